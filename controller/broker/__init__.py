@@ -1,0 +1,1 @@
+"""The privileged gate before the engine: parse strictly, admit, journal, forward a rebuilt request."""

@@ -1,0 +1,1 @@
+"""Facts: frozen values. This package imports nothing of ours."""

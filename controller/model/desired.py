@@ -1,0 +1,88 @@
+"""The desired state: what the files ask for, parsed, checked and rendered."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from controller.model.errors import Problem, Severity
+from controller.model.names import Key
+from controller.model.spec import NetworkSpec, ServiceSpec, VolumeSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where a resource was declared: file (relative to DIR), line from 1, commit where known."""
+
+    file: str
+    line: int = 0
+    commit: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """A supervised workload as declared; ``revision`` is that of its slots."""
+
+    key: Key
+    owner: str
+    spec: ServiceSpec
+    revision: str
+    source: Source
+    labels: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """A declared network."""
+
+    key: Key
+    owner: str
+    spec: NetworkSpec
+    source: Source
+
+
+@dataclass(frozen=True, slots=True)
+class Volume:
+    """A declared volume."""
+
+    key: Key
+    owner: str
+    spec: VolumeSpec
+    source: Source
+
+
+@dataclass(frozen=True, slots=True)
+class SourceIdentity:
+    """What DIR is right now: the device tells another filesystem (an unmounted one) apart."""
+
+    path: str
+    present: bool
+    device: int = 0
+    documents: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Desired:
+    """Everything that one look at the files gave.
+
+    ``blind_keys`` are resources that a bad document may have declared: they are left as they
+    are. ``blind`` is true when some document or file might have declared anything: creating goes
+    on, pruning doesn't.
+    """
+
+    services: tuple[Service, ...] = ()
+    networks: tuple[Network, ...] = ()
+    volumes: tuple[Volume, ...] = ()
+    problems: tuple[Problem, ...] = ()
+    blind_keys: frozenset[Key] = field(default_factory=frozenset)
+    blind: bool = False
+    identity: SourceIdentity = SourceIdentity(path="", present=False)
+    digest: str = ""
+
+    @property
+    def valid(self) -> bool:
+        """Tell whether no problem is an error."""
+        return not any(problem.severity is Severity.ERROR for problem in self.problems)
+
+    def service(self, key: Key) -> Service | None:
+        """Return the service of that key, if it is declared."""
+        return next((service for service in self.services if service.key == key), None)

@@ -1,0 +1,101 @@
+"""Names and labels: how a resource, its containers, networks and volumes are called.
+
+A name is a fact, never an identity: what is ours is told by the instance label together with
+the broker's inventory (DESIGN: ownership), and DNS goes by network alias.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+API_VERSION = "trimtab/v1"
+
+PREFIX = "io.trimtab."
+MANAGED = PREFIX + "managed"
+INSTANCE = PREFIX + "instance"
+INTENT = PREFIX + "intent"
+ORIGIN = PREFIX + "origin"
+OWNER = PREFIX + "owner"
+SERVICE = PREFIX + "service"
+NAMESPACE = PREFIX + "namespace"
+SLOT = PREFIX + "slot"
+REVISION = PREFIX + "revision"
+IMAGE = PREFIX + "image"
+
+#: Written by the broker over whatever was asked.
+BROKER_LABELS = (MANAGED, INSTANCE, INTENT, ORIGIN)
+#: Taken from the controller only; written empty on a client's container.
+CONTROLLER_LABELS = (NAMESPACE, SLOT, REVISION, IMAGE)
+#: A client may name these; the owner must be its own.
+CLIENT_LABELS = (OWNER, SERVICE)
+
+DEFAULT_NAMESPACE = "default"
+SERVICE_NAME_MAX = 27
+NAMESPACE_MAX = 20
+CONTAINER_NAME_MAX = 63
+REPLICAS_MAX = 999
+REVISION_DIGITS = 8
+
+_DNS_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?", re.ASCII)
+
+
+def is_dns_label(text: str, *, length: int) -> bool:
+    """Tell whether *text* is a DNS label (RFC 1123) of at most *length* characters."""
+    return 0 < len(text) <= length and _DNS_LABEL.fullmatch(text) is not None
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Key:
+    """The key of a resource, printed as ``kind/namespace/name``."""
+
+    kind: str
+    namespace: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.kind}/{self.namespace}/{self.name}"
+
+    @classmethod
+    def parse(cls, text: str) -> Key:
+        """Read back what ``str`` wrote.
+
+        Raises:
+            ValueError: *text* hasn't three parts.
+        """
+        kind, namespace, name = text.split("/")
+        return cls(kind, namespace, name)
+
+
+def service_key(namespace: str, name: str) -> Key:
+    """Return the key of a Service."""
+    return Key("Service", namespace, name)
+
+
+def qualified(namespace: str, name: str) -> str:
+    """Return ``NAMESPACE.NAME``, or the bare name in the default namespace.
+
+    This is the engine's name of a Volume or a declared Network, and the stem of a container's.
+    """
+    return name if namespace == DEFAULT_NAMESPACE else f"{namespace}.{name}"
+
+
+def namespaced_network(base: str, namespace: str) -> str:
+    """Return the name of a namespace's implied network: ``BASE``, or ``BASE.NAMESPACE``."""
+    return base if namespace == DEFAULT_NAMESPACE else f"{base}.{namespace}"
+
+
+def container_name(
+    namespace: str, service: str, *, slot: int, revision: str, attempt: int = 1
+) -> str:
+    """Return ``[NAMESPACE.]SERVICE.SLOT-REV``, and ``.2``, ``.3`` after it for later attempts.
+
+    REV is the first 8 hex digits of the revision (``v1:HEX``). Names are final: a container is
+    never renamed, except back to its own name.
+    """
+    digits = revision.removeprefix("v1:")[:REVISION_DIGITS]
+    assert len(digits) == REVISION_DIGITS, f"not a revision: {revision!r}"
+    stem = f"{qualified(namespace, service)}.{slot}-{digits}"
+    name = stem if attempt == 1 else f"{stem}.{attempt}"
+    assert len(name) <= CONTAINER_NAME_MAX, f"container name too long: {name}"
+    return name

@@ -1,0 +1,139 @@
+"""The observed state: what the engine shows, as one frozen snapshot.
+
+Only objects that are ours (instance label and the broker's inventory) are in it; the one
+exception are networks and volumes that hold a name we would use, marked ``ours=False``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from controller.model.names import Key
+
+
+class ContainerState(StrEnum):
+    """``State.Status`` of the engine's inspect."""
+
+    CREATED = "created"
+    RUNNING = "running"
+    PAUSED = "paused"
+    RESTARTING = "restarting"
+    REMOVING = "removing"
+    EXITED = "exited"
+    DEAD = "dead"
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What can be changed on a living container from outside, as the engine shows it.
+
+    The same shape, as admitted by the broker at create or at our last update, is in the
+    inventory; a difference between the two is an alteration. Bytes, nano-CPUs, microseconds.
+    """
+
+    name: str
+    memory: int = 0
+    memory_swap: int = 0
+    memory_reservation: int = 0
+    nano_cpus: int = 0
+    cpu_quota: int = 0
+    cpu_period: int = 0
+    cpu_shares: int = 0
+    cpuset: str = ""
+    pids: int = 0
+    restart: str = "no"
+    restart_max: int = 0
+    networks: tuple[str, ...] = ()  # sorted names
+
+
+@dataclass(frozen=True, slots=True)
+class Container:
+    """A container of ours."""
+
+    id: str
+    key: Key  # of the Service; for origin=client, of the service that the client named
+    slot: int  # 0 for a client's
+    revision: str
+    owner: str
+    origin: str  # "controller" or "client"
+    intent: str  # id of the intent that created it
+    image: str  # the reference as written (label io.trimtab.image)
+    image_id: str
+    state: ContainerState
+    settings: Settings
+    admitted: Settings | None  # None: the inventory doesn't know (recovery in progress)
+    health: str = ""  # "", starting, healthy, unhealthy
+    exit_code: int = 0
+    oom_killed: bool = False
+    error: str = ""
+    started_at: str = ""  # RFC 3339, as the engine writes it; "" when never started
+    finished_at: str = ""
+    restart_count: int = 0
+    addresses: tuple[tuple[str, str], ...] = ()  # network name, address
+
+    @property
+    def name(self) -> str:
+        """The container's name now."""
+        return self.settings.name
+
+    @property
+    def running(self) -> bool:
+        """Tell whether its process runs (and isn't frozen)."""
+        return self.state is ContainerState.RUNNING
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """A network on the engine."""
+
+    id: str
+    name: str
+    ours: bool
+    origin: str = ""
+    namespace: str = ""
+    internal: bool = False
+    driver: str = "bridge"
+    masquerade: bool = True
+    icc: bool = True
+    containers: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Volume:
+    """A named volume on the engine."""
+
+    name: str
+    ours: bool
+    origin: str = ""
+    driver: str = "local"
+    options: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """A local image: its id (``sha256:…``) and, where a registry named it, its digest."""
+
+    id: str
+    digest: str = ""  # "" for an image built here
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """One look at the engine. ``images`` has every reference asked for; None: not there.
+
+    ``pins`` maps a revision to the image that it was first admitted with.
+    """
+
+    instance: str
+    engine_id: str = ""
+    containers: tuple[Container, ...] = ()
+    networks: tuple[Network, ...] = ()
+    volumes: tuple[Volume, ...] = ()
+    images: dict[str, Image | None] = field(default_factory=dict)
+    pins: dict[str, Image] = field(default_factory=dict)
+
+    def of(self, key: Key) -> tuple[Container, ...]:
+        """Return the containers of a service that the controller made, by slot and name."""
+        mine = (c for c in self.containers if c.key == key and c.origin == "controller")
+        return tuple(sorted(mine, key=lambda c: (c.slot, c.name)))

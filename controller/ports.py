@@ -1,0 +1,93 @@
+"""Ports: what the shells need of the outside, as narrow as they need it.
+
+Adapters are built in ``wiring`` and nowhere else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+from controller.model.desired import Desired
+from controller.model.entries import Context, Entry, Record
+from controller.model.names import Key
+from controller.model.observed import Observed
+from controller.model.plan import AnyAction
+
+
+class Clock(Protocol):
+    """Time as an argument. ``now`` is the wall (seconds since the epoch), ``monotonic`` never jumps."""
+
+    def now(self) -> float: ...
+
+    def monotonic(self) -> float: ...
+
+
+@dataclass(frozen=True, slots=True)
+class EngineFacts:
+    """Who answers behind the broker."""
+
+    engine_id: str
+    version: str
+    api_version: str
+    cpus: int
+    memory_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class EngineEvent:
+    """A hint that something happened to an object of ours; carries no facts to act on."""
+
+    time_ns: int
+    kind: str  # container, network, volume, image
+    action: str
+    id: str
+    key: Key | None
+
+
+class Engine(Protocol):
+    """The engine as the controller sees it, through the broker.
+
+    Every method raises a ``model.errors.EngineError``; none retries a mutation.
+    """
+
+    def facts(self) -> EngineFacts: ...
+
+    def observe(self, *, images: frozenset[str], only: Key | None = None) -> Observed:
+        """Return one snapshot; ``only`` narrows the containers to one service's."""
+        ...
+
+    def perform(self, action: AnyAction, context: Context) -> str:
+        """Do one action, as one mutating call; return the id of what was made, or ''."""
+        ...
+
+    def events(self, *, since_ns: int) -> Iterator[EngineEvent]:
+        """Yield events from then on, until the stream breaks (EngineUnavailable) or ends."""
+        ...
+
+
+class DesiredSource(Protocol):
+    """The files: read whole at each call, never raising for what users wrote."""
+
+    def load(self) -> Desired: ...
+
+
+class Journal(Protocol):
+    """The broker's journal."""
+
+    def append(self, entry: Entry) -> Record:
+        """Make *entry* durable and return its record; blocks until fsynced.
+
+        Raises:
+            JournalUnavailable: it isn't durable (and isn't in the chain).
+        """
+        ...
+
+    def records(self, *, after: int = 0) -> Iterator[Record]:
+        """Yield the durable records with ``seq`` above *after*, in order."""
+        ...
+
+
+#: Returns a new UUIDv7 as text.
+NewId = Callable[[], str]
