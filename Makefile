@@ -1,0 +1,62 @@
+# `make run` and `make test` do everything that a fresh Debian 13 machine needs.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+
+PYTHON := .venv/bin/python
+# Extra arguments for `make run` (trimtab up) and `make test` (pytest).
+ARGS ?=
+SEEDS ?= 300
+CASES ?= tests/gate/cases.jsonl
+
+.PHONY: help setup run down test lint format sim sim-planted bench gate-cases lock clean
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' \
+	  | while IFS=$$'\t' read -r target text; do printf '  make %-12s %s\n' "$$target" "$$text"; done
+
+setup: ## the virtual environment with trimtab in it (and, as root, the system user)
+	@tools/setup
+
+# exec, and one shell for both lines: Ctrl-C must reach trimtab itself, which stops in order.
+run: setup ## converge desired-state/ on this machine and keep it so, until Ctrl-C
+	@$(PYTHON) tools/engine up
+	@$(PYTHON) tools/images
+	@DOCKER_HOST="$$($(PYTHON) tools/engine host)"; export DOCKER_HOST; \
+	  exec .venv/bin/trimtab up desired-state --policy development $(ARGS)
+
+down: setup ## remove what `make run` made (volumes stay), then the engine if it started one
+	@DOCKER_HOST="$$($(PYTHON) tools/engine host)"; export DOCKER_HOST; \
+	  if $(PYTHON) tools/engine status >/dev/null; then .venv/bin/trimtab down; fi
+	@$(PYTHON) tools/engine down
+
+test: setup ## every test; as root on an engine of its own
+	@$(PYTHON) tools/engine install
+	@$(PYTHON) -m pytest $(ARGS)
+
+lint: setup ## ruff, mypy and the import contracts
+	@$(PYTHON) -m pytest -q tests/unit/test_lint.py
+
+format: setup ## lay out the code as lint wants it
+	@.venv/bin/ruff check --quiet --fix-only . && .venv/bin/ruff format .
+
+sim: setup ## the simulation: SEEDS=n worlds (ARGS="--seed N" replays one)
+	@$(PYTHON) -m pytest tests/sim --seeds $(SEEDS) $(ARGS)
+
+sim-planted: setup ## prove that the simulation finds every planted bug
+	@$(PYTHON) -m pytest tests/sim -k planted $(ARGS)
+
+bench: setup ## the figures of this machine
+	@$(PYTHON) tools/engine install
+	@$(PYTHON) tools/bench $(ARGS)
+
+gate-cases: setup ## judge a file of gate cases: CASES=file.jsonl
+	@$(PYTHON) -m tests.gate.cases $(CASES)
+
+lock: setup ## write constraints.txt anew (ARGS="--upgrade" takes newer releases)
+	@tools/lock $(ARGS)
+
+clean: ## remove what set-up and the tools' caches made (no state, no engine)
+	@rm -rf .venv build *.egg-info .pytest_cache .hypothesis .mypy_cache .ruff_cache .import_linter_cache
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
