@@ -1,0 +1,58 @@
+"""The broker's inventory: what of the engine is ours, and with what it was admitted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from controller.model.observed import Image, Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """A container that a settled intent created (or recovery found), by full id."""
+
+    id: str
+    namespace: str  # "" for a client's
+    service: str
+    slot: int
+    revision: str
+    owner: str
+    origin: str  # controller | client
+    intent: str
+    image: str  # reference as written
+    admitted: Settings
+    started: bool = False  # a start of it was ever admitted and settled
+
+
+@dataclass(frozen=True, slots=True)
+class Belonging:
+    """A network (by id) or a volume (by name) that we made."""
+
+    id: str
+    name: str
+    namespace: str
+    owner: str
+    origin: str
+    intent: str
+
+
+@dataclass(frozen=True, slots=True)
+class Trusted:
+    """A local image that the ledger vouches for under a reference."""
+
+    reference: str
+    id: str
+    digest: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Inventory:
+    """Folded from the journal, record by record (``core.inventory``); ``seq`` is the last one."""
+
+    seq: int = 0
+    containers: dict[str, Item] = field(default_factory=dict)
+    networks: dict[str, Belonging] = field(default_factory=dict)
+    volumes: dict[str, Belonging] = field(default_factory=dict)
+    ledger: dict[str, Trusted] = field(default_factory=dict)
+    pins: dict[str, Image] = field(default_factory=dict)  # revision -> image first admitted
+    open: dict[str, int] = field(default_factory=dict)  # open intents: id -> seq
