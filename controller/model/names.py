@@ -85,6 +85,15 @@ def namespaced_network(base: str, namespace: str) -> str:
     return base if namespace == DEFAULT_NAMESPACE else f"{base}.{namespace}"
 
 
+@dataclass(frozen=True, slots=True)
+class NetworkNames:
+    """Base names of the implied networks: the policy's, so that two instances can share an engine."""
+
+    isolated: str = "platform-network"
+    ingress: str = "platform-ingress"
+    bridge: str = "platform-bridge"
+
+
 def container_name(
     namespace: str, service: str, *, slot: int, revision: str, attempt: int = 1
 ) -> str:
