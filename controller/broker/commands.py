@@ -17,6 +17,7 @@ class Look:
 
     path: str  # without the version prefix, with its query
     method: str = "GET"
+    deadline_s: float = 15.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,17 +36,27 @@ class Write:
 
 @dataclass(frozen=True, slots=True)
 class Forward:
-    """Send a mutation rebuilt by the gate; answered by a Reply, or LOST."""
+    """Send a mutation rebuilt by the gate; answered by a Reply, or LOST.
+
+    With ``stream``, the bodies of good answers go to the client as they come; the Reply holds the
+    last 64 KiB, and the client sees the answer's end only after the gate returned it.
+    """
 
     method: str
     path: str  # without the version prefix, with its query
     body: bytes = b""
     stream: bool = False  # relay the answer's body as it comes (pull progress)
+    deadline_s: float = 60.0  # of the whole answer; of a stream, the longest time without a byte
 
 
 @dataclass(frozen=True, slots=True)
 class Relay:
-    """Hand the connection over: relay the engine's answer to the client as it comes."""
+    """Hand the connection over: relay the engine's answer to the client as it comes.
+
+    Returned by the gate, it is the answer. Yielded, it is opened and answered by a Reply with the
+    head alone (a refusal of the engine's comes whole), or LOST; the gate records its outcome and
+    then returns the same Relay to go on with it, or a Reply to send instead.
+    """
 
     method: str
     path: str
@@ -55,9 +66,13 @@ class Relay:
 
 @dataclass(frozen=True, slots=True)
 class Lost:
-    """The engine's answer didn't come: whether it acted isn't known."""
+    """The engine's answer didn't come: whether it acted isn't known.
+
+    With ``sent`` false nothing reached the engine, so that it certainly didn't act.
+    """
 
     reason: str
+    sent: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +80,11 @@ class PathFacts:
     """One path of the host as the broker sees it, by openat2 without symlinks.
 
     ``kind``: dir, file, socket, other, symlink (some component is one), missing, unreadable.
-    ``parents_writable_by_others``: the first parent that others may write to, or ''.
+    ``parents_writable_by_others``: the first parent that others may write to, or ''; a sticky one
+    (/tmp) counts only where the next component is writable by others too.
+    ``replaceable_by``: the uids, besides root and the broker, that may put another object in place
+    of a component (they own a parent, or the component below a sticky one): admission compares
+    them with the owner's uids.
     """
 
     path: str
@@ -77,6 +96,7 @@ class PathFacts:
     mode: int = 0
     parents_writable_by_others: str = ""
     protected: str = ""  # what of the broker's own it is, contains or lies under; '' if nothing
+    replaceable_by: tuple[int, ...] = ()
 
 
 Command = Look | Examine | Write | Forward | Relay
