@@ -1,0 +1,354 @@
+"""Translation between the model and the Engine API (1.45): bodies out, inspects in.
+
+Pure. What goes out holds canonical keys and only what is set, so that the gate's injected
+defaults are seen as such; what comes in is read leniently, since the engine adds members freely.
+Nothing here decides anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, assert_never
+
+from controller.model import names, observed
+from controller.model.desired import Service
+from controller.model.inventory import Belonging, Item
+from controller.model.names import NetworkNames, qualified, service_key
+from controller.model.observed import ContainerState, Settings
+from controller.model.plan import CreateContainer, CreateNetwork, CreateVolume
+from controller.model.spec import (
+    BindMount,
+    Healthcheck,
+    Mount,
+    NetworkMode,
+    Port,
+    RestartPolicy,
+    ServiceSpec,
+    TmpfsMount,
+    VolumeMount,
+)
+
+#: A JSON object of the Engine API.
+Body = dict[str, Any]
+
+#: The engine's word for each restart policy, and how often it tries.
+RESTART = {
+    RestartPolicy.ALWAYS: ("always", 0),
+    RestartPolicy.ON_FAILURE: ("on-failure", 10),
+    RestartPolicy.NEVER: ("no", 0),
+}
+MASQUERADE = "com.docker.network.bridge.enable_ip_masquerade"
+ICC = "com.docker.network.bridge.enable_icc"
+
+_NS_PER_MS = 1_000_000
+_NANO = 1_000_000_000
+_NEVER = "0001-01-01T00:00:00Z"  # the engine's zero time
+# Shown by inspect for a container without networks; it is the absence of one.
+_NO_NETWORK = "none"
+
+
+def create_body(service: Service, *, slot: int, image: str, networks: NetworkNames) -> Body:
+    """Return the body of ``POST /containers/create`` for one replica, without defaults of ours.
+
+    *image* is what to run (a reference or an id); the label keeps the reference as written.
+    Limits that the spec leaves unset are absent: they are the policy's to give.
+    """
+    spec = service.spec
+    body: Body = {
+        "Image": image,
+        "Labels": _labels(service, slot),
+        "User": spec.user,
+        "WorkingDir": spec.working_dir,
+        "Env": [f"{name}={value}" for name, value in sorted(spec.env.items())],
+        "Entrypoint": list(spec.entrypoint or ()),
+        "Cmd": list(spec.command or ()),
+        "StopSignal": spec.stop_signal,
+        "StopTimeout": stop_timeout_s(spec),
+        "Healthcheck": _healthcheck(spec.healthcheck),
+        "ExposedPorts": {_port(port): {} for port in spec.ports},
+        "HostConfig": _host_config(service, networks),
+        "NetworkingConfig": _endpoints(service, networks),
+    }
+    return _only_set(body, keep=("StopTimeout",))
+
+
+def stop_timeout_s(spec: ServiceSpec) -> int:
+    """Return the grace of a stop in whole seconds, rounded up."""
+    return -(-spec.stop_grace_period // 1000)
+
+
+def joined_networks(service: Service, base: NetworkNames) -> tuple[str, ...]:
+    """Return the names of the networks that a service's containers join, the first one primary.
+
+    Published ports need an endpoint outside the internal network, so they add the ingress one.
+    """
+    spec, namespace = service.spec, service.key.namespace
+    attached = tuple(qualified(namespace, name) for name in spec.network.attach)
+    match spec.network.mode:
+        case NetworkMode.NONE:
+            return ()
+        case NetworkMode.BRIDGE:
+            return (names.namespaced_network(base.bridge, namespace), *attached)
+        case NetworkMode.ISOLATED:
+            isolated = names.namespaced_network(base.isolated, namespace)
+            ingress = names.namespaced_network(base.ingress, namespace)
+            published = any(port.host is not None for port in spec.ports)
+            return (isolated, *((ingress,) if published else ()), *attached)
+        case _:
+            assert_never(spec.network.mode)
+
+
+def container_body(action: CreateContainer, networks: NetworkNames) -> Body:
+    """Return the create body of a planned container."""
+    return create_body(action.service, slot=action.slot, image=action.image, networks=networks)
+
+
+def network_body(action: CreateNetwork) -> Body:
+    """Return the body of ``POST /networks/create``."""
+    body: Body = {
+        "Name": action.target,
+        "Driver": "bridge",
+        "Internal": action.internal,
+        "Options": _only_set(
+            {
+                MASQUERADE: None if action.masquerade else "false",
+                ICC: None if action.icc else "false",
+            }
+        ),
+        "Labels": {names.OWNER: action.owner, names.NAMESPACE: action.object.namespace},
+    }
+    return _only_set(body)
+
+
+def volume_body(action: CreateVolume) -> Body:
+    """Return the body of ``POST /volumes/create``."""
+    return {
+        "Name": action.target,
+        "Driver": "local",
+        "Labels": {names.OWNER: action.owner, names.NAMESPACE: action.object.namespace},
+    }
+
+
+def _labels(service: Service, slot: int) -> dict[str, str]:
+    return dict(
+        sorted(
+            {
+                **service.spec.container_labels,
+                names.OWNER: service.owner,
+                names.NAMESPACE: service.key.namespace,
+                names.SERVICE: service.key.name,
+                names.SLOT: str(slot),
+                names.REVISION: service.revision,
+                names.IMAGE: service.spec.image,
+            }.items()
+        )
+    )
+
+
+def _host_config(service: Service, networks: NetworkNames) -> Body:
+    spec = service.spec
+    cpus = spec.resources.cpus
+    joined = joined_networks(service, networks)
+    return _only_set(
+        {
+            "NetworkMode": joined[0] if joined else _NO_NETWORK,
+            "Memory": spec.resources.memory,
+            "NanoCpus": None if cpus is None else round(cpus * _NANO),
+            "PidsLimit": spec.resources.pids,
+            "ShmSize": spec.resources.shm,
+            "CapAdd": list(spec.security.cap_add),
+            "ReadonlyRootfs": spec.security.read_only_root_filesystem,
+            "Init": spec.init,
+            "Mounts": [_mount(mount, service.key.namespace) for mount in spec.mounts],
+            "PortBindings": _bindings(spec.ports),
+            "RestartPolicy": _restart(spec.restart.policy),
+            "LogConfig": {
+                "Type": "json-file",
+                "Config": {
+                    "max-size": str(spec.logs.max_size),
+                    "max-file": str(spec.logs.max_files),
+                },
+            },
+        }
+    )
+
+
+def _endpoints(service: Service, networks: NetworkNames) -> Body:
+    joined = joined_networks(service, networks)
+    if not joined:
+        return {}
+    return {"EndpointsConfig": {name: {"Aliases": [service.key.name]} for name in joined}}
+
+
+def _mount(mount: Mount, namespace: str) -> Body:
+    match mount:
+        case BindMount():
+            body: Body = {"Type": "bind", "Source": mount.source, "Target": mount.target}
+            return body | ({"ReadOnly": True} if mount.read_only else {})
+        case VolumeMount():
+            source = qualified(namespace, mount.source)
+            body = {"Type": "volume", "Source": source, "Target": mount.target}
+            return body | ({"ReadOnly": True} if mount.read_only else {})
+        case TmpfsMount():
+            options = {"SizeBytes": mount.size}
+            return {"Type": "tmpfs", "Target": mount.target, "TmpfsOptions": options}
+        case _:
+            assert_never(mount)
+
+
+def _port(port: Port) -> str:
+    return f"{port.container}/{port.protocol}"
+
+
+def _bindings(ports: tuple[Port, ...]) -> Body:
+    bindings: dict[str, list[Body]] = {}
+    for port in ports:
+        if port.host is not None:
+            binding = {"HostIp": port.host_ip, "HostPort": str(port.host)}
+            bindings.setdefault(_port(port), []).append(binding)
+    return bindings
+
+
+def _restart(policy: RestartPolicy) -> Body:
+    name, count = RESTART[policy]
+    return {"Name": name} | ({"MaximumRetryCount": count} if count else {})
+
+
+def _healthcheck(check: Healthcheck | None) -> Body:
+    if check is None:
+        return {}
+    return {
+        "Test": ["CMD", *check.exec],
+        "Interval": check.interval * _NS_PER_MS,
+        "Timeout": check.timeout * _NS_PER_MS,
+        "Retries": check.retries,
+        "StartPeriod": check.start_period * _NS_PER_MS,
+    }
+
+
+def _only_set(body: Body, *, keep: tuple[str, ...] = ()) -> Body:
+    """Drop what means "unset" to the engine: None, empty, zero, false."""
+    return {key: value for key, value in body.items() if value or key in keep}
+
+
+def settings(inspect: Mapping[str, Any]) -> Settings:
+    """Return what can be changed from outside, of a container's inspect."""
+    host = inspect.get("HostConfig") or {}
+    restart = host.get("RestartPolicy") or {}
+    joined = (inspect.get("NetworkSettings") or {}).get("Networks") or {}
+    return Settings(
+        name=str(inspect.get("Name") or "").removeprefix("/"),
+        memory=host.get("Memory") or 0,
+        memory_swap=host.get("MemorySwap") or 0,
+        memory_reservation=host.get("MemoryReservation") or 0,
+        nano_cpus=host.get("NanoCpus") or 0,
+        cpu_quota=host.get("CpuQuota") or 0,
+        cpu_period=host.get("CpuPeriod") or 0,
+        cpu_shares=host.get("CpuShares") or 0,
+        cpuset=host.get("CpusetCpus") or "",
+        pids=max(0, host.get("PidsLimit") or 0),  # -1, 0 and null all mean unlimited
+        restart=restart.get("Name") or "no",
+        restart_max=restart.get("MaximumRetryCount") or 0,
+        networks=tuple(sorted(name for name in joined if name != _NO_NETWORK)),
+    )
+
+
+def container(inspect: Mapping[str, Any], item: Item | None) -> observed.Container:
+    """Return a container of ours as the engine and the inventory show it.
+
+    Who it is comes from the inventory; from its labels only while the inventory doesn't know it.
+    """
+    state = inspect.get("State") or {}
+    who = item if item is not None else _labelled(inspect)
+    return observed.Container(
+        id=inspect["Id"],
+        key=service_key(who.namespace, who.service),
+        slot=who.slot,
+        revision=who.revision,
+        owner=who.owner,
+        origin=who.origin,
+        intent=who.intent,
+        image=who.image,
+        image_id=inspect.get("Image") or "",
+        state=ContainerState(state.get("Status") or "created"),
+        settings=settings(inspect),
+        admitted=None if item is None else item.admitted,
+        health=_health(state),
+        exit_code=state.get("ExitCode") or 0,
+        oom_killed=bool(state.get("OOMKilled")),
+        error=state.get("Error") or "",
+        started_at=_instant(state.get("StartedAt")),
+        finished_at=_instant(state.get("FinishedAt")),
+        restart_count=inspect.get("RestartCount") or 0,
+        addresses=_addresses(inspect),
+    )
+
+
+def _labelled(inspect: Mapping[str, Any]) -> Item:
+    labels: Mapping[str, str] = (inspect.get("Config") or {}).get("Labels") or {}
+    slot = labels.get(names.SLOT, "")
+    return Item(
+        id=inspect["Id"],
+        namespace=labels.get(names.NAMESPACE, ""),
+        service=labels.get(names.SERVICE, ""),
+        slot=int(slot) if slot.isascii() and slot.isdigit() else 0,
+        revision=labels.get(names.REVISION, ""),
+        owner=labels.get(names.OWNER, ""),
+        origin=labels.get(names.ORIGIN, ""),
+        intent=labels.get(names.INTENT, ""),
+        image=labels.get(names.IMAGE, ""),
+        admitted=settings(inspect),
+    )
+
+
+def _health(state: Mapping[str, Any]) -> str:
+    status = str((state.get("Health") or {}).get("Status") or "")
+    return "" if status == "none" else status
+
+
+def _instant(text: str | None) -> str:
+    return "" if not text or text == _NEVER else text
+
+
+def _addresses(inspect: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+    joined = (inspect.get("NetworkSettings") or {}).get("Networks") or {}
+    pairs = ((name, (end or {}).get("IPAddress") or "") for name, end in joined.items())
+    return tuple(sorted((name, address) for name, address in pairs if address))
+
+
+def network(inspect: Mapping[str, Any], belonging: Belonging | None) -> observed.Network:
+    """Return a network; it is ours only if the inventory says so."""
+    options = inspect.get("Options") or {}
+    return observed.Network(
+        id=inspect["Id"],
+        name=inspect["Name"],
+        ours=belonging is not None,
+        origin=belonging.origin if belonging else "",
+        namespace=belonging.namespace if belonging else "",
+        internal=bool(inspect.get("Internal")),
+        driver=inspect.get("Driver") or "",
+        masquerade=options.get(MASQUERADE, "true") == "true",
+        icc=options.get(ICC, "true") == "true",
+        containers=len(inspect.get("Containers") or {}),
+    )
+
+
+def volume(inspect: Mapping[str, Any], belonging: Belonging | None) -> observed.Volume:
+    """Return a named volume; it is ours only if the inventory says so."""
+    return observed.Volume(
+        name=inspect["Name"],
+        ours=belonging is not None,
+        origin=belonging.origin if belonging else "",
+        driver=inspect.get("Driver") or "",
+        options=tuple(sorted((inspect.get("Options") or {}).items())),
+    )
+
+
+def image(inspect: Mapping[str, Any], reference: str = "") -> observed.Image:
+    """Return a local image, with the digest of *reference*'s repository where there is one."""
+    digests = [text.partition("@") for text in inspect.get("RepoDigests") or ()]
+    repository = reference.partition("@")[0]
+    if ":" in repository.rpartition("/")[2]:
+        repository = repository.rpartition(":")[0]
+    own = [digest for name, _, digest in digests if name == repository]
+    return observed.Image(id=inspect["Id"], digest=(own or [d for _, _, d in digests] or [""])[0])
