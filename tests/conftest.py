@@ -1,0 +1,84 @@
+"""What all rings share: the engine, the seeds of the simulation, and the count by ring."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests import engine as engines
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+TESTS = Path(__file__).parent
+LEFT_OUT = pytest.StashKey[int]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("simulation")
+    group.addoption("--seeds", type=int, default=300, help="worlds to simulate (default 300)")
+    group.addoption("--seed", type=int, default=None, help="replay this one world")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what stops an engine where the engine isn't the tests' own; say so below."""
+    if os.geteuid() == 0:
+        return
+    stopping = [item for item in items if item.get_closest_marker("owns_engine")]
+    config.stash[LEFT_OUT] = len(stopping)
+    config.hook.pytest_deselected(items=stopping)
+    items[:] = [item for item in items if item not in stopping]
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    """The number of tests run per ring, so that a ring that ran nothing is seen."""
+    run: Counter[str] = Counter()
+    skipped: Counter[str] = Counter()
+    for outcome, reports in terminalreporter.stats.items():
+        for report in reports:
+            if not isinstance(report, pytest.TestReport):
+                continue
+            ring = ring_of(config, report)
+            if outcome == "skipped":
+                skipped[ring] += 1
+            # The body's report; a failed set-up has none, but counts as run.
+            elif report.when == "call" or outcome == "error":
+                run[ring] += 1
+    terminalreporter.section("rings")
+    folders = {path.name for path in TESTS.iterdir() if any(path.rglob("test_*.py"))}
+    for ring in sorted(folders | set(run) | set(skipped)):
+        terminalreporter.write_line(f"{ring:<10} {run[ring]:>6} run {skipped[ring]:>4} skipped")
+    if count := config.stash.get(LEFT_OUT, 0):
+        terminalreporter.write_line(
+            f"left out: {count} tests that stop or kill the engine, which isn't the tests' own "
+            "here (run as root for these)"
+        )
+
+
+def ring_of(config: pytest.Config, report: pytest.TestReport) -> str:
+    """The folder right under tests/."""
+    path = (config.rootpath / report.location[0]).resolve()
+    return path.relative_to(TESTS).parts[0] if path.is_relative_to(TESTS) else "elsewhere"
+
+
+@pytest.fixture(scope="session")
+def engine() -> Iterator[engines.PrivateEngine | engines.FoundEngine]:
+    """The engine of this run, with the demo images in it. Clean up what you make in it."""
+    opened = engines.open_engine()
+    try:
+        yield opened
+    finally:
+        opened.close()
+
+
+@pytest.fixture(scope="session")
+def seeds(pytestconfig: pytest.Config) -> list[int]:
+    """The worlds to simulate: one if --seed was given."""
+    one = pytestconfig.getoption("seed")
+    return [one] if one is not None else list(range(pytestconfig.getoption("seeds")))
