@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from controller.model.entries import Entry, Record, Reply
+from controller.model.paths import PathFacts
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,29 +76,17 @@ class Lost:
     sent: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class PathFacts:
-    """One path of the host as the broker sees it, by openat2 without symlinks.
-
-    ``kind``: dir, file, socket, other, symlink (some component is one), missing, unreadable.
-    ``parents_writable_by_others``: the first parent that others may write to, or ''; a sticky one
-    (/tmp) counts only where the next component is writable by others too.
-    ``replaceable_by``: the uids, besides root and the broker, that may put another object in place
-    of a component (they own a parent, or the component below a sticky one): admission compares
-    them with the owner's uids.
-    """
-
-    path: str
-    kind: str
-    device: int = 0
-    inode: int = 0
-    uid: int = 0
-    gid: int = 0
-    mode: int = 0
-    parents_writable_by_others: str = ""
-    protected: str = ""  # what of the broker's own it is, contains or lies under; '' if nothing
-    replaceable_by: tuple[int, ...] = ()
-
+__all__ = [
+    "Answer",
+    "Command",
+    "Examine",
+    "Forward",
+    "Look",
+    "Lost",
+    "PathFacts",
+    "Relay",
+    "Write",
+]
 
 Command = Look | Examine | Write | Forward | Relay
 Answer = Reply | Lost | Record | None | tuple[PathFacts, ...]

@@ -1,0 +1,208 @@
+"""What a client asked the engine for, as typed values: the result of ``core.schema``.
+
+Nothing of a client's body survives but what is here. A field of the wrong type, an unknown one
+or one that nobody may set is a ``Finding`` and counts as unset.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Why part of a request is refused: the rule's id, where, why, and what would pass."""
+
+    rule: str
+    path: str
+    reason: str
+    remedy: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Port:
+    """A published port; ``host`` 0 lets the engine choose, ``host_ip`` '' is unset."""
+
+    container: int
+    protocol: str
+    host: int = 0
+    host_ip: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Mount:
+    """A mount, in whichever of the three ways it was asked for (``form``).
+
+    ``form`` is ``binds`` (HostConfig.Binds), ``mounts`` (HostConfig.Mounts) or ``tmpfs``
+    (HostConfig.Tmpfs): the rebuilt body keeps it. ``size`` 0 is unset.
+    """
+
+    type: str  # bind, volume, tmpfs
+    source: str
+    target: str
+    read_only: bool = False
+    form: str = "mounts"
+    path: str = ""  # where in the body, for messages
+    no_copy: bool = False
+    subpath: str = ""
+    size: int = 0
+    mode: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """A network to join, named as the client did, and the names to answer to in it."""
+
+    network: str
+    aliases: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Healthcheck:
+    """A health check; durations in nanoseconds, 0 inherits."""
+
+    test: tuple[str, ...] = ()
+    interval_ns: int = 0
+    timeout_ns: int = 0
+    retries: int = 0
+    start_period_ns: int = 0
+    start_interval_ns: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Ulimit:
+    """A resource limit of processes."""
+
+    name: str
+    soft: int
+    hard: int
+
+
+@dataclass(frozen=True, slots=True)
+class LogConfig:
+    """The log driver ('' is unset) and its options."""
+
+    type: str = ""
+    options: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RestartPolicy:
+    """What the engine does when the container exits; '' is unset."""
+
+    name: str = ""
+    max_retries: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Resources; 0 (and ``pids`` None) is unset. Bytes, nano-CPUs, microseconds."""
+
+    memory: int = 0
+    memory_swap: int = 0
+    memory_reservation: int = 0
+    memory_swappiness: int | None = None
+    nano_cpus: int = 0
+    cpu_quota: int = 0
+    cpu_period: int = 0
+    cpu_shares: int = 0
+    cpuset_cpus: str = ""
+    pids: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CreateRequest:
+    """The body of a container create."""
+
+    image: str = ""
+    # Config
+    hostname: str = ""
+    domainname: str = ""
+    user: str = ""
+    attach_stdin: bool = False
+    attach_stdout: bool = False
+    attach_stderr: bool = False
+    tty: bool = False
+    open_stdin: bool = False
+    stdin_once: bool = False
+    exposed_ports: tuple[str, ...] = ()
+    env: tuple[str, ...] = ()
+    command: tuple[str, ...] | None = None
+    entrypoint: tuple[str, ...] | None = None
+    shell: tuple[str, ...] = ()
+    healthcheck: Healthcheck | None = None
+    working_dir: str = ""
+    network_disabled: bool = False
+    labels: tuple[tuple[str, str], ...] = ()
+    stop_signal: str = ""
+    stop_timeout: int | None = None
+    # HostConfig
+    limits: Limits = Limits()
+    restart: RestartPolicy = RestartPolicy()
+    log: LogConfig = LogConfig()
+    network_mode: str = ""
+    ports: tuple[Port, ...] = ()
+    mounts: tuple[Mount, ...] = ()
+    cap_add: tuple[str, ...] = ()
+    security_opt: tuple[str, ...] = ()
+    auto_remove: bool = False
+    privileged: bool = False
+    read_only_root: bool = False
+    init: bool | None = None
+    ipc_mode: str = ""
+    cgroupns_mode: str = ""
+    runtime: str = ""
+    oom_score_adj: int = 0
+    shm_size: int = 0
+    storage_size: str = ""
+    console_size: tuple[int, int] = (0, 0)
+    ulimits: tuple[Ulimit, ...] = ()
+    # NetworkingConfig
+    endpoints: tuple[Endpoint, ...] = ()
+    findings: tuple[Finding, ...] = ()
+
+    def label(self, name: str) -> str:
+        """Return the value of a label, '' if it isn't asked for."""
+        return dict(self.labels).get(name, "")
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateRequest:
+    """The body of a container update."""
+
+    limits: Limits = Limits()
+    restart: RestartPolicy = RestartPolicy()
+    findings: tuple[Finding, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkRequest:
+    """The body of a network create; ``masquerade`` and ``icc`` are bridge options."""
+
+    name: str = ""
+    driver: str = ""
+    internal: bool = False
+    masquerade: bool | None = None
+    icc: bool | None = None
+    labels: tuple[tuple[str, str], ...] = ()
+    findings: tuple[Finding, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class VolumeRequest:
+    """The body of a volume create."""
+
+    name: str = ""
+    driver: str = ""
+    labels: tuple[tuple[str, str], ...] = ()
+    findings: tuple[Finding, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectRequest:
+    """The body of a network connect (``endpoint``) or disconnect (``force``)."""
+
+    container: str = ""
+    endpoint: Endpoint = Endpoint("")
+    force: bool = False
+    findings: tuple[Finding, ...] = ()
