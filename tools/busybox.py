@@ -6,6 +6,7 @@ import shutil
 import struct
 from pathlib import Path
 
+ELFCLASS64 = 2
 PT_INTERP = 3
 
 
@@ -13,7 +14,7 @@ def is_static(program: Path) -> bool:
     """Whether a 64-bit ELF program names no dynamic loader, so that it runs in an empty image."""
     with program.open("rb") as file:
         head = file.read(64)
-        if head[:4] != b"\x7fELF" or head[4] != 2:  # noqa: PLR2004 - ELFCLASS64
+        if head[:4] != b"\x7fELF" or head[4] != ELFCLASS64:
             return False
         order = "<" if head[5] == 1 else ">"
         (table,) = struct.unpack_from(f"{order}Q", head, 32)

@@ -23,7 +23,20 @@ if TYPE_CHECKING:
 
 NOBODY = 65534
 SECOND_NS = 1_000_000_000
-APPLETS = ("cat", "date", "echo", "env", "hostname", "httpd", "id", "kill", "ls", "sh", "sleep", "wget")
+APPLETS = (
+    "cat",
+    "date",
+    "echo",
+    "env",
+    "hostname",
+    "httpd",
+    "id",
+    "kill",
+    "ls",
+    "sh",
+    "sleep",
+    "wget",
+)
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "ppc64le": "ppc64le", "s390x": "s390x"}
 
 # A PID 1 has no default signal actions: without the trap each stop would cost its whole grace.
@@ -87,7 +100,12 @@ def web(version: str) -> Image:
             "Cmd": ["/bin/serve"],
             "ExposedPorts": {"8080/tcp": {}},
             "Healthcheck": {
-                "Test": ["CMD", "/bin/sh", "-c", 'wget -q -O /dev/null "http://127.0.0.1:${PORT:-8080}/healthz"'],
+                "Test": [
+                    "CMD",
+                    "/bin/sh",
+                    "-c",
+                    'wget -q -O /dev/null "http://127.0.0.1:${PORT:-8080}/healthz"',
+                ],
                 "Interval": 5 * SECOND_NS,
                 "Timeout": 2 * SECOND_NS,
                 "StartPeriod": 10 * SECOND_NS,
@@ -176,7 +194,7 @@ def archive(image: Image, busybox: bytes) -> tuple[str, bytes]:
 def inspect(host: str, reference: str) -> dict[str, Any] | None:
     status, body = dockerd.call(host, "GET", f"/images/{reference}/json")
     found: dict[str, Any] = json.loads(body)
-    return found if status == 200 else None  # noqa: PLR2004 - HTTP
+    return found if status == 200 else None
 
 
 def demo_label(found: dict[str, Any] | None) -> str | None:

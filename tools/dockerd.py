@@ -84,7 +84,7 @@ def connect(host: str, timeout_s: float = 30) -> http.client.HTTPConnection:
     )
 
 
-def call(  # noqa: PLR0913 - one HTTP request has that many parts
+def call(
     host: str,
     method: str,
     path: str,
@@ -213,7 +213,9 @@ def wait_ready(layout: Layout, process: subprocess.Popen[bytes], timeout_s: floa
         return
     why = f"it didn't answer in {timeout_s:.0f} s" if process.poll() is None else "it ended"
     raise EngineError(
-        "the engine didn't start", f"{why}; {tail(layout.log)}", f"read {layout.log}, then try again"
+        "the engine didn't start",
+        f"{why}; {tail(layout.log)}",
+        f"read {layout.log}, then try again",
     )
 
 

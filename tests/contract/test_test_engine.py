@@ -62,7 +62,10 @@ def test_the_demo_images_are_the_same_at_each_build(engine: PrivateEngine | Foun
 
 def ids(engine: PrivateEngine | FoundEngine) -> list[str]:
     listed = engine.docker("images", "--no-trunc", "--format=json", "trimtab.local/*").stdout
-    return sorted(f"{image['Repository']}:{image['Tag']} {image['ID']}" for image in map(json.loads, listed.splitlines()))
+    return sorted(
+        f"{image['Repository']}:{image['Tag']} {image['ID']}"
+        for image in map(json.loads, listed.splitlines())
+    )
 
 
 @pytest.mark.owns_engine

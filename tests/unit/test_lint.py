@@ -1,0 +1,63 @@
+"""Lint, types and import contracts are tests: one command runs everything."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+BIN = Path(sys.executable).parent
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize(
+    "command",
+    [
+        pytest.param(["ruff", "check", "--quiet", "--output-format=concise", "."], id="ruff"),
+        pytest.param(["ruff", "format", "--check", "--quiet", "."], id="layout"),
+        pytest.param(["mypy", "--no-error-summary"], id="types"),
+        pytest.param(["lint-imports", "--no-logo"], id="imports"),
+    ],
+)
+def test_the_code_passes(command: list[str]) -> None:
+    done = subprocess.run(
+        [BIN / command[0], *command[1:]], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, (
+        f"{' '.join(command)} (make format mends layout)\n{done.stdout}{done.stderr}"
+    )
+
+
+def test_a_contract_that_is_broken_is_seen(tmp_path: Path) -> None:
+    """The contracts name packages with wildcards and options: prove that they still bite."""
+    package = tmp_path / "controller"
+    files = {
+        "core/__init__.py": "import random\n",
+        "model/__init__.py": "import controller.core\n",
+        "loop/__init__.py": "import docker\nimport controller.broker\n",
+        "broker/__init__.py": "import watchfiles\n",
+        "engine/__init__.py": "import docker\n",
+        "__init__.py": "",
+    }
+    for name, text in files.items():
+        (package / name).parent.mkdir(parents=True, exist_ok=True)
+        (package / name).write_text(text)
+    done = subprocess.run(
+        [BIN / "lint-imports", "--no-logo", "--no-cache", "--config", ROOT / "pyproject.toml"],
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode != 0
+    for found in (
+        "controller.core -> random",
+        "controller.model -> controller.core",
+        "controller.loop -> docker",
+        "controller.loop -> controller.broker",
+        "controller.broker -> watchfiles",
+    ):
+        assert found in done.stdout, f"{found} wasn't seen:\n{done.stdout}"
+    assert "controller.engine -> docker" not in done.stdout
