@@ -1,0 +1,141 @@
+"""A light client for the sockets of broker and controller: standard library only.
+
+The engine's own calls go through ``controller.engine``; this is for our own routes, so that
+``status`` and its like start without the Docker SDK.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from controller.model.errors import (
+    EngineFailed,
+    EngineUnavailable,
+    JournalUnavailable,
+    Refused,
+    StateError,
+)
+
+TIMEOUT_S = 15.0
+REPLY_MAX = 64 * 1024 * 1024
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    def __init__(self, path: Path, timeout_s: float) -> None:
+        super().__init__("trimtab", timeout=timeout_s)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = _connect(self._path, self.timeout or TIMEOUT_S)
+
+
+def _connect(path: Path, timeout_s: float) -> socket.socket:
+    peer = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    peer.settimeout(timeout_s)
+    try:
+        peer.connect(str(path))
+    except PermissionError as error:
+        peer.close()
+        raise StateError(
+            "socket.denied",
+            f"{path}: {error.strerror}",
+            remedy="run as root, or as a member of the group trimtab",
+        ) from error
+    except OSError as error:
+        peer.close()
+        raise EngineUnavailable(
+            "nothing.running", f"nothing runs behind {path}", remedy="start it with 'trimtab up'"
+        ) from error
+    return peer
+
+
+@dataclass(frozen=True, slots=True)
+class BrokerApi:
+    """The broker's own routes (``/trimtab/v1/…``)."""
+
+    path: Path
+
+    def get(self, route: str) -> Any:
+        """Return the JSON of a route.
+
+        Raises:
+            EngineUnavailable: no broker answers.
+            StateError: this user may not connect.
+            Refused: the gate refuses.
+        """
+        return json.loads(self.call("GET", route))
+
+    def post(self, route: str, body: object) -> Any:
+        """Send JSON to a route and return its JSON; raises as ``get``."""
+        return json.loads(self.call("POST", route, json.dumps(body).encode()))
+
+    def call(self, method: str, route: str, body: bytes | None = None) -> bytes:
+        """Return the body of an answer below 400; raises as ``get``."""
+        connection = _UnixConnection(self.path, TIMEOUT_S)
+        headers = {"Content-Type": "application/json"} if body is not None else {}
+        try:
+            connection.request(method, f"/trimtab/v1/{route}", body=body, headers=headers)
+            reply = connection.getresponse()
+            data = reply.read(REPLY_MAX)
+        except (OSError, http.client.HTTPException) as error:
+            raise EngineUnavailable(
+                "broker.lost", f"the broker at {self.path} doesn't answer: {error}"
+            ) from error
+        finally:
+            connection.close()
+        if reply.status >= 400:
+            raise _error_of(reply.status, data)
+        return data
+
+
+def _error_of(status: int, data: bytes) -> Exception:
+    try:
+        answer = json.loads(data)
+    except ValueError:
+        answer = {}
+    told = answer.get("trimtab") or {}
+    message = told.get("reason") or answer.get("message") or f"status {status}"
+    rule, remedy = told.get("rule", f"http.{status}"), told.get("remedy", "")
+    if status == 503:
+        return JournalUnavailable(rule, message, remedy=remedy)
+    kind = Refused if told else EngineFailed
+    return kind(rule, message, remedy=remedy, status=status)
+
+
+def ask_controller(path: Path, question: dict[str, object], *, timeout_s: float = TIMEOUT_S) -> Any:
+    """Send one JSON line to the controller's socket and return the JSON line that it answers.
+
+    Raises:
+        EngineUnavailable: no controller answers.
+        StateError: this user may not connect.
+    """
+    peer = _connect(path, timeout_s)
+    try:
+        peer.sendall(json.dumps(question).encode() + b"\n")
+        chunks = []
+        while chunk := peer.recv(65536):
+            chunks.append(chunk)
+            if chunk.endswith(b"\n") or sum(map(len, chunks)) > REPLY_MAX:
+                break
+    except OSError as error:
+        raise EngineUnavailable(
+            "controller.lost", f"the controller at {path} doesn't answer: {error}"
+        ) from error
+    finally:
+        peer.close()
+    if not chunks:
+        raise EngineUnavailable("controller.lost", f"the controller at {path} hung up")
+    answer = json.loads(b"".join(chunks))
+    if "error" in answer:
+        told = answer["error"]
+        raise EngineFailed(
+            told.get("code", "controller.error"),
+            told.get("message", ""),
+            remedy=told.get("remedy", ""),
+        )
+    return answer

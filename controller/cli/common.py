@@ -1,0 +1,136 @@
+"""What commands share: the options that may follow any of them, and printing."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from controller.model.errors import StateError, UsageError
+from controller.settings import Instance, State, find_state, read_instance, state_of
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def state_option(command: F) -> F:
+    """Add ``--state DIR``."""
+    return click.option(
+        "--state",
+        "state",
+        type=click.Path(path_type=Path, file_okay=False),
+        help="The state folder (default: $TRIMTAB_STATE, .state/ here or above, the system's).",
+    )(command)
+
+
+def json_option(command: F) -> F:
+    """Add ``--json``."""
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(command)
+
+
+def directory_argument(command: F) -> F:
+    """Add ``[DIR]``."""
+    return click.argument(
+        "directory", metavar="[DIR]", required=False, type=click.Path(path_type=Path)
+    )(command)
+
+
+def policy_option(command: F) -> F:
+    """Add ``--policy NAME|FILE``."""
+    return click.option(
+        "--policy",
+        metavar="NAME|FILE",
+        help="The policy: strict, production, development, or a file.",
+    )(command)
+
+
+def state_root(explicit: Path | None) -> Path:
+    """Return where the state folder is looked for."""
+    return find_state(explicit, environ=os.environ, cwd=Path.cwd(), uid=os.getuid())
+
+
+def open_state(explicit: Path | None) -> tuple[State, Instance]:
+    """Return the state folder that exists.
+
+    Raises:
+        StateError: there is none, or it can't be read.
+    """
+    root = state_root(explicit)
+    try:
+        instance = read_instance(root)
+    except PermissionError as error:
+        raise StateError("state.unreadable", f"{root}: {error.strerror}") from error
+    if instance is None:
+        raise StateError(
+            "state.missing",
+            f"no instance at {root}",
+            remedy="start one with 'trimtab up DIR', or name its folder with --state",
+        )
+    return state_of(root, instance), instance
+
+
+def journal_folder(explicit: Path | None) -> Path:
+    """Return the journal's folder of the state folder that is found.
+
+    Raises:
+        StateError: there is no state folder.
+    """
+    return open_state(explicit)[0].journal
+
+
+def default_directory(directory: Path | None, instance: Instance | None) -> Path:
+    """Return DIR: as given, else the instance's own, else ``./desired-state``."""
+    if directory is not None:
+        return directory.absolute()
+    if instance is not None:
+        return Path(instance.dir)
+    folder = Path.cwd() / "desired-state"
+    if not folder.exists():
+        raise UsageError(
+            "dir.missing",
+            "no DIR given, no instance here and no ./desired-state",
+            remedy="name the directory of the desired state",
+        )
+    return folder
+
+
+def print_json(value: object) -> None:
+    """Print a value as JSON, for programs."""
+    click.echo(json.dumps(value, indent=2 if sys.stdout.isatty() else None, ensure_ascii=False))
+
+
+def table(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return an aligned plain table, as ``docker ps`` and ``kubectl get`` print theirs."""
+    lines = [list(headers), *(list(row) for row in rows)]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(headers))]
+    return "\n".join(
+        "   ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        for line in lines
+    )
+
+
+def shorten(text: str, *, keep: int = 60) -> str:
+    """Return *text* cut to the terminal's share for a free-text column."""
+    room = max(keep, shutil.get_terminal_size((160, 24)).columns - 100)
+    return text if len(text) <= room else text[: room - 1] + "…"
+
+
+STYLES = {
+    "Ready": "green",
+    "Progressing": "cyan",
+    "Degraded": "yellow",
+    "Stalled": "red",
+    "CrashLoop": "red",
+    "PrunePending": "yellow",
+    "PolicyViolation": "red",
+}
+
+
+def styled(word: str) -> str:
+    """Return a word in its colour; click strips it where the output isn't a terminal."""
+    return click.style(word, fg=STYLES.get(word))

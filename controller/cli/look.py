@@ -1,0 +1,193 @@
+"""``status`` and ``describe``: looking, never acting."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+
+from controller.cli.api import BrokerApi, ask_controller
+from controller.cli.common import (
+    json_option,
+    open_state,
+    print_json,
+    shorten,
+    state_option,
+    styled,
+    table,
+)
+from controller.model.errors import EngineUnavailable, TrimtabError
+
+CONDITIONS_SHOWN = ("Stalled", "CrashLoop", "PrunePending", "PolicyViolation", "Degraded")
+
+
+def fetch_status(state: Path | None) -> dict[str, Any]:
+    """Return the running controller's status.
+
+    Raises:
+        EngineUnavailable: no controller runs.
+    """
+    found, _ = open_state(state)
+    answer = ask_controller(found.controller_socket, {"do": "status"})
+    assert isinstance(answer, dict)
+    return answer
+
+
+def conditions_of(resource: dict[str, Any]) -> list[dict[str, str]]:
+    """Return the conditions that hold and that a person should know, the gravest first."""
+    true = {c["type"]: c for c in resource["conditions"] if c["status"] == "True"}
+    named = [true[name] for name in CONDITIONS_SHOWN if name in true]
+    if named:
+        return named
+    for name in ("Ready", "Progressing"):
+        if name in true:
+            return [true[name]]
+    ready = [c for c in resource["conditions"] if c["type"] == "Ready"]
+    return ready[:1]
+
+
+def word_of(condition: dict[str, str]) -> str:
+    """Return the one word that stands for a condition in a table."""
+    if condition["status"] == "True":
+        return condition["type"]
+    return "NotReady" if condition["type"] == "Ready" else f"Not{condition['type']}"
+
+
+def render_status(status: dict[str, Any], *, name: str | None = None) -> str:
+    """Return the table of resources and, below it, the problems."""
+    rows = []
+    for resource in status["resources"]:
+        if name is not None and not matches(resource, name):
+            continue
+        shown = conditions_of(resource)
+        replicas = (
+            f"{resource['ready']}/{resource['desired']}" if resource["kind"] == "Service" else "-"
+        )
+        rows.append(
+            (
+                resource["kind"],
+                resource["namespace"],
+                resource["name"],
+                replicas,
+                resource.get("image") or "-",
+                ",".join(styled(word_of(c)) for c in shown) or "-",
+                shorten("; ".join(c["message"] for c in shown if c["message"])),
+            )
+        )
+    headers = ("KIND", "NAMESPACE", "NAME", "READY", "IMAGE", "CONDITION", "MESSAGE")
+    parts = [table(headers, rows) if rows else "No resources."]
+    for problem in status["problems"]:
+        place = ":".join(
+            str(problem[part]) for part in ("file", "line", "column") if problem.get(part)
+        )
+        parts.append(
+            f"{click.style('problem', fg='red')} {place + ': ' if place else ''}"
+            f"{problem['message']} [{problem['code']}]"
+            + (f"\n        remedy: {problem['remedy']}" if problem.get("remedy") else "")
+        )
+    return "\n".join(parts)
+
+
+def matches(resource: dict[str, Any], name: str) -> bool:
+    """Tell whether ``NAME``, ``NAMESPACE/NAME`` or ``KIND/NAMESPACE/NAME`` means a resource."""
+    full = (resource["kind"], resource["namespace"], resource["name"])
+    wanted = tuple(name.split("/"))
+    return full[-len(wanted) :] == wanted if len(wanted) <= len(full) else False
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  trimtab status
+  trimtab status web --watch
+  trimtab status --json | jq -r '.problems[] | "\\(.file):\\(.line) \\(.message)"'
+"""
+)
+@click.argument("name", metavar="[NAME]", required=False)
+@click.option("--watch", is_flag=True, help="Show it again every second until Ctrl-C.")
+@state_option
+@json_option
+def status(name: str | None, watch: bool, state: Path | None, as_json: bool) -> int:
+    """Show every resource, its replicas and conditions, and the problems of the files."""
+    while True:
+        shown = fetch_status(state)
+        if name is not None:
+            shown = {**shown, "resources": [r for r in shown["resources"] if matches(r, name)]}
+            if not shown["resources"] and not watch:
+                raise click.ClickException(f"there is no resource {name!r}; see 'trimtab status'")
+        if watch and not as_json:
+            click.clear()
+        if as_json:
+            print_json(shown)
+        else:
+            click.echo(render_status(shown))
+        if not watch:
+            return 0
+        time.sleep(1.0)
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  trimtab describe web
+  trimtab describe Service/default/web --json
+"""
+)
+@click.argument("name")
+@state_option
+@json_option
+def describe(name: str, state: Path | None, as_json: bool) -> int:
+    """Show one resource in full: conditions, replicas, containers, latest records."""
+    found, _ = open_state(state)
+    shown = fetch_status(state)
+    resources = [r for r in shown["resources"] if matches(r, name)]
+    if not resources:
+        raise click.ClickException(f"there is no resource {name!r}; see 'trimtab status'")
+    items: list[dict[str, Any]] = []
+    try:
+        items = BrokerApi(found.broker_socket).get("inventory")["containers"]
+    except (EngineUnavailable, TrimtabError) as error:
+        click.echo(f"warning: the inventory can't be read: {error}", err=True)
+    described = [{**resource, "containers": _containers(resource, items)} for resource in resources]
+    if as_json:
+        print_json(described if len(described) > 1 else described[0])
+        return 0
+    for resource in described:
+        click.echo(_text(resource))
+    return 0
+
+
+def _containers(resource: dict[str, Any], items: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    if resource["kind"] != "Service":
+        return []
+    wanted = (resource["namespace"], resource["name"])
+    return [item for item in items if (item["namespace"], item["service"]) == wanted]
+
+
+def _text(resource: dict[str, Any]) -> str:
+    lines = [f"{resource['kind']}/{resource['namespace']}/{resource['name']}"]
+    fields = ("owner", "image", "digest", "revision", "generation", "observedGeneration")
+    lines += [f"  {field}: {resource[field]}" for field in fields if resource.get(field)]
+    if resource["kind"] == "Service":
+        lines.append(f"  ready: {resource['ready']} of {resource['desired']}")
+    lines.append("  conditions:")
+    lines += [
+        f"    {c['type']}={c['status']} since {c['since'] or '-'}  {c['reason']} {c['message']}".rstrip()
+        for c in resource["conditions"]
+    ]
+    for slot in resource.get("slots", []):
+        health = f", {slot['health']}" if slot.get("health") else ""
+        lines.append(
+            f"  slot {slot['slot']}: {slot['container'] or '-'} {slot['state']}{health}, "
+            f"{slot['restarts']} restarts"
+        )
+    for item in resource["containers"]:
+        admitted = item["admitted"]
+        lines.append(
+            f"  admitted {admitted['name']} ({item['id'][:12]}): memory {admitted['memory']}, "
+            f"cpus {admitted['nano_cpus'] / 1e9:g}, pids {admitted['pids']}, "
+            f"networks {', '.join(admitted['networks']) or 'none'}; intent {item['intent']}"
+        )
+    return "\n".join(lines)

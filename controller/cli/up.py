@@ -1,0 +1,160 @@
+"""``up``, ``broker`` and ``run``: the processes."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import click
+
+from controller.cli.common import (
+    default_directory,
+    json_option,
+    policy_option,
+    state_option,
+    state_root,
+)
+
+engine_option = click.option(
+    "--engine", metavar="URL", help="The engine's socket (default: $DOCKER_HOST, else the standard one)."
+)
+rebind_option = click.option(
+    "--rebind", is_flag=True, help="Let this instance converge another DIR than its own."
+)
+user_option = click.option(
+    "--controller-user", metavar="NAME", help="As root: who runs the controller (default: trimtab)."
+)
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  trimtab up                                  ./desired-state under the policy 'strict'
+  trimtab up /srv/desired --policy production
+  trimtab up desired-state --policy development --state .state
+"""
+)
+@click.argument("directory", metavar="[DIR]", required=False, type=click.Path(path_type=Path))
+@engine_option
+@policy_option
+@state_option
+@user_option
+@rebind_option
+@click.option("--web", metavar="ADDR", help="Not supported yet.")
+@click.option("--no-web", is_flag=True, help="Serve no web page (there is none yet).")
+@json_option
+def up(
+    directory: Path | None,
+    engine: str | None,
+    policy: str | None,
+    state: Path | None,
+    controller_user: str | None,
+    rebind: bool,
+    web: str | None,
+    no_web: bool,  # noqa: ARG001 - accepted, so that scripts needn't change when there is one
+    as_json: bool,
+) -> int:
+    """Run broker and controller together, in the foreground, and show what happens.
+
+    DIR defaults to the instance's own, else ./desired-state. Ctrl-C ends both and leaves the
+    containers running; 'trimtab down' removes them.
+    """
+    if web is not None:
+        raise click.UsageError("--web: the web page is not supported yet")
+    from controller import wiring
+    from controller.cli.live import watch
+    from controller.settings import read_instance
+
+    root = state_root(state)
+    launch = wiring.prepare_launch(
+        root,
+        directory=default_directory(directory, read_instance(root)),
+        engine=engine,
+        policy=policy,
+        controller_user=controller_user,
+        rebind=rebind,
+    )
+    with wiring.both(launch) as assembly:
+        watch(assembly, launch, as_json=as_json)
+    if not as_json:
+        click.echo(
+            f"\nStopped. The containers keep running; '{_down(root)}' removes them.", err=True
+        )
+    return 0
+
+
+def _down(root: Path) -> str:
+    found = state_root(None) == root
+    return "trimtab down" if found else f"trimtab down --state {root}"
+
+
+@click.command(
+    epilog="""\b
+Example:
+  trimtab broker --engine unix:///var/run/docker.sock --policy production \\
+      --controller-uid $(id -u trimtab)
+"""
+)
+@engine_option
+@policy_option
+@state_option
+@click.option("--socket", "socket_path", type=click.Path(path_type=Path), help="Where to serve.")
+@click.option("--controller-uid", type=int, help="The uid that is the controller.")
+@click.option("--lifeline", type=int, hidden=True)
+@json_option
+def broker(
+    engine: str | None,
+    policy: str | None,
+    state: Path | None,
+    socket_path: Path | None,
+    controller_uid: int | None,
+    lifeline: int | None,
+    as_json: bool,  # noqa: ARG001 - may follow any command
+) -> int:
+    """Run the broker alone: the privileged gate before the engine, and the journal's only writer."""
+    from controller import wiring
+
+    return wiring.run_broker(
+        state_root(state),
+        engine=engine,
+        policy=policy,
+        socket_path=socket_path,
+        controller_uid=controller_uid,
+        lifeline_fd=lifeline,
+    )
+
+
+@click.command(
+    epilog="""\b
+Example:
+  sudo -u trimtab trimtab run /srv/desired --broker /var/lib/trimtab/run/broker.sock
+"""
+)
+@click.argument("directory", metavar="[DIR]", required=False, type=click.Path(path_type=Path))
+@click.option("--broker", "broker_socket", type=click.Path(path_type=Path), help="The broker's socket.")
+@state_option
+@click.option("--listen-fd", type=int, hidden=True)
+@click.option("--lifeline", type=int, hidden=True)
+@json_option
+def run(
+    directory: Path | None,
+    broker_socket: Path | None,
+    state: Path | None,
+    listen_fd: int | None,
+    lifeline: int | None,
+    as_json: bool,  # noqa: ARG001 - may follow any command
+) -> int:
+    """Run the controller alone, unprivileged, behind a broker."""
+    from controller import wiring
+
+    if os.getuid() == 0:
+        click.echo("warning: the controller runs as root; give it a user of its own", err=True)
+    sys.stdout.flush()
+    return wiring.run_controller(
+        state_root(state),
+        directory=directory,
+        broker_socket=broker_socket,
+        listen_fd=listen_fd,
+        lifeline_fd=lifeline,
+    )

@@ -1,0 +1,280 @@
+"""How ``up`` lays out a state folder and becomes two processes, one privileged, one not.
+
+Beside ``wiring``, and above the shells: it knows the arguments of ``trimtab broker`` and
+``trimtab run``, the owners of folders, and what the controller's user must be let see.
+"""
+
+from __future__ import annotations
+
+import grp
+import os
+import pwd
+import socket
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from controller.model.errors import StateError, UsageError
+from controller.process.assembly import Recipe, answers
+from controller.process.closed import Need, plan_view
+from controller.process.drop import MEANT, Drop, meant
+from controller.settings import (
+    GROUP,
+    Instance,
+    State,
+    read_instance,
+    run_folder,
+    state_of,
+    write_instance,
+)
+
+PACKAGE = Path(__file__).resolve().parent
+PROJECT = PACKAGE.parent
+#: What the controller's process is given of our environment.
+KEPT_ENVIRONMENT = ("PATH", "LANG", "LC_ALL", "TZ")
+CRASH_AT = "TRIMTAB_CRASH_AT"
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """Who the controller runs as; ``dropped`` is false where it shares our uid."""
+
+    uid: int
+    gid: int
+    dropped: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """Everything that ``up`` needs to start its children."""
+
+    state: State
+    instance: Instance
+    user: User
+    policy: Path
+
+
+def controller_user(name: str | None, *, uid: int) -> User:
+    """Return the controller's user: as root one of its own, else ourselves.
+
+    Raises:
+        StateError: there is no such user, or it is root or nobody.
+    """
+    if uid != 0:
+        if name is not None:
+            raise UsageError("user.not-root", "--controller-user can only be given by root")
+        return User(uid, os.getgid(), dropped=False)
+    wanted = name or GROUP
+    try:
+        entry = pwd.getpwnam(wanted)
+    except KeyError as error:
+        raise StateError(
+            "user.missing",
+            f"there is no user {wanted!r} to run the controller as",
+            remedy=f"useradd --system --no-create-home --shell /usr/sbin/nologin {wanted}, "
+            "or name another with --controller-user",
+        ) from error
+    if entry.pw_uid in (0, 65534) or entry.pw_name == "nobody":
+        raise StateError(
+            "user.unfit",
+            f"the controller never runs as {entry.pw_name}",
+            remedy="give it a user of its own with --controller-user",
+        )
+    try:
+        gid = grp.getgrnam(GROUP).gr_gid
+    except KeyError:
+        gid = entry.pw_gid
+    if gid == 0:
+        raise StateError("user.unfit", f"the group of {wanted!r} is root's")
+    return User(entry.pw_uid, gid, dropped=True)
+
+
+def policy_file(name: str) -> Path:
+    """Return the file of a policy: a path as given, else ``configs/policies/NAME.yaml``.
+
+    Never looked for beside DIR: who may drop a file may not bring a policy.
+
+    Raises:
+        UsageError: there is no such policy.
+    """
+    if "/" in name or name.endswith((".yaml", ".yml")):
+        return Path(name).absolute()
+    for folder in (PROJECT / "configs" / "policies", PACKAGE / "policies"):
+        if (folder / f"{name}.yaml").is_file():
+            return folder / f"{name}.yaml"
+    raise UsageError(
+        "policy.unknown",
+        f"there is no policy {name!r}",
+        remedy="name strict, production, development, or the path of a file",
+    )
+
+
+def prepare(
+    root: Path,
+    *,
+    directory: Path,
+    engine: str,
+    policy: str | None,
+    user: User,
+    new_instance_id: str,
+    rebind: bool = False,
+) -> Launch:
+    """Make or open the state folder and settle what the instance is.
+
+    Raises:
+        StateError: the folder can't be made, or belongs to another DIR.
+    """
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StateError(
+            "state.unwritable", f"{root}: {error.strerror}", remedy="name another with --state"
+        ) from error
+    instance = read_instance(root)
+    if instance is None:
+        instance = Instance(id=new_instance_id, dir=str(directory), engine=engine)
+        instance = replace(instance, run=str(run_folder(root, instance.id)))
+    if instance.dir != str(directory) and not rebind:
+        raise StateError(
+            "state.other-dir",
+            f"{root} converges {instance.dir}, not {directory}",
+            remedy="give --rebind to move this instance to the new DIR, or another --state",
+        )
+    chosen = policy_file(policy if policy is not None else instance.policy)
+    settled = replace(instance, dir=str(directory), engine=engine, policy=str(chosen))
+    if settled != instance or read_instance(root) is None:
+        write_instance(root, settled)
+    state = state_of(root, settled)
+    lay_out(state, user=user)
+    return Launch(state, settled, user, chosen)
+
+
+def lay_out(state: State, *, user: User) -> None:
+    """Make the folders with the owners and modes that DESIGN gives them.
+
+    Raises:
+        StateError: one can't be made.
+    """
+    root = os.getuid() == 0
+    wanted = (
+        (state.root, 0o755, (0, 0)),
+        (state.broker, 0o700, (0, 0)),
+        (state.controller, 0o700, (user.uid, user.gid)),
+        (state.run, 0o750, (0, user.gid)),
+    )
+    for folder, mode, (uid, gid) in wanted:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            if root:
+                os.chown(folder, uid, gid)
+            folder.chmod(mode)
+        except OSError as error:
+            raise StateError(
+                "state.unwritable",
+                f"{folder}: {error.strerror}",
+                remedy="make the state folder writable, or name another with --state",
+            ) from error
+    if root and state.controller.is_dir():
+        for path in state.controller.iterdir():
+            os.chown(path, user.uid, user.gid, follow_symlinks=False)
+
+
+def controller_socket(state: State, *, user: User) -> socket.socket:
+    """Bind and listen on the controller's socket; the controller itself may not write its folder.
+
+    Raises:
+        StateError: another controller serves it.
+    """
+    path = state.controller_socket
+    if answers(path):
+        raise StateError(
+            "controller.running",
+            f"a controller serves {path} already",
+            remedy="stop it first, or use another --state",
+        )
+    path.unlink(missing_ok=True)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    before = os.umask(0o177)
+    try:
+        listener.bind(str(path))
+    finally:
+        os.umask(before)
+    if os.getuid() == 0:
+        os.chown(path, 0, user.gid)
+    path.chmod(0o660)
+    listener.listen(64)
+    return listener
+
+
+def broker_recipe(launch: Launch, environ: Mapping[str, str]) -> Recipe:
+    """Return how the broker is started: as we are, since it holds the engine's socket."""
+    argv = (
+        *_python(),
+        "broker",
+        *("--state", str(launch.state.root)),
+        *("--engine", launch.instance.engine),
+        *("--policy", str(launch.policy)),
+        *("--controller-uid", str(launch.user.uid)),
+        *("--lifeline", "{lifeline}"),
+    )
+    kept = {name: environ[name] for name in KEPT_ENVIRONMENT if name in environ}
+    return Recipe("broker", argv, kept, _crash(environ))
+
+
+def controller_recipe(
+    launch: Launch, environ: Mapping[str, str], *, listener: socket.socket
+) -> Recipe:
+    """Return how the controller is started, dropped to its own user where we are root.
+
+    Raises:
+        StateError: its user can't be let see what it needs.
+    """
+    argv = (
+        *_python(),
+        "run",
+        launch.instance.dir,
+        *("--state", str(launch.state.root)),
+        *("--broker", str(launch.state.broker_socket)),
+        *("--listen-fd", str(listener.fileno())),
+        *("--lifeline", "{lifeline}"),
+    )
+    kept = {name: environ[name] for name in KEPT_ENVIRONMENT if name in environ}
+    if not launch.user.dropped:
+        return Recipe("controller", argv, kept, _crash(environ), (listener.fileno(),))
+    view = plan_view(needs_of(launch), uid=launch.user.uid, gid=launch.user.gid)
+    kept[MEANT] = meant(Path(sys.executable), PACKAGE)
+
+    drop = Drop(
+        uid=launch.user.uid, gid=launch.user.gid, parent=os.getpid(), view=view, argv=argv
+    )
+    outer = (sys.executable, "-I", "-m", "controller.process.drop", drop.to_json())
+    return Recipe("controller", outer, kept, _crash(environ), (listener.fileno(),))
+
+
+def needs_of(launch: Launch) -> list[Need]:
+    """Return what the controller's user must reach: interpreter, package, DIR's holder, state.
+
+    Never DIR itself: a bind mount would go on showing a DIR that was replaced.
+    """
+    directory = Path(launch.instance.dir)
+    needs = [
+        Need(Path(sys.prefix), "the Python environment"),
+        Need(Path(sys.base_prefix), "the Python interpreter"),
+        Need(PROJECT, "the package's folder"),
+        Need(directory.parent, "the folder that holds DIR"),
+        Need(launch.state.run, "the folder of the sockets"),
+        Need(launch.state.controller, "the controller's state", writable=True),
+    ]
+    if directory.is_symlink():
+        needs.append(Need(directory.resolve().parent, "the folder that DIR's link leads to"))
+    return needs
+
+
+def _python() -> tuple[str, ...]:
+    # -I: neither the working directory nor PYTHON* variables nor the user's site can slip code in.
+    return (sys.executable, "-I", "-m", "controller")
+
+
+def _crash(environ: Mapping[str, str]) -> dict[str, str]:
+    return {CRASH_AT: environ[CRASH_AT]} if CRASH_AT in environ else {}

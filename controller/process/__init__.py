@@ -1,0 +1,1 @@
+"""Processes: starting children that end with their parent, and dropping every privilege."""

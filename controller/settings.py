@@ -1,0 +1,167 @@
+"""Process settings: where the state is, which engine, which policy, whose controller.
+
+Everything here is found out once at start and frozen. Environment, working directory and uid come
+in as arguments.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from controller.model.errors import StateError
+
+STANDARD_SOCKET = "unix:///var/run/docker.sock"
+SYSTEM_STATE = Path("/var/lib/trimtab")
+GROUP = "trimtab"
+#: sun_path is 108 bytes (unix(7)); beyond this the sockets move to /run.
+SOCKET_PATH_MAX = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Instance:
+    """``instance.json``: what this state folder belongs to.
+
+    ``engine_id`` is '' until an engine answered for the first time.
+    """
+
+    id: str
+    dir: str
+    engine: str
+    engine_id: str = ""
+    policy: str = "strict"
+    run: str = ""  # the folder of the sockets
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """The state folder and what is in it."""
+
+    root: Path
+    run: Path
+
+    @property
+    def instance_file(self) -> Path:
+        return self.root / "instance.json"
+
+    @property
+    def broker(self) -> Path:
+        return self.root / "broker"
+
+    @property
+    def journal(self) -> Path:
+        return self.broker / "journal"
+
+    @property
+    def controller(self) -> Path:
+        return self.root / "controller"
+
+    @property
+    def broker_socket(self) -> Path:
+        return self.run / "broker.sock"
+
+    @property
+    def controller_socket(self) -> Path:
+        return self.run / "controller.sock"
+
+
+def find_state(
+    explicit: Path | None, *, environ: Mapping[str, str], cwd: Path, uid: int
+) -> Path:
+    """Return the state folder: ``--state``, ``$TRIMTAB_STATE``, ``.state/`` here or above, the
+    system's for root, else the user's (XDG Base Directory: ``$XDG_STATE_HOME``).
+    """
+    if explicit is not None:
+        return (cwd / explicit).absolute()
+    if environ.get("TRIMTAB_STATE"):
+        return (cwd / environ["TRIMTAB_STATE"]).absolute()
+    for folder in (cwd, *cwd.parents):
+        if (folder / ".state" / "instance.json").is_file():
+            return folder / ".state"
+    if uid == 0:
+        return SYSTEM_STATE
+    home = Path(environ.get("HOME", "/nonexistent"))
+    return Path(environ.get("XDG_STATE_HOME") or home / ".local" / "state") / "trimtab"
+
+
+def run_folder(root: Path, instance_id: str) -> Path:
+    """Return the folder of the sockets: ``run/``, or one under /run where the path is too long."""
+    folder = root / "run"
+    if len(os.fsencode(folder / "controller.sock")) <= SOCKET_PATH_MAX:
+        return folder
+    return Path("/run/trimtab") / instance_id
+
+
+def read_instance(root: Path) -> Instance | None:
+    """Return the instance of a state folder, or None where there is none yet.
+
+    Raises:
+        StateError: the file can't be read or isn't an instance.
+    """
+    path = root / "instance.json"
+    try:
+        return Instance(**json.loads(path.read_text()))
+    except FileNotFoundError:
+        return None
+    except PermissionError as error:
+        raise StateError(
+            "state.unreadable", f"{path}: {error.strerror}", remedy="run as root or its owner"
+        ) from error
+    except (ValueError, TypeError, OSError) as error:
+        raise StateError(
+            "state.damaged",
+            f"{path} can't be read as an instance: {error}",
+            remedy="restore the file, or name another state folder with --state",
+        ) from error
+
+
+def write_instance(root: Path, instance: Instance) -> None:
+    """Write ``instance.json`` whole or not at all, and durably.
+
+    Raises:
+        StateError: the folder can't be written.
+    """
+    path = root / "instance.json"
+    temporary = root / ".instance.json.new"
+    try:
+        with temporary.open("w") as file:
+            json.dump(asdict(instance), file, indent=2)
+            file.write("\n")
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.chmod(0o644)
+        temporary.rename(path)
+    except OSError as error:
+        raise StateError(
+            "state.unwritable",
+            f"{path}: {error.strerror}",
+            remedy="make the state folder writable, or name another with --state",
+        ) from error
+
+
+def bind_engine(root: Path, engine_id: str) -> None:
+    """Remember the engine that this state folder belongs to.
+
+    Raises:
+        StateError: it belongs to another one.
+    """
+    instance = read_instance(root)
+    assert instance is not None, "an instance is made before its engine is asked"
+    if instance.engine_id == engine_id:
+        return
+    if instance.engine_id:
+        raise StateError(
+            "state.other-engine",
+            f"{root} belongs to engine {instance.engine_id}, and {engine_id} answers",
+            remedy="name this engine's own state folder with --state, or the other engine with "
+            "--engine",
+        )
+    write_instance(root, replace(instance, engine_id=engine_id))
+
+
+def state_of(root: Path, instance: Instance) -> State:
+    """Return the layout of an instance's state folder."""
+    return State(root=root, run=Path(instance.run))
