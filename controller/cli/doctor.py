@@ -1,0 +1,204 @@
+"""``doctor``: what is wrong with this host, each finding with its remedy."""
+
+from __future__ import annotations
+
+import grp
+import http.client
+import json
+import os
+import pwd
+import socket
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import click
+
+from controller.cli.api import BrokerApi, ask_controller
+from controller.cli.common import json_option, print_json, state_option, state_root
+from controller.model.errors import TrimtabError
+from controller.settings import GROUP, STANDARD_SOCKET, read_instance, state_of
+
+MINIMUM_API = (1, 44)
+LISTENING = "0A"  # TCP_LISTEN in /proc/net/tcp (include/net/tcp_states.h)
+ANYWHERE = ("00000000", "0" * 32)
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One check: ``level`` is ok, warning or error."""
+
+    check: str
+    level: str
+    message: str
+    remedy: str = ""
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  trimtab doctor
+  trimtab doctor --json | jq '.[] | select(.level != "ok")'
+"""
+)
+@click.option("--engine", metavar="URL", help="The engine's socket (default: $DOCKER_HOST, else the standard one).")
+@state_option
+@json_option
+def doctor(engine: str | None, state: Path | None, as_json: bool) -> int:
+    """Check engine, state folder, broker, controller and host; exit 1 when something is broken."""
+    root = state_root(state)
+    url = engine or os.environ.get("DOCKER_HOST") or STANDARD_SOCKET
+    findings = [*engine_findings(url), *instance_findings(root), *host_findings()]
+    if as_json:
+        print_json([asdict(finding) for finding in findings])
+    else:
+        colours = {"ok": "green", "warning": "yellow", "error": "red"}
+        for finding in findings:
+            mark = click.style(f"{finding.level:7}", fg=colours[finding.level])
+            click.echo(f"{mark}  {finding.check}: {finding.message}")
+            if finding.remedy:
+                click.echo(f"         remedy: {finding.remedy}")
+    return 1 if any(finding.level == "error" for finding in findings) else 0
+
+
+def engine_findings(url: str) -> Iterator[Finding]:
+    """Check that an engine answers, and that it is new enough."""
+    if not url.startswith("unix://"):
+        yield Finding("engine", "error", f"{url} isn't a Unix socket", "name unix://PATH")
+        return
+    path = url.removeprefix("unix://")
+    peer = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    peer.settimeout(5)
+    try:
+        peer.connect(path)
+        connection = http.client.HTTPConnection("engine", timeout=5)
+        connection.sock = peer
+        connection.request("GET", "/version")
+        version = json.loads(connection.getresponse().read(1 << 20))
+    except PermissionError:
+        yield Finding("engine", "ok", f"{path} is closed to this user, as it should be to most")
+        return
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        yield Finding("engine", "error", f"nothing answers at {path}: {error}", "start dockerd")
+        return
+    finally:
+        peer.close()
+    api = str(version.get("ApiVersion", "0.0"))
+    numbers = tuple(int(part) for part in api.split(".") if part.isdigit())
+    told = f"dockerd {version.get('Version')}, API {api}, at {path}"
+    if numbers < MINIMUM_API:
+        yield Finding("engine", "error", f"{told}: too old", "upgrade to API 1.44 or newer")
+    else:
+        yield Finding("engine", "ok", told)
+
+
+def instance_findings(root: Path) -> Iterator[Finding]:
+    """Check the state folder and what runs on it."""
+    try:
+        instance = read_instance(root)
+    except TrimtabError as error:
+        yield Finding("state", "error", error.message, error.remedy)
+        return
+    if instance is None:
+        yield Finding("state", "warning", f"no instance at {root}", "start one with 'trimtab up'")
+        return
+    yield Finding("state", "ok", f"{root}, instance {instance.id}, DIR {instance.dir}")
+    yield from _policy_file(Path(instance.policy))
+    found = state_of(root, instance)
+    api = BrokerApi(found.broker_socket)
+    try:
+        health, who = api.get("health"), api.get("whoami")
+    except TrimtabError as error:
+        yield Finding("broker", "warning", error.message, error.remedy)
+    else:
+        yield from _broker(health, separated=bool(who.get("separated", True)))
+    try:
+        ask_controller(found.controller_socket, {"do": "ping"})
+        yield Finding("controller", "ok", f"serves {found.controller_socket}")
+    except TrimtabError as error:
+        yield Finding("controller", "warning", error.message, error.remedy)
+
+
+def _policy_file(path: Path) -> Iterator[Finding]:
+    try:
+        status = path.stat()
+    except OSError as error:
+        yield Finding("policy", "error", f"{path}: {error.strerror}", "restore the policy file")
+        return
+    if status.st_mode & 0o022:
+        yield Finding(
+            "policy", "warning", f"{path} can be written by others", f"chmod go-w {path}"
+        )
+    else:
+        yield Finding("policy", "ok", str(path))
+
+
+def _broker(health: dict[str, dict[str, object]], *, separated: bool) -> Iterator[Finding]:
+    journal, engine, policy = health["journal"], health["engine"], health["policy"]
+    if not journal["writable"]:
+        yield Finding(
+            "journal", "error", f"can't be written: {journal['error']}", "free space, or mount it rw"
+        )
+    else:
+        yield Finding("journal", "ok", f"writable, at record {journal['seq']}")
+    if not engine["reachable"]:
+        yield Finding("broker", "error", "the broker doesn't reach the engine", "start dockerd")
+    if policy.get("error"):
+        yield Finding(
+            "policy", "error", f"the last reload failed: {policy['error']}", "mend it, then SIGHUP"
+        )
+    if not separated:
+        yield Finding(
+            "separation",
+            "warning",
+            "controller and operator share a uid: roles rest on the controller's own word",
+            "run 'trimtab up' as root, so that the controller has a user of its own",
+        )
+
+
+def host_findings() -> Iterator[Finding]:
+    """Check the host: the controller's user, who bypasses the gate, what containers can reach."""
+    try:
+        pwd.getpwnam(GROUP)
+        yield Finding("user", "ok", f"{GROUP} exists")
+    except KeyError:
+        yield Finding(
+            "user",
+            "warning",
+            f"there is no user {GROUP} to run the controller as",
+            f"useradd --system --no-create-home --shell /usr/sbin/nologin {GROUP}",
+        )
+    try:
+        members = grp.getgrnam("docker").gr_mem
+    except KeyError:
+        members = []
+    if members:
+        yield Finding(
+            "docker group",
+            "warning",
+            f"{', '.join(members)} may use the engine's socket directly, past the gate",
+            "take them out of the group docker, and put them into the group trimtab",
+        )
+    ports = sorted(set(open_ports()))
+    if ports:
+        shown = ", ".join(str(port) for port in ports[:20])
+        yield Finding(
+            "host services",
+            "warning",
+            f"listen on all addresses, so that isolated containers reach them: {shown}",
+            "bind them to an address, or filter what comes from the containers' networks",
+        )
+
+
+def open_ports(files: tuple[str, ...] = ("/proc/net/tcp", "/proc/net/tcp6")) -> Iterator[int]:
+    """Yield the TCP ports that something on the host serves on all addresses (proc(5))."""
+    for name in files:
+        try:
+            lines = Path(name).read_text().splitlines()[1:]
+        except OSError:
+            continue
+        for line in lines:
+            fields = line.split()
+            address, _, port = fields[1].partition(":")
+            if fields[3] == LISTENING and address in ANYWHERE:
+                yield int(port, 16)
