@@ -37,7 +37,10 @@ _BAD_CHARACTER = re.compile(
 )
 _MARKER = re.compile(r"^(?:---|\.\.\.)(?=[ \t\n]|\Z)", re.MULTILINE)
 _DIRECTIVE = re.compile(r"^%", re.MULTILINE)
-_BLANK = re.compile(r"(?:---)?[ \t]*(?:#[^\n]*)?(?:\n[ \t]*(?:#[^\n]*)?)*(?:\.\.\.[^\n]*\n?)?", re.ASCII)
+# Possessive, so that a megabyte of comments costs no memory.
+_BLANK = re.compile(
+    r"(?:---)?[ \t]*+(?:#[^\n]*+)?(?:\n[ \t]*+(?:#[^\n]*+)?)*+(?:\.\.\.[^\n]*\n?)?", re.ASCII
+)
 
 _WORDS: dict[str, object] = {
     **dict.fromkeys(("", "~", "null", "Null", "NULL")),
@@ -49,7 +52,7 @@ _WORDS: dict[str, object] = {
 _INTEGER = re.compile(r"[-+]?(?:0|[1-9][0-9]{0,17})", re.ASCII)
 _HEX_OR_OCTAL = re.compile(r"0x[0-9a-fA-F]{1,15}|0o[0-7]{1,20}", re.ASCII)
 _FLOAT = re.compile(
-    r"[-+]?(?:\.[0-9]{1,20}|(?:0|[1-9][0-9]{0,19})(?:\.[0-9]{0,20})?)(?:[eE][-+]?[0-9]{1,2})?",
+    r"(?=.*[.eE])[-+]?(?:\.[0-9]{1,20}|(?:0|[1-9][0-9]{0,19})(?:\.[0-9]{0,20})?)(?:[eE][-+]?[0-9]{1,2})?",
     re.ASCII,
 )
 
@@ -189,7 +192,7 @@ def _document(chunk: str, file: str, line: int, nodes_left: int) -> tuple[Docume
     except _TooManyError as error:
         return _unreadable(file, chunk, line, _limit(file, line, 1, str(error))), nodes_left
     except yaml.MarkedYAMLError as error:
-        return _unreadable(file, chunk, line, _syntax(error, file, line)), 0
+        return _unreadable(file, chunk, line, _syntax(error, chunk, file, line)), 0
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         problem = Problem("yaml.syntax", f"not YAML: {error}", file, line, 1)
         return _unreadable(file, chunk, line, problem), 0
@@ -214,8 +217,6 @@ def _unreadable(file: str, text: str, line: int, problem: Problem) -> Document:
 
 def _refused_characters(chunk: str, file: str, line: int) -> Problem | None:
     """Return the problem of the first character that may not stand in a text, if any."""
-    if chunk.isascii() and chunk.isprintable():
-        return None
     found = _BAD_CHARACTER.search(chunk)
     code, message, remedy = "yaml.character", "", "remove it, or write it as an escape in quotes"
     if found is not None:
@@ -229,7 +230,10 @@ def _refused_characters(chunk: str, file: str, line: int) -> Problem | None:
         found = _DIRECTIVE.search(chunk)
         if found is None:
             return None
-        code, message = "yaml.directive", "a directive (a line that begins with %) may not stand here"
+        code, message = (
+            "yaml.directive",
+            "a directive (a line that begins with %) may not stand here",
+        )
         remedy = "remove the line; where it is content, indent it"
     before = chunk[: found.start()]
     column = found.start() - (before.rfind("\n") + 1) + 1
@@ -248,20 +252,24 @@ def _limit(file: str, line: int, column: int, message: str) -> Problem:
     )
 
 
-def _syntax(error: yaml.MarkedYAMLError, file: str, line: int) -> Problem:
-    mark = error.problem_mark or error.context_mark
+def _syntax(error: yaml.MarkedYAMLError, chunk: str, file: str, line: int) -> Problem:
     message = error.problem or "not YAML"
     if error.context:
         message = f"{message} ({error.context})"
+    mark = error.problem_mark or error.context_mark
+    row, column = (mark.line, mark.column) if mark is not None else (0, 0)
+    lines = chunk.rstrip().split("\n")
+    if row >= len(lines):
+        # What ends too early is reported at the end of what is there, not in the next document.
+        row, column = len(lines) - 1, len(lines[-1])
     remedy = ""
-    if "'\\t'" in message or "tab" in message:
-        remedy = "indent with spaces"
+    if lines[row][column : column + 1] == "\t":
+        remedy = "indent with spaces, not with tabs"
     elif "mapping values are not allowed" in message:
         remedy = "check the indentation, and put quotes around a text that holds ': '"
     elif "undefined alias" in message:
         remedy = "an alias reaches only anchors of its own document"
-    at = (line + mark.line, mark.column + 1) if mark is not None else (line, 1)
-    return Problem("yaml.syntax", message, file, *at, remedy=remedy)
+    return Problem("yaml.syntax", message, file, line + row, column + 1, remedy=remedy)
 
 
 class _TooManyError(Exception):
@@ -280,10 +288,10 @@ class _Loader(CBaseLoader):
 
     nodes = 0
 
-    def resolve(self, kind: object, value: object, implicit: object) -> str:
+    def resolve(self, *_node: object) -> str:
         return _IMPLICIT
 
-    def descend_resolver(self, current_node: object, current_index: object) -> None:
+    def descend_resolver(self, *_node: object) -> None:
         self.nodes += 1
         if self.nodes > MAX_NODES:
             raise _TooManyError(f"more than {MAX_NODES} values in one document")
@@ -293,7 +301,7 @@ class _Loader(CBaseLoader):
 
 
 # Places are looked up only for problems: parsing again then is cheaper than keeping every tree.
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=1)
 def _tree(text: str) -> yaml.Node | None:
     node: yaml.Node | None = yaml.compose(text, Loader=_Loader)
     return node
@@ -344,8 +352,9 @@ class _Reader:
         if len(path) > MAX_DEPTH:
             raise _TooManyError(f"nested deeper than {MAX_DEPTH} levels", node.start_mark)
         if node.tag != _IMPLICIT:
+            tag = str(node.tag).replace("tag:yaml.org,2002:", "!!")
             remedy = "remove the tag; put quotes around what is to be text"
-            self._fault(path, node, "yaml.tag", f"a tag ({node.tag}) may not stand here", remedy)
+            self._fault(path, node, "yaml.tag", f"a tag ({tag}) may not stand here", remedy)
         if isinstance(node, yaml.ScalarNode):
             return self._scalar(node, path)
         if isinstance(node, yaml.SequenceNode):
