@@ -245,9 +245,7 @@ def controller_recipe(
     view = plan_view(needs_of(launch), uid=launch.user.uid, gid=launch.user.gid)
     kept[MEANT] = meant(Path(sys.executable), PACKAGE)
 
-    drop = Drop(
-        uid=launch.user.uid, gid=launch.user.gid, parent=os.getpid(), view=view, argv=argv
-    )
+    drop = Drop(uid=launch.user.uid, gid=launch.user.gid, parent=os.getpid(), view=view, argv=argv)
     outer = (sys.executable, "-I", "-m", "controller.process.drop", drop.to_json())
     return Recipe("controller", outer, kept, _crash(environ), (listener.fileno(),))
 

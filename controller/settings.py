@@ -68,9 +68,7 @@ class State:
         return self.run / "controller.sock"
 
 
-def find_state(
-    explicit: Path | None, *, environ: Mapping[str, str], cwd: Path, uid: int
-) -> Path:
+def find_state(explicit: Path | None, *, environ: Mapping[str, str], cwd: Path, uid: int) -> Path:
     """Return the state folder: ``--state``, ``$TRIMTAB_STATE``, ``.state/`` here or above, the
     system's for root, else the user's (XDG Base Directory: ``$XDG_STATE_HOME``).
     """

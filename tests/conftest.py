@@ -28,7 +28,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """Leave out what stops an engine where the engine isn't the tests' own; say so below."""
     if os.geteuid() == 0:
         return
-    stopping = [item for item in items if item.get_closest_marker("owns_engine")]
+    stopping = [
+        item
+        for item in items
+        if item.get_closest_marker("owns_engine") or item.get_closest_marker("needs_root")
+    ]
     config.stash[LEFT_OUT] = len(stopping)
     config.hook.pytest_deselected(items=stopping)
     items[:] = [item for item in items if item not in stopping]
@@ -56,7 +60,7 @@ def pytest_terminal_summary(
         terminalreporter.write_line(f"{ring:<10} {run[ring]:>6} run {skipped[ring]:>4} skipped")
     if count := config.stash.get(LEFT_OUT, 0):
         terminalreporter.write_line(
-            f"left out: {count} tests that stop or kill the engine, which isn't the tests' own "
+            f"left out: {count} tests that need root, or stop an engine that isn't the tests' own "
             "here (run as root for these)"
         )
 

@@ -41,7 +41,11 @@ Examples:
   trimtab doctor --json | jq '.[] | select(.level != "ok")'
 """
 )
-@click.option("--engine", metavar="URL", help="The engine's socket (default: $DOCKER_HOST, else the standard one).")
+@click.option(
+    "--engine",
+    metavar="URL",
+    help="The engine's socket (default: $DOCKER_HOST, else the standard one).",
+)
 @state_option
 @json_option
 def doctor(engine: str | None, state: Path | None, as_json: bool) -> int:
@@ -126,9 +130,7 @@ def _policy_file(path: Path) -> Iterator[Finding]:
         yield Finding("policy", "error", f"{path}: {error.strerror}", "restore the policy file")
         return
     if status.st_mode & 0o022:
-        yield Finding(
-            "policy", "warning", f"{path} can be written by others", f"chmod go-w {path}"
-        )
+        yield Finding("policy", "warning", f"{path} can be written by others", f"chmod go-w {path}")
     else:
         yield Finding("policy", "ok", str(path))
 
@@ -137,7 +139,10 @@ def _broker(health: dict[str, dict[str, object]], *, separated: bool) -> Iterato
     journal, engine, policy = health["journal"], health["engine"], health["policy"]
     if not journal["writable"]:
         yield Finding(
-            "journal", "error", f"can't be written: {journal['error']}", "free space, or mount it rw"
+            "journal",
+            "error",
+            f"can't be written: {journal['error']}",
+            "free space, or mount it rw",
         )
     else:
         yield Finding("journal", "ok", f"writable, at record {journal['seq']}")

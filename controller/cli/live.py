@@ -7,7 +7,7 @@ import signal
 import sys
 import threading
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import click
 
@@ -51,7 +51,7 @@ class _Lines:
         self._as_json = as_json
         self._seen: dict[str, str] = {}
 
-    def __enter__(self) -> _Lines:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -99,7 +99,7 @@ class _Live:
         )
         self._live = Live(console=Console(), auto_refresh=False, transient=False)
 
-    def __enter__(self) -> _Live:
+    def __enter__(self) -> Self:
         self._live.start()
         return self
 

@@ -17,7 +17,9 @@ from controller.cli.common import (
 )
 
 engine_option = click.option(
-    "--engine", metavar="URL", help="The engine's socket (default: $DOCKER_HOST, else the standard one)."
+    "--engine",
+    metavar="URL",
+    help="The engine's socket (default: $DOCKER_HOST, else the standard one).",
 )
 rebind_option = click.option(
     "--rebind", is_flag=True, help="Let this instance converge another DIR than its own."
@@ -132,7 +134,9 @@ Example:
 """
 )
 @click.argument("directory", metavar="[DIR]", required=False, type=click.Path(path_type=Path))
-@click.option("--broker", "broker_socket", type=click.Path(path_type=Path), help="The broker's socket.")
+@click.option(
+    "--broker", "broker_socket", type=click.Path(path_type=Path), help="The broker's socket."
+)
 @state_option
 @click.option("--listen-fd", type=int, hidden=True)
 @click.option("--lifeline", type=int, hidden=True)

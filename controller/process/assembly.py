@@ -103,9 +103,7 @@ class Assembly:
             one.child.stop(within_s=patience)
 
     def _spawn(self, recipe: Recipe, environment: Mapping[str, str]) -> Child:
-        argv = [
-            part.replace("{lifeline}", str(self.lifeline.read_fd)) for part in recipe.argv
-        ]
+        argv = [part.replace("{lifeline}", str(self.lifeline.read_fd)) for part in recipe.argv]
         hand_on: Sequence[int] = (self.lifeline.read_fd, *recipe.hand_on)
         return start(recipe.name, argv, environment=environment, hand_on=hand_on)
 

@@ -56,9 +56,9 @@ class Drop:
         )
 
 
-def identity(path: Path | str) -> str:
+def identity(path: Path) -> str:
     """Return ``device:inode`` of what *path* names: a bind mount shows the same."""
-    status = os.stat(path)
+    status = path.stat()
     return f"{status.st_dev}:{status.st_ino}"
 
 
@@ -85,9 +85,10 @@ def enter(view: View) -> None:
     """Enter a private mount namespace that shows *view*."""
     if not view.closed:
         return
-    handles = {need.path: os.open(need.path, os.O_PATH) for need in view.binds}
-    kinds = {path: os.path.isdir(path) for path in handles}
     kernel.unshare_mounts()
+    # Opened in the new namespace (the kernel binds from no other), and before they are covered.
+    handles = {need.path: os.open(need.path, os.O_PATH) for need in view.binds}
+    kinds = {path: path.is_dir() for path in handles}
     for folder in view.closed:
         flags = kernel.MS_NOSUID | kernel.MS_NODEV
         kernel.mount(
