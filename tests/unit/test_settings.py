@@ -1,0 +1,80 @@
+"""Where the state is looked for, and whose it is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from controller.model.errors import StateError
+from controller.settings import (
+    SYSTEM_STATE,
+    Instance,
+    bind_engine,
+    find_state,
+    read_instance,
+    run_folder,
+    write_instance,
+)
+
+INSTANCE = Instance(id="i1", dir="/srv/desired", engine="unix:///run/docker.sock")
+
+
+def check(
+    expected: Path,
+    *,
+    explicit: Path | None = None,
+    environ: dict[str, str] | None = None,
+    cwd: Path,
+    uid: int = 1000,
+) -> None:
+    assert find_state(explicit, environ=environ or {}, cwd=cwd, uid=uid) == expected
+
+
+def test_the_option_comes_before_all_else(tmp_path: Path) -> None:
+    check(tmp_path / "s", explicit=Path("s"), environ={"TRIMTAB_STATE": "/x"}, cwd=tmp_path, uid=0)
+
+
+def test_then_the_environment(tmp_path: Path) -> None:
+    check(Path("/x"), environ={"TRIMTAB_STATE": "/x"}, cwd=tmp_path, uid=0)
+
+
+def test_then_a_state_folder_here_or_above(tmp_path: Path) -> None:
+    (tmp_path / ".state").mkdir()
+    write_instance(tmp_path / ".state", INSTANCE)
+    below = tmp_path / "a" / "b"
+    below.mkdir(parents=True)
+    check(tmp_path / ".state", cwd=below, uid=0)
+
+
+def test_then_the_systems_for_root_and_the_users_own_for_others(tmp_path: Path) -> None:
+    check(SYSTEM_STATE, cwd=tmp_path, uid=0)
+    check(Path("/h/.local/state/trimtab"), environ={"HOME": "/h"}, cwd=tmp_path)
+    check(Path("/d/trimtab"), environ={"HOME": "/h", "XDG_STATE_HOME": "/d"}, cwd=tmp_path)
+
+
+def test_sockets_move_to_run_where_their_path_would_be_too_long() -> None:
+    assert run_folder(Path("/srv/s"), "i1") == Path("/srv/s/run")
+    assert run_folder(Path("/" + "x" * 90), "i1") == Path("/run/trimtab/i1")
+
+
+def test_a_state_folder_belongs_to_the_first_engine_that_answered(tmp_path: Path) -> None:
+    write_instance(tmp_path, INSTANCE)
+    bind_engine(tmp_path, "E1")
+    bind_engine(tmp_path, "E1")
+    with pytest.raises(StateError) as caught:
+        bind_engine(tmp_path, "E2")
+    assert caught.value.code == "state.other-engine"
+    found = read_instance(tmp_path)
+    assert found is not None
+    assert found.engine_id == "E1"
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"id": "x"}', '{"unknown": 1}'])
+def test_a_damaged_instance_is_an_error_and_stays_as_it_is(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "instance.json"
+    path.write_text(text)
+    with pytest.raises(StateError) as caught:
+        read_instance(tmp_path)
+    assert caught.value.code == "state.damaged"
+    assert path.read_text() == text
