@@ -46,6 +46,29 @@ class EngineEvent:
     key: Key | None
 
 
+@dataclass(frozen=True, slots=True)
+class Glimpse:
+    """A container of ours in the engine's list: as much as a cheap look shows."""
+
+    id: str
+    name: str
+    state: str
+    key: Key
+    networks: tuple[str, ...] = ()
+
+
+class Events(Protocol):
+    """A running subscription to events."""
+
+    def __iter__(self) -> Iterator[EngineEvent]: ...
+
+    def __next__(self) -> EngineEvent: ...
+
+    def close(self) -> None:
+        """End it; may be called from another thread, whose reader then ends."""
+        ...
+
+
 class Engine(Protocol):
     """The engine as the controller sees it, through the broker.
 
@@ -58,12 +81,19 @@ class Engine(Protocol):
         """Return one snapshot; ``only`` narrows the containers to one service's."""
         ...
 
+    def glance(self) -> frozenset[Glimpse]:
+        """Return what a cheap list shows of all containers of ours."""
+        ...
+
     def perform(self, action: AnyAction, context: Context) -> str:
         """Do one action, as one mutating call; return the id of what was made, or ''."""
         ...
 
-    def events(self, *, since_ns: int) -> Iterator[EngineEvent]:
-        """Yield events from then on, until the stream breaks (EngineUnavailable) or ends."""
+    def events(self, *, since_ns: int) -> Events:
+        """Subscribe: return once the subscription stands, with the events from *since_ns* on.
+
+        Reading it raises EngineUnavailable when the stream breaks.
+        """
         ...
 
 
