@@ -27,9 +27,9 @@ run: setup ## converge desired-state/ on this machine and keep it so, until Ctrl
 	  exec .venv/bin/trimtab up desired-state --policy development $(ARGS)
 
 down: setup ## remove what `make run` made (volumes stay), then the engine if it started one
-	@DOCKER_HOST="$$($(PYTHON) tools/engine host)"; export DOCKER_HOST; \
-	  if $(PYTHON) tools/engine status >/dev/null; then .venv/bin/trimtab down; fi
-	@$(PYTHON) tools/engine down
+	@DOCKER_HOST="$$($(PYTHON) tools/engine host)"; export DOCKER_HOST; failed=0; \
+	  if $(PYTHON) tools/engine status >/dev/null; then .venv/bin/trimtab down || failed=$$?; fi; \
+	  env -u DOCKER_HOST $(PYTHON) tools/engine down; exit $$failed
 
 test: setup ## every test; as root on an engine of its own
 	@$(PYTHON) tools/engine install
