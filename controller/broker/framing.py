@@ -36,7 +36,7 @@ _CREATE = re.compile(r"(/v[0-9.]+)?/containers/create", re.ASCII)
 
 _REQUEST_LINE = re.compile(rb"([A-Z]{1,16}) (\S{1,16384}) HTTP/(1\.[01])")
 _TARGET = re.compile(rb"/[\x21\x22\x24-\x7e]*")  # visible ASCII without '#'
-_FIELD = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+):[ \t]*([\x20-\x7e\t]*?)[ \t]*")
+_FIELD = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+):([\x20-\x7e\t]*)")
 _LENGTH = re.compile(r"[0-9]{1,12}", re.ASCII)
 _CHUNK_SIZE = re.compile(rb"[0-9A-Fa-f]{1,8}")
 _CHUNK_SIZE_SO_FAR = re.compile(rb"[0-9A-Fa-f]{0,8}\r?")
@@ -244,7 +244,7 @@ def parse_head(raw: bytes) -> Head | Malformed:
         field = _FIELD.fullmatch(line)
         if field is None:
             return Malformed("wire.header", "a header isn't NAME: VALUE in ASCII on one line")
-        headers.append((field[1].decode().lower(), field[2].decode()))
+        headers.append((field[1].decode().lower(), field[2].decode().strip(" \t")))
     return _frame(method, target, version, tuple(headers))
 
 

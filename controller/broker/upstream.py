@@ -1,0 +1,292 @@
+"""The broker's client to the engine: one request a connection, over the engine's Unix socket.
+
+Paths get one pinned API version, the lower of 1.45 and the engine's: the gate's schemas were
+written for it. A mutation is sent once and never again. Whether it reached the engine is told
+apart from whether its answer came: ``Lost(sent=False)`` certainly changed nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from http import HTTPStatus
+
+from controller.broker.answer import READ_BYTES, Broken, Stream
+from controller.broker.commands import Lost
+from controller.broker.framing import BODILESS
+from controller.model.crashpoints import Reach, pass_by
+from controller.model.entries import Reply
+from controller.model.errors import EngineError, EngineUnavailable, TrimtabError, UsageError
+from controller.ports import EngineFacts
+
+PINNED_API = (1, 45)
+OLDEST_API = (1, 44)
+CONNECT_S = 5.0
+FACTS_S = 15.0
+#: Time for the head of a relayed answer; its body may take for ever.
+HEAD_S = 60.0
+
+_TARGET = re.compile(r"/[\x21\x22\x24-\x7e]*")
+_UNIX = "unix://"
+_VERSION = re.compile(r"([0-9]{1,3})\.([0-9]{1,3})", re.ASCII)
+
+
+def socket_path(engine: str) -> str:
+    """Return the socket of an engine address such as ``unix:///var/run/docker.sock``.
+
+    Raises:
+        UsageError: the engine isn't reached over a Unix socket.
+    """
+    path = engine.removeprefix(_UNIX)
+    if engine.startswith(_UNIX) and path.startswith("/"):
+        return path
+    raise UsageError(
+        "engine.address",
+        f"the engine's address {engine!r} isn't unix:///PATH",
+        remedy="name the engine's Unix socket with --engine or DOCKER_HOST",
+    )
+
+
+class Unsent(Exception):
+    """Nothing of the request reached the engine."""
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """The engine that answers: its facts, and what of the host belongs to it."""
+
+    facts: EngineFacts
+    pinned: str  # "1.45"
+    data_root: str
+    platform: str  # os/architecture
+
+
+class Upstream:
+    """The engine behind its socket.
+
+    ``admit`` is called with each engine that answers for the first time since it was gone, before
+    anything else is sent to it; what it raises keeps the engine out of reach.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        *,
+        admit: Callable[[Engine], None] = lambda _engine: None,
+        reach: Reach = pass_by,
+    ) -> None:
+        self._path = path
+        self._admit = admit
+        self._reach = reach
+        self._engine: Engine | None = None
+        self._asking: asyncio.Task[Engine] | None = None
+        self.error = "nobody asked it yet"  # why the engine isn't known; '' while it is
+
+    @property
+    def known(self) -> Engine | None:
+        """The engine that answered last, None once it was gone."""
+        return self._engine
+
+    async def meet(self) -> Engine:
+        """Return the engine, asking who it is where that isn't known; all callers ask once.
+
+        Raises:
+            EngineUnavailable: nobody answers.
+            EngineError: it is too old.
+            TrimtabError: ``admit`` doesn't take it.
+        """
+        if self._engine is not None:
+            return self._engine
+        if self._asking is None:
+            self._asking = asyncio.create_task(self._ask())
+            self._asking.add_done_callback(self._asked)
+        # One caller's end doesn't end the question of the others.
+        return await asyncio.shield(self._asking)
+
+    async def look(self, method: str, path: str, *, deadline_s: float) -> Reply | Lost:
+        """Read from the engine."""
+        request = _Request(method, path)
+        return await self._answer(request, deadline_s)
+
+    async def forward(
+        self, method: str, path: str, body: bytes, *, deadline_s: float
+    ) -> Reply | Lost:
+        """Send a mutation once, and return its whole answer."""
+        request = _Request(method, path, body, mutation=True)
+        return await self._answer(request, deadline_s)
+
+    async def open(
+        self, method: str, path: str, body: bytes, *, mutation: bool, hijack: bool = False
+    ) -> Stream | Lost:
+        """Send a request and return its answer, opened; the caller closes it."""
+        request = _Request(method, path, body, mutation=mutation, hijack=hijack)
+        try:
+            stream = await self._connect()
+            async with asyncio.timeout(HEAD_S):
+                await self._send(stream, request)
+        except (Unsent, Broken, TimeoutError) as error:
+            return self._lost(error, HEAD_S)
+        return stream
+
+    async def _answer(self, request: _Request, deadline_s: float) -> Reply | Lost:
+        try:
+            stream = await self._connect()
+            try:
+                async with asyncio.timeout(deadline_s):
+                    await self._send(stream, request)
+                    reply = await stream.whole()
+            finally:
+                stream.close()
+        except (Unsent, Broken, TimeoutError) as error:
+            return self._lost(error, deadline_s)
+        return reply
+
+    def _lost(self, error: Exception, deadline_s: float) -> Lost:
+        match error:
+            case Unsent():
+                return Lost(str(error), sent=False)
+            case TimeoutError():
+                return Lost(f"the engine didn't answer within {deadline_s:g} s")
+            case _:
+                # Whoever answers next may be another engine, or another version.
+                self._forget(str(error))
+                return Lost(str(error))
+
+    def _forget(self, why: str) -> None:
+        self._engine, self.error = None, why
+
+    def _asked(self, asking: asyncio.Task[Engine]) -> None:
+        self._asking = None
+        if not asking.cancelled() and (error := asking.exception()) is not None:
+            self.error = str(error)
+
+    async def _ask(self) -> Engine:
+        try:
+            async with asyncio.timeout(FACTS_S):
+                version = await self._facts("/version")
+                pinned = pinned_version(str(version.get("ApiVersion", "")))
+                info = await self._facts(f"/v{pinned}/info")
+        except (Unsent, Broken, TimeoutError) as error:
+            why = str(error) or f"no answer within {FACTS_S:g} s"
+            raise EngineUnavailable(
+                "engine.unavailable",
+                f"the engine at {self._path} doesn't answer: {why}",
+                remedy="start it; the broker tries again by itself",
+            ) from error
+        engine = _engine(version, info, pinned)
+        self._admit(engine)
+        self._engine, self.error = engine, ""
+        return engine
+
+    async def _facts(self, path: str) -> dict[str, object]:
+        stream = await self._open_connection()
+        try:
+            await self._send(stream, _Request("GET", path))
+            reply = await stream.whole()
+        finally:
+            stream.close()
+        try:
+            value = json.loads(reply.body)
+        except ValueError:
+            value = None
+        if reply.status != HTTPStatus.OK or not isinstance(value, dict):
+            raise Broken(f"GET {path} answered {reply.status}")
+        return value
+
+    async def _connect(self) -> Stream:
+        try:
+            engine = await self.meet()
+        except TrimtabError as error:
+            raise Unsent(str(error)) from error
+        stream = await self._open_connection()
+        stream.prefix = f"/v{engine.pinned}"
+        return stream
+
+    async def _open_connection(self) -> Stream:
+        try:
+            async with asyncio.timeout(CONNECT_S):
+                reader, writer = await asyncio.open_unix_connection(self._path, limit=READ_BYTES)
+        except (OSError, TimeoutError) as error:
+            why = f"{self._path}: {str(error) or f'no connection within {CONNECT_S:g} s'}"
+            self._forget(why)
+            raise Unsent(why) from error
+        return Stream(reader, writer)
+
+    async def _send(self, stream: Stream, request: _Request) -> None:
+        reach = self._reach if request.mutation else pass_by
+        try:
+            reach("upstream.send.before")
+            await stream.write(request.raw(stream.prefix))
+            reach("upstream.send.after")
+            reach("upstream.receive.before")
+            await stream.read_head(to_head=request.method == "HEAD", hijack=request.hijack)
+            reach("upstream.receive.after")
+        except BaseException:
+            stream.close()
+            raise
+
+
+@dataclass(frozen=True, slots=True)
+class _Request:
+    method: str
+    path: str
+    body: bytes = b""
+    mutation: bool = False
+    hijack: bool = False
+
+    def raw(self, prefix: str) -> bytes:
+        """Return the request's bytes; none of them came from a client's head."""
+        target = prefix + self.path
+        assert _TARGET.fullmatch(target), f"not a target for the engine: {target!r}"
+        lines = [f"{self.method} {target} HTTP/1.1", "Host: docker"]
+        lines += ["Connection: Upgrade", "Upgrade: tcp"] if self.hijack else ["Connection: close"]
+        if self.body:
+            lines.append("Content-Type: application/json")
+        if self.body or self.method not in BODILESS:
+            lines.append(f"Content-Length: {len(self.body)}")
+        return "\r\n".join(lines).encode() + b"\r\n\r\n" + self.body
+
+
+def pinned_version(api_version: str) -> str:
+    """Return the API version to speak with an engine whose newest is *api_version*.
+
+    Raises:
+        EngineError: it is older than 1.44.
+    """
+    match = _VERSION.fullmatch(api_version)
+    newest = (int(match[1]), int(match[2])) if match else (0, 0)
+    if newest < OLDEST_API:
+        oldest = ".".join(map(str, OLDEST_API))
+        raise EngineError(
+            "engine.too-old",
+            f"the engine speaks API {api_version or 'of no version'}, and {oldest} is needed",
+            remedy="upgrade the engine to Docker 25 or newer",
+        )
+    return ".".join(map(str, min(newest, PINNED_API)))
+
+
+def _engine(version: dict[str, object], info: dict[str, object], pinned: str) -> Engine:
+    def text(source: dict[str, object], name: str) -> str:
+        value = source.get(name)
+        return value if isinstance(value, str) else ""
+
+    def number(name: str) -> int:
+        value = info.get(name)
+        return value if isinstance(value, int) else 0
+
+    facts = EngineFacts(
+        engine_id=text(info, "ID"),
+        version=text(version, "Version"),
+        api_version=text(version, "ApiVersion"),
+        cpus=number("NCPU"),
+        memory_bytes=number("MemTotal"),
+    )
+    return Engine(
+        facts=facts,
+        pinned=pinned,
+        data_root=text(info, "DockerRootDir"),
+        platform=f"{text(version, 'Os')}/{text(version, 'Arch')}",
+    )
