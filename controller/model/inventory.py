@@ -22,6 +22,8 @@ class Item:
     image: str  # reference as written
     admitted: Settings
     started: bool = False  # a start of it was ever admitted and settled
+    seq: int = 0  # of the record that told that it was created
+    recovered: bool = False  # its creator never got an answer: recovery found it
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +48,16 @@ class Trusted:
 
 
 @dataclass(frozen=True, slots=True)
+class OpenIntent:
+    """An intent without its closing record, with all that is needed to close it."""
+
+    seq: int
+    time: str  # of its record: RFC 3339, UTC
+    role: str
+    request: dict[str, object]  # as recorded: method, route, object, summary, digest
+
+
+@dataclass(frozen=True, slots=True)
 class Inventory:
     """Folded from the journal, record by record (``core.inventory``); ``seq`` is the last one."""
 
@@ -55,4 +67,4 @@ class Inventory:
     volumes: dict[str, Belonging] = field(default_factory=dict)
     ledger: dict[str, Trusted] = field(default_factory=dict)
     pins: dict[str, Image] = field(default_factory=dict)  # revision -> image first admitted
-    open: dict[str, int] = field(default_factory=dict)  # open intents: id -> seq
+    open: dict[str, OpenIntent] = field(default_factory=dict)  # by the intent's id

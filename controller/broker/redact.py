@@ -1,0 +1,62 @@
+"""What goes into the journal of a request: names of secrets never their values, and bounded.
+
+Text of strangers is escaped, so that no line that somebody later prints or ships can be broken
+or made to look like another.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Mapping
+
+TEXT_MAX = 512
+ITEMS_MAX = 128
+DEPTH_MAX = 6
+_PLAIN_CATEGORIES_NOT = ("C", "Zl", "Zp")
+
+
+def text(value: str, *, limit: int = TEXT_MAX) -> str:
+    """Return *value* with control and invisible characters escaped, cut at *limit*."""
+    cut = value[:limit]
+    if not (cut.isascii() and cut.isprintable()):
+        cut = "".join(map(_escaped, cut))
+    return cut if len(value) <= limit else f"{cut}… ({len(value)} characters)"
+
+
+def _escaped(character: str) -> str:
+    if unicodedata.category(character).startswith(_PLAIN_CATEGORIES_NOT):
+        return f"\\u{ord(character):04x}"
+    return character
+
+
+def env_names(env: object) -> list[str]:
+    """Return the names of ``NAME=value`` entries, sorted; never a value."""
+    if not isinstance(env, list | tuple):
+        return []
+    names = {str(entry).partition("=")[0] for entry in env}
+    return [text(name, limit=128) for name in sorted(names)[:ITEMS_MAX]]
+
+
+def summary(value: object, depth: int = 0) -> object:
+    """Return a JSON value fit for a record: escaped, cut, without floats, env as names."""
+    if value is None or isinstance(value, bool | int):
+        return value
+    if isinstance(value, str):
+        return text(value)
+    if depth >= DEPTH_MAX:
+        return "…"
+    if isinstance(value, Mapping):
+        pairs = list(value.items())
+        kept = {
+            text(str(key), limit=128): _member(str(key), item, depth)
+            for key, item in pairs[:ITEMS_MAX]
+        }
+        return kept if len(pairs) <= ITEMS_MAX else {**kept, "…": len(pairs)}
+    if isinstance(value, list | tuple):
+        kept_items = [summary(item, depth + 1) for item in value[:ITEMS_MAX]]
+        return kept_items if len(value) <= ITEMS_MAX else [*kept_items, f"… ({len(value)})"]
+    return text(str(value))
+
+
+def _member(key: str, value: object, depth: int) -> object:
+    return env_names(value) if key.casefold() == "env" else summary(value, depth + 1)

@@ -1,0 +1,342 @@
+"""The broker's inventory, folded from the journal: what is ours, and as what it was admitted.
+
+Pure, and a fold over records alone, so that the journal can rebuild it: an intent is kept while
+it is open, and what it asked for takes effect with its closing record, if that says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any, TypeVar, cast
+
+from controller.model import mutations, names
+from controller.model.entries import Record
+from controller.model.inventory import Belonging, Inventory, Item, OpenIntent, Trusted
+from controller.model.mutations import Mutation
+from controller.model.observed import Image, Settings
+
+_T = TypeVar("_T")
+
+_NOT_MODIFIED = 304  # the engine's answer to a start of what runs and a stop of what doesn't
+_NOT_FOUND = 404
+
+
+def fold(inventory: Inventory, record: Record) -> Inventory:
+    """Return the inventory after one more record.
+
+    A closing record whose intent isn't known (its segment expired before the inventory was
+    rebuilt) changes nothing.
+    """
+    assert record.seq > inventory.seq, f"record {record.seq} after record {inventory.seq}"
+    inventory = replace(inventory, seq=record.seq)
+    entry = record.entry
+    route = str(entry.request.get("route", ""))
+    match entry.stage:
+        case "intent":
+            role = str(entry.actor.get("role", ""))
+            intent = OpenIntent(record.seq, record.time, role, dict(entry.request))
+            return replace(inventory, open={**inventory.open, entry.id: intent})
+        case "outcome" | "recovered":
+            return _close(inventory, record)
+        case "operator" if route == mutations.TRUST:
+            return _trust(inventory, _mapping(entry.request.get("summary")))
+        case "read" if route in _GONE and entry.actor.get("role") == "broker":
+            return _GONE[route](inventory, str(entry.request.get("object", "")))
+        case _:
+            return inventory
+
+
+@dataclass(frozen=True, slots=True)
+class Closing:
+    """An intent with the record that closes it."""
+
+    id: str
+    seq: int
+    role: str
+    object: str
+    summary: Mapping[str, Any]
+    result: Mapping[str, Any]
+    recovered: bool
+    applied: bool
+
+    @property
+    def labels(self) -> Mapping[str, Any]:
+        """The labels of ours that the broker wrote."""
+        return _mapping(self.summary.get("labels"))
+
+    def label(self, name: str) -> str:
+        """Return one of them."""
+        return str(self.labels.get(name, ""))
+
+
+def _close(inventory: Inventory, record: Record) -> Inventory:
+    entry = record.entry
+    intent = inventory.open.get(entry.id)
+    if intent is None:
+        return inventory
+    inventory = replace(inventory, open=_without(inventory.open, entry.id))
+    closing = Closing(
+        id=entry.id,
+        seq=record.seq,
+        role=intent.role,
+        object=str(intent.request.get("object", "")),
+        summary=_mapping(intent.request.get("summary")),
+        result=entry.result,
+        recovered=entry.stage == "recovered",
+        applied=_applied(record),
+    )
+    effect = _EFFECTS.get(str(intent.request.get("route", "")))
+    return inventory if effect is None else effect(inventory, closing)
+
+
+def _applied(record: Record) -> bool:
+    result = record.entry.result
+    if record.entry.stage == "recovered":
+        return result.get("settled") == "applied"
+    status = result.get("status")
+    return isinstance(status, int) and (200 <= status < 300 or status == _NOT_MODIFIED)
+
+
+def _container_created(inventory: Inventory, closing: Closing) -> Inventory:
+    identifier = str(closing.result.get("container", ""))
+    if not closing.applied or not identifier:
+        return inventory
+    slot = closing.label(names.SLOT)
+    item = Item(
+        id=identifier,
+        namespace=closing.label(names.NAMESPACE),
+        service=closing.label(names.SERVICE),
+        slot=int(slot) if slot.isascii() and slot.isdigit() else 0,
+        revision=closing.label(names.REVISION),
+        owner=closing.label(names.OWNER),
+        origin=closing.label(names.ORIGIN),
+        intent=closing.id,
+        image=closing.label(names.IMAGE) or str(closing.summary.get("image", "")),
+        admitted=settings_from(_mapping(closing.summary.get("settings"))),
+        seq=closing.seq,
+        recovered=closing.recovered,
+    )
+    pins = inventory.pins
+    image = str(closing.summary.get("imageId", ""))
+    if item.revision and image and item.revision not in pins:
+        pins = {**pins, item.revision: Image(image, str(closing.summary.get("digest", "")))}
+    containers = {**inventory.containers, identifier: item}
+    return replace(inventory, containers=containers, pins=pins)
+
+
+def _container_removed(inventory: Inventory, closing: Closing) -> Inventory:
+    # That it isn't there is what a removal wanted.
+    gone = closing.applied or closing.result.get("status") == _NOT_FOUND
+    return _forget_container(inventory, closing.object) if gone else inventory
+
+
+def _container_started(inventory: Inventory, closing: Closing) -> Inventory:
+    item = inventory.containers.get(closing.object)
+    if item is None or not closing.applied:
+        return inventory
+    return _with_item(inventory, replace(item, started=True))
+
+
+def _container_changed(
+    change: Callable[[Settings, Closing], Settings],
+) -> Callable[[Inventory, Closing], Inventory]:
+    """Return the effect that changes what a container is admitted as.
+
+    Only who gave a container its shape can: what an operator or a client changes on one of the
+    controller's is drift, and healed.
+    """
+
+    def effect(inventory: Inventory, closing: Closing) -> Inventory:
+        item = inventory.containers.get(closing.object)
+        if item is None or not closing.applied:
+            return inventory
+        if item.origin == "controller" and closing.role != "controller":
+            return inventory
+        return _with_item(inventory, replace(item, admitted=change(item.admitted, closing)))
+
+    return effect
+
+
+def _updated(_: Settings, closing: Closing) -> Settings:
+    return settings_from(_mapping(closing.summary.get("settings")))
+
+
+def _renamed(admitted: Settings, closing: Closing) -> Settings:
+    return replace(admitted, name=str(closing.summary.get("name", admitted.name)))
+
+
+def _connected(admitted: Settings, closing: Closing) -> Settings:
+    joined = {*admitted.networks, str(closing.summary.get("network", ""))}
+    return replace(admitted, networks=tuple(sorted(joined)))
+
+
+def _disconnected(admitted: Settings, closing: Closing) -> Settings:
+    left = str(closing.summary.get("network", ""))
+    return replace(admitted, networks=tuple(n for n in admitted.networks if n != left))
+
+
+def _network_created(inventory: Inventory, closing: Closing) -> Inventory:
+    made = _belonging(closing)
+    if made is None:
+        return inventory
+    return replace(inventory, networks={**inventory.networks, made.id: made})
+
+
+def _volume_created(inventory: Inventory, closing: Closing) -> Inventory:
+    made = _belonging(closing)
+    if made is None:
+        return inventory
+    return replace(inventory, volumes={**inventory.volumes, made.id: made})
+
+
+def _belonging(closing: Closing) -> Belonging | None:
+    identifier = str(closing.result.get("object", ""))
+    if not closing.applied or not identifier:
+        return None
+    return Belonging(
+        id=identifier,
+        name=str(closing.summary.get("name", "")),
+        namespace=closing.label(names.NAMESPACE),
+        owner=closing.label(names.OWNER),
+        origin=closing.label(names.ORIGIN),
+        intent=closing.id,
+    )
+
+
+def _network_removed(inventory: Inventory, closing: Closing) -> Inventory:
+    gone = closing.applied or closing.result.get("status") == _NOT_FOUND
+    return _forget_network(inventory, closing.object) if gone else inventory
+
+
+def _volume_removed(inventory: Inventory, closing: Closing) -> Inventory:
+    gone = closing.applied or closing.result.get("status") == _NOT_FOUND
+    return _forget_volume(inventory, closing.object) if gone else inventory
+
+
+def _pulled(inventory: Inventory, closing: Closing) -> Inventory:
+    return _trust(inventory, closing.result) if closing.applied else inventory
+
+
+def _trust(inventory: Inventory, told: Mapping[str, Any]) -> Inventory:
+    reference, image = str(told.get("reference", "")), str(told.get("id", ""))
+    if not reference or not image:
+        return inventory
+    trusted = Trusted(reference, image, str(told.get("digest", "")))
+    return replace(inventory, ledger={**inventory.ledger, reference: trusted})
+
+
+def _with_item(inventory: Inventory, item: Item) -> Inventory:
+    return replace(inventory, containers={**inventory.containers, item.id: item})
+
+
+def _forget_container(inventory: Inventory, identifier: str) -> Inventory:
+    return replace(inventory, containers=_without(inventory.containers, identifier))
+
+
+def _forget_network(inventory: Inventory, identifier: str) -> Inventory:
+    return replace(inventory, networks=_without(inventory.networks, identifier))
+
+
+def _forget_volume(inventory: Inventory, identifier: str) -> Inventory:
+    return replace(inventory, volumes=_without(inventory.volumes, identifier))
+
+
+#: What a closing record does, by the mutation; those that aren't here change nothing of ours.
+_EFFECTS: dict[str, Callable[[Inventory, Closing], Inventory]] = {
+    Mutation.CONTAINER_CREATE: _container_created,
+    Mutation.CONTAINER_START: _container_started,
+    Mutation.CONTAINER_RESTART: _container_started,
+    Mutation.CONTAINER_RENAME: _container_changed(_renamed),
+    Mutation.CONTAINER_UPDATE: _container_changed(_updated),
+    Mutation.CONTAINER_REMOVE: _container_removed,
+    Mutation.NETWORK_CREATE: _network_created,
+    Mutation.NETWORK_REMOVE: _network_removed,
+    Mutation.NETWORK_CONNECT: _container_changed(_connected),
+    Mutation.NETWORK_DISCONNECT: _container_changed(_disconnected),
+    Mutation.VOLUME_CREATE: _volume_created,
+    Mutation.VOLUME_REMOVE: _volume_removed,
+    Mutation.IMAGE_PULL: _pulled,
+}
+_GONE: dict[str, Callable[[Inventory, str], Inventory]] = {
+    mutations.CONTAINER_GONE: _forget_container,
+    mutations.NETWORK_GONE: _forget_network,
+    mutations.VOLUME_GONE: _forget_volume,
+}
+_SETTINGS_FIELDS = frozenset(field.name for field in fields(Settings))
+
+
+def settings_to(settings: Settings) -> dict[str, object]:
+    """Return settings as JSON, with the names of the dataclass."""
+    return {**asdict(settings), "networks": list(settings.networks)}
+
+
+def settings_from(told: Mapping[str, Any]) -> Settings:
+    """Return the settings that ``settings_to`` wrote; large numbers may have become strings."""
+    known = {key: value for key, value in told.items() if key in _SETTINGS_FIELDS}
+    for name in _SETTINGS_NUMBERS & known.keys():
+        known[name] = int(known[name])
+    networks = tuple(str(name) for name in known.pop("networks", ()))
+    return Settings(**{"name": "", **known, "networks": networks})
+
+
+_SETTINGS_NUMBERS = frozenset(
+    {
+        "memory",
+        "memory_swap",
+        "memory_reservation",
+        "nano_cpus",
+        "cpu_quota",
+        "cpu_period",
+        "cpu_shares",
+        "pids",
+        "restart_max",
+    }
+)
+
+
+def to_json(inventory: Inventory) -> dict[str, object]:
+    """Return the whole inventory as JSON, for the broker's own file."""
+    return {
+        "seq": inventory.seq,
+        "containers": [item_to(item) for item in inventory.containers.values()],
+        "networks": [asdict(made) for made in inventory.networks.values()],
+        "volumes": [asdict(made) for made in inventory.volumes.values()],
+        "ledger": [asdict(trusted) for trusted in inventory.ledger.values()],
+        "pins": {revision: asdict(image) for revision, image in inventory.pins.items()},
+        "open": {identifier: asdict(intent) for identifier, intent in inventory.open.items()},
+    }
+
+
+def from_json(value: Mapping[str, Any]) -> Inventory:
+    """Return the inventory that ``to_json`` wrote.
+
+    Raises:
+        KeyError, TypeError, ValueError: it isn't one.
+    """
+    items = [
+        Item(**{**told, "admitted": settings_from(told["admitted"])})
+        for told in value["containers"]
+    ]
+    return Inventory(
+        seq=int(value["seq"]),
+        containers={item.id: item for item in items},
+        networks={told["id"]: Belonging(**told) for told in value["networks"]},
+        volumes={told["id"]: Belonging(**told) for told in value["volumes"]},
+        ledger={told["reference"]: Trusted(**told) for told in value["ledger"]},
+        pins={revision: Image(**told) for revision, told in value["pins"].items()},
+        open={identifier: OpenIntent(**told) for identifier, told in value["open"].items()},
+    )
+
+
+def item_to(item: Item) -> dict[str, object]:
+    """Return one container of the inventory as JSON."""
+    return {**asdict(item), "admitted": settings_to(item.admitted)}
+
+
+def _mapping(value: object) -> Mapping[str, Any]:
+    return cast("Mapping[str, Any]", value) if isinstance(value, Mapping) else {}
+
+
+def _without(mapping: dict[str, _T], key: str) -> dict[str, _T]:
+    return {name: value for name, value in mapping.items() if name != key}

@@ -1,0 +1,113 @@
+"""Strict JSON: bytes of a stranger into a value that every reader would read alike, or nothing.
+
+Two readers that disagree are how gates are passed: Go merges duplicate keys and matches them
+without case (U+017F and U+212A included), Python keeps the last one and takes NaN. What could be
+read in two ways is refused here, before anything is looked up in it (RFC 8259, section 4; gate
+hazards H1 to H8).
+"""
+
+from __future__ import annotations
+
+import json
+import unicodedata
+from typing import NoReturn
+
+BYTES_MAX = 1024 * 1024
+DEPTH_MAX = 64
+_INT64_MIN, _INT64_MAX = -(2**63), 2**63 - 1
+_DIGITS_MAX = 20
+
+
+class Ambiguous(ValueError):
+    """The bytes aren't JSON, or could be read in more than one way; the text says why."""
+
+
+def fold(key: str) -> str:
+    """Return what all spellings of a key have in common: case, width and compatibility aside."""
+    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", key).casefold())
+
+
+def parse(data: bytes, *, bytes_max: int = BYTES_MAX) -> object:
+    """Return the value: None, bool, int, str, list or dict with distinct keys.
+
+    Raises:
+        Ambiguous: too large, not UTF-8, a byte order mark, not one JSON value, nested deeper than
+            64, a repeated key (also but for case), a number that isn't a 64-bit integer, NUL or
+            half a surrogate pair in a string.
+    """
+    if len(data) > bytes_max:
+        raise Ambiguous(f"larger than {bytes_max} bytes")
+    if data.startswith(b"\xef\xbb\xbf"):
+        raise Ambiguous("a byte order mark")
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise Ambiguous(f"not UTF-8 at byte {error.start}") from error
+    try:
+        value = json.loads(
+            text,
+            object_pairs_hook=_object,
+            parse_int=_integer,
+            parse_float=_no_number,
+            parse_constant=_no_number,
+        )
+    except RecursionError as error:
+        raise Ambiguous(f"nested deeper than {DEPTH_MAX}") from error
+    except json.JSONDecodeError as error:
+        raise Ambiguous(f"not JSON at character {error.pos}: {error.msg}") from error
+    _check(value)
+    return value
+
+
+def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    seen: dict[str, str] = {}
+    for key, _ in pairs:
+        folded = fold(key)
+        if folded in seen:
+            raise Ambiguous(
+                f"the keys {seen[folded]!r:.80} and {key!r:.80} are one to some readers"
+            )
+        seen[folded] = key
+    return dict(pairs)
+
+
+def _integer(digits: str) -> int:
+    number = int(digits) if len(digits) <= _DIGITS_MAX else _INT64_MAX + 1
+    if not _INT64_MIN <= number <= _INT64_MAX:
+        raise Ambiguous(f"the number {digits:.24} doesn't fit into 64 bits")
+    return number
+
+
+def _no_number(text: str) -> NoReturn:
+    raise Ambiguous(f"the number {text:.24} isn't an integer")
+
+
+def _check(value: object) -> None:
+    """Refuse strings that readers replace or cut, and depth; without recursion."""
+    level, depth = [value], 0
+    while level:
+        below: list[object] = []
+        nested = False
+        for item in level:
+            if isinstance(item, str):
+                _check_text(item)
+            elif isinstance(item, list):
+                nested = True
+                below.extend(item)
+            elif isinstance(item, dict):
+                nested = True
+                below.extend(item)
+                below.extend(item.values())
+        depth += nested
+        if depth > DEPTH_MAX:
+            raise Ambiguous(f"nested deeper than {DEPTH_MAX}")
+        level = below
+
+
+def _check_text(text: str) -> None:
+    if "\0" in text:
+        raise Ambiguous("a NUL in a string")
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise Ambiguous("half a surrogate pair in a string") from error

@@ -1,0 +1,34 @@
+"""The mutations that pass the gate, by the word that the journal has for each (``request.route``)."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class Mutation(StrEnum):
+    """One kind of change to the engine. Recovery and the inventory are tables over these."""
+
+    CONTAINER_CREATE = "container.create"
+    CONTAINER_START = "container.start"
+    CONTAINER_STOP = "container.stop"
+    CONTAINER_RESTART = "container.restart"
+    CONTAINER_KILL = "container.kill"
+    CONTAINER_PAUSE = "container.pause"
+    CONTAINER_UNPAUSE = "container.unpause"
+    CONTAINER_RENAME = "container.rename"
+    CONTAINER_UPDATE = "container.update"
+    CONTAINER_REMOVE = "container.remove"
+    IMAGE_PULL = "image.pull"
+    NETWORK_CREATE = "network.create"
+    NETWORK_REMOVE = "network.remove"
+    NETWORK_CONNECT = "network.connect"
+    NETWORK_DISCONNECT = "network.disconnect"
+    VOLUME_CREATE = "volume.create"
+    VOLUME_REMOVE = "volume.remove"
+
+
+#: Records of what changes the inventory without a change to the engine.
+TRUST = "image.trust"  # stage operator: a local image is vouched for
+CONTAINER_GONE = "container.gone"  # stage read, by the broker: it isn't on the engine any more
+NETWORK_GONE = "network.gone"
+VOLUME_GONE = "volume.gone"
