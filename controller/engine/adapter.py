@@ -1,0 +1,371 @@
+"""The engine port over a transport: each action is one request, each look is a few.
+
+Rules that hold here: a mutation is sent once and never again; a reply that didn't come is
+``ReplyLost``, neither success nor failure; only reads are repeated, and only when the connection
+failed. Nothing here decides what should be done.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, assert_never
+from urllib.parse import quote
+
+from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential
+
+from controller.core import translate
+from controller.engine import outgoing
+from controller.engine.answers import Inventory, error_of, header, object_of, parsed
+from controller.engine.outgoing import Outgoing
+from controller.engine.transport import Answer, Broken, NotSent, Stream, Transport
+from controller.model import names, observed
+from controller.model.crashpoints import Reach, pass_by
+from controller.model.entries import Context
+from controller.model.errors import EngineFailed, EngineUnavailable, NotFound, Refused, ReplyLost
+from controller.model.names import Key, NetworkNames, service_key
+from controller.model.observed import Observed
+from controller.model.plan import (
+    AnyAction,
+    CreateContainer,
+    CreateNetwork,
+    CreateVolume,
+    PullImage,
+    RemoveContainer,
+    RemoveNetwork,
+    StartContainer,
+    StopContainer,
+    UpdateContainer,
+    Wait,
+)
+from controller.ports import EngineEvent, EngineFacts, Glimpse
+
+READ_TIMEOUT_S = 15.0
+PULL_IDLE_TIMEOUT_S = 120.0
+#: No byte for that long: the stream is taken for dead, though it may be that nothing happened.
+EVENTS_IDLE_TIMEOUT_S = 90.0
+READ_ATTEMPTS = 3
+READ_PAUSE_S = 0.05
+READ_PAUSE_MAX_S = 1.0
+
+_LOOKING = header(Context(cause="look"))
+_WATCHED = {
+    "container": frozenset(
+        {
+            "create",
+            "destroy",
+            "die",
+            "health_status",
+            "kill",
+            "oom",
+            "pause",
+            "rename",
+            "restart",
+            "start",
+            "stop",
+            "unpause",
+            "update",
+        }
+    ),
+    "network": frozenset({"connect", "destroy", "disconnect"}),
+    "volume": frozenset({"destroy"}),
+}
+
+
+class BrokerEngine:
+    """``ports.Engine`` over the broker."""
+
+    def __init__(
+        self,
+        transport: Transport,
+        *,
+        networks: NetworkNames,
+        pause: Callable[[float], None],
+        reach: Reach = pass_by,
+    ) -> None:
+        self._transport = transport
+        self._networks = networks
+        self._reach = reach
+        self._reads = Retrying(
+            stop=stop_after_attempt(READ_ATTEMPTS),
+            wait=wait_exponential(multiplier=READ_PAUSE_S, max=READ_PAUSE_MAX_S),
+            retry=retry_if_exception_type((NotSent, Broken)),
+            sleep=pause,
+            reraise=True,
+        )
+
+    # Looking
+
+    def facts(self) -> EngineFacts:
+        """Return who answers behind the broker.
+
+        Raises:
+            EngineUnavailable: no broker, or no engine behind it.
+        """
+        engine = self._get("/trimtab/v1/health").get("engine") or {}
+        if not engine.get("reachable"):
+            raise EngineUnavailable("engine.unreachable", "the broker can't reach the engine")
+        return EngineFacts(
+            engine_id=str(engine.get("id") or ""),
+            version=str(engine.get("version") or ""),
+            api_version=str(engine.get("apiVersion") or ""),
+            cpus=int(engine.get("cpus") or 0),
+            memory_bytes=int(engine.get("memoryBytes") or 0),
+        )
+
+    def own_route(self, name: str) -> Any:
+        """Return the JSON of one of the broker's own routes (policy, whoami, health)."""
+        return self._get(f"/trimtab/v1/{name}")
+
+    def observe(self, *, images: frozenset[str], only: Key | None = None) -> Observed:
+        """Return one snapshot; ``only`` narrows containers to one service's, and networks to its
+        namespace's.
+
+        The list comes before the inventory, so that whatever is listed is known by then.
+        """
+        listed = self._list(only)
+        inventory = Inventory(self._get("/trimtab/v1/inventory"))
+        ours = [each["Id"] for each in listed if _instance(each) == inventory.instance]
+        return Observed(
+            instance=inventory.instance,
+            engine_id=inventory.engine_id,
+            containers=tuple(self._containers(ours, inventory)),
+            networks=tuple(self._look_at_networks(inventory, only)),
+            volumes=tuple(self._volumes(inventory)),
+            images={name: self._image(name) for name in sorted(images)},
+            pins=inventory.pins,
+        )
+
+    def glance(self) -> frozenset[Glimpse]:
+        """Return what one list request shows of all containers of ours."""
+        return frozenset(_glimpse(each) for each in self._list(None))
+
+    def _list(self, only: Key | None) -> list[dict[str, Any]]:
+        labels = [f"{names.MANAGED}=true"]
+        if only is not None and only.kind == "Service":
+            labels += [f"{names.NAMESPACE}={only.namespace}", f"{names.SERVICE}={only.name}"]
+        query = {"all": "1", "filters": json.dumps({"label": labels})}
+        return list(self._get("/containers/json", query))
+
+    def _containers(self, ids: list[str], inventory: Inventory) -> Iterator[observed.Container]:
+        for container_id in sorted(ids):
+            inspect = self._find(f"/containers/{container_id}/json")
+            if inspect is not None:  # else it vanished since the list
+                yield translate.container(inspect, inventory.containers.get(container_id))
+
+    def _look_at_networks(
+        self, inventory: Inventory, only: Key | None
+    ) -> Iterator[observed.Network]:
+        mine = [
+            each
+            for each in inventory.networks.values()
+            if only is None or each.namespace == only.namespace
+        ]
+        for belonging in sorted(mine, key=lambda each: (each.name, each.id)):
+            inspect = self._find(f"/networks/{belonging.id}")
+            if inspect is not None:
+                yield translate.network(inspect, belonging)
+
+    def _volumes(self, inventory: Inventory) -> Iterator[observed.Volume]:
+        told = self._get("/volumes").get("Volumes") or ()
+        for inspect in sorted(told, key=lambda each: str(each["Name"])):
+            yield translate.volume(inspect, inventory.volumes.get(inspect["Name"]))
+
+    def _image(self, reference: str) -> observed.Image | None:
+        try:
+            inspect = self._find(f"/images/{quote(reference, safe='/:@')}/json")
+        except Refused:
+            return None  # what the gate won't show can't be used either; a create says why
+        return None if inspect is None else translate.image(inspect, reference)
+
+    def _find(self, path: str) -> Any | None:
+        try:
+            return self._get(path)
+        except NotFound:
+            return None
+
+    def _get(self, path: str, query: Mapping[str, str] | None = None) -> Any:
+        try:
+            answer = self._reads(
+                self._transport.call,
+                "GET",
+                path,
+                query=query or {},
+                body=None,
+                context=_LOOKING,
+                timeout_s=READ_TIMEOUT_S,
+            )
+        except (NotSent, Broken) as error:
+            raise EngineUnavailable("broker.unavailable", str(error)) from error
+        if answer.status >= 400:
+            raise error_of(answer, mutation=False)
+        return parsed(answer)
+
+    # Acting
+
+    def perform(self, action: AnyAction, context: Context) -> str:
+        """Send the one request that an action is; return the id of what was made, or ''.
+
+        An action on something that exists needs its id in the precondition.
+        """
+        match action:
+            case PullImage():
+                return self._pull(action, context)
+            case CreateNetwork() | CreateVolume() | CreateContainer():
+                return self._send(outgoing.creation(action, self._networks), context)
+            case (
+                StartContainer()
+                | UpdateContainer()
+                | StopContainer()
+                | RemoveContainer()
+                | RemoveNetwork()
+            ):
+                return self._send(outgoing.change(action), context)
+            case Wait():
+                raise AssertionError("a wait is nothing to perform")
+            case _:
+                assert_never(action)
+
+    def _send(self, request: Outgoing, context: Context) -> str:
+        self._reach("broker.send.before")
+        try:
+            answer = self._transport.call(
+                request.method,
+                request.path,
+                query=request.query,
+                body=request.body,
+                context=header(context),
+                timeout_s=request.timeout_s,
+            )
+        except NotSent as error:
+            raise EngineUnavailable("broker.unavailable", str(error)) from error
+        except Broken as error:
+            raise ReplyLost("reply.lost", str(error)) from error
+        self._received()
+        if answer.status >= 400:
+            raise error_of(answer, mutation=True)
+        return str(object_of(answer.body).get(request.made) or "") if request.made else ""
+
+    def _received(self) -> None:
+        # A call is one step here: between these points the answer is there, and nobody used it.
+        self._reach("broker.send.after")
+        self._reach("broker.receive.before")
+        self._reach("broker.receive.after")
+
+    def _pull(self, action: PullImage, context: Context) -> str:
+        repository, tag = outgoing.split_reference(action.target)
+        self._reach("broker.send.before")
+        try:
+            stream = self._transport.stream(
+                "POST",
+                "/images/create",
+                query={"fromImage": repository, "tag": tag},
+                context=header(context),
+                idle_timeout_s=PULL_IDLE_TIMEOUT_S,
+            )
+            error, body = _read_progress(stream)
+        except NotSent as failure:
+            raise EngineUnavailable("broker.unavailable", str(failure)) from failure
+        except Broken as failure:
+            raise ReplyLost("reply.lost", str(failure)) from failure
+        self._received()
+        if stream.status >= 400:
+            raise error_of(Answer(stream.status, body), mutation=True)
+        if error:
+            raise EngineFailed("image.pull", f"{action.target}: {error}")
+        return ""
+
+    # Listening
+
+    def events(self, *, since_ns: int) -> EventStream:
+        """Subscribe, and return once the engine answered."""
+        seconds, rest = divmod(max(0, since_ns), 1_000_000_000)
+        filters = {"type": sorted(_WATCHED)}
+        try:
+            stream = self._transport.stream(
+                "GET",
+                "/events",
+                query={"since": f"{seconds}.{rest:09d}", "filters": json.dumps(filters)},
+                context=_LOOKING,
+                idle_timeout_s=EVENTS_IDLE_TIMEOUT_S,
+            )
+            if stream.status >= 400:
+                raise error_of(Answer(stream.status, _whole(stream)), mutation=False)
+        except (NotSent, Broken) as error:
+            raise EngineUnavailable("broker.unavailable", str(error)) from error
+        return EventStream(stream)
+
+
+class EventStream:
+    """A running subscription: the events worth a look, as hints."""
+
+    def __init__(self, stream: Stream) -> None:
+        self._stream = stream
+        self._lines = stream.lines()
+
+    def __iter__(self) -> EventStream:
+        return self
+
+    def __next__(self) -> EngineEvent:
+        while True:
+            try:
+                event = event_of(object_of(next(self._lines)))
+            except Broken as error:
+                raise EngineUnavailable("events.lost", str(error)) from error
+            if event is not None:
+                return event
+
+    def close(self) -> None:
+        """End it, from any thread."""
+        self._stream.close()
+
+
+def event_of(told: Mapping[str, Any]) -> EngineEvent | None:
+    """Return an event of the engine's as a hint, or None when it is worth none."""
+    kind = str(told.get("Type") or "")
+    action = str(told.get("Action") or "").partition(":")[0]  # "health_status: healthy"
+    if action not in _WATCHED.get(kind, ()):
+        return None
+    actor = told.get("Actor") or {}
+    attributes = actor.get("Attributes") or {}
+    subject = str(actor.get("ID") or "")
+    key = None
+    if kind == "network" and action != "destroy":
+        # What matters of it is the container that joined or left.
+        kind, subject = "container", str(attributes.get("container") or "")
+    elif attributes.get(names.SERVICE) and attributes.get(names.NAMESPACE):
+        key = service_key(attributes[names.NAMESPACE], attributes[names.SERVICE])
+    return EngineEvent(int(told.get("timeNano") or 0), kind, action, subject, key)
+
+
+def _read_progress(stream: Stream) -> tuple[str, bytes]:
+    """Read a pull to its end; return the error in it, if any, and the last line."""
+    error, last = "", b""
+    for line in stream.lines():
+        last = line
+        told = object_of(line)
+        error = error or str(told.get("error") or "")
+    return error, last
+
+
+def _whole(stream: Stream) -> bytes:
+    try:
+        return b"\n".join(stream.lines())
+    finally:
+        stream.close()
+
+
+def _instance(listed: Mapping[str, Any]) -> str:
+    return str((listed.get("Labels") or {}).get(names.INSTANCE) or "")
+
+
+def _glimpse(listed: Mapping[str, Any]) -> Glimpse:
+    labels = listed.get("Labels") or {}
+    joined = (listed.get("NetworkSettings") or {}).get("Networks") or {}
+    return Glimpse(
+        id=listed["Id"],
+        name=((listed.get("Names") or ("",))[0]).removeprefix("/"),
+        state=str(listed.get("State") or ""),
+        key=service_key(labels.get(names.NAMESPACE) or "", labels.get(names.SERVICE) or ""),
+        networks=tuple(sorted(name for name in joined if name != "none")),
+    )

@@ -1,0 +1,158 @@
+"""The Docker SDK as a transport to the broker's socket. The only module that imports ``docker``.
+
+The SDK's low-level client is a ``requests.Session`` that speaks over a Unix socket; it is used as
+that, since our mutations carry a header of their own and our bodies are built by ``translate``.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+
+import docker
+import requests
+from docker.types import CancellableStream
+
+from controller.engine.transport import Answer, Broken, NotSent
+
+API_VERSION = "1.45"
+CONNECT_TIMEOUT_S = 5.0
+LINE_MAX = 1024 * 1024
+_POOL = 16  # workers, event stream, control socket
+#: connect(2) failed, so nothing was sent; EAGAIN: the listener's backlog is full (unix(7)).
+_UNSENT = frozenset(
+    {errno.ENOENT, errno.ECONNREFUSED, errno.EACCES, errno.EPERM, errno.EAGAIN, errno.ENOTDIR}
+)
+
+
+class SdkTransport:
+    """A ``Transport`` over the Docker SDK's ``APIClient``."""
+
+    def __init__(self, socket: Path) -> None:
+        self._socket = socket
+        self._client = docker.APIClient(
+            base_url=f"unix://{socket}",
+            version=API_VERSION,
+            timeout=int(CONNECT_TIMEOUT_S),
+            max_pool_size=_POOL,
+        )
+        self._client.trust_env = False  # no proxies, no .netrc
+        self._client.headers.pop("Accept-Encoding", None)  # the engine would compress
+
+    def call(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, str],
+        body: object | None,
+        context: str,
+        timeout_s: float,
+    ) -> Answer:
+        """Send one request and return its answer."""
+        try:
+            reply = self._client.request(
+                method,
+                self._url(path),
+                params=dict(query),
+                json=body,
+                headers={"Trimtab-Context": context},
+                timeout=(CONNECT_TIMEOUT_S, timeout_s),
+                allow_redirects=False,
+            )
+        except (requests.RequestException, OSError) as error:
+            raise self._failure(error) from error
+        return Answer(reply.status_code, reply.content)
+
+    def stream(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, str],
+        context: str,
+        idle_timeout_s: float,
+    ) -> SdkStream:
+        """Send one request; return once the head of its answer is there."""
+        try:
+            reply = self._client.request(
+                method,
+                self._url(path),
+                params=dict(query),
+                headers={"Trimtab-Context": context},
+                timeout=(CONNECT_TIMEOUT_S, idle_timeout_s),
+                allow_redirects=False,
+                stream=True,
+            )
+        except (requests.RequestException, OSError) as error:
+            raise self._failure(error) from error
+        return SdkStream(reply)
+
+    def close(self) -> None:
+        """Close all idle connections."""
+        self._client.close()
+
+    def _url(self, path: str) -> str:
+        version = "" if path.startswith("/trimtab/") else f"/v{API_VERSION}"
+        return f"{self._client.base_url}{version}{path}"
+
+    def _failure(self, error: Exception) -> NotSent | Broken:
+        numbers = {cause.errno for cause in _causes(error) if isinstance(cause, OSError)}
+        if numbers & _UNSENT:
+            return NotSent(f"no broker answers at {self._socket}")
+        return Broken(f"the connection to the broker at {self._socket} broke: {error}")
+
+
+class SdkStream:
+    """A ``Stream`` over a response of the SDK."""
+
+    def __init__(self, reply: requests.Response) -> None:
+        self._reply = reply
+        self._ended = False
+
+    @property
+    def status(self) -> int:
+        """The status of the answer."""
+        return self._reply.status_code
+
+    def lines(self) -> Iterator[bytes]:
+        """Yield lines as they come."""
+        rest = b""
+        try:
+            for chunk in self._reply.iter_content(chunk_size=None):
+                *whole, rest = (rest + chunk).split(b"\n")
+                yield from (line for line in whole if line.strip())
+                if len(rest) > LINE_MAX:
+                    raise Broken(f"a line of more than {LINE_MAX} bytes")
+        except (requests.RequestException, OSError, ValueError, AttributeError) as error:
+            # The last two: the response was closed by another thread while it was read.
+            raise Broken(f"the stream broke: {error}") from error
+        finally:
+            self._reply.close()
+        if rest.strip():
+            yield rest
+
+    def close(self) -> None:
+        """End it; a reader blocked in another thread wakes."""
+        if self._ended:
+            return
+        self._ended = True
+        # The SDK's own way to wake a blocked reader; it has nothing to close once all was read.
+        with suppress(OSError, AttributeError):
+            CancellableStream(iter(()), self._reply).close()
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """Yield the error and what it wraps: requests nests in arguments, Python in ``__cause__``."""
+    todo: list[BaseException] = [error]
+    seen: set[int] = set()
+    while todo:
+        current = todo.pop()
+        if id(current) in seen:
+            continue
+        seen.add(id(current))
+        yield current
+        nested = (current.__cause__, current.__context__, *current.args)
+        todo.extend(item for item in nested if isinstance(item, BaseException))
