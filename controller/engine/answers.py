@@ -8,10 +8,10 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Mapping
-from dataclasses import fields
 from typing import Any
 
 from controller.core.canonical import canonical
+from controller.core.inventory import settings_from
 from controller.engine.transport import Answer
 from controller.model.entries import Context
 from controller.model.errors import (
@@ -24,7 +24,7 @@ from controller.model.errors import (
     ReplyLost,
 )
 from controller.model.inventory import Belonging, Item
-from controller.model.observed import Image, Settings
+from controller.model.observed import Image
 
 MESSAGE_MAX = 1000
 CAUSE_MAX = 500
@@ -124,16 +124,8 @@ def _item(told: Mapping[str, Any]) -> Item:
         intent=told.get("intent") or "",
         image=told.get("image") or "",
         started=bool(told.get("started")),
-        admitted=_settings(told.get("admitted") or {}),
+        admitted=settings_from(told.get("admitted") or {}),
     )
-
-
-def _settings(told: Mapping[str, Any]) -> Settings:
-    known = {field.name for field in fields(Settings)}
-    given = {name: value for name, value in told.items() if name in known}
-    given["networks"] = tuple(sorted(given.get("networks") or ()))
-    given.setdefault("name", "")
-    return Settings(**given)
 
 
 def _belonging(told: Mapping[str, Any]) -> Belonging:
