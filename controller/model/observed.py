@@ -70,6 +70,7 @@ class Container:
     started_at: str = ""  # RFC 3339, as the engine writes it; "" when never started
     finished_at: str = ""
     restart_count: int = 0
+    stop_grace_s: int | None = None  # Config.StopTimeout; None: none was set at its create
     addresses: tuple[tuple[str, str], ...] = ()  # network name, address
 
     @property

@@ -1,0 +1,284 @@
+"""Drift: one word for how a replica differs from what is declared, and why.
+
+Classification is an ordered table, first match wins. Nothing here decides what to do about it
+(``core.rollout``), and nothing here looks at a clock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+
+from controller.core.translate import RESTART
+from controller.model.desired import Service
+from controller.model.names import REVISION_DIGITS
+from controller.model.observed import Container, ContainerState, Settings
+from controller.model.quantities import format_bytes
+from controller.model.spec import RestartPolicy, RunState
+
+#: Its process is there, so it must be stopped before it is removed.
+ALIVE = frozenset({ContainerState.RUNNING, ContainerState.PAUSED, ContainerState.RESTARTING})
+
+
+class Drift(StrEnum):
+    """How something observed differs from what is declared."""
+
+    MISSING = "missing"  # a slot without a container
+    STALE = "stale"  # of another revision
+    ALTERED = "altered"  # changed from outside
+    STOPPED = "stopped"  # not running, and should
+    UNHEALTHY = "unhealthy"  # reported, not acted on
+    ORPHAN = "orphan"  # no longer declared
+    BLIND = "blind"  # what declares it couldn't be read
+    IN_SYNC = "in-sync"
+
+
+@dataclass(frozen=True, slots=True)
+class Replica:
+    """A container beside what is declared for it.
+
+    ``service`` is None when none is declared; ``blind`` says that a document that couldn't be
+    read may declare it.
+    """
+
+    container: Container
+    service: Service | None
+    blind: bool = False
+
+    @property
+    def spare(self) -> bool:
+        """Tell whether nothing declares its slot."""
+        return self.service is None or not 1 <= self.container.slot <= self.service.spec.replicas
+
+    @property
+    def stale(self) -> bool:
+        """Tell whether it is of another revision than the declared one."""
+        return self.service is not None and self.container.revision != self.service.revision
+
+    @property
+    def resting(self) -> bool:
+        """Tell whether its service is declared not to run."""
+        return self.service is not None and self.service.spec.state is RunState.STOPPED
+
+    @property
+    def finished(self) -> bool:
+        """Tell whether it ran, and by its restart policy isn't started again."""
+        return self.service is not None and finished(self.container, self.service)
+
+
+#: In order, first match wins.
+DRIFT_RULES: tuple[tuple[Drift, Callable[[Replica], bool]], ...] = (
+    # Never call a replica an orphan, or anything else, while its document can't be read.
+    (Drift.BLIND, lambda r: r.blind),
+    (Drift.ORPHAN, lambda r: r.spare),
+    # A stopped service's replicas are only asked to be down; what else differs waits for a start.
+    (Drift.ALTERED, lambda r: r.resting and r.container.state in ALIVE),
+    (Drift.IN_SYNC, lambda r: r.resting),
+    (Drift.STALE, lambda r: r.stale),
+    # A task that is done stays done, whatever happens to its remains.
+    (Drift.IN_SYNC, lambda r: r.finished),
+    # Before stopped: a changed container must not be started again as it is.
+    (Drift.ALTERED, lambda r: bool(alterations(r.container))),
+    (Drift.STOPPED, lambda r: not r.container.running),
+    (Drift.UNHEALTHY, lambda r: r.container.health == "unhealthy"),
+    (Drift.IN_SYNC, lambda _: True),
+)
+
+
+def drift_of(replica: Replica) -> Drift:
+    """Return the word for one replica: that of the first rule that matches."""
+    return next(drift for drift, matches in DRIFT_RULES if matches(replica))
+
+
+def finished(container: Container, service: Service) -> bool:
+    """Tell whether a container ran to its end, so that its restart policy leaves it.
+
+    A stop of ours isn't an end: it set the restart policy to `no`, which OnFailure's own isn't.
+    """
+    if container.state is not ContainerState.EXITED:
+        return False
+    match service.spec.restart.policy:
+        case RestartPolicy.ALWAYS:
+            return False
+        case RestartPolicy.ON_FAILURE:
+            return container.exit_code == 0 and container.settings.restart != "no"
+        case RestartPolicy.NEVER:
+            return True
+
+
+def restart_of(service: Service, *, taken_over: bool = False) -> tuple[str, int]:
+    """Return the engine's restart policy that a slot's container should have now.
+
+    A slot that was taken over is restarted by the controller, with its backoff, and so not by
+    the engine.
+    """
+    return ("no", 0) if taken_over else RESTART[service.spec.restart.policy]
+
+
+def alterations(container: Container) -> tuple[str, ...]:
+    """Return a sentence for each way in which a container isn't what was admitted."""
+    if container.state is ContainerState.PAUSED:
+        return ("it is paused",)
+    if container.state is ContainerState.DEAD:
+        return ("it is dead",)
+    if container.admitted is None:
+        return ("the inventory doesn't know with what it was admitted",)
+    return tuple(_differences(container.settings, container.admitted))
+
+
+def _differences(now: Settings, admitted: Settings) -> Iterable[str]:
+    for name, show in _FIELDS:
+        is_now, was_admitted = getattr(now, name), getattr(admitted, name)
+        if is_now != was_admitted:
+            yield f"{name.replace('_', ' ')} is {show(is_now)}, admitted {show(was_admitted)}"
+
+
+def _bytes(count: int) -> str:
+    return {0: "unlimited", -1: "unlimited"}.get(count) or format_bytes(count)
+
+
+def _cpus(nano: int) -> str:
+    return f"{nano / 1_000_000_000:g}" if nano else "unlimited"
+
+
+def _count(number: int) -> str:
+    return str(number) if number else "unlimited"
+
+
+def _names(networks: tuple[str, ...]) -> str:
+    return "+".join(networks) or "none"
+
+
+def _text(value: object) -> str:
+    return str(value) or "unset"
+
+
+#: Every field of Settings, in the order of the sentences, with how to say its values.
+_FIELDS: tuple[tuple[str, Callable[..., str]], ...] = (
+    ("name", _text),
+    ("memory", _bytes),
+    ("memory_swap", _bytes),
+    ("memory_reservation", _bytes),
+    ("nano_cpus", _cpus),
+    ("cpu_quota", _text),
+    ("cpu_period", _text),
+    ("cpu_shares", _text),
+    ("cpuset", _text),
+    ("pids", _count),
+    ("restart", _text),
+    ("restart_max", _text),
+    ("networks", _names),
+)
+
+
+def short(revision: str) -> str:
+    """Return the digits of a revision that names carry."""
+    return revision.removeprefix("v1:")[:REVISION_DIGITS]
+
+
+def why_stopped(container: Container, service: Service) -> str:
+    """Return why a container of the wanted revision that doesn't run should be started."""
+    name = container.name
+    if container.state is ContainerState.RESTARTING:
+        return f"the engine is restarting {name}"
+    if container.state is ContainerState.REMOVING:
+        return f"{name} is being removed"
+    if container.state is ContainerState.CREATED:
+        return f"{name} was never started" if not container.error else f"{name} failed to start"
+    if container.settings.restart == "no" and restart_of(service)[0] != "no":
+        return f"{name} was stopped on purpose, and should run"
+    policy = service.spec.restart.policy.value
+    return f"{name} exited with {container.exit_code}, restart policy is {policy}"
+
+
+def why(replica: Replica) -> str:
+    """Return one sentence on why a replica has its word."""
+    container, service = replica.container, replica.service
+    match drift_of(replica):
+        case Drift.BLIND:
+            return f"{container.name} is left as it is: what declares it can't be read"
+        case Drift.ORPHAN if service is None:
+            return f"{replica.container.key.name} is no longer declared"
+        case Drift.ORPHAN:
+            assert service is not None
+            return f"slot {container.slot} is beyond replicas {service.spec.replicas}"
+        case Drift.STALE:
+            assert service is not None
+            return f"revision is {short(container.revision)}, want {short(service.revision)}"
+        case Drift.ALTERED if replica.resting:
+            return f"{container.name} is {container.state.value}, state Stopped is declared"
+        case Drift.ALTERED:
+            return "; ".join(alterations(container))
+        case Drift.STOPPED:
+            assert service is not None
+            return why_stopped(container, service)
+        case Drift.UNHEALTHY:
+            return f"{container.name} is unhealthy"
+        case Drift.IN_SYNC | Drift.MISSING:
+            return f"{container.name} is as declared"
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """A numbered place of a service that should run, and the containers in it.
+
+    ``keep`` is the one that fills it, or can by being started: of the wanted revision and not
+    altered. ``others`` are to go, once something runs in their place.
+    """
+
+    number: int
+    keep: Container | None
+    others: tuple[Container, ...]
+    drift: Drift
+    why: str
+
+    @property
+    def alive(self) -> tuple[Container, ...]:
+        """The others whose process is there."""
+        return tuple(other for other in self.others if other.state in ALIVE)
+
+
+#: Which of several candidates to keep: the one that runs, else the one that is nearest to it.
+_RANK = {
+    state: rank
+    for rank, state in enumerate(
+        (
+            ContainerState.RUNNING,
+            ContainerState.RESTARTING,
+            ContainerState.EXITED,
+            ContainerState.CREATED,
+        )
+    )
+}
+_KEPT = frozenset({Drift.IN_SYNC, Drift.UNHEALTHY, Drift.STOPPED})
+
+
+def slot_of(number: int, containers: tuple[Container, ...], service: Service) -> Slot:
+    """Return one slot of a running service, with the word for it.
+
+    *containers* are those of that slot. Of several of the wanted revision the best is kept: one
+    that runs before one that doesn't, and of those the one that was started first.
+    """
+    replicas = [Replica(container, service) for container in containers]
+    fit = [r for r in replicas if drift_of(r) in _KEPT and r.container.state in _RANK]
+    if not fit:
+        others = tuple(sorted(containers, key=_age))
+        if not others:
+            return Slot(number, None, (), Drift.MISSING, f"slot {number} is missing")
+        worst = min(replicas, key=_telling)
+        return Slot(number, None, others, drift_of(worst), why(worst))
+    best = min(fit, key=lambda r: (_RANK[r.container.state], *_age(r.container)))
+    others = tuple(sorted((c for c in containers if c is not best.container), key=_age))
+    return Slot(number, best.container, others, drift_of(best), why(best))
+
+
+def _age(container: Container) -> tuple[bool, str, str, str]:
+    # RFC 3339 in UTC sorts as text; what was never started comes last.
+    return (not container.started_at, container.started_at, container.name, container.id)
+
+
+def _telling(replica: Replica) -> tuple[bool, bool, str]:
+    # The cause names what serves now, and of those what is of the wanted revision.
+    container = replica.container
+    return (container.state not in ALIVE, replica.stale, container.name)
