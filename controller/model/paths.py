@@ -28,7 +28,8 @@ class PathFacts:
 
     ``kind``: dir, file, socket, other, symlink (some component is one), missing, unreadable.
     ``parents_writable_by_others``: the first parent that others may write to and that has no
-    sticky bit, or ''; every parent with one is in ``sticky_parents``.
+    sticky bit, or ''; every parent with one is in ``sticky_parents``. ``parent_owners``: the uids,
+    besides root's and the broker's, that own a parent and so may replace what is below it.
     """
 
     path: str
@@ -41,3 +42,4 @@ class PathFacts:
     parents_writable_by_others: str = ""
     protected: str = ""  # what of the broker's own it is, contains or lies under; '' if nothing
     sticky_parents: tuple[StickyParent, ...] = ()
+    parent_owners: tuple[int, ...] = ()
