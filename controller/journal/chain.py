@@ -1,0 +1,175 @@
+"""A walk along the chain: each record is checked to continue the one before it.
+
+The writer walks its last segment when it opens, readers walk what they need, ``verify`` walks all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from controller.core.record import GENESIS, BadLine, parse
+from controller.journal.segments import (
+    BadMark,
+    Line,
+    Mark,
+    first_seq_of,
+    list_segments,
+    read_lines,
+    read_mark,
+)
+from controller.model.entries import Record
+
+FORMAT = 1
+
+
+class Damage(Exception):
+    """The first place where the chain doesn't hold.
+
+    ``seq`` is the record that belongs there; ``line`` counts from 1, ``offset`` in bytes.
+    ``unreadable`` tells that no record could be read there, as opposed to a wrong one.
+    """
+
+    def __init__(
+        self, reason: str, *, seq: int, file: str, line: int, offset: int, unreadable: bool
+    ) -> None:
+        super().__init__(f"record {seq} ({file or 'no file'}, line {line}): {reason}")
+        self.seq = seq
+        self.file = file
+        self.line = line
+        self.offset = offset
+        self.reason = reason
+        self.unreadable = unreadable
+
+
+def binding(*, segment: int, seq: int, digest: str) -> dict[str, object]:
+    """Return what a ``segment`` record says of the record before it, and of its segment.
+
+    All are zeros in the first.
+    """
+    return {"segment": segment, "seq": seq, "hash": digest}
+
+
+class Walk:
+    """One reading of the journal, from its start or after a record, in constant memory.
+
+    Iterating yields the records and raises ``Damage`` at the first place that doesn't hold. A last
+    line that isn't finished is no damage unless the mark vouches for it: a writer may be at work,
+    or was killed; ``unfinished`` then counts its bytes. ``seq`` and ``hash`` are those of the
+    last record that was accepted, ``file``, ``line`` and ``offset`` the place right after it.
+    """
+
+    def __init__(self, folder: Path, *, after: int = 0) -> None:
+        # The mark first: all that it vouches for is then in the segments that are listed.
+        self._bad_mark = ""
+        self.mark: Mark | None = None
+        try:
+            self.mark = read_mark(folder)
+        except BadMark as error:
+            self._bad_mark = str(error)
+        self.segments = list_segments(folder)
+        self._after = after
+        self.seq = 0
+        self.hash = GENESIS
+        self.file = ""
+        self.line = 1
+        self.offset = 0
+        self.unfinished = 0
+
+    def __iter__(self) -> Iterator[Record]:
+        if self._bad_mark:
+            raise self.damage(self._bad_mark)
+        start, skip = self._start()
+        for index in range(start, len(self.segments)):
+            yield from self._segment(index, skip)
+            skip = 0
+        if self._vouched(self.seq + 1):
+            assert self.mark is not None
+            text = f"it is missing: records up to {self.mark.seq} were durable"
+            raise self.damage(text, unreadable=True)
+
+    def damage(self, reason: str, *, unreadable: bool = False) -> Damage:
+        """Return damage at the place right after the last accepted record."""
+        return Damage(
+            reason,
+            seq=self.seq + 1,
+            file=self.file,
+            line=self.line,
+            offset=self.offset,
+            unreadable=unreadable,
+        )
+
+    def _start(self) -> tuple[int, int]:
+        """Find the segment to begin with and the lines to skip; take the record before as given."""
+        holding = [i for i, path in enumerate(self.segments) if first_seq_of(path) <= self._after]
+        if not holding:
+            return 0, 0
+        index = holding[-1]
+        self.seq = self._after - 1
+        skip = self._after - first_seq_of(self.segments[index])
+        self._enter(index, skip)
+        line = next(read_lines(self.segments[index], skip=skip), None)
+        if line is None or not line.whole:
+            raise self.damage("it is missing")
+        record = self._parsed(line)
+        if record.seq != self._after:
+            raise self.damage(f"it is record {record.seq}")
+        self._accept(record, line)
+        return index, skip + 1
+
+    def _segment(self, index: int, skip: int) -> Iterator[Record]:
+        self._enter(index, skip)
+        path = self.segments[index]
+        first = first_seq_of(path)
+        if not skip and first != self.seq + 1:
+            raise self.damage(f"it is missing: the file begins with record {first}")
+        for line in read_lines(path, skip=skip):
+            if not line.whole:
+                if index < len(self.segments) - 1 or self._vouched(self.seq + 1):
+                    raise self.damage("its line is cut short", unreadable=True)
+                self.unfinished = path.stat().st_size - line.offset
+                return
+            record = self._parsed(line)
+            self._check_place(record, line, index)
+            self._accept(record, line)
+            yield record
+
+    def _enter(self, index: int, skip: int) -> None:
+        self.file = self.segments[index].name
+        self.line = skip + 1
+        self.offset = 0 if not skip else self.offset
+
+    def _parsed(self, line: Line) -> Record:
+        try:
+            return parse(line.data)
+        except BadLine as error:
+            raise self.damage(str(error), unreadable=True) from None
+
+    def _check_place(self, record: Record, line: Line, index: int) -> None:
+        if record.seq != self.seq + 1:
+            raise self.damage(f"it is record {record.seq}")
+        if record.prev != self.hash:
+            raise self.damage("it doesn't continue the record before it (prev)")
+        if (line.number == 1) != (record.entry.stage == "segment"):
+            raise self.damage("a segment begins with its segment record, and has no other")
+        if line.number == 1:
+            self._check_binding(record, index)
+        if self.mark and record.seq == self.mark.seq and record.hash != self.mark.hash:
+            raise self.damage("it isn't the record that was made durable")
+
+    def _check_binding(self, record: Record, index: int) -> None:
+        if record.entry.result.get("format") != FORMAT:
+            raise self.damage("its segment's format isn't known to this version")
+        before = first_seq_of(self.segments[index - 1]) if index else 0
+        expected = binding(segment=before, seq=self.seq, digest=self.hash)
+        if record.entry.result.get("previous") != expected:
+            raise self.damage("its segment doesn't continue the one before it")
+
+    def _accept(self, record: Record, line: Line) -> None:
+        self.seq = record.seq
+        self.hash = record.hash
+        self.line = line.number + 1
+        self.offset = line.offset + len(line.data) + 1
+
+    def _vouched(self, seq: int) -> bool:
+        return self.mark is not None and seq <= self.mark.seq

@@ -1,0 +1,347 @@
+"""The journal as its writer has it open: appends batches, each durable as a whole or not at all.
+
+After any failure the segment is given up: it is cut back to its last durable byte, and once that
+has succeeded, the next append opens a new segment whose first record says what happened. After a
+failed fsync nothing that the page cache shows is believed; only the disk is (the kernel marks the
+pages clean and drops them: https://wiki.postgresql.org/wiki/Fsync_Errors).
+
+Not safe for threads; ``writer.Writer`` adds the one thread that uses it.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+from typing import Final
+
+from controller.core.record import GENESIS, Prepared, prepare, timestamp
+from controller.journal.chain import FORMAT, binding
+from controller.journal.disk import Disk
+from controller.journal.folder import FILE_MODE, hold
+from controller.journal.reader import records
+from controller.journal.segments import MARK_NAME, Mark, first_seq_of, name_of
+from controller.journal.tail import Torn, find_tail
+from controller.model.crashpoints import Reach, pass_by
+from controller.model.entries import Entry, Record
+from controller.model.errors import JournalUnavailable
+from controller.ports import Clock, NewId
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """When a segment is left for the next, and how long is waited for the disk.
+
+    A segment is left by the first append that finds it too old, or would make it too long.
+    """
+
+    max_segment_bytes: int = 64 * 1024 * 1024
+    max_segment_age_s: float = 86_400.0
+    retry_s: float = 2.0  # pause between attempts while appending fails and nobody appends
+    deadline_s: float = 30.0  # of one blocking append, and of closing
+
+
+DEFAULT_LIMITS: Final = Limits()
+
+_REMEDIES: Final = {
+    errno.ENOSPC: "free space on the file system of {folder}",
+    errno.EDQUOT: "raise the quota on the file system of {folder}",
+    errno.EFBIG: "raise the file size limit of the broker",
+    errno.EROFS: "mount the file system of {folder} writable again",
+    errno.EACCES: "let the broker write in {folder}",
+}
+_REMEDY: Final = "look at the kernel's log for the disk under {folder}"
+_BLOCK_BYTES: Final = 1024 * 1024
+
+
+@dataclass(slots=True)
+class _Segment:
+    """The segment that is appended to; ``size`` counts durable bytes only."""
+
+    path: Path
+    file: int
+    size: int
+    opened_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Wound:
+    """A segment to cut back to ``size`` before anything is written; ``torn``: found at opening."""
+
+    path: Path
+    size: int
+    torn: Torn | None = None
+
+
+@dataclass(slots=True)
+class _Outage:
+    """Since when, why and how often appending failed."""
+
+    since: str
+    error: str = ""
+    remedy: str = ""
+    refused: int = 0
+
+
+class Log:
+    """The open journal. Implements ``ports.Journal`` for one thread.
+
+    Opening takes the folder's lock, checks the last segment, and repairs and records a torn tail.
+
+    Raises:
+        StateError: the folder isn't private, is held, or the journal is damaged.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        clock: Clock,
+        new_id: NewId,
+        reach: Reach = pass_by,
+        disk: Disk | None = None,
+        limits: Limits = DEFAULT_LIMITS,
+    ) -> None:
+        self.folder = folder
+        self._clock = clock
+        self._new_id = new_id
+        self._reach = reach
+        self._disk = disk or Disk()
+        self._limits = limits
+        self._holder = hold(folder)
+        self._mark_file: int | None = None
+        self._segment: _Segment | None = None
+        self._wound: _Wound | None = None
+        self._outage: _Outage | None = None
+        self._lost = ""
+        self._repair: dict[str, object] = {}
+        self._last_line = b""
+        self._seq, self._hash, self._previous = 0, GENESIS, 0
+        try:
+            self._open()
+        except BaseException:
+            self.close()
+            raise
+
+    # What health shows.
+
+    @property
+    def last_seq(self) -> int:
+        """The last durable record's seq; 0 before the first."""
+        return self._seq
+
+    @property
+    def error(self) -> str:
+        """Why the last append failed, or ''."""
+        return self._lost or (self._outage.error if self._outage else "")
+
+    @property
+    def writable(self) -> bool:
+        """Tell whether the last append succeeded; the next one is tried in any case."""
+        return not self.error
+
+    # Using it.
+
+    def append(self, entry: Entry) -> Record:
+        """Make one entry durable (see ``commit``)."""
+        return self.commit([prepare(entry)])[0]
+
+    def records(self, *, after: int = 0) -> Iterator[Record]:
+        """Yield the durable records with ``seq`` above *after*, in order."""
+        return records(self.folder, after=after, upto=self._seq)
+
+    def commit(self, batch: Sequence[Prepared]) -> list[Record]:
+        """Make a batch durable by one write and one fsync, and return its records.
+
+        An empty batch only makes sure that there is a segment to append to.
+
+        Raises:
+            JournalUnavailable: nothing of it is in the chain. The next call tries again.
+        """
+        if not self._lost:
+            try:
+                done = self._commit(batch)
+            except OSError as error:
+                self._give_up(error, refused=len(batch))
+            else:
+                self._outage = None
+                return done
+        raise JournalUnavailable(
+            "journal.unavailable",
+            f"the journal can't be written: {self.error}",
+            remedy=self._outage.remedy if self._outage else "",
+        )
+
+    def close(self) -> None:
+        """Close the files and give back the lock; what was acknowledged is durable already."""
+        self._leave_segment()
+        for file in (self._mark_file, self._holder):
+            if file is not None:
+                os.close(file)
+        self._mark_file = None
+        self._holder = -1
+
+    # Opening.
+
+    def _open(self) -> None:
+        tail = find_tail(self.folder)
+        self._seq, self._hash, self._previous = tail.seq, tail.hash, tail.holder
+        if tail.torn is not None and tail.segment is not None:
+            self._wound = _Wound(tail.segment, tail.size, tail.torn)
+        try:
+            if self._wound is None and tail.segment is not None and tail.size:
+                file = self._disk.open(tail.segment, os.O_WRONLY | os.O_APPEND)
+                self._segment = _Segment(tail.segment, file, tail.size, tail.opened_at)
+        except OSError as error:
+            # Reads go on without it, and the next append tries again.
+            self._give_up(error, refused=0)
+        with suppress(JournalUnavailable):
+            self.commit([])
+
+    # Appending.
+
+    def _commit(self, batch: Sequence[Prepared]) -> list[Record]:
+        if self._wound is not None:
+            self._heal(self._wound)
+        now = self._clock.now()
+        if self._segment is not None and self._is_full(batch, now):
+            self._leave_segment()
+        opening = self._segment is None
+        if not batch and not opening:
+            return []
+        first = [prepare(self._opening_entry())] if opening else []
+        sealed, lines = self._seal([*first, *batch], timestamp(now))
+        segment = self._segment or self._create(now)
+        self._reach("journal.write.before")
+        self._disk.write(segment.file, lines)
+        self._reach("journal.write.after")
+        self._reach("journal.fsync.before")
+        self._disk.fsync(segment.file)
+        if opening:
+            self._disk.fsync(self._holder)
+        self._reach("journal.fsync.after")
+        segment.size += len(lines)
+        self._seq, self._hash = sealed[-1].seq, sealed[-1].hash
+        self._previous = first_seq_of(segment.path)
+        self._last_line = lines[lines.rindex(b"\n", 0, -1) + 1 :] if len(sealed) > 1 else lines
+        self._repair = {}
+        with suppress(OSError):
+            # The mark may lag behind, so a failure here is none of the records'.
+            self._write_mark()
+        return sealed[len(first) :]
+
+    def _is_full(self, batch: Sequence[Prepared], now: float) -> bool:
+        assert self._segment is not None
+        size = self._segment.size + sum(prepared.size for prepared in batch)
+        # The wall clock may have been set back since the segment was opened.
+        age = abs(now - self._segment.opened_at)
+        return size > self._limits.max_segment_bytes or age >= self._limits.max_segment_age_s
+
+    def _seal(self, batch: Sequence[Prepared], time: str) -> tuple[list[Record], bytes]:
+        sealed: list[Record] = []
+        lines: list[bytes] = []
+        prev = self._hash
+        for seq, prepared in enumerate(batch, self._seq + 1):
+            record, line = prepared.seal(seq=seq, time=time, prev=prev)
+            prev = record.hash
+            sealed.append(record)
+            lines += (line, b"\n")
+        return sealed, b"".join(lines)
+
+    def _opening_entry(self) -> Entry:
+        previous = binding(segment=self._previous, seq=self._seq, digest=self._hash)
+        result: dict[str, object] = {"format": FORMAT, "previous": previous}
+        if self._repair:
+            result["repair"] = self._repair
+        if self._outage is not None:
+            result["outage"] = {
+                "since": self._outage.since,
+                "error": self._outage.error,
+                "refused": self._outage.refused,
+            }
+        return Entry(id=self._new_id(), stage="segment", actor={"role": "broker"}, result=result)
+
+    def _create(self, now: float) -> _Segment:
+        path = self.folder / name_of(self._seq + 1)
+        # A file of that name holds nothing that was acknowledged: an attempt that failed.
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_TRUNC
+        self._segment = _Segment(path, self._disk.open(path, flags, FILE_MODE), 0, now)
+        return self._segment
+
+    def _write_mark(self, *, durably: bool = False) -> None:
+        if self._mark_file is None:
+            flags = os.O_RDWR | os.O_CREAT
+            self._mark_file = self._disk.open(self.folder / MARK_NAME, flags, FILE_MODE)
+        self._disk.overwrite(self._mark_file, Mark(self._seq, self._hash).to_bytes())
+        if durably:
+            self._disk.fsync(self._mark_file)
+
+    # Failing, and coming back.
+
+    def _give_up(self, error: OSError, *, refused: int) -> None:
+        """Note the failure, and leave the segment as it was last durable."""
+        if self._outage is None:
+            self._outage = _Outage(since=timestamp(self._clock.now()))
+        self._outage.error = error.strerror or str(error)
+        self._outage.remedy = _REMEDIES.get(error.errno or 0, _REMEDY).format(folder=self.folder)
+        self._outage.refused += refused
+        if self._segment is not None:
+            self._wound = _Wound(self._segment.path, self._segment.size)
+            self._leave_segment()
+            with suppress(OSError):
+                self._heal(self._wound)
+
+    def _heal(self, wound: _Wound) -> None:
+        """Cut a segment back to its whole, durable records; keep what is torn beside it."""
+        file = self._disk.open(wound.path, os.O_RDWR)
+        try:
+            if wound.torn is not None:
+                self._repair = self._move_aside(wound.path, file, wound.torn)
+                # The next record takes the place of the lost one: the mark must not vouch for that.
+                self._write_mark(durably=True)
+            self._disk.truncate(file, wound.size)
+            self._disk.fsync(file)
+            if wound.size and not self._disk.ends_with(file, wound.size, self._last_line):
+                self._lost = f"{wound.path.name} lost a record that was durable"
+                raise OSError(errno.EIO, self._lost)
+        finally:
+            os.close(file)
+        self._wound = None
+
+    def _move_aside(self, segment: Path, file: int, torn: Torn) -> dict[str, object]:
+        name = ""
+        if torn.size:
+            taken = {path.name for path in self.folder.glob(f"{segment.name}.torn-*")}
+            numbers = (f"{segment.name}.torn-{number}" for number in count(1))
+            name = next(name for name in numbers if name not in taken)
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+            aside = self._disk.open(self.folder / name, flags, FILE_MODE)
+            try:
+                for offset in range(torn.offset, torn.offset + torn.size, _BLOCK_BYTES):
+                    self._disk.write(aside, os.pread(file, _BLOCK_BYTES, offset))
+                self._disk.fsync(aside)
+            except OSError:
+                (self.folder / name).unlink()
+                raise
+            finally:
+                os.close(aside)
+            self._disk.fsync(self._holder)
+        return {
+            "segment": first_seq_of(segment),
+            "offset": torn.offset,
+            "bytes": torn.size,
+            "file": name,
+            "reason": torn.reason,
+            "durable": torn.durable,
+        }
+
+    def _leave_segment(self) -> None:
+        if self._segment is not None:
+            # Closing reports nothing that fsync hadn't.
+            with suppress(OSError):
+                os.close(self._segment.file)
+            self._segment = None

@@ -1,0 +1,116 @@
+"""What the writer finds at the journal's end when it opens: whole, torn, or damaged.
+
+Torn is what a crash leaves: bytes after the last whole record that were never acknowledged, or a
+last line that was cut short. That is moved aside and recorded, never deleted. Anything else is
+damage: the writer refuses to open, since going on would bury it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from controller.journal.chain import Damage, Walk
+from controller.journal.segments import first_seq_of, list_segments, open_regular
+from controller.model.errors import StateError
+
+
+@dataclass(frozen=True, slots=True)
+class Torn:
+    """Bytes to move aside from ``offset`` of the last segment to its end.
+
+    ``durable`` tells that the mark vouched for the record that was there: it was acknowledged, and
+    is lost. With no bytes, the line is gone to its last byte.
+    """
+
+    offset: int
+    size: int
+    reason: str
+    durable: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Tail:
+    """The end of the chain: its last record, its last segment, and what is wrong with that."""
+
+    seq: int
+    hash: str
+    segment: Path | None
+    holder: int  # first seq of the segment that holds the last record; 0 before the first
+    size: int  # of the last segment's whole records
+    opened_at: float  # by the segment record's time; 0 where the segment has none
+    torn: Torn | None
+
+
+def find_tail(folder: Path) -> Tail:
+    """Look at the last segment, and at how it continues the one before.
+
+    Raises:
+        StateError: damage that isn't a torn tail; it names the first bad record and its file.
+        OSError: the folder can't be read.
+    """
+    segments = list_segments(folder)
+    segment = segments[-1] if segments else None
+    walk = Walk(folder, after=first_seq_of(segment) - 1 if segment else 0)
+    opened_at = 0.0
+    torn: Torn | None = None
+    try:
+        for record in walk:
+            if record.entry.stage == "segment":
+                opened_at = datetime.fromisoformat(record.time).timestamp()
+    except Damage as damage:
+        torn = _judge(folder, walk, damage)
+    if walk.unfinished:
+        torn = Torn(walk.offset, walk.unfinished, "its line is cut short", durable=False)
+    # A last segment without a whole record continues the one before; there is none, or one.
+    size = walk.offset if segment is not None and walk.file == segment.name else 0
+    holding = [path for path in segments if path != segment or size]
+    return Tail(
+        seq=walk.seq,
+        hash=walk.hash,
+        segment=segment,
+        holder=first_seq_of(holding[-1]) if holding else 0,
+        size=size,
+        opened_at=opened_at,
+        torn=torn,
+    )
+
+
+def _judge(folder: Path, walk: Walk, damage: Damage) -> Torn:
+    """Tell a torn tail from damage."""
+    segment = walk.segments[-1] if walk.segments else None
+    mark = walk.mark
+    if (
+        segment is not None
+        and damage.file == segment.name
+        and walk.seq >= first_seq_of(segment) - 1
+    ):
+        size = segment.stat().st_size - damage.offset
+        durable = mark is not None and damage.seq <= mark.seq
+        only_one = mark is None or damage.seq >= mark.seq
+        if durable:
+            fits = only_one and damage.unreadable and _is_one_line(segment, damage.offset)
+        else:
+            fits = mark is not None or _is_one_line(segment, damage.offset)
+        if fits:
+            return Torn(damage.offset, size, damage.reason, durable=durable)
+    raise StateError(
+        "journal.damaged",
+        f"the journal in {folder} is damaged at {damage}",
+        remedy=(
+            f"keep a copy of the folder, find out who changed it ('trimtab journal verify {folder}'"
+            " says more), then restore it from a backup, or move it away to begin a new journal"
+        ),
+    ) from damage
+
+
+def _is_one_line(segment: Path, offset: int) -> bool:
+    """Tell whether at most one line, finished or not, follows *offset*."""
+    with open_regular(segment) as file:
+        file.seek(offset)
+        while block := file.read(1024 * 1024):
+            end = block.find(b"\n")
+            if end >= 0:
+                return end == len(block) - 1 and not file.read(1)
+    return True
