@@ -203,13 +203,20 @@ def _resolved(path: str, depth: int = 0) -> Iterator[str]:
     parts = path.split("/")
     for end in range(2, len(parts) + 1 if depth < LINKS_MAX else 0):
         prefix = "/".join(parts[:end])
-        if os.path.islink(prefix):
+        if target := _link_target(prefix):
             folder, name = posixpath.split(prefix)
             yield posixpath.join(os.path.realpath(folder), name)
-            target = posixpath.join(folder, os.readlink(prefix))
-            yield from _resolved(posixpath.normpath(target), depth + 1)
+            yield from _resolved(posixpath.normpath(posixpath.join(folder, target)), depth + 1)
     if depth == 0:
         yield os.path.realpath(path)
+
+
+def _link_target(path: str) -> str:
+    """Return where a link leads, '' for what isn't one."""
+    try:
+        return str(Path(path).readlink())
+    except OSError:
+        return ""
 
 
 def _chain(path: str, mounts: dict[int, _Mount]) -> list[_Seen]:
