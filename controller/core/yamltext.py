@@ -88,11 +88,7 @@ class Document:
     value: object = None
     faults: tuple[Fault, ...] = ()
     readable: bool = True
-
-    @property
-    def place(self) -> Place:
-        """Where the content of the document begins."""
-        return self.locate(())
+    place: Place = Place(0, 0)  # where its content begins
 
     def locate(self, path: Path) -> Place:
         """Return where the value at *path* begins, or its nearest ancestor that is there."""
@@ -105,7 +101,7 @@ class Document:
     def _place(self, path: Path, *, key: bool) -> Place:
         node = _tree(self.text) if self.readable else None
         if node is None:
-            return Place(self.line, 1)
+            return self.place
         mark = node.start_mark
         for part in path:
             if isinstance(part, str) and not isinstance(node, yaml.MappingNode):
@@ -208,11 +204,13 @@ def _document(chunk: str, file: str, line: int, nodes_left: int) -> tuple[Docume
     if value is None and not reader.faults:
         return None, 1
     faults = tuple(reader.faults[:MAX_PROBLEMS])
-    return Document(file, chunk, line, value, faults), nodes_left - reader.nodes_left
+    place = Place(line + root.start_mark.line, root.start_mark.column + 1)
+    return Document(file, chunk, line, value, faults, place=place), nodes_left - reader.nodes_left
 
 
 def _unreadable(file: str, text: str, line: int, problem: Problem) -> Document:
-    return Document(file, text, line, faults=(Fault((), problem),), readable=False)
+    faults = (Fault((), problem),)
+    return Document(file, text, line, faults=faults, readable=False, place=Place(line, 1))
 
 
 def _refused_characters(chunk: str, file: str, line: int) -> Problem | None:

@@ -7,16 +7,117 @@ Defaults here are the documented ones, except limits: an unset limit is the poli
 
 from __future__ import annotations
 
+import ipaddress
+import re
 from enum import StrEnum
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 from controller.model.names import REPLICAS_MAX
 from controller.model.quantities import Bytes, DurationMs
 
 STOP_GRACE_MAX_MS = 300_000
+MEMORY_MIN = 6 * 1024 * 1024  # the engine's own floor
+TEXTS_MAX = 1_000  # items of a list, members of a mapping
+
+_REFERENCE = re.compile(
+    r"(?:[a-zA-Z0-9](?:[-a-zA-Z0-9]*[a-zA-Z0-9])?(?:\.[a-zA-Z0-9](?:[-a-zA-Z0-9]*[a-zA-Z0-9])?)*"
+    r"(?::[0-9]{1,5})?/)?"
+    r"[a-z0-9]+(?:(?:\.|_{1,2}|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:\.|_{1,2}|-+)[a-z0-9]+)*)*"
+    r"(?::[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?(?:@sha256:[0-9a-f]{64})?",
+    re.ASCII,
+)
+_USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*(?::[A-Za-z0-9_][A-Za-z0-9_.-]*)?", re.ASCII)
+_ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*", re.ASCII)
+_CAPABILITY = re.compile(r"(?:CAP_)?[A-Z][A-Z_]*[A-Z]", re.ASCII)
+_SIGNAL = re.compile(
+    "SIG(?:HUP|INT|QUIT|ILL|TRAP|ABRT|BUS|FPE|KILL|USR1|SEGV|USR2|PIPE|ALRM|TERM|STKFLT|CHLD|CONT"
+    "|STOP|TSTP|TTIN|TTOU|URG|XCPU|XFSZ|VTALRM|PROF|WINCH|IO|PWR|SYS"
+    r"|RTMIN(?:\+(?:[1-9]|1[0-5]))?|RTMAX(?:-(?:[1-9]|1[0-4]))?)",
+    re.ASCII,
+)
+
+
+def _image(text: str) -> str:
+    if len(text) > 512 or not _REFERENCE.fullmatch(text):
+        raise ValueError(
+            "expected an image reference such as ghcr.io/team/api:1.4.2, in lower case"
+        )
+    return text
+
+
+def clean_path(text: str) -> str:
+    """Return *text* if it is an absolute path in its one clean spelling, and not ``/``.
+
+    Raises:
+        ValueError: it isn't.
+    """
+    parts = text.split("/")
+    clean = len(parts) > 1 and parts[0] == "" and not {"", ".", ".."} & set(parts[1:])
+    if not clean or len(text) > 4096 or not text.isprintable():
+        raise ValueError("expected an absolute path without '//', '.', '..' or a slash at its end")
+    return text
+
+
+def _folder(text: str) -> str:
+    return text if text == "/" else clean_path(text)
+
+
+def _user(text: str) -> str:
+    if len(text) > 128 or not _USER.fullmatch(text):
+        raise ValueError('expected USER or USER:GROUP, names or numbers, such as "1000:1000"')
+    return text
+
+
+def _signal(text: str) -> str:
+    if not _SIGNAL.fullmatch(text):
+        raise ValueError("expected the name of a signal, such as SIGTERM")
+    return text
+
+
+def _whole_seconds(count: int) -> int:
+    if count % 1000:
+        raise ValueError("expected whole seconds: the engine counts no smaller")
+    return count
+
+
+def _cpus(count: float) -> float:
+    if abs(count * 1000 - round(count * 1000)) > 1e-6:
+        raise ValueError("expected thousandths of a CPU at the finest, such as 0.125")
+    return count
+
+
+def _address(text: str) -> str:
+    try:
+        address = ipaddress.ip_address(text)
+    except ValueError:
+        address = None
+    if address is None or "%" in text or address.is_multicast:
+        raise ValueError("expected an IP address, such as 127.0.0.1")
+    return str(address)
+
+
+def is_env_name(name: str) -> bool:
+    """Tell whether *name* can name an environment variable."""
+    return _ENV_NAME.fullmatch(name) is not None
+
+
+def _capabilities(names: tuple[str, ...]) -> tuple[str, ...]:
+    for name in names:
+        if not _CAPABILITY.fullmatch(name):
+            raise ValueError(f"expected capabilities in capitals, such as CHOWN, not {name!r}")
+    if len({name.removeprefix("CAP_") for name in names}) != len(names):
+        raise ValueError("a capability is named twice")
+    return names
+
+
+ImageReference = Annotated[str, AfterValidator(_image)]
+CleanPath = Annotated[str, AfterValidator(clean_path)]
+Size = Annotated[Bytes, Field(ge=1024, le=2**50)]
+Texts = Annotated[tuple[str, ...], Field(min_length=1, max_length=TEXTS_MAX)]
+Address = Annotated[str, AfterValidator(_address)]
 
 
 class Model(BaseModel):
@@ -74,7 +175,7 @@ class Port(Model):
 
     container: Annotated[int, Field(ge=1, le=65535)]
     host: Annotated[int, Field(ge=1, le=65535)] | None = None
-    host_ip: str = Field(default="127.0.0.1", alias="hostIP")
+    host_ip: Address = Field(default="127.0.0.1", alias="hostIP")
     protocol: Literal["tcp", "udp"] = "tcp"
 
 
@@ -82,8 +183,8 @@ class BindMount(Model):
     """A folder or file of the host."""
 
     type: Literal["bind"]
-    source: str
-    target: str
+    source: CleanPath
+    target: CleanPath
     read_only: bool = False
 
 
@@ -92,7 +193,7 @@ class VolumeMount(Model):
 
     type: Literal["volume"]
     source: str
-    target: str
+    target: CleanPath
     read_only: bool = False
     shared: bool = False
 
@@ -101,8 +202,8 @@ class TmpfsMount(Model):
     """A bounded filesystem in memory."""
 
     type: Literal["tmpfs"]
-    target: str
-    size: Bytes
+    target: CleanPath
+    size: Size
 
 
 Mount = Annotated[BindMount | VolumeMount | TmpfsMount, Field(discriminator="type")]
@@ -118,25 +219,26 @@ class ServiceNetwork(Model):
 class Resources(Model):
     """Limits; one that is unset is the policy's default."""
 
-    memory: Bytes | None = None
-    cpus: Annotated[float, Field(gt=0, le=1024)] | None = None
-    pids: Annotated[int, Field(ge=1)] | None = None
-    shm: Bytes | None = None
+    memory: Annotated[Bytes, Field(ge=MEMORY_MIN, le=2**50)] | None = None
+    cpus: Annotated[float, Field(ge=0.01, le=1024), AfterValidator(_cpus)] | None = None
+    pids: Annotated[int, Field(ge=1, le=2**22)] | None = None
+    shm: Size | None = None
 
 
 class Security(Model):
     """Hardening that a service may adjust within the policy."""
 
-    cap_add: tuple[str, ...] = ()
+    cap_add: Annotated[tuple[str, ...], AfterValidator(_capabilities)] = ()
     read_only_root_filesystem: bool = False
 
 
 class Healthcheck(Model):
     """A command that the engine runs in the container."""
 
-    exec: Annotated[tuple[str, ...], Field(min_length=1)]
-    interval: DurationMs = 30_000
-    timeout: DurationMs = 30_000
+    exec: Texts
+    # The engine takes 0 for "its default": it can't be asked for.
+    interval: Annotated[DurationMs, Field(ge=1)] = 30_000
+    timeout: Annotated[DurationMs, Field(ge=1)] = 30_000
     retries: Annotated[int, Field(ge=1, le=10)] = 3
     start_period: DurationMs = 30_000
 
@@ -156,25 +258,27 @@ class Rollout(Model):
 class Logs(Model):
     """Rotation of the container's log files."""
 
-    max_size: Bytes = 10 * 1024 * 1024
+    max_size: Size = 10 * 1024 * 1024
     max_files: Annotated[int, Field(ge=1, le=100)] = 3
 
 
 class ServiceSpec(Model):
     """The spec of a Service."""
 
-    image: str
+    image: ImageReference
     pull_policy: PullPolicy = PullPolicy.IF_NOT_PRESENT
     state: RunState = RunState.RUNNING
     replicas: Annotated[int, Field(ge=0, le=REPLICAS_MAX)] = 1
-    entrypoint: tuple[str, ...] | None = None
-    command: tuple[str, ...] | None = None
-    env: dict[str, str] = Field(default_factory=dict)
-    working_dir: str | None = None
-    user: str | None = None
+    entrypoint: Texts | None = None
+    command: Texts | None = None
+    env: Annotated[dict[str, str], Field(max_length=TEXTS_MAX)] = Field(default_factory=dict)
+    working_dir: Annotated[str, AfterValidator(_folder)] | None = None
+    user: Annotated[str, AfterValidator(_user)] | None = None
     init: bool = False
-    stop_signal: str | None = None
-    stop_grace_period: DurationMs = 10_000
+    stop_signal: Annotated[str, AfterValidator(_signal)] | None = None
+    stop_grace_period: Annotated[
+        DurationMs, Field(le=STOP_GRACE_MAX_MS), AfterValidator(_whole_seconds)
+    ] = 10_000
     ports: tuple[Port, ...] = ()
     mounts: tuple[Mount, ...] = ()
     network: ServiceNetwork = ServiceNetwork()

@@ -1,0 +1,250 @@
+"""What a schema can't say of one document: choices that can't hold together, and names.
+
+An explicit choice that can't hold is a problem with its remedy, never a silent fallback. What only
+several documents together show is in ``render``; what the policy admits is the policy's to say.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterator, Mapping
+from typing import Protocol
+
+from controller.core.explain import problem_at
+from controller.core.yamltext import Document, Path
+from controller.model.errors import Problem, Severity
+from controller.model.names import NAMESPACE_MAX, PREFIX, SERVICE_NAME_MAX, is_dns_label
+from controller.model.spec import (
+    BindMount,
+    NetworkMode,
+    Order,
+    ServiceSpec,
+    VolumeMount,
+    is_env_name,
+)
+
+OWNER_MAX = 63
+LABEL_KEY_MAX = 128
+
+
+class HasNames(Protocol):
+    """The metadata of a document."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def namespace(self) -> str: ...
+    @property
+    def owner(self) -> str: ...
+    @property
+    def labels(self) -> dict[str, str]: ...
+
+
+def check_metadata(document: Document, metadata: HasNames) -> Iterator[Problem]:
+    """Yield what is wrong with names and labels."""
+    for field, text, length in (
+        ("name", metadata.name, SERVICE_NAME_MAX),
+        ("namespace", metadata.namespace, NAMESPACE_MAX),
+        ("owner", metadata.owner, OWNER_MAX),
+    ):
+        if not is_dns_label(text, length=length):
+            yield problem_at(
+                document,
+                ("metadata", field),
+                f"{field}.invalid",
+                f"metadata.{field} can't be {text[:80]!r}"
+                + (f" ({len(text)} characters)" if len(text) > length else ""),
+                expected=f"lower-case letters, digits and '-' inside, at most {length} characters",
+            )
+    yield from _labels(document, ("metadata", "labels"), metadata.labels)
+
+
+def check_service(document: Document, spec: ServiceSpec) -> Iterator[Problem]:
+    """Yield what is wrong with a Service that is right field by field."""
+    yield from _labels(document, ("spec", "containerLabels"), spec.container_labels)
+    yield from _image(document, spec)
+    yield from _env(document, spec)
+    yield from _ports(document, spec)
+    yield from _mounts(document, spec)
+    yield from _network(document, spec)
+    yield from _order(document, spec)
+
+
+def is_reserved(label: str) -> bool:
+    """Tell whether a label's key is one of ours, in any case or Unicode spelling."""
+    return unicodedata.normalize("NFKC", label).casefold().strip().startswith(PREFIX)
+
+
+def exclusive_volumes(spec: ServiceSpec) -> dict[str, int]:
+    """Return the volumes that a service writes to alone, with the index of their first mount."""
+    found: dict[str, int] = {}
+    for index, mount in enumerate(spec.mounts):
+        if isinstance(mount, VolumeMount) and not mount.read_only and not mount.shared:
+            found.setdefault(mount.source, index)
+    return found
+
+
+def _labels(document: Document, path: Path, labels: Mapping[str, str]) -> Iterator[Problem]:
+    for key in labels:
+        if is_reserved(key):
+            yield problem_at(
+                document,
+                (*path, key),
+                "label.reserved",
+                f"label {key[:80]!r} begins with {PREFIX}, which is trimtab's own",
+                remedy="choose another prefix",
+                at_key=True,
+            )
+        elif len(key) > LABEL_KEY_MAX or not key.isprintable() or not key.isascii():
+            yield problem_at(
+                document,
+                (*path, key),
+                "label.invalid",
+                f"{key[:80]!r} can't be the key of a label",
+                expected=f"printable ASCII, at most {LABEL_KEY_MAX} characters",
+                at_key=True,
+            )
+
+
+def _image(document: Document, spec: ServiceSpec) -> Iterator[Problem]:
+    last = spec.image.rpartition("/")[2]
+    if "@" in last:
+        return
+    tag = last.partition(":")[2]
+    if tag not in {"", "latest"}:
+        return
+    yield problem_at(
+        document,
+        ("spec", "image"),
+        "image.latest",
+        f"image {spec.image} names no version: what runs is whatever was found first",
+        remedy="write a tag other than latest, or a digest",
+        severity=Severity.WARNING,
+    )
+
+
+def _env(document: Document, spec: ServiceSpec) -> Iterator[Problem]:
+    for name in spec.env:
+        if not is_env_name(name):
+            yield problem_at(
+                document,
+                ("spec", "env", name),
+                "env.name",
+                f"{name[:80]!r} can't name an environment variable",
+                expected="letters, digits, '_', '.' and '-', and no digit first",
+                at_key=True,
+            )
+
+
+def _ports(document: Document, spec: ServiceSpec) -> Iterator[Problem]:
+    if spec.ports and spec.network.mode is NetworkMode.NONE:
+        yield problem_at(
+            document,
+            ("spec", "ports"),
+            "port.no-network",
+            "network mode none has no ports",
+            remedy="use mode isolated, or remove the ports",
+            at_key=True,
+        )
+    seen: dict[tuple[int, str, int | None, str], int] = {}
+    for index, port in enumerate(spec.ports):
+        path: Path = ("spec", "ports", index)
+        same = (port.container, port.protocol, port.host, port.host_ip if port.host else "")
+        if same in seen:
+            message = f"port {port.container}/{port.protocol} stands here again"
+            yield problem_at(document, path, "port.duplicate", message, remedy="keep one of them")
+        seen[same] = index
+        if port.host is not None and spec.replicas > 1:
+            yield problem_at(
+                document,
+                (*path, "host"),
+                "port.replicas",
+                f"host port {port.host} can be held by one replica, not by {spec.replicas}",
+                remedy="set replicas: 1, or publish a single service in front of this one",
+            )
+
+
+def _mounts(document: Document, spec: ServiceSpec) -> Iterator[Problem]:
+    targets: dict[str, int] = {}
+    for index, mount in enumerate(spec.mounts):
+        path: Path = ("spec", "mounts", index)
+        if mount.target in targets:
+            yield problem_at(
+                document,
+                (*path, "target"),
+                "mount.duplicate",
+                f"two mounts have the target {mount.target}",
+                remedy="give each mount a target of its own",
+            )
+        targets[mount.target] = index
+        if isinstance(mount, VolumeMount) and not is_dns_label(
+            mount.source, length=SERVICE_NAME_MAX
+        ):
+            slash = "/" in mount.source
+            yield problem_at(
+                document,
+                (*path, "source"),
+                "volume.name",
+                f"{mount.source[:80]!r} can't name a volume of this namespace",
+                expected=f"a name of lower-case letters, digits and '-', at most {SERVICE_NAME_MAX} characters",
+                remedy="for a path of the host use type: bind" if slash else "",
+            )
+        if isinstance(mount, BindMount) and not mount.read_only:
+            yield problem_at(
+                document,
+                path,
+                "mount.writable",
+                "the bind mount is writable",
+                remedy="set readOnly: true, or use a volume",
+                severity=Severity.WARNING,
+            )
+    if spec.replicas > 1:
+        for volume, index in exclusive_volumes(spec).items():
+            yield problem_at(
+                document,
+                ("spec", "mounts", index),
+                "volume.exclusive",
+                f"volume {volume} is written to by one replica alone, and replicas is {spec.replicas}",
+                remedy="set replicas: 1, or shared: true if the program can share it, or readOnly: true",
+            )
+
+
+def _network(document: Document, spec: ServiceSpec) -> Iterator[Problem]:
+    path: Path = ("spec", "network", "attach")
+    if spec.network.attach and spec.network.mode is NetworkMode.NONE:
+        yield problem_at(
+            document,
+            path,
+            "network.none",
+            "network mode none can't be attached to others",
+            remedy="use mode isolated, or remove attach",
+            at_key=True,
+        )
+    seen: set[str] = set()
+    for index, name in enumerate(spec.network.attach):
+        if "/" in name:
+            message = "attaching to a network of another namespace is not supported yet"
+            remedy = "name a Network of this namespace"
+            yield problem_at(document, (*path, index), "unsupported", message, remedy=remedy)
+        elif not is_dns_label(name, length=SERVICE_NAME_MAX):
+            message = f"{name[:80]!r} can't name a Network"
+            yield problem_at(document, (*path, index), "network.name", message)
+        elif name in seen:
+            message = f"network {name} stands here again"
+            yield problem_at(document, (*path, index), "network.duplicate", message)
+        seen.add(name)
+
+
+def _order(document: Document, spec: ServiceSpec) -> Iterator[Problem]:
+    if spec.rollout.order is not Order.START_FIRST:
+        return
+    held = [f"host port {port.host}" for port in spec.ports if port.host is not None]
+    held += [f"volume {name}" for name in exclusive_volumes(spec)]
+    if held:
+        yield problem_at(
+            document,
+            ("spec", "rollout", "order"),
+            "rollout.order",
+            f"StartFirst can't hold: two replicas can't both have {held[0]}",
+            remedy="use StopFirst, or leave order out",
+        )

@@ -1,0 +1,303 @@
+"""One document of a file to one declaration, or to problems at their places.
+
+Each problem says what was found, what was expected, and what to do; texts that users wrote are
+not repeated in it where they could be secret. A bad document whose kind, namespace and name can
+be read blinds that key only; any other may have declared anything.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from itertools import chain, islice
+from typing import Literal
+
+from pydantic import Field, ValidationError
+
+from controller.core.checks import check_metadata, check_service
+from controller.core.explain import did_you_mean, explain, problem_at, value_path, word_for
+from controller.core.revision import revision_of
+from controller.core.yamltext import MAX_PROBLEMS, Document, Path, compose_all
+from controller.model.desired import Source
+from controller.model.errors import Problem, Severity
+from controller.model.names import (
+    API_VERSION,
+    DEFAULT_NAMESPACE,
+    NAMESPACE_MAX,
+    SERVICE_NAME_MAX,
+    Key,
+    is_dns_label,
+)
+from controller.model.spec import Model, NetworkSpec, ReleaseSpec, ServiceSpec, VolumeSpec
+
+AnySpec = ServiceSpec | NetworkSpec | VolumeSpec | ReleaseSpec
+
+#: Kinds of DESIGN whose behaviour comes later.
+LATER_KINDS = ("Job", "Config", "Secret")
+#: Fields of a Service whose behaviour comes later; ``*`` is any index.
+LATER_FIELDS: tuple[Path, ...] = (
+    ("spec", "suspend"),
+    ("spec", "dependsOn"),
+    ("spec", "healthcheck", "http"),
+    ("spec", "healthcheck", "tcp"),
+    ("spec", "resources", "cpuset"),
+    ("spec", "resources", "disk"),
+    ("spec", "rollout", "maxUnavailable"),
+    ("spec", "rollout", "minHealthy"),
+    ("spec", "rollout", "progressDeadline"),
+    ("spec", "rollout", "onFailure"),
+)
+LATER_MOUNTS = ("config", "secret")
+
+
+class Metadata(Model):
+    """Who a resource is and whose."""
+
+    name: str
+    namespace: str = DEFAULT_NAMESPACE
+    owner: str
+    labels: dict[str, str] = Field(default_factory=dict, max_length=100)
+
+
+class Manifest(Model):
+    """What every document has; each kind adds its spec."""
+
+    api_version: Literal["trimtab/v1"]
+    kind: str
+    metadata: Metadata
+
+
+class ServiceManifest(Manifest):
+    """A document of kind Service."""
+
+    spec: ServiceSpec
+
+
+class NetworkManifest(Manifest):
+    """A document of kind Network."""
+
+    spec: NetworkSpec = NetworkSpec()
+
+
+class VolumeManifest(Manifest):
+    """A document of kind Volume."""
+
+    spec: VolumeSpec = VolumeSpec()
+
+
+class ReleaseManifest(Manifest):
+    """A document of kind Release."""
+
+    spec: ReleaseSpec
+
+
+AnyManifest = ServiceManifest | NetworkManifest | VolumeManifest | ReleaseManifest
+MANIFESTS: Mapping[str, type[AnyManifest]] = {
+    "Service": ServiceManifest,
+    "Network": NetworkManifest,
+    "Volume": VolumeManifest,
+    "Release": ReleaseManifest,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Declaration:
+    """A document that is valid by itself. ``revision`` is '' for other kinds than Service."""
+
+    key: Key
+    owner: str
+    labels: tuple[tuple[str, str], ...]
+    spec: AnySpec
+    revision: str
+    source: Source
+    document: Document
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What one document says: a declaration, or problems of which at least one is an error.
+
+    ``key`` is what it may have declared when there is no declaration; None means anything.
+    """
+
+    declaration: Declaration | None
+    problems: tuple[Problem, ...]
+    key: Key | None
+
+    @property
+    def blind(self) -> bool:
+        """Tell whether it may have declared anything."""
+        return self.declaration is None and self.key is None
+
+
+def read_text(text: str, file: str) -> tuple[Reading, ...]:
+    """Return what each document of a file's text says. Never raises."""
+    return tuple(read(document) for document in compose_all(text, file))
+
+
+def read(document: Document) -> Reading:
+    """Return what a document says. Never raises."""
+    key = _readable_key(document)
+    problems = [fault.problem for fault in document.faults]
+    declaration = None
+    if document.readable:
+        declaration, found = _declare(document)
+        problems += found
+    if any(problem.severity is Severity.ERROR for problem in problems):
+        declaration = None
+    # A broken Release may have declared anything in its namespace.
+    blinds = key if key is not None and key.kind != "Release" else None
+    return Reading(
+        declaration,
+        tuple(
+            replace(problem, key=key if declaration else blinds) for problem in _bounded(problems)
+        ),
+        declaration.key if declaration else blinds,
+    )
+
+
+def _bounded(problems: list[Problem]) -> list[Problem]:
+    if len(problems) <= MAX_PROBLEMS:
+        return problems
+    first = problems[0]
+    more = f"{len(problems) - MAX_PROBLEMS} more problems in this document"
+    return [*problems[:MAX_PROBLEMS], Problem("problem.more", more, first.file, first.line)]
+
+
+def _readable_key(document: Document) -> Key | None:
+    """Return the key of a document whose kind, namespace and name can be relied on."""
+    value = document.value
+    if not isinstance(value, dict):
+        return None
+    places: tuple[Path, ...] = (
+        ("kind",),
+        ("metadata",),
+        ("metadata", "name"),
+        ("metadata", "namespace"),
+    )
+    if any(fault.path in places or fault.path == () for fault in document.faults):
+        return None
+    kind, metadata = value.get("kind"), value.get("metadata")
+    if not isinstance(kind, str) or not isinstance(metadata, dict):
+        return None
+    if kind not in MANIFESTS and kind not in LATER_KINDS:
+        return None
+    name, namespace = metadata.get("name"), metadata.get("namespace", DEFAULT_NAMESPACE)
+    if not isinstance(name, str) or not isinstance(namespace, str):
+        return None
+    if not is_dns_label(name, length=SERVICE_NAME_MAX):
+        return None
+    if not is_dns_label(namespace, length=NAMESPACE_MAX):
+        return None
+    return Key(kind, namespace, name)
+
+
+def _declare(document: Document) -> tuple[Declaration | None, list[Problem]]:
+    """Return the declaration of a readable document, or None, and its problems."""
+    value = document.value
+    if not isinstance(value, dict):
+        expected = "a mapping with apiVersion, kind, metadata and spec"
+        message = f"the document is {word_for(value)}"
+        return None, [problem_at(document, (), "document.type", message, expected=expected)]
+    kind = value.get("kind")
+    model = MANIFESTS.get(kind) if isinstance(kind, str) else None
+    if model is None:
+        return None, [_unknown_kind(document, value)]
+    later = list(_later(document, value)) if kind == "Service" else []
+    try:
+        manifest = model.model_validate_json(json.dumps(value))
+    except ValidationError as error:
+        hidden = [path for path, _ in later]
+        found = [
+            explain(document, model, detail)
+            for detail in error.errors(include_url=False)[: MAX_PROBLEMS + 1]
+            if not _is_hidden(value_path(value, detail["loc"]), detail["type"], hidden)
+        ]
+        return None, [problem for _, problem in later] + found
+    declaration = _declaration(document, manifest)
+    checks: Iterator[Problem] = check_metadata(document, manifest.metadata)
+    if isinstance(manifest, ServiceManifest):
+        checks = chain(checks, check_service(document, manifest.spec))
+    return declaration, list(islice(checks, MAX_PROBLEMS + 1))
+
+
+def _declaration(document: Document, manifest: AnyManifest) -> Declaration:
+    metadata = manifest.metadata
+    key = Key(manifest.kind, metadata.namespace, metadata.name)
+    spec = manifest.spec
+    return Declaration(
+        key=key,
+        owner=metadata.owner,
+        labels=tuple(sorted(metadata.labels.items())),
+        spec=spec,
+        revision=revision_of(metadata.owner, key, spec) if isinstance(spec, ServiceSpec) else "",
+        source=Source(document.file, document.place.line),
+        document=document,
+    )
+
+
+def _unknown_kind(document: Document, value: dict[str, object]) -> Problem:
+    kind = value.get("kind")
+    if kind in LATER_KINDS:
+        return problem_at(document, ("kind",), "unsupported", f"kind {kind} is not supported yet")
+    if value.get("apiVersion") != API_VERSION:
+        version = value.get("apiVersion")
+        found = "there is no apiVersion" if version is None else f"the apiVersion is {version!r}"
+        expected = f"apiVersion: {API_VERSION}"
+        remedy = "write it, or move a file that isn't for trimtab out of this directory"
+        path: Path = ("apiVersion",)
+        return problem_at(document, path, "apiversion", found, expected=expected, remedy=remedy)
+    expected = ", ".join([*MANIFESTS][:-1]) + f" or {[*MANIFESTS][-1]}"
+    message = "there is no kind" if kind is None else f"there is no kind {kind!r}"
+    remedy = did_you_mean(str(kind), MANIFESTS)
+    return problem_at(
+        document, ("kind",), "kind.unknown", message, expected=expected, remedy=remedy
+    )
+
+
+def _later(document: Document, value: dict[str, object]) -> Iterator[tuple[Path, Problem]]:
+    """Yield the path and problem of each field that works only later."""
+    for path in LATER_FIELDS:
+        if _holds(value, path):
+            yield path, _unsupported(document, path, f"{'.'.join(map(str, path))} is")
+    spec = value.get("spec")
+    if not isinstance(spec, dict):
+        return
+    mounts = spec.get("mounts")
+    for index, mount in enumerate(mounts if isinstance(mounts, list) else []):
+        kind = mount.get("type") if isinstance(mount, dict) else None
+        if kind in LATER_MOUNTS:
+            path = ("spec", "mounts", index)
+            yield path, _unsupported(document, (*path, "type"), f"mounts of type {kind} are")
+    env = spec.get("env")
+    for name, content in (env if isinstance(env, dict) else {}).items():
+        if isinstance(content, dict):
+            path = ("spec", "env", name)
+            yield path, _unsupported(document, path, "a secret as an environment variable is")
+
+
+def _unsupported(document: Document, path: Path, what: str) -> Problem:
+    remedy = "remove it"
+    if path[-1] in {"http", "tcp"}:
+        remedy = "use exec: [...] with a command of the image"
+    message = f"{what} not supported yet"
+    return problem_at(document, path, "unsupported", message, remedy=remedy, at_key=True)
+
+
+def _holds(value: object, path: Path) -> bool:
+    for part in path:
+        if not isinstance(value, dict) or part not in value:
+            return False
+        value = value[part]
+    return True
+
+
+def _is_hidden(path: Path, kind: str, hidden: list[Path]) -> bool:
+    """Tell whether an error is but the echo of a field that is refused by name already."""
+    for later in hidden:
+        if path[: len(later)] == later:
+            return True
+        if kind == "missing" and later[:-1] == ("spec", "healthcheck") and path[:-1] == later[:-1]:
+            return True
+    return False

@@ -1,0 +1,44 @@
+"""The revision of a slot: what a replica was made from, as one word.
+
+A revision is ``v1:`` and the SHA-256 of the canonical slot spec *as written*: no injected default,
+no resolved digest, and nothing that may change while a replica lives on. So neither a new default
+of ours nor a field that is added later makes anything stale; golden vectors in the tests hold
+that, for another revision would replace every container of every host.
+"""
+
+from __future__ import annotations
+
+from controller.core.canonical import digest
+from controller.model.names import Key
+from controller.model.spec import ServiceSpec
+
+VERSION = "v1"
+
+#: What says how many replicas run, or how they are replaced or fetched, and not what they are.
+_NOT_OF_THE_SLOT = frozenset({"state", "replicas", "pull_policy", "rollout"})
+
+
+def slot_spec(spec: ServiceSpec) -> dict[str, object]:
+    """Return what of a spec makes a replica: only what was set to something else than its default.
+
+    JSON without floats: CPUs are whole thousandths.
+    """
+    written: dict[str, object] = spec.model_dump(
+        mode="json", by_alias=True, exclude_defaults=True, exclude=set(_NOT_OF_THE_SLOT)
+    )
+    if spec.resources.cpus is not None:
+        resources = written["resources"]
+        assert isinstance(resources, dict), "cpus are set, so resources are written"
+        written["resources"] = {**resources, "cpus": round(spec.resources.cpus * 1000)}
+    return written
+
+
+def revision_of(owner: str, key: Key, spec: ServiceSpec) -> str:
+    """Return the revision of a service's slots, ``v1:`` and 64 hex digits."""
+    slot = {
+        "namespace": key.namespace,
+        "name": key.name,
+        "owner": owner,
+        "spec": slot_spec(spec),
+    }
+    return f"{VERSION}:{digest(slot)}"
