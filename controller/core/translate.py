@@ -280,6 +280,7 @@ def container(inspect: Mapping[str, Any], item: Item | None) -> observed.Contain
         started_at=_instant(state.get("StartedAt")),
         finished_at=_instant(state.get("FinishedAt")),
         restart_count=inspect.get("RestartCount") or 0,
+        stop_grace_s=(inspect.get("Config") or {}).get("StopTimeout"),
         addresses=_addresses(inspect),
     )
 

@@ -84,7 +84,7 @@ class BrokerEngine:
         reach: Reach = pass_by,
     ) -> None:
         self._transport = transport
-        self._networks = networks
+        self.networks = networks  # a reloaded policy may name others
         self._reach = reach
         self._reads = Retrying(
             stop=stop_after_attempt(READ_ATTEMPTS),
@@ -141,6 +141,8 @@ class BrokerEngine:
         return frozenset(_glimpse(each) for each in self._list(None))
 
     def _list(self, only: Key | None) -> list[dict[str, Any]]:
+        if only is not None and only.kind == "Volume":
+            return []  # nothing about a volume depends on containers
         labels = [f"{names.MANAGED}=true"]
         if only is not None and only.kind == "Service":
             labels += [f"{names.NAMESPACE}={only.namespace}", f"{names.SERVICE}={only.name}"]
@@ -212,7 +214,7 @@ class BrokerEngine:
             case PullImage():
                 return self._pull(action, context)
             case CreateNetwork() | CreateVolume() | CreateContainer():
-                return self._send(outgoing.creation(action, self._networks), context)
+                return self._send(outgoing.creation(action, self.networks), context)
             case (
                 StartContainer()
                 | UpdateContainer()

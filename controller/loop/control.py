@@ -1,0 +1,165 @@
+"""The controller's own socket: one JSON line in, one JSON line out, then it hangs up.
+
+Whoever can connect may ask for status. Who wants something done must be root or the controller's
+own user, told by SO_PEERCRED: the user who connected, whatever the question claims.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from controller.model.errors import TrimtabError, UsageError
+from controller.model.names import Key
+
+QUESTION_MAX = 64 * 1024
+TIMEOUT_S = 5.0
+PASS_TIMEOUT_S = 60.0
+PASS_TIMEOUT_MAX_S = 3600.0
+_CLAIM_MAX = 200
+_PEERCRED = struct.Struct("iII")  # struct ucred: pid, uid, gid (unix(7))
+
+
+@dataclass(frozen=True, slots=True)
+class PassRequest:
+    """Converge now: everything, one key, or exactly one plan; and wait until then."""
+
+    timeout_s: float
+    approve_prune: bool
+    on_behalf_of: str
+    key: Key | None
+    plan: str = ""  # digest of the only plan to apply
+
+
+class Desk(Protocol):
+    """What the socket speaks for."""
+
+    def status(self) -> dict[str, object]: ...
+
+    def run_pass(self, request: PassRequest) -> dict[str, object]: ...
+
+
+def answer(
+    question: Mapping[str, object], *, peer_uid: int, own_uid: int, desk: Desk
+) -> dict[str, object]:
+    """Return the answer to one question; errors of ours become ``{"error": …}``."""
+    try:
+        return _answer(question, peer_uid=peer_uid, own_uid=own_uid, desk=desk)
+    except TrimtabError as error:
+        return failure(error.code, error.message, remedy=error.remedy)
+
+
+def failure(code: str, message: str, *, remedy: str = "") -> dict[str, object]:
+    """Return an answer that says what went wrong."""
+    return {"error": {"code": code, "message": message, "remedy": remedy}}
+
+
+def _answer(
+    question: Mapping[str, object], *, peer_uid: int, own_uid: int, desk: Desk
+) -> dict[str, object]:
+    match question.get("do"):
+        case "ping":
+            return {"pong": True}
+        case "status":
+            return desk.status()
+        case "pass":
+            if peer_uid not in (0, own_uid):
+                raise UsageError(
+                    "control.denied",
+                    f"uid {peer_uid} may look, and not act",
+                    remedy="run the command as root",
+                )
+            return desk.run_pass(pass_request(question, peer_uid=peer_uid))
+        case other:
+            raise UsageError(
+                "control.unknown",
+                f"nobody here knows how to do {other!r}",
+                remedy="use the trimtab command of the version that runs here",
+            )
+
+
+def pass_request(question: Mapping[str, object], *, peer_uid: int) -> PassRequest:
+    """Return what is asked for.
+
+    Raises:
+        UsageError: a member has the wrong type.
+    """
+    timeout_s = question.get("timeout_s", PASS_TIMEOUT_S)
+    approve = question.get("approve_prune", False)
+    claim = question.get("on_behalf_of") or ""
+    key, plan = question.get("key"), question.get("plan") or ""
+    if (
+        isinstance(timeout_s, bool)
+        or not isinstance(timeout_s, int | float)
+        or not 0 < timeout_s <= PASS_TIMEOUT_MAX_S
+    ):
+        raise _wrong("timeout_s", f"a number of seconds up to {PASS_TIMEOUT_MAX_S:g}")
+    if not isinstance(approve, bool):
+        raise _wrong("approve_prune", "true or false")
+    if not isinstance(claim, str) or not isinstance(plan, str):
+        raise _wrong("on_behalf_of and plan", "text")
+    try:
+        parsed = None if key is None else Key.parse(str(key))
+    except ValueError as error:
+        raise _wrong("key", "KIND/NAMESPACE/NAME") from error
+    who = f"uid:{peer_uid}"
+    # The claim may add to what the kernel says, never replace it.
+    rest = claim.removeprefix(who).strip()[:_CLAIM_MAX]
+    return PassRequest(float(timeout_s), approve, f"{who} {rest}".strip(), parsed, plan)
+
+
+def _wrong(member: str, expected: str) -> UsageError:
+    return UsageError("control.malformed", f"{member} must be {expected}")
+
+
+def peer_uid_of(peer: socket.socket) -> int:
+    """Return the uid of whoever connected."""
+    raw = peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEERCRED.size)
+    _pid, uid, _gid = _PEERCRED.unpack(raw)
+    return int(uid)
+
+
+def converse(peer: socket.socket, *, own_uid: int, desk: Desk) -> None:
+    """Read one question from a connection and send its answer; the caller closes it.
+
+    A peer that is silent, talks nonsense or hangs up costs a few seconds at most.
+    """
+    try:
+        peer.settimeout(TIMEOUT_S)
+        line = _read_line(peer)
+        if line is None:
+            return
+        question = _parsed(line)
+        if question is None:
+            reply = failure("control.malformed", "expected one JSON object on one line")
+        else:
+            peer_uid = peer_uid_of(peer)
+            reply = answer(question, peer_uid=peer_uid, own_uid=own_uid, desk=desk)
+        peer.sendall(json.dumps(reply, ensure_ascii=False).encode() + b"\n")
+    except OSError:
+        return  # it went away, or said nothing in time: nobody is left to tell
+
+
+def _read_line(peer: socket.socket) -> bytes | None:
+    """Return the line without its end; None when the peer hung up before one was whole."""
+    data = b""
+    while b"\n" not in data:
+        if len(data) > QUESTION_MAX:
+            return b""  # too long: answered as malformed
+        chunk = peer.recv(8192)
+        if not chunk:
+            return None
+        data += chunk
+    return data.partition(b"\n")[0]
+
+
+def _parsed(line: bytes) -> Mapping[str, object] | None:
+    try:
+        value = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None

@@ -1,0 +1,206 @@
+"""The executor: performs a plan's actions in order, and decides nothing.
+
+Right before each action it checks that action's precondition against what the engine shows then;
+it ends at the first that doesn't hold or fails. No mutation is ever repeated here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from controller.model.entries import Context
+from controller.model.errors import Conflict, EngineError
+from controller.model.observed import Container, Observed
+from controller.model.plan import (
+    AnyAction,
+    CreateContainer,
+    CreateNetwork,
+    CreateVolume,
+    PullImage,
+    RemoveNetwork,
+    Wait,
+)
+
+#: A precondition that the engine's state doesn't meet: somebody else acted. Look again.
+UNMET = "precondition.unmet"
+
+
+class Performer(Protocol):
+    """What the executor needs of the engine."""
+
+    def perform(self, action: AnyAction, context: Context) -> str: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """An action that succeeded, and the id of what it made or acted on ('' for a pull)."""
+
+    action: AnyAction
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Execution:
+    """What became of a sequence of actions.
+
+    ``waits`` and ``refused`` (denied in the plan already) were passed over: nothing in a plan
+    depends on them. ``held`` are those whose own earlier failure isn't to be repeated yet, with
+    what follows them in their slot.
+    """
+
+    done: tuple[Done, ...] = ()
+    waits: tuple[Wait, ...] = ()
+    refused: tuple[AnyAction, ...] = ()
+    held: tuple[AnyAction, ...] = ()
+    failed: AnyAction | None = None
+    error: EngineError | None = None
+    interrupted: bool = False
+
+    @property
+    def changed(self) -> bool:
+        """Tell whether anything was done to the engine, or may have been."""
+        return bool(self.done) or self.failed is not None
+
+
+def never(_action: AnyAction) -> bool:
+    """Hold back nothing."""
+    return False
+
+
+def not_stopping() -> bool:
+    """Go on to the end."""
+    return False
+
+
+def execute(
+    actions: Iterable[AnyAction],
+    *,
+    engine: Performer,
+    context: Callable[[AnyAction], Context],
+    look: Callable[[AnyAction], Observed],
+    observed: Observed | None = None,
+    held: Callable[[AnyAction], bool] = never,
+    stopping: Callable[[], bool] = not_stopping,
+) -> Execution:
+    """Perform *actions* in order until one fails; an error of the engine's is a result, not raised.
+
+    Args:
+        actions: one key's sequence, or a whole plan.
+        engine: who performs them.
+        context: the claims to send with an action.
+        look: takes a fresh snapshot that shows what an action acts on.
+        observed: a snapshot taken just now, which the first precondition is checked against.
+        held: tells of an action that it isn't to be tried now.
+        stopping: tells that the process is to end: the running action is finished, no more begun.
+    """
+    run = _Run(engine, context, look, observed)
+    for action in actions:
+        if isinstance(action, Wait):
+            run.waits.append(action)
+        elif action.verdict.decision == "deny":
+            run.refused.append(action)
+        elif run.holds(action, held):
+            run.held.append(action)
+        elif stopping():
+            return run.result(interrupted=True)
+        else:
+            try:
+                run.perform(action)
+            except EngineError as error:
+                return run.result(failed=action, error=error)
+    return run.result()
+
+
+class _Run:
+    """The state of one execution."""
+
+    def __init__(
+        self,
+        engine: Performer,
+        context: Callable[[AnyAction], Context],
+        look: Callable[[AnyAction], Observed],
+        observed: Observed | None,
+    ) -> None:
+        self._engine = engine
+        self._context = context
+        self._look = look
+        self._observed = observed  # used once
+        self._made: dict[str, str] = {}  # container name -> id
+        self.done: list[Done] = []
+        self.waits: list[Wait] = []
+        self.refused: list[AnyAction] = []
+        self.held: list[AnyAction] = []
+
+    def holds(self, action: AnyAction, held: Callable[[AnyAction], bool]) -> bool:
+        """Tell whether an action, or one before it that it depends on, is held."""
+        # Slot 0 is what all slots share: networks, volumes, the image.
+        depends = (h.object == action.object and h.slot in (0, action.slot) for h in self.held)
+        return any(depends) or held(action)
+
+    def perform(self, action: AnyAction) -> None:
+        """Check one action's precondition, and do it."""
+        ready = self._resolved(action)
+        made = self._engine.perform(ready, self._context(action))
+        if isinstance(action, CreateContainer):
+            self._made[action.target] = made
+        self.done.append(Done(action, made or ready.precondition.id))
+
+    def _resolved(self, action: AnyAction) -> AnyAction:
+        """Return the action with its id, its precondition checked.
+
+        Raises:
+            Conflict: the precondition doesn't hold.
+        """
+        wanted = action.precondition
+        if isinstance(action, PullImage):
+            return action
+        observed, self._observed = self._observed or self._look(action), None
+        if isinstance(action, CreateNetwork | CreateVolume | CreateContainer):
+            if wanted.absent and wanted.absent in _names(observed, action):
+                raise Conflict(UNMET, f"{wanted.absent} is there already")
+            return action
+        if isinstance(action, RemoveNetwork):
+            if all(network.id != wanted.id for network in observed.networks):
+                raise Conflict(UNMET, f"the network {action.target} is gone")
+            return action
+        container = self._container(action, observed)
+        if container is None:
+            raise Conflict(UNMET, f"the container {action.target} is gone")
+        if wanted.revision and container.revision != wanted.revision:
+            raise Conflict(UNMET, f"{action.target} is of revision {container.revision}")
+        return replace(action, precondition=replace(wanted, id=container.id))
+
+    def _container(self, action: AnyAction, observed: Observed) -> Container | None:
+        """Return the container that an action is on: by id, or as this execution created it."""
+        container_id = action.precondition.id or self._made.get(action.target, "")
+        return next((c for c in observed.containers if c.id == container_id), None)
+
+    def result(
+        self,
+        *,
+        failed: AnyAction | None = None,
+        error: EngineError | None = None,
+        interrupted: bool = False,
+    ) -> Execution:
+        """Return what became of it all."""
+        return Execution(
+            done=tuple(self.done),
+            waits=tuple(self.waits),
+            refused=tuple(self.refused),
+            held=tuple(self.held),
+            failed=failed,
+            error=error,
+            interrupted=interrupted,
+        )
+
+
+def _names(observed: Observed, action: AnyAction) -> set[str]:
+    match action:
+        case CreateNetwork():
+            return {network.name for network in observed.networks}
+        case CreateVolume():
+            return {volume.name for volume in observed.volumes}
+        case _:
+            return {container.name for container in observed.containers}
