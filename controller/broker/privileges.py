@@ -1,0 +1,104 @@
+"""What the broker gives up before it serves: all that its checks don't need.
+
+As root it keeps these capabilities, in all sets but the inheritable and ambient ones:
+
+- CAP_DAC_READ_SEARCH: walk to bind sources under closed folders (``examine``), and read what the
+  kernel shows of containers;
+- CAP_SYS_PTRACE: read the pid namespace of peers (``peers``) and the state of containers;
+- CAP_CHOWN: give the socket to the group trimtab, and files to the users of containers.
+
+Without CAP_DAC_OVERRIDE root obeys file modes when it writes: the state folder must be root's, and
+an engine's socket one that root may open (a rootless engine's belongs to its user: keep
+``DAC_OVERRIDE`` there).
+
+Sets are per thread: call ``bound`` before the first thread starts. Sources: capabilities(7),
+prctl(2), linux/capability.h.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import resource
+from dataclasses import dataclass
+
+CAPABILITIES = {
+    "CHOWN": 0,
+    "DAC_OVERRIDE": 1,
+    "DAC_READ_SEARCH": 2,
+    "FOWNER": 3,
+    "KILL": 5,
+    "SYS_PTRACE": 19,
+}
+KEPT = ("CHOWN", "DAC_READ_SEARCH", "SYS_PTRACE")
+#: 256 clients with a connection upstream each, and as much again for files and paths.
+NOFILE = 1024
+UMASK = 0o077
+
+_PR_SET_DUMPABLE = 4
+_PR_CAPBSET_READ = 23
+_PR_CAPBSET_DROP = 24
+_PR_SET_NO_NEW_PRIVS = 38
+_PR_CAP_AMBIENT = 47
+_PR_CAP_AMBIENT_CLEAR_ALL = 4
+_VERSION_3 = 0x20080522
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Privileges:
+    """What is left. ``bounded`` is false for a broker that isn't root: it had nothing to drop."""
+
+    bounded: bool
+    kept: tuple[str, ...]
+
+
+def bound(*, keep: tuple[str, ...] = KEPT) -> Privileges:
+    """Give up what isn't kept, for good: for this thread, and for all that it starts.
+
+    No new privileges, no core dumps, no debugger of the same user, a tight umask and a limit on
+    open files hold for every broker; capabilities are dropped by one that has them all (root).
+
+    Raises:
+        OSError: the kernel refuses.
+    """
+    os.umask(UMASK)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    most = NOFILE if hard == resource.RLIM_INFINITY else min(NOFILE, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    root = os.geteuid() == 0
+    if root:
+        _bound_capabilities({CAPABILITIES[name] for name in keep})
+    _prctl(_PR_SET_NO_NEW_PRIVS, 1)
+    _prctl(_PR_SET_DUMPABLE, 0)
+    return Privileges(bounded=root, kept=tuple(sorted(keep)) if root else ())
+
+
+def _bound_capabilities(kept: set[int]) -> None:
+    for capability in range(64):
+        try:
+            present = _prctl(_PR_CAPBSET_READ, capability)
+        except OSError:
+            break  # beyond the kernel's last capability
+        if present and capability not in kept:
+            _prctl(_PR_CAPBSET_DROP, capability)
+    _prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL)
+    header = (ctypes.c_uint32 * 2)(_VERSION_3, 0)
+    sets = (ctypes.c_uint32 * 6)()  # effective, permitted, inheritable: low words, then high ones
+    _check(_libc.capget(header, sets), "capget")
+    mask = sum(1 << capability for capability in kept) & sets[1]  # what a container left us
+    sets[0], sets[1], sets[2] = mask, mask, 0
+    sets[3], sets[4], sets[5] = 0, 0, 0
+    _check(_libc.capset(header, sets), "capset")
+
+
+def _prctl(option: int, value: int) -> int:
+    return _check(_libc.prctl(option, ctypes.c_ulong(value), 0, 0, 0), f"prctl {option}")
+
+
+def _check(result: int, what: str) -> int:
+    if result < 0:
+        code = ctypes.get_errno()
+        raise OSError(code, f"{what}: {os.strerror(code)}")
+    return result
