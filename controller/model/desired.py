@@ -51,6 +51,17 @@ class Volume:
 
 
 @dataclass(frozen=True, slots=True)
+class Release:
+    """A chart with values; ``members`` are the keys of what it rendered to."""
+
+    key: Key
+    owner: str
+    chart: str
+    members: tuple[Key, ...]
+    source: Source
+
+
+@dataclass(frozen=True, slots=True)
 class SourceIdentity:
     """What DIR is right now: the device tells another filesystem (an unmounted one) apart."""
 
@@ -72,6 +83,7 @@ class Desired:
     services: tuple[Service, ...] = ()
     networks: tuple[Network, ...] = ()
     volumes: tuple[Volume, ...] = ()
+    releases: tuple[Release, ...] = ()
     problems: tuple[Problem, ...] = ()
     blind_keys: frozenset[Key] = field(default_factory=frozenset)
     blind: bool = False
