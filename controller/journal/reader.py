@@ -11,11 +11,13 @@ from typing import Final
 
 from controller.core.record import CLOSING
 from controller.journal.chain import Damage, Walk
+from controller.journal.segments import first_seq_of, list_segments, read_lines
 from controller.model.entries import Record
 from controller.model.errors import StateError
 
 #: How many ids ``verify`` keeps to tell two equal ones; beyond, it looks again.
 _WINDOW: Final = 65_536
+_WHERE: Final = "name the state folder with --state"
 
 
 def records(folder: Path, *, after: int = 0, upto: int | None = None) -> Iterator[Record]:
@@ -36,6 +38,20 @@ def records(folder: Path, *, after: int = 0, upto: int | None = None) -> Iterato
                 return
 
 
+def last_seq(folder: Path) -> int:
+    """Return the seq of the last whole line, without checking what is before it; 0 if none.
+
+    Raises:
+        StateError: the folder can't be read, or the last line is damaged.
+    """
+    with _readable(folder):
+        for segment in reversed(list_segments(folder)):
+            first = first_seq_of(segment)
+            if count := sum(line.whole for line in read_lines(segment)):
+                return first + count - 1
+    return 0
+
+
 @contextmanager
 def _readable(folder: Path) -> Iterator[None]:
     try:
@@ -52,9 +68,13 @@ def _readable(folder: Path) -> Iterator[None]:
             f"the journal can't be read: {error.filename}: {error.strerror}",
             remedy="only the broker's user may read it: ask as root, with sudo",
         ) from error
+    except FileNotFoundError as error:
+        raise StateError("journal.missing", f"no journal in {folder}", remedy=_WHERE) from error
     except OSError as error:
         raise StateError(
-            "journal.unreadable", f"the journal can't be read: {error}", remedy=""
+            "journal.unreadable",
+            f"the journal in {folder} can't be read: {error}",
+            remedy="look at the kernel's log for the disk under it",
         ) from error
 
 
@@ -104,11 +124,7 @@ def verify(folder: Path) -> Verification:
     with _readable(folder):
         walk = Walk(folder)
         if not walk.segments and walk.mark is None:
-            raise StateError(
-                "journal.missing",
-                f"no journal in {folder}",
-                remedy="name the state folder with --state, or the journal's own folder",
-            )
+            raise StateError("journal.missing", f"no journal in {folder}", remedy=_WHERE)
         stages = _Stages(folder)
         repairs: list[Repair] = []
         damage: Damage | None = None

@@ -1,0 +1,181 @@
+"""Records in words: the row of a table, an intent's whole story, what ``verify`` found."""
+
+from __future__ import annotations
+
+import pwd
+from collections.abc import Iterable, Mapping
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from controller.cli.common import shorten
+from controller.core.search import About, Found, text
+from controller.model.entries import Record
+from controller.model.quantities import format_duration_ms
+
+if TYPE_CHECKING:
+    from controller.journal.reader import Verification
+
+HEADERS = ("SEQ", "TIME", "ACTOR", "STAGE", "ACTION", "OBJECT", "VERDICT", "RESULT", "WHY")
+SHORT_ID = 12
+
+
+@cache
+def user_name(uid: int) -> str:
+    """Return the user's name, or the uid where it has none (any more)."""
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except (KeyError, OverflowError):
+        return str(uid)
+
+
+def printable(value: object) -> str:
+    """Return text that can't play tricks on a terminal, on one line."""
+    return "".join(
+        letter if letter.isprintable() else f"\\u{ord(letter):04x}" for letter in str(value)
+    )
+
+
+def row(found: Found) -> tuple[str, ...]:
+    """Return the table's cells of one record."""
+    record, about = found
+    entry = record.entry
+    cells = (
+        record.seq,
+        record.time,
+        actor_of(entry.actor),
+        entry.stage,
+        about.action or "-",
+        object_of(about),
+        " ".join((text(entry.verdict, "decision"), *_texts(entry.verdict.get("rules"))[:2])) or "-",
+        result_of(entry.result) or "-",
+        shorten(why(record)),
+    )
+    return tuple(printable(cell) for cell in cells)
+
+
+def actor_of(actor: Mapping[str, Any]) -> str:
+    """Return who it was: role and user."""
+    uid = actor.get("uid")
+    name = f":{user_name(uid)}" if isinstance(uid, int) and uid >= 0 else ""
+    unsure = "?" if actor.get("separated") is False else ""
+    return f"{text(actor, 'role') or '-'}{name}{unsure}"
+
+
+def object_of(about: About) -> str:
+    """Return the shortest name of what a record is about."""
+    name = about.name or about.id
+    is_id = len(name) == 64 and set(name) <= set("0123456789abcdef")
+    return (name[:SHORT_ID] if is_id else name) or "-"
+
+
+def result_of(result: Mapping[str, Any]) -> str:
+    """Return what came of it: status or how it was settled, error, how long it took."""
+    parts = [str(result[name]) for name in ("status", "settled") if name in result]
+    parts += [str(result["error"])] if result.get("error") else []
+    taken = result.get("durationMs")
+    parts += [f"in {format_duration_ms(taken)}"] if isinstance(taken, int) else []
+    return " ".join(parts)
+
+
+def why(record: Record) -> str:
+    """Return the cause that was claimed, the reason of a refusal, or what a segment tells."""
+    entry = record.entry
+    match entry.result:
+        case {"repair": {"reason": reason}}:
+            return f"a torn end was moved aside: {reason}"
+        case {"outage": {"since": since, "error": error}}:
+            return f"not writable since {since}: {error}"
+        case _:
+            return text(entry.verdict, "reason") or text(entry.claims, "cause")
+
+
+def _texts(value: object) -> list[str]:
+    return [str(item) for item in value] if isinstance(value, list) else []
+
+
+def render_story(found: Iterable[Record]) -> str:
+    """Return an intent and what closed it, or one record, a line a fact."""
+    lines: list[tuple[str, str]] = []
+    for record in found:
+        entry = record.entry
+        lines.append((entry.stage, f"record {record.seq} at {record.time}, id {entry.id}"))
+        lines += _facts(record)
+    width = max(len(name) for name, _ in lines)
+    return "\n".join(f"{printable(name):<{width}}  {printable(value)}" for name, value in lines)
+
+
+def _facts(record: Record) -> Iterable[tuple[str, str]]:
+    entry = record.entry
+    yield from _asked(entry.actor, entry.request)
+    yield from _decided(entry.verdict)
+    yield from _claimed(entry.claims)
+    if entry.result:
+        yield "  result", result_of(entry.result) or _compact(entry.result)
+        for name in ("container", "object"):
+            if entry.result.get(name):
+                yield f"    {name}", _compact(entry.result[name])
+
+
+def _asked(actor: Mapping[str, Any], request: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
+    if actor:
+        numbers = [f"{name} {actor[name]}" for name in ("uid", "gid", "pid") if name in actor]
+        yield "  actor", actor_of(actor) + (f" ({', '.join(numbers)})" if numbers else "")
+    if request:
+        parts = (text(request, name) for name in ("method", "route", "object"))
+        yield "  asked", " ".join(part for part in parts if part)
+    summary = request.get("summary")
+    if isinstance(summary, Mapping):
+        yield from ((f"    {name}", _compact(value)) for name, value in summary.items())
+
+
+def _decided(verdict: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
+    if verdict:
+        rules = ", ".join(_texts(verdict.get("rules")))
+        yield "  verdict", text(verdict, "decision") + (f" by {rules}" if rules else "")
+        yield from (("    injected", change) for change in _texts(verdict.get("mutations")))
+        if text(verdict, "reason"):
+            yield "    reason", text(verdict, "reason")
+
+
+def _claimed(claims: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
+    if claims:
+        yield "  claimed", text(claims, "cause")
+        source = claims.get("source")
+        if isinstance(source, Mapping) and source.get("file"):
+            commit = f" of {source['commit']}" if source.get("commit") else ""
+            yield "    source", f"{source['file']}:{source.get('line', 0)}{commit}"
+        for name in ("plan", "onBehalfOf"):
+            if claims.get(name):
+                yield f"    {name}", _compact(claims[name])
+
+
+def _compact(value: object) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name}={_compact(item)}" for name, item in value.items())
+    if isinstance(value, list):
+        return ", ".join(_compact(item) for item in value)
+    return str(value)
+
+
+def render_verification(found: Verification) -> str:
+    """Return what ``verify`` found, in words."""
+    lines = []
+    if found.ok:
+        lines.append(
+            f"{found.records} records, chain intact, {len(found.open_intents)} open intents"
+        )
+    else:
+        place = f"{found.file or 'the folder'}, line {found.line}"
+        lines.append(f"record {found.first_bad} is bad ({place}): {found.reason}")
+        lines.append(f"{found.records} records before it hold together")
+    lines += (f"note: record {repair.seq} says: {repair.what}" for repair in found.repairs)
+    if found.unfinished_bytes:
+        lines.append(
+            f"note: {found.unfinished_bytes} bytes after the last record aren't one yet: being "
+            "written, or left by a crash (the next start moves them aside)"
+        )
+    lines += (
+        f"open: record {seq}, intent {identity}, has no closing record yet"
+        for identity, seq in found.open_intents[:20]
+    )
+    return "\n".join(printable(line) for line in lines)
