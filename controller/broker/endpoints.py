@@ -1,0 +1,441 @@
+"""The route table: every request that the gate serves, who may send it, and what shows its effect.
+
+Default deny: what isn't here is refused, and what is refused on purpose is in ``DENIED`` with the
+way out. A route's name is its handler's (``gate.HANDLERS``), and a mutation's name is the word
+that the journal has for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from controller.broker.parameters import (
+    Parameter,
+    detach_keys,
+    flag,
+    instant,
+    judged,
+    number,
+    one_of,
+    tail,
+    unset,
+)
+from controller.core.evidence import Evidence
+from controller.model.entries import Role
+from controller.model.mutations import TRUST, Mutation
+
+ALL = frozenset({Role.CONTROLLER, Role.OPERATOR, Role.CLIENT})
+PEOPLE = frozenset({Role.OPERATOR, Role.CLIENT})
+OPERATORS = frozenset({Role.OPERATOR})
+
+#: The engine's pull has no limit of its own; this is the longest time without progress.
+PULL_IDLE_S = 120.0
+CREATE_S = 60.0
+#: Beyond the grace that a stop or restart gives.
+STOP_SPARE_S = 15.0
+SHORT_S = 15.0
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One row. ``template`` has ``{container}`` and its like for one segment, ``{image}`` for
+    several; ``body`` is the name of a schema or ''. ``deadline_s`` is how long the engine may
+    still be at it after the client is gone (``core.recovery``); a grace comes on top.
+    """
+
+    name: str
+    method: str
+    template: str
+    kind: Literal["read", "mutate", "stream"]
+    means: str
+    roles: frozenset[Role] = ALL
+    query: Mapping[str, Parameter] = field(default_factory=dict)
+    body: str = ""
+    evidence: Evidence = Evidence.NONE
+    deadline_s: float = SHORT_S
+    own: bool = False  # below /trimtab/v1, without a version prefix
+
+
+_C = "/containers/{container}"
+_LIST = {"filters": judged}
+_PULL = ("fromImage", "tag", "platform", "fromSrc", "repo", "message", "changes")
+
+ENGINE_ROUTES = (
+    Route("ping", "GET", "/_ping", "read", "tell that the engine answers"),
+    Route("ping.head", "HEAD", "/_ping", "read", "tell that the engine answers, without a body"),
+    Route("version", "GET", "/version", "read", "versions of broker and engine"),
+    Route("info", "GET", "/info", "read", "the engine, without what is private to the host"),
+    Route(
+        "system.df",
+        "GET",
+        "/system/df",
+        "read",
+        "disk usage",
+        roles=OPERATORS,
+        query={"type": one_of("container", "image", "volume", "build-cache")},
+    ),
+    Route(
+        "events",
+        "GET",
+        "/events",
+        "stream",
+        "events of objects of ours",
+        query={"since": instant, "until": instant, **_LIST},
+    ),
+)
+CONTAINER_READS = (
+    Route(
+        "container.list",
+        "GET",
+        "/containers/json",
+        "read",
+        "containers of ours",
+        query={
+            "all": flag,
+            "limit": number(-1, 10_000),
+            "size": flag,
+            "trunc_cmd": unset,
+            "since": unset,
+            "before": unset,
+            **_LIST,
+        },
+    ),
+    Route(
+        "container.inspect",
+        "GET",
+        f"{_C}/json",
+        "read",
+        "a container of ours; env values only for those who own it",
+        query={"size": flag},
+    ),
+    Route(
+        "container.logs",
+        "GET",
+        f"{_C}/logs",
+        "stream",
+        "its output",
+        query={
+            "follow": flag,
+            "stdout": flag,
+            "stderr": flag,
+            "since": instant,
+            "until": instant,
+            "timestamps": flag,
+            "tail": tail,
+            "details": flag,
+        },
+    ),
+    Route(
+        "container.stats",
+        "GET",
+        f"{_C}/stats",
+        "stream",
+        "its resource usage",
+        query={"stream": flag, "one-shot": flag},
+    ),
+    Route(
+        "container.top",
+        "GET",
+        f"{_C}/top",
+        "read",
+        "its processes; ps takes no options, since it runs on the host",
+        query={"ps_args": unset},
+    ),
+    Route("container.changes", "GET", f"{_C}/changes", "read", "its changed files"),
+    Route(
+        "container.attach",
+        "POST",
+        f"{_C}/attach",
+        "stream",
+        "its input and output, both ways",
+        roles=PEOPLE,
+        query={
+            "detachKeys": detach_keys,
+            "logs": flag,
+            "stream": flag,
+            "stdin": flag,
+            "stdout": flag,
+            "stderr": flag,
+        },
+    ),
+    Route(
+        "container.wait",
+        "POST",
+        f"{_C}/wait",
+        "stream",
+        "wait until it stops",
+        query={"condition": one_of("not-running", "next-exit", "removed")},
+    ),
+    Route(
+        "container.resize",
+        "POST",
+        f"{_C}/resize",
+        "stream",
+        "the size of its terminal",
+        query={"h": number(1, 4096), "w": number(1, 4096)},
+    ),
+)
+CONTAINER_CHANGES = (
+    Route(
+        Mutation.CONTAINER_CREATE,
+        "POST",
+        "/containers/create",
+        "mutate",
+        "create a container as the policy admits it",
+        query={"name": judged, "platform": judged},
+        body="create",
+        evidence=Evidence.LABEL,
+        deadline_s=CREATE_S,
+    ),
+    Route(
+        Mutation.CONTAINER_START,
+        "POST",
+        f"{_C}/start",
+        "mutate",
+        "start it, if the policy still admits it",
+        query={"checkpoint": judged, "checkpoint-dir": judged, "detachKeys": detach_keys},
+        evidence=Evidence.STARTED,
+        deadline_s=CREATE_S,
+    ),
+    Route(
+        Mutation.CONTAINER_STOP,
+        "POST",
+        f"{_C}/stop",
+        "mutate",
+        "stop it",
+        query={"t": judged, "signal": judged},
+        evidence=Evidence.FINISHED,
+        deadline_s=STOP_SPARE_S,
+    ),
+    Route(
+        Mutation.CONTAINER_RESTART,
+        "POST",
+        f"{_C}/restart",
+        "mutate",
+        "stop and start it",
+        query={"t": judged, "signal": judged},
+        deadline_s=STOP_SPARE_S + CREATE_S,
+    ),
+    Route(
+        Mutation.CONTAINER_KILL,
+        "POST",
+        f"{_C}/kill",
+        "mutate",
+        "send it a signal",
+        query={"signal": judged},
+    ),
+    Route(
+        Mutation.CONTAINER_PAUSE,
+        "POST",
+        f"{_C}/pause",
+        "mutate",
+        "freeze it",
+        evidence=Evidence.FIELD,
+    ),
+    Route(
+        Mutation.CONTAINER_UNPAUSE,
+        "POST",
+        f"{_C}/unpause",
+        "mutate",
+        "thaw it",
+        evidence=Evidence.FIELD,
+    ),
+    Route(
+        Mutation.CONTAINER_RENAME,
+        "POST",
+        f"{_C}/rename",
+        "mutate",
+        "give it another name",
+        query={"name": judged},
+        evidence=Evidence.FIELD,
+    ),
+    Route(
+        Mutation.CONTAINER_UPDATE,
+        "POST",
+        f"{_C}/update",
+        "mutate",
+        "change its limits or restart policy",
+        body="update",
+        evidence=Evidence.FIELD,
+    ),
+    Route(
+        Mutation.CONTAINER_REMOVE,
+        "DELETE",
+        _C,
+        "mutate",
+        "remove it; its volumes stay",
+        query={"force": judged, "v": judged, "link": judged},
+        evidence=Evidence.ABSENCE,
+        deadline_s=CREATE_S,
+    ),
+)
+IMAGE_ROUTES = (
+    Route(
+        "image.list",
+        "GET",
+        "/images/json",
+        "read",
+        "images that the policy admits",
+        query={"all": flag, "digests": flag, "shared-size": flag, "manifests": unset, **_LIST},
+    ),
+    Route(
+        "image.inspect",
+        "GET",
+        "/images/{image}/json",
+        "read",
+        "an image that the policy admits",
+        query={"manifests": unset, "platform": unset},
+    ),
+    Route("image.history", "GET", "/images/{image}/history", "read", "its layers"),
+    Route(
+        Mutation.IMAGE_PULL,
+        "POST",
+        "/images/create",
+        "mutate",
+        "pull an image that the policy admits",
+        query=dict.fromkeys(_PULL, judged),
+        evidence=Evidence.DIGEST,
+        deadline_s=PULL_IDLE_S,
+    ),
+)
+NETWORK_ROUTES = (
+    Route("network.list", "GET", "/networks", "read", "networks of ours", query=_LIST),
+    Route(
+        "network.inspect",
+        "GET",
+        "/networks/{network}",
+        "read",
+        "a network of ours",
+        query={"verbose": flag, "scope": one_of("local", "swarm", "global")},
+    ),
+    Route(
+        Mutation.NETWORK_CREATE,
+        "POST",
+        "/networks/create",
+        "mutate",
+        "create a network as the policy admits it",
+        body="network",
+        evidence=Evidence.LABEL,
+    ),
+    Route(
+        Mutation.NETWORK_CONNECT,
+        "POST",
+        "/networks/{network}/connect",
+        "mutate",
+        "join a container to a network",
+        body="connect",
+        evidence=Evidence.FIELD,
+    ),
+    Route(
+        Mutation.NETWORK_DISCONNECT,
+        "POST",
+        "/networks/{network}/disconnect",
+        "mutate",
+        "take a container off a network",
+        body="disconnect",
+        evidence=Evidence.FIELD,
+    ),
+    Route(
+        Mutation.NETWORK_REMOVE,
+        "DELETE",
+        "/networks/{network}",
+        "mutate",
+        "remove a network of ours",
+        evidence=Evidence.ABSENCE,
+    ),
+)
+VOLUME_ROUTES = (
+    Route("volume.list", "GET", "/volumes", "read", "volumes of ours", query=_LIST),
+    Route("volume.inspect", "GET", "/volumes/{volume}", "read", "a volume of ours"),
+    Route(
+        Mutation.VOLUME_CREATE,
+        "POST",
+        "/volumes/create",
+        "mutate",
+        "create a named volume",
+        body="volume",
+        evidence=Evidence.LABEL,
+    ),
+    Route(
+        Mutation.VOLUME_REMOVE,
+        "DELETE",
+        "/volumes/{volume}",
+        "mutate",
+        "remove a volume: a person's own act, never the controller's",
+        roles=PEOPLE,
+        query={"force": unset},
+        evidence=Evidence.ABSENCE,
+    ),
+)
+
+OWN_ROUTES = (
+    Route("own.whoami", "GET", "/whoami", "read", "who the caller is to the gate", own=True),
+    Route("own.health", "GET", "/health", "read", "engine, journal and policy", own=True),
+    Route("own.policy", "GET", "/policy", "read", "the policy in force", own=True),
+    Route("own.inventory", "GET", "/inventory", "read", "what is ours", own=True),
+    Route(
+        "own.journal",
+        "GET",
+        "/journal",
+        "read",
+        "records, one JSON line each",
+        roles=frozenset({Role.CONTROLLER, Role.OPERATOR}),
+        query={"after": number(0, 9_999_999_999), "limit": number(1, 10_000)},
+        own=True,
+    ),
+    Route(
+        TRUST,
+        "POST",
+        "/trust",
+        "mutate",
+        "vouch for a local image",
+        roles=OPERATORS,
+        body="trust",
+        own=True,
+    ),
+    Route(
+        "own.records",
+        "POST",
+        "/records",
+        "mutate",
+        "record an operator's act",
+        roles=OPERATORS,
+        body="record",
+        own=True,
+    ),
+)
+OWN_PREFIX = "/trimtab/v1"
+ROUTES = (
+    *ENGINE_ROUTES,
+    *CONTAINER_READS,
+    *CONTAINER_CHANGES,
+    *IMAGE_ROUTES,
+    *NETWORK_ROUTES,
+    *VOLUME_ROUTES,
+    *OWN_ROUTES,
+)
+
+_LATER = "not supported yet"
+_BY_FILE = "change the desired state instead"
+
+#: What is refused on purpose: method (``*``: any), path, and what to do instead.
+DENIED = (
+    ("POST", r"/build|/build/.+|/commit", "build images elsewhere and pull them"),
+    ("*", r"/images/(?:load|get|search)", "pull images by reference from an admitted registry"),
+    ("POST", r"/images/.+/(?:tag|push)", "tag and push where the image is built"),
+    ("GET", r"/images/.+/(?:get|attestations)", "copy images through a registry"),
+    ("DELETE", r"/images/.+", f"removing images is {_LATER}"),
+    ("GET", r"/distribution/.+/json", f"asking a registry is {_LATER}: pull the image"),
+    ("POST", r"/(?:containers|images|networks|volumes)/prune", "remove objects one by one"),
+    ("*", r"/containers/[^/]+/(?:archive|export|copy)", "mount a volume instead"),
+    ("*", r"/containers/[^/]+/checkpoints(?:/.*)?", "stop and start the container"),
+    ("*", r"/containers/[^/]+/attach/ws", "attach without a web socket"),
+    ("POST", r"/containers/[^/]+/exec", f"exec is {_LATER}"),
+    ("*", r"/exec/.+", f"exec is {_LATER}"),
+    ("PUT", r"/volumes/.+", _BY_FILE),
+    ("*", r"/(?:swarm|nodes|services|tasks|secrets|configs)(?:/.*)?", _BY_FILE),
+    ("*", r"/plugins(?:/.*)?", "install engine plugins on the host, as root"),
+    ("*", r"/(?:session|grpc|auth|debug)(?:/.*)?", "no client of ours needs it"),
+)

@@ -1,0 +1,117 @@
+"""Validators of query parameters: each returns the value to send on, or says what it wants."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+
+from controller.broker.refusals import Denied
+from controller.broker.targets import ZERO_VALUES
+
+#: Takes a decoded value and returns the value to use; raises ValueError with what was expected.
+Parameter = Callable[[str], str]
+
+_TRUE = frozenset({"1", "true", "True"})
+_FALSE = frozenset({"", "0", "false", "False"})
+_NUMBER = re.compile(r"-?[0-9]{1,10}", re.ASCII)
+_INSTANT = re.compile(r"[0-9]{1,12}(?:\.[0-9]{1,9})?", re.ASCII)
+_RFC3339 = re.compile(
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]{1,9})?"
+    r"(?:Z|[+-][0-9]{2}:[0-9]{2})",
+    re.ASCII,
+)
+_DURATION = re.compile(r"(?:[0-9]{1,6}(?:h|m|s|ms))+", re.ASCII)
+
+
+def flag(value: str) -> str:
+    """``1`` or ``0``."""
+    if value in _TRUE:
+        return "1"
+    if value in _FALSE:
+        return "0"
+    raise ValueError("expected 1 or 0")
+
+
+def number(low: int, high: int) -> Parameter:
+    """A whole number within bounds."""
+
+    def check(value: str) -> str:
+        if not _NUMBER.fullmatch(value) or not low <= int(value) <= high:
+            raise ValueError(f"expected a whole number from {low} to {high}")
+        return str(int(value))
+
+    return check
+
+
+def one_of(*words: str) -> Parameter:
+    """One of some words."""
+
+    def check(value: str) -> str:
+        if value not in words:
+            raise ValueError(f"expected one of {', '.join(words)}")
+        return value
+
+    return check
+
+
+def instant(value: str) -> str:
+    """A time: seconds since the epoch, RFC 3339, or a duration before now."""
+    if not any(form.fullmatch(value) for form in (_INSTANT, _RFC3339, _DURATION)):
+        raise ValueError("expected seconds since the epoch, a time in RFC 3339, or a duration")
+    return value
+
+
+def tail(value: str) -> str:
+    """``all`` or a number of lines; -1 is the engine's other word for all."""
+    if value in {"all", "-1"}:
+        return "all"
+    return number(0, 1_000_000_000)(value)
+
+
+def detach_keys(value: str) -> str:
+    """A key sequence, as the engine takes it."""
+    if not re.fullmatch(r"[a-zA-Z0-9@\[\],^_\\-]{1,64}", value):
+        raise ValueError("expected a key sequence such as ctrl-p,ctrl-q")
+    return value
+
+
+def judged(value: str) -> str:
+    """Whatever it is: admission judges it."""
+    return value
+
+
+def unset(value: str) -> str:
+    """Only a zero value: the parameter exists, and nobody may set it."""
+    if value not in ZERO_VALUES and value != "-1":
+        raise ValueError("expected it to be left out")
+    return ""
+
+
+def checked(query: Mapping[str, str], known: Mapping[str, Parameter]) -> dict[str, str]:
+    """Return the parameters to use, in the route's own order; zero values of unknown ones go.
+
+    Raises:
+        Denied: ``query.unknown`` or ``query.invalid``.
+    """
+    for name, value in query.items():
+        if name not in known and value not in ZERO_VALUES:
+            raise Denied(
+                "query.unknown",
+                f"this route has no parameter {name}",
+                "leave it out",
+                status=400,
+            )
+    found: dict[str, str] = {}
+    for name, check in known.items():
+        value = query.get(name, "")
+        if value == "":
+            continue
+        try:
+            result = check(value)
+        except ValueError as error:
+            raise Denied(
+                "query.invalid", f"parameter {name}: {error}", "correct it", status=400
+            ) from error
+        if result:
+            found[name] = result
+    return found

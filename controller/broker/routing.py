@@ -1,0 +1,66 @@
+"""Which row of the route table a request is, or the refusal."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from controller.broker.endpoints import DENIED, OWN_PREFIX, ROUTES, Route
+from controller.broker.refusals import Denied
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """A route and the names in the path."""
+
+    route: Route
+    names: Mapping[str, str]
+
+
+_SEGMENT = re.compile(r"\{(\w+)\}", re.ASCII)
+
+
+def _pattern(route: Route) -> re.Pattern[str]:
+    template = (OWN_PREFIX if route.own else "") + route.template
+    parts = _SEGMENT.split(template)
+    names = parts[1::2]
+    groups = [f"(?P<{name}>{'.+' if name == 'image' else '[^/]+'})" for name in names]
+    fixed = [re.escape(part) for part in parts[0::2]]
+    text = "".join(a + b for a, b in zip(fixed, [*groups, ""], strict=True))
+    return re.compile(text, re.ASCII)
+
+
+_PATTERNS = tuple((route, _pattern(route)) for route in ROUTES)
+_DENIED_PATTERNS = tuple(
+    (method, re.compile(path, re.ASCII), remedy) for method, path, remedy in DENIED
+)
+_BY_NAME = {route.name: route for route in ROUTES}
+
+
+def by_name(name: str) -> Route | None:
+    """Return the route that the journal calls *name*."""
+    return _BY_NAME.get(name)
+
+
+def find(method: str, path: str, *, versioned: bool) -> Match:
+    """Return the route of a canonical path.
+
+    Raises:
+        Denied: ``route.denied`` (refused on purpose) or ``route.unknown``.
+    """
+    for route, pattern in _PATTERNS:
+        if route.method != method or (route.own and versioned):
+            continue
+        match = pattern.fullmatch(path)
+        if match is not None:
+            return Match(route, match.groupdict())
+    for denied_method, pattern, remedy in _DENIED_PATTERNS:
+        if denied_method in {"*", method} and pattern.fullmatch(path):
+            raise Denied("route.denied", f"{method} {path} is served to nobody", remedy)
+    raise Denied(
+        "route.unknown",
+        f"no route {method} {path}",
+        "see the table of routes in the documentation for what is served",
+        status=404,
+    )
