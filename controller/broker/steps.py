@@ -1,0 +1,356 @@
+"""The steps that handlers are made of: looking, recording, and the one way to change the engine.
+
+``perform`` is that way: intent, forward, outcome. Abandoned at any of its yields (a crash), it
+leaves either no intent, or an open one that recovery closes.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Generator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from controller.broker import redact
+from controller.broker.commands import Answer, Command, Examine, Forward, Look, Lost, Write
+from controller.broker.endpoints import Route
+from controller.broker.refusals import Answered, Denied, told_reply
+from controller.broker.state import GateState
+from controller.core.canonical import digest
+from controller.model.entries import Actor, Context, Entry, Record, Reply, Request, Role, Stage
+from controller.model.mutations import Mutation
+from controller.model.paths import PathFacts
+from controller.model.plan import Verdict
+
+T = TypeVar("T")
+#: A generator of commands that ends with a value.
+Steps = Generator[Command, Answer, T]
+
+#: The broker acting for itself: recovery, clean-up, implied networks.
+BROKER = Actor(uid=0, gid=0, pid=0, role=Role.BROKER)
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A request that found its route: who asks, for what, under which id it is recorded."""
+
+    id: str
+    request: Request
+    actor: Actor  # with the role that this request has
+    context: Context | None
+    route: Route
+    names: Mapping[str, str]
+    query: Mapping[str, str]
+    body: object = None
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One admitted mutation: what is recorded of it, and what is forwarded."""
+
+    mutation: Mutation
+    subject: str  # full id; the name of what is created; an image's reference
+    method: str
+    path: str
+    summary: Mapping[str, object]
+    verdict: Verdict
+    body: Mapping[str, object] | None = None
+    stream: bool = False
+    deadline_s: float = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class By:
+    """Who a change is recorded for, and under which id."""
+
+    id: str
+    actor: Actor
+    context: Context | None = None
+    policy: str = field(default="", kw_only=True)  # digest of the policy that judged
+
+
+#: What the outcome tells beside the status: a look at what a good answer led to.
+Learn = Callable[[Reply], Steps[dict[str, object]]]
+
+
+# Looking
+
+
+def look(path: str) -> Steps[Reply]:
+    """Read from the engine.
+
+    Raises:
+        Answered: it doesn't answer.
+    """
+    answer = yield Look(path)
+    if isinstance(answer, Lost):
+        raise Answered(unreachable(answer))
+    assert isinstance(answer, Reply), f"a look was answered by {answer!r}"
+    return answer
+
+
+def seen(path: str) -> Steps[Any]:
+    """Return the JSON of a read, or None where there is no such object.
+
+    Raises:
+        Answered: anything else went wrong; the answer is the engine's.
+    """
+    reply = yield from look(path)
+    if reply.status == 404:
+        return None
+    if reply.status >= 400:
+        raise Answered(engine_reply(reply))
+    return loaded(reply)
+
+
+def examine(paths: tuple[str, ...]) -> Steps[dict[str, PathFacts]]:
+    """Look at paths of the host."""
+    if not paths:
+        return {}
+    answer = yield Examine(paths)
+    assert isinstance(answer, tuple), f"an examination was answered by {answer!r}"
+    return {facts.path: facts for facts in answer}
+
+
+def loaded(reply: Reply) -> Any:
+    """Return the JSON of an answer of the engine.
+
+    Raises:
+        Answered: it isn't JSON, which the engine never sends on these routes.
+    """
+    try:
+        return json.loads(reply.body)
+    except ValueError as error:
+        raise Answered(
+            told_reply(502, "engine.garbled", "the engine's answer can't be read")
+        ) from error
+
+
+def engine_reply(reply: Reply) -> Reply:
+    """Return an answer of the engine as the client gets it: of its headers only the type."""
+    kept = tuple((name, value) for name, value in reply.headers if name == "content-type")
+    return Reply(reply.status, reply.body, kept)
+
+
+def unreachable(lost: Lost) -> Reply:
+    """Return the answer while the engine doesn't."""
+    return told_reply(
+        502,
+        "engine.unavailable",
+        f"the engine doesn't answer: {redact.text(lost.reason)}",
+        remedy="look at the engine's service and log",
+    )
+
+
+# Recording
+
+
+def actor_of(actor: Actor) -> dict[str, object]:
+    """Return an actor as the journal has it."""
+    return {
+        "uid": actor.uid,
+        "gid": actor.gid,
+        "pid": actor.pid,
+        "role": actor.role.value,
+        "separated": actor.separated,
+    }
+
+
+def claims_of(context: Context | None) -> dict[str, object]:
+    """Return what the controller says of its request."""
+    if context is None:
+        return {}
+    source = {
+        "file": redact.text(context.file),
+        "line": context.line,
+        "commit": redact.text(context.commit),
+    }
+    return {
+        "cause": redact.text(context.cause),
+        "source": source,
+        "plan": redact.text(context.plan),
+        "onBehalfOf": redact.text(context.on_behalf_of),
+    }
+
+
+def verdict_of(verdict: Verdict, policy: str) -> dict[str, object]:
+    """Return a verdict as the journal has it, with the digest of the policy."""
+    return {
+        "decision": verdict.decision,
+        "rules": list(verdict.rules),
+        "mutations": [redact.text(mutation) for mutation in verdict.mutations],
+        "policy": policy,
+    }
+
+
+def request_of(
+    method: str,
+    route: str,
+    subject: str,
+    summary: Mapping[str, object],
+    body: Mapping[str, object] | None = None,
+) -> dict[str, object]:
+    """Return a request as the journal has it; the digest covers the body without env values."""
+    told = redact.summary(summary)
+    forwarded = redact.summary(body or {})
+    return {
+        "method": method,
+        "route": str(route),
+        "object": redact.text(subject),
+        "summary": told,
+        "digest": digest({"summary": told, "body": forwarded}),
+    }
+
+
+def note(
+    stage: Stage,
+    by: By,
+    request: dict[str, object],
+    *,
+    verdict: Verdict | None = None,
+    result: dict[str, object] | None = None,
+) -> Steps[bool]:
+    """Record something that isn't a mutation; tell whether it could be recorded."""
+    entry = Entry(
+        by.id,
+        stage,
+        actor=actor_of(by.actor),
+        request=request,
+        verdict=verdict_of(verdict, by.policy) if verdict is not None else {},
+        claims=claims_of(by.context),
+        result=result or {},
+    )
+    return isinstance((yield Write(entry)), Record)
+
+
+def note_read(call: Call, state: GateState, subject: str) -> Steps[None]:
+    """Record a read that reveals what a container says or holds. Reads go on without a journal."""
+    by = By(call.id, call.actor, call.context, policy=state.policy.digest)
+    request = request_of(call.request.method, call.route.name, subject, {"query": call.query})
+    yield from note("read", by, request)
+
+
+# Changing
+
+
+def nothing(_: Reply) -> Steps[dict[str, object]]:
+    """Learn nothing beyond the status."""
+    yield from ()
+    return {}
+
+
+def perform(state: GateState, by: By, change: Change, learn: Learn = nothing) -> Steps[Reply]:
+    """Record the intent, forward, record the outcome, and return the engine's answer.
+
+    Without a durable intent nothing is forwarded. When the reply is lost, or the outcome can't be
+    recorded, the intent stays open and its object is held until recovery closes it.
+
+    Raises:
+        Denied: ``held``, before anything is recorded.
+    """
+    refuse_if_held(state, change.mutation, change.subject)
+    request = request_of(
+        change.method, change.mutation, change.subject, change.summary, change.body
+    )
+    intent = Entry(
+        by.id,
+        "intent",
+        actor=actor_of(by.actor),
+        request=request,
+        verdict=verdict_of(change.verdict, by.policy),
+        claims=claims_of(by.context),
+    )
+    state.in_flight.add(by.id)
+    try:
+        return (yield from _recorded(state, intent, change, learn))
+    finally:
+        state.in_flight.discard(by.id)
+
+
+def _recorded(state: GateState, intent: Entry, change: Change, learn: Learn) -> Steps[Reply]:
+    if not isinstance((yield Write(intent)), Record):
+        return journal_unavailable(intent.id)
+    started = state.clock.monotonic()
+    body = b"" if change.body is None else json.dumps(change.body, ensure_ascii=False).encode()
+    answer = yield Forward(
+        change.method, change.path, body, stream=change.stream, deadline_s=change.deadline_s
+    )
+    if isinstance(answer, Lost) and answer.sent:
+        return told_reply(
+            504,
+            "outcome.unknown",
+            f"the engine's answer was lost: {redact.text(answer.reason)}",
+            remedy="recovery will settle it: look again before you repeat it",
+            identifier=intent.id,
+        )
+    if isinstance(answer, Lost):
+        reply, learned = unreachable(answer), {}
+    else:
+        assert isinstance(answer, Reply), f"a mutation was answered by {answer!r}"
+        reply = engine_reply(answer)
+        learned = (yield from _learned(learn, answer)) if answer.status < 400 else {}
+    # What was learned may tell more than the status: a stream that ended in an error.
+    result: dict[str, object] = {
+        "status": reply.status,
+        "error": error_text(reply),
+        "durationMs": max(0, round((state.clock.monotonic() - started) * 1000)),
+        **learned,
+    }
+    yield Write(Entry(intent.id, "outcome", actor=intent.actor, result=result))
+    return reply
+
+
+def _learned(learn: Learn, answer: Reply) -> Steps[dict[str, object]]:
+    try:
+        return (yield from learn(answer))
+    except Answered:  # the engine went away since: the outcome is recorded all the same
+        return {}
+
+
+def error_text(reply: Reply) -> str:
+    """Return the engine's message of an error, escaped and cut; '' for a good answer."""
+    if reply.status < 400:
+        return ""
+    try:
+        told = json.loads(reply.body)
+    except ValueError:
+        return redact.text(reply.body.decode("utf-8", "replace"))
+    return redact.text(str(told.get("message", "")) if isinstance(told, dict) else "")
+
+
+def journal_unavailable(identifier: str) -> Reply:
+    """Return the answer to a mutation that can't be recorded."""
+    return told_reply(
+        503,
+        "journal.unavailable",
+        "the journal can't be written, so nothing may change",
+        remedy="look at 'trimtab status' and the disk of the state folder; reads go on",
+        identifier=identifier,
+    )
+
+
+def refuse_if_held(state: GateState, mutation: str, subject: str) -> None:
+    """Refuse a change of an object whose last change isn't settled.
+
+    Raises:
+        Denied: ``held``.
+    """
+    kind = _kind(mutation)
+    for identifier, intent in state.inventory.open.items():
+        if identifier in state.in_flight:
+            continue
+        request = intent.request
+        if request.get("object") == subject and _kind(str(request.get("route"))) == kind:
+            raise Denied(
+                "held",
+                f"what became of {request.get('route')} {identifier} isn't known yet",
+                "wait until recovery has settled it",
+                status=409,
+                subject=subject,
+            )
+
+
+def _kind(mutation: str) -> str:
+    if mutation in {Mutation.NETWORK_CONNECT, Mutation.NETWORK_DISCONNECT}:
+        return "container"  # these are recorded as changes of the container
+    return mutation.partition(".")[0]
