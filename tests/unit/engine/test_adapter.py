@@ -1,0 +1,509 @@
+"""The adapter: which request an action is, and what each answer means."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from controller.engine.adapter import BrokerEngine, event_of
+from controller.engine.outgoing import split_reference
+from controller.engine.transport import Answer, Broken, NotSent
+from controller.model import errors
+from controller.model.desired import Service, Source
+from controller.model.entries import Context
+from controller.model.names import NetworkNames, service_key
+from controller.model.plan import (
+    AnyAction,
+    CreateContainer,
+    CreateNetwork,
+    CreateVolume,
+    Precondition,
+    PullImage,
+    RemoveContainer,
+    RemoveNetwork,
+    StartContainer,
+    StopContainer,
+    UpdateContainer,
+)
+from controller.model.spec import ServiceSpec
+from controller.ports import EngineEvent, Glimpse
+
+KEY = service_key("default", "web")
+REVISION = "v1:" + "0" * 64
+CONTEXT = Context(cause="slot is empty", file="web.yaml", line=3, plan="abc")
+
+
+@dataclass
+class Lines:
+    """A stream whose lines are known; an exception in them is raised there."""
+
+    status: int
+    content: list[bytes | Exception]
+    closed: bool = False
+
+    def lines(self) -> Iterator[bytes]:
+        for line in self.content:
+            if isinstance(line, Exception):
+                raise line
+            yield line
+
+    def close(self) -> None:
+        self.closed = True
+
+
+@dataclass
+class Wire:
+    """A transport in memory: answers by method and path, and remembers what was sent."""
+
+    answers: dict[str, Any] = field(default_factory=dict)
+    sent: list[tuple[str, str, dict[str, str], object]] = field(default_factory=list)
+    contexts: list[dict[str, object]] = field(default_factory=list)
+    timeouts: list[float] = field(default_factory=list)
+
+    def _answer(self, method: str, path: str, query: Mapping[str, str], body: object) -> Any:
+        self.sent.append((method, path, dict(query), body))
+        answer = self.answers.get(f"{method} {path}", Answer(404, b'{"message": "no such thing"}'))
+        if isinstance(answer, tuple):  # one after the other, the last one for ever
+            self.answers[f"{method} {path}"] = answer[1:] or answer
+            answer = answer[0]
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    def call(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, str],
+        body: object | None,
+        context: str,
+        timeout_s: float,
+    ) -> Answer:
+        self.contexts.append(decoded(context))
+        self.timeouts.append(timeout_s)
+        answer = self._answer(method, path, query, body)
+        return answer if isinstance(answer, Answer) else Answer(200, json.dumps(answer).encode())
+
+    def stream(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, str],
+        context: str,
+        idle_timeout_s: float,
+    ) -> Lines:
+        self.contexts.append(decoded(context))
+        self.timeouts.append(idle_timeout_s)
+        answer = self._answer(method, path, query, None)
+        assert isinstance(answer, Lines)
+        return answer
+
+
+def decoded(context: str) -> dict[str, object]:
+    """Read Trimtab-Context as the gate does."""
+    claims = json.loads(base64.urlsafe_b64decode(context + "=" * (-len(context) % 4)))
+    assert isinstance(claims, dict)
+    return claims
+
+
+def engine(wire: Wire, points: list[str] | None = None) -> BrokerEngine:
+    """Return an adapter that never pauses."""
+    return BrokerEngine(
+        wire,
+        networks=NetworkNames(),
+        pause=lambda _seconds: None,
+        reach=(points if points is not None else []).append,
+    )
+
+
+SERVICE = Service(
+    key=KEY,
+    owner="team",
+    spec=ServiceSpec.model_validate_json('{"image": "trimtab.local/web:1"}'),
+    revision=REVISION,
+    source=Source("web.yaml", 3),
+)
+BY_ID = Precondition(id="c1", revision=REVISION)
+
+
+def on(kind: type[Any], **more: object) -> AnyAction:
+    """Return an action on the container c1."""
+    action: AnyAction = kind(
+        object=KEY, target="web.1-00000000", cause="why", slot=1, precondition=BY_ID, **more
+    )
+    return action
+
+
+@pytest.mark.parametrize(
+    ("action", "request_line", "query", "body", "timeout_s"),
+    [
+        (on(StartContainer), "POST /containers/c1/start", {}, None, 60),
+        (on(StopContainer, grace_s=30), "POST /containers/c1/stop", {"t": "30"}, None, 45),
+        (on(RemoveContainer), "DELETE /containers/c1", {}, None, 60),
+        (
+            on(UpdateContainer, restart="on-failure", restart_max=10),
+            "POST /containers/c1/update",
+            {},
+            {"RestartPolicy": {"Name": "on-failure", "MaximumRetryCount": 10}},
+            60,
+        ),
+        (on(RemoveNetwork), "DELETE /networks/c1", {}, None, 60),
+    ],
+)
+def test_a_change_is_one_request_on_the_full_id(
+    action: AnyAction,
+    request_line: str,
+    query: dict[str, str],
+    body: object,
+    timeout_s: float,
+) -> None:
+    wire = Wire({request_line: Answer(204)})
+    assert engine(wire).perform(action, CONTEXT) == ""
+    method, path = request_line.split()
+    assert wire.sent == [(method, path, query, body)]
+    assert wire.timeouts == [timeout_s]
+
+
+def test_a_create_returns_the_id_of_what_it_made() -> None:
+    wire = Wire(
+        {
+            "POST /containers/create": Answer(201, b'{"Id": "c1", "Warnings": []}'),
+            "POST /networks/create": Answer(201, b'{"Id": "n1"}'),
+            "POST /volumes/create": Answer(201, b'{"Name": "data"}'),
+        }
+    )
+    create = CreateContainer(
+        object=KEY,
+        target="web.1-00000000",
+        cause="slot is empty",
+        slot=1,
+        service=SERVICE,
+        image="sha256:ab",
+    )
+    made = [
+        engine(wire).perform(action, CONTEXT)
+        for action in (
+            create,
+            CreateNetwork(object=KEY, target="n", cause="", owner="team"),
+            CreateVolume(object=KEY, target="data", cause="", owner="team"),
+        )
+    ]
+    assert made == ["c1", "n1", "data"]
+    method, path, query, body = wire.sent[0]
+    assert (method, path, query) == ("POST", "/containers/create", {"name": "web.1-00000000"})
+    assert isinstance(body, dict)
+    assert body["Image"] == "sha256:ab"
+
+
+def test_a_mutation_carries_the_claims_and_a_look_only_its_cause() -> None:
+    wire = Wire({"POST /containers/c1/start": Answer(204), "GET /containers/json": []})
+    adapter = engine(wire)
+    adapter.perform(on(StartContainer), CONTEXT)
+    adapter.glance()
+    assert wire.contexts == [
+        {
+            "cause": "slot is empty",
+            "source": {"file": "web.yaml", "line": 3, "commit": ""},
+            "plan": "abc",
+        },
+        {"cause": "look"},
+    ]
+
+
+def test_claims_fit_into_the_header_however_long_they_are() -> None:
+    wire = Wire({"POST /containers/c1/start": Answer(204)})
+    long = Context(cause="x" * 9000, file="y" * 9000, plan="z" * 64, on_behalf_of="uid:0")
+    engine(wire).perform(on(StartContainer), long)
+    assert len(json.dumps(wire.contexts[0])) < 3000
+
+
+REFUSAL = json.dumps(
+    {
+        "message": "image.not-allowed: x (y)",
+        "trimtab": {"rule": "image.not-allowed", "reason": "x", "remedy": "y", "id": "i"},
+    }
+).encode()
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind", "code"),
+    [
+        (Answer(403, REFUSAL), errors.Refused, "image.not-allowed"),
+        (Answer(400, REFUSAL), errors.Refused, "image.not-allowed"),
+        (Answer(403, b"<html>"), errors.Refused, "refused"),
+        (Answer(404, b'{"message": "gone"}'), errors.NotFound, "engine.not-found"),
+        (Answer(409, b'{"message": "taken"}'), errors.Conflict, "engine.conflict"),
+        (Answer(409, REFUSAL), errors.Conflict, "image.not-allowed"),
+        (Answer(500, b'{"message": "port is taken"}'), errors.EngineFailed, "engine.failed"),
+        (Answer(400, b'{"message": "no such command"}'), errors.EngineFailed, "engine.failed"),
+        (Answer(502), errors.EngineUnavailable, "engine.unavailable"),
+        (Answer(503, b"{}"), errors.EngineUnavailable, "engine.unavailable"),
+        (Answer(504), errors.ReplyLost, "reply.lost"),
+        (NotSent("no socket"), errors.EngineUnavailable, "broker.unavailable"),
+        (Broken("reset"), errors.ReplyLost, "reply.lost"),
+    ],
+)
+def test_each_answer_to_a_mutation_is_an_error_that_says_who_acts_next(
+    answer: object, kind: type[errors.EngineError], code: str
+) -> None:
+    wire = Wire({"POST /containers/c1/start": answer})
+    with pytest.raises(errors.EngineError) as caught:
+        engine(wire).perform(on(StartContainer), CONTEXT)
+    assert (type(caught.value), caught.value.code) == (kind, code)
+    assert len(wire.sent) == 1, "a mutation is never sent twice"
+
+
+def test_a_start_of_what_runs_already_is_no_error() -> None:
+    wire = Wire({"POST /containers/c1/start": Answer(304)})
+    assert engine(wire).perform(on(StartContainer), CONTEXT) == ""
+
+
+def test_a_look_is_repeated_when_the_connection_breaks_and_only_a_few_times() -> None:
+    wire = Wire({"GET /containers/json": (Broken("reset"), NotSent("gone"), [])})
+    assert engine(wire).glance() == frozenset()
+    wire = Wire({"GET /containers/json": Broken("reset")})
+    with pytest.raises(errors.EngineUnavailable):
+        engine(wire).glance()
+    assert len(wire.sent) == 3
+
+
+def test_a_look_is_not_repeated_because_of_what_was_answered() -> None:
+    wire = Wire({"GET /containers/json": Answer(500, b"{}")})
+    with pytest.raises(errors.EngineFailed):
+        engine(wire).glance()
+    assert len(wire.sent) == 1
+
+
+def test_a_pull_is_read_to_its_end_and_fails_by_what_is_said_in_it() -> None:
+    pull = PullImage(object=KEY, target="reg.example:5000/web:1", cause="absent")
+    good = Wire(
+        {"POST /images/create": Lines(200, [b'{"status":"Pulling"}', b'{"status":"Done"}'])}
+    )
+    assert engine(good).perform(pull, CONTEXT) == ""
+    assert good.sent[0][2] == {"fromImage": "reg.example:5000/web", "tag": "1"}
+    assert good.timeouts == [120.0]
+
+    bad = Wire({"POST /images/create": Lines(200, [b'{"error":"no such manifest"}'])})
+    with pytest.raises(errors.EngineFailed, match="no such manifest"):
+        engine(bad).perform(pull, CONTEXT)
+
+    refused = Wire({"POST /images/create": Lines(403, [REFUSAL])})
+    with pytest.raises(errors.Refused):
+        engine(refused).perform(pull, CONTEXT)
+
+    lost = Wire({"POST /images/create": Lines(200, [b"{}", Broken("silent for 120 s")])})
+    with pytest.raises(errors.ReplyLost):
+        engine(lost).perform(pull, CONTEXT)
+
+
+@pytest.mark.parametrize(
+    ("reference", "parts"),
+    [
+        ("alpine", ("alpine", "latest")),
+        ("alpine:3", ("alpine", "3")),
+        ("reg:5000/a", ("reg:5000/a", "latest")),
+        ("reg:5000/a:1", ("reg:5000/a", "1")),
+        ("a@sha256:ab", ("a", "sha256:ab")),
+        ("reg:5000/a:1@sha256:ab", ("reg:5000/a", "sha256:ab")),
+    ],
+)
+def test_a_reference_is_taken_apart_for_the_pull(reference: str, parts: tuple[str, str]) -> None:
+    assert split_reference(reference) == parts
+
+
+def test_crash_points_lie_around_mutations_and_not_around_looks() -> None:
+    points: list[str] = []
+    wire = Wire({"POST /containers/c1/start": Answer(204), "GET /containers/json": []})
+    adapter = engine(wire, points)
+    adapter.glance()
+    adapter.perform(on(StartContainer), CONTEXT)
+    assert points == [
+        "broker.send.before",
+        "broker.send.after",
+        "broker.receive.before",
+        "broker.receive.after",
+    ]
+
+
+def labelled(container_id: str, *, instance: str = "i", service: str = "web") -> dict[str, object]:
+    return {
+        "Id": container_id,
+        "Names": [f"/{service}.1-00000000"],
+        "State": "running",
+        "Labels": {
+            "io.trimtab.instance": instance,
+            "io.trimtab.namespace": "default",
+            "io.trimtab.service": service,
+        },
+        "NetworkSettings": {"Networks": {"platform-network": {}}},
+    }
+
+
+def inspected(container_id: str) -> dict[str, object]:
+    return {"Id": container_id, "Name": "/web.1-00000000", "State": {"Status": "running"}}
+
+
+def item(container_id: str) -> dict[str, object]:
+    return {
+        "id": container_id,
+        "namespace": "default",
+        "service": "web",
+        "slot": 1,
+        "revision": REVISION,
+        "owner": "team",
+        "origin": "controller",
+        "intent": "i1",
+        "image": "trimtab.local/web:1",
+        "admitted": {"name": "web.1-00000000", "networks": ["b", "a"]},
+    }
+
+
+def world(**answers: object) -> Wire:
+    inventory = {
+        "instance": "i",
+        "engineId": "E",
+        "containers": [item("c1"), item("c2")],
+        "networks": [
+            {
+                "id": "n1",
+                "name": "platform-network",
+                "namespace": "default",
+                "origin": "controller",
+            },
+            {"id": "n2", "name": "platform-network.prod", "namespace": "prod"},
+        ],
+        "volumes": [{"id": "data", "name": "data", "namespace": "default"}],
+        "pins": {REVISION: {"id": "sha256:ab", "digest": ""}},
+    }
+    return Wire(
+        {
+            "GET /containers/json": [labelled("c2"), labelled("c1"), labelled("x", instance="no")],
+            "GET /containers/c1/json": inspected("c1"),
+            "GET /trimtab/v1/inventory": inventory,
+            "GET /networks/n1": {"Id": "n1", "Name": "platform-network", "Driver": "bridge"},
+            "GET /volumes": {"Volumes": [{"Name": "data", "Driver": "local"}]},
+            "GET /images/web:1/json": {"Id": "sha256:ab"},
+            **answers,
+        }
+    )
+
+
+def test_a_snapshot_holds_what_is_ours_and_leaves_out_what_vanished_on_the_way() -> None:
+    wire = world()
+    seen = engine(wire).observe(images=frozenset({"web:1", "absent:1"}), only=KEY)
+    assert (seen.instance, seen.engine_id) == ("i", "E")
+    assert [container.id for container in seen.containers] == ["c1"]
+    admitted = seen.containers[0].admitted
+    assert admitted is not None
+    assert admitted.networks == ("a", "b")
+    assert [(network.id, network.ours) for network in seen.networks] == [("n1", True)]
+    assert [(volume.name, volume.ours) for volume in seen.volumes] == [("data", True)]
+    image = seen.images["web:1"]
+    assert image is not None
+    assert (image.id, seen.images["absent:1"]) == ("sha256:ab", None)
+    assert seen.pins[REVISION].id == "sha256:ab"
+
+
+def test_one_services_look_asks_for_its_containers_alone() -> None:
+    wire = world()
+    engine(wire).observe(images=frozenset(), only=KEY)
+    _, path, query, _ = wire.sent[0]
+    assert path == "/containers/json"
+    assert query["all"] == "1"
+    assert json.loads(query["filters"]) == {
+        "label": [
+            "io.trimtab.managed=true",
+            "io.trimtab.namespace=default",
+            "io.trimtab.service=web",
+        ]
+    }
+
+
+def test_an_image_that_the_gate_will_not_show_is_not_there() -> None:
+    wire = world(**{"GET /images/web:1/json": Answer(403, REFUSAL)})
+    assert engine(wire).observe(images=frozenset({"web:1"}), only=KEY).images == {"web:1": None}
+
+
+def test_a_glance_is_one_request() -> None:
+    wire = Wire({"GET /containers/json": [labelled("c1")]})
+    assert engine(wire).glance() == frozenset(
+        {Glimpse("c1", "web.1-00000000", "running", KEY, ("platform-network",))}
+    )
+    assert len(wire.sent) == 1
+
+
+def test_an_unreachable_engine_is_waited_for() -> None:
+    wire = Wire({"GET /trimtab/v1/health": {"engine": {"reachable": False}}})
+    with pytest.raises(errors.EngineUnavailable):
+        engine(wire).facts()
+
+
+def container_event(action: str, **attributes: str) -> dict[str, object]:
+    return {
+        "Type": "container",
+        "Action": action,
+        "timeNano": 5,
+        "Actor": {"ID": "c1", "Attributes": attributes},
+    }
+
+
+LABELS = {"io.trimtab.namespace": "default", "io.trimtab.service": "web"}
+
+
+@pytest.mark.parametrize(
+    ("told", "event"),
+    [
+        (container_event("die", **LABELS), EngineEvent(5, "container", "die", "c1", KEY)),
+        (
+            container_event("health_status: unhealthy", **LABELS),
+            EngineEvent(5, "container", "health_status", "c1", KEY),
+        ),
+        (container_event("die"), EngineEvent(5, "container", "die", "c1", None)),
+        (container_event("exec_start: /bin/true", **LABELS), None),
+        (
+            {
+                "Type": "network",
+                "Action": "disconnect",
+                "timeNano": 6,
+                "Actor": {"ID": "n1", "Attributes": {"container": "c1"}},
+            },
+            EngineEvent(6, "container", "disconnect", "c1", None),
+        ),
+        (
+            {"Type": "network", "Action": "destroy", "timeNano": 7, "Actor": {"ID": "n1"}},
+            EngineEvent(7, "network", "destroy", "n1", None),
+        ),
+        ({"Type": "image", "Action": "pull"}, None),
+        ({}, None),
+    ],
+)
+def test_an_event_is_a_hint_about_a_key_or_a_container(
+    told: dict[str, object], event: EngineEvent | None
+) -> None:
+    assert event_of(told) == event
+
+
+def test_a_subscription_starts_where_it_is_told_and_says_when_it_breaks() -> None:
+    line = json.dumps(container_event("die", **LABELS)).encode()
+    lines = Lines(200, [b"not json", line, Broken("engine went away")])
+    wire = Wire({"GET /events": lines})
+    events = engine(wire).events(since_ns=1_700_000_000_000_000_005)
+    assert wire.sent[0][2]["since"] == "1700000000.000000005"
+    assert next(events).id == "c1"
+    with pytest.raises(errors.EngineUnavailable):
+        next(events)
+    events.close()
+    assert lines.closed
+
+
+def test_a_subscription_that_is_refused_raises_at_once() -> None:
+    wire = Wire({"GET /events": Lines(503, [b'{"message": "no engine"}'])})
+    with pytest.raises(errors.EngineUnavailable, match="no engine"):
+        engine(wire).events(since_ns=0)
