@@ -74,7 +74,7 @@ def up(
         directory=default_directory(directory, read_instance(root)),
         engine=engine,
         policy=policy,
-        controller_user=controller_user,
+        controller_user_name=controller_user,
         rebind=rebind,
     )
     with wiring.both(launch) as assembly:

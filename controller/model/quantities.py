@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from typing import Annotated
 
-from pydantic import BeforeValidator
+from pydantic import BeforeValidator, SerializationInfo, WrapSerializer
 
 _BYTES = re.compile(r"([0-9]{1,18})(Ki|Mi|Gi)", re.ASCII)
 _BYTE_UNITS = {"Ki": 1024, "Mi": 1024**2, "Gi": 1024**3}
@@ -56,5 +56,17 @@ def format_duration_ms(count: int) -> str:
     return f"{count}ms"
 
 
-Bytes = Annotated[int, BeforeValidator(parse_bytes)]
-DurationMs = Annotated[int, BeforeValidator(parse_duration_ms)]
+#: ``model_dump(…, context=AS_WRITTEN)`` gives quantities as users write them, else as numbers.
+AS_WRITTEN = {"quantities": "as written"}
+
+
+def _bytes_out(count: int, _: object, info: SerializationInfo) -> int | str:
+    return format_bytes(count) if info.context == AS_WRITTEN else count
+
+
+def _duration_out(count: int, _: object, info: SerializationInfo) -> int | str:
+    return format_duration_ms(count) if info.context == AS_WRITTEN else count
+
+
+Bytes = Annotated[int, BeforeValidator(parse_bytes), WrapSerializer(_bytes_out)]
+DurationMs = Annotated[int, BeforeValidator(parse_duration_ms), WrapSerializer(_duration_out)]

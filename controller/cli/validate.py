@@ -1,0 +1,189 @@
+"""``validate`` and ``render``: files and policy, offline, without an engine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from controller.cli.common import (
+    default_directory,
+    directory_argument,
+    json_option,
+    policy_option,
+    print_json,
+    state_option,
+    state_root,
+)
+from controller.cli.main import EXIT_INVALID, EXIT_REFUSED
+from controller.model.quantities import AS_WRITTEN
+
+if TYPE_CHECKING:
+    from controller.model.desired import Desired
+    from controller.model.errors import Problem
+    from controller.model.plan import AnyAction
+
+
+def problem_lines(problems: tuple[Problem, ...]) -> str:
+    """Return problems as the editor-clickable lines of ``Problem.render``."""
+    return "\n".join(problem.render() for problem in problems)
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  trimtab validate desired-state --policy production
+  trimtab validate --json | jq '.problems'
+"""
+)
+@directory_argument
+@policy_option
+@state_option
+@json_option
+def validate(directory: Path | None, policy: str | None, state: Path | None, as_json: bool) -> int:
+    """Check schema, references and policy of all files, offline; for CI.
+
+    The policy is --policy, else the running broker's, else the instance's, else strict.
+    """
+    from controller import wiring
+    from controller.core import text
+    from controller.settings import read_instance
+
+    root = state_root(state)
+    instance = read_instance(root)
+    folder = default_directory(directory, instance)
+    rules = wiring.policy_in_force(policy, root=root, instance=instance)
+    desired = wiring.directory_source(folder).load()
+    denied = [action for action in wiring.preview_creations(desired, rules) if _denied(action)]
+    if as_json:
+        print_json(
+            {
+                "directory": str(folder),
+                "policy": {"name": rules.name, "digest": rules.digest},
+                "services": len(desired.services),
+                "problems": [text.problem_json(problem) for problem in desired.problems],
+                "denied": [
+                    {"object": str(a.object), "verdict": text.verdict_json(a.verdict)}
+                    for a in denied
+                ],
+            }
+        )
+    else:
+        _print(folder, rules.name, desired, denied)
+    if not desired.valid:
+        return EXIT_INVALID
+    return EXIT_REFUSED if denied else 0
+
+
+def _denied(action: AnyAction) -> bool:
+    return action.verdict.decision == "deny"
+
+
+def _print(folder: Path, policy: str, desired: Desired, denied: list[AnyAction]) -> None:
+    if desired.problems:
+        click.echo(problem_lines(desired.problems))
+    for action in denied:
+        click.echo(
+            f"{action.object}: refused by the policy {policy}: {action.verdict.reason} "
+            f"[{', '.join(action.verdict.rules)}]"
+        )
+        if action.verdict.remedy:
+            click.echo(f"    remedy: {action.verdict.remedy}")
+    count = len(desired.services) + len(desired.networks) + len(desired.volumes)
+    errors = sum(1 for problem in desired.problems if problem.severity == "error")
+    click.echo(
+        f"{folder}: {count} resources, {errors} errors, "
+        f"{len(desired.problems) - errors} warnings, {len(denied)} refused by {policy}"
+    )
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  trimtab render                         all resources, charts included
+  trimtab render --chart configs/validator --values my-values.yaml
+"""
+)
+@directory_argument
+@click.option(
+    "--chart",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    help="Render one chart instead of DIR.",
+)
+@click.option(
+    "--values",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="With --chart: a YAML file of values.",
+)
+@click.option("--name", default="release", help="With --chart: the release's name.")
+@click.option("--namespace", default="default", help="With --chart: the release's namespace.")
+@state_option
+@json_option
+def render(
+    directory: Path | None,
+    chart: Path | None,
+    values: Path | None,
+    name: str,
+    namespace: str,
+    state: Path | None,
+    as_json: bool,
+) -> int:
+    """Print the resources that files and charts declare, as plain YAML."""
+    import yaml
+
+    from controller import wiring
+    from controller.settings import read_instance
+
+    if chart is not None:
+        texts, problems = wiring.render_chart(chart, values, name=name, namespace=namespace)
+        if as_json:
+            documents = [
+                document
+                for text in texts.values()
+                for document in yaml.safe_load_all(text)
+                if document is not None
+            ]
+            print_json(documents)
+        else:
+            for file, text in texts.items():
+                click.echo(f"---\n# {file}\n{text.strip()}")
+        if problems:
+            click.echo(problem_lines(problems), err=True)
+        return EXIT_INVALID if any(p.severity == "error" for p in problems) else 0
+    folder = default_directory(directory, read_instance(state_root(state)))
+    desired = wiring.directory_source(folder).load()
+    documents = resource_documents(desired)
+    if as_json:
+        print_json(documents)
+    elif documents:
+        click.echo(yaml.safe_dump_all(documents, sort_keys=False, explicit_start=True).rstrip())
+    if desired.problems:
+        click.echo(problem_lines(desired.problems), err=True)
+    return 0 if desired.valid else EXIT_INVALID
+
+
+def resource_documents(desired: Desired) -> list[dict[str, Any]]:
+    """Return the resources as documents that could have been written so."""
+    documents = []
+    for resource in (*desired.services, *desired.networks, *desired.volumes):
+        metadata: dict[str, Any] = {
+            "name": resource.key.name,
+            "namespace": resource.key.namespace,
+            "owner": resource.owner,
+        }
+        labels = dict(getattr(resource, "labels", ()))
+        if labels:
+            metadata["labels"] = labels
+        spec = resource.spec.model_dump(
+            mode="json", by_alias=True, exclude_defaults=True, context=AS_WRITTEN
+        )
+        documents.append(
+            {
+                "apiVersion": "trimtab/v1",
+                "kind": resource.key.kind,
+                "metadata": metadata,
+                "spec": spec,
+            }
+        )
+    return documents
