@@ -1,0 +1,165 @@
+"""``plan`` and ``apply``."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import click
+
+from controller.cli.common import (
+    default_directory,
+    directory_argument,
+    json_option,
+    policy_option,
+    print_json,
+    state_option,
+    state_root,
+)
+from controller.cli.look import render_status
+from controller.cli.main import (
+    EXIT_INVALID,
+    EXIT_NOT_CONVERGED,
+    EXIT_PENDING,
+    EXIT_REFUSED,
+)
+from controller.model.quantities import parse_duration_ms
+
+engine_option = click.option(
+    "--engine", metavar="URL", help="The engine's socket, when nothing runs yet."
+)
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  trimtab plan
+  trimtab plan desired-state --json | jq '.actions[] | .action + " " + .cause'
+
+\b
+Exit codes: 0 nothing to do, 2 changes pending, 3 invalid files, 4 something is refused.
+"""
+)
+@directory_argument
+@engine_option
+@policy_option
+@state_option
+@json_option
+def plan(
+    directory: Path | None,
+    engine: str | None,
+    policy: str | None,
+    state: Path | None,
+    as_json: bool,
+) -> int:
+    """Show all that would change until convergence, why, and the verdict on each action.
+
+    Changes nothing. Where no instance runs, a broker is started for the command's own life.
+    """
+    from controller import wiring
+    from controller.core import text
+    from controller.settings import read_instance
+
+    root = state_root(state)
+    made = wiring.make_plan(
+        root,
+        directory=default_directory(directory, read_instance(root)),
+        engine=engine,
+        policy=policy,
+    )
+    if as_json:
+        print_json(text.to_json(made))
+    else:
+        click.echo(text.render(made).rstrip())
+        click.echo(f"digest {made.digest}")
+    if any(problem.severity == "error" for problem in made.problems):
+        return EXIT_INVALID
+    if any(action.verdict.decision == "deny" for action in made.actions):
+        return EXIT_REFUSED
+    return EXIT_PENDING if made.actions or made.blocked else 0
+
+
+def duration_s(_context: click.Context, _option: click.Parameter, value: str) -> float:
+    """Parse ``90s`` or ``5m`` into seconds, for click."""
+    try:
+        return parse_duration_ms(value) / 1000
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from error
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  trimtab apply desired-state --timeout 2m
+  trimtab apply --plan DIGEST            exactly the plan that was reviewed, or nothing
+  trimtab apply --approve-prune          also remove what the prune guard holds back
+
+\b
+Exit codes: 0 converged, 3 invalid files, 4 something is refused, 5 not converged in time.
+"""
+)
+@directory_argument
+@click.option(
+    "--timeout", "timeout_s", default="5m", show_default=True, callback=duration_s, help="How long."
+)
+@click.option("--plan", "digest", metavar="DIGEST", help="Apply only the plan of this digest.")
+@click.option("--approve-prune", is_flag=True, help="Let what PrunePending names be removed.")
+@click.option("--rebind", is_flag=True, help="Let the instance converge another DIR than its own.")
+@engine_option
+@policy_option
+@state_option
+@json_option
+def apply(
+    directory: Path | None,
+    timeout_s: float,
+    digest: str | None,
+    approve_prune: bool,
+    rebind: bool,
+    engine: str | None,
+    policy: str | None,
+    state: Path | None,
+    as_json: bool,
+) -> int:
+    """Converge once and exit.
+
+    While a controller runs, asks it for a pass and waits; else starts broker and controller for
+    the command's own life, as 'up' does.
+    """
+    from controller import wiring
+    from controller.settings import read_instance
+
+    root = state_root(state)
+    question: dict[str, object] = {
+        "do": "pass",
+        "timeout_s": timeout_s,
+        "approve_prune": approve_prune,
+        "plan": digest or "",
+        "on_behalf_of": f"uid:{os.getuid()} {os.environ.get('SUDO_USER', '')}".strip(),
+    }
+    answer = wiring.ask_for_pass(
+        root,
+        question,
+        directory=default_directory(directory, read_instance(root)),
+        engine=engine,
+        policy=policy,
+        rebind=rebind,
+        timeout_s=timeout_s,
+    )
+    if as_json:
+        print_json(answer)
+    else:
+        click.echo(render_status(answer["status"]))
+    return exit_code_of(answer)
+
+
+def exit_code_of(answer: dict[str, Any]) -> int:
+    """Return apply's exit code for the controller's answer: the first that holds."""
+    status = answer["status"]
+    if any(problem["severity"] == "error" for problem in status["problems"]):
+        return EXIT_INVALID
+    conditions = [c for r in status["resources"] for c in r["conditions"] if c["status"] == "True"]
+    if any(c["type"] == "PolicyViolation" for c in conditions):
+        return EXIT_REFUSED
+    return 0 if answer["converged"] else EXIT_NOT_CONVERGED
+
