@@ -6,6 +6,7 @@ Adapters are built in ``wiring`` and nowhere else.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -116,6 +117,31 @@ class Journal(Protocol):
 
     def records(self, *, after: int = 0) -> Iterator[Record]:
         """Yield the durable records with ``seq`` above *after*, in order."""
+        ...
+
+
+class QueuedJournal(Journal, Protocol):
+    """The journal as the broker's event loop uses it."""
+
+    @property
+    def last_seq(self) -> int:
+        """The last durable record's seq; 0 before the first."""
+        ...
+
+    @property
+    def error(self) -> str:
+        """Why the last append failed, or ''."""
+        ...
+
+    def submit(self, entry: Entry) -> Future[Record]:
+        """Queue *entry*; futures are done in the order of the records, each once it is durable.
+
+        The future fails with JournalUnavailable.
+        """
+        ...
+
+    def close(self) -> None:
+        """Write what is queued, then give back the folder."""
         ...
 
 

@@ -119,16 +119,23 @@ class Upstream:
         return await self._answer(request, deadline_s)
 
     async def open(
-        self, method: str, path: str, body: bytes, *, mutation: bool, hijack: bool = False
+        self,
+        method: str,
+        path: str,
+        body: bytes,
+        *,
+        mutation: bool,
+        hijack: bool = False,
+        deadline_s: float = HEAD_S,
     ) -> Stream | Lost:
         """Send a request and return its answer, opened; the caller closes it."""
         request = _Request(method, path, body, mutation=mutation, hijack=hijack)
         try:
             stream = await self._connect()
-            async with asyncio.timeout(HEAD_S):
+            async with asyncio.timeout(deadline_s):
                 await self._send(stream, request)
         except (Unsent, Broken, TimeoutError) as error:
-            return self._lost(error, HEAD_S)
+            return self._lost(error, deadline_s)
         return stream
 
     async def _answer(self, request: _Request, deadline_s: float) -> Reply | Lost:

@@ -1,0 +1,140 @@
+"""The broker's books: the journal, and the inventory that is folded from it.
+
+A record is folded before anybody learns that it is written, in the journal's order. The snapshot
+(``broker/inventory.json``) only saves reading the whole journal at the next start; it is written
+whole or not at all, and the journal is always right where the two differ.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+from concurrent.futures import CancelledError, Future
+from pathlib import Path
+
+from controller.broker.state import GateState
+from controller.core import inventory as inventories
+from controller.core.canonical import canonical
+from controller.model.crashpoints import Reach, pass_by
+from controller.model.entries import Entry, Record
+from controller.model.errors import JournalUnavailable
+from controller.model.inventory import Inventory
+from controller.ports import QueuedJournal
+
+LOG = logging.getLogger(__name__)
+#: The writer gives up by itself; this is for a disk that never answers.
+WRITE_S = 30.0
+_FORMAT = 1
+
+
+class Books:
+    """Writes entries and keeps ``state.inventory`` what the journal says. One event loop's."""
+
+    def __init__(
+        self, journal: QueuedJournal, state: GateState, snapshot: Path, *, reach: Reach = pass_by
+    ) -> None:
+        self.journal = journal
+        self._state = state
+        self._snapshot = snapshot
+        self._reach = reach
+        self._saved_seq = -1
+
+    def load(self) -> None:
+        """Bring the inventory up to the journal's last record. Blocks; called before serving."""
+        inventory = read_snapshot(self._snapshot)
+        self._saved_seq = inventory.seq
+        if inventory.seq > self.journal.last_seq:
+            LOG.warning(
+                "inventory.ahead seq=%d journal=%d: rebuilding it from the journal",
+                inventory.seq,
+                self.journal.last_seq,
+            )
+            inventory = Inventory()
+        for record in self.journal.records(after=inventory.seq):
+            inventory = inventories.fold(inventory, record)
+        self._state.inventory = inventory
+
+    async def write(self, entry: Entry) -> Record | None:
+        """Make *entry* durable and fold it; None when it isn't durable.
+
+        The record is folded also when the caller is gone meanwhile.
+        """
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[Record | None] = loop.create_future()
+
+        def written(future: Future[Record]) -> None:  # in the journal's thread, in its order
+            loop.call_soon_threadsafe(self._written, future, answer)
+
+        queued = self.journal.submit(entry)
+        queued.add_done_callback(written)
+        try:
+            async with asyncio.timeout(WRITE_S):
+                return await answer
+        except TimeoutError:
+            queued.cancel()
+            self._state.journal_error = f"the disk took longer than {WRITE_S:g} s"
+            return None
+
+    def _written(self, future: Future[Record], answer: asyncio.Future[Record | None]) -> None:
+        record: Record | None = None
+        try:
+            record = future.result()
+        except (JournalUnavailable, CancelledError) as error:
+            self._state.journal_error = str(error) or "the journal is closed"
+            LOG.error("journal.unavailable error=%s", error)  # noqa: TRY400 - the reason is enough
+        else:
+            self._state.journal_error = ""
+            self._state.inventory = inventories.fold(self._state.inventory, record)
+        if not answer.done():
+            answer.set_result(record)
+
+    def save(self) -> None:
+        """Write the snapshot, unless it is up to date. A failure costs time at the next start."""
+        inventory = self._state.inventory
+        if inventory.seq == self._saved_seq:
+            return
+        self._reach("inventory.write.before")
+        try:
+            write_snapshot(self._snapshot, inventory)
+        except OSError as error:
+            LOG.warning("inventory.unsaved error=%s", error)
+            return
+        self._reach("inventory.write.after")
+        self._saved_seq = inventory.seq
+
+
+def read_snapshot(path: Path) -> Inventory:
+    """Return the saved inventory, or an empty one where there is none that can be read."""
+    try:
+        value = json.loads(path.read_bytes())
+        if value.get("format") == _FORMAT:
+            return inventories.from_json(value["inventory"])
+    except FileNotFoundError:
+        return Inventory()
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        LOG.warning("inventory.unreadable error=%s: rebuilding it from the journal", error)
+    return Inventory()
+
+
+def write_snapshot(path: Path, inventory: Inventory) -> None:
+    """Write the inventory whole or not at all, and durably.
+
+    Raises:
+        OSError: it isn't written.
+    """
+    temporary = path.with_name(f".{path.name}.new")
+    value = {"format": _FORMAT, "inventory": inventories.to_json(inventory)}
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
+    handle = os.open(temporary, flags, 0o600)
+    with os.fdopen(handle, "wb") as file:
+        file.write(canonical(value))
+        file.flush()
+        os.fsync(handle)
+    temporary.rename(path)
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
