@@ -16,14 +16,12 @@ from typing import assert_never
 
 from controller.core.canonical import digest
 from controller.core.diff import ALIVE
+from controller.core.moves import Judge, denied, judged, until_denied
 from controller.core.rollout import (
-    Judge,
     Situation,
-    denied,
-    judged,
+    hypothetical_create,
     removal_actions,
     service_actions,
-    until_denied,
 )
 from controller.core.supplies import (
     Supplies,
@@ -52,16 +50,19 @@ from controller.model.plan import (
     StartContainer,
     StopContainer,
     UpdateContainer,
+    Verdict,
     Wait,
 )
 
 __all__ = [
     "ACTIONS_MAX",
+    "declared_resources",
     "image_of",
     "image_references",
     "keys",
     "orphan_keys",
     "plan",
+    "violations",
     "wanted_networks",
 ]
 
@@ -72,7 +73,7 @@ ACTIONS_MAX = 10_000
 def keys(desired: Desired, observed: Observed) -> frozenset[Key]:
     """Return every key that may need a pass."""
     services = frozenset(service.key for service in desired.services)
-    others = frozenset(resource.key for resource in _resources(desired))
+    others = frozenset(resource.key for resource in declared_resources(desired))
     return services | others | _observed_services(observed) | _network_keys(observed)
 
 
@@ -85,7 +86,8 @@ def orphan_keys(desired: Desired, observed: Observed) -> frozenset[Key]:
     return _observed_services(observed) - declared - desired.blind_keys
 
 
-def _resources(desired: Desired) -> list[Network | Volume]:
+def declared_resources(desired: Desired) -> list[Network | Volume]:
+    """Return the declared networks and volumes, by key."""
     resources: list[Network | Volume] = [*desired.networks, *desired.volumes]
     return sorted(resources, key=lambda resource: resource.key)
 
@@ -130,7 +132,7 @@ def plan(  # noqa: PLR0913 - the seam that loop and command line share, each inp
     actions: list[AnyAction] = []
     problems: list[Problem] = []
 
-    for resource in _resources(desired):
+    for resource in declared_resources(desired):
         if only in (None, resource.key) and resource.key not in desired.blind_keys:
             made, problem = _declared(resource, supplies, judge)
             actions += made
@@ -161,6 +163,18 @@ def plan(  # noqa: PLR0913 - the seam that loop and command line share, each inp
         removals = [_removal(n) for n in unused if only in (None, network_key(n))]
         actions += judged(removals, judge)
     return _sealed(desired, observed, actions, problems, blocked, policy_digest)
+
+
+def violations(
+    desired: Desired, observed: Observed, *, networks: NetworkNames, judge: Judge
+) -> dict[Key, Verdict]:
+    """Return the verdicts on the services that the policy wouldn't create now.
+
+    They keep running and aren't stale; they aren't started again.
+    """
+    supplies = Supplies(desired, observed, networks)
+    verdicts = {s.key: judge(hypothetical_create(s, supplies)) for s in desired.services}
+    return {key: verdict for key, verdict in verdicts.items() if verdict.decision == "deny"}
 
 
 def _declared(
