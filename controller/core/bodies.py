@@ -106,7 +106,6 @@ class Limits:
     cpu_quota: int = 0
     cpu_period: int = 0
     cpu_shares: int = 0
-    cpuset_cpus: str = ""
     pids: int | None = None
 
 
@@ -131,6 +130,7 @@ class CreateRequest:
     entrypoint: tuple[str, ...] | None = None
     shell: tuple[str, ...] = ()
     healthcheck: Healthcheck | None = None
+    volumes: tuple[str, ...] = ()  # Config.Volumes: paths of anonymous volumes
     working_dir: str = ""
     network_disabled: bool = False
     labels: tuple[tuple[str, str], ...] = ()
@@ -146,15 +146,15 @@ class CreateRequest:
     cap_add: tuple[str, ...] = ()
     security_opt: tuple[str, ...] = ()
     auto_remove: bool = False
-    privileged: bool = False
     read_only_root: bool = False
     init: bool | None = None
     ipc_mode: str = ""
     cgroupns_mode: str = ""
+    isolation: str = ""
     runtime: str = ""
     oom_score_adj: int = 0
     shm_size: int = 0
-    storage_size: str = ""
+    storage: tuple[tuple[str, str], ...] = ()
     console_size: tuple[int, int] = (0, 0)
     ulimits: tuple[Ulimit, ...] = ()
     # NetworkingConfig
@@ -177,13 +177,18 @@ class UpdateRequest:
 
 @dataclass(frozen=True, slots=True)
 class NetworkRequest:
-    """The body of a network create; ``masquerade`` and ``icc`` are bridge options."""
+    """The body of a network create; ``masquerade`` and ``icc`` are bridge options.
+
+    ``options`` has the names of further ones, all of which are refused.
+    """
 
     name: str = ""
     driver: str = ""
     internal: bool = False
     masquerade: bool | None = None
     icc: bool | None = None
+    ipv6: bool = False
+    options: tuple[str, ...] = ()
     labels: tuple[tuple[str, str], ...] = ()
     findings: tuple[Finding, ...] = ()
 

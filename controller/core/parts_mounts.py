@@ -1,0 +1,219 @@
+"""Mounts of a create's body, from the three places where a client may ask for them.
+
+What is judged here is grammar: kinds, options, clean paths. Whether a source may be mounted is
+decided in ``core.rules_mounts``.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import re
+
+from controller.core.bodies import Mount
+from controller.core.fields import Findings, Values, is_one_line, read_object
+from controller.core.parts import is_below, is_clean
+from controller.core.tables import (
+    BIND_OPTIONS,
+    DRIVER_CONFIG,
+    MOUNT,
+    TMPFS_OPTIONS,
+    VOLUME_OPTIONS,
+)
+
+VOLUME_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}", re.ASCII)
+#: Targets that are, or lead to, the kernel's own files.
+_KERNEL_TARGETS = ("/proc", "/sys", "/dev")
+#: What a program is loaded from, before any of its own code runs.
+_LOADER_TARGETS = (
+    *("/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/usr/libexec"),
+    *("/usr/bin", "/usr/sbin", "/usr/lib", "/usr/lib32", "/usr/lib64", "/usr/libx32"),
+    *("/usr/local/bin", "/usr/local/sbin", "/usr/local/lib", "/usr/local/libexec"),
+)
+_SIZE = re.compile(r"([1-9][0-9]{0,14})([kmgt]?)", re.ASCII)
+_UNITS = {"": 1, "k": 1024, "m": 1024**2, "g": 1024**3, "t": 1024**4}
+_MODE = re.compile(r"[0-7]{3,5}", re.ASCII)
+_MODE_MAX = 0o1777
+#: Set on every tmpfs anyhow, so that asking for them changes nothing.
+TMPFS_FLAGS = ("nosuid", "nodev", "noexec")
+
+
+def mounts(host: Values, findings: Findings) -> tuple[Mount, ...]:
+    """Return every mount, in the order Binds, Mounts, Tmpfs; no target twice."""
+    found = [
+        *(_bind(text, index, findings) for index, text in enumerate(host.texts("Binds"))),
+        *(_mount(item, index, findings) for index, item in enumerate(host.items("Mounts"))),
+        *(_tmpfs(target, str(o), findings) for target, o in host.members("Tmpfs").items()),
+    ]
+    result = tuple(mount for mount in found if mount is not None)
+    targets: set[str] = set()
+    for mount in result:
+        _check_target(mount, findings)
+        if mount.target in targets:
+            findings.add("mount.duplicate", mount.path, f"{mount.target} is mounted twice")
+        targets.add(mount.target)
+    return result
+
+
+def parse_size(text: str) -> int | None:
+    """Return the bytes of a size as the engine reads it: a whole number with k, m, g or t."""
+    lower = text.lower()
+    lower = lower.removesuffix("ib") if lower.endswith("ib") else lower.removesuffix("b")
+    match = _SIZE.fullmatch(lower)
+    return int(match[1]) * _UNITS[match[2]] if match else None
+
+
+def _bind(text: str, index: int, findings: Findings) -> Mount | None:
+    path = f"HostConfig.Binds[{index}]"
+    parts = text.split(":")
+    options = parts[2].split(",") if len(parts) == 3 else []
+    if len(parts) not in {2, 3}:
+        reason = f"{text!r} isn't SOURCE:TARGET or SOURCE:TARGET:ro"
+        findings.add("mount.invalid", path, reason, "name a source and a target")
+        return None
+    if not set(options) <= {"ro", "rw"} or len(set(options)) > 1 or parts[2:] == [""]:
+        reason = f"{parts[2]!r}: the options are ro or rw"
+        findings.add("mount.options", path, reason, "relabelling and propagation aren't for here")
+        return None
+    kind = "bind" if parts[0].startswith("/") else "volume"
+    mount = Mount(kind, parts[0], parts[1], "ro" in options, form="binds", path=path)
+    _check_source(mount, findings)
+    return mount
+
+
+def _mount(item: object, index: int, findings: Findings) -> Mount | None:
+    path = f"HostConfig.Mounts[{index}]"
+    read = read_object(MOUNT, item, path, findings)
+    kind = read.text("Type")
+    if kind not in {"bind", "volume", "tmpfs"}:
+        reason = f"a mount of type {kind!r}"
+        findings.add("mount.type", f"{path}.Type", reason, "write bind, volume or tmpfs")
+        return None
+    options = {
+        "bind": read_object(
+            BIND_OPTIONS, read.values.get("BindOptions"), f"{path}.BindOptions", findings
+        ),
+        "volume": read_object(
+            VOLUME_OPTIONS, read.values.get("VolumeOptions"), f"{path}.VolumeOptions", findings
+        ),
+        "tmpfs": read_object(
+            TMPFS_OPTIONS, read.values.get("TmpfsOptions"), f"{path}.TmpfsOptions", findings
+        ),
+    }
+    for other, values in options.items():
+        if other != kind and values.values:
+            findings.add("mount.options", path, f"options of a {other} mount on a {kind} mount")
+    if options["bind"].text("Propagation") not in {"", "rprivate"}:
+        where = f"{path}.BindOptions.Propagation"
+        findings.add("mount.propagation", where, "mounts would show outside", "leave it out")
+    _check_driver(options["volume"], f"{path}.VolumeOptions", findings)
+    mount = Mount(
+        kind,
+        read.text("Source"),
+        read.text("Target"),
+        read.flag("ReadOnly"),
+        form="mounts",
+        path=path,
+        no_copy=options["volume"].flag("NoCopy"),
+        subpath=_subpath(options["volume"].text("Subpath"), path, findings),
+        size=options["tmpfs"].whole("SizeBytes"),
+        mode=_checked_mode(options["tmpfs"].optional_whole("Mode"), path, findings),
+    )
+    _check_source(mount, findings)
+    return mount
+
+
+def _check_driver(options: Values, path: str, findings: Findings) -> None:
+    path = f"{path}.DriverConfig"
+    driver = read_object(DRIVER_CONFIG, options.values.get("DriverConfig"), path, findings)
+    if driver.text("Name") not in {"", "local"}:
+        reason = f"the volume driver {driver.text('Name')!r}"
+        findings.add("volume.driver", f"{path}.Name", reason, "leave it out, or write local")
+
+
+def _subpath(text: str, path: str, findings: Findings) -> str:
+    clean = posixpath.normpath(text) == text and not text.startswith(("/", ".."))
+    if text and (not clean or not is_one_line(text)):
+        where = f"{path}.VolumeOptions.Subpath"
+        findings.add("mount.subpath", where, f"{text!r} isn't a clean relative path")
+    return text
+
+
+def _checked_mode(mode: int | None, path: str, findings: Findings) -> int | None:
+    if mode is not None and not 0 <= mode <= _MODE_MAX:
+        findings.add("mount.options", f"{path}.TmpfsOptions.Mode", "no permission bits")
+    return mode
+
+
+def _tmpfs(target: str, options: str, findings: Findings) -> Mount | None:
+    path = f"HostConfig.Tmpfs.{target}"
+    size, mode, read_only = 0, None, False
+    for option in options.split(",") if options else ():
+        name, _, value = option.partition("=")
+        match name:
+            case "ro" | "rw" if not value:
+                read_only = name == "ro"
+            case "size" if (given := parse_size(value)) is not None:
+                size = given
+            case "mode" if _MODE.fullmatch(value):
+                mode = int(value, 8)
+            case _ if option not in TMPFS_FLAGS:
+                reason = f"the option {option!r}"
+                findings.add("mount.options", path, reason, "size, mode, ro and rw may be given")
+    return Mount(
+        "tmpfs",
+        "",
+        target,
+        read_only,
+        form="tmpfs",
+        path=path,
+        size=size,
+        mode=_checked_mode(mode, path, findings),
+    )
+
+
+def _check_source(mount: Mount, findings: Findings) -> None:
+    match mount.type:
+        case "bind" if not is_clean(mount.source) or "\\" in mount.source:
+            reason = f"the source {mount.source!r} isn't a clean absolute path"
+            remedy = "write it without .., double or trailing slashes"
+            findings.add("mount.source", mount.path, reason, remedy)
+        case "volume" if not mount.source:
+            reason = "a volume without a name has no owner and outlives its container unseen"
+            findings.add("volume.anonymous", mount.path, reason, "create a volume and name it")
+        case "volume" if not VOLUME_NAME.fullmatch(mount.source):
+            findings.add("mount.source", mount.path, f"{mount.source!r} is no name of a volume")
+        case "tmpfs" if mount.source:
+            findings.add("mount.source", mount.path, "a tmpfs has no source")
+        case _:
+            pass
+
+
+def _check_target(mount: Mount, findings: Findings) -> None:
+    target = mount.target
+    if not is_clean(target) or target == "/" or ":" in target or "\\" in target:
+        reason = f"the target {target!r} isn't a clean absolute path in the container"
+        remedy = "write it without .., double or trailing slashes"
+        findings.add("mount.target", mount.path, reason, remedy)
+    elif any(is_below(target, folder) for folder in _KERNEL_TARGETS):
+        reason = f"{target} would cover the kernel's own files"
+        findings.add("mount.target", mount.path, reason, "choose another target")
+    elif target in {"/usr", "/usr/local"} or any(is_below(target, f) for f in _LOADER_TARGETS):
+        reason = f"{target} would replace what programs are loaded from"
+        findings.add("mount.target", mount.path, reason, "put it into the image")
+    elif is_below(target, "/etc"):
+        _check_etc(mount, findings)
+
+
+#: Names in /etc that decide who may do what, or what code runs.
+_ETC_NEVER = re.compile(
+    r"/etc/(ld\.so\..*|ld\.so|passwd-?|shadow-?|group-?|gshadow-?|sudoers.*|pam\.d|cron.*)(/.*)?"
+)
+
+
+def _check_etc(mount: Mount, findings: Findings) -> None:
+    if _ETC_NEVER.fullmatch(mount.target):
+        reason = f"{mount.target} decides who may do what in the container"
+        findings.add("mount.target", mount.path, reason, "put it into the image")
+    elif mount.target == "/etc" or mount.type != "bind" or not mount.read_only:
+        reason = f"{mount.target}: below /etc a folder may be bound, read-only, and nothing else"
+        findings.add("mount.target", mount.path, reason, "make it a read-only bind of a folder")

@@ -1,0 +1,112 @@
+"""Image references by the grammar of distribution/reference, in canonical form.
+
+Two references are the same image name only when host and path are the same text: no host is
+guessed at, folded or resolved. Prefixes match whole components, so that
+``ghcr.io/platformnetwork/`` covers neither ``ghcr.io/platformnetworkevil/x`` nor
+``ghcr.io.evil.com/platformnetwork/x``.
+Source: https://github.com/distribution/reference (regexp.go, normalize.go).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+NAME_MAX = 255
+TAG_MAX = 128
+
+_HOST = re.compile(
+    r"(?:[a-z0-9]|[a-z0-9][a-z0-9-]*[a-z0-9])(?:\.(?:[a-z0-9]|[a-z0-9][a-z0-9-]*[a-z0-9]))*"
+    r"(?::[0-9]{1,5})?",
+    re.ASCII,
+)
+_COMPONENT = re.compile(r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*", re.ASCII)
+_TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}", re.ASCII)
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}", re.ASCII)
+_HEX = re.compile(r"[0-9a-f]+", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """An image reference with nothing left implicit: there is always a tag or a digest."""
+
+    host: str
+    path: str
+    tag: str = ""
+    digest: str = ""
+
+    @property
+    def repository(self) -> str:
+        """``HOST/PATH``."""
+        return f"{self.host}/{self.path}"
+
+    @property
+    def canonical(self) -> str:
+        """``HOST/PATH[:TAG][@DIGEST]``."""
+        tag = f":{self.tag}" if self.tag else ""
+        digest = f"@{self.digest}" if self.digest else ""
+        return f"{self.repository}{tag}{digest}"
+
+
+def is_image_id(text: str) -> bool:
+    """Tell whether *text* is the full id of an image (``sha256:`` and 64 hex digits)."""
+    return _DIGEST.fullmatch(text) is not None
+
+
+def parse_reference(text: str) -> Reference:
+    """Return the canonical form of what a client wrote.
+
+    Raises:
+        ValueError: it isn't a reference, or it is one that the engine might take for an id.
+    """
+    if not text:
+        raise ValueError("no image is named")
+    if not text.isascii() or not text.isprintable() or " " in text:
+        raise ValueError(f"{text!r} has characters that no image reference has")
+    name, at, digest = text.partition("@")
+    if at and not _DIGEST.fullmatch(digest):
+        raise ValueError(f"{text!r}: after @ comes sha256: and 64 lower-case hex digits")
+    head, slash, last = name.rpartition("/")
+    last, colon, tag = last.partition(":")
+    if colon and not _TAG.fullmatch(tag):
+        raise ValueError(f"{text!r} has no valid tag")
+    if not slash and _may_be_an_id(last, tag):
+        raise ValueError(f"{text!r} could be the id of an image: name the image in full")
+    host, path = _split(f"{head}{slash}{last}", text)
+    return Reference(host, path, tag or ("" if digest else "latest"), digest)
+
+
+def matches(reference: Reference, prefixes: Iterable[str]) -> bool:
+    """Tell whether a prefix covers the reference: one that ends with / all below it, another
+    one repository.
+    """
+    return any(
+        reference.repository.startswith(prefix)
+        if prefix.endswith("/")
+        else reference.repository == prefix
+        for prefix in prefixes
+    )
+
+
+def _may_be_an_id(name: str, tag: str) -> bool:
+    # The engine takes a bare word of hex digits for the start of an id before it asks for a name.
+    return name in {"sha256", "scratch"} or (not tag and _HEX.fullmatch(name) is not None)
+
+
+def _split(name: str, text: str) -> tuple[str, str]:
+    first, slash, rest = name.partition("/")
+    has_host = bool(slash) and (
+        "." in first or ":" in first or first == "localhost" or first != first.lower()
+    )
+    host, path = (first, rest) if has_host else ("docker.io", name)
+    host = "docker.io" if host == "index.docker.io" else host
+    if host == "docker.io" and "/" not in path:
+        path = f"library/{path}"
+    if not _HOST.fullmatch(host):
+        raise ValueError(f"{text!r}: {host!r} is no registry's host in lower case")
+    if not all(_COMPONENT.fullmatch(part) for part in path.split("/")):
+        raise ValueError(f"{text!r}: {path!r} is no path of an image (lower case, no . or ..)")
+    if len(host) + 1 + len(path) > NAME_MAX:
+        raise ValueError(f"the name of the image is longer than {NAME_MAX} characters")
+    return host, path

@@ -1,0 +1,120 @@
+"""Values that a policy is written in: prefixes, paths, addresses, quantities that read back.
+
+Unlike a spec's, these are written out again (``Policy.to_json``), so each knows how.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import posixpath
+import re
+from datetime import date
+from typing import Annotated
+
+from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer
+
+from controller.model.names import CONTAINER_NAME_MAX, NAMESPACE_MAX, is_dns_label
+from controller.model.quantities import (
+    format_bytes,
+    format_duration_ms,
+    parse_bytes,
+    parse_duration_ms,
+)
+
+NANO = 1_000_000_000
+OWNER_MAX = 63
+_PREFIX = re.compile(
+    r"(localhost|[a-z0-9-]+(\.[a-z0-9-]+)+|[a-z0-9.-]+:[0-9]{1,5})"
+    r"(/[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*)*/?",
+    re.ASCII,
+)
+_CAPABILITY = re.compile(r"[A-Z][A-Z_]{1,30}", re.ASCII)
+_DECIMAL = re.compile(r"[0-9]{1,6}(\.[0-9]{1,9})?", re.ASCII)
+_NETWORK = re.compile(r"[a-z0-9][a-z0-9-]*", re.ASCII)
+
+
+def parse_cpus(value: object) -> int:
+    """Return the nano-CPUs that ``0.5`` (or its text) means.
+
+    Raises:
+        ValueError: it isn't a positive decimal number.
+    """
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    text = format(value, "f").rstrip("0").rstrip(".") if isinstance(value, float) else str(value)
+    if not (number or isinstance(value, str)) or not _DECIMAL.fullmatch(text):
+        raise ValueError("expected a number of CPUs, such as 0.5 or 4")
+    whole, _, fraction = text.partition(".")
+    return int(whole) * NANO + int(fraction.ljust(9, "0"))
+
+
+def format_cpus(nano: int) -> str:
+    """Return nano-CPUs as ``parse_cpus`` reads them."""
+    whole, rest = divmod(nano, NANO)
+    return f"{whole}.{rest:09d}".rstrip("0").rstrip(".")
+
+
+def _image_prefix(text: str) -> str:
+    if not _PREFIX.fullmatch(text):
+        raise ValueError("expected REGISTRY/PATH/ (or one repository), with the registry's host")
+    return text
+
+
+def _clean_path(text: str) -> str:
+    path = text if text == "/" else text.removesuffix("/")
+    if not path.startswith("/") or path.startswith("//") or posixpath.normpath(path) != path:
+        raise ValueError("expected an absolute path without .. or double slashes")
+    return text
+
+
+def _capability(text: str) -> str:
+    if not _CAPABILITY.fullmatch(text) or text == "ALL" or text.startswith("CAP_"):
+        raise ValueError("expected a capability in capitals without CAP_, and never ALL")
+    return text
+
+
+def _address(text: str) -> str:
+    try:
+        return str(ipaddress.ip_address(text))
+    except ValueError:
+        raise ValueError("expected an IP address, such as 127.0.0.1") from None
+
+
+def _owner_name(text: str) -> str:
+    if not is_dns_label(text, length=OWNER_MAX):
+        raise ValueError("expected a name of lower-case letters, digits and dashes")
+    return text
+
+
+def _namespace(text: str) -> str:
+    if not is_dns_label(text, length=NAMESPACE_MAX):
+        raise ValueError(f"expected a namespace: a DNS label, at most {NAMESPACE_MAX} characters")
+    return text
+
+
+def _base_name(text: str) -> str:
+    length = CONTAINER_NAME_MAX - NAMESPACE_MAX - 1
+    if len(text) > length or not _NETWORK.fullmatch(text):
+        raise ValueError(f"expected lower-case letters, digits and dashes, at most {length}")
+    return text
+
+
+def _date(text: str) -> str:
+    try:
+        return date.fromisoformat(text).isoformat()
+    except ValueError:
+        raise ValueError("expected a date, such as 2027-01-31") from None
+
+
+Bytes = Annotated[int, BeforeValidator(parse_bytes), PlainSerializer(format_bytes)]
+DurationMs = Annotated[int, BeforeValidator(parse_duration_ms), PlainSerializer(format_duration_ms)]
+Cpus = Annotated[int, BeforeValidator(parse_cpus), PlainSerializer(format_cpus), Field(gt=0)]
+ImagePrefix = Annotated[str, AfterValidator(_image_prefix)]
+HostPath = Annotated[str, AfterValidator(_clean_path)]
+Capability = Annotated[str, AfterValidator(_capability)]
+Address = Annotated[str, AfterValidator(_address)]
+OwnerName = Annotated[str, AfterValidator(_owner_name)]
+Namespace = Annotated[str, AfterValidator(_namespace)]
+BaseName = Annotated[str, AfterValidator(_base_name)]
+Day = Annotated[str, AfterValidator(_date)]
+Uid = Annotated[int, Field(ge=0, le=2**32 - 2)]
+PortNumber = Annotated[int, Field(ge=1, le=65535)]
