@@ -1,0 +1,293 @@
+"""What the controller remembers across restarts, in one file that is whole or the one before.
+
+Losing it costs waiting times and counters, never a container: what is desired is in the files,
+what is there is on the engine, and what is ours is in the broker's inventory.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from controller.core import backoff, exits, prune
+from controller.core.backoff import SlotHistory
+from controller.core.exits import Mark
+from controller.core.prune import PruneMemory
+from controller.model.crashpoints import Reach, pass_by
+from controller.model.errors import Problem, StateError
+from controller.model.names import Key
+
+VERSION = 1
+SIZE_MAX = 64 * 1024 * 1024
+
+#: A numbered place of a service.
+Slot = tuple[Key, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """How often a resource's accepted spec changed, and which change was last acted on fully."""
+
+    digest: str
+    number: int = 1
+    observed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Since:
+    """Since when a condition has its status (seconds since the epoch)."""
+
+    status: str
+    at: float
+
+
+class Memory:
+    """The controller's memory. Safe to use from several threads; saved when it changed."""
+
+    def __init__(self, file: Path, *, reach: Reach = pass_by) -> None:
+        self._file = file
+        self._reach = reach
+        self._lock = threading.RLock()
+        self._saving = threading.Lock()
+        self._histories: dict[Slot, SlotHistory] = {}
+        self._marks: dict[Slot, Mark] = {}
+        self._generations: dict[Key, Generation] = {}
+        self._since: dict[tuple[Key, str], Since] = {}
+        self._prune = PruneMemory()
+        self._changed = False
+
+    # What a pass remembers
+
+    def history(self, slot: Slot) -> SlotHistory:
+        """Return a slot's failures."""
+        with self._lock:
+            return self._histories.get(slot, backoff.CLEAN)
+
+    def histories(self) -> dict[Slot, SlotHistory]:
+        """Return the failures of all slots that have some."""
+        with self._lock:
+            return dict(self._histories)
+
+    def remember(self, slot: Slot, history: SlotHistory) -> None:
+        """Replace a slot's failures; clean ones take no room."""
+        with self._lock:
+            self._set(self._histories, slot, None if history == backoff.CLEAN else history)
+
+    def mark(self, slot: Slot) -> Mark | None:
+        """Return what was counted of a slot's container."""
+        with self._lock:
+            return self._marks.get(slot)
+
+    def set_mark(self, slot: Slot, mark: Mark) -> None:
+        """Replace what was counted of a slot's container."""
+        with self._lock:
+            self._set(self._marks, slot, mark)
+
+    @property
+    def prune(self) -> PruneMemory:
+        """What the prune guard remembers."""
+        with self._lock:
+            return self._prune
+
+    @prune.setter
+    def prune(self, memory: PruneMemory) -> None:
+        with self._lock:
+            self._changed |= memory != self._prune
+            self._prune = memory
+
+    def generation(self, key: Key) -> Generation | None:
+        """Return a resource's generation; None: it was never accepted."""
+        with self._lock:
+            return self._generations.get(key)
+
+    def generations(self) -> dict[Key, Generation]:
+        """Return the generations of all resources."""
+        with self._lock:
+            return dict(self._generations)
+
+    def accept(self, key: Key, digest: str) -> bool:
+        """Note the accepted spec of a resource; return whether it is another than before."""
+        with self._lock:
+            before = self._generations.get(key)
+            if before is not None and before.digest == digest:
+                return False
+            number = 1 if before is None else before.number + 1
+            observed = 0 if before is None else before.observed
+            self._set(self._generations, key, Generation(digest, number, observed))
+            return True
+
+    def acted_on(self, key: Key, number: int) -> None:
+        """Note that a generation was fully acted on; an older one never replaces a newer."""
+        with self._lock:
+            before = self._generations.get(key)
+            if before is not None and before.observed < number <= before.number:
+                self._set(self._generations, key, Generation(before.digest, before.number, number))
+
+    def since(self, key: Key, condition: str, status: str, now: float) -> float:
+        """Return since when a condition has its status; from now on if it changed."""
+        with self._lock:
+            before = self._since.get((key, condition))
+            if before is None or before.status != status:
+                before = Since(status, now)
+                self._set(self._since, (key, condition), before)
+            return before.at
+
+    def forget_all_but(self, keys: frozenset[Key]) -> None:
+        """Forget what is neither declared nor there any more, so that memory stays bounded."""
+        with self._lock:
+            for table in (self._histories, self._marks, self._since):
+                for entry in [entry for entry in table if entry[0] not in keys]:
+                    self._set(table, entry, None)
+            for key in [key for key in self._generations if key not in keys]:
+                self._set(self._generations, key, None)
+
+    def _set(self, table: dict[Any, Any], key: object, value: object | None) -> None:
+        if table.get(key) == value:
+            return
+        self._changed = True
+        if value is None:
+            del table[key]
+        else:
+            table[key] = value
+
+    # The file
+
+    def load(self, *, stamp: str) -> Problem | None:
+        """Read the file, if there is one; a broken one is moved aside, as *stamp* names it.
+
+        Returns:
+            The problem to show, if there was one. Never raises for what the file holds.
+        """
+        try:
+            with self._file.open("rb") as file:
+                text = file.read(SIZE_MAX + 1)
+            self._restore(json.loads(text))
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            return _problem(
+                self._file, f"can't be read: {error.strerror}", "waiting times are lost"
+            )
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            aside = self._file.with_name(f"{self._file.name}.broken-{stamp}")
+            try:
+                self._file.rename(aside)
+            except OSError:
+                aside = self._file
+            return _problem(self._file, f"isn't what was written: {error}", f"it is now {aside}")
+        return None
+
+    def save(self) -> bool:
+        """Write the file if anything changed; return whether it was written.
+
+        Raises:
+            StateError: it can't be written. What changed is kept, and written the next time.
+        """
+        with self._saving:
+            with self._lock:
+                if not self._changed:
+                    return False
+                text = json.dumps(self._as_json(), separators=(",", ":"), sort_keys=True)
+                self._changed = False
+            try:
+                write_whole(self._file, text.encode(), reach=self._reach)
+            except OSError as error:
+                with self._lock:
+                    self._changed = True
+                raise StateError(
+                    "state.unwritable",
+                    f"{self._file}: {error.strerror}",
+                    remedy="free space on its disk, or make the folder writable",
+                ) from error
+            return True
+
+    def _as_json(self) -> dict[str, object]:
+        return {
+            "version": VERSION,
+            "prune": prune.to_json(self._prune),
+            "slots": [
+                [
+                    str(slot[0]),
+                    slot[1],
+                    _optional(self._histories, slot, backoff.to_json),
+                    _optional(self._marks, slot, exits.to_json),
+                ]
+                for slot in sorted(self._histories.keys() | self._marks.keys())
+            ],
+            "generations": {
+                str(key): [each.digest, each.number, each.observed]
+                for key, each in self._generations.items()
+            },
+            "since": [
+                [str(key), condition, each.status, round(each.at * 1000)]
+                for (key, condition), each in sorted(self._since.items())
+            ],
+        }
+
+    def _restore(self, value: Mapping[str, Any]) -> None:
+        if value["version"] != VERSION:
+            raise ValueError(f"version {value['version']} is not {VERSION}")
+        remembered = prune.from_json(value["prune"])
+        histories: dict[Slot, SlotHistory] = {}
+        marks: dict[Slot, Mark] = {}
+        for key, slot, history, mark in value["slots"]:
+            place = (Key.parse(key), int(slot))
+            if history is not None:
+                histories[place] = backoff.from_json(history)
+            if mark is not None:
+                marks[place] = exits.from_json(mark)
+        generations = {
+            Key.parse(key): Generation(str(digest), int(number), int(observed))
+            for key, (digest, number, observed) in value["generations"].items()
+        }
+        since = {
+            (Key.parse(key), str(condition)): Since(str(status), int(at_ms) / 1000)
+            for key, condition, status, at_ms in value["since"]
+        }
+        with self._lock:
+            self._prune, self._histories, self._marks = remembered, histories, marks
+            self._generations, self._since = generations, since
+
+
+def _optional(
+    table: Mapping[Slot, Any], slot: Slot, to_json: Callable[[Any], dict[str, object]]
+) -> dict[str, object] | None:
+    return to_json(table[slot]) if slot in table else None
+
+
+def _problem(file: Path, what: str, consequence: str) -> Problem:
+    return Problem(
+        code="state.damaged",
+        message=f"the controller's memory {what}; {consequence}",
+        file=str(file),
+        remedy="nothing to do: it begins anew",
+    )
+
+
+def write_whole(file: Path, data: bytes, *, reach: Reach = pass_by, mode: int = 0o600) -> None:
+    """Write a file durably, so that a crash at any point leaves the old one or the new one.
+
+    Raises:
+        OSError: it can't be written; the old one is as it was.
+    """
+    temporary = file.with_name(f".{file.name}.new")
+    reach("state.write.before")
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
+    with os.fdopen(os.open(temporary, flags, mode), "wb") as out:
+        out.write(data)
+        out.flush()
+        reach("state.write.after")
+        reach("state.fsync.before")
+        os.fsync(out.fileno())
+    temporary.rename(file)
+    folder = os.open(file.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+    reach("state.fsync.after")
