@@ -25,7 +25,7 @@ from controller.journal.disk import Disk
 from controller.journal.folder import FILE_MODE, hold
 from controller.journal.reader import records
 from controller.journal.segments import MARK_NAME, Mark, first_seq_of, name_of
-from controller.journal.tail import Torn, find_tail
+from controller.journal.tail import Torn, find_tail, pieces_of
 from controller.model.crashpoints import Reach, pass_by
 from controller.model.entries import Entry, Record
 from controller.model.errors import JournalUnavailable
@@ -119,6 +119,7 @@ class Log:
         self._outage: _Outage | None = None
         self._lost = ""
         self._repair: dict[str, object] = {}
+        self._aside: tuple[str, ...] = ()
         self._last_line = b""
         self._seq, self._hash, self._previous = 0, GENESIS, 0
         try:
@@ -190,10 +191,14 @@ class Log:
     def _open(self) -> None:
         tail = find_tail(self.folder)
         self._seq, self._hash, self._previous = tail.seq, tail.hash, tail.holder
+        self._aside = tail.aside
         if tail.torn is not None and tail.segment is not None:
             self._wound = _Wound(tail.segment, tail.size, tail.torn)
+        elif tail.aside and tail.segment is not None:
+            reason = "a start that got no further moved it aside"
+            self._repair = self._told(Torn(tail.size, 0, reason, durable=False))
         try:
-            if self._wound is None and tail.segment is not None and tail.size:
+            if tail.segment is not None and tail.size and not (self._wound or self._repair):
                 file = self._disk.open(tail.segment, os.O_WRONLY | os.O_APPEND)
                 self._segment = _Segment(tail.segment, file, tail.size, tail.opened_at)
         except OSError as error:
@@ -228,7 +233,7 @@ class Log:
         self._seq, self._hash = sealed[-1].seq, sealed[-1].hash
         self._previous = first_seq_of(segment.path)
         self._last_line = lines[lines.rindex(b"\n", 0, -1) + 1 :] if len(sealed) > 1 else lines
-        self._repair = {}
+        self._repair, self._aside = {}, ()
         with suppress(OSError):
             # The mark may lag behind, so a failure here is none of the records'.
             self._write_mark()
@@ -300,7 +305,8 @@ class Log:
         file = self._disk.open(wound.path, os.O_RDWR)
         try:
             if wound.torn is not None:
-                self._repair = self._move_aside(wound.path, file, wound.torn)
+                self._move_aside(wound.path, file, wound.torn)
+                self._repair = self._told(wound.torn)
                 # The next record takes the place of the lost one: the mark must not vouch for that.
                 self._write_mark(durably=True)
             self._disk.truncate(file, wound.size)
@@ -312,29 +318,33 @@ class Log:
             os.close(file)
         self._wound = None
 
-    def _move_aside(self, segment: Path, file: int, torn: Torn) -> dict[str, object]:
-        name = ""
-        if torn.size:
-            taken = {path.name for path in self.folder.glob(f"{segment.name}.torn-*")}
-            numbers = (f"{segment.name}.torn-{number}" for number in count(1))
-            name = next(name for name in numbers if name not in taken)
-            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
-            aside = self._disk.open(self.folder / name, flags, FILE_MODE)
-            try:
-                for offset in range(torn.offset, torn.offset + torn.size, _BLOCK_BYTES):
-                    self._disk.write(aside, os.pread(file, _BLOCK_BYTES, offset))
-                self._disk.fsync(aside)
-            except OSError:
-                (self.folder / name).unlink()
-                raise
-            finally:
-                os.close(aside)
-            self._disk.fsync(self._holder)
+    def _move_aside(self, segment: Path, file: int, torn: Torn) -> None:
+        """Copy what is torn beside the segment, also when that is nothing: the copy tells of it.
+
+        A start after this one finds the copy, if this one gets no further.
+        """
+        taken = pieces_of(segment)
+        numbers = (f"{segment.name}.torn-{number}" for number in count(1))
+        name = next(name for name in numbers if name not in taken)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+        aside = self._disk.open(self.folder / name, flags, FILE_MODE)
+        try:
+            for offset in range(torn.offset, torn.offset + torn.size, _BLOCK_BYTES):
+                self._disk.write(aside, os.pread(file, _BLOCK_BYTES, offset))
+            self._disk.fsync(aside)
+        except OSError:
+            (self.folder / name).unlink()
+            raise
+        finally:
+            os.close(aside)
+        self._disk.fsync(self._holder)
+        self._aside = (*self._aside, name)
+
+    def _told(self, torn: Torn) -> dict[str, object]:
+        """Return what the next segment's record says of a repair."""
         return {
-            "segment": first_seq_of(segment),
-            "offset": torn.offset,
             "bytes": torn.size,
-            "file": name,
+            "files": list(self._aside),
             "reason": torn.reason,
             "durable": torn.durable,
         }

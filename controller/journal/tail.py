@@ -11,8 +11,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from controller.core.record import BadLine, parse
 from controller.journal.chain import Damage, Walk
-from controller.journal.segments import first_seq_of, list_segments, open_regular
+from controller.journal.segments import first_seq_of, list_segments, open_regular, read_lines
+from controller.model.entries import Record
 from controller.model.errors import StateError
 
 
@@ -21,7 +23,7 @@ class Torn:
     """Bytes to move aside from ``offset`` of the last segment to its end.
 
     ``durable`` tells that the mark vouched for the record that was there: it was acknowledged, and
-    is lost. With no bytes, the line is gone to its last byte.
+    is lost. With no bytes, the line is gone to its last byte, and the piece beside is empty.
     """
 
     offset: int
@@ -41,6 +43,8 @@ class Tail:
     size: int  # of the last segment's whole records
     opened_at: float  # by the segment record's time; 0 where the segment has none
     torn: Torn | None
+    #: Pieces that a start moved aside before it was killed, so that no record names them yet.
+    aside: tuple[str, ...]
 
 
 def find_tail(folder: Path) -> Tail:
@@ -53,17 +57,16 @@ def find_tail(folder: Path) -> Tail:
     segments = list_segments(folder)
     segment = segments[-1] if segments else None
     walk = Walk(folder, after=first_seq_of(segment) - 1 if segment else 0)
-    opened_at = 0.0
+    opening: Record | None = None
     torn: Torn | None = None
     try:
         for record in walk:
-            if record.entry.stage == "segment":
-                opened_at = datetime.fromisoformat(record.time).timestamp()
+            opening = opening or record
     except Damage as damage:
         torn = _judge(folder, walk, damage)
     if walk.unfinished:
         torn = Torn(walk.offset, walk.unfinished, "its line is cut short", durable=False)
-    # A last segment without a whole record continues the one before; there is none, or one.
+    # A last segment without a whole record continues the one before, if there is one.
     size = walk.offset if segment is not None and walk.file == segment.name else 0
     holding = [path for path in segments if path != segment or size]
     return Tail(
@@ -72,9 +75,38 @@ def find_tail(folder: Path) -> Tail:
         segment=segment,
         holder=first_seq_of(holding[-1]) if holding else 0,
         size=size,
-        opened_at=opened_at,
+        opened_at=datetime.fromisoformat(opening.time).timestamp() if opening else 0.0,
         torn=torn,
+        aside=_unnamed_pieces((*holding[-1:], *segments[-1:])),
     )
+
+
+def pieces_of(segment: Path) -> tuple[str, ...]:
+    """Return the names of what was moved aside from a segment."""
+    return tuple(sorted(path.name for path in segment.parent.glob(f"{segment.name}.torn-*")))
+
+
+def _unnamed_pieces(segments: tuple[Path, ...]) -> tuple[str, ...]:
+    """Return the pieces of *segments*, the last ones, that no record names.
+
+    A repair always opens a segment, so what isn't named there isn't named at all.
+    """
+    named = [name for segment in segments for name in _named_pieces(segment)]
+    pieces = [name for segment in segments for name in pieces_of(segment)]
+    return tuple(sorted({name for name in pieces if name not in named}))
+
+
+def _named_pieces(segment: Path) -> list[object]:
+    line = next(read_lines(segment), None)
+    try:
+        opening = parse(line.data) if line else None
+    except BadLine:
+        opening = None
+    match opening.entry.result.get("repair") if opening else None:
+        case {"files": [*names]}:
+            return names
+        case _:
+            return []
 
 
 def _judge(folder: Path, walk: Walk, damage: Damage) -> Torn:
