@@ -38,14 +38,6 @@ class Generation:
     observed: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Since:
-    """Since when a condition has its status (seconds since the epoch)."""
-
-    status: str
-    at: float
-
-
 class Memory:
     """The controller's memory. Safe to use from several threads; saved when it changed."""
 
@@ -57,7 +49,6 @@ class Memory:
         self._histories: dict[Slot, SlotHistory] = {}
         self._marks: dict[Slot, Mark] = {}
         self._generations: dict[Key, Generation] = {}
-        self._since: dict[tuple[Key, str], Since] = {}
         self._prune = PruneMemory()
         self._changed = False
 
@@ -77,6 +68,12 @@ class Memory:
         """Replace a slot's failures; clean ones take no room."""
         with self._lock:
             self._set(self._histories, slot, None if history == backoff.CLEAN else history)
+
+    def forgive(self, key: Key) -> None:
+        """Forget the failures of all slots of a service."""
+        with self._lock:
+            for slot in [slot for slot in self._histories if slot[0] == key]:
+                self._set(self._histories, slot, None)
 
     def mark(self, slot: Slot) -> Mark | None:
         """Return what was counted of a slot's container."""
@@ -128,19 +125,10 @@ class Memory:
             if before is not None and before.observed < number <= before.number:
                 self._set(self._generations, key, Generation(before.digest, before.number, number))
 
-    def since(self, key: Key, condition: str, status: str, now: float) -> float:
-        """Return since when a condition has its status; from now on if it changed."""
-        with self._lock:
-            before = self._since.get((key, condition))
-            if before is None or before.status != status:
-                before = Since(status, now)
-                self._set(self._since, (key, condition), before)
-            return before.at
-
     def forget_all_but(self, keys: frozenset[Key]) -> None:
         """Forget what is neither declared nor there any more, so that memory stays bounded."""
         with self._lock:
-            for table in (self._histories, self._marks, self._since):
+            for table in (self._histories, self._marks):
                 for entry in [entry for entry in table if entry[0] not in keys]:
                     self._set(table, entry, None)
             for key in [key for key in self._generations if key not in keys]:
@@ -223,10 +211,6 @@ class Memory:
                 str(key): [each.digest, each.number, each.observed]
                 for key, each in self._generations.items()
             },
-            "since": [
-                [str(key), condition, each.status, round(each.at * 1000)]
-                for (key, condition), each in sorted(self._since.items())
-            ],
         }
 
     def _restore(self, value: Mapping[str, Any]) -> None:
@@ -245,13 +229,9 @@ class Memory:
             Key.parse(key): Generation(str(digest), int(number), int(observed))
             for key, (digest, number, observed) in value["generations"].items()
         }
-        since = {
-            (Key.parse(key), str(condition)): Since(str(status), int(at_ms) / 1000)
-            for key, condition, status, at_ms in value["since"]
-        }
         with self._lock:
             self._prune, self._histories, self._marks = remembered, histories, marks
-            self._generations, self._since = generations, since
+            self._generations = generations
 
 
 def _optional(

@@ -1,0 +1,357 @@
+"""One pass for one key: look, count exits, plan, execute, and say what comes next.
+
+A pass carries nothing from the one before but what ``Memory`` and ``Retries`` hold; whatever woke
+it brought no facts. It never waits, and raises nothing of the engine's: errors are its result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from enum import StrEnum
+
+from controller.core import backoff, diff, exits, planner
+from controller.core.moves import Judge
+from controller.core.status import Failure
+from controller.loop.executor import Execution, execute, not_stopping
+from controller.loop.memory import Memory, Slot
+from controller.loop.retries import Attempt, Retries, delay_s, signature
+from controller.model.desired import Desired, Network, Service, Source, Volume
+from controller.model.entries import Context
+from controller.model.errors import Act, EngineError, EngineUnavailable, Severity
+from controller.model.names import Key, NetworkNames
+from controller.model.observed import Container, Observed
+from controller.model.plan import AnyAction, Blocked, CreateContainer, Plan, StartContainer
+from controller.ports import Clock, Engine
+
+#: How long a wait without a known end lasts at most; events usually end it sooner.
+WAIT_S = 5.0
+#: So many acting passes in a row are normal for a rollout; more look like a fight with somebody.
+ACTING_FREELY = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """The policy as passes need it: names of networks, verdicts in advance, and which it is."""
+
+    networks: NetworkNames
+    judge: Judge
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """What is desired, with the prune guard's word on exactly that."""
+
+    desired: Desired = field(default_factory=Desired)
+    prunable: frozenset[Key] = frozenset()
+    blocked: tuple[Blocked, ...] = ()
+
+
+class Outcome(StrEnum):
+    """How a pass ended."""
+
+    DONE = "done"  # as desired
+    ACTED = "acted"  # something was done: look again
+    RETRY = "retry"  # something failed, and may be tried again later
+    WAIT = "wait"  # a known time, or something else, must come first
+    STALLED = "stalled"  # a person must act
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What a pass came to. ``again_s``: when to look again at the latest; None: no need.
+
+    ``observed`` is what it saw before it acted; None when it couldn't look.
+    """
+
+    outcome: Outcome
+    again_s: float | None = None
+    failure: Failure | None = None
+    observed: Observed | None = None
+    execution: Execution = field(default_factory=Execution)
+
+
+class Reconciler:
+    """Runs passes. Two passes of one key never run at the same time (``queue``)."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        memory: Memory,
+        *,
+        clock: Clock,
+        random: Callable[[], float],
+    ) -> None:
+        self._engine = engine
+        self._memory = memory
+        self._clock = clock
+        self._random = random
+        self._retries = Retries(clock.monotonic, random)
+        self._acting: dict[Key, int] = {}  # acting passes in a row
+        self._away: dict[Key, int] = {}  # looks in a row that found nobody
+
+    def reset(self, key: Key) -> None:
+        """Start anew with a key: its spec changed, so that earlier failures say nothing."""
+        self._retries.reset(key)
+        self._memory.forgive(key)
+        self._acting.pop(key, None)
+
+    def run(
+        self,
+        key: Key,
+        view: View,
+        rules: Rules,
+        *,
+        known: Observed | None = None,
+        on_behalf_of: str = "",
+        stopping: Callable[[], bool] = not_stopping,
+    ) -> Result:
+        """Run one pass.
+
+        Args:
+            key: the resource to look after.
+            view: what is desired, all of it.
+            rules: the policy.
+            known: the last snapshot of everything, to know which images to ask for.
+            on_behalf_of: who asked for this pass, if somebody did.
+            stopping: tells that no further action is to be begun.
+        """
+        generation = self._memory.generation(key)
+        try:
+            observed = self._engine.observe(images=images_for(key, view, known), only=key)
+        except EngineError as error:
+            return self._nobody_there(key, error)
+        self._away.pop(key, None)
+        self.count_exits(view.desired, observed)
+        plan = self.plan(view, observed, rules, only=key)
+        result = self._act(key, plan, observed, view, rules, on_behalf_of, stopping)
+        if result.outcome is Outcome.DONE and generation is not None:
+            self._memory.acted_on(key, generation.number)
+        return result
+
+    def plan(
+        self, view: View, observed: Observed, rules: Rules, *, only: Key | None = None
+    ) -> Plan:
+        """Return the plan of everything, or of one key, with what is known of failures."""
+        now = self._clock.now()
+        return planner.plan(
+            view.desired,
+            observed,
+            networks=rules.networks,
+            judge=rules.judge,
+            held={slot: text for slot, (text, _) in self._held(now).items()},
+            prunable=view.prunable,
+            blocked=view.blocked,
+            policy_digest=rules.digest,
+            only=only,
+            taken_over=self.looping(now),
+        )
+
+    def looping(self, now: float) -> frozenset[Slot]:
+        """Return the slots in a crash loop; the controller restarts those, and not the engine."""
+        histories = self._memory.histories().items()
+        return frozenset(slot for slot, each in histories if backoff.crash_looping(each, now))
+
+    def _held(self, now: float) -> dict[Slot, tuple[str, float]]:
+        """Return the slots that aren't tried now: why and until when, and that as a number."""
+        held = {}
+        for slot, history in self._memory.histories().items():
+            until = backoff.not_before(history, now)
+            if until > now:
+                times = "once" if history.count == 1 else f"{history.count} times in a row"
+                held[slot] = (f"failed {times}, next try at {instant(until)}", until)
+        return held
+
+    def count_exits(self, desired: Desired, observed: Observed) -> None:
+        """Count what failed on its own since the last look, for every slot in a snapshot."""
+        now = self._clock.now()
+        services = {service.key: service for service in desired.services}
+        for slot, containers in _by_slot(observed.containers).items():
+            service = services.get(slot[0])
+            if service is None or slot[1] > service.spec.replicas:
+                continue
+            container = diff.slot_of(slot[1], containers, service).keep
+            if container is not None:
+                self._count(slot, container, service, now)
+
+    def _count(self, slot: Slot, container: Container, service: Service, now: float) -> None:
+        history, up_s = self._memory.history(slot), exits.up_s(container, now)
+        looping = backoff.crash_looping(history, now)
+        mark = self._memory.mark(slot)
+        for _ in range(exits.failures(container, service, mark, taken_over=looping)):
+            history = backoff.failed(history, now, up_s=0.0 if container.running else up_s)
+        if container.running:
+            history = backoff.rested(history, up_s)
+        self._memory.remember(slot, history)
+        self._memory.set_mark(slot, exits.mark_of(container))
+
+    def _nobody_there(self, key: Key, error: EngineError) -> Result:
+        count = self._away[key] = self._away.get(key, 0) + 1
+        away = isinstance(error, EngineUnavailable)
+        return Result(
+            Outcome.WAIT if away else Outcome.RETRY,
+            again_s=delay_s(error, count, self._random),
+            failure=_failure(error),
+        )
+
+    def _act(
+        self,
+        key: Key,
+        plan: Plan,
+        observed: Observed,
+        view: View,
+        rules: Rules,
+        on_behalf_of: str,
+        stopping: Callable[[], bool],
+    ) -> Result:
+        holding: list[Attempt] = []
+
+        def held(action: AnyAction) -> bool:
+            attempt = self._retries.held(key, signature(action, rules.digest))
+            if attempt is not None:
+                holding.append(attempt)
+            return attempt is not None
+
+        done = execute(
+            plan.actions,
+            engine=self._engine,
+            context=claims(view.desired, plan.digest, on_behalf_of),
+            look=lambda _action: self._engine.observe(images=frozenset(), only=key),
+            observed=observed,
+            held=held,
+            stopping=stopping,
+        )
+        self._settle(key, plan, done, rules)
+        return replace(
+            self._next(key, plan, done, holding, rules), observed=observed, execution=done
+        )
+
+    def _settle(self, key: Key, plan: Plan, done: Execution, rules: Rules) -> None:
+        """Remember what the execution tells: new containers, and which failures are over."""
+        for each in done.done:
+            if isinstance(each.action, CreateContainer):
+                slot = (each.action.object, each.action.slot)
+                self._memory.set_mark(slot, exits.Mark(each.id))
+        succeeded = {signature(each.action, rules.digest) for each in done.done}
+        wanted = {signature(action, rules.digest) for action in plan.actions}
+        self._retries.keep(key, frozenset(wanted - succeeded))
+
+    def _next(
+        self, key: Key, plan: Plan, done: Execution, holding: list[Attempt], rules: Rules
+    ) -> Result:
+        """Return how the pass ended; the first that holds."""
+        if done.interrupted:
+            return Result(Outcome.ACTED, again_s=0.0)
+        if done.failed is not None and done.error is not None:
+            return self._failed(key, done.failed, done.error, rules)
+        if done.done:
+            return Result(Outcome.ACTED, again_s=self._after_acting(key))
+        self._acting.pop(key, None)
+        if holding:
+            soonest = min(holding, key=self._retries.remaining_s)
+            again_s = self._retries.remaining_s(soonest)
+            outcome = Outcome.STALLED if soonest.error.act is Act.STALLED else Outcome.RETRY
+            return Result(outcome, again_s=again_s, failure=_failure(soonest.error))
+        if done.waits:
+            return Result(Outcome.WAIT, again_s=self._until(done.waits))
+        stalled = _stalled(key, plan, done)
+        if stalled is not None:
+            return Result(Outcome.STALLED, failure=stalled)
+        return Result(Outcome.DONE)
+
+    def _failed(self, key: Key, action: AnyAction, error: EngineError, rules: Rules) -> Result:
+        again_s = self._retries.failed(key, signature(action, rules.digest), error)
+        if isinstance(action, StartContainer) and not isinstance(error, EngineUnavailable):
+            slot, now = (action.object, action.slot), self._clock.now()
+            if error.act is Act.RETRY:
+                history = backoff.failed(self._memory.history(slot), now)
+                self._memory.remember(slot, history)
+                again_s = max(again_s, backoff.not_before(history, now) - now)
+        outcome = {Act.STALLED: Outcome.STALLED, Act.WAITING: Outcome.WAIT}.get(
+            error.act, Outcome.RETRY
+        )
+        return Result(outcome, again_s=again_s, failure=_failure(error))
+
+    def _after_acting(self, key: Key) -> float:
+        # Every acting pass is followed by a look; one that acts for ever slows down by itself.
+        count = self._acting[key] = self._acting.get(key, 0) + 1
+        if count <= ACTING_FREELY:
+            return 0.0
+        return float(min(300.0, 2.0 ** min(count - ACTING_FREELY - 1, 20)))
+
+    def _until(self, waits: Iterable[AnyAction]) -> float:
+        now = self._clock.now()
+        held = self._held(now)
+        slots = [(wait.object, wait.slot) for wait in waits]
+        return min(held[slot][1] - now if slot in held else WAIT_S for slot in slots)
+
+
+def images_for(key: Key, view: View, known: Observed | None) -> frozenset[str]:
+    """Return the images that a pass of *key* needs to know of."""
+    service = view.desired.service(key)
+    if service is None:
+        return frozenset()
+    return planner.image_references(Desired(services=(service,)), known)
+
+
+def claims(desired: Desired, plan_digest: str, on_behalf_of: str) -> Callable[[AnyAction], Context]:
+    """Return the function that gives an action's claims: why, from where, of which plan."""
+    sources = sources_of(desired)
+
+    def context(action: AnyAction) -> Context:
+        source = sources.get(action.object, Source(""))
+        return Context(
+            cause=action.cause,
+            file=source.file,
+            line=source.line,
+            commit=source.commit,
+            plan=plan_digest,
+            on_behalf_of=on_behalf_of,
+        )
+
+    return context
+
+
+def sources_of(desired: Desired) -> Mapping[Key, Source]:
+    """Return where each resource was declared."""
+    resources: tuple[Service | Network | Volume, ...] = (
+        *desired.services,
+        *desired.networks,
+        *desired.volumes,
+    )
+    return {resource.key: resource.source for resource in resources}
+
+
+def instant(seconds: float) -> str:
+    """Return an instant as RFC 3339 in UTC, to the second."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _by_slot(containers: Iterable[Container]) -> dict[Slot, tuple[Container, ...]]:
+    slots: dict[Slot, tuple[Container, ...]] = {}
+    for container in containers:
+        if container.origin == "controller":
+            slot = (container.key, container.slot)
+            slots[slot] = (*slots.get(slot, ()), container)
+    return slots
+
+
+def _failure(error: EngineError) -> Failure:
+    remedy = f" ({error.remedy})" if error.remedy else ""
+    return Failure(error.act, error.code, f"{error.message}{remedy}")
+
+
+def _stalled(key: Key, plan: Plan, done: Execution) -> Failure | None:
+    """Return why a pass that did nothing can't go on by itself, if so."""
+    for action in done.refused:
+        verdict = action.verdict
+        return Failure(Act.STALLED, ", ".join(verdict.rules) or "denied", verdict.reason)
+    for problem in plan.problems:
+        if problem.key == key and problem.severity is Severity.ERROR:
+            return Failure(Act.STALLED, problem.code, problem.message)
+    for blocked in plan.blocked:
+        if blocked.key == key:
+            return Failure(Act.STALLED, blocked.code, blocked.reason)
+    return None

@@ -1,0 +1,112 @@
+"""Retries: when what failed may be tried again, per action and not per key.
+
+An action that failed is held back until its time, while the rest of its key is still looked after:
+a refused successor must not keep a killed replica down. A changed spec or policy makes it another
+action, which is tried at once. Kept in memory only, on the monotonic clock.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from controller.model.errors import Act, Conflict, EngineError, EngineUnavailable
+from controller.model.names import Key
+from controller.model.plan import AnyAction, CreateContainer
+
+FIRST_S = 1.0
+LONGEST_S = 300.0
+#: Somebody else acted meanwhile: look again at once, the first time.
+AT_ONCE_S = 0.05
+#: A person must act: refusals are journaled, so they aren't repeated often.
+REFUSED_FIRST_S = 10.0
+#: The engine or the broker is away: it is looked for at least this often.
+AWAY_LONGEST_S = 30.0
+JITTER = 0.25
+
+#: What makes an action the same one: verb, object, slot, what it is of or on, the policy.
+Signature = tuple[str, Key, int, str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """A failed action: how often in a row, by what, and when it may be tried again."""
+
+    count: int
+    error: EngineError
+    not_before: float  # monotonic
+
+
+def signature(action: AnyAction, policy_digest: str) -> Signature:
+    """Return what makes an action the same one as an earlier one."""
+    if isinstance(action, CreateContainer):
+        # Its name counts attempts; what it would be doesn't change with them.
+        what = action.service.revision
+    else:
+        what = action.precondition.id or action.target
+    return (action.verb, action.object, action.slot, what, policy_digest)
+
+
+def delay_s(error: EngineError, count: int, random: Callable[[], float]) -> float:
+    """Return how long to wait after the *count*-th failure in a row; *random* is in [0, 1)."""
+    longest = LONGEST_S
+    if isinstance(error, Conflict):
+        if count == 1:
+            return AT_ONCE_S
+        first, count = FIRST_S, count - 1
+    elif error.act is Act.STALLED:
+        first = REFUSED_FIRST_S
+    elif isinstance(error, EngineUnavailable):
+        first, longest = FIRST_S, AWAY_LONGEST_S
+    else:
+        first = FIRST_S
+    doubled = first * 2.0 ** min(count - 1, 20)
+    return float(min(longest, doubled)) * (1 + JITTER * random())
+
+
+class Retries:
+    """The failed actions of all keys. Safe to use from several threads."""
+
+    def __init__(self, monotonic: Callable[[], float], random: Callable[[], float]) -> None:
+        self._monotonic = monotonic
+        self._random = random
+        self._lock = threading.Lock()
+        self._attempts: dict[Key, dict[Signature, Attempt]] = {}
+
+    def failed(self, key: Key, what: Signature, error: EngineError) -> float:
+        """Note a failure in a pass of *key*; return in how many seconds it may be tried again."""
+        with self._lock:
+            mine = self._attempts.setdefault(key, {})
+            before = mine.get(what)
+            count = 1 if before is None else before.count + 1
+            wait_s = delay_s(error, count, self._random)
+            mine[what] = Attempt(count, error, self._monotonic() + wait_s)
+            return wait_s
+
+    def held(self, key: Key, what: Signature) -> Attempt | None:
+        """Return the failure that holds an action back now, if one does."""
+        with self._lock:
+            attempt = self._attempts.get(key, {}).get(what)
+            held = attempt is not None and attempt.not_before > self._monotonic()
+            return attempt if held else None
+
+    def keep(self, key: Key, wanted: frozenset[Signature]) -> None:
+        """Forget the failures of a key whose actions aren't wanted any more, or succeeded."""
+        with self._lock:
+            mine = self._attempts.get(key)
+            if mine is None:
+                return
+            for what in mine.keys() - wanted:
+                del mine[what]
+            if not mine:
+                del self._attempts[key]
+
+    def remaining_s(self, attempt: Attempt) -> float:
+        """Return in how many seconds a failed action may be tried again."""
+        return max(0.0, attempt.not_before - self._monotonic())
+
+    def reset(self, key: Key) -> None:
+        """Forget all failures of a key: what is wanted is another thing now."""
+        with self._lock:
+            self._attempts.pop(key, None)
