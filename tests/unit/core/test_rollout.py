@@ -1,0 +1,711 @@
+"""What a service's slots get: whole plans, as text."""
+
+import re
+from typing import Any
+
+import pytest
+
+from controller.core.moves import Judge
+from controller.core.rollout import next_name, order_of
+from controller.core.text import render
+from controller.model.names import Key
+from controller.model.observed import Container
+from controller.model.plan import StopContainer, Verdict
+from controller.model.spec import Order
+from tests.worlds import (
+    INGRESS,
+    ISOLATED,
+    WEB,
+    allow,
+    container,
+    declared,
+    deny,
+    engine,
+    perform,
+    plan,
+    service,
+)
+
+PORT: dict[str, Any] = {"ports": [{"container": 80, "host": 8080}]}
+NO = {"restart": "no"}
+ON_FAILURE = {"restart": "on-failure", "restart_max": 10}
+
+
+def squeezed(text: str) -> str:
+    """The text without its alignment: columns are compared in test_text."""
+    lines = (re.sub(r" +", " ", line.strip()) for line in text.strip().splitlines())
+    return "\n".join(lines)
+
+
+def check(
+    wanted,
+    *containers: Container,
+    gives: str,
+    judge: Judge = allow,
+    held: dict[tuple[Key, int], str] | None = None,
+    prunable: frozenset[Key] | None = None,
+    taken_over: frozenset[tuple[Key, int]] = frozenset(),
+) -> None:
+    """The plan for one service is this text, and can be performed."""
+    networks = (ISOLATED, INGRESS) if wanted.spec.ports else (ISOLATED,)
+    desired, observed = declared(wanted), engine(*containers, networks=networks)
+    made = plan(
+        desired,
+        observed,
+        judge=judge,
+        held=held,
+        prunable=prunable,
+        taken_over=taken_over,
+    )
+    assert squeezed(render(made)) == squeezed(gives)
+    perform(made, observed)
+
+
+def test_a_service_as_declared_needs_nothing():
+    check(service(replicas=2), container(), container(slot=2), gives="nothing to do")
+
+
+def test_missing_slots_are_created_and_started_at_once():
+    check(
+        service(replicas=3),
+        container(slot=2),
+        gives="""
+        1 create-container web.1-bbbbbbbb  slot 1 is missing  allow
+        2 start-container web.1-bbbbbbbb  slot 1 is missing  allow
+        3 create-container web.3-bbbbbbbb  slot 3 is missing  allow
+        4 start-container web.3-bbbbbbbb  slot 3 is missing  allow
+        """,
+    )
+
+
+def test_a_stale_replica_is_stopped_after_its_successor_runs():
+    check(
+        service(),
+        container(rev="a"),
+        gives="""
+        1 create-container web.1-bbbbbbbb  revision is aaaaaaaa, want bbbbbbbb  allow
+        2 start-container web.1-bbbbbbbb  revision is aaaaaaaa, want bbbbbbbb  allow
+        3 update-container web.1-aaaaaaaa  revision is aaaaaaaa, want bbbbbbbb  allow
+        4 stop-container web.1-aaaaaaaa  revision is aaaaaaaa, want bbbbbbbb  allow
+        5 remove-container web.1-aaaaaaaa  revision is aaaaaaaa, want bbbbbbbb  allow
+        """,
+    )
+
+
+def test_with_a_fixed_port_the_successor_is_created_before_and_started_after_the_stop():
+    check(
+        service(**PORT),
+        container(rev="a"),
+        gives="""
+        1 create-container web.1-bbbbbbbb  revision is aaaaaaaa, want bbbbbbbb  allow
+        2 update-container web.1-aaaaaaaa  revision is aaaaaaaa, want bbbbbbbb  allow
+        3 stop-container web.1-aaaaaaaa  revision is aaaaaaaa, want bbbbbbbb  allow
+        4 start-container web.1-bbbbbbbb  revision is aaaaaaaa, want bbbbbbbb  allow
+        5 remove-container web.1-aaaaaaaa  revision is aaaaaaaa, want bbbbbbbb  allow
+        """,
+    )
+
+
+def test_slots_are_replaced_one_after_the_other_and_missing_ones_come_first():
+    made = plan(
+        declared(service(replicas=3)), engine(container(rev="a"), container(slot=2, rev="a"))
+    )
+    assert [(a.verb, a.target) for a in made.actions] == [
+        ("create-container", "web.3-bbbbbbbb"),
+        ("start-container", "web.3-bbbbbbbb"),
+        ("create-container", "web.1-bbbbbbbb"),
+        ("start-container", "web.1-bbbbbbbb"),
+        ("update-container", "web.1-aaaaaaaa"),
+        ("stop-container", "web.1-aaaaaaaa"),
+        ("remove-container", "web.1-aaaaaaaa"),
+        ("create-container", "web.2-bbbbbbbb"),
+        ("start-container", "web.2-bbbbbbbb"),
+        ("update-container", "web.2-aaaaaaaa"),
+        ("stop-container", "web.2-aaaaaaaa"),
+        ("remove-container", "web.2-aaaaaaaa"),
+    ]
+
+
+def test_a_stale_replica_that_is_down_is_removed_after_its_successor_runs():
+    check(
+        service(**PORT),
+        container(rev="a", state="exited"),
+        gives="""
+        1 create-container web.1-bbbbbbbb  revision is aaaaaaaa, want bbbbbbbb  allow
+        2 start-container web.1-bbbbbbbb  revision is aaaaaaaa, want bbbbbbbb  allow
+        3 remove-container web.1-aaaaaaaa  revision is aaaaaaaa, want bbbbbbbb  allow
+        """,
+    )
+
+
+def test_an_altered_replica_is_replaced_under_the_next_name():
+    check(
+        service(),
+        container(settings={"memory": 128 << 20, "pids": 64}),
+        gives="""
+        1 create-container web.1-bbbbbbbb.2  memory is 128Mi, admitted 512Mi; pids is 64, admitted unlimited  allow
+        2 start-container web.1-bbbbbbbb.2  memory is 128Mi, admitted 512Mi; pids is 64, admitted unlimited  allow
+        3 update-container web.1-bbbbbbbb  memory is 128Mi, admitted 512Mi; pids is 64, admitted unlimited  allow
+        4 stop-container web.1-bbbbbbbb  memory is 128Mi, admitted 512Mi; pids is 64, admitted unlimited  allow
+        5 remove-container web.1-bbbbbbbb  memory is 128Mi, admitted 512Mi; pids is 64, admitted unlimited  allow
+        """,
+    )
+
+
+def test_a_replica_whose_admission_is_unknown_is_replaced():
+    why = "the inventory doesn't know with what it was admitted"
+    check(
+        service(),
+        container(known=False, state="created"),
+        gives=f"""
+        1 create-container web.1-bbbbbbbb.2  {why}  allow
+        2 start-container web.1-bbbbbbbb.2  {why}  allow
+        3 remove-container web.1-bbbbbbbb  {why}  allow
+        """,
+    )
+
+
+def test_a_paused_replica_is_replaced():
+    check(
+        service(),
+        container(state="paused"),
+        gives="""
+        1 create-container web.1-bbbbbbbb.2  it is paused  allow
+        2 start-container web.1-bbbbbbbb.2  it is paused  allow
+        3 update-container web.1-bbbbbbbb  it is paused  allow
+        4 stop-container web.1-bbbbbbbb  it is paused  allow
+        5 remove-container web.1-bbbbbbbb  it is paused  allow
+        """,
+    )
+
+
+def test_a_dead_replica_is_replaced_and_removed_without_a_stop():
+    check(
+        service(),
+        container(state="dead"),
+        gives="""
+        1 create-container web.1-bbbbbbbb.2  it is dead  allow
+        2 start-container web.1-bbbbbbbb.2  it is dead  allow
+        3 remove-container web.1-bbbbbbbb  it is dead  allow
+        """,
+    )
+
+
+def test_a_replacement_that_was_begun_is_finished_with_what_is_there():
+    check(
+        service(),
+        container(rev="a"),
+        container(state="created"),
+        gives="""
+        1 start-container web.1-bbbbbbbb  web.1-bbbbbbbb was never started  allow
+        2 update-container web.1-aaaaaaaa  revision is aaaaaaaa, want bbbbbbbb  allow
+        3 stop-container web.1-aaaaaaaa  revision is aaaaaaaa, want bbbbbbbb  allow
+        4 remove-container web.1-aaaaaaaa  revision is aaaaaaaa, want bbbbbbbb  allow
+        """,
+    )
+
+
+def test_a_stop_first_replacement_that_was_begun_stops_before_it_starts():
+    check(
+        service(**PORT),
+        container(rev="a", settings=NO, admitted=NO),
+        container(state="created"),
+        gives="""
+        1 stop-container web.1-aaaaaaaa  revision is aaaaaaaa, want bbbbbbbb  allow
+        2 start-container web.1-bbbbbbbb  web.1-bbbbbbbb was never started  allow
+        3 remove-container web.1-aaaaaaaa  revision is aaaaaaaa, want bbbbbbbb  allow
+        """,
+    )
+
+
+def test_a_predecessor_goes_when_its_successor_runs():
+    check(
+        service(),
+        container(rev="a", settings=NO, admitted=NO),
+        container(),
+        gives="""
+        1 stop-container web.1-aaaaaaaa  revision is aaaaaaaa, want bbbbbbbb  allow
+        2 remove-container web.1-aaaaaaaa  revision is aaaaaaaa, want bbbbbbbb  allow
+        """,
+    )
+
+
+def test_a_start_that_failed_is_tried_again():
+    check(
+        service(),
+        container(state="created", error="no such file"),
+        gives="1 start-container web.1-bbbbbbbb  web.1-bbbbbbbb failed to start  allow",
+    )
+
+
+@pytest.mark.parametrize(
+    ("policy", "settings", "exit_code", "gives"),
+    [
+        (
+            "Always",
+            {},
+            0,
+            "1 start-container web.1-bbbbbbbb  web.1-bbbbbbbb exited with 0, restart policy is Always  allow",
+        ),
+        (
+            "OnFailure",
+            ON_FAILURE,
+            3,
+            "1 start-container web.1-bbbbbbbb  web.1-bbbbbbbb exited with 3, restart policy is OnFailure  allow",
+        ),
+        ("OnFailure", ON_FAILURE, 0, "nothing to do"),
+        ("Never", NO, 3, "nothing to do"),
+        ("Never", NO, 0, "nothing to do"),
+    ],
+)
+def test_an_exit_is_healed_by_the_restart_policy(policy, settings, exit_code, gives):
+    check(
+        service(restart={"policy": policy}),
+        container(state="exited", settings=settings, admitted=settings, exit_code=exit_code),
+        gives=gives,
+    )
+
+
+def test_what_never_restarts_is_still_started_once():
+    check(
+        service(restart={"policy": "Never"}),
+        container(state="created", settings=NO, admitted=NO),
+        gives="1 start-container web.1-bbbbbbbb  web.1-bbbbbbbb was never started  allow",
+    )
+
+
+def test_a_finished_task_stays_though_it_was_altered():
+    check(
+        service(restart={"policy": "Never"}),
+        container(state="exited", settings={**NO, "memory": 1 << 20}, admitted=NO),
+        gives="nothing to do",
+    )
+
+
+def test_a_finished_task_of_another_revision_runs_anew():
+    check(
+        service(restart={"policy": "Never"}),
+        container(rev="a", state="exited", settings=NO, admitted=NO),
+        gives="""
+        1 create-container web.1-bbbbbbbb  revision is aaaaaaaa, want bbbbbbbb  allow
+        2 start-container web.1-bbbbbbbb  revision is aaaaaaaa, want bbbbbbbb  allow
+        3 remove-container web.1-aaaaaaaa  revision is aaaaaaaa, want bbbbbbbb  allow
+        """,
+    )
+
+
+def test_a_finished_task_lets_its_stale_predecessor_go():
+    check(
+        service(restart={"policy": "Never"}),
+        container(rev="a"),
+        container(state="exited", settings=NO, admitted=NO),
+        gives="""
+        1 update-container web.1-aaaaaaaa  revision is aaaaaaaa, want bbbbbbbb  allow
+        2 stop-container web.1-aaaaaaaa  revision is aaaaaaaa, want bbbbbbbb  allow
+        3 remove-container web.1-aaaaaaaa  revision is aaaaaaaa, want bbbbbbbb  allow
+        """,
+    )
+
+
+def test_what_is_declared_stopped_is_stopped_for_good_and_stays():
+    check(
+        service(state="Stopped"),
+        container(),
+        gives="""
+        1 update-container web.1-bbbbbbbb  web.1-bbbbbbbb is running, state Stopped is declared  allow
+        2 stop-container web.1-bbbbbbbb  web.1-bbbbbbbb is running, state Stopped is declared  allow
+        """,
+    )
+
+
+def test_a_stopped_service_creates_starts_and_replaces_nothing():
+    check(
+        service(state="Stopped", replicas=4),
+        container(rev="a", state="exited", settings=NO, admitted=NO),
+        container(slot=2, state="created"),
+        container(slot=3, state="dead"),
+        gives="nothing to do",
+    )
+
+
+def test_what_is_declared_stopped_and_down_must_not_come_back_with_the_engine():
+    check(
+        service(state="Stopped"),
+        container(state="exited"),
+        gives="1 update-container web.1-bbbbbbbb  web.1-bbbbbbbb is down, state Stopped is declared  allow",
+    )
+
+
+def test_a_stop_that_the_prune_guard_holds_back_is_not_planned():
+    check(
+        service(state="Stopped", replicas=2),
+        container(),
+        container(slot=2, state="exited"),
+        prunable=frozenset(),
+        gives="1 update-container web.2-bbbbbbbb  web.2-bbbbbbbb is down, state Stopped is declared  allow",
+    )
+
+
+def test_what_was_stopped_on_purpose_is_started_and_gets_its_restart_policy_back():
+    check(
+        service(),
+        container(state="exited", settings=NO, admitted=NO),
+        gives="""
+        1 start-container web.1-bbbbbbbb  web.1-bbbbbbbb was stopped on purpose, and should run  allow
+        2 update-container web.1-bbbbbbbb  restart policy is no, want always  allow
+        """,
+    )
+
+
+def test_a_task_that_was_stopped_on_purpose_with_exit_0_is_not_finished():
+    check(
+        service(restart={"policy": "OnFailure"}),
+        container(state="exited", settings=NO, admitted=NO, exit_code=0),
+        gives="""
+        1 start-container web.1-bbbbbbbb  web.1-bbbbbbbb was stopped on purpose, and should run  allow
+        2 update-container web.1-bbbbbbbb  restart policy is no, want on-failure  allow
+        """,
+    )
+
+
+def test_a_restart_policy_that_a_stop_of_ours_left_is_given_back():
+    check(
+        service(),
+        container(settings=NO, admitted=NO),
+        gives="1 update-container web.1-bbbbbbbb  restart policy is no, want always  allow",
+    )
+
+
+def test_slots_beyond_the_replicas_go_last():
+    check(
+        service(replicas=1),
+        container(rev="a"),
+        container(slot=2, rev="a", state="exited"),
+        gives="""
+        1 create-container web.1-bbbbbbbb  revision is aaaaaaaa, want bbbbbbbb  allow
+        2 start-container web.1-bbbbbbbb  revision is aaaaaaaa, want bbbbbbbb  allow
+        3 update-container web.1-aaaaaaaa  revision is aaaaaaaa, want bbbbbbbb  allow
+        4 stop-container web.1-aaaaaaaa  revision is aaaaaaaa, want bbbbbbbb  allow
+        5 remove-container web.1-aaaaaaaa  revision is aaaaaaaa, want bbbbbbbb  allow
+        6 remove-container web.2-aaaaaaaa  slot 2 is beyond replicas 1  allow
+        """,
+    )
+
+
+def test_thinning_out_needs_no_word_of_the_prune_guard_but_scaling_to_0_does():
+    check(
+        service(replicas=1),
+        container(),
+        container(slot=2, state="exited"),
+        prunable=frozenset(),
+        gives="1 remove-container web.2-bbbbbbbb  slot 2 is beyond replicas 1  allow",
+    )
+    check(service(replicas=0), container(), prunable=frozenset(), gives="nothing to do")
+    check(
+        service(replicas=0),
+        container(state="exited"),
+        prunable=frozenset({WEB}),
+        gives="1 remove-container web.1-bbbbbbbb  slot 1 is beyond replicas 0  allow",
+    )
+
+
+def test_of_two_in_a_slot_the_one_that_was_started_first_is_kept():
+    check(
+        service(),
+        container(started_at="2026-01-01T00:00:02Z"),
+        container(attempt=2, started_at="2026-01-01T00:00:01Z"),
+        container(attempt=3, state="created"),
+        gives="""
+        1 update-container web.1-bbbbbbbb  slot 1 is filled by web.1-bbbbbbbb.2  allow
+        2 stop-container web.1-bbbbbbbb  slot 1 is filled by web.1-bbbbbbbb.2  allow
+        3 remove-container web.1-bbbbbbbb  slot 1 is filled by web.1-bbbbbbbb.2  allow
+        4 remove-container web.1-bbbbbbbb.3  slot 1 is filled by web.1-bbbbbbbb.2  allow
+        """,
+    )
+
+
+def test_a_replica_that_the_engine_restarts_is_waited_for():
+    check(
+        service(),
+        container(state="restarting"),
+        container(rev="a"),
+        gives="1 wait web.1-bbbbbbbb  the engine is restarting web.1-bbbbbbbb",
+    )
+
+
+def test_a_name_that_is_being_freed_is_waited_for():
+    check(
+        service(),
+        container(state="removing"),
+        gives="1 wait web.1-bbbbbbbb  web.1-bbbbbbbb is being removed",
+    )
+
+
+def test_a_stale_replica_that_is_being_removed_holds_nothing_up():
+    check(
+        service(),
+        container(rev="a", state="removing"),
+        gives="""
+        1 create-container web.1-bbbbbbbb  revision is aaaaaaaa, want bbbbbbbb  allow
+        2 start-container web.1-bbbbbbbb  revision is aaaaaaaa, want bbbbbbbb  allow
+        3 wait web.1-aaaaaaaa  web.1-aaaaaaaa is being removed
+        """,
+    )
+
+
+@pytest.mark.parametrize(
+    ("there", "target"),
+    [
+        ((), "web.1-bbbbbbbb"),
+        ((container(state="exited"),), "web.1-bbbbbbbb"),
+        ((container(rev="a"),), "web.1-bbbbbbbb"),
+        ((container(settings={"pids": 9}),), "web.1-bbbbbbbb.2"),
+        ((container(state="restarting"),), "web.1-bbbbbbbb"),
+    ],
+)
+def test_a_slot_in_backoff_waits_and_nothing_is_stopped_for_it(there, target):
+    check(
+        service(),
+        *there,
+        held={(WEB, 1): "failed 3 times, not before 12:00"},
+        gives=f"1 wait {target}  failed 3 times, not before 12:00",
+    )
+
+
+def test_backoff_of_one_slot_leaves_running_and_other_slots_alone():
+    check(
+        service(replicas=2),
+        container(),
+        held={(WEB, 1): "later", (WEB, 3): "later"},
+        gives="""
+        1 create-container web.2-bbbbbbbb  slot 2 is missing  allow
+        2 start-container web.2-bbbbbbbb  slot 2 is missing  allow
+        """,
+    )
+
+
+def test_no_slot_is_replaced_while_another_cannot_go_on():
+    check(
+        service(replicas=3),
+        container(state="exited", exit_code=1),
+        container(slot=2, rev="a"),
+        container(slot=3, rev="a"),
+        held={(WEB, 1): "later"},
+        gives="""
+        1 wait web.1-bbbbbbbb  later
+        2 wait web.2-aaaaaaaa  slot 1 goes first
+        3 wait web.3-aaaaaaaa  slot 1 goes first
+        """,
+    )
+
+
+def test_a_stuck_slot_does_not_keep_missing_ones_from_being_created():
+    check(
+        service(replicas=2),
+        held={(WEB, 1): "later"},
+        gives="""
+        1 wait web.1-bbbbbbbb  later
+        2 create-container web.2-bbbbbbbb  slot 2 is missing  allow
+        3 start-container web.2-bbbbbbbb  slot 2 is missing  allow
+        """,
+    )
+
+
+@pytest.mark.parametrize("verb", ["create-container", "start-container"])
+@pytest.mark.parametrize("spec", [{}, PORT])
+def test_nothing_is_done_for_a_successor_that_policy_denies(verb, spec):
+    check(
+        service(**spec),
+        container(rev="a"),
+        judge=deny(verb),
+        gives=f"""
+        1 {verb} web.1-bbbbbbbb  revision is aaaaaaaa, want bbbbbbbb  deny some.rule
+        reason: it may not
+        remedy: ask somebody
+        """,
+    )
+
+
+def test_a_stop_that_policy_denies_leaves_a_stop_first_successor_uncreated():
+    check(
+        service(**PORT),
+        container(rev="a"),
+        judge=deny("stop-container"),
+        gives="""
+        1 stop-container web.1-aaaaaaaa  revision is aaaaaaaa, want bbbbbbbb  deny some.rule
+        reason: it may not
+        remedy: ask somebody
+        """,
+    )
+
+
+def test_what_follows_a_denied_action_is_left_out_and_other_slots_go_on():
+    check(
+        service(replicas=0),
+        container(),
+        container(slot=2),
+        judge=deny("stop-container", target="web.1-bbbbbbbb"),
+        gives="""
+        1 update-container web.1-bbbbbbbb  slot 1 is beyond replicas 0  allow
+        2 stop-container web.1-bbbbbbbb  slot 1 is beyond replicas 0  deny some.rule
+        reason: it may not
+        remedy: ask somebody
+        3 update-container web.2-bbbbbbbb  slot 2 is beyond replicas 0  allow
+        4 stop-container web.2-bbbbbbbb  slot 2 is beyond replicas 0  allow
+        5 remove-container web.2-bbbbbbbb  slot 2 is beyond replicas 0  allow
+        """,
+    )
+
+
+def test_a_denied_pull_is_shown_once_and_nothing_is_created():
+    made = plan(declared(service(replicas=2)), engine(images={}), judge=deny("pull-image"))
+    assert [(a.verb, a.verdict.decision) for a in made.actions] == [("pull-image", "deny")]
+
+
+def test_a_verdict_that_only_audits_stops_nothing():
+    made = plan(
+        declared(service()),
+        engine(),
+        judge=lambda _: Verdict("audit-deny", ("some.rule",)),
+    )
+    assert [a.verb for a in made.actions] == ["create-container", "start-container"]
+
+
+TAKEN = frozenset({(WEB, 1)})
+
+
+def test_in_a_slot_that_was_taken_over_the_engine_restarts_nothing():
+    check(
+        service(),
+        container(),
+        taken_over=TAKEN,
+        gives="1 update-container web.1-bbbbbbbb  restart policy is always, want no  allow",
+    )
+    check(service(), container(settings=NO, admitted=NO), taken_over=TAKEN, gives="nothing to do")
+    check(
+        service(),
+        container(state="exited", settings=NO, admitted=NO, exit_code=1),
+        taken_over=TAKEN,
+        gives="1 start-container web.1-bbbbbbbb  web.1-bbbbbbbb was stopped on purpose, and should run  allow",
+    )
+
+
+def test_a_restart_of_the_engine_is_taken_over_while_it_is_at_it():
+    check(
+        service(),
+        container(state="restarting"),
+        taken_over=TAKEN,
+        held={(WEB, 1): "later"},
+        gives="""
+        1 update-container web.1-bbbbbbbb  restart policy is always, want no  allow
+        2 wait web.1-bbbbbbbb  later
+        """,
+    )
+
+
+def test_what_is_created_in_a_slot_that_was_taken_over_is_not_the_engines_to_restart():
+    check(
+        service(),
+        taken_over=TAKEN,
+        gives="""
+        1 create-container web.1-bbbbbbbb  slot 1 is missing  allow
+        2 start-container web.1-bbbbbbbb  slot 1 is missing  allow
+        3 update-container web.1-bbbbbbbb  restart policy is always, want no  allow
+        """,
+    )
+
+
+def test_a_task_that_ends_well_in_a_slot_that_was_taken_over_is_finished():
+    check(
+        service(restart={"policy": "OnFailure"}),
+        container(state="exited", settings=NO, admitted=NO, exit_code=0),
+        taken_over=TAKEN,
+        gives="1 update-container web.1-bbbbbbbb  restart policy is no, want on-failure  allow",
+    )
+    check(
+        service(restart={"policy": "OnFailure"}),
+        container(state="exited", settings=NO, admitted=NO, exit_code=2),
+        taken_over=TAKEN,
+        gives="1 start-container web.1-bbbbbbbb  web.1-bbbbbbbb was stopped on purpose, and should run  allow",
+    )
+
+
+def test_a_stop_takes_as_long_as_the_container_was_created_with():
+    def graces(wanted, *there: Container) -> list[int]:
+        made = plan(declared(*wanted), engine(*there))
+        return [a.grace_s for a in made.actions if isinstance(a, StopContainer)]
+
+    slow = service(stopGracePeriod="30s", stopSignal="SIGINT")
+    assert graces([slow], container(rev="a", stop_grace_s=7)) == [7]
+    assert graces([slow], container(rev="a", stop_grace_s=0)) == [0]
+    assert graces([slow], container(rev="a")) == [30]
+    assert graces([], container(stop_grace_s=60)) == [60]
+    assert graces([], container()) == [10]
+
+
+def test_a_container_is_acted_on_by_id_and_a_planned_one_by_its_name():
+    made = plan(declared(service()), engine(container(rev="a")))
+    said = [
+        (a.verb, a.slot, p.absent, p.id, p.revision[:4])
+        for a in made.actions
+        for p in [a.precondition]
+    ]
+    assert said == [
+        ("create-container", 1, "web.1-bbbbbbbb", "", ""),
+        ("start-container", 1, "", "", "v1:b"),
+        ("update-container", 1, "", "id:web.1-aaaaaaaa", "v1:a"),
+        ("stop-container", 1, "", "id:web.1-aaaaaaaa", "v1:a"),
+        ("remove-container", 1, "", "id:web.1-aaaaaaaa", "v1:a"),
+    ]
+
+
+def volume_mount(**fields: object) -> dict[str, object]:
+    return {"mounts": [{"type": "volume", "source": "data", "target": "/data", **fields}]}
+
+
+@pytest.mark.parametrize(
+    ("spec", "order"),
+    [
+        ({}, Order.START_FIRST),
+        ({"ports": [{"container": 80}]}, Order.START_FIRST),
+        (PORT, Order.STOP_FIRST),
+        (volume_mount(), Order.STOP_FIRST),
+        (volume_mount(readOnly=True), Order.START_FIRST),
+        (volume_mount(shared=True), Order.START_FIRST),
+        ({"mounts": [{"type": "tmpfs", "target": "/t", "size": "1Mi"}]}, Order.START_FIRST),
+        ({"rollout": {"order": "StopFirst"}}, Order.STOP_FIRST),
+        ({"rollout": {"order": "StartFirst"}, **volume_mount()}, Order.START_FIRST),
+    ],
+)
+def test_ports_and_exclusive_volumes_decide_the_order_unless_it_is_given(spec, order):
+    assert order_of(service(**spec)) is order
+
+
+@pytest.mark.parametrize(
+    ("there", "name"),
+    [
+        ((), "web.1-bbbbbbbb"),
+        ((container(slot=2), container(rev="a")), "web.1-bbbbbbbb"),
+        ((container(),), "web.1-bbbbbbbb.2"),
+        ((container(attempt=3),), "web.1-bbbbbbbb.4"),
+        ((container(attempt=10), container(attempt=9)), "web.1-bbbbbbbb.11"),
+        # Renamed from outside: the name that it was given counts still.
+        ((container(settings={"name": "other"}),), "web.1-bbbbbbbb.2"),
+        ((container(settings={"name": "web.1-bbbbbbbb.7"}),), "web.1-bbbbbbbb.8"),
+        # Renamed while the inventory doesn't know it: only their number is known.
+        ((container(settings={"name": "other"}, known=False),), "web.1-bbbbbbbb.2"),
+        # Another slot's holds a name that isn't its own.
+        ((container(slot=2, settings={"name": "web.1-bbbbbbbb"}),), "web.1-bbbbbbbb.2"),
+        ((container(settings={"name": "web.1-bbbbbbbb.x"}),), "web.1-bbbbbbbb.2"),
+    ],
+)
+def test_the_next_name_follows_the_highest_attempt_of_slot_and_revision(there, name):
+    assert next_name(service(), 1, there) == name
+
+
+def test_a_name_that_would_be_too_long_takes_the_first_free_number():
+    namespace, of = "n" * 20, "s" * 27
+    there = [container(of, 999, attempt=n, namespace=namespace) for n in (1, 2, 9)]
+    name = next_name(service(of, namespace=namespace, replicas=999), 999, there)
+    assert name == f"{namespace}.{of}.999-bbbbbbbb.3"
+    assert len(name) == 63

@@ -1,0 +1,388 @@
+"""Builders of desired and observed states, and a toy engine that performs plans without fail.
+
+Revisions are named by one hex letter: ``b`` is ``v1:bbbb…``. By default a service is ``web`` of
+revision ``b``, and what it needs is on the engine.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import assert_never
+
+from controller.core import planner
+from controller.core.moves import Judge
+from controller.core.translate import RESTART
+from controller.model import observed as seen
+from controller.model.desired import (
+    Desired,
+    Network,
+    Release,
+    Service,
+    Source,
+    SourceIdentity,
+    Volume,
+)
+from controller.model.errors import Problem
+from controller.model.names import Key, NetworkNames, container_name, service_key
+from controller.model.observed import Container, ContainerState, Image, Observed, Settings
+from controller.model.plan import (
+    ALLOW,
+    AnyAction,
+    Blocked,
+    CreateContainer,
+    CreateNetwork,
+    CreateVolume,
+    Plan,
+    PullImage,
+    RemoveContainer,
+    RemoveNetwork,
+    StartContainer,
+    StopContainer,
+    UpdateContainer,
+    Verdict,
+    Wait,
+)
+from controller.model.spec import NetworkSpec, ServiceSpec, VolumeSpec
+
+IMAGE = "ghcr.io/platformnetwork/web:1"
+IMAGE_ID = "sha256:" + "1" * 64
+NAMES = NetworkNames()
+WEB = service_key("default", "web")
+ISOLATED = seen.Network(
+    "n1", "platform-network", ours=True, origin="controller", namespace="default", internal=True
+)
+INGRESS = seen.Network(
+    "n2",
+    "platform-ingress",
+    ours=True,
+    origin="controller",
+    namespace="default",
+    masquerade=False,
+    icc=False,
+)
+BRIDGE = seen.Network("n3", "platform-bridge", ours=True, origin="controller", namespace="default")
+HERE = SourceIdentity("desired-state", present=True, device=7, documents=3)
+
+
+def revision(letter: str) -> str:
+    return "v1:" + letter * 64
+
+
+def service(
+    name: str = "web",
+    rev: str = "b",
+    *,
+    namespace: str = "default",
+    owner: str = "team",
+    **spec: object,
+) -> Service:
+    text = json.dumps({"image": IMAGE, **spec})
+    return Service(
+        key=service_key(namespace, name),
+        owner=owner,
+        spec=ServiceSpec.model_validate_json(text),
+        revision=revision(rev),
+        source=Source(f"{name}.yaml", 1),
+    )
+
+
+def network(name: str, *, namespace: str = "default", internal: bool = True) -> Network:
+    source = Source(f"{name}.yaml", 1)
+    return Network(Key("Network", namespace, name), "team", NetworkSpec(internal=internal), source)
+
+
+def volume(name: str, *, namespace: str = "default") -> Volume:
+    return Volume(Key("Volume", namespace, name), "team", VolumeSpec(), Source(f"{name}.yaml", 1))
+
+
+def release(name: str, *members: Key) -> Release:
+    source = Source(f"{name}.yaml", 1)
+    return Release(Key("Release", "default", name), "team", "validator", members, source)
+
+
+def declared(
+    *resources: Service | Network | Volume | Release,
+    blind: bool = False,
+    blind_keys: Iterable[Key] = (),
+    problems: tuple[Problem, ...] = (),
+    identity: SourceIdentity = HERE,
+) -> Desired:
+    return Desired(
+        services=tuple(r for r in resources if isinstance(r, Service)),
+        networks=tuple(r for r in resources if isinstance(r, Network)),
+        volumes=tuple(r for r in resources if isinstance(r, Volume)),
+        releases=tuple(r for r in resources if isinstance(r, Release)),
+        problems=problems,
+        blind=blind,
+        blind_keys=frozenset(blind_keys),
+        identity=identity,
+        digest="desired",
+    )
+
+
+def container(
+    name: str = "web",
+    slot: int = 1,
+    rev: str = "b",
+    state: str = "running",
+    *,
+    attempt: int = 1,
+    namespace: str = "default",
+    origin: str = "controller",
+    settings: Mapping[str, object] | None = None,
+    admitted: Mapping[str, object] | None = None,
+    known: bool = True,
+    **fields: object,
+) -> Container:
+    """A container as admitted: ``settings`` differ now, ``admitted`` did from the start.
+
+    Its id is ``id:`` and its name; with ``known=False`` the inventory has no settings of it.
+    """
+    own = container_name(namespace, name, slot=slot, revision=revision(rev), attempt=attempt)
+    was = Settings(name=own, memory=512 << 20, restart="always", networks=("platform-network",))
+    was = replace(was, **(admitted or {}))  # type: ignore[arg-type]
+    base = Container(
+        id=f"id:{own}",
+        key=service_key(namespace, name),
+        slot=slot,
+        revision=revision(rev),
+        owner="team",
+        origin=origin,
+        intent="i",
+        image=IMAGE,
+        image_id=IMAGE_ID,
+        state=ContainerState(state),
+        settings=replace(was, **(settings or {})),  # type: ignore[arg-type]
+        admitted=was if known else None,
+        started_at="" if state == "created" else "2026-01-01T00:00:00Z",
+    )
+    return replace(base, **fields)  # type: ignore[arg-type]
+
+
+def engine(
+    *containers: Container,
+    networks: tuple[seen.Network, ...] = (ISOLATED,),
+    volumes: tuple[seen.Volume, ...] = (),
+    images: dict[str, Image | None] | None = None,
+    pins: dict[str, Image] | None = None,
+) -> Observed:
+    return Observed(
+        instance="here",
+        engine_id="engine",
+        containers=containers,
+        networks=networks,
+        volumes=volumes,
+        images={IMAGE: Image(IMAGE_ID)} if images is None else images,
+        pins=pins or {},
+    )
+
+
+def allow(_action: AnyAction) -> Verdict:
+    return ALLOW
+
+
+def deny(*verbs: str, target: str = "") -> Judge:
+    """A policy that denies these verbs, on one target where given."""
+
+    def judge(action: AnyAction) -> Verdict:
+        if action.verb in verbs and target in ("", action.target):
+            return Verdict("deny", ("some.rule",), "it may not", "ask somebody")
+        return ALLOW
+
+    return judge
+
+
+def every_key(desired: Desired, observed: Observed) -> frozenset[Key]:
+    return planner.keys(desired, observed)
+
+
+def plan(
+    desired: Desired,
+    observed: Observed,
+    *,
+    judge: Judge = allow,
+    held: Mapping[tuple[Key, int], str] | None = None,
+    prunable: frozenset[Key] | None = None,
+    blocked: tuple[Blocked, ...] = (),
+    only: Key | None = None,
+    taken_over: frozenset[tuple[Key, int]] = frozenset(),
+) -> Plan:
+    """The plan where everything is prunable and nothing held, unless said otherwise."""
+    return planner.plan(
+        desired,
+        observed,
+        networks=NAMES,
+        judge=judge,
+        held=held or {},
+        prunable=every_key(desired, observed) if prunable is None else prunable,
+        blocked=blocked,
+        policy_digest="policy",
+        only=only,
+        taken_over=taken_over,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One performed action, with the world before and after it."""
+
+    before: Observed
+    action: AnyAction
+    after: Observed
+
+
+def perform(plan: Plan, observed: Observed) -> tuple[Observed, list[Step]]:
+    """Perform a plan as if each action succeeds; what policy denied isn't performed.
+
+    Raises:
+        AssertionError: a precondition doesn't hold, or an engine would refuse the action.
+    """
+    steps: list[Step] = []
+    for action in plan.actions:
+        if action.verdict.decision == "deny":
+            continue
+        after = act(action, observed)
+        steps.append(Step(observed, action, after))
+        observed = after
+    return observed, steps
+
+
+def act(action: AnyAction, observed: Observed) -> Observed:  # noqa: C901 - an arm for each action
+    """Return the world after one action."""
+    names = {c.name for c in observed.containers}
+    match action:
+        case PullImage():
+            images = {**observed.images, action.target: Image(f"sha256:{action.target}")}
+            return replace(observed, images=images)
+        case CreateNetwork():
+            _absent(action, {n.name for n in observed.networks})
+            made = seen.Network(
+                id=f"net:{action.target}",
+                name=action.target,
+                ours=True,
+                origin="controller",
+                namespace=action.object.namespace,
+                internal=action.internal,
+                masquerade=action.masquerade,
+                icc=action.icc,
+            )
+            return replace(observed, networks=(*observed.networks, made))
+        case RemoveNetwork():
+            gone = next(n for n in observed.networks if n.id == action.precondition.id)
+            users = [c for c in observed.containers if gone.name in c.settings.networks]
+            assert not users, f"{gone.name} is in use"
+            left = tuple(n for n in observed.networks if n is not gone)
+            return replace(observed, networks=left)
+        case CreateVolume():
+            _absent(action, {v.name for v in observed.volumes})
+            made_volume = seen.Volume(action.target, ours=True, origin="controller")
+            return replace(observed, volumes=(*observed.volumes, made_volume))
+        case CreateContainer():
+            _absent(action, names)
+            return _created(action, observed)
+        case StartContainer():
+            return _changed(action, observed, _start)
+        case UpdateContainer():
+            return _changed(action, observed, lambda c: _update(c, action))
+        case StopContainer():
+            return _changed(action, observed, _stop)
+        case RemoveContainer():
+            found = _find(action, observed)
+            assert found.state not in (ContainerState.RUNNING, ContainerState.PAUSED), "it runs"
+            left_over = tuple(c for c in observed.containers if c.id != found.id)
+            return replace(observed, containers=left_over)
+        case Wait():
+            return observed
+        case _:
+            assert_never(action)
+
+
+def _absent(action: AnyAction, names: set[str]) -> None:
+    assert action.precondition.absent == action.target, f"no absence asked for: {action}"
+    assert action.target not in names, f"the name is taken: {action.target}"
+
+
+def _find(action: AnyAction, observed: Observed) -> Container:
+    wanted = action.precondition
+    found = [c for c in observed.containers if c.name == action.target]
+    assert len(found) == 1, f"{len(found)} containers are called {action.target}"
+    assert wanted.id in ("", found[0].id), f"another id: {action}"
+    assert wanted.revision == found[0].revision, f"another revision: {action}"
+    return found[0]
+
+
+def _changed(
+    action: AnyAction, observed: Observed, change: Callable[[Container], Container]
+) -> Observed:
+    found = _find(action, observed)
+    containers = tuple(change(c) if c.id == found.id else c for c in observed.containers)
+    return replace(observed, containers=containers)
+
+
+def _created(action: CreateContainer, observed: Observed) -> Observed:
+    wanted = action.service
+    networks = planner.wanted_networks(wanted, NAMES)
+    there = {n.name for n in observed.networks}
+    assert set(networks) <= there, f"networks are missing: {set(networks) - there}"
+    images = {i.id: i for i in observed.images.values() if i is not None}
+    image = observed.images.get(action.image) or images.get(action.image)
+    if image is None and action.image.startswith("sha256:"):
+        image = Image(action.image)
+    assert image is not None, f"the image is missing: {action.image}"
+    restart, restart_max = RESTART[wanted.spec.restart.policy]
+    settings = Settings(
+        name=action.target,
+        memory=512 << 20,
+        restart=restart,
+        restart_max=restart_max,
+        networks=tuple(sorted(networks)),
+    )
+    made = Container(
+        id=f"new:{action.target}",
+        key=wanted.key,
+        slot=action.slot,
+        revision=wanted.revision,
+        owner=wanted.owner,
+        origin="controller",
+        intent="i",
+        image=wanted.spec.image,
+        image_id=image.id,
+        state=ContainerState.CREATED,
+        settings=settings,
+        admitted=settings,
+    )
+    pins = {wanted.revision: image, **observed.pins}
+    return replace(observed, containers=(*observed.containers, made), pins=pins)
+
+
+def _start(found: Container) -> Container:
+    assert found.state in (ContainerState.CREATED, ContainerState.EXITED), "it can't be started"
+    return replace(found, state=ContainerState.RUNNING, started_at="2026-01-02T00:00:00Z")
+
+
+def _update(found: Container, action: UpdateContainer) -> Container:
+    assert found.state not in (ContainerState.DEAD, ContainerState.REMOVING), "it is going"
+    changed = replace(found.settings, restart=action.restart, restart_max=action.restart_max)
+    known = found.admitted and replace(
+        found.admitted, restart=action.restart, restart_max=action.restart_max
+    )
+    return replace(found, settings=changed, admitted=known)
+
+
+def _stop(found: Container) -> Container:
+    alive = (ContainerState.RUNNING, ContainerState.PAUSED, ContainerState.RESTARTING)
+    assert found.state in alive, "it doesn't run"
+    assert found.settings.restart == "no", "an engine that restarts would revive it"
+    return replace(found, state=ContainerState.EXITED, exit_code=143)
+
+
+def settle(observed: Observed) -> Observed:
+    """The world after what the engine is at by itself is done."""
+    containers = tuple(
+        replace(c, state=ContainerState.RUNNING) if c.state is ContainerState.RESTARTING else c
+        for c in observed.containers
+        if c.state is not ContainerState.REMOVING
+    )
+    return replace(observed, containers=containers)
