@@ -30,7 +30,7 @@ class _Parsed:
         self.complete = False
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self.headers.append((name.decode("latin-1"), value.decode("latin-1")))
+        self.headers.append((name.decode("latin-1").lower(), value.decode("latin-1")))
 
     def on_headers_complete(self) -> None:
         self.head = True
@@ -98,7 +98,7 @@ class Stream:
             self.status < HTTPStatus.OK and not hijack
         ):
             raise Broken(f"the engine answered {self.status}, which wasn't asked for")
-        named = {name.lower(): value for name, value in self._parsed.headers}
+        named = dict(self._parsed.headers)
         self.headers = end_to_end(tuple(self._parsed.headers))
         self.length = int(named["content-length"]) if "content-length" in named else None
         self._bodiless = to_head or self.status in (204, 304)

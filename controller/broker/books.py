@@ -12,6 +12,8 @@ import json
 import logging
 import os
 from concurrent.futures import CancelledError, Future
+from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 
 from controller.broker.state import GateState
@@ -19,13 +21,14 @@ from controller.core import inventory as inventories
 from controller.core.canonical import canonical
 from controller.model.crashpoints import Reach, pass_by
 from controller.model.entries import Entry, Record
-from controller.model.errors import JournalUnavailable
+from controller.model.errors import JournalUnavailable, StateError
 from controller.model.inventory import Inventory
 from controller.ports import QueuedJournal
 
 LOG = logging.getLogger(__name__)
 #: The writer gives up by itself; this is for a disk that never answers.
 WRITE_S = 30.0
+SETTLE_S = 1.0
 _FORMAT = 1
 
 
@@ -40,6 +43,9 @@ class Books:
         self._snapshot = snapshot
         self._reach = reach
         self._saved_seq = -1
+        self._unfolded = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
 
     def load(self) -> None:
         """Bring the inventory up to the journal's last record. Blocks; called before serving."""
@@ -67,7 +73,13 @@ class Books:
         def written(future: Future[Record]) -> None:  # in the journal's thread, in its order
             loop.call_soon_threadsafe(self._written, future, answer)
 
-        queued = self.journal.submit(entry)
+        try:
+            queued = self.journal.submit(entry)
+        except ValueError as error:  # too long, say: it will never be recorded
+            LOG.error("journal.unfit id=%s error=%s", entry.id, error)  # noqa: TRY400 - the reason is enough
+            return None
+        self._unfolded += 1
+        self._idle.clear()
         queued.add_done_callback(written)
         try:
             async with asyncio.timeout(WRITE_S):
@@ -78,6 +90,9 @@ class Books:
             return None
 
     def _written(self, future: Future[Record], answer: asyncio.Future[Record | None]) -> None:
+        self._unfolded -= 1
+        if not self._unfolded:
+            self._idle.set()
         record: Record | None = None
         try:
             record = future.result()
@@ -89,6 +104,23 @@ class Books:
             self._state.inventory = inventories.fold(self._state.inventory, record)
         if not answer.done():
             answer.set_result(record)
+
+    async def recall(self, after: int, limit: int) -> tuple[Record, ...]:
+        """Return at most *limit* durable records above *after*; none where they can't be read."""
+        return await asyncio.to_thread(self._recall, after, limit)
+
+    def _recall(self, after: int, limit: int) -> tuple[Record, ...]:
+        try:
+            return tuple(islice(self.journal.records(after=after), limit))
+        except StateError as error:
+            LOG.warning("journal.unreadable after=%d error=%s", after, error)
+            return ()
+
+    async def settled(self) -> None:
+        """Wait until all that was submitted is folded, also what nobody waits for any more."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(SETTLE_S):
+                await self._idle.wait()
 
     def save(self) -> None:
         """Write the snapshot, unless it is up to date. A failure costs time at the next start."""

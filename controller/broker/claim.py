@@ -73,8 +73,9 @@ def listen(path: Path, *, group: int | None) -> socket.socket:
     temporary = path.with_name(f".{path.name}.new")
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
     try:
-        path.parent.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
-        _dress(path.parent, FOLDER_MODE, group)
+        if not path.parent.exists():  # one that is there has its owner's mode, and may be /run
+            path.parent.mkdir(mode=FOLDER_MODE, parents=True)
+            _dress(path.parent, FOLDER_MODE, group)
         temporary.unlink(missing_ok=True)
         listener.bind(str(temporary))
         _dress(temporary, SOCKET_MODE, group)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Generator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import assert_never
+from typing import TypeVar, assert_never
 
 from controller.broker.answer import Broken, Stream
 from controller.broker.books import Books
@@ -23,18 +23,22 @@ from controller.broker.commands import (
     Forward,
     Look,
     Lost,
+    Recall,
     Relay,
     Write,
 )
 from controller.broker.framing import refusal
 from controller.broker.relay import Client
 from controller.broker.upstream import Upstream
-from controller.model.entries import Reply
+from controller.model.entries import Entry, Record, Reply
 from controller.model.paths import PathFacts
 
 LOG = logging.getLogger(__name__)
+#: How long a mutation waits for the admissions before it.
+ADMISSION_S = 30.0
 TAIL_BYTES = 64 * 1024
 
+T = TypeVar("T")
 #: What the gate's generators look like: a Relay as their value hands the connection over.
 Steps = Generator[Command, Answer, Reply | Relay]
 Examination = Callable[[tuple[str, ...]], tuple[PathFacts, ...]]
@@ -56,42 +60,75 @@ class Driver:
         self._examine = examine
         self._admission = asyncio.Lock()
 
-    async def drive(
-        self, steps: Steps, *, client: Client | None = None, admits: bool = False
-    ) -> Reply | Handed:
-        """Run *steps* to their end.
+    async def drive(self, steps: Steps, client: Client, *, admits: bool) -> Reply | Handed:
+        """Run a request's steps to their end, and open the answer that they hand over.
 
         With *admits* they run alone until their first record or mutation: what an admission
         counted is still so when its intent is written.
         """
         opened: dict[Relay, Stream] = {}
-        answer: Answer = None
         try:
             async with AsyncExitStack() as alone:
-                if admits:
-                    await alone.enter_async_context(self._admission)
-                while True:
-                    try:
-                        command = steps.send(answer)
-                    except StopIteration as stop:
-                        return await self._end(stop.value, opened, client)
-                    answer = await self._carry_out(command, opened, client)
-                    if not isinstance(command, Look | Examine):
-                        await alone.aclose()
+                if admits and not await self._admitted(alone):
+                    return refusal(
+                        HTTPStatus.SERVICE_UNAVAILABLE,
+                        "broker.busy",
+                        f"the mutations before this one took longer than {ADMISSION_S:g} s",
+                        remedy="look whether the engine hangs, and try again",
+                    )
+                value = await self._run(steps, alone, opened, client)
+            return await self._end(value, opened, client)
         finally:
-            steps.close()
             for stream in opened.values():
                 stream.close()
 
+    async def _admitted(self, alone: AsyncExitStack) -> bool:
+        try:
+            async with asyncio.timeout(ADMISSION_S):
+                await alone.enter_async_context(self._admission)
+        except TimeoutError:
+            return False
+        return True
+
+    async def run(self, steps: Generator[Command, Answer, T]) -> T:
+        """Run steps of the broker's own, which hand nothing over."""
+        async with AsyncExitStack() as alone:
+            return await self._run(steps, alone, {}, None)
+
+    async def _run(
+        self,
+        steps: Generator[Command, Answer, T],
+        alone: AsyncExitStack,
+        opened: dict[Relay, Stream],
+        client: Client | None,
+    ) -> T:
+        answer: Answer = None
+        try:
+            while True:
+                try:
+                    command = steps.send(answer)
+                except StopIteration as stop:
+                    value: T = stop.value
+                    return value
+                answer = await self._carry_out(command, opened, client)
+                if not isinstance(command, Look | Examine | Recall):
+                    await alone.aclose()
+        finally:
+            steps.close()
+
+    async def write(self, entry: Entry) -> Record | None:
+        """Make an entry of the shell's own durable; None when it isn't."""
+        return await self._books.write(entry)
+
     async def _end(
-        self, value: Reply | Relay, opened: dict[Relay, Stream], client: Client | None
+        self, value: Reply | Relay, opened: dict[Relay, Stream], client: Client
     ) -> Reply | Handed:
         if isinstance(value, Reply):
             return value
         stream = opened.pop(value, None) or await self._open(value, client)
         if isinstance(stream, Lost):
             return refusal(
-                HTTPStatus.SERVICE_UNAVAILABLE if not stream.sent else HTTPStatus.GATEWAY_TIMEOUT,
+                HTTPStatus.GATEWAY_TIMEOUT if stream.sent else HTTPStatus.BAD_GATEWAY,
                 "engine.unavailable",
                 f"the engine doesn't answer: {stream.reason}",
                 remedy="try again once it does",
@@ -112,6 +149,8 @@ class Driver:
                 if stream and client is not None:
                     return await self._stream(command, client)
                 return await self._upstream.forward(method, path, body, deadline_s=deadline_s)
+            case Recall(after, limit):
+                return await self._books.recall(after, limit)
             case Relay():
                 return await self._head(command, opened, client)
             case _:

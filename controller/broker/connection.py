@@ -1,0 +1,261 @@
+"""One client's connection: requests in, answers out, one after the other.
+
+The peer is asked for once, of the kernel, when it connects. Every wait for it has an end: a head
+must come within 10 s of its first byte, a body within 30 s of its head, and a connection that
+says nothing is closed after two minutes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from http import HTTPStatus
+
+from controller.broker.driver import Driver, Handed, Steps
+from controller.broker.framing import (
+    CONTINUE,
+    Framed,
+    Malformed,
+    RequestReader,
+    refusal,
+    reply_bytes,
+)
+from controller.broker.peers import Peer, Rules, Stranger, identify
+from controller.broker.relay import Client, relay
+from controller.broker.state import GateState
+from controller.broker.steps import request_of, verdict_of
+from controller.model.crashpoints import Reach, pass_by
+from controller.model.entries import Actor, Entry, Reply, Request
+from controller.model.plan import Verdict
+
+LOG = logging.getLogger(__name__)
+READ_BYTES = 64 * 1024
+READS = frozenset({"GET", "HEAD", "OPTIONS"})
+CONTEXT_HEADER = "trimtab-context"
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long a connection waits for its client, in seconds, and what it drains at its end."""
+
+    head_s: float = 10.0
+    body_s: float = 30.0
+    idle_s: float = 120.0
+    write_s: float = 30.0
+    linger_s: float = 2.0
+    linger_bytes: int = 4 * 1024 * 1024
+
+
+#: The gate: a request and what the broker knows, to the steps that answer it.
+Handle = Callable[[Request, GateState], Steps]
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """What all connections share."""
+
+    driver: Driver
+    handle: Handle
+    state: GateState
+    rules: Callable[[], Rules]
+    patience: Patience = Patience()
+    reach: Reach = pass_by
+
+
+class Connection:
+    """Serves one client. ``busy`` tells that an answer is due: then it isn't cut off at once."""
+
+    def __init__(
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        *,
+        peer: Peer,
+        service: Service,
+    ) -> None:
+        self.busy = False
+        self.closing = False
+        self._reader = reader
+        self._writer = writer
+        self._peer = peer
+        self._driver = service.driver
+        self._handle = service.handle
+        self._state = service.state
+        self._rules = service.rules
+        self._patience = service.patience
+        self._reach = service.reach
+        self._requests = RequestReader()
+
+    async def serve(self) -> None:
+        """Serve requests until either side ends it."""
+        try:
+            while not self.closing:
+                framed = await self._next()
+                if framed is None:
+                    return
+                if isinstance(framed, Malformed):
+                    await self._refuse(framed, None)
+                    return
+                self.busy = True
+                if not await self._serve_one(framed):
+                    return
+                self.busy = False
+        except OSError:
+            return  # the client is gone
+        finally:
+            self._writer.close()
+
+    async def _next(self) -> Framed | Malformed | None:
+        """Read one request; None when the client has nothing more to say."""
+        patience = self._patience
+        try:
+            async with asyncio.timeout(patience.idle_s):
+                if not await self._more():
+                    return None
+        except TimeoutError:
+            return None
+        try:
+            async with asyncio.timeout(patience.head_s):
+                while (found := self._requests.poll()) is None and not self._requests.head_complete:
+                    if not await self._more():
+                        return Malformed("wire.incomplete", "the request broke off in its head")
+            if self._requests.wants_continue:
+                self._writer.write(CONTINUE)
+            async with asyncio.timeout(patience.body_s):
+                while found is None:
+                    if not await self._more():
+                        return Malformed("wire.incomplete", "the request broke off in its body")
+                    found = self._requests.poll()
+        except TimeoutError:
+            return Malformed("wire.slow", "the request didn't come in time", 408)
+        return found
+
+    async def _more(self) -> bool:
+        data = await self._reader.read(READ_BYTES)
+        self._requests.feed(data)
+        return bool(data)
+
+    async def _serve_one(self, framed: Framed) -> bool:
+        """Answer one request; tell whether another may follow."""
+        claims = any(name == CONTEXT_HEADER for name, _ in framed.headers)
+        actor = identify(self._peer, self._rules(), claims_controller=claims)
+        if isinstance(actor, Stranger):
+            await self._refuse(actor, framed)
+            return False
+        mutates = framed.method not in READS
+        reach = self._reach if mutates else pass_by
+        reach("client.receive.before")
+        client = Client(
+            self._reader,
+            self._writer,
+            chunked=framed.version == "1.1",
+            keep_alive=framed.keep_alive and not framed.upgrade,
+            upgrade=framed.upgrade,
+            early=self._requests.rest() if framed.upgrade else b"",
+        )
+        request = Request(
+            method=framed.method,
+            path=framed.path,
+            query=framed.query,
+            headers=framed.headers,
+            body=framed.body,
+            actor=actor,
+        )
+        reach("client.receive.after")
+        answer = await self._answer(request, client, admits=mutates)
+        if isinstance(answer, Handed):
+            self.busy = False  # a stream is cut when the broker stops; nothing is lost with it
+            await relay(answer.stream, client)
+        elif client.began:
+            await self._end_stream(answer, client)
+        else:
+            reach("client.send.before")
+            await self._send(answer, to_head=framed.method == "HEAD", client=client)
+            reach("client.send.after")
+        # Bytes that came meanwhile were sent before their answer's turn: never read as a request.
+        return client.keep_alive and not client.gone and self._requests.idle
+
+    async def _answer(self, request: Request, client: Client, *, admits: bool) -> Reply | Handed:
+        started = self._state.clock.monotonic()
+        try:
+            steps = self._handle(request, self._state)
+            answer = await self._driver.drive(steps, client, admits=admits)
+        except Exception:
+            LOG.exception("request.failed method=%s path=%s", request.method, request.path)
+            client.keep_alive = False
+            reason = "the broker failed at this request; its log says why"
+            answer = refusal(HTTPStatus.INTERNAL_SERVER_ERROR, "broker.failed", reason)
+        status = answer.stream.status if isinstance(answer, Handed) else answer.status
+        LOG.log(
+            logging.INFO if admits or status >= HTTPStatus.BAD_REQUEST else logging.DEBUG,
+            "request method=%s path=%s status=%d role=%s uid=%d ms=%d",
+            request.method,
+            request.path,
+            status,
+            request.actor.role.value,
+            request.actor.uid,
+            round((self._state.clock.monotonic() - started) * 1000),
+        )
+        return answer
+
+    async def _send(self, reply: Reply, *, to_head: bool, client: Client) -> None:
+        client.keep_alive = client.keep_alive and not self.closing
+        raw = reply_bytes(reply, to_head=to_head, keep_alive=client.keep_alive)
+        try:
+            async with asyncio.timeout(self._patience.write_s):
+                await client.write(raw)
+        except TimeoutError:
+            client.gone = True
+
+    async def _end_stream(self, answer: Reply, client: Client) -> None:
+        """End an answer that was relayed while it came; what the gate says at last follows it."""
+        try:
+            async with asyncio.timeout(self._patience.write_s):
+                if answer.status >= HTTPStatus.BAD_REQUEST:
+                    await client.send(answer.body + b"\r\n")
+                await client.finish()
+        except TimeoutError:
+            client.gone = True
+
+    async def _refuse(self, refused: Malformed | Stranger, framed: Framed | None) -> None:
+        """Record a refusal of the shell's own, answer it and end the connection."""
+        identifier = self._state.new_id()
+        remedy = refused.remedy if isinstance(refused, Stranger) else ""
+        status = refused.status if isinstance(refused, Malformed) else HTTPStatus.FORBIDDEN
+        if await self._driver.write(self._refusal_entry(identifier, refused, framed)) is None:
+            self._state.unjournaled += 1
+        LOG.info("refused rule=%s uid=%d pid=%d", refused.rule, self._peer.uid, self._peer.pid)
+        reply = refusal(status, refused.rule, refused.reason, remedy=remedy, record=identifier)
+        to_head = framed is not None and framed.method == "HEAD"
+        self._writer.write(reply_bytes(reply, to_head=to_head, keep_alive=False))
+        await self._linger()
+
+    def _refusal_entry(
+        self, identifier: str, refused: Malformed | Stranger, framed: Framed | None
+    ) -> Entry:
+        peer = self._peer
+        actor = identify(peer, self._rules(), claims_controller=False)
+        role = actor.role.value if isinstance(actor, Actor) else "none"
+        request = request_of(framed.method, "", framed.path, {}) if framed else {}
+        return Entry(
+            identifier,
+            "refusal",
+            actor={"uid": peer.uid, "gid": peer.gid, "pid": peer.pid, "role": role},
+            request=request,
+            verdict=verdict_of(Verdict("deny", (refused.rule,)), self._state.policy.digest),
+        )
+
+    async def _linger(self) -> None:
+        """Read what the client still sends, a while: closing at once would cut its answer off."""
+        left = self._patience.linger_bytes
+        try:
+            if self._writer.can_write_eof():
+                self._writer.write_eof()
+            async with asyncio.timeout(self._patience.linger_s):
+                await self._writer.drain()
+                while left > 0 and (data := await self._reader.read(READ_BYTES)):
+                    left -= len(data)
+        except (TimeoutError, OSError):
+            return

@@ -1,0 +1,360 @@
+"""The broker: serves its socket from claim to release.
+
+In this order: the lock, the journal, the inventory, the engine's identity, the socket. What fails
+before the socket is there ends the broker; the engine alone may be away, for as long as it likes.
+Ended by SIGTERM or SIGINT, or by its parent's end (the lifeline): streams are cut, requests get
+their answers within the grace, and the inventory is saved.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field, replace
+from http import HTTPStatus
+from pathlib import Path
+
+from controller.broker import claim
+from controller.broker.books import Books
+from controller.broker.connection import Connection, Handle, Patience, Service
+from controller.broker.driver import Driver
+from controller.broker.examine import Examiner, guarded
+from controller.broker.framing import refusal, reply_bytes
+from controller.broker.mending import Mending
+from controller.broker.peers import Peer, Rules, peer_of
+from controller.broker.state import GateState
+from controller.broker.steps import BROKER, actor_of
+from controller.broker.upstream import Engine, Upstream, socket_path
+from controller.model.crashpoints import Reach, pass_by
+from controller.model.entries import Entry
+from controller.model.errors import EngineError, PolicyInvalid
+from controller.model.inventory import Inventory
+from controller.model.paths import PathFacts
+from controller.model.policy import Policy
+from controller.ports import Clock, EngineFacts, NewId, QueuedJournal
+
+LOG = logging.getLogger(__name__)
+READ_BYTES = 64 * 1024
+NOBODY_YET = EngineFacts("", "", "", 0, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Where everything is. ``desired_state`` None: no container is kept off that directory."""
+
+    state: Path
+    socket: Path
+    policy: Path
+    engine: str  # unix:///PATH
+    desired_state: Path | None = None
+
+    @property
+    def folder(self) -> Path:
+        """The broker's own folder in the state folder."""
+        return self.state / "broker"
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Numbers, each with its reason beside it."""
+
+    connections: int = 256
+    #: A client that holds many leaves enough for controller and operators.
+    connections_of_a_client: int = 64
+    grace_s: float = 4.0  # of the 5 s in which the broker ends, some are for saving
+    save_s: float = 60.0
+    patience: Patience = field(default_factory=Patience)
+
+
+@dataclass(frozen=True, slots=True)
+class Outside:
+    """What the broker needs of its process: each comes from the composition root.
+
+    ``load_policy`` and ``open_journal`` block, and raise PolicyInvalid and StateError.
+    ``bind_engine`` remembers the engine's id, or raises StateError for another engine's.
+    """
+
+    clock: Clock
+    new_id: NewId
+    load_policy: Callable[[], Policy]
+    open_journal: Callable[[], QueuedJournal]
+    bind_engine: Callable[[str], None]
+    reach: Reach = pass_by
+
+
+class Broker:
+    """One broker of one instance. ``group`` is trimtab's gid: the socket's, and the clients'."""
+
+    def __init__(
+        self,
+        places: Places,
+        *,
+        instance: str,
+        controller_uid: int,
+        group: int | None,
+        handle: Handle,
+        outside: Outside,
+        limits: Limits = Limits(),
+    ) -> None:
+        self._places = places
+        self._handle = handle
+        self._outside = outside
+        self._limits = limits
+        self._rules = Rules(controller_uid=controller_uid, own_uid=os.geteuid(), group=group)
+        self._engine_socket = socket_path(places.engine)
+        self.state = GateState(
+            policy=outside.load_policy(),
+            inventory=Inventory(),
+            instance=instance,
+            engine=NOBODY_YET,
+            clock=outside.clock,
+            new_id=outside.new_id,
+            start_monotonic=outside.clock.monotonic(),
+        )
+        self._serving: dict[asyncio.Task[None], Connection] = {}
+        self._of_uid: dict[int, int] = {}
+        self._background: set[asyncio.Task[None]] = set()
+
+    def run(self, *, lifeline: int | None = None) -> None:
+        """Serve until a signal or the lifeline's end. Call it in the main thread.
+
+        Raises:
+            StateError: another broker serves, the state folder can't be used, or it is another
+                engine's.
+        """
+        asyncio.run(self._run(lifeline))
+
+    async def _run(self, lifeline: int | None) -> None:
+        loop = asyncio.get_running_loop()
+        stop = asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stop.set)
+        reload = asyncio.Event()
+        loop.add_signal_handler(signal.SIGHUP, reload.set)
+        if lifeline is not None:
+            loop.add_reader(lifeline, self._pulled, lifeline, stop)
+        await self.serve(stop, reload=reload)
+
+    @staticmethod
+    def _pulled(lifeline: int, stop: asyncio.Event) -> None:
+        """See what came of the lifeline: nothing but its end is ever written there."""
+        if not os.read(lifeline, 1):
+            asyncio.get_running_loop().remove_reader(lifeline)
+            LOG.info("broker.orphaned: its parent is gone")
+            stop.set()
+
+    async def serve(self, stop: asyncio.Event, *, reload: asyncio.Event | None = None) -> None:
+        """Serve until *stop* is set; each setting of *reload* loads the policy anew.
+
+        Raises:
+            StateError: as ``run``.
+        """
+        async with AsyncExitStack() as stack:
+            books = await stack.enter_async_context(self._claimed())
+            upstream = Upstream(self._engine_socket, admit=self._admit, reach=self._outside.reach)
+            await self._meet(upstream)
+            driver = Driver(upstream=upstream, books=books, examine=self._examine)
+            mending = Mending(driver=driver, state=self.state, upstream=upstream)
+            service = Service(
+                driver=driver,
+                handle=self._handle,
+                state=self.state,
+                rules=self._present_rules,
+                patience=self._limits.patience,
+                reach=self._outside.reach,
+            )
+            await driver.write(self._policy_entry())
+            self._start(mending.run())
+            self._start(self._save_now_and_then(books))
+            self._start(self._reload_policy(reload or asyncio.Event(), driver))
+            listener = claim.listen(self._places.socket, group=self._rules.group)
+            status = self._places.socket.lstat()
+            identity = (status.st_dev, status.st_ino)
+            stack.callback(claim.remove_socket, self._places.socket, identity)
+            server = await self._listen(listener, service, mending)
+            LOG.info(
+                "broker.serving socket=%s instance=%s", self._places.socket, self.state.instance
+            )
+            try:
+                await stop.wait()
+            finally:
+                server.close()
+                await self._wind_down()
+        LOG.info("broker.ended")
+
+    # Start and end.
+
+    @asynccontextmanager
+    async def _claimed(self) -> AsyncIterator[Books]:
+        """Hold lock and journal, with the inventory brought up to it."""
+        outside = self._outside
+        lock = await claim.hold_lock(self._places.folder / "lock", clock=outside.clock)
+        try:
+            journal = await asyncio.to_thread(outside.open_journal)
+            try:
+                snapshot = self._places.folder / "inventory.json"
+                books = Books(journal, self.state, snapshot, reach=outside.reach)
+                await asyncio.to_thread(books.load)
+                self.state.start_seq = journal.last_seq
+                self.state.journal_error = journal.error
+                yield books
+                await books.settled()
+                books.save()
+            finally:
+                await asyncio.to_thread(journal.close)
+        finally:
+            os.close(lock)
+
+    async def _meet(self, upstream: Upstream) -> None:
+        """Ask who the engine is. It may be away; that it is another one ends the broker."""
+        try:
+            await upstream.meet()
+        except EngineError as error:
+            LOG.warning("engine.away error=%s", error)
+
+    def _admit(self, engine: Engine) -> None:
+        self._outside.bind_engine(engine.facts.engine_id)
+        self.state.engine = engine.facts
+        if engine.data_root:
+            self.state.volumes_root = f"{engine.data_root.rstrip('/')}/volumes"
+        LOG.info(
+            "engine.known id=%s version=%s api=%s speaking=%s",
+            engine.facts.engine_id,
+            engine.facts.version,
+            engine.facts.api_version,
+            engine.pinned,
+        )
+
+    def _start(self, running: Coroutine[object, object, None]) -> None:
+        task = asyncio.ensure_future(running)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+
+    async def _wind_down(self) -> None:
+        """End all connections: at once where nothing is due, the others within the grace."""
+        for task, connection in self._serving.items():
+            connection.closing = True
+            if not connection.busy:
+                task.cancel()
+        if self._serving:
+            await asyncio.wait(tuple(self._serving), timeout=self._limits.grace_s)
+        ending = (*self._serving, *self._background)
+        for task in ending:
+            task.cancel()
+        await asyncio.gather(*ending, return_exceptions=True)
+
+    # Connections.
+
+    async def _listen(
+        self, listener: socket.socket, service: Service, mending: Mending
+    ) -> asyncio.Server:
+        async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            try:
+                peer = peer_of(writer.get_extra_info("socket"))
+            except OSError:  # it hung up again already
+                writer.close()
+                return
+            await self._connected(reader, writer, peer, service)
+            mending.wake()
+
+        return await asyncio.start_unix_server(connected, sock=listener, limit=READ_BYTES)
+
+    async def _connected(
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        peer: Peer,
+        service: Service,
+    ) -> None:
+        if self._full_for(peer.uid):
+            reply = refusal(
+                HTTPStatus.SERVICE_UNAVAILABLE,
+                "broker.busy",
+                "too many connections are open",
+                remedy="close some, or wait",
+            )
+            writer.write(reply_bytes(reply, to_head=False, keep_alive=False))
+            writer.close()
+            return
+        task = asyncio.current_task()
+        assert task is not None, "a connection is served by a task"
+        connection = Connection(reader, writer, peer=peer, service=service)
+        self._serving[task] = connection
+        self._of_uid[peer.uid] = self._of_uid.get(peer.uid, 0) + 1
+        try:
+            await connection.serve()
+        except asyncio.CancelledError:
+            pass  # the broker ends: nobody waits for this task's answer
+        finally:
+            del self._serving[task]
+            self._of_uid[peer.uid] -= 1
+            if not self._of_uid[peer.uid]:
+                del self._of_uid[peer.uid]
+
+    def _full_for(self, uid: int) -> bool:
+        rules = self._present_rules()
+        trusted = uid in rules.operating or uid == rules.controller_uid
+        share = self._limits.connections if trusted else self._limits.connections_of_a_client
+        return len(self._serving) >= self._limits.connections or self._of_uid.get(uid, 0) >= share
+
+    def _present_rules(self) -> Rules:
+        """Return who is who by the policy in force."""
+        policy = self.state.policy
+        return replace(
+            self._rules,
+            operators=frozenset(policy.operators),
+            clients=tuple((client.uid, client.owner) for client in policy.clients),
+            container_peers=frozenset(policy.container_peers),
+        )
+
+    def _examine(self, paths: tuple[str, ...]) -> tuple[PathFacts, ...]:
+        places = self._places
+        root = self.state.volumes_root.removesuffix("/volumes")
+        protected = guarded(
+            state=str(places.state),
+            policy=str(places.policy),
+            desired_state=str(places.desired_state or ""),
+            sockets=(
+                ("broker socket", str(places.socket)),
+                ("engine socket", self._engine_socket),
+            ),
+            engine_data=root,
+        )
+        return Examiner(protected, own_uid=self._rules.own_uid).examine(paths)
+
+    # In the background.
+
+    async def _save_now_and_then(self, books: Books) -> None:
+        while True:
+            await asyncio.sleep(self._limits.save_s)
+            await asyncio.to_thread(books.save)
+
+    async def _reload_policy(self, reload: asyncio.Event, driver: Driver) -> None:
+        while True:
+            await reload.wait()
+            reload.clear()
+            try:
+                self.state.policy = await asyncio.to_thread(self._outside.load_policy)
+                self.state.policy_error = ""
+                LOG.info("policy.loaded digest=%s", self.state.policy.digest)
+            except PolicyInvalid as error:
+                self.state.policy_error = str(error)
+                LOG.error("policy.invalid error=%s: the last good one stays", error)  # noqa: TRY400
+            await driver.write(self._policy_entry())
+
+    def _policy_entry(self) -> Entry:
+        """Return the record of which policy is in force, and why not another."""
+        policy = self.state.policy
+        return Entry(
+            self.state.new_id(),
+            "policy",
+            actor=actor_of(BROKER),
+            request={"route": "policy.load", "object": policy.name},
+            verdict={"policy": policy.digest},
+            result={"error": self.state.policy_error},
+        )
