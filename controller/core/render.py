@@ -114,7 +114,9 @@ def _desired(
                 volumes.append(Volume(one.key, one.owner, one.spec, one.source))
             case _:
                 pass  # a Release stands for what it renders to
-    problems = tuple(sorted(findings.problems, key=lambda p: (p.file, p.line, p.column, p.code)))
+    problems = tuple(
+        sorted(dict.fromkeys(findings.problems), key=lambda p: (p.file, p.line, p.column, p.code))
+    )
     return Desired(
         services=tuple(services),
         networks=tuple(networks),

@@ -1,0 +1,1 @@
+"""Sources: files, charts and Git to texts and problems; watching, which only wakes."""

@@ -1,0 +1,317 @@
+"""Charts in configs/ to documents: a folder of templates, its values, and a schema for them.
+
+A chart is read whole and then judged without touching files again. What is wrong with it, with a
+Release's values or with what the templates give is a problem at its place; values are not
+repeated in it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+from typing import Literal
+
+from jsonschema import Draft202012Validator
+from jsonschema.exceptions import SchemaError, ValidationError
+from pydantic import ValidationError as ModelError
+from referencing import Registry
+
+from controller.core.documents import Declaration, Reading, read
+from controller.core.explain import dotted, explain, problem_at
+from controller.core.templates import render_template
+from controller.core.yamltext import MAX_PROBLEMS, Document, Fault, Place, compose_all, decode
+from controller.core.yamltext import Path as ValuePath
+from controller.model.errors import Problem
+from controller.model.names import SERVICE_NAME_MAX, is_dns_label
+from controller.model.spec import Model, ReleaseSpec
+from controller.sources.folder import Found, Walk, is_inside, read_whole
+
+MAX_RELEASES = 200
+MAX_TEMPLATES = 100
+MAX_RENDERED = 2 * 1024 * 1024  # characters, of one Release
+
+CHART, VALUES, SCHEMA, TEMPLATES = "Chart.yaml", "values.yaml", "values.schema.json", "templates"
+
+
+class ChartFile(Model):
+    """What Chart.yaml says."""
+
+    api_version: Literal["trimtab/v1"]
+    name: str
+    version: str
+    description: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Chart:
+    """A chart as it was read; ``files`` are (name, text), names as people know them.
+
+    With problems it can't be used.
+    """
+
+    name: str
+    place: str = ""  # the folder, as shown
+    files: tuple[tuple[str, str], ...] = ()
+    problems: tuple[Problem, ...] = ()
+
+    def text(self, name: str) -> str | None:
+        """Return the text of a file of the chart, None if it has none."""
+        return dict(self.files).get(f"{self.place}/{name}")
+
+    def templates(self) -> Iterator[tuple[str, str]]:
+        """Yield (name, text) of each template."""
+        prefix = f"{self.place}/{TEMPLATES}/"
+        return ((name, text) for name, text in self.files if name.startswith(prefix))
+
+
+def load_chart(charts: Path | None, name: str) -> Chart:
+    """Return the chart of that name below *charts*, or one with the problems. Never raises."""
+    if charts is None:
+        problem = Problem("chart.missing", "there is no directory of charts (configs/)")
+        return Chart(name, problems=(problem,))
+    if not is_dns_label(name, length=SERVICE_NAME_MAX):
+        expected = f"lower-case letters, digits and '-', at most {SERVICE_NAME_MAX} characters"
+        problem = Problem("chart.missing", "no chart can have that name", expected=expected)
+        return Chart(name, problems=(problem,))
+    place = f"{charts.name}/{name}"
+    try:
+        top = os.path.realpath(charts / name, strict=True)
+        inside = is_inside(top, os.path.realpath(charts, strict=True))
+        listed = {entry.name for entry in Path(top).iterdir()}
+    except OSError as error:
+        message = f"there is no chart {name} in {charts}: {error.strerror}"
+        return Chart(name, place, problems=(Problem("chart.missing", message),))
+    templates = os.path.realpath(f"{top}/{TEMPLATES}")
+    if not inside or not is_inside(templates, top):
+        problem = Problem("file.outside", "the chart leads out of its directory", place)
+        return Chart(name, place, problems=(problem,))
+    files: list[Found] = [
+        Found(f"{place}/{one}", f"{top}/{one}") for one in (CHART, VALUES, SCHEMA) if one in listed
+    ]
+    problems: list[Problem] = []
+    if TEMPLATES in listed:
+        walk = Walk(templates)
+        found = [replace(one, name=f"{place}/{TEMPLATES}/{one.name}") for one in walk.files()]
+        files += found[:MAX_TEMPLATES]
+        problems += [replace(p, file=f"{place}/{TEMPLATES}/{p.file}") for p in walk.problems]
+        if len(found) > MAX_TEMPLATES:
+            message = f"a chart has at most {MAX_TEMPLATES} templates"
+            problems.append(Problem("chart.too-many", message, f"{place}/{TEMPLATES}"))
+    texts: list[tuple[str, str]] = []
+    for file in files:
+        content = read_whole(file, top, known=lambda _content: False)
+        if isinstance(content, Problem):
+            problems.append(content)
+        else:
+            texts.append((file.name, decode(content)))
+    return Chart(name, place, tuple(texts), tuple(problems))
+
+
+def render_release(release: Declaration, chart: Chart) -> tuple[Reading, ...]:
+    """Return what the documents say that a Release renders to, problems included. Never raises.
+
+    The Release's namespace and owner are imposed on each.
+    """
+    rendered = render_texts(release, chart)
+    if not isinstance(rendered, dict):
+        return (Reading(None, rendered, None),)
+    readings: list[Reading] = []
+    for file, text in rendered.items():
+        for document in compose_all(text, file):
+            reading = read(_imposed(document, release))
+            readings.append(replace(reading, problems=_attributed(reading.problems, release)))
+    return tuple(readings)
+
+
+def render_texts(release: Declaration, chart: Chart) -> dict[str, str] | tuple[Problem, ...]:
+    """Return what each template of a Release gives, or the problems. Never raises."""
+    assert isinstance(release.spec, ReleaseSpec), "only a Release is rendered"
+    if chart.problems:
+        return _unusable(release, chart.problems)
+    about, problems = _chart_file(chart)
+    defaults, found = _defaults(chart)
+    problems += found
+    if about is None or problems:
+        return _unusable(release, problems)
+    values = merged(defaults.value if defaults else {}, release.spec.values)
+    problems = _check_values(release, chart, defaults, values)
+    if problems:
+        return tuple(problems)
+    context = {
+        "release": {
+            "name": release.key.name,
+            "namespace": release.key.namespace,
+            "owner": release.owner,
+        },
+        "values": values,
+        "chart": {
+            "name": about.name,
+            "version": about.version,
+            "description": about.description,
+        },
+    }
+    texts: dict[str, str] = {}
+    for file, template in chart.templates():
+        outcome = render_template(template, file, context)
+        if isinstance(outcome, Problem):
+            problems.append(outcome)
+        else:
+            texts[file] = outcome
+    if sum(map(len, texts.values())) > MAX_RENDERED:
+        message = f"the chart gives more than {MAX_RENDERED // 1024} KiB"
+        problems.append(Problem("chart.template", message, chart.place))
+    return _attributed(tuple(problems), release) if problems else texts
+
+
+def merged(defaults: object, values: object) -> object:
+    """Return *values* over *defaults*: mappings member by member, anything else replaced."""
+    if isinstance(defaults, Mapping) and isinstance(values, Mapping):
+        return {
+            **defaults,
+            **{key: merged(defaults.get(key), value) for key, value in values.items()},
+        }
+    return values
+
+
+def _unusable(
+    release: Declaration, problems: tuple[Problem, ...] | list[Problem]
+) -> tuple[Problem, ...]:
+    assert isinstance(release.spec, ReleaseSpec), "only a Release is rendered"
+    first = problems[0]
+    where = f" ({first.file}:{first.line})" if first.line else ""
+    message = f"chart {release.spec.chart!r} can't be used: {first.message}{where}"
+    remedy = first.remedy or "see the chart's problems, and `trimtab render`"
+    mine = problem_at(release.document, ("spec", "chart"), "chart.unusable", message, remedy=remedy)
+    return (mine, *(problem for problem in problems if problem.file))
+
+
+def _attributed(problems: tuple[Problem, ...], release: Declaration) -> tuple[Problem, ...]:
+    """Return problems that say for which Release a line is one of what was rendered."""
+    words = f" (rendered for {release.key}, {release.source.file}:{release.source.line})"
+    return tuple(replace(problem, message=problem.message + words) for problem in problems)
+
+
+def _imposed(document: Document, release: Declaration) -> Document:
+    """Return a rendered document in its Release's namespace, of its owner."""
+    value = document.value
+    metadata = value.get("metadata") if isinstance(value, dict) else None
+    if not isinstance(value, dict) or not isinstance(metadata, dict):
+        return document
+    faults = list(document.faults)
+    if value.get("kind") == "Release":
+        problem = problem_at(
+            document, ("kind",), "release.nested", "a chart can't hold another Release"
+        )
+        faults.append(Fault(("kind",), problem))
+    imposed = {"namespace": release.key.namespace, "owner": release.owner}
+    for name, wanted in imposed.items():
+        if metadata.get(name, wanted) != wanted:
+            message = f"metadata.{name} isn't the Release's, which is {wanted}"
+            path: ValuePath = ("metadata", name)
+            remedy = f"leave it out, or write {{{{ release.{name} }}}}"
+            problem = problem_at(document, path, f"release.{name}", message, remedy=remedy)
+            faults.append(Fault(path, problem))
+    value = {**value, "metadata": {**metadata, **imposed}}
+    return replace(document, value=value, faults=tuple(faults))
+
+
+def _chart_file(chart: Chart) -> tuple[ChartFile | None, list[Problem]]:
+    file, text = f"{chart.place}/{CHART}", chart.text(CHART)
+    if text is None:
+        return None, [Problem("chart.missing", f"the chart has no {CHART}", file)]
+    document, problems = _single(text, file)
+    if document is None or problems:
+        return None, problems or [Problem("chart.invalid", f"{CHART} is empty", file)]
+    if not isinstance(document.value, dict):
+        return None, [problem_at(document, (), "chart.invalid", f"{CHART} is no mapping")]
+    try:
+        about = ChartFile.model_validate_json(json.dumps(document.value))
+    except ModelError as error:
+        details = error.errors(include_url=False)[:MAX_PROBLEMS]
+        return None, [explain(document, ChartFile, detail) for detail in details]
+    if about.name != chart.name:
+        message = f"the chart calls itself {about.name!r}, and its folder {chart.name!r}"
+        return None, [problem_at(document, ("name",), "chart.invalid", message)]
+    return about, []
+
+
+def _defaults(chart: Chart) -> tuple[Document | None, list[Problem]]:
+    file, text = f"{chart.place}/{VALUES}", chart.text(VALUES)
+    document, problems = _single(text or "", file)
+    if document is not None and not isinstance(document.value, dict):
+        problems.append(problem_at(document, (), "chart.invalid", f"{VALUES} is no mapping"))
+    return document, problems
+
+
+def _single(text: str, file: str) -> tuple[Document | None, list[Problem]]:
+    """Return the one document of a file, None if it is empty, and its problems."""
+    documents = compose_all(text, file)
+    problems = [fault.problem for document in documents for fault in document.faults]
+    if len(documents) > 1:
+        message = "one document is all that this file may hold"
+        problems.append(problem_at(documents[1], (), "chart.invalid", message))
+    return (documents[0] if documents else None), problems
+
+
+def _check_values(
+    release: Declaration, chart: Chart, defaults: Document | None, values: object
+) -> list[Problem]:
+    """Return what is wrong with the values by the chart's schema, if it has one."""
+    file, text = f"{chart.place}/{SCHEMA}", chart.text(SCHEMA)
+    if text is None:
+        return []
+    document, problems = _single(text, file)
+    if document is None or problems:
+        return problems
+    schema = document.value
+    if not isinstance(schema, dict):
+        return [problem_at(document, (), "chart.schema", f"{SCHEMA} is no object")]
+    try:
+        Draft202012Validator.check_schema(schema)
+        # A registry of nothing: a schema never makes us fetch another one.
+        validator = Draft202012Validator(schema, registry=Registry())
+        errors = list(islice(validator.iter_errors(values), MAX_PROBLEMS))
+    except SchemaError as error:
+        message = f"the schema is wrong: {error.message[:300]}"
+        return [problem_at(document, tuple(error.absolute_path), "chart.schema", message)]
+    except Exception as error:  # noqa: BLE001 - a schema can fail in any way; it must not stop us
+        message = f"the schema can't be used: {type(error).__name__}"
+        return [problem_at(document, (), "chart.schema", message)]
+    return [_misfit(release, defaults, error) for error in errors]
+
+
+def _misfit(release: Declaration, defaults: Document | None, error: ValidationError) -> Problem:
+    """Return the problem of a value, where it is written: in the Release, or in the defaults."""
+    path: ValuePath = tuple(error.absolute_path)
+    name = dotted(("values", *path))
+    message, expected = f"{name} doesn't fit the chart's schema", ""
+    match error.validator:
+        case "required" | "additionalProperties" | "dependentRequired":
+            # These name keys, never values.
+            message = f"{name}: {error.message}"
+        case _:
+            expected = f"{error.validator}: {json.dumps(error.validator_value)[:200]}"
+    own: object = release.document.value
+    written = _has(own, ("spec", "values", *path))
+    document = release.document if written or defaults is None else defaults
+    place = document.locate(("spec", "values", *path) if document is release.document else path)
+    return _placed(document, place, message, expected)
+
+
+def _placed(document: Document, place: Place, message: str, expected: str) -> Problem:
+    return Problem(
+        "release.values", message, document.file, place.line, place.column, expected=expected
+    )
+
+
+def _has(value: object, path: ValuePath) -> bool:
+    for part in path:
+        try:
+            value = value[part]  # type: ignore[index]
+        except (LookupError, TypeError):
+            return False
+    return True
