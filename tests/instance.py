@@ -1,0 +1,283 @@
+"""An instance as a user has it: a folder, a DIR, and the command ``trimtab``."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from tests.engine import FoundEngine, PrivateEngine
+
+T = TypeVar("T")
+TRIMTAB = str(Path(sys.executable).parent / "trimtab")
+POLICIES = Path(__file__).parent.parent / "configs" / "policies"
+LABEL = "io.trimtab"
+PATIENCE_S = 60.0
+LOOK_AGAIN_S = 0.05
+
+
+def eventually(answer: Callable[[], T], *, within_s: float = PATIENCE_S, what: str = "") -> T:
+    """Return the first truthy answer; a time-out says what was waited for and last seen."""
+    deadline = time.monotonic() + within_s
+    while True:
+        seen = answer()
+        if seen:
+            return seen
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not within {within_s:g} s: {what or answer}; last: {seen!r}")
+        time.sleep(LOOK_AGAIN_S)
+
+
+class Host:
+    """One folder, one state, one DIR, on one engine; ``up`` runs at most once at a time."""
+
+    def __init__(self, engine: PrivateEngine | FoundEngine) -> None:
+        self.engine = engine
+        self.folder = Path(tempfile.mkdtemp(prefix="trimtab-e2e-", dir="/tmp"))
+        self.folder.chmod(0o755)  # mkdtemp's 0700 would close it to the controller's user
+        self.directory = self.folder / "desired"
+        self.directory.mkdir()
+        self.state = self.folder / "state"
+        self.process: subprocess.Popen[bytes] | None = None
+        self.log = self.folder / "up.log"
+        self.policy = str(POLICIES / "development.yaml")
+
+    # What users do with files.
+
+    def write(self, name: str, text: str) -> Path:
+        """Put a file into DIR in one move, as careful editors do."""
+        path = self.directory / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".{path.name}.new")
+        temporary.write_text(text)
+        temporary.rename(path)
+        return path
+
+    def remove(self, name: str) -> None:
+        """Remove a file from DIR."""
+        (self.directory / name).unlink()
+
+    # What users run.
+
+    def environment(self, **extra: str) -> dict[str, str]:
+        kept = {name: os.environ[name] for name in ("PATH", "LANG", "HOME") if name in os.environ}
+        return {**kept, "DOCKER_HOST": self.engine.host, **extra}
+
+    def cli(
+        self, *arguments: str, expect: int | tuple[int, ...] = 0, **extra: str
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a command of trimtab's on this state folder, inside the engine's network."""
+        done = subprocess.run(
+            self.engine.inside(TRIMTAB, *arguments, "--state", str(self.state)),
+            env=self.environment(**extra),
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=PATIENCE_S * 2,
+            cwd=self.folder,
+        )
+        expected = (expect,) if isinstance(expect, int) else expect
+        assert done.returncode in expected, (
+            f"{arguments}: exit {done.returncode}, expected {expect}\n{done.stdout}\n{done.stderr}"
+        )
+        return done
+
+    def json(self, *arguments: str, expect: int | tuple[int, ...] = 0) -> Any:
+        """Run a command with ``--json`` and return what it printed."""
+        return json.loads(self.cli(*arguments, "--json", expect=expect).stdout)
+
+    def up(self, *options: str, **extra: str) -> None:
+        """Start ``trimtab up`` in the background; its output goes to ``log``."""
+        assert self.process is None or self.process.poll() is not None, "up runs already"
+        argv = [TRIMTAB, "up", str(self.directory), "--policy", self.policy]
+        argv += ["--state", str(self.state), *options]
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                self.engine.inside(*argv),
+                env=self.environment(**extra),
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,
+                cwd=self.folder,
+            )
+
+    def stop(self, number: int = signal.SIGINT) -> int:
+        """End ``up`` as Ctrl-C does, or with another signal; return its exit code."""
+        assert self.process is not None
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+        return self.process.wait(timeout=PATIENCE_S)
+
+    @contextlib.contextmanager
+    def running(self, *options: str) -> Iterator[None]:
+        """Have ``up`` run during the block, converged at its start."""
+        self.up(*options)
+        try:
+            self.await_ready()
+            yield
+        finally:
+            self.stop()
+
+    # What users see.
+
+    @property
+    def instance(self) -> str:
+        return str(json.loads((self.state / "instance.json").read_text())["id"])
+
+    @property
+    def broker_socket(self) -> Path:
+        return self.state / "run" / "broker.sock"
+
+    def status(self) -> dict[str, Any] | None:
+        """Return the status, or None while nothing answers."""
+        done = self.cli("status", "--json", expect=(0, 1))
+        return json.loads(done.stdout) if done.returncode == 0 else None
+
+    def resource(self, name: str, *, namespace: str = "default") -> dict[str, Any]:
+        """Return one resource of the status, or {} when it isn't there."""
+        for resource in (self.status() or {"resources": []})["resources"]:
+            if (resource["namespace"], resource["name"]) == (namespace, name):
+                return dict(resource)
+        return {}
+
+    def is_ready(self, name: str, *, namespace: str = "default") -> bool:
+        return has(self.resource(name, namespace=namespace), "Ready")
+
+    def all_ready(self) -> bool:
+        status = self.status()
+        return status is not None and all(has(r, "Ready") for r in status["resources"])
+
+    def await_ready(self, *names: str, within_s: float = PATIENCE_S) -> None:
+        """Wait until all resources (at least *names*) are Ready."""
+
+        def ready() -> bool:
+            assert self.process is None or self.process.poll() is None, self.said()
+            status = self.status()
+            if status is None:
+                return False
+            there = {resource["name"] for resource in status["resources"]}
+            return set(names) <= there and all(has(r, "Ready") for r in status["resources"])
+
+        try:
+            eventually(ready, within_s=within_s, what=f"everything Ready, {names}")
+        except AssertionError as error:
+            raise AssertionError(f"{error}\nstatus: {self.status()}\nup: {self.said()}") from error
+
+    def said(self) -> str:
+        """Return the end of what ``up`` printed."""
+        return self.log.read_text(errors="replace")[-4000:] if self.log.exists() else ""
+
+    def containers(self, service: str | None = None) -> list[dict[str, Any]]:
+        """Return the inspects of this instance's containers on the engine, by name."""
+        filters = ["--filter", f"label={LABEL}.instance={self.instance}"]
+        if service is not None:
+            filters += ["--filter", f"label={LABEL}.service={service}"]
+        ids = self.engine.docker("ps", "-aq", "--no-trunc", *filters).stdout.split()
+        if not ids:
+            return []
+        # One may go between the two calls: what is left is printed all the same.
+        told = self.engine.docker("inspect", "--type=container", *ids, check=False).stdout
+        return sorted(json.loads(told), key=lambda inspect: inspect["Name"])
+
+    def names(self, service: str | None = None) -> list[str]:
+        return [inspect["Name"].removeprefix("/") for inspect in self.containers(service)]
+
+    def running_ids(self, service: str) -> list[str]:
+        return [i["Id"] for i in self.containers(service) if i["State"]["Status"] == "running"]
+
+    def journal(self, *options: str) -> list[dict[str, Any]]:
+        """Return the records that ``journal list`` prints."""
+        out = self.cli("journal", "list", *options, "--json").stdout
+        return [json.loads(line) for line in out.splitlines()]
+
+    def docker_through_broker(
+        self, *arguments: str, check: bool = True
+    ) -> subprocess.CompletedProcess[str]:
+        """Run the docker CLI against the broker's socket."""
+        done = subprocess.run(
+            self.engine.inside("docker", "-H", f"unix://{self.broker_socket}", *arguments),
+            env=self.environment(),
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=PATIENCE_S,
+        )
+        assert not check or done.returncode == 0, done.stderr
+        return done
+
+    def pid_of(self, role: str) -> int:
+        """Return the pid of ``broker`` or ``controller`` (a child of ``up``)."""
+        assert self.process is not None
+        word = {"broker": "broker", "controller": "run"}[role]
+        for pid in descendants(self.process.pid):
+            try:
+                argv = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+            except OSError:
+                continue
+            if b"controller" in argv and word.encode() in argv:
+                return pid
+        raise AssertionError(f"no {role} among the children of up")
+
+    def close(self) -> None:
+        """End what runs, and remove everything of this instance from the engine."""
+        if self.process is not None and self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+        if (self.state / "instance.json").exists() and self.engine.answers():
+            mine = f"label={LABEL}.instance={self.instance}"
+            for ls, rm in (
+                (["ps", "-aq"], ["rm", "-f"]),
+                (["network", "ls", "-q"], ["network", "rm"]),
+                (["volume", "ls", "-q"], ["volume", "rm"]),
+            ):
+                ids = self.engine.docker(*ls, "--filter", mine).stdout.split()
+                if ids:
+                    self.engine.docker(*rm, *ids, check=False)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def has(resource: dict[str, Any], condition: str) -> bool:
+    """Tell whether a condition of a resource is True."""
+    return any(
+        c["type"] == condition and c["status"] == "True" for c in resource.get("conditions", [])
+    )
+
+
+def descendants(pid: int) -> Iterator[int]:
+    """Yield the pids below one, by /proc (proc(5))."""
+    for task in Path(f"/proc/{pid}/task").glob("*"):
+        try:
+            children = (task / "children").read_text().split()
+        except OSError:
+            continue
+        for child in children:
+            yield int(child)
+            yield from descendants(int(child))
+
+
+WEB = """\
+apiVersion: trimtab/v1
+kind: Service
+metadata: {{name: {name}, owner: team}}
+spec:
+  image: trimtab.local/web:1
+  replicas: {replicas}
+{extra}
+"""
+
+
+def web(name: str = "web", *, replicas: int = 1, extra: str = "") -> str:
+    """Return a document that declares a small web service; *extra* are lines of its spec."""
+    indented = "\n".join(f"  {line}" for line in extra.splitlines())
+    return WEB.format(name=name, replicas=replicas, extra=indented)
