@@ -66,6 +66,14 @@ class Relay:
 
 
 @dataclass(frozen=True, slots=True)
+class Recall:
+    """Read the journal: at most ``limit`` durable records above ``after``, as a tuple of them."""
+
+    after: int
+    limit: int
+
+
+@dataclass(frozen=True, slots=True)
 class Lost:
     """The engine's answer didn't come: whether it acted isn't known.
 
@@ -84,9 +92,10 @@ __all__ = [
     "Look",
     "Lost",
     "PathFacts",
+    "Recall",
     "Relay",
     "Write",
 ]
 
-Command = Look | Examine | Write | Forward | Relay
-Answer = Reply | Lost | Record | None | tuple[PathFacts, ...]
+Command = Look | Examine | Write | Forward | Relay | Recall
+Answer = Reply | Lost | Record | None | tuple[PathFacts, ...] | tuple[Record, ...]

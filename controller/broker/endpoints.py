@@ -32,10 +32,10 @@ OPERATORS = frozenset({Role.OPERATOR})
 
 #: The engine's pull has no limit of its own; this is the longest time without progress.
 PULL_IDLE_S = 120.0
-CREATE_S = 60.0
+CREATE_S = 20.0
 #: Beyond the grace that a stop or restart gives.
 STOP_SPARE_S = 15.0
-SHORT_S = 15.0
+SHORT_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,9 @@ class GateState:
     ``start_seq`` is the journal's last record when this process started, ``start_monotonic``
     when that was: what is older belongs to a broker before this one. ``in_flight`` has the
     intents that a request of this process is still working on: an open intent that isn't in it
-    is recovery's to close, and its object is held until then.
+    is recovery's to close (``settling`` while it is at it), and its object is held until then.
+    ``begun`` has when this process recorded the intents that aren't closed, by the monotonic
+    clock; ``reserved`` whose the containers are that are about to be created.
     """
 
     policy: Policy
@@ -39,6 +41,8 @@ class GateState:
     journal_error: str = ""  # why nothing can be recorded now, '' if it can
     policy_error: str = ""  # why the last reload kept the policy before it
     in_flight: set[str] = field(default_factory=set)
+    settling: set[str] = field(default_factory=set)
+    begun: dict[str, float] = field(default_factory=dict)
     reserved: dict[str, tuple[str, str, str]] = field(default_factory=dict)
     unjournaled: int = 0  # refusals that were answered and couldn't be recorded
 

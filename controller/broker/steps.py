@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from controller.broker import redact
-from controller.broker.commands import Answer, Command, Examine, Forward, Look, Lost, Write
+from controller.broker.commands import Answer, Command, Examine, Forward, Look, Lost, Recall, Write
 from controller.broker.endpoints import Route
 from controller.broker.refusals import Answered, Denied, told_reply
 from controller.broker.state import GateState
@@ -21,6 +21,7 @@ from controller.model.entries import Actor, Context, Entry, Record, Reply, Reque
 from controller.model.mutations import Mutation
 from controller.model.paths import PathFacts
 from controller.model.plan import Verdict
+from controller.model.policy import Policy
 
 T = TypeVar("T")
 #: A generator of commands that ends with a value.
@@ -32,9 +33,13 @@ BROKER = Actor(uid=0, gid=0, pid=0, role=Role.BROKER)
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A request that found its route: who asks, for what, under which id it is recorded."""
+    """A request that found its route: who asks, for what, under which id it is recorded.
+
+    ``policy`` judges all of it, also when another one is loaded meanwhile.
+    """
 
     id: str
+    policy: Policy
     request: Request
     actor: Actor  # with the role that this request has
     context: Context | None
@@ -42,6 +47,11 @@ class Call:
     names: Mapping[str, str]
     query: Mapping[str, str]
     body: object = None
+
+    @property
+    def by(self) -> By:
+        """Whom its records name."""
+        return By(self.id, self.actor, self.context, policy=self.policy.digest)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +119,14 @@ def examine(paths: tuple[str, ...]) -> Steps[dict[str, PathFacts]]:
         return {}
     answer = yield Examine(paths)
     assert isinstance(answer, tuple), f"an examination was answered by {answer!r}"
-    return {facts.path: facts for facts in answer}
+    return {facts.path: facts for facts in answer if isinstance(facts, PathFacts)}
+
+
+def recall(after: int, limit: int) -> Steps[tuple[Record, ...]]:
+    """Read the journal."""
+    answer = yield Recall(after, limit)
+    assert isinstance(answer, tuple), f"a recall was answered by {answer!r}"
+    return tuple(record for record in answer if isinstance(record, Record))
 
 
 def loaded(reply: Reply) -> Any:
@@ -223,11 +240,10 @@ def note(
     return isinstance((yield Write(entry)), Record)
 
 
-def note_read(call: Call, state: GateState, subject: str) -> Steps[None]:
+def note_read(call: Call, subject: str) -> Steps[None]:
     """Record a read that reveals what a container says or holds. Reads go on without a journal."""
-    by = By(call.id, call.actor, call.context, policy=state.policy.digest)
     request = request_of(call.request.method, call.route.name, subject, {"query": call.query})
-    yield from note("read", by, request)
+    yield from note("read", call.by, request)
 
 
 # Changing
@@ -261,10 +277,13 @@ def perform(state: GateState, by: By, change: Change, learn: Learn = nothing) ->
         claims=claims_of(by.context),
     )
     state.in_flight.add(by.id)
+    state.begun[by.id] = state.clock.monotonic()
     try:
         return (yield from _recorded(state, intent, change, learn))
     finally:
         state.in_flight.discard(by.id)
+        if by.id not in state.inventory.open:
+            del state.begun[by.id]
 
 
 def _recorded(state: GateState, intent: Entry, change: Change, learn: Learn) -> Steps[Reply]:

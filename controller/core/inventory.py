@@ -78,7 +78,7 @@ def _close(inventory: Inventory, record: Record) -> Inventory:
     inventory = replace(inventory, open=_without(inventory.open, entry.id))
     closing = Closing(
         id=entry.id,
-        seq=record.seq,
+        seq=intent.seq,
         role=intent.role,
         object=str(intent.request.get("object", "")),
         summary=_mapping(intent.request.get("summary")),

@@ -22,7 +22,7 @@ class Item:
     image: str  # reference as written
     admitted: Settings
     started: bool = False  # a start of it was ever admitted and settled
-    seq: int = 0  # of the record that told that it was created
+    seq: int = 0  # of its create's intent
     recovered: bool = False  # its creator never got an answer: recovery found it
 
 

@@ -1,0 +1,317 @@
+"""POST /containers/create: facts gathered, judged by one policy, and forwarded as rebuilt.
+
+Nothing is looked up for a request that is refused by its text alone. What is judged is what is
+forwarded: the body comes from the admission, with the image by id.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from controller.broker import images, resolve
+from controller.broker.recovery import forget_gone
+from controller.broker.refusals import Answered, Denied, admitted, message_reply
+from controller.broker.state import GateState
+from controller.broker.steps import (
+    BROKER,
+    By,
+    Call,
+    Change,
+    Steps,
+    examine,
+    loaded,
+    perform,
+    seen,
+)
+from controller.broker.targets import written
+from controller.core import admission, schema
+from controller.core.admission import Admission
+from controller.core.bodies import CreateRequest
+from controller.core.facts import (
+    CreateFacts,
+    HostFacts,
+    ImageFacts,
+    Needs,
+    NetworkFacts,
+    Stamp,
+    VolumeFacts,
+)
+from controller.core.inventory import settings_to
+from controller.core.reference import is_image_id
+from controller.model import names
+from controller.model.entries import Reply, Role
+from controller.model.mutations import Mutation
+
+QUOTA_RULES = "quota."
+
+
+def create(call: Call, state: GateState) -> Steps[Reply]:
+    """Judge a create and do it."""
+    request = schema.parse_create(call.body)
+    by_text = admitted(_judge(call, state, request, None))
+    wants = admission.needs(
+        request, actor=call.actor, policy=call.policy, volumes_root=state.volumes_root
+    )
+    image, pinned = yield from _image(call, state, request, wants.image)
+    yield from _make_implied(call, state, wants)
+    gathered = yield from _gather(call, state, wants, by_text)
+    counted = _counted(state, by_text, gathered, wants.image, image, pinned=pinned)
+    judged = _judge(call, state, request, counted)
+    if _over_quota(judged):
+        # What went away behind the broker's back still counts, until somebody looks.
+        yield from forget_gone(state)
+        counted = _counted(state, by_text, gathered, wants.image, image, pinned=pinned)
+        judged = _judge(call, state, request, counted)
+    judged = admitted(judged)
+    return (yield from _create(call, state, judged, image))
+
+
+def _judge(
+    call: Call,
+    state: GateState,
+    request: CreateRequest,
+    facts: CreateFacts | None,
+) -> Admission:
+    return admission.admit_create(
+        request,
+        name=call.query.get("name", ""),
+        actor=call.actor,
+        policy=call.policy,
+        facts=facts,
+        stamp=Stamp(instance=state.instance, intent=call.id),
+        platform=call.query.get("platform", ""),
+    )
+
+
+def _over_quota(judged: Admission) -> bool:
+    verdict = judged.verdict
+    return verdict.decision == "deny" and any(r.startswith(QUOTA_RULES) for r in verdict.rules)
+
+
+def _image(
+    call: Call, state: GateState, request: CreateRequest, reference: str
+) -> Steps[tuple[ImageFacts, bool]]:
+    """Return the image to run: the pinned one of the revision, else what the reference means.
+
+    Raises:
+        Answered: there is none, in the engine's words, so that clients pull.
+    """
+    revision = request.label(names.REVISION) if call.actor.role is Role.CONTROLLER else ""
+    pin = state.inventory.pins.get(revision)
+    if pin is not None:
+        inspect = yield from images.inspected(pin.id)
+        if inspect is None:
+            raise Answered(
+                message_reply(
+                    404, f"No such image: {reference} ({pin.id}, which the revision is pinned to)"
+                )
+            )
+        facts = images.facts_of(inspect, reference)
+        return ImageFacts(**{**_members(facts), "digest": pin.digest or facts.digest}), True
+    inspect = yield from images.inspected(reference)
+    if inspect is None and reference in state.inventory.ledger:
+        inspect = yield from images.inspected(state.inventory.ledger[reference].id)
+    if inspect is None:
+        raise Answered(message_reply(404, f"No such image: {reference}"))
+    return images.facts_of(inspect, reference), False
+
+
+def _members(facts: ImageFacts) -> dict[str, Any]:
+    return {name: getattr(facts, name) for name in facts.__dataclass_fields__}
+
+
+def _make_implied(call: Call, state: GateState, wants: Needs) -> Steps[None]:
+    """Make the implied networks of a client's container that aren't there yet."""
+    for name in wants.implied:
+        if (yield from resolve.network(state, name)) is not None:
+            continue
+        _refuse_while_made(state, name)
+        identifier = state.new_id()
+        judged = admitted(
+            admission.admit_implied_network(
+                name,
+                actor=call.actor,
+                policy=call.policy,
+                stamp=Stamp(instance=state.instance, intent=identifier),
+            )
+        )
+        change = network_change(name, judged)
+        by = By(identifier, BROKER, policy=call.policy.digest)
+        reply = yield from perform(state, by, change, learn_network)
+        if reply.status >= 400:
+            raise Answered(reply)
+
+
+def _refuse_while_made(state: GateState, name: str) -> None:
+    for intent in state.inventory.open.values():
+        request = intent.request
+        if request.get("route") == Mutation.NETWORK_CREATE and request.get("object") == name:
+            raise Denied(
+                "held",
+                f"the network {name} is just being made",
+                "try again",
+                status=409,
+                subject=name,
+            )
+
+
+def network_change(name: str, judged: Admission) -> Change:
+    """Return the create of an admitted network."""
+    return Change(
+        Mutation.NETWORK_CREATE,
+        name,
+        "POST",
+        "/networks/create",
+        {"name": name, **judged.summary},
+        judged.verdict,
+        body=judged.body,
+        deadline_s=15.0,
+    )
+
+
+def learn_network(reply: Reply) -> Steps[dict[str, object]]:
+    """Learn the id of a network that was made."""
+    yield from ()
+    return {"object": str(loaded(reply).get("Id", ""))}
+
+
+class _Gathered:
+    """What was looked up for a create, besides image and counts."""
+
+    def __init__(self) -> None:
+        self.host = HostFacts()
+        self.paths: Mapping[str, Any] = {}
+        self.networks: dict[str, NetworkFacts] = {}
+        self.volumes: dict[str, VolumeFacts] = {}
+        self.name_taken = ""
+
+
+def _gather(call: Call, state: GateState, wants: Needs, by_text: Admission) -> Steps[_Gathered]:
+    found = _Gathered()
+    platform = (yield from _platform()) if call.query.get("platform") else ""
+    found.host = host_facts(state, platform=platform)
+    for name in wants.networks:
+        network = yield from resolve.network(state, name)
+        if network is not None:
+            found.networks[name] = network.facts
+    for name in wants.volumes:
+        volume = yield from resolve.volume(state, name)
+        if volume is not None:
+            found.volumes[name] = volume.facts
+    found.name_taken = yield from _name_taken(state, dict(by_text.query).get("name", ""))
+    # Last, as near to the create as can be: paths can be swapped.
+    found.paths = yield from examine(wants.paths)
+    return found
+
+
+def host_facts(state: GateState, *, platform: str = "") -> HostFacts:
+    """Return what admission must know of the engine's host."""
+    return HostFacts(
+        cpus=state.engine.cpus,
+        memory_bytes=state.engine.memory_bytes,
+        platform=platform,
+        volumes_root=state.volumes_root,
+        now=state.clock.now(),
+    )
+
+
+def _platform() -> Steps[str]:
+    told = (yield from seen("/version")) or {}
+    return f"{told.get('Os', '')}/{told.get('Arch', '')}"
+
+
+def _name_taken(state: GateState, name: str) -> Steps[str]:
+    if not name:
+        return ""
+    inspect = yield from seen(f"/containers/{name}/json")
+    if inspect is None or inspect.get("Name") != f"/{name}":
+        return ""
+    labels = (inspect.get("Config") or {}).get("Labels") or {}
+    known = str(inspect.get("Id", "")) in state.inventory.containers
+    return "ours" if known and labels.get(names.INSTANCE) == state.instance else "foreign"
+
+
+def _counted(
+    state: GateState,
+    by_text: Admission,
+    found: _Gathered,
+    reference: str,
+    image: ImageFacts,
+    *,
+    pinned: bool,
+) -> CreateFacts:
+    """Complete the facts, without a command between counting and reserving."""
+    owner, namespace, service = _place(by_text)
+    taken = list(_places(state))
+    return CreateFacts(
+        host=found.host,
+        image=image,
+        trusted=state.inventory.ledger.get(reference),
+        pinned=pinned,
+        paths=found.paths,
+        networks=found.networks,
+        volumes=found.volumes,
+        service_count=taken.count((owner, namespace, service)),
+        owner_count=sum(1 for place in taken if place[0] == owner),
+        name_taken=found.name_taken,
+    )
+
+
+def _place(judged: Admission) -> tuple[str, str, str]:
+    told = judged.summary.get("labels")
+    labels = told if isinstance(told, Mapping) else {}
+    return _place_of(labels)
+
+
+def _place_of(labels: Mapping[str, Any]) -> tuple[str, str, str]:
+    return (
+        str(labels.get(names.OWNER, "")),
+        str(labels.get(names.NAMESPACE, "")),
+        str(labels.get(names.SERVICE, "")),
+    )
+
+
+def _places(state: GateState) -> Iterator[tuple[str, str, str]]:
+    """Yield whose every container is: those of the inventory, and those being created."""
+    for item in state.inventory.containers.values():
+        yield item.owner, item.namespace, item.service
+    for intent in state.inventory.open.values():
+        if intent.request.get("route") == Mutation.CONTAINER_CREATE:
+            summary = intent.request.get("summary")
+            labels = summary.get("labels") if isinstance(summary, Mapping) else None
+            yield _place_of(labels if isinstance(labels, Mapping) else {})
+    for identifier, place in state.reserved.items():
+        if identifier not in state.inventory.open:
+            yield place
+
+
+def _create(call: Call, state: GateState, judged: Admission, image: ImageFacts) -> Steps[Reply]:
+    assert judged.settings is not None, "an admitted create has settings"
+    query = dict(judged.query)
+    summary = {
+        **judged.summary,
+        "imageId": image.id,
+        "digest": image.digest,
+        "settings": settings_to(judged.settings),
+    }
+    change = Change(
+        Mutation.CONTAINER_CREATE,
+        query.get("name", ""),
+        "POST",
+        written("/containers/create", query),
+        summary,
+        judged.verdict,
+        body=judged.body,
+    )
+    assert is_image_id(str((judged.body or {}).get("Image"))), "an image is forwarded by its id"
+    state.reserved[call.id] = _place(judged)
+    try:
+        return (yield from perform(state, call.by, change, _learn_created))
+    finally:
+        state.reserved.pop(call.id, None)
+
+
+def _learn_created(reply: Reply) -> Steps[dict[str, object]]:
+    yield from ()
+    return {"container": str(loaded(reply).get("Id", ""))}

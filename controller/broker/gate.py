@@ -1,0 +1,197 @@
+"""The gate: one request in, commands out, one answer back. No I/O happens here.
+
+In order: who asks, which route, whether that role may, which parameters, which body; then the
+route's handler, which resolves objects, gathers facts, has admission judge, and changes the
+engine by ``steps.perform`` alone. A refusal at any point is journaled and answered; nothing has
+been forwarded by then.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+from controller.broker import (
+    claims,
+    creates,
+    images,
+    lifecycle,
+    networks,
+    own,
+    reads,
+    redact,
+    routing,
+    volumes,
+)
+from controller.broker.commands import Relay
+from controller.broker.endpoints import Route
+from controller.broker.parameters import checked
+from controller.broker.refusals import Answered, Denied
+from controller.broker.state import GateState
+from controller.broker.steps import By, Call, Steps, note, request_of
+from controller.broker.targets import read_path, read_query
+from controller.core import strictjson
+from controller.model.entries import Actor, Context, Reply, Request
+from controller.model.mutations import TRUST, Mutation
+from controller.model.plan import Verdict
+from controller.model.policy import Policy
+
+REGISTRY_AUTH_MAX = 8192
+_MEDIA_TYPE = re.compile(r'application/json(?:\s*;\s*charset="?utf-8"?)?', re.ASCII | re.IGNORECASE)
+_CREATE_BYTES_MAX = 1024 * 1024
+_BODY_BYTES_MAX = 64 * 1024
+
+Handler = (
+    Callable[[Call, GateState], Steps[Reply]] | Callable[[Call, GateState], Steps[Reply | Relay]]
+)
+
+#: The handler of each route, by its name.
+HANDLERS: dict[str, Handler] = {
+    "ping": reads.ping,
+    "ping.head": reads.ping_head,
+    "version": reads.version,
+    "info": reads.info,
+    "system.df": reads.system_df,
+    "events": reads.events,
+    "container.list": reads.container_list,
+    "container.inspect": reads.container_inspect,
+    "container.logs": reads.container_logs,
+    "container.stats": reads.container_stats,
+    "container.top": reads.container_top,
+    "container.changes": reads.container_changes,
+    "container.attach": reads.container_attach,
+    "container.wait": reads.container_wait,
+    "container.resize": reads.container_resize,
+    Mutation.CONTAINER_CREATE: creates.create,
+    Mutation.CONTAINER_START: lifecycle.start,
+    Mutation.CONTAINER_STOP: lifecycle.stop,
+    Mutation.CONTAINER_RESTART: lifecycle.restart,
+    Mutation.CONTAINER_KILL: lifecycle.kill,
+    Mutation.CONTAINER_PAUSE: lifecycle.pause,
+    Mutation.CONTAINER_UNPAUSE: lifecycle.unpause,
+    Mutation.CONTAINER_RENAME: lifecycle.rename,
+    Mutation.CONTAINER_UPDATE: lifecycle.update,
+    Mutation.CONTAINER_REMOVE: lifecycle.remove,
+    "image.list": images.image_list,
+    "image.inspect": images.image_inspect,
+    "image.history": images.image_history,
+    Mutation.IMAGE_PULL: images.pull,
+    TRUST: images.trust,
+    "network.list": networks.network_list,
+    "network.inspect": networks.network_inspect,
+    Mutation.NETWORK_CREATE: networks.create,
+    Mutation.NETWORK_REMOVE: networks.remove,
+    Mutation.NETWORK_CONNECT: networks.connect,
+    Mutation.NETWORK_DISCONNECT: networks.disconnect,
+    "volume.list": volumes.volume_list,
+    "volume.inspect": volumes.volume_inspect,
+    Mutation.VOLUME_CREATE: volumes.create,
+    Mutation.VOLUME_REMOVE: volumes.remove,
+    "own.whoami": own.whoami,
+    "own.health": own.health,
+    "own.policy": own.policy,
+    "own.inventory": own.inventory,
+    "own.journal": own.journal,
+    "own.records": own.records,
+}
+
+
+def handle(request: Request, state: GateState) -> Steps[Reply | Relay]:
+    """Serve one request: yield commands, and return the answer or how to relay it."""
+    identifier = state.new_id()
+    policy = state.policy.digest
+    actor, context, route = request.actor, None, ""
+    try:
+        actor, context = claims.identified(request)
+        call = _read(request, state.policy, identifier, actor, context)
+        route = call.route.name
+        return (yield from HANDLERS[route](call, state))
+    except Answered as answered:
+        return answered.reply
+    except Denied as denied:
+        by = By(identifier, actor, context, policy=policy)
+        yield from _record_refusal(state, by, request, route, denied)
+        return denied.reply(identifier)
+
+
+def _read(
+    request: Request, policy: Policy, identifier: str, actor: Actor, context: Context | None
+) -> Call:
+    """Return what is asked for, with a known route, checked parameters and a parsed body.
+
+    Raises:
+        Denied: that can't be read, or isn't this role's.
+    """
+    target = read_path(request.path)
+    match = routing.find(request.method, target.path, versioned=target.versioned)
+    route = match.route
+    if actor.role not in route.roles:
+        raise Denied(
+            "role.denied",
+            f"{route.name} isn't for the role {actor.role.value}",
+            f"it is for {', '.join(sorted(role.value for role in route.roles))}",
+        )
+    query = checked(read_query(request.query), route.query)
+    return Call(
+        id=identifier,
+        policy=policy,
+        request=request,
+        actor=actor,
+        context=context,
+        route=route,
+        names=match.names,
+        query=query,
+        body=_read_body(request, route),
+    )
+
+
+def _read_body(request: Request, route: Route) -> object:
+    headers = dict(request.headers)
+    if len(headers.get("x-registry-auth", "")) > REGISTRY_AUTH_MAX:
+        raise Denied(
+            "header.too-long",
+            f"X-Registry-Auth is longer than {REGISTRY_AUTH_MAX} bytes",
+            "registry credentials are the broker's to send: leave it out",
+            status=400,
+        )
+    if headers.get("content-encoding", "identity") != "identity":
+        raise Denied("body.encoded", "the body is encoded", "send it plain", status=400)
+    if not route.body:
+        if request.body:
+            raise Denied(
+                "body.unexpected",
+                f"{route.name} takes no body",
+                "send parameters in the query",
+                status=400,
+            )
+        return None
+    media_type = headers.get("content-type", "")
+    if request.body and not _MEDIA_TYPE.fullmatch(media_type):
+        raise Denied(
+            "body.media-type",
+            f"the body is {redact.text(media_type) or 'of no type'}",
+            "send JSON as application/json in UTF-8",
+            status=400,
+        )
+    limit = _CREATE_BYTES_MAX if route.name == Mutation.CONTAINER_CREATE else _BODY_BYTES_MAX
+    try:
+        return strictjson.parse(request.body, bytes_max=limit)
+    except strictjson.Ambiguous as error:
+        raise Denied(
+            "body.malformed",
+            f"the body: {redact.text(str(error))}",
+            "send one JSON object that every reader reads alike",
+            status=400,
+        ) from error
+
+
+def _record_refusal(
+    state: GateState, by: By, request: Request, route: str, denied: Denied
+) -> Steps[None]:
+    """Journal a refusal; where that can't be done it is counted, and answered all the same."""
+    subject = denied.subject or request.path
+    verdict = denied.verdict or Verdict("deny", denied.rules, denied.reason, denied.remedy)
+    told = request_of(request.method, route, subject, denied.summary)
+    result: dict[str, object] = {"status": denied.status, "error": redact.text(denied.reason)}
+    if not (yield from note("refusal", by, told, verdict=verdict, result=result)):
+        state.unjournaled += 1

@@ -1,0 +1,245 @@
+"""Images: which may be seen, pulling, and the ledger that tells pulled from forged.
+
+A local image proves nothing by its name. The ledger has what the engine said after a pull that
+the broker asked for, or what an operator vouched for (gate hazards H24 and H25).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from typing import Any
+
+from controller.broker import filters, redact
+from controller.broker.endpoints import PULL_IDLE_S
+from controller.broker.refusals import (
+    Answered,
+    Denied,
+    admitted,
+    json_reply,
+    message_reply,
+)
+from controller.broker.state import GateState
+from controller.broker.steps import (
+    Call,
+    Change,
+    Steps,
+    journal_unavailable,
+    loaded,
+    look,
+    note,
+    perform,
+    request_of,
+    seen,
+)
+from controller.broker.targets import written
+from controller.core import admission
+from controller.core.facts import ImageFacts
+from controller.core.reference import is_image_id, matches, parse_reference
+from controller.model.entries import Reply, Role
+from controller.model.inventory import Inventory
+from controller.model.mutations import TRUST, Mutation
+from controller.model.policy import Policy
+
+_DIGEST_LINE = "Digest: "
+
+
+def inspected(reference: str) -> Steps[Any]:
+    """Return the engine's inspect of an image, or None."""
+    return (yield from seen(f"/images/{reference}/json"))
+
+
+def digest_of(inspect: dict[str, Any], reference: str) -> str:
+    """Return the digest under which *reference*'s repository has the image, or ''."""
+    try:
+        repository = parse_reference(reference).repository
+    except ValueError:
+        return ""
+    for told in inspect.get("RepoDigests") or ():
+        try:
+            known = parse_reference(str(told))
+        except ValueError:
+            continue
+        if known.repository == repository:
+            return known.digest
+    return ""
+
+
+def facts_of(inspect: dict[str, Any], reference: str) -> ImageFacts:
+    """Return what admission must know of an image."""
+    config = inspect.get("Config") or {}
+    parts = (inspect.get("Os"), inspect.get("Architecture"), inspect.get("Variant"))
+    return ImageFacts(
+        id=str(inspect.get("Id", "")),
+        digest=digest_of(inspect, reference),
+        volumes=tuple(sorted(config.get("Volumes") or ())),
+        labels=tuple(sorted((str(k), str(v)) for k, v in (config.get("Labels") or {}).items())),
+        user=str(config.get("User") or ""),
+        exposed_ports=tuple(sorted(config.get("ExposedPorts") or ())),
+        platform="/".join(str(part) for part in parts if part),
+    )
+
+
+def image_list(call: Call, _: GateState) -> Steps[Reply]:
+    """GET /images/json: images under names that the policy admits, under those names only."""
+    asked = filters.read(call.query.get("filters", ""), filters.IMAGE_KEYS)
+    query = {**call.query, "filters": filters.written(asked)}
+    told = loaded((yield from _good(written("/images/json", query))))
+    return json_reply(
+        200, [kept for image in told if (kept := _admitted_names(image, call.policy))]
+    )
+
+
+def _good(path: str) -> Steps[Reply]:
+    reply = yield from look(path)
+    if reply.status >= 400:
+        raise Answered(reply)
+    return reply
+
+
+def _admitted_names(image: dict[str, Any], policy: Policy) -> dict[str, Any] | None:
+    tags = _admitted(image.get("RepoTags") or (), policy)
+    digests = _admitted(image.get("RepoDigests") or (), policy)
+    if not tags and not digests:
+        return None
+    return {**image, "RepoTags": tags, "RepoDigests": digests}
+
+
+def _admitted(references: Iterable[str], policy: Policy) -> list[str]:
+    return [
+        reference
+        for reference in references
+        if admission.admit_reference(reference, policy=policy).verdict.decision != "deny"
+    ]
+
+
+def image_inspect(call: Call, state: GateState) -> Steps[Reply]:
+    """GET /images/{image}/json."""
+    return json_reply(200, (yield from _visible(call, state)))
+
+
+def image_history(call: Call, state: GateState) -> Steps[Reply]:
+    """GET /images/{image}/history."""
+    inspect = yield from _visible(call, state)
+    return (yield from _good(f"/images/{inspect['Id']}/history"))
+
+
+def _visible(call: Call, state: GateState) -> Steps[dict[str, Any]]:
+    name = call.names["image"]
+    missing = Answered(message_reply(404, f"No such image: {redact.text(name)}"))
+    if is_image_id(name):
+        return (yield from _visible_by_id(name, call, state, missing))
+    admitted(admission.admit_reference(name, policy=call.policy))
+    reference = parse_reference(name).canonical
+    inspect = yield from inspected(reference)
+    if inspect is None:
+        raise missing
+    # An image that a create would refuse isn't there for the controller: so it pulls it.
+    if call.actor.role is Role.CONTROLLER and not vouched(
+        inspect, reference, call.policy, state.inventory
+    ):
+        raise missing
+    return _only_admitted(inspect, call.policy)
+
+
+def _visible_by_id(
+    name: str, call: Call, state: GateState, missing: Answered
+) -> Steps[dict[str, Any]]:
+    inspect = yield from inspected(name)
+    if inspect is None:
+        raise missing
+    known = {pin.id for pin in state.inventory.pins.values()}
+    known |= {trusted.id for trusted in state.inventory.ledger.values()}
+    if name not in known and _admitted_names(inspect, call.policy) is None:
+        raise missing
+    return _only_admitted(inspect, call.policy)
+
+
+def _only_admitted(inspect: dict[str, Any], policy: Policy) -> dict[str, Any]:
+    kept = _admitted_names(inspect, policy)
+    return {**inspect, "RepoTags": [], "RepoDigests": []} if kept is None else kept
+
+
+def vouched(inspect: dict[str, Any], reference: str, policy: Policy, inventory: Inventory) -> bool:
+    """Tell whether the ledger, or the policy's trustLocal, vouches for a local image."""
+    trusted = inventory.ledger.get(reference)
+    if trusted is not None and trusted.id == inspect.get("Id"):
+        return True
+    return matches(parse_reference(reference), policy.images.trust_local)
+
+
+def pull(call: Call, state: GateState) -> Steps[Reply]:
+    """POST /images/create: pull; what the engine then says of the image goes into the ledger."""
+    judged = admitted(admission.admit_pull(call.query, actor=call.actor, policy=call.policy))
+    reference = str(judged.summary.get("reference", ""))
+    before = yield from inspected(reference)
+
+    def learn(reply: Reply) -> Steps[dict[str, object]]:
+        return (yield from _learn_pulled(reply, reference))
+
+    change = Change(
+        Mutation.IMAGE_PULL,
+        reference,
+        "POST",
+        written("/images/create", dict(judged.query)),
+        {**judged.summary, "before": str((before or {}).get("Id", ""))},
+        judged.verdict,
+        stream=True,
+        deadline_s=PULL_IDLE_S,
+    )
+    return (yield from perform(state, call.by, change, learn))
+
+
+def _learn_pulled(reply: Reply, reference: str) -> Steps[dict[str, object]]:
+    """Read the end of the progress: it alone tells whether the pull succeeded, and of what.
+
+    A good status only says that the pull began; an image of that name may have been there before.
+    """
+    error, digest = read_progress(reply.body)
+    if error:
+        return {"status": 500, "error": redact.text(error)}
+    inspect = yield from inspected(reference)
+    if inspect is None:
+        return {"status": 500, "error": "the image isn't there after the pull"}
+    if not digest or digest_of(inspect, reference) != digest:
+        return {"error": "the engine named no digest for it, so the ledger doesn't know it"}
+    return {"reference": reference, "id": str(inspect.get("Id", "")), "digest": digest}
+
+
+def read_progress(tail: bytes) -> tuple[str, str]:
+    """Return the error and the digest that the last lines of a pull tell, '' for none."""
+    error = digest = ""
+    for line in tail.splitlines():
+        try:
+            told = json.loads(line)
+        except ValueError:  # the first line may be cut
+            continue
+        if not isinstance(told, dict):
+            continue
+        error = str(told.get("error") or error)
+        status = told.get("status")
+        if isinstance(status, str) and status.startswith(_DIGEST_LINE):
+            digest = status.removeprefix(_DIGEST_LINE)
+    return error, digest
+
+
+def trust(call: Call, _: GateState) -> Steps[Reply]:
+    """POST /trimtab/v1/trust: an operator vouches for the local image of a reference."""
+    body = call.body
+    if not isinstance(body, dict) or set(body) != {"reference"}:
+        raise Denied("body.invalid", 'expected {"reference": …}', status=400)
+    name = str(body["reference"])
+    admitted(admission.admit_reference(name, policy=call.policy))
+    reference = parse_reference(name).canonical
+    inspect = yield from inspected(reference)
+    if inspect is None:
+        raise Answered(message_reply(404, f"No such image: {reference}"))
+    told: dict[str, object] = {
+        "reference": reference,
+        "id": str(inspect.get("Id", "")),
+        "digest": digest_of(inspect, reference),
+    }
+    request = request_of("POST", TRUST, reference, told)
+    if not (yield from note("operator", call.by, request)):
+        return journal_unavailable(call.id)
+    return json_reply(200, told)

@@ -1,0 +1,191 @@
+"""Changes of a container of ours: start, stop, and all that ends or alters it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from controller.broker import resolve
+from controller.broker.creates import host_facts
+from controller.broker.refusals import Denied, admitted
+from controller.broker.resolve import Found, container_facts
+from controller.broker.state import GateState
+from controller.broker.steps import Call, Change, Steps, examine, perform
+from controller.broker.targets import written
+from controller.core import admission, schema
+from controller.core.admission import Admission
+from controller.core.inventory import settings_to
+from controller.model.entries import Reply
+from controller.model.mutations import Mutation
+from controller.model.plan import ALLOW
+
+ANSWER_SPARE_S = 15.0
+DEFAULT_GRACE_S = 10
+
+
+def _found(call: Call, state: GateState) -> Steps[Found]:
+    return (yield from resolve.container(state, call.actor, call.names["container"]))
+
+
+def start(call: Call, state: GateState) -> Steps[Reply]:
+    """Start it: what it was admitted as must still hold, on the host and in the policy."""
+    found = yield from _found(call, state)
+    judged = admitted(admission.admit_start(call.query))
+    admitted(admission.admit_restart_allowed(found.item.image, policy=call.policy))
+    yield from _same_sources(found)
+    return (yield from _post(call, state, found, "start", judged))
+
+
+def _same_sources(found: Found) -> Steps[None]:
+    """Refuse when a bind source isn't any more what was admitted: swapped for a link, or ours.
+
+    Raises:
+        Denied: ``mount.changed``.
+    """
+    sources = sorted(
+        {
+            str(mount.get("Source"))
+            for mount in found.inspect.get("Mounts") or ()
+            if mount.get("Type") == "bind"
+        }
+    )
+    facts = yield from examine(tuple(sources))
+    for source in sources:
+        seen = facts.get(source)
+        if seen is None or seen.kind not in {"dir", "file"} or seen.protected:
+            what = "missing" if seen is None else seen.protected or seen.kind
+            raise Denied(
+                "mount.changed",
+                f"the bind source {source} is now {what}",
+                "put back the directory that was admitted, or create the container anew",
+                subject=found.item.id,
+            )
+
+
+def stop(call: Call, state: GateState) -> Steps[Reply]:
+    """Stop it."""
+    return (yield from _take_down(call, state, "stop", admitted(admission.admit_stop(call.query))))
+
+
+def restart(call: Call, state: GateState) -> Steps[Reply]:
+    """Stop it and start it: what it was admitted as must still hold."""
+    judged = admitted(admission.admit_stop(call.query))
+    found = yield from _found(call, state)
+    admitted(admission.admit_restart_allowed(found.item.image, policy=call.policy))
+    yield from _same_sources(found)
+    return (yield from _take_down(call, state, "restart", judged, found))
+
+
+def kill(call: Call, state: GateState) -> Steps[Reply]:
+    """Send it a signal."""
+    return (yield from _take_down(call, state, "kill", admitted(admission.admit_kill(call.query))))
+
+
+def remove(call: Call, state: GateState) -> Steps[Reply]:
+    """Remove it. Its volumes stay, anonymous ones too: ``v=1`` isn't forwarded."""
+    judged = admitted(admission.admit_remove(call.query))
+    return (yield from _take_down(call, state, "remove", judged))
+
+
+def _take_down(
+    call: Call, state: GateState, verb: str, judged: Admission, found: Found | None = None
+) -> Steps[Reply]:
+    """Do what may leave a service without a running slot: everything of that kind passes here."""
+    target = found if found is not None else (yield from _found(call, state))
+    query = dict(judged.query)
+    if verb == "remove":
+        path = written(target.path, query)
+        change = _change(call, target, judged, method="DELETE", path=path)
+        return (yield from perform(state, call.by, change))
+    grace = 0 if verb == "kill" else _grace_s(query, target.inspect)
+    return (yield from _post(call, state, target, verb, judged, grace_s=grace))
+
+
+def _grace_s(query: Mapping[str, str], inspect: Mapping[str, Any]) -> int:
+    if "t" in query:
+        return int(query["t"])
+    told = (inspect.get("Config") or {}).get("StopTimeout")
+    return told if isinstance(told, int) and not isinstance(told, bool) else DEFAULT_GRACE_S
+
+
+def pause(call: Call, state: GateState) -> Steps[Reply]:
+    """Freeze it: a service whose container is frozen doesn't serve."""
+    return (yield from _take_down(call, state, "pause", Admission(ALLOW)))
+
+
+def unpause(call: Call, state: GateState) -> Steps[Reply]:
+    """Thaw it."""
+    found = yield from _found(call, state)
+    return (yield from _post(call, state, found, "unpause", Admission(ALLOW)))
+
+
+def rename(call: Call, state: GateState) -> Steps[Reply]:
+    """Give it another name."""
+    found = yield from _found(call, state)
+    judged = admitted(
+        admission.admit_rename(call.query, actor=call.actor, admitted=found.item.admitted.name)
+    )
+    named = {"name": dict(judged.query).get("name", "")}
+    return (yield from _post(call, state, found, "rename", judged, told=named))
+
+
+def update(call: Call, state: GateState) -> Steps[Reply]:
+    """Change its limits or restart policy, judged by the state that this leads to."""
+    found = yield from _found(call, state)
+    judged = admitted(
+        admission.admit_update(
+            schema.parse_update(call.body),
+            actor=call.actor,
+            policy=call.policy,
+            current=container_facts(found),
+            host=host_facts(state),
+        )
+    )
+    assert judged.settings is not None, "an admitted update has settings"
+    told = {"settings": settings_to(judged.settings)}
+    return (yield from _post(call, state, found, "update", judged, told=told))
+
+
+def _post(
+    call: Call,
+    state: GateState,
+    found: Found,
+    verb: str,
+    judged: Admission,
+    *,
+    grace_s: int = 0,
+    told: Mapping[str, object] | None = None,
+) -> Steps[Reply]:
+    path = written(f"{found.path}/{verb}", dict(judged.query))
+    extra = {**(told or {}), **({"graceS": grace_s} if grace_s else {})}
+    change = _change(call, found, judged, method="POST", path=path, extra=extra, grace_s=grace_s)
+    return (yield from perform(state, call.by, change))
+
+
+def _change(
+    call: Call,
+    found: Found,
+    judged: Admission,
+    *,
+    method: str,
+    path: str,
+    extra: Mapping[str, object] | None = None,
+    grace_s: int = 0,
+) -> Change:
+    item = found.item
+    place = {
+        "name": item.admitted.name,
+        "owner": item.owner,
+        "namespace": item.namespace,
+        "service": item.service,
+    }
+    return Change(
+        Mutation(call.route.name),
+        item.id,
+        method,
+        path,
+        {**place, **judged.summary, **(extra or {})},
+        judged.verdict,
+        body=judged.body,
+        deadline_s=max(60.0, grace_s + ANSWER_SPARE_S),
+    )

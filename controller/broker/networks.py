@@ -1,0 +1,137 @@
+"""Networks of ours: looking, making, removing, joining."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from controller.broker import filters, resolve
+from controller.broker.creates import learn_network, network_change
+from controller.broker.refusals import admitted, json_reply
+from controller.broker.resolve import FoundNetwork, container_facts, network_belonging, sees
+from controller.broker.state import GateState
+from controller.broker.steps import Call, Change, Steps, engine_reply, loaded, look, perform
+from controller.broker.targets import written
+from controller.core import admission, schema
+from controller.core.facts import Stamp
+from controller.model.entries import Reply
+from controller.model.mutations import Mutation
+from controller.model.plan import ALLOW
+
+
+def network_list(call: Call, state: GateState) -> Steps[Reply]:
+    """GET /networks."""
+    asked = filters.read(call.query.get("filters", ""), filters.NETWORK_KEYS)
+    query = {"filters": filters.written(filters.narrowed(asked, state, call.actor))}
+    reply = yield from look(written("/networks", query))
+    if reply.status >= 400:
+        return engine_reply(reply)
+    shown = []
+    for told in loaded(reply):
+        belonging = network_belonging(state, told)
+        if belonging is not None and sees(call.actor, belonging.owner):
+            shown.append(_shown(told, call, state))
+    return json_reply(200, shown)
+
+
+def network_inspect(call: Call, state: GateState) -> Steps[Reply]:
+    """GET /networks/{network}."""
+    found = yield from resolve.own_network(state, call.actor, call.names["network"])
+    return json_reply(200, _shown(found.inspect, call, state))
+
+
+def _shown(told: dict[str, Any], call: Call, state: GateState) -> dict[str, Any]:
+    """Return a network with those of its containers that the caller may see."""
+    containers = {
+        identifier: endpoint
+        for identifier, endpoint in (told.get("Containers") or {}).items()
+        if (item := state.inventory.containers.get(identifier)) is not None
+        and sees(call.actor, item.owner)
+    }
+    return {**told, "Containers": containers}
+
+
+def create(call: Call, state: GateState) -> Steps[Reply]:
+    """POST /networks/create."""
+    request = schema.parse_network(call.body)
+    policy = call.policy
+    existing = yield from resolve.network(state, request.name)
+    judged = admitted(
+        admission.admit_network(
+            request,
+            actor=call.actor,
+            policy=policy,
+            existing=None if existing is None else existing.facts,
+            stamp=Stamp(instance=state.instance, intent=call.id),
+        )
+    )
+    return (yield from perform(state, call.by, network_change(request.name, judged), learn_network))
+
+
+def remove(call: Call, state: GateState) -> Steps[Reply]:
+    """DELETE /networks/{network}."""
+    found = yield from resolve.own_network(state, call.actor, call.names["network"])
+    identifier = found.facts.id
+    change = Change(
+        Mutation.NETWORK_REMOVE,
+        identifier,
+        "DELETE",
+        f"/networks/{identifier}",
+        _place(found),
+        ALLOW,
+        deadline_s=15.0,
+    )
+    return (yield from perform(state, call.by, change))
+
+
+def _place(found: FoundNetwork) -> dict[str, object]:
+    facts = found.facts
+    return {"name": facts.name, "owner": facts.owner, "namespace": facts.namespace}
+
+
+def connect(call: Call, state: GateState) -> Steps[Reply]:
+    """POST /networks/{network}/connect."""
+    return (yield from _join(call, state, leave=False))
+
+
+def disconnect(call: Call, state: GateState) -> Steps[Reply]:
+    """POST /networks/{network}/disconnect."""
+    return (yield from _join(call, state, leave=True))
+
+
+def _join(call: Call, state: GateState, *, leave: bool) -> Steps[Reply]:
+    name = call.names["network"]
+    parse = schema.parse_disconnect if leave else schema.parse_connect
+    request = parse(call.body, network=name)
+    found = yield from resolve.container(state, call.actor, request.container)
+    network = yield from resolve.own_network(state, call.actor, name)
+    judge = admission.admit_disconnect if leave else admission.admit_connect
+    judged = admitted(
+        judge(
+            request,
+            actor=call.actor,
+            policy=call.policy,
+            current=container_facts(found),
+            network=network.facts,
+        )
+    )
+    item = found.item
+    verb = "disconnect" if leave else "connect"
+    change = Change(
+        Mutation(call.route.name),
+        item.id,
+        "POST",
+        f"/networks/{network.facts.id}/{verb}",
+        {
+            "name": item.admitted.name,
+            "owner": item.owner,
+            "namespace": item.namespace,
+            "service": item.service,
+            **judged.summary,
+            "network": network.facts.name,
+        },
+        judged.verdict,
+        # By full ids only, whatever the client called them.
+        body={**(judged.body or {}), "Container": item.id},
+        deadline_s=15.0,
+    )
+    return (yield from perform(state, call.by, change))

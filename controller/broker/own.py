@@ -1,0 +1,145 @@
+"""The gate's own routes, /trimtab/v1: who the caller is, how the broker is, what is ours."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+from controller.broker.commands import Look
+from controller.broker.refusals import Denied, json_reply
+from controller.broker.resolve import sees
+from controller.broker.state import GateState
+from controller.broker.steps import (
+    Call,
+    Steps,
+    journal_unavailable,
+    note,
+    recall,
+    request_of,
+)
+from controller.core.inventory import item_to
+from controller.core.record import line_of
+from controller.model.entries import Actor, Reply, Role
+
+RECORDS_MAX = 1000
+ACT_MAX = 64
+TEXT_MAX = 512
+
+
+def whoami(call: Call, state: GateState) -> Steps[Reply]:
+    """GET whoami."""
+    yield from ()
+    actor = call.actor
+    return json_reply(
+        200,
+        {
+            "uid": actor.uid,
+            "gid": actor.gid,
+            "role": actor.role.value,
+            "owner": actor.owner,
+            "separated": actor.separated,
+            "instance": state.instance,
+        },
+    )
+
+
+def health(_: Call, state: GateState) -> Steps[Reply]:
+    """GET health. It answers also when nothing else is well."""
+    answer = yield Look("/_ping", deadline_s=2.0)
+    engine, policy = state.engine, state.policy
+    return json_reply(
+        200,
+        {
+            "engine": {
+                "reachable": isinstance(answer, Reply) and answer.status == 200,
+                "id": engine.engine_id,
+                "version": engine.version,
+                "apiVersion": engine.api_version,
+                "cpus": engine.cpus,
+                "memoryBytes": engine.memory_bytes,
+            },
+            "journal": {
+                "writable": not state.journal_error,
+                "seq": state.inventory.seq,
+                "error": state.journal_error,
+                "unrecordedRefusals": state.unjournaled,
+            },
+            "policy": {
+                "digest": policy.digest,
+                "name": policy.name,
+                "error": state.policy_error,
+            },
+            "openIntents": len(state.inventory.open),
+        },
+    )
+
+
+def policy(_: Call, state: GateState) -> Steps[Reply]:
+    """GET policy."""
+    yield from ()
+    told = state.policy
+    return json_reply(
+        200,
+        {
+            "digest": told.digest,
+            "name": told.name,
+            "policy": told.model_dump(mode="json", by_alias=True),
+        },
+    )
+
+
+def inventory(call: Call, state: GateState) -> Steps[Reply]:
+    """GET inventory: for clients, of their owner only."""
+    yield from ()
+    known, actor = state.inventory, call.actor
+    shown: dict[str, object] = {
+        "instance": state.instance,
+        "engineId": state.engine.engine_id,
+        "seq": known.seq,
+        "containers": [item_to(i) for i in known.containers.values() if sees(actor, i.owner)],
+        "networks": [asdict(n) for n in known.networks.values() if sees(actor, n.owner)],
+        "volumes": [asdict(v) for v in known.volumes.values() if sees(actor, v.owner)],
+        "ledger": [asdict(trusted) for trusted in known.ledger.values()],
+        "pins": _pins(state, actor),
+    }
+    return json_reply(200, shown)
+
+
+def _pins(state: GateState, actor: Actor) -> dict[str, object]:
+    if actor.role is Role.CLIENT:
+        return {}
+    return {revision: asdict(image) for revision, image in state.inventory.pins.items()}
+
+
+def journal(call: Call, _: GateState) -> Steps[Reply]:
+    """GET journal: records as lines, as they are in the segments."""
+    after = int(call.query.get("after", "0"))
+    limit = min(int(call.query.get("limit", str(RECORDS_MAX))), RECORDS_MAX)
+    found = yield from recall(after, limit)
+    lines = b"".join(line_of(record) + b"\n" for record in found)
+    return Reply(200, lines, (("content-type", "application/x-ndjson"),))
+
+
+def records(call: Call, _: GateState) -> Steps[Reply]:
+    """POST records: an operator's act, with who asked, made durable."""
+    body = call.body
+    if not isinstance(body, dict) or not body.keys() <= {"act", "object", "note"}:
+        raise _bad_record()
+    texts = {name: body.get(name, "") for name in ("act", "object", "note")}
+    for name, text in texts.items():
+        if not isinstance(text, str) or len(text) > (ACT_MAX if name == "act" else TEXT_MAX):
+            raise _bad_record()
+    if not texts["act"]:
+        raise _bad_record()
+    request = request_of("POST", call.route.name, str(texts["object"]), texts)
+    if not (yield from note("operator", call.by, request)):
+        return journal_unavailable(call.id)
+    return json_reply(200, {"id": call.id})
+
+
+def _bad_record() -> Denied:
+    return Denied(
+        "body.invalid",
+        'expected {"act": …, "object": …, "note": …}',
+        f"name the act in at most {ACT_MAX} characters",
+        status=400,
+    )

@@ -1,0 +1,212 @@
+"""Looking at containers and the engine: ours only, the caller's only, and no values of env."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from controller.broker import filters, redact, resolve
+from controller.broker.commands import Relay
+from controller.broker.refusals import Answered, json_reply
+from controller.broker.resolve import Found, sees
+from controller.broker.state import NEWEST_API, OLDEST_API, GateState
+from controller.broker.steps import (
+    Call,
+    Steps,
+    engine_reply,
+    loaded,
+    look,
+    note_read,
+    seen,
+)
+from controller.broker.targets import written
+from controller.model.entries import Reply, Role
+
+#: What of /info the clients need, and what tells them nothing of others on this host.
+_INFO = (
+    "ID",
+    "Driver",
+    "MemoryLimit",
+    "SwapLimit",
+    "CpuCfsPeriod",
+    "CpuCfsQuota",
+    "CPUShares",
+    "CPUSet",
+    "PidsLimit",
+    "OomKillDisable",
+    "LoggingDriver",
+    "CgroupDriver",
+    "CgroupVersion",
+    "KernelVersion",
+    "OperatingSystem",
+    "OSType",
+    "Architecture",
+    "NCPU",
+    "MemTotal",
+    "SystemTime",
+    "ServerVersion",
+    "DefaultRuntime",
+    "SecurityOptions",
+)
+
+
+def ping(_: Call, state: GateState) -> Steps[Reply]:
+    """GET /_ping, with the versions that clients negotiate by."""
+    return (yield from _pinged(state))
+
+
+def ping_head(_: Call, state: GateState) -> Steps[Reply]:
+    """HEAD /_ping."""
+    reply = yield from _pinged(state)
+    return Reply(reply.status, b"", reply.headers)
+
+
+def _pinged(state: GateState) -> Steps[Reply]:
+    reply = yield from look("/_ping")
+    headers = (
+        ("api-version", _version(state.api_version)),
+        ("docker-experimental", "false"),
+        ("ostype", "linux"),
+        ("cache-control", "no-cache, no-store, must-revalidate"),
+        ("content-type", "text/plain; charset=utf-8"),
+    )
+    return Reply(reply.status, reply.body, headers)
+
+
+def _version(version: tuple[int, int]) -> str:
+    return f"{version[0]}.{version[1]}"
+
+
+def version(_: Call, state: GateState) -> Steps[Reply]:
+    """GET /version: the engine's, with the API versions of this gate."""
+    told = (yield from seen("/version")) or {}
+    bounds = {
+        "ApiVersion": _version(min(state.api_version, NEWEST_API)),
+        "MinAPIVersion": _version(OLDEST_API),
+    }
+    components = []
+    for part in told.get("Components") or ():
+        details = dict(part.get("Details") or {})
+        details.update({key: value for key, value in bounds.items() if key in details})
+        components.append({**part, "Details": details})
+    return json_reply(200, {**told, **bounds, "Components": components})
+
+
+def info(call: Call, state: GateState) -> Steps[Reply]:
+    """GET /info, without what is private to the host; counts are the caller's."""
+    told = (yield from seen("/info")) or {}
+    counted = [item for item in state.inventory.containers.values() if sees(call.actor, item.owner)]
+    kept = {key: told[key] for key in _INFO if key in told}
+    return json_reply(
+        200,
+        {
+            **kept,
+            "Containers": len(counted),
+            "Name": "trimtab",
+            "IndexServerAddress": "https://index.docker.io/v1/",
+            "Swarm": {"LocalNodeState": "inactive", "ControlAvailable": False},
+            "Warnings": [],
+        },
+    )
+
+
+def system_df(call: Call, _: GateState) -> Steps[Reply]:
+    """GET /system/df."""
+    return engine_reply((yield from look(written("/system/df", call.query))))
+
+
+def events(call: Call, state: GateState) -> Steps[Reply | Relay]:
+    """GET /events: narrowed by the label of this instance, and for clients of their owner."""
+    yield from ()
+    asked = filters.read(call.query.get("filters", ""), filters.EVENT_KEYS)
+    kinds = [kind for kind in asked.get("type", []) if kind in filters.EVENT_TYPES]
+    asked = {**asked, "type": kinds or sorted(filters.EVENT_TYPES)}
+    narrow = filters.narrowed(asked, state, call.actor)
+    query = {**call.query, "filters": filters.written(narrow)}
+    return Relay("GET", written("/events", query))
+
+
+def container_list(call: Call, state: GateState) -> Steps[Reply]:
+    """GET /containers/json."""
+    asked = filters.read(call.query.get("filters", ""), filters.CONTAINER_KEYS)
+    narrow = filters.narrowed(asked, state, call.actor)
+    query = {key: value for key, value in call.query.items() if (key, value) != ("limit", "-1")}
+    query["filters"] = filters.written(narrow)
+    reply = yield from look(written("/containers/json", query))
+    if reply.status >= 400:
+        return engine_reply(reply)
+    return json_reply(200, [each for each in loaded(reply) if _listed(each, call, state)])
+
+
+def _listed(told: Mapping[str, Any], call: Call, state: GateState) -> bool:
+    item = state.inventory.containers.get(str(told.get("Id", "")))
+    return item is not None and sees(call.actor, item.owner)
+
+
+def container_inspect(call: Call, state: GateState) -> Steps[Reply]:
+    """GET /containers/{container}/json. Who sees env values is journaled."""
+    found = yield from _found(call, state)
+    inspect = found.inspect
+    if call.query.get("size") == "1":
+        again = yield from seen(f"{found.path}/json?size=1")
+        if again is None:
+            raise Answered(Reply(404))
+        inspect = again
+    if call.actor.role is Role.CONTROLLER:
+        return json_reply(200, without_env_values(inspect))
+    yield from note_read(call, found.item.id)
+    return json_reply(200, inspect)
+
+
+def without_env_values(inspect: dict[str, Any]) -> dict[str, Any]:
+    """Return an inspect in which the environment is a list of names."""
+    config = inspect.get("Config") or {}
+    return {**inspect, "Config": {**config, "Env": redact.env_names(config.get("Env"))}}
+
+
+def _found(call: Call, state: GateState) -> Steps[Found]:
+    return (yield from resolve.container(state, call.actor, call.names["container"]))
+
+
+def container_logs(call: Call, state: GateState) -> Steps[Reply | Relay]:
+    """GET /containers/{container}/logs."""
+    found = yield from _found(call, state)
+    yield from note_read(call, found.item.id)
+    return Relay("GET", written(f"{found.path}/logs", call.query))
+
+
+def container_stats(call: Call, state: GateState) -> Steps[Reply | Relay]:
+    """GET /containers/{container}/stats."""
+    found = yield from _found(call, state)
+    return Relay("GET", written(f"{found.path}/stats", call.query))
+
+
+def container_top(call: Call, state: GateState) -> Steps[Reply]:
+    """GET /containers/{container}/top."""
+    found = yield from _found(call, state)
+    return engine_reply((yield from look(f"{found.path}/top")))
+
+
+def container_changes(call: Call, state: GateState) -> Steps[Reply]:
+    """GET /containers/{container}/changes."""
+    found = yield from _found(call, state)
+    return engine_reply((yield from look(f"{found.path}/changes")))
+
+
+def container_attach(call: Call, state: GateState) -> Steps[Reply | Relay]:
+    """POST /containers/{container}/attach."""
+    found = yield from _found(call, state)
+    yield from note_read(call, found.item.id)
+    return Relay("POST", written(f"{found.path}/attach", call.query), hijack=True)
+
+
+def container_wait(call: Call, state: GateState) -> Steps[Reply | Relay]:
+    """POST /containers/{container}/wait."""
+    found = yield from _found(call, state)
+    return Relay("POST", written(f"{found.path}/wait", call.query))
+
+
+def container_resize(call: Call, state: GateState) -> Steps[Reply | Relay]:
+    """POST /containers/{container}/resize."""
+    found = yield from _found(call, state)
+    return Relay("POST", written(f"{found.path}/resize", call.query))

@@ -1,0 +1,246 @@
+"""From what a path names to an object of ours, by full id, or to "no such object".
+
+The engine resolves names before ids and ids by any prefix, so that a name can be made to mean
+another's container (gate hazard H20). Here: full id, exact name, or an unambiguous prefix of at
+least twelve digits, and always checked against the instance label and the inventory.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from controller.broker import redact
+from controller.broker.refusals import Answered, Denied, message_reply
+from controller.broker.state import GateState
+from controller.broker.steps import BROKER, By, Steps, note, request_of, seen
+from controller.core.facts import ContainerFacts, NetworkFacts, VolumeFacts
+from controller.core.translate import ICC, MASQUERADE, settings
+from controller.model import mutations, names
+from controller.model.entries import Actor, Role
+from controller.model.inventory import Belonging, Item
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,254}", re.ASCII)
+_FULL_ID = re.compile(r"[0-9a-f]{64}", re.ASCII)
+_PREFIX = re.compile(r"[0-9a-f]{12,63}", re.ASCII)
+_PLAIN_OPTIONS = frozenset({MASQUERADE, ICC})
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A container of ours that the caller may see, and the engine's inspect of it."""
+
+    item: Item
+    inspect: dict[str, Any]
+
+    @property
+    def path(self) -> str:
+        """Its path, by full id."""
+        return f"/containers/{self.item.id}"
+
+
+def sees(actor: Actor, owner: str) -> bool:
+    """Tell whether an object of ours is the caller's to see and to act on."""
+    return actor.role is not Role.CLIENT or (owner != "" and owner == actor.owner)
+
+
+def container(state: GateState, actor: Actor, name: str) -> Steps[Found]:
+    """Return the container of ours that *name* means.
+
+    Raises:
+        Answered: there is none, as the engine would say it.
+        Denied: ``foreign``: there is one, and it isn't the caller's. The client reads the same.
+    """
+    missing = f"No such container: {redact.text(name)}"
+    if not _NAME.fullmatch(name):
+        raise Answered(message_reply(404, missing))
+    identifier = _known_id(state, name)
+    inspect = yield from seen(f"/containers/{identifier or name}/json")
+    if inspect is None:
+        if identifier in state.inventory.containers:
+            yield from gone(state, mutations.CONTAINER_GONE, identifier)
+        raise Answered(message_reply(404, missing))
+    found = str(inspect.get("Id", ""))
+    exact = identifier == found or inspect.get("Name") == f"/{name}"
+    item = state.inventory.containers.get(found)
+    labels = (inspect.get("Config") or {}).get("Labels") or {}
+    ours = item is not None and labels.get(names.INSTANCE) == state.instance
+    if not exact or item is None or not ours or not sees(actor, item.owner):
+        raise foreign(missing, name)
+    return Found(item, inspect)
+
+
+def _known_id(state: GateState, name: str) -> str:
+    if _FULL_ID.fullmatch(name):
+        return name
+    if _PREFIX.fullmatch(name):
+        matching = [known for known in state.inventory.containers if known.startswith(name)]
+        if len(matching) == 1:
+            return matching[0]
+    return ""
+
+
+def foreign(missing: str, subject: str) -> Denied:
+    """Return the refusal of an object that isn't the caller's: it reads as if there were none."""
+    return Denied(
+        "foreign",
+        f"{subject} isn't one of the caller's",
+        "name an object that was made through this broker for your owner",
+        status=404,
+        message=missing,
+        subject=subject,
+    )
+
+
+def gone(state: GateState, route: str, identifier: str) -> Steps[bool]:
+    """Record that an object of ours isn't on the engine any more, and take it off the inventory."""
+    request = request_of("GET", route, identifier, {})
+    return (yield from note("read", By(state.new_id(), BROKER), request))
+
+
+def container_facts(found: Found) -> ContainerFacts:
+    """Return what admission must know of a container."""
+    item, inspect = found.item, found.inspect
+    host = inspect.get("HostConfig") or {}
+    return ContainerFacts(
+        settings=settings(inspect),
+        owner=item.owner,
+        namespace=item.namespace,
+        service=item.service,
+        origin=item.origin,
+        image=item.image,
+        id=item.id,
+        auto_remove=bool(host.get("AutoRemove")),
+        network_mode=str(host.get("NetworkMode") or ""),
+        published=bool(host.get("PortBindings")),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class FoundNetwork:
+    """A network of the engine: ``belonging`` is None when it isn't ours."""
+
+    inspect: dict[str, Any]
+    belonging: Belonging | None
+
+    @property
+    def facts(self) -> NetworkFacts:
+        """What admission must know of it."""
+        options = self.inspect.get("Options") or {}
+        ipam = self.inspect.get("IPAM") or {}
+        mine = self.belonging
+        return NetworkFacts(
+            id=str(self.inspect.get("Id", "")),
+            name=str(self.inspect.get("Name", "")),
+            ours=mine is not None,
+            owner=mine.owner if mine else "",
+            namespace=mine.namespace if mine else "",
+            internal=bool(self.inspect.get("Internal")),
+            driver=str(self.inspect.get("Driver", "")),
+            masquerade=options.get(MASQUERADE, "true") == "true",
+            icc=options.get(ICC, "true") == "true",
+            plain=options.keys() <= _PLAIN_OPTIONS
+            and str(ipam.get("Driver") or "default") == "default"
+            and not ipam.get("Options"),
+        )
+
+
+def network(state: GateState, name: str) -> Steps[FoundNetwork | None]:
+    """Return the network of the engine that is called exactly *name*, or has that id."""
+    if not _NAME.fullmatch(name):
+        return None
+    inspect = yield from seen(f"/networks/{name}")
+    if inspect is None:
+        if name in state.inventory.networks:
+            yield from gone(state, mutations.NETWORK_GONE, name)
+        return None
+    if name not in {inspect.get("Id"), inspect.get("Name")}:
+        # The engine resolves a prefix of an id; such a name means nothing here, unless ours.
+        belonging = state.inventory.networks.get(str(inspect.get("Id", "")))
+        if not _PREFIX.fullmatch(name) or belonging is None:
+            return None
+    return FoundNetwork(inspect, network_belonging(state, inspect))
+
+
+def network_belonging(state: GateState, inspect: dict[str, Any]) -> Belonging | None:
+    """Return the inventory's word on a network, if its labels agree."""
+    belonging = state.inventory.networks.get(str(inspect.get("Id", "")))
+    return belonging if belonging and _labelled(state, inspect, belonging) else None
+
+
+def own_network(state: GateState, actor: Actor, name: str) -> Steps[FoundNetwork]:
+    """Return the network of ours that *name* means.
+
+    Raises:
+        Answered, Denied: as ``container``.
+    """
+    missing = f"network {redact.text(name)} not found"
+    found = yield from network(state, name)
+    if found is None:
+        raise Answered(message_reply(404, missing))
+    if found.belonging is None or not sees(actor, found.belonging.owner):
+        raise foreign(missing, name)
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class FoundVolume:
+    """A volume of the engine: ``belonging`` is None when it isn't ours."""
+
+    inspect: dict[str, Any]
+    belonging: Belonging | None
+
+    @property
+    def facts(self) -> VolumeFacts:
+        """What admission must know of it."""
+        options = self.inspect.get("Options") or {}
+        return VolumeFacts(
+            name=str(self.inspect.get("Name", "")),
+            ours=self.belonging is not None,
+            owner=self.belonging.owner if self.belonging else "",
+            namespace=self.belonging.namespace if self.belonging else "",
+            driver=str(self.inspect.get("Driver", "")),
+            options=tuple(sorted((str(k), str(v)) for k, v in options.items())),
+        )
+
+
+def volume(state: GateState, name: str) -> Steps[FoundVolume | None]:
+    """Return the volume of that name. One that was removed and made anew elsewhere isn't ours."""
+    if not _NAME.fullmatch(name):
+        return None
+    inspect = yield from seen(f"/volumes/{name}")
+    if inspect is None:
+        if name in state.inventory.volumes:
+            yield from gone(state, mutations.VOLUME_GONE, name)
+        return None
+    return FoundVolume(inspect, volume_belonging(state, inspect))
+
+
+def volume_belonging(state: GateState, inspect: dict[str, Any]) -> Belonging | None:
+    """Return the inventory's word on a volume, if its labels agree."""
+    belonging = state.inventory.volumes.get(str(inspect.get("Name", "")))
+    return belonging if belonging and _labelled(state, inspect, belonging) else None
+
+
+def own_volume(state: GateState, actor: Actor, name: str) -> Steps[FoundVolume]:
+    """Return the volume of ours that *name* means.
+
+    Raises:
+        Answered, Denied: as ``container``.
+    """
+    missing = f"get {redact.text(name)}: no such volume"
+    found = yield from volume(state, name)
+    if found is None:
+        raise Answered(message_reply(404, missing))
+    if found.belonging is None or not sees(actor, found.belonging.owner):
+        raise foreign(missing, name)
+    return found
+
+
+def _labelled(state: GateState, inspect: dict[str, Any], belonging: Belonging) -> bool:
+    labels = inspect.get("Labels") or {}
+    return bool(
+        labels.get(names.INSTANCE) == state.instance
+        and labels.get(names.INTENT) == belonging.intent
+    )

@@ -1,0 +1,126 @@
+"""Named volumes of ours: looking, making, and removing by a person's own act."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from controller.broker import filters, resolve
+from controller.broker.refusals import Denied, admitted, json_reply, told_reply
+from controller.broker.resolve import sees, volume_belonging
+from controller.broker.state import GateState
+from controller.broker.steps import (
+    Call,
+    Change,
+    Learn,
+    Steps,
+    engine_reply,
+    loaded,
+    look,
+    perform,
+)
+from controller.broker.targets import written
+from controller.core import admission, schema
+from controller.core.facts import Stamp
+from controller.model import names
+from controller.model.entries import Reply, Role
+from controller.model.mutations import Mutation
+from controller.model.plan import ALLOW
+
+RACED = "somebody made a volume of that name meanwhile"
+
+
+def volume_list(call: Call, state: GateState) -> Steps[Reply]:
+    """GET /volumes."""
+    asked = filters.read(call.query.get("filters", ""), filters.VOLUME_KEYS)
+    query = {"filters": filters.written(filters.narrowed(asked, state, call.actor))}
+    reply = yield from look(written("/volumes", query))
+    if reply.status >= 400:
+        return engine_reply(reply)
+    shown = []
+    for told in loaded(reply).get("Volumes") or ():
+        belonging = volume_belonging(state, told)
+        if belonging is not None and sees(call.actor, belonging.owner):
+            shown.append(_shown(told))
+    return json_reply(200, {"Volumes": shown, "Warnings": None})
+
+
+def volume_inspect(call: Call, state: GateState) -> Steps[Reply]:
+    """GET /volumes/{volume}."""
+    found = yield from resolve.own_volume(state, call.actor, call.names["volume"])
+    return json_reply(200, _shown(found.inspect))
+
+
+def _shown(told: dict[str, Any]) -> dict[str, Any]:
+    """Return a volume without where it lies on the host; the member itself clients rely on."""
+    return {**told, "Mountpoint": ""}
+
+
+def create(call: Call, state: GateState) -> Steps[Reply]:
+    """POST /volumes/create. The engine takes an existing name for success: one is looked for."""
+    request = schema.parse_volume(call.body)
+    policy = call.policy
+    existing = yield from resolve.volume(state, request.name)
+    judged = admitted(
+        admission.admit_volume(
+            request,
+            actor=call.actor,
+            policy=policy,
+            existing=None if existing is None else existing.facts,
+            stamp=Stamp(instance=state.instance, intent=call.id),
+        )
+    )
+    if existing is not None:
+        return json_reply(201, _shown(existing.inspect))
+    change = Change(
+        Mutation.VOLUME_CREATE,
+        request.name,
+        "POST",
+        "/volumes/create",
+        {"name": request.name, **judged.summary},
+        judged.verdict,
+        body=judged.body,
+        deadline_s=15.0,
+    )
+    reply = yield from perform(state, call.by, change, _learn_made(call.id))
+    if reply.status >= 400 or _made_by(call.id, loaded(reply)):
+        return reply
+    return told_reply(409, "name.foreign", RACED, identifier=call.id)
+
+
+def _made_by(intent: str, told: dict[str, Any]) -> bool:
+    return (told.get("Labels") or {}).get(names.INTENT) == intent
+
+
+def _learn_made(intent: str) -> Learn:
+    def learn(reply: Reply) -> Steps[dict[str, object]]:
+        yield from ()
+        told = loaded(reply)
+        if not _made_by(intent, told):
+            return {"status": 409, "error": RACED}
+        return {"object": str(told.get("Name", ""))}
+
+    return learn
+
+
+def remove(call: Call, state: GateState) -> Steps[Reply]:
+    """DELETE /volumes/{volume}: its owner's or an operator's act, never the controller's."""
+    name = call.names["volume"]
+    if call.actor.role is Role.CONTROLLER:
+        raise Denied(
+            "volume.removal",
+            f"removing the volume {name} removes data",
+            "let an operator remove it",
+            subject=name,
+        )
+    found = yield from resolve.own_volume(state, call.actor, name)
+    facts = found.facts
+    change = Change(
+        Mutation.VOLUME_REMOVE,
+        facts.name,
+        "DELETE",
+        f"/volumes/{facts.name}",
+        {"name": facts.name, "owner": facts.owner, "namespace": facts.namespace},
+        ALLOW,
+        deadline_s=15.0,
+    )
+    return (yield from perform(state, call.by, change))
