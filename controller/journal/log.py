@@ -112,7 +112,7 @@ class Log:
         self._reach = reach
         self._disk = disk or Disk()
         self._limits = limits
-        self._holder = hold(folder)
+        self._holder: int | None = hold(folder)
         self._mark_file: int | None = None
         self._segment: _Segment | None = None
         self._wound: _Wound | None = None
@@ -180,11 +180,11 @@ class Log:
     def close(self) -> None:
         """Close the files and give back the lock; what was acknowledged is durable already."""
         self._leave_segment()
-        for file in (self._mark_file, self._holder):
-            if file is not None:
-                os.close(file)
-        self._mark_file = None
-        self._holder = -1
+        self._lost = self._lost or "the journal is closed"
+        files = [file for file in (self._mark_file, self._holder) if file is not None]
+        self._mark_file = self._holder = None
+        for file in files:
+            os.close(file)
 
     # Opening.
 
@@ -227,7 +227,7 @@ class Log:
         self._reach("journal.fsync.before")
         self._disk.fsync(segment.file)
         if opening:
-            self._disk.fsync(self._holder)
+            self._sync_folder()
         self._reach("journal.fsync.after")
         segment.size += len(lines)
         self._seq, self._hash = sealed[-1].seq, sealed[-1].hash
@@ -281,7 +281,12 @@ class Log:
         if self._mark_file is None:
             flags = os.O_RDWR | os.O_CREAT
             self._mark_file = self._disk.open(self.folder / MARK_NAME, flags, FILE_MODE)
-        self._disk.overwrite(self._mark_file, Mark(self._seq, self._hash).to_bytes())
+        try:
+            self._disk.overwrite(self._mark_file, Mark(self._seq, self._hash).to_bytes())
+        except OSError:
+            # Half a mark would be taken for a forged one; an empty one vouches for nothing.
+            self._disk.truncate(self._mark_file, 0)
+            raise
         if durably:
             self._disk.fsync(self._mark_file)
 
@@ -337,7 +342,7 @@ class Log:
             raise
         finally:
             os.close(aside)
-        self._disk.fsync(self._holder)
+        self._sync_folder()
         self._aside = (*self._aside, name)
 
     def _told(self, torn: Torn) -> dict[str, object]:
@@ -348,6 +353,10 @@ class Log:
             "reason": torn.reason,
             "durable": torn.durable,
         }
+
+    def _sync_folder(self) -> None:
+        assert self._holder is not None, "the journal is closed"
+        self._disk.fsync(self._holder)
 
     def _leave_segment(self) -> None:
         if self._segment is not None:

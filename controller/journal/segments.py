@@ -69,7 +69,7 @@ class BadMark(ValueError):
 
 
 def read_mark(folder: Path) -> Mark | None:
-    """Return the mark, or None when there is none.
+    """Return the mark, or None when there is none; an empty file is none.
 
     Raises:
         BadMark: the file isn't as the writer leaves it.
@@ -79,6 +79,8 @@ def read_mark(folder: Path) -> Mark | None:
         with open_regular(folder / MARK_NAME) as file:
             content = file.read(MARK_BYTES + 1)
     except FileNotFoundError:
+        return None
+    if not content:
         return None
     try:
         members = json.loads(content)

@@ -167,7 +167,7 @@ class Writer:
                 batch = self._take()
                 if batch:
                     self._commit(batch)
-                elif self._closing:
+                elif self._closing and not self._queue:
                     return
                 elif not self._log.writable:
                     self._try_again()

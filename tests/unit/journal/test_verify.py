@@ -226,7 +226,7 @@ def test_a_format_of_a_later_version_is_not_taken_for_ours(journal: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"x", b"{}\n", Mark(14, "0" * 64).to_bytes()[:-1], b"\0" * 128, b"[" * 9999]
+    "content", [b"x", b"{}\n", Mark(14, "0" * 64).to_bytes()[:-1], b"\0" * 128, b"[" * 9999]
 )
 def test_a_mark_that_the_writer_did_not_leave_is_noticed(journal: Path, content: bytes) -> None:
     (journal / MARK_NAME).write_bytes(content)
