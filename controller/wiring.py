@@ -7,19 +7,27 @@ neither.
 
 from __future__ import annotations
 
+import grp
+import json
+import logging
 import os
+import random
 import secrets
 import signal
 import socket
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from controller.launch import (
     CRASH_AT,
+    PROJECT,
     Launch,
+    User,
     broker_recipe,
     controller_recipe,
     controller_socket,
@@ -27,12 +35,21 @@ from controller.launch import (
     prepare,
 )
 from controller.model.crashpoints import CRASH_POINTS, Reach, pass_by
-from controller.model.errors import UsageError
+from controller.model.errors import PolicyInvalid, UsageError
+from controller.model.names import NetworkNames
 from controller.process.assembly import Assembly
-from controller.settings import STANDARD_SOCKET
+from controller.settings import GROUP, STANDARD_SOCKET, bind_engine, read_instance
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from controller.engine.adapter import BrokerEngine
+    from controller.loop.controller import Controller
+    from controller.loop.reconciler import Rules
+    from controller.model.errors import Problem
+    from controller.model.policy import Policy
+    from controller.settings import State
+    from controller.sources.files import DirectorySource
 
 
 class SystemClock:
@@ -138,3 +155,203 @@ def broker_alone(launch: Launch) -> Iterator[Path]:
         yield launch.state.broker_socket
     finally:
         assembly.stop()
+
+
+# The broker's process
+
+
+def run_broker(
+    root: Path,
+    *,
+    engine: str | None,
+    policy: str | None,
+    socket_path: Path | None,
+    controller_uid: int | None,
+    lifeline_fd: int | None,
+) -> int:
+    """Be the broker until a signal or the end of the parent.
+
+    Raises:
+        StateError: the state folder can't be used.
+        PolicyInvalid: the policy can't be used.
+    """
+    from controller.broker.gate import handle
+    from controller.broker.privileges import bound
+    from controller.broker.server import Broker, Outside, Places
+    from controller.journal.writer import Writer
+
+    log_to_stderr("broker")
+    launch = open_launch(root, engine=engine, policy=policy, controller_uid=controller_uid)
+    state, instance = launch.state, launch.instance
+    clock = SystemClock()
+    reach = crash_reach(os.environ)
+    places = Places(
+        state=state.root,
+        socket=socket_path or state.broker_socket,
+        policy=launch.policy,
+        engine=instance.engine,
+        desired_state=Path(instance.dir),
+    )
+    outside = Outside(
+        clock=clock,
+        new_id=new_id,
+        load_policy=lambda: read_policy(launch.policy),
+        open_journal=lambda: Writer(state.journal, clock=clock, new_id=new_id, reach=reach),
+        bind_engine=lambda engine_id: bind_engine(state.root, engine_id),
+        reach=reach,
+    )
+    broker = Broker(
+        places,
+        instance=instance.id,
+        controller_uid=launch.user.uid,
+        group=launch.user.gid if os.getuid() == 0 else None,
+        handle=handle,
+        outside=outside,
+    )
+    bound()
+    broker.run(lifeline=lifeline_fd)
+    return 0
+
+
+def open_launch(
+    root: Path, *, engine: str | None, policy: str | None, controller_uid: int | None
+) -> Launch:
+    """Open or make the state folder for a broker alone; ``up`` made it already for its own."""
+    found = read_instance(root)
+    if controller_uid is None:
+        user = controller_user(None, uid=os.getuid())
+    else:
+        user = User(controller_uid, trimtab_gid(), dropped=os.getuid() == 0)
+    return prepare(
+        root,
+        directory=Path(found.dir) if found is not None else Path.cwd() / "desired-state",
+        engine=engine or (found.engine if found is not None else engine_url(None)),
+        policy=policy,
+        user=user,
+        new_instance_id=new_instance_id(),
+    )
+
+
+def trimtab_gid() -> int:
+    """Return the gid of the group whose members may connect, else our own."""
+    try:
+        return grp.getgrnam(GROUP).gr_gid
+    except KeyError:
+        return os.getgid()
+
+
+def read_policy(path: Path) -> Policy:
+    """Return the policy of a file.
+
+    Raises:
+        PolicyInvalid: it can't be read, or isn't a policy; the message says file, line and why.
+    """
+    from controller.core.policyfile import load_policy
+
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise PolicyInvalid(
+            "policy.unreadable", f"{path}: {error}", remedy="name a readable file with --policy"
+        ) from error
+    return load_policy(text, str(path))
+
+
+def log_to_stderr(name: str) -> None:
+    """Log to stderr, a line a message, as journald and docker like it."""
+    logging.basicConfig(
+        stream=sys.stderr,
+        level=os.environ.get("TRIMTAB_LOG", "WARNING").upper(),
+        format=f"%(asctime)s {name} %(levelname)s %(message)s",
+    )
+
+
+# The controller's process, and one-shot commands that plan as it does
+
+
+def directory_source(directory: Path) -> DirectorySource:
+    """Return the files of DIR, with the charts in ``configs/`` beside it."""
+    from controller.sources.files import DirectorySource
+
+    beside = directory.parent / "configs"
+    return DirectorySource(directory, charts=beside)
+
+
+def broker_engine(broker_socket: Path) -> BrokerEngine:
+    """Return the engine as it shows itself through a broker."""
+    from controller.engine.adapter import BrokerEngine
+    from controller.engine.client import SdkTransport
+
+    return BrokerEngine(
+        SdkTransport(broker_socket),
+        networks=NetworkNames(),
+        pause=time.sleep,
+        reach=crash_reach(os.environ),
+    )
+
+
+def rules_of(policy: Policy, digest: str) -> Rules:
+    """Return what passes need of a policy: names, verdicts in advance, which one it is."""
+    from controller.core.admission import preview
+    from controller.core.translate import container_body
+    from controller.loop.reconciler import Rules
+    from controller.model.plan import AnyAction, CreateContainer, Verdict
+
+    networks = policy.networks.names
+
+    def judge(action: AnyAction) -> Verdict:
+        creating = isinstance(action, CreateContainer)
+        return preview(policy, action, container_body(action, networks) if creating else None)
+
+    return Rules(networks=networks, judge=judge, digest=digest)
+
+
+class PolicyInForce:
+    """The broker's policy, parsed anew only when its digest changed."""
+
+    def __init__(self, engine: BrokerEngine) -> None:
+        self._engine = engine
+        self._rules: Rules | None = None
+
+    def __call__(self) -> Rules:
+        """Return the rules in force.
+
+        Raises:
+            EngineError: the broker can't be asked.
+        """
+        from controller.model.policy import Policy
+
+        told = self._engine.own_route("policy")
+        if self._rules is None or self._rules.digest != told["digest"]:
+            policy = Policy.model_validate_json(json.dumps(told["policy"]))
+            self._rules = rules_of(policy, told["digest"])
+            self._engine.networks = self._rules.networks
+        return self._rules
+
+
+def build_controller(
+    state: State, directory: Path, engine: BrokerEngine, *, memory_file: Path
+) -> tuple[Controller, Problem | None]:
+    """Return a controller without threads, and what is wrong with its memory."""
+    from controller.loop.controller import Controller
+    from controller.loop.memory import Memory, write_whole
+
+    clock = SystemClock()
+    reach = crash_reach(os.environ)
+    memory = Memory(memory_file, reach=reach)
+    problem = memory.load(stamp=f"{time.time_ns()}")
+    published = state.controller / "status.json"
+
+    def publish(report: dict[str, object]) -> None:
+        write_whole(published, json.dumps(report).encode())
+
+    controller = Controller(
+        source=directory_source(directory),
+        engine=engine,
+        memory=memory,
+        clock=clock,
+        random=random.random,
+        fetch_rules=PolicyInForce(engine),
+        publish=publish,
+    )
+    return controller, problem
