@@ -1,0 +1,186 @@
+"""Networks and volumes of the simulated engine."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from tests.sim import filters
+from tests.sim.creation import anonymous_name
+from tests.sim.objects import NAME, Body, Endpoint, SimContainer, SimNetwork, SimVolume
+from tests.sim.state import Refusal, State
+
+_NETWORK_FILTERS = frozenset({"driver", "id", "label", "name", "scope", "type", "dangling"})
+_VOLUME_FILTERS = frozenset({"dangling", "driver", "label", "name"})
+
+
+class Networks(State):
+    """Their routes, and how containers come into them."""
+
+    def _join(self, container: SimContainer) -> None:
+        """Resolve a container's networks; each is known by id from the first start on."""
+        found: dict[str, SimNetwork] = {}
+        for name, end in container.networks.items():
+            if end.network and end.network not in self.networks:
+                raise Refusal(404, f"network {end.network} not found")
+            network = self.networks.get(end.network) or self._by_name(name)
+            if network is None:
+                raise Refusal(404, f"network {name} not found")
+            found[name] = network
+        for name, network in found.items():
+            self._plug(container, container.networks[name], network)
+
+    def _plug(self, container: SimContainer, end: Endpoint, network: SimNetwork) -> None:
+        end.network, end.id = network.id, self._identifier()
+        end.address = network.address()
+        attributes = {"container": container.id, "name": network.name, "type": network.driver}
+        self._event_of("network", "connect", network.id, attributes)
+
+    def _leave(self, container: SimContainer) -> None:
+        for end in container.networks.values():
+            if end.id and end.network in self.networks:
+                network = self.networks[end.network]
+                attributes = {"container": container.id, "name": network.name, "type": "bridge"}
+                self._event_of("network", "disconnect", network.id, attributes)
+            end.id = end.address = ""
+
+    def _network_list(self, query: Mapping[str, str], _body: Any) -> Any:
+        wanted = filters.read(query.get("filters", ""), _NETWORK_FILTERS)
+        labels = wanted.pop("label", [])
+        # A list doesn't show who is in a network; only an inspect does.
+        return [
+            network.inspect(None)
+            for network in self.networks.values()
+            if filters.labelled(labels, network.labels)
+            and filters.matches(
+                wanted,
+                {
+                    "driver": network.driver.__eq__,
+                    "id": network.id.startswith,
+                    "name": network.name.__contains__,
+                    "scope": "local".__eq__,
+                    "type": ("builtin" if network.predefined else "custom").__eq__,
+                },
+            )
+        ]
+
+    def _network_create(self, _query: Any, body: Body) -> Any:
+        name = str(body.get("Name") or "")
+        if not name.strip():
+            raise Refusal(400, f"invalid name: {name}")
+        existing = self._by_name(name)
+        if existing is not None and existing.predefined:
+            message = f"operation is not permitted on predefined {name} network "
+            raise Refusal(403, message)
+        if existing is not None:
+            raise Refusal(409, f"network with name {name} already exists")
+        network = SimNetwork(
+            "",
+            name,
+            body.get("Driver") or "bridge",
+            self.clock.now(),
+            internal=bool(body.get("Internal")),
+            options=dict(body.get("Options") or {}),
+            labels=dict(body.get("Labels") or {}),
+        )
+        return 201, {"Id": self._add_network(network).id, "Warning": ""}
+
+    def _network_inspect(self, reference: str, _query: Any, _body: Any) -> Any:
+        network = self._network(reference)
+        return network.inspect(self._joined(network))
+
+    def _joined(self, network: SimNetwork) -> dict[str, Body]:
+        """Who is in a network: only what runs has an endpoint."""
+        return {
+            container.id: {"Name": container.name, "EndpointID": end.id, "IPv4Address": end.address}
+            for container in self.containers.values()
+            for end in container.networks.values()
+            if end.network == network.id and end.id
+        }
+
+    def _network_remove(self, reference: str, _query: Any, _body: Any) -> Any:
+        network = self._network(reference)
+        if network.predefined:
+            raise Refusal(403, f"{network.name} is a pre-defined network and cannot be removed")
+        if self._joined(network):
+            what = f"network {network.name} id {network.id} has active endpoints"
+            raise Refusal(403, f"error while removing network: {what}")
+        del self.networks[network.id]
+        attributes = {"name": network.name, "type": network.driver}
+        self._event_of("network", "destroy", network.id, attributes)
+        return 204, None
+
+    def _connect(self, reference: str, _query: Any, body: Body) -> Any:
+        network = self._network(reference)
+        container = self._container(str(body.get("Container") or ""))
+        if network.name in container.networks and container.alive:
+            what = f"endpoint with name {container.name} already exists in network {network.name}"
+            raise Refusal(403, what)
+        wanted = body.get("EndpointConfig") or {}
+        end = Endpoint(aliases=wanted.get("Aliases"))
+        container.networks[network.name] = end
+        if container.alive:
+            self._plug(container, end, network)
+        else:
+            end.network = network.id
+        return 200, None
+
+    def _disconnect(self, reference: str, _query: Any, body: Body) -> Any:
+        network = self._network(reference)
+        container = self._container(str(body.get("Container") or ""))
+        if network.name not in container.networks:
+            what = f"container {container.id} is not connected to network {network.name}"
+            raise Refusal(500, what)
+        del container.networks[network.name]
+        attributes = {"container": container.id, "name": network.name, "type": network.driver}
+        self._event_of("network", "disconnect", network.id, attributes)
+        return 200, None
+
+    def _volume_list(self, query: Mapping[str, str], _body: Any) -> Any:
+        wanted = filters.read(query.get("filters", ""), _VOLUME_FILTERS)
+        labels = wanted.pop("label", [])
+        shown = [
+            volume.inspect()
+            for volume in self.volumes.values()
+            if filters.labelled(labels, volume.labels)
+            and filters.matches(
+                wanted,
+                {"driver": "local".__eq__, "name": volume.name.__contains__},
+            )
+        ]
+        return {"Volumes": shown, "Warnings": None}
+
+    def _volume_create(self, _query: Any, body: Body) -> Any:
+        name = str(body.get("Name") or "") or anonymous_name(self._random)
+        if not NAME.fullmatch(name):
+            rule = "includes invalid characters for a local volume name"
+            raise Refusal(400, f'create {name}: "{name}" {rule}')
+        if name not in self.volumes:
+            labels = body.get("Labels")
+            self._add_volume(SimVolume(name, self.clock.now(), None if labels is None else labels))
+        return 201, self.volumes[name].inspect()
+
+    def _volume_inspect(self, name: str, _query: Any, _body: Any) -> Any:
+        return self._volume(name).inspect()
+
+    def _volume_remove(self, name: str, _query: Any, _body: Any) -> Any:
+        volume = self._volume(name)
+        users = [
+            container.id
+            for container in self.containers.values()
+            if any(mount.get("Name") == name for mount in container.mounts)
+        ]
+        if users:
+            raise Refusal(409, f"remove {name}: volume is in use - [{', '.join(users)}]")
+        del self.volumes[name]
+        self._event_of("volume", "destroy", volume.name, {"driver": volume.driver})
+        return 204, None
+
+    def _mount_volume(self, mount: Body) -> None:
+        anonymous = not mount["Name"]
+        if anonymous:
+            mount["Name"] = anonymous_name(self._random)
+        if mount["Name"] not in self.volumes:
+            labels = {"com.docker.volume.anonymous": ""} if anonymous else None
+            self._add_volume(SimVolume(mount["Name"], self.clock.now(), labels))
+        mount["Source"] = self.volumes[mount["Name"]].inspect()["Mountpoint"]
