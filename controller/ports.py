@@ -58,6 +58,11 @@ class Glimpse:
     networks: tuple[str, ...] = ()
 
 
+#: The code of the error with which a subscription ends that was silent for long: it may be that
+#: nothing happened.
+EVENTS_SILENT = "events.silent"
+
+
 class Events(Protocol):
     """A running subscription to events."""
 

@@ -18,7 +18,7 @@ from controller.core import translate
 from controller.engine import outgoing
 from controller.engine.answers import Inventory, error_of, header, object_of, parsed
 from controller.engine.outgoing import Outgoing
-from controller.engine.transport import Answer, Broken, NotSent, Stream, Transport
+from controller.engine.transport import Answer, Broken, NotSent, Silent, Stream, Transport
 from controller.model import names, observed
 from controller.model.crashpoints import Reach, pass_by
 from controller.model.entries import Context
@@ -38,7 +38,7 @@ from controller.model.plan import (
     UpdateContainer,
     Wait,
 )
-from controller.ports import EngineEvent, EngineFacts, Glimpse
+from controller.ports import EVENTS_SILENT, EngineEvent, EngineFacts, Glimpse
 
 READ_TIMEOUT_S = 15.0
 PULL_IDLE_TIMEOUT_S = 120.0
@@ -312,6 +312,8 @@ class EventStream:
         while True:
             try:
                 event = event_of(object_of(next(self._lines)))
+            except Silent as error:
+                raise EngineUnavailable(EVENTS_SILENT, str(error)) from error
             except Broken as error:
                 raise EngineUnavailable("events.lost", str(error)) from error
             if event is not None:

@@ -15,7 +15,7 @@ import docker
 import requests
 from docker.types import CancellableStream
 
-from controller.engine.transport import Answer, Broken, NotSent
+from controller.engine.transport import Answer, Broken, NotSent, Silent
 
 API_VERSION = "1.45"
 CONNECT_TIMEOUT_S = 5.0
@@ -128,7 +128,8 @@ class SdkStream:
                     raise Broken(f"a line of more than {LINE_MAX} bytes")
         except (requests.RequestException, OSError, ValueError, AttributeError) as error:
             # The last two: the response was closed by another thread while it was read.
-            raise Broken(f"the stream broke: {error}") from error
+            kind = Silent if any(isinstance(e, TimeoutError) for e in _causes(error)) else Broken
+            raise kind(f"the stream broke: {error}") from error
         finally:
             self._reply.close()
         if rest.strip():

@@ -26,6 +26,10 @@ class Broken(Exception):
     """The connection broke, or time ran out, after something may have been sent."""
 
 
+class Silent(Broken):
+    """A stream said nothing for as long as was agreed; it may be that nothing happened."""
+
+
 class Stream(Protocol):
     """An answer whose body comes line by line."""
 
@@ -36,7 +40,8 @@ class Stream(Protocol):
         """Yield lines without their ends; blank ones are left out.
 
         Raises:
-            Broken: the connection broke, or was silent for too long.
+            Broken: the connection broke.
+            Silent: it was silent for too long.
         """
         ...
 

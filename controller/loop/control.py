@@ -40,6 +40,8 @@ class Desk(Protocol):
 
     def status(self) -> dict[str, object]: ...
 
+    def plan(self) -> dict[str, object]: ...
+
     def run_pass(self, request: PassRequest) -> dict[str, object]: ...
 
 
@@ -66,6 +68,8 @@ def _answer(
             return {"pong": True}
         case "status":
             return desk.status()
+        case "plan":
+            return desk.plan()
         case "pass":
             if peer_uid not in (0, own_uid):
                 raise UsageError(

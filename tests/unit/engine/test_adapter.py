@@ -361,7 +361,7 @@ def item(container_id: str) -> dict[str, object]:
         "origin": "controller",
         "intent": "i1",
         "image": "trimtab.local/web:1",
-        "admitted": {"name": "web.1-00000000", "networks": ["b", "a"]},
+        "admitted": {"name": "web.1-00000000", "networks": ["a", "b"]},
     }
 
 

@@ -1,0 +1,469 @@
+"""The controller without its threads: what each chore and each pass does, and what is shared.
+
+Two queues feed it: chores (read the files, look at everything, glance, save) and keys. Whoever
+drives it takes from them, the supervisor with threads, the simulation with one. Chores run one at
+a time; passes of different keys run side by side.
+
+Invariant: ``View`` is swapped as one value, so that no pass ever sees desired resources with
+another desired state's word of the prune guard.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+
+from controller.core import planner, prune, status
+from controller.core.prune import PruneDecision
+from controller.core.status import Failure, Report
+from controller.loop import snapshot
+from controller.loop.admissions import Admissions
+from controller.loop.executor import Execution, execute, not_stopping
+from controller.loop.generations import accept
+from controller.loop.memory import Memory
+from controller.loop.queue import WorkQueue
+from controller.loop.reconciler import Outcome, Reconciler, Result, Rules, View, claims, instant
+from controller.loop.retries import AWAY_LONGEST_S, delay_s
+from controller.model.desired import Desired
+from controller.model.errors import (
+    Act,
+    EngineError,
+    EngineUnavailable,
+    Problem,
+    Severity,
+    StateError,
+    UsageError,
+)
+from controller.model.names import Key, NetworkNames
+from controller.model.observed import Observed
+from controller.model.plan import Plan
+from controller.ports import Clock, DesiredSource, Engine, EngineEvent
+
+FIRST_LOOK_S = 2.0
+GLANCE_S = 30.0
+LOOK_S = 300.0
+SPREAD = 0.1
+SAVE_S = 0.5
+SAVE_AGAIN_S = 10.0
+PUBLISH_S = 0.2
+
+
+class Chore(StrEnum):
+    """What is done beside passes, one at a time."""
+
+    RELOAD = "reload"  # read the files
+    LOOK = "look"  # read the files, look at everything, plan all
+    GLANCE = "glance"  # compare the engine's list with what is known
+    SAVE = "save"  # the memory
+    PUBLISH = "publish"  # the status, for when nobody runs to be asked
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """One look at everything, with the guard's word and the plan."""
+
+    view: View
+    observed: Observed
+    decision: PruneDecision
+    rules: Rules
+    plan: Plan
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How far everything is. ``stuck``: nothing more happens unless a person acts."""
+
+    converged: bool
+    stuck: bool
+
+
+@dataclass(slots=True)
+class _Shared:
+    """What chores and passes share, under one lock."""
+
+    view: View = field(default_factory=View)
+    desired: Desired | None = None
+    known: Observed | None = None
+    rules: Rules | None = None
+    away: EngineError | None = None
+    aways: int = 0
+    failures: dict[Key, Failure] = field(default_factory=dict)
+    crashes: dict[Key, int] = field(default_factory=dict)  # exceptions in a row
+    asked: dict[Key, str] = field(default_factory=dict)  # who asked for a pass of it
+    problems: dict[str, Problem] = field(default_factory=dict)  # the controller's own
+    previous: Report | None = None
+
+
+class Controller:
+    """Converges the engine with the files, one chore or pass at a time."""
+
+    def __init__(
+        self,
+        *,
+        source: DesiredSource,
+        engine: Engine,
+        memory: Memory,
+        clock: Clock,
+        random: Callable[[], float],
+        fetch_rules: Callable[[], Rules],
+        publish: Callable[[Report], None],
+    ) -> None:
+        self.keys: WorkQueue[Key] = WorkQueue(clock.monotonic)
+        self.chores: WorkQueue[Chore] = WorkQueue(clock.monotonic)
+        self._source = source
+        self._engine = engine
+        self._memory = memory
+        self._clock = clock
+        self._random = random
+        self._fetch_rules = fetch_rules
+        self._publish = publish
+        self._reconciler = Reconciler(engine, memory, clock=clock, random=random)
+        self._admissions = Admissions()
+        self._lock = threading.RLock()
+        self._surveying = threading.Lock()
+        self._reporting = threading.Lock()
+        self._shared = _Shared()
+        self._published: Report | None = None
+        self.stopping: Callable[[], bool] = not_stopping
+
+    # Hints: they carry no facts, and only put something into a queue
+
+    def begin(self, *, previous: Report | None = None, problem: Problem | None = None) -> None:
+        """Ask for the first chores. *previous* is the last published status, *problem* the memory's.
+
+        The first look comes with the subscription to events (``subscribed``), or soon without it.
+        """
+        with self._lock:
+            self._shared.previous = previous
+            if problem is not None:
+                self._shared.problems["memory"] = replace(problem, severity=Severity.WARNING)
+        self.chores.add(Chore.RELOAD)
+        self.chores.add_after(Chore.LOOK, FIRST_LOOK_S)
+
+    def files_changed(self) -> None:
+        """Take a hint that the files changed."""
+        self.chores.add(Chore.RELOAD)
+
+    def subscribed(self) -> None:
+        """Take note that events come (again): what happened before is only seen by a look."""
+        self.chores.add(Chore.LOOK)
+
+    def hint(self, event: EngineEvent) -> None:
+        """Take an event of the engine's."""
+        with self._lock:
+            known = self._shared.known
+        if event.kind != "container":
+            self.chores.add(Chore.LOOK)
+            return
+        key = event.key or (snapshot.owner_of(known, event.id) if known is not None else None)
+        if key is not None and not self.keys.add(key):
+            self.chores.add(Chore.LOOK)
+
+    def lost(self, error: EngineError) -> None:
+        """Take note that the engine or the broker doesn't answer; a look is tried soon."""
+        with self._lock:
+            self._shared.away = error
+            self._shared.aways += 1
+            wait_s = min(AWAY_LONGEST_S, delay_s(error, self._shared.aways, self._random))
+        self.chores.add_after(Chore.LOOK, wait_s)
+        self._changed()
+
+    # Chores
+
+    def do(self, chore: Chore) -> None:
+        """Do one chore; errors of the engine's are noted and tried again, not raised."""
+        try:
+            match chore:
+                case Chore.RELOAD:
+                    self.reload()
+                case Chore.LOOK:
+                    self.look()
+                case Chore.GLANCE:
+                    self.glance()
+                case Chore.SAVE:
+                    self.save()
+                case Chore.PUBLISH:
+                    self.publish()
+        except EngineError as error:
+            self.lost(error)
+        except StateError as error:
+            self._own_problem("state", error.code, error.message, error.remedy)
+            self.chores.add_after(Chore.SAVE, SAVE_AGAIN_S)
+
+    def reload(self) -> None:
+        """Read the files, and ask for passes of what they change."""
+        with self._surveying:
+            desired = self._source.load()
+            with self._lock:
+                known = self._shared.known
+                self._take(desired, known, self._decide(desired, known, approved=False))
+
+    def look(self, *, approved: bool = False, asked_by: str = "") -> Survey:
+        """Look at everything, and ask for passes of what isn't as desired.
+
+        *approved* is an operator's approval of what the prune guard holds back at this look.
+
+        Raises:
+            EngineError: it can't be looked at.
+        """
+        with self._surveying:
+            try:
+                survey = self._survey(approved=approved, keep=True)
+            finally:
+                self.chores.add_after(Chore.LOOK, self._spread(LOOK_S))
+                self.chores.add_after(Chore.GLANCE, self._spread(GLANCE_S))
+            desired, observed = survey.view.desired, survey.observed
+            with self._lock:
+                self._shared.known = observed
+                self._shared.rules = survey.rules
+                self._shared.away, self._shared.aways = None, 0
+                keys = self._take(desired, observed, survey.decision)
+                if asked_by:
+                    self._shared.asked |= dict.fromkeys(keys, asked_by)
+                everything = planner.keys(desired, observed)
+                for gone in self._shared.failures.keys() - everything:
+                    del self._shared.failures[gone]
+            releases = frozenset(release.key for release in desired.releases)
+            self._memory.forget_all_but(everything | releases)
+        return survey
+
+    def survey(self) -> Survey:
+        """Look at everything and plan, changing nothing, not even what is remembered.
+
+        Raises:
+            EngineError: it can't be looked at.
+        """
+        with self._surveying:
+            return self._survey(approved=False, keep=False)
+
+    def glance(self) -> None:
+        """Compare the engine's list with what is known; look at all if the policy changed."""
+        self.chores.add_after(Chore.GLANCE, self._spread(GLANCE_S))
+        rules, seen = self._fetch_rules(), self._engine.glance()
+        with self._lock:
+            known, before = self._shared.known, self._shared.rules
+        if known is None or before is None or before.digest != rules.digest:
+            self.chores.add(Chore.LOOK)
+            return
+        for key in sorted(snapshot.differing(known, seen)):
+            self.keys.add(key)
+
+    def publish(self) -> None:
+        """Publish the status, if it is another than the last one published.
+
+        Raises:
+            StateError: it can't be written.
+        """
+        report = self.status()
+        if report != self._published:
+            self._publish(report)
+            self._published = report
+
+    def save(self) -> None:
+        """Save the memory.
+
+        Raises:
+            StateError: it can't be written.
+        """
+        self._memory.save()
+        with self._lock:
+            self._shared.problems.pop("state", None)
+
+    def _survey(self, *, approved: bool, keep: bool) -> Survey:
+        rules, desired = self._fetch_rules(), self._source.load()
+        with self._lock:
+            known = self._shared.known
+        observed = self._engine.observe(images=planner.image_references(desired, known))
+        if keep:
+            self._reconciler.count_exits(desired, observed)
+        decision = self._decide(desired, observed, approved=approved)
+        # What would go after a second look is shown as going.
+        shown = View(desired, decision.prunable | decision.settling, decision.blocked)
+        plan = self._reconciler.plan(shown, observed, rules)
+        return Survey(shown, observed, decision, rules, plan)
+
+    def _decide(
+        self, desired: Desired, observed: Observed | None, *, approved: bool
+    ) -> PruneDecision:
+        memory = self._memory.prune
+        if observed is None:
+            return PruneDecision(frozenset(), (), memory)
+        return prune.guard(desired, observed, memory, now=self._clock.now(), approved=approved)
+
+    def _take(
+        self, desired: Desired, observed: Observed | None, decision: PruneDecision
+    ) -> frozenset[Key]:
+        """Make *desired* the one that passes see, and ask for passes; the lock is held."""
+        self._memory.prune = decision.memory
+        if decision.recheck_at is not None:
+            self.chores.add_after(Chore.LOOK, max(0.05, decision.recheck_at - self._clock.now()))
+        view = View(desired, decision.prunable, decision.blocked)
+        for key in accept(desired, self._memory):
+            self._reconciler.reset(key)
+            self._shared.failures.pop(key, None)
+        self._shared.view, self._shared.desired = view, desired
+        self._changed()
+        if observed is None or self._shared.rules is None:
+            return frozenset()  # the first look asks for passes
+        plan = self._reconciler.plan(view, observed, self._shared.rules)
+        wanting = frozenset(action.object for action in plan.actions)
+        self._note_in_sync(planner.keys(desired, observed) - wanting, plan)
+        for key in sorted(wanting):
+            self.keys.add(key)
+        return wanting
+
+    def _note_in_sync(self, keys: Iterable[Key], plan: Plan) -> None:
+        """Note of *keys*, on which nothing is to be done, that their generation is acted on."""
+        blocked = {blocked.key for blocked in plan.blocked}
+        blocked |= {p.key for p in plan.problems if p.key and p.severity is Severity.ERROR}
+        for key in keys:
+            generation = self._memory.generation(key)
+            if generation is not None and key not in blocked:
+                self._memory.acted_on(key, generation.number)
+                self._shared.failures.pop(key, None)
+
+    # Passes
+
+    def handle(self, key: Key) -> Result | None:
+        """Run a pass of *key* and ask for the next one; None: nothing can be looked at yet."""
+        with self._lock:
+            view, rules, known = self._shared.view, self._shared.rules, self._shared.known
+            asked_by = self._shared.asked.get(key, "")
+        if rules is None or known is None:
+            return None  # the first look asks for it again
+        result = self._reconciler.run(
+            key, view, rules, known=known, on_behalf_of=asked_by, stopping=self.stopping
+        )
+        self._learn(key, result)
+        return result
+
+    def crashed(self, key: Key, error: Exception) -> None:
+        """Take note that a pass raised: a bug, or a world that nobody thought of. Try again."""
+        with self._lock:
+            count = self._shared.crashes[key] = self._shared.crashes.get(key, 0) + 1
+            message = f"a pass ended in {type(error).__name__}; the log has more"
+            self._shared.failures[key] = Failure(Act.RETRY, "internal.error", message)
+        cause = EngineError("internal.error", str(error))
+        self.keys.add_after(key, delay_s(cause, count, self._random))
+        self._changed()
+
+    def _learn(self, key: Key, result: Result) -> None:
+        with self._lock:
+            shared = self._shared
+            shared.crashes.pop(key, None)
+            if result.observed is not None and shared.known is not None:
+                shared.known = snapshot.merged(shared.known, result.observed, key)
+            if result.failure is not None:
+                shared.failures[key] = result.failure
+            else:
+                shared.failures.pop(key, None)
+            if result.outcome in {Outcome.DONE, Outcome.STALLED}:
+                shared.asked.pop(key, None)
+        if result.again_s is not None:
+            self.keys.add_after(key, result.again_s)
+        error = result.execution.error
+        if result.observed is None or isinstance(error, EngineUnavailable):
+            self.chores.add_after(Chore.LOOK, delay_s(EngineUnavailable("", ""), 1, self._random))
+        self._changed()
+
+    # One plan, exactly
+
+    def apply_exactly(self, digest: str, *, approved: bool, asked_by: str) -> Execution:
+        """Plan again and, if it is the plan of *digest*, perform exactly its actions or stop.
+
+        Nobody else may run passes meanwhile.
+
+        Raises:
+            UsageError: the plan is another one now.
+            EngineError: it can't be looked at.
+        """
+        survey = self.look(approved=approved, asked_by=asked_by)
+        if survey.plan.digest != digest:
+            raise UsageError(
+                "plan.changed",
+                f"the plan is {survey.plan.digest} now, not {digest}",
+                remedy="look at it again with 'trimtab plan'",
+            )
+        return execute(
+            survey.plan.actions,
+            engine=self._engine,
+            context=claims(survey.view.desired, digest, asked_by),
+            look=lambda action: self._engine.observe(images=frozenset(), only=action.object),
+            stopping=self.stopping,
+        )
+
+    # What is shown
+
+    def standing(self, only: Key | None = None) -> Standing:
+        """Look at everything and say how far it, or one key of it, is.
+
+        Raises:
+            EngineError: it can't be looked at.
+        """
+        plan = self.look().plan
+        with self._lock:
+            failures = dict(self._shared.failures)
+        actions = plan.actions if only is None else plan.of(only)
+        going = any(
+            action.verdict.decision != "deny" and not _is_stalled(failures.get(action.object))
+            for action in actions
+        )
+        hindered: set[Key | None] = {b.key for b in plan.blocked}
+        hindered |= {p.key for p in plan.problems if p.severity is Severity.ERROR}
+        blocked = bool(hindered) if only is None else bool(hindered & {only, None})
+        converged = not actions and not blocked
+        return Standing(converged, stuck=not converged and not going)
+
+    def status(self) -> Report:
+        """Return the status of every resource, in the shape of ``status --json``."""
+        with self._reporting:
+            with self._lock:
+                shared = replace(self._shared, failures=dict(self._shared.failures))
+                problems = (*shared.problems.values(), *_away(shared.away))
+            now, view, rules = self._clock.now(), shared.view, shared.rules
+            observed = shared.known if shared.away is None else None
+            plan = Plan(problems=view.desired.problems, blocked=view.blocked)
+            if rules is not None and observed is not None:
+                plan = self._reconciler.plan(view, observed, rules)
+            generations = self._memory.generations().items()
+            world = status.World(
+                desired=view.desired,
+                observed=observed,
+                plan=plan,
+                networks=NetworkNames() if rules is None else rules.networks,
+                generations={key: (each.number, each.observed) for key, each in generations},
+                looping=self._reconciler.looping(now),
+                failures=shared.failures,
+                violations=self._admissions.violations(view.desired, observed, rules),
+                problems=problems,
+            )
+            report = status.report(world, previous=shared.previous, now=instant(now))
+            with self._lock:
+                self._shared.previous = report
+            return report
+
+    def _own_problem(self, name: str, code: str, message: str, remedy: str) -> None:
+        problem = Problem(code, message, remedy=remedy, severity=Severity.WARNING)
+        with self._lock:
+            self._shared.problems[name] = problem
+        self.chores.add_after(Chore.PUBLISH, PUBLISH_S)
+
+    def _changed(self) -> None:
+        self.chores.add_after(Chore.SAVE, SAVE_S)
+        self.chores.add_after(Chore.PUBLISH, PUBLISH_S)
+
+    def _spread(self, seconds: float) -> float:
+        return seconds * (1 - SPREAD + 2 * SPREAD * self._random())
+
+
+def _is_stalled(failure: Failure | None) -> bool:
+    return failure is not None and failure.act is Act.STALLED
+
+
+def _away(error: EngineError | None) -> tuple[Problem, ...]:
+    if error is None:
+        return ()
+    remedy = error.remedy or "it is looked for again and again; what runs keeps running"
+    return (Problem(error.code, error.message, remedy=remedy, severity=Severity.WARNING),)

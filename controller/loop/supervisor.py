@@ -1,0 +1,309 @@
+"""The supervisor: all concurrency of the controller, and nothing else.
+
+Threads: files and events only put something into a queue; one does the chores; workers run passes;
+one accepts on the control socket and starts a short-lived one for each question. Nothing that a
+key or a peer does ends a thread. Stopping lets running actions finish, saves, and returns within
+``STOP_S``: threads are daemons, so that whatever hangs in the engine ends with the process.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+
+from controller.core import text
+from controller.loop import control
+from controller.loop.control import PassRequest
+from controller.loop.controller import Chore, Controller
+from controller.loop.turns import Turns
+from controller.model.errors import EngineError, StateError, UsageError
+from controller.ports import EVENTS_SILENT, Clock, Engine, EngineEvent, Events
+
+WORKERS = 4
+STOP_S = 10.0
+JOIN_S = 8.0
+RECONNECT_FIRST_S = 0.8
+RECONNECT_LONGEST_S = 30.0
+#: A subscription that stood this long was a good one: reconnecting begins anew.
+RECONNECT_RESET_S = 120.0
+#: How far before the last event a new subscription begins.
+OVERLAP_NS = 5_000_000_000
+SEEN_MAX = 2048
+CONVERSATIONS = 8
+#: How often a waiting pass looks whether everything is as desired, beside after each pass.
+STANDING_S = 1.0
+
+log = logging.getLogger("trimtab.loop")
+
+
+@dataclass(frozen=True, slots=True)
+class Doors:
+    """Where the supervisor is reached from outside; each may be missing.
+
+    ``watch`` blocks, calling its first argument after changes of the files, until the event is
+    set. ``listener`` is the control socket, ``lifeline`` a pipe whose end says that the parent
+    is gone.
+    """
+
+    watch: Callable[[Callable[[], None], threading.Event], None] | None = None
+    listener: socket.socket | None = None
+    lifeline: int | None = None
+
+
+class Supervisor:
+    """Runs a controller until it is told to stop."""
+
+    def __init__(
+        self,
+        controller: Controller,
+        engine: Engine,
+        *,
+        clock: Clock,
+        random: Callable[[], float],
+        doors: Doors,
+        workers: int = WORKERS,
+        paused: bool = False,
+    ) -> None:
+        """Take what is to run; *paused*: no pass runs but while one is asked for."""
+        self._controller = controller
+        self._engine = engine
+        self._clock = clock
+        self._random = random
+        self._doors = doors
+        self._workers = workers
+        self._stop = threading.Event()
+        self._turns = Turns(paused=paused)
+        self._seen: OrderedDict[tuple[int, str, str], None] = OrderedDict()
+        self._events: Events | None = None
+        self._conversations = threading.BoundedSemaphore(CONVERSATIONS)
+        controller.stopping = self._stop.is_set
+
+    def stop(self) -> None:
+        """Ask it to stop; safe in a signal handler, and more than once."""
+        self._stop.set()
+
+    def run(self) -> None:
+        """Run until ``stop``, or the end of the lifeline; then finish in order."""
+        threads = [self._start("chores", self._do_chores)]
+        threads += [self._start(f"worker-{n}", self._work) for n in range(1, self._workers + 1)]
+        self._start("events", self._listen)
+        if self._doors.watch is not None:
+            self._start("files", self._watch)
+        if self._doors.listener is not None:
+            self._start("control", self._accept)
+        if self._doors.lifeline is not None:
+            self._start("lifeline", self._hold_lifeline)
+        self._stop.wait()
+        self._finish(threads)
+
+    def _start(self, name: str, body: Callable[[], None]) -> threading.Thread:
+        thread = threading.Thread(target=body, name=name, daemon=True)
+        thread.start()
+        return thread
+
+    def _finish(self, threads: list[threading.Thread]) -> None:
+        deadline = self._clock.monotonic() + JOIN_S
+        self._controller.keys.shut_down()
+        self._controller.chores.shut_down()
+        self._turns.close()
+        if self._events is not None:
+            self._events.close()
+        if self._doors.listener is not None:
+            with suppress(OSError):
+                self._doors.listener.shutdown(socket.SHUT_RDWR)
+        for thread in threads:
+            thread.join(max(0.0, deadline - self._clock.monotonic()))
+        for name, finish in (
+            ("memory", self._controller.save),
+            ("status", self._controller.publish),
+        ):
+            try:
+                finish()
+            except StateError as error:
+                log.error("the %s is lost: %s", name, error)  # noqa: TRY400 - no bug of ours
+
+    # Threads
+
+    def _do_chores(self) -> None:
+        chores = self._controller.chores
+        while (chore := chores.get()) is not None:
+            try:
+                self._controller.do(chore)
+            except Exception:
+                log.exception("the chore %s failed", chore)
+                chores.add_after(chore, STANDING_S)
+            finally:
+                chores.done(chore)
+
+    def _work(self) -> None:
+        keys = self._controller.keys
+        while (key := keys.get()) is not None:
+            try:
+                with self._turns.passing() as granted:
+                    if granted:
+                        self._controller.handle(key)
+            except Exception as error:
+                log.exception("a pass of %s failed", key)
+                self._controller.crashed(key, error)
+            finally:
+                keys.done(key)
+
+    def _watch(self) -> None:
+        assert self._doors.watch is not None
+        while not self._stop.is_set():
+            try:
+                self._doors.watch(self._controller.files_changed, self._stop)
+            except Exception:
+                log.exception("watching the files failed; it begins again")
+            if not self._stop.wait(RECONNECT_FIRST_S):
+                self._controller.files_changed()
+
+    def _listen(self) -> None:
+        """Keep a subscription to events, and look at everything after each new one."""
+        last_ns = int(self._clock.now() * 1_000_000_000)
+        delay_s, silent = RECONNECT_FIRST_S, False
+        while not self._stop.is_set():
+            try:
+                events = self._engine.events(since_ns=last_ns - OVERLAP_NS)
+            except EngineError as error:
+                self._controller.lost(error)
+                self._stop.wait(delay_s * (1 + self._random() / 4))
+                delay_s, silent = min(RECONNECT_LONGEST_S, delay_s * 2), False
+                continue
+            since = self._clock.monotonic()
+            # After silence nothing is missing but, perhaps, what a list shows.
+            self._controller.chores.add(Chore.GLANCE if silent else Chore.LOOK)
+            last_ns, silent = self._follow(events, last_ns)
+            if silent or self._clock.monotonic() - since >= RECONNECT_RESET_S:
+                delay_s = RECONNECT_FIRST_S
+            if not silent:
+                self._stop.wait(delay_s * (1 + self._random() / 4))
+                delay_s = min(RECONNECT_LONGEST_S, delay_s * 2)
+
+    def _follow(self, events: Events, last_ns: int) -> tuple[int, bool]:
+        """Read one subscription to its end; return the last event's time, and if it was silent."""
+        self._events = events
+        if self._stop.is_set():
+            events.close()  # whoever stopped us may have missed it
+        try:
+            for event in events:
+                last_ns = max(last_ns, event.time_ns)
+                if self._is_new(event):
+                    self._controller.hint(event)
+        except EngineError as error:
+            return last_ns, error.code == EVENTS_SILENT
+        except Exception:
+            log.exception("reading events failed; the subscription begins again")
+        finally:
+            events.close()
+        return last_ns, False
+
+    def _is_new(self, event: EngineEvent) -> bool:
+        """Tell whether an event didn't come before: subscriptions overlap."""
+        key = (event.time_ns, event.id, event.action)
+        if key in self._seen:
+            return False
+        self._seen[key] = None
+        if len(self._seen) > SEEN_MAX:
+            self._seen.popitem(last=False)
+        return True
+
+    def _hold_lifeline(self) -> None:
+        assert self._doors.lifeline is not None
+        with suppress(OSError):
+            while os.read(self._doors.lifeline, 1):
+                pass
+        log.warning("the parent is gone; stopping")
+        self._stop.set()
+
+    def _accept(self) -> None:
+        listener = self._doors.listener
+        assert listener is not None
+        while not self._stop.is_set():
+            try:
+                peer, _ = listener.accept()
+            except OSError:
+                # Out of descriptors, or shut down: don't spin.
+                self._stop.wait(RECONNECT_FIRST_S)
+                continue
+            self._start("conversation", partial(self._converse, peer))
+
+    def _converse(self, peer: socket.socket) -> None:
+        with peer:
+            if not self._conversations.acquire(timeout=control.TIMEOUT_S):
+                return
+            try:
+                control.converse(peer, own_uid=os.geteuid(), desk=self)
+            except Exception:
+                log.exception("answering on the control socket failed")
+            finally:
+                self._conversations.release()
+
+    # The desk
+
+    def status(self) -> dict[str, object]:
+        """Return the status of every resource."""
+        return self._controller.status()
+
+    def plan(self) -> dict[str, object]:
+        """Return the plan of everything, and change nothing."""
+        plan = self._controller.survey().plan
+        return {"plan": text.to_json(plan), "text": text.render(plan)}
+
+    def run_pass(self, request: PassRequest) -> dict[str, object]:
+        """Converge until everything is as desired, nothing more can be done, or time is up."""
+        deadline = self._clock.monotonic() + request.timeout_s
+        if request.plan:
+            converged = self._apply(request, deadline)
+        else:
+            with self._turns.open():
+                converged = self._converge(request, deadline)
+        return {"converged": converged, "status": self.status()}
+
+    def _apply(self, request: PassRequest, deadline: float) -> bool:
+        """Perform one plan, while nobody else acts."""
+        wait_s = max(0.0, deadline - self._clock.monotonic())
+        with self._turns.exclusive(timeout_s=wait_s) as granted:
+            if not granted:
+                raise UsageError(
+                    "controller.busy",
+                    "passes that run already didn't end in time",
+                    remedy="try again, or with a longer --timeout",
+                )
+            done = self._controller.apply_exactly(
+                request.plan, approved=request.approve_prune, asked_by=request.on_behalf_of
+            )
+            if done.error is not None:
+                raise done.error
+            return not done.refused and not done.waits and self._controller.standing().converged
+
+    def _converge(self, request: PassRequest, deadline: float) -> bool:
+        keys, approved = self._controller.keys, request.approve_prune
+        while True:
+            try:
+                self._controller.look(approved=approved, asked_by=request.on_behalf_of)
+                approved = False
+                standing = self._controller.standing(request.key)
+                if standing.converged or (standing.stuck and keys.idle):
+                    return standing.converged
+            except EngineError as error:
+                self._controller.lost(error)
+            left_s = deadline - self._clock.monotonic()
+            if left_s <= 0 or self._stop.is_set():
+                return False
+            self._wait_for_passes(min(STANDING_S, left_s))
+
+    def _wait_for_passes(self, longest_s: float) -> None:
+        """Wait until all that is ready was handled, or something hinders that for long."""
+        keys = self._controller.keys
+        if keys.idle:
+            self._stop.wait(min(longest_s, STANDING_S / 4))
+        else:
+            self._turns.wait_for(lambda: keys.idle or self._stop.is_set(), timeout_s=longest_s)
