@@ -69,16 +69,15 @@ def object_of(about: About) -> str:
 
 
 def result_of(result: Mapping[str, Any]) -> str:
-    """Return what came of it: status or how it was settled, error, how long it took."""
+    """Return what came of it: status or how it was settled, and how long it took."""
     parts = [str(result[name]) for name in ("status", "settled") if name in result]
-    parts += [str(result["error"])] if result.get("error") else []
     taken = result.get("durationMs")
     parts += [f"in {format_duration_ms(taken)}"] if isinstance(taken, int) else []
     return " ".join(parts)
 
 
 def why(record: Record) -> str:
-    """Return the cause that was claimed, the reason of a refusal, or what a segment tells."""
+    """Return the error, the cause that was claimed, or what a segment tells."""
     entry = record.entry
     match entry.result:
         case {"repair": {"reason": reason}}:
@@ -86,7 +85,7 @@ def why(record: Record) -> str:
         case {"outage": {"since": since, "error": error}}:
             return f"not writable since {since}: {error}"
         case _:
-            return text(entry.verdict, "reason") or text(entry.claims, "cause")
+            return text(entry.result, "error") or text(entry.claims, "cause")
 
 
 def _texts(value: object) -> list[str]:
@@ -101,7 +100,9 @@ def render_story(found: Iterable[Record]) -> str:
         lines.append((entry.stage, f"record {record.seq} at {record.time}, id {entry.id}"))
         lines += _facts(record)
     width = max(len(name) for name, _ in lines)
-    return "\n".join(f"{printable(name):<{width}}  {printable(value)}" for name, value in lines)
+    return "\n".join(
+        f"{printable(name):<{width}}  {printable(value)}".rstrip() for name, value in lines
+    )
 
 
 def _facts(record: Record) -> Iterable[tuple[str, str]]:
@@ -110,10 +111,9 @@ def _facts(record: Record) -> Iterable[tuple[str, str]]:
     yield from _decided(entry.verdict)
     yield from _claimed(entry.claims)
     if entry.result:
-        yield "  result", result_of(entry.result) or _compact(entry.result)
-        for name in ("container", "object"):
-            if entry.result.get(name):
-                yield f"    {name}", _compact(entry.result[name])
+        yield "  result", result_of(entry.result)
+        shown = {"status", "settled", "durationMs"}
+        yield from _members({n: v for n, v in entry.result.items() if n not in shown})
 
 
 def _asked(actor: Mapping[str, Any], request: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
@@ -125,7 +125,7 @@ def _asked(actor: Mapping[str, Any], request: Mapping[str, Any]) -> Iterable[tup
         yield "  asked", " ".join(part for part in parts if part)
     summary = request.get("summary")
     if isinstance(summary, Mapping):
-        yield from ((f"    {name}", _compact(value)) for name, value in summary.items())
+        yield from _members(summary)
 
 
 def _decided(verdict: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
@@ -133,8 +133,7 @@ def _decided(verdict: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
         rules = ", ".join(_texts(verdict.get("rules")))
         yield "  verdict", text(verdict, "decision") + (f" by {rules}" if rules else "")
         yield from (("    injected", change) for change in _texts(verdict.get("mutations")))
-        if text(verdict, "reason"):
-            yield "    reason", text(verdict, "reason")
+        yield from _members({"policy": verdict.get("policy")})
 
 
 def _claimed(claims: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
@@ -144,12 +143,19 @@ def _claimed(claims: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
         if isinstance(source, Mapping) and source.get("file"):
             commit = f" of {source['commit']}" if source.get("commit") else ""
             yield "    source", f"{source['file']}:{source.get('line', 0)}{commit}"
-        for name in ("plan", "onBehalfOf"):
-            if claims.get(name):
-                yield f"    {name}", _compact(claims[name])
+        yield from _members({name: claims.get(name) for name in ("plan", "onBehalfOf")})
+
+
+def _members(members: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
+    """Return a line for each member that says something."""
+    for name, value in members.items():
+        if told := _compact(value):
+            yield f"    {name}", told
 
 
 def _compact(value: object) -> str:
+    if value is None:
+        return ""
     if isinstance(value, Mapping):
         return ", ".join(f"{name}={_compact(item)}" for name, item in value.items())
     if isinstance(value, list):
