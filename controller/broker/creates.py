@@ -11,7 +11,7 @@ from typing import Any
 
 from controller.broker import images, resolve
 from controller.broker.recovery import forget_gone
-from controller.broker.refusals import Answered, Denied, admitted, message_reply
+from controller.broker.refusals import Answered, Denied, admitted, json_reply, message_reply
 from controller.broker.state import GateState
 from controller.broker.steps import (
     BROKER,
@@ -254,14 +254,28 @@ def _counted(
         volumes=found.volumes,
         service_count=taken.count((owner, namespace, service)),
         owner_count=sum(1 for place in taken if place[0] == owner),
+        replaces=_replaces(state, by_text),
         name_taken=found.name_taken,
     )
 
 
-def _place(judged: Admission) -> tuple[str, str, str]:
+def _replaces(state: GateState, judged: Admission) -> bool:
+    """Tell whether the slot has a container already, which the new one is to replace."""
+    labels = _labels(judged)
+    slot, place = str(labels.get(names.SLOT, "")), _place_of(labels)
+    return slot != "" and any(
+        str(item.slot) == slot and (item.owner, item.namespace, item.service) == place
+        for item in state.inventory.containers.values()
+    )
+
+
+def _labels(judged: Admission) -> Mapping[str, Any]:
     told = judged.summary.get("labels")
-    labels = told if isinstance(told, Mapping) else {}
-    return _place_of(labels)
+    return told if isinstance(told, Mapping) else {}
+
+
+def _place(judged: Admission) -> tuple[str, str, str]:
+    return _place_of(_labels(judged))
 
 
 def _place_of(labels: Mapping[str, Any]) -> tuple[str, str, str]:
@@ -307,9 +321,20 @@ def _create(call: Call, state: GateState, judged: Admission, image: ImageFacts) 
     assert is_image_id(str((judged.body or {}).get("Image"))), "an image is forwarded by its id"
     state.reserved[call.id] = _place(judged)
     try:
-        return (yield from perform(state, call.by, change, _learn_created))
+        reply = yield from perform(state, call.by, change, _learn_created)
     finally:
         state.reserved.pop(call.id, None)
+    return _with_warnings(reply, judged.warnings)
+
+
+def _with_warnings(reply: Reply, warnings: tuple[str, ...]) -> Reply:
+    """Return the answer to a create with our warnings beside the engine's."""
+    if reply.status >= 400 or not warnings:
+        return reply
+    told = loaded(reply)
+    return json_reply(
+        reply.status, {**told, "Warnings": [*(told.get("Warnings") or ()), *warnings]}
+    )
 
 
 def _learn_created(reply: Reply) -> Steps[dict[str, object]]:

@@ -99,17 +99,17 @@ HANDLERS: dict[str, Handler] = {
 def handle(request: Request, state: GateState) -> Steps[Reply | Relay]:
     """Serve one request: yield commands, and return the answer or how to relay it."""
     identifier = state.new_id()
-    policy = state.policy.digest
+    policy = state.policy
     actor, context, route = request.actor, None, ""
     try:
         actor, context = claims.identified(request)
-        call = _read(request, state.policy, identifier, actor, context)
+        call = _read(request, policy, identifier, actor, context)
         route = call.route.name
         return (yield from HANDLERS[route](call, state))
     except Answered as answered:
         return answered.reply
     except Denied as denied:
-        by = By(identifier, actor, context, policy=policy)
+        by = By(identifier, actor, context, policy=policy.digest)
         yield from _record_refusal(state, by, request, route, denied)
         return denied.reply(identifier)
 

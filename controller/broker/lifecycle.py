@@ -15,8 +15,10 @@ from controller.broker.targets import written
 from controller.core import admission, schema
 from controller.core.admission import Admission
 from controller.core.inventory import settings_to
+from controller.core.parts import is_below
 from controller.model.entries import Reply
 from controller.model.mutations import Mutation
+from controller.model.paths import ENGINE_DATA, PathFacts
 from controller.model.plan import ALLOW
 
 ANSWER_SPARE_S = 15.0
@@ -32,11 +34,11 @@ def start(call: Call, state: GateState) -> Steps[Reply]:
     found = yield from _found(call, state)
     judged = admitted(admission.admit_start(call.query))
     admitted(admission.admit_restart_allowed(found.item.image, policy=call.policy))
-    yield from _same_sources(found)
+    yield from _same_sources(state, found)
     return (yield from _post(call, state, found, "start", judged))
 
 
-def _same_sources(found: Found) -> Steps[None]:
+def _same_sources(state: GateState, found: Found) -> Steps[None]:
     """Refuse when a bind source isn't any more what was admitted: swapped for a link, or ours.
 
     Raises:
@@ -51,9 +53,11 @@ def _same_sources(found: Found) -> Steps[None]:
     )
     facts = yield from examine(tuple(sources))
     for source in sources:
-        seen = facts.get(source)
-        if seen is None or seen.kind not in {"dir", "file"} or seen.protected:
-            what = "missing" if seen is None else seen.protected or seen.kind
+        seen = facts.get(source, PathFacts(source, "unreadable"))
+        in_volume = is_below(source, state.volumes_root) and seen.protected == ENGINE_DATA
+        protected = "" if in_volume else seen.protected
+        if seen.kind not in {"dir", "file"} or protected:
+            what = protected or seen.kind
             raise Denied(
                 "mount.changed",
                 f"the bind source {source} is now {what}",
@@ -72,7 +76,7 @@ def restart(call: Call, state: GateState) -> Steps[Reply]:
     judged = admitted(admission.admit_stop(call.query))
     found = yield from _found(call, state)
     admitted(admission.admit_restart_allowed(found.item.image, policy=call.policy))
-    yield from _same_sources(found)
+    yield from _same_sources(state, found)
     return (yield from _take_down(call, state, "restart", judged, found))
 
 

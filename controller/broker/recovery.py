@@ -179,7 +179,7 @@ def stale(state: GateState) -> tuple[str, ...]:
 def clean_up(state: GateState, identifier: str) -> Steps[bool]:
     """Remove one container of ``stale``, unless it ran after all; tell whether it was removed."""
     item = state.inventory.containers.get(identifier)
-    if item is None or _busy(state, identifier):
+    if item is None or item.started or _busy(state, identifier):
         return False
     try:
         inspect = yield from seen(f"/containers/{identifier}/json")

@@ -1,0 +1,27 @@
+from __future__ import annotations
+
+from controller.broker import redact
+
+
+def test_no_value_of_the_environment_gets_through() -> None:
+    told = redact.summary({"Env": ["PASSWORD=hunter2", "EMPTY=", "B"], "x": {"env": ["A=s"]}})
+    assert told == {"Env": ["B", "EMPTY", "PASSWORD"], "x": {"env": ["A"]}}
+
+
+def test_text_of_strangers_is_escaped_and_cut() -> None:
+    assert redact.text("web\n|CEF:0\x1b[2J\u202e\u2028é") == (
+        "web\\u000a|CEF:0\\u001b[2J\\u202e\\u2028é"
+    )
+    assert redact.text("x" * 600) == "x" * 512 + "… (600 characters)"
+
+
+def test_a_summary_is_bounded_in_every_direction() -> None:
+    deep: object = "end"
+    for _ in range(20):
+        deep = {"a": deep}
+    assert redact.summary({"list": list(range(200)), "deep": deep, "number": 1.5}) == {
+        "list": [*range(128), "… (200)"],
+        "deep": {"a": {"a": {"a": {"a": {"a": "…"}}}}},
+        "number": "1.5",
+    }
+    assert len(redact.summary({str(n): n for n in range(500)})) == 129  # type: ignore[arg-type]

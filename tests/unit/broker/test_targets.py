@@ -1,0 +1,236 @@
+from __future__ import annotations
+
+import pytest
+
+from controller.broker.endpoints import DENIED, ROUTES
+from controller.broker.gate import HANDLERS
+from controller.broker.parameters import checked, flag, judged, number, unset
+from controller.broker.refusals import Denied
+from controller.broker.routing import find
+from controller.broker.targets import Target, read_path, read_query, written
+from controller.core.evidence import Evidence
+from controller.model.mutations import Mutation
+
+FULL = "ab" * 32
+
+
+def refused(rule: str, run: object, *args: object, **kwargs: object) -> Denied:
+    with pytest.raises(Denied) as denial:
+        run(*args, **kwargs)  # type: ignore[operator]
+    assert denial.value.rule == rule
+    return denial.value
+
+
+@pytest.mark.parametrize(
+    ("raw", "path", "versioned"),
+    [
+        ("/_ping", "/_ping", False),
+        ("/v1.44/_ping", "/_ping", True),
+        ("/v1.45/containers/json", "/containers/json", True),
+        ("/containers/json", "/containers/json", False),
+        (
+            "/v1.45/images/ghcr.io/platformnetwork/web:1.2.3/json",
+            "/images/ghcr.io/platformnetwork/web:1.2.3/json",
+            True,
+        ),
+        (
+            "/v1.45/images/ghcr.io/platformnetwork/web%40sha256%3Aabc/json",
+            "/images/ghcr.io/platformnetwork/web@sha256:abc/json",
+            True,
+        ),
+        # Not a version that we take off: the router then knows no such route.
+        ("/v9.99/containers/create", "/v9.99/containers/create", False),
+        ("/V1.45/containers/create", "/V1.45/containers/create", False),
+        ("/v01.45/containers/create", "/v01.45/containers/create", False),
+        ("/v1.045/containers/create", "/v1.045/containers/create", False),
+        ("/v1.45.0/containers/create", "/v1.45.0/containers/create", False),
+        ("/v1.5/containers/create", "/v1.5/containers/create", False),
+        ("/v./containers/create", "/v./containers/create", False),
+    ],
+)
+def test_a_canonical_path_is_read(raw: str, path: str, versioned: bool) -> None:
+    assert read_path(raw) == Target(path, versioned)
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        "",
+        "/",
+        "/v1.45/",
+        "/v1.45//containers/create",
+        "//containers/create",
+        "/v1.45/containers/create/",
+        "/v1.45/./containers/create",
+        "/x/../containers/create",
+        "/v1.45/%2e%2e/containers/create",
+        "/v1.45/containers%2Fcreate",
+        "/v1.45/containers/%63reate",
+        f"/v1.45/containers/{FULL}%2Fexec",
+        "/v1.45/containers/a%40b/start",
+        "/v1.45/images/a%3ab/json",  # clients write it in capitals
+        "/v1.45/images/a%2fb/json",
+        "/v1.45\\containers\\create",
+        "/v1.45/containers/create%0d%0aX:1",
+        "/v1.45/conta\u0131ners/create",
+        "/v1.45/containers/create;x",
+        "/v1.45/containers/\x00/json",
+        "/v1.23/containers/create",
+        "/" + "a" * 1024,
+    ],
+)
+def test_a_path_that_could_be_read_otherwise_is_refused(raw: str) -> None:
+    assert refused("path.malformed", read_path, raw).status == 400
+
+
+def test_versions_that_we_do_not_speak_are_told_in_the_engines_words() -> None:
+    old = refused("api.version", read_path, "/v1.43/containers/json")
+    assert old.message == "client version 1.43 is too old. Minimum supported API version is 1.44"
+    new = refused("api.version", read_path, "/v1.46/containers/json")
+    assert new.message == "client version 1.46 is too new. Maximum supported API version is 1.45"
+
+
+def test_a_query_is_decoded_once_and_kept_in_order() -> None:
+    assert read_query("name=a&filters=%7B%22x%22%3A1%7D&t=1+2&flag&") == {
+        "name": "a",
+        "filters": '{"x":1}',
+        "t": "1 2",
+        "flag": "",
+    }
+
+
+@pytest.mark.parametrize(
+    ("raw", "rule"),
+    [
+        ("name=a;name=b", "query.malformed"),
+        ("name=a%", "query.malformed"),
+        ("name=a%0", "query.malformed"),
+        ("name=a%zz", "query.malformed"),
+        ("name=a%00", "query.malformed"),
+        ("name=a%0a", "query.malformed"),
+        ("name=%ff", "query.malformed"),
+        ("na%20me=a", "query.malformed"),
+        ("=a", "query.malformed"),
+        ("name=\u00e9", "query.malformed"),
+        ("a=" + "x" * 8193, "query.malformed"),
+        ("&".join(f"p{n}=1" for n in range(65)), "query.malformed"),
+        ("name=a&name=b", "query.repeated"),
+        ("name=a&Name=a", "query.repeated"),
+        ("name=a&n%61me=b", "query.repeated"),
+    ],
+)
+def test_a_query_that_readers_take_differently_is_refused(raw: str, rule: str) -> None:
+    assert refused(rule, read_query, raw).status == 400
+
+
+def test_parameters_are_checked_rebuilt_and_zero_values_of_unknown_ones_dropped() -> None:
+    known = {"t": number(-1, 300), "force": flag, "name": judged, "link": unset}
+    asked = {"t": "007", "force": "True", "name": "x", "link": "0", "other": "0", "v": ""}
+    assert checked(asked, known) == {"t": "7", "force": "1", "name": "x"}
+    assert checked({"force": "false"}, known) == {"force": "0"}
+
+
+@pytest.mark.parametrize(
+    ("query", "rule"),
+    [
+        ({"privileged": "1"}, "query.unknown"),
+        ({"T": "1"}, "query.unknown"),
+        ({"t": "301"}, "query.invalid"),
+        ({"t": "1_0"}, "query.invalid"),
+        ({"t": "\u0661"}, "query.invalid"),
+        ({"force": "yes"}, "query.invalid"),
+        ({"link": "1"}, "query.invalid"),
+    ],
+)
+def test_unknown_and_invalid_parameters_are_refused(query: dict[str, str], rule: str) -> None:
+    known = {"t": number(-1, 300), "force": flag, "link": unset}
+    assert refused(rule, checked, query, known).status == 400
+
+
+def test_what_is_written_reads_back() -> None:
+    query = {"filters": '{"label":["a=b&c;d"]}', "name": "x y"}
+    target = written("/containers/json", query)
+    path, _, raw = target.partition("?")
+    assert (path, read_query(raw)) == ("/containers/json", query)
+    assert written("/containers/json") == "/containers/json"
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "name", "names"),
+    [
+        ("GET", "/_ping", "ping", {}),
+        ("HEAD", "/_ping", "ping.head", {}),
+        ("POST", "/containers/create", "container.create", {}),
+        ("GET", "/containers/json", "container.list", {}),
+        ("GET", f"/containers/{FULL}/json", "container.inspect", {"container": FULL}),
+        ("DELETE", "/containers/web", "container.remove", {"container": "web"}),
+        ("GET", "/images/json", "image.list", {}),
+        (
+            "GET",
+            "/images/ghcr.io/p/web:1/json",
+            "image.inspect",
+            {"image": "ghcr.io/p/web:1"},
+        ),
+        ("POST", "/networks/net/connect", "network.connect", {"network": "net"}),
+        ("GET", "/trimtab/v1/whoami", "own.whoami", {}),
+    ],
+)
+def test_routes_are_found(method: str, path: str, name: str, names: dict[str, str]) -> None:
+    match = find(method, path, versioned=False)
+    assert (match.route.name, dict(match.names)) == (name, names)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "rule"),
+    [
+        ("POST", "/build", "route.denied"),
+        ("POST", "/commit", "route.denied"),
+        ("POST", "/images/load", "route.denied"),
+        ("GET", "/images/get", "route.denied"),
+        ("POST", "/images/ghcr.io/p/web/tag", "route.denied"),
+        ("POST", "/images/ghcr.io/p/web/push", "route.denied"),
+        ("POST", "/containers/prune", "route.denied"),
+        ("POST", "/volumes/prune", "route.denied"),
+        ("PUT", f"/containers/{FULL}/archive", "route.denied"),
+        ("HEAD", f"/containers/{FULL}/archive", "route.denied"),
+        ("GET", f"/containers/{FULL}/export", "route.denied"),
+        ("POST", f"/containers/{FULL}/checkpoints", "route.denied"),
+        ("GET", f"/containers/{FULL}/attach/ws", "route.denied"),
+        ("POST", f"/containers/{FULL}/exec", "route.denied"),
+        ("POST", "/exec/x/start", "route.denied"),
+        ("POST", "/swarm/init", "route.denied"),
+        ("GET", "/plugins", "route.denied"),
+        ("POST", "/session", "route.denied"),
+        ("POST", "/grpc", "route.denied"),
+        ("GET", "/debug/vars", "route.denied"),
+        ("GET", "/distribution/evil.example/x/json", "route.denied"),
+        ("GET", "/metrics", "route.unknown"),
+        ("POST", "/moby.buildkit.v1.Control/Solve", "route.unknown"),
+        ("PATCH", f"/containers/{FULL}", "route.unknown"),
+        ("OPTIONS", "/containers/create", "route.unknown"),
+        ("HEAD", "/containers/json", "route.unknown"),
+        ("POST", "/containers/a/b/start", "route.unknown"),
+        ("POST", "/CONTAINERS/create", "route.unknown"),
+        ("GET", "/trimtab/v1/nothing", "route.unknown"),
+    ],
+)
+def test_what_is_not_in_the_table_is_refused(method: str, path: str, rule: str) -> None:
+    refused(rule, find, method, path, versioned=False)
+
+
+def test_own_routes_have_no_version() -> None:
+    refused("route.unknown", find, "GET", "/trimtab/v1/whoami", versioned=True)
+
+
+def test_every_route_has_its_handler_and_every_mutation_its_route() -> None:
+    names = [route.name for route in ROUTES]
+    assert sorted(names) == sorted(set(names))
+    assert set(HANDLERS) == set(names)
+    assert {str(mutation) for mutation in Mutation} <= set(names)
+    for route in ROUTES:
+        assert route.means and route.roles and route.deadline_s > 0
+        if route.name in {"container.restart", "container.kill"}:
+            assert route.evidence is Evidence.NONE
+        elif route.name in set(Mutation):
+            assert route.evidence is not Evidence.NONE
+    assert all(remedy for _, _, remedy in DENIED)

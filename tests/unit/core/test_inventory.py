@@ -1,0 +1,264 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from functools import reduce
+
+import pytest
+
+from controller.core.canonical import canonical
+from controller.core.inventory import fold, from_json, settings_from, settings_to, to_json
+from controller.model.entries import Entry, Record, Stage
+from controller.model.inventory import Belonging, Inventory, Item, OpenIntent, Trusted
+from controller.model.observed import Image, Settings
+
+TIME = "2026-01-01T12:00:00.000Z"
+FULL = "ab" * 32
+REVISION = "v1:" + "0" * 64
+SETTINGS = Settings(name="web.1-00000000", memory=2**31, pids=256, networks=("a", "b"))
+LABELS = {
+    "io.trimtab.managed": "true",
+    "io.trimtab.instance": "i1",
+    "io.trimtab.intent": "c1",
+    "io.trimtab.origin": "controller",
+    "io.trimtab.owner": "team",
+    "io.trimtab.service": "web",
+    "io.trimtab.namespace": "default",
+    "io.trimtab.slot": "1",
+    "io.trimtab.revision": REVISION,
+    "io.trimtab.image": "ghcr.io/p/web:1",
+}
+ITEM = Item(
+    id=FULL,
+    namespace="default",
+    service="web",
+    slot=1,
+    revision=REVISION,
+    owner="team",
+    origin="controller",
+    intent="c1",
+    image="ghcr.io/p/web:1",
+    admitted=SETTINGS,
+    seq=1,
+)
+CREATE = (
+    {
+        "route": "container.create",
+        "object": "web.1-00000000",
+        "summary": {
+            "name": "web.1-00000000",
+            "image": "ghcr.io/p/web:1",
+            "imageId": "sha256:1",
+            "digest": "sha256:2",
+            "labels": LABELS,
+            "settings": settings_to(SETTINGS),
+        },
+    },
+    {"status": 201, "container": FULL},
+)
+
+
+def entry(
+    identifier: str,
+    stage: Stage,
+    request: dict[str, object] | None = None,
+    result: dict[str, object] | None = None,
+    role: str = "controller",
+) -> Entry:
+    return Entry(identifier, stage, {"role": role}, request or {}, {}, {}, result or {})
+
+
+def folded(*entries: Entry, onto: Inventory | None = None) -> Inventory:
+    """Fold entries as the journal would give them back: through canonical JSON."""
+
+    def step(inventory: Inventory, each: Entry) -> Inventory:
+        told = json.loads(
+            canonical({name: getattr(each, name) for name in each.__dataclass_fields__})
+        )
+        return fold(inventory, Record(inventory.seq + 1, TIME, Entry(**told), "", ""))
+
+    return reduce(step, entries, onto or Inventory())
+
+
+def change(
+    route: str,
+    subject: str,
+    summary: dict[str, object],
+    result: dict[str, object],
+    *,
+    role: str = "controller",
+    stage: Stage = "outcome",
+) -> tuple[Entry, Entry]:
+    request = {"route": route, "object": subject, "summary": summary}
+    return entry("m", "intent", request, role=role), entry("m", stage, {}, result, role="x")
+
+
+MADE = folded(entry("c1", "intent", CREATE[0]), entry("c1", "outcome", {}, CREATE[1]))
+
+
+def test_a_create_is_ours_with_what_it_was_admitted_as_and_pins_its_revision() -> None:
+    assert MADE == Inventory(
+        seq=2, containers={FULL: ITEM}, pins={REVISION: Image("sha256:1", "sha256:2")}
+    )
+
+
+def test_an_open_intent_keeps_what_it_asked_for() -> None:
+    inventory = folded(entry("c1", "intent", CREATE[0]))
+    assert inventory == Inventory(seq=1, open={"c1": OpenIntent(1, TIME, "controller", CREATE[0])})
+
+
+def test_a_create_that_failed_leaves_nothing() -> None:
+    failed = folded(entry("c1", "intent", CREATE[0]), entry("c1", "outcome", {}, {"status": 409}))
+    assert failed == Inventory(seq=2)
+
+
+def test_recovery_makes_it_ours_and_says_that_nobody_was_told() -> None:
+    result: dict[str, object] = {"settled": "applied", "container": FULL}
+    found = folded(entry("c1", "intent", CREATE[0]), entry("c1", "recovered", {}, result))
+    assert found.containers == {FULL: replace(ITEM, recovered=True)}
+    for settled in ("not-applied", "unknown"):
+        closing = entry("c1", "recovered", {}, {"settled": settled})
+        assert folded(entry("c1", "intent", CREATE[0]), closing) == Inventory(seq=2)
+
+
+def test_a_pin_is_set_once() -> None:
+    again = {**CREATE[0], "summary": {**CREATE[0]["summary"], "imageId": "sha256:9"}}  # type: ignore[dict-item]
+    inventory = folded(
+        entry("c2", "intent", again),
+        entry("c2", "outcome", {}, {"status": 201, "container": "cd" * 32}),
+        onto=MADE,
+    )
+    assert inventory.pins == MADE.pins
+    assert set(inventory.containers) == {FULL, "cd" * 32}
+
+
+@pytest.mark.parametrize(
+    ("result", "stage", "left"),
+    [
+        ({"status": 204}, "outcome", False),
+        ({"status": 404}, "outcome", False),
+        ({"status": 409}, "outcome", True),
+        ({"status": 500}, "outcome", True),
+        ({"settled": "applied"}, "recovered", False),
+        ({"settled": "not-applied"}, "recovered", True),
+    ],
+)
+def test_a_removal_counts_once_it_is_gone(
+    result: dict[str, object], stage: Stage, left: bool
+) -> None:
+    inventory = folded(*change("container.remove", FULL, {}, result, stage=stage), onto=MADE)
+    assert (FULL in inventory.containers) is left
+
+
+@pytest.mark.parametrize("status", [204, 304])
+@pytest.mark.parametrize("route", ["container.start", "container.restart"])
+def test_a_start_marks_it_as_started(route: str, status: int) -> None:
+    inventory = folded(*change(route, FULL, {}, {"status": status}), onto=MADE)
+    assert inventory.containers[FULL].started
+    failed = folded(*change(route, FULL, {}, {"status": 500}), onto=MADE)
+    assert not failed.containers[FULL].started
+
+
+CHANGES = [
+    (
+        "container.update",
+        {"settings": settings_to(replace(SETTINGS, memory=2**62))},
+        replace(SETTINGS, memory=2**62),
+    ),
+    ("container.rename", {"name": "other"}, replace(SETTINGS, name="other")),
+    ("network.connect", {"network": "aa"}, replace(SETTINGS, networks=("a", "aa", "b"))),
+    ("network.disconnect", {"network": "a"}, replace(SETTINGS, networks=("b",))),
+]
+
+
+@pytest.mark.parametrize(("route", "summary", "after"), CHANGES)
+def test_what_the_controller_changes_on_its_own_is_what_it_is_admitted_as(
+    route: str, summary: dict[str, object], after: Settings
+) -> None:
+    inventory = folded(*change(route, FULL, summary, {"status": 200}), onto=MADE)
+    assert inventory.containers[FULL] == replace(ITEM, admitted=after)
+    failed = folded(*change(route, FULL, summary, {"status": 409}), onto=MADE)
+    assert failed.containers == MADE.containers
+
+
+@pytest.mark.parametrize(("route", "summary", "after"), CHANGES)
+@pytest.mark.parametrize("role", ["operator", "client"])
+def test_what_others_change_on_it_stays_drift(
+    route: str, summary: dict[str, object], after: Settings, role: str
+) -> None:
+    inventory = folded(*change(route, FULL, summary, {"status": 200}, role=role), onto=MADE)
+    assert inventory.containers == MADE.containers
+
+
+@pytest.mark.parametrize(("route", "summary", "after"), CHANGES)
+def test_a_clients_container_is_what_anybody_may_make_of_it(
+    route: str, summary: dict[str, object], after: Settings
+) -> None:
+    clients = replace(MADE, containers={FULL: replace(ITEM, origin="client")})
+    told = change(route, FULL, summary, {"status": 200}, role="operator")
+    assert folded(*told, onto=clients).containers[FULL].admitted == after
+
+
+def test_networks_and_volumes_are_ours_as_soon_as_they_are_made_until_they_are_gone() -> None:
+    summary: dict[str, object] = {"name": "data", "labels": LABELS}
+    made = folded(
+        *change("network.create", "data", summary, {"status": 201, "object": "n1"}),
+        *change("volume.create", "data", summary, {"status": 201, "object": "data"}),
+    )
+    belonging = Belonging("n1", "data", "default", "team", "controller", "m")
+    assert made == Inventory(
+        seq=4, networks={"n1": belonging}, volumes={"data": replace(belonging, id="data")}
+    )
+    kept = folded(*change("volume.remove", "data", {}, {"status": 409}), onto=made)
+    assert kept.volumes == made.volumes
+    gone = folded(
+        *change("network.remove", "n1", {}, {"status": 204}),
+        *change("volume.remove", "data", {}, {"status": 404}),
+        onto=made,
+    )
+    assert gone == Inventory(seq=8)
+
+
+def test_the_ledger_knows_what_was_pulled_and_what_an_operator_vouched_for() -> None:
+    told: dict[str, object] = {"reference": "r", "id": "sha256:1", "digest": "sha256:2"}
+    pulled = folded(*change("image.pull", "r", {}, {"status": 200, **told}))
+    assert pulled.ledger == {"r": Trusted("r", "sha256:1", "sha256:2")}
+    assert folded(*change("image.pull", "r", {}, {"status": 500, **told})).ledger == {}
+    assert folded(*change("image.pull", "r", {}, {"status": 200})).ledger == {}
+    trust: dict[str, object] = {"route": "image.trust", "object": "r", "summary": told}
+    assert folded(entry("t", "operator", trust, role="operator")).ledger == pulled.ledger
+
+
+def test_only_the_brokers_own_look_takes_what_is_gone_off() -> None:
+    gone: dict[str, object] = {"route": "container.gone", "object": FULL}
+    assert FULL in folded(entry("g", "read", gone, role="client"), onto=MADE).containers
+    assert FULL not in folded(entry("g", "read", gone, role="broker"), onto=MADE).containers
+
+
+def test_a_closing_record_whose_intent_expired_changes_nothing() -> None:
+    assert folded(entry("c1", "outcome", {}, CREATE[1])) == Inventory(seq=1)
+
+
+def test_refusals_and_reads_change_nothing_but_the_sequence() -> None:
+    refused = folded(entry("x", "refusal", CREATE[0], CREATE[1]), onto=MADE)
+    assert refused == replace(MADE, seq=3)
+
+
+def test_records_come_in_order() -> None:
+    with pytest.raises(AssertionError, match="record 2 after record 2"):
+        fold(MADE, Record(2, TIME, entry("x", "read"), "", ""))
+
+
+def test_the_whole_of_it_survives_its_file() -> None:
+    summary: dict[str, object] = {"name": "data", "labels": LABELS}
+    told: dict[str, object] = {"reference": "r", "id": "sha256:1"}
+    inventory = folded(
+        *change("network.create", "data", summary, {"status": 201, "object": "n1"}),
+        *change("volume.create", "data", summary, {"status": 201, "object": "data"}),
+        *change("image.pull", "r", {}, {"status": 200, **told}),
+        entry("o", "intent", CREATE[0]),
+        onto=MADE,
+    )
+    assert inventory.open and inventory.ledger and inventory.pins
+    assert from_json(json.loads(json.dumps(to_json(inventory)))) == inventory
+    assert settings_from(settings_to(SETTINGS)) == SETTINGS

@@ -1,0 +1,181 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from controller.core.evidence import Evidence
+from controller.core.inventory import settings_to
+from controller.core.recovery import Settled, Sighting, age_s, look_at, settled, sight
+from controller.model.inventory import OpenIntent
+from controller.model.observed import Settings
+
+FULL = "ab" * 32
+NO = Sighting(applied=False, seen="x")
+OTHER = Sighting(applied=False, seen="y")
+YES = Sighting(applied=True, seen="x")
+
+
+def intent(route: str, subject: str = FULL, **summary: object) -> OpenIntent:
+    request: dict[str, object] = {"route": route, "object": subject, "summary": summary}
+    return OpenIntent(1, "2026-01-01T12:00:00.500Z", "controller", request)
+
+
+@pytest.mark.parametrize(
+    ("evidence", "now", "earlier", "expired", "how"),
+    [
+        (Evidence.ABSENCE, YES, None, False, Settled.APPLIED),
+        (Evidence.ABSENCE, YES, OTHER, True, Settled.APPLIED),
+        (Evidence.ABSENCE, NO, None, False, None),
+        (Evidence.ABSENCE, NO, NO, False, None),  # the engine may still be at it
+        (Evidence.ABSENCE, NO, None, True, None),  # one look isn't enough
+        (Evidence.ABSENCE, NO, OTHER, True, None),  # something moves
+        (Evidence.ABSENCE, NO, NO, True, Settled.NOT_APPLIED),
+        (Evidence.NONE, NO, None, False, None),
+        (Evidence.NONE, NO, None, True, Settled.UNKNOWN),
+    ],
+)
+def test_that_something_did_not_happen_takes_two_looks_and_its_deadline(
+    evidence: Evidence, now: Sighting, earlier: Sighting | None, expired: bool, how: Settled | None
+) -> None:
+    assert settled(evidence, now, earlier, expired=expired) is how
+
+
+def inspect(**members: Any) -> dict[str, Any]:
+    return {"Id": FULL, "Name": "/web", "State": {}, "HostConfig": {}, **members}
+
+
+def state(**members: Any) -> dict[str, Any]:
+    return inspect(State=members)
+
+
+ADMITTED = Settings(name="web", memory=2**30, memory_swap=2**30, pids=9)
+LIMITED = {"Memory": 2**30, "MemorySwap": 2**30, "PidsLimit": 9, "RestartPolicy": {"Name": "no"}}
+LABELLED = {"Labels": {"io.trimtab.intent": "i"}}
+
+
+@pytest.mark.parametrize(
+    ("evidence", "asked", "told", "applied"),
+    [
+        (Evidence.LABEL, intent("container.create"), [{"Id": FULL, **LABELLED}], True),
+        (Evidence.LABEL, intent("container.create"), [], False),
+        (Evidence.LABEL, intent("container.create"), [{"Id": FULL, "Labels": None}], False),
+        (Evidence.LABEL, intent("network.create", "n"), [{"Id": "n1", **LABELLED}], True),
+        (Evidence.LABEL, intent("volume.create", "v"), {"Name": "v", **LABELLED}, True),
+        # It was there before, with another intent's label.
+        (Evidence.LABEL, intent("volume.create", "v"), {"Name": "v", "Labels": {}}, False),
+        (Evidence.LABEL, intent("volume.create", "v"), None, False),
+        (Evidence.ABSENCE, intent("container.remove"), None, True),
+        (Evidence.ABSENCE, intent("container.remove"), state(Status="removing"), False),
+        (Evidence.ABSENCE, intent("network.remove"), {"Id": "n"}, False),
+        (Evidence.STARTED, intent("container.start"), None, False),
+        (
+            Evidence.STARTED,
+            intent("container.start"),
+            state(StartedAt="2026-01-01T12:00:00.500000001Z"),
+            True,
+        ),
+        (
+            Evidence.STARTED,
+            intent("container.start"),
+            state(StartedAt="2026-01-01T12:00:00.499999999Z"),
+            False,
+        ),
+        (
+            Evidence.STARTED,
+            intent("container.start"),
+            state(StartedAt="2026-01-01T14:00:01+02:00"),
+            True,
+        ),
+        (Evidence.STARTED, intent("container.start"), state(), False),
+        (
+            Evidence.FINISHED,
+            intent("container.stop"),
+            state(FinishedAt="2026-01-01T12:00:04Z", Running=False),
+            True,
+        ),
+        (
+            Evidence.FINISHED,
+            intent("container.stop"),
+            state(FinishedAt="2026-01-01T12:00:04Z", Running=True),
+            False,
+        ),
+        (Evidence.FIELD, intent("container.pause"), state(Paused=True), True),
+        (Evidence.FIELD, intent("container.unpause"), state(Paused=True), False),
+        (Evidence.FIELD, intent("container.rename", name="web"), inspect(), True),
+        (Evidence.FIELD, intent("container.rename", name="new"), inspect(), False),
+        (
+            Evidence.FIELD,
+            intent("container.update", settings=settings_to(ADMITTED)),
+            inspect(HostConfig=LIMITED, Name="/renamed"),
+            True,
+        ),
+        (
+            Evidence.FIELD,
+            intent("container.update", settings=settings_to(ADMITTED)),
+            inspect(HostConfig={**LIMITED, "Memory": 2**29}),
+            False,
+        ),
+        (
+            Evidence.FIELD,
+            intent("network.connect", network="n"),
+            inspect(NetworkSettings={"Networks": {"n": {}}}),
+            True,
+        ),
+        (Evidence.FIELD, intent("network.disconnect", network="n"), inspect(), True),
+        (Evidence.DIGEST, intent("image.pull", "r", before="sha256:1"), {"Id": "sha256:2"}, True),
+        (Evidence.DIGEST, intent("image.pull", "r", before="sha256:1"), {"Id": "sha256:1"}, False),
+        (Evidence.DIGEST, intent("image.pull", "r", before=""), None, False),
+        (Evidence.NONE, intent("container.kill"), None, False),
+    ],
+)
+def test_what_shows_that_it_happened(
+    evidence: Evidence, asked: OpenIntent, told: Any, applied: bool
+) -> None:
+    assert sight(evidence, asked, "i", told).applied is applied
+
+
+def test_a_create_that_is_found_tells_its_id() -> None:
+    found = sight(Evidence.LABEL, intent("container.create"), "i", [{"Id": FULL, **LABELLED}])
+    assert found.result == {"container": FULL}
+    found = sight(Evidence.LABEL, intent("volume.create", "v"), "i", {"Name": "v", **LABELLED})
+    assert found.result == {"object": "v"}
+
+
+def test_a_recovered_pull_never_vouches_for_an_image() -> None:
+    told = {"Id": "sha256:2", "RepoDigests": ["r@sha256:3"]}
+    assert sight(Evidence.DIGEST, intent("image.pull", "r"), "i", told).result == {}
+
+
+@pytest.mark.parametrize(
+    ("evidence", "asked", "path"),
+    [
+        (
+            Evidence.LABEL,
+            intent("container.create", "web"),
+            "/containers/json?all=1&filters=%7B%22label%22%3A%5B%22io.trimtab.intent%3Di%22%5D%7D",
+        ),
+        (
+            Evidence.LABEL,
+            intent("network.create", "n"),
+            "/networks?filters=%7B%22label%22%3A%5B%22io.trimtab.intent%3Di%22%5D%7D",
+        ),
+        (Evidence.LABEL, intent("volume.create", "v"), "/volumes/v"),
+        (Evidence.ABSENCE, intent("volume.remove", "v"), "/volumes/v"),
+        (Evidence.ABSENCE, intent("network.remove", "n"), "/networks/n"),
+        (Evidence.ABSENCE, intent("container.remove"), f"/containers/{FULL}/json"),
+        (Evidence.FIELD, intent("network.connect"), f"/containers/{FULL}/json"),
+        (
+            Evidence.DIGEST,
+            intent("image.pull", "ghcr.io/p/web:1@sha256:2"),
+            "/images/ghcr.io/p/web:1@sha256:2/json",
+        ),
+        (Evidence.NONE, intent("container.kill"), ""),
+    ],
+)
+def test_where_to_look(evidence: Evidence, asked: OpenIntent, path: str) -> None:
+    assert look_at(evidence, asked, "i") == path
+
+
+def test_the_age_of_an_intent() -> None:
+    assert age_s(intent("container.kill"), 1767268810.5) == 10.0
