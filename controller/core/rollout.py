@@ -292,7 +292,10 @@ def _succeed(slot: Slot, situation: Situation) -> Steps:
     stops_first = order_of(service) is Order.STOP_FIRST
     stopped = slot.alive if stops_first else ()
     stops = [a for other in stopped for a in halt(other, service, _why_other(other, slot, service))]
-    start: list[AnyAction] = [handle.start(slot.why)]
+    cause = slot.why
+    if keep is not None and taken_over and keep.state is ContainerState.EXITED:
+        cause = f"{keep.name} exited with {keep.exit_code}, and the controller restarts it"
+    start: list[AnyAction] = [handle.start(cause)]
     if has != policy[0]:
         # After the start: a task that we stopped with exit 0 would pass for finished otherwise.
         start.append(handle.restart(policy, f"restart policy is {has}, want {policy[0]}"))

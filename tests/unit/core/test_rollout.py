@@ -586,7 +586,7 @@ def test_in_a_slot_that_was_taken_over_the_engine_restarts_nothing():
         service(),
         container(state="exited", settings=NO, admitted=NO, exit_code=1),
         taken_over=TAKEN,
-        gives="1 start-container web.1-bbbbbbbb  web.1-bbbbbbbb was stopped on purpose, and should run  allow",
+        gives="1 start-container web.1-bbbbbbbb  web.1-bbbbbbbb exited with 1, and the controller restarts it  allow",
     )
 
 
@@ -626,7 +626,7 @@ def test_a_task_that_ends_well_in_a_slot_that_was_taken_over_is_finished():
         service(restart={"policy": "OnFailure"}),
         container(state="exited", settings=NO, admitted=NO, exit_code=2),
         taken_over=TAKEN,
-        gives="1 start-container web.1-bbbbbbbb  web.1-bbbbbbbb was stopped on purpose, and should run  allow",
+        gives="1 start-container web.1-bbbbbbbb  web.1-bbbbbbbb exited with 2, and the controller restarts it  allow",
     )
 
 
