@@ -1,48 +1,135 @@
-"""Admission: what the policy says of a mutation, and the body that the engine gets instead."""
+"""Admission: what the policy says of a mutation, and the body that the engine gets instead.
+
+Pure, and used twice: as a preview by the controller, with authority by the broker. A request is
+denied or completed, never silently weakened: what was asked for is either done or refused. All
+that is wrong is told at once, the first rule of the table leading.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable
+from typing import assert_never
 
-from controller.core.bodies import (
-    ConnectRequest,
-    CreateRequest,
-    NetworkRequest,
-    UpdateRequest,
-    VolumeRequest,
+from controller.core import rules_container as container
+from controller.core import rules_identity as identity
+from controller.core import rules_image as image
+from controller.core import rules_mounts as mounts
+from controller.core import rules_networks as networks
+from controller.core.admit_calls import (
+    admit_kill,
+    admit_pull,
+    admit_reference,
+    admit_remove,
+    admit_rename,
+    admit_restart_allowed,
+    admit_start,
+    admit_stop,
 )
+from controller.core.admit_objects import (
+    admit_connect,
+    admit_disconnect,
+    admit_implied_network,
+    admit_network,
+    admit_update,
+    admit_volume,
+)
+from controller.core.bodies import CreateRequest, Finding, RestartPolicy, UpdateRequest
+from controller.core.case import Case, make_case
 from controller.core.facts import (
     DEFAULT_VOLUMES_ROOT,
-    ContainerFacts,
     CreateFacts,
     HostFacts,
-    ImageFacts,
     Needs,
-    NetworkFacts,
     Stamp,
-    VolumeFacts,
 )
-from controller.model.entries import Actor
-from controller.model.observed import Settings
-from controller.model.plan import ALLOW, AnyAction, Verdict
+from controller.core.parts import is_below
+from controller.core.rebuild import body_of, finish, summary_of
+from controller.core.schema import parse_create, parse_network, parse_volume
+from controller.core.translate import network_body, volume_body
+from controller.core.verdicts import Admission, denied, verdict_of
+from controller.model.entries import Actor, Role
+from controller.model.plan import (
+    ALLOW,
+    AnyAction,
+    CreateContainer,
+    CreateNetwork,
+    CreateVolume,
+    PullImage,
+    RemoveContainer,
+    RemoveNetwork,
+    StartContainer,
+    StopContainer,
+    UpdateContainer,
+    Verdict,
+    Wait,
+)
 from controller.model.policy import Policy
 
+__all__ = [
+    "CREATE_RULES",
+    "Admission",
+    "admit_connect",
+    "admit_create",
+    "admit_disconnect",
+    "admit_implied_network",
+    "admit_kill",
+    "admit_network",
+    "admit_pull",
+    "admit_reference",
+    "admit_remove",
+    "admit_rename",
+    "admit_restart_allowed",
+    "admit_start",
+    "admit_stop",
+    "admit_update",
+    "admit_volume",
+    "check",
+    "needs",
+    "preview",
+]
 
-@dataclass(frozen=True, slots=True)
-class Admission:
-    """The verdict on a mutation and, unless it is denied, what to forward and to record.
+Rule = Callable[[Case], Iterable[Finding]]
 
-    ``body`` and ``query`` are rebuilt from typed values, in canonical case. ``malformed`` tells
-    that the request isn't one that the engine could have answered (400 instead of 403).
-    """
+#: In order; all are asked, and the first that denies leads the verdict.
+CREATE_RULES: tuple[Rule, ...] = (
+    # Whoever isn't known, or says to be another, learns nothing of the other rules first.
+    identity.owner_known,
+    identity.labels_free,
+    identity.slot_labelled,
+    identity.service_named,
+    identity.name_valid,
+    # The image before its settings: an image that isn't admitted is the shortest answer.
+    image.image_allowed,
+    image.platform_known,
+    image.image_trusted,
+    # Rights over the host, the gravest first.
+    container.namespaces_private,
+    container.capabilities_listed,
+    container.security_options,
+    container.user_allowed,
+    container.root_filesystem,
+    mounts.sources_allowed,
+    mounts.mounts_bounded,
+    image.anonymous_volumes,
+    networks.mode_granted,
+    networks.endpoints_implied,
+    networks.networks_ours,
+    networks.aliases_own,
+    networks.ports_allowed,
+    # Shares of the host.
+    container.limits_bounded,
+    container.ulimits_bounded,
+    container.storage_bounded,
+    container.restart_bounded,
+    container.healthcheck_bounded,
+    container.logs_kept,
+    container.environment_bounded,
+    # Last, so that a request that is wrong by itself isn't blamed on others.
+    identity.quotas_kept,
+)
 
-    verdict: Verdict
-    body: dict[str, object] | None = None
-    query: tuple[tuple[str, str], ...] = ()
-    summary: dict[str, object] = field(default_factory=dict)
-    settings: Settings | None = None
-    malformed: bool = False
+_SOMEONE = Stamp(instance="", intent="00000000-0000-7000-8000-000000000000")
+_CONTROLLER = Actor(uid=-1, gid=-1, pid=0, role=Role.CONTROLLER)
 
 
 def needs(
@@ -52,8 +139,33 @@ def needs(
     policy: Policy,
     volumes_root: str = DEFAULT_VOLUMES_ROOT,
 ) -> Needs:
-    """Return what to look at before this create can be judged."""
-    return Needs(request.image, (), (), ())
+    """Return what to look at before this create can be judged.
+
+    Only of use for a request that a preview doesn't deny already.
+    """
+    case = _preview_case(request, name="", actor=actor, policy=policy)
+    binds = [mount.source for mount in request.mounts if mount.type == "bind"]
+    named = [mount.source for mount in request.mounts if mount.type == "volume"]
+    named += [
+        mounts.volume_below(source, volumes_root)
+        for source in binds
+        if is_below(source, volumes_root)
+    ]
+    joined = networks.wanted(case)
+    made_here = set(case.networks.all()) if not case.by_controller else set()
+    return Needs(
+        image=case.reference.canonical if case.reference else "",
+        paths=tuple(sorted(set(binds))),
+        networks=joined,
+        volumes=tuple(sorted({name for name in named if name})),
+        implied=tuple(name for name in joined if name in made_here),
+    )
+
+
+def _preview_case(request: CreateRequest, *, name: str, actor: Actor, policy: Policy) -> Case:
+    return make_case(
+        request, name=name, actor=actor, policy=policy, facts=None, stamp=_SOMEONE, platform=""
+    )
 
 
 def admit_create(
@@ -70,115 +182,36 @@ def admit_create(
 
     *name* and *platform* are the query's; '' is unset: a client's container then gets a name.
     """
-    return Admission(ALLOW)
+    case = make_case(
+        request,
+        name=name,
+        actor=actor,
+        policy=policy,
+        facts=facts,
+        stamp=stamp,
+        platform=platform,
+    )
+    findings = [*request.findings]
+    for rule in CREATE_RULES:
+        findings += rule(case)
+    final = finish(case)
+    summary = summary_of(case, final)
+    if findings:
+        return denied(findings, summary)
+    return Admission(
+        verdict=verdict_of((), final.changes, case.exceptions),
+        body=body_of(final),
+        query=(("name", final.name),),
+        summary=summary,
+        settings=final.settings,
+        warnings=mounts.warnings(request.mounts),
+    )
 
 
-def admit_update(
-    request: UpdateRequest,
-    *,
-    actor: Actor,
-    policy: Policy,
-    current: ContainerFacts | None,
-    host: HostFacts,
-) -> Admission:
-    """Judge an update by the state that it would lead to; *current* None is a preview."""
-    return Admission(ALLOW)
-
-
-def admit_network(
-    request: NetworkRequest,
-    *,
-    actor: Actor,
-    policy: Policy,
-    existing: NetworkFacts | None,
-    stamp: Stamp,
-) -> Admission:
-    """Judge a network create; *existing* is what holds the name already."""
-    return Admission(ALLOW)
-
-
-def admit_implied_network(name: str, *, actor: Actor, policy: Policy, stamp: Stamp) -> Admission:
-    """Return the create of one of a client's implied networks, which the gate makes on first use."""
-    return Admission(ALLOW)
-
-
-def admit_volume(
-    request: VolumeRequest,
-    *,
-    actor: Actor,
-    policy: Policy,
-    existing: VolumeFacts | None,
-    stamp: Stamp,
-) -> Admission:
-    """Judge a volume create; *existing* is what holds the name already."""
-    return Admission(ALLOW)
-
-
-def admit_connect(
-    request: ConnectRequest,
-    *,
-    actor: Actor,
-    policy: Policy,
-    current: ContainerFacts,
-    network: NetworkFacts | None,
-) -> Admission:
-    """Judge a network connect of a container that the gate found to be ours and the actor's."""
-    return Admission(ALLOW)
-
-
-def admit_disconnect(
-    request: ConnectRequest,
-    *,
-    actor: Actor,
-    policy: Policy,
-    current: ContainerFacts,
-    network: NetworkFacts | None,
-) -> Admission:
-    """Judge a network disconnect likewise."""
-    return Admission(ALLOW)
-
-
-def admit_pull(query: Mapping[str, str], *, actor: Actor, policy: Policy) -> Admission:
-    """Judge images/create by its query (fromImage, tag, platform); ``query`` is rebuilt.
-
-    ``summary`` has ``reference``, canonical.
-    """
-    return Admission(ALLOW)
-
-
-def admit_reference(reference: str, *, policy: Policy) -> Admission:
-    """Judge a look at an image in its registry (distribution), or trusting a local one."""
-    return Admission(ALLOW)
-
-
-def admit_start(query: Mapping[str, str]) -> Admission:
-    """Judge a start: no checkpoints."""
-    return Admission(ALLOW)
-
-
-def admit_restart_allowed(image: str, *, policy: Policy) -> Admission:
-    """Judge starting a container made under another policy: its image must still be admitted."""
-    return Admission(ALLOW)
-
-
-def admit_stop(query: Mapping[str, str]) -> Admission:
-    """Judge a stop or restart: ``t`` 0 to 300, ``signal`` a name or number that exists."""
-    return Admission(ALLOW)
-
-
-def admit_kill(query: Mapping[str, str]) -> Admission:
-    """Judge a kill: ``signal``."""
-    return Admission(ALLOW)
-
-
-def admit_remove(query: Mapping[str, str]) -> Admission:
-    """Judge a container's removal: ``force`` passes, ``v`` is dropped, ``link`` is refused."""
-    return Admission(ALLOW)
-
-
-def admit_rename(query: Mapping[str, str], *, actor: Actor, admitted: str) -> Admission:
-    """Judge a rename; *admitted* is the container's name in the inventory."""
-    return Admission(ALLOW)
+def check(policy: Policy, body: object, *, name: str, actor: Actor) -> Admission:
+    """Judge the body of a create by itself, as ``policy check`` does: nothing is looked up."""
+    request = parse_create(body)
+    return admit_create(request, name=name, actor=actor, policy=policy, facts=None, stamp=_SOMEONE)
 
 
 def preview(policy: Policy, action: AnyAction, body: dict[str, object] | None) -> Verdict:
@@ -186,9 +219,29 @@ def preview(policy: Policy, action: AnyAction, body: dict[str, object] | None) -
 
     Facts of the engine aren't known here: the broker may still refuse.
     """
-    return ALLOW
-
-
-def describe(policy: Policy) -> tuple[str, ...]:
-    """Return the policy as lines for people."""
-    return ()
+    match action:
+        case CreateContainer():
+            return check(policy, body, name=action.target, actor=_CONTROLLER).verdict
+        case CreateNetwork():
+            network = parse_network(network_body(action))
+            return admit_network(
+                network, actor=_CONTROLLER, policy=policy, existing=None, stamp=_SOMEONE
+            ).verdict
+        case CreateVolume():
+            volume = parse_volume(volume_body(action))
+            return admit_volume(
+                volume, actor=_CONTROLLER, policy=policy, existing=None, stamp=_SOMEONE
+            ).verdict
+        case PullImage():
+            return admit_reference(action.target, policy=policy).verdict
+        case UpdateContainer():
+            request = UpdateRequest(restart=RestartPolicy(action.restart, action.restart_max))
+            return admit_update(
+                request, actor=_CONTROLLER, policy=policy, current=None, host=HostFacts()
+            ).verdict
+        case StopContainer():
+            return admit_stop({"t": str(action.grace_s)}).verdict
+        case StartContainer() | RemoveContainer() | RemoveNetwork() | Wait():
+            return ALLOW
+        case _:
+            assert_never(action)

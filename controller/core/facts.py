@@ -84,6 +84,7 @@ class CreateFacts:
     volumes: Mapping[str, VolumeFacts] = field(default_factory=dict)
     service_count: int = 0
     owner_count: int = 0
+    replaces: bool = False  # the inventory has a container of that slot: a rollout's surge
     name_taken: str = ""  # "ours" or "foreign" when a container has the name already
 
 

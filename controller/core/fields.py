@@ -54,12 +54,8 @@ class Field:
 
 
 def is_unset(value: object) -> bool:
-    """Tell whether real clients mean "unset" by a value: null, "", 0, false, [], {}, or an
-    object of only such values.
-    """
-    if isinstance(value, dict):
-        return all(is_unset(member) for member in value.values())
-    return value is None or value in ("", []) or value is False or _is_zero(value)
+    """Tell whether real clients mean "unset" by a value: null, "", 0, false, [] or {}."""
+    return value is None or value in ("", [], {}) or value is False or _is_zero(value)
 
 
 def _is_zero(value: object) -> bool:

@@ -78,16 +78,12 @@ def user(value: str, path: str, findings: Findings) -> str:
 
 def environment(values: tuple[str, ...], path: str, findings: Findings) -> tuple[str, ...]:
     """Return variables, each ``NAME=value``."""
-    seen: set[str] = set()
     for index, entry in enumerate(values):
         name, equals, _ = entry.partition("=")
-        where = f"{path}[{index}]"
         if not equals or not name or not is_one_line(name) or " " in name:
             # The value is never repeated: it may be a secret.
-            findings.add("env.invalid", where, "not of the form NAME=value", "write NAME=value")
-        elif name in seen:
-            findings.add("env.duplicate", where, f"{name} is set twice", "set it once")
-        seen.add(name)
+            reason = "not of the form NAME=value"
+            findings.add("env.invalid", f"{path}[{index}]", reason, "write NAME=value")
     return values
 
 

@@ -146,19 +146,19 @@ def _checked_mode(mode: int | None, path: str, findings: Findings) -> int | None
 
 def _tmpfs(target: str, options: str, findings: Findings) -> Mount | None:
     path = f"HostConfig.Tmpfs.{target}"
-    size, mode, read_only = 0, None, False
+    size, read_only = 0, False
+    mode: int | None = None
     for option in options.split(",") if options else ():
         name, _, value = option.partition("=")
-        match name:
-            case "ro" | "rw" if not value:
-                read_only = name == "ro"
-            case "size" if (given := parse_size(value)) is not None:
-                size = given
-            case "mode" if _MODE.fullmatch(value):
-                mode = int(value, 8)
-            case _ if option not in TMPFS_FLAGS:
-                reason = f"the option {option!r}"
-                findings.add("mount.options", path, reason, "size, mode, ro and rw may be given")
+        if name in {"ro", "rw"} and not value:
+            read_only = name == "ro"
+        elif name == "size" and (given := parse_size(value)) is not None:
+            size = given
+        elif name == "mode" and _MODE.fullmatch(value):
+            mode = int(value, 8)
+        elif option not in TMPFS_FLAGS:
+            reason = f"the option {option!r}"
+            findings.add("mount.options", path, reason, "size, mode, ro and rw may be given")
     return Mount(
         "tmpfs",
         "",
@@ -172,20 +172,17 @@ def _tmpfs(target: str, options: str, findings: Findings) -> Mount | None:
 
 
 def _check_source(mount: Mount, findings: Findings) -> None:
-    match mount.type:
-        case "bind" if not is_clean(mount.source) or "\\" in mount.source:
-            reason = f"the source {mount.source!r} isn't a clean absolute path"
-            remedy = "write it without .., double or trailing slashes"
-            findings.add("mount.source", mount.path, reason, remedy)
-        case "volume" if not mount.source:
-            reason = "a volume without a name has no owner and outlives its container unseen"
-            findings.add("volume.anonymous", mount.path, reason, "create a volume and name it")
-        case "volume" if not VOLUME_NAME.fullmatch(mount.source):
-            findings.add("mount.source", mount.path, f"{mount.source!r} is no name of a volume")
-        case "tmpfs" if mount.source:
-            findings.add("mount.source", mount.path, "a tmpfs has no source")
-        case _:
-            pass
+    if mount.type == "bind" and (not is_clean(mount.source) or "\\" in mount.source):
+        reason = f"the source {mount.source!r} isn't a clean absolute path"
+        remedy = "write it without .., double or trailing slashes"
+        findings.add("mount.source", mount.path, reason, remedy)
+    elif mount.type == "volume" and not mount.source:
+        reason = "a volume without a name has no owner and outlives its container unseen"
+        findings.add("volume.anonymous", mount.path, reason, "create a volume and name it")
+    elif mount.type == "volume" and not VOLUME_NAME.fullmatch(mount.source):
+        findings.add("mount.source", mount.path, f"{mount.source!r} is no name of a volume")
+    elif mount.type == "tmpfs" and mount.source:
+        findings.add("mount.source", mount.path, "a tmpfs has no source")
 
 
 def _check_target(mount: Mount, findings: Findings) -> None:

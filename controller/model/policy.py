@@ -142,6 +142,8 @@ class HostPorts(Model):
     #: Ports of the engine, its cluster and other agents with rights on the host.
     reserved: tuple[PortNumber, ...] = (2375, 2376, 2377, 4243, 4789, 7946, 8472, 10250)
     max: Annotated[int, Field(ge=0, le=1024)] = 64
+    #: Ports below ``minHost``, or reserved, that may be published all the same.
+    granted: tuple[PortNumber, ...] = ()
 
 
 class Networks(Model):
@@ -161,6 +163,8 @@ class Networks(Model):
     #: Names that containers may answer to beside their own.
     aliases: tuple[str, ...] = ()
     ipv6: bool = False
+    #: Networks of ours, by their name on the engine, that any namespace may join.
+    granted: tuple[str, ...] = ()
 
     @property
     def names(self) -> NetworkNames:

@@ -1,0 +1,491 @@
+"""Admission of updates, networks, volumes, and of joining and leaving networks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from controller.core.bodies import (
+    ConnectRequest,
+    CreateRequest,
+    Finding,
+    Limits,
+    NetworkRequest,
+    UpdateRequest,
+    VolumeRequest,
+)
+from controller.core.case import Case, implied, make_case, namespace_of, owner_of
+from controller.core.facts import (
+    ContainerFacts,
+    CreateFacts,
+    HostFacts,
+    NetworkFacts,
+    Stamp,
+    VolumeFacts,
+)
+from controller.core.inventory import settings_to
+from controller.core.rebuild import origin_labels, restart_body
+from controller.core.rules_container import judge_limits, judge_restart
+from controller.core.rules_identity import is_reserved, judge_labels, judge_name, judge_owner
+from controller.core.rules_networks import (
+    foreign_network,
+    implied_kind,
+    is_as_implied,
+    judge_network,
+    looked_up,
+)
+from controller.core.schema import ICC, MASQUERADE
+from controller.core.verdicts import Admission, Change, denied, verdict_of
+from controller.model import names
+from controller.model.entries import Actor, Role
+from controller.model.names import qualified
+from controller.model.observed import Settings
+from controller.model.policy import Policy
+
+Body = dict[str, object]
+Findings = Iterator[Finding]
+
+
+def admit_update(
+    request: UpdateRequest,
+    *,
+    actor: Actor,
+    policy: Policy,
+    current: ContainerFacts | None,
+    host: HostFacts,
+) -> Admission:
+    """Judge an update by the state that it would lead to; *current* None is a preview.
+
+    Only what it touches is judged: a limit that somebody altered from outside must not keep the
+    controller from stopping that container.
+    """
+    before = current.settings if current else Settings(name="")
+    asked, findings = request.limits, list(request.findings)
+    after = _merged(asked, before)
+    findings += _update_conflicts(asked, before)
+    touched = Limits(
+        memory=after.memory if _touches_memory(asked) else 0,
+        memory_swap=asked.memory_swap,
+        memory_reservation=after.memory_reservation if _touches_memory(asked) else 0,
+        nano_cpus=asked.nano_cpus,
+        cpu_quota=after.cpu_quota if asked.cpu_quota or asked.cpu_period else 0,
+        cpu_period=after.cpu_period if asked.cpu_quota or asked.cpu_period else 0,
+        cpu_shares=asked.cpu_shares,
+        pids=asked.pids if asked.pids and asked.pids > 0 else None,
+    )
+    case_policy = _loosened_for(current, actor, policy, host)
+    findings += judge_limits(touched, case_policy, host, "")
+    findings += judge_restart(request.restart, case_policy, "RestartPolicy")
+    if request.restart.name not in {"", "no"} and current and current.auto_remove:
+        reason = "a container that is removed when it exits can't restart"
+        findings.append(Finding("auto-remove", "RestartPolicy", reason, "leave it out"))
+    body, changes = _update_body(request, after)
+    if not body and not findings:
+        reason = "nothing that can be changed on a living container"
+        findings.append(Finding("update.empty", "body", reason, "say what to change"))
+    if findings:
+        return denied(findings)
+    settings = _settings_after(request, before, after)
+    summary: Body = {"settings": settings_to(settings), "fields": sorted(body)}
+    return Admission(verdict_of((), changes), body, summary=summary, settings=settings)
+
+
+def _touches_memory(asked: Limits) -> bool:
+    return bool(asked.memory or asked.memory_swap or asked.memory_reservation)
+
+
+def _merged(asked: Limits, before: Settings) -> Limits:
+    memory = asked.memory or before.memory
+    return Limits(
+        memory=memory,
+        memory_swap=memory,
+        memory_reservation=asked.memory_reservation or before.memory_reservation,
+        nano_cpus=asked.nano_cpus or before.nano_cpus,
+        cpu_quota=asked.cpu_quota or before.cpu_quota,
+        cpu_period=asked.cpu_period or before.cpu_period,
+        cpu_shares=asked.cpu_shares or before.cpu_shares,
+        pids=before.pids if asked.pids is None else asked.pids,
+    )
+
+
+def _update_conflicts(asked: Limits, before: Settings) -> Findings:
+    if asked.pids is not None and asked.pids <= 0:
+        reason = f"{asked.pids} means unlimited here"
+        yield Finding("resources.pids", "PidsLimit", reason, "give a number")
+    if asked.memory_swappiness is not None:
+        reason = "swap isn't used here"
+        yield Finding("resources.swap", "MemorySwappiness", reason, "leave it out")
+    # The engine can't change the way in which CPUs are limited.
+    by_quota = asked.cpu_quota or asked.cpu_period
+    if (asked.nano_cpus and before.cpu_quota) or (by_quota and before.nano_cpus):
+        reason = "its CPUs are limited the other way (NanoCpus or CpuQuota)"
+        where = "NanoCpus" if asked.nano_cpus else "CpuQuota"
+        yield Finding("resources.cpus", where, reason, "use that one, or make it anew")
+
+
+def _update_body(request: UpdateRequest, after: Limits) -> tuple[Body, list[Change]]:
+    asked = request.limits
+    body: Body = {}
+    changes = []
+    if asked.memory or asked.memory_swap:
+        body |= {"Memory": after.memory, "MemorySwap": after.memory}
+        if not asked.memory_swap:
+            changes.append(Change("default.swap", "no swap beside the memory"))
+    values = {
+        "MemoryReservation": asked.memory_reservation,
+        "NanoCpus": asked.nano_cpus,
+        "CpuQuota": asked.cpu_quota,
+        "CpuPeriod": asked.cpu_period,
+        "CpuShares": asked.cpu_shares,
+        "PidsLimit": asked.pids,
+    }
+    body |= {key: value for key, value in values.items() if value}
+    if request.restart.name:
+        body["RestartPolicy"] = restart_body(request.restart.name, request.restart.max_retries)
+    return body, changes
+
+
+def _settings_after(request: UpdateRequest, before: Settings, after: Limits) -> Settings:
+    memory = _touches_memory(request.limits)
+    restart = request.restart
+    return replace(
+        before,
+        memory=after.memory,
+        memory_swap=after.memory_swap if memory else before.memory_swap,
+        memory_reservation=after.memory_reservation,
+        nano_cpus=after.nano_cpus,
+        cpu_quota=after.cpu_quota,
+        cpu_period=after.cpu_period,
+        cpu_shares=after.cpu_shares,
+        pids=after.pids or 0,
+        restart=restart.name or before.restart,
+        restart_max=restart.max_retries if restart.name else before.restart_max,
+    )
+
+
+def _loosened_for(
+    current: ContainerFacts | None, actor: Actor, policy: Policy, host: HostFacts
+) -> Policy:
+    """Return the policy with the exceptions that hold for an existing container."""
+    if current is None or current.origin != "controller":
+        return policy
+    request = CreateRequest(
+        labels=(
+            (names.OWNER, current.owner),
+            (names.NAMESPACE, current.namespace),
+            (names.SERVICE, current.service),
+            (names.IMAGE, current.image),
+        )
+    )
+    of_controller = replace(actor, role=Role.CONTROLLER)
+    facts = CreateFacts(host=host)
+    return _case(request, of_controller, policy, facts, "").policy
+
+
+def _case(
+    request: CreateRequest, actor: Actor, policy: Policy, facts: CreateFacts, name: str
+) -> Case:
+    return make_case(
+        request,
+        name=name,
+        actor=actor,
+        policy=policy,
+        facts=facts,
+        stamp=Stamp("", ""),
+        platform="",
+    )
+
+
+def admit_network(
+    request: NetworkRequest,
+    *,
+    actor: Actor,
+    policy: Policy,
+    existing: NetworkFacts | None,
+    stamp: Stamp,
+) -> Admission:
+    """Judge a network create; *existing* is what holds the name already."""
+    labels = dict(request.labels)
+    owner = owner_of(actor, labels.get(names.OWNER, ""))
+    namespace = namespace_of(actor, labels.get(names.NAMESPACE, ""), policy)
+    kind = implied_kind(policy, request.name, namespace)
+    findings = [
+        *request.findings,
+        *judge_owner(policy, actor.role, owner, namespace),
+        *judge_labels(request.labels, policy, actor.role, owner),
+        *judge_name(request.name, "Name", least=1),
+        *_network_name(request.name, actor, policy, namespace),
+        *_network_kind(request, actor, policy, kind),
+    ]
+    if existing is not None and (not existing.ours or (kind and not is_as_implied(existing, kind))):
+        findings.append(foreign_network(existing, "Name", kind))
+    if findings:
+        return denied(findings)
+    forced = actor.role is not Role.CONTROLLER and (policy.networks.client_internal or False)
+    internal = request.internal or (forced and kind not in {"ingress", "bridge"})
+    changes = []
+    if internal and not request.internal:
+        changes.append(Change("network.internal", "internal: no way out"))
+    final = replace(request, internal=internal)
+    return _made_network(final, actor, owner, namespace, stamp, tuple(changes))
+
+
+def _network_name(name: str, actor: Actor, policy: Policy, namespace: str) -> Findings:
+    bases = (policy.networks.isolated, policy.networks.ingress, policy.networks.bridge)
+    taken = any(name == base or name.startswith(f"{base}.") for base in bases)
+    if actor.role is not Role.CONTROLLER:
+        if taken or name in {"bridge", "host", "none", "default", "ingress"}:
+            reason = f"{name!r} is the name of a network that the gate or the engine makes"
+            yield Finding("name.reserved", "Name", reason, "choose another name")
+        return
+    yield from _in_namespace(name, namespace, "Name", implied(policy, namespace).all())
+    if taken and name not in implied(policy, namespace).all():
+        reason = f"{name!r} is the name of another namespace's network"
+        yield Finding("name.reserved", "Name", reason, "choose another name")
+
+
+def _in_namespace(name: str, namespace: str, path: str, besides: tuple[str, ...] = ()) -> Findings:
+    """What the controller makes is called after its namespace, so that none takes another's."""
+    if name in besides:
+        return
+    own = name.removeprefix(qualified(namespace, ""))
+    if not names.is_dns_label(own, length=63) or qualified(namespace, own) != name:
+        reason = f"{name!r} isn't a name of the namespace {namespace!r}"
+        yield Finding("name.mismatch", path, reason, f"call it {qualified(namespace, 'NAME')}")
+
+
+#: What each implied network must be: internal, masquerade, inter-container traffic.
+_SHAPES = {
+    "isolated": (True, True, True),
+    "ingress": (False, False, False),
+    "bridge": (False, True, True),
+}
+
+
+def _network_kind(request: NetworkRequest, actor: Actor, policy: Policy, kind: str) -> Findings:
+    if request.driver not in {"", "bridge"}:
+        reason = f"the driver {request.driver!r}"
+        yield Finding("network.driver", "Driver", reason, "use bridge")
+    for option in request.options:
+        reason = f"the option {option!r} reaches past the container's own network"
+        yield Finding("network.options", f"Options.{option}", reason, "leave it out")
+    if request.ipv6 and not policy.networks.ipv6:
+        reason = "IPv6 needs a firewall of its own (CVE-2024-32473)"
+        yield Finding("network.ipv6", "EnableIPv6", reason, "leave it out")
+    if kind and actor.role is Role.CONTROLLER:
+        masquerade, icc = request.masquerade is not False, request.icc is not False
+        if (request.internal, masquerade, icc) != _SHAPES[kind]:
+            reason = f"{request.name} is the namespace's {kind} network, and must be made so"
+            yield Finding("network.shape", "Name", reason, "leave that to the controller")
+        if kind == "bridge" and "bridge" not in policy.networks.modes:
+            yield Finding("network.mode", "Name", "the policy doesn't grant bridge")
+        return
+    if request.masquerade is not None or request.icc is not None:
+        reason = "masquerading and inter-container traffic are set for ingress networks only"
+        yield Finding("network.options", "Options", reason, "leave them out")
+    opened = not request.internal and actor.role is Role.CONTROLLER
+    if opened and "bridge" not in policy.networks.modes:
+        reason = "a network with a way out, where the policy doesn't grant bridge"
+        yield Finding("network.internal", "Internal", reason, "make it internal")
+
+
+def _made_network(
+    request: NetworkRequest,
+    actor: Actor,
+    owner: str,
+    namespace: str,
+    stamp: Stamp,
+    changes: tuple[Change, ...],
+) -> Admission:
+    by_controller = actor.role is Role.CONTROLLER
+    labels = _object_labels(request.labels, actor, owner, namespace if by_controller else "", stamp)
+    options = {
+        name: "true" if value else "false"
+        for name, value in ((MASQUERADE, request.masquerade), (ICC, request.icc))
+        if value is not None
+    }
+    body: Body = {"Name": request.name, "Driver": "bridge", "Internal": request.internal}
+    body |= {"EnableIPv6": True} if request.ipv6 else {}
+    body |= {"Options": options} if options else {}
+    body["Labels"] = labels
+    summary: Body = {
+        "name": request.name,
+        "labels": {key: value for key, value in labels.items() if is_reserved(key)},
+        "internal": request.internal,
+    }
+    return Admission(verdict_of((), changes), body, summary=summary)
+
+
+def _object_labels(
+    asked: tuple[tuple[str, str], ...], actor: Actor, owner: str, namespace: str, stamp: Stamp
+) -> dict[str, str]:
+    own = {key: value for key, value in asked if not is_reserved(key)}
+    service = dict(asked).get(names.SERVICE)
+    ours = origin_labels(actor, stamp) | {names.OWNER: owner, names.NAMESPACE: namespace}
+    ours |= {names.SERVICE: service} if service else {}
+    return dict(sorted({**own, **ours}.items()))
+
+
+def admit_implied_network(name: str, *, actor: Actor, policy: Policy, stamp: Stamp) -> Admission:
+    """Return the create of one of a client's implied networks, which the gate makes on first use."""
+    namespace = namespace_of(actor, "", policy)
+    kind = implied_kind(policy, name, namespace)
+    owner = owner_of(actor, "")
+    if not kind or (kind == "bridge" and "bridge" not in policy.networks.modes):
+        reason = f"{name!r} isn't a network that {owner}'s containers imply"
+        return denied([Finding("network.mode", "Name", reason)])
+    internal, masquerade, icc = _SHAPES[kind]
+    request = NetworkRequest(
+        name=name,
+        internal=internal,
+        masquerade=None if masquerade else False,
+        icc=None if icc else False,
+    )
+    # It is its namespace's, not this owner's alone: whoever comes next joins it too.
+    by_gate = replace(actor, role=Role.CONTROLLER)
+    return _made_network(request, by_gate, owner, namespace, stamp, ())
+
+
+def admit_volume(
+    request: VolumeRequest,
+    *,
+    actor: Actor,
+    policy: Policy,
+    existing: VolumeFacts | None,
+    stamp: Stamp,
+) -> Admission:
+    """Judge a volume create; *existing* is what holds the name already.
+
+    The engine answers a create of a volume that exists with that volume, whoever's it is.
+    """
+    labels = dict(request.labels)
+    owner = owner_of(actor, labels.get(names.OWNER, ""))
+    namespace = namespace_of(actor, labels.get(names.NAMESPACE, ""), policy)
+    by_controller = actor.role is Role.CONTROLLER
+    findings = [
+        *request.findings,
+        *judge_owner(policy, actor.role, owner, namespace),
+        *judge_labels(request.labels, policy, actor.role, owner),
+        *judge_name(request.name, "Name"),
+    ]
+    if by_controller:
+        findings += _in_namespace(request.name, namespace, "Name")
+    if request.driver not in {"", "local"}:
+        reason = f"the driver {request.driver!r}"
+        findings.append(Finding("volume.driver", "Driver", reason, "use local"))
+    if existing is not None:
+        same = existing.namespace == namespace if by_controller else existing.owner == owner
+        if not existing.ours or not same or existing.options or existing.driver != "local":
+            reason = f"{request.name} is taken by a volume that isn't yours, or isn't a plain one"
+            findings.append(Finding("volume.foreign", "Name", reason, "choose another name"))
+    if findings:
+        return denied(findings)
+    stamped = _object_labels(
+        request.labels, actor, owner, namespace if by_controller else "", stamp
+    )
+    body: Body = {"Name": request.name, "Driver": "local", "Labels": stamped}
+    summary: Body = {
+        "name": request.name,
+        "labels": {key: value for key, value in stamped.items() if is_reserved(key)},
+    }
+    return Admission(verdict_of(()), body, summary=summary)
+
+
+def admit_connect(
+    request: ConnectRequest,
+    *,
+    actor: Actor,
+    policy: Policy,
+    current: ContainerFacts,
+    network: NetworkFacts | None,
+) -> Admission:
+    """Judge a network connect of a container that the gate found to be ours and the actor's.
+
+    It may join what a create of it might have named: its implied networks and its owner's own.
+    """
+    findings = [*request.findings]
+    joined, case = _joining(request, actor, policy, current, network)
+    if joined is None:
+        findings.append(_unknown(request.endpoint.network))
+    else:
+        findings += judge_network(case, joined, "network")
+        findings += _allowed_beside(case, current, joined)
+    for alias in request.endpoint.aliases:
+        if alias not in {current.service, current.settings.name, *policy.networks.aliases}:
+            reason = f"{alias!r} isn't this container's own name"
+            findings.append(Finding("network.alias", "EndpointConfig.Aliases", reason))
+    if findings or joined is None:
+        return denied(findings)
+    body: Body = {"Container": current.id}
+    if request.endpoint.aliases:
+        body["EndpointConfig"] = {"Aliases": list(request.endpoint.aliases)}
+    summary: Body = {"network": joined.name, "name": current.settings.name}
+    return Admission(verdict_of(()), body, summary=summary)
+
+
+def admit_disconnect(
+    request: ConnectRequest,
+    *,
+    actor: Actor,
+    policy: Policy,
+    current: ContainerFacts,
+    network: NetworkFacts | None,
+) -> Admission:
+    """Judge a network disconnect likewise."""
+    findings = [*request.findings]
+    joined, case = _joining(request, actor, policy, current, network)
+    if joined is None:
+        findings.append(_unknown(request.endpoint.network))
+    else:
+        findings += judge_network(case, joined, "network")
+    if findings or joined is None:
+        return denied(findings)
+    body: Body = {"Container": current.id} | ({"Force": True} if request.force else {})
+    summary: Body = {"network": joined.name, "name": current.settings.name}
+    return Admission(verdict_of(()), body, summary=summary)
+
+
+def _unknown(name: str) -> Finding:
+    return Finding("network.unknown", "network", f"there is no network {name!r}", "create it first")
+
+
+def _joining(
+    request: ConnectRequest,
+    actor: Actor,
+    policy: Policy,
+    current: ContainerFacts,
+    network: NetworkFacts | None,
+) -> tuple[NetworkFacts | None, Case]:
+    asked = request.endpoint.network
+    labels = (
+        (names.OWNER, current.owner),
+        (names.NAMESPACE, current.namespace),
+        (names.SERVICE, current.service),
+    )
+    found = {asked: network} if network is not None else {}
+    # What may be joined is decided by whose container it is, not by who asks.
+    role = Role.CONTROLLER if current.origin == "controller" else Role.CLIENT
+    whose = replace(actor, role=role, owner=current.owner)
+    case = _case(
+        CreateRequest(labels=labels),
+        whose,
+        policy,
+        CreateFacts(networks=found),
+        current.settings.name,
+    )
+    return looked_up(case, asked), case
+
+
+def _allowed_beside(case: Case, current: ContainerFacts, network: NetworkFacts) -> Findings:
+    """A container stays in its mode: what has no way out isn't given one afterwards."""
+    kind = implied_kind(case.policy, network.name, case.namespace)
+    remedy = "make the container anew with the mode that it needs"
+    if current.network_mode == "none":
+        reason = "the container was made without a network"
+        yield Finding("network.mode", "network", reason, remedy)
+    elif kind == "bridge" and current.network_mode != network.name:
+        reason = f"{network.name} has a way out, and the container was made without one"
+        yield Finding("network.mode", "network", reason, remedy)
+    elif kind == "ingress" and not current.published:
+        reason = f"{network.name} is for containers with published ports"
+        yield Finding("network.mode", "network", reason, remedy)

@@ -1,0 +1,287 @@
+"""Rules of a create that concern the container itself: limits, rights, restarts, checks, logs.
+
+Each rule is a function of a case that yields what it refuses. Rules that need facts say nothing
+in a preview.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from controller.core.bodies import Finding, Healthcheck, Limits, LogConfig, RestartPolicy
+from controller.core.case import Case
+from controller.core.facts import HostFacts
+from controller.core.parts_mounts import parse_size
+from controller.model.policy import MEMORY_FLOOR, Policy
+from controller.model.policy_values import NANO, format_cpus
+from controller.model.quantities import format_bytes, format_duration_ms
+
+Findings = Iterator[Finding]
+
+CPU_PERIOD_DEFAULT = 100_000
+CPU_SHARES_MAX = 4096
+_NS_PER_MS = 1_000_000
+PRIVATE_MODES = {"ipc_mode": ("", "private", "none"), "cgroupns_mode": ("", "private")}
+NO_NEW_PRIVILEGES = ("no-new-privileges", "no-new-privileges:true", "no-new-privileges=true")
+LOG_OPTIONS = ("max-size", "max-file", "compress")
+
+
+def environment_bounded(case: Case) -> Findings:
+    """The environment is bounded, and holds nothing that makes the loader run other code."""
+    limits, env = case.policy.env, case.request.env
+    size = sum(len(entry.encode(errors="replace")) + 1 for entry in env)
+    if len(env) > limits.max or size > limits.max_bytes:
+        most = f"at most {limits.max} variables of {format_bytes(limits.max_bytes)} together"
+        yield Finding("env.size", "Env", f"{len(env)} variables of {size} bytes: {most}")
+    for index, entry in enumerate(env):
+        name = entry.partition("=")[0]
+        if name in limits.denied:
+            reason = f"{name} makes every program run other code first"
+            yield Finding("env.denied", f"Env[{index}]", reason, "leave it out")
+
+
+def limits_bounded(case: Case) -> Findings:
+    """Limits that were asked for are within the policy's."""
+    host = case.facts.host if case.facts else HostFacts()
+    yield from judge_limits(case.request.limits, case.policy, host, "HostConfig.")
+    memory = case.request.limits.memory or case.policy.resources.memory.default
+    shm, most = case.request.shm_size, min(case.policy.resources.shm_max, memory)
+    if not 0 <= shm <= most:
+        reason = f"{shm} bytes of shared memory: at most {format_bytes(most)}"
+        yield Finding("resources.shm", "HostConfig.ShmSize", reason, "ask for less")
+
+
+def judge_limits(limits: Limits, policy: Policy, host: HostFacts, path: str) -> Findings:
+    """Yield which limits are out of bounds; what is unset (0, pids None) is left out."""
+    yield from _judge_memory(limits, policy, path)
+    yield from _judge_cpus(limits, policy, host, path)
+    most = policy.resources.pids.max
+    # In a create 0 is how clients say unset; an update's 0 was made a finding before.
+    if limits.pids is not None and not 0 <= limits.pids <= most:
+        reason = f"{limits.pids} processes: 1 to {most}"
+        yield Finding("resources.pids", f"{path}PidsLimit", reason, "ask for fewer")
+
+
+def _judge_memory(limits: Limits, policy: Policy, path: str) -> Findings:
+    most = policy.resources.memory.max
+    memory = limits.memory or policy.resources.memory.default
+    if limits.memory and not MEMORY_FLOOR <= limits.memory <= most:
+        reason = f"{limits.memory} bytes of memory: {format_bytes(MEMORY_FLOOR)} to "
+        remedy = "ask for something between, or for an exception"
+        yield Finding("resources.memory", f"{path}Memory", reason + format_bytes(most), remedy)
+    if limits.memory_swap and limits.memory_swap != limits.memory:
+        reason = "swap isn't used here: MemorySwap is Memory"
+        yield Finding("resources.swap", f"{path}MemorySwap", reason, "leave it out")
+    if limits.memory_reservation and not 0 < limits.memory_reservation <= memory:
+        reason = "a reservation is above 0 and not above the limit"
+        yield Finding("resources.memory", f"{path}MemoryReservation", reason, "ask for less")
+    swappiness = limits.memory_swappiness
+    if swappiness is not None and not 0 <= swappiness <= 100:
+        reason = f"a swappiness of {swappiness}"
+        yield Finding("resources.swap", f"{path}MemorySwappiness", reason, "0 to 100")
+
+
+def _judge_cpus(limits: Limits, policy: Policy, host: HostFacts, path: str) -> Findings:
+    most = policy.resources.cpus.max
+    if host.cpus:
+        most = min(most, host.cpus * NANO)
+    if limits.nano_cpus and (limits.cpu_quota or limits.cpu_period):
+        reason = "CPUs are limited in one way: NanoCpus, or CpuQuota and CpuPeriod"
+        yield Finding("resources.cpus", f"{path}NanoCpus", reason, "leave one out")
+    if limits.nano_cpus and not 0 < limits.nano_cpus <= most:
+        reason = f"{limits.nano_cpus} nano-CPUs: at most {format_cpus(most)} CPUs"
+        yield Finding("resources.cpus", f"{path}NanoCpus", reason, "ask for fewer")
+    period = limits.cpu_period or CPU_PERIOD_DEFAULT
+    if not 1_000 <= period <= 1_000_000:
+        reason = f"a period of {period} µs"
+        yield Finding("resources.cpus", f"{path}CpuPeriod", reason, "1000 to 1000000")
+    elif limits.cpu_quota and not 1_000 <= limits.cpu_quota <= most * period // NANO:
+        reason = f"a quota of {limits.cpu_quota} µs in {period}: at most {format_cpus(most)} CPUs"
+        yield Finding("resources.cpus", f"{path}CpuQuota", reason, "1000 or more, and fewer CPUs")
+    if limits.cpu_period and not limits.cpu_quota:
+        reason = "a period without a quota limits nothing"
+        yield Finding("resources.cpus", f"{path}CpuPeriod", reason, "give CpuQuota too")
+    if limits.cpu_shares and not 2 <= limits.cpu_shares <= CPU_SHARES_MAX:
+        reason = f"a weight of {limits.cpu_shares}"
+        yield Finding("resources.shares", f"{path}CpuShares", reason, f"2 to {CPU_SHARES_MAX}")
+
+
+def ulimits_bounded(case: Case) -> Findings:
+    """Some ulimits may be set, none beyond the policy's."""
+    allowed = case.policy.resources.ulimits
+    for index, ulimit in enumerate(case.request.ulimits):
+        most = allowed.get(ulimit.name)
+        if most is None:
+            reason = f"the ulimit {ulimit.name!r}: the policy lists {', '.join(sorted(allowed))}"
+        elif 0 <= ulimit.soft <= ulimit.hard <= most:
+            continue
+        else:
+            reason = f"{ulimit.name} {ulimit.soft}:{ulimit.hard}, at most {most}"
+        where = f"HostConfig.Ulimits[{index}]"
+        yield Finding("resources.ulimits", where, reason, "leave it out, or ask for less")
+
+
+def storage_bounded(case: Case) -> Findings:
+    """The size of the writable layer may be bounded where the policy says that the host can."""
+    most = case.policy.resources.disk_max
+    for key, value in case.request.storage:
+        where = f"HostConfig.StorageOpt.{key}"
+        if key != "size" or most is None:
+            reason = (
+                "this host's storage can't bound it" if key == "size" else f"the option {key!r}"
+            )
+            yield Finding("resources.disk", where, reason, "leave it out")
+        elif (size := parse_size(value)) is None or size > most:
+            reason = f"{value!r}: at most {format_bytes(most)}"
+            yield Finding("resources.disk", where, reason, "ask for less")
+
+
+def capabilities_listed(case: Case) -> Findings:
+    """Capabilities are dropped, and the few that the policy lists may be asked for."""
+    allowed = case.policy.capabilities.allowed
+    for index, asked in enumerate(case.request.cap_add):
+        if capability(asked) not in allowed:
+            reason = f"{asked!r}: the policy lists {', '.join(allowed) or 'none'}"
+            where = f"HostConfig.CapAdd[{index}]"
+            yield Finding("capabilities", where, reason, "leave it out, or ask for an exception")
+
+
+def capability(text: str) -> str:
+    """Return a capability's name in capitals, without CAP_."""
+    return text.upper().removeprefix("CAP_") if text.isascii() else text
+
+
+def security_options(case: Case) -> Findings:
+    """Security options only restate what is set anyhow: a later one would win over it."""
+    for index, option in enumerate(case.request.security_opt):
+        if option not in NO_NEW_PRIVILEGES:
+            reason = f"{option!r}: only no-new-privileges:true may be given"
+            where = f"HostConfig.SecurityOpt[{index}]"
+            yield Finding("security-opt", where, reason, "leave it out")
+
+
+def namespaces_private(case: Case) -> Findings:
+    """Namespaces are the container's own, and its runtime is one that the policy lists."""
+    request = case.request
+    for where, value, allowed, rule in (
+        ("IpcMode", request.ipc_mode, PRIVATE_MODES["ipc_mode"], "namespace.ipc"),
+        ("CgroupnsMode", request.cgroupns_mode, PRIVATE_MODES["cgroupns_mode"], "namespace.cgroup"),
+        ("Isolation", request.isolation, ("", "default"), "resources.windows"),
+        ("Runtime", request.runtime, ("", *case.policy.security.runtimes), "runtime"),
+    ):
+        if value not in allowed:
+            options = ", ".join(option for option in allowed if option)
+            yield Finding(rule, f"HostConfig.{where}", f"{value!r}", f"leave it out, or {options}")
+    if not 0 <= request.oom_score_adj <= 1000:
+        reason = f"{request.oom_score_adj}: the host would kill others before it"
+        yield Finding("resources.oom", "HostConfig.OomScoreAdj", reason, "0 to 1000")
+
+
+def user_allowed(case: Case) -> Findings:
+    """Where the policy wants no root, the user is a number that isn't 0, in group too."""
+    if not case.policy.security.require_non_root:
+        return
+    user = case.request.user or (case.image.user if case.image else "")
+    if not user and case.facts is None:
+        return  # the image's own user isn't known in a preview
+    who, _, group = user.partition(":")
+    remedy = "give a user by number, such as 1000:1000"
+    if not (who.isascii() and who.isdigit()):
+        reason = f"{user!r} may be root" if user else "the image runs as root"
+        yield Finding("user.root", "User", reason, remedy)
+    elif int(who) == 0 or (group and not (group.isascii() and group.isdigit() and int(group))):
+        yield Finding("user.root", "User", f"{user!r} runs as root or in its group", remedy)
+
+
+def root_filesystem(case: Case) -> Findings:
+    """Where the policy wants it, the image's files can't be changed."""
+    if case.policy.security.require_read_only_root and not case.request.read_only_root:
+        reason = "the policy wants a read-only root filesystem"
+        remedy = "set readOnlyRootFilesystem, and mount what must be writable"
+        yield Finding("root-filesystem", "HostConfig.ReadonlyRootfs", reason, remedy)
+
+
+def restart_bounded(case: Case) -> Findings:
+    """The restart policy is one of the engine's, with bounded retries."""
+    auto_remove = case.request.auto_remove
+    yield from judge_restart(case.request.restart, case.policy, "HostConfig.RestartPolicy")
+    if auto_remove and not case.policy.auto_remove:
+        yield Finding("auto-remove", "HostConfig.AutoRemove", "evidence would go", "leave it out")
+    if auto_remove and case.request.restart.name not in {"", "no"}:
+        reason = "a container that is removed when it exits can't restart"
+        yield Finding("auto-remove", "HostConfig.AutoRemove", reason, "choose one of the two")
+
+
+def judge_restart(restart: RestartPolicy, policy: Policy, path: str) -> Findings:
+    """Yield what is wrong with a restart policy."""
+    allowed, most = policy.restart.policies, policy.restart.max_retries
+    if restart.name and restart.name not in allowed:
+        reason = f"{restart.name!r}: one of {', '.join(allowed)}"
+        yield Finding("restart", f"{path}.Name", reason, "use one of them")
+    if not 0 <= restart.max_retries <= most:
+        reason = f"{restart.max_retries} retries: at most {most}"
+        yield Finding("restart", f"{path}.MaximumRetryCount", reason, "ask for fewer")
+    elif restart.max_retries and restart.name != "on-failure":
+        reason = "only on-failure counts retries"
+        yield Finding("restart", f"{path}.MaximumRetryCount", reason, "leave it out")
+
+
+def healthcheck_bounded(case: Case) -> Findings:
+    """A health check runs for ever: not too often, and not for too long."""
+    check = case.request.healthcheck
+    if check is None:
+        return
+    limits = case.policy.healthcheck
+    for name, value, least, most in (
+        ("Interval", check.interval_ns, limits.min_interval, limits.max_interval),
+        ("StartInterval", check.start_interval_ns, limits.min_interval, limits.max_interval),
+        ("Timeout", check.timeout_ns, limits.min_timeout, limits.max_timeout),
+        ("StartPeriod", check.start_period_ns, limits.min_timeout, limits.max_start_period),
+    ):
+        if value and not least * _NS_PER_MS <= value <= most * _NS_PER_MS:
+            bounds = f"{format_duration_ms(least)} to {format_duration_ms(most)}"
+            reason = f"{value} ns: {bounds}"
+            yield Finding("healthcheck.bounds", f"Healthcheck.{name}", reason, "choose in between")
+    yield from _judge_check(check, case.policy)
+
+
+def _judge_check(check: Healthcheck, policy: Policy) -> Findings:
+    most = policy.healthcheck.max_retries
+    if not 0 <= check.retries <= most:
+        reason = f"{check.retries} retries: at most {most}"
+        yield Finding("healthcheck.bounds", "Healthcheck.Retries", reason, "ask for fewer")
+    if check.test[:1] == ("CMD-SHELL",) and not policy.healthcheck.shell:
+        reason = "the policy wants commands without a shell"
+        yield Finding("healthcheck.shell", "Healthcheck.Test", reason, 'write ["CMD", …]')
+
+
+def logs_kept(case: Case) -> Findings:
+    """Logs stay on this host, in files that rotate."""
+    yield from judge_log(case.request.log, case.policy)
+
+
+def judge_log(log: LogConfig, policy: Policy) -> Findings:
+    """Yield what is wrong with a log configuration."""
+    limits, path = policy.logs, "HostConfig.LogConfig"
+    if log.type and log.type not in limits.drivers:
+        reason = f"the driver {log.type!r} would send the log elsewhere, or nowhere"
+        yield Finding("log.driver", f"{path}.Type", reason, f"use {' or '.join(limits.drivers)}")
+        return
+    for key, value in log.options:
+        where = f"{path}.Config.{key}"
+        if key not in LOG_OPTIONS:
+            options = ", ".join(LOG_OPTIONS)
+            yield Finding("log.option", where, f"the option {key!r}: {options}", "leave it out")
+        elif key == "max-size" and not 0 < (parse_size(value) or 0) <= limits.max_size:
+            reason = f"{value!r}: at most {format_bytes(limits.max_size)}"
+            yield Finding("log.option", where, reason, "write a smaller size, such as 10m")
+        elif key == "max-file" and not _is_count(value, limits.max_files):
+            reason = f"{value!r}: 1 to {limits.max_files}"
+            yield Finding("log.option", where, reason, "ask for fewer files")
+        elif key == "compress" and value not in {"true", "false"}:
+            yield Finding("log.option", where, f"{value!r}", "write true or false")
+
+
+def _is_count(text: str, most: int) -> bool:
+    return re.fullmatch(r"[1-9][0-9]{0,3}", text, re.ASCII) is not None and int(text) <= most

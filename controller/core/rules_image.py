@@ -1,0 +1,103 @@
+"""Rules of a create that concern its image: admitted by name, and the very one that was let in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from controller.core.bodies import Finding
+from controller.core.case import Case, read_reference, reference_text
+from controller.core.reference import is_image_id, matches, parse_reference
+from controller.model import names
+from controller.model.policy import Policy
+
+Findings = Iterator[Finding]
+
+
+def image_allowed(case: Case) -> Findings:
+    """The reference as written must be one, and one that the policy admits."""
+    text = reference_text(case.request, case.actor)
+    yield from judge_reference(text, case.policy, path="Image")
+    asked = case.request.image
+    if not case.by_controller or asked == text or is_image_id(asked):
+        return
+    named, written = read_reference(asked), case.reference
+    if named is None or written is None or named.repository != written.repository:
+        # What is recorded as written is what later slots and heals are admitted by.
+        reason = f"the label {names.IMAGE} says {text!r}, the image is {asked!r}"
+        remedy = "label the container with the reference that it is made from"
+        yield Finding("image.mismatch", "Image", reason, remedy)
+
+
+def judge_reference(text: str, policy: Policy, *, path: str) -> Findings:
+    """Yield why a reference isn't admitted."""
+    try:
+        reference = parse_reference(text)
+    except ValueError as error:
+        remedy = "name the image as REGISTRY/PATH:TAG, or with @sha256:DIGEST"
+        yield Finding("image.invalid", path, str(error), remedy)
+        return
+    images = policy.images
+    if not matches(reference, images.allow):
+        allowed = ", ".join(images.allow)
+        reason = f"{reference.canonical} isn't admitted: the policy admits {allowed}"
+        yield Finding("image.not-allowed", path, reason, "use an image from there")
+    if images.require_digest and not reference.digest:
+        reason = f"{reference.canonical} is a tag, which can move"
+        yield Finding("image.mutable", path, reason, "name it by @sha256:DIGEST")
+
+
+def image_trusted(case: Case) -> Findings:
+    """What the reference means on the engine must be what the gate let in under it."""
+    facts, reference = case.facts, case.reference
+    if facts is None or reference is None or not matches(reference, case.policy.images.allow):
+        return
+    image, trusted = facts.image, facts.trusted
+    name = reference.canonical
+    asked = case.request.image
+    named = read_reference(asked)
+    if image is None:
+        yield Finding("image.missing", "Image", f"{name} isn't here", "pull it first")
+    elif is_image_id(asked) and asked != image.id:
+        yield Finding("image.moved", "Image", f"{asked} isn't what {name} was pinned to")
+    elif named is not None and named.digest and image.digest not in {"", named.digest}:
+        yield Finding("image.moved", "Image", f"{name} isn't {named.digest} here")
+    elif facts.pinned or matches(reference, case.policy.images.trust_local):
+        return
+    elif trusted is None:
+        reason = f"{name} is here, but nobody let it in: it may be anything under that name"
+        remedy = f"pull it through the gate, or let an operator run `trimtab image trust {name}`"
+        yield Finding("image.untrusted", "Image", reason, remedy)
+    elif trusted.id != image.id:
+        reason = f"{name} means another image now than the one that was let in ({trusted.id})"
+        remedy = f"pull it through the gate again, or run `trimtab image trust {name}`"
+        yield Finding("image.moved", "Image", reason, remedy)
+
+
+def platform_known(case: Case) -> Findings:
+    """Another platform is another manifest than the one that was let in."""
+    asked = case.platform
+    if not asked or asked in case.policy.images.platforms:
+        return
+    host = case.facts.host.platform if case.facts else ""
+    if host and asked != host:
+        reason = f"the platform {asked!r}, on a host of {host}"
+        yield Finding("image.platform", "platform", reason, "leave it out")
+
+
+def anonymous_volumes(case: Case) -> Findings:
+    """Anonymous volumes have no owner and no quota, and each recreate loses what is in them."""
+    if case.policy.images.anonymous_volumes:
+        return
+    for path in case.request.volumes:
+        yield _anonymous(f"Volumes.{path}", path, "asked for")
+    mounted = {mount.target for mount in case.request.mounts}
+    for path in case.image.volumes if case.image else ():
+        clean = path.rstrip("/") or "/"
+        if clean not in mounted and path not in case.request.volumes:
+            yield _anonymous("Image", clean, "declared by the image")
+
+
+def _anonymous(where: str, path: str, how: str) -> Finding:
+    reason = f"the volume at {path} is {how} and has no name: its data is lost at each recreate"
+    remedy = f"mount a volume there: {{type: volume, source: NAME, target: {path}}}"
+    return Finding("volume.anonymous", where, reason, f"{remedy}, or a tmpfs")

@@ -1,0 +1,225 @@
+"""Rules of mounts: what of the host, and which volumes, a container may see.
+
+Paths are compared by whole components, never as text. What is never mounted comes first and has
+no switch; then the policy's forbidden paths, then its allowed ones (or the owner's). A path below
+the engine's volumes root is judged as a mount of that volume.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from controller.core.bodies import Finding, Mount
+from controller.core.case import Case
+from controller.core.facts import DEFAULT_VOLUMES_ROOT, VolumeFacts
+from controller.core.parts import is_below, is_clean
+from controller.core.parts_mounts import VOLUME_NAME
+from controller.model.entries import Role
+from controller.model.paths import ENGINE_DATA, PathFacts
+from controller.model.quantities import format_bytes
+
+Findings = Iterator[Finding]
+
+#: Refused whatever the policy says, also when what is asked for contains one of them. The broker
+#: adds its own places by device and inode (``PathFacts.protected``).
+NEVER = (
+    "/proc",
+    "/sys",
+    "/dev",
+    "/run/docker.sock",
+    "/var/run/docker.sock",
+    "/run/docker",
+    "/var/run/docker",
+    "/run/containerd",
+    "/var/run/containerd",
+    "/run/trimtab",
+    "/var/run/trimtab",
+    "/var/lib/docker",
+    "/var/lib/containerd",
+    "/var/lib/trimtab",
+)
+_SOCKET_NAMES = ("docker.sock", "containerd.sock", "broker.sock")
+_WRITABLE_BY_OTHERS = 0o022
+
+
+def mounts_bounded(case: Case) -> Findings:
+    """There are only so many mounts, and memory filesystems are bounded."""
+    mounts, policy = case.request.mounts, case.policy
+    if len(mounts) > policy.mounts.max:
+        reason = f"{len(mounts)} mounts: at most {policy.mounts.max}"
+        yield Finding("mount.count", "HostConfig.Mounts", reason, "ask for fewer")
+    most = policy.resources.tmpfs.max
+    for mount in mounts:
+        if mount.type == "tmpfs" and not 0 <= mount.size <= most:
+            reason = f"{mount.size} bytes in memory: at most {format_bytes(most)}"
+            yield Finding("mount.tmpfs", mount.path, reason, "ask for less")
+
+
+def sources_allowed(case: Case) -> Findings:
+    """Each source is what the policy allows, and what it seems to be."""
+    root = volumes_root(case)
+    for mount in case.request.mounts:
+        if mount.type == "volume":
+            yield from _volume(case, mount, mount.source)
+        elif mount.type == "bind" and is_clean(mount.source):
+            if is_below(mount.source, root):
+                yield from _below_volumes_root(case, mount, root)
+            else:
+                yield from _bind(case, mount)
+
+
+def volumes_root(case: Case) -> str:
+    """Return the folder in which the engine keeps its volumes."""
+    return case.facts.host.volumes_root if case.facts else DEFAULT_VOLUMES_ROOT
+
+
+def volume_below(source: str, root: str) -> str:
+    """Return the volume whose data a path below the volumes root is, '' if it is no one's."""
+    parts = source.removeprefix(root).strip("/").split("/")
+    data = len(parts) > 1 and parts[1] == "_data" and VOLUME_NAME.fullmatch(parts[0])
+    return parts[0] if data else ""
+
+
+def _below_volumes_root(case: Case, mount: Mount, root: str) -> Findings:
+    name = volume_below(mount.source, root)
+    if not name:
+        reason = f"{mount.source} is no volume's data"
+        yield Finding("mount.forbidden", mount.path, reason, "mount the volume by its name")
+        return
+    yield from _volume(case, mount, name)
+    yield from _as_it_is(case, mount, in_volume=True)
+
+
+def _bind(case: Case, mount: Mount) -> Findings:
+    source = mount.source
+    never = next((path for path in NEVER if _touches(source, path)), "")
+    if never or source.rpartition("/")[2] in _SOCKET_NAMES:
+        reason = f"{source} is, contains or lies under {never or 'a socket of the engine'}"
+        yield Finding("mount.never", mount.path, reason, "no policy allows that")
+        return
+    mounts = case.policy.mounts
+    forbidden = next((path for path in mounts.forbidden if _touches(source, _folder(path))), "")
+    if forbidden:
+        reason = f"{source} is, contains or lies under {forbidden}, which the policy forbids"
+        yield Finding("mount.forbidden", mount.path, reason, "use a volume, or another folder")
+        return
+    listed = case.policy.owner(case.owner)
+    allowed = (listed.sources if listed else ()) or mounts.allowed
+    if not any(_allows(prefix, source) for prefix in allowed):
+        reason = f"{source} is outside of {', '.join(allowed) or 'what is allowed: nothing'}"
+        yield Finding("mount.not-allowed", mount.path, reason, "use a folder below one of them")
+        return
+    yield from _as_it_is(case, mount, in_volume=False)
+
+
+def _touches(source: str, path: str) -> bool:
+    return is_below(source, path) or is_below(path, source)
+
+
+def _folder(path: str) -> str:
+    return path.rstrip("/") or "/"
+
+
+def _allows(prefix: str, source: str) -> bool:
+    folder = _folder(prefix)
+    # With its slash a prefix means what is below it, not the folder itself (/tmp).
+    return is_below(source, folder) and not (prefix.endswith("/") and source == folder)
+
+
+_KINDS = {
+    "symlink": ("mount.symlink", "is a link, or lies behind one", "name the place itself"),
+    "missing": ("mount.missing", "isn't there", "make it first: the engine would, as root"),
+    "socket": ("mount.socket", "is a socket", "no policy allows that"),
+    "other": ("mount.kind", "is neither a folder nor a file", "mount a folder or a file"),
+    "unreadable": ("mount.unreadable", "can't be looked at by the broker", "check its rights"),
+}
+
+
+def _as_it_is(case: Case, mount: Mount, *, in_volume: bool) -> Findings:
+    """Yield what is wrong with a source as the broker sees it."""
+    if case.facts is None:
+        return
+    facts = case.facts.paths.get(mount.source)
+    if facts is None:
+        reason = f"{mount.source} wasn't looked at"
+        yield Finding("mount.unreadable", mount.path, reason, "try again")
+        return
+    protected = "" if in_volume and facts.protected == ENGINE_DATA else facts.protected
+    if protected:
+        reason = f"{mount.source} is, contains or lies under what is the gate's own: {protected}"
+        yield Finding("mount.never", mount.path, reason, "no policy allows that")
+        return
+    if facts.kind in _KINDS:
+        rule, what, remedy = _KINDS[facts.kind]
+        yield Finding(rule, mount.path, f"{mount.source} {what}", remedy)
+        return
+    if facts.kind == "file" and is_below(mount.target, "/etc"):
+        reason = f"{mount.target}: below /etc a folder may be bound, not a file"
+        yield Finding("mount.target", mount.path, reason, "bind the folder that holds it")
+    if not in_volume:
+        # The engine's root above its volumes is nobody's to write but the engine's.
+        yield from _parents(case, mount, facts)
+
+
+def _parents(case: Case, mount: Mount, facts: PathFacts) -> Findings:
+    """Yield who could swap the source for something else after it was judged."""
+    listed = case.policy.owner(case.owner)
+    trusted = {0, *(listed.uids if listed else ())}
+    remedy = "let root own the folders above it, writable by nobody else"
+    if facts.parents_writable_by_others:
+        reason = f"others may write to {facts.parents_writable_by_others}, above {mount.source}"
+        yield Finding("mount.parent", mount.path, reason, remedy)
+    for parent in facts.sticky_parents:
+        if parent.next_uid not in trusted or parent.next_mode & _WRITABLE_BY_OTHERS:
+            reason = f"what lies below {parent.path} on the way to {mount.source} isn't root's"
+            yield Finding("mount.parent", mount.path, reason, remedy)
+    strangers = sorted(set(facts.parent_owners) - trusted)
+    if strangers:
+        reason = f"uid {strangers[0]} owns a folder above {mount.source}"
+        yield Finding("mount.parent", mount.path, reason, remedy)
+
+
+def _volume(case: Case, mount: Mount, name: str) -> Findings:
+    if case.facts is None or not VOLUME_NAME.fullmatch(name):
+        return
+    facts = case.facts.volumes.get(name)
+    if facts is None or facts.name != name:
+        reason = f"there is no volume {name}"
+        yield Finding("volume.missing", mount.path, reason, "create it first")
+        return
+    yield from judge_volume(case, facts, mount.path)
+
+
+def judge_volume(case: Case, facts: VolumeFacts, path: str) -> Findings:
+    """Yield why a volume may not be mounted."""
+    if not facts.ours:
+        reason = f"the volume {facts.name} isn't ours"
+        yield Finding("volume.foreign", path, reason, "create one through the gate")
+    elif not _may_use(case, facts):
+        # Whose it is isn't told to a client.
+        reason = f"the volume {facts.name} belongs to another owner or namespace"
+        yield Finding("volume.foreign", path, reason, "use one of your own")
+    if facts.options or facts.driver != "local":
+        reason = f"the volume {facts.name} has options or a driver: it may be anything of the host"
+        yield Finding("volume.options", path, reason, "use a plain local volume")
+
+
+def _may_use(case: Case, facts: VolumeFacts) -> bool:
+    match case.actor.role:
+        case Role.CONTROLLER:
+            same = facts.namespace == case.namespace
+            # With a list of owners, one namespace may be shared by several.
+            return same and (case.policy.owners is None or facts.owner == case.owner)
+        case Role.CLIENT:
+            return facts.owner == case.owner
+        case _:
+            return True
+
+
+def warnings(mounts: Iterable[Mount]) -> tuple[str, ...]:
+    """Return what is admitted and yet better avoided."""
+    return tuple(
+        f"{mount.source} is mounted writable: read-only is safer"
+        for mount in mounts
+        if mount.type == "bind" and not mount.read_only
+    )

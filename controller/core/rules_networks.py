@@ -1,0 +1,288 @@
+"""Rules of networks and ports: a container joins exactly what its mode implies.
+
+Modes: ``none``; ``isolated``, the namespace's internal network; ``bridge``, its network with a
+way out; and, for clients, a network of their own. Published ports need a network that isn't
+internal, so an internal one gets the namespace's ingress network beside it. Whatever a client
+calls a network, the rebuilt body has its name, and only after that network was found to be ours.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from controller.core.bodies import Endpoint, Finding, Port
+from controller.core.case import COMPOSE_SERVICE, Case
+from controller.core.facts import NetworkFacts
+from controller.model.entries import Role
+from controller.model.policy import Policy
+
+Findings = Iterator[Finding]
+
+_MODE = "HostConfig.NetworkMode"
+_ENDPOINTS = "NetworkingConfig.EndpointsConfig"
+#: Networks and namespaces of the engine's own that nobody may name.
+_NEVER = ("host", "ingress", "docker_gwbridge")
+_PREFIXES = ("container:", "ns:", "service:")
+
+
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """The networks that a container joins, by name, the first one its mode; () for none."""
+
+    networks: tuple[Endpoint, ...] = ()
+
+    @property
+    def mode(self) -> str:
+        """The rebuilt NetworkMode."""
+        return self.networks[0].network if self.networks else "none"
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names, sorted."""
+        return tuple(sorted(end.network for end in self.networks))
+
+
+def looked_up(case: Case, asked: str) -> NetworkFacts | None:
+    """Return the network of that very name or full id, as the engine shows it.
+
+    An inspect takes prefixes of ids: what it found must be what was asked for.
+    """
+    for key, facts in (case.facts.networks if case.facts else {}).items():
+        if key in {facts.name, facts.id} and asked in {facts.name, facts.id}:
+            return facts
+    return None
+
+
+def _name(case: Case, asked: str) -> str:
+    facts = looked_up(case, asked)
+    return facts.name if facts else asked
+
+
+def mode_of(case: Case) -> str:
+    """Return the mode that is asked for: none, isolated, bridge, or the name of a network."""
+    asked, implied = _name(case, case.request.network_mode), case.networks
+    if case.request.network_disabled and asked in {"", "default", "none"}:
+        return "none"
+    if asked in {implied.isolated, implied.bridge}:
+        return "isolated" if asked == implied.isolated else "bridge"
+    if asked == "none" or case.by_controller:
+        return asked
+    if asked == "bridge":
+        return "bridge"
+    if asked in {"", "default"}:
+        modes = case.policy.networks.modes
+        return next((mode for mode in ("isolated", "bridge") if mode in modes), "none")
+    return asked
+
+
+def wanted(case: Case) -> tuple[str, ...]:
+    """Return the networks that the mode and the ports imply, and those asked for beside them."""
+    primary = primary_of(case)
+    if primary == "none":
+        return ()
+    names = [primary, *(_resolved(case, end.network) for end in case.request.endpoints)]
+    if case.ports and _is_internal(case, primary) and not case.by_controller:
+        names.append(case.networks.ingress)
+    return tuple(dict.fromkeys(names))
+
+
+def _resolved(case: Case, name: str) -> str:
+    """Return the network that a client means by a name in EndpointsConfig."""
+    # The docker command names the endpoint like the mode that it sends.
+    same = {case.request.network_mode, "default" if case.request.network_mode == "" else ""}
+    if not case.by_controller and name and name in same:
+        return primary_of(case)
+    return _name(case, name)
+
+
+def primary_of(case: Case) -> str:
+    """Return the network that the mode stands for, 'none' for none."""
+    mode, implied = mode_of(case), case.networks
+    return {"isolated": implied.isolated, "bridge": implied.bridge}.get(mode, mode)
+
+
+def _is_internal(case: Case, name: str) -> bool:
+    facts = looked_up(case, name)
+    return facts.internal if facts else name != case.networks.bridge
+
+
+def joined(case: Case) -> Joined:
+    """Return what an admitted container joins, by the networks' names."""
+    aliases: dict[str, tuple[str, ...]] = {}
+    for end in case.request.endpoints:
+        name = _resolved(case, end.network)
+        aliases[name] = tuple(dict.fromkeys((*aliases.get(name, ()), *end.aliases)))
+    return Joined(tuple(Endpoint(name, aliases.get(name, ())) for name in wanted(case)))
+
+
+def mode_granted(case: Case) -> Findings:
+    """The mode is one that the policy grants, or a network that may be joined."""
+    asked, mode, modes = case.request.network_mode, mode_of(case), case.policy.networks.modes
+    remedy = f"use {', '.join(modes)}"
+    if asked in _NEVER or asked.startswith(_PREFIXES):
+        reason = f"the mode {asked!r} shares a network that isn't the container's own"
+        yield Finding("network.mode", _MODE, reason, remedy)
+    elif mode in {"none", "isolated", "bridge"} and mode not in modes:
+        yield Finding("network.mode", _MODE, f"the policy doesn't grant {mode}", remedy)
+    elif case.by_controller and mode not in {"none", "isolated", "bridge"}:
+        names = case.networks
+        reason = f"{asked!r} is neither none, {names.isolated} nor {names.bridge}"
+        yield Finding("network.mode", _MODE, reason, "name the namespace's own network")
+
+
+def endpoints_implied(case: Case) -> Findings:
+    """What is joined is what the mode implies, and nothing beside it but networks of one's own."""
+    mode, implied, asked = mode_of(case), case.networks, case.request.endpoints
+    given = [_resolved(case, end.network) for end in asked]
+    if mode == "none":
+        for name in given:
+            if name != "none":
+                reason = f"{name}, although the mode is none"
+                yield Finding("network.endpoints", f"{_ENDPOINTS}.{name}", reason, "leave it out")
+        return
+    primary = primary_of(case)
+    others = {implied.isolated, implied.bridge} - {primary}
+    for name in given:
+        if name in others:
+            reason = f"{name} isn't what the mode implies, which is {primary}"
+            yield Finding("network.endpoints", f"{_ENDPOINTS}.{name}", reason, "leave it out")
+    internal = _is_internal(case, primary)
+    if implied.ingress in given and not (case.ports and internal):
+        reason = f"{implied.ingress} is for published ports beside an internal network"
+        yield Finding("network.endpoints", f"{_ENDPOINTS}.{implied.ingress}", reason)
+    if case.by_controller:
+        missing = {primary, *((implied.ingress,) if case.ports and internal else ())} - set(given)
+        if missing:
+            reason = f"{', '.join(sorted(missing))} is implied and isn't there"
+            yield Finding("network.endpoints", _ENDPOINTS, reason, "name it, with the aliases")
+
+
+def networks_ours(case: Case) -> Findings:
+    """Each network is ours, may be joined by this owner, and is what it should be."""
+    if case.facts is None:
+        return
+    for asked in wanted(case):
+        where = _MODE if asked == wanted(case)[0] else f"{_ENDPOINTS}.{asked}"
+        facts = looked_up(case, asked)
+        if facts is None:
+            reason = f"there is no network {asked!r}"
+            yield Finding("network.unknown", where, reason, "create it first")
+        else:
+            yield from judge_network(case, facts, where)
+
+
+def judge_network(case: Case, facts: NetworkFacts, path: str) -> Findings:
+    """Yield why a network may not be joined."""
+    kind = implied_kind(case.policy, facts.name, case.namespace)
+    if not facts.ours or (kind and not is_as_implied(facts, kind)):
+        yield foreign_network(facts, path, kind)
+    elif not kind and not _may_join(case, facts):
+        reason = f"the network {facts.name} belongs to another owner or namespace"
+        yield Finding("network.foreign", path, reason, "use one of your own, or ask for a grant")
+
+
+def foreign_network(facts: NetworkFacts, path: str, kind: str) -> Finding:
+    """Return the refusal of a network that isn't ours, or not what its name says."""
+    what = "isn't what it should be" if facts.ours else "isn't ours"
+    remedy = "use a network of your own"
+    if kind:
+        remedy = (
+            f"remove or rename that network, or give networks.{kind} another name in the policy"
+        )
+    return Finding("network.foreign", path, f"the network {facts.name} {what}", remedy)
+
+
+def implied_kind(policy: Policy, name: str, namespace: str) -> str:
+    """Return which of a namespace's implied networks a name is: isolated, ingress, bridge, ''."""
+    networks = policy.networks
+    for kind, base in (
+        ("isolated", networks.isolated),
+        ("ingress", networks.ingress),
+        ("bridge", networks.bridge),
+    ):
+        if name == (base if namespace == "default" else f"{base}.{namespace}"):
+            return kind
+    return ""
+
+
+def is_as_implied(facts: NetworkFacts, kind: str) -> bool:
+    """Tell whether an implied network has the properties that its containers rely on."""
+    if facts.driver != "bridge" or not facts.plain:
+        return False
+    match kind:
+        case "isolated":
+            return facts.internal
+        case "ingress":
+            return not facts.internal and not facts.masquerade and not facts.icc
+        case _:
+            return not facts.internal and facts.masquerade and facts.icc
+
+
+def _may_join(case: Case, facts: NetworkFacts) -> bool:
+    if facts.name in case.policy.networks.granted:
+        return True
+    match case.actor.role:
+        case Role.CONTROLLER:
+            return facts.namespace == case.namespace
+        case Role.CLIENT:
+            return facts.owner == case.owner
+        case _:
+            return True
+
+
+def aliases_own(case: Case) -> Findings:
+    """A container answers to its own names: another's could be taken over."""
+    own = {case.service, case.name, *case.policy.networks.aliases}
+    if not case.by_controller:
+        own.add(case.request.label(COMPOSE_SERVICE))
+    for end in case.request.endpoints:
+        for alias in end.aliases:
+            if alias not in own:
+                reason = f"{alias!r} isn't this container's own name"
+                where = f"{_ENDPOINTS}.{end.network}.Aliases"
+                yield Finding("network.alias", where, reason, "use the service's name")
+
+
+def ports_allowed(case: Case) -> Findings:
+    """Ports are published on loopback, none that only root may open, each once."""
+    limits, ports = case.policy.networks.ports, case.ports
+    if len(ports) > limits.max:
+        reason = f"{len(ports)} ports: at most {limits.max}"
+        yield Finding("port.count", "HostConfig.PortBindings", reason, "publish fewer")
+    if ports and (mode_of(case) == "none" or case.request.network_disabled):
+        reason = "a container without a network can't publish a port"
+        yield Finding("port.unreachable", "HostConfig.PortBindings", reason, "choose a network")
+    taken: set[tuple[str, int, str]] = set()
+    for port in ports:
+        where = f"HostConfig.PortBindings.{port.container}/{port.protocol}"
+        yield from _port(case, port, where)
+        spot = (port.host_ip or limits.host_ips[0], port.host, port.protocol)
+        if port.host and spot in taken:
+            reason = f"the host's port {port.host} is published twice"
+            yield Finding("port.duplicate", where, reason, "publish each once")
+        taken.add(spot)
+
+
+def _port(case: Case, port: Port, where: str) -> Findings:
+    limits = case.policy.networks.ports
+    if port.host_ip and host_address(port.host_ip) not in limits.host_ips:
+        reason = f"the address {port.host_ip!r}: the policy grants {', '.join(limits.host_ips)}"
+        yield Finding("port.address", where, reason, f"use {limits.host_ips[0]}")
+    if not port.host or port.host in limits.granted:
+        return
+    if port.host < limits.min_host:
+        reason = f"the host's port {port.host} is below {limits.min_host}"
+        yield Finding("port.privileged", where, reason, "publish on a higher one")
+    elif port.host in limits.reserved:
+        reason = f"the host's port {port.host} belongs to agents with rights on hosts"
+        yield Finding("port.reserved", where, reason, "publish on another one")
+
+
+def host_address(text: str) -> str:
+    """Return an address in its one spelling, or *text* itself if it is none."""
+    try:
+        return str(ipaddress.ip_address(text))
+    except ValueError:
+        return text
