@@ -244,11 +244,12 @@ class _Request:
     mutation: bool = False
     hijack: bool = False
 
+    def __post_init__(self) -> None:
+        assert _TARGET.fullmatch(self.path), f"not a target for the engine: {self.path!r}"
+
     def raw(self, prefix: str) -> bytes:
         """Return the request's bytes; none of them came from a client's head."""
-        target = prefix + self.path
-        assert _TARGET.fullmatch(target), f"not a target for the engine: {target!r}"
-        lines = [f"{self.method} {target} HTTP/1.1", "Host: docker"]
+        lines = [f"{self.method} {prefix}{self.path} HTTP/1.1", "Host: docker"]
         lines += ["Connection: Upgrade", "Upgrade: tcp"] if self.hijack else ["Connection: close"]
         if self.body:
             lines.append("Content-Type: application/json")
