@@ -1,0 +1,466 @@
+"""What is reported of each resource."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from controller.core.status import Failure, World, all_ready, report
+from controller.model.desired import Desired
+from controller.model.errors import Act, Problem, Severity
+from controller.model.names import service_key
+from controller.model.observed import Image, Network, Observed, Volume
+from controller.model.plan import Blocked, Verdict
+from tests.worlds import (
+    IMAGE,
+    IMAGE_ID,
+    NAMES,
+    WEB,
+    container,
+    declared,
+    deny,
+    engine,
+    network,
+    plan,
+    release,
+    revision,
+    service,
+    volume,
+)
+
+NOW = "2026-03-01T12:00:00Z"
+NO = {"restart": "no"}
+Resource = dict[str, Any]
+
+
+def world(desired: Desired, observed: Observed, *, planned: Any = None, **more: Any) -> World:
+    made = plan(desired, observed, **(planned or {}))
+    return World(desired=desired, observed=observed, plan=made, networks=NAMES, **more)
+
+
+def resources(one: World, *, previous: Any = None, now: str = NOW) -> list[Resource]:
+    found = report(one, previous=previous, now=now)["resources"]
+    assert isinstance(found, list)
+    return found
+
+
+def only(one: World, **more: Any) -> Resource:
+    (found,) = resources(one, **more)
+    return found
+
+
+def said(resource: Resource) -> dict[str, tuple[str, str, str]]:
+    return {c["type"]: (c["status"], c["reason"], c["message"]) for c in resource["conditions"]}
+
+
+def test_a_service_as_declared_is_ready_in_the_shape_of_the_contract():
+    there = container(restart_count=2, health="healthy")
+    one = world(declared(service()), engine(there), generations={WEB: (4, 3)})
+    assert report(one, previous=None, now=NOW) == {
+        "resources": [
+            {
+                "kind": "Service",
+                "namespace": "default",
+                "name": "web",
+                "owner": "team",
+                "desired": 1,
+                "ready": 1,
+                "revision": revision("b"),
+                "image": IMAGE,
+                "digest": IMAGE_ID,
+                "generation": 4,
+                "observedGeneration": 3,
+                "conditions": [
+                    {
+                        "type": "Ready",
+                        "status": "True",
+                        "reason": "AsDeclared",
+                        "message": "1 of 1 ready",
+                        "since": NOW,
+                    },
+                    {
+                        "type": "Progressing",
+                        "status": "False",
+                        "reason": "NothingToDo",
+                        "message": "",
+                        "since": NOW,
+                    },
+                    {
+                        "type": "Degraded",
+                        "status": "False",
+                        "reason": "AsDeclared",
+                        "message": "",
+                        "since": NOW,
+                    },
+                    {
+                        "type": "Stalled",
+                        "status": "False",
+                        "reason": "NothingToDo",
+                        "message": "",
+                        "since": NOW,
+                    },
+                ],
+                "slots": [
+                    {
+                        "slot": 1,
+                        "container": "web.1-bbbbbbbb",
+                        "state": "running",
+                        "health": "healthy",
+                        "restarts": 2,
+                    }
+                ],
+            }
+        ],
+        "problems": [],
+    }
+
+
+def test_a_missing_slot_makes_it_progress_and_degrades_it():
+    found = only(world(declared(service(replicas=2)), engine(container(slot=2))))
+    assert (found["desired"], found["ready"]) == (2, 1)
+    assert said(found) == {
+        "Ready": (
+            "False",
+            "Acting",
+            "create-container web.1-bbbbbbbb: slot 1 is missing",
+        ),
+        "Progressing": (
+            "True",
+            "Acting",
+            "create-container web.1-bbbbbbbb: slot 1 is missing",
+        ),
+        "Degraded": ("True", "TooFew", "1 of 2 serve"),
+        "Stalled": ("False", "NothingToDo", ""),
+    }
+    assert [(row["slot"], row["container"], row["state"]) for row in found["slots"]] == [
+        (1, "", "missing"),
+        (2, "web.2-bbbbbbbb", "running"),
+    ]
+    assert (found["slots"][0]["health"], found["slots"][0]["restarts"]) == ("", 0)
+
+
+def test_a_stale_replica_serves_and_is_not_ready():
+    found = only(world(declared(service()), engine(container(rev="a"))))
+    assert (found["ready"], said(found)["Degraded"][0]) == (0, "False")
+    assert said(found)["Ready"][:2] == ("False", "Acting")
+    assert found["slots"][0]["container"] == "web.1-aaaaaaaa"
+
+
+def test_what_serves_is_shown_before_a_successor_that_does_not_run_yet():
+    def shown(*there: Any) -> list[str]:
+        found = only(world(declared(service()), engine(*there)))
+        return [row["container"] for row in found["slots"]]
+
+    assert shown(container(state="created"), container(rev="a")) == ["web.1-aaaaaaaa"]
+    assert shown(container(), container(rev="a")) == ["web.1-bbbbbbbb"]
+    assert shown(container(state="exited"), container(rev="a", state="exited")) == [
+        "web.1-bbbbbbbb"
+    ]
+    assert shown(container(rev="a", state="exited")) == ["web.1-aaaaaaaa"]
+
+
+def test_slots_beyond_the_replicas_are_shown_and_do_not_count():
+    found = only(world(declared(service()), engine(container(), container(slot=3))))
+    assert (found["desired"], found["ready"]) == (1, 1)
+    assert [row["slot"] for row in found["slots"]] == [1, 3]
+    assert said(found)["Ready"] == ("True", "AsDeclared", "1 of 1 ready")
+    beyond = only(world(declared(service()), engine(container(slot=3))))
+    assert said(beyond)["Degraded"] == ("True", "TooFew", "0 of 1 serve")
+
+
+def test_a_service_declared_stopped_is_ready_when_nothing_runs():
+    down = container(state="exited", settings=NO, admitted=NO)
+    found = only(world(declared(service(state="Stopped", replicas=2)), engine(down)))
+    assert (found["desired"], found["ready"]) == (0, 0)
+    assert said(found)["Ready"] == ("True", "AsDeclared", "")
+    desired = declared(service(state="Stopped"))
+    up = only(world(desired, engine(container()), planned={"prunable": frozenset()}))
+    assert said(up)["Ready"] == ("False", "NotStopped", "1 still up, state Stopped is declared")
+    assert up["ready"] == 0
+
+
+def test_a_task_that_ended_well_is_ready_and_one_that_did_not_has_failed():
+    task = declared(service(restart={"policy": "Never"}))
+    ended: dict[str, Any] = {"state": "exited", "settings": NO, "admitted": NO}
+    good = only(world(task, engine(container(**ended))))
+    assert (good["ready"], said(good)["Ready"][0], said(good)["Degraded"][0]) == (
+        1,
+        "True",
+        "False",
+    )
+    bad = only(world(task, engine(container(exit_code=3, **ended))))
+    assert said(bad)["Ready"] == ("False", "Failed", "web.1-bbbbbbbb exited with 3")
+    assert said(bad)["Degraded"] == ("True", "TooFew", "0 of 1 serve")
+
+
+def test_an_unhealthy_replica_degrades_and_counts_as_ready_for_now():
+    found = only(world(declared(service()), engine(container(health="unhealthy"))))
+    assert (found["ready"], said(found)["Degraded"]) == (
+        1,
+        ("True", "Unhealthy", "unhealthy: web.1-bbbbbbbb"),
+    )
+
+
+def test_a_slot_that_waits_says_for_what():
+    desired, observed = declared(service()), engine(container(state="exited", exit_code=1))
+    held = {"held": {(WEB, 1): "failed 2 times, not before 12:00"}}
+    found = only(world(desired, observed, planned=held))
+    waiting = ("Waiting", "failed 2 times, not before 12:00")
+    assert said(found)["Progressing"] == ("True", *waiting)
+    assert said(found)["Ready"] == ("False", *waiting)
+
+
+def test_a_crash_loop_is_named_with_its_slots():
+    looping = frozenset({(WEB, 2), (WEB, 1), (service_key("default", "x"), 3)})
+    found = only(world(declared(service(replicas=2)), engine(), looping=looping))
+    assert said(found)["CrashLoop"] == ("True", "KeepsFailing", "slot 1, 2 keeps failing")
+    assert said(found)["Ready"][:2] == ("False", "KeepsFailing")
+    stopped = declared(service(state="Stopped"))
+    assert "CrashLoop" not in said(only(world(stopped, engine(), looping=looping)))
+
+
+def test_what_policy_denies_is_stalled_and_violates_it():
+    desired = declared(service())
+    found = only(world(desired, engine(), planned={"judge": deny("create-container")}))
+    why = ("some.rule", "it may not (ask somebody)")
+    assert said(found)["Stalled"] == ("True", *why)
+    assert said(found)["PolicyViolation"] == ("True", *why)
+    assert said(found)["Ready"] == ("False", *why)
+    assert said(found)["Progressing"] == ("False", "NothingToDo", "")
+
+
+def test_what_runs_and_is_not_admitted_any_more_is_ready_and_violates_the_policy():
+    verdict = Verdict("deny", (), "too much memory")
+    found = only(world(declared(service()), engine(container()), violations={WEB: verdict}))
+    assert said(found)["PolicyViolation"] == ("True", "denied", "too much memory")
+    assert said(found)["Ready"][0] == "True"
+    assert said(found)["Stalled"][0] == "False"
+
+
+def test_a_problem_of_a_resource_stalls_it_and_a_warning_does_not():
+    wanted = service(pullPolicy="Never")
+    found = only(world(declared(wanted), engine(images={})))
+    message = f"{IMAGE} isn't here, and pullPolicy is Never"
+    remedy = f"load {IMAGE} onto the engine, or set pullPolicy: IfNotPresent"
+    assert said(found)["Stalled"] == ("True", "image.absent", f"{message} ({remedy})")
+    for problem, status in [
+        (Problem("x", "m", key=WEB), "True"),
+        (Problem("x", "m", key=WEB, severity=Severity.WARNING), "False"),
+        (Problem("x", "m", key=service_key("default", "other")), "False"),
+        (Problem("x", "m"), "False"),
+    ]:
+        desired = declared(service(), problems=(problem,))
+        stalled = said(only(world(desired, engine(container()))))["Stalled"]
+        assert stalled == (status, *(("x", "m") if status == "True" else ("NothingToDo", "")))
+
+
+@pytest.mark.parametrize(
+    ("act", "condition", "reason", "message"),
+    [
+        (Act.STALLED, "Stalled", "name.foreign", "the name is taken"),
+        (Act.RETRY, "Progressing", "Retrying", "name.foreign: the name is taken"),
+        (Act.WAITING, "Progressing", "Waiting", "name.foreign: the name is taken"),
+    ],
+)
+def test_a_failed_pass_says_who_acts_next(act, condition, reason, message):
+    failure = Failure(act, "name.foreign", "the name is taken")
+    found = only(world(declared(service()), engine(), failures={WEB: failure}))
+    assert said(found)[condition] == ("True", reason, message)
+    assert said(found)["Ready"] == ("False", reason, message)
+    stalled = said(found)["Stalled"][0]
+    assert stalled == ("True" if condition == "Stalled" else "False")
+
+
+def test_the_gravest_hindrance_says_why_something_is_not_ready():
+    desired = declared(service(), problems=(Problem("x", "m", key=WEB),))
+    blocked = (Blocked(WEB, "PrunePending", "would go", "approve"),)
+    looping = frozenset({(WEB, 1)})
+    everything = world(desired, engine(), planned={"blocked": blocked}, looping=looping)
+    assert said(only(everything))["Ready"][1] == "PrunePending"
+    assert said(only(world(desired, engine(), looping=looping)))["Ready"][1] == "x"
+    calm = declared(service())
+    assert said(only(world(calm, engine(), looping=looping)))["Ready"][1] == "KeepsFailing"
+
+
+def test_what_is_blocked_is_pending_and_among_the_problems():
+    blocked = tuple(Blocked(key, "PrunePending", "would go", "approve") for key in (WEB,))
+    one = world(
+        declared(), engine(container()), planned={"blocked": blocked, "prunable": frozenset()}
+    )
+    found = only(one)
+    pending = ("PrunePending", "would go (approve)")
+    assert said(found)["PrunePending"] == ("True", *pending)
+    assert said(found)["Ready"] == ("False", *pending)
+    assert (found["desired"], found["ready"], found["owner"], found["image"]) == (
+        0,
+        1,
+        "team",
+        IMAGE,
+    )
+    assert found["revision"] == revision("b")
+    assert found["slots"][0]["container"] == "web.1-bbbbbbbb"
+    problems = report(one, previous=None, now=NOW)["problems"]
+    assert isinstance(problems, list)
+    assert [(p["code"], p["message"]) for p in problems] == [
+        ("PrunePending", "Service/default/web: would go")
+    ]
+
+
+def test_what_is_being_removed_is_not_ready_until_it_is_gone():
+    found = only(world(declared(), engine(container(state="exited"), container(slot=2))))
+    assert said(found)["Ready"] == (
+        "False",
+        "Acting",
+        "remove-container web.1-bbbbbbbb: web is no longer declared",
+    )
+    assert [row["slot"] for row in found["slots"]] == [1, 2]
+    idle = world(declared(), engine(container()), planned={"prunable": frozenset()})
+    assert said(only(idle))["Ready"] == (
+        "False",
+        "NotDeclared",
+        "nothing declares it any more",
+    )
+    assert resources(world(declared(), engine(container(origin="client")))) == []
+
+
+def test_what_cannot_be_read_is_unknown():
+    desired = declared(blind_keys=[WEB, service_key("default", "never-made")])
+    found = only(world(desired, engine(container())))
+    assert said(found)["Ready"] == (
+        "Unknown",
+        "Blind",
+        "its document can't be read: it is left as it is",
+    )
+    assert said(found)["Degraded"] == ("Unknown", "NotSeen", "")
+    both = declared(service(), blind_keys=[WEB])
+    assert said(only(world(both, engine(container()))))["Ready"][1] == "Blind"
+
+
+def test_without_the_engine_everything_is_unknown_and_nothing_is_shown():
+    desired = declared(service(), network("back"), volume("data"), release("r", WEB))
+    one = replace(world(desired, engine(container())), observed=None)
+    found = resources(one)
+    assert [(r["kind"], said(r)["Ready"][:2], r["slots"], r["digest"]) for r in found] == [
+        ("Network", ("Unknown", "EngineUnavailable"), [], ""),
+        ("Release", ("False", "NotReady"), [], ""),
+        ("Service", ("Unknown", "EngineUnavailable"), [], ""),
+        ("Volume", ("Unknown", "EngineUnavailable"), [], ""),
+    ]
+    assert {said(r)["Degraded"] for r in found} == {("Unknown", "NotSeen", "")}
+
+
+BACK = Network("n", "back", ours=True, origin="controller", internal=True)
+DATA = Volume("data", ours=True, origin="controller")
+
+
+def test_networks_and_volumes_are_ready_when_they_are_there_as_declared():
+    desired = declared(network("back"), volume("data"))
+
+    def states(*networks: Network, volumes: tuple[Volume, ...] = ()) -> list[tuple[int, str]]:
+        one = world(desired, engine(networks=networks, volumes=volumes))
+        return [(r["ready"], said(r)["Ready"][0]) for r in resources(one)]
+
+    assert states(BACK, volumes=(DATA,)) == [(1, "True"), (1, "True")]
+    assert states() == [(0, "False"), (0, "False")]
+    wrong = replace(BACK, internal=False)
+    assert states(wrong, volumes=(replace(DATA, ours=False),)) == [(0, "False"), (0, "False")]
+    (found, _) = resources(world(desired, engine(networks=(BACK,), volumes=(DATA,))))
+    assert (found["kind"], found["owner"], found["desired"], found["image"]) == (
+        "Network",
+        "team",
+        1,
+        "",
+    )
+
+
+def test_a_release_is_ready_when_all_that_it_rendered_to_is():
+    api = service_key("default", "api")
+    desired = declared(service(), service("api"), release("chain", WEB, api))
+
+    def found(*there: Any) -> Resource:
+        return resources(world(desired, engine(*there)))[0]
+
+    partly, wholly = found(container()), found(container(), container("api"))
+    assert (partly["kind"], partly["desired"], partly["ready"]) == ("Release", 2, 1)
+    assert said(partly)["Ready"] == ("False", "NotReady", "1 of 2 ready")
+    assert said(partly)["Degraded"] == ("True", "TooFew", "1 of 2 serve")
+    assert (wholly["ready"], said(wholly)["Ready"][0]) == (2, "True")
+
+
+@pytest.mark.parametrize(
+    ("images", "pins", "digest"),
+    [
+        ({IMAGE: Image("sha256:i", "sha256:d")}, {}, "sha256:d"),
+        ({IMAGE: Image("sha256:i")}, {}, "sha256:i"),
+        ({IMAGE: Image("sha256:i")}, {revision("b"): Image("sha256:p", "sha256:q")}, "sha256:q"),
+        ({IMAGE: None}, {}, ""),
+        ({}, {}, ""),
+    ],
+)
+def test_the_digest_is_that_of_the_pin_before_that_of_the_reference(images, pins, digest):
+    observed = engine(container(), images=images, pins=pins)
+    assert only(world(declared(service()), observed))["digest"] == digest
+
+
+def test_resources_come_by_key():
+    desired = declared(service("b"), service("a"), volume("v"), network("n"), release("r", WEB))
+    found = resources(world(desired, engine(container("old"), container("x", rev="c"))))
+    assert [f"{r['kind']}/{r['name']}" for r in found] == [
+        "Network/n",
+        "Release/r",
+        "Service/a",
+        "Service/b",
+        "Service/old",
+        "Service/x",
+        "Volume/v",
+    ]
+
+
+def since(resource: Resource) -> dict[str, str]:
+    return {c["type"]: c["since"] for c in resource["conditions"]}
+
+
+def test_a_condition_keeps_its_instant_as_long_as_its_status_holds():
+    desired = declared(service())
+    up, gone = world(desired, engine(container())), world(desired, engine())
+    first = report(up, previous=None, now="t1")
+    second = report(up, previous=first, now="t2")
+    assert second == first
+    third = report(gone, previous=second, now="t3")
+    assert since(third["resources"][0]) == {  # type: ignore[index]
+        "Ready": "t3",
+        "Progressing": "t3",
+        "Degraded": "t3",
+        "Stalled": "t1",
+    }
+    # Another reason of the same status changes nothing.
+    stuck = replace(gone, failures={WEB: Failure(Act.RETRY, "x", "y")})
+    fourth = report(stuck, previous=third, now="t4")
+    assert since(fourth["resources"][0])["Ready"] == "t3"  # type: ignore[index]
+
+
+def test_another_resources_instants_are_not_taken_over():
+    first = report(
+        world(declared(service("api")), engine(container("api"))), previous=None, now="t1"
+    )
+    found = only(world(declared(service()), engine(container())), previous=first, now="t2")
+    assert set(since(found).values()) == {"t2"}
+
+
+def test_every_problem_is_told_once_the_controllers_own_first():
+    own, shared = Problem("engine.down", "no answer"), Problem("x", "bad", file="a.yaml", line=2)
+    desired = declared(service(pullPolicy="Never"), problems=(shared,))
+    one = world(desired, engine(images={}), problems=(own,))
+    problems = report(one, previous=None, now=NOW)["problems"]
+    assert isinstance(problems, list)
+    assert [p["code"] for p in problems] == ["engine.down", "x", "image.absent"]
+
+
+def test_all_is_ready_when_each_resource_is():
+    desired = declared(service(), service("api"))
+    both = engine(container(), container("api"))
+    assert all_ready(report(world(desired, both), previous=None, now=NOW))
+    assert not all_ready(report(world(desired, engine(container())), previous=None, now=NOW))
+    assert all_ready(report(world(declared(), engine()), previous=None, now=NOW))
