@@ -15,17 +15,18 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
-from controller.core import planner, prune, status
+from controller.core import planner, prune
 from controller.core.prune import PruneDecision
 from controller.core.status import Failure, Report
 from controller.loop import snapshot
-from controller.loop.admissions import Admissions
 from controller.loop.executor import Execution, execute, not_stopping
 from controller.loop.generations import accept
 from controller.loop.memory import Memory
 from controller.loop.queue import WorkQueue
-from controller.loop.reconciler import Outcome, Reconciler, Result, Rules, View, claims, instant
+from controller.loop.reconciler import Outcome, Reconciler, Result, Rules, View, claims
+from controller.loop.reporting import Known, Reporter
 from controller.loop.retries import AWAY_LONGEST_S, delay_s
+from controller.loop.survey import Standing, Survey, standing_of
 from controller.model.desired import Desired
 from controller.model.errors import (
     Act,
@@ -36,7 +37,7 @@ from controller.model.errors import (
     StateError,
     UsageError,
 )
-from controller.model.names import Key, NetworkNames
+from controller.model.names import Key
 from controller.model.observed import Observed
 from controller.model.plan import Plan
 from controller.ports import Clock, DesiredSource, Engine, EngineEvent
@@ -60,31 +61,11 @@ class Chore(StrEnum):
     PUBLISH = "publish"  # the status, for when nobody runs to be asked
 
 
-@dataclass(frozen=True, slots=True)
-class Survey:
-    """One look at everything, with the guard's word and the plan."""
-
-    view: View
-    observed: Observed
-    decision: PruneDecision
-    rules: Rules
-    plan: Plan
-
-
-@dataclass(frozen=True, slots=True)
-class Standing:
-    """How far everything is. ``stuck``: nothing more happens unless a person acts."""
-
-    converged: bool
-    stuck: bool
-
-
 @dataclass(slots=True)
 class _Shared:
     """What chores and passes share, under one lock."""
 
     view: View = field(default_factory=View)
-    desired: Desired | None = None
     known: Observed | None = None
     rules: Rules | None = None
     away: EngineError | None = None
@@ -93,7 +74,6 @@ class _Shared:
     crashes: dict[Key, int] = field(default_factory=dict)  # exceptions in a row
     asked: dict[Key, str] = field(default_factory=dict)  # who asked for a pass of it
     problems: dict[str, Problem] = field(default_factory=dict)  # the controller's own
-    previous: Report | None = None
 
 
 class Controller:
@@ -120,23 +100,23 @@ class Controller:
         self._fetch_rules = fetch_rules
         self._publish = publish
         self._reconciler = Reconciler(engine, memory, clock=clock, random=random)
-        self._admissions = Admissions()
+        self._reporter = Reporter(self._reconciler, memory)
         self._lock = threading.RLock()
         self._surveying = threading.Lock()
-        self._reporting = threading.Lock()
         self._shared = _Shared()
         self._published: Report | None = None
         self.stopping: Callable[[], bool] = not_stopping
 
     # Hints: they carry no facts, and only put something into a queue
 
-    def begin(self, *, previous: Report | None = None, problem: Problem | None = None) -> None:
-        """Ask for the first chores. *previous* is the last published status, *problem* the memory's.
+    def begin(self, *, previous: object = None, problem: Problem | None = None) -> None:
+        """Ask for the first chores. *previous* is the last published status, if it can be read,
+        *problem* what is wrong with the memory.
 
         The first look comes with the subscription to events (``subscribed``), or soon without it.
         """
+        self._reporter.recall(previous)
         with self._lock:
-            self._shared.previous = previous
             if problem is not None:
                 self._shared.problems["memory"] = replace(problem, severity=Severity.WARNING)
         self.chores.add(Chore.RELOAD)
@@ -146,9 +126,12 @@ class Controller:
         """Take a hint that the files changed."""
         self.chores.add(Chore.RELOAD)
 
-    def subscribed(self) -> None:
-        """Take note that events come (again): what happened before is only seen by a look."""
-        self.chores.add(Chore.LOOK)
+    def subscribed(self, *, after_silence: bool = False) -> None:
+        """Take note that events come (again): what happened before is only seen by a look.
+
+        After mere silence nothing is missing but, perhaps, what a list shows.
+        """
+        self.chores.add(Chore.GLANCE if after_silence else Chore.LOOK)
 
     def hint(self, event: EngineEvent) -> None:
         """Take an event of the engine's."""
@@ -258,7 +241,12 @@ class Controller:
         """
         report = self.status()
         if report != self._published:
-            self._publish(report)
+            try:
+                self._publish(report)
+            except OSError as error:
+                raise StateError(
+                    "state.unwritable", f"the status can't be written: {error}"
+                ) from error
             self._published = report
 
     def save(self) -> None:
@@ -303,7 +291,7 @@ class Controller:
         for key in accept(desired, self._memory):
             self._reconciler.reset(key)
             self._shared.failures.pop(key, None)
-        self._shared.view, self._shared.desired = view, desired
+        self._shared.view = view
         self._changed()
         if observed is None or self._shared.rules is None:
             return frozenset()  # the first look asks for passes
@@ -404,45 +392,20 @@ class Controller:
         """
         plan = self.look().plan
         with self._lock:
-            failures = dict(self._shared.failures)
-        actions = plan.actions if only is None else plan.of(only)
-        going = any(
-            action.verdict.decision != "deny" and not _is_stalled(failures.get(action.object))
-            for action in actions
-        )
-        hindered: set[Key | None] = {b.key for b in plan.blocked}
-        hindered |= {p.key for p in plan.problems if p.severity is Severity.ERROR}
-        blocked = bool(hindered) if only is None else bool(hindered & {only, None})
-        converged = not actions and not blocked
-        return Standing(converged, stuck=not converged and not going)
+            return standing_of(plan, self._shared.failures, only)
 
     def status(self) -> Report:
         """Return the status of every resource, in the shape of ``status --json``."""
-        with self._reporting:
-            with self._lock:
-                shared = replace(self._shared, failures=dict(self._shared.failures))
-                problems = (*shared.problems.values(), *_away(shared.away))
-            now, view, rules = self._clock.now(), shared.view, shared.rules
-            observed = shared.known if shared.away is None else None
-            plan = Plan(problems=view.desired.problems, blocked=view.blocked)
-            if rules is not None and observed is not None:
-                plan = self._reconciler.plan(view, observed, rules)
-            generations = self._memory.generations().items()
-            world = status.World(
-                desired=view.desired,
-                observed=observed,
-                plan=plan,
-                networks=NetworkNames() if rules is None else rules.networks,
-                generations={key: (each.number, each.observed) for key, each in generations},
-                looping=self._reconciler.looping(now),
-                failures=shared.failures,
-                violations=self._admissions.violations(view.desired, observed, rules),
-                problems=problems,
+        with self._lock:
+            known = Known(
+                view=self._shared.view,
+                observed=self._shared.known,
+                rules=self._shared.rules,
+                away=self._shared.away,
+                failures=dict(self._shared.failures),
+                problems=tuple(self._shared.problems.values()),
             )
-            report = status.report(world, previous=shared.previous, now=instant(now))
-            with self._lock:
-                self._shared.previous = report
-            return report
+        return self._reporter.report(known, now=self._clock.now())
 
     def _own_problem(self, name: str, code: str, message: str, remedy: str) -> None:
         problem = Problem(code, message, remedy=remedy, severity=Severity.WARNING)
@@ -456,14 +419,3 @@ class Controller:
 
     def _spread(self, seconds: float) -> float:
         return seconds * (1 - SPREAD + 2 * SPREAD * self._random())
-
-
-def _is_stalled(failure: Failure | None) -> bool:
-    return failure is not None and failure.act is Act.STALLED
-
-
-def _away(error: EngineError | None) -> tuple[Problem, ...]:
-    if error is None:
-        return ()
-    remedy = error.remedy or "it is looked for again and again; what runs keeps running"
-    return (Problem(error.code, error.message, remedy=remedy, severity=Severity.WARNING),)

@@ -21,7 +21,7 @@ from functools import partial
 from controller.core import text
 from controller.loop import control
 from controller.loop.control import PassRequest
-from controller.loop.controller import Chore, Controller
+from controller.loop.controller import Controller
 from controller.loop.turns import Turns
 from controller.model.errors import EngineError, StateError, UsageError
 from controller.ports import EVENTS_SILENT, Clock, Engine, EngineEvent, Events
@@ -178,8 +178,7 @@ class Supervisor:
                 delay_s, silent = min(RECONNECT_LONGEST_S, delay_s * 2), False
                 continue
             since = self._clock.monotonic()
-            # After silence nothing is missing but, perhaps, what a list shows.
-            self._controller.chores.add(Chore.GLANCE if silent else Chore.LOOK)
+            self._controller.subscribed(after_silence=silent)
             last_ns, silent = self._follow(events, last_ns)
             if silent or self._clock.monotonic() - since >= RECONNECT_RESET_S:
                 delay_s = RECONNECT_FIRST_S

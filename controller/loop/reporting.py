@@ -1,0 +1,99 @@
+"""Reporting: the status of everything, from what is known now. Never an input for a decision."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from controller.core import status
+from controller.core.status import Failure, Report
+from controller.loop.admissions import Admissions
+from controller.loop.memory import Memory
+from controller.loop.reconciler import Reconciler, Rules, View, instant
+from controller.model.errors import EngineError, Problem, Severity
+from controller.model.names import Key, NetworkNames
+from controller.model.observed import Observed
+from controller.model.plan import Plan
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What is known now. ``away``: why the engine can't be looked at, if so."""
+
+    view: View
+    observed: Observed | None
+    rules: Rules | None
+    away: EngineError | None
+    failures: Mapping[Key, Failure]
+    problems: tuple[Problem, ...]
+
+
+class Reporter:
+    """Makes reports, each with the one before in mind. Safe to use from several threads."""
+
+    def __init__(self, reconciler: Reconciler, memory: Memory) -> None:
+        self._reconciler = reconciler
+        self._memory = memory
+        self._admissions = Admissions()
+        self._lock = threading.Lock()
+        self._previous: Report | None = None
+
+    def recall(self, previous: object) -> None:
+        """Take up a report that was published earlier, for its instants; anything else is ignored."""
+        with self._lock:
+            self._previous = _checked(previous)
+
+    def report(self, known: Known, *, now: float) -> Report:
+        """Return the status in the shape of ``status --json``."""
+        with self._lock:
+            view, rules = known.view, known.rules
+            observed = known.observed if known.away is None else None
+            plan = Plan(problems=view.desired.problems, blocked=view.blocked)
+            if rules is not None and observed is not None:
+                plan = self._reconciler.plan(view, observed, rules)
+            generations = self._memory.generations().items()
+            world = status.World(
+                desired=view.desired,
+                observed=observed,
+                plan=plan,
+                networks=NetworkNames() if rules is None else rules.networks,
+                generations={key: (each.number, each.observed) for key, each in generations},
+                looping=self._reconciler.looping(now),
+                failures=known.failures,
+                violations=self._admissions.violations(view.desired, observed, rules),
+                problems=(*known.problems, *_away(known.away)),
+            )
+            report = status.report(world, previous=self._previous, now=instant(now))
+            self._previous = report
+            return report
+
+
+def _checked(value: object) -> Report | None:
+    """Return a report that was read from a file, if all that the next one takes from it is there."""
+    match value:
+        case {"resources": list(resources)}:
+            pass
+        case _:
+            return None
+    for resource in resources:
+        match resource:
+            case {"kind": str(), "namespace": str(), "name": str(), "conditions": list(found)}:
+                pass
+            case _:
+                return None
+        for condition in found:
+            match condition:
+                case {"type": str(), "status": str(), "since": str()}:
+                    pass
+                case _:
+                    return None
+    return {"resources": resources, "problems": []}
+
+
+def _away(error: EngineError | None) -> tuple[Problem, ...]:
+    if error is None:
+        return ()
+    remedy = error.remedy or "it is looked for again and again; what runs keeps running"
+    # A warning: nothing is wrong with what users wrote.
+    return (Problem(error.code, error.message, remedy=remedy, severity=Severity.WARNING),)

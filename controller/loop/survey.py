@@ -1,0 +1,54 @@
+"""Surveys: one look at everything, and what it says of how far everything is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from controller.core.prune import PruneDecision
+from controller.core.status import Failure
+from controller.loop.reconciler import Rules, View
+from controller.model.errors import Act, Severity
+from controller.model.names import Key
+from controller.model.observed import Observed
+from controller.model.plan import Plan
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """One look at everything, with the guard's word and the plan.
+
+    In ``view`` and ``plan`` that counts as going which will go after the guard's second look.
+    """
+
+    view: View
+    observed: Observed
+    decision: PruneDecision
+    rules: Rules
+    plan: Plan
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How far everything is. ``stuck``: nothing more happens unless a person acts."""
+
+    converged: bool
+    stuck: bool
+
+
+def standing_of(plan: Plan, failures: Mapping[Key, Failure], only: Key | None) -> Standing:
+    """Return how far a plan of everything says it is, or one key of it."""
+    actions = plan.actions if only is None else plan.of(only)
+    going = any(
+        action.verdict.decision != "deny" and not _is_stalled(failures.get(action.object))
+        for action in actions
+    )
+    hindered: set[Key | None] = {blocked.key for blocked in plan.blocked}
+    hindered |= {p.key for p in plan.problems if p.severity is Severity.ERROR}
+    blocked = bool(hindered) if only is None else bool(hindered & {only, None})
+    converged = not actions and not blocked
+    return Standing(converged, stuck=not converged and not going)
+
+
+def _is_stalled(failure: Failure | None) -> bool:
+    return failure is not None and failure.act is Act.STALLED
