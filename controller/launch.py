@@ -223,7 +223,7 @@ def broker_recipe(launch: Launch, environ: Mapping[str, str]) -> Recipe:
 
 
 def controller_recipe(
-    launch: Launch, environ: Mapping[str, str], *, listener: socket.socket
+    launch: Launch, environ: Mapping[str, str], *, listener: socket.socket, paused: bool = False
 ) -> Recipe:
     """Return how the controller is started, dropped to its own user where we are root.
 
@@ -238,6 +238,7 @@ def controller_recipe(
         *("--broker", str(launch.state.broker_socket)),
         *("--listen-fd", str(listener.fileno())),
         *("--lifeline", "{lifeline}"),
+        *(("--paused",) if paused else ()),
     )
     kept = {name: environ[name] for name in KEPT_ENVIRONMENT if name in environ}
     if not launch.user.dropped:

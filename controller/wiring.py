@@ -17,15 +17,15 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from controller.launch import (
     CRASH_AT,
-    PROJECT,
+    PACKAGE,
     Launch,
     User,
     broker_recipe,
@@ -35,10 +35,12 @@ from controller.launch import (
     prepare,
 )
 from controller.model.crashpoints import CRASH_POINTS, Reach, pass_by
-from controller.model.errors import PolicyInvalid, UsageError
+from controller.model.errors import PolicyInvalid, StateError, UsageError
 from controller.model.names import NetworkNames
 from controller.process.assembly import Assembly
-from controller.settings import GROUP, STANDARD_SOCKET, bind_engine, read_instance
+from controller.process.drop import MEANT, check_meant
+from controller.process.lock import hold
+from controller.settings import GROUP, STANDARD_SOCKET, bind_engine, read_instance, state_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -46,7 +48,9 @@ if TYPE_CHECKING:
     from controller.engine.adapter import BrokerEngine
     from controller.loop.controller import Controller
     from controller.loop.reconciler import Rules
+    from controller.model.desired import Desired
     from controller.model.errors import Problem
+    from controller.model.plan import AnyAction
     from controller.model.policy import Policy
     from controller.settings import State
     from controller.sources.files import DirectorySource
@@ -132,14 +136,17 @@ def prepare_launch(
 
 
 @contextmanager
-def both(launch: Launch) -> Iterator[Assembly]:
-    """Run broker and controller as children until the block ends; then the broker last."""
+def both(launch: Launch, *, paused: bool = False) -> Iterator[Assembly]:
+    """Run broker and controller as children until the block ends; then the broker last.
+
+    *paused*: the controller runs passes only while one is asked for.
+    """
     assembly = Assembly(monotonic=time.monotonic, wait=time.sleep)
     try:
         child = assembly.start(broker_recipe(launch, os.environ))
         assembly.await_socket(child, launch.state.broker_socket)
         with controller_socket(launch.state, user=launch.user) as listener:
-            assembly.start(controller_recipe(launch, os.environ, listener=listener))
+            assembly.start(controller_recipe(launch, os.environ, listener=listener, paused=paused))
             yield assembly
     finally:
         assembly.stop()
@@ -295,15 +302,55 @@ def rules_of(policy: Policy, digest: str) -> Rules:
     from controller.core.admission import preview
     from controller.core.translate import container_body
     from controller.loop.reconciler import Rules
-    from controller.model.plan import AnyAction, CreateContainer, Verdict
+    from controller.model.plan import CreateContainer, Verdict
 
     networks = policy.networks.names
 
     def judge(action: AnyAction) -> Verdict:
-        creating = isinstance(action, CreateContainer)
-        return preview(policy, action, container_body(action, networks) if creating else None)
+        if isinstance(action, CreateContainer):
+            return preview(policy, action, container_body(action, networks))
+        return preview(policy, action, None)
 
     return Rules(networks=networks, judge=judge, digest=digest)
+
+
+def preview_creations(desired: Desired, policy: Policy) -> Iterator[AnyAction]:
+    """Yield the create of each declared service's first container, with the policy's verdict."""
+    from controller.core.rollout import hypothetical_create
+    from controller.core.supplies import Supplies
+    from controller.model.observed import Observed
+
+    rules = rules_of(policy, policy.digest)
+    supplies = Supplies(desired, Observed(instance=""), rules.networks)
+    for service in desired.services:
+        action = hypothetical_create(service, supplies)
+        yield replace(action, verdict=rules.judge(action))
+
+
+def render_chart(
+    chart: Path, values: Path | None, *, name: str, namespace: str
+) -> tuple[dict[str, str], tuple[Problem, ...]]:
+    """Return what a chart's templates give with values from a file, and the problems."""
+    import yaml
+
+    from controller.core.documents import read_text
+    from controller.sources.charts import load_chart, render_texts
+
+    document = {
+        "apiVersion": "trimtab/v1",
+        "kind": "Release",
+        "metadata": {"name": name, "namespace": namespace, "owner": "render"},
+        "spec": {
+            "chart": chart.resolve().name,
+            "values": yaml.safe_load(values.read_text()) if values is not None else {},
+        },
+    }
+    (reading,) = read_text(yaml.safe_dump(document), "--values" if values else "--chart")
+    if reading.declaration is None:
+        return {}, reading.problems
+    folder = chart.resolve()
+    rendered = render_texts(reading.declaration, load_chart(folder.parent, folder.name))
+    return (rendered, ()) if isinstance(rendered, dict) else ({}, rendered)
 
 
 class PolicyInForce:
@@ -355,3 +402,57 @@ def build_controller(
         publish=publish,
     )
     return controller, problem
+
+
+def run_controller(
+    root: Path,
+    *,
+    directory: Path | None,
+    broker_socket: Path | None,
+    listen_fd: int | None,
+    lifeline_fd: int | None,
+    paused: bool,
+) -> int:
+    """Be the controller until a signal or the end of the parent.
+
+    Raises:
+        StateError: the state folder can't be used, or another controller holds it.
+    """
+    from controller.loop.supervisor import Doors, Supervisor
+    from controller.sources.watch import watch
+
+    check_meant(os.environ.get(MEANT), package=PACKAGE)
+    log_to_stderr("controller")
+    instance = read_instance(root)
+    if instance is None:
+        raise StateError(
+            "state.missing", f"no instance at {root}", remedy="start its broker first, or 'up'"
+        )
+    state = state_of(root, instance)
+    lock = hold(state.controller / "lock", what="controller", monotonic=time.monotonic)
+    where = directory.absolute() if directory is not None else Path(instance.dir)
+    engine = broker_engine(broker_socket or state.broker_socket)
+    controller, problem = build_controller(
+        state, where, engine, memory_file=state.controller / "state.json"
+    )
+    listener = (
+        socket.socket(fileno=listen_fd)
+        if listen_fd is not None
+        else controller_socket(state, user=User(os.getuid(), os.getgid(), dropped=False))
+    )
+    doors = Doors(
+        watch=lambda wake, stop: watch(where, wake, stop), listener=listener, lifeline=lifeline_fd
+    )
+    supervisor = Supervisor(
+        controller, engine, clock=SystemClock(), random=random.random, doors=doors, paused=paused
+    )
+
+    def end(_number: int, _frame: object) -> None:
+        supervisor.stop()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, end)
+    controller.begin(problem=problem)
+    supervisor.run()
+    os.close(lock)
+    return 0

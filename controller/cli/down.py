@@ -24,10 +24,11 @@ def down(state: Path | None, as_json: bool) -> int:
 
     Refused while a controller runs, which would put everything back.
     """
-    from controller import wiring
+    from controller.cli import oneshot
 
     found, instance = open_state(state)
-    done, failed = wiring.take_down(found, instance, tell=None if as_json else click.echo)
+    tell = (lambda _line: None) if as_json else click.echo
+    done, failed = oneshot.take_down(found, instance, tell=tell)
     if as_json:
         print_json({"removed": done, "failed": failed})
     elif failed:

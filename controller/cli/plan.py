@@ -57,12 +57,12 @@ def plan(
 
     Changes nothing. Where no instance runs, a broker is started for the command's own life.
     """
-    from controller import wiring
+    from controller.cli import oneshot
     from controller.core import text
     from controller.settings import read_instance
 
     root = state_root(state)
-    made = wiring.make_plan(
+    made = oneshot.make_plan(
         root,
         directory=default_directory(directory, read_instance(root)),
         engine=engine,
@@ -126,7 +126,7 @@ def apply(
     While a controller runs, asks it for a pass and waits; else starts broker and controller for
     the command's own life, as 'up' does.
     """
-    from controller import wiring
+    from controller.cli import oneshot
     from controller.settings import read_instance
 
     root = state_root(state)
@@ -137,7 +137,7 @@ def apply(
         "plan": digest or "",
         "on_behalf_of": f"uid:{os.getuid()} {os.environ.get('SUDO_USER', '')}".strip(),
     }
-    answer = wiring.ask_for_pass(
+    answer = oneshot.ask_for_pass(
         root,
         question,
         directory=default_directory(directory, read_instance(root)),
@@ -162,4 +162,3 @@ def exit_code_of(answer: dict[str, Any]) -> int:
     if any(c["type"] == "PolicyViolation" for c in conditions):
         return EXIT_REFUSED
     return 0 if answer["converged"] else EXIT_NOT_CONVERGED
-

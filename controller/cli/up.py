@@ -140,6 +140,7 @@ Example:
 @state_option
 @click.option("--listen-fd", type=int, hidden=True)
 @click.option("--lifeline", type=int, hidden=True)
+@click.option("--paused", is_flag=True, hidden=True)
 @json_option
 def run(
     directory: Path | None,
@@ -147,6 +148,7 @@ def run(
     state: Path | None,
     listen_fd: int | None,
     lifeline: int | None,
+    paused: bool,
     as_json: bool,  # noqa: ARG001 - may follow any command
 ) -> int:
     """Run the controller alone, unprivileged, behind a broker."""
@@ -161,4 +163,5 @@ def run(
         broker_socket=broker_socket,
         listen_fd=listen_fd,
         lifeline_fd=lifeline,
+        paused=paused,
     )

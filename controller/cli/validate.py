@@ -20,7 +20,7 @@ from controller.cli.main import EXIT_INVALID, EXIT_REFUSED
 from controller.model.quantities import AS_WRITTEN
 
 if TYPE_CHECKING:
-    from controller.model.desired import Desired
+    from controller.model.desired import Desired, Network, Service, Volume
     from controller.model.errors import Problem
     from controller.model.plan import AnyAction
 
@@ -47,13 +47,14 @@ def validate(directory: Path | None, policy: str | None, state: Path | None, as_
     The policy is --policy, else the running broker's, else the instance's, else strict.
     """
     from controller import wiring
+    from controller.cli.policy import policy_in_force
     from controller.core import text
     from controller.settings import read_instance
 
     root = state_root(state)
     instance = read_instance(root)
     folder = default_directory(directory, instance)
-    rules = wiring.policy_in_force(policy, root=root, instance=instance)
+    rules = policy_in_force(policy, root=root, instance=instance)
     desired = wiring.directory_source(folder).load()
     denied = [action for action in wiring.preview_creations(desired, rules) if _denied(action)]
     if as_json:
@@ -166,7 +167,12 @@ def render(
 def resource_documents(desired: Desired) -> list[dict[str, Any]]:
     """Return the resources as documents that could have been written so."""
     documents = []
-    for resource in (*desired.services, *desired.networks, *desired.volumes):
+    resources: list[Service | Network | Volume] = [
+        *desired.services,
+        *desired.networks,
+        *desired.volumes,
+    ]
+    for resource in resources:
         metadata: dict[str, Any] = {
             "name": resource.key.name,
             "namespace": resource.key.namespace,

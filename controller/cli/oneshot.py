@@ -1,0 +1,165 @@
+"""What ``plan``, ``apply`` and ``down`` do where nothing runs: start what they need, for their life.
+
+Everything that changes the engine goes through a broker all the same.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from controller import wiring
+from controller.cli.api import ask_controller
+from controller.model.errors import EngineError, StateError, UsageError
+from controller.process.assembly import answers
+from controller.settings import Instance, State, read_instance, state_of
+
+if TYPE_CHECKING:
+    from controller.model.plan import AnyAction, Plan
+
+#: What the controller may need beyond the time that it was given, to answer.
+ANSWER_S = 30.0
+#: Containers that are stopped at a time by ``down``.
+WORKERS = 8
+
+
+@contextmanager
+def broker_of(
+    root: Path, *, directory: Path, engine: str | None, policy: str | None
+) -> Iterator[State]:
+    """Yield the state whose broker serves: the running one, or one for the block's life."""
+    instance = read_instance(root)
+    if instance is not None and answers(state_of(root, instance).broker_socket):
+        yield state_of(root, instance)
+        return
+    launch = wiring.prepare_launch(
+        root,
+        directory=Path(instance.dir) if instance is not None else directory,
+        engine=engine or (instance.engine if instance is not None else None),
+        policy=policy,
+        controller_user_name=None,
+        rebind=False,
+    )
+    with wiring.broker_alone(launch):
+        yield launch.state
+
+
+def make_plan(root: Path, *, directory: Path, engine: str | None, policy: str | None) -> Plan:
+    """Plan as the controller would, changing nothing.
+
+    Raises:
+        EngineError: engine or broker can't be asked.
+        StateError: the state folder can't be used.
+    """
+    with broker_of(root, directory=directory, engine=engine, policy=policy) as state:
+        through = wiring.broker_engine(state.broker_socket)
+        controller, _ = wiring.build_controller(
+            state, directory, through, memory_file=state.controller / "state.json"
+        )
+        return controller.survey().plan
+
+
+def ask_for_pass(
+    root: Path,
+    question: dict[str, object],
+    *,
+    directory: Path,
+    engine: str | None,
+    policy: str | None,
+    rebind: bool,
+    timeout_s: float,
+) -> Any:
+    """Have the controller converge, and return its answer; start one where none runs.
+
+    Raises:
+        UsageError: a controller runs, for another DIR.
+        EngineError: the controller can't be asked, or the plan is another one now.
+    """
+    instance = read_instance(root)
+    if instance is not None:
+        state = state_of(root, instance)
+        if answers(state.controller_socket):
+            if Path(instance.dir) != directory:
+                raise UsageError(
+                    "state.other-dir",
+                    f"the controller that runs converges {instance.dir}, not {directory}",
+                    remedy="stop it, and start it with the new DIR and --rebind",
+                )
+            return ask_controller(state.controller_socket, question, timeout_s=timeout_s + ANSWER_S)
+    launch = wiring.prepare_launch(
+        root,
+        directory=directory,
+        engine=engine or (instance.engine if instance is not None else None),
+        policy=policy,
+        controller_user_name=None,
+        rebind=rebind,
+    )
+    with wiring.both(launch, paused=True):
+        return ask_controller(
+            launch.state.controller_socket, question, timeout_s=timeout_s + ANSWER_S
+        )
+
+
+def take_down(
+    state: State, instance: Instance, *, tell: Callable[[str], None]
+) -> tuple[list[str], list[str]]:
+    """Remove all containers and networks of an instance; return what went and what didn't.
+
+    Raises:
+        StateError: a controller runs, which would put everything back.
+    """
+    if answers(state.controller_socket):
+        raise StateError(
+            "controller.running",
+            "a controller runs on this state folder, and would put everything back",
+            remedy="stop it first (Ctrl-C in the terminal of 'trimtab up')",
+        )
+    from controller.core.teardown import teardown
+
+    done: list[str] = []
+    failed: list[str] = []
+    with broker_of(
+        state.root, directory=Path(instance.dir), engine=instance.engine, policy=instance.policy
+    ) as serving:
+        perform = _Performer(serving.broker_socket, tell, done, failed)
+        actions = teardown(perform.engine.observe(images=frozenset()))
+        by_object: dict[str, list[AnyAction]] = {}
+        for action in actions:
+            by_object.setdefault(action.target, []).append(action)
+        networks = [a for group in by_object.values() for a in group if a.verb == "remove-network"]
+        containers = [group for group in by_object.values() if group[0] not in networks]
+        with ThreadPoolExecutor(WORKERS) as pool:  # a grace period is waiting, not working
+            list(pool.map(perform, containers))
+        perform(networks)
+    return done, failed
+
+
+class _Performer:
+    """Performs a sequence of actions as an operator, and tells of each removal."""
+
+    def __init__(
+        self, socket: Path, tell: Callable[[str], None], done: list[str], failed: list[str]
+    ) -> None:
+        self.engine = wiring.broker_engine(socket)
+        self._tell = tell
+        self._done = done
+        self._failed = failed
+
+    def __call__(self, actions: list[AnyAction]) -> None:
+        from controller.model.entries import Context
+
+        context = Context(cause="down", on_behalf_of=f"uid:{os.getuid()}")
+        for action in actions:
+            try:
+                self.engine.perform(action, context)
+            except EngineError as error:
+                self._tell(f"failed   {action.verb} {action.target}: {error.message}")
+                self._failed.append(action.target)
+                return
+            if action.verb.startswith("remove"):
+                self._tell(f"removed  {action.target}")
+                self._done.append(action.target)
