@@ -14,6 +14,7 @@ from itertools import chain, islice
 from typing import Literal
 
 from pydantic import Field, ValidationError
+from pydantic_core import ErrorDetails
 
 from controller.core.checks import check_metadata, check_service
 from controller.core.explain import did_you_mean, explain, problem_at, value_path, word_for
@@ -151,18 +152,19 @@ def read(document: Document) -> Reading:
     return Reading(
         declaration,
         tuple(
-            replace(problem, key=key if declaration else blinds) for problem in _bounded(problems)
+            replace(problem, key=key if declaration else blinds)
+            for problem in _bounded(document, problems)
         ),
         declaration.key if declaration else blinds,
     )
 
 
-def _bounded(problems: list[Problem]) -> list[Problem]:
+def _bounded(document: Document, problems: list[Problem]) -> list[Problem]:
     if len(problems) <= MAX_PROBLEMS:
         return problems
-    first = problems[0]
-    more = f"{len(problems) - MAX_PROBLEMS} more problems in this document"
-    return [*problems[:MAX_PROBLEMS], Problem("problem.more", more, first.file, first.line)]
+    more = "there are more problems in this document"
+    last = Problem("problem.more", more, document.file, document.place.line)
+    return [*problems[:MAX_PROBLEMS], last]
 
 
 def _readable_key(document: Document) -> Key | None:
@@ -212,7 +214,7 @@ def _declare(document: Document) -> tuple[Declaration | None, list[Problem]]:
         found = [
             explain(document, model, detail)
             for detail in error.errors(include_url=False)[: MAX_PROBLEMS + 1]
-            if not _is_hidden(value_path(value, detail["loc"]), detail["type"], hidden)
+            if not _is_hidden(value_path(value, detail["loc"]), detail, hidden)
         ]
         return None, [problem for _, problem in later] + found
     declaration = _declaration(document, manifest)
@@ -293,11 +295,14 @@ def _holds(value: object, path: Path) -> bool:
     return True
 
 
-def _is_hidden(path: Path, kind: str, hidden: list[Path]) -> bool:
-    """Tell whether an error is but the echo of a field that is refused by name already."""
+def _is_hidden(path: Path, detail: ErrorDetails, hidden: list[Path]) -> bool:
+    """Tell whether an error is but the echo of another that is told already."""
+    if detail["type"] == "too_short" and detail.get("input"):
+        return True  # too short only without its bad items
     for later in hidden:
         if path[: len(later)] == later:
             return True
-        if kind == "missing" and later[:-1] == ("spec", "healthcheck") and path[:-1] == later[:-1]:
+        beside = path[:-1] == later[:-1] == ("spec", "healthcheck")
+        if beside and detail["type"] == "missing":
             return True
     return False

@@ -176,8 +176,8 @@ def _read_once(
         # The path was resolved a moment ago: a folder on it may have become a link since.
         if not is_inside(str(Path(f"/proc/self/fd/{descriptor}").readlink()), top):
             return None
-        content = _read_to_end(descriptor, pread)
-        if not known(content) and content != _read_to_end(descriptor, pread):
+        content = _read(descriptor, before.st_size, pread)
+        if not known(content) and content != _read(descriptor, before.st_size, pread):
             return None
         after = os.fstat(descriptor)
         named = Path(found.path).lstat()
@@ -189,11 +189,12 @@ def _read_once(
     return content if same and len(content) == after.st_size else None
 
 
-def _read_to_end(descriptor: int, pread: Pread) -> bytes:
+def _read(descriptor: int, expected: int, pread: Pread) -> bytes:
+    """Return the content; of one that is longer than expected by now, a byte more than that."""
     chunks: list[bytes] = []
     size = 0
-    while size <= MAX_BYTES:
-        chunk = pread(descriptor, MAX_BYTES + 1 - size, size)
+    while size <= expected:
+        chunk = pread(descriptor, expected + 1 - size, size)
         if not chunk:
             break
         chunks.append(chunk)
