@@ -41,7 +41,9 @@ from controller.core.inventory import settings_to
 from controller.core.reference import is_image_id
 from controller.model import names
 from controller.model.entries import Reply, Role
+from controller.model.inventory import Belonging
 from controller.model.mutations import Mutation
+from controller.model.paths import PathFacts
 
 QUOTA_RULES = "quota."
 
@@ -54,17 +56,30 @@ def create(call: Call, state: GateState) -> Steps[Reply]:
         request, actor=call.actor, policy=call.policy, volumes_root=state.volumes_root
     )
     image, pinned = yield from _image(call, state, request, wants.image)
-    yield from _make_implied(call, state, wants)
-    gathered = yield from _gather(call, state, wants, by_text)
-    counted = _counted(state, by_text, gathered, wants.image, image, pinned=pinned)
-    judged = _judge(call, state, request, counted)
-    if _over_quota(judged):
-        # What went away behind the broker's back still counts, until somebody looks.
-        yield from forget_gone(state)
-        counted = _counted(state, by_text, gathered, wants.image, image, pinned=pinned)
-        judged = _judge(call, state, request, counted)
-    judged = admitted(judged)
+    found = _Gathered(by_text, wants.image, image, pinned=pinned)
+    yield from _gather(call, state, wants, found)
+    judged = yield from _judge_counted(call, state, request, found)
+    if found.unmade:
+        # Only for a create that is admitted; then it is judged by what was made.
+        yield from _make_implied(call, state, found)
+        yield from _gather(call, state, wants, found)
+        judged = yield from _judge_counted(call, state, request, found)
     return (yield from _create(call, state, judged, image))
+
+
+def _judge_counted(
+    call: Call, state: GateState, request: CreateRequest, found: _Gathered
+) -> Steps[Admission]:
+    """Return the admission by all facts; nothing is yielded between counting and admitting.
+
+    Raises:
+        Denied: it isn't admitted.
+    """
+    judged = _judge(call, state, request, _facts(state, found))
+    if _over_quota(judged) and (yield from forget_gone(state)):
+        # What went away behind the broker's back counted until somebody looked.
+        judged = _judge(call, state, request, _facts(state, found))
+    return admitted(judged)
 
 
 def _judge(
@@ -121,26 +136,38 @@ def _members(facts: ImageFacts) -> dict[str, Any]:
     return {name: getattr(facts, name) for name in facts.__dataclass_fields__}
 
 
-def _make_implied(call: Call, state: GateState, wants: Needs) -> Steps[None]:
+def _make_implied(call: Call, state: GateState, found: _Gathered) -> Steps[None]:
     """Make the implied networks of a client's container that aren't there yet."""
-    for name in wants.implied:
-        if (yield from resolve.network(state, name)) is not None:
-            continue
+    for name, (identifier, judged) in found.unmade.items():
         _refuse_while_made(state, name)
-        identifier = state.new_id()
-        judged = admitted(
-            admission.admit_implied_network(
-                name,
-                actor=call.actor,
-                policy=call.policy,
-                stamp=Stamp(instance=state.instance, intent=identifier),
-            )
-        )
         change = network_change(name, judged)
         by = By(identifier, BROKER, policy=call.policy.digest)
         reply = yield from perform(state, by, change, learn_network)
         if reply.status >= 400:
             raise Answered(reply)
+
+
+def _plan_implied(call: Call, state: GateState, name: str) -> tuple[str, Admission]:
+    """Return how an implied network will be made: its intent's id, and the admission."""
+    identifier = state.new_id()
+    stamp = Stamp(instance=state.instance, intent=identifier)
+    return identifier, admitted(
+        admission.admit_implied_network(name, actor=call.actor, policy=call.policy, stamp=stamp)
+    )
+
+
+def _facts_to_be(name: str, judged: Admission) -> NetworkFacts:
+    """Return the facts of a network as they will be once it is made."""
+    labels = _labels(judged)
+    belonging = Belonging(
+        id="",
+        name=name,
+        namespace=str(labels.get(names.NAMESPACE, "")),
+        owner=str(labels.get(names.OWNER, "")),
+        origin=str(labels.get(names.ORIGIN, "")),
+        intent="",
+    )
+    return resolve.FoundNetwork({"Name": name, **(judged.body or {})}, belonging).facts
 
 
 def _refuse_while_made(state: GateState, name: str) -> None:
@@ -177,32 +204,43 @@ def learn_network(reply: Reply) -> Steps[dict[str, object]]:
 
 
 class _Gathered:
-    """What was looked up for a create, besides image and counts."""
+    """What was looked up for a create."""
 
-    def __init__(self) -> None:
+    def __init__(
+        self, by_text: Admission, reference: str, image: ImageFacts, *, pinned: bool
+    ) -> None:
+        self.by_text = by_text
+        self.reference = reference
+        self.image = image
+        self.pinned = pinned
         self.host = HostFacts()
-        self.paths: Mapping[str, Any] = {}
+        self.paths: Mapping[str, PathFacts] = {}
         self.networks: dict[str, NetworkFacts] = {}
         self.volumes: dict[str, VolumeFacts] = {}
         self.name_taken = ""
+        #: Implied networks to make, by name: the intent's id, and the admission.
+        self.unmade: dict[str, tuple[str, Admission]] = {}
 
 
-def _gather(call: Call, state: GateState, wants: Needs, by_text: Admission) -> Steps[_Gathered]:
-    found = _Gathered()
+def _gather(call: Call, state: GateState, wants: Needs, found: _Gathered) -> Steps[None]:
     platform = (yield from _platform()) if call.query.get("platform") else ""
     found.host = host_facts(state, platform=platform)
+    found.unmade = {}
     for name in wants.networks:
         network = yield from resolve.network(state, name)
         if network is not None:
             found.networks[name] = network.facts
+        elif name in wants.implied:
+            found.unmade[name] = _plan_implied(call, state, name)
+            found.networks[name] = _facts_to_be(name, found.unmade[name][1])
     for name in wants.volumes:
         volume = yield from resolve.volume(state, name)
         if volume is not None:
             found.volumes[name] = volume.facts
-    found.name_taken = yield from _name_taken(state, dict(by_text.query).get("name", ""))
+    name = dict(found.by_text.query).get("name", "")
+    found.name_taken = yield from _name_taken(state, name)
     # Last, as near to the create as can be: paths can be swapped.
     found.paths = yield from examine(wants.paths)
-    return found
 
 
 def host_facts(state: GateState, *, platform: str = "") -> HostFacts:
@@ -232,29 +270,21 @@ def _name_taken(state: GateState, name: str) -> Steps[str]:
     return "ours" if known and labels.get(names.INSTANCE) == state.instance else "foreign"
 
 
-def _counted(
-    state: GateState,
-    by_text: Admission,
-    found: _Gathered,
-    reference: str,
-    image: ImageFacts,
-    *,
-    pinned: bool,
-) -> CreateFacts:
-    """Complete the facts, without a command between counting and reserving."""
-    owner, namespace, service = _place(by_text)
+def _facts(state: GateState, found: _Gathered) -> CreateFacts:
+    """Return all facts, with the counts as they are at this very moment."""
+    owner, namespace, service = _place(found.by_text)
     taken = list(_places(state))
     return CreateFacts(
         host=found.host,
-        image=image,
-        trusted=state.inventory.ledger.get(reference),
-        pinned=pinned,
+        image=found.image,
+        trusted=state.inventory.ledger.get(found.reference),
+        pinned=found.pinned,
         paths=found.paths,
         networks=found.networks,
         volumes=found.volumes,
         service_count=taken.count((owner, namespace, service)),
         owner_count=sum(1 for place in taken if place[0] == owner),
-        replaces=_replaces(state, by_text),
+        replaces=_replaces(state, found.by_text),
         name_taken=found.name_taken,
     )
 

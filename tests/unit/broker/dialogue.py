@@ -42,7 +42,7 @@ class Clock:
 def state(
     inventory: Inventory | None = None, *, policy: Policy | None = None, start_seq: int = 0
 ) -> GateState:
-    """Return a gate's state; ids are ``id-1``, ``id-2``, …"""
+    """Return a gate's state; ids are ``id-1``, ``id-2`` and so on."""
     count = 0
 
     def new_id() -> str:

@@ -1,12 +1,9 @@
 from __future__ import annotations
 
-from typing import cast
-
 import pytest
 
 from controller.broker import filters
 from controller.broker.refusals import Denied
-from controller.broker.state import GateState
 from controller.model.entries import Actor, Role
 from tests.unit.broker.dialogue import state
 
@@ -46,7 +43,7 @@ def test_other_filters_are_refused(text: str, rule: str) -> None:
 
 def test_a_clients_list_is_its_owners_whatever_it_asks_for() -> None:
     asked = {"label": ["io.trimtab.owner=bob", "IO.TRIMTAB.Owner=bob", "tier=web"]}
-    narrow = filters.narrowed(asked, cast("GateState", state()), ALICE)
+    narrow = filters.narrowed(asked, state(), ALICE)
     assert narrow == {"label": ["tier=web", "io.trimtab.instance=i1", "io.trimtab.owner=alice"]}
 
 

@@ -41,21 +41,20 @@ ITEM = Item(
     admitted=SETTINGS,
     seq=1,
 )
-CREATE = (
-    {
-        "route": "container.create",
-        "object": "web.1-00000000",
-        "summary": {
-            "name": "web.1-00000000",
-            "image": "ghcr.io/p/web:1",
-            "imageId": "sha256:1",
-            "digest": "sha256:2",
-            "labels": LABELS,
-            "settings": settings_to(SETTINGS),
-        },
-    },
-    {"status": 201, "container": FULL},
-)
+SUMMARY: dict[str, object] = {
+    "name": "web.1-00000000",
+    "image": "ghcr.io/p/web:1",
+    "imageId": "sha256:1",
+    "digest": "sha256:2",
+    "labels": LABELS,
+    "settings": settings_to(SETTINGS),
+}
+ASKED: dict[str, object] = {
+    "route": "container.create",
+    "object": "web.1-00000000",
+    "summary": SUMMARY,
+}
+DONE: dict[str, object] = {"status": 201, "container": FULL}
 
 
 def entry(
@@ -93,7 +92,7 @@ def change(
     return entry("m", "intent", request, role=role), entry("m", stage, {}, result, role="x")
 
 
-MADE = folded(entry("c1", "intent", CREATE[0]), entry("c1", "outcome", {}, CREATE[1]))
+MADE = folded(entry("c1", "intent", ASKED), entry("c1", "outcome", {}, DONE))
 
 
 def test_a_create_is_ours_with_what_it_was_admitted_as_and_pins_its_revision() -> None:
@@ -103,26 +102,26 @@ def test_a_create_is_ours_with_what_it_was_admitted_as_and_pins_its_revision() -
 
 
 def test_an_open_intent_keeps_what_it_asked_for() -> None:
-    inventory = folded(entry("c1", "intent", CREATE[0]))
-    assert inventory == Inventory(seq=1, open={"c1": OpenIntent(1, TIME, "controller", CREATE[0])})
+    inventory = folded(entry("c1", "intent", ASKED))
+    assert inventory == Inventory(seq=1, open={"c1": OpenIntent(1, TIME, "controller", ASKED)})
 
 
 def test_a_create_that_failed_leaves_nothing() -> None:
-    failed = folded(entry("c1", "intent", CREATE[0]), entry("c1", "outcome", {}, {"status": 409}))
+    failed = folded(entry("c1", "intent", ASKED), entry("c1", "outcome", {}, {"status": 409}))
     assert failed == Inventory(seq=2)
 
 
 def test_recovery_makes_it_ours_and_says_that_nobody_was_told() -> None:
     result: dict[str, object] = {"settled": "applied", "container": FULL}
-    found = folded(entry("c1", "intent", CREATE[0]), entry("c1", "recovered", {}, result))
+    found = folded(entry("c1", "intent", ASKED), entry("c1", "recovered", {}, result))
     assert found.containers == {FULL: replace(ITEM, recovered=True)}
     for settled in ("not-applied", "unknown"):
         closing = entry("c1", "recovered", {}, {"settled": settled})
-        assert folded(entry("c1", "intent", CREATE[0]), closing) == Inventory(seq=2)
+        assert folded(entry("c1", "intent", ASKED), closing) == Inventory(seq=2)
 
 
 def test_a_pin_is_set_once() -> None:
-    again = {**CREATE[0], "summary": {**CREATE[0]["summary"], "imageId": "sha256:9"}}  # type: ignore[dict-item]
+    again = {**ASKED, "summary": {**SUMMARY, "imageId": "sha256:9"}}
     inventory = folded(
         entry("c2", "intent", again),
         entry("c2", "outcome", {}, {"status": 201, "container": "cd" * 32}),
@@ -236,11 +235,11 @@ def test_only_the_brokers_own_look_takes_what_is_gone_off() -> None:
 
 
 def test_a_closing_record_whose_intent_expired_changes_nothing() -> None:
-    assert folded(entry("c1", "outcome", {}, CREATE[1])) == Inventory(seq=1)
+    assert folded(entry("c1", "outcome", {}, DONE)) == Inventory(seq=1)
 
 
 def test_refusals_and_reads_change_nothing_but_the_sequence() -> None:
-    refused = folded(entry("x", "refusal", CREATE[0], CREATE[1]), onto=MADE)
+    refused = folded(entry("x", "refusal", ASKED, DONE), onto=MADE)
     assert refused == replace(MADE, seq=3)
 
 
@@ -256,7 +255,7 @@ def test_the_whole_of_it_survives_its_file() -> None:
         *change("network.create", "data", summary, {"status": 201, "object": "n1"}),
         *change("volume.create", "data", summary, {"status": 201, "object": "data"}),
         *change("image.pull", "r", {}, {"status": 200, **told}),
-        entry("o", "intent", CREATE[0]),
+        entry("o", "intent", ASKED),
         onto=MADE,
     )
     assert inventory.open and inventory.ledger and inventory.pins
