@@ -43,6 +43,7 @@ from controller.core.facts import (
     Stamp,
 )
 from controller.core.parts import is_below
+from controller.core.policytext import describe
 from controller.core.rebuild import body_of, finish, summary_of
 from controller.core.schema import parse_create, parse_network, parse_volume
 from controller.core.translate import network_body, volume_body
@@ -84,6 +85,7 @@ __all__ = [
     "admit_update",
     "admit_volume",
     "check",
+    "describe",
     "needs",
     "preview",
 ]
@@ -130,6 +132,7 @@ CREATE_RULES: tuple[Rule, ...] = (
 
 _SOMEONE = Stamp(instance="", intent="00000000-0000-7000-8000-000000000000")
 _CONTROLLER = Actor(uid=-1, gid=-1, pid=0, role=Role.CONTROLLER)
+_OPERATOR = Actor(uid=0, gid=0, pid=0, role=Role.OPERATOR)
 
 
 def needs(
@@ -208,7 +211,7 @@ def admit_create(
     )
 
 
-def check(policy: Policy, body: object, *, name: str, actor: Actor) -> Admission:
+def check(policy: Policy, body: object, *, name: str = "", actor: Actor = _OPERATOR) -> Admission:
     """Judge the body of a create by itself, as ``policy check`` does: nothing is looked up."""
     request = parse_create(body)
     return admit_create(request, name=name, actor=actor, policy=policy, facts=None, stamp=_SOMEONE)

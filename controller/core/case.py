@@ -12,7 +12,8 @@ from controller.core.reference import Reference, parse_reference
 from controller.model import names
 from controller.model.entries import Actor, Role
 from controller.model.names import DEFAULT_NAMESPACE, is_dns_label, namespaced_network
-from controller.model.policy import OPERATOR_OWNER, CpuLimit, Exemption, Memory, PidLimit, Policy
+from controller.model.policy import OPERATOR_OWNER, Exemption, Policy
+from controller.model.policy_sections import CpuLimit, Memory, PidLimit
 
 _Limit = TypeVar("_Limit", Memory, CpuLimit, PidLimit)
 

@@ -14,19 +14,30 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
+from pydantic_core import PydanticCustomError
 
-from controller.model.names import DEFAULT_NAMESPACE, NetworkNames
+from controller.model.names import DEFAULT_NAMESPACE
+from controller.model.policy_sections import (
+    Capabilities,
+    Env,
+    Healthcheck,
+    Images,
+    Labels,
+    Logs,
+    Mounts,
+    Networks,
+    Quotas,
+    Resources,
+    Restart,
+    Security,
+)
 from controller.model.policy_values import (
-    NANO,
     Address,
-    BaseName,
     Bytes,
     Capability,
     Cpus,
     Day,
-    DurationMs,
     HostPath,
-    ImagePrefix,
     Namespace,
     OwnerName,
     PortNumber,
@@ -38,207 +49,6 @@ from controller.model.spec import Model
 OPERATOR_OWNER = "operator"
 #: The engine refuses less memory than this.
 MEMORY_FLOOR = 6 * 1024**2
-
-
-class Images(Model):
-    """Which images may run: the allowlist, by whole components of the canonical reference."""
-
-    allow: Annotated[tuple[ImagePrefix, ...], Field(min_length=1)] = ("ghcr.io/platformnetwork/",)
-    #: Prefixes whose local images need no entry in the ledger; ``development`` only.
-    trust_local: tuple[ImagePrefix, ...] = ()
-    #: Only references with a digest.
-    require_digest: bool = False
-    #: Container paths without a mount: an image's VOLUMEs and Config.Volumes.
-    anonymous_volumes: bool = False
-    #: os/architecture values beside the host's own.
-    platforms: tuple[str, ...] = ()
-
-
-class Capabilities(Model):
-    """What may be asked for with CapAdd; everything else stays dropped."""
-
-    allowed: tuple[Capability, ...] = ("CHOWN", "SETUID", "SETGID")
-
-
-class Security(Model):
-    """Hardening beyond what is always forced."""
-
-    require_non_root: bool = False
-    require_read_only_root: bool = False
-    runtimes: tuple[str, ...] = ("runc",)
-
-
-class Memory(Model):
-    """Memory of a container; swap is always equal to it, so none is used."""
-
-    default: Bytes = 2 * 1024**3
-    max: Bytes = 8 * 1024**3
-
-
-class CpuLimit(Model):
-    """CPUs of a container, in nano-CPUs."""
-
-    default: Cpus = NANO
-    max: Cpus = 4 * NANO
-
-
-class PidLimit(Model):
-    """Processes of a container."""
-
-    default: Annotated[int, Field(ge=1)] = 256
-    max: Annotated[int, Field(ge=1)] = 512
-
-
-class TmpfsLimit(Model):
-    """Size of one tmpfs mount."""
-
-    default: Bytes = 64 * 1024**2
-    max: Bytes = 256 * 1024**2
-
-
-class Resources(Model):
-    """Limits: what is given where none is asked for, and the most that may be asked for."""
-
-    memory: Memory = Memory()
-    cpus: CpuLimit = CpuLimit()
-    pids: PidLimit = PidLimit()
-    tmpfs: TmpfsLimit = TmpfsLimit()
-    shm_max: Bytes = 256 * 1024**2
-    #: The largest hard value of each ulimit that may be set.
-    ulimits: dict[str, Annotated[int, Field(ge=0)]] = Field(
-        default_factory=lambda: {"nofile": 65536, "nproc": 512, "core": 0}
-    )
-    #: Size of the writable layer, where the host's storage can bound it; None refuses the option.
-    disk_max: Bytes | None = None
-
-
-class Mounts(Model):
-    """Bind sources, by whole components. The never-allowed ones need no entry here."""
-
-    forbidden: tuple[HostPath, ...] = (
-        "/etc/passwd",
-        "/etc/shadow",
-        "/etc/sudoers",
-        "/root",
-        "/home",
-        "/proc",
-        "/sys",
-        "/dev",
-    )
-    allowed: tuple[HostPath, ...] = ("/tmp/", "/var/lib/platform/", "/var/lib/docker/volumes/")  # noqa: S108
-    max: Annotated[int, Field(ge=0, le=256)] = 64
-
-
-class HostPorts(Model):
-    """Which host addresses and ports may be published; the first address is given to a port
-    that names none.
-    """
-
-    host_ips: Annotated[tuple[Address, ...], Field(min_length=1, alias="hostIPs")] = (
-        "127.0.0.1",
-        "::1",
-    )
-    min_host: PortNumber = 1024
-    #: Ports of the engine, its cluster and other agents with rights on the host.
-    reserved: tuple[PortNumber, ...] = (2375, 2376, 2377, 4243, 4789, 7946, 8472, 10250)
-    max: Annotated[int, Field(ge=0, le=1024)] = 64
-    #: Ports below ``minHost``, or reserved, that may be published all the same.
-    granted: tuple[PortNumber, ...] = ()
-
-
-class Networks(Model):
-    """Modes that are granted, and the names of the networks that they imply."""
-
-    modes: Annotated[tuple[Literal["none", "bridge", "isolated"], ...], Field(min_length=1)] = (
-        "none",
-        "bridge",
-        "isolated",
-    )
-    isolated: BaseName = "platform-network"
-    ingress: BaseName = "platform-ingress"
-    bridge: BaseName = "platform-bridge"
-    #: Networks that clients make are internal, whatever they ask for.
-    client_internal: bool = True
-    ports: HostPorts = HostPorts()
-    #: Names that containers may answer to beside their own.
-    aliases: tuple[str, ...] = ()
-    ipv6: bool = False
-    #: Networks of ours, by their name on the engine, that any namespace may join.
-    granted: tuple[str, ...] = ()
-
-    @property
-    def names(self) -> NetworkNames:
-        """The base names, for the planner."""
-        return NetworkNames(self.isolated, self.ingress, self.bridge)
-
-
-class Logs(Model):
-    """Drivers that keep the log here, and its rotation."""
-
-    drivers: Annotated[tuple[Literal["json-file", "local"], ...], Field(min_length=1)] = (
-        "json-file",
-        "local",
-    )
-    default_size: Bytes = 10 * 1024**2
-    default_files: Annotated[int, Field(ge=1)] = 3
-    max_size: Bytes = 100 * 1024**2
-    max_files: Annotated[int, Field(ge=1)] = 10
-
-
-class Restart(Model):
-    """Restart policies of the engine that may be asked for."""
-
-    policies: tuple[Literal["no", "always", "on-failure", "unless-stopped"], ...] = (
-        "no",
-        "always",
-        "on-failure",
-        "unless-stopped",
-    )
-    max_retries: Annotated[int, Field(ge=0, le=1000)] = 10
-
-
-class Healthcheck(Model):
-    """Bounds of health checks: a check is a command that the engine runs over and over."""
-
-    min_interval: DurationMs = 1_000
-    max_interval: DurationMs = 3_600_000
-    min_timeout: DurationMs = 1
-    max_timeout: DurationMs = 600_000
-    max_retries: Annotated[int, Field(ge=1)] = 10
-    max_start_period: DurationMs = 3_600_000
-    shell: bool = True
-
-
-class Env(Model):
-    """Bounds of the environment, and variables that decide what code runs."""
-
-    max: Annotated[int, Field(ge=0)] = 512
-    max_bytes: Bytes = 64 * 1024
-    denied: tuple[str, ...] = ("LD_PRELOAD", "LD_AUDIT")
-
-
-class Labels(Model):
-    """Bounds of labels, and prefixes that grant rights in other tools that read the engine."""
-
-    max: Annotated[int, Field(ge=0)] = 100
-    max_bytes: Bytes = 64 * 1024
-    denied_prefixes: tuple[str, ...] = (
-        "socket-proxy.",
-        "com.sockguard.",
-        "com.centurylinklabs.watchtower.",
-        "ofelia.",
-        "traefik.",
-        "com.docker.swarm.",
-        "com.docker.stack.",
-        "io.kubernetes.",
-    )
-
-
-class Quotas(Model):
-    """Containers in the inventory, in any state."""
-
-    per_service: Annotated[int, Field(ge=0)] = 100
-    per_owner: Annotated[int, Field(ge=0)] = 200
 
 
 class Owner(Model):
@@ -332,9 +142,8 @@ class Policy(Model):
 
     @model_validator(mode="after")
     def _holds_together(self) -> Self:
-        problems = tuple(_contradictions(self))
-        if problems:
-            raise ValueError("; ".join(problems))
+        for path, text in _contradictions(self):
+            raise PydanticCustomError("policy", "{text}", {"path": path, "text": text})
         return self
 
     def owner(self, name: str) -> Owner | None:
@@ -368,14 +177,15 @@ class Policy(Model):
         return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _contradictions(policy: Policy) -> Iterable[str]:
+def _contradictions(policy: Policy) -> Iterable[tuple[str, str]]:
+    """Yield what doesn't go together: the path of the key to change, and why."""
     if policy.images.trust_local and policy.profile != "development":
         yield (
-            "images.trustLocal needs `profile: development`: elsewhere a local image is trusted "
-            "one at a time, with `trimtab image trust`"
+            "images.trustLocal",
+            "needs `profile: development`; elsewhere use `trimtab image trust`",
         )
     if policy.profile == "production" and policy.owners is None:
-        yield "`profile: production` needs the list of owners"
+        yield "owners", "`profile: production` needs the list of owners"
     resources = policy.resources
     for what, default, most in (
         ("memory", resources.memory.default, resources.memory.max),
@@ -384,32 +194,37 @@ def _contradictions(policy: Policy) -> Iterable[str]:
         ("tmpfs", resources.tmpfs.default, resources.tmpfs.max),
     ):
         if default > most:
-            yield f"resources.{what}: the default is above the maximum"
+            yield f"resources.{what}.default", "the default is above the maximum"
     if resources.memory.default < MEMORY_FLOOR:
-        yield "resources.memory.default: the engine needs at least 6Mi"
+        yield "resources.memory.default", "the engine needs at least 6Mi"
     logs = policy.logs
-    if logs.default_size > logs.max_size or logs.default_files > logs.max_files:
-        yield "logs: the default is above the maximum"
+    if logs.default_size > logs.max_size:
+        yield "logs.defaultSize", "the default is above the maximum"
+    if logs.default_files > logs.max_files:
+        yield "logs.defaultFiles", "the default is above the maximum"
     networks = policy.networks
     if len({networks.isolated, networks.ingress, networks.bridge}) != 3:
-        yield "networks.isolated, .ingress and .bridge need three different names"
+        yield "networks", "isolated, ingress and bridge need three different names"
     yield from _people(policy)
 
 
-def _people(policy: Policy) -> Iterable[str]:
-    names = None if policy.owners is None else [owner.name for owner in policy.owners]
-    if names is not None and len(set(names)) != len(names):
-        yield "owners: a name is listed twice"
+def _people(policy: Policy) -> Iterable[tuple[str, str]]:
+    owners = [owner.name for owner in policy.owners or ()]
+    for index, name in enumerate(owners):
+        if name == OPERATOR_OWNER:
+            yield f"owners.{index}.name", "what operators make by hand belongs to that name"
+        if name in owners[:index]:
+            yield f"owners.{index}.name", f"{name!r} is listed twice"
     uids = [client.uid for client in policy.clients]
-    if len(set(uids)) != len(uids):
-        yield "clients: a uid is listed twice"
-    for client in policy.clients:
+    for index, client in enumerate(policy.clients):
+        if client.uid in uids[:index]:
+            yield f"clients.{index}.uid", f"the uid {client.uid} is listed twice"
         if client.uid == 0 or client.uid in policy.operators:
-            yield f"clients: uid {client.uid} is an operator already"
+            yield f"clients.{index}.uid", f"the uid {client.uid} is an operator already"
         if client.owner == OPERATOR_OWNER:
-            yield f"clients: `{OPERATOR_OWNER}` is what operators' own containers belong to"
-    if names is not None:
-        used = [client.owner for client in policy.clients] + [e.owner for e in policy.exceptions]
-        for owner in dict.fromkeys(used):
-            if owner not in names:
-                yield f"owner {owner!r} is used and not listed in owners"
+            yield f"clients.{index}.owner", "what operators make by hand belongs to that name"
+    used = [(f"clients.{index}.owner", c.owner) for index, c in enumerate(policy.clients)]
+    used += [(f"exceptions.{index}.owner", e.owner) for index, e in enumerate(policy.exceptions)]
+    for path, owner in used if policy.owners is not None else ():
+        if owner not in owners:
+            yield path, f"{owner!r} isn't in the list of owners"

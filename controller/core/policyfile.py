@@ -1,0 +1,59 @@
+"""A policy's file: YAML text to a Policy, or what is wrong with it, at its place."""
+
+from __future__ import annotations
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from controller.core.yamltext import Document, compose
+from controller.model.errors import PolicyInvalid
+from controller.model.policy import Policy
+
+REMEDY = "correct the file; configs/policies/strict.yaml shows every key"
+_TOLD_MAX = 10
+
+
+def load_policy(text: str, file: str) -> Policy:
+    """Return the policy that a file's text says.
+
+    Raises:
+        PolicyInvalid: it isn't one; the message has a line ``FILE:LINE: where: why`` for each
+            thing that is wrong with it.
+    """
+    documents, problems = compose(text, file)
+    if problems:
+        lines = [f"{p.file}:{p.line}: {p.message}" for p in problems[:_TOLD_MAX]]
+        raise PolicyInvalid("policy.invalid", "\n".join(lines), remedy=REMEDY)
+    if len(documents) != 1:
+        count = "no document" if not documents else f"{len(documents)} documents"
+        raise PolicyInvalid("policy.invalid", f"{file}: {count}, a policy is one", remedy=REMEDY)
+    document = documents[0]
+    if not isinstance(document.value, dict):
+        line = document.place.line
+        raise PolicyInvalid("policy.invalid", f"{file}:{line}: no keys and values", remedy=REMEDY)
+    try:
+        return Policy.from_json(document.value)
+    except ValidationError as error:
+        told = [_line(details, document) for details in error.errors()[:_TOLD_MAX]]
+        raise PolicyInvalid("policy.invalid", "\n".join(told), remedy=REMEDY) from None
+
+
+def _line(details: ErrorDetails, document: Document) -> str:
+    path = details["loc"]
+    text = details["msg"]
+    context = details.get("ctx") or {}
+    match details["type"]:
+        case "extra_forbidden":
+            place = document.locate_key(path)
+            text = "no key of a policy"
+        case "policy":
+            # What contradicts something elsewhere names its own place.
+            path = tuple(str(context["path"]).split("."))
+            place = document.locate(path)
+        case "missing":
+            place = document.locate(path[:-1])
+            text = "is needed"
+        case _:
+            place = document.locate(path)
+    where = ".".join(str(part) for part in path)
+    return f"{document.file}:{place.line}: {where}: {text.removeprefix('Value error, ')}"
