@@ -1,0 +1,145 @@
+"""Golden plans: a folder is a sentence, with what is declared, what the engine shows, and the plan.
+
+``desired.yaml`` is what a user writes. ``engine.yaml`` lists what is there: containers (of the
+wanted revision, running and as admitted unless it says otherwise), networks, volumes, images, slots
+in backoff, and verbs that policy denies. The prune guard has its say at a second equal look.
+
+``python -m tests.golden.scenes`` writes every plan.txt anew: read the difference before you keep it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from controller.core import planner, prune
+from controller.core.render import desired_of
+from controller.core.text import render
+from controller.core.translate import RESTART
+from controller.model.desired import Desired
+from controller.model.names import DEFAULT_NAMESPACE, NetworkNames, container_name, service_key
+from controller.model.observed import (
+    Container,
+    ContainerState,
+    Image,
+    Network,
+    Observed,
+    Settings,
+    Volume,
+)
+from controller.model.quantities import parse_bytes
+from controller.model.spec import RestartPolicy
+from tests.worlds import deny
+
+FOLDER = Path(__file__).parent
+OLD = "v1:" + "0" * 64
+IMAGE_ID = "sha256:" + "1" * 64
+
+
+def scenes() -> list[str]:
+    """Every sentence, in order."""
+    return sorted(path.parent.name for path in FOLDER.glob("*/desired.yaml"))
+
+
+def text_of(scene: str) -> str:
+    """The plan of one scene, as people read it."""
+    folder = FOLDER / scene
+    desired = desired_of({"desired.yaml": (folder / "desired.yaml").read_text("utf-8")})
+    shown: dict[str, Any] = yaml.safe_load((folder / "engine.yaml").read_text("utf-8")) or {}
+    observed = _observed(shown, desired)
+    first = prune.guard(desired, observed, prune.PruneMemory(), now=0, approved=False)
+    second = prune.guard(desired, observed, first.memory, now=prune.SETTLE_S, approved=False)
+    held = {
+        (service_key(DEFAULT_NAMESPACE, name), slot): text
+        for name, slots in shown.get("held", {}).items()
+        for slot, text in slots.items()
+    }
+    return render(
+        planner.plan(
+            desired,
+            observed,
+            networks=NetworkNames(),
+            judge=deny(*shown.get("denied", ())),
+            held=held,
+            prunable=second.prunable,
+            blocked=second.blocked,
+            policy_digest="",
+        )
+    )
+
+
+def _observed(shown: dict[str, Any], desired: Desired) -> Observed:
+    return Observed(
+        instance="golden",
+        containers=tuple(_container(one, desired) for one in shown.get("containers", ())),
+        networks=tuple(_network(one) for one in shown.get("networks", ())),
+        volumes=tuple(
+            Volume(name, ours=True, origin="controller") for name in shown.get("volumes", ())
+        ),
+        images={name: Image(IMAGE_ID) for name in shown.get("images", ())},
+    )
+
+
+def _container(one: dict[str, Any], desired: Desired) -> Container:
+    key = service_key(one.get("namespace", DEFAULT_NAMESPACE), one["service"])
+    wanted = desired.service(key)
+    revision = wanted.revision if wanted and one.get("revision") != "old" else OLD
+    name = container_name(
+        key.namespace, key.name, slot=one["slot"], revision=revision, attempt=one.get("attempt", 1)
+    )
+    policy = wanted.spec.restart.policy if wanted else RestartPolicy.ALWAYS
+    restart, restart_max = RESTART[policy]
+    memory, restart = 512 << 20, one.get("restart", restart)
+    networks = tuple(one.get("networks", ["platform-network"]))
+    admitted = Settings(
+        name, memory=memory, restart=restart, restart_max=restart_max, networks=networks
+    )
+    settings = Settings(
+        name,
+        memory=parse_bytes(one["memory"]) if "memory" in one else memory,
+        restart=restart,
+        restart_max=restart_max,
+        networks=networks,
+    )
+    return Container(
+        id=f"id of {name}",
+        key=key,
+        slot=one["slot"],
+        revision=revision,
+        owner="team",
+        origin=one.get("origin", "controller"),
+        intent="",
+        image="",
+        image_id=IMAGE_ID,
+        state=ContainerState(one.get("state", "running")),
+        settings=settings,
+        admitted=admitted,
+        exit_code=one.get("exitCode", 0),
+        started_at="2026-01-01T00:00:00Z",
+    )
+
+
+def _network(one: str | dict[str, Any]) -> Network:
+    """A network by name: ours, and what its name says that it should be, unless said otherwise."""
+    fields: dict[str, Any] = {"name": one} if isinstance(one, str) else one
+    name: str = fields["name"]
+    ingress, bridge = (name.startswith(f"platform-{kind}") for kind in ("ingress", "bridge"))
+    return Network(
+        id=f"id of {name}",
+        name=name,
+        ours=fields.get("ours", True),
+        origin="controller",
+        namespace=fields.get("namespace", DEFAULT_NAMESPACE),
+        internal=fields.get("internal", not ingress and not bridge),
+        masquerade=not ingress,
+        icc=not ingress,
+        containers=fields.get("containers", 0),
+    )
+
+
+if __name__ == "__main__":
+    for sentence in scenes():
+        (FOLDER / sentence / "plan.txt").write_text(text_of(sentence), "utf-8")
+        print(sentence)
