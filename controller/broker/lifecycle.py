@@ -127,7 +127,12 @@ def rename(call: Call, state: GateState) -> Steps[Reply]:
     """Give it another name."""
     found = yield from _found(call, state)
     judged = admitted(
-        admission.admit_rename(call.query, actor=call.actor, admitted=found.item.admitted.name)
+        admission.admit_rename(
+            call.query,
+            actor=call.actor,
+            admitted=found.item.admitted.name,
+            origin=found.item.origin,
+        )
     )
     named = {"name": dict(judged.query).get("name", "")}
     return (yield from _post(call, state, found, "rename", judged, told=named))
