@@ -88,7 +88,7 @@ def change(
     role: str = "controller",
     stage: Stage = "outcome",
 ) -> tuple[Entry, Entry]:
-    request = {"route": route, "object": subject, "summary": summary}
+    request: dict[str, object] = {"route": route, "object": subject, "summary": summary}
     return entry("m", "intent", request, role=role), entry("m", stage, {}, result, role="x")
 
 
