@@ -192,6 +192,7 @@ class Controller:
             EngineError: it can't be looked at.
         """
         with self._surveying:
+            self.chores.forget(Chore.LOOK)  # this is the one that was to come
             try:
                 survey = self._survey(approved=approved, keep=True)
             finally:

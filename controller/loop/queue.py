@@ -58,6 +58,11 @@ class WorkQueue(Generic[K]):
                 self._changed.notify()
             return True
 
+    def forget(self, key: K) -> None:
+        """Drop the delayed wish for *key*, if there is one."""
+        with self._changed:
+            self._due.pop(key, None)
+
     def poll(self) -> K | None:
         """Take the next key without waiting; None when none is ready."""
         with self._changed:

@@ -71,6 +71,19 @@ def test_the_earliest_of_several_delays_counts() -> None:
     assert taken(queue) == []
 
 
+def test_a_forgotten_delay_never_comes_and_a_new_one_does() -> None:
+    watch = Watch()
+    queue = WorkQueue[str](watch)
+    queue.add_after("a", 1.0)
+    queue.forget("a")
+    assert queue.next_due() is None
+    queue.add_after("a", 3.0)
+    watch.time = 1.0
+    assert taken(queue) == []
+    watch.time = 3.0
+    assert taken(queue) == ["a"]
+
+
 def test_a_hint_is_handled_at_once_though_a_retry_is_due_later() -> None:
     watch = Watch()
     queue = WorkQueue[str](watch)

@@ -1,0 +1,145 @@
+"""The control socket: what may be asked, by whom, and what nonsense costs."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import threading
+from typing import Any
+
+import pytest
+
+from controller.loop.control import QUESTION_MAX, PassRequest, answer, converse, pass_request
+from controller.model.errors import EngineUnavailable
+from controller.model.names import service_key
+
+OWN = 990
+
+
+class Desk:
+    """Answers, and remembers what was asked of it."""
+
+    def __init__(self) -> None:
+        self.requests: list[PassRequest] = []
+
+    def status(self) -> dict[str, object]:
+        return {"resources": [], "problems": []}
+
+    def plan(self) -> dict[str, object]:
+        raise EngineUnavailable("broker.unavailable", "nobody there", remedy="wait")
+
+    def run_pass(self, request: PassRequest) -> dict[str, object]:
+        self.requests.append(request)
+        return {"converged": True, "status": self.status()}
+
+
+def ask(question: dict[str, object], uid: int = 0) -> dict[str, Any]:
+    return answer(question, peer_uid=uid, own_uid=OWN, desk=Desk())
+
+
+def code(reply: dict[str, Any]) -> str:
+    return str(reply["error"]["code"])
+
+
+def test_whoever_can_connect_may_look() -> None:
+    assert ask({"do": "status"}, uid=4711) == {"resources": [], "problems": []}
+    assert ask({"do": "ping"}, uid=4711) == {"pong": True}
+
+
+@pytest.mark.parametrize(("uid", "may"), [(0, True), (OWN, True), (4711, False)])
+def test_only_root_and_the_controllers_own_user_may_act(uid: int, may: bool) -> None:
+    reply = ask({"do": "pass"}, uid=uid)
+    assert reply == (
+        {"converged": True, "status": {"resources": [], "problems": []}}
+        if may
+        else {
+            "error": {
+                "code": "control.denied",
+                "message": "uid 4711 may look, and not act",
+                "remedy": "run the command as root",
+            }
+        }
+    )
+
+
+def test_an_error_is_an_answer() -> None:
+    assert ask({"do": "plan"}) == {
+        "error": {"code": "broker.unavailable", "message": "nobody there", "remedy": "wait"}
+    }
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        {"do": "fly"},
+        {},
+        {"do": "pass", "timeout_s": 0},
+        {"do": "pass", "timeout_s": True},
+        {"do": "pass", "timeout_s": 1e9},
+        {"do": "pass", "timeout_s": "5"},
+        {"do": "pass", "approve_prune": "yes"},
+        {"do": "pass", "key": "web"},
+        {"do": "pass", "plan": 3},
+        {"do": "pass", "on_behalf_of": ["root"]},
+    ],
+)
+def test_what_makes_no_sense_is_refused(question: dict[str, object]) -> None:
+    assert code(ask(question)) in {"control.unknown", "control.malformed"}
+
+
+def test_who_asks_is_told_by_the_kernel_and_a_claim_only_adds_to_it() -> None:
+    asked = pass_request({"on_behalf_of": "uid:0 alice"}, peer_uid=0)
+    assert asked == PassRequest(60.0, approve_prune=False, on_behalf_of="uid:0 alice", key=None)
+    forged = pass_request({"on_behalf_of": "uid:0", "key": "Service/default/web"}, peer_uid=OWN)
+    assert forged.on_behalf_of == f"uid:{OWN} uid:0"
+    assert forged.key == service_key("default", "web")
+
+
+def converse_with(sent: bytes, *, hang_up: bool = False) -> bytes:
+    """Send bytes through a real socket and return all that comes back."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+    with ours, theirs:
+        ours.settimeout(10)
+
+        def serve() -> None:
+            converse(theirs, own_uid=os.getuid(), desk=Desk())
+            theirs.shutdown(socket.SHUT_RDWR)
+
+        server = threading.Thread(target=serve)
+        server.start()
+        try:
+            ours.sendall(sent)
+            if hang_up:
+                ours.shutdown(socket.SHUT_WR)
+        except BrokenPipeError:
+            pass  # it had enough
+        received = b""
+        try:
+            while chunk := ours.recv(65536):
+                received += chunk
+        except ConnectionResetError:
+            pass  # likewise
+        server.join(timeout=10)
+        return received
+
+
+def test_one_line_in_one_line_out() -> None:
+    reply = converse_with(b'{"do": "pass"}\nrest that nobody reads')
+    assert reply.endswith(b"\n")
+    assert json.loads(reply) == {"converged": True, "status": {"resources": [], "problems": []}}
+
+
+@pytest.mark.parametrize(
+    "sent", [b"\n", b"GET / HTTP/1.1\r\n\r\n", b"[]\n", b"\xff\n", b"[" * 60_000 + b"\n"]
+)
+def test_nonsense_is_answered_as_such(sent: bytes) -> None:
+    assert code(json.loads(converse_with(sent))) == "control.malformed"
+
+
+def test_a_question_without_an_end_is_cut_off() -> None:
+    assert code(json.loads(converse_with(b"x" * (QUESTION_MAX + 8192)))) == "control.malformed"
+
+
+def test_a_peer_that_hangs_up_gets_nothing() -> None:
+    assert converse_with(b'{"do": "pass"}', hang_up=True) == b""

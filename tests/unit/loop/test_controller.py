@@ -1,0 +1,472 @@
+"""The controller without threads: files in, containers kept, everything said; in virtual time."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from controller.loop.controller import Chore
+from controller.model.desired import SourceIdentity
+from controller.model.errors import (
+    Conflict,
+    EngineError,
+    EngineFailed,
+    EngineUnavailable,
+    Refused,
+    ReplyLost,
+    UsageError,
+)
+from controller.model.observed import Container, ContainerState
+from controller.model.plan import AnyAction
+from controller.ports import EngineEvent
+from tests import worlds
+from tests.unit.loop.toy import House, ToyEngine
+from tests.worlds import container, declared, service
+
+WEB1 = "web.1-bbbbbbbb"
+WEB2 = "web.2-bbbbbbbb"
+NETWORK = "create-network platform-network"
+RUN_WEB1 = [f"create-container {WEB1}", f"start-container {WEB1}"]
+AWAY = EngineUnavailable("broker.unavailable", "no broker answers")
+
+
+def house(folder: Path, *containers: Container, **files: object) -> House:
+    made = House(folder, engine=ToyEngine(worlds.engine(*containers)))
+    made.files.desired = replace(made.files.desired, **files)  # type: ignore[arg-type]
+    return made
+
+
+def empty_house(folder: Path) -> House:
+    """Nothing is declared, and nothing is on the engine but the image."""
+    return House(folder, engine=ToyEngine(worlds.engine(networks=())))
+
+
+def failing(
+    verb: str, error: Callable[[], EngineError], *, times: int = 10**9, target: str = ""
+) -> Callable[[AnyAction], EngineError | None]:
+    """An engine that fails this action, the first *times* times."""
+    left = [times]
+
+    def fault(action: AnyAction) -> EngineError | None:
+        if action.verb != verb or target not in ("", action.target) or left[0] == 0:
+            return None
+        left[0] -= 1
+        return error()
+
+    return fault
+
+
+def test_a_new_file_is_running_after_one_pass_and_the_next_finds_nothing_to_do(
+    tmp_path: Path,
+) -> None:
+    home = empty_house(tmp_path)
+    assert home.settle() == []
+    home.declare(service())
+    assert home.settle() == [NETWORK, *RUN_WEB1]
+    assert home.condition("web", "Ready") == ("True", "AsDeclared")
+    assert home.let_pass(3600) == []
+
+
+def test_what_was_declared_before_the_start_runs_after_the_first_look(tmp_path: Path) -> None:
+    home = house(tmp_path, services=(service(replicas=2),))
+    assert home.settle() == [
+        *RUN_WEB1,
+        f"create-container {WEB2}",
+        f"start-container {WEB2}",
+    ]
+
+
+@pytest.mark.parametrize("noticed", ["by its event", "by the next list", "by the full look"])
+def test_a_removed_container_is_replaced_whatever_notices_it(tmp_path: Path, noticed: str) -> None:
+    home = house(tmp_path, container(), services=(service(),))
+    home.settle()
+    home.engine.change(WEB1, lambda _container: None)
+    if noticed == "by its event":
+        home.controller.hint(EngineEvent(1, "container", "destroy", f"id:{WEB1}", None))
+        assert home.settle() == RUN_WEB1
+    elif noticed == "by the next list":
+        assert home.let_pass(35) == RUN_WEB1
+    else:
+        home.controller.chores.add(Chore.LOOK)
+        assert home.settle() == RUN_WEB1
+
+
+def test_an_alteration_that_no_list_shows_is_healed_by_the_full_look(tmp_path: Path) -> None:
+    home = house(tmp_path, container(), services=(service(),))
+    home.settle()
+    home.engine.change(WEB1, lambda c: replace(c, settings=replace(c.settings, memory=1 << 30)))
+    assert home.let_pass(200) == []
+    assert home.let_pass(150) == [
+        f"create-container {WEB1}.2",
+        f"start-container {WEB1}.2",
+        f"update-container {WEB1}",
+        f"stop-container {WEB1}",
+        f"remove-container {WEB1}",
+    ]
+
+
+def test_a_service_that_vanishes_from_the_files_goes_after_a_second_look(tmp_path: Path) -> None:
+    home = house(
+        tmp_path,
+        container(),
+        container("api"),
+        services=(service(), service("api")),
+    )
+    home.settle()
+    home.declare(service("api"))
+    assert home.settle() == []
+    assert home.let_pass(2.5) == [
+        f"update-container {WEB1}",
+        f"stop-container {WEB1}",
+        f"remove-container {WEB1}",
+    ]
+
+
+def test_an_emptied_directory_removes_nothing_and_says_so(tmp_path: Path) -> None:
+    home = house(tmp_path, container(), services=(service(),))
+    home.settle()
+    empty = SourceIdentity("desired-state", present=True, device=7, documents=0)
+    home.files.desired = declared(identity=empty)
+    home.controller.files_changed()
+    assert home.let_pass(700) == []
+    assert home.condition("web", "PrunePending") == ("True", "PrunePending")
+    home.controller.look(approved=True)
+    assert home.settle()[-1] == f"remove-container {WEB1}"
+
+
+def test_a_blind_document_removes_nothing(tmp_path: Path) -> None:
+    home = house(tmp_path, container(), services=(service(),))
+    home.settle()
+    home.files.desired = declared(blind=True)
+    home.controller.files_changed()
+    assert home.let_pass(700) == []
+
+
+def test_a_failing_start_is_tried_again_with_growing_pauses_and_told_as_a_crash_loop(
+    tmp_path: Path,
+) -> None:
+    home = house(tmp_path, services=(service(),))
+    started = []
+
+    def fail(action: AnyAction) -> EngineError | None:
+        if action.verb != "start-container":
+            return None
+        started.append(home.watch.time)
+        return EngineFailed("engine.failed", "no")
+
+    home.engine.fault = fail
+    home.let_pass(1000)
+    pauses = [round(b - a) for a, b in itertools.pairwise(started)]
+    assert pauses == [1, 5, 10, 20, 40, 80, 160, 300, 300]
+    assert home.condition("web", "CrashLoop") == ("True", "KeepsFailing")
+    assert [d for d in home.engine.done if d.startswith("create")] == [RUN_WEB1[0]]
+
+
+def test_failures_are_remembered_across_a_restart_of_the_controller(tmp_path: Path) -> None:
+    home = house(tmp_path, services=(service(),))
+    home.engine.fault = failing("start-container", lambda: EngineFailed("engine.failed", "no"))
+    home.let_pass(60)
+    home.restart()
+    assert home.settle() == [], "the slot is still in its pause"
+    assert home.condition("web", "Progressing")[0] == "True"
+
+
+def test_a_changed_spec_forgets_earlier_failures(tmp_path: Path) -> None:
+    home = house(tmp_path, services=(service(),))
+    home.engine.fault = failing("start-container", lambda: EngineFailed("engine.failed", "no"))
+    home.let_pass(60)
+    home.engine.fault = lambda _action: None
+    home.declare(service(rev="c", env={"FIXED": "1"}))
+    assert home.settle()[:2] == [
+        "create-container web.1-cccccccc",
+        "start-container web.1-cccccccc",
+    ]
+
+
+def test_a_refused_action_is_not_repeated_hot_and_the_rest_is_looked_after(
+    tmp_path: Path,
+) -> None:
+    home = house(tmp_path, container(), services=(service(replicas=2),))
+    home.engine.fault = failing(
+        "create-container", lambda: Refused("image.not-allowed", "no"), target=WEB2
+    )
+    assert home.settle() == [f"create-container {WEB2} !"]
+    assert home.condition("web", "Stalled") == ("True", "image.not-allowed")
+    home.engine.change(WEB1, lambda _container: None)
+    home.controller.hint(EngineEvent(1, "container", "destroy", f"id:{WEB1}", None))
+    assert home.settle() == RUN_WEB1, "the refused slot doesn't hold up the other one"
+    tries = home.let_pass(300)
+    assert 3 <= len(tries) <= 5, tries
+
+
+def test_what_the_policy_denies_in_advance_is_said_and_never_sent(tmp_path: Path) -> None:
+    home = house(tmp_path, services=(service(),))
+    home.judge = worlds.deny("create-container")
+    assert home.let_pass(700) == []
+    assert home.condition("web", "Stalled") == ("True", "some.rule")
+    assert home.condition("web", "PolicyViolation") == ("True", "some.rule")
+
+
+def test_a_relaxed_policy_is_noticed_by_the_next_glance(tmp_path: Path) -> None:
+    home = house(tmp_path, services=(service(),))
+    home.judge = worlds.deny("create-container")
+    home.settle()
+    home.judge, home.policy = worlds.allow, "another"
+    assert home.let_pass(35) == RUN_WEB1
+
+
+def test_what_runs_and_is_not_admitted_any_more_keeps_running(tmp_path: Path) -> None:
+    home = house(tmp_path, container(), services=(service(),))
+    home.judge = worlds.deny("create-container")
+    assert home.let_pass(60) == []
+    assert home.condition("web", "PolicyViolation") == ("True", "some.rule")
+    assert home.condition("web", "Ready") == ("True", "AsDeclared")
+
+
+def test_a_lost_reply_is_followed_by_a_look_and_not_by_a_second_try(tmp_path: Path) -> None:
+    home = house(tmp_path, services=(service(),))
+
+    def lose(action: AnyAction) -> EngineError | None:
+        if action.verb == "create-container" and not home.engine.world.containers:
+            home.engine.world = worlds.act(action, home.engine.world)
+            return ReplyLost("reply.lost", "it broke")
+        return None
+
+    home.engine.fault = lose
+    assert home.settle() == [f"create-container {WEB1} !"]
+    assert home.let_pass(2) == [f"start-container {WEB1}"]
+
+
+def test_a_world_that_changed_before_the_action_is_looked_at_again_at_once(
+    tmp_path: Path,
+) -> None:
+    home = house(tmp_path, services=(service(),))
+    home.engine.fault = failing("create-container", lambda: Conflict("taken", "x"), times=1)
+    home.settle()
+    assert home.let_pass(0.2) == RUN_WEB1
+
+
+def test_an_engine_that_is_away_is_waited_for_and_said(tmp_path: Path) -> None:
+    home = house(tmp_path, container(), services=(service(replicas=2),))
+    home.engine.away = AWAY
+    assert home.let_pass(120) == []
+    assert home.problems() == ["broker.unavailable"]
+    assert home.condition("web", "Ready") == ("Unknown", "EngineUnavailable")
+    home.engine.away = None
+    assert home.let_pass(31) == [f"create-container {WEB2}", f"start-container {WEB2}"]
+    assert home.problems() == []
+
+
+def test_an_engine_that_goes_in_the_middle_is_noticed_and_found_again(tmp_path: Path) -> None:
+    home = house(tmp_path, container(), services=(service(),))
+    home.settle()
+    home.engine.away = AWAY
+    home.controller.hint(EngineEvent(1, "container", "die", f"id:{WEB1}", None))
+    home.let_pass(5)
+    assert home.problems() == ["broker.unavailable"]
+    home.engine.away = None
+    home.controller.subscribed()
+    home.settle()
+    assert home.problems() == []
+
+
+def test_looks_at_an_absent_engine_become_rare_but_not_too_rare(tmp_path: Path) -> None:
+    home = house(tmp_path, services=(service(),))
+    home.engine.away = AWAY
+    home.let_pass(600)
+    before = home.engine.looks
+    home.let_pass(600)
+    assert before == home.engine.looks == 0, "without a policy nothing is even looked at"
+
+
+def test_a_crash_of_a_pass_is_a_condition_and_is_tried_again(tmp_path: Path) -> None:
+    home = house(tmp_path, services=(service(),))
+    home.settle()
+    home.controller.crashed(worlds.WEB, RuntimeError("oops"))
+    assert home.condition("web", "Progressing") == ("True", "Retrying")
+    home.let_pass(2)
+    assert home.condition("web", "Progressing")[0] == "False"
+
+
+def test_generations_count_accepted_changes_and_which_was_acted_on(tmp_path: Path) -> None:
+    home = house(tmp_path, services=(service(),))
+    home.settle()
+    home.declare(service(replicas=2))
+    home.settle()
+    home.engine.away = AWAY
+    home.declare(service(replicas=3))
+    home.let_pass(1)
+    generation = home.memory.generation(worlds.WEB)
+    assert generation is not None
+    assert (generation.number, generation.observed) == (3, 2)
+    home.restart()
+    home.engine.away = None
+    home.let_pass(5)
+    generation = home.memory.generation(worlds.WEB)
+    assert generation is not None
+    assert (generation.number, generation.observed) == (3, 3)
+
+
+def test_moving_a_document_in_its_file_is_no_new_generation(tmp_path: Path) -> None:
+    home = house(tmp_path, services=(service(),))
+    home.settle()
+    moved = service()
+    home.declare(replace(moved, source=replace(moved.source, line=99)))
+    home.settle()
+    generation = home.memory.generation(worlds.WEB)
+    assert generation is not None
+    assert generation.number == 1
+
+
+def test_every_action_says_why_and_from_where(tmp_path: Path) -> None:
+    home = house(tmp_path, services=(service(),))
+    home.settle()
+    context = home.engine.contexts[0]
+    assert (context.cause, context.file, context.line) == ("slot 1 is missing", "web.yaml", 1)
+    assert len(context.plan) == 64
+
+
+def test_a_pass_that_somebody_asked_for_says_who(tmp_path: Path) -> None:
+    home = empty_house(tmp_path)
+    home.settle()
+    home.files.desired = declared(service())
+    home.controller.look(asked_by="uid:0 alice")
+    home.settle()
+    assert {context.on_behalf_of for context in home.engine.contexts} == {"uid:0 alice"}
+    home.declare(service(), service("api"))
+    home.settle()
+    assert home.engine.contexts[-1].on_behalf_of == ""
+
+
+def test_a_survey_changes_nothing_and_shows_as_going_what_settles(tmp_path: Path) -> None:
+    home = house(tmp_path, container(), container("api"), services=(service(), service("api")))
+    home.settle()
+    home.files.desired = declared(service("api"))
+    before = home.memory.prune
+    plan = home.controller.survey().plan
+    assert [action.verb for action in plan.actions] == [
+        "update-container",
+        "stop-container",
+        "remove-container",
+    ]
+    assert home.memory.prune == before
+    assert home.settle() == []
+
+
+def test_exactly_the_approved_plan_is_performed(tmp_path: Path) -> None:
+    home = house(tmp_path, services=(service(),))
+    home.controller.chores.poll()
+    digest = home.controller.survey().plan.digest
+    done = home.controller.apply_exactly(digest, approved=False, asked_by="uid:0")
+    assert [each.action.verb for each in done.done] == ["create-container", "start-container"]
+
+
+def test_another_plan_than_the_approved_one_performs_nothing(tmp_path: Path) -> None:
+    home = house(tmp_path, services=(service(),))
+    digest = home.controller.survey().plan.digest
+    home.files.desired = declared(service(), service("api"))
+    with pytest.raises(UsageError, match="not"):
+        home.controller.apply_exactly(digest, approved=False, asked_by="uid:0")
+    assert home.engine.done == []
+
+
+def test_own_exits_are_counted_and_stops_from_outside_are_not(tmp_path: Path) -> None:
+    home = house(
+        tmp_path,
+        container(started_at="2026-01-01T00:00:00Z", finished_at=""),
+        services=(service(),),
+    )
+    home.settle()
+
+    def stop(found: Container) -> Container:
+        return replace(
+            found,
+            state=ContainerState.EXITED,
+            exit_code=137,
+            finished_at="2026-01-01T00:00:09Z",
+        )
+
+    home.engine.change(WEB1, stop)
+    home.controller.hint(EngineEvent(1, "container", "die", f"id:{WEB1}", None))
+    assert home.settle() == [f"start-container {WEB1}"], "stopped from outside: healed at once"
+    assert home.memory.histories() == {}
+
+    home.engine.change(WEB1, lambda c: replace(c, restart_count=3))
+    home.controller.hint(EngineEvent(2, "container", "start", f"id:{WEB1}", None))
+    home.settle()
+    assert home.memory.history((worlds.WEB, 1)).count == 3
+
+
+def test_a_container_that_the_engine_restarts_too_often_is_taken_over(tmp_path: Path) -> None:
+    home = house(tmp_path, container(), services=(service(),))
+    home.settle()
+    home.engine.change(WEB1, lambda c: replace(c, restart_count=5))
+    home.controller.hint(EngineEvent(1, "container", "start", f"id:{WEB1}", None))
+    assert home.settle() == [f"update-container {WEB1}"]
+    assert home.condition("web", "CrashLoop") == ("True", "KeepsFailing")
+
+
+def test_a_service_that_never_comes_to_rest_is_slowed_down(tmp_path: Path) -> None:
+    home = house(tmp_path, container(), services=(service(),))
+    home.settle()
+
+    def meddle(engine: ToyEngine) -> None:
+        for each in engine.world.containers:
+            if each.running:
+                engine.change(each.name, lambda c: replace(c, state=ContainerState.PAUSED))
+
+    home.engine.before_look = meddle
+    home.controller.hint(EngineEvent(1, "container", "pause", f"id:{WEB1}", None))
+    first = len(home.settle())
+    assert first < 60
+    assert len(home.let_pass(60)) < 8 * 6
+
+
+def test_the_status_is_published_when_it_changes_and_only_then(tmp_path: Path) -> None:
+    home = house(tmp_path, services=(service(),))
+    home.let_pass(1)
+    count = len(home.published)
+    assert count >= 1
+    home.let_pass(1000)
+    assert len(home.published) == count
+
+
+def test_since_survives_a_restart_and_a_published_status_of_nonsense_is_ignored(
+    tmp_path: Path,
+) -> None:
+    home = house(tmp_path, services=(service(),))
+    home.let_pass(1)
+    before = home.controller.status()
+    home.watch.time += 5000
+    home.restart()
+    home.controller.begin(previous=before)
+    home.settle()
+    assert home.controller.status() == before
+    home.restart()
+    home.controller.begin(previous={"resources": [{"kind": 3}]})
+    home.settle()
+    assert home.condition("web", "Ready")[0] == "True"
+
+
+def test_memory_that_cannot_be_written_is_said_and_tried_again(tmp_path: Path) -> None:
+    folder = tmp_path / "controller"
+    folder.mkdir()
+    home = house(folder, services=(service(),))
+    folder.rmdir()
+    home.let_pass(2)
+    assert "state.unwritable" in home.problems()
+    folder.mkdir()
+    home.let_pass(15)
+    assert home.problems() == []
+
+
+def test_a_stop_begins_no_further_action(tmp_path: Path) -> None:
+    home = house(tmp_path, services=(service(replicas=3),))
+    home.controller.stopping = lambda: len(home.engine.done) >= 1
+    for _ in range(20):
+        home.step()
+    assert home.engine.done == [RUN_WEB1[0]]

@@ -1,0 +1,151 @@
+"""The executor: in order, each precondition right before its action, and no decision."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from controller.loop.executor import UNMET, Execution, execute, never
+from controller.model.entries import Context
+from controller.model.errors import EngineFailed
+from controller.model.plan import (
+    AnyAction,
+    CreateNetwork,
+    Precondition,
+    RemoveContainer,
+    Verdict,
+    Wait,
+)
+from tests import worlds
+from tests.unit.loop.toy import ToyEngine
+from tests.worlds import WEB, container, declared, service
+
+WEB1, WEB2 = "web.1-bbbbbbbb", "web.2-bbbbbbbb"
+EVERYTHING = [f"create-container {WEB1}", f"start-container {WEB1}"]
+
+
+def plan_for(engine: ToyEngine, replicas: int = 1) -> tuple[AnyAction, ...]:
+    return worlds.plan(declared(service(replicas=replicas)), engine.world).actions
+
+
+def run(engine: ToyEngine, *actions: AnyAction, **more: object) -> Execution:
+    return execute(
+        actions,
+        engine=engine,
+        context=lambda action: Context(cause=action.cause),
+        look=lambda action: engine.observe(images=frozenset(), only=action.object),
+        **more,  # type: ignore[arg-type]
+    )
+
+
+def check(execution: Execution, *, done: list[str], failed: str = "", code: str = "") -> None:
+    said = [f"{each.action.verb} {each.action.target}" for each in execution.done]
+    stopped = execution.failed
+    assert said == done
+    assert (f"{stopped.verb} {stopped.target}" if stopped else "") == failed
+    assert (execution.error.code if execution.error else "") == code
+
+
+def test_a_created_container_is_started_by_the_id_that_it_got() -> None:
+    engine = ToyEngine()
+    execution = run(engine, *plan_for(engine))
+    check(execution, done=EVERYTHING)
+    assert [each.id for each in execution.done] == [f"new:{WEB1}", f"new:{WEB1}"]
+    assert [context.cause for context in engine.contexts] == ["slot 1 is missing"] * 2
+
+
+def test_a_name_that_is_taken_meanwhile_ends_it_before_the_create() -> None:
+    engine = ToyEngine()
+    actions = plan_for(engine)
+    engine.world = worlds.engine(container())
+    check(run(engine, *actions), done=[], failed=EVERYTHING[0], code=UNMET)
+    assert engine.done == []
+
+
+def test_a_container_that_vanished_meanwhile_ends_it() -> None:
+    engine = ToyEngine(worlds.engine(container(state="exited")))
+    actions = plan_for(engine)
+    engine.world = worlds.engine()
+    check(run(engine, *actions), done=[], failed=f"start-container {WEB1}", code=UNMET)
+
+
+def test_another_container_under_the_same_name_is_not_acted_on() -> None:
+    engine = ToyEngine(worlds.engine(container(state="exited")))
+    actions = plan_for(engine)
+    engine.world = worlds.engine(container(state="exited", id="id:other"))
+    check(run(engine, *actions), done=[], failed=f"start-container {WEB1}", code=UNMET)
+
+
+def test_a_container_of_another_revision_than_planned_is_not_acted_on() -> None:
+    engine = ToyEngine(worlds.engine(container()))
+    wrong = RemoveContainer(
+        object=WEB,
+        target=WEB1,
+        cause="",
+        precondition=Precondition(id=f"id:{WEB1}", revision=worlds.revision("c")),
+    )
+    check(run(engine, wrong), done=[], failed=f"remove-container {WEB1}", code=UNMET)
+
+
+def test_a_network_of_that_name_ends_a_create_whoever_made_it() -> None:
+    engine = ToyEngine()
+    create = CreateNetwork(
+        object=WEB,
+        target="platform-network",
+        cause="",
+        owner="team",
+        precondition=Precondition(absent="platform-network"),
+    )
+    check(run(engine, create), done=[], failed="create-network platform-network", code=UNMET)
+
+
+def test_the_first_failure_ends_it_and_is_its_result() -> None:
+    engine = ToyEngine()
+    actions = plan_for(engine, replicas=2)
+    engine.fault = lambda action: (
+        EngineFailed("engine.failed", "no") if action.verb == "start-container" else None
+    )
+    check(run(engine, *actions), done=EVERYTHING[:1], failed=EVERYTHING[1], code="engine.failed")
+    assert engine.done == [EVERYTHING[0], f"{EVERYTHING[1]} !"]
+
+
+def test_a_snapshot_that_was_just_taken_saves_the_first_look_and_only_that() -> None:
+    engine = ToyEngine()
+    actions = plan_for(engine)
+    run(engine, *actions, observed=engine.world)
+    assert engine.looks == 1
+
+
+def test_waits_and_denied_actions_are_passed_over() -> None:
+    engine = ToyEngine()
+    wait = Wait(object=WEB, target=WEB2, cause="in its pause", slot=2)
+    create, start = plan_for(engine)
+    denied = replace(create, target="other", slot=3, verdict=Verdict("deny", ("some.rule",)))
+    execution = run(engine, wait, denied, create, start)
+    check(execution, done=EVERYTHING)
+    assert execution.waits == (wait,)
+    assert execution.refused == (denied,)
+
+
+def test_what_follows_a_held_action_in_its_slot_is_held_too_and_other_slots_go_on() -> None:
+    engine = ToyEngine()
+    actions = plan_for(engine, replicas=2)
+    execution = run(
+        engine, *actions, held=lambda action: action.slot == 1 and action.verb != "start-container"
+    )
+    check(execution, done=[f"create-container {WEB2}", f"start-container {WEB2}"])
+    assert [action.verb for action in execution.held] == ["create-container", "start-container"]
+
+
+def test_a_held_network_holds_all_that_follows_of_its_key() -> None:
+    engine = ToyEngine(worlds.engine(networks=()))
+    actions = plan_for(engine)
+    execution = run(engine, *actions, held=lambda action: action.slot == 0)
+    check(execution, done=[])
+    assert len(execution.held) == 3
+
+
+def test_a_stop_lets_the_running_action_finish_and_begins_no_other() -> None:
+    engine = ToyEngine()
+    execution = run(engine, *plan_for(engine), held=never, stopping=lambda: len(engine.done) == 1)
+    check(execution, done=EVERYTHING[:1])
+    assert execution.interrupted

@@ -1,0 +1,156 @@
+"""The controller's memory: whole or the one before, and never fatal."""
+
+from __future__ import annotations
+
+import json
+import stat
+from pathlib import Path
+
+import pytest
+
+from controller.core.backoff import SlotHistory
+from controller.core.exits import Mark
+from controller.core.prune import PruneMemory
+from controller.loop.memory import Generation, Memory
+from controller.model.crashpoints import CONTROLLER_POINTS
+from controller.model.errors import StateError
+from controller.model.names import service_key
+
+WEB, API = service_key("default", "web"), service_key("default", "api")
+
+
+def filled(file: Path) -> Memory:
+    memory = Memory(file)
+    memory.remember((WEB, 1), SlotHistory(count=2, recent=(1000.5, 1001.0)))
+    memory.set_mark((WEB, 1), Mark("c1", 3, "2026-01-01T00:00:00Z"))
+    memory.set_mark((API, 2), Mark("c2"))
+    memory.accept(WEB, "digest")
+    memory.acted_on(WEB, 1)
+    memory.prune = PruneMemory(device=7, going=frozenset({API}), passed=((API, 1000.0),))
+    return memory
+
+
+def test_what_was_saved_is_there_after_a_restart(tmp_path: Path) -> None:
+    file = tmp_path / "state.json"
+    assert filled(file).save()
+    again = Memory(file)
+    assert again.load(stamp="1") is None
+    assert again.histories() == {(WEB, 1): SlotHistory(count=2, recent=(1000.5, 1001.0))}
+    assert again.mark((WEB, 1)) == Mark("c1", 3, "2026-01-01T00:00:00Z")
+    assert again.mark((API, 2)) == Mark("c2")
+    assert again.generations() == {WEB: Generation("digest", 1, 1)}
+    assert again.prune == PruneMemory(device=7, going=frozenset({API}), passed=((API, 1000.0),))
+
+
+def test_nothing_is_written_when_nothing_changed(tmp_path: Path) -> None:
+    memory = filled(tmp_path / "state.json")
+    assert memory.save()
+    memory.remember((WEB, 1), SlotHistory(count=2, recent=(1000.5, 1001.0)))
+    memory.accept(WEB, "digest")
+    assert not memory.save()
+
+
+def test_nobody_else_may_read_it(tmp_path: Path) -> None:
+    file = tmp_path / "state.json"
+    filled(file).save()
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert [path.name for path in tmp_path.iterdir()] == ["state.json"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{",
+        "[]",
+        "null",
+        '{"version": 2}',
+        '{"version": 1}',
+        "[" * 100_000,
+        json.dumps({"version": 1, "prune": {}, "slots": [["x"]], "generations": {}}),
+    ],
+)
+def test_a_broken_file_is_moved_aside_and_told(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "state.json"
+    file.write_text(text)
+    memory = Memory(file)
+    problem = memory.load(stamp="17")
+    assert problem is not None
+    assert problem.code == "state.damaged"
+    assert (tmp_path / "state.json.broken-17").read_text() == text
+    assert memory.histories() == {}
+    memory.accept(WEB, "digest")
+    assert memory.save()
+
+
+def test_no_file_is_no_problem(tmp_path: Path) -> None:
+    assert Memory(tmp_path / "state.json").load(stamp="1") is None
+
+
+class Killed(BaseException):
+    """What a crash is in one process."""
+
+
+POINTS = [point for point in CONTROLLER_POINTS if point.startswith("state.")]
+
+
+@pytest.mark.parametrize("point", POINTS)
+def test_a_crash_at_any_point_leaves_the_old_file_or_the_new_one(
+    tmp_path: Path, point: str
+) -> None:
+    file = tmp_path / "state.json"
+    filled(file).save()
+
+    def reach(name: str) -> None:
+        if name == point:
+            raise Killed
+
+    memory = Memory(file, reach=reach)
+    memory.load(stamp="1")
+    memory.accept(WEB, "another")
+    with pytest.raises(Killed):
+        memory.save()
+    again = Memory(file)
+    assert again.load(stamp="2") is None
+    number = again.generations()[WEB].number
+    assert number == (2 if point == "state.fsync.after" else 1)
+
+
+def test_every_point_is_reached_once_a_save(tmp_path: Path) -> None:
+    reached: list[str] = []
+    memory = Memory(tmp_path / "state.json", reach=reached.append)
+    memory.accept(WEB, "digest")
+    memory.save()
+    assert reached == POINTS
+
+
+def test_a_save_that_failed_is_made_up_for(tmp_path: Path) -> None:
+    folder = tmp_path / "gone"
+    folder.mkdir()
+    memory = filled(folder / "state.json")
+    folder.rmdir()
+    with pytest.raises(StateError) as caught:
+        memory.save()
+    assert caught.value.code == "state.unwritable"
+    folder.mkdir()
+    assert memory.save()
+
+
+def test_a_generation_counts_changes_and_never_goes_back(tmp_path: Path) -> None:
+    memory = Memory(tmp_path / "state.json")
+    assert memory.accept(WEB, "a")
+    assert not memory.accept(WEB, "a")
+    assert memory.accept(WEB, "b")
+    memory.acted_on(WEB, 2)
+    memory.acted_on(WEB, 1)
+    memory.acted_on(WEB, 3)
+    assert memory.generation(WEB) == Generation("b", 2, 2)
+
+
+def test_what_is_neither_declared_nor_there_is_forgotten(tmp_path: Path) -> None:
+    memory = filled(tmp_path / "state.json")
+    memory.forget_all_but(frozenset({API}))
+    assert memory.histories() == {}
+    assert memory.generations() == {}
+    assert memory.mark((WEB, 1)) is None
+    assert memory.mark((API, 2)) == Mark("c2")

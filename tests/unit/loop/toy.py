@@ -1,0 +1,215 @@
+"""A toy engine, files in memory and a clock that stands: all that the loop needs, in one thread."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from controller.core.moves import Judge
+from controller.core.status import Report
+from controller.loop.controller import Chore, Controller
+from controller.loop.memory import Memory
+from controller.loop.reconciler import Rules
+from controller.model.desired import Desired
+from controller.model.entries import Context
+from controller.model.errors import EngineError
+from controller.model.names import Key
+from controller.model.observed import Container, Observed
+from controller.model.plan import AnyAction, CreateContainer
+from controller.ports import EngineEvent, EngineFacts, Glimpse
+from tests import worlds
+
+
+class Watch:
+    """Both clocks of ``ports.Clock``, moved by hand."""
+
+    def __init__(self) -> None:
+        self.time = 1_000_000.0
+
+    def now(self) -> float:
+        return self.time
+
+    def monotonic(self) -> float:
+        return self.time
+
+
+@dataclass
+class ToyEngine:
+    """``ports.Engine`` over one ``Observed``. ``faults`` decide what goes wrong at a call."""
+
+    world: Observed = field(default_factory=worlds.engine)
+    done: list[str] = field(default_factory=list)
+    contexts: list[Context] = field(default_factory=list)
+    looks: int = 0
+    asked_images: list[frozenset[str]] = field(default_factory=list)
+    away: EngineError | None = None
+    fault: Callable[[AnyAction], EngineError | None] = lambda _action: None
+    before_look: Callable[[ToyEngine], None] = lambda _engine: None
+
+    def facts(self) -> EngineFacts:
+        return EngineFacts("engine", "26.1", "1.45", 2, 1 << 30)
+
+    def observe(self, *, images: frozenset[str], only: Key | None = None) -> Observed:
+        self.looks += 1
+        if self.away is not None:
+            raise self.away
+        self.before_look(self)
+        self.asked_images.append(images)
+        containers = self.world.containers
+        if only is not None and only.kind == "Service":
+            containers = tuple(c for c in containers if c.key == only)
+        by_id = {image.id: image for image in self.world.images.values() if image is not None}
+        known = {**self.world.images, **by_id}
+        return replace(
+            self.world, containers=containers, images={name: known.get(name) for name in images}
+        )
+
+    def glance(self) -> frozenset[Glimpse]:
+        if self.away is not None:
+            raise self.away
+        return frozenset(
+            Glimpse(c.id, c.name, c.state.value, c.key, c.settings.networks)
+            for c in self.world.containers
+        )
+
+    def perform(self, action: AnyAction, context: Context) -> str:
+        if self.away is not None:
+            raise self.away
+        error = self.fault(action)
+        self.done.append(f"{action.verb} {action.target}" + ("" if error is None else " !"))
+        self.contexts.append(context)
+        if error is not None:
+            raise error
+        self.world = worlds.act(action, self.world)
+        made = (c.id for c in self.world.containers if c.name == action.target)
+        return next(made) if isinstance(action, CreateContainer) else ""
+
+    def events(self, *, since_ns: int) -> NoEvents:
+        if self.away is not None:
+            raise self.away
+        return NoEvents()
+
+    def change(self, name: str, change: Callable[[Container], Container | None]) -> None:
+        """Meddle with one container; None removes it."""
+        changed = (change(c) if c.name == name else c for c in self.world.containers)
+        self.world = replace(self.world, containers=tuple(c for c in changed if c is not None))
+
+
+class NoEvents:
+    """A subscription that ends at once."""
+
+    def __iter__(self) -> Iterator[EngineEvent]:
+        return self
+
+    def __next__(self) -> EngineEvent:
+        raise StopIteration
+
+    def close(self) -> None:
+        pass
+
+
+@dataclass
+class Files:
+    """``ports.DesiredSource`` in memory."""
+
+    desired: Desired = field(default_factory=worlds.declared)
+
+    def load(self) -> Desired:
+        return self.desired
+
+
+@dataclass
+class House:
+    """A controller with all around it, driven by hand."""
+
+    folder: Path
+    engine: ToyEngine = field(default_factory=ToyEngine)
+    files: Files = field(default_factory=Files)
+    watch: Watch = field(default_factory=Watch)
+    judge: Judge = worlds.allow
+    policy: str = "policy"
+    published: list[Report] = field(default_factory=list)
+    controller: Controller = field(init=False)
+    memory: Memory = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.restart()
+
+    def restart(self) -> None:
+        """Start the controller anew, as after a crash: only what was saved is left."""
+        self.memory = Memory(self.folder / "state.json")
+        problem = self.memory.load(stamp="1")
+        self.controller = Controller(
+            source=self.files,
+            engine=self.engine,
+            memory=self.memory,
+            clock=self.watch,
+            random=lambda: 0.0,
+            fetch_rules=self.rules,
+            publish=self.published.append,
+        )
+        self.controller.begin(problem=problem)
+        self.controller.subscribed()
+
+    def rules(self) -> Rules:
+        if self.engine.away is not None:
+            raise self.engine.away
+        return Rules(worlds.NAMES, self.judge, self.policy)
+
+    def declare(self, *resources: object) -> None:
+        """Change the files, and have the change noticed."""
+        self.files.desired = worlds.declared(*resources)  # type: ignore[arg-type]
+        self.controller.files_changed()
+
+    def step(self) -> bool:
+        """Do one chore or one pass; return whether there was any."""
+        chores, keys = self.controller.chores, self.controller.keys
+        chore = chores.poll()
+        if chore is not None:
+            self.controller.do(chore)
+            chores.done(chore)
+            return True
+        key = keys.poll()
+        if key is not None:
+            self.controller.handle(key)
+            keys.done(key)
+        return key is not None
+
+    def settle(self) -> list[str]:
+        """Do all that is ready now; return what was done to the engine."""
+        before = len(self.engine.done)
+        for _ in range(200):
+            if not self.step():
+                return self.engine.done[before:]
+        raise AssertionError(f"it never rests: {self.engine.done[before:]}")
+
+    def let_pass(self, seconds: float) -> list[str]:
+        """Let time pass, doing what becomes due on the way."""
+        before = len(self.engine.done)
+        end = self.watch.time + seconds
+        while True:
+            self.settle()
+            dues = (self.controller.chores.next_due(), self.controller.keys.next_due())
+            due = min((due for due in dues if due is not None), default=end)
+            if due > end:
+                self.watch.time = end
+                return self.engine.done[before:]
+            self.watch.time = max(self.watch.time, due)
+
+    def condition(self, name: str, type_: str) -> tuple[str, str]:
+        """Return a condition's status and reason."""
+        resources = self.controller.status()["resources"]
+        assert isinstance(resources, list)
+        (resource,) = [r for r in resources if r["name"] == name]
+        found = [c for c in resource["conditions"] if c["type"] == type_]
+        return (found[0]["status"], found[0]["reason"]) if found else ("", "")
+
+    def problems(self) -> list[str]:
+        """Return the codes of all problems."""
+        problems = self.controller.status()["problems"]
+        assert isinstance(problems, list)
+        return [problem["code"] for problem in problems]
+
+
+__all__ = ["Chore", "Files", "House", "ToyEngine", "Watch"]
