@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import os
+import select
 import socket
 import threading
 from collections import OrderedDict
@@ -79,6 +80,8 @@ class Supervisor:
         self._doors = doors
         self._workers = workers
         self._stop = threading.Event()
+        # Written to by ``stop``: a signal handler may run while its own thread holds a lock.
+        self._wakeup = os.pipe()
         self._turns = Turns(paused=paused)
         self._seen: OrderedDict[tuple[int, str, str], None] = OrderedDict()
         self._events: Events | None = None
@@ -87,7 +90,8 @@ class Supervisor:
 
     def stop(self) -> None:
         """Ask it to stop; safe in a signal handler, and more than once."""
-        self._stop.set()
+        with suppress(OSError):
+            os.write(self._wakeup[1], b".")
 
     def run(self) -> None:
         """Run until ``stop``, or the end of the lifeline; then finish in order."""
@@ -98,10 +102,26 @@ class Supervisor:
             self._start("files", self._watch)
         if self._doors.listener is not None:
             self._start("control", self._accept)
-        if self._doors.lifeline is not None:
-            self._start("lifeline", self._hold_lifeline)
-        self._stop.wait()
+        self._await_end()
+        self._stop.set()
         self._finish(threads)
+        asked, ask = self._wakeup
+        self._wakeup = (-1, -1)
+        os.close(asked)
+        os.close(ask)
+
+    def _await_end(self) -> None:
+        """Wait for ``stop``, or for the end of the lifeline: then the parent is gone."""
+        watched = [self._wakeup[0]]
+        if self._doors.lifeline is not None:
+            watched.append(self._doors.lifeline)
+        while True:
+            ready, _, _ = select.select(watched, [], [])
+            if self._wakeup[0] in ready:
+                return
+            if not os.read(ready[0], 1):
+                log.warning("the parent is gone; stopping")
+                return
 
     def _start(self, name: str, body: Callable[[], None]) -> threading.Thread:
         thread = threading.Thread(target=body, name=name, daemon=True)
@@ -213,14 +233,6 @@ class Supervisor:
         if len(self._seen) > SEEN_MAX:
             self._seen.popitem(last=False)
         return True
-
-    def _hold_lifeline(self) -> None:
-        assert self._doors.lifeline is not None
-        with suppress(OSError):
-            while os.read(self._doors.lifeline, 1):
-                pass
-        log.warning("the parent is gone; stopping")
-        self._stop.set()
 
     def _accept(self) -> None:
         listener = self._doors.listener

@@ -1,0 +1,345 @@
+"""The supervisor: real threads around a toy engine; every wait has an end and none is a sleep."""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from controller.core.status import Report
+from controller.loop.controller import Controller
+from controller.loop.memory import Memory
+from controller.loop.reconciler import Rules
+from controller.loop.supervisor import Doors, Supervisor
+from controller.model.entries import Context
+from controller.model.errors import EngineError, EngineUnavailable
+from controller.model.names import Key
+from controller.model.observed import Observed
+from controller.model.plan import AnyAction
+from controller.ports import EVENTS_SILENT, EngineEvent
+from tests import worlds
+from tests.unit.loop.toy import Files, ToyEngine
+from tests.worlds import container, declared, service
+
+PATIENCE_S = 20.0
+WEB1 = "web.1-bbbbbbbb"
+BROKEN = EngineUnavailable("events.lost", "the stream broke")
+SILENT = EngineUnavailable(EVENTS_SILENT, "nothing for 90 s")
+
+
+class Clock:
+    """The machine's clocks."""
+
+    def now(self) -> float:
+        return time.clock_gettime(time.CLOCK_REALTIME)
+
+    def monotonic(self) -> float:
+        return time.monotonic()
+
+
+class Stream:
+    """A subscription that yields what is put into it, and raises what is an error."""
+
+    def __init__(self) -> None:
+        self.said: queue.Queue[EngineEvent | EngineError | None] = queue.Queue()
+
+    def __iter__(self) -> Iterator[EngineEvent]:
+        return self
+
+    def __next__(self) -> EngineEvent:
+        said = self.said.get()
+        if said is None:
+            raise StopIteration
+        if isinstance(said, EngineError):
+            raise said
+        return said
+
+    def close(self) -> None:
+        self.said.put(None)
+
+
+class LiveEngine(ToyEngine):
+    """The toy engine for several threads, with subscriptions."""
+
+    def __init__(self, world: Observed) -> None:
+        super().__init__(world)
+        self.lock = threading.RLock()
+        self.streams: queue.Queue[Stream] = queue.Queue()
+        self.explode: set[Key] = set()
+
+    def observe(self, *, images: frozenset[str], only: Key | None = None) -> Observed:
+        with self.lock:
+            if only in self.explode:
+                self.explode.discard(only)
+                raise RuntimeError("nobody thought of this")
+            return super().observe(images=images, only=only)
+
+    def perform(self, action: AnyAction, context: Context) -> str:
+        with self.lock:
+            return super().perform(action, context)
+
+    def events(self, *, since_ns: int) -> Stream:  # type: ignore[override]
+        with self.lock:
+            if self.away is not None:
+                raise self.away
+        stream = Stream()
+        self.streams.put(stream)
+        return stream
+
+
+@dataclass
+class Plant:
+    """A supervisor that runs in a thread of its own."""
+
+    engine: LiveEngine
+    files: Files
+    supervisor: Supervisor
+    controller: Controller
+    memory: Memory
+    peer: Path
+    thread: threading.Thread
+    lifeline: int
+    wake: queue.Queue[Callable[[], None]]
+    published: list[Report] = field(default_factory=list)
+
+    def ask(self, **question: object) -> Any:
+        """Ask on the control socket."""
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as peer:
+            peer.settimeout(PATIENCE_S)
+            peer.connect(str(self.peer))
+            peer.sendall(json.dumps(question).encode() + b"\n")
+            with peer.makefile("rb") as file:
+                return json.loads(file.readline())
+
+    def await_done(self, *said: str) -> None:
+        """Wait until these actions were done."""
+        eventually(lambda: set(said) <= set(self.engine.done), f"{said} in {self.engine.done}")
+
+
+def eventually(true: Callable[[], bool], what: str) -> None:
+    deadline = time.monotonic() + PATIENCE_S
+    while not true():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.005)
+
+
+@contextmanager
+def plant(
+    folder: Path,
+    world: Observed,
+    files: Files,
+    *,
+    paused: bool = False,
+    explode: frozenset[Key] = frozenset(),
+    fault: Callable[[AnyAction], EngineError | None] = lambda _action: None,
+) -> Iterator[Plant]:
+    """Run a supervisor during the block, and see it end in order."""
+    engine, memory = LiveEngine(world), Memory(folder / "state.json")
+    engine.explode, engine.fault = set(explode), fault
+    published: list[Report] = []
+    controller = Controller(
+        source=files,
+        engine=engine,
+        memory=memory,
+        clock=Clock(),
+        random=lambda: 0.0,
+        fetch_rules=lambda: Rules(worlds.NAMES, worlds.allow, "policy"),
+        publish=published.append,
+    )
+    wakes: queue.Queue[Callable[[], None]] = queue.Queue()
+
+    def watch(wake: Callable[[], None], stop: threading.Event) -> None:
+        wakes.put(wake)
+        stop.wait()
+
+    path = folder / "controller.sock"
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    listener.bind(str(path))
+    listener.listen()
+    reading, writing = os.pipe()
+    supervisor = Supervisor(
+        controller,
+        engine,
+        clock=Clock(),
+        random=lambda: 0.0,
+        doors=Doors(watch=watch, listener=listener, lifeline=reading),
+        paused=paused,
+    )
+    controller.begin()
+    thread = threading.Thread(target=supervisor.run)
+    thread.start()
+    made = Plant(
+        engine, files, supervisor, controller, memory, path, thread, writing, wakes, published
+    )
+    try:
+        yield made
+    finally:
+        supervisor.stop()
+        thread.join(timeout=PATIENCE_S)
+        listener.close()
+        if made.lifeline >= 0:
+            os.close(writing)
+        assert not thread.is_alive(), "it didn't end"
+
+
+@pytest.fixture
+def files() -> Files:
+    return Files()
+
+
+def test_a_changed_file_wakes_a_pass(tmp_path: Path, files: Files) -> None:
+    with plant(tmp_path, worlds.engine(), files) as made:
+        wake = made.wake.get(timeout=PATIENCE_S)
+        assert made.ask(do="pass", timeout_s=PATIENCE_S)["converged"]
+        files.desired = declared(service())
+        wake()
+        made.await_done(f"start-container {WEB1}")
+
+
+def test_an_event_wakes_a_pass_and_the_same_event_again_does_not(
+    tmp_path: Path, files: Files
+) -> None:
+    files.desired = declared(service())
+    with plant(tmp_path, worlds.engine(container()), files) as made:
+        stream = made.engine.streams.get(timeout=PATIENCE_S)
+        assert made.ask(do="pass", timeout_s=PATIENCE_S)["converged"]
+        with made.engine.lock:
+            made.engine.change(WEB1, lambda _container: None)
+        event = EngineEvent(5, "container", "destroy", f"id:{WEB1}", None)
+        stream.said.put(event)
+        made.await_done(f"start-container {WEB1}")
+        assert made.ask(do="pass", timeout_s=PATIENCE_S)["converged"]
+        looks = made.engine.looks
+        stream.said.put(event)
+        stream.said.put(SILENT)  # read after the event, so that its end shows that both were
+        made.engine.streams.get(timeout=PATIENCE_S)
+        assert made.engine.looks == looks
+
+
+def test_a_broken_subscription_is_made_anew_and_everything_is_looked_at(
+    tmp_path: Path, files: Files
+) -> None:
+    files.desired = declared(service())
+    with plant(tmp_path, worlds.engine(container()), files) as made:
+        stream = made.engine.streams.get(timeout=PATIENCE_S)
+        assert made.ask(do="pass", timeout_s=PATIENCE_S)["converged"]
+        with made.engine.lock:
+            made.engine.change(WEB1, lambda _container: None)
+        stream.said.put(BROKEN)
+        made.engine.streams.get(timeout=PATIENCE_S)
+        made.await_done(f"start-container {WEB1}")
+
+
+def test_a_pass_that_raises_ends_no_worker_and_is_tried_again(
+    tmp_path: Path, files: Files, caplog: pytest.LogCaptureFixture
+) -> None:
+    files.desired = declared(service(), service("api"))
+    with plant(tmp_path, worlds.engine(), files, explode=frozenset({worlds.WEB})) as made:
+        made.await_done("start-container api.1-bbbbbbbb", f"start-container {WEB1}")
+    raised = [record.getMessage() for record in caplog.records if record.exc_info]
+    assert raised == ["a pass of Service/default/web failed"]
+
+
+def test_an_engine_that_is_away_at_the_start_is_found_later(tmp_path: Path, files: Files) -> None:
+    files.desired = declared(service())
+    world = worlds.engine()
+    with plant(tmp_path, world, files) as made:
+        made.engine.streams.get(timeout=PATIENCE_S)
+        made.await_done(f"start-container {WEB1}")
+        with made.engine.lock:
+            made.engine.away = EngineUnavailable("broker.unavailable", "no broker answers")
+        reply = made.ask(do="pass", timeout_s=0.2)
+        assert reply["converged"] is False
+        assert [p["code"] for p in reply["status"]["problems"]] == ["broker.unavailable"]
+        with made.engine.lock:
+            made.engine.away = None
+        assert made.ask(do="pass", timeout_s=PATIENCE_S)["converged"]
+
+
+def test_a_pass_waits_until_all_is_as_desired(tmp_path: Path, files: Files) -> None:
+    with plant(tmp_path, worlds.engine(networks=()), files) as made:
+        files.desired = declared(service(replicas=3), service("api"))
+        reply = made.ask(do="pass", timeout_s=PATIENCE_S, on_behalf_of="uid:0 alice")
+        assert reply["converged"]
+        assert {r["name"]: r["ready"] for r in reply["status"]["resources"]} == {
+            "web": 3,
+            "api": 1,
+        }
+        claims = {context.on_behalf_of for context in made.engine.contexts}
+        assert claims <= {f"uid:{os.getuid()} alice", f"uid:{os.getuid()} uid:0 alice", ""}
+
+
+def test_a_pass_that_a_person_must_help_comes_back_at_once(tmp_path: Path, files: Files) -> None:
+    with plant(tmp_path, worlds.engine(), files) as made:
+        files.desired = declared(service(network={"attach": ["nowhere"]}))
+        began = time.monotonic()
+        reply = made.ask(do="pass", timeout_s=PATIENCE_S * 10)
+        assert not reply["converged"]
+        assert time.monotonic() - began < PATIENCE_S
+
+
+def test_paused_it_acts_only_while_a_pass_is_asked_for_and_exactly_one_plan(
+    tmp_path: Path, files: Files
+) -> None:
+    files.desired = declared(service())
+    with plant(tmp_path, worlds.engine(), files, paused=True) as made:
+        made.engine.streams.get(timeout=PATIENCE_S)
+        plan = made.ask(do="plan")["plan"]
+        assert [a["action"] for a in plan["actions"]] == ["create-container", "start-container"]
+        assert made.engine.done == []
+        changed = made.ask(do="pass", timeout_s=PATIENCE_S, plan="0" * 64)
+        assert changed["error"]["code"] == "plan.changed"
+        assert made.engine.done == []
+        assert made.ask(do="pass", timeout_s=PATIENCE_S, plan=plan["digest"])["converged"]
+        files.desired = declared(service(), service("api"))
+        made.controller.look()
+        assert made.ask(do="ping") == {"pong": True}
+        assert len(made.engine.done) == 2
+        assert made.ask(do="pass", timeout_s=PATIENCE_S)["converged"]
+        assert len(made.engine.done) == 4
+
+
+def test_the_end_of_the_lifeline_ends_it_with_everything_saved(
+    tmp_path: Path, files: Files
+) -> None:
+    files.desired = declared(service())
+    with plant(tmp_path, worlds.engine(), files) as made:
+        made.await_done(f"start-container {WEB1}")
+        os.close(made.lifeline)
+        made.lifeline = -1
+        made.thread.join(timeout=PATIENCE_S)
+        assert not made.thread.is_alive()
+        assert made.published
+        again = Memory(tmp_path / "state.json")
+        assert again.load(stamp="1") is None
+        assert again.generations().keys() == {worlds.WEB}
+
+
+def test_a_stop_waits_for_the_running_action_and_begins_no_other(
+    tmp_path: Path, files: Files
+) -> None:
+    files.desired = declared(service(replicas=3))
+    running, go_on = threading.Event(), threading.Event()
+
+    def hold(_action: AnyAction) -> EngineError | None:
+        running.set()
+        go_on.wait(PATIENCE_S)
+        return None
+
+    with plant(tmp_path, worlds.engine(), files, fault=hold) as made:
+        assert running.wait(PATIENCE_S)
+        made.supervisor.stop()
+        go_on.set()
+        made.thread.join(timeout=PATIENCE_S)
+        assert len(made.engine.done) == 1
+        assert len(made.engine.world.containers) <= 1
