@@ -227,7 +227,8 @@ def admit_network(
     if internal and not request.internal:
         changes.append(Change("network.internal", "internal: no way out"))
     final = replace(request, internal=internal)
-    return _made_network(final, actor, owner, namespace, stamp, tuple(changes))
+    labelled = namespace if actor.role is Role.CONTROLLER else ""
+    return _made_network(final, actor, owner, labelled, stamp, tuple(changes))
 
 
 def _network_name(name: str, actor: Actor, policy: Policy, namespace: str) -> Findings:
@@ -297,8 +298,7 @@ def _made_network(
     stamp: Stamp,
     changes: tuple[Change, ...],
 ) -> Admission:
-    by_controller = actor.role is Role.CONTROLLER
-    labels = _object_labels(request.labels, actor, owner, namespace if by_controller else "", stamp)
+    labels = _object_labels(request.labels, actor, owner, namespace, stamp)
     options = {
         name: "true" if value else "false"
         for name, value in ((MASQUERADE, request.masquerade), (ICC, request.icc))
@@ -341,9 +341,9 @@ def admit_implied_network(name: str, *, actor: Actor, policy: Policy, stamp: Sta
         masquerade=None if masquerade else False,
         icc=None if icc else False,
     )
-    # It is its namespace's, not this owner's alone: whoever comes next joins it too.
-    by_gate = replace(actor, role=Role.CONTROLLER)
-    return _made_network(request, by_gate, owner, namespace, stamp, ())
+    # It is its namespace's, not this owner's alone: whoever comes next joins it too. The
+    # controller uses it where it is, and doesn't take it for one of its own to remove.
+    return _made_network(request, actor, owner, namespace, stamp, ())
 
 
 def admit_volume(

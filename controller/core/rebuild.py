@@ -63,12 +63,12 @@ class Final:
 
 def finish(case: Case) -> Final:
     """Return the create with the policy's defaults; nothing that was asked for is changed."""
-    changes: list[Change] = []
     request, policy = case.request, case.policy
     request = replace(
         request,
         limits=with_defaults(request.limits, policy, case.facts.host.cpus if case.facts else 0),
         log=log_with_defaults(request.log, policy),
+        exposed_ports=_exposed(request),
         ports=tuple(_loopback(port, policy) for port in request.ports),
         mounts=tuple(_bounded(mount, policy) for mount in request.mounts),
         cap_add=tuple(dict.fromkeys(capability(text) for text in request.cap_add)),
@@ -78,8 +78,7 @@ def finish(case: Case) -> Final:
     image = case.image.id if case.image else request.image
     labels = stamped(case)
     final = Final(name, image, request, networks, labels, ())
-    changes = [*_told(case, final)]
-    return replace(final, changes=tuple(changes))
+    return replace(final, changes=tuple(_told(case, final)))
 
 
 def with_defaults(limits: Limits, policy: Policy, cpus: int) -> Limits:
@@ -105,6 +104,12 @@ def log_with_defaults(log: LogConfig, policy: Policy) -> LogConfig:
         options.setdefault("max-file", str(limits.default_files))
         options["max-size"] = str(limits.default_size)
     return LogConfig(log.type or usual, tuple(sorted(options.items())))
+
+
+def _exposed(request: CreateRequest) -> tuple[str, ...]:
+    """Return the exposed ports, the published ones among them: else the engine ignores those."""
+    published = (f"{port.container}/{port.protocol}" for port in request.ports)
+    return tuple(sorted({*request.exposed_ports, *published}))
 
 
 def _loopback(port: Port, policy: Policy) -> Port:
@@ -173,6 +178,11 @@ def _told(case: Case, final: Final) -> list[Change]:
         ("hardening.privileges", "no new privileges", not asked.security_opt),
         ("default.logs", "logs rotate", final.request.log != asked.log),
         ("port.loopback", "ports without an address are published on loopback", _unbound(asked)),
+        (
+            "port.exposed",
+            "published ports are exposed",
+            set(final.request.exposed_ports) != set(asked.exposed_ports),
+        ),
         ("default.tmpfs", "memory filesystems have a size", final.request.mounts != asked.mounts),
         (
             "network.mode",

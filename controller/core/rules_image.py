@@ -88,9 +88,11 @@ def anonymous_volumes(case: Case) -> Findings:
     """Anonymous volumes have no owner and no quota, and each recreate loses what is in them."""
     if case.policy.images.anonymous_volumes:
         return
-    for path in case.request.volumes:
-        yield _anonymous(f"Volumes.{path}", path, "asked for")
+    # Clients name the targets of their mounts here too: those have a volume.
     mounted = {mount.target for mount in case.request.mounts}
+    for path in case.request.volumes:
+        if path not in mounted:
+            yield _anonymous(f"Volumes.{path}", path, "asked for")
     for path in case.image.volumes if case.image else ():
         clean = path.rstrip("/") or "/"
         if clean not in mounted and path not in case.request.volumes:

@@ -16,6 +16,7 @@ from controller.core.bodies import Endpoint, Finding, Port
 from controller.core.case import COMPOSE_SERVICE, Case
 from controller.core.facts import NetworkFacts
 from controller.model.entries import Role
+from controller.model.names import SERVICE, namespaced_network
 from controller.model.policy import Policy
 
 Findings = Iterator[Finding]
@@ -126,6 +127,9 @@ def mode_granted(case: Case) -> Findings:
         yield Finding("network.mode", _MODE, reason, remedy)
     elif mode in {"none", "isolated", "bridge"} and mode not in modes:
         yield Finding("network.mode", _MODE, f"the policy doesn't grant {mode}", remedy)
+    elif mode == case.networks.ingress:
+        reason = f"{mode} is joined beside another network, for published ports"
+        yield Finding("network.mode", _MODE, reason, remedy)
     elif case.by_controller and mode not in {"none", "isolated", "bridge"}:
         names = case.networks
         reason = f"{asked!r} is neither none, {names.isolated} nor {names.bridge}"
@@ -181,6 +185,9 @@ def judge_network(case: Case, facts: NetworkFacts, path: str) -> Findings:
     elif not kind and not _may_join(case, facts):
         reason = f"the network {facts.name} belongs to another owner or namespace"
         yield Finding("network.foreign", path, reason, "use one of your own, or ask for a grant")
+    elif not kind and not facts.internal and "bridge" not in case.policy.networks.modes:
+        reason = f"{facts.name} has a way out, which the policy doesn't grant"
+        yield Finding("network.mode", path, reason, "use an internal one")
 
 
 def foreign_network(facts: NetworkFacts, path: str, kind: str) -> Finding:
@@ -202,7 +209,7 @@ def implied_kind(policy: Policy, name: str, namespace: str) -> str:
         ("ingress", networks.ingress),
         ("bridge", networks.bridge),
     ):
-        if name == (base if namespace == "default" else f"{base}.{namespace}"):
+        if name == namespaced_network(base, namespace):
             return kind
     return ""
 
@@ -242,7 +249,8 @@ def aliases_own(case: Case) -> Findings:
             if alias not in own:
                 reason = f"{alias!r} isn't this container's own name"
                 where = f"{_ENDPOINTS}.{end.network}.Aliases"
-                yield Finding("network.alias", where, reason, "use the service's name")
+                remedy = f"use its name, or that of its service (label {SERVICE})"
+                yield Finding("network.alias", where, reason, remedy)
 
 
 def ports_allowed(case: Case) -> Findings:
