@@ -79,6 +79,7 @@ class Supervisor:
         self._random = random
         self._doors = doors
         self._workers = workers
+        self._stopping = False
         self._stop = threading.Event()
         # Written to by ``stop``: a signal handler may run while its own thread holds a lock.
         self._wakeup = os.pipe()
@@ -86,10 +87,11 @@ class Supervisor:
         self._seen: OrderedDict[tuple[int, str, str], None] = OrderedDict()
         self._events: Events | None = None
         self._conversations = threading.BoundedSemaphore(CONVERSATIONS)
-        controller.stopping = self._stop.is_set
+        controller.stopping = lambda: self._stopping
 
     def stop(self) -> None:
         """Ask it to stop; safe in a signal handler, and more than once."""
+        self._stopping = True
         with suppress(OSError):
             os.write(self._wakeup[1], b".")
 
@@ -103,6 +105,7 @@ class Supervisor:
         if self._doors.listener is not None:
             self._start("control", self._accept)
         self._await_end()
+        self._stopping = True
         self._stop.set()
         self._finish(threads)
         asked, ask = self._wakeup
