@@ -1,0 +1,295 @@
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+
+from controller.broker.commands import Look, Recall, Relay
+from controller.broker.gate import handle
+from controller.broker.state import GateState
+from controller.core.record import line_of, prepare
+from controller.model.entries import Entry, Reply
+from tests.unit.broker.dialogue import (
+    ALICE,
+    BOB,
+    CONTROLLER,
+    NOT_FOUND,
+    OPERATOR,
+    POLICY,
+    RECORDED,
+    UNRECORDED,
+    Step,
+    Told,
+    converse,
+    lost,
+    reply,
+    request,
+    state,
+)
+from tests.unit.broker.world import (
+    DB,
+    NETWORK,
+    REVISION,
+    SLOT,
+    STRAY,
+    WEB,
+    inspect,
+    inventory,
+    network,
+)
+
+FOUND: Step = (Look(f"/containers/{WEB}/json"), reply(inspect(WEB, "alice-web", "alice")))
+INSTANCE_ONLY = quote('{"label":["io.trimtab.instance=i1"]}', safe="")
+ALICES = quote('{"label":["io.trimtab.instance=i1","io.trimtab.owner=alice"]}', safe="")
+
+
+def ask(
+    target: str, dialogue: list[Step], knows: GateState | None = None, method: str = "GET", **m: Any
+) -> Told:
+    knows = knows or state(inventory())
+    return converse(handle(request(method, target, **m), knows), dialogue, knows)
+
+
+def test_a_ping_tells_the_versions_that_the_gate_speaks() -> None:
+    pong = Reply(200, b"OK", (("Api-Version", "1.51"), ("Server", "Docker")))
+    answer = ask("/_ping", [(Look("/_ping"), pong)])
+    assert answer.value.body == b"OK"
+    assert dict(answer.value.headers)["api-version"] == "1.45"
+    assert ask("/v1.45/_ping", [(Look("/_ping"), pong)]).value == answer.value
+    head = ask("/_ping", [(Look("/_ping"), pong)], method="HEAD")
+    assert (head.value.body, head.value.headers) == (b"", answer.value.headers)
+
+
+def test_versions_are_the_gates_and_the_host_stays_private() -> None:
+    told = {
+        "Version": "27.0",
+        "ApiVersion": "1.46",
+        "MinAPIVersion": "1.24",
+        "Components": [{"Name": "Engine", "Details": {"ApiVersion": "1.46", "GitCommit": "x"}}],
+    }
+    answer = ask("/version", [(Look("/version"), reply(told))])
+    assert answer.json == {
+        "Version": "27.0",
+        "ApiVersion": "1.45",
+        "MinAPIVersion": "1.44",
+        "Components": [{"Name": "Engine", "Details": {"ApiVersion": "1.45", "GitCommit": "x"}}],
+    }
+    private: dict[str, Any] = {
+        "ID": "e",
+        "NCPU": 4,
+        "Name": "host-7",
+        "RegistryConfig": {},
+        "Containers": 99,
+    }
+    answer = ask("/info", [(Look("/info"), reply(private))])
+    assert answer.json == {
+        "ID": "e",
+        "NCPU": 4,
+        "Containers": 1,
+        "Name": "trimtab",
+        "IndexServerAddress": "https://index.docker.io/v1/",
+        "Swarm": {"LocalNodeState": "inactive", "ControlAvailable": False},
+        "Warnings": [],
+    }
+
+
+@pytest.mark.parametrize(
+    ("who", "filters", "shown"),
+    [
+        (ALICE, ALICES, [WEB]),
+        (OPERATOR, INSTANCE_ONLY, [WEB, DB, SLOT]),
+        (CONTROLLER, INSTANCE_ONLY, [WEB, DB, SLOT]),
+    ],
+    ids=["client", "operator", "controller"],
+)
+def test_a_list_is_what_is_ours_and_the_callers(who: Any, filters: str, shown: list[str]) -> None:
+    everything = [{"Id": each} for each in (WEB, DB, SLOT, STRAY)]
+    answer = ask(
+        "/containers/json?all=1&limit=-1&trunc_cmd=0",
+        [(Look(f"/containers/json?all=1&filters={filters}"), reply(everything))],
+        actor=who,
+    )
+    assert answer.json == [{"Id": each} for each in shown]
+
+
+def test_env_values_are_for_those_who_own_them_and_that_is_journaled() -> None:
+    answer = ask(f"/containers/{WEB}/json", [FOUND, ("read", RECORDED)])
+    assert answer.json["Config"]["Env"] == ["TOKEN=hunter2", "A=1"]
+    assert answer.entries[0].request["object"] == WEB
+    hidden = ask(f"/containers/{WEB}/json", [FOUND], actor=CONTROLLER)
+    assert hidden.json == {
+        **answer.json,
+        "Config": {**answer.json["Config"], "Env": ["A", "TOKEN"]},
+    }
+    other = ask(f"/containers/{WEB}/json", [FOUND, ("refusal", RECORDED)], actor=BOB)
+    assert other.status == 404
+
+
+@pytest.mark.parametrize(
+    ("method", "asked", "relay", "noted"),
+    [
+        (
+            "GET",
+            "logs?follow=1&stdout=True&stderr=1&tail=all",
+            Relay("GET", f"/containers/{WEB}/logs?follow=1&stdout=1&stderr=1&tail=all"),
+            True,
+        ),
+        ("GET", "stats?stream=false", Relay("GET", f"/containers/{WEB}/stats?stream=0"), False),
+        (
+            "POST",
+            "attach?stream=1&stdout=1&stderr=1",
+            Relay("POST", f"/containers/{WEB}/attach?stream=1&stdout=1&stderr=1", hijack=True),
+            True,
+        ),
+        (
+            "POST",
+            "wait?condition=removed",
+            Relay("POST", f"/containers/{WEB}/wait?condition=removed"),
+            False,
+        ),
+        ("POST", "resize?h=24&w=80", Relay("POST", f"/containers/{WEB}/resize?h=24&w=80"), False),
+    ],
+)
+def test_streams_are_relayed_by_full_id(method: str, asked: str, relay: Relay, noted: bool) -> None:
+    found = (Look("/containers/alice-web/json"), FOUND[1])
+    read: list[Step] = [("read", UNRECORDED)] if noted else []
+    answer = ask(f"/containers/alice-web/{asked}", [found, *read], method=method)
+    assert answer.value == relay
+
+
+def test_events_are_the_instances_and_a_clients_are_its_owners() -> None:
+    filters = quote('{"type":["container","daemon"],"label":["io.trimtab.owner=bob"]}')
+    answer = ask(f"/events?since=1.5&filters={filters}", [])
+    narrow = '{"type":["container"],"label":["io.trimtab.instance=i1","io.trimtab.owner=alice"]}'
+    assert answer.value == Relay("GET", f"/events?since=1.5&filters={quote(narrow, safe='')}")
+
+
+def test_processes_and_changed_files() -> None:
+    for route in ("top", "changes"):
+        told = reply({"x": 1})
+        steps: list[Step] = [FOUND, (Look(f"/containers/{WEB}/{route}"), told)]
+        assert ask(f"/containers/{WEB}/{route}", steps).value == told
+
+
+# Networks and volumes
+
+
+def test_networks_show_only_what_the_caller_may_see_of_them() -> None:
+    ours = network(NETWORK, "alice-net", "alice", Containers={WEB: {}, DB: {}, STRAY: {}})
+    copied = network(STRAY, "copied", "alice")
+    listed: Step = (Look(f"/networks?filters={ALICES}"), reply([ours, copied]))
+    answer = ask("/networks", [listed])
+    assert answer.json == [{**ours, "Containers": {WEB: {}}}]
+    found = ask("/networks/alice-net", [(Look("/networks/alice-net"), reply(ours))])
+    assert found.json == answer.json[0]
+    hidden: list[Step] = [(Look("/networks/copied"), reply(copied)), ("refusal", RECORDED)]
+    assert ask("/networks/copied", hidden).status == 404
+    assert ask("/networks/none", [(Look("/networks/none"), NOT_FOUND)]).status == 404
+    theirs: list[Step] = [(Look(f"/networks/{NETWORK}"), reply(ours)), ("refusal", RECORDED)]
+    assert ask(f"/networks/{NETWORK}", theirs, actor=BOB).status == 404
+
+
+def test_volumes_show_nothing_of_the_host() -> None:
+    ours = {
+        "Name": "alice-data",
+        "Driver": "local",
+        "Mountpoint": "/var/lib/docker/volumes/alice-data/_data",
+        "Labels": network("", "", "alice")["Labels"],
+    }
+    # Removed and made anew elsewhere: the same name, and not ours.
+    anew = {**ours, "Labels": {**ours["Labels"], "io.trimtab.intent": "i9"}}
+    listed: Step = (Look(f"/volumes?filters={ALICES}"), reply({"Volumes": [ours, anew]}))
+    assert ask("/volumes", [listed]).json == {
+        "Volumes": [{**ours, "Mountpoint": ""}],
+        "Warnings": None,
+    }
+    look = Look("/volumes/alice-data")
+    assert ask("/volumes/alice-data", [(look, reply(ours))]).json == {**ours, "Mountpoint": ""}
+    assert ask("/volumes/alice-data", [(look, reply(anew)), ("refusal", RECORDED)]).status == 404
+
+
+# Own routes
+
+
+def test_whoami() -> None:
+    assert ask("/trimtab/v1/whoami", []).json == {
+        "uid": 1000,
+        "gid": 1000,
+        "role": "client",
+        "owner": "alice",
+        "separated": True,
+        "instance": "i1",
+    }
+
+
+def test_health_answers_whatever_is_wrong() -> None:
+    knows = state(inventory())
+    knows.journal_error, knows.policy_error, knows.unjournaled = "disk full", "line 3", 2
+    look = Look("/_ping", deadline_s=2.0)
+    told = {
+        "engine": {
+            "reachable": False,
+            "id": "engine-1",
+            "version": "26.1.5",
+            "apiVersion": "1.45",
+            "cpus": 4,
+            "memoryBytes": 8 * 1024**3,
+        },
+        "journal": {"writable": False, "seq": 7, "error": "disk full", "unrecordedRefusals": 2},
+        "policy": {"digest": POLICY.digest, "name": "strict", "error": "line 3"},
+        "openIntents": 0,
+    }
+    assert ask("/trimtab/v1/health", [(look, lost())], knows).json == told
+    well: Any = ask("/trimtab/v1/health", [(look, Reply(200, b"OK"))], knows).json
+    assert well["engine"]["reachable"] is True
+
+
+def test_the_inventory_is_told_to_those_it_concerns() -> None:
+    ours = ask("/trimtab/v1/inventory", [], actor=CONTROLLER).json
+    assert (ours["instance"], ours["engineId"], ours["seq"]) == ("i1", "engine-1", 7)
+    assert [each["id"] for each in ours["containers"]] == [WEB, DB, SLOT]
+    slot = ours["containers"][2]
+    assert (slot["slot"], slot["revision"], slot["admitted"]["name"]) == (
+        1,
+        REVISION,
+        "web.1-01234567",
+    )
+    alices = ask("/trimtab/v1/inventory", []).json
+    assert [each["id"] for each in alices["containers"]] == [WEB]
+    assert [each["id"] for each in alices["networks"]] == [NETWORK]
+    bobs = ask("/trimtab/v1/inventory", [], actor=BOB).json
+    assert (bobs["networks"], bobs["volumes"], bobs["pins"]) == ([], [], {})
+
+
+def test_the_policy_is_told_whole() -> None:
+    told = ask("/trimtab/v1/policy", []).json
+    assert (told["digest"], told["name"]) == (POLICY.digest, "strict")
+    assert told["policy"] == POLICY.to_json()
+
+
+def test_records_are_the_lines_of_the_journal() -> None:
+    entry = Entry("01890a5d-ac96-774b-bcce-b302099a8057", "read", actor={"uid": 0})
+    record, line = prepare(entry).seal(seq=8, time="2026-01-01T12:00:00.000Z", prev="0" * 64)
+    answer = ask("/trimtab/v1/journal?after=7&limit=5", [(Recall(7, 5), (record,))], actor=OPERATOR)
+    assert answer.value.body == line + b"\n" == line_of(record) + b"\n"
+    assert ask("/trimtab/v1/journal", [(Recall(0, 1000), ())], actor=OPERATOR).value.body == b""
+
+
+def test_an_operators_act_is_recorded_or_not_done() -> None:
+    body = {"act": "suspend", "object": "Service/default/web", "note": "rain"}
+    answer = ask(
+        "/trimtab/v1/records", [("operator", RECORDED)], method="POST", body=body, actor=OPERATOR
+    )
+    assert answer.json == {"id": "id-1"}
+    assert answer.entries[0].request["summary"] == body
+    answer = ask(
+        "/trimtab/v1/records", [("operator", UNRECORDED)], method="POST", body=body, actor=OPERATOR
+    )
+    assert answer.rule == "journal.unavailable"
+    bodies: list[Any] = [{}, [], {"act": 1}, {"act": "x" * 65}, {"act": "x", "who": "me"}]
+    for bad in bodies:
+        answer = ask(
+            "/trimtab/v1/records", [("refusal", RECORDED)], method="POST", body=bad, actor=OPERATOR
+        )
+        assert answer.rule == "body.invalid"
