@@ -203,7 +203,7 @@ class _Stages:
             if self.open.pop(identity, None) is None:
                 return f"{record.entry.stage} without an open intent of its id"
             return ""
-        if identity in self._window or identity in self._suspects:
+        if identity in self._window:
             return "its id was used before"
         if record.entry.stage == "intent":
             self.open[identity] = record.seq

@@ -287,6 +287,23 @@ def test_what_cant_be_cut_back_is_cut_before_anything_else_is_written(folder: Pa
     assert verify(folder).ok
 
 
+def test_a_record_that_was_written_but_refused_is_never_read_from_the_journal(
+    folder: Path,
+) -> None:
+    """It can't be cut off yet, so the file has it as a whole line."""
+    disk = FailingDisk()
+    log = open_log(folder, disk=disk)
+    log.append(entry(1))
+    disk.failing |= {"fsync": errno.EIO, "truncate": errno.EIO}
+    refusal(log, 2)
+    assert last_segment(folder).count(b"\n") == 3
+    assert [record.seq for record in log.records()] == [1, 2]
+    disk.failing.clear()
+    log.append(entry(3))
+    log.close()
+    assert entry(2).id not in {record.entry.id for record in records(folder)}
+
+
 def test_after_a_failed_fsync_a_segment_is_never_appended_to_again(folder: Path) -> None:
     """The page cache may show what the disk hasn't."""
     disk = FailingDisk()

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from controller.core.record import GENESIS, parse
+from controller.journal.log import Limits
 from controller.journal.reader import records, verify
 from controller.journal.segments import MARK_NAME, Mark
 from controller.model.errors import StateError
@@ -224,6 +225,12 @@ def test_damage_before_the_last_line_is_refused_without_a_mark_too(journal: Path
     assert refused(journal).startswith(f"record 8 ({LAST}, line 3)")
 
 
+def test_a_bad_durable_record_is_no_tail_when_another_follows_it(journal: Path) -> None:
+    vouch(journal, 8)
+    edit(journal / LAST, lambda lines: [*lines[:2], flipped(lines[2]), lines[3]])
+    assert refused(journal).startswith(f"record 8 ({LAST}, line 3)")
+
+
 def test_another_last_record_than_was_made_durable_is_refused(journal: Path) -> None:
     """It is a whole record: not torn, but forged."""
     mark = Mark(9, "0" * 64)
@@ -277,6 +284,17 @@ def test_a_lost_durable_record_isnt_vouched_for_any_more_before_its_place_is_tak
         "durable": False,
     }
     assert open_log(journal).last_seq == 10
+
+
+def test_a_repair_is_recorded_once(journal: Path) -> None:
+    with (journal / LAST).open("ab") as file:
+        file.write(b"torn")
+    log = open_log(journal, limits=Limits(max_segment_bytes=1))
+    log.append(entry(501))
+    log.append(entry(502))
+    log.close()
+    repairs = [record.seq for record in records(journal) if "repair" in record.entry.result]
+    assert repairs == [10]
 
 
 def test_a_reader_sees_nothing_of_a_torn_tail(journal: Path) -> None:

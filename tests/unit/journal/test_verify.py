@@ -169,6 +169,12 @@ def test_all_segments_missing_is_noticed(journal: Path) -> None:
     check(journal, "1 :1 it is missing: records up to 14 were durable")
 
 
+def test_a_cut_line_before_another_segment_is_noticed_without_a_mark(journal: Path) -> None:
+    (journal / MARK_NAME).unlink()
+    edit(journal / SECOND, lambda lines: [b"".join(lines)[:-9]])
+    check(journal, f"10 {SECOND}:5 its line is cut short")
+
+
 def test_swapped_segments_are_noticed(journal: Path) -> None:
     (journal / FIRST).rename(journal / "x")
     (journal / SECOND).rename(journal / FIRST)

@@ -248,6 +248,40 @@ def test_closing_writes_what_is_queued_and_then_accepts_nothing(folder: Path) ->
     writer.close()
 
 
+def test_closing_writes_also_what_is_queued_behind_a_cancelled_batch(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writers, "BATCH_MAX_ENTRIES", 2)
+    disk = HeldDisk()
+    writer = open_writer(folder, disk=disk, limits=Limits(deadline_s=0.05))
+    disk.released.clear()
+    writing = writer.submit(entry(0))
+    assert disk.waiting.wait(30)
+    queued = [writer.submit(entry(number)) for number in range(1, 5)]
+    assert queued[0].cancel()
+    assert queued[1].cancel()
+    writer.close()  # the disk is stuck: nothing is given back yet
+    disk.released.set()
+    assert [future.result(30).seq for future in (writing, *queued[2:])] == [2, 3, 4]
+    writer.close()
+    open_log(folder).close()
+
+
+def test_a_batch_is_bounded_in_bytes(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writers, "BATCH_MAX_BYTES", 10_000)
+    disk = HeldDisk()
+    with open_writer(folder, disk=disk) as writer:
+        disk.released.clear()
+        futures = [writer.submit(entry(0))]
+        assert disk.waiting.wait(30)
+        before = disk.calls["write"]
+        note: dict[str, object] = {"note": "x" * 4000}
+        futures += [writer.submit(entry(number, result=note)) for number in range(1, 7)]
+        disk.released.set()
+        assert [future.result(30).seq for future in futures] == list(range(2, 9))
+        assert disk.calls["write"] - before == 3
+
+
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_a_bug_in_the_writer_lets_nobody_wait_for_ever(folder: Path) -> None:
     class Broken(CountingDisk):
@@ -315,6 +349,16 @@ def test_what_is_open_to_others_is_refused(folder: Path, name: str, mode: int, r
         open_writer(folder)
     assert caught.value.code == "journal.permissions"
     assert remedy in caught.value.remedy
+
+
+if os.geteuid() == 0:
+
+    @pytest.mark.parametrize("name", ["", FIRST])
+    def test_what_belongs_to_another_user_is_refused(folder: Path, name: str) -> None:
+        open_writer(folder).close()
+        os.chown(folder / name, 65_534, -1)
+        with pytest.raises(StateError, match="belongs to uid 65534, the broker runs as 0"):
+            open_writer(folder)
 
 
 @pytest.mark.parametrize("name", [FIRST, MARK_NAME])
