@@ -364,8 +364,7 @@ VOLUME_ROUTES = (
         "/volumes/{volume}",
         "mutate",
         "remove a volume: a person's own act, never the controller's",
-        roles=PEOPLE,
-        query={"force": unset},
+        query={"force": flag},
         evidence=Evidence.ABSENCE,
     ),
 )
