@@ -245,6 +245,13 @@ def mapped(read: Reader, *, most: int = LIST_MAX) -> Reader:
     return read_map
 
 
+def an_object(value: object) -> object:
+    """Read an object, which has a table of its own."""
+    if not isinstance(value, dict):
+        raise WrongError("an object")
+    return value
+
+
 def anything(value: object) -> object:
     """Read any JSON value: what becomes of it is decided elsewhere, or it is refused if set."""
     return value

@@ -45,7 +45,8 @@ def limits_bounded(case: Case) -> Findings:
     """Limits that were asked for are within the policy's."""
     host = case.facts.host if case.facts else HostFacts()
     yield from judge_limits(case.request.limits, case.policy, host, "HostConfig.")
-    memory = case.request.limits.memory or case.policy.resources.memory.default
+    asked = case.request.limits.memory
+    memory = asked if asked > 0 else case.policy.resources.memory.default
     shm, most = case.request.shm_size, min(case.policy.resources.shm_max, memory)
     if not 0 <= shm <= most:
         reason = f"{shm} bytes of shared memory: at most {format_bytes(most)}"

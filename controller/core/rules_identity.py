@@ -11,6 +11,7 @@ from controller.core.fields import fold
 from controller.model import names
 from controller.model.entries import Role
 from controller.model.policy import Policy
+from controller.model.policy_values import OWNER_MAX
 from controller.model.quantities import format_bytes
 
 Findings = Iterator[Finding]
@@ -37,7 +38,7 @@ def judge_owner(policy: Policy, role: Role, owner: str, namespace: str) -> Findi
     if role not in {Role.CONTROLLER, Role.CLIENT}:
         return
     where = f"Labels.{names.OWNER}"
-    if not names.is_dns_label(owner, length=63):
+    if not names.is_dns_label(owner, length=OWNER_MAX):
         remedy = "write metadata.owner in lower-case letters, digits and dashes"
         yield Finding("owner.invalid", where, f"{owner!r} is no owner's name", remedy)
         return

@@ -9,6 +9,7 @@ from __future__ import annotations
 from controller.core.fields import (
     Field,
     Posture,
+    an_object,
     anything,
     command,
     flag,
@@ -21,8 +22,6 @@ from controller.core.fields import (
 
 ALLOW, CONSTRAIN, MUTATE = Posture.ALLOW, Posture.CONSTRAIN, Posture.MUTATE
 DENY, DROP = Posture.DENY, Posture.DROP
-
-_OBJECT = anything  # an object with a table of its own
 
 
 def _denied(name: str, read: object, rule: str, why: str, remedy: str = "") -> Field:
@@ -45,7 +44,7 @@ CONFIG = (
     Field("Cmd", command, ALLOW, "what the container runs"),
     Field("Entrypoint", command, ALLOW, "what the container runs"),
     Field("Shell", command, ALLOW, "used by health checks of kind CMD-SHELL"),
-    Field("Healthcheck", _OBJECT, CONSTRAIN, "a command that the engine runs over and over"),
+    Field("Healthcheck", an_object, CONSTRAIN, "a command that the engine runs over and over"),
     Field("ArgsEscaped", flag, DROP, "Windows only"),
     _denied("OnBuild", listed(free_text), "body.build", "it belongs to a build, not to a run"),
     Field(
@@ -58,8 +57,8 @@ CONFIG = (
     Field("Labels", mapped(free_text), MUTATE, "completed with the gate's own"),
     Field("StopSignal", text, CONSTRAIN, "a signal that exists"),
     Field("StopTimeout", whole, CONSTRAIN, "-1 waits for ever", keep_zero=True),
-    Field("HostConfig", _OBJECT, CONSTRAIN, "see its own table"),
-    Field("NetworkingConfig", _OBJECT, CONSTRAIN, "see its own table"),
+    Field("HostConfig", an_object, CONSTRAIN, "see its own table"),
+    Field("NetworkingConfig", an_object, CONSTRAIN, "see its own table"),
 )
 
 #: What an engine up to 26.1 reads at the top level of a create's body as well.
@@ -104,7 +103,7 @@ HOST_CONFIG = (
     Field("Binds", listed(text), CONSTRAIN, "SOURCE:TARGET[:ro|rw]"),
     Field("Mounts", listed(anything), CONSTRAIN, "bind, volume and tmpfs"),
     _denied("ContainerIDFile", text, "body.client-only", "a file of the client's machine"),
-    Field("LogConfig", _OBJECT, MUTATE, "drivers that keep the log here, rotated"),
+    Field("LogConfig", an_object, MUTATE, "drivers that keep the log here, rotated"),
     Field("NetworkMode", text, MUTATE, "a granted mode or a network of ours, by name"),
     Field("PortBindings", mapped(anything), MUTATE, "loopback, ports that aren't privileged"),
     _denied(
@@ -114,7 +113,7 @@ HOST_CONFIG = (
         "the image would decide what is published",
         "publish each port with PortBindings",
     ),
-    Field("RestartPolicy", _OBJECT, CONSTRAIN, "the engine's names, bounded retries"),
+    Field("RestartPolicy", an_object, CONSTRAIN, "the engine's names, bounded retries"),
     Field("AutoRemove", flag, CONSTRAIN, "where the policy allows it"),
     _denied(
         "VolumeDriver",
@@ -189,7 +188,7 @@ UPDATE = (
     *(entry for entry in RESOURCES if entry.name != "PidsLimit"),
     Field("PidsLimit", whole, CONSTRAIN, "0 and -1 mean unlimited in an update", keep_zero=True),
     _denied("Ulimits", listed(anything), "update.field", "the engine ignores it in an update"),
-    Field("RestartPolicy", _OBJECT, CONSTRAIN, "the engine's names, bounded retries"),
+    Field("RestartPolicy", an_object, CONSTRAIN, "the engine's names, bounded retries"),
 )
 
 HEALTHCHECK = (
@@ -228,9 +227,9 @@ MOUNT = (
     Field("Target", text, CONSTRAIN, "a clean path in the container"),
     Field("ReadOnly", flag, ALLOW, "encouraged"),
     Field("Consistency", text, DROP, "macOS only"),
-    Field("BindOptions", _OBJECT, CONSTRAIN, "see its own table"),
-    Field("VolumeOptions", _OBJECT, CONSTRAIN, "see its own table"),
-    Field("TmpfsOptions", _OBJECT, CONSTRAIN, "see its own table"),
+    Field("BindOptions", an_object, CONSTRAIN, "see its own table"),
+    Field("VolumeOptions", an_object, CONSTRAIN, "see its own table"),
+    Field("TmpfsOptions", an_object, CONSTRAIN, "see its own table"),
     _denied("ImageOptions", anything, "mount.type", "images aren't mounted here"),
     _denied("ClusterOptions", anything, "mount.type", "cluster volumes aren't mounted here"),
 )
@@ -253,7 +252,7 @@ VOLUME_OPTIONS = (
     Field("NoCopy", flag, ALLOW, "leaves an empty volume empty"),
     Field("Labels", mapped(free_text), DROP, "the volume exists already, with its own"),
     Field("Subpath", text, CONSTRAIN, "clean and relative"),
-    Field("DriverConfig", _OBJECT, CONSTRAIN, "see its own table"),
+    Field("DriverConfig", an_object, CONSTRAIN, "see its own table"),
 )
 
 DRIVER_CONFIG = (
@@ -312,7 +311,7 @@ NETWORK = (
     _denied("Ingress", flag, "network.kind", "swarm only"),
     _denied("ConfigOnly", flag, "network.kind", "settings for other networks"),
     _denied("ConfigFrom", anything, "network.kind", "it takes over another network's settings"),
-    Field("IPAM", _OBJECT, CONSTRAIN, "the engine's default"),
+    Field("IPAM", an_object, CONSTRAIN, "the engine's default"),
 )
 
 IPAM = (
@@ -337,7 +336,7 @@ VOLUME = (
 
 CONNECT = (
     Field("Container", text, CONSTRAIN, "a container of ours"),
-    Field("EndpointConfig", _OBJECT, CONSTRAIN, "see its own table"),
+    Field("EndpointConfig", an_object, CONSTRAIN, "see its own table"),
 )
 
 DISCONNECT = (

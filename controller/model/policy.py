@@ -16,7 +16,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from controller.model.names import DEFAULT_NAMESPACE
+from controller.model.names import DEFAULT_NAMESPACE, is_dns_label
 from controller.model.policy_sections import (
     Capabilities,
     Env,
@@ -32,6 +32,7 @@ from controller.model.policy_sections import (
     Security,
 )
 from controller.model.policy_values import (
+    OWNER_MAX,
     Address,
     Bytes,
     Capability,
@@ -147,9 +148,9 @@ class Policy(Model):
         return self
 
     def owner(self, name: str) -> Owner | None:
-        """Return the listed owner of that name; with no list, any name is an owner of all."""
+        """Return the listed owner of that name; without a list, any that can be a name."""
         if self.owners is None:
-            return Owner(name=name)
+            return Owner(name=name) if is_dns_label(name, length=OWNER_MAX) else None
         return next((owner for owner in self.owners if owner.name == name), None)
 
     def namespace_of(self, owner: str) -> str:

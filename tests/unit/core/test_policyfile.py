@@ -1,0 +1,96 @@
+from pathlib import Path
+
+import pytest
+
+from controller.core.policyfile import load_policy
+from controller.model.errors import PolicyInvalid
+from controller.model.policy import Policy
+
+PROJECT = Path(__file__).resolve().parents[3]
+SHIPPED = PROJECT / "configs" / "policies"
+
+BYTES = "expected a whole number with a unit Ki, Mi or Gi, such as 512Mi"
+TRUST = "needs `profile: development`; elsewhere use `trimtab image trust`"
+
+
+def shipped(name):
+    return load_policy((SHIPPED / f"{name}.yaml").read_text(), f"{name}.yaml")
+
+
+def test_the_packaged_default_is_the_one_in_configs():
+    packaged = PROJECT / "controller" / "policies" / "strict.yaml"
+    assert packaged.read_bytes() == (SHIPPED / "strict.yaml").read_bytes()
+
+
+def test_strict_writes_out_every_default():
+    assert shipped("strict") == Policy.from_json({"name": "strict"})
+    told = (SHIPPED / "strict.yaml").read_text()
+    missing = [key for key in _keys(shipped("strict").to_json()) if f"{key}:" not in told]
+    assert missing == []
+
+
+def _keys(value):
+    for key, member in value.items():
+        yield key
+        if isinstance(member, dict):
+            yield from _keys(member)
+
+
+def test_the_other_policies_differ_where_they_mean_to():
+    development, production = shipped("development"), shipped("production")
+    assert development.owners is None
+    assert development.images.trust_local == ("trimtab.local/",)
+    assert "trimtab.local/" in development.images.allow
+    assert "bridge" in development.networks.modes
+    assert production.owners is not None
+    assert production.images.trust_local == ()
+    assert production.unverified == "stop"
+    assert development.mounts.forbidden == shipped("strict").mounts.forbidden
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "p.yaml: no document, a policy is one"),
+        ("# only a comment\n", "p.yaml: no document, a policy is one"),
+        ("name: a\n---\nname: b\n", "p.yaml: 2 documents, a policy is one"),
+        ("- a\n", "p.yaml:1: no keys and values"),
+        ("name: a\nname: b\n", "p.yaml:2: key 'name' stands here again, first in line 1"),
+        ("name: a\n\nimages:\n  alow: [x]\n", "p.yaml:4: images.alow: no key of a policy"),
+        ("profile: strict\n", "p.yaml:1: name: is needed"),
+        (
+            "name: a\nresources:\n  memory:\n    max: 8GB\n",
+            f"p.yaml:4: resources.memory.max: {BYTES}",
+        ),
+        (
+            "name: a\nimages:\n  trustLocal: [x.local/]\n",
+            f"p.yaml:3: images.trustLocal: {TRUST}",
+        ),
+        (
+            "name: a\nprofile: production\n",
+            "p.yaml:1: owners: `profile: production` needs the list of owners",
+        ),
+    ],
+)
+def test_an_invalid_policy_says_file_line_and_why(text, message):
+    with pytest.raises(PolicyInvalid) as raised:
+        load_policy(text, "p.yaml")
+    assert raised.value.code == "policy.invalid"
+    assert raised.value.message == message
+    assert "strict.yaml" in raised.value.remedy
+
+
+def test_all_that_is_wrong_is_told_at_once():
+    with pytest.raises(PolicyInvalid) as raised:
+        load_policy("name: a\nx: 1\ny: 2\n", "p.yaml")
+    assert raised.value.message.splitlines() == [
+        "p.yaml:2: x: no key of a policy",
+        "p.yaml:3: y: no key of a policy",
+    ]
+
+
+def test_a_bomb_of_aliases_is_refused():
+    lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
+    lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 9)]
+    with pytest.raises(PolicyInvalid):
+        load_policy("\n".join(lines), "p.yaml")
