@@ -130,8 +130,7 @@ def _join(call: Call, state: GateState, *, leave: bool) -> Steps[Reply]:
             "network": network.facts.name,
         },
         judged.verdict,
-        # By full ids only, whatever the client called them.
-        body={**(judged.body or {}), "Container": item.id},
+        body=judged.body,  # with the container's full id, whatever the client called it
         deadline_s=15.0,
     )
     return (yield from perform(state, call.by, change))

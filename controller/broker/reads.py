@@ -9,7 +9,7 @@ from controller.broker import filters, redact, resolve
 from controller.broker.commands import Relay
 from controller.broker.refusals import Answered, json_reply
 from controller.broker.resolve import Found, sees
-from controller.broker.state import NEWEST_API, OLDEST_API, GateState
+from controller.broker.state import OLDEST_API, GateState
 from controller.broker.steps import (
     Call,
     Steps,
@@ -81,7 +81,7 @@ def version(_: Call, state: GateState) -> Steps[Reply]:
     """GET /version: the engine's, with the API versions of this gate."""
     told = (yield from seen("/version")) or {}
     bounds = {
-        "ApiVersion": _version(min(state.api_version, NEWEST_API)),
+        "ApiVersion": _version(state.api_version),
         "MinAPIVersion": _version(OLDEST_API),
     }
     components = []

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 from urllib.parse import quote
 
@@ -59,6 +60,16 @@ def test_a_ping_tells_the_versions_that_the_gate_speaks() -> None:
     assert ask("/v1.45/_ping", [(Look("/_ping"), pong)]).value == answer.value
     head = ask("/_ping", [(Look("/_ping"), pong)], method="HEAD")
     assert (head.value.body, head.value.headers) == (b"", answer.value.headers)
+
+
+@pytest.mark.parametrize(
+    ("engines", "told"), [("1.44", "1.44"), ("1.45", "1.45"), ("1.51", "1.45"), ("", "1.45")]
+)
+def test_the_lower_of_the_two_versions_is_spoken(engines: str, told: str) -> None:
+    knows = state(inventory())
+    knows.engine = replace(knows.engine, api_version=engines)
+    answer = ask("/_ping", [(Look("/_ping"), Reply(200, b"OK"))], knows)
+    assert dict(answer.value.headers)["api-version"] == told
 
 
 def test_versions_are_the_gates_and_the_host_stays_private() -> None:
