@@ -129,7 +129,12 @@ def _visible(call: Call, state: GateState) -> Steps[dict[str, Any]]:
     missing = Answered(message_reply(404, f"No such image: {redact.text(name)}"))
     if is_image_id(name):
         return (yield from _visible_by_id(name, call, state, missing))
-    admitted(admission.admit_reference(name, policy=call.policy))
+    try:
+        admitted(admission.admit_reference(name, policy=call.policy))
+    except Denied as denied:
+        # Clients that look for any kind of object by a name ask here too: to them it isn't there.
+        denied.status, denied.message = 404, f"No such image: {redact.text(name)}"
+        raise
     reference = parse_reference(name).canonical
     inspect = yield from inspected(reference)
     if inspect is None:

@@ -229,10 +229,12 @@ def test_an_image_by_id_is_shown_if_something_of_ours_knows_it() -> None:
     assert ask("GET", f"/images/{REFERENCE}/history", history).json == []
 
 
-def test_other_images_are_not_looked_at() -> None:
+def test_other_images_are_not_looked_at_and_read_as_if_they_were_not_there() -> None:
     refused: list[Step] = [("refusal", RECORDED)]
     for name in ("alpine", "ghcr.io/platformnetworkevil/x", "415069f4ee51"):
-        assert ask("GET", f"/images/{name}/json", refused).status == 403
+        answer = ask("GET", f"/images/{name}/json", refused)
+        assert (answer.status, answer.json["message"]) == (404, f"No such image: {name}")
+        assert answer.rule.startswith("image.")
 
 
 # Networks
