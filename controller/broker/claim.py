@@ -59,7 +59,7 @@ async def hold_lock(path: Path, *, clock: Clock, wait_s: float = LOCK_WAIT_S) ->
 def listen(path: Path, *, group: int | None) -> socket.socket:
     """Return a listening socket at *path*, with mode 0660 and of *group* (None: leave it).
 
-    The file appears under its name only with its final owner and mode.
+    Nobody can connect before owner and mode are final.
 
     Raises:
         StateError: a live process serves the path already, or the folder can't be used.
@@ -70,16 +70,14 @@ def listen(path: Path, *, group: int | None) -> socket.socket:
             f"a process serves {path} already",
             remedy="stop it first, or name another state folder with --state",
         )
-    temporary = path.with_name(f".{path.name}.new")
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
     try:
         if not path.parent.exists():  # one that is there has its owner's mode, and may be /run
             path.parent.mkdir(mode=FOLDER_MODE, parents=True)
             _dress(path.parent, FOLDER_MODE, group)
-        temporary.unlink(missing_ok=True)
-        listener.bind(str(temporary))
-        _dress(temporary, SOCKET_MODE, group)
-        temporary.rename(path)
+        path.unlink(missing_ok=True)
+        _bind_closed(listener, path)
+        _dress(path, SOCKET_MODE, group)
         listener.listen(BACKLOG)
     except OSError as error:
         listener.close()
@@ -90,6 +88,14 @@ def listen(path: Path, *, group: int | None) -> socket.socket:
         ) from error
     listener.setblocking(False)
     return listener
+
+
+def _bind_closed(listener: socket.socket, path: Path) -> None:
+    before = os.umask(0o177)
+    try:
+        listener.bind(str(path))
+    finally:
+        os.umask(before)
 
 
 def _dress(path: Path, mode: int, group: int | None) -> None:

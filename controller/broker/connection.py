@@ -87,6 +87,7 @@ class Connection:
         self._patience = service.patience
         self._reach = service.reach
         self._requests = RequestReader()
+        self._ahead: asyncio.Task[bytes] | None = None
 
     async def serve(self) -> None:
         """Serve requests until either side ends it."""
@@ -105,6 +106,8 @@ class Connection:
         except OSError:
             return  # the client is gone
         finally:
+            if self._ahead is not None:
+                self._ahead.cancel()
             self._writer.close()
 
     async def _next(self) -> Framed | Malformed | None:
@@ -133,7 +136,8 @@ class Connection:
         return found
 
     async def _more(self) -> bool:
-        data = await self._reader.read(READ_BYTES)
+        ahead, self._ahead = self._ahead, None
+        data = await (ahead or self._reader.read(READ_BYTES))
         self._requests.feed(data)
         return bool(data)
 
@@ -147,6 +151,8 @@ class Connection:
         mutates = framed.method not in READS
         reach = self._reach if mutates else pass_by
         reach("client.receive.before")
+        if not framed.upgrade:
+            self._ahead = asyncio.ensure_future(self._reader.read(READ_BYTES))
         client = Client(
             self._reader,
             self._writer,
@@ -154,6 +160,7 @@ class Connection:
             keep_alive=framed.keep_alive and not framed.upgrade,
             upgrade=framed.upgrade,
             early=self._requests.rest() if framed.upgrade else b"",
+            ahead=self._ahead,
         )
         request = Request(
             method=framed.method,
@@ -174,8 +181,7 @@ class Connection:
             reach("client.send.before")
             await self._send(answer, to_head=framed.method == "HEAD", client=client)
             reach("client.send.after")
-        # Bytes that came meanwhile were sent before their answer's turn: never read as a request.
-        return client.keep_alive and not client.gone and self._requests.idle
+        return client.keep_alive and not client.gone
 
     async def _answer(self, request: Request, client: Client, *, admits: bool) -> Reply | Handed:
         started = self._state.clock.monotonic()
@@ -201,6 +207,7 @@ class Connection:
         return answer
 
     async def _send(self, reply: Reply, *, to_head: bool, client: Client) -> None:
+        client.end_if_interrupted()
         client.keep_alive = client.keep_alive and not self.closing
         raw = reply_bytes(reply, to_head=to_head, keep_alive=client.keep_alive)
         try:
@@ -215,6 +222,7 @@ class Connection:
             async with asyncio.timeout(self._patience.write_s):
                 if answer.status >= HTTPStatus.BAD_REQUEST:
                     await client.send(answer.body + b"\r\n")
+                client.end_if_interrupted()
                 await client.finish()
         except TimeoutError:
             client.gone = True

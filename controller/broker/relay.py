@@ -30,16 +30,27 @@ class Client:
         keep_alive: bool,
         upgrade: bool = False,
         early: bytes = b"",
+        ahead: asyncio.Task[bytes] | None = None,
     ) -> None:
         self.reader = reader
         self.writer = writer
         self.keep_alive = keep_alive  # whether another request may follow this answer
         self.upgrade = upgrade  # whether the request asks for a hijack
         self.early = early  # what followed such a request
+        self._ahead = ahead  # reads what comes before the answer, where there is no hijack
         self.began = False  # whether the head of an answer was sent
         self.gone = False
         self._may_chunk = chunked
         self._chunked = False
+
+    def end_if_interrupted(self) -> None:
+        """Let no request follow an answer that the client didn't wait for.
+
+        To be asked before the answer's end is sent. What came too early is never read as a
+        request: it may be the rest of one that somebody else framed differently.
+        """
+        if self._ahead is not None and self._ahead.done():
+            self.keep_alive = False
 
     async def begin(self, status: int, headers: Headers, *, length: int | None = None) -> None:
         """Send the head of an answer whose body comes with ``send``."""
@@ -133,6 +144,7 @@ async def _one_way(stream: Stream, client: Client) -> None:
     except Broken:
         client.keep_alive = False  # closing without the body's end tells the client
         return
+    client.end_if_interrupted()
     await client.finish()
 
 

@@ -40,6 +40,9 @@ from controller.ports import Clock, EngineFacts, NewId, QueuedJournal
 
 LOG = logging.getLogger(__name__)
 READ_BYTES = 64 * 1024
+#: Connections beyond the limit that may wait for their refusal, and how long.
+TURNED_AWAY_MAX = 64
+TURN_AWAY_S = 0.5
 NOBODY_YET = EngineFacts("", "", "", 0, 0)
 
 
@@ -118,6 +121,7 @@ class Broker:
         )
         self._serving: dict[asyncio.Task[None], Connection] = {}
         self._of_uid: dict[int, int] = {}
+        self._turning_away = 0
         self._background: set[asyncio.Task[None]] = set()
 
     def run(self, *, lifeline: int | None = None) -> None:
@@ -148,8 +152,16 @@ class Broker:
             LOG.info("broker.orphaned: its parent is gone")
             stop.set()
 
-    async def serve(self, stop: asyncio.Event, *, reload: asyncio.Event | None = None) -> None:
+    async def serve(
+        self,
+        stop: asyncio.Event,
+        *,
+        reload: asyncio.Event | None = None,
+        ready: asyncio.Event | None = None,
+    ) -> None:
         """Serve until *stop* is set; each setting of *reload* loads the policy anew.
+
+        *ready* is set once clients are served.
 
         Raises:
             StateError: as ``run``.
@@ -180,6 +192,8 @@ class Broker:
             LOG.info(
                 "broker.serving socket=%s instance=%s", self._places.socket, self.state.instance
             )
+            if ready is not None:
+                ready.set()
             try:
                 await stop.wait()
             finally:
@@ -272,14 +286,7 @@ class Broker:
         service: Service,
     ) -> None:
         if self._full_for(peer.uid):
-            reply = refusal(
-                HTTPStatus.SERVICE_UNAVAILABLE,
-                "broker.busy",
-                "too many connections are open",
-                remedy="close some, or wait",
-            )
-            writer.write(reply_bytes(reply, to_head=False, keep_alive=False))
-            writer.close()
+            await self._turn_away(reader, writer)
             return
         task = asyncio.current_task()
         assert task is not None, "a connection is served by a task"
@@ -295,6 +302,28 @@ class Broker:
             self._of_uid[peer.uid] -= 1
             if not self._of_uid[peer.uid]:
                 del self._of_uid[peer.uid]
+
+    async def _turn_away(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Answer 503, after reading the request: closing with bytes unread would cut it off."""
+        reply = refusal(
+            HTTPStatus.SERVICE_UNAVAILABLE,
+            "broker.busy",
+            "too many connections are open",
+            remedy="close some, or wait",
+        )
+        try:
+            if self._turning_away < TURNED_AWAY_MAX:
+                self._turning_away += 1
+                try:
+                    async with asyncio.timeout(TURN_AWAY_S):
+                        await reader.read(READ_BYTES)
+                finally:
+                    self._turning_away -= 1
+            writer.write(reply_bytes(reply, to_head=False, keep_alive=False))
+        except (TimeoutError, OSError):
+            pass  # it asked for nothing, or is gone
+        finally:
+            writer.close()
 
     def _full_for(self, uid: int) -> bool:
         rules = self._present_rules()

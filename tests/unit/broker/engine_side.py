@@ -30,11 +30,20 @@ VERSION = {"Version": "26.1.5", "ApiVersion": "1.45", "Os": "linux", "Arch": "am
 INFO = {"ID": "engine-1", "NCPU": 2, "MemTotal": 4096, "DockerRootDir": "/var/lib/docker"}
 
 
+#: What the broker asks by itself, at its start.
+QUIET: dict[str, object] = {
+    "/v1.45/containers/json": [],
+    "/v1.45/networks": [],
+    "/v1.45/volumes": {"Volumes": []},
+}
+
+
 @dataclass
 class EngineSide:
     """Answers by ``METHOD PATH`` (without the query): raw bytes, or what acts on the connection.
 
-    ``sent`` has the first line and the body of every request besides /version and /info.
+    ``sent`` has the first line and the body of every request besides /version, /info and what
+    the broker asks at its start.
     """
 
     path: Path
@@ -43,6 +52,7 @@ class EngineSide:
     heads: list[bytes] = field(default_factory=list)
     version: dict[str, object] = field(default_factory=lambda: dict(VERSION))
     info: dict[str, object] = field(default_factory=lambda: dict(INFO))
+    arrivals: asyncio.Queue[str] = field(default_factory=asyncio.Queue)
     asked: int = 0  # how often it was asked who it is
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -63,8 +73,12 @@ class EngineSide:
             if path.endswith("/info"):
                 writer.write(told(200, self.info))
                 return
+            if (quiet := QUIET.get(path)) is not None and f"{method} {path}" not in self.answers:
+                writer.write(told(200, quiet))
+                return
             self.sent.append((f"{method} {target}", body))
             self.heads.append(head)
+            self.arrivals.put_nowait(f"{method} {target}")
             act = self.answers.get(f"{method} {path}", told(404, {"message": "no such thing"}))
             if isinstance(act, bytes):
                 writer.write(act)
@@ -81,6 +95,7 @@ class EngineSide:
     async def serving(self) -> AsyncIterator[EngineSide]:
         """Serve while the block runs; connections end with it."""
         self.path.unlink(missing_ok=True)
+        self.arrivals = asyncio.Queue()
         tasks: set[asyncio.Task[None]] = set()
 
         def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -1,0 +1,192 @@
+"""A broker that serves in a test: a real socket, a real journal, an engine's side, any gate."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from controller.broker.connection import Handle
+from controller.broker.server import Broker, Limits, Outside, Places
+from controller.journal.reader import records
+from controller.journal.writer import Writer
+from controller.model.crashpoints import Reach, pass_by
+from controller.model.entries import Entry, Record, Stage
+from controller.model.policy import Policy
+from tests.unit.broker.engine_side import EngineSide
+
+CONTROLLER = 54321
+STRICT = Policy(name="test")
+
+
+class TestClock:
+    """Real time, and what a test adds to it."""
+
+    __test__ = False
+
+    def __init__(self) -> None:
+        self.ahead = 0.0
+
+    def now(self) -> float:
+        return 1_800_000_000.0 + self.monotonic()
+
+    def monotonic(self) -> float:
+        return time.monotonic() + self.ahead
+
+
+def ids() -> Callable[[], str]:
+    """Return a maker of UUIDv7s that count."""
+    numbers = itertools.count(1)
+    return lambda: f"00000000-0000-7000-8000-{next(numbers):012x}"
+
+
+def entry(number: int, stage: Stage = "intent", **parts: dict[str, object]) -> Entry:
+    """Return an entry with an id of its own range."""
+    return Entry(f"00000000-0000-7000-9000-{number:012x}", stage, **parts)
+
+
+@dataclass
+class Bench:
+    """What a test of the server has in hand."""
+
+    root: Path
+    handle: Handle
+    limits: Limits = field(default_factory=Limits)
+    policy: Policy = STRICT
+    clock: TestClock = field(default_factory=TestClock)
+    reach: Reach = pass_by
+    group: int | None = None
+    known_engines: list[str] = field(default_factory=list)
+    load_policy: Callable[[], Policy] | None = None
+    bind_engine: Callable[[str], None] | None = None
+    stop: asyncio.Event = field(default_factory=asyncio.Event)
+    reload: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def __post_init__(self) -> None:
+        self.engine = EngineSide(self.root / "engine.sock")
+        self.socket = self.root / "run" / "broker.sock"
+        self.journal = self.root / "broker" / "journal"
+        self.journal.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self.journal.chmod(0o700)
+
+    def broker(self) -> Broker:
+        """Make a broker; each has the journal as it is then."""
+        new_id = ids()
+        outside = Outside(
+            clock=self.clock,
+            new_id=new_id,
+            load_policy=self.load_policy or (lambda: self.policy),
+            open_journal=lambda: Writer(
+                self.journal, clock=self.clock, new_id=new_id, reach=self.reach
+            ),
+            bind_engine=self.bind_engine or self.known_engines.append,
+            reach=self.reach,
+        )
+        places = Places(
+            state=self.root,
+            socket=self.socket,
+            policy=self.root / "policy.yaml",
+            engine=f"unix://{self.engine.path}",
+        )
+        return Broker(
+            places,
+            instance="test",
+            controller_uid=CONTROLLER,
+            group=self.group,
+            handle=self.handle,
+            outside=outside,
+            limits=self.limits,
+        )
+
+    @asynccontextmanager
+    async def serving(self) -> AsyncIterator[Broker]:
+        """Serve while the block runs, then stop and see the broker end."""
+        self.stop, self.reload = asyncio.Event(), asyncio.Event()
+        broker = self.broker()
+        async with self.engine.serving():
+            ready = asyncio.Event()
+            serving = broker.serve(self.stop, reload=self.reload, ready=ready)
+            task = asyncio.ensure_future(serving)
+            waiting = asyncio.ensure_future(ready.wait())
+            try:
+                await asyncio.wait((task, waiting), return_when=asyncio.FIRST_COMPLETED)
+                if ready.is_set():
+                    yield broker
+            finally:
+                waiting.cancel()
+                self.stop.set()
+                await task
+
+    def recorded(self, *stages: str) -> list[Record]:
+        """Return the journal's records of these stages."""
+        return [record for record in records(self.journal) if record.entry.stage in stages]
+
+
+def run(test: Awaitable[None], *, within_s: float = 20) -> None:
+    """Run a test's coroutine; none waits for ever."""
+
+    async def bounded() -> None:
+        await asyncio.wait_for(test, within_s)
+
+    asyncio.run(bounded())
+
+
+async def ask(path: Path, raw: bytes, *, half_close: bool = False) -> bytes:
+    """Send bytes over a connection of its own, and return all that comes back until its end."""
+    reader, writer = await asyncio.open_unix_connection(path)
+    try:
+        writer.write(raw)
+        await writer.drain()
+        if half_close:
+            writer.write_eof()
+        return await reader.read()
+    finally:
+        writer.close()
+
+
+def get(path: str, *headers: str, method: str = "GET") -> bytes:
+    """Return a request without a body, after whose answer the connection ends."""
+    lines = (f"{method} {path} HTTP/1.1", "Host: d", "Connection: close", *headers, "", "")
+    return "\r\n".join(lines).encode()
+
+
+def post(path: str, body: bytes = b"", *headers: str, connection: str = "close") -> bytes:
+    """Return a request with a body."""
+    lines = (
+        f"POST {path} HTTP/1.1",
+        "Host: d",
+        f"Connection: {connection}",
+        f"Content-Length: {len(body)}",
+        *headers,
+        "",
+        "",
+    )
+    return "\r\n".join(lines).encode() + body
+
+
+def status_of(answer: bytes) -> int:
+    """Return the status of an answer; 0 for none."""
+    return int(answer.split(b" ", 2)[1]) if answer else 0
+
+
+def body_of(answer: bytes) -> bytes:
+    """Return an answer's body, chunked or not."""
+    head, _, body = answer.partition(b"\r\n\r\n")
+    if b"transfer-encoding: chunked" not in head.lower():
+        return body
+    whole = b""
+    while body:
+        size, _, body = body.partition(b"\r\n")
+        length = int(size, 16)
+        whole, body = whole + body[:length], body[length + 2 :]
+    return whole
+
+
+def rule_of(answer: bytes) -> str:
+    """Return ``STATUS RULE`` of a refusal."""
+    return f"{status_of(answer)} {json.loads(body_of(answer))['trimtab']['rule']}"
