@@ -143,7 +143,12 @@ def told(
     }
 
 
-ALLOWED: dict[str, object] = {"decision": "allow", "rules": [], "mutations": [], "policy": POLICY.digest}
+ALLOWED: dict[str, object] = {
+    "decision": "allow",
+    "rules": [],
+    "mutations": [],
+    "policy": POLICY.digest,
+}
 
 
 def actor(uid: int, pid: int, role: str) -> dict[str, object]:
