@@ -61,30 +61,49 @@ def _name(case: Case, asked: str) -> str:
     return facts.name if facts else asked
 
 
-def mode_of(case: Case) -> str:
-    """Return the mode that is asked for: none, isolated, bridge, or the name of a network."""
-    asked, implied = _name(case, case.request.network_mode), case.networks
-    if case.request.network_disabled and asked in {"", "default", "none"}:
-        return "none"
-    if asked in {implied.isolated, implied.bridge}:
-        return "isolated" if asked == implied.isolated else "bridge"
-    if asked == "none" or case.by_controller:
-        return asked
-    if asked == "bridge":
-        return "bridge"
-    if asked in {"", "default"}:
-        modes = case.policy.networks.modes
-        return next((mode for mode in ("isolated", "bridge") if mode in modes), "none")
-    return asked
+@dataclass(frozen=True, slots=True)
+class Mode:
+    """How a container is networked: ``kind`` is none, isolated, bridge, or own (another one)."""
+
+    kind: str
+    network: str  # the name of the network that it stands for; as asked, if there is none
+
+
+def mode_of(case: Case) -> Mode:
+    """Return the mode that is asked for.
+
+    Words of the engine (default, bridge) are a client's only, and only as such: the id of the
+    engine's own bridge doesn't mean ours.
+    """
+    asked, implied = case.request.network_mode, case.networks
+    name = _name(case, asked)
+    if asked == "none" or (case.request.network_disabled and asked in {"", "default"}):
+        return Mode("none", "none")
+    if name == implied.isolated:
+        return Mode("isolated", name)
+    if name == implied.bridge or (asked == "bridge" and not case.by_controller):
+        return Mode("bridge", implied.bridge)
+    if asked in {"", "default"} and not case.by_controller:
+        return _default_mode(case)
+    return Mode("own", name)
+
+
+def _default_mode(case: Case) -> Mode:
+    modes = case.policy.networks.modes
+    if "isolated" in modes:
+        return Mode("isolated", case.networks.isolated)
+    if "bridge" in modes:
+        return Mode("bridge", case.networks.bridge)
+    return Mode("none", "none")
 
 
 def wanted(case: Case) -> tuple[str, ...]:
     """Return the networks that the mode and the ports imply, and those asked for beside them."""
-    primary = primary_of(case)
-    if primary == "none":
+    mode = mode_of(case)
+    if mode.kind == "none":
         return ()
-    names = [primary, *(_resolved(case, end.network) for end in case.request.endpoints)]
-    if case.ports and _is_internal(case, primary) and not case.by_controller:
+    names = [mode.network, *(_resolved(case, end.network) for end in case.request.endpoints)]
+    if case.ports and _is_internal(case, mode.network) and not case.by_controller:
         names.append(case.networks.ingress)
     return tuple(dict.fromkeys(names))
 
@@ -94,14 +113,8 @@ def _resolved(case: Case, name: str) -> str:
     # The docker command names the endpoint like the mode that it sends.
     same = {case.request.network_mode, "default" if case.request.network_mode == "" else ""}
     if not case.by_controller and name and name in same:
-        return primary_of(case)
+        return mode_of(case).network
     return _name(case, name)
-
-
-def primary_of(case: Case) -> str:
-    """Return the network that the mode stands for, 'none' for none."""
-    mode, implied = mode_of(case), case.networks
-    return {"isolated": implied.isolated, "bridge": implied.bridge}.get(mode, mode)
 
 
 def _is_internal(case: Case, name: str) -> bool:
@@ -125,12 +138,12 @@ def mode_granted(case: Case) -> Findings:
     if asked in _NEVER or asked.startswith(_PREFIXES):
         reason = f"the mode {asked!r} shares a network that isn't the container's own"
         yield Finding("network.mode", _MODE, reason, remedy)
-    elif mode in {"none", "isolated", "bridge"} and mode not in modes:
-        yield Finding("network.mode", _MODE, f"the policy doesn't grant {mode}", remedy)
-    elif mode == case.networks.ingress:
-        reason = f"{mode} is joined beside another network, for published ports"
+    elif mode.kind != "own" and mode.kind not in modes:
+        yield Finding("network.mode", _MODE, f"the policy doesn't grant {mode.kind}", remedy)
+    elif mode.network == case.networks.ingress:
+        reason = f"{mode.network} is joined beside another network, for published ports"
         yield Finding("network.mode", _MODE, reason, remedy)
-    elif case.by_controller and mode not in {"none", "isolated", "bridge"}:
+    elif case.by_controller and mode.kind == "own":
         names = case.networks
         reason = f"{asked!r} is neither none, {names.isolated} nor {names.bridge}"
         yield Finding("network.mode", _MODE, reason, "name the namespace's own network")
@@ -138,26 +151,24 @@ def mode_granted(case: Case) -> Findings:
 
 def endpoints_implied(case: Case) -> Findings:
     """What is joined is what the mode implies, and nothing beside it but networks of one's own."""
-    mode, implied, asked = mode_of(case), case.networks, case.request.endpoints
-    given = [_resolved(case, end.network) for end in asked]
-    if mode == "none":
+    mode, implied = mode_of(case), case.networks
+    given = [_resolved(case, end.network) for end in case.request.endpoints]
+    if mode.kind == "none":
         for name in given:
             if name != "none":
                 reason = f"{name}, although the mode is none"
                 yield Finding("network.endpoints", f"{_ENDPOINTS}.{name}", reason, "leave it out")
         return
-    primary = primary_of(case)
-    others = {implied.isolated, implied.bridge} - {primary}
     for name in given:
-        if name in others:
-            reason = f"{name} isn't what the mode implies, which is {primary}"
+        if name in {implied.isolated, implied.bridge} - {mode.network}:
+            reason = f"{name} isn't what the mode implies, which is {mode.network}"
             yield Finding("network.endpoints", f"{_ENDPOINTS}.{name}", reason, "leave it out")
-    internal = _is_internal(case, primary)
-    if implied.ingress in given and not (case.ports and internal):
+    ingress = bool(case.ports) and _is_internal(case, mode.network)
+    if implied.ingress in given and not ingress:
         reason = f"{implied.ingress} is for published ports beside an internal network"
         yield Finding("network.endpoints", f"{_ENDPOINTS}.{implied.ingress}", reason)
     if case.by_controller:
-        missing = {primary, *((implied.ingress,) if case.ports and internal else ())} - set(given)
+        missing = {mode.network, *((implied.ingress,) if ingress else ())} - set(given)
         if missing:
             reason = f"{', '.join(sorted(missing))} is implied and isn't there"
             yield Finding("network.endpoints", _ENDPOINTS, reason, "name it, with the aliases")
@@ -259,7 +270,7 @@ def ports_allowed(case: Case) -> Findings:
     if len(ports) > limits.max:
         reason = f"{len(ports)} ports: at most {limits.max}"
         yield Finding("port.count", "HostConfig.PortBindings", reason, "publish fewer")
-    if ports and (mode_of(case) == "none" or case.request.network_disabled):
+    if ports and (mode_of(case).kind == "none" or case.request.network_disabled):
         reason = "a container without a network can't publish a port"
         yield Finding("port.unreachable", "HostConfig.PortBindings", reason, "choose a network")
     taken: set[tuple[str, int, str]] = set()
