@@ -24,11 +24,11 @@ run: setup ## converge desired-state/ on this machine and keep it so, until Ctrl
 	@$(PYTHON) tools/engine up
 	@$(PYTHON) tools/images
 	@DOCKER_HOST="$$($(PYTHON) tools/engine host)"; export DOCKER_HOST; \
-	  exec .venv/bin/trimtab up desired-state --policy development $(ARGS)
+	  exec .venv/bin/trimtab up desired-state --policy development --state .state $(ARGS)
 
 down: setup ## remove what `make run` made (volumes stay), then the engine if it started one
 	@DOCKER_HOST="$$($(PYTHON) tools/engine host)"; export DOCKER_HOST; failed=0; \
-	  if $(PYTHON) tools/engine status >/dev/null; then .venv/bin/trimtab down || failed=$$?; fi; \
+	  if $(PYTHON) tools/engine status >/dev/null; then .venv/bin/trimtab down --state .state || failed=$$?; fi; \
 	  env -u DOCKER_HOST $(PYTHON) tools/engine down; exit $$failed
 
 test: setup ## every test; as root on an engine of its own
