@@ -1,6 +1,8 @@
 """Mending in the background: closing what was left open, at start and whenever an answer is lost.
 
-It goes on with pauses that grow until the engine answers and no intent is left open.
+It goes on with pauses that grow until the engine answers and no intent is left open. Now and then
+it also takes off the inventory what went away by itself (``docker run --rm``) or behind the
+broker's back.
 """
 
 from __future__ import annotations
@@ -19,6 +21,8 @@ from controller.model.errors import TrimtabError
 LOG = logging.getLogger(__name__)
 FIRST_PAUSE_S = 0.5
 LAST_PAUSE_S = 15.0
+#: What is gone counts against quotas until somebody looks.
+FORGET_S = 300.0
 
 
 class Mending:
@@ -58,6 +62,15 @@ class Mending:
                     await self._woken.wait()
             pause = min(pause * 2, LAST_PAUSE_S)
             self._woken.set()
+
+    async def forget(self) -> None:
+        """Take off the inventory what is gone, every five minutes, until cancelled."""
+        while True:
+            await asyncio.sleep(FORGET_S)
+            try:
+                await self._driver.run(recovery.forget_gone(self._state))
+            except Exception:
+                LOG.exception("recovery.forget.failed")
 
     async def _round(self) -> bool:
         """Look once at all that is open; tell whether nothing is left to do."""

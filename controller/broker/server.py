@@ -182,6 +182,7 @@ class Broker:
             )
             await driver.write(self._policy_entry())
             self._start(mending.run())
+            self._start(mending.forget())
             self._start(self._save_now_and_then(books))
             self._start(self._reload_policy(reload or asyncio.Event(), driver))
             listener = claim.listen(self._places.socket, group=self._rules.group)
