@@ -10,6 +10,7 @@ from controller.broker import mending, recovery
 from controller.broker.commands import Answer, Command, Forward, Lost, Relay, Write
 from controller.broker.state import GateState
 from controller.core.inventory import settings_to
+from controller.core.recovery import Sighting
 from controller.model import names
 from controller.model.entries import Reply, Request
 from controller.model.observed import Settings
@@ -185,7 +186,7 @@ def test_a_bug_in_one_recovery_doesn_t_end_the_others(
     bench.clock.ahead = 0
     right, failures = recovery.settle, [RuntimeError("a bug")]
 
-    def settle(state: GateState, identifier: str, *, earlier: object) -> object:
+    def settle(state: GateState, identifier: str, *, earlier: Sighting | None) -> object:
         if failures:
             raise failures.pop()
         return right(state, identifier, earlier=earlier)
