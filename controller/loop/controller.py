@@ -49,6 +49,7 @@ SPREAD = 0.1
 SAVE_S = 0.5
 SAVE_AGAIN_S = 10.0
 PUBLISH_S = 0.2
+PUBLISH_SHARE = 20
 
 
 class Chore(StrEnum):
@@ -105,6 +106,7 @@ class Controller:
         self._surveying = threading.Lock()
         self._shared = _Shared()
         self._published: Report | None = None
+        self._publish_s = PUBLISH_S
         self.stopping: Callable[[], bool] = not_stopping
 
     # Hints: they carry no facts, and only put something into a queue
@@ -240,7 +242,11 @@ class Controller:
         Raises:
             StateError: it can't be written.
         """
+        began = self._clock.monotonic()
         report = self.status()
+        # While much happens, a twentieth of one CPU is enough for telling of it.
+        cost_s = self._clock.monotonic() - began
+        self._publish_s = max(PUBLISH_S, PUBLISH_SHARE * cost_s)
         if report != self._published:
             try:
                 self._publish(report)
@@ -412,11 +418,11 @@ class Controller:
         problem = Problem(code, message, remedy=remedy, severity=Severity.WARNING)
         with self._lock:
             self._shared.problems[name] = problem
-        self.chores.add_after(Chore.PUBLISH, PUBLISH_S)
+        self.chores.add_after(Chore.PUBLISH, self._publish_s)
 
     def _changed(self) -> None:
         self.chores.add_after(Chore.SAVE, SAVE_S)
-        self.chores.add_after(Chore.PUBLISH, PUBLISH_S)
+        self.chores.add_after(Chore.PUBLISH, self._publish_s)
 
     def _spread(self, seconds: float) -> float:
         return seconds * (1 - SPREAD + 2 * SPREAD * self._random())

@@ -133,8 +133,23 @@ class Observed:
     volumes: tuple[Volume, ...] = ()
     images: dict[str, Image | None] = field(default_factory=dict)
     pins: dict[str, Image] = field(default_factory=dict)
+    # Made when first asked for: a plan of everything asks once for each service.
+    _by_key: dict[Key, tuple[Container, ...]] | None = field(
+        init=False, repr=False, compare=False, default=None
+    )
 
     def of(self, key: Key) -> tuple[Container, ...]:
         """Return the containers of a service that the controller made, by slot and name."""
-        mine = (c for c in self.containers if c.key == key and c.origin == "controller")
-        return tuple(sorted(mine, key=lambda c: (c.slot, c.name)))
+        index = self._by_key
+        if index is None:
+            index = self._indexed()
+            # Whole, so that no other thread sees half of it.
+            object.__setattr__(self, "_by_key", index)
+        return index.get(key, ())
+
+    def _indexed(self) -> dict[Key, tuple[Container, ...]]:
+        found: dict[Key, list[Container]] = {}
+        for container in sorted(self.containers, key=lambda c: (c.slot, c.name)):
+            if container.origin == "controller":
+                found.setdefault(container.key, []).append(container)
+        return {key: tuple(containers) for key, containers in found.items()}
