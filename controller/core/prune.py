@@ -31,6 +31,7 @@ FREE = 3
 PERCENT = 30
 
 APPROVE = "look at `trimtab plan`, then approve with `trimtab apply --approve-prune`"
+REMOVED = "would be removed"
 KEEP = "to keep it, put its document back"
 
 
@@ -39,7 +40,9 @@ class PruneMemory:
     """What the guard must remember between looks; the controller persists it.
 
     ``settling`` is the last look's new candidates, unchanged since ``settling_since``. ``going``
-    are those that passed and aren't gone yet. ``passed`` says when each of the window's passed.
+    are those that passed and aren't gone yet, ``standing`` those of them that were still declared
+    (scaled to 0, or Stopped) when they passed: that their document may go has no one said.
+    ``passed`` says when each of the window's passed.
     ``device`` is the filesystem that the directory was on when last all was well.
     """
 
@@ -47,6 +50,7 @@ class PruneMemory:
     settling: frozenset[Key] = frozenset()
     settling_since: float = 0.0
     going: frozenset[Key] = frozenset()
+    standing: frozenset[Key] = frozenset()
     passed: tuple[tuple[Key, float], ...] = ()
 
 
@@ -140,7 +144,9 @@ def guard(
     memory = _aged(memory, now)
     gone = _candidates(desired, observed)
     candidates = frozenset(gone)
-    memory = replace(memory, going=memory.going & candidates)
+    declared = frozenset(key for key, words in gone.items() if words != REMOVED)
+    going = (memory.going & candidates) - (memory.standing - declared)
+    memory = replace(memory, going=going, standing=memory.standing & going)
     services = frozenset(c.key for c in observed.containers if c.origin == "controller")
     look = Look(desired, memory, services, candidates, candidates - memory.going)
 
@@ -163,6 +169,7 @@ def guard(
         settling=settling,
         settling_since=since if settling else 0.0,
         going=memory.going | passing,
+        standing=memory.standing | (passing & declared),
         passed=_passed(memory, passing, now),
     )
     return PruneDecision(
@@ -184,7 +191,7 @@ def _candidates(desired: Desired, observed: Observed) -> dict[Key, str]:
             continue
         service = services.get(key)
         if service is None:
-            gone[key] = "would be removed"
+            gone[key] = REMOVED
         elif service.spec.replicas == 0:
             gone[key] = "would be scaled to 0"
         elif service.spec.state is RunState.STOPPED and container.state in ALIVE:
@@ -254,6 +261,7 @@ def to_json(memory: PruneMemory) -> dict[str, object]:
         "settling": [str(key) for key in sorted(memory.settling)],
         "settlingSinceMs": round(memory.settling_since * 1000),
         "going": [str(key) for key in sorted(memory.going)],
+        "standing": [str(key) for key in sorted(memory.standing)],
         "passed": [[str(key), round(at * 1000)] for key, at in memory.passed],
     }
 
@@ -270,6 +278,7 @@ def from_json(value: Mapping[str, object]) -> PruneMemory:
             "settling": list(settling),
             "settlingSinceMs": int(since_ms),
             "going": list(going),
+            "standing": list(standing),
             "passed": list(passed),
         }:
             return PruneMemory(
@@ -277,6 +286,7 @@ def from_json(value: Mapping[str, object]) -> PruneMemory:
                 settling=_keys(settling),
                 settling_since=since_ms / 1000,
                 going=_keys(going),
+                standing=_keys(standing),
                 passed=tuple(sorted(_entry(entry) for entry in passed)),
             )
         case _:

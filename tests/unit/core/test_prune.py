@@ -346,6 +346,19 @@ def test_removals_are_counted_over_ten_minutes_and_then_forgotten():
     assert names(look(desired, observed, free.memory, now=1604.0).prunable) == "s03"
 
 
+@pytest.mark.parametrize("less", [{"state": "Stopped"}, {"replicas": 0}])
+def test_that_a_service_may_stop_does_not_let_its_containers_go(less):
+    observed = running("a", "b")
+    stopping = twice(declared(service("a", **less), service("b")), observed)
+    assert names(stopping.prunable) == "a"
+    emptied = look(declared(identity=EMPTY), observed, stopping.memory, now=1010.0)
+    assert (names(emptied.prunable), sorted(reasons(emptied))) == ("", ["a", "b"])
+    dropped = look(wanting("b"), observed, stopping.memory, now=1010.0)
+    assert (names(dropped.prunable), names(dropped.settling)) == ("", "a")
+    again = look(declared(service("b")), observed, dropped.memory, now=1012.0)
+    assert names(again.prunable) == "a"
+
+
 def test_what_passed_and_is_still_going_is_counted_once():
     everyone = letters(10)
     observed = running(*everyone)
@@ -390,6 +403,7 @@ def test_the_memory_survives_json_without_floats():
         "settling": ["Service/default/s02"],
         "settlingSinceMs": 1_010_250,
         "going": ["Service/default/s00", "Service/default/s01"],
+        "standing": [],
         "passed": [["Service/default/s00", 1_002_000], ["Service/default/s01", 1_002_000]],
     }
     assert from_json(json.loads(json.dumps(value))) == full
@@ -404,6 +418,7 @@ def test_the_memory_survives_json_without_floats():
         {"settling": ["x"]},
         {"settlingSinceMs": 1.5},
         {"going": None},
+        {"standing": [1]},
         {"passed": {}},
         {"passed": [["Service/default/a"]]},
         {"passed": [["Service/default/a", "1"]]},
