@@ -246,6 +246,13 @@ def test_a_mark_without_segments_is_refused(journal: Path) -> None:
     assert refused(journal).startswith("record 1 (no file, line 1): it is missing")
 
 
+def test_a_mark_that_isnt_one_is_refused_and_moves_nothing_aside(tmp_path: Path) -> None:
+    journal = tmp_path / "journal"
+    open_log(journal).close()
+    (journal / MARK_NAME).write_bytes(b"x")
+    assert refused(journal).endswith(".head isn't as the journal's writer leaves it")
+
+
 def test_opening_reads_the_last_segment_only(journal: Path) -> None:
     """Damage far back is ``verify``'s to find: a big journal opens fast."""
     edit(journal / FIRST, lambda lines: [lines[0], flipped(lines[1]), *lines[2:]])
