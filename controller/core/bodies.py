@@ -47,6 +47,8 @@ class Mount:
     subpath: str = ""
     size: int = 0
     mode: int | None = None
+    access: str = ""  # ``ro`` or ``rw`` where HostConfig.Binds says so
+    propagation: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -75,7 +75,8 @@ def _bind(text: str, index: int, findings: Findings) -> Mount | None:
         findings.add("mount.options", path, reason, "relabelling and propagation aren't for here")
         return None
     kind = "bind" if parts[0].startswith("/") else "volume"
-    mount = Mount(kind, parts[0], parts[1], "ro" in options, form="binds", path=path)
+    access = options[0] if options else ""
+    mount = Mount(kind, parts[0], parts[1], access == "ro", form="binds", path=path, access=access)
     _check_source(mount, findings)
     return mount
 
@@ -102,7 +103,8 @@ def _mount(item: object, index: int, findings: Findings) -> Mount | None:
     for other, values in options.items():
         if other != kind and values.values:
             findings.add("mount.options", path, f"options of a {other} mount on a {kind} mount")
-    if options["bind"].text("Propagation") not in {"", "rprivate"}:
+    propagation = options["bind"].text("Propagation")
+    if propagation not in {"", "rprivate"}:
         where = f"{path}.BindOptions.Propagation"
         findings.add("mount.propagation", where, "mounts would show outside", "leave it out")
     _check_driver(options["volume"], f"{path}.VolumeOptions", findings)
@@ -117,6 +119,7 @@ def _mount(item: object, index: int, findings: Findings) -> Mount | None:
         subpath=_subpath(options["volume"].text("Subpath"), path, findings),
         size=options["tmpfs"].whole("SizeBytes"),
         mode=_checked_mode(options["tmpfs"].optional_whole("Mode"), path, findings),
+        propagation=propagation,
     )
     _check_source(mount, findings)
     return mount

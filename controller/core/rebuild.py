@@ -293,7 +293,7 @@ def restart_body(name: str, max_retries: int) -> Body:
 
 
 def _bind(mount: Mount) -> str:
-    return f"{mount.source}:{mount.target}{':ro' if mount.read_only else ''}"
+    return ":".join(part for part in (mount.source, mount.target, mount.access) if part)
 
 
 def _tmpfs(mount: Mount) -> str:
@@ -308,6 +308,8 @@ def _mount(mount: Mount) -> Body:
         body["Source"] = mount.source
     if mount.read_only:
         body["ReadOnly"] = True
+    if mount.propagation:
+        body["BindOptions"] = {"Propagation": mount.propagation}
     options: Body = {}
     if mount.type == "tmpfs":
         options = {"SizeBytes": mount.size}

@@ -79,7 +79,7 @@ def platform_known(case: Case) -> Findings:
     if not asked or asked in case.policy.images.platforms:
         return
     host = case.facts.host.platform if case.facts else ""
-    if host and asked != host:
+    if host and asked != host and not asked.startswith(f"{host}/"):  # /VARIANT
         reason = f"the platform {asked!r}, on a host of {host}"
         yield Finding("image.platform", "platform", reason, "leave it out")
 

@@ -400,6 +400,8 @@ def test_an_images_labels_never_show_through():
 
 def test_other_platforms_are_other_images():
     assert denials(judged(platform="linux/amd64")) == ()
+    assert denials(judged(platform="linux/amd64/v2")) == ()
+    assert denials(judged(platform="linux/amd64v2")) == ("image.platform",)
     assert denials(judged(platform="linux/s390x")) == ("image.platform",)
     assert (
         denials(judged(platform="linux/s390x", rules=policy(images={"platforms": ["linux/s390x"]})))

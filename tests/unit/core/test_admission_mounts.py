@@ -241,9 +241,15 @@ def test_memory_filesystems_are_bounded():
 
 def test_mounts_keep_the_form_in_which_they_were_asked_for():
     host = {
-        "Binds": [f"{SOURCE}:/a:ro", "alice-data:/b"],
+        "Binds": [f"{SOURCE}:/a:ro", "alice-data:/b", "alice-data:/e:rw"],
         "Mounts": [
-            {"Type": "bind", "Source": SOURCE, "Target": "/c", "ReadOnly": True},
+            {
+                "Type": "bind",
+                "Source": SOURCE,
+                "Target": "/c",
+                "ReadOnly": True,
+                "BindOptions": {"Propagation": "rprivate"},
+            },
             {
                 "Type": "volume",
                 "Source": "alice-data",

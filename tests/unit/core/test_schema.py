@@ -305,9 +305,9 @@ def test_the_three_ways_to_mount():
             "Tmpfs": {"/run": "rw,noexec,size=64m,mode=1777", "/g": ""},
         },
         mounts=(
-            Mount("bind", "/tmp/a", "/a", True, "binds", "HostConfig.Binds[0]"),
+            Mount("bind", "/tmp/a", "/a", True, "binds", "HostConfig.Binds[0]", access="ro"),
             Mount("volume", "data", "/b", False, "binds", "HostConfig.Binds[1]"),
-            Mount("bind", "/tmp/c", "/c", False, "binds", "HostConfig.Binds[2]"),
+            Mount("bind", "/tmp/c", "/c", False, "binds", "HostConfig.Binds[2]", access="rw"),
             Mount("bind", "/tmp/d", "/d", True, "mounts", "HostConfig.Mounts[0]"),
             replace(
                 Mount("volume", "data", "/e", False, "mounts", "HostConfig.Mounts[1]"),
