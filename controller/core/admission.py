@@ -44,7 +44,7 @@ from controller.core.facts import (
 )
 from controller.core.parts import is_below
 from controller.core.policytext import describe
-from controller.core.rebuild import body_of, finish, summary_of
+from controller.core.rebuild import body_of, finish, refused_summary, summary_of
 from controller.core.schema import parse_create, parse_network, parse_volume
 from controller.core.translate import network_body, volume_body
 from controller.core.verdicts import Admission, denied, verdict_of
@@ -197,15 +197,14 @@ def admit_create(
     findings = [*request.findings]
     for rule in CREATE_RULES:
         findings += rule(case)
-    final = finish(case)
-    summary = summary_of(case, final)
     if findings:
-        return denied(findings, summary)
+        return denied(findings, refused_summary(case))
+    final = finish(case)
     return Admission(
         verdict=verdict_of((), final.changes, case.exceptions),
         body=body_of(final),
         query=(("name", final.name),),
-        summary=summary,
+        summary=summary_of(case, final),
         settings=final.settings,
         warnings=mounts.warnings(request.mounts),
     )

@@ -16,7 +16,7 @@ from controller.core.parts_mounts import TMPFS_FLAGS
 from controller.core.rules_container import capability
 from controller.core.rules_identity import is_reserved
 from controller.core.rules_networks import Joined, host_address, joined
-from controller.core.verdicts import Change
+from controller.core.verdicts import Change, shortened
 from controller.model import names
 from controller.model.entries import Actor, Role
 from controller.model.names import CONTAINER_NAME_MAX
@@ -27,6 +27,7 @@ from controller.model.quantities import format_bytes
 
 Body = dict[str, object]
 
+_TOLD_MAX = 256
 NO_NEW_PRIVILEGES = "no-new-privileges:true"
 
 
@@ -374,4 +375,18 @@ def summary_of(case: Case, final: Final) -> dict[str, object]:
         # It runs over and over without a record of its own.
         "healthcheck": list(request.healthcheck.test) if request.healthcheck else [],
         "exceptions": list(case.exceptions),
+    }
+
+
+def refused_summary(case: Case) -> dict[str, object]:
+    """Return what the journal keeps of a create that is refused: who wanted what, shortened.
+
+    Nothing else of it was understood well enough to be sure that it is no secret.
+    """
+    image = reference_text(case.request, case.actor)
+    return {
+        "name": shortened(case.name, _TOLD_MAX),
+        "image": shortened(image, _TOLD_MAX),
+        "owner": shortened(case.owner, _TOLD_MAX),
+        "service": shortened(case.service, _TOLD_MAX),
     }

@@ -12,6 +12,8 @@ from controller.model.plan import Verdict
 #: Findings that say that the request isn't one at all.
 MALFORMED = "body."
 _TOLD_MAX = 5
+#: A refused request may hold anything, at any length; what is told of it is bounded.
+_REASON_MAX = 600
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +62,12 @@ def verdict_of(
         more = f"; also {others}" if others else ""
         more += f" and {len(found) - _TOLD_MAX} more" if len(found) > _TOLD_MAX else ""
         rules = tuple(dict.fromkeys(one.rule for one in found))
-        return Verdict("deny", rules, reason + more, first.remedy)
+        return Verdict("deny", rules, shortened(reason) + shortened(more), first.remedy)
     rules = tuple(dict.fromkeys([*exceptions, *(change.rule for change in added)]))
     texts = tuple(change.text for change in added)
     return Verdict("mutate" if added else "allow", rules, mutations=texts)
+
+
+def shortened(text: str, most: int = _REASON_MAX) -> str:
+    """Return at most *most* characters of a text, with a mark where it was cut."""
+    return text if len(text) <= most else f"{text[: most - 1]}…"

@@ -709,3 +709,17 @@ def test_the_controller_makes_its_networks_itself():
     assert wants == Needs(REFERENCE, (), ("platform-network",), ())
     assert REVISION.startswith("v1:")
     assert ImageFacts("x").volumes == ()
+
+
+def test_a_refusal_tells_no_more_than_it_understood_and_at_a_bounded_length():
+    secret = "hunter2"
+    admission = judged({"Env": [secret], "Image": "x" * 10_000, "Cmd": [secret]})
+    assert admission.summary == {
+        "name": "alice-web",
+        "image": "x" * 255 + "…",
+        "owner": "alice",
+        "service": "",
+    }
+    assert secret not in admission.verdict.reason
+    inline = judged(host={"SecurityOpt": ["seccomp={" + "x" * 100_000]})
+    assert len(inline.verdict.reason) < 1500
