@@ -22,6 +22,7 @@ from controller.broker.steps import (
     examine,
     loaded,
     perform,
+    refuse_if_held,
     seen,
 )
 from controller.broker.targets import written
@@ -239,6 +240,9 @@ def _gather(call: Call, state: GateState, wants: Needs, found: _Gathered) -> Ste
             found.volumes[name] = volume.facts
     name = dict(found.by_text.query).get("name", "")
     found.name_taken = yield from _name_taken(state, name)
+    if found.name_taken == "foreign":
+        # What an open intent made isn't in the inventory yet: it is nobody else's for that.
+        refuse_if_held(state, Mutation.CONTAINER_CREATE, name)
     # Last, as near to the create as can be: paths can be swapped.
     found.paths = yield from examine(wants.paths)
 

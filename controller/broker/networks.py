@@ -9,7 +9,16 @@ from controller.broker.creates import learn_network, network_change
 from controller.broker.refusals import admitted, json_reply
 from controller.broker.resolve import FoundNetwork, container_facts, network_belonging, sees
 from controller.broker.state import GateState
-from controller.broker.steps import Call, Change, Steps, engine_reply, loaded, look, perform
+from controller.broker.steps import (
+    Call,
+    Change,
+    Steps,
+    engine_reply,
+    loaded,
+    look,
+    perform,
+    refuse_if_held,
+)
 from controller.broker.targets import written
 from controller.core import admission, schema
 from controller.core.facts import Stamp
@@ -55,6 +64,9 @@ def create(call: Call, state: GateState) -> Steps[Reply]:
     request = schema.parse_network(call.body)
     policy = call.policy
     existing = yield from resolve.network(state, request.name)
+    if existing is not None and existing.belonging is None:
+        # What an open intent made isn't in the inventory yet: it is nobody else's for that.
+        refuse_if_held(state, Mutation.NETWORK_CREATE, request.name)
     judged = admitted(
         admission.admit_network(
             request,

@@ -17,6 +17,7 @@ from controller.broker.steps import (
     loaded,
     look,
     perform,
+    refuse_if_held,
 )
 from controller.broker.targets import written
 from controller.core import admission, schema
@@ -60,6 +61,9 @@ def create(call: Call, state: GateState) -> Steps[Reply]:
     request = schema.parse_volume(call.body)
     policy = call.policy
     existing = yield from resolve.volume(state, request.name)
+    if existing is not None and existing.belonging is None:
+        # What an open intent made isn't in the inventory yet: it is nobody else's for that.
+        refuse_if_held(state, Mutation.VOLUME_CREATE, request.name)
     judged = admitted(
         admission.admit_volume(
             request,

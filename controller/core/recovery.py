@@ -112,18 +112,32 @@ def grace_s(intent: OpenIntent) -> float:
 
 
 def _labelled(intent: OpenIntent, identifier: str, told: Any) -> Sighting:
+    """Look for what carries the intent's label, under the name that was asked for.
+
+    Labels can be copied, names can't be held twice: together they say that it is the one.
+    """
     kind = _kind(intent)
     if kind == "volume":
         found = [] if told is None else [told]
     else:
         found = told if isinstance(told, list) else []
-    ours = [each for each in found if (each.get("Labels") or {}).get(names.INTENT) == identifier]
+    name = str(intent.request.get("object", ""))
+    ours = [
+        each
+        for each in found
+        if (each.get("Labels") or {}).get(names.INTENT) == identifier and name in _names(each)
+    ]
     if not ours:
         # A volume of that name that carries another intent's label was there before.
         return Sighting(applied=False, seen=f"{len(found)}")
     made = str(ours[0].get("Name" if kind == "volume" else "Id", ""))
     key = "container" if kind == "container" else "object"
     return Sighting(applied=True, seen=made, result={key: made})
+
+
+def _names(listed: Mapping[str, Any]) -> set[str]:
+    told = listed.get("Names") or [listed.get("Name")]
+    return {str(name).removeprefix("/") for name in told}
 
 
 def _pulled(intent: OpenIntent, told: Mapping[str, Any]) -> Sighting:

@@ -171,6 +171,10 @@ def test_a_lost_create_holds_its_name() -> None:
     create([LOOK_IMAGE, FREE, ("intent", RECORDED), (sent, lost())], knows=knows)
     answer = create([LOOK_IMAGE, FREE, ("refusal", RECORDED)], knows=knows)
     assert (answer.status, answer.rule) == (409, "held")
+    # Also once it shows: that it isn't in the inventory yet makes it nobody else's.
+    made = reply(inspect(STRAY, "job", "x", Config={"Labels": {}}))
+    answer = create([LOOK_IMAGE, (FREE[0], made), ("refusal", RECORDED)], knows=knows)
+    assert (answer.status, answer.rule) == (409, "held")
 
 
 # The controller's

@@ -49,7 +49,7 @@ NEW = "99" * 32
 FIND = Look(
     "/containers/json?all=1&filters=%7B%22label%22%3A%5B%22io.trimtab.intent%3Did-1%22%5D%7D"
 )
-CREATED = reply([{"Id": NEW, "Labels": labels("alice", intent="id-1")}])
+CREATED = reply([{"Id": NEW, "Names": ["/job"], "Labels": labels("alice", intent="id-1")}])
 LOOK = Look(f"/containers/{WEB}/json")
 
 

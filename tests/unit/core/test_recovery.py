@@ -52,15 +52,20 @@ def state(**members: Any) -> dict[str, Any]:
 ADMITTED = Settings(name="web", memory=2**30, memory_swap=2**30, pids=9)
 LIMITED = {"Memory": 2**30, "MemorySwap": 2**30, "PidsLimit": 9, "RestartPolicy": {"Name": "no"}}
 LABELLED = {"Labels": {"io.trimtab.intent": "i"}}
+MADE = {"Id": FULL, "Names": ["/web.1"], **LABELLED}
+CREATE = intent("container.create", "web.1")
 
 
 @pytest.mark.parametrize(
     ("evidence", "asked", "told", "applied"),
     [
-        (Evidence.LABEL, intent("container.create"), [{"Id": FULL, **LABELLED}], True),
-        (Evidence.LABEL, intent("container.create"), [], False),
-        (Evidence.LABEL, intent("container.create"), [{"Id": FULL, "Labels": None}], False),
-        (Evidence.LABEL, intent("network.create", "n"), [{"Id": "n1", **LABELLED}], True),
+        (Evidence.LABEL, CREATE, [MADE], True),
+        (Evidence.LABEL, CREATE, [], False),
+        (Evidence.LABEL, CREATE, [{**MADE, "Labels": None}], False),
+        # Somebody copied the labels.
+        (Evidence.LABEL, CREATE, [{**MADE, "Names": ["/copy"]}], False),
+        (Evidence.LABEL, intent("network.create", "n"), [{"Name": "n", **LABELLED}], True),
+        (Evidence.LABEL, intent("network.create", "n"), [{"Name": "m", **LABELLED}], False),
         (Evidence.LABEL, intent("volume.create", "v"), {"Name": "v", **LABELLED}, True),
         # It was there before, with another intent's label.
         (Evidence.LABEL, intent("volume.create", "v"), {"Name": "v", "Labels": {}}, False),
@@ -136,7 +141,7 @@ def test_what_shows_that_it_happened(
 
 
 def test_a_create_that_is_found_tells_its_id() -> None:
-    found = sight(Evidence.LABEL, intent("container.create"), "i", [{"Id": FULL, **LABELLED}])
+    found = sight(Evidence.LABEL, CREATE, "i", [{"Id": "c" * 64, "Names": ["/copy"]}, MADE])
     assert found.result == {"container": FULL}
     found = sight(Evidence.LABEL, intent("volume.create", "v"), "i", {"Name": "v", **LABELLED})
     assert found.result == {"object": "v"}
