@@ -30,9 +30,9 @@ from controller.core.admit_objects import (
     admit_disconnect,
     admit_implied_network,
     admit_network,
-    admit_update,
     admit_volume,
 )
+from controller.core.admit_update import admit_update
 from controller.core.bodies import CreateRequest, Finding, RestartPolicy, UpdateRequest
 from controller.core.case import Case, make_case
 from controller.core.facts import (

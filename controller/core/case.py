@@ -227,3 +227,18 @@ def loosened(policy: Policy, holding: Iterable[Exemption]) -> Policy:
 
 def _raised(limit: _Limit, most: int | None) -> _Limit:
     return limit.model_copy(update={"max": max(limit.max, most or 0)})
+
+
+def case_of_existing(
+    request: CreateRequest, *, actor: Actor, policy: Policy, facts: CreateFacts, name: str
+) -> Case:
+    """Return the case of a container that is there already, as far as its labels tell."""
+    return make_case(
+        request,
+        name=name,
+        actor=actor,
+        policy=policy,
+        facts=facts,
+        stamp=Stamp("", ""),
+        platform="",
+    )
