@@ -157,6 +157,18 @@ def test_what_is_contains_or_lies_under_a_protected_place_is_protected(root: Pat
     check(root / "a" / "state2", place / "missing", protected=False)
 
 
+def test_without_mountinfo_device_and_inode_still_tell(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_mounts", dict)
+    place = root / "a" / "state"
+    (place / "broker").mkdir(parents=True)
+    (root / "a" / "state2").mkdir()
+    for path, protected in ((place / "broker", True), (root / "a", True), (place, True)):
+        check(path, place, protected=protected)
+    check(root / "a" / "state2", place, protected=False)
+
+
 def test_a_hard_link_to_a_protected_file_is_protected(root: Path) -> None:
     policy = root / "policy.yaml"
     policy.write_text("")

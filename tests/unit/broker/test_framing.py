@@ -318,7 +318,9 @@ def test_how_the_bytes_are_cut_into_pieces_changes_nothing(
     assert found == whole
 
 
-def test_a_request_that_the_second_parser_reads_differently_is_refused() -> None:
+def test_a_request_that_the_second_parser_reads_differently_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     raw = post(b"{}")
     head = parse_head(raw[:-2])
     assert isinstance(head, Head)
@@ -333,6 +335,8 @@ def test_a_request_that_the_second_parser_reads_differently_is_refused() -> None
         assert not framing._second_parser_agrees(raw, other, body)
     assert not framing._second_parser_agrees(raw + GET, head, b"{}")
     assert not framing._second_parser_agrees(raw[:-1], head, b"{}")
+    monkeypatch.setattr(framing, "_second_parser_agrees", lambda *_: False)
+    check(raw, "wire.ambiguous")
 
 
 def test_a_reply_is_framed_by_us_alone() -> None:

@@ -112,6 +112,8 @@ def test_the_kernel_tells_uid_pid_and_all_groups() -> None:
         ours.send(b"x")
         process.wait(20)
         assert peer_of(ours).where == "gone"
+        # Were its pid used again meanwhile, by a process that lives here: it is another one.
+        assert peer_of(ours, locate=lambda _pid: "here").where == "gone"
 
 
 @pytest.mark.needs_root
