@@ -12,7 +12,7 @@ from controller.core.bodies import (
     NetworkRequest,
     VolumeRequest,
 )
-from controller.core.case import Case, implied, namespace_of, owner_of
+from controller.core.case import Case, case_of_existing, implied, namespace_of, owner_of
 from controller.core.facts import (
     ContainerFacts,
     CreateFacts,
