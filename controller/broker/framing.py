@@ -346,7 +346,7 @@ class _Chunks:
 
 def _lone_line_break(raw: bytes) -> bool:
     """Tell whether a CR or LF stands alone; a CR at the very end may get its LF yet."""
-    bare = raw.replace(b"\r\n", b"").removesuffix(b"\r")
+    bare = raw.removesuffix(b"\r").replace(b"\r\n", b"")
     return b"\r" in bare or b"\n" in bare
 
 

@@ -135,6 +135,7 @@ def test_a_part_of_a_request_wants_more(raw: bytes) -> None:
         (b"GET /_ping HTTP/1.1\nHost: d\n\n", "wire.line"),
         (b"GET /_ping HTTP/1.1\r\nHost: d\nX: y\r\n\r\n", "wire.line"),
         (b"GET /_ping HTTP/1.1\r\nHost: d\r\nX: a\rb\r\n\r\n", "wire.line"),
+        (b"GET /_ping HTTP/1.1\r\nHost: d\r\r\n\r\n", "wire.line"),
         (b"GET /_ping HTTP/1.1\r\nHost: d\r\nX: a\r\n b\r\n\r\n", "wire.header"),
         (b"GET /_ping HTTP/1.1\r\n Host: d\r\n\r\n", "wire.header"),
         (b"GET /_ping HTTP/1.1\r\nHost : d\r\n\r\n", "wire.header"),
