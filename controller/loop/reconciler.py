@@ -229,14 +229,14 @@ class Reconciler:
         )
 
     def _settle(self, key: Key, plan: Plan, done: Execution, rules: Rules) -> None:
-        """Remember what the execution tells: new containers, and which failures are over."""
+        """Remember what the execution tells: new containers, and which failures still count."""
         for each in done.done:
             if isinstance(each.action, CreateContainer):
                 slot = (each.action.object, each.action.slot)
                 self._memory.set_mark(slot, exits.Mark(each.id))
-        succeeded = {signature(each.action, rules.digest) for each in done.done}
-        wanted = {signature(action, rules.digest) for action in plan.actions}
-        self._retries.keep(key, frozenset(wanted - succeeded))
+        # What succeeded isn't in the next plan any more.
+        wanted = frozenset(signature(action, rules.digest) for action in plan.actions)
+        self._retries.keep(key, wanted)
 
     def _next(
         self, key: Key, plan: Plan, done: Execution, holding: list[Attempt], rules: Rules

@@ -386,6 +386,7 @@ def world(**answers: object) -> Wire:
         {
             "GET /containers/json": [labelled("c2"), labelled("c1"), labelled("x", instance="no")],
             "GET /containers/c1/json": inspected("c1"),
+            "GET /containers/x/json": inspected("x"),  # another instance's
             "GET /trimtab/v1/inventory": inventory,
             "GET /networks/n1": {"Id": "n1", "Name": "platform-network", "Driver": "bridge"},
             "GET /volumes": {"Volumes": [{"Name": "data", "Driver": "local"}]},

@@ -88,10 +88,14 @@ def call(transport: SdkTransport, *, body: object | None = None, timeout_s: floa
     )
 
 
-def test_a_request_is_versioned_and_carries_the_claims_and_nothing_of_a_proxy(
+def test_a_request_is_versioned_and_carries_the_claims_and_nothing_of_the_environment(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    netrc = tmp_path / "netrc"
+    netrc.write_text("machine localhost login somebody password secret\n")
+    netrc.chmod(0o600)
+    monkeypatch.setenv("NETRC", str(netrc))
     path = tmp_path / "broker.sock"
     with broker(path, reply(b'{"Id":"c1"}')) as received:
         answer = call(SdkTransport(path), body={"Image": "web:1"})
@@ -102,6 +106,7 @@ def test_a_request_is_versioned_and_carries_the_claims_and_nothing_of_a_proxy(
     headers = {line.split(":")[0].lower(): line.split(": ")[1] for line in lines[1:]}
     assert headers["trimtab-context"] == "Y29udGV4dA"
     assert headers["content-type"] == "application/json"
+    assert "authorization" not in headers
     assert headers.get("accept-encoding", "identity") == "identity"
     assert json.loads(body) == {"Image": "web:1"}
 

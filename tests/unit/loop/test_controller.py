@@ -268,10 +268,12 @@ def test_an_engine_that_goes_in_the_middle_is_noticed_and_found_again(tmp_path: 
     home.controller.hint(EngineEvent(1, "container", "die", f"id:{WEB1}", None))
     home.let_pass(5)
     assert home.problems() == ["broker.unavailable"]
+    assert home.condition("web", "Ready") == ("Unknown", "EngineUnavailable")
     home.engine.away = None
     home.controller.subscribed()
     home.settle()
     assert home.problems() == []
+    assert home.condition("web", "Ready") == ("True", "AsDeclared")
 
 
 def test_looks_at_an_absent_engine_become_rare_but_not_too_rare(tmp_path: Path) -> None:
@@ -311,6 +313,26 @@ def test_generations_count_accepted_changes_and_which_was_acted_on(tmp_path: Pat
     assert (generation.number, generation.observed) == (3, 3)
 
 
+def test_a_generation_that_could_not_be_acted_on_stays_unobserved(tmp_path: Path) -> None:
+    home = house(tmp_path, services=(service(),))
+    home.engine.fault = failing("create-container", lambda: EngineFailed("engine.failed", "no"))
+    home.let_pass(30)
+    generation = home.memory.generation(worlds.WEB)
+    assert generation is not None
+    assert (generation.number, generation.observed) == (1, 0)
+
+
+def test_what_cannot_be_read_now_is_no_new_generation(tmp_path: Path) -> None:
+    home = house(tmp_path, services=(service(),))
+    home.settle()
+    home.files.desired = declared(service(replicas=9), blind_keys=[worlds.WEB])
+    home.controller.files_changed()
+    assert home.settle() == []
+    generation = home.memory.generation(worlds.WEB)
+    assert generation is not None
+    assert generation.number == 1
+
+
 def test_moving_a_document_in_its_file_is_no_new_generation(tmp_path: Path) -> None:
     home = house(tmp_path, services=(service(),))
     home.settle()
@@ -337,9 +359,10 @@ def test_a_pass_that_somebody_asked_for_says_who(tmp_path: Path) -> None:
     home.controller.look(asked_by="uid:0 alice")
     home.settle()
     assert {context.on_behalf_of for context in home.engine.contexts} == {"uid:0 alice"}
-    home.declare(service(), service("api"))
-    home.settle()
-    assert home.engine.contexts[-1].on_behalf_of == ""
+    home.engine.change(WEB1, lambda _container: None)
+    home.controller.hint(EngineEvent(1, "container", "destroy", f"new:{WEB1}", worlds.WEB))
+    assert home.settle() == RUN_WEB1
+    assert home.engine.contexts[-1].on_behalf_of == "", "nobody asked for the heal"
 
 
 def test_a_survey_changes_nothing_and_shows_as_going_what_settles(tmp_path: Path) -> None:
@@ -399,6 +422,32 @@ def test_own_exits_are_counted_and_stops_from_outside_are_not(tmp_path: Path) ->
     home.controller.hint(EngineEvent(2, "container", "start", f"id:{WEB1}", None))
     home.settle()
     assert home.memory.history((worlds.WEB, 1)).count == 3
+
+
+def test_restarts_right_after_our_own_start_count(tmp_path: Path) -> None:
+    home = house(tmp_path, services=(service(),))
+
+    def crash(engine: ToyEngine) -> None:
+        engine.change(WEB1, lambda c: replace(c, restart_count=2 if c.running else 0))
+
+    home.engine.before_look = crash
+    assert home.settle() == RUN_WEB1
+    assert home.memory.history((worlds.WEB, 1)).count == 2
+
+
+def test_ten_minutes_up_are_a_clean_slate(tmp_path: Path) -> None:
+    home = house(tmp_path, container(), services=(service(),))
+    home.settle()
+    home.engine.change(
+        WEB1, lambda c: replace(c, restart_count=2, started_at="1970-01-12T13:46:40Z")
+    )  # the instant at which the clock stands
+    home.controller.hint(EngineEvent(1, "container", "start", f"id:{WEB1}", None))
+    home.settle()
+    assert home.memory.history((worlds.WEB, 1)).count == 2
+    home.let_pass(500)
+    assert home.memory.history((worlds.WEB, 1)).count == 2
+    home.let_pass(500)
+    assert home.memory.histories() == {}
 
 
 def test_a_container_that_the_engine_restarts_too_often_is_taken_over(tmp_path: Path) -> None:

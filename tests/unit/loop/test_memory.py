@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import stat
 from pathlib import Path
 
@@ -122,6 +123,27 @@ def test_every_point_is_reached_once_a_save(tmp_path: Path) -> None:
     memory.accept(WEB, "digest")
     memory.save()
     assert reached == POINTS
+
+
+def test_what_is_written_is_durable_before_it_gets_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order: list[str] = []
+    fsync, rename = os.fsync, Path.rename
+
+    def noted_fsync(number: int) -> None:
+        is_folder = stat.S_ISDIR(os.fstat(number).st_mode)
+        order.append("fsync folder" if is_folder else "fsync file")
+        fsync(number)
+
+    def noted_rename(self: Path, target: Path) -> Path:
+        order.append("rename")
+        return rename(self, target)
+
+    monkeypatch.setattr(os, "fsync", noted_fsync)
+    monkeypatch.setattr(Path, "rename", noted_rename)
+    filled(tmp_path / "state.json").save()
+    assert order == ["fsync file", "rename", "fsync folder"]
 
 
 def test_a_save_that_failed_is_made_up_for(tmp_path: Path) -> None:

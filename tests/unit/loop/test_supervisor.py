@@ -215,7 +215,7 @@ def test_an_event_wakes_a_pass_and_the_same_event_again_does_not(
         assert made.ask(do="pass", timeout_s=PATIENCE_S)["converged"]
         with made.engine.lock:
             made.engine.change(WEB1, lambda _container: None)
-        event = EngineEvent(5, "container", "destroy", f"id:{WEB1}", None)
+        event = EngineEvent(5, "container", "destroy", f"id:{WEB1}", worlds.WEB)
         stream.said.put(event)
         made.await_done(f"start-container {WEB1}")
         assert made.ask(do="pass", timeout_s=PATIENCE_S)["converged"]
@@ -223,6 +223,7 @@ def test_an_event_wakes_a_pass_and_the_same_event_again_does_not(
         stream.said.put(event)
         stream.said.put(SILENT)  # read after the event, so that its end shows that both were
         made.engine.streams.get(timeout=PATIENCE_S)
+        eventually(lambda: made.controller.keys.idle, "all keys are handled")
         assert made.engine.looks == looks
 
 
