@@ -207,7 +207,8 @@ class Upstream:
         try:
             engine = await self.meet()
         except TrimtabError as error:
-            raise Unsent(str(error)) from error
+            away = isinstance(error, EngineUnavailable)
+            raise Unsent(error.message if away else str(error)) from error
         stream = await self._open_connection()
         stream.prefix = f"/v{engine.pinned}"
         return stream
