@@ -8,7 +8,7 @@ from http import HTTPStatus
 
 import httptools
 
-from controller.broker.framing import end_to_end
+from controller.broker.replies import end_to_end
 from controller.model.entries import Reply
 
 REPLY_BYTES_MAX = 16 * 1024 * 1024

@@ -14,16 +14,10 @@ from dataclasses import dataclass
 from http import HTTPStatus
 
 from controller.broker.driver import Driver, Handed, Steps
-from controller.broker.framing import (
-    CONTINUE,
-    Framed,
-    Malformed,
-    RequestReader,
-    refusal,
-    reply_bytes,
-)
+from controller.broker.framing import Framed, Malformed, RequestReader
 from controller.broker.peers import Peer, Rules, Stranger, identify
 from controller.broker.relay import Client, relay
+from controller.broker.replies import CONTINUE, refusal, reply_bytes
 from controller.broker.state import GateState
 from controller.broker.steps import request_of, verdict_of
 from controller.model.crashpoints import Reach, pass_by

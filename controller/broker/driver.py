@@ -27,8 +27,8 @@ from controller.broker.commands import (
     Relay,
     Write,
 )
-from controller.broker.framing import refusal
 from controller.broker.relay import Client
+from controller.broker.replies import refusal
 from controller.broker.upstream import Upstream
 from controller.model.entries import Entry, Record, Reply
 from controller.model.paths import PathFacts

@@ -1,4 +1,4 @@
-"""Framing: bytes of a client into one request, and replies into bytes. No sockets here.
+"""Framing: the bytes of a client into one request. No sockets here.
 
 A request is accepted only if two parsers agree on it: the strict checks of this module, and
 llhttp. What could be read in two ways is refused (rules ``wire.*``), never repaired: a request
@@ -8,15 +8,13 @@ that two readers frame differently is how others' brokers were smuggled past (RF
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from http import HTTPStatus
 
 import httptools
 
-from controller.model.entries import Reply
+from controller.broker.replies import Headers
 
 HEAD_BYTES_MAX = 32 * 1024
 HEADERS_MAX = 100
@@ -25,8 +23,6 @@ BODY_BYTES_MAX = 64 * 1024
 CREATE_BODY_BYTES_MAX = 1024 * 1024
 #: A chunked body of one-byte chunks is six times as long on the wire.
 CHUNK_OVERHEAD_MAX = 6
-
-Headers = tuple[tuple[str, str], ...]
 
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS"})
 BODILESS = frozenset({"GET", "HEAD", "DELETE", "OPTIONS"})
@@ -56,21 +52,6 @@ _SINGLE = frozenset(
     }
 )
 _CONNECTION_WORDS = frozenset({"keep-alive", "close", "upgrade"})
-#: Belong to one connection and are never passed on (RFC 9110, section 7.6.1).
-HOP_BY_HOP = frozenset(
-    {
-        "connection",
-        "content-length",
-        "keep-alive",
-        "proxy-authenticate",
-        "proxy-authorization",
-        "proxy-connection",
-        "te",
-        "trailer",
-        "transfer-encoding",
-        "upgrade",
-    }
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -386,59 +367,3 @@ def _second_parser_agrees(raw: bytes, head: Head, body: bytes) -> bool:
     read = (parser.get_method(), seen.url, parser.get_http_version(), headers, seen.body)
     mine = (head.method.encode(), head.target.encode(), head.version, head.headers, body)
     return seen.complete == 1 and read == mine
-
-
-def refusal_body(rule: str, reason: str, *, remedy: str = "", record: str = "") -> bytes:
-    """Return the JSON body of a refusal, in the gate's one shape."""
-    tail = f" ({remedy})" if remedy else ""
-    detail = {"rule": rule, "reason": reason, "remedy": remedy, "id": record}
-    return json.dumps({"message": f"{rule}: {reason}{tail}", "trimtab": detail}).encode()
-
-
-def refusal(status: int, rule: str, reason: str, *, remedy: str = "", record: str = "") -> Reply:
-    """Return a refusal of the shell itself, as a reply."""
-    body = refusal_body(rule, reason, remedy=remedy, record=record)
-    return Reply(status=status, body=body, headers=(("Content-Type", "application/json"),))
-
-
-CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
-LAST_CHUNK = b"0\r\n\r\n"
-
-
-def chunk(data: bytes) -> bytes:
-    """Return one chunk of a chunked body; *data* is never empty, that would end the body."""
-    assert data, "an empty chunk ends the body"
-    return b"%x\r\n%b\r\n" % (len(data), data)
-
-
-def head_bytes(status: int, headers: Headers) -> bytes:
-    """Return a reply's head.
-
-    A header that could end its line is a bug of whoever built it, never a reply.
-    """
-    try:
-        phrase = HTTPStatus(status).phrase
-    except ValueError:
-        phrase = "Status"
-    lines = [f"HTTP/1.1 {status} {phrase}"]
-    for name, value in headers:
-        assert (name + value).isprintable(), f"header {name!r} breaks its line"
-        lines.append(f"{name}: {value}")
-    return "\r\n".join(lines).encode("latin-1", "replace") + b"\r\n\r\n"
-
-
-def end_to_end(headers: Headers) -> Headers:
-    """Return the headers that may be passed on."""
-    return tuple((name, value) for name, value in headers if name.lower() not in HOP_BY_HOP)
-
-
-def reply_bytes(reply: Reply, *, to_head: bool, keep_alive: bool) -> bytes:
-    """Return a whole reply; *to_head*: it answers a HEAD, which has no body."""
-    headers = [*end_to_end(reply.headers)]
-    bodiless = reply.status in (204, 304) or reply.status < 200
-    if not bodiless:
-        headers.append(("Content-Length", str(len(reply.body))))
-    if not keep_alive:
-        headers.append(("Connection", "close"))
-    body = b"" if bodiless or to_head else reply.body
-    return head_bytes(reply.status, tuple(headers)) + body

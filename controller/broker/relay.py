@@ -15,7 +15,7 @@ from contextlib import asynccontextmanager, suppress
 from http import HTTPStatus
 
 from controller.broker.answer import READ_BYTES, Broken, Stream
-from controller.broker.framing import LAST_CHUNK, Headers, chunk, head_bytes
+from controller.broker.replies import LAST_CHUNK, Headers, chunk, head_bytes
 
 
 class Client:

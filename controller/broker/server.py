@@ -24,9 +24,9 @@ from controller.broker.books import Books
 from controller.broker.connection import Connection, Handle, Patience, Service
 from controller.broker.driver import Driver
 from controller.broker.examine import Examiner, guarded
-from controller.broker.framing import refusal, reply_bytes
 from controller.broker.mending import Mending
 from controller.broker.peers import Peer, Rules, peer_of
+from controller.broker.replies import refusal, reply_bytes
 from controller.broker.state import GateState
 from controller.broker.steps import BROKER, actor_of
 from controller.broker.upstream import Engine, Upstream, socket_path
