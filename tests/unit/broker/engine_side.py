@@ -111,3 +111,5 @@ class EngineSide:
             for task in tuple(tasks):
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+            for _ in range(3):  # transports end in the loop's next rounds
+                await asyncio.sleep(0)
