@@ -62,6 +62,10 @@ class State:
         due = self.clock.monotonic() + delay_s
         heapq.heappush(self._due, (due, self._count, lambda: (act(), None)[1]))
 
+    def next_due(self) -> float | None:
+        """Return when the next thing happens by itself (monotonic)."""
+        return self._due[0][0] if self._due else None
+
     def settle(self) -> None:
         """Let everything happen whose time has come."""
         while self._due and self._due[0][0] <= self.clock.monotonic():

@@ -1,0 +1,213 @@
+"""The broker without sockets: the real gate, recovery and mending, driven command by command.
+
+Every command is a place where it can die; what it knew is gone then, and what is in the journal
+is what the next one begins with.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Coroutine, Generator
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar, cast
+
+from controller.broker import gate, recovery
+from controller.broker.commands import (
+    Answer,
+    Command,
+    Examine,
+    Forward,
+    Look,
+    Lost,
+    Recall,
+    Relay,
+    Write,
+)
+from controller.broker.driver import Driver
+from controller.broker.mending import FIRST_PAUSE_S, LAST_PAUSE_S, Mending
+from controller.broker.state import GateState
+from controller.broker.upstream import Upstream
+from controller.core import inventory as inventories
+from controller.model.entries import Entry, Record, Reply, Request
+from controller.model.errors import EngineUnavailable, JournalUnavailable
+from controller.model.inventory import Inventory
+from controller.model.paths import PathFacts
+from controller.model.policy import Policy
+from controller.ports import EngineFacts
+from tests.sim.clock import VirtualClock
+from tests.sim.journal import SimJournal
+
+T = TypeVar("T")
+INSTANCE = "5109a1b2c3d4e5f6"
+
+
+class BrokerDied(BaseException):
+    """The broker's process ended here."""
+
+
+class NobodyThere(Exception):
+    """There is no broker now."""
+
+
+class Outside(Protocol):
+    """What is around the broker: the engine's wire, and whatever happens between commands."""
+
+    def look(self, path: str) -> Reply | Lost: ...
+
+    def forward(self, command: Forward) -> Reply | Lost: ...
+
+    def before(self, command: Command) -> None: ...
+
+    def after(self, command: Command) -> None: ...
+
+    @property
+    def reachable(self) -> bool: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """What a broker is started with."""
+
+    clock: VirtualClock
+    journal: SimJournal
+    policy: Policy
+    engine: EngineFacts
+    new_id: Callable[[], str]
+
+
+class SimBroker:
+    """One broker after another, over one journal."""
+
+    def __init__(self, places: Places, outside: Outside) -> None:
+        self._places = places
+        self._outside = outside
+        self._saved = ""  # the snapshot beside the journal, as text
+        self.state: GateState | None = None
+        self._mending: Mending | None = None
+        self._pause_s = FIRST_PAUSE_S
+        self.mend_at: float | None = None
+        self.start()
+
+    def start(self) -> None:
+        """Begin with what the journal and the last snapshot say."""
+        places = self._places
+        inventory = inventories.from_json(json.loads(self._saved)) if self._saved else Inventory()
+        for record in places.journal.records(after=inventory.seq):
+            inventory = inventories.fold(inventory, record)
+        self.state = GateState(
+            policy=places.policy,
+            inventory=inventory,
+            instance=INSTANCE,
+            engine=places.engine,
+            clock=places.clock,
+            new_id=places.new_id,
+            start_seq=places.journal.last_seq,
+            start_monotonic=places.clock.monotonic(),
+        )
+        self._mending = Mending(
+            driver=cast("Driver", self), state=self.state, upstream=cast("Upstream", self)
+        )
+        self._pause_s, self.mend_at = FIRST_PAUSE_S, places.clock.monotonic()
+
+    def die(self) -> None:
+        """End at once: nothing is saved."""
+        self.state = self._mending = self.mend_at = None
+
+    def save(self) -> None:
+        """Write the snapshot, as a broker does now and then."""
+        assert self.state is not None, "nobody is there to save"
+        self._saved = json.dumps(inventories.to_json(self.state.inventory))
+
+    def serve(self, request: Request) -> Reply:
+        """Answer one request.
+
+        Raises:
+            NobodyThere: there is no broker.
+            BrokerDied: it died while it was at it.
+        """
+        if self.state is None:
+            raise NobodyThere
+        try:
+            value = self._drive(gate.handle(request, self.state))
+        except BrokerDied:
+            self.die()
+            raise
+        assert isinstance(value, Reply), "no request of the simulation's is relayed"
+        if recovery.unsettled(self.state):
+            soon = self._places.clock.monotonic() + self._pause_s
+            self.mend_at = min(self.mend_at or soon, soon)
+        return value
+
+    def mend(self) -> None:
+        """Run one round of mending, as the broker does in the background."""
+        if self._mending is None:
+            return
+        try:
+            done = _now(self._mending._round())
+        except BrokerDied:
+            self.die()
+            return
+        if done:
+            self._pause_s, self.mend_at = FIRST_PAUSE_S, None
+        else:
+            self.mend_at = self._places.clock.monotonic() + self._pause_s
+            self._pause_s = min(self._pause_s * 2, LAST_PAUSE_S)
+
+    # What Mending asks of its driver and upstream
+
+    async def run(self, steps: Generator[Command, Answer, T]) -> T:
+        return self._drive(steps)
+
+    async def meet(self) -> None:
+        if not self._outside.reachable:
+            raise EngineUnavailable("engine.unavailable", "the engine doesn't answer")
+
+    # Commands
+
+    def _drive(self, steps: Generator[Command, Answer, T]) -> T:
+        answer: Answer = None
+        while True:
+            try:
+                command = steps.send(answer)
+            except StopIteration as stop:
+                value: T = stop.value
+                return value
+            self._outside.before(command)
+            answer = self._carry_out(command)
+            self._outside.after(command)
+
+    def _carry_out(self, command: Command) -> Answer:
+        match command:
+            case Look(path):
+                return self._outside.look(path)
+            case Forward():
+                return self._outside.forward(command)
+            case Write(entry):
+                return self._write(entry)
+            case Examine(paths):
+                return tuple(PathFacts(path, "dir", device=1, inode=7) for path in paths)
+            case Recall(after, limit):
+                return tuple(self._places.journal.records(after=after))[:limit]
+            case Relay():
+                raise AssertionError("no request of the simulation's is relayed")
+
+    def _write(self, entry: Entry) -> Record | None:
+        assert self.state is not None, "a dead broker writes nothing"
+        try:
+            record = self._places.journal.append(entry)
+        except JournalUnavailable as error:
+            self.state.journal_error = str(error)
+            return None
+        self.state.journal_error = ""
+        self.state.inventory = inventories.fold(self.state.inventory, record)
+        return record
+
+
+def _now(coroutine: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine that never waits."""
+    try:
+        coroutine.send(None)
+    except StopIteration as stop:
+        value: T = stop.value
+        return value
+    raise AssertionError("it waited")

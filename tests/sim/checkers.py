@@ -1,0 +1,429 @@
+"""The invariants of DESIGN section 4, each as a check of what happens in a world.
+
+Checkers look at the wire, the journal and the engine, never at what the product thinks of itself,
+except to know which files it has read. Each finding names its invariant.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+from urllib.parse import parse_qsl
+
+from controller.broker import routing
+from controller.broker.commands import Forward, Lost
+from controller.model import names
+from controller.model.entries import Record, Reply, Role
+from controller.model.mutations import Mutation
+from controller.model.names import Key, service_key
+from tests.sim.clock import VirtualClock
+from tests.sim.engine import SimEngine
+from tests.sim.files import Doc, Truth
+from tests.sim.objects import SimContainer
+from tests.sim.people import MARKER, Marks
+
+WINDOW_S = 600.0
+FREE = 3
+PERCENT = 30
+
+
+class Violation(BaseException):
+    """An invariant doesn't hold; nothing of the product's may catch this."""
+
+    def __init__(self, invariant: int, what: str) -> None:
+        super().__init__(f"invariant {invariant}: {what}")
+        self.invariant = invariant
+        self.what = what
+
+
+@dataclass(slots=True)
+class Intent:
+    """An intent in the journal, and what became of it."""
+
+    record: Record
+    forwarded: bool = False
+    answer: Reply | Lost | None = None
+    closed: bool = False
+    settled: str = ""  # recovery's word
+
+    @property
+    def route(self) -> str:
+        return str(self.record.entry.request.get("route"))
+
+    @property
+    def subject(self) -> str:
+        return str(self.record.entry.request.get("object"))
+
+
+@dataclass(frozen=True, slots=True)
+class Mutated:
+    """A mutation on the wire: its route, what it acts on, and its body."""
+
+    route: str
+    subject: str
+    query: Mapping[str, str]
+    body: Any
+    network: str = ""
+
+
+def read(command: Forward) -> Mutated:
+    """Return what a forwarded request does."""
+    path, _, raw = command.path.partition("?")
+    query = dict(parse_qsl(raw, keep_blank_values=True))
+    match = routing.find(command.method, path, versioned=False)
+    body = json.loads(command.body) if command.body else {}
+    route, named = match.route.name, match.names
+    network = named.get("network", "")
+    if route == Mutation.CONTAINER_CREATE:
+        subject = query.get("name", "")
+    elif route in {Mutation.NETWORK_CREATE, Mutation.VOLUME_CREATE}:
+        subject = body["Name"]
+    elif route in {Mutation.NETWORK_CONNECT, Mutation.NETWORK_DISCONNECT}:
+        subject = body["Container"]
+    elif route == Mutation.IMAGE_PULL:
+        subject = ""
+    else:
+        subject = next(iter(named.values()))
+    return Mutated(route, subject, query, body, network)
+
+
+@dataclass(slots=True)
+class Scene:
+    """What the checkers see of the world."""
+
+    clock: VirtualClock
+    engine: SimEngine
+    marks: Marks
+    secret: str
+    journal_full: Callable[[], bool]
+    role: Callable[[], Role | None]  # who asked for what is being done
+
+
+class Known(Protocol):
+    """What the controller has read of the files."""
+
+    def truth_seen(self) -> Truth | None:
+        """Return what was true when the controller's view was read."""
+        ...
+
+    def wanted(self, key: Key) -> tuple[Doc, str] | None:
+        """Return a service's document and revision of that reading."""
+        ...
+
+
+class Checkers:
+    """All of them, with what they remember."""
+
+    def __init__(self, scene: Scene) -> None:
+        self._scene = scene
+        self._known: Known | None = None
+        self.intents: dict[str, Intent] = {}
+        self.forwards = 0
+        self._gone: deque[tuple[float, Key]] = deque()
+        self._created: dict[tuple[str, str, str], deque[float]] = {}
+        self._networks_before: set[str] = set()
+        self._approved = False
+        self.healthy = Truth()  # the last one in which everything could be read
+
+    def watch(self, known: Known) -> None:
+        """Begin to ask what the controller has read."""
+        self._known = known
+
+    # Before and after each mutation on the wire
+
+    def request_begins(self) -> None:
+        """A request enters the gate: what is foreign from here on may come too late for it."""
+        self._networks_before = set(self._scene.engine.networks)
+
+    def forwarding(self, command: Forward) -> Intent:
+        """Check a mutation right before it reaches the engine; return its intent."""
+        self.forwards += 1
+        if self._scene.journal_full():
+            raise Violation(2, f"{command.method} {command.path} with a journal that is full")
+        mutated = read(command)
+        intent = self._intent_of(mutated, command)
+        intent.forwarded = True
+        self._check_body(command, mutated)
+        self._check_foreign(mutated)
+        self._check_volumes(mutated)
+        container = self._scene.engine.find(mutated.subject)
+        if container is not None and self._scene.role() is Role.CONTROLLER:
+            self._check_prune(mutated, container)
+            self._check_serving(mutated, container)
+        self._check_pace(mutated)
+        return intent
+
+    def _intent_of(self, mutated: Mutated, command: Forward) -> Intent:
+        for intent in reversed(self.intents.values()):
+            same = mutated.route == Mutation.IMAGE_PULL or intent.subject == mutated.subject
+            if intent.route == mutated.route and same:
+                if intent.forwarded:
+                    raise Violation(1, f"forwarded twice: {command.method} {command.path}")
+                if intent.closed:
+                    raise Violation(1, f"forwarded after it was closed: {command.path}")
+                return intent
+        raise Violation(1, f"no durable intent: {command.method} {command.path}")
+
+    def answered(self, intent: Intent, answer: Reply | Lost) -> None:
+        """Note what the engine said, and look at what is there now."""
+        intent.answer = answer
+        self.look()
+
+    def look(self) -> None:
+        """Check what is on the engine."""
+        self._check_replicas()
+
+    # The journal
+
+    def written(self, record: Record, line: bytes) -> None:
+        """Check a durable record."""
+        if self._scene.secret.encode() in line:
+            raise Violation(12, f"the journal holds a secret: record {record.seq}")
+        entry = record.entry
+        if entry.stage == "intent":
+            if entry.verdict.get("decision") not in {"allow", "mutate"}:
+                raise Violation(1, f"an intent that wasn't allowed: {entry.verdict}")
+            self.intents[entry.id] = Intent(record)
+        elif entry.stage in {"outcome", "recovered"}:
+            self._closing(record)
+
+    def _closing(self, record: Record) -> None:
+        entry = record.entry
+        intent = self.intents.get(entry.id)
+        if intent is None:
+            raise Violation(1, f"{entry.stage} without an intent: record {record.seq}")
+        if intent.closed:
+            raise Violation(1, f"closed twice: record {record.seq}")
+        intent.closed = True
+        what = f"{intent.route} {intent.subject}"
+        status = entry.result.get("status")
+        answer = intent.answer
+        if entry.stage == "recovered":
+            intent.settled = settled = str(entry.result.get("settled"))
+            if intent.route == Mutation.CONTAINER_CREATE and settled == "not-applied":
+                self._check_absent(entry.id)
+            return
+        if not isinstance(status, int):
+            raise Violation(1, f"an outcome without a status: {what}")
+        if isinstance(answer, Lost) and answer.sent:
+            raise Violation(1, f"an outcome of {what}, whose answer was lost")
+        good = isinstance(answer, Reply) and answer.status < 400
+        if status < 400 and not good:
+            raise Violation(1, f"an outcome says {status}, and {what} failed")
+        if good and status >= 400 and intent.route != Mutation.IMAGE_PULL:
+            raise Violation(1, f"an outcome says {status}, and {what} was done")
+
+    def _check_absent(self, identifier: str) -> None:
+        for container in self._mine():
+            if container.config["Labels"].get(names.INTENT) == identifier:
+                raise Violation(1, f"recovery says not applied, and {container.name} is there")
+
+    # Bodies
+
+    def _check_body(self, command: Forward, mutated: Mutated) -> None:
+        if MARKER.encode() in command.body or MARKER in command.path:
+            raise Violation(3, f"a client's bytes are forwarded: {command.path}")
+        if command.body and json.loads(command.body) != mutated.body:
+            raise Violation(3, f"two readers read {command.path} differently")
+        if b"\n" in command.body:
+            raise Violation(3, f"a client's very bytes are forwarded: {command.path}")
+        if mutated.route != Mutation.CONTAINER_CREATE:
+            return
+        host = mutated.body.get("HostConfig") or {}
+        hardened = (
+            not host.get("Privileged")
+            and host.get("CapDrop") == ["ALL"]
+            and set(host.get("CapAdd") or ()) <= {"CHOWN", "SETUID", "SETGID"}
+            and any(o.startswith("no-new-privileges") for o in host.get("SecurityOpt") or ())
+            and host.get("Memory", 0) > 0
+            and host.get("PidsLimit", 0) > 0
+            and host.get("NetworkMode") not in {"host", "", None}
+            and not host.get("PidMode")
+            and not any(m["Source"] == "/etc" for m in host.get("Mounts") or () if "Source" in m)
+        )
+        if not hardened:
+            raise Violation(3, f"a create that isn't hardened: {host}")
+        labels = mutated.body.get("Labels") or {}
+        if not all(label in labels for label in names.BROKER_LABELS):
+            raise Violation(3, f"a create without the broker's labels: {sorted(labels)}")
+
+    # Foreign objects
+
+    def _check_foreign(self, mutated: Mutated) -> None:
+        engine, foreign = self._scene.engine, self._scene.marks.foreign
+        container = engine.find(mutated.subject)
+        creates = mutated.route == Mutation.CONTAINER_CREATE
+        if container is not None and container.id in foreign and not creates:
+            raise Violation(4, f"{mutated.route} of the foreign {container.name}")
+        if mutated.route == Mutation.NETWORK_REMOVE or mutated.network:
+            reference = mutated.network or mutated.subject
+            network = next(
+                (n for n in engine.networks.values() if reference in {n.id, n.name}), None
+            )
+            if network is not None and network.id in foreign:
+                raise Violation(4, f"{mutated.route} of the foreign network {network.name}")
+        if creates:
+            self._check_networks(mutated.body)
+
+    def _check_networks(self, body: Any) -> None:
+        engine, foreign = self._scene.engine, self._scene.marks.foreign
+        wanted = {str((body.get("HostConfig") or {}).get("NetworkMode"))}
+        wanted |= set((body.get("NetworkingConfig") or {}).get("EndpointsConfig") or ())
+        for network in engine.networks.values():
+            known = network.id in self._networks_before
+            if network.name in wanted and network.id in foreign and known:
+                raise Violation(4, f"a container of ours joins the foreign {network.name}")
+
+    def inventory_is(
+        self, containers: Mapping[str, object], networks: Mapping[str, object]
+    ) -> None:
+        """Check what the broker takes for ours."""
+        foreign = self._scene.marks.foreign & (containers.keys() | networks.keys())
+        if foreign:
+            raise Violation(4, f"the inventory holds what is foreign: {sorted(foreign)}")
+
+    # Removals
+
+    def _check_volumes(self, mutated: Mutated) -> None:
+        if mutated.route == Mutation.VOLUME_REMOVE:
+            raise Violation(5, f"the volume {mutated.subject} is removed")
+        if mutated.route == Mutation.CONTAINER_REMOVE and mutated.query.get("v", "0") != "0":
+            raise Violation(5, "a removal that takes anonymous volumes along")
+
+    def _check_prune(self, mutated: Mutated, container: SimContainer) -> None:
+        """A service that nothing declares goes only when that is known."""
+        if mutated.route not in {Mutation.CONTAINER_REMOVE, Mutation.CONTAINER_STOP}:
+            return
+        key = _key(container)
+        truth = None if self._known is None else self._known.truth_seen()
+        if key is None or truth is None or key in truth.declared:
+            return
+        what = f"{mutated.route} of {container.name}, which nothing declares,"
+        if not truth.present:
+            raise Violation(5, f"{what} while the directory is gone")
+        if truth.unreadable:
+            raise Violation(5, f"{what} while a file can't be read")
+        if key in truth.hidden:
+            raise Violation(5, f"{what} while a bad document may declare it")
+        if not truth.documents and key in self.healthy.declared:
+            # What was gone from a directory that could be read goes on going.
+            raise Violation(5, f"{what} while the directory is empty")
+        self._check_share(key, truth, what)
+
+    def _check_share(self, key: Key, truth: Truth, what: str) -> None:
+        if self._approved:
+            return
+        now = self._scene.clock.monotonic()
+        while self._gone and self._gone[0][0] < now - WINDOW_S:
+            self._gone.popleft()
+        if key not in {each for _, each in self._gone}:
+            self._gone.append((now, key))
+        gone = {each for _, each in self._gone}
+        everything = (
+            gone | {k for k in truth.declared if k.kind == "Service"} | set(self._services())
+        )
+        if len(gone) > max(FREE, len(everything) * PERCENT // 100):
+            raise Violation(5, f"{what} the {len(gone)}th of {len(everything)} in 10 minutes")
+
+    def approved(self) -> None:
+        """An operator let go what was held back: how much goes counts no more."""
+        self._approved = True
+
+    def _services(self) -> set[Key]:
+        return {key for container in self._mine() if (key := _key(container)) is not None}
+
+    # Replicas
+
+    def _mine(self) -> list[SimContainer]:
+        return [
+            container
+            for container in self._scene.engine.containers.values()
+            if names.INSTANCE in container.config["Labels"]
+            and container.id not in self._scene.marks.foreign
+        ]
+
+    def _check_replicas(self) -> None:
+        running: dict[tuple[str, str, str], list[SimContainer]] = {}
+        for container in self._mine():
+            slot = slot_of(container)
+            if slot is not None and container.status == "running":
+                running.setdefault(slot, []).append(container)
+        for slot, containers in running.items():
+            fresh = [c for c in containers if c.id not in self._scene.marks.touched]
+            revisions = [_label(c, names.REVISION) for c in fresh]
+            if len(fresh) > 2 or len(set(revisions)) < len(revisions):
+                told = ", ".join(c.name for c in fresh)
+                raise Violation(6, f"slot {'/'.join(slot)} is filled more than once: {told}")
+
+    def _check_serving(self, mutated: Mutated, container: SimContainer) -> None:
+        """What serves is only stopped for a successor that is there, and started where it can be."""
+        stops = {Mutation.CONTAINER_STOP, Mutation.CONTAINER_KILL, Mutation.CONTAINER_PAUSE}
+        removes = mutated.route == Mutation.CONTAINER_REMOVE
+        if (mutated.route not in stops and not removes) or container.status != "running":
+            return
+        key, slot = _key(container), slot_of(container)
+        known = self._known
+        wanted = None if key is None or known is None else known.wanted(key)
+        if wanted is None or slot is None:
+            return
+        doc, revision = wanted
+        if int(slot[2]) > doc.spec.get("replicas", 1) or doc.spec.get("state") == "Stopped":
+            return
+        others = [c for c in self._mine() if slot_of(c) == slot and c is not container]
+        successors = [c for c in others if _label(c, names.REVISION) == revision]
+        if _starts_first(doc):
+            successors = [c for c in successors if c.status == "running"]
+        if not successors:
+            raise Violation(7, f"{container.name} serves and is stopped without a successor")
+
+    # Bounds
+
+    def _check_pace(self, mutated: Mutated) -> None:
+        if mutated.route != Mutation.CONTAINER_CREATE:
+            return
+        labels = mutated.body.get("Labels") or {}
+        place = tuple(labels.get(n, "") for n in (names.NAMESPACE, names.SERVICE, names.SLOT))
+        if not place[2]:
+            return
+        now = self._scene.clock.monotonic()
+        times = self._created.setdefault((place[0], place[1], place[2]), deque())
+        times.append(now)
+        while times and times[0] < now - 60:
+            times.popleft()
+        if len(times) > 20:
+            raise Violation(11, f"{len(times)} creates of one slot within a minute: {place}")
+
+    def at_rest(self, in_flight: set[str], reserved: Mapping[str, object]) -> None:
+        """Check a broker that nothing is asked of: what requests hold is given back."""
+        if in_flight or reserved:
+            raise Violation(11, f"a request is over and still holds {in_flight or reserved}")
+
+
+def _label(container: SimContainer, name: str) -> str:
+    return str(container.config["Labels"].get(name, ""))
+
+
+def _key(container: SimContainer) -> Key | None:
+    """The service of a container of the controller's."""
+    if _label(container, names.ORIGIN) != "controller":
+        return None
+    return service_key(_label(container, names.NAMESPACE), _label(container, names.SERVICE))
+
+
+def slot_of(container: SimContainer) -> tuple[str, str, str] | None:
+    if _label(container, names.ORIGIN) != "controller":
+        return None
+    return tuple(_label(container, n) for n in (names.NAMESPACE, names.SERVICE, names.SLOT))  # type: ignore[return-value]
+
+
+def _starts_first(doc: Doc) -> bool:
+    published = any("host" in port for port in doc.spec.get("ports", ()))
+    exclusive = any(
+        mount["type"] == "volume" and not mount.get("readOnly") and not mount.get("shared")
+        for mount in doc.spec.get("mounts", ())
+    )
+    order = doc.spec.get("rollout", {}).get("order")
+    return order == "StartFirst" or (order is None and not published and not exclusive)

@@ -1,0 +1,213 @@
+"""The controller without threads or sockets: the real loop, over the real adapter and gate."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from urllib.parse import urlencode
+
+from controller import wiring
+from controller.engine.adapter import BrokerEngine
+from controller.engine.transport import Answer, Broken, NotSent
+from controller.loop.controller import Chore, Controller
+from controller.loop.memory import Memory
+from controller.model.entries import Actor, Reply, Request, Role
+from controller.model.names import Key, NetworkNames
+from tests.sim.broker import BrokerDied, NobodyThere, SimBroker
+from tests.sim.clock import VirtualClock
+from tests.sim.faults import Action
+from tests.sim.files import Files, WatchedSource
+
+CONTROLLER = Actor(uid=990, gid=990, pid=41, role=Role.CONTROLLER)
+
+
+class ControllerDied(BaseException):
+    """The controller's process ended here."""
+
+
+def action_of(method: str, path: str) -> Action | None:
+    """Return what a request does, None for a look."""
+    if method == "GET":
+        return None
+    last = path.rpartition("/")[2]
+    if path == "/images/create":
+        return Action.PULL
+    if path.startswith("/networks"):
+        return Action.CREATE_NETWORK if last == "create" else Action.REMOVE_NETWORK
+    if path.startswith("/volumes"):
+        return Action.CREATE_VOLUME
+    if method == "DELETE":
+        return Action.REMOVE
+    words = {
+        "create": Action.CREATE,
+        "start": Action.START,
+        "update": Action.UPDATE,
+        "stop": Action.STOP,
+    }
+    return words[last]
+
+
+def request_of(
+    actor: Actor,
+    method: str,
+    path: str,
+    *,
+    query: Mapping[str, str] | None = None,
+    body: bytes = b"",
+    context: str = "",
+) -> Request:
+    """Return a request as the wire would give it."""
+    headers = [("host", "docker")]
+    if context:
+        headers.append(("trimtab-context", context))
+    if body:
+        headers.append(("content-type", "application/json"))
+    version = "" if path.startswith("/trimtab/") else "/v1.45"
+    return Request(method, version + path, urlencode(query or {}), tuple(headers), body, actor)
+
+
+#: Sends one mutation, whatever happens around it.
+Act = Callable[[Action, Request], Reply]
+
+
+class SimTransport:
+    """A ``Transport`` to the broker. A stale pass sees what the one before it of its key saw."""
+
+    def __init__(self, broker: SimBroker, act: Act) -> None:
+        self._broker = broker
+        self._act = act
+        self._seen: dict[Key, dict[str, Answer]] = {}
+        self._showing: dict[str, Answer] = {}
+        self._noting: dict[str, Answer] = {}
+
+    @property
+    def stale(self) -> bool:
+        """Tell whether an old snapshot is being shown."""
+        return bool(self._showing)
+
+    def turn(self, key: Key | None, *, stale: bool) -> None:
+        """Begin a pass of *key*, or (None) a look at everything."""
+        self._showing = self._seen.get(key, {}) if stale and key is not None else {}
+        self._noting = {}
+        if key is not None and not self._showing:
+            self._seen[key] = self._noting
+
+    def call(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, str],
+        body: object | None,
+        context: str,
+        timeout_s: float,
+    ) -> Answer:
+        assert timeout_s > 0, "a request without a deadline"
+        encoded = b"" if body is None else json.dumps(body).encode()
+        request = request_of(CONTROLLER, method, path, query=query, body=encoded, context=context)
+        action = action_of(method, path)
+        if action is None:
+            return self._look(request)
+        reply = self._sent(lambda: self._act(action, request))
+        return Answer(reply.status, reply.body)
+
+    def _look(self, request: Request) -> Answer:
+        what = f"{request.path}?{request.query}"
+        if what in self._showing:
+            return self._showing[what]
+        reply = self._sent(lambda: self._broker.serve(request))
+        answer = Answer(reply.status, reply.body)
+        # The first look of a pass is the one that it plans with.
+        self._noting.setdefault(what, answer)
+        return answer
+
+    def _sent(self, send: Callable[[], Reply]) -> Reply:
+        try:
+            return send()
+        except NobodyThere as error:
+            raise NotSent("no broker answers") from error
+        except BrokerDied as error:
+            raise Broken("the broker hung up") from error
+
+    def stream(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, str],
+        context: str,
+        idle_timeout_s: float,
+    ) -> SimStream:
+        answer = self.call(
+            method, path, query=query, body=None, context=context, timeout_s=idle_timeout_s
+        )
+        return SimStream(answer)
+
+
+class SimStream:
+    """An answer that came whole, read by lines."""
+
+    def __init__(self, answer: Answer) -> None:
+        self.status = answer.status
+        self._lines = [line for line in answer.body.splitlines() if line.strip()]
+
+    def lines(self) -> Iterator[bytes]:
+        yield from self._lines
+
+    def close(self) -> None:
+        self._lines = []
+
+
+class SimController:
+    """One controller process: it begins with what the one before saved."""
+
+    def __init__(
+        self,
+        *,
+        transport: SimTransport,
+        files: Files,
+        memory: Path,
+        clock: VirtualClock,
+        seed: int,
+        reach: Callable[[str], None],
+    ) -> None:
+        self.transport = transport
+        self.source = WatchedSource(files)
+        self.memory = Memory(memory, reach=reach)
+        self.published: object = None
+        engine = BrokerEngine(transport, networks=NetworkNames(), pause=clock.advance, reach=reach)
+        self.loop = Controller(
+            source=self.source,
+            engine=engine,
+            memory=self.memory,
+            clock=clock,
+            random=random.Random(f"controller {seed}").random,
+            fetch_rules=wiring.PolicyInForce(engine),
+            publish=self._publish,
+        )
+        problem = self.memory.load(stamp="sim")
+        self.loop.begin(problem=problem)
+        self.loop.subscribed()
+
+    def _publish(self, report: object) -> None:
+        self.published = report
+
+    def poll(self) -> Chore | Key | None:
+        """Take what is to be done next: chores first, as the supervisor's thread for them does."""
+        return self.loop.chores.poll() or self.loop.keys.poll()
+
+    def do(self, what: Chore | Key) -> None:
+        """Do it, and hand it back."""
+        if isinstance(what, Chore):
+            self.loop.do(what)
+            self.loop.chores.done(what)
+        else:
+            self.loop.handle(what)
+            self.loop.keys.done(what)
+
+    def next_due(self) -> float | None:
+        """Return when something delayed comes."""
+        dues = (self.loop.chores.next_due(), self.loop.keys.next_due())
+        return min((due for due in dues if due is not None), default=None)

@@ -1,0 +1,124 @@
+"""Which fault meets which action: drawn from the seed, counted, and shown as a table.
+
+A world is aimed at one cell of the table: at its action, its fault is certain. Other faults come
+by chance. Every fault is tied to a mutation that the controller sends; what lasts (a directory
+that is gone, lost wakeups) begins there.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from enum import StrEnum
+
+
+class Action(StrEnum):
+    """The mutations that the controller sends, by the plan's word."""
+
+    PULL = "pull-image"
+    CREATE_NETWORK = "create-network"
+    REMOVE_NETWORK = "remove-network"
+    CREATE_VOLUME = "create-volume"
+    CREATE = "create-container"
+    START = "start-container"
+    UPDATE = "update-container"
+    STOP = "stop-container"
+    REMOVE = "remove-container"
+
+
+class Fault(StrEnum):
+    """What goes wrong around one action."""
+
+    REFUSED = "engine refuses"
+    LOST_UNDONE = "reply lost, not done"
+    LOST_DONE = "reply lost, done"
+    LOST_LATE = "reply lost, done later"
+    AWAY = "engine away"
+    FULL_INTENT = "disk full at the intent"
+    FULL_OUTCOME = "disk full at the outcome"
+    BROKER_BEFORE_INTENT = "broker dies before the intent"
+    BROKER_AFTER_INTENT = "broker dies after the intent"
+    BROKER_AFTER_FORWARD = "broker dies after forwarding"
+    BROKER_AFTER_OUTCOME = "broker dies after the outcome"
+    ANSWER_LOST = "broker's answer lost"
+    CONTROLLER_BEFORE = "controller dies before sending"
+    CONTROLLER_AFTER = "controller dies after the answer"
+    ENGINE_RESTART_BEFORE = "engine restarts before"
+    ENGINE_KILLED_AFTER = "engine killed after"
+    MEDDLED = "somebody was there first"
+    STALE = "snapshot is stale"
+    DEAF = "wakeups are lost"
+    BAD_FILE = "a file is bad"
+    EMPTIED = "directory is emptied"
+    VANISHED = "directory vanishes"
+    CLOCK = "clock is set back"
+
+
+#: Cells that can't be met, and why.
+UNREACHABLE: dict[tuple[Fault, Action], str] = {}
+
+#: All cells, in the order in which seeds are aimed at them.
+CELLS = tuple(
+    (fault, action) for fault in Fault for action in Action if (fault, action) not in UNREACHABLE
+)
+
+#: How likely a fault by chance is, from world to world.
+LIKELIHOODS = (0.0, 0.03, 0.1, 0.2)
+
+
+class Faults:
+    """The faults of one world."""
+
+    def __init__(self, seed: int) -> None:
+        self._random = random.Random(f"faults {seed}")
+        self.aim = CELLS[seed % len(CELLS)]
+        self.hit = False
+        self.on = True
+        self.met: Counter[tuple[Fault, Action]] = Counter()
+        self._likelihood = self._random.choice(LIKELIHOODS)
+        # The first of its kind is most often the one in an empty world: aim at later ones too.
+        again = self.aim[1] in {Action.CREATE, Action.START} and self._random.random() < 0.3
+        self._passed_over = 1 if again else 0
+
+    def draw(self, action: Action) -> Fault | None:
+        """Return the fault that meets an action now, if one does; ``STALE`` is drawn by passes."""
+        if not self.on:
+            return None
+        fault, aimed = self.aim
+        if action is aimed and not self.hit and fault is not Fault.STALE:
+            if not self._passed_over:
+                self.hit = True
+                return fault
+            self._passed_over -= 1
+        if self._random.random() < self._likelihood:
+            return self._random.choice([each for each in Fault if each is not Fault.STALE])
+        return None
+
+    def stale(self) -> bool:
+        """Tell whether a pass sees an old snapshot."""
+        if not self.on:
+            return False
+        if self.aim[0] is Fault.STALE and not self.met[self.aim]:
+            return self._random.random() < 0.6
+        return self._random.random() < self._likelihood / 2
+
+    def count(self, fault: Fault, action: Action) -> None:
+        self.met[fault, action] += 1
+
+
+def table(met: Counter[tuple[Fault, Action]]) -> list[str]:
+    """Return the table fault by action as lines."""
+    lines = [
+        f"{'':34}" + " ".join(f"{action.value.replace('-container', ''):>14}" for action in Action)
+    ]
+    for fault in Fault:
+        cells = [
+            "-" if (fault, action) in UNREACHABLE else str(met[fault, action]) for action in Action
+        ]
+        lines.append(f"{fault.value:34}" + " ".join(f"{cell:>14}" for cell in cells))
+    return lines
+
+
+def holes(met: Counter[tuple[Fault, Action]]) -> list[str]:
+    """Return the cells that nothing met."""
+    return [f"{fault.value} x {action.value}" for fault, action in CELLS if not met[fault, action]]

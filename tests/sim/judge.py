@@ -1,0 +1,216 @@
+"""What is true of a world, and whether it is as the files say."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from controller.core import text
+from controller.core.translate import settings
+from controller.loop.survey import Survey
+from controller.model import names
+from controller.model.desired import Desired
+from controller.model.errors import EngineError
+from controller.model.inventory import Inventory
+from controller.model.names import Key
+from controller.model.plan import Plan
+from tests.sim.broker import SimBroker
+from tests.sim.checkers import Violation, slot_of
+from tests.sim.files import Doc, Truth
+from tests.sim.ground import POLICY, Ground
+from tests.sim.people import People
+
+
+class Judge:
+    """Looks at everything, the product's own knowledge included."""
+
+    def __init__(self, world: Ground, broker: SimBroker, people: People) -> None:
+        self._world = world
+        self._broker = broker
+        self._people = people
+        self._truths: dict[int, tuple[Desired, Truth]] = {}
+
+    def remember(self, desired: Desired) -> None:
+        """Note what was true when *desired* was read; it is kept, so that its id stays its own."""
+        if self._world.controller is None:
+            return
+        truth = self._world.controller.source.truth
+        self._truths[id(desired)] = (desired, truth)
+        if truth.documents and not truth.unreadable and not truth.hidden:
+            self._world.checkers.healthy = truth
+
+    def _view(self) -> Desired:
+        assert self._world.controller is not None
+        return self._world.controller.loop._shared.view.desired
+
+    def truth_seen(self) -> Truth | None:
+        """What the directory held when the controller's view was read."""
+        if self._world.controller is None:
+            return None
+        known = self._truths.get(id(self._view()))
+        return None if known is None else known[1]
+
+    def wanted(self, key: Key) -> tuple[Doc, str] | None:
+        truth = self.truth_seen()
+        service = self._view().service(key)
+        if truth is None or key not in truth.declared or service is None:
+            return None
+        return truth.declared[key], service.revision
+
+    def quiet(self) -> str:
+        """Return what isn't yet as the files say, '' if all is."""
+        if self._world.controller is None or self._broker.state is None:
+            return "a process is down"
+        if (
+            not self._world.files.present
+            or self._world.files.emptied
+            or self._world.files.garbage
+            or self._world.files.bad
+        ):
+            return "files are broken"
+        inventory = self._broker.state.inventory
+        if inventory.open:
+            return "intents are open"
+        desired = self._world.controller.source.desired
+        services = {
+            key: doc for key, doc in self._world.files.docs.items() if key.kind == "Service"
+        }
+        if {service.key for service in desired.services} != services.keys():
+            return "the files weren't read"
+        wanted: dict[tuple[str, str, str], str] = {}
+        for service in desired.services:
+            doc = services[service.key]
+            if doc.spec.get("state") != "Stopped":
+                for slot in range(1, doc.spec.get("replicas", 1) + 1):
+                    place = (service.key.namespace, service.key.name, str(slot))
+                    wanted[place] = service.revision
+            if service.spec.image != doc.spec["image"]:
+                return "the files weren't read since they changed"
+        return self._compare(wanted, inventory)
+
+    def _compare(self, wanted: dict[tuple[str, str, str], str], inventory: Inventory) -> str:
+        there: dict[tuple[str, str, str], str] = {}
+        for container in self._people.ours():
+            place = slot_of(container)
+            if place is None:
+                continue
+            item = inventory.containers.get(container.id)
+            revision = container.config["Labels"][names.REVISION]
+            stopped = self._is_stopped(place)
+            if stopped:
+                if container.alive or container.policy != "no":
+                    return f"{container.name} runs, or may again"
+                continue
+            if place in there or wanted.get(place) != revision:
+                return f"{container.name} is too much"
+            if container.status != "running":
+                return f"{container.name} is {container.status}"
+            if container.policy != "always":
+                return f"the engine doesn't restart {container.name}"
+            if item is None or settings(container.inspect()) != item.admitted:
+                return f"{container.name} is altered"
+            there[place] = revision
+        missing = wanted.keys() - there.keys()
+        if missing:
+            return f"nothing fills {', '.join('/'.join(place) for place in sorted(missing))}"
+        return self._networks_missing()
+
+    def _is_stopped(self, place: tuple[str, str, str]) -> bool:
+        doc = self._world.files.docs.get(Key("Service", place[0], place[1]))
+        return doc is not None and doc.spec.get("state") == "Stopped"
+
+    def _networks_missing(self) -> str:
+        there = {network.name for network in self._world.engine.networks.values()}
+        needed = self._networks_needed()
+        for network in self._world.engine.networks.values():
+            mine = network.labels.get(names.ORIGIN) == "controller"
+            if mine and network.id not in self._world.marks.foreign and network.name not in needed:
+                return f"the network {network.name} is too much"
+        for key in self._world.files.docs:
+            if key.kind == "Network" and names.qualified(key.namespace, key.name) not in there:
+                return f"{key} isn't there"
+            if key.kind == "Volume":
+                volume = names.qualified(key.namespace, key.name)
+                if volume not in self._world.engine.volumes:
+                    return f"{key} isn't there"
+        return ""
+
+    def _networks_needed(self) -> set[str]:
+        needed = {
+            names.qualified(key.namespace, key.name)
+            for key in self._world.files.docs
+            if key.kind == "Network"
+        }
+        base = POLICY.networks
+        for key, doc in self._world.files.docs.items():
+            if key.kind == "Service":
+                needed.add(names.namespaced_network(base.isolated, key.namespace))
+                if doc.spec.get("ports"):
+                    needed.add(names.namespaced_network(base.ingress, key.namespace))
+        return needed
+
+    def look_at_plan(self) -> None:
+        """Plan twice: nothing changes, and the same comes out; nothing of it is secret."""
+        assert self._world.controller is not None
+        loop = self._world.controller.loop
+        self._world.controller.transport.turn(None, stale=False)
+        before = (
+            self._world.checkers.forwards,
+            self._world.journal.last_seq,
+            self._world.controller.memory._as_json(),
+        )
+        try:
+            truth = self._world.controller.source.truth
+            survey = loop.survey()
+            self._world.controller.source.truth = truth
+        except EngineError:
+            return
+        after = (
+            self._world.checkers.forwards,
+            self._world.journal.last_seq,
+            self._world.controller.memory._as_json(),
+        )
+        if before[:1] != after[:1]:
+            raise Violation(8, "a plan reached the engine with a mutation")
+        if before[2] != after[2]:
+            raise Violation(8, "a plan changed what the controller remembers")
+        shuffled = self._shuffled(survey)
+        first, second = survey.plan, shuffled
+        if text.render(first) != text.render(second) or first.digest != second.digest:
+            raise Violation(
+                9,
+                f"another plan of the same:\n{text.render(first)}\n{text.render(second)}",
+            )
+        slots = sum(s.spec.replicas for s in survey.view.desired.services)
+        if len(first.actions) > 12 * (len(survey.observed.containers) + slots + 2):
+            raise Violation(11, f"a plan of {len(first.actions)} actions")
+        told = text.render(first) + str(text.to_json(first)) + str(loop.status())
+        if self._world.secret in told:
+            raise Violation(12, "a plan or the status holds a secret")
+        if self._world.logged.found:
+            raise Violation(12, f"a secret was logged: {self._world.logged.found}")
+
+    def _shuffled(self, survey: Survey) -> Plan:
+        """Plan again from the same, in another order."""
+        observed = replace(
+            survey.observed,
+            containers=survey.observed.containers[::-1],
+            networks=survey.observed.networks[::-1],
+            volumes=survey.observed.volumes[::-1],
+        )
+        assert self._world.controller is not None
+        return self._world.controller.loop._reconciler.plan(survey.view, observed, survey.rules)
+
+    def check_rest(self) -> None:
+        """Check that the product agrees that all is well, and holds nothing any more."""
+        assert self._world.controller is not None and self._broker.state is not None
+        self._world.controller.transport.turn(None, stale=False)
+        plan = self._world.controller.loop.survey().plan
+        if plan.actions or plan.blocked:
+            raise Violation(10, f"all is there, and the plan isn't empty:\n{text.render(plan)}")
+        self.look_at_plan()
+        begun = self._broker.state.begun.keys() - self._broker.state.inventory.open.keys()
+        if begun:
+            raise Violation(11, f"closed intents are still remembered as begun: {begun}")
+        for intent in self._world.checkers.intents.values():
+            if not intent.closed:
+                raise Violation(1, f"an intent stays open: {intent.route} {intent.subject}")

@@ -1,0 +1,277 @@
+"""People and accidents around the product: they use the engine directly, or the broker as clients.
+
+What they make on the engine is foreign; which containers of ours they touched is noted, since the
+product must replace those. They never act on purpose against a checker.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import quote
+
+from controller.model import names
+from controller.model.entries import Actor, Reply, Request, Role
+from tests.sim.controller import request_of
+from tests.sim.engine import SimEngine
+from tests.sim.faults import Action
+from tests.sim.objects import SimContainer
+
+#: Stands in what clients send and nothing may forward.
+MARKER = "ZzMarker"
+CLIENT = Actor(uid=2000, gid=2000, pid=77, role=Role.CLIENT, owner="guest")
+OPERATOR = Actor(uid=0, gid=0, pid=78, role=Role.OPERATOR)
+IMAGE = "trimtab.local/web:1"
+
+
+@dataclass(slots=True)
+class Marks:
+    """What people did, for the checkers."""
+
+    foreign: set[str] = field(default_factory=set)  # ids, and names of volumes
+    touched: set[str] = field(default_factory=set)  # ids of containers of ours
+    volumes_removed: set[str] = field(default_factory=set)
+
+
+class People:
+    """Everybody who isn't us."""
+
+    def __init__(
+        self,
+        seed: int,
+        engine: SimEngine,
+        marks: Marks,
+        ask: Callable[[Request], Reply | None],
+        known: Callable[[str], bool],
+    ) -> None:
+        self._random = random.Random(f"people {seed}")
+        self._engine = engine
+        self._marks = marks
+        self._ask = ask
+        self._known = known
+        self._count = 0
+
+    # Directly on the engine
+
+    def ours(self) -> list[SimContainer]:
+        """The product's containers, as the labels say."""
+        return [
+            container
+            for container in self._engine.containers.values()
+            if names.INSTANCE in container.config["Labels"]
+            and container.id not in self._marks.foreign
+        ]
+
+    def _call(self, method: str, path: str, body: Any = None) -> tuple[int, bytes]:
+        return self._engine.call(method, path, None if body is None else json.dumps(body).encode())
+
+    def meddle(self) -> str:
+        """Do one thing to a container of ours; return what."""
+        mine = self.ours()
+        if not mine:
+            return "nothing"
+        return self._meddle_with(self._random.choice(mine), self._random.choice(_DOINGS))
+
+    def _meddle_with(self, container: SimContainer, doing: str) -> str:
+        """Do one thing to a container; what ends by itself isn't touched by that."""
+        path = f"/containers/{container.id}"
+        if doing != "crash":
+            self._marks.touched.add(container.id)
+        match doing:
+            case "rm":
+                self._call("DELETE", f"{path}?force=1")
+            case "update":
+                self._call("POST", f"{path}/update", {"CpuShares": 77})
+            case "policy":
+                self._call("POST", f"{path}/update", {"RestartPolicy": {"Name": "unless-stopped"}})
+            case "rename":
+                self._rename(container)
+            case "disconnect":
+                for name in list(container.networks):
+                    self._call("POST", f"/networks/{name}/disconnect", {"Container": container.id})
+            case "crash":
+                self._crash(container)
+            case _:
+                self._call("POST", f"{path}/{doing}")
+        return f"{doing} {container.name}"
+
+    def _crash(self, container: SimContainer) -> None:
+        if container.alive:
+            self._engine.crash(container.id, 1)
+
+    def _rename(self, container: SimContainer) -> None:
+        self._count += 1
+        self._call("POST", f"/containers/{container.id}/rename?name=renamed-{self._count}")
+        if not self._known(container.id):
+            # Neither name nor inventory say that it is ours now.
+            self._marks.foreign.add(container.id)
+
+    def copy(self) -> str:
+        """Make a container that has all the labels of one of ours."""
+        mine = self.ours()
+        if not mine:
+            return "nothing"
+        model = self._random.choice(mine)
+        self._count += 1
+        labels = dict(model.config["Labels"])
+        self._foreign_container(f"copy-{self._count}", labels)
+        return f"copy of {model.name}"
+
+    def _foreign_container(self, name: str, labels: dict[str, str], network: str = "none") -> None:
+        body = {"Image": IMAGE, "Labels": labels, "HostConfig": {"NetworkMode": network}}
+        status, told = self._call("POST", f"/containers/create?name={name}", body)
+        if status == 201:
+            identifier = json.loads(told)["Id"]
+            self._marks.foreign.add(identifier)
+            self._call("POST", f"/containers/{identifier}/start")
+
+    def foreign_network(self, name: str) -> None:
+        status, told = self._call("POST", "/networks/create", {"Name": name})
+        if status == 201:
+            self._marks.foreign.add(json.loads(told)["Id"])
+
+    def foreign_volume(self, name: str) -> None:
+        if name not in self._engine.volumes:
+            self._call("POST", "/volumes/create", {"Name": name})
+            self._marks.foreign.add(name)
+
+    def be_first(self, action: Action, request: Request) -> None:
+        """Do what makes a request meet another world than the one that it was planned in."""
+        path = request.path.removeprefix("/v1.45")
+        body = json.loads(request.body) if request.body else {}
+        query = dict(pair.split("=", 1) for pair in request.query.split("&") if "=" in pair)
+        match action:
+            case Action.PULL:
+                tag = f"fromImage={query['fromImage']}&tag={query['tag']}"
+                self._call("POST", f"/images/create?{tag}")
+            case Action.CREATE_NETWORK:
+                self.foreign_network(body["Name"])
+            case Action.CREATE_VOLUME:
+                self.foreign_volume(body["Name"])
+            case Action.CREATE:
+                self._foreign_container(query["name"], {})
+            case Action.REMOVE_NETWORK:
+                network = self._engine.networks.get(path.rpartition("/")[2])
+                if network is not None:
+                    self._count += 1
+                    self._foreign_container(f"guest-{self._count}", {}, network.name)
+            case _:
+                container = self._engine.find(path.split("/")[2])
+                if container is not None and container.id not in self._marks.foreign:
+                    doings = ("rm", "start", "stop", "kill", "update")
+                    self._meddle_with(container, self._random.choice(doings))
+
+    def clear_names(self) -> None:
+        """Take away what is foreign, where it may hold a name or a network of ours."""
+        for identifier in sorted(self._marks.foreign):
+            if identifier in self._engine.containers:
+                self._call("DELETE", f"/containers/{identifier}?force=1")
+        for network in list(self._engine.networks.values()):
+            if network.id in self._marks.foreign:
+                self._clear_network(network.id)
+        for name in sorted(self._marks.foreign & self._engine.volumes.keys()):
+            for container in list(self._engine.containers.values()):
+                if any(mount.get("Name") == name for mount in container.mounts):
+                    self._meddle_with(container, "rm")
+            self._call("DELETE", f"/volumes/{quote(name, safe='')}")
+            self._marks.volumes_removed.add(name)
+
+    def _clear_network(self, identifier: str) -> None:
+        for container in list(self._engine.containers.values()):
+            if any(end.network == identifier for end in container.networks.values()):
+                self._meddle_with(container, "rm")
+        self._call("DELETE", f"/networks/{identifier}")
+
+    # Through the broker
+
+    def run_client(self) -> str:
+        """A client's docker run, with fields that mean nothing, and some that it may not have."""
+        self._count += 1
+        name = f"guest{self._count}"
+        body = self._guest_body()
+        created = self._ask(
+            request_of(CLIENT, "POST", "/containers/create", query={"name": name}, body=body)
+        )
+        if created is not None and created.status == 201:
+            identifier = json.loads(created.body)["Id"]
+            self._ask(request_of(CLIENT, "POST", f"/containers/{identifier}/start"))
+            return f"client runs {name}"
+        return f"client can't run {name}"
+
+    def _guest_body(self) -> bytes:
+        host: dict[str, Any] = {MARKER: None, "Privileged": False, f"Cpu{MARKER}": 0}
+        forbidden = self._random.choice(_FORBIDDEN)
+        body = {
+            "Image": IMAGE,
+            MARKER: [],
+            "Labels": {"tier": "guest"},
+            "HostConfig": {**host, **forbidden},
+            "NetworkingConfig": {MARKER: {}},
+        }
+        # In an order and with spaces that no encoder of ours writes.
+        return json.dumps(body, indent=3).encode()
+
+    def operate(self) -> str:
+        """An operator changes a container of the controller's through the broker."""
+        mine = self.ours()
+        if not mine:
+            return "nothing"
+        container = self._random.choice(mine)
+        verb, body = self._random.choice(_OPERATIONS)
+        self._marks.touched.add(container.id)
+        encoded = json.dumps(body).encode() if body else b""
+        path = f"/containers/{container.id}"
+        request = (
+            request_of(OPERATOR, "DELETE", path, query={"force": "1"})
+            if verb == "rm"
+            else request_of(OPERATOR, "POST", f"{path}/{verb}", body=encoded)
+        )
+        self._ask(request)
+        return f"operator: {verb} {container.name}"
+
+    def remove_guests(self) -> None:
+        """Clients clean up after themselves."""
+        for container in self.ours():
+            if container.config["Labels"].get(names.ORIGIN) == "client":
+                path = f"/containers/{container.id}"
+                self._ask(request_of(CLIENT, "DELETE", path, query={"force": "1"}))
+
+
+_DOINGS = (
+    "rm",
+    "rm",
+    "stop",
+    "kill",
+    "restart",
+    "pause",
+    "update",
+    "policy",
+    "rename",
+    "disconnect",
+    "crash",
+    "crash",
+)
+#: What clients ask for beside the ordinary; all but the first must be refused.
+_FORBIDDEN: tuple[dict[str, Any], ...] = (
+    {},
+    {},
+    {},
+    {"Privileged": True},
+    {"CapAdd": ["SYS_ADMIN"]},
+    {"NetworkMode": "host"},
+    {"PidMode": "host"},
+    {MARKER: 1},
+    {"Mounts": [{"Type": "bind", "Source": "/etc", "Target": "/x"}]},
+    {"SecurityOpt": ["seccomp=unconfined"]},
+)
+_OPERATIONS: tuple[tuple[str, dict[str, Any] | None], ...] = (
+    ("stop", None),
+    ("restart", None),
+    ("kill", None),
+    ("pause", None),
+    ("update", {"Memory": 64 << 20, "MemorySwap": 64 << 20}),
+    ("rm", None),
+)

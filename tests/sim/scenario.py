@@ -1,0 +1,139 @@
+"""What a world is about: its documents, how they change, and when people interfere.
+
+Each action of the table has what makes it happen: a service with a volume, an image that must be
+pulled, a namespace that goes away.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from controller.model.names import Key, service_key
+from tests.sim.faults import Action
+from tests.sim.files import Doc, Files
+
+if TYPE_CHECKING:
+    from tests.sim.world import World
+
+WEB = service_key("default", "web")
+DB = service_key("default", "db")
+APP = service_key("default", "app")
+LAB = service_key("lab", "probe")
+LAN = Key("Network", "default", "lan")
+
+WEB_IMAGE = "trimtab.local/web"
+APP_IMAGE = "ghcr.io/platformnetwork/app"
+
+Event = tuple[float, str, Callable[[], object]]
+#: How likely something is, between when and when, what, and how.
+Chance = tuple[float, tuple[float, float], str, Callable[[], object]]
+
+
+class Scenario:
+    """One story, drawn from the seed; ``aim`` is the action that must happen in it."""
+
+    def __init__(self, seed: int, aim: Action) -> None:
+        self._random = random.Random(f"scenario {seed}")
+        chance = self._random.random
+        self.app = aim is Action.PULL or chance() < 0.15
+        self.db = aim is Action.CREATE_VOLUME or chance() < 0.3
+        self.lab = aim is Action.REMOVE_NETWORK or chance() < 0.15
+        self.lan = chance() < 0.15
+        self.many = chance() < 0.06
+        once = {Action.PULL, Action.CREATE_NETWORK, Action.REMOVE_NETWORK, Action.CREATE_VOLUME}
+        self.rolls = aim not in once or chance() < 0.3
+        self.replicas = self._random.choice((1, 1, 1, 2))
+
+    def docs(self, secret: str) -> Iterator[Doc]:
+        """The documents that the world begins with."""
+        yield Doc(WEB, self._web(secret))
+        if self.db:
+            yield Doc(
+                DB,
+                {
+                    "image": "trimtab.local/db:1",
+                    "env": {"PASSWORD": secret},
+                    "ports": [{"container": 8080, "host": 15432, "hostIP": "127.0.0.1"}],
+                    "mounts": [{"type": "volume", "source": "data", "target": "/data"}],
+                },
+            )
+        if self.app:
+            yield Doc(APP, {"image": "ghcr.io/platformnetwork/app:1"})
+        if self.lab:
+            yield Doc(LAB, {"image": "trimtab.local/job:1"})
+        if self.lan:
+            yield Doc(LAN, {"internal": True})
+        if self.many:
+            for number in range(6):
+                yield Doc(service_key("herd", f"s{number}"), {"image": "trimtab.local/job:1"})
+
+    def _web(self, secret: str) -> dict[str, Any]:
+        spec: dict[str, Any] = {
+            "image": "trimtab.local/web:1",
+            "replicas": self.replicas,
+            "env": {"TOKEN": secret, "LEVEL": "info"},
+            "resources": {"memory": "64Mi"},
+        }
+        if self.lan:
+            spec["network"] = {"attach": ["lan"]}
+        return spec
+
+    def events(self, world: World) -> Iterator[Event]:
+        """What happens from outside, and when."""
+        people, engine = world.people, world.engine
+        for likelihood, (first, last), what, do in (
+            *self._edits(world.files),
+            (0.5, (2, 40), "meddling", people.meddle),
+            (0.4, (2, 40), "meddling", people.meddle),
+            (0.3, (2, 40), "meddling", people.meddle),
+            (0.2, (2, 30), "copy", people.copy),
+            (0.3, (1, 30), "client", people.run_client),
+            (0.15, (3, 30), "operator", people.operate),
+            (0.1, (3, 30), "engine restarts", engine.engine_restart),
+        ):
+            if self._random.random() < likelihood:
+                act = _edit(world, do) if what.startswith("edit") else do
+                yield self._random.uniform(first, last), what, act
+
+    def _edits(self, files: Files) -> Iterator[Chance]:
+        if self.rolls:
+            yield 1, (3, 12), "edit: web:2", partial(files.change, WEB, image=f"{WEB_IMAGE}:2")
+        if self.lab:
+            yield 1, (5, 15), "edit: lab goes", partial(files.drop, LAB)
+        if self.db:
+            change = partial(files.change, DB, image="trimtab.local/db:2")
+            yield 0.5, (4, 20), "edit: db:2", change
+        if self.app:
+            yield 0.4, (8, 25), "edit: app:2", partial(files.change, APP, image=f"{APP_IMAGE}:2")
+        if self.many:
+            for going in (6, 5):
+                yield 0.6, (8, 15), "edit: the herd goes", partial(_cull, files, going)
+        yield 0.1, (6, 20), "edit: one replica", partial(files.change, WEB, replicas=1)
+        yield 0.08, (6, 20), "edit: web stopped", partial(files.change, WEB, state="Stopped")
+
+
+def _edit(world: World, change: Callable[[], object]) -> Callable[[], object]:
+    """Return an edit that waits until there is a file to edit."""
+
+    def act() -> None:
+        if world.files.present and not world.files.emptied:
+            change()
+            world.files_changed()
+        else:
+            world.at(15.0, "edit again", act)
+
+    return act
+
+
+def _cull(files: Files, count: int) -> None:
+    for number in range(count):
+        key = service_key("herd", f"s{number}")
+        if key in files.docs:
+            files.drop(key)
+
+
+def scenario_of(seed: int, aim: Action) -> Scenario:
+    return Scenario(seed, aim)

@@ -1,0 +1,281 @@
+"""A world: the product over a simulated engine, among people and faults, all from one seed.
+
+First everything may go wrong for a while; then the faults stop, what people broke beyond repair
+is put right, and all must converge within a bounded virtual time. What the checkers find at any
+moment ends the world with a ``Violation``.
+"""
+
+from __future__ import annotations
+
+import logging
+
+from controller.engine.adapter import event_of
+from controller.loop.controller import Chore
+from controller.model.entries import Reply, Request, Role
+from controller.model.errors import EngineError
+from controller.model.names import Key
+from tests.sim.broker import BrokerDied, NobodyThere, SimBroker
+from tests.sim.checkers import Violation
+from tests.sim.controller import ControllerDied, SimController, SimTransport
+from tests.sim.faults import Action, Fault
+from tests.sim.ground import Now
+from tests.sim.hazards import Hazards
+from tests.sim.judge import Judge
+from tests.sim.people import People
+from tests.sim.scenario import Scenario, scenario_of
+
+TROUBLE_S = 900.0
+CONVERGE_S = 40 * 60.0
+#: More of these in a world is a loop that goes nowhere.
+STEPS_MAX = 6_000
+PASSES_A_SECOND = 40
+
+
+class World(Hazards):
+    """One world. ``run`` it once."""
+
+    def __init__(self, seed: int) -> None:
+        super().__init__(seed)
+        self.scenario: Scenario = scenario_of(seed, self.faults.aim[1])
+        self.broker = SimBroker(self.places, self)
+        self.people = People(seed, self.engine, self.marks, self._ask, self._knows)
+        self.judge = Judge(self, self.broker, self.people)
+        self.checkers.watch(self.judge)
+        self._heard = 0
+        self._passes: dict[Key, list[float]] = {}
+
+    # Life
+
+    def run(self) -> None:
+        """Live through trouble, then converge.
+
+        Raises:
+            Violation
+        """
+        logger = logging.getLogger()
+        logger.addHandler(self.logged)
+        try:
+            self._set_up()
+            self._trouble()
+            self._calm_down()
+            self._converge()
+        finally:
+            logger.removeHandler(self.logged)
+            self.files.close()
+
+    def _set_up(self) -> None:
+        for doc in self.scenario.docs(self.secret):
+            self.files.put(doc)
+        self._start_controller()
+        for at, what, do in self.scenario.events(self):
+            self.at(at, what, do)
+
+    def _trouble(self) -> None:
+        end = self.clock.monotonic() + TROUBLE_S
+        steps = 0
+        while self.clock.monotonic() < end:
+            over = self.planned is None and self._aimed_at() and self.judge.quiet() == ""
+            if over or steps > STEPS_MAX // 2:
+                return
+            self._step(end)
+            steps += 1
+
+    def _aimed_at(self) -> bool:
+        return self.faults.met[self.faults.aim] > 0
+
+    def _calm_down(self) -> None:
+        self.note("faults stop")
+        self.faults.on = False
+        self.away = self.journal.full = False
+        self.engine.registry_up = True
+        self.call_off()
+        self.files.mend()
+        self.files_changed()
+        self.people.clear_names()
+        self.people.remove_guests()
+
+    def _converge(self) -> None:
+        end = self.clock.monotonic() + CONVERGE_S
+        steps = 0
+        asked = False
+        while (missing := self.judge.quiet()) != "":
+            if not asked and self.clock.monotonic() > end - CONVERGE_S / 2:
+                asked = self._approve()
+            if self.clock.monotonic() >= end or steps > STEPS_MAX:
+                raise Violation(10, f"not converged {CONVERGE_S / 60:g} minutes later: {missing}")
+            self._step(end)
+            steps += 1
+        self.judge.check_rest()
+
+    def _approve(self) -> bool:
+        """An operator approves what the prune guard holds back."""
+        if self.controller is None:
+            return False
+        self.note("approval")
+        self.controller.transport.turn(None, stale=False)
+        try:
+            survey = self.controller.loop.look(approved=True, asked_by="uid:0")
+        except EngineError:
+            return False
+        self.judge.remember(survey.view.desired)
+        self.checkers.approved()
+        return True
+
+    # One step
+
+    def _step(self, end: float) -> None:
+        """Do the next thing that is due, or let time pass until one is."""
+        now = self.clock.monotonic()
+        self.engine.settle()
+        self._tell()
+        if self.planned is not None and self.planned <= now:
+            self.happen()
+        elif self.broker.mend_at is not None and self.broker.mend_at <= now:
+            self._mend()
+        elif self.controller is not None and (what_next := self.controller.poll()) is not None:
+            self._let_controller(what_next)
+        else:
+            self.clock.advance(max(0.001, min(self._next_due(), end) - now))
+
+    def _next_due(self) -> float:
+        dues = [self.clock.monotonic() + 60.0]
+        dues += [self.planned] if self.planned is not None else []
+        dues += [self.broker.mend_at] if self.broker.mend_at is not None else []
+        dues += [due] if (due := self.engine.next_due()) is not None else []
+        if self.controller is not None and (due := self.controller.next_due()) is not None:
+            dues.append(due)
+        return min(dues)
+
+    def _mend(self) -> None:
+        before = self.now
+        self.now = Now(role=Role.BROKER)
+        try:
+            self.broker.mend()
+        finally:
+            self.now = before
+        self._after_broker()
+
+    def _let_controller(self, what: Chore | Key) -> None:
+        controller = self.controller
+        assert controller is not None
+        key = what if isinstance(what, Key) else None
+        controller.transport.turn(key, stale=key is not None and self.faults.stale())
+        if key is not None:
+            self._count_pass(key)
+        try:
+            controller.do(what)
+        except ControllerDied:
+            self._bury_controller()
+        except Exception as error:
+            raise Violation(0, f"{what} raised {type(error).__name__}: {error}") from error
+        if self.controller is not None and what in {Chore.LOOK, Chore.RELOAD}:
+            self.judge.remember(controller.source.desired)
+            if self.random.random() < 0.2:
+                self.judge.look_at_plan()
+
+    def _count_pass(self, key: Key) -> None:
+        now = self.clock.monotonic()
+        recent = [at for at in self._passes.get(key, ()) if at > now - 1.0]
+        self._passes[key] = [*recent, now]
+        if len(recent) >= PASSES_A_SECOND:
+            raise Violation(11, f"{len(recent)} passes of {key} within a second")
+
+    def _tell(self) -> None:
+        """Pass on the engine's events, as hints; each may be lost."""
+        fresh = [event for event in self.engine.events if event["timeNano"] > self._heard]
+        if not fresh:
+            return
+        self._heard = fresh[-1]["timeNano"]
+        if self.controller is None or self.deaf:
+            return
+        for told in fresh:
+            event = event_of(told)
+            if event is not None and self.random.random() < 0.9:
+                self.controller.loop.hint(event)
+
+    # Requests, with their faults
+
+    def act(self, action: Action, request: Request) -> Reply:
+        """Send a mutation of the controller's to the broker."""
+        assert self.controller is not None
+        if self.controller.transport.stale:
+            self.faults.count(Fault.STALE, action)
+        fault = self.faults.draw(action)
+        self.note(f"{action.value} {_told(request)}{f'  [{fault.value}]' if fault else ''}")
+        if fault is not None:
+            self.begin_fault(fault, action, request)
+        before = self.now
+        self.now = Now(Role.CONTROLLER, fault, action)
+        try:
+            self.checkers.request_begins()
+            reply = self.broker.serve(request)
+        except BrokerDied:
+            self._bury_broker()
+            raise
+        finally:
+            self.now = before
+        self._after_broker()
+        self.note(f"    {reply.status} {reply.body[:160].decode(errors='replace')}")
+        if fault is not None:
+            self.end_fault(fault, action)
+        return reply
+
+    def _knows(self, identifier: str) -> bool:
+        """Tell whether the broker takes a container for ours now."""
+        state = self.broker.state
+        return state is not None and identifier in state.inventory.containers
+
+    def _ask(self, request: Request) -> Reply | None:
+        """Send a request of somebody else's; faults leave it alone."""
+        before = self.now
+        self.now = Now(request.actor.role)
+        try:
+            self.checkers.request_begins()
+            return self.broker.serve(request)
+        except (NobodyThere, BrokerDied):
+            return None
+        finally:
+            self.now = before
+
+    # Deaths and births
+
+    def _bury_broker(self) -> None:
+        self.note("broker died")
+        self.at(self.random.uniform(0.1, 5.0), "restart broker", self.broker.start)
+
+    def _bury_controller(self) -> None:
+        self.note("controller died")
+        self.controller = None
+        self.at(self.random.uniform(0.1, 5.0), "restart controller", self._start_controller)
+
+    def _start_controller(self) -> None:
+        self.controller = SimController(
+            transport=SimTransport(self.broker, self.act),
+            files=self.files,
+            memory=self.folder / "memory.json",
+            clock=self.clock,
+            seed=self.seed,
+            reach=self._reach,
+        )
+
+    def _reach(self, point: str) -> None:
+        """The controller may die while it saves, too."""
+        if self.faults.on and point.startswith("state.") and self.random.random() < 0.005:
+            self.note(f"controller dies at {point}")
+            raise ControllerDied
+
+    def _after_broker(self) -> None:
+        state = self.broker.state
+        if state is None:
+            self._bury_broker()
+            return
+        inventory = state.inventory
+        self.checkers.inventory_is(inventory.containers, inventory.networks)
+        self.checkers.at_rest(state.in_flight, state.reserved)
+        if self.random.random() < 0.05:
+            self.broker.save()
+
+
+def _told(request: Request) -> str:
+    what = request.path.removeprefix("/v1.45")
+    return f"{what}?{request.query}" if request.query else what
