@@ -1,0 +1,421 @@
+"""Judge a file of gate cases against a broker on a real engine: ``python -m tests.gate.cases FILE``.
+
+Prints right/all for each expectation, by group, every wrong case, and at last
+``N cases, M wrong``; ends with 1 when any is wrong. ``--against`` judges by the same table a gate
+that passes everything on, or one that refuses everything: both must be found wrong.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import json
+import re
+import socket
+import sys
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from tests import engine as engines
+from tests.gate import meant, wire, words
+from tests.gate.fixtures import CONTEXT, Knobs, World
+from tests.gate.refuser import Refuser
+from tests.gate.tap import Tap, Tapped
+from tests.gate.wire import Answer
+
+if TYPE_CHECKING:
+    from tests.engine import FoundEngine, PrivateEngine
+
+Expect = Literal["allow", "mutated", "deny"]
+EXPECTS: tuple[Expect, ...] = ("allow", "mutated", "deny")
+Against = Literal["broker", "pass-through", "refuse-all"]
+CASES = Path(__file__).parent / "cases.jsonl"
+NETWORK = "platform-network"
+#: Beyond the 30 s in which a body must have come.
+BODY_S = 40.0
+
+#: What can't be served yet: a pattern of ``METHOD PATH``, and why. Judged all the same: a case
+#: here that holds is wrong here.
+LATER = ((r"POST .*/exec/[^/]+/(start|resize)", "exec is refused until it is built"),
+         (r"(POST|GET) .*(/containers/[^/]+/exec|/exec/[^/]+/json)", "exec is refused until it is built"),
+         (r"GET .*/distribution/.+/json", "registries aren't asked yet"),
+         (r"DELETE .*/images/.+", "removing images isn't built yet"))
+
+#: Which state the caller's container must be in, by the end of the path; else running.
+STATES = {
+    "start": "created",
+    "unpause": "paused",
+    "resize": "terminal",
+    "disconnect": "joined",
+    "rename": "created",
+}
+
+
+@dataclass(frozen=True)
+class Case:
+    """One line of the file."""
+
+    id: str
+    group: str
+    expect: Expect
+    method: str
+    path: str
+    query: str
+    reason: str
+    body: Any = None
+    headers: dict[str, str | None] = field(default_factory=dict)
+    body_b64: str = ""
+    raw_b64: str = ""
+    mutation: dict[str, Any] = field(default_factory=dict)
+    role: str = ""
+    knob: str = ""
+    text: str = ""  # the line, with its tokens
+
+    @classmethod
+    def read(cls, line: str) -> Case:
+        """Read a line; what only its author needs is left out."""
+        told = json.loads(line)
+        known = {key: told[key] for key in cls.__dataclass_fields__ if key in told}
+        return cls(**{**known, "text": line})
+
+    @property
+    def knobs(self) -> Knobs:
+        return Knobs.read(self.knob, permit=self.expect != "deny")
+
+    @property
+    def caller(self) -> str:
+        return {"controller": "controller", "operator": "operator"}.get(self.role, "alice")
+
+    @property
+    def later(self) -> str:
+        """Why it can't hold yet, or ''."""
+        line = f"{self.method} {self.path}"
+        reasons = (why for pattern, why in LATER if re.fullmatch(pattern, line))
+        return next(reasons, "") if self.expect != "deny" else ""
+
+    @property
+    def sent_body(self) -> bytes | None:
+        if self.body_b64:
+            return base64.b64decode(self.body_b64)
+        if self.body is None or isinstance(self.body, str):
+            return None if self.body is None else self.body.encode()
+        return json.dumps(self.body, ensure_ascii=False).encode()
+
+    @property
+    def raw(self) -> bytes:
+        """The request as it goes over the wire."""
+        if self.raw_b64:
+            return base64.b64decode(self.raw_b64)
+        target = self.path + (f"?{self.query}" if self.query else "")
+        headers: dict[str, str | None] = (
+            {"Trimtab-Context": CONTEXT} if self.caller == "controller" else {}
+        )
+        return wire.request(
+            self.method, target.encode(), self.sent_body, {**headers, **self.headers}
+        )
+
+    @property
+    def incomplete(self) -> bool:
+        """Whether more of the body is announced than is sent."""
+        head, _, body = self.raw.partition(b"\r\n\r\n")
+        length = re.search(rb"\r\nContent-Length: ([0-9]+)(?:\r\n|$)", head)
+        chunked = b"transfer-encoding" in head.lower()
+        many = head.count(b"\r\nContent-Length:") > 1
+        return bool(self.raw_b64 and length and not chunked and not many) and len(body) < int(
+            length[1] if length else 0
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A case with what was wrong, '' for nothing."""
+
+    case: Case
+    wrong: str
+    later: str = ""
+
+
+def read_cases(path: Path) -> list[Case]:
+    """Return the cases of a file."""
+    lines = path.read_text(encoding="utf-8").splitlines()
+    return [Case.read(line) for line in lines if line.strip()]
+
+
+class Court:
+    """Judges cases in a world; *path* is the gate's socket, *tap* what stands behind it."""
+
+    def __init__(self, world: World, *, path: Path | None = None, tap: Tap | None = None) -> None:
+        self._world = world
+        self._path = path or world.gate.socket
+        self._tap = tap or world.tap
+        self._state = ""
+        self._journal_seq = 0
+
+    def judge_all(self, cases: Sequence[Case]) -> list[Judged]:
+        """Judge all, those of one policy together; the answers come in the given order."""
+        judged: dict[str, Judged] = {}
+        with ExitStack() as open_ones:
+            waiting = [
+                (case, open_ones.enter_context(self._begin(case)))
+                for case in cases
+                if case.incomplete
+            ]
+            for case in sorted(cases, key=lambda case: case.knobs.settings):
+                judged[case.id] = Judged(case, self.judge(case), case.later)
+            for case, connection in waiting:
+                mark = self._tap.mark()
+                answer = wire.read(connection, within_s=BODY_S)
+                wrong = self._deny(answer, self._tap.since(mark), case)
+                if wrong and not judged[case.id].wrong:
+                    judged[case.id] = Judged(case, f"left open: {wrong}")
+        return [_by_later(judged[case.id]) for case in cases]
+
+    @contextmanager
+    def _begin(self, case: Case) -> Iterator[socket.socket]:
+        """Send what there is of a request, and leave it so."""
+        with self._world.connect(case.caller, self._path) as connection:
+            wire.send(connection, case.raw)
+            yield connection
+
+    def judge(self, case: Case) -> str:
+        """Return what is wrong with a case's outcome, '' for nothing."""
+        self._world.set_knobs(case.knobs)
+        filled = self._prepare(case)
+        mark = self._tap.mark()
+        with self._world.connect(case.caller, self._path) as connection:
+            wire.send(connection, filled.raw)
+            if case.incomplete:
+                connection.shutdown(socket.SHUT_WR)
+            answer = wire.read(connection, to_head=case.method == "HEAD")
+        tapped = self._tap.since(mark)
+        match case.expect:
+            case "deny":
+                wrong = self._deny(answer, tapped, filled)
+            case "allow":
+                wrong = self._allow(answer, tapped, filled)
+            case "mutated":
+                wrong = self._mutated(answer, tapped, filled)
+        self._clean(filled, answer, tapped)
+        return wrong
+
+    # Before and after.
+
+    def _prepare(self, case: Case) -> Case:
+        """Make what the case speaks of, and return it with its tokens replaced."""
+        world = self._world
+        if "{{OWN" in case.text:
+            wanted = STATES.get(case.path.rpartition("/")[2], "running")
+            if not world.own or self._state != wanted:
+                world.renew_own(wanted)
+                self._state = wanted
+        for token in ("OWN_EXEC", "FOREIGN_EXEC", "PRIV_EXEC_OUTSIDE"):
+            if f"{{{{{token}}}}}" in case.text:
+                if not world.own:
+                    world.renew_own("running")
+                    self._state = "running"
+                world.make_exec(token)
+        filled = Case.read(world.fill(case.text))
+        if filled.expect != "deny":
+            for source in _bind_sources(filled.body):
+                world.make_folder(source)
+        return filled
+
+    def _clean(self, case: Case, answer: Answer, tapped: Sequence[Tapped]) -> None:
+        """Remove what the case made, and forget what it changed."""
+        world = self._world
+        changing = [each for each in tapped if each.changes]
+        if not changing:
+            return
+        made = answer.json if isinstance(answer.json, dict) else {}
+        kind = case.path.rsplit("/", 2)[-2] if case.path.endswith("/create") else ""
+        named = made.get("Name") if kind == "volumes" else made.get("Id")
+        if kind in {"containers", "networks", "volumes"} and named:
+            force = "?force=1" if kind == "containers" else ""
+            world.ask("operator", "DELETE", f"/{kind}/{named}{force}")
+        if world.own and world.own in case.raw.decode("latin-1"):
+            world.drop_own()
+        if case.method == "DELETE":
+            world.renew_belongings()
+
+    # Verdicts.
+
+    def _deny(self, answer: Answer, tapped: Sequence[Tapped], case: Case) -> str:
+        changing = [str(each) for each in tapped if each.changes]
+        if changing:
+            return f"reached the engine: {', '.join(changing)} (status {answer.status})"
+        if not 400 <= answer.status < 500:
+            return f"status {answer.status}: {answer.body[:200]!r}"
+        if case.method != "HEAD" and not answer.rule:
+            return f"status {answer.status} without a rule id: {answer.body[:200]!r}"
+        return ""
+
+    def _allow(self, answer: Answer, tapped: Sequence[Tapped], case: Case) -> str:
+        if not answer.good:
+            return f"status {answer.status}: {answer.body[:300].decode(errors='replace')}"
+        request = self._request_of(tapped, case)
+        if request is None:
+            return f"never reached the engine: {', '.join(map(str, tapped))}"
+        wrong = meant.query_differences(case.query, request)
+        sent = _object(case)
+        if sent is not None:
+            wrong += meant.differences(sent, request, own=self._world.own)
+        extra = [str(each) for each in tapped if each.changes and each is not request]
+        wrong += [f"beside it reached the engine: {each}" for each in extra]
+        return "; ".join(wrong)
+
+    def _mutated(self, answer: Answer, tapped: Sequence[Tapped], case: Case) -> str:
+        if not answer.good:
+            return f"status {answer.status}: {answer.body[:300].decode(errors='replace')}"
+        world, owner = self._world, "operator" if case.role == "operator" else "alice"
+        tokens = world.tokens
+        keys = ("FOREIGN", "FOREIGN_NAME", "NET_FOREIGN", "VOL_FOREIGN", "UNMANAGED")
+        others = [tokens[key] for key in keys] if owner == "alice" else [tokens["UNMANAGED"]]
+        others += [tokens["VOL_UNLABELLED"], tokens["NET_HOST_ID"]]
+        outcome = words.Outcome(
+            answer=answer,
+            tapped=self._request_of(tapped, case),
+            sent=_object(case),
+            journal=self._journal() if "journal" in case.mutation else "",
+            owner=owner,
+            network=NETWORK,
+            others=tuple(others),
+            secrets=("hidden-of-",),
+        )
+        return "; ".join(words.failures(case.mutation, outcome))
+
+    def _request_of(self, tapped: Sequence[Tapped], case: Case) -> Tapped | None:
+        """Return the request that stands for the case's own."""
+        wanted = re.sub(r"^/v[0-9.]+(?=/)", "", case.path)
+        fits = [
+            each
+            for each in tapped
+            if each.method == ("GET" if case.method == "HEAD" else case.method)
+            and (each.path == wanted or _by_id(wanted, each.path))
+        ]
+        return fits[-1] if fits else None
+
+    def _journal(self) -> str:
+        """Return all records, as they are on the disk."""
+        segments = (self._world.gate.state / "broker" / "journal").glob("*.jsonl")
+        return "".join(path.read_text() for path in sorted(segments))
+
+
+def _by_id(wanted: str, got: str) -> bool:
+    """Tell whether two paths differ in their object alone, and it is a full id in the second."""
+    ours, theirs = wanted.split("/"), got.split("/")
+    if len(ours) != len(theirs) or len(ours) < 3:
+        return False
+    same = [*ours[:2], *ours[3:]] == [*theirs[:2], *theirs[3:]]
+    return same and re.fullmatch(r"[0-9a-f]{64}", theirs[2]) is not None
+
+
+def _by_later(judged: Judged) -> Judged:
+    if not judged.later or judged.wrong:
+        return judged
+    return Judged(judged.case, f"holds, though it is listed as later: {judged.later}")
+
+
+def _object(case: Case) -> object:
+    """Return the JSON object that the client meant, None without one."""
+    body = case.sent_body
+    if case.raw_b64:
+        body = wire.dechunked(case.raw.partition(b"\r\n\r\n")[2]) or None
+    try:
+        return None if body is None else json.loads(body)
+    except ValueError:
+        return None
+
+
+def _bind_sources(body: object) -> Iterator[str]:
+    host = body.get("HostConfig") if isinstance(body, dict) else None
+    if not isinstance(host, dict):
+        return
+    for bind in host.get("Binds") or ():
+        yield str(bind).partition(":")[0]
+    for mount in host.get("Mounts") or ():
+        if isinstance(mount, dict) and mount.get("Type") == "bind":
+            yield str(mount.get("Source", ""))
+
+
+@contextmanager
+def court(
+    engine: PrivateEngine | FoundEngine, cases: Iterable[Case], against: Against = "broker"
+) -> Iterator[Court]:
+    """Open a world, and the gate that is to be judged in it."""
+    with ExitStack() as stack:
+        world = World(engine, [case.text for case in cases])
+        stack.callback(world.close)
+        shielded = Tap(world.folder / "shielded.sock", engine_host=engine.host, shielded=True)
+        stack.callback(shielded.close)
+        match against:
+            case "broker":
+                yield Court(world)
+            case "pass-through":
+                # No client's uid may enter the folder of a broker's, nor need it: this is none.
+                shielded.path.chmod(0o666)
+                yield Court(world, path=shielded.path, tap=shielded)
+            case "refuse-all":
+                refuser = Refuser(world.folder / "refuser.sock")
+                stack.callback(refuser.close)
+                yield Court(world, path=refuser.path, tap=shielded)
+
+
+def report(judged: Sequence[Judged]) -> list[str]:
+    """Return the lines to print."""
+    lines = []
+    for expect in EXPECTS:
+        mine = [each for each in judged if each.case.expect == expect and not _is_later(each)]
+        right = sum(not each.wrong for each in mine)
+        groups = dict.fromkeys(sorted(each.case.group for each in mine))
+        parts = []
+        for group in groups:
+            some = [each for each in mine if each.case.group == group]
+            parts.append(f"{group} {sum(not each.wrong for each in some)}/{len(some)}")
+        lines.append(f"{expect:<8} {right}/{len(mine)}   {', '.join(parts)}")
+    for each in judged:
+        if _is_later(each):
+            lines.append(f"later    {each.case.id}: {each.later}")
+    for each in judged:
+        if each.wrong and not _is_later(each):
+            case = each.case
+            lines.append(f"wrong    {case.id} ({case.expect}: {case.reason}): {each.wrong}")
+    counted = [each for each in judged if not _is_later(each)]
+    lines.append(f"{len(counted)} cases, {sum(bool(each.wrong) for each in counted)} wrong")
+    return lines
+
+
+def _is_later(judged: Judged) -> bool:
+    return bool(judged.later) and bool(judged.wrong)
+
+
+def wrong_ones(judged: Iterable[Judged]) -> list[Judged]:
+    """Return those that are wrong, without what can't be served yet."""
+    return [each for each in judged if each.wrong and not _is_later(each)]
+
+
+def main(argv: Sequence[str]) -> int:
+    """Judge a file's cases on an engine that is started for it."""
+    parser = argparse.ArgumentParser(prog="gate-cases", description=__doc__)
+    parser.add_argument("file", type=Path, nargs="?", default=CASES)
+    parser.add_argument("--against", choices=["broker", "pass-through", "refuse-all"])
+    parser.add_argument("--only", metavar="PATTERN", help="cases whose id matches")
+    chosen = parser.parse_args(argv)
+    cases = [case for case in read_cases(chosen.file) if re.search(chosen.only or "", case.id)]
+    started = time.monotonic()
+    engine = engines.open_engine()
+    try:
+        with court(engine, cases, chosen.against or "broker") as sitting:
+            judged = sitting.judge_all(cases)
+    finally:
+        engine.close()
+    print(f"{time.monotonic() - started:.0f} s")
+    print("\n".join(report(judged)))
+    return 1 if wrong_ones(judged) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,383 @@
+"""The world that the cases speak of: a broker behind a tap, callers, and what the tokens mean.
+
+What belongs to alice and bob is made through the broker, what belongs to nobody straight on the
+engine. Everything is gone after ``close``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from controller.core.reference import parse_reference
+from controller.model import names
+from controller.wiring import trimtab_gid
+from tests.gate import wire
+from tests.gate.roles import ALICE, BOB, CONTROLLER, Peer
+from tests.gate.tap import DIGEST, Tap
+from tests.gate.wire import Answer
+from tests.instance import eventually
+
+if TYPE_CHECKING:
+    from tests.engine import FoundEngine, PrivateEngine
+
+PROJECT = Path(__file__).parents[2]
+STRICT = PROJECT / "configs" / "policies" / "strict.yaml"
+KNOBS: dict[str, dict[str, Any]] = yaml.safe_load((Path(__file__).parent / "knobs.yaml").read_text())
+IMAGE = "ghcr.io/platformnetwork/web:1.2.3"
+ALLOWED = "ghcr.io/platformnetwork/"
+#: The image that runs, and another one for names that mean something else than was let in.
+RUNS, OTHER = "trimtab.local/worker:1", "trimtab.local/web:1"
+BIND_ROOTS = ("/tmp/", "/var/lib/platform/")
+#: A Trimtab-Context, without which the controller's uid is nobody.
+CONTEXT = "eyJjYXVzZSI6ImdhdGUtY2FzZXMifQ"
+PATIENCE_S = 30.0
+_REFERENCE = re.compile(r"ghcr\.io/platformnetwork/[a-z0-9][a-z0-9._/-]*(?::[A-Za-z0-9_.-]+)?")
+_SIZE = re.compile(r"\{\{PAD_([0-9]+)(B|KIB|MIB|)\}\}")
+_PARAMETERS = re.compile(r"\{\{Q_([0-9]+)\}\}")
+_FACTOR = {"": 1, "B": 1, "KIB": 1024, "MIB": 1024 * 1024}
+
+
+@dataclass(frozen=True, slots=True)
+class Knobs:
+    """What a case asks of the policy: settings by path."""
+
+    settings: tuple[tuple[str, str], ...] = ()  # values as JSON: hashable, in one order
+
+    @classmethod
+    def read(cls, text: str | None, *, permit: bool) -> Knobs:
+        """Read a case's knob: ``K=v`` is that value; K alone permits only if *permit*."""
+        name, given, value = (text or "").partition("=")
+        known = KNOBS.get(name)
+        if known is None or not (given or permit):
+            return cls()
+        meant = yaml.safe_load(value) if given else known["permits"]
+        return cls(((known["path"], json.dumps(meant)),))
+
+    def policy(self) -> str:
+        """Return strict with these settings, and with alice and bob as clients."""
+        policy = yaml.safe_load(STRICT.read_text())
+        policy["clients"] = [{"uid": ALICE, "owner": "alice"}, {"uid": BOB, "owner": "bob"}]
+        for path, value in self.settings:
+            *above, last = path.split(".")
+            section = policy
+            for part in above:
+                section = section.setdefault(part, {})
+            section[last] = json.loads(value)
+        return yaml.safe_dump(policy)
+
+
+class Gate:
+    """A broker of its own process, on the tap's socket."""
+
+    def __init__(self, folder: Path, *, engine: Path) -> None:
+        self.state = folder / "state"
+        self.socket = folder / "state" / "run" / "broker.sock"
+        self.log = folder / "broker.log"
+        self._policy = folder / "policy.yaml"
+        self._present = Knobs()
+        self._policy.write_text(self._present.policy())
+        (folder / "desired-state").mkdir()
+        argv = [sys.executable, "-m", "controller", "broker", "--engine", f"unix://{engine}"]
+        argv += ["--policy", str(self._policy), "--state", str(self.state)]
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [*argv, "--controller-uid", str(CONTROLLER)],
+                cwd=folder,
+                env={**os.environ, "PYTHONPATH": str(PROJECT), "DOCKER_HOST": f"unix://{engine}"},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
+
+    def serves(self) -> bool:
+        """Tell whether it serves; that it ended is an error."""
+        assert self._process.poll() is None, f"the broker ended:\n{self.log.read_text()}"
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as caller:
+            return caller.connect_ex(str(self.socket)) == 0
+
+    def put_in_force(self, knobs: Knobs, digest: Callable[[], str]) -> None:
+        """Change the policy, and return once the broker judges by it."""
+        if knobs == self._present:
+            return
+        before, text = digest(), knobs.policy()
+        changed = yaml.safe_load(text) != yaml.safe_load(self._present.policy())
+        self._present = knobs
+        if changed:
+            self._policy.write_text(text)
+            self._process.send_signal(signal.SIGHUP)
+            eventually(lambda: digest() != before, within_s=PATIENCE_S, what="the new policy")
+
+    def close(self) -> None:
+        """End it as systemd would."""
+        self._process.terminate()
+        try:
+            self._process.wait(timeout=15)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            raise
+
+
+class World:
+    """Broker, tap, callers and objects. ``texts`` are the cases, for the images that they name."""
+
+    def __init__(self, engine: PrivateEngine | FoundEngine, texts: Iterable[str]) -> None:
+        self.engine = engine
+        self.folder = Path(tempfile.mkdtemp(prefix="trimtab-gate-", dir="/var/tmp"))
+        self.folder.chmod(0o755)
+        self._stack = ExitStack()
+        self._stack.callback(shutil.rmtree, self.folder)
+        try:
+            self._open()
+            self._furnish(texts)
+        except BaseException:
+            self.close()
+            raise
+
+    def _open(self) -> None:
+        self.tap = Tap(self.folder / "engine.sock", engine_host=self.engine.host)
+        self._stack.callback(self.tap.close)
+        self.gate = Gate(self.folder, engine=self.tap.path)
+        self._stack.callback(self.gate.close)
+        group = trimtab_gid()
+        self._peers = {
+            "alice": self._stack.enter_context(Peer(ALICE, [group])),
+            "bob": self._stack.enter_context(Peer(BOB, [group])),
+            "controller": self._stack.enter_context(Peer(CONTROLLER, [group])),
+            "operator": self._stack.enter_context(Peer(0, [])),
+        }
+        eventually(self.gate.serves, within_s=PATIENCE_S, what="the broker's socket")
+
+    def close(self) -> None:
+        """Remove what was made, end the broker, remove every file."""
+        with self._stack:
+            if "gate" in self.__dict__ and self.gate.socket.exists():
+                self._remove_all()
+
+    # Asking.
+
+    def connect(self, who: str, path: Path | None = None) -> socket.socket:
+        """Return a caller's connection to the broker, or to whatever serves *path*."""
+        return self._peers[who].connect(path or self.gate.socket)
+
+    def ask(self, who: str, method: str, path: str, body: object = None) -> Answer:
+        """Ask the broker as somebody."""
+        sent = None if body is None else json.dumps(body).encode()
+        headers: dict[str, str | None] = (
+            {"Trimtab-Context": CONTEXT} if who == "controller" else {}
+        )
+        target = path if path.startswith("/trimtab/") else f"/v1.45{path}"
+        return wire.ask(self.connect(who), wire.request(method, target.encode(), sent, headers))
+
+    def must(self, who: str, method: str, path: str, body: object = None) -> Any:
+        """Ask for a fixture, which must be had; returns the answer's JSON."""
+        answer = self.ask(who, method, path, body)
+        assert answer.good or answer.status == 304, (
+            f"{who}: {method} {path}: {answer.status} {answer.body!r}"
+        )
+        return answer.json
+
+    def engine_id(self, kind: str, name: str) -> str:
+        """Return the id of an object of the engine's."""
+        return self.engine.docker(kind, "inspect", "--format", "{{.Id}}", name).stdout.strip()
+
+    def policy_digest(self) -> str:
+        """Return the digest of the policy in force."""
+        return str(self.must("operator", "GET", "/trimtab/v1/policy")["digest"])
+
+    def set_knobs(self, knobs: Knobs) -> None:
+        """Put the policy with these knobs into force."""
+        self.gate.put_in_force(knobs, self.policy_digest)
+
+    # Objects.
+
+    def _furnish(self, texts: Iterable[str]) -> None:
+        self.instance = str(self.must("operator", "GET", "/trimtab/v1/whoami")["instance"])
+        self._tag_images(texts)
+        self._make_loose_objects()
+        self.own = ""
+        for owner, token in (("alice", "OWN"), ("bob", "FOREIGN")):
+            self.must(owner, "POST", "/networks/create", {"Name": f"{owner}-isle"})
+            self.must(owner, "POST", "/volumes/create", {"Name": f"{owner}-store"})
+            self.tokens |= {f"NET_{token}": f"{owner}-isle", f"VOL_{token}": f"{owner}-store"}
+        foreign = self._container("bob", "bob-shop-1", running=True)
+        self.tokens |= {"FOREIGN": foreign, "FOREIGN_SHORT": foreign[:12]}
+        self.tokens |= {"FOREIGN_NAME": "bob-shop-1"}
+        # The networks that modes and ports imply: so that no case is the one to make them.
+        for mode in ("default", "bridge"):
+            ports = {"8080/tcp": [{"HostPort": "18079"}]} if mode == "default" else {}
+            host = {"NetworkMode": mode, "PortBindings": ports}
+            made = self._container("alice", "alice-door", running=False, HostConfig=host)
+            self.must("alice", "DELETE", f"/containers/{made}")
+
+    def _tag_images(self, texts: Iterable[str]) -> None:
+        image = self.engine_id("image", RUNS)
+        self.tap.trusted_id = image
+        named = {IMAGE, f"{ALLOWED}web:latest", f"{ALLOWED}team/sub/app:2"}
+        named |= {match.rstrip(":.") for text in texts for match in _REFERENCE.findall(text)}
+        references = {canonical for text in named if (canonical := _canonical(text))}
+        self._tags = [*sorted(references), f"{ALLOWED}moved:1", f"{ALLOWED}spoofed:1"]
+        self._tags += ["docker.io/library/gate-foreign:1", "untrusted.example/x:1"]
+        for tag in self._tags:
+            forged = tag.endswith(("/spoofed:1", "gate-foreign:1", "untrusted.example/x:1"))
+            self.engine.docker("tag", OTHER if forged else RUNS, tag)
+        by_digest = {f"{tag.rpartition(':')[0]}@sha256:{DIGEST}" for tag in references}
+        by_digest |= {f"{tag}@sha256:{DIGEST}" for tag in references}
+        for reference in sorted({*references, *by_digest, f"{ALLOWED}moved:1"}):
+            self.must("operator", "POST", "/trimtab/v1/trust", {"reference": reference})
+        self.engine.docker("tag", OTHER, f"{ALLOWED}moved:1")
+        self.tokens = {
+            "IMG": IMAGE,
+            "DIGEST": DIGEST,
+            "IMG_ID": image,
+            "IMG_SPOOFED": f"{ALLOWED}spoofed:1",
+            "IMG_MOVED": f"{ALLOWED}moved:1",
+            "IMG_FOREIGN": "docker.io/library/gate-foreign:1",
+            "UNTRUSTED_IMG": "untrusted.example/x:1",
+            "L_OWNER": names.OWNER,
+            "L_SERVICE": names.SERVICE,
+            "L_MANAGED": names.MANAGED,
+            "L_OWNER_UPPER": names.OWNER.upper(),
+        }
+
+    def _make_loose_objects(self) -> None:
+        docker = self.engine.docker
+        self.unmanaged = docker("create", "--name", "gate-unmanaged", RUNS).stdout.strip()
+        bind = [f"--opt={each}" for each in ("type=none", "o=bind", "device=/")]
+        docker("volume", "create", *bind, "gate-bindroot")
+        docker("volume", "create", "gate-unlabelled")
+        bridge = self.engine_id("network", "bridge")
+        link = Path("/tmp", f"gate-link-{os.getpid()}")
+        link.symlink_to("/etc")
+        self._stack.callback(link.unlink, missing_ok=True)
+        self._made: list[Path] = []
+        self._stack.callback(self._remove_folders)
+        self.make_folder("/tmp/policy-x")
+        self.tokens |= {
+            "UNMANAGED": self.unmanaged,
+            "VOL_BINDROOT": "gate-bindroot",
+            "VOL_UNLABELLED": "gate-unlabelled",
+            "NET_HOST_ID": self.engine_id("network", "host"),
+            "NET_BRIDGE_ID": bridge,
+            "NET_BRIDGE_PREFIX": bridge[:6],
+            "SYMLINK": str(link),
+        }
+
+    def make_folder(self, path: str) -> None:
+        """Make a bind source of a case, if it is a plain path under an allowed root."""
+        missing = Path(path)
+        if path != os.path.normpath(path) or not path.startswith(BIND_ROOTS):
+            return
+        while not missing.exists() and not missing.is_symlink():
+            self._made.append(missing)
+            missing = missing.parent
+        if missing.is_dir():
+            Path(path).mkdir(parents=True, exist_ok=True, mode=0o755)
+
+    def _remove_folders(self) -> None:
+        for folder in sorted(self._made, key=lambda path: -len(path.parts)):
+            if folder.is_dir() and not any(folder.iterdir()):
+                folder.rmdir()
+
+    def _container(self, owner: str, name: str, *, running: bool, **more: object) -> str:
+        labels = {names.OWNER: owner, names.SERVICE: "web"}
+        body = {"Image": IMAGE, "Labels": labels, "Env": ["SECRET=hidden-of-" + owner], **more}
+        made = str(self.must(owner, "POST", f"/containers/create?name={name}", body)["Id"])
+        if running:
+            self.must(owner, "POST", f"/containers/{made}/start")
+        return made
+
+    def renew_own(self, state: str) -> None:
+        """Make alice's container anew, in the state that a case needs."""
+        self.drop_own()
+        isolated = {"NetworkMode": self.tokens["NET_OWN"]} if state == "joined" else {}
+        self.own = self._container(
+            "alice",
+            "alice-web-1",
+            running=state != "created",
+            Tty=state == "terminal",
+            OpenStdin=True,
+            HostConfig=isolated or {"NetworkMode": "none" if state == "alone" else "default"},
+        )
+        if state == "paused":
+            self.must("alice", "POST", f"/containers/{self.own}/pause")
+        if state == "stopped":
+            self.must("alice", "POST", f"/containers/{self.own}/kill")
+        self.tokens |= {
+            "OWN": self.own,
+            "OWN_NAME": "alice-web-1",
+            "OWN_UPPER": self.own.upper(),
+            "OWN_PREFIX1": self.own[:1],
+            "OWN_SHORT": self.own[:12],
+        }
+
+    def drop_own(self) -> None:
+        """Remove alice's container, if it is there."""
+        if self.own:
+            self.ask("operator", "DELETE", f"/containers/{self.own}?force=1")
+        self.own = ""
+
+    def renew_belongings(self) -> None:
+        """Make alice's network and volume again if a case removed them."""
+        for kind, key in (("networks", "NET_OWN"), ("volumes", "VOL_OWN")):
+            name = self.tokens[key]
+            if self.ask("alice", "GET", f"/{kind}/{name}").status == 404:
+                self.must("alice", "POST", f"/{kind}/create", {"Name": name})
+
+    def make_exec(self, token: str) -> None:
+        """Make an exec for a token: through the broker where it serves that, else outside."""
+        held = self.tokens["FOREIGN" if token == "FOREIGN_EXEC" else "OWN"]
+        path = f"/containers/{held}/exec"
+        outside = token == "PRIV_EXEC_OUTSIDE"
+        body = {"Cmd": ["echo", "x"], "AttachStdout": True, "Privileged": outside}
+        answer = wire.NONE if outside else self.ask("operator", "POST", path, body)
+        if not answer.good:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as straight:
+                straight.connect(str(self.engine.socket))
+                raw = wire.request("POST", f"/v1.45{path}".encode(), json.dumps(body).encode())
+                answer = wire.ask(straight, raw)
+        assert answer.status == 201, answer
+        self.tokens[token] = str(answer.json["Id"])
+
+    def fill(self, text: str) -> str:
+        """Replace the tokens of a case's text; one that isn't known is an error."""
+        text = _SIZE.sub(lambda found: "x" * (int(found[1]) * _FACTOR[found[2]]), text)
+        text = _PARAMETERS.sub(
+            lambda found: "&".join(f"p{number}=1" for number in range(int(found[1]))), text
+        )
+        return re.sub(r"\{\{(\w+)\}\}", lambda found: self.tokens[found[1]], text)
+
+    def _remove_all(self) -> None:
+        """Remove through the broker what was made through it, and the rest from the engine."""
+        inventory = self.must("operator", "GET", "/trimtab/v1/inventory")
+        for kind, suffix in (("containers", "?force=1"), ("networks", ""), ("volumes", "")):
+            for each in inventory[kind]:
+                named = each.get("name") if kind == "volumes" else each["id"]
+                self.ask("operator", "DELETE", f"/{kind}/{named}{suffix}")
+        self.engine.docker("rm", "--force", "gate-unmanaged", check=False)
+        self.engine.docker("volume", "rm", "gate-bindroot", "gate-unlabelled", check=False)
+        if self._tags:
+            self.engine.docker("rmi", *self._tags, check=False)
+
+    _tags: tuple[str, ...] | list[str] = ()
+
+
+def _canonical(text: str) -> str:
+    try:
+        return parse_reference(text).canonical
+    except ValueError:
+        return ""
