@@ -71,6 +71,7 @@ class _Shared:
     rules: Rules | None = None
     away: EngineError | None = None
     aways: int = 0
+    version: int = 0  # counts changes of all that a report shows
     failures: dict[Key, Failure] = field(default_factory=dict)
     crashes: dict[Key, int] = field(default_factory=dict)  # exceptions in a row
     asked: dict[Key, str] = field(default_factory=dict)  # who asked for a pass of it
@@ -184,6 +185,7 @@ class Controller:
             with self._lock:
                 known = self._shared.known
                 self._take(desired, known, self._decide(desired, known, approved=False))
+        self._changed()
 
     def look(self, *, approved: bool = False, asked_by: str = "") -> Survey:
         """Look at everything, and ask for passes of what isn't as desired.
@@ -213,6 +215,7 @@ class Controller:
                     del self._shared.failures[gone]
             releases = frozenset(release.key for release in desired.releases)
             self._memory.forget_all_but(everything | releases)
+        self._changed()
         return survey
 
     def survey(self) -> Survey:
@@ -264,7 +267,8 @@ class Controller:
         """
         self._memory.save()
         with self._lock:
-            self._shared.problems.pop("state", None)
+            if self._shared.problems.pop("state", None) is not None:
+                self._shared.version += 1
 
     def _survey(self, *, approved: bool, keep: bool) -> Survey:
         rules, desired = self._fetch_rules(), self._source.load()
@@ -299,7 +303,6 @@ class Controller:
             self._reconciler.reset(key)
             self._shared.failures.pop(key, None)
         self._shared.view = view
-        self._changed()
         if observed is None or self._shared.rules is None:
             return frozenset()  # the first look asks for passes
         plan = self._reconciler.plan(view, observed, self._shared.rules)
@@ -405,6 +408,7 @@ class Controller:
         """Return the status of every resource, in the shape of ``status --json``."""
         with self._lock:
             known = Known(
+                version=self._shared.version,
                 view=self._shared.view,
                 observed=self._shared.known,
                 rules=self._shared.rules,
@@ -418,9 +422,12 @@ class Controller:
         problem = Problem(code, message, remedy=remedy, severity=Severity.WARNING)
         with self._lock:
             self._shared.problems[name] = problem
+            self._shared.version += 1
         self.chores.add_after(Chore.PUBLISH, self._publish_s)
 
     def _changed(self) -> None:
+        with self._lock:
+            self._shared.version += 1
         self.chores.add_after(Chore.SAVE, SAVE_S)
         self.chores.add_after(Chore.PUBLISH, self._publish_s)
 

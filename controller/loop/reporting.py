@@ -16,11 +16,17 @@ from controller.model.names import Key, NetworkNames
 from controller.model.observed import Observed
 from controller.model.plan import Plan
 
+#: How old a report may be when nothing changed: somebody who watches asks twice a second.
+FRESH_S = 5.0
+
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What is known now. ``away``: why the engine can't be looked at, if so."""
+    """What is known now. ``away``: why the engine can't be looked at, if so. ``version`` counts
+    its changes.
+    """
 
+    version: int
     view: View
     observed: Observed | None
     rules: Rules | None
@@ -38,6 +44,7 @@ class Reporter:
         self._admissions = Admissions()
         self._lock = threading.Lock()
         self._previous: Report | None = None
+        self._made: tuple[int, float] | None = None  # version and instant of the report before
 
     def recall(self, previous: object) -> None:
         """Take up a report that was published earlier, for its instants; anything else is ignored."""
@@ -47,6 +54,9 @@ class Reporter:
     def report(self, known: Known, *, now: float) -> Report:
         """Return the status in the shape of ``status --json``."""
         with self._lock:
+            if self._previous is not None and self._is_fresh(known, now):
+                return self._previous
+            self._made = (known.version, now)
             view, rules = known.view, known.rules
             observed = known.observed if known.away is None else None
             plan = Plan(problems=view.desired.problems, blocked=view.blocked)
@@ -67,6 +77,13 @@ class Reporter:
             report = status.report(world, previous=self._previous, now=instant(now))
             self._previous = report
             return report
+
+    def _is_fresh(self, known: Known, now: float) -> bool:
+        """Tell whether nothing changed since the report before but, perhaps, what time changes."""
+        if self._made is None:
+            return False
+        version, at = self._made
+        return version == known.version and 0 <= now - at < FRESH_S
 
 
 def _checked(value: object) -> Report | None:
