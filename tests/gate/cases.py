@@ -167,10 +167,12 @@ class Court:
             for case in sorted(cases, key=lambda case: case.knobs.settings):
                 judged[case.id] = Judged(case, self.judge(case), case.later)
             for case, connection in waiting:
+                if judged[case.id].wrong:
+                    continue
                 mark = self._tap.mark()
                 answer = wire.read(connection, within_s=BODY_S)
                 wrong = self._deny(answer, self._tap.since(mark), case)
-                if wrong and not judged[case.id].wrong:
+                if wrong:
                     judged[case.id] = Judged(case, f"left open: {wrong}")
         return [_by_later(judged[case.id]) for case in cases]
 
@@ -208,21 +210,21 @@ class Court:
         """Make what the case speaks of, and return it with its tokens replaced."""
         world = self._world
         if "{{OWN" in case.text:
-            wanted = STATES.get(case.path.rpartition("/")[2], "running")
-            if not world.own or self._state != wanted:
-                world.renew_own(wanted)
-                self._state = wanted
+            self._have_own(_state_for(case))
         for token in ("OWN_EXEC", "FOREIGN_EXEC", "PRIV_EXEC_OUTSIDE"):
             if f"{{{{{token}}}}}" in case.text:
-                if not world.own:
-                    world.renew_own("running")
-                    self._state = "running"
+                self._have_own("running")
                 world.make_exec(token)
         filled = Case.read(world.fill(case.text))
         if filled.expect != "deny":
             for source in _bind_sources(filled.body):
                 world.make_folder(source)
         return filled
+
+    def _have_own(self, state: str) -> None:
+        if not self._world.own or self._state != state:
+            self._world.renew_own(state)
+            self._state = state
 
     def _clean(self, case: Case, answer: Answer, tapped: Sequence[Tapped]) -> None:
         """Remove what the case made, and forget what it changed."""
@@ -302,6 +304,12 @@ class Court:
         """Return all records, as they are on the disk."""
         segments = (self._world.gate.state / "broker" / "journal").glob("*.jsonl")
         return "".join(path.read_text() for path in sorted(segments))
+
+
+def _state_for(case: Case) -> str:
+    """Return the state that the verb of a case's path needs."""
+    found = re.search(r"/(?:containers|networks)/[^/]+/([a-z]+)$", case.path)
+    return STATES.get(found[1], "running") if found else "running"
 
 
 def _by_id(wanted: str, got: str) -> bool:
