@@ -208,7 +208,7 @@ def _emit(steps: Steps, situation: Situation, outcome: Outcome) -> None:
         if not denied(action):
             situation.supplies.note(action)
         outcome.actions.append(action)
-    outcome.problems += [p for p in steps.problems if p not in outcome.problems]
+    outcome.problems += steps.problems
 
 
 def _interrupts(slot: Slot, service: Service) -> bool:
@@ -327,4 +327,5 @@ def _why_other(other: Container, slot: Slot, service: Service) -> str:
     replica = Replica(other, service)
     if drift_of(replica) in (Drift.STALE, Drift.ALTERED):
         return why(replica)
-    return f"slot {slot.number} is filled by {slot.keep.name if slot.keep else 'its successor'}"
+    assert slot.keep is not None, f"{other.name} would be kept, had slot {slot.number} no other"
+    return f"slot {slot.number} is filled by {slot.keep.name}"

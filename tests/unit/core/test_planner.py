@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from controller.core import planner
+from controller.core.canonical import digest
 from controller.core.planner import ACTIONS_MAX, keys, orphan_keys, violations
 from controller.core.text import to_json
 from controller.model.desired import SourceIdentity
@@ -15,6 +16,7 @@ from controller.model.plan import Blocked, Verdict
 from tests.worlds import (
     BRIDGE,
     HERE,
+    IMAGE,
     INGRESS,
     ISOLATED,
     NAMES,
@@ -329,6 +331,104 @@ def test_the_digest_changes_with_an_owner_of_what_is_made():
         assert digest_of(declared(resource), engine(networks=())) != digest_of(
             declared(owned(resource, "another")), engine(networks=())
         )
+
+
+def test_the_digest_is_that_of_the_canonical_plan_without_numbers_and_texts():
+    desired = declared(
+        network("n", internal=False), volume("v"), service(stopGracePeriod="30s"), service("api")
+    )
+    observed = engine(
+        container(rev="a"),
+        container("api", settings={"restart": "no"}, admitted={"restart": "no"}),
+        networks=(ISOLATED, replace(BRIDGE, name="old")),
+        images={},
+    )
+    made = plan(desired, observed)
+    of = {"object": "Service/default/web", "slot": 1, "decision": "allow"}
+    new = {"absent": "", "id": "", "revision": revision("b")}
+    old = {"absent": "", "id": "id:web.1-aaaaaaaa", "revision": revision("a")}
+    mine = {**new, "id": "id:api.1-bbbbbbbb"}
+    back = {"object": "Network/default/n", "slot": 0, "decision": "allow"}
+    data = {"object": "Volume/default/v", "slot": 0, "decision": "allow"}
+    unused = {"object": "Network/default/old", "slot": 0, "decision": "allow"}
+    nothing = {"absent": "", "id": "", "revision": ""}
+    shape = {"owner": "team", "internal": False, "masquerade": True, "icc": True}
+    kept, gone = "web.1-bbbbbbbb", "web.1-aaaaaaaa"
+    actions = [
+        {
+            "action": "create-network",
+            **back,
+            "target": "n",
+            "precondition": {**nothing, "absent": "n"},
+            **shape,
+        },
+        {
+            "action": "create-volume",
+            **data,
+            "target": "v",
+            "precondition": {**nothing, "absent": "v"},
+            "owner": "team",
+        },
+        {
+            "action": "update-container",
+            **of,
+            "object": "Service/default/api",
+            "target": "api.1-bbbbbbbb",
+            "precondition": mine,
+            "restart": "always",
+            "restartMax": 0,
+        },
+        {
+            "action": "pull-image",
+            **of,
+            "slot": 0,
+            "target": IMAGE,
+            "precondition": nothing,
+        },
+        {
+            "action": "create-container",
+            **of,
+            "target": kept,
+            "precondition": {**nothing, "absent": kept},
+            "image": IMAGE,
+            "revision": revision("b"),
+        },
+        {"action": "start-container", **of, "target": kept, "precondition": new},
+        {
+            "action": "update-container",
+            **of,
+            "target": gone,
+            "precondition": old,
+            "restart": "no",
+            "restartMax": 0,
+        },
+        {
+            "action": "stop-container",
+            **of,
+            "target": gone,
+            "precondition": old,
+            "graceS": 30,
+        },
+        {"action": "remove-container", **of, "target": gone, "precondition": old},
+        {
+            "action": "remove-network",
+            **unused,
+            "target": "old",
+            "precondition": {**nothing, "id": "n3"},
+        },
+    ]
+    sealed = {"instance": "here", "desired": "desired", "policy": "policy", "actions": actions}
+    assert made.digest == digest(sealed)
+
+
+def test_a_directory_with_one_document_is_read_wholly():
+    assert moves(declared(identity=replace(HERE, documents=1)), engine()) == [NETWORK_GONE]
+
+
+def test_what_stays_attached_keeps_its_network_though_others_go():
+    used = replace(ISOLATED, containers=2)
+    observed = engine(container(), container("mine", origin="client"), networks=(used,))
+    assert moves(declared(), observed) == REMOVED
 
 
 def test_the_services_that_policy_would_not_create_now_are_named():

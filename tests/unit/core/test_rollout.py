@@ -499,6 +499,36 @@ def test_no_slot_is_replaced_while_another_cannot_go_on():
     )
 
 
+def test_a_slot_whose_successor_runs_is_cleared_though_another_cannot_go_on():
+    check(
+        service(replicas=2),
+        container(state="exited", exit_code=1),
+        container(slot=2),
+        container(slot=2, rev="a", settings=NO, admitted=NO),
+        held={(WEB, 1): "later"},
+        gives="""
+        1 wait web.1-bbbbbbbb  later
+        2 stop-container web.2-aaaaaaaa  revision is aaaaaaaa, want bbbbbbbb  allow
+        3 remove-container web.2-aaaaaaaa  revision is aaaaaaaa, want bbbbbbbb  allow
+        """,
+    )
+
+
+def test_a_denied_replacement_keeps_the_next_slot_from_being_replaced():
+    check(
+        service(replicas=2),
+        container(rev="a"),
+        container(slot=2, rev="a"),
+        judge=deny("create-container", target="web.1-bbbbbbbb"),
+        gives="""
+        1 create-container web.1-bbbbbbbb  revision is aaaaaaaa, want bbbbbbbb  deny some.rule
+        reason: it may not
+        remedy: ask somebody
+        2 wait web.2-aaaaaaaa  slot 1 goes first
+        """,
+    )
+
+
 def test_a_stuck_slot_does_not_keep_missing_ones_from_being_created():
     check(
         service(replicas=2),
@@ -692,6 +722,7 @@ def test_ports_and_exclusive_volumes_decide_the_order_unless_it_is_given(spec, o
         # Renamed from outside: the name that it was given counts still.
         ((container(settings={"name": "other"}),), "web.1-bbbbbbbb.2"),
         ((container(settings={"name": "web.1-bbbbbbbb.7"}),), "web.1-bbbbbbbb.8"),
+        ((container(attempt=3, settings={"name": "other"}),), "web.1-bbbbbbbb.4"),
         # Renamed while the inventory doesn't know it: only their number is known.
         ((container(settings={"name": "other"}, known=False),), "web.1-bbbbbbbb.2"),
         # Another slot's holds a name that isn't its own.
