@@ -404,6 +404,15 @@ def build_controller(
     return controller, problem
 
 
+def read_report(path: Path) -> dict[str, object] | None:
+    """Return the status that was published last, so that conditions keep their since."""
+    try:
+        report = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return None
+    return report if isinstance(report, dict) else None
+
+
 def run_controller(
     root: Path,
     *,
@@ -452,7 +461,7 @@ def run_controller(
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, end)
-    controller.begin(problem=problem)
+    controller.begin(previous=read_report(state.controller / "status.json"), problem=problem)
     supervisor.run()
     os.close(lock)
     return 0

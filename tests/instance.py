@@ -15,6 +15,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from controller.cli.api import ask_controller
+from controller.model.errors import TrimtabError
+
 if TYPE_CHECKING:
     from tests.engine import FoundEngine, PrivateEngine
 
@@ -51,6 +54,13 @@ class Host:
         self.process: subprocess.Popen[bytes] | None = None
         self.log = self.folder / "up.log"
         self.policy = str(POLICIES / "development.yaml")
+
+    def use_networks_of_its_own(self, base: str) -> None:
+        """Take a policy whose networks are called after *base*: instances then share the engine."""
+        own = f"  isolated: {base}\n  ingress: {base}-in\n  bridge: {base}-out\n"
+        text = Path(self.policy).read_text().replace("networks:\n", f"networks:\n{own}", 1)
+        (self.folder / "policy.yaml").write_text(text)
+        self.policy = str(self.folder / "policy.yaml")
 
     # What users do with files.
 
@@ -119,6 +129,13 @@ class Host:
             self.process.send_signal(number)
         return self.process.wait(timeout=PATIENCE_S)
 
+    def second(self) -> Host:
+        """Return another hand at the same instance: its own ``up``, on the same folders."""
+        twin = Host.__new__(Host)
+        vars(twin).update(vars(self))
+        twin.process, twin.log = None, self.folder / "second.log"
+        return twin
+
     @contextlib.contextmanager
     def running(self, *options: str) -> Iterator[None]:
         """Have ``up`` run during the block, converged at its start."""
@@ -128,6 +145,10 @@ class Host:
             yield
         finally:
             self.stop()
+
+    @property
+    def process_ended(self) -> bool:
+        return self.process is None or self.process.poll() is not None
 
     # What users see.
 
@@ -140,9 +161,15 @@ class Host:
         return self.state / "run" / "broker.sock"
 
     def status(self) -> dict[str, Any] | None:
-        """Return the status, or None while nothing answers."""
-        done = self.cli("status", "--json", expect=(0, 1))
-        return json.loads(done.stdout) if done.returncode == 0 else None
+        """Return what `status --json` prints, or None while nothing answers.
+
+        Asked for in the way of the command, but without starting one: this is polled.
+        """
+        try:
+            answer = ask_controller(self.state / "run" / "controller.sock", {"do": "status"})
+        except TrimtabError:
+            return None
+        return dict(answer)
 
     def resource(self, name: str, *, namespace: str = "default") -> dict[str, Any]:
         """Return one resource of the status, or {} when it isn't there."""

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from controller.process.assembly import Assembly
 
 REFRESH_S = 0.5
+#: Children are looked after between two questions: no answer may hold that up for long.
+ANSWER_S = 1.0
 
 
 def watch(assembly: Assembly, launch: Launch, *, as_json: bool) -> None:
@@ -37,7 +39,9 @@ def watch(assembly: Assembly, launch: Launch, *, as_json: bool) -> None:
         while not stop.is_set():
             assembly.look_after()
             try:
-                status = ask_controller(launch.state.controller_socket, {"do": "status"})
+                status = ask_controller(
+                    launch.state.controller_socket, {"do": "status"}, timeout_s=ANSWER_S
+                )
                 view.show(status)
             except TrimtabError as error:
                 view.wait(error)

@@ -101,6 +101,8 @@ class Assembly:
         for one in reversed(self.running):
             patience = STOP_CONTROLLER_S if one.recipe.name == "controller" else STOP_BROKER_S
             one.child.stop(within_s=patience)
+            if (one.child.ended or 0) < 0:
+                log.warning("the %s was killed (exit %s)", one.recipe.name, one.child.ended)
 
     def _spawn(self, recipe: Recipe, environment: Mapping[str, str]) -> Child:
         argv = [part.replace("{lifeline}", str(self.lifeline.read_fd)) for part in recipe.argv]

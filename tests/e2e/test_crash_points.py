@@ -1,0 +1,99 @@
+"""Killed at any named point, and started again: nothing open, nothing twice, everything Ready.
+
+Most of the time goes into waiting (recovery says "not applied" only once the engine can't be at it
+any more), so that the instances of the sweep run side by side, each with networks of its own.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+import pytest
+
+from controller.model.crashpoints import CRASH_POINTS
+from tests.instance import Host, eventually, web
+
+if TYPE_CHECKING:
+    from tests.engine import FoundEngine, PrivateEngine
+
+AT_ONCE = 8
+PATIENCE_S = 120.0
+KILLED = "(exit -9)"
+
+#: When a point is met: the first mutation makes the network, the second a container, the third
+#: starts it. The journal is written at the broker's start too, the inventory at its end.
+TIMES = {
+    "journal.": (1, 4, 5, 6),
+    "upstream.": (1, 2, 3),
+    "broker.": (1, 2, 3),
+    "client.": (2,),
+    "inventory.": (1,),
+    "state.": (1,),
+}
+SWEEP = [
+    (point, count)
+    for point in CRASH_POINTS
+    for count in next(times for prefix, times in TIMES.items() if point.startswith(prefix))
+]
+
+
+def test_every_point_is_in_the_sweep() -> None:
+    assert {point for point, _ in SWEEP} == set(CRASH_POINTS)
+
+
+@pytest.fixture(scope="module")
+def sweep(
+    engine: PrivateEngine | FoundEngine,
+) -> Iterator[dict[tuple[str, int], Future[None]]]:
+    """Every run of the sweep, under way."""
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        yield {
+            (point, count): pool.submit(crash_and_recover, engine, point, count, number)
+            for number, (point, count) in enumerate(SWEEP)
+        }
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize(("point", "count"), SWEEP)
+def test_a_process_killed_at_a_point_leaves_nothing_open_and_nothing_twice(
+    sweep: dict[tuple[str, int], Future[None]], point: str, count: int
+) -> None:
+    sweep[point, count].result()
+
+
+def crash_and_recover(
+    engine: PrivateEngine | FoundEngine, point: str, count: int, number: int
+) -> None:
+    host = Host(engine)
+    try:
+        host.use_networks_of_its_own(f"sweep{number}")
+        # Names are the engine's: instances that share it need services of different names.
+        service = f"web-{number}"
+        host.write("web.yaml", web(service))
+        host.up(TRIMTAB_CRASH_AT=f"{point}:{count}")
+        if point.startswith("inventory."):
+            host.await_ready(service)
+            host.stop()  # the broker saves its inventory, and dies of it
+        eventually(lambda: KILLED in host.said(), within_s=PATIENCE_S, what=f"a kill at {point}")
+        eventually(lambda: host.process_ended or host.status(), within_s=PATIENCE_S)
+        if host.process_ended:  # it died before it served, or at its end: up ended with it
+            host.up()
+        host.await_ready(service, within_s=PATIENCE_S)
+        eventually(lambda: nothing_open(host), within_s=PATIENCE_S, what="no open intent")
+        assert host.stop() == 0
+        labels = [c["Config"]["Labels"] for c in host.containers(service)]
+        assert Counter(each["io.trimtab.slot"] for each in labels) == {"1": 1}
+        records = host.journal("--limit", "1000")
+        intents = [r["id"] for r in records if r["stage"] == "intent"]
+        closings = [r["id"] for r in records if r["stage"] in {"outcome", "recovered"}]
+        assert sorted(intents) == sorted(closings), "each intent is closed exactly once"
+    finally:
+        host.close()
+
+
+def nothing_open(host: Host) -> bool:
+    told = host.json("journal", "verify")
+    return bool(told["ok"]) and told["open_intents"] == []
