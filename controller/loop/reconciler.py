@@ -19,7 +19,14 @@ from controller.loop.memory import Memory, Slot
 from controller.loop.retries import Attempt, Retries, delay_s, signature
 from controller.model.desired import Desired, Network, Service, Source, Volume
 from controller.model.entries import Context
-from controller.model.errors import Act, EngineError, EngineUnavailable, Severity
+from controller.model.errors import (
+    Act,
+    Conflict,
+    EngineError,
+    EngineUnavailable,
+    ReplyLost,
+    Severity,
+)
 from controller.model.names import Key, NetworkNames
 from controller.model.observed import Container, Observed
 from controller.model.plan import AnyAction, Blocked, CreateContainer, Plan, StartContainer
@@ -263,7 +270,10 @@ class Reconciler:
 
     def _failed(self, key: Key, action: AnyAction, error: EngineError, rules: Rules) -> Result:
         again_s = self._retries.failed(key, signature(action, rules.digest), error)
-        if isinstance(action, StartContainer) and not isinstance(error, EngineUnavailable):
+        # Only what the engine tried counts as a failed start: not a held object, a lost reply, a
+        # precondition, or an engine that is away.
+        tried = not isinstance(error, Conflict | EngineUnavailable | ReplyLost)
+        if isinstance(action, StartContainer) and tried:
             slot, now = (action.object, action.slot), self._clock.now()
             if error.act is Act.RETRY:
                 history = backoff.failed(self._memory.history(slot), now)

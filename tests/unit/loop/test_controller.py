@@ -166,6 +166,21 @@ def test_a_failing_start_is_tried_again_with_growing_pauses_and_told_as_a_crash_
     assert [d for d in home.engine.done if d.startswith("create")] == [RUN_WEB1[0]]
 
 
+@pytest.mark.parametrize(
+    "error", [Conflict("held", "not settled yet"), ReplyLost("reply.lost", "it broke")]
+)
+def test_a_start_that_the_engine_never_tried_says_nothing_of_the_container(
+    tmp_path: Path, error: EngineError
+) -> None:
+    home = house(tmp_path, services=(service(),))
+    home.engine.fault = failing("start-container", lambda: error)
+    home.let_pass(100)
+    assert home.condition("web", "CrashLoop")[0] != "True"
+    home.engine.fault = lambda _action: None
+    home.let_pass(120)
+    assert home.engine.done[-1] == "start-container web.1-bbbbbbbb"
+
+
 def test_failures_are_remembered_across_a_restart_of_the_controller(tmp_path: Path) -> None:
     home = house(tmp_path, services=(service(),))
     home.engine.fault = failing("start-container", lambda: EngineFailed("engine.failed", "no"))
