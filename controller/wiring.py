@@ -37,7 +37,7 @@ from controller.launch import (
 from controller.model.crashpoints import CRASH_POINTS, Reach, pass_by
 from controller.model.errors import PolicyInvalid, StateError, UsageError
 from controller.model.names import NetworkNames
-from controller.process.assembly import Assembly
+from controller.process.assembly import POLL_S, Assembly, answers
 from controller.process.drop import MEANT, check_meant
 from controller.process.lock import hold
 from controller.settings import GROUP, STANDARD_SOCKET, bind_engine, read_instance, state_of
@@ -54,6 +54,9 @@ if TYPE_CHECKING:
     from controller.model.policy import Policy
     from controller.settings import State
     from controller.sources.files import DirectorySource
+
+#: How long ``up`` waits for an instance on the same state folder to end (DESIGN: State).
+FREE_WAIT_S = 5.0
 
 
 class SystemClock:
@@ -123,7 +126,8 @@ def prepare_launch(
     controller_user_name: str | None,
     rebind: bool,
 ) -> Launch:
-    """Make the state folder ready for ``up``; raises as ``launch.prepare``."""
+    """Make the state folder ready for ``up``; raises as ``launch.prepare`` and ``await_free``."""
+    await_free(root)
     return prepare(
         root,
         directory=directory,
@@ -133,6 +137,28 @@ def prepare_launch(
         new_instance_id=new_instance_id(),
         rebind=rebind,
     )
+
+
+def await_free(root: Path) -> None:
+    """Wait until a dying instance has left its sockets: what lives on is changed by nobody else.
+
+    Raises:
+        StateError: it is served still after ``FREE_WAIT_S``.
+    """
+    instance = read_instance(root)
+    if instance is None:
+        return
+    state = state_of(root, instance)
+    deadline = time.monotonic() + FREE_WAIT_S
+    for path in (state.broker_socket, state.controller_socket):
+        while answers(path):
+            if time.monotonic() >= deadline:
+                raise StateError(
+                    "state.served",
+                    f"a process serves {path} already",
+                    remedy="stop it first, or name another state folder with --state",
+                )
+            time.sleep(POLL_S)
 
 
 @contextmanager

@@ -116,6 +116,11 @@ class Books:
             LOG.warning("journal.unreadable after=%d error=%s", after, error)
             return ()
 
+    def look_up(self) -> None:
+        """Take note of how the journal is: it mends itself also while nothing is written."""
+        if not self._unfolded:
+            self._state.journal_error = self.journal.error
+
     async def settled(self) -> None:
         """Wait until all that was submitted is folded, also what nobody waits for any more."""
         with suppress(TimeoutError):

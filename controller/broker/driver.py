@@ -66,6 +66,7 @@ class Driver:
         With *admits* they run alone until their first record or mutation: what an admission
         counted is still so when its intent is written.
         """
+        self._books.look_up()
         opened: dict[Relay, Stream] = {}
         try:
             async with AsyncExitStack() as alone:

@@ -18,13 +18,13 @@ from controller.cli.common import (
     styled,
     table,
 )
-from controller.model.errors import EngineUnavailable, TrimtabError
+from controller.model.errors import EngineUnavailable, Problem, TrimtabError
 
 CONDITIONS_SHOWN = ("Stalled", "CrashLoop", "PrunePending", "PolicyViolation", "Degraded")
 
 
 def fetch_status(state: Path | None) -> dict[str, Any]:
-    """Return the running controller's status.
+    """Return the running controller's status, with what ails its broker among the problems.
 
     Raises:
         EngineUnavailable: no controller runs.
@@ -32,7 +32,31 @@ def fetch_status(state: Path | None) -> dict[str, Any]:
     found, _ = open_state(state)
     answer = ask_controller(found.controller_socket, {"do": "status"})
     assert isinstance(answer, dict)
-    return answer
+    return {**answer, "problems": [*broker_problems(found.broker_socket), *answer["problems"]]}
+
+
+def broker_problems(path: Path) -> list[dict[str, Any]]:
+    """Return what the broker says is wrong with itself; none where it can't be asked."""
+    try:
+        health = BrokerApi(path).get("health")
+    except TrimtabError:
+        return []  # the controller misses it too, and says so
+    found = []
+    if not health["journal"]["writable"]:
+        message = (
+            f"nothing is changed while the journal can't be written: {health['journal']['error']}"
+        )
+        remedy = "free space under the state folder, or make it writable; no restart is needed"
+        found.append(Problem("journal.unavailable", message, remedy=remedy))
+    if health["policy"]["error"]:
+        message = f"the last good policy stays in force: {health['policy']['error']}"
+        remedy = "mend the policy's file, then send the broker SIGHUP"
+        found.append(Problem("policy.invalid", message, remedy=remedy))
+    if not found:
+        return []
+    from controller.core.text import problem_json  # loads much, and all is well most times
+
+    return [problem_json(problem) for problem in found]
 
 
 def conditions_of(resource: dict[str, Any]) -> list[dict[str, str]]:
