@@ -50,17 +50,18 @@ def container(state: GateState, actor: Actor, name: str) -> Steps[Found]:
 
     Raises:
         Answered: there is none, as the engine would say it.
-        Denied: ``foreign``: there is one, and it isn't the caller's. The client reads the same.
+        Denied: ``foreign``: there is one, and it isn't the caller's; or there is none, and the
+            caller is a client, who can't tell the two apart.
     """
     missing = f"No such container: {redact.text(name)}"
     if not _NAME.fullmatch(name):
-        raise Answered(message_reply(404, missing))
+        raise absent(actor, missing, redact.text(name))
     identifier = _known_id(state, name)
-    inspect = yield from seen(f"/containers/{identifier or name}/json")
+    inspect = yield from _named(f"/containers/{identifier or name}/json")
     if inspect is None:
         if identifier in state.inventory.containers:
             yield from gone(state, mutations.CONTAINER_GONE, identifier)
-        raise Answered(message_reply(404, missing))
+        raise absent(actor, missing, name)
     found = str(inspect.get("Id", ""))
     exact = identifier == found or inspect.get("Name") == f"/{name}"
     item = state.inventory.containers.get(found)
@@ -69,6 +70,16 @@ def container(state: GateState, actor: Actor, name: str) -> Steps[Found]:
     if not exact or item is None or not ours or not sees(actor, item.owner):
         raise foreign(missing, name)
     return Found(item, inspect)
+
+
+def _named(path: str) -> Steps[Any]:
+    """Return what the engine has under a name; several that a prefix fits are none."""
+    try:
+        return (yield from seen(path))
+    except Answered as answered:
+        if answered.reply.status == 400:
+            return None
+        raise
 
 
 def _known_id(state: GateState, name: str) -> str:
@@ -91,6 +102,17 @@ def foreign(missing: str, subject: str) -> Denied:
         message=missing,
         subject=subject,
     )
+
+
+def absent(actor: Actor, missing: str, subject: str) -> Exception:
+    """Return how it is told that there is none of that name.
+
+    A client reads (and the journal keeps) the same as of a foreign object: names of others can't
+    be found out. Controller and operators see all of ours, and need to know.
+    """
+    if actor.role is Role.CLIENT:
+        return foreign(missing, subject)
+    return Answered(message_reply(404, missing))
 
 
 def gone(state: GateState, route: str, identifier: str) -> Steps[bool]:
@@ -150,7 +172,7 @@ def network(state: GateState, name: str) -> Steps[FoundNetwork | None]:
     """Return the network of the engine that is called exactly *name*, or has that id."""
     if not _NAME.fullmatch(name):
         return None
-    inspect = yield from seen(f"/networks/{name}")
+    inspect = yield from _named(f"/networks/{name}")
     if inspect is None:
         if name in state.inventory.networks:
             yield from gone(state, mutations.NETWORK_GONE, name)
@@ -178,7 +200,7 @@ def own_network(state: GateState, actor: Actor, name: str) -> Steps[FoundNetwork
     missing = f"network {redact.text(name)} not found"
     found = yield from network(state, name)
     if found is None:
-        raise Answered(message_reply(404, missing))
+        raise absent(actor, missing, redact.text(name))
     if found.belonging is None or not sees(actor, found.belonging.owner):
         raise foreign(missing, name)
     return found
@@ -232,7 +254,7 @@ def own_volume(state: GateState, actor: Actor, name: str) -> Steps[FoundVolume]:
     missing = f"get {redact.text(name)}: no such volume"
     found = yield from volume(state, name)
     if found is None:
-        raise Answered(message_reply(404, missing))
+        raise absent(actor, missing, redact.text(name))
     if found.belonging is None or not sees(actor, found.belonging.owner):
         raise foreign(missing, name)
     return found

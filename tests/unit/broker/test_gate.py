@@ -225,10 +225,17 @@ def test_what_is_not_the_callers_reads_as_if_it_were_not_there(
     missing = ask(
         "POST",
         f"/containers/{name}/stop",
-        [(Look(f"/containers/{name}/json"), NOT_FOUND)],
+        [(Look(f"/containers/{name}/json"), NOT_FOUND), ("refusal", RECORDED)],
         knows=state(),
     )
-    assert missing.json == {"message": answer.json["message"]}
+    assert missing.json == answer.json
+
+
+@pytest.mark.parametrize("who", [OPERATOR, CONTROLLER])
+def test_who_sees_all_of_ours_is_told_that_there_is_none(who: Any) -> None:
+    dialogue: list[Step] = [(Look("/containers/nothing/json"), NOT_FOUND)]
+    answer = ask("POST", "/containers/nothing/stop", dialogue, actor=who)
+    assert (answer.status, answer.json) == (404, {"message": "No such container: nothing"})
 
 
 @pytest.mark.parametrize(
@@ -257,10 +264,13 @@ def test_a_prefix_of_two_containers_is_none() -> None:
     answer = ask(
         "POST",
         f"/containers/{WEB[:12]}/stop",
-        [(Look(f"/containers/{WEB[:12]}/json"), reply({"message": "ambiguous"}, 400))],
+        [
+            (Look(f"/containers/{WEB[:12]}/json"), reply({"message": "ambiguous"}, 400)),
+            ("refusal", RECORDED),
+        ],
         knows=knows,
     )
-    assert answer.status == 400
+    assert answer.status == 404
 
 
 def test_what_is_gone_is_taken_off_the_inventory_when_somebody_looks() -> None:
@@ -268,10 +278,10 @@ def test_what_is_gone_is_taken_off_the_inventory_when_somebody_looks() -> None:
     answer = ask(
         "POST",
         f"/containers/{WEB}/stop",
-        [(LOOK[0], NOT_FOUND), ("read", RECORDED)],
+        [(LOOK[0], NOT_FOUND), ("read", RECORDED), ("refusal", RECORDED)],
         knows=knows,
     )
-    assert answer.json == {"message": f"No such container: {WEB}"}
+    assert answer.json["message"] == f"No such container: {WEB}"
     assert WEB not in knows.inventory.containers
 
 

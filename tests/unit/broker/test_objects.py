@@ -303,10 +303,8 @@ def test_joining_and_leaving_go_by_full_ids_whatever_the_client_called_them(verb
 
 @pytest.mark.parametrize("container", ["../x", "a/b", "", DB])
 def test_what_is_not_the_callers_joins_nothing(container: str) -> None:
-    dialogue: list[Step] = []
-    if container == DB:
-        look: Step = (Look(f"/containers/{DB}/json"), reply(inspect(DB, "bob-db", "bob")))
-        dialogue = [look, ("refusal", RECORDED)]
+    look: Step = (Look(f"/containers/{DB}/json"), reply(inspect(DB, "bob-db", "bob")))
+    dialogue: list[Step] = [*([look] if container == DB else []), ("refusal", RECORDED)]
     answer = ask("POST", "/networks/alice-net/connect", dialogue, body={"Container": container})
     assert answer.status == 404
 

@@ -196,7 +196,8 @@ def test_networks_show_only_what_the_caller_may_see_of_them() -> None:
     assert found.json == answer.json[0]
     hidden: list[Step] = [(Look("/networks/copied"), reply(copied)), ("refusal", RECORDED)]
     assert ask("/networks/copied", hidden).status == 404
-    assert ask("/networks/none", [(Look("/networks/none"), NOT_FOUND)]).status == 404
+    none: list[Step] = [(Look("/networks/none"), NOT_FOUND), ("refusal", RECORDED)]
+    assert ask("/networks/none", none).status == 404
     theirs: list[Step] = [(Look(f"/networks/{NETWORK}"), reply(ours)), ("refusal", RECORDED)]
     assert ask(f"/networks/{NETWORK}", theirs, actor=BOB).status == 404
 
