@@ -194,7 +194,10 @@ class Host:
             if status is None:
                 return False
             there = {resource["name"] for resource in status["resources"]}
-            return set(names) <= there and all(has(r, "Ready") for r in status["resources"])
+            seen = bool(there) or not any(self.directory.rglob("*.y*ml"))
+            return (
+                seen and set(names) <= there and all(has(r, "Ready") for r in status["resources"])
+            )
 
         try:
             eventually(ready, within_s=within_s, what=f"everything Ready, {names}")

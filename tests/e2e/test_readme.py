@@ -1,0 +1,64 @@
+"""README's tour, typed as it stands there, and its two commands."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.instance import Host
+
+PROJECT = Path(__file__).parent.parent.parent
+BLOCK = re.compile(r"^```sh\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+def blocks_of(section: str) -> list[str]:
+    """Return the shell blocks of one section of README."""
+    text = (PROJECT / "README.md").read_text()
+    (body,) = re.findall(rf"^## {section}\n(.*?)(?=^## |\Z)", text, re.MULTILINE | re.DOTALL)
+    return BLOCK.findall(body)
+
+
+def test_the_two_commands_are_targets_of_the_makefile() -> None:
+    (block,) = blocks_of("Two commands")
+    named = re.findall(r"^make (\w+)", block, re.MULTILINE)
+    assert named == ["run", "test"]
+    makefile = (PROJECT / "Makefile").read_text()
+    assert all(re.search(rf"^{name}:", makefile, re.MULTILINE) for name in named)
+
+
+def test_the_tour_does_what_it_says(host: Host) -> None:
+    for name in ("desired-state", "configs"):
+        shutil.copytree(PROJECT / name, host.folder / name)
+    (host.folder / ".venv").symlink_to(Path(sys.prefix))
+    host.directory, host.state = host.folder / "desired-state", host.folder / ".state"
+
+    def typed(block: str) -> str:
+        done = subprocess.run(
+            host.engine.inside("bash", "-euo", "pipefail", "-c", block),
+            env=host.environment(),
+            cwd=host.folder,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        assert done.returncode == 0, f"{block}\n{done.stdout}"
+        return done.stdout
+
+    with host.running():
+        looked, dropped, harmed, broke, asked, removed = map(typed, blocks_of("A tour of five minutes"))
+    assert "Ready" in looked
+    assert "nothing to do" in looked
+    assert re.search(r"Service +default +mine +2/2 .*Ready", dropped)
+    assert re.search(r"slot \d is missing", harmed), harmed
+    assert "mine.yaml:6:3" in broke
+    assert re.search(r"Service +default +web +2/2 .*Ready", broke)
+    assert "mine.1-" in asked
+    assert "privileged" in asked
+    assert re.search(r"memory", asked)
+    assert "chain intact, 0 open intents" in removed
+    assert "mine" not in removed
