@@ -70,6 +70,9 @@ class Judge:
         inventory = self._broker.state.inventory
         if inventory.open:
             return "intents are open"
+        loop = self._world.controller.loop
+        if loop._reconciler.looping(self._world.clock.now()):
+            return "a crash loop isn't over"  # until then the controller has the restart policy
         desired = self._world.controller.source.desired
         services = {
             key: doc for key, doc in self._world.files.docs.items() if key.kind == "Service"
@@ -97,7 +100,8 @@ class Judge:
             revision = container.config["Labels"][names.REVISION]
             stopped = self._is_stopped(place)
             if stopped:
-                if container.alive or container.policy != "no":
+                may_start = container.status != "created" and container.policy != "no"
+                if container.alive or may_start:
                     return f"{container.name} runs, or may again"
                 continue
             if place in there or wanted.get(place) != revision:

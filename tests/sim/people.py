@@ -105,8 +105,8 @@ class People:
     def _rename(self, container: SimContainer) -> None:
         self._count += 1
         self._call("POST", f"/containers/{container.id}/rename?name=renamed-{self._count}")
-        if not self._known(container.id):
-            # Neither name nor inventory say that it is ours now.
+        if not self._known(container.config["Labels"].get(names.INTENT, "")):
+            # Neither its name nor the journal says that it is ours now.
             self._marks.foreign.add(container.id)
 
     def copy(self) -> str:

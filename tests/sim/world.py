@@ -220,10 +220,10 @@ class World(Hazards):
             self.end_fault(fault, action)
         return reply
 
-    def _knows(self, identifier: str) -> bool:
-        """Tell whether the broker takes a container for ours now."""
-        state = self.broker.state
-        return state is not None and identifier in state.inventory.containers
+    def _knows(self, intent_id: str) -> bool:
+        """Tell whether the journal says what came of a create."""
+        intent = self.checkers.intents.get(intent_id)
+        return intent is not None and intent.closed
 
     def _ask(self, request: Request) -> Reply | None:
         """Send a request of somebody else's; faults leave it alone."""
