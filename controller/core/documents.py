@@ -120,11 +120,13 @@ class Reading:
     """What one document says: a declaration, or problems of which at least one is an error.
 
     ``key`` is what it may have declared when there is no declaration; None means anything.
+    ``release`` is the Release that rendered to it, if one did.
     """
 
     declaration: Declaration | None
     problems: tuple[Problem, ...]
     key: Key | None
+    release: Key | None = None
 
     @property
     def blind(self) -> bool:

@@ -9,15 +9,16 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import assert_never
 
 from controller.core.canonical import digest
 from controller.core.checks import exclusive_volumes
 from controller.core.documents import Declaration, Reading, read_text
 from controller.core.yamltext import Path
-from controller.model.desired import Desired, Network, Service, SourceIdentity, Volume
+from controller.model.desired import Desired, Network, Release, Service, SourceIdentity, Volume
 from controller.model.errors import Problem, Severity
 from controller.model.names import DEFAULT_NAMESPACE, Key
-from controller.model.spec import NetworkSpec, ServiceSpec, VolumeMount, VolumeSpec
+from controller.model.spec import NetworkSpec, ReleaseSpec, ServiceSpec, VolumeMount, VolumeSpec
 
 #: What the engine itself, or the implied networks of a namespace, are called.
 RESERVED_NETWORKS = ("bridge", "host", "none", "default", "ingress")
@@ -86,7 +87,11 @@ def resolve(
     _check_volumes(services, findings)
     _check_attach(services, declarations, findings)
     sound = [d for d in declarations if d.key not in findings.blind_keys]
-    return _desired(sound, findings, blind=blind, identity=identity)
+    members: dict[Key, list[Key]] = {}
+    for reading in readings:
+        if reading.release is not None and reading.declaration is not None:
+            members.setdefault(reading.release, []).append(reading.declaration.key)
+    return _desired(sound, findings, members, blind=blind, identity=identity)
 
 
 def desired_of(texts: Mapping[str, str]) -> Desired:
@@ -97,11 +102,17 @@ def desired_of(texts: Mapping[str, str]) -> Desired:
 
 
 def _desired(
-    sound: list[Declaration], findings: _Findings, *, blind: bool, identity: SourceIdentity
+    sound: list[Declaration],
+    findings: _Findings,
+    members: Mapping[Key, list[Key]],
+    *,
+    blind: bool,
+    identity: SourceIdentity,
 ) -> Desired:
     services: list[Service] = []
     networks: list[Network] = []
     volumes: list[Volume] = []
+    releases: list[Release] = []
     for one in sorted(sound, key=lambda declaration: declaration.key):
         match one.spec:
             case ServiceSpec():
@@ -112,8 +123,11 @@ def _desired(
                 networks.append(Network(one.key, one.owner, one.spec, one.source))
             case VolumeSpec():
                 volumes.append(Volume(one.key, one.owner, one.spec, one.source))
+            case ReleaseSpec():
+                rendered = tuple(sorted(members.get(one.key, ())))
+                releases.append(Release(one.key, one.owner, one.spec.chart, rendered, one.source))
             case _:
-                pass  # a Release stands for what it renders to
+                assert_never(one.spec)
     problems = tuple(
         sorted(dict.fromkeys(findings.problems), key=lambda p: (p.file, p.line, p.column, p.code))
     )
@@ -121,6 +135,7 @@ def _desired(
         services=tuple(services),
         networks=tuple(networks),
         volumes=tuple(volumes),
+        releases=tuple(releases),
         problems=problems,
         blind_keys=frozenset(findings.blind_keys),
         blind=blind,

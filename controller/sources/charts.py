@@ -123,7 +123,8 @@ def render_release(release: Declaration, chart: Chart) -> tuple[Reading, ...]:
     for file, text in rendered.items():
         for document in compose_all(text, file):
             reading = read(_imposed(document, release))
-            readings.append(replace(reading, problems=_attributed(reading.problems, release)))
+            told = _attributed(reading.problems, release)
+            readings.append(replace(reading, problems=told, release=release.key))
     return tuple(readings)
 
 

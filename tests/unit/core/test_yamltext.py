@@ -186,6 +186,12 @@ def test_an_alias_bomb_is_refused_in_little_memory() -> None:
     assert peak < 32 * 1024 * 1024
 
 
+def test_a_document_of_very_many_values_is_left_while_it_is_parsed() -> None:
+    _, (problem,) = compose("- a\n" * 250_000, "f.yaml")
+    # The parser's own word: not that of the reader, which would come after a tree of them all.
+    assert problem.message == "more than 100000 values in one document"
+
+
 def test_a_file_of_very_many_documents_is_bounded() -> None:
     documents, problems = compose("---\na\n" * (yamltext.MAX_DOCUMENTS + 1), "f.yaml")
     assert len(documents) == yamltext.MAX_DOCUMENTS

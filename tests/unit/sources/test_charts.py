@@ -1,5 +1,6 @@
 """A Release is a chart with values; what is wrong with either is told where it is written."""
 
+import socket
 from pathlib import Path
 
 import pytest
@@ -93,6 +94,15 @@ def test_a_release_renders_in_its_namespace_for_its_owner(place: Path):
     assert (service.source.file, service.source.line) == ("configs/app/templates/app.yaml", 2)
 
 
+def test_a_release_knows_what_it_rendered_to(place: Path):
+    desired = load(place)
+    (release,) = desired.releases
+    everything = (*desired.services, *desired.networks, *desired.volumes)
+    assert release.chart
+    assert release.members
+    assert set(release.members) == {r.key for r in everything} - {release.key}
+
+
 def test_values_go_over_defaults_member_by_member():
     assert merged(
         {"a": {"b": 1, "c": [1, 2]}, "d": 1}, {"a": {"c": [3]}, "d": {"e": 1}, "f": None}
@@ -158,6 +168,18 @@ def test_a_chart_that_cannot_be_used_is_told_at_its_flaw(place: Path, files, pro
     told = [f"{p.file}:{p.line}:{p.column} {p.code}: {p.message}" for p in desired.problems]
     assert any(one.startswith(problem) for one in told), told
     assert (desired.services, desired.blind) == ((), True)
+
+
+def test_a_schema_never_makes_us_fetch_another(place: Path):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.setblocking(False)
+        port = server.getsockname()[1]
+        schema = f'{{"$ref": "http://127.0.0.1:{port}/schema.json"}}'
+        write(place, {"configs/app/values.schema.json": schema})
+        desired = load(place)
+        with pytest.raises(BlockingIOError):
+            server.accept()  # nobody has come
+    assert [problem.code for problem in desired.problems] == ["chart.schema"]
 
 
 def test_a_chart_without_a_directory_of_charts(place: Path):

@@ -423,14 +423,14 @@ def test_the_git_folder_of_a_worktree_is_found(root: Path, tmp_path: Path):
 def test_1000_files_load_and_reload_quickly(root: Path):
     write(root, {f"s{number}.yaml": service(f"s{number}") for number in range(1000)})
     source = DirectorySource(root)
-    times = []
+    costs = []
     for _ in range(4):
-        start = time.perf_counter()
+        # The thread's own CPU time: what else the machine does meanwhile doesn't count.
+        start = time.thread_time()
         assert len(source.load().services) == 1000
-        times.append(time.perf_counter() - start)
-    # The best of three: other tests may run beside this one. Figures of an idle machine: 0.3, 0.04.
-    assert times[0] < 1.5
-    assert min(times[1:]) < 0.15
+        costs.append(time.thread_time() - start)
+    assert costs[0] < 1.5
+    assert min(costs[1:]) < 0.15
 
 
 def test_only_changed_files_are_parsed_again(root: Path, monkeypatch: pytest.MonkeyPatch):

@@ -40,6 +40,12 @@ class Watched:
         assert not self.thread.is_alive(), "it ends when told"
 
 
+@pytest.fixture(autouse=True)
+def _never_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take away the watch that is made anew by itself: it would hide a change that didn't wake."""
+    monkeypatch.setattr("controller.sources.watch.LOOKS", 10**9)
+
+
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     path = tmp_path / "holder" / "desired-state"
@@ -156,6 +162,13 @@ def test_a_directory_that_is_missing_at_the_start_is_waited_for(tmp_path: Path):
     watched = Watched(root)
     assert watched.woken_by(lambda: root.mkdir(parents=True))
     assert watched.woken_by(lambda: (root / "web.yaml").write_text("a: 1\n"))
+    watched.end()
+
+
+def test_a_watch_is_made_anew_by_itself(root: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("controller.sources.watch.LOOKS", 2)
+    watched = Watched(root)
+    assert watched.wakeups.acquire(timeout=WAIT_S), "it wakes again without any change"
     watched.end()
 
 
