@@ -40,10 +40,12 @@ BODY_S = 40.0
 
 #: What can't be served yet: a pattern of ``METHOD PATH``, and why. Judged all the same: a case
 #: here that holds is wrong here.
-LATER = ((r"POST .*/exec/[^/]+/(start|resize)", "exec is refused until it is built"),
-         (r"(POST|GET) .*(/containers/[^/]+/exec|/exec/[^/]+/json)", "exec is refused until it is built"),
-         (r"GET .*/distribution/.+/json", "registries aren't asked yet"),
-         (r"DELETE .*/images/.+", "removing images isn't built yet"))
+LATER = (
+    (r"POST .*/containers/[^/]+/exec", "exec is refused until it is built"),
+    (r"(POST|GET) .*/exec/[^/]+/(start|resize|json)", "exec is refused until it is built"),
+    (r"GET .*/distribution/.+/json", "registries aren't asked yet"),
+    (r"DELETE .*/images/.+", "removing images isn't built yet"),
+)
 
 #: Which state the caller's container must be in, by the end of the path; else running.
 STATES = {
@@ -153,7 +155,6 @@ class Court:
         self._path = path or world.gate.socket
         self._tap = tap or world.tap
         self._state = ""
-        self._journal_seq = 0
 
     def judge_all(self, cases: Sequence[Case]) -> list[Judged]:
         """Judge all, those of one policy together; the answers come in the given order."""
@@ -230,7 +231,7 @@ class Court:
         """Remove what the case made, and forget what it changed."""
         world = self._world
         changing = [each for each in tapped if each.changes]
-        if not changing:
+        if not changing or self._tap.shielded:
             return
         made = answer.json if isinstance(answer.json, dict) else {}
         kind = case.path.rsplit("/", 2)[-2] if case.path.endswith("/create") else ""
@@ -350,26 +351,31 @@ def _bind_sources(body: object) -> Iterator[str]:
 
 
 @contextmanager
-def court(
-    engine: PrivateEngine | FoundEngine, cases: Iterable[Case], against: Against = "broker"
-) -> Iterator[Court]:
-    """Open a world, and the gate that is to be judged in it."""
+def opened(engine: PrivateEngine | FoundEngine, cases: Iterable[Case]) -> Iterator[World]:
+    """Have a world with what the cases speak of."""
+    world = World(engine, [case.text for case in cases])
+    try:
+        yield world
+    finally:
+        world.close()
+
+
+def judge_all(world: World, cases: Sequence[Case], against: Against) -> list[Judged]:
+    """Judge the broker, or one of the gates that must be found wrong."""
+    if against == "broker":
+        return Court(world).judge_all(cases)
     with ExitStack() as stack:
-        world = World(engine, [case.text for case in cases])
-        stack.callback(world.close)
-        shielded = Tap(world.folder / "shielded.sock", engine_host=engine.host, shielded=True)
+        path = world.folder / f"{against}.sock"
+        shielded = Tap(path, engine_host=world.engine.host, shielded=True)
+        stack.callback(path.unlink)
         stack.callback(shielded.close)
-        match against:
-            case "broker":
-                yield Court(world)
-            case "pass-through":
-                # No client's uid may enter the folder of a broker's, nor need it: this is none.
-                shielded.path.chmod(0o666)
-                yield Court(world, path=shielded.path, tap=shielded)
-            case "refuse-all":
-                refuser = Refuser(world.folder / "refuser.sock")
-                stack.callback(refuser.close)
-                yield Court(world, path=refuser.path, tap=shielded)
+        shielded.path.chmod(0o666)
+        if against == "pass-through":
+            return Court(world, path=path, tap=shielded).judge_all(cases)
+        refuser = Refuser(world.folder / "refuser.sock")
+        stack.callback(refuser.path.unlink)
+        stack.callback(refuser.close)
+        return Court(world, path=refuser.path, tap=shielded).judge_all(cases)
 
 
 def report(judged: Sequence[Judged]) -> list[str]:
@@ -384,9 +390,7 @@ def report(judged: Sequence[Judged]) -> list[str]:
             some = [each for each in mine if each.case.group == group]
             parts.append(f"{group} {sum(not each.wrong for each in some)}/{len(some)}")
         lines.append(f"{expect:<8} {right}/{len(mine)}   {', '.join(parts)}")
-    for each in judged:
-        if _is_later(each):
-            lines.append(f"later    {each.case.id}: {each.later}")
+    lines += [f"later    {each.case.id}: {each.later}" for each in judged if _is_later(each)]
     for each in judged:
         if each.wrong and not _is_later(each):
             case = each.case
@@ -416,8 +420,8 @@ def main(argv: Sequence[str]) -> int:
     started = time.monotonic()
     engine = engines.open_engine()
     try:
-        with court(engine, cases, chosen.against or "broker") as sitting:
-            judged = sitting.judge_all(cases)
+        with opened(engine, cases) as world:
+            judged = judge_all(world, cases, chosen.against or "broker")
     finally:
         engine.close()
     print(f"{time.monotonic() - started:.0f} s")

@@ -37,7 +37,9 @@ if TYPE_CHECKING:
 
 PROJECT = Path(__file__).parents[2]
 STRICT = PROJECT / "configs" / "policies" / "strict.yaml"
-KNOBS: dict[str, dict[str, Any]] = yaml.safe_load((Path(__file__).parent / "knobs.yaml").read_text())
+KNOBS: dict[str, dict[str, Any]] = yaml.safe_load(
+    (Path(__file__).parent / "knobs.yaml").read_text()
+)
 IMAGE = "ghcr.io/platformnetwork/web:1.2.3"
 ALLOWED = "ghcr.io/platformnetwork/"
 #: The image that runs, and another one for names that mean something else than was let in.
@@ -177,9 +179,7 @@ class World:
     def ask(self, who: str, method: str, path: str, body: object = None) -> Answer:
         """Ask the broker as somebody."""
         sent = None if body is None else json.dumps(body).encode()
-        headers: dict[str, str | None] = (
-            {"Trimtab-Context": CONTEXT} if who == "controller" else {}
-        )
+        headers: dict[str, str | None] = {"Trimtab-Context": CONTEXT} if who == "controller" else {}
         target = path if path.startswith("/trimtab/") else f"/v1.45{path}"
         return wire.ask(self.connect(who), wire.request(method, target.encode(), sent, headers))
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -76,28 +76,45 @@ def leaves(value: object, path: str = "") -> Iterator[tuple[str, Any]]:
 def _same(path: str, wanted: object, got: object, *, own: str) -> bool:
     if wanted == got or (wanted == {} and got is None):
         return True
-    match path:
-        case "Image":
-            return isinstance(got, str) and _ID.fullmatch(got) is not None
-        case "Cmd" | "Entrypoint" | "Shell":
-            return [wanted] == got
-        case "Container":
-            return got == own
-        case "HostConfig.CapAdd":
-            return isinstance(wanted, list) and got == list(map(_capability, wanted))
-        case "HostConfig.CapDrop":
-            return got == ["ALL"]  # of everything, whatever was named
-        case "HostConfig.SecurityOpt":
-            restated = isinstance(wanted, list) and all(map(_NO_NEW_PRIVILEGES.fullmatch, wanted))
-            return restated and got == ["no-new-privileges:true"]
-        case "HostConfig.NetworkMode":
-            # The engine's words for a choice; an owned network keeps its name.
-            return wanted in {"default", "bridge"} and bool(got)
-        case _ if path.startswith("NetworkingConfig.EndpointsConfig.default"):
-            return True
-        case _ if path.startswith("HostConfig.Tmpfs."):
-            return isinstance(got, str) and set(str(wanted).split(",")) <= set(got.split(","))
-    return False
+    for pattern, same in SAME:
+        if pattern.fullmatch(path):
+            return bool(same(wanted, got))
+    return path == "Container" and got == own
+
+
+def _listed(wanted: object) -> list[Any]:
+    return wanted if isinstance(wanted, list) else []
+
+
+def _restated(wanted: object) -> bool:
+    return all(_NO_NEW_PRIVILEGES.fullmatch(str(each)) for each in _listed(wanted))
+
+
+#: Where the same thing is written otherwise: the path's pattern, and when the two are the same.
+SAME: tuple[tuple[re.Pattern[str], Callable[[Any, Any], bool]], ...] = tuple(
+    (re.compile(pattern), same)
+    for pattern, same in (
+        ("Image", lambda _, got: _ID.fullmatch(str(got)) is not None),
+        ("Cmd|Entrypoint|Shell", lambda wanted, got: [wanted] == got),
+        (r"HostConfig\.CapAdd", lambda wanted, got: got == list(map(_capability, wanted))),
+        # Of everything, whatever was named.
+        (r"HostConfig\.CapDrop", lambda _, got: got == ["ALL"]),
+        (
+            r"HostConfig\.SecurityOpt",
+            lambda wanted, got: _restated(wanted) and got == ["no-new-privileges:true"],
+        ),
+        # The engine's words for a choice; an owned network keeps its name.
+        (
+            r"HostConfig\.NetworkMode",
+            lambda wanted, got: wanted in {"default", "bridge"} and bool(got),
+        ),
+        (r"NetworkingConfig\.EndpointsConfig\.(default|bridge).*", lambda _, got: True),
+        (
+            r"HostConfig\.Tmpfs\..*",
+            lambda wanted, got: set(str(wanted).split(",")) <= set(str(got).split(",")),
+        ),
+    )
+)
 
 
 def _capability(text: str) -> str:

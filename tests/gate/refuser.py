@@ -40,9 +40,13 @@ class Refuser:
                 connection, _ = self._listener.accept()
             except OSError:
                 return
-            with connection, contextlib.suppress(OSError):
-                connection.settimeout(5)
-                connection.sendall(REPLY)
-                connection.shutdown(socket.SHUT_WR)
-                while connection.recv(64 * 1024):
-                    pass
+            threading.Thread(target=_refuse, args=(connection,), daemon=True).start()
+
+
+def _refuse(connection: socket.socket) -> None:
+    """Answer at once; closing before all was read would cut the answer off."""
+    with connection, contextlib.suppress(OSError):
+        connection.sendall(REPLY)
+        connection.shutdown(socket.SHUT_WR)
+        while connection.recv(64 * 1024):
+            pass

@@ -76,7 +76,7 @@ class Tap:
     def __init__(self, path: Path, *, engine_host: str, shielded: bool = False) -> None:
         self.path = path
         self._host = engine_host
-        self._shielded = shielded
+        self.shielded = shielded
         self._lock = threading.Lock()
         self._seen: list[Tapped] = []
         self.trusted_id = ""
@@ -133,7 +133,7 @@ class Tap:
             return _reply(200, {"Descriptor": {"digest": f"sha256:{DIGEST}"}, "Platforms": []})
         if tapped.method == "GET" and (asked := _INSPECT.match(tapped.path)):
             return self._image(asked["name"])
-        if self._shielded and tapped.changes:
+        if self.shielded and tapped.changes:
             return _reply(201, {"Id": NO_ID, "Name": "shielded", "Warnings": []})
         return None
 

@@ -82,9 +82,7 @@ def send(connection: socket.socket, raw: bytes) -> None:
         return
 
 
-def read(
-    connection: socket.socket, *, to_head: bool = False, within_s: float = ANSWER_S
-) -> Answer:
+def read(connection: socket.socket, *, to_head: bool = False, within_s: float = ANSWER_S) -> Answer:
     """Read one answer, of a stream what comes at once."""
     connection.settimeout(within_s)
     head = b""

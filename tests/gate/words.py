@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qsl
@@ -77,6 +77,8 @@ def look_up(path: str, outcome: Outcome) -> Any:
             return tapped.path.split("/")[2] if parts[1:] == ["id"] else tapped.path
         case "body":
             return _dig(tapped.json, parts[1:]) if tapped is not None else _NOTHING
+        case _:
+            pass
     return _dig(tapped.json, parts) if tapped is not None else _NOTHING
 
 
@@ -104,34 +106,9 @@ def _dig(value: Any, parts: list[str]) -> Any:
 def _holds(path: str, value: Any, found: Any, outcome: Outcome) -> bool:
     if not isinstance(value, str):
         return bool(found == value) or (value in (None, 0, False) and found is _NOTHING)
-    match value:
-        case "set":
-            return found is not _NOTHING and found not in (None, "", 0, [], {})
-        case "None":
-            return found is _NOTHING or found is None
-        case "<= limit":
-            limit = LIMITS[_parts(path)[-1]]
-            return isinstance(found, int) and 0 < found <= limit
-        case "digest or image ID":
-            return isinstance(found, str) and bool(_IMAGE.fullmatch(found.rpartition("@")[2]))
-        case "policy default":
-            return bool(found == outcome.network)
-        case "from peer identity":
-            return bool(found == outcome.owner)
-        case "rebuilt":
-            return _rebuilt(found, outcome)
-        case "64-hex":
-            return isinstance(found, str) and _HEX64.fullmatch(found) is not None
-        case "owner":
-            return _contains(found, f"io.trimtab.owner={outcome.owner}")
-        case "filtered":
-            return not _seen(outcome.others, found)
-    if value.startswith("contains "):
-        return _contains(found, value.removeprefix("contains "))
-    if value.startswith("redacted"):
-        return not _seen((*outcome.others, *outcome.secrets, *_private()), found)
-    if value.startswith("no plaintext"):
-        return not _seen(_values_of(outcome.sent), found)
+    for word, holds in WORDS:
+        if word.fullmatch(value):
+            return bool(holds(path, value, found, outcome))
     return bool(found == value)
 
 
@@ -162,7 +139,7 @@ def _seen(texts: tuple[str, ...], found: Any) -> bool:
 
 
 def _private() -> tuple[str, ...]:
-    return tuple(f'"{name}"' for name in PRIVATE) + (f'"{socket.gethostname()}"',)
+    return tuple(f'"{name}"' for name in (*PRIVATE, socket.gethostname()))
 
 
 def _values_of(sent: object) -> tuple[str, ...]:
@@ -173,9 +150,44 @@ def _values_of(sent: object) -> tuple[str, ...]:
 
 
 def _rebuilt(found: Any, outcome: Outcome) -> bool:
-    """Tell whether the client's bytes are gone: keys in the engine's case, none unknown."""
+    """Tell whether every key is in the engine's own case."""
     tapped = outcome.tapped.json if outcome.tapped is not None else None
-    value = tapped if found is _NOTHING else found
-    if not isinstance(value, dict):
-        return False
-    return all(key[:1].isupper() for key in value if key not in {"memory", "hostconfig"})
+    value = found if isinstance(found, dict) else tapped
+    return isinstance(value, dict) and all(key[:1].isupper() for key in value)
+
+
+def _bounded(path: str, found: Any) -> bool:
+    return isinstance(found, int) and 0 < found <= LIMITS[_parts(path)[-1]]
+
+
+def _matches(pattern: re.Pattern[str], found: Any) -> bool:
+    return isinstance(found, str) and pattern.fullmatch(found) is not None
+
+
+def _hidden(outcome: Outcome, found: Any) -> bool:
+    return not _seen((*outcome.others, *outcome.secrets, *_private()), found)
+
+
+Holds = Callable[[str, str, Any, Outcome], bool]
+#: The words, the first that fits counts; what is none of them is the value itself.
+WORDS: tuple[tuple[re.Pattern[str], Holds], ...] = tuple(
+    (re.compile(pattern), holds)
+    for pattern, holds in (
+        ("set", lambda p, v, found, o: found not in (_NOTHING, None, "", 0, [], {})),
+        ("None", lambda p, v, found, o: found in (_NOTHING, None)),
+        ("<= limit", lambda p, v, found, o: _bounded(p, found)),
+        (
+            "digest or image ID",
+            lambda p, v, found, o: _matches(_IMAGE, str(found).rpartition("@")[2]),
+        ),
+        ("policy default", lambda p, v, found, o: found == o.network),
+        ("from peer identity", lambda p, v, found, o: found == o.owner),
+        ("rebuilt", lambda p, v, found, o: _rebuilt(found, o)),
+        ("64-hex", lambda p, v, found, o: _matches(_HEX64, found)),
+        ("owner", lambda p, v, found, o: _contains(found, f"io.trimtab.owner={o.owner}")),
+        ("filtered", lambda p, v, found, o: not _seen(o.others, found)),
+        ("contains .+", lambda p, v, found, o: _contains(found, v.removeprefix("contains "))),
+        ("redacted.*", lambda p, v, found, o: _hidden(o, found)),
+        ("no plaintext.*", lambda p, v, found, o: not _seen(_values_of(o.sent), found)),
+    )
+)

@@ -1,0 +1,80 @@
+"""The gate's cases before a real engine: a test a group, and proof that the table can fail."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.gate import cases as table
+from tests.gate.cases import Judged
+
+if TYPE_CHECKING:
+    from tests.engine import FoundEngine, PrivateEngine
+    from tests.gate.fixtures import World
+
+pytestmark = pytest.mark.needs_root
+CASES = table.read_cases(table.CASES)
+GROUPS = sorted({case.group for case in CASES})
+#: What a gate that passes everything on has no way to get right.
+CHANGING = {c.id for c in CASES if c.expect == "deny" and c.method not in {"GET", "HEAD"}}
+#: Mutated cases that hold of a body as the client wrote it.
+UNCHANGED = {"cpu-quota-ok", "env-ok"}
+
+
+@dataclass(frozen=True, slots=True)
+class Sitting:
+    """All cases, judged once."""
+
+    judged: dict[str, Judged]
+
+    def of(self, group: str) -> list[Judged]:
+        return [each for each in self.judged.values() if each.case.group == group]
+
+
+@pytest.fixture(scope="module")
+def world(engine: PrivateEngine | FoundEngine) -> Iterator[World]:
+    with table.opened(engine, CASES) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def sitting(world: World) -> Sitting:
+    judged = table.judge_all(world, CASES, "broker")
+    print("\n".join(table.report(judged)))
+    return Sitting({each.case.id: each for each in judged})
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_every_case_of_the_group_is_right(sitting: Sitting, group: str) -> None:
+    judged = sitting.of(group)
+    assert judged
+    assert [f"{each.case.id}: {each.wrong}" for each in table.wrong_ones(judged)] == []
+
+
+def test_what_is_left_for_later_is_exec_alone_and_is_refused_meanwhile(sitting: Sitting) -> None:
+    later = [each for each in sitting.judged.values() if each.later]
+    assert [each.case.id for each in later] == ["exec-start-ok"]
+    assert later[0].wrong.startswith("status 4")
+
+
+def test_no_case_is_left_out(sitting: Sitting) -> None:
+    assert len(sitting.judged) == len(CASES) == 441
+
+
+def test_a_gate_that_passes_everything_on_is_found_wrong(world: World) -> None:
+    judged = table.judge_all(world, CASES, "pass-through")
+    wrong = {each.case.id for each in table.wrong_ones(judged)}
+    assert CHANGING - wrong == set()
+    assert {c.id for c in CASES if c.expect == "mutated"} - wrong == UNCHANGED
+    assert table.report(judged)[-1].endswith(f" cases, {len(wrong)} wrong")
+
+
+def test_a_gate_that_refuses_everything_is_found_wrong(world: World) -> None:
+    judged = table.judge_all(world, CASES, "refuse-all")
+    wrong = {each.case.id for each in table.wrong_ones(judged)}
+    served = {each.case.id for each in judged if each.case.expect != "deny" and not each.later}
+    assert wrong == served
+    assert table.report(judged)[-1] == f"440 cases, {len(served)} wrong"
