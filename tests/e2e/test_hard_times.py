@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import shutil
 import socket
 import subprocess
@@ -15,7 +14,6 @@ from typing import Any
 
 import pytest
 
-from controller.settings import GROUP
 from tests.instance import Host, eventually, has, web
 
 
@@ -308,5 +306,4 @@ def test_the_controller_never_runs_as_root_or_nobody(host: Host, name: str) -> N
     said = refused(host, "--controller-user", name)
     assert f"never runs as {name}" in said
     assert "[user.unfit]" in said
-    assert GROUP not in os.listdir(host.folder)
     assert not host.state.exists()

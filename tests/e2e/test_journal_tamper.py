@@ -1,0 +1,93 @@
+"""The journal of a real scenario verifies, and doesn't once anything in it was changed."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from tests.instance import Host, eventually, web
+
+Lines = list[bytes]
+
+
+def flipped(lines: Lines, at: int) -> Lines:
+    """Return the lines with one bit of one byte changed, in the middle of line *at*."""
+    line = bytearray(lines[at])
+    line[len(line) // 2] ^= 1
+    return [*lines[:at], bytes(line), *lines[at + 1 :]]
+
+
+def removed(lines: Lines, at: int) -> Lines:
+    """Return the lines without line *at*."""
+    return [*lines[:at], *lines[at + 1 :]]
+
+
+def swapped(lines: Lines, at: int) -> Lines:
+    """Return the lines with line *at* and the next in the other order."""
+    return [*lines[:at], lines[at + 1], lines[at], *lines[at + 2 :]]
+
+
+def a_scenario(host: Host) -> None:
+    """Have creates, a rollout, healing, refusals and a removal happen, then end."""
+    host.write("web.yaml", web())
+    host.write("api.yaml", web("api"))
+    with host.running():
+        host.engine.docker("rm", "-f", host.running_ids("web")[0])
+        host.docker_through_broker("run", "--privileged", "trimtab.local/web:1", check=False)
+        eventually(lambda: host.running_ids("web"), within_s=30)
+        host.write("web.yaml", web(extra="env: {COLOUR: blue}"))
+        host.await_ready("web", "api")
+        host.remove("api.yaml")
+        eventually(lambda: not host.containers("api"), within_s=30)
+        host.cli("journal", "verify")
+
+
+def test_a_journal_verifies_until_a_byte_a_line_or_their_order_is_changed(host: Host) -> None:
+    a_scenario(host)
+    verified = host.json("journal", "verify")
+    assert (verified["ok"], verified["open_intents"]) == (True, [])
+    folder = host.state / "broker" / "journal"
+    (segment,) = sorted(folder.glob("*.jsonl"))
+    lines = segment.read_bytes().splitlines(keepends=True)
+    records = [json.loads(line) for line in lines]
+    assert [record["seq"] for record in records] == list(range(1, len(lines) + 1))
+    assert {"intent", "outcome", "refusal"} <= {record["stage"] for record in records}
+    assert verified["records"] == len(lines)
+
+    def judged(tamper: Callable[[Lines, int], Lines], at: int) -> dict[str, Any]:
+        """Verify a copy in which line *at* (from 0) was tampered with."""
+        copy = host.folder / "copy"
+        shutil.copytree(folder, copy)
+        (copy / segment.name).write_bytes(b"".join(tamper(lines, at)))
+        said = host.cli("journal", "verify", str(copy), expect=1).stdout
+        told = host.json("journal", "verify", str(copy), expect=1)
+        assert f"record {told['first_bad']} is bad ({segment.name}, line {told['line']})" in said
+        shutil.rmtree(copy)
+        return dict(told)
+
+    middle = len(lines) // 2
+    for tamper in (flipped, removed, swapped):
+        for at in (0, middle):
+            told = judged(tamper, at)
+            assert (told["ok"], told["first_bad"], told["line"]) == (False, at + 1, at + 1), (
+                tamper,
+                at,
+                told,
+            )
+    # The end, too: what the mark vouches for may not go missing.
+    last = len(lines) - 1
+    assert judged(flipped, last)["first_bad"] == last + 1
+    assert judged(removed, last)["first_bad"] == last + 1
+
+    changed_in_place(segment, middle)
+    done = host.cli("journal", "verify", expect=1)
+    assert f"record {middle + 1} is bad" in done.stdout
+
+
+def changed_in_place(segment: Path, at: int) -> None:
+    """Change a byte of line *at* where the journal lies."""
+    lines = segment.read_bytes().splitlines(keepends=True)
+    segment.write_bytes(b"".join(flipped(lines, at)))
