@@ -107,11 +107,18 @@ def print_json(value: object) -> None:
 def table(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """Return an aligned plain table, as ``docker ps`` and ``kubectl get`` print theirs."""
     lines = [list(headers), *(list(row) for row in rows)]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(headers))]
+    widths = [max(_shown(line[column]) for line in lines) for column in range(len(headers))]
     return "\n".join(
-        "   ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        "   ".join(
+            cell + " " * (width - _shown(cell)) for cell, width in zip(line, widths, strict=True)
+        ).rstrip()
         for line in lines
     )
+
+
+def _shown(cell: str) -> int:
+    """Return how wide a cell is on the terminal, where its colour takes no room."""
+    return len(click.unstyle(cell))
 
 
 def shorten(text: str, *, keep: int = 60) -> str:

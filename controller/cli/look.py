@@ -20,6 +20,8 @@ from controller.cli.common import (
 )
 from controller.model.errors import EngineUnavailable, Problem, TrimtabError
 
+#: Kinds of which there can be more or less than all.
+COUNTED = ("Service", "Release")
 CONDITIONS_SHOWN = ("Stalled", "CrashLoop", "PrunePending", "PolicyViolation", "Degraded")
 
 
@@ -87,7 +89,7 @@ def render_status(status: dict[str, Any], *, name: str | None = None) -> str:
             continue
         shown = conditions_of(resource)
         replicas = (
-            f"{resource['ready']}/{resource['desired']}" if resource["kind"] == "Service" else "-"
+            f"{resource['ready']}/{resource['desired']}" if resource["kind"] in COUNTED else "-"
         )
         rows.append(
             (
@@ -109,6 +111,7 @@ def render_status(status: dict[str, Any], *, name: str | None = None) -> str:
         parts.append(
             f"{click.style('problem', fg='red')} {place + ': ' if place else ''}"
             f"{problem['message']} [{problem['code']}]"
+            + (f"\n        expected: {problem['expected']}" if problem.get("expected") else "")
             + (f"\n        remedy: {problem['remedy']}" if problem.get("remedy") else "")
         )
     return "\n".join(parts)
@@ -163,7 +166,7 @@ Examples:
 @state_option
 @json_option
 def describe(name: str, state: Path | None, as_json: bool) -> int:
-    """Show one resource in full: conditions, replicas, containers, latest records."""
+    """Show one resource in full: conditions, replicas, and what its containers were admitted with."""
     found, _ = open_state(state)
     shown = fetch_status(state)
     resources = [r for r in shown["resources"] if matches(r, name)]

@@ -40,7 +40,7 @@ COMMANDS = {
     "validate": ("validate", "validate", "Check files and policy offline; for CI."),
     "render": ("validate", "render", "Print the resources that files and charts declare."),
     "status": ("look", "status", "Show every resource, its replicas and conditions."),
-    "describe": ("look", "describe", "Show one resource in full, with its latest records."),
+    "describe": ("look", "describe", "Show one resource in full, with its containers."),
     "journal": ("journal", "journal", "List, show and verify the record of every change."),
     "policy": ("policy", "policy", "Show the rules in force; judge a file."),
     "image": ("image", "image", "Let the gate know a local image."),
