@@ -4,6 +4,7 @@ import shutil
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Self
 
 import pytest
 import watchfiles
@@ -24,8 +25,16 @@ class Watched:
             args=(root, self.wakeups.release, self.stop),
             kwargs={"also": also, "look_ms": look_ms},
         )
+
+    def __enter__(self) -> Self:
         self.thread.start()
-        assert self.wakeups.acquire(timeout=WAIT_S), "it wakes when the watch has begun"
+        if not self.wakeups.acquire(timeout=WAIT_S):
+            self.end()
+            raise AssertionError("it wakes when the watch has begun")
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.end()
 
     def woken_by(self, change: Callable[[], object]) -> bool:
         # What came before doesn't count: take it away until it is quiet.
@@ -56,9 +65,8 @@ def root(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def watched(root: Path) -> Iterator[Watched]:
-    one = Watched(root)
-    yield one
-    one.end()
+    with Watched(root) as one:
+        yield one
 
 
 def test_files_wake_when_written_renamed_or_removed(watched: Watched, root: Path):
@@ -101,18 +109,17 @@ def test_a_swapped_link_is_followed(root: Path):
     link.symlink_to("desired-state")
     two = root.parent / "elsewhere" / "two"
     two.mkdir(parents=True)
-    watched = Watched(link)
+    with Watched(link) as watched:
 
-    def swap() -> None:
-        (root.parent / "next").symlink_to("elsewhere/two")
-        (root.parent / "next").rename(link)
+        def swap() -> None:
+            (root.parent / "next").symlink_to("elsewhere/two")
+            (root.parent / "next").rename(link)
 
-    assert watched.woken_by(lambda: (root / "web.yaml").write_text("a: 2\n"))
-    assert watched.woken_by(swap)
-    assert watched.woken_by(lambda: (two / "web.yaml").write_text("a: 1\n"))
-    assert watched.woken_by(lambda: shutil.rmtree(two))
-    assert watched.woken_by(two.mkdir)
-    watched.end()
+        assert watched.woken_by(lambda: (root / "web.yaml").write_text("a: 2\n"))
+        assert watched.woken_by(swap)
+        assert watched.woken_by(lambda: (two / "web.yaml").write_text("a: 1\n"))
+        assert watched.woken_by(lambda: shutil.rmtree(two))
+        assert watched.woken_by(two.mkdir)
 
 
 def test_the_swap_of_a_kubernetes_volume_wakes(watched: Watched, root: Path):
@@ -135,17 +142,15 @@ def test_the_end_of_a_git_operation_wakes(root: Path):
     git = root.parent / ".git"
     git.mkdir()
     (git / "index.lock").touch()
-    watched = Watched(root)
-    assert watched.woken_by((git / "index.lock").unlink)
-    watched.end()
+    with Watched(root) as watched:
+        assert watched.woken_by((git / "index.lock").unlink)
 
 
 def test_charts_wake_as_files_do(root: Path, tmp_path: Path):
     templates = tmp_path / "configs/app/templates"
     templates.mkdir(parents=True)
-    watched = Watched(root, also=(tmp_path / "configs",))
-    assert watched.woken_by(lambda: (templates / "x.yaml").write_text("a: 1\n"))
-    watched.end()
+    with Watched(root, also=(tmp_path / "configs",)) as watched:
+        assert watched.woken_by(lambda: (templates / "x.yaml").write_text("a: 1\n"))
 
 
 def test_what_lies_beside_the_directory_does_not_wake(root: Path):
@@ -157,19 +162,25 @@ def test_what_lies_beside_the_directory_does_not_wake(root: Path):
     assert not scope.concerns(str(root.parent))
 
 
+def test_every_link_on_the_way_to_the_directory_matters(root: Path):
+    for name, target in (("one", "two"), ("two", "desired-state")):
+        (root.parent / name).symlink_to(target)
+    scope = scope_of([root.parent / "one"])
+    names = sorted(Path(path).name for path in scope.anchors)
+    assert names == ["desired-state", "one", "two"]
+
+
 def test_a_directory_that_is_missing_at_the_start_is_waited_for(tmp_path: Path):
     root = tmp_path / "a/b/desired-state"
-    watched = Watched(root)
-    assert watched.woken_by(lambda: root.mkdir(parents=True))
-    assert watched.woken_by(lambda: (root / "web.yaml").write_text("a: 1\n"))
-    watched.end()
+    with Watched(root) as watched:
+        assert watched.woken_by(lambda: root.mkdir(parents=True))
+        assert watched.woken_by(lambda: (root / "web.yaml").write_text("a: 1\n"))
 
 
 def test_a_watch_is_made_anew_by_itself(root: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("controller.sources.watch.LOOKS", 2)
-    watched = Watched(root)
-    assert watched.wakeups.acquire(timeout=WAIT_S), "it wakes again without any change"
-    watched.end()
+    with Watched(root) as watched:
+        assert watched.wakeups.acquire(timeout=WAIT_S), "it wakes again without any change"
 
 
 def test_a_watch_that_fails_is_tried_again(root: Path, monkeypatch: pytest.MonkeyPatch):
@@ -183,7 +194,6 @@ def test_a_watch_that_fails_is_tried_again(root: Path, monkeypatch: pytest.Monke
         return start(*paths, **options)  # type: ignore[arg-type]
 
     monkeypatch.setattr(watchfiles, "watch", scarce)
-    watched = Watched(root)  # it wakes all the same
-    failing.clear()
-    assert watched.woken_by(lambda: (root / "web.yaml").write_text("a: 2\n"))
-    watched.end()
+    with Watched(root) as watched:  # it wakes all the same
+        failing.clear()
+        assert watched.woken_by(lambda: (root / "web.yaml").write_text("a: 2\n"))
