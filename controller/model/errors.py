@@ -62,7 +62,9 @@ class Problem:
     def render(self) -> str:
         """Return ``FILE:LINE:COLUMN: severity code: message`` with what was expected and the remedy."""
         place = ":".join(str(part) for part in (self.file, self.line, self.column) if part)
-        lines = [f"{place + ': ' if place else ''}{self.severity.value} {self.code}: {self.message}"]
+        lines = [
+            f"{place + ': ' if place else ''}{self.severity.value} {self.code}: {self.message}"
+        ]
         if self.expected:
             lines.append(f"    expected: {self.expected}")
         if self.remedy:

@@ -50,7 +50,9 @@ def test_the_tour_does_what_it_says(host: Host) -> None:
         return done.stdout
 
     with host.running():
-        looked, dropped, harmed, broke, asked, removed = map(typed, blocks_of("A tour of five minutes"))
+        looked, dropped, harmed, broke, asked, removed = map(
+            typed, blocks_of("A tour of five minutes")
+        )
     assert "Ready" in looked
     assert "nothing to do" in looked
     assert re.search(r"Service +default +mine +2/2 .*Ready", dropped)
