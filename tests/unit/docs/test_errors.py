@@ -1,0 +1,74 @@
+"""docs/errors.md has every code that the program can tell, and no other."""
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from controller.broker.endpoints import ROUTES
+from controller.broker.gate import HANDLERS
+from controller.model import mutations
+from controller.model.crashpoints import CRASH_POINTS
+
+ROOT = Path(__file__).parents[3]
+PAGE = (ROOT / "docs" / "errors.md").read_text("utf-8")
+ROW = re.compile(r"^\| `([A-Za-z0-9.-]+)` \| ([^|]+) \| ?([^|]*)\|$", re.MULTILINE)
+DOTTED = re.compile(r"[a-z][a-z-]*(?:\.[a-z0-9][a-z0-9-]*)+")
+WORD = re.compile(r"[a-z][a-z-]+")
+#: Who takes a code, and as which of its arguments.
+TAKERS = {"Finding": 0, "Denied": 0, "Problem": 0, "problem_at": 2, "_denied": 2, "Field": 4}
+#: Texts with a dot that are no codes: places, hosts, loggers, records of the journal.
+ELSE = re.compile(
+    r".*\.(json|yaml|sock|lock)|(index\.)?docker\.io|io\.|com\.|trimtab\.(loop|up)|controller\..*\.drop"
+    r"|com\..*|policy\.load|recovery\..*failed|resources\.memory\.default"
+)
+#: Made of a field's name: ``f"{field}.invalid"`` in core/checks.py.
+MADE = {"name.invalid", "namespace.invalid", "owner.invalid"}
+
+
+def told(code: str) -> Iterator[str]:
+    """Yield the codes in a module's text."""
+    for node in ast.walk(ast.parse(code)):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            if DOTTED.fullmatch(node.value):
+                yield node.value
+        elif isinstance(node, ast.Call):
+            yield from _word(node)
+
+
+def _word(call: ast.Call) -> Iterator[str]:
+    """Yield the code of one word that a call gives to one of ``TAKERS``."""
+    if not isinstance(call.func, ast.Name) or call.func.id not in TAKERS:
+        return
+    place = TAKERS[call.func.id]
+    given = [keyword.value for keyword in call.keywords if keyword.arg in {"code", "rule"}]
+    for code in given or call.args[place : place + 1]:
+        if isinstance(code, ast.Constant) and WORD.fullmatch(str(code.value)):
+            yield str(code.value)
+
+
+def codes() -> set[str]:
+    """Return every code of the program."""
+    found = set(MADE) | {"PrunePending"}
+    for path in (ROOT / "controller").rglob("*.py"):
+        if path.name != "doctor.py":  # its findings have a subject, not a code
+            found |= set(told(path.read_text("utf-8")))
+    words = {str(value) for value in vars(mutations).values() if isinstance(value, str)}
+    names = {*(route.name for route in ROUTES), *map(str, HANDLERS), *CRASH_POINTS, *words}
+    return {code for code in found - names if not ELSE.fullmatch(code)}
+
+
+def test_the_page_has_every_code_and_no_other() -> None:
+    documented = [code for code, _, _ in ROW.findall(PAGE)]
+    assert sorted(codes() - set(documented)) == [], "not on the page"
+    assert sorted(set(documented) - codes()) == [], "on the page only"
+
+
+def test_each_code_stands_once() -> None:
+    documented = [code for code, _, _ in ROW.findall(PAGE)]
+    assert [code for code in set(documented) if documented.count(code) > 1] == []
+
+
+def test_codes_are_found_wherever_they_stand() -> None:
+    code = 'Finding("sysctls", "a", "b")\nx = "wire.new"\n_denied("A", text, "devices", "why")\n'
+    assert sorted(told(code)) == ["devices", "sysctls", "wire.new"]
