@@ -111,6 +111,7 @@ def problem_json(problem: Problem) -> dict[str, object]:
         "line": problem.line,
         "column": problem.column,
         "message": problem.message,
+        "expected": problem.expected,
         "remedy": problem.remedy,
     }
 
@@ -124,5 +125,6 @@ def blocked_json(blocked: Blocked) -> dict[str, object]:
         "line": 0,
         "column": 0,
         "message": f"{blocked.key}: {blocked.reason}",
+        "expected": "",
         "remedy": blocked.remedy,
     }

@@ -108,6 +108,18 @@ def test_the_error_is_forgotten_with_the_next_record(tmp_path: Path) -> None:
     check(tmp_path, test)
 
 
+def test_a_journal_that_mended_itself_while_nothing_was_written_is_seen(tmp_path: Path) -> None:
+    async def test(books: Books, journal: Writer, state: GateState) -> None:
+        state.journal_error = "no space left"
+        books.look_up()
+        assert state.journal_error == ""
+        await asyncio.to_thread(journal.close)
+        books.look_up()
+        assert state.journal_error == "the journal is closed"
+
+    check(tmp_path, test)
+
+
 def test_an_entry_that_can_never_be_recorded_is_none_and_no_outage(tmp_path: Path) -> None:
     async def test(books: Books, _journal: Writer, state: GateState) -> None:
         assert await books.write(entry(1, request={"summary": {"x": 1.5}})) is None

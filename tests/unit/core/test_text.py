@@ -133,6 +133,7 @@ def test_problems_carry_their_place_and_severity():
         "line": 3,
         "column": 5,
         "message": "latest moves",
+        "expected": "",
         "remedy": "",
     }
     assert problem_json(ERROR)["severity"] == "error"
@@ -143,6 +144,7 @@ def test_problems_carry_their_place_and_severity():
         "line": 0,
         "column": 0,
         "message": "Service/default/web: would be removed, but nothing is left",
+        "expected": "",
         "remedy": "approve it",
     }
 
