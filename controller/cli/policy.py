@@ -79,7 +79,7 @@ def show(policy: str | None, state: Path | None, as_json: bool) -> int:
     epilog="""\b
 Examples:
   trimtab policy check web.yaml --policy strict
-  docker inspect … | jq '…' | trimtab policy check -      a create body of the Engine API
+  echo '{"Image": "alpine:latest"}' | trimtab policy check -     a create body of the Engine API
 
 \b
 Exit codes: 0 allowed, 3 the file is invalid, 4 refused.
