@@ -74,9 +74,10 @@ def _judge_memory(limits: Limits, policy: Policy, path: str) -> Findings:
     if limits.memory_swap and limits.memory_swap != limits.memory:
         reason = "swap isn't used here: MemorySwap is Memory"
         yield Finding("resources.swap", f"{path}MemorySwap", reason, "leave it out")
-    if limits.memory_reservation and not 0 < limits.memory_reservation <= memory:
-        reason = "a reservation is above 0 and not above the limit"
-        yield Finding("resources.memory", f"{path}MemoryReservation", reason, "ask for less")
+    if limits.memory_reservation and not MEMORY_FLOOR <= limits.memory_reservation <= memory:
+        reason = f"a reservation is at least {format_bytes(MEMORY_FLOOR)} and not above the limit"
+        remedy = "ask for something between"
+        yield Finding("resources.memory", f"{path}MemoryReservation", reason, remedy)
     swappiness = limits.memory_swappiness
     if swappiness is not None and not 0 <= swappiness <= 100:
         reason = f"a swappiness of {swappiness}"

@@ -230,6 +230,8 @@ def test_each_rule_says_why_it_is_there():
         ({"MemorySwappiness": 101}, "resources.swap"),
         ({"Memory": GIB, "MemoryReservation": GIB + 1}, "resources.memory"),
         ({"MemoryReservation": -1}, "resources.memory"),
+        # The engine refuses less; then the refusal would have no rule.
+        ({"MemoryReservation": 6 * 1024**2 - 1}, "resources.memory"),
         ({"NanoCpus": 4 * 10**9 + 1}, "resources.cpus"),
         ({"NanoCpus": -1}, "resources.cpus"),
         ({"NanoCpus": 10**9, "CpuQuota": 50_000}, "resources.cpus"),
