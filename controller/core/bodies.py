@@ -45,6 +45,7 @@ class Mount:
     path: str = ""  # where in the body, for messages
     no_copy: bool = False
     subpath: str = ""
+    driver: str = ""  # ``local`` where a volume mount says so
     size: int = 0
     mode: int | None = None
     access: str = ""  # ``ro`` or ``rw`` where HostConfig.Binds says so

@@ -107,7 +107,7 @@ def _mount(item: object, index: int, findings: Findings) -> Mount | None:
     if propagation not in {"", "rprivate"}:
         where = f"{path}.BindOptions.Propagation"
         findings.add("mount.propagation", where, "mounts would show outside", "leave it out")
-    _check_driver(options["volume"], f"{path}.VolumeOptions", findings)
+    driver = _driver(options["volume"], f"{path}.VolumeOptions", findings)
     mount = Mount(
         kind,
         read.text("Source"),
@@ -116,6 +116,7 @@ def _mount(item: object, index: int, findings: Findings) -> Mount | None:
         form="mounts",
         path=path,
         no_copy=options["volume"].flag("NoCopy"),
+        driver=driver,
         subpath=_subpath(options["volume"].text("Subpath"), path, findings),
         size=options["tmpfs"].whole("SizeBytes"),
         mode=_checked_mode(options["tmpfs"].optional_whole("Mode"), path, findings),
@@ -125,12 +126,13 @@ def _mount(item: object, index: int, findings: Findings) -> Mount | None:
     return mount
 
 
-def _check_driver(options: Values, path: str, findings: Findings) -> None:
+def _driver(options: Values, path: str, findings: Findings) -> str:
     path = f"{path}.DriverConfig"
     driver = read_object(DRIVER_CONFIG, options.values.get("DriverConfig"), path, findings)
     if driver.text("Name") not in {"", "local"}:
         reason = f"the volume driver {driver.text('Name')!r}"
         findings.add("volume.driver", f"{path}.Name", reason, "leave it out, or write local")
+    return driver.text("Name")
 
 
 def _subpath(text: str, path: str, findings: Findings) -> str:

@@ -316,8 +316,9 @@ def _mount(mount: Mount) -> Body:
         options = {"SizeBytes": mount.size}
         options |= {"Mode": mount.mode} if mount.mode is not None else {}
         body["TmpfsOptions"] = options
-    elif mount.no_copy or mount.subpath:
+    elif mount.no_copy or mount.subpath or mount.driver:
         options = {"NoCopy": mount.no_copy, "Subpath": mount.subpath}
+        options |= {"DriverConfig": {"Name": mount.driver} if mount.driver else None}
         body["VolumeOptions"] = {key: value for key, value in options.items() if value}
     return body
 

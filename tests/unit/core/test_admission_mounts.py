@@ -254,7 +254,11 @@ def test_mounts_keep_the_form_in_which_they_were_asked_for():
                 "Type": "volume",
                 "Source": "alice-data",
                 "Target": "/d",
-                "VolumeOptions": {"NoCopy": True, "Subpath": "x"},
+                "VolumeOptions": {
+                    "NoCopy": True,
+                    "Subpath": "x",
+                    "DriverConfig": {"Name": "local"},
+                },
             },
         ],
     }

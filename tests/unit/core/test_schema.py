@@ -313,6 +313,7 @@ def test_the_three_ways_to_mount():
                 Mount("volume", "data", "/e", False, "mounts", "HostConfig.Mounts[1]"),
                 no_copy=True,
                 subpath="a/b",
+                driver="local",
             ),
             Mount(
                 "tmpfs", "", "/f", False, "mounts", "HostConfig.Mounts[2]", size=1024, mode=0o700
