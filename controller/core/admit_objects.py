@@ -40,6 +40,15 @@ Body = dict[str, object]
 Findings = Iterator[Finding]
 
 
+def _may_be_met(existing: NetworkFacts, actor: Actor, owner: str, kind: str) -> bool:
+    """Tell whether a create may meet this network of its name: the engine says that it exists."""
+    if not existing.ours:
+        return False
+    if kind:
+        return is_as_implied(existing, kind)
+    return actor.role is Role.CONTROLLER or existing.owner == owner
+
+
 def admit_network(
     request: NetworkRequest,
     *,
@@ -61,8 +70,10 @@ def admit_network(
         *_network_name(request.name, actor, policy, namespace),
         *_network_kind(request, actor, policy, kind),
     ]
-    if existing is not None and (not existing.ours or (kind and not is_as_implied(existing, kind))):
-        findings.append(foreign_network(existing, "Name", kind))
+    if existing is not None and not _may_be_met(existing, actor, owner, kind):
+        # To a client another owner's network is as foreign as somebody else's.
+        met = existing if kind else replace(existing, ours=False)
+        findings.append(foreign_network(met, "Name", kind))
     if findings:
         return denied(findings)
     forced = actor.role is not Role.CONTROLLER and (policy.networks.client_internal or False)

@@ -241,6 +241,13 @@ def test_a_name_that_something_foreign_holds_is_refused():
     )
 
 
+def test_a_client_meets_no_network_of_another_owner():
+    bobs = network({"Name": "n"}, existing=replace(ALICES, name="n", owner="bob"))
+    strangers = network({"Name": "n"}, existing=replace(ALICES, name="n", ours=False))
+    assert bobs == strangers
+    assert denials(network({"Name": "n"}, existing=replace(ALICES, name="n"))) == ()
+
+
 SWITCHES = {
     "com.docker.network.bridge.enable_ip_masquerade": "false",
     "com.docker.network.bridge.enable_icc": "false",
