@@ -129,7 +129,7 @@ def _image(
     if inspect is None and reference in state.inventory.ledger:
         inspect = yield from images.inspected(state.inventory.ledger[reference].id)
     if inspect is None:
-        raise Answered(message_reply(404, f"No such image: {reference}"))
+        raise images.absent(call, reference)
     return images.facts_of(inspect, reference), False
 
 

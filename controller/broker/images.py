@@ -126,7 +126,7 @@ def image_history(call: Call, state: GateState) -> Steps[Reply]:
 
 def _visible(call: Call, state: GateState) -> Steps[dict[str, Any]]:
     name = call.names["image"]
-    missing = Answered(message_reply(404, f"No such image: {redact.text(name)}"))
+    missing = absent(call, name)
     if is_image_id(name):
         return (yield from _visible_by_id(name, call, state, missing))
     try:
@@ -145,6 +145,18 @@ def _visible(call: Call, state: GateState) -> Steps[dict[str, Any]]:
     ):
         raise missing
     return _only_admitted(inspect, call.policy)
+
+
+def absent(call: Call, name: str) -> Answered:
+    """Return that there is no image of that name, as the engine says it: clients then pull.
+
+    People also get the rule; to the controller a missing image is no refusal.
+    """
+    message = f"No such image: {redact.text(name)}"
+    if call.actor.role is Role.CONTROLLER:
+        return Answered(message_reply(404, message))
+    told = Denied("image.missing", "the image isn't here", "pull it first", 404, message)
+    return Answered(told.reply(call.id))
 
 
 def _visible_by_id(

@@ -120,7 +120,10 @@ def test_a_create_is_rebuilt_stamped_and_ours() -> None:
 def test_an_image_that_is_not_there_is_for_the_client_to_pull() -> None:
     known = inventory(ledger={})
     answer = create([(LOOK_IMAGE[0], NOT_FOUND)], knows=state(known))
-    assert (answer.status, answer.json) == (404, {"message": f"No such image: {REFERENCE}"})
+    message = f"No such image: {REFERENCE}"
+    assert (answer.status, answer.json["message"]) == (404, message)
+    assert answer.json["trimtab"]["rule"] == "image.missing"
+    assert answer.entries == []
 
 
 def test_an_image_whose_name_was_taken_away_still_runs_by_its_id() -> None:
