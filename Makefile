@@ -51,7 +51,8 @@ bench: setup ## the figures of this machine
 	@$(PYTHON) tools/engine install
 	@$(PYTHON) tools/bench $(ARGS)
 
-gate-cases: setup ## judge a file of gate cases: CASES=file.jsonl
+gate-cases: setup ## judge a file of gate cases, as root: CASES=file.jsonl
+	@$(PYTHON) tools/engine install
 	@$(PYTHON) -m tests.gate.cases $(CASES)
 
 lock: setup ## write constraints.txt anew (ARGS="--upgrade" takes newer releases)
