@@ -306,8 +306,12 @@ def directory_source(directory: Path) -> DirectorySource:
     """Return the files of DIR, with the charts in ``configs/`` beside it."""
     from controller.sources.files import DirectorySource
 
-    beside = directory.parent / "configs"
-    return DirectorySource(directory, charts=beside)
+    return DirectorySource(directory, charts=charts_of(directory))
+
+
+def charts_of(directory: Path) -> Path:
+    """Return where the Releases of DIR find their charts."""
+    return directory.parent / "configs"
 
 
 def broker_engine(broker_socket: Path) -> BrokerEngine:
@@ -476,7 +480,9 @@ def run_controller(
         else controller_socket(state, user=User(os.getuid(), os.getgid(), dropped=False))
     )
     doors = Doors(
-        watch=lambda wake, stop: watch(where, wake, stop), listener=listener, lifeline=lifeline_fd
+        watch=lambda wake, stop: watch(where, wake, stop, also=(charts_of(where),)),
+        listener=listener,
+        lifeline=lifeline_fd,
     )
     supervisor = Supervisor(
         controller, engine, clock=SystemClock(), random=random.random, doors=doors, paused=paused

@@ -54,7 +54,6 @@ def _rows(policy: Policy) -> Iterator[tuple[str, str]]:
     quotas = policy.quotas
     yield "quotas", f"{quotas.per_service} containers a service, {quotas.per_owner} an owner"
     yield from _people(policy)
-    yield "unverified", f"{policy.unverified} what can't be looked at"
 
 
 def _security(policy: Policy) -> Iterator[tuple[str, str]]:

@@ -149,7 +149,7 @@ HOST_CONFIG = (
         DENY,
         "a privileged container is the host",
         "privileged",
-        "ask for the capability that is needed (CapAdd), or for an exception",
+        "ask for the capability that is needed (CapAdd); no exception reaches this",
     ),
     Field("ReadonlyRootfs", flag, ALLOW, "encouraged"),
     Field("SecurityOpt", listed(free_text), MUTATE, "exactly no-new-privileges:true"),

@@ -138,8 +138,6 @@ class Policy(Model):
     #: Uids that may speak from another pid namespace than the broker's (a container).
     container_peers: tuple[Uid, ...] = ()
     exceptions: tuple[Exemption, ...] = ()
-    #: What becomes of a container whose effective state can't be looked at.
-    unverified: Literal["accept", "stop"] = "accept"
 
     @model_validator(mode="after")
     def _holds_together(self) -> Self:

@@ -44,7 +44,6 @@ def test_the_other_policies_differ_where_they_mean_to():
     assert "bridge" in development.networks.modes
     assert production.owners is not None
     assert production.images.trust_local == ()
-    assert production.unverified == "stop"
     assert development.mounts.forbidden == shipped("strict").mounts.forbidden
 
 

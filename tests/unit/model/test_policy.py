@@ -121,7 +121,7 @@ def test_an_exception_holds_to_the_end_of_its_last_day():
         ({"exceptions": [exception(reason="because")]}, "exceptions.0.reason", "10 characters"),
         ({"exceptions": [exception(expires="soon")]}, "exceptions.0.expires", "date"),
         ({"exceptions": [exception(loosens={"privileged": True})]}, "privileged", "Extra inputs"),
-        ({"unverified": "ignore"}, "unverified", "Input should be"),
+        ({"unverified": "stop"}, "unverified", "Extra inputs"),
     ],
 )
 def test_what_isnt_a_policy_is_refused_at_its_place(change, where, why):
