@@ -24,19 +24,11 @@ from tests.sim.engine import SimEngine
 from tests.sim.files import Doc, Truth
 from tests.sim.objects import SimContainer
 from tests.sim.people import MARKER, Marks
+from tests.sim.violation import Violation
 
 WINDOW_S = 600.0
 FREE = 3
 PERCENT = 30
-
-
-class Violation(BaseException):
-    """An invariant doesn't hold; nothing of the product's may catch this."""
-
-    def __init__(self, invariant: int, what: str) -> None:
-        super().__init__(f"invariant {invariant}: {what}")
-        self.invariant = invariant
-        self.what = what
 
 
 @dataclass(slots=True)
@@ -346,16 +338,18 @@ class Checkers:
         ]
 
     def _check_replicas(self) -> None:
-        running: dict[tuple[str, str, str], list[SimContainer]] = {}
+        """At most one container of a slot and revision, but for those that people touched."""
+        filled: dict[tuple[str, str, str], list[SimContainer]] = {}
         for container in self._mine():
             slot = slot_of(container)
-            if slot is not None and container.status == "running":
-                running.setdefault(slot, []).append(container)
-        for slot, containers in running.items():
-            fresh = [c for c in containers if c.id not in self._scene.marks.touched]
-            revisions = [_label(c, names.REVISION) for c in fresh]
-            if len(fresh) > 2 or len(set(revisions)) < len(revisions):
-                told = ", ".join(c.name for c in fresh)
+            untouched = container.id not in self._scene.marks.touched
+            if slot is not None and untouched and container.status != "exited":
+                filled.setdefault(slot, []).append(container)
+        for slot, containers in filled.items():
+            revisions = [_label(c, names.REVISION) for c in containers]
+            running = [c for c in containers if c.status == "running"]
+            if len(running) > 2 or len(set(revisions)) < len(revisions):
+                told = ", ".join(f"{c.name} ({c.status})" for c in containers)
                 raise Violation(6, f"slot {'/'.join(slot)} is filled more than once: {told}")
 
     def _check_serving(self, mutated: Mutated, container: SimContainer) -> None:

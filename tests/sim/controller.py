@@ -5,20 +5,26 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urlencode
 
 from controller import wiring
+from controller.core import text
 from controller.engine.adapter import BrokerEngine
 from controller.engine.transport import Answer, Broken, NotSent
 from controller.loop.controller import Chore, Controller
 from controller.loop.memory import Memory
+from controller.loop.reconciler import Rules, View
 from controller.model.entries import Actor, Reply, Request, Role
 from controller.model.names import Key, NetworkNames
+from controller.model.observed import Observed
+from controller.model.plan import Plan
 from tests.sim.broker import BrokerDied, NobodyThere, SimBroker
 from tests.sim.clock import VirtualClock
 from tests.sim.faults import Action
 from tests.sim.files import Files, WatchedSource
+from tests.sim.violation import Violation
 
 CONTROLLER = Actor(uid=990, gid=990, pid=41, role=Role.CONTROLLER)
 
@@ -187,9 +193,28 @@ class SimController:
             fetch_rules=wiring.PolicyInForce(engine),
             publish=self._publish,
         )
+        self._plan = self.loop._reconciler.plan
+        self.loop._reconciler.plan = self._planned  # type: ignore[method-assign]
         problem = self.memory.load(stamp="sim")
         self.loop.begin(problem=problem)
         self.loop.subscribed()
+
+    def _planned(
+        self, view: View, observed: Observed, rules: Rules, *, only: Key | None = None
+    ) -> Plan:
+        """Plan twice, the second time from a snapshot in another order."""
+        first = self._plan(view, observed, rules, only=only)
+        shuffled = replace(
+            observed,
+            containers=observed.containers[::-1],
+            networks=observed.networks[::-1],
+            volumes=observed.volumes[::-1],
+        )
+        second = self._plan(view, shuffled, rules, only=only)
+        told, told_again = text.render(first), text.render(second)
+        if told != told_again or first.digest != second.digest:
+            raise Violation(9, f"another plan of the same:\n{told}\n{told_again}")
+        return first
 
     def _publish(self, report: object) -> None:
         self.published = report

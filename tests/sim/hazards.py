@@ -5,11 +5,12 @@ from __future__ import annotations
 from controller.broker.commands import Command, Forward, Lost, Write
 from controller.model.entries import Reply, Request
 from tests.sim.broker import BrokerDied
-from tests.sim.checkers import Intent, Violation
+from tests.sim.checkers import Intent
 from tests.sim.controller import ControllerDied
 from tests.sim.faults import Action, Fault
 from tests.sim.ground import Ground, Now
 from tests.sim.people import People
+from tests.sim.violation import Violation
 
 LOST = "the connection broke"
 
@@ -112,9 +113,15 @@ class Hazards(Ground):
             case Write(entry), Fault.BROKER_AFTER_OUTCOME if entry.stage == "outcome":
                 self._die(now)
             case Forward(), Fault.BROKER_AFTER_FORWARD:
+                self._tempt(now)
                 self._die(now)
             case _:
                 pass
+
+    def _tempt(self, now: Now) -> None:
+        """Somebody may be at a container that nobody knows to be ours yet."""
+        if now.action is Action.CREATE and self.random.random() < 0.5:
+            self.at(0.02, "somebody takes its labels", self.people.impersonate)
 
     def _die(self, now: Now) -> None:
         assert now.fault is not None and now.action is not None
@@ -158,6 +165,7 @@ class Hazards(Ground):
             return Reply(500, b'{"message":"failed to mount overlay: no space left on device"}')
         if fault is Fault.LOST_DONE:
             self._carry(command)
+            self._tempt(now)
         if fault is Fault.LOST_LATE:
             delay_s = self.random.uniform(0.05, 10.0)
             self.engine.later(delay_s, lambda: self._carry_late(command, intent))

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 import pytest
 
-from tests.sim.checkers import Violation
 from tests.sim.conftest import TALLY
 from tests.sim.faults import CELLS, Action, Fault, holes
+from tests.sim.violation import Violation
 from tests.sim.world import World
 
 SHOWN = 60

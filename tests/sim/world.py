@@ -15,7 +15,6 @@ from controller.model.entries import Reply, Request, Role
 from controller.model.errors import EngineError
 from controller.model.names import Key
 from tests.sim.broker import BrokerDied, NobodyThere, SimBroker
-from tests.sim.checkers import Violation
 from tests.sim.controller import ControllerDied, SimController, SimTransport
 from tests.sim.faults import Action, Fault
 from tests.sim.ground import Now
@@ -23,6 +22,7 @@ from tests.sim.hazards import Hazards
 from tests.sim.judge import Judge
 from tests.sim.people import People
 from tests.sim.scenario import Scenario, scenario_of
+from tests.sim.violation import Violation
 
 TROUBLE_S = 900.0
 CONVERGE_S = 40 * 60.0

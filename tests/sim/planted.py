@@ -1,0 +1,508 @@
+"""Bugs planted in production code: each must be found by some world, by its invariant's checker.
+
+A patch replaces a named attribute of the real modules by a wrong variant, for as long as a world
+lives. A checker without its planted bugs proves nothing.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import logging
+from collections.abc import Callable, Generator, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+from controller.broker import creates, lifecycle, reads, recovery, redact, resolve, steps
+from controller.broker.commands import Forward, Lost, Write
+from controller.core import admission, planner, prune, render, rollout
+from controller.core import recovery as settling
+from controller.engine import adapter, outgoing
+from controller.loop import controller as loop
+from controller.loop import reconciler, retries
+from controller.model import names
+from controller.model.entries import Context, Entry, Record, Reply
+from controller.model.errors import Conflict
+from controller.model.inventory import Item
+from controller.model.observed import ContainerState, Settings
+from controller.model.plan import CreateContainer, StopContainer, UpdateContainer, Wait
+from controller.model.spec import Order
+
+#: Makes the wrong variant of what was there.
+Wrong = Callable[[Any], Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Plant:
+    """One planted bug: an invariant that it breaks, and the patches that break it."""
+
+    invariant: int
+    patch: str
+    what: str
+    places: tuple[tuple[object, str, Wrong], ...]
+
+    @contextmanager
+    def growing(self) -> Iterator[None]:
+        """Have it in the code until the block ends."""
+        with ExitStack() as stack:
+            for owner, name, wrong in self.places:
+                original = getattr(owner, name)
+                setattr(owner, name, wrong(original))
+                stack.callback(setattr, owner, name, original)
+            yield
+
+
+def always(value: Any) -> Wrong:
+    """Replace by a constant."""
+    return lambda _original: value
+
+
+def returning(change: Callable[[Any], Any]) -> Wrong:
+    """Replace by a function that changes what the original returned."""
+    return lambda original: lambda *args, **named: change(original(*args, **named))
+
+
+# Mutations on the wire
+
+
+def _forward_first(original: Any) -> Any:
+    def recorded(state: Any, intent: Entry, change: Any, learn: Any) -> Any:
+        body = b"" if change.body is None else json.dumps(change.body).encode()
+        yield Forward(change.method, change.path, body, stream=change.stream)
+        return (yield from original(state, intent, change, learn))
+
+    return recorded
+
+
+def _answers(bend: Callable[[Any, Any], Any]) -> Wrong:
+    """Drive a generator of commands, and bend what it is answered."""
+
+    def wrong(original: Any) -> Any:
+        def recorded(*args: Any) -> Generator[Any, Any, Any]:
+            inner, answer = original(*args), None
+            while True:
+                try:
+                    command = inner.send(answer)
+                except StopIteration as stop:
+                    return stop.value
+                answer = bend(command, (yield command))
+
+        return recorded
+
+    return wrong
+
+
+def _lost_is_failed(command: Any, answer: Any) -> Any:
+    lost = isinstance(command, Forward) and isinstance(answer, Lost)
+    return Lost(answer.reason, sent=False) if lost else answer
+
+
+def _written_anyway(command: Any, answer: Any) -> Any:
+    if isinstance(command, Write) and answer is None and command.entry.stage == "intent":
+        return Record(0, "", command.entry, "", "")
+    return answer
+
+
+def _unjournaled_stops(original: Any) -> Any:
+    def perform(state: Any, by: Any, change: Any, *rest: Any) -> Any:
+        if not state.journal_error:
+            return (yield from original(state, by, change, *rest))
+        answer = yield Forward(change.method, change.path)
+        return answer if isinstance(answer, Reply) else Reply(502)
+
+    return perform
+
+
+# Bodies
+
+
+def _client_body(original: Any) -> Any:
+    def create(call: Any, state: Any, judged: Any, image: Any, *rest: Any) -> Any:
+        mixed = {**call.body, **(judged.body or {})}
+        return (yield from original(call, state, replace(judged, body=mixed), image, *rest))
+
+    return create
+
+
+def _client_host_config(original: Any) -> Any:
+    def create(call: Any, state: Any, judged: Any, image: Any, *rest: Any) -> Any:
+        body = judged.body or {}
+        mixed = {**body, "HostConfig": {**body["HostConfig"], **call.body["HostConfig"]}}
+        return (yield from original(call, state, replace(judged, body=mixed), image, *rest))
+
+    return create
+
+
+def _soft(original: Any) -> Any:
+    def create(call: Any, state: Any, judged: Any, image: Any, *rest: Any) -> Any:
+        body = judged.body or {}
+        host = {name: value for name, value in body["HostConfig"].items() if name != "CapDrop"}
+        softened = replace(judged, body={**body, "HostConfig": host})
+        return (yield from original(call, state, softened, image, *rest))
+
+    return create
+
+
+# Foreign objects
+
+
+def _by_label(original: Any) -> Any:
+    def container(state: Any, actor: Any, name: str) -> Any:
+        inspect = yield from steps.seen(f"/containers/{name}/json")
+        labels = {} if inspect is None else inspect["Config"]["Labels"]
+        if labels.get(names.INSTANCE) != state.instance:
+            return (yield from original(state, actor, name))
+        slot = labels[names.SLOT]
+        item = Item(
+            id=inspect["Id"],
+            namespace=labels[names.NAMESPACE],
+            service=labels[names.SERVICE],
+            slot=int(slot or 0),
+            revision=labels[names.REVISION],
+            owner=labels[names.OWNER],
+            origin=labels[names.ORIGIN],
+            intent=labels[names.INTENT],
+            image=labels[names.IMAGE],
+            admitted=Settings(name=inspect["Name"].removeprefix("/")),
+        )
+        return resolve.Found(item, inspect)
+
+    return container
+
+
+def _any_intent(_original: Any) -> Any:
+    def sight(intent: Any, identifier: str, told: Any) -> Any:
+        found = told if isinstance(told, list) else [told] if told else []
+        ours = [e for e in found if (e.get("Labels") or {}).get(names.INTENT) == identifier]
+        if not ours:
+            return settling.Sighting(applied=False, seen="")
+        made = str(ours[0].get("Id") or ours[0].get("Name"))
+        key = "container" if "container" in str(intent.request["route"]) else "object"
+        return settling.Sighting(applied=True, seen=made, result={key: made})
+
+    return sight
+
+
+# Removals
+
+
+def _forgets_bad_documents(original: Any) -> Any:
+    def resolve_(*args: Any, **named: Any) -> Any:
+        return replace(original(*args, **named), blind=False, blind_keys=frozenset())
+
+    return resolve_
+
+
+def _with_volumes(judged: Any) -> Any:
+    return replace(judged, query=(*judged.query, ("v", "1")))
+
+
+# Replicas
+
+
+def _dodges(original: Any) -> Any:
+    def perform(self: Any, action: Any, context: Any) -> str:
+        try:
+            return str(original(self, action, context))
+        except Conflict:
+            if not isinstance(action, CreateContainer):
+                raise
+            return str(original(self, replace(action, target=f"{action.target}.9"), context))
+
+    return perform
+
+
+def _created_is_missing(original: Any) -> Any:
+    def slot_of(number: int, containers: Any, service: Any) -> Any:
+        there = tuple(c for c in containers if c.state is not ContainerState.CREATED)
+        return original(number, there, service)
+
+    return slot_of
+
+
+# What serves
+
+
+def _stops_before(original: Any) -> Any:
+    def succeed(slot: Any, situation: Any) -> Any:
+        done = original(slot, situation)
+        first = (StopContainer, UpdateContainer)
+        early = [action for action in done.actions if isinstance(action, first)]
+        late = [action for action in done.actions if not isinstance(action, first)]
+        return replace(done, actions=[*early, *late])
+
+    return succeed
+
+
+# Plans
+
+
+def _acts(original: Any) -> Any:
+    def survey(self: Any) -> Any:
+        told = original(self)
+        wanted = [a for a in told.plan.actions if not isinstance(a, Wait) and a.precondition.id]
+        if wanted:
+            self._engine.perform(wanted[0], Context(cause="plan"))
+        return told
+
+    return survey
+
+
+def _remembers(_original: Any) -> Any:
+    def survey(self: Any) -> Any:
+        told = self._survey(approved=False, keep=True)
+        self._memory.prune = told.decision.memory
+        return told
+
+    return survey
+
+
+def _in_any_order(original: Any) -> Any:
+    def plan(desired: Any, observed: Any, **named: Any) -> Any:
+        done = original(desired, observed, **named)
+        place = {container.id: n for n, container in enumerate(observed.containers)}
+        actions = sorted(done.actions, key=lambda a: place.get(a.precondition.id, -1))
+        return replace(done, actions=tuple(actions))
+
+    return plan
+
+
+def _counted(original: Any) -> Any:
+    numbers = itertools.count()
+    return lambda value: original([value, next(numbers)])
+
+
+# Liveness and bounds
+
+
+def _keeps_reservations(original: Any) -> Any:
+    def create(call: Any, state: Any, judged: Any, *rest: Any) -> Any:
+        reply = yield from original(call, state, judged, *rest)
+        state.reserved[call.id] = ("", "", "")
+        return reply
+
+    return create
+
+
+# Secrets
+
+
+def _values_too(original: Any) -> Any:
+    return lambda env: [str(entry) for entry in env] or original(env)
+
+
+def _summed_up_with_values(original: Any) -> Any:
+    return lambda case, final: {**original(case, final), "env": list(final.request.env)}
+
+
+def _tells_env(original: Any) -> Any:
+    def create(service: Any, *args: Any, **named: Any) -> Any:
+        made = original(service, *args, **named)
+        return replace(made, cause=f"{made.cause} {dict(service.spec.env)}")
+
+    return create
+
+
+def _logs_bodies(original: Any) -> Any:
+    def creation(action: Any, networks: Any) -> Any:
+        made = original(action, networks)
+        logging.getLogger("trimtab.engine").warning("sending %s", made.body)
+        return made
+
+    return creation
+
+
+PLANTS = (
+    Plant(
+        1,
+        "forward-first",
+        "the engine is asked before the intent is durable",
+        ((steps, "_recorded", _forward_first),),
+    ),
+    Plant(
+        1,
+        "lost-is-failed",
+        "a lost answer is recorded as an outcome",
+        ((steps, "_recorded", _answers(_lost_is_failed)),),
+    ),
+    Plant(
+        1,
+        "hasty-recovery",
+        "recovery concludes from one look, while the engine may be at it",
+        (
+            (
+                settling,
+                "settled",
+                lambda original: (
+                    lambda evidence, sighting, _earlier, *, expired: original(
+                        evidence, sighting, sighting, expired=True
+                    )
+                ),
+            ),
+        ),
+    ),
+    Plant(
+        2,
+        "written-anyway",
+        "that an intent isn't durable is overlooked",
+        ((steps, "_recorded", _answers(_written_anyway)),),
+    ),
+    Plant(
+        2,
+        "unjournaled-changes",
+        "while the journal can't be written, containers are still stopped and started",
+        ((lifecycle, "perform", _unjournaled_stops),),
+    ),
+    Plant(
+        3,
+        "client-body",
+        "unknown members of a client's body are passed on",
+        ((creates, "_create", _client_body),),
+    ),
+    Plant(
+        3,
+        "client-host-config",
+        "a client's HostConfig is laid over the rebuilt one",
+        ((creates, "_create", _client_host_config),),
+    ),
+    Plant(
+        3,
+        "capabilities-kept",
+        "CapDrop isn't forwarded",
+        ((creates, "_create", _soft),),
+    ),
+    Plant(
+        4,
+        "label-is-enough",
+        "who carries our labels is ours, whatever the inventory says",
+        (
+            (resolve, "container", _by_label),
+            (reads, "_listed", always(lambda _told, _call, _state: True)),
+        ),
+    ),
+    Plant(
+        4,
+        "copied-label",
+        "recovery takes whatever carries an intent's label",
+        ((settling, "_labelled", _any_intent),),
+    ),
+    Plant(
+        5,
+        "no-count-rules",
+        "an emptied directory lets everything go",
+        ((prune, "COUNT_RULES", always(())), (prune, "_held_back", always(lambda _look: {}))),
+    ),
+    Plant(
+        5,
+        "bad-documents-forgotten",
+        "what a bad document may declare counts as not declared",
+        ((render, "_desired", _forgets_bad_documents),),
+    ),
+    Plant(
+        5,
+        "volumes-along",
+        "a container's removal takes anonymous volumes along",
+        ((admission, "admit_remove", returning(_with_volumes)),),
+    ),
+    Plant(
+        6,
+        "conflict-dodged",
+        "a create whose name is taken is tried again under another one",
+        ((adapter.BrokerEngine, "perform", _dodges),),
+    ),
+    Plant(
+        6,
+        "created-is-missing",
+        "a container that was created and not started is taken for none",
+        ((rollout, "slot_of", _created_is_missing),),
+    ),
+    Plant(
+        7,
+        "always-stop-first",
+        "what serves stops before its successor starts, where it needn't",
+        ((rollout, "order_of", always(lambda _service: Order.STOP_FIRST)),),
+    ),
+    Plant(
+        7,
+        "stops-before-create",
+        "what serves stops before its successor is created",
+        ((rollout, "_succeed", _stops_before),),
+    ),
+    Plant(
+        8,
+        "plan-acts",
+        "a plan performs its first action",
+        ((loop.Controller, "survey", _acts),),
+    ),
+    Plant(
+        8,
+        "plan-remembers",
+        "a plan counts as a look of the prune guard",
+        ((loop.Controller, "survey", _remembers),),
+    ),
+    Plant(
+        9,
+        "any-order",
+        "actions come in the order in which the engine lists containers",
+        ((planner, "plan", _in_any_order),),
+    ),
+    Plant(
+        9,
+        "counted-digest",
+        "a plan's digest covers a counter",
+        ((planner, "digest", _counted),),
+    ),
+    Plant(
+        10,
+        "never-again",
+        "what failed once is tried again in a year",
+        ((retries, "delay_s", always(lambda _error, _count, _random: 3e7)),),
+    ),
+    Plant(
+        10,
+        "no-recovery",
+        "open intents are nobody's business",
+        ((recovery, "unsettled", always(lambda _state: ())),),
+    ),
+    Plant(
+        10,
+        "no-resync",
+        "without a hint nobody looks again",
+        ((loop, "LOOK_S", always(1e9)), (loop, "GLANCE_S", always(1e9))),
+    ),
+    Plant(
+        11,
+        "no-pause",
+        "what failed is tried again at once",
+        (
+            (retries, "delay_s", always(lambda _error, _count, _random: 0.0)),
+            (loop, "delay_s", always(lambda _error, _count, _random: 0.0)),
+            (reconciler, "delay_s", always(lambda _error, _count, _random: 0.0)),
+        ),
+    ),
+    Plant(
+        11,
+        "reservations-kept",
+        "each create leaves a reservation behind",
+        ((creates, "_create", _keeps_reservations),),
+    ),
+    Plant(
+        12,
+        "env-values",
+        "the journal has the values of the environment",
+        ((redact, "env_names", _values_too), (admission, "summary_of", _summed_up_with_values)),
+    ),
+    Plant(
+        12,
+        "cause-tells-env",
+        "an action's cause tells the environment",
+        ((rollout, "_create", _tells_env),),
+    ),
+    Plant(
+        12,
+        "bodies-logged",
+        "what is sent to the broker is logged",
+        ((outgoing, "creation", _logs_bodies),),
+    ),
+)

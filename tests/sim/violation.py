@@ -1,0 +1,15 @@
+"""How a world ends when an invariant of DESIGN section 4 doesn't hold."""
+
+from __future__ import annotations
+
+
+class Violation(BaseException):
+    """An invariant doesn't hold; nothing of the product's may catch this.
+
+    Invariant 0 stands for what none of them says and all take for granted: a pass doesn't raise.
+    """
+
+    def __init__(self, invariant: int, what: str) -> None:
+        super().__init__(f"invariant {invariant}: {what}")
+        self.invariant = invariant
+        self.what = what
