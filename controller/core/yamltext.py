@@ -260,14 +260,14 @@ def _syntax(error: yaml.MarkedYAMLError, chunk: str, file: str, line: int) -> Pr
     if row >= len(lines):
         # What ends too early is reported at the end of what is there, not in the next document.
         row, column = len(lines) - 1, len(lines[-1])
-    remedy = ""
+    remedy = "close what is open before this place (a bracket, a quote), or mend the indentation"
     if lines[row][column : column + 1] == "\t":
         remedy = "indent with spaces, not with tabs"
     elif "mapping values are not allowed" in message:
         remedy = "check the indentation, and put quotes around a text that holds ': '"
     elif "undefined alias" in message:
         remedy = "an alias reaches only anchors of its own document"
-    return Problem("yaml.syntax", message, file, line + row, column + 1, remedy=remedy)
+    return Problem("yaml.syntax", message, file, line + row, column + 1, "YAML 1.2", remedy)
 
 
 class _TooManyError(Exception):
