@@ -1,7 +1,7 @@
 """Which fault meets which action: drawn from the seed, counted, and shown as a table.
 
-A world is aimed at one cell of the table: at its action, its fault is certain. Other faults come
-by chance. Every fault is tied to a mutation that the controller sends; what lasts (a directory
+A world is aimed at two cells of the table: at their actions, their faults are certain. Other
+faults come by chance. Every fault is tied to a mutation that the controller sends; what lasts (a directory
 that is gone, lost wakeups) begins there.
 """
 
@@ -71,25 +71,34 @@ class Faults:
 
     def __init__(self, seed: int) -> None:
         self._random = random.Random(f"faults {seed}")
-        self.aim = CELLS[seed % len(CELLS)]
-        self.hit = False
+        half = len(CELLS) // 2
+        self.aims = (CELLS[seed % len(CELLS)], CELLS[(seed + half) % len(CELLS)])
+        self._left = set(self.aims)
         self.on = True
         self.met: Counter[tuple[Fault, Action]] = Counter()
         self._likelihood = self._random.choice(LIKELIHOODS)
         # The first of its kind is most often the one in an empty world: aim at later ones too.
-        again = self.aim[1] in {Action.CREATE, Action.START} and self._random.random() < 0.3
-        self._passed_over = 1 if again else 0
+        # The first create is in an empty world: some worlds aim at a later one.
+        late = self._random.random() < 0.3
+        self._passed_over = {Action.CREATE: int(late), Action.START: int(late)}
+
+    @property
+    def done(self) -> bool:
+        """Tell whether the cells that were aimed at were met."""
+        return all(self.met[aim] for aim in self.aims)
 
     def draw(self, action: Action) -> Fault | None:
         """Return the fault that meets an action now, if one does; ``STALE`` is drawn by passes."""
         if not self.on:
             return None
-        fault, aimed = self.aim
-        if action is aimed and not self.hit and fault is not Fault.STALE:
-            if not self._passed_over:
-                self.hit = True
-                return fault
-            self._passed_over -= 1
+        for fault, aimed in self.aims:
+            if action is not aimed or fault is Fault.STALE or (fault, aimed) not in self._left:
+                continue
+            if self._passed_over.get(action, 0):
+                self._passed_over[action] -= 1
+                continue
+            self._left.discard((fault, aimed))
+            return fault
         if self._random.random() < self._likelihood:
             return self._random.choice([each for each in Fault if each is not Fault.STALE])
         return None
@@ -98,7 +107,7 @@ class Faults:
         """Tell whether a pass sees an old snapshot."""
         if not self.on:
             return False
-        if self.aim[0] is Fault.STALE and not self.met[self.aim]:
+        if any(aim[0] is Fault.STALE and not self.met[aim] for aim in self.aims):
             return self._random.random() < 0.6
         return self._random.random() < self._likelihood / 2
 

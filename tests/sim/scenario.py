@@ -33,18 +33,18 @@ Chance = tuple[float, tuple[float, float], str, Callable[[], object]]
 
 
 class Scenario:
-    """One story, drawn from the seed; ``aim`` is the action that must happen in it."""
+    """One story, drawn from the seed; ``must`` are the actions that happen in it."""
 
-    def __init__(self, seed: int, aim: Action) -> None:
+    def __init__(self, seed: int, must: set[Action]) -> None:
         self._random = random.Random(f"scenario {seed}")
         chance = self._random.random
-        self.app = aim is Action.PULL or chance() < 0.15
-        self.db = aim is Action.CREATE_VOLUME or chance() < 0.3
-        self.lab = aim is Action.REMOVE_NETWORK or chance() < 0.15
+        self.app = Action.PULL in must or chance() < 0.15
+        self.db = Action.CREATE_VOLUME in must or chance() < 0.3
+        self.lab = Action.REMOVE_NETWORK in must or chance() < 0.15
         self.lan = chance() < 0.15
         self.many = chance() < 0.06
         once = {Action.PULL, Action.CREATE_NETWORK, Action.REMOVE_NETWORK, Action.CREATE_VOLUME}
-        self.rolls = aim not in once or chance() < 0.3
+        self.rolls = bool(must - once) or chance() < 0.3
         self.replicas = self._random.choice((1, 1, 1, 2))
 
     def docs(self, secret: str) -> Iterator[Doc]:
@@ -133,7 +133,3 @@ def _cull(files: Files, count: int) -> None:
         key = service_key("herd", f"s{number}")
         if key in files.docs:
             files.drop(key)
-
-
-def scenario_of(seed: int, aim: Action) -> Scenario:
-    return Scenario(seed, aim)

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 
 import pytest
 
 from tests.sim.conftest import TALLY
 from tests.sim.faults import CELLS, Action, Fault, holes
+from tests.sim.parallel import mapped
 from tests.sim.violation import Violation
 from tests.sim.world import World
 
@@ -41,22 +38,11 @@ def live(seed: int) -> Lived:
     return Lived(seed, world.faults.met)
 
 
-def live_all(seeds: Iterable[int]) -> Iterator[Lived]:
-    """Live worlds side by side, on all processors: each is alone in its own."""
-    everyone = list(seeds)
-    if len(everyone) == 1:
-        yield live(everyone[0])
-        return
-    spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(os.cpu_count(), mp_context=spawn) as pool:
-        yield from pool.map(live, everyone, chunksize=CHUNK)
-
-
 @pytest.mark.timeout(1800)
 def test_all_worlds_stay_safe_and_converge(seeds: list[int], pytestconfig: pytest.Config) -> None:
     met: Counter[tuple[Fault, Action]] = Counter()
     failed: list[Lived] = []
-    for lived in live_all(seeds):
+    for lived in mapped(live, seeds, chunk=CHUNK):
         met += lived.met
         if lived.problem:
             failed.append(lived)
@@ -68,7 +54,7 @@ def test_all_worlds_stay_safe_and_converge(seeds: list[int], pytestconfig: pytes
             f"{len(failed)} of {len(seeds)} worlds failed"
             f"{f' (also {others})' if others else ''}.\n"
             f"seed {first.seed}: {first.problem}\n{first.trace}\n"
-            f'replay it: make sim ARGS="--seed {first.seed}"',
+            f"replay it: .venv/bin/python -m pytest tests/sim -k worlds --seed {first.seed}",
             pytrace=False,
         )
     if len(seeds) >= len(CELLS):

@@ -21,7 +21,7 @@ from tests.sim.ground import Now
 from tests.sim.hazards import Hazards
 from tests.sim.judge import Judge
 from tests.sim.people import People
-from tests.sim.scenario import Scenario, scenario_of
+from tests.sim.scenario import Scenario
 from tests.sim.violation import Violation
 
 TROUBLE_S = 900.0
@@ -36,7 +36,7 @@ class World(Hazards):
 
     def __init__(self, seed: int) -> None:
         super().__init__(seed)
-        self.scenario: Scenario = scenario_of(seed, self.faults.aim[1])
+        self.scenario: Scenario = Scenario(seed, {action for _fault, action in self.faults.aims})
         self.broker = SimBroker(self.places, self)
         self.people = People(seed, self.engine, self.marks, self._ask, self._knows)
         self.judge = Judge(self, self.broker, self.people)
@@ -74,14 +74,11 @@ class World(Hazards):
         end = self.clock.monotonic() + TROUBLE_S
         steps = 0
         while self.clock.monotonic() < end:
-            over = self.planned is None and self._aimed_at() and self.judge.quiet() == ""
+            over = self.planned is None and self.faults.done and self.judge.quiet() == ""
             if over or steps > STEPS_MAX // 2:
                 return
             self._step(end)
             steps += 1
-
-    def _aimed_at(self) -> bool:
-        return self.faults.met[self.faults.aim] > 0
 
     def _calm_down(self) -> None:
         self.note("faults stop")

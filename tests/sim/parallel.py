@@ -1,0 +1,22 @@
+"""Worlds side by side, on all processors: each is alone in its own."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from typing import TypeVar
+
+A = TypeVar("A")
+R = TypeVar("R")
+
+
+def mapped(work: Callable[[A], R], over: Sequence[A], *, chunk: int) -> Iterator[R]:
+    """Yield what *work* makes of each, in order; a single one is done here, for debuggers."""
+    if len(over) == 1:
+        yield work(over[0])
+        return
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(os.cpu_count(), mp_context=spawn) as pool:
+        yield from pool.map(work, over, chunksize=chunk)
