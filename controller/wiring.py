@@ -1,6 +1,7 @@
 """The composition root: builds adapters and hands them what they need.
 
-The only reader of clock, randomness, environment and signals. Imports are inside the functions,
+The only reader of clock and randomness; of the environment what the adapters need (commands read
+theirs). Imports are inside the functions,
 so that the broker's process never loads what belongs to the controller, and ``status`` loads
 neither.
 """
@@ -19,7 +20,6 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -48,7 +48,6 @@ if TYPE_CHECKING:
     from controller.engine.adapter import BrokerEngine
     from controller.loop.controller import Controller
     from controller.loop.reconciler import Rules
-    from controller.model.desired import Desired
     from controller.model.errors import Problem
     from controller.model.plan import AnyAction
     from controller.model.policy import Policy
@@ -342,45 +341,6 @@ def rules_of(policy: Policy, digest: str) -> Rules:
         return preview(policy, action, None)
 
     return Rules(networks=networks, judge=judge, digest=digest)
-
-
-def preview_creations(desired: Desired, policy: Policy) -> Iterator[AnyAction]:
-    """Yield the create of each declared service's first container, with the policy's verdict."""
-    from controller.core.rollout import hypothetical_create
-    from controller.core.supplies import Supplies
-    from controller.model.observed import Observed
-
-    rules = rules_of(policy, policy.digest)
-    supplies = Supplies(desired, Observed(instance=""), rules.networks)
-    for service in desired.services:
-        action = hypothetical_create(service, supplies)
-        yield replace(action, verdict=rules.judge(action))
-
-
-def render_chart(
-    chart: Path, values: Path | None, *, name: str, namespace: str
-) -> tuple[dict[str, str], tuple[Problem, ...]]:
-    """Return what a chart's templates give with values from a file, and the problems."""
-    import yaml
-
-    from controller.core.documents import read_text
-    from controller.sources.charts import load_chart, render_texts
-
-    document = {
-        "apiVersion": "trimtab/v1",
-        "kind": "Release",
-        "metadata": {"name": name, "namespace": namespace, "owner": "render"},
-        "spec": {
-            "chart": chart.resolve().name,
-            "values": yaml.safe_load(values.read_text()) if values is not None else {},
-        },
-    }
-    (reading,) = read_text(yaml.safe_dump(document), "--values" if values else "--chart")
-    if reading.declaration is None:
-        return {}, reading.problems
-    folder = chart.resolve()
-    rendered = render_texts(reading.declaration, load_chart(folder.parent, folder.name))
-    return (rendered, ()) if isinstance(rendered, dict) else ({}, rendered)
 
 
 class PolicyInForce:

@@ -112,7 +112,7 @@ def check(file: Any, policy: str | None, state: Path | None, as_json: bool) -> i
 
 def _judge(content: str, name: str, rules: Policy) -> tuple[bool, list[tuple[str, Verdict]]]:
     """Return whether the file is invalid, and the verdict on each thing in it."""
-    from controller import wiring
+    from controller.cli import offline
     from controller.core import admission
     from controller.core.render import desired_of
     from controller.core.strictjson import Ambiguous, parse
@@ -130,7 +130,7 @@ def _judge(content: str, name: str, rules: Policy) -> tuple[bool, list[tuple[str
     for problem in desired.problems:
         click.echo(problem.render(), err=True)
     return not desired.valid, [
-        (str(action.object), action.verdict) for action in wiring.preview_creations(desired, rules)
+        (str(action.object), action.verdict) for action in offline.preview_creations(desired, rules)
     ]
 
 

@@ -47,6 +47,7 @@ def validate(directory: Path | None, policy: str | None, state: Path | None, as_
     The policy is --policy, else the running broker's, else the instance's, else strict.
     """
     from controller import wiring
+    from controller.cli import offline
     from controller.cli.policy import policy_in_force
     from controller.core import text
     from controller.settings import read_instance
@@ -56,7 +57,7 @@ def validate(directory: Path | None, policy: str | None, state: Path | None, as_
     folder = default_directory(directory, instance)
     rules = policy_in_force(policy, root=root, instance=instance)
     desired = wiring.directory_source(folder).load()
-    denied = [action for action in wiring.preview_creations(desired, rules) if _denied(action)]
+    denied = [action for action in offline.preview_creations(desired, rules) if _denied(action)]
     if as_json:
         print_json(
             {
@@ -134,10 +135,11 @@ def render(
     import yaml
 
     from controller import wiring
+    from controller.cli import offline
     from controller.settings import read_instance
 
     if chart is not None:
-        texts, problems = wiring.render_chart(chart, values, name=name, namespace=namespace)
+        texts, problems = offline.render_chart(chart, values, name=name, namespace=namespace)
         if as_json:
             documents = [
                 document

@@ -1,0 +1,55 @@
+"""Files and policy judged without an engine: what ``validate``, ``render`` and ``policy check`` do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from controller.wiring import rules_of
+
+if TYPE_CHECKING:
+    from controller.model.desired import Desired
+    from controller.model.errors import Problem
+    from controller.model.plan import AnyAction
+    from controller.model.policy import Policy
+
+
+def preview_creations(desired: Desired, policy: Policy) -> Iterator[AnyAction]:
+    """Yield the create of each declared service's first container, with the policy's verdict."""
+    from controller.core.rollout import hypothetical_create
+    from controller.core.supplies import Supplies
+    from controller.model.observed import Observed
+
+    rules = rules_of(policy, policy.digest)
+    supplies = Supplies(desired, Observed(instance=""), rules.networks)
+    for service in desired.services:
+        action = hypothetical_create(service, supplies)
+        yield replace(action, verdict=rules.judge(action))
+
+
+def render_chart(
+    chart: Path, values: Path | None, *, name: str, namespace: str
+) -> tuple[dict[str, str], tuple[Problem, ...]]:
+    """Return what a chart's templates give with values from a file, and the problems."""
+    import yaml
+
+    from controller.core.documents import read_text
+    from controller.sources.charts import load_chart, render_texts
+
+    document = {
+        "apiVersion": "trimtab/v1",
+        "kind": "Release",
+        "metadata": {"name": name, "namespace": namespace, "owner": "render"},
+        "spec": {
+            "chart": chart.resolve().name,
+            "values": yaml.safe_load(values.read_text()) if values is not None else {},
+        },
+    }
+    (reading,) = read_text(yaml.safe_dump(document), "--values" if values else "--chart")
+    if reading.declaration is None:
+        return {}, reading.problems
+    folder = chart.resolve()
+    rendered = render_texts(reading.declaration, load_chart(folder.parent, folder.name))
+    return (rendered, ()) if isinstance(rendered, dict) else ({}, rendered)
