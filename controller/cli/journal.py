@@ -148,7 +148,13 @@ def list_records(
     click.echo(table(HEADERS, rows) if rows else "No records.")
 
 
-@journal.command()
+@journal.command(
+    epilog="""\b
+Examples:
+  trimtab journal show 42
+  trimtab journal show 42 --json
+"""
+)
 @click.argument("record", metavar="ID|SEQ")
 @state_option
 @json_option
@@ -169,6 +175,11 @@ def show(ctx: click.Context, record: str, state: Path | None, as_json: bool) -> 
 
 @journal.command(
     epilog="""\b
+Examples:
+  trimtab journal verify
+  trimtab journal verify /srv/copies/journal --json
+
+\b
 Exit codes: 0 every record is as it was written, 1 one isn't or can't be read.
 """
 )

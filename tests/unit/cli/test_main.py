@@ -1,0 +1,120 @@
+"""The command line's outer shape: exit codes, errors, options that may follow any command."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+import pytest
+
+from controller.cli.common import table
+from controller.cli.main import COMMANDS, cli, exit_code_of, main
+from controller.model.errors import (
+    InvalidDesiredState,
+    JournalUnavailable,
+    PolicyInvalid,
+    Refused,
+    StateError,
+    TrimtabError,
+    UsageError,
+)
+
+GOOD = """\
+apiVersion: trimtab/v1
+kind: Service
+metadata: {name: web, owner: team}
+spec: {image: "ghcr.io/platformnetwork/web:1.2.3"}
+"""
+
+
+def run(*arguments: str) -> int:
+    """Run the command line and return its exit code."""
+    with pytest.raises(SystemExit) as ended:
+        main(list(arguments))
+    return int(ended.value.code or 0)
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (UsageError, 64),
+        (InvalidDesiredState, 3),
+        (Refused, 4),
+        (PolicyInvalid, 1),
+        (StateError, 1),
+        (JournalUnavailable, 1),
+    ],
+)
+def test_an_error_has_its_exit_code(error: type[TrimtabError], code: int) -> None:
+    assert exit_code_of(error("a.code", "what")) == code
+
+
+@pytest.mark.parametrize(
+    "arguments", [["statsu"], ["status", "--nonsense"], ["apply", "--timeout", "5"]]
+)
+def test_wrong_usage_exits_with_64(arguments: list[str], capsys) -> None:
+    assert run(*arguments) == 64
+    assert "Error" in capsys.readouterr().err
+
+
+def test_a_mistyped_command_is_told_the_one_that_was_meant(capsys) -> None:
+    run("statsu")
+    assert "Did you mean 'status'?" in capsys.readouterr().err
+
+
+def test_nothing_running_is_said_plainly(tmp_path: Path, capsys) -> None:
+    assert run("status", "--state", str(tmp_path)) == 1
+    told = capsys.readouterr().err
+    assert "state.missing" in told
+    assert "remedy: start one with 'trimtab up DIR'" in told
+    assert "Traceback" not in told
+
+
+@pytest.mark.parametrize(
+    ("text", "policy", "code"),
+    [
+        (GOOD, "strict", 0),
+        (GOOD.replace("image", "imgae"), "strict", 3),
+        (GOOD.replace("ghcr.io/platformnetwork/web", "alpine"), "strict", 4),
+        (GOOD, "nowhere", 64),
+    ],
+)
+def test_validate_exits_by_what_is_wrong(
+    tmp_path: Path, text: str, policy: str, code: int, capsys
+) -> None:
+    (tmp_path / "web.yaml").write_text(text)
+    state = ("--state", str(tmp_path / "state"))
+    assert run("validate", str(tmp_path), "--policy", policy, *state, "--json") == code
+    if code != 64:
+        told = json.loads(capsys.readouterr().out)
+        assert told["services"] == (0 if code == 3 else 1)
+
+
+def leaves(command: click.Command, name: str) -> list[tuple[str, click.Command]]:
+    if not isinstance(command, click.Group):
+        return [(name, command)]
+    context = click.Context(command)
+    found = []
+    for sub in command.list_commands(context):
+        child = command.get_command(context, sub)
+        assert child is not None
+        found += leaves(child, f"{name} {sub}")
+    return found
+
+
+def test_state_and_json_may_follow_any_command_and_help_has_examples() -> None:
+    everything = leaves(cli, "trimtab")
+    assert len(everything) > len(COMMANDS)
+    for name, command in everything:
+        options = {option for parameter in command.params for option in parameter.opts}
+        assert {"--state", "--json"} <= options, name
+        assert command.help, name
+        assert command.epilog, f"{name} has no example"
+
+
+def test_a_colour_takes_no_room_in_a_table() -> None:
+    assert table(("A", "B"), [(click.style("x", fg="red"), "y")]) == (
+        f"A   B\n{click.style('x', fg='red')}   y"
+    )
+
