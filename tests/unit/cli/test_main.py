@@ -117,4 +117,3 @@ def test_a_colour_takes_no_room_in_a_table() -> None:
     assert table(("A", "B"), [(click.style("x", fg="red"), "y")]) == (
         f"A   B\n{click.style('x', fg='red')}   y"
     )
-
