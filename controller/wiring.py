@@ -172,7 +172,11 @@ def both(launch: Launch, *, paused: bool = False) -> Iterator[Assembly]:
         assembly.await_socket(child, launch.state.broker_socket)
         with controller_socket(launch.state, user=launch.user) as listener:
             assembly.start(controller_recipe(launch, os.environ, listener=listener, paused=paused))
-            yield assembly
+            try:
+                yield assembly
+            finally:
+                assembly.stop()
+                launch.state.controller_socket.unlink(missing_ok=True)
     finally:
         assembly.stop()
 
