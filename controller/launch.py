@@ -10,6 +10,7 @@ import grp
 import os
 import pwd
 import socket
+import stat
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -177,7 +178,24 @@ def lay_out(state: State, *, user: User) -> None:
             ) from error
     if root and state.controller.is_dir():
         for path in state.controller.iterdir():
-            os.chown(path, user.uid, user.gid, follow_symlinks=False)
+            _hand_over(path, user)
+
+
+def _hand_over(path: Path, user: User) -> None:
+    """Give the controller a file of its folder, unless it has another name elsewhere.
+
+    The folder is the controller's: a hard link that it made there may be any file of the host.
+    """
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return  # a link, a socket, or gone
+    try:
+        status = os.fstat(handle)
+        if stat.S_ISREG(status.st_mode) and status.st_nlink == 1:
+            os.fchown(handle, user.uid, user.gid)
+    finally:
+        os.close(handle)
 
 
 def controller_socket(state: State, *, user: User) -> socket.socket:
