@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -152,9 +153,7 @@ class Memory:
             The problem to show, if there was one. Never raises for what the file holds.
         """
         try:
-            with self._file.open("rb") as file:
-                text = file.read(SIZE_MAX + 1)
-            self._restore(json.loads(text))
+            self._restore(json.loads(_read_ordinary(self._file)))
         except FileNotFoundError:
             return None
         except OSError as error:
@@ -240,6 +239,15 @@ def _optional(
     return to_json(table[slot]) if slot in table else None
 
 
+def _read_ordinary(path: Path) -> bytes:
+    """Read a file that is no link and no pipe: root reads here too, in the controller's folder."""
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    with os.fdopen(os.open(path, flags), "rb") as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise ValueError("not an ordinary file")
+        return file.read(SIZE_MAX + 1)
+
+
 def _problem(file: Path, what: str, consequence: str) -> Problem:
     return Problem(
         code="state.damaged",
@@ -257,7 +265,7 @@ def write_whole(file: Path, data: bytes, *, reach: Reach = pass_by, mode: int = 
     """
     temporary = file.with_name(f".{file.name}.new")
     reach("state.write.before")
-    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
     with os.fdopen(os.open(temporary, flags, mode), "wb") as out:
         out.write(data)
         out.flush()

@@ -12,7 +12,7 @@ import pytest
 from controller.core.backoff import SlotHistory
 from controller.core.exits import Mark
 from controller.core.prune import PruneMemory
-from controller.loop.memory import Generation, Memory
+from controller.loop.memory import Generation, Memory, write_whole
 from controller.model.crashpoints import CONTROLLER_POINTS
 from controller.model.errors import StateError
 from controller.model.names import service_key
@@ -176,3 +176,23 @@ def test_what_is_neither_declared_nor_there_is_forgotten(tmp_path: Path) -> None
     assert memory.generations() == {}
     assert memory.mark((WEB, 1)) is None
     assert memory.mark((API, 2)) == Mark("c2")
+
+
+def test_neither_reading_nor_writing_follows_a_link(tmp_path: Path) -> None:
+    # The folder is the controller's, and root reads there too.
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.write_text("{}")
+    file = tmp_path / "state.json"
+    file.symlink_to(elsewhere)
+    problem = Memory(file).load(stamp="1")
+    assert problem is not None
+    assert "can't be read" in problem.message
+    (tmp_path / ".state.json.new").symlink_to(elsewhere)
+    with pytest.raises(OSError, match="symbolic link"):
+        write_whole(file, b"x")
+    assert elsewhere.read_text() == "{}"
+
+
+def test_a_pipe_in_the_place_of_the_file_holds_nobody_up(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "state.json")
+    assert Memory(tmp_path / "state.json").load(stamp="1") is not None
