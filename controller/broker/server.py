@@ -69,6 +69,8 @@ class Limits:
     connections: int = 256
     #: A client that holds many leaves enough for controller and operators.
     connections_of_a_client: int = 64
+    #: That many are left to controller and operators, however many clients there are.
+    reserved: int = 64
     grace_s: float = 4.0  # of the 5 s in which the broker ends, some are for saving
     save_s: float = 60.0
     patience: Patience = field(default_factory=Patience)
@@ -329,8 +331,10 @@ class Broker:
     def _full_for(self, uid: int) -> bool:
         rules = self._present_rules()
         trusted = uid in rules.operating or uid == rules.controller_uid
-        share = self._limits.connections if trusted else self._limits.connections_of_a_client
-        return len(self._serving) >= self._limits.connections or self._of_uid.get(uid, 0) >= share
+        limits = self._limits
+        share = limits.connections if trusted else limits.connections_of_a_client
+        most = limits.connections if trusted else max(1, limits.connections - limits.reserved)
+        return len(self._serving) >= most or self._of_uid.get(uid, 0) >= share
 
     def _present_rules(self) -> Rules:
         """Return who is who by the policy in force."""

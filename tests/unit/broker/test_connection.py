@@ -281,6 +281,29 @@ def test_a_client_s_uid_decides_and_a_stranger_is_refused(tmp_path: Path) -> Non
     assert (refused.entry.actor["uid"], refused.entry.actor["role"]) == (1235, "none")
 
 
+@pytest.mark.needs_root
+def test_clients_together_leave_connections_to_controller_and_operators(tmp_path: Path) -> None:
+    policy = Policy(name="test", clients=(Client(uid=1234, owner="alice"),))
+    bench = Bench(tmp_path, echo, policy=policy, limits=Limits(connections=4, reserved=2))
+    bench.socket.parent.mkdir()
+    for folder in (*tmp_path.parents, tmp_path, bench.socket.parent):
+        if folder.stat().st_mode & 0o005 != 0o005:
+            folder.chmod(0o755)
+
+    async def talk(bench: Bench) -> None:
+        bench.socket.chmod(0o666)
+        held = [await asyncio.open_unix_connection(bench.socket) for _ in range(2)]
+        for reader, writer in held:  # served, not only in the backlog
+            writer.write(get("/x").replace(b"close", b"keep-alive"))
+            await reader.readuntil(b"operator %d" % ME)
+        assert rule_of(await asked_by(1234, bench.socket)) == "503 broker.busy"
+        assert b"operator 0" in await asked_by(0, bench.socket)
+        for _, writer in held:
+            writer.close()
+
+    check(tmp_path, talk, bench=bench)
+
+
 ASK = """
 import os, socket, sys
 os.setresgid(*[int(sys.argv[1])] * 3)
