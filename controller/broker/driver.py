@@ -36,6 +36,8 @@ from controller.model.paths import PathFacts
 LOG = logging.getLogger(__name__)
 #: How long a mutation waits for the admissions before it.
 ADMISSION_S = 30.0
+#: How long bind sources are looked at: a filesystem may hang, and others wait for their admission.
+EXAMINE_S = 5.0
 TAIL_BYTES = 64 * 1024
 
 T = TypeVar("T")
@@ -143,7 +145,7 @@ class Driver:
             case Look(path, method, deadline_s):
                 return await self._upstream.look(method, path, deadline_s=deadline_s)
             case Examine(paths):
-                return await asyncio.to_thread(self._examine, paths)
+                return await self._examined(paths)
             case Write(entry):
                 return await self._books.write(entry)
             case Forward(method, path, body, stream, deadline_s):
@@ -156,6 +158,15 @@ class Driver:
                 return await self._head(command, opened, client)
             case _:
                 assert_never(command)
+
+    async def _examined(self, paths: tuple[str, ...]) -> tuple[PathFacts, ...]:
+        """Look at paths; none is seen where a filesystem hangs: those are refused as unreadable."""
+        try:
+            async with asyncio.timeout(EXAMINE_S):
+                return await asyncio.to_thread(self._examine, paths)
+        except TimeoutError:
+            LOG.warning("examine.late paths=%d", len(paths))
+            return ()
 
     async def _open(self, relay: Relay, client: Client | None) -> Stream | Lost:
         hijack = relay.hijack and client is not None and client.upgrade
