@@ -77,12 +77,30 @@ def find_state(explicit: Path | None, *, environ: Mapping[str, str], cwd: Path, 
     if environ.get("TRIMTAB_STATE"):
         return (cwd / environ["TRIMTAB_STATE"]).absolute()
     for folder in (cwd, *cwd.parents):
-        if (folder / ".state" / "instance.json").is_file():
-            return folder / ".state"
+        found = folder / ".state"
+        if (found / "instance.json").is_file():
+            _check_ours(found, uid=uid)
+            return found
     if uid == 0:
         return SYSTEM_STATE
     home = Path(environ.get("HOME", "/nonexistent"))
     return Path(environ.get("XDG_STATE_HOME") or home / ".local" / "state") / "trimtab"
+
+
+def _check_ours(found: Path, *, uid: int) -> None:
+    """Take nobody's word for policy and sockets because we work below a folder of theirs.
+
+    Raises:
+        StateError: the state folder, or its instance file, is another user's.
+    """
+    owners = {path.lstat().st_uid for path in (found, found / "instance.json")}
+    strangers = sorted((owners | {found.stat().st_uid}) - {0, uid})
+    if strangers:
+        raise StateError(
+            "state.stranger",
+            f"{found} belongs to uid {strangers[0]}",
+            remedy=f"name the state folder with --state: {found}, if you trust that user",
+        )
 
 
 def run_folder(root: Path, instance_id: str) -> Path:

@@ -126,6 +126,7 @@ CREATE_RULES: tuple[Rule, ...] = (
     container.healthcheck_bounded,
     container.logs_kept,
     container.environment_bounded,
+    container.arguments_bounded,
     # Last, so that a request that is wrong by itself isn't blamed on others.
     identity.quotas_kept,
 )

@@ -20,6 +20,7 @@ from controller.model.quantities import format_bytes, format_duration_ms
 Findings = Iterator[Finding]
 
 CPU_PERIOD_DEFAULT = 100_000
+ARGUMENTS_MAX_BYTES = 64 * 1024
 CPU_SHARES_MAX = 4096
 _NS_PER_MS = 1_000_000
 PRIVATE_MODES = {"ipc_mode": ("", "private", "none"), "cgroupns_mode": ("", "private")}
@@ -39,6 +40,16 @@ def environment_bounded(case: Case) -> Findings:
         if name in limits.denied:
             reason = f"{name} makes every program run other code first"
             yield Finding("env.denied", f"Env[{index}]", reason, "leave it out")
+
+
+def arguments_bounded(case: Case) -> Findings:
+    """Arguments are bounded: every list of containers repeats them, the controller's too."""
+    request = case.request
+    words = (*(request.entrypoint or ()), *(request.command or ()), *request.shell)
+    size = sum(len(word.encode(errors="replace")) + 1 for word in words)
+    if size > ARGUMENTS_MAX_BYTES:
+        reason = f"arguments of {size} bytes: at most {format_bytes(ARGUMENTS_MAX_BYTES)} together"
+        yield Finding("command.size", "Cmd", reason, "put it into a file of the image or a volume")
 
 
 def limits_bounded(case: Case) -> Findings:

@@ -26,6 +26,8 @@ _ENDPOINTS = "NetworkingConfig.EndpointsConfig"
 #: Networks and namespaces of the engine's own that nobody may name.
 _NEVER = ("host", "ingress", "docker_gwbridge")
 _PREFIXES = ("container:", "ns:", "service:")
+#: Each is looked up while other admissions wait.
+ENDPOINTS_MAX = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +154,10 @@ def mode_granted(case: Case) -> Findings:
 def endpoints_implied(case: Case) -> Findings:
     """What is joined is what the mode implies, and nothing beside it but networks of one's own."""
     mode, implied = mode_of(case), case.networks
+    if (count := len(case.request.endpoints)) > ENDPOINTS_MAX:
+        reason = f"{count} networks: at most {ENDPOINTS_MAX}"
+        yield Finding("network.count", _ENDPOINTS, reason, "join fewer")
+        return
     given = [_resolved(case, end.network) for end in case.request.endpoints]
     if mode.kind == "none":
         for name in given:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -78,3 +79,14 @@ def test_a_damaged_instance_is_an_error_and_stays_as_it_is(tmp_path: Path, text:
         read_instance(tmp_path)
     assert caught.value.code == "state.damaged"
     assert path.read_text() == text
+
+
+@pytest.mark.needs_root
+@pytest.mark.parametrize("theirs", [".state", ".state/instance.json"])
+def test_a_state_folder_of_another_user_is_not_taken_for_ours(tmp_path: Path, theirs: str) -> None:
+    (tmp_path / ".state").mkdir()
+    write_instance(tmp_path / ".state", INSTANCE)
+    os.chown(tmp_path / theirs, 1234, -1)
+    with pytest.raises(StateError, match="belongs to uid 1234"):
+        check(tmp_path / ".state", cwd=tmp_path, uid=0)
+    check(tmp_path / ".state", cwd=tmp_path, uid=1234)

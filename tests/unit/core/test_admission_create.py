@@ -323,6 +323,7 @@ def test_no_more_cpus_are_given_or_admitted_than_the_host_has():
         ({"Env": ["LD_PRELOAD=/x"]}, "env.denied"),
         ({"Env": ["A=" + "x" * 65536]}, "env.size"),
         ({"Env": [f"A{n}=b" for n in range(513)]}, "env.size"),
+        ({"Cmd": ["x" * 32768], "Entrypoint": ["x" * 32768]}, "command.size"),
         ({"Healthcheck": {"Test": ["CMD", "x"], "Interval": 1_000_000}}, "healthcheck.bounds"),
         ({"Healthcheck": {"Test": ["CMD", "x"], "Interval": -1}}, "healthcheck.bounds"),
         ({"Healthcheck": {"Test": ["CMD", "x"], "StartInterval": 1}}, "healthcheck.bounds"),

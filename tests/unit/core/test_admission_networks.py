@@ -362,3 +362,13 @@ def test_a_preview_takes_networks_to_be_what_they_should_be():
     assert joined(client("mine", {"mine": {}}, facts=None)) == ("mine", {"mine": {}})
     assert denials(client("host", facts=None)) == ("network.mode",)
     assert BOBS.owner == "bob"
+
+
+def test_only_so_many_networks_are_joined():
+    # Each is looked up on the engine, by name, while other admissions wait.
+    many: dict[str, dict[str, object]] = {f"net-{number}": {} for number in range(17)}
+    assert "network.count" in denials(judged(networking(many), facts=None))
+
+
+def networking(endpoints):
+    return {"NetworkingConfig": {"EndpointsConfig": endpoints}}
