@@ -242,7 +242,7 @@ def _gather(call: Call, state: GateState, wants: Needs, found: _Gathered) -> Ste
     found.name_taken = yield from _name_taken(state, name)
     if found.name_taken == "foreign":
         # What an open intent made isn't in the inventory yet: it is nobody else's for that.
-        refuse_if_held(state, Mutation.CONTAINER_CREATE, name)
+        refuse_if_held(state, Mutation.CONTAINER_CREATE, name, under_way=True)
     # Last, as near to the create as can be: paths can be swapped.
     found.paths = yield from examine(wants.paths)
 

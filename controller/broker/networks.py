@@ -66,7 +66,7 @@ def create(call: Call, state: GateState) -> Steps[Reply]:
     existing = yield from resolve.network(state, request.name)
     if existing is not None and existing.belonging is None:
         # What an open intent made isn't in the inventory yet: it is nobody else's for that.
-        refuse_if_held(state, Mutation.NETWORK_CREATE, request.name)
+        refuse_if_held(state, Mutation.NETWORK_CREATE, request.name, under_way=True)
     judged = admitted(
         admission.admit_network(
             request,

@@ -348,15 +348,20 @@ def journal_unavailable(identifier: str) -> Reply:
     )
 
 
-def refuse_if_held(state: GateState, mutation: str, subject: str) -> None:
+def refuse_if_held(
+    state: GateState, mutation: str, subject: str, *, under_way: bool = False
+) -> None:
     """Refuse a change of an object whose last change isn't settled.
+
+    With *under_way* also one whose last change another request is just making: what it made may
+    show on the engine before its outcome is in the inventory.
 
     Raises:
         Denied: ``held``.
     """
     kind = _kind(mutation)
     for identifier, intent in state.inventory.open.items():
-        if identifier in state.in_flight:
+        if identifier in state.in_flight and not under_way:
             continue
         request = intent.request
         if request.get("object") == subject and _kind(str(request.get("route"))) == kind:

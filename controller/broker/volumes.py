@@ -63,7 +63,7 @@ def create(call: Call, state: GateState) -> Steps[Reply]:
     existing = yield from resolve.volume(state, request.name)
     if existing is not None and existing.belonging is None:
         # What an open intent made isn't in the inventory yet: it is nobody else's for that.
-        refuse_if_held(state, Mutation.VOLUME_CREATE, request.name)
+        refuse_if_held(state, Mutation.VOLUME_CREATE, request.name, under_way=True)
     judged = admitted(
         admission.admit_volume(
             request,

@@ -178,6 +178,10 @@ def test_a_lost_create_holds_its_name() -> None:
     made = reply(inspect(STRAY, "job", "x", Config={"Labels": {}}))
     answer = create([LOOK_IMAGE, (FREE[0], made), ("refusal", RECORDED)], knows=knows)
     assert (answer.status, answer.rule) == (409, "held")
+    # And while the request that makes it is still under way.
+    knows.in_flight.add("id-1")
+    answer = create([LOOK_IMAGE, (FREE[0], made), ("refusal", RECORDED)], knows=knows)
+    assert (answer.status, answer.rule) == (409, "held")
 
 
 # The controller's

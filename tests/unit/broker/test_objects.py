@@ -336,6 +336,29 @@ def test_a_volume_is_made_and_ours() -> None:
     assert knows.inventory.volumes["more"].intent == "id-1"
 
 
+@pytest.mark.parametrize("under_way", [False, True])
+@pytest.mark.parametrize(
+    ("kind", "made"),
+    [
+        ("volumes", volume("more", "alice", "id-1")),
+        ("networks", reply(network(STRAY, "more", "alice"))),
+    ],
+)
+def test_what_a_create_just_made_is_nobody_elses(kind: str, made: Reply, under_way: bool) -> None:
+    # It shows on the engine before its outcome is in the inventory.
+    knows = state(inventory())
+    begun: list[Step] = [
+        (Look(f"/{kind}/more"), NOT_FOUND),
+        ("intent", RECORDED),
+        (Sent(f"/{kind}/create"), lost()),
+    ]
+    assert ask("POST", f"/{kind}/create", begun, knows, body={"Name": "more"}).status == 504
+    knows.in_flight |= {"id-1"} if under_way else set()
+    shown: list[Step] = [(Look(f"/{kind}/more"), made), ("refusal", RECORDED)]
+    answer = ask("POST", f"/{kind}/create", shown, knows, body={"Name": "more"})
+    assert (answer.status, answer.rule) == (409, "held")
+
+
 def test_a_volume_that_exists_is_never_handed_out_to_others() -> None:
     existing: Step = (Look("/volumes/alice-data"), volume("alice-data", "alice"))
     body = {"Name": "alice-data"}
