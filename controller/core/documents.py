@@ -208,7 +208,7 @@ def _declare(document: Document) -> tuple[Declaration | None, list[Problem]]:
     model = MANIFESTS.get(kind) if isinstance(kind, str) else None
     if model is None:
         return None, [_unknown_kind(document, value)]
-    later = list(_later(document, value)) if kind == "Service" else []
+    later = list(_later(document, value))
     try:
         manifest = model.model_validate_json(json.dumps(value))
     except ValidationError as error:
@@ -244,7 +244,9 @@ def _declaration(document: Document, manifest: AnyManifest) -> Declaration:
 def _unknown_kind(document: Document, value: dict[str, object]) -> Problem:
     kind = value.get("kind")
     if kind in LATER_KINDS:
-        return problem_at(document, ("kind",), "unsupported", f"kind {kind} is not supported yet")
+        message = f"kind {kind} is not supported yet"
+        remedy = "take the document out of this directory until then"
+        return problem_at(document, ("kind",), "unsupported", message, remedy=remedy)
     if value.get("apiVersion") != API_VERSION:
         version = value.get("apiVersion")
         found = "there is no apiVersion" if version is None else f"the apiVersion is {version!r}"
@@ -262,10 +264,15 @@ def _unknown_kind(document: Document, value: dict[str, object]) -> Problem:
 
 def _later(document: Document, value: dict[str, object]) -> Iterator[tuple[Path, Problem]]:
     """Yield the path and problem of each field that works only later."""
+    retained: Path = ("spec", "retain")
+    spec = value.get("spec")
+    if value.get("kind") == "Volume" and isinstance(spec, dict) and spec.get("retain") is False:
+        yield retained, _unsupported(document, retained, "spec.retain: false is")
+    if value.get("kind") != "Service":
+        return
     for path in LATER_FIELDS:
         if _holds(value, path):
             yield path, _unsupported(document, path, f"{'.'.join(map(str, path))} is")
-    spec = value.get("spec")
     if not isinstance(spec, dict):
         return
     mounts = spec.get("mounts")
