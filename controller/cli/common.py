@@ -33,6 +33,20 @@ def json_option(command: F) -> F:
     return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(command)
 
 
+class PassingGroup(click.Group):
+    """A group whose ``--state`` and ``--json`` mean the command that follows."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Put the options that stand before the command behind its name."""
+        passed: list[str] = []
+        rest = list(args)
+        while rest and (rest[0] in {"--state", "--json"} or rest[0].startswith("--state=")):
+            passed += [rest.pop(0)]
+            if passed[-1] == "--state" and rest:
+                passed.append(rest.pop(0))
+        return super().parse_args(ctx, [*rest[:1], *passed, *rest[1:]] if rest else args)
+
+
 def directory_argument(command: F) -> F:
     """Add ``[DIR]``."""
     return click.argument(

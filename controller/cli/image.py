@@ -7,10 +7,10 @@ from pathlib import Path
 import click
 
 from controller.cli.api import BrokerApi
-from controller.cli.common import json_option, open_state, print_json, state_option
+from controller.cli.common import PassingGroup, json_option, open_state, print_json, state_option
 
 
-@click.group()
+@click.group(cls=PassingGroup)
 def image() -> None:
     """Let the gate know local images."""
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 import click
 
 from controller.cli.api import ask_controller
-from controller.cli.look import conditions_of, render_status, word_of
+from controller.cli.look import conditions_of, place_of, render_status, word_of
 from controller.model.errors import TrimtabError
 
 if TYPE_CHECKING:
@@ -70,8 +70,10 @@ class _Lines:
             count = f" {resource['ready']}/{resource['desired']}" if "desired" in resource else ""
             now[key] = f"{word}{count if resource['kind'] == 'Service' else ''} {told}".rstrip()
         for problem in status["problems"]:
-            place = f"{problem['file']}:{problem['line']}:{problem['column']}"
-            now[f"problem {place} {problem['code']}"] = problem["message"]
+            place = place_of(problem)
+            now[f"problem {place} {problem['code']}" if place else f"problem {problem['code']}"] = (
+                problem["message"]
+            )
         if self._as_json:
             if now != self._seen:
                 click.echo(json.dumps(status))

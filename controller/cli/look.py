@@ -105,9 +105,7 @@ def render_status(status: dict[str, Any], *, name: str | None = None) -> str:
     headers = ("KIND", "NAMESPACE", "NAME", "READY", "IMAGE", "CONDITION", "MESSAGE")
     parts = [table(headers, rows) if rows else "No resources."]
     for problem in status["problems"]:
-        place = ":".join(
-            str(problem[part]) for part in ("file", "line", "column") if problem.get(part)
-        )
+        place = place_of(problem)
         parts.append(
             f"{click.style('problem', fg='red')} {place + ': ' if place else ''}"
             f"{problem['message']} [{problem['code']}]"
@@ -115,6 +113,11 @@ def render_status(status: dict[str, Any], *, name: str | None = None) -> str:
             + (f"\n        remedy: {problem['remedy']}" if problem.get("remedy") else "")
         )
     return "\n".join(parts)
+
+
+def place_of(problem: dict[str, Any]) -> str:
+    """Return ``FILE:LINE:COLUMN``, or as much of it as a problem has."""
+    return ":".join(str(problem[part]) for part in ("file", "line", "column") if problem.get(part))
 
 
 def matches(resource: dict[str, Any], name: str) -> bool:

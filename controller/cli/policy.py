@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from controller.cli.api import BrokerApi
-from controller.cli.common import json_option, policy_option, print_json, state_option, state_root
+from controller.cli.common import (
+    PassingGroup,
+    json_option,
+    policy_option,
+    print_json,
+    state_option,
+    state_root,
+)
 from controller.cli.main import EXIT_INVALID, EXIT_REFUSED
 from controller.model.errors import EngineUnavailable, UsageError
 from controller.settings import Instance, read_instance, state_of
@@ -39,7 +46,7 @@ def policy_in_force(explicit: str | None, *, root: Path, instance: Instance | No
     return wiring.read_policy(policy_file(explicit or "strict"))
 
 
-@click.group()
+@click.group(cls=PassingGroup)
 def policy() -> None:
     """Show the rules in force, and judge files by them."""
 

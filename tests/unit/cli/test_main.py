@@ -9,6 +9,7 @@ import click
 import pytest
 
 from controller.cli.common import table
+from controller.cli.look import place_of
 from controller.cli.main import COMMANDS, cli, exit_code_of, main
 from controller.model.errors import (
     InvalidDesiredState,
@@ -111,6 +112,21 @@ def test_state_and_json_may_follow_any_command_and_help_has_examples() -> None:
         assert {"--state", "--json"} <= options, name
         assert command.help, name
         assert command.epilog, f"{name} has no example"
+
+
+def test_state_and_json_may_stand_before_a_subcommand(tmp_path: Path, capsys) -> None:
+    state = ("--state", str(tmp_path))
+    assert run("policy", *state, "--json", "show") == 0
+    assert json.loads(capsys.readouterr().out)["name"] == "strict"
+    assert run("image", f"--state={tmp_path}", "trust", "web:1") == 1
+    assert "state.missing" in capsys.readouterr().err
+    assert run("policy", *state) == 64
+    assert run("policy", "--nonsense", "show") == 64
+
+
+def test_a_problem_without_a_place_has_none() -> None:
+    assert place_of({"file": "", "line": 0, "column": 0}) == ""
+    assert place_of({"file": "a.yaml", "line": 3, "column": 2}) == "a.yaml:3:2"
 
 
 def test_a_colour_takes_no_room_in_a_table() -> None:
