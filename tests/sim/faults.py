@@ -111,6 +111,10 @@ class Faults:
             return self._random.random() < 0.6
         return self._random.random() < self._likelihood / 2
 
+    def chance(self, share: float) -> bool:
+        """Tell whether something happens here, *share* as likely as a fault by chance."""
+        return self._random.random() < self._likelihood * share
+
     def count(self, fault: Fault, action: Action) -> None:
         self.met[fault, action] += 1
 

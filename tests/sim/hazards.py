@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from controller.broker.commands import Command, Forward, Lost, Write
-from controller.model.entries import Reply, Request
-from tests.sim.broker import BrokerDied
+from controller.model.entries import Reply, Request, Role
+from tests.sim.broker import BrokerDied, SimBroker
 from tests.sim.checkers import Intent
 from tests.sim.controller import ControllerDied
 from tests.sim.faults import Action, Fault
@@ -19,6 +19,7 @@ class Hazards(Ground):
     """The engine's wire and the moments between commands, with the fault of the request."""
 
     people: People
+    broker: SimBroker
 
     def begin_fault(self, fault: Fault, action: Action, request: Request) -> None:
         """What a fault does before the request is sent; those in the broker come on the way."""
@@ -88,8 +89,7 @@ class Hazards(Ground):
     def before(self, command: Command) -> None:
         """Meet a command with the fault of its request, before it is carried out."""
         now = self.now
-        if now.fault is None or now.action is None:
-            return
+        self._die_in_recovery(command)
         match command, now.fault:
             case Write(entry), Fault.BROKER_BEFORE_INTENT if entry.stage == "intent":
                 self._die(now)
@@ -97,7 +97,7 @@ class Hazards(Ground):
                 self._fill_disk(now)
             case Write(entry), Fault.FULL_OUTCOME if entry.stage == "outcome":
                 self._fill_disk(now)
-            case Forward(), Fault.AWAY if not now.forwarded:
+            case Forward(), Fault.AWAY if not now.forwarded and now.action is not None:
                 self.faults.count(now.fault, now.action)
                 self.away = True
                 self.at(self.random.uniform(0.5, 20), "engine is back", self._engine_back)
@@ -107,6 +107,9 @@ class Hazards(Ground):
     def after(self, command: Command) -> None:
         """Meet a command with the fault of its request, after it was carried out."""
         now = self.now
+        self._die_in_recovery(command)
+        if now.role is Role.CONTROLLER and isinstance(command, Forward | Write):
+            self._interrupt()
         match command, now.fault:
             case Write(entry), Fault.BROKER_AFTER_INTENT if entry.stage == "intent":
                 self._die(now)
@@ -117,6 +120,29 @@ class Hazards(Ground):
                 self._die(now)
             case _:
                 pass
+
+    def _die_in_recovery(self, command: Command) -> None:
+        """A broker may die while it closes what one before it left open."""
+        recovering = self.now.role is Role.BROKER and isinstance(command, Forward | Write)
+        if recovering and self.faults.on and self.faults.chance(0.5):
+            raise BrokerDied
+
+    def _interrupt(self) -> None:
+        """While one request is under way, another may come, or recovery have its turn."""
+        if not self.faults.on or not self.faults.chance(0.25):
+            return
+        self.note("    meanwhile")
+        before = self.now
+        self.now = Now(role=Role.BROKER)
+        try:
+            if self.random.random() < 0.5:
+                self.broker.mend()
+            else:
+                self.note(f"    {self.people.operate()}")
+        finally:
+            self.now = before
+        if self.broker.state is None:
+            raise BrokerDied
 
     def _tempt(self, now: Now) -> None:
         """Somebody may be at a container that nobody knows to be ours yet."""

@@ -10,10 +10,10 @@ from controller.model.errors import EngineError
 from controller.model.inventory import Inventory
 from controller.model.names import Key
 from tests.sim.broker import SimBroker
-from tests.sim.checkers import slot_of
 from tests.sim.files import Doc, Truth
 from tests.sim.ground import POLICY, Ground
 from tests.sim.people import People
+from tests.sim.places import slot_of
 from tests.sim.violation import Violation
 
 

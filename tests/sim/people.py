@@ -19,6 +19,7 @@ from tests.sim.controller import request_of
 from tests.sim.engine import SimEngine
 from tests.sim.faults import Action
 from tests.sim.objects import SimContainer
+from tests.sim.places import Place, slot_of
 
 #: Stands in what clients send and nothing may forward.
 MARKER = "ZzMarker"
@@ -33,7 +34,13 @@ class Marks:
 
     foreign: set[str] = field(default_factory=set)  # ids, and names of volumes
     touched: set[str] = field(default_factory=set)  # ids of containers of ours
-    volumes_removed: set[str] = field(default_factory=set)
+    touched_at: dict[Place, float] = field(default_factory=dict)  # the last time, by slot
+
+    def touch(self, container: SimContainer, now: float) -> None:
+        self.touched.add(container.id)
+        place = slot_of(container)
+        if place is not None:
+            self.touched_at[place] = now
 
 
 class People:
@@ -65,6 +72,9 @@ class People:
             and container.id not in self._marks.foreign
         ]
 
+    def _touch(self, container: SimContainer) -> None:
+        self._marks.touch(container, self._engine.clock.monotonic())
+
     def _call(self, method: str, path: str, body: Any = None) -> tuple[int, bytes]:
         return self._engine.call(method, path, None if body is None else json.dumps(body).encode())
 
@@ -79,7 +89,7 @@ class People:
         """Do one thing to a container; what ends by itself isn't touched by that."""
         path = f"/containers/{container.id}"
         if doing != "crash":
-            self._marks.touched.add(container.id)
+            self._touch(container)
         match doing:
             case "rm":
                 self._call("DELETE", f"{path}?force=1")
@@ -187,7 +197,6 @@ class People:
                 if any(mount.get("Name") == name for mount in container.mounts):
                     self._meddle_with(container, "rm")
             self._call("DELETE", f"/volumes/{quote(name, safe='')}")
-            self._marks.volumes_removed.add(name)
 
     def _clear_network(self, identifier: str) -> None:
         for container in list(self._engine.containers.values()):
@@ -231,7 +240,7 @@ class People:
             return "nothing"
         container = self._random.choice(mine)
         verb, body = self._random.choice(_OPERATIONS)
-        self._marks.touched.add(container.id)
+        self._touch(container)
         encoded = json.dumps(body).encode() if body else b""
         path = f"/containers/{container.id}"
         request = (

@@ -93,6 +93,7 @@ class Scenario:
             (0.3, (1, 30), "client", people.run_client),
             (0.15, (3, 30), "operator", people.operate),
             (0.1, (3, 30), "engine restarts", engine.engine_restart),
+            (0.15, (0.5, 30), "plan applied", world.apply_plan),
         ):
             if self._random.random() < likelihood:
                 act = _edit(world, do) if what.startswith("edit") else do

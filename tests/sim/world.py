@@ -12,7 +12,7 @@ import logging
 from controller.engine.adapter import event_of
 from controller.loop.controller import Chore
 from controller.model.entries import Reply, Request, Role
-from controller.model.errors import EngineError
+from controller.model.errors import EngineError, UsageError
 from controller.model.names import Key
 from tests.sim.broker import BrokerDied, NobodyThere, SimBroker
 from tests.sim.controller import ControllerDied, SimController, SimTransport
@@ -43,6 +43,7 @@ class World(Hazards):
         self.checkers.watch(self.judge)
         self._heard = 0
         self._passes: dict[Key, list[float]] = {}
+        self._sent: list[str] = []  # the controller's mutations, of late
 
     # Life
 
@@ -190,6 +191,29 @@ class World(Hazards):
             if event is not None and self.random.random() < 0.9:
                 self.controller.loop.hint(event)
 
+    def apply_plan(self) -> str:
+        """An operator looks at a plan and applies exactly that."""
+        controller = self.controller
+        if controller is None:
+            return "nobody is there"
+        controller.transport.turn(None, stale=False)
+        self._sent = []
+        try:
+            plan = controller.loop.survey().plan
+            controller.loop.apply_exactly(plan.digest, approved=False, asked_by="uid:0")
+        except (EngineError, UsageError) as error:
+            return f"apply: {error}"
+        except ControllerDied:
+            self._bury_controller()
+            return "died"
+        finally:
+            if self.controller is not None:
+                self.judge.remember(controller.source.desired)
+        wanted = [action.verb for action in plan.actions if action.verb != "wait"]
+        if self._sent != wanted[: len(self._sent)]:
+            raise Violation(8, f"an approved plan of {wanted} performed {self._sent}")
+        return f"applied {len(self._sent)} of {len(wanted)}"
+
     # Requests, with their faults
 
     def act(self, action: Action, request: Request) -> Reply:
@@ -198,6 +222,7 @@ class World(Hazards):
         if self.controller.transport.stale:
             self.faults.count(Fault.STALE, action)
         fault = self.faults.draw(action)
+        self._sent = [*self._sent[-1000:], action.value]
         self.note(f"{action.value} {_told(request)}{f'  [{fault.value}]' if fault else ''}")
         if fault is not None:
             self.begin_fault(fault, action, request)
