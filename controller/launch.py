@@ -132,6 +132,7 @@ def prepare(
         raise StateError(
             "state.unwritable", f"{root}: {error.strerror}", remedy="name another with --state"
         ) from error
+    _refuse_stranger(root)
     instance = read_instance(root)
     if instance is None:
         instance = Instance(id=new_instance_id, dir=str(directory), engine=engine)
@@ -149,6 +150,21 @@ def prepare(
     state = state_of(root, settled)
     lay_out(state, user=user)
     return Launch(state, settled, user, chosen)
+
+
+def _refuse_stranger(root: Path) -> None:
+    """Refuse a state folder that another user made: it would decide which policy is in force.
+
+    Raises:
+        StateError: it is neither ours nor root's.
+    """
+    owner = root.stat().st_uid
+    if owner not in {0, os.getuid()}:
+        raise StateError(
+            "state.stranger",
+            f"{root} belongs to uid {owner}",
+            remedy="name a state folder of your own with --state",
+        )
 
 
 def lay_out(state: State, *, user: User) -> None:

@@ -104,7 +104,7 @@ def test_the_summary_has_what_the_inventory_needs_and_no_values():
         "mounts": [],
         "caps": ["CHOWN"],
         "ports": ["127.0.0.1:8080:80/tcp"],
-        "healthcheck": ["CMD", "/check"],
+        "healthcheck": ["CMD"],
         "exceptions": [],
     }
 
