@@ -89,6 +89,10 @@ class Wire:
         """Nor here."""
 
 
+def nothing(*_: object) -> None:
+    """Look at nothing."""
+
+
 class Through:
     """The adapter, through the real gate, to one side's engine."""
 
@@ -102,7 +106,7 @@ class Through:
 
         facts = EngineFacts("engine", "26.1", "1.45", 2, 8 << 30)
         broker = SimBroker(Places(clock, journal, POLICY, facts, new_id), Wire(side))
-        transport = SimTransport(broker, lambda _action, request: broker.serve(request))
+        transport = SimTransport(broker, lambda _action, request: broker.serve(request), nothing)
         self.engine = BrokerEngine(transport, networks=NAMES, pause=clock.advance)
 
     def perform(self, action: AnyAction) -> str:

@@ -81,9 +81,10 @@ Act = Callable[[Action, Request], Reply]
 class SimTransport:
     """A ``Transport`` to the broker. A stale pass sees what the one before it of its key saw."""
 
-    def __init__(self, broker: SimBroker, act: Act) -> None:
+    def __init__(self, broker: SimBroker, act: Act, seen: Callable[[Request, Reply], None]) -> None:
         self._broker = broker
         self._act = act
+        self._look_seen = seen
         self._seen: dict[Key, dict[str, Answer]] = {}
         self._showing: dict[str, Answer] = {}
         self._noting: dict[str, Answer] = {}
@@ -124,6 +125,7 @@ class SimTransport:
         if what in self._showing:
             return self._showing[what]
         reply = self._sent(lambda: self._broker.serve(request))
+        self._look_seen(request, reply)
         answer = Answer(reply.status, reply.body)
         # The first look of a pass is the one that it plans with.
         self._noting.setdefault(what, answer)

@@ -14,7 +14,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
-from controller.broker import creates, lifecycle, reads, recovery, redact, resolve, steps
+from controller.broker import creates, gate, lifecycle, reads, recovery, redact, resolve, steps
 from controller.broker.commands import Forward, Lost, Write
 from controller.core import admission, planner, prune, render, rollout
 from controller.core import recovery as settling
@@ -112,6 +112,19 @@ def _unjournaled_stops(original: Any) -> Any:
         return answer if isinstance(answer, Reply) else Reply(502)
 
     return perform
+
+
+def _no_reads(original: Any) -> Any:
+    def inventory(call: Any, state: Any) -> Any:
+        if state.journal_error:
+            return steps.journal_unavailable(call.id)
+        return (yield from original(call, state))
+
+    return inventory
+
+
+def _without_inventory(handlers: Any) -> Any:
+    return {**handlers, "own.inventory": _no_reads(handlers["own.inventory"])}
 
 
 # Bodies
@@ -353,6 +366,12 @@ PLANTS = (
         "unjournaled-changes",
         "while the journal can't be written, containers are still stopped and started",
         ((lifecycle, "perform", _unjournaled_stops),),
+    ),
+    Plant(
+        2,
+        "reads-stop",
+        "while the journal can't be written, looks are refused too",
+        ((gate, "HANDLERS", _without_inventory),),
     ),
     Plant(
         3,

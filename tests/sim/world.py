@@ -272,13 +272,18 @@ class World(Hazards):
 
     def _start_controller(self) -> None:
         self.controller = SimController(
-            transport=SimTransport(self.broker, self.act),
+            transport=SimTransport(self.broker, self.act, self._looked),
             files=self.files,
             memory=self.folder / "memory.json",
             clock=self.clock,
             seed=self.seed,
             reach=self._reach,
         )
+
+    def _looked(self, request: Request, reply: Reply) -> None:
+        """Looks go on whatever the journal does."""
+        if self.journal.full and not self.away and reply.status >= 500:
+            raise Violation(2, f"{request.path} answers {reply.status} while the disk is full")
 
     def _reach(self, point: str) -> None:
         """The controller may die while it saves, too."""
