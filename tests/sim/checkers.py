@@ -95,6 +95,7 @@ class Scene:
     marks: Marks
     secret: str
     journal_full: Callable[[], bool]
+    stale: Callable[[], bool]  # whether the controller is shown an old snapshot
     role: Callable[[], Role | None]  # who asked for what is being done
 
 
@@ -378,8 +379,9 @@ class Checkers:
         if _starts_first(doc):
             successors = [c for c in successors if c.status == "running"]
         taken_s = self._scene.clock.monotonic() - self._scene.marks.touched_at.get(slot, -1e9)
-        # A successor that somebody takes away in the middle of a pass is missed by a look's width.
-        if not successors and taken_s > PASS_S:
+        # A successor that somebody took away after the pass's look can't be missed by it.
+        looked_s = float("inf") if self._scene.stale() else PASS_S
+        if not successors and taken_s > looked_s:
             raise Violation(7, f"{container.name} serves and is stopped without a successor")
 
     # Bounds

@@ -109,12 +109,16 @@ class Ground:
                 marks=self.marks,
                 secret=self.secret,
                 journal_full=lambda: self.journal.full,
+                stale=self._is_stale,
                 role=lambda: self.now.role,
             )
         )
         self.journal = SimJournal(self.clock, self.checkers.written)
         facts = EngineFacts(self.engine.engine_id, "26.1.5", "1.45", 4, 16 << 30)
         self.places = Places(self.clock, self.journal, POLICY, facts, self.new_id)
+
+    def _is_stale(self) -> bool:
+        return self.controller is not None and self.controller.transport.stale
 
     def at(self, after_s: float, what: str, do: Callable[[], object]) -> None:
         """Plan something."""
