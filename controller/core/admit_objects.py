@@ -232,7 +232,14 @@ def admit_volume(
         same = existing.namespace == namespace if by_controller else existing.owner == owner
         if not existing.ours or not same or existing.options or existing.driver != "local":
             reason = f"{request.name} is taken by a volume that isn't yours, or isn't a plain one"
-            findings.append(Finding("volume.foreign", "Name", reason, "choose another name"))
+            findings.append(
+                Finding(
+                    "volume.foreign",
+                    "Name",
+                    reason,
+                    "name another volume, or remove that one by hand if nobody needs its data",
+                )
+            )
     if findings:
         return denied(findings)
     stamped = _object_labels(
