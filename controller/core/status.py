@@ -41,7 +41,7 @@ class Failure:
 class World:
     """What a report is made from.
 
-    ``observed`` is None until the engine could be looked at. ``generations`` has the counter of
+    ``observed`` is None while the engine can't be looked at. ``generations`` has the counter of
     accepted spec changes of a key and the last one fully acted on. ``violations`` are the verdicts
     on services that the policy doesn't admit any more. ``problems`` are the controller's own.
     """
@@ -313,7 +313,9 @@ def _ready(facts: Facts, world: World, hindrances: Iterable[Condition]) -> Condi
         message = "its document can't be read: it is left as it is"
         return Condition("Ready", "Unknown", "Blind", message)
     if world.observed is None and facts.key.kind != "Release":
-        return Condition("Ready", "Unknown", "EngineUnavailable", "the engine wasn't looked at yet")
+        return Condition(
+            "Ready", "Unknown", "EngineUnavailable", "what the engine shows isn't known now"
+        )
     count = f"{facts.ready} of {facts.desired}"
     if facts.declared and facts.ready == facts.desired and not facts.resting:
         return Condition("Ready", "True", "AsDeclared", f"{count} ready" if facts.desired else "")
