@@ -18,6 +18,7 @@ from controller.broker.framing import Framed, Malformed, RequestReader
 from controller.broker.peers import Peer, Rules, Stranger, identify
 from controller.broker.relay import Client, relay
 from controller.broker.replies import CONTINUE, refusal, reply_bytes
+from controller.broker.routing import body_bound
 from controller.broker.state import GateState
 from controller.broker.steps import request_of, verdict_of
 from controller.model.crashpoints import Reach, pass_by
@@ -80,7 +81,7 @@ class Connection:
         self._rules = service.rules
         self._patience = service.patience
         self._reach = service.reach
-        self._requests = RequestReader()
+        self._requests = RequestReader(body_bound)
         self._ahead: asyncio.Task[bytes] | None = None
 
     async def serve(self) -> None:
@@ -224,13 +225,14 @@ class Connection:
     async def _refuse(self, refused: Malformed | Stranger, framed: Framed | None) -> None:
         """Record a refusal of the shell's own, answer it and end the connection."""
         identifier = self._state.new_id()
-        remedy = refused.remedy if isinstance(refused, Stranger) else ""
         status = refused.status if isinstance(refused, Malformed) else HTTPStatus.FORBIDDEN
         if await self._driver.write(self._refusal_entry(identifier, refused, framed)) is None:
             self._state.unjournaled += 1
         LOG.info("refused rule=%s uid=%d pid=%d", refused.rule, self._peer.uid, self._peer.pid)
-        reply = refusal(status, refused.rule, refused.reason, remedy=remedy, record=identifier)
-        to_head = framed is not None and framed.method == "HEAD"
+        reply = refusal(
+            status, refused.rule, refused.reason, remedy=refused.remedy, record=identifier
+        )
+        to_head = framed.method == "HEAD" if framed else self._requests.asks_for_a_head
         self._writer.write(reply_bytes(reply, to_head=to_head, keep_alive=False))
         await self._linger()
 

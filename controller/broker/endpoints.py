@@ -36,6 +36,11 @@ CREATE_S = 20.0
 #: Beyond the grace that a stop or restart gives.
 STOP_SPARE_S = 15.0
 SHORT_S = 10.0
+#: Of a create. Other bodies are small, and a route without one reads no more than it needs to
+#: say so.
+CREATE_BODY_MAX = 1024 * 1024
+BODY_MAX = 64 * 1024
+NO_BODY_MAX = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +61,12 @@ class Route:
     evidence: Evidence = Evidence.NONE
     deadline_s: float = SHORT_S
     own: bool = False  # below /trimtab/v1, without a version prefix
+    body_most: int = 0  # bytes of a body where BODY_MAX isn't right
+
+    @property
+    def body_max(self) -> int:
+        """How many bytes of a body are read."""
+        return self.body_most or (BODY_MAX if self.body else NO_BODY_MAX)
 
 
 _C = "/containers/{container}"
@@ -186,6 +197,7 @@ CONTAINER_CHANGES = (
         "create a container as the policy admits it",
         query={"name": judged, "platform": judged},
         body="create",
+        body_most=CREATE_BODY_MAX,
         evidence=Evidence.LABEL,
         deadline_s=CREATE_S,
     ),
@@ -278,7 +290,15 @@ IMAGE_ROUTES = (
         "/images/json",
         "read",
         "images that the policy admits",
-        query={"all": flag, "digests": flag, "shared-size": flag, "manifests": unset, **_LIST},
+        query={
+            "all": flag,
+            "digests": flag,
+            "shared-size": flag,
+            "manifests": unset,
+            "only_ids": unset,  # docker-py sends 0
+            "filter": unset,
+            **_LIST,
+        },
     ),
     Route(
         "image.inspect",

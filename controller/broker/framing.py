@@ -19,8 +19,6 @@ from controller.broker.replies import Headers
 HEAD_BYTES_MAX = 32 * 1024
 HEADERS_MAX = 100
 TARGET_BYTES_MAX = 16 * 1024
-BODY_BYTES_MAX = 64 * 1024
-CREATE_BODY_BYTES_MAX = 1024 * 1024
 #: A chunked body of one-byte chunks is six times as long on the wire.
 CHUNK_OVERHEAD_MAX = 6
 
@@ -28,11 +26,12 @@ METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS"}
 BODILESS = frozenset({"GET", "HEAD", "DELETE", "OPTIONS"})
 #: The only routes where bytes may follow a request, and only after the engine agreed (101).
 _HIJACK = re.compile(r"(/v[0-9.]+)?/(containers/[^/]+/attach|exec/[^/]+/start)", re.ASCII)
-_CREATE = re.compile(r"(/v[0-9.]+)?/containers/create", re.ASCII)
 
 _REQUEST_LINE = re.compile(rb"([A-Z]{1,16}) (\S{1,16384}) HTTP/(1\.[01])")
 _TARGET = re.compile(rb"/[\x21\x22\x24-\x7e]*")  # visible ASCII without '#'
 _FIELD = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+):([\x20-\x7e\t]*)")
+#: What a host's name may be written in (RFC 3986); older clients put an escaped path there.
+_HOST = re.compile(r"[A-Za-z0-9._~%!$&'()*+,;=:\[\]-]{0,255}", re.ASCII)
 _LENGTH = re.compile(r"[0-9]{1,12}", re.ASCII)
 _CHUNK_SIZE = re.compile(rb"[0-9A-Fa-f]{1,8}")
 _CHUNK_SIZE_SO_FAR = re.compile(rb"[0-9A-Fa-f]{0,8}\r?")
@@ -61,6 +60,7 @@ class Malformed:
     rule: str
     reason: str
     status: int = 400
+    remedy: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,10 +96,17 @@ class Head:
         return self.target.partition("?")[0]
 
 
-def body_limit(method: str, path: str) -> int:
-    """Return how many bytes a request's body may have."""
-    creates = method == "POST" and _CREATE.fullmatch(path) is not None
-    return CREATE_BODY_BYTES_MAX if creates else BODY_BYTES_MAX
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """How many bytes a body may have, and what is said of a longer one where that isn't all."""
+
+    most: int
+    beyond: Malformed | None = None
+
+    @property
+    def refusal(self) -> Malformed:
+        """What a longer body is refused with."""
+        return self.beyond or Malformed("wire.body-size", f"the body passes {self.most} bytes", 413)
 
 
 class RequestReader:
@@ -109,12 +116,12 @@ class RequestReader:
     Framed the reader is ready for the next one. It never holds more than the limits allow.
     """
 
-    def __init__(self, limit: Callable[[str, str], int] = body_limit) -> None:
-        self._limit = limit
+    def __init__(self, bound: Callable[[str, str], Bound]) -> None:
+        self._bound = bound  # of a method and a path as sent
         self._buffer = bytearray()
         self._head: Head | None = None
         self._head_end = 0
-        self._chunks = _Chunks(0)
+        self._chunks = _Chunks(Bound(0))
 
     @property
     def idle(self) -> bool:
@@ -134,6 +141,11 @@ class RequestReader:
     def head_complete(self) -> bool:
         """Whether the head of the request under way has been accepted."""
         return self._head is not None
+
+    @property
+    def asks_for_a_head(self) -> bool:
+        """Whether what is there begins like a HEAD, whose answer has no body."""
+        return self._buffer.startswith(b"HEAD ")
 
     def feed(self, data: bytes) -> None:
         """Take what the client sent."""
@@ -170,10 +182,10 @@ class RequestReader:
         head = parse_head(raw)
         if isinstance(head, Malformed):
             return head
-        limit = self._limit(head.method, head.path)
-        if head.length is not None and head.length > limit:
-            return Malformed("wire.body-size", f"the body passes {limit} bytes", 413)
-        self._head, self._head_end, self._chunks = head, end + 4, _Chunks(limit)
+        bound = self._bound(head.method, head.path)
+        if head.length is not None and head.length > bound.most:
+            return bound.refusal
+        self._head, self._head_end, self._chunks = head, end + 4, _Chunks(bound)
         return None
 
     def _take_body(self, head: Head) -> Framed | Malformed | None:
@@ -236,6 +248,8 @@ def _frame(method: str, target: str, version: str, headers: Headers) -> Head | M
     value = dict(headers)
     if "host" not in value and version == "1.1":
         return Malformed("wire.host", "HTTP/1.1 requires a Host header")
+    if _HOST.fullmatch(value.get("host", "")) is None:
+        return Malformed("wire.host", "Host isn't the name of a host")
     length = _body_length(method, version, value)
     if isinstance(length, Malformed):
         return length
@@ -291,9 +305,9 @@ def _body_length(method: str, version: str, value: dict[str, str]) -> int | Malf
 class _Chunks:
     """Decodes a chunked body step by step: no extensions, no trailers."""
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, bound: Bound) -> None:
         self.body = bytearray()
-        self._limit = limit
+        self._bound = bound
         self._at = -1
 
     def advance(self, buffer: bytearray, start: int) -> int | Malformed | None:
@@ -304,8 +318,8 @@ class _Chunks:
             if size is None:
                 break
             length = int(size[0], 16)
-            if len(self.body) + length > self._limit:
-                return Malformed("wire.body-size", f"the body passes {self._limit} bytes", 413)
+            if len(self.body) + length > self._bound.most:
+                return self._bound.refusal
             after = line_end + 2 + length
             if len(buffer) < after + 2:
                 self._at = at
@@ -317,7 +331,7 @@ class _Chunks:
                 return after + 2
             self.body += buffer[line_end + 2 : after]
             at = after + 2
-            if at - start > self._limit * CHUNK_OVERHEAD_MAX:
+            if at - start > self._bound.most * CHUNK_OVERHEAD_MAX:
                 return Malformed("wire.body-size", "the body is cut into too small chunks", 413)
         self._at = at
         if line_end >= 0 or _CHUNK_SIZE_SO_FAR.fullmatch(buffer, at, at + 16) is None:

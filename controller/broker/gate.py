@@ -38,8 +38,6 @@ from controller.model.policy import Policy
 
 REGISTRY_AUTH_MAX = 8192
 _MEDIA_TYPE = re.compile(r'application/json(?:\s*;\s*charset="?utf-8"?)?', re.ASCII | re.IGNORECASE)
-_CREATE_BYTES_MAX = 1024 * 1024
-_BODY_BYTES_MAX = 64 * 1024
 
 Handler = (
     Callable[[Call, GateState], Steps[Reply]] | Callable[[Call, GateState], Steps[Reply | Relay]]
@@ -173,9 +171,8 @@ def _read_body(request: Request, route: Route) -> object:
             "send JSON as application/json in UTF-8",
             status=400,
         )
-    limit = _CREATE_BYTES_MAX if route.name == Mutation.CONTAINER_CREATE else _BODY_BYTES_MAX
     try:
-        return strictjson.parse(request.body, bytes_max=limit)
+        return strictjson.parse(request.body, bytes_max=route.body_max)
     except strictjson.Ambiguous as error:
         raise Denied(
             "body.malformed",

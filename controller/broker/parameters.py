@@ -88,13 +88,16 @@ def unset(value: str) -> str:
 
 
 def checked(query: Mapping[str, str], known: Mapping[str, Parameter]) -> dict[str, str]:
-    """Return the parameters to use, in the route's own order; zero values of unknown ones go.
+    """Return the parameters to use, in the route's own order; zero values of known ones go.
+
+    A parameter that the route doesn't know is refused, an empty one too: what it would mean to
+    another version of the engine isn't known either.
 
     Raises:
         Denied: ``query.unknown`` or ``query.invalid``.
     """
-    for name, value in query.items():
-        if name not in known and value not in ZERO_VALUES:
+    for name in query:
+        if name not in known:
             raise Denied(
                 "query.unknown",
                 f"this route has no parameter {name}",

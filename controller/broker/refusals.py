@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 
+from controller.broker.replies import RULE_HEADER
 from controller.core.admission import Admission
 from controller.model.entries import Reply
 from controller.model.plan import Verdict
@@ -38,7 +39,7 @@ class Denied(Exception):
     def reply(self, identifier: str) -> Reply:
         """Return the answer, with the id of its journal record."""
         remedy = f" ({self.remedy})" if self.remedy else ""
-        return json_reply(
+        told = json_reply(
             self.status,
             {
                 "message": self.message or f"{self.rule}: {self.reason}{remedy}",
@@ -50,6 +51,7 @@ class Denied(Exception):
                 },
             },
         )
+        return Reply(told.status, told.body, (*told.headers, (RULE_HEADER, self.rule)))
 
 
 class Answered(Exception):

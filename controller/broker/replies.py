@@ -9,6 +9,9 @@ from controller.model.entries import Reply
 
 Headers = tuple[tuple[str, str], ...]
 
+#: Says which rule refused, also to those that read no body: answers to HEAD have none.
+RULE_HEADER = "Trimtab-Rule"
+
 #: Belong to one connection and are never passed on (RFC 9110, section 7.6.1).
 HOP_BY_HOP = frozenset(
     {
@@ -36,7 +39,8 @@ def refusal_body(rule: str, reason: str, *, remedy: str = "", record: str = "") 
 def refusal(status: int, rule: str, reason: str, *, remedy: str = "", record: str = "") -> Reply:
     """Return a refusal of the shell itself, as a reply."""
     body = refusal_body(rule, reason, remedy=remedy, record=record)
-    return Reply(status=status, body=body, headers=(("Content-Type", "application/json"),))
+    headers = (("Content-Type", "application/json"), (RULE_HEADER, rule))
+    return Reply(status=status, body=body, headers=headers)
 
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -66,8 +70,18 @@ def head_bytes(status: int, headers: Headers) -> bytes:
 
 
 def end_to_end(headers: Headers) -> Headers:
-    """Return the headers that may be passed on."""
-    return tuple((name, value) for name, value in headers if name.lower() not in HOP_BY_HOP)
+    """Return the headers that may be passed on: not those that Connection names, either."""
+    named = {
+        word.strip().lower()
+        for name, value in headers
+        if name.lower() == "connection"
+        for word in value.split(",")
+    }
+    return tuple(
+        (name, value)
+        for name, value in headers
+        if name.lower() not in HOP_BY_HOP and name.lower() not in named
+    )
 
 
 def reply_bytes(reply: Reply, *, to_head: bool, keep_alive: bool) -> bytes:

@@ -6,8 +6,10 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from controller.broker.endpoints import DENIED, OWN_PREFIX, ROUTES, Route
+from controller.broker.endpoints import DENIED, NO_BODY_MAX, OWN_PREFIX, ROUTES, Route
+from controller.broker.framing import Bound, Malformed
 from controller.broker.refusals import Denied
+from controller.broker.targets import read_path
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +43,20 @@ _BY_NAME = {route.name: route for route in ROUTES}
 def by_name(name: str) -> Route | None:
     """Return the route that the journal calls *name*."""
     return _BY_NAME.get(name)
+
+
+def body_bound(method: str, raw_path: str) -> Bound:
+    """Return how long a body may be, by the route that a request means.
+
+    What is served to nobody is refused as that, not for a body that nobody would have read.
+    """
+    try:
+        target = read_path(raw_path)
+        found = find(method, target.path, versioned=target.versioned)
+    except Denied as denied:
+        refused = Malformed(denied.rule, denied.reason, denied.status, denied.remedy)
+        return Bound(NO_BODY_MAX, refused)
+    return Bound(found.route.body_max)
 
 
 def find(method: str, path: str, *, versioned: bool) -> Match:

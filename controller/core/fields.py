@@ -11,6 +11,7 @@ import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import lru_cache
 
 from controller.core.bodies import Finding
 
@@ -37,7 +38,7 @@ class WrongError(ValueError):
 Reader = Callable[[object], object]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Field:
     """One field of a body: its type, what becomes of it and why, and the rule that refuses it.
 
@@ -64,6 +65,8 @@ def _is_zero(value: object) -> bool:
 
 def fold(text: str) -> str:
     """Return *text* so that two keys that any reader might take for the same are equal."""
+    if text.isascii():
+        return text.lower()  # the same, and nearly all keys are ASCII
     return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
 
 
@@ -135,6 +138,22 @@ class Values:
         return name in self.values
 
 
+@dataclass(frozen=True, slots=True)
+class _Index:
+    """A table's names, folded once."""
+
+    known: Mapping[str, Field]
+    legacy: frozenset[str]
+    folded: Mapping[str, str]
+
+
+@lru_cache(maxsize=256)
+def _index(table: tuple[Field, ...], legacy: str) -> _Index:
+    known = {entry.name: entry for entry in table}
+    old = legacy.split()
+    return _Index(known, frozenset(old), {fold(name): name for name in [*known, *old]})
+
+
 def read_object(
     table: Sequence[Field], value: object, path: str, findings: Findings, *, legacy: str = ""
 ) -> Values:
@@ -148,20 +167,19 @@ def read_object(
     if not isinstance(value, dict):
         findings.add("body.type", path or "body", "expected an object")
         return Values({})
-    known = {entry.name: entry for entry in table}
-    folded = {fold(name): name for name in [*known, *legacy.split()]}
+    index = _index(tuple(table), legacy)
+    known, folded = index.known, index.folded
     values: dict[str, object] = {}
     for key, member in value.items():
         where = f"{path}.{key}" if path else key
         if key in known:
             _read_field(known[key], member, where, values, findings)
-        elif key in legacy.split():
+        elif key in index.legacy:
             if not is_unset(member):
                 reason = "the engine once read HostConfig's fields here, beside HostConfig"
                 findings.add("body.legacy", where, reason, f"put it into HostConfig.{key}")
-        elif fold(key) in folded:
-            hint = f"write {folded[fold(key)]}"
-            findings.add("body.key", where, "a known key in another spelling", hint)
+        elif (meant := folded.get(fold(key))) is not None:
+            findings.add("body.key", where, "a known key in another spelling", f"write {meant}")
         elif not is_unset(member):
             findings.add("body.unknown", where, "a field that this gate doesn't know")
     return Values(values)

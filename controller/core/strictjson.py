@@ -24,6 +24,8 @@ class Ambiguous(ValueError):
 
 def fold(key: str) -> str:
     """Return what all spellings of a key have in common: case, width and compatibility aside."""
+    if key.isascii():
+        return key.lower()  # the same, and nearly all keys are ASCII
     return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", key).casefold())
 
 

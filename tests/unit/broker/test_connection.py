@@ -10,6 +10,7 @@ import pytest
 
 from controller.broker.commands import Answer, Command, Look, Relay, Write
 from controller.broker.connection import Patience
+from controller.broker.gate import handle
 from controller.broker.server import Limits
 from controller.broker.state import GateState
 from controller.model.entries import Record, Reply, Request
@@ -83,6 +84,21 @@ def test_a_head_has_the_length_and_no_body(tmp_path: Path) -> None:
         assert body_of(found) == b""
 
     check(tmp_path, talk)
+
+
+def test_a_refused_head_says_its_rule_in_a_header(tmp_path: Path) -> None:
+    """An answer to HEAD has no body to say it in."""
+
+    async def talk(bench: Bench) -> None:
+        for raw, rule in (
+            (get("/v1.45/containers/json", method="HEAD"), "route.unknown"),
+            (b"HEAD /_ping HTTP/1.1\r\n\r\n", "wire.host"),
+        ):
+            found = await ask(bench.socket, raw)
+            assert f"\r\nTrimtab-Rule: {rule}\r\n".encode() in found
+            assert body_of(found) == b""
+
+    check(tmp_path, talk, bench=Bench(tmp_path, handle))
 
 
 @pytest.mark.parametrize(

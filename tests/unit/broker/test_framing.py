@@ -9,9 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from controller.broker import framing
+from controller.broker.endpoints import BODY_MAX, CREATE_BODY_MAX
 from controller.broker.framing import (
-    BODY_BYTES_MAX,
-    CREATE_BODY_BYTES_MAX,
     HEAD_BYTES_MAX,
     HEADERS_MAX,
     Framed,
@@ -21,6 +20,7 @@ from controller.broker.framing import (
     parse_head,
 )
 from controller.broker.replies import chunk
+from controller.broker.routing import body_bound
 
 GET = b"GET /_ping HTTP/1.1\r\nHost: d\r\n\r\n"
 
@@ -34,7 +34,7 @@ def post(body: bytes = b"{}", *headers: str, path: str = "/v1.45/containers/crea
 
 def read(raw: bytes, *, step: int = 0) -> Framed | Malformed | None:
     """Read *raw* at once, or in pieces of *step* bytes until there is an answer."""
-    reader = RequestReader()
+    reader = RequestReader(body_bound)
     for start in range(0, len(raw), step or len(raw)):
         reader.feed(raw[start : start + (step or len(raw))])
         if (found := reader.poll()) is not None:
@@ -68,6 +68,10 @@ def check(raw: bytes, expected: str) -> None:
         (b"GET /_ping HTTP/1.0\r\n\r\n", "GET /_ping"),
         (b"GET /v1.45/events?a=b?c HTTP/1.1\r\nHost: d\r\n\r\n", "GET /v1.45/events?a=b?c"),
         (b"GET /_ping HTTP/1.1\r\nHost:\r\nContent-Length: 0\r\n\r\n", "GET /_ping"),
+        *(
+            (f"GET /_ping HTTP/1.1\r\nHost: {host}\r\n\r\n".encode(), "GET /_ping")
+            for host in ("localhost:2375", "[::1]", "%2Fvar%2Frun%2Fdocker.sock")
+        ),
         (post(b'{"a":1}'), 'POST /v1.45/containers/create {"a":1}'),
         (post(b"", path="/v1.45/containers/x/start"), "POST /v1.45/containers/x/start"),
         (
@@ -98,7 +102,7 @@ def test_a_plain_request_is_read_alike_whole_and_in_pieces(raw: bytes, expected:
 )
 def test_a_part_of_a_request_wants_more(raw: bytes) -> None:
     check(raw, "more") if raw else None
-    assert RequestReader().poll() is None
+    assert RequestReader(body_bound).poll() is None
 
 
 @pytest.mark.parametrize(
@@ -140,6 +144,9 @@ def test_a_part_of_a_request_wants_more(raw: bytes) -> None:
         (b"GET /_ping HTTP/1.1\r\nHost: d\r\nX: \xc3\xa4\r\n\r\n", "wire.header"),
         # Host
         (b"GET /_ping HTTP/1.1\r\n\r\n", "wire.host"),
+        (b"GET /_ping HTTP/1.1\r\nHost: a b\r\n\r\n", "wire.host"),
+        (b"GET /_ping HTTP/1.1\r\nHost: a/b\r\n\r\n", "wire.host"),
+        (b"GET /_ping HTTP/1.1\r\nHost: " + b"a" * 256 + b"\r\n\r\n", "wire.host"),
         (b"GET /_ping HTTP/1.1\r\nHost: d\r\nhost: e\r\n\r\n", "wire.header-twice"),
         (b"GET /_ping HTTP/1.1\r\nHost: d\r\nTrimtab-Context: a\r\nTrimtab-Context: b\r\n\r\n",
          "wire.header-twice"),
@@ -199,7 +206,7 @@ def test_bytes_after_a_request_are_never_a_second_one() -> None:
 
 
 def test_bytes_after_a_request_that_asks_for_a_hijack_are_kept_for_it() -> None:
-    reader = RequestReader()
+    reader = RequestReader(body_bound)
     reader.feed(post(b"", "Connection: Upgrade", "Upgrade: tcp", path="/containers/x/attach?a=1"))
     reader.feed(b"hello")
     found = reader.poll()
@@ -209,15 +216,15 @@ def test_bytes_after_a_request_that_asks_for_a_hijack_are_kept_for_it() -> None:
 
 def test_sizes_are_bounded() -> None:
     create, other = "/v1.45/containers/create", "/v1.45/networks/create"
-    for path, limit in ((create, CREATE_BODY_BYTES_MAX), (other, BODY_BYTES_MAX)):
+    for path, limit in ((create, CREATE_BODY_MAX), (other, BODY_MAX)):
         assert isinstance(read(post(b" " * limit, path=path)), Framed)
         large = post(b"", f"Content-Length: {limit + 1}", path=path)
         assert read(large) == Malformed("wire.body-size", f"the body passes {limit} bytes", 413)
         chunked = post(chunk(b" " * limit) + b"1\r\n", "Transfer-Encoding: chunked", path=path)
         assert read(chunked) == Malformed("wire.body-size", f"the body passes {limit} bytes", 413)
-    tiny = b"1\r\n \r\n" * BODY_BYTES_MAX + b"0\r\n\r\n"
+    tiny = b"1\r\n \r\n" * BODY_MAX + b"0\r\n\r\n"
     assert isinstance(read(post(tiny, "Transfer-Encoding: chunked", path=other)), Framed)
-    padded = b"00000001\r\n \r\n" * BODY_BYTES_MAX
+    padded = b"00000001\r\n \r\n" * BODY_MAX
     found = read(post(padded, "Transfer-Encoding: chunked", path=other))
     assert found == Malformed("wire.body-size", "the body is cut into too small chunks", 413)
     for head in (
@@ -239,7 +246,7 @@ def test_a_long_run_of_spaces_costs_no_time() -> None:
 
 
 def test_a_client_that_waits_for_100_continue_is_told_once() -> None:
-    reader = RequestReader()
+    reader = RequestReader(body_bound)
     reader.feed(post(b"", "Expect: 100-continue", "Content-Length: 2"))
     assert reader.poll() is None
     assert reader.wants_continue
@@ -250,7 +257,7 @@ def test_a_client_that_waits_for_100_continue_is_told_once() -> None:
 
 
 def test_one_connection_carries_requests_one_after_the_other() -> None:
-    reader = RequestReader()
+    reader = RequestReader(body_bound)
     found = []
     for raw in (GET, post(b"{}"), GET):
         reader.feed(raw)
@@ -301,7 +308,7 @@ def test_how_the_bytes_are_cut_into_pieces_changes_nothing(
     place = round(at * len(raw))
     raw = raw[:place] + piece + raw[place + cut :]
     whole = read(raw) if raw else None
-    reader, found, start = RequestReader(), None, 0
+    reader, found, start = RequestReader(body_bound), None, 0
     for step in itertools.cycle(steps):
         if start >= len(raw) or found is not None:
             break

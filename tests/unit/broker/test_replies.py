@@ -2,6 +2,7 @@
 
 import pytest
 
+from controller.broker.refusals import Denied
 from controller.broker.replies import end_to_end, head_bytes, refusal, reply_bytes
 from controller.model.entries import Reply
 
@@ -16,6 +17,8 @@ def test_a_reply_is_framed_by_us_alone() -> None:
     assert reply_bytes(reply, to_head=False, keep_alive=False) == closing
     nothing = b"HTTP/1.1 204 No Content\r\n\r\n"
     assert reply_bytes(Reply(204, b"x"), to_head=False, keep_alive=True) == nothing
+    named = (("Connection", "close, X-Hop"), ("x-hop", "1"), ("X-End", "2"))
+    assert end_to_end(named) == (("X-End", "2"),)
     assert end_to_end((("Upgrade", "tcp"), ("API-Version", "1.45"))) == (("API-Version", "1.45"),)
 
 
@@ -30,3 +33,6 @@ def test_a_refusal_has_the_gate_s_shape() -> None:
         '{"message": "role.denied: no (ask)", '
         '"trimtab": {"rule": "role.denied", "reason": "no", "remedy": "ask", "id": "0"}}'
     )
+    assert reply.headers[-1] == ("Trimtab-Rule", "role.denied")
+    told = Denied("path.malformed", "no").reply("1")
+    assert told.headers[-1] == ("Trimtab-Rule", "path.malformed")

@@ -6,7 +6,7 @@ from controller.broker.endpoints import DENIED, ROUTES
 from controller.broker.gate import HANDLERS
 from controller.broker.parameters import checked, flag, judged, number, unset
 from controller.broker.refusals import Denied
-from controller.broker.routing import find
+from controller.broker.routing import body_bound, find
 from controller.broker.targets import Target, read_path, read_query, written
 from controller.core.evidence import Evidence
 from controller.model.mutations import Mutation
@@ -123,9 +123,9 @@ def test_a_query_that_readers_take_differently_is_refused(raw: str, rule: str) -
     assert refused(rule, read_query, raw).status == 400
 
 
-def test_parameters_are_checked_rebuilt_and_zero_values_of_unknown_ones_dropped() -> None:
+def test_parameters_are_checked_rebuilt_and_zero_values_of_known_ones_dropped() -> None:
     known = {"t": number(-1, 300), "force": flag, "name": judged, "link": unset}
-    asked = {"t": "007", "force": "True", "name": "x", "link": "0", "other": "0", "v": ""}
+    asked = {"t": "007", "force": "True", "name": "x", "link": "0"}
     assert checked(asked, known) == {"t": "7", "force": "1", "name": "x"}
     assert checked({"force": "false"}, known) == {"force": "0"}
 
@@ -134,6 +134,9 @@ def test_parameters_are_checked_rebuilt_and_zero_values_of_unknown_ones_dropped(
     ("query", "rule"),
     [
         ({"privileged": "1"}, "query.unknown"),
+        ({"privileged": ""}, "query.unknown"),
+        ({"other": "0"}, "query.unknown"),
+        ({"Force": "false"}, "query.unknown"),
         ({"T": "1"}, "query.unknown"),
         ({"t": "301"}, "query.invalid"),
         ({"t": "1_0"}, "query.invalid"),
@@ -216,6 +219,30 @@ def test_routes_are_found(method: str, path: str, name: str, names: dict[str, st
 )
 def test_what_is_not_in_the_table_is_refused(method: str, path: str, rule: str) -> None:
     refused(rule, find, method, path, versioned=False)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "most", "beyond"),
+    [
+        ("POST", "/v1.45/containers/create", 1024 * 1024, "wire.body-size"),
+        ("POST", f"/containers/{FULL}/update", 64 * 1024, "wire.body-size"),
+        ("POST", "/trimtab/v1/trust", 64 * 1024, "wire.body-size"),
+        ("POST", f"/v1.45/containers/{FULL}/start", 4096, "wire.body-size"),
+        ("POST", "/v1.45/build", 4096, "route.denied"),
+        ("PUT", f"/v1.45/containers/{FULL}/archive", 4096, "route.denied"),
+        ("POST", "/v1.45/nothing", 4096, "route.unknown"),
+        ("POST", "/v1.45/containers/../build", 4096, "path.malformed"),
+        ("POST", "/v1.99/containers/create", 4096, "api.version"),
+    ],
+)
+def test_a_body_s_bound_is_its_route_s(method: str, path: str, most: int, beyond: str) -> None:
+    bound = body_bound(method, path)
+    assert (bound.most, bound.refusal.rule) == (most, beyond)
+
+
+def test_a_build_context_is_refused_with_the_way_out() -> None:
+    refusal = body_bound("POST", "/v1.45/build").refusal
+    assert (refusal.status, refusal.remedy) == (403, "build images elsewhere and pull them")
 
 
 def test_own_routes_have_no_version() -> None:
