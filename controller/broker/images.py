@@ -7,6 +7,7 @@ the broker asked for, or what an operator vouched for (gate hazards H24 and H25)
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -42,6 +43,8 @@ from controller.model.mutations import TRUST, Mutation
 from controller.model.policy import Policy
 
 _DIGEST_LINE = "Digest: "
+#: How docker-py asks for a container's image. No repository may be called so.
+_BARE_ID = re.compile(r"[0-9a-f]{64}", re.ASCII)
 
 
 def inspected(reference: str) -> Steps[Any]:
@@ -127,6 +130,8 @@ def image_history(call: Call, state: GateState) -> Steps[Reply]:
 def _visible(call: Call, state: GateState) -> Steps[dict[str, Any]]:
     name = call.names["image"]
     missing = absent(call, name)
+    if _BARE_ID.fullmatch(name):
+        name = f"sha256:{name}"
     if is_image_id(name):
         return (yield from _visible_by_id(name, call, state, missing))
     try:

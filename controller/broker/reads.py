@@ -21,6 +21,7 @@ from controller.broker.steps import (
 )
 from controller.broker.targets import written
 from controller.model.entries import Reply, Role
+from controller.model.inventory import Item
 
 #: What of /info the clients need, and what tells them nothing of others on this host.
 _INFO = (
@@ -135,12 +136,26 @@ def container_list(call: Call, state: GateState) -> Steps[Reply]:
     reply = yield from look(written("/containers/json", query))
     if reply.status >= 400:
         return engine_reply(reply)
-    return json_reply(200, [each for each in loaded(reply) if _listed(each, call, state)])
+    return json_reply(
+        200, [each for told in loaded(reply) if (each := _listed(told, call, state)) is not None]
+    )
 
 
-def _listed(told: Mapping[str, Any], call: Call, state: GateState) -> bool:
+def _listed(told: Mapping[str, Any], call: Call, state: GateState) -> Mapping[str, Any] | None:
+    """Return what the list shows of a container, None where the caller doesn't see it."""
     item = state.inventory.containers.get(str(told.get("Id", "")))
-    return item is not None and sees(call.actor, item.owner)
+    if item is None or not sees(call.actor, item.owner):
+        return None
+    return {**told, **_image_as_asked(told, call, item)}
+
+
+def _image_as_asked(told: Mapping[str, Any], call: Call, item: Item) -> dict[str, str]:
+    """Return the image under the name by which people asked for it.
+
+    It runs by its id, and so the engine names that; the controller is to see it.
+    """
+    named = item.image and "Image" in told and call.actor.role is not Role.CONTROLLER
+    return {"Image": item.image} if named else {}
 
 
 def container_inspect(call: Call, state: GateState) -> Steps[Reply]:
@@ -155,7 +170,9 @@ def container_inspect(call: Call, state: GateState) -> Steps[Reply]:
     if call.actor.role is Role.CONTROLLER:
         return json_reply(200, without_env_values(inspect))
     yield from note_read(call, found.item.id)
-    return json_reply(200, inspect)
+    config = inspect.get("Config") or {}
+    config = {**config, **_image_as_asked(config, call, found.item)}
+    return json_reply(200, {**inspect, "Config": config})
 
 
 def without_env_values(inspect: dict[str, Any]) -> dict[str, Any]:

@@ -225,6 +225,8 @@ def test_an_image_by_id_is_shown_if_something_of_ours_knows_it() -> None:
     assert (answer.status, answer.json["RepoDigests"]) == (200, [])
     unknown = state(inventory(ledger={}))
     assert ask("GET", f"/images/{IMAGE}/json", [(by_id, nameless)], unknown).status == 404
+    bare = IMAGE.removeprefix("sha256:")
+    assert ask("GET", f"/images/{bare}/json", [(by_id, nameless)], pinned).json == answer.json
     history: list[Step] = [(LOOK, reply(image())), (Look(f"/images/{IMAGE}/history"), reply([]))]
     assert ask("GET", f"/images/{REFERENCE}/history", history).json == []
 

@@ -30,7 +30,9 @@ from tests.unit.broker.dialogue import (
 )
 from tests.unit.broker.world import (
     DB,
+    IMAGE,
     NETWORK,
+    REFERENCE,
     REVISION,
     SLOT,
     STRAY,
@@ -122,6 +124,24 @@ def test_a_list_is_what_is_ours_and_the_callers(who: Any, filters: str, shown: l
         actor=who,
     )
     assert answer.json == [{"Id": each} for each in shown]
+
+
+def test_people_see_an_image_under_the_name_by_which_they_asked_for_it() -> None:
+    by_id = {"Id": WEB, "Image": IMAGE, "ImageID": IMAGE}
+    for who, filters, shown in ((ALICE, ALICES, REFERENCE), (CONTROLLER, INSTANCE_ONLY, IMAGE)):
+        listed = ask(
+            "/containers/json",
+            [(Look(f"/containers/json?filters={filters}"), reply([by_id]))],
+            actor=who,
+        )
+        assert listed.json == [{"Id": WEB, "Image": shown, "ImageID": IMAGE}]
+    told = inspect(WEB, "alice-web", "alice")
+    told["Config"]["Image"] = IMAGE
+    found: Step = (Look(f"/containers/{WEB}/json"), reply(told))
+    answer = ask(f"/containers/{WEB}/json", [found, ("read", RECORDED)])
+    assert (answer.json["Image"], answer.json["Config"]["Image"]) == (IMAGE, REFERENCE)
+    seen = ask(f"/containers/{WEB}/json", [found], actor=CONTROLLER)
+    assert (seen.json["Image"], seen.json["Config"]["Image"]) == (IMAGE, IMAGE)
 
 
 def test_env_values_are_for_those_who_own_them_and_that_is_journaled() -> None:
