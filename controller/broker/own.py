@@ -19,6 +19,7 @@ from controller.broker.steps import (
 from controller.core.inventory import item_to
 from controller.core.record import line_of
 from controller.model.entries import Actor, Reply, Role
+from controller.model.policy import Policy
 
 RECORDS_MAX = 1000
 ACT_MAX = 64
@@ -42,15 +43,23 @@ def whoami(call: Call, state: GateState) -> Steps[Reply]:
     )
 
 
-def health(_: Call, state: GateState) -> Steps[Reply]:
-    """GET health. It answers also when nothing else is well."""
+def health(call: Call, state: GateState) -> Steps[Reply]:
+    """GET health. It answers also when nothing else is well; clients hear whether, not why."""
     answer = yield Look("/_ping", deadline_s=2.0)
     engine, policy = state.engine, state.policy
+    reachable = isinstance(answer, Reply) and answer.status == 200
+    if call.actor.role is Role.CLIENT:
+        shown: dict[str, object] = {
+            "engine": {"reachable": reachable},
+            "journal": {"writable": not state.journal_error},
+            "policy": {"digest": policy.digest, "name": policy.name},
+        }
+        return json_reply(200, shown)
     return json_reply(
         200,
         {
             "engine": {
-                "reachable": isinstance(answer, Reply) and answer.status == 200,
+                "reachable": reachable,
                 "id": engine.engine_id,
                 "version": engine.version,
                 "apiVersion": engine.api_version,
@@ -73,8 +82,8 @@ def health(_: Call, state: GateState) -> Steps[Reply]:
     )
 
 
-def policy(_: Call, state: GateState) -> Steps[Reply]:
-    """GET policy."""
+def policy(call: Call, state: GateState) -> Steps[Reply]:
+    """GET policy: the rules; of people, a client reads of itself alone."""
     yield from ()
     told = state.policy
     return json_reply(
@@ -82,32 +91,52 @@ def policy(_: Call, state: GateState) -> Steps[Reply]:
         {
             "digest": told.digest,
             "name": told.name,
-            "policy": told.model_dump(mode="json", by_alias=True),
+            "policy": _told_to(call.actor, told),
         },
     )
 
 
+def _told_to(actor: Actor, policy: Policy) -> dict[str, object]:
+    whole = policy.to_json()
+    if actor.role is not Role.CLIENT:
+        return whole
+    listed = [o.name == actor.owner for o in policy.owners or ()]
+    excepted = [e.owner == actor.owner for e in policy.exceptions]
+    return {
+        **whole,
+        "clients": [{"uid": actor.uid, "owner": actor.owner}],
+        "operators": [],
+        "containerPeers": [],
+        "owners": _kept(whole["owners"], listed),
+        "exceptions": _kept(whole["exceptions"], excepted),
+    }
+
+
+def _kept(told: object, keep: list[bool]) -> object:
+    if not isinstance(told, list):
+        return told
+    return [each for each, wanted in zip(told, keep, strict=True) if wanted]
+
+
 def inventory(call: Call, state: GateState) -> Steps[Reply]:
-    """GET inventory: for clients, of their owner only."""
+    """GET inventory: for clients, of their owner only, and nothing of the host's or of images."""
     yield from ()
     known, actor = state.inventory, call.actor
     shown: dict[str, object] = {
         "instance": state.instance,
-        "engineId": state.engine.engine_id,
-        "seq": known.seq,
         "containers": [item_to(i) for i in known.containers.values() if sees(actor, i.owner)],
         "networks": [asdict(n) for n in known.networks.values() if sees(actor, n.owner)],
         "volumes": [asdict(v) for v in known.volumes.values() if sees(actor, v.owner)],
-        "ledger": [asdict(trusted) for trusted in known.ledger.values()],
-        "pins": _pins(state, actor),
     }
-    return json_reply(200, shown)
-
-
-def _pins(state: GateState, actor: Actor) -> dict[str, object]:
     if actor.role is Role.CLIENT:
-        return {}
-    return {revision: asdict(image) for revision, image in state.inventory.pins.items()}
+        return json_reply(200, shown)
+    images: dict[str, object] = {
+        "engineId": state.engine.engine_id,
+        "seq": known.seq,
+        "ledger": [asdict(trusted) for trusted in known.ledger.values()],
+        "pins": {revision: asdict(image) for revision, image in known.pins.items()},
+    }
+    return json_reply(200, {**shown, **images})
 
 
 def journal(call: Call, _: GateState) -> Steps[Reply]:

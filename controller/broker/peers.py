@@ -47,7 +47,7 @@ class Peer:
 class Rules:
     """Who is who: ``clients`` maps uids to owners, ``group`` is trimtab's gid (None: no group).
 
-    ``container_peers`` are uids that may speak from another pid namespace.
+    ``container_peers`` are uids that may speak from another pid namespace, operators' never.
     """
 
     controller_uid: int
@@ -114,7 +114,9 @@ def identify(peer: Peer, rules: Rules, *, claims_controller: bool) -> Actor | St
 
 
 def _place(peer: Peer, rules: Rules) -> Stranger | None:
-    if peer.where == "here" or peer.uid in rules.container_peers:
+    # What a container says of its uid is only as good as the container: no operator lives in one.
+    named = peer.uid in rules.container_peers and peer.uid not in rules.operating
+    if peer.where == "here" or named:
         return None
     # A process of root's can't be looked at by a broker that isn't root; root needn't hide.
     if peer.where == "hidden" and peer.uid in rules.operating | {rules.controller_uid}:
@@ -125,6 +127,8 @@ def _place(peer: Peer, rules: Rules) -> Stranger | None:
         "hidden": "the peer's pid namespace can't be read",
     }[peer.where]
     remedy = "connect from the host, or name the uid under `containerPeers` in the policy"
+    if peer.uid in rules.operating:
+        remedy = "connect from the host: an operator can't speak from a container"
     return Stranger("peer.namespace", why, remedy)
 
 

@@ -71,6 +71,16 @@ def test_a_peer_in_another_pid_namespace_is_refused_whoever_it_is(uid: int) -> N
     check(peer(uid, GROUP, where="elsewhere"), expected, rules=admitted)
 
 
+def test_no_operator_speaks_from_a_container_whatever_the_policy_names() -> None:
+    named = frozenset({0, OPERATOR, ALICE, CONTROLLER})
+    rules = replace(RULES, container_peers=named)
+    for uid in (0, OPERATOR):
+        check(peer(uid, GROUP, where="elsewhere"), "peer.namespace", rules=rules, claims=True)
+    check(peer(ALICE, GROUP, where="elsewhere"), "client/alice", rules=rules, claims=True)
+    check(peer(CONTROLLER, where="elsewhere"), "controller", rules=rules, claims=True)
+    check(peer(CONTROLLER, where="elsewhere"), "role.denied", rules=rules)
+
+
 def test_a_peer_that_can_t_be_looked_at_must_be_a_trusted_one() -> None:
     check(peer(0, where="hidden"), "operator")
     check(peer(CONTROLLER, where="hidden"), "controller", claims=True)

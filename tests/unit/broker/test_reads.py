@@ -40,6 +40,7 @@ from tests.unit.broker.world import (
     inspect,
     inventory,
     network,
+    policy,
 )
 
 FOUND: Step = (Look(f"/containers/{WEB}/json"), reply(inspect(WEB, "alice-web", "alice")))
@@ -272,9 +273,15 @@ def test_health_answers_whatever_is_wrong() -> None:
         "policy": {"digest": POLICY.digest, "name": "strict", "error": "line 3"},
         "openIntents": 0,
     }
-    assert ask("/trimtab/v1/health", [(look, lost())], knows).json == told
-    well: Any = ask("/trimtab/v1/health", [(look, Reply(200, b"OK"))], knows).json
+    assert ask("/trimtab/v1/health", [(look, lost())], knows, actor=OPERATOR).json == told
+    well: Any = ask("/trimtab/v1/health", [(look, Reply(200, b"OK"))], knows, actor=OPERATOR).json
     assert well["engine"]["reachable"] is True
+    # Why may name files of the host and people of the policy.
+    assert ask("/trimtab/v1/health", [(look, Reply(200, b"OK"))], knows).json == {
+        "engine": {"reachable": True},
+        "journal": {"writable": False},
+        "policy": {"digest": POLICY.digest, "name": "strict"},
+    }
 
 
 def test_the_inventory_is_told_to_those_it_concerns() -> None:
@@ -291,13 +298,46 @@ def test_the_inventory_is_told_to_those_it_concerns() -> None:
     assert [each["id"] for each in alices["containers"]] == [WEB]
     assert [each["id"] for each in alices["networks"]] == [NETWORK]
     bobs = ask("/trimtab/v1/inventory", [], actor=BOB).json
-    assert (bobs["networks"], bobs["volumes"], bobs["pins"]) == ([], [], {})
+    assert bobs == {
+        "instance": "i1",
+        "containers": [bobs["containers"][0]],
+        "networks": [],
+        "volumes": [],
+    }
+    assert bobs["containers"][0]["id"] == DB
 
 
-def test_the_policy_is_told_whole() -> None:
-    told = ask("/trimtab/v1/policy", []).json
-    assert (told["digest"], told["name"]) == (POLICY.digest, "strict")
-    assert told["policy"] == POLICY.to_json()
+def test_the_policy_is_told_whole_to_controller_and_operators_only() -> None:
+    excepted = {
+        "namespace": "default",
+        "service": "web",
+        "repository": "ghcr.io/platformnetwork/web",
+        "reason": "it needs that, for now",
+        "expires": "2027-01-01",
+        "loosens": {"capAdd": ["NET_BIND_SERVICE"]},
+    }
+    narrow = policy(
+        owners=[{"name": "alice", "namespaces": ["a"]}, {"name": "bob", "uids": [1001]}],
+        operators=[1500],
+        containerPeers=[1001],
+        exceptions=[{**excepted, "owner": "alice"}, {**excepted, "owner": "bob"}],
+    )
+    whole = narrow.to_json()
+    for actor in (OPERATOR, CONTROLLER):
+        told = ask("/trimtab/v1/policy", [], state(inventory(), policy=narrow), actor=actor).json
+        assert told == {"digest": narrow.digest, "name": "strict", "policy": whole}
+    told = ask("/trimtab/v1/policy", [], state(inventory(), policy=narrow)).json
+    owners, exceptions = whole["owners"], whole["exceptions"]
+    assert isinstance(owners, list)
+    assert isinstance(exceptions, list)
+    assert told["policy"] == {
+        **whole,
+        "clients": [{"uid": 1000, "owner": "alice"}],
+        "operators": [],
+        "containerPeers": [],
+        "owners": owners[:1],
+        "exceptions": exceptions[:1],
+    }
 
 
 def test_records_are_the_lines_of_the_journal() -> None:
