@@ -1,0 +1,104 @@
+"""Who comes next, where many ask at once: one uid after the other, however much each asks for.
+
+``Turns`` cuts the reading and judging of requests into pieces between which everything else of the
+broker goes on: a thousand requests that come at once delay another's by one of them, not by all.
+``Admission`` is the lock that mutations hold until their intent is written.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict, deque
+
+Waiter = asyncio.Future[None]
+
+
+class Rounds:
+    """Waiters by uid: each uid in the order of its coming, the uids in turn."""
+
+    def __init__(self) -> None:
+        self._of: OrderedDict[int, deque[Waiter]] = OrderedDict()
+
+    def __bool__(self) -> bool:
+        return bool(self._of)
+
+    def add(self, uid: int) -> Waiter:
+        """Return a new waiter of this uid, to be awaited."""
+        waiter: Waiter = asyncio.get_running_loop().create_future()
+        self._of.setdefault(uid, deque()).append(waiter)
+        return waiter
+
+    def release(self) -> bool:
+        """Let the next one go; tell whether there was one that still waited."""
+        while self._of:
+            uid, waiters = self._of.popitem(last=False)
+            waiter = waiters.popleft()
+            if waiters:
+                self._of[uid] = waiters  # behind all others
+            if not waiter.done():
+                waiter.set_result(None)
+                return True
+        return False
+
+
+class Turns:
+    """One turn each time that the event loop goes round."""
+
+    def __init__(self) -> None:
+        self._taken = False
+        self._waiting = Rounds()
+
+    async def take(self, uid: int) -> None:
+        """Return at once if nobody had a turn in this round of the loop, else when it is time."""
+        if self._taken:
+            await self._waiting.add(uid)
+            return
+        self._taken = True
+        asyncio.get_running_loop().call_soon(self._next)
+
+    def _next(self) -> None:
+        self._taken = self._waiting.release()
+        if self._taken:
+            asyncio.get_running_loop().call_soon(self._next)
+
+
+class Admission:
+    """A lock that goes round the uids; controller and operators get every second turn at least."""
+
+    def __init__(self) -> None:
+        self._held = False
+        self._trusted_last = False
+        self._trusted = Rounds()
+        self._others = Rounds()
+
+    @property
+    def free(self) -> bool:
+        """Whether nobody holds it."""
+        return not self._held
+
+    async def acquire(self, uid: int, *, trusted: bool) -> None:
+        """Wait for it and hold it; whoever is cancelled meanwhile doesn't hold it."""
+        if not self._held:
+            self._held, self._trusted_last = True, trusted
+            return
+        waiter = (self._trusted if trusted else self._others).add(uid)
+        try:
+            await waiter
+        except asyncio.CancelledError:
+            if waiter.done() and not waiter.cancelled():
+                self.release()  # it was ours already
+            raise
+
+    def release(self) -> None:
+        """Hand it to the next one."""
+        assert self._held, "nobody holds the admission"
+        first, second = self._trusted, self._others
+        trusted_first = not self._trusted_last
+        if not trusted_first:
+            first, second = second, first
+        if first.release():
+            self._trusted_last = trusted_first
+        elif second.release():
+            self._trusted_last = not trusted_first
+        else:
+            self._held = False
