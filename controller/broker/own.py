@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from typing import cast
 
 from controller.broker.commands import Look
 from controller.broker.refusals import Denied, json_reply
@@ -16,9 +17,12 @@ from controller.broker.steps import (
     recall,
     request_of,
 )
+from controller.core import blast
+from controller.core.canonical import digest
 from controller.core.inventory import item_to
 from controller.core.record import line_of
 from controller.model.entries import Actor, Reply, Role
+from controller.model.mutations import APPROVE
 from controller.model.policy import Policy
 
 RECORDS_MAX = 1000
@@ -148,9 +152,11 @@ def journal(call: Call, _: GateState) -> Steps[Reply]:
     return Reply(200, lines, (("content-type", "application/x-ndjson"),))
 
 
-def records(call: Call, _: GateState) -> Steps[Reply]:
+def records(call: Call, state: GateState) -> Steps[Reply]:
     """POST records: an operator's act, with who asked, made durable."""
     body = call.body
+    if isinstance(body, dict) and body.get("act") == "approve":
+        return (yield from _approve(call, state, body))
     if not isinstance(body, dict) or not body.keys() <= {"act", "object", "note"}:
         raise _bad_record()
     texts = {name: body.get(name, "") for name in ("act", "object", "note")}
@@ -163,6 +169,30 @@ def records(call: Call, _: GateState) -> Steps[Reply]:
     if not (yield from note("operator", call.by, request)):
         return journal_unavailable(call.id)
     return json_reply(200, {"id": call.id})
+
+
+def _approve(call: Call, state: GateState, body: dict[str, object]) -> Steps[Reply]:
+    """Record what the controller may take down or remove, each object once, for one plan."""
+    asked = blast.read_approval(body)
+    if isinstance(asked, str):
+        raise Denied(
+            "approval.invalid",
+            f"the approval can't be taken: {asked}",
+            'send {"act": "approve", "plan": …, "objects": […], "note": …}',
+            status=400,
+        )
+    plan, objects, remark = asked
+    request = request_of("POST", APPROVE, plan, {"act": "approve", "plan": plan, "note": remark})
+    # Each object was checked by its form, and none may be cut off.
+    summary = {**cast("dict[str, object]", request["summary"]), "objects": list(objects)}
+    request |= {"summary": summary, "digest": digest({"summary": summary, "body": {}})}
+    state.note(call.id)
+    if not (yield from note("operator", call.by, request)):
+        return journal_unavailable(call.id)
+    expires_s = int(blast.APPROVAL_S)
+    return json_reply(
+        200, {"id": call.id, "plan": plan, "objects": len(objects), "expiresS": expires_s}
+    )
 
 
 def _bad_record() -> Denied:

@@ -7,7 +7,11 @@ It is read and changed only between two commands, by one thread; the driver repl
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import datetime
 
+from controller.core.answering import Answering
+from controller.core.bodies import ExecRequest
+from controller.model.entries import Role
 from controller.model.inventory import Inventory
 from controller.model.policy import Policy
 from controller.ports import Clock, EngineFacts, NewId
@@ -15,6 +19,24 @@ from controller.ports import Clock, EngineFacts, NewId
 #: What the gate speaks upwards; the engine is spoken to in the lower of the newer one and its own.
 OLDEST_API = (1, 44)
 NEWEST_API = (1, 45)
+
+
+@dataclass(slots=True)
+class Minted:
+    """An exec that the broker had made for somebody: for one start, by the same one.
+
+    ``request`` is what was judged, to be judged again at the start; None once it was started.
+    Times are of the monotonic clock.
+    """
+
+    container: str
+    uid: int
+    role: Role
+    at: float
+    container_started: str  # since when the container ran
+    request: ExecRequest | None
+    begun: float = 0.0
+    ended: float | None = None
 
 
 @dataclass(slots=True)
@@ -26,7 +48,10 @@ class GateState:
     intents that a request of this process is still working on: an open intent that isn't in it
     is recovery's to close (``settling`` while it is at it), and its object is held until then.
     ``begun`` has when this process recorded the intents that aren't closed, by the monotonic
-    clock; ``reserved`` whose the containers are that are about to be created.
+    clock; ``noted`` when it recorded what the inventory has of take-downs and approvals, and
+    ``start_wall`` what the wall clock said at the start, for those from before it (``age_s``);
+    ``reserved`` whose the containers are that are about to be created, ``answering`` the names
+    that requests under way are taking.
     """
 
     policy: Policy
@@ -38,13 +63,44 @@ class GateState:
     volumes_root: str = "/var/lib/docker/volumes"
     start_seq: int = 0
     start_monotonic: float = 0.0
+    start_wall: float = -1.0
     journal_error: str = ""  # why nothing can be recorded now, '' if it can
     policy_error: str = ""  # why the last reload kept the policy before it
     in_flight: set[str] = field(default_factory=set)
     settling: set[str] = field(default_factory=set)
     begun: dict[str, float] = field(default_factory=dict)
+    noted: dict[str, float] = field(default_factory=dict)
     reserved: dict[str, tuple[str, str, str]] = field(default_factory=dict)
+    answering: dict[str, Answering] = field(default_factory=dict)
+    execs: dict[str, Minted] = field(default_factory=dict)  # by the engine's id
+    attached: set[str] = field(default_factory=set)  # execs whose connection is being relayed
+    cut: dict[str, int] = field(default_factory=dict)  # how often an exec's end was tried
     unjournaled: int = 0  # refusals that were answered and couldn't be recorded
+
+    def __post_init__(self) -> None:
+        """Take note of the wall clock, once."""
+        if self.start_wall < 0:
+            self.start_wall = self.clock.now()
+
+    def note(self, identifier: str) -> None:
+        """Take note of when a record is made whose age will matter."""
+        known = {each.intent for each in self.inventory.taken.values()}
+        known |= self.inventory.approvals.keys() | self.in_flight
+        self.noted = {name: at for name, at in self.noted.items() if name in known}
+        self.noted[identifier] = self.clock.monotonic()
+
+    def age_s(self, identifier: str, time: str) -> float:
+        """Return the age of a record: by the monotonic clock, however the wall clock jumps.
+
+        What is from before this process has the age that the wall clock said at its start, and
+        grows older by the monotonic clock as well; below 0 it would be of the future.
+        """
+        now = self.clock.monotonic()
+        at = self.noted.get(identifier)
+        if at is not None:
+            return now - at
+        before_s = self.start_wall - datetime.fromisoformat(time).timestamp()
+        return before_s + (now - self.start_monotonic)
 
     @property
     def api_version(self) -> tuple[int, int]:

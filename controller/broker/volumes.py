@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from controller.broker import filters, resolve
+from controller.broker import filters, radius, resolve
 from controller.broker.refusals import Denied, admitted, json_reply, told_reply
 from controller.broker.resolve import sees, volume_belonging
 from controller.broker.state import GateState
@@ -21,6 +21,7 @@ from controller.broker.steps import (
 )
 from controller.broker.targets import written
 from controller.core import admission, schema
+from controller.core.blast import VOLUME
 from controller.core.facts import Stamp
 from controller.model import names
 from controller.model.entries import Reply, Role
@@ -107,15 +108,19 @@ def _learn_made(intent: str) -> Learn:
 
 
 def remove(call: Call, state: GateState) -> Steps[Reply]:
-    """DELETE /volumes/{volume}: its owner's or an operator's act, never the controller's."""
+    """DELETE /volumes/{volume}: a person's own act; the controller's once a person approved it."""
     name = call.names["volume"]
+    verdict = ALLOW
     if call.actor.role is Role.CONTROLLER:
-        raise Denied(
-            "volume.removal",
-            f"removing the volume {name} removes data",
-            "let an operator remove it",
-            subject=name,
-        )
+        approval = radius.approval_of(call, state, f"{VOLUME}{name}")
+        if approval is None:
+            raise Denied(
+                "volume.approval",
+                f"removing the volume {name} removes data, and no operator approved that",
+                "let an operator remove it, or approve it for the plan that is sent",
+                subject=name,
+            )
+        verdict = radius.with_approval(ALLOW, approval)
     found = yield from resolve.own_volume(state, call.actor, name)
     facts = found.facts
     change = Change(
@@ -124,7 +129,7 @@ def remove(call: Call, state: GateState) -> Steps[Reply]:
         "DELETE",
         f"/volumes/{facts.name}",
         {"name": facts.name, "owner": facts.owner, "namespace": facts.namespace},
-        ALLOW,
+        verdict,
         deadline_s=15.0,
     )
     return (yield from perform(state, call.by, change))

@@ -10,16 +10,29 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, TypeVar, cast
 
+from controller.core import blast
 from controller.model import mutations, names
 from controller.model.entries import Record
-from controller.model.inventory import Belonging, Inventory, Item, OpenIntent, Trusted
+from controller.model.inventory import (
+    Approval,
+    Belonging,
+    Inventory,
+    Item,
+    OpenIntent,
+    Session,
+    Taken,
+    Trusted,
+)
 from controller.model.mutations import Mutation
 from controller.model.observed import Image, Settings
 
 _T = TypeVar("_T")
 
+_SWITCHING = 101  # an exec whose connection was handed over
 _NOT_MODIFIED = 304  # the engine's answer to a start of what runs and a stop of what doesn't
 _NOT_FOUND = 404
+#: A container answers to its service, its name and what the policy leaves to all: few names.
+ALIASES_MAX = 64
 
 
 def fold(inventory: Inventory, record: Record) -> Inventory:
@@ -35,12 +48,25 @@ def fold(inventory: Inventory, record: Record) -> Inventory:
     match entry.stage:
         case "intent":
             role = str(entry.actor.get("role", ""))
-            intent = OpenIntent(record.seq, record.time, role, dict(entry.request))
-            return replace(inventory, open={**inventory.open, entry.id: intent})
+            uid = entry.actor.get("uid")
+            intent = OpenIntent(
+                record.seq,
+                record.time,
+                role,
+                dict(entry.request),
+                uid=uid if isinstance(uid, int) else -1,
+            )
+            inventory = replace(inventory, open={**inventory.open, entry.id: intent})
+            return _used(_going(inventory, record, intent), record, intent)
         case "outcome" | "recovered":
             return _close(inventory, record)
         case "operator" if route == mutations.TRUST:
             return _trust(inventory, _mapping(entry.request.get("summary")))
+        case "operator" if route == mutations.EXEC_END:
+            ended = str(_mapping(entry.request.get("summary")).get("exec", ""))
+            return replace(inventory, sessions=_without(inventory.sessions, ended))
+        case "operator" if route == mutations.APPROVE:
+            return _approved(inventory, record)
         case "read" if route in _GONE and entry.actor.get("role") == "broker":
             return _GONE[route](inventory, str(entry.request.get("object", "")))
         case _:
@@ -59,6 +85,8 @@ class Closing:
     result: Mapping[str, Any]
     recovered: bool
     applied: bool
+    time: str = ""
+    uid: int = -1
 
     @property
     def labels(self) -> Mapping[str, Any]:
@@ -85,6 +113,8 @@ def _close(inventory: Inventory, record: Record) -> Inventory:
         result=entry.result,
         recovered=entry.stage == "recovered",
         applied=_applied(record),
+        time=intent.time,
+        uid=intent.uid,
     )
     effect = _EFFECTS.get(str(intent.request.get("route", "")))
     return inventory if effect is None else effect(inventory, closing)
@@ -95,7 +125,9 @@ def _applied(record: Record) -> bool:
     if record.entry.stage == "recovered":
         return result.get("settled") == "applied"
     status = result.get("status")
-    return isinstance(status, int) and (200 <= status < 300 or status == _NOT_MODIFIED)
+    return isinstance(status, int) and (
+        200 <= status < 300 or status in {_SWITCHING, _NOT_MODIFIED}
+    )
 
 
 def _container_created(inventory: Inventory, closing: Closing) -> Inventory:
@@ -116,6 +148,7 @@ def _container_created(inventory: Inventory, closing: Closing) -> Inventory:
         admitted=settings_from(_mapping(closing.summary.get("settings"))),
         seq=closing.seq,
         recovered=closing.recovered,
+        aliases=_texts(closing.summary.get("answersTo")),
     )
     pins = inventory.pins
     image = str(closing.summary.get("imageId", ""))
@@ -135,7 +168,76 @@ def _container_started(inventory: Inventory, closing: Closing) -> Inventory:
     item = inventory.containers.get(closing.object)
     if item is None or not closing.applied:
         return inventory
+    if closing.result.get("status") != _NOT_MODIFIED:
+        inventory = _runs_again(inventory, closing)
     return _with_item(inventory, replace(item, started=True))
+
+
+def _container_down(inventory: Inventory, closing: Closing) -> Inventory:
+    taken = inventory.taken.get(closing.object)
+    if taken is None or taken.seq != closing.seq or not closing.applied:
+        return inventory
+    taken = replace(taken, down=True)
+    return replace(inventory, taken={**inventory.taken, taken.container: taken})
+
+
+def _container_thawed(inventory: Inventory, closing: Closing) -> Inventory:
+    taken = inventory.taken.get(closing.object)
+    frozen = taken is not None and taken.route == Mutation.CONTAINER_PAUSE
+    return _runs_again(inventory, closing) if frozen and closing.applied else inventory
+
+
+def _runs_again(inventory: Inventory, closing: Closing) -> Inventory:
+    """Forget that a container was taken down, unless that was asked for after this start."""
+    taken = inventory.taken.get(closing.object)
+    if taken is None or taken.seq > closing.seq:
+        return inventory
+    return replace(inventory, taken=_without(inventory.taken, closing.object))
+
+
+def _going(inventory: Inventory, record: Record, intent: OpenIntent) -> Inventory:
+    """Note what the controller takes down; from its intent on, so that none is between two."""
+    summary = _mapping(intent.request.get("summary"))
+    takes = summary.get("takesDown")
+    if intent.role != "controller" or takes not in ("slot", "service"):
+        return inventory
+    taken = Taken(
+        container=str(intent.request.get("object", "")),
+        service=f"{summary.get('namespace', '')}/{summary.get('service', '')}",
+        route=str(intent.request.get("route", "")),
+        last=takes == "service",
+        intent=record.entry.id,
+        seq=record.seq,
+        time=record.time,
+    )
+    kept = {**_without(inventory.taken, taken.container), taken.container: taken}
+    # The oldest are dropped; the decision admits no more than these within its window.
+    return replace(inventory, taken=dict([*kept.items()][-blast.TAKEN_MAX :]))
+
+
+def _used(inventory: Inventory, record: Record, intent: OpenIntent) -> Inventory:
+    """Note the approval that an intent used up, for its object."""
+    rules = record.entry.verdict.get("rules")
+    subject = str(intent.request.get("object", ""))
+    if intent.request.get("route") == Mutation.VOLUME_REMOVE:
+        subject = blast.VOLUME + subject
+    approvals = inventory.approvals
+    for rule in rules if isinstance(rules, list) else ():
+        approval = approvals.get(str(rule).removeprefix(blast.USED))
+        if str(rule).startswith(blast.USED) and approval is not None:
+            spent = replace(approval, used=(*approval.used, subject))
+            approvals = {**approvals, approval.id: spent}
+    return (
+        inventory if approvals is inventory.approvals else replace(inventory, approvals=approvals)
+    )
+
+
+def _approved(inventory: Inventory, record: Record) -> Inventory:
+    told = _mapping(record.entry.request.get("summary"))
+    objects = tuple(str(each) for each in told.get("objects") or ())
+    approval = Approval(record.entry.id, str(told.get("plan", "")), objects, record.time)
+    kept = {**inventory.approvals, approval.id: approval}
+    return replace(inventory, approvals=dict([*kept.items()][-blast.APPROVALS_MAX :]))
 
 
 def _container_changed(
@@ -164,6 +266,17 @@ def _updated(_: Settings, closing: Closing) -> Settings:
 
 def _renamed(admitted: Settings, closing: Closing) -> Settings:
     return replace(admitted, name=str(closing.summary.get("name", admitted.name)))
+
+
+def _joined(inventory: Inventory, closing: Closing) -> Inventory:
+    """Take note of a network that was joined; also of the names there, whoever asked."""
+    inventory = _container_changed(_connected)(inventory, closing)
+    item = inventory.containers.get(closing.object)
+    told = _texts(closing.summary.get("answersTo"))
+    if item is None or not closing.applied or not told:
+        return inventory
+    aliases = tuple(sorted({*item.aliases, *told}))[:ALIASES_MAX]
+    return _with_item(inventory, replace(item, aliases=aliases))
 
 
 def _connected(admitted: Settings, closing: Closing) -> Settings:
@@ -218,6 +331,38 @@ def _pulled(inventory: Inventory, closing: Closing) -> Inventory:
     return _trust(inventory, closing.result) if closing.applied else inventory
 
 
+def _image_removed(inventory: Inventory, closing: Closing) -> Inventory:
+    """Forget what a removal took: names that were untagged, and images that are gone.
+
+    A revision that was pinned to such an image is resolved anew.
+    """
+    if not closing.applied and closing.result.get("status") != _NOT_FOUND:
+        return inventory
+    names_gone = {closing.object, *_texts(closing.result.get("untagged"))}
+    gone = {closing.object, *_texts(closing.result.get("deleted"))}
+    ledger = {
+        reference: trusted
+        for reference, trusted in inventory.ledger.items()
+        if reference not in names_gone and trusted.id not in gone
+    }
+    pins = {revision: image for revision, image in inventory.pins.items() if image.id not in gone}
+    return replace(inventory, ledger=ledger, pins=pins)
+
+
+def _texts(value: object) -> tuple[str, ...]:
+    return tuple(map(str, value)) if isinstance(value, list | tuple) else ()
+
+
+def _exec_started(inventory: Inventory, closing: Closing) -> Inventory:
+    """Take up a session. One whose start nobody saw the answer of may run as well."""
+    identifier = str(closing.summary.get("exec", ""))
+    unknown = closing.recovered and not closing.applied
+    if not identifier or not (closing.applied or unknown):
+        return inventory
+    session = Session(identifier, closing.object, closing.uid, closing.id, closing.time)
+    return replace(inventory, sessions={**inventory.sessions, identifier: session})
+
+
 def _trust(inventory: Inventory, told: Mapping[str, Any]) -> Inventory:
     reference, image = str(told.get("reference", "")), str(told.get("id", ""))
     if not reference or not image:
@@ -231,6 +376,9 @@ def _with_item(inventory: Inventory, item: Item) -> Inventory:
 
 
 def _forget_container(inventory: Inventory, identifier: str) -> Inventory:
+    taken = inventory.taken.get(identifier)
+    if taken is not None and not taken.last:  # it says nothing beyond that the container goes
+        inventory = replace(inventory, taken=_without(inventory.taken, identifier))
     return replace(inventory, containers=_without(inventory.containers, identifier))
 
 
@@ -246,17 +394,22 @@ def _forget_volume(inventory: Inventory, identifier: str) -> Inventory:
 _EFFECTS: dict[str, Callable[[Inventory, Closing], Inventory]] = {
     Mutation.CONTAINER_CREATE: _container_created,
     Mutation.CONTAINER_START: _container_started,
+    Mutation.CONTAINER_STOP: _container_down,
+    Mutation.CONTAINER_PAUSE: _container_down,
     Mutation.CONTAINER_RESTART: _container_started,
+    Mutation.CONTAINER_UNPAUSE: _container_thawed,
     Mutation.CONTAINER_RENAME: _container_changed(_renamed),
     Mutation.CONTAINER_UPDATE: _container_changed(_updated),
     Mutation.CONTAINER_REMOVE: _container_removed,
     Mutation.NETWORK_CREATE: _network_created,
     Mutation.NETWORK_REMOVE: _network_removed,
-    Mutation.NETWORK_CONNECT: _container_changed(_connected),
+    Mutation.NETWORK_CONNECT: _joined,
     Mutation.NETWORK_DISCONNECT: _container_changed(_disconnected),
     Mutation.VOLUME_CREATE: _volume_created,
     Mutation.VOLUME_REMOVE: _volume_removed,
     Mutation.IMAGE_PULL: _pulled,
+    Mutation.IMAGE_REMOVE: _image_removed,
+    Mutation.EXEC_START: _exec_started,
 }
 _GONE: dict[str, Callable[[Inventory, str], Inventory]] = {
     mutations.CONTAINER_GONE: _forget_container,
@@ -304,7 +457,10 @@ def to_json(inventory: Inventory) -> dict[str, object]:
         "volumes": [asdict(made) for made in inventory.volumes.values()],
         "ledger": [asdict(trusted) for trusted in inventory.ledger.values()],
         "pins": {revision: asdict(image) for revision, image in inventory.pins.items()},
+        "sessions": [asdict(session) for session in inventory.sessions.values()],
         "open": {identifier: asdict(intent) for identifier, intent in inventory.open.items()},
+        "taken": [asdict(taken) for taken in inventory.taken.values()],
+        "approvals": [asdict(approval) for approval in inventory.approvals.values()],
     }
 
 
@@ -315,7 +471,13 @@ def from_json(value: Mapping[str, Any]) -> Inventory:
         KeyError, TypeError, ValueError: it isn't one.
     """
     items = [
-        Item(**{**told, "admitted": settings_from(told["admitted"])})
+        Item(
+            **{
+                **told,
+                "admitted": settings_from(told["admitted"]),
+                "aliases": _texts(told.get("aliases")),
+            }
+        )
         for told in value["containers"]
     ]
     return Inventory(
@@ -325,8 +487,17 @@ def from_json(value: Mapping[str, Any]) -> Inventory:
         volumes={told["id"]: Belonging(**told) for told in value["volumes"]},
         ledger={told["reference"]: Trusted(**told) for told in value["ledger"]},
         pins={revision: Image(**told) for revision, told in value["pins"].items()},
+        # Snapshots of brokers before sessions were known have none.
+        sessions={told["id"]: Session(**told) for told in value.get("sessions", ())},
         open={identifier: OpenIntent(**told) for identifier, told in value["open"].items()},
+        taken={told["container"]: Taken(**told) for told in value.get("taken", ())},
+        approvals={told["id"]: _approval(told) for told in value.get("approvals", ())},
     )
+
+
+def _approval(told: Mapping[str, Any]) -> Approval:
+    lists = {"objects": tuple(told["objects"]), "used": tuple(told["used"])}
+    return Approval(**{**told, **lists})
 
 
 def item_to(item: Item) -> dict[str, object]:

@@ -10,6 +10,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from controller.core import blast
 from controller.core.canonical import canonical
 from controller.core.inventory import settings_from
 from controller.engine.transport import Answer
@@ -20,6 +21,7 @@ from controller.model.errors import (
     EngineFailed,
     EngineUnavailable,
     NotFound,
+    OverShare,
     Refused,
     ReplyLost,
 )
@@ -58,18 +60,20 @@ def error_of(answer: Answer, *, mutation: bool) -> EngineError:
     message = str(gate.get("reason") or told.get("message") or f"status {answer.status}")
     message, remedy = message[:MESSAGE_MAX], str(gate.get("remedy") or "")[:MESSAGE_MAX]
     rule = str(gate.get("rule") or "")
-    kind, code = _kind(answer.status, refused=bool(rule), mutation=mutation)
+    kind, code = _kind(answer.status, rule=rule, mutation=mutation)
     return kind(rule or code, message, remedy=remedy, status=answer.status)
 
 
-def _kind(status: int, *, refused: bool, mutation: bool) -> tuple[type[EngineError], str]:
+def _kind(status: int, *, rule: str, mutation: bool) -> tuple[type[EngineError], str]:
     if status in _UNAVAILABLE:
         return EngineUnavailable, "engine.unavailable"
     if status == _NO_REPLY:
         return (ReplyLost, "reply.lost") if mutation else (EngineUnavailable, "engine.unavailable")
     if status == 409:
         return Conflict, "engine.conflict"
-    if status == 403 or refused:
+    if rule == blast.RULE:
+        return OverShare, rule
+    if status == 403 or rule:
         return Refused, "refused"
     if status == 404:
         return NotFound, "engine.not-found"

@@ -12,6 +12,7 @@ The tree::
         EngineUnavailable        no answer; it may come back (waiting)
         ReplyLost                sent, but whether it happened isn't known: look again
         Refused                  the gate refused (stalled): rule and remedy
+        OverShare                too much is down already (waiting): it passes by itself
         Conflict                 the name is taken, or the state doesn't fit: look again
         NotFound                 the object isn't there
         EngineFailed             the engine answered with an error
@@ -134,6 +135,12 @@ class Refused(EngineError):
     """The gate refused: ``code`` is the rule id."""
 
     act = Act.STALLED
+
+
+class OverShare(EngineError):
+    """As many services as may be are without a running slot: time helps, or an approval."""
+
+    act = Act.WAITING
 
 
 class Conflict(EngineError):

@@ -24,6 +24,7 @@ class Item:
     started: bool = False  # a start of it was ever admitted and settled
     seq: int = 0  # of its create's intent
     recovered: bool = False  # its creator never got an answer: recovery found it
+    aliases: tuple[str, ...] = ()  # what it answers to in its networks, besides its name
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +49,17 @@ class Trusted:
 
 
 @dataclass(frozen=True, slots=True)
+class Session:
+    """An exec that was started and isn't known to have ended."""
+
+    id: str  # the engine's
+    container: str
+    uid: int  # whose it is
+    intent: str  # of its start
+    time: str  # of that intent's record: RFC 3339, UTC
+
+
+@dataclass(frozen=True, slots=True)
 class OpenIntent:
     """An intent without its closing record, with all that is needed to close it."""
 
@@ -55,6 +67,32 @@ class OpenIntent:
     time: str  # of its record: RFC 3339, UTC
     role: str
     request: dict[str, object]  # as recorded: method, route, object, summary, digest
+    uid: int = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """A container that runs no more, or soon won't, because the controller had it taken down."""
+
+    container: str
+    service: str  # NAMESPACE/NAME
+    route: str
+    last: bool  # its service was left without a running slot, and nobody approved that
+    intent: str
+    seq: int
+    time: str  # of the intent's record
+    down: bool = False  # it was down once: if it runs now, it was started since
+
+
+@dataclass(frozen=True, slots=True)
+class Approval:
+    """An operator's approval: of each object once, in mutations that are part of a plan."""
+
+    id: str  # of its record
+    plan: str  # digest
+    objects: tuple[str, ...]  # full ids of containers, ``volume:NAME``
+    time: str
+    used: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,4 +105,7 @@ class Inventory:
     volumes: dict[str, Belonging] = field(default_factory=dict)
     ledger: dict[str, Trusted] = field(default_factory=dict)
     pins: dict[str, Image] = field(default_factory=dict)  # revision -> image first admitted
+    sessions: dict[str, Session] = field(default_factory=dict)  # by the exec's id
     open: dict[str, OpenIntent] = field(default_factory=dict)  # by the intent's id
+    taken: dict[str, Taken] = field(default_factory=dict)  # by the container's id
+    approvals: dict[str, Approval] = field(default_factory=dict)  # by the record's id

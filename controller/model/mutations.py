@@ -18,7 +18,10 @@ class Mutation(StrEnum):
     CONTAINER_RENAME = "container.rename"
     CONTAINER_UPDATE = "container.update"
     CONTAINER_REMOVE = "container.remove"
+    EXEC_CREATE = "exec.create"
+    EXEC_START = "exec.start"
     IMAGE_PULL = "image.pull"
+    IMAGE_REMOVE = "image.remove"
     NETWORK_CREATE = "network.create"
     NETWORK_REMOVE = "network.remove"
     NETWORK_CONNECT = "network.connect"
@@ -29,6 +32,9 @@ class Mutation(StrEnum):
 
 #: Records of what changes the inventory without a change to the engine.
 TRUST = "image.trust"  # stage operator: a local image is vouched for
+APPROVE = "plan.approve"  # stage operator: what the controller may take down or remove once
+EXEC_CUT = "exec.cut"  # stage operator, by the broker: its time is over
+EXEC_END = "exec.end"  # stage operator, by the broker: what an exec that was started came to
 CONTAINER_GONE = "container.gone"  # stage read, by the broker: it isn't on the engine any more
 NETWORK_GONE = "network.gone"
 VOLUME_GONE = "volume.gone"

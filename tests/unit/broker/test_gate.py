@@ -32,6 +32,7 @@ from tests.unit.broker.dialogue import (
 from tests.unit.broker.world import (
     ALLOWED,
     DB,
+    LOOK_AT_ALL,
     SLOT,
     STRAY,
     WEB,
@@ -94,6 +95,7 @@ def test_the_controllers_claims_are_recorded_and_not_forwarded() -> None:
         f"/containers/{SLOT}/stop",
         [
             (Look(f"/containers/{SLOT}/json"), reply(inspect(SLOT, "x", "team"))),
+            (Look(LOOK_AT_ALL), reply([{"Id": SLOT}])),
             ("intent", RECORDED),
             (Forward("POST", f"/containers/{SLOT}/stop"), Reply(304)),
             ("outcome", RECORDED),
@@ -241,7 +243,7 @@ def test_who_sees_all_of_ours_is_told_that_there_is_none(who: Any) -> None:
 @pytest.mark.parametrize(
     ("name", "look"), [(WEB, WEB), (WEB[:12], WEB), (WEB[:40], WEB), ("alice-web", "alice-web")]
 )
-@pytest.mark.parametrize("who", [ALICE, OPERATOR, CONTROLLER])
+@pytest.mark.parametrize("who", [ALICE, OPERATOR])
 def test_containers_are_acted_on_by_full_id(name: str, look: str, who: Any) -> None:
     answer = ask(
         "POST",

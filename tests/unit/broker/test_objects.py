@@ -393,6 +393,6 @@ def test_data_is_removed_by_people_only() -> None:
         assert knows.inventory.volumes == {}
     refused: list[Step] = [("refusal", RECORDED)]
     answer = ask("DELETE", "/volumes/alice-data", refused, actor=CONTROLLER)
-    assert (answer.status, answer.rule) == (403, "volume.removal")
+    assert (answer.status, answer.rule) == (403, "volume.approval")
     theirs: list[Step] = [existing, ("refusal", RECORDED)]
     assert ask("DELETE", "/volumes/alice-data", theirs, actor=BOB).status == 404

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from controller.broker.targets import written
 from controller.core.canonical import digest
 from controller.model.inventory import Belonging, Inventory, Item, Trusted
 from controller.model.observed import Settings
@@ -20,6 +21,16 @@ DIGEST = "sha256:" + "22" * 32
 REFERENCE = "ghcr.io/platformnetwork/web:1.2.3"
 REVISION = "v1:" + "0123456789abcdef" * 4
 SERVICE = "web.1-01234567"
+#: What the gate asks before the controller takes something down: what runs of the controller's.
+LOOK_AT_ALL = written(
+    "/containers/json",
+    {
+        "filters": (
+            f'{{"label":["io.trimtab.instance={INSTANCE}","io.trimtab.origin=controller"],'
+            '"status":["running"]}'
+        )
+    },
+)
 
 
 def labels(

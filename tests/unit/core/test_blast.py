@@ -1,0 +1,263 @@
+"""The share: whatever the controller asks for, in whatever order, not more of what runs is down."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from controller.core import blast
+from controller.core.blast import RULE, WINDOW_S, Recent, Slot, Word, judge, share
+from controller.model.inventory import Approval
+from controller.model.names import service_key
+from controller.model.observed import Container, ContainerState, Settings
+from controller.model.plan import (
+    AnyAction,
+    Precondition,
+    RemoveContainer,
+    StartContainer,
+    StopContainer,
+    UpdateContainer,
+)
+
+PLAN = "ab" * 32
+
+
+def slots(count: int, *, replicas: int = 1) -> list[Slot]:
+    return [Slot(f"{n}.{r}", f"default/s{n}") for n in range(count) for r in range(replicas)]
+
+
+def gone(*numbers: int, age_s: float = 1.0, last: bool = True) -> list[Recent]:
+    return [Recent(f"{n}.0", f"default/s{n}", last, age_s) for n in numbers]
+
+
+def word(
+    target: Slot, running: list[Slot], recent: list[Recent], *, starting: bool = False
+) -> Word:
+    return judge(target, starting=starting, running=running, recent=recent)
+
+
+@pytest.mark.parametrize(
+    ("total", "allowed"), [(0, 3), (1, 3), (10, 3), (13, 3), (14, 4), (100, 30), (101, 30)]
+)
+def test_three_or_three_in_ten_may_be_down(total: int, allowed: int) -> None:
+    assert share(total) == allowed
+
+
+def test_the_fourth_of_ten_is_refused_with_numbers_names_and_a_way_out() -> None:
+    running = slots(10)
+    assert word(running[2], running[2:], gone(0, 1)) == Word("service")
+    refused = word(running[3], running[3:], [*gone(0, 1, age_s=5.0), *gone(2, age_s=60.0)])
+    assert refused.takes == "service"
+    assert refused.finding is not None
+    assert (refused.finding.rule, refused.finding.reason, refused.finding.remedy) == (
+        RULE,
+        (
+            "default/s3 would be one more of 10 services without a running slot: the controller took "
+            "down default/s0, default/s1, default/s2 within 10 minutes, and may at most 3"
+        ),
+        (
+            "look at 'trimtab plan' and approve it with 'trimtab approve', let one of them run again, "
+            "or wait 540 s"
+        ),
+    )
+
+
+def test_what_does_not_run_and_what_is_not_the_last_slot_is_free() -> None:
+    running = slots(10)
+    down = gone(0, 1, 2)
+    assert word(Slot("9.1", "default/s9"), running[3:], down) == Word("")
+    twice = [*running[3:], Slot("9.1", "default/s9")]
+    assert word(Slot("9.1", "default/s9"), twice, down) == Word("slot")
+
+
+def test_what_is_just_being_started_is_not_free() -> None:
+    running = slots(10)
+    assert word(running[3], running[4:], gone(0, 1, 2), starting=True).finding is not None
+
+
+def test_a_slot_that_is_going_keeps_no_service_up() -> None:
+    running = [*slots(10)[3:], Slot("9.1", "default/s9")]
+    going = [Recent("9.1", "default/s9", last=False, age_s=0.1), *gone(0, 1, 2)]
+    assert word(Slot("9.0", "default/s9"), running, going).finding is not None
+    assert word(Slot("9.1", "default/s9"), running, going) == Word("slot")
+
+
+def test_what_was_signalled_counts_also_while_it_still_shows_as_running() -> None:
+    running = slots(10)
+    assert word(running[3], running, gone(0, 1, 2)).finding is not None
+
+
+def test_what_runs_again_is_not_counted() -> None:
+    running = slots(10)
+    down = [replace(each, down=True) for each in gone(0, 1, 2)]
+    assert word(running[3], running, down) == Word("service")
+    successor = [Slot("new", "default/s0"), *running[3:]]
+    assert word(running[3], successor, gone(0, 1, 2)) == Word("service")
+
+
+def test_after_ten_minutes_it_is_not_counted() -> None:
+    running = slots(10)
+    assert word(running[3], running[3:], gone(0, 1, 2, age_s=WINDOW_S)) == Word("service")
+
+
+def test_what_was_approved_is_not_counted() -> None:
+    running = slots(10)
+    assert word(running[9], running[9:], gone(*range(9), last=False)) == Word("service")
+
+
+def test_more_than_can_be_kept_is_refused() -> None:
+    many = [Recent(f"x{n}", f"default/x{n}", last=False, age_s=1.0) for n in range(blast.TAKEN_MAX)]
+    refused = word(slots(1)[0], slots(1), many).finding
+    assert refused is not None
+    assert refused.rule == RULE
+
+
+MOVES = st.lists(
+    st.tuples(st.sampled_from(("stop", "signal", "start", "wait")), st.integers(0, 15)),
+    max_size=80,
+)
+
+
+@settings(max_examples=300)
+@given(count=st.integers(1, 14), replicas=st.integers(1, 2), moves=MOVES)
+def test_whatever_is_asked_for_never_more_than_the_share_is_down(
+    count: int, replicas: int, moves: list[tuple[str, int]]
+) -> None:
+    everything = slots(count, replicas=replicas)
+    up = set(everything)  # what really goes on running
+    shown = set(everything)  # what the engine shows: a signal takes its time
+    taken: dict[str, tuple[Slot, bool, float]] = {}
+    now = 0.0
+    for verb, number in moves:
+        slot = everything[number % len(everything)]
+        match verb:
+            case "wait":
+                now += 50.0 * number
+                shown &= up
+            case "start":
+                if slot not in up:
+                    up.add(slot)
+                    shown.add(slot)
+                    taken.pop(slot.container, None)
+            case _:
+                recent = [
+                    Recent(each.container, each.service, last, now - at)
+                    for each, last, at in taken.values()
+                ]
+                told = judge(slot, starting=False, running=shown, recent=recent)
+                if told.finding is None and told.takes:
+                    taken[slot.container] = (slot, told.takes == "service", now)
+                    up.discard(slot)
+                    shown -= {slot} if verb == "stop" else set()
+        services = {each.service for each in everything}
+        serving = {each.service for each in up}
+        fresh = {each.service for each, last, at in taken.values() if last and now - at < WINDOW_S}
+        ran = serving | fresh
+        assert len((services - serving) & fresh) <= share(len(ran))
+
+
+# What the loop asks in advance
+
+
+def container(identifier: str, state: ContainerState = ContainerState.RUNNING) -> Container:
+    return Container(
+        id=identifier,
+        key=service_key("default", "web"),
+        slot=1,
+        revision="v1:0",
+        owner="team",
+        origin="controller",
+        intent="",
+        image="",
+        image_id="",
+        state=state,
+        settings=Settings(name=identifier),
+        admitted=None,
+    )
+
+
+def act(kind: type[AnyAction], identifier: str, **more: object) -> AnyAction:
+    return kind(  # type: ignore[call-arg]
+        object=service_key("default", "web"),
+        target=identifier,
+        cause="",
+        precondition=Precondition(id=identifier),
+        **more,
+    )
+
+
+def test_only_the_stop_that_leaves_nothing_running_takes_the_service_down() -> None:
+    old, two = container("old"), container("two")
+    stop, start = act(StopContainer, "old"), act(StartContainer, "new")
+    assert blast.last_slots([stop, start], [old]) == {"old"}
+    assert blast.last_slots([start, stop], [old]) == frozenset()
+    assert blast.last_slots([stop, act(StopContainer, "two")], [old, two]) == {"two"}
+    assert blast.last_slots([stop], [container("old", ContainerState.EXITED)]) == frozenset()
+
+
+def test_the_policy_that_goes_before_a_stop_belongs_to_it() -> None:
+    last = frozenset({"old"})
+    assert blast.takes_down(act(UpdateContainer, "old", restart="no"), last)
+    assert blast.takes_down(act(StopContainer, "old"), last)
+    assert blast.takes_down(act(RemoveContainer, "old"), last)
+    assert not blast.takes_down(act(UpdateContainer, "old", restart="always"), last)
+    assert not blast.takes_down(act(StopContainer, "other"), last)
+
+
+# Approvals
+
+APPROVAL = Approval("r1", PLAN, ("c1", "volume:data"), "", used=("c2",))
+
+
+@pytest.mark.parametrize(
+    ("subject", "plan", "age_s", "fits"),
+    [
+        ("c1", PLAN, 0.0, True),
+        ("volume:data", PLAN, 3599.0, True),
+        ("c1", PLAN, 3600.0, False),
+        ("c1", PLAN, -1.0, False),
+        ("c1", "cd" * 32, 0.0, False),
+        ("c1", "", 0.0, False),
+        ("c3", PLAN, 0.0, False),
+    ],
+)
+def test_an_approval_is_for_its_objects_its_plan_and_an_hour(
+    subject: str, plan: str, age_s: float, *, fits: bool
+) -> None:
+    found = blast.approval_for(subject, plan=plan, approvals=[(APPROVAL, age_s)])
+    assert found == (APPROVAL if fits else None)
+
+
+def test_an_approval_is_used_once_for_each_object() -> None:
+    spent = replace(APPROVAL, used=("c1",))
+    assert blast.approval_for("c1", plan=PLAN, approvals=[(spent, 0.0)]) is None
+    again = replace(APPROVAL, id="r2")
+    found = blast.approval_for("c1", plan=PLAN, approvals=[(spent, 0.0), (again, 0.0)])
+    assert found == again
+
+
+@pytest.mark.parametrize(
+    ("body", "wrong"),
+    [
+        ({"plan": "ab"}, "plan"),
+        ({"plan": PLAN.upper()}, "plan"),
+        ({"objects": []}, "1 to 1000"),
+        ({"objects": ["a" * 64] * 1001}, "1 to 1000"),
+        ({"objects": ["a" * 64, "a" * 64]}, "twice"),
+        ({"objects": ["web"]}, "full id"),
+        ({"objects": ["volume:../x"]}, "full id"),
+        ({"objects": "a" * 64}, "list"),
+        ({"note": 1}, "note"),
+        ({"note": "x" * 513}, "note"),
+        ({"more": 1}, "'more'"),
+    ],
+)
+def test_an_approval_of_another_shape_is_none(body: dict[str, object], wrong: str) -> None:
+    good: dict[str, object] = {"act": "approve", "plan": PLAN, "objects": ["a" * 64], "note": "n"}
+    assert blast.read_approval(good) == (PLAN, ("a" * 64,), "n")
+    told = blast.read_approval({**good, **body})
+    assert isinstance(told, str)
+    assert wrong in told
