@@ -149,6 +149,7 @@ STYLES = {
     "CrashLoop": "red",
     "PrunePending": "yellow",
     "PolicyViolation": "red",
+    "PolicyWarning": "yellow",
 }
 
 

@@ -22,7 +22,14 @@ from controller.model.errors import EngineUnavailable, Problem, TrimtabError
 
 #: Kinds of which there can be more or less than all.
 COUNTED = ("Service", "Release")
-CONDITIONS_SHOWN = ("Stalled", "CrashLoop", "PrunePending", "PolicyViolation", "Degraded")
+CONDITIONS_SHOWN = (
+    "Stalled",
+    "CrashLoop",
+    "PrunePending",
+    "PolicyViolation",
+    "PolicyWarning",
+    "Degraded",
+)
 
 
 def fetch_status(state: Path | None) -> dict[str, Any]:

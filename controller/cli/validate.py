@@ -57,7 +57,9 @@ def validate(directory: Path | None, policy: str | None, state: Path | None, as_
     folder = default_directory(directory, instance)
     rules = policy_in_force(policy, root=root, instance=instance)
     desired = wiring.directory_source(folder).load()
-    denied = [action for action in offline.preview_creations(desired, rules) if _denied(action)]
+    judged = tuple(offline.preview_creations(desired, rules))
+    denied = [action for action in judged if action.verdict.decision == "deny"]
+    warned = [action for action in judged if action.verdict.decision == "audit-deny"]
     if as_json:
         print_json(
             {
@@ -69,25 +71,33 @@ def validate(directory: Path | None, policy: str | None, state: Path | None, as_
                     {"object": str(a.object), "verdict": text.verdict_json(a.verdict)}
                     for a in denied
                 ],
+                "warned": [
+                    {"object": str(a.object), "verdict": text.verdict_json(a.verdict)}
+                    for a in warned
+                ],
             }
         )
     else:
-        _print(folder, rules.name, desired, denied)
+        _print(folder, rules.name, desired, denied, warned)
     if not desired.valid:
         return EXIT_INVALID
     return EXIT_REFUSED if denied else 0
 
 
-def _denied(action: AnyAction) -> bool:
-    return action.verdict.decision == "deny"
-
-
-def _print(folder: Path, policy: str, desired: Desired, denied: list[AnyAction]) -> None:
+def _print(
+    folder: Path,
+    policy: str,
+    desired: Desired,
+    denied: list[AnyAction],
+    warned: list[AnyAction],
+) -> None:
     if desired.problems:
         click.echo(problem_lines(desired.problems))
-    for action in denied:
+    told = [(action, "refused by") for action in denied]
+    told += [(action, "let through for now by") for action in warned]
+    for action, what in told:
         click.echo(
-            f"{action.object}: refused by the policy {policy}: {action.verdict.reason} "
+            f"{action.object}: {what} the policy {policy}: {action.verdict.reason} "
             f"[{', '.join(action.verdict.rules)}]"
         )
         if action.verdict.remedy:
@@ -96,7 +106,7 @@ def _print(folder: Path, policy: str, desired: Desired, denied: list[AnyAction])
     errors = sum(1 for problem in desired.problems if problem.severity == "error")
     click.echo(
         f"{folder}: {count} resources, {errors} errors, "
-        f"{len(desired.problems) - errors} warnings, {len(denied)} refused by {policy}"
+        f"{len(desired.problems) - errors + len(warned)} warnings, {len(denied)} refused by {policy}"
     )
 
 

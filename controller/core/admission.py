@@ -16,6 +16,7 @@ from controller.core import rules_image as image
 from controller.core import rules_mounts as mounts
 from controller.core import rules_networks as networks
 from controller.core.admit_calls import (
+    admit_image_remove,
     admit_kill,
     admit_pull,
     admit_reference,
@@ -25,6 +26,7 @@ from controller.core.admit_calls import (
     admit_start,
     admit_stop,
 )
+from controller.core.admit_exec import admit_exec, admit_exec_start
 from controller.core.admit_objects import (
     admit_connect,
     admit_disconnect,
@@ -47,7 +49,7 @@ from controller.core.policytext import describe
 from controller.core.rebuild import body_of, finish, refused_summary, summary_of
 from controller.core.schema import parse_create, parse_network, parse_volume
 from controller.core.translate import network_body, volume_body
-from controller.core.verdicts import Admission, denied, verdict_of
+from controller.core.verdicts import Admission, denied, enforced, tolerating, verdict_of
 from controller.model.entries import Actor, Role
 from controller.model.plan import (
     ALLOW,
@@ -72,6 +74,9 @@ __all__ = [
     "admit_connect",
     "admit_create",
     "admit_disconnect",
+    "admit_exec",
+    "admit_exec_start",
+    "admit_image_remove",
     "admit_implied_network",
     "admit_kill",
     "admit_network",
@@ -198,10 +203,11 @@ def admit_create(
     findings = [*request.findings]
     for rule in CREATE_RULES:
         findings += rule(case)
-    if findings:
-        return denied(findings, refused_summary(case))
+    modes = case.policy.modes
+    if enforced(findings, modes):
+        return denied(enforced(findings, modes), refused_summary(case))
     final = finish(case)
-    return Admission(
+    admitted = Admission(
         verdict=verdict_of((), final.changes, case.exceptions),
         body=body_of(final),
         query=(("name", final.name),),
@@ -209,6 +215,7 @@ def admit_create(
         settings=final.settings,
         warnings=mounts.warnings(request.mounts),
     )
+    return tolerating(admitted, findings, modes)
 
 
 def check(policy: Policy, body: object, *, name: str = "", actor: Actor = _OPERATOR) -> Admission:
@@ -224,7 +231,7 @@ def preview(policy: Policy, action: AnyAction, body: dict[str, object] | None) -
     """
     match action:
         case CreateContainer():
-            return check(policy, body, name=action.target, actor=_CONTROLLER).verdict
+            return check(policy, body, name=action.target, actor=_CONTROLLER).shown
         case CreateNetwork():
             network = parse_network(network_body(action))
             return admit_network(
@@ -236,12 +243,12 @@ def preview(policy: Policy, action: AnyAction, body: dict[str, object] | None) -
                 volume, actor=_CONTROLLER, policy=policy, existing=None, stamp=_SOMEONE
             ).verdict
         case PullImage():
-            return admit_reference(action.target, policy=policy).verdict
+            return admit_reference(action.target, policy=policy).shown
         case UpdateContainer():
             request = UpdateRequest(restart=RestartPolicy(action.restart, action.restart_max))
             return admit_update(
                 request, actor=_CONTROLLER, policy=policy, current=None, host=HostFacts()
-            ).verdict
+            ).shown
         case StopContainer():
             return admit_stop({"t": str(action.grace_s)}).verdict
         case StartContainer() | RemoveContainer() | RemoveNetwork() | Wait():

@@ -14,7 +14,7 @@ from controller.core.parts import is_signal
 from controller.core.reference import Reference, is_image_id, parse_reference
 from controller.core.rules_identity import controllers_name, judge_name
 from controller.core.rules_image import judge_reference
-from controller.core.verdicts import Admission, denied, verdict_of
+from controller.core.verdicts import Admission, denied, enforced, tolerating, verdict_of
 from controller.model.entries import Actor
 from controller.model.policy import Policy
 
@@ -56,27 +56,29 @@ def admit_pull(
     if platform and platform not in policy.images.platforms:
         reason = f"the platform {platform!r}"
         findings.append(Finding("image.platform", "platform", reason, "leave it out"))
-    if findings:
-        return denied(findings)
+    if enforced(findings, policy.modes):
+        return denied(enforced(findings, policy.modes))
     reference = parse_reference(text)
     pairs = [
         ("fromImage", reference.repository),
         ("tag", reference.digest or reference.tag),
         ("platform", platform),
     ]
-    return Admission(
+    admitted = Admission(
         verdict_of(()),
         query=tuple((key, value) for key, value in pairs if value),
         summary=_summary_of(reference),
     )
+    return tolerating(admitted, findings, policy.modes)
 
 
 def admit_reference(reference: str, *, policy: Policy) -> Admission:
     """Judge a look at an image in its registry (distribution), or trusting a local one."""
     findings = list(judge_reference(reference, policy, path="image"))
-    if findings:
-        return denied(findings)
-    return Admission(verdict_of(()), summary=_summary_of(parse_reference(reference)))
+    if enforced(findings, policy.modes):
+        return denied(enforced(findings, policy.modes))
+    admitted = Admission(verdict_of(()), summary=_summary_of(parse_reference(reference)))
+    return tolerating(admitted, findings, policy.modes)
 
 
 def _summary_of(reference: Reference) -> dict[str, object]:
@@ -98,7 +100,9 @@ def admit_start(query: Query) -> Admission:
 def admit_restart_allowed(image: str, *, policy: Policy) -> Admission:
     """Judge starting a container made under another policy: its image must still be admitted."""
     findings = list(judge_reference(image, policy, path="Image"))
-    return denied(findings) if findings else Admission(verdict_of(()))
+    if enforced(findings, policy.modes):
+        return denied(enforced(findings, policy.modes))
+    return tolerating(Admission(verdict_of(())), findings, policy.modes)
 
 
 def admit_stop(query: Query) -> Admission:
@@ -140,6 +144,19 @@ def admit_remove(query: Query) -> Admission:
         return denied(findings)
     force = query.get("force", "") in _TRUE
     return Admission(verdict_of(()), query=(("force", "1"),) if force else ())
+
+
+def admit_image_remove(query: Query) -> Admission:
+    """Judge an image's removal: ``force`` and ``noprune`` pass, since nothing uses it."""
+    flags = ("force", "noprune")
+    findings = _unknown(query, flags)
+    for name in flags:
+        if query.get(name, "") not in (*_TRUE, *_FALSE):
+            findings.append(Finding("query.invalid", name, "expected 1 or 0"))
+    if findings:
+        return denied(findings)
+    given = tuple((name, "1") for name in flags if query.get(name, "") in _TRUE)
+    return Admission(verdict_of(()), query=given)
 
 
 def admit_rename(query: Query, *, actor: Actor, admitted: str, origin: str = "client") -> Admission:

@@ -30,7 +30,14 @@ from controller.core.rules_networks import (
     looked_up,
 )
 from controller.core.schema import ICC, MASQUERADE
-from controller.core.verdicts import Admission, Change, denied, verdict_of
+from controller.core.verdicts import (
+    Admission,
+    Change,
+    denied,
+    enforced,
+    tolerating,
+    verdict_of,
+)
 from controller.model import names
 from controller.model.entries import Actor, Role
 from controller.model.names import qualified
@@ -74,8 +81,8 @@ def admit_network(
         # To a client another owner's network is as foreign as somebody else's.
         met = existing if kind else replace(existing, ours=False)
         findings.append(foreign_network(met, "Name", kind))
-    if findings:
-        return denied(findings)
+    if enforced(findings, policy.modes):
+        return denied(enforced(findings, policy.modes))
     forced = actor.role is not Role.CONTROLLER and (policy.networks.client_internal or False)
     internal = request.internal or (forced and kind not in {"ingress", "bridge"})
     changes = []
@@ -83,7 +90,8 @@ def admit_network(
         changes.append(Change("network.internal", "internal: no way out"))
     final = replace(request, internal=internal)
     labelled = namespace if actor.role is Role.CONTROLLER else ""
-    return _made_network(final, actor, owner, labelled, stamp, tuple(changes))
+    made = _made_network(final, actor, owner, labelled, stamp, tuple(changes))
+    return tolerating(made, findings, policy.modes)
 
 
 def _network_name(name: str, actor: Actor, policy: Policy, namespace: str) -> Findings:
@@ -240,8 +248,8 @@ def admit_volume(
                     "name another volume, or remove that one by hand if nobody needs its data",
                 )
             )
-    if findings:
-        return denied(findings)
+    if enforced(findings, policy.modes):
+        return denied(enforced(findings, policy.modes))
     stamped = _object_labels(
         request.labels, actor, owner, namespace if by_controller else "", stamp
     )
@@ -250,7 +258,7 @@ def admit_volume(
         "name": request.name,
         "labels": {key: value for key, value in stamped.items() if is_reserved(key)},
     }
-    return Admission(verdict_of(()), body, summary=summary)
+    return tolerating(Admission(verdict_of(()), body, summary=summary), findings, policy.modes)
 
 
 def admit_connect(
@@ -281,7 +289,11 @@ def admit_connect(
     body: Body = {"Container": current.id}
     if request.endpoint.aliases:
         body["EndpointConfig"] = {"Aliases": list(request.endpoint.aliases)}
-    summary: Body = {"network": joined.name, "name": current.settings.name}
+    summary: Body = {
+        "network": joined.name,
+        "name": current.settings.name,
+        "answersTo": sorted({*request.endpoint.aliases}),
+    }
     return Admission(verdict_of(()), body, summary=summary)
 
 

@@ -11,7 +11,14 @@ from controller.core.facts import ContainerFacts, CreateFacts, HostFacts
 from controller.core.inventory import settings_to
 from controller.core.rebuild import restart_body
 from controller.core.rules_container import judge_limits, judge_restart
-from controller.core.verdicts import Admission, Change, denied, verdict_of
+from controller.core.verdicts import (
+    Admission,
+    Change,
+    denied,
+    enforced,
+    tolerating,
+    verdict_of,
+)
 from controller.model import names
 from controller.model.entries import Actor, Role
 from controller.model.observed import Settings
@@ -58,11 +65,12 @@ def admit_update(
     if not body and not findings:
         reason = "nothing that can be changed on a living container"
         findings.append(Finding("update.empty", "body", reason, "say what to change"))
-    if findings:
-        return denied(findings)
+    if enforced(findings, policy.modes):
+        return denied(enforced(findings, policy.modes))
     settings = _settings_after(request, before, after)
     summary: Body = {"settings": settings_to(settings), "fields": sorted(body)}
-    return Admission(verdict_of((), changes), body, summary=summary, settings=settings)
+    admitted = Admission(verdict_of((), changes), body, summary=summary, settings=settings)
+    return tolerating(admitted, findings, policy.modes)
 
 
 def _touches_memory(asked: Limits) -> bool:

@@ -11,12 +11,17 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Why part of a request is refused: the rule's id, where, why, and what would pass."""
+    """Why part of a request is refused: the rule's id, where, why, and what would pass.
+
+    ``tolerable``: nothing but the policy's own bound is passed, so that a mode of the rule
+    (``model.modes``) may let it through, and the body can be made with the value as it was asked.
+    """
 
     rule: str
     path: str
     reason: str
     remedy: str = ""
+    tolerable: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,4 +218,31 @@ class ConnectRequest:
     container: str = ""
     endpoint: Endpoint = Endpoint("")
     force: bool = False
+    findings: tuple[Finding, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ExecRequest:
+    """A command to run in a container; ``user`` and ``working_dir`` '' are the container's own."""
+
+    command: tuple[str, ...] = ()
+    user: str = ""
+    env: tuple[str, ...] = ()
+    working_dir: str = ""
+    attach_stdin: bool = False
+    attach_stdout: bool = False
+    attach_stderr: bool = False
+    tty: bool = False
+    console_size: tuple[int, int] = (0, 0)
+    detach_keys: str = ""
+    findings: tuple[Finding, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ExecStart:
+    """How such a command is started: ``detach`` leaves it to itself."""
+
+    detach: bool = False
+    tty: bool = False
+    console_size: tuple[int, int] = (0, 0)
     findings: tuple[Finding, ...] = ()

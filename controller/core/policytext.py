@@ -51,6 +51,7 @@ def _rows(policy: Policy) -> Iterator[tuple[str, str]]:
     yield "environment", f"{policy.env.max} variables, {format_bytes(policy.env.max_bytes)}"
     if policy.env.denied:
         yield "", f"not {_listed(policy.env.denied)}"
+    yield "exec", _exec(policy)
     quotas = policy.quotas
     yield "quotas", f"{quotas.per_service} containers a service, {quotas.per_owner} an owner"
     yield from _people(policy)
@@ -83,6 +84,13 @@ def _networks(policy: Policy) -> Iterator[tuple[str, str]]:
     yield "ports", f"{ports.min_host} and above{granted} on {_listed(ports.host_ips)}"
 
 
+def _exec(policy: Policy) -> str:
+    if not policy.exec.enabled:
+        return "refused"
+    root = "" if policy.exec.root else ", not as root by name"
+    return f"operators, for at most {format_duration_ms(policy.exec.max_duration)}{root}"
+
+
 def _people(policy: Policy) -> Iterator[tuple[str, str]]:
     if policy.owners is None:
         yield "owners", "any"
@@ -92,6 +100,9 @@ def _people(policy: Policy) -> Iterator[tuple[str, str]]:
         yield "operators", f"uid {_listed(str(uid) for uid in policy.operators)}"
     for client in policy.clients:
         yield "client", f"uid {client.uid} for {client.owner}"
+    for rule, mode in sorted(policy.modes.items()):
+        if mode != "enforce":
+            yield f"{mode} only", rule
     for exemption in policy.exceptions:
         yield "exception", _exemption(exemption)
 

@@ -22,6 +22,12 @@ Findings = Iterator[Finding]
 CPU_PERIOD_DEFAULT = 100_000
 ARGUMENTS_MAX_BYTES = 64 * 1024
 CPU_SHARES_MAX = 4096
+#: Where the host's number isn't known; more than any has.
+CPUS_MAX = 8192
+ENGINE_RESTARTS = ("no", "always", "on-failure", "unless-stopped")
+#: Drivers that keep logs on this host.
+LOCAL_LOGS = ("json-file", "local")
+LOG_FILES_MAX = 9999
 _NS_PER_MS = 1_000_000
 PRIVATE_MODES = {"ipc_mode": ("", "private", "none"), "cgroupns_mode": ("", "private")}
 NO_NEW_PRIVILEGES = ("no-new-privileges", "no-new-privileges:true", "no-new-privileges=true")
@@ -30,11 +36,17 @@ LOG_OPTIONS = ("max-size", "max-file", "compress")
 
 def environment_bounded(case: Case) -> Findings:
     """The environment is bounded, and holds nothing that makes the loader run other code."""
-    limits, env = case.policy.env, case.request.env
+    yield from judge_environment(case.request.env, case.policy)
+
+
+def judge_environment(env: tuple[str, ...], policy: Policy) -> Findings:
+    """Yield what is wrong with variables."""
+    limits = policy.env
     size = sum(len(entry.encode(errors="replace")) + 1 for entry in env)
     if len(env) > limits.max or size > limits.max_bytes:
         most = f"at most {limits.max} variables of {format_bytes(limits.max_bytes)} together"
-        yield Finding("env.size", "Env", f"{len(env)} variables of {size} bytes: {most}")
+        reason = f"{len(env)} variables of {size} bytes: {most}"
+        yield Finding("env.size", "Env", reason, "pass less", tolerable=True)
     for index, entry in enumerate(env):
         name = entry.partition("=")[0]
         if name in limits.denied:
@@ -45,7 +57,13 @@ def environment_bounded(case: Case) -> Findings:
 def arguments_bounded(case: Case) -> Findings:
     """Arguments are bounded: every list of containers repeats them, the controller's too."""
     request = case.request
-    words = (*(request.entrypoint or ()), *(request.command or ()), *request.shell)
+    yield from judge_arguments(
+        (*(request.entrypoint or ()), *(request.command or ()), *request.shell)
+    )
+
+
+def judge_arguments(words: tuple[str, ...]) -> Findings:
+    """Yield what is wrong with arguments."""
     size = sum(len(word.encode(errors="replace")) + 1 for word in words)
     if size > ARGUMENTS_MAX_BYTES:
         reason = f"arguments of {size} bytes: at most {format_bytes(ARGUMENTS_MAX_BYTES)} together"
@@ -61,7 +79,8 @@ def limits_bounded(case: Case) -> Findings:
     shm, most = case.request.shm_size, min(case.policy.resources.shm_max, memory)
     if not 0 <= shm <= most:
         reason = f"{shm} bytes of shared memory: at most {format_bytes(most)}"
-        yield Finding("resources.shm", "HostConfig.ShmSize", reason, "ask for less")
+        fits = 0 <= shm <= memory
+        yield Finding("resources.shm", "HostConfig.ShmSize", reason, "ask for less", fits)
 
 
 def judge_limits(limits: Limits, policy: Policy, host: HostFacts, path: str) -> Findings:
@@ -72,7 +91,8 @@ def judge_limits(limits: Limits, policy: Policy, host: HostFacts, path: str) -> 
     # In a create 0 is how clients say unset; an update's 0 was made a finding before.
     if limits.pids is not None and not 0 <= limits.pids <= most:
         reason = f"{limits.pids} processes: 1 to {most}"
-        yield Finding("resources.pids", f"{path}PidsLimit", reason, "ask for fewer")
+        where = f"{path}PidsLimit"
+        yield Finding("resources.pids", where, reason, "ask for fewer", limits.pids > most)
 
 
 def _judge_memory(limits: Limits, policy: Policy, path: str) -> Findings:
@@ -81,7 +101,9 @@ def _judge_memory(limits: Limits, policy: Policy, path: str) -> Findings:
     if limits.memory and not MEMORY_FLOOR <= limits.memory <= most:
         reason = f"{limits.memory} bytes of memory: {format_bytes(MEMORY_FLOOR)} to "
         remedy = "ask for something between, or for an exception"
-        yield Finding("resources.memory", f"{path}Memory", reason + format_bytes(most), remedy)
+        reason += format_bytes(most)
+        more = limits.memory > most
+        yield Finding("resources.memory", f"{path}Memory", reason, remedy, more)
     if limits.memory_swap and limits.memory_swap != limits.memory:
         reason = "swap isn't used here: MemorySwap is Memory"
         yield Finding("resources.swap", f"{path}MemorySwap", reason, "leave it out")
@@ -97,21 +119,26 @@ def _judge_memory(limits: Limits, policy: Policy, path: str) -> Findings:
 
 def _judge_cpus(limits: Limits, policy: Policy, host: HostFacts, path: str) -> Findings:
     most = policy.resources.cpus.max
-    if host.cpus:
-        most = min(most, host.cpus * NANO)
+    here = host.cpus * NANO if host.cpus else CPUS_MAX * NANO
+    most = min(most, here)
     if limits.nano_cpus and (limits.cpu_quota or limits.cpu_period):
         reason = "CPUs are limited in one way: NanoCpus, or CpuQuota and CpuPeriod"
         yield Finding("resources.cpus", f"{path}NanoCpus", reason, "leave one out")
     if limits.nano_cpus and not 0 < limits.nano_cpus <= most:
         reason = f"{limits.nano_cpus} nano-CPUs: at most {format_cpus(most)} CPUs"
-        yield Finding("resources.cpus", f"{path}NanoCpus", reason, "ask for fewer")
+        where = f"{path}NanoCpus"
+        alone = not limits.cpu_quota and not limits.cpu_period
+        more = alone and most < limits.nano_cpus <= here
+        yield Finding("resources.cpus", where, reason, "ask for fewer", more)
     period = limits.cpu_period or CPU_PERIOD_DEFAULT
     if not 1_000 <= period <= 1_000_000:
         reason = f"a period of {period} µs"
         yield Finding("resources.cpus", f"{path}CpuPeriod", reason, "1000 to 1000000")
     elif limits.cpu_quota and not 1_000 <= limits.cpu_quota <= most * period // NANO:
         reason = f"a quota of {limits.cpu_quota} µs in {period}: at most {format_cpus(most)} CPUs"
-        yield Finding("resources.cpus", f"{path}CpuQuota", reason, "1000 or more, and fewer CPUs")
+        where, remedy = f"{path}CpuQuota", "1000 or more, and fewer CPUs"
+        more = 1_000 <= limits.cpu_quota <= here * period // NANO
+        yield Finding("resources.cpus", where, reason, remedy, more)
     if limits.cpu_period and not limits.cpu_quota:
         reason = "a period without a quota limits nothing"
         yield Finding("resources.cpus", f"{path}CpuPeriod", reason, "give CpuQuota too")
@@ -124,15 +151,16 @@ def ulimits_bounded(case: Case) -> Findings:
     """Some ulimits may be set, none beyond the policy's."""
     allowed = case.policy.resources.ulimits
     for index, ulimit in enumerate(case.request.ulimits):
-        most = allowed.get(ulimit.name)
+        most, more = allowed.get(ulimit.name), False
         if most is None:
             reason = f"the ulimit {ulimit.name!r}: the policy lists {', '.join(sorted(allowed))}"
         elif 0 <= ulimit.soft <= ulimit.hard <= most:
             continue
         else:
             reason = f"{ulimit.name} {ulimit.soft}:{ulimit.hard}, at most {most}"
+            more = 0 <= ulimit.soft <= ulimit.hard
         where = f"HostConfig.Ulimits[{index}]"
-        yield Finding("resources.ulimits", where, reason, "leave it out, or ask for less")
+        yield Finding("resources.ulimits", where, reason, "leave it out, or ask for less", more)
 
 
 def storage_bounded(case: Case) -> Findings:
@@ -198,13 +226,19 @@ def user_allowed(case: Case) -> Findings:
     user = case.request.user or (case.image.user if case.image else "")
     if not user and case.facts is None:
         return  # the image's own user isn't known in a preview
+    yield from judge_non_root(user)
+
+
+def judge_non_root(user: str) -> Findings:
+    """Yield why a user may be root, or in its group; '' is whoever the image says."""
     who, _, group = user.partition(":")
     remedy = "give a user by number, such as 1000:1000"
     if not (who.isascii() and who.isdigit()):
         reason = f"{user!r} may be root" if user else "the image runs as root"
-        yield Finding("user.root", "User", reason, remedy)
+        yield Finding("user.root", "User", reason, remedy, tolerable=True)
     elif int(who) == 0 or (group and not (group.isascii() and group.isdigit() and int(group))):
-        yield Finding("user.root", "User", f"{user!r} runs as root or in its group", remedy)
+        reason = f"{user!r} runs as root or in its group"
+        yield Finding("user.root", "User", reason, remedy, tolerable=True)
 
 
 def root_filesystem(case: Case) -> Findings:
@@ -212,7 +246,8 @@ def root_filesystem(case: Case) -> Findings:
     if case.policy.security.require_read_only_root and not case.request.read_only_root:
         reason = "the policy wants a read-only root filesystem"
         remedy = "set readOnlyRootFilesystem, and mount what must be writable"
-        yield Finding("root-filesystem", "HostConfig.ReadonlyRootfs", reason, remedy)
+        where = "HostConfig.ReadonlyRootfs"
+        yield Finding("root-filesystem", where, reason, remedy, tolerable=True)
 
 
 def restart_bounded(case: Case) -> Findings:
@@ -220,7 +255,8 @@ def restart_bounded(case: Case) -> Findings:
     auto_remove = case.request.auto_remove
     yield from judge_restart(case.request.restart, case.policy, "HostConfig.RestartPolicy")
     if auto_remove and not case.policy.auto_remove:
-        yield Finding("auto-remove", "HostConfig.AutoRemove", "evidence would go", "leave it out")
+        where, reason = "HostConfig.AutoRemove", "evidence would go"
+        yield Finding("auto-remove", where, reason, "leave it out", tolerable=True)
     if auto_remove and case.request.restart.name not in {"", "no"}:
         reason = "a container that is removed when it exits can't restart"
         yield Finding("auto-remove", "HostConfig.AutoRemove", reason, "choose one of the two")
@@ -231,10 +267,13 @@ def judge_restart(restart: RestartPolicy, policy: Policy, path: str) -> Findings
     allowed, most = policy.restart.policies, policy.restart.max_retries
     if restart.name and restart.name not in allowed:
         reason = f"{restart.name!r}: one of {', '.join(allowed)}"
-        yield Finding("restart", f"{path}.Name", reason, "use one of them")
+        known = restart.name in ENGINE_RESTARTS
+        yield Finding("restart", f"{path}.Name", reason, "use one of them", known)
     if not 0 <= restart.max_retries <= most:
         reason = f"{restart.max_retries} retries: at most {most}"
-        yield Finding("restart", f"{path}.MaximumRetryCount", reason, "ask for fewer")
+        where = f"{path}.MaximumRetryCount"
+        more = restart.name == "on-failure" and restart.max_retries > most
+        yield Finding("restart", where, reason, "ask for fewer", more)
     elif restart.max_retries and restart.name != "on-failure":
         reason = "only on-failure counts retries"
         yield Finding("restart", f"{path}.MaximumRetryCount", reason, "leave it out")
@@ -255,7 +294,8 @@ def healthcheck_bounded(case: Case) -> Findings:
         if value and not least * _NS_PER_MS <= value <= most * _NS_PER_MS:
             bounds = f"{format_duration_ms(least)} to {format_duration_ms(most)}"
             reason = f"{value} ns: {bounds}"
-            yield Finding("healthcheck.bounds", f"Healthcheck.{name}", reason, "choose in between")
+            where, can = f"Healthcheck.{name}", value >= _NS_PER_MS  # what the engine takes
+            yield Finding("healthcheck.bounds", where, reason, "choose in between", can)
     yield from _judge_check(check, case.policy)
 
 
@@ -263,10 +303,12 @@ def _judge_check(check: Healthcheck, policy: Policy) -> Findings:
     most = policy.healthcheck.max_retries
     if not 0 <= check.retries <= most:
         reason = f"{check.retries} retries: at most {most}"
-        yield Finding("healthcheck.bounds", "Healthcheck.Retries", reason, "ask for fewer")
+        where, more = "Healthcheck.Retries", check.retries > most
+        yield Finding("healthcheck.bounds", where, reason, "ask for fewer", more)
     if check.test[:1] == ("CMD-SHELL",) and not policy.healthcheck.shell:
         reason = "the policy wants commands without a shell"
-        yield Finding("healthcheck.shell", "Healthcheck.Test", reason, 'write ["CMD", …]')
+        where, remedy = "Healthcheck.Test", 'write ["CMD", …]'
+        yield Finding("healthcheck.shell", where, reason, remedy, tolerable=True)
 
 
 def logs_kept(case: Case) -> Findings:
@@ -279,8 +321,10 @@ def judge_log(log: LogConfig, policy: Policy) -> Findings:
     limits, path = policy.logs, "HostConfig.LogConfig"
     if log.type and log.type not in limits.drivers:
         reason = f"the driver {log.type!r} would send the log elsewhere, or nowhere"
-        yield Finding("log.driver", f"{path}.Type", reason, f"use {' or '.join(limits.drivers)}")
-        return
+        remedy, here = f"use {' or '.join(limits.drivers)}", log.type in LOCAL_LOGS
+        yield Finding("log.driver", f"{path}.Type", reason, remedy, here)
+        if not here:
+            return
     for key, value in log.options:
         where = f"{path}.Config.{key}"
         if key not in LOG_OPTIONS:
@@ -288,10 +332,12 @@ def judge_log(log: LogConfig, policy: Policy) -> Findings:
             yield Finding("log.option", where, f"the option {key!r}: {options}", "leave it out")
         elif key == "max-size" and not 0 < (parse_size(value) or 0) <= limits.max_size:
             reason = f"{value!r}: at most {format_bytes(limits.max_size)}"
-            yield Finding("log.option", where, reason, "write a smaller size, such as 10m")
+            remedy, more = "write a smaller size, such as 10m", parse_size(value) is not None
+            yield Finding("log.option", where, reason, remedy, more)
         elif key == "max-file" and not _is_count(value, limits.max_files):
             reason = f"{value!r}: 1 to {limits.max_files}"
-            yield Finding("log.option", where, reason, "ask for fewer files")
+            more = _is_count(value, LOG_FILES_MAX)
+            yield Finding("log.option", where, reason, "ask for fewer files", more)
         elif key == "compress" and value not in {"true", "false"}:
             yield Finding("log.option", where, f"{value!r}", "write true or false")
 

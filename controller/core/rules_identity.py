@@ -154,7 +154,8 @@ def judge_labels(
             yield Finding("label.invalid", where, reason, "write it in one line")
     if count > policy.labels.max or size > policy.labels.max_bytes:
         most = f"at most {policy.labels.max} of {format_bytes(policy.labels.max_bytes)} together"
-        yield Finding("label.size", "Labels", f"{count} labels of {size} bytes: {most}")
+        reason = f"{count} labels of {size} bytes: {most}"
+        yield Finding("label.size", "Labels", reason, "write fewer", tolerable=True)
 
 
 def quotas_kept(case: Case) -> Findings:

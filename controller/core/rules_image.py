@@ -43,7 +43,7 @@ def judge_reference(text: str, policy: Policy, *, path: str) -> Findings:
         yield Finding("image.not-allowed", path, reason, "use an image from there")
     if images.require_digest and not reference.digest:
         reason = f"{reference.canonical} is a tag, which can move"
-        yield Finding("image.mutable", path, reason, "name it by @sha256:DIGEST")
+        yield Finding("image.mutable", path, reason, "name it by @sha256:DIGEST", tolerable=True)
 
 
 def image_trusted(case: Case) -> Findings:
@@ -102,4 +102,4 @@ def anonymous_volumes(case: Case) -> Findings:
 def _anonymous(where: str, path: str, how: str) -> Finding:
     reason = f"the volume at {path} is {how} and has no name: its data is lost at each recreate"
     remedy = f"mount a volume there: {{type: volume, source: NAME, target: {path}}}"
-    return Finding("volume.anonymous", where, reason, f"{remedy}, or a tmpfs")
+    return Finding("volume.anonymous", where, reason, f"{remedy}, or a tmpfs", tolerable=True)

@@ -52,7 +52,7 @@ def mounts_bounded(case: Case) -> Findings:
     for mount in mounts:
         if mount.type == "tmpfs" and not 0 <= mount.size <= most:
             reason = f"{mount.size} bytes in memory: at most {format_bytes(most)}"
-            yield Finding("mount.tmpfs", mount.path, reason, "ask for less")
+            yield Finding("mount.tmpfs", mount.path, reason, "ask for less", mount.size > most)
 
 
 def sources_allowed(case: Case) -> Findings:

@@ -43,7 +43,7 @@ class World:
 
     ``observed`` is None while the engine can't be looked at. ``generations`` has the counter of
     accepted spec changes of a key and the last one fully acted on. ``violations`` are the verdicts
-    on services that the policy doesn't admit any more. ``problems`` are the controller's own.
+    on services that the policy doesn't admit any more, or only for now (``audit-deny``). ``problems`` are the controller's own.
     """
 
     desired: Desired
@@ -391,7 +391,11 @@ def _violation(facts: Facts, world: World) -> Condition | None:
     refused = [action.verdict for action in world.plan.of(facts.key) if denied(action)]
     if verdict is None and refused:
         verdict = refused[0]
-    return None if verdict is None else Condition("PolicyViolation", "True", *_of(verdict))
+    if verdict is None:
+        return None
+    # Let through for now by the rule's mode: a warning, and nothing is held back for it.
+    kind = "PolicyViolation" if verdict.decision == "deny" else "PolicyWarning"
+    return Condition(kind, "True", *_of(verdict))
 
 
 def _of(verdict: Verdict) -> tuple[str, str]:

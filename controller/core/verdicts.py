@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 
 from controller.core.bodies import Finding
+from controller.model.modes import ROLLABLE, Mode
 from controller.model.observed import Settings
 from controller.model.plan import Verdict
 
@@ -30,7 +31,9 @@ class Admission:
 
     ``body`` and ``query`` are rebuilt from typed values, in canonical case. ``malformed`` tells
     that the request isn't one that the engine could have answered (400 instead of 403).
-    ``warnings`` are what is admitted and yet better avoided.
+    ``warnings`` are what is admitted and yet better avoided. ``findings`` are what refuses it, or
+    what a rule's mode let through; ``told`` is the verdict without what the mode ``audit`` is
+    silent about, for the eyes of whoever asked.
     """
 
     verdict: Verdict
@@ -40,14 +43,68 @@ class Admission:
     settings: Settings | None = None
     malformed: bool = False
     warnings: tuple[str, ...] = ()
+    findings: tuple[Finding, ...] = ()
+    told: Verdict | None = None
+
+    @property
+    def shown(self) -> Verdict:
+        """The verdict as the client may know it."""
+        return self.told or self.verdict
 
 
 def denied(findings: Iterable[Finding], summary: dict[str, object] | None = None) -> Admission:
     """Return the refusal for what was found; there is something."""
-    found = list(findings)
+    found = tuple(findings)
     assert found, "a refusal without a reason"
     malformed = found[0].rule.startswith(MALFORMED)
-    return Admission(verdict_of(found), summary=summary or {}, malformed=malformed)
+    return Admission(verdict_of(found), summary=summary or {}, malformed=malformed, findings=found)
+
+
+Modes = Mapping[str, Mode]
+
+
+def enforced(findings: Iterable[Finding], modes: Modes) -> list[Finding]:
+    """Return the findings that refuse: all but those that a rule's mode lets through."""
+    return [finding for finding in findings if mode_of(finding, modes) == "enforce"]
+
+
+def mode_of(finding: Finding, modes: Modes) -> Mode:
+    """Return what becomes of a finding by its rule's mode."""
+    if not finding.tolerable or finding.rule not in ROLLABLE:
+        return "enforce"
+    return modes.get(finding.rule, "enforce")
+
+
+def tolerating(admission: Admission, findings: Iterable[Finding], modes: Modes) -> Admission:
+    """Return an admission that says what the modes of rules let through: ``audit-deny``.
+
+    None of *findings* is enforced. What is only audited isn't in ``told``.
+    """
+    found = tuple(findings)
+    if not found:
+        return admission
+    assert not enforced(found, modes), "a rule that is enforced was let through"
+    warned = tuple(finding for finding in found if mode_of(finding, modes) == "warn")
+    return replace(
+        admission,
+        verdict=_audited(admission.verdict, found),
+        told=_audited(admission.verdict, warned) if warned else admission.verdict,
+        warnings=(*admission.warnings, *(warning_of(finding) for finding in warned)),
+        findings=found,
+    )
+
+
+def _audited(verdict: Verdict, findings: tuple[Finding, ...]) -> Verdict:
+    would = verdict_of(findings)
+    rules = tuple(dict.fromkeys((*would.rules, *verdict.rules)))
+    return replace(would, decision="audit-deny", rules=rules, mutations=verdict.mutations)
+
+
+def warning_of(finding: Finding) -> str:
+    """Return what a client reads of something that is let through for now."""
+    remedy = f" ({finding.remedy})" if finding.remedy else ""
+    text = f"{finding.rule}: {finding.path}: {finding.reason}{remedy}"
+    return shortened(f"the policy will refuse this: {text}")
 
 
 def verdict_of(

@@ -16,10 +16,12 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
+from controller.model.modes import ROLLABLE, Mode
 from controller.model.names import DEFAULT_NAMESPACE, is_dns_label
 from controller.model.policy_sections import (
     Capabilities,
     Env,
+    Exec,
     Healthcheck,
     Images,
     Labels,
@@ -130,6 +132,7 @@ class Policy(Model):
     auto_remove: bool = True
     healthcheck: Healthcheck = Healthcheck()
     env: Env = Env()
+    exec: Exec = Exec()
     labels: Labels = Labels()
     quotas: Quotas = Quotas()
     owners: Annotated[tuple[Owner, ...], Field(min_length=1)] | None = None
@@ -137,6 +140,8 @@ class Policy(Model):
     clients: tuple[Client, ...] = ()
     #: Uids that may speak from another pid namespace than the broker's (a container).
     container_peers: tuple[Uid, ...] = ()
+    #: Rules that aren't enforced yet, by their id: see ``model.modes``.
+    modes: dict[str, Mode] = Field(default_factory=dict)
     exceptions: tuple[Exemption, ...] = ()
 
     @model_validator(mode="after")
@@ -204,7 +209,15 @@ def _contradictions(policy: Policy) -> Iterable[tuple[str, str]]:
     networks = policy.networks
     if len({networks.isolated, networks.ingress, networks.bridge}) != 3:
         yield "networks", "isolated, ingress and bridge need three different names"
+    yield from _modes(policy)
     yield from _people(policy)
+
+
+def _modes(policy: Policy) -> Iterable[tuple[str, str]]:
+    for rule in policy.modes:
+        if rule not in ROLLABLE:
+            rules = ", ".join(ROLLABLE)
+            yield "modes", f"{rule!r} is always enforced; a mode may be given to {rules}"
 
 
 def _people(policy: Policy) -> Iterable[tuple[str, str]]:

@@ -199,6 +199,16 @@ class Env(Model):
     denied: tuple[str, ...] = ("LD_PRELOAD", "LD_AUDIT")
 
 
+class Exec(Model):
+    """Commands that operators run in a container that runs already."""
+
+    enabled: bool = True
+    #: From then on a session is cut, and its processes are ended.
+    max_duration: Annotated[DurationMs, Field(ge=1_000, le=86_400_000)] = 3_600_000
+    #: Whether root may be named as the user; without a name it is the container's own.
+    root: bool = False
+
+
 class Labels(Model):
     """Bounds of labels, and prefixes that grant rights in other tools that read the engine."""
 
