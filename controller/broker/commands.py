@@ -54,6 +54,10 @@ class Forward:
 class Relay:
     """Hand the connection over: relay the engine's answer to the client as it comes.
 
+    With ``mutates`` it changes something: it is sent as a mutation is. ``within_s`` cuts it after
+    that time, however busy it is; ``exec`` is the exec that it carries, which is looked after once
+    it ends.
+
     Returned by the gate, it is the answer. Yielded, it is opened and answered by a Reply with the
     head alone (a refusal of the engine's comes whole), or LOST; the gate records its outcome and
     then returns the same Relay to go on with it, or a Reply to send instead.
@@ -63,6 +67,20 @@ class Relay:
     path: str
     body: bytes = b""
     hijack: bool = False  # both ways after 101
+    mutates: bool = False
+    within_s: float | None = None
+    exec: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class EndProcess:
+    """End a process of a container, and those that it started; answered by '' or why it wasn't.
+
+    ``pid`` is what the engine says. It counts only while its cgroup names the container.
+    """
+
+    pid: int
+    container: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +105,7 @@ class Lost:
 __all__ = [
     "Answer",
     "Command",
+    "EndProcess",
     "Examine",
     "Forward",
     "Look",
@@ -97,5 +116,5 @@ __all__ = [
     "Write",
 ]
 
-Command = Look | Examine | Write | Forward | Relay | Recall
-Answer = Reply | Lost | Record | None | tuple[PathFacts, ...] | tuple[Record, ...]
+Command = Look | Examine | Write | Forward | Relay | Recall | EndProcess
+Answer = Reply | Lost | Record | str | None | tuple[PathFacts, ...] | tuple[Record, ...]

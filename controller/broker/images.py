@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from controller.broker import filters, redact
+from controller.broker.commands import Look, Lost
 from controller.broker.endpoints import PULL_IDLE_S
 from controller.broker.refusals import (
     Answered,
@@ -25,6 +26,7 @@ from controller.broker.steps import (
     Call,
     Change,
     Steps,
+    engine_reply,
     journal_unavailable,
     loaded,
     look,
@@ -32,6 +34,7 @@ from controller.broker.steps import (
     perform,
     request_of,
     seen,
+    unreachable,
 )
 from controller.broker.targets import written
 from controller.core import admission
@@ -42,6 +45,10 @@ from controller.model.inventory import Inventory
 from controller.model.mutations import TRUST, Mutation
 from controller.model.policy import Policy
 
+#: A registry may be far away.
+REGISTRY_S = 30.0
+_DESCRIPTOR = ("mediaType", "digest", "size")
+_PLATFORM = ("architecture", "os", "os.version", "os.features", "variant")
 _DIGEST_LINE = "Digest: "
 #: How docker-py asks for a container's image. No repository may be called so.
 _BARE_ID = re.compile(r"[0-9a-f]{64}", re.ASCII)
@@ -125,6 +132,34 @@ def image_history(call: Call, state: GateState) -> Steps[Reply]:
     """GET /images/{image}/history."""
     inspect = yield from _visible(call, state)
     return (yield from _good(f"/images/{inspect['Id']}/history"))
+
+
+def distribution(call: Call, _: GateState) -> Steps[Reply]:
+    """GET /distribution/{image}/json: the engine asks the registry of an admitted reference.
+
+    Only of one: it could be any host otherwise. What credentials a client sends stay here.
+    """
+    judged = admitted(admission.admit_reference(call.names["image"], policy=call.policy))
+    reference = str(judged.summary["reference"])
+    answer = yield Look(f"/distribution/{reference}/json", deadline_s=REGISTRY_S)
+    if isinstance(answer, Lost):
+        raise Answered(unreachable(answer))
+    assert isinstance(answer, Reply), f"a look was answered by {answer!r}"
+    if answer.status >= 400:
+        raise Answered(engine_reply(answer))
+    told = loaded(answer)
+    return json_reply(
+        200,
+        {
+            "Descriptor": _members(told.get("Descriptor"), _DESCRIPTOR),
+            "Platforms": [_members(each, _PLATFORM) for each in told.get("Platforms") or ()],
+        },
+    )
+
+
+def _members(value: object, known: tuple[str, ...]) -> dict[str, object]:
+    told = value if isinstance(value, dict) else {}
+    return {name: told[name] for name in known if name in told}
 
 
 def _visible(call: Call, state: GateState) -> Steps[dict[str, Any]]:

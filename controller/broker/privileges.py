@@ -5,6 +5,7 @@ As root it keeps these capabilities, in all sets but the inheritable and ambient
 - CAP_DAC_READ_SEARCH: walk to bind sources under closed folders (``examine``), and read what the
   kernel shows of containers;
 - CAP_SYS_PTRACE: read the pid namespace of peers (``peers``) and the state of containers;
+- CAP_KILL: end what an exec left running in a container when its time is over (``processes``);
 - CAP_CHOWN: give the socket to the group trimtab, and files to the users of containers.
 
 Without CAP_DAC_OVERRIDE root obeys file modes when it writes: the state folder must be root's, and
@@ -30,9 +31,9 @@ CAPABILITIES = {
     "KILL": 5,
     "SYS_PTRACE": 19,
 }
-KEPT = ("CHOWN", "DAC_READ_SEARCH", "SYS_PTRACE")
-#: 256 clients with a connection upstream each, and as much again for files and paths.
-NOFILE = 1024
+KEPT = ("CHOWN", "DAC_READ_SEARCH", "KILL", "SYS_PTRACE")
+#: 256 clients with a connection upstream each, 1,024 that wait, and room for files and paths.
+NOFILE = 2048
 UMASK = 0o077
 
 _PR_SET_DUMPABLE = 4

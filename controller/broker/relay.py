@@ -1,8 +1,8 @@
 """Relaying an engine's answer to a client as it comes, one way or, after a hijack, both ways.
 
 Nothing is kept but what is in flight: who reads slowly slows down who writes. There is no limit
-of time, since events and logs may be silent for days; a relay ends with either side, or with the
-broker.
+of time but an exec's, since events and logs may be silent for days; a relay ends with either
+side, or with the broker.
 """
 
 from __future__ import annotations
@@ -111,21 +111,26 @@ async def hang_up_of(client: Client) -> AsyncIterator[asyncio.Event]:
             loop.remove_reader(watch.fileno())
 
 
-async def relay(stream: Stream, client: Client) -> None:
-    """Relay an opened answer to its end, or until the client is gone; closes *stream*."""
+async def relay(stream: Stream, client: Client, *, within_s: float | None = None) -> None:
+    """Relay an opened answer to its end, or until the client is gone or the time over.
+
+    *stream* is closed then.
+    """
     try:
         async with hang_up_of(client) as gone:
             carrying = _both_ways(stream, client) if stream.hijacked else _one_way(stream, client)
-            await _until(carrying, gone)
+            await _until(carrying, gone, within_s)
     finally:
         stream.close()
 
 
-async def _until(carrying: Coroutine[object, object, None], gone: asyncio.Event) -> None:
-    """Run *carrying* until it ends, or *gone* is set."""
+async def _until(
+    carrying: Coroutine[object, object, None], gone: asyncio.Event, within_s: float | None
+) -> None:
+    """Run *carrying* until it ends, *gone* is set, or that many seconds are over."""
     tasks = (asyncio.ensure_future(carrying), asyncio.ensure_future(gone.wait()))
     try:
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait(tasks, timeout=within_s, return_when=asyncio.FIRST_COMPLETED)
     finally:
         for task in tasks:
             task.cancel()

@@ -12,7 +12,17 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from controller.broker import redact
-from controller.broker.commands import Answer, Command, Examine, Forward, Look, Lost, Recall, Write
+from controller.broker.commands import (
+    Answer,
+    Command,
+    Examine,
+    Forward,
+    Look,
+    Lost,
+    Recall,
+    Relay,
+    Write,
+)
 from controller.broker.endpoints import Route
 from controller.broker.refusals import Answered, Denied, told_reply
 from controller.broker.state import GateState
@@ -67,6 +77,7 @@ class Change:
     body: Mapping[str, object] | None = None
     stream: bool = False
     deadline_s: float = 60.0
+    relay: Relay | None = None  # sent instead of method, path and body, and opened
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,10 +202,15 @@ def claims_of(context: Context | None) -> dict[str, object]:
 
 
 def verdict_of(verdict: Verdict, policy: str) -> dict[str, object]:
-    """Return a verdict as the journal has it, with the digest of the policy."""
+    """Return a verdict as the journal has it, with the digest of the policy.
+
+    What a rule's mode let through says why: a refusal tells that as its error.
+    """
+    let_through = verdict.decision == "audit-deny"
     return {
         "decision": verdict.decision,
         "rules": list(verdict.rules),
+        **({"reason": redact.text(verdict.reason)} if let_through else {}),
         "mutations": [redact.text(mutation) for mutation in verdict.mutations],
         "policy": policy,
     }
@@ -226,8 +242,11 @@ def note(
     *,
     verdict: Verdict | None = None,
     result: dict[str, object] | None = None,
-) -> Steps[bool]:
-    """Record something that isn't a mutation; tell whether it could be recorded."""
+) -> Steps[Record | None]:
+    """Record something that isn't a mutation; None if it couldn't be recorded.
+
+    Beyond its peer's limit, the record is the summary that counts it (``meter``).
+    """
     entry = Entry(
         by.id,
         stage,
@@ -237,7 +256,8 @@ def note(
         claims=claims_of(by.context),
         result=result or {},
     )
-    return isinstance((yield Write(entry)), Record)
+    answer = yield Write(entry)
+    return answer if isinstance(answer, Record) else None
 
 
 def note_read(call: Call, subject: str) -> Steps[None]:
@@ -291,7 +311,7 @@ def _recorded(state: GateState, intent: Entry, change: Change, learn: Learn) -> 
         return journal_unavailable(intent.id)
     started = state.clock.monotonic()
     body = b"" if change.body is None else json.dumps(change.body, ensure_ascii=False).encode()
-    answer = yield Forward(
+    answer = yield change.relay or Forward(
         change.method, change.path, body, stream=change.stream, deadline_s=change.deadline_s
     )
     if isinstance(answer, Lost) and answer.sent:

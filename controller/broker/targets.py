@@ -22,7 +22,7 @@ VALUE_MAX = 8192
 _PATH = re.compile(r"(?:/[A-Za-z0-9_.:@-]+)+", re.ASCII)
 #: Ordinary clients escape ``@`` and ``:`` of an image's name, and nothing else in a path.
 _ESCAPES = {"%40": "@", "%3A": ":"}
-_ESCAPED_IMAGE = re.compile(r"(?:/v[0-9.]+)?/(?:images|distribution)/.+/(?:json|history)", re.ASCII)
+_ESCAPED_IMAGE = re.compile(r"(?:/v[0-9.]+)?/(?:images/.+|distribution/.+/json)", re.ASCII)
 _VERSION = re.compile(r"/v1\.([1-9][0-9])(/.*)", re.ASCII)
 _PARAMETER_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}", re.ASCII)
 _BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})", re.ASCII)

@@ -21,7 +21,7 @@ from controller.core.evidence import Evidence
 from controller.core.inventory import settings_from, settings_to
 from controller.core.translate import settings
 from controller.model import names
-from controller.model.inventory import OpenIntent
+from controller.model.inventory import OpenIntent, Session
 from controller.model.mutations import Mutation
 
 _NEVER = "0001-01-01T00:00:00Z"
@@ -66,7 +66,7 @@ def look_at(evidence: Evidence, intent: OpenIntent, identifier: str) -> str:
     kind = _kind(intent)
     if evidence is Evidence.NONE:
         return ""
-    if evidence is Evidence.DIGEST:
+    if evidence is Evidence.DIGEST or kind == "image":
         return f"/images/{quote(subject, safe='/:@')}/json"
     if kind == "volume":
         return f"/volumes/{quote(subject, safe='')}"
@@ -100,7 +100,7 @@ def sight(evidence: Evidence, intent: OpenIntent, identifier: str, told: Any) ->
     return _FIELDS[_mutation(intent)](intent, told)
 
 
-def age_s(intent: OpenIntent, now: float) -> float:
+def age_s(intent: OpenIntent | Session, now: float) -> float:
     """Return how long ago an intent was recorded, by the wall clock."""
     return now - _instant(intent.time)
 

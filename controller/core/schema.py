@@ -7,10 +7,14 @@ so that one verdict tells all that is wrong. Grammar is judged here, the policy 
 
 from __future__ import annotations
 
+import re
+
 from controller.core.bodies import (
     ConnectRequest,
     CreateRequest,
     Endpoint,
+    ExecRequest,
+    ExecStart,
     Finding,
     Limits,
     LogConfig,
@@ -41,6 +45,8 @@ from controller.core.tables import (
     CONFIG,
     CONNECT,
     DISCONNECT,
+    EXEC,
+    EXEC_START,
     HOST_CONFIG,
     IPAM,
     LEGACY_NAMES,
@@ -56,6 +62,7 @@ MASQUERADE = "com.docker.network.bridge.enable_ip_masquerade"
 ICC = "com.docker.network.bridge.enable_icc"
 STOP_TIMEOUT_MAX_S = 300
 CONSOLE_MAX = 10_000
+DETACH_KEYS = re.compile(r"[a-zA-Z0-9@\[\],^_\\-]{1,64}", re.ASCII)
 
 
 def parse_create(body: object) -> CreateRequest:
@@ -109,7 +116,7 @@ def parse_create(body: object) -> CreateRequest:
         oom_score_adj=host.whole("OomScoreAdj"),
         shm_size=host.whole("ShmSize"),
         storage=tuple(sorted((k, str(v)) for k, v in host.members("StorageOpt").items())),
-        console_size=_console_size(host, findings),
+        console_size=_console_size(host, "HostConfig.ConsoleSize", findings),
         ulimits=ulimits(host, findings),
         endpoints=endpoints(networking, "NetworkingConfig.EndpointsConfig", findings),
         findings=findings.all(),
@@ -190,6 +197,40 @@ def parse_disconnect(body: object, *, network: str) -> ConnectRequest:
     )
 
 
+def parse_exec(body: object) -> ExecRequest:
+    """Return what the create of an exec asks for."""
+    findings = Findings()
+    values = read_object(EXEC, body, "", findings)
+    keys = values.text("DetachKeys")
+    if keys and not DETACH_KEYS.fullmatch(keys):
+        findings.add("body.type", "DetachKeys", "expected a sequence such as ctrl-p,ctrl-q")
+    return ExecRequest(
+        command=values.texts("Cmd"),
+        user=user(values.text("User"), "User", findings),
+        env=environment(values.texts("Env"), "Env", findings),
+        working_dir=working_dir(values.text("WorkingDir"), "WorkingDir", findings),
+        attach_stdin=values.flag("AttachStdin"),
+        attach_stdout=values.flag("AttachStdout"),
+        attach_stderr=values.flag("AttachStderr"),
+        tty=values.flag("Tty"),
+        console_size=_console_size(values, "ConsoleSize", findings),
+        detach_keys=keys,
+        findings=findings.all(),
+    )
+
+
+def parse_exec_start(body: object) -> ExecStart:
+    """Return how an exec is to be started."""
+    findings = Findings()
+    values = read_object(EXEC_START, body, "", findings)
+    return ExecStart(
+        detach=values.flag("Detach"),
+        tty=values.flag("Tty"),
+        console_size=_console_size(values, "ConsoleSize", findings),
+        findings=findings.all(),
+    )
+
+
 def parse_empty(body: object) -> tuple[Finding, ...]:
     """Refuse whatever a body says where the engine expects none; *body* None is no body."""
     if is_unset(body):
@@ -235,13 +276,13 @@ def _stop_timeout(config: Values, findings: Findings) -> int | None:
     return seconds
 
 
-def _console_size(host: Values, findings: Findings) -> tuple[int, int]:
-    size = host.items("ConsoleSize")
+def _console_size(values: Values, path: str, findings: Findings) -> tuple[int, int]:
+    size = values.items("ConsoleSize")
     if not size:
         return (0, 0)
     numbers = tuple(number for number in size if isinstance(number, int))
     if len(numbers) != 2 or not all(0 <= number <= CONSOLE_MAX for number in numbers):
-        findings.add("body.type", "HostConfig.ConsoleSize", "expected height and width")
+        findings.add("body.type", path, "expected height and width")
         return (0, 0)
     return (numbers[0], numbers[1])
 

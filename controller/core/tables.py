@@ -339,6 +339,33 @@ CONNECT = (
     Field("EndpointConfig", an_object, CONSTRAIN, "see its own table"),
 )
 
+EXEC = (
+    Field("Cmd", listed(free_text), CONSTRAIN, "what to run: not empty, bounded"),
+    Field("User", text, CONSTRAIN, "unset is the container's own; root where the policy allows it"),
+    _denied(
+        "Privileged",
+        flag,
+        "exec.privileged",
+        "it has every capability of the host, whatever the container has",
+    ),
+    Field("Env", listed(free_text), CONSTRAIN, "NAME=value, bounded; some names choose code"),
+    Field("WorkingDir", text, CONSTRAIN, "absolute; a file descriptor of the runtime leaks there"),
+    Field("AttachStdin", flag, ALLOW, "the docker command needs it"),
+    Field("AttachStdout", flag, ALLOW, "the docker command needs it"),
+    Field("AttachStderr", flag, ALLOW, "the docker command needs it"),
+    Field("Tty", flag, ALLOW, "the docker command needs it"),
+    Field("ConsoleSize", listed(whole), CONSTRAIN, "height and width of the terminal"),
+    Field("DetachKeys", text, CONSTRAIN, "a sequence of keys"),
+    Field("Detach", flag, DROP, "the start says it"),
+    Field("Container", text, DROP, "the path says it"),
+)
+
+EXEC_START = (
+    Field("Detach", flag, ALLOW, "nobody waits for it"),
+    Field("Tty", flag, ALLOW, "how its output comes"),
+    Field("ConsoleSize", listed(whole), CONSTRAIN, "height and width of the terminal"),
+)
+
 DISCONNECT = (
     Field("Container", text, CONSTRAIN, "a container of ours"),
     Field("Force", flag, CONSTRAIN, "detaches although the container is gone"),

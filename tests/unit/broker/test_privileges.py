@@ -32,7 +32,7 @@ print(json.dumps({
 }))
 """
 NAMES = ("CapEff", "CapPrm", "CapInh", "CapBnd", "CapAmb", "NoNewPrivs", "Umask")
-KEPT = f"{1 << 0 | 1 << 2 | 1 << 19:016x}"  # CHOWN, DAC_READ_SEARCH, SYS_PTRACE
+KEPT = f"{1 << 0 | 1 << 2 | 1 << 5 | 1 << 19:016x}"  # CHOWN, DAC_READ_SEARCH, KILL, SYS_PTRACE
 NONE = "0" * 16
 
 
@@ -49,7 +49,7 @@ def bounded(uid: int) -> dict[str, object]:
 
 
 @pytest.mark.needs_root
-def test_root_keeps_three_capabilities_and_can_gain_none() -> None:
+def test_root_keeps_four_capabilities_and_can_gain_none() -> None:
     assert bounded(0) == {
         "status": {
             "CapEff": KEPT,
@@ -61,9 +61,9 @@ def test_root_keeps_three_capabilities_and_can_gain_none() -> None:
             "Umask": "0077",
         },
         "bounded": True,
-        "kept": ["CHOWN", "DAC_READ_SEARCH", "SYS_PTRACE"],
+        "kept": ["CHOWN", "DAC_READ_SEARCH", "KILL", "SYS_PTRACE"],
         "core": [0, 0],
-        "nofile": [1024, 1024],
+        "nofile": [2048, 2048],
     }
 
 
