@@ -186,9 +186,9 @@ def _approve(call: Call, state: GateState, body: dict[str, object]) -> Steps[Rep
     # Each object was checked by its form, and none may be cut off.
     summary = {**cast("dict[str, object]", request["summary"]), "objects": list(objects)}
     request |= {"summary": summary, "digest": digest({"summary": summary, "body": {}})}
-    state.note(call.id)
     if not (yield from note("operator", call.by, request)):
         return journal_unavailable(call.id)
+    state.note(call.id)
     expires_s = int(blast.APPROVAL_S)
     return json_reply(
         200, {"id": call.id, "plan": plan, "objects": len(objects), "expiresS": expires_s}

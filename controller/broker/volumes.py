@@ -109,20 +109,20 @@ def _learn_made(intent: str) -> Learn:
 
 def remove(call: Call, state: GateState) -> Steps[Reply]:
     """DELETE /volumes/{volume}: a person's own act; the controller's once a person approved it."""
-    name = call.names["volume"]
+    found = yield from resolve.own_volume(state, call.actor, call.names["volume"])
+    facts = found.facts
     verdict = ALLOW
     if call.actor.role is Role.CONTROLLER:
-        approval = radius.approval_of(call, state, f"{VOLUME}{name}")
+        # Judged when it runs alone: two requests can't use up one approval.
+        approval = radius.approval_of(call, state, f"{VOLUME}{facts.name}")
         if approval is None:
             raise Denied(
                 "volume.approval",
-                f"removing the volume {name} removes data, and no operator approved that",
+                f"removing the volume {facts.name} removes data, and no operator approved that",
                 "let an operator remove it, or approve it for the plan that is sent",
-                subject=name,
+                subject=facts.name,
             )
         verdict = radius.with_approval(ALLOW, approval)
-    found = yield from resolve.own_volume(state, call.actor, name)
-    facts = found.facts
     change = Change(
         Mutation.VOLUME_REMOVE,
         facts.name,

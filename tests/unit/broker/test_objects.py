@@ -391,7 +391,7 @@ def test_data_is_removed_by_people_only() -> None:
         dialogue = [existing, *changed(forward)]
         assert ask("DELETE", "/volumes/alice-data", dialogue, knows, actor=who).status == 204
         assert knows.inventory.volumes == {}
-    refused: list[Step] = [("refusal", RECORDED)]
+    refused: list[Step] = [existing, ("refusal", RECORDED)]
     answer = ask("DELETE", "/volumes/alice-data", refused, actor=CONTROLLER)
     assert (answer.status, answer.rule) == (403, "volume.approval")
     theirs: list[Step] = [existing, ("refusal", RECORDED)]

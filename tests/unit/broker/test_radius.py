@@ -280,30 +280,29 @@ def test_an_approval_ends_after_an_hour() -> None:
     refused(knows, 3, range(3, COUNT), plan=PLAN)
 
 
-def remove_volume(knows: GateState, steps: list[Step]) -> Told:
+def remove_volume(knows: GateState, *steps: Step) -> Told:
+    volume = {"Name": "data", "Driver": "local", "Labels": labels("team", origin="controller")}
     asked = request("DELETE", "/volumes/data", actor=CONTROLLER, headers=headers(PLAN))
-    return converse(handle(asked, knows), steps, knows)
+    looked: Step = (Look("/volumes/data"), reply(volume))
+    return converse(handle(asked, knows), [looked, *steps], knows)
 
 
 def test_a_volume_goes_with_an_approval_only() -> None:
     knows = state(services())
+    forward = Forward("DELETE", "/volumes/data", deadline_s=15.0)
     approve(knows, "volume:other")
-    told = remove_volume(knows, [("refusal", RECORDED)])
+    told = remove_volume(knows, ("refusal", RECORDED))
     assert (told.status, told.rule) == (403, "volume.approval")
     identifier = approve(knows, "volume:data").json["id"]
-    volume = {"Name": "data", "Driver": "local", "Labels": labels("team", origin="controller")}
-    done = remove_volume(
-        knows,
-        [
-            (Look("/volumes/data"), reply(volume)),
-            ("intent", RECORDED),
-            (Forward("DELETE", "/volumes/data", deadline_s=15.0), NO_CONTENT),
-            ("outcome", RECORDED),
-        ],
-    )
-    assert done.entries[0].verdict["rules"] == [f"approval:{identifier}"]
+    full_disk = reply({"message": "no space left"}, 500)
+    failed = remove_volume(knows, ("intent", RECORDED), (forward, full_disk), ("outcome", RECORDED))
+    assert failed.entries[0].verdict["rules"] == [f"approval:{identifier}"]
     assert knows.inventory.approvals[identifier].used == ("volume:data",)
-    assert remove_volume(knows, [("refusal", RECORDED)]).rule == "volume.approval"
+    assert remove_volume(knows, ("refusal", RECORDED)).rule == "volume.approval"
+    approve(knows, "volume:data")
+    done = remove_volume(knows, ("intent", RECORDED), (forward, NO_CONTENT), ("outcome", RECORDED))
+    assert done.status == 204
+    assert knows.inventory.volumes == {}
 
 
 @pytest.mark.parametrize("who", [ALICE, CONTROLLER])
