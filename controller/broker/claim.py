@@ -20,7 +20,7 @@ LOCK_WAIT_S = 5.0
 _PAUSE_S = 0.05
 FOLDER_MODE = 0o750
 SOCKET_MODE = 0o660
-BACKLOG = 128
+BACKLOG = 1024
 
 
 async def hold_lock(path: Path, *, clock: Clock, wait_s: float = LOCK_WAIT_S) -> int:

@@ -11,6 +11,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from http import HTTPStatus
 
 from controller.broker.driver import Driver, Handed, Steps
@@ -22,6 +23,7 @@ from controller.broker.routing import body_bound
 from controller.broker.state import GateState
 from controller.broker.steps import request_of, verdict_of
 from controller.model.crashpoints import Reach, pass_by
+from controller.broker.turns import Turns
 from controller.model.entries import Actor, Entry, Reply, Request
 from controller.model.plan import Verdict
 
@@ -56,11 +58,15 @@ class Service:
     state: GateState
     rules: Callable[[], Rules]
     patience: Patience = Patience()
+    turns: Turns
     reach: Reach = pass_by
 
 
 class Connection:
-    """Serves one client. ``busy`` tells that an answer is due: then it isn't cut off at once."""
+    """Serves one client. ``busy`` tells that an answer is due: then it isn't cut off at once.
+
+    While *crowded* says that others wait for its place, it ends after each answer.
+    """
 
     def __init__(
         self,
@@ -70,6 +76,7 @@ class Connection:
         peer: Peer,
         service: Service,
     ) -> None:
+        crowded: Callable[[], bool] = lambda: False,
         self.busy = False
         self.closing = False
         self._reader = reader
@@ -82,6 +89,8 @@ class Connection:
         self._patience = service.patience
         self._reach = service.reach
         self._requests = RequestReader(body_bound)
+        self._turns = service.turns
+        self._crowded = crowded
         self._ahead: asyncio.Task[bytes] | None = None
 
     async def serve(self) -> None:
@@ -115,6 +124,7 @@ class Connection:
         except TimeoutError:
             return None
         try:
+        await self._turns.take(self._peer.uid)
             async with asyncio.timeout(patience.head_s):
                 while (found := self._requests.poll()) is None and not self._requests.head_complete:
                     if not await self._more():
@@ -181,8 +191,11 @@ class Connection:
     async def _answer(self, request: Request, client: Client, *, admits: bool) -> Reply | Handed:
         started = self._state.clock.monotonic()
         try:
-            steps = self._handle(request, self._state)
-            answer = await self._driver.drive(steps, client, admits=admits)
+            answer = await self._driver.drive(
+                partial(self._handle, request, self._state),
+                client,
+                admits=request.actor if admits else None,
+            )
         except Exception:
             LOG.exception("request.failed method=%s path=%s", request.method, request.path)
             client.keep_alive = False
@@ -203,7 +216,7 @@ class Connection:
 
     async def _send(self, reply: Reply, *, to_head: bool, client: Client) -> None:
         client.end_if_interrupted()
-        client.keep_alive = client.keep_alive and not self.closing
+        client.keep_alive = client.keep_alive and not self.closing and not self._crowded()
         raw = reply_bytes(reply, to_head=to_head, keep_alive=client.keep_alive)
         try:
             async with asyncio.timeout(self._patience.write_s):
@@ -226,7 +239,8 @@ class Connection:
         """Record a refusal of the shell's own, answer it and end the connection."""
         identifier = self._state.new_id()
         status = refused.status if isinstance(refused, Malformed) else HTTPStatus.FORBIDDEN
-        if await self._driver.write(self._refusal_entry(identifier, refused, framed)) is None:
+        record = await self._driver.write(self._refusal_entry(identifier, refused, framed))
+        if record is None:
             self._state.unjournaled += 1
         LOG.info("refused rule=%s uid=%d pid=%d", refused.rule, self._peer.uid, self._peer.pid)
         reply = refusal(
@@ -243,6 +257,8 @@ class Connection:
         actor = identify(peer, self._rules(), claims_controller=False)
         role = actor.role.value if isinstance(actor, Actor) else "none"
         request = request_of(framed.method, "", framed.path, {}) if framed else {}
+        else:
+            identifier = record.entry.id  # of the summary, where only that counts it
         return Entry(
             identifier,
             "refusal",

@@ -9,13 +9,14 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Generator
-from contextlib import AsyncExitStack
+from contextlib import ExitStack
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import TypeVar, assert_never
+from typing import Generic, TypeVar, assert_never, cast
 
 from controller.broker.answer import Broken, Stream
 from controller.broker.books import Books
+from controller.broker.aside import Aside, Crowded
 from controller.broker.commands import (
     Answer,
     Command,
@@ -29,8 +30,10 @@ from controller.broker.commands import (
 )
 from controller.broker.relay import Client
 from controller.broker.replies import refusal
+from controller.broker.meter import Meter
 from controller.broker.upstream import Upstream
-from controller.model.entries import Entry, Record, Reply
+from controller.model.entries import Actor, Entry, Record, Reply, Role
+from controller.broker.turns import Admission
 from controller.model.paths import PathFacts
 
 LOG = logging.getLogger(__name__)
@@ -40,6 +43,8 @@ ADMISSION_S = 30.0
 EXAMINE_S = 5.0
 TAIL_BYTES = 64 * 1024
 
+#: Looks that may hang at once; beyond, paths are taken for unreadable.
+EXAMINING_MAX = 8
 T = TypeVar("T")
 #: What the gate's generators look like: a Relay as their value hands the connection over.
 Steps = Generator[Command, Answer, Reply | Relay]
@@ -48,6 +53,35 @@ Examination = Callable[[tuple[str, ...]], tuple[PathFacts, ...]]
 
 @dataclass(frozen=True, slots=True)
 class Handed:
+class Begun(Generic[T]):
+    """Steps that ran to their next command: None once they ended, with their value."""
+
+    def __init__(self, steps: Generator[Command, Answer, T]) -> None:
+        self._steps = steps
+        self.command: Command | None = None
+        self.send(None)
+
+    @property
+    def refused(self) -> bool:
+        """Whether they end without a look: with a record of a refusal, or with nothing."""
+        return self.command is None or _is_refusal(self.command)
+
+    def send(self, answer: Answer) -> None:
+        """Go on with the answer to the command."""
+        try:
+            self.command = self._steps.send(answer)
+        except StopIteration as stop:
+            self.command, self.value = None, cast("T", stop.value)
+
+    def close(self) -> None:
+        """End them where they are."""
+        self._steps.close()
+
+
+def _is_refusal(command: Command) -> bool:
+    return isinstance(command, Write) and command.entry.stage == "refusal"
+
+
     """An answer of the engine that is open, to be relayed."""
 
     stream: Stream
@@ -56,23 +90,33 @@ class Handed:
 class Driver:
     """Carries out commands. One for all connections of a broker."""
 
-    def __init__(self, *, upstream: Upstream, books: Books, examine: Examination) -> None:
+    def __init__(
+        self, *, upstream: Upstream, books: Books, meter: Meter, examine: Examination
+    ) -> None:
         self._upstream = upstream
         self._books = books
-        self._examine = examine
-        self._admission = asyncio.Lock()
+        self._meter = meter
+        self._examine = Aside(examine, threads=EXAMINING_MAX)
+        self._admission = Admission()
 
-    async def drive(self, steps: Steps, client: Client, *, admits: bool) -> Reply | Handed:
+    async def drive(
+        self, begin: Callable[[], Steps], client: Client, *, admits: Actor | None
+    ) -> Reply | Handed:
         """Run a request's steps to their end, and open the answer that they hand over.
 
-        With *admits* they run alone until their first record or mutation: what an admission
-        counted is still so when its intent is written.
+        With *admits* (who asks for a change) they run alone until their first record or mutation:
+        what an admission counted is still so when its intent is written. What is refused without
+        a look waits for nobody.
         """
         self._books.look_up()
         opened: dict[Relay, Stream] = {}
         try:
-            async with AsyncExitStack() as alone:
-                if admits and not await self._admitted(alone):
+            with ExitStack() as alone:
+                waits = not self._admission.free
+                if admits is None or steps.refused:
+                    waits = False
+                elif not await self._admitted(admits, alone):
+        steps = Begun(begin())
                     return refusal(
                         HTTPStatus.SERVICE_UNAVAILABLE,
                         "broker.busy",
@@ -82,46 +126,50 @@ class Driver:
                 value = await self._run(steps, alone, opened, client)
             return await self._end(value, opened, client)
         finally:
+                if waits:  # what they saw before may be otherwise by now
+                    steps.close()
+                    steps = Begun(begin())
             for stream in opened.values():
                 stream.close()
 
-    async def _admitted(self, alone: AsyncExitStack) -> bool:
+            steps.close()
+    async def _admitted(self, actor: Actor, alone: ExitStack) -> bool:
+        trusted = actor.role in {Role.CONTROLLER, Role.OPERATOR}
         try:
             async with asyncio.timeout(ADMISSION_S):
-                await alone.enter_async_context(self._admission)
+                await self._admission.acquire(actor.uid, trusted=trusted)
         except TimeoutError:
             return False
         return True
 
     async def run(self, steps: Generator[Command, Answer, T]) -> T:
+        alone.callback(self._admission.release)
         """Run steps of the broker's own, which hand nothing over."""
-        async with AsyncExitStack() as alone:
-            return await self._run(steps, alone, {}, None)
+        begun = Begun(steps)
+        try:
+            return await self._run(begun, ExitStack(), {}, None)
+        finally:
+            begun.close()
 
     async def _run(
         self,
-        steps: Generator[Command, Answer, T],
-        alone: AsyncExitStack,
+        steps: Begun[T],
+        alone: ExitStack,
         opened: dict[Relay, Stream],
         client: Client | None,
     ) -> T:
-        answer: Answer = None
-        try:
-            while True:
-                try:
-                    command = steps.send(answer)
-                except StopIteration as stop:
-                    value: T = stop.value
-                    return value
-                answer = await self._carry_out(command, opened, client)
-                if not isinstance(command, Look | Examine | Recall):
-                    await alone.aclose()
-        finally:
-            steps.close()
+        while (command := steps.command) is not None:
+            if _is_refusal(command):
+                alone.close()  # nothing that was counted matters any more
+            answer = await self._carry_out(command, opened, client)
+            if not isinstance(command, Look | Examine | Recall):
+                alone.close()
+            steps.send(answer)
+        return steps.value
 
     async def write(self, entry: Entry) -> Record | None:
-        """Make an entry of the shell's own durable; None when it isn't."""
-        return await self._books.write(entry)
+        """Make an entry of the shell's own durable, or counted; None when it isn't."""
+        return await self._meter.write(entry)
 
     async def _end(
         self, value: Reply | Relay, opened: dict[Relay, Stream], client: Client
@@ -147,7 +195,7 @@ class Driver:
             case Examine(paths):
                 return await self._examined(paths)
             case Write(entry):
-                return await self._books.write(entry)
+                return await self._meter.write(entry)
             case Forward(method, path, body, stream, deadline_s):
                 if stream and client is not None:
                     return await self._stream(command, client)
@@ -163,8 +211,8 @@ class Driver:
         """Look at paths; none is seen where a filesystem hangs: those are refused as unreadable."""
         try:
             async with asyncio.timeout(EXAMINE_S):
-                return await asyncio.to_thread(self._examine, paths)
-        except TimeoutError:
+                return await self._examine(paths)
+        except (TimeoutError, Crowded):
             LOG.warning("examine.late paths=%d", len(paths))
             return ()
 

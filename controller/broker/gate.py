@@ -108,8 +108,7 @@ def handle(request: Request, state: GateState) -> Steps[Reply | Relay]:
         return answered.reply
     except Denied as denied:
         by = By(identifier, actor, context, policy=policy.digest)
-        yield from _record_refusal(state, by, request, route, denied)
-        return denied.reply(identifier)
+        return denied.reply((yield from _record_refusal(state, by, request, route, denied)))
 
 
 def _read(
@@ -184,11 +183,17 @@ def _read_body(request: Request, route: Route) -> object:
 
 def _record_refusal(
     state: GateState, by: By, request: Request, route: str, denied: Denied
-) -> Steps[None]:
-    """Journal a refusal; where that can't be done it is counted, and answered all the same."""
+) -> Steps[str]:
+    """Journal a refusal; where that can't be done it is counted, and answered all the same.
+
+    Return the id under which it is recorded: its own, or that of the summary that counts it.
+    """
     subject = denied.subject or request.path
     verdict = denied.verdict or Verdict("deny", denied.rules, denied.reason, denied.remedy)
     told = request_of(request.method, route, subject, denied.summary)
     result: dict[str, object] = {"status": denied.status, "error": redact.text(denied.reason)}
-    if not (yield from note("refusal", by, told, verdict=verdict, result=result)):
+    record = yield from note("refusal", by, told, verdict=verdict, result=result)
+    if record is None:
         state.unjournaled += 1
+        return by.id
+    return record.entry.id

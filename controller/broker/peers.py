@@ -132,6 +132,16 @@ def _place(peer: Peer, rules: Rules) -> Stranger | None:
     return Stranger("peer.namespace", why, remedy)
 
 
+def uid_of(connection: socket.socket) -> int:
+    """Return the uid alone of a connected Unix socket's peer: that costs next to nothing.
+
+    Raises:
+        OSError: the kernel doesn't tell.
+    """
+    raw = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
+    return int(_UCRED.unpack(raw)[1])
+
+
 def peer_of(connection: socket.socket, *, locate: Callable[[int], Where] | None = None) -> Peer:
     """Return the peer of a connected Unix socket.
 

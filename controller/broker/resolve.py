@@ -118,7 +118,7 @@ def absent(actor: Actor, missing: str, subject: str) -> Exception:
 def gone(state: GateState, route: str, identifier: str) -> Steps[bool]:
     """Record that an object of ours isn't on the engine any more, and take it off the inventory."""
     request = request_of("GET", route, identifier, {})
-    return (yield from note("read", By(state.new_id(), BROKER), request))
+    return (yield from note("read", By(state.new_id(), BROKER), request)) is not None
 
 
 def container_facts(found: Found) -> ContainerFacts:

@@ -13,11 +13,14 @@ import logging
 import os
 import signal
 import socket
+import sys
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from http import HTTPStatus
 from pathlib import Path
+from typing import cast
 
 from controller.broker import claim
 from controller.broker.books import Books
@@ -25,11 +28,16 @@ from controller.broker.connection import Connection, Handle, Patience, Service
 from controller.broker.driver import Driver
 from controller.broker.examine import Examiner, guarded
 from controller.broker.mending import Mending
-from controller.broker.peers import Peer, Rules, peer_of
+from controller.broker.meter import Meter
+from controller.broker.peers import Rules, peer_of, uid_of
 from controller.broker.replies import refusal, reply_bytes
+from controller.broker.seats import Seats, Size
 from controller.broker.state import GateState
 from controller.broker.steps import BROKER, actor_of
+from controller.broker.turns import Turns
 from controller.broker.upstream import Engine, Upstream, socket_path
+from controller.broker.watching import Watching
+from controller.core.limits import Limit
 from controller.model.crashpoints import Reach, pass_by
 from controller.model.entries import Entry
 from controller.model.errors import EngineError, PolicyInvalid
@@ -43,6 +51,11 @@ READ_BYTES = 64 * 1024
 #: Connections beyond the limit that may wait for their refusal, and how long.
 TURNED_AWAY_MAX = 64
 TURN_AWAY_S = 0.5
+#: Connections that are taken in one round of the loop, however many wait.
+ACCEPTED_AT_ONCE = 16
+#: How long a thread may compute while another has something to do: the journal's waits for the loop
+#: at each record.
+SWITCH_S = 0.0005
 NOBODY_YET = EngineFacts("", "", "", 0, 0)
 
 
@@ -71,6 +84,11 @@ class Limits:
     connections_of_a_client: int = 64
     #: That many are left to controller and operators, however many clients there are.
     reserved: int = 64
+    #: Beyond, so many connections wait so long for one to end; nothing of them is read.
+    waiting: int = 1024
+    wait_s: float = 10.0
+    #: Refusals and reads that are recorded one by one.
+    records: Limit = field(default_factory=Limit)
     grace_s: float = 4.0  # of the 5 s in which the broker ends, some are for saving
     save_s: float = 60.0
     patience: Patience = field(default_factory=Patience)
@@ -122,7 +140,18 @@ class Broker:
             start_monotonic=outside.clock.monotonic(),
         )
         self._serving: dict[asyncio.Task[None], Connection] = {}
-        self._of_uid: dict[int, int] = {}
+        self._seats = Seats(
+            Size(
+                all=limits.connections,
+                of_a_client=limits.connections_of_a_client,
+                reserved=limits.reserved,
+                waiting=limits.waiting,
+                wait_s=limits.wait_s,
+            ),
+            trusted=self._is_trusted,
+        )
+        self._turns = Turns()
+        self._waiting: set[asyncio.Task[None]] = set()
         self._turning_away = 0
         self._background: set[asyncio.Task[None]] = set()
 
@@ -133,6 +162,7 @@ class Broker:
             StateError: another broker serves, the state folder can't be used, or it is another
                 engine's.
         """
+        sys.setswitchinterval(SWITCH_S)
         asyncio.run(self._run(lifeline))
 
     async def _run(self, lifeline: int | None) -> None:
@@ -172,19 +202,25 @@ class Broker:
             books = await stack.enter_async_context(self._claimed())
             upstream = Upstream(self._engine_socket, admit=self._admit, reach=self._outside.reach)
             await self._meet(upstream)
-            driver = Driver(upstream=upstream, books=books, examine=self._examine)
+            outside = self._outside
+            meter = Meter(
+                books.write, clock=outside.clock, new_id=outside.new_id, limit=self._limits.records
+            )
+            driver = Driver(upstream=upstream, books=books, meter=meter, examine=self._examine)
             mending = Mending(driver=driver, state=self.state, upstream=upstream)
             service = Service(
                 driver=driver,
                 handle=self._handle,
                 state=self.state,
                 rules=self._present_rules,
+                turns=self._turns,
                 patience=self._limits.patience,
                 reach=self._outside.reach,
             )
             await driver.write(self._policy_entry())
             self._start(mending.run())
             self._start(mending.forget())
+            self._start(Watching(driver=driver, state=self.state).run())
             self._start(self._save_now_and_then(books))
             self._start(self._reload_policy(reload or asyncio.Event(), driver))
             listener = claim.listen(self._places.socket, group=self._rules.group)
@@ -201,7 +237,7 @@ class Broker:
                 await stop.wait()
             finally:
                 server.close()
-                await self._wind_down()
+                await self._wind_down(meter)
         LOG.info("broker.ended")
 
     # Start and end.
@@ -252,18 +288,25 @@ class Broker:
         self._background.add(task)
         task.add_done_callback(self._background.discard)
 
-    async def _wind_down(self) -> None:
-        """End all connections: at once where nothing is due, the others within the grace."""
+    async def _wind_down(self, meter: Meter) -> None:
+        """End all connections: at once where nothing is due, the others within the grace.
+
+        What was counted of refusals is written at once, so that their answers needn't wait.
+        """
+        for waiting in self._waiting:
+            waiting.cancel()
         for task, connection in self._serving.items():
             connection.closing = True
             if not connection.busy:
                 task.cancel()
+        await meter.close()
         if self._serving:
             await asyncio.wait(tuple(self._serving), timeout=self._limits.grace_s)
-        ending = (*self._serving, *self._background)
+        ending = (*self._waiting, *self._serving, *self._background)
         for task in ending:
             task.cancel()
         await asyncio.gather(*ending, return_exceptions=True)
+        await meter.close()  # what was asked for meanwhile
 
     # Connections.
 
@@ -271,40 +314,45 @@ class Broker:
         self, listener: socket.socket, service: Service, mending: Mending
     ) -> asyncio.Server:
         async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            task = asyncio.current_task()
+            assert task is not None, "a connection is served by a task"
+            transport = cast("asyncio.Transport", writer.transport)
+            transport.pause_reading()  # who waits is given nothing
+            caller = writer.get_extra_info("socket")
+            self._waiting.add(task)
             try:
-                peer = peer_of(writer.get_extra_info("socket"))
-            except OSError:  # it hung up again already
+                await self._turns.take(uid_of(caller))
+                peer = peer_of(caller)
+                seated = await self._seats.take(peer.uid)
+            except (OSError, asyncio.CancelledError):  # it hung up, or the broker ends
                 writer.close()
                 return
-            await self._connected(reader, writer, peer, service)
+            finally:
+                self._waiting.discard(task)
+            transport.resume_reading()
+            if not seated:
+                await self._turn_away(reader, writer)
+                return
+            crowded = partial(self._seats.wanted, peer.uid)
+            connection = Connection(reader, writer, peer=peer, service=service, crowded=crowded)
+            await self._serve_connection(task, connection)
+            self._seats.leave(peer.uid)
             mending.wake()
 
-        return await asyncio.start_unix_server(connected, sock=listener, limit=READ_BYTES)
+        server = await asyncio.start_unix_server(
+            connected, sock=listener, limit=READ_BYTES, backlog=ACCEPTED_AT_ONCE
+        )
+        listener.listen(claim.BACKLOG)  # the one above is how many are taken in one go as well
+        return server
 
-    async def _connected(
-        self,
-        reader: asyncio.StreamReader,
-        writer: asyncio.StreamWriter,
-        peer: Peer,
-        service: Service,
-    ) -> None:
-        if self._full_for(peer.uid):
-            await self._turn_away(reader, writer)
-            return
-        task = asyncio.current_task()
-        assert task is not None, "a connection is served by a task"
-        connection = Connection(reader, writer, peer=peer, service=service)
+    async def _serve_connection(self, task: asyncio.Task[None], connection: Connection) -> None:
         self._serving[task] = connection
-        self._of_uid[peer.uid] = self._of_uid.get(peer.uid, 0) + 1
         try:
             await connection.serve()
         except asyncio.CancelledError:
             pass  # the broker ends: nobody waits for this task's answer
         finally:
             del self._serving[task]
-            self._of_uid[peer.uid] -= 1
-            if not self._of_uid[peer.uid]:
-                del self._of_uid[peer.uid]
 
     async def _turn_away(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Answer 503, after reading the request: closing with bytes unread would cut it off."""
@@ -328,13 +376,9 @@ class Broker:
         finally:
             writer.close()
 
-    def _full_for(self, uid: int) -> bool:
+    def _is_trusted(self, uid: int) -> bool:
         rules = self._present_rules()
-        trusted = uid in rules.operating or uid == rules.controller_uid
-        limits = self._limits
-        share = limits.connections if trusted else limits.connections_of_a_client
-        most = limits.connections if trusted else max(1, limits.connections - limits.reserved)
-        return len(self._serving) >= most or self._of_uid.get(uid, 0) >= share
+        return uid in rules.operating or uid == rules.controller_uid
 
     def _present_rules(self) -> Rules:
         """Return who is who by the policy in force."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict, deque
+from collections.abc import Callable
 
 Waiter = asyncio.Future[None]
 
@@ -19,26 +20,27 @@ class Rounds:
     def __init__(self) -> None:
         self._of: OrderedDict[int, deque[Waiter]] = OrderedDict()
 
-    def __bool__(self) -> bool:
-        return bool(self._of)
-
     def add(self, uid: int) -> Waiter:
         """Return a new waiter of this uid, to be awaited."""
         waiter: Waiter = asyncio.get_running_loop().create_future()
         self._of.setdefault(uid, deque()).append(waiter)
         return waiter
 
-    def release(self) -> bool:
-        """Let the next one go; tell whether there was one that still waited."""
-        while self._of:
-            uid, waiters = self._of.popitem(last=False)
-            waiter = waiters.popleft()
-            if waiters:
-                self._of[uid] = waiters  # behind all others
-            if not waiter.done():
-                waiter.set_result(None)
-                return True
-        return False
+    def release(self, may: Callable[[int], bool] = lambda _uid: True) -> int | None:
+        """Let the next one go whose uid *may*; return its uid, None if nobody waits that may."""
+        for uid in tuple(self._of):
+            waiters = self._of[uid]
+            while waiters and waiters[0].done():
+                waiters.popleft()  # it gave up
+            if waiters and may(uid):
+                waiters.popleft().set_result(None)
+                self._of.move_to_end(uid)
+                if not waiters:
+                    del self._of[uid]
+                return uid
+            if not waiters:
+                del self._of[uid]
+        return None
 
 
 class Turns:
@@ -57,7 +59,7 @@ class Turns:
         asyncio.get_running_loop().call_soon(self._next)
 
     def _next(self) -> None:
-        self._taken = self._waiting.release()
+        self._taken = self._waiting.release() is not None
         if self._taken:
             asyncio.get_running_loop().call_soon(self._next)
 
@@ -96,9 +98,9 @@ class Admission:
         trusted_first = not self._trusted_last
         if not trusted_first:
             first, second = second, first
-        if first.release():
+        if first.release() is not None:
             self._trusted_last = trusted_first
-        elif second.release():
+        elif second.release() is not None:
             self._trusted_last = not trusted_first
         else:
             self._held = False

@@ -223,7 +223,7 @@ def test_beyond_the_limit_of_connections_a_client_gets_a_503(tmp_path: Path) -> 
             assert status_of(await ask(bench.socket, get("/x"))) == 200
             writer.close()
 
-    check(tmp_path, talk, bench=Bench(tmp_path, echo, limits=Limits(connections=2)))
+    check(tmp_path, talk, bench=Bench(tmp_path, echo, limits=Limits(connections=2, wait_s=0)))
 
 
 def test_admissions_come_one_after_the_other_and_reads_beside_them(tmp_path: Path) -> None:
@@ -300,7 +300,7 @@ def test_a_client_s_uid_decides_and_a_stranger_is_refused(tmp_path: Path) -> Non
 @pytest.mark.needs_root
 def test_clients_together_leave_connections_to_controller_and_operators(tmp_path: Path) -> None:
     policy = Policy(name="test", clients=(Client(uid=1234, owner="alice"),))
-    bench = Bench(tmp_path, echo, policy=policy, limits=Limits(connections=4, reserved=2))
+    bench = Bench(tmp_path, echo, policy=policy, limits=Limits(connections=4, reserved=2, wait_s=0))
     bench.socket.parent.mkdir()
     for folder in (*tmp_path.parents, tmp_path, bench.socket.parent):
         if folder.stat().st_mode & 0o005 != 0o005:
