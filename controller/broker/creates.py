@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from controller.broker import images, resolve
+from controller.broker import images, neighbours, resolve
 from controller.broker.recovery import forget_gone
 from controller.broker.refusals import Answered, Denied, admitted, json_reply, message_reply
 from controller.broker.state import GateState
@@ -28,6 +28,7 @@ from controller.broker.steps import (
 from controller.broker.targets import written
 from controller.core import admission, schema
 from controller.core.admission import Admission
+from controller.core.answering import of_summary
 from controller.core.bodies import CreateRequest
 from controller.core.facts import (
     CreateFacts,
@@ -239,10 +240,12 @@ def _gather(call: Call, state: GateState, wants: Needs, found: _Gathered) -> Ste
         if volume is not None:
             found.volumes[name] = volume.facts
     name = dict(found.by_text.query).get("name", "")
-    found.name_taken = yield from _name_taken(state, name)
-    if found.name_taken == "foreign":
+    identifier, item = taken = yield from neighbours.holder(state, name)
+    found.name_taken = "foreign" if identifier and item is None else ""
+    if found.name_taken:
         # What an open intent made isn't in the inventory yet: it is nobody else's for that.
         refuse_if_held(state, Mutation.CONTAINER_CREATE, name, under_way=True)
+    neighbours.refuse_if_taken(call, name, taken)
     # Last, as near to the create as can be: paths can be swapped.
     found.paths = yield from examine(wants.paths)
 
@@ -261,17 +264,6 @@ def host_facts(state: GateState, *, platform: str = "") -> HostFacts:
 def _platform() -> Steps[str]:
     told = (yield from seen("/version")) or {}
     return f"{told.get('Os', '')}/{told.get('Arch', '')}"
-
-
-def _name_taken(state: GateState, name: str) -> Steps[str]:
-    if not name:
-        return ""
-    inspect = yield from seen(f"/containers/{name}/json")
-    if inspect is None or inspect.get("Name") != f"/{name}":
-        return ""
-    labels = (inspect.get("Config") or {}).get("Labels") or {}
-    known = str(inspect.get("Id", "")) in state.inventory.containers
-    return "ours" if known and labels.get(names.INSTANCE) == state.instance else "foreign"
 
 
 def _facts(state: GateState, found: _Gathered) -> CreateFacts:
@@ -353,16 +345,18 @@ def _create(call: Call, state: GateState, judged: Admission, image: ImageFacts) 
         body=judged.body,
     )
     assert is_image_id(str((judged.body or {}).get("Image"))), "an image is forwarded by its id"
+    mine = of_summary(summary)
     state.reserved[call.id] = _place(judged)
     try:
-        reply = yield from perform(state, call.by, change, _learn_created)
+        with neighbours.answers_to(call, state, mine):
+            reply = yield from perform(state, call.by, change, _learn_created)
     finally:
         state.reserved.pop(call.id, None)
-    return _with_warnings(reply, judged.warnings)
+    return with_warnings(reply, judged.warnings)
 
 
-def _with_warnings(reply: Reply, warnings: tuple[str, ...]) -> Reply:
-    """Return the answer to a create with our warnings beside the engine's."""
+def with_warnings(reply: Reply, warnings: tuple[str, ...]) -> Reply:
+    """Return the answer to a create or an update with our warnings beside the engine's."""
     if reply.status >= 400 or not warnings:
         return reply
     told = loaded(reply)

@@ -14,6 +14,8 @@ from collections.abc import Callable
 from controller.broker import (
     claims,
     creates,
+    disposal,
+    execs,
     images,
     lifecycle,
     networks,
@@ -24,6 +26,7 @@ from controller.broker import (
     volumes,
 )
 from controller.broker.commands import Relay
+from controller.broker.discretion import discreet
 from controller.broker.endpoints import Route
 from controller.broker.parameters import checked
 from controller.broker.refusals import Answered, Denied
@@ -70,6 +73,12 @@ HANDLERS: dict[str, Handler] = {
     Mutation.CONTAINER_RENAME: lifecycle.rename,
     Mutation.CONTAINER_UPDATE: lifecycle.update,
     Mutation.CONTAINER_REMOVE: lifecycle.remove,
+    Mutation.EXEC_CREATE: execs.create,
+    Mutation.EXEC_START: execs.start,
+    "exec.inspect": execs.inspect,
+    "exec.resize": execs.resize,
+    "distribution.inspect": images.distribution,
+    Mutation.IMAGE_REMOVE: disposal.remove,
     "image.list": images.image_list,
     "image.inspect": images.image_inspect,
     "image.history": images.image_history,
@@ -103,9 +112,10 @@ def handle(request: Request, state: GateState) -> Steps[Reply | Relay]:
         actor, context = claims.identified(request)
         call = _read(request, policy, identifier, actor, context)
         route = call.route.name
-        return (yield from HANDLERS[route](call, state))
+        answer = yield from HANDLERS[route](call, state)
+        return discreet(answer, request, actor, state) if isinstance(answer, Reply) else answer
     except Answered as answered:
-        return answered.reply
+        return discreet(answered.reply, request, actor, state)
     except Denied as denied:
         by = By(identifier, actor, context, policy=policy.digest)
         return denied.reply((yield from _record_refusal(state, by, request, route, denied)))

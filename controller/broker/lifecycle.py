@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
-from controller.broker import resolve
-from controller.broker.creates import host_facts
+from controller.broker import neighbours, radius, resolve
+from controller.broker.creates import host_facts, with_warnings
 from controller.broker.refusals import Denied, admitted
 from controller.broker.resolve import Found, container_facts
 from controller.broker.state import GateState
@@ -33,9 +34,19 @@ def start(call: Call, state: GateState) -> Steps[Reply]:
     """Start it: what it was admitted as must still hold, on the host and in the policy."""
     found = yield from _found(call, state)
     judged = admitted(admission.admit_start(call.query))
-    admitted(admission.admit_restart_allowed(found.item.image, policy=call.policy))
+    judged = _still_allowed(call, found, judged)
     yield from _same_sources(state, found)
     return (yield from _post(call, state, found, "start", judged))
+
+
+def _still_allowed(call: Call, found: Found, judged: Admission) -> Admission:
+    """Return the admission of a start, with what the policy says of the image today.
+
+    Raises:
+        Denied: it doesn't admit it any more.
+    """
+    image = admitted(admission.admit_restart_allowed(found.item.image, policy=call.policy))
+    return replace(judged, verdict=image.verdict)
 
 
 def _same_sources(state: GateState, found: Found) -> Steps[None]:
@@ -75,7 +86,7 @@ def restart(call: Call, state: GateState) -> Steps[Reply]:
     """Stop it and start it: what it was admitted as must still hold."""
     judged = admitted(admission.admit_stop(call.query))
     found = yield from _found(call, state)
-    admitted(admission.admit_restart_allowed(found.item.image, policy=call.policy))
+    judged = _still_allowed(call, found, judged)
     yield from _same_sources(state, found)
     return (yield from _take_down(call, state, "restart", judged, found))
 
@@ -94,8 +105,13 @@ def remove(call: Call, state: GateState) -> Steps[Reply]:
 def _take_down(
     call: Call, state: GateState, verb: str, judged: Admission, found: Found | None = None
 ) -> Steps[Reply]:
-    """Do what may leave a service without a running slot: everything of that kind passes here."""
+    """Do what may leave a service without a running slot: everything of that kind passes here.
+
+    Raises:
+        Denied: ``blast.radius``: it is the controller's to do, and too much of what runs.
+    """
     target = found if found is not None else (yield from _found(call, state))
+    judged = yield from radius.bounded(call, state, target, judged)
     query = dict(judged.query)
     if verb == "remove":
         path = written(target.path, query)
@@ -134,8 +150,12 @@ def rename(call: Call, state: GateState) -> Steps[Reply]:
             origin=found.item.origin,
         )
     )
-    named = {"name": dict(judged.query).get("name", "")}
-    return (yield from _post(call, state, found, "rename", judged, told=named))
+    name = dict(judged.query).get("name", "")
+    taken = yield from neighbours.holder(state, name)
+    if taken[0] != found.item.id:
+        neighbours.refuse_if_taken(call, name, taken)
+    with neighbours.answers_to(call, state, neighbours.renamed(found, name)):
+        return (yield from _post(call, state, found, "rename", judged, told={"name": name}))
 
 
 def update(call: Call, state: GateState) -> Steps[Reply]:
@@ -152,7 +172,8 @@ def update(call: Call, state: GateState) -> Steps[Reply]:
     )
     assert judged.settings is not None, "an admitted update has settings"
     told = {"settings": settings_to(judged.settings)}
-    return (yield from _post(call, state, found, "update", judged, told=told))
+    reply = yield from _post(call, state, found, "update", judged, told=told)
+    return with_warnings(reply, judged.warnings)
 
 
 def _post(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from controller.broker import filters, resolve
+from controller.broker import filters, neighbours, resolve
 from controller.broker.creates import learn_network, network_change
 from controller.broker.refusals import admitted, json_reply
 from controller.broker.resolve import FoundNetwork, container_facts, network_belonging, sees
@@ -145,4 +145,8 @@ def _join(call: Call, state: GateState, *, leave: bool) -> Steps[Reply]:
         body=judged.body,  # with the container's full id, whatever the client called it
         deadline_s=15.0,
     )
-    return (yield from perform(state, call.by, change))
+    if leave:
+        return (yield from perform(state, call.by, change))
+    mine = neighbours.joining(found, network.facts.name, request.endpoint.aliases)
+    with neighbours.answers_to(call, state, mine):
+        return (yield from perform(state, call.by, change))

@@ -85,7 +85,7 @@ class CreateFacts:
     service_count: int = 0
     owner_count: int = 0
     replaces: bool = False  # the inventory has a container of that slot: a rollout's surge
-    name_taken: str = ""  # "ours" or "foreign" when a container has the name already
+    name_taken: str = ""  # "foreign" when a container that isn't ours has the name already
 
 
 @dataclass(frozen=True, slots=True)

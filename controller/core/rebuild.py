@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from controller.core.answering import beside_its_name
 from controller.core.bodies import CreateRequest, Healthcheck, Limits, LogConfig, Mount, Port
 from controller.core.case import Case, reference_text
 from controller.core.facts import Stamp
@@ -358,6 +359,7 @@ def summary_of(case: Case, final: Final) -> dict[str, object]:
         "imageId": case.image.id if case.image else "",
         "digest": case.image.digest if case.image else "",
         "labels": labels,
+        "answersTo": beside_its_name(request, final.networks.aliases),
         "env": [entry.partition("=")[0] for entry in request.env],
         "mounts": [
             {

@@ -42,6 +42,11 @@ class Joined:
         return self.networks[0].network if self.networks else "none"
 
     @property
+    def aliases(self) -> tuple[str, ...]:
+        """What the container answers to besides its name, in any of them."""
+        return tuple(alias for end in self.networks for alias in end.aliases)
+
+    @property
     def names(self) -> tuple[str, ...]:
         """The names, sorted."""
         return tuple(sorted(end.network for end in self.networks))

@@ -16,6 +16,7 @@ from tests.unit.broker.dialogue import (
     ALICE,
     CONTROLLER,
     NO_CONTENT,
+    NOT_FOUND,
     OPERATOR,
     RECORDED,
     Step,
@@ -222,7 +223,8 @@ def test_limits_cannot_be_lifted_by_an_update() -> None:
 def test_a_clients_container_takes_the_name_it_is_given() -> None:
     knows = state(inventory())
     forward = Forward("POST", f"/containers/{WEB}/rename?name=other")
-    ask("POST", f"/containers/{WEB}/rename?name=other", [look(), *changed(forward)], knows)
+    free: Step = (Look("/containers/other/json"), NOT_FOUND)
+    ask("POST", f"/containers/{WEB}/rename?name=other", [look(), free, *changed(forward)], knows)
     assert knows.inventory.containers[WEB].admitted == Settings(name="other")
 
 
@@ -241,7 +243,7 @@ def test_the_controllers_containers_keep_their_names() -> None:
     answer = ask(
         "POST",
         f"/containers/{SLOT}/rename?name={SERVICE}",
-        [look(SLOT, "team"), *changed(back)],
+        [look(SLOT, "team"), (Look(f"/containers/{SERVICE}/json"), NOT_FOUND), *changed(back)],
         actor=CONTROLLER,
     )
     assert answer.status == 204

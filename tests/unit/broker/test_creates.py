@@ -36,6 +36,7 @@ from tests.unit.broker.world import (
     SERVICE,
     SLOT,
     STRAY,
+    WEB,
     image,
     inspect,
     inventory,
@@ -150,11 +151,17 @@ def test_a_local_image_that_nobody_vouches_for_does_not_run(trusted: Trusted | N
     assert answer.rule.startswith("image.")
 
 
-def test_a_name_of_a_stranger_is_refused_and_one_of_ours_is_the_engines_conflict() -> None:
-    stranger = reply(inspect(STRAY, "job", "x", Config={"Labels": {}}))
-    answer = create([LOOK_IMAGE, (FREE[0], stranger), ("refusal", RECORDED)])
-    assert (answer.status, answer.rule) == (403, "name.foreign")
-    ours = reply(inspect(SLOT, "job", "team"))
+def test_a_name_that_is_taken_is_refused_alike_and_the_callers_own_is_the_engines_conflict() -> (
+    None
+):
+    for holder in (
+        inspect(STRAY, "job", "x", Config={"Labels": {}}),
+        inspect(SLOT, "job", "team"),
+    ):
+        answer = create([LOOK_IMAGE, (FREE[0], reply(holder)), ("refusal", RECORDED)])
+        assert (answer.status, answer.rule) == (409, "name.taken")
+        assert holder["Id"] not in answer.value.body.decode()
+    ours = reply(inspect(WEB, "job", "alice"))
     conflict = reply({"message": "the name is taken"}, 409)
     answer = create(
         [

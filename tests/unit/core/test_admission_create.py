@@ -100,6 +100,7 @@ def test_the_summary_has_what_the_inventory_needs_and_no_values():
         "imageId": IMAGE.id,
         "digest": IMAGE.digest,
         "labels": dict(sorted(OWN_LABELS.items())),
+        "answersTo": [],
         "env": ["PASSWORD", "A"],
         "mounts": [],
         "caps": ["CHOWN"],

@@ -427,7 +427,7 @@ def connect(found, *, body=None, current=CURRENT, actor=CLIENT, asked=None, rule
 def test_a_container_may_join_its_owners_networks():
     admission = connect(ALICES, body={"EndpointConfig": {"Aliases": ["web"]}})
     assert admission.body == {"Container": "c" * 64, "EndpointConfig": {"Aliases": ["web"]}}
-    assert admission.summary == {"network": "alice-net", "name": "web"}
+    assert admission.summary == {"network": "alice-net", "name": "web", "answersTo": ["web"]}
     assert connect(ALICES, asked=ALICES.id).body == {"Container": "c" * 64}
 
 
