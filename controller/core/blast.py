@@ -18,9 +18,10 @@ from typing import Final, Literal
 
 from controller.core.bodies import Finding
 from controller.model.inventory import Approval
-from controller.model.observed import Container
+from controller.model.observed import Container, Observed
 from controller.model.plan import (
     AnyAction,
+    Plan,
     RemoveContainer,
     StartContainer,
     StopContainer,
@@ -230,3 +231,37 @@ def approval_for(
         if fits and 0 <= age_s < APPROVAL_S and subject not in approval.used:
             return approval
     return None
+
+
+@dataclass(frozen=True, slots=True)
+class Going:
+    """A container that a plan takes down, or would once it is approved: what an approval names."""
+
+    service: str
+    container: str  # its name
+    id: str
+    why: str
+
+
+def going(plan: Plan, observed: Observed) -> tuple[Going, ...]:
+    """Return what an approval of *plan* is about: what it stops and removes, and what it holds back.
+
+    Each container stands there once, by service and name.
+    """
+    names = {each.id: each.name for each in observed.containers}
+    found: dict[str, Going] = {}
+    for action in plan.actions:
+        if isinstance(action, StopContainer | RemoveContainer) and not _is_denied(action):
+            identifier = action.precondition.id
+            name = names.get(identifier, action.target)
+            found.setdefault(identifier, Going(str(action.object), name, identifier, action.cause))
+    held_back = {blocked.key: blocked for blocked in plan.blocked}
+    for each in observed.containers:
+        blocked = held_back.get(each.key)
+        if blocked is not None and each.origin == "controller":
+            found.setdefault(each.id, Going(str(each.key), each.name, each.id, blocked.reason))
+    return tuple(sorted(found.values(), key=lambda one: (one.service, one.container)))
+
+
+def _is_denied(action: AnyAction) -> bool:
+    return action.verdict.decision == "deny"

@@ -30,7 +30,7 @@ WINDOW_S = 600.0
 FREE = 3
 PERCENT = 30
 
-APPROVE = "look at `trimtab plan`, then approve with `trimtab apply --approve-prune`"
+APPROVE = "look at `trimtab plan`, then approve it with `trimtab approve`"
 REMOVED = "would be removed"
 KEEP = "to keep it, put its document back"
 

@@ -33,6 +33,7 @@ class PassRequest:
     on_behalf_of: str
     key: Key | None
     plan: str = ""  # digest of the only plan to apply
+    approved: str = ""  # digest of the plan that an operator approved, with what it holds back
 
 
 class Desk(Protocol):
@@ -96,6 +97,7 @@ def pass_request(question: Mapping[str, object], *, peer_uid: int) -> PassReques
     approve = question.get("approve_prune", False)
     claim = question.get("on_behalf_of") or ""
     key, plan = question.get("key"), question.get("plan") or ""
+    approved = question.get("approved") or ""
     if (
         isinstance(timeout_s, bool)
         or not isinstance(timeout_s, int | float)
@@ -104,16 +106,18 @@ def pass_request(question: Mapping[str, object], *, peer_uid: int) -> PassReques
         raise _wrong("timeout_s", f"a number of seconds up to {PASS_TIMEOUT_MAX_S:g}")
     if not isinstance(approve, bool):
         raise _wrong("approve_prune", "true or false")
-    if not isinstance(claim, str) or not isinstance(plan, str):
-        raise _wrong("on_behalf_of and plan", "text")
+    if not all(isinstance(text, str) for text in (claim, plan, approved)):
+        raise _wrong("on_behalf_of, plan and approved", "text")
     try:
         parsed = None if key is None else Key.parse(str(key))
     except ValueError as error:
         raise _wrong("key", "KIND/NAMESPACE/NAME") from error
     who = f"uid:{peer_uid}"
     # The claim may add to what the kernel says, never replace it.
-    rest = claim.removeprefix(who).strip()[:_CLAIM_MAX]
-    return PassRequest(float(timeout_s), approve, f"{who} {rest}".strip(), parsed, plan)
+    rest = str(claim).removeprefix(who).strip()[:_CLAIM_MAX]
+    return PassRequest(
+        float(timeout_s), approve, f"{who} {rest}".strip(), parsed, str(plan), str(approved)
+    )
 
 
 def _wrong(member: str, expected: str) -> UsageError:

@@ -32,6 +32,7 @@ from controller.model.errors import (
     Act,
     EngineError,
     EngineUnavailable,
+    OverShare,
     Problem,
     Severity,
     StateError,
@@ -75,6 +76,7 @@ class _Shared:
     failures: dict[Key, Failure] = field(default_factory=dict)
     crashes: dict[Key, int] = field(default_factory=dict)  # exceptions in a row
     asked: dict[Key, str] = field(default_factory=dict)  # who asked for a pass of it
+    approved: dict[Key, str] = field(default_factory=dict)  # the approved plan that it is part of
     problems: dict[str, Problem] = field(default_factory=dict)  # the controller's own
 
 
@@ -187,21 +189,25 @@ class Controller:
                 self._take(desired, known, self._decide(desired, known, approved=False))
         self._changed()
 
-    def look(self, *, approved: bool = False, asked_by: str = "") -> Survey:
+    def look(self, *, approved: bool = False, asked_by: str = "", plan: str = "") -> Survey:
         """Look at everything, and ask for passes of what isn't as desired.
 
-        *approved* is an operator's approval of what the prune guard holds back at this look.
+        *approved* is an operator's approval of what the prune guard holds back at this look,
+        *plan* the digest of the plan that was shown for it: what is done of it is told with that.
 
         Raises:
             EngineError: it can't be looked at.
+            UsageError: the plan is another one now.
         """
         with self._surveying:
             self.chores.forget(Chore.LOOK)  # this is the one that was to come
             try:
+                shown = self._survey(approved=False, keep=False) if plan else None
                 survey = self._survey(approved=approved, keep=True)
             finally:
                 self.chores.add_after(Chore.LOOK, self._spread(LOOK_S))
                 self.chores.add_after(Chore.GLANCE, self._spread(GLANCE_S))
+            part = frozenset[Key]() if shown is None else _part_of(plan, shown, survey)
             desired, observed = survey.view.desired, survey.observed
             with self._lock:
                 self._shared.known = observed
@@ -210,6 +216,7 @@ class Controller:
                 keys = self._take(desired, observed, survey.decision)
                 if asked_by:
                     self._shared.asked |= dict.fromkeys(keys, asked_by)
+                self._shared.approved |= dict.fromkeys(part, plan)
                 everything = planner.keys(desired, observed)
                 for gone in self._shared.failures.keys() - everything:
                     del self._shared.failures[gone]
@@ -329,10 +336,17 @@ class Controller:
         with self._lock:
             view, rules, known = self._shared.view, self._shared.rules, self._shared.known
             asked_by = self._shared.asked.get(key, "")
+            approved = self._shared.approved.get(key, "")
         if rules is None or known is None:
             return None  # the first look asks for it again
         result = self._reconciler.run(
-            key, view, rules, known=known, on_behalf_of=asked_by, stopping=self.stopping
+            key,
+            view,
+            rules,
+            known=known,
+            on_behalf_of=asked_by,
+            approved=approved,
+            stopping=self.stopping,
         )
         self._learn(key, result)
         return result
@@ -359,6 +373,8 @@ class Controller:
                 shared.failures.pop(key, None)
             if result.outcome in {Outcome.DONE, Outcome.STALLED}:
                 shared.asked.pop(key, None)
+            if result.outcome is Outcome.DONE or isinstance(result.execution.error, OverShare):
+                shared.approved.pop(key, None)  # it is done, or the approval is used up
         if result.again_s is not None:
             self.keys.add_after(key, result.again_s)
         error = result.execution.error
@@ -377,13 +393,9 @@ class Controller:
             UsageError: the plan is another one now.
             EngineError: it can't be looked at.
         """
-        survey = self.look(approved=approved, asked_by=asked_by)
-        if survey.plan.digest != digest:
-            raise UsageError(
-                "plan.changed",
-                f"the plan is {survey.plan.digest} now, not {digest}",
-                remedy="look at it again with 'trimtab plan'",
-            )
+        survey = self.look(approved=approved, asked_by=asked_by, plan=digest if approved else "")
+        if not approved and survey.plan.digest != digest:
+            raise _changed_to(survey.plan.digest, digest)
         return execute(
             survey.plan.actions,
             engine=self._engine,
@@ -433,3 +445,24 @@ class Controller:
 
     def _spread(self, seconds: float) -> float:
         return seconds * (1 - SPREAD + 2 * SPREAD * self._random())
+
+
+def _part_of(digest: str, shown: Survey, survey: Survey) -> frozenset[Key]:
+    """Return what is part of an approved plan: as it is shown, with what it holds back, or done.
+
+    Raises:
+        UsageError: it is another plan now.
+    """
+    same = shown.view.desired.digest == survey.view.desired.digest
+    if digest not in {shown.plan.digest, survey.plan.digest} or not same:
+        raise _changed_to(shown.plan.digest, digest)
+    blocked = {each.key for each in shown.plan.blocked}
+    return frozenset({action.object for action in survey.plan.actions} | blocked)
+
+
+def _changed_to(now: str, digest: str) -> UsageError:
+    return UsageError(
+        "plan.changed",
+        f"the plan is {now} now, not {digest}",
+        remedy="look at it again with 'trimtab plan'",
+    )

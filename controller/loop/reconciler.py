@@ -11,12 +11,13 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 
-from controller.core import backoff, diff, exits, planner
+from controller.core import backoff, blast, diff, exits, planner
 from controller.core.moves import Judge
 from controller.core.status import Failure
 from controller.loop.executor import Execution, execute, not_stopping
 from controller.loop.memory import Memory, Slot
 from controller.loop.retries import Attempt, Retries, delay_s, signature
+from controller.loop.share import Share, running_keys
 from controller.model.desired import Desired, Network, Service, Source, Volume
 from controller.model.entries import Context
 from controller.model.errors import (
@@ -66,6 +67,13 @@ class Outcome(StrEnum):
     STALLED = "stalled"  # a person must act
 
 
+_OUTCOMES = {
+    Act.STALLED: Outcome.STALLED,
+    Act.WAITING: Outcome.WAIT,
+    Act.RETRY: Outcome.RETRY,
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Result:
     """What a pass came to. ``again_s``: when to look again at the latest; None: no need.
@@ -96,6 +104,7 @@ class Reconciler:
         self._clock = clock
         self._random = random
         self._retries = Retries(clock.monotonic, random)
+        self._share = Share(clock.monotonic)
         self._acting: dict[Key, int] = {}  # acting passes in a row
         self._away: dict[Key, int] = {}  # looks in a row that found nobody
 
@@ -113,6 +122,7 @@ class Reconciler:
         *,
         known: Observed | None = None,
         on_behalf_of: str = "",
+        approved: str = "",
         stopping: Callable[[], bool] = not_stopping,
     ) -> Result:
         """Run one pass.
@@ -123,6 +133,7 @@ class Reconciler:
             rules: the policy.
             known: the last snapshot of everything, to know which images to ask for.
             on_behalf_of: who asked for this pass, if somebody did.
+            approved: the plan that an operator approved, if this pass is part of one.
             stopping: tells that no further action is to be begun.
         """
         generation = self._memory.generation(key)
@@ -133,7 +144,12 @@ class Reconciler:
         self._away.pop(key, None)
         self.count_exits(view.desired, observed)
         plan = self.plan(view, observed, rules, only=key)
-        result = self._act(key, plan, observed, view, rules, on_behalf_of, stopping)
+        running = running_keys(known, observed, key)
+        self._share.saw(key, running=key in running)
+        # What an operator approved is told by the plan that was shown, and is beyond the share.
+        context = claims(view.desired, approved or plan.digest, on_behalf_of)
+        take = self._nothing if approved else self._taking(key, plan, observed, running)
+        result = self._act(key, plan, observed, rules, context, take, stopping)
         if result.outcome is Outcome.DONE and generation is not None:
             self._memory.acted_on(key, generation.number)
         return result
@@ -203,20 +219,38 @@ class Reconciler:
             failure=_failure(error),
         )
 
+    def _taking(
+        self, key: Key, plan: Plan, observed: Observed, running: frozenset[Key]
+    ) -> Callable[[AnyAction], Attempt | None]:
+        """Return what holds an action back that would leave too many services without a slot."""
+        last = blast.last_slots(plan.of(key), observed.of(key))
+
+        def take(action: AnyAction) -> Attempt | None:
+            error = self._share.take(key, running) if blast.takes_down(action, last) else None
+            if error is None:
+                return None
+            return Attempt(0, error, self._clock.monotonic() + self._share.wait_s())
+
+        return take
+
+    @staticmethod
+    def _nothing(_action: AnyAction) -> Attempt | None:
+        return None
+
     def _act(
         self,
         key: Key,
         plan: Plan,
         observed: Observed,
-        view: View,
         rules: Rules,
-        on_behalf_of: str,
+        context: Callable[[AnyAction], Context],
+        take: Callable[[AnyAction], Attempt | None],
         stopping: Callable[[], bool],
     ) -> Result:
         holding: list[Attempt] = []
 
         def held(action: AnyAction) -> bool:
-            attempt = self._retries.held(key, signature(action, rules.digest))
+            attempt = self._retries.held(key, signature(action, rules.digest)) or take(action)
             if attempt is not None:
                 holding.append(attempt)
             return attempt is not None
@@ -224,7 +258,7 @@ class Reconciler:
         done = execute(
             plan.actions,
             engine=self._engine,
-            context=claims(view.desired, plan.digest, on_behalf_of),
+            context=context,
             look=lambda _action: self._engine.observe(images=frozenset(), only=key),
             observed=observed,
             held=held,
@@ -259,7 +293,7 @@ class Reconciler:
         if holding:
             soonest = min(holding, key=self._retries.remaining_s)
             again_s = self._retries.remaining_s(soonest)
-            outcome = Outcome.STALLED if soonest.error.act is Act.STALLED else Outcome.RETRY
+            outcome = _OUTCOMES[soonest.error.act]
             return Result(outcome, again_s=again_s, failure=_failure(soonest.error))
         if done.waits:
             return Result(Outcome.WAIT, again_s=self._until(done.waits))
@@ -279,10 +313,7 @@ class Reconciler:
                 history = backoff.failed(self._memory.history(slot), now)
                 self._memory.remember(slot, history)
                 again_s = max(again_s, backoff.not_before(history, now) - now)
-        outcome = {Act.STALLED: Outcome.STALLED, Act.WAITING: Outcome.WAIT}.get(
-            error.act, Outcome.RETRY
-        )
-        return Result(outcome, again_s=again_s, failure=_failure(error))
+        return Result(_OUTCOMES[error.act], again_s=again_s, failure=_failure(error))
 
     def _after_acting(self, key: Key) -> float:
         # Every acting pass is followed by a look; one that acts for ever slows down by itself.

@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from controller.model.errors import Act, Conflict, EngineError, EngineUnavailable
+from controller.model.errors import Act, Conflict, EngineError, EngineUnavailable, OverShare
 from controller.model.names import Key
 from controller.model.plan import AnyAction, CreateContainer
 
@@ -21,7 +21,7 @@ LONGEST_S = 300.0
 AT_ONCE_S = 0.05
 #: A person must act: refusals are journaled, so they aren't repeated often.
 REFUSED_FIRST_S = 10.0
-#: The engine or the broker is away: it is looked for at least this often.
+#: The engine or the broker is away, or too much is down: it is looked at least this often.
 AWAY_LONGEST_S = 30.0
 JITTER = 0.25
 
@@ -57,7 +57,7 @@ def delay_s(error: EngineError, count: int, random: Callable[[], float]) -> floa
         first, count = FIRST_S, count - 1
     elif error.act is Act.STALLED:
         first = REFUSED_FIRST_S
-    elif isinstance(error, EngineUnavailable):
+    elif isinstance(error, EngineUnavailable | OverShare):
         first, longest = FIRST_S, AWAY_LONGEST_S
     else:
         first = FIRST_S

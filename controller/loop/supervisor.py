@@ -16,10 +16,10 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 
-from controller.core import text
+from controller.core import blast, text
 from controller.loop import control
 from controller.loop.control import PassRequest
 from controller.loop.controller import Controller
@@ -267,9 +267,11 @@ class Supervisor:
         return self._controller.status()
 
     def plan(self) -> dict[str, object]:
-        """Return the plan of everything, and change nothing."""
-        plan = self._controller.survey().plan
-        return {"plan": text.to_json(plan), "text": text.render(plan)}
+        """Return the plan of everything, and what an approval of it is about; change nothing."""
+        survey = self._controller.survey()
+        plan = survey.plan
+        going = [asdict(each) for each in blast.going(plan, survey.observed)]
+        return {"plan": text.to_json(plan), "text": text.render(plan), "going": going}
 
     def run_pass(self, request: PassRequest) -> dict[str, object]:
         """Converge until everything is as desired, nothing more can be done, or time is up."""
@@ -302,7 +304,11 @@ class Supervisor:
         keys, approved = self._controller.keys, request.approve_prune
         while True:
             try:
-                self._controller.look(approved=approved, asked_by=request.on_behalf_of)
+                self._controller.look(
+                    approved=approved,
+                    asked_by=request.on_behalf_of,
+                    plan=request.approved if approved else "",
+                )
                 approved = False
                 standing = self._controller.standing(request.key)
                 if standing.converged or (standing.stuck and keys.idle):
