@@ -1,9 +1,15 @@
-"""The ``filters`` parameter: parsed, bounded, and narrowed to what is ours and the caller's."""
+"""The ``filters`` parameter: parsed, bounded, and narrowed to what is ours and the caller's.
+
+What of others a filter could be asked about is answered from what the caller sees, or not at all:
+containers, networks, volumes and events by labels that the gate adds to whatever is asked (other
+filters only narrow that further); images by the names that the policy admits.
+"""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from fnmatch import fnmatchcase
 
 from controller.broker.refusals import Denied
 from controller.broker.state import GateState
@@ -12,6 +18,7 @@ from controller.model import names
 from controller.model.entries import Actor, Role
 
 VALUES_MAX = 64
+PATTERN_MAX = 255
 #: Labels that the gate sets itself: whatever a client asks of them is replaced, never added to.
 _REPLACED = frozenset({strictjson.fold(key) for key in (names.INSTANCE, names.OWNER)})
 
@@ -82,6 +89,24 @@ def _malformed(reason: str) -> Denied:
         'send JSON such as {"label":["key=value"]}',
         status=400,
     )
+
+
+def image_named(patterns: list[str], name: str) -> bool:
+    """Tell whether a name of an image is one that ``reference`` asks for; no pattern asks for all.
+
+    The engine's way, which judges by all names of an image, would tell of names that aren't shown.
+    """
+    if not patterns:
+        return True
+    repository = name.partition("@")[0]
+    head, slash, last = repository.rpartition("/")
+    told = (name, f"{head}{slash}{last.partition(':')[0]}")
+    return any(_matches(pattern[:PATTERN_MAX], each) for pattern in patterns for each in told)
+
+
+def _matches(pattern: str, name: str) -> bool:
+    wanted, parts = pattern.split("/"), name.split("/")
+    return len(wanted) == len(parts) and all(map(fnmatchcase, parts, wanted))
 
 
 def narrowed(filters: Filters, state: GateState, actor: Actor) -> Filters:

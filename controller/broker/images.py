@@ -50,6 +50,7 @@ REGISTRY_S = 30.0
 _DESCRIPTOR = ("mediaType", "digest", "size")
 _PLATFORM = ("architecture", "os", "os.version", "os.features", "variant")
 _DIGEST_LINE = "Digest: "
+_ID = re.compile(r"(?:sha256:)?[0-9a-f]{12,64}", re.ASCII)
 #: How docker-py asks for a container's image. No repository may be called so.
 _BARE_ID = re.compile(r"[0-9a-f]{64}", re.ASCII)
 
@@ -90,14 +91,27 @@ def facts_of(inspect: dict[str, Any], reference: str) -> ImageFacts:
     )
 
 
-def image_list(call: Call, _: GateState) -> Steps[Reply]:
+def image_list(call: Call, state: GateState) -> Steps[Reply]:
     """GET /images/json: images under names that the policy admits, under those names only."""
     asked = filters.read(call.query.get("filters", ""), filters.IMAGE_KEYS)
+    for name in (*asked.get("before", ()), *asked.get("since", ())):
+        if not is_known(name, call.policy, state.inventory):
+            raise absent(call, name)  # as the engine says it of an image that isn't there
+    patterns = asked.pop("reference", [])
     query = {**call.query, "filters": filters.written(asked)}
     told = loaded((yield from _good(written("/images/json", query))))
-    return json_reply(
-        200, [kept for image in told if (kept := _admitted_names(image, call.policy))]
-    )
+    shown = (_admitted_names(image, call.policy, patterns) for image in told)
+    return json_reply(200, [image for image in shown if image is not None])
+
+
+def is_known(name: str, policy: Policy, inventory: Inventory) -> bool:
+    """Tell whether clients may ask about an image by this name or id: others aren't there."""
+    if _ID.fullmatch(name):
+        told = name.removeprefix("sha256:")
+        known = {pin.id for pin in inventory.pins.values()}
+        known |= {trusted.id for trusted in inventory.ledger.values()}
+        return any(each.removeprefix("sha256:").startswith(told) for each in known)
+    return admission.admit_reference(name, policy=policy).verdict.decision != "deny"
 
 
 def _good(path: str) -> Steps[Reply]:
@@ -107,9 +121,14 @@ def _good(path: str) -> Steps[Reply]:
     return reply
 
 
-def _admitted_names(image: dict[str, Any], policy: Policy) -> dict[str, Any] | None:
-    tags = _admitted(image.get("RepoTags") or (), policy)
-    digests = _admitted(image.get("RepoDigests") or (), policy)
+def _admitted_names(
+    image: dict[str, Any], policy: Policy, patterns: list[str] | None = None
+) -> dict[str, Any] | None:
+    names = (image.get("RepoTags") or (), image.get("RepoDigests") or ())
+    tags, digests = (
+        [name for name in _admitted(told, policy) if filters.image_named(patterns or [], name)]
+        for told in names
+    )
     if not tags and not digests:
         return None
     return {**image, "RepoTags": tags, "RepoDigests": digests}
@@ -131,7 +150,10 @@ def image_inspect(call: Call, state: GateState) -> Steps[Reply]:
 def image_history(call: Call, state: GateState) -> Steps[Reply]:
     """GET /images/{image}/history."""
     inspect = yield from _visible(call, state)
-    return (yield from _good(f"/images/{inspect['Id']}/history"))
+    layers = loaded((yield from _good(f"/images/{inspect['Id']}/history")))
+    # A layer is also an image, and may have names that aren't shown.
+    shown = [{**layer, "Tags": _admitted(layer.get("Tags") or (), call.policy)} for layer in layers]
+    return json_reply(200, shown)
 
 
 def distribution(call: Call, _: GateState) -> Steps[Reply]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from controller.broker import filters, redact, resolve
+from controller.broker import filters, images, redact, resolve
 from controller.broker.commands import Relay
 from controller.broker.refusals import Answered, json_reply
 from controller.broker.resolve import Found, sees
@@ -130,6 +130,12 @@ def events(call: Call, state: GateState) -> Steps[Reply | Relay]:
 def container_list(call: Call, state: GateState) -> Steps[Reply]:
     """GET /containers/json."""
     asked = filters.read(call.query.get("filters", ""), filters.CONTAINER_KEYS)
+    ancestors = asked.pop("ancestor", [])
+    # Whether an image that isn't shown is a part of one's own tells of its name.
+    known = [name for name in ancestors if images.is_known(name, call.policy, state.inventory)]
+    if ancestors and not known:
+        return json_reply(200, [])
+    asked = {**asked, "ancestor": known} if known else asked
     narrow = filters.narrowed(asked, state, call.actor)
     query = {key: value for key, value in call.query.items() if (key, value) != ("limit", "-1")}
     query["filters"] = filters.written(narrow)

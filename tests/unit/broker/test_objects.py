@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
@@ -199,6 +200,47 @@ def test_images_are_listed_under_admitted_names_only() -> None:
     assert answer.json == [
         {"Id": "1", "RepoTags": [REFERENCE], "RepoDigests": []},
         {"Id": "3", "RepoTags": [], "RepoDigests": [f"ghcr.io/platformnetwork/a@{DIGEST}"]},
+    ]
+
+
+def test_filters_of_images_tell_nothing_of_images_that_are_not_shown() -> None:
+    told = [
+        {"Id": "1", "RepoTags": [REFERENCE, "evil/x:1", "ghcr.io/platformnetwork/db:2"]},
+        {"Id": "2", "RepoTags": ["evil/y:1"], "RepoDigests": []},
+    ]
+    for pattern, shown in (
+        ("evil/*", []),
+        ("ghcr.io/platformnetwork/w*", [REFERENCE]),
+        (REFERENCE, [REFERENCE]),
+        ("ghcr.io/*", []),  # as the engine has it: * is within one part
+        ("*/*/*:2", ["ghcr.io/platformnetwork/db:2"]),
+        ("*" * 300, []),
+    ):
+        asked = quote(json.dumps({"reference": [pattern]}))
+        # The pattern itself isn't the engine's to judge.
+        look = Look("/images/json?filters=%7B%7D")
+        answer = ask("GET", f"/images/json?filters={asked}", [(look, reply(told))])
+        assert [image["RepoTags"] for image in answer.json] == ([shown] if shown else [])
+    for key in ("before", "since"):
+        for name in ("evil/x:1", "415069f4ee51", "sha256:" + "77" * 32):
+            asked = quote(json.dumps({key: [name]}))
+            answer = ask("GET", f"/images/json?filters={asked}", [])
+            assert (answer.status, answer.json["message"]) == (404, f"No such image: {name}")
+    since = json.dumps({"since": [IMAGE[:24]]}, separators=(",", ":"))
+    look = Look(f"/images/json?filters={quote(since, safe='')}")
+    answer = ask("GET", f"/images/json?filters={quote(since)}", [(look, reply(told[:1]))])
+    assert len(answer.json) == 1
+
+
+def test_layers_have_only_names_that_the_policy_admits() -> None:
+    layers = [{"Id": IMAGE, "Tags": [REFERENCE, "evil/x:1"]}, {"Id": "<missing>", "Tags": None}]
+    history: list[Step] = [
+        (LOOK, reply(image())),
+        (Look(f"/images/{IMAGE}/history"), reply(layers)),
+    ]
+    assert ask("GET", f"/images/{REFERENCE}/history", history).json == [
+        {"Id": IMAGE, "Tags": [REFERENCE]},
+        {"Id": "<missing>", "Tags": []},
     ]
 
 

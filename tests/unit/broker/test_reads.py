@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from typing import Any
 from urllib.parse import quote
@@ -125,6 +126,24 @@ def test_a_list_is_what_is_ours_and_the_callers(who: Any, filters: str, shown: l
         actor=who,
     )
     assert answer.json == [{"Id": each} for each in shown]
+
+
+def test_a_list_by_an_image_that_is_not_shown_is_empty() -> None:
+    for name in ("evil/x:1", "415069f4ee51", "sha256:" + "77" * 32):
+        asked = quote(json.dumps({"ancestor": [name]}))
+        assert ask(f"/containers/json?filters={asked}", []).json == []
+    # What else is asked for only narrows what the gate's labels leave.
+    wanted = {"ancestor": [REFERENCE, "evil/x:1"], "network": ["bobs"], "name": ["bob"]}
+    told = {
+        "network": ["bobs"],
+        "name": ["bob"],
+        "ancestor": [REFERENCE],
+        "label": ["io.trimtab.instance=i1", "io.trimtab.owner=alice"],
+    }
+    written = quote(json.dumps(told, separators=(",", ":")), safe="")
+    look = Look(f"/containers/json?filters={written}")
+    answer = ask(f"/containers/json?filters={quote(json.dumps(wanted))}", [(look, reply([]))])
+    assert answer.json == []
 
 
 def test_people_see_an_image_under_the_name_by_which_they_asked_for_it() -> None:
