@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 from http import HTTPStatus
 
+from controller.broker import execs
 from controller.broker.driver import Driver, Handed, Steps
 from controller.broker.framing import Framed, Malformed, RequestReader
 from controller.broker.peers import Peer, Rules, Stranger, identify
@@ -22,8 +23,8 @@ from controller.broker.replies import CONTINUE, refusal, reply_bytes
 from controller.broker.routing import body_bound
 from controller.broker.state import GateState
 from controller.broker.steps import request_of, verdict_of
-from controller.model.crashpoints import Reach, pass_by
 from controller.broker.turns import Turns
+from controller.model.crashpoints import Reach, pass_by
 from controller.model.entries import Actor, Entry, Reply, Request
 from controller.model.plan import Verdict
 
@@ -57,8 +58,8 @@ class Service:
     handle: Handle
     state: GateState
     rules: Callable[[], Rules]
-    patience: Patience = Patience()
     turns: Turns
+    patience: Patience = Patience()
     reach: Reach = pass_by
 
 
@@ -75,8 +76,8 @@ class Connection:
         *,
         peer: Peer,
         service: Service,
-    ) -> None:
         crowded: Callable[[], bool] = lambda: False,
+    ) -> None:
         self.busy = False
         self.closing = False
         self._reader = reader
@@ -88,9 +89,9 @@ class Connection:
         self._rules = service.rules
         self._patience = service.patience
         self._reach = service.reach
-        self._requests = RequestReader(body_bound)
         self._turns = service.turns
         self._crowded = crowded
+        self._requests = RequestReader(body_bound)
         self._ahead: asyncio.Task[bytes] | None = None
 
     async def serve(self) -> None:
@@ -123,8 +124,8 @@ class Connection:
                     return None
         except TimeoutError:
             return None
-        try:
         await self._turns.take(self._peer.uid)
+        try:
             async with asyncio.timeout(patience.head_s):
                 while (found := self._requests.poll()) is None and not self._requests.head_complete:
                     if not await self._more():
@@ -179,7 +180,7 @@ class Connection:
         answer = await self._answer(request, client, admits=mutates)
         if isinstance(answer, Handed):
             self.busy = False  # a stream is cut when the broker stops; nothing is lost with it
-            await relay(answer.stream, client)
+            await self._relay(answer, client)
         elif client.began:
             await self._end_stream(answer, client)
         else:
@@ -187,6 +188,20 @@ class Connection:
             await self._send(answer, to_head=framed.method == "HEAD", client=client)
             reach("client.send.after")
         return client.keep_alive and not client.gone
+
+    async def _relay(self, handed: Handed, client: Client) -> None:
+        """Relay an answer to its end; what an exec came to is recorded at once."""
+        command = handed.relay
+        if not command.exec:
+            await relay(handed.stream, client)
+            return
+        self._state.attached.add(command.exec)
+        try:
+            await relay(handed.stream, client, within_s=command.within_s)
+        finally:
+            self._state.attached.discard(command.exec)
+        client.keep_alive = False
+        await self._driver.run(execs.look_after(self._state, command.exec))
 
     async def _answer(self, request: Request, client: Client, *, admits: bool) -> Reply | Handed:
         started = self._state.clock.monotonic()
@@ -242,6 +257,8 @@ class Connection:
         record = await self._driver.write(self._refusal_entry(identifier, refused, framed))
         if record is None:
             self._state.unjournaled += 1
+        else:
+            identifier = record.entry.id  # of the summary, where only that counts it
         LOG.info("refused rule=%s uid=%d pid=%d", refused.rule, self._peer.uid, self._peer.pid)
         reply = refusal(
             status, refused.rule, refused.reason, remedy=refused.remedy, record=identifier
@@ -257,8 +274,6 @@ class Connection:
         actor = identify(peer, self._rules(), claims_controller=False)
         role = actor.role.value if isinstance(actor, Actor) else "none"
         request = request_of(framed.method, "", framed.path, {}) if framed else {}
-        else:
-            identifier = record.entry.id  # of the summary, where only that counts it
         return Entry(
             identifier,
             "refusal",

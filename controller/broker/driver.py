@@ -14,26 +14,29 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Generic, TypeVar, assert_never, cast
 
+from controller.broker import processes
 from controller.broker.answer import Broken, Stream
-from controller.broker.books import Books
 from controller.broker.aside import Aside, Crowded
+from controller.broker.books import Books
 from controller.broker.commands import (
     Answer,
     Command,
+    EndProcess,
     Examine,
     Forward,
     Look,
     Lost,
+    ReadProcess,
     Recall,
     Relay,
     Write,
 )
+from controller.broker.meter import Meter
 from controller.broker.relay import Client
 from controller.broker.replies import refusal
-from controller.broker.meter import Meter
+from controller.broker.turns import Admission
 from controller.broker.upstream import Upstream
 from controller.model.entries import Actor, Entry, Record, Reply, Role
-from controller.broker.turns import Admission
 from controller.model.paths import PathFacts
 
 LOG = logging.getLogger(__name__)
@@ -41,18 +44,18 @@ LOG = logging.getLogger(__name__)
 ADMISSION_S = 30.0
 #: How long bind sources are looked at: a filesystem may hang, and others wait for their admission.
 EXAMINE_S = 5.0
-TAIL_BYTES = 64 * 1024
-
 #: Looks that may hang at once; beyond, paths are taken for unreadable.
 EXAMINING_MAX = 8
+#: How long a container's process is looked at.
+PROCESS_S = 2.0
+TAIL_BYTES = 64 * 1024
+
 T = TypeVar("T")
 #: What the gate's generators look like: a Relay as their value hands the connection over.
 Steps = Generator[Command, Answer, Reply | Relay]
 Examination = Callable[[tuple[str, ...]], tuple[PathFacts, ...]]
 
 
-@dataclass(frozen=True, slots=True)
-class Handed:
 class Begun(Generic[T]):
     """Steps that ran to their next command: None once they ended, with their value."""
 
@@ -82,9 +85,12 @@ def _is_refusal(command: Command) -> bool:
     return isinstance(command, Write) and command.entry.stage == "refusal"
 
 
+@dataclass(frozen=True, slots=True)
+class Handed:
     """An answer of the engine that is open, to be relayed."""
 
     stream: Stream
+    relay: Relay
 
 
 class Driver:
@@ -110,29 +116,29 @@ class Driver:
         """
         self._books.look_up()
         opened: dict[Relay, Stream] = {}
+        steps = Begun(begin())
         try:
             with ExitStack() as alone:
                 waits = not self._admission.free
                 if admits is None or steps.refused:
                     waits = False
                 elif not await self._admitted(admits, alone):
-        steps = Begun(begin())
                     return refusal(
                         HTTPStatus.SERVICE_UNAVAILABLE,
                         "broker.busy",
                         f"the mutations before this one took longer than {ADMISSION_S:g} s",
                         remedy="look whether the engine hangs, and try again",
                     )
-                value = await self._run(steps, alone, opened, client)
-            return await self._end(value, opened, client)
-        finally:
                 if waits:  # what they saw before may be otherwise by now
                     steps.close()
                     steps = Begun(begin())
+                value = await self._run(steps, alone, opened, client)
+            return await self._end(value, opened, client)
+        finally:
+            steps.close()
             for stream in opened.values():
                 stream.close()
 
-            steps.close()
     async def _admitted(self, actor: Actor, alone: ExitStack) -> bool:
         trusted = actor.role in {Role.CONTROLLER, Role.OPERATOR}
         try:
@@ -140,10 +146,10 @@ class Driver:
                 await self._admission.acquire(actor.uid, trusted=trusted)
         except TimeoutError:
             return False
+        alone.callback(self._admission.release)
         return True
 
     async def run(self, steps: Generator[Command, Answer, T]) -> T:
-        alone.callback(self._admission.release)
         """Run steps of the broker's own, which hand nothing over."""
         begun = Begun(steps)
         try:
@@ -162,7 +168,7 @@ class Driver:
             if _is_refusal(command):
                 alone.close()  # nothing that was counted matters any more
             answer = await self._carry_out(command, opened, client)
-            if not isinstance(command, Look | Examine | Recall):
+            if not isinstance(command, Look | Examine | ReadProcess | Recall):
                 alone.close()
             steps.send(answer)
         return steps.value
@@ -184,7 +190,7 @@ class Driver:
                 f"the engine doesn't answer: {stream.reason}",
                 remedy="try again once it does",
             )
-        return Handed(stream)
+        return Handed(stream, value)
 
     async def _carry_out(
         self, command: Command, opened: dict[Relay, Stream], client: Client | None
@@ -204,6 +210,10 @@ class Driver:
                 return await self._books.recall(after, limit)
             case Relay():
                 return await self._head(command, opened, client)
+            case ReadProcess(pid, container, targets, after_s):
+                return await self._process(pid, container, targets, after_s)
+            case EndProcess(pid, container):
+                return await asyncio.to_thread(processes.end, pid, container)
             case _:
                 assert_never(command)
 
@@ -216,10 +226,22 @@ class Driver:
             LOG.warning("examine.late paths=%d", len(paths))
             return ()
 
+    async def _process(
+        self, pid: int, container: str, targets: tuple[str, ...], after_s: float
+    ) -> Effective | Unseen:
+        """Look at a process; where that hangs (a filesystem in it), it isn't seen."""
+        await asyncio.sleep(after_s)
+        try:
+            async with asyncio.timeout(PROCESS_S):
+                return await self._reads((pid, container, targets))
+        except (TimeoutError, Crowded):
+            LOG.warning("process.late container=%s", container)
+            return Unseen("looking at its process takes too long")
+
     async def _open(self, relay: Relay, client: Client | None) -> Stream | Lost:
         hijack = relay.hijack and client is not None and client.upgrade
         return await self._upstream.open(
-            relay.method, relay.path, relay.body, mutation=False, hijack=hijack
+            relay.method, relay.path, relay.body, mutation=relay.mutates, hijack=hijack
         )
 
     async def _head(
