@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Generic, TypeVar, assert_never, cast
 
-from controller.broker import processes
+from controller.broker import kernel, processes
 from controller.broker.answer import Broken, Stream
 from controller.broker.aside import Aside, Crowded
 from controller.broker.books import Books
@@ -36,6 +36,7 @@ from controller.broker.relay import Client
 from controller.broker.replies import refusal
 from controller.broker.turns import Admission
 from controller.broker.upstream import Upstream
+from controller.model.effective import Effective, Unseen
 from controller.model.entries import Actor, Entry, Record, Reply, Role
 from controller.model.paths import PathFacts
 
@@ -48,6 +49,9 @@ EXAMINE_S = 5.0
 EXAMINING_MAX = 8
 #: How long a container's process is looked at.
 PROCESS_S = 2.0
+#: Processes that are looked at at once, and further looks that may hang.
+READING_MAX = 8
+HANGING_MAX = 8
 TAIL_BYTES = 64 * 1024
 
 T = TypeVar("T")
@@ -81,6 +85,10 @@ class Begun(Generic[T]):
         self._steps.close()
 
 
+def _read_process(asked: tuple[int, str, tuple[str, ...]]) -> Effective | Unseen:
+    return kernel.read_process(*asked)
+
+
 def _is_refusal(command: Command) -> bool:
     return isinstance(command, Write) and command.entry.stage == "refusal"
 
@@ -103,6 +111,8 @@ class Driver:
         self._books = books
         self._meter = meter
         self._examine = Aside(examine, threads=EXAMINING_MAX)
+        self._reads = Aside(_read_process, threads=READING_MAX + HANGING_MAX)
+        self._reading = asyncio.Semaphore(READING_MAX)
         self._admission = Admission()
 
     async def drive(
@@ -233,7 +243,8 @@ class Driver:
         await asyncio.sleep(after_s)
         try:
             async with asyncio.timeout(PROCESS_S):
-                return await self._reads((pid, container, targets))
+                async with self._reading:
+                    return await self._reads((pid, container, targets))
         except (TimeoutError, Crowded):
             LOG.warning("process.late container=%s", container)
             return Unseen("looking at its process takes too long")

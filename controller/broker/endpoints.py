@@ -29,6 +29,7 @@ from controller.model.mutations import TRUST, Mutation
 ALL = frozenset({Role.CONTROLLER, Role.OPERATOR, Role.CLIENT})
 PEOPLE = frozenset({Role.OPERATOR, Role.CLIENT})
 OPERATORS = frozenset({Role.OPERATOR})
+CONTROLLER_AND_OPERATORS = frozenset({Role.CONTROLLER, Role.OPERATOR})
 
 #: The engine's pull has no limit of its own; this is the longest time without progress.
 PULL_IDLE_S = 120.0
@@ -41,6 +42,8 @@ SHORT_S = 10.0
 CREATE_BODY_MAX = 1024 * 1024
 BODY_MAX = 64 * 1024
 NO_BODY_MAX = 4096
+#: Of an approval of a thousand objects, volumes with the longest names among them.
+RECORD_BODY_MAX = 384 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,6 +286,43 @@ CONTAINER_CHANGES = (
         deadline_s=CREATE_S,
     ),
 )
+EXEC_ROUTES = (
+    Route(
+        Mutation.EXEC_CREATE,
+        "POST",
+        f"{_C}/exec",
+        "mutate",
+        "prepare a command to run in it",
+        roles=OPERATORS,
+        body="exec",
+    ),
+    Route(
+        Mutation.EXEC_START,
+        "POST",
+        "/exec/{exec}/start",
+        "mutate",
+        "run such a command, once, by who prepared it; its input and output both ways",
+        roles=OPERATORS,
+        body="exec-start",
+    ),
+    Route(
+        "exec.inspect",
+        "GET",
+        "/exec/{exec}/json",
+        "read",
+        "whether it runs, and its exit code; for who prepared it",
+        roles=OPERATORS,
+    ),
+    Route(
+        "exec.resize",
+        "POST",
+        "/exec/{exec}/resize",
+        "stream",
+        "the size of its terminal",
+        roles=OPERATORS,
+        query={"h": number(1, 4096), "w": number(1, 4096)},
+    ),
+)
 IMAGE_ROUTES = (
     Route(
         "image.list",
@@ -318,6 +358,26 @@ IMAGE_ROUTES = (
         query=dict.fromkeys(_PULL, judged),
         evidence=Evidence.DIGEST,
         deadline_s=PULL_IDLE_S,
+    ),
+)
+REGISTRY_ROUTES = (
+    Route(
+        "distribution.inspect",
+        "GET",
+        "/distribution/{image}/json",
+        "read",
+        "what its registry has under a reference that the policy admits",
+    ),
+    Route(
+        Mutation.IMAGE_REMOVE,
+        "DELETE",
+        "/images/{image}",
+        "mutate",
+        "remove an image that was pulled or vouched for through the broker, and isn't used",
+        roles=CONTROLLER_AND_OPERATORS,
+        query={"force": judged, "noprune": judged},
+        evidence=Evidence.ABSENCE,
+        deadline_s=CREATE_S,
     ),
 )
 NETWORK_ROUTES = (
@@ -383,7 +443,7 @@ VOLUME_ROUTES = (
         "DELETE",
         "/volumes/{volume}",
         "mutate",
-        "remove a volume: a person's own act, never the controller's",
+        "remove a volume: a person's own act; the controller's with an approval",
         query={"force": flag},
         evidence=Evidence.ABSENCE,
     ),
@@ -422,6 +482,7 @@ OWN_ROUTES = (
         "record an operator's act",
         roles=OPERATORS,
         body="record",
+        body_most=RECORD_BODY_MAX,
         own=True,
     ),
 )
@@ -430,13 +491,14 @@ ROUTES = (
     *ENGINE_ROUTES,
     *CONTAINER_READS,
     *CONTAINER_CHANGES,
+    *EXEC_ROUTES,
     *IMAGE_ROUTES,
+    *REGISTRY_ROUTES,
     *NETWORK_ROUTES,
     *VOLUME_ROUTES,
     *OWN_ROUTES,
 )
 
-_LATER = "not supported yet"
 _BY_FILE = "change the desired state instead"
 
 #: What is refused on purpose: method (``*``: any), path, and what to do instead.
@@ -445,14 +507,10 @@ DENIED = (
     ("*", r"/images/(?:load|get|search)", "pull images by reference from an admitted registry"),
     ("POST", r"/images/.+/(?:tag|push)", "tag and push where the image is built"),
     ("GET", r"/images/.+/(?:get|attestations)", "copy images through a registry"),
-    ("DELETE", r"/images/.+", f"removing images is {_LATER}"),
-    ("GET", r"/distribution/.+/json", f"asking a registry is {_LATER}: pull the image"),
     ("POST", r"/(?:containers|images|networks|volumes)/prune", "remove objects one by one"),
     ("*", r"/containers/[^/]+/(?:archive|export|copy)", "mount a volume instead"),
     ("*", r"/containers/[^/]+/checkpoints(?:/.*)?", "stop and start the container"),
     ("*", r"/containers/[^/]+/attach/ws", "attach without a web socket"),
-    ("POST", r"/containers/[^/]+/exec", f"exec is {_LATER}"),
-    ("*", r"/exec/.+", f"exec is {_LATER}"),
     ("PUT", r"/volumes/.+", _BY_FILE),
     ("*", r"/(?:swarm|nodes|services|tasks|secrets|configs)(?:/.*)?", _BY_FILE),
     ("*", r"/plugins(?:/.*)?", "install engine plugins on the host, as root"),

@@ -39,15 +39,6 @@ NETWORK = "platform-network"
 #: Beyond the 30 s in which a body must have come.
 BODY_S = 40.0
 
-#: What can't be served yet: a pattern of ``METHOD PATH``, and why. Judged all the same: a case
-#: here that holds is wrong here.
-LATER = (
-    (r"POST .*/containers/[^/]+/exec", "exec is refused until it is built"),
-    (r"(POST|GET) .*/exec/[^/]+/(start|resize|json)", "exec is refused until it is built"),
-    (r"GET .*/distribution/.+/json", "registries aren't asked yet"),
-    (r"DELETE .*/images/.+", "removing images isn't built yet"),
-)
-
 #: Which state the caller's container must be in, by the end of the path; else running.
 STATES = {
     "start": "created",
@@ -94,13 +85,6 @@ class Case:
         return {"controller": "controller", "operator": "operator"}.get(self.role, "alice")
 
     @property
-    def later(self) -> str:
-        """Why it can't hold yet, or ''."""
-        line = f"{self.method} {self.path}"
-        reasons = (why for pattern, why in LATER if re.fullmatch(pattern, line))
-        return next(reasons, "") if self.expect != "deny" else ""
-
-    @property
     def sent_body(self) -> bytes | None:
         if self.body_b64:
             return base64.b64decode(self.body_b64)
@@ -139,7 +123,6 @@ class Judged:
 
     case: Case
     wrong: str
-    later: str = ""
 
 
 def read_cases(path: Path) -> list[Case]:
@@ -167,7 +150,7 @@ class Court:
                 if case.incomplete
             ]
             for case in sorted(cases, key=lambda case: case.knobs.settings):
-                judged[case.id] = Judged(case, self.judge(case), case.later)
+                judged[case.id] = Judged(case, self.judge(case))
             for case, connection in waiting:
                 if judged[case.id].wrong:
                     continue
@@ -176,7 +159,7 @@ class Court:
                 wrong = self._deny(answer, self._tap.since(mark), case)
                 if wrong:
                     judged[case.id] = Judged(case, f"left open: {wrong}")
-        return [_by_later(judged[case.id]) for case in cases]
+        return [judged[case.id] for case in cases]
 
     @contextmanager
     def _begin(self, case: Case) -> Iterator[socket.socket]:
@@ -332,12 +315,6 @@ def _by_id(wanted: str, got: str) -> bool:
     return wanted.startswith(before) and wanted.endswith(after)
 
 
-def _by_later(judged: Judged) -> Judged:
-    if not judged.later or judged.wrong:
-        return judged
-    return Judged(judged.case, f"holds, though it is listed as later: {judged.later}")
-
-
 def _object(case: Case) -> object:
     """Return the JSON object that the client meant, None without one."""
     body = case.sent_body
@@ -392,7 +369,7 @@ def report(judged: Sequence[Judged]) -> list[str]:
     """Return the lines to print."""
     lines = []
     for expect in EXPECTS:
-        mine = [each for each in judged if each.case.expect == expect and not _is_later(each)]
+        mine = [each for each in judged if each.case.expect == expect]
         right = sum(not each.wrong for each in mine)
         groups = dict.fromkeys(sorted(each.case.group for each in mine))
         parts = []
@@ -400,23 +377,17 @@ def report(judged: Sequence[Judged]) -> list[str]:
             some = [each for each in mine if each.case.group == group]
             parts.append(f"{group} {sum(not each.wrong for each in some)}/{len(some)}")
         lines.append(f"{expect:<8} {right}/{len(mine)}   {', '.join(parts)}")
-    lines += [f"later    {each.case.id}: {each.later}" for each in judged if _is_later(each)]
     for each in judged:
-        if each.wrong and not _is_later(each):
+        if each.wrong:
             case = each.case
             lines.append(f"wrong    {case.id} ({case.expect}: {case.reason}): {each.wrong}")
-    counted = [each for each in judged if not _is_later(each)]
-    lines.append(f"{len(counted)} cases, {sum(bool(each.wrong) for each in counted)} wrong")
+    lines.append(f"{len(judged)} cases, {sum(bool(each.wrong) for each in judged)} wrong")
     return lines
 
 
-def _is_later(judged: Judged) -> bool:
-    return bool(judged.later) and bool(judged.wrong)
-
-
 def wrong_ones(judged: Iterable[Judged]) -> list[Judged]:
-    """Return those that are wrong, without what can't be served yet."""
-    return [each for each in judged if each.wrong and not _is_later(each)]
+    """Return those that are wrong."""
+    return [each for each in judged if each.wrong]
 
 
 def main(argv: Sequence[str]) -> int:

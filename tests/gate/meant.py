@@ -18,6 +18,9 @@ _ID = re.compile(r"sha256:[0-9a-f]{64}", re.ASCII)
 _NO_NEW_PRIVILEGES = re.compile(r"no-new-privileges(?:[:=]true)?", re.ASCII)
 #: Query parameters that aren't passed on: no removal takes anonymous volumes along.
 DROPPED = frozenset({"v"})
+#: What the engine ignores in an exec: the path names the container, the start detaches.
+IGNORED = re.compile(r"/containers/[^/]+/exec")
+IGNORED_FIELDS = frozenset({"Container", "Detach"})
 #: What the broker adds to a create: the path's pattern, and why.
 ADDED = (
     (r"Image", "pinned by id"),
@@ -45,6 +48,8 @@ def differences(sent: object, tapped: Tapped, *, own: str) -> list[str]:
     if not isinstance(got, dict) or not isinstance(sent, dict):
         return [f"not two objects: {tapped.body[:80]!r}"]
     wanted, found = dict(leaves(sent)), dict(leaves(got))
+    if IGNORED.fullmatch(tapped.path):
+        wanted = {path: value for path, value in wanted.items() if path not in IGNORED_FIELDS}
     lost = [
         f"{path}: {value!r} became {found.get(path)!r}"
         for path, value in wanted.items()
