@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from controller.broker import filters, neighbours, resolve
@@ -116,6 +117,8 @@ def _join(call: Call, state: GateState, *, leave: bool) -> Steps[Reply]:
     request = parse(call.body, network=name)
     found = yield from resolve.container(state, call.actor, request.container)
     network = yield from resolve.own_network(state, call.actor, name)
+    # What is judged is the network that was found, however the client called it.
+    request = replace(request, endpoint=replace(request.endpoint, network=network.facts.name))
     judge = admission.admit_disconnect if leave else admission.admit_connect
     judged = admitted(
         judge(
