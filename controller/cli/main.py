@@ -37,6 +37,11 @@ COMMANDS = {
     "run": ("up", "run", "Run the controller alone, behind a broker."),
     "plan": ("plan", "plan", "Show all that would change until convergence, and why."),
     "apply": ("plan", "apply", "Converge once and exit."),
+    "approve": (
+        "approve",
+        "approve",
+        "Approve what a plan takes down beyond what may go by itself.",
+    ),
     "validate": ("validate", "validate", "Check files and policy offline; for CI."),
     "render": ("validate", "render", "Print the resources that files and charts declare."),
     "status": ("look", "status", "Show every resource, its replicas and conditions."),

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from controller import wiring
-from controller.cli.api import ask_controller
+from controller.cli.api import BrokerApi, ask_controller
 from controller.model.errors import EngineError, StateError, UsageError
 from controller.process.assembly import answers
 from controller.settings import Instance, State, read_instance, state_of
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 #: What the controller may need beyond the time that it was given, to answer.
 ANSWER_S = 30.0
+#: Records an approval, and returns what it adds to the question for a pass.
+Approve = Callable[[State], dict[str, object]]
 #: Containers that are stopped at a time by ``down``.
 WORKERS = 8
 
@@ -72,13 +74,23 @@ def ask_for_pass(
     policy: str | None,
     rebind: bool,
     timeout_s: float,
+    approve: Approve | None = None,
 ) -> Any:
     """Have the controller converge, and return its answer; start one where none runs.
+
+    *approve* is asked before, and says what more is in the question: an operator's approval.
 
     Raises:
         UsageError: a controller runs, for another DIR.
         EngineError: the controller can't be asked, or the plan is another one now.
     """
+
+    def ask(state: State) -> Any:
+        more = approve(state) if approve is not None else {}
+        return ask_controller(
+            state.controller_socket, {**question, **more}, timeout_s=timeout_s + ANSWER_S
+        )
+
     instance = read_instance(root)
     if instance is not None:
         state = state_of(root, instance)
@@ -89,7 +101,7 @@ def ask_for_pass(
                     f"the controller that runs converges {instance.dir}, not {directory}",
                     remedy="stop it, and start it with the new DIR and --rebind",
                 )
-            return ask_controller(state.controller_socket, question, timeout_s=timeout_s + ANSWER_S)
+            return ask(state)
     launch = wiring.prepare_launch(
         root,
         directory=directory,
@@ -99,9 +111,7 @@ def ask_for_pass(
         rebind=rebind,
     )
     with wiring.both(launch, paused=True):
-        return ask_controller(
-            launch.state.controller_socket, question, timeout_s=timeout_s + ANSWER_S
-        )
+        return ask(launch.state)
 
 
 def take_down(
@@ -109,8 +119,12 @@ def take_down(
 ) -> tuple[list[str], list[str]]:
     """Remove all containers and networks of an instance; return what went and what didn't.
 
+    It is an operator's act, and recorded as one before anything goes: the share that the
+    controller is held to isn't for it.
+
     Raises:
         StateError: a controller runs, which would put everything back.
+        Refused: the caller is no operator.
     """
     if answers(state.controller_socket):
         raise StateError(
@@ -125,6 +139,8 @@ def take_down(
     with broker_of(
         state.root, directory=Path(instance.dir), engine=instance.engine, policy=instance.policy
     ) as serving:
+        act = {"act": "down", "object": instance.id, "note": f"by uid {os.getuid()}"}
+        BrokerApi(serving.broker_socket).post("records", act)
         perform = _Performer(serving.broker_socket, tell, done, failed)
         actions = teardown(perform.engine.observe(images=frozenset()))
         by_object: dict[str, list[AnyAction]] = {}
@@ -150,12 +166,9 @@ class _Performer:
         self._failed = failed
 
     def __call__(self, actions: list[AnyAction]) -> None:
-        from controller.model.entries import Context
-
-        context = Context(cause="down", on_behalf_of=f"uid:{os.getuid()}")
         for action in actions:
             try:
-                self.engine.perform(action, context)
+                self.engine.perform(action, None)  # as an operator, never as the controller
             except EngineError as error:
                 self._tell(f"failed   {action.verb} {action.target}: {error.message}")
                 self._failed.append(action.target)

@@ -104,7 +104,7 @@ Exit codes: 0 converged, 3 invalid files, 4 something is refused, 5 not converge
     "--timeout", "timeout_s", default="5m", show_default=True, callback=duration_s, help="How long."
 )
 @click.option("--plan", "digest", metavar="DIGEST", help="Apply only the plan of this digest.")
-@click.option("--approve-prune", is_flag=True, help="Let what PrunePending names be removed.")
+@click.option("--approve-prune", is_flag=True, help="Approve what PrunePending names, too.")
 @click.option("--rebind", is_flag=True, help="Let the instance converge another DIR than its own.")
 @engine_option
 @policy_option
@@ -127,6 +127,7 @@ def apply(
     the command's own life, as 'up' does.
     """
     from controller.cli import oneshot
+    from controller.cli.approve import approving
     from controller.settings import read_instance
 
     root = state_root(state)
@@ -145,6 +146,7 @@ def apply(
         policy=policy,
         rebind=rebind,
         timeout_s=timeout_s,
+        approve=approving(digest or "", tell=not as_json) if approve_prune else None,
     )
     if as_json:
         print_json(answer)

@@ -205,8 +205,11 @@ class BrokerEngine:
 
     # Acting
 
-    def perform(self, action: AnyAction, context: Context) -> str:
+    def perform(self, action: AnyAction, context: Context | None) -> str:
         """Send the one request that an action is; return the id of what was made, or ''.
+
+        Without a context it is sent as its user's own act, also where that user has the uid of
+        the controller: the context is what makes a request the controller's.
 
         An action on something that exists needs its id in the precondition.
         """
@@ -228,7 +231,7 @@ class BrokerEngine:
             case _:
                 assert_never(action)
 
-    def _send(self, request: Outgoing, context: Context) -> str:
+    def _send(self, request: Outgoing, context: Context | None) -> str:
         self._reach("broker.send.before")
         try:
             answer = self._transport.call(
@@ -236,7 +239,7 @@ class BrokerEngine:
                 request.path,
                 query=request.query,
                 body=request.body,
-                context=header(context),
+                context="" if context is None else header(context),
                 timeout_s=request.timeout_s,
             )
         except NotSent as error:
@@ -254,7 +257,7 @@ class BrokerEngine:
         self._reach("broker.receive.before")
         self._reach("broker.receive.after")
 
-    def _pull(self, action: PullImage, context: Context) -> str:
+    def _pull(self, action: PullImage, context: Context | None) -> str:
         repository, tag = outgoing.split_reference(action.target)
         self._reach("broker.send.before")
         try:
@@ -262,7 +265,7 @@ class BrokerEngine:
                 "POST",
                 "/images/create",
                 query={"fromImage": repository, "tag": tag},
-                context=header(context),
+                context="" if context is None else header(context),
                 idle_timeout_s=PULL_IDLE_TIMEOUT_S,
             )
             error, body = _read_progress(stream)

@@ -58,7 +58,7 @@ class SdkTransport:
                 self._url(path),
                 params=dict(query),
                 json=body,
-                headers={"Trimtab-Context": context},
+                headers={"Trimtab-Context": context} if context else {},
                 timeout=(CONNECT_TIMEOUT_S, timeout_s),
                 allow_redirects=False,
             )
@@ -81,7 +81,7 @@ class SdkTransport:
                 method,
                 self._url(path),
                 params=dict(query),
-                headers={"Trimtab-Context": context},
+                headers={"Trimtab-Context": context} if context else {},
                 timeout=(CONNECT_TIMEOUT_S, idle_timeout_s),
                 allow_redirects=False,
                 stream=True,

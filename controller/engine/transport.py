@@ -53,7 +53,7 @@ class Stream(Protocol):
 class Transport(Protocol):
     """Requests to the broker. ``path`` begins with ``/`` and has no version; bodies are JSON.
 
-    ``context`` is the value of the header Trimtab-Context.
+    ``context`` is the value of the header Trimtab-Context; '' sends none.
     """
 
     def call(
