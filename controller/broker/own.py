@@ -26,6 +26,7 @@ from controller.model.mutations import APPROVE
 from controller.model.policy import Policy
 
 RECORDS_MAX = 1000
+STRANGERS_TOLD = 32
 ACT_MAX = 64
 TEXT_MAX = 512
 
@@ -82,6 +83,10 @@ def health(call: Call, state: GateState) -> Steps[Reply]:
                 "error": state.policy_error,
             },
             "openIntents": len(state.inventory.open),
+            "strangers": {
+                "count": len(state.strangers),
+                "some": dict([*state.strangers.items()][:STRANGERS_TOLD]),
+            },
         },
     )
 

@@ -66,6 +66,11 @@ class GateState:
     start_wall: float = -1.0
     journal_error: str = ""  # why nothing can be recorded now, '' if it can
     policy_error: str = ""  # why the last reload kept the policy before it
+    #: Containers labelled as this instance's that it didn't make, at the last look: id -> name.
+    strangers: dict[str, str] = field(default_factory=dict)
+    seccomp: bool = True  # the engine has it
+    #: Containers whose effective state is being looked at: one look at a time.
+    judging: set[str] = field(default_factory=set)
     in_flight: set[str] = field(default_factory=set)
     settling: set[str] = field(default_factory=set)
     begun: dict[str, float] = field(default_factory=dict)

@@ -141,17 +141,19 @@ def _broker(health: dict[str, dict[str, object]], *, separated: bool) -> Iterato
         yield Finding(
             "journal",
             "error",
-            f"can't be written: {journal['error']}",
+            f"can't be written: {journal.get('error') or 'its log says why'}",
             "free space, or mount it rw",
         )
     else:
-        yield Finding("journal", "ok", f"writable, at record {journal['seq']}")
+        at = f", at record {journal['seq']}" if "seq" in journal else ""
+        yield Finding("journal", "ok", f"writable{at}")
     if not engine["reachable"]:
         yield Finding("broker", "error", "the broker doesn't reach the engine", "start dockerd")
     if policy.get("error"):
         yield Finding(
             "policy", "error", f"the last reload failed: {policy['error']}", "mend it, then SIGHUP"
         )
+    yield from _strangers(health.get("strangers") or {})
     if not separated:
         yield Finding(
             "separation",
@@ -159,6 +161,21 @@ def _broker(health: dict[str, dict[str, object]], *, separated: bool) -> Iterato
             "controller and operator share a uid: roles rest on the controller's own word",
             "run 'trimtab up' as root, so that the controller has a user of its own",
         )
+
+
+def _strangers(told: dict[str, object]) -> Iterator[Finding]:
+    some = told.get("some")
+    if not isinstance(some, dict) or not some:
+        return
+    shown = ", ".join(
+        f"{name or '(no name)'} ({identifier[:12]})" for identifier, name in some.items()
+    )
+    yield Finding(
+        "strangers",
+        "warning",
+        f"{told.get('count')} containers carry this instance's label, and it didn't make them: {shown}",
+        "they are neither adopted nor touched: look at who made them, and remove them by hand",
+    )
 
 
 def host_findings() -> Iterator[Finding]:

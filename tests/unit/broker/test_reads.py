@@ -278,6 +278,7 @@ def test_whoami() -> None:
 def test_health_answers_whatever_is_wrong() -> None:
     knows = state(inventory())
     knows.journal_error, knows.policy_error, knows.unjournaled = "disk full", "line 3", 2
+    knows.strangers = {STRAY: "copy"}
     look = Look("/_ping", deadline_s=2.0)
     told = {
         "engine": {
@@ -291,6 +292,7 @@ def test_health_answers_whatever_is_wrong() -> None:
         "journal": {"writable": False, "seq": 7, "error": "disk full", "unrecordedRefusals": 2},
         "policy": {"digest": POLICY.digest, "name": "strict", "error": "line 3"},
         "openIntents": 0,
+        "strangers": {"count": 1, "some": {STRAY: "copy"}},
     }
     assert ask("/trimtab/v1/health", [(look, lost())], knows, actor=OPERATOR).json == told
     well: Any = ask("/trimtab/v1/health", [(look, Reply(200, b"OK"))], knows, actor=OPERATOR).json
