@@ -283,7 +283,8 @@ def admit_connect(
     for alias in request.endpoint.aliases:
         if alias not in {current.service, current.settings.name, *policy.networks.aliases}:
             reason = f"{alias!r} isn't this container's own name"
-            findings.append(Finding("network.alias", "EndpointConfig.Aliases", reason))
+            remedy = "use its name, or that of its service"
+            findings.append(Finding("network.alias", "EndpointConfig.Aliases", reason, remedy))
     if findings or joined is None:
         return denied(findings)
     body: Body = {"Container": current.id}
