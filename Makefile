@@ -10,7 +10,7 @@ ARGS ?=
 SEEDS ?= 300
 CASES ?= tests/gate/cases.jsonl
 
-.PHONY: help setup run down test lint format sim sim-planted bench gate-cases lock clean
+.PHONY: help setup run down test lint format sim sim-planted bench bench-gate gate-cases compat lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' \
@@ -51,9 +51,17 @@ bench: setup ## the figures of this machine
 	@$(PYTHON) tools/engine install
 	@$(PYTHON) tools/bench $(ARGS)
 
+bench-gate: setup ## what the gate costs beside the engine's own socket, and under a flood (as root)
+	@$(PYTHON) tools/engine install
+	@$(PYTHON) tools/bench gate
+
 gate-cases: setup ## judge a file of gate cases, as root: CASES=file.jsonl
 	@$(PYTHON) tools/engine install
 	@$(PYTHON) -m tests.gate.cases $(CASES)
+
+compat: setup ## ordinary clients through the gate, as root: what works and what is refused
+	@$(PYTHON) tools/engine install
+	@$(PYTHON) -m tests.compat.matrix $(ARGS)
 
 lock: setup ## write constraints.txt anew (ARGS="--upgrade" takes newer releases)
 	@tools/lock $(ARGS)

@@ -1,0 +1,102 @@
+"""Ordinary clients through the broker's socket on a real engine: each row of the table, run."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.compat.table import CODES, TABLE, Row, page
+from tests.compat.world import PATIENCE_S, PROJECT, REGISTRY, REMOTE
+
+if TYPE_CHECKING:
+    from tests.compat.world import World
+
+PYTHON = frozenset({"docker-py", "Testcontainers"})
+
+
+def rows(*, python: bool) -> list[Any]:
+    found = [row for row in TABLE if (row.client in PYTHON) == python]
+    return [pytest.param(row, id=f"{number} {row.name}") for number, row in enumerate(found)]
+
+
+@pytest.mark.needs_root
+@pytest.mark.parametrize("row", rows(python=False))
+def test_a_command_does_what_the_table_says(world: World, row: Row) -> None:
+    world.try_row(row)
+
+
+class Sdk:
+    """Python clients in a process of the caller's."""
+
+    def __init__(self, world: World, role: str) -> None:
+        script = str(Path(__file__).with_name("sdk.py"))
+        self._process = world.start(role, [sys.executable, "-I", script])
+        self._tell({"REGISTRY": REGISTRY, "REMOTE": REMOTE.rpartition(":")[::2]})
+
+    def _tell(self, told: object) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps(told).encode() + b"\n")
+        self._process.stdin.flush()
+
+    def evaluate(self, expression: str) -> dict[str, str]:
+        """Return the value or the error of an expression."""
+        assert self._process.stdout is not None
+        self._tell(expression)
+        while line := self._process.stdout.readline():
+            if line.startswith(b"{"):  # the rest is what the clients log
+                return dict(json.loads(line))
+        raise AssertionError(f"the clients' process ended with {self._process.wait(PATIENCE_S)}")
+
+    def close(self) -> None:
+        """End it."""
+        self._process.communicate(timeout=PATIENCE_S)
+
+
+@pytest.fixture(scope="module")
+def sdks(world: World) -> Iterator[dict[str, Sdk]]:
+    roles = {row.role for row in TABLE if row.client in PYTHON}
+    opened = {role: Sdk(world, role) for role in roles}
+    yield opened
+    for each in opened.values():
+        each.close()
+
+
+@pytest.mark.needs_root
+@pytest.mark.parametrize("row", rows(python=True))
+def test_an_expression_does_what_the_table_says(sdks: dict[str, Sdk], row: Row) -> None:
+    told = sdks[row.role].evaluate(row.command)
+    if row.refused:
+        assert f'"{row.refused}: ' in told.get("error", ""), told
+        assert row.instead in told["error"]
+    else:
+        assert re.search(row.see, told.get("value", "")), told
+
+
+def test_the_page_is_the_table() -> None:
+    assert (PROJECT / "docs" / "compatibility.md").read_text() == page(CODES.read_text()), (
+        "write it anew: python -m tests.compat.table > docs/compatibility.md"
+    )
+
+
+def test_each_rule_of_the_table_is_in_the_list_of_codes() -> None:
+    codes = set(
+        re.findall(r"^\| `([a-z0-9.-]+)`", (PROJECT / "docs/errors.md").read_text(), re.MULTILINE)
+    )
+    assert {row.refused for row in TABLE if row.refused} - codes == set()
+
+
+def test_every_command_stands_in_the_table_once_in_one_role() -> None:
+    commands = [(row.command, row.role, row.see) for row in TABLE]
+    assert len(commands) == len(set(commands))
+
+
+def test_every_refusal_says_what_to_do_instead() -> None:
+    # Of API versions the client says what it understood, in the engine's words.
+    silent = {row.refused for row in TABLE if row.refused and not row.instead}
+    assert silent == {"api.version"}

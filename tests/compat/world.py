@@ -1,0 +1,408 @@
+"""Where the table's rows are run: a broker before a real engine, a registry, and who calls."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import selectors
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from controller.wiring import trimtab_gid
+from tests.compat.table import How, Row
+from tests.gate.roles import ALICE, CONTROLLER
+from tests.instance import eventually
+from tools import demo_images, dockerd
+from tools.busybox import find_static_busybox
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.engine import FoundEngine, PrivateEngine
+
+PROJECT = Path(__file__).parents[2]
+DEVELOPMENT = PROJECT / "configs" / "policies" / "development.yaml"
+IMAGE, SERVED = "trimtab.local/worker:1", "trimtab.local/web:1"
+#: Served inside the engine's network namespace, where nobody else listens.
+REGISTRY = "127.0.0.1:5000"
+REMOTE = f"{REGISTRY}/team/app:1"
+PATIENCE_S = 40.0
+SHOP = """\
+services:
+  db:
+    image: trimtab.local/worker:1
+    environment: {INTERVAL: "1"}
+    volumes: [data:/data]
+    networks: [back]
+    healthcheck: {test: [CMD, ls, /data], interval: 1s, timeout: 2s, retries: 3}
+    stop_grace_period: 2s
+  api:
+    image: trimtab.local/web:1
+    environment: {MESSAGE: hello}
+    depends_on: {db: {condition: service_healthy}}
+    networks: [back, front]
+  proxy:
+    image: trimtab.local/web:2
+    depends_on: [api]
+    networks: [front]
+    ports: ["127.0.0.1:18080:8080"]
+    mem_limit: 64m
+networks: {front: {}, back: {}}
+volumes: {data: {}}
+"""
+
+
+class Broker:
+    """A broker of its own process: its memory can be looked at."""
+
+    def __init__(self, folder: Path, *, engine: str) -> None:
+        policy = yaml.safe_load(DEVELOPMENT.read_text())
+        policy["images"]["allow"].append(f"{REGISTRY}/")
+        policy["clients"] = [{"uid": ALICE, "owner": "alice"}]
+        (folder / "policy.yaml").write_text(yaml.safe_dump(policy))
+        (folder / "desired-state").mkdir()
+        self.socket = folder / "state" / "run" / "broker.sock"
+        self.log = folder / "broker.log"
+        argv = [sys.executable, "-m", "controller", "broker", "--engine", engine]
+        argv += ["--policy", str(folder / "policy.yaml"), "--state", str(folder / "state")]
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                [*argv, "--controller-uid", str(CONTROLLER)],
+                cwd=folder,
+                env={**os.environ, "PYTHONPATH": str(PROJECT)},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
+        eventually(self._serves, within_s=PATIENCE_S, what="the broker's socket")
+
+    def _serves(self) -> bool:
+        assert self.process.poll() is None, f"the broker ended:\n{self.log.read_text()}"
+        return self.socket.exists()
+
+    @property
+    def memory_kib(self) -> int:
+        """What it holds in memory now."""
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        found = re.search(r"^VmRSS:\s+(\d+) kB$", status, re.MULTILINE)
+        assert found, status
+        return int(found[1])
+
+    def end(self) -> float:
+        """End it as systemd would; return how long that took, in seconds."""
+        started = time.monotonic()
+        self.process.terminate()
+        try:
+            self.process.wait(timeout=15)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            raise
+        return time.monotonic() - started
+
+
+class Registry:
+    """Debian's docker-registry, on loopback only."""
+
+    def __init__(self, folder: Path, engine: PrivateEngine | FoundEngine) -> None:
+        config = {
+            "version": 0.1,
+            "log": {"level": "error"},
+            "storage": {"filesystem": {"rootdirectory": str(folder / "registry")}},
+            "http": {"addr": REGISTRY},
+        }
+        (folder / "registry.yaml").write_text(yaml.safe_dump(config))
+        argv = engine.inside("docker-registry", "serve", str(folder / "registry.yaml"))
+        with (folder / "registry.log").open("wb") as log:
+            self.process = subprocess.Popen(
+                argv, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
+            )
+
+        def serves() -> bool:
+            assert self.process.poll() is None, (folder / "registry.log").read_text()
+            try:
+                return engine.http_get(int(REGISTRY.rpartition(":")[2]), path="/v2/").status == 200
+            except OSError:
+                return False
+
+        eventually(serves, within_s=PATIENCE_S, what="the registry")
+
+    def close(self) -> None:
+        """End it."""
+        self.process.kill()
+        self.process.wait()
+
+
+class World:
+    """Broker, registry, and the objects that rows speak of."""
+
+    def __init__(self, engine: PrivateEngine | FoundEngine) -> None:
+        self.engine = engine
+        self.folder = Path(tempfile.mkdtemp(prefix="trimtab-compat-", dir="/var/tmp"))
+        self.folder.chmod(0o755)
+        self._stack = ExitStack()
+        self._stack.callback(shutil.rmtree, self.folder)
+        self._count = 0
+        self._shared = ""
+        self._shop_up = False
+        try:
+            self._stack.callback(Registry(self.folder, engine).close)
+            self._push(REMOTE)
+            self.broker = Broker(self.folder, engine=engine.host)
+            self._stack.callback(self.broker.end)
+            self._homes = {role: self._home(role) for role in ("client", "operator")}
+            self._stack.callback(self._remove_all)
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Remove what was made, end everything, remove every file."""
+        self._stack.close()
+
+    def _home(self, role: str) -> Path:
+        home = self.folder / role
+        (home / "shop").mkdir(parents=True)
+        (home / "shop" / "compose.yaml").write_text(SHOP)
+        (home / "small").write_bytes(b"small")
+        (home / "Dockerfile").write_text("FROM scratch\n")
+        if role == "client":
+            for path in (home, *home.rglob("*")):
+                os.chown(path, ALICE, ALICE)
+        return home
+
+    def _push(self, reference: str) -> None:
+        """Put an image into the registry, and into nothing else."""
+        busybox = find_static_busybox()
+        assert busybox is not None, "the demo images were built with it"
+        image = demo_images.Image(reference, {"data/big": (os.urandom(512_000).hex(), 0o644)})
+        _, content = demo_images.archive(image, busybox.read_bytes())
+        status, body = dockerd.call(
+            self.engine.host,
+            "POST",
+            "/images/load?quiet=1",
+            body=content,
+            content_type="application/x-tar",
+        )
+        assert status == 200, body
+        self.engine.docker("push", reference)
+        self.engine.docker("rmi", reference)
+
+    def _remove_all(self) -> None:
+        if not self.engine.answers():
+            return
+        told = json.loads((self.folder / "state" / "instance.json").read_text())
+        mine = f"label=io.trimtab.instance={told['id']}"
+        for ls, rm in (
+            (["ps", "--all"], ["rm", "--force"]),
+            (["network", "ls"], ["network", "rm"]),
+            (["volume", "ls"], ["volume", "rm"]),
+        ):
+            found = self.engine.docker(*ls, "--quiet", "--filter", mine).stdout.split()
+            if found:
+                self.engine.docker(*rm, *found)
+        self.engine.docker("rmi", REMOTE, check=False)
+
+    # Who calls.
+
+    def environment(self, role: str) -> dict[str, str]:
+        """Return what a caller has in its environment."""
+        return {
+            "PATH": os.environ["PATH"],
+            "HOME": str(self._homes[role]),
+            "DOCKER_HOST": f"unix://{self.broker.socket}",
+            "TESTCONTAINERS_RYUK_DISABLED": "true",
+        }
+
+    def start(
+        self, role: str, argv: list[str], *, cwd: Path | None = None
+    ) -> subprocess.Popen[bytes]:
+        """Start a program as a caller, its output together."""
+        who: dict[str, Any] = {}
+        if role == "client":
+            who = {"user": ALICE, "group": ALICE, "extra_groups": [trimtab_gid()]}
+        return subprocess.Popen(
+            argv,
+            env=self.environment(role),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            cwd=cwd or self._homes[role],
+            **who,
+        )
+
+    def run(
+        self,
+        role: str,
+        *argv: str,
+        stdin: str = "",
+        exits: int | None = 0,
+        cwd: Path | None = None,
+    ) -> str:
+        """Run a program as a caller to its end, and return what it said."""
+        process = self.start(role, list(argv), cwd=cwd)
+        try:
+            said, _ = process.communicate(stdin.encode(), timeout=PATIENCE_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            raise
+        text = said.decode(errors="replace")
+        assert exits is None or process.returncode == exits, (
+            f"{shlex.join(argv)}: exit {process.returncode}, expected {exits}\n{text}"
+        )
+        return text
+
+    # Objects.
+
+    def name(self) -> str:
+        """Return a name that nothing has yet."""
+        self._count += 1
+        return f"compat-{self._count}"
+
+    def container(self, role: str, *arguments: str, verb: str = "run --detach") -> str:
+        """Make a container, running unless told otherwise, and return its name."""
+        name = self.name()
+        options = ["--env", "INTERVAL=0.2", *arguments]
+        self.run(role, "docker", *verb.split(), "--name", name, *options, IMAGE, *COMMANDS[verb])
+        return name
+
+    def _object(self, word: str, role: str, made: dict[str, str]) -> str:
+        maker: dict[str, Callable[[], str]] = {
+            "free": self.name,
+            "home": lambda: str(self._homes[role]),
+            "image": lambda: IMAGE,
+            "served": lambda: SERVED,
+            "registry": lambda: REGISTRY,
+            "remote": lambda: REMOTE,
+            "socket": lambda: str(self.broker.socket),
+            "shown": self._shown,
+            "running": lambda: self.container(role),
+            "stopped": lambda: self.container(role, verb="create"),
+            "reader": lambda: self.container(role, verb="create --interactive"),
+            "written": lambda: self._written(role),
+            "paused": lambda: self._paused(role),
+            "network": lambda: self._made(role, "network"),
+            "volume": lambda: self._made(role, "volume"),
+            "joined": lambda: self.container(role, "--network", self.word("network", role, made)),
+            "holding": lambda: self.container(
+                role, "--volume", f"{self.word('volume', role, made)}:/data"
+            ),
+        }
+        return maker[word]()
+
+    def word(self, word: str, role: str, made: dict[str, str]) -> str:
+        """Return what a word of a row stands for, making it at its first mention."""
+        if word not in made:
+            made[word] = self._object(word, role, made)
+        return made[word]
+
+    def _shown(self) -> str:
+        if not self._shared:
+            self._shared = self.container("client")
+            logs = ("docker", "logs", self._shared)
+            eventually(lambda: "piece" in self.run("client", *logs), what="its first line")
+        return self._shared
+
+    def _paused(self, role: str) -> str:
+        name = self.container(role)
+        self.run(role, "docker", "pause", name)
+        return name
+
+    def _written(self, role: str) -> str:
+        name = self.container(role, verb="create --tty")
+        self.run(role, "docker", "start", "--attach", name)
+        return name
+
+    def _made(self, role: str, kind: str) -> str:
+        name = self.name()
+        self.run(role, "docker", kind, "create", name)
+        return name
+
+    # Rows.
+
+    def try_row(self, row: Row) -> None:
+        """Run a row's command, and check that it does what the table says."""
+        made: dict[str, str] = {}
+        filled = self._filled(row.command, row.role, made)
+        argv = shlex.split(filled)
+        where = self._shop(row) if row.client == "compose" else self._homes[row.role]
+        if row.how is How.STREAMS:
+            self._stream(row, argv, self._filled(row.see, row.role, made), where)
+            return
+        if row.how is How.TERMINAL:
+            argv = ["script", "--quiet", "--return", "--command", filled, "/dev/null"]
+        said = self.run(row.role, *argv, stdin=row.stdin, exits=row.exits, cwd=where)
+        self._check(said, row, self._filled(row.see, row.role, made))
+        if row.then:
+            then = shlex.split(self._filled(row.then, row.role, made))
+            shown = self.run(row.role, *then, cwd=where)
+            _must_show(shown, self._filled(row.after, row.role, made))
+
+    def _shop(self, row: Row) -> Path:
+        """Have the compose project up, unless the row is what brings it up; return where it is."""
+        where = self._homes[row.role] / "shop"
+        up = ["docker", "compose", "up", "--detach"]
+        if not self._shop_up and row.command != shlex.join(up):
+            self.run(row.role, *up, cwd=where)
+        self._shop_up = " down " not in row.command
+        return where
+
+    @staticmethod
+    def _check(said: str, row: Row, see: str) -> None:
+        if see:
+            _must_show(said, see)
+        elif row.refused:
+            _must_show(said, rf"(?:^|\W){re.escape(row.refused)}: ")
+        if row.instead:
+            _must_show(said, rf"\([^()]*{row.instead}")
+
+    def _filled(self, text: str, role: str, made: dict[str, str]) -> str:
+        words = set(re.findall(r"(?<!\{)\{([a-z]+)\}(?!\})", text))
+        for word in sorted(words):
+            filler = self.word(word, role, made)
+            text = re.sub(rf"(?<!\{{)\{{{word}\}}(?!\}})", filler, text)
+        return text.replace("{{", "{").replace("}}", "}")
+
+    def _stream(self, row: Row, argv: list[str], see: str, where: Path) -> None:
+        process = self.start(row.role, argv, cwd=where)
+        try:
+            _read_until(process, see)
+            assert process.poll() is None, "a stream goes on"
+        finally:
+            process.send_signal(signal.SIGINT)
+            process.communicate(timeout=PATIENCE_S)
+
+
+COMMANDS: dict[str, list[str]] = {
+    "run --detach": [],
+    "create": [],
+    "create --interactive": ["sh", "-c", "read -r line; echo got $line"],
+    "create --tty": ["sh", "-c", "echo x >/tmp/written"],
+}
+
+
+def _must_show(said: str, see: str) -> None:
+    assert re.search(see, said.replace("\r", ""), re.MULTILINE), f"{see!r} isn't in:\n{said}"
+
+
+def _read_until(process: subprocess.Popen[bytes], see: str) -> None:
+    assert process.stdout is not None
+    said = b""
+    deadline = time.monotonic() + PATIENCE_S
+    with selectors.DefaultSelector() as ready:
+        ready.register(process.stdout, selectors.EVENT_READ)
+        while not re.search(see, said.decode(errors="replace"), re.MULTILINE):
+            assert ready.select(deadline - time.monotonic()), f"{see!r} isn't in:\n{said!r}"
+            part = os.read(process.stdout.fileno(), 65536)
+            assert part, f"it ended, and {see!r} isn't in:\n{said!r}"
+            said += part
