@@ -96,11 +96,17 @@ class Gate:
         (folder / "desired-state").mkdir()
         argv = [sys.executable, "-m", "controller", "broker", "--engine", f"unix://{engine}"]
         argv += ["--policy", str(self._policy), "--state", str(self.state)]
+        self._argv = [*argv, "--controller-uid", str(CONTROLLER)]
+        self._environment = {"PYTHONPATH": str(PROJECT), "DOCKER_HOST": f"unix://{engine}"}
+        self.start()
+
+    def start(self) -> None:
+        """Start it, again after it ended."""
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                [*argv, "--controller-uid", str(CONTROLLER)],
-                cwd=folder,
-                env={**os.environ, "PYTHONPATH": str(PROJECT), "DOCKER_HOST": f"unix://{engine}"},
+                self._argv,
+                cwd=self._policy.parent,
+                env={**os.environ, **self._environment},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -123,6 +129,20 @@ class Gate:
             self._policy.write_text(text)
             self._process.send_signal(signal.SIGHUP)
             eventually(lambda: digest() != before, within_s=PATIENCE_S, what="the new policy")
+
+    def crashed(self) -> bool:
+        """Wait until it ended by itself, and tell that it was killed."""
+        return self._process.wait(timeout=PATIENCE_S) < 0
+
+    def kill(self) -> None:
+        """End it as a lack of memory would."""
+        self._process.kill()
+        self._process.wait(timeout=PATIENCE_S)
+
+    def reload(self, text: str) -> None:
+        """Write another policy and say so."""
+        self._policy.write_text(text)
+        self._process.send_signal(signal.SIGHUP)
 
     def close(self) -> None:
         """End it as systemd would."""

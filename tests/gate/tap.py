@@ -13,6 +13,7 @@ import re
 import selectors
 import socket
 import threading
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,8 @@ from tests.gate.wire import dechunked
 from tools import dockerd
 
 READ = 64 * 1024
+#: The longest that a request is kept at the door.
+HELD_S = 60.0
 #: What a manifest's digest looks like; no manifest has this one.
 DIGEST = "5ca1ab1e" * 8
 _VERSION = re.compile(r"^/v[0-9.]+(?=/)")
@@ -70,6 +73,50 @@ class Tapped:
         return f"{self.method} {self.target}"
 
 
+class Hold:
+    """Requests that are kept at the engine's door: they arrived, and the engine knows nothing yet.
+
+    So that what happens between a request's admission and its effect happens there, without a
+    wait for a time. All that match are kept, until ``let_go`` or ``drop``.
+    """
+
+    def __init__(self, wanted: Callable[[Tapped], bool]) -> None:
+        self.wanted = wanted
+        self.kept: list[Tapped] = []
+        self._changed = threading.Condition()
+        self._let_go: bool | None = None
+
+    def pass_by(self, tapped: Tapped) -> bool:
+        """Keep a request for as long as it takes; tell whether it goes on to the engine."""
+        with self._changed:
+            if self._let_go is not None:
+                return True  # what comes later isn't kept
+            self.kept.append(tapped)
+            self._changed.notify_all()
+            self._changed.wait_for(lambda: self._let_go is not None, HELD_S)
+            return bool(self._let_go)
+
+    def await_kept(self, number: int = 1) -> list[Tapped]:
+        """Return the requests once so many of them are at the door."""
+        with self._changed:
+            there = self._changed.wait_for(lambda: len(self.kept) >= number, HELD_S)
+            assert there, f"{len(self.kept)} of {number} came: {', '.join(map(str, self.kept))}"
+            return list(self.kept)
+
+    def let_go(self) -> None:
+        """Let the engine have them."""
+        self._end(let_go=True)
+
+    def drop(self) -> None:
+        """Hang up on them: the engine never hears of them."""
+        self._end(let_go=False)
+
+    def _end(self, *, let_go: bool) -> None:
+        with self._changed:
+            self._let_go = let_go if self._let_go is None else self._let_go
+            self._changed.notify_all()
+
+
 class Tap:
     """Serves *path* in threads until ``close``; ``since`` tells what went through."""
 
@@ -79,6 +126,7 @@ class Tap:
         self.shielded = shielded
         self._lock = threading.Lock()
         self._seen: list[Tapped] = []
+        self._holds: list[Hold] = []
         self.trusted_id = ""
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._listener.bind(str(path))
@@ -101,6 +149,18 @@ class Tap:
         with self._lock:
             return self._seen[mark:]
 
+    @contextlib.contextmanager
+    def holding(self, method: str, path: str) -> Iterator[Hold]:
+        """Keep the requests of a method whose path matches; at the end they are let go."""
+        pattern = re.compile(path)
+        hold = Hold(lambda told: told.method == method and bool(pattern.fullmatch(told.path)))
+        self._holds.append(hold)
+        try:
+            yield hold
+        finally:
+            self._holds.remove(hold)
+            hold.let_go()
+
     def _accept(self) -> None:
         while True:
             try:
@@ -116,6 +176,9 @@ class Tap:
                 return
             with self._lock:
                 self._seen.append(tapped)
+            for hold in tuple(self._holds):
+                if hold.wanted(tapped) and not hold.pass_by(tapped):
+                    return
             answer = self._answer(tapped)
             if answer is not None:
                 connection.sendall(answer)

@@ -1,0 +1,343 @@
+"""Stories of several steps, each with somebody or something in between: S1 to S16.
+
+What is in between happens while a request is kept at the engine's door (``tap.Hold``), or at a
+named crash point, never after a wait for a time. ``SCENARIOS`` is the index: which tests show
+each story.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import yaml
+
+from tests.gate import wire
+from tests.gate.fixtures import CONTEXT, IMAGE, OTHER, PATIENCE_S, RUNS, Knobs, World
+from tests.gate.wire import Answer
+from tests.instance import eventually
+
+if TYPE_CHECKING:
+    from tests.engine import FoundEngine, PrivateEngine
+
+pytestmark = pytest.mark.needs_root
+TESTS = Path(__file__).parents[1]
+
+#: Each story, and the tests that show it, as ``file::test`` below ``tests/``.
+SCENARIOS: dict[str, tuple[str, ...]] = {
+    "S3 a tag is moved between its resolution and the create": (
+        "gate/test_scenarios.py::test_a_tag_that_moves_meanwhile_changes_nothing",
+    ),
+    "S4 a name is another's between authorisation and action": (
+        "gate/test_scenarios.py::test_a_name_that_is_anothers_meanwhile_is_not_acted_on",
+    ),
+    "S5 two want one name": (
+        "gate/test_scenarios.py::test_of_two_that_want_a_name_one_gets_it_and_neither_an_id",
+    ),
+    "S7 the broker is killed around a call": (
+        "gate/test_scenarios.py::test_a_broker_killed_around_any_change_closes_each_intent_once",
+        "e2e/test_crash_points.py::test_a_process_killed_at_a_point_leaves_nothing_open_and_nothing_twice",
+        "unit/broker/test_recovery.py::test_wherever_the_broker_dies_there_is_no_intent_or_one_that_recovery_closes",
+    ),
+    "S8 the journal's disk is full, read-only or failing": (
+        "e2e/test_hard_times.py::test_a_full_journal_stops_changes_but_not_reads_until_space_is_free",
+        "e2e/test_hard_times.py::test_a_read_only_journal_stops_changes_but_not_reads_until_it_is_writable",
+        "unit/journal/test_disk_faults.py::test_a_failing_call_refuses_the_batch_and_leaves_no_byte_of_it",
+        "unit/broker/test_gate.py::test_without_a_journal_nothing_is_forwarded_and_reads_go_on",
+    ),
+    "S11 the client leaves after the intent": (
+        "gate/test_scenarios.py::test_what_a_client_left_behind_is_done_and_recorded",
+    ),
+    "S12 the policy is reloaded during a create": (
+        "gate/test_scenarios.py::test_a_create_is_judged_by_one_policy_from_its_beginning_to_its_end",
+    ),
+    "S13 the clock jumps backwards": (
+        "unit/journal/test_writer.py::test_order_is_by_seq_though_the_clock_goes_back",
+        "unit/journal/test_writer.py::test_a_segment_is_left_when_it_is_a_day_old_whatever_the_clock_does",
+        "unit/broker/test_recovery.py::test_a_wall_clock_that_jumps_does_not_hurry_or_stop_recovery",
+    ),
+    "S14 lines and segments are cut, edited, reordered, spliced": (
+        "unit/journal/test_verify.py::test_lines_that_are_removed_moved_or_repeated_are_noticed",
+        "unit/journal/test_verify.py::test_every_flipped_byte_is_noticed_at_its_record",
+        "unit/journal/test_verify.py::test_swapped_segments_are_noticed",
+        "unit/journal/test_verify.py::test_two_segments_spliced_into_one_are_noticed",
+        "unit/journal/test_verify.py::test_the_last_segment_missing_is_noticed",
+        "e2e/test_journal_tamper.py::test_a_journal_verifies_until_a_byte_a_line_or_their_order_is_changed",
+    ),
+    "S15 what was there before doesn't comply": (
+        "gate/test_scenarios.py::test_what_was_there_before_is_told_of_and_never_adopted",
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def world(engine: PrivateEngine | FoundEngine) -> Iterator[World]:
+    made = World(engine, [])
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+@pytest.fixture(scope="module")
+def pool() -> Iterator[ThreadPoolExecutor]:
+    with ThreadPoolExecutor(32) as made:
+        yield made
+
+
+class Stage:
+    """The world, with requests that are under way."""
+
+    def __init__(self, world: World, pool: ThreadPoolExecutor) -> None:
+        self.world = world
+        self._pool = pool
+        self._made: list[str] = []
+
+    def raw(self, who: str, method: str, path: str, body: object = None) -> bytes:
+        sent = None if body is None else json.dumps(body).encode()
+        headers: dict[str, str | None] = {"Trimtab-Context": CONTEXT} if who == "controller" else {}
+        return wire.request(method, f"/v1.45{path}".encode(), sent, headers)
+
+    def begin(self, who: str, method: str, path: str, body: object = None) -> Future[Answer]:
+        """Ask, without waiting for the answer."""
+        connection = self.world.connect(who)
+        return self._pool.submit(wire.ask, connection, self.raw(who, method, path, body))
+
+    def container(self, owner: str, name: str, *, running: bool = False, **more: object) -> str:
+        """Make a container, and remember to remove it."""
+        body = {"Image": IMAGE, "HostConfig": {"NetworkMode": "none"}, **more}
+        made = self.world.must(owner, "POST", f"/containers/create?name={name}", body)["Id"]
+        self._made.append(str(made))
+        if running:
+            self.world.must(owner, "POST", f"/containers/{made}/start")
+        return str(made)
+
+    def engine_inspect(self, what: str) -> dict[str, Any] | None:
+        """Return the engine's own word on a container."""
+        told = self.world.engine.docker("inspect", "--type=container", what, check=False).stdout
+        found = json.loads(told or "[]")
+        return dict(found[0]) if found else None
+
+    def journal(self) -> list[dict[str, Any]]:
+        """Return all records."""
+        found: list[dict[str, Any]] = []
+        while True:
+            after = found[-1]["seq"] if found else 0
+            answer = self.world.ask("operator", "GET", f"/trimtab/v1/journal?after={after}")
+            lines = answer.body.splitlines()
+            if not lines:
+                return found
+            found += [json.loads(line) for line in lines]
+
+    def records_of(self, subject: str, route: str) -> list[dict[str, Any]]:
+        """Return an intent for an object with its closing record, or refusals."""
+        records = self.journal()
+        ids = {
+            r["id"]
+            for r in records
+            if r.get("request", {}).get("object") == subject and r["request"]["route"] == route
+        }
+        return [r for r in records if r["id"] in ids]
+
+    def clear(self) -> None:
+        for made in self._made:
+            self.world.ask("operator", "DELETE", f"/containers/{made}?force=1")
+
+
+@pytest.fixture
+def stage(world: World, pool: ThreadPoolExecutor) -> Iterator[Stage]:
+    made = Stage(world, pool)
+    try:
+        yield made
+    finally:
+        made.clear()
+
+
+# S3
+
+
+@pytest.mark.parametrize("kept", ["GET", "POST"], ids=["while judged", "while created"])
+def test_a_tag_that_moves_meanwhile_changes_nothing(stage: Stage, kept: str) -> None:
+    world, name = stage.world, f"alice-s3-{kept.lower()}"
+    docker = world.engine.docker
+    door = rf"/containers/{name}/json" if kept == "GET" else "/containers/create"
+    body = {"Image": IMAGE, "HostConfig": {"NetworkMode": "none"}}
+    try:
+        with world.tap.holding(kept, door) as hold:
+            answer = stage.begin("alice", "POST", f"/containers/create?name={name}", body)
+            hold.await_kept()
+            docker("tag", OTHER, IMAGE)
+        told = answer.result(PATIENCE_S)
+    finally:
+        docker("tag", RUNS, IMAGE)
+    assert told.status == 201
+    made = stage.engine_inspect(told.json["Id"])
+    assert made is not None
+    assert made["Image"] == world.tap.trusted_id != world.engine_id("image", OTHER)
+    world.must("alice", "DELETE", f"/containers/{told.json['Id']}")
+
+
+# S4
+
+
+@pytest.mark.parametrize(
+    ("verb", "door"),
+    [("stop", "stop?t=0"), ("kill", "kill"), ("rename", "rename?name=taken-over"), ("", "")],
+    ids=["stop", "kill", "rename", "remove"],
+)
+def test_a_name_that_is_anothers_meanwhile_is_not_acted_on(
+    stage: Stage, verb: str, door: str
+) -> None:
+    world, name = stage.world, f"s4-{verb or 'remove'}"
+    alices = stage.container("alice", name, running=True)
+    method = "POST" if verb else "DELETE"
+    path = f"/containers/{name}/{door}" if verb else f"/containers/{name}?force=1"
+    with world.tap.holding(method, rf"/containers/{alices}(/{verb})?") as hold:
+        answer = stage.begin("alice", method, path)
+        hold.await_kept()
+        world.engine.docker("rm", "--force", alices)
+        bobs = stage.container("bob", name, running=True)
+    assert answer.result(PATIENCE_S).status in (204, 404)  # that it is gone is what removal wants
+    left = stage.engine_inspect(bobs)
+    assert left is not None
+    assert (left["Name"], left["State"]["Running"]) == (f"/{name}", True)
+    intent, outcome = stage.records_of(alices, f"container.{verb or 'remove'}")
+    assert (intent["stage"], outcome["stage"]) == ("intent", "outcome")
+    assert stage.records_of(bobs, f"container.{verb or 'remove'}") == []
+
+
+# S5
+
+
+def test_of_two_that_want_a_name_one_gets_it_and_neither_an_id(stage: Stage) -> None:
+    world = stage.world
+    alices, bobs = stage.container("alice", "s5-alice"), stage.container("bob", "s5-bob")
+    with world.tap.holding("POST", r"/containers/[0-9a-f]{64}/rename") as hold:
+        answers = [
+            stage.begin(who, "POST", f"/containers/{mine}/rename?name=s5-both")
+            for who, mine in (("alice", alices), ("bob", bobs))
+        ]
+        hold.await_kept(2)
+    told = [answer.result(PATIENCE_S) for answer in answers]
+    assert sorted(each.status for each in told) == [204, 409]
+    (lost,) = [each for each in told if each.status == 409]
+    assert not any(each in lost.body.decode() for each in (alices, bobs))
+    held = [(stage.engine_inspect(each) or {}).get("Name") for each in (alices, bobs)]
+    assert held.count("/s5-both") == 1
+    # Who comes later is refused before the engine is asked.
+    mark = world.tap.mark()
+    loser, mine = ("alice", alices) if held[1] == "/s5-both" else ("bob", bobs)
+    late = world.ask(loser, "POST", f"/containers/{mine}/rename?name=s5-both")
+    assert (late.status, late.rule) == (409, "name.taken")
+    assert not any(request.changes for request in world.tap.since(mark))
+
+
+# S11
+
+
+def test_what_a_client_left_behind_is_done_and_recorded(stage: Stage) -> None:
+    world = stage.world
+    mine = stage.container("alice", "s11", running=True)
+    with world.tap.holding("POST", rf"/containers/{mine}/kill") as hold:
+        with world.connect("alice") as connection:
+            wire.send(connection, stage.raw("alice", "POST", f"/containers/{mine}/kill"))
+            hold.await_kept()
+        # The client is gone; the intent is on disk, the engine knows nothing yet.
+        assert [r["stage"] for r in stage.records_of(mine, "container.kill")] == ["intent"]
+    eventually(lambda: len(stage.records_of(mine, "container.kill")) == 2, what="an outcome")
+    _, outcome = stage.records_of(mine, "container.kill")
+    assert (outcome["stage"], outcome["result"]["status"]) == ("outcome", 204)
+    eventually(lambda: not (stage.engine_inspect(mine) or {})["State"]["Running"])
+
+
+# S12
+
+
+def test_a_create_is_judged_by_one_policy_from_its_beginning_to_its_end(stage: Stage) -> None:
+    world = stage.world
+    first = world.policy_digest()
+    narrower = yaml.safe_load(Knobs().policy())
+    narrower["images"]["allow"] = ["ghcr.io/somebody-else/"]
+    body = {"Image": IMAGE, "HostConfig": {"NetworkMode": "none"}}
+    try:
+        with world.tap.holding("GET", "/containers/s12/json") as hold:
+            answer = stage.begin("alice", "POST", "/containers/create?name=s12", body)
+            hold.await_kept()
+            world.gate.reload(yaml.safe_dump(narrower))
+            eventually(lambda: world.policy_digest() != first, what="the new policy")
+            second = world.policy_digest()
+        told = answer.result(PATIENCE_S)
+        assert told.status == 201
+        (intent, _) = stage.records_of("s12", "container.create")
+        assert intent["verdict"]["policy"] == first
+        # The next one is judged by the new one.
+        late = world.ask("alice", "POST", "/containers/create?name=s12-late", body)
+        assert late.status == 403
+        (refusal,) = (
+            stage.records_of("s12-late", "container.create")
+            or [r for r in stage.journal() if r["stage"] == "refusal"][-1:]
+        )
+        assert refusal["verdict"]["policy"] == second
+        world.must("alice", "DELETE", f"/containers/{told.json['Id']}")
+    finally:
+        world.gate.reload(Knobs().policy())
+        eventually(lambda: world.policy_digest() == first, what="the old policy")
+
+
+# S15
+
+
+def test_what_was_there_before_is_told_of_and_never_adopted(stage: Stage) -> None:
+    world = stage.world
+    mine = stage.container("alice", "s15-mine")
+    labels = (stage.engine_inspect(mine) or {})["Config"]["Labels"]
+    copied = [part for key, value in labels.items() for part in ("--label", f"{key}={value}")]
+    docker = world.engine.docker
+    name = "s15-copy"
+    copy = docker("create", "--privileged", *copied, "--name", name, RUNS).stdout.strip()
+    try:
+        before = world.must("operator", "GET", "/trimtab/v1/inventory")["containers"]
+        world.gate.kill()
+        world.gate.start()
+        eventually(world.gate.serves, within_s=PATIENCE_S, what="the broker's socket")
+        told = eventually(
+            lambda: (
+                world.must("operator", "GET", "/trimtab/v1/health")["strangers"]["count"]
+                and world.must("operator", "GET", "/trimtab/v1/health")["strangers"]
+            )
+        )
+        assert told == {"count": 1, "some": {copy: name}}
+        after = world.must("operator", "GET", "/trimtab/v1/inventory")["containers"]
+        assert {each["id"] for each in after} == {each["id"] for each in before}
+        for who in ("alice", "operator", "controller"):
+            shown = world.must(who, "GET", "/containers/json?all=1")
+            assert copy not in {each["Id"] for each in shown}
+            for method, path in (
+                ("POST", f"/containers/{copy}/start"),
+                ("POST", f"/containers/{name}/start"),
+                ("DELETE", f"/containers/{copy}?force=1"),
+                ("GET", f"/containers/{name}/logs?stdout=1"),
+            ):
+                assert world.ask(who, method, path).status == 404, (who, method, path)
+        state = (stage.engine_inspect(copy) or {})["State"]["Status"]
+        assert state == "created"
+    finally:
+        docker("rm", "--force", copy)
+
+
+# The index
+
+
+def test_every_story_has_tests_that_exist() -> None:
+    for story, shown_by in SCENARIOS.items():
+        assert shown_by, story
+        for each in shown_by:
+            file, _, test = each.partition("::")
+            tree = ast.parse((TESTS / file).read_text())
+            there = {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
+            assert test in there, (story, each)
