@@ -35,6 +35,18 @@ PERCENT = 30
 PASS_S = 0.5
 
 
+#: What may leave a service without a running slot.
+_TAKING = frozenset(
+    {
+        Mutation.CONTAINER_STOP,
+        Mutation.CONTAINER_KILL,
+        Mutation.CONTAINER_PAUSE,
+        Mutation.CONTAINER_REMOVE,
+        Mutation.CONTAINER_RESTART,
+    }
+)
+
+
 @dataclass(slots=True)
 class Intent:
     """An intent in the journal, and what became of it."""
@@ -120,6 +132,7 @@ class Checkers:
         self.intents: dict[str, Intent] = {}
         self.forwards = 0
         self._gone: deque[tuple[float, Key]] = deque()
+        self._taken: dict[Key, float] = {}  # services that the controller left without a slot
         self._created: dict[tuple[str, str, str], deque[float]] = {}
         self._networks_before: set[str] = set()
         self._approved = False
@@ -151,6 +164,8 @@ class Checkers:
             self._check_prune(mutated, container)
             self._check_serving(mutated, container)
         self._check_pace(mutated)
+        if container is not None:
+            self._note_taken(mutated, container, intent)
         return intent
 
     def _intent_of(self, mutated: Mutated, command: Forward) -> Intent:
@@ -175,6 +190,7 @@ class Checkers:
     def look(self) -> None:
         """Check what is on the engine."""
         self._check_replicas()
+        self._check_radius()
 
     # The journal
 
@@ -327,6 +343,35 @@ class Checkers:
         )
         if len(gone) > max(FREE, len(everything) * PERCENT // 100):
             raise Violation(5, f"{what} the {len(gone)}th of {len(everything)} in 10 minutes")
+
+    def _note_taken(self, mutated: Mutated, container: SimContainer, intent: Intent) -> None:
+        """Note what is about to leave a service without a running slot, unapproved."""
+        key = _key(container)
+        entry = intent.record.entry
+        rules = entry.verdict.get("rules")
+        assert isinstance(rules, list), "a verdict has rules"
+        approved = any(str(rule).startswith("approval:") for rule in rules)
+        mine = entry.actor.get("role") == Role.CONTROLLER.value and not approved
+        if key is None or not mine or mutated.route not in _TAKING:
+            return
+        running = [c for c in self._mine() if _key(c) == key and c.status == "running"]
+        if running == [container]:
+            self._taken[key] = self._scene.clock.monotonic()
+
+    def _check_radius(self) -> None:
+        """Of what runs the controller leaves no more than its share without a running slot."""
+        running = {
+            key
+            for container in self._mine()
+            if container.status == "running" and (key := _key(container)) is not None
+        }
+        # A moment less than the gate's, which counts from the intent on.
+        since = self._scene.clock.monotonic() - WINDOW_S + 1.0
+        self._taken = {k: at for k, at in self._taken.items() if at > since and k not in running}
+        total = len(running | self._taken.keys())
+        if len(self._taken) > max(FREE, total * PERCENT // 100):
+            down = ", ".join(sorted(map(str, self._taken)))
+            raise Violation(5, f"the controller left {down} of {total} without a running slot")
 
     def approved(self) -> None:
         """An operator let go what was held back: how much goes counts no more."""

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote
 
+from controller.core.blast import Going
+from controller.engine.answers import header
 from controller.model import names
-from controller.model.entries import Actor, Reply, Request, Role
+from controller.model.entries import Actor, Context, Reply, Request, Role
 from tests.sim.controller import request_of
 from tests.sim.engine import SimEngine
 from tests.sim.faults import Action
@@ -25,6 +27,8 @@ from tests.sim.places import Place, slot_of
 MARKER = "ZzMarker"
 CLIENT = Actor(uid=2000, gid=2000, pid=77, role=Role.CLIENT, owner="guest")
 OPERATOR = Actor(uid=0, gid=0, pid=78, role=Role.OPERATOR)
+USURPER = Actor(uid=990, gid=990, pid=79, role=Role.CONTROLLER)
+CLAIM = header(Context(cause="all of it"))
 IMAGE = "trimtab.local/web:1"
 
 
@@ -250,6 +254,33 @@ class People:
         )
         self._ask(request)
         return f"operator: {verb} {container.name}"
+
+    def approve(self, plan: str, objects: Iterable[Going]) -> None:
+        """An operator approves what a plan holds back."""
+        ids = [each.id for each in objects]
+        told = {"act": "approve", "plan": plan, "objects": ids, "note": "seen"}
+        if ids:
+            body = json.dumps(told).encode()
+            self._ask(request_of(OPERATOR, "POST", "/trimtab/v1/records", body=body))
+
+    def usurp(self) -> str:
+        """Somebody has the controller's user, and asks for all of it to be taken down."""
+        mine = self.ours()
+        self._random.shuffle(mine)
+        refused = 0
+        for container in mine:
+            path = f"/containers/{container.id}"
+            verb = self._random.choice(("stop", "kill", "pause", "rm"))
+            request = (
+                request_of(USURPER, "DELETE", path, query={"force": "1"}, context=CLAIM)
+                if verb == "rm"
+                else request_of(USURPER, "POST", f"{path}/{verb}", context=CLAIM)
+            )
+            reply = self._ask(request)
+            if reply is not None and reply.status < 400:
+                self._touch(container)
+            refused += reply is not None and b"blast.radius" in reply.body
+        return f"{refused} of {len(mine)} refused"
 
     def remove_guests(self) -> None:
         """Clients clean up after themselves."""

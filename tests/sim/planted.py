@@ -14,7 +14,17 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
-from controller.broker import creates, gate, lifecycle, reads, recovery, redact, resolve, steps
+from controller.broker import (
+    creates,
+    gate,
+    lifecycle,
+    radius,
+    reads,
+    recovery,
+    redact,
+    resolve,
+    steps,
+)
 from controller.broker.commands import Forward, Lost, Write
 from controller.core import admission, planner, prune, render, rollout
 from controller.core import recovery as settling
@@ -125,6 +135,14 @@ def _no_reads(original: Any) -> Any:
 
 def _without_inventory(handlers: Any) -> Any:
     return {**handlers, "own.inventory": _no_reads(handlers["own.inventory"])}
+
+
+def _unbounded(_original: Any) -> Any:
+    def bounded(_call: Any, _state: Any, _found: Any, judged: Any) -> Any:
+        yield from ()
+        return judged
+
+    return bounded
 
 
 # Bodies
@@ -423,6 +441,18 @@ PLANTS = (
         "volumes-along",
         "a container's removal takes anonymous volumes along",
         ((admission, "admit_remove", returning(_with_volumes)),),
+    ),
+    Plant(
+        5,
+        "radius-forgotten",
+        "the gate lets the controller take down what it likes",
+        ((radius, "bounded", _unbounded),),
+    ),
+    Plant(
+        5,
+        "radius-counts-one-look",
+        "the gate forgets what the controller took down before",
+        ((radius, "_recent", always(lambda _state: ())),),
     ),
     Plant(
         6,

@@ -92,6 +92,7 @@ class Scenario:
             (0.2, (2, 30), "copy", people.copy),
             (0.3, (1, 30), "client", people.run_client),
             (0.15, (3, 30), "operator", people.operate),
+            (0.6 if self.many else 0.03, (4, 30), "the controller is usurped", people.usurp),
             (0.1, (3, 30), "engine restarts", engine.engine_restart),
             (0.15, (0.5, 30), "plan applied", world.apply_plan),
         ):

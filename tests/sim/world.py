@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 
+from controller.core.blast import going
 from controller.engine.adapter import event_of
 from controller.loop.controller import Chore
 from controller.model.entries import Reply, Request, Role
@@ -111,9 +112,12 @@ class World(Hazards):
             return False
         self.note("approval")
         self.controller.transport.turn(None, stale=False)
+        loop = self.controller.loop
         try:
-            survey = self.controller.loop.look(approved=True, asked_by="uid:0")
-        except EngineError:
+            shown = loop.survey()
+            self.people.approve(shown.plan.digest, going(shown.plan, shown.observed))
+            survey = loop.look(approved=True, asked_by="uid:0", plan=shown.plan.digest)
+        except (EngineError, UsageError):
             return False
         self.judge.remember(survey.view.desired)
         self.checkers.approved()
@@ -250,7 +254,9 @@ class World(Hazards):
     def _ask(self, request: Request) -> Reply | None:
         """Send a request of somebody else's; faults leave it alone."""
         before = self.now
-        self.now = Now(request.actor.role)
+        # What somebody else does with the controller's user is no decision of the controller's.
+        role = None if request.actor.role is Role.CONTROLLER else request.actor.role
+        self.now = Now(role)
         try:
             self.checkers.request_begins()
             return self.broker.serve(request)
