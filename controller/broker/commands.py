@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from controller.model.effective import Effective, Unseen
 from controller.model.entries import Entry, Record, Reply
 from controller.model.paths import PathFacts
 
@@ -26,6 +27,20 @@ class Examine:
     """Look at paths of the host without following symlinks; answered by a tuple of PathFacts."""
 
     paths: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ReadProcess:
+    """Read what the kernel shows of a container's first process; answered by Effective or Unseen.
+
+    *targets* are paths inside the container, *after_s* is waited for before. A process that isn't
+    the container's any more, or can't be looked at in time, is Unseen.
+    """
+
+    pid: int
+    container: str
+    targets: tuple[str, ...] = ()
+    after_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,10 +126,21 @@ __all__ = [
     "Look",
     "Lost",
     "PathFacts",
+    "ReadProcess",
     "Recall",
     "Relay",
     "Write",
 ]
 
-Command = Look | Examine | Write | Forward | Relay | Recall | EndProcess
-Answer = Reply | Lost | Record | str | None | tuple[PathFacts, ...] | tuple[Record, ...]
+Command = Look | Examine | ReadProcess | Write | Forward | Relay | Recall | EndProcess
+Answer = (
+    Reply
+    | Lost
+    | Record
+    | Effective
+    | Unseen
+    | str
+    | None
+    | tuple[PathFacts, ...]
+    | tuple[Record, ...]
+)

@@ -30,6 +30,7 @@ from controller.core import admission, schema
 from controller.core.admission import Admission
 from controller.core.answering import of_summary
 from controller.core.bodies import CreateRequest
+from controller.core.confinement import data_path
 from controller.core.facts import (
     CreateFacts,
     HostFacts,
@@ -247,7 +248,8 @@ def _gather(call: Call, state: GateState, wants: Needs, found: _Gathered) -> Ste
         refuse_if_held(state, Mutation.CONTAINER_CREATE, name, under_way=True)
     neighbours.refuse_if_taken(call, name, taken)
     # Last, as near to the create as can be: paths can be swapped.
-    found.paths = yield from examine(wants.paths)
+    volumes = (data_path(state.volumes_root, name) for name in wants.volumes)
+    found.paths = yield from examine((*wants.paths, *volumes))
 
 
 def host_facts(state: GateState, *, platform: str = "") -> HostFacts:

@@ -25,6 +25,7 @@ from controller.model.paths import ENGINE_DATA, PathFacts, StickyParent
 _SYS_OPENAT2 = 437
 _RESOLVE_NO_MAGICLINKS = 0x02
 _RESOLVE_NO_SYMLINKS = 0x04
+_RESOLVE_IN_ROOT = 0x10
 _AT_FDCWD = -100
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -127,6 +128,7 @@ class Examiner:
             protected=_protected(seen, chains),
             sticky_parents=sticky,
             parent_owners=self._owners(seen[:-1]),
+            place=seen[-1].place,
         )
 
     def _weak_parents(
@@ -243,9 +245,22 @@ def open_without_links(name: str, *, folder: int = _AT_FDCWD) -> int:
     Raises:
         OSError: as openat2 does; ENOSYS where the kernel hasn't got it.
     """
-    how = _How(
-        os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, 0, _RESOLVE_NO_SYMLINKS | _RESOLVE_NO_MAGICLINKS
-    )
+    flags = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
+    return _openat2(name, flags, _RESOLVE_NO_SYMLINKS | _RESOLVE_NO_MAGICLINKS, folder)
+
+
+def open_in_root(name: str, *, root: int) -> int:
+    """Open *name* with O_PATH as a process would that has *root* as its root; no link leads out.
+
+    Raises:
+        OSError: as openat2 does; ENOSYS where the kernel hasn't got it.
+    """
+    flags = os.O_PATH | os.O_CLOEXEC
+    return _openat2(name, flags, _RESOLVE_IN_ROOT | _RESOLVE_NO_MAGICLINKS, root)
+
+
+def _openat2(name: str, flags: int, resolve: int, folder: int) -> int:
+    how = _How(flags, 0, resolve)
     size = ctypes.c_size_t(ctypes.sizeof(how))
     number = ctypes.c_long(_SYS_OPENAT2)
     handle: int = _libc.syscall(
@@ -276,7 +291,7 @@ def _walk(path: str, mounts: dict[int, _Mount]) -> Iterator[_Seen]:
 
 def _look(handle: int, path: str, mounts: dict[int, _Mount]) -> _Seen:
     status = os.fstat(handle)
-    mount = mounts.get(_mount_id(handle))
+    mount = mounts.get(mount_id(handle))
     if mount is None or not posixpath.join(path, "").startswith(posixpath.join(mount.point, "")):
         return _Seen(status, "")
     inside = posixpath.relpath(path, mount.point)
@@ -289,7 +304,8 @@ class _Mount:
     point: str
 
 
-def _mount_id(handle: int) -> int:
+def mount_id(handle: int) -> int:
+    """Return the id of the mount that an open file is in, -1 where that can't be read."""
     try:
         with Path(f"/proc/self/fdinfo/{handle}").open(encoding="ascii") as file:
             for line in file:

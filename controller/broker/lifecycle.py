@@ -6,24 +6,25 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from controller.broker import neighbours, radius, resolve
+from controller.broker import neighbours, radius, resolve, verifying
 from controller.broker.creates import host_facts, with_warnings
-from controller.broker.refusals import Denied, admitted
+from controller.broker.refusals import admitted
 from controller.broker.resolve import Found, container_facts
 from controller.broker.state import GateState
-from controller.broker.steps import Call, Change, Steps, examine, perform
+from controller.broker.steps import Call, Change, Steps, perform
 from controller.broker.targets import written
+from controller.broker.unchanged import refuse_if_changed, refuse_if_violated
 from controller.core import admission, schema
 from controller.core.admission import Admission
 from controller.core.inventory import settings_to
-from controller.core.parts import is_below
 from controller.model.entries import Reply
 from controller.model.mutations import Mutation
-from controller.model.paths import ENGINE_DATA, PathFacts
 from controller.model.plan import ALLOW
 
 ANSWER_SPARE_S = 15.0
 DEFAULT_GRACE_S = 10
+#: After these a container runs: what the kernel shows is compared with what was admitted.
+_RUNS = frozenset({"start", "restart", "unpause"})
 
 
 def _found(call: Call, state: GateState) -> Steps[Found]:
@@ -35,7 +36,8 @@ def start(call: Call, state: GateState) -> Steps[Reply]:
     found = yield from _found(call, state)
     judged = admitted(admission.admit_start(call.query))
     judged = _still_allowed(call, found, judged)
-    yield from _same_sources(state, found)
+    refuse_if_violated(found)
+    yield from refuse_if_changed(state, found)
     return (yield from _post(call, state, found, "start", judged))
 
 
@@ -49,34 +51,6 @@ def _still_allowed(call: Call, found: Found, judged: Admission) -> Admission:
     return replace(judged, verdict=image.verdict)
 
 
-def _same_sources(state: GateState, found: Found) -> Steps[None]:
-    """Refuse when a bind source isn't any more what was admitted: swapped for a link, or ours.
-
-    Raises:
-        Denied: ``mount.changed``.
-    """
-    sources = sorted(
-        {
-            str(mount.get("Source"))
-            for mount in found.inspect.get("Mounts") or ()
-            if mount.get("Type") == "bind"
-        }
-    )
-    facts = yield from examine(tuple(sources))
-    for source in sources:
-        seen = facts.get(source, PathFacts(source, "unreadable"))
-        in_volume = is_below(source, state.volumes_root) and seen.protected == ENGINE_DATA
-        protected = "" if in_volume else seen.protected
-        if seen.kind not in {"dir", "file"} or protected:
-            what = protected or seen.kind
-            raise Denied(
-                "mount.changed",
-                f"the bind source {source} is now {what}",
-                "put back the directory that was admitted, or create the container anew",
-                subject=found.item.id,
-            )
-
-
 def stop(call: Call, state: GateState) -> Steps[Reply]:
     """Stop it."""
     return (yield from _take_down(call, state, "stop", admitted(admission.admit_stop(call.query))))
@@ -87,7 +61,8 @@ def restart(call: Call, state: GateState) -> Steps[Reply]:
     judged = admitted(admission.admit_stop(call.query))
     found = yield from _found(call, state)
     judged = _still_allowed(call, found, judged)
-    yield from _same_sources(state, found)
+    refuse_if_violated(found)
+    yield from refuse_if_changed(state, found)
     return (yield from _take_down(call, state, "restart", judged, found))
 
 
@@ -136,6 +111,7 @@ def pause(call: Call, state: GateState) -> Steps[Reply]:
 def unpause(call: Call, state: GateState) -> Steps[Reply]:
     """Thaw it."""
     found = yield from _found(call, state)
+    refuse_if_violated(found)
     return (yield from _post(call, state, found, "unpause", Admission(ALLOW)))
 
 
@@ -161,6 +137,7 @@ def rename(call: Call, state: GateState) -> Steps[Reply]:
 def update(call: Call, state: GateState) -> Steps[Reply]:
     """Change its limits or restart policy, judged by the state that this leads to."""
     found = yield from _found(call, state)
+    refuse_if_violated(found)
     judged = admitted(
         admission.admit_update(
             schema.parse_update(call.body),
@@ -189,6 +166,8 @@ def _post(
     path = written(f"{found.path}/{verb}", dict(judged.query))
     extra = {**(told or {}), **({"graceS": grace_s} if grace_s else {})}
     change = _change(call, found, judged, method="POST", path=path, extra=extra, grace_s=grace_s)
+    if verb in _RUNS:
+        return (yield from verifying.watched(state, call.by, found.item, call.policy, change))
     return (yield from perform(state, call.by, change))
 
 

@@ -27,6 +27,7 @@ from controller.broker.books import Books
 from controller.broker.connection import Connection, Handle, Patience, Service
 from controller.broker.driver import Driver
 from controller.broker.examine import Examiner, guarded
+from controller.broker.lookout import Lookout
 from controller.broker.mending import Mending
 from controller.broker.meter import Meter
 from controller.broker.peers import Rules, peer_of, uid_of
@@ -208,6 +209,7 @@ class Broker:
             )
             driver = Driver(upstream=upstream, books=books, meter=meter, examine=self._examine)
             mending = Mending(driver=driver, state=self.state, upstream=upstream)
+            lookout = Lookout(driver=driver, state=self.state, upstream=upstream)
             service = Service(
                 driver=driver,
                 handle=self._handle,
@@ -220,6 +222,8 @@ class Broker:
             await driver.write(self._policy_entry())
             self._start(mending.run())
             self._start(mending.forget())
+            self._start(lookout.listen())
+            self._start(lookout.look())
             self._start(Watching(driver=driver, state=self.state).run())
             self._start(self._save_now_and_then(books))
             self._start(self._reload_policy(reload or asyncio.Event(), driver))
@@ -273,6 +277,7 @@ class Broker:
     def _admit(self, engine: Engine) -> None:
         self._outside.bind_engine(engine.facts.engine_id)
         self.state.engine = engine.facts
+        self.state.seccomp = engine.seccomp
         if engine.data_root:
             self.state.volumes_root = f"{engine.data_root.rstrip('/')}/volumes"
         LOG.info(

@@ -275,16 +275,25 @@ def nothing(_: Reply) -> Steps[dict[str, object]]:
     return {}
 
 
-def perform(state: GateState, by: By, change: Change, learn: Learn = nothing) -> Steps[Reply]:
+def perform(
+    state: GateState,
+    by: By,
+    change: Change,
+    learn: Learn = nothing,
+    *,
+    despite_hold: bool = False,
+) -> Steps[Reply]:
     """Record the intent, forward, record the outcome, and return the engine's answer.
 
     Without a durable intent nothing is forwarded. When the reply is lost, or the outcome can't be
-    recorded, the intent stays open and its object is held until recovery closes it.
+    recorded, the intent stays open and its object is held until recovery closes it. Only what must
+    be stopped now is changed *despite_hold*.
 
     Raises:
         Denied: ``held``, before anything is recorded.
     """
-    refuse_if_held(state, change.mutation, change.subject)
+    if not despite_hold:
+        refuse_if_held(state, change.mutation, change.subject)
     request = request_of(
         change.method, change.mutation, change.subject, change.summary, change.body
     )

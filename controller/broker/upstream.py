@@ -62,6 +62,7 @@ class Engine:
     pinned: str  # "1.45"
     data_root: str
     platform: str  # os/architecture
+    seccomp: bool = True  # it can filter system calls
 
 
 class Upstream:
@@ -259,6 +260,12 @@ class _Request:
         return "\r\n".join(lines).encode() + b"\r\n\r\n" + self.body
 
 
+def _has_seccomp(info: dict[str, object]) -> bool:
+    options = info.get("SecurityOptions")
+    told = [str(option) for option in options] if isinstance(options, list) else []
+    return any(option.startswith("name=seccomp") for option in told)
+
+
 def pinned_version(api_version: str) -> str:
     """Return the API version to speak with an engine whose newest is *api_version*.
 
@@ -297,5 +304,6 @@ def _engine(version: dict[str, object], info: dict[str, object], pinned: str) ->
         facts=facts,
         pinned=pinned,
         data_root=text(info, "DockerRootDir"),
+        seccomp=_has_seccomp(info),
         platform=f"{text(version, 'Os')}/{text(version, 'Arch')}",
     )

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, TypeVar, cast
 
 from controller.core import blast
+from controller.core.confinement import confinement_from, confinement_to
 from controller.model import mutations, names
 from controller.model.entries import Record
 from controller.model.inventory import (
@@ -67,6 +68,8 @@ def fold(inventory: Inventory, record: Record) -> Inventory:
             return replace(inventory, sessions=_without(inventory.sessions, ended))
         case "operator" if route == mutations.APPROVE:
             return _approved(inventory, record)
+        case "violation":
+            return _violated(inventory, str(entry.request.get("object", "")), entry.id)
         case "read" if route in _GONE and entry.actor.get("role") == "broker":
             return _GONE[route](inventory, str(entry.request.get("object", "")))
         case _:
@@ -149,6 +152,7 @@ def _container_created(inventory: Inventory, closing: Closing) -> Inventory:
         seq=closing.seq,
         recovered=closing.recovered,
         aliases=_texts(closing.summary.get("answersTo")),
+        confined=confinement_from(closing.summary.get("confined")),
     )
     pins = inventory.pins
     image = str(closing.summary.get("imageId", ""))
@@ -170,7 +174,15 @@ def _container_started(inventory: Inventory, closing: Closing) -> Inventory:
         return inventory
     if closing.result.get("status") != _NOT_MODIFIED:
         inventory = _runs_again(inventory, closing)
-    return _with_item(inventory, replace(item, started=True))
+    effective = str(closing.result.get("effective", ""))
+    return _with_item(inventory, replace(item, started=True, effective=effective))
+
+
+def _violated(inventory: Inventory, identifier: str, record: str) -> Inventory:
+    item = inventory.containers.get(identifier)
+    if item is None:
+        return inventory
+    return _with_item(inventory, replace(item, effective="violation", violation=record))
 
 
 def _container_down(inventory: Inventory, closing: Closing) -> Inventory:
@@ -246,14 +258,16 @@ def _container_changed(
     """Return the effect that changes what a container is admitted as.
 
     Only who gave a container its shape can: what an operator or a client changes on one of the
-    controller's is drift, and healed.
+    controller's is drift, and healed. What the broker changes only ends it.
     """
 
     def effect(inventory: Inventory, closing: Closing) -> Inventory:
         item = inventory.containers.get(closing.object)
         if item is None or not closing.applied:
             return inventory
-        if item.origin == "controller" and closing.role != "controller":
+        if closing.role == "broker" or (
+            item.origin == "controller" and closing.role != "controller"
+        ):
             return inventory
         return _with_item(inventory, replace(item, admitted=change(item.admitted, closing)))
 
@@ -476,6 +490,7 @@ def from_json(value: Mapping[str, Any]) -> Inventory:
                 **told,
                 "admitted": settings_from(told["admitted"]),
                 "aliases": _texts(told.get("aliases")),
+                "confined": confinement_from(told.get("confined")),
             }
         )
         for told in value["containers"]
@@ -502,7 +517,8 @@ def _approval(told: Mapping[str, Any]) -> Approval:
 
 def item_to(item: Item) -> dict[str, object]:
     """Return one container of the inventory as JSON."""
-    return {**asdict(item), "admitted": settings_to(item.admitted)}
+    confined = None if item.confined is None else confinement_to(item.confined)
+    return {**asdict(item), "admitted": settings_to(item.admitted), "confined": confined}
 
 
 def _mapping(value: object) -> Mapping[str, Any]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from controller.core.answering import beside_its_name
 from controller.core.bodies import CreateRequest, Healthcheck, Limits, LogConfig, Mount, Port
 from controller.core.case import Case, reference_text
+from controller.core.confinement import confinement_of, confinement_to
 from controller.core.facts import Stamp
 from controller.core.fields import fold
 from controller.core.parts_mounts import TMPFS_FLAGS
@@ -378,6 +379,7 @@ def summary_of(case: Case, final: Final) -> dict[str, object]:
         # It runs over and over without a record of its own: its kind, and no argument of it.
         "healthcheck": list(request.healthcheck.test[:1]) if request.healthcheck else [],
         "exceptions": list(case.exceptions),
+        "confined": confinement_to(confinement_of(case, request)),
     }
 
 

@@ -74,6 +74,7 @@ Stage = Literal[
     "outcome",
     "recovered",
     "refusal",
+    "violation",
     "summary",
     "read",
     "operator",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from controller.model.effective import Confinement
 from controller.model.observed import Image, Settings
 
 
@@ -24,6 +25,9 @@ class Item:
     started: bool = False  # a start of it was ever admitted and settled
     seq: int = 0  # of its create's intent
     recovered: bool = False  # its creator never got an answer: recovery found it
+    confined: Confinement | None = None  # None: created before that was recorded
+    effective: str = ""  # what its last start showed: verified, unverified: …, violation
+    violation: str = ""  # the id of the record for which it was stopped
     aliases: tuple[str, ...] = ()  # what it answers to in its networks, besides its name
 
 

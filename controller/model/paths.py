@@ -30,6 +30,7 @@ class PathFacts:
     ``parents_writable_by_others``: the first parent that others may write to and that has no
     sticky bit, or ''; every parent with one is in ``sticky_parents``. ``parent_owners``: the uids,
     besides root's and the broker's, that own a parent and so may replace what is below it.
+    ``place``: where it lies in its filesystem, '' where that isn't known.
     """
 
     path: str
@@ -43,3 +44,4 @@ class PathFacts:
     protected: str = ""  # what of the broker's own it is, contains or lies under; '' if nothing
     sticky_parents: tuple[StickyParent, ...] = ()
     parent_owners: tuple[int, ...] = ()
+    place: str = ""

@@ -48,6 +48,8 @@ class Security(Model):
     require_non_root: bool = False
     require_read_only_root: bool = False
     runtimes: tuple[str, ...] = ("runc",)
+    #: What becomes of a container that runs and can't be compared with what was admitted.
+    unverified: Literal["allow", "stop"] = "allow"
 
 
 class Memory(Model):

@@ -15,10 +15,12 @@ from controller.broker import gate, recovery
 from controller.broker.commands import (
     Answer,
     Command,
+    EndProcess,
     Examine,
     Forward,
     Look,
     Lost,
+    ReadProcess,
     Recall,
     Relay,
     Write,
@@ -28,6 +30,7 @@ from controller.broker.mending import FIRST_PAUSE_S, LAST_PAUSE_S, Mending
 from controller.broker.state import GateState
 from controller.broker.upstream import Upstream
 from controller.core import inventory as inventories
+from controller.model.effective import Effective, Unseen
 from controller.model.entries import Entry, Record, Reply, Request
 from controller.model.errors import EngineUnavailable, JournalUnavailable
 from controller.model.inventory import Inventory
@@ -55,6 +58,8 @@ class Outside(Protocol):
     def look(self, path: str) -> Reply | Lost: ...
 
     def forward(self, command: Forward) -> Reply | Lost: ...
+
+    def process(self, command: ReadProcess) -> Effective | Unseen: ...
 
     def before(self, command: Command) -> None: ...
 
@@ -186,6 +191,10 @@ class SimBroker:
                 return self._write(entry)
             case Examine(paths):
                 return tuple(PathFacts(path, "dir", device=1, inode=7) for path in paths)
+            case EndProcess():
+                raise AssertionError("no exec runs in the simulation")
+            case ReadProcess():
+                return self._outside.process(command)
             case Recall(after, limit):
                 return tuple(self._places.journal.records(after=after))[:limit]
             case Relay():

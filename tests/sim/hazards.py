@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from controller.broker.commands import Command, Forward, Lost, Write
+from controller.broker.commands import Command, Forward, Lost, ReadProcess, Write
+from controller.model.effective import Effective, Unseen
 from controller.model.entries import Reply, Request, Role
+from tests.sim import kernel
 from tests.sim.broker import BrokerDied, SimBroker
 from tests.sim.checkers import Intent
 from tests.sim.controller import ControllerDied
@@ -85,6 +87,9 @@ class Hazards(Ground):
         if self.away:
             return Lost("no connection", sent=False)
         return Reply(*self.engine.call("GET", path))
+
+    def process(self, command: ReadProcess) -> Effective | Unseen:
+        return kernel.process(self.engine, command)
 
     def before(self, command: Command) -> None:
         """Meet a command with the fault of its request, before it is carried out."""

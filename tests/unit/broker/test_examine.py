@@ -60,6 +60,12 @@ def test_the_kind_of_a_path_is_told_without_following_links(root: Path) -> None:
     assert look("/").kind == "dir"
 
 
+def mount_point(path: Path) -> str:
+    while not path.is_mount():
+        path = path.parent
+    return str(path).rstrip("/")
+
+
 def test_the_facts_are_those_of_the_object(root: Path) -> None:
     path = root / "file"
     path.write_text("")
@@ -75,7 +81,9 @@ def test_the_facts_are_those_of_the_object(root: Path) -> None:
         mode=0o4751,
         sticky_parents=look(root).sticky_parents,
         parent_owners=look(root).parent_owners,
+        place=look(path).place,
     )
+    assert look(path).place.endswith(str(path).removeprefix(mount_point(path)))
 
 
 @pytest.mark.parametrize(

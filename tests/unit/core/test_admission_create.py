@@ -107,6 +107,7 @@ def test_the_summary_has_what_the_inventory_needs_and_no_values():
         "ports": ["127.0.0.1:8080:80/tcp"],
         "healthcheck": ["CMD"],
         "exceptions": [],
+        "confined": {"capabilities": ["CHOWN"]},
     }
 
 

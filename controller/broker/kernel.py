@@ -1,0 +1,191 @@
+"""Reading what the kernel shows of a container's first process.
+
+The process is held by its folder in /proc: once it is gone every read fails, and none is about
+another process that got its number. It counts only while its cgroup names the container, before
+and after the reading. Paths inside the container are opened as it would open them, and no link
+leads out; nothing is read from there, only told what lies there.
+
+status, cgroup and mountinfo are open to everybody; namespaces and the root take CAP_SYS_PTRACE,
+and the ways to mounts inside CAP_DAC_READ_SEARCH. Nothing here needs more.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from controller.broker.examine import mount_id, open_in_root
+from controller.core import kerneltexts
+from controller.core.effective import NAMESPACES
+from controller.core.kerneltexts import Cgroups
+from controller.model.effective import CgroupLimits, Effective, Reached, Unseen
+
+TEXT_BYTES_MAX = 4 * 1024 * 1024
+#: What engines hide or write-protect, where the kernel has it at all.
+MASKABLE = (
+    "/proc/acpi",
+    "/proc/bus",
+    "/proc/fs",
+    "/proc/irq",
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/latency_stats",
+    "/proc/sched_debug",
+    "/proc/scsi",
+    "/proc/sys",
+    "/proc/sysrq-trigger",
+    "/proc/timer_list",
+    "/proc/timer_stats",
+    "/sys/firmware",
+)
+_FILES_V1 = {
+    "memory": ("memory.limit_in_bytes", "memory.memsw.limit_in_bytes"),
+    "cpu": ("cpu.cfs_quota_us", "cpu.cfs_period_us"),
+    "pids": ("pids.max",),
+}
+_FILES_V2 = ("memory.max", "memory.swap.max", "cpu.max", "pids.max")
+
+
+def read_process(pid: int, container: str, targets: tuple[str, ...]) -> Effective | Unseen:
+    """Return what the kernel shows of the process *pid*, if it is the container's first one.
+
+    Blocks as long as the filesystems do.
+    """
+    try:
+        process = os.open(f"/proc/{pid}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return Unseen("its process isn't in the broker's /proc")
+    try:
+        return _read(process, container, targets)
+    except (FileNotFoundError, ProcessLookupError):
+        return Unseen("its process ended", gone=True)
+    except PermissionError as error:
+        return Unseen(f"the broker may not look at its process: {error.strerror}")
+    except (OSError, ValueError) as error:
+        return Unseen(f"its process can't be looked at: {error}")
+    finally:
+        os.close(process)
+
+
+def _read(process: int, container: str, targets: tuple[str, ...]) -> Effective | Unseen:
+    cgroups = kerneltexts.read_cgroups(_text("cgroup", process))
+    if not cgroups.names(container):
+        return Unseen("the broker sees another process under that number")
+    status = kerneltexts.read_status(_text("status", process))
+    effective = Effective(
+        uid=status.uid,
+        capabilities=status.capabilities,
+        no_new_privileges=status.no_new_privileges,
+        seccomp=status.seccomp,
+        shared=_shared(process),
+        mounts=kerneltexts.read_mounts(_text("mountinfo", process)),
+        reached=_reached(process, targets),
+        limits=_limits(cgroups, container),
+        maskable=tuple(path for path in MASKABLE if Path(path).exists()),
+        starting=status.starting,
+    )
+    if not kerneltexts.read_cgroups(_text("cgroup", process)).names(container):
+        return Unseen("its process left the container's cgroup")
+    return effective
+
+
+def _text(name: str, folder: int) -> str:
+    handle = os.open(name, os.O_RDONLY | os.O_CLOEXEC, dir_fd=folder)
+    with os.fdopen(handle, "rb") as file:
+        data = file.read(TEXT_BYTES_MAX + 1)
+    if len(data) > TEXT_BYTES_MAX:
+        raise ValueError(f"{name} is longer than {TEXT_BYTES_MAX} bytes")
+    return os.fsdecode(data)
+
+
+def _shared(process: int) -> tuple[str, ...]:
+    return tuple(
+        name
+        for name in (*NAMESPACES, "cgroup")
+        if os.readlink(f"ns/{name}", dir_fd=process)
+        == str(Path(f"/proc/self/ns/{name}").readlink())
+    )
+
+
+def _reached(process: int, targets: tuple[str, ...]) -> tuple[Reached, ...]:
+    if not targets:
+        return ()
+    root = os.open("root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=process)
+    try:
+        return tuple(_reach(root, target) for target in targets)
+    finally:
+        os.close(root)
+
+
+def _reach(root: int, target: str) -> Reached:
+    try:
+        handle = open_in_root(target, root=root)
+    except OSError:
+        return Reached(target, -1)
+    try:
+        status = os.fstat(handle)
+        return Reached(target, mount_id(handle), status.st_dev, status.st_ino)
+    finally:
+        os.close(handle)
+
+
+def _limits(cgroups: Cgroups, container: str) -> CgroupLimits:
+    """Return the limits of the container's own cgroup; what has no file there isn't seen."""
+    mounts = kerneltexts.read_mounts(Path("/proc/self/mountinfo").read_text("utf-8"))
+    version_1 = {
+        controller: mount
+        for mount in mounts
+        if mount.filesystem == "cgroup"
+        for controller in mount.settings & _FILES_V1.keys()
+    }
+    used = _FILES_V1.keys() & cgroups.by_controller.keys()
+    if used:
+        files: dict[str, str] = {}
+        for controller in sorted(used & version_1.keys()):
+            mount = version_1[controller]
+            path = cgroups.by_controller[controller]
+            folder = cgroup_folder(mount.point, mount.root, path, container)
+            files |= _files(folder, _FILES_V1[controller])
+        return _parsed(kerneltexts.limits_v1, files)
+    unified = next((mount for mount in mounts if mount.filesystem == "cgroup2"), None)
+    if unified is None:
+        return CgroupLimits()
+    folder = cgroup_folder(unified.point, unified.root, cgroups.unified, container)
+    return _parsed(kerneltexts.limits_v2, _files(folder, _FILES_V2))
+
+
+def _parsed(
+    read: Callable[[Mapping[str, str]], CgroupLimits], files: Mapping[str, str]
+) -> CgroupLimits:
+    try:
+        return read(files)
+    except ValueError:
+        return CgroupLimits()
+
+
+def cgroup_folder(point: str, root: str, path: str, container: str) -> Path | None:
+    """Return the folder of a container's cgroup, below the mount at *point* of *root*.
+
+    Its process may be in a cgroup below: limits are the container's own. None where the path lies
+    outside of what is mounted (another cgroup namespace).
+    """
+    parts = path.strip("/").split("/")
+    named = [number for number, part in enumerate(parts) if container in part]
+    if not named or ".." in parts:
+        return None
+    own = "/" + "/".join(parts[: named[0] + 1])
+    above = root.rstrip("/")
+    if not own.startswith(f"{above}/"):
+        return None
+    return Path(f"{point}{own.removeprefix(above)}")
+
+
+def _files(folder: Path | None, names: tuple[str, ...]) -> dict[str, str]:
+    found = {}
+    for name in names if folder is not None else ():
+        try:
+            found[name] = (folder / name).read_text("ascii")  # type: ignore[operator]
+        except OSError:
+            continue
+    return found

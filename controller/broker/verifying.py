@@ -1,0 +1,283 @@
+"""Effective state: looking whether a container runs as it was admitted, and stopping it if not.
+
+A breach must show in several looks within a quarter of a second: a runtime's first process gets
+its last restrictions just before it becomes the container's program, and an engine changes two
+limits one after the other. A violation is recorded before anything is done about it; stopping it
+is an intent of the broker's own, like every change.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from controller.broker import redact
+from controller.broker.commands import ReadProcess, Write
+from controller.broker.refusals import Answered, told_reply
+from controller.broker.state import GateState
+from controller.broker.steps import (
+    BROKER,
+    By,
+    Change,
+    Steps,
+    actor_of,
+    journal_unavailable,
+    perform,
+    request_of,
+    seen,
+    verdict_of,
+)
+from controller.core.effective import (
+    Bounds,
+    Difference,
+    Expected,
+    Joined,
+    Kind,
+    compare,
+    worded,
+)
+from controller.core.inventory import settings_to
+from controller.core.rebuild import restart_body
+from controller.core.translate import settings
+from controller.model.effective import Confinement, Effective, Unseen
+from controller.model.entries import Context, Entry, Record, Reply
+from controller.model.inventory import Item
+from controller.model.mutations import Mutation
+from controller.model.observed import Settings
+from controller.model.plan import Verdict
+from controller.model.policy import Policy
+
+#: Pauses before each look, in seconds: a difference counts if the last look still shows it.
+PAUSES_S = (0.0, 0.02, 0.05, 0.1)
+#: How often more a process is waited for that is still the runtime's own.
+STARTING_LOOKS = 8
+REMEDY = "remove the container and create it anew; look who changes things beside trimtab"
+CAUSE = "violation"
+_OLD = "it was created before trimtab recorded what to compare with"
+_EXITED = "exited already"
+
+
+_NOTHING = Settings("")
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """What looking at a container came to."""
+
+    breaches: tuple[Difference, ...] = ()
+    doubt: str = ""  # why not all could be seen
+    drift: str = ""
+    now: Settings = _NOTHING  # what the engine has for it
+
+    @property
+    def text(self) -> str:
+        """How a start's outcome tells it."""
+        if self.breaches:
+            return "violation"
+        if self.doubt:
+            return f"unverified: {redact.text(self.doubt)}"
+        return "verified"
+
+
+def verify(state: GateState, item: Item, policy: Policy) -> Steps[Sight]:
+    """Compare what the kernel shows of a container with what was admitted."""
+    if item.confined is None:
+        return Sight(doubt=_OLD)
+    sight, waited = Sight(), 0
+    pauses = list(PAUSES_S)
+    try:
+        while pauses:
+            sight, starting = yield from _look(state, item, item.confined, policy, pauses.pop(0))
+            if not sight.breaches and not starting:
+                break
+            if starting and not pauses and waited < STARTING_LOOKS:
+                pauses.append(PAUSES_S[-1])
+                waited += 1
+    except Answered:
+        return Sight(doubt="the engine doesn't answer")
+    return sight
+
+
+def _look(
+    state: GateState, item: Item, confined: Confinement, policy: Policy, pause_s: float
+) -> Steps[tuple[Sight, bool]]:
+    """Look once; the second value tells that its program hasn't begun yet."""
+    inspect = yield from seen(f"/containers/{item.id}/json")
+    now = (inspect or {}).get("State") or {}
+    pid = now.get("Pid")
+    if not isinstance(pid, int) or pid <= 0:
+        return Sight(doubt=_EXITED), False
+    runtime = str((inspect.get("HostConfig") or {}).get("Runtime") or "")
+    if runtime not in {"", "runc", "io.containerd.runc.v2", "crun"}:
+        return _doubtful(f"the runtime {runtime} shows no processes", inspect, policy), False
+    targets = tuple(sorted({mount.target for mount in confined.mounts}))
+    answer = yield ReadProcess(pid, item.id, targets, pause_s)
+    if isinstance(answer, Unseen):
+        if answer.gone:
+            return Sight(doubt=_EXITED), False
+        return _doubtful(answer.reason, inspect, policy), False
+    assert isinstance(answer, Effective), f"a process was answered by {answer!r}"
+    expected = Expected(
+        id=item.id,
+        confinement=confined,
+        settings=item.admitted,
+        bounds=bounds_of(policy, item, state.clock.now()),
+        seccomp=state.seccomp,
+    )
+    found = compare(expected, answer, joined_of(state, item, policy, inspect))
+    told = worded(found)
+    breaches = tuple(each for each in found if each.kind is Kind.BREACH)
+    sight = _doubtful(told.get(Kind.DOUBT, ""), inspect, policy)
+    return (
+        Sight((*breaches, *sight.breaches), sight.doubt, told.get(Kind.DRIFT, ""), sight.now),
+        answer.starting,
+    )
+
+
+def _doubtful(doubt: str, inspect: Mapping[str, Any], policy: Policy) -> Sight:
+    """Return what the policy makes of what can't be seen."""
+    now = settings(inspect)
+    if doubt and policy.security.unverified == "stop":
+        return Sight((Difference("effective.unverified", doubt),), doubt, now=now)
+    return Sight(doubt=doubt, now=now)
+
+
+def bounds_of(policy: Policy, item: Item, now: float) -> Bounds:
+    """Return the most that the policy admits for a container, exceptions for it included."""
+    resources = policy.resources
+    grants = [
+        exemption.loosens
+        for exemption in policy.exceptions
+        if (exemption.owner, exemption.namespace, exemption.service)
+        == (item.owner, item.namespace, item.service)
+        and now < exemption.ends_at
+    ]
+    return Bounds(
+        memory=max([resources.memory.max, *(grant.memory_max or 0 for grant in grants)]),
+        nano_cpus=max([resources.cpus.max, *(grant.cpus_max or 0 for grant in grants)]),
+        pids=max([resources.pids.max, *(grant.pids_max or 0 for grant in grants)]),
+    )
+
+
+def joined_of(
+    state: GateState, item: Item, policy: Policy, inspect: Mapping[str, Any]
+) -> tuple[Joined, ...]:
+    """Return the networks that a container is in, by the ids that the engine shows."""
+    ends = (inspect.get("NetworkSettings") or {}).get("Networks") or {}
+    namespace = item.namespace or policy.namespace_of(item.owner)
+    found = []
+    for name, end in ends.items():
+        identifier = str((end or {}).get("NetworkID") or "")
+        if name == "none" or not identifier:
+            continue
+        made = state.inventory.networks.get(identifier)
+        own = made is not None and (
+            made.name in item.admitted.networks
+            or made.namespace == namespace
+            or (made.owner != "" and made.owner == item.owner)
+        )
+        found.append(Joined(name, own))
+    return tuple(found)
+
+
+def watched(
+    state: GateState, call_by: By, item: Item, policy: Policy, change: Change
+) -> Steps[Reply]:
+    """Do a change after which a container runs, and stop it if it doesn't run as admitted."""
+    sights: list[Sight] = []
+
+    def learn(_: Reply) -> Steps[dict[str, object]]:
+        sights.append((yield from verify(state, item, policy)))
+        return {"effective": sights[0].text}
+
+    state.judging.add(item.id)
+    try:
+        reply = yield from perform(state, call_by, change, learn)
+        if sights and sights[0].breaches:
+            return (yield from stop(state, item, sights[0], policy))
+    finally:
+        state.judging.discard(item.id)
+    return reply
+
+
+def look_at(state: GateState, identifier: str) -> Steps[Sight | None]:
+    """Look at a container of ours that something happened to; None when there is nothing to see."""
+    item = state.inventory.containers.get(identifier)
+    if item is None or identifier in state.judging:
+        return None
+    policy = state.policy
+    state.judging.add(identifier)
+    try:
+        sight = yield from verify(state, item, policy)
+        if sight.breaches:
+            yield from stop(state, item, sight, policy)
+    finally:
+        state.judging.discard(identifier)
+    return sight
+
+
+def stop(state: GateState, item: Item, sight: Sight, policy: Policy) -> Steps[Reply]:
+    """Record a violation, then end the container, for good: no restart policy brings it back."""
+    identifier = state.new_id()
+    rules = tuple(dict.fromkeys(each.rule for each in sight.breaches))
+    reason = "; ".join(each.text for each in sight.breaches)
+    place = _place(item)
+    entry = Entry(
+        identifier,
+        "violation",
+        actor=actor_of(BROKER),
+        request=request_of("POST", Mutation.CONTAINER_START, item.id, place),
+        verdict=verdict_of(Verdict("deny", rules, reason, REMEDY), policy.digest),
+        result={"found": [redact.text(each.text) for each in sight.breaches]},
+    )
+    if not isinstance((yield Write(entry)), Record):
+        return journal_unavailable(identifier)
+    context = Context(cause=f"{CAUSE} {identifier}")
+    changes = [_kill(item, place)]
+    if sight.now.restart != "no":
+        changes.insert(0, _unrestarted(item, place, sight.now))
+    for change in changes:
+        by = By(state.new_id(), BROKER, context, policy=policy.digest)
+        yield from perform(state, by, change, despite_hold=True)
+    return told_reply(
+        403,
+        rules[0],
+        f"the container was stopped, since it didn't run as admitted: {redact.text(reason)}",
+        remedy=REMEDY,
+        identifier=identifier,
+    )
+
+
+def _place(item: Item) -> dict[str, object]:
+    return {
+        "name": item.admitted.name,
+        "owner": item.owner,
+        "namespace": item.namespace,
+        "service": item.service,
+    }
+
+
+def _verdict() -> Verdict:
+    return Verdict("allow", ("violation.stop",), "it doesn't run as it was admitted")
+
+
+def _kill(item: Item, place: dict[str, object]) -> Change:
+    path = f"/containers/{item.id}/kill"
+    return Change(
+        Mutation.CONTAINER_KILL, item.id, "POST", path, place, _verdict(), deadline_s=15.0
+    )
+
+
+def _unrestarted(item: Item, place: dict[str, object], now: Settings) -> Change:
+    """Return the update after which the engine doesn't start it again."""
+    return Change(
+        Mutation.CONTAINER_UPDATE,
+        item.id,
+        "POST",
+        f"/containers/{item.id}/update",
+        {**place, "settings": settings_to(replace(now, restart="no", restart_max=0))},
+        _verdict(),
+        body={"RestartPolicy": restart_body("no", 0)},
+        deadline_s=15.0,
+    )
