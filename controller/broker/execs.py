@@ -96,12 +96,14 @@ def start(call: Call, state: GateState) -> Steps[Reply | Relay]:
     """POST /exec/{exec}/start: run it, if all that it was made for still holds."""
     identifier = call.names["exec"]
     minted = _minted(call, state, identifier)
+    if minted.request is None:
+        raise _refused("exec.started", "it was started before", identifier)
     if state.clock.monotonic() - minted.at > START_S:
         raise _refused("exec.expired", f"it wasn't started within {START_S:g} s", identifier)
     found = yield from _unchanged(call, state, identifier, minted)
     yield from _made_as_told(identifier, minted)
     request, minted.request = minted.request, None
-    if request is None:
+    if request is None:  # by another request, while this one looked
         raise _refused("exec.started", "it was started before", identifier)
     admitted(admission.admit_exec(request, policy=call.policy, container_user=_user(found)))
     judged = admitted(
