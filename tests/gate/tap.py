@@ -151,9 +151,17 @@ class Tap:
 
     @contextlib.contextmanager
     def holding(self, method: str, path: str) -> Iterator[Hold]:
-        """Keep the requests of a method whose path matches; at the end they are let go."""
+        """Keep the requests of a method whose path matches; at the end they are let go.
+
+        The method ``*`` is every one that changes something.
+        """
         pattern = re.compile(path)
-        hold = Hold(lambda told: told.method == method and bool(pattern.fullmatch(told.path)))
+
+        def wanted(told: Tapped) -> bool:
+            of_method = told.changes if method == "*" else told.method == method
+            return of_method and bool(pattern.fullmatch(told.path))
+
+        hold = Hold(wanted)
         self._holds.append(hold)
         try:
             yield hold

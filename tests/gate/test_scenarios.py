@@ -237,6 +237,126 @@ def test_of_two_that_want_a_name_one_gets_it_and_neither_an_id(stage: Stage) -> 
     assert not any(request.changes for request in world.tap.since(mark))
 
 
+# S7
+
+
+#: Every change that shows on the engine whether it was made, and how recovery then finds it.
+#: Those of which nothing can be seen stay unknown, and are closed all the same.
+SEEN_LATER = {"restart": "unknown", "kill": "unknown"}
+NEVER = "0001-01-01T00:00:00Z"
+VERBS = ("start", "stop", "restart", "kill", "pause", "unpause", "rename", "update", "remove")
+
+
+class Changes:
+    """One change of every kind, each of an object of its own."""
+
+    def __init__(self, stage: Stage, tag: str) -> None:
+        self._stage, self._tag = stage, tag
+        #: What was asked for: its route, and the object that its intent names.
+        self.asked: dict[str, str] = {}
+        self._prepared: list[tuple[str, str, object]] = []
+        for verb in VERBS:
+            self._container(verb)
+        self._network()
+        self._objects()
+
+    def _name(self, what: str) -> str:
+        return f"s7-{self._tag}-{what}"
+
+    def _container(self, verb: str) -> None:
+        stage, name = self._stage, self._name(verb)
+        made = stage.container("alice", name, running=verb not in ("start", "rename", "remove"))
+        if verb == "unpause":
+            stage.world.must("alice", "POST", f"/containers/{made}/pause")
+        query = {"rename": f"?name={name}-now", "stop": "?t=0", "restart": "?t=0"}.get(verb, "")
+        body = {"RestartPolicy": {"Name": "always"}} if verb == "update" else None
+        if verb == "remove":
+            self._add(f"container.{verb}", made, "DELETE", f"/containers/{made}", body)
+        else:
+            self._add(f"container.{verb}", made, "POST", f"/containers/{made}/{verb}{query}", body)
+
+    def _network(self) -> None:
+        stage, isle = self._stage, self._stage.world.tokens["NET_OWN"]
+        joined = {"HostConfig": {"NetworkMode": isle}}
+        for verb, more in (("connect", {"HostConfig": {}}), ("disconnect", joined)):
+            made = stage.container("alice", self._name(verb), running=True, **more)
+            body = {"Container": made}
+            self._add(f"network.{verb}", made, "POST", f"/networks/{isle}/{verb}", body)
+
+    def _objects(self) -> None:
+        made, gone = self._name("made"), self._name("gone")
+        body = {"Image": IMAGE, "HostConfig": {"NetworkMode": "none"}}
+        self._add("container.create", made, "POST", f"/containers/create?name={made}", body)
+        self._add("network.create", made, "POST", "/networks/create", {"Name": made})
+        self._add("volume.create", made, "POST", "/volumes/create", {"Name": made})
+        told = self._stage.world.must("alice", "POST", "/networks/create", {"Name": gone})
+        self._add("network.remove", str(told["Id"]), "DELETE", f"/networks/{gone}", None)
+
+    def _add(self, route: str, subject: str, method: str, path: str, body: object) -> None:
+        self.asked[route] = subject
+        self._prepared.append((method, path, body))
+
+    def begin(self) -> list[Future[Answer]]:
+        """Ask for all of them at once."""
+        return [self._stage.begin("alice", *each) for each in self._prepared]
+
+    def clear(self) -> None:
+        """Remove what is there of it besides containers of the stage."""
+        made, gone = self._name("made"), self._name("gone")
+        ask = self._stage.world.ask
+        ask("operator", "DELETE", f"/containers/{made}?force=1")
+        for network in (made, gone):
+            ask("operator", "DELETE", f"/networks/{network}")
+        self._stage.world.engine.docker("volume", "rm", made, check=False)
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("reached", [True, False], ids=["reached it", "never reached it"])
+def test_a_broker_killed_around_any_change_closes_each_intent_once(
+    stage: Stage, *, reached: bool
+) -> None:
+    """Killed while the engine is at it, or before the engine has heard of it.
+
+    These are all the states there are: killed before the intent is on disk there is nothing to
+    close, killed after the engine's answer it is as if killed while the engine was at it.
+    """
+    world = stage.world
+    changes = Changes(stage, "in" if reached else "out")
+    try:
+        with world.tap.holding("*", r"/(?!trimtab/).*") as hold:
+            answers = changes.begin()
+            hold.await_kept(len(changes.asked))
+            world.gate.kill()
+            if not reached:
+                hold.drop()
+        assert {answer.result(PATIENCE_S).status for answer in answers} == {0}
+        world.gate.start()
+        eventually(world.gate.serves, within_s=PATIENCE_S, what="the broker's socket")
+        eventually(
+            lambda: world.must("operator", "GET", "/trimtab/v1/health")["openIntents"] == 0,
+            within_s=120,
+            what="no open intent",
+        )
+        found = {}
+        for route, subject in changes.asked.items():
+            *before, intent, closing = stage.records_of(subject, route)
+            assert (intent["stage"], closing["stage"]) == ("intent", "recovered"), route
+            assert closing["id"] == intent["id"]
+            assert [r["id"] for r in before].count(intent["id"]) == 0
+            found[route] = closing["result"]["settled"]
+        otherwise = "applied" if reached else "not-applied"
+        expected = {
+            route: SEEN_LATER.get(route.partition(".")[2], otherwise) for route in changes.asked
+        }
+        # The engine cancels a start whose client has gone, or doesn't: recovery says which.
+        started = (stage.engine_inspect(changes.asked["container.start"]) or {})["State"]
+        if started["StartedAt"] == NEVER:
+            expected["container.start"] = "not-applied"
+        assert found == expected
+    finally:
+        changes.clear()
+
+
 # S11
 
 
