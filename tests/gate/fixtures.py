@@ -112,6 +112,11 @@ class Gate:
                 stderr=subprocess.STDOUT,
             )
 
+    @property
+    def pid(self) -> int:
+        """Its process."""
+        return self._process.pid
+
     def serves(self) -> bool:
         """Tell whether it serves; that it ended is an error."""
         assert self._process.poll() is None, f"the broker ended:\n{self.log.read_text()}"
