@@ -214,6 +214,15 @@ def test_bytes_after_a_request_that_asks_for_a_hijack_are_kept_for_it() -> None:
     assert (found.upgrade, found.query, reader.rest(), reader.idle) == (True, "a=1", b"hello", True)
 
 
+def test_a_request_that_upgrades_may_have_a_body_and_bytes_may_follow_both() -> None:
+    fields = ("Connection: Upgrade", "Upgrade: tcp")
+    reader = RequestReader(body_bound)
+    reader.feed(post(b'{"Tty":true}', *fields, path="/exec/x/start") + b"hello")
+    found = reader.poll()
+    assert isinstance(found, Framed)
+    assert (found.upgrade, found.body, reader.rest()) == (True, b'{"Tty":true}', b"hello")
+
+
 def test_sizes_are_bounded() -> None:
     create, other = "/v1.45/containers/create", "/v1.45/networks/create"
     for path, limit in ((create, CREATE_BODY_MAX), (other, BODY_MAX)):
