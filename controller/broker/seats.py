@@ -67,9 +67,10 @@ class Seats:
             self._sit(following)
 
     def wanted(self, uid: int) -> bool:
-        """Tell whether somebody waits for the place that this uid holds."""
-        scarce = self._taken >= self._size.all - self._size.reserved
-        return uid in self._waiting or (bool(self._waiting) and scarce)
+        """Tell whether somebody waits who could have a place that this uid holds."""
+        if uid in self._waiting or not self._waiting or self._trusted(uid):
+            return uid in self._waiting
+        return self._taken >= self._size.all - self._size.reserved
 
     def _sit(self, uid: int) -> None:
         self._taken += 1
