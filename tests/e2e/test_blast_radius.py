@@ -1,0 +1,289 @@
+"""What a controller may take down, and what an operator lets go, on a real engine."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from controller.cli.api import BrokerApi
+from controller.engine.answers import header
+from controller.model.entries import Context
+from controller.process.assembly import answers
+from tests.gate import wire
+from tests.gate.roles import Peer
+from tests.instance import TRIMTAB, Host, eventually, has, web
+
+NAMES = tuple(f"s{number}" for number in range(10))
+VOLUME = """\
+apiVersion: trimtab/v1
+kind: Volume
+metadata: {name: data, owner: team}
+spec: {}
+"""
+
+
+def ten(host: Host) -> None:
+    """Declare ten services."""
+    for name in NAMES:
+        host.write(f"{name}.yaml", web(name))
+
+
+class Usurper:
+    """Somebody with the controller's user, and a client made by hand."""
+
+    def __init__(self, host: Host, peer: Peer, connection: socket.socket | None = None) -> None:
+        self._socket = host.broker_socket
+        self._peer = peer
+        self._connection = connection
+
+    def ask(self, method: str, path: str, *, plan: str = "") -> wire.Answer:
+        """Send one request as the controller does, as part of *plan*."""
+        claim = header(Context(cause="all of it", plan=plan))
+        target = f"/v1.45{path}".encode()
+        raw = wire.request(method, target, headers={"Trimtab-Context": claim})
+        return wire.ask(self._connection or self._peer.connect(self._socket), raw)
+
+    def stop(self, identifier: str, *, plan: str = "") -> tuple[int, str]:
+        """Ask for a stop; return status and rule."""
+        answer = self.ask("POST", f"/containers/{identifier}/stop?t=1", plan=plan)
+        return answer.status, answer.rule
+
+
+def connections(host: Host, peer: Peer) -> list[socket.socket]:
+    """Return a connection for each service, to be used side by side."""
+    return [peer.connect(host.broker_socket) for _ in NAMES]
+
+
+@contextmanager
+def broker_alone(host: Host, policy: str = "") -> Iterator[None]:
+    """Have a broker without a controller during the block."""
+    argv = [TRIMTAB, "broker", "--policy", policy or host.policy, "--state", str(host.state)]
+    with host.log.open("ab") as log:
+        broker = subprocess.Popen(
+            host.engine.inside(*argv), env=host.environment(), stdout=log, stderr=log
+        )
+    try:
+        eventually(lambda: answers(host.broker_socket), what="the broker serves")
+        yield
+    finally:
+        broker.terminate()
+        broker.wait(timeout=30)
+
+
+@contextmanager
+def controllers_user(host: Host) -> Iterator[Peer]:
+    """Be the controller's user, once the instance has ended."""
+    status = Path(f"/proc/{host.pid_of('controller')}").stat()
+    host.stop()
+    with Peer(status.st_uid, [status.st_gid]) as peer:
+        yield peer
+
+
+@contextmanager
+def usurped(host: Host) -> Iterator[Usurper]:
+    """Have the controller's user, while the controller itself is ended and the broker serves."""
+    with controllers_user(host) as peer, broker_alone(host):
+        yield Usurper(host, peer)
+
+
+def ids(host: Host) -> dict[str, str]:
+    """Return the container of each service."""
+    label = "io.trimtab.service"
+    return {each["Config"]["Labels"][label]: each["Id"] for each in host.containers()}
+
+
+def met_the_radius(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    refusals = (r for r in records if r["stage"] == "refusal")
+    return [r for r in refusals if "blast.radius" in r["verdict"]["rules"]]
+
+
+def running(host: Host) -> set[str]:
+    return {name for name in NAMES if host.running_ids(name)}
+
+
+def approve(host: Host, plan: str, *objects: str) -> str:
+    told = {"act": "approve", "plan": plan, "objects": list(objects), "note": "by hand"}
+    return str(BrokerApi(host.broker_socket).post("records", told)["id"])
+
+
+@pytest.mark.needs_root
+def test_a_controller_that_asks_to_stop_everything_stops_at_its_share(host: Host) -> None:
+    ten(host)
+    host.up()
+    host.await_ready(*NAMES)
+    mine = ids(host)
+    with usurped(host) as usurper:
+        told = [usurper.stop(mine[name]) for name in NAMES]
+        assert told == [(204, "")] * 3 + [(403, "blast.radius")] * 7
+        for name in NAMES[3:]:
+            for method, path in (
+                ("DELETE", f"/containers/{mine[name]}?force=1"),
+                ("POST", f"/containers/{mine[name]}/kill"),
+                ("POST", f"/containers/{mine[name]}/pause"),
+                ("POST", f"/containers/{mine[name]}/restart?t=1"),
+            ):
+                assert usurper.ask(method, path).rule == "blast.radius"
+        # What is down may be removed, and what runs again isn't counted.
+        assert usurper.ask("DELETE", f"/containers/{mine['s0']}").status == 204
+        assert usurper.ask("POST", f"/containers/{mine['s1']}/start").status == 204
+        assert usurper.stop(mine["s3"]) == (204, "")
+        assert usurper.stop(mine["s4"]) == (403, "blast.radius")
+        assert running(host) == {"s1", *NAMES[4:]}
+
+        # With an approval exactly its objects, once, as part of its plan.
+        plan = "ab" * 32
+        record = approve(host, plan, mine["s4"], mine["s5"])
+        assert usurper.stop(mine["s4"]) == (403, "blast.radius")
+        assert usurper.stop(mine["s6"], plan=plan) == (403, "blast.radius")
+        assert usurper.stop(mine["s4"], plan=plan) == (204, "")
+        assert usurper.ask("POST", f"/containers/{mine['s4']}/start").status == 204
+        assert usurper.stop(mine["s4"], plan=plan) == (403, "blast.radius")
+        assert usurper.stop(mine["s5"], plan=plan) == (204, "")
+        assert running(host) == {"s1", "s4", *NAMES[6:]}
+    intents = [r for r in host.journal("--limit", "1000") if r["stage"] == "intent"]
+    spent = [
+        r["request"]["object"] for r in intents if f"approval:{record}" in r["verdict"]["rules"]
+    ]
+    assert sorted(spent) == sorted([mine["s4"], mine["s5"]])
+
+
+@pytest.mark.needs_root
+def test_many_at_once_and_a_new_broker_let_no_more_go(host: Host) -> None:
+    ten(host)
+    host.up()
+    host.await_ready(*NAMES)
+    mine = ids(host)
+    with controllers_user(host) as peer:
+        with broker_alone(host), ThreadPoolExecutor(len(NAMES)) as pool:
+            usurpers = [Usurper(host, peer, connection) for connection in connections(host, peer)]
+            told = sorted(pool.map(Usurper.stop, usurpers, mine.values()))
+            assert told == [(204, "")] * 3 + [(403, "blast.radius")] * 7
+        up = running(host)
+        assert len(up) == 7
+        with broker_alone(host):
+            again = {Usurper(host, peer).stop(mine[name]) for name in up}
+            assert again == {(403, "blast.radius")}
+
+
+@pytest.mark.needs_root
+def test_a_volume_is_not_removed_without_an_approval(host: Host) -> None:
+    host.write("data.yaml", VOLUME)
+    host.up()
+    eventually(lambda: host.is_ready("data"))
+    with usurped(host) as usurper:
+        assert usurper.ask("DELETE", "/volumes/data").rule == "volume.approval"
+        approve(host, "cd" * 32, "volume:data")
+        assert usurper.ask("DELETE", "/volumes/data", plan="ab" * 32).rule == "volume.approval"
+        assert usurper.ask("DELETE", "/volumes/data", plan="cd" * 32).status == 204
+        assert usurper.ask("DELETE", "/volumes/data", plan="cd" * 32).status == 404
+
+
+def approved_away(host: Host, *command: str) -> None:
+    """Have twelve services go at once, by an operator's approval, with the plan that was shown."""
+    names = [f"s{number}" for number in range(12)]
+    for name in [*names, "stays"]:
+        host.write(f"{name}.yaml", web(name))
+    with host.running():
+        mine = ids(host)
+        for name in names:
+            host.remove(f"{name}.yaml")
+        eventually(lambda: has(host.resource("s11"), "PrunePending"), within_s=15)
+        digest = host.json("plan", expect=2)["digest"]
+        assert len(host.containers()) == 13
+        refused = host.cli("approve", "00" * 32, "--yes", expect=64)
+        assert "plan.changed" in refused.stderr
+        assert "approve.unconfirmed" in host.cli("approve", expect=64).stderr
+        shown = host.cli(*command, "--timeout", "90s")
+        assert digest in shown.stdout
+        assert list(ids(host)) == ["stays"]
+        assert not host.resource("s11")
+    records = host.journal("--limit", "1000")
+    (approval,) = [r for r in records if r["stage"] == "operator"]
+    told = approval["request"]["summary"]
+    assert (told["plan"], sorted(told["objects"])) == (
+        digest,
+        sorted(mine[name] for name in names),
+    )
+    used = [
+        record["request"]["object"]
+        for record in records
+        if record["stage"] == "intent"
+        and f"approval:{approval['id']}" in record["verdict"]["rules"]
+    ]
+    assert sorted(used) == sorted(told["objects"])
+    assert met_the_radius(records) == []
+
+
+def test_what_the_guard_holds_back_goes_once_it_is_approved(host: Host) -> None:
+    approved_away(host, "approve", "--yes")
+
+
+def test_apply_approves_what_it_shows(host: Host) -> None:
+    approved_away(host, "apply", "--approve-prune")
+
+
+def test_many_services_that_stop_first_are_replaced_within_the_share(host: Host) -> None:
+    names = [f"p{number}" for number in range(8)]
+
+    def declare(level: int) -> None:
+        for number, name in enumerate(names):
+            ports = f"[{{container: 8080, host: {18200 + number}, hostIP: 127.0.0.1}}]"
+            extra = f'ports: {ports}\nenv: {{LEVEL: "{level}"}}'
+            host.write(f"{name}.yaml", web(name, extra=extra))
+
+    declare(1)
+    with host.running():
+        before = set(ids(host).values())
+        declare(2)
+        host.cli("apply", "--timeout", "100s")
+        after = ids(host)
+        assert sorted(after) == names
+        assert before.isdisjoint(after.values())
+    assert met_the_radius(host.journal("--limit", "1000")) == []
+
+
+@pytest.mark.needs_root
+@pytest.mark.parametrize("separated", [True, False], ids=["separated", "one uid"])
+def test_an_operator_takes_all_of_it_down(host: Host, *, separated: bool) -> None:
+    ten(host)
+    host.up()
+    host.await_ready(*NAMES)
+    status = Path(f"/proc/{host.pid_of('controller')}").stat()
+    host.stop()
+    if separated:
+        host.cli("down")
+    else:
+        # The same user is controller and operator: what it asks without a context is its own.
+        text = Path(host.policy).read_text()
+        own = host.folder / "operators.yaml"
+        own.write_text(f"{text}\noperators: [{status.st_uid}]\n")
+        user = [f"--reuid={status.st_uid}", f"--regid={status.st_gid}", "--clear-groups"]
+        argv = ["setpriv", *user, TRIMTAB, "down", "--state", str(host.state)]
+        with broker_alone(host, str(own)):
+            down = subprocess.run(
+                host.engine.inside(*argv),
+                env=host.environment(),
+                capture_output=True,
+                text=True,
+                check=False,
+                timeout=120,
+                cwd=host.folder,
+            )
+            assert down.returncode == 0, down.stdout + down.stderr
+    assert host.containers() == []
+    records = host.journal("--limit", "1000")
+    (act,) = [r for r in records if r["stage"] == "operator"]
+    assert act["request"]["summary"]["act"] == "down"
+    assert act["actor"]["separated"] is separated
+    removals = [
+        r for r in records if r["stage"] == "intent" and r["request"]["route"] == "container.remove"
+    ]
+    assert len(removals) == 10
+    assert {r["actor"]["role"] for r in removals} == {"operator"}
