@@ -1,0 +1,96 @@
+"""Two owners on one network: what one's container answers to, the other's can't take over."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from controller.model import names
+from tests.gate.fixtures import IMAGE, World
+from tests.gate.wire import Answer
+
+if TYPE_CHECKING:
+    from tests.engine import FoundEngine, PrivateEngine
+
+pytestmark = pytest.mark.needs_root
+SHARED = "platform-network"
+BOBS = "bob-desk"
+
+
+@pytest.fixture(scope="module")
+def world(engine: PrivateEngine | FoundEngine) -> Iterator[World]:
+    made = World(engine, [])
+    try:
+        made.must(
+            "bob",
+            "POST",
+            f"/containers/create?name={BOBS}",
+            {
+                "Image": IMAGE,
+                "Hostname": "bob-host",
+                "Labels": {names.SERVICE: "ledger"},
+                "NetworkingConfig": {"EndpointsConfig": {SHARED: {"Aliases": ["ledger"]}}},
+                "HostConfig": {"NetworkMode": SHARED},
+            },
+        )
+        made.must("bob", "POST", f"/containers/{BOBS}/start")
+        yield made
+    finally:
+        made.close()
+
+
+def create(world: World, who: str, name: str, **more: Any) -> Answer:
+    mode = {"HostConfig": {"NetworkMode": SHARED}}
+    return world.ask(who, "POST", f"/containers/create?name={name}", {"Image": IMAGE} | mode | more)
+
+
+def aliased(alias: str) -> dict[str, Any]:
+    return {
+        "Labels": {names.SERVICE: alias},
+        "NetworkingConfig": {"EndpointsConfig": {SHARED: {"Aliases": [alias]}}},
+    }
+
+
+def resolves(world: World, name: str) -> bool:
+    """Ask the engine's own name server from within bob's container."""
+    asked = ("exec", BOBS, "busybox", "nslookup", "-type=a", name, "127.0.0.11")
+    return world.engine.docker(*asked, check=False).returncode == 0
+
+
+@pytest.mark.parametrize("name", [BOBS, "ledger", "bob-host"])
+def test_name_alias_and_host_name_are_what_the_engine_resolves(world: World, name: str) -> None:
+    assert resolves(world, name)
+    assert not resolves(world, f"{name}-not")
+
+
+TAKING = [*({"Hostname": name} for name in (BOBS, "bob-host", "ledger"))]
+TAKING += [aliased(name) for name in ("ledger", "bob-host", BOBS)]
+
+
+@pytest.mark.parametrize("more", TAKING, ids=str)
+def test_no_other_owners_container_answers_to_it(world: World, more: dict[str, Any]) -> None:
+    mark = world.tap.mark()
+    refused = create(world, "alice", "alice-taker", **more)
+    assert (refused.status, refused.rule) == (403, "network.name-taken")
+    assert "bob" not in refused.json["trimtab"]["reason"].replace(BOBS, "").replace("bob-host", "")
+    assert not any(request.changes for request in world.tap.since(mark))
+
+
+@pytest.mark.parametrize("name", ["ledger", "bob-host"])
+def test_nor_is_one_called_so_at_its_create_or_later(world: World, name: str) -> None:
+    assert create(world, "alice", name).rule == "network.name-taken"
+    made = create(world, "alice", "alice-plain")
+    assert made.status == 201
+    try:
+        renamed = world.ask("alice", "POST", f"/containers/alice-plain/rename?name={name}")
+        assert (renamed.status, renamed.rule) == (403, "network.name-taken")
+    finally:
+        world.must("alice", "DELETE", "/containers/alice-plain")
+
+
+def test_an_owners_own_containers_share_a_name(world: World) -> None:
+    made = create(world, "bob", "bob-desk-2", **aliased("ledger"))
+    assert made.status == 201
+    world.must("bob", "DELETE", "/containers/bob-desk-2")
