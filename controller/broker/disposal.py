@@ -85,7 +85,7 @@ def _refuse_if_used(call: Call, state: GateState, subject: str, identifier: str)
     """Refuse what a container is made of, or will be, and what the controller may still need.
 
     Raises:
-        Denied: ``image.used``, ``image.pinned``.
+        Denied: ``image.used``, ``image.needed``.
     """
     listed = (yield from seen("/containers/json?all=1")) or []
     users = sum(1 for each in listed if each.get("ImageID") == identifier)
@@ -105,7 +105,7 @@ def _refuse_if_used(call: Call, state: GateState, subject: str, identifier: str)
     pinned = [r for r, image in state.inventory.pins.items() if image.id == identifier]
     if pinned and call.actor.role is Role.CONTROLLER:
         raise Denied(
-            "image.pinned",
+            "image.needed",
             f"{len(pinned)} revisions are pinned to it",
             "have an operator remove it, if no rollback shall need it",
             status=409,

@@ -33,4 +33,4 @@ class Watching:
                     await self._driver.run(execs.look_after(self._state, identifier))
                 except Exception:
                     # A bug in one session's end must not keep the others from theirs.
-                    LOG.exception("exec.watch.failed")
+                    LOG.exception("recovery.exec.failed")

@@ -151,7 +151,7 @@ def test_what_a_rollback_may_need_stays_for_the_controller_and_is_an_operators_t
         ("refusal", RECORDED),
         actor=CONTROLLER,
     )
-    assert (told.status, told.rule) == (409, "image.pinned")
+    assert (told.status, told.rule) == (409, "image.needed")
     knows = state(pinned())
     remove(knows, (LOOK, reply(image())), *removed())
     assert knows.inventory.pins == {}

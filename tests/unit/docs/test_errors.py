@@ -20,7 +20,7 @@ TAKERS = {"Finding": 0, "Denied": 0, "Problem": 0, "problem_at": 2, "_denied": 2
 #: Texts with a dot that are no codes: places, hosts, loggers, records of the journal.
 ELSE = re.compile(
     r".*\.(json|yaml|sock|lock)|(index\.)?docker\.io|io\.|com\.|trimtab\.(loop|up)|controller\..*\.drop"
-    r"|com\..*|policy\.load|recovery\..*failed|resources\.memory\.default"
+    r"|com\..*|policy\.load|os\.(features|version)|recovery\..*failed|resources\.memory\.default"
 )
 #: Made of a field's name: ``f"{field}.invalid"`` in core/checks.py.
 MADE = {"name.invalid", "namespace.invalid", "owner.invalid"}
