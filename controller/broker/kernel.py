@@ -11,6 +11,7 @@ and the ways to mounts inside CAP_DAC_READ_SEARCH. Nothing here needs more.
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -121,7 +122,9 @@ def _reached(process: int, targets: tuple[str, ...]) -> tuple[Reached, ...]:
 def _reach(root: int, target: str) -> Reached:
     try:
         handle = open_in_root(target, root=root)
-    except OSError:
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+            raise  # the broker's own trouble, not the container's
         return Reached(target, -1)
     try:
         status = os.fstat(handle)

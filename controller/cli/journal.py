@@ -18,7 +18,7 @@ from controller.core.record import line_of, timestamp
 from controller.core.search import Filter
 from controller.model.quantities import parse_duration_ms
 
-STAGES = ("intent", "outcome", "recovered", "refusal", "summary", "read")
+STAGES = ("intent", "outcome", "recovered", "refusal", "violation", "summary", "read")
 STAGES_OF_OURS = ("operator", "policy", "checkpoint", "segment")
 DECISIONS = ("allow", "mutate", "deny", "audit-deny")
 DAY_MS = 86_400_000

@@ -193,7 +193,14 @@ def _slot_report(slot: Slot) -> Report:
         "state": container.state.value,
         "health": container.health,
         "restarts": container.restart_count,
+        **_seen(container),
     }
+
+
+def _seen(container: Container) -> Report:
+    """Return what the broker saw of it in the kernel, where it looked."""
+    seen = {"effective": container.effective, "violation": container.violation}
+    return {name: value for name, value in seen.items() if value}
 
 
 def _supply_facts(resource: Network | Volume, world: World) -> Facts:
@@ -391,6 +398,13 @@ def _violation(facts: Facts, world: World) -> Condition | None:
     refused = [action.verdict for action in world.plan.of(facts.key) if denied(action)]
     if verdict is None and refused:
         verdict = refused[0]
+    for slot in facts.slots if verdict is None else ():
+        if record := slot.get("violation"):
+            reason = f"{slot['container']} was stopped, since it didn't run as admitted"
+            remedy = f"see 'trimtab journal show {record}', then remove the container"
+            return Condition(
+                "PolicyViolation", "True", "effective.violated", f"{reason} ({remedy})"
+            )
     if verdict is None:
         return None
     # Let through for now by the rule's mode: a warning, and nothing is held back for it.

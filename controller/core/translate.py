@@ -282,6 +282,8 @@ def container(inspect: Mapping[str, Any], item: Item | None) -> observed.Contain
         restart_count=inspect.get("RestartCount") or 0,
         stop_grace_s=(inspect.get("Config") or {}).get("StopTimeout"),
         addresses=_addresses(inspect),
+        effective=who.effective,
+        violation=who.violation,
     )
 
 

@@ -128,6 +128,8 @@ def _item(told: Mapping[str, Any]) -> Item:
         intent=told.get("intent") or "",
         image=told.get("image") or "",
         started=bool(told.get("started")),
+        effective=told.get("effective") or "",
+        violation=told.get("violation") or "",
         admitted=settings_from(told.get("admitted") or {}),
     )
 

@@ -72,6 +72,9 @@ class Container:
     restart_count: int = 0
     stop_grace_s: int | None = None  # Config.StopTimeout; None: none was set at its create
     addresses: tuple[tuple[str, str], ...] = ()  # network name, address
+    #: What the kernel showed at its last start: verified, unverified: …, violation; '' if unknown.
+    effective: str = ""
+    violation: str = ""  # the record for which the broker stopped it
 
     @property
     def name(self) -> str:

@@ -203,6 +203,9 @@ class Checkers:
             if entry.verdict.get("decision") not in {"allow", "mutate"}:
                 raise Violation(1, f"an intent that wasn't allowed: {entry.verdict}")
             self.intents[entry.id] = Intent(record)
+        elif entry.stage == "violation":
+            # Nobody in these worlds lets a container reach more than it was admitted with.
+            raise Violation(7, f"what runs as admitted is ended: {entry.result}")
         elif entry.stage in {"outcome", "recovered"}:
             self._closing(record)
 

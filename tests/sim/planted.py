@@ -24,10 +24,12 @@ from controller.broker import (
     redact,
     resolve,
     steps,
+    verifying,
 )
 from controller.broker.commands import Forward, Lost, Write
 from controller.core import admission, planner, prune, render, rollout
 from controller.core import recovery as settling
+from controller.core.effective import Difference
 from controller.engine import adapter, outgoing
 from controller.loop import controller as loop
 from controller.loop import reconciler, retries
@@ -71,6 +73,10 @@ def always(value: Any) -> Wrong:
 def returning(change: Callable[[Any], Any]) -> Wrong:
     """Replace by a function that changes what the original returned."""
     return lambda original: lambda *args, **named: change(original(*args, **named))
+
+
+def _with_a_breach(found: tuple[Difference, ...]) -> tuple[Difference, ...]:
+    return (Difference("effective.limit", "processes have no limit"), *found)
 
 
 # Mutations on the wire
@@ -489,6 +495,12 @@ PLANTS = (
         "plan-remembers",
         "a plan counts as a look of the prune guard",
         ((loop.Controller, "survey", _remembers),),
+    ),
+    Plant(
+        7,
+        "false-violation",
+        "what runs as it was admitted is ended",
+        ((verifying, "compare", returning(_with_a_breach)),),
     ),
     Plant(
         9,
