@@ -1,12 +1,6 @@
 """What the broker gives up before it serves: all that its checks don't need.
 
-As root it keeps these capabilities, in all sets but the inheritable and ambient ones:
-
-- CAP_DAC_READ_SEARCH: walk to bind sources under closed folders (``examine``), and read what the
-  kernel shows of containers;
-- CAP_SYS_PTRACE: read the pid namespace of peers (``peers``) and the state of containers;
-- CAP_KILL: end what an exec left running in a container when its time is over (``processes``);
-- CAP_CHOWN: give the socket to the group trimtab, and files to the users of containers.
+As root it keeps the capabilities of ``KEPT_FOR``, in all sets but the inheritable and ambient ones.
 
 Without CAP_DAC_OVERRIDE root obeys file modes when it writes: the state folder must be root's, and
 an engine's socket one that root may open (a rootless engine's belongs to its user: keep
@@ -31,7 +25,14 @@ CAPABILITIES = {
     "KILL": 5,
     "SYS_PTRACE": 19,
 }
-KEPT = ("CHOWN", "DAC_READ_SEARCH", "KILL", "SYS_PTRACE")
+#: What is kept, and what for.
+KEPT_FOR = {
+    "CHOWN": "give the socket to the group trimtab, and files to the users of containers",
+    "DAC_READ_SEARCH": "walk to bind sources under closed folders, read what the kernel shows",
+    "KILL": "end what an exec left running in a container when its time is over",
+    "SYS_PTRACE": "read the pid namespace of peers, and the state of containers' processes",
+}
+KEPT = tuple(KEPT_FOR)
 #: 256 clients with a connection upstream each, 1,024 that wait, and room for files and paths.
 NOFILE = 2048
 UMASK = 0o077

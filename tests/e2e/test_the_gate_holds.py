@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from controller.broker.privileges import CAPABILITIES, KEPT_FOR, NOFILE
 from tests.instance import POLICIES, Host, eventually, web
 
 ADMITTED = "ghcr.io/platformnetwork/web:1"
@@ -150,3 +151,30 @@ def test_every_change_that_the_engine_saw_has_an_intent(host: Host) -> None:
     seen = {json.loads(line)["id"] for line in events.splitlines()}
     assert seen
     assert seen <= created, "what the engine created, the journal recorded"
+
+
+@pytest.mark.needs_root
+def test_the_brokers_process_has_what_the_table_says_and_nothing_more(host: Host) -> None:
+    mask = f"{sum(1 << CAPABILITIES[name] for name in KEPT_FOR):016x}"
+    expected = {
+        "CapEff": mask,
+        "CapPrm": mask,
+        "CapBnd": mask,
+        "CapInh": "0" * 16,
+        "CapAmb": "0" * 16,
+        "NoNewPrivs": "1",
+        "Umask": "0077",
+    }
+    with host.running():
+        proc = Path(f"/proc/{host.pid_of('broker')}")
+        threads = list(proc.glob("task/*"))
+        for thread in threads:  # rights belong to threads
+            lines = (thread / "status").read_text().splitlines()
+            status = dict(line.split(":\t", 1) for line in lines if ":\t" in line)
+            assert {name: status[name] for name in expected} == expected, thread
+            assert (thread / "children").read_text() == "", "no other program runs for it"
+        assert len(threads) > 1
+        limits = (proc / "limits").read_text()
+        for name, most in (("Max core file size", "0"), ("Max open files", str(NOFILE))):
+            (line,) = [line for line in limits.splitlines() if line.startswith(name)]
+            assert line.removeprefix(name).split()[:2] == [most, most]

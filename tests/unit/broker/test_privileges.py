@@ -1,11 +1,14 @@
 """What a broker's process keeps of its rights: looked at from /proc, in a process of its own."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from controller.broker.privileges import KEPT_FOR
 
 SCRIPT = """
 import json, os, resource, sys, threading
@@ -46,6 +49,12 @@ def bounded(uid: int) -> dict[str, object]:
     )
     found: dict[str, object] = json.loads(done.stdout)
     return found
+
+
+def test_the_page_on_rights_has_the_table_of_the_code() -> None:
+    page = Path(__file__).parents[3] / "docs" / "security" / "who-can-do-what.md"
+    rows = re.findall(r"^\| CAP_(\w+) \| (.+) \|$", page.read_text("utf-8"), re.MULTILINE)
+    assert dict(rows) == KEPT_FOR
 
 
 @pytest.mark.needs_root

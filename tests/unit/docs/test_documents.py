@@ -9,7 +9,7 @@ import pytest
 ROOT = Path(__file__).parents[3]
 DOCUMENTS = sorted(
     path
-    for folder in (ROOT, ROOT / "docs", ROOT / "docs" / "decisions")
+    for folder in (ROOT, *(ROOT / "docs" / each for each in ("", "decisions", "security")))
     for path in folder.glob("*.md")
 )
 LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)")
