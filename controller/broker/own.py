@@ -144,6 +144,7 @@ def inventory(call: Call, state: GateState) -> Steps[Reply]:
         "seq": known.seq,
         "ledger": [asdict(trusted) for trusted in known.ledger.values()],
         "pins": {revision: asdict(image) for revision, image in known.pins.items()},
+        "sessions": [asdict(session) for session in known.sessions.values()],
     }
     return json_reply(200, {**shown, **images})
 

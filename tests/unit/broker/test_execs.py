@@ -12,6 +12,7 @@ from controller.broker.commands import EndProcess, Forward, Look, Relay
 from controller.broker.gate import handle
 from controller.broker.recovery import settle
 from controller.broker.state import GateState
+from controller.core.inventory import from_json, to_json
 from controller.model.entries import Actor, Reply, Role
 from controller.model.inventory import Session
 from tests.unit.broker.dialogue import (
@@ -263,7 +264,7 @@ def test_an_exec_counts_for_its_maker_alone(who: Actor) -> None:
 
 def test_an_exec_that_was_made_elsewhere_reads_as_if_there_were_none() -> None:
     for method, target in (("POST", START), ("GET", f"/exec/{EXEC}/json")):
-        body = {} if method == "POST" else None
+        body: object = {} if method == "POST" else None
         told = ask(state(inventory()), method, target, [("refusal", RECORDED)], body=body)
         assert (told.status, told.rule) == (404, "exec.unknown")
 
@@ -434,3 +435,11 @@ def test_a_start_whose_answer_was_lost_is_recovered_and_looked_after() -> None:
     assert list(knows.inventory.sessions) == [EXEC]
     looked_after(knows, (LOOK_EXEC, exec_of(ExitCode=0)), ("operator", RECORDED))
     assert knows.inventory.sessions == {}
+
+
+def test_sessions_are_in_the_snapshot_and_one_without_them_can_be_read() -> None:
+    known = inventory(sessions={EXEC: Session(EXEC, WEB, 0, "i9", TIME)})
+    written = json.loads(json.dumps(to_json(known)))
+    assert from_json(written).sessions == known.sessions
+    del written["sessions"]
+    assert from_json(written).sessions == {}
