@@ -84,8 +84,19 @@ def why(record: Record) -> str:
             return f"a torn end was moved aside: {reason}"
         case {"outage": {"since": since, "error": error}}:
             return f"not writable since {since}: {error}"
+        case {"found": found} if entry.stage == "violation":
+            return "; ".join(_texts(found))
+        case {"total": total} if entry.stage == "summary":
+            return f"{total} more of {_told_of(entry.result)}"
         case _:
             return text(entry.result, "error") or text(entry.claims, "cause")
+
+
+def _told_of(result: Mapping[str, Any]) -> str:
+    """Return what a summary counts, the most frequent first."""
+    counted = {**(result.get("counts") or {}), **(result.get("reads") or {})}
+    often = sorted(counted.items(), key=lambda each: (-each[1], each[0]))
+    return ", ".join(f"{name} {times}" for name, times in often)
 
 
 def _texts(value: object) -> list[str]:

@@ -281,6 +281,20 @@ def test_repairs_and_outages_are_told(state: Path, capsys: pytest.CaptureFixture
     assert "a torn end was moved aside: its line is cut short" in out
 
 
+def test_a_summary_tells_how_much_it_stands_for(
+    state: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log = open_log(state / "broker" / "journal")
+    counts = {"foreign": 2, "route.denied": 40}
+    result: dict[str, object] = {"total": 43, "counts": counts, "reads": {"container.logs": 1}}
+    actor: dict[str, object] = {"uid": 4_000_000, "role": "client"}
+    log.append(Entry(uuid7(9), "summary", actor=actor, result=result))
+    log.close()
+    _, out, _ = run(capsys, "--stage", "summary", "--state", state)
+    assert ["client:4000000", "summary"] == out.splitlines()[1].split()[2:4]
+    assert "43 more of route.denied 40, foreign 2, container.logs 1" in out
+
+
 def test_no_state_and_no_journal_are_errors_with_a_remedy(
     state: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
