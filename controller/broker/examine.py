@@ -58,16 +58,19 @@ def guarded(
 ) -> tuple[Guarded, ...]:
     """Return what is protected. *sockets* are pairs of what and path; '' leaves a place out.
 
-    The folder of a socket is protected with it, unless many programs share that folder.
+    The folder of a socket is protected with it, unless many programs share that folder. The first
+    that a path meets is what it is called: the engine's data comes before the folder that may
+    hold both it and the engine's socket, so that its volumes are known as such.
     """
     places = [Guarded("state folder", state), Guarded("policy", policy)]
     places.append(Guarded("desired-state directory", desired_state))
-    for what, path in (*sockets, *(("containerd socket", path) for path in CONTAINERD_SOCKETS)):
-        places.append(Guarded(what, path))
+    listening = (*sockets, *(("containerd socket", path) for path in CONTAINERD_SOCKETS))
+    places += [Guarded(what, path) for what, path in listening]
+    places.append(Guarded(ENGINE_DATA, engine_data))
+    for what, path in listening:
         if (folder := posixpath.dirname(os.path.realpath(path))) not in SHARED_FOLDERS:
             places.append(Guarded(f"folder of the {what}", folder))
     places += [Guarded("engine's exec root", root) for root in EXEC_ROOTS]
-    places.append(Guarded(ENGINE_DATA, engine_data))
     return tuple(place for place in places if place.path)
 
 

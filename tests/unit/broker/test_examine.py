@@ -268,3 +268,20 @@ def test_the_engine_s_data_has_a_word_of_its_own_for_admission(root: Path) -> No
     (root / "volumes" / "v" / "_data").mkdir(parents=True)
     place = Guarded(ENGINE_DATA, str(root))
     assert look(root / "volumes" / "v" / "_data", place).protected == ENGINE_DATA
+
+
+def test_a_volume_is_called_the_engines_data_also_beside_the_engines_socket(tmp_path: Path) -> None:
+    volume = tmp_path / "data" / "volumes" / "v" / "_data"
+    volume.mkdir(parents=True)
+    places = guarded(
+        state=str(tmp_path / "state"),
+        policy="",
+        sockets=(("engine socket", str(tmp_path / "docker.sock")),),
+        engine_data=str(tmp_path / "data"),
+    )
+    examiner = Examiner(places, own_uid=os.geteuid())
+    (of_volume,) = examiner.examine((str(volume),))
+    assert of_volume.protected == ENGINE_DATA
+    (tmp_path / "other").mkdir()
+    (beside,) = examiner.examine((str(tmp_path / "other"),))
+    assert beside.protected == "folder of the engine socket"
