@@ -47,7 +47,7 @@ COMMANDS = {
     "status": ("look", "status", "Show every resource, its replicas and conditions."),
     "describe": ("look", "describe", "Show one resource in full, with its containers."),
     "journal": ("journal", "journal", "List, show and verify the record of every change."),
-    "policy": ("policy", "policy", "Show the rules in force; judge a file."),
+    "policy": ("policy", "policy", "Show the rules in force; judge a file, a request or a docker line."),
     "image": ("image", "image", "Let the gate know a local image."),
     "doctor": ("doctor", "doctor", "Say what is wrong with this host."),
 }
@@ -59,6 +59,7 @@ Examples:
   trimtab status --json | jq '.resources[].name'
   trimtab journal list --service web --since 1h
   trimtab policy check web.yaml
+  trimtab policy explain -- docker run --cap-add SYS_ADMIN alpine
 
 \b
 Exit codes: 0 done, 1 error, 2 changes pending (plan), 3 desired state invalid,

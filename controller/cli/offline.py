@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from controller.wiring import rules_of
 
 if TYPE_CHECKING:
+    from controller.core.verdicts import Admission
     from controller.model.desired import Desired
     from controller.model.errors import Problem
     from controller.model.plan import AnyAction
@@ -27,6 +28,22 @@ def preview_creations(desired: Desired, policy: Policy) -> Iterator[AnyAction]:
     for service in desired.services:
         action = hypothetical_create(service, supplies)
         yield replace(action, verdict=rules.judge(action))
+
+
+def check_creations(desired: Desired, policy: Policy) -> Iterator[tuple[AnyAction, Admission]]:
+    """Yield the create of each declared service's first container, with all that is found."""
+    from controller.core.admission import CONTROLLER, check
+    from controller.core.rollout import hypothetical_create
+    from controller.core.supplies import Supplies
+    from controller.core.translate import container_body
+    from controller.model.observed import Observed
+
+    networks = policy.networks.names
+    supplies = Supplies(desired, Observed(instance=""), networks)
+    for service in desired.services:
+        action = hypothetical_create(service, supplies)
+        body = container_body(action, networks)
+        yield action, check(policy, body, name=action.target, actor=CONTROLLER)
 
 
 def render_chart(

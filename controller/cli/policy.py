@@ -1,4 +1,4 @@
-"""``policy``: the rules in force, and what they say of a file."""
+"""``policy``: the rules in force, and what they say of a file or a request."""
 
 from __future__ import annotations
 
@@ -17,12 +17,14 @@ from controller.cli.common import (
     state_option,
     state_root,
 )
+from controller.cli.explain import actor_of, as_option, explain, findings_json, print_findings
 from controller.cli.main import EXIT_INVALID, EXIT_REFUSED
 from controller.model.errors import EngineUnavailable, UsageError
 from controller.settings import Instance, read_instance, state_of
 
 if TYPE_CHECKING:
-    from controller.model.plan import Verdict
+    from controller.core.verdicts import Admission
+    from controller.model.entries import Actor
     from controller.model.policy import Policy
 
 
@@ -48,7 +50,7 @@ def policy_in_force(explicit: str | None, *, root: Path, instance: Instance | No
 
 @click.group(cls=PassingGroup)
 def policy() -> None:
-    """Show the rules in force, and judge files by them."""
+    """Show the rules in force, and judge files, requests and docker lines by them."""
 
 
 @policy.command(
@@ -86,67 +88,80 @@ def show(policy: str | None, state: Path | None, as_json: bool) -> int:
     epilog="""\b
 Examples:
   trimtab policy check web.yaml --policy strict
-  echo '{"Image": "alpine:latest"}' | trimtab policy check -     a create body of the Engine API
+  trimtab policy check web.yaml --json | jq '.[].findings'
+  echo '{"Image": "alpine:latest"}' | trimtab policy check - --as client:alice
 
 \b
-Exit codes: 0 allowed, 3 the file is invalid, 4 refused.
+Exit codes: 0 allowed, 3 the file is invalid, 4 refused, 64 wrong usage.
 """
 )
 @click.argument("file", type=click.File("r"))
+@as_option
 @policy_option
 @state_option
 @json_option
-def check(file: Any, policy: str | None, state: Path | None, as_json: bool) -> int:
+def check(file: Any, role: str, policy: str | None, state: Path | None, as_json: bool) -> int:
     """Judge FILE (or - for stdin): resources in YAML, or the JSON body of a container create.
 
-    What only the engine knows (images, volumes, networks, paths) is judged by the broker later.
+    Everything that is wrong is told, each with what would pass. Resources are judged as the
+    controller's, a body as the one's of --as. What only the engine knows (images, volumes,
+    networks, paths) is judged by the broker later.
     """
-    from controller.core import text
-
-    root = state_root(state)
+    actor, root = actor_of(role), state_root(state)
     rules = policy_in_force(policy, root=root, instance=read_instance(root))
     content, name = file.read(), getattr(file, "name", "-")
-    invalid, verdicts = _judge(content, name, rules)
+    invalid, judged = _judge(content, name, rules, actor)
     if as_json:
-        print_json([{"object": o, "verdict": text.verdict_json(v)} for o, v in verdicts])
+        print_json([_json(what, admission, rules) for what, admission in judged])
     else:
-        for what, verdict in verdicts:
-            _print(what, verdict, rules.name)
+        for what, admission in judged:
+            _print(what, admission, rules)
     if invalid:
         return EXIT_INVALID
-    return EXIT_REFUSED if any(v.decision == "deny" for _, v in verdicts) else 0
+    return EXIT_REFUSED if any(a.verdict.decision == "deny" for _, a in judged) else 0
 
 
-def _judge(content: str, name: str, rules: Policy) -> tuple[bool, list[tuple[str, Verdict]]]:
-    """Return whether the file is invalid, and the verdict on each thing in it."""
+def _judge(
+    content: str, name: str, rules: Policy, actor: Actor
+) -> tuple[bool, list[tuple[str, Admission]]]:
+    """Return whether the file is invalid, and what is said of each thing in it."""
     from controller.cli import offline
     from controller.core import admission
     from controller.core.render import desired_of
     from controller.core.strictjson import Ambiguous, parse
-    from controller.model.entries import Actor, Role
 
     if content.lstrip().startswith("{"):
         try:
             body = parse(content.encode())
         except Ambiguous as error:
             raise UsageError("file.invalid", f"{name}: {error}") from error
-        actor = Actor(uid=-1, gid=-1, pid=0, role=Role.CLIENT, owner="nobody")
-        judged = admission.check(rules, body, name="", actor=actor)
-        return False, [(name, judged.verdict)]
+        return False, [(name, admission.check(rules, body, name="", actor=actor))]
     desired = desired_of({name: content})
     for problem in desired.problems:
         click.echo(problem.render(), err=True)
-    return not desired.valid, [
-        (str(action.object), action.verdict) for action in offline.preview_creations(desired, rules)
-    ]
+    judged = offline.check_creations(desired, rules)
+    return not desired.valid, [(str(action.object), told) for action, told in judged]
 
 
-def _print(what: str, verdict: Verdict, policy: str) -> None:
-    colour = "red" if verdict.decision == "deny" else "green"
-    rules = f" [{', '.join(verdict.rules)}]" if verdict.rules else ""
-    click.echo(f"{what}: {click.style(verdict.decision, fg=colour)} by {policy}{rules}")
-    for line in (verdict.reason, *verdict.mutations):
-        if line:
-            click.echo(f"    {line}")
-    if verdict.remedy:
-        click.echo(f"    remedy: {verdict.remedy}")
+def _json(what: str, admission: Admission, rules: Policy) -> dict[str, object]:
+    from controller.core.text import verdict_json
+
+    return {
+        "object": what,
+        "verdict": verdict_json(admission.verdict),
+        "findings": findings_json(admission.findings, rules),
+        "warnings": list(admission.warnings),
+    }
+
+
+def _print(what: str, admission: Admission, rules: Policy) -> None:
+    verdict = admission.verdict
+    colour = {"deny": "red", "audit-deny": "yellow"}.get(verdict.decision, "green")
+    told = f" [{', '.join(verdict.rules)}]" if verdict.rules else ""
+    click.echo(f"{what}: {click.style(verdict.decision, fg=colour)} by {rules.name}{told}")
+    print_findings(admission.findings, rules)
+    for line in (*verdict.mutations, *(f"warning: {text}" for text in admission.warnings)):
+        click.echo(f"    {line}")
+
+
+policy.add_command(explain)

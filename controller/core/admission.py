@@ -69,7 +69,9 @@ from controller.model.plan import (
 from controller.model.policy import Policy
 
 __all__ = [
+    "CONTROLLER",
     "CREATE_RULES",
+    "OPERATOR",
     "Admission",
     "admit_connect",
     "admit_create",
@@ -92,6 +94,7 @@ __all__ = [
     "check",
     "describe",
     "needs",
+    "outline",
     "preview",
 ]
 
@@ -137,8 +140,9 @@ CREATE_RULES: tuple[Rule, ...] = (
 )
 
 _SOMEONE = Stamp(instance="", intent="00000000-0000-7000-8000-000000000000")
-_CONTROLLER = Actor(uid=-1, gid=-1, pid=0, role=Role.CONTROLLER)
-_OPERATOR = Actor(uid=0, gid=0, pid=0, role=Role.OPERATOR)
+#: Whose word counts where nobody in particular asks.
+CONTROLLER = Actor(uid=-1, gid=-1, pid=0, role=Role.CONTROLLER)
+OPERATOR = Actor(uid=0, gid=0, pid=0, role=Role.OPERATOR)
 
 
 def needs(
@@ -218,7 +222,17 @@ def admit_create(
     return tolerating(admitted, findings, modes)
 
 
-def check(policy: Policy, body: object, *, name: str = "", actor: Actor = _OPERATOR) -> Admission:
+def outline(
+    request: CreateRequest, *, name: str, actor: Actor, policy: Policy
+) -> dict[str, object]:
+    """Return the body that a create would become, also of one that is refused: never forwarded.
+
+    For those who ask what the gate adds; what refuses it counts as it was asked for.
+    """
+    return body_of(finish(_preview_case(request, name=name, actor=actor, policy=policy)))
+
+
+def check(policy: Policy, body: object, *, name: str = "", actor: Actor = OPERATOR) -> Admission:
     """Judge the body of a create by itself, as ``policy check`` does: nothing is looked up."""
     request = parse_create(body)
     return admit_create(request, name=name, actor=actor, policy=policy, facts=None, stamp=_SOMEONE)
@@ -231,23 +245,23 @@ def preview(policy: Policy, action: AnyAction, body: dict[str, object] | None) -
     """
     match action:
         case CreateContainer():
-            return check(policy, body, name=action.target, actor=_CONTROLLER).shown
+            return check(policy, body, name=action.target, actor=CONTROLLER).shown
         case CreateNetwork():
             network = parse_network(network_body(action))
             return admit_network(
-                network, actor=_CONTROLLER, policy=policy, existing=None, stamp=_SOMEONE
+                network, actor=CONTROLLER, policy=policy, existing=None, stamp=_SOMEONE
             ).verdict
         case CreateVolume():
             volume = parse_volume(volume_body(action))
             return admit_volume(
-                volume, actor=_CONTROLLER, policy=policy, existing=None, stamp=_SOMEONE
+                volume, actor=CONTROLLER, policy=policy, existing=None, stamp=_SOMEONE
             ).verdict
         case PullImage():
             return admit_reference(action.target, policy=policy).shown
         case UpdateContainer():
             request = UpdateRequest(restart=RestartPolicy(action.restart, action.restart_max))
             return admit_update(
-                request, actor=_CONTROLLER, policy=policy, current=None, host=HostFacts()
+                request, actor=CONTROLLER, policy=policy, current=None, host=HostFacts()
             ).shown
         case StopContainer():
             return admit_stop({"t": str(action.grace_s)}).verdict

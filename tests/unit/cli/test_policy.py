@@ -1,0 +1,196 @@
+"""``policy check`` and ``policy explain``: what they print, for whom, and their exit codes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.unit.cli.test_main import GOOD, run
+
+IMAGE = "ghcr.io/platformnetwork/web:1.2.3"
+
+
+class Told:
+    """Runs commands of ``policy`` in a folder without an instance."""
+
+    def __init__(self, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        self.folder = folder
+        self._capsys = capsys
+
+    def __call__(self, command: str, *words: str, rules: str = "strict") -> tuple[int, str, str]:
+        options = ("--state", str(self.folder / "none"), "--policy", rules)
+        code = run("policy", command, *options, *words)
+        captured = self._capsys.readouterr()
+        return code, captured.out, captured.err
+
+    def json(self, command: str, *words: str, rules: str = "strict") -> tuple[int, Any]:
+        code, out, _ = self(command, "--json", *words, rules=rules)
+        return code, json.loads(out)
+
+    def file(self, name: str, text: str) -> str:
+        (self.folder / name).write_text(text)
+        return str(self.folder / name)
+
+
+@pytest.fixture
+def told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Told:
+    monkeypatch.chdir(tmp_path)
+    return Told(tmp_path, capsys)
+
+
+def test_a_docker_line_that_is_refused_is_told_with_every_rule_and_remedy(told: Told) -> None:
+    line = f"docker run --rm -v /etc:/e -p 80:80 --cap-add SYS_ADMIN {IMAGE} cmd"
+    code, out, _ = told("explain", "--", *line.split())
+    assert code == 4
+    for expected in (
+        "container.create: create a container as the policy admits it",
+        "HostConfig.CapAdd[0] = SYS_ADMIN: refused [capabilities]",
+        "HostConfig.Binds[0] = /etc:/e: refused [mount.forbidden]",
+        "HostConfig.NetworkMode = default: becomes platform-network",
+        "HostConfig.CapDrop[0] = ALL: given",
+        "port.privileged: HostConfig.PortBindings.80/tcp: the host's port 80 is below 1024",
+        "    remedy: publish on a higher one",
+        "  refused by strict",
+    ):
+        assert expected in out
+
+
+def test_a_line_that_is_admitted_says_what_is_left_to_the_broker(told: Told) -> None:
+    code, out, _ = told("explain", "--as", "client:alice", "--", "create", IMAGE)
+    assert code == 0
+    assert "asked as client:alice" in out
+    assert "left to the broker: whether the name is free, and quotas" in out
+
+
+def test_a_run_is_all_of_its_requests_and_one_refusal_refuses_it(told: Told) -> None:
+    code, found = told.json("explain", "--as", "controller", "--", "run", IMAGE)
+    assert code == 4
+    assert not found["admitted"]
+    paths = [request["path"].rpartition("/")[2] for request in found["requests"]]
+    assert paths == ["create", "attach", "wait", "start"]
+    rules = [[f["rule"] for f in request["findings"]] for request in found["requests"]]
+    assert "role.denied" in rules[1]
+
+
+def test_a_request_is_explained_with_its_body_and_query(told: Told) -> None:
+    body = told.file("body.json", json.dumps({"Image": IMAGE, "HostConfig": {"Memory": 2**30}}))
+    words = ("POST", "/containers/create?name=web", "--query", "platform=", "--body", body)
+    code, found = told.json("explain", *words, "--as", "client:alice")
+    assert code == 0
+    (request,) = found["requests"]
+    assert request["route"]["roles"] == ["client", "controller", "operator"]
+    assert request["verdict"]["decision"] == "mutate"
+    assert {"path": "HostConfig.Memory", "asked": 2**30, "outcome": "kept", "rules": []} in request[
+        "fields"
+    ]
+    assert {"path": "HostConfig.MemorySwap", "value": 2**30} in request["given"]
+    assert told("explain", "DELETE", "/containers/web?force=1")[0] == 0
+    assert told("explain", "DELETE", "/containers/web", "--query", "link=1")[0] == 4
+
+
+@pytest.mark.parametrize(
+    ("line", "text"),
+    [
+        ("build .", "POST /build is served to nobody"),
+        ("cp web:/etc/x .", "GET /containers/web/archive is served to nobody"),
+        ("cp x web:/etc", "PUT /containers/web/archive is served to nobody"),
+        ("push a/b", "POST /images/IMAGE/push is served to nobody"),
+        ("swarm init", "POST /swarm/init is served to nobody"),
+        ("exec --privileged web sh", "exec.privileged"),
+        ("volume create -o type=none vol", "volume.options"),
+        ("pull alpine", "image.not-allowed"),
+        ("update --memory 64g web", "resources.memory"),
+    ],
+)
+def test_other_commands_are_refused_by_their_routes_or_rules(
+    told: Told, line: str, text: str
+) -> None:
+    code, out, _ = told("explain", "--", "docker", *line.split())
+    assert (code, text in out) == (4, True)
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        ((), "expected METHOD PATH, or a docker command line behind --"),
+        (("--", "run", "--nonsense", "x"), "unknown option --nonsense [line.invalid]"),
+        (("--", "run"), "no image is named [line.invalid]"),
+        (("--", "compose", "up"), "trimtab policy check"),
+        (("--", "run", "--env-file", "/nonexistent", "x"), "[file.invalid]"),
+        (("--as", "root", "--", "ps"), "'root' is nobody to the gate [role.unknown]"),
+        (("--as", "client", "--", "ps"), "[role.unknown]"),
+        (("--query", "a=b", "--", "ps"), "[request.unclear]"),
+    ],
+)
+def test_wrong_usage_is_told_and_exits_with_64(
+    told: Told, words: tuple[str, ...], text: str
+) -> None:
+    code, out, err = told("explain", *words)
+    assert (code, out, text in err) == (64, "", True)
+
+
+def test_a_line_reads_variables_and_files_as_the_command_does(told: Told, monkeypatch) -> None:
+    monkeypatch.setenv("FROM_HERE", "x")
+    told.file("env.txt", "LD_PRELOAD=/x\n")
+    words = ("--env-file", "env.txt", "-e", "FROM_HERE", IMAGE)
+    code, found = told.json("explain", "--", "create", *words)
+    assert code == 4
+    fields = {field["path"]: field for field in found["requests"][0]["fields"]}
+    assert fields["Env[0]"]["rules"] == ["env.denied"]
+    assert fields["Env[1]"]["asked"] == "FROM_HERE=…"
+
+
+def test_a_file_is_checked_with_all_that_is_wrong_in_each_document(told: Told) -> None:
+    bad = GOOD.replace("web,", "api,").replace(
+        'web:1.2.3"', 'web:1.2.3", resources: {memory: 32Gi, pids: 9999}'
+    )
+    code, found = told.json("check", told.file("a.yaml", f"{GOOD}---\n{bad}"))
+    assert code == 4
+    assert [(one["object"], one["verdict"]["decision"]) for one in found] == [
+        ("Service/default/api", "deny"),
+        ("Service/default/web", "mutate"),
+    ]
+    assert [f["rule"] for f in found[0]["findings"]] == ["resources.memory", "resources.pids"]
+    code, out, _ = told("check", told.file("b.yaml", bad))
+    assert code == 4
+    assert "resources.pids: HostConfig.PidsLimit: 9999 processes: 1 to 512" in out
+    assert told("check", told.file("good.yaml", GOOD))[0] == 0
+    assert told("check", told.file("c.yaml", "kind: Nonsense\n"))[0] == 3
+    assert told("check", "/nonexistent.yaml")[0] in {1, 64}
+
+
+def test_a_body_is_checked_as_whoever_is_named(told: Told) -> None:
+    body = {"Image": IMAGE, "Labels": {"io.trimtab.owner": "bob"}}
+    file = told.file("body.json", json.dumps(body))
+    assert told("check", file, "--as", "client:bob")[0] == 0
+    code, found = told.json("check", file, "--as", "client:alice")
+    assert (code, [f["rule"] for f in found[0]["findings"]]) == (4, ["label.reserved"])
+    assert told("check", told.file("x.json", '{"a": 1, "A": 2}'))[0] == 64
+
+
+def test_what_a_mode_lets_through_is_said_and_refuses_nothing(told: Told) -> None:
+    rules = told.file("p.yaml", "name: p\nmodes: {resources.memory: warn, resources.pids: audit}\n")
+    bad = GOOD.replace('web:1.2.3"', 'web:1.2.3", resources: {memory: 32Gi, pids: 9999}')
+    code, found = told.json("check", told.file("a.yaml", bad), rules=rules)
+    assert (code, found[0]["verdict"]["decision"]) == (0, "audit-deny")
+    assert {f["rule"]: f["mode"] for f in found[0]["findings"]} == {
+        "resources.memory": "warn",
+        "resources.pids": "audit",
+    }
+    code, out, _ = told("explain", "--", "create", "-m", "32g", IMAGE, rules=rules)
+    assert (code, "HostConfig.Memory = 34359738368: let through for now" in out) == (0, True)
+    folder = told.folder / "state"
+    folder.mkdir()
+    (folder / "a.yaml").write_text(bad)
+    code = run(
+        "validate", str(folder), "--policy", rules, "--state", str(told.folder / "none"), "--json"
+    )
+    assert code == 0
+    (warned,) = json.loads(told._capsys.readouterr().out)["warned"]
+    assert warned["verdict"]["rules"][0] == "resources.memory"
+    assert "resources.pids" not in warned["verdict"]["rules"]
