@@ -145,6 +145,16 @@ def test_people_are_not_held() -> None:
     assert len(knows.inventory.taken) == 3
 
 
+def test_where_one_uid_is_both_what_it_asks_without_a_context_is_not_held() -> None:
+    both = replace(OPERATOR, uid=1000, separated=False)
+    knows = three_down()
+    path = f"/containers/{full(3)}/stop"
+    asked = request("POST", path, actor=both, headers=headers(""))
+    steps: list[Step] = [shown(3), running(*range(3, COUNT)), ("refusal", RECORDED)]
+    assert converse(handle(asked, knows), steps, knows).rule == "blast.radius"
+    take_down(knows, 3, range(3, COUNT), actor=both)
+
+
 def test_what_a_client_made_is_not_the_controllers_to_take_down() -> None:
     knows = state(usual())
     look: Step = (Look(f"/containers/{WEB}/json"), reply(inspect(WEB, "alice-web", "alice")))

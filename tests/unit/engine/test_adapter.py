@@ -232,11 +232,15 @@ REFUSAL = json.dumps(
 ).encode()
 
 
+OVER = REFUSAL.replace(b"image.not-allowed", b"blast.radius")
+
+
 @pytest.mark.parametrize(
     ("answer", "kind", "code"),
     [
         (Answer(403, REFUSAL), errors.Refused, "image.not-allowed"),
         (Answer(400, REFUSAL), errors.Refused, "image.not-allowed"),
+        (Answer(403, OVER), errors.OverShare, "blast.radius"),
         (Answer(403, b"<html>"), errors.Refused, "refused"),
         (Answer(404, b'{"message": "gone"}'), errors.NotFound, "engine.not-found"),
         (Answer(409, b'{"message": "taken"}'), errors.Conflict, "engine.conflict"),

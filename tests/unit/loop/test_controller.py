@@ -16,6 +16,7 @@ from controller.model.errors import (
     EngineError,
     EngineFailed,
     EngineUnavailable,
+    OverShare,
     Refused,
     ReplyLost,
     UsageError,
@@ -410,6 +411,38 @@ def test_another_plan_than_the_approved_one_performs_nothing(tmp_path: Path) -> 
     with pytest.raises(UsageError, match="not"):
         home.controller.apply_exactly(digest, approved=False, asked_by="uid:0")
     assert home.engine.done == []
+
+
+def test_what_was_approved_is_told_by_the_plan_that_was_shown(tmp_path: Path) -> None:
+    home = house(tmp_path, container(), services=(service(),))
+    home.settle()
+    empty = SourceIdentity("desired-state", present=True, device=7, documents=0)
+    home.files.desired = declared(identity=empty)
+    home.controller.files_changed()
+    assert home.let_pass(10) == []
+    shown = home.controller.survey().plan
+    assert [blocked.code for blocked in shown.blocked] == ["PrunePending"]
+    with pytest.raises(UsageError, match="not"):
+        home.controller.look(approved=True, asked_by="uid:0", plan="ab" * 32)
+    assert home.settle() == []
+    home.controller.look(approved=True, asked_by="uid:0", plan=shown.digest)
+    home.engine.contexts.clear()
+    assert home.settle()[-1] == f"remove-container {WEB1}"
+    told = {(context.plan, context.on_behalf_of) for context in home.engine.contexts}
+    assert told == {(shown.digest, "uid:0")}
+
+
+def test_too_much_that_is_down_makes_a_pass_wait_and_says_so(tmp_path: Path) -> None:
+    home = house(tmp_path, container(), services=(service(),))
+    home.settle()
+    over = failing("stop-container", lambda: OverShare("blast.radius", "3 of 10"), times=1)
+    home.engine.fault = over
+    home.declare(service(replicas=0), service("api"))
+    home.controller.files_changed()
+    home.let_pass(2.5)
+    assert home.condition("web", "Progressing") == ("True", "Waiting")
+    assert home.condition("web", "Stalled") == ("False", "NothingToDo")
+    assert f"stop-container {WEB1}" in home.let_pass(60)
 
 
 def test_own_exits_are_counted_and_stops_from_outside_are_not(tmp_path: Path) -> None:
