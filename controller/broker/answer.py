@@ -20,6 +20,10 @@ class Broken(Exception):
     """The connection broke, or what came isn't an answer."""
 
 
+class TooLong(Broken):
+    """The engine answers, with more than is read."""
+
+
 class _Parsed:
     """Callbacks of llhttp for one answer."""
 
@@ -127,14 +131,15 @@ class Stream:
         """Return the whole answer.
 
         Raises:
-            Broken: it broke off, or is larger than 16 MiB.
+            Broken: it broke off.
+            TooLong: it is larger than 16 MiB.
         """
         parts: list[bytes] = []
         size = 0
         async for part in self.chunks():
             size += len(part)
             if size > REPLY_BYTES_MAX:
-                raise Broken(f"the engine's answer passes {REPLY_BYTES_MAX} bytes")
+                raise TooLong(f"the engine's answer passes {REPLY_BYTES_MAX} bytes")
             parts.append(part)
         return Reply(self.status, b"".join(parts), self.headers)
 

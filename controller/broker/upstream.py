@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from http import HTTPStatus
 
-from controller.broker.answer import READ_BYTES, Broken, Stream
+from controller.broker.answer import READ_BYTES, Broken, Stream, TooLong
 from controller.broker.commands import Lost
 from controller.broker.framing import BODILESS
 from controller.model.crashpoints import Reach, pass_by
@@ -158,6 +158,8 @@ class Upstream:
                 return Lost(str(error), sent=False)
             case TimeoutError():
                 return Lost(f"the engine didn't answer within {deadline_s:g} s")
+            case TooLong():
+                return Lost(str(error))  # it is there, and who it was
             case _:
                 # Whoever answers next may be another engine, or another version.
                 self._forget(str(error))
