@@ -9,8 +9,10 @@ PYTHON := .venv/bin/python
 ARGS ?=
 SEEDS ?= 300
 CASES ?= tests/gate/cases.jsonl
+INPUTS ?= 1500
+MINUTES ?=
 
-.PHONY: help setup run down test lint format sim sim-planted bench bench-gate gate-cases compat lock clean
+.PHONY: help setup run down test lint format sim sim-planted bench bench-gate gate-cases fuzz compat lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' \
@@ -58,6 +60,10 @@ bench-gate: setup ## what the gate costs beside the engine's own socket, and und
 gate-cases: setup ## judge a file of gate cases, as root: CASES=file.jsonl
 	@$(PYTHON) tools/engine install
 	@$(PYTHON) -m tests.gate.cases $(CASES)
+
+fuzz: setup ## the gate's fuzz, as root: INPUTS=n admitted ones or MINUTES=n (ARGS="--seed S --input K" replays)
+	@$(PYTHON) tools/engine install
+	@$(PYTHON) -m tests.gate.fuzz --inputs $(INPUTS) $(if $(MINUTES),--minutes $(MINUTES)) $(ARGS)
 
 compat: setup ## ordinary clients through the gate, as root: what works and what is refused
 	@$(PYTHON) tools/engine install

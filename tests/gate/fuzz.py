@@ -43,6 +43,8 @@ ANSWER_S = 60.0
 SETTLE_S = 3.0
 T = TypeVar("T")
 FAILURES_MAX = 20
+#: A line is printed each time that so many were drawn.
+PROGRESS = 5000
 
 
 class Line:
@@ -416,6 +418,8 @@ def run(
         while True:
             with taking:
                 number = next(numbers, None)
+                if number and number % PROGRESS == 0:
+                    print(f"{tally.inputs} inputs, {len(tally.failures)} wrong", flush=True)
             if number is None or enough(tally) or len(tally.failures) > FAILURES_MAX:
                 return
             worker.run(seed, number)
