@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from enum import Enum
 from typing import Any
 
 from controller.broker import redact
@@ -61,6 +62,13 @@ _EXITED = "exited already"
 _NOTHING = Settings("")
 
 
+class Again(Enum):
+    """Why it is looked at again, though nothing differs."""
+
+    STARTING = "its program hasn't begun yet"
+    UNSEEN = "the engine may not have seen yet that it ended"
+
+
 @dataclass(frozen=True, slots=True)
 class Sight:
     """What looking at a container came to."""
@@ -88,10 +96,10 @@ def verify(state: GateState, item: Item, policy: Policy) -> Steps[Sight]:
     pauses = list(PAUSES_S)
     try:
         while pauses:
-            sight, starting = yield from _look(state, item, item.confined, policy, pauses.pop(0))
-            if not sight.breaches and not starting:
+            sight, again = yield from _look(state, item, item.confined, policy, pauses.pop(0))
+            if not sight.breaches and not again:
                 break
-            if starting and not pauses and waited < STARTING_LOOKS:
+            if again is Again.STARTING and not pauses and waited < STARTING_LOOKS:
                 pauses.append(PAUSES_S[-1])
                 waited += 1
     except Answered:
@@ -101,22 +109,22 @@ def verify(state: GateState, item: Item, policy: Policy) -> Steps[Sight]:
 
 def _look(
     state: GateState, item: Item, confined: Confinement, policy: Policy, pause_s: float
-) -> Steps[tuple[Sight, bool]]:
-    """Look once; the second value tells that its program hasn't begun yet."""
+) -> Steps[tuple[Sight, Again | None]]:
+    """Look once; the second value tells why another look may show something else."""
     inspect = yield from seen(f"/containers/{item.id}/json")
     now = (inspect or {}).get("State") or {}
     pid = now.get("Pid")
     if not isinstance(pid, int) or pid <= 0:
-        return Sight(doubt=_EXITED), False
+        return Sight(doubt=_EXITED), None
     runtime = str((inspect.get("HostConfig") or {}).get("Runtime") or "")
     if runtime not in {"", "runc", "io.containerd.runc.v2", "crun"}:
-        return _doubtful(f"the runtime {runtime} shows no processes", inspect, policy), False
+        return _doubtful(f"the runtime {runtime} shows no processes", inspect, policy), None
     targets = tuple(sorted({mount.target for mount in confined.mounts}))
     answer = yield ReadProcess(pid, item.id, targets, pause_s)
     if isinstance(answer, Unseen):
         if answer.gone:
-            return Sight(doubt=_EXITED), False
-        return _doubtful(answer.reason, inspect, policy), False
+            return Sight(doubt=_EXITED), None
+        return _doubtful(answer.reason, inspect, policy), Again.UNSEEN
     assert isinstance(answer, Effective), f"a process was answered by {answer!r}"
     expected = Expected(
         id=item.id,
@@ -131,7 +139,7 @@ def _look(
     sight = _doubtful(told.get(Kind.DOUBT, ""), inspect, policy)
     return (
         Sight((*breaches, *sight.breaches), sight.doubt, told.get(Kind.DRIFT, ""), sight.now),
-        answer.starting,
+        Again.STARTING if answer.starting else None,
     )
 
 

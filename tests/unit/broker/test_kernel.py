@@ -1,0 +1,90 @@
+"""Reading a process: real ones, and what isn't the container's."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from controller.broker.kernel import cgroup_folder, read_process
+from controller.core.effective import NAMESPACES
+from controller.core.kerneltexts import read_cgroups
+from controller.model.effective import Effective, Unseen
+
+ID = "ab" * 32
+
+
+@pytest.fixture
+def process() -> Iterator[subprocess.Popen[bytes]]:
+    """A process that waits until it is ended."""
+    with subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL) as running:
+        yield running
+        running.kill()
+
+
+@pytest.fixture
+def own_name() -> str:
+    """A component of this process's own cgroups, which stands in for a container's id."""
+    cgroups = read_cgroups(Path("/proc/self/cgroup").read_text())
+    paths = (cgroups.unified, *cgroups.by_controller.values())
+    return next((part for path in paths for part in path.split("/") if part), "")
+
+
+def test_a_process_counts_only_while_its_cgroup_names_the_container(
+    process: subprocess.Popen[bytes],
+) -> None:
+    assert read_process(process.pid, ID, ()) == Unseen(
+        "the broker sees another process under that number"
+    )
+
+
+def test_a_process_that_isn_t_there_isn_t_seen() -> None:
+    assert read_process(2**22 + 1, ID, ()) == Unseen("its process isn't in the broker's /proc")
+
+
+@pytest.mark.needs_root
+def test_what_the_kernel_shows_of_a_process(
+    process: subprocess.Popen[bytes], own_name: str, tmp_path: Path
+) -> None:
+    """One that isn't confined at all shares every namespace, and has the mounts of the host."""
+    file = tmp_path / "here"
+    file.write_text("")
+    link = tmp_path / "link"
+    link.symlink_to(file)
+    targets = (str(file), str(link), str(tmp_path / "nothing"), "/proc")
+    shown = read_process(process.pid, own_name, targets)
+    assert isinstance(shown, Effective), shown
+    assert shown.shared == (*NAMESPACES, "cgroup")
+    assert shown.uid == os.geteuid()
+    assert not shown.starting
+    here, through, nothing, proc = shown.reached
+    status = file.stat()
+    assert (here.device, here.inode) == (status.st_dev, status.st_ino)
+    assert (through.device, through.inode, through.mount) == (here.device, here.inode, here.mount)
+    assert nothing.mount == -1
+    assert {mount.id: mount.filesystem for mount in shown.mounts}[proc.mount] == "proc"
+    assert all(Path(path).exists() for path in shown.maskable)
+
+
+@pytest.mark.parametrize(
+    ("root", "path", "folder"),
+    [
+        ("/", f"/docker/{ID}", f"/sys/fs/cgroup/memory/docker/{ID}"),
+        (
+            "/",
+            f"/system.slice/docker-{ID}.scope",
+            f"/sys/fs/cgroup/memory/system.slice/docker-{ID}.scope",
+        ),
+        ("/", f"/docker/{ID}/init", f"/sys/fs/cgroup/memory/docker/{ID}"),
+        ("/docker", f"/docker/{ID}", f"/sys/fs/cgroup/memory/{ID}"),
+        ("/else", f"/docker/{ID}", None),
+        ("/", f"/../docker/{ID}", None),
+        ("/", "/docker", None),
+    ],
+)
+def test_the_folder_of_a_containers_cgroup(root: str, path: str, folder: str | None) -> None:
+    found = cgroup_folder("/sys/fs/cgroup/memory", root, path, ID)
+    assert found == (None if folder is None else Path(folder))
