@@ -15,6 +15,7 @@ import socket
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Literal
 
@@ -195,7 +196,7 @@ def whereabouts(pid: int, *, proc: Path = Path("/proc")) -> Where:
     """
     if pid <= 0:
         return "elsewhere"  # the kernel has no number for it in this namespace
-    mine = _namespace(proc / "self")
+    mine = _own_namespace(proc)
     theirs = _namespace(proc / str(pid))
     if isinstance(mine, str) and isinstance(theirs, str):
         return "here" if mine == theirs else "elsewhere"
@@ -205,6 +206,12 @@ def whereabouts(pid: int, *, proc: Path = Path("/proc")) -> Where:
     if depth == 0 or own_depth != 1:
         return "hidden"
     return "here" if depth == 1 else "elsewhere"
+
+
+@cache
+def _own_namespace(proc: Path) -> str | OSError:
+    """Return this process's own, which never changes; that it can't be read doesn't either."""
+    return _namespace(proc / "self")
 
 
 def _namespace(process: Path) -> str | OSError:
