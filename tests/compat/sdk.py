@@ -69,7 +69,7 @@ class Things:
         return self._container()
 
     def _free(self) -> str:
-        return f"compat-py-{next(self._numbers)}"
+        return f"{self._told['PREFIX']}-{next(self._numbers)}"
 
 
 def main() -> None:

@@ -191,6 +191,27 @@ LOOKING = (
         ("docker export {shown}", "route.denied", "mount a volume instead"),
     ),
 )
+OPERATOR = "operator"
+EXECS = (
+    Row(CLI, "docker exec {shown} ls /bin/work", "^/bin/work$", role=OPERATOR),
+    Row(CLI, "docker exec {shown} sh -c 'exit 3'", role=OPERATOR, exits=3),
+    Row(CLI, "docker exec --env A=b {shown} sh -c 'echo $A'", "^b$", role=OPERATOR),
+    Row(CLI, "docker exec -i {shown} cat", "^to the end$", role=OPERATOR, stdin="to the end\n"),
+    Row(
+        CLI,
+        "docker exec -it {shown} sh -c 'test -t 0 && echo terminal'",
+        "terminal",
+        role=OPERATOR,
+        how=How.TERMINAL,
+    ),
+    Row(CLI, "docker exec --detach {shown} ls", role=OPERATOR),
+    *_refused(CLI, ("docker exec {shown} ls", "role.denied", "it is for operator")),
+    *_refused(
+        CLI,
+        ("docker exec --privileged {shown} ls", "exec.privileged", "leave"),
+        role=OPERATOR,
+    ),
+)
 CHANGING = (
     Row(
         CLI,
@@ -269,6 +290,8 @@ IMAGES = (
         ("docker image inspect {image}", r'"trimtab\.local/worker:1"'),
         ("docker history {image}", "trimtab tools/images"),
     ),
+    Row(CLI, "docker rmi {pulled}", "^Untagged: ", role=OPERATOR),
+    *_refused(CLI, ("docker rmi {image}", "role.denied", "it is for controller, operator")),
     *_refused(
         CLI,
         ("docker pull alpine", "image.not-allowed", "use an image from there"),
@@ -317,6 +340,11 @@ COMPOSE = (
         ("docker compose restart --timeout 2 api", "shop-api-1 +Started"),
         ("docker compose pause api", "shop-api-1 +Paused"),
         ("docker compose unpause api", "shop-api-1 +Unpaused"),
+    ),
+    Row("compose", "docker compose exec -T db ls /data", role=OPERATOR),
+    *_refused("compose", ("docker compose exec -T db ls", "role.denied", "it is for operator")),
+    *_works(
+        "compose",
         ("docker compose down --timeout 2 --volumes", "Volume shop_data +Removed"),
     ),
 )
@@ -357,10 +385,20 @@ SDK = (
         ("client.images.list()", r"trimtab\.local/worker:1"),
         ("client.images.pull(*REMOTE)", "^<Image: "),
         ("list(client.api.pull(*REMOTE, stream=True, decode=True))[-1]", "Status: "),
+        ("client.images.get_registry_data(':'.join(REMOTE)).id", "sha256:[0-9a-f]{64}"),
         ("next(client.events(since=1, decode=True))['Type']", "container|network|volume"),
     ),
+    Row(PY, "shown.exec_run(['ls', '/bin/work']).output", r"b'/bin/work\\n'", role=OPERATOR),
+    Row(
+        PY,
+        "shown.exec_run('cat', stdin=True, tty=True, socket=True).output",
+        "Socket",
+        role=OPERATOR,
+    ),
+    Row(PY, "client.df()['LayersSize'] >= 0", "^True$", role=OPERATOR),
     *_refused(
         PY,
+        ("shown.exec_run('ls')", "role.denied", "it is for operator"),
         ("shown.put_archive('/', b'')", "route.denied", "mount a volume instead"),
         ("shown.get_archive('/bin')", "route.denied", "mount a volume instead"),
         ("shown.top(ps_args='aux')", "query.invalid", "correct it"),
@@ -397,6 +435,7 @@ TABLE = (
     *ENGINE,
     *RUNNING,
     *LOOKING,
+    *EXECS,
     *CHANGING,
     *NETWORKS,
     *IMAGES,
@@ -414,6 +453,7 @@ SHOWN = {
     "image": "IMAGE",
     "network": "NETWORK",
     "registry": "REGISTRY",
+    "pulled": "REGISTRY/IMAGE",
     "remote": "REGISTRY/IMAGE",
     "served": "IMAGE",
     "socket": "SOCKET",

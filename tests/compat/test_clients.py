@@ -37,7 +37,13 @@ class Sdk:
     def __init__(self, world: World, role: str) -> None:
         script = str(Path(__file__).with_name("sdk.py"))
         self._process = world.start(role, [sys.executable, "-I", script])
-        self._tell({"REGISTRY": REGISTRY, "REMOTE": REMOTE.rpartition(":")[::2]})
+        self._tell(
+            {
+                "PREFIX": f"compat-{role}",
+                "REGISTRY": REGISTRY,
+                "REMOTE": REMOTE.rpartition(":")[::2],
+            }
+        )
 
     def _tell(self, told: object) -> None:
         assert self._process.stdin is not None

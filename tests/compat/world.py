@@ -284,6 +284,7 @@ class World:
             "served": lambda: SERVED,
             "registry": lambda: REGISTRY,
             "remote": lambda: REMOTE,
+            "pulled": lambda: self._pulled(role),
             "socket": lambda: str(self.broker.socket),
             "shown": self._shown,
             "running": lambda: self.container(role),
@@ -312,6 +313,12 @@ class World:
             logs = ("docker", "logs", self._shared)
             eventually(lambda: "piece" in self.run("client", *logs), what="its first line")
         return self._shared
+
+    def _pulled(self, role: str) -> str:
+        self.run(role, "docker", "pull", REMOTE)
+        for used in self.run(role, "docker", "ps", "-aq", "-f", f"ancestor={REMOTE}").split():
+            self.run(role, "docker", "rm", "--force", used)
+        return REMOTE
 
     def _paused(self, role: str) -> str:
         name = self.container(role)
