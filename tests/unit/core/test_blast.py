@@ -179,14 +179,16 @@ def container(identifier: str, state: ContainerState = ContainerState.RUNNING) -
     )
 
 
-def act(kind: type[AnyAction], identifier: str, **more: object) -> AnyAction:
-    return kind(  # type: ignore[call-arg]
-        object=service_key("default", "web"),
-        target=identifier,
-        cause="",
-        precondition=Precondition(id=identifier),
-        **more,
-    )
+WEB = service_key("default", "web")
+
+
+def act(kind: type[StartContainer | StopContainer | RemoveContainer], target: str) -> AnyAction:
+    return kind(object=WEB, target=target, cause="", precondition=Precondition(id=target))
+
+
+def policy(target: str, restart: str) -> AnyAction:
+    at = Precondition(id=target)
+    return UpdateContainer(object=WEB, target=target, cause="", precondition=at, restart=restart)
 
 
 def test_only_the_stop_that_leaves_nothing_running_takes_the_service_down() -> None:
@@ -200,10 +202,10 @@ def test_only_the_stop_that_leaves_nothing_running_takes_the_service_down() -> N
 
 def test_the_policy_that_goes_before_a_stop_belongs_to_it() -> None:
     last = frozenset({"old"})
-    assert blast.takes_down(act(UpdateContainer, "old", restart="no"), last)
+    assert blast.takes_down(policy("old", "no"), last)
     assert blast.takes_down(act(StopContainer, "old"), last)
     assert blast.takes_down(act(RemoveContainer, "old"), last)
-    assert not blast.takes_down(act(UpdateContainer, "old", restart="always"), last)
+    assert not blast.takes_down(policy("old", "always"), last)
     assert not blast.takes_down(act(StopContainer, "other"), last)
 
 
