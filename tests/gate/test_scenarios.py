@@ -30,6 +30,14 @@ TESTS = Path(__file__).parents[1]
 
 #: Each story, and the tests that show it, as ``file::test`` below ``tests/``.
 SCENARIOS: dict[str, tuple[str, ...]] = {
+    "S1 a directory becomes a link between create and start": (
+        "gate/test_effective_state.py::test_a_source_that_is_another_directory_at_its_start_is_refused",
+        "gate/test_effective_state.py::test_no_race_of_swaps_gets_another_place_into_a_container",
+        "gate/test_effective_state.py::test_what_slips_past_every_look_is_stopped_within_a_second",
+    ),
+    "S2 a volume is made anew with options": (
+        "gate/test_effective_state.py::test_a_volume_made_anew_with_options_reaches_no_container",
+    ),
     "S3 a tag is moved between its resolution and the create": (
         "gate/test_scenarios.py::test_a_tag_that_moves_meanwhile_changes_nothing",
     ),
@@ -38,6 +46,10 @@ SCENARIOS: dict[str, tuple[str, ...]] = {
     ),
     "S5 two want one name": (
         "gate/test_scenarios.py::test_of_two_that_want_a_name_one_gets_it_and_neither_an_id",
+    ),
+    "S6 an exec is made by an operator and started by a client": (
+        "gate/test_exec.py::test_an_exec_is_started_by_its_maker_alone_and_once",
+        "unit/broker/test_execs.py::test_an_exec_counts_for_its_maker_alone",
     ),
     "S7 the broker is killed around a call": (
         "gate/test_scenarios.py::test_a_broker_killed_around_any_change_closes_each_intent_once",
@@ -49,6 +61,13 @@ SCENARIOS: dict[str, tuple[str, ...]] = {
         "e2e/test_hard_times.py::test_a_read_only_journal_stops_changes_but_not_reads_until_it_is_writable",
         "unit/journal/test_disk_faults.py::test_a_failing_call_refuses_the_batch_and_leaves_no_byte_of_it",
         "unit/broker/test_gate.py::test_without_a_journal_nothing_is_forwarded_and_reads_go_on",
+    ),
+    "S9 the engine restarts in the middle of a stream": (
+        "unit/broker/test_streams.py::test_a_stream_that_breaks_off_at_the_engine_breaks_off_at_the_client",
+        "e2e/test_hard_times.py::test_an_engine_killed_and_restarted_ends_with_everything_ready_and_nothing_twice",
+    ),
+    "S10 a thousand refusals side by side": (
+        "gate/test_load.py::test_every_refusal_of_a_flood_is_counted_and_the_controller_goes_on",
     ),
     "S11 the client leaves after the intent": (
         "gate/test_scenarios.py::test_what_a_client_left_behind_is_done_and_recorded",
@@ -71,6 +90,10 @@ SCENARIOS: dict[str, tuple[str, ...]] = {
     ),
     "S15 what was there before doesn't comply": (
         "gate/test_scenarios.py::test_what_was_there_before_is_told_of_and_never_adopted",
+    ),
+    "S16 ordinary clients": (
+        "compat/test_clients.py::test_a_command_does_what_the_table_says",
+        "compat/test_clients.py::test_an_expression_does_what_the_table_says",
     ),
 }
 
@@ -454,6 +477,7 @@ def test_what_was_there_before_is_told_of_and_never_adopted(stage: Stage) -> Non
 
 
 def test_every_story_has_tests_that_exist() -> None:
+    assert [story.split()[0] for story in SCENARIOS] == [f"S{n}" for n in range(1, 17)]
     for story, shown_by in SCENARIOS.items():
         assert shown_by, story
         for each in shown_by:
