@@ -12,7 +12,7 @@ CASES ?= tests/gate/cases.jsonl
 INPUTS ?= 1500
 MINUTES ?=
 
-.PHONY: help setup run down test lint format sim sim-planted bench bench-gate gate-cases fuzz compat lock clean
+.PHONY: help setup run down test lint format sim sim-planted bench bench-gate gate-cases fuzz compat docs lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' \
@@ -68,6 +68,9 @@ fuzz: setup ## the gate's fuzz, as root: INPUTS=n admitted ones or MINUTES=n (AR
 compat: setup ## ordinary clients through the gate, as root: what works and what is refused
 	@$(PYTHON) tools/engine install
 	@$(PYTHON) -m tests.compat.matrix $(ARGS)
+
+docs: setup ## write docs/gate.md anew from the code
+	@$(PYTHON) -m tools.docs
 
 lock: setup ## write constraints.txt anew (ARGS="--upgrade" takes newer releases)
 	@tools/lock $(ARGS)

@@ -40,6 +40,7 @@ def number(low: int, high: int) -> Parameter:
             raise ValueError(f"expected a whole number from {low} to {high}")
         return str(int(value))
 
+    check.__doc__ = f"A whole number from {low} to {high}."
     return check
 
 
@@ -51,6 +52,7 @@ def one_of(*words: str) -> Parameter:
             raise ValueError(f"expected one of {', '.join(words)}")
         return value
 
+    check.__doc__ = f"One of {', '.join(words)}."
     return check
 
 
@@ -85,6 +87,13 @@ def unset(value: str) -> str:
     if value not in ZERO_VALUES and value != "-1":
         raise ValueError("expected it to be left out")
     return ""
+
+
+def meaning(parameter: Parameter) -> str:
+    """Return what a parameter may be, for the documentation."""
+    text = (parameter.__doc__ or "").strip().removesuffix(".").replace("``", "`")
+    assert text, f"{parameter} says not what it takes"
+    return text
 
 
 def checked(query: Mapping[str, str], known: Mapping[str, Parameter]) -> dict[str, str]:

@@ -209,11 +209,14 @@ def namespaces_private(case: Case) -> Findings:
         ("IpcMode", request.ipc_mode, PRIVATE_MODES["ipc_mode"], "namespace.ipc"),
         ("CgroupnsMode", request.cgroupns_mode, PRIVATE_MODES["cgroupns_mode"], "namespace.cgroup"),
         ("Isolation", request.isolation, ("", "default"), "resources.windows"),
-        ("Runtime", request.runtime, ("", *case.policy.security.runtimes), "runtime"),
     ):
         if value not in allowed:
             options = ", ".join(option for option in allowed if option)
             yield Finding(rule, f"HostConfig.{where}", f"{value!r}", f"leave it out, or {options}")
+    runtimes = case.policy.security.runtimes
+    if request.runtime not in ("", *runtimes):
+        reason, remedy = f"{request.runtime!r}", f"leave it out, or {', '.join(runtimes)}"
+        yield Finding("runtime", "HostConfig.Runtime", reason, remedy)
     if not 0 <= request.oom_score_adj <= 1000:
         reason = f"{request.oom_score_adj}: the host would kill others before it"
         yield Finding("resources.oom", "HostConfig.OomScoreAdj", reason, "0 to 1000")

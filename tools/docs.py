@@ -1,0 +1,268 @@
+"""Writes docs/gate.md from the code: the tables of routes, fields and rules that the gate has.
+
+``python -m tools.docs`` writes the page; a test holds it to what the code says.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+
+from controller.broker import endpoints
+from controller.broker.endpoints import DENIED, OWN_PREFIX, ROUTES, Route
+from controller.broker.parameters import Parameter, judged, meaning
+from controller.core import admission, tables
+from controller.core.fields import Field, Posture
+from controller.model.entries import Role
+from controller.model.modes import ROLLABLE
+
+PAGE = Path(__file__).parents[1] / "docs" / "gate.md"
+CORE = Path(admission.__file__).parent
+CODES = frozenset(
+    re.findall(
+        r"^\| `([a-z0-9.-]+)` ", (PAGE.parent / "errors.md").read_text("utf-8"), re.MULTILINE
+    )
+)
+
+INTRO = """\
+# What the gate serves
+
+The broker speaks a subset of the Engine API (1.44 and 1.45) and nothing else: what isn't in these tables is
+refused. They are made from the code by `make docs`; a test holds them to it. To see what becomes of one
+request, ask for it: `trimtab policy explain POST /containers/create --body body.json`, or
+`trimtab policy explain -- docker run …`.
+"""
+ROUTES_INTRO = """\
+A route not listed for a role is refused to it (`role.denied`), an unknown one to all (`route.unknown`), and so is
+a parameter that isn't listed (`query.unknown`). *Evidence* is what shows, after a crash, that a change took
+effect. A parameter that stands alone is judged by the rules. Paths may begin with `/v1.44` or `/v1.45`, those below `/trimtab/v1` not.
+"""
+FIELDS_INTRO = """\
+A field that isn't listed is refused unless its value means "unset" (null, "", 0, false, [], {}); so is a known one
+in another spelling. What becomes of a field:
+
+| word | meaning |
+|---|---|
+| allow | passed on as it is, its type checked |
+| constrain | passed on within the bounds of the policy |
+| mutate | replaced or completed by the gate |
+| deny | refused unless unset, by the rule named |
+| drop | without effect here, not passed on |
+"""
+RULES_INTRO = """\
+All rules of a create are asked, in this order, and everything that is wrong is told; the first leads. What each
+id means and what would pass is in [errors.md](errors.md#rules-of-the-gate-what-is-asked-for).
+"""
+MODES_INTRO = """\
+A rule here may be given a mode in the policy (`modes: {resources.memory: warn}`), to see what a policy would refuse
+before it does. In `warn` and `audit` what goes beyond it is admitted as it was asked, with all other hardening, and
+journaled as `audit-deny` with the rule and the reason; in `warn` the client is told, in the answer and in `plan`,
+`validate` and `status`. Every other rule is always enforced, and a policy that names it isn't valid.
+"""
+#: Tables of fields, each with the place of its object in the body.
+BODIES: tuple[tuple[str, str, Sequence[Field]], ...] = (
+    ("create of a container", "", tables.CONFIG),
+    ("create of a container", "HostConfig", tables.HOST_CONFIG),
+    ("create of a container", "HostConfig.Mounts[]", tables.MOUNT),
+    ("create of a container", "HostConfig.Mounts[].BindOptions", tables.BIND_OPTIONS),
+    ("create of a container", "HostConfig.Mounts[].VolumeOptions", tables.VOLUME_OPTIONS),
+    (
+        "create of a container",
+        "HostConfig.Mounts[].VolumeOptions.DriverConfig",
+        tables.DRIVER_CONFIG,
+    ),
+    ("create of a container", "HostConfig.Mounts[].TmpfsOptions", tables.TMPFS_OPTIONS),
+    ("create of a container", "HostConfig.PortBindings.*[]", tables.PORT_BINDING),
+    ("create of a container", "HostConfig.RestartPolicy", tables.RESTART_POLICY),
+    ("create of a container", "HostConfig.LogConfig", tables.LOG_CONFIG),
+    ("create of a container", "HostConfig.Ulimits[]", tables.ULIMIT),
+    ("create of a container", "Healthcheck", tables.HEALTHCHECK),
+    ("create of a container", "NetworkingConfig", tables.NETWORKING_CONFIG),
+    ("create of a container", "NetworkingConfig.EndpointsConfig.*", tables.ENDPOINT),
+    ("update of a container", "", tables.UPDATE),
+    ("exec", "", tables.EXEC),
+    ("start of an exec", "", tables.EXEC_START),
+    ("create of a network", "", tables.NETWORK),
+    ("create of a network", "IPAM", tables.IPAM),
+    ("connect to a network", "", tables.CONNECT),
+    ("disconnect from a network", "", tables.DISCONNECT),
+    ("create of a volume", "", tables.VOLUME),
+)
+_TYPES = {
+    "flag": "true or false",
+    "whole": "number",
+    "text": "line",
+    "free_text": "text",
+    "command": "texts",
+    "an_object": "object",
+    "anything": "any",
+    "read_list": "list",
+    "read_map": "object",
+}
+
+
+def page() -> str:
+    """Return the whole page."""
+    parts = [
+        INTRO,
+        "## Routes\n",
+        ROUTES_INTRO,
+        *routes(),
+        "## Refused on purpose\n",
+        table(("method", "path", "instead"), denied()),
+        "## Fields\n",
+        FIELDS_INTRO,
+        *fields(),
+        "## Rules of a create\n",
+        RULES_INTRO,
+        table(("what it holds", "ids"), rules()),
+        "## Rules that may be rolled out\n",
+        MODES_INTRO,
+        table(
+            ("rule", "what a mode lets through"), ((f"`{r}`", why) for r, why in ROLLABLE.items())
+        ),
+    ]
+    return "\n".join(parts)
+
+
+def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return a table in Markdown."""
+    lines = [heads, ["---"] * len(heads), *rows]
+    told = ("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+    return "\n".join(told) + "\n"
+
+
+def routes() -> Iterator[str]:
+    """Yield the tables of routes, in the groups that the code has."""
+    for title, group in (
+        ("Changes", [r for r in ROUTES if r.kind == "mutate" and not r.own]),
+        ("Reads and streams", [r for r in ROUTES if r.kind != "mutate" and not r.own]),
+        ("The gate's own", [r for r in ROUTES if r.own]),
+    ):
+        yield f"### {title}\n"
+        heads = ("request", "means", "for", "query", "body", "kind", "evidence")
+        yield table(heads, (route_row(route) for route in group))
+
+
+def route_row(route: Route) -> tuple[str, ...]:
+    """Return one route's cells."""
+    everyone = route.roles == endpoints.ALL
+    roles = "all" if everyone else ", ".join(sorted(role.value for role in route.roles))
+    query = "; ".join(parameter(name, check) for name, check in route.query.items())
+    path = (OWN_PREFIX if route.own else "") + route.template
+    evidence = route.evidence.value if route.kind == "mutate" and not route.own else ""
+    return (f"`{route.method} {path}`", route.means, roles, query, route.body, route.kind, evidence)
+
+
+def parameter(name: str, check: Parameter) -> str:
+    """Return a parameter and what it may be; one that the rules judge stands alone."""
+    if check is judged:
+        return f"`{name}`"
+    words = meaning(check)
+    return f"`{name}` ({words[0].lower()}{words[1:]})"
+
+
+def denied() -> Iterator[tuple[str, ...]]:
+    """Yield what is refused on purpose, in the words of a path."""
+    for method, pattern, instead in DENIED:
+        path = pattern.replace("(?:/.*)?", "[/…]").replace("[^/]+", "ID").replace(".+", "…")
+        path = re.sub(r"\(\?:([^)]*)\)", r"(\1)", path)
+        yield ("any" if method == "*" else method, f"`{path}`", instead)
+
+
+def fields() -> Iterator[str]:
+    """Yield the tables of fields, a heading for each body."""
+    before = ""
+    for body, place, entries in BODIES:
+        if body != before:
+            yield f"### Body: {body}\n"
+            before = body
+        if place:
+            yield f"`{place}`:\n"
+        yield table(
+            ("field", "type", "what becomes of it", "rule", "note"), map(field_row, entries)
+        )
+
+
+def field_row(entry: Field) -> tuple[str, ...]:
+    """Return one field's cells."""
+    kind = _TYPES[getattr(entry.read, "__name__", "")]
+    zero = "; its zero value means something" if entry.keep_zero else ""
+    rule = f"`{entry.rule}`" if entry.posture is Posture.DENY else ""
+    return (f"`{entry.name}`", kind, entry.posture.value, rule, entry.why + zero)
+
+
+# Rules: what a function of the table says of itself, and the ids that it and its helpers yield.
+
+
+def rules() -> Iterator[tuple[str, str]]:
+    """Yield each rule of a create: its promise, and its ids."""
+    modules = {path.stem: Module(path) for path in CORE.glob("*.py")}
+    for rule in admission.CREATE_RULES:
+        module = modules[rule.__module__.rpartition(".")[2]]
+        ids = sorted(_ids(module, rule.__name__, modules, set()))
+        assert ids, f"{rule.__name__} refuses nothing"
+        yield _promise(rule), ", ".join(f"`{one}`" for one in ids)
+
+
+def _promise(rule: Callable[..., object]) -> str:
+    text = inspect.getdoc(rule) or ""
+    return " ".join(text.split()).removesuffix(".")
+
+
+class Module:
+    """A module's functions, tables and what it imports from its neighbours, by name."""
+
+    def __init__(self, path: Path) -> None:
+        body = ast.parse(path.read_text("utf-8")).body
+        self.name = path.stem
+        self.functions = {node.name: node for node in body if isinstance(node, ast.FunctionDef)}
+        self.tables = {
+            target.id: node
+            for node in body
+            if isinstance(node, ast.Assign)
+            for target in node.targets
+            if isinstance(target, ast.Name)
+        }
+        self.imported = {
+            alias.asname or alias.name: (node.module or "").rpartition(".")[2]
+            for node in body
+            if isinstance(node, ast.ImportFrom)
+            for alias in node.names
+        }
+
+
+def _ids(
+    module: Module, name: str, modules: dict[str, Module], seen: set[tuple[str, str]]
+) -> set[str]:
+    """Return the ids in a function, in what it calls and in the tables that it looks at."""
+    if name not in module.functions:
+        module = modules.get(module.imported.get(name, ""), module)
+    if (module.name, name) in seen or name not in module.functions:
+        return set()
+    seen.add((module.name, name))
+    found: set[str] = set()
+    for node in ast.walk(module.functions[name]):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+            found |= _ids(module, node.func.id, modules, seen)
+            if node.func.id == "Finding" and isinstance(node.args[0], ast.Constant):
+                found.add(str(node.args[0].value))
+        elif isinstance(node, ast.Constant):
+            found |= _dotted(node)
+        elif isinstance(node, ast.Name) and node.id in module.tables and node.id != "NEVER":
+            found |= {word for part in ast.walk(module.tables[node.id]) for word in _dotted(part)}
+    return found
+
+
+def _dotted(node: ast.AST) -> set[str]:
+    """Return the id that a constant is, if it is one of the page of codes."""
+    value = node.value if isinstance(node, ast.Constant) else None
+    return {value} if isinstance(value, str) and value in CODES and "." in value else set()
+
+
+if __name__ == "__main__":
+    assert {role.value for role in endpoints.ALL} == {role.value for role in Role} - {"broker"}
+    PAGE.write_text(page(), "utf-8")
