@@ -62,6 +62,8 @@ def _security(policy: Policy) -> Iterator[tuple[str, str]]:
     forced += ["never root"] if policy.security.require_non_root else []
     forced += ["read-only root filesystem"] if policy.security.require_read_only_root else []
     yield "forced", _listed(forced)
+    unverified = "runs, and status says so" if policy.security.unverified == "allow" else "is ended"
+    yield "unverified", f"what can't be compared with what was admitted {unverified}"
 
 
 def _resources(policy: Policy) -> Iterator[tuple[str, str]]:

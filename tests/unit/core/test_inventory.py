@@ -7,7 +7,9 @@ from functools import reduce
 import pytest
 
 from controller.core.canonical import canonical
+from controller.core.confinement import confinement_to
 from controller.core.inventory import fold, from_json, settings_from, settings_to, to_json
+from controller.model.effective import Confinement, Fastening
 from controller.model.entries import Entry, Record, Stage
 from controller.model.inventory import Belonging, Inventory, Item, OpenIntent, Trusted
 from controller.model.observed import Image, Settings
@@ -261,3 +263,65 @@ def test_the_whole_of_it_survives_its_file() -> None:
     assert inventory.open and inventory.ledger and inventory.pins
     assert from_json(json.loads(json.dumps(to_json(inventory)))) == inventory
     assert settings_from(settings_to(SETTINGS)) == SETTINGS
+
+
+CONFINED = Confinement(
+    ("CHOWN",), mounts=(Fastening("bind", "/data", "/srv/x", device=8, inode=7),)
+)
+
+
+def seq_of(*told: Entry) -> Inventory:
+    return reduce(
+        fold, [Record(seq, TIME, each, "", "") for seq, each in enumerate(told, 1)], Inventory()
+    )
+
+
+def test_what_the_kernel_is_compared_with_folds_from_the_journal() -> None:
+    """What a start showed, and a violation, too; and all of it is in the snapshot."""
+    summary = {**SUMMARY, "confined": confinement_to(CONFINED)}
+    start: dict[str, object] = {"route": "container.start", "object": FULL, "summary": {}}
+    violation = Entry("v1", "violation", request=start)
+    created = [
+        Entry("c1", "intent", {"role": "controller"}, {**ASKED, "summary": summary}),
+        Entry("c1", "outcome", result=DONE),
+    ]
+    started = [
+        Entry("s1", "intent", {"role": "controller"}, start),
+        Entry("s1", "outcome", result={"status": 204, "effective": "unverified: no right"}),
+    ]
+    item = replace(ITEM, confined=CONFINED)
+    assert seq_of(*created).containers == {FULL: item}
+    unverified = replace(item, started=True, effective="unverified: no right")
+    assert seq_of(*created, *started).containers == {FULL: unverified}
+    stopped = replace(unverified, effective="violation", violation="v1")
+    known = seq_of(*created, *started, violation)
+    assert known.containers == {FULL: stopped}
+    assert from_json(json.loads(canonical(to_json(known)))) == known
+    assert seq_of(violation).containers == {}
+
+
+def test_what_the_broker_changes_to_end_a_container_isn_t_what_it_is_admitted_as() -> None:
+    settings = settings_to(replace(SETTINGS, restart="no", memory=1))
+    for origin in ("controller", "client"):
+        labels = {**LABELS, "io.trimtab.origin": origin}
+        known = seq_of(
+            Entry(
+                "c1",
+                "intent",
+                {"role": origin},
+                {**ASKED, "summary": {**SUMMARY, "labels": labels}},
+            ),
+            Entry("c1", "outcome", result=DONE),
+            Entry(
+                "u1",
+                "intent",
+                {"role": "broker"},
+                {
+                    "route": "container.update",
+                    "object": FULL,
+                    "summary": {"settings": settings},
+                },
+            ),
+            Entry("u1", "outcome", result={"status": 200}),
+        )
+        assert known.containers[FULL].admitted == SETTINGS

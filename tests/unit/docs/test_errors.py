@@ -21,6 +21,7 @@ TAKERS = {"Finding": 0, "Denied": 0, "Problem": 0, "problem_at": 2, "_denied": 2
 ELSE = re.compile(
     r".*\.(json|yaml|sock|lock)|(index\.)?docker\.io|io\.|com\.|trimtab\.(loop|up)|controller\..*\.drop"
     r"|com\..*|policy\.load|os\.(features|version)|recovery\..*failed|resources\.memory\.default"
+    r"|io\.containerd\..*|(memory|memory\.swap|cpu|pids)\.max"
 )
 #: Made of a field's name: ``f"{field}.invalid"`` in core/checks.py.
 MADE = {"name.invalid", "namespace.invalid", "owner.invalid"}
