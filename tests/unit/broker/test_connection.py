@@ -1,6 +1,7 @@
 """One client's connection: what is answered, what is refused, and what ends it."""
 
 import asyncio
+import json
 import os
 import sys
 from collections.abc import Awaitable, Callable, Generator
@@ -13,6 +14,7 @@ from controller.broker.connection import Patience
 from controller.broker.gate import handle
 from controller.broker.server import Limits
 from controller.broker.state import GateState
+from controller.core.limits import Limit
 from controller.model.entries import Record, Reply, Request
 from controller.model.policy import Client, Policy
 from tests.unit.broker.engine_side import told
@@ -337,3 +339,31 @@ async def asked_by(uid: int, path: Path) -> bytes:
         sys.executable, "-c", ASK, str(uid), str(path), stdout=asyncio.subprocess.PIPE
     )
     return (await process.communicate())[0]
+
+
+def test_refusals_beyond_the_limit_are_counted_also_by_a_broker_that_ends(tmp_path: Path) -> None:
+    """The last answer names the record that counts it, and waits no second when the broker ends."""
+    asked = asyncio.Event()
+    told: list[bytes] = []
+
+    def refusing(request: Request, state: GateState) -> Steps:
+        asked.set()
+        return (yield from handle(request, state))
+
+    limits = Limits(records=Limit(per_s=0, burst=1, summary_s=3600))
+    bench = Bench(tmp_path, refusing, limits=limits)
+
+    async def test() -> None:
+        async with bench.serving():
+            assert rule_of(await ask(bench.socket, post("/build"))) == "403 route.denied"
+            asked.clear()
+            last = asyncio.ensure_future(ask(bench.socket, post("/build")))
+            await asked.wait()
+        told.append(await last)
+
+    run(test())
+    (summary,) = bench.recorded("summary")
+    assert len(bench.recorded("refusal")) == 1
+    assert summary.entry.result["counts"] == {"route.denied": 1}
+    assert rule_of(told[0]) == "403 route.denied"
+    assert json.loads(body_of(told[0]))["trimtab"]["id"] == summary.entry.id
