@@ -47,7 +47,7 @@ COMMANDS = {
     "status": ("look", "status", "Show every resource, its replicas and conditions."),
     "describe": ("look", "describe", "Show one resource in full, with its containers."),
     "journal": ("journal", "journal", "List, show and verify the record of every change."),
-    "policy": ("policy", "policy", "Show the rules in force; judge a file, a request or a docker line."),
+    "policy": ("policy", "policy", "Show the rules; judge a file, a request or a docker line."),
     "image": ("image", "image", "Let the gate know a local image."),
     "doctor": ("doctor", "doctor", "Say what is wrong with this host."),
 }

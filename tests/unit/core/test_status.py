@@ -239,6 +239,16 @@ def test_what_runs_and_is_not_admitted_any_more_is_ready_and_violates_the_policy
     assert said(found)["Stalled"][0] == "False"
 
 
+def test_what_is_let_through_for_now_is_a_warning_and_holds_nothing_back():
+    verdict = Verdict("audit-deny", ("resources.memory",), "too much memory", "ask for less")
+    found = only(world(declared(service()), engine(container()), violations={WEB: verdict}))
+    why = ("True", "resources.memory", "too much memory (ask for less)")
+    assert said(found)["PolicyWarning"] == why
+    assert "PolicyViolation" not in said(found)
+    assert said(found)["Ready"][0] == "True"
+    assert said(found)["Stalled"][0] == "False"
+
+
 def test_a_problem_of_a_resource_stalls_it_and_a_warning_does_not():
     wanted = service(pullPolicy="Never")
     found = only(world(declared(wanted), engine(images={})))
