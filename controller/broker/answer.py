@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from http import HTTPStatus
 
 import httptools
@@ -63,6 +63,8 @@ class Stream:
         self.length: int | None = None
         self.hijacked = False
         self.early = b""
+        #: Told why an answer broke off: whoever answers next may be another engine.
+        self.on_break: Callable[[str], None] = lambda _why: None
         self._ends_with_connection = False
         self._bodiless = False
         self._parsed = _Parsed()
@@ -124,7 +126,9 @@ class Stream:
             if not data:
                 if self._ends_with_connection:
                     return
-                raise Broken("the engine's answer broke off")
+                why = "the engine's answer broke off"
+                self.on_break(why)
+                raise Broken(why)
             self._feed(data)
 
     async def whole(self) -> Reply:

@@ -95,7 +95,20 @@ class Connection:
         self._ahead: asyncio.Task[bytes] | None = None
 
     async def serve(self) -> None:
-        """Serve requests until either side ends it."""
+        """Serve requests until either side ends it; what the client doesn't read is let go then.
+
+        The connection counts until it is really gone: else clients that never read would hold
+        more of them, and more answers, than anybody may.
+        """
+        await self._serve()
+        self.busy = False
+        try:
+            async with asyncio.timeout(self._patience.write_s):
+                await self._writer.wait_closed()
+        except (TimeoutError, OSError):
+            self._writer.transport.abort()
+
+    async def _serve(self) -> None:
         try:
             while not self.closing:
                 framed = await self._next()

@@ -224,7 +224,9 @@ class Upstream:
             why = f"{self._path}: {str(error) or f'no connection within {CONNECT_S:g} s'}"
             self._forget(why)
             raise Unsent(why) from error
-        return Stream(reader, writer)
+        stream = Stream(reader, writer)
+        stream.on_break = self._forget
+        return stream
 
     async def _send(self, stream: Stream, request: _Request) -> None:
         reach = self._reach if request.mutation else pass_by

@@ -5,6 +5,7 @@ import json
 import os
 import sys
 from collections.abc import Awaitable, Callable, Generator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -143,6 +144,29 @@ def test_a_slow_client_is_bounded(tmp_path: Path, raw: bytes, expected: str) -> 
         assert (rule_of(found) if found else "") == expected
 
     check(tmp_path, talk, bench=Bench(tmp_path, echo, limits=IMPATIENT))
+
+
+def test_a_client_that_never_reads_is_let_go_with_what_was_for_it(tmp_path: Path) -> None:
+    size = 8 * 1024 * 1024
+
+    def much(_request: Request, _state: GateState) -> Steps:
+        yield from ()
+        return Reply(200, bytes(size))
+
+    async def test() -> None:
+        bench = Bench(tmp_path, much, limits=Limits(patience=Patience(write_s=0.1)))
+        async with bench.serving() as broker:
+            reader, writer = await asyncio.open_unix_connection(bench.socket, limit=1)
+            writer.write(get("/x"))
+            assert await reader.readexactly(1) == b"H"
+            await asyncio.wait(tuple(broker._serving))
+            rest = b""
+            with suppress(ConnectionError):
+                rest = await reader.read()
+            assert len(rest) < size
+            writer.close()
+
+    run(test())
 
 
 @pytest.mark.parametrize("raw", [b"GET /x HTTP/1.1\r\nHo", post("/x", b"{}")[:-1]])

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from controller.broker.answer import REPLY_BYTES_MAX, Stream
+from controller.broker.answer import REPLY_BYTES_MAX, Broken, Stream
 from controller.broker.commands import Lost
 from controller.broker.upstream import Engine, Upstream, pinned_version, socket_path
 from controller.model.entries import Reply
@@ -150,6 +150,15 @@ def test_the_engine_is_asked_once_who_it_is_until_it_breaks(tmp_path: Path) -> N
         await upstream.look("GET", "/broken", deadline_s=5)
         await upstream.look("GET", "/x", deadline_s=5)
         assert engine.asked == 2
+        # Also when it is a stream that breaks, which others read.
+        engine.answers["GET /v1.45/stream"] = chunked(b"ab", end=False)
+        stream = await upstream.open("GET", "/stream", b"", mutation=False)
+        assert isinstance(stream, Stream)
+        with pytest.raises(Broken):
+            await stream.whole()
+        assert upstream.known is None
+        await upstream.look("GET", "/x", deadline_s=5)
+        assert engine.asked == 3
 
     with_engine(tmp_path, test)
 
