@@ -42,6 +42,9 @@ SOURCE = "/tmp/policy-x"
 ANSWER_S = 60.0
 SETTLE_S = 3.0
 T = TypeVar("T")
+TROUBLE = "the engine's own: "
+#: What an engine answers when the machine is too slow for it, and to nothing that a request says.
+TROUBLES = (b"unable to freeze",)
 FAILURES_MAX = 20
 #: A line is printed each time that so many were drawn.
 PROGRESS = 5000
@@ -82,6 +85,8 @@ class Tally:
 
     admitted: Counter[str] = field(default_factory=Counter)
     refused: Counter[str] = field(default_factory=Counter)
+    #: Admitted, and the engine couldn't: its own trouble, so that nothing was to be seen.
+    troubles: list[tuple[int, str]] = field(default_factory=list)
     failures: list[tuple[int, str]] = field(default_factory=list)
     seconds: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
     prepared: int = 0  # mutations that prepared for inputs, through the broker
@@ -90,13 +95,17 @@ class Tally:
     @property
     def inputs(self) -> int:
         """All of them."""
-        return self.admitted.total() + self.refused.total() + len(self.failures)
+        return (
+            self.admitted.total() + self.refused.total() + len(self.failures) + len(self.troubles)
+        )
 
     def note(self, asked: Asked, wrong: str, took_s: float) -> None:
         """Count an input."""
         with self.lock:
             self.seconds[asked.route] += took_s
-            if wrong:
+            if wrong.startswith(TROUBLE):
+                self.troubles.append((asked.number, wrong))
+            elif wrong:
                 self.failures.append((asked.number, f"{asked.route}: {wrong}"))
             else:
                 (self.refused if asked.wrong else self.admitted)[asked.route] += 1
@@ -105,12 +114,12 @@ class Tally:
 class Worker:
     """One of several that send inputs at the same time, each about objects of its own."""
 
-    def __init__(self, world: World, index: int, tally: Tally) -> None:
+    def __init__(self, world: World, tally: Tally) -> None:
         self._world = world
         self._tally = tally
         self._engine = Line(self._to_engine)
         self._lines = {who: self._line(who) for who in ("alice", "operator")}
-        self.tag = f"fz{index}-"
+        self.tag = f"fz{next(SERIAL)}-"  # nobody else's in this process, whatever the world
         self._made = ""  # the id of what was made for an input
         self._stage = self._make_stage()
         self._plain = self._plain_things()
@@ -223,6 +232,8 @@ class Worker:
         try:
             if asked.wrong:
                 return _refused(answer, mine)
+            if answer.status == 500 and (words := _trouble(answer.body)):
+                return self._sent(asked, mine) or f"{TROUBLE}{words}"
             if not (answer.good or answer.status == 304):
                 return f"refused: {answer.status} {answer.body!r}"
             return self._sent(asked, mine) or self._as_predicted(asked, before, answer)
@@ -353,6 +364,10 @@ def _settled(wanted: T, look: Callable[[], T]) -> T:
     return seen
 
 
+def _trouble(body: bytes) -> str:
+    return next((each.decode() for each in TROUBLES if each in body), "")
+
+
 def _is_pull_route(asked: Asked) -> bool:
     return asked.route == Mutation.IMAGE_PULL
 
@@ -385,6 +400,7 @@ AFTER: dict[str, Callable[[Asked, Any], Any]] = {
     Mutation.NETWORK_CONNECT: predictions.connected,
     Mutation.NETWORK_DISCONNECT: predictions.disconnected,
 }
+SERIAL = itertools.count()
 CONNECTING = threading.Lock()
 PULLING = threading.Lock()
 
@@ -411,7 +427,7 @@ def run(
     """Send inputs until it is enough or there are no more, and tell what came of them."""
     tally = Tally()
     mark = world.tap.mark()
-    staff = [Worker(world, index, tally) for index in range(workers)]
+    staff = [Worker(world, tally) for _ in range(workers)]
     taking = threading.Lock()
 
     def work(worker: Worker) -> None:
@@ -432,7 +448,7 @@ def run(
     for worker in staff:
         worker.close()
     changing = sum(each.changes for each in world.tap.since(mark))
-    expected = tally.admitted.total() + tally.prepared
+    expected = tally.admitted.total() + tally.prepared + len(tally.troubles)
     if not tally.failures and changing != expected:
         tally.failures.append((-1, f"{changing} mutations reached the engine, not {expected}"))
     return tally
@@ -467,6 +483,7 @@ def report(tally: Tally, *, seed: int, took_s: float) -> list[str]:
         counts = tally.admitted[route], tally.refused[route]
         each_ms = 1000 * tally.seconds[route] / max(1, sum(counts))
         lines.append(f"{route:<20} {counts[0]:>8} {counts[1]:>8} {each_ms:>8.0f}")
+    lines += [f"trouble: input {number}: {why}" for number, why in tally.troubles]
     lines += [f"wrong: --seed {seed} --input {number}: {why}" for number, why in tally.failures]
     lines.append(
         f"seed {seed}: {tally.admitted.total()} admitted, {tally.refused.total()} refused, "
