@@ -54,10 +54,10 @@ def test_an_open_create_answers_as_its_container_will() -> None:
 
 def changed(known: Inventory, route: str, subject: str, summary: dict[str, object]) -> Inventory:
     """Return an inventory after a change that was made."""
-    asked = {"route": route, "object": subject, "summary": summary}
+    asked: dict[str, object] = {"route": route, "object": subject, "summary": summary}
     intent = Entry(f"i{known.seq}", "intent", actor={"role": "client"}, request=asked)
-    made = {"status": 201, "container": WEB}
-    outcome = Entry(f"i{known.seq}", "outcome", result=dict(made))
+    made: dict[str, object] = {"status": 201, "container": WEB}
+    outcome = Entry(f"i{known.seq}", "outcome", result=made)
     for entry in (intent, outcome):
         known = fold(known, Record(known.seq + 1, "2026-01-01T12:00:00.000Z", entry, "", ""))
     return known
