@@ -11,11 +11,12 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
-from controller.broker.commands import Command, Forward, Lost
+from controller.broker.commands import Command, Forward, Lost, ReadProcess
 from controller.core.moves import Handle
 from controller.core.translate import RESTART
 from controller.engine.adapter import BrokerEngine
 from controller.model.desired import Service, Source
+from controller.model.effective import Unseen
 from controller.model.entries import Context, Reply
 from controller.model.errors import EngineError
 from controller.model.names import Key, NetworkNames, container_name, service_key
@@ -81,6 +82,10 @@ class Wire:
 
     def forward(self, command: Forward) -> Reply | Lost:
         return Reply(*self._side.raw(command.method, command.path, command.body or None))
+
+    def process(self, _command: ReadProcess) -> Unseen:
+        """The adapter sees no process, here or there: the broker alone looks."""
+        return Unseen("no process is looked at here")
 
     def before(self, _command: Command) -> None:
         """Nothing happens between commands here."""

@@ -101,7 +101,7 @@ def test_mounts() -> None:
     "line", ["x", "1 2 3:4 / /x rw", "1 2 3:4 / /x rw - ext4 y", "a b c d e f - g h i"]
 )
 def test_what_is_no_line_of_mountinfo_is_an_error(line: str) -> None:
-    with pytest.raises(ValueError, match="mountinfo|invalid literal"):
+    with pytest.raises(ValueError, match=r"mountinfo|invalid literal"):
         read_mounts(line)
 
 
