@@ -5,10 +5,8 @@ The broker's shell is what is tried here: keep-alive, streams, hijacks, half-clo
 
 from __future__ import annotations
 
-import asyncio
 import os
 import subprocess
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,12 +15,10 @@ from typing import TYPE_CHECKING
 import docker
 import pytest
 
-from controller.broker.gate import handle
-from controller.broker.server import Broker, Outside, Places
 from controller.core.policyfile import load_policy
 from controller.journal.reader import records
-from controller.journal.writer import Writer
-from controller.wiring import SystemClock, new_id
+from controller.wiring import new_id
+from tests.served import served as serving
 
 if TYPE_CHECKING:
     from docker import APIClient
@@ -36,7 +32,7 @@ POLICY = load_policy(POLICY_FILE.read_text(), str(POLICY_FILE))
 
 @dataclass
 class Served:
-    """A broker that serves in a thread of this process."""
+    """A broker that serves in a thread of this process, and its clients."""
 
     root: Path
     socket: Path
@@ -80,58 +76,8 @@ def served(
     engine: PrivateEngine | FoundEngine, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Served]:
     root = tmp_path_factory.mktemp("b")
-    (root / "broker" / "journal").mkdir(parents=True, mode=0o700)
-    clock = SystemClock()
-    broker = Broker(
-        Places(
-            state=root,
-            socket=root / "run" / "broker.sock",
-            policy=root / "policy.yaml",
-            engine=engine.host,
-        ),
-        instance=new_id()[-12:],
-        controller_uid=54321,
-        group=None,
-        handle=handle,
-        outside=Outside(
-            clock=clock,
-            new_id=new_id,
-            load_policy=lambda: POLICY,
-            open_journal=lambda: Writer(root / "broker" / "journal", clock=clock, new_id=new_id),
-            bind_engine=lambda _: None,
-        ),
-    )
-    served = Served(root, root / "run" / "broker.sock")
-    loop = asyncio.new_event_loop()
-    stop, ready, is_ready = asyncio.Event(), asyncio.Event(), threading.Event()
-
-    async def serve() -> None:
-        task = asyncio.ensure_future(broker.serve(stop, ready=ready))
-        await ready.wait()
-        is_ready.set()
-        await task
-
-    thread = threading.Thread(target=loop.run_until_complete, args=(serve(),))
-    thread.start()
-    assert is_ready.wait(30)
-    try:
-        yield served
-        ours = f"label=io.trimtab.instance={broker.state.instance}"
-        for kind in ("container", "network"):
-            found = engine.docker(
-                kind, "ls", "--quiet", "--filter", ours, *ALL[kind]
-            ).stdout.split()
-            if found:
-                engine.docker(kind, "rm", *FORCE[kind], *found)
-    finally:
-        loop.call_soon_threadsafe(stop.set)
-        thread.join(10)
-        assert not thread.is_alive(), "the broker ends within its grace"
-        loop.close()
-
-
-ALL = {"container": ["--all"], "network": []}
-FORCE = {"container": ["--force"], "network": []}
+    with serving(engine, root, policy=POLICY) as socket:
+        yield Served(root, socket)
 
 
 def test_run_shows_the_output_and_the_exit_code(served: Served) -> None:
