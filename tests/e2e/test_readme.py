@@ -29,6 +29,27 @@ def test_the_two_commands_are_targets_of_the_makefile() -> None:
     assert all(re.search(rf"^{name}:", makefile, re.MULTILINE) for name in named)
 
 
+def test_docker_and_compose_do_what_it_says(host: Host) -> None:
+    (block,) = blocks_of("Docker and compose through the gate")
+    host.state = host.folder / ".state"
+    with host.running():
+        done = subprocess.run(
+            host.engine.inside("bash", "-euo", "pipefail", "-c", block),
+            env=host.environment(),
+            cwd=host.folder,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout
+    assert "hello through the gate" in done.stdout
+    assert "127.0.0.1:18090->8080/tcp" in done.stdout
+    assert re.search(r"Container shop-shop-1 +Removed", done.stdout)
+    assert "Volume" not in done.stdout.partition("Removing")[2]
+
+
 def test_the_tour_does_what_it_says(host: Host) -> None:
     for name in ("desired-state", "configs"):
         shutil.copytree(PROJECT / name, host.folder / name)
