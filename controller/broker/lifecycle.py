@@ -8,7 +8,8 @@ from typing import Any
 
 from controller.broker import neighbours, radius, resolve, verifying
 from controller.broker.creates import host_facts, with_warnings
-from controller.broker.refusals import admitted
+from controller.broker.recovery import clean_up
+from controller.broker.refusals import Denied, admitted
 from controller.broker.resolve import Found, container_facts
 from controller.broker.state import GateState
 from controller.broker.steps import Call, Change, Steps, perform
@@ -34,10 +35,16 @@ def _found(call: Call, state: GateState) -> Steps[Found]:
 def start(call: Call, state: GateState) -> Steps[Reply]:
     """Start it: what it was admitted as must still hold, on the host and in the policy."""
     found = yield from _found(call, state)
-    judged = admitted(admission.admit_start(call.query))
-    judged = _still_allowed(call, found, judged)
-    refuse_if_violated(found)
-    yield from refuse_if_changed(state, found)
+    try:
+        judged = admitted(admission.admit_start(call.query))
+        judged = _still_allowed(call, found, judged)
+        refuse_if_violated(found)
+        yield from refuse_if_changed(state, found)
+    except Denied:
+        if (found.inspect.get("HostConfig") or {}).get("AutoRemove"):
+            # As the engine does when a start fails: `docker run --rm` waits for the removal.
+            yield from clean_up(state, found.item.id)
+        raise
     return (yield from _post(call, state, found, "start", judged))
 
 

@@ -249,6 +249,18 @@ def test_a_source_that_is_another_directory_at_its_start_is_refused(
         assert effective(world, made) == ["verified"]
 
 
+def test_what_was_to_remove_itself_goes_when_its_start_is_refused(
+    world: World, folder: Path
+) -> None:
+    """`docker run --rm` waits for the removal, which the engine sees to only when a start fails."""
+    host = {"Binds": [f"{folder}/data:/data"], "AutoRemove": True}
+    made = create(world, "alice-swapped-rm", HostConfig=host)
+    (folder / "data").rename(folder / "was")
+    (folder / "data").mkdir()
+    assert start(world, made).rule == "mount.changed"
+    assert world.ask("alice", "GET", f"/containers/{made}/json").status == 404
+
+
 @pytest.mark.parametrize("pause_s", ["0.005", "0.05"])
 def test_no_race_of_swaps_gets_another_place_into_a_container(
     world: World, folder: Path, pause_s: str
