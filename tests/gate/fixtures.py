@@ -67,7 +67,7 @@ class Knobs:
         known = KNOBS.get(name)
         if known is None or not (given or permit):
             return cls()
-        meant = yaml.safe_load(value) if given else known["permits"]
+        meant = _setting(value, known["permits"]) if given else known["permits"]
         return cls(((known["path"], json.dumps(meant)),))
 
     def policy(self) -> str:
@@ -81,6 +81,14 @@ class Knobs:
                 section = section.setdefault(part, {})
             section[last] = json.loads(value)
         return yaml.safe_dump(policy)
+
+
+def _setting(text: str, permits: object) -> object:
+    """Read the value of ``K=v``: a list may be written plainly, and ``no`` is a word in one."""
+    if not isinstance(permits, list):
+        return yaml.safe_load(text)
+    words = text.strip().removeprefix("[").removesuffix("]").split(",")
+    return [word.strip().strip("'\"") for word in words if word.strip()]
 
 
 class Gate:

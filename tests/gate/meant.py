@@ -18,9 +18,32 @@ _ID = re.compile(r"sha256:[0-9a-f]{64}", re.ASCII)
 _NO_NEW_PRIVILEGES = re.compile(r"no-new-privileges(?:[:=]true)?", re.ASCII)
 #: Query parameters that aren't passed on: no removal takes anonymous volumes along.
 DROPPED = frozenset({"v"})
-#: What the engine ignores in an exec: the path names the container, the start detaches.
-IGNORED = re.compile(r"/containers/[^/]+/exec")
-IGNORED_FIELDS = frozenset({"Container", "Detach"})
+#: Parameters that say nothing to the engine there, or what holds anyhow: the path's pattern.
+NEEDLESS = (
+    (re.compile(r"/containers/[^/]+/start"), frozenset({"detachKeys"})),
+    (re.compile(r"/networks/[^/]+"), frozenset({"scope", "verbose"})),
+    (re.compile(r"/volumes/[^/]+"), frozenset({"force"})),
+    (re.compile(r"/containers/json"), frozenset({"limit"})),  # -1, docker-py's word for all
+)
+#: Filters that the broker answers itself: the engine would tell of names that aren't shown.
+ANSWERED = frozenset({"reference"})
+#: What the engine ignores, or does anyhow: the path's pattern, fields, and the values for which
+#: that is so (none: any).
+IGNORED: tuple[tuple[re.Pattern[str], re.Pattern[str], tuple[Any, ...]], ...] = tuple(
+    (re.compile(path), re.compile(field), values)
+    for path, field, values in (
+        (r"/containers/[^/]+/exec", "Container|Detach", ()),
+        (r"/containers/.*|/exec/.*", r"(HostConfig\.)?ConsoleSize", ([0, 0],)),
+        (r"/containers/create", r"HostConfig\.MemorySwappiness", (-1,)),
+        (r"/containers/create", r"HostConfig\.Isolation", ("default",)),
+        (r"/containers/create", "ArgsEscaped", (True,)),
+        (r"/containers/create", r"HostConfig\.Mounts\.\d+\.Consistency", ()),
+        (r"/containers/create", r"HostConfig\.Mounts\.\d+\.VolumeOptions\.Labels\..*", ()),
+        (r"/networks/create", "CheckDuplicate|EnableIPv4", (True,)),
+        (r"/networks/create", r"IPAM\.Driver", ("default",)),
+        (r"/networks/create", "Scope", ("local",)),
+    )
+)
 #: What the broker adds to a create: the path's pattern, and why.
 ADDED = (
     (r"Image", "pinned by id"),
@@ -48,8 +71,9 @@ def differences(sent: object, tapped: Tapped, *, own: str) -> list[str]:
     if not isinstance(got, dict) or not isinstance(sent, dict):
         return [f"not two objects: {tapped.body[:80]!r}"]
     wanted, found = dict(leaves(sent)), dict(leaves(got))
-    if IGNORED.fullmatch(tapped.path):
-        wanted = {path: value for path, value in wanted.items() if path not in IGNORED_FIELDS}
+    wanted = {
+        path: value for path, value in wanted.items() if not _ignored(tapped.path, path, value)
+    }
     lost = [
         f"{path}: {value!r} became {found.get(path)!r}"
         for path, value in wanted.items()
@@ -61,6 +85,13 @@ def differences(sent: object, tapped: Tapped, *, own: str) -> list[str]:
         if path not in wanted and not _ADDED.fullmatch(path)
     ]
     return lost + added
+
+
+def _ignored(target: str, field: str, value: object) -> bool:
+    return any(
+        path.fullmatch(target) and name.fullmatch(field) and (not values or value in values)
+        for path, name, values in IGNORED
+    )
 
 
 def leaves(value: object, path: str = "") -> Iterator[tuple[str, Any]]:
@@ -116,7 +147,7 @@ SAME: tuple[tuple[re.Pattern[str], Callable[[Any, Any], bool]], ...] = tuple(
         (r"NetworkingConfig\.EndpointsConfig\.(default|bridge).*", lambda _, got: True),
         (
             r"HostConfig\.Tmpfs\..*",
-            lambda wanted, got: set(str(wanted).split(",")) <= set(str(got).split(",")),
+            lambda wanted, got: _options(wanted) <= _options(got),
         ),
     )
 )
@@ -126,6 +157,18 @@ def _capability(text: str) -> str:
     return text.upper().removeprefix("CAP_")
 
 
+_OPTION_SIZE = re.compile(r"(size=)([0-9]+)([kmg]?)", re.ASCII)
+
+
+def _options(text: object) -> set[str]:
+    """Return the options of a tmpfs, sizes in bytes."""
+    factors = {"": 1, "k": 1024, "m": 1024**2, "g": 1024**3}
+    return {
+        _OPTION_SIZE.sub(lambda found: f"size={int(found[2]) * factors[found[3]]}", option)
+        for option in str(text).split(",")
+    }
+
+
 def query_differences(sent: str, tapped: Tapped) -> list[str]:
     """Return the parameters of a query that didn't reach the engine as they were meant."""
     wanted = dict(parse_qsl(sent, keep_blank_values=False))
@@ -133,8 +176,13 @@ def query_differences(sent: str, tapped: Tapped) -> list[str]:
     return [
         f"?{name}={value} became {found.get(name)!r}"
         for name, value in wanted.items()
-        if name not in DROPPED and not _same_parameter(value, found.get(name))
+        if name not in DROPPED | _needless(tapped.path)
+        and not _same_parameter(value, found.get(name))
     ] + [f"?{name} was passed on" for name in DROPPED if name in found]
+
+
+def _needless(target: str) -> frozenset[str]:
+    return frozenset().union(*(names for path, names in NEEDLESS if path.fullmatch(target)))
 
 
 def _same_parameter(wanted: str, got: str | None) -> bool:
@@ -154,4 +202,8 @@ def _narrower(wanted: str, got: str) -> bool:
         return False
     if not isinstance(asked, dict) or not isinstance(passed, dict):
         return False
-    return all(set(values) <= set(passed.get(key, ())) for key, values in asked.items())
+    return all(
+        set(values) <= set(passed.get(key, ()))
+        for key, values in asked.items()
+        if key not in ANSWERED
+    )

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from tests.gate import meant, words
+from tests.gate.fixtures import Knobs
 from tests.gate.tap import Tapped
 from tests.gate.wire import Answer, dechunked
 
@@ -81,8 +82,73 @@ def test_parameters_reach_the_engine_as_they_were_meant(
     assert meant.query_differences(sent, Tapped("POST", target, b"")) == wrong
 
 
+@pytest.mark.parametrize(
+    ("sent", "target", "wrong"),
+    [
+        ("limit=-1", "/containers/json", []),
+        ("limit=-1", "/images/json", ["?limit=-1 became None"]),
+        ("detachKeys=ctrl-c", "/containers/x/start", []),
+        ("detachKeys=ctrl-c", "/containers/x/attach", ["?detachKeys=ctrl-c became None"]),
+        ('filters={"reference":["a"]}', "/images/json?filters={}", []),
+    ],
+)
+def test_parameters_that_say_nothing_may_stay_behind(
+    sent: str, target: str, wrong: list[str]
+) -> None:
+    assert meant.query_differences(sent, Tapped("GET", target, b"")) == wrong
+
+
+@pytest.mark.parametrize(
+    ("path", "sent", "got", "wrong"),
+    [
+        ("/networks/create", {"CheckDuplicate": True, "IPAM": {"Driver": "default"}}, {}, []),
+        ("/networks/create", {"IPAM": {"Driver": "x"}}, {}, ["IPAM.Driver: 'x' became None"]),
+        ("/containers/create", {"HostConfig": {"MemorySwappiness": -1}}, {}, []),
+        ("/containers/create", {"HostConfig": {"ConsoleSize": [0, 0]}}, {}, []),
+        (
+            "/containers/create",
+            {"HostConfig": {"ConsoleSize": [1, 0]}},
+            {},
+            ["HostConfig.ConsoleSize: [1, 0] became None"],
+        ),
+        (
+            "/containers/create",
+            {"HostConfig": {"Tmpfs": {"/run": "size=1m"}}},
+            {"HostConfig": {"Tmpfs": {"/run": "rw,size=1048576"}}},
+            [],
+        ),
+        (
+            "/containers/create",
+            {"HostConfig": {"Tmpfs": {"/run": "size=1m"}}},
+            {"HostConfig": {"Tmpfs": {"/run": "rw,size=1048577"}}},
+            ["HostConfig.Tmpfs./run: 'size=1m' became 'rw,size=1048577'"],
+        ),
+    ],
+)
+def test_what_the_engine_does_anyhow_needn_t_be_passed_on(
+    path: str, sent: object, got: object, wrong: list[str]
+) -> None:
+    raw = b"POST / HTTP/1.1\r\n\r\n" + json.dumps(got).encode()
+    assert meant.differences(sent, Tapped("POST", path, raw), own="") == wrong
+
+
+@pytest.mark.parametrize(
+    ("knob", "value"),
+    [
+        ("allowed_restart_policies=[no]", ["no"]),
+        ("allowed_restart_policies=no,on-failure", ["no", "on-failure"]),
+        ("require_non_root=true", True),
+        ("allow_public_ports=['::1', 127.0.0.1]", ["::1", "127.0.0.1"]),
+    ],
+)
+def test_the_values_of_knobs(knob: str, value: object) -> None:
+    ((_, setting),) = Knobs.read(knob, permit=False).settings
+    assert json.loads(setting) == value
+
+
 OUTCOME = words.Outcome(
     answer=Answer(200, b'[{"Name": "alice-store"}]'),
+    path="/v1.45/info",
     tapped=tapped(
         {
             "Image": IMAGE,
@@ -92,6 +158,7 @@ OUTCOME = words.Outcome(
                 "PortBindings": {"8080/tcp": [{"HostIp": "127.0.0.1"}]},
                 "SecurityOpt": ["no-new-privileges:true"],
                 "Tmpfs": {"SizeBytes": 64},
+                "LogConfig": {"max-size": "10485760"},
             },
         }
     ),
@@ -102,6 +169,7 @@ OUTCOME = words.Outcome(
     others=("bob-store",),
     secrets=("hidden-of-",),
 )
+LABELLED = replace(OUTCOME, answer=Answer(200, b'{"Labels": {}}'))
 BOBS = replace(OUTCOME, answer=Answer(200, b'[{"Name": "bob-store"}]'))
 
 
@@ -129,6 +197,10 @@ BOBS = replace(OUTCOME, answer=Answer(200, b'[{"Name": "bob-store"}]'))
         ("response", "filtered", BOBS, False),
         ("response", "redacted", OUTCOME, True),
         ("response", "redacted", replace(OUTCOME, answer=Answer(200, b"hidden-of-bob")), False),
+        ("response", "redacted", LABELLED, False),
+        ("response", "redacted", replace(LABELLED, path="/v1.45/containers/x/json"), True),
+        ("HostConfig.LogConfig.max-size", "10m", OUTCOME, True),
+        ("HostConfig.LogConfig.max-size", "11m", OUTCOME, False),
         ("journal", "no plaintext secret", OUTCOME, True),
         ("journal", "no plaintext secret", replace(OUTCOME, journal='"x=hunter2"'), False),
     ],
