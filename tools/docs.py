@@ -98,6 +98,7 @@ _TYPES = {
     "free_text": "text",
     "command": "texts",
     "an_object": "object",
+    "structure": "object",
     "anything": "any",
     "read_list": "list",
     "read_map": "object",

@@ -196,7 +196,7 @@ def _read_field(
         rule = entry.rule if entry.posture is Posture.DENY else "body.type"
         findings.add(rule, where, f"expected {error}", entry.remedy)
         return
-    if is_unset(member) and not entry.keep_zero:
+    if not entry.keep_zero and (is_unset(member) or value == {}):
         return
     if entry.posture is Posture.DENY:
         findings.add(entry.rule, where, entry.why, entry.remedy)
@@ -268,6 +268,13 @@ def an_object(value: object) -> object:
     if not isinstance(value, dict):
         raise WrongError("an object")
     return value
+
+
+def structure(value: object) -> object:
+    """Read an object of fixed members; with all of them unset it says as little as an empty one."""
+    if not isinstance(value, dict):
+        raise WrongError("an object")
+    return {key: member for key, member in value.items() if not is_unset(member)}
 
 
 def anything(value: object) -> object:

@@ -16,6 +16,7 @@ from controller.core.fields import (
     free_text,
     listed,
     mapped,
+    structure,
     text,
     whole,
 )
@@ -230,7 +231,7 @@ MOUNT = (
     Field("BindOptions", an_object, CONSTRAIN, "see its own table"),
     Field("VolumeOptions", an_object, CONSTRAIN, "see its own table"),
     Field("TmpfsOptions", an_object, CONSTRAIN, "see its own table"),
-    _denied("ImageOptions", anything, "mount.type", "images aren't mounted here"),
+    _denied("ImageOptions", structure, "mount.type", "images aren't mounted here"),
     _denied("ClusterOptions", anything, "mount.type", "cluster volumes aren't mounted here"),
 )
 
@@ -276,7 +277,7 @@ NETWORKING_CONFIG = (Field("EndpointsConfig", mapped(anything), MUTATE, "network
 
 ENDPOINT = (
     Field("Aliases", listed(text), CONSTRAIN, "the container's own names"),
-    _denied("IPAMConfig", anything, "network.address", "a chosen address can pose as another's"),
+    _denied("IPAMConfig", structure, "network.address", "a chosen address can pose as another's"),
     _denied("Links", listed(text), "network.links", "names of others could be taken"),
     _denied("MacAddress", text, "network.address", "a chosen address can pose as another's"),
     _denied("DriverOpts", mapped(anything), "network.options", "they set sysctls"),
@@ -310,7 +311,7 @@ NETWORK = (
     _denied("Attachable", flag, "network.kind", "swarm only"),
     _denied("Ingress", flag, "network.kind", "swarm only"),
     _denied("ConfigOnly", flag, "network.kind", "settings for other networks"),
-    _denied("ConfigFrom", anything, "network.kind", "it takes over another network's settings"),
+    _denied("ConfigFrom", structure, "network.kind", "it takes over another network's settings"),
     Field("IPAM", an_object, CONSTRAIN, "the engine's default"),
 )
 

@@ -562,6 +562,19 @@ def test_what_connecting_asks_for():
     assert parse_disconnect({"Container": "c", "Force": True}, network="n").force is True
 
 
+def test_an_object_whose_members_are_all_unset_is_unset():
+    blank = {"IPv4Address": "", "IPv6Address": "", "LinkLocalIPs": None}
+    connect = {"Container": "c", "EndpointConfig": {"IPAMConfig": blank}}
+    assert parse_connect(connect, network="n").findings == ()
+    assert parse_network({"Name": "n", "ConfigFrom": {"Network": ""}}).findings == ()
+    for taken in ({"IPAMConfig": {**blank, "IPv4Address": "10.0.0.9"}}, {"IPAMConfig": [0]}):
+        refused = parse_connect({"Container": "c", "EndpointConfig": taken}, network="n")
+        assert [found.rule for found in refused.findings] == ["network.address"]
+    # Names that a user gives are no fields: an empty value of theirs says something.
+    options = {"Container": "c", "EndpointConfig": {"DriverOpts": {"a": ""}}}
+    assert parse_connect(options, network="n").findings != ()
+
+
 def test_where_no_body_belongs_none_is_taken():
     assert parse_empty(None) == ()
     assert parse_empty({}) == ()
