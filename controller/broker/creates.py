@@ -23,7 +23,6 @@ from controller.broker.steps import (
     loaded,
     perform,
     refuse_if_held,
-    seen,
 )
 from controller.broker.targets import written
 from controller.core import admission, schema
@@ -226,7 +225,7 @@ class _Gathered:
 
 
 def _gather(call: Call, state: GateState, wants: Needs, found: _Gathered) -> Steps[None]:
-    platform = (yield from _platform()) if call.query.get("platform") else ""
+    platform = (yield from images.platform()) if call.query.get("platform") else ""
     found.host = host_facts(state, platform=platform)
     found.unmade = {}
     for name in wants.networks:
@@ -261,11 +260,6 @@ def host_facts(state: GateState, *, platform: str = "") -> HostFacts:
         volumes_root=state.volumes_root,
         now=state.clock.now(),
     )
-
-
-def _platform() -> Steps[str]:
-    told = (yield from seen("/version")) or {}
-    return f"{told.get('Os', '')}/{told.get('Arch', '')}"
 
 
 def _facts(state: GateState, found: _Gathered) -> CreateFacts:

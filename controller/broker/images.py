@@ -247,9 +247,18 @@ def vouched(inspect: dict[str, Any], reference: str, policy: Policy, inventory: 
     return matches(parse_reference(reference), policy.images.trust_local)
 
 
+def platform() -> Steps[str]:
+    """Return the platform of the engine's host, ``OS/ARCHITECTURE``."""
+    told = (yield from seen("/version")) or {}
+    return f"{told.get('Os', '')}/{told.get('Arch', '')}"
+
+
 def pull(call: Call, state: GateState) -> Steps[Reply]:
     """POST /images/create: pull; what the engine then says of the image goes into the ledger."""
-    judged = admitted(admission.admit_pull(call.query, actor=call.actor, policy=call.policy))
+    host = (yield from platform()) if call.query.get("platform") else ""
+    judged = admitted(
+        admission.admit_pull(call.query, actor=call.actor, policy=call.policy, host=host)
+    )
     reference = str(judged.summary.get("reference", ""))
     before = yield from inspected(reference)
 

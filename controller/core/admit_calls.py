@@ -13,7 +13,7 @@ from controller.core.bodies import Finding
 from controller.core.parts import is_signal
 from controller.core.reference import Reference, is_image_id, parse_reference
 from controller.core.rules_identity import controllers_name, judge_name
-from controller.core.rules_image import judge_reference
+from controller.core.rules_image import judge_platform, judge_reference
 from controller.core.verdicts import Admission, denied, enforced, tolerating, verdict_of
 from controller.model.entries import Actor
 from controller.model.policy import Policy
@@ -40,8 +40,11 @@ def admit_pull(
     *,
     actor: Actor,  # noqa: ARG001 - all roles alike, by now
     policy: Policy,
+    host: str = "",
 ) -> Admission:
     """Judge images/create by its query (fromImage, tag, platform); ``query`` is rebuilt.
+
+    *host* is the engine's own platform, where it is known.
 
     ``summary`` has ``reference``, canonical. Importing (fromSrc) is how images are forged.
     """
@@ -53,9 +56,7 @@ def admit_pull(
         text = f"{name}@{tag}" if is_image_id(tag) else f"{name}:{tag}"
     findings += judge_reference(text, policy, path="fromImage")
     platform = query.get("platform", "")
-    if platform and platform not in policy.images.platforms:
-        reason = f"the platform {platform!r}"
-        findings.append(Finding("image.platform", "platform", reason, "leave it out"))
+    findings += judge_platform(platform, host, policy)
     if enforced(findings, policy.modes):
         return denied(enforced(findings, policy.modes))
     reference = parse_reference(text)

@@ -75,12 +75,24 @@ def image_trusted(case: Case) -> Findings:
 
 def platform_known(case: Case) -> Findings:
     """Another platform is another manifest than the one that was let in."""
-    asked = case.platform
-    if not asked or asked in case.policy.images.platforms:
-        return
     host = case.facts.host.platform if case.facts else ""
-    if host and asked != host and not asked.startswith(f"{host}/"):  # /VARIANT
-        reason = f"the platform {asked!r}, on a host of {host}"
+    if host:  # not known in a preview
+        yield from judge_platform(case.platform, host, case.policy)
+
+
+#: Variants that exist of an architecture: clients write them beside it.
+_VARIANTS = {
+    "linux/amd64": ("v1", "v2", "v3", "v4"),
+    "linux/arm64": ("v8", "v9"),
+    "linux/arm": ("v5", "v6", "v7"),
+}
+
+
+def judge_platform(asked: str, host: str, policy: Policy) -> Findings:
+    """Yield why a platform isn't served: it is neither the host's own nor listed."""
+    own = (host, *(f"{host}/{variant}" for variant in _VARIANTS.get(host, ())))
+    if asked and asked not in (*own, *policy.images.platforms):
+        reason = f"the platform {asked!r}" + (f", on a host of {host}" if host else "")
         yield Finding("image.platform", "platform", reason, "leave it out")
 
 

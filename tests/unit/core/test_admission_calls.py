@@ -78,6 +78,27 @@ def test_a_pull_is_of_one_admitted_image(query, expected, reference):
 
 
 @pytest.mark.parametrize(
+    ("asked", "host", "passed"),
+    [
+        ("linux/amd64", "linux/amd64", True),
+        ("linux/arm64/v8", "linux/arm64", True),
+        ("linux/amd64/v9", "linux/amd64", False),
+        ("linux/s390x", "linux/amd64", False),
+        ("linux/amd64", "", False),
+    ],
+)
+def test_a_pull_may_name_the_host_s_own_platform(asked, host, passed):
+    admission = admit_pull(
+        {"fromImage": WEB, "platform": asked}, actor=CLIENT, policy=STRICT, host=host
+    )
+    found = answer(admission)
+    if passed:
+        assert found == {"fromImage": WEB, "tag": "latest", "platform": asked}
+    else:
+        assert found[0] == "image.platform"
+
+
+@pytest.mark.parametrize(
     ("query", "rule"),
     [
         ({}, "image.invalid"),
