@@ -154,8 +154,8 @@ CONTAINER_READS = (
         "GET",
         f"{_C}/top",
         "read",
-        "its processes; ps takes no options, since it runs on the host",
-        query={"ps_args": unset},
+        "its processes; ps runs on the host: no options that show more than these",
+        query={"ps_args": one_of("-ef", "aux")},
     ),
     Route("container.changes", "GET", f"{_C}/changes", "read", "its changed files"),
     Route(

@@ -207,7 +207,7 @@ def container_stats(call: Call, state: GateState) -> Steps[Reply | Relay]:
 def container_top(call: Call, state: GateState) -> Steps[Reply]:
     """GET /containers/{container}/top."""
     found = yield from _found(call, state)
-    return engine_reply((yield from look(f"{found.path}/top")))
+    return engine_reply((yield from look(written(f"{found.path}/top", call.query))))
 
 
 def container_changes(call: Call, state: GateState) -> Steps[Reply]:

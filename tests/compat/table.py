@@ -401,7 +401,7 @@ SDK = (
         ("shown.exec_run('ls')", "role.denied", "it is for operator"),
         ("shown.put_archive('/', b'')", "route.denied", "mount a volume instead"),
         ("shown.get_archive('/bin')", "route.denied", "mount a volume instead"),
-        ("shown.top(ps_args='aux')", "query.invalid", "correct it"),
+        ("shown.top(ps_args='auxe')", "query.invalid", "correct it"),
         ("shown.commit('x')", "route.denied", "build images elsewhere"),
         ("network.connect(shown, aliases=['other'])", "network.alias", "use its name"),
         ("client.containers.run(IMAGE, privileged=True)", "privileged", "ask for the capability"),

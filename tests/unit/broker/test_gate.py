@@ -275,6 +275,18 @@ def test_a_prefix_of_two_containers_is_none() -> None:
     assert answer.status == 404
 
 
+@pytest.mark.parametrize("body", [b"{}", b"null", b" {}\n"])
+def test_an_empty_object_where_no_body_belongs_says_nothing(body: bytes) -> None:
+    answer = ask(
+        "POST",
+        f"/v1.45/containers/{WEB}/stop?t=5",
+        [LOOK, ("intent", RECORDED), (STOP, NO_CONTENT), ("outcome", RECORDED)],
+        body=body,
+        headers=[("content-type", "application/json")],
+    )
+    assert answer.value == NO_CONTENT
+
+
 def test_what_is_gone_is_taken_off_the_inventory_when_somebody_looks() -> None:
     knows = state(inventory())
     answer = ask(
@@ -306,8 +318,15 @@ def test_what_is_gone_is_taken_off_the_inventory_when_somebody_looks() -> None:
         ("GET", "/containers/json?all=2", {}, 400, "query.invalid"),
         ("GET", "/containers/json?all=%", {}, 400, "query.malformed"),
         ("GET", "/containers/json?filters=[]", {}, 400, "filters.malformed"),
-        ("GET", f"/containers/{WEB}/top?ps_args=-ef", {}, 400, "query.invalid"),
+        ("GET", f"/containers/{WEB}/top?ps_args=auxe", {}, 400, "query.invalid"),
         ("POST", f"/containers/{WEB}/start", {"body": b"{}"}, 400, "body.unexpected"),
+        (
+            "POST",
+            f"/containers/{WEB}/start",
+            {"body": b'{"a":0}', "headers": [("content-type", "application/json")]},
+            400,
+            "body.unexpected",
+        ),
         ("POST", "/containers/create", {"body": b"{}"}, 400, "body.media-type"),
         (
             "POST",

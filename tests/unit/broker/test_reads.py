@@ -217,7 +217,7 @@ def test_events_are_the_instances_and_a_clients_are_its_owners() -> None:
 
 
 def test_processes_and_changed_files() -> None:
-    for route in ("top", "changes"):
+    for route in ("top?ps_args=aux", "top", "changes"):
         told = reply({"x": 1})
         steps: list[Step] = [FOUND, (Look(f"/containers/{WEB}/{route}"), told)]
         assert ask(f"/containers/{WEB}/{route}", steps).value == told
