@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import select
 from collections.abc import AsyncIterator, Callable
 from http import HTTPStatus
 
@@ -31,7 +32,11 @@ class _Parsed:
         self.headers: list[tuple[str, str]] = []
         self.head = False
         self.body: list[bytes] = []
+        self.begun = 0
         self.complete = False
+
+    def on_message_begin(self) -> None:
+        self.begun += 1
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self.headers.append((name.decode("latin-1").lower(), value.decode("latin-1")))
@@ -58,6 +63,7 @@ class Stream:
         self.reader = reader
         self.writer = writer
         self.prefix = ""
+        self.engine: object = None  # who was known at its other end
         self.status = 0
         self.headers: tuple[tuple[str, str], ...] = ()
         self.length: int | None = None
@@ -66,6 +72,7 @@ class Stream:
         #: Told why an answer broke off: whoever answers next may be another engine.
         self.on_break: Callable[[str], None] = lambda _why: None
         self._ends_with_connection = False
+        self._goes_on = False
         self._bodiless = False
         self._parsed = _Parsed()
         self._parser = httptools.HttpResponseParser(self._parsed)
@@ -73,6 +80,34 @@ class Stream:
     def close(self) -> None:
         """End the connection; the engine sees it at once."""
         self.writer.close()
+
+    @property
+    def heard(self) -> bool:
+        """Whether anything of the answer came."""
+        return self._parsed.begun > 0
+
+    @property
+    def reusable(self) -> bool:
+        """Whether the answer is whole, and the engine takes another request."""
+        return self._parsed.complete and self._goes_on and not self.writer.is_closing()
+
+    def rest(self) -> None:
+        """Read nothing until there is another request."""
+        self.writer.transport.pause_reading()  # type: ignore[attr-defined]  # a socket's has it
+
+    def again(self) -> Stream | None:
+        """Return the connection for another request; None where it ended, or said more than asked."""
+        transport = self.writer.transport
+        if self.writer.is_closing() or self.reader.at_eof():
+            return None
+        waiting = select.poll()
+        waiting.register(self.writer.get_extra_info("socket"), select.POLLIN)
+        if waiting.poll(0):
+            return None
+        transport.resume_reading()  # type: ignore[attr-defined]
+        other = Stream(self.reader, self.writer)
+        other.prefix, other.engine, other.on_break = self.prefix, self.engine, self.on_break
+        return other
 
     async def write(self, data: bytes) -> None:
         """Send *data*.
@@ -109,6 +144,12 @@ class Stream:
         self.length = int(named["content-length"]) if "content-length" in named else None
         self._bodiless = to_head or self.status in (204, 304)
         self._ends_with_connection = self.length is None and "transfer-encoding" not in named
+        self._goes_on = (
+            self._parser.get_http_version() == "1.1"
+            and "connection" not in named
+            and not self._ends_with_connection
+            and not self.hijacked
+        )
 
     async def chunks(self) -> AsyncIterator[bytes]:
         """Yield the body as it comes.
@@ -161,3 +202,5 @@ class Stream:
             self.early = data[upgrade.args[0] :]
         except httptools.HttpParserError as error:
             raise Broken(f"the engine's answer isn't HTTP: {error}") from error
+        if self._parsed.begun > 1:
+            raise Broken("the engine answered more than it was asked")

@@ -6,7 +6,7 @@ simulation) sends back each one's answer. Every command boundary is a crash poin
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from controller.model.effective import Effective, Unseen
 from controller.model.entries import Entry, Record, Reply
@@ -15,11 +15,16 @@ from controller.model.paths import PathFacts
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """Read from the engine; answered by a Reply, or LOST when the engine doesn't answer."""
+    """Read from the engine; answered by a Reply, or LOST when the engine doesn't answer.
+
+    The looks at ``ahead`` will follow, if all is well: a driver may ask for them at the same time.
+    What it got before anything else than a look happened answers them.
+    """
 
     path: str  # without the version prefix, with its query
     method: str = "GET"
     deadline_s: float = 15.0
+    ahead: tuple[str, ...] = field(default=(), compare=False)
 
 
 @dataclass(frozen=True, slots=True)

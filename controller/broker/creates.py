@@ -57,7 +57,7 @@ def create(call: Call, state: GateState) -> Steps[Reply]:
     wants = admission.needs(
         request, actor=call.actor, policy=call.policy, volumes_root=state.volumes_root
     )
-    image, pinned = yield from _image(call, state, request, wants.image)
+    image, pinned = yield from _image(call, state, request, wants.image, _ahead(wants, by_text))
     found = _Gathered(by_text, wants.image, image, pinned=pinned)
     yield from _gather(call, state, wants, found)
     judged = yield from _judge_counted(call, state, request, found)
@@ -67,6 +67,13 @@ def create(call: Call, state: GateState) -> Steps[Reply]:
         yield from _gather(call, state, wants, found)
         judged = yield from _judge_counted(call, state, request, found)
     return (yield from _create(call, state, judged, image))
+
+
+def _ahead(wants: Needs, by_text: Admission) -> tuple[str, ...]:
+    """Return what ``_gather`` looks at."""
+    name = dict(by_text.query).get("name", "")
+    found = (*map(resolve.network_path, wants.networks), *map(resolve.volume_path, wants.volumes))
+    return (*filter(None, found), *((neighbours.name_path(name),) if name else ()))
 
 
 def _judge_counted(
@@ -107,7 +114,11 @@ def _over_quota(judged: Admission) -> bool:
 
 
 def _image(
-    call: Call, state: GateState, request: CreateRequest, reference: str
+    call: Call,
+    state: GateState,
+    request: CreateRequest,
+    reference: str,
+    ahead: tuple[str, ...],
 ) -> Steps[tuple[ImageFacts, bool]]:
     """Return the image to run: the pinned one of the revision, else what the reference means.
 
@@ -117,7 +128,7 @@ def _image(
     revision = request.label(names.REVISION) if call.actor.role is Role.CONTROLLER else ""
     pin = state.inventory.pins.get(revision)
     if pin is not None:
-        inspect = yield from images.inspected(pin.id)
+        inspect = yield from images.inspected(pin.id, ahead)
         if inspect is None:
             raise Answered(
                 message_reply(
@@ -126,7 +137,7 @@ def _image(
             )
         facts = images.facts_of(inspect, reference)
         return ImageFacts(**{**_members(facts), "digest": pin.digest or facts.digest}), True
-    inspect = yield from images.inspected(reference)
+    inspect = yield from images.inspected(reference, ahead)
     if inspect is None and reference in state.inventory.ledger:
         inspect = yield from images.inspected(state.inventory.ledger[reference].id)
     if inspect is None:

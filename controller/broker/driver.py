@@ -53,6 +53,8 @@ PROCESS_S = 2.0
 READING_MAX = 8
 HANGING_MAX = 8
 TAIL_BYTES = 64 * 1024
+#: Looks of one request that are asked for before it comes to them.
+AHEAD_MAX = 8
 
 T = TypeVar("T")
 #: What the gate's generators look like: a Relay as their value hands the connection over.
@@ -91,6 +93,34 @@ def _read_process(asked: tuple[int, str, tuple[str, ...]]) -> Effective | Unseen
 
 def _is_refusal(command: Command) -> bool:
     return isinstance(command, Write) and command.entry.stage == "refusal"
+
+
+class _Looks:
+    """One request's looks: those that will follow are asked for with the first one."""
+
+    def __init__(self, upstream: Upstream) -> None:
+        self._upstream = upstream
+        self._ahead: dict[str, asyncio.Task[Reply | Lost]] = {}
+
+    async def answer(self, look: Look) -> Reply | Lost:
+        """Answer a look, by what was asked for ahead where it was."""
+        for path in look.ahead[: AHEAD_MAX - len(self._ahead)]:
+            if path not in self._ahead:
+                following = self._upstream.look(look.method, path, deadline_s=look.deadline_s)
+                self._ahead[path] = asyncio.create_task(following)
+        asked = self._ahead.pop(look.path, None)
+        if asked is None:
+            return await self._upstream.look(look.method, look.path, deadline_s=look.deadline_s)
+        try:
+            return await asked
+        finally:
+            asked.cancel()
+
+    def forget(self) -> None:
+        """Let go what was asked for ahead: something happened since."""
+        for asked in self._ahead.values():
+            asked.cancel()
+        self._ahead.clear()
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,13 +204,21 @@ class Driver:
         opened: dict[Relay, Stream],
         client: Client | None,
     ) -> T:
-        while (command := steps.command) is not None:
-            if _is_refusal(command):
-                alone.close()  # nothing that was counted matters any more
-            answer = await self._carry_out(command, opened, client)
-            if not isinstance(command, Look | Examine | ReadProcess | Recall):
-                alone.close()
-            steps.send(answer)
+        looks = _Looks(self._upstream)
+        try:
+            while (command := steps.command) is not None:
+                if isinstance(command, Look):
+                    steps.send(await looks.answer(command))
+                    continue
+                looks.forget()
+                if _is_refusal(command):
+                    alone.close()  # nothing that was counted matters any more
+                answer = await self._carry_out(command, opened, client)
+                if not isinstance(command, Examine | ReadProcess | Recall):
+                    alone.close()
+                steps.send(answer)
+        finally:
+            looks.forget()
         return steps.value
 
     async def write(self, entry: Entry) -> Record | None:
@@ -203,11 +241,12 @@ class Driver:
         return Handed(stream, value)
 
     async def _carry_out(
-        self, command: Command, opened: dict[Relay, Stream], client: Client | None
+        self,
+        command: Examine | ReadProcess | Write | Forward | Relay | Recall | EndProcess,
+        opened: dict[Relay, Stream],
+        client: Client | None,
     ) -> Answer:
         match command:
-            case Look(path, method, deadline_s):
-                return await self._upstream.look(method, path, deadline_s=deadline_s)
             case Examine(paths):
                 return await self._examined(paths)
             case Write(entry):

@@ -55,9 +55,9 @@ _ID = re.compile(r"(?:sha256:)?[0-9a-f]{12,64}", re.ASCII)
 _BARE_ID = re.compile(r"[0-9a-f]{64}", re.ASCII)
 
 
-def inspected(reference: str) -> Steps[Any]:
-    """Return the engine's inspect of an image, or None."""
-    return (yield from seen(f"/images/{reference}/json"))
+def inspected(reference: str, ahead: tuple[str, ...] = ()) -> Steps[Any]:
+    """Return the engine's inspect of an image, or None; what is *ahead* is looked at next."""
+    return (yield from seen(f"/images/{reference}/json", ahead))
 
 
 def digest_of(inspect: dict[str, Any], reference: str) -> str:

@@ -83,7 +83,7 @@ def _read(process: int, container: str, targets: tuple[str, ...]) -> Effective |
         mounts=kerneltexts.read_mounts(_text("mountinfo", process)),
         reached=_reached(process, targets),
         limits=_limits(cgroups, container),
-        maskable=tuple(path for path in MASKABLE if Path(path).exists()),
+        maskable=tuple(filter(os.path.exists, MASKABLE)),
         starting=status.starting,
     )
     if not kerneltexts.read_cgroups(_text("cgroup", process)).names(container):
@@ -135,7 +135,10 @@ def _reach(root: int, target: str) -> Reached:
 
 def _limits(cgroups: Cgroups, container: str) -> CgroupLimits:
     """Return the limits of the container's own cgroup; what has no file there isn't seen."""
-    mounts = kerneltexts.read_mounts(Path("/proc/self/mountinfo").read_text("utf-8"))
+    mountinfo = Path("/proc/self/mountinfo").read_text("utf-8")
+    # A host has hundreds of other mounts. In a path a blank is escaped.
+    lines = [line for line in mountinfo.split("\n") if " - cgroup" in line]
+    mounts = kerneltexts.read_mounts("\n".join(lines))
     version_1 = {
         controller: mount
         for mount in mounts

@@ -19,9 +19,14 @@ from controller.model.inventory import Item
 from controller.model.mutations import Mutation
 
 
+def name_path(name: str) -> str:
+    """Return the path of whichever container has a name."""
+    return f"/containers/{name}/json"
+
+
 def holder(state: GateState, name: str) -> Steps[tuple[str, Item | None]]:
     """Return the id of the container that has a name ('' for none), and ours by that id."""
-    inspect = (yield from seen(f"/containers/{name}/json")) if name else None
+    inspect = (yield from seen(name_path(name))) if name else None
     if inspect is None or inspect.get("Name") != f"/{name}":
         return "", None
     identifier = str(inspect.get("Id", ""))

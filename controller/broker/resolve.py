@@ -8,6 +8,7 @@ least twelve digits, and always checked against the instance label and the inven
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,8 +46,13 @@ def sees(actor: Actor, owner: str) -> bool:
     return actor.role is not Role.CLIENT or (owner != "" and owner == actor.owner)
 
 
-def container(state: GateState, actor: Actor, name: str) -> Steps[Found]:
-    """Return the container of ours that *name* means.
+def container(
+    state: GateState,
+    actor: Actor,
+    name: str,
+    ahead: Callable[[Item], tuple[str, ...]] = lambda _item: (),
+) -> Steps[Found]:
+    """Return the container of ours that *name* means; what is *ahead* of it is looked at next.
 
     Raises:
         Answered: there is none, as the engine would say it.
@@ -57,7 +63,9 @@ def container(state: GateState, actor: Actor, name: str) -> Steps[Found]:
     if not _NAME.fullmatch(name):
         raise absent(actor, missing, redact.text(name))
     identifier = _known_id(state, name)
-    inspect = yield from _named(f"/containers/{identifier or name}/json")
+    known = state.inventory.containers.get(identifier)
+    follows = ahead(known) if known is not None and sees(actor, known.owner) else ()
+    inspect = yield from _named(f"/containers/{identifier or name}/json", follows)
     if inspect is None:
         if identifier in state.inventory.containers:
             yield from gone(state, mutations.CONTAINER_GONE, identifier)
@@ -72,10 +80,10 @@ def container(state: GateState, actor: Actor, name: str) -> Steps[Found]:
     return Found(item, inspect)
 
 
-def _named(path: str) -> Steps[Any]:
+def _named(path: str, ahead: tuple[str, ...] = ()) -> Steps[Any]:
     """Return what the engine has under a name; several that a prefix fits are none."""
     try:
-        return (yield from seen(path))
+        return (yield from seen(path, ahead))
     except Answered as answered:
         if answered.reply.status == 400:
             return None
@@ -168,11 +176,22 @@ class FoundNetwork:
         )
 
 
+def network_path(name: str) -> str:
+    """Return the path at which a network is looked up, '' for what can't be a name."""
+    return f"/networks/{name}" if _NAME.fullmatch(name) else ""
+
+
+def volume_path(name: str) -> str:
+    """Return the path at which a volume is looked up, '' for what can't be a name."""
+    return f"/volumes/{name}" if _NAME.fullmatch(name) else ""
+
+
 def network(state: GateState, name: str) -> Steps[FoundNetwork | None]:
     """Return the network of the engine that is called exactly *name*, or has that id."""
-    if not _NAME.fullmatch(name):
+    path = network_path(name)
+    if not path:
         return None
-    inspect = yield from _named(f"/networks/{name}")
+    inspect = yield from _named(path)
     if inspect is None:
         if name in state.inventory.networks:
             yield from gone(state, mutations.NETWORK_GONE, name)
@@ -229,9 +248,10 @@ class FoundVolume:
 
 def volume(state: GateState, name: str) -> Steps[FoundVolume | None]:
     """Return the volume of that name. One that was removed and made anew elsewhere isn't ours."""
-    if not _NAME.fullmatch(name):
+    path = volume_path(name)
+    if not path:
         return None
-    inspect = yield from seen(f"/volumes/{name}")
+    inspect = yield from seen(path)
     if inspect is None:
         if name in state.inventory.volumes:
             yield from gone(state, mutations.VOLUME_GONE, name)

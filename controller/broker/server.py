@@ -202,6 +202,7 @@ class Broker:
         async with AsyncExitStack() as stack:
             books = await stack.enter_async_context(self._claimed())
             upstream = Upstream(self._engine_socket, admit=self._admit, reach=self._outside.reach)
+            stack.callback(upstream.close)
             await self._meet(upstream)
             outside = self._outside
             meter = Meter(

@@ -97,26 +97,26 @@ Learn = Callable[[Reply], Steps[dict[str, object]]]
 # Looking
 
 
-def look(path: str) -> Steps[Reply]:
-    """Read from the engine.
+def look(path: str, ahead: tuple[str, ...] = ()) -> Steps[Reply]:
+    """Read from the engine; what is *ahead* is looked at next.
 
     Raises:
         Answered: it doesn't answer.
     """
-    answer = yield Look(path)
+    answer = yield Look(path, ahead=ahead)
     if isinstance(answer, Lost):
         raise Answered(unreachable(answer))
     assert isinstance(answer, Reply), f"a look was answered by {answer!r}"
     return answer
 
 
-def seen(path: str) -> Steps[Any]:
+def seen(path: str, ahead: tuple[str, ...] = ()) -> Steps[Any]:
     """Return the JSON of a read, or None where there is no such object.
 
     Raises:
         Answered: anything else went wrong; the answer is the engine's.
     """
-    reply = yield from look(path)
+    reply = yield from look(path, ahead)
     if reply.status == 404:
         return None
     if reply.status >= 400:

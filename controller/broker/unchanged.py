@@ -17,6 +17,7 @@ from controller.broker.steps import Steps, examine
 from controller.core.confinement import data_path
 from controller.core.parts import is_below
 from controller.model.effective import Fastening
+from controller.model.inventory import Item
 from controller.model.paths import ENGINE_DATA, PathFacts
 
 
@@ -46,6 +47,12 @@ def refuse_if_changed(state: GateState, found: Found) -> Steps[None]:
     yield from _sources(state, found)
 
 
+def looked_at(item: Item) -> tuple[str, ...]:
+    """Return what ``refuse_if_changed`` asks the engine for."""
+    networks = map(resolve.network_path, item.admitted.networks)
+    return tuple(filter(None, (*networks, *map(resolve.volume_path, _volume_names(item)))))
+
+
 def _networks(state: GateState, found: Found) -> Steps[None]:
     for name in found.item.admitted.networks:
         network = yield from resolve.network(state, name)
@@ -59,7 +66,7 @@ def _networks(state: GateState, found: Found) -> Steps[None]:
 
 
 def _volumes(state: GateState, found: Found) -> Steps[None]:
-    for name in sorted({mount.source for mount in _admitted(found, "volume")} - {""}):
+    for name in _volume_names(found.item):
         volume = yield from resolve.volume(state, name)
         if volume is None:
             changed = "isn't there any more"
@@ -77,8 +84,12 @@ def _volumes(state: GateState, found: Found) -> Steps[None]:
         )
 
 
-def _admitted(found: Found, kind: str) -> Iterator[Fastening]:
-    for mount in found.item.confined.mounts if found.item.confined else ():
+def _volume_names(item: Item) -> list[str]:
+    return sorted({mount.source for mount in _admitted(item, "volume")} - {""})
+
+
+def _admitted(item: Item, kind: str) -> Iterator[Fastening]:
+    for mount in item.confined.mounts if item.confined else ():
         if mount.type == kind:
             yield mount
 
@@ -90,10 +101,10 @@ def _sources(state: GateState, found: Found) -> Steps[None]:
         for mount in found.inspect.get("Mounts") or ()
         if mount.get("Type") == "bind"
     }
-    known = {mount.source: mount for mount in _admitted(found, "bind")}
+    known = {mount.source: mount for mount in _admitted(found.item, "bind")}
     known |= {
         data_path(state.volumes_root, mount.source): mount
-        for mount in _admitted(found, "volume")
+        for mount in _admitted(found.item, "volume")
         if mount.inode
     }
     sources = sorted({*binds, *known})

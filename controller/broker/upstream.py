@@ -1,8 +1,11 @@
-"""The broker's client to the engine: one request a connection, over the engine's Unix socket.
+"""The broker's client to the engine, over the engine's Unix socket.
 
+A mutation, and whatever is relayed, has a connection of its own. Looks share a few that are kept.
 Paths get one pinned API version, the lower of 1.45 and the engine's: the gate's schemas were
 written for it. A mutation is sent once and never again. Whether it reached the engine is told
-apart from whether its answer came: ``Lost(sent=False)`` certainly changed nothing.
+apart from whether its answer came: ``Lost(sent=False)`` certainly changed nothing. A look may be
+asked again, once: where a connection that was kept ended meanwhile. Then whoever answers next may
+be another engine, and is asked who it is first.
 """
 
 from __future__ import annotations
@@ -28,6 +31,9 @@ CONNECT_S = 5.0
 FACTS_S = 15.0
 #: Time for the head of a relayed answer; its body may take for ever.
 HEAD_S = 60.0
+#: Connections that are kept between looks, and how long they may have been idle.
+KEPT_MAX = 8
+KEPT_S = 30.0
 
 _TARGET = re.compile(r"/[\x21\x22\x24-\x7e]*")
 _UNIX = "unix://"
@@ -84,6 +90,7 @@ class Upstream:
         self._reach = reach
         self._engine: Engine | None = None
         self._asking: asyncio.Task[Engine] | None = None
+        self._kept: list[tuple[Stream, float]] = []  # the one that was used last at the end
         self.error = "nobody asked it yet"  # why the engine isn't known; '' while it is
 
     @property
@@ -109,7 +116,13 @@ class Upstream:
 
     async def look(self, method: str, path: str, *, deadline_s: float) -> Reply | Lost:
         """Read from the engine."""
-        request = _Request(method, path)
+        request = _Request(method, path, keeps=True)
+        kept = self._take_kept()
+        if kept is not None:
+            answer = await self._over(kept, request, deadline_s)
+            if isinstance(answer, Reply) or kept.heard or self._engine is not None:
+                return answer
+            # It had ended, as when an engine restarts: the engine is asked who it is, and again.
         return await self._answer(request, deadline_s)
 
     async def forward(
@@ -142,15 +155,62 @@ class Upstream:
     async def _answer(self, request: _Request, deadline_s: float) -> Reply | Lost:
         try:
             stream = await self._connect()
-            try:
-                async with asyncio.timeout(deadline_s):
-                    await self._send(stream, request)
-                    reply = await stream.whole()
-            finally:
-                stream.close()
-        except (Unsent, Broken, TimeoutError) as error:
+        except Unsent as error:
             return self._lost(error, deadline_s)
+        return await self._over(stream, request, deadline_s)
+
+    async def _over(self, stream: Stream, request: _Request, deadline_s: float) -> Reply | Lost:
+        """Send a request over a connection, and return the whole answer."""
+        keeps = False
+        try:
+            async with asyncio.timeout(deadline_s):
+                await self._send(stream, request)
+                reply = await stream.whole()
+            keeps = request.keeps and stream.reusable
+        except (Broken, TimeoutError) as error:
+            return self._lost(error, deadline_s)
+        finally:
+            if keeps:
+                self._keep(stream)
+            else:
+                stream.close()
         return reply
+
+    # What is kept belongs to the engine that is known: it is let go with it.
+
+    def _keep(self, stream: Stream) -> None:
+        if self._engine is not stream.engine or len(self._kept) >= KEPT_MAX:
+            stream.close()
+            return
+        stream.rest()
+        self._kept.append((stream, asyncio.get_running_loop().time()))
+
+    def _take_kept(self) -> Stream | None:
+        """Return a connection for the next look, None where there is none.
+
+        One that ended means that the engine may be another: then it isn't known any more.
+        """
+        self._let_go_idle()
+        if not self._kept:
+            return None
+        kept, _ = self._kept.pop()
+        again = kept.again()
+        if again is None:
+            kept.close()
+            self._forget("it ended a connection")
+        return again
+
+    def _let_go_idle(self) -> None:
+        """Let go what wasn't used for long: the first ones are the oldest."""
+        now = asyncio.get_running_loop().time()
+        while self._kept and now - self._kept[0][1] > KEPT_S:
+            self._kept.pop(0)[0].close()
+
+    def close(self) -> None:
+        """End the connections that are kept."""
+        for kept, _ in self._kept:
+            kept.close()
+        self._kept.clear()
 
     def _lost(self, error: Exception, deadline_s: float) -> Lost:
         match error:
@@ -167,6 +227,7 @@ class Upstream:
 
     def _forget(self, why: str) -> None:
         self._engine, self.error = None, why
+        self.close()
 
     def _asked(self, asking: asyncio.Task[Engine]) -> None:
         self._asking = None
@@ -213,7 +274,7 @@ class Upstream:
             away = isinstance(error, EngineUnavailable)
             raise Unsent(error.message if away else str(error)) from error
         stream = await self._open_connection()
-        stream.prefix = f"/v{engine.pinned}"
+        stream.prefix, stream.engine = f"/v{engine.pinned}", engine
         return stream
 
     async def _open_connection(self) -> Stream:
@@ -249,6 +310,7 @@ class _Request:
     body: bytes = b""
     mutation: bool = False
     hijack: bool = False
+    keeps: bool = False  # the connection is for others too
 
     def __post_init__(self) -> None:
         assert _TARGET.fullmatch(self.path), f"not a target for the engine: {self.path!r}"
@@ -256,7 +318,10 @@ class _Request:
     def raw(self, prefix: str) -> bytes:
         """Return the request's bytes; none of them came from a client's head."""
         lines = [f"{self.method} {prefix}{self.path} HTTP/1.1", "Host: docker"]
-        lines += ["Connection: Upgrade", "Upgrade: tcp"] if self.hijack else ["Connection: close"]
+        if self.hijack:
+            lines += ["Connection: Upgrade", "Upgrade: tcp"]
+        elif not self.keeps:
+            lines.append("Connection: close")
         if self.body:
             lines.append("Content-Type: application/json")
         if self.body or self.method not in BODILESS:

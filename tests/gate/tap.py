@@ -193,7 +193,7 @@ class Tap:
                 return
             with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as engine:
                 engine.connect(self._host.removeprefix("unix://"))
-                engine.sendall(tapped.raw)
+                engine.sendall(_alone(tapped.raw))
                 _pump(connection, engine, tapped)
 
     def _answer(self, tapped: Tapped) -> bytes | None:
@@ -219,6 +219,13 @@ class Tap:
             known = sorted(each for each in repositories if "/" in each)
             found["RepoDigests"] = [f"{each}@sha256:{DIGEST}" for each in known]
         return _reply(status, found)
+
+
+def _alone(raw: bytes) -> bytes:
+    """Return a request after which the engine ends the connection: each one is to be seen."""
+    head, end, body = raw.partition(b"\r\n\r\n")
+    told = re.search(rb"\r\nconnection:", head, re.IGNORECASE)
+    return raw if told else head + b"\r\nConnection: close" + end + body
 
 
 PULLED = (

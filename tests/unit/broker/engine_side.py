@@ -18,12 +18,12 @@ def told(status: int, value: object = None) -> bytes:
     """Return a whole answer with a JSON body."""
     body = json.dumps(value).encode()
     head = f"HTTP/1.1 {status} X\r\nContent-Type: application/json\r\nContent-Length: {len(body)}"
-    return head.encode() + b"\r\n\r\n" + body
+    return head.encode() + b"\r\nConnection: close\r\n\r\n" + body
 
 
 def chunked(*parts: bytes, end: bool = True) -> bytes:
     """Return an answer in chunks."""
-    head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+    head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n"
     body = b"".join(b"%x\r\n%b\r\n" % (len(part), part) for part in parts)
     return head + body + (b"0\r\n\r\n" if end else b"")
 

@@ -159,3 +159,51 @@ def test_who_waited_for_the_admission_begins_anew_and_a_refusal_does_not_wait() 
         assert [entry.id for entry in books.entries] == ["r", "a", "b"]
 
     run(test())
+
+
+def test_looks_that_follow_are_asked_for_at_once_and_anew_after_a_change() -> None:
+    asked: list[str] = []
+    together = asyncio.Barrier(2)
+
+    class Both:
+        async def look(self, _method: str, path: str, *, deadline_s: float) -> Reply:
+            assert deadline_s > 0
+            asked.append(path)
+            if len(asked) <= 2:
+                await together.wait()  # each of the first two waits for the other
+            await asyncio.sleep(0)
+            return Reply(200, str(len(asked)).encode())
+
+    def steps() -> Any:
+        yield Look("/a", ahead=("/b", "/unused"))
+        yield Look("/b")
+        yield Look("/b")
+        yield Look("/a", ahead=("/c",))
+        yield Write(Entry("r", "read"))
+        return (yield Look("/c"))
+
+    async def test() -> None:
+        books = Books()
+        books.released.set()
+        await a_driver(books, Both()).run(steps())
+
+    run(test())
+    assert sorted(asked[:3]) == ["/a", "/b", "/unused"]
+    assert asked[3:] == ["/b", "/a", "/c", "/c"]
+
+
+def test_no_more_looks_are_asked_for_ahead_than_a_few() -> None:
+    asked: list[str] = []
+
+    class Counting:
+        async def look(self, _method: str, path: str, *, deadline_s: float) -> Reply:
+            assert deadline_s > 0
+            asked.append(path)
+            await asyncio.sleep(0)
+            return Reply(200)
+
+    def steps() -> Any:
+        return (yield Look("/first", ahead=tuple(f"/{n}" for n in range(50))))
+
+    run(a_driver(engine=Counting()).run(steps()))
+    assert len(asked) == 1 + module.AHEAD_MAX

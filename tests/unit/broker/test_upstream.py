@@ -1,18 +1,20 @@
 """What the broker's client makes of an engine that answers, lies, hangs, or isn't there."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import pytest
 
 from controller.broker.answer import REPLY_BYTES_MAX, Broken, Stream
 from controller.broker.commands import Lost
-from controller.broker.upstream import Engine, Upstream, pinned_version, socket_path
+from controller.broker.upstream import KEPT_MAX, Engine, Upstream, pinned_version, socket_path
 from controller.model.entries import Reply
 from controller.model.errors import EngineError, EngineUnavailable, StateError, UsageError
 from controller.ports import EngineFacts
-from tests.unit.broker.engine_side import EngineSide, chunked, told
+from tests.unit.broker.engine_side import INFO, VERSION, EngineSide, chunked, told
 
 JSON = (("content-type", "application/json"),)
 
@@ -71,6 +73,9 @@ def test_a_mutation_is_sent_as_rebuilt_and_nothing_else(tmp_path: Path) -> None:
         (b"HTTP/1.1 101 UPGRADED\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n",
          "the engine answered 101, which wasn't asked for"),
         (b"HTTP/1.1 100 Continue\r\n\r\n", "the engine answered 100, which wasn't asked for"),
+        (told(200) + told(200), "the engine's answer isn't HTTP: "),
+        (chunked(b"a").replace(b"Connection: close\r\n", b"") * 2,
+         "the engine answered more than it was asked"),
         (b"HTTP/1.1 200 OK\r\nX: " + b"a" * 70_000, "the engine's answer isn't HTTP: "),
     ],
 )  # fmt: skip
@@ -288,3 +293,137 @@ def test_a_mutation_passes_the_crash_points_and_a_read_none(tmp_path: Path) -> N
         "upstream.receive.before",
         "upstream.receive.after",
     ]
+
+
+class Keeping:
+    """An engine that goes on with its connections; ``counted`` has the requests of each."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.counted: list[list[str]] = []
+        self.heads: list[bytes] = []
+        self.writers: list[asyncio.StreamWriter] = []
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked: list[str] = []
+        self.counted.append(asked)
+        self.writers.append(writer)
+        try:
+            while True:
+                head = await reader.readuntil(b"\r\n\r\n")
+                self.heads.append(head)
+                path = head.split(b" ")[1].decode()
+                asked.append(path)
+                facts = {"/version": VERSION, "/v1.45/info": INFO}
+                body = json.dumps(facts.get(path, path)).encode()
+                writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+                if b"Connection: close" in head:
+                    return
+        except (ConnectionError, asyncio.IncompleteReadError):
+            return
+        finally:
+            writer.close()
+
+    @asynccontextmanager
+    async def serving(self) -> AsyncIterator[Upstream]:
+        self.path.unlink(missing_ok=True)
+        server = await asyncio.start_unix_server(self._serve, self.path)
+        upstream = Upstream(str(self.path))
+        try:
+            yield upstream
+        finally:
+            upstream.close()
+            server.close()
+            for writer in self.writers:
+                writer.close()
+            for writer in self.writers:
+                with suppress(ConnectionError):
+                    await writer.wait_closed()
+
+
+WHO = [["/version"], ["/v1.45/info"]]
+
+
+async def looked(upstream: Upstream, path: str) -> None:
+    found = await upstream.look("GET", path, deadline_s=5)
+    assert found == Reply(200, json.dumps(f"/v1.45{path}").encode())
+
+
+def test_looks_share_a_connection_and_a_mutation_has_its_own(tmp_path: Path) -> None:
+    engine = Keeping(tmp_path / "e.sock")
+
+    async def run() -> None:
+        async with engine.serving() as upstream:
+            await looked(upstream, "/a")
+            await looked(upstream, "/b")
+            await upstream.forward("POST", "/c", b"", deadline_s=5)
+            stream = await upstream.open("GET", "/d", b"", mutation=False)
+            assert isinstance(stream, Stream)
+            stream.close()
+            await looked(upstream, "/e")
+
+    asyncio.run(run())
+    assert engine.counted == [
+        *WHO,
+        ["/v1.45/a", "/v1.45/b", "/v1.45/e"],
+        ["/v1.45/c"],
+        ["/v1.45/d"],
+    ]
+    assert [b"Connection: close" in head for head in engine.heads] == [
+        *(True, True, False, False),
+        *(True, True, False),
+    ]
+
+
+def test_no_more_connections_are_kept_than_a_few(tmp_path: Path) -> None:
+    engine = Keeping(tmp_path / "e.sock")
+
+    async def run() -> None:
+        async with engine.serving() as upstream:
+            await asyncio.gather(*(looked(upstream, f"/{n}") for n in range(KEPT_MAX + 5)))
+            await asyncio.gather(*(looked(upstream, f"/{n}") for n in range(KEPT_MAX + 5)))
+
+    asyncio.run(run())
+    assert sorted(map(len, engine.counted)) == [1] * (2 + 5 + 5) + [2] * KEPT_MAX
+
+
+def test_when_a_kept_connection_ended_the_engine_is_asked_who_it_is(tmp_path: Path) -> None:
+    engine = Keeping(tmp_path / "e.sock")
+
+    async def run() -> None:
+        async with engine.serving() as upstream:
+            await looked(upstream, "/a")
+            engine.writers[-1].close()
+            await engine.writers[-1].wait_closed()
+            await looked(upstream, "/b")
+
+    asyncio.run(run())
+    assert engine.counted == [*WHO, ["/v1.45/a"], *WHO, ["/v1.45/b"]]
+
+
+def test_a_look_that_a_kept_connection_doesn_t_answer_is_asked_once_more(tmp_path: Path) -> None:
+    engine = Keeping(tmp_path / "e.sock")
+
+    async def run() -> None:
+        async with engine.serving() as upstream:
+            await looked(upstream, "/a")
+            asking = asyncio.ensure_future(upstream.look("GET", "/b", deadline_s=5))
+            await asyncio.sleep(0)  # it is sent, and isn't read yet
+            engine.writers[-1].transport.abort()
+            assert await asking == Reply(200, b'"/v1.45/b"')
+
+    asyncio.run(run())
+    assert engine.counted == [*WHO, ["/v1.45/a"], *WHO, ["/v1.45/b"]]
+
+
+def test_what_nobody_asked_for_answers_nothing(tmp_path: Path) -> None:
+    engine = Keeping(tmp_path / "e.sock")
+
+    async def run() -> None:
+        async with engine.serving() as upstream:
+            await looked(upstream, "/a")
+            engine.writers[-1].write(b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nx")
+            await looked(upstream, "/b")
+
+    asyncio.run(run())
+    assert engine.counted == [*WHO, ["/v1.45/a"], *WHO, ["/v1.45/b"]]

@@ -143,3 +143,11 @@ def test_without_a_list_anybody_owns_and_with_one_only_those_listed():
     assert listed.owner("bob") is None
     assert open_to_all.namespace_of("alice") == "default"
     assert listed.namespace_of("alice") == "team"
+
+
+def test_a_changed_copy_has_a_digest_of_its_own():
+    policy = Policy.from_json(STRICT)
+    before = policy.digest
+    changed = policy.model_copy(update={"auto_remove": not policy.auto_remove})
+    assert changed.digest == Policy.from_json(changed.to_json()).digest != before
+    assert (policy.digest, policy) == (before, Policy.from_json(STRICT))
