@@ -421,7 +421,7 @@ PLANTS = (
         "who carries our labels is ours, whatever the inventory says",
         (
             (resolve, "container", _by_label),
-            (reads, "_listed", always(lambda _told, _call, _state: True)),
+            (reads, "_listed", always(lambda told, _call, _state: told)),
         ),
     ),
     Plant(
