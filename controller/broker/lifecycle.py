@@ -14,7 +14,7 @@ from controller.broker.resolve import Found, container_facts
 from controller.broker.state import GateState
 from controller.broker.steps import Call, Change, Steps, perform
 from controller.broker.targets import written
-from controller.broker.unchanged import refuse_if_changed, refuse_if_violated
+from controller.broker.unchanged import looked_at, refuse_if_changed, refuse_if_violated
 from controller.core import admission, schema
 from controller.core.admission import Admission
 from controller.core.inventory import settings_to
@@ -34,7 +34,7 @@ def _found(call: Call, state: GateState) -> Steps[Found]:
 
 def start(call: Call, state: GateState) -> Steps[Reply]:
     """Start it: what it was admitted as must still hold, on the host and in the policy."""
-    found = yield from _found(call, state)
+    found = yield from resolve.container(state, call.actor, call.names["container"], looked_at)
     try:
         judged = admitted(admission.admit_start(call.query))
         judged = _still_allowed(call, found, judged)
@@ -66,7 +66,7 @@ def stop(call: Call, state: GateState) -> Steps[Reply]:
 def restart(call: Call, state: GateState) -> Steps[Reply]:
     """Stop it and start it: what it was admitted as must still hold."""
     judged = admitted(admission.admit_stop(call.query))
-    found = yield from _found(call, state)
+    found = yield from resolve.container(state, call.actor, call.names["container"], looked_at)
     judged = _still_allowed(call, found, judged)
     refuse_if_violated(found)
     yield from refuse_if_changed(state, found)
