@@ -22,6 +22,9 @@ Findings = Iterator[Finding]
 CPU_PERIOD_DEFAULT = 100_000
 ARGUMENTS_MAX_BYTES = 64 * 1024
 CPU_SHARES_MAX = 4096
+#: A hundredth of a CPU: the least that the kernel takes as a quota. Far below, the engine's own
+#: arithmetic makes a quota of 0 of it, which is no limit at all.
+CPUS_FLOOR = NANO // 100
 #: Where the host's number isn't known; more than any has.
 CPUS_MAX = 8192
 ENGINE_RESTARTS = ("no", "always", "on-failure", "unless-stopped")
@@ -124,12 +127,13 @@ def _judge_cpus(limits: Limits, policy: Policy, host: HostFacts, path: str) -> F
     if limits.nano_cpus and (limits.cpu_quota or limits.cpu_period):
         reason = "CPUs are limited in one way: NanoCpus, or CpuQuota and CpuPeriod"
         yield Finding("resources.cpus", f"{path}NanoCpus", reason, "leave one out")
-    if limits.nano_cpus and not 0 < limits.nano_cpus <= most:
-        reason = f"{limits.nano_cpus} nano-CPUs: at most {format_cpus(most)} CPUs"
+    if limits.nano_cpus and not CPUS_FLOOR <= limits.nano_cpus <= most:
+        reason = f"{limits.nano_cpus} nano-CPUs: 0.01 to {format_cpus(most)} CPUs"
         where = f"{path}NanoCpus"
         alone = not limits.cpu_quota and not limits.cpu_period
         more = alone and most < limits.nano_cpus <= here
-        yield Finding("resources.cpus", where, reason, "ask for fewer", more)
+        remedy = "ask for fewer" if limits.nano_cpus > most else "ask for more"
+        yield Finding("resources.cpus", where, reason, remedy, more)
     period = limits.cpu_period or CPU_PERIOD_DEFAULT
     if not 1_000 <= period <= 1_000_000:
         reason = f"a period of {period} µs"

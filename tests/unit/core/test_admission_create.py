@@ -236,6 +236,9 @@ def test_each_rule_says_why_it_is_there():
         ({"MemoryReservation": 6 * 1024**2 - 1}, "resources.memory"),
         ({"NanoCpus": 4 * 10**9 + 1}, "resources.cpus"),
         ({"NanoCpus": -1}, "resources.cpus"),
+        # The engine makes a quota of 0 of the first, which is no limit.
+        ({"NanoCpus": 1}, "resources.cpus"),
+        ({"NanoCpus": 10**7 - 1}, "resources.cpus"),
         ({"NanoCpus": 10**9, "CpuQuota": 50_000}, "resources.cpus"),
         ({"CpuQuota": -1}, "resources.cpus"),
         ({"CpuQuota": 800_000, "CpuPeriod": 100_000}, "resources.cpus"),
@@ -284,6 +287,7 @@ def test_what_no_container_gets(host, rule):
         ({"SecurityOpt": ["no-new-privileges"]}, {"SecurityOpt": ["no-new-privileges:true"]}),
         ({"Memory": 8 * GIB}, {"Memory": 8 * GIB, "MemorySwap": 8 * GIB}),
         ({"NanoCpus": 4 * 10**9}, {"NanoCpus": 4 * 10**9}),
+        ({"NanoCpus": 10**7}, {"NanoCpus": 10**7}),
         # Two ways at once would be refused by the engine.
         ({"CpuQuota": 50_000}, {"NanoCpus": 0, "CpuQuota": 50_000}),
         ({"CpuShares": 1024}, {"NanoCpus": 10**9, "CpuShares": 1024}),
