@@ -144,6 +144,7 @@ def rename(call: Call, state: GateState) -> Steps[Reply]:
 def update(call: Call, state: GateState) -> Steps[Reply]:
     """Change its limits or restart policy, judged by the state that this leads to."""
     found = yield from _found(call, state)
+    radius.refuse_clients(call, found.item.origin, found.item.admitted.name)
     refuse_if_violated(found)
     judged = admitted(
         admission.admit_update(

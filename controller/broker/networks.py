@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from controller.broker import filters, neighbours, resolve
+from controller.broker import filters, neighbours, radius, resolve
 from controller.broker.creates import learn_network, network_change
 from controller.broker.refusals import admitted, json_reply
 from controller.broker.resolve import FoundNetwork, container_facts, network_belonging, sees
@@ -84,6 +84,8 @@ def remove(call: Call, state: GateState) -> Steps[Reply]:
     """DELETE /networks/{network}."""
     found = yield from resolve.own_network(state, call.actor, call.names["network"])
     identifier = found.facts.id
+    if found.belonging is not None:
+        radius.refuse_clients(call, found.belonging.origin, found.facts.name)
     change = Change(
         Mutation.NETWORK_REMOVE,
         identifier,
@@ -116,6 +118,7 @@ def _join(call: Call, state: GateState, *, leave: bool) -> Steps[Reply]:
     parse = schema.parse_disconnect if leave else schema.parse_connect
     request = parse(call.body, network=name)
     found = yield from resolve.container(state, call.actor, request.container)
+    radius.refuse_clients(call, found.item.origin, found.item.admitted.name)
     network = yield from resolve.own_network(state, call.actor, name)
     # What is judged is the network that was found, however the client called it.
     request = replace(request, endpoint=replace(request.endpoint, network=network.facts.name))

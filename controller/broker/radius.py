@@ -42,13 +42,7 @@ def bounded(call: Call, state: GateState, found: Found, judged: Admission) -> St
     item = found.item
     if call.actor.role is not Role.CONTROLLER:
         return judged
-    if item.origin != Role.CONTROLLER.value:
-        raise Denied(
-            "blast.client",
-            f"a client made {item.admitted.name}: the controller has no business with it",
-            "let its owner or an operator take it down",
-            subject=item.id,
-        )
+    refuse_clients(call, item.origin, item.admitted.name)
     starting = _is_starting(state, item.id)
     runs = (found.inspect.get("State") or {}).get("Status") == RUNNING
     if not runs and not starting:
@@ -67,6 +61,21 @@ def bounded(call: Call, state: GateState, found: Found, judged: Admission) -> St
         raise Denied(finding.rule, finding.reason, finding.remedy, subject=item.id)
     state.note(call.id)
     return replace(judged, verdict=verdict, summary={**judged.summary, "takesDown": takes})
+
+
+def refuse_clients(call: Call, origin: str, name: str) -> None:
+    """Keep the controller off what a client made: a limit or a lost network can end it, too.
+
+    Raises:
+        Denied: ``blast.client``.
+    """
+    if call.actor.role is Role.CONTROLLER and origin != Role.CONTROLLER.value:
+        raise Denied(
+            "blast.client",
+            f"a client made {name}: the controller has no business with it",
+            "let its owner or an operator do that",
+            subject=name,
+        )
 
 
 def service_of(item: Item) -> str:

@@ -155,10 +155,20 @@ def test_where_one_uid_is_both_what_it_asks_without_a_context_is_not_held() -> N
     take_down(knows, 3, range(3, COUNT), actor=both)
 
 
-def test_what_a_client_made_is_not_the_controllers_to_take_down() -> None:
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        (f"/containers/{WEB}/kill", None),
+        # Less memory than it uses ends it, and without its network it serves nobody.
+        (f"/containers/{WEB}/update", {"Memory": 6 * 1024**2}),
+        ("/networks/platform-network/disconnect", {"Container": WEB}),
+        ("/networks/platform-network/connect", {"Container": WEB}),
+    ],
+)
+def test_what_a_client_made_is_not_the_controllers_to_take_down(path: str, body: object) -> None:
     knows = state(usual())
     look: Step = (Look(f"/containers/{WEB}/json"), reply(inspect(WEB, "alice-web", "alice")))
-    asked = request("POST", f"/containers/{WEB}/kill", actor=CONTROLLER)
+    asked = request("POST", path, actor=CONTROLLER, body=body)
     told = converse(handle(asked, knows), [look, ("refusal", RECORDED)], knows)
     assert (told.status, told.rule) == (403, "blast.client")
 
