@@ -260,7 +260,7 @@ class Court:
             return f"never reached the engine: {', '.join(map(str, tapped))}"
         wrong = meant.query_differences(case.query, request)
         sent = _object(case)
-        if sent is not None:
+        if sent:  # an empty object says nothing that could be lost
             wrong += meant.differences(sent, request, own=self._world.own)
         extra = [str(each) for each in tapped if each.changes and each is not request]
         wrong += [f"beside it reached the engine: {each}" for each in extra]
