@@ -36,7 +36,7 @@ class Sdk:
 
     def __init__(self, world: World, role: str) -> None:
         script = str(Path(__file__).with_name("sdk.py"))
-        self._process = world.start(role, [sys.executable, "-I", script])
+        self._process = world.start(role, [sys.executable, "-I", script], reads_all=True)
         self._tell(
             {
                 "PREFIX": f"compat-{role}",

@@ -38,6 +38,8 @@ IMAGE, SERVED = "trimtab.local/worker:1", "trimtab.local/web:1"
 REGISTRY = "127.0.0.1:5000"
 REMOTE = f"{REGISTRY}/team/app:1"
 PATIENCE_S = 40.0
+#: The tests may lie under a folder that only root may enter.
+READS_ALL = ("--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search")
 SHOP = """\
 services:
   db:
@@ -225,11 +227,17 @@ class World:
         }
 
     def start(
-        self, role: str, argv: list[str], *, cwd: Path | None = None
+        self, role: str, argv: list[str], *, cwd: Path | None = None, reads_all: bool = False
     ) -> subprocess.Popen[bytes]:
-        """Start a program as a caller, its output together."""
+        """Start a program as a caller, its output together.
+
+        With *reads_all* it may read what lies in a folder that is closed to the caller.
+        """
         who: dict[str, Any] = {}
-        if role == "client":
+        if role == "client" and reads_all:
+            user = [f"--reuid={ALICE}", f"--regid={ALICE}", f"--groups={trimtab_gid()}"]
+            argv = ["setpriv", *user, *READS_ALL, *argv]
+        elif role == "client":
             who = {"user": ALICE, "group": ALICE, "extra_groups": [trimtab_gid()]}
         return subprocess.Popen(
             argv,

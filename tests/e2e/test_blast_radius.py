@@ -265,6 +265,8 @@ def test_an_operator_takes_all_of_it_down(host: Host, *, separated: bool) -> Non
         own = host.folder / "operators.yaml"
         own.write_text(f"{text}\noperators: [{status.st_uid}]\n")
         user = [f"--reuid={status.st_uid}", f"--regid={status.st_gid}", "--clear-groups"]
+        # The command may lie under a folder that only root may enter.
+        user += ["--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search"]
         argv = ["setpriv", *user, TRIMTAB, "down", "--state", str(host.state)]
         with broker_alone(host, str(own)):
             down = subprocess.run(

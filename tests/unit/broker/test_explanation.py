@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from controller.broker.endpoints import ROUTES
@@ -173,6 +173,7 @@ HOST = st.dictionaries(st.sampled_from([f.name for f in tables.HOST_CONFIG]), TY
 CONFIG = st.dictionaries(st.sampled_from([f.name for f in tables.CONFIG]), TYPED, max_size=6)
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow])
 @given(config=CONFIG, host=HOST, image=st.sampled_from([REFERENCE, "alpine", ""]))
 def test_whatever_is_asked_the_verdict_is_that_of_admission(
     config: dict[str, object], host: dict[str, object], image: str
