@@ -185,11 +185,11 @@ def _soft(original: Any) -> Any:
 
 
 def _by_label(original: Any) -> Any:
-    def container(state: Any, actor: Any, name: str) -> Any:
+    def container(state: Any, actor: Any, name: str, *more: Any, **known: Any) -> Any:
         inspect = yield from steps.seen(f"/containers/{name}/json")
         labels = {} if inspect is None else inspect["Config"]["Labels"]
         if labels.get(names.INSTANCE) != state.instance:
-            return (yield from original(state, actor, name))
+            return (yield from original(state, actor, name, *more, **known))
         slot = labels[names.SLOT]
         item = Item(
             id=inspect["Id"],

@@ -27,6 +27,8 @@ def hunt(patch: str) -> Finding:
             except Violation as violation:
                 if violation.invariant == plant.invariant:
                     return _finding(plant, seed)
+                # A patch that doesn't fit the code any more plants nothing.
+                assert violation.invariant, f"{patch} only breaks the program: {violation}"
     return _finding(plant, None)
 
 
