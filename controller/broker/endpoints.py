@@ -121,7 +121,7 @@ CONTAINER_READS = (
         "GET",
         f"{_C}/json",
         "read",
-        "a container of ours; env values only for those who own it",
+        "a container of ours; env values only for operators",
         query={"size": flag},
     ),
     Route(

@@ -165,7 +165,7 @@ def _image_as_asked(told: Mapping[str, Any], call: Call, item: Item) -> dict[str
 
 
 def container_inspect(call: Call, state: GateState) -> Steps[Reply]:
-    """GET /containers/{container}/json. Who sees env values is journaled."""
+    """GET /containers/{container}/json. Operators alone see env values, and that is journaled."""
     found = yield from _found(call, state)
     inspect = found.inspect
     if call.query.get("size") == "1":
@@ -173,9 +173,11 @@ def container_inspect(call: Call, state: GateState) -> Steps[Reply]:
         if again is None:
             raise Answered(Reply(404))
         inspect = again
-    if call.actor.role is Role.CONTROLLER:
-        return json_reply(200, without_env_values(inspect))
-    yield from note_read(call, found.item.id)
+    if call.actor.role is Role.OPERATOR:
+        yield from note_read(call, found.item.id)
+    else:
+        # Secrets come to a container from others than who may look at it, too.
+        inspect = without_env_values(inspect)
     config = inspect.get("Config") or {}
     config = {**config, **_image_as_asked(config, call, found.item)}
     return json_reply(200, {**inspect, "Config": config})
