@@ -56,6 +56,14 @@ async def hold_lock(path: Path, *, clock: Clock, wait_s: float = LOCK_WAIT_S) ->
             return handle
 
 
+class _Listener(socket.socket):
+    """A listening socket whose queue is never shortened, whoever asks for less."""
+
+    def listen(self, backlog: int = BACKLOG, /) -> None:
+        """Listen, with room for at least ``BACKLOG`` that aren't accepted yet."""
+        super().listen(max(backlog, BACKLOG))
+
+
 def listen(path: Path, *, group: int | None) -> socket.socket:
     """Return a listening socket at *path*, with mode 0660 and of *group* (None: leave it).
 
@@ -70,7 +78,7 @@ def listen(path: Path, *, group: int | None) -> socket.socket:
             f"a process serves {path} already",
             remedy="stop it first, or name another state folder with --state",
         )
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+    listener = _Listener(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
     try:
         if not path.parent.exists():  # one that is there has its owner's mode, and may be /run
             path.parent.mkdir(mode=FOLDER_MODE, parents=True)

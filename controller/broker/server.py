@@ -345,11 +345,10 @@ class Broker:
             self._seats.leave(peer.uid)
             mending.wake()
 
-        server = await asyncio.start_unix_server(
+        # What is given here as the backlog is how many are taken in one go as well.
+        return await asyncio.start_unix_server(
             connected, sock=listener, limit=READ_BYTES, backlog=ACCEPTED_AT_ONCE
         )
-        listener.listen(claim.BACKLOG)  # the one above is how many are taken in one go as well
-        return server
 
     async def _serve_connection(self, task: asyncio.Task[None], connection: Connection) -> None:
         self._serving[task] = connection
