@@ -12,7 +12,7 @@ def percentile(sorted_values: Sequence[float], share: float) -> float:
 
 def row(name: str, **figures: str) -> None:
     """Print one line of figures."""
-    print(f"  {name:<24}" + "".join(f"{label} {value:<16}" for label, value in figures.items()))
+    print(f"  {name:<26}" + "".join(f"{label} {value:<14}" for label, value in figures.items()))
 
 
 def rate(count: int, seconds: float) -> str:
