@@ -13,15 +13,19 @@ from __future__ import annotations
 
 import errno
 import os
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from controller.broker.examine import mount_id, open_in_root
 from controller.core import kerneltexts
 from controller.core.effective import NAMESPACES
-from controller.core.kerneltexts import Cgroups
+from controller.core.kerneltexts import Cgroups, Status
 from controller.model.effective import CgroupLimits, Effective, Reached, Unseen
 
+#: An engine answers a start a moment before the runtime's process becomes the container's program.
+BEGINNING_S = 0.001
+BEGINNING_LOOKS = 15
 TEXT_BYTES_MAX = 4 * 1024 * 1024
 #: What engines hide or write-protect, where the kernel has it at all.
 MASKABLE = (
@@ -73,7 +77,7 @@ def _read(process: int, container: str, targets: tuple[str, ...]) -> Effective |
     cgroups = kerneltexts.read_cgroups(_text("cgroup", process))
     if not cgroups.names(container):
         return Unseen("the broker sees another process under that number")
-    status = kerneltexts.read_status(_text("status", process))
+    status = _begun(process)
     effective = Effective(
         uid=status.uid,
         capabilities=status.capabilities,
@@ -89,6 +93,16 @@ def _read(process: int, container: str, targets: tuple[str, ...]) -> Effective |
     if not kerneltexts.read_cgroups(_text("cgroup", process)).names(container):
         return Unseen("its process left the container's cgroup")
     return effective
+
+
+def _begun(process: int) -> Status:
+    """Return the status of a process, after a moment in which its program may begin."""
+    for _ in range(BEGINNING_LOOKS):
+        status = kerneltexts.read_status(_text("status", process))
+        if not status.starting:
+            return status
+        time.sleep(BEGINNING_S)
+    return kerneltexts.read_status(_text("status", process))
 
 
 def _text(name: str, folder: int) -> str:
