@@ -151,7 +151,7 @@ class Broker:
             ),
             trusted=self._is_trusted,
         )
-        self._turns = Turns()
+        self._turns = Turns(self._is_trusted)
         self._waiting: set[asyncio.Task[None]] = set()
         self._turning_away = 0
         self._background: set[asyncio.Task[None]] = set()

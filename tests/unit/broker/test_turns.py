@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from controller.broker.turns import Admission, Turns
+from controller.broker.turns import CROWD, CROWDED_S, Admission, Turns
 from tests.unit.broker.serving import run
 
 ALICE, BOB, CONTROLLER = 1000, 1001, 990
@@ -87,5 +87,26 @@ def test_who_gives_up_waiting_holds_nothing() -> None:
             with pytest.raises(asyncio.CancelledError):
                 await task
         assert admission.free
+
+    run(test())
+
+
+def test_a_crowd_leaves_time_to_others_and_whoever_is_trusted_waits_for_nobody() -> None:
+    async def test() -> None:
+        turns, came = Turns(lambda uid: uid == CONTROLLER), list[int]()
+        loop = asyncio.get_running_loop()
+
+        async def ask(uid: int) -> None:
+            await turns.take(uid)
+            came.append(uid)
+
+        crowd = [asyncio.ensure_future(ask(ALICE)) for _ in range(CROWD + 3)]
+        began = loop.time()
+        await asyncio.sleep(0)
+        await ask(CONTROLLER)
+        assert came == [ALICE, CONTROLLER]
+        await asyncio.gather(*crowd)
+        assert len(came) == CROWD + 4
+        assert loop.time() - began >= CROWDED_S  # but only while it is one: the rest goes at once
 
     run(test())
