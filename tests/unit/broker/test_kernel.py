@@ -9,9 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from controller.broker.kernel import cgroup_folder, read_process
+from controller.broker.kernel import (
+    BEGINNING_LOOKS,
+    BEGINNING_S,
+    begun,
+    cgroup_folder,
+    read_process,
+)
 from controller.core.effective import NAMESPACES
-from controller.core.kerneltexts import read_cgroups
+from controller.core.kerneltexts import Status, read_cgroups
 from controller.model.effective import Effective, Unseen
 
 ID = "ab" * 32
@@ -43,6 +49,23 @@ def test_a_process_counts_only_while_its_cgroup_names_the_container(
 
 def test_a_process_that_isn_t_there_isn_t_seen() -> None:
     assert read_process(2**22 + 1, ID, ()) == Unseen("its process isn't in the broker's /proc")
+
+
+@pytest.mark.parametrize(
+    ("names", "shown", "pauses"),
+    [
+        (["cat"], "cat", 0),
+        (["runc:[2:INIT]", "runc:[2:INIT]", "cat"], "cat", 2),
+        (["runc:[2:INIT]"] * 30, "runc:[2:INIT]", BEGINNING_LOOKS),
+    ],
+)
+def test_a_program_has_a_moment_to_begin_and_no_more(
+    names: list[str], shown: str, pauses: int
+) -> None:
+    told, paused = iter(names), list[float]()
+    status = begun(lambda: Status(next(told), 0, {}, False, 2), paused.append)
+    assert status.name == shown
+    assert paused == [BEGINNING_S] * pauses
 
 
 @pytest.mark.needs_root
