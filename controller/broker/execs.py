@@ -27,6 +27,7 @@ from controller.broker.steps import (
     actor_of,
     loaded,
     perform,
+    place_of,
     request_of,
     seen,
 )
@@ -68,7 +69,7 @@ def create(call: Call, state: GateState) -> Steps[Reply]:
         found.item.id,
         "POST",
         f"{found.path}/exec",
-        {**_place(found), **judged.summary},
+        {**place_of(found.item), **judged.summary},
         judged.verdict,
         body=judged.body,
     )
@@ -117,7 +118,7 @@ def start(call: Call, state: GateState) -> Steps[Reply | Relay]:
         found.item.id,
         "POST",
         f"/exec/{identifier}/start",
-        {**_place(found), "exec": identifier, **judged.summary},
+        {**place_of(found.item), "exec": identifier, **judged.summary},
         judged.verdict,
         body=judged.body,
     )
@@ -249,16 +250,6 @@ def _started(found: Found) -> str:
 
 def _user(found: Found) -> str:
     return str((found.inspect.get("Config") or {}).get("User") or "")
-
-
-def _place(found: Found) -> dict[str, object]:
-    item = found.item
-    return {
-        "name": item.admitted.name,
-        "owner": item.owner,
-        "namespace": item.namespace,
-        "service": item.service,
-    }
 
 
 # Looking

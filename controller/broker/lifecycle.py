@@ -12,7 +12,7 @@ from controller.broker.recovery import clean_up
 from controller.broker.refusals import Denied, admitted
 from controller.broker.resolve import Found, container_facts
 from controller.broker.state import GateState
-from controller.broker.steps import Call, Change, Steps, perform
+from controller.broker.steps import Call, Change, Steps, perform, place_of
 from controller.broker.targets import written
 from controller.broker.unchanged import looked_at, refuse_if_changed, refuse_if_violated
 from controller.core import admission, schema
@@ -190,18 +190,12 @@ def _change(
     grace_s: int = 0,
 ) -> Change:
     item = found.item
-    place = {
-        "name": item.admitted.name,
-        "owner": item.owner,
-        "namespace": item.namespace,
-        "service": item.service,
-    }
     return Change(
         Mutation(call.route.name),
         item.id,
         method,
         path,
-        {**place, **judged.summary, **(extra or {})},
+        {**place_of(item), **judged.summary, **(extra or {})},
         judged.verdict,
         body=judged.body,
         deadline_s=max(60.0, grace_s + ANSWER_SPARE_S),

@@ -18,6 +18,7 @@ from controller.broker.steps import (
     loaded,
     look,
     perform,
+    place_of,
     refuse_if_held,
 )
 from controller.broker.targets import written
@@ -140,10 +141,7 @@ def _join(call: Call, state: GateState, *, leave: bool) -> Steps[Reply]:
         "POST",
         f"/networks/{network.facts.id}/{verb}",
         {
-            "name": item.admitted.name,
-            "owner": item.owner,
-            "namespace": item.namespace,
-            "service": item.service,
+            **place_of(item),
             **judged.summary,
             "network": network.facts.name,
         },

@@ -24,6 +24,7 @@ from controller.broker.steps import (
     actor_of,
     loaded,
     perform,
+    place_of,
     seen,
 )
 from controller.core import recovery
@@ -215,12 +216,7 @@ def clean_up(state: GateState, identifier: str) -> Steps[bool]:
         identifier,
         "DELETE",
         f"/containers/{identifier}",
-        {
-            "name": item.admitted.name,
-            "owner": item.owner,
-            "namespace": item.namespace,
-            "service": item.service,
-        },
+        place_of(item),
         STALE,
     )
     by = By(state.new_id(), BROKER, policy=state.policy.digest)

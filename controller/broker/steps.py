@@ -28,6 +28,7 @@ from controller.broker.refusals import Answered, Denied, told_reply
 from controller.broker.state import GateState
 from controller.core.canonical import digest
 from controller.model.entries import Actor, Context, Entry, Record, Reply, Request, Role, Stage
+from controller.model.inventory import Item
 from controller.model.mutations import Mutation
 from controller.model.paths import PathFacts
 from controller.model.plan import Verdict
@@ -213,6 +214,16 @@ def verdict_of(verdict: Verdict, policy: str) -> dict[str, object]:
         **({"reason": redact.text(verdict.reason)} if let_through else {}),
         "mutations": [redact.text(mutation) for mutation in verdict.mutations],
         "policy": policy,
+    }
+
+
+def place_of(item: Item) -> dict[str, object]:
+    """Return what a record tells of a container beside its id: how it is called, and whose it is."""
+    return {
+        "name": item.admitted.name,
+        "owner": item.owner,
+        "namespace": item.namespace,
+        "service": item.service,
     }
 
 

@@ -25,6 +25,7 @@ from controller.broker.steps import (
     actor_of,
     journal_unavailable,
     perform,
+    place_of,
     request_of,
     seen,
     verdict_of,
@@ -230,7 +231,7 @@ def stop(state: GateState, item: Item, sight: Sight, policy: Policy) -> Steps[Re
     identifier = state.new_id()
     rules = tuple(dict.fromkeys(each.rule for each in sight.breaches))
     reason = "; ".join(each.text for each in sight.breaches)
-    place = _place(item)
+    place = place_of(item)
     entry = Entry(
         identifier,
         "violation",
@@ -255,15 +256,6 @@ def stop(state: GateState, item: Item, sight: Sight, policy: Policy) -> Steps[Re
         remedy=REMEDY,
         identifier=identifier,
     )
-
-
-def _place(item: Item) -> dict[str, object]:
-    return {
-        "name": item.admitted.name,
-        "owner": item.owner,
-        "namespace": item.namespace,
-        "service": item.service,
-    }
 
 
 def _verdict() -> Verdict:
