@@ -219,6 +219,7 @@ def _text(resource: dict[str, Any]) -> str:
         lines.append(
             f"  slot {slot['slot']}: {slot['container'] or '-'} {slot['state']}{health}, "
             f"{slot['restarts']} restarts"
+            + (f"; why it was down: it {slot['cause']}" if slot.get("cause") else "")
         )
     for item in resource["containers"]:
         admitted = item["admitted"]

@@ -9,7 +9,7 @@ clock that jumped back never makes a wait longer than the longest pause.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 #: The pause after each failure in a row, in seconds; the last one holds for all that follow.
 PAUSES_S = (1, 5, 10, 20, 40, 80, 160, 300)
@@ -19,11 +19,13 @@ RESET_AFTER_S = 600
 LOOP_FAILURES = 5
 #: More than any pause can need: a bound for what a state file may claim.
 _COUNT_MAX = 1_000_000
+_CAUSE_MAX = 300
 
 
 @dataclass(frozen=True, slots=True)
 class SlotHistory:
-    """The failures of one slot: how many in a row, and when the last ones were.
+    """The failures of one slot: how many in a row, when the last ones were, and why the last one
+    was, as far as anybody saw it.
 
     ``looping`` stays once a crash loop was seen, until a run of ten minutes or as long without a
     failure: with pauses of five minutes, five failures don't fit into ten any more.
@@ -32,19 +34,24 @@ class SlotHistory:
     count: int = 0
     recent: tuple[float, ...] = ()  # the last LOOP_FAILURES at most, oldest first
     looping: bool = False
+    cause: str = ""
 
 
 CLEAN = SlotHistory()
 
 
-def failed(history: SlotHistory, now: float, *, up_s: float = 0.0) -> SlotHistory:
-    """Return the history after one more failure at *now*, of a container that ran for *up_s*."""
+def failed(history: SlotHistory, now: float, *, up_s: float = 0.0, cause: str = "") -> SlotHistory:
+    """Return the history after one more failure at *now*, of a container that ran for *up_s*.
+
+    A failure that nobody saw a cause of is taken to have that of the one before.
+    """
     before = rested(history, up_s)
     recent = (*_recent(before, now), now)[-LOOP_FAILURES:]
     return SlotHistory(
         count=min(before.count + 1, _COUNT_MAX),
         recent=recent,
         looping=before.looping or len(recent) >= LOOP_FAILURES,
+        cause=(cause or before.cause)[:_CAUSE_MAX],
     )
 
 
@@ -81,6 +88,7 @@ def to_json(history: SlotHistory) -> dict[str, object]:
         "count": history.count,
         "recentMs": [round(at * 1000) for at in history.recent],
         "looping": history.looping,
+        **({"cause": history.cause} if history.cause else {}),
     }
 
 
@@ -95,7 +103,17 @@ def from_json(value: Mapping[str, object]) -> SlotHistory:
             pass
         case _:
             raise ValueError(f"not a slot's history: {value!r}")
+    cause = value.get("cause", "")  # files of earlier versions have none
     fits = 0 <= count <= _COUNT_MAX and len(recent) <= LOOP_FAILURES
-    if not fits or not all(type(at) is int and at >= 0 for at in recent):
+    if (
+        not fits
+        or not isinstance(cause, str)
+        or not all(type(at) is int and at >= 0 for at in recent)
+    ):
         raise ValueError(f"not a slot's history: {value!r}")
-    return replace(CLEAN, count=count, recent=tuple(at / 1000 for at in recent), looping=looping)
+    return SlotHistory(
+        count=count,
+        recent=tuple(at / 1000 for at in recent),
+        looping=looping,
+        cause=cause[:_CAUSE_MAX],
+    )

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
+from controller.core.exits import explain
 from controller.core.translate import RESTART
 from controller.model.desired import Service
 from controller.model.names import REVISION_DIGITS
@@ -181,15 +182,15 @@ def why_stopped(container: Container, service: Service) -> str:
     """Return why a container of the wanted revision that doesn't run should be started."""
     name = container.name
     if container.state is ContainerState.RESTARTING:
-        return f"the engine is restarting {name}"
+        return f"the engine is restarting {name}, which {explain(container)}"
     if container.state is ContainerState.REMOVING:
         return f"{name} is being removed"
     if container.state is ContainerState.CREATED:
-        return f"{name} was never started" if not container.error else f"{name} failed to start"
+        return f"{name} {explain(container) or 'was never started'}"
     if container.settings.restart == "no" and restart_of(service)[0] != "no":
         return f"{name} was stopped on purpose, and should run"
     policy = service.spec.restart.policy.value
-    return f"{name} exited with {container.exit_code}, restart policy is {policy}"
+    return f"{name} {explain(container)}, restart policy is {policy}"
 
 
 def why(replica: Replica) -> str:

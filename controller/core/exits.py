@@ -1,19 +1,71 @@
-"""Exits: which of them are a container's own failures, told from what two looks show.
+"""Exits: which of them are a container's own failures, told from what two looks show, and why.
 
 The engine doesn't say why a container is down. It restarts by itself whatever exits under its
 restart policy, so that one which is down under `always` was stopped from outside: that is drift,
 and no failure. A deliberate stop of ours sets the policy to `no` before.
+
+What is said of a cause names ports, bind sources and users, never a command's words or a
+variable: those may be secret.
 """
 
 from __future__ import annotations
 
+import re
+import signal
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
 from controller.model.desired import Service
 from controller.model.observed import Container, ContainerState
+from controller.model.quantities import format_bytes
 from controller.model.spec import RestartPolicy
+
+#: As much of what an engine says is read, and as much of it repeated where nothing else is known.
+_TEXT_MAX = 4000
+_TAIL_MAX = 160
+_KILLED = 128 + signal.SIGKILL
+_CRASHES = frozenset(
+    {
+        signal.SIGABRT,
+        signal.SIGBUS,
+        signal.SIGFPE,
+        signal.SIGILL,
+        signal.SIGSEGV,
+        signal.SIGSYS,
+        signal.SIGTRAP,
+    }
+)
+#: Exit codes that shells and their like have for what isn't the program's own failure.
+_CODES = {
+    125: "what should run its command failed",
+    126: "its command can't be executed",
+    127: "its command wasn't found",
+}
+#: What dockerd and runc say of a start that failed, in order: first match wins.
+_START_ERRORS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
+    (re.compile(pattern, re.DOTALL), meaning)
+    for pattern, meaning in (
+        # Before what follows, since a command may have any name.
+        (r"exec: .*: (?:no such file or directory|executable file not found)", _CODES[127]),
+        (r"exec: .*: (?:permission denied|is a directory)", _CODES[126]),
+        (r"exec: .*: exec format error", "its command is for another kind of machine"),
+        (
+            r"listen \w+ \S*:(\d+): bind: address already in use",
+            "port {} is taken by another program",
+        ),
+        (r"Bind for \S*:(\d+) failed: port is already", "port {} is taken by another container"),
+        (r"bind source path does not exist: (\S+)", "its bind source {} is missing"),
+        (
+            r'error mounting "([^"]+)" to rootfs .*not a directory',
+            "its mount of {} is of another type",
+        ),
+        (r'error mounting "([^"]+)" to rootfs', "{} can't be mounted"),
+        (r"unable to find user (\S+): no matching", "its image has no user {}"),
+        (r"unable to find group (\S+): no matching", "its image has no group {}"),
+        (r"network (\S+) not found", "its network {} is gone"),
+    )
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +111,46 @@ def own_exit(container: Container, service: Service, *, taken_over: bool) -> boo
             return container.exit_code != 0 and container.restart_count >= tried
         case _:
             return False
+
+
+def explain(container: Container) -> str:
+    """Return why a container is down, in words that follow its name; '' where it isn't."""
+    if container.error:
+        return f"failed to start: {start_failure(container.error)}"
+    if container.state not in {ContainerState.EXITED, ContainerState.RESTARTING}:
+        return ""
+    code, exited = container.exit_code, f"exited with {container.exit_code}"
+    if container.oom_killed:
+        limit = container.settings.memory
+        where = f"limit {format_bytes(limit)}" if limit else "the host's: it has no limit"
+        remedy = "raise spec.resources.memory" if limit else "set spec.resources.memory"
+        if code == _KILLED:
+            return f"was killed: out of memory ({where}); {remedy}"
+        return f"{exited} after it ran out of memory ({where}); {remedy}"
+    if code in _CODES:
+        return f"{exited}: {_CODES[code]}"
+    return f"{exited}: {_by_signal(code - 128)}" if 128 < code <= 192 else exited
+
+
+def _by_signal(number: int) -> str:
+    try:
+        name = signal.Signals(number).name
+    except ValueError:
+        name = f"signal {number}"
+    if number == signal.SIGKILL:
+        return "killed by SIGKILL (not for its memory)"
+    return f"{'crashed' if number in _CRASHES else 'ended'} by {name}"
+
+
+def start_failure(said: str) -> str:
+    """Return what an engine means by what it says of a start that failed."""
+    text = said[:_TEXT_MAX]
+    for pattern, meaning in _START_ERRORS:
+        if match := pattern.search(text):
+            return meaning.format(*match.groups())
+    # The last words are the system's; what is quoted before them may be anything.
+    words = [part for part in re.sub(r'"[^"]*"', '"…"', text).split(": ") if part != "unknown"]
+    return words[-1][:_TAIL_MAX] if words else "nobody says why"
 
 
 def up_s(container: Container, now: float) -> float:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from itertools import chain
 
 from controller.core.diff import ALIVE, Drift, Replica, Slot, drift_of, restart_of, slot_of, why
+from controller.core.exits import explain
 from controller.core.moves import Handle, Judge, denied, halt, judged, retire, until_denied, wait
 from controller.core.supplies import Supplies
 from controller.core.translate import RESTART
@@ -294,7 +295,7 @@ def _succeed(slot: Slot, situation: Situation) -> Steps:
     stops = [a for other in stopped for a in halt(other, service, _why_other(other, slot, service))]
     cause = slot.why
     if keep is not None and taken_over and keep.state is ContainerState.EXITED:
-        cause = f"{keep.name} exited with {keep.exit_code}, and the controller restarts it"
+        cause = f"{keep.name} {explain(keep)}, and the controller restarts it"
     start: list[AnyAction] = [handle.start(cause)]
     if has != policy[0]:
         # After the start: a task that we stopped with exit 0 would pass for finished otherwise.

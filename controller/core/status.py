@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from controller.core.diff import ALIVE, Drift, Replica, Slot, drift_of, slot_of
+from controller.core.exits import explain
 from controller.core.moves import denied
 from controller.core.planner import declared_resources, orphan_keys
 from controller.core.supplies import Supplies, network_name, volume_name
@@ -43,7 +44,8 @@ class World:
 
     ``observed`` is None while the engine can't be looked at. ``generations`` has the counter of
     accepted spec changes of a key and the last one fully acted on. ``violations`` are the verdicts
-    on services that the policy doesn't admit any more, or only for now (``audit-deny``). ``problems`` are the controller's own.
+    on services that the policy doesn't admit any more, or only for now (``audit-deny``). ``causes``
+    say why slots failed the last time. ``problems`` are the controller's own.
     """
 
     desired: Desired
@@ -52,6 +54,7 @@ class World:
     networks: NetworkNames
     generations: Mapping[Key, tuple[int, int]] = field(default_factory=dict)
     looping: frozenset[tuple[Key, int]] = frozenset()
+    causes: Mapping[tuple[Key, int], str] = field(default_factory=dict)
     failures: Mapping[Key, Failure] = field(default_factory=dict)
     violations: Mapping[Key, Verdict] = field(default_factory=dict)
     problems: tuple[Problem, ...] = ()
@@ -166,7 +169,7 @@ def _service_facts(service: Service, observed: Observed | None) -> Facts:
         slots=tuple(_slot_report(slot) for slot in shown),
         unhealthy=tuple(r.container.name for r in replicas if drift_of(r) is Drift.UNHEALTHY),
         resting=sum(c.state in ALIVE for c in containers) if resting else 0,
-        failed=tuple(f"{c.name} exited with {c.exit_code}" for c in finished if c.exit_code),
+        failed=tuple(f"{c.name} {explain(c)}" for c in finished if c.exit_code),
     )
 
 
@@ -198,9 +201,19 @@ def _slot_report(slot: Slot) -> Report:
 
 
 def _seen(container: Container) -> Report:
-    """Return what the broker saw of it in the kernel, where it looked."""
-    seen = {"effective": container.effective, "violation": container.violation}
+    """Return why it is down, and what the broker saw of it in the kernel, as far as it looked."""
+    seen = {
+        "cause": explain(container),
+        "effective": container.effective,
+        "violation": container.violation,
+    }
     return {name: value for name, value in seen.items() if value}
+
+
+def _recalled(row: Report, key: Key, world: World) -> Report:
+    """Return a slot's row with why it failed the last time, where it isn't down for a cause now."""
+    cause = world.causes.get((key, int(str(row["slot"]))), "")
+    return {"cause": cause, **row} if cause else row
 
 
 def _supply_facts(resource: Network | Volume, world: World) -> Facts:
@@ -273,7 +286,7 @@ def _resource(
         "generation": generation,
         "observedGeneration": observed_generation,
         "conditions": conditions,
-        "slots": list(facts.slots),
+        "slots": [_recalled(row, key, world) for row in facts.slots],
     }
 
 
@@ -388,8 +401,14 @@ def _crash_loop(facts: Facts, world: World) -> Condition | None:
     slots = sorted(slot for key, slot in world.looping if key == facts.key)
     if not slots or not facts.desired:
         return None
-    which = ", ".join(str(slot) for slot in slots)
-    return Condition("CrashLoop", "True", "KeepsFailing", f"slot {which} keeps failing")
+    told = [
+        f"slot {slot} keeps failing{_why(world.causes.get((facts.key, slot)))}" for slot in slots
+    ]
+    return Condition("CrashLoop", "True", "KeepsFailing", "; ".join(told))
+
+
+def _why(cause: str | None) -> str:
+    return f": it {cause}" if cause else ""
 
 
 def _violation(facts: Facts, world: World) -> Condition | None:

@@ -184,7 +184,8 @@ class Reconciler:
             until = backoff.not_before(history, now)
             if until > now:
                 times = "once" if history.count == 1 else f"{history.count} times in a row"
-                held[slot] = (f"failed {times}, next try at {instant(until)}", until)
+                why = f" (it {history.cause})" if history.cause else ""
+                held[slot] = (f"failed {times}{why}, next try at {instant(until)}", until)
         return held
 
     def count_exits(self, desired: Desired, observed: Observed) -> None:
@@ -204,7 +205,12 @@ class Reconciler:
         looping = backoff.crash_looping(history, now)
         mark = self._memory.mark(slot)
         for _ in range(exits.failures(container, service, mark, taken_over=looping)):
-            history = backoff.failed(history, now, up_s=0.0 if container.running else up_s)
+            history = backoff.failed(
+                history,
+                now,
+                up_s=0.0 if container.running else up_s,
+                cause=exits.explain(container),
+            )
         if container.running:
             history = backoff.rested(history, up_s)
         self._memory.remember(slot, history)
@@ -304,16 +310,19 @@ class Reconciler:
 
     def _failed(self, key: Key, action: AnyAction, error: EngineError, rules: Rules) -> Result:
         again_s = self._retries.failed(key, signature(action, rules.digest), error)
+        failure = _failure(error)
         # Only what the engine tried counts as a failed start: not a held object, a lost reply, a
         # precondition, or an engine that is away.
         tried = not isinstance(error, Conflict | EngineUnavailable | ReplyLost)
         if isinstance(action, StartContainer) and tried:
             slot, now = (action.object, action.slot), self._clock.now()
             if error.act is Act.RETRY:
-                history = backoff.failed(self._memory.history(slot), now)
+                cause = f"failed to start: {exits.start_failure(error.message)}"
+                failure = replace(failure, message=f"{action.target} {cause}")
+                history = backoff.failed(self._memory.history(slot), now, cause=cause)
                 self._memory.remember(slot, history)
                 again_s = max(again_s, backoff.not_before(history, now) - now)
-        return Result(_OUTCOMES[error.act], again_s=again_s, failure=_failure(error))
+        return Result(_OUTCOMES[error.act], again_s=again_s, failure=failure)
 
     def _after_acting(self, key: Key) -> float:
         # Every acting pass is followed by a look; one that acts for ever slows down by itself.

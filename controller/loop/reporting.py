@@ -70,6 +70,7 @@ class Reporter:
                 networks=NetworkNames() if rules is None else rules.networks,
                 generations={key: (each.number, each.observed) for key, each in generations},
                 looping=self._reconciler.looping(now),
+                causes={slot: each.cause for slot, each in self._memory.histories().items()},
                 failures=known.failures,
                 violations=self._admissions.violations(view.desired, observed, rules),
                 problems=(*known.problems, *_away(known.away)),

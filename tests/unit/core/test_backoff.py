@@ -85,7 +85,18 @@ def test_the_count_has_a_limit():
     assert failed(history, 2.0).count == 1_000_000
 
 
-@pytest.mark.parametrize("history", [CLEAN, after(1.25), after(1, 2, 3, 4, 5.001)])
+def test_the_last_cause_is_kept_until_the_slate_is_clean():
+    history = failed(CLEAN, 1.0, cause="exited with 3")
+    assert failed(history, 2.0).cause == "exited with 3"
+    assert failed(history, 2.0, cause="exited with 4").cause == "exited with 4"
+    assert failed(history, 700.0, up_s=600.0).cause == ""
+    assert len(failed(history, 2.0, cause="x" * 1000).cause) == 300
+
+
+@pytest.mark.parametrize(
+    "history",
+    [CLEAN, after(1.25), after(1, 2, 3, 4, 5.001), failed(CLEAN, 1.0, cause="exited with 3")],
+)
 def test_a_history_survives_json_without_floats(history):
     written = json.dumps(to_json(history))
     assert "." not in written
@@ -109,6 +120,7 @@ def test_a_history_is_written_in_milliseconds():
         {"count": 1, "recentMs": [True], "looping": False},
         {"count": 1, "recentMs": [1] * 6, "looping": False},
         {"count": 1, "recentMs": [1], "looping": "no"},
+        {"count": 1, "recentMs": [1], "looping": True, "cause": 3},
     ],
 )
 def test_what_is_no_history_is_refused(value):

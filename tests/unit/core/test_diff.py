@@ -60,7 +60,7 @@ def check(there: Container, wanted: Service | None, word: str, cause: str, *, bl
             container(state="restarting"),
             service(),
             "stopped",
-            "the engine is restarting web.1-bbbbbbbb",
+            "the engine is restarting web.1-bbbbbbbb, which exited with 0",
         ),
         (container(state="removing"), service(), "stopped", "web.1-bbbbbbbb is being removed"),
         (container(health="unhealthy"), service(), "unhealthy", "web.1-bbbbbbbb is unhealthy"),

@@ -82,6 +82,141 @@ def test_restarts_of_the_engines_count_from_the_last_look_on(mark: Mark | None, 
     assert exits.failures(running, service(), mark, taken_over=False) == count
 
 
+RUNC = (
+    "failed to create task for container: failed to create shim task: OCI runtime create failed: "
+    "runc create failed: unable to start container process: "
+)
+MOUNT = f'{RUNC}error during container init: error mounting "/srv/a" to rootfs at "/www": '
+WIRING = "driver failed programming external connectivity on endpoint x12 (f53773): "
+PROXY = f"{WIRING}Error starting userland proxy: "
+
+
+# The texts are those of a dockerd 26.1 with runc 1.1, but for the command's words.
+@pytest.mark.parametrize(
+    ("said", "meaning"),
+    [
+        (
+            f'{RUNC}exec: "/s3cret": stat /s3cret: no such file or directory: unknown',
+            "its command wasn't found",
+        ),
+        (
+            f'{RUNC}exec: "s3cret": executable file not found in $PATH: unknown',
+            "its command wasn't found",
+        ),
+        (f'{RUNC}exec: "/s3cret": permission denied: unknown', "its command can't be executed"),
+        (
+            f'{RUNC}exec: "/s3cret": is a directory: unknown: permission denied',
+            "its command can't be executed",
+        ),
+        (
+            f'{RUNC}exec: "/s3cret": exec format error: unknown',
+            "its command is for another kind of machine",
+        ),
+        (
+            f"{PROXY}listen tcp4 127.0.0.1:18081: bind: address already in use",
+            "port 18081 is taken by another program",
+        ),
+        (
+            f"{PROXY}listen udp6 [::]:53: bind: address already in use",
+            "port 53 is taken by another program",
+        ),
+        (
+            f"{WIRING}Bind for 127.0.0.1:18082 failed: port is already allocated",
+            "port 18082 is taken by another container",
+        ),
+        (
+            'invalid mount config for type "bind": bind source path does not exist: /srv/a',
+            "its bind source /srv/a is missing",
+        ),
+        (
+            f"{MOUNT}mount /srv/a:/www (via /proc/self/fd/6): not a directory: unknown: Are you …",
+            "its mount of /srv/a is of another type",
+        ),
+        (
+            f"{MOUNT}no",
+            "/srv/a can't be mounted",
+        ),
+        (
+            "unable to find user ghost: no matching entries in passwd file",
+            "its image has no user ghost",
+        ),
+        (
+            "unable to find group ghost: no matching entries in group file",
+            "its image has no group ghost",
+        ),
+        ("network nn not found", "its network nn is gone"),
+        (f'{RUNC}process "--key=s3cret": no room: unknown', "no room"),
+        ('what "s3cret" is', 'what "…" is'),
+        ("", ""),
+    ],
+)
+def test_a_start_that_failed_is_told_in_words_and_without_the_commands(
+    said: str, meaning: str
+) -> None:
+    assert exits.start_failure(said) == meaning
+    failed = container(state="created", error=said, exit_code=127)
+    assert exits.explain(failed) == (f"failed to start: {meaning}" if said else "")
+
+
+def test_however_much_an_engine_says_little_of_it_is_repeated() -> None:
+    assert len(exits.start_failure("x" * 100_000)) == 160
+
+
+@pytest.mark.parametrize(
+    ("code", "meaning"),
+    [
+        (0, "exited with 0"),
+        (1, "exited with 1"),
+        (125, "exited with 125: what should run its command failed"),
+        (126, "exited with 126: its command can't be executed"),
+        (127, "exited with 127: its command wasn't found"),
+        (128, "exited with 128"),
+        (130, "exited with 130: ended by SIGINT"),
+        (134, "exited with 134: crashed by SIGABRT"),
+        (137, "exited with 137: killed by SIGKILL (not for its memory)"),
+        (139, "exited with 139: crashed by SIGSEGV"),
+        (143, "exited with 143: ended by SIGTERM"),
+        (163, "exited with 163: ended by signal 35"),
+        (192, "exited with 192: ended by SIGRTMAX"),
+        (193, "exited with 193"),
+        (255, "exited with 255"),
+    ],
+)
+def test_an_exit_code_is_told_in_words(code: int, meaning: str) -> None:
+    for state in ("exited", "restarting"):
+        assert exits.explain(container(state=state, exit_code=code)) == meaning
+
+
+@pytest.mark.parametrize(
+    ("code", "memory", "meaning"),
+    [
+        (
+            137,
+            64 << 20,
+            "was killed: out of memory (limit 64Mi); raise spec.resources.memory",
+        ),
+        (
+            5,
+            64 << 20,
+            "exited with 5 after it ran out of memory (limit 64Mi); raise spec.resources.memory",
+        ),
+        (
+            137,
+            0,
+            "was killed: out of memory (the host's: it has no limit); set spec.resources.memory",
+        ),
+    ],
+)
+def test_running_out_of_memory_is_told_with_the_limit(code: int, memory: int, meaning: str) -> None:
+    down = container(state="exited", exit_code=code, oom_killed=True, settings={"memory": memory})
+    assert exits.explain(down) == meaning
+
+
+@pytest.mark.parametrize("state", ["running", "paused", "created", "removing", "dead"])
+def test_what_is_not_down_has_no_cause(state: str) -> None:
+    assert exits.explain(container(state=state, exit_code=1, oom_killed=True)) == ""
+
+
 @pytest.mark.parametrize(
     ("written", "seconds"),
     [

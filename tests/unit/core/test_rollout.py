@@ -234,7 +234,7 @@ def test_a_start_that_failed_is_tried_again():
     check(
         service(),
         container(state="created", error="no such file"),
-        gives="1 start-container web.1-bbbbbbbb  web.1-bbbbbbbb failed to start  allow",
+        gives="1 start-container web.1-bbbbbbbb  web.1-bbbbbbbb failed to start: no such file  allow",
     )
 
 
@@ -429,7 +429,7 @@ def test_a_replica_that_the_engine_restarts_is_waited_for():
         service(),
         container(state="restarting"),
         container(rev="a"),
-        gives="1 wait web.1-bbbbbbbb  the engine is restarting web.1-bbbbbbbb",
+        gives="1 wait web.1-bbbbbbbb  the engine is restarting web.1-bbbbbbbb, which exited with 0",
     )
 
 

@@ -215,10 +215,24 @@ def test_a_slot_that_waits_says_for_what():
 def test_a_crash_loop_is_named_with_its_slots():
     looping = frozenset({(WEB, 2), (WEB, 1), (service_key("default", "x"), 3)})
     found = only(world(declared(service(replicas=2)), engine(), looping=looping))
-    assert said(found)["CrashLoop"] == ("True", "KeepsFailing", "slot 1, 2 keeps failing")
+    failing = "slot 1 keeps failing; slot 2 keeps failing"
+    assert said(found)["CrashLoop"] == ("True", "KeepsFailing", failing)
     assert said(found)["Ready"][:2] == ("False", "KeepsFailing")
     stopped = declared(service(state="Stopped"))
     assert "CrashLoop" not in said(only(world(stopped, engine(), looping=looping)))
+
+
+def test_a_crash_loop_says_why_the_last_failure_was_one_also_while_it_runs_again():
+    why = "was killed: out of memory (limit 64Mi); raise spec.resources.memory"
+    one = world(
+        declared(service(replicas=2)),
+        engine(container(restart_count=5), container(slot=2, state="exited", exit_code=3)),
+        looping=frozenset({(WEB, 1)}),
+        causes={(WEB, 1): why, (WEB, 2): "exited with 2"},
+    )
+    found = only(one)
+    assert said(found)["CrashLoop"][2] == f"slot 1 keeps failing: it {why}"
+    assert [slot["cause"] for slot in found["slots"]] == [why, "exited with 3"]
 
 
 def test_what_policy_denies_is_stalled_and_violates_it():

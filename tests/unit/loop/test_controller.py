@@ -182,6 +182,29 @@ def test_a_start_that_the_engine_never_tried_says_nothing_of_the_container(
     assert home.engine.done[-1] == "start-container web.1-bbbbbbbb"
 
 
+def test_why_it_fails_is_told_in_the_plan_and_the_status_also_after_a_restart(
+    tmp_path: Path,
+) -> None:
+    home = house(tmp_path, services=(service(),))
+    taken = "driver failed …: Bind for 0.0.0.0:8081 failed: port is already allocated"
+    home.engine.fault = failing("start-container", lambda: EngineFailed("engine.failed", taken))
+    home.let_pass(100)
+    why = "failed to start: port 8081 is taken by another container"
+    home.restart()
+    home.settle()
+    (action,) = home.controller.survey().plan.actions
+    assert action.cause.startswith(f"failed 6 times in a row (it {why}), next try at ")
+    assert home.message("web", "CrashLoop") == f"slot 1 keeps failing: it {why}"
+
+
+def test_a_failed_start_is_told_in_words_at_once(tmp_path: Path) -> None:
+    home = house(tmp_path, services=(service(),))
+    home.engine.fault = failing("start-container", lambda: EngineFailed("engine.failed", "no x"))
+    home.settle()
+    told = f"engine.failed: {WEB1} failed to start: no x"
+    assert home.message("web", "Progressing") == told
+
+
 def test_failures_are_remembered_across_a_restart_of_the_controller(tmp_path: Path) -> None:
     home = house(tmp_path, services=(service(),))
     home.engine.fault = failing("start-container", lambda: EngineFailed("engine.failed", "no"))

@@ -199,11 +199,19 @@ class House:
 
     def condition(self, name: str, type_: str) -> tuple[str, str]:
         """Return a condition's status and reason."""
+        found = self._condition(name, type_)
+        return (found["status"], found["reason"]) if found else ("", "")
+
+    def message(self, name: str, type_: str) -> str:
+        """Return a condition's message."""
+        return self._condition(name, type_).get("message", "")
+
+    def _condition(self, name: str, type_: str) -> dict[str, str]:
         resources = self.controller.status()["resources"]
         assert isinstance(resources, list)
         (resource,) = [r for r in resources if r["name"] == name]
-        found = [c for c in resource["conditions"] if c["type"] == type_]
-        return (found[0]["status"], found[0]["reason"]) if found else ("", "")
+        found: list[dict[str, str]] = [c for c in resource["conditions"] if c["type"] == type_]
+        return found[0] if found else {}
 
     def problems(self) -> list[str]:
         """Return the codes of all problems."""
