@@ -274,8 +274,37 @@ def _container_changed(
     return effect
 
 
-def _updated(_: Settings, closing: Closing) -> Settings:
-    return settings_from(_mapping(closing.summary.get("settings")))
+def _networks_changed(
+    change: Callable[[Settings, Closing], Settings],
+) -> Callable[[Inventory, Closing], Inventory]:
+    """Return the effect that changes the networks of what a client made.
+
+    Those of the controller's containers are final, like their names. It takes one off a network
+    only to join it again under other names: what dies in between leaves a network missing, which
+    is drift.
+    """
+
+    def effect(inventory: Inventory, closing: Closing) -> Inventory:
+        item = inventory.containers.get(closing.object)
+        if item is None or item.origin == "controller":
+            return inventory
+        return _container_changed(change)(inventory, closing)
+
+    return effect
+
+
+def _updated(admitted: Settings, closing: Closing) -> Settings:
+    """Take over what was asked for; what else differs by then is drift, and stays it."""
+    now = asdict(settings_from(_mapping(closing.summary.get("settings"))))
+    return replace(admitted, **{name: now[name] for name in updated(closing.summary)})
+
+
+def updated(summary: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the settings that an update asked for, by its intent's summary; else all of them."""
+    asked = _texts(summary.get("fields"))
+    if not asked:
+        return tuple(name for name in _SETTINGS_FIELDS if name not in {"name", "networks"})
+    return tuple(name for key in asked for name in _UPDATED.get(key, ()))
 
 
 def _renamed(admitted: Settings, closing: Closing) -> Settings:
@@ -284,7 +313,7 @@ def _renamed(admitted: Settings, closing: Closing) -> Settings:
 
 def _joined(inventory: Inventory, closing: Closing) -> Inventory:
     """Take note of a network that was joined; also of the names there, whoever asked."""
-    inventory = _container_changed(_connected)(inventory, closing)
+    inventory = _networks_changed(_connected)(inventory, closing)
     item = inventory.containers.get(closing.object)
     told = _texts(closing.summary.get("answersTo"))
     if item is None or not closing.applied or not told:
@@ -418,7 +447,7 @@ _EFFECTS: dict[str, Callable[[Inventory, Closing], Inventory]] = {
     Mutation.NETWORK_CREATE: _network_created,
     Mutation.NETWORK_REMOVE: _network_removed,
     Mutation.NETWORK_CONNECT: _joined,
-    Mutation.NETWORK_DISCONNECT: _container_changed(_disconnected),
+    Mutation.NETWORK_DISCONNECT: _networks_changed(_disconnected),
     Mutation.VOLUME_CREATE: _volume_created,
     Mutation.VOLUME_REMOVE: _volume_removed,
     Mutation.IMAGE_PULL: _pulled,
@@ -429,6 +458,18 @@ _GONE: dict[str, Callable[[Inventory, str], Inventory]] = {
     mutations.CONTAINER_GONE: _forget_container,
     mutations.NETWORK_GONE: _forget_network,
     mutations.VOLUME_GONE: _forget_volume,
+}
+#: Which settings each member of an update's body changes.
+_UPDATED: dict[str, tuple[str, ...]] = {
+    "Memory": ("memory",),
+    "MemorySwap": ("memory_swap",),
+    "MemoryReservation": ("memory_reservation",),
+    "NanoCpus": ("nano_cpus",),
+    "CpuQuota": ("cpu_quota",),
+    "CpuPeriod": ("cpu_period",),
+    "CpuShares": ("cpu_shares",),
+    "PidsLimit": ("pids",),
+    "RestartPolicy": ("restart", "restart_max"),
 }
 _SETTINGS_FIELDS = frozenset(field.name for field in fields(Settings))
 

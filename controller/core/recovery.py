@@ -18,7 +18,7 @@ from typing import Any
 from urllib.parse import quote
 
 from controller.core.evidence import Evidence
-from controller.core.inventory import settings_from, settings_to
+from controller.core.inventory import settings_from, settings_to, updated
 from controller.core.translate import settings
 from controller.model import names
 from controller.model.inventory import OpenIntent, Session
@@ -175,9 +175,8 @@ def _renamed(intent: OpenIntent, told: Mapping[str, Any]) -> Sighting:
 def _updated(intent: OpenIntent, told: Mapping[str, Any]) -> Sighting:
     wanted = settings_to(settings_from(_summary(intent).get("settings") or {}))
     now = settings_to(settings(told))
-    # A rename or a connect between the two isn't the update's matter.
-    aside = {"name", "networks"}
-    same = all(wanted[key] == now[key] for key in wanted.keys() - aside)
+    # What else is changed between the two isn't the update's matter.
+    same = all(wanted[key] == now[key] for key in updated(_summary(intent)))
     return Sighting(applied=same, seen=json.dumps(now, sort_keys=True))
 
 

@@ -160,19 +160,22 @@ def test_a_start_marks_it_as_started(route: str, status: int) -> None:
     assert not failed.containers[FULL].started
 
 
-CHANGES = [
+OWN_CHANGES = [
     (
         "container.update",
         {"settings": settings_to(replace(SETTINGS, memory=2**62))},
         replace(SETTINGS, memory=2**62),
     ),
     ("container.rename", {"name": "other"}, replace(SETTINGS, name="other")),
+]
+CHANGES = [
+    *OWN_CHANGES,
     ("network.connect", {"network": "aa"}, replace(SETTINGS, networks=("a", "aa", "b"))),
     ("network.disconnect", {"network": "a"}, replace(SETTINGS, networks=("b",))),
 ]
 
 
-@pytest.mark.parametrize(("route", "summary", "after"), CHANGES)
+@pytest.mark.parametrize(("route", "summary", "after"), OWN_CHANGES)
 def test_what_the_controller_changes_on_its_own_is_what_it_is_admitted_as(
     route: str, summary: dict[str, object], after: Settings
 ) -> None:
@@ -180,6 +183,24 @@ def test_what_the_controller_changes_on_its_own_is_what_it_is_admitted_as(
     assert inventory.containers[FULL] == replace(ITEM, admitted=after)
     failed = folded(*change(route, FULL, summary, {"status": 409}), onto=MADE)
     assert failed.containers == MADE.containers
+
+
+def test_an_update_takes_over_what_it_asked_for_and_nothing_that_others_changed() -> None:
+    changed = replace(SETTINGS, name="x", memory=7, pids=3, restart="always", networks=("a",))
+    told: dict[str, object] = {
+        "settings": settings_to(changed),
+        "fields": ["PidsLimit", "RestartPolicy"],
+    }
+    inventory = folded(*change("container.update", FULL, told, {"status": 200}), onto=MADE)
+    after = replace(SETTINGS, pids=3, restart="always")
+    assert inventory.containers[FULL].admitted == after
+
+
+@pytest.mark.parametrize("route", ["network.connect", "network.disconnect"])
+def test_the_networks_of_the_controllers_containers_are_final(route: str) -> None:
+    """Whatever dies between leaving a network and joining it again: it is missed, and healed."""
+    inventory = folded(*change(route, FULL, {"network": "a"}, {"status": 200}), onto=MADE)
+    assert inventory.containers[FULL] == ITEM
 
 
 @pytest.mark.parametrize(("route", "summary", "after"), CHANGES)
