@@ -120,7 +120,11 @@ def _join(call: Call, state: GateState, *, leave: bool) -> Steps[Reply]:
     request = parse(call.body, network=name)
     found = yield from resolve.container(state, call.actor, request.container)
     radius.refuse_clients(call, found.item.origin, found.item.admitted.name)
-    network = yield from resolve.own_network(state, call.actor, name)
+    network = (
+        yield from resolve.network_to_leave(state, call.actor, name, found)
+        if leave
+        else resolve.own_network(state, call.actor, name)
+    )
     # What is judged is the network that was found, however the client called it.
     request = replace(request, endpoint=replace(request.endpoint, network=network.facts.name))
     judge = admission.admit_disconnect if leave else admission.admit_connect

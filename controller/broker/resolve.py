@@ -144,6 +144,7 @@ def container_facts(found: Found) -> ContainerFacts:
         auto_remove=bool(host.get("AutoRemove")),
         network_mode=str(host.get("NetworkMode") or ""),
         published=bool(host.get("PortBindings")),
+        admitted_networks=item.admitted.networks,
     )
 
 
@@ -216,13 +217,34 @@ def own_network(state: GateState, actor: Actor, name: str) -> Steps[FoundNetwork
     Raises:
         Answered, Denied: as ``container``.
     """
+    return _own(actor, name, (yield from network(state, name)))
+
+
+def _own(actor: Actor, name: str, found: FoundNetwork | None) -> FoundNetwork:
     missing = f"network {redact.text(name)} not found"
-    found = yield from network(state, name)
     if found is None:
         raise absent(actor, missing, redact.text(name))
     if found.belonging is None or not sees(actor, found.belonging.owner):
         raise foreign(missing, name)
     return found
+
+
+def network_to_leave(
+    state: GateState, actor: Actor, name: str, found: Found
+) -> Steps[FoundNetwork]:
+    """Return the network that *found* is to leave: one of ours, or one that it is in by mistake.
+
+    To keep a container off what isn't ours touches nothing that isn't ours. A client isn't told
+    of such networks.
+
+    Raises:
+        Answered, Denied: as ``container``.
+    """
+    left = yield from network(state, name)
+    ends = (found.inspect.get("NetworkSettings") or {}).get("Networks") or {}
+    if actor.role is not Role.CLIENT and left is not None and left.facts.name in ends:
+        return left
+    return _own(actor, name, left)
 
 
 @dataclass(frozen=True, slots=True)

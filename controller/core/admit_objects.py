@@ -271,7 +271,8 @@ def admit_connect(
 ) -> Admission:
     """Judge a network connect of a container that the gate found to be ours and the actor's.
 
-    It may join what a create of it might have named: its implied networks and its owner's own.
+    It may join what a create of it might have named: its implied networks and its owner's own;
+    by the controller's hand only what it was made with.
     """
     findings = [*request.findings]
     joined, case = _joining(request, actor, policy, current, network)
@@ -280,6 +281,9 @@ def admit_connect(
     else:
         findings += judge_network(case, joined, "network")
         findings += _allowed_beside(case, current, joined)
+        if actor.role is Role.CONTROLLER and joined.name not in current.admitted_networks:
+            reason = f"the container wasn't made with {joined.name}"
+            findings.append(Finding("network.endpoints", "network", reason, "make it anew"))
     for alias in request.endpoint.aliases:
         if alias not in {current.service, current.settings.name, *policy.networks.aliases}:
             reason = f"{alias!r} isn't this container's own name"
@@ -306,12 +310,12 @@ def admit_disconnect(
     current: ContainerFacts,
     network: NetworkFacts | None,
 ) -> Admission:
-    """Judge a network disconnect likewise."""
+    """Judge a network disconnect likewise; what isn't ours may be left, and not joined again."""
     findings = [*request.findings]
     joined, case = _joining(request, actor, policy, current, network)
     if joined is None:
         findings.append(_unknown(request.endpoint.network))
-    else:
+    elif actor.role is Role.CLIENT:
         findings += judge_network(case, joined, "network")
     if findings or joined is None:
         return denied(findings)

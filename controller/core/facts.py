@@ -102,6 +102,7 @@ class ContainerFacts:
     auto_remove: bool = False
     network_mode: str = ""  # by name
     published: bool = False  # it has published ports
+    admitted_networks: tuple[str, ...] = ()  # those that it was made with
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from controller.broker.commands import Forward, Look
 from controller.broker.gate import handle
 from controller.broker.images import read_progress
 from controller.broker.state import GateState
-from controller.model.entries import Reply
+from controller.model.entries import Actor, Reply
 from controller.model.inventory import Trusted
 from controller.model.observed import Image
 from tests.unit.broker.dialogue import (
@@ -39,6 +39,8 @@ from tests.unit.broker.world import (
     NETWORK,
     REFERENCE,
     REVISION,
+    SERVICE,
+    SLOT,
     STRAY,
     WEB,
     image,
@@ -358,6 +360,33 @@ def test_nothing_joins_a_network_that_is_not_the_callers() -> None:
     dialogue: list[Step] = [FOUND, (Look("/networks/host"), reply(host)), ("refusal", RECORDED)]
     answer = ask("POST", "/networks/host/connect", dialogue, body={"Container": WEB})
     assert (answer.status, answer.entries[0].verdict["rules"]) == (404, ["foreign"])
+
+
+@pytest.mark.parametrize("actor", [CONTROLLER, OPERATOR])
+def test_a_container_is_taken_off_a_network_that_is_not_ours(actor: Actor) -> None:
+    in_it = inspect(SLOT, SERVICE, "team", NetworkSettings={"Networks": {"strays": {}}})
+    in_it["Config"]["Labels"] = labels("team", origin="controller")
+    dialogue: list[Step] = [
+        (Look(f"/containers/{SLOT}/json"), reply(in_it)),
+        (Look("/networks/strays"), reply(network(STRAY, "strays", "x", Labels={}))),
+        *changed(Sent(f"/networks/{STRAY}/disconnect", Container=SLOT), Reply(200)),
+    ]
+    path, body = "/networks/strays/disconnect", {"Container": SLOT}
+    assert ask("POST", path, dialogue, body=body, actor=actor).status == 200
+
+
+def test_a_network_that_is_not_ours_is_left_by_nobody_who_is_not_in_it() -> None:
+    stray: Step = (Look("/networks/strays"), reply(network(STRAY, "strays", "x", Labels={})))
+    ours = inspect(SLOT, SERVICE, "team")
+    ours["Config"]["Labels"] = labels("team", origin="controller")
+    found: Step = (Look(f"/containers/{SLOT}/json"), reply(ours))
+    path, body = "/networks/strays/disconnect", {"Container": SLOT}
+    answer = ask("POST", path, [found, stray, ("refusal", RECORDED)], body=body, actor=CONTROLLER)
+    assert answer.status == 404
+    in_it = inspect(WEB, "alice-web", "alice", NetworkSettings={"Networks": {"strays": {}}})
+    mine: Step = (Look(f"/containers/{WEB}/json"), reply(in_it))
+    answer = ask("POST", path, [mine, stray, ("refusal", RECORDED)], body={"Container": WEB})
+    assert answer.status == 404
 
 
 # Volumes

@@ -455,11 +455,24 @@ def test_a_container_may_be_joined_again_to_what_its_mode_implies():
 def test_whose_container_it_is_decides_not_who_asks():
     assert denials(connect(BOBS, actor=OPERATOR)) == ("network.foreign",)
     team = NetworkFacts("8" * 64, "team.extra", ours=True, owner="x", namespace="team")
-    own = replace(CURRENT, origin="controller", namespace="team", service="web")
+    own = replace(
+        CURRENT,
+        origin="controller",
+        namespace="team",
+        service="web",
+        admitted_networks=("team.extra",),
+    )
     assert denials(connect(team, current=own, actor=CONTROLLER)) == ()
     assert denials(connect(team, current=replace(own, namespace="other"), actor=CONTROLLER)) == (
         "network.foreign",
     )
+
+
+def test_the_controller_joins_a_container_to_nothing_that_it_was_not_made_with():
+    team = NetworkFacts("8" * 64, "team.extra", ours=True, owner="x", namespace="team")
+    own = replace(CURRENT, origin="controller", namespace="team")
+    assert denials(connect(team, current=own, actor=CONTROLLER)) == ("network.endpoints",)
+    assert denials(connect(team, current=own, actor=OPERATOR)) == ()
 
 
 def test_connecting_gives_no_addresses_and_no_names_of_others():
@@ -474,13 +487,14 @@ def test_a_prefix_of_an_id_joins_nothing():
 
 
 def test_leaving_is_judged_by_the_network_alone():
-    def leave(found, body=None):
+    def leave(found, body=None, actor=CLIENT):
         request = parse_disconnect({"Container": "x", **(body or {})}, network=found.name)
-        return admit_disconnect(
-            request, actor=CLIENT, policy=STRICT, current=CURRENT, network=found
-        )
+        return admit_disconnect(request, actor=actor, policy=STRICT, current=CURRENT, network=found)
 
     assert leave(ALICES).body == {"Container": "c" * 64}
     assert leave(ISOLATED, {"Force": True}).body == {"Container": "c" * 64, "Force": True}
     assert denials(leave(BOBS)) == ("network.foreign",)
     assert denials(leave(replace(ENGINES, name="none"))) == ("network.foreign",)
+    # Whoever looks after it may take it off what isn't ours.
+    for actor in (CONTROLLER, OPERATOR):
+        assert leave(ENGINES, actor=actor).body == {"Container": "c" * 64}
