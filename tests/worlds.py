@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import assert_never
+from typing import Any, assert_never
 
 from controller.core import planner
 from controller.core.moves import Judge
@@ -31,15 +31,20 @@ from controller.model.plan import (
     ALLOW,
     AnyAction,
     Blocked,
+    ConnectNetwork,
     CreateContainer,
     CreateNetwork,
     CreateVolume,
+    DisconnectNetwork,
     Plan,
     PullImage,
     RemoveContainer,
     RemoveNetwork,
+    RenameContainer,
+    RestartContainer,
     StartContainer,
     StopContainer,
+    UnpauseContainer,
     UpdateContainer,
     Verdict,
     Wait,
@@ -63,6 +68,16 @@ INGRESS = seen.Network(
     icc=False,
 )
 BRIDGE = seen.Network("n3", "platform-bridge", ours=True, origin="controller", namespace="default")
+LIMITS = (
+    "memory",
+    "memory_swap",
+    "memory_reservation",
+    "nano_cpus",
+    "cpu_quota",
+    "cpu_period",
+    "cpu_shares",
+    "pids",
+)
 HERE = SourceIdentity("desired-state", present=True, device=7, documents=3)
 
 
@@ -141,8 +156,17 @@ def container(
     Its id is ``id:`` and its name; with ``known=False`` the inventory has no settings of it.
     """
     own = container_name(namespace, name, slot=slot, revision=revision(rev), attempt=attempt)
-    was = Settings(name=own, memory=512 << 20, restart="always", networks=("platform-network",))
+    was = Settings(
+        name=own,
+        memory=512 << 20,
+        memory_swap=512 << 20,
+        nano_cpus=1_000_000_000,
+        pids=256,
+        restart="always",
+        networks=("platform-network",),
+    )
     was = replace(was, **(admitted or {}))  # type: ignore[arg-type]
+    now = replace(was, **(settings or {}))  # type: ignore[arg-type]
     base = Container(
         id=f"id:{own}",
         key=service_key(namespace, name),
@@ -154,9 +178,10 @@ def container(
         image=IMAGE,
         image_id=IMAGE_ID,
         state=ContainerState(state),
-        settings=replace(was, **(settings or {})),  # type: ignore[arg-type]
+        settings=now,
         admitted=was if known else None,
         started_at="" if state == "created" else "2026-01-01T00:00:00Z",
+        aliases=tuple((network, (name,)) for network in now.networks),
     )
     return replace(base, **fields)  # type: ignore[arg-type]
 
@@ -249,7 +274,9 @@ def perform(plan: Plan, observed: Observed) -> tuple[Observed, list[Step]]:
     return observed, steps
 
 
-def act(action: AnyAction, observed: Observed) -> Observed:  # noqa: C901 - an arm for each action
+def act(  # noqa: C901, PLR0912 - an arm for each action
+    action: AnyAction, observed: Observed
+) -> Observed:
     """Return the world after one action."""
     names = {c.name for c in observed.containers}
     match action:
@@ -288,6 +315,18 @@ def act(action: AnyAction, observed: Observed) -> Observed:  # noqa: C901 - an a
             return _changed(action, observed, lambda c: _update(c, action))
         case StopContainer():
             return _changed(action, observed, _stop)
+        case RestartContainer():
+            return _changed(action, observed, _restart)
+        case UnpauseContainer():
+            return _changed(action, observed, _unpause)
+        case RenameContainer():
+            assert action.name not in names, f"the name is taken: {action.name}"
+            return _changed(action, observed, lambda c: _rename(c, action.name))
+        case ConnectNetwork():
+            assert action.network in {n.name for n in observed.networks}, "no such network"
+            return _changed(action, observed, lambda c: _connect(c, action))
+        case DisconnectNetwork():
+            return _changed(action, observed, lambda c: _disconnect(c, action.network))
         case RemoveContainer():
             found = _find(action, observed)
             assert found.state not in (ContainerState.RUNNING, ContainerState.PAUSED), "it runs"
@@ -335,6 +374,9 @@ def _created(action: CreateContainer, observed: Observed) -> Observed:
     settings = Settings(
         name=action.target,
         memory=512 << 20,
+        memory_swap=512 << 20,
+        nano_cpus=1_000_000_000,
+        pids=256,
         restart=restart,
         restart_max=restart_max,
         networks=tuple(sorted(networks)),
@@ -352,6 +394,9 @@ def _created(action: CreateContainer, observed: Observed) -> Observed:
         state=ContainerState.CREATED,
         settings=settings,
         admitted=settings,
+        aliases=tuple(
+            (name, (wanted.key.name,) if action.announced else ()) for name in settings.networks
+        ),
     )
     pins = {wanted.revision: image, **observed.pins}
     return replace(observed, containers=(*observed.containers, made), pins=pins)
@@ -364,11 +409,46 @@ def _start(found: Container) -> Container:
 
 def _update(found: Container, action: UpdateContainer) -> Container:
     assert found.state not in (ContainerState.DEAD, ContainerState.REMOVING), "it is going"
-    changed = replace(found.settings, restart=action.restart, restart_max=action.restart_max)
-    known = found.admitted and replace(
-        found.admitted, restart=action.restart, restart_max=action.restart_max
-    )
+    asked = {name: getattr(action, name) for name in LIMITS}
+    changes: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
+    if action.restart:
+        changes |= {"restart": action.restart, "restart_max": action.restart_max}
+    assert changes, "nothing is changed"
+    changed = replace(found.settings, **changes)
+    if "memory" in changes:
+        assert changed.memory_swap >= changed.memory, "the engine asks for both at a time"
+    known = found.admitted and replace(found.admitted, **changes)
     return replace(found, settings=changed, admitted=known)
+
+
+def _restart(found: Container) -> Container:
+    assert found.state not in (ContainerState.DEAD, ContainerState.REMOVING), "it is going"
+    return replace(found, state=ContainerState.RUNNING, started_at="2026-01-02T00:00:00Z")
+
+
+def _unpause(found: Container) -> Container:
+    assert found.state is ContainerState.PAUSED, "it isn't paused"
+    return replace(found, state=ContainerState.RUNNING)
+
+
+def _rename(found: Container, name: str) -> Container:
+    return replace(found, settings=replace(found.settings, name=name))
+
+
+def _connect(found: Container, action: ConnectNetwork) -> Container:
+    assert action.network not in found.settings.networks, f"it is in {action.network} already"
+    assert found.admitted is not None, "nobody knows what it was admitted with"
+    assert action.network in found.admitted.networks, f"not admitted with {action.network}"
+    joined = tuple(sorted({*found.settings.networks, action.network}))
+    aliases = tuple(sorted({**dict(found.aliases), action.network: action.aliases}.items()))
+    return replace(found, settings=replace(found.settings, networks=joined), aliases=aliases)
+
+
+def _disconnect(found: Container, network: str) -> Container:
+    assert network in found.settings.networks, f"it isn't in {network}"
+    left = tuple(name for name in found.settings.networks if name != network)
+    aliases = tuple(each for each in found.aliases if each[0] != network)
+    return replace(found, settings=replace(found.settings, networks=left), aliases=aliases)
 
 
 def _stop(found: Container) -> Container:

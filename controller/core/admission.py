@@ -35,7 +35,7 @@ from controller.core.admit_objects import (
     admit_volume,
 )
 from controller.core.admit_update import admit_update
-from controller.core.bodies import CreateRequest, Finding, RestartPolicy, UpdateRequest
+from controller.core.bodies import CreateRequest, Finding
 from controller.core.case import Case, make_case
 from controller.core.facts import (
     DEFAULT_VOLUMES_ROOT,
@@ -47,21 +47,26 @@ from controller.core.facts import (
 from controller.core.parts import is_below
 from controller.core.policytext import describe
 from controller.core.rebuild import body_of, finish, refused_summary, summary_of
-from controller.core.schema import parse_create, parse_network, parse_volume
-from controller.core.translate import network_body, volume_body
+from controller.core.schema import parse_create, parse_network, parse_update, parse_volume
+from controller.core.translate import network_body, update_body, volume_body
 from controller.core.verdicts import Admission, denied, enforced, tolerating, verdict_of
 from controller.model.entries import Actor, Role
 from controller.model.plan import (
     ALLOW,
     AnyAction,
+    ConnectNetwork,
     CreateContainer,
     CreateNetwork,
     CreateVolume,
+    DisconnectNetwork,
     PullImage,
     RemoveContainer,
     RemoveNetwork,
+    RenameContainer,
+    RestartContainer,
     StartContainer,
     StopContainer,
+    UnpauseContainer,
     UpdateContainer,
     Verdict,
     Wait,
@@ -259,13 +264,22 @@ def preview(policy: Policy, action: AnyAction, body: dict[str, object] | None) -
         case PullImage():
             return admit_reference(action.target, policy=policy).shown
         case UpdateContainer():
-            request = UpdateRequest(restart=RestartPolicy(action.restart, action.restart_max))
+            request = parse_update(update_body(action))
             return admit_update(
                 request, actor=CONTROLLER, policy=policy, current=None, host=HostFacts()
             ).shown
-        case StopContainer():
+        case StopContainer() | RestartContainer():
             return admit_stop({"t": str(action.grace_s)}).verdict
-        case StartContainer() | RemoveContainer() | RemoveNetwork() | Wait():
+        case (
+            StartContainer()
+            | UnpauseContainer()
+            | RenameContainer()
+            | ConnectNetwork()
+            | DisconnectNetwork()
+            | RemoveContainer()
+            | RemoveNetwork()
+            | Wait()
+        ):
             return ALLOW
         case _:
             assert_never(action)

@@ -23,8 +23,10 @@ from controller.model.plan import (
     AnyAction,
     Plan,
     RemoveContainer,
+    RestartContainer,
     StartContainer,
     StopContainer,
+    UnpauseContainer,
     UpdateContainer,
 )
 
@@ -175,8 +177,13 @@ def last_slots(actions: Iterable[AnyAction], containers: Iterable[Container]) ->
     for action in actions:
         identifier = action.precondition.id
         match action:
-            case StartContainer():
+            case StartContainer() | UnpauseContainer():
                 running.add(identifier or action.target)
+            case RestartContainer():
+                # It runs again after that, as far as anybody knows.
+                if running == {identifier}:
+                    found.add(identifier)
+                running.add(identifier)
             case StopContainer() | RemoveContainer() if identifier in running:
                 running.discard(identifier)
                 if not running:
@@ -191,7 +198,7 @@ def takes_down(action: AnyAction, last: frozenset[str]) -> bool:
 
     The restart policy that is taken away before a deliberate stop belongs to it.
     """
-    halts = isinstance(action, StopContainer | RemoveContainer) or (
+    halts = isinstance(action, StopContainer | RestartContainer | RemoveContainer) or (
         isinstance(action, UpdateContainer) and action.restart == "no"
     )
     return halts and action.precondition.id in last
@@ -244,14 +251,15 @@ class Going:
 
 
 def going(plan: Plan, observed: Observed) -> tuple[Going, ...]:
-    """Return what an approval of *plan* is about: what it stops and removes, and what it holds back.
+    """Return what an approval of *plan* is about: what it takes down, and what it holds back.
 
     Each container stands there once, by service and name.
     """
     names = {each.id: each.name for each in observed.containers}
     found: dict[str, Going] = {}
     for action in plan.actions:
-        if isinstance(action, StopContainer | RemoveContainer) and not _is_denied(action):
+        takes = isinstance(action, StopContainer | RestartContainer | RemoveContainer)
+        if takes and not _is_denied(action):
             identifier = action.precondition.id
             name = names.get(identifier, action.target)
             found.setdefault(identifier, Going(str(action.object), name, identifier, action.cause))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import TypedDict
 
 from controller.core.diff import ALIVE
 from controller.core.translate import stop_timeout_s
@@ -16,11 +17,16 @@ from controller.model.names import Key
 from controller.model.observed import Container, ContainerState
 from controller.model.plan import (
     AnyAction,
+    ConnectNetwork,
     CreateContainer,
+    DisconnectNetwork,
     Precondition,
     RemoveContainer,
+    RenameContainer,
+    RestartContainer,
     StartContainer,
     StopContainer,
+    UnpauseContainer,
     UpdateContainer,
     Verdict,
     Wait,
@@ -30,6 +36,16 @@ from controller.model.plan import (
 DEFAULT_GRACE_S = 10
 
 Judge = Callable[[AnyAction], Verdict]
+
+
+class _OnIt(TypedDict):
+    """What all actions on one container have in common."""
+
+    object: Key
+    target: str
+    cause: str
+    slot: int
+    precondition: Precondition
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,48 +69,50 @@ class Handle:
         precondition = Precondition(revision=create.service.revision)
         return cls(create.object, create.target, create.slot, precondition)
 
+    def _on_it(self, cause: str) -> _OnIt:
+        return {
+            "object": self.key,
+            "target": self.name,
+            "cause": cause,
+            "slot": self.slot,
+            "precondition": self.precondition,
+        }
+
     def start(self, cause: str) -> StartContainer:
         """Return the action that starts it."""
-        return StartContainer(
-            object=self.key,
-            target=self.name,
-            cause=cause,
-            slot=self.slot,
-            precondition=self.precondition,
-        )
+        return StartContainer(**self._on_it(cause))
 
     def restart(self, policy: tuple[str, int], cause: str) -> UpdateContainer:
         """Return the action that sets its restart policy."""
-        return UpdateContainer(
-            object=self.key,
-            target=self.name,
-            cause=cause,
-            slot=self.slot,
-            precondition=self.precondition,
-            restart=policy[0],
-            restart_max=policy[1],
-        )
+        return UpdateContainer(**self._on_it(cause), restart=policy[0], restart_max=policy[1])
 
     def stop(self, grace_s: int, cause: str) -> StopContainer:
         """Return the action that stops it."""
-        return StopContainer(
-            object=self.key,
-            target=self.name,
-            cause=cause,
-            slot=self.slot,
-            precondition=self.precondition,
-            grace_s=grace_s,
-        )
+        return StopContainer(**self._on_it(cause), grace_s=grace_s)
+
+    def bounce(self, grace_s: int, cause: str) -> RestartContainer:
+        """Return the action that stops and starts it."""
+        return RestartContainer(**self._on_it(cause), grace_s=grace_s)
+
+    def unpause(self, cause: str) -> UnpauseContainer:
+        """Return the action that thaws it."""
+        return UnpauseContainer(**self._on_it(cause))
+
+    def rename(self, name: str, cause: str) -> RenameContainer:
+        """Return the action that gives it its own name back."""
+        return RenameContainer(**self._on_it(cause), name=name)
+
+    def connect(self, network: str, aliases: tuple[str, ...], cause: str) -> ConnectNetwork:
+        """Return the action that joins it to a network."""
+        return ConnectNetwork(**self._on_it(cause), network=network, aliases=aliases)
+
+    def disconnect(self, network: str, cause: str) -> DisconnectNetwork:
+        """Return the action that takes it off a network."""
+        return DisconnectNetwork(**self._on_it(cause), network=network)
 
     def remove(self, cause: str) -> RemoveContainer:
         """Return the action that removes it."""
-        return RemoveContainer(
-            object=self.key,
-            target=self.name,
-            cause=cause,
-            slot=self.slot,
-            precondition=self.precondition,
-        )
+        return RemoveContainer(**self._on_it(cause))
 
 
 def wait(key: Key, *, target: str, slot: int, cause: str) -> Wait:

@@ -31,6 +31,7 @@ from controller.core.supplies import (
     network_name,
     wanted_networks,
 )
+from controller.core.translate import update_body
 from controller.model import observed as seen
 from controller.model.desired import Desired, Network, Volume
 from controller.model.errors import Problem
@@ -39,16 +40,21 @@ from controller.model.observed import Container, Observed
 from controller.model.plan import (
     AnyAction,
     Blocked,
+    ConnectNetwork,
     CreateContainer,
     CreateNetwork,
     CreateVolume,
+    DisconnectNetwork,
     Plan,
     Precondition,
     PullImage,
     RemoveContainer,
     RemoveNetwork,
+    RenameContainer,
+    RestartContainer,
     StartContainer,
     StopContainer,
+    UnpauseContainer,
     UpdateContainer,
     Verdict,
     Wait,
@@ -295,7 +301,11 @@ def _essence(action: AnyAction) -> dict[str, object]:
 def _particulars(action: AnyAction) -> dict[str, object]:
     match action:
         case CreateContainer():
-            return {"image": action.image, "revision": action.service.revision}
+            return {
+                "image": action.image,
+                "revision": action.service.revision,
+                "announced": action.announced,
+            }
         case CreateNetwork():
             return {
                 "owner": action.owner,
@@ -306,10 +316,23 @@ def _particulars(action: AnyAction) -> dict[str, object]:
         case CreateVolume():
             return {"owner": action.owner}
         case UpdateContainer():
-            return {"restart": action.restart, "restartMax": action.restart_max}
-        case StopContainer():
+            return {"body": update_body(action)}
+        case StopContainer() | RestartContainer():
             return {"graceS": action.grace_s}
-        case PullImage() | RemoveNetwork() | StartContainer() | RemoveContainer() | Wait():
+        case RenameContainer():
+            return {"name": action.name}
+        case ConnectNetwork():
+            return {"network": action.network, "aliases": list(action.aliases)}
+        case DisconnectNetwork():
+            return {"network": action.network}
+        case (
+            PullImage()
+            | RemoveNetwork()
+            | StartContainer()
+            | UnpauseContainer()
+            | RemoveContainer()
+            | Wait()
+        ):
             return {}
         case _:
             assert_never(action)

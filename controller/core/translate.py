@@ -15,7 +15,14 @@ from controller.model.desired import Service
 from controller.model.inventory import Belonging, Item
 from controller.model.names import NetworkNames, qualified, service_key
 from controller.model.observed import ContainerState, Settings
-from controller.model.plan import CreateContainer, CreateNetwork, CreateVolume
+from controller.model.plan import (
+    ConnectNetwork,
+    CreateContainer,
+    CreateNetwork,
+    CreateVolume,
+    DisconnectNetwork,
+    UpdateContainer,
+)
 from controller.model.spec import (
     BindMount,
     Healthcheck,
@@ -45,12 +52,16 @@ _NANO = 1_000_000_000
 _NEVER = "0001-01-01T00:00:00Z"  # the engine's zero time
 # Shown by inspect for a container without networks; it is the absence of one.
 _NO_NETWORK = "none"
+_SHORT_ID = 12
 
 
-def create_body(service: Service, *, slot: int, image: str, networks: NetworkNames) -> Body:
+def create_body(
+    service: Service, *, slot: int, image: str, networks: NetworkNames, announced: bool = True
+) -> Body:
     """Return the body of ``POST /containers/create`` for one replica, without defaults of ours.
 
     *image* is what to run (a reference or an id); the label keeps the reference as written.
+    Only an *announced* one answers to its service's name.
     Limits that the spec leaves unset are absent: they are the policy's to give.
     """
     spec = service.spec
@@ -67,7 +78,7 @@ def create_body(service: Service, *, slot: int, image: str, networks: NetworkNam
         "Healthcheck": _healthcheck(spec.healthcheck),
         "ExposedPorts": {_port(port): {} for port in spec.ports},
         "HostConfig": _host_config(service, networks),
-        "NetworkingConfig": _endpoints(service, networks),
+        "NetworkingConfig": _endpoints(service, networks, announced=announced),
     }
     return _only_set(body, keep=("StopTimeout",))
 
@@ -100,7 +111,39 @@ def joined_networks(service: Service, base: NetworkNames) -> tuple[str, ...]:
 
 def container_body(action: CreateContainer, networks: NetworkNames) -> Body:
     """Return the create body of a planned container."""
-    return create_body(action.service, slot=action.slot, image=action.image, networks=networks)
+    return create_body(
+        action.service,
+        slot=action.slot,
+        image=action.image,
+        networks=networks,
+        announced=action.announced,
+    )
+
+
+def update_body(action: UpdateContainer) -> Body:
+    """Return the body of ``POST /containers/ID/update``: what is unset stays as it is."""
+    policy = _only_set({"Name": action.restart, "MaximumRetryCount": action.restart_max})
+    return _only_set(
+        {
+            "RestartPolicy": policy if action.restart else None,
+            "Memory": action.memory,
+            "MemorySwap": action.memory_swap,
+            "MemoryReservation": action.memory_reservation,
+            "NanoCpus": action.nano_cpus,
+            "CpuQuota": action.cpu_quota,
+            "CpuPeriod": action.cpu_period,
+            "CpuShares": action.cpu_shares,
+            "PidsLimit": action.pids,
+        }
+    )
+
+
+def joining_body(action: ConnectNetwork | DisconnectNetwork) -> Body:
+    """Return the body of ``POST /networks/NAME/connect`` and ``…/disconnect``."""
+    body: Body = {"Container": action.precondition.id}
+    if isinstance(action, ConnectNetwork) and action.aliases:
+        body["EndpointConfig"] = {"Aliases": list(action.aliases)}
+    return body
 
 
 def network_body(action: CreateNetwork) -> Body:
@@ -173,11 +216,12 @@ def _host_config(service: Service, networks: NetworkNames) -> Body:
     )
 
 
-def _endpoints(service: Service, networks: NetworkNames) -> Body:
+def _endpoints(service: Service, networks: NetworkNames, *, announced: bool) -> Body:
     joined = joined_networks(service, networks)
     if not joined:
         return {}
-    return {"EndpointsConfig": {name: {"Aliases": [service.key.name]} for name in joined}}
+    end: Body = {"Aliases": [service.key.name]} if announced else {}
+    return {"EndpointsConfig": {name: dict(end) for name in joined}}
 
 
 def _mount(mount: Mount, namespace: str) -> Body:
@@ -282,6 +326,7 @@ def container(inspect: Mapping[str, Any], item: Item | None) -> observed.Contain
         restart_count=inspect.get("RestartCount") or 0,
         stop_grace_s=(inspect.get("Config") or {}).get("StopTimeout"),
         addresses=_addresses(inspect),
+        aliases=_aliases(inspect),
         effective=who.effective,
         violation=who.violation,
     )
@@ -317,6 +362,17 @@ def _addresses(inspect: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
     joined = (inspect.get("NetworkSettings") or {}).get("Networks") or {}
     pairs = ((name, (end or {}).get("IPAddress") or "") for name, end in joined.items())
     return tuple(sorted((name, address) for name, address in pairs if address))
+
+
+def _aliases(inspect: Mapping[str, Any]) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    joined = (inspect.get("NetworkSettings") or {}).get("Networks") or {}
+    by_itself = inspect["Id"][:_SHORT_ID]  # which engines before 1.45 add
+    asked = {
+        name: tuple(sorted(set((end or {}).get("Aliases") or ()) - {by_itself}))
+        for name, end in joined.items()
+        if name != _NO_NETWORK
+    }
+    return tuple(sorted(asked.items()))
 
 
 def network(inspect: Mapping[str, Any], belonging: Belonging | None) -> observed.Network:

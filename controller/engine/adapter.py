@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, assert_never
+from typing import Any
 from urllib.parse import quote
 
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential
@@ -31,11 +31,6 @@ from controller.model.plan import (
     CreateNetwork,
     CreateVolume,
     PullImage,
-    RemoveContainer,
-    RemoveNetwork,
-    StartContainer,
-    StopContainer,
-    UpdateContainer,
     Wait,
 )
 from controller.ports import EVENTS_SILENT, EngineEvent, EngineFacts, Glimpse
@@ -218,18 +213,10 @@ class BrokerEngine:
                 return self._pull(action, context)
             case CreateNetwork() | CreateVolume() | CreateContainer():
                 return self._send(outgoing.creation(action, self.networks), context)
-            case (
-                StartContainer()
-                | UpdateContainer()
-                | StopContainer()
-                | RemoveContainer()
-                | RemoveNetwork()
-            ):
-                return self._send(outgoing.change(action), context)
             case Wait():
                 raise AssertionError("a wait is nothing to perform")
             case _:
-                assert_never(action)
+                return self._send(outgoing.change(action), context)
 
     def _send(self, request: Outgoing, context: Context | None) -> str:
         self._reach("broker.send.before")

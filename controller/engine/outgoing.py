@@ -9,13 +9,19 @@ from urllib.parse import quote
 from controller.core import translate
 from controller.model.names import NetworkNames
 from controller.model.plan import (
+    ConnectNetwork,
+    ContainerChange,
     CreateContainer,
     CreateNetwork,
     CreateVolume,
+    DisconnectNetwork,
     RemoveContainer,
     RemoveNetwork,
+    RenameContainer,
+    RestartContainer,
     StartContainer,
     StopContainer,
+    UnpauseContainer,
     UpdateContainer,
 )
 
@@ -23,7 +29,7 @@ TIMEOUT_S = 60.0
 STOP_MARGIN_S = 15.0
 
 Creation = CreateNetwork | CreateVolume | CreateContainer
-Change = StartContainer | UpdateContainer | StopContainer | RemoveContainer | RemoveNetwork
+Change = ContainerChange | RemoveNetwork
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,21 +65,30 @@ def change(action: Change) -> Outgoing:
     """Return the request that changes or removes what the precondition's id names."""
     assert action.precondition.id, "an action on something that exists names its id"
     subject = quote(action.precondition.id, safe="")
+    container = f"/containers/{subject}"
     match action:
         case StartContainer():
-            return Outgoing("POST", f"/containers/{subject}/start")
+            return Outgoing("POST", f"{container}/start")
         case UpdateContainer():
-            policy: dict[str, object] = {"Name": action.restart}
-            if action.restart_max:
-                policy["MaximumRetryCount"] = action.restart_max
-            path, body = f"/containers/{subject}/update", {"RestartPolicy": policy}
-            return Outgoing("POST", path, body=dict(body))
+            return Outgoing("POST", f"{container}/update", body=translate.update_body(action))
         case StopContainer():
+            query = {"t": str(action.grace_s)}
             timeout_s = action.grace_s + STOP_MARGIN_S
-            path, query = f"/containers/{subject}/stop", {"t": str(action.grace_s)}
-            return Outgoing("POST", path, query, timeout_s=timeout_s)
+            return Outgoing("POST", f"{container}/stop", query, timeout_s=timeout_s)
+        case RestartContainer():
+            query = {"t": str(action.grace_s)}
+            timeout_s = action.grace_s + TIMEOUT_S
+            return Outgoing("POST", f"{container}/restart", query, timeout_s=timeout_s)
+        case UnpauseContainer():
+            return Outgoing("POST", f"{container}/unpause")
+        case RenameContainer():
+            return Outgoing("POST", f"{container}/rename", {"name": action.name})
+        case ConnectNetwork() | DisconnectNetwork():
+            verb = "connect" if isinstance(action, ConnectNetwork) else "disconnect"
+            path = f"/networks/{quote(action.network, safe='')}/{verb}"
+            return Outgoing("POST", path, body=translate.joining_body(action))
         case RemoveContainer():
-            return Outgoing("DELETE", f"/containers/{subject}")
+            return Outgoing("DELETE", container)
         case RemoveNetwork():
             return Outgoing("DELETE", f"/networks/{subject}")
         case _:

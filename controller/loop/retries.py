@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from controller.model.errors import Act, Conflict, EngineError, EngineUnavailable, OverShare
 from controller.model.names import Key
-from controller.model.plan import AnyAction, CreateContainer
+from controller.model.plan import AnyAction, ConnectNetwork, CreateContainer, DisconnectNetwork
 
 FIRST_S = 1.0
 LONGEST_S = 300.0
@@ -45,6 +45,8 @@ def signature(action: AnyAction, policy_digest: str) -> Signature:
         what = action.service.revision
     else:
         what = action.precondition.id or action.target
+    if isinstance(action, ConnectNetwork | DisconnectNetwork):
+        what = f"{what} {action.network}"
     return (action.verb, action.object, action.slot, what, policy_digest)
 
 

@@ -72,6 +72,8 @@ class Container:
     restart_count: int = 0
     stop_grace_s: int | None = None  # Config.StopTimeout; None: none was set at its create
     addresses: tuple[tuple[str, str], ...] = ()  # network name, address
+    #: Network name, and the aliases that were asked for there; by name, as ``settings.networks``.
+    aliases: tuple[tuple[str, tuple[str, ...]], ...] = ()
     #: What the kernel showed at its last start: verified, unverified: …, violation; '' if unknown.
     effective: str = ""
     violation: str = ""  # the record for which the broker stopped it

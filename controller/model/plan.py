@@ -80,11 +80,16 @@ class CreateVolume(Action):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CreateContainer(Action):
-    """Create the replica ``target`` of ``service`` in ``slot``, from image ``image``."""
+    """Create the replica ``target`` of ``service`` in ``slot``, from image ``image``.
+
+    Unless it is ``announced``, its networks don't know it by its service's name yet: it joins them
+    without that alias, and gets it by leaving and joining each.
+    """
 
     verb: ClassVar[str] = "create-container"
     service: Service
     image: str
+    announced: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,11 +101,22 @@ class StartContainer(Action):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UpdateContainer(Action):
-    """Set a container's restart policy (before a deliberate stop, or with a start after one)."""
+    """Change a living container: its restart policy ('': as it is), its limits (None: as they are).
+
+    Bytes, nano-CPUs, microseconds. A CPU set isn't among them: the gate admits none.
+    """
 
     verb: ClassVar[str] = "update-container"
-    restart: str
+    restart: str = ""
     restart_max: int = 0
+    memory: int | None = None
+    memory_swap: int | None = None
+    memory_reservation: int | None = None
+    nano_cpus: int | None = None
+    cpu_quota: int | None = None
+    cpu_period: int | None = None
+    cpu_shares: int | None = None
+    pids: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,6 +125,46 @@ class StopContainer(Action):
 
     verb: ClassVar[str] = "stop-container"
     grace_s: int = 10
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RestartContainer(Action):
+    """Stop a container, within ``grace_s`` seconds, and start it."""
+
+    verb: ClassVar[str] = "restart-container"
+    grace_s: int = 10
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnpauseContainer(Action):
+    """Thaw a container that is frozen."""
+
+    verb: ClassVar[str] = "unpause-container"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RenameContainer(Action):
+    """Give a container its own name back: ``name``."""
+
+    verb: ClassVar[str] = "rename-container"
+    name: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConnectNetwork(Action):
+    """Join a container to a network that it was admitted with, as ``aliases`` beside its name."""
+
+    verb: ClassVar[str] = "connect-network"
+    network: str
+    aliases: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DisconnectNetwork(Action):
+    """Take a container off a network."""
+
+    verb: ClassVar[str] = "disconnect-network"
+    network: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,8 +190,26 @@ AnyAction = (
     | StartContainer
     | UpdateContainer
     | StopContainer
+    | RestartContainer
+    | UnpauseContainer
+    | RenameContainer
+    | ConnectNetwork
+    | DisconnectNetwork
     | RemoveContainer
     | Wait
+)
+
+#: What is done to a container that exists, or will by then; ``target`` is its name.
+ContainerChange = (
+    StartContainer
+    | UpdateContainer
+    | StopContainer
+    | RestartContainer
+    | UnpauseContainer
+    | RenameContainer
+    | ConnectNetwork
+    | DisconnectNetwork
+    | RemoveContainer
 )
 
 

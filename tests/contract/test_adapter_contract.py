@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from controller.broker.commands import Command, Forward, Lost, ReadProcess
@@ -66,6 +66,7 @@ SERVICE = Service(
     source=Source("web.yaml", 1),
 )
 NAME = container_name("default", "contract-web", slot=1, revision=SERVICE.revision)
+LIMITS: dict[str, Any] = {"memory": 96 << 20, "memory_swap": 96 << 20, "pids": 50}
 UNPULLABLE = "127.0.0.1:9/nothing:1"
 
 
@@ -157,8 +158,9 @@ def told(observed: Observed, ids: dict[str, str]) -> dict[str, Any]:
     }
 
 
-def creation(name: str = NAME) -> CreateContainer:
+def creation(name: str = NAME, *, announced: bool = False) -> CreateContainer:
     return CreateContainer(
+        announced=announced,
         object=WEB,
         target=name,
         cause="missing",
@@ -192,9 +194,21 @@ def on_container(observed: Observed) -> list[AnyAction]:
         handle.start("created"),
         handle.start("again"),
         handle.remove("while it runs"),
+        replace(handle.restart(("no", 0), "limits"), restart="", **LIMITS),
+        handle.disconnect("contract-net", "to be announced"),
+        handle.disconnect("contract-net", "again"),
+        handle.connect("contract-net", (WEB.name,), "announced"),
+        handle.connect("contract-net", (WEB.name,), "again"),
+        handle.disconnect("contract-in", "to be joined without a name"),
+        handle.connect("contract-in", (), "joined"),
+        handle.rename(f"{NAME}.x", "names are final"),
+        handle.unpause("isn't paused"),
+        handle.bounce(3, "asked for"),
         handle.restart(("no", 0), "before a stop"),
         handle.stop(3, "too many"),
         handle.stop(3, "again"),
+        handle.disconnect("contract-net", "while it is down"),
+        handle.connect("contract-net", (WEB.name,), "while it is down"),
         handle.restart(policy, "back"),
         handle.remove("done with"),
         handle.remove("again"),
@@ -216,6 +230,8 @@ def story(side: Side) -> list[tuple[str, str, Any]]:
     act(creation())
     for action in on_container(through.observe()):
         act(action)
+    act(creation(announced=True))
+    act(Handle.seen(through.observe().containers[0]).remove("seen"))
     for network in through.observe().networks:
         key = Key("Network", "default", network.name)
         precondition = Precondition(id=network.id)

@@ -40,19 +40,14 @@ def action_of(method: str, path: str) -> Action | None:
     last = path.rpartition("/")[2]
     if path == "/images/create":
         return Action.PULL
-    if path.startswith("/networks"):
-        return Action.CREATE_NETWORK if last == "create" else Action.REMOVE_NETWORK
     if path.startswith("/volumes"):
         return Action.CREATE_VOLUME
+    networks = path.startswith("/networks")
     if method == "DELETE":
-        return Action.REMOVE
-    words = {
-        "create": Action.CREATE,
-        "start": Action.START,
-        "update": Action.UPDATE,
-        "stop": Action.STOP,
-    }
-    return words[last]
+        return Action.REMOVE_NETWORK if networks else Action.REMOVE
+    if last == "create":
+        return Action.CREATE_NETWORK if networks else Action.CREATE
+    return Action(f"{last}-{'network' if networks else 'container'}")
 
 
 def request_of(

@@ -23,6 +23,11 @@ class Action(StrEnum):
     START = "start-container"
     UPDATE = "update-container"
     STOP = "stop-container"
+    RESTART = "restart-container"
+    UNPAUSE = "unpause-container"
+    RENAME = "rename-container"
+    CONNECT = "connect-network"
+    DISCONNECT = "disconnect-network"
     REMOVE = "remove-container"
 
 
@@ -54,12 +59,18 @@ class Fault(StrEnum):
     CLOCK = "clock is set back"
 
 
+#: Actions that nothing plans yet: no fault can meet them.
+UNPLANNED = frozenset(
+    {Action.RESTART, Action.UNPAUSE, Action.RENAME, Action.CONNECT, Action.DISCONNECT}
+)
+PLANNED = tuple(action for action in Action if action not in UNPLANNED)
+
 #: Cells that can't be met, and why.
 UNREACHABLE: dict[tuple[Fault, Action], str] = {}
 
 #: All cells, in the order in which seeds are aimed at them.
 CELLS = tuple(
-    (fault, action) for fault in Fault for action in Action if (fault, action) not in UNREACHABLE
+    (fault, action) for fault in Fault for action in PLANNED if (fault, action) not in UNREACHABLE
 )
 
 #: How likely a fault by chance is, from world to world.
@@ -122,11 +133,11 @@ class Faults:
 def table(met: Counter[tuple[Fault, Action]]) -> list[str]:
     """Return the table fault by action as lines."""
     lines = [
-        f"{'':34}" + " ".join(f"{action.value.replace('-container', ''):>14}" for action in Action)
+        f"{'':34}" + " ".join(f"{action.value.replace('-container', ''):>14}" for action in PLANNED)
     ]
     for fault in Fault:
         cells = [
-            "-" if (fault, action) in UNREACHABLE else str(met[fault, action]) for action in Action
+            "-" if (fault, action) in UNREACHABLE else str(met[fault, action]) for action in PLANNED
         ]
         lines.append(f"{fault.value:34}" + " ".join(f"{cell:>14}" for cell in cells))
     return lines

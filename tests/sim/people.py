@@ -183,7 +183,7 @@ class People:
                     self._count += 1
                     self._foreign_container(f"guest-{self._count}", {}, network.name)
             case _:
-                container = self._engine.find(path.split("/")[2])
+                container = self._engine.find(body.get("Container") or path.split("/")[2])
                 if container is not None and container.id not in self._marks.foreign:
                     doings = ("rm", "start", "stop", "kill", "update")
                     self._meddle_with(container, self._random.choice(doings))

@@ -22,14 +22,19 @@ from controller.model.desired import Service, Source
 from controller.model.names import Key, container_name
 from controller.model.plan import (
     ALLOW,
+    ConnectNetwork,
     CreateContainer,
     CreateNetwork,
     CreateVolume,
+    DisconnectNetwork,
     PullImage,
     RemoveContainer,
     RemoveNetwork,
+    RenameContainer,
+    RestartContainer,
     StartContainer,
     StopContainer,
+    UnpauseContainer,
     UpdateContainer,
     Wait,
 )
@@ -37,6 +42,7 @@ from controller.model.spec import ServiceSpec
 from tests.unit.core.creates import (
     CLIENT,
     CONTROLLER,
+    GIB,
     OPERATOR,
     REFERENCE,
     REVISION,
@@ -242,6 +248,10 @@ OTHERS: dict[str, Any] = {"object": KEY, "cause": "because"}
         (UpdateContainer(target="x", restart="on-failure", restart_max=11, **OTHERS), ("restart",)),
         (StopContainer(target="x", grace_s=300, **OTHERS), ()),
         (StopContainer(target="x", grace_s=301, **OTHERS), ("stop.timeout",)),
+        (RestartContainer(target="x", grace_s=301, **OTHERS), ("stop.timeout",)),
+        (UpdateContainer(target="x", memory=GIB, memory_swap=GIB, pids=9, **OTHERS), ()),
+        (UpdateContainer(target="x", memory=64 * GIB, **OTHERS), ("resources.memory",)),
+        (UpdateContainer(target="x", **OTHERS), ("update.empty",)),
     ],
 )
 def test_other_actions_are_judged_in_advance_too(action, rules):
@@ -249,9 +259,21 @@ def test_other_actions_are_judged_in_advance_too(action, rules):
     assert (verdict.rules if verdict.decision == "deny" else ()) == rules
 
 
-@pytest.mark.parametrize("action", [StartContainer, RemoveContainer, RemoveNetwork, Wait])
-def test_what_needs_no_policy_is_allowed(action):
-    assert preview(STRICT, action(target="x", **OTHERS), None) == ALLOW
+@pytest.mark.parametrize(
+    "action",
+    [
+        StartContainer(target="x", **OTHERS),
+        UnpauseContainer(target="x", **OTHERS),
+        RenameContainer(target="x", name="y", **OTHERS),
+        ConnectNetwork(target="x", network="n", aliases=("y",), **OTHERS),
+        DisconnectNetwork(target="x", network="n", **OTHERS),
+        RemoveContainer(target="x", **OTHERS),
+        RemoveNetwork(target="x", **OTHERS),
+        Wait(target="x", **OTHERS),
+    ],
+)
+def test_what_is_judged_by_what_is_there_is_allowed_in_advance(action):
+    assert preview(STRICT, action, None) == ALLOW
 
 
 def test_a_file_with_a_body_is_judged_by_itself():

@@ -17,8 +17,10 @@ from controller.model.plan import (
     AnyAction,
     Precondition,
     RemoveContainer,
+    RestartContainer,
     StartContainer,
     StopContainer,
+    UnpauseContainer,
     UpdateContainer,
 )
 
@@ -182,7 +184,10 @@ def container(identifier: str, state: ContainerState = ContainerState.RUNNING) -
 WEB = service_key("default", "web")
 
 
-def act(kind: type[StartContainer | StopContainer | RemoveContainer], target: str) -> AnyAction:
+Kind = StartContainer | StopContainer | RemoveContainer | RestartContainer | UnpauseContainer
+
+
+def act(kind: type[Kind], target: str) -> AnyAction:
     return kind(object=WEB, target=target, cause="", precondition=Precondition(id=target))
 
 
@@ -198,6 +203,21 @@ def test_only_the_stop_that_leaves_nothing_running_takes_the_service_down() -> N
     assert blast.last_slots([start, stop], [old]) == frozenset()
     assert blast.last_slots([stop, act(StopContainer, "two")], [old, two]) == {"two"}
     assert blast.last_slots([stop], [container("old", ContainerState.EXITED)]) == frozenset()
+
+
+def test_a_restart_takes_down_what_serves_alone_and_it_runs_again() -> None:
+    old, two = container("old"), container("two")
+    restart, stop = act(RestartContainer, "old"), act(StopContainer, "two")
+    assert blast.last_slots([restart], [old]) == {"old"}
+    assert blast.last_slots([restart, stop], [old, two]) == frozenset()
+    assert blast.last_slots([stop, restart], [old, two]) == {"old"}
+    assert blast.last_slots([restart], [container("old", ContainerState.EXITED)]) == frozenset()
+    thaw = act(UnpauseContainer, "old")
+    assert blast.last_slots([thaw, stop], [container("old", ContainerState.PAUSED), two]) == (
+        frozenset()
+    )
+    assert blast.takes_down(restart, frozenset({"old"}))
+    assert not blast.takes_down(thaw, frozenset({"old"}))
 
 
 def test_the_policy_that_goes_before_a_stop_belongs_to_it() -> None:

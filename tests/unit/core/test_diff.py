@@ -209,7 +209,7 @@ def test_of_equals_the_first_by_name_is_kept():
 def test_the_cause_of_a_replacement_names_what_serves_and_of_that_the_wanted_revision():
     stale, altered = container(rev="a"), container(settings={"pids": 4})
     down = container(attempt=2, state="dead")
-    assert slot(stale, altered, down)[2:] == ("altered", "pids is 4, admitted unlimited")
+    assert slot(stale, altered, down)[2:] == ("altered", "pids is 4, admitted 256")
     assert slot(stale, down)[2:] == ("stale", "revision is aaaaaaaa, want bbbbbbbb")
     assert slot(down, container(rev="a", state="exited"))[2:] == ("altered", "it is dead")
 

@@ -375,8 +375,7 @@ def test_the_digest_is_that_of_the_canonical_plan_without_numbers_and_texts():
             "object": "Service/default/api",
             "target": "api.1-bbbbbbbb",
             "precondition": mine,
-            "restart": "always",
-            "restartMax": 0,
+            "body": {"RestartPolicy": {"Name": "always"}},
         },
         {
             "action": "pull-image",
@@ -392,6 +391,7 @@ def test_the_digest_is_that_of_the_canonical_plan_without_numbers_and_texts():
             "precondition": {**nothing, "absent": kept},
             "image": IMAGE,
             "revision": revision("b"),
+            "announced": True,
         },
         {"action": "start-container", **of, "target": kept, "precondition": new},
         {
@@ -399,8 +399,7 @@ def test_the_digest_is_that_of_the_canonical_plan_without_numbers_and_texts():
             **of,
             "target": gone,
             "precondition": old,
-            "restart": "no",
-            "restartMax": 0,
+            "body": {"RestartPolicy": {"Name": "no"}},
         },
         {
             "action": "stop-container",

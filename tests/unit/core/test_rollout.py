@@ -143,11 +143,11 @@ def test_an_altered_replica_is_replaced_under_the_next_name():
         service(),
         container(settings={"memory": 128 << 20, "pids": 64}),
         gives="""
-        1 create-container web.1-bbbbbbbb.2  memory is 128Mi, admitted 512Mi; pids is 64, admitted unlimited  allow
-        2 start-container web.1-bbbbbbbb.2  memory is 128Mi, admitted 512Mi; pids is 64, admitted unlimited  allow
-        3 update-container web.1-bbbbbbbb  memory is 128Mi, admitted 512Mi; pids is 64, admitted unlimited  allow
-        4 stop-container web.1-bbbbbbbb  memory is 128Mi, admitted 512Mi; pids is 64, admitted unlimited  allow
-        5 remove-container web.1-bbbbbbbb  memory is 128Mi, admitted 512Mi; pids is 64, admitted unlimited  allow
+        1 create-container web.1-bbbbbbbb.2  memory is 128Mi, admitted 512Mi; pids is 64, admitted 256  allow
+        2 start-container web.1-bbbbbbbb.2  memory is 128Mi, admitted 512Mi; pids is 64, admitted 256  allow
+        3 update-container web.1-bbbbbbbb  memory is 128Mi, admitted 512Mi; pids is 64, admitted 256  allow
+        4 stop-container web.1-bbbbbbbb  memory is 128Mi, admitted 512Mi; pids is 64, admitted 256  allow
+        5 remove-container web.1-bbbbbbbb  memory is 128Mi, admitted 512Mi; pids is 64, admitted 256  allow
         """,
     )
 

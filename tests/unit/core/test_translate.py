@@ -11,10 +11,11 @@ from controller.model.desired import Service, Source
 from controller.model.inventory import Belonging, Item
 from controller.model.names import NetworkNames, service_key
 from controller.model.observed import ContainerState, Settings
-from controller.model.plan import CreateNetwork, CreateVolume
+from controller.model.plan import CreateNetwork, CreateVolume, UpdateContainer
 from controller.model.spec import ServiceSpec
 
 NAMES = NetworkNames()
+WEB = service_key("default", "web")
 REVISION = "v1:" + "0123456789abcdef" * 4
 
 
@@ -161,6 +162,29 @@ def test_a_port_that_is_not_published_needs_no_way_in() -> None:
     )
 
 
+def test_one_that_is_not_announced_joins_without_its_service_s_name() -> None:
+    made = translate.create_body(service(), slot=1, image="x", networks=NAMES, announced=False)[
+        "NetworkingConfig"
+    ]
+    assert made == {"EndpointsConfig": {"platform-network": {}}}
+
+
+def test_an_update_names_what_it_changes_and_nothing_else() -> None:
+    def body(**fields: Any) -> dict[str, Any]:
+        action = UpdateContainer(object=WEB, target="x", cause="", **fields)
+        return translate.update_body(action)
+
+    assert body() == {}
+    assert body(restart="no") == {"RestartPolicy": {"Name": "no"}}
+    assert body(restart="on-failure", restart_max=3, pids=5) == {
+        "RestartPolicy": {"Name": "on-failure", "MaximumRetryCount": 3},
+        "PidsLimit": 5,
+    }
+    limits = {"memory": 1, "memory_swap": 2, "memory_reservation": 3, "nano_cpus": 4}
+    shares = {"cpu_quota": 5, "cpu_period": 6, "cpu_shares": 7}
+    assert list(body(**limits, **shares).values()) == [1, 2, 3, 4, 5, 6, 7]
+
+
 def test_attached_networks_come_after_the_implied_one() -> None:
     wanted = service("prod", network={"mode": "bridge", "attach": ["db"]})
     assert translate.joined_networks(wanted, NAMES) == ("platform-bridge.prod", "prod.db")
@@ -278,8 +302,8 @@ INSPECT: dict[str, Any] = {
     },
     "NetworkSettings": {
         "Networks": {
-            "platform-network": {"IPAddress": "172.20.0.2"},
-            "platform-ingress": {"IPAddress": ""},
+            "platform-network": {"IPAddress": "172.20.0.2", "Aliases": ["web", "c1"]},
+            "platform-ingress": {"IPAddress": "", "Aliases": None},
         }
     },
 }
@@ -323,6 +347,8 @@ CONTAINER = observed.Container(
     restart_count=2,
     stop_grace_s=10,
     addresses=(("platform-network", "172.20.0.2"),),
+    # An engine before API 1.45 adds the beginning of the id by itself.
+    aliases=(("platform-ingress", ()), ("platform-network", ("web",))),
 )
 
 

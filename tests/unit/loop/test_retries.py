@@ -12,7 +12,7 @@ from controller.model.errors import (
     EngineUnavailable,
     Refused,
 )
-from controller.model.plan import CreateContainer, StartContainer
+from controller.model.plan import CreateContainer, DisconnectNetwork, StartContainer
 from tests.worlds import WEB, service
 
 
@@ -73,6 +73,14 @@ def test_a_changed_spec_or_policy_makes_it_another_action_and_the_next_name_does
     assert signature(create(), "q") != same
     start = StartContainer(object=WEB, target="web.1-bbbbbbbb", cause="", slot=1)
     assert signature(start, "p") != same
+
+
+def test_leaving_one_network_says_nothing_of_another() -> None:
+    first, second = (
+        DisconnectNetwork(object=WEB, target="web.1-bbbbbbbb", cause="", slot=1, network=name)
+        for name in ("a", "b")
+    )
+    assert signature(first, "p") != signature(second, "p")
 
 
 def test_what_is_not_wanted_any_more_is_forgotten() -> None:
