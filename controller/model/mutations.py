@@ -38,3 +38,5 @@ EXEC_END = "exec.end"  # stage operator, by the broker: what an exec that was st
 CONTAINER_GONE = "container.gone"  # stage read, by the broker: it isn't on the engine any more
 NETWORK_GONE = "network.gone"
 VOLUME_GONE = "volume.gone"
+JOURNAL_KEY = "journal.key"  # stage operator, by the broker: the key that signs from here on
+ROTATE_KEY = "journal.rotate-key"  # stage operator: another key is asked for

@@ -1,0 +1,87 @@
+"""Merkle trees as RFC 6962 (section 2.1) has them, grown from left to right in little memory.
+
+A leaf is a line of the journal. Of a tree only the hashes of its largest perfect subtrees are kept:
+as many as its size has binary ones. They are enough to add leaves, to join what was hashed apart
+from it, and to tell the root.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+HASH_BYTES = 32
+
+
+def leaf_hash(line: bytes) -> bytes:
+    """Return the hash of a leaf."""
+    return hashlib.sha256(b"\0" + line).digest()
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """The leaves ``begin <= index < end`` of a tree, as hashes of perfect subtrees, left to right.
+
+    Which subtrees these are follows from ``begin`` and ``end``: each is the largest that is
+    aligned to its own size and lies within.
+    """
+
+    begin: int = 0
+    end: int = 0
+    hashes: tuple[bytes, ...] = ()
+
+    def extended(self, leaves: Iterable[bytes]) -> Range:
+        """Return the range with the hashes of further leaves at its right."""
+        return self._grown((1, leaf) for leaf in leaves)
+
+    def joined(self, right: Range) -> Range:
+        """Return both ranges as one; *right* begins where this one ends."""
+        assert right.begin == self.end, f"{right.begin} doesn't follow {self.end}"
+        return self._grown(zip(_spans(right.begin, right.end), right.hashes, strict=True))
+
+    def _grown(self, subtrees: Iterable[tuple[int, bytes]]) -> Range:
+        """Add perfect subtrees, each with how many leaves it has."""
+        begin, end = self.begin, self.end
+        stack = list(self.hashes)
+        sha256 = hashlib.sha256
+        for leaves, node in subtrees:
+            span = leaves
+            end += span
+            top = node
+            # Twice as large a subtree ends here if it is aligned, and begins within.
+            while not end % (2 * span) and end - 2 * span >= begin:
+                span *= 2
+                top = sha256(b"\1" + stack.pop() + top).digest()
+            stack.append(top)
+        return Range(begin, end, tuple(stack))
+
+    @property
+    def root(self) -> bytes:
+        """The root of the tree that this range is, from its first leaf on."""
+        assert self.begin == 0, "a root is of a whole tree"
+        if not self.hashes:
+            return hashlib.sha256(b"").digest()
+        *left, root = self.hashes
+        for node in reversed(left):
+            root = hashlib.sha256(b"\1" + node + root).digest()
+        return root
+
+
+def tree_of(size: int, hashes: tuple[bytes, ...]) -> Range:
+    """Return the tree of *size* leaves that was kept as *hashes*.
+
+    Raises:
+        ValueError: those can't be its hashes.
+    """
+    if len(hashes) != size.bit_count() or any(len(each) != HASH_BYTES for each in hashes):
+        raise ValueError(f"not the hashes of a tree of {size} leaves")
+    return Range(0, size, hashes)
+
+
+def _spans(begin: int, end: int) -> Iterator[int]:
+    while begin < end:
+        largest = 1 << ((end - begin).bit_length() - 1)
+        span = min(begin & -begin, largest) if begin else largest
+        yield span
+        begin += span
