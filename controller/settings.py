@@ -56,6 +56,21 @@ class State:
         return self.broker / "journal"
 
     @property
+    def journal_key(self) -> Path:
+        """What signs the journal: the broker's secret."""
+        return self.broker / "journal.key"
+
+    @property
+    def journal_public(self) -> Path:
+        """The journal's public keys, for everybody to copy."""
+        return self.root / "journal.pub"
+
+    @property
+    def journal_checkpoint(self) -> Path:
+        """The journal's last checkpoint, for everybody to copy."""
+        return self.root / "journal.checkpoint"
+
+    @property
     def controller(self) -> Path:
         return self.root / "controller"
 

@@ -46,11 +46,13 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from controller.engine.adapter import BrokerEngine
+    from controller.journal.writer import Writer
     from controller.loop.controller import Controller
     from controller.loop.reconciler import Rules
     from controller.model.errors import Problem
     from controller.model.plan import AnyAction
     from controller.model.policy import Policy
+    from controller.ports import Clock
     from controller.settings import State
     from controller.sources.files import DirectorySource
 
@@ -214,7 +216,6 @@ def run_broker(
     from controller.broker.gate import handle
     from controller.broker.privileges import bound
     from controller.broker.server import Broker, Outside, Places
-    from controller.journal.writer import Writer
 
     log_to_stderr("broker")
     launch = open_launch(root, engine=engine, policy=policy, controller_uid=controller_uid)
@@ -232,7 +233,7 @@ def run_broker(
         clock=clock,
         new_id=new_id,
         load_policy=lambda: read_policy(launch.policy),
-        open_journal=lambda: Writer(state.journal, clock=clock, new_id=new_id, reach=reach),
+        open_journal=lambda: open_journal(state, instance.id, clock=clock, reach=reach),
         bind_engine=lambda engine_id: bind_engine(state.root, engine_id),
         reach=reach,
     )
@@ -247,6 +248,24 @@ def run_broker(
     bound()
     broker.run(lifeline=lifeline_fd)
     return 0
+
+
+def open_journal(state: State, instance: str, *, clock: Clock, reach: Reach) -> Writer:
+    """Open the instance's journal to write it, with the key that signs it.
+
+    Raises:
+        StateError: the journal or its key can't be used.
+    """
+    from controller.core.checkpoint import origin_of
+    from controller.journal.keys import KeyFiles, Keys
+    from controller.journal.notary import Notary
+    from controller.journal.writer import Writer
+
+    origin = origin_of(instance)
+    files = KeyFiles(state.journal_key, state.journal_public, state.journal_checkpoint)
+    keys = Keys(files, name=origin, new_seed=lambda: secrets.token_bytes(32))
+    notary = Notary(keys, origin=origin, clock=clock, new_id=new_id)
+    return Writer(state.journal, clock=clock, new_id=new_id, reach=reach, notary=notary)
 
 
 def open_launch(

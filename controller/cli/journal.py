@@ -6,14 +6,14 @@ Reads the broker's files, so it needs the right to read them: the broker's user,
 from __future__ import annotations
 
 import pwd
-from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 
 import click
 
-from controller.cli.common import journal_folder, json_option, print_json, state_option, table
-from controller.cli.records import HEADERS, render_story, render_verification, row
+from controller.cli import proof
+from controller.cli.common import journal_folder, json_option, state_option, table
+from controller.cli.records import HEADERS, render_story, row
 from controller.core.record import line_of, timestamp
 from controller.core.search import Filter
 from controller.model.quantities import parse_duration_ms
@@ -63,6 +63,10 @@ Examples:
 @json_option
 def journal(state: Path | None, as_json: bool) -> None:
     """List, show and verify the record of every change. Without a command: list."""
+
+
+for command in (proof.verify, proof.keys, proof.rotate_key):
+    journal.add_command(command)
 
 
 def moment(_ctx: click.Context, _parameter: click.Parameter, value: str) -> str:
@@ -171,32 +175,6 @@ def show(ctx: click.Context, record: str, state: Path | None, as_json: bool) -> 
             click.echo(line_of(one))
     else:
         click.echo(render_story(found))
-
-
-@journal.command(
-    epilog="""\b
-Examples:
-  trimtab journal verify
-  trimtab journal verify /srv/copies/journal --json
-
-\b
-Exit codes: 0 every record is as it was written, 1 one isn't or can't be read.
-"""
-)
-@click.argument("folder", required=False, type=click.Path(path_type=Path, file_okay=False))
-@state_option
-@json_option
-@click.pass_context
-def verify(ctx: click.Context, folder: Path | None, state: Path | None, as_json: bool) -> int:
-    """Check every record of the journal, or of a copy of its FOLDER."""
-    from controller.journal.reader import verify as verify_folder
-
-    found = verify_folder(folder or _folder(ctx, state))
-    if _as_json(ctx, as_json):
-        print_json({"ok": found.ok, **asdict(found)})
-    else:
-        click.echo(render_verification(found))
-    return 0 if found.ok else 1
 
 
 def _folder(ctx: click.Context, state: Path | None) -> Path:

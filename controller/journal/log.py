@@ -19,11 +19,14 @@ from itertools import count
 from pathlib import Path
 from typing import Final
 
+from controller.core.checkpoint import CHECKPOINT_MAX_BYTES
 from controller.core.record import GENESIS, Prepared, prepare, timestamp
 from controller.journal.chain import FORMAT, binding
 from controller.journal.disk import Disk
 from controller.journal.folder import FILE_MODE, hold
+from controller.journal.notary import Notary
 from controller.journal.reader import records
+from controller.journal.sealing import Sealing
 from controller.journal.segments import MARK_NAME, Mark, first_seq_of, name_of
 from controller.journal.tail import Torn, find_tail, pieces_of
 from controller.model.crashpoints import Reach, pass_by
@@ -91,6 +94,7 @@ class Log:
     """The open journal. Implements ``ports.Journal`` for one thread.
 
     Opening takes the folder's lock, checks the last segment, and repairs and records a torn tail.
+    With a *notary*, what is written is signed now and then, and each segment ends with a checkpoint.
 
     Raises:
         StateError: the folder isn't private, is held, or the journal is damaged.
@@ -105,6 +109,7 @@ class Log:
         reach: Reach = pass_by,
         disk: Disk | None = None,
         limits: Limits = DEFAULT_LIMITS,
+        notary: Notary | None = None,
     ) -> None:
         self.folder = folder
         self._clock = clock
@@ -112,6 +117,7 @@ class Log:
         self._reach = reach
         self._disk = disk or Disk()
         self._limits = limits
+        self._notary = notary
         self._holder: int | None = hold(folder)
         self._mark_file: int | None = None
         self._segment: _Segment | None = None
@@ -145,6 +151,11 @@ class Log:
         """Tell whether the last append succeeded; the next one is tried in any case."""
         return not self.error
 
+    @property
+    def due_s(self) -> float | None:
+        """In how many seconds an empty ``commit`` signs what isn't signed; None: there is nothing."""
+        return self._notary.due_s() if self._notary is not None else None
+
     # Using it.
 
     def append(self, entry: Entry) -> Record:
@@ -158,7 +169,7 @@ class Log:
     def commit(self, batch: Sequence[Prepared]) -> list[Record]:
         """Make a batch durable by one write and one fsync, and return its records.
 
-        An empty batch only makes sure that there is a segment to append to.
+        An empty batch only makes sure that there is a segment to append to, and signs what is due.
 
         Raises:
             JournalUnavailable: nothing of it is in the chain. The next call tries again.
@@ -178,7 +189,13 @@ class Log:
         )
 
     def close(self) -> None:
-        """Close the files and give back the lock; what was acknowledged is durable already."""
+        """Sign what isn't, close the files and give back the lock.
+
+        What was acknowledged is durable already.
+        """
+        if self._segment is not None and self.writable:
+            with suppress(OSError):
+                self._append([], closing=True)
         self._leave_segment()
         self._lost = self._lost or "the journal is closed"
         files = [file for file in (self._mark_file, self._holder) if file is not None]
@@ -204,6 +221,8 @@ class Log:
         except OSError as error:
             # Reads go on without it, and the next append tries again.
             self._give_up(error, refused=0)
+        if self._notary is not None:
+            self._notary.restore(self.folder, upto=self._seq)
         with suppress(JournalUnavailable):
             self.commit([])
 
@@ -212,14 +231,34 @@ class Log:
     def _commit(self, batch: Sequence[Prepared]) -> list[Record]:
         if self._wound is not None:
             self._heal(self._wound)
-        now = self._clock.now()
-        if self._segment is not None and self._is_full(batch, now):
+        if self._segment is not None and self._is_full(batch, self._clock.now()):
+            self._append([], closing=True)
             self._leave_segment()
-        opening = self._segment is None
-        if not batch and not opening:
+        if not batch and self._segment is not None and self.due_s != 0.0:
             return []
-        first = [prepare(self._opening_entry())] if opening else []
-        sealed, lines = self._seal([*first, *batch], timestamp(now))
+        return self._append(batch)
+
+    def _append(self, batch: Sequence[Prepared], *, closing: bool = False) -> list[Record]:
+        """Write a batch, led by a segment's opening and followed by what the notary adds."""
+        now = self._clock.now()
+        sealing = Sealing(seq=self._seq, prev=self._hash, time=timestamp(now))
+        opening = self._segment is None
+        if opening:
+            sealing.add(prepare(self._opening_entry()))
+        first = len(sealing.records)
+        for prepared in batch:
+            sealing.add(prepared)
+        asked = sealing.records[first:]
+        grown = self._notary.seal(sealing, closing=closing) if self._notary is not None else None
+        if sealing.lines:
+            self._write(sealing, opening=opening, now=now)
+        if self._notary is not None and grown is not None:
+            self._notary.accept(grown)
+        return asked
+
+    def _write(self, sealing: Sealing, *, opening: bool, now: float) -> None:
+        """Make lines durable, and then take note of them."""
+        lines, last = sealing.data(), sealing.records[-1]
         segment = self._segment or self._create(now)
         self._reach("journal.write.before")
         self._disk.write(segment.file, lines)
@@ -230,32 +269,22 @@ class Log:
             self._sync_folder()
         self._reach("journal.fsync.after")
         segment.size += len(lines)
-        self._seq, self._hash = sealed[-1].seq, sealed[-1].hash
+        self._seq, self._hash = last.seq, last.hash
         self._previous = first_seq_of(segment.path)
-        self._last_line = lines[lines.rindex(b"\n", 0, -1) + 1 :] if len(sealed) > 1 else lines
+        self._last_line = sealing.lines[-1] + b"\n"
         self._repair, self._aside = {}, ()
         with suppress(OSError):
             # The mark may lag behind, so a failure here is none of the records'.
             self._write_mark()
-        return sealed[len(first) :]
 
     def _is_full(self, batch: Sequence[Prepared], now: float) -> bool:
         assert self._segment is not None
         size = self._segment.size + sum(prepared.size for prepared in batch)
+        if self._notary is not None:
+            size += CHECKPOINT_MAX_BYTES
         # The wall clock may have been set back since the segment was opened.
         age = abs(now - self._segment.opened_at)
         return size > self._limits.max_segment_bytes or age >= self._limits.max_segment_age_s
-
-    def _seal(self, batch: Sequence[Prepared], time: str) -> tuple[list[Record], bytes]:
-        sealed: list[Record] = []
-        lines: list[bytes] = []
-        prev = self._hash
-        for seq, prepared in enumerate(batch, self._seq + 1):
-            record, line = prepared.seal(seq=seq, time=time, prev=prev)
-            prev = record.hash
-            sealed.append(record)
-            lines += (line, b"\n")
-        return sealed, b"".join(lines)
 
     def _opening_entry(self) -> Entry:
         previous = binding(segment=self._previous, seq=self._seq, digest=self._hash)

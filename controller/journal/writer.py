@@ -6,6 +6,7 @@ import threading
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import CancelledError, Future
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Final, NamedTuple, Self
@@ -13,6 +14,7 @@ from typing import Final, NamedTuple, Self
 from controller.core.record import CLOSING, Prepared, prepare
 from controller.journal.disk import Disk
 from controller.journal.log import DEFAULT_LIMITS, Limits, Log
+from controller.journal.notary import Notary
 from controller.model.crashpoints import Reach, pass_by
 from controller.model.entries import Entry, Record
 from controller.model.errors import JournalUnavailable
@@ -36,7 +38,8 @@ class Writer:
     """The broker's journal. Implements ``ports.Journal``; every method may be called by any thread.
 
     While appending fails, the writer tries again with each entry, and without any every
-    ``limits.retry_s`` seconds, so that ``writable`` comes back by itself.
+    ``limits.retry_s`` seconds, so that ``writable`` comes back by itself. Checkpoints of the
+    *notary* come with entries, and in time without any.
 
     Raises:
         StateError: the folder isn't private, is held by another writer, or the journal is damaged.
@@ -51,8 +54,17 @@ class Writer:
         reach: Reach = pass_by,
         disk: Disk | None = None,
         limits: Limits = DEFAULT_LIMITS,
+        notary: Notary | None = None,
     ) -> None:
-        self._log = Log(folder, clock=clock, new_id=new_id, reach=reach, disk=disk, limits=limits)
+        self._log = Log(
+            folder,
+            clock=clock,
+            new_id=new_id,
+            reach=reach,
+            disk=disk,
+            limits=limits,
+            notary=notary,
+        )
         self._limits = limits
         self._changed = threading.Condition()
         self._queue: deque[_Queued] = deque()
@@ -169,8 +181,8 @@ class Writer:
                     self._commit(batch)
                 elif self._closing and not self._queue:
                     return
-                elif not self._log.writable:
-                    self._try_again()
+                else:
+                    self._look_after()
         except BaseException as error:
             # A bug of ours. Nobody may wait for ever, and nothing may be forwarded unrecorded.
             with self._changed:
@@ -187,7 +199,7 @@ class Writer:
         """Wait for entries; return a batch of those that weren't cancelled, or none: look around."""
         with self._changed:
             if not self._queue and not self._closing:
-                self._changed.wait(None if self._log.writable else self._limits.retry_s)
+                self._changed.wait(self._log.due_s if self._log.writable else self._limits.retry_s)
             batch: list[_Queued] = []
             size = 0
             while self._queue and len(batch) < BATCH_MAX_ENTRIES:
@@ -213,8 +225,7 @@ class Writer:
             for queued, record in zip(batch, records, strict=True):
                 queued.future.set_result(record)
 
-    def _try_again(self) -> None:
-        try:
+    def _look_after(self) -> None:
+        """Try again where writing failed, and sign what is due."""
+        with suppress(JournalUnavailable):
             self._log.commit([])
-        except JournalUnavailable:
-            return

@@ -10,6 +10,7 @@ import pytest
 from controller.broker.commands import Look, Recall, Relay
 from controller.broker.gate import handle
 from controller.broker.state import GateState
+from controller.core.checkpoint import asks_for_key
 from controller.core.record import line_of, prepare
 from controller.model.entries import Entry, Reply
 from tests.unit.broker.dialogue import (
@@ -381,6 +382,11 @@ def test_an_operators_act_is_recorded_or_not_done() -> None:
         "/trimtab/v1/records", [("operator", UNRECORDED)], method="POST", body=body, actor=OPERATOR
     )
     assert answer.rule == "journal.unavailable"
+    body = {"act": "rotate-key", "note": "an admin left"}
+    answer = ask(
+        "/trimtab/v1/records", [("operator", RECORDED)], method="POST", body=body, actor=OPERATOR
+    )
+    assert asks_for_key(answer.entries[0])
     bodies: list[Any] = [{}, [], {"act": 1}, {"act": "x" * 65}, {"act": "x", "who": "me"}]
     for bad in bodies:
         answer = ask(

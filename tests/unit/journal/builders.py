@@ -8,11 +8,15 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from controller.core.checkpoint import origin_of
 from controller.journal.disk import Disk
+from controller.journal.keys import KeyFiles, Keys
 from controller.journal.log import Limits, Log
+from controller.journal.notary import Every, Notary
 from controller.journal.segments import list_segments
 from controller.journal.writer import Writer
 from controller.model.entries import Entry, Record, Stage
+from controller.ports import NewId
 
 NOON = 1_767_268_800.0  # 2026-01-01T12:00:00Z
 
@@ -134,16 +138,36 @@ def open_log(
     clock: FixedClock | None = None,
     disk: Disk | None = None,
     limits: Limits | None = None,
+    every: Every | None = None,
 ) -> Log:
+    """Open a journal; with *every*, one that is signed."""
     # Ids must not repeat between openings of one folder.
     start = 1_000_000 + sum(path.stat().st_size for path in list_segments_or_none(folder))
+    clock, new_id = clock or FixedClock(), Ids(start)
     return Log(
         folder,
-        clock=clock or FixedClock(),
-        new_id=Ids(start),
+        clock=clock,
+        new_id=new_id,
         disk=disk,
         limits=limits or Limits(),
+        notary=notary_of(folder, clock, new_id, every) if every is not None else None,
     )
+
+
+ORIGIN = origin_of("5109a1b2c3d4e5f6")
+
+
+def key_files(folder: Path) -> KeyFiles:
+    return KeyFiles(
+        secret=folder.with_name("journal.key"),
+        public=folder.with_name("journal.pub"),
+        checkpoint=folder.with_name("journal.checkpoint"),
+    )
+
+
+def notary_of(folder: Path, clock: FixedClock, new_id: NewId, every: Every) -> Notary:
+    keys = Keys(key_files(folder), name=ORIGIN, new_seed=lambda: os.urandom(32))
+    return Notary(keys, origin=ORIGIN, clock=clock, new_id=new_id, every=every)
 
 
 def open_writer(
@@ -152,14 +176,17 @@ def open_writer(
     disk: Disk | None = None,
     limits: Limits | None = None,
     clock: FixedClock | None = None,
+    every: Every | None = None,
 ) -> Writer:
     start = 1_000_000 + sum(path.stat().st_size for path in list_segments_or_none(folder))
+    clock, new_id = clock or FixedClock(), Ids(start)
     return Writer(
         folder,
-        clock=clock or FixedClock(),
-        new_id=Ids(start),
+        clock=clock,
+        new_id=new_id,
         disk=disk,
         limits=limits or Limits(retry_s=0.01),
+        notary=notary_of(folder, clock, new_id, every) if every is not None else None,
     )
 
 

@@ -1,0 +1,200 @@
+"""The files of the key that signs checkpoints: one secret of the broker's, one for everybody.
+
+``broker/journal.key`` signs (0600). Its public key lies in the state folder itself, where everybody
+may read it, to be copied to other hosts: ``journal.pub`` lists the keys, the one that signs now
+first. A key that is being brought in lies beside the one before (``journal.key.next``) until the
+checkpoint that both sign is durable.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from controller.core.note import BadNote, Note, PrivateKey, PublicKey, parse_private, parse_public
+from controller.journal.segments import open_regular
+from controller.model.errors import StateError
+
+SECRET_MODE: Final = 0o600
+PUBLIC_MODE: Final = 0o644
+_FILE_MAX_BYTES: Final = 64 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class KeyFiles:
+    """Where they are. ``checkpoint`` is the last one, to be copied to other hosts as well."""
+
+    secret: Path
+    public: Path
+    checkpoint: Path
+
+    @property
+    def coming(self) -> Path:
+        """The secret key that is being brought in."""
+        return self.secret.with_name(f"{self.secret.name}.next")
+
+
+class Keys:
+    """The broker's keys. ``new_seed`` returns 32 random bytes.
+
+    Raises:
+        StateError: a secret key is open to others, another user's, or no key.
+    """
+
+    def __init__(self, files: KeyFiles, *, name: str, new_seed: Callable[[], bytes]) -> None:
+        self._files = files
+        self._name = name
+        self._new_seed = new_seed
+        self._key = _read_secret(files.secret)
+        self._coming = _read_secret(files.coming)
+
+    def signing(self) -> PrivateKey:
+        """Return the key that signs, which is made where there is none.
+
+        Raises:
+            OSError: it can't be written.
+        """
+        if self._key is None:
+            self._key = self._made(self._files.secret)
+        return self._key
+
+    def coming(self) -> PrivateKey:
+        """Return the key that is to follow, which is made where there is none.
+
+        Raises:
+            OSError: it can't be written.
+        """
+        if self._coming is None:
+            self._coming = self._made(self._files.coming)
+        return self._coming
+
+    def that_signed(self, note: Note) -> PublicKey | None:
+        """Return which of the keys signed a note, the one that is to follow before the other."""
+        ours = [each.public for each in (self._coming, self._key) if each is not None]
+        return next((key for key in ours if note.signed_by(key)), None)
+
+    def promote(self, key: PublicKey) -> None:
+        """Let *key* be the one that signs, if it is the one that is to follow.
+
+        Raises:
+            OSError: the files can't be changed; a start after this one does it.
+        """
+        if self._coming is not None and self._coming.public == key:
+            self._key, self._coming = self._coming, None
+            self._files.coming.rename(self._files.secret)
+            _sync(self._files.secret.parent)
+
+    def publish(self, *, since: int) -> None:
+        """Write the public key for everybody, before those that signed until *since*.
+
+        Raises:
+            OSError: it can't be written. Nothing hangs on it but people's copies.
+        """
+        signing = str(self.signing().public)
+        listed = [line for line in _lines(self._files.public) if line.split()[0] != signing]
+        older = [line if " until " in line else f"{line} until {since}" for line in listed]
+        write_public(self._files.public, "".join(f"{line}\n" for line in (signing, *older)))
+
+    def publish_checkpoint(self, note: str) -> None:
+        """Write the last checkpoint for everybody.
+
+        Raises:
+            OSError: it can't be written.
+        """
+        write_public(self._files.checkpoint, note)
+
+    def _made(self, path: Path) -> PrivateKey:
+        key = PrivateKey(self._name, self._new_seed())
+        temporary = path.with_name(f".{path.name}.new")
+        temporary.unlink(missing_ok=True)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
+        file = os.open(temporary, flags, SECRET_MODE)
+        try:
+            os.write(file, f"{key.secret()}\n".encode())
+            os.fsync(file)
+        finally:
+            os.close(file)
+        temporary.rename(path)
+        _sync(path.parent)
+        return key
+
+
+def read_public_keys(path: Path) -> tuple[PublicKey, ...]:
+    """Return the keys of a list as ``publish`` leaves it: one a line, words behind it are ignored.
+
+    Raises:
+        BadNote: a line is no key.
+        OSError: it can't be read.
+    """
+    with open_regular(path) as file:
+        text = file.read(_FILE_MAX_BYTES).decode("utf-8", "replace")
+    lines = [line.strip() for line in text.splitlines()]
+    return tuple(parse_public(line.split()[0]) for line in lines if line and line[0] != "#")
+
+
+def write_public(path: Path, text: str) -> None:
+    """Write a file that everybody may read, whole or not at all.
+
+    Raises:
+        OSError: it isn't written.
+    """
+    temporary = path.with_name(f".{path.name}.new")
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
+    file = os.open(temporary, flags, PUBLIC_MODE)
+    try:
+        os.fchmod(file, PUBLIC_MODE)
+        os.write(file, text.encode())
+    finally:
+        os.close(file)
+    temporary.rename(path)
+
+
+def _lines(path: Path) -> list[str]:
+    with suppress(OSError), open_regular(path) as file:
+        text = file.read(_FILE_MAX_BYTES).decode("utf-8", "replace")
+        return [line for line in text.splitlines() if line.strip() and line[0] != "#"]
+    return []
+
+
+def _read_secret(path: Path) -> PrivateKey | None:
+    try:
+        with open_regular(path) as file:
+            facts = os.fstat(file.fileno())
+            told = file.read(_FILE_MAX_BYTES).decode("utf-8", "replace")
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise StateError(
+            "journal.bad-key",
+            f"the key that signs the journal can't be read: {path}: {error}",
+            remedy=f"find out why, then restore {path.name} from a copy",
+        ) from error
+    if facts.st_uid != os.geteuid() or facts.st_mode & 0o077:
+        raise StateError(
+            "journal.permissions",
+            f"{path} is open to others (uid {facts.st_uid}, mode {stat.S_IMODE(facts.st_mode):04o})",
+            remedy=f"find out who read it; then chmod {SECRET_MODE:04o} {path}, and bring in another "
+            "key with 'trimtab journal rotate-key'",
+        )
+    try:
+        return parse_private(told)
+    except BadNote as error:
+        raise StateError(
+            "journal.bad-key",
+            f"{path} holds no key",
+            remedy="restore it from a copy; or move it away, and the journal goes on with a new "
+            "key, which 'trimtab journal verify' then tells of",
+        ) from error
+
+
+def _sync(folder: Path) -> None:
+    file = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(file)
+    finally:
+        os.close(file)
