@@ -120,8 +120,11 @@ def prepare(
     user: User,
     new_instance_id: str,
     rebind: bool = False,
+    quarantine_ms: int | None = None,
 ) -> Launch:
     """Make or open the state folder and settle what the instance is.
+
+    What isn't given (None) stays as the instance has it.
 
     Raises:
         StateError: the folder can't be made, or belongs to another DIR.
@@ -145,6 +148,8 @@ def prepare(
         )
     chosen = policy_file(policy if policy is not None else instance.policy)
     settled = replace(instance, dir=str(directory), engine=engine, policy=str(chosen))
+    if quarantine_ms is not None:
+        settled = replace(settled, quarantine_ms=quarantine_ms)
     if settled != instance or read_instance(root) is None:
         write_instance(root, settled)
     state = state_of(root, settled)

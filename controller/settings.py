@@ -25,7 +25,8 @@ SOCKET_PATH_MAX = 100
 class Instance:
     """``instance.json``: what this state folder belongs to.
 
-    ``engine_id`` is '' until an engine answered for the first time.
+    ``engine_id`` is '' until an engine answered for the first time. ``quarantine_ms`` is how long
+    what was pruned is kept.
     """
 
     id: str
@@ -34,6 +35,7 @@ class Instance:
     engine_id: str = ""
     policy: str = "strict"
     run: str = ""  # the folder of the sockets
+    quarantine_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -126,6 +126,7 @@ def prepare_launch(
     policy: str | None,
     controller_user_name: str | None,
     rebind: bool,
+    quarantine_ms: int | None = None,
 ) -> Launch:
     """Make the state folder ready for ``up``; raises as ``launch.prepare`` and ``await_free``."""
     await_free(root)
@@ -137,6 +138,7 @@ def prepare_launch(
         user=controller_user(controller_user_name, uid=os.getuid()),
         new_instance_id=new_instance_id(),
         rebind=rebind,
+        quarantine_ms=quarantine_ms,
     )
 
 
@@ -206,6 +208,7 @@ def run_broker(
     socket_path: Path | None,
     controller_uid: int | None,
     lifeline_fd: int | None,
+    quarantine_ms: int | None = None,
 ) -> int:
     """Be the broker until a signal or the end of the parent.
 
@@ -218,7 +221,13 @@ def run_broker(
     from controller.broker.server import Broker, Outside, Places
 
     log_to_stderr("broker")
-    launch = open_launch(root, engine=engine, policy=policy, controller_uid=controller_uid)
+    launch = open_launch(
+        root,
+        engine=engine,
+        policy=policy,
+        controller_uid=controller_uid,
+        quarantine_ms=quarantine_ms,
+    )
     state, instance = launch.state, launch.instance
     clock = SystemClock()
     reach = crash_reach(os.environ)
@@ -269,7 +278,12 @@ def open_journal(state: State, instance: str, *, clock: Clock, reach: Reach) -> 
 
 
 def open_launch(
-    root: Path, *, engine: str | None, policy: str | None, controller_uid: int | None
+    root: Path,
+    *,
+    engine: str | None,
+    policy: str | None,
+    controller_uid: int | None,
+    quarantine_ms: int | None = None,
 ) -> Launch:
     """Open or make the state folder for a broker alone; ``up`` made it already for its own."""
     found = read_instance(root)
@@ -284,6 +298,7 @@ def open_launch(
         policy=policy,
         user=user,
         new_instance_id=new_instance_id(),
+        quarantine_ms=quarantine_ms,
     )
 
 
@@ -390,9 +405,15 @@ class PolicyInForce:
 
 
 def build_controller(
-    state: State, directory: Path, engine: BrokerEngine, *, memory_file: Path
+    state: State,
+    directory: Path,
+    engine: BrokerEngine,
+    *,
+    memory_file: Path,
+    quarantine_ms: int = 0,
 ) -> tuple[Controller, Problem | None]:
     """Return a controller without threads, and what is wrong with its memory."""
+    from controller.core.quarantine import Keeping
     from controller.loop.controller import Controller
     from controller.loop.memory import Memory, write_whole
 
@@ -413,8 +434,17 @@ def build_controller(
         random=random.random,
         fetch_rules=PolicyInForce(engine),
         publish=publish,
+        keeping=Keeping(quarantine_ms / 1000, boot_id()),
     )
     return controller, problem
+
+
+def boot_id() -> str:
+    """Return what tells this boot of the host from others (proc_sys_kernel(5)), '' if unknown."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return ""
 
 
 def read_report(path: Path) -> dict[str, object] | None:
@@ -434,6 +464,7 @@ def run_controller(
     listen_fd: int | None,
     lifeline_fd: int | None,
     paused: bool,
+    quarantine_ms: int | None = None,
 ) -> int:
     """Be the controller until a signal or the end of the parent.
 
@@ -455,7 +486,11 @@ def run_controller(
     where = directory.absolute() if directory is not None else Path(instance.dir)
     engine = broker_engine(broker_socket or state.broker_socket)
     controller, problem = build_controller(
-        state, where, engine, memory_file=state.controller / "state.json"
+        state,
+        where,
+        engine,
+        memory_file=state.controller / "state.json",
+        quarantine_ms=instance.quarantine_ms if quarantine_ms is None else quarantine_ms,
     )
     listener = (
         socket.socket(fileno=listen_fd)

@@ -13,6 +13,7 @@ from typing import Any, assert_never
 
 from controller.core import planner
 from controller.core.moves import Judge
+from controller.core.quarantine import NOTHING_KEPT, Quarantine
 from controller.core.translate import RESTART
 from controller.model import observed as seen
 from controller.model.desired import (
@@ -233,6 +234,7 @@ def plan(
     blocked: tuple[Blocked, ...] = (),
     only: Key | None = None,
     taken_over: frozenset[tuple[Key, int]] = frozenset(),
+    quarantine: Quarantine = NOTHING_KEPT,
 ) -> Plan:
     """The plan where everything is prunable and nothing held, unless said otherwise."""
     return planner.plan(
@@ -246,6 +248,7 @@ def plan(
         policy_digest="policy",
         only=only,
         taken_over=taken_over,
+        quarantine=quarantine,
     )
 
 

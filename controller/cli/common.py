@@ -148,6 +148,7 @@ STYLES = {
     "Stalled": "red",
     "CrashLoop": "red",
     "PrunePending": "yellow",
+    "Quarantined": "yellow",
     "PolicyViolation": "red",
     "PolicyWarning": "yellow",
 }

@@ -26,6 +26,7 @@ CONDITIONS_SHOWN = (
     "Stalled",
     "CrashLoop",
     "PrunePending",
+    "Quarantined",
     "PolicyViolation",
     "PolicyWarning",
     "Degraded",

@@ -58,9 +58,15 @@ def make_plan(root: Path, *, directory: Path, engine: str | None, policy: str | 
         StateError: the state folder can't be used.
     """
     with broker_of(root, directory=directory, engine=engine, policy=policy) as state:
+        instance = read_instance(root)
+        assert instance is not None, "a broker made its state folder"
         through = wiring.broker_engine(state.broker_socket)
         controller, _ = wiring.build_controller(
-            state, directory, through, memory_file=state.controller / "state.json"
+            state,
+            directory,
+            through,
+            memory_file=state.controller / "state.json",
+            quarantine_ms=instance.quarantine_ms,
         )
         return controller.survey().plan
 

@@ -77,7 +77,7 @@ def plan(
         return EXIT_INVALID
     if any(action.verdict.decision == "deny" for action in made.actions):
         return EXIT_REFUSED
-    return EXIT_PENDING if made.actions or made.blocked else 0
+    return EXIT_PENDING if made.pending or made.blocked else 0
 
 
 def duration_s(_context: click.Context, _option: click.Parameter, value: str) -> float:

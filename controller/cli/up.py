@@ -15,6 +15,10 @@ from controller.cli.common import (
     state_option,
     state_root,
 )
+from controller.model.quantities import parse_duration_ms
+
+#: Nobody remembers longer than a month what a stopped container was for.
+QUARANTINE_MAX_MS = 30 * 24 * 3_600_000
 
 engine_option = click.option(
     "--engine",
@@ -26,6 +30,28 @@ rebind_option = click.option(
 )
 user_option = click.option(
     "--controller-user", metavar="NAME", help="As root: who runs the controller (default: trimtab)."
+)
+
+
+def _quarantine_ms(
+    _context: click.Context, _option: click.Parameter, value: str | None
+) -> int | None:
+    try:
+        milliseconds = None if value is None else parse_duration_ms(value)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from error
+    if milliseconds is not None and milliseconds > QUARANTINE_MAX_MS:
+        raise click.BadParameter("at most 720h")
+    return milliseconds
+
+
+quarantine_option = click.option(
+    "--quarantine",
+    "quarantine_ms",
+    metavar="DURATION",
+    callback=_quarantine_ms,
+    help="Keep pruned containers, stopped, that long before they are removed, such as 24h "
+    "(default: as set before, else 0s).",
 )
 
 
@@ -43,6 +69,7 @@ Examples:
 @state_option
 @user_option
 @rebind_option
+@quarantine_option
 @click.option("--web", metavar="ADDR", help="Not supported yet.")
 @click.option("--no-web", is_flag=True, help="Serve no web page (there is none yet).")
 @json_option
@@ -53,6 +80,7 @@ def up(
     state: Path | None,
     controller_user: str | None,
     rebind: bool,
+    quarantine_ms: int | None,
     web: str | None,
     no_web: bool,  # noqa: ARG001 - accepted, so that scripts needn't change when there is one
     as_json: bool,
@@ -76,6 +104,7 @@ def up(
         policy=policy,
         controller_user_name=controller_user,
         rebind=rebind,
+        quarantine_ms=quarantine_ms,
     )
     with wiring.both(launch) as assembly:
         watch(assembly, launch, as_json=as_json)
@@ -103,6 +132,7 @@ Example:
 @state_option
 @click.option("--socket", "socket_path", type=click.Path(path_type=Path), help="Where to serve.")
 @click.option("--controller-uid", type=int, help="The uid that is the controller.")
+@quarantine_option
 @click.option("--lifeline", type=int, hidden=True)
 @json_option
 def broker(
@@ -111,6 +141,7 @@ def broker(
     state: Path | None,
     socket_path: Path | None,
     controller_uid: int | None,
+    quarantine_ms: int | None,
     lifeline: int | None,
     as_json: bool,  # noqa: ARG001 - may follow any command
 ) -> int:
@@ -124,6 +155,7 @@ def broker(
         socket_path=socket_path,
         controller_uid=controller_uid,
         lifeline_fd=lifeline,
+        quarantine_ms=quarantine_ms,
     )
 
 
@@ -138,6 +170,7 @@ Example:
     "--broker", "broker_socket", type=click.Path(path_type=Path), help="The broker's socket."
 )
 @state_option
+@quarantine_option
 @click.option("--listen-fd", type=int, hidden=True)
 @click.option("--lifeline", type=int, hidden=True)
 @click.option("--paused", is_flag=True, hidden=True)
@@ -146,12 +179,17 @@ def run(
     directory: Path | None,
     broker_socket: Path | None,
     state: Path | None,
+    quarantine_ms: int | None,
     listen_fd: int | None,
     lifeline: int | None,
     paused: bool,
     as_json: bool,  # noqa: ARG001 - may follow any command
 ) -> int:
-    """Run the controller alone, unprivileged, behind a broker."""
+    """Run the controller alone, unprivileged, behind a broker.
+
+    It takes DIR and quarantine from the instance that the broker made; what is given here is for
+    this process alone.
+    """
     from controller import wiring
 
     if os.getuid() == 0:
@@ -164,4 +202,5 @@ def run(
         listen_fd=listen_fd,
         lifeline_fd=lifeline,
         paused=paused,
+        quarantine_ms=quarantine_ms,
     )

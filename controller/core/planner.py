@@ -17,10 +17,16 @@ from typing import assert_never
 from controller.core.canonical import digest
 from controller.core.diff import ALIVE
 from controller.core.moves import Judge, denied, judged, until_denied
+from controller.core.quarantine import (
+    NOTHING_KEPT,
+    Quarantine,
+    removal_actions,
+    renewal_actions,
+    spent,
+)
 from controller.core.rollout import (
     Situation,
     hypothetical_create,
-    removal_actions,
     service_actions,
 )
 from controller.core.supplies import (
@@ -119,6 +125,7 @@ def plan(  # noqa: PLR0913 - the seam that loop and command line share, each inp
     policy_digest: str,
     only: Key | None = None,
     taken_over: frozenset[tuple[Key, int]] = frozenset(),
+    quarantine: Quarantine = NOTHING_KEPT,
 ) -> Plan:
     """Return all actions to convergence, for *only* one key where given.
 
@@ -133,6 +140,7 @@ def plan(  # noqa: PLR0913 - the seam that loop and command line share, each inp
         policy_digest: that of the policy that *judge* speaks for.
         only: plan this key alone.
         taken_over: slots in which the controller restarts containers, and not the engine.
+        quarantine: how long what is pruned is kept, and what is left of that.
     """
     supplies = Supplies(desired, observed, networks)
     actions: list[AnyAction] = []
@@ -149,9 +157,12 @@ def plan(  # noqa: PLR0913 - the seam that loop and command line share, each inp
         if only not in (None, key) or key in desired.blind_keys:
             continue
         if key in services:
+            containers = observed.of(key)
+            put_away = spent(services[key], containers, quarantine)
+            actions += renewal_actions(put_away, judge)
             situation = Situation(
                 service=services[key],
-                containers=observed.of(key),
+                containers=tuple(c for c in containers if c not in put_away),
                 supplies=supplies,
                 judge=judge,
                 held=held,
@@ -162,7 +173,7 @@ def plan(  # noqa: PLR0913 - the seam that loop and command line share, each inp
             actions += outcome.actions
             problems += outcome.problems
         elif key in prunable and not desired.blind:
-            actions += removal_actions(observed.of(key), judge)
+            actions += removal_actions(observed.of(key), judge, quarantine)
 
     if not blocked:
         unused = _unused_networks(desired, observed, networks, actions)

@@ -4,6 +4,8 @@ A service goes when its document does, when it is scaled to 0, or when it is dec
 three pass here. The guard looks at what runs, not at what was declared before: a controller that
 starts beside an emptied directory blocks as well.
 
+It counts as the gate does (``core.blast``): what it lets pass, the gate's share has room for.
+
 An operator's approval passes the rules that count, and those about an empty or exchanged
 directory. It never passes blindness: a file that couldn't be read may declare anything, and a
 directory that isn't there is one that can't be read.
@@ -14,10 +16,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
+from controller.core import blast
 from controller.core.diff import ALIVE
 from controller.model.desired import Desired, SourceIdentity
 from controller.model.names import Key
-from controller.model.observed import Observed
+from controller.model.observed import ContainerState, Observed
 from controller.model.plan import Blocked
 from controller.model.spec import RunState
 
@@ -25,10 +28,7 @@ CODE = "PrunePending"
 #: A removal needs a second look that is equal to the first, this much later.
 SETTLE_S = 2.0
 #: The window in which removals are counted.
-WINDOW_S = 600.0
-#: So many may always go within the window; beyond it, 30 % of the services.
-FREE = 3
-PERCENT = 30
+WINDOW_S = blast.WINDOW_S
 
 APPROVE = "look at `trimtab plan`, then approve it with `trimtab approve`"
 REMOVED = "would be removed"
@@ -76,6 +76,7 @@ class Look:
     desired: Desired
     memory: PruneMemory
     services: frozenset[Key]  # observed, of the controller's
+    running: frozenset[Key]  # those of them that run
     candidates: frozenset[Key]  # those of them that would go
     new: frozenset[Key]  # those that didn't pass before
 
@@ -111,12 +112,13 @@ def _exchanged(look: Look) -> str:
 
 
 def _too_many(look: Look) -> str:
-    going = look.recent | look.new
-    total = len(look.services | look.recent)
-    if len(going) <= FREE or len(going) * 100 <= total * PERCENT:
-        return ""
-    limit = max(FREE, total * PERCENT // 100)
-    return f"{len(going)} of {total} services would go within 10 minutes, more than {limit}"
+    # What doesn't run (any more) makes room for nothing at the gate.
+    for services, word in ((look.services, "services"), (look.running, "running services")):
+        new = look.new & services
+        going, total = len(look.recent | new), len(services | look.recent)
+        if new and going > (limit := blast.share(total)):
+            return f"{going} of {total} {word} would go within 10 minutes, more than {limit}"
+    return ""
 
 
 #: Nothing goes while one of these holds, approved or not.
@@ -147,8 +149,15 @@ def guard(
     declared = frozenset(key for key, words in gone.items() if words != REMOVED)
     going = (memory.going & candidates) - (memory.standing - declared)
     memory = replace(memory, going=going, standing=memory.standing & going)
-    services = frozenset(c.key for c in observed.containers if c.origin == "controller")
-    look = Look(desired, memory, services, candidates, candidates - memory.going)
+    mine = [c for c in observed.containers if c.origin == "controller"]
+    look = Look(
+        desired,
+        memory,
+        services=frozenset(c.key for c in mine),
+        running=frozenset(c.key for c in mine if c.state is ContainerState.RUNNING),
+        candidates=candidates,
+        new=candidates - memory.going,
+    )
 
     for rule, remedy in BLIND_RULES:
         if reason := rule(look):

@@ -155,15 +155,6 @@ def service_actions(situation: Situation) -> Outcome:
     return outcome
 
 
-def removal_actions(containers: Iterable[Container], judge: Judge) -> list[AnyAction]:
-    """Return what removes the containers of a service that is no longer declared."""
-    actions: list[AnyAction] = []
-    for container in containers:
-        steps = retire(container, None, why(Replica(container, None)))
-        actions += until_denied(judged(steps, judge))
-    return actions
-
-
 def _stop(situation: Situation, outcome: Outcome) -> None:
     for container in situation.containers:
         replica = Replica(container, situation.service)

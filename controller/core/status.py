@@ -20,7 +20,7 @@ from controller.model.desired import Desired, Network, Release, Service, Volume
 from controller.model.errors import Act, Problem, Severity
 from controller.model.names import Key, NetworkNames
 from controller.model.observed import Container, Observed
-from controller.model.plan import AnyAction, Plan, Verdict, Wait
+from controller.model.plan import AnyAction, Plan, Verdict, Wait, at_rest
 from controller.model.spec import RunState
 
 State = Literal["True", "False", "Unknown"]
@@ -309,7 +309,8 @@ def _conditions_before(previous: Report | None) -> dict[tuple[str, str], Report]
 
 def _conditions(facts: Facts, world: World) -> list[Condition]:
     stalled = _stalled(facts, world)
-    named = [c for c in (_crash_loop(facts, world), _violation(facts, world)) if c is not None]
+    possible = (_crash_loop(facts, world), _violation(facts, world), _quarantined(facts, world))
+    named = [condition for condition in possible if condition is not None]
     pending = [
         Condition("PrunePending", "True", blocked.code, f"{blocked.reason} ({blocked.remedy})")
         for blocked in world.plan.blocked
@@ -339,6 +340,8 @@ def _ready(facts: Facts, world: World, hindrances: Iterable[Condition]) -> Condi
     count = f"{facts.ready} of {facts.desired}"
     if facts.declared and facts.ready == facts.desired and not facts.resting:
         return Condition("Ready", "True", "AsDeclared", f"{count} ready" if facts.desired else "")
+    if (kept := _quarantined(facts, world)) is not None:
+        return Condition("Ready", "True", "Quarantined", kept.message)
     for hindrance in hindrances:
         return Condition("Ready", "False", hindrance.reason, hindrance.message)
     if facts.failed:
@@ -352,7 +355,7 @@ def _ready(facts: Facts, world: World, hindrances: Iterable[Condition]) -> Condi
 
 
 def _progressing(facts: Facts, world: World) -> list[Condition]:
-    actions = [action for action in world.plan.of(facts.key) if not denied(action)]
+    actions = [a for a in world.plan.of(facts.key) if not denied(a) and not at_rest(a)]
     acting = [action for action in actions if not isinstance(action, Wait)]
     failure = world.failures.get(facts.key)
     if failure is not None and failure.act is not Act.STALLED:
@@ -429,6 +432,14 @@ def _violation(facts: Facts, world: World) -> Condition | None:
     # Let through for now by the rule's mode: a warning, and nothing is held back for it.
     kind = "PolicyViolation" if verdict.decision == "deny" else "PolicyWarning"
     return Condition(kind, "True", *_of(verdict))
+
+
+def _quarantined(facts: Facts, world: World) -> Condition | None:
+    """Return that it was put away, and until when it is kept."""
+    actions = world.plan.of(facts.key)
+    if not actions or not all(map(at_rest, actions)):
+        return None
+    return Condition("Quarantined", "True", "Pruned", actions[0].cause)
 
 
 def _of(verdict: Verdict) -> tuple[str, str]:

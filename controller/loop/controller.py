@@ -17,6 +17,7 @@ from enum import StrEnum
 
 from controller.core import planner, prune
 from controller.core.prune import PruneDecision
+from controller.core.quarantine import AT_ONCE, Keeping
 from controller.core.status import Failure, Report
 from controller.loop import snapshot
 from controller.loop.executor import Execution, execute, not_stopping
@@ -93,6 +94,7 @@ class Controller:
         random: Callable[[], float],
         fetch_rules: Callable[[], Rules],
         publish: Callable[[Report], None],
+        keeping: Keeping = AT_ONCE,
     ) -> None:
         self.keys: WorkQueue[Key] = WorkQueue(clock.monotonic)
         self.chores: WorkQueue[Chore] = WorkQueue(clock.monotonic)
@@ -103,7 +105,7 @@ class Controller:
         self._random = random
         self._fetch_rules = fetch_rules
         self._publish = publish
-        self._reconciler = Reconciler(engine, memory, clock=clock, random=random)
+        self._reconciler = Reconciler(engine, memory, clock=clock, random=random, keeping=keeping)
         self._reporter = Reporter(self._reconciler, memory)
         self._lock = threading.RLock()
         self._surveying = threading.Lock()
@@ -285,6 +287,8 @@ class Controller:
         if keep:
             self._reconciler.count_exits(desired, observed)
         decision = self._decide(desired, observed, approved=approved)
+        if keep:
+            self._reconciler.count_kept(observed, decision.prunable)
         # What would go after a second look is shown as going.
         shown = View(desired, decision.prunable | decision.settling, decision.blocked)
         plan = self._reconciler.plan(shown, observed, rules)

@@ -15,10 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from controller.core import backoff, exits, prune
+from controller.core import backoff, exits, prune, quarantine
 from controller.core.backoff import SlotHistory
 from controller.core.exits import Mark
 from controller.core.prune import PruneMemory
+from controller.core.quarantine import Kept
 from controller.model.crashpoints import Reach, pass_by
 from controller.model.errors import Problem, StateError
 from controller.model.names import Key
@@ -51,6 +52,7 @@ class Memory:
         self._marks: dict[Slot, Mark] = {}
         self._generations: dict[Key, Generation] = {}
         self._prune = PruneMemory()
+        self._kept: dict[str, Kept] = {}
         self._changed = False
 
     # What a pass remembers
@@ -97,6 +99,18 @@ class Memory:
         with self._lock:
             self._changed |= memory != self._prune
             self._prune = memory
+
+    @property
+    def kept(self) -> dict[str, Kept]:
+        """What is in quarantine, by the container's id."""
+        with self._lock:
+            return dict(self._kept)
+
+    def keep(self, kept: dict[str, Kept], *, only: frozenset[str] | None = None) -> None:
+        """Replace what is in quarantine: of *only* these containers, where they are given."""
+        with self._lock:
+            for identifier in self._kept.keys() | kept.keys() if only is None else only:
+                self._set(self._kept, identifier, kept.get(identifier))
 
     def generation(self, key: Key) -> Generation | None:
         """Return a resource's generation; None: it was never accepted."""
@@ -197,6 +211,9 @@ class Memory:
         return {
             "version": VERSION,
             "prune": prune.to_json(self._prune),
+            "quarantine": {
+                identifier: quarantine.to_json(kept) for identifier, kept in self._kept.items()
+            },
             "slots": [
                 [
                     str(slot[0]),
@@ -216,6 +233,9 @@ class Memory:
         if value["version"] != VERSION:
             raise ValueError(f"version {value['version']} is not {VERSION}")
         remembered = prune.from_json(value["prune"])
+        # Files of controllers before there was a quarantine have none.
+        told = value.get("quarantine", {}).items()
+        kept = {identifier: quarantine.from_json(each) for identifier, each in told}
         histories: dict[Slot, SlotHistory] = {}
         marks: dict[Slot, Mark] = {}
         for key, slot, history, mark in value["slots"]:
@@ -230,7 +250,7 @@ class Memory:
         }
         with self._lock:
             self._prune, self._histories, self._marks = remembered, histories, marks
-            self._generations = generations
+            self._generations, self._kept = generations, kept
 
 
 def _optional(

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 from enum import StrEnum
 
-from controller.core import backoff, blast, diff, exits, planner
+from controller.core import backoff, blast, diff, exits, planner, quarantine
 from controller.core.moves import Judge
+from controller.core.quarantine import AT_ONCE, Keeping, Moment, Quarantine
 from controller.core.status import Failure
 from controller.loop.executor import Execution, execute, not_stopping
 from controller.loop.memory import Memory, Slot
@@ -30,7 +30,15 @@ from controller.model.errors import (
 )
 from controller.model.names import Key, NetworkNames
 from controller.model.observed import Container, Observed
-from controller.model.plan import AnyAction, Blocked, CreateContainer, Plan, StartContainer
+from controller.model.plan import (
+    AnyAction,
+    Blocked,
+    CreateContainer,
+    Plan,
+    StartContainer,
+    at_rest,
+)
+from controller.model.quantities import format_instant
 from controller.ports import Clock, Engine
 
 #: How long a wait without a known end lasts at most; events usually end it sooner.
@@ -98,11 +106,13 @@ class Reconciler:
         *,
         clock: Clock,
         random: Callable[[], float],
+        keeping: Keeping = AT_ONCE,
     ) -> None:
         self._engine = engine
         self._memory = memory
         self._clock = clock
         self._random = random
+        self._keeping = keeping
         self._retries = Retries(clock.monotonic, random)
         self._share = Share(clock.monotonic)
         self._acting: dict[Key, int] = {}  # acting passes in a row
@@ -143,6 +153,7 @@ class Reconciler:
             return self._nobody_there(key, error)
         self._away.pop(key, None)
         self.count_exits(view.desired, observed)
+        self.count_kept(observed, view.prunable, only=key)
         plan = self.plan(view, observed, rules, only=key)
         running = running_keys(known, observed, key)
         self._share.saw(key, running=key in running)
@@ -170,6 +181,7 @@ class Reconciler:
             policy_digest=rules.digest,
             only=only,
             taken_over=self.looping(now),
+            quarantine=self._quarantine(),
         )
 
     def looping(self, now: float) -> frozenset[Slot]:
@@ -185,7 +197,7 @@ class Reconciler:
             if until > now:
                 times = "once" if history.count == 1 else f"{history.count} times in a row"
                 why = f" (it {history.cause})" if history.cause else ""
-                held[slot] = (f"failed {times}{why}, next try at {instant(until)}", until)
+                held[slot] = (f"failed {times}{why}, next try at {format_instant(until)}", until)
         return held
 
     def count_exits(self, desired: Desired, observed: Observed) -> None:
@@ -215,6 +227,27 @@ class Reconciler:
             history = backoff.rested(history, up_s)
         self._memory.remember(slot, history)
         self._memory.set_mark(slot, exits.mark_of(container))
+
+    def count_kept(
+        self, observed: Observed, pruned: frozenset[Key], *, only: Key | None = None
+    ) -> None:
+        """Count the quarantine of what a look at everything, or at *only* one key, shows."""
+        mine = observed.containers if only is None else observed.of(only)
+        before = self._memory.kept
+        kept = quarantine.watched(
+            before, mine, pruned=pruned, keep_s=self._keeping.keep_s, now=self._moment()
+        )
+        there = frozenset(container.id for container in mine)
+        if only is None:  # what isn't there any more needs no counting
+            kept = {identifier: each for identifier, each in kept.items() if identifier in there}
+        self._memory.keep(kept, only=there if only is not None else None)
+
+    def _quarantine(self) -> Quarantine:
+        keep_s, now = self._keeping.keep_s, self._moment()
+        return quarantine.quarantine_at(self._memory.kept, keep_s=keep_s, now=now)
+
+    def _moment(self) -> Moment:
+        return Moment(self._clock.now(), self._clock.monotonic(), self._keeping.boot)
 
     def _nobody_there(self, key: Key, error: EngineError) -> Result:
         count = self._away[key] = self._away.get(key, 0) + 1
@@ -333,9 +366,15 @@ class Reconciler:
 
     def _until(self, waits: Iterable[AnyAction]) -> float:
         now = self._clock.now()
-        held = self._held(now)
-        slots = [(wait.object, wait.slot) for wait in waits]
-        return min(held[slot][1] - now if slot in held else WAIT_S for slot in slots)
+        held, left = self._held(now), self._quarantine().left
+
+        def wait_s(wait: AnyAction) -> float:
+            slot = (wait.object, wait.slot)
+            if at_rest(wait) and wait.precondition.id in left:
+                return left[wait.precondition.id].seconds
+            return held[slot][1] - now if slot in held else WAIT_S
+
+        return min(map(wait_s, waits))
 
 
 def images_for(key: Key, view: View, known: Observed | None) -> frozenset[str]:
@@ -372,11 +411,6 @@ def sources_of(desired: Desired) -> Mapping[Key, Source]:
         *desired.volumes,
     )
     return {resource.key: resource.source for resource in resources}
-
-
-def instant(seconds: float) -> str:
-    """Return an instant as RFC 3339 in UTC, to the second."""
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _by_slot(containers: Iterable[Container]) -> dict[Slot, tuple[Container, ...]]:

@@ -10,11 +10,12 @@ from controller.core import status
 from controller.core.status import Failure, Report
 from controller.loop.admissions import Admissions
 from controller.loop.memory import Memory
-from controller.loop.reconciler import Reconciler, Rules, View, instant
+from controller.loop.reconciler import Reconciler, Rules, View
 from controller.model.errors import EngineError, Problem, Severity
 from controller.model.names import Key, NetworkNames
 from controller.model.observed import Observed
 from controller.model.plan import Plan
+from controller.model.quantities import format_instant
 
 #: How old a report may be when nothing changed: somebody who watches asks twice a second.
 FRESH_S = 5.0
@@ -75,7 +76,7 @@ class Reporter:
                 violations=self._admissions.violations(view.desired, observed, rules),
                 problems=(*known.problems, *_away(known.away)),
             )
-            report = status.report(world, previous=self._previous, now=instant(now))
+            report = status.report(world, previous=self._previous, now=format_instant(now))
             self._previous = report
             return report
 

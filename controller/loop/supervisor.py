@@ -298,7 +298,7 @@ class Supervisor:
             )
             if done.error is not None:
                 raise done.error
-            return not done.refused and not done.waits and self._controller.standing().converged
+            return not done.refused and self._controller.standing().converged
 
     def _converge(self, request: PassRequest, deadline: float) -> bool:
         keys, approved = self._controller.keys, request.approve_prune

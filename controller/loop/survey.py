@@ -38,7 +38,7 @@ class Standing:
 
 def standing_of(plan: Plan, failures: Mapping[Key, Failure], only: Key | None) -> Standing:
     """Return how far a plan of everything says it is, or one key of it."""
-    actions = plan.actions if only is None else plan.of(only)
+    actions = [a for a in plan.pending if only in (None, a.object)]
     going = any(
         action.verdict.decision != "deny" and not _is_stalled(failures.get(action.object))
         for action in actions

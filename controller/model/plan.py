@@ -176,9 +176,13 @@ class RemoveContainer(Action):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wait(Action):
-    """Nothing to call: something else must happen first (an engine's restart, a backoff)."""
+    """Nothing to call: something else must happen first (an engine's restart, a backoff).
+
+    ``at_rest``: until then all is as it should be (a quarantine); nothing is pending.
+    """
 
     verb: ClassVar[str] = "wait"
+    at_rest: bool = False
 
 
 AnyAction = (
@@ -239,3 +243,13 @@ class Plan:
     def of(self, key: Key) -> tuple[AnyAction, ...]:
         """Return the actions on one key."""
         return tuple(action for action in self.actions if action.object == key)
+
+    @property
+    def pending(self) -> tuple[AnyAction, ...]:
+        """The actions without those that only let time pass over what is as it should be."""
+        return tuple(action for action in self.actions if not at_rest(action))
+
+
+def at_rest(action: AnyAction) -> bool:
+    """Tell whether an action only lets time pass over what is as it should be."""
+    return isinstance(action, Wait) and action.at_rest

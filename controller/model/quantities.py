@@ -1,4 +1,4 @@
-"""Quantities as users write them: bytes (``Ki Mi Gi``) and durations (``ms s m h``).
+"""Quantities as users write them: bytes (``Ki Mi Gi``) and durations (``ms s m h``); instants.
 
 Nothing else parses: no decimal prefixes, no bare strings, no compound durations.
 """
@@ -6,6 +6,7 @@ Nothing else parses: no decimal prefixes, no bare strings, no compound durations
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime
 from typing import Annotated
 
 from pydantic import BeforeValidator, SerializationInfo, WrapSerializer
@@ -54,6 +55,11 @@ def format_duration_ms(count: int) -> str:
         if count and count % _DURATION_MS[unit] == 0:
             return f"{count // _DURATION_MS[unit]}{unit}"
     return f"{count}ms"
+
+
+def format_instant(seconds: float) -> str:
+    """Return an instant, in seconds since the epoch, as RFC 3339 in UTC, to the second."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 #: ``model_dump(…, context=AS_WRITTEN)`` gives quantities as users write them, else as numbers.

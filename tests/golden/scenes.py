@@ -2,7 +2,8 @@
 
 ``desired.yaml`` is what a user writes. ``engine.yaml`` lists what is there: containers (of the
 wanted revision, running and as admitted unless it says otherwise), networks, volumes, images, slots
-in backoff, and verbs that policy denies. The prune guard has its say at a second equal look.
+in backoff, what is in quarantine, and verbs that policy denies. The prune guard has its say at a
+second equal look.
 
 ``python -m tests.golden.scenes`` writes every plan.txt anew: read the difference before you keep it.
 """
@@ -15,6 +16,7 @@ from typing import Any
 import yaml
 
 from controller.core import planner, prune
+from controller.core.quarantine import Left, Quarantine
 from controller.core.render import desired_of
 from controller.core.text import render
 from controller.core.translate import RESTART
@@ -29,13 +31,14 @@ from controller.model.observed import (
     Settings,
     Volume,
 )
-from controller.model.quantities import parse_bytes
+from controller.model.quantities import format_instant, parse_bytes, parse_duration_ms
 from controller.model.spec import RestartPolicy
 from tests.worlds import deny
 
 FOLDER = Path(__file__).parent
 OLD = "v1:" + "0" * 64
 IMAGE_ID = "sha256:" + "1" * 64
+NEW_YEAR = 1_767_225_600.0
 
 
 def scenes() -> list[str]:
@@ -66,8 +69,18 @@ def text_of(scene: str) -> str:
             prunable=second.prunable,
             blocked=second.blocked,
             policy_digest="",
+            quarantine=_quarantine(shown.get("quarantine", {"keep": "0s"})),
         )
     )
+
+
+def _quarantine(shown: dict[str, Any]) -> Quarantine:
+    """How long what is pruned is kept, and what is left of that on New Year's Day of 2026."""
+    left = {}
+    for name, text in shown.get("left", {}).items():
+        seconds = parse_duration_ms(text) / 1000
+        left[f"id of {name}"] = Left(seconds, format_instant(NEW_YEAR + seconds))
+    return Quarantine(parse_duration_ms(shown["keep"]) / 1000, left)
 
 
 def _observed(shown: dict[str, Any], desired: Desired) -> Observed:

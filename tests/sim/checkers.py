@@ -109,6 +109,7 @@ class Scene:
     journal_full: Callable[[], bool]
     stale: Callable[[], bool]  # whether the controller is shown an old snapshot
     role: Callable[[], Role | None]  # who asked for what is being done
+    keep_s: float  # how long what was pruned is kept
 
 
 class Known(Protocol):
@@ -132,6 +133,7 @@ class Checkers:
         self.intents: dict[str, Intent] = {}
         self.forwards = 0
         self._gone: deque[tuple[float, Key]] = deque()
+        self._stopped: dict[str, float] = {}  # containers that the controller stopped
         self._taken: dict[Key, float] = {}  # services that the controller left without a slot
         self._created: dict[tuple[str, str, str], deque[float]] = {}
         self._networks_before: set[str] = set()
@@ -185,6 +187,8 @@ class Checkers:
     def answered(self, intent: Intent, answer: Reply | Lost) -> None:
         """Note what the engine said, and look at what is there now."""
         intent.answer = answer
+        if intent.route == Mutation.CONTAINER_STOP and self._scene.role() is Role.CONTROLLER:
+            self._stopped[intent.subject] = self._scene.clock.monotonic()
         self.look()
 
     def look(self) -> None:
@@ -330,6 +334,10 @@ class Checkers:
         if not truth.documents and key in self.healthy.declared:
             # What was gone from a directory that could be read goes on going.
             raise Violation(5, f"{what} while the directory is empty")
+        if mutated.route == Mutation.CONTAINER_REMOVE:
+            down_s = self._scene.clock.monotonic() - self._stopped.get(container.id, -1e9)
+            if down_s < self._scene.keep_s:
+                raise Violation(5, f"{what} {down_s:.1f} s after its stop")
         self._check_share(key, truth, what)
 
     def _check_share(self, key: Key, truth: Truth, what: str) -> None:

@@ -11,6 +11,7 @@ from urllib.parse import urlencode
 
 from controller import wiring
 from controller.core import text
+from controller.core.quarantine import Keeping
 from controller.engine.adapter import BrokerEngine
 from controller.engine.transport import Answer, Broken, NotSent
 from controller.loop.controller import Chore, Controller
@@ -175,6 +176,7 @@ class SimController:
         clock: VirtualClock,
         seed: int,
         reach: Callable[[str], None],
+        keep_s: float,
     ) -> None:
         self.transport = transport
         self.source = WatchedSource(files)
@@ -189,6 +191,7 @@ class SimController:
             random=random.Random(f"controller {seed}").random,
             fetch_rules=wiring.PolicyInForce(engine),
             publish=self._publish,
+            keeping=Keeping(keep_s, "the only boot"),
         )
         self._plan = self.loop._reconciler.plan
         self.loop._reconciler.plan = self._planned  # type: ignore[method-assign]

@@ -24,6 +24,8 @@ from tests.sim.journal import SimJournal
 from tests.sim.objects import SimImage
 from tests.sim.people import Marks
 
+#: How long worlds keep what was pruned, in seconds: one in three does.
+QUARANTINES = (0.0, 0.0, 120.0)
 POLICY = Policy.model_validate_json(
     """{"name": "simulated", "profile": "development",
         "images": {"allow": ["trimtab.local/", "ghcr.io/platformnetwork/"],
@@ -90,6 +92,7 @@ class Ground:
         self.clock = VirtualClock()
         self.trace = Trace()
         self.faults = Faults(seed)
+        self.keep_s = random.Random(f"quarantine {seed}").choice(QUARANTINES)
         self.marks = Marks()
         self.engine = SimEngine(self.clock, images=LOCAL, registry=REGISTRY, seed=seed)
         self.folder = Path(tempfile.mkdtemp(prefix="trimtab-sim-", dir=_memory_folder()))
@@ -111,6 +114,7 @@ class Ground:
                 journal_full=lambda: self.journal.full,
                 stale=self._is_stale,
                 role=lambda: self.now.role,
+                keep_s=self.keep_s,
             )
         )
         self.journal = SimJournal(self.clock, self.checkers.written)

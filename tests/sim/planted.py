@@ -235,6 +235,10 @@ def _with_volumes(judged: Any) -> Any:
     return replace(judged, query=(*judged.query, ("v", "1")))
 
 
+def _kept_for_nothing(original: Any) -> Any:
+    return lambda containers, judge, _quarantine: original(containers, judge)
+
+
 # Replicas
 
 
@@ -447,6 +451,12 @@ PLANTS = (
         "volumes-along",
         "a container's removal takes anonymous volumes along",
         ((admission, "admit_remove", returning(_with_volumes)),),
+    ),
+    Plant(
+        5,
+        "quarantine-forgotten",
+        "what was pruned is removed as soon as it is down",
+        ((planner, "removal_actions", _kept_for_nothing),),
     ),
     Plant(
         5,

@@ -24,6 +24,7 @@ APP = service_key("default", "app")
 LAB = service_key("lab", "probe")
 LAN = Key("Network", "default", "lan")
 
+LAB_DOC = Doc(LAB, {"image": "trimtab.local/job:1"})
 WEB_IMAGE = "trimtab.local/web"
 APP_IMAGE = "ghcr.io/platformnetwork/app"
 
@@ -63,7 +64,7 @@ class Scenario:
         if self.app:
             yield Doc(APP, {"image": "ghcr.io/platformnetwork/app:1"})
         if self.lab:
-            yield Doc(LAB, {"image": "trimtab.local/job:1"})
+            yield LAB_DOC
         if self.lan:
             yield Doc(LAN, {"internal": True})
         if self.many:
@@ -95,10 +96,17 @@ class Scenario:
             (0.6 if self.many else 0.03, (4, 30), "the controller is usurped", people.usurp),
             (0.1, (3, 30), "engine restarts", engine.engine_restart),
             (0.15, (0.5, 30), "plan applied", world.apply_plan),
+            *self._returns(world),
         ):
             if self._random.random() < likelihood:
                 act = _edit(world, do) if what.startswith("edit") else do
                 yield self._random.uniform(first, last), what, act
+
+    def _returns(self, world: World) -> Iterator[Chance]:
+        """Who was too quick to remove a document puts it back; last, so that no draw shifts."""
+        if self.lab and world.keep_s:
+            back = partial(world.files.put, LAB_DOC)
+            yield 0.5, (20, 60), "edit: lab is back", back
 
     def _edits(self, files: Files) -> Iterator[Chance]:
         if self.rolls:

@@ -284,6 +284,7 @@ class World(Hazards):
             clock=self.clock,
             seed=self.seed,
             reach=self._reach,
+            keep_s=self.keep_s,
         )
 
     def _looked(self, request: Request, reply: Reply) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from controller.core.quarantine import Left, Quarantine
 from controller.core.status import Failure, World, all_ready, report
 from controller.model.desired import Desired
 from controller.model.errors import Act, Problem, Severity
@@ -488,3 +489,22 @@ def test_all_is_ready_when_each_resource_is():
     assert all_ready(report(world(desired, both), previous=None, now=NOW))
     assert not all_ready(report(world(desired, engine(container())), previous=None, now=NOW))
     assert all_ready(report(world(declared(), engine()), previous=None, now=NOW))
+
+
+def test_what_is_in_quarantine_is_as_it_should_be_and_says_until_when():
+    there = container(state="exited", admitted=NO)
+    kept = Quarantine(86_400.0, {there.id: Left(60.0, "2026-03-02T00:00:00Z")})
+    one = world(declared(), engine(there, networks=()), planned={"quarantine": kept})
+    until = "quarantined until 2026-03-02T00:00:00Z, then removed"
+    told = said(only(one))
+    assert told["Ready"] == ("True", "Quarantined", until)
+    assert told["Quarantined"] == ("True", "Pruned", until)
+    assert told["Progressing"] == ("False", "NothingToDo", "")
+    assert all_ready(report(one, previous=None, now=NOW))
+
+
+def test_what_is_about_to_be_put_away_is_not_ready_yet():
+    kept = {"quarantine": Quarantine(86_400.0)}
+    told = said(only(world(declared(), engine(container(), networks=()), planned=kept)))
+    assert told["Ready"][:2] == ("False", "Acting")
+    assert "Quarantined" not in told

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from controller.core.quarantine import Keeping
 from controller.loop.controller import Chore
 from controller.model.desired import SourceIdentity
 from controller.model.errors import (
@@ -590,3 +591,78 @@ def test_a_stop_begins_no_further_action(tmp_path: Path) -> None:
     for _ in range(20):
         home.step()
     assert home.engine.done == [RUN_WEB1[0]]
+
+
+# Quarantine
+
+
+def keeping(folder: Path, keep_s: float) -> House:
+    """A house that keeps what was pruned; ``web`` runs and isn't declared any more."""
+    made = House(
+        folder, engine=ToyEngine(worlds.engine(container())), keeping=Keeping(keep_s, "boot")
+    )
+    made.declare()
+    return made
+
+
+PUT_AWAY = [f"update-container {WEB1}", f"stop-container {WEB1}"]
+TAKEN_AWAY = [f"remove-container {WEB1}"]
+
+
+def test_what_is_pruned_is_stopped_kept_and_removed_when_its_time_is_over(tmp_path: Path) -> None:
+    home = keeping(tmp_path, 3600)
+    assert home.let_pass(10) == PUT_AWAY
+    assert home.condition("web", "Quarantined") == ("True", "Pruned")
+    assert home.condition("web", "Ready") == ("True", "Quarantined")
+    assert home.condition("web", "Progressing") == ("False", "NothingToDo")
+    assert home.controller.standing().converged
+    looks = home.engine.looks
+    assert home.let_pass(3580) == []
+    assert home.engine.looks - looks < 60, "a quarantine isn't watched closely"
+    assert home.let_pass(30) == TAKEN_AWAY
+    assert home.let_pass(330) == ["remove-network platform-network"]
+    assert home.memory.kept == {}
+
+
+@pytest.mark.parametrize("jump", [-86_400.0, 86_400.0])
+def test_a_clock_that_is_set_makes_no_quarantine_shorter_or_endless(
+    tmp_path: Path, jump: float
+) -> None:
+    home = keeping(tmp_path, 3600)
+    home.let_pass(10)
+    home.watch.jumped = jump
+    assert home.let_pass(3580) == []
+    home.memory.save()
+    home.restart()
+    assert home.let_pass(30) == TAKEN_AWAY
+
+
+def test_a_controller_that_starts_anew_goes_on_counting(tmp_path: Path) -> None:
+    home = keeping(tmp_path, 3600)
+    home.let_pass(600)
+    home.memory.save()
+    home.restart()
+    assert home.let_pass(2900) == []
+    assert home.let_pass(110) == TAKEN_AWAY
+
+
+def test_what_is_declared_again_meanwhile_runs_on_in_its_container(tmp_path: Path) -> None:
+    home = keeping(tmp_path, 3600)
+    home.let_pass(10)
+    home.declare(service())
+    assert home.settle() == [f"start-container {WEB1}", f"update-container {WEB1}"]
+    assert home.condition("web", "Quarantined") == ("", "")
+    home.let_pass(400)
+    assert home.memory.kept == {}
+    home.declare()
+    assert home.let_pass(3000) == PUT_AWAY, "its time begins anew"
+
+
+def test_a_quarantine_is_kept_while_something_cannot_be_read(tmp_path: Path) -> None:
+    home = keeping(tmp_path, 3600)
+    home.let_pass(10)
+    home.files.desired = declared(blind=True)
+    home.controller.files_changed()
+    assert home.let_pass(7200) == []
+    home.declare()
+    assert home.let_pass(10) == TAKEN_AWAY

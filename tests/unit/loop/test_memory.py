@@ -12,6 +12,7 @@ import pytest
 from controller.core.backoff import SlotHistory
 from controller.core.exits import Mark
 from controller.core.prune import PruneMemory
+from controller.core.quarantine import Kept
 from controller.loop.memory import Generation, Memory, write_whole
 from controller.model.crashpoints import CONTROLLER_POINTS
 from controller.model.errors import StateError
@@ -28,6 +29,7 @@ def filled(file: Path) -> Memory:
     memory.accept(WEB, "digest")
     memory.acted_on(WEB, 1)
     memory.prune = PruneMemory(device=7, going=frozenset({API}), passed=((API, 1000.0),))
+    memory.keep({"c2": Kept(30.5, 1000.0, "boot", 4000.0)})
     return memory
 
 
@@ -41,6 +43,19 @@ def test_what_was_saved_is_there_after_a_restart(tmp_path: Path) -> None:
     assert again.mark((API, 2)) == Mark("c2")
     assert again.generations() == {WEB: Generation("digest", 1, 1)}
     assert again.prune == PruneMemory(device=7, going=frozenset({API}), passed=((API, 1000.0),))
+    assert again.kept == {"c2": Kept(30.5, 1000.0, "boot", 4000.0)}
+
+
+def test_a_file_from_before_there_was_a_quarantine_is_read(tmp_path: Path) -> None:
+    file = tmp_path / "state.json"
+    filled(file).save()
+    written = json.loads(file.read_text())
+    del written["quarantine"]
+    file.write_text(json.dumps(written))
+    again = Memory(file)
+    assert again.load(stamp="1") is None
+    assert again.kept == {}
+    assert again.mark((API, 2)) == Mark("c2")
 
 
 def test_nothing_is_written_when_nothing_changed(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from controller.core.moves import Judge
+from controller.core.quarantine import AT_ONCE, Keeping
 from controller.core.status import Report
 from controller.loop.controller import Chore, Controller
 from controller.loop.memory import Memory
@@ -22,13 +23,14 @@ from tests import worlds
 
 
 class Watch:
-    """Both clocks of ``ports.Clock``, moved by hand."""
+    """Both clocks of ``ports.Clock``, moved by hand; the wall's may jump as well."""
 
     def __init__(self) -> None:
         self.time = 1_000_000.0
+        self.jumped = 0.0
 
     def now(self) -> float:
-        return self.time
+        return self.time + self.jumped
 
     def monotonic(self) -> float:
         return self.time
@@ -129,6 +131,7 @@ class House:
     watch: Watch = field(default_factory=Watch)
     judge: Judge = worlds.allow
     policy: str = "policy"
+    keeping: Keeping = AT_ONCE
     published: list[Report] = field(default_factory=list)
     controller: Controller = field(init=False)
     memory: Memory = field(init=False)
@@ -148,6 +151,7 @@ class House:
             random=lambda: 0.0,
             fetch_rules=self.rules,
             publish=self.published.append,
+            keeping=self.keeping,
         )
         self.controller.begin(problem=problem)
         self.controller.subscribed()
