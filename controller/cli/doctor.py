@@ -17,6 +17,7 @@ import click
 from controller.cli.api import BrokerApi, ask_controller
 from controller.cli.common import json_option, print_json, state_option, state_root
 from controller.model.errors import TrimtabError
+from controller.model.quantities import format_duration_ms
 from controller.settings import GROUP, STANDARD_SOCKET, read_instance, state_of
 
 MINIMUM_API = (1, 44)
@@ -108,6 +109,7 @@ def instance_findings(root: Path) -> Iterator[Finding]:
         return
     yield Finding("state", "ok", f"{root}, instance {instance.id}, DIR {instance.dir}")
     yield from _policy_file(Path(instance.policy))
+    yield _quarantine(instance.quarantine_ms)
     found = state_of(root, instance)
     api = BrokerApi(found.broker_socket)
     try:
@@ -121,6 +123,14 @@ def instance_findings(root: Path) -> Iterator[Finding]:
         yield Finding("controller", "ok", f"serves {found.controller_socket}")
     except TrimtabError as error:
         yield Finding("controller", "warning", error.message, error.remedy)
+
+
+def _quarantine(milliseconds: int) -> Finding:
+    if milliseconds:
+        kept = f"pruned containers are kept for {format_duration_ms(milliseconds)}"
+        return Finding("quarantine", "ok", kept)
+    remedy = "'trimtab up --quarantine 24h' keeps them, stopped, for a day"
+    return Finding("quarantine", "ok", "pruned containers are removed at once", remedy)
 
 
 def _policy_file(path: Path) -> Iterator[Finding]:

@@ -1,4 +1,4 @@
-"""Whose state folder root takes."""
+"""Whose state folder is taken, and what of an instance is kept in it."""
 
 from __future__ import annotations
 
@@ -7,8 +7,30 @@ from pathlib import Path
 
 import pytest
 
-from controller.launch import User, prepare
+from controller.launch import Launch, User, prepare
 from controller.model.errors import StateError
+from controller.settings import read_instance
+
+
+def prepared(root: Path, *, quarantine_ms: int | None) -> Launch:
+    return prepare(
+        root,
+        directory=root.parent / "desired",
+        engine="unix:///nowhere.sock",
+        policy="strict",
+        user=User(os.getuid(), os.getgid(), dropped=False),
+        new_instance_id="i1",
+        quarantine_ms=quarantine_ms,
+    )
+
+
+def test_a_quarantine_is_the_instances_until_another_is_given(tmp_path: Path) -> None:
+    root = tmp_path / "state"
+    seen = []
+    for given in (None, 86_400_000, None, 0):
+        assert prepared(root, quarantine_ms=given).instance == read_instance(root)
+        seen.append(prepared(root, quarantine_ms=None).instance.quarantine_ms)
+    assert seen == [0, 86_400_000, 86_400_000, 0]
 
 
 @pytest.mark.needs_root

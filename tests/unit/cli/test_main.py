@@ -52,7 +52,14 @@ def test_an_error_has_its_exit_code(error: type[TrimtabError], code: int) -> Non
 
 
 @pytest.mark.parametrize(
-    "arguments", [["statsu"], ["status", "--nonsense"], ["apply", "--timeout", "5"]]
+    "arguments",
+    [
+        ["statsu"],
+        ["status", "--nonsense"],
+        ["apply", "--timeout", "5"],
+        ["up", "--quarantine", "a day"],
+        ["run", "--quarantine", "721h"],
+    ],
 )
 def test_wrong_usage_exits_with_64(arguments: list[str], capsys) -> None:
     assert run(*arguments) == 64

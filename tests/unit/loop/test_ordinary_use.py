@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
@@ -63,7 +64,9 @@ class Gate:
 
 
 def web(number: int, *, rev: str, replicas: int, published: bool) -> Service:
-    ports = {"ports": [{"container": 80, "host": 8000 + number}]} if published else {}
+    ports: dict[str, Any] = (
+        {"ports": [{"container": 80, "host": 8000 + number}]} if published else {}
+    )
     return service(f"s{number:02}", rev, replicas=replicas, **ports)
 
 
