@@ -151,6 +151,8 @@ STYLES = {
     "Quarantined": "yellow",
     "PolicyViolation": "red",
     "PolicyWarning": "yellow",
+    "Suspended": "yellow",
+    "RolledBack": "yellow",
 }
 
 

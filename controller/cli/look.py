@@ -30,6 +30,8 @@ CONDITIONS_SHOWN = (
     "PolicyViolation",
     "PolicyWarning",
     "Degraded",
+    "Suspended",
+    "RolledBack",
 )
 
 

@@ -6,6 +6,7 @@ several documents together show is in ``render``; what the policy admits is the 
 
 from __future__ import annotations
 
+import ipaddress
 import unicodedata
 from collections.abc import Iterator, Mapping
 from typing import Protocol
@@ -82,6 +83,14 @@ def exclusive_volumes(spec: ServiceSpec) -> dict[str, int]:
         if isinstance(mount, VolumeMount) and not mount.read_only and not mount.shared:
             found.setdefault(mount.source, index)
     return found
+
+
+def overlap(one: str, other: str) -> bool:
+    """Tell whether a port on one address is one on the other, too."""
+    first, second = ipaddress.ip_address(one), ipaddress.ip_address(other)
+    if first.version != second.version:
+        return False
+    return first == second or first.is_unspecified or second.is_unspecified
 
 
 def _labels(document: Document, path: Path, labels: Mapping[str, str]) -> Iterator[Problem]:

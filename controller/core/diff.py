@@ -26,7 +26,7 @@ class Drift(StrEnum):
     """How something observed differs from what is declared."""
 
     MISSING = "missing"  # a slot without a container
-    STALE = "stale"  # of another revision
+    STALE = "stale"  # of another revision, or somebody asked for another container
     ALTERED = "altered"  # changed from outside
     STOPPED = "stopped"  # not running, and should
     UNHEALTHY = "unhealthy"  # reported, not acted on
@@ -58,6 +58,12 @@ class Replica:
         return self.service is not None and self.container.revision != self.service.revision
 
     @property
+    def leaving(self) -> bool:
+        """Tell whether somebody asked for it to be replaced."""
+        restarting = None if self.service is None else self.service.restarting
+        return restarting is not None and self.container.id in restarting.ids
+
+    @property
     def resting(self) -> bool:
         """Tell whether its service is declared not to run."""
         return self.service is not None and self.service.spec.state is RunState.STOPPED
@@ -77,6 +83,8 @@ DRIFT_RULES: tuple[tuple[Drift, Callable[[Replica], bool]], ...] = (
     (Drift.ALTERED, lambda r: r.resting and r.container.state in ALIVE),
     (Drift.IN_SYNC, lambda r: r.resting),
     (Drift.STALE, lambda r: r.stale),
+    # Before finished: who asks for a restart wants a task to run again, too.
+    (Drift.STALE, lambda r: r.leaving),
     # A task that is done stays done, whatever happens to its remains.
     (Drift.IN_SYNC, lambda r: r.finished),
     # Before stopped: a changed container must not be started again as it is.
@@ -193,6 +201,13 @@ def why_stopped(container: Container, service: Service) -> str:
     return f"{name} {explain(container)}, restart policy is {policy}"
 
 
+def _why_stale(container: Container, service: Service) -> str:
+    if container.revision != service.revision:
+        return f"revision is {short(container.revision)}, want {short(service.revision)}"
+    assert service.restarting is not None, f"{container.name} isn't stale"
+    return f"restart asked by {service.restarting.by}"
+
+
 def why(replica: Replica) -> str:
     """Return one sentence on why a replica has its word."""
     container, service = replica.container, replica.service
@@ -206,7 +221,7 @@ def why(replica: Replica) -> str:
             return f"slot {container.slot} is beyond replicas {service.spec.replicas}"
         case Drift.STALE:
             assert service is not None
-            return f"revision is {short(container.revision)}, want {short(service.revision)}"
+            return _why_stale(container, service)
         case Drift.ALTERED if replica.resting:
             return f"{container.name} is {container.state.value}, state Stopped is declared"
         case Drift.ALTERED:

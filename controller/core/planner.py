@@ -4,8 +4,9 @@ Pure: no I/O, no clock, no randomness, no logging; the same inputs in any order 
 byte for byte. It plans as if each action succeeds; an executor that meets another world ends its
 pass, and the next look plans again.
 
-Never planned: anything on a container that a client made, the removal of a volume, and, while part
-of the desired state is blind, the removal of whatever that part may declare.
+Never planned: anything on a container that a client made or of a service that is suspended, the
+removal of a volume, and, while part of the desired state is blind, the removal of whatever that
+part may declare.
 """
 
 from __future__ import annotations
@@ -153,8 +154,9 @@ def plan(  # noqa: PLR0913 - the seam that loop and command line share, each inp
             problems += [problem] if problem else []
 
     services = {service.key: service for service in desired.services}
+    left_alone = desired.blind_keys | desired.suspended
     for key in sorted(services.keys() | _observed_services(observed)):
-        if only not in (None, key) or key in desired.blind_keys:
+        if only not in (None, key) or key in left_alone:
             continue
         if key in services:
             containers = observed.of(key)
@@ -179,7 +181,8 @@ def plan(  # noqa: PLR0913 - the seam that loop and command line share, each inp
         unused = _unused_networks(desired, observed, networks, actions)
         removals = [_removal(n) for n in unused if only in (None, network_key(n))]
         actions += judged(removals, judge)
-    return _sealed(desired, observed, actions, problems, blocked, policy_digest)
+    sealed = _sealed(desired, observed, actions, problems, blocked, policy_digest)
+    return replace(sealed, holds=tuple(h for h in desired.holds if only in (None, h.key)))
 
 
 def violations(

@@ -193,10 +193,11 @@ def guard(
 def _candidates(desired: Desired, observed: Observed) -> dict[Key, str]:
     """Return the services that would go, each with the words for it."""
     services = {service.key: service for service in desired.services}
+    left_alone = desired.blind_keys | desired.suspended
     gone: dict[Key, str] = {}
     for container in observed.containers:
         key = container.key
-        if container.origin != "controller" or key in desired.blind_keys:
+        if container.origin != "controller" or key in left_alone:
             continue
         service = services.get(key)
         if service is None:

@@ -6,13 +6,12 @@ then what runs stays as it is (their keys are blind).
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import assert_never
 
 from controller.core.canonical import digest
-from controller.core.checks import exclusive_volumes
+from controller.core.checks import exclusive_volumes, overlap
 from controller.core.documents import Declaration, Reading, read_text
 from controller.core.yamltext import Path
 from controller.model.desired import Desired, Network, Release, Service, SourceIdentity, Volume
@@ -145,7 +144,11 @@ def _desired(
 
 
 def desired_digest(
-    services: Iterable[Service], networks: Iterable[Network], volumes: Iterable[Volume]
+    services: Iterable[Service],
+    networks: Iterable[Network],
+    volumes: Iterable[Volume],
+    *,
+    suspended: frozenset[Key] = frozenset(),
 ) -> str:
     """Return the SHA-256, in hex, over what is desired: neither places nor problems are in it."""
     return digest(
@@ -159,6 +162,7 @@ def desired_digest(
                     "replicas": one.spec.replicas,
                     "pullPolicy": one.spec.pull_policy.value,
                     "order": one.spec.rollout.order.value if one.spec.rollout.order else "",
+                    **({"suspended": True} if one.key in suspended else {}),
                 }
                 for one in services
             ],
@@ -223,7 +227,7 @@ def _check_host_ports(services: list[Declaration], findings: _Findings) -> None:
                 (
                     (d, i)
                     for d, i, a in claimants
-                    if (d is not one or i != index) and _overlap(address, a)
+                    if (d is not one or i != index) and overlap(address, a)
                 ),
                 None,
             )
@@ -237,13 +241,6 @@ def _check_host_ports(services: list[Declaration], findings: _Findings) -> None:
                 f"host port {number}/{protocol} on {address} is claimed by {where} too",
                 "give each its own port or address: until then neither acts",
             )
-
-
-def _overlap(one: str, other: str) -> bool:
-    first, second = ipaddress.ip_address(one), ipaddress.ip_address(other)
-    if first.version != second.version:
-        return False
-    return first == second or first.is_unspecified or second.is_unspecified
 
 
 def _check_volumes(services: list[Declaration], findings: _Findings) -> None:

@@ -9,13 +9,15 @@ that, for another revision would replace every container of every host.
 from __future__ import annotations
 
 from controller.core.canonical import digest
+from controller.model.desired import Network, Service, Volume
 from controller.model.names import Key
+from controller.model.quantities import AS_WRITTEN
 from controller.model.spec import ServiceSpec
 
 VERSION = "v1"
 
 #: What says how many replicas run, or how they are replaced or fetched, and not what they are.
-_NOT_OF_THE_SLOT = frozenset({"state", "replicas", "pull_policy", "rollout"})
+NOT_OF_THE_SLOT = frozenset({"state", "suspend", "replicas", "pull_policy", "rollout"})
 
 
 def slot_spec(spec: ServiceSpec) -> dict[str, object]:
@@ -24,13 +26,33 @@ def slot_spec(spec: ServiceSpec) -> dict[str, object]:
     JSON without floats: CPUs are whole thousandths.
     """
     written: dict[str, object] = spec.model_dump(
-        mode="json", by_alias=True, exclude_defaults=True, exclude=set(_NOT_OF_THE_SLOT)
+        mode="json", by_alias=True, exclude_defaults=True, exclude=set(NOT_OF_THE_SLOT)
     )
     if spec.resources.cpus is not None:
         resources = written["resources"]
         assert isinstance(resources, dict), "cpus are set, so resources are written"
         written["resources"] = {**resources, "cpus": round(spec.resources.cpus * 1000)}
     return written
+
+
+def slot_text(spec: ServiceSpec) -> str:
+    """Return what makes a replica as JSON that reads as a ServiceSpec again, with its revision."""
+    return spec.model_dump_json(
+        by_alias=True,
+        exclude_defaults=True,
+        exclude=set(NOT_OF_THE_SLOT),
+        context=AS_WRITTEN,
+    )
+
+
+def asked_of(resource: Service | Network | Volume) -> str:
+    """Return a digest of all that a resource asks for, wherever in the files it stands.
+
+    Defaults aren't in it, so that a field that is added later is no change.
+    """
+    text = resource.spec.model_dump_json(by_alias=True, exclude_defaults=True)
+    labels = resource.labels if isinstance(resource, Service) else ()
+    return digest([resource.owner, text, [list(label) for label in labels]])
 
 
 def revision_of(owner: str, key: Key, spec: ServiceSpec) -> str:

@@ -16,7 +16,7 @@ from controller.core.moves import denied
 from controller.core.planner import declared_resources, orphan_keys
 from controller.core.supplies import Supplies, network_name, volume_name
 from controller.core.text import blocked_json, problem_json
-from controller.model.desired import Desired, Network, Release, Service, Volume
+from controller.model.desired import Desired, Hold, Network, Release, Service, Volume
 from controller.model.errors import Act, Problem, Severity
 from controller.model.names import Key, NetworkNames
 from controller.model.observed import Container, Observed
@@ -134,9 +134,12 @@ def _all_facts(world: World) -> Iterator[Facts]:
     if world.observed is None:
         return
     declared = {service.key for service in desired.services}
-    blind = {c.key for c in world.observed.containers if c.origin == "controller"}
-    for key in orphan_keys(desired, world.observed) | (blind & desired.blind_keys) - declared:
+    there = {c.key for c in world.observed.containers if c.origin == "controller"}
+    for key in orphan_keys(desired, world.observed) | (there & desired.blind_keys) - declared:
         yield _orphan_facts(key, world.observed.of(key))
+    for key in desired.suspended - declared - there:
+        # Nothing is left of it but that it is to be left so.
+        yield Facts(key, "", desired=0, ready=0, declared=False)
 
 
 def _service_facts(service: Service, observed: Observed | None) -> Facts:
@@ -309,6 +312,8 @@ def _conditions_before(previous: Report | None) -> dict[tuple[str, str], Report]
 
 def _conditions(facts: Facts, world: World) -> list[Condition]:
     stalled = _stalled(facts, world)
+    held = [_held(hold) for hold in world.desired.holds if hold.key == facts.key]
+    suspended = [condition for condition in held if condition.type == "Suspended"][:1]
     possible = (_crash_loop(facts, world), _violation(facts, world), _quarantined(facts, world))
     named = [condition for condition in possible if condition is not None]
     pending = [
@@ -317,7 +322,7 @@ def _conditions(facts: Facts, world: World) -> list[Condition]:
         if blocked.key == facts.key
     ][:1]
     progressing = _progressing(facts, world)
-    ready = _ready(facts, world, [*pending, *stalled, *named, *progressing])
+    ready = _ready(facts, world, [*suspended, *pending, *stalled, *named, *progressing])
     return [
         ready,
         *(progressing or [Condition("Progressing", "False", "NothingToDo")]),
@@ -325,7 +330,14 @@ def _conditions(facts: Facts, world: World) -> list[Condition]:
         *(stalled or [Condition("Stalled", "False", "NothingToDo")]),
         *pending,
         *named,
+        *suspended,
+        *(condition for condition in held if condition.type == "RolledBack"),
     ]
+
+
+def _held(hold: Hold) -> Condition:
+    kind = "Suspended" if hold.word == "suspended" else "RolledBack"
+    return Condition(kind, "True", hold.code, f"{hold.reason} ({hold.remedy})")
 
 
 def _ready(facts: Facts, world: World, hindrances: Iterable[Condition]) -> Condition:

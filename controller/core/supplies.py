@@ -128,9 +128,12 @@ class Images:
             return None if self.of(service) == pin.id else self.of(service)
         reference = service.spec.image
         absent = self.observed.images.get(reference) is None
-        # Always resolves a tag anew for a new revision only, else a heal would change its image.
+        # Always resolves a tag anew for a new revision and for a restart that somebody asked for
+        # (the broker forgets the pin with that), else a heal would change its image.
+        leaving = service.restarting.ids if service.restarting is not None else frozenset()
         anew = service.spec.pull_policy is PullPolicy.ALWAYS and not any(
-            c.revision == service.revision for c in self.observed.of(service.key)
+            c.revision == service.revision and c.id not in leaving
+            for c in self.observed.of(service.key)
         )
         return reference if absent or anew else None
 

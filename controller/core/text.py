@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from controller.model.desired import Hold
 from controller.model.errors import Problem
 from controller.model.plan import AnyAction, Blocked, Plan, Precondition, Verdict, Wait
 
@@ -12,11 +13,14 @@ INCOMPLETE = "incomplete: part of the desired state can't be read, so nothing of
 
 
 def render(plan: Plan) -> str:
-    """Return a plan as lines of text: actions in columns, then what is blocked, then problems.
+    """Return a plan as lines of text: actions in columns, what is held and blocked, then problems.
 
     A denied action's reason and remedy stand below it.
     """
     lines = _table(plan.actions) if plan.actions else [NOTHING_TO_DO]
+    for hold in plan.holds:
+        lines.append(f"{hold.word} {hold.key}   {hold.reason}")
+        lines += [f"    remedy: {hold.remedy}"] if hold.remedy else []
     for blocked in plan.blocked:
         lines.append(f"blocked {blocked.key}   {blocked.code}: {blocked.reason}")
         lines += [f"    remedy: {blocked.remedy}"] if blocked.remedy else []
@@ -60,10 +64,20 @@ def to_json(plan: Plan) -> dict[str, object]:
         "digest": plan.digest,
         "complete": plan.complete,
         "actions": [_action(seq, action) for seq, action in enumerate(plan.actions, 1)],
+        **({"held": [_held(hold) for hold in plan.holds]} if plan.holds else {}),
         "problems": [
             *(blocked_json(blocked) for blocked in plan.blocked),
             *(problem_json(problem) for problem in plan.problems),
         ],
+    }
+
+
+def _held(hold: Hold) -> dict[str, object]:
+    return {
+        "object": str(hold.key),
+        "word": hold.word,
+        "reason": hold.reason,
+        "remedy": hold.remedy,
     }
 
 

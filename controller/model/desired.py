@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 from controller.model.errors import Problem, Severity
 from controller.model.names import Key
@@ -19,6 +20,17 @@ class Source:
 
 
 @dataclass(frozen=True, slots=True)
+class Restarting:
+    """That somebody asked for a restart: these containers are stale, whatever they are.
+
+    It is over once none of them is there any more.
+    """
+
+    ids: frozenset[str]
+    by: str
+
+
+@dataclass(frozen=True, slots=True)
 class Service:
     """A supervised workload as declared; ``revision`` is that of its slots."""
 
@@ -28,6 +40,7 @@ class Service:
     revision: str
     source: Source
     labels: tuple[tuple[str, str], ...] = ()
+    restarting: Restarting | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +75,21 @@ class Release:
 
 
 @dataclass(frozen=True, slots=True)
+class Hold:
+    """That a service isn't brought to what its document says, because a person wants it so.
+
+    A suspended one is left as it is, a pinned one runs an earlier revision. ``code`` is the
+    reason of the condition that tells it.
+    """
+
+    key: Key
+    word: Literal["suspended", "pinned"]
+    code: str
+    reason: str
+    remedy: str
+
+
+@dataclass(frozen=True, slots=True)
 class SourceIdentity:
     """What DIR is right now: the device tells another filesystem (an unmounted one) apart."""
 
@@ -77,7 +105,8 @@ class Desired:
 
     ``blind_keys`` are resources that a bad document may have declared: they are left as they
     are. ``blind`` is true when some document or file might have declared anything: creating goes
-    on, pruning doesn't.
+    on, pruning doesn't. ``holds`` are what people hold (``core.steering``), by key; a suspended
+    service need not be among the services.
     """
 
     services: tuple[Service, ...] = ()
@@ -89,6 +118,12 @@ class Desired:
     blind: bool = False
     identity: SourceIdentity = SourceIdentity(path="", present=False)
     digest: str = ""
+    holds: tuple[Hold, ...] = ()
+
+    @property
+    def suspended(self) -> frozenset[Key]:
+        """The services that are left as they are."""
+        return frozenset(hold.key for hold in self.holds if hold.word == "suspended")
 
     @property
     def valid(self) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
-from controller.model.desired import Service
+from controller.model.desired import Hold, Service
 from controller.model.errors import Problem
 from controller.model.names import Key
 
@@ -231,11 +231,13 @@ class Blocked:
 class Plan:
     """Actions in order; one service's are a sequence, different services' are independent.
 
-    ``complete`` is false when part of the desired state is blind.
+    ``complete`` is false when part of the desired state is blind. ``holds`` are what people hold:
+    nothing is pending for them.
     """
 
     actions: tuple[AnyAction, ...] = ()
     blocked: tuple[Blocked, ...] = ()
+    holds: tuple[Hold, ...] = ()
     problems: tuple[Problem, ...] = field(default=())
     complete: bool = True
     digest: str = ""

@@ -268,6 +268,7 @@ class ServiceSpec(Model):
     image: ImageReference
     pull_policy: PullPolicy = PullPolicy.IF_NOT_PRESENT
     state: RunState = RunState.RUNNING
+    suspend: bool = False
     replicas: Annotated[int, Field(ge=0, le=REPLICAS_MAX)] = 1
     entrypoint: Texts | None = None
     command: Texts | None = None

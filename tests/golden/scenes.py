@@ -18,6 +18,7 @@ import yaml
 from controller.core import planner, prune
 from controller.core.quarantine import Left, Quarantine
 from controller.core.render import desired_of
+from controller.core.steering import steer
 from controller.core.text import render
 from controller.core.translate import RESTART
 from controller.model.desired import Desired
@@ -49,7 +50,8 @@ def scenes() -> list[str]:
 def text_of(scene: str) -> str:
     """The plan of one scene, as people read it."""
     folder = FOLDER / scene
-    desired = desired_of({"desired.yaml": (folder / "desired.yaml").read_text("utf-8")})
+    written = desired_of({"desired.yaml": (folder / "desired.yaml").read_text("utf-8")})
+    desired = steer(written, {})
     shown: dict[str, Any] = yaml.safe_load((folder / "engine.yaml").read_text("utf-8")) or {}
     observed = _observed(shown, desired)
     first = prune.guard(desired, observed, prune.PruneMemory(), now=0, approved=False)

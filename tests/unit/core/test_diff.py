@@ -1,5 +1,7 @@
 """The words for how a replica differs, and why."""
 
+from dataclasses import replace
+
 import pytest
 
 from controller.core.diff import (
@@ -14,13 +16,14 @@ from controller.core.diff import (
     why,
     why_stopped,
 )
-from controller.model.desired import Service
+from controller.model.desired import Restarting, Service
 from controller.model.observed import Container
 from tests.worlds import container, revision, service
 
 NO = {"restart": "no"}
 TASK = service(restart={"policy": "Never"})
 STOPPED = service(state="Stopped")
+LEAVING = replace(service(), restarting=Restarting(frozenset({container().id}), "uid:0"))
 
 
 def check(there: Container, wanted: Service | None, word: str, cause: str, *, blind=False):
@@ -41,6 +44,21 @@ def check(there: Container, wanted: Service | None, word: str, cause: str, *, bl
             service(),
             "stale",
             "revision is aaaaaaaa, want bbbbbbbb",
+        ),
+        (container(), LEAVING, "stale", "restart asked by uid:0"),
+        (container(rev="a"), LEAVING, "stale", "revision is aaaaaaaa, want bbbbbbbb"),
+        (container(attempt=2), LEAVING, "in-sync", "web.1-bbbbbbbb.2 is as declared"),
+        (
+            container(state="exited"),
+            replace(LEAVING, spec=TASK.spec),
+            "stale",
+            "restart asked by uid:0",
+        ),
+        (
+            container(state="exited"),
+            replace(LEAVING, spec=STOPPED.spec),
+            "in-sync",
+            "web.1-bbbbbbbb is as declared",
         ),
         (container(state="paused"), service(), "altered", "it is paused"),
         (container(state="dead"), service(), "altered", "it is dead"),

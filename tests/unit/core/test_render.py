@@ -57,7 +57,7 @@ def test_an_unknown_key_names_the_one_that_was_meant():
         "f.yaml:4:8: error field.unknown: unknown key 'replics' in spec\n"
         "    expected: one of command, containerLabels, entrypoint, env, healthcheck, image, init,"
         " logs, mounts, network, ports, pullPolicy, replicas, resources, restart, rollout,"
-        " security, state, stopGracePeriod, stopSignal, user, workingDir\n"
+        " security, state, stopGracePeriod, stopSignal, suspend, user, workingDir\n"
         "    remedy: did you mean replicas?"
     )
     assert str(problem.key) == "Service/default/web"
@@ -136,7 +136,6 @@ def test_what_is_wrong_is_told_at_its_place_and_blinds_one_key(spec, problem):
 @pytest.mark.parametrize(
     ("spec", "place"),
     [
-        ("suspend: false", "4:8"),
         ("dependsOn: [{name: db, condition: Healthy}]", "4:8"),
         ("healthcheck: {http: {path: /healthz, port: 8080}}", "4:22"),
         ("healthcheck: {tcp: {port: 8080}}", "4:22"),

@@ -1,6 +1,7 @@
 """What a service's slots get: whole plans, as text."""
 
 import re
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from controller.core.moves import Judge
 from controller.core.rollout import next_name, order_of
 from controller.core.text import render
+from controller.model.desired import Restarting, Service
 from controller.model.names import Key
 from controller.model.observed import Container
 from controller.model.plan import StopContainer, Verdict
@@ -148,6 +150,60 @@ def test_an_altered_replica_is_replaced_under_the_next_name():
         3 update-container web.1-bbbbbbbb  memory is 128Mi, admitted 512Mi; pids is 64, admitted 256  allow
         4 stop-container web.1-bbbbbbbb  memory is 128Mi, admitted 512Mi; pids is 64, admitted 256  allow
         5 remove-container web.1-bbbbbbbb  memory is 128Mi, admitted 512Mi; pids is 64, admitted 256  allow
+        """,
+    )
+
+
+def leaving(*containers: Container, **spec) -> Service:
+    """The service, of which somebody asked for other containers than these."""
+    ids = frozenset(each.id for each in containers)
+    return replace(service(**spec), restarting=Restarting(ids, "uid:0"))
+
+
+def test_a_restart_replaces_slot_by_slot_under_the_next_names():
+    there = container(), container(slot=2)
+    check(
+        leaving(*there, replicas=2),
+        *there,
+        gives="""
+        1 create-container web.1-bbbbbbbb.2  restart asked by uid:0  allow
+        2 start-container web.1-bbbbbbbb.2  restart asked by uid:0  allow
+        3 update-container web.1-bbbbbbbb  restart asked by uid:0  allow
+        4 stop-container web.1-bbbbbbbb  restart asked by uid:0  allow
+        5 remove-container web.1-bbbbbbbb  restart asked by uid:0  allow
+        6 create-container web.2-bbbbbbbb.2  restart asked by uid:0  allow
+        7 start-container web.2-bbbbbbbb.2  restart asked by uid:0  allow
+        8 update-container web.2-bbbbbbbb  restart asked by uid:0  allow
+        9 stop-container web.2-bbbbbbbb  restart asked by uid:0  allow
+        10 remove-container web.2-bbbbbbbb  restart asked by uid:0  allow
+        """,
+    )
+
+
+def test_a_restart_that_was_begun_goes_on_with_the_containers_that_are_left():
+    check(
+        leaving(container(), container(slot=2), replicas=2),
+        container(attempt=2),
+        container(slot=2),
+        container(slot=2, attempt=2, state="created"),
+        gives="""
+        1 start-container web.2-bbbbbbbb.2  web.2-bbbbbbbb.2 was never started  allow
+        2 update-container web.2-bbbbbbbb  restart asked by uid:0  allow
+        3 stop-container web.2-bbbbbbbb  restart asked by uid:0  allow
+        4 remove-container web.2-bbbbbbbb  restart asked by uid:0  allow
+        """,
+    )
+
+
+def test_a_restart_runs_a_finished_task_again():
+    there = container(state="exited", admitted=ON_FAILURE)
+    check(
+        leaving(there, restart={"policy": "OnFailure"}),
+        there,
+        gives="""
+        1 create-container web.1-bbbbbbbb.2  restart asked by uid:0  allow
+        2 start-container web.1-bbbbbbbb.2  restart asked by uid:0  allow
+        3 remove-container web.1-bbbbbbbb  restart asked by uid:0  allow
         """,
     )
 

@@ -6,6 +6,7 @@ import pytest
 
 from controller.core.planner import image_of, image_references, wanted_networks
 from controller.core.supplies import network_key, repository
+from controller.model.desired import Restarting
 from controller.model.names import Key, NetworkNames
 from controller.model.observed import Image, Network, Volume
 from controller.model.plan import CreateContainer, CreateNetwork
@@ -122,6 +123,14 @@ def test_an_image_that_a_container_was_made_from_is_there():
 )
 def test_always_pulls_anew_only_for_a_new_revision(containers, pins, pull):
     made = moves(declared(service(pullPolicy="Always")), engine(*containers, pins=pins))
+    assert (("pull-image", IMAGE) in made) is pull
+
+
+@pytest.mark.parametrize(("pins", "pull"), [({}, True), ({revision("b"): Image(IMAGE_ID)}, False)])
+def test_a_restart_pulls_anew_under_always_once_its_pin_is_forgotten(pins, pull):
+    leaving = Restarting(frozenset({container().id}), "uid:0")
+    wanted = replace(service(pullPolicy="Always"), restarting=leaving)
+    made = moves(declared(wanted), engine(container(), pins=pins))
     assert (("pull-image", IMAGE) in made) is pull
 
 
