@@ -11,23 +11,34 @@ another desired state's word of the prune guard.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from controller.core import planner, prune
+from controller.core.acts import Decision
 from controller.core.prune import PruneDecision
 from controller.core.quarantine import AT_ONCE, Keeping
 from controller.core.status import Failure, Report
+from controller.core.steering import lasting
 from controller.loop import snapshot
 from controller.loop.executor import Execution, execute, not_stopping
 from controller.loop.generations import accept
+from controller.loop.helm import Helm
 from controller.loop.memory import Memory
 from controller.loop.queue import WorkQueue
-from controller.loop.reconciler import Outcome, Reconciler, Result, Rules, View, claims
+from controller.loop.reconciler import (
+    Outcome,
+    Reconciler,
+    Result,
+    Rules,
+    View,
+    claims,
+)
 from controller.loop.reporting import Known, Reporter
 from controller.loop.retries import AWAY_LONGEST_S, delay_s
 from controller.loop.survey import Standing, Survey, standing_of
+from controller.model.course import ServiceAct
 from controller.model.desired import Desired
 from controller.model.errors import (
     Act,
@@ -42,6 +53,7 @@ from controller.model.errors import (
 from controller.model.names import Key
 from controller.model.observed import Observed
 from controller.model.plan import Plan
+from controller.model.quantities import format_instant
 from controller.ports import Clock, DesiredSource, Engine, EngineEvent
 
 FIRST_LOOK_S = 2.0
@@ -68,6 +80,7 @@ class Chore(StrEnum):
 class _Shared:
     """What chores and passes share, under one lock."""
 
+    declared: Desired | None = None  # as the files say; ``view`` has it as people want it
     view: View = field(default_factory=View)
     known: Observed | None = None
     rules: Rules | None = None
@@ -106,6 +119,7 @@ class Controller:
         self._fetch_rules = fetch_rules
         self._publish = publish
         self._reconciler = Reconciler(engine, memory, clock=clock, random=random, keeping=keeping)
+        self._helm = Helm(memory, clock)
         self._reporter = Reporter(self._reconciler, memory)
         self._lock = threading.RLock()
         self._surveying = threading.Lock()
@@ -185,10 +199,11 @@ class Controller:
     def reload(self) -> None:
         """Read the files, and ask for passes of what they change."""
         with self._surveying:
-            desired = self._source.load()
+            declared = self._source.load()
             with self._lock:
                 known = self._shared.known
-                self._take(desired, known, self._decide(desired, known, approved=False))
+                decision = self._decide(self._helm.steered(declared), known, approved=False)
+                self._take(declared, known, decision)
         self._changed()
 
     def look(self, *, approved: bool = False, asked_by: str = "", plan: str = "") -> Survey:
@@ -210,20 +225,21 @@ class Controller:
                 self.chores.add_after(Chore.LOOK, self._spread(LOOK_S))
                 self.chores.add_after(Chore.GLANCE, self._spread(GLANCE_S))
             part = frozenset[Key]() if shown is None else _part_of(plan, shown, survey)
-            desired, observed = survey.view.desired, survey.observed
+            declared, observed = survey.declared, survey.observed
             with self._lock:
                 self._shared.known = observed
                 self._shared.rules = survey.rules
                 self._shared.away, self._shared.aways = None, 0
-                keys = self._take(desired, observed, survey.decision)
+                keys = self._take(declared, observed, survey.decision)
                 if asked_by:
                     self._shared.asked |= dict.fromkeys(keys, asked_by)
                 self._shared.approved |= dict.fromkeys(part, plan)
-                everything = planner.keys(desired, observed)
+                everything = planner.keys(declared, observed)
                 for gone in self._shared.failures.keys() - everything:
                     del self._shared.failures[gone]
-            releases = frozenset(release.key for release in desired.releases)
-            self._memory.forget_all_but(everything | releases)
+            releases = frozenset(release.key for release in declared.releases)
+            steered = lasting(declared, self._memory.steerings())
+            self._memory.forget_all_but(everything | releases | steered)
         self._changed()
         return survey
 
@@ -280,7 +296,8 @@ class Controller:
                 self._shared.version += 1
 
     def _survey(self, *, approved: bool, keep: bool) -> Survey:
-        rules, desired = self._fetch_rules(), self._source.load()
+        rules, declared = self._fetch_rules(), self._source.load()
+        desired = self._helm.steered(declared)
         with self._lock:
             known = self._shared.known
         observed = self._engine.observe(images=planner.image_references(desired, known))
@@ -292,7 +309,7 @@ class Controller:
         # What would go after a second look is shown as going.
         shown = View(desired, decision.prunable | decision.settling, decision.blocked)
         plan = self._reconciler.plan(shown, observed, rules)
-        return Survey(shown, observed, decision, rules, plan)
+        return Survey(shown, observed, decision, rules, plan, declared)
 
     def _decide(
         self, desired: Desired, observed: Observed | None, *, approved: bool
@@ -303,35 +320,46 @@ class Controller:
         return prune.guard(desired, observed, memory, now=self._clock.now(), approved=approved)
 
     def _take(
-        self, desired: Desired, observed: Observed | None, decision: PruneDecision
+        self, declared: Desired, observed: Observed | None, decision: PruneDecision
     ) -> frozenset[Key]:
-        """Make *desired* the one that passes see, and ask for passes; the lock is held."""
+        """Make *declared* the one that passes see, and ask for passes; the lock is held.
+
+        It is steered here, as it was for the guard: people may have acted since then.
+        """
         self._memory.prune = decision.memory
         if decision.recheck_at is not None:
             self.chores.add_after(Chore.LOOK, max(0.05, decision.recheck_at - self._clock.now()))
-        view = View(desired, decision.prunable, decision.blocked)
-        for key in accept(desired, self._memory):
+        for key in accept(declared, self._memory, observed, now=format_instant(self._clock.now())):
             self._reconciler.reset(key)
             self._shared.failures.pop(key, None)
-        self._shared.view = view
+        desired = self._helm.steered(declared)
+        view = View(desired, decision.prunable, decision.blocked)
+        self._shared.declared, self._shared.view = declared, view
         if observed is None or self._shared.rules is None:
             return frozenset()  # the first look asks for passes
         plan = self._reconciler.plan(view, observed, self._shared.rules)
         wanting = frozenset(action.object for action in plan.actions)
-        self._note_in_sync(planner.keys(desired, observed) - wanting, plan)
+        self._note_in_sync(planner.keys(desired, observed) - wanting, view, observed, plan)
         for key in sorted(wanting):
             self.keys.add(key)
         return wanting
 
-    def _note_in_sync(self, keys: Iterable[Key], plan: Plan) -> None:
+    def _note_in_sync(
+        self, keys: frozenset[Key], view: View, observed: Observed, plan: Plan
+    ) -> None:
         """Note of *keys*, on which nothing is to be done, that their generation is acted on."""
         blocked = {blocked.key for blocked in plan.blocked}
         blocked |= {p.key for p in plan.problems if p.key and p.severity is Severity.ERROR}
-        for key in keys:
+        held = {hold.key for hold in plan.holds}
+        for key in keys - blocked:
             generation = self._memory.generation(key)
-            if generation is not None and key not in blocked:
-                self._memory.acted_on(key, generation.number)
+            if generation is not None:
                 self._shared.failures.pop(key, None)
+                if key not in held:
+                    self._memory.acted_on(key, generation.number)
+        for service in view.desired.services:
+            if service.key in keys - blocked - view.desired.suspended:
+                self._helm.judge(service, observed.of(service.key))
 
     # Passes
 
@@ -350,10 +378,16 @@ class Controller:
             known=known,
             on_behalf_of=asked_by,
             approved=approved,
-            stopping=self.stopping,
+            stopping=lambda: self.stopping() or self._is_superseded(key, view),
         )
-        self._learn(key, result)
+        self._learn(key, view, result)
         return result
+
+    def _is_superseded(self, key: Key, view: View) -> bool:
+        """Tell whether a pass of *key* works for what isn't wanted any more."""
+        with self._lock:
+            now = self._shared.view
+        return now is not view and _wanted(now, key) != _wanted(view, key)
 
     def crashed(self, key: Key, error: Exception) -> None:
         """Take note that a pass raised: a bug, or a world that nobody thought of. Try again."""
@@ -365,7 +399,7 @@ class Controller:
         self.keys.add_after(key, delay_s(cause, count, self._random))
         self._changed()
 
-    def _learn(self, key: Key, result: Result) -> None:
+    def _learn(self, key: Key, view: View, result: Result) -> None:
         with self._lock:
             shared = self._shared
             shared.crashes.pop(key, None)
@@ -379,12 +413,59 @@ class Controller:
                 shared.asked.pop(key, None)
             if result.outcome is Outcome.DONE or isinstance(result.execution.error, OverShare):
                 shared.approved.pop(key, None)  # it is done, or the approval is used up
+            service = view.desired.service(key)
+            if result.observed is not None and service is not None:
+                containers = result.observed.of(key)
+                if self._helm.looked_at(key, containers):
+                    self._see_anew()
+                if result.outcome is Outcome.DONE and key not in view.desired.suspended:
+                    self._helm.judge(service, containers)
         if result.again_s is not None:
             self.keys.add_after(key, result.again_s)
         error = result.execution.error
         if result.observed is None or isinstance(error, EngineUnavailable):
             self.chores.add_after(Chore.LOOK, delay_s(EngineUnavailable("", ""), 1, self._random))
         self._changed()
+
+    # What people want beside the files
+
+    def act(self, act: ServiceAct, *, only_ask: bool = False) -> Decision:
+        """Do what somebody wants of a service; it is durable once this returns.
+
+        With *only_ask* nothing is done: the decision says what would be.
+
+        Raises:
+            UsageError: it can't be done; why, and what can.
+            StateError: it can't be saved, and so isn't done.
+            EngineError: what is to be replaced can't be looked at.
+        """
+        if self._shared.declared is None:
+            self.reload()
+        if act.verb == "restart":  # what is to be replaced is what is there now
+            known: Observed | None = self._engine.observe(images=frozenset(), only=act.key)
+        else:
+            known = self._shared.known
+        with self._lock:
+            declared = self._shared.declared
+            assert declared is not None, "the files were read"
+            containers = () if known is None else known.of(act.key)
+            decision = self._helm.decide(act, declared, containers)
+            if only_ask or not decision.changed:
+                return decision
+            self._helm.keep(act.key, decision)
+            self._see_anew()
+            self._reconciler.reset(act.key)
+            self._shared.failures.pop(act.key, None)
+        self.keys.add(act.key)
+        self.chores.add(Chore.LOOK)  # the guard has its say on what may go now
+        self._changed()
+        return decision
+
+    def _see_anew(self) -> None:
+        """Have passes see what people want now; the lock is held."""
+        declared = self._shared.declared
+        assert declared is not None, "there is nothing to steer before the files were read"
+        self._shared.view = replace(self._shared.view, desired=self._helm.steered(declared))
 
     # One plan, exactly
 
@@ -405,8 +486,13 @@ class Controller:
             engine=self._engine,
             context=claims(survey.view.desired, digest, asked_by),
             look=lambda action: self._engine.observe(images=frozenset(), only=action.object),
-            stopping=self.stopping,
+            stopping=lambda: self.stopping() or self._is_another(survey.view),
         )
+
+    def _is_another(self, view: View) -> bool:
+        """Tell whether people want something else than when a plan was made."""
+        with self._lock:
+            return self._shared.view.desired.holds != view.desired.holds
 
     # What is shown
 
@@ -449,6 +535,14 @@ class Controller:
 
     def _spread(self, seconds: float) -> float:
         return seconds * (1 - SPREAD + 2 * SPREAD * self._random())
+
+
+def _wanted(view: View, key: Key) -> tuple[object, ...]:
+    """Return what makes a pass of a key another one."""
+    service = view.desired.service(key)
+    if service is None:
+        return (key in view.desired.suspended,)
+    return (key in view.desired.suspended, service.revision, service.restarting)
 
 
 def _part_of(digest: str, shown: Survey, survey: Survey) -> frozenset[Key]:

@@ -2,42 +2,60 @@
 
 from __future__ import annotations
 
+from controller.core import revisions
 from controller.core.canonical import digest
+from controller.core.revision import asked_of
 from controller.loop.memory import Memory
 from controller.model.desired import Desired, Network, Release, Service, Volume
 from controller.model.names import Key
+from controller.model.observed import Observed
 
 
-def accept(desired: Desired, memory: Memory) -> frozenset[Key]:
-    """Count up the generation of each resource whose spec changed; return their keys.
+def accept(declared: Desired, memory: Memory, observed: Observed | None, *, now: str) -> set[Key]:
+    """Count up the generation of each resource whose spec changed, and return their keys.
 
-    What can't be read now keeps its generation: nothing was accepted.
+    Notes the revisions, and ends what a document ends (*now* is RFC 3339). What can't be read now
+    keeps its generation: nothing was accepted.
     """
     changed = set()
     resources: tuple[Service | Network | Volume, ...] = (
-        *desired.services,
-        *desired.networks,
-        *desired.volumes,
+        *declared.services,
+        *declared.networks,
+        *declared.volumes,
     )
     for resource in resources:
-        if resource.key not in desired.blind_keys and memory.accept(
-            resource.key, spec_of(resource)
+        if resource.key not in declared.blind_keys and memory.accept(
+            resource.key, asked_of(resource)
         ):
             changed.add(resource.key)
-    for release in desired.releases:
+    for release in declared.releases:
         if memory.accept(release.key, digest(_release(release))):
             # Its members carry it out; by itself it asks for nothing.
             generation = memory.generation(release.key)
             assert generation is not None
             memory.acted_on(release.key, generation.number)
-    return frozenset(changed)
+    _note(declared, memory, observed, now)
+    return changed
 
 
-def spec_of(resource: Service | Network | Volume) -> str:
-    """Return a digest of all that a resource asks for, wherever in the files it stands."""
-    text = resource.spec.model_dump_json(by_alias=True)
-    labels = resource.labels if isinstance(resource, Service) else ()
-    return digest([resource.owner, text, [list(label) for label in labels]])
+def _note(declared: Desired, memory: Memory, observed: Observed | None, now: str) -> None:
+    grown = False
+    for service in declared.services:
+        before, generation = memory.steering(service.key), memory.generation(service.key)
+        if generation is None:
+            continue  # its document has errors beside: nothing was accepted
+        after = revisions.noted(
+            before,
+            service,
+            generation=generation.number,
+            since=now,
+            containers=None if observed is None else observed.of(service.key),
+        )
+        grown = grown or after.revisions != before.revisions
+        memory.steer(service.key, after)
+    if grown:
+        for key, steering in revisions.slimmed(memory.steerings()).items():
+            memory.steer(key, steering)
 
 
 def _release(release: Release) -> list[object]:

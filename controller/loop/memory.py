@@ -1,7 +1,8 @@
 """What the controller remembers across restarts, in one file that is whole or the one before.
 
-Losing it costs waiting times and counters, never a container: what is desired is in the files,
-what is there is on the engine, and what is ours is in the broker's inventory.
+Losing it costs waiting times, counters, and what people want beside the files (pins, suspensions;
+the journal has who asked for them), never a container: what is desired is in the files, what is
+there is on the engine, and what is ours is in the broker's inventory.
 """
 
 from __future__ import annotations
@@ -15,11 +16,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from controller.core import backoff, exits, prune, quarantine
+from controller.core import backoff, exits, prune, quarantine, revisions
 from controller.core.backoff import SlotHistory
 from controller.core.exits import Mark
 from controller.core.prune import PruneMemory
 from controller.core.quarantine import Kept
+from controller.model.course import UNSTEERED, Steering
 from controller.model.crashpoints import Reach, pass_by
 from controller.model.errors import Problem, StateError
 from controller.model.names import Key
@@ -51,6 +53,7 @@ class Memory:
         self._histories: dict[Slot, SlotHistory] = {}
         self._marks: dict[Slot, Mark] = {}
         self._generations: dict[Key, Generation] = {}
+        self._steerings: dict[Key, Steering] = {}
         self._prune = PruneMemory()
         self._kept: dict[str, Kept] = {}
         self._changed = False
@@ -140,14 +143,31 @@ class Memory:
             if before is not None and before.observed < number <= before.number:
                 self._set(self._generations, key, Generation(before.digest, before.number, number))
 
+    def steering(self, key: Key) -> Steering:
+        """Return what is remembered of a service's course."""
+        with self._lock:
+            return self._steerings.get(key, UNSTEERED)
+
+    def steerings(self) -> dict[Key, Steering]:
+        """Return that of all services that have one."""
+        with self._lock:
+            return dict(self._steerings)
+
+    def steer(self, key: Key, steering: Steering) -> None:
+        """Replace what is remembered of a service's course."""
+        with self._lock:
+            self._set(self._steerings, key, None if steering == UNSTEERED else steering)
+
     def forget_all_but(self, keys: frozenset[Key]) -> None:
         """Forget what is neither declared nor there any more, so that memory stays bounded."""
         with self._lock:
             for table in (self._histories, self._marks):
                 for entry in [entry for entry in table if entry[0] not in keys]:
                     self._set(table, entry, None)
-            for key in [key for key in self._generations if key not in keys]:
-                self._set(self._generations, key, None)
+            by_key: tuple[dict[Key, Any], ...] = (self._generations, self._steerings)
+            for mapping in by_key:
+                for key in [key for key in mapping if key not in keys]:
+                    self._set(mapping, key, None)
 
     def _set(self, table: dict[Any, Any], key: object, value: object | None) -> None:
         if table.get(key) == value:
@@ -172,7 +192,9 @@ class Memory:
             return None
         except OSError as error:
             return _problem(
-                self._file, f"can't be read: {error.strerror}", "waiting times are lost"
+                self._file,
+                f"can't be read: {error.strerror}",
+                "waiting times, pins and suspensions are lost",
             )
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             aside = self._file.with_name(f"{self._file.name}.broken-{stamp}")
@@ -180,7 +202,8 @@ class Memory:
                 self._file.rename(aside)
             except OSError:
                 aside = self._file
-            return _problem(self._file, f"isn't what was written: {error}", f"it is now {aside}")
+            consequence = f"it is now {aside}; pins and suspensions are lost"
+            return _problem(self._file, f"isn't what was written: {error}", consequence)
         return None
 
     def save(self) -> bool:
@@ -227,6 +250,9 @@ class Memory:
                 str(key): [each.digest, each.number, each.observed]
                 for key, each in self._generations.items()
             },
+            "steerings": {
+                str(key): revisions.to_json(each) for key, each in self._steerings.items()
+            },
         }
 
     def _restore(self, value: Mapping[str, Any]) -> None:
@@ -248,9 +274,14 @@ class Memory:
             Key.parse(key): Generation(str(digest), int(number), int(observed))
             for key, (digest, number, observed) in value["generations"].items()
         }
+        # What was written before there were any has none.
+        steerings = {
+            Key.parse(key): revisions.from_json(each)
+            for key, each in value.get("steerings", {}).items()
+        }
         with self._lock:
             self._prune, self._histories, self._marks = remembered, histories, marks
-            self._generations, self._kept = generations, kept
+            self._generations, self._kept, self._steerings = generations, kept, steerings
 
 
 def _optional(
@@ -273,7 +304,7 @@ def _problem(file: Path, what: str, consequence: str) -> Problem:
         code="state.damaged",
         message=f"the controller's memory {what}; {consequence}",
         file=str(file),
-        remedy="nothing to do: it begins anew",
+        remedy="it begins anew; repeat what people asked for: trimtab journal list --stage operator",
     )
 
 

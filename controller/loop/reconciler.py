@@ -161,7 +161,7 @@ class Reconciler:
         context = claims(view.desired, approved or plan.digest, on_behalf_of)
         take = self._nothing if approved else self._taking(key, plan, observed, running)
         result = self._act(key, plan, observed, rules, context, take, stopping)
-        if result.outcome is Outcome.DONE and generation is not None:
+        if result.outcome is Outcome.DONE and generation is not None and not plan.holds:
             self._memory.acted_on(key, generation.number)
         return result
 
@@ -203,7 +203,8 @@ class Reconciler:
     def count_exits(self, desired: Desired, observed: Observed) -> None:
         """Count what failed on its own since the last look, for every slot in a snapshot."""
         now = self._clock.now()
-        services = {service.key: service for service in desired.services}
+        suspended = desired.suspended
+        services = {s.key: s for s in desired.services if s.key not in suspended}
         for slot, containers in _by_slot(observed.containers).items():
             service = services.get(slot[0])
             if service is None or slot[1] > service.spec.replicas:

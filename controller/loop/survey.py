@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from controller.core.prune import PruneDecision
 from controller.core.status import Failure
 from controller.loop.reconciler import Rules, View
+from controller.model.desired import Desired
 from controller.model.errors import Act, Severity
 from controller.model.names import Key
 from controller.model.observed import Observed
@@ -19,6 +20,7 @@ class Survey:
     """One look at everything, with the guard's word and the plan.
 
     In ``view`` and ``plan`` that counts as going which will go after the guard's second look.
+    ``declared`` is what the files say, the view as people want it.
     """
 
     view: View
@@ -26,6 +28,7 @@ class Survey:
     decision: PruneDecision
     rules: Rules
     plan: Plan
+    declared: Desired
 
 
 @dataclass(frozen=True, slots=True)

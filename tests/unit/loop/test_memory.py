@@ -14,10 +14,12 @@ from controller.core.exits import Mark
 from controller.core.prune import PruneMemory
 from controller.core.quarantine import Kept
 from controller.loop.memory import Generation, Memory, write_whole
+from controller.model.course import UNSTEERED, Steering, Suspension
 from controller.model.crashpoints import CONTROLLER_POINTS
 from controller.model.errors import StateError
 from controller.model.names import service_key
 
+SUSPENDED = Steering(suspension=Suspension("uid:0", "2026-01-01T00:00:00Z"))
 WEB, API = service_key("default", "web"), service_key("default", "api")
 
 
@@ -30,6 +32,7 @@ def filled(file: Path) -> Memory:
     memory.acted_on(WEB, 1)
     memory.prune = PruneMemory(device=7, going=frozenset({API}), passed=((API, 1000.0),))
     memory.keep({"c2": Kept(30.5, 1000.0, "boot", 4000.0)})
+    memory.steer(WEB, SUSPENDED)
     return memory
 
 
@@ -56,6 +59,24 @@ def test_a_file_from_before_there_was_a_quarantine_is_read(tmp_path: Path) -> No
     assert again.load(stamp="1") is None
     assert again.kept == {}
     assert again.mark((API, 2)) == Mark("c2")
+    assert again.steerings() == {WEB: SUSPENDED}
+
+
+def test_a_file_of_before_there_were_suspensions_is_read(tmp_path: Path) -> None:
+    file = tmp_path / "state.json"
+    filled(file).save()
+    older = {name: v for name, v in json.loads(file.read_text()).items() if name != "steerings"}
+    file.write_text(json.dumps(older))
+    memory = Memory(file)
+    assert memory.load(stamp="1") is None
+    assert (memory.steerings(), memory.steering(WEB)) == ({}, UNSTEERED)
+    assert memory.generations() == {WEB: Generation("digest", 1, 1)}
+
+
+def test_what_is_as_declared_takes_no_room(tmp_path: Path) -> None:
+    memory = filled(tmp_path / "state.json")
+    memory.steer(WEB, UNSTEERED)
+    assert memory.steerings() == {}
 
 
 def test_nothing_is_written_when_nothing_changed(tmp_path: Path) -> None:
