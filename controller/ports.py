@@ -25,6 +25,12 @@ class Clock(Protocol):
     def monotonic(self) -> float: ...
 
 
+class Timer(Clock, Protocol):
+    """A clock that can be waited by: ``pause`` returns after so many seconds."""
+
+    def pause(self, seconds: float) -> None: ...
+
+
 @dataclass(frozen=True, slots=True)
 class EngineFacts:
     """Who answers behind the broker."""

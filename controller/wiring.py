@@ -71,6 +71,10 @@ class SystemClock:
         """Return seconds that never jump."""
         return time.monotonic()
 
+    def pause(self, seconds: float) -> None:
+        """Return after so many seconds."""
+        time.sleep(seconds)
+
 
 def new_id() -> str:
     """Return a new UUIDv7 (RFC 9562, section 5.7): ordered by time, else random."""

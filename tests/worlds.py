@@ -13,7 +13,9 @@ from typing import Any, assert_never
 
 from controller.core import planner
 from controller.core.moves import Judge
+from controller.core.past import Past
 from controller.core.quarantine import NOTHING_KEPT, Quarantine
+from controller.core.readiness import Readiness
 from controller.core.translate import RESTART
 from controller.model import observed as seen
 from controller.model.desired import (
@@ -235,6 +237,9 @@ def plan(
     only: Key | None = None,
     taken_over: frozenset[tuple[Key, int]] = frozenset(),
     quarantine: Quarantine = NOTHING_KEPT,
+    readiness: Mapping[str, Readiness] | None = None,
+    superseded: Mapping[str, str] | None = None,
+    paused: Mapping[Key, str] | None = None,
 ) -> Plan:
     """The plan where everything is prunable and nothing held, unless said otherwise."""
     return planner.plan(
@@ -242,13 +247,18 @@ def plan(
         observed,
         networks=NAMES,
         judge=judge,
-        held=held or {},
         prunable=every_key(desired, observed) if prunable is None else prunable,
         blocked=blocked,
         policy_digest="policy",
         only=only,
-        taken_over=taken_over,
-        quarantine=quarantine,
+        past=Past(
+            held=held or {},
+            taken_over=taken_over,
+            readiness=readiness or {},
+            superseded=superseded or {},
+            paused=paused or {},
+            quarantine=quarantine,
+        ),
     )
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 def preview_creations(desired: Desired, policy: Policy) -> Iterator[AnyAction]:
     """Yield the create of each declared service's first container, with the policy's verdict."""
-    from controller.core.rollout import hypothetical_create
+    from controller.core.succession import hypothetical_create
     from controller.core.supplies import Supplies
     from controller.model.observed import Observed
 
@@ -33,7 +33,7 @@ def preview_creations(desired: Desired, policy: Policy) -> Iterator[AnyAction]:
 def check_creations(desired: Desired, policy: Policy) -> Iterator[tuple[AnyAction, Admission]]:
     """Yield the create of each declared service's first container, with all that is found."""
     from controller.core.admission import CONTROLLER, check
-    from controller.core.rollout import hypothetical_create
+    from controller.core.succession import hypothetical_create
     from controller.core.supplies import Supplies
     from controller.core.translate import container_body
     from controller.model.observed import Observed

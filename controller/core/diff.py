@@ -6,9 +6,10 @@ Classification is an ordered table, first match wins. Nothing here decides what 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from types import MappingProxyType
 
 from controller.core.exits import explain
 from controller.core.translate import RESTART
@@ -26,10 +27,10 @@ class Drift(StrEnum):
     """How something observed differs from what is declared."""
 
     MISSING = "missing"  # a slot without a container
-    STALE = "stale"  # of another revision, or somebody asked for another container
+    STALE = "stale"  # of another revision, or to be replaced by one of the same
     ALTERED = "altered"  # changed from outside
     STOPPED = "stopped"  # not running, and should
-    UNHEALTHY = "unhealthy"  # reported, not acted on
+    UNHEALTHY = "unhealthy"  # its check fails
     ORPHAN = "orphan"  # no longer declared
     BLIND = "blind"  # what declares it couldn't be read
     IN_SYNC = "in-sync"
@@ -40,12 +41,13 @@ class Replica:
     """A container beside what is declared for it.
 
     ``service`` is None when none is declared; ``blind`` says that a document that couldn't be
-    read may declare it.
+    read may declare it; ``superseded`` why it must be replaced though its revision is right.
     """
 
     container: Container
     service: Service | None
     blind: bool = False
+    superseded: str = ""
 
     @property
     def spare(self) -> bool:
@@ -82,7 +84,7 @@ DRIFT_RULES: tuple[tuple[Drift, Callable[[Replica], bool]], ...] = (
     # A stopped service's replicas are only asked to be down; what else differs waits for a start.
     (Drift.ALTERED, lambda r: r.resting and r.container.state in ALIVE),
     (Drift.IN_SYNC, lambda r: r.resting),
-    (Drift.STALE, lambda r: r.stale),
+    (Drift.STALE, lambda r: r.stale or bool(r.superseded)),
     # Before finished: who asks for a restart wants a task to run again, too.
     (Drift.STALE, lambda r: r.leaving),
     # A task that is done stays done, whatever happens to its remains.
@@ -221,7 +223,7 @@ def why(replica: Replica) -> str:
             return f"slot {container.slot} is beyond replicas {service.spec.replicas}"
         case Drift.STALE:
             assert service is not None
-            return _why_stale(container, service)
+            return replica.superseded or _why_stale(container, service)
         case Drift.ALTERED if replica.resting:
             return f"{container.name} is {container.state.value}, state Stopped is declared"
         case Drift.ALTERED:
@@ -270,13 +272,18 @@ _RANK = {
 _KEPT = frozenset({Drift.IN_SYNC, Drift.UNHEALTHY, Drift.STOPPED})
 
 
-def slot_of(number: int, containers: tuple[Container, ...], service: Service) -> Slot:
+def slot_of(
+    number: int,
+    containers: tuple[Container, ...],
+    service: Service,
+    superseded: Mapping[str, str] = MappingProxyType({}),
+) -> Slot:
     """Return one slot of a running service, with the word for it.
 
-    *containers* are those of that slot. Of several of the wanted revision the best is kept: one
+    *containers* are those of that slot, *superseded* why some must be replaced, by id. Of several of the wanted revision the best is kept: one
     that runs before one that doesn't, and of those the one that was started first.
     """
-    replicas = [Replica(container, service) for container in containers]
+    replicas = [Replica(c, service, superseded=superseded.get(c.id, "")) for c in containers]
     fit = [r for r in replicas if drift_of(r) in _KEPT and r.container.state in _RANK]
     if not fit:
         others = tuple(sorted(containers, key=_age))

@@ -43,10 +43,6 @@ LATER_FIELDS: tuple[Path, ...] = (
     ("spec", "healthcheck", "tcp"),
     ("spec", "resources", "cpuset"),
     ("spec", "resources", "disk"),
-    ("spec", "rollout", "maxUnavailable"),
-    ("spec", "rollout", "minHealthy"),
-    ("spec", "rollout", "progressDeadline"),
-    ("spec", "rollout", "onFailure"),
 )
 LATER_MOUNTS = ("config", "secret")
 

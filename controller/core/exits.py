@@ -70,20 +70,31 @@ _START_ERRORS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """What was counted of a container already: the engine's restarts, and its last exit."""
+    """What was counted of a container already: the engine's restarts, its last exit, and which run
+    of it (by its start) was unhealthy.
+    """
 
     id: str
     restarts: int = 0
     finished_at: str = ""
+    unhealthy: str = ""
 
 
-def mark_of(container: Container) -> Mark:
-    """Return the mark after a look at a container."""
-    return Mark(container.id, container.restart_count, container.finished_at)
+def mark_of(container: Container, before: Mark | None = None) -> Mark:
+    """Return the mark after a look at a container; *before* is the one that it replaces."""
+    unhealthy = before.unhealthy if before is not None and before.id == container.id else ""
+    if _is_unhealthy(container):
+        unhealthy = container.started_at
+    return Mark(container.id, container.restart_count, container.finished_at, unhealthy)
+
+
+def _is_unhealthy(container: Container) -> bool:
+    return container.running and container.health == "unhealthy"
 
 
 def failures(container: Container, service: Service, mark: Mark | None, *, taken_over: bool) -> int:
-    """Return how often a container failed on its own since it was marked.
+    """Return how often a container failed on its own since it was marked: exits, and a run that
+    turned unhealthy.
 
     Without a mark, or with another container's, the engine's earlier restarts don't count: nobody
     knows when they were. *taken_over*: the controller restarts it, and not the engine.
@@ -91,7 +102,10 @@ def failures(container: Container, service: Service, mark: Mark | None, *, taken
     known = mark if mark is not None and mark.id == container.id else None
     restarts = 0 if known is None else max(0, container.restart_count - known.restarts)
     counted = known is not None and known.finished_at == container.finished_at
-    return restarts + (own_exit(container, service, taken_over=taken_over) and not counted)
+    exited = own_exit(container, service, taken_over=taken_over) and not counted
+    told = known is not None and known.unhealthy == container.started_at
+    ill = _is_unhealthy(container) and service.spec.restart.policy is not RestartPolicy.NEVER
+    return restarts + exited + (ill and not told)
 
 
 def own_exit(container: Container, service: Service, *, taken_over: bool) -> bool:
@@ -115,6 +129,8 @@ def own_exit(container: Container, service: Service, *, taken_over: bool) -> boo
 
 def explain(container: Container) -> str:
     """Return why a container is down, in words that follow its name; '' where it isn't."""
+    if _is_unhealthy(container):
+        return "was unhealthy"
     if container.error:
         return f"failed to start: {start_failure(container.error)}"
     if container.state not in {ContainerState.EXITED, ContainerState.RESTARTING}:
@@ -176,7 +192,12 @@ def seconds(instant: str) -> float | None:
 
 def to_json(mark: Mark) -> dict[str, object]:
     """Return a mark as JSON."""
-    return {"id": mark.id, "restarts": mark.restarts, "finishedAt": mark.finished_at}
+    return {
+        "id": mark.id,
+        "restarts": mark.restarts,
+        "finishedAt": mark.finished_at,
+        "unhealthy": mark.unhealthy,
+    }
 
 
 def from_json(value: Mapping[str, object]) -> Mark:
@@ -187,6 +208,7 @@ def from_json(value: Mapping[str, object]) -> Mark:
     """
     match value:
         case {"id": str(container), "restarts": int(restarts), "finishedAt": str(finished_at)}:
-            return Mark(container, restarts, finished_at)
+            unhealthy = value.get("unhealthy", "")  # older files lack it
+            return Mark(container, restarts, finished_at, str(unhealthy))
         case _:
             raise ValueError(f"not a mark: {value!r}")

@@ -120,6 +120,24 @@ def wait(key: Key, *, target: str, slot: int, cause: str) -> Wait:
     return Wait(object=key, target=target, cause=cause, slot=slot)
 
 
+def gate(key: Key, *, target: str, slot: int, cause: str) -> Wait:
+    """Return a wait until *target* is available, before which nothing behind it is done."""
+    return Wait(object=key, target=target, cause=cause, slot=slot, gate=True)
+
+
+def announce(handle: Handle, service: Service, networks: Iterable[str]) -> list[AnyAction]:
+    """Return what makes a container answer to its service's name on *networks*.
+
+    An alias is only taken at joining, so that it leaves each and joins it again.
+    """
+    actions: list[AnyAction] = []
+    for network in networks:
+        cause = f"takes the name {service.key.name} on {network}"
+        actions.append(handle.disconnect(network, cause))
+        actions.append(handle.connect(network, (service.key.name,), cause))
+    return actions
+
+
 def halt(container: Container, service: Service | None, cause: str) -> list[AnyAction]:
     """Return what stops a container for good: an engine that restarts must not revive it."""
     handle, actions = Handle.seen(container), list[AnyAction]()

@@ -11,25 +11,17 @@ part may declare.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import asdict, replace
 from typing import assert_never
 
 from controller.core.canonical import digest
 from controller.core.diff import ALIVE
 from controller.core.moves import Judge, denied, judged, until_denied
-from controller.core.quarantine import (
-    NOTHING_KEPT,
-    Quarantine,
-    removal_actions,
-    renewal_actions,
-    spent,
-)
-from controller.core.rollout import (
-    Situation,
-    hypothetical_create,
-    service_actions,
-)
+from controller.core.past import NOTHING, Past
+from controller.core.quarantine import removal_actions, renewal_actions, spent
+from controller.core.rollout import Situation, service_actions
+from controller.core.succession import hypothetical_create
 from controller.core.supplies import (
     Supplies,
     image_of,
@@ -120,13 +112,11 @@ def plan(  # noqa: PLR0913 - the seam that loop and command line share, each inp
     *,
     networks: NetworkNames,
     judge: Judge,
-    held: Mapping[tuple[Key, int], str],
     prunable: frozenset[Key],
     blocked: tuple[Blocked, ...],
     policy_digest: str,
     only: Key | None = None,
-    taken_over: frozenset[tuple[Key, int]] = frozenset(),
-    quarantine: Quarantine = NOTHING_KEPT,
+    past: Past = NOTHING,
 ) -> Plan:
     """Return all actions to convergence, for *only* one key where given.
 
@@ -135,13 +125,11 @@ def plan(  # noqa: PLR0913 - the seam that loop and command line share, each inp
         observed: one snapshot; with *only* a service's key, its containers suffice.
         networks: the base names of the implied networks.
         judge: the policy's verdict on an action; it is put onto each.
-        held: slots in backoff, and why and until when they aren't tried.
         prunable: the services that may be removed, scaled to 0 or stopped: the prune guard's word.
         blocked: what the guard holds back; shown with the plan.
         policy_digest: that of the policy that *judge* speaks for.
         only: plan this key alone.
-        taken_over: slots in which the controller restarts containers, and not the engine.
-        quarantine: how long what is pruned is kept, and what is left of that.
+        past: what earlier looks and passes say.
     """
     supplies = Supplies(desired, observed, networks)
     actions: list[AnyAction] = []
@@ -160,22 +148,21 @@ def plan(  # noqa: PLR0913 - the seam that loop and command line share, each inp
             continue
         if key in services:
             containers = observed.of(key)
-            put_away = spent(services[key], containers, quarantine)
+            put_away = spent(services[key], containers, past.quarantine)
             actions += renewal_actions(put_away, judge)
             situation = Situation(
                 service=services[key],
                 containers=tuple(c for c in containers if c not in put_away),
                 supplies=supplies,
                 judge=judge,
-                held=held,
-                taken_over=taken_over,
                 prunable=key in prunable,
+                past=past,
             )
             outcome = service_actions(situation)
             actions += outcome.actions
             problems += outcome.problems
         elif key in prunable and not desired.blind:
-            actions += removal_actions(observed.of(key), judge, quarantine)
+            actions += removal_actions(observed.of(key), judge, past.quarantine)
 
     if not blocked:
         unused = _unused_networks(desired, observed, networks, actions)

@@ -1,101 +1,45 @@
 """Rollouts: the actions that bring one service's slots to what is declared.
 
-What serves is never stopped before its successor is admitted, its image there and the container
-created; with StartFirst, before it is started. A service's slots are replaced one at a time, and
-not at all while another of its slots can't go on. An action that policy denies is shown, and
-nothing that depends on it is done.
+What serves is stopped for a successor only, and then as late as can be: its image is there, it is
+admitted and created and, with StartFirst, available (``core.readiness``) before its predecessor
+stops; until then no name leads to it. Slots are replaced in waves, of at most ``parallelism`` slots
+with StartFirst and ``maxUnavailable`` with StopFirst, and no wave begins while a slot that isn't
+serving as declared needs the room. An action that policy denies is shown, and nothing that depends
+on it is done.
+
+A plan goes on to convergence: behind a gate stands what follows once it is open.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from itertools import chain
 
 from controller.core.diff import ALIVE, Drift, Replica, Slot, drift_of, restart_of, slot_of, why
 from controller.core.exits import explain
-from controller.core.moves import Handle, Judge, denied, halt, judged, retire, until_denied, wait
+from controller.core.moves import (
+    Handle,
+    Judge,
+    announce,
+    denied,
+    gate,
+    halt,
+    judged,
+    retire,
+    until_denied,
+    wait,
+)
+from controller.core.past import NOTHING, Past
+from controller.core.readiness import Ready, at_first_sight
+from controller.core.succession import create_of, next_name, order_of
 from controller.core.supplies import Supplies
-from controller.core.translate import RESTART
+from controller.core.translate import RESTART, joined_networks
 from controller.model.desired import Service
 from controller.model.errors import Problem
-from controller.model.names import CONTAINER_NAME_MAX, Key, container_name
+from controller.model.names import Key
 from controller.model.observed import Container, ContainerState
-from controller.model.plan import AnyAction, CreateContainer, Precondition
-from controller.model.spec import Order, RestartPolicy, RunState, VolumeMount
-
-
-def order_of(service: Service) -> Order:
-    """Return whether a successor starts before or after its predecessor stops."""
-    spec = service.spec
-    if spec.rollout.order is not None:
-        return spec.rollout.order
-    # Two containers can't bind one port, and mustn't write to one volume that isn't shared.
-    published = any(port.host is not None for port in spec.ports)
-    exclusive = any(
-        isinstance(mount, VolumeMount) and not mount.read_only and not mount.shared
-        for mount in spec.mounts
-    )
-    return Order.STOP_FIRST if published or exclusive else Order.START_FIRST
-
-
-def next_name(service: Service, slot: int, containers: Iterable[Container]) -> str:
-    """Return the name of the next container of a slot.
-
-    It follows the highest attempt of that slot and revision among *containers*, a service's, so
-    that a stale snapshot leads to a conflict instead of a double.
-    """
-    everyone = tuple(containers)
-    stem = container_name(
-        service.key.namespace, service.key.name, slot=slot, revision=service.revision
-    )
-    taken = {name for container in everyone for name in _names_of(container)}
-    mine = [c for c in everyone if c.slot == slot and c.revision == service.revision]
-    attempts = [_attempt(name, stem) for container in mine for name in _names_of(container)]
-    first = max([len(mine), *attempts]) + 1
-    # Only where the numbers don't fit any more do they begin again.
-    for attempt in chain(range(first, first + len(taken) + 1), range(1, len(taken) + 2)):
-        name = stem if attempt == 1 else f"{stem}.{attempt}"
-        if name not in taken and len(name) <= CONTAINER_NAME_MAX:
-            return name
-    raise AssertionError(f"no name is left for slot {slot} of {service.key}")
-
-
-def _names_of(container: Container) -> set[str]:
-    # A renamed container has two: the one that it holds, and the one that it was given.
-    return {container.name, *([container.admitted.name] if container.admitted else [])}
-
-
-def _attempt(name: str, stem: str) -> int:
-    if name == stem:
-        return 1
-    digits = name.removeprefix(f"{stem}.")
-    return int(digits) if digits != name and digits.isascii() and digits.isdigit() else 0
-
-
-def hypothetical_create(service: Service, supplies: Supplies, *, slot: int = 1) -> CreateContainer:
-    """Return the create of a slot's first container: what a policy is asked about a service."""
-    return _create(service, supplies, slot=slot, containers=(), cause="as declared")
-
-
-def _create(
-    service: Service,
-    supplies: Supplies,
-    *,
-    slot: int,
-    containers: Iterable[Container],
-    cause: str,
-) -> CreateContainer:
-    name = next_name(service, slot, containers)
-    return CreateContainer(
-        object=service.key,
-        target=name,
-        cause=cause,
-        slot=slot,
-        precondition=Precondition(absent=name),
-        service=service,
-        image=supplies.images.of(service),
-    )
+from controller.model.plan import AnyAction, Wait
+from controller.model.quantities import format_duration_ms
+from controller.model.spec import Order, RestartPolicy, RunState
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,14 +50,34 @@ class Situation:
     containers: tuple[Container, ...]  # all of the service's, by slot and name
     supplies: Supplies
     judge: Judge
-    held: Mapping[tuple[Key, int], str]
-    taken_over: frozenset[tuple[Key, int]]
     prunable: bool
+    past: Past = NOTHING
 
     @property
     def key(self) -> Key:
         """The service's key."""
         return self.service.key
+
+    @property
+    def limit(self) -> int:
+        """How many slots may be on their way at a time."""
+        rollout = self.service.spec.rollout
+        at_once = rollout.parallelism or rollout.max_unavailable
+        if order_of(self.service) is Order.START_FIRST:
+            return at_once
+        return min(at_once, rollout.max_unavailable)
+
+    def ready(self, container: Container) -> Ready:
+        """Return how far a container is."""
+        return (self.past.readiness.get(container.id) or at_first_sight(container)).word
+
+    def held(self, slot: int) -> str | None:
+        """Return why a slot isn't tried now, if so."""
+        return self.past.held.get((self.key, slot))
+
+    def is_taken_over(self, slot: int) -> bool:
+        """Tell whether the controller restarts a slot's containers, and not the engine."""
+        return (self.key, slot) in self.past.taken_over
 
 
 @dataclass(slots=True)
@@ -126,11 +90,22 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Steps:
-    """The actions for one slot. ``stuck``: it can't be brought to run by them."""
+    """The actions for one slot: what begins it and, once its gate is open, what ends it.
 
-    actions: list[AnyAction]
+    ``stuck``: it can't be brought to run by them.
+    """
+
+    number: int
+    begin: list[AnyAction]
+    gate: Wait | None = None
+    finish: list[AnyAction] = field(default_factory=list)
     problems: tuple[Problem, ...] = ()
     stuck: bool = False
+
+    @property
+    def pending(self) -> bool:
+        """Tell whether its slot needs room: it doesn't serve as declared yet."""
+        return self.stuck or self.gate is not None
 
 
 def service_actions(situation: Situation) -> Outcome:
@@ -171,68 +146,189 @@ def _stop(situation: Situation, outcome: Outcome) -> None:
         outcome.actions += until_denied(judged(actions, situation.judge))
 
 
+# Waves
+
+
 def _run(situation: Situation, outcome: Outcome) -> None:
+    slots = _slots(situation)
+    interrupting = [slot for slot in slots if _interrupts(slot, situation)]
+    # What serves badly goes before what serves well.
+    interrupting.sort(key=lambda slot: (slot.keep is None, slot.number))
+    wave = [_begin(slot, situation, outcome) for slot in slots if slot not in interrupting]
+    room = situation.limit - sum(steps.pending for steps in wave)
+    while True:
+        hindrance = _hindrance(wave, situation)
+        if hindrance == "" and room > 0:
+            begun, interrupting = interrupting[:room], interrupting[room:]
+            wave += [_begin(slot, situation, outcome) for slot in begun]
+            hindrance = _hindrance(wave, situation)
+        _finish(wave, situation, outcome, more=bool(interrupting) and hindrance == "")
+        if hindrance != "":
+            for slot in interrupting:
+                _put_off(slot, hindrance, situation, outcome)
+            return
+        if not interrupting:
+            return
+        wave, room = [], situation.limit
+
+
+def _slots(situation: Situation) -> list[Slot]:
     by_slot: dict[int, list[Container]] = {}
     for container in situation.containers:
         by_slot.setdefault(container.slot, []).append(container)
-    service = situation.service
-    slots = [
-        slot_of(number, tuple(by_slot.get(number, ())), service)
-        for number in range(1, service.spec.replicas + 1)
+    numbers = range(1, situation.service.spec.replicas + 1)
+    return [
+        slot_of(n, tuple(by_slot.get(n, ())), situation.service, situation.past.superseded)
+        for n in numbers
     ]
-    stuck = 0
-    for slot in sorted(slots, key=lambda slot: (_interrupts(slot, service), slot.number)):
-        steps = _slot_steps(slot, situation)
-        if stuck and _interrupts(slot, service) and not steps.stuck:
-            cause = f"slot {stuck} goes first"
-            name = slot.alive[0].name
-            steps = Steps([wait(service.key, target=name, slot=slot.number, cause=cause)])
-        if steps.stuck and not stuck:
-            stuck = slot.number
-        _emit(steps, situation, outcome)
 
 
-def _emit(steps: Steps, situation: Situation, outcome: Outcome) -> None:
+def _interrupts(slot: Slot, situation: Situation) -> bool:
+    """Tell whether bringing a slot to run interrupts something that serves, so that it needs room."""
+    keep = slot.keep
+    if keep is not None and keep.running:
+        return _is_to_be_revived(keep, situation)
+    serves = any(o.running and situation.ready(o) is not Ready.UNHEALTHY for o in slot.alive)
+    if keep is None:
+        return serves
+    if Replica(keep, situation.service).finished:
+        return False
+    return serves and order_of(situation.service) is Order.STOP_FIRST
+
+
+def _hindrance(wave: list[Steps], situation: Situation) -> str:
+    """Return why nothing that serves is interrupted now, if so."""
+    stuck = [steps.number for steps in wave if steps.stuck]
+    return situation.past.paused.get(situation.key) or (
+        f"slot {min(stuck)} goes first" if stuck else ""
+    )
+
+
+def _put_off(slot: Slot, cause: str, situation: Situation, outcome: Outcome) -> None:
+    steps = _steps(slot, situation)
+    if not steps.stuck:
+        name = (slot.keep or slot.alive[0]).name
+        put_off = wait(situation.key, target=name, slot=slot.number, cause=cause)
+        steps = Steps(slot.number, [put_off])
+    _emit(steps.begin, situation, outcome)
+    outcome.problems += steps.problems
+
+
+def _begin(slot: Slot, situation: Situation, outcome: Outcome) -> Steps:
+    steps = _steps(slot, situation)
+    _emit(steps.begin, situation, outcome)
+    outcome.problems += steps.problems
+    return steps
+
+
+def _finish(wave: list[Steps], situation: Situation, outcome: Outcome, *, more: bool) -> None:
+    """Emit what ends the slots of a wave; *more*: another wave waits for all of them."""
+    for steps in sorted(wave, key=lambda steps: steps.gate is not None):
+        if steps.gate is not None and (steps.finish or more):
+            outcome.actions.append(steps.gate)
+        _emit(steps.finish, situation, outcome)
+
+
+def _emit(actions: list[AnyAction], situation: Situation, outcome: Outcome) -> None:
     shown = {(a.verb, a.target) for a in outcome.actions if denied(a)}
-    for action in steps.actions:
+    for action in actions:
         if denied(action) and (action.verb, action.target) in shown:
             continue
         if not denied(action):
             situation.supplies.note(action)
         outcome.actions.append(action)
-    outcome.problems += steps.problems
 
 
-def _interrupts(slot: Slot, service: Service) -> bool:
-    """Tell whether bringing a slot to run stops something that serves."""
-    if slot.keep is not None and (slot.keep.running or Replica(slot.keep, service).finished):
-        return False
-    return bool(slot.alive)
+# One slot
 
 
-def _slot_steps(slot: Slot, situation: Situation) -> Steps:
+def _steps(slot: Slot, situation: Situation) -> Steps:
     """Return what brings one slot to run, and then clears away what isn't needed any more."""
-    keep = slot.keep
+    keep, service = slot.keep, situation.service
     if keep is None:
-        going = [o for o in slot.others if o.state is ContainerState.REMOVING]
-        for other in going:
+        for other in slot.others:
             # Its name, port and addresses aren't free yet.
-            if other.revision == situation.service.revision:
+            if other.state is ContainerState.REMOVING and other.revision == service.revision:
                 return _waiting(slot, situation, f"{other.name} is being removed", other.name)
         return _succeed(slot, situation)
-    taken_over = (situation.key, slot.number) in situation.taken_over
-    if keep.running or _done(keep, situation.service, taken_over=taken_over):
+    taken_over = situation.is_taken_over(slot.number)
+    if keep.running and _is_to_be_revived(keep, situation):
+        return _revive(slot, keep, situation)
+    if keep.running:
+        return _hand_over(slot, keep, situation)
+    if _done(keep, service, taken_over=taken_over):
         # A finished task isn't the controller's to restart; what we changed is given back.
-        policy = restart_of(situation.service, taken_over=taken_over and keep.running)
-        steps = _policy_steps(keep, policy)
-        return Steps(until_denied(judged(steps, situation.judge)) + _clear(slot, situation))
+        begin = judged(_policy_steps(keep, restart_of(service)), situation.judge)
+        return Steps(slot.number, until_denied(begin), finish=_clear(slot, situation))
     if keep.state is ContainerState.RESTARTING:
-        policy = restart_of(situation.service, taken_over=taken_over)
+        policy = restart_of(service, taken_over=taken_over)
         steps = until_denied(judged(_policy_steps(keep, policy), situation.judge))
-        held = situation.held.get((situation.key, slot.number), slot.why)
+        held = situation.held(slot.number) or slot.why
         waiting = _waiting(slot, situation, held, keep.name)
-        return replace(waiting, actions=[*steps, *waiting.actions])
+        return replace(waiting, begin=[*steps, *waiting.begin])
     return _succeed(slot, situation)
+
+
+def _hand_over(slot: Slot, keep: Container, situation: Situation) -> Steps:
+    """Return what gives a slot to the container that runs in it."""
+    service, judge = situation.service, situation.judge
+    policy = restart_of(service, taken_over=situation.is_taken_over(slot.number))
+    begin = _policy_steps(keep, policy)
+    naming = announce(Handle.seen(keep), service, _unannounced(keep, situation))
+    # Nothing else serves: better one that isn't ready than none.
+    alone = not any(other.running for other in slot.alive)
+    begin += naming if alone else []
+    finish = [] if alone else judged(naming, judge)
+    return Steps(
+        slot.number,
+        until_denied(judged(begin, judge)),
+        gate=None
+        if situation.ready(keep) is Ready.AVAILABLE
+        else _gate(slot, keep.name, situation),
+        finish=until_denied([*finish, *_clear(slot, situation)]),
+    )
+
+
+def _unannounced(container: Container, situation: Situation) -> tuple[str, ...]:
+    """Return the networks on which a container doesn't answer to its service's name."""
+    known = dict(container.aliases)
+    wanted = joined_networks(situation.service, situation.supplies.names)
+    return tuple(n for n in wanted if n in known and situation.key.name not in known[n])
+
+
+def _gate(slot: Slot, target: str, situation: Situation) -> Wait:
+    seen = None if slot.keep is None else situation.past.readiness.get(slot.keep.id)
+    spec = situation.service.spec
+    if seen is not None and seen.why:
+        cause = seen.why
+    else:
+        word = "healthy" if spec.healthcheck is not None else "up"
+        needed = spec.rollout.min_healthy
+        cause = f"must be {word}" + (f" for {format_duration_ms(needed)}" if needed else "")
+    return gate(situation.key, target=target, slot=slot.number, cause=cause)
+
+
+def _is_to_be_revived(container: Container, situation: Situation) -> bool:
+    """Tell whether a container that runs is restarted since it is unhealthy."""
+    restarts = situation.service.spec.restart.policy is not RestartPolicy.NEVER
+    return restarts and situation.ready(container) is Ready.UNHEALTHY
+
+
+def _revive(slot: Slot, keep: Container, situation: Situation) -> Steps:
+    """Return what restarts a container that is unhealthy."""
+    held = situation.held(slot.number)
+    if held is not None:
+        return _waiting(slot, situation, held, keep.name)
+    handle, cause = Handle.seen(keep), why(Replica(keep, situation.service))
+    policy = restart_of(situation.service, taken_over=situation.is_taken_over(slot.number))
+    actions = [*halt(keep, situation.service, cause), handle.start(cause)]
+    if policy[0] != "no":
+        actions.append(handle.restart(policy, f"restart policy is no, want {policy[0]}"))
+    actions = judged(actions, situation.judge)
+    if any(denied(action) for action in actions):
+        return Steps(slot.number, [a for a in actions if denied(a)], stuck=True)
+    waits = _gate(replace(slot, keep=None), keep.name, situation)
+    return Steps(slot.number, actions, gate=waits, finish=_clear(slot, situation))
 
 
 def _done(container: Container, service: Service, *, taken_over: bool) -> bool:
@@ -252,7 +348,7 @@ def _policy_steps(container: Container, policy: tuple[str, int]) -> list[AnyActi
 
 def _waiting(slot: Slot, situation: Situation, cause: str, target: str) -> Steps:
     action = wait(situation.key, target=target, slot=slot.number, cause=cause)
-    return Steps([action], stuck=True)
+    return Steps(slot.number, [action], stuck=True)
 
 
 def _succeed(slot: Slot, situation: Situation) -> Steps:
@@ -260,30 +356,67 @@ def _succeed(slot: Slot, situation: Situation) -> Steps:
     service, keep = situation.service, slot.keep
     problems = situation.supplies.problems(service, creating=keep is None)
     if problems:
-        return Steps([], problems, stuck=True)
-    held = situation.held.get((service.key, slot.number))
+        return Steps(slot.number, [], problems=problems, stuck=True)
+    held = situation.held(slot.number)
     if held is not None:
         name = keep.name if keep else next_name(service, slot.number, situation.containers)
         return _waiting(slot, situation, held, name)
 
+    stopped = _stopped_first(slot, situation)
+    beside = any(other not in stopped for other in slot.alive)
     prepare: list[AnyAction] = list(situation.supplies.missing(service, creating=keep is None))
-    taken_over = (service.key, slot.number) in situation.taken_over
-    policy = restart_of(service, taken_over=taken_over)
+    naming: list[AnyAction] = []
     if keep is None:
-        create = _create(
+        create = create_of(
             service,
             situation.supplies,
             slot=slot.number,
             containers=situation.containers,
             cause=slot.why,
+            announced=not beside,
         )
         prepare.append(create)
         handle, has = Handle.planned(create), RESTART[service.spec.restart.policy][0]
+        if beside:
+            wanted = joined_networks(service, situation.supplies.names)
+            naming = announce(handle, service, wanted)
     else:
         handle, has = Handle.seen(keep), keep.settings.restart
-    stops_first = order_of(service) is Order.STOP_FIRST
-    stopped = slot.alive if stops_first else ()
-    stops = [a for other in stopped for a in halt(other, service, _why_other(other, slot, service))]
+        naming = announce(handle, service, _unannounced(keep, situation))
+    stops = [a for o in stopped for a in halt(o, service, _why_other(o, slot, situation))]
+    start = _start(slot, situation, handle, has)
+    gone = _remains(slot, service)
+    prepare += [Handle.seen(o).remove(_why_other(o, slot, situation)) for o in gone]
+    actions = judged([*prepare, *stops, *([] if beside else naming), *start], situation.judge)
+    finish = judged(naming if beside else [], situation.judge)
+    refused = [action for action in (*actions, *finish) if denied(action)]
+    if refused:
+        # Nothing is pulled, made or stopped for a successor that won't be.
+        return Steps(slot.number, refused, stuck=True)
+    return Steps(
+        slot.number,
+        actions,
+        gate=_gate(replace(slot, keep=None), handle.name, situation),
+        finish=[*finish, *_clear(slot, situation, stopped=stopped, gone=gone)],
+    )
+
+
+def _stopped_first(slot: Slot, situation: Situation) -> tuple[Container, ...]:
+    """Return what is stopped before a successor starts: with StartFirst what doesn't serve well."""
+    if order_of(situation.service) is Order.STOP_FIRST:
+        return slot.alive
+    return tuple(other for other in slot.alive if situation.ready(other) is Ready.UNHEALTHY)
+
+
+def _remains(slot: Slot, service: Service) -> tuple[Container, ...]:
+    """Return what is left of earlier tries: of the wanted revision, down, and not to be started."""
+    down = (ContainerState.CREATED, ContainerState.EXITED, ContainerState.DEAD)
+    return tuple(o for o in slot.others if o.revision == service.revision and o.state in down)
+
+
+def _start(slot: Slot, situation: Situation, handle: Handle, has: str) -> list[AnyAction]:
+    keep, taken_over = slot.keep, situation.is_taken_over(slot.number)
+    policy = restart_of(situation.service, taken_over=taken_over)
     cause = slot.why
     if keep is not None and taken_over and keep.state is ContainerState.EXITED:
         cause = f"{keep.name} {explain(keep)}, and the controller restarts it"
@@ -291,22 +424,22 @@ def _succeed(slot: Slot, situation: Situation) -> Steps:
     if has != policy[0]:
         # After the start: a task that we stopped with exit 0 would pass for finished otherwise.
         start.append(handle.restart(policy, f"restart policy is {has}, want {policy[0]}"))
-
-    actions = judged([*prepare, *stops, *start], situation.judge)
-    refused = [action for action in actions if denied(action)]
-    if refused:
-        # Nothing is pulled, made or stopped for a successor that won't be.
-        return Steps(refused, stuck=True)
-    return Steps(actions + _clear(slot, situation, stopped=stopped))
+    return start
 
 
 def _clear(
-    slot: Slot, situation: Situation, *, stopped: tuple[Container, ...] = ()
+    slot: Slot,
+    situation: Situation,
+    *,
+    stopped: tuple[Container, ...] = (),
+    gone: tuple[Container, ...] = (),
 ) -> list[AnyAction]:
-    """Return what removes a slot's other containers; those in *stopped* are down already."""
+    """Return what removes a slot's others: *stopped* are down by then, *gone* removed."""
     actions: list[AnyAction] = []
     for other in slot.others:
-        cause = _why_other(other, slot, situation.service)
+        if other in gone:
+            continue
+        cause = _why_other(other, slot, situation)
         if other in stopped:
             steps: list[AnyAction] = [Handle.seen(other).remove(cause)]
         else:
@@ -315,9 +448,9 @@ def _clear(
     return actions
 
 
-def _why_other(other: Container, slot: Slot, service: Service) -> str:
-    replica = Replica(other, service)
+def _why_other(other: Container, slot: Slot, situation: Situation) -> str:
+    superseded = situation.past.superseded.get(other.id, "")
+    replica = Replica(other, situation.service, superseded=superseded)
     if drift_of(replica) in (Drift.STALE, Drift.ALTERED):
         return why(replica)
-    assert slot.keep is not None, f"{other.name} would be kept, had slot {slot.number} no other"
-    return f"slot {slot.number} is filled by {slot.keep.name}"
+    return f"slot {slot.number} is filled by {slot.keep.name}" if slot.keep else slot.why

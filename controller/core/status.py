@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import takewhile
 from typing import Literal
 
 from controller.core.diff import ALIVE, Drift, Replica, Slot, drift_of, slot_of
@@ -27,6 +28,8 @@ State = Literal["True", "False", "Unknown"]
 #: Always reported, in this order; the others only while they hold.
 ALWAYS = ("Ready", "Progressing", "Degraded", "Stalled")
 Report = dict[str, object]
+#: What helps a rollout that failed on.
+PAUSED_REMEDY = "change its document, or let it be tried again with `trimtab resume`"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +58,7 @@ class World:
     generations: Mapping[Key, tuple[int, int]] = field(default_factory=dict)
     looping: frozenset[tuple[Key, int]] = frozenset()
     causes: Mapping[tuple[Key, int], str] = field(default_factory=dict)
+    failed: Mapping[Key, str] = field(default_factory=dict)  # rollouts, and why
     failures: Mapping[Key, Failure] = field(default_factory=dict)
     violations: Mapping[Key, Verdict] = field(default_factory=dict)
     problems: tuple[Problem, ...] = ()
@@ -157,7 +161,7 @@ def _service_facts(service: Service, observed: Observed | None) -> Facts:
     replicas = [Replica(container, service) for container in kept]
     finished = [r.container for r in replicas if r.finished]
     done = [c for c in finished if c.exit_code == 0]
-    running = [c for c in kept if c.running]
+    running = [c for c in kept if c.running and c.health in ("", "healthy")]
     serving = {c.slot for c in containers if c.running and not Replica(c, service).spare}
     spares = sorted({c.slot for c in containers if Replica(c, service).spare})
     shown = () if observed is None else (*slots, *(_spare(n, by_slot[n]) for n in spares))
@@ -314,7 +318,12 @@ def _conditions(facts: Facts, world: World) -> list[Condition]:
     stalled = _stalled(facts, world)
     held = [_held(hold) for hold in world.desired.holds if hold.key == facts.key]
     suspended = [condition for condition in held if condition.type == "Suspended"][:1]
-    possible = (_crash_loop(facts, world), _violation(facts, world), _quarantined(facts, world))
+    possible = (
+        _paused(facts, world),
+        _crash_loop(facts, world),
+        _violation(facts, world),
+        _quarantined(facts, world),
+    )
     named = [condition for condition in possible if condition is not None]
     pending = [
         Condition("PrunePending", "True", blocked.code, f"{blocked.reason} ({blocked.remedy})")
@@ -368,7 +377,8 @@ def _ready(facts: Facts, world: World, hindrances: Iterable[Condition]) -> Condi
 
 def _progressing(facts: Facts, world: World) -> list[Condition]:
     actions = [a for a in world.plan.of(facts.key) if not denied(a) and not at_rest(a)]
-    acting = [action for action in actions if not isinstance(action, Wait)]
+    now = takewhile(lambda action: not (isinstance(action, Wait) and action.gate), actions)
+    acting = [action for action in now if not isinstance(action, Wait)]
     failure = world.failures.get(facts.key)
     if failure is not None and failure.act is not Act.STALLED:
         word = "Retrying" if failure.act is Act.RETRY else "Waiting"
@@ -409,7 +419,14 @@ def _stalled(facts: Facts, world: World) -> list[Condition]:
     failure = world.failures.get(facts.key)
     if failure is not None and failure.act is Act.STALLED:
         return [Condition("Stalled", "True", failure.code, failure.message)]
+    if why := world.failed.get(facts.key):
+        return [Condition("Stalled", "True", "rollout.failed", f"{why} ({PAUSED_REMEDY})")]
     return []
+
+
+def _paused(facts: Facts, world: World) -> Condition | None:
+    why = world.failed.get(facts.key)
+    return None if why is None else Condition("Paused", "True", "rollout.failed", why)
 
 
 def _crash_loop(facts: Facts, world: World) -> Condition | None:

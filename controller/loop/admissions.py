@@ -5,7 +5,7 @@ Nothing is stopped for it (DESIGN: a changed policy makes nothing stale); it is 
 
 from __future__ import annotations
 
-from controller.core.rollout import hypothetical_create
+from controller.core.succession import hypothetical_create
 from controller.core.supplies import Supplies
 from controller.loop.reconciler import Rules
 from controller.model.desired import Desired, Service

@@ -54,7 +54,7 @@ from controller.model.names import Key
 from controller.model.observed import Observed
 from controller.model.plan import Plan
 from controller.model.quantities import format_instant
-from controller.ports import Clock, DesiredSource, Engine, EngineEvent
+from controller.ports import DesiredSource, Engine, EngineEvent, Timer
 
 FIRST_LOOK_S = 2.0
 GLANCE_S = 30.0
@@ -103,7 +103,7 @@ class Controller:
         source: DesiredSource,
         engine: Engine,
         memory: Memory,
-        clock: Clock,
+        clock: Timer,
         random: Callable[[], float],
         fetch_rules: Callable[[], Rules],
         publish: Callable[[Report], None],
@@ -240,6 +240,7 @@ class Controller:
             releases = frozenset(release.key for release in declared.releases)
             steered = lasting(declared, self._memory.steerings())
             self._memory.forget_all_but(everything | releases | steered)
+            self._reconciler.chronicle.forget_all_but(everything)
         self._changed()
         return survey
 
@@ -302,7 +303,7 @@ class Controller:
             known = self._shared.known
         observed = self._engine.observe(images=planner.image_references(desired, known))
         if keep:
-            self._reconciler.count_exits(desired, observed)
+            self._reconciler.chronicle.count_exits(desired, observed)
         decision = self._decide(desired, observed, approved=approved)
         if keep:
             self._reconciler.count_kept(observed, decision.prunable)
@@ -481,12 +482,19 @@ class Controller:
         survey = self.look(approved=approved, asked_by=asked_by, plan=digest if approved else "")
         if not approved and survey.plan.digest != digest:
             raise _changed_to(survey.plan.digest, digest)
+
+        def stopping() -> bool:
+            return self.stopping() or self._is_another(survey.view)
+
         return execute(
             survey.plan.actions,
             engine=self._engine,
             context=claims(survey.view.desired, digest, asked_by),
             look=lambda action: self._engine.observe(images=frozenset(), only=action.object),
-            stopping=lambda: self.stopping() or self._is_another(survey.view),
+            passes=lambda gate: self._reconciler.await_gate(
+                gate, survey.view.desired, pause=self._clock.pause, stopping=stopping
+            ),
+            stopping=stopping,
         )
 
     def _is_another(self, view: View) -> bool:

@@ -12,6 +12,7 @@ from typing import Protocol
 
 from controller.model.entries import Context
 from controller.model.errors import Conflict, EngineError
+from controller.model.names import Key
 from controller.model.observed import Container, Observed
 from controller.model.plan import (
     AnyAction,
@@ -46,7 +47,7 @@ class Execution:
     """What became of a sequence of actions.
 
     ``waits`` and ``refused`` (denied in the plan already) were passed over: nothing in a plan
-    depends on them. ``held`` are those whose own earlier failure isn't to be repeated yet, with
+    depends on them, but on a wait that is a gate all that is behind it. ``held`` are those whose own earlier failure isn't to be repeated yet, with
     what follows them in their slot.
     """
 
@@ -74,6 +75,11 @@ def not_stopping() -> bool:
     return False
 
 
+def closed(_gate: Wait) -> bool:
+    """Pass no gate: what is behind it is for a later pass."""
+    return False
+
+
 def execute(
     actions: Iterable[AnyAction],
     *,
@@ -82,6 +88,7 @@ def execute(
     look: Callable[[AnyAction], Observed],
     observed: Observed | None = None,
     held: Callable[[AnyAction], bool] = never,
+    passes: Callable[[Wait], bool] = closed,
     stopping: Callable[[], bool] = not_stopping,
 ) -> Execution:
     """Perform *actions* in order until one fails; an error of the engine's is a result, not raised.
@@ -93,12 +100,19 @@ def execute(
         look: takes a fresh snapshot that shows what an action acts on.
         observed: a snapshot taken just now, which the first precondition is checked against.
         held: tells of an action that it isn't to be tried now.
+        passes: tells, when a gate is reached, whether to go on behind it. It may wait for that, and
+            raise an EngineError.
         stopping: tells that the process is to end: the running action is finished, no more begun.
     """
     run = _Run(engine, context, look, observed)
     for action in actions:
+        if action.object in run.behind:
+            continue
         if isinstance(action, Wait):
-            run.waits.append(action)
+            try:
+                run.wait(action, passes)
+            except EngineError as error:
+                return run.result(failed=action, error=error)
         elif action.verdict.decision == "deny":
             run.refused.append(action)
         elif run.holds(action, held):
@@ -132,6 +146,16 @@ class _Run:
         self.waits: list[Wait] = []
         self.refused: list[AnyAction] = []
         self.held: list[AnyAction] = []
+        self.behind: set[Key] = set()  # whose gate is closed
+
+    def wait(self, action: Wait, passes: Callable[[Wait], bool]) -> None:
+        """Pass a wait over; at a closed gate the sequence of its key ends."""
+        if action.gate and passes(action):
+            self._observed = None
+            return
+        self.waits.append(action)
+        if action.gate:
+            self.behind.add(action.object)
 
     def holds(self, action: AnyAction, held: Callable[[AnyAction], bool]) -> bool:
         """Tell whether an action, or one before it that it depends on, is held."""

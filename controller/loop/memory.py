@@ -16,8 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from controller.core import backoff, exits, prune, quarantine, revisions
+from controller.core import backoff, course, exits, prune, quarantine, revisions
 from controller.core.backoff import SlotHistory
+from controller.core.course import Course
 from controller.core.exits import Mark
 from controller.core.prune import PruneMemory
 from controller.core.quarantine import Kept
@@ -54,6 +55,7 @@ class Memory:
         self._marks: dict[Slot, Mark] = {}
         self._generations: dict[Key, Generation] = {}
         self._steerings: dict[Key, Steering] = {}
+        self._courses: dict[Key, Course] = {}
         self._prune = PruneMemory()
         self._kept: dict[str, Kept] = {}
         self._changed = False
@@ -90,6 +92,21 @@ class Memory:
         """Replace what was counted of a slot's container."""
         with self._lock:
             self._set(self._marks, slot, mark)
+
+    def course(self, key: Key) -> Course:
+        """Return how a service's rollout goes."""
+        with self._lock:
+            return self._courses.get(key, course.NEW)
+
+    def courses(self) -> dict[Key, Course]:
+        """Return how all rollouts go."""
+        with self._lock:
+            return dict(self._courses)
+
+    def set_course(self, key: Key, value: Course) -> None:
+        """Replace how a service's rollout goes."""
+        with self._lock:
+            self._set(self._courses, key, None if value == course.NEW else value)
 
     @property
     def prune(self) -> PruneMemory:
@@ -164,7 +181,11 @@ class Memory:
             for table in (self._histories, self._marks):
                 for entry in [entry for entry in table if entry[0] not in keys]:
                     self._set(table, entry, None)
-            by_key: tuple[dict[Key, Any], ...] = (self._generations, self._steerings)
+            by_key: tuple[dict[Key, Any], ...] = (
+                self._generations,
+                self._steerings,
+                self._courses,
+            )
             for mapping in by_key:
                 for key in [key for key in mapping if key not in keys]:
                     self._set(mapping, key, None)
@@ -253,6 +274,7 @@ class Memory:
             "steerings": {
                 str(key): revisions.to_json(each) for key, each in self._steerings.items()
             },
+            "courses": {str(key): course.to_json(each) for key, each in self._courses.items()},
         }
 
     def _restore(self, value: Mapping[str, Any]) -> None:
@@ -279,9 +301,13 @@ class Memory:
             Key.parse(key): revisions.from_json(each)
             for key, each in value.get("steerings", {}).items()
         }
+        courses = {
+            Key.parse(key): course.from_json(each) for key, each in value.get("courses", {}).items()
+        }
         with self._lock:
             self._prune, self._histories, self._marks = remembered, histories, marks
-            self._generations, self._kept, self._steerings = generations, kept, steerings
+            self._generations, self._kept = generations, kept
+            self._steerings, self._courses = steerings, courses
 
 
 def _optional(

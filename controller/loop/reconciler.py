@@ -10,12 +10,13 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
-from controller.core import backoff, blast, diff, exits, planner, quarantine
+from controller.core import backoff, blast, exits, planner, quarantine
 from controller.core.moves import Judge
 from controller.core.quarantine import AT_ONCE, Keeping, Moment, Quarantine
 from controller.core.status import Failure
-from controller.loop.executor import Execution, execute, not_stopping
-from controller.loop.memory import Memory, Slot
+from controller.loop.chronicle import Chronicle
+from controller.loop.executor import UNMET, Execution, execute, not_stopping
+from controller.loop.memory import Memory
 from controller.loop.retries import Attempt, Retries, delay_s, signature
 from controller.loop.share import Share, running_keys
 from controller.model.desired import Desired, Network, Service, Source, Volume
@@ -29,20 +30,22 @@ from controller.model.errors import (
     Severity,
 )
 from controller.model.names import Key, NetworkNames
-from controller.model.observed import Container, Observed
+from controller.model.observed import Observed
 from controller.model.plan import (
     AnyAction,
     Blocked,
     CreateContainer,
     Plan,
     StartContainer,
+    Wait,
     at_rest,
 )
-from controller.model.quantities import format_instant
 from controller.ports import Clock, Engine
 
 #: How long a wait without a known end lasts at most; events usually end it sooner.
 WAIT_S = 5.0
+#: How often who waits at a gate looks.
+GATE_POLL_S = 0.5
 #: So many acting passes in a row are normal for a rollout; more look like a fight with somebody.
 ACTING_FREELY = 5
 
@@ -115,6 +118,8 @@ class Reconciler:
         self._keeping = keeping
         self._retries = Retries(clock.monotonic, random)
         self._share = Share(clock.monotonic)
+        self.chronicle = Chronicle(memory, clock)
+        self._stalled: set[Key] = set()  # a person must act
         self._acting: dict[Key, int] = {}  # acting passes in a row
         self._away: dict[Key, int] = {}  # looks in a row that found nobody
 
@@ -152,8 +157,11 @@ class Reconciler:
         except EngineError as error:
             return self._nobody_there(key, error)
         self._away.pop(key, None)
-        self.count_exits(view.desired, observed)
+        self.chronicle.count_exits(view.desired, observed)
         self.count_kept(observed, view.prunable, only=key)
+        service = view.desired.service(key)
+        if service is not None:
+            self.chronicle.saw(service, observed, stalled=key in self._stalled)
         plan = self.plan(view, observed, rules, only=key)
         running = running_keys(known, observed, key)
         self._share.saw(key, running=key in running)
@@ -161,6 +169,7 @@ class Reconciler:
         context = claims(view.desired, approved or plan.digest, on_behalf_of)
         take = self._nothing if approved else self._taking(key, plan, observed, running)
         result = self._act(key, plan, observed, rules, context, take, stopping)
+        result = self._timed(result, service, observed)
         if result.outcome is Outcome.DONE and generation is not None and not plan.holds:
             self._memory.acted_on(key, generation.number)
         return result
@@ -169,65 +178,49 @@ class Reconciler:
         self, view: View, observed: Observed, rules: Rules, *, only: Key | None = None
     ) -> Plan:
         """Return the plan of everything, or of one key, with what is known of failures."""
-        now = self._clock.now()
         return planner.plan(
             view.desired,
             observed,
             networks=rules.networks,
             judge=rules.judge,
-            held={slot: text for slot, (text, _) in self._held(now).items()},
             prunable=view.prunable,
             blocked=view.blocked,
             policy_digest=rules.digest,
             only=only,
-            taken_over=self.looping(now),
-            quarantine=self._quarantine(),
+            past=replace(
+                self.chronicle.past(view.desired, observed), quarantine=self._quarantine()
+            ),
         )
 
-    def looping(self, now: float) -> frozenset[Slot]:
-        """Return the slots in a crash loop; the controller restarts those, and not the engine."""
-        histories = self._memory.histories().items()
-        return frozenset(slot for slot, each in histories if backoff.crash_looping(each, now))
+    def await_gate(
+        self,
+        gate: Wait,
+        desired: Desired,
+        *,
+        pause: Callable[[float], None],
+        stopping: Callable[[], bool],
+    ) -> bool:
+        """Wait until what a gate waits for is available; *pause* sleeps for so many seconds.
 
-    def _held(self, now: float) -> dict[Slot, tuple[str, float]]:
-        """Return the slots that aren't tried now: why and until when, and that as a number."""
-        held = {}
-        for slot, history in self._memory.histories().items():
-            until = backoff.not_before(history, now)
-            if until > now:
-                times = "once" if history.count == 1 else f"{history.count} times in a row"
-                why = f" (it {history.cause})" if history.cause else ""
-                held[slot] = (f"failed {times}{why}, next try at {format_instant(until)}", until)
-        return held
-
-    def count_exits(self, desired: Desired, observed: Observed) -> None:
-        """Count what failed on its own since the last look, for every slot in a snapshot."""
-        now = self._clock.now()
-        suspended = desired.suspended
-        services = {s.key: s for s in desired.services if s.key not in suspended}
-        for slot, containers in _by_slot(observed.containers).items():
-            service = services.get(slot[0])
-            if service is None or slot[1] > service.spec.replicas:
-                continue
-            container = diff.slot_of(slot[1], containers, service).keep
-            if container is not None:
-                self._count(slot, container, service, now)
-
-    def _count(self, slot: Slot, container: Container, service: Service, now: float) -> None:
-        history, up_s = self._memory.history(slot), exits.up_s(container, now)
-        looping = backoff.crash_looping(history, now)
-        mark = self._memory.mark(slot)
-        for _ in range(exits.failures(container, service, mark, taken_over=looping)):
-            history = backoff.failed(
-                history,
-                now,
-                up_s=0.0 if container.running else up_s,
-                cause=exits.explain(container),
-            )
-        if container.running:
-            history = backoff.rested(history, up_s)
-        self._memory.remember(slot, history)
-        self._memory.set_mark(slot, exits.mark_of(container))
+        Raises:
+            Conflict: it failed, or isn't within the service's deadline.
+            EngineError: it can't be looked at.
+        """
+        service = desired.service(gate.object)
+        assert service is not None, f"a gate of {gate.object}, which isn't declared"
+        deadline_s = service.spec.rollout.progress_deadline / 1000
+        deadline = self._clock.monotonic() + deadline_s
+        while True:
+            observed = self._engine.observe(images=frozenset(), only=gate.object)
+            course = self.chronicle.saw(service, observed, stalled=False)
+            if self.chronicle.is_available(service, observed, gate.target):
+                return True
+            late = self._clock.monotonic() >= deadline
+            if course.failed or late or stopping():
+                why = course.failed or (f"not within {deadline_s:g} s" if late else "stopped")
+                raise Conflict(UNMET, f"{gate.target} isn't available: {why}")
+            settles_s = self.chronicle.settles_in_s(service, observed)
+            pause(GATE_POLL_S if settles_s is None else min(GATE_POLL_S, settles_s + 0.01))
 
     def count_kept(
         self, observed: Observed, pruned: frozenset[Key], *, only: Key | None = None
@@ -309,6 +302,22 @@ class Reconciler:
             self._next(key, plan, done, holding, rules), observed=observed, execution=done
         )
 
+    def _timed(self, result: Result, service: Service | None, observed: Observed) -> Result:
+        """Return a result that says when to look again at the latest, where time changes something."""
+        if result.again_s is None and result.outcome is Outcome.WAIT:
+            again_s = self._until(result.execution.waits, service, observed)
+            result = replace(result, again_s=again_s)
+        if service is None:
+            return result
+        if result.outcome is Outcome.STALLED:
+            self._stalled.add(service.key)
+        else:
+            self._stalled.discard(service.key)
+        due_s = self.chronicle.due_in_s(service, observed)
+        if due_s is not None and (result.again_s is None or due_s < result.again_s):
+            result = replace(result, again_s=due_s)
+        return result
+
     def _settle(self, key: Key, plan: Plan, done: Execution, rules: Rules) -> None:
         """Remember what the execution tells: new containers, and which failures still count."""
         for each in done.done:
@@ -336,7 +345,7 @@ class Reconciler:
             outcome = _OUTCOMES[soonest.error.act]
             return Result(outcome, again_s=again_s, failure=_failure(soonest.error))
         if done.waits:
-            return Result(Outcome.WAIT, again_s=self._until(done.waits))
+            return Result(Outcome.WAIT)  # until when, `_timed` says
         stalled = _stalled(key, plan, done)
         if stalled is not None:
             return Result(Outcome.STALLED, failure=stalled)
@@ -365,17 +374,21 @@ class Reconciler:
             return 0.0
         return float(min(300.0, 2.0 ** min(count - ACTING_FREELY - 1, 20)))
 
-    def _until(self, waits: Iterable[AnyAction]) -> float:
+    def _until(self, waits: Iterable[Wait], service: Service | None, observed: Observed) -> float:
+        """Return when the first of *waits* may be over; events usually tell sooner."""
         now = self._clock.now()
-        held, left = self._held(now), self._quarantine().left
+        held, left = self.chronicle.held(now), self._quarantine().left
+        settles_s = None if service is None else self.chronicle.settles_in_s(service, observed)
 
-        def wait_s(wait: AnyAction) -> float:
+        def until_s(wait: Wait) -> float:
             slot = (wait.object, wait.slot)
             if at_rest(wait) and wait.precondition.id in left:
                 return left[wait.precondition.id].seconds
-            return held[slot][1] - now if slot in held else WAIT_S
+            if slot in held:
+                return held[slot][1] - now
+            return settles_s if wait.gate and settles_s is not None else WAIT_S
 
-        return min(map(wait_s, waits))
+        return min(until_s(wait) for wait in waits)
 
 
 def images_for(key: Key, view: View, known: Observed | None) -> frozenset[str]:
@@ -412,15 +425,6 @@ def sources_of(desired: Desired) -> Mapping[Key, Source]:
         *desired.volumes,
     )
     return {resource.key: resource.source for resource in resources}
-
-
-def _by_slot(containers: Iterable[Container]) -> dict[Slot, tuple[Container, ...]]:
-    slots: dict[Slot, tuple[Container, ...]] = {}
-    for container in containers:
-        if container.origin == "controller":
-            slot = (container.key, container.slot)
-            slots[slot] = (*slots.get(slot, ()), container)
-    return slots
 
 
 def _failure(error: EngineError) -> Failure:

@@ -178,10 +178,13 @@ class RemoveContainer(Action):
 class Wait(Action):
     """Nothing to call: something else must happen first (an engine's restart, a backoff).
 
-    ``at_rest``: until then all is as it should be (a quarantine); nothing is pending.
+    At a ``gate`` the sequence of its key ends until ``target`` is available; what a plan shows
+    behind it is what follows then. ``at_rest``: until then all is as it should be (a quarantine);
+    nothing is pending.
     """
 
     verb: ClassVar[str] = "wait"
+    gate: bool = False
     at_rest: bool = False
 
 

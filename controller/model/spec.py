@@ -19,6 +19,8 @@ from controller.model.names import REPLICAS_MAX
 from controller.model.quantities import Bytes, DurationMs
 
 STOP_GRACE_MAX_MS = 300_000
+MIN_HEALTHY_MAX_MS = 3_600_000
+DEADLINE_MAX_MS = 86_400_000
 MEMORY_MIN = 6 * 1024 * 1024  # the engine's own floor
 TEXTS_MAX = 1_000  # items of a list, members of a mapping
 
@@ -162,6 +164,13 @@ class Order(StrEnum):
     STOP_FIRST = "StopFirst"
 
 
+class OnFailure(StrEnum):
+    """What becomes of a rollout that failed."""
+
+    ROLLBACK = "Rollback"  # back to the last good revision, once per revision
+    PAUSE = "Pause"  # as it is, and no further
+
+
 class NetworkMode(StrEnum):
     """How a service's containers are networked."""
 
@@ -253,6 +262,12 @@ class Rollout(Model):
     """How stale replicas are replaced; an unset order is chosen by ports and volumes."""
 
     order: Order | None = None
+    max_unavailable: Annotated[int, Field(ge=1, le=REPLICAS_MAX)] = 1  # with StopFirst
+    parallelism: Annotated[int, Field(ge=1, le=REPLICAS_MAX)] | None = None  # maxUnavailable
+    min_healthy: Annotated[DurationMs, Field(le=MIN_HEALTHY_MAX_MS)] = 10_000
+    health_deadline: Annotated[DurationMs, Field(ge=1000, le=DEADLINE_MAX_MS)] = 300_000
+    progress_deadline: Annotated[DurationMs, Field(ge=1000, le=DEADLINE_MAX_MS)] = 600_000
+    on_failure: OnFailure = OnFailure.ROLLBACK
 
 
 class Logs(Model):

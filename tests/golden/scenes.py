@@ -16,6 +16,7 @@ from typing import Any
 import yaml
 
 from controller.core import planner, prune
+from controller.core.past import Past
 from controller.core.quarantine import Left, Quarantine
 from controller.core.render import desired_of
 from controller.core.steering import steer
@@ -67,11 +68,10 @@ def text_of(scene: str) -> str:
             observed,
             networks=NetworkNames(),
             judge=deny(*shown.get("denied", ())),
-            held=held,
             prunable=second.prunable,
             blocked=second.blocked,
             policy_digest="",
-            quarantine=_quarantine(shown.get("quarantine", {"keep": "0s"})),
+            past=Past(held=held, quarantine=_quarantine(shown.get("quarantine", {"keep": "0s"}))),
         )
     )
 

@@ -9,7 +9,7 @@ EPOCH = 1_772_323_200.0
 
 
 class VirtualClock:
-    """A ``ports.Clock``. The wall may jump, the monotonic clock never does."""
+    """A ``ports.Timer``. The wall may jump, the monotonic clock never does."""
 
     def __init__(self, start: float = EPOCH) -> None:
         self._wall = start
@@ -26,6 +26,9 @@ class VirtualClock:
         assert seconds >= 0, "time doesn't run backwards"
         self._wall += seconds
         self._monotonic += seconds
+
+    def pause(self, seconds: float) -> None:
+        self.advance(seconds)
 
     def jump(self, seconds: float) -> None:
         """Set the wall clock, as a person or a time server does."""

@@ -68,7 +68,7 @@ class Judge:
         if inventory.open:
             return "intents are open"
         loop = self._world.controller.loop
-        if loop._reconciler.looping(self._world.clock.now()):
+        if loop._reconciler.chronicle.looping(self._world.clock.now()):
             return "a crash loop isn't over"  # until then the controller has the restart policy
         desired = self._world.controller.source.desired
         services = {

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from controller.core.diff import ALIVE, alterations, finished
-from controller.core.rollout import order_of
+from controller.core.succession import order_of
 from controller.core.text import render, to_json
 from controller.model.desired import Desired, Service
 from controller.model.names import Key, service_key

@@ -2,12 +2,14 @@
 
 import re
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import pytest
 
 from controller.core.moves import Judge
-from controller.core.rollout import next_name, order_of
+from controller.core.readiness import Readiness, Ready
+from controller.core.succession import next_name, order_of
 from controller.core.text import render
 from controller.model.desired import Restarting, Service
 from controller.model.names import Key
@@ -47,6 +49,9 @@ def check(
     held: dict[tuple[Key, int], str] | None = None,
     prunable: frozenset[Key] | None = None,
     taken_over: frozenset[tuple[Key, int]] = frozenset(),
+    readiness: dict[str, Readiness] | None = None,
+    superseded: dict[str, str] | None = None,
+    paused: str = "",
 ) -> None:
     """The plan for one service is this text, and can be performed."""
     networks = (ISOLATED, INGRESS) if wanted.spec.ports else (ISOLATED,)
@@ -58,6 +63,9 @@ def check(
         held=held,
         prunable=prunable,
         taken_over=taken_over,
+        readiness=readiness,
+        superseded=superseded,
+        paused={WEB: paused} if paused else None,
     )
     assert squeezed(render(made)) == squeezed(gives)
     perform(made, observed)
@@ -80,16 +88,19 @@ def test_missing_slots_are_created_and_started_at_once():
     )
 
 
-def test_a_stale_replica_is_stopped_after_its_successor_runs():
+def test_a_stale_replica_is_stopped_after_its_successor_is_available_and_named():
     check(
         service(),
         container(rev="a"),
         gives="""
-        1 create-container web.1-bbbbbbbb  revision is aaaaaaaa, want bbbbbbbb  allow
-        2 start-container web.1-bbbbbbbb  revision is aaaaaaaa, want bbbbbbbb  allow
-        3 update-container web.1-aaaaaaaa  revision is aaaaaaaa, want bbbbbbbb  allow
-        4 stop-container web.1-aaaaaaaa  revision is aaaaaaaa, want bbbbbbbb  allow
-        5 remove-container web.1-aaaaaaaa  revision is aaaaaaaa, want bbbbbbbb  allow
+        1 create-container web.1-bbbbbbbb revision is aaaaaaaa, want bbbbbbbb allow
+        2 start-container web.1-bbbbbbbb revision is aaaaaaaa, want bbbbbbbb allow
+        3 wait web.1-bbbbbbbb must be up for 10s
+        4 disconnect-network web.1-bbbbbbbb takes the name web on platform-network allow
+        5 connect-network web.1-bbbbbbbb takes the name web on platform-network allow
+        6 update-container web.1-aaaaaaaa revision is aaaaaaaa, want bbbbbbbb allow
+        7 stop-container web.1-aaaaaaaa revision is aaaaaaaa, want bbbbbbbb allow
+        8 remove-container web.1-aaaaaaaa revision is aaaaaaaa, want bbbbbbbb allow
         """,
     )
 
@@ -99,11 +110,12 @@ def test_with_a_fixed_port_the_successor_is_created_before_and_started_after_the
         service(**PORT),
         container(rev="a"),
         gives="""
-        1 create-container web.1-bbbbbbbb  revision is aaaaaaaa, want bbbbbbbb  allow
-        2 update-container web.1-aaaaaaaa  revision is aaaaaaaa, want bbbbbbbb  allow
-        3 stop-container web.1-aaaaaaaa  revision is aaaaaaaa, want bbbbbbbb  allow
-        4 start-container web.1-bbbbbbbb  revision is aaaaaaaa, want bbbbbbbb  allow
-        5 remove-container web.1-aaaaaaaa  revision is aaaaaaaa, want bbbbbbbb  allow
+        1 create-container web.1-bbbbbbbb revision is aaaaaaaa, want bbbbbbbb allow
+        2 update-container web.1-aaaaaaaa revision is aaaaaaaa, want bbbbbbbb allow
+        3 stop-container web.1-aaaaaaaa revision is aaaaaaaa, want bbbbbbbb allow
+        4 start-container web.1-bbbbbbbb revision is aaaaaaaa, want bbbbbbbb allow
+        5 wait web.1-bbbbbbbb must be up for 10s
+        6 remove-container web.1-aaaaaaaa revision is aaaaaaaa, want bbbbbbbb allow
         """,
     )
 
@@ -115,13 +127,20 @@ def test_slots_are_replaced_one_after_the_other_and_missing_ones_come_first():
     assert [(a.verb, a.target) for a in made.actions] == [
         ("create-container", "web.3-bbbbbbbb"),
         ("start-container", "web.3-bbbbbbbb"),
+        ("wait", "web.3-bbbbbbbb"),
         ("create-container", "web.1-bbbbbbbb"),
         ("start-container", "web.1-bbbbbbbb"),
+        ("wait", "web.1-bbbbbbbb"),
+        ("disconnect-network", "web.1-bbbbbbbb"),
+        ("connect-network", "web.1-bbbbbbbb"),
         ("update-container", "web.1-aaaaaaaa"),
         ("stop-container", "web.1-aaaaaaaa"),
         ("remove-container", "web.1-aaaaaaaa"),
         ("create-container", "web.2-bbbbbbbb"),
         ("start-container", "web.2-bbbbbbbb"),
+        ("wait", "web.2-bbbbbbbb"),
+        ("disconnect-network", "web.2-bbbbbbbb"),
+        ("connect-network", "web.2-bbbbbbbb"),
         ("update-container", "web.2-aaaaaaaa"),
         ("stop-container", "web.2-aaaaaaaa"),
         ("remove-container", "web.2-aaaaaaaa"),
@@ -133,9 +152,10 @@ def test_a_stale_replica_that_is_down_is_removed_after_its_successor_runs():
         service(**PORT),
         container(rev="a", state="exited"),
         gives="""
-        1 create-container web.1-bbbbbbbb  revision is aaaaaaaa, want bbbbbbbb  allow
-        2 start-container web.1-bbbbbbbb  revision is aaaaaaaa, want bbbbbbbb  allow
-        3 remove-container web.1-aaaaaaaa  revision is aaaaaaaa, want bbbbbbbb  allow
+        1 create-container web.1-bbbbbbbb revision is aaaaaaaa, want bbbbbbbb allow
+        2 start-container web.1-bbbbbbbb revision is aaaaaaaa, want bbbbbbbb allow
+        3 wait web.1-bbbbbbbb must be up for 10s
+        4 remove-container web.1-aaaaaaaa revision is aaaaaaaa, want bbbbbbbb allow
         """,
     )
 
@@ -145,11 +165,14 @@ def test_an_altered_replica_is_replaced_under_the_next_name():
         service(),
         container(settings={"memory": 128 << 20, "pids": 64}),
         gives="""
-        1 create-container web.1-bbbbbbbb.2  memory is 128Mi, admitted 512Mi; pids is 64, admitted 256  allow
-        2 start-container web.1-bbbbbbbb.2  memory is 128Mi, admitted 512Mi; pids is 64, admitted 256  allow
-        3 update-container web.1-bbbbbbbb  memory is 128Mi, admitted 512Mi; pids is 64, admitted 256  allow
-        4 stop-container web.1-bbbbbbbb  memory is 128Mi, admitted 512Mi; pids is 64, admitted 256  allow
-        5 remove-container web.1-bbbbbbbb  memory is 128Mi, admitted 512Mi; pids is 64, admitted 256  allow
+        1 create-container web.1-bbbbbbbb.2 memory is 128Mi, admitted 512Mi; pids is 64, admitted 256 allow
+        2 start-container web.1-bbbbbbbb.2 memory is 128Mi, admitted 512Mi; pids is 64, admitted 256 allow
+        3 wait web.1-bbbbbbbb.2 must be up for 10s
+        4 disconnect-network web.1-bbbbbbbb.2 takes the name web on platform-network allow
+        5 connect-network web.1-bbbbbbbb.2 takes the name web on platform-network allow
+        6 update-container web.1-bbbbbbbb memory is 128Mi, admitted 512Mi; pids is 64, admitted 256 allow
+        7 stop-container web.1-bbbbbbbb memory is 128Mi, admitted 512Mi; pids is 64, admitted 256 allow
+        8 remove-container web.1-bbbbbbbb memory is 128Mi, admitted 512Mi; pids is 64, admitted 256 allow
         """,
     )
 
@@ -166,16 +189,22 @@ def test_a_restart_replaces_slot_by_slot_under_the_next_names():
         leaving(*there, replicas=2),
         *there,
         gives="""
-        1 create-container web.1-bbbbbbbb.2  restart asked by uid:0  allow
-        2 start-container web.1-bbbbbbbb.2  restart asked by uid:0  allow
-        3 update-container web.1-bbbbbbbb  restart asked by uid:0  allow
-        4 stop-container web.1-bbbbbbbb  restart asked by uid:0  allow
-        5 remove-container web.1-bbbbbbbb  restart asked by uid:0  allow
-        6 create-container web.2-bbbbbbbb.2  restart asked by uid:0  allow
-        7 start-container web.2-bbbbbbbb.2  restart asked by uid:0  allow
-        8 update-container web.2-bbbbbbbb  restart asked by uid:0  allow
-        9 stop-container web.2-bbbbbbbb  restart asked by uid:0  allow
-        10 remove-container web.2-bbbbbbbb  restart asked by uid:0  allow
+        1 create-container web.1-bbbbbbbb.2 restart asked by uid:0 allow
+        2 start-container web.1-bbbbbbbb.2 restart asked by uid:0 allow
+        3 wait web.1-bbbbbbbb.2 must be up for 10s
+        4 disconnect-network web.1-bbbbbbbb.2 takes the name web on platform-network allow
+        5 connect-network web.1-bbbbbbbb.2 takes the name web on platform-network allow
+        6 update-container web.1-bbbbbbbb restart asked by uid:0 allow
+        7 stop-container web.1-bbbbbbbb restart asked by uid:0 allow
+        8 remove-container web.1-bbbbbbbb restart asked by uid:0 allow
+        9 create-container web.2-bbbbbbbb.2 restart asked by uid:0 allow
+        10 start-container web.2-bbbbbbbb.2 restart asked by uid:0 allow
+        11 wait web.2-bbbbbbbb.2 must be up for 10s
+        12 disconnect-network web.2-bbbbbbbb.2 takes the name web on platform-network allow
+        13 connect-network web.2-bbbbbbbb.2 takes the name web on platform-network allow
+        14 update-container web.2-bbbbbbbb restart asked by uid:0 allow
+        15 stop-container web.2-bbbbbbbb restart asked by uid:0 allow
+        16 remove-container web.2-bbbbbbbb restart asked by uid:0 allow
         """,
     )
 
@@ -187,10 +216,11 @@ def test_a_restart_that_was_begun_goes_on_with_the_containers_that_are_left():
         container(slot=2),
         container(slot=2, attempt=2, state="created"),
         gives="""
-        1 start-container web.2-bbbbbbbb.2  web.2-bbbbbbbb.2 was never started  allow
-        2 update-container web.2-bbbbbbbb  restart asked by uid:0  allow
-        3 stop-container web.2-bbbbbbbb  restart asked by uid:0  allow
-        4 remove-container web.2-bbbbbbbb  restart asked by uid:0  allow
+        1 start-container web.2-bbbbbbbb.2 web.2-bbbbbbbb.2 was never started allow
+        2 wait web.2-bbbbbbbb.2 must be up for 10s
+        3 update-container web.2-bbbbbbbb restart asked by uid:0 allow
+        4 stop-container web.2-bbbbbbbb restart asked by uid:0 allow
+        5 remove-container web.2-bbbbbbbb restart asked by uid:0 allow
         """,
     )
 
@@ -201,9 +231,9 @@ def test_a_restart_runs_a_finished_task_again():
         leaving(there, restart={"policy": "OnFailure"}),
         there,
         gives="""
-        1 create-container web.1-bbbbbbbb.2  restart asked by uid:0  allow
-        2 start-container web.1-bbbbbbbb.2  restart asked by uid:0  allow
-        3 remove-container web.1-bbbbbbbb  restart asked by uid:0  allow
+        1 create-container web.1-bbbbbbbb.2 restart asked by uid:0 allow
+        2 remove-container web.1-bbbbbbbb restart asked by uid:0 allow
+        3 start-container web.1-bbbbbbbb.2 restart asked by uid:0 allow
         """,
     )
 
@@ -215,8 +245,8 @@ def test_a_replica_whose_admission_is_unknown_is_replaced():
         container(known=False, state="created"),
         gives=f"""
         1 create-container web.1-bbbbbbbb.2  {why}  allow
-        2 start-container web.1-bbbbbbbb.2  {why}  allow
-        3 remove-container web.1-bbbbbbbb  {why}  allow
+        2 remove-container web.1-bbbbbbbb  {why}  allow
+        3 start-container web.1-bbbbbbbb.2  {why}  allow
         """,
     )
 
@@ -226,11 +256,14 @@ def test_a_paused_replica_is_replaced():
         service(),
         container(state="paused"),
         gives="""
-        1 create-container web.1-bbbbbbbb.2  it is paused  allow
-        2 start-container web.1-bbbbbbbb.2  it is paused  allow
-        3 update-container web.1-bbbbbbbb  it is paused  allow
-        4 stop-container web.1-bbbbbbbb  it is paused  allow
-        5 remove-container web.1-bbbbbbbb  it is paused  allow
+        1 create-container web.1-bbbbbbbb.2 it is paused allow
+        2 start-container web.1-bbbbbbbb.2 it is paused allow
+        3 wait web.1-bbbbbbbb.2 must be up for 10s
+        4 disconnect-network web.1-bbbbbbbb.2 takes the name web on platform-network allow
+        5 connect-network web.1-bbbbbbbb.2 takes the name web on platform-network allow
+        6 update-container web.1-bbbbbbbb it is paused allow
+        7 stop-container web.1-bbbbbbbb it is paused allow
+        8 remove-container web.1-bbbbbbbb it is paused allow
         """,
     )
 
@@ -240,9 +273,9 @@ def test_a_dead_replica_is_replaced_and_removed_without_a_stop():
         service(),
         container(state="dead"),
         gives="""
-        1 create-container web.1-bbbbbbbb.2  it is dead  allow
-        2 start-container web.1-bbbbbbbb.2  it is dead  allow
-        3 remove-container web.1-bbbbbbbb  it is dead  allow
+        1 create-container web.1-bbbbbbbb.2 it is dead allow
+        2 remove-container web.1-bbbbbbbb it is dead allow
+        3 start-container web.1-bbbbbbbb.2 it is dead allow
         """,
     )
 
@@ -253,10 +286,11 @@ def test_a_replacement_that_was_begun_is_finished_with_what_is_there():
         container(rev="a"),
         container(state="created"),
         gives="""
-        1 start-container web.1-bbbbbbbb  web.1-bbbbbbbb was never started  allow
-        2 update-container web.1-aaaaaaaa  revision is aaaaaaaa, want bbbbbbbb  allow
-        3 stop-container web.1-aaaaaaaa  revision is aaaaaaaa, want bbbbbbbb  allow
-        4 remove-container web.1-aaaaaaaa  revision is aaaaaaaa, want bbbbbbbb  allow
+        1 start-container web.1-bbbbbbbb web.1-bbbbbbbb was never started allow
+        2 wait web.1-bbbbbbbb must be up for 10s
+        3 update-container web.1-aaaaaaaa revision is aaaaaaaa, want bbbbbbbb allow
+        4 stop-container web.1-aaaaaaaa revision is aaaaaaaa, want bbbbbbbb allow
+        5 remove-container web.1-aaaaaaaa revision is aaaaaaaa, want bbbbbbbb allow
         """,
     )
 
@@ -267,9 +301,10 @@ def test_a_stop_first_replacement_that_was_begun_stops_before_it_starts():
         container(rev="a", settings=NO, admitted=NO),
         container(state="created"),
         gives="""
-        1 stop-container web.1-aaaaaaaa  revision is aaaaaaaa, want bbbbbbbb  allow
-        2 start-container web.1-bbbbbbbb  web.1-bbbbbbbb was never started  allow
-        3 remove-container web.1-aaaaaaaa  revision is aaaaaaaa, want bbbbbbbb  allow
+        1 stop-container web.1-aaaaaaaa revision is aaaaaaaa, want bbbbbbbb allow
+        2 start-container web.1-bbbbbbbb web.1-bbbbbbbb was never started allow
+        3 wait web.1-bbbbbbbb must be up for 10s
+        4 remove-container web.1-aaaaaaaa revision is aaaaaaaa, want bbbbbbbb allow
         """,
     )
 
@@ -343,9 +378,10 @@ def test_a_finished_task_of_another_revision_runs_anew():
         service(restart={"policy": "Never"}),
         container(rev="a", state="exited", settings=NO, admitted=NO),
         gives="""
-        1 create-container web.1-bbbbbbbb  revision is aaaaaaaa, want bbbbbbbb  allow
-        2 start-container web.1-bbbbbbbb  revision is aaaaaaaa, want bbbbbbbb  allow
-        3 remove-container web.1-aaaaaaaa  revision is aaaaaaaa, want bbbbbbbb  allow
+        1 create-container web.1-bbbbbbbb revision is aaaaaaaa, want bbbbbbbb allow
+        2 start-container web.1-bbbbbbbb revision is aaaaaaaa, want bbbbbbbb allow
+        3 wait web.1-bbbbbbbb must be up for 10s
+        4 remove-container web.1-aaaaaaaa revision is aaaaaaaa, want bbbbbbbb allow
         """,
     )
 
@@ -438,12 +474,15 @@ def test_slots_beyond_the_replicas_go_last():
         container(rev="a"),
         container(slot=2, rev="a", state="exited"),
         gives="""
-        1 create-container web.1-bbbbbbbb  revision is aaaaaaaa, want bbbbbbbb  allow
-        2 start-container web.1-bbbbbbbb  revision is aaaaaaaa, want bbbbbbbb  allow
-        3 update-container web.1-aaaaaaaa  revision is aaaaaaaa, want bbbbbbbb  allow
-        4 stop-container web.1-aaaaaaaa  revision is aaaaaaaa, want bbbbbbbb  allow
-        5 remove-container web.1-aaaaaaaa  revision is aaaaaaaa, want bbbbbbbb  allow
-        6 remove-container web.2-aaaaaaaa  slot 2 is beyond replicas 1  allow
+        1 create-container web.1-bbbbbbbb revision is aaaaaaaa, want bbbbbbbb allow
+        2 start-container web.1-bbbbbbbb revision is aaaaaaaa, want bbbbbbbb allow
+        3 wait web.1-bbbbbbbb must be up for 10s
+        4 disconnect-network web.1-bbbbbbbb takes the name web on platform-network allow
+        5 connect-network web.1-bbbbbbbb takes the name web on platform-network allow
+        6 update-container web.1-aaaaaaaa revision is aaaaaaaa, want bbbbbbbb allow
+        7 stop-container web.1-aaaaaaaa revision is aaaaaaaa, want bbbbbbbb allow
+        8 remove-container web.1-aaaaaaaa revision is aaaaaaaa, want bbbbbbbb allow
+        9 remove-container web.2-aaaaaaaa slot 2 is beyond replicas 1 allow
         """,
     )
 
@@ -502,9 +541,10 @@ def test_a_stale_replica_that_is_being_removed_holds_nothing_up():
         service(),
         container(rev="a", state="removing"),
         gives="""
-        1 create-container web.1-bbbbbbbb  revision is aaaaaaaa, want bbbbbbbb  allow
-        2 start-container web.1-bbbbbbbb  revision is aaaaaaaa, want bbbbbbbb  allow
-        3 wait web.1-aaaaaaaa  web.1-aaaaaaaa is being removed
+        1 create-container web.1-bbbbbbbb revision is aaaaaaaa, want bbbbbbbb allow
+        2 start-container web.1-bbbbbbbb revision is aaaaaaaa, want bbbbbbbb allow
+        3 wait web.1-bbbbbbbb must be up for 10s
+        4 wait web.1-aaaaaaaa web.1-aaaaaaaa is being removed
         """,
     )
 
@@ -739,6 +779,9 @@ def test_a_container_is_acted_on_by_id_and_a_planned_one_by_its_name():
     assert said == [
         ("create-container", 1, "web.1-bbbbbbbb", "", ""),
         ("start-container", 1, "", "", "v1:b"),
+        ("wait", 1, "", "", ""),
+        ("disconnect-network", 1, "", "", "v1:b"),
+        ("connect-network", 1, "", "", "v1:b"),
         ("update-container", 1, "", "id:web.1-aaaaaaaa", "v1:a"),
         ("stop-container", 1, "", "id:web.1-aaaaaaaa", "v1:a"),
         ("remove-container", 1, "", "id:web.1-aaaaaaaa", "v1:a"),
@@ -796,3 +839,178 @@ def test_a_name_that_would_be_too_long_takes_the_first_free_number():
     name = next_name(service(of, namespace=namespace, replicas=999), 999, there)
     assert name == f"{namespace}.{of}.999-bbbbbbbb.3"
     assert len(name) == 63
+
+
+# Gates and waves
+
+SETTLING = Readiness(Ready.SETTLING, "must be up for 10s", 5.0)
+
+
+def test_a_successor_that_is_not_available_yet_is_waited_for():
+    check(
+        service(),
+        container(rev="a"),
+        container(aliases=(("platform-network", ()),)),
+        readiness={"id:web.1-bbbbbbbb": SETTLING},
+        gives="""
+        1 wait web.1-bbbbbbbb must be up for 10s
+        2 disconnect-network web.1-bbbbbbbb takes the name web on platform-network allow
+        3 connect-network web.1-bbbbbbbb takes the name web on platform-network allow
+        4 update-container web.1-aaaaaaaa revision is aaaaaaaa, want bbbbbbbb allow
+        5 stop-container web.1-aaaaaaaa revision is aaaaaaaa, want bbbbbbbb allow
+        6 remove-container web.1-aaaaaaaa revision is aaaaaaaa, want bbbbbbbb allow
+        """,
+    )
+
+
+def test_a_successor_that_is_available_is_named_and_its_predecessor_goes():
+    check(
+        service(),
+        container(rev="a"),
+        container(aliases=(("platform-network", ()),)),
+        gives="""
+        1 disconnect-network web.1-bbbbbbbb takes the name web on platform-network allow
+        2 connect-network web.1-bbbbbbbb takes the name web on platform-network allow
+        3 update-container web.1-aaaaaaaa revision is aaaaaaaa, want bbbbbbbb allow
+        4 stop-container web.1-aaaaaaaa revision is aaaaaaaa, want bbbbbbbb allow
+        5 remove-container web.1-aaaaaaaa revision is aaaaaaaa, want bbbbbbbb allow
+        """,
+    )
+
+
+def test_a_successor_that_is_left_alone_is_named_at_once():
+    check(
+        service(),
+        container(aliases=(("platform-network", ()),)),
+        readiness={"id:web.1-bbbbbbbb": SETTLING},
+        gives="""
+        1 disconnect-network web.1-bbbbbbbb takes the name web on platform-network allow
+        2 connect-network web.1-bbbbbbbb takes the name web on platform-network allow
+        """,
+    )
+
+
+def test_a_failed_rollout_replaces_nothing_more_and_fills_what_is_empty():
+    check(
+        service(replicas=2),
+        container(rev="a"),
+        paused="the rollout failed: it is unhealthy",
+        gives="""
+        1 create-container web.2-bbbbbbbb slot 2 is missing allow
+        2 start-container web.2-bbbbbbbb slot 2 is missing allow
+        3 wait web.1-aaaaaaaa the rollout failed: it is unhealthy
+        """,
+    )
+
+
+@pytest.mark.parametrize(
+    ("spec", "waves"),
+    [
+        ({}, [[1], [2], [3]]),
+        ({"rollout": {"maxUnavailable": 2}}, [[1, 2], [3]]),
+        ({"rollout": {"parallelism": 3}}, [[1, 2, 3]]),
+        ({"rollout": {"order": "StopFirst", "maxUnavailable": 2}}, [[1, 2], [3]]),
+        ({"rollout": {"order": "StopFirst", "parallelism": 3}}, [[1], [2], [3]]),
+    ],
+)
+def test_as_many_slots_are_replaced_at_a_time_as_may(spec, waves):
+    stale = (container(slot=slot, rev="a") for slot in (1, 2, 3))
+    made = plan(declared(service(replicas=3, **spec)), engine(*stale))
+    found: list[list[int]] = [[]]
+    for before, after in pairwise(made.actions):
+        if after.verb == "create-container" and before.verb == "remove-container":
+            found.append([])
+        if after.verb == "start-container":
+            found[-1].append(after.slot)
+    assert found == waves
+
+
+def test_no_wave_begins_while_a_slot_that_is_on_its_way_needs_the_room():
+    check(
+        service(replicas=2),
+        container(),
+        container(slot=2, rev="a"),
+        readiness={"id:web.1-bbbbbbbb": SETTLING},
+        gives="""
+        1 wait web.1-bbbbbbbb must be up for 10s
+        2 create-container web.2-bbbbbbbb revision is aaaaaaaa, want bbbbbbbb allow
+        3 start-container web.2-bbbbbbbb revision is aaaaaaaa, want bbbbbbbb allow
+        4 wait web.2-bbbbbbbb must be up for 10s
+        5 disconnect-network web.2-bbbbbbbb takes the name web on platform-network allow
+        6 connect-network web.2-bbbbbbbb takes the name web on platform-network allow
+        7 update-container web.2-aaaaaaaa revision is aaaaaaaa, want bbbbbbbb allow
+        8 stop-container web.2-aaaaaaaa revision is aaaaaaaa, want bbbbbbbb allow
+        9 remove-container web.2-aaaaaaaa revision is aaaaaaaa, want bbbbbbbb allow
+        """,
+    )
+
+
+# Health
+
+
+def test_an_unhealthy_replica_is_restarted():
+    check(
+        service(),
+        container(health="unhealthy"),
+        gives="""
+        1 update-container web.1-bbbbbbbb web.1-bbbbbbbb is unhealthy allow
+        2 stop-container web.1-bbbbbbbb web.1-bbbbbbbb is unhealthy allow
+        3 start-container web.1-bbbbbbbb web.1-bbbbbbbb is unhealthy allow
+        4 update-container web.1-bbbbbbbb restart policy is no, want always allow
+        """,
+    )
+
+
+def test_unhealthy_replicas_are_restarted_one_after_the_other():
+    made = plan(
+        declared(service(replicas=2)),
+        engine(container(health="unhealthy"), container(slot=2, health="unhealthy")),
+    )
+    assert [a.target for a in made.actions if a.verb in ("stop-container", "wait")] == [
+        "web.1-bbbbbbbb",
+        "web.1-bbbbbbbb",
+        "web.2-bbbbbbbb",
+    ]
+
+
+def test_a_replica_that_is_unhealthy_again_is_replaced_and_stopped_before():
+    check(
+        service(),
+        container(health="unhealthy"),
+        superseded={"id:web.1-bbbbbbbb": "web.1-bbbbbbbb is unhealthy again"},
+        gives="""
+        1 create-container web.1-bbbbbbbb.2 web.1-bbbbbbbb is unhealthy again allow
+        2 update-container web.1-bbbbbbbb web.1-bbbbbbbb is unhealthy again allow
+        3 stop-container web.1-bbbbbbbb web.1-bbbbbbbb is unhealthy again allow
+        4 start-container web.1-bbbbbbbb.2 web.1-bbbbbbbb is unhealthy again allow
+        5 wait web.1-bbbbbbbb.2 must be up for 10s
+        6 remove-container web.1-bbbbbbbb web.1-bbbbbbbb is unhealthy again allow
+        """,
+    )
+
+
+def test_an_unhealthy_task_that_is_never_restarted_is_left_alone():
+    check(
+        service(restart={"policy": "Never"}),
+        container(health="unhealthy", settings=NO, admitted=NO),
+        gives="nothing to do",
+    )
+
+
+def test_what_is_left_of_earlier_tries_goes_before_the_next_one_starts():
+    check(
+        service(),
+        container(rev="a"),
+        container(known=False, state="exited"),
+        gives="""
+        1 create-container web.1-bbbbbbbb.2 revision is aaaaaaaa, want bbbbbbbb allow
+        2 remove-container web.1-bbbbbbbb the inventory doesn't know with what it was admitted allow
+        3 start-container web.1-bbbbbbbb.2 revision is aaaaaaaa, want bbbbbbbb allow
+        4 wait web.1-bbbbbbbb.2 must be up for 10s
+        5 disconnect-network web.1-bbbbbbbb.2 takes the name web on platform-network allow
+        6 connect-network web.1-bbbbbbbb.2 takes the name web on platform-network allow
+        7 update-container web.1-aaaaaaaa revision is aaaaaaaa, want bbbbbbbb allow
+        8 stop-container web.1-aaaaaaaa revision is aaaaaaaa, want bbbbbbbb allow
+        9 remove-container web.1-aaaaaaaa revision is aaaaaaaa, want bbbbbbbb allow
+        """,
+    )

@@ -196,10 +196,10 @@ def test_a_task_that_ended_well_is_ready_and_one_that_did_not_has_failed():
     assert said(bad)["Degraded"] == ("True", "TooFew", "0 of 1 serve")
 
 
-def test_an_unhealthy_replica_degrades_and_counts_as_ready_for_now():
+def test_an_unhealthy_replica_degrades_and_is_not_ready():
     found = only(world(declared(service()), engine(container(health="unhealthy"))))
     assert (found["ready"], said(found)["Degraded"]) == (
-        1,
+        0,
         ("True", "Unhealthy", "unhealthy: web.1-bbbbbbbb"),
     )
 

@@ -22,7 +22,9 @@ ROOT = Path(__file__).parents[3]
 PAGE = (ROOT / "docs" / "desired-state.md").read_text("utf-8")
 ROW = re.compile(r"^\| `([^`]+)` \| ([^|]*) \| ([^|]*) \| ?(.*)\|$", re.MULTILINE)
 #: Fields whose unset value the page describes in words.
-IN_WORDS = re.compile(r"the (image|policy|engine)'s|not published|by ports and volumes")
+IN_WORDS = re.compile(
+    r"the (image|policy|engine)'s|not published|by ports and volumes|that of maxUnavailable"
+)
 
 
 @dataclass(frozen=True)

@@ -105,6 +105,8 @@ def test_an_alteration_that_no_list_shows_is_healed_by_the_full_look(tmp_path: P
     assert home.let_pass(150) == [
         f"create-container {WEB1}.2",
         f"start-container {WEB1}.2",
+        f"disconnect-network {WEB1}.2",
+        f"connect-network {WEB1}.2",
         f"update-container {WEB1}",
         f"stop-container {WEB1}",
         f"remove-container {WEB1}",

@@ -21,7 +21,9 @@ from tests.unit.loop.toy import House, ToyEngine
 from tests.worlds import WEB, container, declared, service
 
 BY = "uid:0"
-BLUE, GREEN = written("env: {C: blue}"), written("env: {C: green}")
+#: Who is up is available: what is tested here is what is wanted, not how it comes about.
+AT_ONCE = "rollout: {minHealthy: 0s}"
+BLUE, GREEN = (written(f"env: {{C: {colour}}}", AT_ONCE) for colour in ("blue", "green"))
 
 
 IMAGES = {image: Image(worlds.IMAGE_ID) for image in (BLUE.spec.image, worlds.IMAGE)}
@@ -130,7 +132,7 @@ def test_a_generation_that_a_held_service_has_not_acted_on_is_not_observed(tmp_p
     home = rolled_out(tmp_path)
     act(home, "rollback")
     home.settle()
-    home.declare(written("env: {C: red}"), service("api"))
+    home.declare(written("env: {C: red}", AT_ONCE), service("api"))
     act(home, "suspend")
     home.let_pass(600)
     generation = home.memory.generation(WEB)
@@ -151,7 +153,7 @@ def test_a_rollback_pins_until_its_document_asks_for_something_else(
     assert home.let_pass(3600) == []
     assert home.condition("web", "RolledBack") == ("True", "ByCommand")
     assert home.condition("web", "Ready") == ("True", "AsDeclared")
-    home.declare(written("env: {C: green}", "replicas: 2"))
+    home.declare(written("env: {C: green}", "replicas: 2", AT_ONCE))
     home.settle()
     assert running(home) == [f"web.{n}-{short(GREEN.revision)}" for n in (1, 2)]
     assert home.condition("web", "RolledBack") == ("", "")
@@ -179,7 +181,8 @@ def test_resuming_goes_on_to_what_is_declared(tmp_path: Path) -> None:
 
 
 def test_a_restart_replaces_each_container_once(tmp_path: Path) -> None:
-    home = house(tmp_path, service(replicas=2), there=(container(), container(slot=2)))
+    wanted = service(replicas=2, rollout={"minHealthy": "0s"})
+    home = house(tmp_path, wanted, there=(container(), container(slot=2)))
     assert act(home, "restart") == "2 containers to be replaced"
     home.settle()
     assert running(home) == ["web.1-bbbbbbbb.2", "web.2-bbbbbbbb.2"]

@@ -46,6 +46,9 @@ class Clock:
     def monotonic(self) -> float:
         return time.monotonic()
 
+    def pause(self, seconds: float) -> None:
+        time.sleep(seconds)
+
 
 class Stream:
     """A subscription that yields what is put into it, and raises what is an error."""

@@ -35,6 +35,9 @@ class Watch:
     def monotonic(self) -> float:
         return self.time
 
+    def pause(self, seconds: float) -> None:
+        self.time += seconds
+
 
 @dataclass
 class ToyEngine:

@@ -1,0 +1,221 @@
+"""The course of a rollout: how far it is, when it has failed, and when its revision counts as good.
+
+A revision is good once all slots were available and nothing went wrong for the watch period after
+that. It has failed when a replica of it is unhealthy, when a slot's container dies again and again,
+or when it got no further within its deadline; getting further means more slots made, started or
+available than ever before. What follows of a failure is said by ``spec.rollout.onFailure``.
+
+Pure. Time comes as what passed since the look before, so that neither a clock that jumps nor an
+absent controller brings a deadline nearer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+from controller.core.backoff import SlotHistory
+from controller.core.diff import ALIVE, Replica
+from controller.core.readiness import Readiness, Ready, at_first_sight
+from controller.model.desired import Service
+from controller.model.observed import Container
+from controller.model.quantities import format_duration_ms
+from controller.model.spec import RunState
+
+#: For so long after a rollout its revision is watched before it counts as good, in seconds.
+WATCH_S = 60.0
+#: A slot whose container failed so often in a row fails the rollout.
+FAILURES = 3
+_SECONDS_MAX = 10.0**9
+
+
+@dataclass(frozen=True, slots=True)
+class Course:
+    """How far one service's rollout is. Durations in seconds."""
+
+    revision: str = ""  # what is, or was last, rolled out
+    furthest: tuple[int, int, int] = (0, 0, 0)  # the most slots made, started, available
+    idle_s: float = 0.0  # since it last got further
+    held_s: float | None = None  # since all slots were available; None: they weren't yet
+    failed: str = ""  # why it failed
+    good: str = ""  # the last revision that held
+
+
+NEW = Course()
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """What one look shows of a service: its containers, how far they are, and its slots' failures."""
+
+    service: Service
+    containers: tuple[Container, ...]
+    readiness: Mapping[str, Readiness]
+    histories: Mapping[int, SlotHistory]
+
+    @property
+    def mine(self) -> tuple[Container, ...]:
+        """The containers of the wanted revision, in slots that are wanted."""
+        replicas = [Replica(container, self.service) for container in self.containers]
+        return tuple(r.container for r in replicas if not r.stale and not r.spare)
+
+    def ready(self, container: Container) -> Ready:
+        """Return how far a container is; a task that has ended is as far as can be."""
+        if Replica(container, self.service).finished and container.exit_code == 0:
+            return Ready.AVAILABLE
+        return (self.readiness.get(container.id) or at_first_sight(container)).word
+
+    @property
+    def reached(self) -> tuple[int, int, int]:
+        """How many slots are made, started and available."""
+        mine = self.mine
+        available = {c.slot for c in mine if self.ready(c) is Ready.AVAILABLE}
+        started = {c.slot for c in mine if c.running} | available
+        return (len({c.slot for c in mine}), len(started), len(available))
+
+    @property
+    def complete(self) -> bool:
+        """Tell whether every slot is available, and nothing of another revision runs."""
+        others = any(Replica(c, self.service).stale and c.state in ALIVE for c in self.containers)
+        return self.reached[2] >= self.service.spec.replicas and not others
+
+
+def advance(course: Course, scene: Scene, *, elapsed_s: float, stalled: bool) -> Course:
+    """Return the course after a look.
+
+    Args:
+        course: the one before.
+        scene: what the look showed.
+        elapsed_s: what passed since the look before; 0 at the first.
+        stalled: a person must act before anything can go on, so that no deadline runs.
+    """
+    service = scene.service
+    if course.revision != service.revision:
+        course = Course(revision=service.revision, good=course.good)
+        elapsed_s = 0.0
+    idle = service.spec.state is RunState.STOPPED or service.spec.replicas == 0
+    if course.failed or course.good == service.revision or idle:
+        return course
+    reached = scene.reached
+    furthest = _most(course.furthest, reached)
+    got_further = furthest != course.furthest or stalled
+    idle_s = 0.0 if got_further else min(course.idle_s + elapsed_s, _SECONDS_MAX)
+    course = replace(
+        course, furthest=furthest, idle_s=idle_s, held_s=_held_s(course, scene, elapsed_s)
+    )
+    if reason := _failure(course, scene):
+        return replace(course, failed=reason)
+    if course.held_s is not None and course.held_s >= WATCH_S:
+        return replace(course, good=service.revision)
+    return course
+
+
+def _most(one: tuple[int, int, int], other: tuple[int, int, int]) -> tuple[int, int, int]:
+    return (max(one[0], other[0]), max(one[1], other[1]), max(one[2], other[2]))
+
+
+def _held_s(course: Course, scene: Scene, elapsed_s: float) -> float | None:
+    if course.held_s is None:
+        return 0.0 if scene.complete else None
+    return min(course.held_s + elapsed_s, _SECONDS_MAX)
+
+
+def _unhealthy(_course: Course, scene: Scene) -> str:
+    names = [c.name for c in scene.mine if scene.ready(c) is Ready.UNHEALTHY]
+    return f"{names[0]} is unhealthy" if names else ""
+
+
+def _dies(_course: Course, scene: Scene) -> str:
+    for container in scene.mine:
+        history = scene.histories.get(container.slot)
+        if history is not None and history.count >= FAILURES and not container.running:
+            return f"{container.name} failed {history.count} times in a row"
+    return ""
+
+
+def _too_slow(course: Course, scene: Scene) -> str:
+    limit_ms = _deadline_ms(scene)
+    if course.held_s is not None or course.idle_s * 1000 < limit_ms:
+        return ""
+    made, started, available = course.furthest
+    replicas = scene.service.spec.replicas
+    return (
+        f"it got no further within {format_duration_ms(limit_ms)}: of {replicas} replicas"
+        f" {made} were made, {started} started, {available} available"
+    )
+
+
+def _deadline_ms(scene: Scene) -> int:
+    """Return how long a rollout may stand where it is, in milliseconds."""
+    rollout = scene.service.spec.rollout
+    settling = any(scene.ready(c) is Ready.SETTLING for c in scene.mine)
+    if not settling:
+        return rollout.progress_deadline
+    # It must be given what it was promised, whatever the deadlines say.
+    promised = rollout.min_healthy
+    if (check := scene.service.spec.healthcheck) is not None:
+        promised += check.start_period + check.interval * (check.retries + 1)
+    return max(min(rollout.health_deadline, rollout.progress_deadline), promised)
+
+
+#: Why a rollout has failed; the first that says something.
+FAILURE_RULES: tuple[Callable[[Course, Scene], str], ...] = (
+    # Its own check says so: no deadline need pass.
+    _unhealthy,
+    # The engine or the controller restarted it, and it ended each time.
+    _dies,
+    _too_slow,
+)
+
+
+def _failure(course: Course, scene: Scene) -> str:
+    return next((reason for rule in FAILURE_RULES if (reason := rule(course, scene))), "")
+
+
+def due_in_s(course: Course, scene: Scene) -> float | None:
+    """Return when a look is needed though nothing happens; None: time alone changes nothing."""
+    over = course.failed or course.good == course.revision
+    if over or course.revision != scene.service.revision:
+        return None
+    if course.held_s is not None:
+        return max(0.0, WATCH_S - course.held_s)
+    return max(0.0, _deadline_ms(scene) / 1000 - course.idle_s)
+
+
+def to_json(course: Course) -> dict[str, object]:
+    """Return a course as JSON, in whole milliseconds."""
+    return {
+        "revision": course.revision,
+        "furthest": list(course.furthest),
+        "idleMs": round(course.idle_s * 1000),
+        "heldMs": None if course.held_s is None else round(course.held_s * 1000),
+        "failed": course.failed,
+        "good": course.good,
+    }
+
+
+def from_json(value: Mapping[str, object]) -> Course:
+    """Read back what ``to_json`` wrote.
+
+    Raises:
+        ValueError: *value* isn't a course.
+    """
+    match value:
+        case {
+            "revision": str(revision),
+            "furthest": [int(made), int(started), int(available)],
+            "idleMs": int(idle_ms),
+            "heldMs": None | int() as held_ms,
+            "failed": str(failed),
+            "good": str(good),
+        }:
+            return Course(
+                revision=revision,
+                furthest=(made, started, available),
+                idle_s=idle_ms / 1000,
+                held_s=None if held_ms is None else held_ms / 1000,
+                failed=failed,
+                good=good,
+            )
+        case _:
+            raise ValueError(f"not the course of a rollout: {value!r}")

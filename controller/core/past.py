@@ -1,0 +1,35 @@
+"""What a plan must know of the past, as values: what no snapshot of the engine shows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from controller.core.quarantine import NOTHING_KEPT, Quarantine
+from controller.core.readiness import Readiness
+from controller.model.names import Key
+
+#: A numbered place of a service.
+Slot = tuple[Key, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Past:
+    """What earlier looks and passes say of the containers and services that a plan is about.
+
+    ``held`` has the slots in backoff: why and until when they aren't tried. In those that are
+    ``taken_over`` the controller restarts containers, and not the engine. ``readiness`` is by
+    container id, as is ``superseded``: what must be replaced though its revision is right, and
+    why. ``paused`` says of a service why nothing of it that serves is replaced now. ``quarantine`` is
+    how long what is pruned is kept, and what is left of that.
+    """
+
+    held: Mapping[Slot, str] = field(default_factory=dict)
+    taken_over: frozenset[Slot] = frozenset()
+    readiness: Mapping[str, Readiness] = field(default_factory=dict)
+    superseded: Mapping[str, str] = field(default_factory=dict)
+    paused: Mapping[Key, str] = field(default_factory=dict)
+    quarantine: Quarantine = NOTHING_KEPT
+
+
+NOTHING = Past()

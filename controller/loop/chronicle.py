@@ -1,0 +1,194 @@
+"""The chronicle: what looks showed, one after the other, as far as later plans must know of it.
+
+Failures of slots, since when containers are good, how far rollouts are. What must survive a restart
+is in ``Memory``; the rest is kept by key, each by the one worker that has it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from controller.core import backoff, course, diff, exits, readiness
+from controller.core.course import Course, Scene
+from controller.core.past import Past, Slot
+from controller.core.readiness import Readiness, Ready, Sighting
+from controller.loop.memory import Memory
+from controller.model.desired import Desired, Service
+from controller.model.names import Key
+from controller.model.observed import Container, Observed
+from controller.model.quantities import format_instant
+from controller.ports import Clock
+
+#: A replica that is unhealthy again after so many failures is recreated, not restarted.
+RECREATE_AFTER = 2
+
+
+class Chronicle:
+    """What is known of the past. A key's entries change only in its own passes, and in full looks."""
+
+    def __init__(self, memory: Memory, clock: Clock) -> None:
+        self._memory = memory
+        self._clock = clock
+        self._sightings: dict[Key, dict[str, Sighting]] = {}
+        self._advanced: dict[Key, float] = {}  # when a course was looked at last, monotonic
+
+    # Looks
+
+    def count_exits(self, desired: Desired, observed: Observed) -> None:
+        """Count what failed on its own since the last look, for every slot in a snapshot."""
+        now = self._clock.now()
+        suspended = desired.suspended
+        services = {s.key: s for s in desired.services if s.key not in suspended}
+        for slot, containers in _by_slot(observed.containers).items():
+            service = services.get(slot[0])
+            if service is None or slot[1] > service.spec.replicas:
+                continue
+            container = diff.slot_of(slot[1], containers, service).keep
+            if container is not None:
+                self._count(slot, container, service, now)
+
+    def _count(self, slot: Slot, container: Container, service: Service, now: float) -> None:
+        history, up_s = self._memory.history(slot), exits.up_s(container, now)
+        looping = backoff.crash_looping(history, now)
+        mark = self._memory.mark(slot)
+        for _ in range(exits.failures(container, service, mark, taken_over=looping)):
+            history = backoff.failed(
+                history,
+                now,
+                up_s=0.0 if container.running else up_s,
+                cause=exits.explain(container),
+            )
+        if container.running and container.health != "unhealthy":
+            history = backoff.rested(history, up_s)
+        self._memory.remember(slot, history)
+        self._memory.set_mark(slot, exits.mark_of(container, mark))
+
+    def saw(self, service: Service, observed: Observed, *, stalled: bool) -> Course:
+        """Take note of what a pass's look shows of one service, and return how its rollout goes.
+
+        *stalled*: its last pass ended with something that a person must do.
+        """
+        key, now = service.key, self._clock.monotonic()
+        self._sightings[key] = self._seen(key, observed, now)
+        before = self._memory.course(key)
+        advanced = self._advanced.get(key, now)
+        self._advanced[key] = now
+        scene = self._scene(service, observed)
+        after = course.advance(before, scene, elapsed_s=max(0.0, now - advanced), stalled=stalled)
+        if before.revision not in ("", after.revision):
+            # Earlier failures say nothing of another revision.
+            self._memory.forgive(key)
+        self._memory.set_course(key, after)
+        return after
+
+    def due_in_s(self, service: Service, observed: Observed) -> float | None:
+        """Return when a service's rollout needs a look though nothing happens, if it does."""
+        return course.due_in_s(self._memory.course(service.key), self._scene(service, observed))
+
+    def forget_all_but(self, keys: frozenset[Key]) -> None:
+        """Forget what is neither declared nor there any more."""
+        for table in (self._sightings, self._advanced):
+            for key in [key for key in table if key not in keys]:
+                table.pop(key, None)
+
+    # What plans get of it
+
+    def past(self, desired: Desired, observed: Observed) -> Past:
+        """Return what a plan from *observed* must know; nothing is remembered by that."""
+        now = self._clock.now()
+        found: dict[str, Readiness] = {}
+        superseded: dict[str, str] = {}
+        for service in desired.services:
+            found |= self._readiness(service, observed)
+            superseded |= self._superseded(service, observed)
+        return Past(
+            held={slot: text for slot, (text, _) in self.held(now).items()},
+            taken_over=self.looping(now),
+            readiness=found,
+            superseded=superseded,
+            paused={key: f"the rollout failed: {why}" for key, why in self.failed(desired).items()},
+        )
+
+    def failed(self, desired: Desired) -> dict[Key, str]:
+        """Return the services whose rollout has failed, and why."""
+        courses = self._memory.courses()
+        return {
+            service.key: told.failed
+            for service in desired.services
+            if (told := courses.get(service.key)) is not None
+            and told.failed
+            and told.revision == service.revision
+        }
+
+    def looping(self, now: float) -> frozenset[Slot]:
+        """Return the slots in a crash loop; the controller restarts those, and not the engine."""
+        histories = self._memory.histories().items()
+        return frozenset(slot for slot, each in histories if backoff.crash_looping(each, now))
+
+    def held(self, now: float) -> dict[Slot, tuple[str, float]]:
+        """Return the slots that aren't tried now: why and until when, and that as a number."""
+        held = {}
+        for slot, history in self._memory.histories().items():
+            until = backoff.not_before(history, now)
+            if until > now:
+                times = "once" if history.count == 1 else f"{history.count} times in a row"
+                why = f" (it {history.cause})" if history.cause else ""
+                held[slot] = (f"failed {times}{why}, next try at {format_instant(until)}", until)
+        return held
+
+    def settles_in_s(self, service: Service, observed: Observed) -> float | None:
+        """Return when time alone makes one more of a service's containers available, if it does."""
+        untils = [r.until for r in self._readiness(service, observed).values() if r.until]
+        return max(0.0, min(untils) - self._clock.monotonic()) if untils else None
+
+    def is_available(self, service: Service, observed: Observed, name: str) -> bool:
+        """Tell whether the container of that name is available."""
+        scene = self._scene(service, observed)
+        found = (c for c in scene.containers if c.name == name)
+        return any(scene.ready(container) is Ready.AVAILABLE for container in found)
+
+    def _superseded(self, service: Service, observed: Observed) -> dict[str, str]:
+        """Return what was restarted for being unhealthy, and is so again."""
+        return {
+            container.id: f"{container.name} is unhealthy again"
+            for container in observed.of(service.key)
+            if container.running
+            and container.health == "unhealthy"
+            and self._memory.history((service.key, container.slot)).count >= RECREATE_AFTER
+        }
+
+    def _scene(self, service: Service, observed: Observed) -> Scene:
+        histories = {
+            slot: self._memory.history((service.key, slot))
+            for slot in {container.slot for container in observed.of(service.key)}
+        }
+        containers = observed.of(service.key)
+        return Scene(service, containers, self._readiness(service, observed), histories)
+
+    def _readiness(self, service: Service, observed: Observed) -> dict[str, Readiness]:
+        now = self._clock.monotonic()
+        seen = self._seen(service.key, observed, now)
+        return {
+            container.id: readiness.readiness(
+                container, service.spec, seen.get(container.id), now=now
+            )
+            for container in observed.of(service.key)
+        }
+
+    def _seen(self, key: Key, observed: Observed, now: float) -> dict[str, Sighting]:
+        before = self._sightings.get(key)
+        return readiness.saw(
+            before or {},
+            observed.of(key),
+            now=now,
+            wall=self._clock.now(),
+            first=before is None,
+        )
+
+
+def _by_slot(containers: Iterable[Container]) -> dict[Slot, tuple[Container, ...]]:
+    by_slot: dict[Slot, list[Container]] = {}
+    for container in sorted(containers, key=lambda c: c.name):
+        if container.origin == "controller":
+            by_slot.setdefault((container.key, container.slot), []).append(container)
+    return {slot: tuple(found) for slot, found in by_slot.items()}
