@@ -10,6 +10,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Protocol
 
+from controller.core.probing import Answer, Probe
 from controller.model.desired import Desired
 from controller.model.entries import Context, Entry, Record
 from controller.model.names import Key
@@ -106,6 +107,22 @@ class Engine(Protocol):
 
         Reading it raises EngineUnavailable when the stream breaks.
         """
+        ...
+
+
+class ProbeTransport(Protocol):
+    """Asks containers at their own addresses; of two callers, only ``wake`` may be the second."""
+
+    def ask(self, probe: Probe) -> None:
+        """Begin to ask, without waiting; the answer comes once, within the probe's time-out."""
+        ...
+
+    def answers(self, *, wait_s: float) -> list[Answer]:
+        """Return the answers that came, having waited for one, or for ``wake``, so long at most."""
+        ...
+
+    def wake(self) -> None:
+        """End a wait, from another thread."""
         ...
 
 

@@ -420,6 +420,8 @@ def build_controller(
     from controller.core.quarantine import Keeping
     from controller.loop.controller import Controller
     from controller.loop.memory import Memory, write_whole
+    from controller.loop.probes import ProbedEngine, Prober
+    from controller.loop.probesockets import ProbeSockets
 
     clock = SystemClock()
     reach = crash_reach(os.environ)
@@ -432,7 +434,7 @@ def build_controller(
 
     controller = Controller(
         source=directory_source(directory),
-        engine=engine,
+        engine=ProbedEngine(engine, Prober(ProbeSockets(clock.monotonic), clock)),
         memory=memory,
         clock=clock,
         random=random.random,

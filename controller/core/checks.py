@@ -15,6 +15,7 @@ from controller.core.explain import problem_at
 from controller.core.yamltext import Document, Path
 from controller.model.errors import Problem, Severity
 from controller.model.names import NAMESPACE_MAX, PREFIX, SERVICE_NAME_MAX, is_dns_label
+from controller.model.quantities import format_duration_ms
 from controller.model.spec import (
     BindMount,
     NetworkMode,
@@ -25,6 +26,9 @@ from controller.model.spec import (
 )
 
 OWNER_MAX = 63
+#: The controller asks all of a host's containers: each not too often, and not for too long.
+PROBE_INTERVAL_MIN_MS = 1_000
+PROBE_TIMEOUT_MAX_MS = 60_000
 LABEL_KEY_MAX = 128
 
 
@@ -69,6 +73,7 @@ def check_service(document: Document, spec: ServiceSpec) -> Iterator[Problem]:
     yield from _mounts(document, spec)
     yield from _network(document, spec)
     yield from _order(document, spec)
+    yield from _healthcheck(document, spec)
 
 
 def is_reserved(label: str) -> bool:
@@ -256,4 +261,36 @@ def _order(document: Document, spec: ServiceSpec) -> Iterator[Problem]:
             "rollout.order",
             f"StartFirst can't hold: two replicas can't both have {held[0]}",
             remedy="use StopFirst, or leave order out",
+        )
+
+
+def _healthcheck(document: Document, spec: ServiceSpec) -> Iterator[Problem]:
+    check, path = spec.healthcheck, ("spec", "healthcheck")
+    if check is None or not check.probed:
+        return
+    kind = "http" if check.http is not None else "tcp"
+    if spec.network.mode is NetworkMode.NONE:
+        yield problem_at(
+            document,
+            (*path, kind),
+            "healthcheck.no-network",
+            f"{kind} can't hold: on network mode none the container has no address",
+            remedy="use exec: [...] with a command of the image, or mode isolated",
+            at_key=True,
+        )
+    if check.interval < PROBE_INTERVAL_MIN_MS:
+        yield problem_at(
+            document,
+            (*path, "interval"),
+            "healthcheck.interval",
+            f"spec.healthcheck.interval is too small for {kind}",
+            expected=f"at least {format_duration_ms(PROBE_INTERVAL_MIN_MS)}",
+        )
+    if check.timeout > PROBE_TIMEOUT_MAX_MS:
+        yield problem_at(
+            document,
+            (*path, "timeout"),
+            "healthcheck.timeout",
+            f"spec.healthcheck.timeout is too large for {kind}",
+            expected=f"at most {format_duration_ms(PROBE_TIMEOUT_MAX_MS)}",
         )

@@ -232,7 +232,8 @@ def why(replica: Replica) -> str:
             assert service is not None
             return why_stopped(container, service)
         case Drift.UNHEALTHY:
-            return f"{container.name} is unhealthy"
+            why = f": {container.complaint}" if container.complaint else ""
+            return f"{container.name} is unhealthy{why}"
         case Drift.IN_SYNC | Drift.MISSING:
             return f"{container.name} is as declared"
 

@@ -39,8 +39,6 @@ LATER_KINDS = ("Job", "Config", "Secret")
 #: Fields of a Service whose behaviour comes later; ``*`` is any index.
 LATER_FIELDS: tuple[Path, ...] = (
     ("spec", "dependsOn"),
-    ("spec", "healthcheck", "http"),
-    ("spec", "healthcheck", "tcp"),
     ("spec", "resources", "cpuset"),
     ("spec", "resources", "disk"),
 )
@@ -284,11 +282,8 @@ def _later(document: Document, value: dict[str, object]) -> Iterator[tuple[Path,
 
 
 def _unsupported(document: Document, path: Path, what: str) -> Problem:
-    remedy = "remove it"
-    if path[-1] in {"http", "tcp"}:
-        remedy = "use exec: [...] with a command of the image"
     message = f"{what} not supported yet"
-    return problem_at(document, path, "unsupported", message, remedy=remedy, at_key=True)
+    return problem_at(document, path, "unsupported", message, remedy="remove it", at_key=True)
 
 
 def _holds(value: object, path: Path) -> bool:
@@ -303,10 +298,4 @@ def _is_hidden(path: Path, detail: ErrorDetails, hidden: list[Path]) -> bool:
     """Tell whether an error is but the echo of another that is told already."""
     if detail["type"] == "too_short" and detail.get("input"):
         return True  # too short only without its bad items
-    for later in hidden:
-        if path[: len(later)] == later:
-            return True
-        beside = path[:-1] == later[:-1] == ("spec", "healthcheck")
-        if beside and detail["type"] == "missing":
-            return True
-    return False
+    return any(path[: len(later)] == later for later in hidden)

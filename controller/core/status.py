@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from itertools import takewhile
 from typing import Literal
 
-from controller.core.diff import ALIVE, Drift, Replica, Slot, drift_of, slot_of
+from controller.core.diff import ALIVE, Drift, Replica, Slot, drift_of, slot_of, why
 from controller.core.exits import explain
 from controller.core.moves import denied
 from controller.core.planner import declared_resources, orphan_keys
@@ -174,7 +174,7 @@ def _service_facts(service: Service, observed: Observed | None) -> Facts:
         revision=service.revision,
         image=service.spec.image,
         slots=tuple(_slot_report(slot) for slot in shown),
-        unhealthy=tuple(r.container.name for r in replicas if drift_of(r) is Drift.UNHEALTHY),
+        unhealthy=tuple(why(r) for r in replicas if drift_of(r) is Drift.UNHEALTHY),
         resting=sum(c.state in ALIVE for c in containers) if resting else 0,
         failed=tuple(f"{c.name} {explain(c)}" for c in finished if c.exit_code),
     )
@@ -401,8 +401,7 @@ def _degraded(facts: Facts, world: World) -> Condition:
         message = f"{facts.serving} of {facts.desired} serve"
         return Condition("Degraded", "True", "TooFew", message)
     if facts.unhealthy:
-        message = f"unhealthy: {', '.join(facts.unhealthy)}"
-        return Condition("Degraded", "True", "Unhealthy", message)
+        return Condition("Degraded", "True", "Unhealthy", "; ".join(facts.unhealthy))
     return Condition("Degraded", "False", "AsDeclared")
 
 

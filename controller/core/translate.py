@@ -261,6 +261,8 @@ def _restart(policy: RestartPolicy) -> Body:
 def _healthcheck(check: Healthcheck | None) -> Body:
     if check is None:
         return {}
+    if check.exec is None:
+        return {"Test": ["NONE"]}  # the image's own would say another thing
     return {
         "Test": ["CMD", *check.exec],
         "Interval": check.interval * _NS_PER_MS,

@@ -26,6 +26,7 @@ from controller.loop.executor import Execution, execute, not_stopping
 from controller.loop.generations import accept
 from controller.loop.helm import Helm
 from controller.loop.memory import Memory
+from controller.loop.probes import ProbedEngine
 from controller.loop.queue import WorkQueue
 from controller.loop.reconciler import (
     Outcome,
@@ -54,7 +55,7 @@ from controller.model.names import Key
 from controller.model.observed import Observed
 from controller.model.plan import Plan
 from controller.model.quantities import format_instant
-from controller.ports import DesiredSource, Engine, EngineEvent, Timer
+from controller.ports import DesiredSource, EngineEvent, Timer
 
 FIRST_LOOK_S = 2.0
 GLANCE_S = 30.0
@@ -101,7 +102,7 @@ class Controller:
         self,
         *,
         source: DesiredSource,
-        engine: Engine,
+        engine: ProbedEngine,
         memory: Memory,
         clock: Timer,
         random: Callable[[], float],
@@ -113,6 +114,8 @@ class Controller:
         self.chores: WorkQueue[Chore] = WorkQueue(clock.monotonic)
         self._source = source
         self._engine = engine
+        self.prober = engine.prober
+        self.prober.hint = self._suspect
         self._memory = memory
         self._clock = clock
         self._random = random
@@ -162,7 +165,11 @@ class Controller:
             self.chores.add(Chore.LOOK)
             return
         key = event.key or (snapshot.owner_of(known, event.id) if known is not None else None)
-        if key is not None and not self.keys.add(key):
+        if key is not None:
+            self._suspect(key)
+
+    def _suspect(self, key: Key) -> None:
+        if not self.keys.add(key):
             self.chores.add(Chore.LOOK)
 
     def lost(self, error: EngineError) -> None:
@@ -301,6 +308,7 @@ class Controller:
         desired = self._helm.steered(declared)
         with self._lock:
             known = self._shared.known
+        self.prober.declare(desired.services, rules.networks)
         observed = self._engine.observe(images=planner.image_references(desired, known))
         if keep:
             self._reconciler.chronicle.count_exits(desired, observed)
@@ -338,6 +346,7 @@ class Controller:
         self._shared.declared, self._shared.view = declared, view
         if observed is None or self._shared.rules is None:
             return frozenset()  # the first look asks for passes
+        self.prober.declare(desired.services, self._shared.rules.networks)
         plan = self._reconciler.plan(view, observed, self._shared.rules)
         wanting = frozenset(action.object for action in plan.actions)
         self._note_in_sync(planner.keys(desired, observed) - wanting, view, observed, plan)
@@ -524,7 +533,7 @@ class Controller:
                 rules=self._shared.rules,
                 away=self._shared.away,
                 failures=dict(self._shared.failures),
-                problems=tuple(self._shared.problems.values()),
+                problems=(*self._shared.problems.values(), *self.prober.problems()),
             )
         return self._reporter.report(known, now=self._clock.now())
 

@@ -1,7 +1,7 @@
 """The supervisor: all concurrency of the controller, and nothing else.
 
-Threads: files and events only put something into a queue; one does the chores; workers run passes;
-one accepts on the control socket and starts a short-lived one for each question. Nothing that a
+Threads: files, events and probes only put something into a queue; one does the chores; workers run
+passes; one accepts on the control socket and starts a short-lived one for each question. Nothing that a
 key or a peer does ends a thread. Stopping lets running actions finish, saves, and returns within
 ``STOP_S``: threads are daemons, so that whatever hangs in the engine ends with the process.
 """
@@ -99,6 +99,7 @@ class Supervisor:
         """Run until ``stop``, or the end of the lifeline; then finish in order."""
         threads = [self._start("chores", self._do_chores)]
         threads += [self._start(f"worker-{n}", self._work) for n in range(1, self._workers + 1)]
+        threads.append(self._start("probes", self._probe))
         self._start("events", self._listen)
         if self._doors.watch is not None:
             self._start("files", self._watch)
@@ -135,6 +136,7 @@ class Supervisor:
         deadline = self._clock.monotonic() + JOIN_S
         self._controller.keys.shut_down()
         self._controller.chores.shut_down()
+        self._controller.prober.wake()
         self._turns.close()
         if self._events is not None:
             self._events.close()
@@ -177,6 +179,15 @@ class Supervisor:
                 self._controller.crashed(key, error)
             finally:
                 keys.done(key)
+
+    def _probe(self) -> None:
+        prober = self._controller.prober
+        while not self._stop.is_set():
+            try:
+                prober.step(longest_s=STANDING_S)
+            except Exception:
+                log.exception("probing failed; it goes on")
+                self._stop.wait(STANDING_S)
 
     def _watch(self) -> None:
         assert self._doors.watch is not None

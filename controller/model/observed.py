@@ -64,6 +64,7 @@ class Container:
     settings: Settings
     admitted: Settings | None  # None: the inventory doesn't know (recovery in progress)
     health: str = ""  # "", starting, healthy, unhealthy
+    complaint: str = ""  # why an http or tcp check of it wasn't good the last time
     exit_code: int = 0
     oom_killed: bool = False
     error: str = ""

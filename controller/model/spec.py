@@ -12,7 +12,7 @@ import re
 from enum import StrEnum
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 from pydantic.alias_generators import to_camel
 
 from controller.model.names import REPLICAS_MAX
@@ -23,6 +23,7 @@ MIN_HEALTHY_MAX_MS = 3_600_000
 DEADLINE_MAX_MS = 86_400_000
 MEMORY_MIN = 6 * 1024 * 1024  # the engine's own floor
 TEXTS_MAX = 1_000  # items of a list, members of a mapping
+URL_PATH_MAX = 1024
 
 _REFERENCE = re.compile(
     r"(?:[a-zA-Z0-9](?:[-a-zA-Z0-9]*[a-zA-Z0-9])?(?:\.[a-zA-Z0-9](?:[-a-zA-Z0-9]*[a-zA-Z0-9])?)*"
@@ -33,6 +34,7 @@ _REFERENCE = re.compile(
 )
 _USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*(?::[A-Za-z0-9_][A-Za-z0-9_.-]*)?", re.ASCII)
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*", re.ASCII)
+_URL_PATH = re.compile(r"/[!-\"$-~]*", re.ASCII)  # printable, without spaces and '#'
 _CAPABILITY = re.compile(r"(?:CAP_)?[A-Z][A-Z_]*[A-Z]", re.ASCII)
 _SIGNAL = re.compile(
     "SIG(?:HUP|INT|QUIT|ILL|TRAP|ABRT|BUS|FPE|KILL|USR1|SEGV|USR2|PIPE|ALRM|TERM|STKFLT|CHLD|CONT"
@@ -65,6 +67,12 @@ def clean_path(text: str) -> str:
 
 def _folder(text: str) -> str:
     return text if text == "/" else clean_path(text)
+
+
+def _url_path(text: str) -> str:
+    if len(text) > URL_PATH_MAX or not _URL_PATH.fullmatch(text):
+        raise ValueError("expected the path of a URL, such as /healthz")
+    return text
 
 
 def _user(text: str) -> str:
@@ -120,6 +128,7 @@ CleanPath = Annotated[str, AfterValidator(clean_path)]
 Size = Annotated[Bytes, Field(ge=1024, le=2**50)]
 Texts = Annotated[tuple[str, ...], Field(min_length=1, max_length=TEXTS_MAX)]
 Address = Annotated[str, AfterValidator(_address)]
+PortNumber = Annotated[int, Field(ge=1, le=65535)]
 
 
 class Model(BaseModel):
@@ -182,8 +191,8 @@ class NetworkMode(StrEnum):
 class Port(Model):
     """A port that the container listens on; ``host`` publishes it."""
 
-    container: Annotated[int, Field(ge=1, le=65535)]
-    host: Annotated[int, Field(ge=1, le=65535)] | None = None
+    container: PortNumber
+    host: PortNumber | None = None
     host_ip: Address = Field(default="127.0.0.1", alias="hostIP")
     protocol: Literal["tcp", "udp"] = "tcp"
 
@@ -241,15 +250,43 @@ class Security(Model):
     read_only_root_filesystem: bool = False
 
 
-class Healthcheck(Model):
-    """A command that the engine runs in the container."""
+class HttpCheck(Model):
+    """A GET in plain HTTP; a status from 200 to 399 is healthy, redirects aren't followed."""
 
-    exec: Texts
+    path: Annotated[str, AfterValidator(_url_path)] = "/"
+    port: PortNumber
+
+
+class TcpCheck(Model):
+    """A connection, closed as soon as it stands."""
+
+    port: PortNumber
+
+
+class Healthcheck(Model):
+    """What tells whether a container is well: a command that the engine runs in it, or a question
+    that the controller asks at the container's own address.
+    """
+
+    exec: Texts | None = None
+    http: HttpCheck | None = None
+    tcp: TcpCheck | None = None
     # The engine takes 0 for "its default": it can't be asked for.
     interval: Annotated[DurationMs, Field(ge=1)] = 30_000
     timeout: Annotated[DurationMs, Field(ge=1)] = 30_000
     retries: Annotated[int, Field(ge=1, le=10)] = 3
     start_period: DurationMs = 30_000
+
+    @model_validator(mode="after")
+    def _is_one(self) -> Healthcheck:
+        if sum(each is not None for each in (self.exec, self.http, self.tcp)) != 1:
+            raise ValueError("expected one of exec, http and tcp")
+        return self
+
+    @property
+    def probed(self) -> bool:
+        """Tell whether the controller asks, and not the engine."""
+        return self.exec is None
 
 
 class Restart(Model):

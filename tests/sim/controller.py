@@ -16,6 +16,7 @@ from controller.engine.adapter import BrokerEngine
 from controller.engine.transport import Answer, Broken, NotSent
 from controller.loop.controller import Chore, Controller
 from controller.loop.memory import Memory
+from controller.loop.probes import ProbedEngine, Prober
 from controller.loop.reconciler import Rules, View
 from controller.model.entries import Actor, Reply, Request, Role
 from controller.model.names import Key, NetworkNames
@@ -25,6 +26,7 @@ from tests.sim.broker import BrokerDied, NobodyThere, SimBroker
 from tests.sim.clock import VirtualClock
 from tests.sim.faults import Action
 from tests.sim.files import Files, WatchedSource
+from tests.sim.probes import SimProbes
 from tests.sim.violation import Violation
 
 CONTROLLER = Actor(uid=990, gid=990, pid=41, role=Role.CONTROLLER)
@@ -171,6 +173,7 @@ class SimController:
         self,
         *,
         transport: SimTransport,
+        probes: SimProbes,
         files: Files,
         memory: Path,
         clock: VirtualClock,
@@ -179,13 +182,14 @@ class SimController:
         keep_s: float,
     ) -> None:
         self.transport = transport
+        self._clock = clock
         self.source = WatchedSource(files)
         self.memory = Memory(memory, reach=reach)
         self.published: object = None
         engine = BrokerEngine(transport, networks=NetworkNames(), pause=clock.advance, reach=reach)
         self.loop = Controller(
             source=self.source,
-            engine=engine,
+            engine=ProbedEngine(engine, Prober(probes, clock)),
             memory=self.memory,
             clock=clock,
             random=random.Random(f"controller {seed}").random,
@@ -219,13 +223,18 @@ class SimController:
     def _publish(self, report: object) -> None:
         self.published = report
 
-    def poll(self) -> Chore | Key | None:
+    def poll(self) -> Chore | Key | Prober | None:
         """Take what is to be done next: chores first, as the supervisor's thread for them does."""
-        return self.loop.chores.poll() or self.loop.keys.poll()
+        due = self.loop.prober.next_due()
+        asks = due is not None and due <= self._clock.monotonic()
+        probing = self.loop.prober if asks else None
+        return self.loop.chores.poll() or self.loop.keys.poll() or probing
 
-    def do(self, what: Chore | Key) -> None:
+    def do(self, what: Chore | Key | Prober) -> None:
         """Do it, and hand it back."""
-        if isinstance(what, Chore):
+        if isinstance(what, Prober):
+            what.step(longest_s=0.0)
+        elif isinstance(what, Chore):
             self.loop.do(what)
             self.loop.chores.done(what)
         else:
@@ -234,5 +243,5 @@ class SimController:
 
     def next_due(self) -> float | None:
         """Return when something delayed comes."""
-        dues = (self.loop.chores.next_due(), self.loop.keys.next_due())
+        dues = [each.next_due() for each in (self.loop.chores, self.loop.keys, self.loop.prober)]
         return min((due for due in dues if due is not None), default=None)

@@ -113,7 +113,18 @@ class Judge:
         missing = wanted.keys() - there.keys()
         if missing:
             return f"nothing fills {', '.join('/'.join(place) for place in sorted(missing))}"
-        return self._networks_missing()
+        return self._networks_missing() or self._health_unknown()
+
+    def _health_unknown(self) -> str:
+        """Return whose health isn't known, or known wrongly: by now everybody is well."""
+        assert self._world.controller is not None
+        loop = self._world.controller.loop
+        probed = {s.revision for s in self._view().services if s.spec.healthcheck is not None}
+        known = loop._shared.known
+        for container in () if known is None else known.containers:
+            if container.revision in probed and container.running and container.health != "healthy":
+                return f"{container.name} is {container.health or 'without a word'}"
+        return ""
 
     def _is_stopped(self, place: tuple[str, str, str]) -> bool:
         doc = self._world.files.docs.get(Key("Service", place[0], place[1]))

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from controller.model.names import Key, service_key
 from tests.sim.faults import Action
 from tests.sim.files import Doc, Files
+from tests.sim.probes import PORT
 
 if TYPE_CHECKING:
     from tests.sim.world import World
@@ -47,6 +48,15 @@ class Scenario:
         once = {Action.PULL, Action.CREATE_NETWORK, Action.REMOVE_NETWORK, Action.CREATE_VOLUME}
         self.rolls = bool(must - once) or chance() < 0.3
         self.replicas = self._random.choice((1, 1, 1, 2))
+        # Drawn by itself, so that worlds without it are as they were.
+        health = random.Random(f"health {seed}")
+        self.probed = health.random() < 0.25
+        sick: frozenset[str] = health.choice(
+            (frozenset(), frozenset({f"{WEB_IMAGE}:1"}), frozenset({f"{WEB_IMAGE}:2"}))
+        )
+        flaps = health.random() < 0.5
+        self.ill: frozenset[str] = frozenset() if flaps else sick
+        self.flapping = sick if flaps else frozenset()
 
     def docs(self, secret: str) -> Iterator[Doc]:
         """The documents that the world begins with."""
@@ -80,6 +90,9 @@ class Scenario:
         }
         if self.lan:
             spec["network"] = {"attach": ["lan"]}
+        if self.probed:
+            check = {"http": {"path": "/healthz", "port": PORT}}
+            spec["healthcheck"] = {**check, "interval": "20s", "startPeriod": "5s"}
         return spec
 
     def events(self, world: World) -> Iterator[Event]:

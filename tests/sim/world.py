@@ -12,6 +12,7 @@ import logging
 from controller.core.blast import going
 from controller.engine.adapter import event_of
 from controller.loop.controller import Chore
+from controller.loop.probes import Prober
 from controller.model.entries import Reply, Request, Role
 from controller.model.errors import EngineError, UsageError
 from controller.model.names import Key
@@ -22,6 +23,7 @@ from tests.sim.ground import Now
 from tests.sim.hazards import Hazards
 from tests.sim.judge import Judge
 from tests.sim.people import People
+from tests.sim.probes import SimProbes
 from tests.sim.scenario import Scenario
 from tests.sim.violation import Violation
 
@@ -68,6 +70,8 @@ class World(Hazards):
     def _set_up(self) -> None:
         for doc in self.scenario.docs(self.secret):
             self.files.put(doc)
+        self.engine.ill |= self.scenario.ill
+        self.engine.flapping |= self.scenario.flapping
         self._start_controller()
         for at, what, do in self.scenario.events(self):
             self.at(at, what, do)
@@ -87,6 +91,8 @@ class World(Hazards):
         self.faults.on = False
         self.away = self.journal.full = False
         self.engine.registry_up = True
+        self.engine.ill.clear()
+        self.engine.flapping.clear()
         self.call_off()
         self.files.mend()
         self.files_changed()
@@ -157,7 +163,7 @@ class World(Hazards):
             self.now = before
         self._after_broker()
 
-    def _let_controller(self, what: Chore | Key) -> None:
+    def _let_controller(self, what: Chore | Key | Prober) -> None:
         controller = self.controller
         assert controller is not None
         key = what if isinstance(what, Key) else None
@@ -170,7 +176,7 @@ class World(Hazards):
             self._bury_controller()
         except Exception as error:
             raise Violation(0, f"{what} raised {type(error).__name__}: {error}") from error
-        if self.controller is not None and what in {Chore.LOOK, Chore.RELOAD}:
+        if self.controller is not None and what in (Chore.LOOK, Chore.RELOAD):
             self.judge.remember(controller.source.desired)
             if self.random.random() < 0.2:
                 self.judge.look_at_plan()
@@ -279,6 +285,7 @@ class World(Hazards):
     def _start_controller(self) -> None:
         self.controller = SimController(
             transport=SimTransport(self.broker, self.act, self._looked),
+            probes=SimProbes(self.engine),
             files=self.files,
             memory=self.folder / "memory.json",
             clock=self.clock,

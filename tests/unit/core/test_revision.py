@@ -50,13 +50,21 @@ def revision(spec: str, *, name: str = "web", namespace: str = "default", owner:
     return service.revision
 
 
+HTTP = "healthcheck: {http: {path: /healthz, port: 8080}}"
+TCP = "healthcheck: {tcp: {port: 8080}, interval: 5s}"
 GOLDEN = {
+    HTTP: "v1:935ce82f85c6208fa6f6b5aadd00f8de13a3e9b15e45abb6bca7e154b7f58c11",
+    TCP: "v1:a6660ce12f4c6272d8c72eea4bb269a680ed01b5f3eb88de50fca51ef1ed1edb",
     "": "v1:08d5d19556854b2d28f26b7db6615ef89c9d1ffb3ba2f35e9f66d3af212513f8",
 }
 
 
 def test_golden_a_service_with_nothing_but_an_image():
     assert revision("") == GOLDEN[""]
+
+
+def test_golden_services_that_the_controller_probes():
+    assert [revision(HTTP), revision(TCP)] == [GOLDEN[HTTP], GOLDEN[TCP]]
 
 
 def test_golden_a_service_with_every_field():
@@ -111,6 +119,11 @@ def test_each_field_of_the_slot_makes_another_revision():
         "resources: {cpus: 0.126}",
         "security: {capAdd: [CHOWN]}",
         "healthcheck: {exec: [a]}",
+        "healthcheck: {http: {port: 80}}",
+        "healthcheck: {http: {port: 81}}",
+        "healthcheck: {http: {port: 80, path: /a}}",
+        "healthcheck: {tcp: {port: 80}}",
+        "healthcheck: {tcp: {port: 80}, retries: 4}",
         "restart: {policy: Never}",
         "logs: {maxFiles: 4}",
         "containerLabels: {a: b}",

@@ -200,8 +200,12 @@ def test_an_unhealthy_replica_degrades_and_is_not_ready():
     found = only(world(declared(service()), engine(container(health="unhealthy"))))
     assert (found["ready"], said(found)["Degraded"]) == (
         0,
-        ("True", "Unhealthy", "unhealthy: web.1-bbbbbbbb"),
+        ("True", "Unhealthy", "web.1-bbbbbbbb is unhealthy"),
     )
+    complaint = "port 8080 answered with status 503"
+    ill = container(health="unhealthy", complaint=complaint)
+    told = said(only(world(declared(service()), engine(ill))))["Degraded"][2]
+    assert told == f"web.1-bbbbbbbb is unhealthy: {complaint}"
 
 
 def test_a_slot_that_waits_says_for_what():

@@ -198,6 +198,12 @@ def test_a_service_without_network_joins_none() -> None:
     assert "NetworkingConfig" not in body
 
 
+def test_what_the_controller_probes_has_no_check_of_the_engines_nor_the_images_own() -> None:
+    for kind in ("http", "tcp"):
+        probed: dict[str, object] = {kind: {"port": 80}, "interval": "10s"}
+        check({"healthcheck": probed}, {"Healthcheck": {"Test": ["NONE"]}})
+
+
 def test_restart_policies_are_the_engines_and_a_health_check_is_in_nanoseconds() -> None:
     check(
         {

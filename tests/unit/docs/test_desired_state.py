@@ -24,6 +24,7 @@ ROW = re.compile(r"^\| `([^`]+)` \| ([^|]*) \| ([^|]*) \| ?(.*)\|$", re.MULTILIN
 #: Fields whose unset value the page describes in words.
 IN_WORDS = re.compile(
     r"the (image|policy|engine)'s|not published|by ports and volumes|that of maxUnavailable"
+    r"|this, `http` or"
 )
 
 

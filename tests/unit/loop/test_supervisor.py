@@ -19,6 +19,8 @@ import pytest
 from controller.core.status import Report
 from controller.loop.controller import Controller
 from controller.loop.memory import Memory
+from controller.loop.probes import ProbedEngine, Prober
+from controller.loop.probesockets import ProbeSockets
 from controller.loop.reconciler import Rules
 from controller.loop.supervisor import Doors, Supervisor
 from controller.model.entries import Context
@@ -150,9 +152,10 @@ def plant(
     engine, memory = LiveEngine(world), Memory(folder / "state.json")
     engine.explode, engine.fault = set(explode), fault
     published: list[Report] = []
+    probes = ProbeSockets(Clock().monotonic)
     controller = Controller(
         source=files,
-        engine=engine,
+        engine=ProbedEngine(engine, Prober(probes, Clock())),
         memory=memory,
         clock=Clock(),
         random=lambda: 0.0,
@@ -190,6 +193,7 @@ def plant(
         supervisor.stop()
         thread.join(timeout=PATIENCE_S)
         listener.close()
+        probes.close()
         if made.lifeline >= 0:
             os.close(writing)
         assert not thread.is_alive(), "it didn't end"
@@ -347,3 +351,19 @@ def test_a_stop_waits_for_the_running_action_and_begins_no_other(
         made.thread.join(timeout=PATIENCE_S)
         assert len(made.engine.done) == 1
         assert len(made.engine.world.containers) <= 1
+
+
+def test_a_container_is_asked_by_its_check_and_its_health_is_told(
+    tmp_path: Path, files: Files
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        check = {"tcp": {"port": server.getsockname()[1]}}
+        files.desired = declared(service(healthcheck=check))
+        addresses = (("platform-network", "127.0.0.1"),)
+        with plant(tmp_path, worlds.engine(container(addresses=addresses)), files) as made:
+
+            def health() -> object:
+                (resource,) = made.ask(do="status")["resources"] or [{"slots": []}]
+                return [slot["health"] for slot in resource["slots"]]
+
+            eventually(lambda: health() == ["healthy"], "it is healthy")

@@ -7,10 +7,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from controller.core.moves import Judge
+from controller.core.probing import Answer, Probe, Verdict
 from controller.core.quarantine import AT_ONCE, Keeping
 from controller.core.status import Report
 from controller.loop.controller import Chore, Controller
 from controller.loop.memory import Memory
+from controller.loop.probes import ProbedEngine, Prober
 from controller.loop.reconciler import Rules
 from controller.model.desired import Desired
 from controller.model.entries import Context
@@ -115,6 +117,35 @@ class NoEvents:
 
 
 @dataclass
+class ToyProbes:
+    """``ports.ProbeTransport`` that answers at once, all well unless ``said`` has another word."""
+
+    said: dict[str, Verdict] = field(default_factory=dict)
+    asked: list[Probe] = field(default_factory=list)
+    waits: list[float] = field(default_factory=list)
+    silent: bool = False
+    _open: list[Probe] = field(default_factory=list)
+
+    def ask(self, probe: Probe) -> None:
+        self.asked.append(probe)
+        self._open.append(probe)
+
+    def answers(self, *, wait_s: float) -> list[Answer]:
+        self.waits.append(wait_s)
+        if self.silent:
+            return []
+        answered, self._open = self._open, []
+        return [self._answer(probe) for probe in answered]
+
+    def _answer(self, probe: Probe) -> Answer:
+        verdict = self.said.get(probe.container, Verdict.GOOD)
+        return Answer(probe.container, verdict, "" if verdict is Verdict.GOOD else "no")
+
+    def wake(self) -> None:
+        pass
+
+
+@dataclass
 class Files:
     """``ports.DesiredSource`` in memory."""
 
@@ -130,6 +161,7 @@ class House:
 
     folder: Path
     engine: ToyEngine = field(default_factory=ToyEngine)
+    probes: ToyProbes = field(default_factory=ToyProbes)
     files: Files = field(default_factory=Files)
     watch: Watch = field(default_factory=Watch)
     judge: Judge = worlds.allow
@@ -148,7 +180,7 @@ class House:
         problem = self.memory.load(stamp="1")
         self.controller = Controller(
             source=self.files,
-            engine=self.engine,
+            engine=ProbedEngine(self.engine, Prober(self.probes, self.watch)),
             memory=self.memory,
             clock=self.watch,
             random=lambda: 0.0,
@@ -181,7 +213,12 @@ class House:
         if key is not None:
             self.controller.handle(key)
             keys.done(key)
-        return key is not None
+            return True
+        due = self.controller.prober.next_due()
+        if due is not None and due <= self.watch.time:
+            self.controller.prober.step(longest_s=0.0)
+            return True
+        return False
 
     def settle(self) -> list[str]:
         """Do all that is ready now; return what was done to the engine."""
@@ -197,7 +234,9 @@ class House:
         end = self.watch.time + seconds
         while True:
             self.settle()
-            dues = (self.controller.chores.next_due(), self.controller.keys.next_due())
+            controller = self.controller
+            queues = (controller.chores, controller.keys, controller.prober)
+            dues = [queue.next_due() for queue in queues]
             due = min((due for due in dues if due is not None), default=end)
             if due > end:
                 self.watch.time = end
@@ -227,4 +266,4 @@ class House:
         return [problem["code"] for problem in problems]
 
 
-__all__ = ["Chore", "Files", "House", "ToyEngine", "Watch"]
+__all__ = ["Chore", "Files", "House", "ToyEngine", "ToyProbes", "Watch"]

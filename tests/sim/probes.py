@@ -1,0 +1,59 @@
+"""Probes into the simulated world: who is at an address, and whether it answers now."""
+
+from __future__ import annotations
+
+from controller.core.probing import Answer, Probe, Verdict
+from controller.loop.probes import AT_ONCE
+from tests.sim.engine import SimEngine
+from tests.sim.objects import SimContainer
+from tests.sim.violation import Violation
+
+#: Where every program listens, once it ran for so long.
+PORT = 8080
+WARM_UP_S = 0.4
+#: A flapping program answers for so long, and then doesn't for as long.
+FLAP_S = 95.0
+
+
+class SimProbes:
+    """``ports.ProbeTransport``: a question is answered by whoever has that address now."""
+
+    def __init__(self, engine: SimEngine) -> None:
+        self._engine = engine
+        self._open: list[Probe] = []
+        self._addresses: dict[str, set[str]] = {}  # what each container ever had
+
+    def ask(self, probe: Probe) -> None:
+        self._open.append(probe)
+        if len(self._open) > AT_ONCE:
+            raise Violation(11, f"{len(self._open)} probes at a time")
+        for container in self._engine.containers.values():
+            had = self._addresses.setdefault(container.id, set())
+            had |= {end.address for end in container.networks.values() if end.address}
+        if probe.address and probe.address not in self._addresses.get(probe.container, set()):
+            raise Violation(4, f"{probe.container} never had the address {probe.address}")
+
+    def answers(self, *, wait_s: float) -> list[Answer]:
+        answered, self._open = self._open, []
+        return [self._answer(probe) for probe in answered]
+
+    def _answer(self, probe: Probe) -> Answer:
+        for container in self._engine.containers.values():
+            addresses = {end.address for end in container.networks.values()}
+            if container.alive and probe.address and probe.address in addresses:
+                well = probe.port == PORT and is_well(self._engine, container)
+                return Answer(probe.container, Verdict.GOOD if well else Verdict.BAD, "no")
+        return Answer(probe.container, Verdict.UNREACHED, "nobody is there")
+
+    def wake(self) -> None:
+        pass
+
+
+def is_well(engine: SimEngine, container: SimContainer) -> bool:
+    """Tell whether a container's program answers now."""
+    reference = container.config["Labels"].get("io.trimtab.image", "")
+    if container.status != "running" or reference in engine.ill:
+        return False
+    if engine.clock.now() - (container.started_at or 0.0) < WARM_UP_S:
+        return False
+    return reference not in engine.flapping or engine.clock.monotonic() % (2 * FLAP_S) < FLAP_S
