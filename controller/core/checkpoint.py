@@ -3,8 +3,8 @@
 A checkpoint's text says of which log it is (its origin, which is also the key's name), of how many
 records, and the root of the Merkle tree over their lines (``core.merkle``). Its record follows
 right after the last of those: seq is the tree's size plus one. Beside the note the record keeps
-the tree's edge, so that both writer and reader can go on from there without what is before; the
-edge proves itself, since its root is the one that was signed.
+the tree's edge and the key, so that both writer and reader can go on from there without what is
+before; the edge proves itself, since its root is the one that was signed.
 """
 
 from __future__ import annotations
@@ -41,11 +41,15 @@ class Checkpoint:
 
 @dataclass(frozen=True, slots=True)
 class Sealed:
-    """A checkpoint's record: the note, what it says, and the edge of its tree."""
+    """A checkpoint's record: the note, what it says, the edge of its tree, and who signs.
+
+    ``key`` signed the note, and is the one that signs the next; so says the record.
+    """
 
     note: Note
     checkpoint: Checkpoint
     tree: Range
+    key: PublicKey
 
 
 def origin_of(instance: str) -> str:
@@ -65,10 +69,10 @@ def parse_checkpoint(note: Note) -> Checkpoint:
     return Checkpoint(origin, int(size), _hash(root))
 
 
-def checkpoint_entry(identifier: str, note: Note, tree: Range) -> Entry:
+def checkpoint_entry(identifier: str, note: Note, tree: Range, key: PublicKey) -> Entry:
     """Return what is recorded of a checkpoint."""
     edge = [b64encode(each).decode() for each in tree.hashes]
-    result: dict[str, object] = {"note": str(note), "edge": edge}
+    result: dict[str, object] = {"note": str(note), "edge": edge, "key": str(key)}
     return Entry(identifier, "checkpoint", actor=dict(_BROKER), result=result)
 
 
@@ -79,7 +83,7 @@ def read_checkpoint(record: Record) -> Sealed:
         BadNote: the record doesn't hold together.
     """
     match record.entry.result:
-        case {"note": str(told), "edge": [*edge]}:
+        case {"note": str(told), "edge": [*edge], "key": str(key)}:
             note = parse_note(told)
             checkpoint = parse_checkpoint(note)
             if checkpoint.size != record.seq - 1:
@@ -90,9 +94,9 @@ def read_checkpoint(record: Record) -> Sealed:
                 raise BadNote(f"its edge: {error}") from error
             if tree.root != checkpoint.root:
                 raise BadNote("its edge hasn't the root that was signed")
-            return Sealed(note, checkpoint, tree)
+            return Sealed(note, checkpoint, tree, parse_public(key))
         case _:
-            raise BadNote("it holds no note and edge")
+            raise BadNote("it holds no note, edge and key")
 
 
 def key_entry(identifier: str, key: PublicKey, *, lost: bool) -> Entry:

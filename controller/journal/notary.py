@@ -132,7 +132,7 @@ class Notary:
             str(Checkpoint(self._origin, tree.end, tree.root)),
             (signing, coming) if coming is not None else (signing,),
         )
-        line = sealing.add(prepare(checkpoint_entry(self._new_id(), note, tree)))
+        line = sealing.add(prepare(checkpoint_entry(self._new_id(), note, tree, key.public)))
         return Grown(tree.extended([leaf_hash(line)]), note, tree.end, key.public)
 
     def _wanted(

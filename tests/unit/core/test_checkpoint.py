@@ -40,14 +40,14 @@ def tree_of(size: int) -> Range:
 def written(size: int) -> Record:
     tree = tree_of(size)
     note = signed(str(Checkpoint(ORIGIN, size, tree.root)), [KEY, OTHER])
-    return sealed(checkpoint_entry(IDENTITY, note, tree), seq=size + 1)
+    return sealed(checkpoint_entry(IDENTITY, note, tree, OTHER.public), seq=size + 1)
 
 
 def test_a_record_says_what_was_signed_and_where_the_tree_goes_on() -> None:
     read = read_checkpoint(written(7))
     tree = tree_of(7)
     checkpoint = Checkpoint("trimtab/5109a1b2c3d4e5f6", 7, tree.root)
-    assert read == Sealed(signed(str(checkpoint), [KEY, OTHER]), checkpoint, tree)
+    assert read == Sealed(signed(str(checkpoint), [KEY, OTHER]), checkpoint, tree, OTHER.public)
     assert read.note.signed_by(KEY.public)
 
 
@@ -56,7 +56,7 @@ def test_no_line_of_a_checkpoint_is_longer_than_what_is_kept_free() -> None:
     size = 2**50 - 1
     tree = Range(0, size, (bytes(32),) * 50)
     note = signed(str(Checkpoint(ORIGIN, size, tree.root)), [KEY, OTHER])
-    entry = prepare(checkpoint_entry(IDENTITY, note, tree))
+    entry = prepare(checkpoint_entry(IDENTITY, note, tree, OTHER.public))
     assert entry.size < CHECKPOINT_MAX_BYTES
 
 
@@ -73,9 +73,9 @@ def changed(record: Record, **result: object) -> Record:
         (changed(written(7), edge=written(7).entry.result["edge"][::-1]), "hasn't the root"),  # type: ignore[index]
         (changed(written(7), edge=["x", "y", "z"]), "a hash isn't in base64"),
         (changed(written(7), edge=["AAAA"] * 3), "a hash hasn't 32 bytes"),
-        (changed(written(7), edge="AAAA"), "it holds no note and edge"),
+        (changed(written(7), edge="AAAA"), "it holds no note, edge and key"),
         (changed(written(7), note="text"), "no text, blank line and signatures"),
-        (changed(written(7), note=7), "it holds no note and edge"),
+        (changed(written(7), note=7), "it holds no note, edge and key"),
     ],
 )
 def test_a_record_that_does_not_hold_together_is_none(record: Record, reason: str) -> None:
