@@ -3,48 +3,195 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING, Final
 
 import click
 
 from controller.cli.api import BrokerApi
 from controller.cli.common import (
-    journal_folder,
     json_option,
     open_state,
     print_json,
     state_option,
     table,
 )
-from controller.cli.records import render_verification
+from controller.cli.records import printable
 from controller.model.errors import StateError
+
+if TYPE_CHECKING:
+    from controller.journal.audit import Verification
+
+
+#: What kind of bad the first bad record is -> the exit code of ``verify``.
+EXIT_CODES: Final = {
+    "changed": 10,
+    "gap": 11,
+    "signature": 12,
+    "root": 13,
+    "cut": 14,
+    "unreadable": 15,
+    "life": 16,
+}
 
 
 @click.command(
     epilog="""\b
 Examples:
   trimtab journal verify
-  trimtab journal verify /srv/copies/journal --json
+  trimtab journal verify --from 120000
+  trimtab journal verify --journal /srv/copies/journal --key journal.pub --checkpoint old.checkpoint
 
 \b
-Exit codes: 0 every record is as it was written, 1 one isn't or can't be read.
+Exit codes: 0 every record is as it was written; else what the first bad one is:
+  10 changed, or not continuing the one before   14 cut off at the end
+  11 missing, or in another's place              15 unreadable
+  12 a checkpoint without the right signature    16 an intent closed twice, an id used again
+  13 other records than those that were signed    1 there is no journal, or no key in FILE
 """
 )
 @click.argument("folder", required=False, type=click.Path(path_type=Path, file_okay=False))
+@click.option(
+    "--journal", "copy", type=click.Path(path_type=Path, file_okay=False), help="As FOLDER."
+)
+@click.option(
+    "--key",
+    "trusted",
+    multiple=True,
+    metavar="FILE|KEY",
+    help="Trust this public key alone (default: journal.pub of the state folder).",
+)
+@click.option(
+    "--checkpoint",
+    "kept",
+    multiple=True,
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="A checkpoint that was kept elsewhere: nothing before it was changed or cut.",
+)
+@click.option(
+    "--from",
+    "begin",
+    type=click.IntRange(min=1),
+    default=1,
+    metavar="SEQ",
+    help="Begin at the last checkpoint before this record.",
+)
+@click.option("--thorough", is_flag=True, help="Parse each line, what is signed included; slower.")
 @state_option
 @json_option
 @click.pass_context
-def verify(ctx: click.Context, folder: Path | None, state: Path | None, as_json: bool) -> int:
-    """Check every record of the journal, or of a copy of its FOLDER."""
-    from controller.journal.reader import verify as verify_folder
+def verify(
+    ctx: click.Context,
+    folder: Path | None,
+    copy: Path | None,
+    trusted: tuple[str, ...],
+    kept: tuple[Path, ...],
+    begin: int,
+    thorough: bool,
+    state: Path | None,
+    as_json: bool,
+) -> int:
+    """Check every record of the journal, or of a copy of its FOLDER. Needs nothing that runs.
 
-    found = verify_folder(folder or journal_folder(_state(ctx, state)))
+    Without --key the public keys are those of the state folder, which somebody who may change the
+    journal may change too: keep a copy of journal.pub and journal.checkpoint on another host.
+    """
+    from controller.cli.trusted import Unsigned, kept_checkpoint, published_keys, trusted_keys
+    from controller.journal.audit import Trust
+    from controller.journal.audit import verify as verify_folder
+
+    keys, files = frozenset(trusted_keys(trusted)), list(kept)
+    if folder is None and copy is None:
+        found_state = open_state(_state(ctx, state))[0]
+        folder = found_state.journal
+        if not trusted:
+            keys = frozenset(published_keys(found_state.journal_public))
+        if _size(found_state.journal_checkpoint):
+            files.append(found_state.journal_checkpoint)
+    try:
+        # The checkpoints first: what they are of is then in the segments.
+        trust = Trust(keys, tuple(kept_checkpoint(path, keys) for path in files))
+        found = verify_folder(
+            copy or folder or Path(),
+            trust,
+            begin=begin,
+            thorough=thorough,
+            workers=os.cpu_count() or 1,
+        )
+    except Unsigned as error:
+        _tell_bad(ctx, as_json, str(error))
+        return EXIT_CODES["signature"]
+    except StateError as error:
+        if error.code != "journal.unreadable":
+            raise
+        _tell_bad(ctx, as_json, f"{error.message} ({error.remedy})")
+        return EXIT_CODES["unreadable"]
+    code = EXIT_CODES.get(found.fault, 0)
     if _as_json(ctx, as_json):
-        print_json({"ok": found.ok, **asdict(found)})
+        print_json({"ok": found.ok, "code": code, **asdict(found)})
     else:
         click.echo(render_verification(found))
-    return 0 if found.ok else 1
+    return code
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
+
+
+def _tell_bad(ctx: click.Context, as_json: bool, reason: str) -> None:
+    if _as_json(ctx, as_json):
+        print_json({"ok": False, "reason": reason})
+    else:
+        click.echo(reason)
+
+
+def render_verification(found: Verification) -> str:
+    """Return what ``verify`` found, in words."""
+    lines = []
+    if found.ok:
+        lines.append(
+            f"{found.records} records, chain intact, {len(found.open_intents)} open intents"
+        )
+    else:
+        place = f"{found.file or 'the folder'}, line {found.line}"
+        lines.append(f"record {found.first_bad} is bad ({place}): {found.reason}")
+        lines.append(f"{found.records} records before it hold together")
+    lines += _signed(found)
+    if found.pruned:
+        lines.append(
+            f"note: records 1 to {found.pruned} were pruned; what is kept holds from the "
+            f"checkpoint {found.pruned} on"
+        )
+    if found.begin > found.pruned + 1:
+        lines.append(f"note: looked at from record {found.begin} on")
+    lines += (f"note: record {repair.seq} says: {repair.what}" for repair in found.repairs)
+    if found.unfinished_bytes:
+        lines.append(
+            f"note: {found.unfinished_bytes} bytes after the last record aren't one yet: being "
+            "written, or left by a crash (the next start moves them aside)"
+        )
+    lines += (
+        f"open: record {seq}, intent {identity}, has no closing record yet"
+        for identity, seq in found.open_intents[:20]
+    )
+    return "\n".join(printable(line) for line in lines)
+
+
+def _signed(found: Verification) -> Iterator[str]:
+    """Yield what is said of signatures."""
+    if not found.signed:
+        if found.ok:
+            yield "note: nothing is signed"
+        return
+    by = "a key that is trusted" if found.trusted else "the journal's own key"
+    yield f"signed up to record {found.signed} by {by}"
+    if not found.trusted:
+        yield "note: whoever writes a journal anew has a key for it: name yours with --key"
 
 
 @click.command(

@@ -5,15 +5,12 @@ from __future__ import annotations
 import pwd
 from collections.abc import Iterable, Mapping
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from controller.cli.common import shorten
 from controller.core.search import About, Found, text
 from controller.model.entries import Record
 from controller.model.quantities import format_duration_ms
-
-if TYPE_CHECKING:
-    from controller.journal.reader import Verification
 
 HEADERS = ("SEQ", "TIME", "ACTOR", "STAGE", "ACTION", "OBJECT", "VERDICT", "RESULT", "WHY")
 SHORT_ID = 12
@@ -172,27 +169,3 @@ def _compact(value: object) -> str:
     if isinstance(value, list):
         return ", ".join(_compact(item) for item in value)
     return str(value)
-
-
-def render_verification(found: Verification) -> str:
-    """Return what ``verify`` found, in words."""
-    lines = []
-    if found.ok:
-        lines.append(
-            f"{found.records} records, chain intact, {len(found.open_intents)} open intents"
-        )
-    else:
-        place = f"{found.file or 'the folder'}, line {found.line}"
-        lines.append(f"record {found.first_bad} is bad ({place}): {found.reason}")
-        lines.append(f"{found.records} records before it hold together")
-    lines += (f"note: record {repair.seq} says: {repair.what}" for repair in found.repairs)
-    if found.unfinished_bytes:
-        lines.append(
-            f"note: {found.unfinished_bytes} bytes after the last record aren't one yet: being "
-            "written, or left by a crash (the next start moves them aside)"
-        )
-    lines += (
-        f"open: record {seq}, intent {identity}, has no closing record yet"
-        for identity, seq in found.open_intents[:20]
-    )
-    return "\n".join(printable(line) for line in lines)

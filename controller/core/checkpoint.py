@@ -17,7 +17,7 @@ from typing import Final
 from controller.core.merkle import HASH_BYTES, Range, tree_of
 from controller.core.note import BadNote, Note, PublicKey, parse_note, parse_public
 from controller.model.entries import Entry, Record, Role
-from controller.model.mutations import JOURNAL_KEY, ROTATE_KEY
+from controller.model.mutations import JOURNAL_KEY, JOURNAL_PRUNE, ROTATE_KEY
 
 #: No checkpoint's line is longer: 64 hashes of an edge, two signatures, what is around.
 CHECKPOINT_MAX_BYTES: Final = 6144
@@ -123,6 +123,21 @@ def read_key(record: Record) -> PublicKey | None:
 def asks_for_key(entry: Entry) -> bool:
     """Tell whether an operator asks for a new key."""
     return entry.stage == "operator" and entry.request.get("route") == ROTATE_KEY
+
+
+def prune_entry(identifier: str, *, until: int, reason: str) -> Entry:
+    """Return the record that tells that the records up to one are gone from here on."""
+    request: dict[str, object] = {"route": JOURNAL_PRUNE, "object": ""}
+    result: dict[str, object] = {"until": until, "reason": reason}
+    return Entry(identifier, "operator", actor=dict(_BROKER), request=request, result=result)
+
+
+def pruned_by(record: Record) -> int:
+    """Return up to which record those before are gone, as a record tells; 0 if it tells nothing."""
+    entry, until = record.entry, record.entry.result.get("until")
+    told = entry.stage == "operator" and entry.request.get("route") == JOURNAL_PRUNE
+    ours = told and entry.actor.get("role") == Role.BROKER
+    return until if ours and isinstance(until, int) else 0
 
 
 def _hash(encoded: str) -> bytes:

@@ -6,21 +6,38 @@ The writer walks its last segment when it opens, readers walk what they need, ``
 from __future__ import annotations
 
 from collections.abc import Iterator
+from enum import StrEnum
 from pathlib import Path
 
 from controller.core.record import GENESIS, BadLine, parse
 from controller.journal.segments import (
+    BadBase,
     BadMark,
+    Base,
+    Garbled,
     Line,
     Mark,
     first_seq_of,
     list_segments,
+    read_base,
     read_lines,
     read_mark,
 )
 from controller.model.entries import Record
 
 FORMAT = 1
+
+
+class Fault(StrEnum):
+    """What kind of thing is wrong with a journal, by how it shows."""
+
+    CHANGED = "changed"  # a record isn't as it was written, or doesn't continue the one before
+    GAP = "gap"  # a record is missing, or stands where another belongs
+    SIGNATURE = "signature"  # a checkpoint isn't signed by the key that it should be
+    ROOT = "root"  # the records aren't those that were signed
+    CUT = "cut"  # the end is missing
+    UNREADABLE = "unreadable"
+    LIFE = "life"  # an intent is closed twice, or without being there; an id is used again
 
 
 class Damage(Exception):
@@ -31,9 +48,18 @@ class Damage(Exception):
     """
 
     def __init__(
-        self, reason: str, *, seq: int, file: str, line: int, offset: int, unreadable: bool
+        self,
+        reason: str,
+        fault: Fault = Fault.CHANGED,
+        *,
+        seq: int,
+        file: str,
+        line: int,
+        offset: int = 0,
+        unreadable: bool = False,
     ) -> None:
         super().__init__(f"record {seq} ({file or 'no file'}, line {line}): {reason}")
+        self.fault = fault
         self.seq = seq
         self.file = file
         self.line = line
@@ -50,6 +76,19 @@ def binding(*, segment: int, seq: int, digest: str) -> dict[str, object]:
     return {"segment": segment, "seq": seq, "hash": digest}
 
 
+def binding_flaw(record: Record, *, segment: int) -> str:
+    """Return what is wrong with a segment's first record, or ''.
+
+    *segment* is the first seq of the segment before it. The record continues the one before.
+    """
+    if record.entry.result.get("format") != FORMAT:
+        return "its segment's format isn't known to this version"
+    expected = binding(segment=segment, seq=record.seq - 1, digest=record.prev)
+    if record.entry.result.get("previous") != expected:
+        return "its segment doesn't continue the one before it"
+    return ""
+
+
 class Walk:
     """One reading of the journal, from its start or after a record, in constant memory.
 
@@ -61,24 +100,35 @@ class Walk:
 
     def __init__(self, folder: Path, *, after: int = 0) -> None:
         # The mark first: all that it vouches for is then in the segments that are listed.
-        self._bad_mark = ""
+        self._bad = ""
         self.mark: Mark | None = None
+        self.base: Base | None = None
         try:
             self.mark = read_mark(folder)
-        except BadMark as error:
-            self._bad_mark = str(error)
-        self.segments = list_segments(folder)
+            self.base = read_base(folder)
+        except (BadMark, BadBase) as error:
+            self._bad = str(error)
+        self.segments = self._kept(list_segments(folder))
         self._after = after
         self.seq = 0
         self.hash = GENESIS
+        self.data = b""
         self.file = ""
         self.line = 1
         self.offset = 0
         self.unfinished = 0
 
+    def check_files(self) -> None:
+        """Check what the writer keeps beside the segments.
+
+        Raises:
+            Damage: it isn't as the writer leaves it.
+        """
+        if self._bad:
+            raise self.damage(self._bad)
+
     def __iter__(self) -> Iterator[Record]:
-        if self._bad_mark:
-            raise self.damage(self._bad_mark)
+        self.check_files()
         start, skip = self._start()
         for index in range(start, len(self.segments)):
             yield from self._segment(index, skip)
@@ -86,12 +136,15 @@ class Walk:
         if self._vouched(self.seq + 1):
             assert self.mark is not None
             text = f"it is missing: records up to {self.mark.seq} were durable"
-            raise self.damage(text, unreadable=True)
+            raise self.damage(text, Fault.CUT, unreadable=True)
 
-    def damage(self, reason: str, *, unreadable: bool = False) -> Damage:
+    def damage(
+        self, reason: str, fault: Fault = Fault.CHANGED, *, unreadable: bool = False
+    ) -> Damage:
         """Return damage at the place right after the last accepted record."""
         return Damage(
             reason,
+            fault,
             seq=self.seq + 1,
             file=self.file,
             line=self.line,
@@ -99,8 +152,17 @@ class Walk:
             unreadable=unreadable,
         )
 
+    def _kept(self, segments: tuple[Path, ...]) -> tuple[Path, ...]:
+        """Leave out what was pruned and is still there: a start got no further."""
+        if self.base is None:
+            return segments
+        return tuple(path for path in segments if first_seq_of(path) > self.base.record.seq)
+
     def _start(self) -> tuple[int, int]:
         """Find the segment to begin with and the lines to skip; take the record before as given."""
+        if self.base is not None and self._after <= self.base.record.seq:
+            self.seq, self.hash = self.base.record.seq, self.base.record.hash
+            return 0, 0
         holding = [i for i, path in enumerate(self.segments) if first_seq_of(path) <= self._after]
         if not holding:
             return 0, 0
@@ -110,10 +172,10 @@ class Walk:
         self._enter(index, skip)
         line = next(read_lines(self.segments[index], skip=skip), None)
         if line is None or not line.whole:
-            raise self.damage("it is missing")
+            raise self.damage("it is missing", Fault.CUT)
         record = self._parsed(line)
         if record.seq != self._after:
-            raise self.damage(f"it is record {record.seq}")
+            raise self.damage(f"it is record {record.seq}", Fault.GAP)
         self._accept(record, line)
         return index, skip + 1
 
@@ -122,17 +184,21 @@ class Walk:
         path = self.segments[index]
         first = first_seq_of(path)
         if not skip and first != self.seq + 1:
-            raise self.damage(f"it is missing: the file begins with record {first}")
-        for line in read_lines(path, skip=skip):
-            if not line.whole:
-                if index < len(self.segments) - 1 or self._vouched(self.seq + 1):
-                    raise self.damage("its line is cut short", unreadable=True)
-                self.unfinished = path.stat().st_size - line.offset
-                return
-            record = self._parsed(line)
-            self._check_place(record, line, index)
-            self._accept(record, line)
-            yield record
+            text = f"it is missing: the file begins with record {first}"
+            raise self.damage(text, Fault.GAP)
+        try:
+            for line in read_lines(path, skip=skip):
+                if not line.whole:
+                    if index < len(self.segments) - 1 or self._vouched(self.seq + 1):
+                        raise self.damage("its line is cut short", Fault.CUT, unreadable=True)
+                    self.unfinished = path.stat().st_size - line.offset
+                    return
+                record = self._parsed(line)
+                self._check_place(record, line, index)
+                self._accept(record, line)
+                yield record
+        except Garbled as error:
+            raise self.damage(str(error), Fault.UNREADABLE, unreadable=True) from None
 
     def _enter(self, index: int, skip: int) -> None:
         self.file = self.segments[index].name
@@ -147,27 +213,26 @@ class Walk:
 
     def _check_place(self, record: Record, line: Line, index: int) -> None:
         if record.seq != self.seq + 1:
-            raise self.damage(f"it is record {record.seq}")
+            raise self.damage(f"it is record {record.seq}", Fault.GAP)
         if record.prev != self.hash:
             raise self.damage("it doesn't continue the record before it (prev)")
         if (line.number == 1) != (record.entry.stage == "segment"):
             raise self.damage("a segment begins with its segment record, and has no other")
-        if line.number == 1:
-            self._check_binding(record, index)
+        if line.number == 1 and (flaw := binding_flaw(record, segment=self.before(index))):
+            raise self.damage(flaw)
         if self.mark and record.seq == self.mark.seq and record.hash != self.mark.hash:
             raise self.damage("it isn't the record that was made durable")
 
-    def _check_binding(self, record: Record, index: int) -> None:
-        if record.entry.result.get("format") != FORMAT:
-            raise self.damage("its segment's format isn't known to this version")
-        before = first_seq_of(self.segments[index - 1]) if index else 0
-        expected = binding(segment=before, seq=self.seq, digest=self.hash)
-        if record.entry.result.get("previous") != expected:
-            raise self.damage("its segment doesn't continue the one before it")
+    def before(self, index: int) -> int:
+        """Return the first seq of the segment before the one at *index*; 0 where there is none."""
+        if index:
+            return first_seq_of(self.segments[index - 1])
+        return self.base.segment if self.base is not None else 0
 
     def _accept(self, record: Record, line: Line) -> None:
         self.seq = record.seq
         self.hash = record.hash
+        self.data = line.data
         self.line = line.number + 1
         self.offset = line.offset + len(line.data) + 1
 

@@ -125,13 +125,12 @@ class Notary:
         signing = self._keys.signing()
         key = coming or signing
         if key.public != self._key:
-            lost = coming is None and self._signed > 0
+            lost = self._key is None and self._signed > 0
             entry = key_entry(self._new_id(), key.public, lost=lost)
             tree = tree.extended([leaf_hash(sealing.add(prepare(entry)))])
-        note = signed(
-            str(Checkpoint(self._origin, tree.end, tree.root)),
-            (signing, coming) if coming is not None else (signing,),
-        )
+        # Who signed last signs for who follows.
+        signers = (signing, key) if key != signing and signing.public == self._key else (key,)
+        note = signed(str(Checkpoint(self._origin, tree.end, tree.root)), signers)
         line = sealing.add(prepare(checkpoint_entry(self._new_id(), note, tree, key.public)))
         return Grown(tree.extended([leaf_hash(line)]), note, tree.end, key.public)
 

@@ -1,7 +1,8 @@
 """The journal's files: segments of lines, and the mark of what was made durable.
 
 A segment is named after the seq of its first record (``00000000000000000001.jsonl``), which is
-always a ``segment`` record. The mark ``.head`` holds seq and hash of the last durable record. It
+always a ``segment`` record. One that is closed may be compressed (``….jsonl.gz``), or pruned; then
+``.pruned`` keeps the last line that is gone, so that the chain has something to hang on. The mark ``.head`` holds seq and hash of the last durable record. It
 is written after the records' fsync and isn't synced itself: after a loss of power it may lag
 behind, but it is never ahead. So it shows a cut tail, unless whoever cut it there changed the mark
 too (checkpoints kept elsewhere are the answer to that). Its name sorts before the segments', so
@@ -10,23 +11,30 @@ that a copy made in order of names never holds a mark ahead of its segments.
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import re
 import stat
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Final, NamedTuple
+from typing import BinaryIO, Final, NamedTuple, cast
 
 from controller.core.canonical import canonical
-from controller.core.record import LINE_MAX_BYTES
+from controller.core.record import LINE_MAX_BYTES, BadLine, parse
+from controller.model.entries import Record
 
 MARK_NAME: Final = ".head"
 #: The mark fills one piece of a sector, so that overwriting it is all or nothing.
 MARK_BYTES: Final = 128
 
-_NAME = re.compile(r"([0-9]{20})\.jsonl")
+#: What became of the segments before the first.
+BASE_NAME: Final = ".pruned"
+COMPRESSED: Final = ".gz"
+
+_NAME = re.compile(r"([0-9]{20})\.jsonl(?:\.gz)?")
 
 
 def name_of(first_seq: int) -> str:
@@ -44,12 +52,15 @@ def first_seq_of(segment: Path) -> int:
 def list_segments(folder: Path) -> tuple[Path, ...]:
     """Return the segments in order of their names. Other files are nobody's business here.
 
+    Where one is there compressed as well, it is being compressed: that copy isn't told.
+
     Raises:
         OSError: the folder can't be read.
     """
     with os.scandir(folder) as entries:
-        names = sorted(entry.name for entry in entries if _NAME.fullmatch(entry.name))
-    return tuple(folder / name for name in names)
+        names = {entry.name for entry in entries if _NAME.fullmatch(entry.name)}
+    twice = {f"{name}{COMPRESSED}" for name in names}
+    return tuple(folder / name for name in sorted(names - twice))
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +103,46 @@ def read_mark(folder: Path) -> Mark | None:
     raise BadMark(f"{MARK_NAME} isn't as the journal's writer leaves it")
 
 
+@dataclass(frozen=True, slots=True)
+class Base:
+    """The last record that was pruned, which is a checkpoint, and its segment's first seq."""
+
+    record: Record
+    line: bytes
+    segment: int
+
+    def to_bytes(self) -> bytes:
+        """Return the content of the file."""
+        return canonical({"line": self.line.decode(), "segment": self.segment}) + b"\n"
+
+
+class BadBase(ValueError):
+    """The file of what was pruned holds something else."""
+
+
+def read_base(folder: Path) -> Base | None:
+    """Return what the chain hangs on, or None while nothing was pruned.
+
+    Raises:
+        BadBase: the file isn't as the writer leaves it.
+        OSError: it can't be read.
+    """
+    try:
+        with open_regular(folder / BASE_NAME) as file:
+            content = file.read(2 * LINE_MAX_BYTES)
+    except FileNotFoundError:
+        return None
+    try:
+        members = json.loads(content)
+        line = str(members["line"]).encode()
+        base = Base(parse(line), line, int(members["segment"]))
+        if base.to_bytes() == content and base.record.entry.stage == "checkpoint":
+            return base
+    except (BadLine, ValueError, TypeError, KeyError, RecursionError):
+        pass
+    raise BadBase(f"{BASE_NAME} isn't as the journal's writer leaves it")
+
+
 class Line(NamedTuple):
     """One line of a segment: ``number`` from 1, ``data`` without the newline."""
 
@@ -101,23 +152,66 @@ class Line(NamedTuple):
     whole: bool  # a newline ends it
 
 
+class Garbled(ValueError):
+    """A compressed segment that can't be read on."""
+
+
 def read_lines(segment: Path, *, skip: int = 0) -> Iterator[Line]:
     """Yield the lines after the first *skip*, never holding more than one of legal length.
+
+    Offsets are those of the segment as it was before it was compressed.
+
+    Raises:
+        Garbled: it is compressed, and damaged.
+        OSError: the file can't be read, or is no ordinary file.
+    """
+    try:
+        with open_segment(segment) as file:
+            for _ in range(skip):
+                if not file.readline(LINE_MAX_BYTES + 1).endswith(b"\n"):
+                    return
+            offset = file.tell() if skip else 0
+            number = skip
+            while data := file.readline(LINE_MAX_BYTES + 2):
+                number += 1
+                whole = data.endswith(b"\n")
+                yield Line(number, offset, data[:-1] if whole else data, whole)
+                offset += len(data)
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise Garbled(f"{segment.name} is damaged: {error}") from error
+
+
+def open_segment(segment: Path) -> BinaryIO:
+    """Open a segment, compressed or not: it may have been compressed since it was listed.
 
     Raises:
         OSError: the file can't be read, or is no ordinary file.
     """
-    with open_regular(segment) as file:
-        for _ in range(skip):
-            if not file.readline(LINE_MAX_BYTES + 1).endswith(b"\n"):
-                return
-        offset = file.tell() if skip else 0
-        number = skip
-        while data := file.readline(LINE_MAX_BYTES + 2):
-            number += 1
-            whole = data.endswith(b"\n")
-            yield Line(number, offset, data[:-1] if whole else data, whole)
-            offset += len(data)
+    try:
+        return _opened(segment)
+    except FileNotFoundError:
+        if segment.suffix == COMPRESSED:
+            return _opened(segment.with_suffix(""))
+        return _opened(segment.with_name(f"{segment.name}{COMPRESSED}"))
+
+
+def _opened(segment: Path) -> BinaryIO:
+    file = open_regular(segment)
+    if segment.suffix != COMPRESSED:
+        return file
+    return cast("BinaryIO", _Unpacked(file))
+
+
+class _Unpacked(gzip.GzipFile):
+    """What a file holds; closes that file with itself."""
+
+    def __init__(self, packed: BinaryIO) -> None:
+        super().__init__(fileobj=packed, mode="rb")
+        self._packed = packed
+
+    def close(self) -> None:
+        super().close()
+        self._packed.close()
 
 
 def open_regular(path: Path) -> BinaryIO:

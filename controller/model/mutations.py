@@ -40,3 +40,4 @@ NETWORK_GONE = "network.gone"
 VOLUME_GONE = "volume.gone"
 JOURNAL_KEY = "journal.key"  # stage operator, by the broker: the key that signs from here on
 ROTATE_KEY = "journal.rotate-key"  # stage operator: another key is asked for
+JOURNAL_PRUNE = "journal.prune"  # stage operator, by the broker: records that are gone from here on

@@ -56,22 +56,25 @@ def test_a_journal_verifies_until_a_byte_a_line_or_their_order_is_changed(host: 
     assert [record["seq"] for record in records] == list(range(1, len(lines) + 1))
     assert {"intent", "outcome", "refusal"} <= {record["stage"] for record in records}
     assert verified["records"] == len(lines)
+    # A broker that ends signs what it wrote.
+    assert (verified["signed"], verified["trusted"]) == (len(lines) - 1, True)
 
-    def judged(tamper: Callable[[Lines, int], Lines], at: int) -> dict[str, Any]:
+    def judged(tamper: Callable[[Lines, int], Lines], at: int, code: int) -> dict[str, Any]:
         """Verify a copy in which line *at* (from 0) was tampered with."""
         copy = host.folder / "copy"
         shutil.copytree(folder, copy)
         (copy / segment.name).write_bytes(b"".join(tamper(lines, at)))
-        said = host.cli("journal", "verify", str(copy), expect=1).stdout
-        told = host.json("journal", "verify", str(copy), expect=1)
+        key = ("--key", str(host.state / "journal.pub"))
+        said = host.cli("journal", "verify", str(copy), *key, expect=code).stdout
+        told = host.json("journal", "verify", str(copy), *key, expect=code)
         assert f"record {told['first_bad']} is bad ({segment.name}, line {told['line']})" in said
         shutil.rmtree(copy)
         return dict(told)
 
     middle = len(lines) // 2
-    for tamper in (flipped, removed, swapped):
+    for tamper, code in ((flipped, 10), (removed, 11), (swapped, 11)):
         for at in (0, middle):
-            told = judged(tamper, at)
+            told = judged(tamper, at, code)
             assert (told["ok"], told["first_bad"], told["line"]) == (False, at + 1, at + 1), (
                 tamper,
                 at,
@@ -79,11 +82,11 @@ def test_a_journal_verifies_until_a_byte_a_line_or_their_order_is_changed(host: 
             )
     # The end, too: what the mark vouches for may not go missing.
     last = len(lines) - 1
-    assert judged(flipped, last)["first_bad"] == last + 1
-    assert judged(removed, last)["first_bad"] == last + 1
+    assert judged(flipped, last, 10)["first_bad"] == last + 1
+    assert judged(removed, last, 14)["first_bad"] == last + 1
 
     changed_in_place(segment, middle)
-    done = host.cli("journal", "verify", expect=1)
+    done = host.cli("journal", "verify", expect=10)
     assert f"record {middle + 1} is bad" in done.stdout
 
 

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from controller.journal.reader import records, verify
+from controller.journal.audit import verify
+from controller.journal.reader import records
 from controller.wiring import trimtab_gid
 from tests.engine import FoundEngine, PrivateEngine
 from tests.gate.fixtures import World

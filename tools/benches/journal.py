@@ -10,9 +10,9 @@ from pathlib import Path
 from time import perf_counter
 
 from controller.core.search import Filter
+from controller.journal.audit import verify
 from controller.journal.disk import Disk
 from controller.journal.query import find
-from controller.journal.reader import verify
 from controller.journal.writer import Writer
 from controller.model.entries import Entry, Record
 from controller.wiring import SystemClock, new_id

@@ -238,6 +238,7 @@ def test_a_record_that_isnt_there_is_an_error(
 def test_an_intact_journal_is_verified(state: Path, capsys: pytest.CaptureFixture[str]) -> None:
     expected = (
         "5 records, chain intact, 1 open intents\n"
+        "note: nothing is signed\n"
         f"open: record 5, intent {uuid7(3)}, has no closing record yet\n"
     )
     assert run(capsys, "verify", "--state", state) == (0, expected, "")
@@ -255,10 +256,10 @@ def test_a_changed_journal_is_named_with_its_first_bad_record(
         "2 records before it hold together",
         f"open: record 2, intent {uuid7(1)}, has no closing record yet\n",
     ]
-    assert run(capsys, "verify", "--state", state) == (1, "\n".join(lines), "")
+    assert run(capsys, "verify", "--state", state) == (10, "\n".join(lines), "")
     code, out, _ = run(capsys, "verify", "--state", state, "--json")
     found = json.loads(out)
-    assert (code, found["ok"], found["first_bad"]) == (1, False, 3)
+    assert (code, found["ok"], found["first_bad"]) == (10, False, 3)
     code, _, err = run(capsys, "list", "--state", state)
     assert code == 1
     assert "[journal.damaged]" in err

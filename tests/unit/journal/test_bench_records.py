@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from controller.journal.reader import records, verify
+from controller.journal.audit import verify
+from controller.journal.reader import records
 from tests.unit.journal.builders import NOON
 from tools.benches import records as bench
 from tools.benches.records import write_journal

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from controller.journal.reader import records, verify
+from controller.journal.audit import verify
+from controller.journal.reader import records
 from controller.model.crashpoints import BROKER_POINTS
 from tests.unit.journal.builders import entry, open_log
 

@@ -14,8 +14,9 @@ from typing import Protocol
 
 import pytest
 
+from controller.journal.audit import verify
 from controller.journal.log import Limits, Log
-from controller.journal.reader import records, verify
+from controller.journal.reader import records
 from controller.journal.segments import MARK_NAME, list_segments
 from controller.model.errors import JournalUnavailable
 from tests.unit.journal.builders import FailingDisk, entry, open_log, open_writer

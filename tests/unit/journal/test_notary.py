@@ -12,10 +12,11 @@ import pytest
 
 from controller.core.checkpoint import read_checkpoint, read_key
 from controller.core.note import PublicKey, parse_note, parse_private
+from controller.journal.audit import verify
 from controller.journal.keys import read_public_keys
 from controller.journal.log import Limits, Log
 from controller.journal.notary import Every
-from controller.journal.reader import records, verify
+from controller.journal.reader import records
 from controller.journal.segments import list_segments, read_lines
 from controller.model.entries import Entry, Record
 from controller.model.errors import JournalUnavailable, StateError
@@ -254,10 +255,18 @@ def test_a_start_after_a_rotation_that_got_no_further_ends_it(folder: Path) -> N
     check_signed(folder)
 
 
-def test_a_rotation_that_was_asked_for_is_done_by_the_next_start(folder: Path) -> None:
+@pytest.mark.parametrize("lost", [False, True])
+def test_a_rotation_that_was_asked_for_is_done_by_the_next_start(
+    folder: Path, *, lost: bool
+) -> None:
     log = open_log(folder, every=OFTEN)
+    secret = key_files(folder).secret.read_text()
     log.append(rotate(1))
     abandon(log)
+    if not lost:
+        key_files(folder).secret.rename(key_files(folder).coming)
+        key_files(folder).secret.write_text(secret)
+        key_files(folder).secret.chmod(0o600)
     (segment,) = list_segments(folder)
     data = segment.read_bytes().splitlines(keepends=True)
     (folder / ".head").unlink()
@@ -266,6 +275,8 @@ def test_a_rotation_that_was_asked_for_is_done_by_the_next_start(folder: Path) -
     assert told(folder) == "sKcoKc"
     log.close()
     assert verify(folder).ok
+    *_, brought = (record for record in records(folder) if read_key(record))
+    assert brought.entry.result["lost"] is lost
 
 
 def test_a_key_that_is_lost_is_followed_by_one_that_says_so(folder: Path) -> None:

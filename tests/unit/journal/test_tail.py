@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from controller.core.record import GENESIS, parse
+from controller.journal.audit import verify
 from controller.journal.log import Limits
-from controller.journal.reader import records, verify
+from controller.journal.reader import records
 from controller.journal.segments import MARK_NAME, Mark
 from controller.model.errors import StateError
 from tests.unit.journal.builders import (

@@ -11,9 +11,9 @@ import pytest
 
 from controller.core.canonical import canonical
 from controller.core.record import line_of, parse, prepare
-from controller.journal import reader
+from controller.journal import lives
+from controller.journal.audit import verify
 from controller.journal.chain import binding
-from controller.journal.reader import verify
 from controller.journal.segments import MARK_NAME, Mark, read_mark
 from controller.model.entries import Entry
 from controller.model.errors import StateError
@@ -272,12 +272,12 @@ def test_an_intent_may_stay_open_and_others_may_come_between(tmp_path: Path) -> 
 
 def test_an_outcome_before_its_intent_is_noticed(tmp_path: Path) -> None:
     order = [entry(1, "outcome"), entry(1, "intent")]
-    check_stages(tmp_path, order, "2 outcome without an open intent of its id")
+    check_stages(tmp_path, order, "2 it closes no open intent of its id")
 
 
 def test_an_intent_closed_twice_is_noticed(tmp_path: Path) -> None:
     order = [entry(1, "intent"), entry(1, "outcome"), entry(2), entry(1, "recovered")]
-    check_stages(tmp_path, order, "5 recovered without an open intent of its id")
+    check_stages(tmp_path, order, "5 it closes no open intent of its id")
 
 
 @pytest.mark.parametrize("stage", ["intent", "refusal", "read"])
@@ -289,7 +289,7 @@ def test_an_id_that_is_used_again_is_noticed(tmp_path: Path, stage) -> None:
 def test_an_id_is_remembered_beyond_the_window(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reader, "_WINDOW", 4)
+    monkeypatch.setattr(lives, "_WINDOW", 4)
     order = [entry(number) for number in range(20)]
     check_stages(tmp_path, [*order, entry(3), entry(50)], "22 its id was used before")
 
@@ -298,7 +298,7 @@ def test_ids_that_go_backwards_are_no_repetition(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The clock was set back: every id is smaller than many before it."""
-    monkeypatch.setattr(reader, "_WINDOW", 4)
+    monkeypatch.setattr(lives, "_WINDOW", 4)
     order = [entry(number) for number in [*range(100, 120), *range(20), *range(120, 130)]]
     check_stages(tmp_path, order, "")
 
@@ -306,7 +306,7 @@ def test_ids_that_go_backwards_are_no_repetition(
 def test_a_repetition_among_ids_that_go_backwards_is_noticed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reader, "_WINDOW", 4)
+    monkeypatch.setattr(lives, "_WINDOW", 4)
     order = [entry(number) for number in [*range(100, 120), *range(12), 5, *range(30, 40)]]
     check_stages(tmp_path, order, "34 its id was used before")
 

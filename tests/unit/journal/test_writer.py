@@ -14,8 +14,9 @@ import pytest
 
 from controller.core.record import GENESIS
 from controller.journal import writer as writers
+from controller.journal.audit import verify
 from controller.journal.log import Limits
-from controller.journal.reader import records, verify
+from controller.journal.reader import records
 from controller.journal.segments import MARK_NAME
 from controller.journal.writer import Writer
 from controller.model.entries import Entry, Record

@@ -1,0 +1,79 @@
+"""What ``journal verify`` believes: public keys, and checkpoints that were kept elsewhere.
+
+A module of its own, so that commands that only read don't load what checks signatures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from controller.core.checkpoint import Checkpoint, parse_checkpoint
+from controller.core.note import BadNote, PublicKey, parse_note, parse_public
+from controller.journal.keys import read_public_keys
+from controller.model.errors import StateError, UsageError
+
+
+class Unsigned(Exception):
+    """A checkpoint that was kept isn't one, or nobody trusted signed it."""
+
+
+def trusted_keys(given: tuple[str, ...]) -> Iterator[PublicKey]:
+    """Yield the keys that were named, or that are in the files that were.
+
+    Raises:
+        UsageError: one is neither.
+    """
+    for each in given:
+        try:
+            if Path(each).exists():
+                yield from read_public_keys(Path(each))
+            else:
+                yield parse_public(each)
+        except (BadNote, OSError) as error:
+            raise UsageError(
+                "journal.bad-key",
+                f"--key {each}: {error}",
+                remedy="name a copy of journal.pub, or one of the keys in it",
+            ) from error
+
+
+def published_keys(path: Path) -> tuple[PublicKey, ...]:
+    """Return the keys of the state folder; none where no broker wrote them yet.
+
+    Raises:
+        StateError: they can't be read.
+    """
+    try:
+        return read_public_keys(path)
+    except FileNotFoundError:
+        return ()
+    except (BadNote, OSError) as error:
+        raise StateError(
+            "journal.bad-key",
+            f"{path}: {error}",
+            remedy="name the public key with --key; the broker writes the file anew at its start",
+        ) from error
+
+
+def kept_checkpoint(path: Path, keys: frozenset[PublicKey]) -> Checkpoint:
+    """Return a checkpoint that was kept.
+
+    Raises:
+        Unsigned: it is none, or none of the keys signed it.
+        UsageError: the file can't be read.
+    """
+    try:
+        note = parse_note(path.read_text(encoding="utf-8"))
+        checkpoint = parse_checkpoint(note)
+    except OSError as error:
+        raise UsageError(
+            "journal.no-checkpoint",
+            f"{path}: {error.strerror}",
+            remedy="name a copy of journal.checkpoint",
+        ) from error
+    except (BadNote, UnicodeDecodeError) as error:
+        raise Unsigned(f"{path} is no checkpoint: {error}") from error
+    if keys and not any(note.signed_by(key) for key in keys):
+        raise Unsigned(f"{path} isn't signed by a key that is trusted")
+    return checkpoint
