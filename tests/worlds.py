@@ -358,9 +358,12 @@ def _absent(action: AnyAction, names: set[str]) -> None:
 
 def _find(action: AnyAction, observed: Observed) -> Container:
     wanted = action.precondition
-    found = [c for c in observed.containers if c.name == action.target]
+    if wanted.id:
+        # Its name may have been given back to it by now.
+        found = [c for c in observed.containers if c.id == wanted.id]
+    else:
+        found = [c for c in observed.containers if c.name == action.target]
     assert len(found) == 1, f"{len(found)} containers are called {action.target}"
-    assert wanted.id in ("", found[0].id), f"another id: {action}"
     assert wanted.revision == found[0].revision, f"another revision: {action}"
     return found[0]
 

@@ -12,11 +12,11 @@ from enum import StrEnum
 from types import MappingProxyType
 
 from controller.core.exits import explain
+from controller.core.inspected import differing, told
 from controller.core.translate import RESTART
 from controller.model.desired import Service
 from controller.model.names import REVISION_DIGITS
-from controller.model.observed import Container, ContainerState, Settings
-from controller.model.quantities import format_bytes
+from controller.model.observed import Container, ContainerState
 from controller.model.spec import RestartPolicy, RunState
 
 #: Its process is there, so it must be stopped before it is removed.
@@ -127,60 +127,60 @@ def restart_of(service: Service, *, taken_over: bool = False) -> tuple[str, int]
     return ("no", 0) if taken_over else RESTART[service.spec.restart.policy]
 
 
-def alterations(container: Container) -> tuple[str, ...]:
-    """Return a sentence for each way in which a container isn't what was admitted."""
-    if container.state is ContainerState.PAUSED:
-        return ("it is paused",)
+@dataclass(frozen=True, slots=True)
+class Alteration:
+    """One thing that isn't as admitted: which (a field of ``Settings``, or its own word), and why.
+
+    ``in_place``: it can be put back where it stands, by ``core.healing``.
+    """
+
+    what: str
+    why: str
+    in_place: bool = False
+
+
+def alterations(container: Container) -> tuple[Alteration, ...]:
+    """Return every way in which a container isn't what was admitted."""
     if container.state is ContainerState.DEAD:
-        return ("it is dead",)
-    if container.admitted is None:
-        return ("the inventory doesn't know with what it was admitted",)
-    return tuple(_differences(container.settings, container.admitted))
+        return (Alteration("dead", "it is dead"),)
+    paused = container.state is ContainerState.PAUSED
+    found = [Alteration("paused", "it is paused", in_place=True)] if paused else []
+    now, admitted = container.settings, container.admitted
+    if admitted is None:
+        return (
+            *found,
+            Alteration("admitted", "the inventory doesn't know with what it was admitted"),
+        )
+    for setting in differing(now, admitted):
+        in_place = setting.in_place(now, admitted)
+        found.append(Alteration(setting.name, told(setting, now, admitted), in_place=in_place))
+    for network, names in borrowed(container):
+        why = f"it answers to {' and '.join(names)} on {network}"
+        found.append(Alteration("aliases", why, in_place=True))
+    return tuple(found)
 
 
-def _differences(now: Settings, admitted: Settings) -> Iterable[str]:
-    for name, show in _FIELDS:
-        is_now, was_admitted = getattr(now, name), getattr(admitted, name)
-        if is_now != was_admitted:
-            yield f"{name.replace('_', ' ')} is {show(is_now)}, admitted {show(was_admitted)}"
+def borrowed(container: Container) -> Iterable[tuple[str, tuple[str, ...]]]:
+    """Yield the names that a container answers to and shouldn't, by network.
+
+    That it doesn't answer to its service's name (yet) is no alteration.
+    """
+    networks = () if container.admitted is None else container.admitted.networks
+    for network, asked in container.aliases:
+        names = tuple(sorted(set(asked) - {container.key.name}))
+        if names and network in networks:
+            yield network, names
 
 
-def _bytes(count: int) -> str:
-    return {0: "unlimited", -1: "unlimited"}.get(count) or format_bytes(count)
+def is_healable(container: Container) -> bool:
+    """Tell whether a container is altered, and can be put back in place while it serves.
 
-
-def _cpus(nano: int) -> str:
-    return f"{nano / 1_000_000_000:g}" if nano else "unlimited"
-
-
-def _count(number: int) -> str:
-    return str(number) if number else "unlimited"
-
-
-def _names(networks: tuple[str, ...]) -> str:
-    return "+".join(networks) or "none"
-
-
-def _text(value: object) -> str:
-    return str(value) or "unset"
-
-
-#: Every field of Settings, in the order of the sentences, with how to say its values.
-_FIELDS: tuple[tuple[str, Callable[..., str]], ...] = (
-    ("name", _text),
-    ("memory", _bytes),
-    ("memory_swap", _bytes),
-    ("memory_reservation", _bytes),
-    ("nano_cpus", _cpus),
-    ("cpu_quota", _text),
-    ("cpu_period", _text),
-    ("cpu_shares", _text),
-    ("cpuset", _text),
-    ("pids", _count),
-    ("restart", _text),
-    ("restart_max", _text),
-    ("networks", _names),
-)
+    One that is down is made anew: nothing is lost by that. What the broker stopped for a violation
+    isn't changed any more.
+    """
+    altered = alterations(container)
+    there = container.state in (ContainerState.RUNNING, ContainerState.PAUSED)
+    return bool(altered) and there and not container.violation and all(a.in_place for a in altered)
 
 
 def short(revision: str) -> str:
@@ -227,7 +227,7 @@ def why(replica: Replica) -> str:
         case Drift.ALTERED if replica.resting:
             return f"{container.name} is {container.state.value}, state Stopped is declared"
         case Drift.ALTERED:
-            return "; ".join(alterations(container))
+            return "; ".join(each.why for each in alterations(container))
         case Drift.STOPPED:
             assert service is not None
             return why_stopped(container, service)
@@ -242,8 +242,8 @@ def why(replica: Replica) -> str:
 class Slot:
     """A numbered place of a service that should run, and the containers in it.
 
-    ``keep`` is the one that fills it, or can by being started: of the wanted revision and not
-    altered. ``others`` are to go, once something runs in their place.
+    ``keep`` is the one that fills it, or can by being started: of the wanted revision, and not
+    altered beyond what can be healed where it stands. ``others`` are to go, once something runs in their place.
     """
 
     number: int
@@ -264,6 +264,7 @@ _RANK = {
     for rank, state in enumerate(
         (
             ContainerState.RUNNING,
+            ContainerState.PAUSED,
             ContainerState.RESTARTING,
             ContainerState.EXITED,
             ContainerState.CREATED,
@@ -281,20 +282,31 @@ def slot_of(
 ) -> Slot:
     """Return one slot of a running service, with the word for it.
 
-    *containers* are those of that slot, *superseded* why some must be replaced, by id. Of several of the wanted revision the best is kept: one
-    that runs before one that doesn't, and of those the one that was started first.
+    *containers* are those of that slot, *superseded* why some must be replaced, by id. Of several
+    of the wanted revision the best is kept: one that runs before one that doesn't, what is as
+    admitted before what must be healed, and of those the one that was started first.
     """
     replicas = [Replica(c, service, superseded=superseded.get(c.id, "")) for c in containers]
-    fit = [r for r in replicas if drift_of(r) in _KEPT and r.container.state in _RANK]
+    fit = [r for r in replicas if _fits(r) and r.container.state in _RANK]
     if not fit:
         others = tuple(sorted(containers, key=_age))
         if not others:
             return Slot(number, None, (), Drift.MISSING, f"slot {number} is missing")
         worst = min(replicas, key=_telling)
         return Slot(number, None, others, drift_of(worst), why(worst))
-    best = min(fit, key=lambda r: (_RANK[r.container.state], *_age(r.container)))
+    best = min(fit, key=_merit)
     others = tuple(sorted((c for c in containers if c is not best.container), key=_age))
     return Slot(number, best.container, others, drift_of(best), why(best))
+
+
+def _fits(replica: Replica) -> bool:
+    drift = drift_of(replica)
+    return drift in _KEPT or (drift is Drift.ALTERED and is_healable(replica.container))
+
+
+def _merit(replica: Replica) -> tuple[int, bool, tuple[bool, str, str, str]]:
+    container, altered = replica.container, drift_of(replica) is Drift.ALTERED
+    return (_RANK[container.state], altered, _age(container))
 
 
 def _age(container: Container) -> tuple[bool, str, str, str]:

@@ -476,7 +476,8 @@ _SETTINGS_FIELDS = frozenset(field.name for field in fields(Settings))
 
 def settings_to(settings: Settings) -> dict[str, object]:
     """Return settings as JSON, with the names of the dataclass."""
-    return {**asdict(settings), "networks": list(settings.networks)}
+    lists = {"networks": list(settings.networks), "others": list(settings.others)}
+    return {**asdict(settings), **lists}
 
 
 def settings_from(told: Mapping[str, Any]) -> Settings:
@@ -484,8 +485,8 @@ def settings_from(told: Mapping[str, Any]) -> Settings:
     known = {key: value for key, value in told.items() if key in _SETTINGS_FIELDS}
     for name in _SETTINGS_NUMBERS & known.keys():
         known[name] = int(known[name])
-    networks = tuple(str(name) for name in known.pop("networks", ()))
-    return Settings(**{"name": "", **known, "networks": networks})
+    lists = {name: tuple(map(str, known.pop(name, ()))) for name in ("networks", "others")}
+    return Settings(**{"name": "", **known, **lists})
 
 
 _SETTINGS_NUMBERS = frozenset(

@@ -17,6 +17,7 @@ from typing import assert_never
 
 from controller.core.canonical import digest
 from controller.core.diff import ALIVE
+from controller.core.healing import unknown_members
 from controller.core.moves import Judge, denied, judged, until_denied
 from controller.core.past import NOTHING, Past
 from controller.core.quarantine import removal_actions, renewal_actions, spent
@@ -161,6 +162,7 @@ def plan(  # noqa: PLR0913 - the seam that loop and command line share, each inp
             outcome = service_actions(situation)
             actions += outcome.actions
             problems += outcome.problems
+            problems += unknown_members(services[key], observed.of(key))
         elif key in prunable and not desired.blind:
             actions += removal_actions(observed.of(key), judge, past.quarantine)
 

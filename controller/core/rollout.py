@@ -14,8 +14,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-from controller.core.diff import ALIVE, Drift, Replica, Slot, drift_of, restart_of, slot_of, why
+from controller.core.diff import (
+    ALIVE,
+    Drift,
+    Replica,
+    Slot,
+    alterations,
+    drift_of,
+    restart_of,
+    slot_of,
+    why,
+)
 from controller.core.exits import explain
+from controller.core.healing import heal
 from controller.core.moves import (
     Handle,
     Judge,
@@ -37,7 +48,7 @@ from controller.model.desired import Service
 from controller.model.errors import Problem
 from controller.model.names import Key
 from controller.model.observed import Container, ContainerState
-from controller.model.plan import AnyAction, Wait
+from controller.model.plan import AnyAction, ConnectNetwork, Wait
 from controller.model.quantities import format_duration_ms
 from controller.model.spec import Order, RestartPolicy, RunState
 
@@ -186,7 +197,7 @@ def _slots(situation: Situation) -> list[Slot]:
 def _interrupts(slot: Slot, situation: Situation) -> bool:
     """Tell whether bringing a slot to run interrupts something that serves, so that it needs room."""
     keep = slot.keep
-    if keep is not None and keep.running:
+    if keep is not None and _is_there(keep):
         return _is_to_be_revived(keep, situation)
     serves = any(o.running and situation.ready(o) is not Ready.UNHEALTHY for o in slot.alive)
     if keep is None:
@@ -254,7 +265,7 @@ def _steps(slot: Slot, situation: Situation) -> Steps:
     taken_over = situation.is_taken_over(slot.number)
     if keep.running and _is_to_be_revived(keep, situation):
         return _revive(slot, keep, situation)
-    if keep.running:
+    if _is_there(keep):
         return _hand_over(slot, keep, situation)
     if _done(keep, service, taken_over=taken_over):
         # A finished task isn't the controller's to restart; what we changed is given back.
@@ -269,24 +280,49 @@ def _steps(slot: Slot, situation: Situation) -> Steps:
     return _succeed(slot, situation)
 
 
+def _is_there(container: Container) -> bool:
+    """Tell whether it has a process that serves, or will once it is thawed."""
+    return container.running or container.state is ContainerState.PAUSED
+
+
 def _hand_over(slot: Slot, keep: Container, situation: Situation) -> Steps:
-    """Return what gives a slot to the container that runs in it."""
+    """Return what gives a slot to the container that runs in it, put back in place if need be."""
     service, judge = situation.service, situation.judge
     policy = restart_of(service, taken_over=situation.is_taken_over(slot.number))
-    begin = _policy_steps(keep, policy)
-    naming = announce(Handle.seen(keep), service, _unannounced(keep, situation))
     # Nothing else serves: better one that isn't ready than none.
     alone = not any(other.running for other in slot.alive)
+    available = situation.ready(keep) is Ready.AVAILABLE
+    healing, problems = _healing(keep, situation, announced=alone or available)
+    begin = _policy_steps(keep, policy)
+    rejoined = {a.network for a in healing if isinstance(a, ConnectNetwork) and a.aliases}
+    nameless = [n for n in _unannounced(keep, situation) if n not in rejoined]
+    naming = announce(Handle.seen(keep), service, nameless)
     begin += naming if alone else []
     finish = [] if alone else judged(naming, judge)
     return Steps(
         slot.number,
-        until_denied(judged(begin, judge)),
-        gate=None
-        if situation.ready(keep) is Ready.AVAILABLE
-        else _gate(slot, keep.name, situation),
+        # Each by itself: one that policy denies keeps no other from being put back.
+        [*judged(healing, judge), *until_denied(judged(begin, judge))],
+        gate=None if available else _gate(slot, keep.name, situation),
         finish=until_denied([*finish, *_clear(slot, situation)]),
+        problems=problems,
     )
+
+
+def _healing(
+    container: Container, situation: Situation, *, announced: bool
+) -> tuple[list[AnyAction], tuple[Problem, ...]]:
+    """Return what puts a container that serves back in place, and why a network can't be joined."""
+    supplies, service = situation.supplies, situation.service
+    admitted = container.admitted.networks if container.admitted else ()
+    missing = not set(admitted) <= set(container.settings.networks)
+    problems = supplies.problems(service, creating=False) if missing else ()
+    actions = list(heal(container, announced=announced, joining=not problems))
+    joins = (i for i, action in enumerate(actions) if isinstance(action, ConnectNetwork))
+    at = next(joins, len(actions))
+    # What isolates it doesn't wait for what must be made first.
+    made = supplies.missing(service, creating=False) if missing and not problems else ()
+    return [*actions[:at], *made, *actions[at:]], problems
 
 
 def _unannounced(container: Container, situation: Situation) -> tuple[str, ...]:
@@ -327,6 +363,9 @@ def _revive(slot: Slot, keep: Container, situation: Situation) -> Steps:
     actions = judged(actions, situation.judge)
     if any(denied(action) for action in actions):
         return Steps(slot.number, [a for a in actions if denied(a)], stuck=True)
+    # It isn't started again as somebody altered it.
+    healing, _ = _healing(keep, situation, announced=True)
+    actions = [*judged(healing, situation.judge), *actions]
     waits = _gate(replace(slot, keep=None), keep.name, situation)
     return Steps(slot.number, actions, gate=waits, finish=_clear(slot, situation))
 
@@ -340,7 +379,8 @@ def _done(container: Container, service: Service, *, taken_over: bool) -> bool:
 
 def _policy_steps(container: Container, policy: tuple[str, int]) -> list[AnyAction]:
     # Compared by name: the count comes with it, and engines differ in how they show it.
-    if container.settings.restart == policy[0]:
+    altered = any(each.what in {"restart", "restart_max"} for each in alterations(container))
+    if container.settings.restart == policy[0] and not altered:
         return []
     cause = f"restart policy is {container.settings.restart}, want {policy[0]}"
     return [Handle.seen(container).restart(policy, cause)]

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, assert_never
 
+from controller.core.inspected import unknown
 from controller.model import names, observed
 from controller.model.desired import Service
 from controller.model.inventory import Belonging, Item
@@ -53,6 +54,8 @@ _NEVER = "0001-01-01T00:00:00Z"  # the engine's zero time
 # Shown by inspect for a container without networks; it is the absence of one.
 _NO_NETWORK = "none"
 _SHORT_ID = 12
+#: What an update can change beside what is compared by a field of its own.
+_OTHERS = ("BlkioWeight", "CpuRealtimePeriod", "CpuRealtimeRuntime", "CpusetMems")
 
 
 def create_body(
@@ -296,6 +299,7 @@ def settings(inspect: Mapping[str, Any]) -> Settings:
         restart=restart.get("Name") or "no",
         restart_max=restart.get("MaximumRetryCount") or 0,
         networks=tuple(sorted(name for name in joined if name != _NO_NETWORK)),
+        others=tuple(f"{name}={host[name]}" for name in _OTHERS if host.get(name)),
     )
 
 
@@ -331,6 +335,7 @@ def container(inspect: Mapping[str, Any], item: Item | None) -> observed.Contain
         aliases=_aliases(inspect),
         effective=who.effective,
         violation=who.violation,
+        unknown=unknown(inspect),
     )
 
 

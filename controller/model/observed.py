@@ -45,6 +45,7 @@ class Settings:
     restart: str = "no"
     restart_max: int = 0
     networks: tuple[str, ...] = ()  # sorted names
+    others: tuple[str, ...] = ()  # limits that nobody is admitted with, as NAME=VALUE
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +79,7 @@ class Container:
     #: What the kernel showed at its last start: verified, unverified: …, violation; '' if unknown.
     effective: str = ""
     violation: str = ""  # the record for which the broker stopped it
+    unknown: tuple[str, ...] = ()  # what its inspect shows and nobody here knows, by path
 
     @property
     def name(self) -> str:

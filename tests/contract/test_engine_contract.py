@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from controller.core.inspected import Handling, handling
 from tests.contract.sides import LABEL, WEB, WORKER, Conversation, RealSide, SimSide
 from tests.engine import Engine
 
@@ -312,6 +313,55 @@ def test_an_update_that_can_not_be_is_refused(
     before = say.inspect(identifier)["HostConfig"]
     assert say.act(identifier, "update", body) == status
     assert say.inspect(identifier)["HostConfig"] == before
+
+
+def test_every_member_that_an_engine_shows_has_its_handling(say: Conversation) -> None:
+    """What nobody knows is told to users: of this engine there is nothing."""
+    say.network("contract-n")
+    identifier = say.run(
+        "contract-a",
+        WEB,
+        HostConfig={"NetworkMode": "contract-n", "PidsLimit": 50, "CapDrop": ["ALL"], "Init": True},
+        NetworkingConfig={"EndpointsConfig": {"contract-n": {"Aliases": ["me"]}}},
+        StopTimeout=5,
+    )
+    shown = say.inspect(identifier)
+    sections = {"": shown, **{name: shown[name] for name in ("HostConfig", "Config")}}
+    sections["NetworkSettings"] = shown["NetworkSettings"]
+    sections["Networks"] = shown["NetworkSettings"]["Networks"]["contract-n"]
+    members = [(section, member) for section, told in sections.items() for member in told]
+    assert [each for each in members if handling(*each) is Handling.REPORT] == []
+
+
+@pytest.mark.parametrize(
+    ("body", "name"),
+    [
+        ({"CpuShares": 77}, "CpuShares"),
+        ({"CpusetCpus": "0"}, "CpusetCpus"),
+        ({"MemoryReservation": 32 << 20}, "MemoryReservation"),
+    ],
+)
+def test_what_was_unset_can_not_be_unset_again(
+    say: Conversation, body: dict[str, Any], name: str
+) -> None:
+    identifier = say.run("contract-a", HostConfig={"Memory": 64 << 20, "MemorySwap": 64 << 20})
+    assert say.act(identifier, "update", body) == 200
+    assert say.act(identifier, "update", {name: type(body[name])(), "PidsLimit": 9}) == 200
+    assert say.inspect(identifier)["HostConfig"][name] == body[name]
+
+
+def test_limits_and_networks_of_a_paused_container_can_be_changed(say: Conversation) -> None:
+    network = say.network("contract-n")
+    identifier = say.run("contract-a", HostConfig={"NetworkMode": "bridge"})
+    say.act(identifier, "pause")
+    limits = {"Memory": 64 << 20, "MemorySwap": 64 << 20, "PidsLimit": 50}
+    assert say.act(identifier, "update", limits) == 200
+    for verb in ("connect", "disconnect"):
+        path = f"/networks/{network}/{verb}"
+        assert say.ask("POST", path, {"Container": identifier}).status == 200, verb
+    assert say.act(identifier, "rename", name="contract-b") == 204
+    assert say.act(identifier, "unpause") == 204
+    assert say.inspect(identifier)["HostConfig"]["PidsLimit"] == 50
 
 
 def test_the_image_and_its_config_show_through(say: Conversation) -> None:

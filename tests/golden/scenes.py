@@ -1,15 +1,16 @@
 """Golden plans: a folder is a sentence, with what is declared, what the engine shows, and the plan.
 
 ``desired.yaml`` is what a user writes. ``engine.yaml`` lists what is there: containers (of the
-wanted revision, running and as admitted unless it says otherwise), networks, volumes, images, slots
-in backoff, what is in quarantine, and verbs that policy denies. The prune guard has its say at a
-second equal look.
+wanted revision, running and as admitted unless ``altered`` says otherwise), networks, volumes, images,
+slots in backoff, what is in quarantine, and verbs that policy denies. The prune guard has its say at
+a second equal look.
 
 ``python -m tests.golden.scenes`` writes every plan.txt anew: read the difference before you keep it.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -106,18 +107,17 @@ def _container(one: dict[str, Any], desired: Desired) -> Container:
     )
     policy = wanted.spec.restart.policy if wanted else RestartPolicy.ALWAYS
     restart, restart_max = RESTART[policy]
-    memory, restart = 512 << 20, one.get("restart", restart)
-    networks = tuple(one.get("networks", ["platform-network"]))
     admitted = Settings(
-        name, memory=memory, restart=restart, restart_max=restart_max, networks=networks
-    )
-    settings = Settings(
         name,
-        memory=parse_bytes(one["memory"]) if "memory" in one else memory,
-        restart=restart,
+        memory=512 << 20,
+        memory_swap=512 << 20,
+        nano_cpus=10**9,
+        pids=256,
+        restart=one.get("restart", restart),
         restart_max=restart_max,
-        networks=networks,
+        networks=tuple(one.get("networks", ["platform-network"])),
     )
+    settings = replace(admitted, **_altered(one.get("altered", {})))
     return Container(
         id=f"id of {name}",
         key=key,
@@ -133,7 +133,18 @@ def _container(one: dict[str, Any], desired: Desired) -> Container:
         admitted=admitted,
         exit_code=one.get("exitCode", 0),
         started_at="2026-01-01T00:00:00Z",
+        aliases=tuple((n, tuple(one.get("aliases", [key.name]))) for n in settings.networks),
     )
+
+
+def _altered(told: dict[str, Any]) -> dict[str, Any]:
+    """Fields of Settings as they are now."""
+    fields = dict(told)
+    if "memory" in fields:
+        fields["memory"] = parse_bytes(fields["memory"])
+    if "networks" in fields:
+        fields["networks"] = tuple(fields["networks"])
+    return fields
 
 
 def _network(one: str | dict[str, Any]) -> Network:

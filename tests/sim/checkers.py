@@ -281,7 +281,9 @@ class Checkers:
         creates = mutated.route == Mutation.CONTAINER_CREATE
         if container is not None and container.id in foreign and not creates:
             raise Violation(4, f"{mutated.route} of the foreign {container.name}")
-        if mutated.route == Mutation.NETWORK_REMOVE or mutated.network:
+        # To leave a network does nothing to it, whoever's it is.
+        leaves = mutated.route == Mutation.NETWORK_DISCONNECT
+        if mutated.route == Mutation.NETWORK_REMOVE or (mutated.network and not leaves):
             reference = mutated.network or mutated.subject
             network = next(
                 (n for n in engine.networks.values() if reference in {n.id, n.name}), None

@@ -60,9 +60,7 @@ class Fault(StrEnum):
 
 
 #: Actions that nothing plans yet: no fault can meet them.
-UNPLANNED = frozenset(
-    {Action.RESTART, Action.UNPAUSE, Action.RENAME, Action.CONNECT, Action.DISCONNECT}
-)
+UNPLANNED = frozenset({Action.RESTART})
 PLANNED = tuple(action for action in Action if action not in UNPLANNED)
 
 #: Cells that can't be met, and why.

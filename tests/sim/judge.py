@@ -7,14 +7,20 @@ from controller.core.translate import settings
 from controller.model import names
 from controller.model.desired import Desired
 from controller.model.errors import EngineError
-from controller.model.inventory import Inventory
+from controller.model.inventory import Inventory, Item
 from controller.model.names import Key
 from tests.sim.broker import SimBroker
 from tests.sim.files import Doc, Truth
 from tests.sim.ground import POLICY, Ground
+from tests.sim.objects import SimContainer
 from tests.sim.people import People
 from tests.sim.places import slot_of
 from tests.sim.violation import Violation
+
+
+def _is_altered(container: SimContainer, item: Item) -> bool:
+    asked = {name for end in container.networks.values() for name in end.aliases or ()}
+    return bool(asked - {item.service}) or settings(container.inspect()) != item.admitted
 
 
 class Judge:
@@ -107,7 +113,7 @@ class Judge:
                 return f"{container.name} is {container.status}"
             if container.policy != "always":
                 return f"the engine doesn't restart {container.name}"
-            if item is None or settings(container.inspect()) != item.admitted:
+            if item is None or _is_altered(container, item):
                 return f"{container.name} is altered"
             there[place] = revision
         missing = wanted.keys() - there.keys()

@@ -82,12 +82,12 @@ class People:
     def _call(self, method: str, path: str, body: Any = None) -> tuple[int, bytes]:
         return self._engine.call(method, path, None if body is None else json.dumps(body).encode())
 
-    def meddle(self) -> str:
-        """Do one thing to a container of ours; return what."""
+    def meddle(self, doing: str = "") -> str:
+        """Do one thing (any, unless it is told which) to a container of ours; return what."""
         mine = self.ours()
         if not mine:
             return "nothing"
-        return self._meddle_with(self._random.choice(mine), self._random.choice(_DOINGS))
+        return self._meddle_with(self._random.choice(mine), doing or self._random.choice(_DOINGS))
 
     def _meddle_with(self, container: SimContainer, doing: str) -> str:
         """Do one thing to a container; what ends by itself isn't touched by that."""
@@ -97,20 +97,27 @@ class People:
         match doing:
             case "rm":
                 self._call("DELETE", f"{path}?force=1")
-            case "update":
-                self._call("POST", f"{path}/update", {"CpuShares": 77})
-            case "policy":
-                self._call("POST", f"{path}/update", {"RestartPolicy": {"Name": "unless-stopped"}})
+            case "update" | "limits" | "policy":
+                self._call("POST", f"{path}/update", _UPDATES[doing])
             case "rename":
                 self._rename(container)
             case "disconnect":
                 for name in list(container.networks):
                     self._call("POST", f"/networks/{name}/disconnect", {"Container": container.id})
+            case "alias":
+                self._borrow_name(container)
             case "crash":
                 self._crash(container)
             case _:
                 self._call("POST", f"{path}/{doing}")
         return f"{doing} {container.name}"
+
+    def _borrow_name(self, container: SimContainer) -> None:
+        for name in list(container.networks):
+            body: dict[str, Any] = {"Container": container.id}
+            self._call("POST", f"/networks/{name}/disconnect", body)
+            body["EndpointConfig"] = {"Aliases": ["registry"]}
+            self._call("POST", f"/networks/{name}/connect", body)
 
     def _crash(self, container: SimContainer) -> None:
         if container.alive:
@@ -298,12 +305,19 @@ _DOINGS = (
     "restart",
     "pause",
     "update",
+    "limits",
     "policy",
     "rename",
     "disconnect",
+    "alias",
     "crash",
     "crash",
 )
+_UPDATES: dict[str, dict[str, Any]] = {
+    "update": {"CpuShares": 77},  # which no engine can take back
+    "limits": {"Memory": 48 << 20, "MemorySwap": 48 << 20, "PidsLimit": 99},
+    "policy": {"RestartPolicy": {"Name": "unless-stopped"}},
+}
 #: What clients ask for beside the ordinary; all but the first must be refused.
 _FORBIDDEN: tuple[dict[str, Any], ...] = (
     {},

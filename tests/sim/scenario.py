@@ -34,6 +34,15 @@ Event = tuple[float, str, Callable[[], object]]
 Chance = tuple[float, tuple[float, float], str, Callable[[], object]]
 
 
+#: What makes the controller put a container back where it stands.
+_ALTERING = (
+    (Action.UNPAUSE, "pause"),
+    (Action.RENAME, "rename"),
+    (Action.CONNECT, "disconnect"),
+    (Action.DISCONNECT, "alias"),
+)
+
+
 class Scenario:
     """One story, drawn from the seed; ``must`` are the actions that happen in it."""
 
@@ -57,6 +66,7 @@ class Scenario:
         flaps = health.random() < 0.5
         self.ill: frozenset[str] = frozenset() if flaps else sick
         self.flapping = sick if flaps else frozenset()
+        self.altered = tuple(doing for action, doing in _ALTERING if action in must)
 
     def docs(self, secret: str) -> Iterator[Doc]:
         """The documents that the world begins with."""
@@ -98,7 +108,11 @@ class Scenario:
     def events(self, world: World) -> Iterator[Event]:
         """What happens from outside, and when."""
         people, engine = world.people, world.engine
-        for likelihood, (first, last), what, do in (
+        for doing in self.altered:
+            for first, last in ((4, 15), (20, 40)):
+                at = self._random.uniform(first, last)
+                yield at, "meddling", partial(people.meddle, doing)
+        for likelihood, (begin, end), what, do in (
             *self._edits(world.files),
             (0.5, (2, 40), "meddling", people.meddle),
             (0.4, (2, 40), "meddling", people.meddle),
@@ -113,7 +127,7 @@ class Scenario:
         ):
             if self._random.random() < likelihood:
                 act = _edit(world, do) if what.startswith("edit") else do
-                yield self._random.uniform(first, last), what, act
+                yield self._random.uniform(begin, end), what, act
 
     def _returns(self, world: World) -> Iterator[Chance]:
         """Who was too quick to remove a document puts it back; last, so that no draw shifts."""

@@ -10,6 +10,7 @@ from controller.core.diff import (
     Replica,
     alterations,
     drift_of,
+    is_healable,
     restart_of,
     short,
     slot_of,
@@ -137,6 +138,7 @@ def test_every_word_for_a_container_has_a_rule_and_the_last_one_matches_all():
         ({"pids": 0}, "pids is unlimited, admitted 256"),
         ({"restart": "no"}, "restart is no, admitted always"),
         ({"restart_max": 3}, "restart max is 3, admitted 0"),
+        ({"others": ("BlkioWeight=300",)}, "others is BlkioWeight=300, admitted none"),
         ({"networks": ()}, "networks is none, admitted platform-network"),
         (
             {"networks": ("bridge", "platform-network")},
@@ -146,7 +148,49 @@ def test_every_word_for_a_container_has_a_rule_and_the_last_one_matches_all():
 )
 def test_every_field_that_can_be_changed_from_outside_is_named(changed, sentence):
     admitted = {"memory_swap": 1 << 30, "nano_cpus": 500_000_000, "pids": 256}
-    assert alterations(container(admitted=admitted, settings=changed)) == (sentence,)
+    (found,) = alterations(container(admitted=admitted, settings=changed))
+    assert found.why == sentence
+
+
+def test_a_name_of_another_s_is_an_alteration_and_none_of_its_own_is_not():
+    def whys(*aliases: str) -> list[str]:
+        there = container(aliases=(("platform-network", aliases), ("bridge", ("x",))))
+        return [each.why for each in alterations(there)]
+
+    assert whys("web") == whys() == []
+    assert whys("db", "web", "api") == ["it answers to api and db on platform-network"]
+
+
+@pytest.mark.parametrize(
+    ("there", "healable"),
+    [
+        (container(), False),
+        (container(settings={"memory": 1 << 30, "memory_swap": 2 << 30}), True),
+        (container(state="paused"), True),
+        (container(state="paused", settings={"name": "x", "networks": ()}), True),
+        (container(settings={"restart": "no"}), True),
+        # One that is down is made anew, and what was stopped for a violation stays as it is.
+        (container(state="exited", settings={"pids": 4}), False),
+        (container(state="restarting", settings={"pids": 4}), False),
+        (container(settings={"pids": 4}, violation="r1"), False),
+        (container(known=False), False),
+        # No update unsets what wasn't there.
+        (container(settings={"cpu_shares": 4}), False),
+        (container(settings={"cpuset": "0"}), False),
+        (container(settings={"memory_reservation": 1 << 20}), False),
+        (container(settings={"others": ("BlkioWeight=300",)}), False),
+        (container(admitted={"pids": 0}, settings={"pids": 9}), False),
+        (container(admitted={"cpu_shares": 512}, settings={"cpu_shares": 4}), True),
+        # Nor does an engine change the way in which CPUs are limited.
+        (container(settings={"nano_cpus": 2_000_000_000}), True),
+        (container(settings={"nano_cpus": 0, "cpu_quota": 50_000}), False),
+        (container(admitted={"nano_cpus": 0, "cpu_quota": 9}, settings={"cpu_quota": 8}), True),
+        # All or nothing: half of it would be a restart later.
+        (container(settings={"pids": 4, "cpu_shares": 4}), False),
+    ],
+)
+def test_what_an_engine_can_put_back_is_healed_where_it_stands(there, healable):
+    assert is_healable(there) is healable
 
 
 def test_what_is_as_admitted_has_no_alterations():
@@ -197,7 +241,11 @@ def test_an_empty_slot_is_missing():
         ({"state": "exited"}, {"state": "created"}),
         ({"state": "created"}, {"state": "dead"}),
         ({"state": "created"}, {"state": "removing"}),
-        ({"state": "created"}, {"settings": {"pids": 4}}),
+        ({"state": "paused"}, {"state": "restarting"}),
+        ({"state": "created"}, {"settings": {"cpuset": "0"}}),
+        # What can be put back where it stands serves on.
+        ({"settings": {"pids": 4}}, {"state": "created"}),
+        ({"started_at": "2026-01-02T00:00:00Z"}, {"settings": {"pids": 4}}),
         ({"state": "created"}, {"rev": "a"}),
         (
             {"started_at": "2026-01-01T00:00:01Z"},
@@ -225,9 +273,9 @@ def test_of_equals_the_first_by_name_is_kept():
 
 
 def test_the_cause_of_a_replacement_names_what_serves_and_of_that_the_wanted_revision():
-    stale, altered = container(rev="a"), container(settings={"pids": 4})
+    stale, altered = container(rev="a"), container(settings={"cpuset": "4"})
     down = container(attempt=2, state="dead")
-    assert slot(stale, altered, down)[2:] == ("altered", "pids is 4, admitted 256")
+    assert slot(stale, altered, down)[2:] == ("altered", "cpuset is 4, admitted unset")
     assert slot(stale, down)[2:] == ("stale", "revision is aaaaaaaa, want bbbbbbbb")
     assert slot(down, container(rev="a", state="exited"))[2:] == ("altered", "it is dead")
 

@@ -45,6 +45,9 @@ SETTINGS: list[dict[str, object]] = [
     {},
     {},
     {"memory": 64 << 20},
+    {"cpu_shares": 7},
+    {"networks": ("bridge",)},
+    {"networks": ()},
     {"restart": "no"},
     {"name": "renamed"},
 ]

@@ -163,16 +163,16 @@ def test_a_stale_replica_that_is_down_is_removed_after_its_successor_runs():
 def test_an_altered_replica_is_replaced_under_the_next_name():
     check(
         service(),
-        container(settings={"memory": 128 << 20, "pids": 64}),
+        container(settings={"memory": 128 << 20, "cpuset": "0"}),
         gives="""
-        1 create-container web.1-bbbbbbbb.2 memory is 128Mi, admitted 512Mi; pids is 64, admitted 256 allow
-        2 start-container web.1-bbbbbbbb.2 memory is 128Mi, admitted 512Mi; pids is 64, admitted 256 allow
+        1 create-container web.1-bbbbbbbb.2 memory is 128Mi, admitted 512Mi; cpuset is 0, admitted unset allow
+        2 start-container web.1-bbbbbbbb.2 memory is 128Mi, admitted 512Mi; cpuset is 0, admitted unset allow
         3 wait web.1-bbbbbbbb.2 must be up for 10s
         4 disconnect-network web.1-bbbbbbbb.2 takes the name web on platform-network allow
         5 connect-network web.1-bbbbbbbb.2 takes the name web on platform-network allow
-        6 update-container web.1-bbbbbbbb memory is 128Mi, admitted 512Mi; pids is 64, admitted 256 allow
-        7 stop-container web.1-bbbbbbbb memory is 128Mi, admitted 512Mi; pids is 64, admitted 256 allow
-        8 remove-container web.1-bbbbbbbb memory is 128Mi, admitted 512Mi; pids is 64, admitted 256 allow
+        6 update-container web.1-bbbbbbbb memory is 128Mi, admitted 512Mi; cpuset is 0, admitted unset allow
+        7 stop-container web.1-bbbbbbbb memory is 128Mi, admitted 512Mi; cpuset is 0, admitted unset allow
+        8 remove-container web.1-bbbbbbbb memory is 128Mi, admitted 512Mi; cpuset is 0, admitted unset allow
         """,
     )
 
@@ -238,6 +238,60 @@ def test_a_restart_runs_a_finished_task_again():
     )
 
 
+def test_an_altered_replica_that_can_be_put_back_stays_where_it_is():
+    check(
+        service(),
+        container(settings={"memory": 128 << 20, "pids": 64, "restart": "no"}),
+        gives="""
+        1 update-container web.1-bbbbbbbb  memory is 128Mi, admitted 512Mi; pids is 64, admitted 256  allow
+        2 update-container web.1-bbbbbbbb  restart policy is no, want always  allow
+        """,
+    )
+
+
+def test_an_altered_replica_that_is_down_is_replaced():
+    why = "pids is 64, admitted 256"
+    check(
+        service(),
+        container(state="exited", settings={"pids": 64}),
+        gives=f"""
+        1 create-container web.1-bbbbbbbb.2  {why}  allow
+        2 remove-container web.1-bbbbbbbb  {why}  allow
+        3 start-container web.1-bbbbbbbb.2  {why}  allow
+        """,
+    )
+
+
+def test_a_network_that_is_gone_is_made_before_it_is_joined_again_and_after_others_are_left():
+    made = plan(
+        declared(service()),
+        engine(container(settings={"networks": ("bridge",)}), networks=()),
+    )
+    assert [(action.verb, action.target) for action in made.actions] == [
+        ("disconnect-network", "web.1-bbbbbbbb"),
+        ("create-network", "platform-network"),
+        ("connect-network", "web.1-bbbbbbbb"),
+    ]
+
+
+def test_a_network_that_is_not_ours_is_not_joined_and_the_rest_is_put_back():
+    foreign = replace(ISOLATED, ours=False)
+    altered = container(settings={"networks": (), "pids": 64})
+    made = plan(declared(service()), engine(altered, networks=(foreign,)))
+    assert [action.verb for action in made.actions] == ["update-container"]
+    assert [problem.code for problem in made.problems] == ["network.foreign"]
+
+
+def test_what_policy_does_not_admit_again_keeps_nothing_else_from_being_put_back():
+    altered = container(state="paused", settings={"pids": 64, "restart": "no"})
+    made = plan(declared(service()), engine(altered), judge=deny("unpause-container"))
+    assert [(action.verb, action.verdict.decision) for action in made.actions] == [
+        ("unpause-container", "deny"),
+        ("update-container", "allow"),
+        ("update-container", "allow"),
+    ]
+
+
 def test_a_replica_whose_admission_is_unknown_is_replaced():
     why = "the inventory doesn't know with what it was admitted"
     check(
@@ -251,19 +305,12 @@ def test_a_replica_whose_admission_is_unknown_is_replaced():
     )
 
 
-def test_a_paused_replica_is_replaced():
+def test_a_paused_replica_is_thawed():
     check(
         service(),
         container(state="paused"),
         gives="""
-        1 create-container web.1-bbbbbbbb.2 it is paused allow
-        2 start-container web.1-bbbbbbbb.2 it is paused allow
-        3 wait web.1-bbbbbbbb.2 must be up for 10s
-        4 disconnect-network web.1-bbbbbbbb.2 takes the name web on platform-network allow
-        5 connect-network web.1-bbbbbbbb.2 takes the name web on platform-network allow
-        6 update-container web.1-bbbbbbbb it is paused allow
-        7 stop-container web.1-bbbbbbbb it is paused allow
-        8 remove-container web.1-bbbbbbbb it is paused allow
+        1 unpause-container web.1-bbbbbbbb  web.1-bbbbbbbb is paused  allow
         """,
     )
 
@@ -555,7 +602,7 @@ def test_a_stale_replica_that_is_being_removed_holds_nothing_up():
         ((), "web.1-bbbbbbbb"),
         ((container(state="exited"),), "web.1-bbbbbbbb"),
         ((container(rev="a"),), "web.1-bbbbbbbb"),
-        ((container(settings={"pids": 9}),), "web.1-bbbbbbbb.2"),
+        ((container(settings={"cpuset": "0"}),), "web.1-bbbbbbbb.2"),
         ((container(state="restarting"),), "web.1-bbbbbbbb"),
     ],
 )

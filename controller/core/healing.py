@@ -1,0 +1,126 @@
+"""Healing: the actions that put an altered container back in place, where it stands.
+
+An alteration is a difference from what was admitted (``core.diff.alterations``); which of them an
+engine can put back is ``core.inspected``'s to say. Nothing here restarts a container, and nothing
+makes it other than it was admitted. Its restart policy isn't healed here: what it should be
+depends on who restarts it (``core.rollout``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+
+from controller.core.diff import alterations, borrowed
+from controller.core.moves import Handle
+from controller.model.desired import Service
+from controller.model.errors import Problem, Severity
+from controller.model.observed import Container, ContainerState, Settings
+from controller.model.plan import AnyAction, UpdateContainer
+
+#: What an update sends together: the engine refuses a memory above a swap that it isn't told.
+_TOGETHER = {
+    "memory": ("memory", "memory_swap"),
+    "memory_swap": ("memory", "memory_swap"),
+    **{
+        name: (name,)
+        for name in (
+            "memory_reservation",
+            "nano_cpus",
+            "cpu_quota",
+            "cpu_period",
+            "cpu_shares",
+            "pids",
+        )
+    },
+}
+
+
+def heal(
+    container: Container, *, announced: bool = True, joining: bool = True
+) -> tuple[AnyAction, ...]:
+    """Return what puts a container back that ``diff.is_healable``; () for one that is as admitted.
+
+    What isolates it comes first, what an engine is likeliest to refuse last.
+
+    Args:
+        container: one that runs or is paused.
+        announced: it may answer to its service's name on what it joins; else only where it did, or
+            if another of its networks knows it by that.
+        joining: its networks are there to be joined; else that part is left for later.
+    """
+    admitted = container.admitted
+    if admitted is None:
+        return ()
+    return (
+        *_leave(container, admitted),
+        *_thaw(container),
+        *(_join(container, admitted, announced=announced) if joining else ()),
+        *_rename(container, admitted),
+        *_limit(container, admitted),
+    )
+
+
+def unknown_members(service: Service, containers: Iterable[Container]) -> tuple[Problem, ...]:
+    """Return that the engine shows of a service's containers what nobody here knows, if so."""
+    members = sorted({member for container in containers for member in container.unknown})
+    if not members:
+        return ()
+    problem = Problem(
+        code="drift.unknown",
+        message=f"the engine shows {', '.join(members)} of {service.key.name}, which this version "
+        "of trimtab doesn't know: it isn't compared, and left as it is",
+        file=service.source.file,
+        line=service.source.line,
+        remedy="a newer trimtab may know it",
+        severity=Severity.WARNING,
+        key=service.key,
+    )
+    return (problem,)
+
+
+def _leave(container: Container, admitted: Settings) -> Iterator[AnyAction]:
+    for network in container.settings.networks:
+        if network not in admitted.networks:
+            cause = f"{container.name} is in the network {network}, and wasn't admitted to it"
+            yield Handle.seen(container).disconnect(network, cause)
+
+
+def _thaw(container: Container) -> Iterator[AnyAction]:
+    if container.state is ContainerState.PAUSED:
+        yield Handle.seen(container).unpause(f"{container.name} is paused")
+
+
+def _join(container: Container, admitted: Settings, *, announced: bool) -> Iterator[AnyAction]:
+    handle, name = Handle.seen(container), container.key.name
+    known = any(name in asked for _, asked in container.aliases)
+    for network in admitted.networks:
+        if network not in container.settings.networks:
+            cause = f"{container.name} isn't in its network {network}"
+            yield handle.connect(network, (name,) if known or announced else (), cause)
+    for network, names in borrowed(container):
+        cause = f"{container.name} answers to {' and '.join(names)} on {network}"
+        kept = (name,) if announced or name in dict(container.aliases)[network] else ()
+        yield handle.disconnect(network, cause)
+        yield handle.connect(network, kept, cause)
+
+
+def _rename(container: Container, admitted: Settings) -> Iterator[AnyAction]:
+    if container.name != admitted.name:
+        cause = f"{container.name} is called {admitted.name}, and names are final"
+        yield Handle.seen(container).rename(admitted.name, cause)
+
+
+def _limit(container: Container, admitted: Settings) -> Iterator[AnyAction]:
+    limits = [each for each in alterations(container) if each.what in _TOGETHER]
+    if not limits:
+        return
+    names = {name for each in limits for name in _TOGETHER[each.what]}
+    update = UpdateContainer(
+        object=container.key,
+        target=container.name,
+        cause="; ".join(each.why for each in limits),
+        slot=container.slot,
+        precondition=Handle.seen(container).precondition,
+    )
+    yield replace(update, **{name: getattr(admitted, name) for name in names})

@@ -1,0 +1,226 @@
+"""What the engine shows of a container, member by member: what is compared, and what becomes of it.
+
+Compared is with what was admitted (decision 0007). That has the image's defaults and the policy's in
+it already, so that nothing has to be subtracted first. And a container is known by its id: what
+can't change while the id stays the same needs no comparison, and what was made anew has another id,
+which isn't ours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Final
+
+from controller.model.observed import Settings
+from controller.model.quantities import format_bytes
+
+
+class Handling(StrEnum):
+    """What becomes of a member that differs."""
+
+    IGNORED = "ignored"  # what happens to it, or the engine's own
+    IN_PLACE = "in place"  # put back where it stands, if the engine can: see SETTINGS
+    RECREATE = "recreate"  # changes with a new container only, or can't be put back
+    REPORT = "report"  # nobody knows what it means: told, never fought
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """Members of one section of an inspect ('' is its top level, ``*`` all of them)."""
+
+    section: str
+    members: str
+    handling: Handling
+    why: str
+
+
+#: In order, first match wins; what no row names is REPORT.
+MEMBERS: Final = (
+    Row("", "Name", Handling.IN_PLACE, "its own name is given back to it"),
+    Row(
+        "",
+        "Created Id ResolvConfPath HostnamePath HostsPath LogPath Driver GraphDriver Storage ExecIDs "
+        "MountLabel ProcessLabel AppArmorProfile Platform SizeRw SizeRootFs RestartCount Node",
+        Handling.IGNORED,
+        "the engine's own, and what happens; confinement is looked at in the kernel",
+    ),
+    Row(
+        "",
+        "Image ImageManifestDescriptor Path Args Mounts",
+        Handling.RECREATE,
+        "fixed for its life; what is mounted is looked at in the kernel",
+    ),
+    Row("State", "Paused", Handling.IN_PLACE, "it is thawed"),
+    Row("State", "Dead", Handling.RECREATE, "only its removal can be tried again"),
+    Row("State", "*", Handling.IGNORED, "what happens: it is started, restarted or replaced"),
+    Row(
+        "HostConfig",
+        "Memory MemorySwap NanoCpus PidsLimit RestartPolicy",
+        Handling.IN_PLACE,
+        "every container is admitted with them, and an update puts them back",
+    ),
+    Row(
+        "HostConfig",
+        "MemoryReservation CpuQuota CpuPeriod CpuShares",
+        Handling.IN_PLACE,
+        "put back where it was admitted with one; else made anew, since no update unsets it",
+    ),
+    Row(
+        "HostConfig",
+        "CpusetCpus CpusetMems BlkioWeight CpuRealtimePeriod CpuRealtimeRuntime",
+        Handling.RECREATE,
+        "none is ever admitted, and no update unsets it",
+    ),
+    Row(
+        "HostConfig",
+        "Annotations AutoRemove Binds BlkioDeviceReadBps BlkioDeviceReadIOps BlkioDeviceWriteBps "
+        "BlkioDeviceWriteIOps BlkioWeightDevice CapAdd CapDrop Cgroup CgroupParent CgroupnsMode "
+        "ConsoleSize ContainerIDFile CpuCount CpuPercent DeviceCgroupRules DeviceRequests Devices "
+        "Dns DnsOptions DnsSearch ExtraHosts GroupAdd IOMaximumBandwidth IOMaximumIOps Init IpcMode "
+        "Isolation KernelMemory KernelMemoryTCP Links LogConfig MaskedPaths MemorySwappiness Mounts "
+        "NetworkMode OomKillDisable OomScoreAdj PidMode PortBindings Privileged PublishAllPorts "
+        "ReadonlyPaths ReadonlyRootfs Runtime SecurityOpt ShmSize StorageOpt Sysctls Tmpfs UTSMode "
+        "Ulimits UsernsMode VolumeDriver VolumesFrom",
+        Handling.RECREATE,
+        "fixed for its life",
+    ),
+    Row(
+        "Config",
+        "ArgsEscaped AttachStderr AttachStdin AttachStdout Cmd Domainname Entrypoint Env "
+        "ExposedPorts Healthcheck Hostname Image Labels MacAddress NetworkDisabled OnBuild OpenStdin "
+        "Shell StdinOnce StopSignal StopTimeout Tty User Volumes WorkingDir",
+        Handling.RECREATE,
+        "fixed for its life, the image's defaults among it",
+    ),
+    Row("NetworkSettings", "Networks", Handling.IN_PLACE, "what is extra is left, first of all"),
+    Row(
+        "NetworkSettings",
+        "Bridge EndpointID Gateway GlobalIPv6Address GlobalIPv6PrefixLen HairpinMode IPAddress "
+        "IPPrefixLen IPv6Gateway LinkLocalIPv6Address LinkLocalIPv6PrefixLen MacAddress Ports "
+        "SandboxID SandboxKey SecondaryIPAddresses SecondaryIPv6Addresses",
+        Handling.IGNORED,
+        "addresses and places that the engine gives",
+    ),
+    Row(
+        "Networks",
+        "Aliases",
+        Handling.IN_PLACE,
+        "one that answers to another's name joins anew under its own",
+    ),
+    Row(
+        "Networks",
+        "DNSNames DriverOpts EndpointID Gateway GlobalIPv6Address GlobalIPv6PrefixLen GwPriority "
+        "IPAMConfig IPAddress IPPrefixLen IPv6Gateway Links MacAddress NetworkID",
+        Handling.IGNORED,
+        "addresses are the network's to give; what it says beside its names nobody relies on",
+    ),
+)
+_SECTIONS: Final = ("State", "HostConfig", "Config", "NetworkSettings")
+
+
+def _table() -> dict[tuple[str, str], Handling]:
+    table: dict[tuple[str, str], Handling] = {}
+    for row in MEMBERS:
+        for member in row.members.split():
+            table.setdefault((row.section, member), row.handling)
+    return table | {("", section): Handling.IGNORED for section in _SECTIONS}
+
+
+_HANDLING: Final = _table()
+
+
+def handling(section: str, member: str) -> Handling:
+    """Return what becomes of one member."""
+    known = _HANDLING.get((section, member)) or _HANDLING.get((section, "*"))
+    return known or Handling.REPORT
+
+
+def unknown(inspect: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the members that are set and that no row names, by their paths."""
+    return tuple(sorted(_unknown(inspect)))
+
+
+def _unknown(inspect: Mapping[str, Any]) -> Iterator[str]:
+    sections = [("", "", inspect)]
+    sections += [(name, f"{name}.", inspect.get(name) or {}) for name in _SECTIONS]
+    ends = (inspect.get("NetworkSettings") or {}).get("Networks") or {}
+    sections += [("Networks", "NetworkSettings.Networks.*.", end or {}) for end in ends.values()]
+    for section, path, members in sections:
+        for member, value in members.items():
+            if value and handling(section, member) is Handling.REPORT:
+                yield f"{path}{member}"
+
+
+# What is compared
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """A field of ``Settings``: how its values are said, and whether an engine can put it back.
+
+    ``in_place`` gets what is now and what was admitted. 0 and '' mean "leave it" to an update, so
+    that what was admitted as unset can't be had back.
+    """
+
+    name: str
+    show: Callable[..., str]
+    in_place: Callable[[Settings, Settings], bool]
+
+
+def _bytes(count: int) -> str:
+    return {0: "unlimited", -1: "unlimited"}.get(count) or format_bytes(count)
+
+
+def _cpus(nano: int) -> str:
+    return f"{nano / 1_000_000_000:g}" if nano else "unlimited"
+
+
+def _count(number: int) -> str:
+    return str(number) if number else "unlimited"
+
+
+def _names(names: tuple[str, ...]) -> str:
+    return "+".join(names) or "none"
+
+
+def _text(value: object) -> str:
+    return str(value) or "unset"
+
+
+#: Every field of Settings, in the order of the sentences.
+SETTINGS: Final = (
+    Setting("name", _text, lambda _, __: True),
+    Setting("memory", _bytes, lambda _, was: was.memory > 0),
+    Setting("memory_swap", _bytes, lambda _, was: was.memory_swap != 0 and was.memory > 0),
+    Setting("memory_reservation", _bytes, lambda _, was: was.memory_reservation > 0),
+    # An engine doesn't change from the one way of limiting CPUs to the other.
+    Setting("nano_cpus", _cpus, lambda now, was: was.nano_cpus > 0 and not _by_quota(now)),
+    Setting("cpu_quota", _text, lambda now, was: was.cpu_quota > 0 and not now.nano_cpus),
+    Setting("cpu_period", _text, lambda now, was: was.cpu_period > 0 and not now.nano_cpus),
+    Setting("cpu_shares", _text, lambda _, was: was.cpu_shares > 0),
+    Setting("cpuset", _text, lambda _, __: False),
+    Setting("others", _names, lambda _, __: False),
+    Setting("pids", _count, lambda _, was: was.pids > 0),
+    Setting("restart", _text, lambda _, __: True),
+    Setting("restart_max", _text, lambda _, __: True),
+    Setting("networks", _names, lambda _, __: True),
+)
+
+
+def _by_quota(settings: Settings) -> bool:
+    return settings.cpu_quota != 0 or settings.cpu_period != 0
+
+
+def differing(now: Settings, admitted: Settings) -> Iterator[Setting]:
+    """Yield the settings that aren't as admitted, in their order."""
+    for setting in SETTINGS:
+        if getattr(now, setting.name) != getattr(admitted, setting.name):
+            yield setting
+
+
+def told(setting: Setting, now: Settings, admitted: Settings) -> str:
+    """Return the sentence on one that differs."""
+    is_now, was = (setting.show(getattr(each, setting.name)) for each in (now, admitted))
+    return f"{setting.name.replace('_', ' ')} is {is_now}, admitted {was}"
