@@ -6,6 +6,7 @@ The tree::
       UsageError                 wrong call of a command (exit 64)
       InvalidDesiredState        the files are wrong (exit 3)
       PolicyInvalid              the policy file is wrong: the broker doesn't start
+      CredentialsInvalid         the file of registry credentials can't be used
       StateError                 the state folder can't be used (held, another engine's, unwritable)
       JournalUnavailable         a record couldn't be made durable: mutations are refused
       EngineError                the engine, or the broker before it, didn't do what was asked
@@ -16,6 +17,7 @@ The tree::
         Conflict                 the name is taken, or the state doesn't fit: look again
         NotFound                 the object isn't there
         EngineFailed             the engine answered with an error
+          PullFailed             an image couldn't be had; its code says who acts next
 """
 
 from __future__ import annotations
@@ -101,6 +103,10 @@ class PolicyInvalid(TrimtabError):
     """The policy file can't be used; the message says file, line and why."""
 
 
+class CredentialsInvalid(TrimtabError):
+    """The file of registry credentials can't be used; nothing of it is repeated."""
+
+
 class StateError(TrimtabError):
     """The state folder can't be used as it is."""
 
@@ -153,3 +159,11 @@ class NotFound(EngineError):
 
 class EngineFailed(EngineError):
     """The engine answered with an error."""
+
+
+class PullFailed(EngineFailed):
+    """An image couldn't be had (``core.pullerrors``)."""
+
+    def __init__(self, code: str, message: str, *, act: Act, remedy: str = "") -> None:
+        super().__init__(code, message, remedy=remedy)
+        self.act = act

@@ -1,0 +1,102 @@
+"""How far a pull is, from the lines that the engine tells of it.
+
+Progress is a line that says something new of a layer, or of the whole. Counting down to the next
+try isn't: a registry that hangs would never be given up.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+from typing import Any
+
+#: Beyond, further layers aren't followed.
+LAYERS_MAX = 1024
+_MEBIBYTE = 1024 * 1024
+_DONE = frozenset({"Pull complete", "Already exists"})
+_BEGINS = "Pulling from"
+_RETRYING = "Retrying"
+_DOWNLOADING = "Downloading"
+_DOWNLOADED = frozenset({"Verifying Checksum", "Download complete", "Extracting", "Pull complete"})
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """What was last said of a layer, and how much of it is here."""
+
+    status: str
+    current: int = 0
+    total: int = 0
+    detail: int = 0  # of whatever is done with it now
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """What was said so far. ``said`` is the last line that isn't of a layer."""
+
+    layers: Mapping[str, Layer] = field(default_factory=lambda: MappingProxyType({}))
+    said: str = ""
+
+
+def told(progress: Progress, line: bytes) -> Progress:
+    """Return the progress after a line; the same object when the line shows none."""
+    try:
+        value = json.loads(line)
+    except ValueError:
+        value = None
+    if not isinstance(value, dict):
+        return _said(progress, line.decode("utf-8", "replace"))
+    status, name = str(value.get("status") or ""), str(value.get("id") or "")
+    if not name or status.startswith(_BEGINS):
+        return _said(progress, str(value.get("error") or status))
+    before = progress.layers.get(name)
+    if before is None and len(progress.layers) >= LAYERS_MAX:
+        return progress
+    after = _layer(before or Layer(""), status, value.get("progressDetail"))
+    if after == before:
+        return progress
+    return replace(progress, layers=MappingProxyType({**progress.layers, name: after}))
+
+
+def text(progress: Progress) -> str:
+    """Return how far it is: ``3 of 7 layers, 41 of 120 MiB``."""
+    layers = progress.layers.values()
+    if not layers:
+        return "asking its registry"
+    done = sum(layer.status in _DONE for layer in layers)
+    parts = [f"{done} of {len(layers)} layers"]
+    total = sum(layer.total for layer in layers)
+    if total:
+        here = sum(min(layer.current, layer.total) for layer in layers)
+        parts.append(f"{here // _MEBIBYTE} of {max(1, round(total / _MEBIBYTE))} MiB")
+    if any(layer.status == _RETRYING for layer in layers):
+        parts.append("its registry failed, trying again")
+    return ", ".join(parts)
+
+
+def _said(progress: Progress, what: str) -> Progress:
+    return progress if what == progress.said else replace(progress, said=what)
+
+
+def _layer(before: Layer, status: str, detail: object) -> Layer:
+    if status.startswith(_RETRYING):
+        return Layer(_RETRYING, total=before.total)
+    current, total = _numbers(detail)
+    if status == _DOWNLOADING:
+        return Layer(status, current=current, total=total or before.total, detail=current)
+    if status in _DOWNLOADED:
+        return Layer(status, current=before.total, total=before.total, detail=current)
+    return Layer(status, before.current, before.total, current)
+
+
+def _numbers(detail: object) -> tuple[int, int]:
+    if not isinstance(detail, dict):
+        return 0, 0
+    return _number(detail.get("current")), _number(detail.get("total"))
+
+
+def _number(value: Any) -> int:
+    known = isinstance(value, int) and not isinstance(value, bool)
+    return max(0, value) if known else 0
