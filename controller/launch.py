@@ -22,6 +22,7 @@ from controller.process.closed import Need, plan_view
 from controller.process.drop import MEANT, Drop, meant
 from controller.settings import (
     GROUP,
+    REGISTRY_AUTH,
     Instance,
     State,
     read_instance,
@@ -47,6 +48,17 @@ class User:
 
 
 @dataclass(frozen=True, slots=True)
+class Chosen:
+    """What a start may settle for the instance: it holds until another start says otherwise."""
+
+    quarantine_ms: int | None = None
+    registry_auth: Path | None = None
+
+
+UNCHANGED = Chosen()
+
+
+@dataclass(frozen=True, slots=True)
 class Launch:
     """Everything that ``up`` needs to start its children."""
 
@@ -54,6 +66,11 @@ class Launch:
     instance: Instance
     user: User
     policy: Path
+
+    @property
+    def registry_auth(self) -> Path:
+        """The file of registry credentials; the standard one need not be there."""
+        return Path(self.instance.registry_auth or REGISTRY_AUTH)
 
 
 def controller_user(name: str | None, *, uid: int) -> User:
@@ -120,7 +137,7 @@ def prepare(
     user: User,
     new_instance_id: str,
     rebind: bool = False,
-    quarantine_ms: int | None = None,
+    chosen: Chosen = UNCHANGED,
 ) -> Launch:
     """Make or open the state folder and settle what the instance is.
 
@@ -146,15 +163,17 @@ def prepare(
             f"{root} converges {instance.dir}, not {directory}",
             remedy="give --rebind to move this instance to the new DIR, or another --state",
         )
-    chosen = policy_file(policy if policy is not None else instance.policy)
-    settled = replace(instance, dir=str(directory), engine=engine, policy=str(chosen))
-    if quarantine_ms is not None:
-        settled = replace(settled, quarantine_ms=quarantine_ms)
+    rules = policy_file(policy if policy is not None else instance.policy)
+    settled = replace(instance, dir=str(directory), engine=engine, policy=str(rules))
+    if chosen.quarantine_ms is not None:
+        settled = replace(settled, quarantine_ms=chosen.quarantine_ms)
+    if chosen.registry_auth is not None:
+        settled = replace(settled, registry_auth=str(chosen.registry_auth.absolute()))
     if settled != instance or read_instance(root) is None:
         write_instance(root, settled)
     state = state_of(root, settled)
     lay_out(state, user=user)
-    return Launch(state, settled, user, chosen)
+    return Launch(state, settled, user, rules)
 
 
 def _refuse_stranger(root: Path) -> None:

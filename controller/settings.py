@@ -16,6 +16,8 @@ from controller.model.errors import StateError
 
 STANDARD_SOCKET = "unix:///var/run/docker.sock"
 SYSTEM_STATE = Path("/var/lib/trimtab")
+#: Where registry credentials are looked for when no file is named.
+REGISTRY_AUTH = Path("/etc/trimtab/registry.json")
 GROUP = "trimtab"
 #: sun_path is 108 bytes (unix(7)); beyond this the sockets move to /run.
 SOCKET_PATH_MAX = 100
@@ -34,6 +36,7 @@ class Instance:
     engine: str
     engine_id: str = ""
     policy: str = "strict"
+    registry_auth: str = ""  # the file that was named, '' for the standard one
     run: str = ""  # the folder of the sockets
     quarantine_ms: int = 0
 

@@ -26,6 +26,8 @@ from typing import TYPE_CHECKING
 from controller.launch import (
     CRASH_AT,
     PACKAGE,
+    UNCHANGED,
+    Chosen,
     Launch,
     User,
     broker_recipe,
@@ -130,7 +132,7 @@ def prepare_launch(
     policy: str | None,
     controller_user_name: str | None,
     rebind: bool,
-    quarantine_ms: int | None = None,
+    chosen: Chosen = UNCHANGED,
 ) -> Launch:
     """Make the state folder ready for ``up``; raises as ``launch.prepare`` and ``await_free``."""
     await_free(root)
@@ -142,7 +144,7 @@ def prepare_launch(
         user=controller_user(controller_user_name, uid=os.getuid()),
         new_instance_id=new_instance_id(),
         rebind=rebind,
-        quarantine_ms=quarantine_ms,
+        chosen=chosen,
     )
 
 
@@ -212,13 +214,14 @@ def run_broker(
     socket_path: Path | None,
     controller_uid: int | None,
     lifeline_fd: int | None,
-    quarantine_ms: int | None = None,
+    chosen: Chosen = UNCHANGED,
 ) -> int:
     """Be the broker until a signal or the end of the parent.
 
     Raises:
         StateError: the state folder can't be used.
         PolicyInvalid: the policy can't be used.
+        CredentialsInvalid: the file of registry credentials can't be used.
     """
     from controller.broker.gate import handle
     from controller.broker.privileges import bound
@@ -230,7 +233,7 @@ def run_broker(
         engine=engine,
         policy=policy,
         controller_uid=controller_uid,
-        quarantine_ms=quarantine_ms,
+        chosen=chosen,
     )
     state, instance = launch.state, launch.instance
     clock = SystemClock()
@@ -241,6 +244,8 @@ def run_broker(
         policy=launch.policy,
         engine=instance.engine,
         desired_state=Path(instance.dir),
+        registry_auth=launch.registry_auth,
+        registry_auth_required=bool(instance.registry_auth),
     )
     outside = Outside(
         clock=clock,
@@ -287,7 +292,7 @@ def open_launch(
     engine: str | None,
     policy: str | None,
     controller_uid: int | None,
-    quarantine_ms: int | None = None,
+    chosen: Chosen = UNCHANGED,
 ) -> Launch:
     """Open or make the state folder for a broker alone; ``up`` made it already for its own."""
     found = read_instance(root)
@@ -302,7 +307,7 @@ def open_launch(
         policy=policy,
         user=user,
         new_instance_id=new_instance_id(),
-        quarantine_ms=quarantine_ms,
+        chosen=chosen,
     )
 
 
@@ -442,6 +447,7 @@ def build_controller(
         publish=publish,
         keeping=Keeping(quarantine_ms / 1000, boot_id()),
     )
+    engine.progress = controller.progressed
     return controller, problem
 
 

@@ -24,6 +24,7 @@ class Look:
     path: str  # without the version prefix, with its query
     method: str = "GET"
     deadline_s: float = 15.0
+    registry: str = ""  # whose credentials the engine needs for it
     ahead: tuple[str, ...] = field(default=(), compare=False)
 
 
@@ -59,15 +60,18 @@ class Write:
 class Forward:
     """Send a mutation rebuilt by the gate; answered by a Reply, or LOST.
 
-    With ``stream``, the bodies of good answers go to the client as they come; the Reply holds the
-    last 64 KiB, and the client sees the answer's end only after the gate returned it.
+    With ``stream`` it is a pull: the lines of a good answer go to the client as they come, and the
+    client sees the answer's end only after the gate returned it. The same pull of another intent
+    may be under way: then nothing is sent, and the answer to that one comes as ``Shared``.
     """
 
     method: str
     path: str  # without the version prefix, with its query
     body: bytes = b""
-    stream: bool = False  # relay the answer's body as it comes (pull progress)
-    deadline_s: float = 60.0  # of the whole answer; of a stream, the longest time without a byte
+    stream: bool = False
+    deadline_s: float = 60.0  # of the whole answer; of a pull, the longest time without progress
+    registry: str = ""  # whose credentials the engine needs for it
+    by: str = field(default="", compare=False)  # the intent that it is of
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +126,14 @@ class Lost:
     sent: bool = True
 
 
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """The answer to a pull that was under way: ``by`` is the intent that was forwarded."""
+
+    answer: Reply | Lost
+    by: str
+
+
 __all__ = [
     "Answer",
     "Command",
@@ -134,6 +146,7 @@ __all__ = [
     "ReadProcess",
     "Recall",
     "Relay",
+    "Shared",
     "Write",
 ]
 
@@ -141,6 +154,7 @@ Command = Look | Examine | ReadProcess | Write | Forward | Relay | Recall | EndP
 Answer = (
     Reply
     | Lost
+    | Shared
     | Record
     | Effective
     | Unseen

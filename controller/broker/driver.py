@@ -32,6 +32,7 @@ from controller.broker.commands import (
     Write,
 )
 from controller.broker.meter import Meter
+from controller.broker.pulls import Authorise, Pulls, nobody
 from controller.broker.relay import Client
 from controller.broker.replies import refusal
 from controller.broker.turns import Admission
@@ -52,7 +53,6 @@ PROCESS_S = 2.0
 #: Processes that are looked at at once, and further looks that may hang.
 READING_MAX = 8
 HANGING_MAX = 8
-TAIL_BYTES = 64 * 1024
 #: Looks of one request that are asked for before it comes to them.
 AHEAD_MAX = 8
 
@@ -98,8 +98,9 @@ def _is_refusal(command: Command) -> bool:
 class _Looks:
     """One request's looks: those that will follow are asked for with the first one."""
 
-    def __init__(self, upstream: Upstream) -> None:
+    def __init__(self, upstream: Upstream, authorise: Authorise) -> None:
         self._upstream = upstream
+        self._authorise = authorise
         self._ahead: dict[str, asyncio.Task[Reply | Lost]] = {}
 
     async def answer(self, look: Look) -> Reply | Lost:
@@ -110,7 +111,10 @@ class _Looks:
                 self._ahead[path] = asyncio.create_task(following)
         asked = self._ahead.pop(look.path, None)
         if asked is None:
-            return await self._upstream.look(look.method, look.path, deadline_s=look.deadline_s)
+            auth = await self._authorise(look.registry)
+            return await self._upstream.look(
+                look.method, look.path, auth=auth, deadline_s=look.deadline_s
+            )
         try:
             return await asked
         finally:
@@ -135,9 +139,17 @@ class Driver:
     """Carries out commands. One for all connections of a broker."""
 
     def __init__(
-        self, *, upstream: Upstream, books: Books, meter: Meter, examine: Examination
+        self,
+        *,
+        upstream: Upstream,
+        books: Books,
+        meter: Meter,
+        examine: Examination,
+        authorise: Authorise = nobody,
     ) -> None:
         self._upstream = upstream
+        self._authorise = authorise
+        self._pulls = Pulls(upstream, authorise)
         self._books = books
         self._meter = meter
         self._examine = Aside(examine, threads=EXAMINING_MAX)
@@ -204,7 +216,7 @@ class Driver:
         opened: dict[Relay, Stream],
         client: Client | None,
     ) -> T:
-        looks = _Looks(self._upstream)
+        looks = _Looks(self._upstream, self._authorise)
         try:
             while (command := steps.command) is not None:
                 if isinstance(command, Look):
@@ -220,6 +232,10 @@ class Driver:
         finally:
             looks.forget()
         return steps.value
+
+    async def close(self) -> None:
+        """End what goes on without a connection."""
+        await self._pulls.close()
 
     async def write(self, entry: Entry) -> Record | None:
         """Make an entry of the shell's own durable, or counted; None when it isn't."""
@@ -251,9 +267,9 @@ class Driver:
                 return await self._examined(paths)
             case Write(entry):
                 return await self._meter.write(entry)
-            case Forward(method, path, body, stream, deadline_s):
+            case Forward(method, path, body, stream=stream, deadline_s=deadline_s):
                 if stream and client is not None:
-                    return await self._stream(command, client)
+                    return await self._pulls.pull(command, client)
                 return await self._upstream.forward(method, path, body, deadline_s=deadline_s)
             case Recall(after, limit):
                 return await self._books.recall(after, limit)
@@ -304,43 +320,6 @@ class Driver:
             opened[relay] = stream
             return Reply(stream.status, b"", stream.headers)
         return await _whole(stream, deadline_s=15.0)
-
-    async def _stream(self, command: Forward, client: Client) -> Reply | Lost:
-        """Send a mutation whose good answer the client sees as it comes."""
-        stream = await self._upstream.open(
-            command.method,
-            command.path,
-            command.body,
-            mutation=True,
-            deadline_s=command.deadline_s,
-        )
-        if isinstance(stream, Lost):
-            return stream
-        if stream.status >= HTTPStatus.MULTIPLE_CHOICES:
-            return await _whole(stream, deadline_s=command.deadline_s)
-        await client.begin(stream.status, stream.headers)
-        tail = bytearray()
-        parts = stream.chunks()
-        try:
-            while True:
-                async with asyncio.timeout(command.deadline_s):
-                    part = await anext(parts, b"")
-                if not part:
-                    return Reply(stream.status, bytes(tail), stream.headers)
-                tail += part
-                del tail[:-TAIL_BYTES]
-                # A client that stops reading must not stop the engine's work: it is left behind.
-                try:
-                    async with asyncio.timeout(command.deadline_s):
-                        await client.send(part)
-                except TimeoutError:
-                    client.gone = True
-        except TimeoutError:
-            return Lost(f"nothing came of the engine for {command.deadline_s:g} s")
-        except Broken as error:
-            return Lost(str(error))
-        finally:
-            stream.close()
 
 
 async def _whole(stream: Stream, *, deadline_s: float) -> Reply | Lost:

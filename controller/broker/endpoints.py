@@ -354,7 +354,7 @@ IMAGE_ROUTES = (
         "POST",
         "/images/create",
         "mutate",
-        "pull an image that the policy admits",
+        "pull an image that the policy admits; credentials are the broker's",
         query=dict.fromkeys(_PULL, judged),
         evidence=Evidence.DIGEST,
         deadline_s=PULL_IDLE_S,

@@ -55,6 +55,7 @@ def guarded(
     desired_state: str = "",
     sockets: tuple[tuple[str, str], ...] = (),
     engine_data: str = "",
+    credentials: str = "",
 ) -> tuple[Guarded, ...]:
     """Return what is protected. *sockets* are pairs of what and path; '' leaves a place out.
 
@@ -63,6 +64,7 @@ def guarded(
     hold both it and the engine's socket, so that its volumes are known as such.
     """
     places = [Guarded("state folder", state), Guarded("policy", policy)]
+    places.append(Guarded("registry credentials", credentials))
     places.append(Guarded("desired-state directory", desired_state))
     listening = (*sockets, *(("containerd socket", path) for path in CONTAINERD_SOCKETS))
     places += [Guarded(what, path) for what, path in listening]

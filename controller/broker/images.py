@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable
+from functools import partial
 from typing import Any
 
 from controller.broker import filters, redact
@@ -20,13 +21,17 @@ from controller.broker.refusals import (
     admitted,
     json_reply,
     message_reply,
+    rule_of,
+    told_reply,
 )
 from controller.broker.state import GateState
 from controller.broker.steps import (
+    OUTCOME_UNKNOWN,
     Call,
     Change,
     Steps,
     engine_reply,
+    error_text,
     journal_unavailable,
     loaded,
     look,
@@ -37,7 +42,7 @@ from controller.broker.steps import (
     unreachable,
 )
 from controller.broker.targets import written
-from controller.core import admission
+from controller.core import admission, pullerrors
 from controller.core.facts import ImageFacts
 from controller.core.reference import is_image_id, matches, parse_reference
 from controller.model.entries import Reply, Role
@@ -47,6 +52,8 @@ from controller.model.policy import Policy
 
 #: A registry may be far away.
 REGISTRY_S = 30.0
+#: By which the gate itself answers a change: journal or engine are away, or its answer was lost.
+_OURS = frozenset({502, 503, 504})
 _DESCRIPTOR = ("mediaType", "digest", "size")
 _PLATFORM = ("architecture", "os", "os.version", "os.features", "variant")
 _DIGEST_LINE = "Digest: "
@@ -163,7 +170,11 @@ def distribution(call: Call, _: GateState) -> Steps[Reply]:
     """
     judged = admitted(admission.admit_reference(call.names["image"], policy=call.policy))
     reference = str(judged.summary["reference"])
-    answer = yield Look(f"/distribution/{reference}/json", deadline_s=REGISTRY_S)
+    answer = yield Look(
+        f"/distribution/{reference}/json",
+        deadline_s=REGISTRY_S,
+        registry=parse_reference(reference).host,
+    )
     if isinstance(answer, Lost):
         raise Answered(unreachable(answer))
     assert isinstance(answer, Reply), f"a look was answered by {answer!r}"
@@ -274,8 +285,40 @@ def pull(call: Call, state: GateState) -> Steps[Reply]:
         judged.verdict,
         stream=True,
         deadline_s=PULL_IDLE_S,
+        registry=parse_reference(reference).host,
+        code_of=partial(pullerrors.code_of, reference),
     )
-    return (yield from perform(state, call.by, change, learn))
+    reply = yield from perform(state, call.by, change, learn)
+    return _explained(reply, reference, call.id, state)
+
+
+def _explained(reply: Reply, reference: str, identifier: str, state: GateState) -> Reply:
+    """Return the answer to a pull; of one that failed, what a person understands of it.
+
+    Where the lines of it went to the client already, this is one more, in the form of an error's.
+    """
+    error = _error_of(reply)
+    if not error:
+        return reply
+    told = pullerrors.explain(reference, error, access=state.access)
+    status = reply.status if reply.status >= 400 else 500
+    reply = told_reply(status, told.code, told.reason, remedy=told.remedy, identifier=identifier)
+    value = json.loads(reply.body)
+    line = {"error": value["message"], "errorDetail": {"message": value["message"]}}
+    return Reply(status, json.dumps({**value, **line}).encode(), reply.headers)
+
+
+def _error_of(reply: Reply) -> str:
+    """Return what the engine said of a pull that failed, or that it said nothing new for long."""
+    if reply.status < 400:
+        return redact.text(read_progress(reply.body)[0])
+    if reply.status in _OURS:
+        rule, reason = rule_of(reply)
+        if rule == OUTCOME_UNKNOWN and pullerrors.NO_PROGRESS in reason:
+            return reason
+        if rule:
+            return ""  # it isn't the pull that failed
+    return error_text(reply)
 
 
 def _learn_pulled(reply: Reply, reference: str) -> Steps[dict[str, object]]:

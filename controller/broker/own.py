@@ -83,6 +83,11 @@ def health(call: Call, state: GateState) -> Steps[Reply]:
                 "name": policy.name,
                 "error": state.policy_error,
             },
+            "registryAuth": {
+                "file": state.access.file,
+                "registries": sorted(state.access.hosts),
+                "error": state.access_error,
+            },
             "openIntents": len(state.inventory.open),
             "strangers": {
                 "count": len(state.strangers),

@@ -79,6 +79,18 @@ def told_reply(
     return Denied(rule, reason, remedy, status).reply(identifier)
 
 
+def rule_of(reply: Reply) -> tuple[str, str]:
+    """Return the rule and the reason of an answer in the form of a refusal; '' for another."""
+    try:
+        value = json.loads(reply.body)
+    except ValueError:
+        return "", ""
+    told = value.get("trimtab") if isinstance(value, dict) else None
+    if not isinstance(told, dict):
+        return "", ""
+    return str(told.get("rule", "")), str(told.get("reason", ""))
+
+
 def admitted(admission: Admission) -> Admission:
     """Return *admission* unless it is denied.
 

@@ -25,6 +25,7 @@ from typing import cast
 from controller.broker import claim
 from controller.broker.books import Books
 from controller.broker.connection import Connection, Handle, Patience, Service
+from controller.broker.credentials import Credentials, Registrar
 from controller.broker.driver import Driver
 from controller.broker.examine import Examiner, guarded
 from controller.broker.lookout import Lookout
@@ -41,7 +42,7 @@ from controller.broker.watching import Watching
 from controller.core.limits import Limit
 from controller.model.crashpoints import Reach, pass_by
 from controller.model.entries import Entry
-from controller.model.errors import EngineError, PolicyInvalid
+from controller.model.errors import CredentialsInvalid, EngineError, PolicyInvalid
 from controller.model.inventory import Inventory
 from controller.model.paths import PathFacts
 from controller.model.policy import Policy
@@ -62,13 +63,18 @@ NOBODY_YET = EngineFacts("", "", "", 0, 0)
 
 @dataclass(frozen=True, slots=True)
 class Places:
-    """Where everything is. ``desired_state`` None: no container is kept off that directory."""
+    """Where everything is. ``desired_state`` None: no container is kept off that directory.
+
+    ``registry_auth`` None: there are no credentials for registries.
+    """
 
     state: Path
     socket: Path
     policy: Path
     engine: str  # unix:///PATH
     desired_state: Path | None = None
+    registry_auth: Path | None = None
+    registry_auth_required: bool = True
 
     @property
     def folder(self) -> Path:
@@ -131,6 +137,12 @@ class Broker:
         self._limits = limits
         self._rules = Rules(controller_uid=controller_uid, own_uid=os.geteuid(), group=group)
         self._engine_socket = socket_path(places.engine)
+        self._credentials = Credentials(
+            places.registry_auth,
+            required=places.registry_auth_required,
+            own_uid=self._rules.own_uid,
+        )
+        self._credentials.load()
         self.state = GateState(
             policy=outside.load_policy(),
             inventory=Inventory(),
@@ -192,7 +204,7 @@ class Broker:
         reload: asyncio.Event | None = None,
         ready: asyncio.Event | None = None,
     ) -> None:
-        """Serve until *stop* is set; each setting of *reload* loads the policy anew.
+        """Serve until *stop* is set; each setting of *reload* loads policy and credentials anew.
 
         *ready* is set once clients are served.
 
@@ -208,7 +220,14 @@ class Broker:
             meter = Meter(
                 books.write, clock=outside.clock, new_id=outside.new_id, limit=self._limits.records
             )
-            driver = Driver(upstream=upstream, books=books, meter=meter, examine=self._examine)
+            driver = Driver(
+                upstream=upstream,
+                books=books,
+                meter=meter,
+                examine=self._examine,
+                authorise=Registrar(self._credentials, lambda: self._tell_access(meter)),
+            )
+            stack.push_async_callback(driver.close)
             mending = Mending(driver=driver, state=self.state, upstream=upstream)
             lookout = Lookout(driver=driver, state=self.state, upstream=upstream)
             service = Service(
@@ -221,13 +240,14 @@ class Broker:
                 reach=self._outside.reach,
             )
             await driver.write(self._policy_entry())
+            await self._tell_access(meter)
             self._start(mending.run())
             self._start(mending.forget())
             self._start(lookout.listen())
             self._start(lookout.look())
             self._start(Watching(driver=driver, state=self.state).run())
             self._start(self._save_now_and_then(books))
-            self._start(self._reload_policy(reload or asyncio.Event(), driver))
+            self._start(self._reload(reload or asyncio.Event(), meter))
             listener = claim.listen(self._places.socket, group=self._rules.group)
             status = self._places.socket.lstat()
             identity = (status.st_dev, status.st_ino)
@@ -406,6 +426,7 @@ class Broker:
                 ("broker socket", str(places.socket)),
                 ("engine socket", self._engine_socket),
             ),
+            credentials=str(places.registry_auth or ""),
             engine_data=root,
         )
         return Examiner(protected, own_uid=self._rules.own_uid).examine(paths)
@@ -417,7 +438,7 @@ class Broker:
             await asyncio.sleep(self._limits.save_s)
             await asyncio.to_thread(books.save)
 
-    async def _reload_policy(self, reload: asyncio.Event, driver: Driver) -> None:
+    async def _reload(self, reload: asyncio.Event, meter: Meter) -> None:
         while True:
             await reload.wait()
             reload.clear()
@@ -428,7 +449,37 @@ class Broker:
             except PolicyInvalid as error:
                 self.state.policy_error = str(error)
                 LOG.error("policy.invalid error=%s: the last good one stays", error)  # noqa: TRY400
-            await driver.write(self._policy_entry())
+            await meter.write(self._policy_entry())
+            await self._reload_access(meter)
+
+    async def _reload_access(self, meter: Meter) -> None:
+        try:
+            await asyncio.to_thread(self._credentials.load)
+        except CredentialsInvalid as error:
+            LOG.error("registry-auth.invalid error=%s: the last good one stays", error)  # noqa: TRY400
+        await self._tell_access(meter)
+
+    async def _tell_access(self, meter: Meter) -> None:
+        """Take note of which registries there are credentials for, and record it."""
+        credentials = self._credentials
+        self.state.access, self.state.access_error = credentials.access, credentials.error
+        if credentials.access.file:
+            await meter.write(self._access_entry())
+
+    def _access_entry(self) -> Entry:
+        """Return the record of which registries there are credentials for."""
+        access = self.state.access
+        return Entry(
+            self.state.new_id(),
+            "policy",
+            actor=actor_of(BROKER),
+            request={
+                "route": "registry-auth.load",
+                "object": access.file,
+                "summary": {"registries": sorted(access.hosts)},
+            },
+            result={"error": self.state.access_error},
+        )
 
     def _policy_entry(self) -> Entry:
         """Return the record of which policy is in force, and why not another."""

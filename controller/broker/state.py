@@ -11,6 +11,7 @@ from datetime import datetime
 
 from controller.core.answering import Answering
 from controller.core.bodies import ExecRequest
+from controller.core.pullerrors import Access
 from controller.model.entries import Role
 from controller.model.inventory import Inventory
 from controller.model.policy import Policy
@@ -66,6 +67,8 @@ class GateState:
     start_wall: float = -1.0
     journal_error: str = ""  # why nothing can be recorded now, '' if it can
     policy_error: str = ""  # why the last reload kept the policy before it
+    access: Access = field(default_factory=Access)  # registries that there are credentials for
+    access_error: str = ""  # why the credentials before are kept
     #: Containers labelled as this instance's that it didn't make, at the last look: id -> name.
     strangers: dict[str, str] = field(default_factory=dict)
     seccomp: bool = True  # the engine has it

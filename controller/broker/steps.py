@@ -21,6 +21,7 @@ from controller.broker.commands import (
     Lost,
     Recall,
     Relay,
+    Shared,
     Write,
 )
 from controller.broker.endpoints import Route
@@ -38,6 +39,8 @@ T = TypeVar("T")
 #: A generator of commands that ends with a value.
 Steps = Generator[Command, Answer, T]
 
+#: How a change is answered whose own answer didn't come.
+OUTCOME_UNKNOWN = "outcome.unknown"
 #: The broker acting for itself: recovery, clean-up, implied networks.
 BROKER = Actor(uid=0, gid=0, pid=0, role=Role.BROKER)
 
@@ -79,6 +82,8 @@ class Change:
     stream: bool = False
     deadline_s: float = 60.0
     relay: Relay | None = None  # sent instead of method, path and body, and opened
+    registry: str = ""  # whose credentials the engine needs for it
+    code_of: Callable[[str], str] | None = None  # what the text of a failure is called
 
 
 @dataclass(frozen=True, slots=True)
@@ -332,12 +337,22 @@ def _recorded(state: GateState, intent: Entry, change: Change, learn: Learn) -> 
     started = state.clock.monotonic()
     body = b"" if change.body is None else json.dumps(change.body, ensure_ascii=False).encode()
     answer = yield change.relay or Forward(
-        change.method, change.path, body, stream=change.stream, deadline_s=change.deadline_s
+        change.method,
+        change.path,
+        body,
+        stream=change.stream,
+        deadline_s=change.deadline_s,
+        registry=change.registry,
+        by=intent.id,
     )
+    shared: dict[str, object] = {}
+    if isinstance(answer, Shared):
+        shared = {"with": answer.by}
+        answer = answer.answer
     if isinstance(answer, Lost) and answer.sent:
         return told_reply(
             504,
-            "outcome.unknown",
+            OUTCOME_UNKNOWN,
             f"the engine's answer was lost: {redact.text(answer.reason)}",
             remedy="recovery will settle it: look again before you repeat it",
             identifier=intent.id,
@@ -354,7 +369,10 @@ def _recorded(state: GateState, intent: Entry, change: Change, learn: Learn) -> 
         "error": error_text(reply),
         "durationMs": max(0, round((state.clock.monotonic() - started) * 1000)),
         **learned,
+        **shared,
     }
+    if change.code_of is not None and result["error"]:
+        result["code"] = change.code_of(str(result["error"]))
     yield Write(Entry(intent.id, "outcome", actor=intent.actor, result=result))
     return reply
 

@@ -14,7 +14,7 @@ import asyncio
 import json
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http import HTTPStatus
 
 from controller.broker.answer import READ_BYTES, Broken, Stream, TooLong
@@ -36,6 +36,7 @@ KEPT_MAX = 8
 KEPT_S = 30.0
 
 _TARGET = re.compile(r"/[\x21\x22\x24-\x7e]*")
+_BASE64 = re.compile(r"[A-Za-z0-9_=-]*", re.ASCII)
 _UNIX = "unix://"
 _VERSION = re.compile(r"([0-9]{1,3})\.([0-9]{1,3})", re.ASCII)
 
@@ -114,9 +115,11 @@ class Upstream:
         # One caller's end doesn't end the question of the others.
         return await asyncio.shield(self._asking)
 
-    async def look(self, method: str, path: str, *, deadline_s: float) -> Reply | Lost:
-        """Read from the engine."""
-        request = _Request(method, path, keeps=True)
+    async def look(
+        self, method: str, path: str, *, auth: str = "", deadline_s: float
+    ) -> Reply | Lost:
+        """Read from the engine; *auth* are credentials that it needs for it."""
+        request = _Request(method, path, keeps=True, auth=auth)
         kept = self._take_kept()
         if kept is not None:
             answer = await self._over(kept, request, deadline_s)
@@ -140,10 +143,11 @@ class Upstream:
         *,
         mutation: bool,
         hijack: bool = False,
+        auth: str = "",
         deadline_s: float = HEAD_S,
     ) -> Stream | Lost:
         """Send a request and return its answer, opened; the caller closes it."""
-        request = _Request(method, path, body, mutation=mutation, hijack=hijack)
+        request = _Request(method, path, body, mutation=mutation, hijack=hijack, auth=auth)
         try:
             stream = await self._connect()
             async with asyncio.timeout(deadline_s):
@@ -311,8 +315,10 @@ class _Request:
     mutation: bool = False
     hijack: bool = False
     keeps: bool = False  # the connection is for others too
+    auth: str = field(default="", repr=False)  # for the registry that the engine asks
 
     def __post_init__(self) -> None:
+        assert _BASE64.fullmatch(self.auth), "credentials that would break the head"
         assert _TARGET.fullmatch(self.path), f"not a target for the engine: {self.path!r}"
 
     def raw(self, prefix: str) -> bytes:
@@ -322,6 +328,8 @@ class _Request:
             lines += ["Connection: Upgrade", "Upgrade: tcp"]
         elif not self.keeps:
             lines.append("Connection: close")
+        if self.auth:
+            lines.append(f"X-Registry-Auth: {self.auth}")
         if self.body:
             lines.append("Content-Type: application/json")
         if self.body or self.method not in BODILESS:

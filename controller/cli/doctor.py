@@ -163,6 +163,7 @@ def _broker(health: dict[str, dict[str, object]], *, separated: bool) -> Iterato
         yield Finding(
             "policy", "error", f"the last reload failed: {policy['error']}", "mend it, then SIGHUP"
         )
+    yield from _registry_auth(health.get("registryAuth") or {})
     yield from _strangers(health.get("strangers") or {})
     if not separated:
         yield Finding(
@@ -171,6 +172,15 @@ def _broker(health: dict[str, dict[str, object]], *, separated: bool) -> Iterato
             "controller and operator share a uid: roles rest on the controller's own word",
             "run 'trimtab up' as root, so that the controller has a user of its own",
         )
+
+
+def _registry_auth(told: dict[str, object]) -> Iterator[Finding]:
+    names = told.get("registries")
+    if told.get("error"):
+        why = f"the last good credentials stay in use: {told['error']}"
+        yield Finding("registry-auth", "error", why, "mend the file; it is read again by itself")
+    elif isinstance(names, list) and names:
+        yield Finding("registry-auth", "ok", f"{told.get('file')}: {', '.join(map(str, names))}")
 
 
 def _strangers(told: dict[str, object]) -> Iterator[Finding]:

@@ -64,6 +64,10 @@ def broker_problems(path: Path) -> list[dict[str, Any]]:
         message = f"the last good policy stays in force: {health['policy']['error']}"
         remedy = "mend the policy's file, then send the broker SIGHUP"
         found.append(Problem("policy.invalid", message, remedy=remedy))
+    if health["registryAuth"]["error"]:
+        message = f"the last good credentials stay in use: {health['registryAuth']['error']}"
+        remedy = "mend the file: it is read again by itself at the next pull"
+        found.append(Problem("registry-auth.invalid", message, remedy=remedy))
     if not found:
         return []
     from controller.core.text import problem_json  # loads much, and all is well most times
@@ -75,6 +79,9 @@ def conditions_of(resource: dict[str, Any]) -> list[dict[str, str]]:
     """Return the conditions that hold and that a person should know, the gravest first."""
     true = {c["type"]: c for c in resource["conditions"] if c["status"] == "True"}
     named = [true[name] for name in CONDITIONS_SHOWN if name in true]
+    progressing = true.get("Progressing", {})
+    if progressing.get("reason") == "Pulling":
+        named.append(progressing)
     if named:
         return named
     for name in ("Ready", "Progressing"):

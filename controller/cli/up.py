@@ -28,6 +28,12 @@ engine_option = click.option(
 rebind_option = click.option(
     "--rebind", is_flag=True, help="Let this instance converge another DIR than its own."
 )
+auth_option = click.option(
+    "--registry-auth",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Registry credentials, as docker's config.json (default: /etc/trimtab/registry.json).",
+)
 user_option = click.option(
     "--controller-user", metavar="NAME", help="As root: who runs the controller (default: trimtab)."
 )
@@ -67,6 +73,7 @@ Examples:
 @engine_option
 @policy_option
 @state_option
+@auth_option
 @user_option
 @rebind_option
 @quarantine_option
@@ -78,6 +85,7 @@ def up(
     engine: str | None,
     policy: str | None,
     state: Path | None,
+    registry_auth: Path | None,
     controller_user: str | None,
     rebind: bool,
     quarantine_ms: int | None,
@@ -94,6 +102,7 @@ def up(
         raise click.UsageError("--web: the web page is not supported yet")
     from controller import wiring
     from controller.cli.live import watch
+    from controller.launch import Chosen
     from controller.settings import read_instance
 
     root = state_root(state)
@@ -104,7 +113,7 @@ def up(
         policy=policy,
         controller_user_name=controller_user,
         rebind=rebind,
-        quarantine_ms=quarantine_ms,
+        chosen=Chosen(quarantine_ms, registry_auth),
     )
     with wiring.both(launch) as assembly:
         watch(assembly, launch, as_json=as_json)
@@ -130,6 +139,7 @@ Example:
 @engine_option
 @policy_option
 @state_option
+@auth_option
 @click.option("--socket", "socket_path", type=click.Path(path_type=Path), help="Where to serve.")
 @click.option("--controller-uid", type=int, help="The uid that is the controller.")
 @quarantine_option
@@ -139,6 +149,7 @@ def broker(
     engine: str | None,
     policy: str | None,
     state: Path | None,
+    registry_auth: Path | None,
     socket_path: Path | None,
     controller_uid: int | None,
     quarantine_ms: int | None,
@@ -147,6 +158,7 @@ def broker(
 ) -> int:
     """Run the broker alone: the privileged gate before the engine, and the journal's only writer."""
     from controller import wiring
+    from controller.launch import Chosen
 
     return wiring.run_broker(
         state_root(state),
@@ -155,7 +167,7 @@ def broker(
         socket_path=socket_path,
         controller_uid=controller_uid,
         lifeline_fd=lifeline,
-        quarantine_ms=quarantine_ms,
+        chosen=Chosen(quarantine_ms, registry_auth),
     )
 
 

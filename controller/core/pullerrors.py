@@ -18,9 +18,11 @@ DENIED = "image.denied"
 RATE_LIMITED = "image.rate-limited"
 REGISTRY = "image.registry"
 DISK = "image.disk"
-PLATFORM = "image.platform"
+PLATFORM = "image.other-platform"
 DAMAGED = "image.damaged"
-OTHER = "image.pull"
+OTHER = "image.pull-failed"
+#: What the broker says of a pull that it gave up.
+NO_PROGRESS = "made no progress"
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +140,7 @@ _KINDS = (
         r"\btls:",
         "HTTP response to HTTPS client",
         "unexpected HTTP status: 5",
-        "no progress for",  # what the broker says
+        NO_PROGRESS,
     ),
     _kind(OTHER, Act.RETRY, "the pull failed", "look at the engine's log", ""),
 )

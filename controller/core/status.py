@@ -60,6 +60,7 @@ class World:
     causes: Mapping[tuple[Key, int], str] = field(default_factory=dict)
     failed: Mapping[Key, str] = field(default_factory=dict)  # rollouts, and why
     failures: Mapping[Key, Failure] = field(default_factory=dict)
+    progress: Mapping[Key, str] = field(default_factory=dict)  # of what takes long, and runs now
     violations: Mapping[Key, Verdict] = field(default_factory=dict)
     problems: tuple[Problem, ...] = ()
 
@@ -379,6 +380,9 @@ def _progressing(facts: Facts, world: World) -> list[Condition]:
     actions = [a for a in world.plan.of(facts.key) if not denied(a) and not at_rest(a)]
     now = takewhile(lambda action: not (isinstance(action, Wait) and action.gate), actions)
     acting = [action for action in now if not isinstance(action, Wait)]
+    pulling = world.progress.get(facts.key)
+    if pulling is not None:
+        return [Condition("Progressing", "True", "Pulling", pulling)]
     failure = world.failures.get(facts.key)
     if failure is not None and failure.act is not Act.STALLED:
         word = "Retrying" if failure.act is Act.RETRY else "Waiting"

@@ -14,6 +14,7 @@ The tree::
         ReplyLost                sent, but whether it happened isn't known: look again
         Refused                  the gate refused (stalled): rule and remedy
         OverShare                too much is down already (waiting): it passes by itself
+        Crowded                  as much of it is done as may be at a time (waiting)
         Conflict                 the name is taken, or the state doesn't fit: look again
         NotFound                 the object isn't there
         EngineFailed             the engine answered with an error
@@ -145,6 +146,12 @@ class Refused(EngineError):
 
 class OverShare(EngineError):
     """As many services as may be are without a running slot: time helps, or an approval."""
+
+    act = Act.WAITING
+
+
+class Crowded(EngineError):
+    """As much of that is done already as may be at a time."""
 
     act = Act.WAITING
 

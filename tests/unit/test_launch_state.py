@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from controller.launch import Launch, User, prepare
+from controller.launch import Chosen, Launch, User, prepare
 from controller.model.errors import StateError
 from controller.settings import read_instance
 
@@ -20,7 +20,7 @@ def prepared(root: Path, *, quarantine_ms: int | None) -> Launch:
         policy="strict",
         user=User(os.getuid(), os.getgid(), dropped=False),
         new_instance_id="i1",
-        quarantine_ms=quarantine_ms,
+        chosen=Chosen(quarantine_ms),
     )
 
 

@@ -64,6 +64,7 @@ class Bench:
     known_engines: list[str] = field(default_factory=list)
     load_policy: Callable[[], Policy] | None = None
     bind_engine: Callable[[str], None] | None = None
+    registry_auth: Path | None = None
     stop: asyncio.Event = field(default_factory=asyncio.Event)
     reload: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -92,6 +93,7 @@ class Bench:
             socket=self.socket,
             policy=self.root / "policy.yaml",
             engine=f"unix://{self.engine.path}",
+            registry_auth=self.registry_auth,
         )
         return Broker(
             places,
@@ -134,6 +136,14 @@ def run(test: Awaitable[None], *, within_s: float = 20) -> None:
         await asyncio.wait_for(test, within_s)
 
     asyncio.run(bounded())
+
+
+async def until(told: Callable[[], bool]) -> None:
+    """Wait until *told* is true; ``run`` ends what waits for too long."""
+    while True:
+        if told():
+            return
+        await asyncio.sleep(0.005)
 
 
 async def ask(path: Path, raw: bytes, *, half_close: bool = False) -> bytes:

@@ -193,7 +193,7 @@ def test_a_removal_whose_answer_was_lost_is_settled_by_whether_it_is_there(
 # Registries
 
 
-ASKED = Look(f"/distribution/{REFERENCE}/json", deadline_s=30.0)
+ASKED = Look(f"/distribution/{REFERENCE}/json", deadline_s=30.0, registry="ghcr.io")
 
 
 @pytest.mark.parametrize("who", [ALICE, OPERATOR, CONTROLLER])

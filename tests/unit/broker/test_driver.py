@@ -41,8 +41,8 @@ class Engine:
     def __init__(self) -> None:
         self.released = asyncio.Event()
 
-    async def look(self, _method: str, _path: str, *, deadline_s: float) -> Reply:
-        assert deadline_s > 0
+    async def look(self, _method: str, _path: str, *, auth: str, deadline_s: float) -> Reply:
+        assert (auth, deadline_s > 0) == ("", True)
         await self.released.wait()
         return Reply(200)
 
@@ -166,8 +166,10 @@ def test_looks_that_follow_are_asked_for_at_once_and_anew_after_a_change() -> No
     together = asyncio.Barrier(2)
 
     class Both:
-        async def look(self, _method: str, path: str, *, deadline_s: float) -> Reply:
-            assert deadline_s > 0
+        async def look(
+            self, _method: str, path: str, *, auth: str = "", deadline_s: float
+        ) -> Reply:
+            assert (auth, deadline_s > 0) == ("", True)
             asked.append(path)
             if len(asked) <= 2:
                 await together.wait()  # each of the first two waits for the other
@@ -196,8 +198,10 @@ def test_no_more_looks_are_asked_for_ahead_than_a_few() -> None:
     asked: list[str] = []
 
     class Counting:
-        async def look(self, _method: str, path: str, *, deadline_s: float) -> Reply:
-            assert deadline_s > 0
+        async def look(
+            self, _method: str, path: str, *, auth: str = "", deadline_s: float
+        ) -> Reply:
+            assert (auth, deadline_s > 0) == ("", True)
             asked.append(path)
             await asyncio.sleep(0)
             return Reply(200)

@@ -8,10 +8,11 @@ from urllib.parse import quote
 
 import pytest
 
-from controller.broker.commands import Forward, Look
+from controller.broker.commands import Forward, Look, Lost, Shared
 from controller.broker.gate import handle
 from controller.broker.images import read_progress
 from controller.broker.state import GateState
+from controller.core.pullerrors import Access
 from controller.model.entries import Actor, Reply
 from controller.model.inventory import Trusted
 from controller.model.observed import Image
@@ -57,6 +58,7 @@ PULL = Forward(
     "/images/create?fromImage=ghcr.io%2Fplatformnetwork%2Fweb&tag=1.2.3",
     stream=True,
     deadline_s=120.0,
+    registry="ghcr.io",
 )
 PULLED = Reply(200, f'{{"status":"Digest: {DIGEST}"}}\r\n{{"status":"Status: new"}}'.encode())
 
@@ -149,6 +151,99 @@ def test_a_pull_that_did_not_end_well_vouches_for_nothing(
     assert answer.entries[1].result["error"] == error
     assert knows.inventory.ledger == {}
     assert knows.inventory.open == {}
+
+
+@pytest.mark.parametrize(
+    ("answer", "status", "error", "code"),
+    [
+        (reply({"message": "manifest unknown"}, 404), 404, "manifest unknown", "image.notfound"),
+        (
+            Reply(200, b'{"status":"Pulling"}\r\n{"error":"unauthorized"}'),
+            500,
+            "unauthorized",
+            "image.denied",
+        ),
+        (reply({"message": "odd"}, 500), 500, "odd", "image.pull-failed"),
+    ],
+)
+def test_a_pull_that_failed_says_why_to_the_client_and_to_the_journal(
+    answer: Reply, status: int, error: str, code: str
+) -> None:
+    knows = state(inventory(ledger={}))
+    dialogue: list[Step] = [
+        (LOOK, NOT_FOUND),
+        ("intent", RECORDED),
+        (PULL, answer),
+        ("outcome", RECORDED),
+    ]
+    told = pull(dialogue, knows)
+    result = told.entries[1].result
+    assert (result["status"], result["error"], result["code"]) == (status, error, code)
+    assert (told.status, told.rule) == (status, code)
+    # As the last line of a stream it is an error to clients, too.
+    line = told.json
+    assert line["error"] == line["errorDetail"]["message"] == line["message"]
+    assert line["message"].startswith(f"{code}: {REFERENCE}: ")
+
+
+def test_credentials_are_named_by_their_file_where_a_registry_refuses() -> None:
+    knows = state(inventory())
+    knows.access = Access("/etc/trimtab/registry.json", frozenset({"ghcr.io"}))
+    dialogue: list[Step] = [
+        (LOOK, NOT_FOUND),
+        ("intent", RECORDED),
+        (PULL, reply({"message": "unauthorized: token expired"}, 401)),
+        ("outcome", RECORDED),
+    ]
+    assert "ghcr.io in /etc/trimtab/registry.json" in pull(dialogue, knows).json["message"]
+
+
+@pytest.mark.parametrize(
+    ("answer", "status", "rule", "closed"),
+    [
+        (Lost("the pull made no progress for 120 s"), 504, "image.registry", False),
+        (Lost("the connection broke"), 504, "outcome.unknown", False),
+        (Lost("nobody there", sent=False), 502, "engine.unavailable", True),
+    ],
+)
+def test_a_pull_whose_answer_is_lost_is_settled_by_recovery(
+    answer: Lost, status: int, rule: str, closed: bool
+) -> None:
+    knows = state(inventory())
+    dialogue: list[Step] = [
+        (LOOK, NOT_FOUND),
+        ("intent", RECORDED),
+        (PULL, answer),
+        *([("outcome", RECORDED)] if closed else []),
+    ]
+    told = pull(dialogue, knows)
+    assert (told.status, told.rule) == (status, rule)
+    assert bool(knows.inventory.open) is not closed
+
+
+def test_a_pull_that_shared_anothers_request_is_closed_with_its_result_and_names_it() -> None:
+    knows = state(inventory(ledger={}))
+    dialogue: list[Step] = [
+        (LOOK, NOT_FOUND),
+        ("intent", RECORDED),
+        (PULL, Shared(PULLED, by="the-leader")),
+        (LOOK, reply(image())),
+        ("outcome", RECORDED),
+    ]
+    result = pull(dialogue, knows).entries[1].result
+    assert (result["with"], result["digest"]) == ("the-leader", DIGEST)
+    assert knows.inventory.ledger == {REFERENCE: Trusted(REFERENCE, IMAGE, DIGEST)}
+
+
+def test_whoever_shared_a_pull_whose_answer_is_lost_has_an_intent_to_be_settled() -> None:
+    knows = state(inventory())
+    dialogue: list[Step] = [
+        (LOOK, NOT_FOUND),
+        ("intent", RECORDED),
+        (PULL, Shared(Lost("broke"), by="the-leader")),
+    ]
+    assert pull(dialogue, knows).rule == "outcome.unknown"
+    assert len(knows.inventory.open) == 1
 
 
 def test_the_end_of_a_pulls_progress_is_read_also_when_its_beginning_is_cut() -> None:

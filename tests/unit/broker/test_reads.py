@@ -11,6 +11,7 @@ from controller.broker.commands import Look, Recall, Relay
 from controller.broker.gate import handle
 from controller.broker.state import GateState
 from controller.core.checkpoint import asks_for_key
+from controller.core.pullerrors import Access
 from controller.core.record import line_of, prepare
 from controller.model.entries import Entry, Reply
 from tests.unit.broker.dialogue import (
@@ -281,6 +282,7 @@ def test_health_answers_whatever_is_wrong() -> None:
     knows = state(inventory())
     knows.journal_error, knows.policy_error, knows.unjournaled = "disk full", "line 3", 2
     knows.strangers = {STRAY: "copy"}
+    knows.access, knows.access_error = Access("/auth", frozenset({"ghcr.io"})), "exposed"
     look = Look("/_ping", deadline_s=2.0)
     told = {
         "engine": {
@@ -293,6 +295,7 @@ def test_health_answers_whatever_is_wrong() -> None:
         },
         "journal": {"writable": False, "seq": 7, "error": "disk full", "unrecordedRefusals": 2},
         "policy": {"digest": POLICY.digest, "name": "strict", "error": "line 3"},
+        "registryAuth": {"file": "/auth", "registries": ["ghcr.io"], "error": "exposed"},
         "openIntents": 0,
         "strangers": {"count": 1, "some": {STRAY: "copy"}},
     }

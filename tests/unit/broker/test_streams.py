@@ -1,13 +1,12 @@
 """Answers that come as they come: relayed, hijacked, or watched while a mutation goes on."""
 
 import asyncio
-import json
 from collections.abc import Awaitable, Callable, Generator
 from pathlib import Path
 
 import pytest
 
-from controller.broker.commands import Answer, Command, Forward, Look, Lost, Recall, Relay, Write
+from controller.broker.commands import Answer, Command, Forward, Look, Recall, Relay, Write
 from controller.broker.state import GateState
 from controller.model.entries import Record, Reply, Request
 from tests.unit.broker.engine_side import Act, chunked, told
@@ -309,103 +308,6 @@ def test_what_opens_a_stream_is_recorded_before_the_stream_runs(tmp_path: Path) 
     assert heads == [Reply(200), Reply(200), Reply(404, b'"no"', json_type)]
     assert len(bench.engine.sent) == 3
     assert [r.entry.stage for r in bench.recorded("intent", "outcome")] == ["intent", "outcome"] * 3
-
-
-# A mutation with progress
-
-
-def pull(answers: list[Answer], *, deadline_s: float = 5) -> Callable[..., Steps]:
-    def handle(_request: Request, _state: GateState) -> Steps:
-        yield Write(entry(1))
-        answer = yield Forward("POST", "/pull", stream=True, deadline_s=deadline_s)
-        answers.append(answer)
-        yield Write(entry(1, "outcome"))
-        if isinstance(answer, Lost):
-            return Reply(504, b'{"message":"lost"}')
-        assert isinstance(answer, Reply)
-        return answer
-
-    return handle
-
-
-def test_progress_is_relayed_and_its_end_waits_for_the_outcome(tmp_path: Path) -> None:
-    answers: list[Answer] = []
-    engine = Talk(STREAM)
-
-    async def talk(bench: Bench) -> None:
-        reader, writer = await asyncio.open_unix_connection(bench.socket)
-        writer.write(post("/pull"))
-        _, up = await engine.met()
-        await reader.readuntil(b"\r\n\r\n")
-        up.write(b"2\r\nab\r\n")
-        assert await reader.readexactly(7) == b"2\r\nab\r\n"
-        assert bench.recorded("outcome") == []
-        up.write(b"2\r\ncd\r\n0\r\n\r\n")
-        assert await reader.read() == b"2\r\ncd\r\n0\r\n\r\n"
-        assert len(bench.recorded("outcome")) == 1
-        engine.end()
-        writer.close()
-
-    check(tmp_path, {"POST /v1.45/pull": engine}, talk, handle=pull(answers))
-    assert answers == [Reply(200, b"abcd", (("content-type", "text/plain"),))]
-
-
-def test_a_client_that_leaves_doesn_t_end_a_mutation(tmp_path: Path) -> None:
-    answers: list[Answer] = []
-    engine = Talk(STREAM)
-
-    async def talk(bench: Bench) -> None:
-        _, writer = await asyncio.open_unix_connection(bench.socket)
-        writer.write(post("/pull"))
-        _, up = await engine.met()
-        writer.close()
-        await writer.wait_closed()
-        for _ in range(100):
-            up.write(b"2710\r\n" + b" " * 10_000 + b"\r\n")
-            await up.drain()
-        up.write(b"0\r\n\r\n")
-        engine.end()
-
-    bench = check(tmp_path, {"POST /v1.45/pull": engine}, talk, handle=pull(answers))
-    (answer,) = answers
-    assert isinstance(answer, Reply)
-    assert len(answer.body) == 65536
-    assert len(bench.recorded("outcome")) == 1
-
-
-def test_progress_that_breaks_off_ends_with_an_error_that_the_client_reads(tmp_path: Path) -> None:
-    answers: list[Answer] = []
-
-    async def talk(bench: Bench) -> None:
-        found = body_of(await ask(bench.socket, post("/pull")))
-        assert found == b'ab{"message":"lost"}\r\n'
-
-    raw = chunked(b"ab", end=False)
-    check(tmp_path, {"POST /v1.45/pull": raw}, talk, handle=pull(answers))
-    assert answers == [Lost("the engine's answer broke off")]
-
-
-def test_progress_that_stalls_is_lost_at_its_deadline(tmp_path: Path) -> None:
-    answers: list[Answer] = []
-    engine = Talk(STREAM + b"2\r\nab\r\n")
-
-    async def talk(bench: Bench) -> None:
-        assert status_of(await ask(bench.socket, post("/pull"))) == 200
-        engine.end()
-
-    check(tmp_path, {"POST /v1.45/pull": engine}, talk, handle=pull(answers, deadline_s=0.1))
-    assert answers == [Lost("nothing came of the engine for 0.1 s")]
-
-
-def test_a_refusal_of_the_engine_isn_t_progress(tmp_path: Path) -> None:
-    answers: list[Answer] = []
-
-    async def talk(bench: Bench) -> None:
-        found = await ask(bench.socket, post("/pull"))
-        assert (status_of(found), json.loads(body_of(found))) == (404, {"message": "no"})
-
-    raw = told(404, {"message": "no"})
-    check(tmp_path, {"POST /v1.45/pull": raw}, talk, handle=pull(answers))
 
 
 # The other commands

@@ -17,8 +17,8 @@ def line(status: str, layer: str = "", current: int = 0, total: int = 0) -> byte
     return json.dumps({"status": status, "id": layer, "progressDetail": detail}).encode()
 
 
-def after(*lines: bytes, begin: Progress = Progress()) -> Progress:
-    progress = begin
+def after(*lines: bytes) -> Progress:
+    progress = Progress()
     for each in lines:
         progress = told(progress, each)
     return progress

@@ -107,8 +107,10 @@ def test_what_docker_keeps_beside_is_left_alone() -> None:
             f"{WHERE}: a key of auths doesn't name a registry alone",
         ),
         (
-            f'{{"auths":{{"docker.io":{{"auth":"{PAIR}"}},'
-            f'"index.docker.io":{{"identitytoken":"{SECRET}"}}}}}}',
+            (
+                f'{{"auths":{{"docker.io":{{"auth":"{PAIR}"}},'
+                f'"index.docker.io":{{"identitytoken":"{SECRET}"}}}}}}'
+            ),
             "invalid",
             f"{WHERE}: auths names docker.io twice, differently",
         ),

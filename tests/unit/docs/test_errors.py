@@ -20,7 +20,8 @@ TAKERS = {"Finding": 0, "Denied": 0, "Problem": 0, "problem_at": 2, "_denied": 2
 #: Texts with a dot that are no codes: places, hosts, loggers, records of the journal.
 ELSE = re.compile(
     r".*\.(json|yaml|sock|lock)|journal\.(pub|checkpoint)|(index\.)?docker\.io|io\.|com\.|trimtab\.(loop|up)|controller\..*\.drop"
-    r"|com\..*|policy\.load|os\.(features|version)|recovery\..*failed|resources\.memory\.default"
+    r"|com\..*|(policy|registry-auth)\.load|registry-1\.docker\.io|ghcr\.io"
+    r"|os\.(features|version)|recovery\..*failed|resources\.memory\.default"
     r"|io\.containerd\..*|(memory|memory\.swap|cpu|pids)\.max"
 )
 #: Made of a field's name: ``f"{field}.invalid"`` in core/checks.py.
