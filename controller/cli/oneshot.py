@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from controller import wiring
 from controller.cli.api import BrokerApi, ask_controller
+from controller.cli.waiting import Waiting, in_silence
 from controller.model.errors import EngineError, StateError, UsageError
 from controller.process.assembly import answers
 from controller.settings import Instance, State, read_instance, state_of
@@ -81,10 +82,12 @@ def ask_for_pass(
     rebind: bool,
     timeout_s: float,
     approve: Approve | None = None,
+    waiting: Waiting = in_silence,
 ) -> Any:
     """Have the controller converge, and return its answer; start one where none runs.
 
     *approve* is asked before, and says what more is in the question: an operator's approval.
+    *waiting* tells what happens until the answer.
 
     Raises:
         UsageError: a controller runs, for another DIR.
@@ -93,9 +96,10 @@ def ask_for_pass(
 
     def ask(state: State) -> Any:
         more = approve(state) if approve is not None else {}
-        return ask_controller(
-            state.controller_socket, {**question, **more}, timeout_s=timeout_s + ANSWER_S
-        )
+        with waiting(state.controller_socket):
+            return ask_controller(
+                state.controller_socket, {**question, **more}, timeout_s=timeout_s + ANSWER_S
+            )
 
     instance = read_instance(root)
     if instance is not None:

@@ -128,6 +128,7 @@ def apply(
     """
     from controller.cli import oneshot
     from controller.cli.approve import approving
+    from controller.cli.waiting import in_silence, telling_pulls
     from controller.settings import read_instance
 
     root = state_root(state)
@@ -147,6 +148,7 @@ def apply(
         rebind=rebind,
         timeout_s=timeout_s,
         approve=approving(digest or "", tell=not as_json) if approve_prune else None,
+        waiting=in_silence if as_json else telling_pulls,
     )
     if as_json:
         print_json(answer)

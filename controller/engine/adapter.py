@@ -14,15 +14,16 @@ from urllib.parse import quote
 
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential
 
-from controller.core import translate
+from controller.core import pullprogress, translate
+from controller.core.pullprogress import Progress
 from controller.engine import outgoing
-from controller.engine.answers import Inventory, error_of, header, object_of, parsed
+from controller.engine.answers import Inventory, error_of, header, object_of, parsed, pull_error
 from controller.engine.outgoing import Outgoing
 from controller.engine.transport import Answer, Broken, NotSent, Silent, Stream, Transport
 from controller.model import names, observed
 from controller.model.crashpoints import Reach, pass_by
 from controller.model.entries import Context
-from controller.model.errors import EngineFailed, EngineUnavailable, NotFound, Refused, ReplyLost
+from controller.model.errors import EngineUnavailable, NotFound, Refused, ReplyLost
 from controller.model.names import Key, NetworkNames, service_key
 from controller.model.observed import Observed
 from controller.model.plan import (
@@ -36,7 +37,8 @@ from controller.model.plan import (
 from controller.ports import EVENTS_SILENT, EngineEvent, EngineFacts, Glimpse
 
 READ_TIMEOUT_S = 15.0
-PULL_IDLE_TIMEOUT_S = 120.0
+#: The broker gives a pull up after 120 s without progress: this is for a broker that hangs.
+PULL_IDLE_TIMEOUT_S = 150.0
 #: No byte for that long: the stream is taken for dead, though it may be that nothing happened.
 EVENTS_IDLE_TIMEOUT_S = 90.0
 READ_ATTEMPTS = 3
@@ -80,6 +82,8 @@ class BrokerEngine:
     ) -> None:
         self._transport = transport
         self.networks = networks  # a reloaded policy may name others
+        #: Told how far an action for a key is that takes long; '' once it is over.
+        self.progress: Callable[[Key, str], None] = lambda _key, _text: None
         self._reach = reach
         self._reads = Retrying(
             stop=stop_after_attempt(READ_ATTEMPTS),
@@ -255,17 +259,30 @@ class BrokerEngine:
                 context="" if context is None else header(context),
                 idle_timeout_s=PULL_IDLE_TIMEOUT_S,
             )
-            error, body = _read_progress(stream)
+            last = self._follow(stream, action)
         except NotSent as failure:
             raise EngineUnavailable("broker.unavailable", str(failure)) from failure
         except Broken as failure:
             raise ReplyLost("reply.lost", str(failure)) from failure
+        finally:
+            self.progress(action.object, "")
         self._received()
-        if stream.status >= 400:
-            raise error_of(Answer(stream.status, body), mutation=True)
-        if error:
-            raise EngineFailed("image.pull", f"{action.target}: {error}")
+        error = pull_error(Answer(stream.status, last), action.target)
+        if error is not None:
+            raise error
         return ""
+
+    def _follow(self, stream: Stream, action: PullImage) -> bytes:
+        """Tell how far a pull is until its end; return its last line."""
+        last, progress, shown = b"", Progress(), ""
+        for line in stream.lines():
+            last = line
+            progress = pullprogress.told(progress, line)
+            text = f"{action.target}: {pullprogress.text(progress)}"
+            if text != shown and stream.status < 400:
+                self.progress(action.object, text)
+                shown = text
+        return last
 
     # Listening
 
@@ -330,16 +347,6 @@ def event_of(told: Mapping[str, Any]) -> EngineEvent | None:
     elif attributes.get(names.SERVICE) and attributes.get(names.NAMESPACE):
         key = service_key(attributes[names.NAMESPACE], attributes[names.SERVICE])
     return EngineEvent(int(told.get("timeNano") or 0), kind, action, subject, key)
-
-
-def _read_progress(stream: Stream) -> tuple[str, bytes]:
-    """Read a pull to its end; return the error in it, if any, and the last line."""
-    error, last = "", b""
-    for line in stream.lines():
-        last = line
-        told = object_of(line)
-        error = error or str(told.get("error") or "")
-    return error, last
 
 
 def _whole(stream: Stream) -> bytes:

@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from controller.core import blast
+from controller.core import blast, pullerrors
 from controller.core.canonical import canonical
 from controller.core.inventory import settings_from
 from controller.engine.transport import Answer
@@ -22,6 +22,7 @@ from controller.model.errors import (
     EngineUnavailable,
     NotFound,
     OverShare,
+    PullFailed,
     Refused,
     ReplyLost,
 )
@@ -34,6 +35,8 @@ PATH_MAX = 1000
 #: Statuses by which a proxy says that it got no answer from whom it asked.
 _UNAVAILABLE = (429, 502, 503)
 _NO_REPLY = 504
+#: By which the broker says so in the middle of an answer.
+OUTCOME_UNKNOWN = "outcome.unknown"
 
 
 def header(context: Context) -> str:
@@ -60,6 +63,8 @@ def error_of(answer: Answer, *, mutation: bool) -> EngineError:
     message = str(gate.get("reason") or told.get("message") or f"status {answer.status}")
     message, remedy = message[:MESSAGE_MAX], str(gate.get("remedy") or "")[:MESSAGE_MAX]
     rule = str(gate.get("rule") or "")
+    if rule in pullerrors.ACTS:
+        return PullFailed(rule, message, act=pullerrors.ACTS[rule], remedy=remedy)
     kind, code = _kind(answer.status, rule=rule, mutation=mutation)
     return kind(rule or code, message, remedy=remedy, status=answer.status)
 
@@ -78,6 +83,23 @@ def _kind(status: int, *, rule: str, mutation: bool) -> tuple[type[EngineError],
     if status == 404:
         return NotFound, "engine.not-found"
     return EngineFailed, "engine.failed"
+
+
+def pull_error(answer: Answer, image: str) -> EngineError | None:
+    """Return the error that a pull ended with, by the status and the last line; None for none.
+
+    A good status says that it began: what became of it is told by its last line.
+    """
+    if answer.status >= 400:
+        return error_of(answer, mutation=True)
+    told = object_of(answer.body)
+    gate = told.get("trimtab")
+    if isinstance(gate, dict):
+        lost = gate.get("rule") == OUTCOME_UNKNOWN
+        return error_of(Answer(_NO_REPLY if lost else 500, answer.body), mutation=True)
+    if told.get("error"):
+        return EngineFailed(pullerrors.OTHER, f"{image}: {told['error']}"[:MESSAGE_MAX])
+    return None
 
 
 def object_of(body: bytes) -> dict[str, Any]:

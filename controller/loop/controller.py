@@ -25,6 +25,7 @@ from controller.loop import snapshot
 from controller.loop.executor import Execution, execute, not_stopping
 from controller.loop.generations import accept
 from controller.loop.helm import Helm
+from controller.loop.lanes import Aside
 from controller.loop.memory import Memory
 from controller.loop.probes import ProbedEngine
 from controller.loop.queue import WorkQueue
@@ -89,6 +90,7 @@ class _Shared:
     aways: int = 0
     version: int = 0  # counts changes of all that a report shows
     failures: dict[Key, Failure] = field(default_factory=dict)
+    progress: dict[Key, str] = field(default_factory=dict)  # of what takes long, and runs now
     crashes: dict[Key, int] = field(default_factory=dict)  # exceptions in a row
     asked: dict[Key, str] = field(default_factory=dict)  # who asked for a pass of it
     approved: dict[Key, str] = field(default_factory=dict)  # the approved plan that it is part of
@@ -130,6 +132,10 @@ class Controller:
         self._published: Report | None = None
         self._publish_s = PUBLISH_S
         self.stopping: Callable[[], bool] = not_stopping
+
+    def sideline(self, aside: Aside) -> None:
+        """Perform pulls beside other passes from now on."""
+        self._reconciler.aside = aside
 
     # Hints: they carry no facts, and only put something into a queue
 
@@ -180,6 +186,16 @@ class Controller:
             wait_s = min(AWAY_LONGEST_S, delay_s(error, self._shared.aways, self._random))
         self.chores.add_after(Chore.LOOK, wait_s)
         self._changed()
+
+    def progressed(self, key: Key, text: str) -> None:
+        """Take note of how far an action is that takes long; '' once it is over."""
+        with self._lock:
+            if text:
+                self._shared.progress[key] = text
+            else:
+                self._shared.progress.pop(key, None)
+            self._shared.version += 1
+        self.chores.add_after(Chore.PUBLISH, self._publish_s)
 
     # Chores
 
@@ -534,6 +550,7 @@ class Controller:
                 away=self._shared.away,
                 failures=dict(self._shared.failures),
                 problems=(*self._shared.problems.values(), *self.prober.problems()),
+                progress=dict(self._shared.progress),
             )
         return self._reporter.report(known, now=self._clock.now())
 

@@ -179,6 +179,7 @@ class _Run:
         """
         wanted = action.precondition
         if isinstance(action, PullImage):
+            self._observed = None  # it may take long
             return action
         observed, self._observed = self._observed or self._look(action), None
         if isinstance(action, CreateNetwork | CreateVolume | CreateContainer):

@@ -16,6 +16,7 @@ from controller.core.quarantine import AT_ONCE, Keeping, Moment, Quarantine
 from controller.core.status import Failure
 from controller.loop.chronicle import Chronicle
 from controller.loop.executor import UNMET, Execution, execute, not_stopping
+from controller.loop.lanes import Aside, Sidestepping, in_place
 from controller.loop.memory import Memory
 from controller.loop.retries import Attempt, Retries, delay_s, signature
 from controller.loop.share import Share, running_keys
@@ -116,6 +117,7 @@ class Reconciler:
         self._clock = clock
         self._random = random
         self._keeping = keeping
+        self.aside: Aside = in_place  # how pulls are performed beside other passes
         self._retries = Retries(clock.monotonic, random)
         self._share = Share(clock.monotonic)
         self.chronicle = Chronicle(memory, clock)
@@ -290,7 +292,7 @@ class Reconciler:
 
         done = execute(
             plan.actions,
-            engine=self._engine,
+            engine=Sidestepping(self._engine, self.aside),
             context=context,
             look=lambda _action: self._engine.observe(images=frozenset(), only=key),
             observed=observed,

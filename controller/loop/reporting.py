@@ -33,6 +33,7 @@ class Known:
     rules: Rules | None
     away: EngineError | None
     failures: Mapping[Key, Failure]
+    progress: Mapping[Key, str]
     problems: tuple[Problem, ...]
 
 
@@ -74,6 +75,7 @@ class Reporter:
                 looping=self._reconciler.chronicle.looping(now),
                 failed=self._reconciler.chronicle.failed(view.desired),
                 failures=known.failures,
+                progress=known.progress,
                 violations=self._admissions.violations(view.desired, observed, rules),
                 problems=(*known.problems, *_away(known.away)),
             )

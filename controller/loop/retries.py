@@ -11,7 +11,14 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from controller.model.errors import Act, Conflict, EngineError, EngineUnavailable, OverShare
+from controller.model.errors import (
+    Act,
+    Conflict,
+    Crowded,
+    EngineError,
+    EngineUnavailable,
+    OverShare,
+)
 from controller.model.names import Key
 from controller.model.plan import AnyAction, ConnectNetwork, CreateContainer, DisconnectNetwork
 
@@ -23,6 +30,8 @@ AT_ONCE_S = 0.05
 REFUSED_FIRST_S = 10.0
 #: The engine or the broker is away, or too much is down: it is looked at least this often.
 AWAY_LONGEST_S = 30.0
+#: Whoever is in the way ends on its own.
+CROWDED_S = 2.0
 JITTER = 0.25
 
 #: What makes an action the same one: verb, object, slot, what it is of or on, the policy.
@@ -53,6 +62,8 @@ def signature(action: AnyAction, policy_digest: str) -> Signature:
 def delay_s(error: EngineError, count: int, random: Callable[[], float]) -> float:
     """Return how long to wait after the *count*-th failure in a row; *random* is in [0, 1)."""
     longest = LONGEST_S
+    if isinstance(error, Crowded):
+        return CROWDED_S
     if isinstance(error, Conflict):
         if count == 1:
             return AT_ONCE_S

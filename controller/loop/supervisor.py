@@ -23,11 +23,15 @@ from controller.core import blast, text
 from controller.loop import control
 from controller.loop.control import PassRequest
 from controller.loop.controller import Controller
+from controller.loop.lanes import Lanes
 from controller.loop.turns import Turns
 from controller.model.errors import EngineError, StateError, UsageError
+from controller.model.names import Key
 from controller.ports import EVENTS_SILENT, Clock, Engine, EngineEvent, Events
 
 WORKERS = 4
+#: Pulls that run beside them at most.
+PULLS = 8
 STOP_S = 10.0
 JOIN_S = 8.0
 RECONNECT_FIRST_S = 0.8
@@ -78,15 +82,16 @@ class Supervisor:
         self._clock = clock
         self._random = random
         self._doors = doors
-        self._workers = workers
         self._stopping = False
         self._stop = threading.Event()
         # Written to by ``stop``: a signal handler may run while its own thread holds a lock.
         self._wakeup = os.pipe()
         self._turns = Turns(paused=paused)
+        self._lanes = Lanes(workers=workers, aside=PULLS)
         self._seen: OrderedDict[tuple[int, str, str], None] = OrderedDict()
         self._events: Events | None = None
         self._conversations = threading.BoundedSemaphore(CONVERSATIONS)
+        controller.sideline(self._lanes.aside)
         controller.stopping = lambda: self._stopping
 
     def stop(self) -> None:
@@ -98,7 +103,9 @@ class Supervisor:
     def run(self) -> None:
         """Run until ``stop``, or the end of the lifeline; then finish in order."""
         threads = [self._start("chores", self._do_chores)]
-        threads += [self._start(f"worker-{n}", self._work) for n in range(1, self._workers + 1)]
+        threads += [
+            self._start(f"worker-{n}", self._work) for n in range(1, self._lanes.threads + 1)
+        ]
         threads.append(self._start("probes", self._probe))
         self._start("events", self._listen)
         if self._doors.watch is not None:
@@ -170,15 +177,19 @@ class Supervisor:
     def _work(self) -> None:
         keys = self._controller.keys
         while (key := keys.get()) is not None:
-            try:
-                with self._turns.passing() as granted:
-                    if granted:
-                        self._controller.handle(key)
-            except Exception as error:
-                log.exception("a pass of %s failed", key)
-                self._controller.crashed(key, error)
-            finally:
-                keys.done(key)
+            with self._lanes.working():  # taken now: who waits for a key needs no place
+                self._pass(key)
+
+    def _pass(self, key: Key) -> None:
+        try:
+            with self._turns.passing() as granted:
+                if granted:
+                    self._controller.handle(key)
+        except Exception as error:
+            log.exception("a pass of %s failed", key)
+            self._controller.crashed(key, error)
+        finally:
+            self._controller.keys.done(key)
 
     def _probe(self) -> None:
         prober = self._controller.prober

@@ -16,7 +16,8 @@ from controller.engine.transport import Answer, Broken, NotSent
 from controller.model import errors
 from controller.model.desired import Service, Source
 from controller.model.entries import Context
-from controller.model.names import NetworkNames, service_key
+from controller.model.errors import Act
+from controller.model.names import Key, NetworkNames, service_key
 from controller.model.plan import (
     AnyAction,
     ConnectNetwork,
@@ -328,19 +329,62 @@ def test_a_pull_is_read_to_its_end_and_fails_by_what_is_said_in_it() -> None:
     )
     assert engine(good).perform(pull, CONTEXT) == ""
     assert good.sent[0][2] == {"fromImage": "reg.example:5000/web", "tag": "1"}
-    assert good.timeouts == [120.0]
+    assert good.timeouts == [150.0], "the broker gives up first"
 
-    bad = Wire({"POST /images/create": Lines(200, [b'{"error":"no such manifest"}'])})
-    with pytest.raises(errors.EngineFailed, match="no such manifest"):
-        engine(bad).perform(pull, CONTEXT)
 
-    refused = Wire({"POST /images/create": Lines(403, [REFUSAL])})
-    with pytest.raises(errors.Refused):
-        engine(refused).perform(pull, CONTEXT)
+def told(rule: str, **more: str) -> bytes:
+    """Return what the gate says, as a whole answer or as the last line of a stream."""
+    said = {"rule": rule, "reason": "why", "remedy": "do so", "id": "1"}
+    return json.dumps({"message": f"{rule}: why", "trimtab": said, **more}).encode()
 
-    lost = Wire({"POST /images/create": Lines(200, [b"{}", Broken("silent for 120 s")])})
-    with pytest.raises(errors.ReplyLost):
-        engine(lost).perform(pull, CONTEXT)
+
+@pytest.mark.parametrize(
+    ("lines", "error", "code", "act"),
+    [
+        (Lines(404, [told("image.notfound")]), errors.PullFailed, "image.notfound", Act.STALLED),
+        (Lines(500, [told("image.registry")]), errors.PullFailed, "image.registry", Act.RETRY),
+        (Lines(504, [told("image.registry")]), errors.PullFailed, "image.registry", Act.RETRY),
+        (
+            Lines(200, [b'{"error":"unauthorized"}', told("image.denied", error="x")]),
+            errors.PullFailed,
+            "image.denied",
+            Act.STALLED,
+        ),
+        (
+            Lines(200, [b'{"error":"no such manifest"}']),
+            errors.EngineFailed,
+            "image.pull-failed",
+            Act.RETRY,
+        ),
+        (Lines(200, [told("outcome.unknown")]), errors.ReplyLost, "outcome.unknown", Act.RETRY),
+        (Lines(403, [REFUSAL]), errors.Refused, "image.not-allowed", Act.STALLED),
+        (Lines(200, [b"{}", Broken("silent")]), errors.ReplyLost, "reply.lost", Act.RETRY),
+    ],
+)
+def test_a_pull_fails_by_its_last_word(
+    lines: Lines, error: type[errors.EngineError], code: str, act: Act
+) -> None:
+    pull = PullImage(object=KEY, target="reg.example:5000/web:1", cause="absent")
+    adapter, shown = engine(Wire({"POST /images/create": lines})), list[str]()
+    adapter.progress = lambda _key, text: shown.append(text)
+    with pytest.raises(errors.EngineError) as raised:
+        adapter.perform(pull, CONTEXT)
+    assert (type(raised.value), raised.value.code, raised.value.act) == (error, code, act)
+    assert shown[-1] == "", "nothing is shown of it any more"
+
+
+def test_how_far_a_pull_is_is_told_when_it_changes() -> None:
+    layer = b'{"id":"a","status":"Pull complete"}'
+    lines = Lines(200, [b'{"id":"a","status":"Waiting"}', layer, layer, b'{"status":"Digest: x"}'])
+    adapter, shown = engine(Wire({"POST /images/create": lines})), list[tuple[Key, str]]()
+    adapter.progress = lambda key, text: shown.append((key, text))
+    pull = PullImage(object=KEY, target="reg.example:5000/web:1", cause="absent")
+    adapter.perform(pull, CONTEXT)
+    assert shown == [
+        (KEY, "reg.example:5000/web:1: 0 of 1 layers"),
+        (KEY, "reg.example:5000/web:1: 1 of 1 layers"),
+        (KEY, ""),
+    ]
 
 
 @pytest.mark.parametrize(

@@ -13,17 +13,19 @@ from controller.core.quarantine import Keeping
 from controller.loop.controller import Chore
 from controller.model.desired import SourceIdentity
 from controller.model.errors import (
+    Act,
     Conflict,
     EngineError,
     EngineFailed,
     EngineUnavailable,
     OverShare,
+    PullFailed,
     Refused,
     ReplyLost,
     UsageError,
 )
 from controller.model.observed import Container, ContainerState
-from controller.model.plan import AnyAction
+from controller.model.plan import AnyAction, PullImage
 from controller.ports import EngineEvent
 from tests import worlds
 from tests.unit.loop.toy import House, ToyEngine
@@ -585,6 +587,67 @@ def test_a_stop_begins_no_further_action(tmp_path: Path) -> None:
     for _ in range(20):
         home.step()
     assert home.engine.done == [RUN_WEB1[0]]
+
+
+# Pulls
+
+
+def test_how_far_a_pull_is_is_told_while_it_runs(tmp_path: Path) -> None:
+    home = house(tmp_path, services=(service(),))
+    home.engine.world = replace(home.engine.world, images={})
+    seen: list[tuple[str, str]] = []
+
+    def pulls(action: AnyAction) -> EngineError | None:
+        if isinstance(action, PullImage):
+            home.controller.progressed(action.object, "1 of 3 layers")
+            seen.append((home.message("web", "Progressing"), home.message("web", "Ready")))
+            home.controller.progressed(action.object, "")
+        return None
+
+    home.engine.fault = pulls
+    home.settle()
+    assert seen == [("1 of 3 layers", "1 of 3 layers")]
+    assert home.condition("web", "Progressing") == ("False", "NothingToDo")
+
+
+@pytest.mark.parametrize(
+    ("act", "condition"), [(Act.STALLED, "Stalled"), (Act.RETRY, "Progressing")]
+)
+def test_a_pull_that_failed_stops_nothing_and_is_told(
+    tmp_path: Path, act: Act, condition: str
+) -> None:
+    old = container(rev="a", image="reg.example/x:1")
+    home = house(tmp_path, old, services=(service(image="reg.example/x:2"),))
+    error = PullFailed("image.denied", "token expired", act=act, remedy="renew it")
+    home.engine.fault = failing("pull-image", lambda: error)
+    done = home.let_pass(60.0)
+    assert done
+    assert set(done) == {"pull-image reg.example/x:2 !"}
+    assert [c.running for c in home.engine.world.containers] == [True]
+    assert home.message("web", condition).endswith("token expired (renew it)")
+    assert home.condition("web", "Degraded")[0] == "False"
+
+
+def test_a_pull_that_took_long_is_followed_by_a_look_and_by_no_older_spec(tmp_path: Path) -> None:
+    home = house(tmp_path, services=(service(),))
+    home.engine.world = replace(home.engine.world, images={})
+    looks: list[int] = []
+
+    def pulls(action: AnyAction) -> EngineError | None:
+        if isinstance(action, PullImage):
+            home.declare(service(rev="c", command=["new"]))
+            chore = home.controller.chores.poll()
+            assert chore is not None
+            home.controller.do(chore)
+            home.controller.chores.done(chore)
+        looks.append(home.engine.looks)
+        return None
+
+    home.engine.fault = pulls
+    done = home.settle()
+    assert [each for each in done if each.startswith("create-container")] == [
+        "create-container web.1-cccccccc"
+    ]
 
 
 # Quarantine

@@ -11,13 +11,14 @@ from controller.model.plan import (
     AnyAction,
     CreateNetwork,
     Precondition,
+    PullImage,
     RemoveContainer,
     Verdict,
     Wait,
 )
 from tests import worlds
 from tests.unit.loop.toy import ToyEngine
-from tests.worlds import WEB, container, declared, service
+from tests.worlds import IMAGE, WEB, container, declared, service
 
 WEB1, WEB2 = "web.1-bbbbbbbb", "web.2-bbbbbbbb"
 EVERYTHING = [f"create-container {WEB1}", f"start-container {WEB1}"]
@@ -113,6 +114,13 @@ def test_a_snapshot_that_was_just_taken_saves_the_first_look_and_only_that() -> 
     actions = plan_for(engine)
     run(engine, *actions, observed=engine.world)
     assert engine.looks == 1
+
+
+def test_after_a_pull_the_snapshot_before_it_counts_for_nothing() -> None:
+    engine = ToyEngine()
+    pull = PullImage(object=WEB, target=IMAGE, cause="isn't here")
+    run(engine, pull, *plan_for(engine), observed=engine.world)
+    assert engine.looks == 2
 
 
 def test_waits_and_denied_actions_are_passed_over() -> None:

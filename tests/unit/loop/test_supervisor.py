@@ -22,12 +22,12 @@ from controller.loop.memory import Memory
 from controller.loop.probes import ProbedEngine, Prober
 from controller.loop.probesockets import ProbeSockets
 from controller.loop.reconciler import Rules
-from controller.loop.supervisor import Doors, Supervisor
+from controller.loop.supervisor import PULLS, Doors, Supervisor
 from controller.model.entries import Context
 from controller.model.errors import EngineError, EngineUnavailable
 from controller.model.names import Key
 from controller.model.observed import Observed
-from controller.model.plan import AnyAction
+from controller.model.plan import AnyAction, PullImage
 from controller.ports import EVENTS_SILENT, EngineEvent
 from tests import worlds
 from tests.unit.loop.toy import Files, ToyEngine
@@ -147,9 +147,10 @@ def plant(
     paused: bool = False,
     explode: frozenset[Key] = frozenset(),
     fault: Callable[[AnyAction], EngineError | None] = lambda _action: None,
+    kind: type[LiveEngine] = LiveEngine,
 ) -> Iterator[Plant]:
     """Run a supervisor during the block, and see it end in order."""
-    engine, memory = LiveEngine(world), Memory(folder / "state.json")
+    engine, memory = kind(world), Memory(folder / "state.json")
     engine.explode, engine.fault = set(explode), fault
     published: list[Report] = []
     probes = ProbeSockets(Clock().monotonic)
@@ -367,3 +368,41 @@ def test_a_container_is_asked_by_its_check_and_its_health_is_told(
                 return [slot["health"] for slot in resource["slots"]]
 
             eventually(lambda: health() == ["healthy"], "it is healthy")
+
+
+class SlowRegistry(LiveEngine):
+    """An engine whose pulls hang until ``answers`` is set."""
+
+    def __init__(self, world: Observed) -> None:
+        super().__init__(world)
+        self.answers = threading.Event()
+        self.pulling: set[str] = set()
+
+    def perform(self, action: AnyAction, context: Context) -> str:
+        if isinstance(action, PullImage):
+            with self.lock:
+                self.pulling.add(action.object.name)
+            assert self.answers.wait(PATIENCE_S)
+        return super().perform(action, context)
+
+
+def test_a_registry_that_hangs_never_delays_the_healing_of_others(
+    tmp_path: Path, files: Files
+) -> None:
+    waiting = [service(f"new-{n}", image="slow.example/x:1") for n in range(3 * PULLS)]
+    files.desired = declared(service(), *waiting)
+    with plant(tmp_path, worlds.engine(container()), files, kind=SlowRegistry) as made:
+        engine = made.engine
+        assert isinstance(engine, SlowRegistry)
+        stream = engine.streams.get(timeout=PATIENCE_S)
+        eventually(lambda: len(engine.pulling) == PULLS, "as many pulls run as may")
+
+        with engine.lock:
+            engine.change(WEB1, lambda _container: None)
+        stream.said.put(EngineEvent(5, "container", "destroy", f"id:{WEB1}", worlds.WEB))
+        made.await_done(f"create-container {WEB1}", f"start-container {WEB1}")
+        assert len(engine.pulling) == PULLS
+        assert "pull.busy" in json.dumps(made.ask(do="status"))
+
+        engine.answers.set()
+        made.await_done(*(f"start-container {each.key.name}.1-bbbbbbbb" for each in waiting))
