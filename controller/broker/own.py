@@ -21,12 +21,14 @@ from controller.core import blast
 from controller.core.canonical import digest
 from controller.core.inventory import item_to
 from controller.core.record import line_of
+from controller.core.serviceacts import read_service_act
 from controller.model.entries import Actor, Reply, Role
 from controller.model.mutations import APPROVE, ROTATE_KEY
 from controller.model.policy import Policy
 
 RECORDS_MAX = 1000
 STRANGERS_TOLD = 32
+SERVICE_PREFIX = "service."
 ACT_MAX = 64
 ROTATE_ACT = "rotate-key"
 TEXT_MAX = 512
@@ -169,6 +171,8 @@ def records(call: Call, state: GateState) -> Steps[Reply]:
     body = call.body
     if isinstance(body, dict) and body.get("act") == "approve":
         return (yield from _approve(call, state, body))
+    if isinstance(body, dict) and str(body.get("act", "")).startswith(SERVICE_PREFIX):
+        return (yield from _service_act(call, body))
     if not isinstance(body, dict) or not body.keys() <= {"act", "object", "note"}:
         raise _bad_record()
     # The journal's writer does it with the record itself, in one write.
@@ -207,6 +211,22 @@ def _approve(call: Call, state: GateState, body: dict[str, object]) -> Steps[Rep
     return json_reply(
         200, {"id": call.id, "plan": plan, "objects": len(objects), "expiresS": expires_s}
     )
+
+
+def _service_act(call: Call, body: dict[str, object]) -> Steps[Reply]:
+    """Record what the controller is asked to do with a service."""
+    act = read_service_act(body)
+    if isinstance(act, str):
+        raise Denied(
+            "body.invalid",
+            f"the act can't be taken: {act}",
+            'send {"act": …, "object": …, "revision": …, "note": …}',
+            status=400,
+        )
+    request = request_of("POST", act.act, str(act.key), act.summary)
+    if not (yield from note("operator", call.by, request)):
+        return journal_unavailable(call.id)
+    return json_reply(200, {"id": call.id})
 
 
 def _bad_record() -> Denied:

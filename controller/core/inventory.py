@@ -68,6 +68,8 @@ def fold(inventory: Inventory, record: Record) -> Inventory:
             return replace(inventory, sessions=_without(inventory.sessions, ended))
         case "operator" if route == mutations.APPROVE:
             return _approved(inventory, record)
+        case "operator" if route == mutations.SERVICE_RESTART:
+            return _restarted(inventory, _mapping(entry.request.get("summary")))
         case "violation":
             return _violated(inventory, str(entry.request.get("object", "")), entry.id)
         case "read" if route in _GONE and entry.actor.get("role") == "broker":
@@ -160,6 +162,13 @@ def _container_created(inventory: Inventory, closing: Closing) -> Inventory:
         pins = {**pins, item.revision: Image(image, str(closing.summary.get("digest", "")))}
     containers = {**inventory.containers, identifier: item}
     return replace(inventory, containers=containers, pins=pins)
+
+
+def _restarted(inventory: Inventory, asked: Mapping[str, Any]) -> Inventory:
+    """Forget what a revision is pinned to, if its image is to be looked up anew."""
+    if asked.get("anew") is not True:
+        return inventory
+    return replace(inventory, pins=_without(inventory.pins, str(asked.get("revision", ""))))
 
 
 def _container_removed(inventory: Inventory, closing: Closing) -> Inventory:

@@ -33,6 +33,10 @@ class Mutation(StrEnum):
 #: Records of what changes the inventory without a change to the engine.
 TRUST = "image.trust"  # stage operator: a local image is vouched for
 APPROVE = "plan.approve"  # stage operator: what the controller may take down or remove once
+SERVICE_ROLLBACK = "service.rollback"  # stage operator: what the controller is asked for
+SERVICE_RESTART = "service.restart"
+SERVICE_SUSPEND = "service.suspend"
+SERVICE_RESUME = "service.resume"
 EXEC_CUT = "exec.cut"  # stage operator, by the broker: its time is over
 EXEC_END = "exec.end"  # stage operator, by the broker: what an exec that was started came to
 CONTAINER_GONE = "container.gone"  # stage read, by the broker: it isn't on the engine any more
@@ -41,3 +45,6 @@ VOLUME_GONE = "volume.gone"
 JOURNAL_KEY = "journal.key"  # stage operator, by the broker: the key that signs from here on
 ROTATE_KEY = "journal.rotate-key"  # stage operator: another key is asked for
 JOURNAL_PRUNE = "journal.prune"  # stage operator, by the broker: records that are gone from here on
+
+#: What an operator may do with a service.
+SERVICE_ACTS = (SERVICE_ROLLBACK, SERVICE_RESTART, SERVICE_SUSPEND, SERVICE_RESUME)

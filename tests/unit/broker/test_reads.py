@@ -385,6 +385,20 @@ def test_an_operators_act_is_recorded_or_not_done() -> None:
         "/trimtab/v1/records", [("operator", UNRECORDED)], method="POST", body=body, actor=OPERATOR
     )
     assert answer.rule == "journal.unavailable"
+    revision = "v1:" + "b" * 64
+    body = {"act": "service.rollback", "object": "Service/lab/web", "revision": revision}
+    answer = ask(
+        "/trimtab/v1/records", [("operator", RECORDED)], method="POST", body=body, actor=OPERATOR
+    )
+    assert answer.json == {"id": "id-1"}
+    request = answer.entries[0].request
+    assert (request["route"], request["object"]) == ("service.rollback", "Service/lab/web")
+    assert request["summary"] == {
+        "act": "service.rollback",
+        "note": "",
+        "revision": revision,
+        "labels": {"io.trimtab.namespace": "lab", "io.trimtab.service": "web"},
+    }
     body = {"act": "rotate-key", "note": "an admin left"}
     answer = ask(
         "/trimtab/v1/records", [("operator", RECORDED)], method="POST", body=body, actor=OPERATOR

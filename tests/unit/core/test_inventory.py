@@ -251,6 +251,33 @@ def test_the_ledger_knows_what_was_pulled_and_what_an_operator_vouched_for() -> 
     assert folded(entry("t", "operator", trust, role="operator")).ledger == pulled.ledger
 
 
+@pytest.mark.parametrize(
+    ("summary", "role", "pins"),
+    [
+        ({"revision": REVISION, "anew": True}, "operator", {}),
+        ({"revision": REVISION}, "operator", MADE.pins),
+        ({"revision": "v1:" + "1" * 64, "anew": True}, "operator", MADE.pins),
+        ({"anew": True}, "operator", MADE.pins),
+    ],
+)
+def test_a_restart_that_an_operator_wants_anew_forgets_what_its_revision_is_pinned_to(
+    summary: dict[str, object], role: str, pins: dict[str, Image]
+) -> None:
+    asked: dict[str, object] = {
+        "route": "service.restart",
+        "object": "Service/default/web",
+        "summary": summary,
+    }
+    assert folded(entry("r", "operator", asked, role=role), onto=MADE).pins == pins
+    again = folded(
+        entry("r", "operator", asked, role=role),
+        entry("c2", "intent", {**ASKED, "summary": {**SUMMARY, "imageId": "sha256:9"}}),
+        entry("c2", "outcome", {}, {"status": 201, "container": "cd" * 32}),
+        onto=MADE,
+    )
+    assert again.pins == (pins or {REVISION: Image("sha256:9", "sha256:2")})
+
+
 def test_only_the_brokers_own_look_takes_what_is_gone_off() -> None:
     gone: dict[str, object] = {"route": "container.gone", "object": FULL}
     assert FULL in folded(entry("g", "read", gone, role="client"), onto=MADE).containers

@@ -1,0 +1,79 @@
+"""What an operator did with a service, as the journal has it: a closed form for each act."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from controller.model import names
+from controller.model.mutations import SERVICE_ACTS, SERVICE_RESTART, SERVICE_ROLLBACK
+from controller.model.names import NAMESPACE_MAX, SERVICE_NAME_MAX, Key, is_dns_label
+
+NOTE_MAX = 512
+_REVISION = re.compile(r"v1:[0-9a-f]{64}", re.ASCII)
+_MEMBERS = frozenset({"act", "object", "revision", "anew", "note"})
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceRecord:
+    """An act on a service. ``revision`` is the one gone back to, or restarted; ``anew``: the image
+    of that revision is looked up anew, so that the one that it was pinned to is forgotten.
+    """
+
+    act: str
+    key: Key
+    revision: str = ""
+    anew: bool = False
+    note: str = ""
+
+    @property
+    def summary(self) -> dict[str, object]:
+        """What the record says of it; the labels are what records are found by."""
+        told: dict[str, object] = {
+            "act": self.act,
+            "note": self.note,
+            "labels": {names.NAMESPACE: self.key.namespace, names.SERVICE: self.key.name},
+        }
+        if self.revision:
+            told["revision"] = self.revision
+        if self.anew:
+            told["anew"] = True
+        return told
+
+
+def read_service_act(body: Mapping[str, object]) -> ServiceRecord | str:
+    """Return the act that is to be recorded, or what is wrong with it."""
+    if not body.keys() <= _MEMBERS:
+        return f"it has no member {min(body.keys() - _MEMBERS)!r:.64}"
+    act, key = body.get("act"), _key(body.get("object"))
+    revision, note, anew = body.get("revision", ""), body.get("note", ""), body.get("anew", False)
+    if not isinstance(act, str) or act not in SERVICE_ACTS:
+        return f"act isn't one of {', '.join(SERVICE_ACTS)}"
+    if key is None:
+        return "object isn't a service: Service/NAMESPACE/NAME"
+    if not isinstance(revision, str) or not (revision == "" or _REVISION.fullmatch(revision)):
+        return "revision isn't one: v1: and 64 hex digits"
+    if act == SERVICE_ROLLBACK and not revision:
+        return f"{act} names the revision to go back to"
+    if revision and act not in (SERVICE_ROLLBACK, SERVICE_RESTART):
+        return f"{act} is of no revision"
+    if not isinstance(anew, bool) or (anew and not (act == SERVICE_RESTART and revision)):
+        return f"anew is true or false, and true for {SERVICE_RESTART} of a revision only"
+    if not isinstance(note, str) or len(note) > NOTE_MAX:
+        return f"note isn't a text of at most {NOTE_MAX} characters"
+    return ServiceRecord(act, key, revision, anew, note)
+
+
+def _key(text: object) -> Key | None:
+    try:
+        key = Key.parse(text) if isinstance(text, str) else None
+    except ValueError:
+        return None
+    fits = (
+        key is not None
+        and key.kind == "Service"
+        and is_dns_label(key.namespace, length=NAMESPACE_MAX)
+        and is_dns_label(key.name, length=SERVICE_NAME_MAX)
+    )
+    return key if fits else None
