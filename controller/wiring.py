@@ -468,6 +468,34 @@ def read_report(path: Path) -> dict[str, object] | None:
     return report if isinstance(report, dict) else None
 
 
+def last_history(state: State, name: str) -> dict[str, object]:
+    """Return a service's history from what the controller remembered last.
+
+    Raises:
+        StateError: that can't be read, or there is no such service in it.
+    """
+    from controller.core.history import Past, history
+    from controller.loop.memory import Memory
+
+    memory = Memory(state.controller / "state.json")
+    try:
+        memory.read()
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise StateError(
+            "state.unreadable",
+            f"what the controller remembers can't be read: {error}",
+            remedy="run the command as root, or start the instance with 'trimtab up'",
+        ) from error
+    wanted = tuple(name.split("/"))
+    for key, steering in sorted(memory.steerings().items()):
+        parts = (key.kind, key.namespace, key.name)
+        if steering.revisions and parts[-len(wanted) :] == wanted:
+            generation = memory.generation(key)
+            number = 0 if generation is None else generation.number
+            return history(Past(key, steering, steering.revisions[-1].revision, number))
+    raise StateError("service.unknown", f"nothing is known of a service {name}")
+
+
 def run_controller(
     root: Path,
     *,

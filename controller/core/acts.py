@@ -76,7 +76,7 @@ def _suspend(act: ServiceAct, ground: Ground, now: str) -> Decision:
         who = f"{before.suspension.by} since {before.suspension.since}"
         return Decision(before, changed=False, text=f"suspended by {who} already")
     if not known:
-        raise _unknown(key)
+        raise unknown(key)
     if sum(s.suspension is not None for s in ground.steerings.values()) >= SUSPENDED_MAX:
         raise UsageError(
             "suspend.too-many",
@@ -99,7 +99,7 @@ def _resume(act: ServiceAct, ground: Ground) -> Decision:
                 remedy="set spec.suspend: false there",
             )
         if service is None and not ground.containers and act.key not in ground.declared.blind_keys:
-            raise _unknown(act.key)
+            raise unknown(act.key)
         return Decision(before, changed=False, text="neither suspended nor pinned")
     ended = ["suspension"] if before.suspension else []
     ended += [f"pin to {short(before.pin.revision)}"] if before.pin else []
@@ -214,7 +214,7 @@ def _workable(act: ServiceAct, ground: Ground) -> tuple[Service, Steering]:
         )
     service, steering = ground.declared.service(key), ground.steerings.get(key, UNSTEERED)
     if service is None:
-        raise _unknown(key)
+        raise unknown(key)
     if steering.suspension is not None or service.spec.suspend:
         raise UsageError(
             "service.suspended",
@@ -226,7 +226,8 @@ def _workable(act: ServiceAct, ground: Ground) -> tuple[Service, Steering]:
     return service, steering
 
 
-def _unknown(key: Key) -> UsageError:
+def unknown(key: Key) -> UsageError:
+    """Return the error that there is no such service."""
     return UsageError(
         "service.unknown", f"there is no service {called(key)}", remedy="see 'trimtab status'"
     )

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
+from controller.model.course import ServiceAct, Verb
 from controller.model.errors import TrimtabError, UsageError
 from controller.model.names import Key
 
@@ -21,6 +22,7 @@ TIMEOUT_S = 5.0
 PASS_TIMEOUT_S = 60.0
 PASS_TIMEOUT_MAX_S = 3600.0
 _CLAIM_MAX = 200
+_TEXT_MAX = 512
 _PEERCRED = struct.Struct("iII")  # struct ucred: pid, uid, gid (unix(7))
 
 
@@ -36,6 +38,15 @@ class PassRequest:
     approved: str = ""  # digest of the plan that an operator approved, with what it holds back
 
 
+@dataclass(frozen=True, slots=True)
+class ActRequest:
+    """What somebody wants of a service. ``only_ask``: say what would be, and do nothing."""
+
+    act: ServiceAct
+    only_ask: bool
+    timeout_s: float
+
+
 class Desk(Protocol):
     """What the socket speaks for."""
 
@@ -43,7 +54,11 @@ class Desk(Protocol):
 
     def plan(self) -> dict[str, object]: ...
 
+    def history(self, key: Key) -> dict[str, object]: ...
+
     def run_pass(self, request: PassRequest) -> dict[str, object]: ...
+
+    def act(self, request: ActRequest) -> dict[str, object]: ...
 
 
 def answer(
@@ -71,14 +86,14 @@ def _answer(
             return desk.status()
         case "plan":
             return desk.plan()
+        case "history":
+            return desk.history(_key(question.get("key")))
         case "pass":
-            if peer_uid not in (0, own_uid):
-                raise UsageError(
-                    "control.denied",
-                    f"uid {peer_uid} may look, and not act",
-                    remedy="run the command as root",
-                )
+            _check_may_act(peer_uid, own_uid)
             return desk.run_pass(pass_request(question, peer_uid=peer_uid))
+        case "rollback" | "restart" | "suspend" | "resume" as verb:
+            _check_may_act(peer_uid, own_uid)
+            return desk.act(act_request(verb, question, peer_uid=peer_uid))
         case other:
             raise UsageError(
                 "control.unknown",
@@ -87,37 +102,83 @@ def _answer(
             )
 
 
+def _check_may_act(peer_uid: int, own_uid: int) -> None:
+    if peer_uid not in (0, own_uid):
+        raise UsageError(
+            "control.denied",
+            f"uid {peer_uid} may look, and not act",
+            remedy="run the command as root",
+        )
+
+
 def pass_request(question: Mapping[str, object], *, peer_uid: int) -> PassRequest:
     """Return what is asked for.
 
     Raises:
         UsageError: a member has the wrong type.
     """
+    approve, key = question.get("approve_prune", False), question.get("key")
+    if not isinstance(approve, bool):
+        raise _wrong("approve_prune", "true or false")
+    return PassRequest(
+        _timeout_s(question),
+        approve,
+        _who(question, peer_uid),
+        None if key is None else _key(key),
+        _text(question, "plan"),
+        _text(question, "approved"),
+    )
+
+
+def act_request(verb: Verb, question: Mapping[str, object], *, peer_uid: int) -> ActRequest:
+    """Return what is wanted of a service.
+
+    Raises:
+        UsageError: a member has the wrong type.
+    """
+    only_ask = question.get("only_ask", False)
+    if not isinstance(only_ask, bool):
+        raise _wrong("only_ask", "true or false")
+    act = ServiceAct(
+        verb,
+        _key(question.get("key")),
+        _who(question, peer_uid),
+        to=_text(question, "to"),
+        reason=_text(question, "note"),
+    )
+    return ActRequest(act, only_ask, _timeout_s(question))
+
+
+def _timeout_s(question: Mapping[str, object]) -> float:
     timeout_s = question.get("timeout_s", PASS_TIMEOUT_S)
-    approve = question.get("approve_prune", False)
-    claim = question.get("on_behalf_of") or ""
-    key, plan = question.get("key"), question.get("plan") or ""
-    approved = question.get("approved") or ""
     if (
         isinstance(timeout_s, bool)
         or not isinstance(timeout_s, int | float)
         or not 0 < timeout_s <= PASS_TIMEOUT_MAX_S
     ):
         raise _wrong("timeout_s", f"a number of seconds up to {PASS_TIMEOUT_MAX_S:g}")
-    if not isinstance(approve, bool):
-        raise _wrong("approve_prune", "true or false")
-    if not all(isinstance(text, str) for text in (claim, plan, approved)):
-        raise _wrong("on_behalf_of, plan and approved", "text")
+    return float(timeout_s)
+
+
+def _key(text: object) -> Key:
     try:
-        parsed = None if key is None else Key.parse(str(key))
+        return Key.parse(str(text))
     except ValueError as error:
         raise _wrong("key", "KIND/NAMESPACE/NAME") from error
+
+
+def _text(question: Mapping[str, object], member: str) -> str:
+    text = question.get(member) or ""
+    if not isinstance(text, str) or len(text) > _TEXT_MAX:
+        raise _wrong(member, f"text of at most {_TEXT_MAX} characters")
+    return "".join(character for character in text if character.isprintable())
+
+
+def _who(question: Mapping[str, object], peer_uid: int) -> str:
+    """Return who asks: a claim may add to what the kernel says, never replace it."""
     who = f"uid:{peer_uid}"
-    # The claim may add to what the kernel says, never replace it.
-    rest = str(claim).removeprefix(who).strip()[:_CLAIM_MAX]
-    return PassRequest(
-        float(timeout_s), approve, f"{who} {rest}".strip(), parsed, str(plan), str(approved)
-    )
+    claim = _text(question, "on_behalf_of").removeprefix(who).strip()[:_CLAIM_MAX]
+    return f"{who} {claim}".strip()
 
 
 def _wrong(member: str, expected: str) -> UsageError:

@@ -11,12 +11,14 @@ another desired state's word of the prune guard.
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from controller.core import planner, prune
-from controller.core.acts import Decision
+from controller.core.acts import Decision, unknown
+from controller.core.history import Past, history
 from controller.core.prune import PruneDecision
 from controller.core.quarantine import AT_ONCE, Keeping
 from controller.core.status import Failure, Report
@@ -40,7 +42,7 @@ from controller.loop.reconciler import (
 from controller.loop.reporting import Known, Reporter
 from controller.loop.retries import AWAY_LONGEST_S, delay_s
 from controller.loop.survey import Standing, Survey, standing_of
-from controller.model.course import ServiceAct
+from controller.model.course import UNSTEERED, ServiceAct
 from controller.model.desired import Desired
 from controller.model.errors import (
     Act,
@@ -467,11 +469,13 @@ class Controller:
         """
         if self._shared.declared is None:
             self.reload()
+        there = None
         if act.verb == "restart":  # what is to be replaced is what is there now
-            known: Observed | None = self._engine.observe(images=frozenset(), only=act.key)
-        else:
-            known = self._shared.known
+            there = self._engine.observe(images=frozenset(), only=act.key)
         with self._lock:
+            if there is not None and self._shared.known is not None:
+                self._shared.known = snapshot.merged(self._shared.known, there, act.key)
+            known = there or self._shared.known
             declared = self._shared.declared
             assert declared is not None, "the files were read"
             containers = () if known is None else known.of(act.key)
@@ -486,6 +490,30 @@ class Controller:
         self.chores.add(Chore.LOOK)  # the guard has its say on what may go now
         self._changed()
         return decision
+
+    def history(self, key: Key) -> dict[str, object]:
+        """Return a service's revisions, in the shape of ``history --json``.
+
+        Raises:
+            UsageError: there is no such service.
+        """
+        with self._lock:
+            known, service = self._shared.known, self._shared.view.desired.service(key)
+            steering = self._memory.steering(key)
+            declared = None if self._shared.declared is None else self._shared.declared.service(key)
+        if service is None and steering == UNSTEERED:
+            raise unknown(key)
+        generation = self._memory.generation(key)
+        return history(
+            Past(
+                key=key,
+                steering=steering,
+                declared="" if declared is None else declared.revision,
+                generation=0 if generation is None else generation.number,
+                pins={} if known is None else known.pins,
+                running=Counter(() if known is None else (c.revision for c in known.of(key))),
+            )
+        )
 
     def _see_anew(self) -> None:
         """Have passes see what people want now; the lock is held."""

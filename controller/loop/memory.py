@@ -201,6 +201,15 @@ class Memory:
 
     # The file
 
+    def read(self) -> None:
+        """Read the file, as it is.
+
+        Raises:
+            OSError: it can't be read.
+            ValueError, KeyError, TypeError, AttributeError, RecursionError: it isn't ours.
+        """
+        self._restore(json.loads(_read_ordinary(self._file)))
+
     def load(self, *, stamp: str) -> Problem | None:
         """Read the file, if there is one; a broken one is moved aside, as *stamp* names it.
 
@@ -208,7 +217,7 @@ class Memory:
             The problem to show, if there was one. Never raises for what the file holds.
         """
         try:
-            self._restore(json.loads(_read_ordinary(self._file)))
+            self.read()
         except FileNotFoundError:
             return None
         except OSError as error:

@@ -91,6 +91,11 @@ class WorkQueue(Generic[K]):
                 self._ready.append(key)
             self._changed.notify_all()
 
+    def await_done(self, key: K, *, timeout_s: float) -> bool:
+        """Wait until *key* isn't being handled; return whether it came to that."""
+        with self._changed:
+            return self._changed.wait_for(lambda: key not in self._processing, timeout_s)
+
     def shut_down(self) -> None:
         """Hand out nothing any more, and wake everybody."""
         with self._changed:

@@ -21,7 +21,7 @@ from functools import partial
 
 from controller.core import blast, text
 from controller.loop import control
-from controller.loop.control import PassRequest
+from controller.loop.control import ActRequest, PassRequest
 from controller.loop.controller import Controller
 from controller.loop.lanes import Lanes
 from controller.loop.turns import Turns
@@ -294,6 +294,30 @@ class Supervisor:
         plan = survey.plan
         going = [asdict(each) for each in blast.going(plan, survey.observed)]
         return {"plan": text.to_json(plan), "text": text.render(plan), "going": going}
+
+    def history(self, key: Key) -> dict[str, object]:
+        """Return a service's revisions, and what people want of it."""
+        return self._controller.history(key)
+
+    def act(self, request: ActRequest) -> dict[str, object]:
+        """Do what somebody wants of a service; it goes on from there, but for a suspension.
+
+        That is answered once nothing that was begun before goes on (``quiet``), or time is up.
+        """
+        deadline = self._clock.monotonic() + request.timeout_s
+        decision = self._controller.act(request.act, only_ask=request.only_ask)
+        quiet = True
+        if request.act.verb == "suspend" and not request.only_ask:
+            quiet = self._controller.keys.await_done(request.act.key, timeout_s=request.timeout_s)
+            left_s = max(0.0, deadline - self._clock.monotonic())
+            quiet = self._turns.await_shared(timeout_s=left_s) and quiet
+        return {
+            "changed": decision.changed,
+            "text": decision.text,
+            "revision": decision.revision,
+            "anew": decision.anew,
+            "quiet": quiet,
+        }
 
     def run_pass(self, request: PassRequest) -> dict[str, object]:
         """Converge until everything is as desired, nothing more can be done, or time is up."""

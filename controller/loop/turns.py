@@ -68,6 +68,11 @@ class Turns:
                     self._exclusive = False
                     self._changed.notify_all()
 
+    def await_shared(self, *, timeout_s: float) -> bool:
+        """Wait until nobody has the engine to himself; return whether it came to that."""
+        with self._changed:
+            return self._changed.wait_for(lambda: not self._exclusive, timeout_s)
+
     def wait_for(self, told: Callable[[], bool], *, timeout_s: float) -> bool:
         """Wait until *told* is true, asked again after each pass; return whether it became so."""
         with self._changed:

@@ -6,13 +6,22 @@ import json
 import os
 import socket
 import threading
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
-from controller.loop.control import QUESTION_MAX, PassRequest, answer, converse, pass_request
+from controller.loop.control import (
+    QUESTION_MAX,
+    ActRequest,
+    PassRequest,
+    act_request,
+    answer,
+    converse,
+    pass_request,
+)
+from controller.model.course import ServiceAct, Verb
 from controller.model.errors import EngineUnavailable
-from controller.model.names import service_key
+from controller.model.names import Key, service_key
 
 OWN = 990
 
@@ -29,9 +38,15 @@ class Desk:
     def plan(self) -> dict[str, object]:
         raise EngineUnavailable("broker.unavailable", "nobody there", remedy="wait")
 
+    def history(self, key: Key) -> dict[str, object]:
+        return {"name": key.name, "revisions": []}
+
     def run_pass(self, request: PassRequest) -> dict[str, object]:
         self.requests.append(request)
         return {"converged": True, "status": self.status()}
+
+    def act(self, request: ActRequest) -> dict[str, object]:
+        return {"asked": str(request.act.key), "by": request.act.by, "only": request.only_ask}
 
 
 def ask(question: dict[str, object], uid: int = 0) -> dict[str, Any]:
@@ -45,6 +60,8 @@ def code(reply: dict[str, Any]) -> str:
 def test_whoever_can_connect_may_look() -> None:
     assert ask({"do": "status"}, uid=4711) == {"resources": [], "problems": []}
     assert ask({"do": "ping"}, uid=4711) == {"pong": True}
+    history = {"name": "web", "revisions": []}
+    assert ask({"do": "history", "key": "Service/default/web"}, uid=4711) == history
 
 
 @pytest.mark.parametrize(("uid", "may"), [(0, True), (OWN, True), (4711, False)])
@@ -61,6 +78,31 @@ def test_only_root_and_the_controllers_own_user_may_act(uid: int, may: bool) -> 
             }
         }
     )
+
+
+@pytest.mark.parametrize("verb", get_args(Verb))
+def test_only_they_may_act_on_a_service(verb: str) -> None:
+    question = {"do": verb, "key": "Service/default/web", "only_ask": True}
+    assert ask(question, uid=OWN) == {
+        "asked": "Service/default/web",
+        "by": f"uid:{OWN}",
+        "only": True,
+    }
+    assert code(ask(question, uid=4711)) == "control.denied"
+
+
+def test_what_is_wanted_of_a_service_is_read_without_what_terminals_obey() -> None:
+    question = {
+        "key": "Service/lab/web",
+        "to": "3f2a91bc",
+        "note": "late\x1b[2J again",
+        "on_behalf_of": "alice\n",
+        "timeout_s": 3,
+    }
+    asked = act_request("rollback", question, peer_uid=0)
+    web = service_key("lab", "web")
+    wanted = ServiceAct("rollback", web, "uid:0 alice", to="3f2a91bc", reason="late[2J again")
+    assert asked == ActRequest(wanted, only_ask=False, timeout_s=3.0)
 
 
 def test_an_error_is_an_answer() -> None:
@@ -82,6 +124,13 @@ def test_an_error_is_an_answer() -> None:
         {"do": "pass", "key": "web"},
         {"do": "pass", "plan": 3},
         {"do": "pass", "on_behalf_of": ["root"]},
+        {"do": "history"},
+        {"do": "history", "key": "web"},
+        {"do": "suspend"},
+        {"do": "suspend", "key": "Service/default/web", "only_ask": 1},
+        {"do": "suspend", "key": "Service/default/web", "timeout_s": -1},
+        {"do": "rollback", "key": "Service/default/web", "to": 7},
+        {"do": "rollback", "key": "Service/default/web", "note": "x" * 513},
     ],
 )
 def test_what_makes_no_sense_is_refused(question: dict[str, object]) -> None:

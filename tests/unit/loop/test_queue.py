@@ -47,6 +47,19 @@ def test_a_key_added_while_it_is_handled_is_handled_again_afterwards_and_once() 
     assert taken(queue) == ["a"]
 
 
+def test_a_key_is_awaited_until_it_is_in_nobodys_hands() -> None:
+    queue = WorkQueue[str](Watch())
+    queue.add("a")
+    assert queue.await_done("a", timeout_s=0.0), "nobody handles it yet"
+    assert queue.poll() == "a"
+    assert not queue.await_done("a", timeout_s=0.01)
+    waiter = threading.Thread(target=lambda: queue.await_done("a", timeout_s=10.0))
+    waiter.start()
+    queue.done("a")
+    waiter.join(timeout=10)
+    assert not waiter.is_alive()
+
+
 def test_a_delayed_key_comes_when_its_time_has_come() -> None:
     watch = Watch()
     queue = WorkQueue[str](watch)

@@ -259,6 +259,35 @@ def test_a_pass_that_raises_ends_no_worker_and_is_tried_again(
     assert raised == ["a pass of Service/default/web failed"]
 
 
+def test_a_suspension_is_answered_once_what_was_begun_is_over(tmp_path: Path, files: Files) -> None:
+    begun, over = threading.Event(), threading.Event()
+
+    def fault(action: AnyAction) -> None:
+        if action.verb == "create-container":
+            begun.set()
+            assert over.wait(PATIENCE_S)
+
+    files.desired = declared(service())
+    with plant(tmp_path, worlds.engine(), files, fault=fault) as made:
+        assert begun.wait(PATIENCE_S)
+        suspend = {"do": "suspend", "key": str(worlds.WEB)}
+        told = made.ask(**suspend, timeout_s=0.05)
+        assert (told["changed"], told["quiet"]) == (True, False)
+        over.set()
+        told = made.ask(**suspend, timeout_s=PATIENCE_S)
+        assert (told["changed"], told["quiet"]) == (False, True)
+        assert made.ask(do="pass", timeout_s=PATIENCE_S)["converged"]
+        assert made.engine.done == [f"create-container {WEB1}"], "and it wasn't started"
+        resumed = made.ask(do="resume", key=str(worlds.WEB))
+        assert (resumed["changed"], resumed["quiet"]) == (True, True)
+        made.await_done(f"start-container {WEB1}")
+        history = made.ask(do="history", key=str(worlds.WEB))
+        assert [row["image"] for row in history["revisions"]] == [worlds.IMAGE]
+        assert made.ask(do="history", key="Service/default/no")["error"]["code"] == (
+            "service.unknown"
+        )
+
+
 def test_an_engine_that_is_away_at_the_start_is_found_later(tmp_path: Path, files: Files) -> None:
     files.desired = declared(service())
     world = worlds.engine()

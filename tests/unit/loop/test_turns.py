@@ -67,3 +67,11 @@ def test_after_the_end_nobody_waits_and_nobody_passes() -> None:
     thread.join(10)
     assert not thread.is_alive()
     assert not entered.is_set()
+
+
+def test_who_wants_nobody_to_be_alone_waits_for_the_end_of_that() -> None:
+    turns = Turns()
+    assert turns.await_shared(timeout_s=0.0)
+    with turns.exclusive(timeout_s=1.0):
+        assert not turns.await_shared(timeout_s=0.01)
+    assert turns.await_shared(timeout_s=0.0)

@@ -1,0 +1,85 @@
+"""``history``: the revisions of a service, and what became of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from controller.cli.acting import key_of
+from controller.cli.api import ask_controller
+from controller.cli.common import json_option, open_state, print_json, state_option, table
+from controller.model.errors import EngineUnavailable
+from controller.settings import State
+
+HEADERS = ("REVISION", "GENERATION", "SINCE", "IMAGE", "SOURCE", "STATE")
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  trimtab history web
+  trimtab history shop/web --json | jq -r '.revisions[0].digest'
+"""
+)
+@click.argument("name")
+@state_option
+@json_option
+def history(name: str, state: Path | None, as_json: bool) -> int:
+    """Show the last revisions of a service: since when, from where, and how they did.
+
+    Where nothing runs, it is told from what was known last.
+    """
+    found, _ = open_state(state)
+    told = _fetched(found, name)
+    if as_json:
+        print_json(told)
+    else:
+        click.echo(render(told))
+    return 0
+
+
+def _fetched(state: State, name: str) -> Any:
+    try:
+        question: dict[str, object] = {"do": "history", "key": key_of(state, name)}
+        return ask_controller(state.controller_socket, question)
+    except EngineUnavailable as error:
+        from controller import wiring  # loads much, and the controller answers most times
+
+        told = wiring.last_history(state, name)
+        click.echo(f"warning: {error.message}; this is what was known last", err=True)
+        return told
+
+
+def render(told: dict[str, Any]) -> str:
+    """Return the table of revisions, and below it what people want of the service."""
+    lines = [table(HEADERS, [_row(each) for each in told["revisions"]])]
+    if told["suspended"]:
+        lines.append(f"suspended by {told['suspended']['by']} since {told['suspended']['since']}")
+    if told["pin"]:
+        why = f": {told['pin']['reason']}" if told["pin"]["reason"] else ""
+        lines.append(f"rolled back by {told['pin']['by']} since {told['pin']['since']}{why}")
+    if told["restarting"]:
+        count = told["restarting"]["containers"]
+        lines.append(f"restart of {count} containers asked by {told['restarting']['by']}")
+    return "\n".join(lines)
+
+
+def _row(each: dict[str, Any]) -> tuple[str, ...]:
+    digits = str(each["revision"]).removeprefix("v1:")[:8]
+    source = f"{each['file']}:{each['line']}"
+    words = [word for word in ("current", "pinned") if each[word]]
+    if each["declared"] and not each["current"]:
+        words.append("declared")
+    if each["outcome"]:
+        why = f": {each['reason']}" if each["reason"] else ""
+        words.append(f"{each['outcome']}{why}")
+    return (
+        digits,
+        str(each["generation"]),
+        each["since"],
+        each["image"],
+        source,
+        ", ".join(words) or "-",
+    )
