@@ -161,7 +161,9 @@ class Reconciler:
         self._away.pop(key, None)
         self.chronicle.count_exits(view.desired, observed)
         self.count_kept(observed, view.prunable, only=key)
-        service = view.desired.service(key)
+        # What becomes of a suspended service is no rollout's doing.
+        suspended = key in view.desired.suspended
+        service = None if suspended else view.desired.service(key)
         if service is not None:
             self.chronicle.saw(service, observed, stalled=key in self._stalled)
         plan = self.plan(view, observed, rules, only=key)

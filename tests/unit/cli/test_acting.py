@@ -53,6 +53,7 @@ class Both:
         self.said: Said = []
         self.planned = planned
         self.states = list(states)
+        self.others: list[dict[str, Any]] = []
         self.denied: tuple[int, dict[str, Any]] | None = None
         self._doors = [
             self._serve(state.controller_socket, self._control),
@@ -80,7 +81,8 @@ class Both:
         question = json.loads(peer.makefile("rb").readline())
         if question["do"] == "status":
             now = self.states.pop(0) if len(self.states) > 1 else self.states[0]
-            told: dict[str, Any] = {"resources": [now] if now else [], "problems": []}
+            resources = [*([now] if now else []), *self.others]
+            told: dict[str, Any] = {"resources": resources, "problems": []}
         else:
             self.said.append(("controller", question))
             told = self.planned
@@ -225,6 +227,16 @@ def test_a_name_that_means_nothing_is_told(
     with serving(state):
         assert run(state, "suspend", name) == 1
     assert code in capsys.readouterr().err
+
+
+def test_a_name_that_means_several_services_is_not_guessed(
+    state: State, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with serving(state) as both:
+        both.others = [resource(namespace="shop")]
+        assert run(state, "suspend", "web") == 1
+        assert run(state, "suspend", "default/web") == 0
+    assert "web means Service/default/web, Service/shop/web" in capsys.readouterr().err
 
 
 def test_nothing_running_is_said_plainly(state: State, capsys: pytest.CaptureFixture[str]) -> None:

@@ -269,3 +269,11 @@ def test_exits_of_a_suspended_service_are_not_counted(tmp_path: Path) -> None:
         home.engine.world = replace(home.engine.world, containers=(again,))
         home.let_pass(310)
     assert home.memory.histories() == {}
+
+
+def test_no_rollout_fails_for_what_becomes_of_a_suspended_service(tmp_path: Path) -> None:
+    home = house(tmp_path, service(), there=(container(),))
+    act(home, "suspend")
+    home.engine.change("web.1-bbbbbbbb", lambda c: replace(c, health="unhealthy"))
+    home.let_pass(3600)
+    assert home.memory.course(WEB).failed == ""
