@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from typing import Any, assert_never
 
 from controller.core import planner
@@ -420,7 +421,13 @@ def _created(action: CreateContainer, observed: Observed) -> Observed:
 
 def _start(found: Container) -> Container:
     assert found.state in (ContainerState.CREATED, ContainerState.EXITED), "it can't be started"
-    return replace(found, state=ContainerState.RUNNING, started_at="2026-01-02T00:00:00Z")
+    again = datetime.fromisoformat(found.started_at or "2026-01-01T00:00:00Z") + timedelta(days=1)
+    return replace(
+        found,
+        state=ContainerState.RUNNING,
+        started_at=again.strftime("%Y-%m-%dT%H:%M:%SZ"),
+        health="starting" if found.health else "",
+    )
 
 
 def _update(found: Container, action: UpdateContainer) -> Container:
@@ -439,7 +446,13 @@ def _update(found: Container, action: UpdateContainer) -> Container:
 
 def _restart(found: Container) -> Container:
     assert found.state not in (ContainerState.DEAD, ContainerState.REMOVING), "it is going"
-    return replace(found, state=ContainerState.RUNNING, started_at="2026-01-02T00:00:00Z")
+    again = datetime.fromisoformat(found.started_at or "2026-01-01T00:00:00Z") + timedelta(days=1)
+    return replace(
+        found,
+        state=ContainerState.RUNNING,
+        started_at=again.strftime("%Y-%m-%dT%H:%M:%SZ"),
+        health="starting" if found.health else "",
+    )
 
 
 def _unpause(found: Container) -> Container:

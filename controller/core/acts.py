@@ -27,12 +27,15 @@ SUSPENDED_MAX = 10_000
 
 @dataclass(frozen=True, slots=True)
 class Ground:
-    """What an act is decided on: the files as they were read, and what is there of the service."""
+    """What an act is decided on: the files as they were read, what is there of the service, and
+    why its rollout failed, if so.
+    """
 
     declared: Desired
     steerings: Mapping[Key, Steering]
     containers: tuple[Container, ...]
     generation: int
+    failed: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +93,7 @@ def _suspend(act: ServiceAct, ground: Ground, now: str) -> Decision:
 def _resume(act: ServiceAct, ground: Ground) -> Decision:
     before = ground.steerings.get(act.key, UNSTEERED)
     service = ground.declared.service(act.key)
-    if before.suspension is None and before.pin is None:
+    if before.suspension is None and before.pin is None and not ground.failed:
         if service is not None and service.spec.suspend:
             raise UsageError(
                 "resume.declared",
@@ -100,9 +103,10 @@ def _resume(act: ServiceAct, ground: Ground) -> Decision:
             )
         if service is None and not ground.containers and act.key not in ground.declared.blind_keys:
             raise unknown(act.key)
-        return Decision(before, changed=False, text="neither suspended nor pinned")
+        return Decision(before, changed=False, text="neither suspended, pinned nor paused")
     ended = ["suspension"] if before.suspension else []
     ended += [f"pin to {short(before.pin.revision)}"] if before.pin else []
+    ended += ["pause of its rollout"] if ground.failed and not before.pin else []
     after = replace(before, suspension=None, pin=None)
     return Decision(after, changed=True, text=f"the {' and the '.join(ended)} ended")
 

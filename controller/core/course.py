@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from controller.core.backoff import SlotHistory
 from controller.core.diff import ALIVE, Replica
 from controller.core.readiness import Readiness, Ready, at_first_sight
+from controller.model.course import Outcome
 from controller.model.desired import Service
 from controller.model.observed import Container
 from controller.model.quantities import format_duration_ms
@@ -129,7 +130,8 @@ def _dies(_course: Course, scene: Scene) -> str:
     for container in scene.mine:
         history = scene.histories.get(container.slot)
         if history is not None and history.count >= FAILURES and not container.running:
-            return f"{container.name} failed {history.count} times in a row"
+            why = f": it {history.cause}" if history.cause else ""
+            return f"{container.name} failed {history.count} times in a row{why}"
     return ""
 
 
@@ -170,6 +172,20 @@ FAILURE_RULES: tuple[Callable[[Course, Scene], str], ...] = (
 
 def _failure(course: Course, scene: Scene) -> str:
     return next((reason for rule in FAILURE_RULES if (reason := rule(course, scene))), "")
+
+
+def outcome_of(course: Course) -> Outcome:
+    """Return what is to be told of the revision that is rolled out: it may be gone back to once all
+    of it was available, unless it fails while it is watched.
+    """
+    if course.failed:
+        return "failed"
+    return "good" if course.held_s is not None or course.good == course.revision else ""
+
+
+def again(course: Course) -> Course:
+    """Return the course where a person wants a rollout that failed to go on."""
+    return Course(revision=course.revision, good=course.good)
 
 
 def due_in_s(course: Course, scene: Scene) -> float | None:

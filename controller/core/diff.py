@@ -205,7 +205,8 @@ def why_stopped(container: Container, service: Service) -> str:
 
 def _why_stale(container: Container, service: Service) -> str:
     if container.revision != service.revision:
-        return f"revision is {short(container.revision)}, want {short(service.revision)}"
+        why = f": {service.because}" if service.because else ""
+        return f"revision is {short(container.revision)}, want {short(service.revision)}{why}"
     assert service.restarting is not None, f"{container.name} isn't stale"
     return f"restart asked by {service.restarting.by}"
 

@@ -50,6 +50,9 @@ _START_ERRORS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r"exec: .*: (?:no such file or directory|executable file not found)", _CODES[127]),
         (r"exec: .*: (?:permission denied|is a directory)", _CODES[126]),
         (r"exec: .*: exec format error", "its command is for another kind of machine"),
+        (r"OOM-killed", "out of memory at once; raise spec.resources.memory"),
+        (r"unable to set memory limit", "its memory limit is below what it needs to start"),
+        (r"cannot start a stopped process", "it ended while it was started"),
         (
             r"listen \w+ \S*:(\d+): bind: address already in use",
             "port {} is taken by another program",

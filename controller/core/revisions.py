@@ -92,20 +92,6 @@ def _trimmed(steering: Steering, running: frozenset[str]) -> Steering:
     )
 
 
-def runs_well(service: Service, containers: Iterable[Container]) -> bool:
-    """Tell whether a service that is as declared also does what it should."""
-    mine = [c for c in containers if c.revision == service.revision]
-    at_rest = service.spec.state is RunState.STOPPED or service.spec.replicas == 0
-    return (
-        bool(mine)
-        and not at_rest
-        and all(
-            c.health in ("", "healthy") if c.running else c.started_at and c.exit_code == 0
-            for c in mine
-        )
-    )
-
-
 def judged(steering: Steering, revision: str, outcome: Outcome, reason: str = "") -> Steering:
     """Return the steering with what became of a revision."""
     revisions = tuple(

@@ -79,7 +79,7 @@ def _steered(service: Service, steering: Steering) -> tuple[Service, list[Hold]]
             holds.append(_lost(service.key, pin))
         else:
             holds.append(_pinned(service, pin))
-            service = earlier
+            service = replace(earlier, because=_because(pin))
     if steering.restarting is not None:
         service = replace(service, restarting=steering.restarting)
     return service, holds
@@ -137,6 +137,10 @@ def _pinned(service: Service, pin: Pin) -> Hold:
     return Hold(
         service.key, "pinned", "Automatic" if pin.automatic else "ByCommand", reason, remedy
     )
+
+
+def _because(pin: Pin) -> str:
+    return f"rolled back by {pin.by}" + (f", since {pin.reason}" if pin.reason else "")
 
 
 def _lost(key: Key, pin: Pin) -> Hold:

@@ -81,6 +81,10 @@ class Chronicle:
         self._memory.set_course(key, after)
         return after
 
+    def go_on(self, key: Key) -> None:
+        """Let a rollout that failed be tried again."""
+        self._memory.set_course(key, course.again(self._memory.course(key)))
+
     def due_in_s(self, service: Service, observed: Observed) -> float | None:
         """Return when a service's rollout needs a look though nothing happens, if it does."""
         return course.due_in_s(self._memory.course(service.key), self._scene(service, observed))

@@ -18,6 +18,7 @@ from enum import StrEnum
 
 from controller.core import planner, prune
 from controller.core.acts import Decision, unknown
+from controller.core.course import Course
 from controller.core.history import Past, history
 from controller.core.prune import PruneDecision
 from controller.core.quarantine import AT_ONCE, Keeping
@@ -43,7 +44,7 @@ from controller.loop.reporting import Known, Reporter
 from controller.loop.retries import AWAY_LONGEST_S, delay_s
 from controller.loop.survey import Standing, Survey, standing_of
 from controller.model.course import UNSTEERED, ServiceAct
-from controller.model.desired import Desired
+from controller.model.desired import Desired, Service
 from controller.model.errors import (
     Act,
     EngineError,
@@ -385,9 +386,13 @@ class Controller:
                 self._shared.failures.pop(key, None)
                 if key not in held:
                     self._memory.acted_on(key, generation.number)
+        chronicle = self._reconciler.chronicle
         for service in view.desired.services:
             if service.key in keys - blocked - view.desired.suspended:
-                self._helm.judge(service, observed.of(service.key))
+                self._judge(service, chronicle.saw(service, observed, stalled=False), observed)
+                due_s = chronicle.due_in_s(service, observed)
+                if due_s is not None:
+                    self.keys.add_after(service.key, due_s)
 
     # Passes
 
@@ -443,17 +448,32 @@ class Controller:
                 shared.approved.pop(key, None)  # it is done, or the approval is used up
             service = view.desired.service(key)
             if result.observed is not None and service is not None:
-                containers = result.observed.of(key)
-                if self._helm.looked_at(key, containers):
+                if self._helm.looked_at(key, result.observed.of(key)):
                     self._see_anew()
-                if result.outcome is Outcome.DONE and key not in view.desired.suspended:
-                    self._helm.judge(service, containers)
+                if result.course is not None and _wanted(shared.view, key) == _wanted(view, key):
+                    self._judge(service, result.course, result.observed)
         if result.again_s is not None:
             self.keys.add_after(key, result.again_s)
         error = result.execution.error
         if result.observed is None or isinstance(error, EngineUnavailable):
             self.chores.add_after(Chore.LOOK, delay_s(EngineUnavailable("", ""), 1, self._random))
         self._changed()
+
+    def _judge(self, service: Service, course: Course, observed: Observed) -> None:
+        """Note what became of a revision, and go back from one that failed; the lock is held."""
+        self._helm.judge(service, course)
+        if not course.failed or course.revision != service.revision:
+            return
+        try:
+            gone_back = self._helm.go_back(service, course.failed, self._shared.declared, observed)
+        except StateError as error:  # the next pass tries again
+            self._own_problem("state", error.code, error.message, error.remedy)
+            return
+        if gone_back:
+            self._see_anew()
+            self._reconciler.reset(service.key)
+            self._shared.failures.pop(service.key, None)
+            self.keys.add(service.key)
 
     # What people want beside the files
 
@@ -483,6 +503,8 @@ class Controller:
             if only_ask or not decision.changed:
                 return decision
             self._helm.keep(act.key, decision)
+            if act.verb == "resume":
+                self._reconciler.chronicle.go_on(act.key)
             self._see_anew()
             self._reconciler.reset(act.key)
             self._shared.failures.pop(act.key, None)

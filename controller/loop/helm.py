@@ -7,15 +7,20 @@ from __future__ import annotations
 
 from controller.core import revisions
 from controller.core.acts import Decision, Ground, decide
+from controller.core.course import Course, outcome_of
 from controller.core.steering import steer
 from controller.loop.memory import Memory
 from controller.model.course import ServiceAct
 from controller.model.desired import Desired, Service
-from controller.model.errors import StateError
+from controller.model.errors import StateError, UsageError
 from controller.model.names import Key
-from controller.model.observed import Container
+from controller.model.observed import Container, Observed
 from controller.model.quantities import format_instant
+from controller.model.spec import OnFailure
 from controller.ports import Clock
+
+#: Who goes back from a revision that failed.
+BY_ITSELF = "trimtab"
 
 
 class Helm:
@@ -43,6 +48,7 @@ class Helm:
             steerings=self._memory.steerings(),
             containers=containers,
             generation=0 if generation is None else generation.number,
+            failed=self._memory.course(act.key).failed,
         )
         return decide(act, ground, now=format_instant(self._clock.now()))
 
@@ -60,6 +66,27 @@ class Helm:
             self._memory.steer(key, before)
             raise
 
+    def go_back(
+        self, service: Service, why: str, declared: Desired | None, observed: Observed
+    ) -> bool:
+        """Go back from a revision whose rollout failed, where that is wanted and can be.
+
+        Raises:
+            StateError: it can't be saved, and so doesn't hold.
+        """
+        pinned = self._memory.steering(service.key).pin is not None
+        wanted = service.spec.rollout.on_failure is OnFailure.ROLLBACK
+        if pinned or not wanted or declared is None:
+            return False
+        act = ServiceAct("rollback", service.key, BY_ITSELF, reason=why, automatic=True)
+        try:
+            decision = self.decide(act, declared, observed.of(service.key))
+        except UsageError:
+            return False  # nothing to go back to: it goes no further
+        if decision.changed:
+            self.keep(service.key, decision)
+        return decision.changed
+
     def looked_at(self, key: Key, containers: tuple[Container, ...]) -> bool:
         """Note after a look that a restart is over; return whether something changed."""
         before = self._memory.steering(key)
@@ -67,10 +94,12 @@ class Helm:
         self._memory.steer(key, after)
         return after != before
 
-    def judge(self, service: Service, containers: tuple[Container, ...]) -> None:
-        """Note that the revision of a service that is as declared runs well, if it does."""
+    def judge(self, service: Service, course: Course) -> None:
+        """Note of a service's revision whether it is good or has failed, as its rollout tells."""
         steering = self._memory.steering(service.key)
         kept = steering.kept(service.revision)
-        if kept is None or kept.outcome or not revisions.runs_well(service, containers):
+        told = outcome_of(course)
+        if kept is None or course.revision != service.revision or told in ("", kept.outcome):
             return
-        self._memory.steer(service.key, revisions.judged(steering, service.revision, "good"))
+        after = revisions.judged(steering, service.revision, told, course.failed)
+        self._memory.steer(service.key, after)

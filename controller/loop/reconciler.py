@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from controller.core import backoff, blast, exits, planner, quarantine
+from controller.core.course import Course
 from controller.core.moves import Judge
 from controller.core.quarantine import AT_ONCE, Keeping, Moment, Quarantine
 from controller.core.status import Failure
@@ -90,13 +91,15 @@ _OUTCOMES = {
 class Result:
     """What a pass came to. ``again_s``: when to look again at the latest; None: no need.
 
-    ``observed`` is what it saw before it acted; None when it couldn't look.
+    ``observed`` is what it saw before it acted; None when it couldn't look. ``course`` is how the
+    rollout goes by that look.
     """
 
     outcome: Outcome
     again_s: float | None = None
     failure: Failure | None = None
     observed: Observed | None = None
+    course: Course | None = None
     execution: Execution = field(default_factory=Execution)
 
 
@@ -164,8 +167,9 @@ class Reconciler:
         # What becomes of a suspended service is no rollout's doing.
         suspended = key in view.desired.suspended
         service = None if suspended else view.desired.service(key)
+        course = None
         if service is not None:
-            self.chronicle.saw(service, observed, stalled=key in self._stalled)
+            course = self.chronicle.saw(service, observed, stalled=key in self._stalled)
         plan = self.plan(view, observed, rules, only=key)
         running = running_keys(known, observed, key)
         self._share.saw(key, running=key in running)
@@ -173,7 +177,7 @@ class Reconciler:
         context = claims(view.desired, approved or plan.digest, on_behalf_of)
         take = self._nothing if approved else self._taking(key, plan, observed, running)
         result = self._act(key, plan, observed, rules, context, take, stopping)
-        result = self._timed(result, service, observed)
+        result = replace(self._timed(result, service, observed), course=course)
         if result.outcome is Outcome.DONE and generation is not None and not plan.holds:
             self._memory.acted_on(key, generation.number)
         return result

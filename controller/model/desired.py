@@ -32,7 +32,10 @@ class Restarting:
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """A supervised workload as declared; ``revision`` is that of its slots."""
+    """A supervised workload as declared; ``revision`` is that of its slots.
+
+    ``because`` says why its slots are another revision's than its document says, if so.
+    """
 
     key: Key
     owner: str
@@ -41,6 +44,7 @@ class Service:
     source: Source
     labels: tuple[tuple[str, str], ...] = ()
     restarting: Restarting | None = None
+    because: str = ""
 
 
 @dataclass(frozen=True, slots=True)

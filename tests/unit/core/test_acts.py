@@ -109,7 +109,7 @@ def test_resuming_ends_suspension_and_pin() -> None:
 
 def test_resuming_what_runs_as_declared_changes_nothing() -> None:
     done = act("resume", GOOD)
-    assert (done.changed, done.text) == (False, "neither suspended nor pinned")
+    assert (done.changed, done.text) == (False, "neither suspended, pinned nor paused")
 
 
 def test_what_its_document_suspends_only_that_resumes() -> None:

@@ -27,7 +27,10 @@ BEGUN = Course(revision=B, good=OLD)
 def scene(*containers, wanted=None, settling=(), failures=None):
     """One look; *settling* are slots whose container of revision b isn't available yet."""
     waiting = {c.id: SETTLING for c in containers if c.revision == B and c.slot in settling}
-    histories = {slot: SlotHistory(count=count) for slot, count in (failures or {}).items()}
+    histories = {
+        slot: SlotHistory(count=count, cause="exited with 3")
+        for slot, count in (failures or {}).items()
+    }
     return Scene(wanted or service(), containers, waiting, histories)
 
 
@@ -107,7 +110,7 @@ def test_a_replica_that_dies_again_and_again_fails_it():
     dead = container(state="restarting")
     assert walk((1, scene(dead, failures={1: FAILURES - 1}))).failed == ""
     assert walk((1, scene(dead, failures={1: FAILURES}))).failed == (
-        "web.1-bbbbbbbb failed 3 times in a row"
+        "web.1-bbbbbbbb failed 3 times in a row: it exited with 3"
     )
 
 

@@ -16,7 +16,6 @@ from controller.core.revisions import (
     last_good,
     noted,
     replaced,
-    runs_well,
     slimmed,
     to_json,
 )
@@ -146,30 +145,6 @@ def test_a_restart_is_over_once_none_of_its_containers_is_there() -> None:
     assert replaced(steering, there) == steering
     assert replaced(steering, (container(attempt=2), there[1])) == steering
     assert replaced(steering, (container(attempt=2),)).restarting is None
-
-
-@pytest.mark.parametrize(
-    ("there", "well"),
-    [
-        ((container(),), True),
-        ((container(health="healthy"),), True),
-        ((container(health="starting"),), False),
-        ((container(health="unhealthy"),), False),
-        ((container(), container(slot=2, health="unhealthy")), False),
-        ((container(rev="a"),), False),
-        ((container(state="exited"),), True),
-        ((container(state="exited", exit_code=1),), False),
-        ((container(state="created"),), False),
-        ((), False),
-    ],
-)
-def test_a_revision_runs_well_if_all_of_it_does(there: tuple[Container, ...], well: bool) -> None:
-    assert runs_well(service(), there) is well
-
-
-@pytest.mark.parametrize("spec", [{"state": "Stopped"}, {"replicas": 0}])
-def test_what_is_at_rest_shows_nothing(spec: dict[str, Any]) -> None:
-    assert not runs_well(service(**spec), (container(),))
 
 
 def test_all_specs_together_are_bounded_and_the_oldest_go(

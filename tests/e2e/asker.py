@@ -1,0 +1,95 @@
+"""A client as most are: it asks by name, and where an address refuses it tries the next one.
+
+Run inside the network namespace of a container: the engine's DNS is at 127.0.0.11 there. Each
+argument is a name; a line is printed for each request: the name, what became of it, how long it
+took in milliseconds, and when.
+"""
+
+from __future__ import annotations
+
+import http.client
+import os
+import socket
+import struct
+import sys
+import threading
+import time
+
+DNS = ("127.0.0.11", 53)
+PORT = 8080
+TIMEOUT_S = 4.0
+PAUSE_S = 0.05
+
+
+def addresses(name: str) -> list[str]:
+    """Return the A records of *name* (RFC 1035, section 4)."""
+    labels = b"".join(bytes([len(part)]) + part.encode() for part in name.split("."))
+    question = struct.pack(">6H", 7, 0x0100, 1, 0, 0, 0) + labels + b"\0" + struct.pack(">2H", 1, 1)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.settimeout(TIMEOUT_S)
+        sock.sendto(question, DNS)
+        answer = sock.recv(4096)
+    count, at, found = struct.unpack(">H", answer[6:8])[0], len(question), []
+    for _ in range(count):
+        # The name that was asked for, again: a pointer to it, or the labels as they were.
+        at += 2 if answer[at] >= 0xC0 else len(labels) + 1
+        kind, _, _, length = struct.unpack(">2HIH", answer[at : at + 10])
+        at += 10
+        if kind == 1:
+            found.append(socket.inet_ntoa(answer[at : at + length]))
+        at += length
+    return found
+
+
+def ask(address: str) -> None:
+    """Ask for one page.
+
+    Raises:
+        OSError: nobody answers.
+    """
+    connection = http.client.HTTPConnection(address, PORT, timeout=TIMEOUT_S)
+    try:
+        connection.request("GET", "/")
+        answer = connection.getresponse()
+        answer.read()
+        if answer.status != 200:
+            raise ConnectionError(f"status {answer.status}")
+    except http.client.HTTPException as error:
+        raise ConnectionError(str(error)) from error
+    finally:
+        connection.close()
+
+
+def request(name: str) -> str:
+    """Return what became of one request by name."""
+    why = "has no address"
+    try:
+        for address in addresses(name):
+            try:
+                ask(address)
+            except ConnectionRefusedError as error:
+                why = f"{address}: {error}"
+                continue
+            except OSError as error:
+                return f"failed: {address}: {error}"
+            return "ok"
+    except OSError as error:
+        why = f"no name: {error}"
+    return f"failed: {why}"
+
+
+def go_on(name: str) -> None:
+    """Ask for ever."""
+    while True:
+        began = time.monotonic()
+        what = request(name)
+        took_ms = round((time.monotonic() - began) * 1000)
+        # One write: threads must not meet within a line.
+        os.write(1, f"{name}\t{what}\t{took_ms}\t{began:.3f}\n".encode())
+        threading.Event().wait(PAUSE_S)
+
+
+if __name__ == "__main__":
+    for each in sys.argv[1:]:
+        threading.Thread(target=go_on, args=[each], daemon=True).start()
+    sys.stdin.read()  # until whoever started it hangs up

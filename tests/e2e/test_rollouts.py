@@ -1,0 +1,159 @@
+"""Rollouts on a real engine, with a client that asks by name throughout.
+
+All services are rolled out at once in one instance, each to a revision that is bad in its own way
+(or good). What serves goes on serving without one failed request; status and journal tell why.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+from tests.instance import Host, eventually, has, web
+
+QUICK = "rollout: {minHealthy: 1s, progressDeadline: 25s}"
+CHECK = (
+    'healthcheck: {exec: [/bin/wget, -q, -O, /dev/null, "http://127.0.0.1:8080/"], interval: 1s,'
+    " timeout: 1s, retries: 2, startPeriod: %s}"
+)
+ASKER = Path(__file__).with_name("asker.py")
+SHELL = 'entrypoint: [/bin/sh, -c, "%s"]'
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """A second revision, what becomes of it, and what status or journal must say."""
+
+    name: str
+    revision: tuple[str, ...]
+    ends: str  # new, or old
+    says: str = ""  # a pattern
+
+
+SCENES = (
+    Scene("good", ("env: {COLOUR: green}", QUICK), "new"),
+    Scene("badtag", ("image: trimtab.local/web:none", QUICK), "old", "image|pull|trimtab.local"),
+    Scene(
+        "nobind",
+        ("mounts: [{type: bind, source: /tmp/isnt/there, target: /x, readOnly: true}]", QUICK),
+        "old",
+        "/tmp/isnt",
+    ),
+    Scene(
+        "oom",
+        (SHELL % "exec tail /dev/zero", "resources: {memory: 32Mi}", QUICK),
+        "old",
+        "out of memory",
+    ),
+    Scene(
+        "dies",
+        (SHELL % "/bin/serve & sleep 5; exit 3", "rollout: {minHealthy: 8s}"),
+        "old",
+        "failed 3 times in a row|exited with 3",
+    ),
+    Scene(
+        "never",
+        (
+            "healthcheck: {exec: [/bin/false], interval: 1s, timeout: 1s, retries: 2, startPeriod: 0s}",
+            QUICK,
+        ),
+        "old",
+        "unhealthy",
+    ),
+    Scene("slow", (SHELL % "sleep 6; exec /bin/serve", CHECK % "20s", QUICK), "new"),
+    Scene("late", (SHELL % "sleep 90; exec /bin/serve", CHECK % "2s", QUICK), "old", "unhealthy"),
+)
+
+
+@contextlib.contextmanager
+def asking(host: Host, *names: str, network: str = "platform-network") -> Iterator[Client]:
+    """Ask each service again and again, from a stranger's container on the network."""
+    options = ["run", "--detach", "--init", "--network", network]
+    stranger = host.engine.docker(*options, "trimtab.local/worker:1").stdout.strip()
+    pid = host.engine.docker("inspect", "--format", "{{.State.Pid}}", stranger).stdout.strip()
+    said = host.folder / f"asked-{pid}.log"
+    with said.open("wb") as out:
+        argv = ["nsenter", f"--net=/proc/{pid}/ns/net", sys.executable, str(ASKER), *names]
+        process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=out)
+        try:
+            yield Client(said)
+        finally:
+            process.communicate()
+            host.engine.docker("rm", "--force", stranger)
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """A client that asks, and what it got."""
+
+    said: Path
+
+    def answers(self, name: str) -> int:
+        return sum(each[:2] == [name, "ok"] for each in self._lines())
+
+    def failures(self, name: str = "") -> list[list[str]]:
+        return [each for each in self._lines() if each[1] != "ok" and name in ("", each[0])]
+
+    def outage_ms(self, name: str) -> int:
+        """The longest time between two good answers, from the first failure on."""
+        good = [float(each[3]) for each in self._lines() if each[:2] == [name, "ok"]]
+        return round(1000 * max((b - a for a, b in pairwise(good)), default=0.0))
+
+    def _lines(self) -> list[list[str]]:
+        whole = self.said.read_text().rpartition("\n")[0]
+        return [line.split("\t") for line in whole.splitlines()]
+
+
+def told(host: Host, name: str) -> str:
+    """All that status and journal say of a service."""
+    resource = host.resource(name)
+    conditions = [f"{c['type']} {c['reason']} {c['message']}" for c in resource["conditions"]]
+    history = host.cli("history", name).stdout
+    causes = [str(r.get("claims", {}).get("cause")) for r in host.journal("--service", name)]
+    return "\n".join([*conditions, history, *causes])
+
+
+def revisions(host: Host, name: str) -> list[str]:
+    """The revisions that run."""
+    return [
+        str(c["Config"]["Labels"]["io.trimtab.revision"])
+        for c in host.containers(name)
+        if c["State"]["Status"] == "running"
+    ]
+
+
+def test_what_serves_goes_on_serving_whatever_the_next_revision_is_like(host: Host) -> None:
+    names = [scene.name for scene in SCENES]
+    for name in names:
+        host.write(f"{name}.yaml", web(name, extra=QUICK))
+    with host.running(), asking(host, *names) as client:
+        old = {name: revisions(host, name) for name in names}
+        eventually(lambda: all("good" in host.cli("history", n).stdout for n in names))
+        eventually(lambda: all(client.answers(name) for name in names))
+        for scene in SCENES:
+            text = web(scene.name, extra="\n".join(scene.revision))
+            if scene.revision[0].startswith("image:"):
+                text = text.replace("  image: trimtab.local/web:1\n", "")
+            host.write(f"{scene.name}.yaml", text)
+
+        def ended(scene: Scene) -> bool:
+            now = revisions(host, scene.name)
+            if scene.ends == "new":
+                return len(now) == 1 and now != old[scene.name]
+            return now == old[scene.name] and any(
+                has(host.resource(scene.name), word) for word in ("RolledBack", "Stalled")
+            )
+
+        for scene in SCENES:
+            eventually(lambda scene=scene: ended(scene), what=scene.name)  # type: ignore[misc]
+        for scene in SCENES:
+            assert re.search(scene.says, told(host, scene.name)), told(host, scene.name)
+        before = {name: client.answers(name) for name in names}
+        eventually(lambda: all(client.answers(n) > before[n] for n in names), what="it serves on")
+        assert client.failures() == []

@@ -1,0 +1,220 @@
+"""Rollouts from pass to pass: gates, failures, going back; in virtual time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from controller.core.diff import short
+from controller.model.course import ServiceAct, Verb
+from controller.model.desired import Service
+from controller.model.errors import EngineFailed
+from controller.model.observed import ContainerState, Image
+from controller.model.plan import AnyAction, StartContainer
+from tests import worlds
+from tests.unit.core.test_steering import written
+from tests.unit.loop.toy import House, ToyEngine
+from tests.worlds import WEB, declared
+
+CHECKED = "healthcheck: {exec: [/check]}"
+PORT = "ports: [{container: 80, host: 8080}]"
+NETWORKS = (worlds.ISOLATED, worlds.INGRESS)
+
+
+def web(colour: str, *more: str) -> Service:
+    return written(f"env: {{C: {colour}}}", *more)
+
+
+def house(folder: Path, *more: str) -> House:
+    """A house in which blue runs for long, and is good."""
+    blue = web("blue", *more)
+    images: dict[str, Image | None] = {blue.spec.image: Image(worlds.IMAGE_ID)}
+    home = House(folder, engine=ToyEngine(worlds.engine(images=images, networks=NETWORKS)))
+    home.files.desired = declared(blue)
+    home.settle()
+    make(home, "blue", health="healthy" if CHECKED in more else "")
+    home.let_pass(600)
+    assert outcome(home, "blue", *more) == ("good", "")
+    return home
+
+
+def make(home: House, colour: str, **fields: str) -> None:
+    """Have the engine show something else of the container of a colour."""
+    for each in home.engine.world.containers:
+        if each.revision in {web(colour, *more).revision for more in ((), (CHECKED,), (PORT,))}:
+            home.engine.change(each.name, lambda c: replace(c, **fields))  # type: ignore[arg-type]
+            home.controller.keys.add(WEB)
+
+
+def outcome(home: House, colour: str, *more: str) -> tuple[str, str]:
+    kept = home.memory.steering(WEB).kept(web(colour, *more).revision)
+    assert kept is not None
+    return kept.outcome, kept.reason
+
+
+def running(home: House) -> list[str]:
+    return sorted(c.name for c in home.engine.world.containers if c.running)
+
+
+def called(colour: str, *more: str) -> str:
+    return f"web.1-{short(web(colour, *more).revision)}"
+
+
+def named(home: House) -> list[str]:
+    """Who answers to the service's name on its network."""
+    return [
+        c.name
+        for c in home.engine.world.containers
+        if "web" in dict(c.aliases).get("platform-network", ())
+    ]
+
+
+def act(home: House, verb: Verb) -> None:
+    home.controller.act(ServiceAct(verb, WEB, "uid:0"))
+
+
+def test_the_old_serves_and_is_named_alone_until_the_new_is_available(tmp_path: Path) -> None:
+    home = house(tmp_path)
+    home.declare(web("green"))
+    home.let_pass(9.9)
+    assert running(home) == sorted([called("blue"), called("green")])
+    assert named(home) == [called("blue")]
+    home.let_pass(1)
+    assert (running(home), named(home)) == ([called("green")], [called("green")])
+    home.let_pass(60)
+    assert outcome(home, "green") == ("good", "")
+
+
+def test_a_check_that_never_passes_leaves_the_old_alone_and_goes_back(tmp_path: Path) -> None:
+    home = house(tmp_path, CHECKED)
+    home.declare(web("green", CHECKED))
+    home.settle()
+    make(home, "green", health="starting")
+    home.let_pass(600)
+    assert (running(home), named(home)) == ([called("blue", CHECKED)], [called("blue", CHECKED)])
+    assert outcome(home, "green", CHECKED)[0] == "failed"
+    assert home.condition("web", "RolledBack") == ("True", "Automatic")
+    assert home.condition("web", "Ready") == ("True", "AsDeclared")
+    assert home.let_pass(7200) == [], "once is enough"
+
+
+def unhealthy(home: House, green: str) -> None:
+    home.engine.change(green, lambda c: replace(c, health="unhealthy"))
+
+
+def dies(home: House, green: str) -> None:
+    home.engine.change(green, lambda c: replace(c, restart_count=c.restart_count + 3))
+    home.engine.change(green, lambda c: replace(c, state=ContainerState.RESTARTING))
+
+
+@pytest.mark.parametrize("fails", [unhealthy, dies])
+@pytest.mark.parametrize("more", [(), (PORT,)])
+def test_a_revision_that_fails_is_gone_back_from_at_once(
+    tmp_path: Path, fails: Callable[[House, str], None], more: tuple[str, ...]
+) -> None:
+    home = house(tmp_path, *more)
+    home.declare(web("green", *more))
+    home.let_pass(3)
+    fails(home, called("green", *more))
+    home.controller.keys.add(WEB)
+    home.let_pass(30)
+    assert running(home) == [called("blue", *more)]
+    assert named(home) == [called("blue", *more)]
+    assert [c.name for c in home.engine.world.containers] == [called("blue", *more)]
+    assert home.condition("web", "RolledBack") == ("True", "Automatic")
+    told = [c.cause for c in home.engine.contexts if "rolled back by trimtab, since" in c.cause]
+    assert told, "the journal says why"
+
+
+def test_what_fails_while_it_is_watched_is_gone_back_from(tmp_path: Path) -> None:
+    home = house(tmp_path)
+    home.declare(web("green"))
+    home.let_pass(40)
+    assert running(home) == [called("green")]
+    make(home, "green", health="unhealthy")
+    home.let_pass(30)
+    assert running(home) == [called("blue")]
+
+
+def test_a_start_that_fails_again_and_again_is_gone_back_from(tmp_path: Path) -> None:
+    home = house(tmp_path)
+    green = called("green")
+
+    def fault(action: AnyAction) -> EngineFailed | None:
+        if isinstance(action, StartContainer) and action.target == green:
+            return EngineFailed("engine.error", "exec: no such file or directory")
+        return None
+
+    home.engine.fault = fault
+    home.declare(web("green"))
+    home.let_pass(60)
+    assert (running(home), named(home)) == ([called("blue")], [called("blue")])
+    assert home.condition("web", "RolledBack") == ("True", "Automatic")
+
+
+def test_where_going_back_is_not_wanted_it_goes_no_further_until_somebody_says(
+    tmp_path: Path,
+) -> None:
+    pause = "rollout: {onFailure: Pause}"
+    home = house(tmp_path, CHECKED, pause)
+    home.declare(web("green", CHECKED, pause))
+    home.settle()
+    make(home, "green", health="unhealthy")
+    home.let_pass(5)
+    assert called("blue", CHECKED) in running(home)
+    assert home.condition("web", "Paused") == ("True", "rollout.failed")
+    assert home.condition("web", "Stalled") == ("True", "rollout.failed")
+    make(home, "green", health="healthy")
+    act(home, "resume")
+    home.let_pass(60)
+    assert running(home) == [called("green", CHECKED)]
+    assert home.condition("web", "Paused") == ("", "")
+
+
+def test_a_newer_revision_supersedes_one_that_is_under_way(tmp_path: Path) -> None:
+    home = house(tmp_path, CHECKED)
+    home.declare(web("green", CHECKED))
+    home.settle()
+    make(home, "green", health="starting")
+    home.declare(web("red", CHECKED))
+    home.let_pass(1)
+    assert called("blue", CHECKED) in running(home)
+    home.let_pass(30)
+    assert running(home) == [called("red", CHECKED)]
+    assert len(home.engine.world.containers) == 1
+
+
+def test_deadlines_are_of_the_time_that_somebody_looked(tmp_path: Path) -> None:
+    home = house(tmp_path, CHECKED)
+    home.declare(web("green", CHECKED))
+    home.settle()
+    make(home, "green", health="starting")
+    home.let_pass(200)
+    home.controller.save()
+    home.watch.time += 86_400  # nobody is there
+    home.restart()
+    home.let_pass(60)
+    assert home.condition("web", "RolledBack") == ("", "")
+    home.let_pass(120)
+    assert home.condition("web", "RolledBack") == ("True", "Automatic")
+
+
+def test_an_unhealthy_replica_is_restarted_then_recreated_with_growing_pauses(
+    tmp_path: Path,
+) -> None:
+    home = house(tmp_path, CHECKED)
+    blue = called("blue", CHECKED)
+    make(home, "blue", health="unhealthy")
+    assert home.let_pass(5) == [
+        f"update-container {blue}",
+        f"stop-container {blue}",
+        f"start-container {blue}",
+        f"update-container {blue}",
+    ]
+    make(home, "blue", health="unhealthy")
+    assert home.let_pass(4.5) == [], "five seconds are the second pause"
+    assert [each.split()[0] for each in home.let_pass(60)][:1] == ["create-container"]
+    assert running(home) == [f"{blue}.2"]
