@@ -6,8 +6,10 @@ Reads the broker's files, so it needs the right to read them: the broker's user,
 from __future__ import annotations
 
 import pwd
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any, TypeVar
 
 import click
 
@@ -22,6 +24,15 @@ STAGES = ("intent", "outcome", "recovered", "refusal", "violation", "summary", "
 STAGES_OF_OURS = ("operator", "policy", "checkpoint", "segment")
 DECISIONS = ("allow", "mutate", "deny", "audit-deny")
 DAY_MS = 86_400_000
+
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def scan_option(command: F) -> F:
+    """Add ``--scan``."""
+    text = "Believe no index: read and check every record."
+    return click.option("--scan", is_flag=True, help=text)(command)
 
 
 class JournalGroup(click.Group):
@@ -111,6 +122,7 @@ Examples:
 @click.option(
     "--limit", type=click.IntRange(min=0), default=50, show_default=True, help="0 lists all."
 )
+@scan_option
 @state_option
 @json_option
 @click.pass_context
@@ -126,11 +138,12 @@ def list_records(
     action: str,
     container: str,
     limit: int,
+    scan: bool,
     state: Path | None,
     as_json: bool,
 ) -> None:
     """List records, the last ones at the end."""
-    from controller.journal.query import find
+    from controller.journal.archive import FolderArchive
 
     wanted = Filter(
         since=since,
@@ -139,16 +152,17 @@ def list_records(
         owner=owner,
         actor=_uid_of(actor),
         verdict=verdict or "",
-        stage=stage or "",
+        stages=frozenset({stage} if stage else ()),
         action=action,
         container=container,
     )
-    found = find(_folder(ctx, state), wanted, limit=limit)
-    if _as_json(ctx, as_json):
-        for record, _ in found:
-            click.echo(line_of(record))
-        return
-    rows = [row(one) for one in found]
+    with FolderArchive(_folder(ctx, state), scan=scan) as archive:
+        found = archive.find(wanted, limit=limit)
+        if _as_json(ctx, as_json):
+            for record, _ in found:
+                click.echo(line_of(record))
+            return
+        rows = [row(one) for one in found]
     click.echo(table(HEADERS, rows) if rows else "No records.")
 
 
@@ -160,21 +174,24 @@ Examples:
 """
 )
 @click.argument("record", metavar="ID|SEQ")
+@scan_option
 @state_option
 @json_option
 @click.pass_context
-def show(ctx: click.Context, record: str, state: Path | None, as_json: bool) -> None:
+def show(ctx: click.Context, record: str, scan: bool, state: Path | None, as_json: bool) -> None:
     """Show one record, and for a change its whole story: asked, decided, done."""
-    from controller.journal.query import story
+    from controller.core.questions import story
+    from controller.journal.archive import FolderArchive
 
-    found = story(_folder(ctx, state), record)
-    if not found:
+    with FolderArchive(_folder(ctx, state), scan=scan) as archive:
+        told = story(archive.find, record)
+    if told is None:
         raise click.ClickException(f"there is no record {record}; see 'trimtab journal list'")
     if _as_json(ctx, as_json):
-        for one in found:
-            click.echo(line_of(one))
+        for one in told.found:
+            click.echo(line_of(one.record))
     else:
-        click.echo(render_story(found))
+        click.echo(render_story(told))
 
 
 def _folder(ctx: click.Context, state: Path | None) -> Path:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import pwd
 from collections.abc import Iterable, Mapping
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from controller.cli.common import shorten
 from controller.core.search import About, Found, text
 from controller.model.entries import Record
 from controller.model.quantities import format_duration_ms
+
+if TYPE_CHECKING:
+    from controller.core.questions import Story
 
 HEADERS = ("SEQ", "TIME", "ACTOR", "STAGE", "ACTION", "OBJECT", "VERDICT", "RESULT", "WHY")
 SHORT_ID = 12
@@ -100,17 +103,33 @@ def _texts(value: object) -> list[str]:
     return [str(item) for item in value] if isinstance(value, list) else []
 
 
-def render_story(found: Iterable[Record]) -> str:
+def render_story(story: Story) -> str:
     """Return an intent and what closed it, or one record, a line a fact."""
     lines: list[tuple[str, str]] = []
-    for record in found:
+    for record, _ in story.found:
         entry = record.entry
         lines.append((entry.stage, f"record {record.seq} at {record.time}, id {entry.id}"))
         lines += _facts(record)
+    lines += (("before", _in_a_line(each)) for each in story.before)
+    lines += (("after", _in_a_line(each)) for each in story.after)
     width = max(len(name) for name, _ in lines)
     return "\n".join(
         f"{printable(name):<{width}}  {printable(value)}".rstrip() for name, value in lines
     )
+
+
+def _in_a_line(found: Found) -> str:
+    """Return what a record of the same object says, in one line."""
+    record, about = found
+    said = (
+        f"record {record.seq} at {record.time}:",
+        about.action,
+        record.entry.stage,
+        f"by {actor_of(record.entry.actor)}",
+        result_of(record.entry.result) or text(record.entry.verdict, "decision"),
+        f"({told})" if (told := why(record)) else "",
+    )
+    return " ".join(part for part in said if part)
 
 
 def _facts(record: Record) -> Iterable[tuple[str, str]]:

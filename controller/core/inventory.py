@@ -117,7 +117,7 @@ def _close(inventory: Inventory, record: Record) -> Inventory:
         summary=_mapping(intent.request.get("summary")),
         result=entry.result,
         recovered=entry.stage == "recovered",
-        applied=_applied(record),
+        applied=applied(record),
         time=intent.time,
         uid=intent.uid,
     )
@@ -125,7 +125,8 @@ def _close(inventory: Inventory, record: Record) -> Inventory:
     return inventory if effect is None else effect(inventory, closing)
 
 
-def _applied(record: Record) -> bool:
+def applied(record: Record) -> bool:
+    """Tell whether a closing record says that its intent took effect."""
     result = record.entry.result
     if record.entry.stage == "recovered":
         return result.get("settled") == "applied"
@@ -133,6 +134,12 @@ def _applied(record: Record) -> bool:
     return isinstance(status, int) and (
         200 <= status < 300 or status in {_SWITCHING, _NOT_MODIFIED}
     )
+
+
+def gone(record: Record) -> bool:
+    """Tell whether the closing record of a removal says that the object isn't there any more."""
+    # That it isn't there is what a removal wanted.
+    return applied(record) or record.entry.result.get("status") == _NOT_FOUND
 
 
 def _container_created(inventory: Inventory, closing: Closing) -> Inventory:

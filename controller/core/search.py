@@ -1,24 +1,29 @@
 """Which records answer a question: by time, service, owner, actor, verdict, stage, action, object.
 
 One pass over the records in their order. What a later record is about (a start names an id only, a
-closing record nothing) is learned from the ones before it.
+closing record nothing) is learned from the ones before it. The index (``journal.index``) is the
+same pass, kept: it answers as ``search`` does, or it is wrong.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, Protocol, TypeVar
 
+from controller.core.inventory import applied, gone
 from controller.core.record import CLOSING
-from controller.model import names
+from controller.model import mutations, names
 from controller.model.entries import Record
+from controller.model.mutations import Mutation
 
-#: Containers that are remembered, the last ones; older ones are known by their id alone.
-_CONTAINERS_MAX: Final = 100_000
+T = TypeVar("T")
 #: A shorter id isn't looked for by its beginning.
-_ID_PREFIX_MIN: Final = 4
+ID_PREFIX_MIN: Final = 4
+_FULL_ID: Final = re.compile(r"[0-9a-f]{64}", re.ASCII)
+#: Records of a container, whatever else their routes name.
+_OF_CONTAINERS: Final = ("container.", "exec.", "network.connect", "network.disconnect")
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +31,10 @@ class Filter:
     """What is wanted; an empty field wants all. Times are as records have them (RFC 3339, UTC).
 
     ``service`` is NAME or NAMESPACE/NAME; ``actor`` a role or a uid; ``action`` a route such as
-    ``container.create``, its last part, or a method; ``container`` a name or the start of an id.
+    ``container.create``, its last part, or a method, ``routes`` whole routes, any of them;
+    ``container`` a name or the start of an id;
+    ``ids`` full ids of objects, any of them; ``record`` the id of an intent and its closing record;
+    seqs are above ``after``, and none is above ``upto``.
     """
 
     since: str = ""
@@ -35,9 +43,14 @@ class Filter:
     owner: str = ""
     actor: str = ""
     verdict: str = ""
-    stage: str = ""
+    stages: frozenset[str] = frozenset()
     action: str = ""
+    routes: frozenset[str] = frozenset()
     container: str = ""
+    ids: frozenset[str] = frozenset()
+    record: str = ""
+    after: int = 0
+    upto: int = 0
 
     @property
     def empty(self) -> bool:
@@ -47,7 +60,10 @@ class Filter:
 
 @dataclass(frozen=True, slots=True)
 class About:
-    """What a record is about, as far as it and those before it tell."""
+    """What a record is about, as far as it and those before it tell.
+
+    ``becomes`` is the name that a renamed container gets, once that took effect.
+    """
 
     namespace: str = ""
     service: str = ""
@@ -56,57 +72,104 @@ class About:
     id: str = ""
     action: str = ""
     method: str = ""
+    becomes: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Life:
+    """A container as the records tell of it: since which seq, and until which (0: it is there)."""
+
+    about: About
+    since: int
+    gone: int = 0
+
+
+class Kept(Protocol[T]):
+    """What a memory keeps by key: a dictionary, or something that has it elsewhere."""
+
+    def get(self, key: str, /) -> T | None: ...
+
+    def pop(self, key: str, default: None, /) -> T | None: ...
+
+    def __setitem__(self, key: str, value: T, /) -> None: ...
 
 
 @dataclass(slots=True)
 class Memory:
     """What the records so far have told: of open intents, and of containers by id."""
 
-    intents: dict[str, About] = field(default_factory=dict)
-    containers: OrderedDict[str, About] = field(default_factory=OrderedDict)
+    intents: Kept[About] = field(default_factory=dict)
+    lives: Kept[Life] = field(default_factory=dict)
 
     def learn(self, record: Record) -> About:
         """Return what *record* is about, and remember it for the ones after it."""
         entry = record.entry
         if entry.stage in CLOSING:
-            about = self.intents.pop(entry.id, About())
+            about = self.intents.pop(entry.id, None) or About()
             if identifier := text(entry.result, "container"):
                 about = replace(about, id=identifier)
-                if about.action == "container.create":
-                    self._remember(about)
+            self._settle(record, about)
             return about
         about = self._of_request(entry.request)
         if entry.stage == "intent":
             self.intents[entry.id] = about
+        elif about.action == mutations.CONTAINER_GONE:
+            self._end(about.id, record.seq)
         return about
 
     def _of_request(self, request: Mapping[str, Any]) -> About:
-        summary = request.get("summary")
-        summary = summary if isinstance(summary, Mapping) else {}
-        labels = summary.get("labels")
-        labels = labels if isinstance(labels, Mapping) else {}
+        summary = _mapping(request.get("summary"))
+        labels = _mapping(summary.get("labels"))
         thing = text(request, "object")
-        known = self.containers.get(thing, About())
+        life = self.lives.get(thing) if _FULL_ID.fullmatch(thing) else None
+        known = life.about if life is not None else About()
+        action = text(request, "route")
+        told = text(summary, "name")
         return About(
-            namespace=text(labels, names.NAMESPACE) or known.namespace,
-            service=text(labels, names.SERVICE) or known.service,
-            owner=text(labels, names.OWNER) or known.owner,
-            name=known.name or text(summary, "name") or thing,
+            namespace=text(labels, names.NAMESPACE)
+            or text(summary, "namespace")
+            or known.namespace,
+            service=text(labels, names.SERVICE) or text(summary, "service") or known.service,
+            owner=text(labels, names.OWNER) or text(summary, "owner") or known.owner,
+            name=known.name or told or thing,
             id=known.id or thing,
-            action=text(request, "route"),
+            action=action,
             method=text(request, "method"),
+            becomes=told if action == Mutation.CONTAINER_RENAME else "",
         )
 
-    def _remember(self, about: About) -> None:
-        self.containers[about.id] = about
-        if len(self.containers) > _CONTAINERS_MAX:
-            self.containers.popitem(last=False)
+    def _settle(self, record: Record, about: About) -> None:
+        """Take note of what a closing record says of a container."""
+        if not (_FULL_ID.fullmatch(about.id) and about.action.startswith(_OF_CONTAINERS)):
+            return
+        if about.action == Mutation.CONTAINER_REMOVE:
+            if gone(record):
+                self._end(about.id, record.seq)
+            return
+        if not applied(record):
+            return
+        life = self.lives.get(about.id)
+        if life is None:  # created now, or before the first record that is left
+            life = Life(replace(about, becomes=""), record.seq)
+            self.lives[about.id] = life
+        if about.becomes:
+            named = replace(life.about, name=about.becomes)
+            self.lives[about.id] = replace(life, about=named)
+
+    def _end(self, identifier: str, seq: int) -> None:
+        life = self.lives.get(identifier)
+        if life is not None and not life.gone:
+            self.lives[identifier] = replace(life, gone=seq)
 
 
 def text(members: Mapping[str, Any], name: str) -> str:
     """Return a member that should be text, or ''."""
     value = members.get(name, "")
     return value if isinstance(value, str) else ""
+
+
+def _mapping(value: object) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
 
 
 class Found(NamedTuple):
@@ -116,9 +179,14 @@ class Found(NamedTuple):
     about: About
 
 
-def search(records: Iterable[Record], wanted: Filter) -> Iterator[Found]:
-    """Yield the records that are wanted, in their order. Give it all from the journal's start."""
-    memory = Memory()
+def search(
+    records: Iterable[Record], wanted: Filter, memory: Memory | None = None
+) -> Iterator[Found]:
+    """Yield the records that are wanted, in their order.
+
+    Give it all from the journal's start, or the *memory* of those before.
+    """
+    memory = Memory() if memory is None else memory
     for record in records:
         about = memory.learn(record)
         if fits(record, about, wanted):
@@ -131,17 +199,30 @@ def fits(record: Record, about: About, wanted: Filter) -> bool:
     return (
         (not wanted.since or record.time >= wanted.since)
         and (not wanted.until or record.time <= wanted.until)
-        and (not wanted.stage or entry.stage == wanted.stage)
+        and record.seq > wanted.after
+        and (not wanted.upto or record.seq <= wanted.upto)
+        and (not wanted.stages or entry.stage in wanted.stages)
         and (not wanted.verdict or text(entry.verdict, "decision") == wanted.verdict)
-        and (not wanted.actor or wanted.actor in _actors(entry.actor))
-        and (not wanted.service or wanted.service in _services(about))
-        and (not wanted.owner or wanted.owner in (about.owner, text(entry.actor, "owner")))
-        and (not wanted.action or wanted.action.casefold() in _actions(about))
+        and (not wanted.actor or wanted.actor in actors(entry.actor))
+        and (not wanted.action or wanted.action.casefold() in actions(about.action, about.method))
+        and (not wanted.routes or about.action in wanted.routes)
+        and concerns(about, wanted)
+        and (not wanted.ids or about.id in wanted.ids)
+        and (not wanted.record or entry.id == wanted.record)
+    )
+
+
+def concerns(about: About, wanted: Filter) -> bool:
+    """Tell whether what a record is about is wanted: by service, owner and container."""
+    return (
+        (not wanted.service or wanted.service in _services(about))
+        and (not wanted.owner or wanted.owner == about.owner)
         and (not wanted.container or _is_container(about, wanted.container))
     )
 
 
-def _actors(actor: Mapping[str, Any]) -> tuple[str, ...]:
+def actors(actor: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the words by which an actor is looked for."""
     return (text(actor, "role"), str(actor.get("uid", "")))
 
 
@@ -152,11 +233,12 @@ def _services(about: About) -> tuple[str, ...]:
     return (about.service, f"{namespace}/{about.service}")
 
 
-def _actions(about: About) -> tuple[str, ...]:
-    return (about.action, about.action.rpartition(".")[2], about.method.casefold())
+def actions(route: str, method: str) -> tuple[str, ...]:
+    """Return the words by which an action is looked for."""
+    return (route, route.rpartition(".")[2], method.casefold())
 
 
 def _is_container(about: About, wanted: str) -> bool:
     if about.name == wanted:
         return True
-    return len(wanted) >= _ID_PREFIX_MIN and about.id.startswith(wanted)
+    return len(wanted) >= ID_PREFIX_MIN and about.id.startswith(wanted)

@@ -10,9 +10,9 @@ from pathlib import Path
 from time import perf_counter
 
 from controller.core.search import Filter
+from controller.journal.archive import FolderArchive
 from controller.journal.audit import verify
 from controller.journal.disk import Disk
-from controller.journal.query import find
 from controller.journal.writer import Writer
 from controller.model.entries import Entry, Record
 from controller.wiring import SystemClock, new_id
@@ -137,7 +137,8 @@ def reading(folder: Path) -> None:
         ("list --service", Filter(service="web-7"), 50),
     ):
         started = perf_counter()
-        count = len(list(find(folder, wanted, limit=limit)))
+        with FolderArchive(folder) as archive:
+            count = len(list(archive.find(wanted, limit=limit)))
         taken = perf_counter() - started
         row(name, taken=f"{taken:.2f} s", found=str(count), to_verify=ratio(taken, checking))
     started = perf_counter()

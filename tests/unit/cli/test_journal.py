@@ -208,6 +208,7 @@ outcome        record 3 at 2026-01-01T12:00:02.000Z, id {uuid7(1)}
   actor        controller:4000000 (uid 4000000, gid 4000000, pid 77)
   result       201 in 120ms
     container  {CONTAINER}
+after          record 5 at 2026-01-01T12:00:04.000Z: container.stop intent by controller:4000000 allow (web is scaled to 0)
 """
 
 

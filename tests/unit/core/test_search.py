@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from controller.core.record import GENESIS, prepare
@@ -63,7 +65,7 @@ def the_records() -> list[Record]:
     ]
 
 
-def check(expected: list[int], **wanted: str) -> None:
+def check(expected: list[int], **wanted: Any) -> None:
     found = list(search(the_records(), Filter(**wanted)))
     assert [record.seq for record, _ in found] == expected
 
@@ -74,7 +76,7 @@ def check(expected: list[int], **wanted: str) -> None:
         ({}, list(range(1, 12))),
         ({"since": "2026-01-01T12:00:10.000Z"}, [10, 11]),
         ({"until": "2026-01-01T12:00:02.000Z"}, [1, 2]),
-        ({"stage": "outcome"}, [4, 7, 10]),
+        ({"stages": frozenset({"outcome"})}, [4, 7, 10]),
         ({"verdict": "deny"}, [8]),
         ({"verdict": "mutate"}, [2, 3]),
         ({"actor": "controller"}, [2, 3, 6]),
@@ -95,10 +97,10 @@ def check(expected: list[int], **wanted: str) -> None:
         ({"container": "bbbb"}, [5, 9, 10]),
         ({"container": "bbb"}, []),
         ({"container": "tool", "verdict": "deny"}, [8]),
-        ({"service": "web", "stage": "outcome", "since": "2026-01-01T12:00:05.000Z"}, [7, 10]),
+        ({"service": "web", "stages": frozenset({"outcome"}), "since": "2026-01-01T12:00:05.000Z"}, [7, 10]),
     ],
 )  # fmt: skip
-def test_records_are_found_by(wanted: dict[str, str], expected: list[int]) -> None:
+def test_records_are_found_by(wanted: dict[str, Any], expected: list[int]) -> None:
     check(expected, **wanted)
 
 
@@ -114,4 +116,6 @@ def test_a_start_is_told_by_the_name_and_service_of_its_container() -> None:
 def test_what_isnt_as_the_broker_writes_it_is_found_by_what_it_has() -> None:
     odd = Entry(uuid7(1), "refusal", request={"object": 5, "summary": [], "route": {"x": 1}})
     record, _ = prepare(odd).seal(seq=1, time="2026-01-01T12:00:00.000Z", prev=GENESIS)
-    assert [found.record.seq for found in search([record], Filter(stage="refusal"))] == [1]
+    assert [
+        found.record.seq for found in search([record], Filter(stages=frozenset({"refusal"})))
+    ] == [1]

@@ -1,0 +1,156 @@
+"""Questions to the journal that need more than one look, and what a page of an answer is.
+
+Whoever can find records by a filter can answer them: the index, and a command that asks the broker.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import Final, Protocol
+
+from controller.core.readership import CHANGES, EVERYTHING, Reader
+from controller.core.search import Filter, Found
+from controller.model.mutations import Mutation
+
+#: What makes a container what it is, after its create, and how many of the last are told.
+SHAPING: Final = frozenset(
+    {
+        Mutation.CONTAINER_UPDATE,
+        Mutation.CONTAINER_RENAME,
+        Mutation.NETWORK_CONNECT,
+        Mutation.NETWORK_DISCONNECT,
+    }
+)
+SHAPING_MAX: Final = 200
+#: What makes it run or not, and what ends it.
+RUNNING: Final = frozenset(
+    {
+        Mutation.CONTAINER_START,
+        Mutation.CONTAINER_STOP,
+        Mutation.CONTAINER_RESTART,
+        Mutation.CONTAINER_KILL,
+        Mutation.CONTAINER_PAUSE,
+        Mutation.CONTAINER_UNPAUSE,
+        Mutation.CONTAINER_REMOVE,
+    }
+)
+RUNNING_MAX: Final = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """Which records are wanted, by whom, and how many at once: the ``last`` ones, or the first.
+
+    ``there`` is a time: then of each container that was there at it, one after the other, the
+    records up to it that tell what it was (``chronicle``). ``wanted.after`` is then the seq since
+    which the last container of the page before was known.
+    """
+
+    wanted: Filter = field(default_factory=Filter)
+    reader: Reader = EVERYTHING
+    limit: int = 0
+    last: bool = True
+    there: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Records in order. ``following`` is where to go on after a limit was reached, 0 at the end."""
+
+    found: tuple[Found, ...] = ()
+    following: int = 0
+
+
+class Finds(Protocol):
+    """Yields the records that are wanted, in order; with a limit the last so many, or the first."""
+
+    def __call__(self, wanted: Filter, *, limit: int = 0, last: bool = True) -> Iterable[Found]: ...
+
+
+class Archive(Protocol):
+    """The journal, to be asked by the broker."""
+
+    @property
+    def seq(self) -> int:
+        """The last record that can be asked for."""
+        ...
+
+    @property
+    def behind(self) -> int:
+        """How many durable records after it can't be yet."""
+        ...
+
+    @property
+    def error(self) -> str:
+        """Why that doesn't change, or ''."""
+        ...
+
+    def ask(self, question: Question) -> Page:
+        """Answer a question. May be called by any thread.
+
+        Raises:
+            StateError: the journal is damaged, can't be read, or isn't indexed yet.
+        """
+        ...
+
+    def wake(self, seq: int) -> None:
+        """Say that records up to *seq* are durable."""
+        ...
+
+    def close(self) -> None:
+        """End what keeps it up to date."""
+        ...
+
+
+def chronicle(find: Finds, identifier: str, *, upto: int = 0) -> list[Found]:
+    """Return the records that tell what a container is: its create, its last changes and starts."""
+    wanted = Filter(ids=frozenset({identifier}), stages=CHANGES, upto=upto)
+    shaped = find(replace(wanted, routes=SHAPING), limit=SHAPING_MAX)
+    ran = find(replace(wanted, routes=RUNNING), limit=RUNNING_MAX)
+    made = list(_made(find, wanted))
+    seen = {found.record.seq: found for found in (*made, *shaped, *ran)}
+    return [seen[seq] for seq in sorted(seen)]
+
+
+def _made(find: Finds, wanted: Filter) -> Iterator[Found]:
+    """Yield a create with what closed it: only the latter knows the container's id."""
+    create = frozenset({Mutation.CONTAINER_CREATE})
+    for closing in find(replace(wanted, routes=create), limit=1):
+        yield from find(Filter(record=closing.record.entry.id, stages=CHANGES, upto=wanted.upto))
+
+
+@dataclass(frozen=True, slots=True)
+class Story:
+    """One record, or an intent with what closed it; and what came before and after to the same."""
+
+    found: tuple[Found, ...]
+    before: tuple[Found, ...] = ()
+    after: tuple[Found, ...] = ()
+
+
+#: What a story shows of what came before and after it to the same object, and how much.
+_BEGINNINGS: Final = frozenset({"intent", "violation"})
+NEIGHBOURS: Final = 2
+
+
+def story(find: Finds, identity: str) -> Story | None:
+    """Return what is recorded under an id, which may be given as the seq of a record."""
+    if identity.isascii() and identity.isdigit():
+        seq = int(identity[:16])
+        told = [*find(Filter(after=seq - 1, upto=seq), limit=1)] if seq else []
+        if not told:
+            return None
+        identity = told[0].record.entry.id
+    found = tuple(find(Filter(record=identity)))
+    if not found:
+        return None
+    first, last = found[0].record.seq, found[-1].record.seq
+    wanted = Filter(ids=frozenset({found[-1].about.id}), stages=_BEGINNINGS)
+    if not found[-1].about.id:
+        return Story(found)
+    return Story(
+        found,
+        before=tuple(find(replace(wanted, upto=first - 1), limit=NEIGHBOURS)) if first > 1 else (),
+        after=tuple(find(replace(wanted, after=last), limit=NEIGHBOURS, last=False)),
+    )

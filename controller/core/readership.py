@@ -1,0 +1,103 @@
+"""Who may read which records of the journal, and how they are told.
+
+Operators read all of it. The controller reads what it asked for, and every change of what is ours:
+not who read what, or was refused. A client reads of what belongs to its owner, and what it was
+refused itself; who else asked is a role to it, never a person.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from controller.core.search import About, Found
+from controller.model.entries import Record, Role
+
+#: Changes of what is ours, and what was found of them.
+CHANGES: Final = frozenset({"intent", "outcome", "recovered", "violation"})
+#: What is told of those who ask, beside changes.
+ASKED: Final = frozenset({"refusal", "read", "summary"})
+#: What an owner may know of its objects. A refusal tells of whoever was refused.
+OF_OWNERS: Final = CHANGES | {"read"}
+
+
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """Who reads: a role, and of a client its uid and owner."""
+
+    role: Role = Role.OPERATOR
+    uid: int = -1
+    owner: str = ""
+
+
+EVERYTHING: Final = Reader()
+
+
+def may_read(reader: Reader, record: Record, about: About) -> bool:
+    """Tell whether a record is one of those that this reader may know."""
+    entry = record.entry
+    match reader.role:
+        case Role.OPERATOR | Role.BROKER:
+            return True
+        case Role.CONTROLLER:
+            return entry.stage in CHANGES or entry.actor.get("role") == Role.CONTROLLER
+        case Role.CLIENT:
+            own = (entry.actor.get("role"), entry.actor.get("uid")) == (Role.CLIENT, reader.uid)
+            of_owner = reader.owner != "" and about.owner == reader.owner
+            return (own and entry.stage in ASKED) or (of_owner and entry.stage in OF_OWNERS)
+
+
+def told(found: Found, reader: Reader) -> dict[str, Any]:
+    """Return a record as a client reads it, without the chain: what it isn't told can't be hashed.
+
+    What its own requests said is told whole; of others only the role, and no person that they name.
+    """
+    record, about = found
+    entry = record.entry
+    own = entry.actor.get("uid") == reader.uid and entry.actor.get("role") == Role.CLIENT
+    actor = entry.actor if own else {"role": entry.actor.get("role", "")}
+    parts = {
+        "actor": actor,
+        "request": entry.request,
+        "verdict": entry.verdict,
+        "claims": _without_persons(entry.claims),
+        "result": entry.result,
+    }
+    return {
+        "seq": record.seq,
+        "id": entry.id,
+        "time": record.time,
+        "stage": entry.stage,
+        **{name: part for name, part in parts.items() if part},
+        "about": about_json(about if about.owner == reader.owner else _as_asked(found)),
+    }
+
+
+def _without_persons(claims: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in claims.items() if name != "onBehalfOf"}
+
+
+def _as_asked(found: Found) -> About:
+    """Return what a refusal is about in its asker's own words: nothing of whose the object is."""
+    request = found.record.entry.request
+    thing = str(request.get("object", ""))
+    return About(name=thing, action=found.about.action, method=found.about.method)
+
+
+def about_json(about: About) -> dict[str, str]:
+    """Return what a record is about as answers have it."""
+    return {
+        "namespace": about.namespace,
+        "service": about.service,
+        "owner": about.owner,
+        "name": about.name,
+        "id": about.id,
+        "action": about.action,
+        "method": about.method,
+    }
+
+
+def about_from(told: Mapping[str, Any]) -> About:
+    """Return what ``about_json`` wrote."""
+    return About(**{name: str(told.get(name, "")) for name in about_json(About())})

@@ -1,0 +1,247 @@
+"""The index is never the truth: whatever becomes of it, the same is answered."""
+
+from __future__ import annotations
+
+import random
+import shutil
+import sqlite3
+import stat
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from controller.core.questions import Question
+from controller.core.search import Filter
+from controller.journal import archive as archives
+from controller.journal.archive import FolderArchive
+from controller.journal.index import path_of
+from controller.journal.indexing import Builder, Held
+from controller.journal.segments import list_segments
+from controller.model.entries import Record
+from controller.model.errors import StateError
+from tests.unit.journal.builders import edit, write_journal
+from tests.unit.journal.stories import make_up, write_entries
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A journal of nine records in three segments."""
+    write_journal(tmp_path / "journal", [2, 2, 2])
+    return tmp_path / "journal"
+
+
+def found(folder: Path, wanted: Filter | None = None, *, scan: bool = False) -> list[int]:
+    with FolderArchive(folder, scan=scan) as archive:
+        return [record.seq for record, _ in archive.find(wanted or Filter())]
+
+
+def last(folder: Path, limit: int) -> list[int]:
+    with FolderArchive(folder) as archive:
+        return [record.seq for record, _ in archive.find(Filter(), limit=limit)]
+
+
+INTENTS = Filter(stages=frozenset({"intent"}))
+
+
+def test_it_is_made_by_asking_private_and_beside_the_journal(folder: Path) -> None:
+    assert found(folder, INTENTS) == [2, 5, 8]
+    assert path_of(folder).parent == folder.parent
+    kept = sorted(folder.parent.glob("index.sqlite*"))
+    assert kept
+    assert {stat.S_IMODE(path.stat().st_mode) for path in kept} == {0o600}
+
+
+def test_it_grows_with_the_journal(folder: Path) -> None:
+    assert len(found(folder)) == 9
+    inode = path_of(folder).stat().st_ino
+    more = folder.parent / "more"
+    write_journal(more, [2, 2, 2, 3])
+    for path in list_segments(more)[3:]:
+        shutil.copy(path, folder / path.name)
+    shutil.copy(more / ".head", folder / ".head")
+    assert found(folder) == list(range(1, 14))
+    assert path_of(folder).stat().st_ino == inode, "it was kept"
+
+
+def forget(path: Path) -> None:
+    path.unlink()
+
+
+def garble(path: Path) -> None:
+    path.write_bytes(b"no database" * 100)
+
+
+def empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:9000])
+
+
+def garble_within(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[4096:] = b"\xa5" * (len(content) - 4096)
+    path.write_bytes(content)
+
+
+def make_older(path: Path) -> None:
+    change(path, "PRAGMA user_version = 0")
+
+
+def lead_elsewhere(path: Path) -> None:
+    change(path, "UPDATE records SET offset = offset + 1 WHERE seq = 5")
+
+
+def swap(path: Path) -> None:
+    change(path, "UPDATE records SET (segment, offset, length) = "
+                 "(SELECT segment, offset, length FROM records WHERE seq = 2) WHERE seq = 5")  # fmt: skip
+
+
+def say_otherwise(path: Path) -> None:
+    intent = "(SELECT word FROM words WHERE text = 'intent')"
+    change(path, f"UPDATE records SET stage = {intent} WHERE seq = 6")
+
+
+def be_of_another(path: Path) -> None:
+    change(path, f"UPDATE meta SET hash = '{'0' * 64}'")
+
+
+def lose_a_table(path: Path) -> None:
+    change(path, "DROP TABLE things")
+
+
+def change(path: Path, statement: str) -> None:
+    with closing(sqlite3.connect(path, isolation_level=None)) as database:
+        database.execute(statement)
+
+
+HARM = (
+    *(forget, garble, empty, cut, garble_within, make_older),
+    *(lead_elsewhere, swap, say_otherwise, be_of_another, lose_a_table),
+)
+
+
+@pytest.mark.parametrize("harm", HARM)
+def test_whatever_becomes_of_it_the_same_is_answered_and_it_is_whole_again(
+    folder: Path, harm: Callable[[Path], None]
+) -> None:
+    assert found(folder, INTENTS) == [2, 5, 8]
+    harm(path_of(folder))
+    assert found(folder, INTENTS) == [2, 5, 8]
+    assert last(folder, 9) == list(range(1, 10))
+    with Builder(folder) as builder:
+        assert builder.is_whole()
+        assert builder.index.place.seq == 9
+
+
+def test_an_index_of_another_journal_is_not_believed(folder: Path) -> None:
+    assert len(found(folder)) == 9
+    shutil.rmtree(folder)
+    records = write_entries(folder, make_up(random.Random(5)))
+    assert len(records) > 9
+    assert found(folder) == [record.seq for record in records]
+
+
+def test_a_journal_that_was_rolled_back_is_answered_as_it_is(folder: Path) -> None:
+    assert len(found(folder)) == 9
+    shutil.rmtree(folder)
+    write_journal(folder, [2])
+    assert found(folder) == [1, 2, 3]
+
+
+def test_what_was_left_out_of_it_is_found_by_those_who_do_not_believe_it(folder: Path) -> None:
+    assert found(folder, INTENTS) == [2, 5, 8]
+    change(path_of(folder), "DELETE FROM records WHERE seq = 5")
+    assert found(folder, INTENTS, scan=True) == [2, 5, 8]
+    with Builder(folder) as builder:
+        assert not builder.is_whole()
+        builder.rebuild()
+        assert [*builder.build()] == [9]
+        assert builder.is_whole()
+
+
+def test_who_reads_while_another_keeps_it_reads_what_came_since_as_well(folder: Path) -> None:
+    with Builder(folder) as builder:
+        assert [*builder.build(upto=4)] == [4]
+        with pytest.raises(Held):
+            Builder(folder)
+        assert found(folder, INTENTS) == [2, 5, 8]
+        assert last(folder, 3) == [7, 8, 9]
+        with FolderArchive(folder) as archive:
+            after = archive.ask(Question(Filter(after=2), limit=4, last=False))
+        assert [record.seq for record, _ in after.found] == [3, 4, 5, 6]
+        assert after.following == 6
+        assert builder.index.place.seq == 4, "only its keeper changes it"
+
+
+def test_an_index_that_is_far_behind_is_left_to_its_keeper(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(archives, "TAIL_MAX", 3)
+    with Builder(folder) as builder:
+        assert [*builder.build(upto=4)] == [4]
+        assert found(folder, INTENTS) == [2, 5, 8]
+
+
+def test_a_wrong_row_of_an_index_that_another_keeps_harms_nobody(folder: Path) -> None:
+    with Builder(folder) as builder:
+        assert [*builder.build()] == [9]
+        lead_elsewhere(path_of(folder))
+        assert found(folder, INTENTS) == [2, 5, 8]
+
+
+def test_where_no_index_can_be_made_one_is_made_for_each_question(folder: Path) -> None:
+    path_of(folder).mkdir()
+    assert found(folder, INTENTS) == [2, 5, 8]
+    assert path_of(folder).is_dir()
+
+
+def test_a_line_that_is_being_written_is_no_record_yet(folder: Path) -> None:
+    segment = list_segments(folder)[-1]
+    line = segment.read_bytes().splitlines()[-1]
+    with segment.open("ab") as file:
+        file.write(line[:50])
+    assert len(found(folder)) == 9
+    with segment.open("ab") as file:
+        file.write(line[50:70])
+    assert len(found(folder)) == 9
+
+
+def test_the_first_bad_record_is_named_also_by_who_asks_for_another(folder: Path) -> None:
+    second = list_segments(folder)[1]
+    edit(second, lambda lines: [lines[0], lines[1].replace(b"web", b"wab"), *lines[2:]])
+    with pytest.raises(StateError, match="record 5") as caught:
+        found(folder, Filter(upto=2))
+    assert caught.value.code == "journal.damaged"
+
+
+def test_records_that_were_let_go_are_let_go_by_the_index(folder: Path) -> None:
+    assert len(found(folder)) == 9
+    list_segments(folder)[0].unlink()
+    assert found(folder) == [4, 5, 6, 7, 8, 9]
+    with Builder(folder) as builder:
+        assert builder.is_whole()
+    path_of(folder).unlink()
+    assert found(folder, INTENTS) == [5, 8]
+    for segment in list_segments(folder)[:2]:
+        segment.unlink()
+    write_more(folder)
+    assert found(folder) == [10, 11, 12]
+
+
+def write_more(folder: Path) -> None:
+    """Take the segment that follows the nine records, and nothing else."""
+    more = folder.parent / "more"
+    records: list[Record] = write_journal(more, [2, 2, 2, 2])
+    assert records[-1].seq == 12
+    shutil.copy(list_segments(more)[-1], folder)
+
+
+def test_who_may_not_read_the_journal_makes_no_index(tmp_path: Path) -> None:
+    with pytest.raises(StateError) as caught:
+        found(tmp_path / "journal")
+    assert caught.value.code == "journal.missing"
+    assert list(tmp_path.iterdir()) == []
