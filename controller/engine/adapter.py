@@ -251,6 +251,7 @@ class BrokerEngine:
     def _pull(self, action: PullImage, context: Context | None) -> str:
         repository, tag = outgoing.split_reference(action.target)
         self._reach("broker.send.before")
+        self.progress(action.object, _how_far(action, Progress()))
         try:
             stream = self._transport.stream(
                 "POST",
@@ -274,11 +275,12 @@ class BrokerEngine:
 
     def _follow(self, stream: Stream, action: PullImage) -> bytes:
         """Tell how far a pull is until its end; return its last line."""
-        last, progress, shown = b"", Progress(), ""
+        last, progress = b"", Progress()
+        shown = _how_far(action, progress)
         for line in stream.lines():
             last = line
             progress = pullprogress.told(progress, line)
-            text = f"{action.target}: {pullprogress.text(progress)}"
+            text = _how_far(action, progress)
             if text != shown and stream.status < 400:
                 self.progress(action.object, text)
                 shown = text
@@ -347,6 +349,10 @@ def event_of(told: Mapping[str, Any]) -> EngineEvent | None:
     elif attributes.get(names.SERVICE) and attributes.get(names.NAMESPACE):
         key = service_key(attributes[names.NAMESPACE], attributes[names.SERVICE])
     return EngineEvent(int(told.get("timeNano") or 0), kind, action, subject, key)
+
+
+def _how_far(action: PullImage, progress: Progress) -> str:
+    return f"{action.target}: {pullprogress.text(progress)}"
 
 
 def _whole(stream: Stream) -> bytes:

@@ -23,8 +23,8 @@ from controller.wiring import trimtab_gid
 from tests.compat.table import How, Row
 from tests.gate.roles import ALICE, CONTROLLER
 from tests.instance import eventually
-from tools import demo_images, dockerd
-from tools.busybox import find_static_busybox
+from tests.registry import Registry
+from tools import demo_images
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -113,38 +113,6 @@ class Broker:
         return time.monotonic() - started
 
 
-class Registry:
-    """Debian's docker-registry, on loopback only."""
-
-    def __init__(self, folder: Path, engine: PrivateEngine | FoundEngine) -> None:
-        config = {
-            "version": 0.1,
-            "log": {"level": "error"},
-            "storage": {"filesystem": {"rootdirectory": str(folder / "registry")}},
-            "http": {"addr": REGISTRY},
-        }
-        (folder / "registry.yaml").write_text(yaml.safe_dump(config))
-        argv = engine.inside("docker-registry", "serve", str(folder / "registry.yaml"))
-        with (folder / "registry.log").open("wb") as log:
-            self.process = subprocess.Popen(
-                argv, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
-            )
-
-        def serves() -> bool:
-            assert self.process.poll() is None, (folder / "registry.log").read_text()
-            try:
-                return engine.http_get(int(REGISTRY.rpartition(":")[2]), path="/v2/").status == 200
-            except OSError:
-                return False
-
-        eventually(serves, within_s=PATIENCE_S, what="the registry")
-
-    def close(self) -> None:
-        """End it."""
-        self.process.kill()
-        self.process.wait()
-
-
 class World:
     """Broker, registry, and the objects that rows speak of."""
 
@@ -158,8 +126,9 @@ class World:
         self._shared = ""
         self._shop_up = False
         try:
-            self._stack.callback(Registry(self.folder, engine).close)
-            self._push(REMOTE)
+            registry = Registry(self.folder, engine, host=REGISTRY)
+            self._stack.callback(registry.stop)
+            registry.push(REMOTE, demo_images.Image(REMOTE, {}))
             self.broker = Broker(self.folder, engine=engine.host)
             self._stack.callback(self.broker.end)
             self._homes = {role: self._home(role) for role in ("client", "operator")}
@@ -182,23 +151,6 @@ class World:
             for path in (home, *home.rglob("*")):
                 os.chown(path, ALICE, ALICE)
         return home
-
-    def _push(self, reference: str) -> None:
-        """Put an image into the registry, and into nothing else."""
-        busybox = find_static_busybox()
-        assert busybox is not None, "the demo images were built with it"
-        image = demo_images.Image(reference, {"data/big": (os.urandom(512_000).hex(), 0o644)})
-        _, content = demo_images.archive(image, busybox.read_bytes())
-        status, body = dockerd.call(
-            self.engine.host,
-            "POST",
-            "/images/load?quiet=1",
-            body=content,
-            content_type="application/x-tar",
-        )
-        assert status == 200, body
-        self.engine.docker("push", reference)
-        self.engine.docker("rmi", reference)
 
     def _remove_all(self) -> None:
         if not self.engine.answers():

@@ -381,6 +381,7 @@ def test_how_far_a_pull_is_is_told_when_it_changes() -> None:
     pull = PullImage(object=KEY, target="reg.example:5000/web:1", cause="absent")
     adapter.perform(pull, CONTEXT)
     assert shown == [
+        (KEY, "reg.example:5000/web:1: asking its registry"),
         (KEY, "reg.example:5000/web:1: 0 of 1 layers"),
         (KEY, "reg.example:5000/web:1: 1 of 1 layers"),
         (KEY, ""),
