@@ -164,7 +164,8 @@ def prepare(
             remedy="give --rebind to move this instance to the new DIR, or another --state",
         )
     rules = policy_file(policy if policy is not None else instance.policy)
-    settled = replace(instance, dir=str(directory), engine=engine, policy=str(rules))
+    run = str(state_of(root, instance).run)
+    settled = replace(instance, dir=str(directory), engine=engine, policy=str(rules), run=run)
     if chosen.quarantine_ms is not None:
         settled = replace(settled, quarantine_ms=chosen.quarantine_ms)
     if chosen.registry_auth is not None:

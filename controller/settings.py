@@ -19,6 +19,8 @@ SYSTEM_STATE = Path("/var/lib/trimtab")
 #: Where registry credentials are looked for when no file is named.
 REGISTRY_AUTH = Path("/etc/trimtab/registry.json")
 GROUP = "trimtab"
+#: For the sockets of state folders whose own paths are too long.
+SHORT_RUN = Path("/run/trimtab")
 #: sun_path is 108 bytes (unix(7)); beyond this the sockets move to /run.
 SOCKET_PATH_MAX = 100
 
@@ -128,7 +130,7 @@ def run_folder(root: Path, instance_id: str) -> Path:
     folder = root / "run"
     if len(os.fsencode(folder / "controller.sock")) <= SOCKET_PATH_MAX:
         return folder
-    return Path("/run/trimtab") / instance_id
+    return SHORT_RUN / instance_id
 
 
 def read_instance(root: Path) -> Instance | None:
@@ -199,5 +201,11 @@ def bind_engine(root: Path, engine_id: str) -> None:
 
 
 def state_of(root: Path, instance: Instance) -> State:
-    """Return the layout of an instance's state folder."""
-    return State(root=root, run=Path(instance.run))
+    """Return the layout of an instance's state folder.
+
+    One that was moved, or is a copy, has its sockets where it is now, never at the original's.
+    """
+    run = Path(instance.run)
+    if run.parent not in {root, SHORT_RUN}:
+        run = run_folder(root, instance.id)
+    return State(root=root, run=run)

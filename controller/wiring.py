@@ -39,6 +39,7 @@ from controller.launch import (
 from controller.model.crashpoints import CRASH_POINTS, Reach, pass_by
 from controller.model.errors import PolicyInvalid, StateError, UsageError
 from controller.model.names import NetworkNames
+from controller.process.alone import Alone, shared_folder
 from controller.process.assembly import POLL_S, Assembly, answers
 from controller.process.drop import MEANT, check_meant
 from controller.process.lock import hold
@@ -247,12 +248,18 @@ def run_broker(
         registry_auth=launch.registry_auth,
         registry_auth_required=bool(instance.registry_auth),
     )
+    alone = Alone(shared_folder(os.getuid()), state.root, instance.id)
+
+    def belong(engine_id: str) -> None:
+        bind_engine(state.root, engine_id)
+        alone.claim(engine_id)
+
     outside = Outside(
         clock=clock,
         new_id=new_id,
         load_policy=lambda: read_policy(launch.policy),
         open_journal=lambda: open_journal(state, instance.id, clock=clock, reach=reach),
-        bind_engine=lambda engine_id: bind_engine(state.root, engine_id),
+        bind_engine=belong,
         reach=reach,
     )
     broker = Broker(
@@ -264,7 +271,10 @@ def run_broker(
         outside=outside,
     )
     bound()
-    broker.run(lifeline=lifeline_fd)
+    try:
+        broker.run(lifeline=lifeline_fd)
+    finally:
+        alone.release()
     return 0
 
 

@@ -231,6 +231,7 @@ class _Gathered:
         self.networks: dict[str, NetworkFacts] = {}
         self.volumes: dict[str, VolumeFacts] = {}
         self.name_taken = ""
+        self.name_of = ""
         #: Implied networks to make, by name: the intent's id, and the admission.
         self.unmade: dict[str, tuple[str, Admission]] = {}
 
@@ -251,8 +252,9 @@ def _gather(call: Call, state: GateState, wants: Needs, found: _Gathered) -> Ste
         if volume is not None:
             found.volumes[name] = volume.facts
     name = dict(found.by_text.query).get("name", "")
-    identifier, item = taken = yield from neighbours.holder(state, name)
-    found.name_taken = "foreign" if identifier and item is None else ""
+    taken = yield from neighbours.holder(state, name)
+    found.name_taken = "foreign" if taken.id and taken.item is None else ""
+    found.name_of = taken.instance
     if found.name_taken:
         # What an open intent made isn't in the inventory yet: it is nobody else's for that.
         refuse_if_held(state, Mutation.CONTAINER_CREATE, name, under_way=True)
@@ -289,6 +291,7 @@ def _facts(state: GateState, found: _Gathered) -> CreateFacts:
         owner_count=sum(1 for place in taken if place[0] == owner),
         replaces=_replaces(state, found.by_text),
         name_taken=found.name_taken,
+        name_of=found.name_of,
     )
 
 

@@ -22,6 +22,7 @@ from controller.broker import (
     own,
     reads,
     redact,
+    rivals,
     routing,
     volumes,
 )
@@ -112,6 +113,8 @@ def handle(request: Request, state: GateState) -> Steps[Reply | Relay]:
         actor, context = claims.identified(request)
         call = _read(request, policy, identifier, actor, context)
         route = call.route.name
+        if call.route.kind == "mutate" and not call.route.own:
+            yield from rivals.refuse_if_forked(call, state)
         answer = yield from HANDLERS[route](call, state)
         return discreet(answer, request, actor, state) if isinstance(answer, Reply) else answer
     except Answered as answered:

@@ -135,7 +135,7 @@ def rename(call: Call, state: GateState) -> Steps[Reply]:
     )
     name = dict(judged.query).get("name", "")
     taken = yield from neighbours.holder(state, name)
-    if taken[0] != found.item.id:
+    if taken.id != found.item.id:
         neighbours.refuse_if_taken(call, name, taken)
     with neighbours.answers_to(call, state, neighbours.renamed(found, name)):
         return (yield from _post(call, state, found, "rename", judged, told={"name": name}))

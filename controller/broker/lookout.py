@@ -16,12 +16,14 @@ from http import HTTPStatus
 from typing import Any
 from urllib.parse import quote
 
-from controller.broker import verifying
+from controller.broker import rivals, verifying
 from controller.broker.answer import Broken, Stream
 from controller.broker.commands import Lost
 from controller.broker.driver import Driver
+from controller.broker.refusals import Answered
 from controller.broker.state import GateState
 from controller.broker.upstream import Upstream
+from controller.model import names
 
 LOG = logging.getLogger(__name__)
 FIRST_PAUSE_S = 0.5
@@ -78,13 +80,16 @@ class Lookout:
             if len(rest) > LINE_BYTES_MAX:
                 raise Broken(f"an event is longer than {LINE_BYTES_MAX} bytes")
             for line in lines:
-                for identifier in named(line):
-                    self.wake(identifier)
+                for identifier, instance in named(line):
+                    self.wake(identifier, instance)
 
-    def wake(self, identifier: str) -> None:
-        """Look at a container soon, if it is one of ours."""
+    def wake(self, identifier: str, instance: str = "") -> None:
+        """Look at a container soon, if it is one of ours; one that only says so is in doubt."""
         if identifier in self._state.inventory.containers:
             self._due[identifier] = None
+            self._woken.set()
+        elif instance == self._state.instance:
+            self._state.in_doubt = True
             self._woken.set()
 
     def everything(self) -> None:
@@ -101,10 +106,23 @@ class Lookout:
             if not self._woken.is_set():
                 self.everything()
             self._woken.clear()
+            if self._state.in_doubt:
+                await self._look_around()
             while self._due:
                 identifier = next(iter(self._due))
                 del self._due[identifier]
                 await self._look_at(identifier)
+
+    async def _look_around(self) -> None:
+        try:
+            await self._driver.run(rivals.look_around(self._state))
+        except Answered:
+            return  # the engine is away: who changes something looks again
+        except Exception:
+            LOG.exception("lookout.around.failed")
+            return
+        if self._state.rivals:
+            LOG.error("state.forked containers=%s", ",".join(sorted(self._state.rivals)))
 
     async def _look_at(self, identifier: str) -> None:
         try:
@@ -117,11 +135,16 @@ class Lookout:
             LOG.warning("lookout.violation container=%s", identifier)
 
 
-def named(line: bytes) -> Iterator[str]:
-    """Yield the containers that an event is about; nothing for what isn't one."""
+def named(line: bytes) -> Iterator[tuple[str, str]]:
+    """Yield the containers that an event is about, each with its instance's label, where it is told.
+
+    Nothing for what isn't one.
+    """
     try:
         told: Any = json.loads(line)
-        actor = told["Actor"]
-        yield str(actor["Attributes"]["container"] if told["Type"] == "network" else actor["ID"])
-    except (ValueError, KeyError, TypeError):
+        attributes = told["Actor"]["Attributes"]
+        of_network = told["Type"] == "network"
+        identifier = str(attributes["container"] if of_network else told["Actor"]["ID"])
+        yield identifier, str(attributes.get(names.INSTANCE, ""))
+    except (ValueError, KeyError, TypeError, AttributeError):
         return

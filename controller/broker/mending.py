@@ -100,6 +100,8 @@ class Mending:
         """Forget what is gone, then remove what an earlier broker created and never started."""
         forgotten = await self._driver.run(recovery.forget_gone(self._state))
         removed = 0
+        if self._state.rivals:
+            return  # what was never started may be on its way, there
         for identifier in recovery.stale(self._state):
             removed += await self._driver.run(recovery.clean_up(self._state, identifier))
         if forgotten or removed:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 from controller.broker.refusals import Denied
 from controller.broker.resolve import Found, sees
@@ -24,18 +25,30 @@ def name_path(name: str) -> str:
     return f"/containers/{name}/json"
 
 
-def holder(state: GateState, name: str) -> Steps[tuple[str, Item | None]]:
-    """Return the id of the container that has a name ('' for none), and ours by that id."""
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """The container that has a name: its id ('' for none), ours by that id, and the instance that
+    its labels name ('' for what isn't one).
+    """
+
+    id: str = ""
+    item: Item | None = None
+    instance: str = ""
+
+
+def holder(state: GateState, name: str) -> Steps[Holder]:
+    """Return who has a name."""
     inspect = (yield from seen(name_path(name))) if name else None
     if inspect is None or inspect.get("Name") != f"/{name}":
-        return "", None
+        return Holder()
     identifier = str(inspect.get("Id", ""))
-    labels = (inspect.get("Config") or {}).get("Labels") or {}
-    ours = labels.get(names.INSTANCE) == state.instance
-    return identifier, state.inventory.containers.get(identifier) if ours else None
+    instance = str(((inspect.get("Config") or {}).get("Labels") or {}).get(names.INSTANCE) or "")
+    ours = instance == state.instance
+    item = state.inventory.containers.get(identifier) if ours else None
+    return Holder(identifier, item, instance if names.is_instance(instance) else "")
 
 
-def refuse_if_taken(call: Call, name: str, taken: tuple[str, Item | None]) -> None:
+def refuse_if_taken(call: Call, name: str, taken: Holder) -> None:
     """Refuse a client a name that isn't free, in one way whoever holds it.
 
     Its own container's name is the engine's to refuse: the client may know that id.
@@ -43,10 +56,9 @@ def refuse_if_taken(call: Call, name: str, taken: tuple[str, Item | None]) -> No
     Raises:
         Denied: ``name.taken``.
     """
-    identifier, item = taken
-    if not identifier or call.actor.role is not Role.CLIENT:
+    if not taken.id or call.actor.role is not Role.CLIENT:
         return
-    if item is not None and sees(call.actor, item.owner):
+    if taken.item is not None and sees(call.actor, taken.item.owner):
         return
     raise Denied(
         "name.taken",

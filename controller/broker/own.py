@@ -91,12 +91,14 @@ def health(call: Call, state: GateState) -> Steps[Reply]:
                 "error": state.access_error,
             },
             "openIntents": len(state.inventory.open),
-            "strangers": {
-                "count": len(state.strangers),
-                "some": dict([*state.strangers.items()][:STRANGERS_TOLD]),
-            },
+            "strangers": _some(state.strangers),
+            "rivals": _some(state.rivals),
         },
     )
+
+
+def _some(containers: dict[str, str]) -> dict[str, object]:
+    return {"count": len(containers), "some": dict([*containers.items()][:STRANGERS_TOLD])}
 
 
 def policy(call: Call, state: GateState) -> Steps[Reply]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from controller.broker import redact
+from controller.broker import rivals
 from controller.broker.commands import Look, Lost, Write
 from controller.broker.endpoints import Route
 from controller.broker.refusals import Answered
@@ -134,7 +134,7 @@ def _forget_gone(state: GateState) -> Steps[int]:
     networks = yield from seen("/networks")
     volumes = ((yield from seen("/volumes")) or {}).get("Volumes")
     inventory = state.inventory
-    state.strangers = strangers(state, containers)
+    rivals.note(state, containers)
     missing = [
         (mutations.CONTAINER_GONE, f"/containers/{key}/json", key)
         for key in _absent(inventory.containers, containers, "Id")
@@ -152,23 +152,6 @@ def _forget_gone(state: GateState) -> Steps[int]:
         if not _busy(state, key) and (yield from seen(path)) is None:
             forgotten += yield from gone(state, route, key)
     return forgotten
-
-
-def strangers(state: GateState, listed: Any) -> dict[str, str]:
-    """Return the names, by id, of containers with this instance's label that aren't ours.
-
-    Whoever has the engine's socket can copy labels; some may be left of a state that was lost.
-    They are told of, and neither adopted nor touched. What an open create made isn't one.
-    """
-    found: dict[str, str] = {}
-    for each in listed or ():
-        labels, identifier = each.get("Labels") or {}, str(each.get("Id", ""))
-        if labels.get(names.INSTANCE) != state.instance or identifier in state.inventory.containers:
-            continue
-        if labels.get(names.INTENT) not in state.inventory.open:
-            told = [str(name).removeprefix("/") for name in each.get("Names") or ()]
-            found[identifier] = redact.text(told[0]) if told else ""
-    return found
 
 
 def _absent(known: Iterable[str], listed: Any, member: str) -> list[str]:

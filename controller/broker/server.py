@@ -22,7 +22,7 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import cast
 
-from controller.broker import claim
+from controller.broker import claim, rivals
 from controller.broker.books import Books
 from controller.broker.connection import Connection, Handle, Patience, Service
 from controller.broker.credentials import Credentials, Registrar
@@ -279,6 +279,7 @@ class Broker:
                 books = Books(journal, self.state, snapshot, reach=outside.reach)
                 await asyncio.to_thread(books.load)
                 self.state.start_seq = journal.last_seq
+                rivals.doubt(self.state)
                 self.state.journal_error = journal.error
                 yield books
                 await books.settled()

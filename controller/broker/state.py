@@ -20,6 +20,8 @@ from controller.ports import Clock, EngineFacts, NewId
 #: What the gate speaks upwards; the engine is spoken to in the lower of the newer one and its own.
 OLDEST_API = (1, 44)
 NEWEST_API = (1, 45)
+#: What was made longer ago isn't about to show up late.
+MINTED_MAX = 4096
 
 
 @dataclass(slots=True)
@@ -71,6 +73,13 @@ class GateState:
     access_error: str = ""  # why the credentials before are kept
     #: Containers labelled as this instance's that it didn't make, at the last look: id -> name.
     strangers: dict[str, str] = field(default_factory=dict)
+    #: Those of them that another broker of this instance must have made (``broker.rivals``).
+    rivals: dict[str, str] = field(default_factory=dict)
+    #: There may be some: look before anything is changed but by an operator.
+    in_doubt: bool = False
+    #: By the wall clock: intents that are later are this process's, or another broker's.
+    alone_since: float = 0.0
+    minted: dict[str, None] = field(default_factory=dict)  # intents of creates, of this process
     seccomp: bool = True  # the engine has it
     #: Containers whose effective state is being looked at: one look at a time.
     judging: set[str] = field(default_factory=set)
@@ -89,6 +98,12 @@ class GateState:
         """Take note of the wall clock, once."""
         if self.start_wall < 0:
             self.start_wall = self.clock.now()
+
+    def mint(self, identifier: str) -> None:
+        """Take note of an intent of ours that a label will carry."""
+        self.minted[identifier] = None
+        if len(self.minted) > MINTED_MAX:
+            del self.minted[next(iter(self.minted))]
 
     def note(self, identifier: str) -> None:
         """Take note of when a record is made whose age will matter."""

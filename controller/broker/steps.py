@@ -321,6 +321,8 @@ def perform(
         verdict=verdict_of(change.verdict, by.policy),
         claims=claims_of(by.context),
     )
+    if change.mutation is Mutation.CONTAINER_CREATE:
+        state.mint(by.id)
     state.in_flight.add(by.id)
     state.begun[by.id] = state.clock.monotonic()
     try:

@@ -164,7 +164,7 @@ def _broker(health: dict[str, dict[str, object]], *, separated: bool) -> Iterato
             "policy", "error", f"the last reload failed: {policy['error']}", "mend it, then SIGHUP"
         )
     yield from _registry_auth(health.get("registryAuth") or {})
-    yield from _strangers(health.get("strangers") or {})
+    yield from _strangers(health.get("strangers") or {}, health.get("rivals") or {})
     if not separated:
         yield Finding(
             "separation",
@@ -183,18 +183,33 @@ def _registry_auth(told: dict[str, object]) -> Iterator[Finding]:
         yield Finding("registry-auth", "ok", f"{told.get('file')}: {', '.join(map(str, names))}")
 
 
-def _strangers(told: dict[str, object]) -> Iterator[Finding]:
+def _strangers(told: dict[str, object], rivals: dict[str, object]) -> Iterator[Finding]:
+    """Tell of containers that say that they are this instance's, and aren't in its inventory."""
+    if shown := _shown(rivals):
+        yield Finding(
+            "forked",
+            "error",
+            f"another broker of this instance made {rivals.get('count')} containers, so nothing is "
+            f"changed: {shown}",
+            "end the other one, if a copy of this state folder runs; then look at 'trimtab adopt'",
+        )
+    elif shown := _shown(told):
+        yield Finding(
+            "strangers",
+            "warning",
+            f"{told.get('count')} containers carry this instance's label, and it didn't make them: "
+            f"{shown}",
+            "they aren't touched: 'trimtab adopt' shows and takes over what is its own; remove "
+            "the others by hand",
+        )
+
+
+def _shown(told: dict[str, object]) -> str:
     some = told.get("some")
-    if not isinstance(some, dict) or not some:
-        return
-    shown = ", ".join(
+    if not isinstance(some, dict):
+        return ""
+    return ", ".join(
         f"{name or '(no name)'} ({identifier[:12]})" for identifier, name in some.items()
-    )
-    yield Finding(
-        "strangers",
-        "warning",
-        f"{told.get('count')} containers carry this instance's label, and it didn't make them: {shown}",
-        "they are neither adopted nor touched: look at who made them, and remove them by hand",
     )
 
 

@@ -68,6 +68,11 @@ def broker_problems(path: Path) -> list[dict[str, Any]]:
         message = f"the last good credentials stay in use: {health['registryAuth']['error']}"
         remedy = "mend the file: it is read again by itself at the next pull"
         found.append(Problem("registry-auth.invalid", message, remedy=remedy))
+    if some := health.get("rivals", {}).get("some"):
+        made = ", ".join(sorted(name or identifier[:12] for identifier, name in some.items()))
+        message = f"nothing is changed: another broker of this instance made {made}"
+        remedy = "see 'trimtab doctor'"
+        found.append(Problem("state.forked", message, remedy=remedy))
     if not found:
         return []
     from controller.core.text import problem_json  # loads much, and all is well most times

@@ -86,6 +86,7 @@ class CreateFacts:
     owner_count: int = 0
     replaces: bool = False  # the inventory has a container of that slot: a rollout's surge
     name_taken: str = ""  # "foreign" when a container that isn't ours has the name already
+    name_of: str = ""  # the instance that its labels name
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,7 +43,8 @@ def fold(inventory: Inventory, record: Record) -> Inventory:
     rebuilt) changes nothing.
     """
     assert record.seq > inventory.seq, f"record {record.seq} after record {inventory.seq}"
-    inventory = replace(inventory, seq=record.seq)
+    # RFC 3339 in UTC, to the millisecond: it sorts as text. A clock may have been set back.
+    inventory = replace(inventory, seq=record.seq, time=max(inventory.time, record.time))
     entry = record.entry
     route = str(entry.request.get("route", ""))
     match entry.stage:
@@ -524,6 +525,7 @@ def to_json(inventory: Inventory) -> dict[str, object]:
     """Return the whole inventory as JSON, for the broker's own file."""
     return {
         "seq": inventory.seq,
+        "time": inventory.time,
         "containers": [item_to(item) for item in inventory.containers.values()],
         "networks": [asdict(made) for made in inventory.networks.values()],
         "volumes": [asdict(made) for made in inventory.volumes.values()],
@@ -555,6 +557,7 @@ def from_json(value: Mapping[str, Any]) -> Inventory:
     ]
     return Inventory(
         seq=int(value["seq"]),
+        time=str(value.get("time", "")),
         containers={item.id: item for item in items},
         networks={told["id"]: Belonging(**told) for told in value["networks"]},
         volumes={told["id"]: Belonging(**told) for told in value["volumes"]},

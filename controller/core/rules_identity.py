@@ -57,8 +57,10 @@ def name_valid(case: Case) -> Findings:
     name, request = case.name, case.request
     yield from judge_name(name, "name", optional=not case.by_controller)
     if case.facts and case.facts.name_taken == "foreign":
-        reason = f"a container that isn't ours has the name {name}"
-        yield Finding("name.foreign", "name", reason, "rename or remove that one")
+        reason, remedy = f"a container that isn't ours has the name {name}", _out_of_the_way(case)
+        if case.facts.name_of:
+            reason += f": it says that instance {case.facts.name_of} made it"
+        yield Finding("name.foreign", "name", reason, remedy)
     if not case.by_controller:
         yield from controllers_name(name)
         return
@@ -68,6 +70,16 @@ def name_valid(case: Case) -> Findings:
     stem = names.container_name(case.namespace, case.service, slot=int(slot), revision=revision)
     if not name.startswith(stem) or not _ATTEMPT.fullmatch(name.removeprefix(stem)):
         yield Finding("name.mismatch", "name", f"{name!r} isn't the name of that slot: {stem}")
+
+
+def _out_of_the_way(case: Case) -> str:
+    remedy = "rename or remove that one"
+    instance = case.facts.name_of if case.facts else ""
+    if instance:
+        remedy += (
+            f"; if that instance's state folder is lost: 'trimtab adopt --instance {instance}'"
+        )
+    return remedy
 
 
 def controllers_name(name: str) -> Findings:

@@ -101,9 +101,13 @@ class Approval:
 
 @dataclass(frozen=True, slots=True)
 class Inventory:
-    """Folded from the journal, record by record (``core.inventory``); ``seq`` is the last one."""
+    """Folded from the journal, record by record (``core.inventory``); ``seq`` is the last one.
+
+    ``time`` is the latest of any record, which is no part of what is ours.
+    """
 
     seq: int = 0
+    time: str = field(default="", compare=False)
     containers: dict[str, Item] = field(default_factory=dict)
     networks: dict[str, Belonging] = field(default_factory=dict)
     volumes: dict[str, Belonging] = field(default_factory=dict)

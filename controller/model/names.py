@@ -37,12 +37,18 @@ CONTAINER_NAME_MAX = 63
 REPLICAS_MAX = 999
 REVISION_DIGITS = 8
 
+_INSTANCE = re.compile(r"[0-9a-f]{16}", re.ASCII)
 _DNS_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?", re.ASCII)
 
 
 def is_dns_label(text: str, *, length: int) -> bool:
     """Tell whether *text* is a DNS label (RFC 1123) of at most *length* characters."""
     return 0 < len(text) <= length and _DNS_LABEL.fullmatch(text) is not None
+
+
+def is_instance(text: str) -> bool:
+    """Tell whether *text* is an instance's id: 16 hex digits."""
+    return _INSTANCE.fullmatch(text) is not None
 
 
 @dataclass(frozen=True, slots=True, order=True)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Coroutine, Generator
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar, cast
 
-from controller.broker import gate, recovery
+from controller.broker import gate, recovery, rivals
 from controller.broker.commands import (
     Answer,
     Command,
@@ -109,6 +109,7 @@ class SimBroker:
             start_seq=places.journal.last_seq,
             start_monotonic=places.clock.monotonic(),
         )
+        rivals.doubt(self.state)
         self._mending = Mending(
             driver=cast("Driver", self), state=self.state, upstream=cast("Upstream", self)
         )

@@ -43,8 +43,9 @@ def event(kind: str, identifier: str, **attributes: str) -> bytes:
 @pytest.mark.parametrize(
     ("line", "names"),
     [
-        (event("container", WEB, name="web"), [WEB]),
-        (event("network", "n", container=WEB), [WEB]),
+        (event("container", WEB, name="web"), [(WEB, "")]),
+        (event("container", WEB, **{"io.trimtab.instance": "i1"}), [(WEB, "i1")]),
+        (event("network", "n", container=WEB), [(WEB, "")]),
         (event("network", "n"), []),
         (b"{}", []),
         (b"[1]", []),
@@ -52,7 +53,9 @@ def event(kind: str, identifier: str, **attributes: str) -> bytes:
         (b"", []),
     ],
 )
-def test_an_event_names_the_container_that_it_is_about(line: bytes, names: list[str]) -> None:
+def test_an_event_names_the_container_that_it_is_about(
+    line: bytes, names: list[tuple[str, str]]
+) -> None:
     assert list(named(line)) == names
 
 

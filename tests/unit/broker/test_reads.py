@@ -298,6 +298,7 @@ def test_health_answers_whatever_is_wrong() -> None:
         "registryAuth": {"file": "/auth", "registries": ["ghcr.io"], "error": "exposed"},
         "openIntents": 0,
         "strangers": {"count": 1, "some": {STRAY: "copy"}},
+        "rivals": {"count": 0, "some": {}},
     }
     assert ask("/trimtab/v1/health", [(look, lost())], knows, actor=OPERATOR).json == told
     well: Any = ask("/trimtab/v1/health", [(look, Reply(200, b"OK"))], knows, actor=OPERATOR).json

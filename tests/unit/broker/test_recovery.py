@@ -10,7 +10,7 @@ import pytest
 
 from controller.broker.commands import Answer, Forward, Look, Write
 from controller.broker.gate import handle
-from controller.broker.recovery import clean_up, forget_gone, settle, stale, strangers, unsettled
+from controller.broker.recovery import clean_up, forget_gone, settle, stale, unsettled
 from controller.broker.state import GateState
 from controller.core.recovery import Sighting
 from controller.model.entries import Entry, Reply
@@ -366,22 +366,6 @@ def test_nothing_is_forgotten_by_an_engine_that_cannot_know(steps: list[Step]) -
     knows = state(inventory())
     assert converse(forget_gone(knows), steps, knows).value == 0
     assert knows.inventory == inventory()
-
-
-def test_what_carries_our_label_and_was_not_made_here_is_told_of_and_not_taken_in() -> None:
-    knows = opened(MUTATIONS["create"])
-    (identifier,) = knows.inventory.open
-    before = knows.inventory
-    copied = {"io.trimtab.instance": "i1", "io.trimtab.owner": "alice", "io.trimtab.intent": "i0"}
-    told = [
-        {"Id": WEB, "Names": ["/alice-web"], "Labels": copied},  # ours
-        {"Id": "f0" * 32, "Names": ["/copy\n"], "Labels": copied},
-        {"Id": "f1" * 32, "Labels": copied},
-        {"Id": "f2" * 32, "Names": ["/x"], "Labels": {"io.trimtab.instance": "i2"}},
-        {"Id": "f3" * 32, "Names": ["/y"], "Labels": {**copied, "io.trimtab.intent": identifier}},
-    ]
-    assert strangers(knows, told) == {"f0" * 32: "copy\\u000a", "f1" * 32: ""}
-    assert knows.inventory == before
 
 
 def test_what_is_being_changed_is_not_forgotten() -> None:

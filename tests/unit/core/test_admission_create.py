@@ -495,6 +495,9 @@ def test_a_container_without_a_name_gets_one():
 
 def test_a_name_that_a_foreign_container_has_is_refused():
     assert denials(judged(facts=replace(FACTS, name_taken="foreign"))) == ("name.foreign",)
+    lost = judged(facts=replace(FACTS, name_taken="foreign", name_of="0123456789abcdef")).verdict
+    assert lost.reason.endswith("it says that instance 0123456789abcdef made it")
+    assert "'trimtab adopt --instance 0123456789abcdef'" in lost.remedy
     # One of ours conflicts on the engine, and says so there.
     assert denials(judged(facts=replace(FACTS, name_taken="ours"))) == ()
 

@@ -1,0 +1,15 @@
+"""When an intent's id was made: it is a UUIDv7, which begins with that (RFC 9562, section 5.7)."""
+
+from __future__ import annotations
+
+import re
+
+_UUID7 = re.compile(
+    r"([0-9a-f]{8})-([0-9a-f]{4})-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}", re.ASCII
+)
+
+
+def minted_s(identifier: str) -> float | None:
+    """Return the instant in seconds since the epoch; None: that is no id of ours."""
+    match = _UUID7.fullmatch(identifier)
+    return int(match[1] + match[2], 16) / 1000 if match else None
