@@ -119,7 +119,7 @@ class Lookout:
         except Answered:
             return  # the engine is away: who changes something looks again
         except Exception:
-            LOG.exception("lookout.around.failed")
+            LOG.exception("recovery.rivals.failed")
             return
         if self._state.rivals:
             LOG.error("state.forked containers=%s", ",".join(sorted(self._state.rivals)))
