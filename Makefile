@@ -12,7 +12,7 @@ CASES ?= tests/gate/cases.jsonl
 INPUTS ?= 1500
 MINUTES ?=
 
-.PHONY: help setup run down test lint format sim sim-planted bench bench-gate gate-cases fuzz compat docs lock clean
+.PHONY: help setup run down test lint format sim sim-planted bench bench-gate bench-journal gate-cases fuzz compat docs lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' \
@@ -56,6 +56,9 @@ bench: setup ## the figures of this machine
 bench-gate: setup ## what the gate costs beside the engine's own socket, and under a flood (as root)
 	@$(PYTHON) tools/engine install
 	@$(PYTHON) tools/bench gate
+
+bench-journal: setup ## what appends, verify and questions take, of a million records
+	@$(PYTHON) tools/bench journal verify
 
 gate-cases: setup ## judge a file of gate cases, as root: CASES=file.jsonl
 	@$(PYTHON) tools/engine install

@@ -14,7 +14,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from controller.core.checkpoint import Checkpoint, checkpoint_entry, key_entry
 from controller.core.inventory import settings_to
+from controller.core.merkle import Range, leaf_hash
+from controller.core.note import PrivateKey, signed
 from controller.core.record import GENESIS, prepare, timestamp
 from controller.journal.chain import FORMAT, binding
 from controller.journal.folder import FILE_MODE, FOLDER_MODE
@@ -25,6 +28,8 @@ from controller.model.observed import Settings
 DAY_S: Final = 86_400.0
 SEGMENT_BYTES: Final = 64 * 1024 * 1024
 BUFFER_BYTES: Final = 4 * 1024 * 1024
+FIRST_MS: Final = 1_760_000_000_000
+OWN_IDS: Final = 2**40
 MEMORY: Final = 512 * 2**20
 MEMORY_RAISED: Final = 768 * 2**20
 POLICY: Final = hashlib.sha256(b"policy").hexdigest()
@@ -105,11 +110,15 @@ def write_journal(
     span_s: float = 30 * DAY_S,
     services: int = 40,
     seed: int = 5,
+    key: PrivateKey | None = None,
 ) -> Written:
-    """Write a journal of *count* records or one more, ending at *end* (seconds since the epoch)."""
+    """Write a journal of *count* records or one more, ending at *end* (seconds since the epoch).
+
+    With a *key* it is signed as the broker does: that adds a record to each thousand.
+    """
     folder.mkdir(mode=FOLDER_MODE)
     world = World(services, random.Random(seed))  # noqa: S311 - nothing secret
-    chain = Chain(folder, start=end - span_s, step=span_s / max(1, count - 1))
+    chain = Chain(folder, start=end - span_s, step=span_s / max(1, count - 1), key=key)
     for shape, values in world.happenings():
         chain.add(shape, values)
         if chain.seq >= count:  # a segment's own record may have come between
@@ -121,8 +130,11 @@ def write_journal(
 class Chain:
     """Lines into segments, each linked to the one before; the mark at the end."""
 
-    def __init__(self, folder: Path, *, start: float, step: float) -> None:
-        self.seq, self.written = 0, 0
+    def __init__(
+        self, folder: Path, *, start: float, step: float, key: PrivateKey | None = None
+    ) -> None:
+        self.seq, self.written, self._number = 0, 0, 0
+        self._key, self._tree, self._leaves = key, Range(), list[bytes]()
         self._folder, self._start, self._step = folder, start, step
         self._prev, self._first, self._size = GENESIS, 0, 0
         self._buffer = bytearray()
@@ -132,6 +144,8 @@ class Chain:
         """Write one record, and before it a segment's own where one begins."""
         if self._path is None or self._size > SEGMENT_BYTES:
             self._open()
+        # Ids are in order, as the broker's are: its own come with those of the changes around.
+        self._number = int(_text(values[b"id"])[-12:], 16)
         values[b"seq"] = self.seq + 1
         values[b"prev"] = self._prev.encode()
         values[b"time"] = timestamp(self._start + self.seq * self._step).encode()
@@ -140,19 +154,31 @@ class Chain:
         self._take(head + b'"hash":"' + own.encode() + b'",' + rest, own)
 
     def _open(self) -> None:
+        if self.seq and self._key is not None:
+            self._sign(self._key)
         self._flush()
         previous = binding(segment=self._first, seq=self.seq, digest=self._prev)
         self._first, self._size = self.seq + 1, 0
         self._path = self._folder / name_of(self._first)
         self._path.touch(FILE_MODE)
-        identity = identifier(self.seq, int((self._start + self.seq * self._step) * 1000))
         result: dict[str, object] = {"format": FORMAT, "previous": previous}
-        entry = Entry(identity.decode(), "segment", actor={"role": "broker"}, result=result)
-        record, line = prepare(entry).seal(
-            seq=self._first,
-            time=timestamp(self._start + self.seq * self._step),
-            prev=self._prev,
-        )
+        entry = Entry(self._identity(), "segment", actor={"role": "broker"}, result=result)
+        self._seal(entry)
+        if self._first == 1 and self._key is not None:
+            self._seal(key_entry(self._identity(), self._key.public, lost=False))
+
+    def _sign(self, key: PrivateKey) -> None:
+        self._tree = self._tree.extended(self._leaves)
+        self._leaves.clear()
+        text = str(Checkpoint(key.name, self.seq, self._tree.root))
+        self._seal(checkpoint_entry(self._identity(), signed(text, [key]), self._tree, key.public))
+
+    def _identity(self) -> str:
+        return identifier(OWN_IDS + self.seq, FIRST_MS + self._number).decode()
+
+    def _seal(self, entry: Entry) -> None:
+        time = timestamp(self._start + self.seq * self._step)
+        record, line = prepare(entry).seal(seq=self.seq + 1, time=time, prev=self._prev)
         self._take(line + b"\n", record.hash)
 
     def _take(self, line: bytes, own: str) -> None:
@@ -160,6 +186,10 @@ class Chain:
         self._size += len(line)
         self.written += len(line)
         self.seq, self._prev = self.seq + 1, own
+        if self._key is not None:
+            self._leaves.append(leaf_hash(line[:-1]))
+            if len(self._leaves) > 1000:
+                self._sign(self._key)
         if len(self._buffer) > BUFFER_BYTES:
             self._flush()
 
@@ -170,7 +200,9 @@ class Chain:
             self._buffer.clear()
 
     def close(self) -> None:
-        """Write what is left, and the mark."""
+        """Write what is left, signed where there is a key, and the mark."""
+        if self._key is not None:
+            self._sign(self._key)
         self._flush()
         mark = self._folder / MARK_NAME
         mark.touch(FILE_MODE)
@@ -259,7 +291,7 @@ class World:
 
     def _identity(self) -> bytes:
         self._number += 1
-        return identifier(self._number, 1_760_000_000_000 + self._number)
+        return identifier(self._number, FIRST_MS + self._number)
 
 
 def _text(value: bytes | int) -> str:

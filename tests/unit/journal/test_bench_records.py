@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from controller.journal.audit import verify
+from controller.core.note import PrivateKey
+from controller.journal.audit import Trust, verify
 from controller.journal.reader import records
 from tests.unit.journal.builders import NOON
 from tools.benches import records as bench
@@ -25,6 +26,14 @@ def test_it_holds_together_over_its_segments_and_ends_when_asked(
     *_, last = records(tmp_path / "journal", after=1499)
     assert last.time.startswith("2026-01-01T1")
     assert len(written.containers) == 7
+
+
+def test_it_is_signed_where_a_key_is_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bench, "SEGMENT_BYTES", 600_000)
+    key = PrivateKey("trimtab/bench", bytes(32))
+    written = write_journal(tmp_path / "journal", 2500, end=NOON, key=key)
+    found = verify(tmp_path / "journal", Trust(frozenset({key.public})))
+    assert (found.ok, found.signed) == (True, written.records - 1)
 
 
 def test_the_same_arguments_give_the_same_bytes(tmp_path: Path) -> None:
