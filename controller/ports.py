@@ -13,6 +13,7 @@ from typing import Protocol
 from controller.core.probing import Answer, Probe
 from controller.model.desired import Desired
 from controller.model.entries import Context, Entry, Record
+from controller.model.inventory import Inventory
 from controller.model.names import Key
 from controller.model.observed import Observed
 from controller.model.plan import AnyAction
@@ -159,6 +160,13 @@ class QueuedJournal(Journal, Protocol):
     @property
     def error(self) -> str:
         """Why the last append failed, or ''."""
+        ...
+
+    def foundation(self, *, known: int) -> Inventory | None:
+        """Return what to go on from for somebody who knows the records up to *known*.
+
+        None where all that follow are there. Raises StateError when it can't be read.
+        """
         ...
 
     def submit(self, entry: Entry) -> Future[Record]:

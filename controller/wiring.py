@@ -287,13 +287,14 @@ def open_journal(state: State, instance: str, *, clock: Clock, reach: Reach) -> 
     from controller.core.checkpoint import origin_of
     from controller.journal.keys import KeyFiles, Keys
     from controller.journal.notary import Notary
+    from controller.journal.retention import KEEP
     from controller.journal.writer import Writer
 
     origin = origin_of(instance)
     files = KeyFiles(state.journal_key, state.journal_public, state.journal_checkpoint)
     keys = Keys(files, name=origin, new_seed=lambda: secrets.token_bytes(32))
     notary = Notary(keys, origin=origin, clock=clock, new_id=new_id)
-    return Writer(state.journal, clock=clock, new_id=new_id, reach=reach, notary=notary)
+    return Writer(state.journal, clock=clock, new_id=new_id, reach=reach, notary=notary, keep=KEEP)
 
 
 def open_launch(

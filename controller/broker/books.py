@@ -58,6 +58,7 @@ class Books:
                 self.journal.last_seq,
             )
             inventory = Inventory()
+        inventory = self.journal.foundation(known=inventory.seq) or inventory
         for record in self.journal.records(after=inventory.seq):
             inventory = inventories.fold(inventory, record)
         self._state.inventory = inventory

@@ -10,16 +10,14 @@ from enum import StrEnum
 from pathlib import Path
 
 from controller.core.record import GENESIS, BadLine, parse
+from controller.journal.base import BadBase, Base, read_base
 from controller.journal.segments import (
-    BadBase,
     BadMark,
-    Base,
     Garbled,
     Line,
     Mark,
     first_seq_of,
     list_segments,
-    read_base,
     read_lines,
     read_mark,
 )

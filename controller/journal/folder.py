@@ -7,6 +7,7 @@ import os
 import stat
 from pathlib import Path
 
+from controller.journal.base import BASE_NAME, INVENTORY_NAME
 from controller.journal.segments import MARK_NAME, list_segments
 from controller.model.errors import StateError
 
@@ -66,9 +67,8 @@ def _check_private(folder: Path, descriptor: int) -> None:
 
 
 def _facts(folder: Path, descriptor: int) -> list[tuple[Path, os.stat_result, int]]:
-    files = [*list_segments(folder)]
-    if (folder / MARK_NAME).is_symlink() or (folder / MARK_NAME).exists():
-        files.append(folder / MARK_NAME)
+    beside = [folder / name for name in (MARK_NAME, BASE_NAME, INVENTORY_NAME)]
+    files = [*list_segments(folder), *(path for path in beside if os.path.lexists(path))]
     return [
         (folder, os.fstat(descriptor), FOLDER_MODE),
         *((path, path.lstat(), FILE_MODE) for path in files),

@@ -126,6 +126,7 @@ class Log:
         self._lost = ""
         self._repair: dict[str, object] = {}
         self._aside: tuple[str, ...] = ()
+        self.opened = 0  # segments, by this process
         self._last_line = b""
         self._seq, self._hash, self._previous = 0, GENESIS, 0
         try:
@@ -304,6 +305,7 @@ class Log:
         # A file of that name holds nothing that was acknowledged: an attempt that failed.
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_TRUNC
         self._segment = _Segment(path, self._disk.open(path, flags, FILE_MODE), 0, now)
+        self.opened += 1
         return self._segment
 
     def _write_mark(self, *, durably: bool = False) -> None:

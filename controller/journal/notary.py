@@ -27,6 +27,7 @@ from controller.core.checkpoint import (
 from controller.core.merkle import Range, leaf_hash
 from controller.core.note import BadNote, Note, PrivateKey, PublicKey, signed
 from controller.core.record import BadLine, parse, prepare
+from controller.journal.base import read_base
 from controller.journal.keys import Keys
 from controller.journal.sealing import Sealing
 from controller.journal.segments import first_seq_of, list_segments, read_lines
@@ -203,6 +204,10 @@ def last_sealed(folder: Path, *, upto: int) -> Found:
         asked = asked or found.asked
         if found.sealed is not None:
             return Found(right, found.sealed, asked)
+    base = read_base(folder)
+    if base is not None and (sealed := _sealed_in(base.line)) is not None:
+        tree = sealed.tree.extended([leaf_hash(base.line)])
+        return Found(tree.joined(right), sealed, asked)
     return Found(right, None, asked)
 
 

@@ -21,7 +21,7 @@ from typing import BinaryIO, Final
 
 from controller.core.merkle import Range, leaf_hash
 from controller.core.record import LINE_MAX_BYTES
-from controller.journal.segments import first_seq_of, open_segment
+from controller.journal.segments import first_seq_of, open_segment, segment_size
 
 ID_BYTES: Final = 36
 #: What a record does to the life of its id: opens it, closes it, or stands for itself.
@@ -144,7 +144,7 @@ def scans(jobs: Sequence[Job], *, workers: int) -> Iterator[Scanned]:
     No more than two for each worker are held at a time.
     """
     workers = min(workers, len(jobs))
-    if workers < 2 or sum(job.segment.stat().st_size for job in jobs) < PARALLEL_BYTES:
+    if workers < 2 or sum(segment_size(job.segment) for job in jobs) < PARALLEL_BYTES:
         yield from map(scan, jobs)
         return
     # Started anew, not forked: the caller may have threads.

@@ -1,8 +1,7 @@
 """The journal's files: segments of lines, and the mark of what was made durable.
 
 A segment is named after the seq of its first record (``00000000000000000001.jsonl``), which is
-always a ``segment`` record. One that is closed may be compressed (``….jsonl.gz``), or pruned; then
-``.pruned`` keeps the last line that is gone, so that the chain has something to hang on. The mark ``.head`` holds seq and hash of the last durable record. It
+always a ``segment`` record. One that is closed may be compressed (``….jsonl.gz``), or pruned (``base``). The mark ``.head`` holds seq and hash of the last durable record. It
 is written after the records' fsync and isn't synced itself: after a loss of power it may lag
 behind, but it is never ahead. So it shows a cut tail, unless whoever cut it there changed the mark
 too (checkpoints kept elsewhere are the answer to that). Its name sorts before the segments', so
@@ -18,20 +17,18 @@ import re
 import stat
 import zlib
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final, NamedTuple, cast
 
 from controller.core.canonical import canonical
-from controller.core.record import LINE_MAX_BYTES, BadLine, parse
-from controller.model.entries import Record
+from controller.core.record import LINE_MAX_BYTES
 
 MARK_NAME: Final = ".head"
 #: The mark fills one piece of a sector, so that overwriting it is all or nothing.
 MARK_BYTES: Final = 128
 
-#: What became of the segments before the first.
-BASE_NAME: Final = ".pruned"
 COMPRESSED: Final = ".gz"
 
 _NAME = re.compile(r"([0-9]{20})\.jsonl(?:\.gz)?")
@@ -103,46 +100,6 @@ def read_mark(folder: Path) -> Mark | None:
     raise BadMark(f"{MARK_NAME} isn't as the journal's writer leaves it")
 
 
-@dataclass(frozen=True, slots=True)
-class Base:
-    """The last record that was pruned, which is a checkpoint, and its segment's first seq."""
-
-    record: Record
-    line: bytes
-    segment: int
-
-    def to_bytes(self) -> bytes:
-        """Return the content of the file."""
-        return canonical({"line": self.line.decode(), "segment": self.segment}) + b"\n"
-
-
-class BadBase(ValueError):
-    """The file of what was pruned holds something else."""
-
-
-def read_base(folder: Path) -> Base | None:
-    """Return what the chain hangs on, or None while nothing was pruned.
-
-    Raises:
-        BadBase: the file isn't as the writer leaves it.
-        OSError: it can't be read.
-    """
-    try:
-        with open_regular(folder / BASE_NAME) as file:
-            content = file.read(2 * LINE_MAX_BYTES)
-    except FileNotFoundError:
-        return None
-    try:
-        members = json.loads(content)
-        line = str(members["line"]).encode()
-        base = Base(parse(line), line, int(members["segment"]))
-        if base.to_bytes() == content and base.record.entry.stage == "checkpoint":
-            return base
-    except (BadLine, ValueError, TypeError, KeyError, RecursionError):
-        pass
-    raise BadBase(f"{BASE_NAME} isn't as the journal's writer leaves it")
-
-
 class Line(NamedTuple):
     """One line of a segment: ``number`` from 1, ``data`` without the newline."""
 
@@ -193,6 +150,14 @@ def open_segment(segment: Path) -> BinaryIO:
         if segment.suffix == COMPRESSED:
             return _opened(segment.with_suffix(""))
         return _opened(segment.with_name(f"{segment.name}{COMPRESSED}"))
+
+
+def segment_size(segment: Path) -> int:
+    """Return how many bytes a segment takes, compressed or not; 0 where it is gone."""
+    for path in (segment, segment.with_name(f"{segment.name}{COMPRESSED}")):
+        with suppress(FileNotFoundError):
+            return path.stat().st_size
+    return 0
 
 
 def _opened(segment: Path) -> BinaryIO:

@@ -73,7 +73,7 @@ def find_tail(folder: Path) -> Tail:
         seq=walk.seq,
         hash=walk.hash,
         segment=segment,
-        holder=first_seq_of(holding[-1]) if holding else 0,
+        holder=first_seq_of(holding[-1]) if holding else walk.before(0),
         size=size,
         opened_at=datetime.fromisoformat(opening.time).timestamp() if opening else 0.0,
         torn=torn,

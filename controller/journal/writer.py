@@ -11,13 +11,18 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, NamedTuple, Self
 
+from controller.core.checkpoint import prune_entry
 from controller.core.record import CLOSING, Prepared, prepare
+from controller.journal.base import foundation
 from controller.journal.disk import Disk
 from controller.journal.log import DEFAULT_LIMITS, Limits, Log
 from controller.journal.notary import Notary
+from controller.journal.retention import Keep
+from controller.journal.upkeep import Upkeep
 from controller.model.crashpoints import Reach, pass_by
 from controller.model.entries import Entry, Record
 from controller.model.errors import JournalUnavailable
+from controller.model.inventory import Inventory
 from controller.ports import Clock, NewId
 
 #: A batch is what one write and one fsync make durable.
@@ -39,7 +44,8 @@ class Writer:
 
     While appending fails, the writer tries again with each entry, and without any every
     ``limits.retry_s`` seconds, so that ``writable`` comes back by itself. Checkpoints of the
-    *notary* come with entries, and in time without any.
+    *notary* come with entries, and in time without any. With *keep*, closed segments are compressed
+    and pruned beside.
 
     Raises:
         StateError: the folder isn't private, is held by another writer, or the journal is damaged.
@@ -55,6 +61,7 @@ class Writer:
         disk: Disk | None = None,
         limits: Limits = DEFAULT_LIMITS,
         notary: Notary | None = None,
+        keep: Keep | None = None,
     ) -> None:
         self._log = Log(
             folder,
@@ -72,6 +79,14 @@ class Writer:
         self._closing = ""
         self._thread = threading.Thread(target=self._run, name="journal", daemon=True)
         self._thread.start()
+        self._opened = self._log.opened
+        self._upkeep: Upkeep | None = None
+        if keep is not None:
+
+            def tell(until: int, reason: str) -> Record:
+                return self.append(prune_entry(new_id(), until=until, reason=reason))
+
+            self._upkeep = Upkeep(folder, keep=keep, clock=clock, tell=tell)
 
     # What health shows.
 
@@ -150,8 +165,20 @@ class Writer:
         """
         return self._log.records(after=after)
 
+    def foundation(self, *, known: int) -> Inventory | None:
+        """Return what to go on from for somebody who knows the records up to *known*.
+
+        None where all that follow are there: nothing of them was pruned.
+
+        Raises:
+            StateError: it can't be read.
+        """
+        return foundation(self._log.folder, known=known)
+
     def close(self) -> None:
         """Write what is queued, then give back the folder. Nothing is accepted from here on."""
+        if self._upkeep is not None:
+            self._upkeep.close()
         with self._changed:
             self._closing = self._closing or "the journal is closed"
             self._changed.notify()
@@ -224,6 +251,9 @@ class Writer:
         else:
             for queued, record in zip(batch, records, strict=True):
                 queued.future.set_result(record)
+            if self._upkeep is not None and self._log.opened != self._opened:
+                self._opened = self._log.opened
+                self._upkeep.wake()
 
     def _look_after(self) -> None:
         """Try again where writing failed, and sign what is due."""
