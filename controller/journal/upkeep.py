@@ -66,4 +66,4 @@ class Upkeep:
                 LOG.warning("journal.upkeep error=%s: trying again later", error)
         except Exception:
             # A bug of ours in here must not end what keeps the disk from filling up.
-            LOG.exception("journal.upkeep.failed")
+            LOG.exception("journal.upkeep.failed: trying again later")
