@@ -74,6 +74,7 @@ def check_service(document: Document, spec: ServiceSpec) -> Iterator[Problem]:
     yield from _network(document, spec)
     yield from _order(document, spec)
     yield from _healthcheck(document, spec)
+    yield from _dependencies(document, spec)
 
 
 def is_reserved(label: str) -> bool:
@@ -294,3 +295,17 @@ def _healthcheck(document: Document, spec: ServiceSpec) -> Iterator[Problem]:
             f"spec.healthcheck.timeout is too large for {kind}",
             expected=f"at most {format_duration_ms(PROBE_TIMEOUT_MAX_MS)}",
         )
+
+
+def _dependencies(document: Document, spec: ServiceSpec) -> Iterator[Problem]:
+    seen: set[str] = set()
+    for index, dependency in enumerate(spec.depends_on):
+        name, path = dependency.name, ("spec", "dependsOn", index, "name")
+        if not is_dns_label(name, length=SERVICE_NAME_MAX):
+            message = f"{name[:80]!r} can't name a Service of this namespace"
+            yield problem_at(document, path, "dependency.name", message)
+        elif name in seen:
+            message = f"service {name} stands here again"
+            remedy = "keep one of them"
+            yield problem_at(document, path, "dependency.duplicate", message, remedy=remedy)
+        seen.add(name)

@@ -38,7 +38,6 @@ AnySpec = ServiceSpec | NetworkSpec | VolumeSpec | ReleaseSpec
 LATER_KINDS = ("Job", "Config", "Secret")
 #: Fields of a Service whose behaviour comes later; ``*`` is any index.
 LATER_FIELDS: tuple[Path, ...] = (
-    ("spec", "dependsOn"),
     ("spec", "resources", "cpuset"),
     ("spec", "resources", "disk"),
 )

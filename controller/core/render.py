@@ -12,6 +12,7 @@ from typing import assert_never
 
 from controller.core.canonical import digest
 from controller.core.checks import exclusive_volumes, overlap
+from controller.core.dependencies import flaws
 from controller.core.documents import Declaration, Reading, read_text
 from controller.core.yamltext import Path
 from controller.model.desired import Desired, Network, Release, Service, SourceIdentity, Volume
@@ -39,12 +40,13 @@ class _Findings:
         message: str,
         remedy: str = "",
         *,
-        at_key: bool = False,
+        severity: Severity = Severity.ERROR,
     ) -> None:
-        """Note an error of a declaration, which blinds its key."""
+        """Note a problem of a declaration; an error blinds its key."""
         document = declaration.document
-        place = document.locate_key(path) if at_key else document.locate(path)
-        self.blind_keys.add(declaration.key)
+        place = document.locate(path)
+        if severity is Severity.ERROR:
+            self.blind_keys.add(declaration.key)
         self.problems.append(
             Problem(
                 code,
@@ -53,6 +55,7 @@ class _Findings:
                 place.line,
                 place.column,
                 remedy=remedy,
+                severity=severity,
                 key=declaration.key,
             )
         )
@@ -85,6 +88,7 @@ def resolve(
     _check_host_ports(services, findings)
     _check_volumes(services, findings)
     _check_attach(services, declarations, findings)
+    _check_dependencies(services, findings, blind=blind)
     sound = [d for d in declarations if d.key not in findings.blind_keys]
     members: dict[Key, list[Key]] = {}
     for reading in readings:
@@ -163,6 +167,7 @@ def desired_digest(
                     "pullPolicy": one.spec.pull_policy.value,
                     "order": one.spec.rollout.order.value if one.spec.rollout.order else "",
                     **({"suspended": True} if one.key in suspended else {}),
+                    "dependsOn": [[d.name, d.condition.value] for d in one.spec.depends_on],
                 }
                 for one in services
             ],
@@ -287,6 +292,21 @@ def _check_attach(
                 f"{key} has errors of its own" if broken else f"{key} isn't declared",
                 "correct its document" if broken else _suggestion(name, sound),
             )
+
+
+def _check_dependencies(services: list[Declaration], findings: _Findings, *, blind: bool) -> None:
+    # Of two documents of one key either is as good here: both are broken.
+    by_key = {declaration.key: declaration for declaration in services}
+    found = list(flaws(by_key, broken=frozenset(findings.blind_keys), blind=blind))
+    for flaw in found:
+        findings.add(
+            flaw.declaration,
+            flaw.path,
+            flaw.code,
+            flaw.message,
+            flaw.remedy,
+            severity=flaw.severity,
+        )
 
 
 def _suggestion(name: str, sound: Iterable[Key]) -> str:

@@ -24,6 +24,7 @@ DEADLINE_MAX_MS = 86_400_000
 MEMORY_MIN = 6 * 1024 * 1024  # the engine's own floor
 TEXTS_MAX = 1_000  # items of a list, members of a mapping
 URL_PATH_MAX = 1024
+DEPENDENCIES_MAX = 100
 
 _REFERENCE = re.compile(
     r"(?:[a-zA-Z0-9](?:[-a-zA-Z0-9]*[a-zA-Z0-9])?(?:\.[a-zA-Z0-9](?:[-a-zA-Z0-9]*[a-zA-Z0-9])?)*"
@@ -180,6 +181,14 @@ class OnFailure(StrEnum):
     PAUSE = "Pause"  # as it is, and no further
 
 
+class Readiness(StrEnum):
+    """What must be true of a service before those that depend on it are started."""
+
+    STARTED = "Started"
+    HEALTHY = "Healthy"
+    COMPLETED = "Completed"  # it ran to its end, with exit code 0
+
+
 class NetworkMode(StrEnum):
     """How a service's containers are networked."""
 
@@ -307,6 +316,13 @@ class Rollout(Model):
     on_failure: OnFailure = OnFailure.ROLLBACK
 
 
+class Dependency(Model):
+    """A service of the namespace that must be ready before this one is started."""
+
+    name: str
+    condition: Readiness = Readiness.STARTED
+
+
 class Logs(Model):
     """Rotation of the container's log files."""
 
@@ -340,6 +356,7 @@ class ServiceSpec(Model):
     healthcheck: Healthcheck | None = None
     restart: Restart = Restart()
     rollout: Rollout = Rollout()
+    depends_on: Annotated[tuple[Dependency, ...], Field(max_length=DEPENDENCIES_MAX)] = ()
     logs: Logs = Logs()
     container_labels: dict[str, str] = Field(default_factory=dict)
 

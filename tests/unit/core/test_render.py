@@ -55,7 +55,7 @@ def test_an_unknown_key_names_the_one_that_was_meant():
     (problem,) = desired_of({"f.yaml": service("replics: 2")}).problems
     assert problem.render() == (
         "f.yaml:4:8: error field.unknown: unknown key 'replics' in spec\n"
-        "    expected: one of command, containerLabels, entrypoint, env, healthcheck, image, init,"
+        "    expected: one of command, containerLabels, dependsOn, entrypoint, env, healthcheck, image, init,"
         " logs, mounts, network, ports, pullPolicy, replicas, resources, restart, rollout,"
         " security, state, stopGracePeriod, stopSignal, suspend, user, workingDir\n"
         "    remedy: did you mean replicas?"
@@ -148,7 +148,6 @@ def test_what_is_wrong_is_told_at_its_place_and_blinds_one_key(spec, problem):
 @pytest.mark.parametrize(
     ("spec", "place"),
     [
-        ("dependsOn: [{name: db, condition: Healthy}]", "4:8"),
         ("mounts: [{type: config, source: a, target: /a}]", "4:18"),
         ("mounts: [{type: secret, source: a, target: /a}]", "4:18"),
         ("env: {DB_URL: {secret: db, key: url}}", "4:14"),
@@ -423,6 +422,10 @@ def test_the_digest_is_over_what_is_desired_and_nothing_else():
         service(more=", labels: {a: b}"),
         service(name="other"),
         service() + "---\n" + NETWORK,
+        *(
+            f"{service('restart: {policy: Never}', name='db')}---\n{depending('web', each)}"
+            for each in ("db", "{name: db, condition: Completed}")
+        ),
         "",
     ]
     digests = {desired_of({"a.yaml": text}).digest for text in others}
@@ -473,3 +476,113 @@ def test_no_document_makes_it_raise_and_none_is_passed_over_in_silence(documents
     if made + released < written:
         assert not desired.valid
         assert desired.blind or desired.blind_keys
+
+
+def depending(name: str, *on: str, more: str = "") -> str:
+    """Return a Service that depends on others; the first name is at 4:27 if *more* is empty."""
+    listed = ", ".join(one if one.startswith("{") else f"{{name: {one}}}" for one in on)
+    return service(f"{more}dependsOn: [{listed}]", name=name)
+
+
+HEALTHCHECK = "healthcheck: {exec: [a]}"
+
+
+@pytest.mark.parametrize(
+    ("spec", "problem"),
+    [
+        ("dependsOn: [{name: Db}]", "4:27 dependency.name: 'Db' can't name a Service of this namespace"),
+        ("dependsOn: [{name: lab/db}]", "4:27 dependency.name: 'lab/db' can't name a Service of this namespace"),
+        ("dependsOn: [{name: db}]", "4:27 dependency.undeclared: Service/default/db isn't declared"),
+        ("dependsOn: [{name: web}]", "4:27 dependency.cycle: dependencies form a cycle: web -> web"),
+        ("dependsOn: [{name: db}, {name: db}]", "4:39 dependency.duplicate: service db stands here again"),
+        ("dependsOn: [{name: db, condition: Ready}]", "4:42 field.value: spec.dependsOn[0].condition is none of its values"),
+        ("dependsOn: [{condition: Started}]", "4:20 field.missing: spec.dependsOn[0].name is missing"),
+        ("dependsOn: [db]", "4:20 field.type: spec.dependsOn[0] is a text"),
+    ],
+)  # fmt: skip
+def test_a_dependency_that_cannot_be_is_told_at_its_place(spec, problem):
+    check(service(spec), problems=[f"f.yaml:{problem}"], keys="", blind="Service/default/web")
+
+
+def test_a_misspelt_dependency_names_the_one_that_was_meant():
+    found = desired_of({"f.yaml": depending("web", "databas") + "---\n" + service(name="database")})
+    assert [problem.remedy for problem in found.problems] == ["did you mean database?"]
+    (alone,) = desired_of({"f.yaml": depending("web", "db")}).problems
+    assert alone.remedy == "declare a document of kind Service called db in this namespace"
+
+
+def test_a_dependency_is_of_the_same_namespace():
+    other = service(name="db", more=", namespace: lab")
+    assert told({"a.yaml": depending("web", "db"), "b.yaml": other}) == [
+        "a.yaml:4:27 dependency.undeclared: Service/default/db isn't declared"
+    ]
+
+
+def test_a_cycle_is_written_out_at_each_of_its_members_and_blinds_only_them():
+    check(
+        {
+            "a.yaml": depending("a", "b"),
+            "b.yaml": depending("b", "d", "c"),
+            "c.yaml": depending("c", "a"),
+            "d.yaml": service(name="d"),
+            "e.yaml": depending("e", "a"),
+        },
+        problems=[
+            "a.yaml:4:27 dependency.cycle: dependencies form a cycle: a -> b -> c -> a (also b.yaml:1, c.yaml:1)",
+            "b.yaml:4:38 dependency.cycle: dependencies form a cycle: b -> c -> a -> b (also c.yaml:1, a.yaml:1)",
+            "c.yaml:4:27 dependency.cycle: dependencies form a cycle: c -> a -> b -> c (also a.yaml:1, b.yaml:1)",
+            "e.yaml:4:27 dependency.broken: Service/default/a has errors of its own: only what runs of it counts",
+        ],
+        keys="Service/default/d Service/default/e",
+        blind="Service/default/a Service/default/b Service/default/c",
+    )
+
+
+def test_a_long_cycle_is_cut():
+    names = [f"s{number:02}" for number in range(40)]
+    files = {
+        f"{n}.yaml": depending(n, m) for n, m in zip(names, [*names[1:], names[0]], strict=True)
+    }
+    assert told(files)[0].split(": ")[2] == (
+        "s00 -> s01 -> s02 -> s03 -> s04 -> s05 -> s06 -> s07 -> s08 -> s09 -> … -> s00"
+        " (also s01.yaml:1, s02.yaml:1, s03.yaml:1, s04.yaml:1, s05.yaml:1)"
+    )
+
+
+@pytest.mark.parametrize(
+    ("condition", "spec", "problem"),
+    [
+        ("Started", "", ""),
+        ("Healthy", HEALTHCHECK, ""),
+        ("Completed", "restart: {policy: OnFailure}", ""),
+        ("Completed", "restart: {policy: Never}", ""),
+        ("Healthy", "", "Service/default/db (db.yaml:1) has no healthcheck, and so is never healthy"),
+        ("Completed", "", "Service/default/db (db.yaml:1) is restarted whenever it ends, and so never completes"),
+    ],
+)  # fmt: skip
+def test_a_condition_that_never_comes_true_is_refused_with_its_remedy(condition, spec, problem):
+    files = {
+        "db.yaml": service(spec, name="db"),
+        "web.yaml": depending("web", f"{{name: db, condition: {condition}}}"),
+    }
+    found = desired_of(files)
+    assert told(files) == ([f"web.yaml:4:42 dependency.condition: {problem}"] if problem else [])
+    assert [one.key.name for one in found.services] == (["db"] if problem else ["db", "web"])
+    assert all("wait for condition Started" in problem.remedy for problem in found.problems)
+
+
+@pytest.mark.parametrize(
+    ("broken", "problem", "blind"),
+    [
+        (service("replics: 2", name="db"), "Service/default/db has errors of its own", "Service/default/db"),
+        (service(name="db") + "---\n" + service(name="db"), "Service/default/db has errors of its own", "Service/default/db"),
+        ("a: [", "Service/default/db may be in what can't be read", ""),
+    ],
+)  # fmt: skip
+def test_what_depends_on_a_broken_document_does_not_stand_back(broken, problem, blind):
+    found = desired_of({"db.yaml": broken, "web.yaml": depending("web", "db")})
+    (warning,) = [p for p in found.problems if p.file == "web.yaml"]
+    assert (warning.code, warning.severity.value) == ("dependency.broken", "warning")
+    assert warning.message == f"{problem}: only what runs of it counts"
+    assert [one.key.name for one in found.services] == ["web"]
+    assert " ".join(map(str, found.blind_keys)) == blind

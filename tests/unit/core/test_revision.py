@@ -35,8 +35,14 @@ spec:
   healthcheck: {exec: [/bin/true], interval: 10s, timeout: 2s, retries: 5, startPeriod: 1m}
   restart: {policy: OnFailure}
   rollout: {order: StopFirst}
+  dependsOn: [{name: db}]
   logs: {maxSize: 1Mi, maxFiles: 2}
   containerLabels: {x: y}
+---
+apiVersion: trimtab/v1
+kind: Service
+metadata: {name: db, namespace: prod, owner: team}
+spec: {image: "a/b:1"}
 """
 
 
@@ -68,7 +74,7 @@ def test_golden_services_that_the_controller_probes():
 
 
 def test_golden_a_service_with_every_field():
-    (service,) = desired_of({"f.yaml": FULL}).services
+    _db, service = desired_of({"f.yaml": FULL}).services
     assert service.revision == (
         "v1:32de4d62d00922937f202975396d895683590208750743a54fc8afdf9620c5fc"
     )
