@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from controller.loop.controller import Controller
     from controller.loop.reconciler import Rules
     from controller.model.errors import Problem
+    from controller.model.names import Key
     from controller.model.plan import AnyAction
     from controller.model.policy import Policy
     from controller.ports import Clock
@@ -468,6 +469,20 @@ def boot_id() -> str:
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     except OSError:
         return ""
+
+
+def known_dependencies(state: State, directory: Path) -> dict[Key, frozenset[Key]]:
+    """Return what services depend on, as the files say, or else as they said it last."""
+    from controller.core.dependencies import dependencies_of
+    from controller.loop.memory import Memory
+
+    memory = Memory(state.controller / "state.json")
+    memory.load(stamp=f"{time.time_ns()}")
+    declared = directory_source(directory).load().services
+    return {
+        **memory.dependencies(),
+        **{each.key: frozenset(dependencies_of(each.key, each.spec)) for each in declared},
+    }
 
 
 def read_report(path: Path) -> dict[str, object] | None:

@@ -14,6 +14,7 @@ from typing import Any, assert_never
 
 from controller.core import planner
 from controller.core.moves import Judge
+from controller.core.ordering import Around
 from controller.core.past import Past
 from controller.core.quarantine import NOTHING_KEPT, Quarantine
 from controller.core.readiness import Readiness
@@ -241,6 +242,7 @@ def plan(
     readiness: Mapping[str, Readiness] | None = None,
     superseded: Mapping[str, str] | None = None,
     paused: Mapping[Key, str] | None = None,
+    around: Around = Around(),  # noqa: B008 - frozen
 ) -> Plan:
     """The plan where everything is prunable and nothing held, unless said otherwise."""
     return planner.plan(
@@ -259,6 +261,7 @@ def plan(
             superseded=superseded or {},
             paused=paused or {},
             quarantine=quarantine,
+            around=around,
         ),
     )
 
@@ -270,6 +273,18 @@ class Step:
     before: Observed
     action: AnyAction
     after: Observed
+
+
+def begun(plan: Plan) -> Plan:
+    """What of a plan is done while every gate is closed."""
+    kept: list[AnyAction] = []
+    behind: set[Key] = set()
+    for action in plan.actions:
+        if action.object not in behind:
+            kept.append(action)
+        if isinstance(action, Wait) and action.gate:
+            behind.add(action.object)
+    return replace(plan, actions=tuple(kept))
 
 
 def perform(plan: Plan, observed: Observed) -> tuple[Observed, list[Step]]:

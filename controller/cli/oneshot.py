@@ -152,15 +152,13 @@ def take_down(
         act = {"act": "down", "object": instance.id, "note": f"by uid {os.getuid()}"}
         BrokerApi(serving.broker_socket).post("records", act)
         perform = _Performer(serving.broker_socket, tell, done, failed)
-        actions = teardown(perform.engine.observe(images=frozenset()))
-        by_object: dict[str, list[AnyAction]] = {}
-        for action in actions:
-            by_object.setdefault(action.target, []).append(action)
-        networks = [a for group in by_object.values() for a in group if a.verb == "remove-network"]
-        containers = [group for group in by_object.values() if group[0] not in networks]
-        with ThreadPoolExecutor(WORKERS) as pool:  # a grace period is waiting, not working
-            list(pool.map(perform, containers))
-        perform(networks)
+        depends = wiring.known_dependencies(state, Path(instance.dir))
+        for wave in teardown(perform.engine.observe(images=frozenset()), depends=depends):
+            by_object: dict[str, list[AnyAction]] = {}
+            for action in wave:
+                by_object.setdefault(action.target, []).append(action)
+            with ThreadPoolExecutor(WORKERS) as pool:  # a grace period is waiting, not working
+                list(pool.map(perform, by_object.values()))
     return done, failed
 
 

@@ -88,7 +88,8 @@ def advance(course: Course, scene: Scene, *, elapsed_s: float, stalled: bool) ->
         course: the one before.
         scene: what the look showed.
         elapsed_s: what passed since the look before; 0 at the first.
-        stalled: a person must act before anything can go on, so that no deadline runs.
+        stalled: a person must act before anything can go on, or another service be ready, so that
+            no deadline runs.
     """
     service = scene.service
     if course.revision != service.revision:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from controller.core.ordering import NOTHING_AROUND, Around
 from controller.core.quarantine import NOTHING_KEPT, Quarantine
 from controller.core.readiness import Readiness
 from controller.model.names import Key
@@ -21,7 +22,8 @@ class Past:
     ``taken_over`` the controller restarts containers, and not the engine. ``readiness`` is by
     container id, as is ``superseded``: what must be replaced though its revision is right, and
     why. ``paused`` says of a service why nothing of it that serves is replaced now. ``quarantine`` is
-    how long what is pruned is kept, and what is left of that.
+    how long what is pruned is kept, and what is left of that. ``around`` is what is known of the
+    services that others depend on.
     """
 
     held: Mapping[Slot, str] = field(default_factory=dict)
@@ -30,6 +32,7 @@ class Past:
     superseded: Mapping[str, str] = field(default_factory=dict)
     paused: Mapping[Key, str] = field(default_factory=dict)
     quarantine: Quarantine = NOTHING_KEPT
+    around: Around = NOTHING_AROUND
 
 
 NOTHING = Past()

@@ -19,9 +19,10 @@ from controller.core.canonical import digest
 from controller.core.diff import ALIVE
 from controller.core.healing import unknown_members
 from controller.core.moves import Judge, denied, judged, until_denied
+from controller.core.ordering import Ordering
 from controller.core.past import NOTHING, Past
 from controller.core.quarantine import removal_actions, renewal_actions, spent
-from controller.core.rollout import Situation, service_actions
+from controller.core.rollout import Outcome, Situation, service_actions
 from controller.core.succession import hypothetical_create
 from controller.core.supplies import (
     Supplies,
@@ -144,11 +145,14 @@ def plan(  # noqa: PLR0913 - the seam that loop and command line share, each inp
 
     services = {service.key: service for service in desired.services}
     left_alone = desired.blind_keys | desired.suspended
-    for key in sorted(services.keys() | _observed_services(observed)):
+    order = Ordering(desired, observed, past.around, looping=past.taken_over, prunable=prunable)
+    for key in order.sequence(services.keys() | _observed_services(observed)):
         if only not in (None, key) or key in left_alone:
             continue
-        if key in services:
-            containers = observed.of(key)
+        outcome, containers = Outcome(), observed.of(key)
+        if farewell := order.farewell(key):
+            outcome.actions.append(farewell.wait(key, target=key.name))
+        elif key in services:
             put_away = spent(services[key], containers, past.quarantine)
             actions += renewal_actions(put_away, judge)
             situation = Situation(
@@ -158,13 +162,15 @@ def plan(  # noqa: PLR0913 - the seam that loop and command line share, each inp
                 judge=judge,
                 prunable=key in prunable,
                 past=past,
+                hindrances=order.hindrances(services[key]),
             )
             outcome = service_actions(situation)
-            actions += outcome.actions
-            problems += outcome.problems
-            problems += unknown_members(services[key], observed.of(key))
+            problems += unknown_members(services[key], containers)
         elif key in prunable and not desired.blind:
-            actions += removal_actions(observed.of(key), judge, past.quarantine)
+            outcome.actions += removal_actions(containers, judge, past.quarantine)
+        order.note(key, outcome.actions, outcome.problems)
+        actions += outcome.actions
+        problems += outcome.problems
 
     if not blocked:
         unused = _unused_networks(desired, observed, networks, actions)

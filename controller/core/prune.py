@@ -29,6 +29,8 @@ CODE = "PrunePending"
 SETTLE_S = 2.0
 #: The window in which removals are counted.
 WINDOW_S = blast.WINDOW_S
+#: So long what goes waits for what depends on it to go first, and then no more.
+FAREWELL_S = 300.0
 
 APPROVE = "look at `trimtab plan`, then approve it with `trimtab approve`"
 REMOVED = "would be removed"
@@ -188,6 +190,12 @@ def guard(
         recheck_at=_recheck_at(memory, look, blocked=bool(blocked)),
         settling=settling,
     )
+
+
+def overdue(memory: PruneMemory, *, now: float) -> frozenset[Key]:
+    """Return what passed the guard so long ago that it waits for nobody any more."""
+    passed = dict(memory.passed)
+    return frozenset(key for key in memory.going if now - passed.get(key, 0.0) >= FAREWELL_S)
 
 
 def _candidates(desired: Desired, observed: Observed) -> dict[Key, str]:

@@ -17,7 +17,9 @@ from controller.model.spec import ServiceSpec
 VERSION = "v1"
 
 #: What says how many replicas run, when, or how they are replaced or fetched, and not what they are.
-NOT_OF_THE_SLOT = frozenset({"state", "suspend", "replicas", "pull_policy", "rollout", "depends_on"})
+NOT_OF_THE_SLOT = frozenset(
+    {"state", "suspend", "replicas", "pull_policy", "rollout", "depends_on"}
+)
 
 
 def slot_spec(spec: ServiceSpec) -> dict[str, object]:

@@ -39,6 +39,7 @@ from controller.core.moves import (
     until_denied,
     wait,
 )
+from controller.core.ordering import NONE, Hindrance, Hindrances
 from controller.core.past import NOTHING, Past
 from controller.core.readiness import Ready, at_first_sight
 from controller.core.succession import create_of, next_name, order_of
@@ -63,6 +64,7 @@ class Situation:
     judge: Judge
     prunable: bool
     past: Past = NOTHING
+    hindrances: Hindrances = NONE
 
     @property
     def key(self) -> Key:
@@ -161,11 +163,50 @@ def _stop(situation: Situation, outcome: Outcome) -> None:
 
 
 def _run(situation: Situation, outcome: Outcome) -> None:
-    slots = _slots(situation)
+    before: list[Steps] = []
+    for hindrance, slots in _groups(situation):
+        if hindrance is not None and hindrance.code:
+            for slot in slots:
+                name = _name(slot, situation)
+                outcome.actions.append(hindrance.wait(situation.key, target=name, slot=slot.number))
+                before.append(Steps(slot.number, [], stuck=True))
+            continue
+        if hindrance is not None:
+            outcome.actions.append(hindrance.gate(situation.key))
+        before = _bring(slots, before, situation, outcome)
+
+
+def _groups(situation: Situation) -> list[tuple[Hindrance | None, list[Slot]]]:
+    """Return the slots by what other services keep them from, those that nothing does first."""
+    start, replaced = situation.hindrances.start, situation.hindrances.replace
+    groups: dict[Hindrance | None, list[Slot]] = {None: [], start: [], replaced: []}
+    for slot in _slots(situation):
+        groups[_kept_from(slot, situation)].append(slot)
+    return [(hindrance, slots) for hindrance, slots in groups.items() if slots]
+
+
+def _kept_from(slot: Slot, situation: Situation) -> Hindrance | None:
+    """Return what keeps a slot's container from being started or replaced, if it needs to be."""
+    keep, hindrances = slot.keep, situation.hindrances
+    taken_over = situation.is_taken_over(slot.number)
+    if keep is not None and keep.running:
+        return hindrances.start if _is_to_be_revived(keep, situation) else None
+    if keep is not None and keep.state is ContainerState.RESTARTING:
+        return None
+    if keep is not None and _done(keep, situation.service, taken_over=taken_over):
+        return None
+    return hindrances.replace if slot.alive else hindrances.start
+
+
+def _bring(
+    slots: list[Slot], before: list[Steps], situation: Situation, outcome: Outcome
+) -> list[Steps]:
+    """Bring slots to run; *before* are others that are on their way, and so are those returned."""
     interrupting = [slot for slot in slots if _interrupts(slot, situation)]
     # What serves badly goes before what serves well.
     interrupting.sort(key=lambda slot: (slot.keep is None, slot.number))
     wave = [_begin(slot, situation, outcome) for slot in slots if slot not in interrupting]
+    wave = [*before, *wave]
     room = situation.limit - sum(steps.pending for steps in wave)
     while True:
         hindrance = _hindrance(wave, situation)
@@ -177,9 +218,10 @@ def _run(situation: Situation, outcome: Outcome) -> None:
         if hindrance != "":
             for slot in interrupting:
                 _put_off(slot, hindrance, situation, outcome)
-            return
-        if not interrupting:
-            return
+        if hindrance != "" or not interrupting:
+            # What stands behind a gate that was emitted isn't on its way any more.
+            left = (s for s in wave if s.stuck or (s.gate is not None and not s.finish))
+            return [replace(steps, begin=[], finish=[]) for steps in left]
         wave, room = [], situation.limit
 
 
@@ -399,8 +441,7 @@ def _succeed(slot: Slot, situation: Situation) -> Steps:
         return Steps(slot.number, [], problems=problems, stuck=True)
     held = situation.held(slot.number)
     if held is not None:
-        name = keep.name if keep else next_name(service, slot.number, situation.containers)
-        return _waiting(slot, situation, held, name)
+        return _waiting(slot, situation, held, _name(slot, situation))
 
     stopped = _stopped_first(slot, situation)
     beside = any(other not in stopped for other in slot.alive)
@@ -439,6 +480,13 @@ def _succeed(slot: Slot, situation: Situation) -> Steps:
         gate=_gate(replace(slot, keep=None), handle.name, situation),
         finish=[*finish, *_clear(slot, situation, stopped=stopped, gone=gone)],
     )
+
+
+def _name(slot: Slot, situation: Situation) -> str:
+    """Return the name of the container that a slot gets, or has."""
+    if slot.keep is not None:
+        return slot.keep.name
+    return next_name(situation.service, slot.number, situation.containers)
 
 
 def _stopped_first(slot: Slot, situation: Situation) -> tuple[Container, ...]:

@@ -14,6 +14,7 @@ from typing import Literal
 from controller.core.diff import ALIVE, Drift, Replica, Slot, drift_of, slot_of, why
 from controller.core.exits import explain
 from controller.core.moves import denied
+from controller.core.order import FAILED
 from controller.core.planner import declared_resources, orphan_keys
 from controller.core.supplies import Supplies, network_name, volume_name
 from controller.core.text import blocked_json, problem_json
@@ -21,7 +22,7 @@ from controller.model.desired import Desired, Hold, Network, Release, Service, V
 from controller.model.errors import Act, Problem, Severity
 from controller.model.names import Key, NetworkNames
 from controller.model.observed import Container, Observed
-from controller.model.plan import AnyAction, Plan, Verdict, Wait, at_rest
+from controller.model.plan import AnyAction, Plan, Verdict, Wait, at_rest, hopeless
 from controller.model.spec import RunState
 
 State = Literal["True", "False", "Unknown"]
@@ -377,7 +378,8 @@ def _ready(facts: Facts, world: World, hindrances: Iterable[Condition]) -> Condi
 
 
 def _progressing(facts: Facts, world: World) -> list[Condition]:
-    actions = [a for a in world.plan.of(facts.key) if not denied(a) and not at_rest(a)]
+    pending = (a for a in world.plan.of(facts.key) if not at_rest(a) and not hopeless(a))
+    actions = [action for action in pending if not denied(action)]
     now = takewhile(lambda action: not (isinstance(action, Wait) and action.gate), actions)
     acting = [action for action in now if not isinstance(action, Wait)]
     pulling = world.progress.get(facts.key)
@@ -420,8 +422,11 @@ def _stalled(facts: Facts, world: World) -> list[Condition]:
         if denied(action):
             return [Condition("Stalled", "True", *_of(action.verdict))]
     failure = world.failures.get(facts.key)
-    if failure is not None and failure.act is Act.STALLED:
+    if failure is not None and failure.act is Act.STALLED and failure.code != FAILED:
         return [Condition("Stalled", "True", failure.code, failure.message)]
+    # Told by the plan, which knows whether it is so still.
+    for wait in filter(hopeless, world.plan.of(facts.key)):
+        return [Condition("Stalled", "True", FAILED, wait.cause)]
     if why := world.failed.get(facts.key):
         return [Condition("Stalled", "True", "rollout.failed", f"{why} ({PAUSED_REMEDY})")]
     return []

@@ -1,12 +1,14 @@
 """What ``down`` does: everything of the instance goes, except volumes.
 
-A decision like the planner's, on what is observed alone: there is no desired state in it.
+A decision like the planner's, on what is observed: of the desired state only the order of going is
+taken, as far as it is known.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 
+from controller.core import graph
 from controller.model.names import Key
 from controller.model.observed import Container, ContainerState, Observed
 from controller.model.plan import (
@@ -23,23 +25,31 @@ CAUSE = "the instance is taken down"
 ALIVE = (ContainerState.RUNNING, ContainerState.RESTARTING, ContainerState.PAUSED)
 
 
-def teardown(observed: Observed, *, grace_s: int = 10) -> tuple[AnyAction, ...]:
-    """Return the actions that remove all containers, and then all networks, that are ours."""
+def teardown(
+    observed: Observed, *, depends: Mapping[Key, Collection[Key]], grace_s: int = 10
+) -> tuple[tuple[AnyAction, ...], ...]:
+    """Return the actions that remove all containers, and then all networks, that are ours.
+
+    In waves, each to be begun after the one before: what depends on others goes before them, as
+    *depends* says. Within a wave different containers are independent.
+    """
+    keys = {container.key for container in observed.containers}
     containers = sorted(observed.containers, key=lambda c: (c.key, c.slot, c.name))
+    waves = [
+        tuple(a for c in containers if c.key in wave for a in _removal(c, grace_s=grace_s))
+        for wave in graph.waves({key: depends.get(key, ()) for key in keys})
+    ]
     networks = sorted((n for n in observed.networks if n.ours), key=lambda n: n.name)
-    actions: list[AnyAction] = []
-    for container in containers:
-        actions += _removal(container, grace_s=grace_s)
-    for network in networks:
-        actions.append(
-            RemoveNetwork(
-                object=Key("Network", network.namespace or "default", network.name),
-                target=network.name,
-                cause=CAUSE,
-                precondition=Precondition(id=network.id),
-            )
+    removals = tuple(
+        RemoveNetwork(
+            object=Key("Network", network.namespace or "default", network.name),
+            target=network.name,
+            cause=CAUSE,
+            precondition=Precondition(id=network.id),
         )
-    return tuple(actions)
+        for network in networks
+    )
+    return (*waves, removals)
 
 
 def _removal(container: Container, *, grace_s: int) -> Iterator[AnyAction]:

@@ -20,29 +20,25 @@ from controller.core import planner, prune
 from controller.core.acts import Decision, unknown
 from controller.core.course import Course
 from controller.core.history import Past, history
+from controller.core.ordering import Ordering
 from controller.core.prune import PruneDecision
 from controller.core.quarantine import AT_ONCE, Keeping
 from controller.core.status import Failure, Report
 from controller.core.steering import lasting
 from controller.loop import snapshot
 from controller.loop.executor import Execution, execute, not_stopping
+from controller.loop.gates import Gates
 from controller.loop.generations import accept
 from controller.loop.helm import Helm
 from controller.loop.lanes import Aside
 from controller.loop.memory import Memory
 from controller.loop.probes import ProbedEngine
 from controller.loop.queue import WorkQueue
-from controller.loop.reconciler import (
-    Outcome,
-    Reconciler,
-    Result,
-    Rules,
-    View,
-    claims,
-)
+from controller.loop.reconciler import WAIT_S, Outcome, Reconciler, Result, Rules, View, claims
 from controller.loop.reporting import Known, Reporter
 from controller.loop.retries import AWAY_LONGEST_S, delay_s
 from controller.loop.survey import Standing, Survey, standing_of
+from controller.loop.waits import Waits
 from controller.model.course import UNSTEERED, ServiceAct
 from controller.model.desired import Desired, Service
 from controller.model.errors import (
@@ -98,6 +94,7 @@ class _Shared:
     asked: dict[Key, str] = field(default_factory=dict)  # who asked for a pass of it
     approved: dict[Key, str] = field(default_factory=dict)  # the approved plan that it is part of
     problems: dict[str, Problem] = field(default_factory=dict)  # the controller's own
+    waits: Waits = field(default_factory=Waits)
 
 
 class Controller:
@@ -263,6 +260,7 @@ class Controller:
                 everything = planner.keys(declared, observed)
                 for gone in self._shared.failures.keys() - everything:
                     del self._shared.failures[gone]
+                self._shared.waits.forget_all_but(everything)
             releases = frozenset(release.key for release in declared.releases)
             steered = lasting(declared, self._memory.steerings())
             self._memory.forget_all_but(everything | releases | steered)
@@ -326,7 +324,7 @@ class Controller:
         rules, declared = self._fetch_rules(), self._source.load()
         desired = self._helm.steered(declared)
         with self._lock:
-            known = self._shared.known
+            known, failures = self._shared.known, dict(self._shared.failures)
         self.prober.declare(desired.services, rules.networks)
         observed = self._engine.observe(images=planner.image_references(desired, known))
         if keep:
@@ -336,7 +334,7 @@ class Controller:
             self._reconciler.count_kept(observed, decision.prunable)
         # What would go after a second look is shown as going.
         shown = View(desired, decision.prunable | decision.settling, decision.blocked)
-        plan = self._reconciler.plan(shown, observed, rules)
+        plan = self._reconciler.plan(shown, observed, rules, failures=failures)
         return Survey(shown, observed, decision, rules, plan, declared)
 
     def _decide(
@@ -366,7 +364,9 @@ class Controller:
         if observed is None or self._shared.rules is None:
             return frozenset()  # the first look asks for passes
         self.prober.declare(desired.services, self._shared.rules.networks)
-        plan = self._reconciler.plan(view, observed, self._shared.rules)
+        plan = self._reconciler.plan(
+            view, observed, self._shared.rules, failures=self._shared.failures
+        )
         wanting = frozenset(action.object for action in plan.actions)
         self._note_in_sync(planner.keys(desired, observed) - wanting, view, observed, plan)
         for key in sorted(wanting):
@@ -402,6 +402,7 @@ class Controller:
             view, rules, known = self._shared.view, self._shared.rules, self._shared.known
             asked_by = self._shared.asked.get(key, "")
             approved = self._shared.approved.get(key, "")
+            failures = dict(self._shared.failures)
         if rules is None or known is None:
             return None  # the first look asks for it again
         result = self._reconciler.run(
@@ -409,6 +410,7 @@ class Controller:
             view,
             rules,
             known=known,
+            failures=failures,
             on_behalf_of=asked_by,
             approved=approved,
             stopping=lambda: self.stopping() or self._is_superseded(key, view),
@@ -452,6 +454,7 @@ class Controller:
                     self._see_anew()
                 if result.course is not None and _wanted(shared.view, key) == _wanted(view, key):
                     self._judge(service, result.course, result.observed)
+            self._wake(key, result)
         if result.again_s is not None:
             self.keys.add_after(key, result.again_s)
         error = result.execution.error
@@ -543,6 +546,23 @@ class Controller:
         assert declared is not None, "there is nothing to steer before the files were read"
         self._shared.view = replace(self._shared.view, desired=self._helm.steered(declared))
 
+    def _wake(self, key: Key, result: Result) -> None:
+        """Ask for passes of what need wait no more, and of what is waited for; the lock is held."""
+        waits = self._shared.waits
+        waits.note(key, result.waits)
+        for waiting in waits.over(key, self._order):
+            self.keys.add(waiting)
+        if result.outcome is Outcome.WAIT:
+            # The event that ends the wait may be lost.
+            for other in {each for wait in result.waits for each in wait.on}:
+                self.keys.add_after(other, WAIT_S)
+
+    def _order(self) -> Ordering:
+        """Return the order among services as it is known now; the lock is held."""
+        shared = self._shared
+        assert shared.known is not None, "there was a look before any pass"
+        return self._reconciler.order(shared.view, shared.known, failures=shared.failures)
+
     # One plan, exactly
 
     def apply_exactly(self, digest: str, *, approved: bool, asked_by: str) -> Execution:
@@ -561,14 +581,14 @@ class Controller:
         def stopping() -> bool:
             return self.stopping() or self._is_another(survey.view)
 
+        engine, view = self._engine, survey.view
+        gates = Gates(engine, self._reconciler, self._clock, view, survey.rules, stopping)
         return execute(
             survey.plan.actions,
-            engine=self._engine,
-            context=claims(survey.view.desired, digest, asked_by),
-            look=lambda action: self._engine.observe(images=frozenset(), only=action.object),
-            passes=lambda gate: self._reconciler.await_gate(
-                gate, survey.view.desired, pause=self._clock.pause, stopping=stopping
-            ),
+            engine=engine,
+            context=claims(view.desired, digest, asked_by),
+            look=lambda action: engine.observe(images=frozenset(), only=action.object),
+            passes=gates.passes,
             stopping=stopping,
         )
 

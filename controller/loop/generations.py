@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from controller.core import revisions
 from controller.core.canonical import digest
+from controller.core.dependencies import dependencies_of
 from controller.core.revision import asked_of
 from controller.loop.memory import Memory
 from controller.model.desired import Desired, Network, Release, Service, Volume
@@ -14,9 +15,10 @@ from controller.model.observed import Observed
 def accept(declared: Desired, memory: Memory, observed: Observed | None, *, now: str) -> set[Key]:
     """Count up the generation of each resource whose spec changed, and return their keys.
 
-    Notes the revisions, and ends what a document ends (*now* is RFC 3339). What can't be read now
-    keeps its generation: nothing was accepted.
+    Notes the revisions and what services depend on, and ends what a document ends (*now* is RFC
+    3339). What can't be read now keeps its generation: nothing was accepted.
     """
+    memory.depend({s.key: frozenset(dependencies_of(s.key, s.spec)) for s in declared.services})
     changed = set()
     resources: tuple[Service | Network | Volume, ...] = (
         *declared.services,

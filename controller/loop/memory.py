@@ -56,6 +56,7 @@ class Memory:
         self._generations: dict[Key, Generation] = {}
         self._steerings: dict[Key, Steering] = {}
         self._courses: dict[Key, Course] = {}
+        self._dependencies: dict[Key, frozenset[Key]] = {}
         self._prune = PruneMemory()
         self._kept: dict[str, Kept] = {}
         self._changed = False
@@ -175,6 +176,17 @@ class Memory:
         with self._lock:
             self._set(self._steerings, key, None if steering == UNSTEERED else steering)
 
+    def dependencies(self) -> dict[Key, frozenset[Key]]:
+        """Return what services depended on when they were last declared."""
+        with self._lock:
+            return dict(self._dependencies)
+
+    def depend(self, dependencies: Mapping[Key, frozenset[Key]]) -> None:
+        """Note what declared services depend on; the others keep what was noted of them."""
+        with self._lock:
+            for key, others in dependencies.items():
+                self._set(self._dependencies, key, others or None)
+
     def forget_all_but(self, keys: frozenset[Key]) -> None:
         """Forget what is neither declared nor there any more, so that memory stays bounded."""
         with self._lock:
@@ -185,6 +197,7 @@ class Memory:
                 self._generations,
                 self._steerings,
                 self._courses,
+                self._dependencies,
             )
             for mapping in by_key:
                 for key in [key for key in mapping if key not in keys]:
@@ -284,6 +297,9 @@ class Memory:
                 str(key): revisions.to_json(each) for key, each in self._steerings.items()
             },
             "courses": {str(key): course.to_json(each) for key, each in self._courses.items()},
+            "dependencies": {
+                str(key): sorted(map(str, others)) for key, others in self._dependencies.items()
+            },
         }
 
     def _restore(self, value: Mapping[str, Any]) -> None:
@@ -310,6 +326,10 @@ class Memory:
             Key.parse(key): revisions.from_json(each)
             for key, each in value.get("steerings", {}).items()
         }
+        dependencies = {
+            Key.parse(key): frozenset(map(Key.parse, others))
+            for key, others in value.get("dependencies", {}).items()
+        }
         courses = {
             Key.parse(key): course.from_json(each) for key, each in value.get("courses", {}).items()
         }
@@ -317,6 +337,7 @@ class Memory:
             self._prune, self._histories, self._marks = remembered, histories, marks
             self._generations, self._kept = generations, kept
             self._steerings, self._courses = steerings, courses
+            self._dependencies = dependencies
 
 
 def _optional(

@@ -10,13 +10,15 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
-from controller.core import backoff, blast, exits, planner, quarantine
+from controller.core import backoff, blast, exits, planner, prune, quarantine
 from controller.core.course import Course
 from controller.core.moves import Judge
+from controller.core.order import FAILED
+from controller.core.ordering import Around, Ordering
 from controller.core.quarantine import AT_ONCE, Keeping, Moment, Quarantine
 from controller.core.status import Failure
 from controller.loop.chronicle import Chronicle
-from controller.loop.executor import UNMET, Execution, execute, not_stopping
+from controller.loop.executor import Execution, execute, not_stopping
 from controller.loop.lanes import Aside, Sidestepping, in_place
 from controller.loop.memory import Memory
 from controller.loop.retries import Attempt, Retries, delay_s, signature
@@ -41,13 +43,13 @@ from controller.model.plan import (
     StartContainer,
     Wait,
     at_rest,
+    hopeless,
 )
 from controller.ports import Clock, Engine
 
 #: How long a wait without a known end lasts at most; events usually end it sooner.
 WAIT_S = 5.0
-#: How often who waits at a gate looks.
-GATE_POLL_S = 0.5
+NO_FAILURES: Mapping[Key, Failure] = {}
 #: So many acting passes in a row are normal for a rollout; more look like a fight with somebody.
 ACTING_FREELY = 5
 
@@ -102,6 +104,11 @@ class Result:
     course: Course | None = None
     execution: Execution = field(default_factory=Execution)
 
+    @property
+    def waits(self) -> tuple[Wait, ...]:
+        """What the pass was kept from by other services."""
+        return tuple(wait for wait in self.execution.waits if wait.on)
+
 
 class Reconciler:
     """Runs passes. Two passes of one key never run at the same time (``queue``)."""
@@ -124,7 +131,7 @@ class Reconciler:
         self._retries = Retries(clock.monotonic, random)
         self._share = Share(clock.monotonic)
         self.chronicle = Chronicle(memory, clock)
-        self._stalled: set[Key] = set()  # a person must act
+        self._stalled: set[Key] = set()  # a person must act, or another service be ready
         self._acting: dict[Key, int] = {}  # acting passes in a row
         self._away: dict[Key, int] = {}  # looks in a row that found nobody
 
@@ -141,6 +148,7 @@ class Reconciler:
         rules: Rules,
         *,
         known: Observed | None = None,
+        failures: Mapping[Key, Failure] = NO_FAILURES,
         on_behalf_of: str = "",
         approved: str = "",
         stopping: Callable[[], bool] = not_stopping,
@@ -151,7 +159,8 @@ class Reconciler:
             key: the resource to look after.
             view: what is desired, all of it.
             rules: the policy.
-            known: the last snapshot of everything, to know which images to ask for.
+            known: the last snapshot of everything, for what this look doesn't show.
+            failures: how the last passes of services ended, where they didn't end well.
             on_behalf_of: who asked for this pass, if somebody did.
             approved: the plan that an operator approved, if this pass is part of one.
             stopping: tells that no further action is to be begun.
@@ -170,7 +179,7 @@ class Reconciler:
         course = None
         if service is not None:
             course = self.chronicle.saw(service, observed, stalled=key in self._stalled)
-        plan = self.plan(view, observed, rules, only=key)
+        plan = self.plan(view, observed, rules, only=key, known=known, failures=failures)
         running = running_keys(known, observed, key)
         self._share.saw(key, running=key in running)
         # What an operator approved is told by the plan that was shown, and is beyond the share.
@@ -183,9 +192,19 @@ class Reconciler:
         return result
 
     def plan(
-        self, view: View, observed: Observed, rules: Rules, *, only: Key | None = None
+        self,
+        view: View,
+        observed: Observed,
+        rules: Rules,
+        *,
+        only: Key | None = None,
+        known: Observed | None = None,
+        failures: Mapping[Key, Failure] = NO_FAILURES,
     ) -> Plan:
-        """Return the plan of everything, or of one key, with what is known of failures."""
+        """Return the plan of everything, or of one key, with what is known of failures.
+
+        *known* is the last snapshot of everything, where *observed* shows only the one key.
+        """
         return planner.plan(
             view.desired,
             observed,
@@ -196,39 +215,29 @@ class Reconciler:
             policy_digest=rules.digest,
             only=only,
             past=replace(
-                self.chronicle.past(view.desired, observed), quarantine=self._quarantine()
+                self.chronicle.past(view.desired, observed),
+                quarantine=self._quarantine(),
+                around=self._around(known, failures, all_planned=only is None),
             ),
         )
 
-    def await_gate(
-        self,
-        gate: Wait,
-        desired: Desired,
-        *,
-        pause: Callable[[float], None],
-        stopping: Callable[[], bool],
-    ) -> bool:
-        """Wait until what a gate waits for is available; *pause* sleeps for so many seconds.
+    def order(self, view: View, known: Observed, *, failures: Mapping[Key, Failure]) -> Ordering:
+        """Return the order among services as the last snapshot shows it."""
+        around = self._around(known, failures, all_planned=False)
+        looping = self.chronicle.looping(self._clock.now())
+        return Ordering(view.desired, known, around, looping=looping, prunable=view.prunable)
 
-        Raises:
-            Conflict: it failed, or isn't within the service's deadline.
-            EngineError: it can't be looked at.
-        """
-        service = desired.service(gate.object)
-        assert service is not None, f"a gate of {gate.object}, which isn't declared"
-        deadline_s = service.spec.rollout.progress_deadline / 1000
-        deadline = self._clock.monotonic() + deadline_s
-        while True:
-            observed = self._engine.observe(images=frozenset(), only=gate.object)
-            course = self.chronicle.saw(service, observed, stalled=False)
-            if self.chronicle.is_available(service, observed, gate.target):
-                return True
-            late = self._clock.monotonic() >= deadline
-            if course.failed or late or stopping():
-                why = course.failed or (f"not within {deadline_s:g} s" if late else "stopped")
-                raise Conflict(UNMET, f"{gate.target} isn't available: {why}")
-            settles_s = self.chronicle.settles_in_s(service, observed)
-            pause(GATE_POLL_S if settles_s is None else min(GATE_POLL_S, settles_s + 0.01))
+    def _around(
+        self, known: Observed | None, failures: Mapping[Key, Failure], *, all_planned: bool
+    ) -> Around:
+        # A plan of everything finds out itself which dependencies fail.
+        stalled = {
+            key: failure.message
+            for key, failure in failures.items()
+            if failure.act is Act.STALLED and not (all_planned and failure.code == FAILED)
+        }
+        overdue = prune.overdue(self._memory.prune, now=self._clock.now())
+        return Around(known, stalled, self._memory.dependencies(), overdue)
 
     def count_kept(
         self, observed: Observed, pruned: frozenset[Key], *, only: Key | None = None
@@ -317,7 +326,7 @@ class Reconciler:
             result = replace(result, again_s=again_s)
         if service is None:
             return result
-        if result.outcome is Outcome.STALLED:
+        if result.outcome is Outcome.STALLED or result.waits:
             self._stalled.add(service.key)
         else:
             self._stalled.discard(service.key)
@@ -353,6 +362,10 @@ class Reconciler:
             outcome = _OUTCOMES[soonest.error.act]
             return Result(outcome, again_s=again_s, failure=_failure(soonest.error))
         if done.waits:
+            failed = next(filter(hopeless, done.waits), None)
+            if failed is not None:
+                failure = Failure(Act.STALLED, FAILED, failed.cause)
+                return Result(Outcome.STALLED, failure=failure)
             return Result(Outcome.WAIT)  # until when, `_timed` says
         stalled = _stalled(key, plan, done)
         if stalled is not None:
@@ -394,7 +407,8 @@ class Reconciler:
                 return left[wait.precondition.id].seconds
             if slot in held:
                 return held[slot][1] - now
-            return settles_s if wait.gate and settles_s is not None else WAIT_S
+            settles = wait.gate and not wait.on and settles_s is not None
+            return settles_s if settles and settles_s is not None else WAIT_S
 
         return min(until_s(wait) for wait in waits)
 

@@ -63,7 +63,7 @@ class Reporter:
             observed = known.observed if known.away is None else None
             plan = Plan(problems=view.desired.problems, blocked=view.blocked)
             if rules is not None and observed is not None:
-                plan = self._reconciler.plan(view, observed, rules)
+                plan = self._reconciler.plan(view, observed, rules, failures=known.failures)
             generations = self._memory.generations().items()
             world = status.World(
                 desired=view.desired,

@@ -12,7 +12,7 @@ from controller.model.desired import Desired
 from controller.model.errors import Act, Severity
 from controller.model.names import Key
 from controller.model.observed import Observed
-from controller.model.plan import Plan
+from controller.model.plan import Plan, hopeless
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,9 @@ def standing_of(plan: Plan, failures: Mapping[Key, Failure], only: Key | None) -
     """Return how far a plan of everything says it is, or one key of it."""
     actions = [a for a in plan.pending if only in (None, a.object)]
     going = any(
-        action.verdict.decision != "deny" and not _is_stalled(failures.get(action.object))
+        action.verdict.decision != "deny"
+        and not _is_stalled(failures.get(action.object))
+        and not hopeless(action)
         for action in actions
     )
     hindered: set[Key | None] = {blocked.key for blocked in plan.blocked}

@@ -180,12 +180,15 @@ class Wait(Action):
 
     At a ``gate`` the sequence of its key ends until ``target`` is available; what a plan shows
     behind it is what follows then. ``at_rest``: until then all is as it should be (a quarantine);
-    nothing is pending.
+    nothing is pending. ``on`` are the services that it waits for, ``code`` is why only a person can
+    end it, if so.
     """
 
     verb: ClassVar[str] = "wait"
     gate: bool = False
     at_rest: bool = False
+    on: tuple[Key, ...] = ()
+    code: str = ""
 
 
 AnyAction = (
@@ -258,3 +261,8 @@ class Plan:
 def at_rest(action: AnyAction) -> bool:
     """Tell whether an action only lets time pass over what is as it should be."""
     return isinstance(action, Wait) and action.at_rest
+
+
+def hopeless(action: AnyAction) -> bool:
+    """Tell whether an action waits for what only a person can bring."""
+    return isinstance(action, Wait) and bool(action.code)

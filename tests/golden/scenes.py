@@ -2,8 +2,8 @@
 
 ``desired.yaml`` is what a user writes. ``engine.yaml`` lists what is there: containers (of the
 wanted revision, running and as admitted unless ``altered`` says otherwise), networks, volumes, images,
-slots in backoff, what is in quarantine, and verbs that policy denies. The prune guard has its say at
-a second equal look.
+slots in backoff, what is in quarantine, verbs that policy denies, and what services depended on when
+last declared. The prune guard has its say at a second equal look.
 
 ``python -m tests.golden.scenes`` writes every plan.txt anew: read the difference before you keep it.
 """
@@ -17,6 +17,7 @@ from typing import Any
 import yaml
 
 from controller.core import planner, prune
+from controller.core.ordering import Around
 from controller.core.past import Past
 from controller.core.quarantine import Left, Quarantine
 from controller.core.render import desired_of
@@ -63,6 +64,15 @@ def text_of(scene: str) -> str:
         for name, slots in shown.get("held", {}).items()
         for slot, text in slots.items()
     }
+    remembered = {
+        service_key(DEFAULT_NAMESPACE, name): {service_key(DEFAULT_NAMESPACE, o) for o in others}
+        for name, others in shown.get("remembered", {}).items()
+    }
+    past = Past(
+        held=held,
+        quarantine=_quarantine(shown.get("quarantine", {"keep": "0s"})),
+        around=Around(remembered=remembered),
+    )
     return render(
         planner.plan(
             desired,
@@ -72,7 +82,7 @@ def text_of(scene: str) -> str:
             prunable=second.prunable,
             blocked=second.blocked,
             policy_digest="",
-            past=Past(held=held, quarantine=_quarantine(shown.get("quarantine", {"keep": "0s"}))),
+            past=past,
         )
     )
 
@@ -131,6 +141,7 @@ def _container(one: dict[str, Any], desired: Desired) -> Container:
         state=ContainerState(one.get("state", "running")),
         settings=settings,
         admitted=admitted,
+        health=one.get("health", ""),
         exit_code=one.get("exitCode", 0),
         started_at="2026-01-01T00:00:00Z",
         aliases=tuple((n, tuple(one.get("aliases", [key.name]))) for n in settings.networks),

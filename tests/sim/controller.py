@@ -7,6 +7,7 @@ import random
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlencode
 
 from controller import wiring
@@ -203,18 +204,16 @@ class SimController:
         self.loop.begin(problem=problem)
         self.loop.subscribed()
 
-    def _planned(
-        self, view: View, observed: Observed, rules: Rules, *, only: Key | None = None
-    ) -> Plan:
+    def _planned(self, view: View, observed: Observed, rules: Rules, **named: Any) -> Plan:
         """Plan twice, the second time from a snapshot in another order."""
-        first = self._plan(view, observed, rules, only=only)
+        first = self._plan(view, observed, rules, **named)
         shuffled = replace(
             observed,
             containers=observed.containers[::-1],
             networks=observed.networks[::-1],
             volumes=observed.volumes[::-1],
         )
-        second = self._plan(view, shuffled, rules, only=only)
+        second = self._plan(view, shuffled, rules, **named)
         told, told_again = text.render(first), text.render(second)
         if told != told_again or first.digest != second.digest:
             raise Violation(9, f"another plan of the same:\n{told}\n{told_again}")

@@ -1,0 +1,215 @@
+"""The order of one plan: who comes first, who waits for whom, who leaves before whom.
+
+Services that start come after what they depend on; services that go leave before it. A plan of one
+key alone knows of the others what was seen of them last; a plan of everything goes on where its own
+actions lead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+
+from controller.core import graph
+from controller.core.dependencies import dependencies_of
+from controller.core.diff import ALIVE, Slot, slot_of
+from controller.core.moves import denied
+from controller.core.order import FAILED, Dependency, Word, standing
+from controller.model.desired import Desired, Service
+from controller.model.errors import Problem, Severity
+from controller.model.names import Key
+from controller.model.observed import Container, Observed
+from controller.model.plan import AnyAction, StartContainer, Wait
+from controller.model.spec import Readiness, RunState
+
+
+@dataclass(frozen=True, slots=True)
+class Around:
+    """What is known around what is planned for.
+
+    ``observed`` is the last snapshot of everything; None: the one that is planned from shows it.
+    ``stalled`` says of services why a person must act. ``remembered`` is what services depended on
+    when they were last declared. ``overdue`` are those that waited long enough to go.
+    """
+
+    observed: Observed | None = None
+    stalled: Mapping[Key, str] = field(default_factory=dict)
+    remembered: Mapping[Key, Collection[Key]] = field(default_factory=dict)
+    overdue: frozenset[Key] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Hindrance:
+    """Why a service isn't started, replaced or removed now, and which others that hangs on.
+
+    ``code`` is '' where it passes by itself.
+    """
+
+    cause: str
+    on: tuple[Key, ...]
+    code: str = ""
+
+    def wait(self, key: Key, *, target: str, slot: int = 0) -> Wait:
+        """Return the wait that stands in a plan for it."""
+        return Wait(
+            object=key, target=target, slot=slot, cause=self.cause, on=self.on, code=self.code
+        )
+
+    def gate(self, key: Key) -> Wait:
+        """Return the wait behind which stands what follows once it is over."""
+        return replace(self.wait(key, target=key.name), gate=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Hindrances:
+    """What keeps a service's containers from being started, and from being replaced."""
+
+    start: Hindrance | None = None
+    replace: Hindrance | None = None
+
+
+NONE = Hindrances()
+NOTHING_AROUND = Around()
+
+
+class Ordering:
+    """The order of one plan, with what the plan comes to on the way (``note``)."""
+
+    def __init__(
+        self,
+        desired: Desired,
+        observed: Observed,
+        around: Around,
+        *,
+        looping: frozenset[tuple[Key, int]],
+        prunable: frozenset[Key],
+    ) -> None:
+        self._services = {service.key: service for service in desired.services}
+        self._suspended = desired.suspended
+        self._observed = observed
+        self._around = around
+        self._known = observed if around.observed is None else around.observed
+        self._looping = looping
+        self._going = frozenset(key for key in prunable if self._goes(key, desired))
+        self._slots: dict[Key, tuple[Slot, ...]] = {}
+        self._stalled = dict(around.stalled)
+        self._starting: set[Key] = set()
+        self._left: set[Key] = set()
+        leaving = {key: self._depends(key) & self._going for key in self._going}
+        # Those that depend on one another in a circle (as remembered) needn't wait for each other.
+        for ring in graph.rings(leaving):
+            leaving |= {key: leaving[key] - ring for key in ring}
+        self._before = graph.turned(leaving)
+
+    def _goes(self, key: Key, desired: Desired) -> bool:
+        service = self._services.get(key)
+        if key in self._suspended:
+            return False
+        if service is None:
+            return not desired.blind and key not in desired.blind_keys
+        return service.spec.replicas == 0 or service.spec.state is RunState.STOPPED
+
+    def _depends(self, key: Key) -> frozenset[Key]:
+        service = self._services.get(key)
+        if service is not None:
+            return frozenset(dependencies_of(key, service.spec))
+        return frozenset(self._around.remembered.get(key, ()))
+
+    def sequence(self, keys: Iterable[Key]) -> list[Key]:
+        """Return keys in the order in which a plan handles them; by key where nothing else says."""
+        return graph.ordered(
+            {
+                key: self._before[key] if key in self._going else self._depends(key) - self._going
+                for key in keys
+            }
+        )
+
+    def hindrances(self, service: Service) -> Hindrances:
+        """Return what keeps a declared service from being started or replaced."""
+        wanted = dependencies_of(service.key, service.spec)
+        if not wanted:
+            return NONE
+        return Hindrances(
+            start=self._hindrance(wanted, replacing=False),
+            replace=self._hindrance(wanted, replacing=True),
+        )
+
+    def _hindrance(self, wanted: Mapping[Key, Readiness], *, replacing: bool) -> Hindrance | None:
+        told: dict[Word, list[tuple[Key, str]]] = {word: [] for word in Word}
+        for key, condition in wanted.items():
+            word, sentence = standing(self._dependency(key, condition, replacing=replacing))
+            told[word].append((key, sentence))
+        for word, code in ((Word.FAILED, FAILED), (Word.WAITING, "")):
+            if told[word]:
+                cause = "; ".join(sentence for _, sentence in told[word])
+                unmet = told[Word.FAILED] + told[Word.WAITING]
+                return Hindrance(cause, tuple(key for key, _ in unmet), code)
+        return None
+
+    def _dependency(self, key: Key, condition: Readiness, *, replacing: bool) -> Dependency:
+        return Dependency(
+            key=key,
+            condition=condition,
+            service=self._services.get(key),
+            containers=self._known.of(key),
+            slots=self._slots_of(key),
+            stalled=self._stalled.get(key, ""),
+            looping=frozenset(slot for owner, slot in self._looping if owner == key),
+            suspended=key in self._suspended,
+            starting=key in self._starting,
+            replacing=replacing,
+        )
+
+    def _slots_of(self, key: Key) -> tuple[Slot, ...]:
+        service = self._services.get(key)
+        if service is None:
+            return ()
+        if key not in self._slots:
+            there: dict[int, list[Container]] = {}
+            for container in self._known.of(key):
+                there.setdefault(container.slot, []).append(container)
+            self._slots[key] = tuple(
+                slot_of(number, tuple(there.get(number, ())), service)
+                for number in range(1, service.spec.replicas + 1)
+            )
+        return self._slots[key]
+
+    def farewell(self, key: Key) -> Hindrance | None:
+        """Return why a service that goes stays for now: what depends on it still runs, and goes."""
+        if key in self._around.overdue or not _runs(self._observed.of(key)):
+            return None
+        before = self._before.get(key, set()) - self._left
+        staying = tuple(k for k in sorted(before) if _runs(self._known.of(k)))
+        if not staying:
+            return None
+        names = ", ".join(other.name for other in staying)
+        verb = "depends" if len(staying) == 1 else "depend"
+        return Hindrance(f"waiting for {names} to be gone, which {verb} on it", staying)
+
+    def causes(self, key: Key) -> frozenset[str]:
+        """Return why a service would wait for others now."""
+        service = self._services.get(key)
+        kept = NONE if service is None else self.hindrances(service)
+        reasons = (kept.start, kept.replace, self.farewell(key))
+        return frozenset(reason.cause for reason in reasons if reason is not None)
+
+    def note(self, key: Key, actions: Iterable[AnyAction], problems: Iterable[Problem]) -> None:
+        """Take note of what the plan does for a service: those that come after build on it."""
+        stuck = [problem.message for problem in problems if problem.severity is Severity.ERROR]
+        waits = gated = False
+        for action in actions:
+            if denied(action):
+                stuck.append(action.verdict.reason)
+            elif isinstance(action, StartContainer) and not gated:
+                self._starting.add(key)
+            elif isinstance(action, Wait) and not action.at_rest:
+                waits, gated = True, gated or action.gate
+                stuck += [action.cause] if action.code else []
+        if stuck:
+            self._stalled[key] = stuck[0]
+        elif key in self._going and not waits:
+            self._left.add(key)
+
+
+def _runs(containers: Iterable[Container]) -> bool:
+    return any(container.state in ALIVE for container in containers)
