@@ -6,7 +6,7 @@ from typing import Any
 
 from tests.instance import Host, eventually
 
-#: The server may die without its container: process 1 goes on.
+#: The server may die without its container, and nobody restarts that: process 1 goes on.
 SERVICE = """\
 apiVersion: trimtab/v1
 kind: Service
@@ -18,7 +18,7 @@ spec:
     - /bin/sh
     - -c
     - httpd -p 8080 -h /www; while true; do sleep 1; done
-  stopGracePeriod: 1s
+  restart: {{policy: Never}}
   healthcheck: {{{check}, interval: 1s, timeout: 1s, retries: 1, startPeriod: 2s}}
 """
 CHECKS = {
