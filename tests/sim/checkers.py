@@ -26,6 +26,7 @@ from tests.sim.objects import SimContainer
 from tests.sim.people import MARKER, Marks
 from tests.sim.places import label as _label
 from tests.sim.places import slot_of
+from tests.sim.probes import is_troubled
 from tests.sim.violation import Violation
 
 WINDOW_S = 600.0
@@ -408,7 +409,9 @@ class Checkers:
         filled: dict[tuple[str, str, str], list[SimContainer]] = {}
         for container in self._mine():
             slot = slot_of(container)
-            untouched = container.id not in self._scene.marks.touched
+            # One that is unhealthy again and again is replaced by another of its revision.
+            as_made = not is_troubled(self._scene.engine, container)
+            untouched = container.id not in self._scene.marks.touched and as_made
             if slot is not None and untouched and container.status != "exited":
                 filled.setdefault(slot, []).append(container)
         for slot, containers in filled.items():
@@ -432,6 +435,8 @@ class Checkers:
         doc, revision = wanted
         if int(slot[2]) > doc.spec.get("replicas", 1) or doc.spec.get("state") == "Stopped":
             return
+        if is_troubled(self._scene.engine, container):
+            return  # whether it serves is what its check says, now and then
         others = [c for c in self._mine() if slot_of(c) == slot and c is not container]
         successors = [c for c in others if _label(c, names.REVISION) == revision]
         if _starts_first(doc):

@@ -89,7 +89,8 @@ class Judge:
                 for slot in range(1, doc.spec.get("replicas", 1) + 1):
                     place = (service.key.namespace, service.key.name, str(slot))
                     wanted[place] = service.revision
-            if service.spec.image != doc.spec["image"]:
+            labels = doc.spec.get("containerLabels", {})
+            if service.spec.image != doc.spec["image"] or service.spec.container_labels != labels:
                 return "the files weren't read since they changed"
         return self._compare(wanted, inventory)
 

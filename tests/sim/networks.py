@@ -33,6 +33,7 @@ class Networks(State):
     def _plug(self, container: SimContainer, end: Endpoint, network: SimNetwork) -> None:
         end.network, end.id = network.id, self._identifier()
         end.address = network.address()
+        container.addresses.add(end.address)
         attributes = {"container": container.id, "name": network.name, "type": network.driver}
         self._event_of("network", "connect", network.id, attributes)
 

@@ -230,6 +230,7 @@ class SimContainer:
     health: str = ""
     pid: int = 0
     run: int = 0  # how often it was started: what is due for an older run isn't any more
+    addresses: set[str] = field(default_factory=set)  # all that it ever had
 
     @property
     def running(self) -> bool:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from controller.core.probing import Answer, Probe, Verdict
 from controller.loop.probes import AT_ONCE
+from controller.model import names
 from tests.sim.engine import SimEngine
 from tests.sim.objects import SimContainer
+from tests.sim.places import label
 from tests.sim.violation import Violation
 
 #: Where every program listens, once it ran for so long.
@@ -21,17 +23,14 @@ class SimProbes:
     def __init__(self, engine: SimEngine) -> None:
         self._engine = engine
         self._open: list[Probe] = []
-        self._addresses: dict[str, set[str]] = {}  # what each container ever had
 
     def ask(self, probe: Probe) -> None:
         self._open.append(probe)
         if len(self._open) > AT_ONCE:
             raise Violation(11, f"{len(self._open)} probes at a time")
-        for container in self._engine.containers.values():
-            had = self._addresses.setdefault(container.id, set())
-            had |= {end.address for end in container.networks.values() if end.address}
-        if probe.address and probe.address not in self._addresses.get(probe.container, set()):
-            raise Violation(4, f"{probe.container} never had the address {probe.address}")
+        asked = self._engine.containers.get(probe.container)
+        if asked is not None and probe.address and probe.address not in asked.addresses:
+            raise Violation(4, f"{asked.name} never had the address {probe.address}")
 
     def answers(self, *, wait_s: float) -> list[Answer]:
         answered, self._open = self._open, []
@@ -51,9 +50,16 @@ class SimProbes:
 
 def is_well(engine: SimEngine, container: SimContainer) -> bool:
     """Tell whether a container's program answers now."""
-    reference = container.config["Labels"].get("io.trimtab.image", "")
+    reference = label(container, names.IMAGE)
     if container.status != "running" or reference in engine.ill:
         return False
     if engine.clock.now() - (container.started_at or 0.0) < WARM_UP_S:
         return False
     return reference not in engine.flapping or engine.clock.monotonic() % (2 * FLAP_S) < FLAP_S
+
+
+def is_troubled(engine: SimEngine, container: SimContainer) -> bool:
+    """Tell whether a health check may say that a container doesn't serve."""
+    cut_off = not any(end.address for end in container.networks.values())
+    probed = engine.troubled and container.config.get("Healthcheck") == {"Test": ["NONE"]}
+    return bool(probed) and (cut_off or label(container, names.IMAGE) in engine.troubled)

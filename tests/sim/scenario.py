@@ -64,8 +64,8 @@ class Scenario:
             (frozenset(), frozenset({f"{WEB_IMAGE}:1"}), frozenset({f"{WEB_IMAGE}:2"}))
         )
         flaps = health.random() < 0.5
-        self.ill: frozenset[str] = frozenset() if flaps else sick
-        self.flapping = sick if flaps else frozenset()
+        self.ill: frozenset[str] = sick if self.probed and not flaps else frozenset()
+        self.flapping: frozenset[str] = sick if self.probed and flaps else frozenset()
         self.altered = tuple(doing for action, doing in _ALTERING if action in must)
 
     def docs(self, secret: str) -> Iterator[Doc]:

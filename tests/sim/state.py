@@ -46,9 +46,10 @@ class State:
         self.images = {image.reference: image for image in images}
         self.registry = {image.reference: image for image in registry}
         self.registry_up = True
-        #: References of images whose programs never answer, or only now and then.
+        #: References of images whose programs never answer, or only now and then; both are troubled.
         self.ill: set[str] = set()
         self.flapping: set[str] = set()
+        self.troubled: frozenset[str] = frozenset()
         self.containers: dict[str, SimContainer] = {}
         self.networks: dict[str, SimNetwork] = {}
         self.volumes: dict[str, SimVolume] = {}

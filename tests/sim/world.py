@@ -24,7 +24,7 @@ from tests.sim.hazards import Hazards
 from tests.sim.judge import Judge
 from tests.sim.people import People
 from tests.sim.probes import SimProbes
-from tests.sim.scenario import Scenario
+from tests.sim.scenario import WEB, Scenario
 from tests.sim.violation import Violation
 
 TROUBLE_S = 900.0
@@ -72,6 +72,7 @@ class World(Hazards):
             self.files.put(doc)
         self.engine.ill |= self.scenario.ill
         self.engine.flapping |= self.scenario.flapping
+        self.engine.troubled = self.scenario.ill | self.scenario.flapping
         self._start_controller()
         for at, what, do in self.scenario.events(self):
             self.at(at, what, do)
@@ -95,6 +96,9 @@ class World(Hazards):
         self.engine.flapping.clear()
         self.call_off()
         self.files.mend()
+        if self.engine.troubled and WEB in self.files.docs:
+            # Who mends a program gives it out anew: a rollout that failed isn't tried again.
+            self.files.change(WEB, containerLabels={"mended": "yes"})
         self.files_changed()
         self.people.clear_names()
         self.people.remove_guests()
