@@ -32,7 +32,7 @@ from controller.core import recovery as settling
 from controller.core.effective import Difference
 from controller.engine import adapter, outgoing
 from controller.loop import controller as loop
-from controller.loop import reconciler, retries
+from controller.loop import probes, reconciler, retries
 from controller.model import names
 from controller.model.entries import Context, Entry, Record, Reply
 from controller.model.errors import Conflict
@@ -433,6 +433,12 @@ PLANTS = (
         "copied-label",
         "recovery takes whatever carries an intent's label",
         ((settling, "_labelled", _any_intent),),
+    ),
+    Plant(
+        4,
+        "probe-elsewhere",
+        "a health check asks at an address that the container never had",
+        ((probes, "_address", always(lambda _container, _network: "172.16.0.9")),),
     ),
     Plant(
         5,
