@@ -19,7 +19,7 @@ import socket
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from controller.loop.reconciler import Rules
     from controller.model.errors import Problem
     from controller.model.names import Key
+    from controller.model.observed import HostPort
     from controller.model.plan import AnyAction
     from controller.model.policy import Policy
     from controller.ports import Clock
@@ -382,7 +383,21 @@ def broker_engine(broker_socket: Path) -> BrokerEngine:
         networks=NetworkNames(),
         pause=time.sleep,
         reach=crash_reach(os.environ),
+        listening=host_ports,
     )
+
+
+def host_ports() -> frozenset[HostPort]:
+    """Return what is bound in this network namespace, as far as it can be read."""
+    from controller.core.hostports import parse_sockets
+
+    found: frozenset[HostPort] = frozenset()
+    for protocol in ("tcp", "udp"):
+        for version in ("", "6"):
+            with suppress(OSError):
+                text = Path(f"/proc/net/{protocol}{version}").read_text("ascii")
+                found |= parse_sockets(text, protocol)
+    return found
 
 
 def rules_of(policy: Policy, digest: str) -> Rules:

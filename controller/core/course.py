@@ -138,10 +138,11 @@ def _dies(_course: Course, scene: Scene) -> str:
 
 def _too_slow(course: Course, scene: Scene) -> str:
     limit_ms = _deadline_ms(scene)
-    if course.held_s is not None or course.idle_s * 1000 < limit_ms:
-        return ""
     made, started, available = course.furthest
     replicas = scene.service.spec.replicas
+    # With all of it available, only what it replaced is left: that is nothing to go back for.
+    if scene.reached[2] >= replicas or course.held_s is not None or course.idle_s * 1000 < limit_ms:
+        return ""
     return (
         f"it got no further within {format_duration_ms(limit_ms)}: of {replicas} replicas"
         f" {made} were made, {started} started, {available} available"

@@ -163,6 +163,7 @@ def plan(  # noqa: PLR0913 - the seam that loop and command line share, each inp
                 prunable=key in prunable,
                 past=past,
                 hindrances=order.hindrances(services[key]),
+                listening=observed.listening,
             )
             outcome = service_actions(situation)
             problems += unknown_members(services[key], containers)

@@ -50,7 +50,7 @@ def saw(
     *,
     now: float,
     wall: float,
-    first: bool,
+    unseen_s: float,
 ) -> dict[str, Sighting]:
     """Return what is known after a look at *containers*; of others nothing is kept.
 
@@ -59,10 +59,11 @@ def saw(
         containers: what the look showed.
         now: its instant.
         wall: the same in seconds since the epoch, which the engine's own instants are in.
-        first: nobody looked before: what the engine says of its start is believed.
+        unseen_s: how long nobody looked; what wasn't seen before can't be up for longer. Without an
+            earlier look it is infinite: what the engine says of its start is believed.
     """
     return {
-        c.id: _sighting(before.get(c.id), c, now, exits.up_s(c, wall) if first else 0.0)
+        c.id: _sighting(before.get(c.id), c, now, min(unseen_s, exits.up_s(c, wall)))
         for c in containers
         if c.running
     }

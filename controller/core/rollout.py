@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
+from controller.core import hostports
 from controller.core.diff import (
     ALIVE,
     Drift,
@@ -48,7 +49,7 @@ from controller.core.translate import RESTART, joined_networks
 from controller.model.desired import Service
 from controller.model.errors import Problem
 from controller.model.names import Key
-from controller.model.observed import Container, ContainerState
+from controller.model.observed import Container, ContainerState, HostPort
 from controller.model.plan import AnyAction, ConnectNetwork, Wait
 from controller.model.quantities import format_duration_ms
 from controller.model.spec import Order, RestartPolicy, RunState
@@ -65,6 +66,7 @@ class Situation:
     prunable: bool
     past: Past = NOTHING
     hindrances: Hindrances = NONE
+    listening: frozenset[HostPort] = frozenset()
 
     @property
     def key(self) -> Key:
@@ -208,21 +210,34 @@ def _bring(
     wave = [_begin(slot, situation, outcome) for slot in slots if slot not in interrupting]
     wave = [*before, *wave]
     room = situation.limit - sum(steps.pending for steps in wave)
+    paused = situation.past.paused.get(situation.key, "")
+    put_off = [slot for slot in interrupting if paused and not _is_running(slot.keep)]
+    interrupting = [slot for slot in interrupting if slot not in put_off]
     while True:
-        hindrance = _hindrance(wave, situation)
-        if hindrance == "" and room > 0:
+        stuck = _stuck(wave)
+        if stuck == "" and room > 0:
             begun, interrupting = interrupting[:room], interrupting[room:]
             wave += [_begin(slot, situation, outcome) for slot in begun]
-            hindrance = _hindrance(wave, situation)
-        _finish(wave, situation, outcome, more=bool(interrupting) and hindrance == "")
-        if hindrance != "":
-            for slot in interrupting:
-                _put_off(slot, hindrance, situation, outcome)
-        if hindrance != "" or not interrupting:
-            # What stands behind a gate that was emitted isn't on its way any more.
-            left = (s for s in wave if s.stuck or (s.gate is not None and not s.finish))
-            return [replace(steps, begin=[], finish=[]) for steps in left]
+            stuck = _stuck(wave)
+        _finish(wave, situation, outcome, more=bool(interrupting) and stuck == "")
+        if stuck != "" or not interrupting:
+            break
         wave, room = [], situation.limit
+    for slot in (*interrupting, *put_off):
+        _put_off(slot, paused if slot in put_off else stuck, situation, outcome)
+    # What stands behind a gate that was emitted isn't on its way any more.
+    left = (s for s in wave if s.stuck or (s.gate is not None and not s.finish))
+    return [replace(steps, begin=[], finish=[]) for steps in left]
+
+
+def _stuck(wave: list[Steps]) -> str:
+    """Return why nothing that serves is interrupted after a wave, if so."""
+    stuck = [steps.number for steps in wave if steps.stuck]
+    return f"slot {min(stuck)} goes first" if stuck else ""
+
+
+def _is_running(container: Container | None) -> bool:
+    return container is not None and container.running
 
 
 def _slots(situation: Situation) -> list[Slot]:
@@ -247,14 +262,6 @@ def _interrupts(slot: Slot, situation: Situation) -> bool:
     if Replica(keep, situation.service).finished:
         return False
     return serves and order_of(situation.service) is Order.STOP_FIRST
-
-
-def _hindrance(wave: list[Steps], situation: Situation) -> str:
-    """Return why nothing that serves is interrupted now, if so."""
-    stuck = [steps.number for steps in wave if steps.stuck]
-    return situation.past.paused.get(situation.key) or (
-        f"slot {min(stuck)} goes first" if stuck else ""
-    )
 
 
 def _put_off(slot: Slot, cause: str, situation: Situation, outcome: Outcome) -> None:
@@ -443,6 +450,12 @@ def _succeed(slot: Slot, situation: Situation) -> Steps:
     if held is not None:
         return _waiting(slot, situation, held, _name(slot, situation))
 
+    port = hostports.taken(service, situation.containers, situation.listening)
+    if port is not None and slot.alive:
+        name = keep.name if keep else next_name(service, slot.number, situation.containers)
+        cause = f"port {port.port} on {port.address} is taken by another program"
+        return _waiting(slot, situation, cause, name)
+
     stopped = _stopped_first(slot, situation)
     beside = any(other not in stopped for other in slot.alive)
     prepare: list[AnyAction] = list(situation.supplies.missing(service, creating=keep is None))
@@ -468,7 +481,8 @@ def _succeed(slot: Slot, situation: Situation) -> Steps:
     start = _start(slot, situation, handle, has)
     gone = _remains(slot, service)
     prepare += [Handle.seen(o).remove(_why_other(o, slot, situation)) for o in gone]
-    actions = judged([*prepare, *stops, *([] if beside else naming), *start], situation.judge)
+    # It is named only when it runs: one that is down and off its network couldn't be put back.
+    actions = judged([*prepare, *stops, *start, *([] if beside else naming)], situation.judge)
     finish = judged(naming if beside else [], situation.judge)
     refused = [action for action in (*actions, *finish) if denied(action)]
     if refused:

@@ -332,6 +332,7 @@ def container(inspect: Mapping[str, Any], item: Item | None) -> observed.Contain
         restart_count=inspect.get("RestartCount") or 0,
         stop_grace_s=(inspect.get("Config") or {}).get("StopTimeout"),
         addresses=_addresses(inspect),
+        ports=_ports(inspect),
         aliases=_aliases(inspect),
         effective=who.effective,
         violation=who.violation,
@@ -369,6 +370,19 @@ def _addresses(inspect: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
     joined = (inspect.get("NetworkSettings") or {}).get("Networks") or {}
     pairs = ((name, (end or {}).get("IPAddress") or "") for name, end in joined.items())
     return tuple(sorted((name, address) for name, address in pairs if address))
+
+
+def _ports(inspect: Mapping[str, Any]) -> tuple[observed.HostPort, ...]:
+    bound = (inspect.get("NetworkSettings") or {}).get("Ports") or {}
+    return tuple(
+        sorted(
+            observed.HostPort(each.get("HostIp") or "0.0.0.0", int(each["HostPort"]), protocol)  # noqa: S104 - what the engine means by none
+            for port, bindings in bound.items()
+            for protocol in [port.partition("/")[2]]
+            for each in bindings or ()
+            if str(each.get("HostPort") or "").isdigit()
+        )
+    )
 
 
 def _aliases(inspect: Mapping[str, Any]) -> tuple[tuple[str, tuple[str, ...]], ...]:

@@ -25,7 +25,7 @@ from controller.model.crashpoints import Reach, pass_by
 from controller.model.entries import Context
 from controller.model.errors import EngineUnavailable, NotFound, Refused, ReplyLost
 from controller.model.names import Key, NetworkNames, service_key
-from controller.model.observed import Observed
+from controller.model.observed import HostPort, Observed
 from controller.model.plan import (
     AnyAction,
     CreateContainer,
@@ -79,8 +79,10 @@ class BrokerEngine:
         networks: NetworkNames,
         pause: Callable[[float], None],
         reach: Reach = pass_by,
+        listening: Callable[[], frozenset[HostPort]] = frozenset,
     ) -> None:
         self._transport = transport
+        self._listening = listening
         self.networks = networks  # a reloaded policy may name others
         #: Told how far an action for a key is that takes long; '' once it is over.
         self.progress: Callable[[Key, str], None] = lambda _key, _text: None
@@ -133,6 +135,7 @@ class BrokerEngine:
             volumes=tuple(self._volumes(inventory)),
             images={name: self._image(name) for name in sorted(images)},
             pins=inventory.pins,
+            listening=self._listening(),
         )
 
     def glance(self) -> frozenset[Glimpse]:

@@ -6,6 +6,7 @@ is in ``Memory``; the rest is kept by key, each by the one worker that has it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 from controller.core import backoff, course, diff, exits, readiness
@@ -21,6 +22,9 @@ from controller.ports import Clock
 
 #: A replica that is unhealthy again after so many failures is recreated, not restarted.
 RECREATE_AFTER = 2
+#: A rollout is looked at so often at least. What passed beyond that between two looks, nobody saw:
+#: the controller or the engine was away, and no deadline comes nearer by it.
+LOOK_S = 30.0
 
 
 class Chronicle:
@@ -74,7 +78,8 @@ class Chronicle:
         advanced = self._advanced.get(key, now)
         self._advanced[key] = now
         scene = self._scene(service, observed)
-        after = course.advance(before, scene, elapsed_s=max(0.0, now - advanced), stalled=stalled)
+        elapsed_s = min(max(0.0, now - advanced), LOOK_S)
+        after = course.advance(before, scene, elapsed_s=elapsed_s, stalled=stalled)
         if before.revision not in ("", after.revision):
             # Earlier failures say nothing of another revision.
             self._memory.forgive(key)
@@ -87,7 +92,11 @@ class Chronicle:
 
     def due_in_s(self, service: Service, observed: Observed) -> float | None:
         """Return when a service's rollout needs a look though nothing happens, if it does."""
-        return course.due_in_s(self._memory.course(service.key), self._scene(service, observed))
+        due_s = course.due_in_s(self._memory.course(service.key), self._scene(service, observed))
+        if due_s is None:
+            return None
+        settles_s = self.settles_in_s(service, observed)
+        return min(LOOK_S, due_s, LOOK_S if settles_s is None else settles_s)
 
     def forget_all_but(self, keys: frozenset[Key]) -> None:
         """Forget what is neither declared nor there any more."""
@@ -157,6 +166,7 @@ class Chronicle:
             container.id: f"{container.name} is unhealthy again"
             for container in observed.of(service.key)
             if container.running
+            and container.revision == service.revision
             and container.health == "unhealthy"
             and self._memory.history((service.key, container.slot)).count >= RECREATE_AFTER
         }
@@ -186,7 +196,7 @@ class Chronicle:
             observed.of(key),
             now=now,
             wall=self._clock.now(),
-            first=before is None,
+            unseen_s=now - self._advanced.get(key, -math.inf),
         )
 
 

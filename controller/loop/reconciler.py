@@ -131,7 +131,7 @@ class Reconciler:
         self._retries = Retries(clock.monotonic, random)
         self._share = Share(clock.monotonic)
         self.chronicle = Chronicle(memory, clock)
-        self._stalled: set[Key] = set()  # a person must act, or another service be ready
+        self._stalled: set[Key] = set()  # for what is no fault of their rollout
         self._acting: dict[Key, int] = {}  # acting passes in a row
         self._away: dict[Key, int] = {}  # looks in a row that found nobody
 
@@ -326,7 +326,8 @@ class Reconciler:
             result = replace(result, again_s=again_s)
         if service is None:
             return result
-        if result.outcome is Outcome.STALLED or result.waits:
+        failure = result.failure
+        if result.waits or (failure is not None and failure.act is not Act.RETRY):
             self._stalled.add(service.key)
         else:
             self._stalled.discard(service.key)

@@ -48,6 +48,15 @@ class Settings:
     others: tuple[str, ...] = ()  # limits that nobody is admitted with, as NAME=VALUE
 
 
+@dataclass(frozen=True, slots=True, order=True)
+class HostPort:
+    """An address and port of the host; ``protocol`` is ``tcp`` or ``udp``."""
+
+    address: str
+    port: int
+    protocol: str = "tcp"
+
+
 @dataclass(frozen=True, slots=True)
 class Container:
     """A container of ours."""
@@ -74,6 +83,7 @@ class Container:
     restart_count: int = 0
     stop_grace_s: int | None = None  # Config.StopTimeout; None: none was set at its create
     addresses: tuple[tuple[str, str], ...] = ()  # network name, address
+    ports: tuple[HostPort, ...] = ()  # published now, sorted
     #: Network name, and the aliases that were asked for there; by name, as ``settings.networks``.
     aliases: tuple[tuple[str, tuple[str, ...]], ...] = ()
     #: What the kernel showed at its last start: verified, unverified: …, violation; '' if unknown.
@@ -131,7 +141,8 @@ class Image:
 class Observed:
     """One look at the engine. ``images`` has every reference asked for; None: not there.
 
-    ``pins`` maps a revision to the image that it was first admitted with.
+    ``pins`` maps a revision to the image that it was first admitted with. ``listening`` is what is
+    bound in the network namespace of whoever looked; empty where nobody looked.
     """
 
     instance: str
@@ -141,6 +152,7 @@ class Observed:
     volumes: tuple[Volume, ...] = ()
     images: dict[str, Image | None] = field(default_factory=dict)
     pins: dict[str, Image] = field(default_factory=dict)
+    listening: frozenset[HostPort] = frozenset()
     # Made when first asked for: a plan of everything asks once for each service.
     _by_key: dict[Key, tuple[Container, ...]] | None = field(
         init=False, repr=False, compare=False, default=None

@@ -7,7 +7,7 @@ except to know which files it has read. Each finding names its invariant.
 from __future__ import annotations
 
 import json
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -19,6 +19,7 @@ from controller.model import names
 from controller.model.entries import Record, Reply, Role
 from controller.model.mutations import Mutation
 from controller.model.names import Key, service_key
+from controller.model.quantities import parse_duration_ms
 from tests.sim.clock import VirtualClock
 from tests.sim.engine import SimEngine
 from tests.sim.files import Doc, Truth
@@ -417,12 +418,15 @@ class Checkers:
         for slot, containers in filled.items():
             revisions = [_label(c, names.REVISION) for c in containers]
             running = [c for c in containers if c.status == "running"]
-            if len(running) > 2 or len(set(revisions)) < len(revisions):
+            # One that is ill is replaced by one of the same revision.
+            ill = any(is_troubled(self._scene.engine, c) for c in containers)
+            most = 2 if ill else 1
+            if len(running) > 2 or max(Counter(revisions).values()) > most:
                 told = ", ".join(f"{c.name} ({c.status})" for c in containers)
                 raise Violation(6, f"slot {'/'.join(slot)} is filled more than once: {told}")
 
     def _check_serving(self, mutated: Mutated, container: SimContainer) -> None:
-        """What serves is only stopped for a successor that is there, and started where it can be."""
+        """What serves is only stopped for a successor that is there and, where both can run, serves."""
         stops = {Mutation.CONTAINER_STOP, Mutation.CONTAINER_KILL, Mutation.CONTAINER_PAUSE}
         removes = mutated.route == Mutation.CONTAINER_REMOVE
         if (mutated.route not in stops and not removes) or container.status != "running":
@@ -440,12 +444,19 @@ class Checkers:
         others = [c for c in self._mine() if slot_of(c) == slot and c is not container]
         successors = [c for c in others if _label(c, names.REVISION) == revision]
         if _starts_first(doc):
-            successors = [c for c in successors if c.status == "running"]
+            successors = [c for c in successors if self._serves(c, doc, _name(container))]
         taken_s = self._scene.clock.monotonic() - self._scene.marks.touched_at.get(slot, -1e9)
         # A successor that somebody took away after the pass's look can't be missed by it.
         looked_s = float("inf") if self._scene.stale() else PASS_S
         if not successors and taken_s > looked_s:
             raise Violation(7, f"{container.name} serves and is stopped without a successor")
+
+    def _serves(self, container: SimContainer, doc: Doc, service: str) -> bool:
+        """Tell whether a successor is up for long enough, and called by its service's name."""
+        needed = parse_duration_ms(doc.spec.get("rollout", {}).get("minHealthy", "10s")) / 1000
+        up_s = self._scene.clock.monotonic() - container.up_since
+        named = all(service in (end.aliases or ()) for end in container.networks.values())
+        return container.status == "running" and up_s >= needed and named
 
     # Bounds
 
@@ -475,6 +486,10 @@ def _key(container: SimContainer) -> Key | None:
     if _label(container, names.ORIGIN) != "controller":
         return None
     return service_key(_label(container, names.NAMESPACE), _label(container, names.SERVICE))
+
+
+def _name(container: SimContainer) -> str:
+    return _label(container, names.SERVICE)
 
 
 def _starts_first(doc: Doc) -> bool:

@@ -223,6 +223,8 @@ class SimContainer:
     error: str = ""
     oom_killed: bool = False
     started_at: float | None = None
+    up_since: float = 0.0  # as started_at, by the clock that doesn't jump
+    addresses: set[str] = field(default_factory=set)  # all that it ever had
     finished_at: float | None = None
     restart_count: int = 0
     manually_stopped: bool = False
@@ -230,7 +232,6 @@ class SimContainer:
     health: str = ""
     pid: int = 0
     run: int = 0  # how often it was started: what is due for an older run isn't any more
-    addresses: set[str] = field(default_factory=set)  # all that it ever had
 
     @property
     def running(self) -> bool:

@@ -50,7 +50,7 @@ def is_well(engine: SimEngine, container: SimContainer) -> bool:
     reference = label(container, names.IMAGE)
     if container.status != "running" or reference in engine.ill:
         return False
-    if engine.clock.now() - (container.started_at or 0.0) < WARM_UP_S:
+    if engine.clock.monotonic() - container.up_since < WARM_UP_S:
         return False
     return reference not in engine.flapping or engine.clock.monotonic() % (2 * FLAP_S) < FLAP_S
 

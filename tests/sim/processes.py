@@ -42,6 +42,7 @@ class Processes(Networks):
         container.status, container.error, container.exit_code = "running", "", 0
         container.oom_killed, container.pid = False, 1000 + self._count
         container.started_at = self.clock.now()
+        container.up_since = self.clock.monotonic()
         container.run += 1
         self._event("container", "start", container)
         self._plan_exit(container)
@@ -124,6 +125,7 @@ class Processes(Networks):
     def engine_restart(self, *, killed: bool = False) -> None:
         """The engine ends (in order, or killed) and comes back, with what its policies say."""
         self._due.clear()  # what it was about to do is forgotten with it
+        up_since = {c.id: c.up_since for c in self.containers.values() if c.alive}
         for container in self.containers.values():
             if container.alive:
                 self._end(container, 0)
@@ -138,6 +140,8 @@ class Processes(Networks):
                     self._begin(container)
                 except Refusal:
                     continue
+                # Whoever was ready is it again: nobody could be asked in between.
+                container.up_since = up_since.get(container.id, container.up_since)
 
     def set_health(self, reference: str, health: str) -> None:
         """A health check's result changes."""

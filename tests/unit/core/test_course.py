@@ -88,6 +88,11 @@ def test_a_replica_that_gets_not_ready_has_a_deadline_of_its_own():
     assert "within 5m" in walk((0, settling), (300, settling)).failed
 
 
+def test_what_cannot_be_cleared_away_is_no_failure():
+    both = scene(container(), container(rev="a"))
+    assert walk((0, both), (9999, both)).failed == ""
+
+
 def test_what_its_check_was_promised_is_waited_for():
     slow = {"exec": ["/check"], "startPeriod": "10m", "interval": "30s", "retries": 3}
     settling = scene(container(), wanted=service(healthcheck=slow), settling={1})

@@ -1,5 +1,6 @@
 """How far a container is, from look to look."""
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -17,7 +18,8 @@ def after(*looks, first=True):
     """What is known after looks at (instant, container), the first of which is *first*."""
     known: dict[str, Sighting] = {}
     for number, (now, seen) in enumerate(looks):
-        known = saw(known, [seen], now=now, wall=WALL + now, first=first and number == 0)
+        unseen_s = 0.0 if number or not first else math.inf
+        known = saw(known, [seen], now=now, wall=WALL + now, unseen_s=unseen_s)
     return known
 
 
@@ -38,9 +40,14 @@ def test_at_the_first_look_of_all_the_engine_is_believed():
     assert word(12, (12, container()), first=False).until == 22
 
 
+def test_what_was_not_there_before_is_up_for_no_longer_than_nobody_looked():
+    known = saw({}, [container()], now=400.0, wall=WALL + 400, unseen_s=7.0)
+    assert readiness(container(), SPEC, known["id:web.1-bbbbbbbb"], now=400.0).until == 403
+
+
 def test_a_clock_that_jumped_makes_nobody_available():
-    known = saw({}, [container()], now=1.0, wall=WALL + 1, first=True)
-    known = saw(known, [container()], now=2.0, wall=WALL + 5000, first=False)
+    known = saw({}, [container()], now=1.0, wall=WALL + 1, unseen_s=math.inf)
+    known = saw(known, [container()], now=2.0, wall=WALL + 5000, unseen_s=1)
     assert readiness(container(), SPEC, known["id:web.1-bbbbbbbb"], now=2.0).until == 10
 
 

@@ -13,7 +13,7 @@ from controller.core.succession import next_name, order_of
 from controller.core.text import render
 from controller.model.desired import Restarting, Service
 from controller.model.names import Key
-from controller.model.observed import Container
+from controller.model.observed import Container, HostPort
 from controller.model.plan import StopContainer, Verdict
 from controller.model.spec import Order
 from tests.worlds import (
@@ -1020,6 +1020,21 @@ def test_unhealthy_replicas_are_restarted_one_after_the_other():
     ]
 
 
+def test_an_unhealthy_replica_of_a_failed_rollout_is_restarted_and_nothing_more():
+    made = plan(
+        declared(service(replicas=2)),
+        engine(container(health="unhealthy"), container(slot=2, rev="a")),
+        paused={WEB: "it failed"},
+    )
+    assert [(a.verb, a.target) for a in made.actions] == [
+        ("update-container", "web.1-bbbbbbbb"),
+        ("stop-container", "web.1-bbbbbbbb"),
+        ("start-container", "web.1-bbbbbbbb"),
+        ("update-container", "web.1-bbbbbbbb"),
+        ("wait", "web.2-aaaaaaaa"),
+    ]
+
+
 def test_a_replica_that_is_unhealthy_again_is_replaced_and_stopped_before():
     check(
         service(),
@@ -1061,3 +1076,15 @@ def test_what_is_left_of_earlier_tries_goes_before_the_next_one_starts():
         9 remove-container web.1-aaaaaaaa revision is aaaaaaaa, want bbbbbbbb allow
         """,
     )
+
+
+def test_what_serves_is_not_stopped_for_a_successor_whose_port_is_taken():
+    own, wanted = HostPort("127.0.0.1", 8080), HostPort("127.0.0.1", 9090)
+    moved = service(ports=[{"container": 80, "host": 9090}])
+    there = engine(container(rev="a", ports=(own,)), networks=(ISOLATED, INGRESS))
+    taken = replace(there, listening=frozenset({own, wanted}))
+    assert [(a.verb, a.cause) for a in plan(declared(moved), taken).actions] == [
+        ("wait", "port 9090 on 127.0.0.1 is taken by another program")
+    ]
+    free = replace(there, listening=frozenset({own}))
+    assert plan(declared(moved), free).actions[0].verb == "create-container"

@@ -322,7 +322,7 @@ def test_the_controller_sees_the_health_in_plans_and_in_the_status(tmp_path: Pat
     home.settle()
     assert home.condition("web", "Degraded") == ("False", "AsDeclared")
     home.probes.said[WEB1] = Verdict.BAD
-    assert home.let_pass(5) == []
+    assert home.let_pass(3.5) == []
     assert home.condition("web", "Degraded") == ("True", "Unhealthy")
     assert home.message("web", "Degraded") == "web.1-bbbbbbbb is unhealthy: no"
     assert home.controller.survey().observed.containers[0].health == "unhealthy"
