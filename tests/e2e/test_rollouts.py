@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -157,3 +158,53 @@ def test_what_serves_goes_on_serving_whatever_the_next_revision_is_like(host: Ho
         before = {name: client.answers(name) for name in names}
         eventually(lambda: all(client.answers(n) > before[n] for n in names), what="it serves on")
         assert client.failures() == []
+
+
+@contextlib.contextmanager
+def listening(host: Host, port: int) -> Iterator[None]:
+    """Another program that holds a port of the host."""
+    code = f"import socket, sys; s = socket.create_server(('127.0.0.1', {port})); sys.stdin.read()"
+    argv = host.engine.inside(sys.executable, "-c", code)
+    process = subprocess.Popen(argv, stdin=subprocess.PIPE, env=host.environment())
+    try:
+        yield
+    finally:
+        process.communicate()
+
+
+def published(port: int) -> str:
+    return web("port", extra=f"ports: [{{container: 8080, host: {port}}}]\n{QUICK}")
+
+
+def test_taken_ports_quick_edits_and_a_killed_controller_cost_no_request(host: Host) -> None:
+    host.write("port.yaml", published(18200))
+    for name in ("edits", "killed"):
+        host.write(f"{name}.yaml", web(name, extra=QUICK))
+    with contextlib.ExitStack() as stack:
+        stack.callback(host.stop)
+        host.up()
+        host.await_ready()
+        client = stack.enter_context(asking(host, "edits", "killed"))
+        eventually(lambda: client.answers("edits") and client.answers("killed"))
+        (serves,) = host.running_ids("port")
+        with listening(host, 18201):
+            host.write("port.yaml", published(18201))
+            host.write("edits.yaml", web("edits", extra=f"{SHELL % 'exec sleep 999'}\n{QUICK}"))
+            host.write("edits.yaml", web("edits", extra=f"env: {{COLOUR: green}}\n{QUICK}"))
+            slowly = QUICK.replace("1s", "4s")
+            host.write("killed.yaml", web("killed", extra=f"env: {{COLOUR: green}}\n{slowly}"))
+            eventually(lambda: len(host.running_ids("killed")) == 2, what="it is under way")
+            host.stop(signal.SIGKILL)
+            host.up()
+            eventually(lambda: "18201" in str(host.resource("port")), what="the port is told")
+            assert host.running_ids("port") == [serves]
+        for name in ("port", "edits", "killed"):
+            eventually(lambda name=name: rolled_out(host, name), what=name)  # type: ignore[misc]
+        assert host.running_ids("port") != [serves]
+        assert client.failures() == []
+
+
+def rolled_out(host: Host, name: str) -> bool:
+    """Tell whether one replica is left, of what its document says."""
+    resource = host.resource(name)
+    return has(resource, "Ready") and revisions(host, name) == [resource["revision"]]
