@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from controller.core.probing import Answer, Probe
+from controller.core.questions import Page, Question
 from controller.model.desired import Desired
 from controller.model.entries import Context, Entry, Record
 from controller.model.inventory import Inventory
@@ -178,6 +179,41 @@ class QueuedJournal(Journal, Protocol):
 
     def close(self) -> None:
         """Write what is queued, then give back the folder."""
+        ...
+
+
+class Archive(Protocol):
+    """The journal, to be asked while it is written. Any thread may call each method."""
+
+    @property
+    def durable(self) -> int:
+        """The last record that can be asked for."""
+        ...
+
+    @property
+    def indexed(self) -> int:
+        """The last record that is indexed; those after it are read one by one."""
+        ...
+
+    @property
+    def error(self) -> str:
+        """Why no more are indexed, or ''."""
+        ...
+
+    def ask(self, question: Question) -> Page:
+        """Answer a question, with every durable record.
+
+        Raises:
+            StateError: the journal is damaged, can't be read, or isn't indexed yet.
+        """
+        ...
+
+    def wake(self) -> None:
+        """Say that there is more to index."""
+        ...
+
+    def close(self) -> None:
+        """Leave the index as it is."""
         ...
 
 

@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from controller.engine.adapter import BrokerEngine
+    from controller.journal.keeper import Keeper
     from controller.journal.writer import Writer
     from controller.loop.controller import Controller
     from controller.loop.reconciler import Rules
@@ -57,7 +58,7 @@ if TYPE_CHECKING:
     from controller.model.observed import HostPort
     from controller.model.plan import AnyAction
     from controller.model.policy import Policy
-    from controller.ports import Clock
+    from controller.ports import Clock, QueuedJournal
     from controller.settings import State
     from controller.sources.files import DirectorySource
 
@@ -261,6 +262,7 @@ def run_broker(
         new_id=new_id,
         load_policy=lambda: read_policy(launch.policy),
         open_journal=lambda: open_journal(state, instance.id, clock=clock, reach=reach),
+        open_archive=lambda journal: keep_index(state, journal, clock=clock),
         bind_engine=belong,
         reach=reach,
     )
@@ -297,6 +299,13 @@ def open_journal(state: State, instance: str, *, clock: Clock, reach: Reach) -> 
     keys = Keys(files, name=origin, new_seed=lambda: secrets.token_bytes(32))
     notary = Notary(keys, origin=origin, clock=clock, new_id=new_id)
     return Writer(state.journal, clock=clock, new_id=new_id, reach=reach, notary=notary, keep=KEEP)
+
+
+def keep_index(state: State, journal: QueuedJournal, *, clock: Clock) -> Keeper:
+    """Begin to keep the index of the journal that is being written."""
+    from controller.journal.keeper import Keeper
+
+    return Keeper(state.journal, durable=lambda: journal.last_seq, clock=clock)
 
 
 def open_launch(

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from controller.broker.gate import handle
 from controller.broker.server import Broker, Limits, Outside, Places
+from controller.journal.keeper import Keeper
 from controller.journal.writer import Writer
 from controller.wiring import SystemClock, new_id
 
@@ -45,6 +46,9 @@ def served(
             new_id=new_id,
             load_policy=lambda: policy,
             open_journal=lambda: Writer(root / "broker" / "journal", clock=clock, new_id=new_id),
+            open_archive=lambda journal: Keeper(
+                root / "broker" / "journal", durable=lambda: journal.last_seq, clock=clock
+            ),
             bind_engine=lambda _: None,
         ),
         limits=limits,

@@ -13,7 +13,6 @@ import logging
 import os
 from concurrent.futures import CancelledError, Future
 from contextlib import suppress
-from itertools import islice
 from pathlib import Path
 
 from controller.broker.state import GateState
@@ -21,9 +20,9 @@ from controller.core import inventory as inventories
 from controller.core.canonical import canonical
 from controller.model.crashpoints import Reach, pass_by
 from controller.model.entries import Entry, Record
-from controller.model.errors import JournalUnavailable, StateError
+from controller.model.errors import JournalUnavailable
 from controller.model.inventory import Inventory
-from controller.ports import QueuedJournal
+from controller.ports import Archive, QueuedJournal
 
 LOG = logging.getLogger(__name__)
 #: The writer gives up by itself; this is for a disk that never answers.
@@ -36,9 +35,16 @@ class Books:
     """Writes entries and keeps ``state.inventory`` what the journal says. One event loop's."""
 
     def __init__(
-        self, journal: QueuedJournal, state: GateState, snapshot: Path, *, reach: Reach = pass_by
+        self,
+        journal: QueuedJournal,
+        state: GateState,
+        snapshot: Path,
+        *,
+        archive: Archive | None = None,
+        reach: Reach = pass_by,
     ) -> None:
         self.journal = journal
+        self._archive = archive
         self._state = state
         self._snapshot = snapshot
         self._reach = reach
@@ -103,24 +109,18 @@ class Books:
         else:
             self._state.journal_error = ""
             self._state.inventory = inventories.fold(self._state.inventory, record)
+            if self._archive is not None:
+                self._archive.wake()
         if not answer.done():
             answer.set_result(record)
-
-    async def recall(self, after: int, limit: int) -> tuple[Record, ...]:
-        """Return at most *limit* durable records above *after*; none where they can't be read."""
-        return await asyncio.to_thread(self._recall, after, limit)
-
-    def _recall(self, after: int, limit: int) -> tuple[Record, ...]:
-        try:
-            return tuple(islice(self.journal.records(after=after), limit))
-        except StateError as error:
-            LOG.warning("journal.unreadable after=%d error=%s", after, error)
-            return ()
 
     def look_up(self) -> None:
         """Take note of how the journal is: it mends itself also while nothing is written."""
         if not self._unfolded:
             self._state.journal_error = self.journal.error
+        if self._archive is not None:
+            self._state.indexed = self._archive.indexed
+            self._state.index_error = self._archive.error
 
     async def settled(self) -> None:
         """Wait until all that was submitted is folded, also what nobody waits for any more."""

@@ -6,8 +6,11 @@ simulation) sends back each one's answer. Every command boundary is a crash poin
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from controller.core.questions import Page, Question
+from controller.core.search import Found
 from controller.model.effective import Effective, Unseen
 from controller.model.entries import Entry, Record, Reply
 from controller.model.paths import PathFacts
@@ -109,10 +112,29 @@ class EndProcess:
 
 @dataclass(frozen=True, slots=True)
 class Recall:
-    """Read the journal: at most ``limit`` durable records above ``after``, as a tuple of them."""
+    """Ask the journal; answered by a Page, or Untold."""
 
-    after: int
-    limit: int
+    question: Question
+
+
+@dataclass(frozen=True, slots=True)
+class Untold:
+    """Why the journal can't be asked now."""
+
+    code: str
+    reason: str
+    remedy: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Follow:
+    """Returned by the gate, the answer is a stream: the records wanted, each once it is durable.
+
+    ``question.wanted.after`` is where it begins; ``line`` is how a record is told.
+    """
+
+    question: Question
+    line: Callable[[Found], bytes] = field(compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +161,7 @@ __all__ = [
     "Command",
     "EndProcess",
     "Examine",
+    "Follow",
     "Forward",
     "Look",
     "Lost",
@@ -147,6 +170,7 @@ __all__ = [
     "Recall",
     "Relay",
     "Shared",
+    "Untold",
     "Write",
 ]
 
@@ -161,5 +185,6 @@ Answer = (
     | str
     | None
     | tuple[PathFacts, ...]
-    | tuple[Record, ...]
+    | Page
+    | Untold
 )

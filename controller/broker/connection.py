@@ -15,6 +15,8 @@ from functools import partial
 from http import HTTPStatus
 
 from controller.broker import execs
+from controller.broker.asking import Asking
+from controller.broker.commands import Follow
 from controller.broker.driver import Driver, Handed, Steps
 from controller.broker.framing import Framed, Malformed, RequestReader
 from controller.broker.peers import Peer, Rules, Stranger, identify
@@ -59,8 +61,19 @@ class Service:
     state: GateState
     rules: Callable[[], Rules]
     turns: Turns
+    asking: Asking
     patience: Patience = Patience()
     reach: Reach = pass_by
+
+
+def _status_of(answer: Reply | Handed | Follow) -> int:
+    match answer:
+        case Reply(status):
+            return status
+        case Handed(stream, _):
+            return stream.status
+        case Follow():
+            return HTTPStatus.OK
 
 
 class Connection:
@@ -90,6 +103,7 @@ class Connection:
         self._patience = service.patience
         self._reach = service.reach
         self._turns = service.turns
+        self._asking = service.asking
         self._crowded = crowded
         self._requests = RequestReader(body_bound)
         self._ahead: asyncio.Task[bytes] | None = None
@@ -191,8 +205,11 @@ class Connection:
         )
         reach("client.receive.after")
         answer = await self._answer(request, client, admits=mutates)
-        if isinstance(answer, Handed):
+        if isinstance(answer, Follow | Handed):
             self.busy = False  # a stream is cut when the broker stops; nothing is lost with it
+        if isinstance(answer, Follow):
+            await self._follow(answer, client)
+        elif isinstance(answer, Handed):
             await self._relay(answer, client)
         elif client.began:
             await self._end_stream(answer, client)
@@ -201,6 +218,13 @@ class Connection:
             await self._send(answer, to_head=framed.method == "HEAD", client=client)
             reach("client.send.after")
         return client.keep_alive and not client.gone
+
+    async def _follow(self, follow: Follow, client: Client) -> None:
+        """Let the journal be followed until either side ends it."""
+        client.keep_alive = False
+        refused = await self._asking.follow(follow, client)
+        if refused is not None:
+            await self._send(refused, to_head=False, client=client)
 
     async def _relay(self, handed: Handed, client: Client) -> None:
         """Relay an answer to its end; what an exec came to is recorded at once."""
@@ -216,7 +240,9 @@ class Connection:
         client.keep_alive = False
         await self._driver.run(execs.look_after(self._state, command.exec))
 
-    async def _answer(self, request: Request, client: Client, *, admits: bool) -> Reply | Handed:
+    async def _answer(
+        self, request: Request, client: Client, *, admits: bool
+    ) -> Reply | Handed | Follow:
         started = self._state.clock.monotonic()
         try:
             answer = await self._driver.drive(
@@ -229,7 +255,7 @@ class Connection:
             client.keep_alive = False
             reason = "the broker failed at this request; its log says why"
             answer = refusal(HTTPStatus.INTERNAL_SERVER_ERROR, "broker.failed", reason)
-        status = answer.stream.status if isinstance(answer, Handed) else answer.status
+        status = _status_of(answer)
         LOG.log(
             logging.INFO if admits or status >= HTTPStatus.BAD_REQUEST else logging.DEBUG,
             "request method=%s path=%s status=%d role=%s uid=%d ms=%d",

@@ -33,16 +33,17 @@ def discreet(reply: Reply, request: Request, actor: Actor, state: GateState) -> 
     message = told.get("message") if isinstance(told, dict) else None
     if not isinstance(message, str):
         return reply
-    blanked = _blanked(message, request, actor, state)
-    if blanked == message:
+    said = f"{request.path}?{request.query} {request.body.decode(errors='replace')}"
+    kept = blanked(message, said, actor, state)
+    if kept == message:
         return reply
     return Reply(
-        reply.status, json_reply(reply.status, {**told, "message": blanked}).body, reply.headers
+        reply.status, json_reply(reply.status, {**told, "message": kept}).body, reply.headers
     )
 
 
-def _blanked(message: str, request: Request, actor: Actor, state: GateState) -> str:
-    said = f"{request.path}?{request.query} {request.body.decode(errors='replace')}"
+def blanked(message: str, said: str, actor: Actor, state: GateState) -> str:
+    """Return an error of the engine's with what is others' blanked, but what the client *said*."""
     own_ids, own_names = _own(actor, state)
 
     def identifier(match: re.Match[str]) -> str:

@@ -17,12 +17,14 @@ from typing import Generic, TypeVar, assert_never, cast
 from controller.broker import kernel, processes
 from controller.broker.answer import Broken, Stream
 from controller.broker.aside import Aside, Crowded
+from controller.broker.asking import Asking
 from controller.broker.books import Books
 from controller.broker.commands import (
     Answer,
     Command,
     EndProcess,
     Examine,
+    Follow,
     Forward,
     Look,
     Lost,
@@ -57,8 +59,9 @@ HANGING_MAX = 8
 AHEAD_MAX = 8
 
 T = TypeVar("T")
-#: What the gate's generators look like: a Relay as their value hands the connection over.
-Steps = Generator[Command, Answer, Reply | Relay]
+#: What the gate's generators look like: a Relay as their value hands the connection over, a Follow
+#: has it written to as the journal grows.
+Steps = Generator[Command, Answer, Reply | Relay | Follow]
 Examination = Callable[[tuple[str, ...]], tuple[PathFacts, ...]]
 
 
@@ -145,6 +148,7 @@ class Driver:
         books: Books,
         meter: Meter,
         examine: Examination,
+        asking: Asking,
         authorise: Authorise = nobody,
     ) -> None:
         self._upstream = upstream
@@ -152,6 +156,7 @@ class Driver:
         self._pulls = Pulls(upstream, authorise)
         self._books = books
         self._meter = meter
+        self._asking = asking
         self._examine = Aside(examine, threads=EXAMINING_MAX)
         self._reads = Aside(_read_process, threads=READING_MAX + HANGING_MAX)
         self._reading = asyncio.Semaphore(READING_MAX)
@@ -159,7 +164,7 @@ class Driver:
 
     async def drive(
         self, begin: Callable[[], Steps], client: Client, *, admits: Actor | None
-    ) -> Reply | Handed:
+    ) -> Reply | Handed | Follow:
         """Run a request's steps to their end, and open the answer that they hand over.
 
         With *admits* (who asks for a change) they run alone until their first record or mutation:
@@ -242,9 +247,9 @@ class Driver:
         return await self._meter.write(entry)
 
     async def _end(
-        self, value: Reply | Relay, opened: dict[Relay, Stream], client: Client
-    ) -> Reply | Handed:
-        if isinstance(value, Reply):
+        self, value: Reply | Relay | Follow, opened: dict[Relay, Stream], client: Client
+    ) -> Reply | Handed | Follow:
+        if isinstance(value, Reply | Follow):
             return value
         stream = opened.pop(value, None) or await self._open(value, client)
         if isinstance(stream, Lost):
@@ -271,8 +276,8 @@ class Driver:
                 if stream and client is not None:
                     return await self._pulls.pull(command, client)
                 return await self._upstream.forward(method, path, body, deadline_s=deadline_s)
-            case Recall(after, limit):
-                return await self._books.recall(after, limit)
+            case Recall(question):
+                return await self._asking.ask(question)
             case Relay():
                 return await self._head(command, opened, client)
             case ReadProcess(pid, container, targets, after_s):

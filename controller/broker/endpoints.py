@@ -17,10 +17,13 @@ from controller.broker.parameters import (
     flag,
     instant,
     judged,
+    moment,
     number,
     one_of,
     tail,
     unset,
+    word,
+    words,
 )
 from controller.core.evidence import Evidence
 from controller.model.entries import Role
@@ -449,6 +452,23 @@ VOLUME_ROUTES = (
     ),
 )
 
+#: Which records are wanted (``core.search.Filter``).
+_WANTED: dict[str, Parameter] = {
+    "after": number(0, 9_999_999_999),
+    "upto": number(0, 9_999_999_999),
+    "since": moment,
+    "until": moment,
+    "service": word,
+    "owner": word,
+    "actor": word,
+    "verdict": word,
+    "stages": words,
+    "action": word,
+    "routes": words,
+    "container": word,
+    "ids": words,
+    "record": word,
+}
 OWN_ROUTES = (
     Route("own.whoami", "GET", "/whoami", "read", "who the caller is to the gate", own=True),
     Route("own.health", "GET", "/health", "read", "engine, journal and policy", own=True),
@@ -459,9 +479,22 @@ OWN_ROUTES = (
         "GET",
         "/journal",
         "read",
-        "records, one JSON line each",
-        roles=frozenset({Role.CONTROLLER, Role.OPERATOR}),
-        query={"after": number(0, 9_999_999_999), "limit": number(1, 10_000)},
+        "records, one JSON line each; what the caller may know of them",
+        query={
+            **_WANTED,
+            "limit": number(1, 10_000),
+            "about": flag,
+            "there": moment,
+        },
+        own=True,
+    ),
+    Route(
+        "own.journal.follow",
+        "GET",
+        "/journal/follow",
+        "stream",
+        "records as they become durable, those after one or from now on",
+        query={**_WANTED, "about": flag},
         own=True,
     ),
     Route(

@@ -16,6 +16,7 @@ from controller.broker import (
     creates,
     disposal,
     execs,
+    history,
     images,
     lifecycle,
     networks,
@@ -26,7 +27,7 @@ from controller.broker import (
     routing,
     volumes,
 )
-from controller.broker.commands import Relay
+from controller.broker.commands import Follow, Relay
 from controller.broker.discretion import discreet
 from controller.broker.endpoints import Route
 from controller.broker.parameters import checked
@@ -44,7 +45,9 @@ REGISTRY_AUTH_MAX = 8192
 _MEDIA_TYPE = re.compile(r'application/json(?:\s*;\s*charset="?utf-8"?)?', re.ASCII | re.IGNORECASE)
 
 Handler = (
-    Callable[[Call, GateState], Steps[Reply]] | Callable[[Call, GateState], Steps[Reply | Relay]]
+    Callable[[Call, GateState], Steps[Reply]]
+    | Callable[[Call, GateState], Steps[Reply | Relay]]
+    | Callable[[Call, GateState], Steps[Follow]]
 )
 
 #: The handler of each route, by its name.
@@ -99,12 +102,13 @@ HANDLERS: dict[str, Handler] = {
     "own.health": own.health,
     "own.policy": own.policy,
     "own.inventory": own.inventory,
-    "own.journal": own.journal,
+    "own.journal": history.journal,
+    "own.journal.follow": history.follow,
     "own.records": own.records,
 }
 
 
-def handle(request: Request, state: GateState) -> Steps[Reply | Relay]:
+def handle(request: Request, state: GateState) -> Steps[Reply | Relay | Follow]:
     """Serve one request: yield commands, and return the answer or how to relay it."""
     identifier = state.new_id()
     policy = state.policy

@@ -14,19 +14,16 @@ from controller.broker.steps import (
     Steps,
     journal_unavailable,
     note,
-    recall,
     request_of,
 )
 from controller.core import blast
 from controller.core.canonical import digest
 from controller.core.inventory import item_to
-from controller.core.record import line_of
 from controller.core.serviceacts import read_service_act
 from controller.model.entries import Actor, Reply, Role
 from controller.model.mutations import APPROVE, ROTATE_KEY
 from controller.model.policy import Policy
 
-RECORDS_MAX = 1000
 STRANGERS_TOLD = 32
 SERVICE_PREFIX = "service."
 ACT_MAX = 64
@@ -79,6 +76,11 @@ def health(call: Call, state: GateState) -> Steps[Reply]:
                 "seq": state.inventory.seq,
                 "error": state.journal_error,
                 "unrecordedRefusals": state.unjournaled,
+                "index": {
+                    "seq": state.indexed,
+                    "behind": max(0, state.inventory.seq - state.indexed),
+                    "error": state.index_error,
+                },
             },
             "policy": {
                 "digest": policy.digest,
@@ -157,15 +159,6 @@ def inventory(call: Call, state: GateState) -> Steps[Reply]:
         "sessions": [asdict(session) for session in known.sessions.values()],
     }
     return json_reply(200, {**shown, **images})
-
-
-def journal(call: Call, _: GateState) -> Steps[Reply]:
-    """GET journal: records as lines, as they are in the segments."""
-    after = int(call.query.get("after", "0"))
-    limit = min(int(call.query.get("limit", str(RECORDS_MAX))), RECORDS_MAX)
-    found = yield from recall(after, limit)
-    lines = b"".join(line_of(record) + b"\n" for record in found)
-    return Reply(200, lines, (("content-type", "application/x-ndjson"),))
 
 
 def records(call: Call, state: GateState) -> Steps[Reply]:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from datetime import datetime
 
 from controller.broker.refusals import Denied
 from controller.broker.targets import ZERO_VALUES
+from controller.core.record import timestamp
 
 #: Takes a decoded value and returns the value to use; raises ValueError with what was expected.
 Parameter = Callable[[str], str]
@@ -20,6 +22,8 @@ _RFC3339 = re.compile(
     r"(?:Z|[+-][0-9]{2}:[0-9]{2})",
     re.ASCII,
 )
+_WORDS = re.compile(r"[a-z0-9.-]{1,64}(?:,[a-z0-9.-]{1,64}){0,63}", re.ASCII)
+WORD_MAX = 255
 _DURATION = re.compile(r"(?:[0-9]{1,6}(?:h|m|s|ms))+", re.ASCII)
 
 
@@ -60,6 +64,27 @@ def instant(value: str) -> str:
     """A time: seconds since the epoch, RFC 3339, or a duration before now."""
     if not any(form.fullmatch(value) for form in (_INSTANT, _RFC3339, _DURATION)):
         raise ValueError("expected seconds since the epoch, a time in RFC 3339, or a duration")
+    return value
+
+
+def moment(value: str) -> str:
+    """A time in RFC 3339."""
+    if not _RFC3339.fullmatch(value):
+        raise ValueError("expected a time in RFC 3339")
+    return timestamp(datetime.fromisoformat(value).timestamp())
+
+
+def word(value: str) -> str:
+    """Some text."""
+    if len(value) > WORD_MAX:
+        raise ValueError(f"expected at most {WORD_MAX} characters")
+    return value
+
+
+def words(value: str) -> str:
+    """Words with commas between them."""
+    if not _WORDS.fullmatch(value):
+        raise ValueError("expected words with commas between them, 64 at most")
     return value
 
 

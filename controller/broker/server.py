@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import cast
 
 from controller.broker import claim, rivals
+from controller.broker.asking import Asking
 from controller.broker.books import Books
 from controller.broker.connection import Connection, Handle, Patience, Service
 from controller.broker.credentials import Credentials, Registrar
@@ -46,7 +47,7 @@ from controller.model.errors import CredentialsInvalid, EngineError, PolicyInval
 from controller.model.inventory import Inventory
 from controller.model.paths import PathFacts
 from controller.model.policy import Policy
-from controller.ports import Clock, EngineFacts, NewId, QueuedJournal
+from controller.ports import Archive, Clock, EngineFacts, NewId, QueuedJournal
 
 LOG = logging.getLogger(__name__)
 READ_BYTES = 64 * 1024
@@ -113,6 +114,7 @@ class Outside:
     new_id: NewId
     load_policy: Callable[[], Policy]
     open_journal: Callable[[], QueuedJournal]
+    open_archive: Callable[[QueuedJournal], Archive]
     bind_engine: Callable[[str], None]
     reach: Reach = pass_by
 
@@ -212,7 +214,7 @@ class Broker:
             StateError: as ``run``.
         """
         async with AsyncExitStack() as stack:
-            books = await stack.enter_async_context(self._claimed())
+            books, archive = await stack.enter_async_context(self._claimed())
             upstream = Upstream(self._engine_socket, admit=self._admit, reach=self._outside.reach)
             stack.callback(upstream.close)
             await self._meet(upstream)
@@ -220,10 +222,12 @@ class Broker:
             meter = Meter(
                 books.write, clock=outside.clock, new_id=outside.new_id, limit=self._limits.records
             )
+            asking = Asking(archive)
             driver = Driver(
                 upstream=upstream,
                 books=books,
                 meter=meter,
+                asking=asking,
                 examine=self._examine,
                 authorise=Registrar(self._credentials, lambda: self._tell_access(meter)),
             )
@@ -236,6 +240,7 @@ class Broker:
                 state=self.state,
                 rules=self._present_rules,
                 turns=self._turns,
+                asking=asking,
                 patience=self._limits.patience,
                 reach=self._outside.reach,
             )
@@ -268,22 +273,28 @@ class Broker:
     # Start and end.
 
     @asynccontextmanager
-    async def _claimed(self) -> AsyncIterator[Books]:
-        """Hold lock and journal, with the inventory brought up to it."""
+    async def _claimed(self) -> AsyncIterator[tuple[Books, Archive]]:
+        """Hold lock and journal, with the inventory brought up to it, and its index on the way."""
         outside = self._outside
         lock = await claim.hold_lock(self._places.folder / "lock", clock=outside.clock)
         try:
             journal = await asyncio.to_thread(outside.open_journal)
             try:
                 snapshot = self._places.folder / "inventory.json"
-                books = Books(journal, self.state, snapshot, reach=outside.reach)
-                await asyncio.to_thread(books.load)
-                self.state.start_seq = journal.last_seq
-                rivals.doubt(self.state)
-                self.state.journal_error = journal.error
-                yield books
-                await books.settled()
-                books.save()
+                archive = outside.open_archive(journal)
+                try:
+                    books = Books(
+                        journal, self.state, snapshot, archive=archive, reach=outside.reach
+                    )
+                    await asyncio.to_thread(books.load)
+                    self.state.start_seq = journal.last_seq
+                    rivals.doubt(self.state)
+                    self.state.journal_error = journal.error
+                    yield books, archive
+                    await books.settled()
+                    books.save()
+                finally:
+                    await asyncio.to_thread(archive.close)
             finally:
                 await asyncio.to_thread(journal.close)
         finally:

@@ -68,6 +68,9 @@ class GateState:
     start_monotonic: float = 0.0
     start_wall: float = -1.0
     journal_error: str = ""  # why nothing can be recorded now, '' if it can
+    #: The last record of the journal's index, and why no more are in it, '' if they are.
+    indexed: int = 0
+    index_error: str = ""
     policy_error: str = ""  # why the last reload kept the policy before it
     access: Access = field(default_factory=Access)  # registries that there are credentials for
     access_error: str = ""  # why the credentials before are kept

@@ -22,12 +22,14 @@ from controller.broker.commands import (
     Recall,
     Relay,
     Shared,
+    Untold,
     Write,
 )
 from controller.broker.endpoints import Route
 from controller.broker.refusals import Answered, Denied, told_reply
 from controller.broker.state import GateState
 from controller.core.canonical import digest
+from controller.core.questions import Page, Question
 from controller.model.entries import Actor, Context, Entry, Record, Reply, Request, Role, Stage
 from controller.model.inventory import Item
 from controller.model.mutations import Mutation
@@ -139,11 +141,17 @@ def examine(paths: tuple[str, ...]) -> Steps[dict[str, PathFacts]]:
     return {facts.path: facts for facts in answer if isinstance(facts, PathFacts)}
 
 
-def recall(after: int, limit: int) -> Steps[tuple[Record, ...]]:
-    """Read the journal."""
-    answer = yield Recall(after, limit)
-    assert isinstance(answer, tuple), f"a recall was answered by {answer!r}"
-    return tuple(record for record in answer if isinstance(record, Record))
+def recall(question: Question) -> Steps[Page]:
+    """Ask the journal.
+
+    Raises:
+        Answered: it can't be asked now.
+    """
+    answer = yield Recall(question)
+    if isinstance(answer, Untold):
+        raise Answered(told_reply(503, answer.code, answer.reason, remedy=answer.remedy))
+    assert isinstance(answer, Page), f"a recall was answered by {answer!r}"
+    return answer
 
 
 def loaded(reply: Reply) -> Any:

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field, replace
 from typing import Final, Protocol
 
 from controller.core.readership import CHANGES, EVERYTHING, Reader
-from controller.core.search import Filter, Found
+from controller.core.search import About, Filter, Found, is_full_id
+from controller.model import mutations
 from controller.model.mutations import Mutation
 
 #: What makes a container what it is, after its create, and how many of the last are told.
@@ -36,6 +37,7 @@ RUNNING: Final = frozenset(
     }
 )
 RUNNING_MAX: Final = 20
+_GONE: Final = frozenset({mutations.CONTAINER_GONE})
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,49 +70,29 @@ class Finds(Protocol):
     def __call__(self, wanted: Filter, *, limit: int = 0, last: bool = True) -> Iterable[Found]: ...
 
 
-class Archive(Protocol):
-    """The journal, to be asked by the broker."""
-
-    @property
-    def seq(self) -> int:
-        """The last record that can be asked for."""
-        ...
-
-    @property
-    def behind(self) -> int:
-        """How many durable records after it can't be yet."""
-        ...
-
-    @property
-    def error(self) -> str:
-        """Why that doesn't change, or ''."""
-        ...
-
-    def ask(self, question: Question) -> Page:
-        """Answer a question. May be called by any thread.
-
-        Raises:
-            StateError: the journal is damaged, can't be read, or isn't indexed yet.
-        """
-        ...
-
-    def wake(self, seq: int) -> None:
-        """Say that records up to *seq* are durable."""
-        ...
-
-    def close(self) -> None:
-        """End what keeps it up to date."""
-        ...
-
-
 def chronicle(find: Finds, identifier: str, *, upto: int = 0) -> list[Found]:
     """Return the records that tell what a container is: its create, its last changes and starts."""
     wanted = Filter(ids=frozenset({identifier}), stages=CHANGES, upto=upto)
     shaped = find(replace(wanted, routes=SHAPING), limit=SHAPING_MAX)
     ran = find(replace(wanted, routes=RUNNING), limit=RUNNING_MAX)
-    made = list(_made(find, wanted))
-    seen = {found.record.seq: found for found in (*made, *shaped, *ran)}
+    gone = find(Filter(ids=wanted.ids, routes=_GONE, upto=upto), limit=1)
+    seen = {each.record.seq: each for each in (*_made(find, wanted), *shaped, *ran, *gone)}
     return [seen[seq] for seq in sorted(seen)]
+
+
+#: How many containers of one name are looked at, the last ones.
+_NAMESAKES: Final = 20
+_RECORDS: Final = 200
+
+
+def containers(find: Finds, wanted: str) -> list[About]:
+    """Return the containers that a name, or the start of an id, means: the last one at the end."""
+    made = Filter(container=wanted, routes=frozenset({Mutation.CONTAINER_CREATE}), stages=CHANGES)
+    found = [*find(made, limit=2 * _NAMESAKES)]
+    if not found:  # its create is beyond what is kept
+        found = [*find(Filter(container=wanted, stages=CHANGES), limit=_RECORDS)]
+    known = {each.about.id: each.about for each in found if is_full_id(each.about.id)}
+    return [*known.values()]
 
 
 def _made(find: Finds, wanted: Filter) -> Iterator[Found]:

@@ -48,12 +48,11 @@ def may_read(reader: Reader, record: Record, about: About) -> bool:
             return (own and entry.stage in ASKED) or (of_owner and entry.stage in OF_OWNERS)
 
 
-def told(found: Found, reader: Reader) -> dict[str, Any]:
+def told(record: Record, reader: Reader) -> dict[str, Any]:
     """Return a record as a client reads it, without the chain: what it isn't told can't be hashed.
 
     What its own requests said is told whole; of others only the role, and no person that they name.
     """
-    record, about = found
     entry = record.entry
     own = entry.actor.get("uid") == reader.uid and entry.actor.get("role") == Role.CLIENT
     actor = entry.actor if own else {"role": entry.actor.get("role", "")}
@@ -70,7 +69,6 @@ def told(found: Found, reader: Reader) -> dict[str, Any]:
         "time": record.time,
         "stage": entry.stage,
         **{name: part for name, part in parts.items() if part},
-        "about": about_json(about if about.owner == reader.owner else _as_asked(found)),
     }
 
 
@@ -78,11 +76,16 @@ def _without_persons(claims: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in claims.items() if name != "onBehalfOf"}
 
 
-def _as_asked(found: Found) -> About:
-    """Return what a refusal is about in its asker's own words: nothing of whose the object is."""
-    request = found.record.entry.request
-    thing = str(request.get("object", ""))
-    return About(name=thing, action=found.about.action, method=found.about.method)
+def about_told(found: Found, reader: Reader) -> About:
+    """Return what a record is about as this reader may know it.
+
+    What a client was refused is told in its own words: nothing of whose the object is.
+    """
+    record, about = found
+    if reader.role is not Role.CLIENT or (reader.owner and about.owner == reader.owner):
+        return about
+    thing = str(record.entry.request.get("object", ""))
+    return About(name=thing, action=about.action, method=about.method)
 
 
 def about_json(about: About) -> dict[str, str]:

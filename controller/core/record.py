@@ -127,9 +127,29 @@ def _frozen(part: str, value: object) -> tuple[bytes, dict[str, object]]:
 
 def line_of(record: Record) -> bytes:
     """Return the line of a record, without a newline."""
-    sealed, line = prepare(record.entry).seal(seq=record.seq, time=record.time, prev=record.prev)
-    assert sealed.hash == record.hash, f"record {record.seq} was changed after it was read"
+    entry = record.entry
+    members = {
+        "seq": record.seq,
+        "id": entry.id,
+        "time": record.time,
+        "stage": entry.stage,
+        "prev": record.prev,
+        "hash": record.hash,
+        **{part: value for part in _PARTS if (value := getattr(entry, part))},
+    }
+    line = _encoded(members)
+    own = _hash_without_member(line, members)
+    assert own == record.hash, f"record {record.seq} was changed after it was read"
     return line
+
+
+def _encoded(value: object) -> bytes:
+    """Return the canonical bytes of what was read from canonical JSON.
+
+    The standard encoder is much faster, and writes the same wherever keys sort the same.
+    """
+    line = _ENCODER.encode(value).encode()
+    return canonical(value) if _BEYOND_PLANE.search(line) else line
 
 
 def parse(line: bytes) -> Record:
@@ -181,9 +201,7 @@ def _members(line: bytes) -> dict[str, Any]:
         raise BadLine(f"it is longer than {LINE_MAX_BYTES} bytes")
     try:
         value = _DECODER.decode(line.decode())
-        # The standard encoder is much faster, and writes the same wherever keys sort the same.
-        usual = line.isascii() or not _BEYOND_PLANE.search(line)
-        same = _ENCODER.encode(value).encode() if usual else canonical(value)
+        same = _encoded(value)
     except BadLine:
         raise
     except (ValueError, RecursionError) as error:

@@ -110,18 +110,19 @@ class Memory:
                 about = replace(about, id=identifier)
             self._settle(record, about)
             return about
-        about = self._of_request(entry.request)
+        about = self.about(entry.request)
         if entry.stage == "intent":
             self.intents[entry.id] = about
         elif about.action == mutations.CONTAINER_GONE:
             self._end(about.id, record.seq)
         return about
 
-    def _of_request(self, request: Mapping[str, Any]) -> About:
+    def about(self, request: Mapping[str, Any]) -> About:
+        """Return what a request is about."""
         summary = _mapping(request.get("summary"))
         labels = _mapping(summary.get("labels"))
         thing = text(request, "object")
-        life = self.lives.get(thing) if _FULL_ID.fullmatch(thing) else None
+        life = self.lives.get(thing) if is_full_id(thing) else None
         known = life.about if life is not None else About()
         action = text(request, "route")
         told = text(summary, "name")
@@ -140,7 +141,7 @@ class Memory:
 
     def _settle(self, record: Record, about: About) -> None:
         """Take note of what a closing record says of a container."""
-        if not (_FULL_ID.fullmatch(about.id) and about.action.startswith(_OF_CONTAINERS)):
+        if not (is_full_id(about.id) and about.action.startswith(_OF_CONTAINERS)):
             return
         if about.action == Mutation.CONTAINER_REMOVE:
             if gone(record):
@@ -160,6 +161,11 @@ class Memory:
         life = self.lives.get(identifier)
         if life is not None and not life.gone:
             self.lives[identifier] = replace(life, gone=seq)
+
+
+def is_full_id(text: str) -> bool:
+    """Tell whether a text is an engine's full id."""
+    return _FULL_ID.fullmatch(text) is not None
 
 
 def text(members: Mapping[str, Any], name: str) -> str:
@@ -239,6 +245,6 @@ def actions(route: str, method: str) -> tuple[str, ...]:
 
 
 def _is_container(about: About, wanted: str) -> bool:
-    if about.name == wanted:
+    if wanted in {about.name, about.becomes}:
         return True
     return len(wanted) >= ID_PREFIX_MIN and about.id.startswith(wanted)

@@ -21,7 +21,7 @@ from controller.core.readership import EVERYTHING, Reader, may_read
 from controller.core.search import Filter, Found, Life, Memory, concerns, fits
 from controller.journal.chain import Damage
 from controller.journal.index import Index, Misfit, Unusable
-from controller.journal.indexing import Builder, Held, Intents, Lives
+from controller.journal.indexing import Builder, Containers, Held, Intents
 from controller.journal.places import Moved, records_after
 from controller.journal.reader import readable
 from controller.journal.segments import list_segments, read_mark
@@ -36,7 +36,7 @@ class Asked:
 
     def __init__(self, index: Index, folder: Path, *, upto: int | None = None) -> None:
         self._index = index
-        self._intents, self._lives = Intents(index.database), Lives(index.database)
+        self._intents, self._lives = Intents(index.database), Containers(index.database)
         memory = Memory(self._intents, self._lives)
         placed = records_after(folder, index.place, upto=upto)
         self._tail = [Found(each.record, memory.learn(each.record)) for each in placed]

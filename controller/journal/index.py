@@ -32,12 +32,13 @@ _RECORD = "seq, segment, offset, length, action, service, owner, thing"
 _LIFE = "namespace, service, owner, name, ident, since, gone"
 _TOLD = """
 SELECT seq, segment, offset, length, services.namespace, services.name, words.text,
-    things.name, things.ident, actions.route, actions.method
+    things.name, things.ident, actions.route, actions.method, coalesce(becomes, '')
 FROM ({}) AS found
 LEFT JOIN services ON services.service = found.service
 LEFT JOIN words ON words.word = found.owner
 LEFT JOIN things ON things.thing = found.thing
 LEFT JOIN actions ON actions.action = found.action
+LEFT JOIN renames USING (seq)
 ORDER BY seq
 """
 

@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Final, Self
 
 from controller.core.search import About, Life, Memory, text
+from controller.journal.base import INVENTORY_NAME, BadBase, read_inventory
+from controller.journal.chain import Damage
 from controller.journal.index import (
     FILE_MODE,
     Index,
@@ -27,6 +29,7 @@ from controller.journal.index import (
 )
 from controller.journal.places import Place, Placed, records_after, start_of
 from controller.journal.rows import SPAN, milliseconds
+from controller.model.inventory import Inventory
 
 #: Records that become visible at once.
 BATCH: Final = 512
@@ -90,9 +93,9 @@ class Builder:
         self._actions = _Numbers(database, "actions", ("route", "method"))
         self._services = _Numbers(database, "services", ("name", "namespace"))
         self._things = _Numbers(database, "things", ("ident", "name"))
-        self._lives = Lives(database)
+        self._containers = Containers(database)
         self._intents = Intents(database)
-        self._memory = Memory(self._intents, self._lives)
+        self._memory = Memory(self._intents, self._containers)
 
     def rebuild(self) -> None:
         """Throw the index away; ``build`` makes it anew."""
@@ -138,22 +141,35 @@ class Builder:
         if place.seq < first.seq:
             if place.seq:  # all that was indexed is gone
                 self.rebuild()
-            with _Transaction(self._database):
-                self._database.execute(
-                    "UPDATE meta SET first = ?, seq = ?, hash = ?",
-                    (first.seq + 1, first.seq, first.hash),
-                )
+            self._begin_at(first)
             return first
         (known,) = self._database.execute("SELECT first FROM meta").fetchone()
         if known <= first.seq:
             self._forget(first.seq)
         return place
 
+    def _begin_at(self, first: Place) -> None:
+        """Begin after what was pruned, with what the inventory knew of it then."""
+        known = inventory_of(self._folder)
+        with _Transaction(self._database):
+            for item in known.containers.values():
+                named = About(item.namespace, item.service, item.owner, item.admitted.name, item.id)
+                self._containers[item.id] = Life(named, first.seq)
+            for identity, intent in known.open.items():
+                self._intents[identity] = self._memory.about(intent.request)
+            self._containers.write()
+            self._intents.write()
+            self._database.execute(
+                "UPDATE meta SET first = ?, seq = ?, hash = ?",
+                (first.seq + 1, first.seq, first.hash),
+            )
+
     def _forget(self, seq: int) -> None:
         """Let go the rows up to *seq*, and what only they tell."""
         with _Transaction(self._database):
             for statement in (
                 "DELETE FROM records WHERE seq <= ?",
+                "DELETE FROM renames WHERE seq <= ?",
                 f"DELETE FROM spans WHERE span < ? / {SPAN}",  # noqa: S608 - a number of ours
                 "DELETE FROM lives WHERE gone != 0 AND gone <= ?",
                 "UPDATE meta SET first = ? + 1",
@@ -168,20 +184,24 @@ class Builder:
         """Index records, in one transaction."""
         spans: dict[int, tuple[int, int]] = {}
         with _Transaction(self._database):
-            rows = []
+            rows, renames = [], []
             for placed in batch:
-                rows.append(row := self._row(placed))
+                about = self._memory.learn(placed.record)
+                rows.append(row := self._row(placed, about))
+                if about.becomes:
+                    renames.append((placed.record.seq, about.becomes))
                 span, time = placed.record.seq // SPAN, int(str(row[4]))
                 low, high = spans.get(span, (time, time))
                 spans[span] = (min(low, time), max(high, time))
             marks = ",".join("?" * len(rows[0]))
             self._database.executemany(f"INSERT INTO records VALUES ({marks})", rows)  # noqa: S608
+            self._database.executemany("INSERT INTO renames VALUES (?, ?)", renames)
             self._database.executemany(
                 "INSERT INTO spans VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET "
                 "low = min(low, excluded.low), high = max(high, excluded.high)",
                 [(span, *bounds) for span, bounds in spans.items()],
             )
-            self._lives.write()
+            self._containers.write()
             self._intents.write()
             place = batch[-1].after
             self._database.execute(
@@ -190,9 +210,9 @@ class Builder:
             )
         return place.seq
 
-    def _row(self, placed: Placed) -> tuple[object, ...]:
+    def _row(self, placed: Placed, about: About) -> tuple[object, ...]:
         record = placed.record
-        entry, about = record.entry, self._memory.learn(record)
+        entry = record.entry
         uid = entry.actor.get("uid")
         return (
             record.seq,
@@ -218,6 +238,18 @@ def _usable(folder: Path) -> Index | None:
         return Index.open(folder, write=True)
     except Unusable:
         return None
+
+
+def inventory_of(folder: Path) -> Inventory:
+    """Return what was known of what was pruned.
+
+    Raises:
+        Damage: it isn't as the writer leaves it.
+    """
+    try:
+        return read_inventory(folder)
+    except BadBase as error:
+        raise Damage(str(error), seq=1, file=INVENTORY_NAME, line=1) from error
 
 
 def _lock(path: Path) -> int:
@@ -273,7 +305,7 @@ class _Numbers:
         self._known.clear()
 
 
-class Lives:
+class Containers:
     """The containers of ``search.Memory``, kept in the index. What isn't written is only seen here."""
 
     def __init__(self, database: sqlite3.Connection) -> None:

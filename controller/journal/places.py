@@ -6,15 +6,17 @@ index, somebody who follows) reads on from there without reading what is before.
 
 from __future__ import annotations
 
-import os
+import gzip
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final, NamedTuple, Self
 
 from controller.core.record import GENESIS, LINE_MAX_BYTES, BadLine, parse
+from controller.journal.base import BASE_NAME, BadBase, read_base
 from controller.journal.chain import Damage
-from controller.journal.segments import first_seq_of, list_segments, name_of, open_regular
+from controller.journal.segments import first_seq_of, list_segments, name_of, open_segment
 from controller.model.entries import Record
 
 #: Segments that are held open while lines are looked up.
@@ -25,8 +27,7 @@ _OPEN_MAX: Final = 8
 class Place:
     """Right after record ``seq`` of that ``hash``: an offset in the segment of that first seq.
 
-    ``hash`` is '' where what is before is gone: the first record that is left is taken as given.
-    ``segment`` is 0 before a journal's first line.
+    ``segment`` is 0 before the first line that is there.
     """
 
     seq: int = 0
@@ -39,11 +40,14 @@ def start_of(folder: Path) -> Place:
     """Return the place before the first record that is there.
 
     Raises:
+        Damage: what was pruned isn't told as the writer tells it.
         OSError: the folder can't be read.
     """
-    segments = list_segments(folder)
-    first = first_seq_of(segments[0]) if segments else 1
-    return Place() if first == 1 else Place(first - 1, "")
+    try:
+        base = read_base(folder)
+    except BadBase as error:
+        raise Damage(str(error), seq=1, file=BASE_NAME, line=1) from error
+    return Place() if base is None else Place(base.record.seq, base.record.hash)
 
 
 class Placed(NamedTuple):
@@ -67,16 +71,17 @@ def records_after(folder: Path, place: Place, *, upto: int | None = None) -> Ite
 
     Raises:
         Moved: the place's segment isn't there, and it doesn't end where another begins.
-        Damage: a record doesn't continue the one before it.
+        Damage: a record doesn't continue the one before it, or can't be read.
         OSError: the folder can't be read.
     """
     if upto is not None and place.seq >= upto:
         return
     segments = {first_seq_of(path): path for path in list_segments(folder)}
+    begun = place.segment
     for first in sorted(segments):
-        if first < place.segment:
-            continue
-        if first != place.segment:
+        if first < begun or (first <= place.seq and first != begun):
+            continue  # before the place, or pruned
+        if first != begun:
             if first != place.seq + 1:
                 raise Moved(f"record {place.seq + 1} isn't in the segments")
             place = Place(place.seq, place.hash, first, 0)
@@ -85,40 +90,40 @@ def records_after(folder: Path, place: Place, *, upto: int | None = None) -> Ite
             yield placed
             if upto is not None and place.seq >= upto:
                 return
-    if place.segment and place.segment not in segments:
+    if begun and begun not in segments and place.segment == begun:
         raise Moved(f"the segment of record {place.seq} is gone")
 
 
 def _of_segment(path: Path, place: Place) -> Iterator[Placed]:
-    with open_regular(path) as file:
-        file.seek(place.offset)
-        line_number = 0
-        while data := file.readline(LINE_MAX_BYTES + 2):
-            line_number += 1
-            if not data.endswith(b"\n"):
-                return
-            record = _continuing(place, data[:-1], path.name, line_number)
-            after = Place(record.seq, record.hash, place.segment, place.offset + len(data))
-            yield Placed(record, place.segment, place.offset, len(data) - 1, after)
-            place = after
+    try:
+        with open_segment(path) as file:
+            file.seek(place.offset)
+            while data := file.readline(LINE_MAX_BYTES + 2):
+                if not data.endswith(b"\n"):
+                    return
+                record = _continuing(place, data[:-1], path.name)
+                after = Place(record.seq, record.hash, place.segment, place.offset + len(data))
+                yield Placed(record, place.segment, place.offset, len(data) - 1, after)
+                place = after
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise _damage(place, f"{path.name} is damaged: {error}", path.name) from error
 
 
-def _continuing(place: Place, line: bytes, file: str, number: int) -> Record:
+def _continuing(place: Place, line: bytes, file: str) -> Record:
     try:
         record = parse(line)
     except BadLine as error:
-        raise _damage(place, str(error), file, number) from None
+        raise _damage(place, str(error), file) from None
     if record.seq != place.seq + 1:
-        raise _damage(place, f"it is record {record.seq}", file, number)
-    if place.hash and record.prev != place.hash:
-        raise _damage(place, "it doesn't continue the record before it (prev)", file, number)
+        raise _damage(place, f"it is record {record.seq}", file)
+    if record.prev != place.hash:
+        raise _damage(place, "it doesn't continue the record before it (prev)", file)
     return record
 
 
-def _damage(place: Place, reason: str, file: str, number: int) -> Damage:
-    return Damage(
-        reason, seq=place.seq + 1, file=file, line=number, offset=place.offset, unreadable=False
-    )
+def _damage(place: Place, reason: str, file: str) -> Damage:
+    line = place.seq - place.segment + 2  # one record a line
+    return Damage(reason, seq=place.seq + 1, file=file, line=line, offset=place.offset)
 
 
 class Lines:
@@ -135,14 +140,19 @@ class Lines:
             BadLine: there is no record's line, or its hash isn't that of its content.
             OSError: the segment is gone, or can't be read.
         """
-        return parse(os.pread(self._file(segment).fileno(), length, offset))
+        file = self._file(segment)
+        file.seek(offset)
+        try:
+            return parse(file.read(length))
+        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+            raise BadLine(f"it can't be unpacked: {error}") from error
 
     def _file(self, segment: int) -> BinaryIO:
         file = self._open.get(segment)
         if file is None:
             if len(self._open) >= _OPEN_MAX:
                 self._open.pop(next(iter(self._open))).close()
-            file = self._open[segment] = open_regular(self._folder / name_of(segment))
+            file = self._open[segment] = open_segment(self._folder / name_of(segment))
         return file
 
     def close(self) -> None:

@@ -13,15 +13,16 @@ from datetime import datetime
 from typing import Final
 
 from controller.core.readership import ASKED, CHANGES, OF_OWNERS, Reader
+from controller.core.record import GENESIS
 from controller.core.search import ID_PREFIX_MIN, Filter, actions
 from controller.model import names
 from controller.model.entries import Role
 
-VERSION: Final = 1
+VERSION: Final = 2
 #: Records whose times are summed up in one row, so that a time leads to seqs.
 SPAN: Final = 1024
 
-SCHEMA: Final = """
+SCHEMA: Final = f"""
 CREATE TABLE meta (
     one INTEGER PRIMARY KEY CHECK (one = 1),
     first INTEGER NOT NULL,       -- seq of the first record that is indexed
@@ -54,14 +55,16 @@ CREATE TABLE records (
 CREATE INDEX records_by_service ON records (service, seq);
 CREATE INDEX records_by_thing ON records (thing, seq);
 CREATE INDEX records_by_id ON records (id);
+CREATE TABLE renames (seq INTEGER PRIMARY KEY, becomes TEXT NOT NULL);
+CREATE INDEX renames_by_name ON renames (becomes);
 CREATE TABLE spans (span INTEGER PRIMARY KEY, low INTEGER NOT NULL, high INTEGER NOT NULL);
 CREATE TABLE lives (
     ident TEXT PRIMARY KEY, name TEXT NOT NULL, namespace TEXT NOT NULL, service TEXT NOT NULL,
     owner TEXT NOT NULL, since INTEGER NOT NULL, gone INTEGER NOT NULL
 ) WITHOUT ROWID;
 CREATE TABLE intents (id TEXT PRIMARY KEY, about TEXT NOT NULL) WITHOUT ROWID;
-INSERT INTO meta VALUES (1, 1, 0, '', 0, 0);
-"""
+INSERT INTO meta VALUES (1, 1, 0, '{GENESIS}', 0, 0);
+"""  # noqa: S608 - zeros of ours
 
 
 def milliseconds(time: str) -> int:
@@ -145,12 +148,13 @@ def _service(database: sqlite3.Connection, wanted: Filter) -> Term:
 
 def _container(_: sqlite3.Connection, wanted: Filter) -> Term:
     container = wanted.container
-    by_name = "SELECT thing FROM things WHERE name = ?"
-    if len(container) < ID_PREFIX_MIN:
-        return f"thing IN ({by_name})", (container,)
-    by_id = "SELECT thing FROM things WHERE ident >= ? AND ident < ?"
-    values = (container, container, container + "\U0010ffff")
-    return f"thing IN ({by_name} UNION {by_id})", values
+    which = "SELECT thing FROM things WHERE name = ?"
+    values: tuple[str, ...] = (container,)
+    if len(container) >= ID_PREFIX_MIN:
+        which += " UNION SELECT thing FROM things WHERE ident >= ? AND ident < ?"
+        values = (*values, container, container + "\U0010ffff")
+    renamed = "SELECT seq FROM renames WHERE becomes = ?"
+    return f"thing IN ({which}) OR seq IN ({renamed})", (*values, container)
 
 
 _BY_IDENT: Final = (

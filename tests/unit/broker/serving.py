@@ -13,6 +13,7 @@ from pathlib import Path
 
 from controller.broker.connection import Handle
 from controller.broker.server import Broker, Limits, Outside, Places
+from controller.journal.keeper import Keeper
 from controller.journal.reader import records
 from controller.journal.writer import Writer
 from controller.model.crashpoints import Reach, pass_by
@@ -84,6 +85,9 @@ class Bench:
             load_policy=self.load_policy or (lambda: self.policy),
             open_journal=lambda: Writer(
                 self.journal, clock=self.clock, new_id=new_id, reach=self.reach
+            ),
+            open_archive=lambda journal: Keeper(
+                self.journal, durable=lambda: journal.last_seq, clock=self.clock
             ),
             bind_engine=self.bind_engine or self.known_engines.append,
             reach=self.reach,

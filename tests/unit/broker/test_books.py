@@ -13,7 +13,7 @@ from controller.broker.state import GateState
 from controller.core.inventory import fold
 from controller.journal.reader import records
 from controller.journal.writer import Writer
-from controller.model.entries import Entry, Record
+from controller.model.entries import Entry
 from controller.model.inventory import Inventory, Trusted
 from tests.unit.broker.serving import STRICT, TestClock, entry, ids, run
 
@@ -215,14 +215,3 @@ def test_a_snapshot_that_can_t_be_saved_ends_nothing(
 
     check(tmp_path, test)
     assert "inventory.unsaved" in caplog.text
-
-
-def test_the_journal_is_read_in_pieces(tmp_path: Path) -> None:
-    async def test(books: Books, _journal: Writer, _state: GateState) -> None:
-        written = [await books.write(trust(number)) for number in range(5)]
-        known = [record for record in written if isinstance(record, Record)]
-        assert await books.recall(known[0].seq, 2) == (known[1], known[2])
-        assert await books.recall(known[-1].seq, 2) == ()
-        assert await books.recall(10_000, 2) == ()
-
-    check(tmp_path, test)

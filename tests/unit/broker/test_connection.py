@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from controller.broker.commands import Answer, Command, Look, Relay, Write
+from controller.broker.commands import Answer, Command, Follow, Look, Relay, Write
 from controller.broker.connection import Patience
 from controller.broker.gate import handle
 from controller.broker.server import Limits
@@ -31,7 +31,7 @@ from tests.unit.broker.serving import (
     status_of,
 )
 
-Steps = Generator[Command, Answer, Reply | Relay]
+Steps = Generator[Command, Answer, Reply | Relay | Follow]
 ME = os.geteuid()
 IMPATIENT = Limits(patience=Patience(head_s=0.1, body_s=0.1, idle_s=0.1, linger_s=1))
 

@@ -48,7 +48,7 @@ class Engine:
 
 
 def a_driver(books: Any = None, engine: Any = None, examine: Any = None) -> Driver:
-    return Driver(upstream=engine, books=books, meter=books, examine=examine)
+    return Driver(upstream=engine, books=books, meter=books, examine=examine, asking=books)
 
 
 def refused() -> Any:

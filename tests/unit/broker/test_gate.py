@@ -312,7 +312,6 @@ def test_what_is_gone_is_taken_off_the_inventory_when_somebody_looks() -> None:
         ("POST", "/swarm/init", {}, 403, "route.denied"),
         ("GET", "/system/df", {}, 403, "role.denied"),
         ("POST", f"/containers/{SLOT}/attach", {"actor": CONTROLLER}, 403, "role.denied"),
-        ("GET", "/trimtab/v1/journal", {}, 403, "role.denied"),
         ("POST", "/trimtab/v1/trust", {"actor": CONTROLLER}, 403, "role.denied"),
         ("GET", "/info?x=1", {}, 400, "query.unknown"),
         ("GET", "/containers/json?all=1&all=1", {}, 400, "query.repeated"),

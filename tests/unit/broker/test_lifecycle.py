@@ -156,6 +156,8 @@ def test_after_its_end_nothing_of_the_broker_is_left_but_its_books(tmp_path: Pat
     served(bench)
     assert not bench.socket.exists()
     assert sorted(path.name for path in (tmp_path / "broker").iterdir()) == [
+        "index.sqlite",
+        "index.sqlite.lock",
         "inventory.json",
         "journal",
         "lock",

@@ -7,13 +7,12 @@ from urllib.parse import quote
 
 import pytest
 
-from controller.broker.commands import Look, Recall, Relay
+from controller.broker.commands import Look, Relay
 from controller.broker.gate import handle
 from controller.broker.state import GateState
 from controller.core.checkpoint import asks_for_key
 from controller.core.pullerrors import Access
-from controller.core.record import line_of, prepare
-from controller.model.entries import Entry, Reply
+from controller.model.entries import Reply
 from tests.unit.broker.dialogue import (
     ALICE,
     BOB,
@@ -282,6 +281,7 @@ def test_health_answers_whatever_is_wrong() -> None:
     knows = state(inventory())
     knows.journal_error, knows.policy_error, knows.unjournaled = "disk full", "line 3", 2
     knows.strangers = {STRAY: "copy"}
+    knows.indexed, knows.index_error = 5, "it is being made"
     knows.access, knows.access_error = Access("/auth", frozenset({"ghcr.io"})), "exposed"
     look = Look("/_ping", deadline_s=2.0)
     told = {
@@ -293,7 +293,13 @@ def test_health_answers_whatever_is_wrong() -> None:
             "cpus": 4,
             "memoryBytes": 8 * 1024**3,
         },
-        "journal": {"writable": False, "seq": 7, "error": "disk full", "unrecordedRefusals": 2},
+        "journal": {
+            "writable": False,
+            "seq": 7,
+            "error": "disk full",
+            "unrecordedRefusals": 2,
+            "index": {"seq": 5, "behind": 2, "error": "it is being made"},
+        },
         "policy": {"digest": POLICY.digest, "name": "strict", "error": "line 3"},
         "registryAuth": {"file": "/auth", "registries": ["ghcr.io"], "error": "exposed"},
         "openIntents": 0,
@@ -365,14 +371,6 @@ def test_the_policy_is_told_whole_to_controller_and_operators_only() -> None:
         "owners": owners[:1],
         "exceptions": exceptions[:1],
     }
-
-
-def test_records_are_the_lines_of_the_journal() -> None:
-    entry = Entry("01890a5d-ac96-774b-bcce-b302099a8057", "read", actor={"uid": 0})
-    record, line = prepare(entry).seal(seq=8, time="2026-01-01T12:00:00.000Z", prev="0" * 64)
-    answer = ask("/trimtab/v1/journal?after=7&limit=5", [(Recall(7, 5), (record,))], actor=OPERATOR)
-    assert answer.value.body == line + b"\n" == line_of(record) + b"\n"
-    assert ask("/trimtab/v1/journal", [(Recall(0, 1000), ())], actor=OPERATOR).value.body == b""
 
 
 def test_an_operators_act_is_recorded_or_not_done() -> None:

@@ -8,6 +8,8 @@ import pytest
 
 from controller.broker.commands import Answer, Command, Forward, Look, Recall, Relay, Write
 from controller.broker.state import GateState
+from controller.core.questions import Page, Question
+from controller.core.search import Filter
 from controller.model.entries import Record, Reply, Request
 from tests.unit.broker.engine_side import Act, chunked, told
 from tests.unit.broker.serving import (
@@ -317,8 +319,8 @@ COMMANDS = (
     Look("/x", method="HEAD"),
     Forward("DELETE", "/x"),
     Write(entry(1)),
-    Recall(0, 1),
-    Recall(99, 1),
+    Recall(Question(limit=1, last=False)),
+    Recall(Question(Filter(after=99), limit=1)),
 )
 
 
@@ -343,4 +345,8 @@ def test_every_other_command_gets_its_answer(tmp_path: Path) -> None:
     assert found[:3] == [Reply(200, b"a"), Reply(200), Reply(204)]
     (first, *_), (mine,) = bench.recorded("segment", "policy"), bench.recorded("intent")
     assert isinstance(found[3], Record)
-    assert found[3:] == [mine, (first,), ()]
+    asked, none = found[4:]
+    assert found[3] == mine
+    assert isinstance(asked, Page)
+    assert [each.record for each in asked.found] == [first]
+    assert none == Page()

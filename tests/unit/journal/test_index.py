@@ -8,20 +8,26 @@ import sqlite3
 import stat
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from controller.core.checkpoint import prune_entry
 from controller.core.questions import Question
 from controller.core.search import Filter
 from controller.journal import archive as archives
 from controller.journal.archive import FolderArchive
 from controller.journal.index import path_of
 from controller.journal.indexing import Builder, Held
+from controller.journal.log import Limits
+from controller.journal.notary import Every
+from controller.journal.reader import records
+from controller.journal.retention import DAY_S, Keep, Retention
 from controller.journal.segments import list_segments
-from controller.model.entries import Record
+from controller.model.entries import Entry
 from controller.model.errors import StateError
-from tests.unit.journal.builders import edit, write_journal
+from tests.unit.journal.builders import NOON, FixedClock, edit, entry, open_log, write_journal
 from tests.unit.journal.stories import make_up, write_entries
 
 
@@ -218,26 +224,80 @@ def test_the_first_bad_record_is_named_also_by_who_asks_for_another(folder: Path
     assert caught.value.code == "journal.damaged"
 
 
-def test_records_that_were_let_go_are_let_go_by_the_index(folder: Path) -> None:
-    assert len(found(folder)) == 9
-    list_segments(folder)[0].unlink()
-    assert found(folder) == [4, 5, 6, 7, 8, 9]
+def days(folder: Path, count: int) -> None:
+    """Write so many days, a segment each: a container is created on the first and started daily."""
+    clock = FixedClock()
+    log = open_log(folder, clock=clock, every=Every(), limits=Limits(max_segment_age_s=DAY_S))
+    log.append(
+        asked(
+            1,
+            "container.create",
+            "web.1-aaaaaaaa",
+            labels=WHOSE,
+            settings={"name": "web.1-aaaaaaaa"},
+        )
+    )
+    log.append(entry(1, "outcome", result={"status": 201, "container": CONTAINER}))
+    for day in range(1, count):
+        clock.time += DAY_S
+        log.append(asked(day + 1, "container.start", CONTAINER))
+        log.append(entry(day + 1, "outcome", result={"status": 204}))
+    log.close()
+
+
+CONTAINER = "c0ffee" + "0" * 58
+WHOSE = {"io.trimtab.service": "web", "io.trimtab.namespace": "shop"}
+
+
+def asked(number: int, route: str, thing: str, **summary: object) -> Entry:
+    request: dict[str, object] = {"route": route, "object": thing, "summary": summary}
+    return entry(number, "intent", actor={"role": "controller"}, request=request)
+
+
+def prune(folder: Path, *, keep_days: int, now_day: int) -> None:
+    def tell(until: int, reason: str) -> None:
+        log = open_log(folder, clock=FixedClock(NOON + now_day * DAY_S), every=Every())
+        log.append(prune_entry(log._new_id(), until=until, reason=reason))
+        log.close()
+
+    keep = Keep(age_s=keep_days * DAY_S, plain_s=DAY_S)
+    Retention(folder, keep=keep, tell=tell).look_after(now=NOON + now_day * DAY_S)
+
+
+def test_what_was_pruned_is_let_go_and_what_is_known_of_it_stays(tmp_path: Path) -> None:
+    folder = tmp_path / "journal"
+    days(folder, 8)
+    whole = found(folder)
+    of_web = Filter(service="shop/web", stages=frozenset({"intent"}))
+    assert len(found(folder, of_web)) == 8
+    prune(folder, keep_days=3, now_day=8)
+    assert any(path.suffix == ".gz" for path in list_segments(folder))
+    first = next(records(folder)).seq
+    assert first > 1
+    kept = found(folder)
+    assert kept[0] == first
+    assert set(whole) - set(kept) == set(range(1, first))
+    seqs = found(folder, of_web)
+    assert 0 < len(seqs) < 8
     with Builder(folder) as builder:
         assert builder.is_whole()
+        known = builder.index.life(CONTAINER)
+        assert known is not None
     path_of(folder).unlink()
-    assert found(folder, INTENTS) == [5, 8]
-    for segment in list_segments(folder)[:2]:
-        segment.unlink()
-    write_more(folder)
-    assert found(folder) == [10, 11, 12]
+    # Made anew, of what is left: whose the container is, the inventory of then still tells.
+    assert (found(folder), found(folder, of_web)) == (kept, seqs)
+    with Builder(folder) as builder:
+        anew = builder.index.life(CONTAINER)
+        assert anew == replace(known, since=first - 1)
 
 
-def write_more(folder: Path) -> None:
-    """Take the segment that follows the nine records, and nothing else."""
-    more = folder.parent / "more"
-    records: list[Record] = write_journal(more, [2, 2, 2, 2])
-    assert records[-1].seq == 12
-    shutil.copy(list_segments(more)[-1], folder)
+def test_an_index_of_which_all_was_pruned_is_made_anew(tmp_path: Path) -> None:
+    folder = tmp_path / "journal"
+    days(folder, 8)
+    with Builder(folder) as builder:
+        assert next(builder.build(upto=3)) == 3
+    prune(folder, keep_days=3, now_day=8)
+    assert found(folder) == [record.seq for record in records(folder)]
 
 
 def test_who_may_not_read_the_journal_makes_no_index(tmp_path: Path) -> None:

@@ -1,0 +1,147 @@
+"""Keeping the index up to the journal while it is written, and answering from it.
+
+The one thread of it works behind the writer and never in anybody's way: it waits a moment for more,
+and while much is left to do it rests as long as it worked. What it can't do (a full disk, a damaged
+journal) it says, and tries again; nothing else depends on it.
+"""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from controller.core.questions import Page, Question
+from controller.journal.archive import Asked
+from controller.journal.chain import Damage
+from controller.journal.index import Index, Misfit, Unusable
+from controller.journal.indexing import Builder, Held
+from controller.journal.places import Moved
+from controller.journal.reader import readable
+from controller.model.errors import StateError
+from controller.ports import Clock
+
+LOG = logging.getLogger(__name__)
+#: Records that are written within this time are indexed together.
+GATHER_S: Final = 0.05
+#: How long after a failure it is tried again.
+AGAIN_S: Final = 15.0
+#: Records after the index that a question reads beside it; beyond, it has to wait.
+TAIL_MAX: Final = 2000
+CLOSE_S: Final = 5.0
+
+
+class Keeper:
+    """The index of a journal that this process writes. Implements ``ports.Archive``.
+
+    *durable* tells the last record that is: no later one is indexed or told.
+    """
+
+    def __init__(self, folder: Path, *, durable: Callable[[], int], clock: Clock) -> None:
+        self._folder = folder
+        self._durable = durable
+        self._clock = clock
+        self._seq = 0
+        self._error = "it is being made"
+        self._wrong = False  # a row led elsewhere: it is to be made anew
+        self._more = threading.Event()
+        self._more.set()
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="index", daemon=True)
+        self._thread.start()
+
+    @property
+    def durable(self) -> int:
+        """The last record that can be asked for."""
+        return self._durable()
+
+    @property
+    def indexed(self) -> int:
+        """The last record that is indexed; those after it are read one by one."""
+        return self._seq
+
+    @property
+    def error(self) -> str:
+        """Why no more are indexed, or ''."""
+        return self._error
+
+    def wake(self) -> None:
+        """Say that there is more to index."""
+        self._more.set()
+
+    def close(self) -> None:
+        """Leave the index as it is."""
+        self._closing.set()
+        self._more.set()
+        self._thread.join(CLOSE_S)
+
+    # Asking
+
+    def ask(self, question: Question) -> Page:
+        """Answer a question, with every durable record.
+
+        Raises:
+            StateError: the journal is damaged, can't be read, or isn't indexed yet.
+        """
+        durable = self._durable()
+        if durable - self._seq > TAIL_MAX:
+            raise self._not_yet(durable)
+        with readable(self._folder):
+            try:
+                with Index.open(self._folder) as index:
+                    return Asked(index, self._folder, upto=durable).ask(question)
+            except (Misfit, Moved, Unusable, sqlite3.Error) as error:
+                LOG.warning("journal.index.wrong error=%s: making it anew", error)
+                self._wrong = True
+                self._more.set()
+                raise self._not_yet(durable) from error
+
+    def _not_yet(self, durable: int) -> StateError:
+        told = f": {self._error}" if self._error else ""
+        return StateError(
+            "journal.indexing",
+            f"{self._seq} of {durable} records are indexed{told}",
+            remedy="try again in a moment; as root, 'trimtab journal' reads the files themselves",
+        )
+
+    # The thread
+
+    def _run(self) -> None:
+        while not self._closing.is_set():
+            try:
+                with Builder(self._folder) as builder:
+                    if not builder.is_whole():
+                        builder.rebuild()
+                    self._keep(builder)
+            except (Damage, Held, Moved, OSError, sqlite3.Error) as error:
+                told = str(error) or type(error).__name__
+                if told != self._error:
+                    LOG.warning("journal.index.stopped error=%s", told)
+                self._error = told
+            except Exception as error:
+                self._error = f"a bug: {error!r}"
+                LOG.exception("journal.index.failed seq=%d", self._seq)
+            self._closing.wait(AGAIN_S)
+
+    def _keep(self, builder: Builder) -> None:
+        while not self._closing.is_set():
+            self._more.wait()
+            self._closing.wait(GATHER_S)
+            self._more.clear()
+            if self._wrong:
+                self._seq, self._error, self._wrong = 0, "it is being made anew", False
+                builder.rebuild()
+            self._seq = builder.index.place.seq
+            self._catch_up(builder)
+            self._error = ""
+
+    def _catch_up(self, builder: Builder) -> None:
+        started = self._clock.monotonic()
+        for seq in builder.build(upto=self._durable()):
+            self._seq = seq
+            if self._closing.wait(self._clock.monotonic() - started):
+                return
+            started = self._clock.monotonic()
