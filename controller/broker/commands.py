@@ -83,7 +83,7 @@ class Relay:
 
     With ``mutates`` it changes something: it is sent as a mutation is. ``within_s`` cuts it after
     that time, however busy it is; ``exec`` is the exec that it carries, which is looked after once
-    it ends.
+    it ends. With ``keep`` it is lines, of which only those are passed on that it says.
 
     Returned by the gate, it is the answer. Yielded, it is opened and answered by a Reply with the
     head alone (a refusal of the engine's comes whole), or LOST; the gate records its outcome and
@@ -97,6 +97,7 @@ class Relay:
     mutates: bool = False
     within_s: float | None = None
     exec: str = ""
+    keep: Callable[[bytes], bool] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -230,7 +230,7 @@ class Connection:
         """Relay an answer to its end; what an exec came to is recorded at once."""
         command = handed.relay
         if not command.exec:
-            await relay(handed.stream, client)
+            await relay(handed.stream, client, keep=command.keep)
             return
         self._state.attached.add(command.exec)
         try:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from controller.broker import filters, images, redact, resolve
@@ -20,6 +22,7 @@ from controller.broker.steps import (
     seen,
 )
 from controller.broker.targets import written
+from controller.model import names
 from controller.model.entries import Reply, Role
 from controller.model.inventory import Item
 
@@ -117,14 +120,36 @@ def system_df(call: Call, _: GateState) -> Steps[Reply]:
 
 
 def events(call: Call, state: GateState) -> Steps[Reply | Relay]:
-    """GET /events: narrowed by the label of this instance, and for clients of their owner."""
+    """GET /events: narrowed by the label of this instance, and for clients of their owner.
+
+    What a network or a volume tells has no labels, and the controller must know of it.
+    """
     yield from ()
     asked = filters.read(call.query.get("filters", ""), filters.EVENT_KEYS)
     kinds = [kind for kind in asked.get("type", []) if kind in filters.EVENT_TYPES]
     asked = {**asked, "type": kinds or sorted(filters.EVENT_TYPES)}
-    narrow = filters.narrowed(asked, state, call.actor)
-    query = {**call.query, "filters": filters.written(narrow)}
-    return Relay("GET", written("/events", query))
+    mine = call.actor.role is Role.CONTROLLER
+    narrow = asked if mine else filters.narrowed(asked, state, call.actor)
+    path = written("/events", {**call.query, "filters": filters.written(narrow)})
+    return Relay("GET", path, keep=partial(concerns, state) if mine else None)
+
+
+def concerns(state: GateState, line: bytes) -> bool:
+    """Tell whether an event of the engine's is about something of ours."""
+    try:
+        event = json.loads(line)
+        subject, told = event["Actor"]["ID"], event["Actor"]["Attributes"]
+        match event["Type"]:
+            case "network":
+                item = state.inventory.containers.get(told.get("container", ""))
+                ours = item is not None and item.origin == Role.CONTROLLER.value
+                return ours or subject in state.inventory.networks
+            case "volume":
+                return subject in state.inventory.volumes
+            case _:
+                return bool(told.get(names.INSTANCE) == state.instance)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return False
 
 
 def container_list(call: Call, state: GateState) -> Steps[Reply]:

@@ -10,12 +10,17 @@ from __future__ import annotations
 import asyncio
 import select
 import socket
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
 from http import HTTPStatus
 
 from controller.broker.answer import READ_BYTES, Broken, Stream
 from controller.broker.replies import LAST_CHUNK, Headers, chunk, head_bytes
+
+LINE_BYTES_MAX = 1024 * 1024
+
+#: Tells of a line whether it is passed on.
+Keep = Callable[[bytes], bool]
 
 
 class Client:
@@ -111,14 +116,22 @@ async def hang_up_of(client: Client) -> AsyncIterator[asyncio.Event]:
             loop.remove_reader(watch.fileno())
 
 
-async def relay(stream: Stream, client: Client, *, within_s: float | None = None) -> None:
+async def relay(
+    stream: Stream,
+    client: Client,
+    *,
+    within_s: float | None = None,
+    keep: Keep | None = None,
+) -> None:
     """Relay an opened answer to its end, or until the client is gone or the time over.
 
-    *stream* is closed then.
+    With *keep* it consists of lines, of which only some are passed on. *stream* is closed then.
     """
     try:
         async with hang_up_of(client) as gone:
-            carrying = _both_ways(stream, client) if stream.hijacked else _one_way(stream, client)
+            carrying = (
+                _both_ways(stream, client) if stream.hijacked else _one_way(stream, client, keep)
+            )
             await _until(carrying, gone, within_s)
     finally:
         stream.close()
@@ -139,10 +152,11 @@ async def _until(
         raise results[0]
 
 
-async def _one_way(stream: Stream, client: Client) -> None:
+async def _one_way(stream: Stream, client: Client, keep: Keep | None) -> None:
     await client.begin(stream.status, stream.headers, length=stream.length)
+    parts = stream.chunks() if keep is None else _kept(stream.chunks(), keep)
     try:
-        async for part in stream.chunks():
+        async for part in parts:
             await client.send(part)
             if client.gone:
                 return
@@ -151,6 +165,22 @@ async def _one_way(stream: Stream, client: Client) -> None:
         return
     client.end_if_interrupted()
     await client.finish()
+
+
+async def _kept(parts: AsyncIterator[bytes], keep: Keep) -> AsyncIterator[bytes]:
+    """Give the whole lines that are to be passed on.
+
+    Raises:
+        Broken: a line is longer than any that an engine has.
+    """
+    rest = b""
+    async for part in parts:
+        *lines, rest = (rest + part).split(b"\n")
+        if len(rest) > LINE_BYTES_MAX:
+            raise Broken(f"a line is longer than {LINE_BYTES_MAX} bytes")
+        for line in lines:
+            if keep(line):
+                yield line + b"\n"
 
 
 async def _both_ways(stream: Stream, client: Client) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from controller.broker.commands import Look, Relay
 from controller.broker.gate import handle
+from controller.broker.reads import concerns
 from controller.broker.state import GateState
 from controller.core.checkpoint import asks_for_key
 from controller.core.pullerrors import Access
@@ -216,6 +217,31 @@ def test_events_are_the_instances_and_a_clients_are_its_owners() -> None:
     answer = ask(f"/events?since=1.5&filters={filters}", [])
     narrow = '{"type":["container"],"label":["io.trimtab.instance=i1","io.trimtab.owner=alice"]}'
     assert answer.value == Relay("GET", f"/events?since=1.5&filters={quote(narrow, safe='')}")
+
+
+def test_the_controller_is_told_what_happens_to_its_networks_and_volumes() -> None:
+    """Their events carry no labels: the engine couldn't narrow them."""
+    filters = quote('{"type":["container","network","volume"]}', safe="")
+    answer = ask(f"/events?filters={filters}", [], actor=CONTROLLER)
+    assert isinstance(answer.value, Relay)
+    assert answer.value.path == f"/events?filters={filters}"
+    knows = state(inventory())
+    mine = {"io.trimtab.instance": "i1"}
+    told = [
+        ("container", STRAY, mine, True),
+        ("container", SLOT, {"io.trimtab.instance": "other"}, False),
+        ("network", STRAY, {"container": SLOT}, True),
+        ("network", STRAY, {"container": WEB}, False),  # a client's
+        ("network", NETWORK, {"name": "alice-net"}, True),
+        ("network", STRAY, {"name": "x"}, False),
+        ("volume", "alice-data", {}, True),
+        ("volume", "x", {}, False),
+    ]
+    for kind, subject, attributes, kept in told:
+        event = {"Type": kind, "Actor": {"ID": subject, "Attributes": attributes}}
+        assert concerns(knows, json.dumps(event).encode()) is kept, event
+    for line in (b"", b"{", b"[]", b'{"Type":"network","Actor":null}', b"\xff"):
+        assert not concerns(knows, line)
 
 
 def test_processes_and_changed_files() -> None:

@@ -105,6 +105,33 @@ def test_a_stream_is_relayed_as_it_comes(tmp_path: Path) -> None:
     check(tmp_path, {"GET /v1.45/logs": engine}, talk)
 
 
+def test_of_lines_only_those_are_passed_on_that_are_asked_for(tmp_path: Path) -> None:
+    def kept(_request: Request, _state: GateState) -> Steps:
+        yield from ()
+        return Relay("GET", "/events", keep=lambda line: line.startswith(b"+"))
+
+    parts = (b"+one\n-t", b"wo\n", b"+th", b"ree\n+cut off")
+
+    async def talk(bench: Bench) -> None:
+        found = await ask(bench.socket, get("/events"))
+        assert found.endswith(b"\r\n\r\n5\r\n+one\n\r\n7\r\n+three\n\r\n0\r\n\r\n")
+
+    check(tmp_path, {"GET /v1.45/events": chunked(*parts)}, talk, handle=kept)
+
+
+def test_a_line_beyond_its_bound_ends_the_stream(tmp_path: Path) -> None:
+    def kept(_request: Request, _state: GateState) -> Steps:
+        yield from ()
+        return Relay("GET", "/events", keep=lambda _line: True)
+
+    async def talk(bench: Bench) -> None:
+        found = await ask(bench.socket, get("/events"))
+        assert not found.endswith(b"0\r\n\r\n")
+
+    endless = chunked(*[b"x" * 65536] * 17)
+    check(tmp_path, {"GET /v1.45/events": endless}, talk, handle=kept)
+
+
 def test_after_a_stream_the_connection_can_be_used_again(tmp_path: Path) -> None:
     async def talk(bench: Bench) -> None:
         reader, writer = await asyncio.open_unix_connection(bench.socket)
