@@ -54,6 +54,19 @@ _NEVER = "0001-01-01T00:00:00Z"  # the engine's zero time
 # Shown by inspect for a container without networks; it is the absence of one.
 _NO_NETWORK = "none"
 _SHORT_ID = 12
+#: How many probes in a row must fail where nothing says it.
+HEALTH_RETRIES = 3
+#: What an update changes, and has a field of its own in ``Settings``.
+_LIMITS = {
+    "memory": "Memory",
+    "memory_swap": "MemorySwap",
+    "memory_reservation": "MemoryReservation",
+    "nano_cpus": "NanoCpus",
+    "cpu_quota": "CpuQuota",
+    "cpu_period": "CpuPeriod",
+    "cpu_shares": "CpuShares",
+    "pids": "PidsLimit",
+}
 #: What an update can change beside what is compared by a field of its own.
 _OTHERS = ("BlkioWeight", "CpuRealtimePeriod", "CpuRealtimeRuntime", "CpusetMems")
 
@@ -126,19 +139,13 @@ def container_body(action: CreateContainer, networks: NetworkNames) -> Body:
 def update_body(action: UpdateContainer) -> Body:
     """Return the body of ``POST /containers/ID/update``: what is unset stays as it is."""
     policy = _only_set({"Name": action.restart, "MaximumRetryCount": action.restart_max})
-    return _only_set(
-        {
-            "RestartPolicy": policy if action.restart else None,
-            "Memory": action.memory,
-            "MemorySwap": action.memory_swap,
-            "MemoryReservation": action.memory_reservation,
-            "NanoCpus": action.nano_cpus,
-            "CpuQuota": action.cpu_quota,
-            "CpuPeriod": action.cpu_period,
-            "CpuShares": action.cpu_shares,
-            "PidsLimit": action.pids,
-        }
-    )
+    limits = limits_body(**{name: getattr(action, name) for name in _LIMITS})
+    return ({"RestartPolicy": policy} if action.restart else {}) | limits
+
+
+def limits_body(**limits: int | None) -> Body:
+    """Return the limits of an update's body, by their names in ``Settings``; what is unset isn't in it."""
+    return _only_set({_LIMITS[name]: value for name, value in limits.items()})
 
 
 def joining_body(action: ConnectNetwork | DisconnectNetwork) -> Body:
@@ -323,7 +330,7 @@ def container(inspect: Mapping[str, Any], item: Item | None) -> observed.Contain
         state=ContainerState(state.get("Status") or "created"),
         settings=settings(inspect),
         admitted=None if item is None else item.admitted,
-        health=_health(state),
+        health=_health(inspect),
         exit_code=state.get("ExitCode") or 0,
         oom_killed=bool(state.get("OOMKilled")),
         error=state.get("Error") or "",
@@ -357,8 +364,19 @@ def _labelled(inspect: Mapping[str, Any]) -> Item:
     )
 
 
-def _health(state: Mapping[str, Any]) -> str:
-    status = str((state.get("Health") or {}).get("Status") or "")
+def _health(inspect: Mapping[str, Any]) -> str:
+    """Return what the engine's check says; a check that waits for its next probe is ``starting``.
+
+    An engine calls unhealthy whatever it stops to probe: a paused container, until the first probe
+    after it was thawed. Only as many failures as the check asks for are its own.
+    """
+    told = (inspect.get("State") or {}).get("Health") or {}
+    status = str(told.get("Status") or "")
+    check = (inspect.get("Config") or {}).get("Healthcheck") or {}
+    running = (inspect.get("State") or {}).get("Status") == "running"
+    failing = (told.get("FailingStreak") or 0) >= (check.get("Retries") or HEALTH_RETRIES)
+    if status == "unhealthy" and running and not failing:
+        return "starting"
     return "" if status == "none" else status
 
 

@@ -391,6 +391,22 @@ def test_a_health_check_starts_then_is_healthy(say: Conversation) -> None:
     assert "Health" not in say.state(none)
 
 
+def test_what_is_not_probed_is_called_unhealthy_until_its_next_probe(say: Conversation) -> None:
+    check = {"Test": ["CMD", "/bin/echo"], "Interval": 10**9, "StartPeriod": 0, "Retries": 2}
+    identifier = say.run("contract-a", Healthcheck=check)
+
+    def health() -> tuple[str, int]:
+        told = say.state(identifier)["Health"]
+        return told["Status"], told["FailingStreak"]
+
+    say.until(lambda: health() == ("healthy", 0))
+    say.act(identifier, "pause")
+    assert health() == ("unhealthy", 0)
+    say.act(identifier, "unpause")
+    assert health() == ("unhealthy", 0)
+    say.until(lambda: health() == ("healthy", 0))
+
+
 def test_filters_narrow_a_list(say: Conversation) -> None:
     up = say.run("contract-up", Labels={"x": "1", "y": ""})
     down = say.create("contract-down", Labels={"x": "2"})

@@ -134,6 +134,7 @@ class Containers(Processes):
         if not container.alive:
             raise Refusal(409, f"Container {container.id} is not running")
         container.status = "paused"
+        self._stop_probing(container)
         self._event("container", "pause", container)
         return 204, None
 
@@ -142,6 +143,7 @@ class Containers(Processes):
         if container.status != "paused":
             raise Refusal(500, f"Container {container.id} is not paused")
         container.status = "running"
+        self._resume_probing(container)
         self._event("container", "unpause", container)
         return 204, None
 

@@ -229,7 +229,8 @@ class SimContainer:
     restart_count: int = 0
     manually_stopped: bool = False
     restart_delay: float = 0.0  # of the last restart by policy
-    health: str = ""
+    health: str = ""  # only what isn't probed is unhealthy here
+    probing: int = 0  # how often its probes were stopped
     pid: int = 0
     run: int = 0  # how often it was started: what is due for an older run isn't any more
 

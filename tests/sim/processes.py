@@ -68,13 +68,28 @@ class Processes(Networks):
             return
         container.health = "starting"
         quick = check.get("StartPeriod") and (check.get("StartInterval") or 5_000_000_000)
-        run, wait_s = container.run, (quick or check.get("Interval") or 30_000_000_000) / 1e9
+        self._plan_probe(container, (quick or check.get("Interval") or 30_000_000_000) / 1e9)
+
+    def _plan_probe(self, container: SimContainer, wait_s: float) -> None:
+        run, probing = container.run, container.probing
 
         def pass_check() -> None:
-            if container.run == run and container.alive and container.health == "starting":
+            same = (container.run, container.probing) == (run, probing)
+            if same and container.status == "running" and container.health != "healthy":
                 self.set_health(container.id, "healthy")
 
         self.later(wait_s, pass_check)
+
+    def _stop_probing(self, container: SimContainer) -> None:
+        """The engine calls unhealthy what it doesn't probe, without a failure."""
+        if container.health:
+            container.health = "unhealthy"
+            container.probing += 1
+
+    def _resume_probing(self, container: SimContainer) -> None:
+        if container.health:
+            check = container.config.get("Healthcheck") or {}
+            self._plan_probe(container, (check.get("Interval") or 30_000_000_000) / 1e9)
 
     def _exited(self, container: SimContainer, code: int, *, oom: bool = False) -> None:
         """Its process ended, not by a stop: the restart policy decides."""
@@ -103,8 +118,7 @@ class Processes(Networks):
         """Its process is gone."""
         container.status, container.exit_code = "exited", code
         container.finished_at = self.clock.now()
-        if container.health:
-            container.health = "unhealthy"
+        self._stop_probing(container)
         self._leave(container)
         self._event("container", "die", container, exitCode=str(code))
 

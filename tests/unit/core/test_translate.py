@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import pytest
+
 from controller.core import translate
 from controller.model import observed
 from controller.model.desired import Service, Source
@@ -382,6 +384,28 @@ def test_unlimited_pids_are_one_thing_however_the_engine_writes_them() -> None:
 def test_a_container_without_network_has_none() -> None:
     inspect = {"Name": "/x", "NetworkSettings": {"Networks": {"none": {"IPAddress": ""}}}}
     assert translate.settings(inspect).networks == ()
+
+
+@pytest.mark.parametrize(
+    ("status", "told", "retries", "health"),
+    [
+        ("running", {"Status": "healthy"}, 3, "healthy"),
+        ("running", {"Status": "none"}, 3, ""),
+        ("running", {"Status": "unhealthy", "FailingStreak": 3}, 3, "unhealthy"),
+        ("running", {"Status": "unhealthy", "FailingStreak": 3}, 0, "unhealthy"),
+        # An engine calls unhealthy what it stopped to probe: it waits for its next probe.
+        ("running", {"Status": "unhealthy", "FailingStreak": 0}, 3, "starting"),
+        ("running", {"Status": "unhealthy", "FailingStreak": 1}, 2, "starting"),
+        ("paused", {"Status": "unhealthy", "FailingStreak": 0}, 3, "unhealthy"),
+        ("exited", {"Status": "unhealthy", "FailingStreak": 0}, 3, "unhealthy"),
+    ],
+)
+def test_only_probes_that_failed_make_a_container_unhealthy(
+    status: str, told: dict[str, Any], retries: int, health: str
+) -> None:
+    config = {**INSPECT["Config"], "Healthcheck": {"Retries": retries}}
+    shown = {**INSPECT, "State": {"Status": status, "Health": told}, "Config": config}
+    assert translate.container(shown, ITEM).health == health
 
 
 def test_a_network_is_ours_only_if_the_inventory_says_so() -> None:
