@@ -86,6 +86,8 @@ class GateState:
     seccomp: bool = True  # the engine has it
     #: Containers whose effective state is being looked at: one look at a time.
     judging: set[str] = field(default_factory=set)
+    #: When (monotonic) a container's limits and networks were put back, of late.
+    put_back: dict[str, tuple[float, ...]] = field(default_factory=dict)
     in_flight: set[str] = field(default_factory=set)
     settling: set[str] = field(default_factory=set)
     begun: dict[str, float] = field(default_factory=dict)

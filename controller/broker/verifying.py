@@ -1,5 +1,8 @@
 """Effective state: looking whether a container runs as it was admitted, and stopping it if not.
 
+What somebody changed on a living container of the controller's is taken back instead, where that
+can be: limits and networks. Whoever does so again and again has it ended all the same.
+
 A breach must show in several looks within a quarter of a second: a runtime's first process gets
 its last restrictions just before it becomes the container's program, and an engine changes two
 limits one after the other. A violation is recorded before anything is done about it; stopping it
@@ -8,7 +11,7 @@ is an intent of the broker's own, like every change.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any
@@ -31,6 +34,7 @@ from controller.broker.steps import (
     verdict_of,
 )
 from controller.core.effective import (
+    REVERSIBLE,
     Bounds,
     Difference,
     Expected,
@@ -41,9 +45,9 @@ from controller.core.effective import (
 )
 from controller.core.inventory import settings_to
 from controller.core.rebuild import restart_body
-from controller.core.translate import settings
+from controller.core.translate import limits_body, settings
 from controller.model.effective import Confinement, Effective, Unseen
-from controller.model.entries import Context, Entry, Record, Reply
+from controller.model.entries import Context, Entry, Record, Reply, Role
 from controller.model.inventory import Item
 from controller.model.mutations import Mutation
 from controller.model.observed import Settings
@@ -56,6 +60,9 @@ PAUSES_S = (0.0, 0.02, 0.05, 0.1)
 STARTING_LOOKS = 8
 REMEDY = "remove the container and create it anew; look who changes things beside trimtab"
 CAUSE = "violation"
+#: So often within so many seconds a container is put back; then it is ended.
+PUT_BACK_MAX = 3
+PUT_BACK_WITHIN_S = 600.0
 _OLD = "it was created before trimtab recorded what to compare with"
 _EXITED = "exited already"
 
@@ -78,6 +85,7 @@ class Sight:
     doubt: str = ""  # why not all could be seen
     drift: str = ""
     now: Settings = _NOTHING  # what the engine has for it
+    foreign: tuple[Joined, ...] = ()  # networks that aren't its own
 
     @property
     def text(self) -> str:
@@ -134,14 +142,18 @@ def _look(
         bounds=bounds_of(policy, item, state.clock.now()),
         seccomp=state.seccomp,
     )
-    found = compare(expected, answer, joined_of(state, item, policy, inspect))
+    joined = joined_of(state, item, policy, inspect)
+    found = compare(expected, answer, joined)
     told = worded(found)
     breaches = tuple(each for each in found if each.kind is Kind.BREACH)
     sight = _doubtful(told.get(Kind.DOUBT, ""), inspect, policy)
-    return (
-        Sight((*breaches, *sight.breaches), sight.doubt, told.get(Kind.DRIFT, ""), sight.now),
-        Again.STARTING if answer.starting else None,
+    whole = replace(
+        sight,
+        breaches=(*breaches, *sight.breaches),
+        drift=told.get(Kind.DRIFT, ""),
+        foreign=tuple(network for network in joined if not network.own),
     )
+    return whole, Again.STARTING if answer.starting else None
 
 
 def _doubtful(doubt: str, inspect: Mapping[str, Any], policy: Policy) -> Sight:
@@ -186,7 +198,7 @@ def joined_of(
             or made.namespace == namespace
             or (made.owner != "" and made.owner == item.owner)
         )
-        found.append(Joined(name, own))
+        found.append(Joined(name, own, identifier))
     return tuple(found)
 
 
@@ -219,6 +231,9 @@ def look_at(state: GateState, identifier: str) -> Steps[Sight | None]:
     state.judging.add(identifier)
     try:
         sight = yield from verify(state, item, policy)
+        if sight.breaches and _may_be_put_back(state, item, sight):
+            yield from _put_back(state, item, sight, policy)
+            sight = yield from verify(state, item, policy)
         if sight.breaches:
             yield from stop(state, item, sight, policy)
     finally:
@@ -228,38 +243,119 @@ def look_at(state: GateState, identifier: str) -> Steps[Sight | None]:
 
 def stop(state: GateState, item: Item, sight: Sight, policy: Policy) -> Steps[Reply]:
     """Record a violation, then end the container, for good: no restart policy brings it back."""
-    identifier = state.new_id()
-    rules = tuple(dict.fromkeys(each.rule for each in sight.breaches))
     reason = "; ".join(each.text for each in sight.breaches)
-    place = place_of(item)
-    entry = Entry(
-        identifier,
-        "violation",
-        actor=actor_of(BROKER),
-        request=request_of("POST", Mutation.CONTAINER_START, item.id, place),
-        verdict=verdict_of(Verdict("deny", rules, reason, REMEDY), policy.digest),
-        result={"found": [redact.text(each.text) for each in sight.breaches]},
-    )
-    if not isinstance((yield Write(entry)), Record):
+    identifier, recorded = yield from _record(state, item, sight, policy)
+    if not recorded:
         return journal_unavailable(identifier)
-    context = Context(cause=f"{CAUSE} {identifier}")
+    place = place_of(item)
     changes = [_kill(item, place)]
     if sight.now.restart != "no":
         changes.insert(0, _unrestarted(item, place, sight.now))
-    for change in changes:
-        by = By(state.new_id(), BROKER, context, policy=policy.digest)
-        yield from perform(state, by, change, despite_hold=True)
+    yield from _act(state, changes, f"{CAUSE} {identifier}", policy)
     return told_reply(
         403,
-        rules[0],
+        sight.breaches[0].rule,
         f"the container was stopped, since it didn't run as admitted: {redact.text(reason)}",
         remedy=REMEDY,
         identifier=identifier,
     )
 
 
-def _verdict() -> Verdict:
-    return Verdict("allow", ("violation.stop",), "it doesn't run as it was admitted")
+def _record(
+    state: GateState, item: Item, sight: Sight, policy: Policy, **more: object
+) -> Steps[tuple[str, bool]]:
+    """Record a violation; return its id, and whether it is durable."""
+    identifier = state.new_id()
+    rules = tuple(dict.fromkeys(each.rule for each in sight.breaches))
+    reason = "; ".join(each.text for each in sight.breaches)
+    entry = Entry(
+        identifier,
+        "violation",
+        actor=actor_of(BROKER),
+        request=request_of("POST", Mutation.CONTAINER_START, item.id, place_of(item)),
+        verdict=verdict_of(Verdict("deny", rules, reason, REMEDY), policy.digest),
+        result={"found": [redact.text(each.text) for each in sight.breaches], **more},
+    )
+    return identifier, isinstance((yield Write(entry)), Record)
+
+
+def _act(state: GateState, changes: Iterable[Change], cause: str, policy: Policy) -> Steps[None]:
+    for change in changes:
+        by = By(state.new_id(), BROKER, Context(cause=cause), policy=policy.digest)
+        yield from perform(state, by, change, despite_hold=True)
+
+
+def _may_be_put_back(state: GateState, item: Item, sight: Sight) -> bool:
+    """Tell whether a breach is taken back: on the controller's containers, and not over and over.
+
+    What a client made is nobody's to look after: it is ended.
+    """
+    since = state.clock.monotonic() - PUT_BACK_WITHIN_S
+    # Of containers that are gone nothing is kept, nor of what is long ago.
+    state.put_back = {
+        identifier: recent
+        for identifier, times in state.put_back.items()
+        if identifier in state.inventory.containers
+        and (recent := tuple(at for at in times if at > since))
+    }
+    again = len(state.put_back.get(item.id, ()))
+    reversible = all(each.rule in REVERSIBLE for each in sight.breaches)
+    return item.origin == Role.CONTROLLER.value and reversible and again < PUT_BACK_MAX
+
+
+def _put_back(state: GateState, item: Item, sight: Sight, policy: Policy) -> Steps[None]:
+    """Record a violation, then give the container the limits and networks that it was admitted with."""
+    times = state.put_back.get(item.id, ())
+    state.put_back[item.id] = (*times, state.clock.monotonic())
+    identifier, recorded = yield from _record(state, item, sight, policy, putBack=True)
+    if not recorded:
+        return
+    changes = [_off(item, network) for network in sight.foreign]
+    if any(each.rule == "effective.limit" for each in sight.breaches):
+        changes.append(_limited(item, sight.now))
+    told = "; ".join(redact.text(each.text) for each in sight.breaches)
+    yield from _act(state, changes, f"{CAUSE} {identifier}: {told}", policy)
+
+
+def _off(item: Item, network: Joined) -> Change:
+    return Change(
+        Mutation.NETWORK_DISCONNECT,
+        item.id,
+        "POST",
+        f"/networks/{network.id}/disconnect",
+        {**place_of(item), "network": network.name},
+        _verdict("violation.put-back"),
+        body={"Container": item.id},
+        deadline_s=15.0,
+    )
+
+
+def _limited(item: Item, now: Settings) -> Change:
+    """Return the update that gives all limits again, those too that inspect shows unchanged."""
+    admitted = item.admitted
+    limits: dict[str, Any] = {
+        "memory": admitted.memory,
+        "memory_swap": admitted.memory_swap,
+        "nano_cpus": admitted.nano_cpus,
+        "cpu_quota": admitted.cpu_quota,
+        "cpu_period": admitted.cpu_period,
+        "pids": admitted.pids,
+    }
+    body = limits_body(**limits)
+    return Change(
+        Mutation.CONTAINER_UPDATE,
+        item.id,
+        "POST",
+        f"/containers/{item.id}/update",
+        {**place_of(item), "settings": settings_to(replace(now, **limits)), "fields": sorted(body)},
+        _verdict("violation.put-back"),
+        body=body,
+        deadline_s=15.0,
+    )
+
+
+def _verdict(rule: str = "violation.stop") -> Verdict:
+    return Verdict("allow", (rule,), "it doesn't run as it was admitted")
 
 
 def _kill(item: Item, place: dict[str, object]) -> Change:

@@ -110,6 +110,11 @@ class Joined:
 
     name: str
     own: bool
+    id: str = ""
+
+
+#: Breaches that can be taken back on the living container: another limit, another network.
+REVERSIBLE = frozenset({"effective.limit", "effective.network"})
 
 
 @dataclass(frozen=True, slots=True)

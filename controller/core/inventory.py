@@ -71,7 +71,7 @@ def fold(inventory: Inventory, record: Record) -> Inventory:
             return _approved(inventory, record)
         case "operator" if route == mutations.SERVICE_RESTART:
             return _restarted(inventory, _mapping(entry.request.get("summary")))
-        case "violation":
+        case "violation" if entry.result.get("putBack") is not True:
             return _violated(inventory, str(entry.request.get("object", "")), entry.id)
         case "read" if route in _GONE and entry.actor.get("role") == "broker":
             return _GONE[route](inventory, str(entry.request.get("object", "")))

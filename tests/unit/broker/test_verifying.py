@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from typing import Any
 
@@ -166,6 +167,68 @@ def test_a_breach_is_recorded_and_ended_for_good() -> None:
     item = knows.inventory.containers[WEB]
     assert (item.violation, item.effective, item.admitted) == ("id-1", "violation", ADMITTED)
     assert not knows.inventory.open
+
+
+def controllers() -> GateState:
+    """A gate to which that container is the controller's."""
+    return knowing(origin="controller", namespace="default", owner="team")
+
+
+def put_back(*changes: tuple[str, dict[str, Any]]) -> list[Step]:
+    steps: list[Step] = [("violation", RECORDED)]
+    for path, body in changes:
+        sent = Forward("POST", path, json.dumps(body).encode(), deadline_s=15.0)
+        steps += [("intent", RECORDED), (sent, reply({})), ("outcome", RECORDED)]
+    return steps
+
+
+LIMITED = (
+    f"/containers/{WEB}/update",
+    {"Memory": 64 * MIB, "MemorySwap": 64 * MIB, "NanoCpus": 10**9, "PidsLimit": 100},
+)
+
+
+def test_limits_of_the_controllers_own_are_put_back_and_it_runs_on() -> None:
+    knows = controllers()
+    told = look(knows, [*often(UNBOUND), *put_back(LIMITED), seen(), read(EFFECTIVE)])
+    violation, update, _ = told.entries
+    assert violation.result == {"found": ["processes have no limit"], "putBack": True}
+    assert update.actor["role"] == "broker"
+    assert update.claims["cause"] == "violation id-1: processes have no limit"
+    assert update.verdict["rules"] == ["violation.put-back"]
+    item = knows.inventory.containers[WEB]
+    assert (item.violation, item.admitted, told.value.text) == ("", ADMITTED, "verified")
+
+
+def test_the_controllers_own_is_taken_off_a_strangers_network() -> None:
+    ends = {"alice-net": {"NetworkID": NETWORK}, "strays": {"NetworkID": "f" * 64}}
+    joined = shown(NetworkSettings={"Networks": ends})
+    look_again = (Look(f"/containers/{WEB}/json"), reply(joined))
+    in_it = [step for pause_s in PAUSES_S for step in (look_again, read(EFFECTIVE, pause_s))]
+    off = (f"/networks/{'f' * 64}/disconnect", {"Container": WEB})
+    told = look(controllers(), [*in_it, *put_back(off), seen(), read(EFFECTIVE)])
+    assert told.entries[1].claims["cause"] == (
+        "violation id-1: it is in the network strays: not admitted"
+    )
+
+
+def test_what_can_not_be_put_back_is_ended() -> None:
+    knows = controllers()
+    look(knows, [*often(UNBOUND), *put_back(LIMITED), *often(UNBOUND), *STOPPING])
+    assert knows.inventory.containers[WEB].violation
+    privileged = replace(UNBOUND, no_new_privileges=False)
+    look(controllers(), [*often(privileged), *STOPPING])
+
+
+def test_what_is_changed_over_and_over_is_ended() -> None:
+    knows = controllers()
+    mended: list[Step] = [*often(UNBOUND), *put_back(LIMITED), seen(), read(EFFECTIVE)]
+    for _ in range(3):
+        look(knows, mended)
+    knows.clock.passed += 599  # type: ignore[attr-defined]
+    look(knows, [*often(UNBOUND), *STOPPING])
+    knows.clock.passed += 2  # type: ignore[attr-defined]
+    look(knows, mended)
 
 
 def test_a_container_without_a_restart_policy_is_only_killed() -> None:

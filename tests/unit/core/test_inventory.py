@@ -185,6 +185,14 @@ def test_what_the_controller_changes_on_its_own_is_what_it_is_admitted_as(
     assert failed.containers == MADE.containers
 
 
+def test_a_violation_that_was_put_back_leaves_it_as_it_is() -> None:
+    request: dict[str, object] = {"route": "container.start", "object": FULL}
+    back = entry("v", "violation", request, {"found": ["x"], "putBack": True})
+    assert folded(back, onto=MADE).containers == MADE.containers
+    ended = folded(entry("v", "violation", request, {"found": ["x"]}), onto=MADE)
+    assert ended.containers[FULL].violation == "v"
+
+
 def test_an_update_takes_over_what_it_asked_for_and_nothing_that_others_changed() -> None:
     changed = replace(SETTINGS, name="x", memory=7, pids=3, restart="always", networks=("a",))
     told: dict[str, object] = {
