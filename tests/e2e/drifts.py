@@ -1,0 +1,205 @@
+"""What people change on a running container with the docker command, and what becomes of it.
+
+The same rows are run (``test_drift``) and are the table of ``docs/operations/drift.md``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from controller.core.inspected import MEMBERS, Handling
+
+PAGE = Path(__file__).parents[2] / "docs" / "operations" / "drift.md"
+
+
+class Healed(StrEnum):
+    """How it is put right."""
+
+    IN_PLACE = "in place"  # the same container, never restarted
+    STARTED = "started again"  # the same container
+    REPLACED = "replaced"  # by another one of the same revision
+    IGNORED = "left alone"
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One change. ``commands`` follow ``docker``, with the container as ``{it}``.
+
+    ``cause`` stands in the journal's intent, and ``says`` why that is how it is healed.
+    """
+
+    name: str  # of the service in the test
+    change: str
+    commands: tuple[str, ...]
+    healed: Healed
+    cause: str = ""
+    says: str = ""
+
+    @property
+    def restarts(self) -> int:
+        """How many restarts that causes."""
+        return 0 if self.healed in {Healed.IN_PLACE, Healed.IGNORED} else 1
+
+
+NETWORK, EXTRA = "platform-network", "drift-extra"
+NO_UNSET = "an engine can't unset it"
+TABLE = (
+    Row(
+        "memory",
+        "another memory limit",
+        ("update --memory 96m --memory-swap 96m {it}",),
+        Healed.IN_PLACE,
+        "memory is 96Mi, admitted 64Mi",
+    ),
+    Row(
+        "swap",
+        "swap",
+        ("update --memory-swap 128m {it}",),
+        Healed.IN_PLACE,
+        "swap",
+        "beyond the policy, so that the broker takes it back if the controller hasn't by then",
+    ),
+    Row("cpus", "other CPUs", ("update --cpus 0.75 {it}",), Healed.IN_PLACE, "nano cpus is 0.75"),
+    Row("pids", "another pids limit", ("update --pids-limit 99 {it}",), Healed.IN_PLACE, "pids is"),
+    Row(
+        "unbound",
+        "no pids limit",
+        ("update --pids-limit -1 {it}",),
+        Healed.IN_PLACE,
+        "limit|unlimited",
+        "as with swap",
+    ),
+    Row(
+        "restart",
+        "another restart policy",
+        ("update --restart unless-stopped {it}",),
+        Healed.IN_PLACE,
+        "restart policy is unless-stopped",
+    ),
+    Row(
+        "joined",
+        "a network more",
+        (f"network connect {EXTRA} {{it}}",),
+        Healed.IN_PLACE,
+        f"in the network {EXTRA}",
+        "it is left before anything else is done; the broker sees to that too",
+    ),
+    Row(
+        "left",
+        "a network less",
+        (f"network disconnect {NETWORK} {{it}}",),
+        Healed.IN_PLACE,
+        f"isn't in its network {NETWORK}",
+    ),
+    Row(
+        "alias",
+        "another name on its network",
+        (
+            f"network disconnect {NETWORK} {{it}}",
+            f"network connect --alias registry {NETWORK} {{it}}",
+        ),
+        Healed.IN_PLACE,
+        f"answers to registry|isn't in its network {NETWORK}",
+    ),
+    Row("renamed", "a rename", ("rename {it} mine",), Healed.IN_PLACE, "names are final"),
+    Row("paused", "a pause", ("pause {it}",), Healed.IN_PLACE, "is paused"),
+    Row("stopped", "a stop", ("stop -t 1 {it}",), Healed.STARTED, "exited"),
+    Row("killed", "a kill", ("kill {it}",), Healed.STARTED, "exited"),
+    Row("removed", "a removal by force", ("rm -f {it}",), Healed.REPLACED, "slot 1 is missing"),
+    Row(
+        "shares",
+        "CPU shares",
+        ("update --cpu-shares 77 {it}",),
+        Healed.REPLACED,
+        "cpu shares is 77",
+        NO_UNSET,
+    ),
+    Row(
+        "cpuset",
+        "a CPU set",
+        ("update --cpuset-cpus 0 {it}",),
+        Healed.REPLACED,
+        "cpuset is 0",
+        NO_UNSET,
+    ),
+    Row(
+        "reserved",
+        "a memory reservation",
+        ("update --memory-reservation 32m {it}",),
+        Healed.REPLACED,
+        "memory reservation is 32Mi",
+        NO_UNSET,
+    ),
+    Row(
+        "executed",
+        "a command run in it",
+        ("exec {it} /bin/sh -c 'echo x >/tmp/x'",),
+        Healed.IGNORED,
+        says="what a container does inside is its own",
+    ),
+)
+
+_MEANS = {
+    Handling.IN_PLACE: "put back on the living container",
+    Handling.RECREATE: "another container only can have it: replaced",
+    Handling.IGNORED: "not compared",
+}
+_INTRO = """\
+# Drift
+
+What is changed on a container from outside is noticed at once, by the engine's events, and at the latest at the next
+full look (300 s). Compared is with what was admitted when the container was made, the image's and the policy's
+defaults among it: a changed policy makes nothing drift. Each healing is in the journal, with its cause; what is
+put back in place costs no restart. Where that isn't possible the container is replaced as in a rollout, the
+successor first where ports and volumes allow. A container that is down and altered is made anew.
+
+Where several things differ and one of them can't be put back, it is replaced at once.
+
+## What people do, and what becomes of it
+
+Run against a real engine by `tests/e2e/test_drift.py::test_what_people_change_is_seen_and_put_right`.
+
+"""
+_MEMBERS = """
+## Each member of an inspect
+
+The first row that names a member says what becomes of it. One that no row names (a newer engine's) is told as
+`drift.unknown`, and never fought.
+
+"""
+
+
+def page() -> str:
+    """Return the page."""
+    head = ("change", "with `docker`", "healed", "restarts", "")
+    return "".join(
+        (
+            _INTRO,
+            *_table(head, (_row(row) for row in TABLE)),
+            _MEMBERS,
+            *_table(("section", "members", "becomes", "why"), _members()),
+        )
+    )
+
+
+def _row(row: Row) -> tuple[str, ...]:
+    commands = "<br>".join(f"`{command.format(it='IT')}`" for command in row.commands)
+    return row.change, commands, row.healed.value, str(row.restarts), row.says
+
+
+def _members() -> Iterator[tuple[str, ...]]:
+    for row in MEMBERS:
+        members = " ".join(f"`{member}`" for member in row.members.split())
+        yield row.section or "(top)", members, _MEANS[row.handling], row.why
+
+
+def _table(head: tuple[str, ...], rows: Iterator[tuple[str, ...]]) -> Iterator[str]:
+    for cells in (head, ("---",) * len(head), *rows):
+        yield f"| {' | '.join(cells)} |".replace(" |  |", " | |") + "\n"
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), "utf-8")
