@@ -7,14 +7,15 @@ from typing import Any
 from tests.instance import Host, eventually, has, web
 
 PATIENCE_S = 20.0
+AT_ONCE = "rollout: {minHealthy: 0s}"
 
 
 def test_a_service_is_rolled_back_restarted_suspended_and_resumed(host: Host) -> None:
     """One life of one service, so that its seconds are spent once."""
-    host.write("web.yaml", web())
+    host.write("web.yaml", web(extra=AT_ONCE))
     with host.running():
         blue = eventually(lambda: good(host), within_s=PATIENCE_S)
-        host.write("web.yaml", web(extra="env: {COLOUR: green}"))
+        host.write("web.yaml", web(extra=f"{AT_ONCE}\nenv: {{COLOUR: green}}"))
         eventually(lambda: colours(host) == ["green"], within_s=PATIENCE_S)
 
         done = host.cli("rollback", "web", "--note", "green is late", "--timeout", "60s")

@@ -9,7 +9,10 @@ import pytest
 ROOT = Path(__file__).parents[3]
 DOCUMENTS = sorted(
     path
-    for folder in (ROOT, *(ROOT / "docs" / each for each in ("", "decisions", "security")))
+    for folder in (
+        ROOT,
+        *(ROOT / "docs" / each for each in ("", "decisions", "operations", "security")),
+    )
     for path in folder.glob("*.md")
 )
 LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)")
