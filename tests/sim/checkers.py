@@ -33,6 +33,8 @@ from tests.sim.violation import Violation
 WINDOW_S = 600.0
 FREE = 3
 PERCENT = 30
+#: Beside the invariants of DESIGN section 4: what people hold by hand is left so (section 6).
+HELD = 13
 #: The longest time from a pass's look to its next mutation.
 PASS_S = 0.5
 
@@ -126,12 +128,23 @@ class Known(Protocol):
         ...
 
 
+class Held(Protocol):
+    """What people hold by hand, as they were told."""
+
+    suspended: set[Key]
+
+    def pin_of(self, key: Key) -> str:
+        """Return the revision that alone may be made of a service now, '' if any may."""
+        ...
+
+
 class Checkers:
     """All of them, with what they remember."""
 
     def __init__(self, scene: Scene) -> None:
         self._scene = scene
         self._known: Known | None = None
+        self._held: Held | None = None
         self.intents: dict[str, Intent] = {}
         self.forwards = 0
         self._gone: deque[tuple[float, Key]] = deque()
@@ -142,9 +155,9 @@ class Checkers:
         self._approved = False
         self.healthy = Truth()  # the last one in which everything could be read
 
-    def watch(self, known: Known) -> None:
-        """Begin to ask what the controller has read."""
-        self._known = known
+    def watch(self, known: Known, held: Held) -> None:
+        """Begin to ask what the controller has read, and what people hold."""
+        self._known, self._held = known, held
 
     # Before and after each mutation on the wire
 
@@ -164,6 +177,8 @@ class Checkers:
         self._check_foreign(mutated)
         self._check_volumes(mutated)
         container = self._scene.engine.find(mutated.subject)
+        if self._scene.role() is Role.CONTROLLER:
+            self._check_held(mutated, container)
         if container is not None and self._scene.role() is Role.CONTROLLER:
             self._check_prune(mutated, container)
             self._check_serving(mutated, container)
@@ -394,6 +409,24 @@ class Checkers:
 
     def _services(self) -> set[Key]:
         return {key for container in self._mine() if (key := _key(container)) is not None}
+
+    # What people hold
+
+    def _check_held(self, mutated: Mutated, container: SimContainer | None) -> None:
+        """A suspended service is left alone; of a pinned one nothing else is made."""
+        assert self._held is not None, "there are people in every world"
+        creates = mutated.route == Mutation.CONTAINER_CREATE
+        labels = (mutated.body.get("Labels") or {}) if creates else {}
+        key = _key(container) if container is not None and not creates else None
+        if creates and labels.get(names.ORIGIN) == "controller":
+            key = service_key(labels[names.NAMESPACE], labels[names.SERVICE])
+        if key is None:
+            return
+        if key in self._held.suspended:
+            raise Violation(HELD, f"{mutated.route} of {key}, which is suspended")
+        pin = self._held.pin_of(key)
+        if creates and pin and labels.get(names.REVISION) != pin:
+            raise Violation(HELD, f"{mutated.subject} is made of {key}, which is pinned to {pin}")
 
     # Replicas
 

@@ -10,8 +10,10 @@ from controller.model.errors import EngineError
 from controller.model.inventory import Inventory, Item
 from controller.model.names import Key
 from tests.sim.broker import SimBroker
+from tests.sim.checkers import HELD
 from tests.sim.files import Doc, Truth
 from tests.sim.ground import POLICY, Ground
+from tests.sim.hands import Hands
 from tests.sim.objects import SimContainer
 from tests.sim.people import People
 from tests.sim.places import slot_of
@@ -31,6 +33,7 @@ class Judge:
         self._broker = broker
         self._people = people
         self._truths: dict[int, tuple[Desired, Truth]] = {}
+        self.hands: Hands | None = None
 
     def remember(self, desired: Desired) -> None:
         """Note what was true when *desired* was read; it is kept, so that its id stays its own."""
@@ -38,6 +41,8 @@ class Judge:
             return
         truth = self._world.controller.source.truth
         self._truths[id(desired)] = (desired, truth)
+        assert self.hands is not None, "there are people in every world"
+        self.hands.read(truth)
         if truth.documents and not truth.unreadable and not truth.hidden:
             self._world.checkers.healthy = truth
 
@@ -49,7 +54,7 @@ class Judge:
         """What the directory held when the controller's view was read."""
         if self._world.controller is None:
             return None
-        known = self._truths.get(id(self._view()))
+        known = self._truths.get(id(self._world.controller.loop._shared.declared))
         return None if known is None else known[1]
 
     def wanted(self, key: Key) -> tuple[Doc, str] | None:
@@ -71,28 +76,40 @@ class Judge:
         ):
             return "files are broken"
         inventory = self._broker.state.inventory
-        if inventory.open:
-            return "intents are open"
-        loop = self._world.controller.loop
-        if loop._reconciler.chronicle.looping(self._world.clock.now()):
-            return "a crash loop isn't over"  # until then the controller has the restart policy
+        if under_way := self._under_way(inventory):
+            return under_way
         desired = self._world.controller.source.desired
         services = {
             key: doc for key, doc in self._world.files.docs.items() if key.kind == "Service"
         }
         if {service.key for service in desired.services} != services.keys():
             return "the files weren't read"
-        wanted: dict[tuple[str, str, str], str] = {}
         for service in desired.services:
-            doc = services[service.key]
-            if doc.spec.get("state") != "Stopped":
+            spec = services[service.key].spec
+            told = (spec["image"], spec.get("containerLabels", {}))
+            if (service.spec.image, service.spec.container_labels) != told:
+                return "the files weren't read since they changed"
+        wanted: dict[tuple[str, str, str], str] = {}
+        for service in self._view().services:  # as it is pinned, where it is
+            doc = services.get(service.key)
+            if doc is not None and doc.spec.get("state") != "Stopped":
                 for slot in range(1, doc.spec.get("replicas", 1) + 1):
                     place = (service.key.namespace, service.key.name, str(slot))
                     wanted[place] = service.revision
-            labels = doc.spec.get("containerLabels", {})
-            if service.spec.image != doc.spec["image"] or service.spec.container_labels != labels:
-                return "the files weren't read since they changed"
         return self._compare(wanted, inventory)
+
+    def _under_way(self, inventory: Inventory) -> str:
+        assert self._world.controller is not None and self.hands is not None
+        if inventory.open:
+            return "intents are open"
+        # Until that is over the controller has the restart policy.
+        if self._world.controller.loop._reconciler.chronicle.looping(self._world.clock.now()):
+            return "a crash loop isn't over"
+        if self.hands.suspended or self.hands.unsure:
+            return "somebody still holds a service"
+        if any(service.restarting for service in self._view().services):
+            return "a restart isn't over"
+        return ""
 
     def _compare(self, wanted: dict[tuple[str, str, str], str], inventory: Inventory) -> str:
         there: dict[tuple[str, str, str], str] = {}
@@ -210,9 +227,19 @@ class Judge:
         if plan.actions or plan.blocked:
             raise Violation(10, f"all is there, and the plan isn't empty:\n{text.render(plan)}")
         self.look_at_plan()
+        self._check_pins()
         begun = self._broker.state.begun.keys() - self._broker.state.inventory.open.keys()
         if begun:
             raise Violation(11, f"closed intents are still remembered as begun: {begun}")
         for intent in self._world.checkers.intents.values():
             if not intent.closed:
                 raise Violation(1, f"an intent stays open: {intent.route} {intent.subject}")
+
+    def _check_pins(self) -> None:
+        """Check that what people went back to is what runs."""
+        assert self.hands is not None, "there are people in every world"
+        for container in self._people.ours():
+            place = slot_of(container)
+            pin = "" if place is None else self.hands.pin_of(names.service_key(*place[:2]))
+            if pin and container.alive and container.config["Labels"][names.REVISION] != pin:
+                raise Violation(HELD, f"{container.name} runs, of a service pinned to {pin}")

@@ -17,6 +17,7 @@ from controller.core.blast import Going
 from controller.engine.answers import header
 from controller.model import names
 from controller.model.entries import Actor, Context, Reply, Request, Role
+from controller.model.names import Key
 from tests.sim.controller import request_of
 from tests.sim.engine import SimEngine
 from tests.sim.faults import Action
@@ -78,6 +79,13 @@ class People:
 
     def _touch(self, container: SimContainer) -> None:
         self._marks.touch(container, self._engine.clock.monotonic())
+
+    def give_up(self, key: Key) -> None:
+        """Note that people want other containers of a service than those that are there."""
+        for container in self.ours():
+            place = slot_of(container)
+            if place is not None and place[:2] == (key.namespace, key.name):
+                self._marks.touched.add(container.id)
 
     def _call(self, method: str, path: str, body: Any = None) -> tuple[int, bytes]:
         return self._engine.call(method, path, None if body is None else json.dumps(body).encode())

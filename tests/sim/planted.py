@@ -27,12 +27,12 @@ from controller.broker import (
     verifying,
 )
 from controller.broker.commands import Forward, Lost, Write
-from controller.core import admission, planner, prune, render, rollout
+from controller.core import admission, planner, prune, render, revisions, rollout, steering
 from controller.core import recovery as settling
 from controller.core.effective import Difference
 from controller.engine import adapter, outgoing
 from controller.loop import controller as loop
-from controller.loop import probes, reconciler, retries
+from controller.loop import helm, probes, reconciler, retries
 from controller.model import names
 from controller.model.entries import Context, Entry, Record, Reply
 from controller.model.errors import Conflict
@@ -354,6 +354,13 @@ def _logs_bodies(original: Any) -> Any:
     return creation
 
 
+# What people hold
+
+
+def _unsuspended(original: Any) -> Any:
+    return lambda steering_: original(replace(steering_, suspension=None))
+
+
 PLANTS = (
     Plant(
         1,
@@ -581,5 +588,23 @@ PLANTS = (
         "bodies-logged",
         "what is sent to the broker is logged",
         ((outgoing, "creation", _logs_bodies),),
+    ),
+    Plant(
+        13,
+        "suspension-overlooked",
+        "a suspended service is worked for like any other",
+        ((helm, "steer", returning(lambda desired: replace(desired, holds=()))),),
+    ),
+    Plant(
+        13,
+        "suspension-forgotten",
+        "a suspension ends with the controller's process",
+        ((revisions, "to_json", _unsuspended),),
+    ),
+    Plant(
+        13,
+        "pin-overlooked",
+        "a service that is pinned gets the slots of its document",
+        ((steering, "slots_of", always(lambda _earlier, service: service)),),
     ),
 )

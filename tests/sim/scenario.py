@@ -123,6 +123,9 @@ class Scenario:
             (0.6 if self.many else 0.03, (4, 30), "the controller is usurped", people.usurp),
             (0.1, (3, 30), "engine restarts", engine.engine_restart),
             (0.15, (0.5, 30), "plan applied", world.apply_plan),
+            (0.3, (2, 40), "by hand", world.hands.hold),
+            (0.25, (15, 60), "by hand", world.hands.hold),
+            (0.2, (30, 90), "by hand", world.hands.hold),
             *self._returns(world),
         ):
             if self._random.random() < likelihood:

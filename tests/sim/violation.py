@@ -6,7 +6,8 @@ from __future__ import annotations
 class Violation(BaseException):
     """An invariant doesn't hold; nothing of the product's may catch this.
 
-    Invariant 0 stands for what none of them says and all take for granted: a pass doesn't raise.
+    Invariant 0 stands for what none of them says and all take for granted: a pass doesn't raise;
+    13 for what people hold by hand.
     """
 
     def __init__(self, invariant: int, what: str) -> None:

@@ -8,6 +8,7 @@ moment ends the world with a ``Violation``.
 from __future__ import annotations
 
 import logging
+from functools import partial
 
 from controller.core.blast import going
 from controller.engine.adapter import event_of
@@ -20,6 +21,7 @@ from tests.sim.broker import BrokerDied, NobodyThere, SimBroker
 from tests.sim.controller import ControllerDied, SimController, SimTransport
 from tests.sim.faults import Action, Fault
 from tests.sim.ground import Now
+from tests.sim.hands import Hands
 from tests.sim.hazards import Hazards
 from tests.sim.judge import Judge
 from tests.sim.people import People
@@ -43,7 +45,16 @@ class World(Hazards):
         self.broker = SimBroker(self.places, self)
         self.people = People(seed, self.engine, self.marks, self._ask, self._knows)
         self.judge = Judge(self, self.broker, self.people)
-        self.checkers.watch(self.judge)
+        self.hands = Hands(
+            seed,
+            self.people,
+            self._ask,
+            lambda: self.controller,
+            self.judge.truth_seen,
+            self._bury_controller,
+        )
+        self.judge.hands = self.hands
+        self.checkers.watch(self.judge, self.hands)
         self._heard = 0
         self._passes: dict[Key, list[float]] = {}
         self._sent: list[str] = []  # the controller's mutations, of late
@@ -102,6 +113,15 @@ class World(Hazards):
         self.files_changed()
         self.people.clear_names()
         self.people.remove_guests()
+        for key in sorted(self.hands.suspended | self.hands.unsure):
+            self.at(self.random.uniform(1, 30), "let go", partial(self._let_go, key))
+
+    def _let_go(self, key: Key) -> str:
+        """Resume a service once somebody is there to ask, and sees it."""
+        told = self.hands.act("resume", key)
+        if key in self.hands.suspended | self.hands.unsure:
+            self.at(5.0, "let go", partial(self._let_go, key))
+        return told
 
     def _converge(self) -> None:
         end = self.clock.monotonic() + CONVERGE_S
