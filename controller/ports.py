@@ -150,8 +150,28 @@ class Journal(Protocol):
         ...
 
 
+#: The code of JournalUnavailable for what may not use the last of the disk: the journal is well.
+RESERVED = "journal.reserved"
+
+
+@dataclass(frozen=True, slots=True)
+class Vitals:
+    """How the journal is. ``signed`` is the last record that a checkpoint is of; while
+    ``reserved``, the rest of the disk is for the controller, operators and ends (``core.reserve``).
+    """
+
+    signed: int = 0
+    free_bytes: int = 0
+    reserved: bool = False
+
+
 class QueuedJournal(Journal, Protocol):
     """The journal as the broker's event loop uses it."""
+
+    @property
+    def vitals(self) -> Vitals:
+        """How it was when something was last written, or tried."""
+        ...
 
     @property
     def last_seq(self) -> int:

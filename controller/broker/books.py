@@ -22,7 +22,7 @@ from controller.model.crashpoints import Reach, pass_by
 from controller.model.entries import Entry, Record
 from controller.model.errors import JournalUnavailable
 from controller.model.inventory import Inventory
-from controller.ports import Archive, QueuedJournal
+from controller.ports import RESERVED, Archive, QueuedJournal
 
 LOG = logging.getLogger(__name__)
 #: The writer gives up by itself; this is for a disk that never answers.
@@ -104,18 +104,22 @@ class Books:
         try:
             record = future.result()
         except (JournalUnavailable, CancelledError) as error:
-            self._state.journal_error = str(error) or "the journal is closed"
-            LOG.error("journal.unavailable error=%s", error)  # noqa: TRY400 - the reason is enough
+            # What may not use the last of the disk is refused, and the journal is well.
+            if getattr(error, "code", "") != RESERVED:
+                self._state.journal_error = str(error) or "the journal is closed"
+                LOG.error("journal.unavailable error=%s", error)  # noqa: TRY400 - the reason is enough
         else:
             self._state.journal_error = ""
             self._state.inventory = inventories.fold(self._state.inventory, record)
             if self._archive is not None:
                 self._archive.wake()
+        self._state.journal = self.journal.vitals
         if not answer.done():
             answer.set_result(record)
 
     def look_up(self) -> None:
         """Take note of how the journal is: it mends itself also while nothing is written."""
+        self._state.journal = self.journal.vitals
         if not self._unfolded:
             self._state.journal_error = self.journal.error
         if self._archive is not None:

@@ -81,6 +81,9 @@ def health(call: Call, state: GateState) -> Steps[Reply]:
                     "behind": max(0, state.inventory.seq - state.indexed),
                     "error": state.index_error,
                 },
+                "signed": state.journal.signed,
+                "freeBytes": state.journal.free_bytes,
+                "reserved": state.journal.reserved,
             },
             "policy": {
                 "digest": policy.digest,

@@ -15,7 +15,7 @@ from controller.core.pullerrors import Access
 from controller.model.entries import Role
 from controller.model.inventory import Inventory
 from controller.model.policy import Policy
-from controller.ports import Clock, EngineFacts, NewId
+from controller.ports import Clock, EngineFacts, NewId, Vitals
 
 #: What the gate speaks upwards; the engine is spoken to in the lower of the newer one and its own.
 OLDEST_API = (1, 44)
@@ -71,6 +71,7 @@ class GateState:
     #: The last record of the journal's index, and why no more are in it, '' if they are.
     indexed: int = 0
     index_error: str = ""
+    journal: Vitals = field(default_factory=Vitals)
     policy_error: str = ""  # why the last reload kept the policy before it
     access: Access = field(default_factory=Access)  # registries that there are credentials for
     access_error: str = ""  # why the credentials before are kept

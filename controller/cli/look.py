@@ -60,6 +60,10 @@ def broker_problems(path: Path) -> list[dict[str, Any]]:
         )
         remedy = "free space under the state folder, or make it writable; no restart is needed"
         found.append(Problem("journal.unavailable", message, remedy=remedy))
+    elif health["journal"].get("reserved"):
+        message = "the journal's disk is almost full: clients are refused, refusals not recorded"
+        remedy = "free space under the state folder; no restart is needed"
+        found.append(Problem("journal.reserved", message, remedy=remedy))
     if health["policy"]["error"]:
         message = f"the last good policy stays in force: {health['policy']['error']}"
         remedy = "mend the policy's file, then send the broker SIGHUP"

@@ -3,6 +3,14 @@
 from __future__ import annotations
 
 import os
+from typing import NamedTuple
+
+
+class Room(NamedTuple):
+    """What a file system has."""
+
+    free_bytes: int
+    size_bytes: int
 
 
 class Disk:
@@ -35,3 +43,8 @@ class Disk:
         """Tell whether the disk itself, not the page cache, has *line* right before *size*."""
         os.posix_fadvise(file, 0, 0, os.POSIX_FADV_DONTNEED)
         return os.pread(file, len(line), size - len(line)) == line
+
+    def room(self, file: int) -> Room:
+        """Return how much is free, to whoever has no privilege, on the file's file system."""
+        found = os.fstatvfs(file)
+        return Room(found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize)

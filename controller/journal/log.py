@@ -21,8 +21,9 @@ from typing import Final
 
 from controller.core.checkpoint import CHECKPOINT_MAX_BYTES
 from controller.core.record import GENESIS, Prepared, prepare, timestamp
+from controller.core.reserve import is_scarce
 from controller.journal.chain import FORMAT, binding
-from controller.journal.disk import Disk
+from controller.journal.disk import Disk, Room
 from controller.journal.folder import FILE_MODE, hold
 from controller.journal.notary import Notary
 from controller.journal.reader import records
@@ -127,6 +128,7 @@ class Log:
         self._repair: dict[str, object] = {}
         self._aside: tuple[str, ...] = ()
         self.opened = 0  # segments, by this process
+        self.room: Room | None = None  # at the last look
         self._last_line = b""
         self._seq, self._hash, self._previous = 0, GENESIS, 0
         try:
@@ -156,6 +158,21 @@ class Log:
     def due_s(self) -> float | None:
         """In how many seconds an empty ``commit`` signs what isn't signed; None: there is nothing."""
         return self._notary.due_s() if self._notary is not None else None
+
+    @property
+    def signed(self) -> int:
+        """The last record that a checkpoint is of; 0 before the first."""
+        return self._notary.signed if self._notary is not None else 0
+
+    def look_at_room(self) -> bool:
+        """Tell whether only the reserve is left of the disk; where that can't be seen, it isn't."""
+        if self._holder is None:
+            return False
+        try:
+            self.room = self._disk.room(self._holder)
+        except OSError:
+            return False
+        return is_scarce(free_bytes=self.room.free_bytes, size_bytes=self.room.size_bytes)
 
     # Using it.
 

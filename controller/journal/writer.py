@@ -13,6 +13,7 @@ from typing import Final, NamedTuple, Self
 
 from controller.core.checkpoint import prune_entry
 from controller.core.record import CLOSING, Prepared, prepare
+from controller.core.reserve import may_use_reserve
 from controller.journal.base import foundation
 from controller.journal.disk import Disk
 from controller.journal.log import DEFAULT_LIMITS, Limits, Log
@@ -23,7 +24,7 @@ from controller.model.crashpoints import Reach, pass_by
 from controller.model.entries import Entry, Record
 from controller.model.errors import JournalUnavailable
 from controller.model.inventory import Inventory
-from controller.ports import Clock, NewId
+from controller.ports import RESERVED, Clock, NewId, Vitals
 
 #: A batch is what one write and one fsync make durable.
 BATCH_MAX_ENTRIES: Final = 1024
@@ -73,6 +74,8 @@ class Writer:
             notary=notary,
         )
         self._limits = limits
+        #: How the journal was when something was last written, or tried.
+        self.vitals = self._vitals()
         self._changed = threading.Condition()
         self._queue: deque[_Queued] = deque()
         self._queued_bytes = 0
@@ -226,7 +229,8 @@ class Writer:
         """Wait for entries; return a batch of those that weren't cancelled, or none: look around."""
         with self._changed:
             if not self._queue and not self._closing:
-                self._changed.wait(self._log.due_s if self._log.writable else self._limits.retry_s)
+                fine = self._log.writable and not self.vitals.reserved
+                self._changed.wait(self._log.due_s if fine else self._limits.retry_s)
             batch: list[_Queued] = []
             size = 0
             while self._queue and len(batch) < BATCH_MAX_ENTRIES:
@@ -240,6 +244,9 @@ class Writer:
             return batch
 
     def _commit(self, batch: list[_Queued]) -> None:
+        self.vitals = self._vitals()
+        if self.vitals.reserved:
+            batch = self._of_the_reserve(batch)
         try:
             records = self._log.commit([queued.prepared for queued in batch])
         except JournalUnavailable as error:
@@ -255,7 +262,29 @@ class Writer:
                 self._opened = self._log.opened
                 self._upkeep.wake()
 
+    def _of_the_reserve(self, batch: list[_Queued]) -> list[_Queued]:
+        """Refuse what may not use the last of the disk; return the rest."""
+        kept: list[_Queued] = []
+        for queued in batch:
+            if may_use_reserve(queued.prepared.entry):
+                kept.append(queued)
+                continue
+            queued.future.set_exception(
+                JournalUnavailable(
+                    RESERVED,
+                    "the disk is almost full: the rest is for the controller and operators",
+                    remedy=f"free space on the file system of {self._log.folder}",
+                )
+            )
+        return kept
+
     def _look_after(self) -> None:
         """Try again where writing failed, and sign what is due."""
         with suppress(JournalUnavailable):
             self._log.commit([])
+        self.vitals = self._vitals()
+
+    def _vitals(self) -> Vitals:
+        reserved = self._log.look_at_room()
+        free = self._log.room.free_bytes if self._log.room is not None else 0
+        return Vitals(signed=self._log.signed, free_bytes=free, reserved=reserved)

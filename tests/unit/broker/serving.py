@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -14,11 +15,14 @@ from pathlib import Path
 from controller.broker.connection import Handle
 from controller.broker.server import Broker, Limits, Outside, Places
 from controller.journal.keeper import Keeper
+from controller.journal.keys import KeyFiles, Keys
+from controller.journal.notary import Notary
 from controller.journal.reader import records
 from controller.journal.writer import Writer
 from controller.model.crashpoints import Reach, pass_by
 from controller.model.entries import Entry, Record, Stage
 from controller.model.policy import Policy
+from controller.ports import NewId
 from tests.unit.broker.engine_side import EngineSide
 
 CONTROLLER = 54321
@@ -65,6 +69,7 @@ class Bench:
     known_engines: list[str] = field(default_factory=list)
     load_policy: Callable[[], Policy] | None = None
     bind_engine: Callable[[str], None] | None = None
+    signed: bool = False  # the journal is
     registry_auth: Path | None = None
     stop: asyncio.Event = field(default_factory=asyncio.Event)
     reload: asyncio.Event = field(default_factory=asyncio.Event)
@@ -84,7 +89,11 @@ class Bench:
             new_id=new_id,
             load_policy=self.load_policy or (lambda: self.policy),
             open_journal=lambda: Writer(
-                self.journal, clock=self.clock, new_id=new_id, reach=self.reach
+                self.journal,
+                clock=self.clock,
+                new_id=new_id,
+                reach=self.reach,
+                notary=self._notary(new_id) if self.signed else None,
             ),
             open_archive=lambda journal: Keeper(
                 self.journal, durable=lambda: journal.last_seq, clock=self.clock
@@ -108,6 +117,15 @@ class Bench:
             outside=outside,
             limits=self.limits,
         )
+
+    def _notary(self, new_id: NewId) -> Notary:
+        files = KeyFiles(
+            self.root / "broker" / "journal.key",
+            self.root / "journal.pub",
+            self.root / "journal.checkpoint",
+        )
+        keys = Keys(files, name="trimtab/test", new_seed=lambda: os.urandom(32))
+        return Notary(keys, origin="trimtab/test", clock=self.clock, new_id=new_id)
 
     @asynccontextmanager
     async def serving(self) -> AsyncIterator[Broker]:

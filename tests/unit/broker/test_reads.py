@@ -14,6 +14,7 @@ from controller.broker.state import GateState
 from controller.core.checkpoint import asks_for_key
 from controller.core.pullerrors import Access
 from controller.model.entries import Reply
+from controller.ports import Vitals
 from tests.unit.broker.dialogue import (
     ALICE,
     BOB,
@@ -309,6 +310,7 @@ def test_health_answers_whatever_is_wrong() -> None:
     knows.strangers = {STRAY: "copy"}
     knows.indexed, knows.index_error = 5, "it is being made"
     knows.access, knows.access_error = Access("/auth", frozenset({"ghcr.io"})), "exposed"
+    knows.journal = Vitals(signed=5, free_bytes=4096, reserved=True)
     look = Look("/_ping", deadline_s=2.0)
     told = {
         "engine": {
@@ -325,6 +327,9 @@ def test_health_answers_whatever_is_wrong() -> None:
             "error": "disk full",
             "unrecordedRefusals": 2,
             "index": {"seq": 5, "behind": 2, "error": "it is being made"},
+            "signed": 5,
+            "freeBytes": 4096,
+            "reserved": True,
         },
         "policy": {"digest": POLICY.digest, "name": "strict", "error": "line 3"},
         "registryAuth": {"file": "/auth", "registries": ["ghcr.io"], "error": "exposed"},

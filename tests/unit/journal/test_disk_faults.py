@@ -63,7 +63,7 @@ class LimitedFiles:
 
 
 class Mounted:
-    """A file system of its own, a few pages large."""
+    """A file system of its own: a few pages large, or 8 MiB of ext4."""
 
     full = "No space left on device"
 
@@ -73,10 +73,16 @@ class Mounted:
 
     def fill(self) -> None:
         file = os.open(self._filler, os.O_WRONLY | os.O_CREAT)
+        # The large part first, then to the last byte.
+        for block in (b"x" * 65_536, b"x" * 512):
+            self._write(file, block)
+        os.close(file)
+
+    @staticmethod
+    def _write(file: int, block: bytes) -> None:
         with suppress(OSError):
             while True:
-                os.write(file, b"x" * 512)
-        os.close(file)
+                os.write(file, block)
 
     def free(self) -> None:
         self._filler.unlink(missing_ok=True)
@@ -106,8 +112,8 @@ def mount(kind: str, root: Path, image: Path) -> None:
         run("mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(root))
         return
     with image.open("wb") as file:
-        file.truncate(1024 * 1024)
-    run("mkfs.ext4", "-q", "-O", "^has_journal", str(image))
+        file.truncate(8 * 1024 * 1024)
+    run("mkfs.ext4", "-q", str(image))
     run("mount", "-o", "loop", str(image), str(root))
 
 

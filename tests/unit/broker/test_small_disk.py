@@ -1,0 +1,149 @@
+"""A broker whose state lies on a disk of 8 MiB that fills up: first who may wait, then everybody.
+
+A real ext4, mounted from a file.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Generator, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from controller.broker import gate
+from controller.broker.commands import Answer, Command, Relay, Write
+from controller.broker.state import GateState
+from controller.core.reserve import RESERVE_SHARE
+from controller.journal.audit import Trust, verify
+from controller.journal.keys import read_public_keys
+from controller.model.entries import Entry, Record, Reply, Request
+from tests.unit.broker.serving import Bench, ask, body_of, get, post, run, status_of
+
+Steps = Generator[Command, Answer, Reply | Relay]
+MIB = 1024 * 1024
+
+
+def recording(request: Request, state: GateState) -> Steps:
+    """Record an intent of the role that the path names, and its outcome; our own routes are real."""
+    if request.path.startswith("/trimtab"):
+        return (yield from gate.handle(request, state))
+    actor: dict[str, object] = {"uid": 7, "role": request.path.strip("/")}
+    told: dict[str, object] = {"route": "container.kill", "object": "x" * 64}
+    identifier = state.new_id()
+    intent = yield Write(Entry(identifier, "intent", actor=actor, request=told))
+    if not isinstance(intent, Record):
+        return Reply(503, b"{}")
+    state.in_flight.add(identifier)
+    yield Write(Entry(identifier, "outcome", actor=actor, result={"status": 204}))
+    state.in_flight.discard(identifier)
+    return Reply(204)
+
+
+class Disk:
+    """The file system, and what fills it."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._filler = root / "filler"
+
+    @property
+    def size(self) -> int:
+        facts = os.statvfs(self.root)
+        return facts.f_blocks * facts.f_frsize
+
+    def leave(self, free: int) -> None:
+        """Let so many bytes be free, or none at all, not even what only root may use."""
+        file = os.open(self._filler, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        try:
+            while True:
+                facts = os.statvfs(self.root)
+                if free and facts.f_bavail * facts.f_frsize <= free:
+                    return
+                try:
+                    os.write(file, b"x" * facts.f_frsize)
+                except OSError:
+                    return
+        finally:
+            os.close(file)
+
+    def free(self) -> None:
+        self._filler.unlink()
+
+
+if os.geteuid() == 0:
+
+    @pytest.fixture
+    def disk(tmp_path: Path) -> Iterator[Disk]:
+        root, image = tmp_path / "disk", tmp_path / "image"
+        root.mkdir()
+        with image.open("wb") as file:
+            file.truncate(8 * MIB)
+        command("mkfs.ext4", "-q", str(image))
+        command("mount", "-o", "loop", str(image), str(root))
+        try:
+            yield Disk(root)
+        finally:
+            command("umount", str(root))
+
+    def command(*arguments: str) -> None:
+        subprocess.run(arguments, check=True, capture_output=True, timeout=30)
+
+    async def change(bench: Bench, role: str) -> int:
+        return status_of(await ask(bench.socket, post(f"/{role}")))
+
+    async def health(bench: Bench) -> dict[str, Any]:
+        answer = await ask(bench.socket, get("/trimtab/v1/health"))
+        told: dict[str, Any] = json.loads(body_of(answer))
+        return {**told["journal"], "open": told["openIntents"]}
+
+    def test_a_disk_that_fills_up_stops_clients_first_then_all_changes_and_no_read(
+        disk: Disk,
+    ) -> None:
+        bench = Bench(disk.root, recording, signed=True)
+
+        async def test() -> None:
+            async with bench.serving():
+                roles = ("client", "controller", "operator")
+                assert [await change(bench, role) for role in roles] == [204] * 3
+                told = await health(bench)
+                assert (told["writable"], told["reserved"]) == (True, False)
+                assert told["freeBytes"] > 1 * MIB
+                # Of 8 MiB an eighth is kept.
+                disk.leave(disk.size // RESERVE_SHARE - 128 * 1024)
+                assert [await change(bench, role) for role in roles] == [503, 204, 204]
+                told = await health(bench)
+                assert (told["writable"], told["reserved"], told["error"]) == (True, True, "")
+                # To the last byte. What still fits in the last block is written.
+                disk.leave(0)
+                while await change(bench, "controller") == 204:
+                    pass
+                assert [await change(bench, role) for role in roles] == [503] * 3
+                told = await health(bench)
+                assert (told["writable"], told["error"]) == (False, "No space left on device")
+                reads = ("health", "inventory", "policy", "journal?after=0")
+                for path in reads:
+                    answer = await ask(bench.socket, get(f"/trimtab/v1/{path}"))
+                    assert status_of(answer) == 200, path
+                assert verify(bench.journal).ok
+                # It comes back by itself: nobody asks for anything.
+                disk.free()
+                while not (await health(bench))["writable"]:
+                    pass
+                assert [await change(bench, role) for role in roles] == [204] * 3
+                told = await health(bench)
+                assert (told["writable"], told["reserved"]) == (True, False)
+                # An outcome that didn't fit is recovery's to close, once its time is over.
+                bench.clock.ahead += 600
+                while (await health(bench))["open"]:
+                    pass
+
+        run(test(), within_s=60)
+        keys = frozenset(read_public_keys(bench.root / "journal.pub"))
+        found = verify(bench.journal, Trust(keys))
+        assert (found.ok, found.open_intents) == (True, ())
+        assert any("not writable from" in repair.what for repair in found.repairs)
+        assert found.signed == found.records - 1
