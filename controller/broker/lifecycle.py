@@ -32,6 +32,11 @@ def _found(call: Call, state: GateState) -> Steps[Found]:
     return (yield from resolve.container(state, call.actor, call.names["container"]))
 
 
+#: What shows that it happened: that this is another instant than before.
+_INSTANTS = {"start": "StartedAt", "stop": "FinishedAt"}
+NEVER = "0001-01-01T00:00:00Z"
+
+
 def start(call: Call, state: GateState) -> Steps[Reply]:
     """Start it: what it was admitted as must still hold, on the host and in the policy."""
     found = yield from resolve.container(state, call.actor, call.names["container"], looked_at)
@@ -173,6 +178,8 @@ def _post(
 ) -> Steps[Reply]:
     path = written(f"{found.path}/{verb}", dict(judged.query))
     extra = {**(told or {}), **({"graceS": grace_s} if grace_s else {})}
+    if verb in _INSTANTS:  # what recovery compares with
+        extra["before"] = str((found.inspect.get("State") or {}).get(_INSTANTS[verb]) or NEVER)
     change = _change(call, found, judged, method="POST", path=path, extra=extra, grace_s=grace_s)
     if verb in _RUNS:
         return (yield from verifying.watched(state, call.by, found.item, call.policy, change))

@@ -102,15 +102,12 @@ def _settle(
 def _expired(state: GateState, intent: OpenIntent, route: Route, identifier: str) -> bool:
     """Tell whether the engine can't be at it any more.
 
-    By the clock that never jumps, for an intent of this process; for an older one by the wall
-    clock, or, should that have jumped back, by this process's own uptime.
+    By the clock that never jumps: since the intent, or, where a broker before this one recorded it,
+    since this one's start. What the wall clock says proves nothing: it may have been set meanwhile.
     """
     limit = route.deadline_s + recovery.grace_s(intent)
-    now = state.clock.monotonic()
-    if identifier in state.begun:
-        return now - state.begun[identifier] > limit
-    older = recovery.age_s(intent, state.clock.now())
-    return older > limit or now - state.start_monotonic > limit
+    since = state.begun.get(identifier, state.start_monotonic)
+    return state.clock.monotonic() - since > limit
 
 
 def forget_gone(state: GateState) -> Steps[int]:

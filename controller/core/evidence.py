@@ -10,8 +10,8 @@ class Evidence(StrEnum):
 
     LABEL = "the label of the intent"  # what was created carries it
     ABSENCE = "it isn't there any more"
-    STARTED = "StartedAt after the intent"
-    FINISHED = "FinishedAt after the intent"
+    STARTED = "another StartedAt than before"
+    FINISHED = "another FinishedAt than before"
     FIELD = "the field that was to change"
     DIGEST = "the image that the reference means"
     NONE = "none"

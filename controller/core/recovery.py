@@ -148,7 +148,14 @@ def _pulled(intent: OpenIntent, told: Mapping[str, Any]) -> Sighting:
 
 
 def _after(intent: OpenIntent, told: Mapping[str, Any], member: str) -> Sighting:
+    """Tell whether an instant is another one than before: the wall clock may have been set since.
+
+    An intent of an earlier version didn't note it: there the instant must come after the intent.
+    """
     at = str((told.get("State") or {}).get(member) or _NEVER)
+    before = _summary(intent).get("before")
+    if isinstance(before, str):
+        return Sighting(applied=at != before, seen=at)
     return Sighting(applied=_instant(at) >= _instant(intent.time), seen=at)
 
 

@@ -69,7 +69,12 @@ def test_a_change_is_recorded_forwarded_and_recorded_again() -> None:
             "id-1",
             "intent",
             actor=actor(1000, 13, "client"),
-            request=told("POST", "container.stop", WEB, {**PLACE, "graceS": 5}),
+            request=told(
+                "POST",
+                "container.stop",
+                WEB,
+                {**PLACE, "graceS": 5, "before": "0001-01-01T00:00:00Z"},
+            ),
             verdict=ALLOWED,
         ),
         Entry(

@@ -96,7 +96,7 @@ def on_web(
     return Mutation(
         request(method, path),
         {
-            f"Look /containers/{WEB}/json": reply(inspect(WEB, "alice-web", "alice")),
+            f"Look /containers/{WEB}/json": reply(inspect(WEB, "alice-web", "alice", State=before)),
             f"Forward {path.partition('?')[0]}": NO_CONTENT,
         },
         LOOK,
