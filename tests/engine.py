@@ -223,6 +223,7 @@ class PrivateEngine(_Client):
         self.socket = self.layout.socket
         self.host = self.layout.host
         self.log = self.layout.log
+        self.options: tuple[str, ...] = ()  # more of dockerd's, from the next start on
         self._process: subprocess.Popen[bytes] | None = None
         try:
             _run("ip", "netns", "add", self.netns)
@@ -249,6 +250,7 @@ class PrivateEngine(_Client):
             f"--cgroup-parent=/{self.netns}",
             # With systemd's driver the cgroup parent would have to be a slice.
             "--exec-opt=native.cgroupdriver=cgroupfs",
+            *self.options,
             prefix=self.inside(),
             env={name: value for name, value in os.environ.items() if name != "DOCKER_HOST"},
         )

@@ -16,6 +16,9 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
+import pytest
+
+from tests.engine import PrivateEngine
 from tests.instance import Host, eventually, has, web
 
 QUICK = "rollout: {minHealthy: 1s, progressDeadline: 25s}"
@@ -208,3 +211,42 @@ def rolled_out(host: Host, name: str) -> bool:
     """Tell whether one replica is left, of what its document says."""
     resource = host.resource(name)
     return has(resource, "Ready") and revisions(host, name) == [resource["revision"]]
+
+
+@pytest.mark.owns_engine
+@pytest.mark.parametrize("live", [False, True], ids=["killed", "live-restore"])
+def test_an_engine_killed_in_the_middle_ends_with_one_of_each_and_nothing_that_was_stopped(
+    host: Host, live: bool
+) -> None:
+    slowly = "rollout: {minHealthy: 4s}"
+    host.write("web.yaml", web(extra=slowly))
+    host.write("rests.yaml", web("rests"))
+    engine = host.engine
+    assert isinstance(engine, PrivateEngine), "it owns its engine"
+    with contextlib.ExitStack() as stack:
+        if live:
+            stack.callback(plain, engine)
+            engine.options = ("--live-restore",)
+            engine.restart()
+        stack.enter_context(host.running())
+        host.write("rests.yaml", web("rests", extra="state: Stopped"))
+        eventually(lambda: not host.running_ids("rests"))
+        client = stack.enter_context(asking(host, "web"))
+        eventually(lambda: client.answers("web"))
+        host.write("web.yaml", web(extra=f"env: {{COLOUR: green}}\n{slowly}"))
+        eventually(lambda: len(host.running_ids("web")) == 2, what="it is under way")
+        engine.kill()
+        engine.start()
+        eventually(lambda: rolled_out(host, "web"), within_s=30)
+        assert host.running_ids("rests") == []
+        assert len(host.containers("web")) == len(host.containers("rests")) == 1
+        if live:
+            # The engine's own DNS is down with it; nobody who had an address was refused.
+            refused = [each for each in client.failures() if "no name" not in each[1]]
+            assert refused == []
+
+
+def plain(engine: PrivateEngine) -> None:
+    """Have the engine as it was, for the tests that follow."""
+    engine.options = ()
+    engine.restart()

@@ -143,6 +143,12 @@ def test_a_task_that_has_ended_well_is_as_far_as_can_be():
     assert walk((1, scene(failed, wanted=task))).held_s is None
 
 
+def test_what_comes_right_after_all_has_not_failed():
+    failed = replace(BEGUN, failed="why", furthest=(1, 1, 0))
+    assert walk((1, scene(container(), container(rev="a"))), start=failed).failed == "why"
+    assert walk((1, scene(container())), start=failed) == walk((1, scene(container())))
+
+
 def test_a_look_is_due_when_time_changes_something():
     stuck, done = scene(container(rev="a")), scene(container())
     assert due_in_s(walk((100, stuck)), stuck) == 500
