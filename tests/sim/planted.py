@@ -27,7 +27,16 @@ from controller.broker import (
     verifying,
 )
 from controller.broker.commands import Forward, Lost, Write
-from controller.core import admission, planner, prune, render, revisions, rollout, steering
+from controller.core import (
+    admission,
+    planner,
+    prune,
+    readiness,
+    render,
+    revisions,
+    rollout,
+    steering,
+)
 from controller.core import recovery as settling
 from controller.core.effective import Difference
 from controller.engine import adapter, outgoing
@@ -77,6 +86,15 @@ def returning(change: Callable[[Any], Any]) -> Wrong:
 
 def _with_a_breach(found: tuple[Difference, ...]) -> tuple[Difference, ...]:
     return (Difference("effective.limit", "processes have no limit"), *found)
+
+
+def _at_once(original: Any) -> Any:
+    def wrong(container: Any, spec: Any, sighting: Any, *, now: float) -> Any:
+        said = original(container, spec, sighting, now=now)
+        up = said.word is readiness.Ready.SETTLING
+        return readiness.Readiness(readiness.Ready.AVAILABLE) if up else said
+
+    return wrong
 
 
 # Mutations on the wire
@@ -506,6 +524,18 @@ PLANTS = (
         "stops-before-create",
         "what serves stops before its successor is created",
         ((rollout, "_succeed", _stops_before),),
+    ),
+    Plant(
+        7,
+        "up-is-available",
+        "whoever is up counts as available at once",
+        ((readiness, "readiness", _at_once),),
+    ),
+    Plant(
+        7,
+        "nameless-successor",
+        "a successor isn't given its service's name before its predecessor goes",
+        ((rollout, "announce", always(lambda *_: [])),),
     ),
     Plant(
         8,
