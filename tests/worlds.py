@@ -242,6 +242,7 @@ def plan(
     readiness: Mapping[str, Readiness] | None = None,
     superseded: Mapping[str, str] | None = None,
     paused: Mapping[Key, str] | None = None,
+    contended: Mapping[tuple[Key, int], Mapping[str, str]] | None = None,
     around: Around = Around(),  # noqa: B008 - frozen
 ) -> Plan:
     """The plan where everything is prunable and nothing held, unless said otherwise."""
@@ -260,6 +261,7 @@ def plan(
             readiness=readiness or {},
             superseded=superseded or {},
             paused=paused or {},
+            contended=contended or {},
             quarantine=quarantine,
             around=around,
         ),

@@ -6,7 +6,7 @@ Classification is an ordered table, first match wins. Nothing here decides what 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from types import MappingProxyType
@@ -172,15 +172,22 @@ def borrowed(container: Container) -> Iterable[tuple[str, tuple[str, ...]]]:
             yield network, names
 
 
-def is_healable(container: Container) -> bool:
+def is_healable(container: Container, spared: Collection[str] = ()) -> bool:
     """Tell whether a container is altered, and can be put back in place while it serves.
+
+    Alterations that are *spared* (by their words) keep it where it is: they are left for now.
 
     One that is down is made anew: nothing is lost by that. What the broker stopped for a violation
     isn't changed any more.
     """
     altered = alterations(container)
     there = container.state in (ContainerState.RUNNING, ContainerState.PAUSED)
-    return bool(altered) and there and not container.violation and all(a.in_place for a in altered)
+    return (
+        bool(altered)
+        and there
+        and not container.violation
+        and all(a.in_place or a.what in spared for a in altered)
+    )
 
 
 def short(revision: str) -> str:
@@ -280,15 +287,17 @@ def slot_of(
     containers: tuple[Container, ...],
     service: Service,
     superseded: Mapping[str, str] = MappingProxyType({}),
+    spared: Collection[str] = (),
 ) -> Slot:
     """Return one slot of a running service, with the word for it.
 
-    *containers* are those of that slot, *superseded* why some must be replaced, by id. Of several
+    *containers* are those of that slot, *superseded* why some must be replaced, by id, and
+    *spared* which alterations are left for now. Of several
     of the wanted revision the best is kept: one that runs before one that doesn't, what is as
     admitted before what must be healed, and of those the one that was started first.
     """
     replicas = [Replica(c, service, superseded=superseded.get(c.id, "")) for c in containers]
-    fit = [r for r in replicas if _fits(r) and r.container.state in _RANK]
+    fit = [r for r in replicas if _fits(r, spared) and r.container.state in _RANK]
     if not fit:
         others = tuple(sorted(containers, key=_age))
         if not others:
@@ -300,9 +309,9 @@ def slot_of(
     return Slot(number, best.container, others, drift_of(best), why(best))
 
 
-def _fits(replica: Replica) -> bool:
+def _fits(replica: Replica, spared: Collection[str]) -> bool:
     drift = drift_of(replica)
-    return drift in _KEPT or (drift is Drift.ALTERED and is_healable(replica.container))
+    return drift in _KEPT or (drift is Drift.ALTERED and is_healable(replica.container, spared))
 
 
 def _merit(replica: Replica) -> tuple[int, bool, tuple[bool, str, str, str]]:

@@ -8,7 +8,7 @@ depends on who restarts it (``core.rollout``).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import replace
 
 from controller.core.diff import alterations, borrowed
@@ -16,7 +16,14 @@ from controller.core.moves import Handle
 from controller.model.desired import Service
 from controller.model.errors import Problem, Severity
 from controller.model.observed import Container, ContainerState, Settings
-from controller.model.plan import AnyAction, UpdateContainer
+from controller.model.plan import (
+    AnyAction,
+    ConnectNetwork,
+    DisconnectNetwork,
+    RenameContainer,
+    UnpauseContainer,
+    UpdateContainer,
+)
 
 #: What an update sends together: the engine refuses a memory above a swap that it isn't told.
 _TOGETHER = {
@@ -36,8 +43,28 @@ _TOGETHER = {
 }
 
 
+def healed_by(action: AnyAction) -> frozenset[str]:
+    """Return which alterations of its container an action takes back, by their words."""
+    match action:
+        case UpdateContainer():
+            limits = {name for name in _TOGETHER if getattr(action, name) is not None}
+            return frozenset(limits | ({"restart", "restart_max"} if action.restart else set()))
+        case UnpauseContainer():
+            return frozenset({"paused"})
+        case RenameContainer():
+            return frozenset({"name"})
+        case ConnectNetwork() | DisconnectNetwork():
+            return frozenset({"networks", "aliases"})
+        case _:
+            return frozenset()
+
+
 def heal(
-    container: Container, *, announced: bool = True, joining: bool = True
+    container: Container,
+    *,
+    announced: bool = True,
+    joining: bool = True,
+    spared: Collection[str] = (),
 ) -> tuple[AnyAction, ...]:
     """Return what puts a container back that ``diff.is_healable``; () for one that is as admitted.
 
@@ -48,16 +75,17 @@ def heal(
         announced: it may answer to its service's name on what it joins; else only where it did, or
             if another of its networks knows it by that.
         joining: its networks are there to be joined; else that part is left for later.
+        spared: alterations to be left for now, by their words; a network too many never is.
     """
     admitted = container.admitted
     if admitted is None:
         return ()
     return (
         *_leave(container, admitted),
-        *_thaw(container),
-        *(_join(container, admitted, announced=announced) if joining else ()),
-        *_rename(container, admitted),
-        *_limit(container, admitted),
+        *(_thaw(container) if "paused" not in spared else ()),
+        *(_join(container, admitted, announced, spared) if joining else ()),
+        *(_rename(container, admitted) if "name" not in spared else ()),
+        *_limit(container, admitted, spared),
     )
 
 
@@ -91,14 +119,19 @@ def _thaw(container: Container) -> Iterator[AnyAction]:
         yield Handle.seen(container).unpause(f"{container.name} is paused")
 
 
-def _join(container: Container, admitted: Settings, *, announced: bool) -> Iterator[AnyAction]:
+def _join(
+    container: Container,
+    admitted: Settings,
+    announced: bool,  # noqa: FBT001 - heal's own
+    spared: Collection[str],
+) -> Iterator[AnyAction]:
     handle, name = Handle.seen(container), container.key.name
     known = any(name in asked for _, asked in container.aliases)
     for network in admitted.networks:
-        if network not in container.settings.networks:
+        if network not in container.settings.networks and "networks" not in spared:
             cause = f"{container.name} isn't in its network {network}"
             yield handle.connect(network, (name,) if known or announced else (), cause)
-    for network, names in borrowed(container):
+    for network, names in borrowed(container) if "aliases" not in spared else ():
         cause = f"{container.name} answers to {' and '.join(names)} on {network}"
         kept = (name,) if announced or name in dict(container.aliases)[network] else ()
         yield handle.disconnect(network, cause)
@@ -111,8 +144,14 @@ def _rename(container: Container, admitted: Settings) -> Iterator[AnyAction]:
         yield Handle.seen(container).rename(admitted.name, cause)
 
 
-def _limit(container: Container, admitted: Settings) -> Iterator[AnyAction]:
-    limits = [each for each in alterations(container) if each.what in _TOGETHER]
+def _limit(
+    container: Container, admitted: Settings, spared: Collection[str]
+) -> Iterator[AnyAction]:
+    limits = [
+        each
+        for each in alterations(container)
+        if each.what in _TOGETHER and not set(_TOGETHER[each.what]) & set(spared)
+    ]
     if not limits:
         return
     names = {name for each in limits for name in _TOGETHER[each.what]}

@@ -12,6 +12,7 @@ A plan goes on to convergence: behind a gate stands what follows once it is open
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 
 from controller.core import hostports
@@ -89,6 +90,10 @@ class Situation:
     def held(self, slot: int) -> str | None:
         """Return why a slot isn't tried now, if so."""
         return self.past.held.get((self.key, slot))
+
+    def spared(self, slot: int) -> Mapping[str, str]:
+        """Return which alterations in a slot aren't healed now, and why."""
+        return self.past.contended.get((self.key, slot), {})
 
     def is_taken_over(self, slot: int) -> bool:
         """Tell whether the controller restarts a slot's containers, and not the engine."""
@@ -246,7 +251,13 @@ def _slots(situation: Situation) -> list[Slot]:
         by_slot.setdefault(container.slot, []).append(container)
     numbers = range(1, situation.service.spec.replicas + 1)
     return [
-        slot_of(n, tuple(by_slot.get(n, ())), situation.service, situation.past.superseded)
+        slot_of(
+            n,
+            tuple(by_slot.get(n, ())),
+            situation.service,
+            situation.past.superseded,
+            situation.spared(n),
+        )
         for n in numbers
     ]
 
@@ -342,7 +353,7 @@ def _hand_over(slot: Slot, keep: Container, situation: Situation) -> Steps:
     alone = not any(other.running for other in slot.alive)
     available = situation.ready(keep) is Ready.AVAILABLE
     healing, problems = _healing(keep, situation, announced=alone or available)
-    begin = _policy_steps(keep, policy)
+    begin = _policy_steps(keep, policy, situation.spared(slot.number))
     rejoined = {a.network for a in healing if isinstance(a, ConnectNetwork) and a.aliases}
     nameless = [n for n in _unannounced(keep, situation) if n not in rejoined]
     naming = announce(Handle.seen(keep), service, nameless)
@@ -366,12 +377,18 @@ def _healing(
     admitted = container.admitted.networks if container.admitted else ()
     missing = not set(admitted) <= set(container.settings.networks)
     problems = supplies.problems(service, creating=False) if missing else ()
-    actions = list(heal(container, announced=announced, joining=not problems))
+    spared = situation.spared(container.slot)
+    actions = list(heal(container, announced=announced, joining=not problems, spared=spared))
     joins = (i for i, action in enumerate(actions) if isinstance(action, ConnectNetwork))
     at = next(joins, len(actions))
     # What isolates it doesn't wait for what must be made first.
-    made = supplies.missing(service, creating=False) if missing and not problems else ()
-    return [*actions[:at], *made, *actions[at:]], problems
+    joined = missing and not problems and "networks" not in spared
+    made = supplies.missing(service, creating=False) if joined else ()
+    left = {spared[each.what]: None for each in alterations(container) if each.what in spared}
+    waits = [
+        wait(service.key, target=container.name, slot=container.slot, cause=why) for why in left
+    ]
+    return [*actions[:at], *made, *actions[at:], *waits], problems
 
 
 def _unannounced(container: Container, situation: Situation) -> tuple[str, ...]:
@@ -426,9 +443,13 @@ def _done(container: Container, service: Service, *, taken_over: bool) -> bool:
     return Replica(container, service).finished or (taken_over and task and ended)
 
 
-def _policy_steps(container: Container, policy: tuple[str, int]) -> list[AnyAction]:
+def _policy_steps(
+    container: Container, policy: tuple[str, int], spared: Collection[str] = ()
+) -> list[AnyAction]:
     # Compared by name: the count comes with it, and engines differ in how they show it.
     altered = any(each.what in {"restart", "restart_max"} for each in alterations(container))
+    if altered and {"restart", "restart_max"} & set(spared):
+        return []
     if container.settings.restart == policy[0] and not altered:
         return []
     cause = f"restart policy is {container.settings.restart}, want {policy[0]}"

@@ -58,6 +58,7 @@ class World:
     networks: NetworkNames
     generations: Mapping[Key, tuple[int, int]] = field(default_factory=dict)
     looping: frozenset[tuple[Key, int]] = frozenset()
+    contended: Mapping[tuple[Key, int], tuple[str, ...]] = field(default_factory=dict)
     causes: Mapping[tuple[Key, int], str] = field(default_factory=dict)
     failed: Mapping[Key, str] = field(default_factory=dict)  # rollouts, and why
     failures: Mapping[Key, Failure] = field(default_factory=dict)
@@ -323,6 +324,7 @@ def _conditions(facts: Facts, world: World) -> list[Condition]:
     possible = (
         _paused(facts, world),
         _crash_loop(facts, world),
+        _contended(facts, world),
         _violation(facts, world),
         _quarantined(facts, world),
     )
@@ -435,6 +437,20 @@ def _stalled(facts: Facts, world: World) -> list[Condition]:
 def _paused(facts: Facts, world: World) -> Condition | None:
     why = world.failed.get(facts.key)
     return None if why is None else Condition("Paused", "True", "rollout.failed", why)
+
+
+def _contended(facts: Facts, world: World) -> Condition | None:
+    """Return that somebody else alters what is healed, again and again."""
+    told = [
+        f"slot {slot}: {', '.join(name.replace('_', ' ') for name in names)}"
+        for (key, slot), names in sorted(world.contended.items())
+        if key == facts.key
+    ]
+    if not told:
+        return None
+    remedy = "look who changes it beside trimtab; it is healed after growing pauses"
+    message = f"altered again and again: {'; '.join(told)} ({remedy})"
+    return Condition("Contended", "True", "AlteredAgain", message)
 
 
 def _crash_loop(facts: Facts, world: World) -> Condition | None:

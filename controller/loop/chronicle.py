@@ -9,7 +9,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
-from controller.core import backoff, course, diff, exits, readiness
+from controller.core import backoff, contention, course, diff, exits, readiness
+from controller.core.contention import is_contended
 from controller.core.course import Course, Scene
 from controller.core.past import Past, Slot
 from controller.core.readiness import Readiness, Ready, Sighting
@@ -17,6 +18,7 @@ from controller.loop.memory import Memory
 from controller.model.desired import Desired, Service
 from controller.model.names import Key
 from controller.model.observed import Container, Observed
+from controller.model.plan import AnyAction
 from controller.model.quantities import format_instant
 from controller.ports import Clock
 
@@ -84,7 +86,23 @@ class Chronicle:
             # Earlier failures say nothing of another revision.
             self._memory.forgive(key)
         self._memory.set_course(key, after)
+        self._look_for_fights(service, observed)
         return after
+
+    def _look_for_fights(self, service: Service, observed: Observed) -> None:
+        now, found = self._clock.now(), _by_slot(observed.of(service.key))
+        for number in range(1, service.spec.replicas + 1):
+            slot = (service.key, number)
+            there = [c for c in found.get(slot, ()) if c.revision == service.revision]
+            fights = contention.look(self._memory.fights(slot), there, now)
+            self._memory.set_fights(slot, fights)
+
+    def did(self, action: AnyAction) -> None:
+        """Take note of an action that succeeded."""
+        slot = (action.object, action.slot)
+        fights = self._memory.fights(slot)
+        if fights:
+            self._memory.set_fights(slot, contention.healed(fights, action))
 
     def go_on(self, key: Key) -> None:
         """Let a rollout that failed be tried again."""
@@ -119,6 +137,14 @@ class Chronicle:
             taken_over=self.looping(now),
             readiness=found,
             superseded=superseded,
+            contended={
+                slot: {
+                    name: f"{name.replace('_', ' ')} is altered again and again, "
+                    f"next healed at {format_instant(until)}"
+                    for name, until in fields.items()
+                }
+                for slot, fields in self.sparing(now).items()
+            },
             paused={key: f"the rollout failed: {why}" for key, why in self.failed(desired).items()},
         )
 
@@ -148,6 +174,24 @@ class Chronicle:
                 why = f" (it {history.cause})" if history.cause else ""
                 held[slot] = (f"failed {times}{why}, next try at {format_instant(until)}", until)
         return held
+
+    def sparing(self, now: float) -> dict[Slot, dict[str, float]]:
+        """Return the alterations that aren't healed yet, and until when."""
+        found: dict[Slot, dict[str, float]] = {}
+        for slot, fights in self._memory.all_fights().items():
+            untils = {name: contention.not_before(fight) for name, fight in fights.items()}
+            held = {name: until for name, until in untils.items() if until > now}
+            if held:
+                found[slot] = held
+        return found
+
+    def contended(self, now: float) -> dict[Slot, tuple[str, ...]]:
+        """Return the fields that somebody else alters again and again, by slot."""
+        found = {
+            slot: tuple(n for n, fight in sorted(fights.items()) if is_contended(fight, now))
+            for slot, fights in self._memory.all_fights().items()
+        }
+        return {slot: names for slot, names in found.items() if names}
 
     def settles_in_s(self, service: Service, observed: Observed) -> float | None:
         """Return when time alone makes one more of a service's containers available, if it does."""

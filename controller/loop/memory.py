@@ -16,8 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from controller.core import backoff, course, exits, prune, quarantine, revisions
+from controller.core import backoff, contention, course, exits, prune, quarantine, revisions
 from controller.core.backoff import SlotHistory
+from controller.core.contention import Fight
 from controller.core.course import Course
 from controller.core.exits import Mark
 from controller.core.prune import PruneMemory
@@ -56,6 +57,7 @@ class Memory:
         self._generations: dict[Key, Generation] = {}
         self._steerings: dict[Key, Steering] = {}
         self._courses: dict[Key, Course] = {}
+        self._fights: dict[Slot, dict[str, Fight]] = {}
         self._dependencies: dict[Key, frozenset[Key]] = {}
         self._prune = PruneMemory()
         self._kept: dict[str, Kept] = {}
@@ -108,6 +110,21 @@ class Memory:
         """Replace how a service's rollout goes."""
         with self._lock:
             self._set(self._courses, key, None if value == course.NEW else value)
+
+    def fights(self, slot: Slot) -> dict[str, Fight]:
+        """Return what is remembered of a slot's altered fields, by the field."""
+        with self._lock:
+            return dict(self._fights.get(slot, {}))
+
+    def all_fights(self) -> dict[Slot, dict[str, Fight]]:
+        """Return that of all slots that have some."""
+        with self._lock:
+            return dict(self._fights)
+
+    def set_fights(self, slot: Slot, fights: dict[str, Fight]) -> None:
+        """Replace what is remembered of a slot's altered fields."""
+        with self._lock:
+            self._set(self._fights, slot, fights or None)
 
     @property
     def prune(self) -> PruneMemory:
@@ -190,7 +207,7 @@ class Memory:
     def forget_all_but(self, keys: frozenset[Key]) -> None:
         """Forget what is neither declared nor there any more, so that memory stays bounded."""
         with self._lock:
-            for table in (self._histories, self._marks):
+            for table in (self._histories, self._marks, self._fights):
                 for entry in [entry for entry in table if entry[0] not in keys]:
                     self._set(table, entry, None)
             by_key: tuple[dict[Key, Any], ...] = (
@@ -296,6 +313,10 @@ class Memory:
             "steerings": {
                 str(key): revisions.to_json(each) for key, each in self._steerings.items()
             },
+            "fights": [
+                [str(slot[0]), slot[1], contention.to_json(fights)]
+                for slot, fights in sorted(self._fights.items())
+            ],
             "courses": {str(key): course.to_json(each) for key, each in self._courses.items()},
             "dependencies": {
                 str(key): sorted(map(str, others)) for key, others in self._dependencies.items()
@@ -317,6 +338,10 @@ class Memory:
                 histories[place] = backoff.from_json(history)
             if mark is not None:
                 marks[place] = exits.from_json(mark)
+        fights: dict[Slot, dict[str, Fight]] = {
+            (Key.parse(key), int(slot)): contention.from_json(each)
+            for key, slot, each in value.get("fights", ())  # older files lack it
+        }
         generations = {
             Key.parse(key): Generation(str(digest), int(number), int(observed))
             for key, (digest, number, observed) in value["generations"].items()
@@ -334,6 +359,7 @@ class Memory:
             Key.parse(key): course.from_json(each) for key, each in value.get("courses", {}).items()
         }
         with self._lock:
+            self._fights = fights
             self._prune, self._histories, self._marks = remembered, histories, marks
             self._generations, self._kept = generations, kept
             self._steerings, self._courses = steerings, courses

@@ -339,6 +339,7 @@ class Reconciler:
     def _settle(self, key: Key, plan: Plan, done: Execution, rules: Rules) -> None:
         """Remember what the execution tells: new containers, and which failures still count."""
         for each in done.done:
+            self.chronicle.did(each.action)
             if isinstance(each.action, CreateContainer):
                 slot = (each.action.object, each.action.slot)
                 self._memory.set_mark(slot, exits.Mark(each.id))
@@ -400,6 +401,7 @@ class Reconciler:
         """Return when the first of *waits* may be over; events usually tell sooner."""
         now = self._clock.now()
         held, left = self.chronicle.held(now), self._quarantine().left
+        spared = self.chronicle.sparing(now)
         settles_s = None if service is None else self.chronicle.settles_in_s(service, observed)
 
         def until_s(wait: Wait) -> float:
@@ -408,6 +410,8 @@ class Reconciler:
                 return left[wait.precondition.id].seconds
             if slot in held:
                 return held[slot][1] - now
+            if slot in spared:
+                return max(0.0, min(spared[slot].values()) - now)
             settles = wait.gate and not wait.on and settles_s is not None
             return settles_s if settles and settles_s is not None else WAIT_S
 

@@ -73,6 +73,7 @@ class Reporter:
                 generations={key: (each.number, each.observed) for key, each in generations},
                 causes={slot: each.cause for slot, each in self._memory.histories().items()},
                 looping=self._reconciler.chronicle.looping(now),
+                contended=self._reconciler.chronicle.contended(now),
                 failed=self._reconciler.chronicle.failed(view.desired),
                 failures=known.failures,
                 progress=known.progress,

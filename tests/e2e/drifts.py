@@ -172,6 +172,17 @@ The first row that names a member says what becomes of it. One that no row names
 """
 
 
+_FIGHTS = """
+## Changed again and again
+
+Another program may want it otherwise. When the same field of the same slot is altered again three times within ten
+minutes, the service has the condition `Contended`, with the field. It is healed on, but after pauses: 2 s, three
+times as long each time, up to 300 s; ten quiet minutes later all is forgotten. A network that isn't ours is left at
+once all the same, and so is a limit beyond the policy taken back; who does that four times within ten minutes
+has the container ended, with a `violation` in the journal.
+"""
+
+
 def page() -> str:
     """Return the page."""
     head = ("change", "with `docker`", "healed", "restarts", "")
@@ -181,6 +192,7 @@ def page() -> str:
             *_table(head, (_row(row) for row in TABLE)),
             _MEMBERS,
             *_table(("section", "members", "becomes", "why"), _members()),
+            _FIGHTS,
         )
     )
 

@@ -249,6 +249,35 @@ def test_an_altered_replica_that_can_be_put_back_stays_where_it_is():
     )
 
 
+def test_what_somebody_alters_over_and_over_is_left_for_now_but_for_a_network_too_many():
+    altered = container(
+        state="paused",
+        settings={"name": "mine", "pids": 9, "cpuset": "0", "networks": ("bridge",)},
+    )
+    words = ("pids", "cpuset", "networks", "paused")
+    made = plan(
+        declared(service()),
+        engine(altered),
+        contended={(WEB, 1): {word: f"{word} again" for word in words}},
+    )
+    assert [(action.verb, action.cause) for action in made.actions] == [
+        ("disconnect-network", "mine is in the network bridge, and wasn't admitted to it"),
+        ("rename-container", "mine is called web.1-bbbbbbbb, and names are final"),
+        ("wait", "paused again"),
+        ("wait", "cpuset again"),
+        ("wait", "pids again"),
+        ("wait", "networks again"),
+    ]
+
+
+def test_a_restart_policy_that_somebody_alters_over_and_over_is_left_for_now():
+    there = container(settings={"restart": "no"})
+    made = plan(
+        declared(service()), engine(there), contended={(WEB, 1): {"restart": "restart again"}}
+    )
+    assert [(action.verb, action.cause) for action in made.actions] == [("wait", "restart again")]
+
+
 def test_an_altered_replica_that_is_down_is_replaced():
     why = "pids is 64, admitted 256"
     check(

@@ -240,6 +240,15 @@ def test_a_crash_loop_says_why_the_last_failure_was_one_also_while_it_runs_again
     assert [slot["cause"] for slot in found["slots"]] == [why, "exited with 3"]
 
 
+def test_what_is_altered_again_and_again_is_named_by_slot_and_field():
+    contended = {(WEB, 2): ("memory", "memory_swap"), (service_key("default", "x"), 1): ("pids",)}
+    found = only(world(declared(service(replicas=2)), engine(), contended=contended))
+    status, reason, message = said(found)["Contended"]
+    assert (status, reason) == ("True", "AlteredAgain")
+    assert message.startswith("altered again and again: slot 2: memory, memory swap (")
+    assert "Contended" not in said(only(world(declared(service()), engine())))
+
+
 def test_what_policy_denies_is_stalled_and_violates_it():
     desired = declared(service())
     found = only(world(desired, engine(), planned={"judge": deny("create-container")}))

@@ -6,11 +6,13 @@ import itertools
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from controller.core.quarantine import Keeping
 from controller.loop.controller import Chore
+from controller.loop.memory import Memory
 from controller.model.desired import SourceIdentity
 from controller.model.errors import (
     Act,
@@ -105,6 +107,39 @@ def test_an_alteration_that_no_list_shows_is_healed_by_the_full_look(tmp_path: P
     home.engine.change(WEB1, lambda c: replace(c, settings=replace(c.settings, memory=1 << 30)))
     assert home.let_pass(100) == []
     assert home.let_pass(150) == [f"update-container {WEB1}"]
+
+
+def test_what_is_altered_again_and_again_is_healed_more_slowly_and_said(tmp_path: Path) -> None:
+    home = house(tmp_path, container(), services=(service(),))
+    home.settle()
+    heal = [f"update-container {WEB1}"]
+
+    def alter() -> list[str]:
+        home.engine.change(WEB1, lambda c: replace(c, settings=replace(c.settings, pids=9)))
+        home.controller.hint(EngineEvent(1, "container", "update", f"id:{WEB1}", None))
+        return home.settle()
+
+    def contended() -> list[str]:
+        report: Any = home.controller.status()
+        conditions = report["resources"][0]["conditions"]
+        return [c["message"] for c in conditions if c["type"] == "Contended"]
+
+    for _ in range(3):
+        assert alter() == heal
+        assert contended() == []
+    for pause_s in (2, 6, 18):
+        assert alter() == []
+        assert contended()[0].startswith("altered again and again: slot 1: pids (")
+        assert home.let_pass(pause_s - 0.1) == []
+        assert home.let_pass(0.2) == heal
+    # A controller that is started anew knows it still.
+    home.memory.save()
+    fresh = Memory(tmp_path / "state.json")
+    assert fresh.load(stamp="") is None
+    assert fresh.all_fights() == home.memory.all_fights() != {}
+    home.let_pass(605)
+    assert contended() == []
+    assert alter() == heal
 
 
 def test_a_service_that_vanishes_from_the_files_goes_after_a_second_look(tmp_path: Path) -> None:
