@@ -7,15 +7,17 @@ Beside ``wiring``, and above the shells: it knows the arguments of ``trimtab bro
 from __future__ import annotations
 
 import grp
+import json
 import os
 import pwd
 import socket
 import stat
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from controller.core.sinkurls import ToFile, ToNote, ToOtlp, ToSyslog, read_destination
 from controller.model.errors import StateError, UsageError
 from controller.process.assembly import Recipe, answers
 from controller.process.closed import Need, plan_view
@@ -36,6 +38,10 @@ PROJECT = PACKAGE.parent
 #: What the controller's process is given of our environment.
 KEPT_ENVIRONMENT = ("PATH", "LANG", "LC_ALL", "TZ")
 CRASH_AT = "TRIMTAB_CRASH_AT"
+#: Who ships the journal, as root.
+SHIPPER = "trimtab-ship"
+#: The variables of OpenTelemetry's exporter: credentials for a collector are given by them.
+EXPORTERS = ("OTEL_EXPORTER_OTLP_", "TRIMTAB_LOG")
 
 
 @dataclass(frozen=True, slots=True)
@@ -336,3 +342,91 @@ def _python() -> tuple[str, ...]:
 
 def _crash(environ: Mapping[str, str]) -> dict[str, str]:
     return {CRASH_AT: environ[CRASH_AT]} if CRASH_AT in environ else {}
+
+
+def shipper_user(name: str | None) -> User:
+    """Return who ships, as root: a user of its own, who can do nothing else.
+
+    Raises:
+        StateError: there is no such user, or it is one that can more.
+    """
+    wanted = name or SHIPPER
+    try:
+        entry = pwd.getpwnam(wanted)
+    except KeyError as error:
+        raise StateError(
+            "user.missing",
+            f"there is no user {wanted!r} to ship as",
+            remedy=f"useradd --system --no-create-home --shell /usr/sbin/nologin {wanted}, "
+            "or name another with --user",
+        ) from error
+    if entry.pw_uid in (0, 65534) or entry.pw_gid == 0:
+        raise StateError(
+            "user.unfit",
+            f"{entry.pw_name} doesn't ship: root can more, and nobody is many",
+            remedy="give the shipper a user of its own with --user",
+        )
+    return User(entry.pw_uid, entry.pw_gid, dropped=True)
+
+
+def lay_out_shipper(folder: Path, user: User) -> None:
+    """Make the shipper's folder, its user's alone.
+
+    Raises:
+        StateError: it can't be made.
+    """
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+        os.chown(folder, user.uid, user.gid, follow_symlinks=False)
+        folder.chmod(0o700)
+    except OSError as error:
+        raise StateError(
+            "state.unwritable", f"{folder}: {error.strerror}", remedy="make it writable"
+        ) from error
+    for path in folder.iterdir():
+        _hand_over(path, user)
+
+
+def shipper_argv(
+    state: State,
+    user: User,
+    *,
+    targets: Sequence[str],
+    handed: Mapping[str, object],
+    metrics: Path | None,
+) -> tuple[str, ...]:
+    """Return how the shipper is started, dropped to its user.
+
+    Raises:
+        StateError: its user can't be let see what it needs.
+    """
+    needs = [
+        Need(Path(sys.prefix), "the Python environment"),
+        Need(Path(sys.base_prefix), "the Python interpreter"),
+        Need(PROJECT, "the package's folder"),
+        Need(state.ship, "the shipper's state", writable=True),
+    ]
+    for destination in map(read_destination, targets):
+        match destination:
+            case ToFile() | ToNote():
+                needs.append(Need(destination.path.parent, "the folder to ship to", writable=True))
+            case ToSyslog() | ToOtlp():
+                needs += [Need(path, "a file for TLS") for path in destination.trust.files]
+    if metrics is not None:
+        needs.append(Need(metrics.absolute().parent, "the folder of the metrics", writable=True))
+    argv = (
+        *_python(),
+        "ship",
+        *(part for target in targets for part in ("--to", target)),
+        *("--handed", json.dumps(handed)),
+        *(("--metrics", str(metrics.absolute())) if metrics is not None else ()),
+    )
+    view = plan_view(needs, uid=user.uid, gid=user.gid)
+    drop = Drop(uid=user.uid, gid=user.gid, parent=os.getpid(), view=view, argv=argv)
+    return (sys.executable, "-I", "-m", "controller.process.drop", drop.to_json())
+
+
+def shipper_environment(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return what of our environment the shipper is given: the exporter reads some by itself."""
+    kept = {name: environ[name] for name in KEPT_ENVIRONMENT if name in environ}
+    return kept | {name: text for name, text in environ.items() if name.startswith(EXPORTERS)}

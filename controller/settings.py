@@ -82,6 +82,11 @@ class State:
         return self.root / "controller"
 
     @property
+    def ship(self) -> Path:
+        """The shipper's own folder: its cursors and its status."""
+        return self.root / "ship"
+
+    @property
     def broker_socket(self) -> Path:
         return self.run / "broker.sock"
 

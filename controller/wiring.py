@@ -16,6 +16,7 @@ import random
 import secrets
 import signal
 import socket
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -34,7 +35,11 @@ from controller.launch import (
     controller_recipe,
     controller_socket,
     controller_user,
+    lay_out_shipper,
     prepare,
+    shipper_argv,
+    shipper_environment,
+    shipper_user,
 )
 from controller.model.crashpoints import CRASH_POINTS, Reach, pass_by
 from controller.model.errors import PolicyInvalid, StateError, UsageError
@@ -46,8 +51,9 @@ from controller.process.lock import hold
 from controller.settings import GROUP, STANDARD_SOCKET, bind_engine, read_instance, state_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
+    from controller.core.sinkurls import Destination
     from controller.engine.adapter import BrokerEngine
     from controller.journal.keeper import Keeper
     from controller.journal.writer import Writer
@@ -59,7 +65,7 @@ if TYPE_CHECKING:
     from controller.model.plan import AnyAction
     from controller.model.policy import Policy
     from controller.ports import Clock, QueuedJournal
-    from controller.settings import State
+    from controller.settings import Instance, State
     from controller.sources.files import DirectorySource
 
 #: How long ``up`` waits for an instance on the same state folder to end (DESIGN: State).
@@ -603,5 +609,99 @@ def run_controller(
         signal.signal(number, end)
     controller.begin(previous=read_report(state.controller / "status.json"), problem=problem)
     supervisor.run()
+    os.close(lock)
+    return 0
+
+
+# The shipper's processes
+
+
+def ship(
+    state: State,
+    instance: Instance,
+    *,
+    targets: Sequence[str],
+    user_name: str | None,
+    metrics: Path | None,
+) -> int:
+    """Ship until a signal. As root this process opens files alone, and a child does all else.
+
+    Raises:
+        UsageError: a destination isn't one, or two have one name.
+        StateError: the shipper's user is missing, or another shipper runs.
+    """
+    from controller.broker.privileges import bound
+    from controller.core.sinkurls import read_destination
+    from controller.journal.reader import readable
+    from controller.ship import opener
+
+    destinations = [read_destination(target) for target in targets]
+    names = [destination.name for destination in destinations]
+    if len(set(names)) != len(names):
+        raise UsageError("ship.destination", "two destinations have one name", remedy="rename one")
+    handed: dict[str, object] = {"folder": str(state.ship), "instance": instance.id}
+    if os.getuid() != 0:
+        with readable(state.journal):
+            opener.Folder(state.journal).names()
+        state.ship.mkdir(mode=0o700, exist_ok=True)
+        return run_shipper({**handed, "journal": str(state.journal)}, destinations, metrics=metrics)
+
+    user = shipper_user(user_name)
+    lay_out_shipper(state.ship, user)
+    ours, theirs = opener.pair()
+    handed["handle"] = theirs.fileno()
+    child = subprocess.Popen(
+        shipper_argv(state, user, targets=targets, handed=handed, metrics=metrics),
+        env=shipper_environment(os.environ),
+        pass_fds=(theirs.fileno(),),
+        start_new_session=True,
+    )
+    theirs.close()
+    bound(keep=("KILL", "DAC_READ_SEARCH"))  # the child is another user's, a journal may be
+
+    def end(_number: int, _frame: object) -> None:
+        child.terminate()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, end)
+    opener.serve(ours, opener.Folder(state.journal))
+    ours.close()
+    code = child.wait()
+    return code if code >= 0 else 1  # killed
+
+
+def run_shipper(
+    handed: Mapping[str, object], destinations: Sequence[Destination], *, metrics: Path | None
+) -> int:
+    """Be the shipper until a signal, with what its parent handed on.
+
+    Raises:
+        StateError: the journal isn't what was shipped, or another shipper runs.
+        UsageError: a destination needs what isn't there.
+    """
+    from controller import __version__
+    from controller.ship.opener import Folder, Handed
+    from controller.ship.shipper import Places, Shipper
+    from controller.ship.sinks import Sender, open_sink
+
+    log_to_stderr("ship")
+    folder, clock = Path(str(handed["folder"])), SystemClock()
+    lock = hold(folder / "lock", what="shipper", monotonic=time.monotonic)
+    handle = handed.get("handle")
+    files = (
+        Handed(socket.socket(fileno=handle))
+        if isinstance(handle, int)
+        else Folder(Path(str(handed["journal"])))
+    )
+    sender = Sender(socket.gethostname(), __version__, str(handed["instance"]), time.monotonic)
+    sinks = {each.name: open_sink(each, sender) for each in destinations}
+    shipper = Shipper(sinks, files, Places(folder, metrics), clock=clock)
+
+    def end(_number: int, _frame: object) -> None:
+        shipper.stop()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, end)
+    shipper.run()
     os.close(lock)
     return 0

@@ -52,6 +52,7 @@ COMMANDS = {
     "suspend": ("acting", "suspend", "Leave a service exactly as it is."),
     "resume": ("acting", "resume", "Have a service be as its document says again."),
     "journal": ("journal", "journal", "List, show and verify the record of every change."),
+    "ship": ("ship", "ship", "Ship the journal to a SIEM: file, syslog, CEF, OTLP."),
     "policy": ("policy", "policy", "Show the rules; judge a file, a request or a docker line."),
     "image": ("image", "image", "Let the gate know a local image."),
     "doctor": ("doctor", "doctor", "Say what is wrong with this host."),

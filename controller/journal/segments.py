@@ -88,6 +88,15 @@ def read_mark(folder: Path) -> Mark | None:
             content = file.read(MARK_BYTES + 1)
     except FileNotFoundError:
         return None
+    return parse_mark(content)
+
+
+def parse_mark(content: bytes) -> Mark | None:
+    """Return the mark in its file's content, or None for an empty file.
+
+    Raises:
+        BadMark: the content isn't as the writer leaves it.
+    """
     if not content:
         return None
     try:

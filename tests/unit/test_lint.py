@@ -38,6 +38,10 @@ def test_a_contract_that_is_broken_is_seen(tmp_path: Path) -> None:
         "loop/__init__.py": "import docker\nimport controller.broker\n",
         "broker/__init__.py": "import watchfiles\n",
         "engine/__init__.py": "import docker\n",
+        "ship/__init__.py": "import controller.loop\n",
+        "ship/syslog.py": "import opentelemetry\n",
+        "ship/otlp.py": "import opentelemetry\n",
+        **dict.fromkeys(("process.py", "settings.py", "sources.py"), ""),
         "__init__.py": "",
     }
     for name, text in files.items():
@@ -58,6 +62,9 @@ def test_a_contract_that_is_broken_is_seen(tmp_path: Path) -> None:
         "controller.loop -> docker",
         "controller.loop -> controller.broker",
         "controller.broker -> watchfiles",
+        "controller.ship -> controller.loop",
+        "controller.ship.syslog -> opentelemetry",
     ):
         assert found in done.stdout, f"{found} wasn't seen:\n{done.stdout}"
     assert "controller.engine -> docker" not in done.stdout
+    assert "controller.ship.otlp -> opentelemetry" not in done.stdout

@@ -22,6 +22,8 @@ ELSE = re.compile(
     r".*\.(json|yaml|sock|lock|sqlite)|journal\.(pub|checkpoint)|(index\.)?docker\.io|io\.|com\.|trimtab\.(loop|up)|controller\..*\.drop"
     r"|com\..*|(policy|registry-auth)\.load|registry-1\.docker\.io|ghcr\.io"
     r"|os\.(features|version)|recovery\..*failed|resources\.memory\.default"
+    r"|trimtab\.(ship|journal|seq|id|stage|hash|route|object|decision|rules|actor\..*|error|container|cause)"
+    r"|opentelemetry\..*|service\.(name|version|instance\.id)|records\.missing|sink\.failed"
     r"|io\.containerd\..*|(memory|memory\.swap|cpu|pids)\.max"
 )
 #: Made of a field's name: ``f"{field}.invalid"`` in core/checks.py.

@@ -1,0 +1,1 @@
+"""Shipping the journal's records elsewhere: a process of its own, without any privilege."""

@@ -1,0 +1,201 @@
+"""Following the journal: its durable records after a cursor, in order, each checked.
+
+A record counts once the journal's mark says that it is durable: what is written and not yet
+synced may be gone after a crash, and another may take its number. A record that doesn't follow the
+one before, or isn't the one that the cursor knows, ends the following: somebody changed the
+journal, or put an older one in its place.
+"""
+
+from __future__ import annotations
+
+import gzip
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import BinaryIO, Final, NamedTuple, cast
+
+from controller.core.record import GENESIS, BadLine, parse
+from controller.journal.segments import COMPRESSED, MARK_NAME, BadMark, Mark, parse_mark
+from controller.model.entries import Record
+from controller.model.errors import StateError
+from controller.ship.opener import Files
+
+_MARK_READ: Final = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Cursor:
+    """The last record that was delivered; seq 0: none."""
+
+    seq: int = 0
+    hash: str = GENESIS
+
+
+class Shipped(NamedTuple):
+    """A record and its line, without a newline."""
+
+    record: Record
+    line: bytes
+
+    @property
+    def cursor(self) -> Cursor:
+        """Where one is after it."""
+        return Cursor(self.record.seq, self.record.hash)
+
+
+class Diverged(StateError):
+    """The journal isn't the one that was shipped so far, or isn't whole."""
+
+
+class Follower:
+    """Reads on from a cursor. ``missing`` counts records that were pruned before they were read."""
+
+    def __init__(self, files: Files, cursor: Cursor) -> None:
+        self._files = files
+        self._cursor = cursor
+        self._segment: _Segment | None = None
+        self.missing = 0
+
+    @property
+    def cursor(self) -> Cursor:
+        """The last record that was read."""
+        return self._cursor
+
+    def mark(self) -> Mark | None:
+        """Return the last durable record, None while there is none.
+
+        Raises:
+            Diverged: the mark says that records which were shipped don't exist.
+            OSError: it can't be read.
+        """
+        try:
+            handle = self._files.open(MARK_NAME)
+        except FileNotFoundError:
+            return None
+        try:
+            mark = parse_mark(os.pread(handle, _MARK_READ, 0))
+        except BadMark as error:
+            raise _diverged(f"its mark can't be read: {error}") from error
+        finally:
+            os.close(handle)
+        return mark
+
+    def batch(self, mark: Mark, *, records: int, size: int) -> list[Shipped]:
+        """Return what follows, at most so many records and about so many bytes.
+
+        Raises:
+            Diverged: it doesn't follow what was read before.
+            OSError: it can't be read.
+        """
+        before = self._cursor
+        if mark.seq < before.seq or (mark.seq == before.seq and mark.hash != before.hash):
+            raise _diverged(f"record {before.seq} was shipped, and the journal ends at {mark.seq}")
+        found: list[Shipped] = []
+        while self._cursor.seq < mark.seq and len(found) < records and size > 0:
+            shipped = self._next()
+            if shipped is None:
+                break
+            found.append(shipped)
+            size -= len(shipped.line)
+        return found
+
+    def rewind(self, cursor: Cursor) -> None:
+        """Read from another place on."""
+        self.close()
+        self._cursor = cursor
+
+    def close(self) -> None:
+        """Let go what is open."""
+        if self._segment is not None:
+            self._segment.close()
+            self._segment = None
+
+    def _next(self) -> Shipped | None:
+        if self._segment is None:
+            self._segment = self._opened()
+        line = None if self._segment is None else self._segment.line()
+        if line is None:
+            # Its end, or another writer goes on in the next one: looked for from the names.
+            following = self._opened(after=self._segment)
+            if following is None:
+                return None
+            self.close()
+            self._segment = following
+            line = following.line()
+        return None if line is None else self._checked(line)
+
+    def _opened(self, *, after: _Segment | None = None) -> _Segment | None:
+        """Open the segment that holds the next record, at that record; None: it isn't there yet."""
+        wanted = self._cursor.seq + 1
+        names = self._files.names()
+        if not names:
+            return None
+        firsts = {int(name.partition(".")[0]): name for name in names}
+        lowest = min(firsts)
+        if lowest > wanted:
+            self.missing += lowest - wanted
+            self._cursor = Cursor(lowest - 1, "")  # nobody has what it hangs on any more
+            wanted = lowest
+        first = max(number for number in firsts if number <= wanted)
+        if after is not None and first == after.first:
+            return None
+        try:
+            handle = self._files.open(firsts[first])
+        except FileNotFoundError:
+            return None  # compressed or pruned just now: it is looked for again
+        segment = _Segment(handle, firsts[first], first)
+        for _ in range(wanted - first):
+            if segment.line() is None:
+                segment.close()
+                return None
+        return segment
+
+    def _checked(self, line: bytes) -> Shipped:
+        before = self._cursor
+        try:
+            record = parse(line)
+        except BadLine as error:
+            raise _diverged(f"record {before.seq + 1} is damaged: {error}") from error
+        if record.seq != before.seq + 1 or (before.hash and record.prev != before.hash):
+            raise _diverged(f"record {record.seq} doesn't follow the one that was read before it")
+        shipped = Shipped(record, line)
+        self._cursor = shipped.cursor
+        return shipped
+
+
+class _Segment:
+    """An open segment, at one of its lines."""
+
+    def __init__(self, handle: int, name: str, first: int) -> None:
+        self.first = first
+        self._file = cast("BinaryIO", os.fdopen(handle, "rb"))
+        self._reader = self._file
+        if name.endswith(COMPRESSED):
+            self._reader = cast("BinaryIO", gzip.GzipFile(fileobj=self._file))
+
+    def line(self) -> bytes | None:
+        """Return the next whole line; None where there is none (yet)."""
+        place = self._reader.tell()
+        line = self._reader.readline()
+        if line.endswith(b"\n"):
+            return line[:-1]
+        self._reader.seek(place)  # its writer may be at work
+        return None
+
+    def close(self) -> None:
+        """Let it go."""
+        self._file.close()
+
+
+def _diverged(why: str) -> Diverged:
+    return Diverged(
+        "ship.diverged",
+        f"the journal isn't as it was when it was shipped: {why}",
+        remedy="find out who changed it ('trimtab journal verify'); to ship another journal from "
+        "its beginning, remove the cursors in STATE/ship",
+    )
+
+
+def checkpoints(batch: list[Shipped]) -> Iterator[Shipped]:
+    """Yield those of a batch that are checkpoints."""
+    return (shipped for shipped in batch if shipped.record.entry.stage == "checkpoint")

@@ -1,0 +1,122 @@
+"""OTLP logs over HTTP, by OpenTelemetry's own exporter: the only importer of it.
+
+The exporter is asked for each batch and answers whether the server took it; the SDK's processors
+aren't used, since they drop what they can't send.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Final
+
+from controller.core import siem
+from controller.core.sinkurls import ToOtlp
+from controller.model.errors import UsageError
+from controller.ship.follow import Shipped
+from controller.ship.sinks import Sender, Undelivered
+
+if TYPE_CHECKING:
+    from opentelemetry.sdk._logs import ReadableLogRecord
+
+TIMEOUT_S: Final = 15.0
+_SCOPE: Final = "trimtab.journal"
+#: syslog's severities as OpenTelemetry's.
+_SEVERITIES: Final = {6: 9, 5: 10, 4: 13, 3: 17, 2: 21}
+
+
+class OtlpSink:
+    """One collector."""
+
+    def __init__(self, destination: ToOtlp, sender: Sender) -> None:
+        """Take where to send; raises UsageError where the exporter isn't installed."""
+        try:
+            from opentelemetry.exporter.otlp.proto.http._log_exporter import OTLPLogExporter
+            from opentelemetry.sdk.resources import Resource
+            from opentelemetry.sdk.util.instrumentation import InstrumentationScope
+        except ImportError as error:
+            raise UsageError(
+                "ship.otlp-missing",
+                f"OpenTelemetry's exporter isn't installed: {error}",
+                remedy="install trimtab with its extra: pip install 'trimtab[otlp]'",
+            ) from error
+        trust = destination.trust
+        self._exporter = OTLPLogExporter(
+            endpoint=destination.url,
+            certificate_file=_text(trust.ca),
+            client_certificate_file=_text(trust.cert),
+            client_key_file=_text(trust.key),
+            timeout=TIMEOUT_S,
+        )
+        self._url = destination.url
+        self._resource = Resource(
+            {
+                "service.name": "trimtab",
+                "service.version": sender.version,
+                "service.instance.id": sender.instance,
+                "host.name": sender.host,
+            }
+        )
+        self._scope = InstrumentationScope(_SCOPE, sender.version)
+        self._why = _LastWord()
+
+    def deliver(self, batch: Sequence[Shipped]) -> None:
+        """Send the records, and have them taken."""
+        from opentelemetry.sdk._logs.export import LogRecordExportResult
+
+        self._why.clear()
+        result = self._exporter.export([self._log_of(shipped) for shipped in batch])
+        if result is not LogRecordExportResult.SUCCESS:
+            raise Undelivered(f"{self._url}: {self._why.text or 'it was not taken'}")
+
+    def close(self) -> None:
+        """End the exporter."""
+        self._exporter.shutdown()  # type: ignore[no-untyped-call]  # it has none
+        self._why.close()
+
+    def _log_of(self, shipped: Shipped) -> ReadableLogRecord:
+        from opentelemetry._logs import LogRecord, SeverityNumber
+        from opentelemetry.sdk._logs import ReadableLogRecord
+
+        record = shipped.record
+        at = datetime.fromisoformat(record.time)
+        time_ns = round(at.timestamp() * 1000) * 1_000_000
+        number = _SEVERITIES[siem.severity(record)]
+        log = LogRecord(
+            timestamp=time_ns,
+            observed_timestamp=time_ns,
+            severity_number=SeverityNumber(number),
+            severity_text=SeverityNumber(number).name,
+            body=shipped.line.decode(),
+            attributes=dict(siem.attributes(record)),
+            event_name=f"trimtab.{record.entry.stage}",
+        )
+        return ReadableLogRecord(log, self._resource, self._scope)
+
+
+class _LastWord(logging.Handler):
+    """Keeps what the exporter says of a failure: it returns none."""
+
+    def __init__(self) -> None:
+        super().__init__(level=logging.WARNING)
+        self.text = ""
+        self._thread = 0
+        self._logger = logging.getLogger("opentelemetry.exporter.otlp")
+        self._logger.addHandler(self)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.thread == self._thread:  # others may have exporters, too
+            self.text = record.getMessage()
+
+    def clear(self) -> None:
+        self.text, self._thread = "", threading.get_ident()
+
+    def close(self) -> None:
+        self._logger.removeHandler(self)
+        super().close()
+
+
+def _text(path: object) -> str | None:
+    return None if path is None else str(path)

@@ -1,0 +1,291 @@
+"""The shipper: each sink with its own thread, its own place in the journal, and its own pace.
+
+A sink that is slow or away delays itself alone, and loses nothing: its cursor is where it was, and
+it is moved, durably, only after a delivery. Whatever ends the process, what may not have been
+delivered is sent again.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import threading
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Final
+
+from controller.model.errors import StateError
+from controller.ports import Clock
+from controller.ship.follow import Cursor, Diverged, Follower
+from controller.ship.opener import Files
+from controller.ship.sinks import Sink, Undelivered
+
+LOG = logging.getLogger("trimtab.ship")
+BATCH_RECORDS: Final = 500
+BATCH_BYTES: Final = 2 * 1024 * 1024
+#: How often it is looked for new records, and what is told is told.
+LOOK_S: Final = 0.25
+TELL_S: Final = 1.0
+RETRY_FIRST_S: Final = 1.0
+RETRY_LONGEST_S: Final = 60.0
+STOP_S: Final = 8.0
+#: How long it is remembered where a sink was: at least as long as any delivery is doubtful.
+REMEMBERED_S: Final = 30.0
+
+
+@dataclass(slots=True)
+class Standing:
+    """How a sink is doing, as the status has it."""
+
+    name: str
+    seq: int = 0
+    lag_records: int = 0
+    lag_seconds: float = 0.0
+    delivered: int = 0  # since the start
+    missing: int = 0  # pruned before they were delivered
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Where the shipper keeps its own: ``folder`` has cursors and status. ``metrics`` is Prometheus'."""
+
+    folder: Path
+    metrics: Path | None = None
+
+    @property
+    def status(self) -> Path:
+        """The last status."""
+        return self.folder / "status.json"
+
+    def cursor(self, name: str) -> Path:
+        """A sink's place in the journal."""
+        return self.folder / f"{name}.cursor"
+
+
+def load_cursor(path: Path) -> Cursor:
+    """Return a saved cursor; the beginning where there is none.
+
+    Raises:
+        StateError: the file can't be read as one.
+    """
+    try:
+        told = json.loads(path.read_text())
+        return Cursor(int(told["seq"]), str(told["hash"]))
+    except FileNotFoundError:
+        return Cursor()
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise StateError(
+            "state.damaged",
+            f"{path} can't be read: {error}",
+            remedy="restore it; without the file everything is shipped again",
+        ) from error
+
+
+def save(path: Path, text: str) -> None:
+    """Write a file whole and durably.
+
+    Raises:
+        OSError: it can't be written.
+    """
+    temporary = path.with_name(f".{path.name}.new")
+    with temporary.open("w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.rename(path)
+
+
+@dataclass(slots=True)
+class _Lane:
+    """One sink on its way."""
+
+    sink: Sink
+    follower: Follower
+    standing: Standing
+    places: Places
+    clock: Clock
+    stop: threading.Event
+    known: deque[tuple[float, Cursor]] = field(default_factory=deque)  # where it was, and when
+    failures: int = 0
+
+    def run(self) -> None:
+        """Ship until told to stop.
+
+        Raises:
+            Diverged: the journal isn't what it was.
+            StateError: nobody opens its files any more.
+        """
+        self._remember()
+        while not self.stop.is_set():
+            try:
+                wait_s = self._step()
+            except Undelivered as error:
+                wait_s = self._failed(error)
+            except OSError as error:
+                wait_s = self._failed(Undelivered(f"the journal: {error.strerror or error}"))
+            if wait_s:
+                self.stop.wait(wait_s)
+
+    def _step(self) -> float:
+        """Deliver what is there; return how long to wait for more."""
+        mark = self.follower.mark()
+        if mark is None:
+            return LOOK_S
+        standing = self.standing
+        batch = self.follower.batch(mark, records=BATCH_RECORDS, size=BATCH_BYTES)
+        if self.follower.missing != standing.missing:
+            standing.missing = self.follower.missing
+            LOG.error("records.missing name=%s count=%d", standing.name, standing.missing)
+        standing.lag_records = mark.seq - standing.seq
+        if not batch:
+            standing.lag_seconds = 0.0
+            return LOOK_S
+        oldest = datetime.fromisoformat(batch[0].record.time).timestamp()
+        standing.lag_seconds = max(0.0, self.clock.now() - oldest)
+        self.sink.deliver(batch)
+        cursor = batch[-1].cursor
+        self._settle(cursor)
+        standing.error, self.failures = "", 0
+        standing.delivered += len(batch)
+        standing.lag_records = mark.seq - cursor.seq
+        if not standing.lag_records:
+            standing.lag_seconds = 0.0
+        self._remember()
+        return 0.0
+
+    def _settle(self, cursor: Cursor) -> None:
+        """Make it the place to go on from, also for the next process."""
+        save(self.places.cursor(self.standing.name), json.dumps(asdict(cursor)) + "\n")
+        self.standing.seq = cursor.seq
+
+    def _remember(self) -> None:
+        now = self.clock.monotonic()
+        self.known.append((now, self.follower.cursor))
+        while len(self.known) > 1 and now - self.known[1][0] > REMEMBERED_S:
+            self.known.popleft()
+
+    def _failed(self, error: Undelivered) -> float:
+        """Go back to where it is certain; return how long to wait."""
+        now = self.clock.monotonic()
+        while len(self.known) > 1 and now - self.known[-1][0] < error.doubtful_s:
+            self.known.pop()
+        back = self.known[-1][1]
+        self.follower.rewind(back)
+        if back.seq < self.standing.seq:
+            with suppress(OSError):  # this process goes on from there all the same
+                self._settle(back)
+        if str(error) != self.standing.error:
+            LOG.warning("sink.failed name=%s error=%s", self.standing.name, error)
+        self.standing.error = str(error)
+        self.failures += 1
+        return min(RETRY_LONGEST_S, RETRY_FIRST_S * 2.0 ** min(self.failures - 1, 10))
+
+
+class Shipper:
+    """Ships to all sinks until it is told to stop."""
+
+    def __init__(
+        self, sinks: Mapping[str, Sink], files: Files, places: Places, *, clock: Clock
+    ) -> None:
+        """Take the sinks by name; raises StateError where a cursor can't be read."""
+        self._places = places
+        self._clock = clock
+        self._stop = threading.Event()
+        self._fatal: StateError | None = None
+        self._lanes = [
+            self._lane(name, sink, files, load_cursor(places.cursor(name)))
+            for name, sink in sinks.items()
+        ]
+
+    def _lane(self, name: str, sink: Sink, files: Files, cursor: Cursor) -> _Lane:
+        standing = Standing(name, seq=cursor.seq)
+        follower = Follower(files, cursor)
+        return _Lane(sink, follower, standing, self._places, self._clock, self._stop)
+
+    def stop(self) -> None:
+        """Ask it to stop; safe in a signal handler."""
+        self._stop.set()
+
+    def run(self) -> None:
+        """Ship until ``stop``; deliveries under way have some seconds to end.
+
+        Raises:
+            StateError: the journal isn't what it was, or its files can't be opened any more.
+        """
+        threads = [
+            threading.Thread(target=self._drive, args=(lane,), name=lane.standing.name, daemon=True)
+            for lane in self._lanes
+        ]
+        for thread in threads:
+            thread.start()
+        self._tell()
+        while not self._stop.wait(TELL_S):
+            self._tell()
+        deadline = self._clock.monotonic() + STOP_S
+        for thread in threads:
+            thread.join(max(0.0, deadline - self._clock.monotonic()))
+        self._tell()
+        if self._fatal is not None:
+            raise self._fatal
+
+    def _drive(self, lane: _Lane) -> None:
+        try:
+            lane.run()
+        except StateError as error:
+            lane.standing.error = str(error)
+            self._fatal = self._fatal or error
+            LOG.error("ship.ended name=%s error=%s", lane.standing.name, error)  # noqa: TRY400
+            self._stop.set()
+        except Exception as error:
+            LOG.exception("shipping to %s failed", lane.standing.name)
+            lane.standing.error = f"a bug: {error!r}"
+            self._fatal = self._fatal or StateError("ship.failed", f"a bug: {error!r}")
+            self._stop.set()
+        finally:
+            lane.sink.close()
+            lane.follower.close()
+
+    def _tell(self) -> None:
+        """Write status and metrics; what can't be written is logged, and shipping goes on."""
+        standings = [lane.standing for lane in self._lanes]
+        told = {"at": self._clock.now(), "sinks": [asdict(each) for each in standings]}
+        try:
+            save(self._places.status, json.dumps(told) + "\n")
+            if self._places.metrics is not None:
+                save(self._places.metrics, metrics(standings))
+        except OSError as error:
+            LOG.warning("status.unwritable error=%s", error)
+
+
+_METRICS: Final = (
+    ("lag_records", "gauge", "Records that aren't delivered yet."),
+    ("lag_seconds", "gauge", "Age of the oldest record that isn't delivered."),
+    ("delivered_total", "counter", "Records delivered since the start."),
+    ("missing_total", "counter", "Records that were pruned before they were delivered."),
+    ("up", "gauge", "1 while the last delivery succeeded."),
+)
+
+
+def metrics(standings: Sequence[Standing]) -> str:
+    """Return the metrics in Prometheus' text format, for its textfile collector."""
+    values: dict[str, Callable[[Standing], float]] = {
+        "lag_records": lambda each: each.lag_records,
+        "lag_seconds": lambda each: round(each.lag_seconds, 3),
+        "delivered_total": lambda each: each.delivered,
+        "missing_total": lambda each: each.missing,
+        "up": lambda each: int(not each.error),
+    }
+    lines = []
+    for name, kind, about in _METRICS:
+        lines += [f"# HELP trimtab_ship_{name} {about}", f"# TYPE trimtab_ship_{name} {kind}"]
+        lines += [f'trimtab_ship_{name}{{sink="{s.name}"}} {values[name](s)}' for s in standings]
+    return "\n".join(lines) + "\n"
+
+
+__all__ = ["Cursor", "Diverged", "Places", "Shipper", "Standing", "load_cursor", "metrics", "save"]

@@ -1,0 +1,185 @@
+"""Where records are delivered to. A delivery that returned has happened; records come in order.
+
+A sink that can't tell whether what it sent arrived (a connection that broke) says how far back to
+begin again: rather twice than never.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, assert_never
+
+from controller.core.checkpoint import read_checkpoint
+from controller.core.note import BadNote
+from controller.core.sinkurls import Destination, ToFile, ToNote, ToOtlp, ToSyslog
+from controller.ship.follow import Shipped, checkpoints
+
+
+@dataclass(frozen=True, slots=True)
+class Sender:
+    """Who sends: the host's name, trimtab's version, the instance; and a clock that never jumps."""
+
+    host: str
+    version: str
+    instance: str
+    monotonic: Callable[[], float]
+
+
+class Undelivered(Exception):
+    """A batch wasn't delivered; it will be tried again.
+
+    What was delivered in the last *doubtful_s* seconds is sent again, too.
+    """
+
+    def __init__(self, why: str, *, doubtful_s: float = 0.0) -> None:
+        super().__init__(why)
+        self.doubtful_s = doubtful_s
+
+
+class Sink(Protocol):
+    """One destination, used by one thread."""
+
+    def deliver(self, batch: Sequence[Shipped]) -> None:
+        """Return once all of it is delivered.
+
+        Raises:
+            Undelivered: some of it may not be.
+        """
+        ...
+
+    def close(self) -> None:
+        """Let everything go."""
+        ...
+
+
+class FileSink:
+    """Lines at the end of a file, synced. A file that was moved away (rotated) is made anew."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._handle = -1
+
+    def deliver(self, batch: Sequence[Shipped]) -> None:
+        """Append the lines."""
+        data = b"".join(shipped.line + b"\n" for shipped in batch)
+        try:
+            self._open()
+            while data:
+                data = data[os.write(self._handle, data) :]
+            os.fsync(self._handle)
+        except OSError as error:
+            self.close()
+            raise Undelivered(f"{self._path}: {error.strerror}") from error
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._handle >= 0:
+            with suppress(OSError):
+                os.close(self._handle)
+            self._handle = -1
+
+    def _open(self) -> None:
+        if self._handle >= 0 and not self._is_there():
+            self.close()
+        if self._handle < 0:
+            flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+            self._handle = os.open(self._path, flags, 0o640)
+        self._cut_unfinished()
+
+    def _is_there(self) -> bool:
+        try:
+            return os.path.samestat(self._path.stat(), os.fstat(self._handle))
+        except FileNotFoundError:
+            return False
+
+    def _cut_unfinished(self) -> None:
+        """Remove a line that isn't whole: we were killed while it was written; it comes again."""
+        size = os.fstat(self._handle).st_size
+        end = size
+        while end:
+            start = max(0, end - 65536)
+            newline = os.pread(self._handle, end - start, start).rfind(b"\n")
+            if newline >= 0:
+                end = start + newline + 1
+                break
+            end = start
+        if end < size:
+            os.ftruncate(self._handle, end)
+
+
+class NoteSink:
+    """The last checkpoint's signed note, replaced whole: for ``journal verify --checkpoint``."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def deliver(self, batch: Sequence[Shipped]) -> None:
+        """Write the last note of the batch."""
+        last = None
+        for last in checkpoints(list(batch)):  # noqa: B007 - the last one is wanted
+            pass
+        if last is None:
+            return
+        try:
+            note = str(read_checkpoint(last.record).note)
+            self._write(note)
+        except BadNote as error:
+            raise Undelivered(f"record {last.record.seq} holds no checkpoint: {error}") from error
+        except OSError as error:
+            raise Undelivered(f"{self._path}: {error.strerror}") from error
+
+    def _write(self, note: str) -> None:
+        temporary = self._path.with_name(f".{self._path.name}.new")
+        with temporary.open("w") as file:
+            file.write(note)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.rename(self._path)
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+class OnlyCheckpoints:
+    """Passes on what is a checkpoint."""
+
+    def __init__(self, sink: Sink) -> None:
+        self._sink = sink
+
+    def deliver(self, batch: Sequence[Shipped]) -> None:
+        """Deliver the checkpoints of a batch."""
+        if chosen := list(checkpoints(list(batch))):
+            self._sink.deliver(chosen)
+
+    def close(self) -> None:
+        """Close the sink behind."""
+        self._sink.close()
+
+
+def open_sink(destination: Destination, sender: Sender) -> Sink:
+    """Return the sink of a destination.
+
+    Raises:
+        UsageError: what it needs isn't installed, or a file for TLS can't be used.
+    """
+    sink: Sink
+    match destination:
+        case ToFile():
+            sink = FileSink(destination.path)
+        case ToNote():
+            return NoteSink(destination.path)
+        case ToSyslog():
+            from controller.ship.syslog import SyslogSink
+
+            sink = SyslogSink(destination, sender)
+        case ToOtlp():
+            from controller.ship.otlp import OtlpSink
+
+            sink = OtlpSink(destination, sender)
+        case _:
+            assert_never(destination)
+    return OnlyCheckpoints(sink) if destination.checkpoints_only else sink

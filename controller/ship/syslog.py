@@ -1,0 +1,159 @@
+"""Syslog over UDP, TCP and TLS. Sources: RFC 5426, RFC 6587, RFC 5425.
+
+Syslog has no receipts. Over a connection a batch counts as delivered once the other machine's
+kernel has all bytes of it (SIOCOUTQ); when the connection breaks, what was sent in the last
+seconds is sent again, since the receiver may not have read it. Datagrams are sent and gone.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import select
+import socket
+import ssl
+import struct
+import termios
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Final
+
+from controller.core import siem
+from controller.core.sinkurls import ToSyslog, Trust
+from controller.model.errors import UsageError
+from controller.ship.follow import Shipped
+from controller.ship.sinks import Sender, Undelivered
+
+CONNECT_S: Final = 10.0
+SEND_S: Final = 30.0
+#: What a receiver may have had in its hands, and lost.
+DOUBTFUL_S: Final = 10.0
+_LOOK_S: Final = 0.005
+#: As long as a datagram may be (RFC 5426, section 3.2, and IP's own bound); more is cut.
+DATAGRAM_BYTES: Final = 65_000
+
+
+class SyslogSink:
+    """One receiver."""
+
+    def __init__(self, destination: ToSyslog, sender: Sender) -> None:
+        """Take where to send; raises UsageError where a file for TLS can't be used."""
+        self._to = destination
+        self._sender = sender
+        self._peer: socket.socket | None = None
+        self._tls = _context(destination.trust) if destination.transport == "tls" else None
+
+    def deliver(self, batch: Sequence[Shipped]) -> None:
+        """Send each record as a message."""
+        messages = [self._message(shipped) for shipped in batch]
+        try:
+            peer = self._peer or self._connect()
+        except OSError as error:
+            raise Undelivered(f"{self._where}: {_why(error)}") from error
+        try:
+            if self._to.transport == "udp":
+                for message in messages:
+                    peer.send(message[:DATAGRAM_BYTES])
+                return
+            _refuse_ended(peer)
+            peer.sendall(b"".join(map(siem.counted, messages)))
+            self._await_taken(peer)
+        except OSError as error:
+            self.close()
+            raise Undelivered(f"{self._where}: {_why(error)}", doubtful_s=DOUBTFUL_S) from error
+
+    def close(self) -> None:
+        """End the connection."""
+        if self._peer is not None:
+            with suppress(OSError):
+                self._peer.close()
+            self._peer = None
+
+    @property
+    def _where(self) -> str:
+        return f"{self._to.host}:{self._to.port}"
+
+    def _message(self, shipped: Shipped) -> bytes:
+        return siem.syslog(
+            shipped.record,
+            shipped.line,
+            host=self._sender.host,
+            version=self._sender.version,
+            facility=self._to.facility,
+            form=self._to.form,
+        )
+
+    def _connect(self) -> socket.socket:
+        address = (self._to.host, self._to.port)
+        if self._to.transport == "udp":
+            family, kind, protocol, _, where = socket.getaddrinfo(*address, type=socket.SOCK_DGRAM)[
+                0
+            ]
+            peer = socket.socket(family, kind, protocol)
+            peer.connect(where)
+        else:
+            peer = socket.create_connection(address, timeout=CONNECT_S)
+            peer.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            if self._tls is not None:
+                try:
+                    peer = self._tls.wrap_socket(peer, server_hostname=self._to.host)
+                except OSError:
+                    peer.close()
+                    raise
+        peer.settimeout(SEND_S)
+        self._peer = peer
+        return peer
+
+    def _await_taken(self, peer: socket.socket) -> None:
+        """Wait until the other kernel has all that was sent.
+
+        Raises:
+            OSError: it hasn't within SEND_S, or hung up.
+        """
+        deadline = self._sender.monotonic() + SEND_S
+        while _unsent(peer):
+            if self._sender.monotonic() > deadline:
+                raise TimeoutError("it takes nothing")
+            _refuse_ended(peer, wait_s=_LOOK_S)
+
+
+def _refuse_ended(peer: socket.socket, *, wait_s: float = 0.0) -> None:
+    """Notice that the receiver hung up: it never says anything else.
+
+    Raises:
+        OSError: it did.
+    """
+    if not select.select([peer], [], [], wait_s)[0]:
+        return
+    peer.settimeout(0.0)
+    try:
+        if not peer.recv(4096):
+            raise ConnectionResetError(104, "it hung up")
+    except (BlockingIOError, ssl.SSLWantReadError):
+        return  # a part of TLS's own
+    finally:
+        peer.settimeout(SEND_S)
+
+
+def _unsent(peer: socket.socket) -> int:
+    """Return how many bytes the other kernel hasn't acknowledged (tcp(7), SIOCOUTQ)."""
+    told = fcntl.ioctl(peer.fileno(), termios.TIOCOUTQ, struct.pack("i", 0))
+    return int(struct.unpack("i", told)[0])
+
+
+def _context(trust: Trust) -> ssl.SSLContext:
+    try:
+        context = ssl.create_default_context(cafile=trust.ca)
+        if trust.cert is not None:
+            context.load_cert_chain(trust.cert, trust.key)
+    except (OSError, ssl.SSLError) as error:
+        raise UsageError(
+            "ship.tls",
+            f"a file for TLS can't be used: {_why(error)}",
+            remedy="name PEM files that the shipper's user may read",
+        ) from error
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    return context
+
+
+def _why(error: OSError) -> str:
+    return error.strerror or str(error) or type(error).__name__

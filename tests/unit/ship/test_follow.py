@@ -1,0 +1,238 @@
+"""Following the journal: durable records only, in order, across segments, and never another's."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from controller.journal.log import Limits
+from controller.journal.segments import MARK_NAME, list_segments
+from controller.model.entries import Record
+from controller.model.errors import StateError
+from controller.ship import opener
+from controller.ship.follow import Cursor, Diverged, Follower
+from controller.ship.opener import Files, Folder, Handed
+from tests.unit.journal.builders import entry, open_writer
+
+START = Cursor()
+
+
+def wrote(folder: Path, count: int, *, first: int = 1, segment_bytes: int = 10**9) -> list[Record]:
+    """Write so many records; return all that are there then, segments' own included."""
+    writer = open_writer(folder, limits=Limits(max_segment_bytes=segment_bytes, retry_s=0.01))
+    try:
+        for number in range(first, first + count):
+            writer.append(entry(number))
+        return list(writer.records())
+    finally:
+        writer.close()
+
+
+@contextmanager
+def following(files: Files, cursor: Cursor = START) -> Iterator[Follower]:
+    follower = Follower(files, cursor)
+    try:
+        yield follower
+    finally:
+        follower.close()
+
+
+def seqs(follower: Follower, *, records: int = 10**6, size: int = 10**9) -> list[int]:
+    mark = follower.mark()
+    assert mark is not None
+    return [each.record.seq for each in follower.batch(mark, records=records, size=size)]
+
+
+@contextmanager
+def handed(folder: Path) -> Iterator[Files]:
+    """The files as an unprivileged process gets them."""
+    ours, theirs = opener.pair()
+    thread = threading.Thread(target=opener.serve, args=(ours, Folder(folder)))
+    thread.start()
+    try:
+        yield Handed(theirs)
+    finally:
+        theirs.close()
+        thread.join(20)
+        ours.close()
+
+
+@pytest.fixture(params=["own", "handed"])
+def files(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Files]:
+    if request.param == "own":
+        yield Folder(tmp_path / "journal")
+        return
+    with handed(tmp_path / "journal") as found:
+        yield found
+
+
+def test_all_records_come_once_and_in_order_across_segments(tmp_path: Path, files: Files) -> None:
+    folder = tmp_path / "journal"
+    written = wrote(folder, 40, segment_bytes=2000)
+    assert len(list_segments(folder)) > 3
+    follower = Follower(files, Cursor())
+    whole = list(range(1, len(written) + 1))
+    found: list[int] = []
+    while part := seqs(follower, records=7):
+        assert len(part) <= 7
+        found += part
+    assert found == whole
+    # And on from there, when there is more.
+    more = wrote(folder, 5, first=100, segment_bytes=2000)
+    assert seqs(follower) == list(range(len(whole) + 1, len(more) + 1))
+    assert seqs(follower) == []
+    follower.close()
+
+
+def test_one_goes_on_from_a_cursor_wherever_it_is(tmp_path: Path, files: Files) -> None:
+    written = wrote(tmp_path / "journal", 20, segment_bytes=2000)
+    for record in written:
+        follower = Follower(files, Cursor(record.seq, record.hash))
+        assert seqs(follower, records=3) == [
+            seq for seq in range(record.seq + 1, record.seq + 4) if seq <= len(written)
+        ]
+        follower.close()
+
+
+def test_a_batch_is_bounded_by_its_size(tmp_path: Path) -> None:
+    wrote(tmp_path / "journal", 20)
+    follower = Follower(Folder(tmp_path / "journal"), Cursor())
+    assert seqs(follower, size=1) == [1]
+    follower.close()
+
+
+def test_compressed_segments_are_read_too(tmp_path: Path, files: Files) -> None:
+    folder = tmp_path / "journal"
+    written = wrote(folder, 40, segment_bytes=2000)
+    for segment in list_segments(folder)[:-1]:
+        segment.with_name(f"{segment.name}.gz").write_bytes(gzip.compress(segment.read_bytes()))
+        segment.unlink()
+    with following(files) as follower:
+        assert len(seqs(follower)) == len(written)
+
+
+def test_what_is_not_durable_yet_is_not_read(tmp_path: Path, files: Files) -> None:
+    folder = tmp_path / "journal"
+    written = wrote(folder, 5)
+    mark = json.loads((folder / MARK_NAME).read_text())
+    before = {"hash": written[-2].hash, "seq": mark["seq"] - 1}
+    text = json.dumps(before, separators=(",", ":"), sort_keys=True)
+    (folder / MARK_NAME).write_bytes(text.encode().ljust(127) + b"\n")
+    follower = Follower(files, Cursor())
+    assert seqs(follower)[-1] == mark["seq"] - 1
+    # Half a line after it is nobody's yet.
+    with list_segments(folder)[-1].open("ab") as file:
+        file.write(b'{"half":')
+    assert seqs(follower) == []
+    follower.close()
+
+
+def test_there_may_be_no_journal_yet(tmp_path: Path, files: Files) -> None:
+    (tmp_path / "journal").mkdir()
+    assert Follower(files, Cursor()).mark() is None
+
+
+def test_what_was_pruned_is_counted_as_missing_and_the_rest_is_read(
+    tmp_path: Path, files: Files
+) -> None:
+    folder = tmp_path / "journal"
+    written = wrote(folder, 40, segment_bytes=2000)
+    first, second, *_ = list_segments(folder)
+    first.unlink()
+    begins = int(second.name.partition(".")[0])
+    follower = Follower(files, Cursor(2, written[1].hash))
+    assert seqs(follower) == list(range(begins, len(written) + 1))
+    assert follower.missing == begins - 3
+    follower.close()
+
+
+def test_an_older_journal_in_its_place_is_noticed(tmp_path: Path, files: Files) -> None:
+    written = wrote(tmp_path / "journal", 5)
+    for seq, why in (
+        (99, "record 99 was shipped, and the journal ends at 6"),
+        (len(written), "record 6 was shipped"),
+        (3, "record 4 doesn't follow"),
+    ):
+        cursor = Cursor(seq, "f" * 64)
+        with following(files, cursor) as follower, pytest.raises(Diverged, match=why):
+            seqs(follower)
+
+
+@pytest.mark.parametrize("spoil", [b"2026", b"web.3"])
+def test_a_changed_record_is_never_shipped(tmp_path: Path, files: Files, spoil: bytes) -> None:
+    folder = tmp_path / "journal"
+    wrote(folder, 5)
+    (segment,) = list_segments(folder)
+    lines = segment.read_bytes().splitlines(keepends=True)
+    lines[3] = lines[3].replace(spoil, spoil[:-1] + b"9")
+    segment.write_bytes(b"".join(lines))
+    with following(files) as follower, pytest.raises(Diverged, match="record 4 is damaged"):
+        seqs(follower)
+
+
+def test_a_mark_of_nonsense_is_noticed(tmp_path: Path, files: Files) -> None:
+    folder = tmp_path / "journal"
+    wrote(folder, 1)
+    (folder / MARK_NAME).write_text("x")
+    with pytest.raises(Diverged, match="its mark can't be read"):
+        Follower(files, Cursor()).mark()
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "../journal.key",
+        "..",
+        "",
+        "x",
+        "lock",
+        ".head/../../journal.key",
+        "0" * 20 + ".jsonl.gz.x",
+        "list ",
+        "\xff",
+    ],
+)
+def test_only_files_of_a_journal_are_opened(tmp_path: Path, files: Files, name: str) -> None:
+    wrote(tmp_path / "journal", 1)
+    (tmp_path / "journal.key").write_text("secret")
+    with pytest.raises(OSError, match=r"No such file|no file of a journal|Invalid"):
+        os.close(files.open(name or "-"))
+
+
+def test_links_and_what_is_no_file_are_not_opened(tmp_path: Path, files: Files) -> None:
+    folder = tmp_path / "journal"
+    folder.mkdir()
+    (tmp_path / "secret").write_text("secret")
+    (folder / f"{1:020d}.jsonl").symlink_to(tmp_path / "secret")
+    (folder / f"{2:020d}.jsonl").mkdir()
+    os.mkfifo(folder / f"{3:020d}.jsonl")
+    for number in (1, 2, 3):
+        with pytest.raises(OSError, match=r".") as raised:
+            os.close(files.open(f"{number:020d}.jsonl"))
+        assert raised.value.errno
+
+
+def test_a_parent_that_is_gone_is_told(tmp_path: Path) -> None:
+    ours, theirs = opener.pair()
+    ours.close()
+    with pytest.raises(StateError, match="is gone"):
+        Handed(theirs).names()
+    theirs.close()
+
+
+def test_nothing_but_names_and_descriptors_goes_over(tmp_path: Path) -> None:
+    wrote(tmp_path / "journal", 1)
+    with handed(tmp_path / "journal") as files:
+        handle = files.open(files.names()[0])
+        try:
+            with pytest.raises(OSError, match="Bad file descriptor"):
+                os.write(handle, b"x")
+        finally:
+            os.close(handle)

@@ -1,0 +1,70 @@
+"""OTLP by the official exporter, against a server that takes only what the protocol says."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from controller.core.sinkurls import ToOtlp
+from controller.ship import otlp
+from controller.ship.otlp import OtlpSink
+from controller.ship.sinks import Sender, Undelivered
+from tests.otlp import Collector
+from tests.unit.ship.test_follow import wrote
+from tests.unit.ship.test_shipper import shipped
+
+SENDER = Sender("host", "0.1", "5109a1b2c3d4e5f6", time.monotonic)
+
+
+@pytest.fixture
+def collector() -> Iterator[Collector]:
+    made = Collector()
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+def test_a_batch_is_taken_whole_or_sent_again(
+    tmp_path: Path, collector: Collector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(otlp, "TIMEOUT_S", 0.5)
+    wrote(tmp_path / "journal", 5)
+    batch = shipped(tmp_path, 6)
+    sink = OtlpSink(ToOtlp("o", collector.url), SENDER)
+    collector.down = True
+    with pytest.raises(Undelivered, match=r"http://127\.0\.0\.1:\d+/v1/logs: .+"):
+        sink.deliver(batch)
+    assert collector.taken == []
+    collector.down = False
+    sink.deliver(batch)
+    sink.close()
+    assert collector.wrong == []
+    assert [log["line"].encode() for log in collector.taken] == [each.line for each in batch]
+    first = collector.taken[0]
+    assert first["severity"] == "INFO"
+    assert first["attributes"]["trimtab.id"] == json.loads(first["line"])["id"]
+
+
+def test_who_is_not_there_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(otlp, "TIMEOUT_S", 0.5)
+    wrote(tmp_path / "journal", 1)
+    sink = OtlpSink(ToOtlp("o", "http://127.0.0.1:1/v1/logs"), SENDER)
+    with pytest.raises(Undelivered, match=r"127\.0\.0\.1:1"):
+        sink.deliver(shipped(tmp_path))
+    sink.close()
+
+
+def test_what_the_server_refuses_is_not_taken_for_delivered(
+    tmp_path: Path, collector: Collector
+) -> None:
+    wrote(tmp_path / "journal", 1)
+    sink = OtlpSink(ToOtlp("o", collector.url.replace("/v1/logs", "/v1/traces")), SENDER)
+    with pytest.raises(Undelivered, match="400"):
+        sink.deliver(shipped(tmp_path))
+    sink.close()
+    assert len(collector.wrong) == 1

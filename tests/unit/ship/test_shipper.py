@@ -1,0 +1,314 @@
+"""The shipper: at least once, in order, each sink at its own pace, and never less."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Self
+
+import pytest
+
+from controller.journal.notary import Every
+from controller.journal.segments import list_segments
+from controller.model.errors import StateError
+from controller.ship import shipper
+from controller.ship.follow import Cursor, Shipped
+from controller.ship.opener import Folder
+from controller.ship.shipper import Places, Shipper, Standing, load_cursor, metrics
+from controller.ship.sinks import FileSink, NoteSink, OnlyCheckpoints, Sink, Undelivered
+from tests.unit.journal.builders import entry, open_writer
+from tests.unit.ship.test_follow import wrote
+
+PATIENCE_S = 20.0
+
+
+@pytest.fixture(autouse=True)
+def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have it look, tell and try again soon."""
+    for name in ("LOOK_S", "TELL_S", "RETRY_FIRST_S"):
+        monkeypatch.setattr(shipper, name, 0.02)
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.ahead = 0.0
+
+    def now(self) -> float:
+        return time.clock_gettime(time.CLOCK_REALTIME)
+
+    def monotonic(self) -> float:
+        return time.monotonic() + self.ahead
+
+
+class Memory:
+    """A sink that keeps what it got; ``faults`` are raised first, one at a delivery."""
+
+    def __init__(self, *faults: Undelivered | None) -> None:
+        self.got: list[int] = []
+        self.faults = list(faults)
+        self.go_on = threading.Event()
+        self.go_on.set()
+
+    def deliver(self, batch: Sequence[Shipped]) -> None:
+        assert self.go_on.wait(PATIENCE_S)
+        fault = self.faults.pop(0) if self.faults else None
+        if fault is not None:
+            raise fault
+        self.got += [shipped.record.seq for shipped in batch]
+
+    def close(self) -> None:
+        pass
+
+
+def eventually(true: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + PATIENCE_S
+    while not true():
+        assert time.monotonic() < deadline, "not in time"
+        time.sleep(0.005)
+
+
+class Running:
+    """A shipper in a thread of its own, during a block."""
+
+    def __init__(self, root: Path, **sinks: Sink) -> None:
+        self.places = Places(root, root / "metrics.prom")
+        self.clock = Clock()
+        self.shipper = Shipper(sinks, Folder(root / "journal"), self.places, clock=self.clock)
+        self.error: StateError | None = None
+        self._thread = threading.Thread(target=self._run)
+
+    def _run(self) -> None:
+        try:
+            self.shipper.run()
+        except StateError as error:
+            self.error = error
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.shipper.stop()
+        self._thread.join(PATIENCE_S)
+        assert not self._thread.is_alive(), "it ends"
+
+    def cursor(self, name: str) -> Cursor:
+        return load_cursor(self.places.cursor(name))
+
+    def sink(self, name: str) -> dict[str, object]:
+        told = json.loads(self.places.status.read_text())
+        found: dict[str, object] = next(each for each in told["sinks"] if each["name"] == name)
+        return found
+
+
+def test_each_sink_gets_everything_and_the_next_process_goes_on(tmp_path: Path) -> None:
+    written = wrote(tmp_path / "journal", 30)
+    one, other = Memory(), Memory()
+    with Running(tmp_path, one=one, other=other) as running:
+        eventually(lambda: running.cursor("one").seq == running.cursor("other").seq == 31)
+    assert one.got == other.got == list(range(1, len(written) + 1))
+    wrote(tmp_path / "journal", 3, first=50)
+    again = Memory()
+    with Running(tmp_path, one=again) as running:
+        eventually(lambda: running.cursor("one").seq == 34)
+    assert again.got == [32, 33, 34]
+
+
+def test_a_sink_that_hangs_delays_nobody_else_and_says_how_far_it_is_behind(
+    tmp_path: Path,
+) -> None:
+    wrote(tmp_path / "journal", 30)
+    slow, quick = Memory(), Memory()
+    slow.go_on.clear()
+    with Running(tmp_path, slow=slow, quick=quick) as running:
+        eventually(lambda: running.cursor("quick").seq == 31)
+        assert running.cursor("slow") == Cursor()
+
+        def told() -> bool:
+            if not running.places.status.exists():
+                return False
+            behind = [running.sink(name)["lag_records"] for name in ("slow", "quick")]
+            return behind == [31, 0]
+
+        eventually(told)
+        assert float(str(running.sink("slow")["lag_seconds"])) > 0
+        eventually((tmp_path / "metrics.prom").exists)
+        text = (tmp_path / "metrics.prom").read_text()
+        assert 'trimtab_ship_lag_records{sink="slow"} 31\n' in text
+        slow.go_on.set()
+        eventually(lambda: running.cursor("slow").seq == 31)
+    assert slow.got == list(range(1, 32))
+
+
+def test_what_was_not_delivered_is_sent_again_and_the_error_is_told(tmp_path: Path) -> None:
+    wrote(tmp_path / "journal", 5)
+    sink = Memory(*[Undelivered("siem:601: refused")] * 10_000)
+    prom = tmp_path / "metrics.prom"
+    with Running(tmp_path, siem=sink) as running:
+        eventually(lambda: prom.exists() and 'up{sink="siem"} 0' in prom.read_text())
+        assert running.sink("siem")["error"] == "siem:601: refused"
+        sink.faults = []
+        eventually(lambda: running.cursor("siem").seq == 6)
+    assert sink.got == list(range(1, 7))
+    assert running.sink("siem")["error"] == ""
+
+
+def test_what_is_doubtful_is_sent_again_also_after_another_failure(tmp_path: Path) -> None:
+    wrote(tmp_path / "journal", 5)
+    broke = Undelivered("it hung up", doubtful_s=10.0)
+    sink = Memory(None, broke, Undelivered("refused"))
+    with Running(tmp_path, siem=sink) as running:
+        eventually(lambda: running.cursor("siem").seq == 6)
+        running.clock.ahead += 20.0  # what was delivered until here is certain
+        sink.go_on.clear()
+        wrote(tmp_path / "journal", 1, first=20)
+        sink.go_on.set()
+        eventually(lambda: running.cursor("siem").seq == 7)
+        assert sink.got == [*range(1, 7), 7], "the break came before anything new was delivered"
+        sink.faults = [broke, Undelivered("refused")]
+        wrote(tmp_path / "journal", 1, first=30)
+        eventually(lambda: running.cursor("siem").seq == 8)
+    assert sink.got == [*range(1, 7), 7, 7, 8]
+
+
+def test_another_journal_ends_it_with_an_error(tmp_path: Path) -> None:
+    wrote(tmp_path / "journal", 5)
+    (tmp_path / "siem.cursor").write_text(json.dumps({"seq": 99, "hash": "f" * 64}))
+    with Running(tmp_path, siem=Memory()) as running:
+        eventually(lambda: running.error is not None)
+    assert running.error is not None
+    assert running.error.code == "ship.diverged"
+    assert "ship.diverged" in str(running.sink("siem")["error"])
+
+
+def test_a_cursor_of_nonsense_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "siem.cursor").write_text("{}")
+    with pytest.raises(StateError, match=r"siem\.cursor can't be read"):
+        Running(tmp_path, siem=Memory())
+
+
+# Sinks on this machine
+
+
+def shipped(root: Path, count: int = 3) -> list[Shipped]:
+    from controller.ship.follow import Follower
+
+    follower = Follower(Folder(root / "journal"), Cursor())
+    mark = follower.mark()
+    assert mark is not None
+    batch = follower.batch(mark, records=count, size=10**9)
+    follower.close()
+    return batch
+
+
+def test_a_file_gets_the_lines_as_they_are_and_is_made_anew_when_it_was_rotated(
+    tmp_path: Path,
+) -> None:
+    wrote(tmp_path / "journal", 5)
+    batch = shipped(tmp_path)
+    path = tmp_path / "out.jsonl"
+    path.write_bytes(b'{"an earlier":"line"}\n{"half of a li')
+    sink = FileSink(path)
+    sink.deliver(batch[:2])
+    path.rename(tmp_path / "out.1")
+    sink.deliver(batch[2:])
+    sink.close()
+    lines = [each.line + b"\n" for each in batch]
+    assert (tmp_path / "out.1").read_bytes() == b'{"an earlier":"line"}\n' + b"".join(lines[:2])
+    assert path.read_bytes() == lines[2]
+    assert lines[0] == list_segments(tmp_path / "journal")[0].read_bytes().splitlines(True)[0]
+
+
+def test_a_file_that_can_not_be_written_is_an_error_that_is_tried_again(tmp_path: Path) -> None:
+    wrote(tmp_path / "journal", 1)
+    with pytest.raises(Undelivered, match="No such file"):
+        FileSink(tmp_path / "none" / "x").deliver(shipped(tmp_path))
+    with pytest.raises(Undelivered, match="No such file"):
+        NoteSink(tmp_path / "none" / "x").deliver(signed(tmp_path))
+
+
+def signed(root: Path) -> list[Shipped]:
+    """Return the records of a journal that is signed every three records."""
+    folder = root / "signed" / "journal"
+    folder.parent.mkdir(exist_ok=True)
+    writer = open_writer(folder, every=Every(records=3))
+    for number in range(9):
+        writer.append(entry(number))
+    writer.close()
+    return shipped(root / "signed", 100)
+
+
+def test_the_last_checkpoint_is_kept_as_a_note(tmp_path: Path) -> None:
+    batch = signed(tmp_path)
+    path = tmp_path / "witness"
+    sink = NoteSink(path)
+    sink.deliver(batch)
+    published = (tmp_path / "signed" / "journal.checkpoint").read_text()
+    assert path.read_text() == published
+    sink.deliver([each for each in batch if each.record.entry.stage != "checkpoint"])
+    assert path.read_text() == published
+
+
+def test_only_checkpoints_go_where_only_they_are_wanted(tmp_path: Path) -> None:
+    sink = Memory()
+    OnlyCheckpoints(sink).deliver(signed(tmp_path))
+    assert len(sink.got) >= 2
+    assert sink.got[0] >= 3
+
+
+# Killed
+
+
+def grew(path: Path, before: int) -> bool:
+    return path.exists() and path.stat().st_size > before + 4000
+
+
+def test_a_shipper_that_is_killed_loses_nothing(tmp_path: Path) -> None:
+    written = wrote(tmp_path / "journal", 400, segment_bytes=20_000)
+    program = f"""
+import sys, time
+from pathlib import Path
+from controller.ship import shipper
+from controller.ship.opener import Folder
+from controller.ship.sinks import FileSink
+from controller.wiring import SystemClock
+shipper.BATCH_RECORDS = 3
+root = Path({str(tmp_path)!r})
+places = shipper.Places(root)
+sinks = {{"file": FileSink(root / "out.jsonl")}}
+shipper.Shipper(sinks, Folder(root / "journal"), places, clock=SystemClock()).run()
+"""
+    out = tmp_path / "out.jsonl"
+    sizes = [0]
+    for _ in range(3):
+        process = subprocess.Popen([sys.executable, "-c", program])
+        eventually(partial(grew, out, sizes[-1]))
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+        sizes.append(out.stat().st_size)
+    process = subprocess.Popen([sys.executable, "-c", program])
+    eventually(lambda: load_cursor(tmp_path / "file.cursor").seq == len(written))
+    process.terminate()
+    process.wait()
+    found = [json.loads(line)["seq"] for line in out.read_bytes().splitlines()]
+    assert set(found) == set(range(1, len(written) + 1))
+    # In order, but for what is sent again after a kill.
+    backward = sum(later <= earlier for earlier, later in itertools.pairwise(found))
+    assert backward <= 3
+
+
+def test_metrics_are_of_the_text_format() -> None:
+    text = metrics([Standing("a", lag_records=3, lag_seconds=1.5), Standing("b", error="x")])
+    assert text.startswith("# HELP trimtab_ship_lag_records ")
+    assert 'trimtab_ship_lag_seconds{sink="a"} 1.5\n' in text
+    assert 'trimtab_ship_up{sink="b"} 0\n' in text
+    assert text.endswith("\n")

@@ -1,0 +1,135 @@
+"""Syslog over connections: framed, taken by the other kernel, and doubtful when it broke."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from controller.core.sinkurls import ToSyslog, Trust
+from controller.model.errors import UsageError
+from controller.ship import syslog
+from controller.ship.sinks import Sender, Undelivered
+from controller.ship.syslog import SyslogSink
+from tests.unit.ship.test_follow import wrote
+from tests.unit.ship.test_shipper import eventually, shipped
+
+SENDER = Sender("host", "0.1", "5109a1b2c3d4e5f6", time.monotonic)
+
+
+class Receiver:
+    """Reads what one connection after the other says; told to, it hangs up at once."""
+
+    def __init__(self) -> None:
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self.listener.getsockname()[1]
+        self.said = b""
+        self.reads = True
+        self.peers: list[socket.socket] = []
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+        self._thread.start()
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                peer, _ = self.listener.accept()
+            except OSError:
+                return
+            self.peers.append(peer)
+            while self.reads:
+                try:
+                    data = peer.recv(65536)
+                except OSError:
+                    break
+                if not data:
+                    break
+                self.said += data
+
+    def hang_up(self) -> None:
+        for peer in self.peers:
+            peer.shutdown(socket.SHUT_RDWR)
+            peer.close()
+        self.peers.clear()
+
+    def close(self) -> None:
+        if self.listener.fileno() < 0:
+            return
+        self.listener.shutdown(socket.SHUT_RDWR)
+        self.listener.close()
+        self.hang_up()
+        self._thread.join(20)
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    made = Receiver()
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+def frames(said: bytes) -> list[bytes]:
+    """Read octet counting."""
+    found = []
+    while said:
+        length, _, said = said.partition(b" ")
+        found.append(said[: int(length)])
+        said = said[int(length) :]
+    return found
+
+
+def test_each_record_is_a_frame_and_a_broken_connection_makes_what_was_sent_doubtful(
+    tmp_path: Path, receiver: Receiver
+) -> None:
+    wrote(tmp_path / "journal", 5)
+    batch = shipped(tmp_path, 6)
+    sink = SyslogSink(ToSyslog("s", "tcp", "127.0.0.1", receiver.port), SENDER)
+    sink.deliver(batch[:3])
+    eventually(lambda: batch[2].line in receiver.said)
+    receiver.hang_up()
+    with pytest.raises(Undelivered, match=r"127\.0\.0\.1:\d+: ") as raised:
+        sink.deliver(batch[3:])
+    assert raised.value.doubtful_s == syslog.DOUBTFUL_S
+    sink.deliver(batch[3:])  # over a new connection
+    sink.close()
+    eventually(lambda: batch[-1].line in receiver.said)
+    assert [frame.partition(b"] {")[2] for frame in frames(receiver.said)] == [
+        each.line[1:] for each in batch
+    ]
+
+
+def test_who_is_not_there_or_takes_nothing_is_told(
+    tmp_path: Path, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(syslog, "SEND_S", 0.3)
+    wrote(tmp_path / "journal", 3)
+    batch = shipped(tmp_path, 3)
+    sink = SyslogSink(ToSyslog("s", "tcp", "127.0.0.1", 1), SENDER)
+    with pytest.raises(Undelivered, match="refused") as raised:
+        sink.deliver(batch)
+    assert raised.value.doubtful_s == 0
+    receiver.reads = False
+    full = SyslogSink(ToSyslog("s", "tcp", "127.0.0.1", receiver.port), SENDER)
+    with pytest.raises(Undelivered, match=r"takes nothing|timed out"):
+        full.deliver(batch * 20_000)
+    full.close()
+
+
+def test_files_for_tls_that_can_not_be_used_are_told_at_the_start(tmp_path: Path) -> None:
+    where = ToSyslog("s", "tls", "127.0.0.1", 1, trust=Trust(tmp_path / "none.pem"))
+    with pytest.raises(UsageError, match="a file for TLS can't be used"):
+        SyslogSink(where, SENDER)
+
+
+def test_a_receiver_without_tls_is_not_spoken_to(tmp_path: Path, receiver: Receiver) -> None:
+    wrote(tmp_path / "journal", 3)
+    sink = SyslogSink(ToSyslog("s", "tls", "127.0.0.1", receiver.port), SENDER)
+    threading.Timer(0.1, receiver.hang_up).start()
+    with pytest.raises(Undelivered):
+        sink.deliver(shipped(tmp_path))
+    assert b"trimtab" not in receiver.said
