@@ -16,7 +16,7 @@ from controller.core.explain import did_you_mean
 from controller.core.yamltext import Path
 from controller.model.errors import Severity
 from controller.model.names import Key, service_key
-from controller.model.spec import Readiness, RestartPolicy, ServiceSpec
+from controller.model.spec import Condition, RestartPolicy, ServiceSpec
 
 #: So many names of a long cycle are written out.
 SHOWN = 10
@@ -34,7 +34,7 @@ class Flaw:
     severity: Severity = Severity.ERROR
 
 
-def dependencies_of(key: Key, spec: ServiceSpec) -> dict[Key, Readiness]:
+def dependencies_of(key: Key, spec: ServiceSpec) -> dict[Key, Condition]:
     """Return what a service depends on, and what must be true of each."""
     return {service_key(key.namespace, d.name): d.condition for d in spec.depends_on}
 
@@ -90,7 +90,7 @@ def _spec(declaration: Declaration) -> ServiceSpec:
 
 
 def _cycles(
-    services: Mapping[Key, Declaration], edges: Mapping[Key, Mapping[Key, Readiness]]
+    services: Mapping[Key, Declaration], edges: Mapping[Key, Mapping[Key, Condition]]
 ) -> Iterator[Flaw]:
     for ring in graph.rings(edges):
         inside = {key: [other for other in edges[key] if other in ring] for key in ring}
@@ -123,13 +123,13 @@ def _written(circle: tuple[Key, ...], at: int, services: Mapping[Key, Declaratio
 
 
 def _condition(
-    declaration: Declaration, path: Path, other: Declaration, condition: Readiness
+    declaration: Declaration, path: Path, other: Declaration, condition: Condition
 ) -> Iterator[Flaw]:
     spec, place = _spec(other), f"{other.source.file}:{other.source.line}"
-    if condition is Readiness.HEALTHY and spec.healthcheck is None:
+    if condition is Condition.HEALTHY and spec.healthcheck is None:
         message = f"{other.key} ({place}) has no healthcheck, and so is never healthy"
         remedy = "give it a healthcheck, or wait for condition Started"
-    elif condition is Readiness.COMPLETED and spec.restart.policy is RestartPolicy.ALWAYS:
+    elif condition is Condition.COMPLETED and spec.restart.policy is RestartPolicy.ALWAYS:
         message = f"{other.key} ({place}) is restarted whenever it ends, and so never completes"
         remedy = "set its restart policy to OnFailure or Never, or wait for condition Started"
     else:

@@ -21,7 +21,7 @@ from controller.core.diff import Slot, finished
 from controller.model.desired import Service
 from controller.model.names import Key
 from controller.model.observed import Container, ContainerState
-from controller.model.spec import Readiness, RestartPolicy, RunState
+from controller.model.spec import Condition, RestartPolicy, RunState
 
 #: The reason of the condition Stalled of a service whose dependency can't become ready.
 FAILED = "dependency.failed"
@@ -47,7 +47,7 @@ class Dependency:
     """
 
     key: Key
-    condition: Readiness
+    condition: Condition
     service: Service | None = None
     containers: tuple[Container, ...] = ()
     slots: tuple[Slot, ...] = ()
@@ -61,18 +61,18 @@ class Dependency:
     def up(self) -> bool:
         """Tell whether what is waited for is so, by what runs or ran."""
         kept = [slot.keep for slot in self.slots if slot.keep is not None]
-        if self.condition is Readiness.COMPLETED and self.service is not None:
+        if self.condition is Condition.COMPLETED and self.service is not None:
             return len(kept) == len(self.slots) and all(map(self._completed, kept))
         anew = self.replacing and self.service is not None and not self.suspended
         return any(self._serves(c) for c in (kept if anew else self.containers))
 
     def _serves(self, container: Container) -> bool:
         match self.condition:
-            case Readiness.HEALTHY:
+            case Condition.HEALTHY:
                 return container.running and container.health == "healthy"
-            case Readiness.COMPLETED:
+            case Condition.COMPLETED:
                 return self._completed(container)
-            case Readiness.STARTED:
+            case Condition.STARTED:
                 # What keeps failing runs between its failures too.
                 runs = container.running and container.slot not in self.looping
                 return runs or self._completed(container)
@@ -97,7 +97,7 @@ class Dependency:
     def dead_end(self) -> str:
         """Return how it ended, where nobody starts it again; '' if it didn't."""
         over = [s.keep for s in self.slots if s.keep is not None and self._is_over(s.keep)]
-        if self.condition is Readiness.COMPLETED:
+        if self.condition is Condition.COMPLETED:
             over = [container for container in over if container.exit_code]
         elif len(over) < len(self.slots):
             over = []  # another replica may yet be up
@@ -112,7 +112,7 @@ class Dependency:
     def unchecked(self) -> bool:
         """Tell whether nothing ever says that it is healthy: an earlier revision of it may be so."""
         checked = self.service is not None and self.service.spec.healthcheck is not None
-        return self.condition is Readiness.HEALTHY and not checked
+        return self.condition is Condition.HEALTHY and not checked
 
     @property
     def keeps_failing(self) -> bool:
@@ -147,7 +147,7 @@ RULES: tuple[tuple[Word, Callable[[Dependency], object], Callable[[Dependency], 
     # Before all that may be wrong with it: what serves, serves.
     (Word.MET, lambda d: d.up and (d.current or not d.replacing), lambda _: ""),
     # The plan of everything goes on where the first of its actions lead.
-    (Word.MET, lambda d: d.starting and d.condition is Readiness.STARTED, lambda _: ""),
+    (Word.MET, lambda d: d.starting and d.condition is Condition.STARTED, lambda _: ""),
     (Word.FAILED, lambda d: d.stalled, lambda d: d.stalled),
     (Word.FAILED, lambda d: d.unchecked, lambda _: "as it is pinned it has no healthcheck"),
     (Word.FAILED, lambda d: d.dead_end, lambda d: d.dead_end),
@@ -156,9 +156,9 @@ RULES: tuple[tuple[Word, Callable[[Dependency], object], Callable[[Dependency], 
     (Word.WAITING, lambda _: True, _seen),
 )
 _GOAL = {
-    Readiness.STARTED: "start",
-    Readiness.HEALTHY: "be healthy",
-    Readiness.COMPLETED: "complete",
+    Condition.STARTED: "start",
+    Condition.HEALTHY: "be healthy",
+    Condition.COMPLETED: "complete",
 }
 
 

@@ -20,7 +20,7 @@ from controller.model.errors import Problem, Severity
 from controller.model.names import Key
 from controller.model.observed import Container, Observed
 from controller.model.plan import AnyAction, StartContainer, Wait
-from controller.model.spec import Readiness, RunState
+from controller.model.spec import Condition, RunState
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +134,7 @@ class Ordering:
             replace=self._hindrance(wanted, replacing=True),
         )
 
-    def _hindrance(self, wanted: Mapping[Key, Readiness], *, replacing: bool) -> Hindrance | None:
+    def _hindrance(self, wanted: Mapping[Key, Condition], *, replacing: bool) -> Hindrance | None:
         told: dict[Word, list[tuple[Key, str]]] = {word: [] for word in Word}
         for key, condition in wanted.items():
             word, sentence = standing(self._dependency(key, condition, replacing=replacing))
@@ -146,7 +146,7 @@ class Ordering:
                 return Hindrance(cause, tuple(key for key, _ in unmet), code)
         return None
 
-    def _dependency(self, key: Key, condition: Readiness, *, replacing: bool) -> Dependency:
+    def _dependency(self, key: Key, condition: Condition, *, replacing: bool) -> Dependency:
         return Dependency(
             key=key,
             condition=condition,

@@ -181,7 +181,7 @@ class OnFailure(StrEnum):
     PAUSE = "Pause"  # as it is, and no further
 
 
-class Readiness(StrEnum):
+class Condition(StrEnum):
     """What must be true of a service before those that depend on it are started."""
 
     STARTED = "Started"
@@ -320,7 +320,7 @@ class Dependency(Model):
     """A service of the namespace that must be ready before this one is started."""
 
     name: str
-    condition: Readiness = Readiness.STARTED
+    condition: Condition = Condition.STARTED
 
 
 class Logs(Model):

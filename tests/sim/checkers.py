@@ -24,6 +24,7 @@ from tests.sim.clock import VirtualClock
 from tests.sim.engine import SimEngine
 from tests.sim.files import Doc, Truth
 from tests.sim.objects import SimContainer
+from tests.sim.orders import Orders
 from tests.sim.people import MARKER, Marks
 from tests.sim.places import label as _label
 from tests.sim.places import slot_of
@@ -153,6 +154,7 @@ class Checkers:
         self._created: dict[tuple[str, str, str], deque[float]] = {}
         self._networks_before: set[str] = set()
         self._approved = False
+        self._orders = Orders(scene)
         self.healthy = Truth()  # the last one in which everything could be read
 
     def watch(self, known: Known, held: Held) -> None:
@@ -179,6 +181,8 @@ class Checkers:
         container = self._scene.engine.find(mutated.subject)
         if self._scene.role() is Role.CONTROLLER:
             self._check_held(mutated, container)
+            if self._known is not None:
+                self._orders.forwarding(mutated, container, self._known)
         if container is not None and self._scene.role() is Role.CONTROLLER:
             self._check_prune(mutated, container)
             self._check_serving(mutated, container)

@@ -131,6 +131,14 @@ class People:
         if container.alive:
             self._engine.crash(container.id, 1)
 
+    def crash(self, key: Key) -> str:
+        """Have a service's containers end by themselves, if it has some."""
+        for container in self.ours():
+            place = slot_of(container)
+            if place is not None and place[:2] == (key.namespace, key.name):
+                self._crash(container)
+        return f"crash {key}"
+
     def _rename(self, container: SimContainer) -> None:
         self._count += 1
         self._call("POST", f"/containers/{container.id}/rename?name=renamed-{self._count}")

@@ -29,6 +29,7 @@ from controller.broker import (
 from controller.broker.commands import Forward, Lost, Write
 from controller.core import (
     admission,
+    ordering,
     planner,
     prune,
     readiness,
@@ -42,13 +43,14 @@ from controller.core.effective import Difference
 from controller.engine import adapter, outgoing
 from controller.loop import controller as loop
 from controller.loop import helm, probes, reconciler, retries
+from controller.loop import memory as loop_memory
 from controller.model import names
 from controller.model.entries import Context, Entry, Record, Reply
 from controller.model.errors import Conflict
 from controller.model.inventory import Item
 from controller.model.observed import ContainerState, Settings
 from controller.model.plan import CreateContainer, StopContainer, UpdateContainer, Wait
-from controller.model.spec import Order
+from controller.model.spec import Condition, Order
 
 #: Makes the wrong variant of what was there.
 Wrong = Callable[[Any], Any]
@@ -379,6 +381,24 @@ def _unsuspended(original: Any) -> Any:
     return lambda steering_: original(replace(steering_, suspension=None))
 
 
+# The order among services
+
+
+def _unhindered(_original: Any) -> Any:
+    return lambda _self, _service: ordering.NONE
+
+
+def _unasked(_original: Any) -> Any:
+    return lambda _self, _key: None
+
+
+def _started_is_enough(original: Any) -> Any:
+    def dependencies_of(key: Any, spec: Any) -> Any:
+        return dict.fromkeys(original(key, spec), Condition.STARTED)
+
+    return dependencies_of
+
+
 PLANTS = (
     Plant(
         1,
@@ -636,5 +656,29 @@ PLANTS = (
         "pin-overlooked",
         "a service that is pinned gets the slots of its document",
         ((steering, "slots_of", always(lambda _earlier, service: service)),),
+    ),
+    Plant(
+        14,
+        "no-order",
+        "services start whatever becomes of what they depend on",
+        ((ordering.Ordering, "hindrances", _unhindered),),
+    ),
+    Plant(
+        14,
+        "started-is-healthy",
+        "who is to be healthy needs only be started",
+        ((ordering, "dependencies_of", _started_is_enough),),
+    ),
+    Plant(
+        14,
+        "no-farewell",
+        "what goes doesn't wait for what depends on it",
+        ((ordering.Ordering, "farewell", _unasked),),
+    ),
+    Plant(
+        14,
+        "nothing-remembered",
+        "what services depended on is forgotten with their documents",
+        ((loop_memory.Memory, "dependencies", always(lambda _self: {})),),
     ),
 )

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 
+from controller.model import names
 from tests.sim.networks import Networks
 from tests.sim.objects import SimContainer
+from tests.sim.places import label
 from tests.sim.state import Refusal
 
 RESTART_DELAY_S = 0.1
@@ -44,6 +46,7 @@ class Processes(Networks):
         container.started_at = self.clock.now()
         container.up_since = self.clock.monotonic()
         container.run += 1
+        self._note(container, "running")
         self._event("container", "start", container)
         self._plan_exit(container)
         self._plan_health(container)
@@ -161,7 +164,12 @@ class Processes(Networks):
         """A health check's result changes."""
         container = self._container(reference)
         container.health = health
+        self._note(container, health)
         self._event("container", f"health_status: {health}", container)
+
+    def _note(self, container: SimContainer, word: str) -> None:
+        whose = (label(container, names.NAMESPACE), label(container, names.SERVICE))
+        self.been.setdefault(whose, set()).add(word)
 
     def _bind_ports(self, container: SimContainer) -> None:
         taken = {

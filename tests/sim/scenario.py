@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 WEB = service_key("default", "web")
 DB = service_key("default", "db")
 APP = service_key("default", "app")
+STORE = service_key("default", "store")
+FRONT = service_key("default", "front")
+CHECK = {"exec": ["check"], "interval": "10s"}
 LAB = service_key("lab", "probe")
 LAN = Key("Network", "default", "lan")
 
@@ -66,6 +69,8 @@ class Scenario:
         flaps = health.random() < 0.5
         self.ill: frozenset[str] = sick if self.probed and not flaps else frozenset()
         self.flapping: frozenset[str] = sick if self.probed and flaps else frozenset()
+        self.order = random.Random(f"order {seed}")
+        self.tiers = self.order.random() < 0.2
         self.altered = tuple(doing for action, doing in _ALTERING if action in must)
 
     def docs(self, secret: str) -> Iterator[Doc]:
@@ -87,6 +92,11 @@ class Scenario:
             yield LAB_DOC
         if self.lan:
             yield Doc(LAN, {"internal": True})
+        if self.tiers:
+            yield Doc(STORE, {"image": "trimtab.local/db:1", "healthcheck": CHECK})
+            condition = self.order.choice(("Started", "Healthy", "Healthy"))
+            wanted = [{"name": STORE.name, "condition": condition}]
+            yield Doc(FRONT, {"image": "trimtab.local/job:1", "dependsOn": wanted})
         if self.many:
             for number in range(6):
                 yield Doc(service_key("herd", f"s{number}"), {"image": "trimtab.local/job:1"})
@@ -131,6 +141,24 @@ class Scenario:
             if self._random.random() < likelihood:
                 act = _edit(world, do) if what.startswith("edit") else do
                 yield self._random.uniform(begin, end), what, act
+        yield from self._tiers(world)
+
+    def _tiers(self, world: World) -> Iterator[Event]:
+        """What becomes of services of which one depends on the other, drawn by itself."""
+        if not self.tiers:
+            return
+        files, draw = world.files, self.order
+        edits: dict[str, Callable[[], object]] = {
+            "edit: store:2": partial(_change, files, STORE, image="trimtab.local/db:2"),
+            "edit: front changes": partial(_change, files, FRONT, env={"LEVEL": "debug"}),
+            "edit: the tiers go": partial(_drop, files, STORE, FRONT),
+            "edit: the tiers stop": partial(_change, files, STORE, FRONT, state="Stopped"),
+        }
+        for what, change in edits.items():
+            if draw.random() < 0.4:
+                yield draw.uniform(3, 40), what, _edit(world, change)
+        if draw.random() < 0.5:
+            yield draw.uniform(1, 30), "store fails", partial(world.people.crash, STORE)
 
     def _returns(self, world: World) -> Iterator[Chance]:
         """Who was too quick to remove a document puts it back; last, so that no draw shifts."""
@@ -166,6 +194,18 @@ def _edit(world: World, change: Callable[[], object]) -> Callable[[], object]:
             world.at(15.0, "edit again", act)
 
     return act
+
+
+def _drop(files: Files, *keys: Key) -> None:
+    for key in keys:
+        if key in files.docs:
+            files.drop(key)
+
+
+def _change(files: Files, *keys: Key, **spec: Any) -> None:
+    for key in keys:
+        if key in files.docs:
+            files.change(key, **spec)
 
 
 def _cull(files: Files, count: int) -> None:

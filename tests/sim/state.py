@@ -50,6 +50,8 @@ class State:
         self.ill: set[str] = set()
         self.flapping: set[str] = set()
         self.troubled: frozenset[str] = frozenset()
+        #: What containers of a service have been once, by namespace and name: running, healthy.
+        self.been: dict[tuple[str, str], set[str]] = {}
         self.containers: dict[str, SimContainer] = {}
         self.networks: dict[str, SimNetwork] = {}
         self.volumes: dict[str, SimVolume] = {}

@@ -17,7 +17,7 @@ from controller.model.desired import Service
 from controller.model.names import Key, service_key
 from controller.model.observed import Container, ContainerState, Observed
 from controller.model.plan import CreateContainer, StartContainer, StopContainer
-from controller.model.spec import Readiness, RestartPolicy
+from controller.model.spec import Condition, RestartPolicy
 from tests.worlds import begun, declared, engine, perform, plan, service
 
 many = settings(max_examples=100, deadline=None, derandomize=True)
@@ -64,15 +64,15 @@ def lived(observed: Observed, wanted: list[Service]) -> Observed:
     return replace(observed, containers=tuple(map(later, observed.containers)))
 
 
-def was_met(seen: Observed, key: Key, condition: Readiness) -> bool:
+def was_met(seen: Observed, key: Key, condition: Condition) -> bool:
     """Tell whether what is waited for was so at this moment."""
     there = seen.of(key)
     match condition:
-        case Readiness.STARTED:
+        case Condition.STARTED:
             return any(c.started_at for c in there)
-        case Readiness.HEALTHY:
+        case Condition.HEALTHY:
             return any(c.health == "healthy" for c in there)
-        case Readiness.COMPLETED:
+        case Condition.COMPLETED:
             return bool(there) and all(c.state is ContainerState.EXITED for c in there)
 
 
