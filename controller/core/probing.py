@@ -107,6 +107,15 @@ def advance(course: Course, answer: Answer, check: Healthcheck, now: float) -> C
     return _paused(course, check, now)
 
 
+def moved(course: Course, now: float) -> Course:
+    """Return the course of a container that has another address than the one that was asked."""
+    course = replace(course, bad=0, due=now)
+    if course.health is not Health.UNHEALTHY:
+        return course
+    health = Health.HEALTHY if course.proven else Health.STARTING
+    return replace(course, health=health, turns=course.turns[:-1], said="")
+
+
 def _paused(course: Course, check: Healthcheck, now: float) -> Course:
     pause_s = check.interval / 1000
     if _starts(course, check, now):

@@ -118,7 +118,12 @@ class Prober:
             watched = _Watched(container.key, container.revision, "", started, course)
             self._watched[container.id] = watched
             self._plan(container.id, watched)
-        watched.address = _address(container, check.network)
+        address = _address(container, check.network)
+        if address and address != watched.address:
+            # What was asked elsewhere since it moved says nothing of it.
+            watched.course = probing.moved(watched.course, self._clock.monotonic())
+            self._plan(container.id, watched)
+        watched.address = address
         # One that is frozen has no process that could answer.
         self._mark_gone(container.id, watched, gone=not container.running)
         course = watched.course

@@ -277,6 +277,22 @@ def test_a_new_address_is_the_one_that_is_asked(desk: Desk) -> None:
     assert [probe.address for probe in desk.step()] == ["172.18.0.7"]
 
 
+def test_what_nobody_answered_at_an_old_address_says_nothing_of_who_has_a_new_one(
+    desk: Desk,
+) -> None:
+    other, up = desk.up(2), desk.up()
+    desk.look(up, other)
+    desk.step()
+    desk.transport.said = {up.id: Verdict.UNREACHED}
+    desk.live(60)
+    assert desk.look(up, other) == ["unhealthy", "healthy"]
+    elsewhere = replace(up, addresses=(("platform-network", "172.18.0.7"),))
+    assert desk.look(elsewhere, other) == ["healthy", "healthy"]
+    desk.live(60)
+    assert desk.look(elsewhere, other) == ["unhealthy", "healthy"], "it isn't there either"
+    assert desk.look(replace(up, addresses=()), other) == ["unhealthy", "healthy"]
+
+
 def codes(desk: Desk) -> list[str]:
     return [problem.code for problem in desk.prober.problems()]
 
