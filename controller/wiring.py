@@ -143,8 +143,12 @@ def prepare_launch(
     controller_user_name: str | None,
     rebind: bool,
     chosen: Chosen = UNCHANGED,
+    instance_id: str = "",
 ) -> Launch:
-    """Make the state folder ready for ``up``; raises as ``launch.prepare`` and ``await_free``."""
+    """Make the state folder ready for ``up``; raises as ``launch.prepare`` and ``await_free``.
+
+    A new one becomes the instance *instance_id*, where that is given.
+    """
     await_free(root)
     return prepare(
         root,
@@ -152,7 +156,7 @@ def prepare_launch(
         engine=engine_url(engine),
         policy=policy,
         user=controller_user(controller_user_name, uid=os.getuid()),
-        new_instance_id=new_instance_id(),
+        new_instance_id=instance_id or new_instance_id(),
         rebind=rebind,
         chosen=chosen,
     )

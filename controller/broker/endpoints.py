@@ -498,6 +498,15 @@ OWN_ROUTES = (
         own=True,
     ),
     Route(
+        "own.strangers",
+        "GET",
+        "/strangers",
+        "read",
+        "what carries this instance's label and isn't ours, and whether it could be adopted",
+        roles=OPERATORS,
+        own=True,
+    ),
+    Route(
         TRUST,
         "POST",
         "/trust",

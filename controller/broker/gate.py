@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable
 
 from controller.broker import (
+    adoption,
     claims,
     creates,
     disposal,
@@ -104,6 +105,7 @@ HANDLERS: dict[str, Handler] = {
     "own.inventory": own.inventory,
     "own.journal": history.journal,
     "own.journal.follow": history.follow,
+    "own.strangers": adoption.strangers,
     "own.records": own.records,
 }
 

@@ -107,7 +107,7 @@ def image_list(call: Call, state: GateState) -> Steps[Reply]:
     patterns = asked.pop("reference", [])
     query = {**call.query, "filters": filters.written(asked)}
     told = loaded((yield from _good(written("/images/json", query))))
-    shown = (_admitted_names(image, call.policy, patterns) for image in told)
+    shown = (admitted_names(image, call.policy, patterns) for image in told)
     return json_reply(200, [image for image in shown if image is not None])
 
 
@@ -128,9 +128,10 @@ def _good(path: str) -> Steps[Reply]:
     return reply
 
 
-def _admitted_names(
+def admitted_names(
     image: dict[str, Any], policy: Policy, patterns: list[str] | None = None
 ) -> dict[str, Any] | None:
+    """Return an image with those of its names that the policy admits; None if there are none."""
     names = (image.get("RepoTags") or (), image.get("RepoDigests") or ())
     tags, digests = (
         [name for name in _admitted(told, policy) if filters.image_named(patterns or [], name)]
@@ -240,13 +241,13 @@ def _visible_by_id(
         raise missing
     known = {pin.id for pin in state.inventory.pins.values()}
     known |= {trusted.id for trusted in state.inventory.ledger.values()}
-    if name not in known and _admitted_names(inspect, call.policy) is None:
+    if name not in known and admitted_names(inspect, call.policy) is None:
         raise missing
     return _only_admitted(inspect, call.policy)
 
 
 def _only_admitted(inspect: dict[str, Any], policy: Policy) -> dict[str, Any]:
-    kept = _admitted_names(inspect, policy)
+    kept = admitted_names(inspect, policy)
     return {**inspect, "RepoTags": [], "RepoDigests": []} if kept is None else kept
 
 

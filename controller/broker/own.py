@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import cast
 
+from controller.broker import adoption
 from controller.broker.commands import Look
 from controller.broker.refusals import Denied, json_reply
 from controller.broker.resolve import sees
@@ -169,6 +170,8 @@ def records(call: Call, state: GateState) -> Steps[Reply]:
     body = call.body
     if isinstance(body, dict) and body.get("act") == "approve":
         return (yield from _approve(call, state, body))
+    if isinstance(body, dict) and body.get("act") == "adopt":
+        return (yield from adoption.adopt(call, state, body))
     if isinstance(body, dict) and str(body.get("act", "")).startswith(SERVICE_PREFIX):
         return (yield from _service_act(call, body))
     if not isinstance(body, dict) or not body.keys() <= {"act", "object", "note"}:

@@ -160,6 +160,7 @@ class FoundNetwork:
         """What admission must know of it."""
         options = self.inspect.get("Options") or {}
         ipam = self.inspect.get("IPAM") or {}
+        instance = str((self.inspect.get("Labels") or {}).get(names.INSTANCE) or "")
         mine = self.belonging
         return NetworkFacts(
             id=str(self.inspect.get("Id", "")),
@@ -174,6 +175,7 @@ class FoundNetwork:
             plain=options.keys() <= _PLAIN_OPTIONS
             and str(ipam.get("Driver") or "default") == "default"
             and not ipam.get("Options"),
+            instance=instance if names.is_instance(instance) else "",
         )
 
 

@@ -9,12 +9,12 @@ journals and two inventories are wrong about each other, so nothing is changed b
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
 from controller.broker import redact
+from controller.broker.filters import written as filters_of
 from controller.broker.refusals import Denied
 from controller.broker.state import GateState
 from controller.broker.steps import Call, Steps, seen
@@ -64,8 +64,13 @@ def look_around(state: GateState) -> Steps[None]:
     Raises:
         Answered: the engine doesn't answer.
     """
-    filters = json.dumps({"label": [f"{names.INSTANCE}={state.instance}"]}, separators=(",", ":"))
-    note(state, (yield from seen(written("/containers/json", {"all": "1", "filters": filters}))))
+    note(state, (yield from seen(labelled("/containers/json", state, all="1"))))
+
+
+def labelled(path: str, state: GateState, **query: str) -> str:
+    """Return the path of a list of what carries this instance's label."""
+    filters = filters_of({"label": [f"{names.INSTANCE}={state.instance}"]})
+    return written(path, {**query, "filters": filters})
 
 
 def note(state: GateState, listed: Any) -> None:

@@ -59,6 +59,7 @@ class BrokerApi:
     """The broker's own routes (``/trimtab/v1/…``)."""
 
     path: Path
+    timeout_s: float = TIMEOUT_S
 
     def get(self, route: str) -> Any:
         """Return the JSON of a route.
@@ -76,7 +77,7 @@ class BrokerApi:
 
     def call(self, method: str, route: str, body: bytes | None = None) -> bytes:
         """Return the body of an answer below 400; raises as ``get``."""
-        connection = _UnixConnection(self.path, TIMEOUT_S)
+        connection = _UnixConnection(self.path, self.timeout_s)
         headers = {"Content-Type": "application/json"} if body is not None else {}
         try:
             connection.request(method, f"/trimtab/v1/{route}", body=body, headers=headers)

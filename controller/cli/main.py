@@ -42,6 +42,7 @@ COMMANDS = {
         "approve",
         "Approve what a plan takes down beyond what may go by itself.",
     ),
+    "adopt": ("adopt", "adopt", "Take over what an instance left whose state folder is lost."),
     "validate": ("validate", "validate", "Check files and policy offline; for CI."),
     "render": ("validate", "render", "Print the resources that files and charts declare."),
     "status": ("look", "status", "Show every resource, its replicas and conditions."),

@@ -80,7 +80,7 @@ def admit_network(
     if existing is not None and not _may_be_met(existing, actor, owner, kind):
         # To a client another owner's network is as foreign as somebody else's.
         met = existing if kind else replace(existing, ours=False)
-        findings.append(foreign_network(met, "Name", kind))
+        findings.append(foreign_network(met, "Name", kind, actor))
     if enforced(findings, policy.modes):
         return denied(enforced(findings, policy.modes))
     forced = actor.role is not Role.CONTROLLER and (policy.networks.client_internal or False)

@@ -39,6 +39,7 @@ class NetworkFacts:
     masquerade: bool = True
     icc: bool = True
     plain: bool = True  # no options of the engine but those two, no IPAM of its own
+    instance: str = ""  # the one that its labels name
 
 
 @dataclass(frozen=True, slots=True)

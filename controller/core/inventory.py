@@ -67,6 +67,8 @@ def fold(inventory: Inventory, record: Record) -> Inventory:
         case "operator" if route == mutations.EXEC_END:
             ended = str(_mapping(entry.request.get("summary")).get("exec", ""))
             return replace(inventory, sessions=_without(inventory.sessions, ended))
+        case "operator" if route == mutations.ADOPT:
+            return adopted(inventory, record.seq, entry.request)
         case "operator" if route == mutations.APPROVE:
             return _approved(inventory, record)
         case "operator" if route == mutations.SERVICE_RESTART:
@@ -177,6 +179,30 @@ def _restarted(inventory: Inventory, asked: Mapping[str, Any]) -> Inventory:
     if asked.get("anew") is not True:
         return inventory
     return replace(inventory, pins=_without(inventory.pins, str(asked.get("revision", ""))))
+
+
+def adopted(inventory: Inventory, seq: int, request: Mapping[str, Any]) -> Inventory:
+    """Return the inventory with an object that an operator adopted, as if it had been created."""
+    summary, identifier = _mapping(request.get("summary")), str(request.get("object", ""))
+    effect = _ADOPTED.get(str(summary.get("kind", "")))
+    if effect is None:
+        return inventory  # the act itself
+    closing = Closing(
+        id=str(_mapping(summary.get("labels")).get(names.INTENT, "")),
+        seq=seq,
+        role="operator",
+        object=identifier,
+        summary=summary,
+        result={"container": identifier, "object": identifier},
+        recovered=False,
+        applied=True,
+    )
+    inventory = effect(inventory, closing)
+    item = inventory.containers.get(identifier)
+    if item is None or not summary.get("started"):
+        return inventory
+    effective = str(summary.get("effective", ""))
+    return _with_item(inventory, replace(item, started=True, effective=effective))
 
 
 def _container_removed(inventory: Inventory, closing: Closing) -> Inventory:
@@ -470,6 +496,11 @@ _EFFECTS: dict[str, Callable[[Inventory, Closing], Inventory]] = {
     Mutation.IMAGE_PULL: _pulled,
     Mutation.IMAGE_REMOVE: _image_removed,
     Mutation.EXEC_START: _exec_started,
+}
+_ADOPTED: dict[str, Callable[[Inventory, Closing], Inventory]] = {
+    "container": _container_created,
+    "network": _network_created,
+    "volume": _volume_created,
 }
 _GONE: dict[str, Callable[[Inventory, str], Inventory]] = {
     mutations.CONTAINER_GONE: _forget_container,

@@ -75,11 +75,12 @@ def name_valid(case: Case) -> Findings:
 def _out_of_the_way(case: Case) -> str:
     remedy = "rename or remove that one"
     instance = case.facts.name_of if case.facts else ""
-    if instance:
-        remedy += (
-            f"; if that instance's state folder is lost: 'trimtab adopt --instance {instance}'"
-        )
-    return remedy
+    return f"{remedy}; {if_lost(instance)}" if instance else remedy
+
+
+def if_lost(instance: str) -> str:
+    """Return what an operator may do about the objects of an instance that nobody is any more."""
+    return f"if that instance's state folder is lost: 'trimtab adopt --instance {instance}'"
 
 
 def controllers_name(name: str) -> Findings:

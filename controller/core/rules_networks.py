@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from controller.core.bodies import Endpoint, Finding, Port
 from controller.core.case import COMPOSE_SERVICE, Case
 from controller.core.facts import NetworkFacts
-from controller.model.entries import Role
+from controller.core.rules_identity import if_lost
+from controller.model.entries import Actor, Role
 from controller.model.names import SERVICE, namespaced_network
 from controller.model.policy import Policy
 
@@ -203,7 +204,7 @@ def judge_network(case: Case, facts: NetworkFacts, path: str) -> Findings:
     """Yield why a network may not be joined."""
     kind = implied_kind(case.policy, facts.name, case.namespace)
     if not facts.ours or (kind and not is_as_implied(facts, kind)):
-        yield foreign_network(facts, path, kind)
+        yield foreign_network(facts, path, kind, case.actor)
     elif not kind and not _may_join(case, facts):
         reason = f"the network {facts.name} belongs to another owner or namespace"
         yield Finding("network.foreign", path, reason, "use one of your own, or ask for a grant")
@@ -212,14 +213,20 @@ def judge_network(case: Case, facts: NetworkFacts, path: str) -> Findings:
         yield Finding("network.mode", path, reason, "use an internal one")
 
 
-def foreign_network(facts: NetworkFacts, path: str, kind: str) -> Finding:
-    """Return the refusal of a network that isn't ours, or not what its name says."""
+def foreign_network(facts: NetworkFacts, path: str, kind: str, actor: Actor) -> Finding:
+    """Return the refusal of a network that isn't ours, or not what its name says.
+
+    A client isn't told whose it is.
+    """
     what = "isn't what it should be" if facts.ours else "isn't ours"
     remedy = "use a network of your own"
     if kind:
         remedy = (
             f"remove or rename that network, or give networks.{kind} another name in the policy"
         )
+    if facts.instance and not facts.ours and actor.role is not Role.CLIENT:
+        what += f": it says that instance {facts.instance} made it"
+        remedy += f"; {if_lost(facts.instance)}"
     return Finding("network.foreign", path, f"the network {facts.name} {what}", remedy)
 
 

@@ -340,7 +340,7 @@ def container(inspect: Mapping[str, Any], item: Item | None) -> observed.Contain
         stop_grace_s=(inspect.get("Config") or {}).get("StopTimeout"),
         addresses=_addresses(inspect),
         ports=_ports(inspect),
-        aliases=_aliases(inspect),
+        aliases=endpoint_aliases(inspect),
         effective=who.effective,
         violation=who.violation,
         unknown=unknown(inspect),
@@ -403,7 +403,8 @@ def _ports(inspect: Mapping[str, Any]) -> tuple[observed.HostPort, ...]:
     )
 
 
-def _aliases(inspect: Mapping[str, Any]) -> tuple[tuple[str, tuple[str, ...]], ...]:
+def endpoint_aliases(inspect: Mapping[str, Any]) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """Return the names that were asked for in each network that a container is in."""
     joined = (inspect.get("NetworkSettings") or {}).get("Networks") or {}
     by_itself = inspect["Id"][:_SHORT_ID]  # which engines before 1.45 add
     asked = {

@@ -32,6 +32,7 @@ class Mutation(StrEnum):
 
 #: Records of what changes the inventory without a change to the engine.
 TRUST = "image.trust"  # stage operator: a local image is vouched for
+ADOPT = "instance.adopt"  # stage operator: what carries our label is taken into the inventory
 APPROVE = "plan.approve"  # stage operator: what the controller may take down or remove once
 SERVICE_ROLLBACK = "service.rollback"  # stage operator: what the controller is asked for
 SERVICE_RESTART = "service.restart"

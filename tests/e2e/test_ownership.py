@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -9,6 +10,8 @@ from collections.abc import Iterator
 import pytest
 
 from tests.instance import TRIMTAB, Host, eventually, web
+
+INTENT = "io.trimtab.intent"
 
 
 @pytest.fixture
@@ -23,12 +26,27 @@ def other(host: Host) -> Iterator[Host]:
         other.close()
 
 
+def in_quarantine(host: Host, name: str) -> str:
+    """Return what is said of a resource in quarantine, '' if it isn't."""
+    for condition in host.resource(name).get("conditions", []):
+        if condition["type"] == "Quarantined":
+            return str(condition["message"])
+    return ""
+
+
 def stalled(host: Host, name: str) -> str:
     """Return why a resource is stalled, '' if it isn't."""
     for condition in host.resource(name).get("conditions", []):
         if condition["type"] == "Stalled" and condition["status"] == "True":
             return f"{condition['reason']}: {condition['message']}"
     return ""
+
+
+def run(host: Host, labels: dict[str, str], *options: str) -> str:
+    """Run a container past the gate, with labels of somebody's choice; return its id."""
+    given = [part for key, value in labels.items() for part in ("--label", f"{key}={value}")]
+    done = host.engine.docker("run", "-d", *given, *options, "trimtab.local/web:1")
+    return done.stdout.strip()
 
 
 def ids(host: Host, service: str) -> list[str]:
@@ -104,3 +122,112 @@ def second_controller(host: Host) -> subprocess.Popen[bytes]:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )
+
+
+RICH = """\
+ports: [{container: 8080, host: 18300, hostIP: 127.0.0.1}]
+mounts:
+  - {type: volume, source: kept, target: /data}
+  - {type: tmpfs, target: /scratch, size: 16Mi}
+security: {capAdd: [CHOWN], readOnlyRootFilesystem: true}
+env: {LEVEL: "1"}
+resources: {memory: 64Mi, shm: 32Mi}
+"""
+VOLUME = """\
+apiVersion: trimtab/v1
+kind: Volume
+metadata: {name: kept, owner: team}
+spec: {}
+"""
+
+
+def test_a_lost_state_folder_is_taken_over_and_nothing_is_recreated(host: Host) -> None:
+    host.use_networks_of_its_own("lost")
+    host.write("rich.yaml", web("rich", extra=RICH))
+    host.write("kept.yaml", VOLUME)
+    host.write("web.yaml", web(replicas=2))
+    with host.running():
+        lost = host.instance
+        host.docker_through_broker("run", "-d", "--name", "guest", "trimtab.local/web:1")
+        labels = host.containers("web")[0]["Config"]["Labels"]
+        name = host.names("web")[0]
+        before = {each["Id"]: each["State"]["StartedAt"] for each in host.containers()}
+    shutil.rmtree(host.state)
+    # Somebody has the engine's socket: a copy of labels, and one that reaches for the host.
+    forged = {**labels, INTENT: "01a20ff1-f076-7e04-99b0-cb01fc6396d2"}
+    forged |= {"io.trimtab.slot": "3"}
+    evil = run(host, forged, "--privileged", "--name", name.replace(".1-", ".3-"))
+    copy = run(host, labels, "--name", f"{name}.2")
+    command = ("adopt", str(host.directory), "--instance", lost, "--policy", host.policy)
+
+    shown = host.json(*command, expect=4)
+    assert not host.state.exists(), "looking leaves nothing behind"
+    judged = {each["id"]: each["verdict"]["rules"][:1] for each in shown["objects"]}
+    original = next(each for each in shown["objects"] if each["intent"] == labels[INTENT])
+    assert {key: rules[0] for key, rules in judged.items() if rules} == {
+        evil: "privileged",
+        copy: "adopt.copied",
+        original["id"]: "adopt.copied",
+    }
+
+    # Begun anew, it says whose what is in its way is.
+    host.up()
+    try:
+        reason = eventually(lambda: stalled(host, "rich"), what="the names are taken")
+        assert f"trimtab adopt --instance {lost}" in reason
+        assert host.cli(*command, "--yes", expect=1).stderr.count("[state.served]") == 1
+    finally:
+        host.stop()
+
+    host.engine.docker("rm", "-f", copy)
+    told = host.cli(*command, "--yes", expect=4).stdout
+    assert "Took over 7 of 8" in told, told
+    assert re.search(r"stays foreign", told)
+    assert host.instance == lost
+    with host.running():
+        after = {each["Id"]: each["State"]["StartedAt"] for each in host.containers()}
+        assert after == before | {evil: after[evil]}, "nothing was made or started anew"
+        assert host.json("plan")["actions"] == []
+        host.docker_through_broker("inspect", "guest")
+        assert "No such container" in host.docker_through_broker("logs", evil, check=False).stderr
+        # What was adopted is looked after like everything else.
+        host.engine.docker("rm", "-f", host.names("rich")[0])
+        host.await_ready("rich", "web")
+        host.write("web.yaml", web(replicas=1))
+        eventually(
+            lambda: len(host.running_ids("web")) == 2, what="a slot goes"
+        )  # and the evil one
+    acts = [r for r in host.journal("--limit", "100") if r["stage"] == "operator"]
+    adoptions = [r for r in acts if r["request"]["route"] == "instance.adopt"]
+    assert len(adoptions) == 8
+    host.engine.docker("rm", "-f", evil)
+
+
+def test_what_is_pruned_is_kept_for_its_quarantine_and_started_again_if_it_is_declared(
+    host: Host,
+) -> None:
+    document = web(extra="stopGracePeriod: 0s")
+    host.write("stays.yaml", web("stays"))
+    host.write("web.yaml", document)
+    with host.running("--quarantine", "1h"):
+        (first,) = ids(host, "web")
+        host.remove("web.yaml")
+        told = eventually(lambda: in_quarantine(host, "web"), what="web is put away")
+        assert re.fullmatch(r"quarantined until 20\S+Z, then removed", told)
+        (kept,) = host.containers("web")
+        assert kept["State"]["Status"] == "exited"
+        assert kept["HostConfig"]["RestartPolicy"]["Name"] == "no"
+        plan = host.json("plan")
+        assert [action["action"] for action in plan["actions"]] == ["wait"]
+        assert "web" in host.cli("apply", "--timeout", "20s").stdout, "it counts as converged"
+        host.write("web.yaml", document)
+        host.await_ready("web")
+        assert ids(host, "web") == [first]
+        kept = host.containers("web")[0]
+        assert kept["HostConfig"]["RestartPolicy"]["Name"] == "always"
+    with host.running("--quarantine", "2s"):
+        host.remove("web.yaml")
+        eventually(lambda: in_quarantine(host, "web"), what="web is put away")
+        eventually(lambda: not ids(host, "web"), what="its quarantine is over")
+    found = [f["message"] for f in host.json("doctor", expect=(0, 1)) if f["check"] == "quarantine"]
+    assert found == ["pruned containers are kept for 2s"]
