@@ -160,7 +160,6 @@ class FoundNetwork:
         """What admission must know of it."""
         options = self.inspect.get("Options") or {}
         ipam = self.inspect.get("IPAM") or {}
-        instance = str((self.inspect.get("Labels") or {}).get(names.INSTANCE) or "")
         mine = self.belonging
         return NetworkFacts(
             id=str(self.inspect.get("Id", "")),
@@ -175,8 +174,14 @@ class FoundNetwork:
             plain=options.keys() <= _PLAIN_OPTIONS
             and str(ipam.get("Driver") or "default") == "default"
             and not ipam.get("Options"),
-            instance=instance if names.is_instance(instance) else "",
+            instance=_instance_of(self.inspect),
         )
+
+
+def _instance_of(inspect: dict[str, Any]) -> str:
+    """Return the instance that the labels of a network or volume name, '' for what isn't one."""
+    told = str((inspect.get("Labels") or {}).get(names.INSTANCE) or "")
+    return told if names.is_instance(told) else ""
 
 
 def network_path(name: str) -> str:
@@ -267,6 +272,7 @@ class FoundVolume:
             namespace=self.belonging.namespace if self.belonging else "",
             driver=str(self.inspect.get("Driver", "")),
             options=tuple(sorted((str(k), str(v)) for k, v in options.items())),
+            instance=_instance_of(self.inspect),
         )
 
 

@@ -21,7 +21,13 @@ from controller.core.facts import (
     VolumeFacts,
 )
 from controller.core.rebuild import origin_labels
-from controller.core.rules_identity import is_reserved, judge_labels, judge_name, judge_owner
+from controller.core.rules_identity import (
+    if_lost,
+    is_reserved,
+    judge_labels,
+    judge_name,
+    judge_owner,
+)
 from controller.core.rules_networks import (
     foreign_network,
     implied_kind,
@@ -240,14 +246,10 @@ def admit_volume(
         same = existing.namespace == namespace if by_controller else existing.owner == owner
         if not existing.ours or not same or existing.options or existing.driver != "local":
             reason = f"{request.name} is taken by a volume that isn't yours, or isn't a plain one"
-            findings.append(
-                Finding(
-                    "volume.foreign",
-                    "Name",
-                    reason,
-                    "name another volume, or remove that one by hand if nobody needs its data",
-                )
-            )
+            remedy = "name another volume, or remove that one by hand if nobody needs its data"
+            if existing.instance and not existing.ours and actor.role is not Role.CLIENT:
+                remedy += f"; {if_lost(existing.instance)}"
+            findings.append(Finding("volume.foreign", "Name", reason, remedy))
     if enforced(findings, policy.modes):
         return denied(enforced(findings, policy.modes))
     stamped = _object_labels(

@@ -52,6 +52,7 @@ class VolumeFacts:
     namespace: str = ""
     driver: str = "local"
     options: tuple[tuple[str, str], ...] = ()
+    instance: str = ""  # the one that its labels name
 
 
 @dataclass(frozen=True, slots=True)

@@ -498,3 +498,17 @@ def test_leaving_is_judged_by_the_network_alone():
     # Whoever looks after it may take it off what isn't ours.
     for actor in (CONTROLLER, OPERATOR):
         assert leave(ENGINES, actor=actor).body == {"Container": "c" * 64}
+
+
+def test_who_is_no_client_is_told_whose_it_may_be_if_a_state_folder_was_lost() -> None:
+    lost, hint = "0123456789abcdef", "'trimtab adopt --instance 0123456789abcdef'"
+    strange = NetworkFacts("n" * 64, "platform-network", ours=False, internal=True, instance=lost)
+    taken = VolumeFacts("data", ours=False, instance=lost)
+    for actor in (CONTROLLER, OPERATOR, CLIENT):
+        told = (
+            network({"Name": "platform-network"}, actor=actor, existing=strange).findings,
+            volume({"Name": "data"}, actor=actor, existing=taken).findings,
+        )
+        for findings in told:
+            (foreign,) = [each for each in findings if each.rule.endswith(".foreign")]
+            assert (hint in foreign.remedy) is (actor is not CLIENT), foreign
