@@ -275,9 +275,9 @@ def _dodges(original: Any) -> Any:
 
 
 def _created_is_missing(original: Any) -> Any:
-    def slot_of(number: int, containers: Any, service: Any) -> Any:
+    def slot_of(number: int, containers: Any, service: Any, superseded: Any) -> Any:
         there = tuple(c for c in containers if c.state is not ContainerState.CREATED)
-        return original(number, there, service)
+        return original(number, there, service, superseded)
 
     return slot_of
 
@@ -289,9 +289,10 @@ def _stops_before(original: Any) -> Any:
     def succeed(slot: Any, situation: Any) -> Any:
         done = original(slot, situation)
         first = (StopContainer, UpdateContainer)
-        early = [action for action in done.actions if isinstance(action, first)]
-        late = [action for action in done.actions if not isinstance(action, first)]
-        return replace(done, actions=[*early, *late])
+        actions = [*done.begin, *done.finish]
+        early = [action for action in actions if isinstance(action, first)]
+        late = [action for action in actions if not isinstance(action, first)]
+        return replace(done, begin=[*early, *late], gate=None, finish=[])
 
     return succeed
 
@@ -631,7 +632,7 @@ PLANTS = (
         12,
         "cause-tells-env",
         "an action's cause tells the environment",
-        ((rollout, "_create", _tells_env),),
+        ((rollout, "create_of", _tells_env),),
     ),
     Plant(
         12,
