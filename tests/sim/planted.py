@@ -275,9 +275,9 @@ def _dodges(original: Any) -> Any:
 
 
 def _created_is_missing(original: Any) -> Any:
-    def slot_of(number: int, containers: Any, service: Any, superseded: Any) -> Any:
+    def slot_of(number: int, containers: Any, *others: Any) -> Any:
         there = tuple(c for c in containers if c.state is not ContainerState.CREATED)
-        return original(number, there, service, superseded)
+        return original(number, there, *others)
 
     return slot_of
 
