@@ -121,7 +121,7 @@ if os.geteuid() == 0:
                 assert (told["writable"], told["reserved"], told["error"]) == (True, True, "")
                 # To the last byte. What still fits in the last block is written.
                 disk.leave(0)
-                while await change(bench, "controller") == 204:
+                while 204 in [await change(bench, role) for role in roles]:
                     pass
                 assert [await change(bench, role) for role in roles] == [503] * 3
                 told = await health(bench)
