@@ -33,6 +33,7 @@ spec:
   pullPolicy: {policy}
   ports: [{{container: 8080, host: {port}, hostIP: 127.0.0.1}}]
   stopGracePeriod: 1s
+  rollout: {{minHealthy: 0s}}
 """
 
 
