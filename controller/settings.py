@@ -68,6 +68,11 @@ class State:
         return self.broker / "journal.key"
 
     @property
+    def hash_key(self) -> Path:
+        """What makes the hashes of secrets in the journal: the broker's secret."""
+        return self.broker / "secrets.key"
+
+    @property
     def journal_public(self) -> Path:
         """The journal's public keys, for everybody to copy."""
         return self.root / "journal.pub"

@@ -240,6 +240,7 @@ def run_broker(
     from controller.broker.gate import handle
     from controller.broker.privileges import bound
     from controller.broker.server import Broker, Outside, Places
+    from controller.journal.keys import hash_key
 
     log_to_stderr("broker")
     launch = open_launch(
@@ -274,6 +275,7 @@ def run_broker(
         open_journal=lambda: open_journal(state, instance.id, clock=clock, reach=reach),
         open_archive=lambda journal: keep_index(state, journal, clock=clock),
         bind_engine=belong,
+        hash_key=hash_key(state.hash_key, new_seed=lambda: secrets.token_bytes(32)),
         reach=reach,
     )
     broker = Broker(

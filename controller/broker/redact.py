@@ -1,17 +1,22 @@
 """What goes into the journal of a request: names of secrets never their values, and bounded.
 
+Of a value that may be a secret a keyed hash is kept (``hashes``): with the broker's key it can be
+shown that two records, or a record and a value that somebody brings, are about the same one.
+
 Text of strangers is escaped, so that no line that somebody later prints or ships can be broken
 or made to look like another.
 """
 
 from __future__ import annotations
 
+import hmac
 import unicodedata
 from collections.abc import Mapping
 
 TEXT_MAX = 512
 ITEMS_MAX = 128
 DEPTH_MAX = 6
+HASH_DIGITS = 32
 _PLAIN_CATEGORIES_NOT = ("C", "Zl", "Zp")
 
 
@@ -35,6 +40,22 @@ def env_names(env: object) -> list[str]:
         return []
     names = {str(entry).partition("=")[0] for entry in env}
     return [text(name, limit=128) for name in sorted(names)[:ITEMS_MAX]]
+
+
+def hashes(key: bytes, owner: str, env: object) -> dict[str, str]:
+    """Return a keyed hash of the value of each ``NAME=value`` entry, by its name.
+
+    The owner and the name go into it: nobody learns of somebody else's value by trying values of
+    his own. Without a key nothing is told.
+    """
+    if not key or not isinstance(env, list | tuple):
+        return {}
+    found: dict[str, str] = {}
+    for entry in sorted(map(str, env))[:ITEMS_MAX]:
+        name, _, value = entry.partition("=")
+        told = f"{owner}\0{name}\0{value}".encode("utf-8", "surrogatepass")
+        found[text(name, limit=128)] = hmac.digest(key, told, "sha256").hex()[:HASH_DIGITS]
+    return found
 
 
 def summary(value: object, depth: int = 0) -> object:

@@ -116,6 +116,7 @@ class Outside:
     open_journal: Callable[[], QueuedJournal]
     open_archive: Callable[[QueuedJournal], Archive]
     bind_engine: Callable[[str], None]
+    hash_key: bytes = b""
     reach: Reach = pass_by
 
 
@@ -153,6 +154,7 @@ class Broker:
             clock=outside.clock,
             new_id=outside.new_id,
             start_monotonic=outside.clock.monotonic(),
+            hash_key=outside.hash_key,
         )
         self._serving: dict[asyncio.Task[None], Connection] = {}
         self._seats = Seats(

@@ -64,6 +64,7 @@ class GateState:
     clock: Clock
     new_id: NewId
     volumes_root: str = "/var/lib/docker/volumes"
+    hash_key: bytes = b""  # of the keyed hashes of what may be secret (``redact.hashes``)
     start_seq: int = 0
     start_monotonic: float = 0.0
     start_wall: float = -1.0

@@ -30,6 +30,7 @@ from controller.broker.refusals import Answered, Denied, told_reply
 from controller.broker.state import GateState
 from controller.core.canonical import digest
 from controller.core.questions import Page, Question
+from controller.model import names
 from controller.model.entries import Actor, Context, Entry, Record, Reply, Request, Role, Stage
 from controller.model.inventory import Item
 from controller.model.mutations import Mutation
@@ -321,6 +322,8 @@ def perform(
     request = request_of(
         change.method, change.mutation, change.subject, change.summary, change.body
     )
+    if secrets := _hashes(state, change):
+        request["secrets"] = secrets
     intent = Entry(
         by.id,
         "intent",
@@ -339,6 +342,14 @@ def perform(
         state.in_flight.discard(by.id)
         if by.id not in state.inventory.open:
             del state.begun[by.id]
+
+
+def _hashes(state: GateState, change: Change) -> dict[str, str]:
+    """Return what is told of the values of a change's environment."""
+    labels = change.summary.get("labels")
+    owned = labels if isinstance(labels, Mapping) else {}
+    owner = str(owned.get(names.OWNER) or change.summary.get("owner") or "")
+    return redact.hashes(state.hash_key, owner, (change.body or {}).get("Env"))
 
 
 def _recorded(state: GateState, intent: Entry, change: Change, learn: Learn) -> Steps[Reply]:

@@ -73,3 +73,28 @@ def _facts(folder: Path, descriptor: int) -> list[tuple[Path, os.stat_result, in
         (folder, os.fstat(descriptor), FOLDER_MODE),
         *((path, path.lstat(), FILE_MODE) for path in files),
     ]
+
+
+def write_private(path: Path, content: bytes) -> None:
+    """Write a file of the journal's whole or not at all, and durably.
+
+    Raises:
+        OSError: it isn't written.
+    """
+    temporary = path.with_name(f"{path.name}.new")
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
+    with os.fdopen(os.open(temporary, flags, FILE_MODE), "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.rename(path)
+    sync(path.parent)
+
+
+def sync(folder: Path) -> None:
+    """Make a folder's entries durable."""
+    file = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(file)
+    finally:
+        os.close(file)

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from controller.core.note import BadNote, Note, PrivateKey, PublicKey, parse_private, parse_public
+from controller.journal.folder import sync, write_private
 from controller.journal.segments import open_regular
 from controller.model.errors import StateError
 
@@ -87,7 +88,7 @@ class Keys:
         if self._coming is not None and self._coming.public == key:
             self._key, self._coming = self._coming, None
             self._files.coming.rename(self._files.secret)
-            _sync(self._files.secret.parent)
+            sync(self._files.secret.parent)
 
     def publish(self, *, since: int) -> None:
         """Write the public key for everybody, before those that signed until *since*.
@@ -120,7 +121,7 @@ class Keys:
         finally:
             os.close(file)
         temporary.rename(path)
-        _sync(path.parent)
+        sync(path.parent)
         return key
 
 
@@ -152,6 +153,31 @@ def write_public(path: Path, text: str) -> None:
     finally:
         os.close(file)
     temporary.rename(path)
+
+
+def hash_key(path: Path, *, new_seed: Callable[[], bytes]) -> bytes:
+    """Return the key of keyed hashes, which is made where there is none.
+
+    Raises:
+        StateError: it can't be read or made, or is open to others.
+    """
+    try:
+        if not path.exists():
+            write_private(path, new_seed().hex().encode())
+        with open_regular(path) as file:
+            _check_private(path, os.fstat(file.fileno()))
+            return bytes.fromhex(file.read(_FILE_MAX_BYTES).decode("ascii"))
+    except (OSError, ValueError) as error:
+        raise StateError(
+            "journal.bad-key",
+            f"the key of the hashes of secrets can't be used: {path}: {error}",
+            remedy="move it away: a new one is made, by which older hashes can't be compared",
+        ) from error
+
+
+def _check_private(path: Path, facts: os.stat_result) -> None:
+    if facts.st_uid != os.geteuid() or facts.st_mode & 0o077:
+        raise OSError(f"{path.name} is open to others (mode {stat.S_IMODE(facts.st_mode):04o})")
 
 
 def _lines(path: Path) -> list[str]:
@@ -190,11 +216,3 @@ def _read_secret(path: Path) -> PrivateKey | None:
             remedy="restore it from a copy; or move it away, and the journal goes on with a new "
             "key, which 'trimtab journal verify' then tells of",
         ) from error
-
-
-def _sync(folder: Path) -> None:
-    file = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(file)
-    finally:
-        os.close(file)

@@ -32,7 +32,7 @@ from controller.journal.base import (
     read_inventory,
 )
 from controller.journal.chain import Walk
-from controller.journal.folder import FILE_MODE
+from controller.journal.folder import FILE_MODE, sync, write_private
 from controller.journal.segments import (
     COMPRESSED,
     first_seq_of,
@@ -266,28 +266,3 @@ def _poured(
 def _check_alike(written: bytes, read: bytes, packed: Path) -> None:
     if written != read:
         raise OSError(f"{packed.name} isn't what was compressed")
-
-
-def write_private(path: Path, content: bytes) -> None:
-    """Write a file of the journal's whole or not at all, and durably.
-
-    Raises:
-        OSError: it isn't written.
-    """
-    temporary = path.with_name(f"{path.name}.new")
-    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
-    with os.fdopen(os.open(temporary, flags, FILE_MODE), "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.rename(path)
-    sync(path.parent)
-
-
-def sync(folder: Path) -> None:
-    """Make a folder's entries durable."""
-    file = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(file)
-    finally:
-        os.close(file)

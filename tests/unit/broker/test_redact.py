@@ -25,3 +25,21 @@ def test_a_summary_is_bounded_in_every_direction() -> None:
         "number": "1.5",
     }
     assert len(redact.summary({str(n): n for n in range(500)})) == 129  # type: ignore[arg-type]
+
+
+def test_equal_values_have_equal_hashes_and_nobody_can_try_values_without_the_key() -> None:
+    key = bytes(32)
+    told = redact.hashes(key, "alice", ["DB=hunter2", "EMPTY=", "B"])
+    assert told.keys() == {"DB", "EMPTY", "B"}
+    assert {len(value) for value in told.values()} == {32}
+    assert redact.hashes(key, "alice", ["DB=hunter2"]) == {"DB": told["DB"]}
+    # Another owner, name, value or key: nothing to compare.
+    others = [
+        redact.hashes(key, "bob", ["DB=hunter2"]),
+        redact.hashes(key, "alice", ["DC=hunter2"]),
+        redact.hashes(key, "alice", ["DB=hunter3"]),
+        redact.hashes(bytes(31) + b"x", "alice", ["DB=hunter2"]),
+    ]
+    assert told["DB"] not in {value for each in others for value in each.values()}
+    assert redact.hashes(b"", "alice", ["DB=hunter2"]) == {}
+    assert redact.hashes(key, "alice", {"DB": "hunter2"}) == {}

@@ -13,7 +13,7 @@ import pytest
 from controller.core.checkpoint import read_checkpoint, read_key
 from controller.core.note import PublicKey, parse_note, parse_private
 from controller.journal.audit import verify
-from controller.journal.keys import read_public_keys
+from controller.journal.keys import hash_key, read_public_keys
 from controller.journal.log import Limits, Log
 from controller.journal.notary import Every
 from controller.journal.reader import records
@@ -355,3 +355,18 @@ def test_a_missing_segment_ends_the_start_of_what_would_sign_it(folder: Path) ->
     with pytest.raises(StateError, match="are missing") as caught:
         open_log(folder, every=OFTEN)
     assert caught.value.code == "journal.damaged"
+
+
+def test_the_key_of_hashes_is_made_once_and_the_brokers(tmp_path: Path) -> None:
+    path = tmp_path / "secrets.key"
+    made = hash_key(path, new_seed=lambda: bytes(range(32)))
+    assert (made, stat.S_IMODE(path.stat().st_mode)) == (bytes(range(32)), 0o600)
+    assert hash_key(path, new_seed=lambda: b"another") == made
+    path.chmod(0o640)
+    with pytest.raises(StateError, match="open to others"):
+        hash_key(path, new_seed=bytes)
+    path.chmod(0o600)
+    path.write_text("no key")
+    with pytest.raises(StateError) as caught:
+        hash_key(path, new_seed=bytes)
+    assert caught.value.code == "journal.bad-key"

@@ -1,0 +1,156 @@
+"""No value that may be a secret reaches the journal, wherever in a request of whatever route it stands.
+
+The real gate over a simulated engine. A marker is put where secrets are given (variables, arguments,
+credentials), where nobody expects them (fields that aren't known, of other types, in other
+spellings), and around them all is drawn. Names, labels, images, paths and networks are no secrets:
+they are what the journal is about.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from controller.model.entries import Record, Request
+from tests.sim.test_recovery_sweep import ROOT, WEB, World, container
+
+MARK = "hunter2Zq9"
+GIVEN = (MARK, f"x{MARK}", f"{MARK}\n", f"a b {MARK}", f"\x1b{MARK}")
+#: Values of every type that hold the marker.
+VALUES: st.SearchStrategy[Any] = st.recursive(
+    st.sampled_from(GIVEN),
+    lambda inner: st.one_of(
+        st.lists(inner, min_size=1, max_size=2),
+        st.dictionaries(st.sampled_from(["A", "b", "Env", "x-y"]), inner, min_size=1, max_size=2),
+    ),
+    max_leaves=3,
+)
+ENTRIES = st.sampled_from(["A={}", "A=b={}", "={}", "A =\t{}", "DB_URL=postgres://u:{}@db/x"])
+ENV = st.one_of(
+    st.lists(st.builds(lambda form, value: form.format(value), ENTRIES, st.sampled_from(GIVEN)),
+             min_size=1, max_size=3),
+    VALUES,
+)  # fmt: skip
+#: Where a secret may stand in a body, by the path to it.
+CREATE = (
+    "Env", "ENV", "env", "Cmd", "Entrypoint", "Healthcheck.Test", "Secret", "HostConfig.Password",
+    "HostConfig.LogConfig.Config", "HostConfig.StorageOpt", "HostConfig.Sysctls", "Args", "Shell",
+    "HostConfig.Memory", "HostConfig.Privileged", "AttachStdin", "StopTimeout", "OnBuild",
+)  # fmt: skip
+EXEC = ("Env", "env", "Cmd", "Secret", "Tty", "Privileged", "DetachKeys")
+BODIES: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
+    "/containers/create": (
+        {"Image": WEB, "HostConfig": {"NetworkMode": "none"}, "Labels": {}},
+        CREATE,
+    ),
+    "/containers/OWN/exec": ({"Cmd": ["true"]}, EXEC),
+    "/containers/OWN/update": ({"CpuShares": 512}, ("Secret", "Memory", "RestartPolicy.Secret")),
+    "/networks/create": ({"Name": "lan"}, ("Secret", "Options", "IPAM.Options", "Internal")),
+    "/networks/lan/connect": ({"Container": "OWN"}, ("Secret", "EndpointConfig.DriverOpts")),
+    "/networks/lan/disconnect": ({"Container": "OWN"}, ("Secret", "Force")),
+    "/volumes/create": ({"Name": "data"}, ("Secret", "DriverOpts", "ClusterVolumeSpec")),
+    "/exec/" + "e" * 64 + "/start": ({"Detach": True}, ("Secret", "Tty", "ConsoleSize")),
+}
+BODILESS = (
+    ("POST", "/containers/OWN/start"),
+    ("POST", "/containers/OWN/stop"),
+    ("POST", "/containers/OWN/kill"),
+    ("DELETE", "/containers/OWN"),
+    ("GET", "/containers/OWN/json"),
+    ("POST", "/images/create"),
+    ("DELETE", "/volumes/data"),
+)
+
+
+class Watched(World):
+    """A world whose journal's lines are kept."""
+
+    def _written(self, record: Record, line: bytes) -> None:
+        super()._written(record, line)
+        self.__dict__.setdefault("lines", []).append(line)
+
+    def send(self, method: str, path: str, body: bytes, headers: Mapping[str, str]) -> None:
+        told = (("content-type", "application/json"), *headers.items()) if body else ()
+        request = Request(method, f"/v1.45{path}", "", told or tuple(headers.items()), body, ROOT)
+        self.broker.serve(request)
+
+    @property
+    def written(self) -> bytes:
+        return b"\n".join(self.__dict__["lines"])
+
+
+def begun() -> tuple[Watched, str]:
+    world = Watched()
+    assert world.broker.state is not None
+    world.broker.state.hash_key = bytes(32)
+    return world, container(world)
+
+
+def put(body: dict[str, Any], path: str, value: object) -> dict[str, Any]:
+    """Return the body with *value* at a path."""
+    name, _, rest = path.partition(".")
+    if not rest:
+        return {**body, name: value}
+    inner = body.get(name)
+    return {**body, name: put(inner if isinstance(inner, dict) else {}, rest, value)}
+
+
+def check_unseen(world: Watched) -> None:
+    for form in (MARK, MARK.lower(), base64.b64encode(MARK.encode()).decode().rstrip("=")[:-1]):
+        assert form.encode() not in world.written, [
+            line for line in world.written.splitlines() if form.encode() in line
+        ]
+
+
+@settings(max_examples=120, deadline=None)
+@given(st.data())
+def test_no_secret_of_a_body_reaches_the_journal(data: st.DataObject) -> None:
+    world, own = begun()
+    path = data.draw(st.sampled_from(sorted(BODIES)))
+    body, places = BODIES[path]
+    for place in data.draw(st.lists(st.sampled_from(places), min_size=1, max_size=3, unique=True)):
+        body = put(body, place, data.draw(ENV if place.casefold() == "env" else VALUES))
+    text = json.dumps(body).replace('"OWN"', f'"{own}"')
+    if data.draw(st.integers(0, 9)) == 0:  # not JSON at all
+        text = text[:-1] + data.draw(st.sampled_from(["", ",}", "}}", f'"{MARK}"', "\x00"]))
+    world.send("POST", path.replace("OWN", own), text.encode(), {})
+    check_unseen(world)
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    st.sampled_from(BODILESS),
+    st.sampled_from(
+        ["x-registry-auth", "authorization", "cookie", "x-secret", "x-registry-config"]
+    ),
+    st.sampled_from([MARK, base64.b64encode(f'{{"password":"{MARK}"}}'.encode()).decode()]),
+    st.sampled_from([b"", MARK.encode(), f'{{"password":"{MARK}"}}'.encode()]),
+)
+def test_no_secret_of_a_header_or_a_body_that_nobody_reads_reaches_the_journal(
+    asked: tuple[str, str], header: str, value: str, body: bytes
+) -> None:
+    world, own = begun()
+    world.send(asked[0], asked[1].replace("OWN", own), body, {header: value})
+    check_unseen(world)
+
+
+def test_a_secret_that_is_admitted_leaves_its_name_and_a_keyed_hash() -> None:
+    """The marker is really on its way: the engine gets it, and the journal can be asked for it."""
+    world, _ = begun()
+    body = {"Image": WEB, "HostConfig": {"NetworkMode": "none"}, "Env": [f"DB={MARK}"]}
+    for name in ("one", "two"):
+        world.must("POST", "/containers/create", body, f"name={name}")
+    made = [c for c in world.engine.containers.values() if c.name in {"one", "two"}]
+    assert [f"DB={MARK}" in c.config["Env"] for c in made] == [True, True]
+    check_unseen(world)
+    *_, one, two = (
+        r.entry.request for r in world.records
+        if r.entry.stage == "intent" and r.entry.request["route"] == "container.create"
+    )  # fmt: skip
+    assert one["secrets"] == two["secrets"]
+    assert list(dict(one["secrets"])) == ["DB"]  # type: ignore[call-overload]
