@@ -14,7 +14,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Final
@@ -253,7 +253,7 @@ class Shipper:
 
     def _tell(self) -> None:
         """Write status and metrics; what can't be written is logged, and shipping goes on."""
-        standings = [lane.standing for lane in self._lanes]
+        standings = [replace(lane.standing) for lane in self._lanes]  # both tell the same
         told = {"at": self._clock.now(), "sinks": [asdict(each) for each in standings]}
         try:
             save(self._places.status, json.dumps(told) + "\n")
