@@ -141,9 +141,8 @@ def test_a_sink_that_hangs_delays_nobody_else_and_says_how_far_it_is_behind(
 
         eventually(told)
         assert float(str(running.sink("slow")["lag_seconds"])) > 0
-        eventually((tmp_path / "metrics.prom").exists)
-        text = (tmp_path / "metrics.prom").read_text()
-        assert 'trimtab_ship_lag_records{sink="slow"} 31\n' in text
+        prom, line = tmp_path / "metrics.prom", 'trimtab_ship_lag_records{sink="slow"} 31\n'
+        eventually(lambda: prom.exists() and line in prom.read_text())
         slow.go_on.set()
         eventually(lambda: running.cursor("slow").seq == 31)
     assert slow.got == list(range(1, 32))
