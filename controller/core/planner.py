@@ -22,7 +22,8 @@ from controller.core.moves import Judge, denied, judged, until_denied
 from controller.core.ordering import Ordering
 from controller.core.past import NOTHING, Past
 from controller.core.quarantine import removal_actions, renewal_actions, spent
-from controller.core.rollout import Outcome, Situation, service_actions
+from controller.core.rollout import Outcome, service_actions
+from controller.core.slots import Situation
 from controller.core.succession import hypothetical_create
 from controller.core.supplies import (
     Supplies,

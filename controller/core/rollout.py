@@ -1,103 +1,45 @@
-"""Rollouts: the actions that bring one service's slots to what is declared.
+"""Rollouts: the actions that bring a service's slots to what is declared, in waves.
 
-What serves is stopped for a successor only, and then as late as can be: its image is there, it is
-admitted and created and, with StartFirst, available (``core.readiness``) before its predecessor
-stops; until then no name leads to it. Slots are replaced in waves, of at most ``parallelism`` slots
-with StartFirst and ``maxUnavailable`` with StopFirst, and no wave begins while a slot that isn't
-serving as declared needs the room. An action that policy denies is shown, and nothing that depends
-on it is done.
+Slots are replaced in waves, of at most ``parallelism`` slots with StartFirst and ``maxUnavailable``
+with StopFirst, and no wave begins while a slot that isn't serving as declared needs the room. What a
+single slot gets is ``core.slots``'.
 
 A plan goes on to convergence: behind a gate stands what follows once it is open.
 """
 
-from __future__ import annotations
-
-from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 
-from controller.core import hostports
 from controller.core.diff import (
     ALIVE,
-    Drift,
     Replica,
     Slot,
-    alterations,
-    drift_of,
-    restart_of,
     slot_of,
     why,
 )
-from controller.core.exits import explain
-from controller.core.healing import heal
 from controller.core.moves import (
-    Handle,
-    Judge,
-    announce,
     denied,
-    gate,
     halt,
     judged,
     retire,
     until_denied,
     wait,
 )
-from controller.core.ordering import NONE, Hindrance, Hindrances
-from controller.core.past import NOTHING, Past
-from controller.core.readiness import Ready, at_first_sight
-from controller.core.succession import create_of, next_name, order_of
-from controller.core.supplies import Supplies
-from controller.core.translate import RESTART, joined_networks
-from controller.model.desired import Service
+from controller.core.ordering import Hindrance
+from controller.core.readiness import Ready
+from controller.core.slots import (
+    Situation,
+    Steps,
+    is_done,
+    is_there,
+    is_to_be_revived,
+    name_in,
+    steps_of,
+)
+from controller.core.succession import order_of
 from controller.model.errors import Problem
-from controller.model.names import Key
-from controller.model.observed import Container, ContainerState, HostPort
-from controller.model.plan import AnyAction, ConnectNetwork, Wait
-from controller.model.quantities import format_duration_ms
-from controller.model.spec import Order, RestartPolicy, RunState
-
-
-@dataclass(frozen=True, slots=True)
-class Situation:
-    """What is around one service in one plan."""
-
-    service: Service
-    containers: tuple[Container, ...]  # all of the service's, by slot and name
-    supplies: Supplies
-    judge: Judge
-    prunable: bool
-    past: Past = NOTHING
-    hindrances: Hindrances = NONE
-    listening: frozenset[HostPort] = frozenset()
-
-    @property
-    def key(self) -> Key:
-        """The service's key."""
-        return self.service.key
-
-    @property
-    def limit(self) -> int:
-        """How many slots may be on their way at a time."""
-        rollout = self.service.spec.rollout
-        at_once = rollout.parallelism or rollout.max_unavailable
-        if order_of(self.service) is Order.START_FIRST:
-            return at_once
-        return min(at_once, rollout.max_unavailable)
-
-    def ready(self, container: Container) -> Ready:
-        """Return how far a container is."""
-        return (self.past.readiness.get(container.id) or at_first_sight(container)).word
-
-    def held(self, slot: int) -> str | None:
-        """Return why a slot isn't tried now, if so."""
-        return self.past.held.get((self.key, slot))
-
-    def spared(self, slot: int) -> Mapping[str, str]:
-        """Return which alterations in a slot aren't healed now, and why."""
-        return self.past.contended.get((self.key, slot), {})
-
-    def is_taken_over(self, slot: int) -> bool:
-        """Tell whether the controller restarts a slot's containers, and not the engine."""
-        return (self.key, slot) in self.past.taken_over
+from controller.model.observed import Container, ContainerState
+from controller.model.plan import AnyAction
+from controller.model.spec import Order, RunState
 
 
 @dataclass(slots=True)
@@ -106,26 +48,6 @@ class Outcome:
 
     actions: list[AnyAction] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
-
-
-@dataclass(frozen=True, slots=True)
-class Steps:
-    """The actions for one slot: what begins it and, once its gate is open, what ends it.
-
-    ``stuck``: it can't be brought to run by them.
-    """
-
-    number: int
-    begin: list[AnyAction]
-    gate: Wait | None = None
-    finish: list[AnyAction] = field(default_factory=list)
-    problems: tuple[Problem, ...] = ()
-    stuck: bool = False
-
-    @property
-    def pending(self) -> bool:
-        """Tell whether its slot needs room: it doesn't serve as declared yet."""
-        return self.stuck or self.gate is not None
 
 
 def service_actions(situation: Situation) -> Outcome:
@@ -174,7 +96,7 @@ def _run(situation: Situation, outcome: Outcome) -> None:
     for hindrance, slots in _groups(situation):
         if hindrance is not None and hindrance.code:
             for slot in slots:
-                name = _name(slot, situation)
+                name = name_in(slot, situation)
                 outcome.actions.append(hindrance.wait(situation.key, target=name, slot=slot.number))
                 before.append(Steps(slot.number, [], stuck=True))
             continue
@@ -197,10 +119,10 @@ def _kept_from(slot: Slot, situation: Situation) -> Hindrance | None:
     keep, hindrances = slot.keep, situation.hindrances
     taken_over = situation.is_taken_over(slot.number)
     if keep is not None and keep.running:
-        return hindrances.start if _is_to_be_revived(keep, situation) else None
+        return hindrances.start if is_to_be_revived(keep, situation) else None
     if keep is not None and keep.state is ContainerState.RESTARTING:
         return None
-    if keep is not None and _done(keep, situation.service, taken_over=taken_over):
+    if keep is not None and is_done(keep, situation.service, taken_over=taken_over):
         return None
     return hindrances.replace if slot.alive else hindrances.start
 
@@ -265,8 +187,8 @@ def _slots(situation: Situation) -> list[Slot]:
 def _interrupts(slot: Slot, situation: Situation) -> bool:
     """Tell whether bringing a slot to run interrupts something that serves, so that it needs room."""
     keep = slot.keep
-    if keep is not None and _is_there(keep):
-        return _is_to_be_revived(keep, situation)
+    if keep is not None and is_there(keep):
+        return is_to_be_revived(keep, situation)
     serves = any(o.running and situation.ready(o) is not Ready.UNHEALTHY for o in slot.alive)
     if keep is None:
         return serves
@@ -276,7 +198,7 @@ def _interrupts(slot: Slot, situation: Situation) -> bool:
 
 
 def _put_off(slot: Slot, cause: str, situation: Situation, outcome: Outcome) -> None:
-    steps = _steps(slot, situation)
+    steps = steps_of(slot, situation)
     if not steps.stuck:
         name = (slot.keep or slot.alive[0]).name
         put_off = wait(situation.key, target=name, slot=slot.number, cause=cause)
@@ -286,7 +208,7 @@ def _put_off(slot: Slot, cause: str, situation: Situation, outcome: Outcome) -> 
 
 
 def _begin(slot: Slot, situation: Situation, outcome: Outcome) -> Steps:
-    steps = _steps(slot, situation)
+    steps = steps_of(slot, situation)
     _emit(steps.begin, situation, outcome)
     outcome.problems += steps.problems
     return steps
@@ -308,272 +230,3 @@ def _emit(actions: list[AnyAction], situation: Situation, outcome: Outcome) -> N
         if not denied(action):
             situation.supplies.note(action)
         outcome.actions.append(action)
-
-
-# One slot
-
-
-def _steps(slot: Slot, situation: Situation) -> Steps:
-    """Return what brings one slot to run, and then clears away what isn't needed any more."""
-    keep, service = slot.keep, situation.service
-    if keep is None:
-        for other in slot.others:
-            # Its name, port and addresses aren't free yet.
-            if other.state is ContainerState.REMOVING and other.revision == service.revision:
-                return _waiting(slot, situation, f"{other.name} is being removed", other.name)
-        return _succeed(slot, situation)
-    taken_over = situation.is_taken_over(slot.number)
-    if keep.running and _is_to_be_revived(keep, situation):
-        return _revive(slot, keep, situation)
-    if _is_there(keep):
-        return _hand_over(slot, keep, situation)
-    if _done(keep, service, taken_over=taken_over):
-        # A finished task isn't the controller's to restart; what we changed is given back.
-        begin = judged(_policy_steps(keep, restart_of(service)), situation.judge)
-        return Steps(slot.number, until_denied(begin), finish=_clear(slot, situation))
-    if keep.state is ContainerState.RESTARTING:
-        policy = restart_of(service, taken_over=taken_over)
-        steps = until_denied(judged(_policy_steps(keep, policy), situation.judge))
-        held = situation.held(slot.number) or slot.why
-        waiting = _waiting(slot, situation, held, keep.name)
-        return replace(waiting, begin=[*steps, *waiting.begin])
-    return _succeed(slot, situation)
-
-
-def _is_there(container: Container) -> bool:
-    """Tell whether it has a process that serves, or will once it is thawed."""
-    return container.running or container.state is ContainerState.PAUSED
-
-
-def _hand_over(slot: Slot, keep: Container, situation: Situation) -> Steps:
-    """Return what gives a slot to the container that runs in it, put back in place if need be."""
-    service, judge = situation.service, situation.judge
-    policy = restart_of(service, taken_over=situation.is_taken_over(slot.number))
-    # Nothing else serves: better one that isn't ready than none.
-    alone = not any(other.running for other in slot.alive)
-    available = situation.ready(keep) is Ready.AVAILABLE
-    healing, problems = _healing(keep, situation, announced=alone or available)
-    begin = _policy_steps(keep, policy, situation.spared(slot.number))
-    rejoined = {a.network for a in healing if isinstance(a, ConnectNetwork) and a.aliases}
-    nameless = [n for n in _unannounced(keep, situation) if n not in rejoined]
-    naming = announce(Handle.seen(keep), service, nameless)
-    begin += naming if alone else []
-    finish = [] if alone else judged(naming, judge)
-    return Steps(
-        slot.number,
-        # Each by itself: one that policy denies keeps no other from being put back.
-        [*judged(healing, judge), *until_denied(judged(begin, judge))],
-        gate=None if available else _gate(slot, keep.name, situation),
-        finish=until_denied([*finish, *_clear(slot, situation)]),
-        problems=problems,
-    )
-
-
-def _healing(
-    container: Container, situation: Situation, *, announced: bool
-) -> tuple[list[AnyAction], tuple[Problem, ...]]:
-    """Return what puts a container that serves back in place, and why a network can't be joined."""
-    supplies, service = situation.supplies, situation.service
-    admitted = container.admitted.networks if container.admitted else ()
-    missing = not set(admitted) <= set(container.settings.networks)
-    problems = supplies.problems(service, creating=False) if missing else ()
-    spared = situation.spared(container.slot)
-    actions = list(heal(container, announced=announced, joining=not problems, spared=spared))
-    joins = (i for i, action in enumerate(actions) if isinstance(action, ConnectNetwork))
-    at = next(joins, len(actions))
-    # What isolates it doesn't wait for what must be made first.
-    joined = missing and not problems and "networks" not in spared
-    made = supplies.missing(service, creating=False) if joined else ()
-    left = {spared[each.what]: None for each in alterations(container) if each.what in spared}
-    waits = [
-        wait(service.key, target=container.name, slot=container.slot, cause=why) for why in left
-    ]
-    return [*actions[:at], *made, *actions[at:], *waits], problems
-
-
-def _unannounced(container: Container, situation: Situation) -> tuple[str, ...]:
-    """Return the networks on which a container doesn't answer to its service's name."""
-    known = dict(container.aliases)
-    wanted = joined_networks(situation.service, situation.supplies.names)
-    return tuple(n for n in wanted if n in known and situation.key.name not in known[n])
-
-
-def _gate(slot: Slot, target: str, situation: Situation) -> Wait:
-    seen = None if slot.keep is None else situation.past.readiness.get(slot.keep.id)
-    spec = situation.service.spec
-    if seen is not None and seen.why:
-        cause = seen.why
-    else:
-        word = "healthy" if spec.healthcheck is not None else "up"
-        needed = spec.rollout.min_healthy
-        cause = f"must be {word}" + (f" for {format_duration_ms(needed)}" if needed else "")
-    return gate(situation.key, target=target, slot=slot.number, cause=cause)
-
-
-def _is_to_be_revived(container: Container, situation: Situation) -> bool:
-    """Tell whether a container that runs is restarted since it is unhealthy."""
-    restarts = situation.service.spec.restart.policy is not RestartPolicy.NEVER
-    return restarts and situation.ready(container) is Ready.UNHEALTHY
-
-
-def _revive(slot: Slot, keep: Container, situation: Situation) -> Steps:
-    """Return what restarts a container that is unhealthy."""
-    held = situation.held(slot.number)
-    if held is not None:
-        return _waiting(slot, situation, held, keep.name)
-    handle, cause = Handle.seen(keep), why(Replica(keep, situation.service))
-    policy = restart_of(situation.service, taken_over=situation.is_taken_over(slot.number))
-    actions = [*halt(keep, situation.service, cause), handle.start(cause)]
-    if policy[0] != "no":
-        actions.append(handle.restart(policy, f"restart policy is no, want {policy[0]}"))
-    actions = judged(actions, situation.judge)
-    if any(denied(action) for action in actions):
-        return Steps(slot.number, [a for a in actions if denied(a)], stuck=True)
-    # It isn't started again as somebody altered it.
-    healing, _ = _healing(keep, situation, announced=True)
-    actions = [*judged(healing, situation.judge), *actions]
-    waits = _gate(replace(slot, keep=None), keep.name, situation)
-    return Steps(slot.number, actions, gate=waits, finish=_clear(slot, situation))
-
-
-def _done(container: Container, service: Service, *, taken_over: bool) -> bool:
-    """Tell whether a task has ended, also one whose restart policy we took to ourselves."""
-    ended = container.state is ContainerState.EXITED and container.exit_code == 0
-    task = service.spec.restart.policy is RestartPolicy.ON_FAILURE
-    return Replica(container, service).finished or (taken_over and task and ended)
-
-
-def _policy_steps(
-    container: Container, policy: tuple[str, int], spared: Collection[str] = ()
-) -> list[AnyAction]:
-    # Compared by name: the count comes with it, and engines differ in how they show it.
-    altered = any(each.what in {"restart", "restart_max"} for each in alterations(container))
-    if altered and {"restart", "restart_max"} & set(spared):
-        return []
-    if container.settings.restart == policy[0] and not altered:
-        return []
-    cause = f"restart policy is {container.settings.restart}, want {policy[0]}"
-    return [Handle.seen(container).restart(policy, cause)]
-
-
-def _waiting(slot: Slot, situation: Situation, cause: str, target: str) -> Steps:
-    action = wait(situation.key, target=target, slot=slot.number, cause=cause)
-    return Steps(slot.number, [action], stuck=True)
-
-
-def _succeed(slot: Slot, situation: Situation) -> Steps:
-    """Return the steps in which a successor takes a slot over: created if need be, and started."""
-    service, keep = situation.service, slot.keep
-    problems = situation.supplies.problems(service, creating=keep is None)
-    if problems:
-        return Steps(slot.number, [], problems=problems, stuck=True)
-    held = situation.held(slot.number)
-    if held is not None:
-        return _waiting(slot, situation, held, _name(slot, situation))
-
-    port = hostports.taken(service, situation.containers, situation.listening)
-    if port is not None and slot.alive:
-        name = keep.name if keep else next_name(service, slot.number, situation.containers)
-        cause = f"port {port.port} on {port.address} is taken by another program"
-        return _waiting(slot, situation, cause, name)
-
-    stopped = _stopped_first(slot, situation)
-    beside = any(other not in stopped for other in slot.alive)
-    prepare: list[AnyAction] = list(situation.supplies.missing(service, creating=keep is None))
-    naming: list[AnyAction] = []
-    if keep is None:
-        create = create_of(
-            service,
-            situation.supplies,
-            slot=slot.number,
-            containers=situation.containers,
-            cause=slot.why,
-            announced=not beside,
-        )
-        prepare.append(create)
-        handle, has = Handle.planned(create), RESTART[service.spec.restart.policy][0]
-        if beside:
-            wanted = joined_networks(service, situation.supplies.names)
-            naming = announce(handle, service, wanted)
-    else:
-        handle, has = Handle.seen(keep), keep.settings.restart
-        naming = announce(handle, service, _unannounced(keep, situation))
-    stops = [a for o in stopped for a in halt(o, service, _why_other(o, slot, situation))]
-    start = _start(slot, situation, handle, has)
-    gone = _remains(slot, service)
-    prepare += [Handle.seen(o).remove(_why_other(o, slot, situation)) for o in gone]
-    # It is named only when it runs: one that is down and off its network couldn't be put back.
-    actions = judged([*prepare, *stops, *start, *([] if beside else naming)], situation.judge)
-    finish = judged(naming if beside else [], situation.judge)
-    refused = [action for action in (*actions, *finish) if denied(action)]
-    if refused:
-        # Nothing is pulled, made or stopped for a successor that won't be.
-        return Steps(slot.number, refused, stuck=True)
-    return Steps(
-        slot.number,
-        actions,
-        gate=_gate(replace(slot, keep=None), handle.name, situation),
-        finish=[*finish, *_clear(slot, situation, stopped=stopped, gone=gone)],
-    )
-
-
-def _name(slot: Slot, situation: Situation) -> str:
-    """Return the name of the container that a slot gets, or has."""
-    if slot.keep is not None:
-        return slot.keep.name
-    return next_name(situation.service, slot.number, situation.containers)
-
-
-def _stopped_first(slot: Slot, situation: Situation) -> tuple[Container, ...]:
-    """Return what is stopped before a successor starts: with StartFirst what doesn't serve well."""
-    if order_of(situation.service) is Order.STOP_FIRST:
-        return slot.alive
-    return tuple(other for other in slot.alive if situation.ready(other) is Ready.UNHEALTHY)
-
-
-def _remains(slot: Slot, service: Service) -> tuple[Container, ...]:
-    """Return what is left of earlier tries: of the wanted revision, down, and not to be started."""
-    down = (ContainerState.CREATED, ContainerState.EXITED, ContainerState.DEAD)
-    return tuple(o for o in slot.others if o.revision == service.revision and o.state in down)
-
-
-def _start(slot: Slot, situation: Situation, handle: Handle, has: str) -> list[AnyAction]:
-    keep, taken_over = slot.keep, situation.is_taken_over(slot.number)
-    policy = restart_of(situation.service, taken_over=taken_over)
-    cause = slot.why
-    if keep is not None and taken_over and keep.state is ContainerState.EXITED:
-        cause = f"{keep.name} {explain(keep)}, and the controller restarts it"
-    start: list[AnyAction] = [handle.start(cause)]
-    if has != policy[0]:
-        # After the start: a task that we stopped with exit 0 would pass for finished otherwise.
-        start.append(handle.restart(policy, f"restart policy is {has}, want {policy[0]}"))
-    return start
-
-
-def _clear(
-    slot: Slot,
-    situation: Situation,
-    *,
-    stopped: tuple[Container, ...] = (),
-    gone: tuple[Container, ...] = (),
-) -> list[AnyAction]:
-    """Return what removes a slot's others: *stopped* are down by then, *gone* removed."""
-    actions: list[AnyAction] = []
-    for other in slot.others:
-        if other in gone:
-            continue
-        cause = _why_other(other, slot, situation)
-        if other in stopped:
-            steps: list[AnyAction] = [Handle.seen(other).remove(cause)]
-        else:
-            steps = retire(other, situation.service, cause)
-        actions += until_denied(judged(steps, situation.judge))
-    return actions
-
-
-def _why_other(other: Container, slot: Slot, situation: Situation) -> str:
-    superseded = situation.past.superseded.get(other.id, "")
-    replica = Replica(other, situation.service, superseded=superseded)
-    if drift_of(replica) in (Drift.STALE, Drift.ALTERED):
-        return why(replica)
-    return f"slot {slot.number} is filled by {slot.keep.name}" if slot.keep else slot.why

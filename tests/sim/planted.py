@@ -36,6 +36,7 @@ from controller.core import (
     render,
     revisions,
     rollout,
+    slots,
     steering,
 )
 from controller.core import recovery as settling
@@ -538,13 +539,16 @@ PLANTS = (
         7,
         "always-stop-first",
         "what serves stops before its successor starts, where it needn't",
-        ((rollout, "order_of", always(lambda _service: Order.STOP_FIRST)),),
+        (
+            (rollout, "order_of", always(lambda _service: Order.STOP_FIRST)),
+            (slots, "order_of", always(lambda _service: Order.STOP_FIRST)),
+        ),
     ),
     Plant(
         7,
         "stops-before-create",
         "what serves stops before its successor is created",
-        ((rollout, "_succeed", _stops_before),),
+        ((slots, "_succeed", _stops_before),),
     ),
     Plant(
         7,
@@ -556,7 +560,7 @@ PLANTS = (
         7,
         "nameless-successor",
         "a successor isn't given its service's name before its predecessor goes",
-        ((rollout, "announce", always(lambda *_: [])),),
+        ((slots, "announce", always(lambda *_: [])),),
     ),
     Plant(
         8,
@@ -632,7 +636,7 @@ PLANTS = (
         12,
         "cause-tells-env",
         "an action's cause tells the environment",
-        ((rollout, "create_of", _tells_env),),
+        ((slots, "create_of", _tells_env),),
     ),
     Plant(
         12,
