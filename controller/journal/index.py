@@ -92,6 +92,8 @@ class Index:
             Unusable: there is none, or it isn't this journal's.
         """
         index = cls(folder, connect(path_of(folder), write=write))
+        if not write:  # all answers are of one moment, whatever its keeper adds meanwhile
+            index.database.execute("BEGIN")
         try:
             index.check()
         except BaseException:

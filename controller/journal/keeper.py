@@ -11,6 +11,7 @@ import logging
 import sqlite3
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -31,6 +32,8 @@ GATHER_S: Final = 0.05
 AGAIN_S: Final = 15.0
 #: Records after the index that a question reads beside it; beyond, it has to wait.
 TAIL_MAX: Final = 2000
+#: How long a question waits for the index to be opened, at the start.
+OPEN_S: Final = 2.0
 CLOSE_S: Final = 5.0
 
 
@@ -47,6 +50,7 @@ class Keeper:
         self._seq = 0
         self._error = "it is being made"
         self._wrong = False  # a row led elsewhere: it is to be made anew
+        self._there = threading.Event()  # an index that can be opened
         self._more = threading.Event()
         self._more.set()
         self._closing = threading.Event()
@@ -86,8 +90,9 @@ class Keeper:
         Raises:
             StateError: the journal is damaged, can't be read, or isn't indexed yet.
         """
+        there = self._there.wait(OPEN_S)
         durable = self._durable()
-        if durable - self._seq > TAIL_MAX:
+        if not there or durable - self._seq > TAIL_MAX:
             raise self._not_yet(durable)
         with readable(self._folder):
             try:
@@ -132,10 +137,16 @@ class Keeper:
             self._closing.wait(GATHER_S)
             self._more.clear()
             if self._wrong:
+                self._there.clear()
                 self._seq, self._error, self._wrong = 0, "it is being made anew", False
                 builder.rebuild()
             self._seq = builder.index.place.seq
-            self._catch_up(builder)
+            self._there.set()
+            try:
+                self._catch_up(builder)
+            finally:
+                with suppress(sqlite3.Error):
+                    self._seq = builder.index.place.seq
             self._error = ""
 
     def _catch_up(self, builder: Builder) -> None:

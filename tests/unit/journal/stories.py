@@ -15,6 +15,7 @@ from controller.core.readership import EVERYTHING, Reader, may_read
 from controller.core.record import GENESIS, prepare, timestamp
 from controller.core.search import Filter, Found, Life, Memory, search
 from controller.journal.chain import FORMAT, binding
+from controller.journal.folder import FILE_MODE
 from controller.journal.segments import MARK_NAME, Mark, name_of
 from controller.model.entries import Entry, Record, Role
 from tests.unit.journal.builders import NOON, uuid7
@@ -195,6 +196,8 @@ def write_entries(
     if first:
         (folder / name_of(first)).write_bytes(b"".join(lines))
         (folder / MARK_NAME).write_bytes(Mark(len(records), prev).to_bytes())
+    for path in folder.iterdir():
+        path.chmod(FILE_MODE)
     return tuple(records)
 
 

@@ -181,6 +181,10 @@ def test_who_reads_while_another_keeps_it_reads_what_came_since_as_well(folder: 
         assert [record.seq for record, _ in after.found] == [3, 4, 5, 6]
         assert after.following == 6
         assert builder.index.place.seq == 4, "only its keeper changes it"
+        with FolderArchive(folder) as archive:
+            assert [*builder.build(upto=7)] == [7]
+            seqs = [record.seq for record, _ in archive.find(Filter())]
+        assert seqs == list(range(1, 10)), "nothing twice, though more was indexed meanwhile"
 
 
 def test_an_index_that_is_far_behind_is_left_to_its_keeper(
