@@ -105,7 +105,8 @@ def _take_down(
         change = _change(call, target, judged, method="DELETE", path=path)
         return (yield from perform(state, call.by, change))
     grace = 0 if verb == "kill" else _grace_s(query, target.inspect)
-    return (yield from _post(call, state, target, verb, judged, grace_s=grace))
+    told = {name: query[name] for name in ("signal",) if name in query}
+    return (yield from _post(call, state, target, verb, judged, grace_s=grace, told=told))
 
 
 def _grace_s(query: Mapping[str, str], inspect: Mapping[str, Any]) -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import http.client
 import json
 import socket
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -77,6 +78,33 @@ class BrokerApi:
 
     def call(self, method: str, route: str, body: bytes | None = None) -> bytes:
         """Return the body of an answer below 400; raises as ``get``."""
+        return self._answer(method, route, body)[0]
+
+    def fetch(self, route: str) -> tuple[bytes, Mapping[str, str]]:
+        """Return the body and the headers of an answer; raises as ``get``."""
+        return self._answer("GET", route, None)
+
+    def lines(self, route: str) -> Iterator[bytes]:
+        """Yield the lines of an answer that comes as things happen; raises as ``get``."""
+        connection = _UnixConnection(self.path, self.timeout_s)
+        try:
+            connection.connect()
+            peer = connection.sock  # the connection forgets it with the answer's head
+            connection.request("GET", f"/trimtab/v1/{route}")
+            reply = connection.getresponse()
+            if reply.status >= 400:
+                raise _error_of(reply.status, reply.read(REPLY_MAX))
+            peer.settimeout(None)  # it may be silent for days
+            while line := reply.readline(REPLY_MAX):
+                yield line
+        except (OSError, http.client.HTTPException) as error:
+            raise self._lost(error) from error
+        finally:
+            connection.close()
+
+    def _answer(
+        self, method: str, route: str, body: bytes | None
+    ) -> tuple[bytes, Mapping[str, str]]:
         connection = _UnixConnection(self.path, self.timeout_s)
         headers = {"Content-Type": "application/json"} if body is not None else {}
         try:
@@ -84,14 +112,17 @@ class BrokerApi:
             reply = connection.getresponse()
             data = reply.read(REPLY_MAX)
         except (OSError, http.client.HTTPException) as error:
-            raise EngineUnavailable(
-                "broker.lost", f"the broker at {self.path} doesn't answer: {error}"
-            ) from error
+            raise self._lost(error) from error
         finally:
             connection.close()
         if reply.status >= 400:
             raise _error_of(reply.status, data)
-        return data
+        return data, {name.lower(): value for name, value in reply.getheaders()}
+
+    def _lost(self, error: Exception) -> EngineUnavailable:
+        return EngineUnavailable(
+            "broker.lost", f"the broker at {self.path} doesn't answer: {error}"
+        )
 
 
 def _error_of(status: int, data: bytes) -> Exception:

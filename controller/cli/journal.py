@@ -1,38 +1,21 @@
-"""``journal``: list, show and verify the record of every change.
+"""``journal``: the record of every change, listed, shown, explained, followed, exported, verified.
 
-Reads the broker's files, so it needs the right to read them: the broker's user, or root.
+Reads the broker's files where it may (the broker's user, root), else asks the broker that runs, which
+tells each what they may know.
 """
 
 from __future__ import annotations
 
-import pwd
-from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TypeVar
 
 import click
 
-from controller.cli import proof
-from controller.cli.common import journal_folder, json_option, state_option, table
+from controller.cli import explained, handing, proof
+from controller.cli.common import json_option, state_option, table
+from controller.cli.journal_filters import filter_options, scan_option
+from controller.cli.journal_source import json_line, open_source, wants_json
 from controller.cli.records import HEADERS, render_story, row
-from controller.core.record import line_of, timestamp
 from controller.core.search import Filter
-from controller.model.quantities import parse_duration_ms
-
-STAGES = ("intent", "outcome", "recovered", "refusal", "violation", "summary", "read")
-STAGES_OF_OURS = ("operator", "policy", "checkpoint", "segment")
-DECISIONS = ("allow", "mutate", "deny", "audit-deny")
-DAY_MS = 86_400_000
-
-
-F = TypeVar("F", bound=Callable[..., Any])
-
-
-def scan_option(command: F) -> F:
-    """Add ``--scan``."""
-    text = "Believe no index: read and check every record."
-    return click.option("--scan", is_flag=True, help=text)(command)
 
 
 class JournalGroup(click.Group):
@@ -67,39 +50,18 @@ Examples:
   trimtab journal --since 1h                    what happened lately
   trimtab journal list --service web --verdict deny
   trimtab journal show 41                       one change: who, why, what came of it
+  trimtab journal blame web                     which line, commit and actor made web what it is
+  trimtab journal state --at 03:10              what was running then
   trimtab journal verify                        nobody changed a record
 """,
 )
 @state_option
 @json_option
 def journal(state: Path | None, as_json: bool) -> None:
-    """List, show and verify the record of every change. Without a command: list."""
+    """Read the record of every change. Without a command: list.
 
-
-for command in (proof.verify, proof.keys, proof.rotate_key):
-    journal.add_command(command)
-
-
-def moment(_ctx: click.Context, _parameter: click.Parameter, value: str) -> str:
-    """Return a time (RFC 3339, or a duration before now) as records have it."""
-    try:
-        if value.endswith("d") and value[:-1].isdigit():
-            return _ago(int(value[:-1]) * DAY_MS)
-        if value[:1].isdigit() and value[-1:] in set("smh"):
-            return _ago(parse_duration_ms(value))
-        when = datetime.fromisoformat(value) if value else None
-        if when is None:
-            return ""
-        return timestamp((when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp())
-    except (ValueError, OverflowError):
-        text = f"{value!r} is neither a duration (90s, 1h, 7d) nor a time (RFC 3339)"
-        raise click.BadParameter(text) from None
-
-
-def _ago(milliseconds: int) -> str:
-    from controller.wiring import SystemClock
-
-    return timestamp(max(0.0, SystemClock().now() - milliseconds / 1000))
+    Who may not read the broker's files is told by the broker what is theirs to know.
+    """
 
 
 @journal.command(
@@ -107,18 +69,11 @@ def _ago(milliseconds: int) -> str:
     epilog="""\b
 Examples:
   trimtab journal list --since 24h --actor operator
+  trimtab journal list --service web --since 03:00 --until 03:20
   trimtab journal list --container web.1-1f0c22aa --json | jq .claims.cause
 """,
 )
-@click.option("--since", callback=moment, metavar="TIME", default="", help="1h, 7d, or RFC 3339.")
-@click.option("--until", callback=moment, metavar="TIME", default="", help="Likewise.")
-@click.option("--service", metavar="NAME", default="", help="NAME, or NAMESPACE/NAME.")
-@click.option("--owner", metavar="NAME", default="", help="The owner of the object, or the client.")
-@click.option("--actor", metavar="WHO", default="", help="A role, a user or a uid.")
-@click.option("--verdict", type=click.Choice(DECISIONS), default=None, help="What was decided.")
-@click.option("--stage", type=click.Choice(STAGES + STAGES_OF_OURS), default=None)
-@click.option("--action", metavar="NAME", default="", help="container.create, create, POST, …")
-@click.option("--container", metavar="NAME|ID", default="", help="A name, or the start of an id.")
+@filter_options
 @click.option(
     "--limit", type=click.IntRange(min=0), default=50, show_default=True, help="0 lists all."
 )
@@ -127,40 +82,14 @@ Examples:
 @json_option
 @click.pass_context
 def list_records(
-    ctx: click.Context,
-    since: str,
-    until: str,
-    service: str,
-    owner: str,
-    actor: str,
-    verdict: str | None,
-    stage: str | None,
-    action: str,
-    container: str,
-    limit: int,
-    scan: bool,
-    state: Path | None,
-    as_json: bool,
+    ctx: click.Context, wanted: Filter, limit: int, scan: bool, state: Path | None, as_json: bool
 ) -> None:
     """List records, the last ones at the end."""
-    from controller.journal.archive import FolderArchive
-
-    wanted = Filter(
-        since=since,
-        until=until,
-        service=service,
-        owner=owner,
-        actor=_uid_of(actor),
-        verdict=verdict or "",
-        stages=frozenset({stage} if stage else ()),
-        action=action,
-        container=container,
-    )
-    with FolderArchive(_folder(ctx, state), scan=scan) as archive:
-        found = archive.find(wanted, limit=limit)
-        if _as_json(ctx, as_json):
+    with open_source(ctx, state, scan=scan) as source:
+        found = source.find(wanted, limit=limit)
+        if wants_json(ctx, as_json):
             for record, _ in found:
-                click.echo(line_of(record))
+                click.echo(json_line(record))
             return
         rows = [row(one) for one in found]
     click.echo(table(HEADERS, rows) if rows else "No records.")
@@ -181,34 +110,21 @@ Examples:
 def show(ctx: click.Context, record: str, scan: bool, state: Path | None, as_json: bool) -> None:
     """Show one record, and for a change its whole story: asked, decided, done."""
     from controller.core.questions import story
-    from controller.journal.archive import FolderArchive
 
-    with FolderArchive(_folder(ctx, state), scan=scan) as archive:
-        told = story(archive.find, record)
+    with open_source(ctx, state, scan=scan) as source:
+        told = story(source.find, record)
     if told is None:
         raise click.ClickException(f"there is no record {record}; see 'trimtab journal list'")
-    if _as_json(ctx, as_json):
+    if wants_json(ctx, as_json):
         for one in told.found:
-            click.echo(line_of(one.record))
+            click.echo(json_line(one.record))
     else:
         click.echo(render_story(told))
 
 
-def _folder(ctx: click.Context, state: Path | None) -> Path:
-    assert ctx.parent is not None
-    return journal_folder(state or ctx.parent.params.get("state"))
-
-
-def _as_json(ctx: click.Context, as_json: bool) -> bool:
-    assert ctx.parent is not None
-    return as_json or bool(ctx.parent.params.get("as_json"))
-
-
-def _uid_of(actor: str) -> str:
-    """Return the uid of a user's name; a role or a uid stays as it is."""
-    if actor in {"controller", "operator", "client", "broker"}:
-        return actor
-    try:
-        return str(pwd.getpwnam(actor).pw_uid)
-    except KeyError:
-        return actor
+for command in (
+    *(explained.explain, explained.blame, explained.state_at),
+    *(handing.follow, handing.export),
+    *(proof.verify, proof.keys, proof.rotate_key),
+):
+    journal.add_command(command)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from itertools import groupby
 from typing import Final, Protocol
 
 from controller.core.readership import CHANGES, EVERYTHING, Reader
@@ -78,6 +79,13 @@ def chronicle(find: Finds, identifier: str, *, upto: int = 0) -> list[Found]:
     gone = find(Filter(ids=wanted.ids, routes=_GONE, upto=upto), limit=1)
     seen = {each.record.seq: each for each in (*_made(find, wanted), *shaped, *ran, *gone)}
     return [seen[seq] for seq in sorted(seen)]
+
+
+def chronicles(page: Page) -> Iterator[list[Found]]:
+    """Yield what an answer to ``there`` tells of each container."""
+    ids = {each.record.entry.id: each.about.id for each in page.found if is_full_id(each.about.id)}
+    for _, found in groupby(page.found, key=lambda each: ids.get(each.record.entry.id, "")):
+        yield list(found)
 
 
 #: How many containers of one name are looked at, the last ones.

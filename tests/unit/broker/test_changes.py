@@ -141,6 +141,7 @@ def test_the_engine_gets_the_grace_and_the_gate_waits_for_it(
     answer = ask("POST", f"/containers/{WEB}/{target}", [*steps, *changed(forward)])
     summary: Any = answer.entries[0].request["summary"]
     assert summary.get("graceS", 0) == grace
+    assert summary.get("signal", "") == target.partition("signal=")[2]
 
 
 @pytest.mark.parametrize(

@@ -319,7 +319,8 @@ def test_who_may_not_read_it_is_told_how(state: Path, capsys: pytest.CaptureFixt
             code, out, err = run(capsys, "list", "--state", copy)
     assert (code, out) == (1, "")
     assert "[journal.unreadable]" in err
-    assert "remedy: only the broker's user may read it: ask as root, with sudo" in err
+    assert "can't be read by you, and no broker tells of it: nothing runs behind" in err
+    assert "remedy: ask as root, with sudo; or start the broker with 'trimtab up'" in err
 
 
 @contextmanager

@@ -1,0 +1,282 @@
+"""``journal explain``, ``blame`` and ``state``: why things are as they are, and how they were."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from controller.cli.common import json_option, print_json, shorten, state_option, table
+from controller.cli.journal_filters import moment, now, scan_option
+from controller.cli.journal_source import Source, open_source, wants_json
+from controller.cli.records import SHORT_ID, actor_of, printable
+from controller.core.search import Filter, text
+
+if TYPE_CHECKING:
+    from controller.core.provenance import Fact, Provenance
+    from controller.core.search import Found
+
+FACTS = ("FIELD", "VALUE", "FROM", "RECORD", "TIME", "BY", "WHY")
+THERE = ("NAMESPACE", "SERVICE", "SLOT", "CONTAINER", "STATE", "SINCE", "RECORD", "BY", "WHY")
+SHORT_COMMIT = 12
+#: Records that are asked for at once: whole containers, until so many are told.
+PAGE = 100
+AS_FAR_AS = "as far as the journal knows: what ended by itself isn't recorded"
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  trimtab journal explain web.1-1f0c22aa
+  trimtab journal explain 3f5c0d --json | jq '.facts[] | select(.field == "memory")'
+"""
+)
+@click.argument("container", metavar="CONTAINER")
+@scan_option
+@state_option
+@json_option
+@click.pass_context
+def explain(
+    ctx: click.Context, container: str, scan: bool, state: Path | None, as_json: bool
+) -> None:
+    """Say of each thing that holds of a container which line, commit, actor and record put it there.
+
+    CONTAINER is its name, or the start of its id; of several of that name, the last one.
+    """
+    from controller.core.provenance import provenance
+    from controller.core.questions import chronicle, containers
+
+    with open_source(ctx, state, scan=scan) as source:
+        known = containers(source.find, container)
+        names = sorted({f"{about.name} ({about.id[:SHORT_ID]})" for about in known})
+        if len({about.name for about in known}) > 1:
+            raise click.ClickException(f"{container} may be {', '.join(names)}")
+        told = provenance(chronicle(source.find, known[-1].id)) if known else None
+    if told is None:
+        hint = "see 'trimtab journal state', or 'trimtab journal list --container'"
+        raise click.ClickException(f"no container {container} is in the journal; {hint}")
+    if wants_json(ctx, as_json):
+        print_json(provenance_json(told))
+    else:
+        click.echo(render(told))
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  trimtab journal blame web
+  trimtab journal blame shop/web
+"""
+)
+@click.argument("service", metavar="[NAMESPACE/]NAME")
+@scan_option
+@state_option
+@json_option
+@click.pass_context
+def blame(ctx: click.Context, service: str, scan: bool, state: Path | None, as_json: bool) -> None:
+    """Explain every container of a service that is there now."""
+    with open_source(ctx, state, scan=scan) as source:
+        found = list(there(source, now(), Filter(service=service)))
+    if not found:
+        hint = f"'trimtab journal list --service {service}' shows what was"
+        raise click.ClickException(f"no container of {service} is there; {hint}")
+    if wants_json(ctx, as_json):
+        print_json([provenance_json(told) for told in found])
+    else:
+        click.echo("\n\n".join(render(told) for told in found))
+
+
+@click.command(
+    "state",
+    epilog="""\b
+Examples:
+  trimtab journal state --at 03:10              the last time that it was 03:10 (UTC)
+  trimtab journal state --at 2026-01-01T03:10:00Z --service web
+""",
+)
+@click.option("--at", callback=moment, metavar="TIME", help="1h, 03:12, or RFC 3339; else now.")
+@click.option("--service", metavar="NAME", default="", help="NAME, or NAMESPACE/NAME.")
+@click.option("--owner", metavar="NAME", default="", help="The owner of the containers.")
+@scan_option
+@state_option
+@json_option
+@click.pass_context
+def state_at(
+    ctx: click.Context,
+    at: str,
+    service: str,
+    owner: str,
+    scan: bool,
+    state: Path | None,
+    as_json: bool,
+) -> None:
+    """Show what was there at a time, and whether it ran: as far as the journal knows.
+
+    A container that ended by itself, or past the broker, is told as it was asked to be: no record says
+    otherwise.
+    """
+    at = at or now()
+    with open_source(ctx, state, scan=scan) as source:
+        found = list(there(source, at, Filter(service=service, owner=owner)))
+    if wants_json(ctx, as_json):
+        print_json({"at": at, "containers": [state_json(told) for told in found]})
+        return
+    click.echo(f"At {at}, {AS_FAR_AS}.")
+    rows = [_there(told) for told in sorted(found, key=_place)]
+    click.echo(table(THERE, rows) if rows else "No containers.")
+
+
+def there(source: Source, at: str, wanted: Filter) -> Iterator[Provenance]:
+    """Yield the containers that were there at a time."""
+    from controller.core.provenance import provenance
+    from controller.core.questions import Question, chronicles
+
+    while True:
+        page = source.ask(Question(wanted, limit=PAGE, there=at))
+        for found in chronicles(page):
+            told = provenance(found)
+            if told is not None:
+                yield told
+        if not page.following:
+            return
+        wanted = replace(wanted, after=page.following)
+
+
+# In words
+
+
+def render(told: Provenance) -> str:
+    """Return where a container comes from: what it is and how it is, then a line a fact."""
+    about = told.about
+    namespace = f"{about.namespace}/" if about.namespace else ""
+    slot = f"slot {told.slot} of " if told.slot else "of " if about.service else ""
+    whose = f", {slot}{namespace}{about.service}" if about.service else ""
+    owner = f", owner {about.owner}" if about.owner else ""
+    lines = [f"{about.name} ({about.id[:SHORT_ID]}){whose}{owner}", _how(told)]
+    if told.pending is not None:
+        record = told.pending.record
+        asked = f"{told.pending.about.action} was asked for at {record.time}"
+        lines.append(f"{asked} (record {record.seq}), and what came of it isn't recorded yet")
+    if not told.facts:
+        lines.append("the record of its create isn't kept any more")
+    rows = [_row(fact) for fact in told.facts]
+    return "\n".join([*map(printable, lines), *([table(FACTS, rows)] if rows else [])])
+
+
+def _how(told: Provenance) -> str:
+    note = f"; {told.note}" if told.note else ""
+    if told.since is None:
+        return f"{told.state}{note}"
+    record = told.since.record
+    return f"{told.state} since {record.time} (record {record.seq}){note}, {AS_FAR_AS}"
+
+
+def _row(fact: Fact) -> tuple[str, ...]:
+    record = fact.origin.record
+    cells = (
+        fact.name,
+        shorten(fact.value),
+        _from(fact),
+        record.seq,
+        record.time,
+        actor_of(record.entry.actor),
+        shorten(text(record.entry.claims, "cause")),
+    )
+    return tuple(printable(cell) for cell in cells)
+
+
+def _from(fact: Fact) -> str:
+    if fact.rule:
+        return f"policy: {fact.rule}"
+    source = _source(fact.origin)
+    if not source["file"]:
+        return "the request"
+    commit = f" of {source['commit'][:SHORT_COMMIT]}" if source["commit"] else ""
+    return f"{source['file']}:{source['line']}{commit}"
+
+
+def _source(found: Found) -> dict[str, Any]:
+    told = found.record.entry.claims.get("source")
+    source: Mapping[str, Any] = told if isinstance(told, Mapping) else {}
+    return {
+        "file": text(source, "file"),
+        "line": source.get("line", 0),
+        "commit": text(source, "commit"),
+    }
+
+
+def _place(told: Provenance) -> tuple[str, str, int, str]:
+    about = told.about
+    return (about.namespace, about.service, int(told.slot or 0), about.name)
+
+
+def _there(told: Provenance) -> tuple[str, ...]:
+    about, record = told.about, told.since.record if told.since is not None else None
+    pending = f", {told.pending.about.action} under way" if told.pending is not None else ""
+    cells = (
+        about.namespace or "-",
+        about.service or "-",
+        told.slot or "-",
+        about.name or about.id[:SHORT_ID],
+        told.state + pending,
+        record.time if record is not None else "-",
+        record.seq if record is not None else "-",
+        actor_of(record.entry.actor) if record is not None else "-",
+        shorten(told.note or (text(record.entry.claims, "cause") if record is not None else "")),
+    )
+    return tuple(printable(cell) for cell in cells)
+
+
+# For programs
+
+
+def provenance_json(told: Provenance) -> dict[str, Any]:
+    """Return where a container comes from."""
+    return {**state_json(told), "facts": [_fact_json(fact) for fact in told.facts]}
+
+
+def state_json(told: Provenance) -> dict[str, Any]:
+    """Return what a container is and how it is."""
+    about = told.about
+    return {
+        "container": about.id,
+        "name": about.name,
+        "namespace": about.namespace,
+        "service": about.service,
+        "slot": told.slot,
+        "revision": told.revision,
+        "owner": about.owner,
+        "state": told.state,
+        "since": _record_json(told.since),
+        "pending": _record_json(told.pending),
+        "note": told.note,
+    }
+
+
+def _record_json(found: Found | None) -> dict[str, Any] | None:
+    if found is None:
+        return None
+    record = found.record
+    return {
+        "seq": record.seq,
+        "id": record.entry.id,
+        "time": record.time,
+        "action": found.about.action,
+        "actor": record.entry.actor,
+        "cause": text(record.entry.claims, "cause"),
+    }
+
+
+def _fact_json(fact: Fact) -> dict[str, Any]:
+    claims = fact.origin.record.entry.claims
+    return {
+        "field": fact.name,
+        "value": fact.value,
+        "rule": fact.rule,
+        "source": _source(fact.origin),
+        "plan": text(claims, "plan"),
+        "record": _record_json(fact.origin),
+    }

@@ -1,0 +1,198 @@
+"""Where each thing that holds of a container comes from, by its records."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from controller.core.inventory import settings_to
+from controller.core.provenance import Provenance, provenance
+from controller.core.questions import chronicle, containers, story
+from controller.model.observed import Settings
+from tests.unit.core.happened import (
+    BROKER,
+    ID,
+    MI,
+    NAME,
+    OPERATOR,
+    OTHER,
+    SETTINGS,
+    SUMMARY,
+    Happened,
+    uuid7,
+)
+
+
+def facts(told: Provenance) -> str:
+    """A line a fact: its record, its rule, what holds."""
+    return "".join(
+        f"{fact.origin.record.seq:>2} {fact.rule or '-':<20} {fact.name}: {fact.value}\n"
+        for fact in told.facts
+    )
+
+
+CREATED = f"""\
+ 1 -                    name: {NAME}
+ 1 -                    image: trimtab.local/web:1
+ 1 image.pinned         image id: sha256:{"1" * 64}
+ 1 -                    revision: v1:{"1f0c22aa" * 8}
+ 1 -                    memory: 512Mi
+ 1 -                    memory and swap: 512Mi
+ 1 -                    cpus: 0.5
+ 1 default.pids         processes: 256
+ 1 -                    restart: always
+ 1 -                    network: platform-network
+ 1 -                    answers to: web
+ 1 -                    port: 127.0.0.1:18080:8080/tcp
+ 1 -                    mount: bind /srv/a at /a, read-only
+ 1 -                    mount: tmpfs /scratch
+ 1 -                    root filesystem: read-only
+ 1 -                    capabilities: CHOWN
+ 1 hardening.privileges new privileges: never
+ 1 -                    environment: LOG_LEVEL, TOKEN
+ 1 -                    healthcheck: CMD
+ 1 default.logs         logs: rotate
+"""
+
+
+def test_what_was_created_is_its_create_s_or_the_policy_s() -> None:
+    told = Happened().created().told
+    assert facts(told) == CREATED
+    assert (told.about.service, told.about.owner, told.slot) == ("web", "team", "1")
+    assert told.state == "created"
+
+
+def test_a_later_change_takes_over_what_it_changes_and_nothing_else() -> None:
+    happened = Happened().created()
+    raised = settings_to(Settings(**{**as_kwargs(SETTINGS), "memory": 768 * MI, "pids": 64}))
+    happened.change("container.update", {"settings": raised}, actor=OPERATOR)
+    happened.change("network.connect", {"network": "platform-ingress"}, actor=OPERATOR)
+    happened.change("network.disconnect", {"network": "platform-network"})
+    happened.change("container.rename", {"name": "tmp"}, actor=OPERATOR)
+    told = happened.told
+    assert told.about.name == "tmp"
+    changed = [line for line in facts(told).splitlines() if not line.startswith(" 1")]
+    assert changed == [
+        " 9 -                    name: tmp",
+        " 3 -                    memory: 768Mi",
+        " 3 -                    processes: 64",
+        " 5 -                    network: platform-ingress",
+    ]
+    assert "platform-network" not in facts(told)
+
+
+def as_kwargs(settings: Settings) -> dict[str, Any]:
+    return {name: getattr(settings, name) for name in Settings.__dataclass_fields__}
+
+
+def test_a_change_that_did_not_take_effect_changes_nothing() -> None:
+    happened = Happened().created()
+    raised = settings_to(Settings(NAME, memory=768 * MI))
+    happened.change("container.update", {"settings": raised}, status=500)
+    happened.change("container.stop", status=404)
+    assert facts(happened.told) == CREATED
+    assert happened.told.state == "created"
+
+
+@pytest.mark.parametrize(
+    ("routes", "state"),
+    [
+        (["start"], "running"),
+        (["start", "stop"], "stopped"),
+        (["start", "stop", "restart"], "running"),
+        (["start", "pause"], "paused"),
+        (["start", "pause", "unpause"], "running"),
+        (["start", "kill"], "stopped"),
+        (["start", "stop", "remove"], "removed"),
+    ],
+)
+def test_it_is_as_it_was_last_asked_to_be(routes: list[str], state: str) -> None:
+    happened = Happened().created()
+    for route in routes:
+        happened.change(f"container.{route}", cause=route)
+    told = happened.told
+    assert told.state == state
+    assert told.since is not None
+    assert told.since.record.entry.claims["cause"] == routes[-1]
+
+
+def test_a_signal_that_ends_nothing_is_noted() -> None:
+    happened = Happened().created()
+    happened.change("container.start")
+    happened.change("container.kill", {"signal": "SIGHUP"})
+    assert (happened.told.state, happened.told.note) == (
+        "running",
+        "it was sent SIGHUP by record 5",
+    )
+
+
+def test_what_is_under_way_is_told_as_such_and_what_nobody_saw_as_unknown() -> None:
+    happened = Happened().created()
+    happened.change("container.start")
+    stop = happened.ask("container.stop", ID)
+    told = happened.told
+    assert told.pending is not None
+    assert (told.state, told.pending.about.action) == ("running", "container.stop")
+    happened.close(stop, "recovered", settled="unknown")
+    assert (happened.told.state, happened.told.pending) == ("unknown", None)
+
+
+def test_one_that_went_past_the_broker_is_gone() -> None:
+    happened = Happened().created()
+    happened.add("read", 99, actor=BROKER, request={"route": "container.gone", "object": ID})
+    assert happened.told.state == "gone"
+
+
+def test_recovery_s_word_counts_as_much() -> None:
+    happened = Happened()
+    number = happened.ask("container.create", NAME, SUMMARY, cause="slot 1 is empty")
+    happened.close(number, "recovered", settled="applied", container=ID)
+    assert happened.told.state == "created"
+
+
+def test_of_a_container_whose_create_is_not_kept_the_rest_is_told() -> None:
+    happened = Happened()
+    happened.change("container.start", {"name": NAME, "service": "web"})
+    told = happened.told
+    assert (told.about.name, told.facts, told.state) == (NAME, (), "running")
+
+
+def test_nothing_is_told_of_nothing() -> None:
+    assert provenance(()) is None
+
+
+def test_a_chronicle_is_bounded_and_keeps_the_create() -> None:
+    happened = Happened().created()
+    for _ in range(25):
+        happened.change("container.start")
+    found = chronicle(happened.find, ID)
+    assert [each.record.seq for each in found] == [1, 2, *range(33, 53)]
+
+
+def test_a_container_is_meant_by_its_name_or_the_start_of_its_id_and_the_last_one_is_told_last() -> (
+    None
+):
+    happened = Happened().created()
+    happened.change("container.remove")
+    number = happened.ask("container.create", NAME, SUMMARY)
+    happened.close(number, status=201, container=OTHER)
+    assert [each.id for each in containers(happened.find, NAME)] == [ID, OTHER]
+    assert [each.id for each in containers(happened.find, "bbbb")] == [OTHER]
+    assert containers(happened.find, "nothing") == []
+    happened = Happened()
+    happened.change("container.start", {"name": NAME})
+    assert [each.id for each in containers(happened.find, NAME)] == [ID]
+
+
+def test_a_story_has_its_neighbours() -> None:
+    happened = Happened().created()
+    for cause in ("one", "two", "three", "four", "five"):
+        happened.change("container.start", cause=cause)
+    told = story(happened.find, "7")
+    assert told is not None
+    assert [each.record.seq for each in told.found] == [7, 8]
+    assert [each.record.seq for each in told.before] == [3, 5]
+    assert [each.record.seq for each in told.after] == [9, 11]
+    assert story(happened.find, "99") is None
+    assert story(happened.find, uuid7(99)) is None
