@@ -13,6 +13,7 @@ import zlib
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from hashlib import sha256
 from multiprocessing import get_context
@@ -147,6 +148,17 @@ def scans(jobs: Sequence[Job], *, workers: int) -> Iterator[Scanned]:
     if workers < 2 or sum(segment_size(job.segment) for job in jobs) < PARALLEL_BYTES:
         yield from map(scan, jobs)
         return
+    done = 0
+    try:
+        for scanned in _side_by_side(jobs, workers):
+            yield scanned
+            done += 1
+    except BrokenProcessPool:
+        # One was killed, for want of memory say: alone it is slower, and as right.
+        yield from map(scan, jobs[done:])
+
+
+def _side_by_side(jobs: Sequence[Job], workers: int) -> Iterator[Scanned]:
     # Started anew, not forked: the caller may have threads.
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
         waiting: deque[Future[Scanned]] = deque()

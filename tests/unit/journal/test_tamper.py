@@ -9,7 +9,8 @@ from __future__ import annotations
 import gzip
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -486,4 +487,20 @@ def test_big_journals_are_read_by_several_processes_to_the_same_end(
     trust = Trust(frozenset({journal.key}), journal.copies)
     assert verify(journal.folder, trust, workers=2) == verify(journal.folder, trust)
     edit(list_segments(journal.folder)[1], lambda lines: [*lines[:5], *lines[6:]])
+    assert verify(journal.folder, trust, workers=2) == verify(journal.folder, trust)
+
+
+def test_a_process_that_is_killed_at_it_costs_time_alone(
+    journal: Signed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The pool breaks after the first segment that it read."""
+    real = scans._side_by_side
+
+    def broken(jobs: Sequence[scans.Job], workers: int) -> Iterator[scans.Scanned]:
+        yield next(real(jobs, workers))
+        raise BrokenProcessPool
+
+    monkeypatch.setattr(scans, "PARALLEL_BYTES", 1)
+    monkeypatch.setattr(scans, "_side_by_side", broken)
+    trust = Trust(frozenset({journal.key}), journal.copies)
     assert verify(journal.folder, trust, workers=2) == verify(journal.folder, trust)
