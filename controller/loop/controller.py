@@ -363,7 +363,8 @@ class Controller:
         self._shared.declared, self._shared.view = declared, view
         if observed is None or self._shared.rules is None:
             return frozenset()  # the first look asks for passes
-        self.prober.declare(desired.services, self._shared.rules.networks)
+        there = self._helm.running(desired, observed)
+        self.prober.declare(there, self._shared.rules.networks)
         plan = self._reconciler.plan(
             view, observed, self._shared.rules, failures=self._shared.failures
         )

@@ -5,12 +5,14 @@ It holds no lock of its own: decisions follow each other, the controller sees to
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from controller.core import revisions
 from controller.core.acts import Decision, Ground, decide
 from controller.core.course import Course, outcome_of
-from controller.core.steering import steer
+from controller.core.steering import slots_of, steer
 from controller.loop.memory import Memory
-from controller.model.course import ServiceAct
+from controller.model.course import UNSTEERED, ServiceAct
 from controller.model.desired import Desired, Service
 from controller.model.errors import StateError, UsageError
 from controller.model.names import Key
@@ -33,6 +35,18 @@ class Helm:
     def steered(self, declared: Desired) -> Desired:
         """Return what passes work for."""
         return steer(declared, self._memory.steerings())
+
+    def running(self, desired: Desired, observed: Observed) -> Iterator[Service]:
+        """Yield what passes work for, and each as it was at revisions of which something is there."""
+        steerings = self._memory.steerings()
+        for service in desired.services:
+            yield service
+            steering = steerings.get(service.key, UNSTEERED)
+            there = {container.revision for container in observed.of(service.key)}
+            for revision in sorted(there - {service.revision}):
+                earlier = slots_of(steering.kept(revision), service)
+                if earlier is not None:
+                    yield earlier
 
     def decide(
         self, act: ServiceAct, declared: Desired, containers: tuple[Container, ...]

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from controller.core.probing import Probe, Verdict
+from controller.core.render import desired_of
 from controller.loop import probes
 from controller.loop.probes import Prober
 from controller.model.names import Key, service_key
@@ -342,6 +343,27 @@ def test_the_controller_sees_the_health_in_plans_and_in_the_status(tmp_path: Pat
     assert home.condition("web", "Degraded") == ("True", "Unhealthy")
     assert home.message("web", "Degraded") == "web.1-bbbbbbbb is unhealthy: no"
     assert home.controller.survey().observed.containers[0].health == "unhealthy"
+
+
+DOCUMENT = """
+apiVersion: trimtab/v1
+kind: Service
+metadata: {name: web, owner: team}
+spec: {image: 'ghcr.io/platformnetwork/web:1', healthcheck: {tcp: {port: %d}}}
+"""
+
+
+def test_an_earlier_revision_is_asked_by_its_own_check_also_after_a_restart(tmp_path: Path) -> None:
+    home = House(tmp_path)
+    home.files.desired = replace(desired_of({"web.yaml": DOCUMENT % 1}), identity=worlds.HERE)
+    home.let_pass(5)
+    home.judge = worlds.deny("create-container")
+    home.files.desired = replace(desired_of({"web.yaml": DOCUMENT % 2}), identity=worlds.HERE)
+    home.restart()
+    home.probes.asked.clear()
+    home.let_pass(60)
+    assert {probe.port for probe in home.probes.asked} == {1}
+    assert [c.health for c in home.controller.survey().observed.containers] == ["healthy"]
 
 
 def test_that_nobody_is_reached_is_among_the_problems(tmp_path: Path) -> None:
