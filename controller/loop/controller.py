@@ -606,9 +606,11 @@ class Controller:
         Raises:
             EngineError: it can't be looked at.
         """
-        plan = self.look().plan
+        survey = self.look()
+        starting = survey.starting if only is None else survey.starting & {only}
         with self._lock:
-            return standing_of(plan, self._shared.failures, only)
+            standing = standing_of(survey.plan, self._shared.failures, only)
+        return replace(standing, starting=bool(starting))
 
     def status(self) -> Report:
         """Return the status of every resource, in the shape of ``status --json``."""

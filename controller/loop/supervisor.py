@@ -357,7 +357,8 @@ class Supervisor:
                 )
                 approved = False
                 standing = self._controller.standing(request.key)
-                if standing.converged or (standing.stuck and keys.idle):
+                settled = standing.converged and not standing.starting
+                if settled or (standing.stuck and keys.idle):
                     return standing.converged
             except EngineError as error:
                 self._controller.lost(error)

@@ -30,13 +30,29 @@ class Survey:
     plan: Plan
     declared: Desired
 
+    @property
+    def starting(self) -> frozenset[Key]:
+        """The services of which a replica runs, and its health check didn't speak yet."""
+        desired = self.view.desired
+        revisions = {s.key: s.revision for s in desired.services if s.key not in desired.suspended}
+        return frozenset(
+            container.key
+            for container in self.observed.containers
+            if container.running
+            and container.health == "starting"
+            and container.revision == revisions.get(container.key)
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """How far everything is. ``stuck``: nothing more happens unless a person acts."""
+    """How far everything is. ``stuck``: nothing more happens unless a person acts. ``starting``: all
+    that is to be done is done, but somewhere a health check didn't speak yet.
+    """
 
     converged: bool
     stuck: bool
+    starting: bool = False
 
 
 def standing_of(plan: Plan, failures: Mapping[Key, Failure], only: Key | None) -> Standing:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from controller.core.diff import short
+from controller.loop.survey import Standing
 from controller.model.course import ServiceAct, Verb
 from controller.model.desired import Service
 from controller.model.errors import EngineFailed
@@ -218,3 +219,14 @@ def test_an_unhealthy_replica_is_restarted_then_recreated_with_growing_pauses(
     assert home.let_pass(4.5) == [], "five seconds are the second pause"
     assert [each.split()[0] for each in home.let_pass(60)][:1] == ["create-container"]
     assert running(home) == [f"{blue}.2"]
+
+
+def test_who_waits_for_all_waits_for_health_checks_to_speak(tmp_path: Path) -> None:
+    home = house(tmp_path, CHECKED)
+    assert home.controller.standing() == Standing(converged=True, stuck=False)
+    make(home, "blue", health="starting")
+    for only in (None, WEB):
+        standing = home.controller.standing(only)
+        assert standing == Standing(converged=True, stuck=False, starting=True)
+    make(home, "blue", health="healthy")
+    assert not home.controller.standing().starting
