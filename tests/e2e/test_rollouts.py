@@ -238,8 +238,9 @@ def test_an_engine_killed_in_the_middle_ends_with_one_of_each_and_nothing_that_w
         engine.kill()
         engine.start()
         eventually(lambda: rolled_out(host, "web"), within_s=30)
+        eventually(lambda: len(host.containers("web")) == 1, what="its predecessor is cleared away")
         assert host.running_ids("rests") == []
-        assert len(host.containers("web")) == len(host.containers("rests")) == 1
+        assert len(host.containers("rests")) == 1
         if live:
             # The engine's own DNS is down with it; nobody who had an address was refused.
             refused = [each for each in client.failures() if "no name" not in each[1]]

@@ -44,6 +44,7 @@ class Networks(State):
                 attributes = {"container": container.id, "name": network.name, "type": "bridge"}
                 self._event_of("network", "disconnect", network.id, attributes)
             end.id = end.address = ""
+        container.ports = {}
 
     def _network_list(self, query: Mapping[str, str], _body: Any) -> Any:
         wanted = filters.read(query.get("filters", ""), _NETWORK_FILTERS)
@@ -122,6 +123,7 @@ class Networks(State):
         container.networks[network.name] = end
         if container.alive:
             self._plug(container, end, network)
+            container.ports = self._published(container)
         else:
             end.network = network.id
         return 200, None
@@ -133,9 +135,29 @@ class Networks(State):
             what = f"container {container.id} is not connected to network {network.name}"
             raise Refusal(500, what)
         del container.networks[network.name]
+        if not any(self._leads_out(end) for end in container.networks.values()):
+            container.ports = {}
         attributes = {"container": container.id, "name": network.name, "type": network.driver}
         self._event_of("network", "disconnect", network.id, attributes)
         return 200, None
+
+    def _published(self, container: SimContainer) -> dict[str, list[Body]]:
+        """Ports that are published: exposed ones only, none where every network is internal."""
+        if not any(self._leads_out(end) for end in container.networks.values()):
+            return {}
+        return {
+            port: [
+                {"HostIp": each.get("HostIp") or "0.0.0.0", "HostPort": each["HostPort"]}
+                for each in bindings
+                if each.get("HostPort")
+            ]
+            for port, bindings in (container.host["PortBindings"] or {}).items()
+            if port in (container.config.get("ExposedPorts") or {})
+        }
+
+    def _leads_out(self, end: Endpoint) -> bool:
+        network = self.networks.get(end.network)
+        return network is not None and network.driver == "bridge" and not network.internal
 
     def _volume_list(self, query: Mapping[str, str], _body: Any) -> Any:
         wanted = filters.read(query.get("filters", ""), _VOLUME_FILTERS)

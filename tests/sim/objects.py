@@ -225,6 +225,7 @@ class SimContainer:
     started_at: float | None = None
     up_since: float = 0.0  # as started_at, by the clock that doesn't jump
     addresses: set[str] = field(default_factory=set)  # all that it ever had
+    ports: dict[str, list[Body]] = field(default_factory=dict)  # published now
     finished_at: float | None = None
     restart_count: int = 0
     manually_stopped: bool = False
@@ -282,7 +283,7 @@ class SimContainer:
             "Mounts": list(self.mounts),
             "Config": dict(self.config),
             "NetworkSettings": {
-                "Ports": {},
+                "Ports": dict(self.ports),
                 "Networks": {name: end.inspect() for name, end in self.networks.items()},
             },
         }

@@ -187,17 +187,14 @@ class Processes(Networks):
                     f"{container.name}: Bind for {address}:{port} failed: port is already allocated",
                 )
 
+        container.ports = self._published(container)
+
     def _bindings(self, container: SimContainer) -> set[tuple[str, str, str]]:
-        """Ports that are published: exposed ones only, none where every network is internal."""
-        joined = [self.networks.get(end.network) for end in container.networks.values()]
-        if not any(n is not None and n.driver == "bridge" and not n.internal for n in joined):
-            return set()
+        """Addresses, ports and protocols that are published."""
         return {
-            (binding.get("HostIp") or "0.0.0.0", binding["HostPort"], port.rpartition("/")[2])
-            for port, bindings in (container.host["PortBindings"] or {}).items()
-            if port in (container.config.get("ExposedPorts") or {})
-            for binding in bindings
-            if binding.get("HostPort")
+            (each["HostIp"], each["HostPort"], port.rpartition("/")[2])
+            for port, bindings in self._published(container).items()
+            for each in bindings
         }
 
 
