@@ -74,6 +74,7 @@ class Scenario:
         rare = must & {Action.REMOVE_NETWORK, Action.UNPAUSE}
         self.tiers = self.order.random() < 0.2 and not rare
         self.altered = tuple(doing for action, doing in _ALTERING if action in must)
+        self.rare, self._again = rare, random.Random(f"again {seed}")
 
     def docs(self, secret: str) -> Iterator[Doc]:
         """The documents that the world begins with."""
@@ -144,6 +145,20 @@ class Scenario:
                 act = _edit(world, do) if what.startswith("edit") else do
                 yield self._random.uniform(begin, end), what, act
         yield from self._tiers(world)
+        yield from self._once_more(world)
+
+    def _once_more(self, world: World) -> Iterator[Event]:
+        """Give what is rare, and must happen, further chances; drawn by itself."""
+        draw = self._again.uniform
+        if Action.UNPAUSE in self.rare:
+            for begin in (60, 140, 220):
+                yield draw(begin, begin + 40), "meddling", partial(world.people.meddle, "pause")
+        if Action.REMOVE_NETWORK in self.rare:
+            for begin in (40, 160):
+                back = partial(world.files.put, LAB_DOC)
+                yield draw(begin, begin + 20), "edit: lab is back", _edit(world, back)
+                going = partial(_drop, world.files, LAB)
+                yield draw(begin + 40, begin + 60), "edit: lab goes", _edit(world, going)
 
     def _tiers(self, world: World) -> Iterator[Event]:
         """What becomes of services of which one depends on the other, drawn by itself."""
