@@ -235,16 +235,23 @@ def test_an_engine_killed_in_the_middle_ends_with_one_of_each_and_nothing_that_w
         eventually(lambda: client.answers("web"))
         host.write("web.yaml", web(extra=f"env: {{COLOUR: green}}\n{slowly}"))
         eventually(lambda: len(host.running_ids("web")) == 2, what="it is under way")
+        before = started(host)
         engine.kill()
         engine.start()
+        if live:  # what ran went on running, and nobody was refused meanwhile
+            assert before.items() <= started(host).items()
+            # The engine's own DNS is down with it.
+            assert [each for each in client.failures() if "no name" not in each[1]] == []
         eventually(lambda: rolled_out(host, "web"), within_s=30)
         eventually(lambda: len(host.containers("web")) == 1, what="its predecessor is cleared away")
         assert host.running_ids("rests") == []
         assert len(host.containers("rests")) == 1
-        if live:
-            # The engine's own DNS is down with it; nobody who had an address was refused.
-            refused = [each for each in client.failures() if "no name" not in each[1]]
-            assert refused == []
+
+
+def started(host: Host) -> dict[str, str]:
+    """When each container of the service that runs was started, by its id."""
+    running = (c for c in host.containers("web") if c["State"]["Running"])
+    return {str(c["Id"]): str(c["State"]["StartedAt"]) for c in running}
 
 
 def plain(engine: PrivateEngine) -> None:
