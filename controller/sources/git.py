@@ -6,6 +6,8 @@ A checkout, merge or rebase writes file after file; what lies there meanwhile wa
 from __future__ import annotations
 
 import os
+import stat
+from collections.abc import Callable
 from pathlib import Path
 
 #: What lies in a Git folder while an operation is under way.
@@ -24,11 +26,19 @@ def git_folder(top: Path) -> Path | None:
     """Return the Git folder of the working tree that holds *top* (a resolved path), if any."""
     for folder in (top, *top.parents):
         candidate = folder / ".git"
-        if candidate.is_dir():
+        if is_kind(candidate, stat.S_ISDIR):
             return candidate
-        if candidate.is_file():
+        if is_kind(candidate, stat.S_ISREG):
             return _pointed_to(candidate)
     return None
+
+
+def is_kind(path: Path, kind: Callable[[int], bool]) -> bool:
+    """Tell whether a path is of a kind, by its mode; what can't be looked at is of none."""
+    try:
+        return kind(path.stat().st_mode)
+    except OSError:
+        return False
 
 
 def busy(git: Path) -> str:
@@ -58,4 +68,4 @@ def _pointed_to(pointer: Path) -> Path | None:
         return None
     word, _, path = text.partition(":")
     folder = pointer.parent / path.strip()
-    return folder if word == "gitdir" and path.strip() and folder.is_dir() else None
+    return folder if word == "gitdir" and path.strip() and is_kind(folder, stat.S_ISDIR) else None

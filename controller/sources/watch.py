@@ -9,6 +9,7 @@ or swapped behind a link are followed, and a lost event costs a second.
 from __future__ import annotations
 
 import os
+import stat
 import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -134,14 +135,15 @@ def _add_links(root: Path, anchors: set[str]) -> None:
     for _ in range(MAX_LINKS):
         holder = Path(os.path.realpath(path.parent))
         anchors.add(str(holder / path.name))
-        if not path.is_symlink():
-            return
-        path = holder / path.readlink()
+        try:
+            path = holder / path.readlink()
+        except OSError:
+            return  # no link, or nothing that can be looked at
 
 
 def _existing(folder: str) -> str:
     """Return the folder, or the nearest above it that is there."""
     path = Path(folder)
-    while not path.is_dir() and path != path.parent:
+    while not git.is_kind(path, stat.S_ISDIR) and path != path.parent:
         path = path.parent
     return str(path)
