@@ -8,9 +8,9 @@ from typing import Any
 from tests.instance import Host, eventually, has, web
 
 QUICK = "init: true\nstopGracePeriod: 1s\nrollout: {minHealthy: 0s}\n"
-#: It serves after three seconds, and is healthy a moment later.
+#: It serves after two seconds, and is healthy a moment later.
 BASE = """\
-entrypoint: [/bin/sh, -c, "sleep 3; exec /bin/serve"]
+entrypoint: [/bin/sh, -c, "sleep 2; exec /bin/serve"]
 healthcheck: {exec: [/bin/wget, -q, -O, /dev/null, "http://127.0.0.1:8080/"], interval: 1s, timeout: 1s, startPeriod: 20s}
 """
 ENDS = 'entrypoint: [/bin/sh, -c, "exit %d"]\nrestart: {policy: Never}\n'
@@ -55,7 +55,7 @@ def test_services_start_after_what_they_depend_on_and_stop_before_it(host: Host)
         eventually(lambda: said(host, "migrate", "Progressing").startswith(waiting))
         eventually(lambda: host.is_ready("shop"), what="the shop runs")
         base, migrate, shop = (only(host, name) for name in ("base", "migrate", "shop"))
-        served = instant(base["State"]["StartedAt"]).timestamp() + 3
+        served = instant(base["State"]["StartedAt"]).timestamp() + 2
         assert instant(migrate["Created"]).timestamp() >= served
         assert shop["Created"] >= migrate["State"]["FinishedAt"]
 
