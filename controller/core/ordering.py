@@ -83,6 +83,7 @@ class Ordering:
         *,
         looping: frozenset[tuple[Key, int]],
         prunable: frozenset[Key],
+        blocked: frozenset[Key] = frozenset(),
     ) -> None:
         self._services = {service.key: service for service in desired.services}
         self._suspended = desired.suspended
@@ -95,7 +96,9 @@ class Ordering:
         self._stalled = dict(around.stalled)
         self._starting: set[Key] = set()
         self._left: set[Key] = set()
-        leaving = {key: self._depends(key) & self._going for key in self._going}
+        # What the guard holds back would go, too: until somebody lets it, what it needs stays.
+        gone = self._going | {key for key in blocked if self._goes(key, desired)}
+        leaving = {key: self._depends(key) & self._going for key in gone}
         # Those that depend on one another in a circle (as remembered) needn't wait for each other.
         for ring in graph.rings(leaving):
             leaving |= {key: leaving[key] - ring for key in ring}

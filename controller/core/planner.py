@@ -146,7 +146,14 @@ def plan(  # noqa: PLR0913 - the seam that loop and command line share, each inp
 
     services = {service.key: service for service in desired.services}
     left_alone = desired.blind_keys | desired.suspended
-    order = Ordering(desired, observed, past.around, looping=past.taken_over, prunable=prunable)
+    order = Ordering(
+        desired,
+        observed,
+        past.around,
+        looping=past.taken_over,
+        prunable=prunable,
+        blocked=frozenset(each.key for each in blocked),
+    )
     for key in order.sequence(services.keys() | _observed_services(observed)):
         if only not in (None, key) or key in left_alone:
             continue

@@ -225,7 +225,14 @@ class Reconciler:
         """Return the order among services as the last snapshot shows it."""
         around = self._around(known, failures, all_planned=False)
         looping = self.chronicle.looping(self._clock.now())
-        return Ordering(view.desired, known, around, looping=looping, prunable=view.prunable)
+        return Ordering(
+            view.desired,
+            known,
+            around,
+            looping=looping,
+            prunable=view.prunable,
+            blocked=frozenset(each.key for each in view.blocked),
+        )
 
     def _around(
         self, known: Observed | None, failures: Mapping[Key, Failure], *, all_planned: bool

@@ -182,7 +182,8 @@ class Checkers:
         if self._scene.role() is Role.CONTROLLER:
             self._check_held(mutated, container)
             if self._known is not None:
-                self._orders.forwarding(mutated, container, self._known)
+                held = set() if self._held is None else self._held.suspended
+                self._orders.forwarding(mutated, container, self._known, held)
         if container is not None and self._scene.role() is Role.CONTROLLER:
             self._check_prune(mutated, container)
             self._check_serving(mutated, container)

@@ -219,13 +219,16 @@ class Judge:
         if self._world.logged.found:
             raise Violation(12, f"a secret was logged: {self._world.logged.found}")
 
-    def check_rest(self) -> None:
-        """Check that the product agrees that all is well, and holds nothing any more."""
-        assert self._world.controller is not None and self._broker.state is not None
+    def pending(self) -> str:
+        """Return what the product itself says is to be done, once all seems to be there."""
+        assert self._world.controller is not None, "all is there, so is the controller"
         self._world.controller.transport.turn(None, stale=False)
         plan = self._world.controller.loop.survey().plan
-        if plan.actions or plan.blocked:
-            raise Violation(10, f"all is there, and the plan isn't empty:\n{text.render(plan)}")
+        return f"the plan isn't empty:\n{text.render(plan)}" if plan.actions or plan.blocked else ""
+
+    def check_rest(self) -> None:
+        """Check that the product holds nothing any more, once all is well."""
+        assert self._broker.state is not None
         self.look_at_plan()
         self._check_pins()
         begun = self._broker.state.begun.keys() - self._broker.state.inventory.open.keys()

@@ -31,8 +31,17 @@ class Orders:
         self._depended: dict[Key, dict[Key, str]] = {}
         self._going: dict[Key, float] = {}
 
-    def forwarding(self, mutated: Mutated, container: SimContainer | None, known: Known) -> None:
-        """Check a mutation of the controller's right before it reaches the engine."""
+    def forwarding(
+        self,
+        mutated: Mutated,
+        container: SimContainer | None,
+        known: Known,
+        suspended: set[Key],
+    ) -> None:
+        """Check a mutation of the controller's right before it reaches the engine.
+
+        What is *suspended* stays as it is, so that nothing waits for it to go.
+        """
         truth = known.truth_seen()
         if truth is None:
             return
@@ -40,7 +49,7 @@ class Orders:
         if mutated.route == Mutation.CONTAINER_CREATE:
             self._check_comes(mutated)
         elif container is not None and mutated.route == Mutation.CONTAINER_STOP:
-            self._check_goes(container)
+            self._check_goes(container, suspended)
 
     def _note(self, truth: Truth) -> None:
         now = self._scene.clock.monotonic()
@@ -65,13 +74,14 @@ class Orders:
             if word not in been:
                 raise Violation(ORDER, f"{key} comes, and {other} never was {word}")
 
-    def _check_goes(self, container: SimContainer) -> None:
+    def _check_goes(self, container: SimContainer, suspended: set[Key]) -> None:
         key = service_key(label(container, names.NAMESPACE), label(container, names.SERVICE))
         since = self._going.get(key)
         if since is None or self._scene.clock.monotonic() - since > FAREWELL_S:
             return
         for other, wanted in self._depended.items():
-            if key in wanted and other in self._going and (left := self._running(other)):
+            going = other in self._going and other not in suspended
+            if key in wanted and going and (left := self._running(other)):
                 raise Violation(ORDER, f"{container.name} goes, and {left} depends on it")
 
     def _running(self, key: Key) -> str:

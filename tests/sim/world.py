@@ -127,7 +127,7 @@ class World(Hazards):
         end = self.clock.monotonic() + CONVERGE_S
         steps = 0
         asked = False
-        while (missing := self.judge.quiet()) != "":
+        while (missing := self.judge.quiet() or self.judge.pending()) != "":
             if not asked and self.clock.monotonic() > end - CONVERGE_S / 2:
                 asked = self._approve()
             if self.clock.monotonic() >= end or steps > STEPS_MAX:

@@ -12,7 +12,7 @@ from controller.core.ordering import Around
 from controller.model.desired import Desired, Hold, Service
 from controller.model.names import service_key
 from controller.model.observed import Observed
-from controller.model.plan import Plan, Wait
+from controller.model.plan import Blocked, Plan, Wait
 from tests.worlds import begun, container, declared, deny, engine, plan, service
 
 DB = service_key("default", "db")
@@ -317,13 +317,21 @@ def test_alone_a_dependency_waits_until_its_dependents_are_gone():
     )
 
 
-def test_it_waits_for_nobody_who_stays_or_whom_the_guard_holds_back():
+def test_it_waits_for_nobody_who_stays():
     db = engine(container("db"), networks=())
     around = Around(BOTH, remembered={API: {DB}})
     stays = declared(service("api"))
     going = frozenset({API, DB})
     assert lines(stays, db, only=DB, around=around, prunable=going) == DB_GONE
-    assert lines(declared(), db, only=DB, around=around, prunable=frozenset({DB})) == DB_GONE
+
+
+def test_it_waits_for_whom_the_guard_holds_back():
+    db = engine(container("db"), networks=())
+    around = Around(BOTH, remembered={API: {DB}})
+    held_back = (Blocked(API, "PrunePending", "too many would go", "approve it"),)
+    assert lines(
+        declared(), db, only=DB, around=around, prunable=frozenset({DB}), blocked=held_back
+    ) == ["wait db: waiting for api to be gone, which depends on it"]
 
 
 def test_what_is_suspended_does_not_go_and_nobody_waits_for_it():
