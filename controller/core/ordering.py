@@ -29,7 +29,7 @@ class Around:
 
     ``observed`` is the last snapshot of everything; None: the one that is planned from shows it.
     ``stalled`` says of services why a person must act. ``remembered`` is what services depended on
-    when they were last declared. ``overdue`` are those that waited long enough to go.
+    when they were last declared. ``overdue`` are those that had long enough to go.
     """
 
     observed: Observed | None = None
@@ -179,9 +179,11 @@ class Ordering:
 
     def farewell(self, key: Key) -> Hindrance | None:
         """Return why a service that goes stays for now: what depends on it still runs, and goes."""
-        if key in self._around.overdue or not _runs(self._observed.of(key)):
+        if not _runs(self._observed.of(key)):
             return None
         before = self._before.get(key, set()) - self._left
+        if key in self._around.overdue:
+            before -= self._around.overdue  # but not those that came to go, or may, since
         staying = tuple(k for k in sorted(before) if _runs(self._known.of(k)))
         if not staying:
             return None

@@ -312,9 +312,15 @@ def test_alone_a_dependency_waits_until_its_dependents_are_gone():
     down = engine(container("api", state="exited"), container("db"), networks=())
     gone = replace(around, observed=down)
     assert lines(declared(), db, only=DB, around=gone, prunable=going) == DB_GONE
-    assert (
-        lines(declared(), db, only=DB, around=replace(around, overdue=frozenset({DB}))) == DB_GONE
-    )
+
+
+def test_one_that_had_long_enough_to_go_waits_for_nobody_who_had_that_as_well():
+    db = engine(container("db"), networks=())
+    waits = ["wait db: waiting for api to be gone, which depends on it"]
+    for overdue, gives in (({DB, API}, DB_GONE), ({DB}, waits), ({API}, waits)):
+        around = Around(BOTH, remembered={API: {DB}}, overdue=frozenset(overdue))
+        told = lines(declared(), db, only=DB, around=around, prunable=frozenset({API, DB}))
+        assert told == gives
 
 
 def test_it_waits_for_nobody_who_stays():
