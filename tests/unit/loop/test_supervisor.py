@@ -30,6 +30,7 @@ from controller.model.observed import Observed
 from controller.model.plan import AnyAction, PullImage
 from controller.ports import EVENTS_SILENT, EngineEvent
 from tests import worlds
+from tests.instance import eventually
 from tests.unit.loop.toy import Files, ToyEngine
 from tests.worlds import container, declared, service
 
@@ -128,14 +129,7 @@ class Plant:
 
     def await_done(self, *said: str) -> None:
         """Wait until these actions were done."""
-        eventually(lambda: set(said) <= set(self.engine.done), f"{said} in {self.engine.done}")
-
-
-def eventually(true: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + PATIENCE_S
-    while not true():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.005)
+        eventually(lambda: set(said) <= set(self.engine.done), what=f"{said} in {self.engine.done}")
 
 
 @contextmanager
@@ -231,7 +225,7 @@ def test_an_event_wakes_a_pass_and_the_same_event_again_does_not(
         stream.said.put(event)
         stream.said.put(SILENT)  # read after the event, so that its end shows that both were
         made.engine.streams.get(timeout=PATIENCE_S)
-        eventually(lambda: made.controller.keys.idle, "all keys are handled")
+        eventually(lambda: made.controller.keys.idle, what="all keys are handled")
         assert made.engine.looks == looks
 
 
@@ -396,7 +390,7 @@ def test_a_container_is_asked_by_its_check_and_its_health_is_told(
                 (resource,) = made.ask(do="status")["resources"] or [{"slots": []}]
                 return [slot["health"] for slot in resource["slots"]]
 
-            eventually(lambda: health() == ["healthy"], "it is healthy")
+            eventually(lambda: health() == ["healthy"], what="it is healthy")
 
 
 class SlowRegistry(LiveEngine):
@@ -424,7 +418,7 @@ def test_a_registry_that_hangs_never_delays_the_healing_of_others(
         engine = made.engine
         assert isinstance(engine, SlowRegistry)
         stream = engine.streams.get(timeout=PATIENCE_S)
-        eventually(lambda: len(engine.pulling) == PULLS, "as many pulls run as may")
+        eventually(lambda: len(engine.pulling) == PULLS, what="as many pulls run as may")
 
         with engine.lock:
             engine.change(WEB1, lambda _container: None)

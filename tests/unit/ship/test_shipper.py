@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Self
@@ -25,6 +25,7 @@ from controller.ship.follow import Cursor, Shipped
 from controller.ship.opener import Folder
 from controller.ship.shipper import Places, Shipper, Standing, load_cursor, metrics
 from controller.ship.sinks import FileSink, NoteSink, OnlyCheckpoints, Sink, Undelivered
+from tests.instance import eventually
 from tests.unit.journal.builders import entry, open_writer
 from tests.unit.ship.test_follow import wrote
 
@@ -67,13 +68,6 @@ class Memory:
 
     def close(self) -> None:
         pass
-
-
-def eventually(true: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE_S
-    while not true():
-        assert time.monotonic() < deadline, "not in time"
-        time.sleep(0.005)
 
 
 class Running:

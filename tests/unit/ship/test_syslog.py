@@ -15,8 +15,9 @@ from controller.model.errors import UsageError
 from controller.ship import syslog
 from controller.ship.sinks import Sender, Undelivered
 from controller.ship.syslog import SyslogSink
+from tests.instance import eventually
 from tests.unit.ship.test_follow import wrote
-from tests.unit.ship.test_shipper import eventually, shipped
+from tests.unit.ship.test_shipper import shipped
 
 SENDER = Sender("host", "0.1", "5109a1b2c3d4e5f6", time.monotonic)
 
