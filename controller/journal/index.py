@@ -27,6 +27,11 @@ NAME: Final = "index.sqlite"
 FILE_MODE: Final = 0o600
 #: How long a reader waits for a writer that changes the file itself, which is seldom.
 BUSY_S: Final = 5.0
+#: What a temporary index may be in memory, in KiB, before it needs a disk, which may be full.
+TEMPORARY_KIB: Final = 65_536
+_UNWRITABLE: Final = frozenset(
+    {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_BUSY}
+)
 
 _RECORD = "seq, segment, offset, length, action, service, owner, thing"
 _LIFE = "namespace, service, owner, name, ident, since, gone"
@@ -70,11 +75,26 @@ def connect(path: Path, *, write: bool) -> sqlite3.Connection:
     try:
         (version,) = database.execute("PRAGMA user_version").fetchone()
     except sqlite3.Error as error:
-        version = error
+        database.close()
+        raise Unusable(f"{path}: {error}") from error
     if version != VERSION:
         database.close()
         raise Unusable(f"{path} is an index of version {version}")
     return database
+
+
+def is_unwritable(error: BaseException | None) -> bool:
+    """Tell whether an error, or its cause, only says that nothing can be written.
+
+    The index may be right then, and of use; one that can't be read is to be made anew.
+    """
+    while error is not None:
+        code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_OK)
+        # Which call failed is above the lowest byte (https://www.sqlite.org/rescode.html).
+        if code & 0xFF in _UNWRITABLE and code != sqlite3.SQLITE_IOERR_READ:
+            return True
+        error = error.__cause__
+    return False
 
 
 class Index:
@@ -234,6 +254,8 @@ def create(path: Path) -> None:
 def temporary() -> sqlite3.Connection:
     """Make an empty index that has no name, and goes with its connection."""
     database = sqlite3.connect("", isolation_level=None)
+    database.execute(f"PRAGMA cache_size = -{TEMPORARY_KIB}")
+    database.execute("PRAGMA journal_mode = MEMORY")
     _lay_out(database)
     return database
 

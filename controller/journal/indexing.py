@@ -24,6 +24,7 @@ from controller.journal.index import (
     Unusable,
     connect,
     create,
+    is_unwritable,
     path_of,
     temporary,
 )
@@ -49,7 +50,7 @@ class Builder:
 
     Raises:
         Held: another process has the lock.
-        OSError, sqlite3.Error: nothing can be written there.
+        OSError, sqlite3.Error, Unusable: nothing can be written there.
     """
 
     def __init__(self, folder: Path, *, temporary: bool = False) -> None:
@@ -86,9 +87,13 @@ class Builder:
                 create(self._path)
                 usable = Index(self._folder, connect(self._path, write=True))
             self.index = usable
-        database = self.index.database
-        database.execute("PRAGMA synchronous = NORMAL")
-        self._database = database
+        self._database = self.index.database
+        self._database.execute("PRAGMA synchronous = NORMAL")
+        self.resume()
+
+    def resume(self) -> None:
+        """Forget what a batch that failed had learned: ``build`` goes on after what is indexed."""
+        database = self._database
         self._words = _Numbers(database, "words", ("text",))
         self._actions = _Numbers(database, "actions", ("route", "method"))
         self._services = _Numbers(database, "services", ("name", "namespace"))
@@ -103,13 +108,19 @@ class Builder:
         self._open(anew=True)
 
     def is_whole(self) -> bool:
-        """Tell whether the database is as SQLite left it, and has a row for each record."""
+        """Tell whether the database is as SQLite left it, and has a row for each record.
+
+        Raises:
+            sqlite3.Error: that can't be told, since nothing can be written.
+        """
         try:
             (told,) = self._database.execute("PRAGMA quick_check(1)").fetchone()
             row = self._database.execute(
                 "SELECT (SELECT count(*) FROM records) = seq - first + 1 FROM meta"
             ).fetchone()
-        except sqlite3.Error:
+        except sqlite3.Error as error:
+            if is_unwritable(error):
+                raise
             return False
         return told == "ok" and bool(row[0])
 
@@ -126,8 +137,8 @@ class Builder:
             for placed in records_after(self._folder, place, upto=upto):
                 batch.append(placed)
                 if len(batch) == BATCH:
-                    yield self._take(batch)
-                    batch = []
+                    taken, batch = batch, []  # one that fails isn't taken again
+                    yield self._take(taken)
         finally:
             # What was read before a damage holds.
             if batch:
@@ -233,10 +244,16 @@ class Builder:
 
 
 def _usable(folder: Path) -> Index | None:
-    """Return the index, to change it, if it is this journal's."""
+    """Return the index, to change it, if it is this journal's.
+
+    Raises:
+        Unusable: that can't be told, since nothing can be written.
+    """
     try:
         return Index.open(folder, write=True)
-    except Unusable:
+    except Unusable as error:
+        if is_unwritable(error):
+            raise
         return None
 
 
@@ -276,7 +293,12 @@ class _Transaction:
         self._database.execute("BEGIN IMMEDIATE")
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        self._database.execute("COMMIT" if kind is None else "ROLLBACK")
+        try:
+            if kind is None:
+                self._database.execute("COMMIT")
+        finally:
+            if self._database.in_transaction:  # SQLite rolls some failures back by itself
+                self._database.execute("ROLLBACK")
 
 
 class _Numbers:

@@ -18,9 +18,9 @@ from typing import Final
 from controller.core.questions import Page, Question
 from controller.journal.archive import Asked
 from controller.journal.chain import Damage
-from controller.journal.index import Index, Misfit, Unusable
+from controller.journal.index import Index, Misfit, Unusable, is_unwritable
 from controller.journal.indexing import Builder, Held
-from controller.journal.places import Moved
+from controller.journal.places import Moved, start_of
 from controller.journal.reader import readable
 from controller.model.errors import StateError
 from controller.ports import Clock
@@ -32,6 +32,8 @@ GATHER_S: Final = 0.05
 AGAIN_S: Final = 15.0
 #: Records after the index that a question reads beside it; beyond, it has to wait.
 TAIL_MAX: Final = 2000
+#: Records of a journal that are read for one question where no index can be used.
+ALONE_MAX: Final = 10_000
 #: How long a question waits for the index to be opened, at the start.
 OPEN_S: Final = 2.0
 CLOSE_S: Final = 5.0
@@ -50,7 +52,8 @@ class Keeper:
         self._seq = 0
         self._error = "it is being made"
         self._wrong = False  # a row led elsewhere: it is to be made anew
-        self._there = threading.Event()  # an index that can be opened
+        self._there = False  # an index that can be opened
+        self._tried = threading.Event()  # to open one, or make it
         self._more = threading.Event()
         self._more.set()
         self._closing = threading.Event()
@@ -87,22 +90,42 @@ class Keeper:
     def ask(self, question: Question) -> Page:
         """Answer a question, with every durable record.
 
+        Also while nothing can be written: by as much as is indexed, with what was written since;
+        or without an index, if the journal isn't long.
+
         Raises:
             StateError: the journal is damaged, can't be read, or isn't indexed yet.
         """
-        there = self._there.wait(OPEN_S)
+        self._tried.wait(OPEN_S)
         durable = self._durable()
-        if not there or durable - self._seq > TAIL_MAX:
-            raise self._not_yet(durable)
         with readable(self._folder):
+            if self._there and durable - self._seq <= TAIL_MAX:
+                try:
+                    with Index.open(self._folder) as index:
+                        return Asked(index, self._folder, upto=durable).ask(question)
+                except (Misfit, Moved, Unusable, sqlite3.Error) as error:
+                    self._doubt(error)
             try:
-                with Index.open(self._folder) as index:
-                    return Asked(index, self._folder, upto=durable).ask(question)
-            except (Misfit, Moved, Unusable, sqlite3.Error) as error:
-                LOG.warning("journal.index.wrong error=%s: making it anew", error)
-                self._wrong = True
-                self._more.set()
+                return self._without_index(question, durable)
+            except (Misfit, Moved, sqlite3.Error) as error:
                 raise self._not_yet(durable) from error
+
+    def _doubt(self, error: Exception) -> None:
+        if is_unwritable(error):
+            LOG.warning("journal.index.unusable error=%s", error)
+            return
+        LOG.warning("journal.index.wrong error=%s: making it anew", error)
+        self._there, self._wrong = False, True
+        self._more.set()
+
+    def _without_index(self, question: Question, durable: int) -> Page:
+        """Answer by an index that is made for this alone, in memory."""
+        if durable - start_of(self._folder).seq > ALONE_MAX:
+            raise self._not_yet(durable)
+        with Builder(self._folder, temporary=True) as builder:
+            for _ in builder.build(upto=durable):
+                pass
+            return Asked(builder.index, self._folder, upto=durable).ask(question)
 
     def _not_yet(self, durable: int) -> StateError:
         told = f": {self._error}" if self._error else ""
@@ -121,15 +144,19 @@ class Keeper:
                     if not builder.is_whole():
                         builder.rebuild()
                     self._keep(builder)
-            except (Damage, Held, Moved, OSError, sqlite3.Error) as error:
-                told = str(error) or type(error).__name__
-                if told != self._error:
-                    LOG.warning("journal.index.stopped error=%s", told)
-                self._error = told
+            except (Damage, Held, Moved, OSError, Unusable, sqlite3.Error) as error:
+                self._tell(error)
             except Exception as error:
                 self._error = f"a bug: {error!r}"
                 LOG.exception("journal.index.failed seq=%d", self._seq)
+            self._tried.set()
             self._closing.wait(AGAIN_S)
+
+    def _tell(self, error: Exception) -> None:
+        told = str(error) or type(error).__name__
+        if told != self._error:
+            LOG.warning("journal.index.stopped error=%s", told)
+        self._error = told
 
     def _keep(self, builder: Builder) -> None:
         while not self._closing.is_set():
@@ -137,17 +164,26 @@ class Keeper:
             self._closing.wait(GATHER_S)
             self._more.clear()
             if self._wrong:
-                self._there.clear()
                 self._seq, self._error, self._wrong = 0, "it is being made anew", False
                 builder.rebuild()
             self._seq = builder.index.place.seq
-            self._there.set()
+            self._there = True
+            self._tried.set()
             try:
                 self._catch_up(builder)
+            except sqlite3.Error as error:
+                if not is_unwritable(error):
+                    raise
+                # It stays open: without room, it couldn't even be opened to be asked.
+                self._tell(error)
+                builder.resume()
+                self._more.set()
+                self._closing.wait(AGAIN_S)
+            else:
+                self._error = ""
             finally:
                 with suppress(sqlite3.Error):
                     self._seq = builder.index.place.seq
-            self._error = ""
 
     def _catch_up(self, builder: Builder) -> None:
         started = self._clock.monotonic()

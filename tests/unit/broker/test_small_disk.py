@@ -18,6 +18,7 @@ from controller.broker import gate
 from controller.broker.commands import Answer, Command, Relay, Write
 from controller.broker.state import GateState
 from controller.core.reserve import RESERVE_SHARE
+from controller.journal import keeper
 from controller.journal.audit import Trust, verify
 from controller.journal.keys import read_public_keys
 from controller.model.entries import Entry, Record, Reply, Request
@@ -25,6 +26,7 @@ from tests.unit.broker.serving import Bench, ask, body_of, get, post, run, statu
 
 Steps = Generator[Command, Answer, Reply | Relay]
 MIB = 1024 * 1024
+LATER = "2100-01-01T00:00:00Z"
 
 
 def recording(request: Request, state: GateState) -> Steps:
@@ -103,8 +105,10 @@ if os.geteuid() == 0:
         return {**told["journal"], "open": told["openIntents"]}
 
     def test_a_disk_that_fills_up_stops_clients_first_then_all_changes_and_no_read(
-        disk: Disk,
+        disk: Disk, monkeypatch: pytest.MonkeyPatch
     ) -> None:
+        # As if the journal were too long to be read without its index.
+        monkeypatch.setattr(keeper, "ALONE_MAX", 0)
         bench = Bench(disk.root, recording, signed=True)
 
         async def test() -> None:
@@ -126,10 +130,11 @@ if os.geteuid() == 0:
                 assert [await change(bench, role) for role in roles] == [503] * 3
                 told = await health(bench)
                 assert (told["writable"], told["error"]) == (False, "No space left on device")
-                reads = ("health", "inventory", "policy")
-                for path in reads:
+                for path in ("health", "inventory", "policy", "journal", f"journal?there={LATER}"):
                     answer = await ask(bench.socket, get(f"/trimtab/v1/{path}"))
-                    assert status_of(answer) == 200, path
+                    assert status_of(answer) == 200, (path, answer)
+                answer = await ask(bench.socket, get("/trimtab/v1/journal?limit=1"))
+                assert json.loads(body_of(answer))["seq"] >= told["seq"], "the last one of all"
                 assert verify(bench.journal).ok
                 # It comes back by itself: nobody asks for anything.
                 disk.free()
