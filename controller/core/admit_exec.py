@@ -50,9 +50,12 @@ def admit_exec_start(start: ExecStart, request: ExecRequest, *, hijack: bool) ->
 
 
 def summary_of(request: ExecRequest) -> dict[str, object]:
-    """Return what the journal has of an exec."""
+    """Return what the journal has of an exec.
+
+    A whole command line in the program's place, a common slip, is told up to its first blank.
+    """
     return {
-        "program": request.command[0] if request.command else "",
+        "program": next(iter(request.command[0].split()), "") if request.command else "",
         "arguments": max(0, len(request.command) - 1),
         "user": request.user,
         "workingDir": request.working_dir,

@@ -2,8 +2,8 @@
 
 The real gate over a simulated engine. A marker is put where secrets are given (variables, arguments,
 credentials), where nobody expects them (fields that aren't known, of other types, in other
-spellings), and around them all is drawn. Names, labels, images, paths and networks are no secrets:
-they are what the journal is about.
+spellings), and around them all is drawn. Names, labels, images, paths, networks and the program
+that is run are no secrets: they are what the journal is about.
 """
 
 from __future__ import annotations
@@ -100,6 +100,20 @@ def put(body: dict[str, Any], path: str, value: object) -> dict[str, Any]:
     return {**body, name: put(inner if isinstance(inner, dict) else {}, rest, value)}
 
 
+def drawn_for(path: str, place: str) -> st.SearchStrategy[Any]:
+    """Return what is drawn at a place of a body: in an exec's command, behind the program."""
+    if place.casefold() == "env":
+        return ENV
+    if (path, place) != ("/containers/OWN/exec", "Cmd"):
+        return VALUES
+    programs = st.sampled_from(["sh", f"sh -c {MARK}"])
+    behind = st.lists(st.sampled_from(GIVEN), max_size=2)
+    return st.one_of(
+        st.builds(lambda program, rest: [program, *rest], programs, behind),
+        VALUES.filter(lambda value: not isinstance(value, list)),
+    )
+
+
 def check_unseen(world: Watched) -> None:
     for form in (MARK, MARK.lower(), base64.b64encode(MARK.encode()).decode().rstrip("=")[:-1]):
         assert form.encode() not in world.written, [
@@ -114,7 +128,7 @@ def test_no_secret_of_a_body_reaches_the_journal(data: st.DataObject) -> None:
     path = data.draw(st.sampled_from(sorted(BODIES)))
     body, places = BODIES[path]
     for place in data.draw(st.lists(st.sampled_from(places), min_size=1, max_size=3, unique=True)):
-        body = put(body, place, data.draw(ENV if place.casefold() == "env" else VALUES))
+        body = put(body, place, data.draw(drawn_for(path, place)))
     text = json.dumps(body).replace('"OWN"', f'"{own}"')
     if data.draw(st.integers(0, 9)) == 0:  # not JSON at all
         text = text[:-1] + data.draw(st.sampled_from(["", ",}", "}}", f'"{MARK}"', "\x00"]))

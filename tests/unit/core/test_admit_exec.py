@@ -125,6 +125,12 @@ def test_the_summary_has_no_argument() -> None:
     }
 
 
+@pytest.mark.parametrize("line", ["psql --password hunter2", "psql\thunter2", " psql\nhunter2"])
+def test_of_a_command_line_in_the_program_s_place_the_summary_has_the_first_word(line: str) -> None:
+    told = judged({"Cmd": [line]}).summary
+    assert (told["program"], told["arguments"]) == ("psql", 0)
+
+
 @pytest.mark.parametrize(
     ("user", "container_user", "rules"),
     [
