@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -22,12 +21,17 @@ from controller.cli.common import (
 from controller.cli.look import render_status
 from controller.cli.plan import duration_s, exit_code_of
 from controller.core.blast import OBJECTS_MAX
-from controller.model.errors import UsageError
+from controller.model.errors import TrimtabError, UsageError
 from controller.settings import State
+
+if TYPE_CHECKING:
+    from controller.cli.oneshot import Approve, Ask
 
 #: How long the controller may need to plan.
 PLAN_S = 60.0
 ANSWER_S = 30.0
+#: How often an approval is given anew because the rest of the plan changed under it.
+TRIES = 5
 
 
 @click.command(
@@ -69,9 +73,13 @@ def approve(
         _tell(shown)
     if not yes:
         _confirm()
-    more = _record(found, shown, note=note)
-    question = {"do": "pass", "timeout_s": timeout_s, "on_behalf_of": _who(), **more}
-    answer = ask_controller(found.controller_socket, question, timeout_s=timeout_s + ANSWER_S)
+    question = {"do": "pass", "timeout_s": timeout_s, "on_behalf_of": _who()}
+
+    def ask(more: dict[str, object]) -> Any:
+        socket = found.controller_socket
+        return ask_controller(socket, {**question, **more}, timeout_s=timeout_s + ANSWER_S)
+
+    shown, answer = _let_go(found, shown, ask, exactly=bool(digest), note=note)
     if as_json:
         print_json({"plan": shown["plan"]["digest"], "approved": shown["going"], **answer})
     else:
@@ -79,18 +87,48 @@ def approve(
     return exit_code_of(answer)
 
 
-def approving(digest: str, *, tell: bool) -> Callable[[State], dict[str, object]]:
-    """Return what ``apply --approve-prune`` does before its pass: show, and record the approval."""
+def approving(digest: str, *, tell: bool) -> Approve:
+    """Return how ``apply --approve-prune`` asks for its pass: it shows what goes, and approves it."""
 
-    def record(state: State) -> dict[str, object]:
+    def approve(state: State, ask: Ask) -> Any:
         shown = _shown(state, digest)
         if not shown["going"]:
-            return {}
+            return ask({})
         if tell:
             _tell(shown)
-        return _record(state, shown, note="apply --approve-prune")
+        note = "apply --approve-prune"
+        return _let_go(state, shown, ask, exactly=bool(digest), note=note)[1]
 
-    return record
+    return approve
+
+
+def _let_go(
+    state: State, shown: Any, ask: Ask, *, exactly: bool, note: str
+) -> tuple[Any, dict[str, Any]]:
+    """Record the approval of what is shown, and ask for the pass; return what held, and the answer.
+
+    The controller works on meanwhile, and each thing that it does makes its plan another one. So
+    unless *exactly* this plan was asked for, the plan of now is approved in its place, for as long
+    as the very same containers go.
+
+    Raises:
+        TrimtabError: the pass is refused; ``plan.changed``: something else would go by now.
+    """
+    for left in reversed(range(TRIES)):
+        try:
+            return shown, ask(_record(state, shown, note=note))
+        except TrimtabError as error:
+            if error.code != "plan.changed" or exactly or not left:
+                raise
+            now = _shown(state, "")
+            if _going(now) != _going(shown):
+                raise
+            shown = now
+    raise AssertionError("the last try returns or raises")
+
+
+def _going(shown: Any) -> frozenset[str]:
+    return frozenset(one["id"] for one in shown["going"])
 
 
 def _shown(state: State, digest: str) -> Any:
@@ -139,7 +177,7 @@ def _record(state: State, shown: Any, *, note: str) -> dict[str, object]:
         Refused: the caller is no operator.
     """
     plan = shown["plan"]["digest"]
-    objects = [one["id"] for one in shown["going"]]
+    objects = sorted(_going(shown))
     api = BrokerApi(state.broker_socket)
     for first in range(0, len(objects), OBJECTS_MAX):
         part = objects[first : first + OBJECTS_MAX]

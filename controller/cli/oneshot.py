@@ -24,8 +24,10 @@ if TYPE_CHECKING:
 
 #: What the controller may need beyond the time that it was given, to answer.
 ANSWER_S = 30.0
-#: Records an approval, and returns what it adds to the question for a pass.
-Approve = Callable[[State], dict[str, object]]
+#: Asks for a pass, with what an approval adds to the question, and returns the answer.
+Ask = Callable[[dict[str, object]], Any]
+#: Records an approval, and asks for the pass that it is for.
+Approve = Callable[[State, Ask], Any]
 #: Containers that are stopped at a time by ``down``.
 WORKERS = 8
 
@@ -86,7 +88,7 @@ def ask_for_pass(
 ) -> Any:
     """Have the controller converge, and return its answer; start one where none runs.
 
-    *approve* is asked before, and says what more is in the question: an operator's approval.
+    *approve* asks in its place, once it has recorded an operator's approval.
     *waiting* tells what happens until the answer.
 
     Raises:
@@ -95,11 +97,13 @@ def ask_for_pass(
     """
 
     def ask(state: State) -> Any:
-        more = approve(state) if approve is not None else {}
-        with waiting(state.controller_socket):
-            return ask_controller(
-                state.controller_socket, {**question, **more}, timeout_s=timeout_s + ANSWER_S
-            )
+        def for_pass(more: dict[str, object]) -> Any:
+            with waiting(state.controller_socket):
+                return ask_controller(
+                    state.controller_socket, {**question, **more}, timeout_s=timeout_s + ANSWER_S
+                )
+
+        return for_pass({}) if approve is None else approve(state, for_pass)
 
     instance = read_instance(root)
     if instance is not None:
