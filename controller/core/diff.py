@@ -154,6 +154,10 @@ def alterations(container: Container) -> tuple[Alteration, ...]:
     for setting in differing(now, admitted):
         in_place = setting.in_place(now, admitted)
         found.append(Alteration(setting.name, told(setting, now, admitted), in_place=in_place))
+    if container.cut_off:
+        # Not to be joined again: what the engine left of its place is in the way.
+        why = f"the engine has no place for it on {' and '.join(container.cut_off)}"
+        found.append(Alteration("endpoints", why))
     for network, names in borrowed(container):
         why = f"it answers to {' and '.join(names)} on {network}"
         found.append(Alteration("aliases", why, in_place=True))

@@ -326,7 +326,21 @@ def _stopped_first(slot: Slot, situation: Situation) -> tuple[Container, ...]:
     """Return what is stopped before a successor starts: with StartFirst what doesn't serve well."""
     if order_of(situation.service) is Order.STOP_FIRST:
         return slot.alive
-    return tuple(other for other in slot.alive if situation.ready(other) is Ready.UNHEALTHY)
+    return tuple(
+        other
+        for other in slot.alive
+        if situation.ready(other) is Ready.UNHEALTHY or _is_in_the_way(other, slot)
+    )
+
+
+def _is_in_the_way(container: Container, slot: Slot) -> bool:
+    """Tell whether a container is cut off from its networks and isn't needed on the others.
+
+    It still holds the addresses that it had there, which the engine gives to the next one.
+    """
+    nowhere = set(container.cut_off) >= set(container.settings.networks)
+    needed = not any(other.running and not other.cut_off for other in slot.alive)
+    return bool(container.cut_off) and (nowhere or not needed)
 
 
 def _remains(slot: Slot, service: Service) -> tuple[Container, ...]:

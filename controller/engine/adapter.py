@@ -8,13 +8,16 @@ failed. Nothing here decides what should be done.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
+from itertools import starmap
 from typing import Any
 from urllib.parse import quote
 
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential
 
 from controller.core import pullprogress, translate
+from controller.core.endpoints import strays
 from controller.core.pullprogress import Progress
 from controller.engine import outgoing
 from controller.engine.answers import Inventory, error_of, header, object_of, parsed, pull_error
@@ -24,6 +27,7 @@ from controller.model import names, observed
 from controller.model.crashpoints import Reach, pass_by
 from controller.model.entries import Context
 from controller.model.errors import EngineUnavailable, NotFound, Refused, ReplyLost
+from controller.model.inventory import Belonging
 from controller.model.names import Key, NetworkNames, service_key
 from controller.model.observed import HostPort, Observed
 from controller.model.plan import (
@@ -44,6 +48,9 @@ EVENTS_IDLE_TIMEOUT_S = 90.0
 READ_ATTEMPTS = 3
 READ_PAUSE_S = 0.05
 READ_PAUSE_MAX_S = 1.0
+
+#: What the engine says of one object.
+Inspect = dict[str, Any]
 
 _LOOKING = header(Context(cause="look"))
 _WATCHED = {
@@ -127,11 +134,13 @@ class BrokerEngine:
         listed = self._list(only)
         inventory = Inventory(self._get("/trimtab/v1/inventory"))
         ours = [each["Id"] for each in listed if _instance(each) == inventory.instance]
+        inspects = tuple(self._inspects(ours))
+        networks = tuple(self._look_at_networks(inventory, only))
         return Observed(
             instance=inventory.instance,
             engine_id=inventory.engine_id,
-            containers=tuple(self._containers(ours, inventory)),
-            networks=tuple(self._look_at_networks(inventory, only)),
+            containers=tuple(self._containers(inspects, [told for told, _ in networks], inventory)),
+            networks=tuple(starmap(translate.network, networks)),
             volumes=tuple(self._volumes(inventory)),
             images={name: self._image(name) for name in sorted(images)},
             pins=inventory.pins,
@@ -151,15 +160,30 @@ class BrokerEngine:
         query = {"all": "1", "filters": json.dumps({"label": labels})}
         return list(self._get("/containers/json", query))
 
-    def _containers(self, ids: list[str], inventory: Inventory) -> Iterator[observed.Container]:
+    def _inspects(self, ids: list[str]) -> Iterator[Inspect]:
         for container_id in sorted(ids):
             inspect = self._find(f"/containers/{container_id}/json")
             if inspect is not None:  # else it vanished since the list
-                yield translate.container(inspect, inventory.containers.get(container_id))
+                yield inspect
+
+    def _containers(
+        self, inspects: Iterable[Inspect], networks: Iterable[Inspect], inventory: Inventory
+    ) -> Iterator[observed.Container]:
+        """Yield containers; *networks* were inspected after them."""
+        for inspect in inspects:
+            item = inventory.containers.get(inspect["Id"])
+            # The broker shows nobody of a network whom the inventory doesn't know.
+            if item is None or not (lost := strays(inspect, networks)):
+                yield translate.container(inspect, item)
+            elif (again := self._find(f"/containers/{item.id}/json")) is not None:
+                # Only what was so before and after is so: else it ended or left between the two looks.
+                lost &= strays(again, networks)
+                cut_off = tuple(sorted({each.network for each in lost}))
+                yield replace(translate.container(again, item), cut_off=cut_off)
 
     def _look_at_networks(
         self, inventory: Inventory, only: Key | None
-    ) -> Iterator[observed.Network]:
+    ) -> Iterator[tuple[Inspect, Belonging]]:
         mine = [
             each
             for each in inventory.networks.values()
@@ -168,7 +192,7 @@ class BrokerEngine:
         for belonging in sorted(mine, key=lambda each: (each.name, each.id)):
             inspect = self._find(f"/networks/{belonging.id}")
             if inspect is not None:
-                yield translate.network(inspect, belonging)
+                yield inspect, belonging
 
     def _volumes(self, inventory: Inventory) -> Iterator[observed.Volume]:
         told = self._get("/volumes").get("Volumes") or ()

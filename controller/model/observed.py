@@ -86,6 +86,7 @@ class Container:
     ports: tuple[HostPort, ...] = ()  # published now, sorted
     #: Network name, and the aliases that were asked for there; by name, as ``settings.networks``.
     aliases: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    cut_off: tuple[str, ...] = ()  # networks that it is shown in, and that don't know of it
     #: What the kernel showed at its last start: verified, unverified: …, violation; '' if unknown.
     effective: str = ""
     violation: str = ""  # the record for which the broker stopped it

@@ -161,6 +161,13 @@ def test_a_name_of_another_s_is_an_alteration_and_none_of_its_own_is_not():
     assert whys("db", "web", "api") == ["it answers to api and db on platform-network"]
 
 
+def test_a_container_without_its_place_in_a_network_is_altered_and_cannot_be_healed():
+    there = container(cut_off=("platform-network",))
+    (found,) = alterations(there)
+    assert found.why == "the engine has no place for it on platform-network"
+    assert not is_healable(there)
+
+
 @pytest.mark.parametrize(
     ("there", "healable"),
     [

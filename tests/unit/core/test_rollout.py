@@ -1080,6 +1080,64 @@ def test_a_replica_that_is_unhealthy_again_is_replaced_and_stopped_before():
     )
 
 
+CUT_OFF = "the engine has no place for it on platform-network"
+
+
+def test_a_successor_without_its_place_is_stopped_and_replaced_while_its_predecessor_serves():
+    check(
+        service(),
+        container(rev="a"),
+        container(cut_off=("platform-network",)),
+        gives=f"""
+        1 create-container web.1-bbbbbbbb.2 {CUT_OFF} allow
+        2 update-container web.1-bbbbbbbb {CUT_OFF} allow
+        3 stop-container web.1-bbbbbbbb {CUT_OFF} allow
+        4 start-container web.1-bbbbbbbb.2 {CUT_OFF} allow
+        5 wait web.1-bbbbbbbb.2 must be up for 10s
+        6 disconnect-network web.1-bbbbbbbb.2 takes the name web on platform-network allow
+        7 connect-network web.1-bbbbbbbb.2 takes the name web on platform-network allow
+        8 update-container web.1-aaaaaaaa revision is aaaaaaaa, want bbbbbbbb allow
+        9 stop-container web.1-aaaaaaaa revision is aaaaaaaa, want bbbbbbbb allow
+        10 remove-container web.1-aaaaaaaa revision is aaaaaaaa, want bbbbbbbb allow
+        11 remove-container web.1-bbbbbbbb {CUT_OFF} allow
+        """,
+    )
+
+
+def test_a_replica_that_nobody_reaches_by_name_is_stopped_before_the_next_one_starts():
+    check(
+        service(),
+        container(cut_off=("platform-network",)),
+        gives=f"""
+        1 create-container web.1-bbbbbbbb.2 {CUT_OFF} allow
+        2 update-container web.1-bbbbbbbb {CUT_OFF} allow
+        3 stop-container web.1-bbbbbbbb {CUT_OFF} allow
+        4 start-container web.1-bbbbbbbb.2 {CUT_OFF} allow
+        5 wait web.1-bbbbbbbb.2 must be up for 10s
+        6 remove-container web.1-bbbbbbbb {CUT_OFF} allow
+        """,
+    )
+
+
+def test_a_replica_that_serves_on_another_network_is_stopped_after_its_successor_is_available():
+    both = {"networks": ("platform-network", "platform-network.other")}
+    there = container(cut_off=("platform-network",), settings=both, admitted=both)
+    check(
+        service(),
+        there,
+        gives=f"""
+        1 create-container web.1-bbbbbbbb.2 {CUT_OFF} allow
+        2 start-container web.1-bbbbbbbb.2 {CUT_OFF} allow
+        3 wait web.1-bbbbbbbb.2 must be up for 10s
+        4 disconnect-network web.1-bbbbbbbb.2 takes the name web on platform-network allow
+        5 connect-network web.1-bbbbbbbb.2 takes the name web on platform-network allow
+        6 update-container web.1-bbbbbbbb {CUT_OFF} allow
+        7 stop-container web.1-bbbbbbbb {CUT_OFF} allow
+        8 remove-container web.1-bbbbbbbb {CUT_OFF} allow
+        """,
+    )
+
+
 def test_an_unhealthy_task_that_is_never_restarted_is_left_alone():
     check(
         service(restart={"policy": "Never"}),

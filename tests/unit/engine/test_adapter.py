@@ -512,6 +512,45 @@ def test_one_services_look_asks_for_its_containers_alone() -> None:
     }
 
 
+def plugged(since: str = "1", *, endpoint: str = "e1", status: str = "running") -> dict[str, Any]:
+    end = {"NetworkID": "n1", "EndpointID": endpoint}
+    return {
+        **inspected("c1"),
+        "State": {"Status": status, "StartedAt": since},
+        "NetworkSettings": {"Networks": {"platform-network": end}},
+    }
+
+
+@pytest.mark.parametrize(
+    ("members", "again", "cut_off"),
+    [
+        ({"c1": {}}, plugged(), ()),
+        ({}, plugged(), ("platform-network",)),
+        # It ended, was started anew or left between the two looks.
+        ({}, plugged(status="exited"), ()),
+        ({}, plugged("2"), ()),
+        ({}, plugged(endpoint="e2"), ()),
+        ({}, inspected("c1"), ()),
+    ],
+)
+def test_a_place_that_its_network_does_not_know_of_is_looked_at_twice(
+    members: dict[str, Any], again: dict[str, Any], cut_off: tuple[str, ...]
+) -> None:
+    network = {"Id": "n1", "Name": "platform-network", "Containers": members}
+    wire = world(**{"GET /containers/c1/json": (plugged(), again), "GET /networks/n1": network})
+    (seen,) = engine(wire).observe(images=frozenset(), only=KEY).containers
+    assert seen.cut_off == cut_off
+    looks = [path for _, path, _, _ in wire.sent if path == "/containers/c1/json"]
+    assert len(looks) == (1 if members else 2)
+
+
+def test_what_vanishes_before_it_is_looked_at_again_is_left_out() -> None:
+    network = {"Id": "n1", "Name": "platform-network", "Containers": {}}
+    gone = Answer(404, b"{}")
+    wire = world(**{"GET /containers/c1/json": (plugged(), gone), "GET /networks/n1": network})
+    assert engine(wire).observe(images=frozenset(), only=KEY).containers == ()
+
+
 def test_an_image_that_the_gate_will_not_show_is_not_there() -> None:
     wire = world(**{"GET /images/web:1/json": Answer(403, REFUSAL)})
     assert engine(wire).observe(images=frozenset({"web:1"}), only=KEY).images == {"web:1": None}

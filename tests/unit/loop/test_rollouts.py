@@ -14,7 +14,7 @@ from controller.model.course import ServiceAct, Verb
 from controller.model.desired import Service
 from controller.model.errors import EngineFailed
 from controller.model.observed import ContainerState, Image
-from controller.model.plan import AnyAction, StartContainer
+from controller.model.plan import AnyAction, ConnectNetwork, StartContainer
 from tests import worlds
 from tests.unit.core.test_steering import written
 from tests.unit.loop.toy import House, ToyEngine
@@ -173,6 +173,29 @@ def test_where_going_back_is_not_wanted_it_goes_no_further_until_somebody_says(
     home.let_pass(60)
     assert running(home) == [called("green", CHECKED)]
     assert home.condition("web", "Paused") == ("", "")
+
+
+def test_a_successor_that_the_engine_cannot_name_is_replaced_before_anything_is_stopped_for_it(
+    tmp_path: Path,
+) -> None:
+    home, green = house(tmp_path), called("green")
+
+    def fault(action: AnyAction) -> EngineFailed | None:
+        if not isinstance(action, ConnectNetwork) or action.target != green:
+            return None
+        # As engine 26.1 with what outlived it: it is shown where it isn't.
+        aliases = ((action.network, action.aliases),)
+        home.engine.change(green, lambda c: replace(c, cut_off=(action.network,), aliases=aliases))
+        return EngineFailed("engine.failed", "file exists")
+
+    home.engine.fault = fault
+    home.declare(web("green"))
+    home.let_pass(15)
+    assert running(home) == sorted([called("blue"), f"{green}.2"])
+    home.let_pass(60)
+    assert (running(home), named(home)) == ([f"{green}.2"], [f"{green}.2"])
+    home.let_pass(60)
+    assert outcome(home, "green") == ("good", "")
 
 
 def test_a_newer_revision_supersedes_one_that_is_under_way(tmp_path: Path) -> None:
