@@ -1,5 +1,9 @@
 """A client as most are: it asks by name, and where an address refuses it tries the next one.
 
+So it does where one hangs up before it answered: what only reads may be asked for again (RFC 9110,
+section 9.2.2). While DNS is silent it goes on with what it was told last (RFC 8767), and asks anew when
+nobody answers there any more.
+
 Run inside the network namespace of a container: the engine's DNS is at 127.0.0.11 there. Each
 argument is a name; a line is printed for each request: the name, what became of it, how long it
 took in milliseconds, and when.
@@ -19,6 +23,7 @@ DNS = ("127.0.0.11", 53)
 PORT = 8080
 TIMEOUT_S = 4.0
 PAUSE_S = 0.05
+TRIES = 5  # while DNS is silent
 
 
 def addresses(name: str) -> list[str]:
@@ -54,35 +59,43 @@ def ask(address: str) -> None:
         answer.read()
         if answer.status != 200:
             raise ConnectionError(f"status {answer.status}")
+    except http.client.RemoteDisconnected:
+        raise
     except http.client.HTTPException as error:
         raise ConnectionError(str(error)) from error
     finally:
         connection.close()
 
 
-def request(name: str) -> str:
-    """Return what became of one request by name."""
+def request(name: str, held: list[str]) -> str:
+    """Return what became of one request by name; *held* is what DNS said last, and is kept up."""
     why = "has no address"
-    try:
-        for address in addresses(name):
+    for _ in range(TRIES):
+        told = True
+        try:
+            held[:] = addresses(name)
+        except OSError as error:
+            told, why = False, f"no name: {error}"
+        for address in held:
             try:
                 ask(address)
-            except ConnectionRefusedError as error:
+            except (ConnectionRefusedError, ConnectionResetError) as error:
                 why = f"{address}: {error}"
-                continue
             except OSError as error:
                 return f"failed: {address}: {error}"
-            return "ok"
-    except OSError as error:
-        why = f"no name: {error}"
+            else:
+                return "ok"
+        if told:
+            break
     return f"failed: {why}"
 
 
 def go_on(name: str) -> None:
     """Ask for ever."""
+    held: list[str] = []
     while True:
         began = time.monotonic()
-        what = request(name)
+        what = request(name, held)
         took_ms = round((time.monotonic() - began) * 1000)
         # One write: threads must not meet within a line.
         os.write(1, f"{name}\t{what}\t{took_ms}\t{began:.3f}\n".encode())
