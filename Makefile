@@ -7,6 +7,9 @@ SHELL := /bin/bash
 PYTHON := .venv/bin/python
 # Extra arguments for `make run` (trimtab up) and `make test` (pytest).
 ARGS ?=
+# Processes that run test files side by side: as root one a processor and at most four, each with an
+# engine of its own; else there is one engine for all.
+JOBS ?= $(if $(filter 0,$(shell id -u)),auto,0)
 SEEDS ?= 300
 CASES ?= tests/gate/cases.jsonl
 INPUTS ?= 1500
@@ -35,7 +38,7 @@ down: setup ## remove what `make run` made (volumes stay), then the engine if it
 
 test: setup ## every test; as root on an engine of its own
 	@$(PYTHON) tools/engine install
-	@$(PYTHON) -m pytest $(ARGS)
+	@$(PYTHON) -m pytest --numprocesses $(JOBS) --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 lint: setup ## ruff, mypy and the import contracts
 	@$(PYTHON) -m pytest -q tests/unit/test_lint.py

@@ -1,11 +1,15 @@
-"""What all rings share: the engine, the seeds of the simulation, and the count by ring."""
+"""What all rings share: the engine, the seeds of the simulation, and what is told at the end.
+
+`make test` has several processes run test files side by side (pytest-xdist), each with an engine of
+its own. What they find reaches the end of the run with their reports.
+"""
 
 from __future__ import annotations
 
 import os
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import pytest
 
@@ -13,6 +17,8 @@ from tests import engine as engines
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from xdist.workermanage import WorkerController
 
 TESTS = Path(__file__).parent
 LEFT_OUT = pytest.StashKey[int]()
@@ -38,10 +44,23 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     items[:] = [item for item in items if item not in stopping]
 
 
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """In one of several processes: tell the run's own what was left out."""
+    output: dict[str, object] | None = getattr(session.config, "workeroutput", None)
+    if output is not None:
+        output["left_out"] = session.config.stash.get(LEFT_OUT, 0)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: WorkerController) -> None:
+    """All processes collect the same."""
+    node.config.stash[LEFT_OUT] = getattr(node, "workeroutput", {}).get("left_out", 0)
+
+
 def pytest_terminal_summary(
     terminalreporter: pytest.TerminalReporter, config: pytest.Config
 ) -> None:
-    """The number of tests run per ring, so that a ring that ran nothing is seen."""
+    """The tables that tests recorded, and how many ran per ring: one that ran nothing is seen."""
     run: Counter[str] = Counter()
     skipped: Counter[str] = Counter()
     for outcome, reports in terminalreporter.stats.items():
@@ -54,6 +73,10 @@ def pytest_terminal_summary(
             # The body's report; a failed set-up has none, but counts as run.
             elif report.when == "call" or outcome == "error":
                 run[ring] += 1
+                for title, lines in report.user_properties:
+                    terminalreporter.section(title)
+                    for line in cast("list[str]", lines):
+                        terminalreporter.write_line(line)
     terminalreporter.section("rings")
     folders = {path.name for path in TESTS.iterdir() if any(path.rglob("test_*.py"))}
     for ring in sorted(folders | set(run) | set(skipped)):

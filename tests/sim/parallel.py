@@ -1,4 +1,7 @@
-"""Worlds side by side, on all processors: each is alone in its own."""
+"""Worlds side by side, on all processors: each is alone in its own.
+
+They give way to whatever else runs: their time is virtual, while other tests wait for a real engine.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from typing import TypeVar
 
+NICE = 10
 A = TypeVar("A")
 R = TypeVar("R")
 
@@ -18,5 +22,7 @@ def mapped(work: Callable[[A], R], over: Sequence[A], *, chunk: int) -> Iterator
         yield work(over[0])
         return
     spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(os.cpu_count(), mp_context=spawn) as pool:
+    with ProcessPoolExecutor(
+        os.cpu_count(), mp_context=spawn, initializer=os.nice, initargs=(NICE,)
+    ) as pool:
         yield from pool.map(work, over, chunksize=chunk)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 
 import pytest
 
-from tests.sim.conftest import FINDINGS, Finding
 from tests.sim.parallel import mapped
 from tests.sim.planted import PLANTS, Plant
 from tests.sim.violation import Violation
@@ -16,6 +17,29 @@ WORLDS = 300
 #: The invariants of DESIGN section 4, that what people hold by hand is left so, and the order among
 #: services.
 CHECKED = range(1, 15)
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A planted bug, and the first world that found it."""
+
+    invariant: int
+    patch: str
+    what: str
+    seed: int | None
+
+
+def findings_table(findings: Iterable[Finding]) -> list[str]:
+    """Return the table of planted bugs as lines."""
+    head = ("invariant", "patch", "first seed", "what")
+    rows = [
+        (str(f.invariant), f.patch, "none" if f.seed is None else str(f.seed), f.what)
+        for f in sorted(findings, key=lambda f: (f.invariant, f.patch))
+    ]
+    widths = [max(len(row[i]) for row in [head, *rows]) for i in range(3)]
+    return [
+        "  ".join([*(f"{row[i]:<{widths[i]}}" for i in range(3)), row[3]]) for row in [head, *rows]
+    ]
 
 
 def hunt(patch: str) -> Finding:
@@ -44,9 +68,9 @@ def test_at_least_two_bugs_are_planted_for_each_invariant_that_is_checked() -> N
 
 
 @pytest.mark.timeout(1800)
-def test_each_planted_bug_is_found(pytestconfig: pytest.Config) -> None:
+def test_each_planted_bug_is_found(record_property: Callable[[str, object], None]) -> None:
     findings = list(mapped(hunt, [plant.patch for plant in PLANTS], chunk=1))
-    pytestconfig.stash[FINDINGS] = findings
+    record_property("planted bugs", findings_table(findings))
     missed = [finding.patch for finding in findings if finding.seed is None]
     assert not missed, f"no world found {missed}"
 

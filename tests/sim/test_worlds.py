@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import pytest
 
-from tests.sim.conftest import TALLY
-from tests.sim.faults import CELLS, Action, Fault, holes
+from tests.sim.faults import CELLS, Action, Fault, holes, table
 from tests.sim.parallel import mapped
 from tests.sim.violation import Violation
 from tests.sim.world import World
@@ -39,14 +39,16 @@ def live(seed: int) -> Lived:
 
 
 @pytest.mark.timeout(1800)
-def test_all_worlds_stay_safe_and_converge(seeds: list[int], pytestconfig: pytest.Config) -> None:
+def test_all_worlds_stay_safe_and_converge(
+    seeds: list[int], record_property: Callable[[str, object], None]
+) -> None:
     met: Counter[tuple[Fault, Action]] = Counter()
     failed: list[Lived] = []
     for lived in mapped(live, seeds, chunk=CHUNK):
         met += lived.met
         if lived.problem:
             failed.append(lived)
-    pytestconfig.stash[TALLY] = (len(seeds), met)
+    record_property(f"faults met in {len(seeds)} worlds", table(met))
     if failed:
         first = failed[0]
         others = ", ".join(str(lived.seed) for lived in failed[1:10])
