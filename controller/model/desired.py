@@ -12,7 +12,10 @@ from controller.model.spec import NetworkSpec, ServiceSpec, VolumeSpec
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Where a resource was declared: file (relative to DIR), line from 1, commit where known."""
+    """Where a resource was declared: file (relative to DIR), line from 1, the commit checked out there.
+
+    The commit is '' where that isn't known. A file that was changed since is told with it, too.
+    """
 
     file: str
     line: int = 0

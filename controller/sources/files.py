@@ -78,7 +78,9 @@ class DirectorySource:
             device=status.st_dev,
             documents=sum(reading.declaration is not None for reading in readings),
         )
-        readings += self._rendered(readings)
+        rendered = self._rendered(readings)
+        charts = git.git_folder(self._charts) if rendered and self._charts else None
+        readings = [*_committed(readings, repository), *_committed(rendered, charts)]
         self._last = resolve(readings, identity=identity, problems=problems)
         return self._last
 
@@ -170,6 +172,19 @@ class DirectorySource:
             problem = Problem("source.too-many", message, releases[MAX_RELEASES].source.file)
             rendered.append(Reading(None, (problem,), None))
         return rendered
+
+
+def _committed(readings: list[Reading], repository: Path | None) -> list[Reading]:
+    """Return the readings with the commit that was checked out where their files are."""
+    commit = git.commit_of(repository) if repository else ""
+    return [_at(reading, commit) for reading in readings] if commit else readings
+
+
+def _at(reading: Reading, commit: str) -> Reading:
+    if reading.declaration is None:
+        return reading
+    source = replace(reading.declaration.source, commit=commit)
+    return replace(reading, declaration=replace(reading.declaration, source=source))
 
 
 def _sameness(release: Declaration) -> object:

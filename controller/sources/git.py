@@ -1,4 +1,4 @@
-"""Whether Git is at work where the files are: nothing is read while it is.
+"""Whether Git is at work where the files are: nothing is read while it is. And what it checked out.
 
 A checkout, merge or rebase writes file after file; what lies there meanwhile was never meant.
 """
@@ -6,6 +6,7 @@ A checkout, merge or rebase writes file after file; what lies there meanwhile wa
 from __future__ import annotations
 
 import os
+import re
 import stat
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +21,9 @@ SIGNS = (
     "REVERT_HEAD",
 )
 _POINTER_MAX = 4096
+_PACKED_MAX = 4 * 1024 * 1024
+_COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
+_REF = re.compile(r"refs(?:/(?!\.)[^/\s]+)+")
 
 
 def git_folder(top: Path) -> Path | None:
@@ -59,13 +63,39 @@ def fingerprint(git: Path) -> tuple[tuple[int, int, int], ...]:
     return tuple(found)
 
 
+def commit_of(git: Path) -> str:
+    """Return the commit that is checked out, '' where that can't be told.
+
+    Whether the files are as it has them isn't looked at.
+    """
+    head = _text(git / "HEAD")
+    if not head.startswith("ref: "):
+        return head if _COMMIT.fullmatch(head) else ""
+    ref = head.removeprefix("ref: ")
+    if not _REF.fullmatch(ref):
+        return ""
+    # Of a further working tree (git-worktree) the branches are in the first one's folder.
+    common = git / (_text(git / "commondir") or ".")
+    found = _text(common / ref)
+    if not found:
+        packed = _text(common / "packed-refs", most=_PACKED_MAX).splitlines()
+        found = next((line[: -len(ref) - 1] for line in packed if line.endswith(f" {ref}")), "")
+    return found if _COMMIT.fullmatch(found) else ""
+
+
+def _text(path: Path, *, most: int = _POINTER_MAX) -> str:
+    """Return what a file of Git's says, '' where it can't be read."""
+    if not is_kind(path, stat.S_ISREG):  # opening something else may take for ever
+        return ""
+    try:
+        with path.open("rb") as file:
+            return file.read(most).decode("utf-8", "surrogateescape").strip()
+    except OSError:
+        return ""
+
+
 def _pointed_to(pointer: Path) -> Path | None:
     """Return the folder that a ``.git`` file (of a worktree or submodule) names."""
-    try:
-        with pointer.open("rb") as file:
-            text = file.read(_POINTER_MAX).decode("utf-8", "surrogateescape")
-    except OSError:
-        return None
-    word, _, path = text.partition(":")
+    word, _, path = _text(pointer).partition(":")
     folder = pointer.parent / path.strip()
     return folder if word == "gitdir" and path.strip() and is_kind(folder, stat.S_ISDIR) else None
