@@ -167,10 +167,16 @@ def _claimed(claims: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
     if claims:
         yield "  claimed", text(claims, "cause")
         source = claims.get("source")
-        if isinstance(source, Mapping) and source.get("file"):
-            commit = f" of {source['commit']}" if source.get("commit") else ""
-            yield "    source", f"{source['file']}:{source.get('line', 0)}{commit}"
+        if isinstance(source, Mapping):
+            yield from _source(text(source, "file"), source.get("line", 0), text(source, "commit"))
         yield from _members({name: claims.get(name) for name in ("plan", "onBehalfOf")})
+
+
+def _source(file: str, line: object, commit: str) -> Iterable[tuple[str, str]]:
+    if file:
+        yield "    source", f"{file}:{line}" + (f" of {commit}" if commit else "")
+    elif commit:
+        yield "    source", f"not declared in {commit}"
 
 
 def _members(members: Mapping[str, Any]) -> Iterable[tuple[str, str]]:

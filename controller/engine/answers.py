@@ -42,7 +42,7 @@ OUTCOME_UNKNOWN = "outcome.unknown"
 def header(context: Context) -> str:
     """Return the value of Trimtab-Context: at most 4 KiB, whatever the claims are."""
     claims: dict[str, object] = {"cause": context.cause[:CAUSE_MAX]}
-    if context.file:
+    if context.file or context.commit:
         claims["source"] = {
             "file": context.file[:PATH_MAX],
             "line": context.line,

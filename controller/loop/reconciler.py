@@ -434,11 +434,15 @@ def images_for(key: Key, view: View, known: Observed | None) -> frozenset[str]:
 
 
 def claims(desired: Desired, plan_digest: str, on_behalf_of: str) -> Callable[[AnyAction], Context]:
-    """Return the function that gives an action's claims: why, from where, of which plan."""
+    """Return the function that gives an action's claims: why, from where, of which plan.
+
+    What isn't declared has no place; then the commit is the one in which it isn't.
+    """
     sources = sources_of(desired)
+    nowhere = Source("", commit=desired.identity.commit)
 
     def context(action: AnyAction) -> Context:
-        source = sources.get(action.object, Source(""))
+        source = sources.get(action.object, nowhere)
         return Context(
             cause=action.cause,
             file=source.file,

@@ -98,12 +98,16 @@ class Hold:
 
 @dataclass(frozen=True, slots=True)
 class SourceIdentity:
-    """What DIR is right now: the device tells another filesystem (an unmounted one) apart."""
+    """What DIR is right now: the device tells another filesystem (an unmounted one) apart.
+
+    ``commit`` is the one that is checked out there, '' where that isn't known.
+    """
 
     path: str
     present: bool
     device: int = 0
     documents: int = 0
+    commit: str = ""
 
 
 @dataclass(frozen=True, slots=True)

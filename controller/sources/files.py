@@ -77,10 +77,12 @@ class DirectorySource:
             present=True,
             device=status.st_dev,
             documents=sum(reading.declaration is not None for reading in readings),
+            commit=git.commit_of(repository) if repository else "",
         )
         rendered = self._rendered(readings)
         charts = git.git_folder(self._charts) if rendered and self._charts else None
-        readings = [*_committed(readings, repository), *_committed(rendered, charts)]
+        elsewhere = git.commit_of(charts) if charts else ""
+        readings = [*_committed(readings, identity.commit), *_committed(rendered, elsewhere)]
         self._last = resolve(readings, identity=identity, problems=problems)
         return self._last
 
@@ -174,9 +176,8 @@ class DirectorySource:
         return rendered
 
 
-def _committed(readings: list[Reading], repository: Path | None) -> list[Reading]:
-    """Return the readings with the commit that was checked out where their files are."""
-    commit = git.commit_of(repository) if repository else ""
+def _committed(readings: list[Reading], commit: str) -> list[Reading]:
+    """Return the readings with the commit that is checked out where their files are."""
     return [_at(reading, commit) for reading in readings] if commit else readings
 
 

@@ -254,6 +254,12 @@ def test_a_mutation_carries_the_claims_and_a_look_only_its_cause() -> None:
     ]
 
 
+def test_of_what_is_not_declared_the_commit_alone_is_claimed() -> None:
+    wire = Wire({"POST /containers/c1/start": Answer(204)})
+    engine(wire).perform(on(StartContainer), Context(cause="gone", commit="c0ffee"))
+    assert wire.contexts[0]["source"] == {"file": "", "line": 0, "commit": "c0ffee"}
+
+
 def test_claims_fit_into_the_header_however_long_they_are() -> None:
     wire = Wire({"POST /containers/c1/start": Answer(204)})
     long = Context(cause="x" * 9000, file="y" * 9000, plan="z" * 64, on_behalf_of="uid:0")

@@ -48,7 +48,9 @@ def test_a_declaration_is_told_with_the_commit_that_is_checked_out(tmp_path: Pat
     (root / "desired" / "web.yaml").write_text(WEB)
 
     def told(place: Path = root) -> str:
-        (service,) = DirectorySource(place / "desired").load().services
+        desired = DirectorySource(place / "desired").load()
+        (service,) = desired.services
+        assert desired.identity.commit == service.source.commit
         return service.source.commit
 
     assert told() == ""
