@@ -1,4 +1,4 @@
-"""Stories of several steps, each with somebody or something in between: S1 to S16.
+"""Stories of several steps, each with somebody or something in between: S1 to S17.
 
 What is in between happens while a request is kept at the engine's door (``tap.Hold``), or at a
 named crash point, never after a wait for a time. ``SCENARIOS`` is the index: which tests show
@@ -9,16 +9,21 @@ from __future__ import annotations
 
 import ast
 import json
-from collections.abc import Iterator
+import socket
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
 
+from controller.model import names
+from controller.wiring import trimtab_gid
 from tests.gate import wire
 from tests.gate.fixtures import CONTEXT, IMAGE, OTHER, PATIENCE_S, RUNS, Knobs, World
+from tests.gate.roles import Peer
 from tests.gate.wire import Answer
 from tests.instance import eventually
 
@@ -27,6 +32,8 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.needs_root
 TESTS = Path(__file__).parents[1]
+#: A uid of the group that no policy names.
+NOBODY = 61012
 
 #: Each story, and the tests that show it, as ``file::test`` below ``tests/``.
 SCENARIOS: dict[str, tuple[str, ...]] = {
@@ -94,6 +101,11 @@ SCENARIOS: dict[str, tuple[str, ...]] = {
     "S16 ordinary clients": (
         "compat/test_clients.py::test_a_command_does_what_the_table_says",
         "compat/test_clients.py::test_an_expression_does_what_the_table_says",
+    ),
+    "S17 each reads the journal": (
+        "gate/test_scenarios.py::test_each_reads_of_the_journal_what_is_theirs_to_know",
+        "unit/core/test_readership.py::test_who_may_read_a_record",
+        "unit/broker/test_history.py::test_a_client_is_told_no_person_no_chain_and_nothing_of_others",
     ),
 }
 
@@ -473,11 +485,82 @@ def test_what_was_there_before_is_told_of_and_never_adopted(stage: Stage) -> Non
         docker("rm", "--force", copy)
 
 
+# S17
+
+#: What happens, in order: the record, and who reads it. Stage, role, action, and what it is about.
+READ_BY = {
+    "intent client container.create s17-alice": "operator controller alice",
+    "outcome client container.create s17-alice": "operator controller alice",
+    "intent client container.create s17-bob": "operator controller bob",
+    "outcome client container.create s17-bob": "operator controller bob",
+    "refusal client container.remove s17-bob": "operator alice",
+    "read operator container.inspect s17-alice": "operator alice",
+    "intent controller volume.create s17-store": "operator controller alice",
+    "outcome controller volume.create s17-store": "operator controller alice",
+    "intent operator volume.remove s17-store": "operator controller alice",
+    "outcome operator volume.remove s17-store": "operator controller alice",
+}
+
+
+def test_each_reads_of_the_journal_what_is_theirs_to_know(stage: Stage) -> None:
+    world, ask = stage.world, stage.world.ask
+    before = world.must("operator", "GET", "/trimtab/v1/health")["journal"]["seq"]
+    for owner in ("alice", "bob"):
+        stage.container(owner, f"s17-{owner}")
+    assert ask("alice", "DELETE", "/containers/s17-bob").status == 404
+    world.must("operator", "GET", "/containers/s17-alice/json")
+    labels = {names.OWNER: "alice", names.NAMESPACE: "default"}
+    world.must("controller", "POST", "/volumes/create", {"Name": "s17-store", "Labels": labels})
+    world.must("operator", "DELETE", "/volumes/s17-store")
+    query = f"?about=1&after={before}"
+    for who in ("operator", "controller", "alice", "bob"):
+        expected = [record for record, readers in READ_BY.items() if who in readers.split()]
+        told = ask(who, "GET", f"/trimtab/v1/journal{query}").body.splitlines()
+        assert labels_of(told) == expected, who
+        with world.connect(who) as connection:
+            followed = followed_lines(connection, who, query)
+            assert labels_of(islice(followed, len(expected))) == expected, who
+        if who in ("alice", "bob"):
+            persons = [json.loads(line)["record"]["actor"] for line in told]
+            own = {json.dumps(actor) for actor in persons if "uid" in actor}
+            assert len(own) == 1, "of others only the role"
+    with Peer(NOBODY, [trimtab_gid()]) as stranger:
+        for path in (b"/trimtab/v1/journal", b"/trimtab/v1/journal/follow"):
+            refused = wire.ask(stranger.connect(world.gate.socket), wire.request("GET", path))
+            assert (refused.status, refused.rule) == (403, "role.denied")
+    # The controller's uid alone isn't the controller.
+    refused = wire.ask(world.connect("controller"), wire.request("GET", b"/trimtab/v1/journal"))
+    assert refused.status == 403
+
+
+def labels_of(lines: Iterable[bytes]) -> list[str]:
+    """Return what lines of the journal tell, of what this story is about."""
+    told = [json.loads(line) for line in lines]
+    return [
+        f"{each['record']['stage']} {each['record']['actor']['role']}"
+        f" {each['about']['action']} {each['about']['name']}"
+        for each in told
+        if each["about"]["name"].startswith("s17-")
+    ]
+
+
+def followed_lines(connection: socket.socket, who: str, query: str) -> Iterator[bytes]:
+    """Yield the lines of this story that somebody is told who follows the journal."""
+    headers: dict[str, str | None] = {"Trimtab-Context": CONTEXT} if who == "controller" else {}
+    target = f"/trimtab/v1/journal/follow{query}".encode()
+    wire.send(connection, wire.request("GET", target, None, headers))
+    with connection.makefile("rb") as answer:
+        assert answer.readline().startswith(b"HTTP/1.1 200"), who
+        for line in answer:
+            if line.startswith(b"{") and labels_of([line]):
+                yield line
+
+
 # The index
 
 
 def test_every_story_has_tests_that_exist() -> None:
-    assert [story.split()[0] for story in SCENARIOS] == [f"S{n}" for n in range(1, 17)]
+    assert [story.split()[0] for story in SCENARIOS] == [f"S{n}" for n in range(1, 18)]
     for story, shown_by in SCENARIOS.items():
         assert shown_by, story
         for each in shown_by:
