@@ -33,26 +33,21 @@ class Range:
 
     def extended(self, leaves: Iterable[bytes]) -> Range:
         """Return the range with the hashes of further leaves at its right."""
-        return self._grown((1, leaf) for leaf in leaves)
+        return self.joined(_range_of(self.end, list(leaves)))
 
     def joined(self, right: Range) -> Range:
         """Return both ranges as one; *right* begins where this one ends."""
         assert right.begin == self.end, f"{right.begin} doesn't follow {self.end}"
-        return self._grown(zip(_spans(right.begin, right.end), right.hashes, strict=True))
-
-    def _grown(self, subtrees: Iterable[tuple[int, bytes]]) -> Range:
-        """Add perfect subtrees, each with how many leaves it has."""
         begin, end = self.begin, self.end
         stack = list(self.hashes)
-        sha256 = hashlib.sha256
-        for leaves, node in subtrees:
+        for leaves, node in zip(_spans(right.begin, right.end), right.hashes, strict=True):
             span = leaves
             end += span
             top = node
             # Twice as large a subtree ends here if it is aligned, and begins within.
             while not end % (2 * span) and end - 2 * span >= begin:
                 span *= 2
-                top = sha256(b"\1" + stack.pop() + top).digest()
+                top = _node(stack.pop(), top)
             stack.append(top)
         return Range(begin, end, tuple(stack))
 
@@ -64,7 +59,7 @@ class Range:
             return hashlib.sha256(b"").digest()
         *left, root = self.hashes
         for node in reversed(left):
-            root = hashlib.sha256(b"\1" + node + root).digest()
+            root = _node(node, root)
         return root
 
 
@@ -77,6 +72,28 @@ def tree_of(size: int, hashes: tuple[bytes, ...]) -> Range:
     if len(hashes) != size.bit_count() or any(len(each) != HASH_BYTES for each in hashes):
         raise ValueError(f"not the hashes of a tree of {size} leaves")
     return Range(0, size, hashes)
+
+
+def _range_of(begin: int, leaves: list[bytes]) -> Range:
+    """Return a range of leaves alone: level by level, which is faster than leaf by leaf."""
+    left: list[bytes] = []
+    right: list[bytes] = []
+    at, span, level = begin, 1, leaves
+    while level:
+        # What is no left half of a pair at its left end, or of none at its right, stays as it is.
+        if at % (2 * span):
+            left.append(level[0])
+            level = level[1:]
+            at += span
+        if len(level) % 2:
+            right.append(level[-1])
+        level = list(map(_node, level[::2], level[1::2]))
+        span *= 2
+    return Range(begin, begin + len(leaves), (*left, *reversed(right)))
+
+
+def _node(left: bytes, right: bytes) -> bytes:
+    return hashlib.sha256(b"\1" + left + right).digest()
 
 
 def _spans(begin: int, end: int) -> Iterator[int]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections.abc import Collection
 from pathlib import Path
 from typing import Final
 
@@ -11,7 +11,8 @@ from controller.journal.chain import Damage, Fault, Walk
 from controller.journal.scan import CLOSES, ID_BYTES, OPENS, ROW_BYTES, STANDS
 from controller.model.entries import Record
 
-#: How many ids are kept to tell two equal ones; beyond, the journal is looked at again.
+#: At least so many ids are kept to tell two equal ones, and less than twice as many; beyond, the
+#: journal is looked at again.
 _WINDOW: Final = 65_536
 _OPENS, _CLOSES = ord(OPENS), ord(CLOSES)
 
@@ -28,8 +29,8 @@ class Lives:
         self._folder = folder
         self._partial = partial
         self.open: dict[str, int] = {}
-        self._window: set[str] = set()
-        self._order: deque[str] = deque()
+        self._new: set[str] = set()
+        self._old: set[str] = set()
         self._floor = ""
         self._suspects: dict[str, int] = {}
 
@@ -42,37 +43,61 @@ class Lives:
     def check_rows(self, first: int, rows: bytes) -> tuple[int, str]:
         """Return the seq of the first bad one of ``scan``'s rows, and why; 0 and '' if none is."""
         text = rows.decode("ascii", "replace")
+        ids = [text[at : at + ID_BYTES] for at in range(0, len(text), ROW_BYTES)]
+        lives = rows[ID_BYTES::ROW_BYTES]
         check = self._check
-        for number, at in enumerate(range(0, len(rows), ROW_BYTES)):
-            if reason := check(first + number, text[at : at + ID_BYTES], rows[at + ID_BYTES]):
-                return first + number, reason
+        fresh = [each for each, life in zip(ids, lives, strict=True) if life != _CLOSES]
+        if self._are_new(fresh):
+            self._remember(fresh)
+            check = self._live
+        for seq, each, life in zip(range(first, first + len(ids)), ids, lives, strict=True):
+            if reason := check(seq, each, life):
+                return seq, reason
         return 0, ""
 
+    def _are_new(self, ids: list[str]) -> bool:
+        """Tell whether none of them needs a closer look: all at once, which is fast."""
+        distinct = set(ids)
+        return (
+            not self._partial
+            and len(distinct) == len(ids)
+            and distinct.isdisjoint(self._new)
+            and distinct.isdisjoint(self._old)
+            and min(ids, default="") > self._floor
+        )
+
     def _check(self, seq: int, identity: str, life: int) -> str:
-        if life == _CLOSES:
-            if self.open.pop(identity, None) is None and not self._opened_before(identity):
-                return "it closes no open intent of its id"
-            return ""
-        if identity in self._window:
-            return "its id was used before"
+        if life != _CLOSES:
+            if identity in self._new or identity in self._old:
+                return "its id was used before"
+            if identity <= self._floor:
+                self._suspects[identity] = seq
+            self._remember((identity,))
+        return self._live(seq, identity, life)
+
+    def _live(self, seq: int, identity: str, life: int) -> str:
         if life == _OPENS:
             self.open[identity] = seq
-        if identity <= self._floor:
-            self._suspects[identity] = seq
-        self._window.add(identity)
-        self._order.append(identity)
-        if len(self._order) > _WINDOW:
-            left = self._order.popleft()
-            self._window.remove(left)
-            self._floor = max(self._floor, left)
+        elif (
+            life == _CLOSES
+            and self.open.pop(identity, None) is None
+            and not self._opened_before(identity)
+        ):
+            return "it closes no open intent of its id"
         return ""
+
+    def _remember(self, ids: Collection[str]) -> None:
+        """Take ids into the window; the older half of it leaves when the newer one is full."""
+        self._new.update(ids)
+        if len(self._new) >= _WINDOW:
+            self._floor = max(self._floor, max(self._old, default=""))
+            self._old, self._new = self._new, set()
 
     def _opened_before(self, identity: str) -> bool:
         """Tell whether an intent may lie before the first record; it is closed now."""
-        if not self._partial or identity in self._window:
+        if not self._partial or identity in self._new or identity in self._old:
             return False
-        self._window.add(identity)
-        self._order.append(identity)
+        self._remember((identity,))
         return True
 
     @property
