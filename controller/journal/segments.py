@@ -19,6 +19,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from io import BufferedReader
 from pathlib import Path
 from typing import BinaryIO, Final, NamedTuple, cast
 
@@ -31,6 +32,7 @@ MARK_BYTES: Final = 128
 
 COMPRESSED: Final = ".gz"
 
+_BUFFER_BYTES: Final = 256 * 1024
 _NAME = re.compile(r"([0-9]{20})\.jsonl(?:\.gz)?")
 
 
@@ -173,7 +175,8 @@ def _opened(segment: Path) -> BinaryIO:
     file = open_regular(segment)
     if segment.suffix != COMPRESSED:
         return file
-    return cast("BinaryIO", _Unpacked(file))
+    # Lines are then found in C.
+    return cast("BinaryIO", BufferedReader(_Unpacked(file), _BUFFER_BYTES))
 
 
 class _Unpacked(gzip.GzipFile):
@@ -191,7 +194,7 @@ class _Unpacked(gzip.GzipFile):
 def open_regular(path: Path) -> BinaryIO:
     """Open an ordinary file for reading: no link, no pipe that would block, no device."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
-    file = os.fdopen(descriptor, "rb", buffering=256 * 1024)
+    file = os.fdopen(descriptor, "rb", buffering=_BUFFER_BYTES)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         file.close()
         raise OSError(f"not an ordinary file: {path}")
