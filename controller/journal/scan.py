@@ -10,14 +10,16 @@ is wrong: whatever isn't as expected ends the reading, for one that parses (``ch
 from __future__ import annotations
 
 import zlib
-from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from dataclasses import dataclass, field
 from hashlib import sha256
 from multiprocessing import get_context
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 from pathlib import Path
+from signal import SIG_IGN, SIGINT, signal
+from threading import active_count
 from typing import BinaryIO, Final
 
 from controller.core.merkle import Range, leaf_hash
@@ -98,77 +100,96 @@ def _scan(file: BinaryIO, found: Scanned, job: Job) -> None:
     readline = file.readline
     rows: list[bytes] = []
     leaves: list[bytes] = []
-    seq, last = job.after + 1, b""
+    seq, link = job.after + 1, b""
     opens = first_seq_of(job.segment) == seq
+
+    def tree() -> Range:
+        found.tree = found.tree.extended(leaves)
+        leaves.clear()
+        return found.tree
+
     try:
         while data := readline(LINE_MAX_BYTES + 1):
             line = data[:-1]
-            at = line.find(_HASH)
-            own, prev = line[at + 8 : at + 72], line[at + 126 : at + 190]
+            head, _, rest = line.partition(_HASH)
+            own = rest[:64]
             place = b',"seq":%d,"stage":"' % seq
-            stage_at = line.rfind(place) + len(place)
-            stage = line[stage_at : line.index(b'"', stage_at)]
+            stage_at = rest.rfind(place) + len(place)
+            stage = rest[stage_at : rest.find(b'"', stage_at)]
             if (
-                at < 0
-                or stage_at < len(place)
-                or line[at + 72 : at + 80] != _AFTER_HASH
-                or line[at + 116 : at + 126] != _AFTER_ID
-                or (prev != last and last)
-                or (stage == b"segment") != (opens and not last)
+                stage_at < len(place)
+                or rest[64:72] != _AFTER_HASH
+                or rest[108:118] != _AFTER_ID
+                or (rest[118:182] != link and link)
+                or (stage == b"segment") != (opens and not link)
                 or data[-1:] != b"\n"
-                or sha256(line[:at] + line[at + 74 :]).hexdigest().encode() != own
+                or sha256(head + rest[66:]).hexdigest().encode() != own
             ):
                 return
-            if not last:
-                found.opening, found.prev = line if opens else b"", prev
+            if not link:
+                found.opening, found.prev = line if opens else b"", rest[118:182]
             if stage == b"checkpoint" or (stage == b"operator" and _OWN in line):
-                found.tree = found.tree.extended(leaves)
-                leaves.clear()
-                found.points.append(Point(seq, line, found.tree))
+                found.points.append(Point(seq, line, tree()))
             leaves.append(leaf_hash(line))
-            rows.append(line[at + 80 : at + 116] + _LIVES.get(stage, STANDS))
-            found.last, last = seq, own
+            rows.append(rest[72:108] + _LIVES.get(stage, STANDS))
+            found.last, link = seq, own
             if seq in job.marks:
-                found.tree = found.tree.extended(leaves)
-                leaves.clear()
-                found.marked[seq] = found.tree
+                found.marked[seq] = tree()
             seq += 1
     finally:
-        found.hash = last
+        found.hash = link
         found.rows = b"".join(rows)
-        found.tree = found.tree.extended(leaves)
+        tree()
 
 
 def scans(jobs: Sequence[Job], *, workers: int) -> Iterator[Scanned]:
     """Read segments, side by side where there is enough to read, and yield them in order.
 
-    No more than two for each worker are held at a time.
+    No more than one for each worker is held at a time, besides the one that was yielded.
     """
     workers = min(workers, len(jobs))
-    if workers < 2 or sum(segment_size(job.segment) for job in jobs) < PARALLEL_BYTES:
-        yield from map(scan, jobs)
-        return
     done = 0
-    try:
-        for scanned in _side_by_side(jobs, workers):
-            yield scanned
-            done += 1
-    except BrokenProcessPool:
-        # One was killed, for want of memory say: alone it is slower, and as right.
-        yield from map(scan, jobs[done:])
+    if workers > 1 and sum(segment_size(job.segment) for job in jobs) >= PARALLEL_BYTES:
+        try:
+            for scanned in _side_by_side(jobs, workers):
+                yield scanned
+                done += 1
+        except (EOFError, OSError):
+            # One was killed, for want of memory say: alone it is slower, and as right.
+            pass
+    yield from map(scan, jobs[done:])
 
 
 def _side_by_side(jobs: Sequence[Job], workers: int) -> Iterator[Scanned]:
-    # Started anew, not forked: the caller may have threads.
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        waiting: deque[Future[Scanned]] = deque()
-        try:
-            for job in jobs:
-                waiting.append(pool.submit(scan, job))
-                if len(waiting) >= 2 * workers:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        finally:
-            for future in waiting:
-                future.cancel()
+    """Let each worker read every so many-th segment, and wait with it until it is taken."""
+    # A thread may hold what a fork would wait for in vain; starting anew costs a quarter of a second.
+    context = get_context("fork") if active_count() == 1 else get_context("spawn")
+    readers: list[Connection] = []
+    helpers: list[BaseProcess] = []
+    try:
+        for number in range(workers):
+            reader, writer = context.Pipe(duplex=False)
+            readers.append(reader)
+            with writer:
+                arguments = (jobs[number::workers], writer, readers)
+                helper = context.Process(target=_serve, args=arguments, daemon=True)
+                helper.start()
+                helpers.append(helper)
+        for number in range(len(jobs)):
+            yield readers[number % workers].recv()
+    finally:
+        for reader in readers:
+            reader.close()
+        for each in helpers:
+            each.kill()
+            each.join()
+
+
+def _serve(jobs: Sequence[Job], writer: Connection, readers: Sequence[Connection]) -> None:
+    """Read segments for another process, as long as that takes them."""
+    signal(SIGINT, SIG_IGN)  # the terminal sends it to all; the other one ends this
+    for reader in readers:
+        reader.close()  # or no broken pipe would tell that the other one was killed
+    with suppress(BrokenPipeError):
+        for job in jobs:
+            writer.send(scan(job))

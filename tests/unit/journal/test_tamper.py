@@ -9,10 +9,12 @@ from __future__ import annotations
 import gzip
 import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from multiprocessing.connection import Connection
 from pathlib import Path
+from signal import SIGKILL
 from typing import NamedTuple
 
 import pytest
@@ -480,27 +482,30 @@ def test_from_a_checkpoint_that_was_made_up_nothing_is_believed(journal: Signed)
     assert (found.first_bad, found.fault) == (19, "signature")
 
 
+@pytest.mark.parametrize("threads", [0, 1])
 def test_big_journals_are_read_by_several_processes_to_the_same_end(
-    journal: Signed, monkeypatch: pytest.MonkeyPatch
+    journal: Signed, monkeypatch: pytest.MonkeyPatch, threads: int
 ) -> None:
+    """Forked, or started anew where there are threads."""
     monkeypatch.setattr(scans, "PARALLEL_BYTES", 1)
     trust = Trust(frozenset({journal.key}), journal.copies)
-    assert verify(journal.folder, trust, workers=2) == verify(journal.folder, trust)
-    edit(list_segments(journal.folder)[1], lambda lines: [*lines[:5], *lines[6:]])
-    assert verify(journal.folder, trust, workers=2) == verify(journal.folder, trust)
+    with ThreadPoolExecutor(1) as pool:
+        for _ in range(threads):
+            pool.submit(int).result()
+        assert verify(journal.folder, trust, workers=2) == verify(journal.folder, trust)
+        edit(list_segments(journal.folder)[1], lambda lines: [*lines[:5], *lines[6:]])
+        assert verify(journal.folder, trust, workers=2) == verify(journal.folder, trust)
+
+
+def killed(jobs: Sequence[scans.Job], writer: Connection, _: Sequence[Connection]) -> None:
+    writer.send(scans.scan(jobs[0]))
+    os.kill(os.getpid(), SIGKILL)
 
 
 def test_a_process_that_is_killed_at_it_costs_time_alone(
     journal: Signed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The pool breaks after the first segment that it read."""
-    real = scans._side_by_side
-
-    def broken(jobs: Sequence[scans.Job], workers: int) -> Iterator[scans.Scanned]:
-        yield next(real(jobs, workers))
-        raise BrokenProcessPool
-
     monkeypatch.setattr(scans, "PARALLEL_BYTES", 1)
-    monkeypatch.setattr(scans, "_side_by_side", broken)
+    monkeypatch.setattr(scans, "_serve", killed)
     trust = Trust(frozenset({journal.key}), journal.copies)
     assert verify(journal.folder, trust, workers=2) == verify(journal.folder, trust)
