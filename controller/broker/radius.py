@@ -20,7 +20,7 @@ from controller.core.admission import Admission
 from controller.core.blast import Recent, Slot, Takes
 from controller.model import names
 from controller.model.entries import Role
-from controller.model.inventory import Approval, Item
+from controller.model.inventory import USED, Approval, Item
 from controller.model.mutations import Mutation
 from controller.model.plan import Verdict
 
@@ -98,7 +98,7 @@ def approval_of(call: Call, state: GateState, subject: str) -> Approval | None:
 
 def with_approval(verdict: Verdict, approval: Approval) -> Verdict:
     """Return a verdict that names the approval; its intent uses it up."""
-    return replace(verdict, rules=(*verdict.rules, f"{blast.USED}{approval.id}"))
+    return replace(verdict, rules=(*verdict.rules, f"{USED}{approval.id}"))
 
 
 def _is_starting(state: GateState, identifier: str) -> bool:

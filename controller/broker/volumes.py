@@ -21,10 +21,10 @@ from controller.broker.steps import (
 )
 from controller.broker.targets import written
 from controller.core import admission, schema
-from controller.core.blast import VOLUME
 from controller.core.facts import Stamp
 from controller.model import names
 from controller.model.entries import Reply, Role
+from controller.model.inventory import VOLUME
 from controller.model.mutations import Mutation
 from controller.model.plan import ALLOW
 

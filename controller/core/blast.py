@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from controller.core.bodies import Finding
-from controller.model.inventory import Approval
+from controller.model.inventory import TAKEN_MAX, Approval
 from controller.model.observed import Container, Observed
 from controller.model.plan import (
     AnyAction,
@@ -36,17 +36,11 @@ WINDOW_S: Final = 600.0
 #: So many services may always be down; beyond it, 30 % of them.
 FREE: Final = 3
 PERCENT: Final = 30
-#: More take-downs than these within the window can't be told apart, so there are none.
-TAKEN_MAX: Final = 4096
 _SHOWN_MAX = 5
 
 APPROVAL_S: Final = 3600.0
-APPROVALS_MAX: Final = 64
 OBJECTS_MAX: Final = 1000
 NOTE_MAX: Final = 512
-VOLUME: Final = "volume:"
-#: How an intent names the approval that it used up: among the rules of its verdict.
-USED: Final = "approval:"
 
 _PLAN = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _OBJECT = re.compile(r"[0-9a-f]{64}|volume:[A-Za-z0-9][A-Za-z0-9_.-]{0,254}", re.ASCII)

@@ -10,11 +10,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, TypeVar, cast
 
-from controller.core import blast
 from controller.core.confinement import confinement_from, confinement_to
 from controller.model import mutations, names
 from controller.model.entries import Record
 from controller.model.inventory import (
+    APPROVALS_MAX,
+    TAKEN_MAX,
+    USED,
+    VOLUME,
     Approval,
     Belonging,
     Inventory,
@@ -267,7 +270,7 @@ def _going(inventory: Inventory, record: Record, intent: OpenIntent) -> Inventor
     )
     kept = {**_without(inventory.taken, taken.container), taken.container: taken}
     # The oldest are dropped; the decision admits no more than these within its window.
-    return replace(inventory, taken=dict([*kept.items()][-blast.TAKEN_MAX :]))
+    return replace(inventory, taken=dict([*kept.items()][-TAKEN_MAX:]))
 
 
 def _used(inventory: Inventory, record: Record, intent: OpenIntent) -> Inventory:
@@ -275,11 +278,11 @@ def _used(inventory: Inventory, record: Record, intent: OpenIntent) -> Inventory
     rules = record.entry.verdict.get("rules")
     subject = str(intent.request.get("object", ""))
     if intent.request.get("route") == Mutation.VOLUME_REMOVE:
-        subject = blast.VOLUME + subject
+        subject = VOLUME + subject
     approvals = inventory.approvals
     for rule in rules if isinstance(rules, list) else ():
-        approval = approvals.get(str(rule).removeprefix(blast.USED))
-        if str(rule).startswith(blast.USED) and approval is not None:
+        approval = approvals.get(str(rule).removeprefix(USED))
+        if str(rule).startswith(USED) and approval is not None:
             spent = replace(approval, used=(*approval.used, subject))
             approvals = {**approvals, approval.id: spent}
     return (
@@ -292,7 +295,7 @@ def _approved(inventory: Inventory, record: Record) -> Inventory:
     objects = tuple(str(each) for each in told.get("objects") or ())
     approval = Approval(record.entry.id, str(told.get("plan", "")), objects, record.time)
     kept = {**inventory.approvals, approval.id: approval}
-    return replace(inventory, approvals=dict([*kept.items()][-blast.APPROVALS_MAX :]))
+    return replace(inventory, approvals=dict([*kept.items()][-APPROVALS_MAX:]))
 
 
 def _container_changed(

@@ -3,9 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Final
 
 from controller.model.effective import Confinement
 from controller.model.observed import Image, Settings
+
+#: More take-downs than these within the blast radius' window can't be told apart: there are none.
+TAKEN_MAX: Final = 4096
+APPROVALS_MAX: Final = 64
+#: How an approval names a volume.
+VOLUME: Final = "volume:"
+#: How an intent names the approval that it used up: among the rules of its verdict.
+USED: Final = "approval:"
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from controller.core import blast
 from controller.core.blast import RULE, WINDOW_S, Recent, Slot, Word, judge, share
-from controller.model.inventory import Approval
+from controller.model.inventory import TAKEN_MAX, Approval
 from controller.model.names import service_key
 from controller.model.observed import Container, ContainerState, Settings
 from controller.model.plan import (
@@ -111,7 +111,7 @@ def test_what_was_approved_is_not_counted() -> None:
 
 
 def test_more_than_can_be_kept_is_refused() -> None:
-    many = [Recent(f"x{n}", f"default/x{n}", last=False, age_s=1.0) for n in range(blast.TAKEN_MAX)]
+    many = [Recent(f"x{n}", f"default/x{n}", last=False, age_s=1.0) for n in range(TAKEN_MAX)]
     refused = word(slots(1)[0], slots(1), many).finding
     assert refused is not None
     assert refused.rule == RULE
