@@ -17,7 +17,7 @@ from controller.cli.common import (
     state_root,
 )
 from controller.cli.main import EXIT_INVALID, EXIT_REFUSED
-from controller.model.quantities import AS_WRITTEN
+from controller.model.quantity_fields import AS_WRITTEN
 
 if TYPE_CHECKING:
     from controller.model.desired import Desired, Network, Service, Volume

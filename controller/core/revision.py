@@ -11,7 +11,7 @@ from __future__ import annotations
 from controller.core.canonical import digest
 from controller.model.desired import Network, Service, Volume
 from controller.model.names import Key
-from controller.model.quantities import AS_WRITTEN
+from controller.model.quantity_fields import AS_WRITTEN
 from controller.model.spec import ServiceSpec
 
 VERSION = "v1"

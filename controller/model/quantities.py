@@ -7,9 +7,6 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime
-from typing import Annotated
-
-from pydantic import BeforeValidator, SerializationInfo, WrapSerializer
 
 _BYTES = re.compile(r"([0-9]{1,18})(Ki|Mi|Gi)", re.ASCII)
 _BYTE_UNITS = {"Ki": 1024, "Mi": 1024**2, "Gi": 1024**3}
@@ -60,19 +57,3 @@ def format_duration_ms(count: int) -> str:
 def format_instant(seconds: float) -> str:
     """Return an instant, in seconds since the epoch, as RFC 3339 in UTC, to the second."""
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-#: ``model_dump(…, context=AS_WRITTEN)`` gives quantities as users write them, else as numbers.
-AS_WRITTEN = {"quantities": "as written"}
-
-
-def _bytes_out(count: int, _: object, info: SerializationInfo) -> int | str:
-    return format_bytes(count) if info.context == AS_WRITTEN else count
-
-
-def _duration_out(count: int, _: object, info: SerializationInfo) -> int | str:
-    return format_duration_ms(count) if info.context == AS_WRITTEN else count
-
-
-Bytes = Annotated[int, BeforeValidator(parse_bytes), WrapSerializer(_bytes_out)]
-DurationMs = Annotated[int, BeforeValidator(parse_duration_ms), WrapSerializer(_duration_out)]

@@ -16,7 +16,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 from pydantic.alias_generators import to_camel
 
 from controller.model.names import REPLICAS_MAX
-from controller.model.quantities import Bytes, DurationMs
+from controller.model.quantity_fields import Bytes, DurationMs
 
 STOP_GRACE_MAX_MS = 300_000
 MIN_HEALTHY_MAX_MS = 3_600_000

@@ -15,8 +15,8 @@ from pydantic.fields import FieldInfo
 
 from controller.core.documents import LATER_FIELDS, LATER_KINDS, LATER_MOUNTS, MANIFESTS, Metadata
 from controller.core.render import desired_of
-from controller.model import quantities
 from controller.model.quantities import format_bytes, format_duration_ms
+from controller.model.quantity_fields import AS_WRITTEN
 
 ROOT = Path(__file__).parents[3]
 PAGE = (ROOT / "docs" / "desired-state.md").read_text("utf-8")
@@ -63,9 +63,7 @@ def as_written(model: type[BaseModel], name: str) -> str:
     if value is None:
         return "in words"
     made = model.model_construct(**{name: value})
-    dumped = made.model_dump(
-        mode="json", include={name}, context=quantities.AS_WRITTEN, warnings=False
-    )[name]
+    dumped = made.model_dump(mode="json", include={name}, context=AS_WRITTEN, warnings=False)[name]
     if isinstance(dumped, bool):
         return f"`{str(dumped).lower()}`"
     return f"`{dumped}`"

@@ -1,0 +1,29 @@
+"""Quantities as fields of what users write. Apart from ``quantities``, which loads no pydantic."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import BeforeValidator, SerializationInfo, WrapSerializer
+
+from controller.model.quantities import (
+    format_bytes,
+    format_duration_ms,
+    parse_bytes,
+    parse_duration_ms,
+)
+
+#: ``model_dump(…, context=AS_WRITTEN)`` gives quantities as users write them, else as numbers.
+AS_WRITTEN = {"quantities": "as written"}
+
+
+def _bytes_out(count: int, _: object, info: SerializationInfo) -> int | str:
+    return format_bytes(count) if info.context == AS_WRITTEN else count
+
+
+def _duration_out(count: int, _: object, info: SerializationInfo) -> int | str:
+    return format_duration_ms(count) if info.context == AS_WRITTEN else count
+
+
+Bytes = Annotated[int, BeforeValidator(parse_bytes), WrapSerializer(_bytes_out)]
+DurationMs = Annotated[int, BeforeValidator(parse_duration_ms), WrapSerializer(_duration_out)]
