@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from controller.cli.api import BrokerApi
 from controller.cli.common import (
     json_option,
     open_state,
@@ -234,6 +233,8 @@ def rotate_key(ctx: click.Context, note: str, state: Path | None, as_json: bool)
 
     The running broker makes it. Copy journal.pub to the other hosts again afterwards.
     """
+    from controller.cli.api import BrokerApi
+
     found, _ = open_state(_state(ctx, state))
     BrokerApi(found.broker_socket).post("records", {"act": "rotate-key", "note": note[:512]})
     signing = _listed(found.journal_public)[0][0]

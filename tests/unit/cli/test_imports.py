@@ -37,3 +37,10 @@ def test_help_and_status_start_light(tmp_path: Path) -> None:
     heavy = ("docker", "requests", "watchfiles", "jinja2", "rich", "pydantic", "yaml", "httptools")
     assert not of_package(loaded_by("--help"), *heavy)
     assert not of_package(loaded_by("status", "--state", str(tmp_path)), *heavy)
+
+
+def test_questions_to_the_journal_start_light(tmp_path: Path) -> None:
+    """Each is answered in milliseconds: most of what it takes is starting."""
+    heavy = ("docker", "requests", "jinja2", "rich", "pydantic", "yaml", "httptools", "http")
+    for command in (("list", "--since", "1d"), ("explain", "web.1-1f0c22aa"), ("verify",)):
+        assert not of_package(loaded_by("journal", *command, "--state", str(tmp_path)), *heavy)

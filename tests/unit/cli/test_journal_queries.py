@@ -16,7 +16,7 @@ import pytest
 from controller.broker.gate import handle
 from controller.cli.api import BrokerApi
 from controller.cli.explained import there
-from controller.cli.journal_source import BrokerArchive
+from controller.cli.journal_asking import BrokerArchive
 from controller.cli.main import main
 from controller.core.search import Filter
 from controller.journal.archive import FolderArchive
@@ -257,9 +257,9 @@ def served(root: Path) -> Iterator[Bench]:
 def test_a_broker_tells_the_same_as_the_files(
     state: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from controller.cli import journal_source
+    from controller.cli import journal_asking
 
-    monkeypatch.setattr(journal_source, "PAGE", 3)
+    monkeypatch.setattr(journal_asking, "PAGE", 3)
     with served(state) as bench:
         asked = BrokerArchive(BrokerApi(bench.socket))
         with FolderArchive(bench.journal) as archive:
