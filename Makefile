@@ -14,8 +14,9 @@ SEEDS ?= 300
 CASES ?= tests/gate/cases.jsonl
 INPUTS ?= 1500
 MINUTES ?=
+PERCENT ?= 5
 
-.PHONY: help setup run down test lint format sim sim-planted bench bench-gate bench-journal gate-cases fuzz compat docs lock clean
+.PHONY: help setup run down test lint format sim sim-planted mutants bench bench-gate bench-journal gate-cases fuzz compat docs lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' \
@@ -51,6 +52,9 @@ sim: setup ## the simulation: SEEDS=n worlds (ARGS="--seed N" replays one)
 
 sim-planted: setup ## prove that the simulation finds every planted bug
 	@$(PYTHON) -m pytest tests/sim -k planted $(ARGS)
+
+mutants: setup ## what the unit tests overlook in controller/core: PERCENT=n of its mutants (ARGS="--show diff")
+	@$(PYTHON) tools/mutants --percent $(PERCENT) $(ARGS)
 
 bench: setup ## the figures of this machine
 	@$(PYTHON) tools/engine install
