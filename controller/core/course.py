@@ -47,12 +47,16 @@ NEW = Course()
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """What one look shows of a service: its containers, how far they are, and its slots' failures."""
+    """What one look shows of a service: its containers, how far they are, and its slots' failures.
+
+    ``hindered`` is what the last try to get further failed with, if it did.
+    """
 
     service: Service
     containers: tuple[Container, ...]
     readiness: Mapping[str, Readiness]
     histories: Mapping[int, SlotHistory]
+    hindered: str = ""
 
     @property
     def mine(self) -> tuple[Container, ...]:
@@ -145,9 +149,10 @@ def _too_slow(course: Course, scene: Scene) -> str:
     # With all of it available, only what it replaced is left: that is nothing to go back for.
     if scene.reached[2] >= replicas or course.held_s is not None or course.idle_s * 1000 < limit_ms:
         return ""
+    why = f"; {scene.hindered}" if scene.hindered else ""
     return (
         f"it got no further within {format_duration_ms(limit_ms)}: of {replicas} replicas"
-        f" {made} were made, {started} started, {available} available"
+        f" {made} were made, {started} started, {available} available{why}"
     )
 
 

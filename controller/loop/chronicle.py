@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from typing import Any
 
 from controller.core import backoff, contention, course, diff, exits, readiness
 from controller.core.contention import is_contended
@@ -37,6 +38,7 @@ class Chronicle:
         self._clock = clock
         self._sightings: dict[Key, dict[str, Sighting]] = {}
         self._advanced: dict[Key, float] = {}  # when a course was looked at last, monotonic
+        self._hindered: dict[Key, str] = {}
 
     # Looks
 
@@ -104,6 +106,13 @@ class Chronicle:
         if fights:
             self._memory.set_fights(slot, contention.healed(fights, action))
 
+    def hindered(self, key: Key, why: str) -> None:
+        """Take note of what a pass failed with; '' where it didn't."""
+        if why:
+            self._hindered[key] = why
+        else:
+            self._hindered.pop(key, None)
+
     def go_on(self, key: Key) -> None:
         """Let a rollout that failed be tried again."""
         self._memory.set_course(key, course.again(self._memory.course(key)))
@@ -118,7 +127,8 @@ class Chronicle:
 
     def forget_all_but(self, keys: frozenset[Key]) -> None:
         """Forget what is neither declared nor there any more."""
-        for table in (self._sightings, self._advanced):
+        tables: tuple[dict[Key, Any], ...] = (self._sightings, self._advanced, self._hindered)
+        for table in tables:
             for key in [key for key in table if key not in keys]:
                 table.pop(key, None)
 
@@ -221,7 +231,11 @@ class Chronicle:
             for slot in {container.slot for container in observed.of(service.key)}
         }
         containers = observed.of(service.key)
-        return Scene(service, containers, self._readiness(service, observed), histories)
+        readiness, hindered = (
+            self._readiness(service, observed),
+            self._hindered.get(service.key, ""),
+        )
+        return Scene(service, containers, readiness, histories, hindered)
 
     def _readiness(self, service: Service, observed: Observed) -> dict[str, Readiness]:
         now = self._clock.monotonic()

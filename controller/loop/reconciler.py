@@ -338,6 +338,7 @@ class Reconciler:
             self._stalled.add(service.key)
         else:
             self._stalled.discard(service.key)
+        self.chronicle.hindered(service.key, "" if failure is None else failure.message)
         due_s = self.chronicle.due_in_s(service, observed)
         if due_s is not None and (result.again_s is None or due_s < result.again_s):
             result = replace(result, again_s=due_s)

@@ -82,6 +82,11 @@ def test_without_getting_further_it_fails_at_its_deadline():
     )
 
 
+def test_what_hindered_it_last_is_told():
+    stuck = replace(scene(container(rev="a")), hindered="its registry can't be reached")
+    assert walk((600, stuck)).failed.endswith("0 available; its registry can't be reached")
+
+
 def test_a_replica_that_gets_not_ready_has_a_deadline_of_its_own():
     settling = scene(container(), settling={1})
     assert walk((0, settling), (299, settling)).failed == ""

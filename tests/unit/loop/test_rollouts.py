@@ -14,7 +14,7 @@ from controller.model.course import ServiceAct, Verb
 from controller.model.desired import Service
 from controller.model.errors import EngineFailed
 from controller.model.observed import ContainerState, Image
-from controller.model.plan import AnyAction, ConnectNetwork, StartContainer
+from controller.model.plan import AnyAction, ConnectNetwork, CreateContainer, StartContainer
 from tests import worlds
 from tests.unit.core.test_steering import written
 from tests.unit.loop.toy import House, ToyEngine
@@ -154,6 +154,24 @@ def test_a_start_that_fails_again_and_again_is_gone_back_from(tmp_path: Path) ->
     home.let_pass(60)
     assert (running(home), named(home)) == ([called("blue")], [called("blue")])
     assert home.condition("web", "RolledBack") == ("True", "Automatic")
+
+
+def test_what_cannot_be_made_within_the_deadline_is_gone_back_from_and_its_last_failure_told(
+    tmp_path: Path,
+) -> None:
+    home = house(tmp_path)
+
+    def fault(action: AnyAction) -> EngineFailed | None:
+        failed = isinstance(action, CreateContainer)
+        return EngineFailed("engine.failed", "no space left on device") if failed else None
+
+    home.engine.fault = fault
+    home.declare(web("green"))
+    home.let_pass(660)
+    assert running(home) == [called("blue")]
+    _, reason = outcome(home, "green")
+    assert "got no further within 10m" in reason
+    assert reason.endswith("; no space left on device")
 
 
 def test_where_going_back_is_not_wanted_it_goes_no_further_until_somebody_says(
