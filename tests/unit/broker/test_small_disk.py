@@ -1,13 +1,9 @@
-"""A broker whose state lies on a disk of 8 MiB that fills up: first who may wait, then everybody.
-
-A real ext4, mounted from a file.
-"""
+"""A broker whose state lies on a disk of 8 MiB that fills up: first who may wait, then everybody."""
 
 from __future__ import annotations
 
 import json
 import os
-import subprocess
 from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
@@ -22,10 +18,10 @@ from controller.journal import keeper
 from controller.journal.audit import Trust, verify
 from controller.journal.keys import read_public_keys
 from controller.model.entries import Entry, Record, Reply, Request
+from tests.disk import MIB, Disk, small_disk
 from tests.unit.broker.serving import Bench, ask, body_of, get, post, run, status_of
 
 Steps = Generator[Command, Answer, Reply | Relay]
-MIB = 1024 * 1024
 LATER = "2100-01-01T00:00:00Z"
 
 
@@ -47,54 +43,12 @@ def recording(request: Request, state: GateState) -> Steps:
     return Reply(204)
 
 
-class Disk:
-    """The file system, and what fills it."""
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        self._filler = root / "filler"
-
-    @property
-    def size(self) -> int:
-        facts = os.statvfs(self.root)
-        return facts.f_blocks * facts.f_frsize
-
-    def leave(self, free: int) -> None:
-        """Let so many bytes be free, or none at all, not even what only root may use."""
-        file = os.open(self._filler, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-        try:
-            while True:
-                facts = os.statvfs(self.root)
-                if free and facts.f_bavail * facts.f_frsize <= free:
-                    return
-                try:
-                    os.write(file, b"x" * facts.f_frsize)
-                except OSError:
-                    return
-        finally:
-            os.close(file)
-
-    def free(self) -> None:
-        self._filler.unlink()
-
-
 if os.geteuid() == 0:
 
     @pytest.fixture
     def disk(tmp_path: Path) -> Iterator[Disk]:
-        root, image = tmp_path / "disk", tmp_path / "image"
-        root.mkdir()
-        with image.open("wb") as file:
-            file.truncate(8 * MIB)
-        command("mkfs.ext4", "-q", str(image))
-        command("mount", "-o", "loop", str(image), str(root))
-        try:
-            yield Disk(root)
-        finally:
-            command("umount", str(root))
-
-    def command(*arguments: str) -> None:
-        subprocess.run(arguments, check=True, capture_output=True, timeout=30)
+        with small_disk(tmp_path / "disk", image=tmp_path / "image") as disk:
+            yield disk
 
     async def change(bench: Bench, role: str) -> int:
         return status_of(await ask(bench.socket, post(f"/{role}")))
