@@ -165,11 +165,18 @@ class Host:
 
         Asked for in the way of the command, but without starting one: this is polled.
         """
+        return self._ask({"do": "status"})
+
+    def history(self, name: str) -> list[dict[str, Any]]:
+        """Return the revisions that `history --json` prints, or [] while nothing answers."""
+        told = self._ask({"do": "history", "key": f"Service/default/{name}"}) or {"revisions": []}
+        return list(told["revisions"])
+
+    def _ask(self, question: dict[str, object]) -> dict[str, Any] | None:
         try:
-            answer = ask_controller(self.state / "run" / "controller.sock", {"do": "status"})
+            return dict(ask_controller(self.state / "run" / "controller.sock", question))
         except TrimtabError:
             return None
-        return dict(answer)
 
     def resource(self, name: str, *, namespace: str = "default") -> dict[str, Any]:
         """Return one resource of the status, or {} when it isn't there."""

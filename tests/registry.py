@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import os
 import subprocess
 from dataclasses import replace
@@ -16,9 +18,28 @@ from tools.busybox import find_static_busybox
 
 if TYPE_CHECKING:
     from tests.engine import FoundEngine, PrivateEngine
+    from tests.instance import Host
 
 PATIENCE_S = 20.0
 UP = frozenset({200, 401})
+
+
+def write_credentials(path: Path, host: str, password: str) -> None:
+    """Write ann's password for a registry as docker would: whole, in the form of its config.json."""
+    pair = base64.b64encode(f"ann:{password}".encode()).decode()
+    temporary = path.with_suffix(".new")
+    temporary.write_text(json.dumps({"auths": {host: {"auth": pair}}}))
+    temporary.chmod(0o600)
+    temporary.rename(path)
+
+
+def admit(host: Host, *registries: str) -> None:
+    """Let images of *registries* in."""
+    policy = yaml.safe_load(Path(host.policy).read_text())
+    policy["images"]["allow"] += [f"{each}/" for each in registries]
+    path = host.folder / "policy.yaml"
+    path.write_text(yaml.safe_dump(policy))
+    host.policy = str(path)
 
 
 class Registry:

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import base64
 import http.client
-import json
 import subprocess
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from tests.instance import Host, eventually
-from tests.registry import Registry
+from tests.registry import Registry, admit, write_credentials
 from tools import demo_images
 
 HOST = "127.0.0.1:5055"
@@ -39,24 +36,6 @@ spec:
 
 def declare(host: Host, image: str, *, policy: str = "IfNotPresent") -> None:
     host.write("web.yaml", SERVICE.format(image=image, policy=policy, port=PORT))
-
-
-def admit(host: Host) -> None:
-    """Let images of the registry in."""
-    policy = yaml.safe_load(Path(host.policy).read_text())
-    policy["images"]["allow"].append(f"{HOST}/")
-    path = host.folder / "policy.yaml"
-    path.write_text(yaml.safe_dump(policy))
-    host.policy = str(path)
-
-
-def write_credentials(path: Path, password: str) -> None:
-    """Write the file as docker would, whole."""
-    pair = base64.b64encode(f"ann:{password}".encode()).decode()
-    temporary = path.with_suffix(".new")
-    temporary.write_text(json.dumps({"auths": {HOST: {"auth": pair}}}))
-    temporary.chmod(0o600)
-    temporary.rename(path)
 
 
 def condition(host: Host, type_: str) -> dict[str, Any]:
@@ -127,8 +106,8 @@ def test_whatever_a_registry_does_wrong_what_serves_goes_on(host: Host, registry
     registry.let_in(PASSWORD)
     registry.start()
     credentials = host.folder / "registry.json"
-    write_credentials(credentials, PASSWORD)
-    admit(host)
+    write_credentials(credentials, HOST, PASSWORD)
+    admit(host, HOST)
     declare(host, f"{APP}:1")
     host.up("--registry-auth", str(credentials))
     host.await_ready("web")
@@ -155,7 +134,7 @@ def test_whatever_a_registry_does_wrong_what_serves_goes_on(host: Host, registry
 
     # A renewed file is read at the next pull.
     registry.start()
-    write_credentials(credentials, RENEWED)
+    write_credentials(credentials, HOST, RENEWED)
     declare(host, f"{APP}:2")
     eventually(lambda: not set(before) & set(host.running_ids("web")), what="the new one runs")
     host.await_ready("web")
@@ -175,7 +154,7 @@ def test_a_revision_gets_its_own_image_back_wherever_the_tag_went_until_a_restar
     host: Host, registry: Registry
 ) -> None:
     registry.push(f"{APP}:1", demo_images.web("1"))
-    admit(host)
+    admit(host, HOST)
     declare(host, f"{APP}:1", policy="Always")
     with host.running():
         before = host.resource("web")["digest"]
@@ -205,10 +184,7 @@ while True:
 
 
 def test_a_registry_that_hangs_delays_nothing_else(host: Host) -> None:
-    admit(host)
-    policy = yaml.safe_load(Path(host.policy).read_text())
-    policy["images"]["allow"].append("127.0.0.1:5056/")
-    Path(host.policy).write_text(yaml.safe_dump(policy))
+    admit(host, "127.0.0.1:5056")
     hanging = subprocess.Popen(host.engine.inside("python3", "-c", SILENT))
     try:
         host.write(
