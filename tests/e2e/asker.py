@@ -1,16 +1,17 @@
-"""A client as most are: it asks by name, and where an address refuses it tries the next one.
+"""A client as most are: it asks by name, and where nobody is at an address it tries the next one.
 
 So it does where one hangs up before it answered: what only reads may be asked for again (RFC 9110,
 section 9.2.2). While DNS is silent it goes on with what it was told last (RFC 8767), and asks anew when
 nobody answers there any more.
 
-Run inside the network namespace of a container: the engine's DNS is at 127.0.0.11 there. Each
-argument is a name; a line is printed for each request: the name, what became of it, how long it
+Run inside the network namespace of a container: the engine's DNS is at 127.0.0.11 there. The first
+argument is for how many seconds it waits for a connection, each other one a name. A line is printed for each request: the name, what became of it, how long it
 took in milliseconds, and when.
 """
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import os
 import socket
@@ -46,28 +47,37 @@ def addresses(name: str) -> list[str]:
     return found
 
 
-def ask(address: str) -> None:
+class Unserved(OSError):
+    """Nobody there took the request, so that it may be made elsewhere."""
+
+
+def ask(address: str, patience_s: float) -> None:
     """Ask for one page.
 
     Raises:
-        OSError: nobody answers.
+        Unserved: nobody takes requests there, or whoever did hung up before answering.
+        OSError: the answer isn't what it should be.
     """
-    connection = http.client.HTTPConnection(address, PORT, timeout=TIMEOUT_S)
-    try:
-        connection.request("GET", "/")
-        answer = connection.getresponse()
-        answer.read()
+    with contextlib.closing(http.client.HTTPConnection(address, PORT)) as connection:
+        try:
+            connection.sock = socket.create_connection((address, PORT), patience_s)
+        except OSError as error:
+            raise Unserved(str(error)) from error
+        connection.sock.settimeout(TIMEOUT_S)
+        try:
+            connection.request("GET", "/")
+            answer = connection.getresponse()
+        except ConnectionError as error:
+            raise Unserved(str(error)) from error
+        try:
+            answer.read()
+        except http.client.HTTPException as error:
+            raise ConnectionError(str(error)) from error
         if answer.status != 200:
             raise ConnectionError(f"status {answer.status}")
-    except http.client.RemoteDisconnected:
-        raise
-    except http.client.HTTPException as error:
-        raise ConnectionError(str(error)) from error
-    finally:
-        connection.close()
 
 
-def request(name: str, held: list[str]) -> str:
+def request(name: str, held: list[str], patience_s: float) -> str:
     """Return what became of one request by name; *held* is what DNS said last, and is kept up."""
     why = "has no address"
     for _ in range(TRIES):
@@ -78,10 +88,10 @@ def request(name: str, held: list[str]) -> str:
             told, why = False, f"no name: {error}"
         for address in held:
             try:
-                ask(address)
-            except (ConnectionRefusedError, ConnectionResetError) as error:
+                ask(address, patience_s)
+            except Unserved as error:
                 why = f"{address}: {error}"
-            except OSError as error:
+            except (OSError, http.client.HTTPException) as error:
                 return f"failed: {address}: {error}"
             else:
                 return "ok"
@@ -90,12 +100,12 @@ def request(name: str, held: list[str]) -> str:
     return f"failed: {why}"
 
 
-def go_on(name: str) -> None:
+def go_on(name: str, patience_s: float) -> None:
     """Ask for ever."""
     held: list[str] = []
     while True:
         began = time.monotonic()
-        what = request(name, held)
+        what = request(name, held, patience_s)
         took_ms = round((time.monotonic() - began) * 1000)
         # One write: threads must not meet within a line.
         os.write(1, f"{name}\t{what}\t{took_ms}\t{began:.3f}\n".encode())
@@ -103,6 +113,6 @@ def go_on(name: str) -> None:
 
 
 if __name__ == "__main__":
-    for each in sys.argv[1:]:
-        threading.Thread(target=go_on, args=[each], daemon=True).start()
+    for each in sys.argv[2:]:
+        threading.Thread(target=go_on, args=[each, float(sys.argv[1])], daemon=True).start()
     sys.stdin.read()  # until whoever started it hangs up
