@@ -23,9 +23,9 @@ from tools.mutation.making import Mutant
 #: Of what a mutant would have to survive, the quickest tests are asked, of so much CPU together:
 #: all would take minutes each, and find few more.
 ENOUGH_S = 4.0
-#: A test may hang for so long. A child may take so many times the CPU that its tests took, and
+#: A child may take so many times the CPU that its tests took, and
 #: so many seconds more.
-HANG_S, PATIENCE, PATIENCE_S = 60, 5, 10
+PATIENCE, PATIENCE_S = 5, 10
 MEMORY_BYTES = 3 << 30
 TOLD_EVERY = 100
 KILLED, SURVIVED, UNTESTED = "killed", "survived", "untested"
@@ -33,7 +33,7 @@ KILLED, SURVIVED, UNTESTED = "killed", "survived", "untested"
 
 def run(runner: Runner, tests: Sequence[str]) -> None:
     """Run *tests* against all mutants, in the working directory: a copy with the mutants in it."""
-    options = ["-p", "no:cacheprovider", "-p", "no:terminal", "--rootdir=.", f"--timeout={HANG_S}"]
+    options = ["-p", "no:cacheprovider", "-p", "no:terminal", "--rootdir=."]
     if pytest.main([*options, *tests], plugins=[runner]) not in {0, 1, 5} and not runner.broken:
         runner.broken = "the tests can't be collected"
 
@@ -45,7 +45,7 @@ class Runner:
     mutants: Sequence[Mutant]
     jobs: int = os.cpu_count() or 1
     results: dict[Mutant, str] = field(default_factory=dict)
-    broken: str = ""  # a test that fails without any mutant
+    broken: str = ""  # why no test can be run
     _reaching: dict[str, list[tuple[float, pytest.Item]]] = field(default_factory=dict)
     _failed: bool = False
 
@@ -61,27 +61,32 @@ class Runner:
         """Do it all, in the place of pytest's own loop."""
         if session.testsfailed:
             self.broken = "the tests can't be collected"
-        elif not self._run_unchanged(session.items):
+        else:
+            self._run_unchanged(session.items)
             self._run_mutants()
         return True
 
-    def _run_unchanged(self, items: Sequence[pytest.Item]) -> str:
-        """Run all tests as they are, to know which functions each reaches, and how long it takes."""
+    def _run_unchanged(self, items: Sequence[pytest.Item]) -> None:
+        """Run all tests as they are, to know which functions each reaches, and how long it takes.
+
+        One that fails even so says nothing of mutants, and is left out.
+        """
         set_mutant_under_test("stats")
         for item, following in zip(items, [*items[1:], None], strict=True):
             began = time.process_time()
             failed = self._fails(item, following)
             took_s = time.process_time() - began
-            if failed:
-                self.broken = item.nodeid
-                break
             called = state()._stats  # noqa: SLF001 - mutmut's own runner reads it, too
-            for function in called:
-                self._reaching.setdefault(function, []).append((took_s, item))
+            if failed:
+                print(
+                    f"left out, since it fails without any mutant: {item.nodeid}", file=sys.stderr
+                )
+            else:
+                for function in called:
+                    self._reaching.setdefault(function, []).append((took_s, item))
             called.clear()
         self._reaching = {name: _quickest(tests) for name, tests in self._reaching.items()}
         set_mutant_under_test("")
-        return self.broken
 
     def _run_mutants(self) -> None:
         running: dict[int, Mutant] = {}
