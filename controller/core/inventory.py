@@ -49,10 +49,10 @@ def fold(inventory: Inventory, record: Record) -> Inventory:
     # RFC 3339 in UTC, to the millisecond: it sorts as text. A clock may have been set back.
     inventory = replace(inventory, seq=record.seq, time=max(inventory.time, record.time))
     entry = record.entry
-    route = str(entry.request.get("route", ""))
+    route = _text(entry.request, "route")
     match entry.stage:
         case "intent":
-            role = str(entry.actor.get("role", ""))
+            role = _text(entry.actor, "role")
             uid = entry.actor.get("uid")
             intent = OpenIntent(
                 record.seq,
@@ -68,7 +68,7 @@ def fold(inventory: Inventory, record: Record) -> Inventory:
         case "operator" if route == mutations.TRUST:
             return _trust(inventory, _mapping(entry.request.get("summary")))
         case "operator" if route == mutations.EXEC_END:
-            ended = str(_mapping(entry.request.get("summary")).get("exec", ""))
+            ended = _text(_mapping(entry.request.get("summary")), "exec")
             return replace(inventory, sessions=_without(inventory.sessions, ended))
         case "operator" if route == mutations.ADOPT:
             return adopted(inventory, record.seq, entry.request)
@@ -77,9 +77,9 @@ def fold(inventory: Inventory, record: Record) -> Inventory:
         case "operator" if route == mutations.SERVICE_RESTART:
             return _restarted(inventory, _mapping(entry.request.get("summary")))
         case "violation" if entry.result.get("putBack") is not True:
-            return _violated(inventory, str(entry.request.get("object", "")), entry.id)
+            return _violated(inventory, _text(entry.request, "object"), entry.id)
         case "read" if route in _GONE and entry.actor.get("role") == "broker":
-            return _GONE[route](inventory, str(entry.request.get("object", "")))
+            return _GONE[route](inventory, _text(entry.request, "object"))
         case _:
             return inventory
 
@@ -106,7 +106,7 @@ class Closing:
 
     def label(self, name: str) -> str:
         """Return one of them."""
-        return str(self.labels.get(name, ""))
+        return _text(self.labels, name)
 
 
 def _close(inventory: Inventory, record: Record) -> Inventory:
@@ -119,7 +119,7 @@ def _close(inventory: Inventory, record: Record) -> Inventory:
         id=entry.id,
         seq=intent.seq,
         role=intent.role,
-        object=str(intent.request.get("object", "")),
+        object=_text(intent.request, "object"),
         summary=_mapping(intent.request.get("summary")),
         result=entry.result,
         recovered=entry.stage == "recovered",
@@ -127,7 +127,7 @@ def _close(inventory: Inventory, record: Record) -> Inventory:
         time=intent.time,
         uid=intent.uid,
     )
-    effect = _EFFECTS.get(str(intent.request.get("route", "")))
+    effect = _EFFECTS.get(_text(intent.request, "route"))
     return inventory if effect is None else effect(inventory, closing)
 
 
@@ -149,7 +149,7 @@ def gone(record: Record) -> bool:
 
 
 def _container_created(inventory: Inventory, closing: Closing) -> Inventory:
-    identifier = str(closing.result.get("container", ""))
+    identifier = _text(closing.result, "container")
     if not closing.applied or not identifier:
         return inventory
     slot = closing.label(names.SLOT)
@@ -162,7 +162,7 @@ def _container_created(inventory: Inventory, closing: Closing) -> Inventory:
         owner=closing.label(names.OWNER),
         origin=closing.label(names.ORIGIN),
         intent=closing.id,
-        image=closing.label(names.IMAGE) or str(closing.summary.get("image", "")),
+        image=closing.label(names.IMAGE) or _text(closing.summary, "image"),
         admitted=settings_from(_mapping(closing.summary.get("settings"))),
         seq=closing.seq,
         recovered=closing.recovered,
@@ -170,9 +170,9 @@ def _container_created(inventory: Inventory, closing: Closing) -> Inventory:
         confined=confinement_from(closing.summary.get("confined")),
     )
     pins = inventory.pins
-    image = str(closing.summary.get("imageId", ""))
+    image = _text(closing.summary, "imageId")
     if item.revision and image and item.revision not in pins:
-        pins = {**pins, item.revision: Image(image, str(closing.summary.get("digest", "")))}
+        pins = {**pins, item.revision: Image(image, _text(closing.summary, "digest"))}
     containers = {**inventory.containers, identifier: item}
     return replace(inventory, containers=containers, pins=pins)
 
@@ -181,17 +181,17 @@ def _restarted(inventory: Inventory, asked: Mapping[str, Any]) -> Inventory:
     """Forget what a revision is pinned to, if its image is to be looked up anew."""
     if asked.get("anew") is not True:
         return inventory
-    return replace(inventory, pins=_without(inventory.pins, str(asked.get("revision", ""))))
+    return replace(inventory, pins=_without(inventory.pins, _text(asked, "revision")))
 
 
 def adopted(inventory: Inventory, seq: int, request: Mapping[str, Any]) -> Inventory:
     """Return the inventory with an object that an operator adopted, as if it had been created."""
-    summary, identifier = _mapping(request.get("summary")), str(request.get("object", ""))
-    effect = _ADOPTED.get(str(summary.get("kind", "")))
+    summary, identifier = _mapping(request.get("summary")), _text(request, "object")
+    effect = _ADOPTED.get(_text(summary, "kind"))
     if effect is None:
         return inventory  # the act itself
     closing = Closing(
-        id=str(_mapping(summary.get("labels")).get(names.INTENT, "")),
+        id=_text(_mapping(summary.get("labels")), names.INTENT),
         seq=seq,
         role="operator",
         object=identifier,
@@ -204,7 +204,7 @@ def adopted(inventory: Inventory, seq: int, request: Mapping[str, Any]) -> Inven
     item = inventory.containers.get(identifier)
     if item is None or not summary.get("started"):
         return inventory
-    effective = str(summary.get("effective", ""))
+    effective = _text(summary, "effective")
     return _with_item(inventory, replace(item, started=True, effective=effective))
 
 
@@ -220,7 +220,7 @@ def _container_started(inventory: Inventory, closing: Closing) -> Inventory:
         return inventory
     if closing.result.get("status") != _NOT_MODIFIED:
         inventory = _runs_again(inventory, closing)
-    effective = str(closing.result.get("effective", ""))
+    effective = _text(closing.result, "effective")
     return _with_item(inventory, replace(item, started=True, effective=effective))
 
 
@@ -260,9 +260,9 @@ def _going(inventory: Inventory, record: Record, intent: OpenIntent) -> Inventor
     if intent.role != "controller" or takes not in ("slot", "service"):
         return inventory
     taken = Taken(
-        container=str(intent.request.get("object", "")),
+        container=_text(intent.request, "object"),
         service=f"{summary.get('namespace', '')}/{summary.get('service', '')}",
-        route=str(intent.request.get("route", "")),
+        route=_text(intent.request, "route"),
         last=takes == "service",
         intent=record.entry.id,
         seq=record.seq,
@@ -276,7 +276,7 @@ def _going(inventory: Inventory, record: Record, intent: OpenIntent) -> Inventor
 def _used(inventory: Inventory, record: Record, intent: OpenIntent) -> Inventory:
     """Note the approval that an intent used up, for its object."""
     rules = record.entry.verdict.get("rules")
-    subject = str(intent.request.get("object", ""))
+    subject = _text(intent.request, "object")
     if intent.request.get("route") == Mutation.VOLUME_REMOVE:
         subject = VOLUME + subject
     approvals = inventory.approvals
@@ -293,7 +293,7 @@ def _used(inventory: Inventory, record: Record, intent: OpenIntent) -> Inventory
 def _approved(inventory: Inventory, record: Record) -> Inventory:
     told = _mapping(record.entry.request.get("summary"))
     objects = tuple(str(each) for each in told.get("objects") or ())
-    approval = Approval(record.entry.id, str(told.get("plan", "")), objects, record.time)
+    approval = Approval(record.entry.id, _text(told, "plan"), objects, record.time)
     kept = {**inventory.approvals, approval.id: approval}
     return replace(inventory, approvals=dict([*kept.items()][-APPROVALS_MAX:]))
 
@@ -369,12 +369,12 @@ def _joined(inventory: Inventory, closing: Closing) -> Inventory:
 
 
 def _connected(admitted: Settings, closing: Closing) -> Settings:
-    joined = {*admitted.networks, str(closing.summary.get("network", ""))}
+    joined = {*admitted.networks, _text(closing.summary, "network")}
     return replace(admitted, networks=tuple(sorted(joined)))
 
 
 def _disconnected(admitted: Settings, closing: Closing) -> Settings:
-    left = str(closing.summary.get("network", ""))
+    left = _text(closing.summary, "network")
     return replace(admitted, networks=tuple(n for n in admitted.networks if n != left))
 
 
@@ -393,12 +393,12 @@ def _volume_created(inventory: Inventory, closing: Closing) -> Inventory:
 
 
 def _belonging(closing: Closing) -> Belonging | None:
-    identifier = str(closing.result.get("object", ""))
+    identifier = _text(closing.result, "object")
     if not closing.applied or not identifier:
         return None
     return Belonging(
         id=identifier,
-        name=str(closing.summary.get("name", "")),
+        name=_text(closing.summary, "name"),
         namespace=closing.label(names.NAMESPACE),
         owner=closing.label(names.OWNER),
         origin=closing.label(names.ORIGIN),
@@ -438,13 +438,17 @@ def _image_removed(inventory: Inventory, closing: Closing) -> Inventory:
     return replace(inventory, ledger=ledger, pins=pins)
 
 
+def _text(told: Mapping[str, Any], name: str) -> str:
+    return str(told.get(name, ""))
+
+
 def _texts(value: object) -> tuple[str, ...]:
     return tuple(map(str, value)) if isinstance(value, list | tuple) else ()
 
 
 def _exec_started(inventory: Inventory, closing: Closing) -> Inventory:
     """Take up a session. One whose start nobody saw the answer of may run as well."""
-    identifier = str(closing.summary.get("exec", ""))
+    identifier = _text(closing.summary, "exec")
     unknown = closing.recovered and not closing.applied
     if not identifier or not (closing.applied or unknown):
         return inventory
@@ -453,10 +457,10 @@ def _exec_started(inventory: Inventory, closing: Closing) -> Inventory:
 
 
 def _trust(inventory: Inventory, told: Mapping[str, Any]) -> Inventory:
-    reference, image = str(told.get("reference", "")), str(told.get("id", ""))
+    reference, image = _text(told, "reference"), _text(told, "id")
     if not reference or not image:
         return inventory
-    trusted = Trusted(reference, image, str(told.get("digest", "")))
+    trusted = Trusted(reference, image, _text(told, "digest"))
     return replace(inventory, ledger={**inventory.ledger, reference: trusted})
 
 
@@ -591,7 +595,7 @@ def from_json(value: Mapping[str, Any]) -> Inventory:
     ]
     return Inventory(
         seq=int(value["seq"]),
-        time=str(value.get("time", "")),
+        time=_text(value, "time"),
         containers={item.id: item for item in items},
         networks={told["id"]: Belonging(**told) for told in value["networks"]},
         volumes={told["id"]: Belonging(**told) for told in value["volumes"]},
