@@ -20,6 +20,7 @@ from controller.model.entries import Actor, Role
 from controller.model.inventory import Trusted
 from controller.model.paths import PathFacts
 from controller.model.policy import Policy
+from tests.unit.core.told import verdict_is_written
 
 STRICT = Policy.from_json({"name": "strict"})
 REFERENCE = "ghcr.io/platformnetwork/web:1.2.3"
@@ -122,6 +123,7 @@ def judged_for_controller(
 
 def denials(admission: Admission) -> tuple[str, ...]:
     """Return the rules that denied, () for an admission; a denial forwards nothing."""
+    verdict_is_written(admission)
     if admission.verdict.decision != "deny":
         assert admission.body is not None, "admitted without a body to forward"
         return ()
@@ -132,6 +134,7 @@ def denials(admission: Admission) -> tuple[str, ...]:
 def host_of(admission: Admission) -> dict[str, Any]:
     """Return the HostConfig that is forwarded."""
     assert admission.verdict.decision != "deny", admission.verdict.reason
+    verdict_is_written(admission)
     assert admission.body is not None
     host = admission.body["HostConfig"]
     assert isinstance(host, dict)

@@ -14,7 +14,6 @@ from controller.core.admission import (
     admit_start,
     admit_stop,
     check,
-    describe,
     preview,
 )
 from controller.core.translate import create_body
@@ -49,6 +48,7 @@ from tests.unit.core.creates import (
     STRICT,
     policy,
 )
+from tests.unit.core.told import verdict_is_written
 
 DIGEST = "sha256:" + "a" * 64
 WEB = "ghcr.io/platformnetwork/web"
@@ -57,6 +57,7 @@ KEY = Key("Service", "default", "web")
 
 def answer(admission):
     """Return the query that is forwarded, or the rules that deny."""
+    verdict_is_written(admission)
     if admission.verdict.decision == "deny":
         return admission.verdict.rules
     return dict(admission.query)
@@ -281,32 +282,3 @@ def test_a_file_with_a_body_is_judged_by_itself():
     refused = check(STRICT, {"Image": REFERENCE, "HostConfig": {"Privileged": True}})
     assert refused.verdict.rules == ("privileged",)
     assert check(STRICT, None).malformed
-
-
-def test_a_policy_in_words():
-    rules = policy(
-        owners=[{"name": "alice", "namespaces": ["team"], "sources": ["/srv/"], "quota": 5}],
-        clients=[{"uid": 1000, "owner": "alice"}],
-        exceptions=[
-            {
-                "owner": "alice",
-                "namespace": "team",
-                "service": "web",
-                "repository": WEB,
-                "reason": "it binds a low port",
-                "expires": "2027-01-31",
-                "loosens": {"hostPorts": [443], "memoryMax": "16Gi"},
-            }
-        ],
-    )
-    told = [line.strip() for line in describe(rules)]
-    assert told[0] == f"policy test (strict), digest {rules.digest}"
-    assert "images             ghcr.io/platformnetwork/" in told
-    assert "memory             2Gi by default, at most 8Gi" in told
-    assert "CPUs               1 by default, at most 4" in told
-    assert "owner              alice: namespaces team; mounts below /srv/; 5 containers" in told
-    assert "client             uid 1000 for alice" in told
-    exception = next(line for line in told if line.startswith("exception"))
-    assert exception.endswith(
-        f"alice/team/web from {WEB} until 2027-01-31: hostPorts 443, memoryMax 16Gi"
-    )

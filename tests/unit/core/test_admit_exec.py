@@ -10,6 +10,7 @@ from controller.core.admission import Admission, admit_exec, admit_exec_start
 from controller.core.bodies import ExecRequest, ExecStart
 from controller.core.schema import parse_exec, parse_exec_start
 from controller.model.policy import Policy
+from tests.unit.core.told import verdict_is_written
 
 STRICT = Policy(name="strict")
 ECHO: dict[str, Any] = {"Cmd": ["echo", "x"]}
@@ -24,6 +25,7 @@ def judged(body: object, rules: Policy = STRICT, container_user: str = "") -> Ad
 
 
 def denials(admission: Admission) -> tuple[str, ...]:
+    verdict_is_written(admission)
     verdict = admission.verdict
     return verdict.rules if verdict.decision == "deny" else ()
 

@@ -41,6 +41,7 @@ from tests.unit.core.creates import (
     judged_for_controller,
 )
 from tests.unit.core.test_admission_properties import ACTORS, BODIES, LOOKED_AT
+from tests.unit.core.told import findings_are_written
 
 #: A container of the controller's as dockerd 26.1 shows it, with all that the engine fills in.
 SHOWN: dict[str, Any] = json.loads((Path(__file__).parent / "inspected.json").read_text())
@@ -66,8 +67,11 @@ def findings(
     body = asked_of(inspect, OWN, actor=actor, defaults=Defaults("host", "runc"))
     again = judged(body, name=name, actor=actor)
     if again.verdict.decision == "deny":
-        return again.findings
-    return tuple(judge_likeness(again, inspect))
+        found = again.findings
+    else:
+        found = tuple(judge_likeness(again, inspect))
+    findings_are_written(found)
+    return found
 
 
 def rules(inspect: dict[str, Any]) -> list[str]:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from controller.core import blast
 from controller.core.blast import RULE, WINDOW_S, Recent, Slot, Word, judge, share
+from controller.core.bodies import Finding
 from controller.model.inventory import TAKEN_MAX, Approval
 from controller.model.names import service_key
 from controller.model.observed import Container, ContainerState, Settings
@@ -23,6 +24,7 @@ from controller.model.plan import (
     UnpauseContainer,
     UpdateContainer,
 )
+from tests.unit.core.told import findings_are_written
 
 PLAN = "ab" * 32
 
@@ -64,6 +66,23 @@ def test_the_fourth_of_ten_is_refused_with_numbers_names_and_a_way_out() -> None
             "look at 'trimtab plan' and approve it with 'trimtab approve', let one of them run again, "
             "or wait 540 s"
         ),
+    )
+
+
+def test_it_is_told_when_one_more_may_go() -> None:
+    ages = {"a": 10.0, "b": 20.0, "c": 590.0, "d": 300.0}
+    # Of ten, three may be down: with one more, two of these must be ten minutes ago.
+    assert blast.free_in_s(ages, total=10) == 300.0
+    assert blast.free_in_s({**ages, "d": 700.0}, total=10) == 10.0
+    assert blast.free_in_s(dict.fromkeys("abc", 600.5), total=10) == 0.0
+    assert blast.free_in_s({}, total=1) == 0.0
+    assert blast.over("e", down=dict.fromkeys("abcdef", 599.9), running="efghijk") == Finding(
+        RULE,
+        "",
+        "e would be one more of 11 services without a running slot: the controller took down "
+        "a, b, c, d, f within 10 minutes, and may at most 3",
+        "look at 'trimtab plan' and approve it with 'trimtab approve', let one of them run again, "
+        "or wait 1 s",
     )
 
 
@@ -112,9 +131,10 @@ def test_what_was_approved_is_not_counted() -> None:
 
 def test_more_than_can_be_kept_is_refused() -> None:
     many = [Recent(f"x{n}", f"default/x{n}", last=False, age_s=1.0) for n in range(TAKEN_MAX)]
-    refused = word(slots(1)[0], slots(1), many).finding
-    assert refused is not None
-    assert refused.rule == RULE
+    refused = word(slots(1)[0], slots(1), many)
+    assert refused.takes == "service"
+    assert refused.finding is not None
+    findings_are_written([refused.finding])
 
 
 MOVES = st.lists(
@@ -261,25 +281,37 @@ def test_an_approval_is_used_once_for_each_object() -> None:
     assert found == again
 
 
+NO_PLAN = "plan isn't the digest of a plan: 64 hex digits"
+NO_LIST = "objects isn't a list of 1 to 1000"
+NO_OBJECT = "an object is a container's full id, or volume:NAME"
+NO_NOTE = "note isn't a text of at most 512 characters"
+
+
 @pytest.mark.parametrize(
     ("body", "wrong"),
     [
-        ({"plan": "ab"}, "plan"),
-        ({"plan": PLAN.upper()}, "plan"),
-        ({"objects": []}, "1 to 1000"),
-        ({"objects": ["a" * 64] * 1001}, "1 to 1000"),
-        ({"objects": ["a" * 64, "a" * 64]}, "twice"),
-        ({"objects": ["web"]}, "full id"),
-        ({"objects": ["volume:../x"]}, "full id"),
-        ({"objects": "a" * 64}, "list"),
-        ({"note": 1}, "note"),
-        ({"note": "x" * 513}, "note"),
-        ({"more": 1}, "'more'"),
+        ({"plan": "ab"}, NO_PLAN),
+        ({"plan": PLAN.upper()}, NO_PLAN),
+        ({"objects": []}, NO_LIST),
+        ({"objects": ["a" * 64] * 1001}, NO_LIST),
+        ({"objects": ["a" * 64, "a" * 64]}, "an object is named twice"),
+        ({"objects": ["web"]}, NO_OBJECT),
+        ({"objects": ["volume:../x"]}, NO_OBJECT),
+        ({"objects": [1]}, NO_OBJECT),
+        ({"objects": "a" * 64}, NO_LIST),
+        ({"note": 1}, NO_NOTE),
+        ({"note": "x" * 513}, NO_NOTE),
+        ({"more": 1, "other": 2}, "it has no member 'more'"),
     ],
 )
 def test_an_approval_of_another_shape_is_none(body: dict[str, object], wrong: str) -> None:
     good: dict[str, object] = {"act": "approve", "plan": PLAN, "objects": ["a" * 64], "note": "n"}
     assert blast.read_approval(good) == (PLAN, ("a" * 64,), "n")
-    told = blast.read_approval({**good, **body})
-    assert isinstance(told, str)
-    assert wrong in told
+    assert blast.read_approval({**good, **body}) == wrong
+
+
+def test_an_approval_needs_no_note_and_may_name_as_much_as_it_can_hold() -> None:
+    objects = [*(f"volume:v{number}" for number in range(999)), "a" * 64]
+    asked: dict[str, object] = {"plan": PLAN, "objects": objects}
+    assert blast.read_approval(asked) == (PLAN, tuple(objects), "")
+    assert blast.read_approval({**asked, "note": "x" * 512}) == (PLAN, tuple(objects), "x" * 512)

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from controller.core.render import desired_of
 from controller.model.spec import ServiceSpec
+from tests.unit.core.told import problems_are_written
 
 HEAD = "apiVersion: trimtab/v1\nkind: Service\n"
 
@@ -24,6 +25,7 @@ def service(spec: str = "", *, name: str = "web", image: str = "team/web:1", mor
 def told(text: str | dict[str, str]) -> list[str]:
     """Return each problem as ``FILE:LINE:COLUMN code: message``."""
     found = desired_of(text if isinstance(text, dict) else {"f.yaml": text})
+    problems_are_written(found.problems)
     return [f"{p.file}:{p.line}:{p.column} {p.code}: {p.message}" for p in found.problems]
 
 
@@ -231,8 +233,8 @@ def test_a_value_that_may_be_a_secret_is_never_repeated():
 @pytest.mark.parametrize("image", ["team/web", "team/web:latest", "localhost:5000/web"])
 def test_an_image_without_a_version_is_a_warning(image):
     desired = desired_of({"f.yaml": service(image=image)})
-    (problem,) = desired.problems
-    assert (problem.code, problem.severity.value) == ("image.latest", "warning")
+    problems_are_written(desired.problems)
+    assert [(p.code, p.severity.value) for p in desired.problems] == [("image.latest", "warning")]
     assert (len(desired.services), desired.valid, desired.blind) == (1, True, False)
 
 
@@ -253,10 +255,10 @@ def test_an_image_that_is_no_reference_is_refused(image):
 
 
 def test_a_writable_bind_is_a_warning():
-    (problem,) = desired_of(
-        {"f.yaml": service("mounts: [{type: bind, source: /tmp/a, target: /a}]")}
-    ).problems
-    assert (problem.code, problem.severity.value) == ("mount.writable", "warning")
+    text = service("mounts: [{type: bind, source: /tmp/a, target: /a}]")
+    assert [line.split(":", 3)[2] for line in told(text)] == ["17 mount.writable"]
+    (problem,) = desired_of({"f.yaml": text}).problems
+    assert problem.severity.value == "warning"
 
 
 def test_two_documents_with_one_key_both_stand_back():
@@ -302,6 +304,7 @@ def test_two_services_cannot_claim_one_host_port(first, second, conflict):
             "b.yaml": service(f"ports: [{{container: 80, {second}}}]", name="other"),
         }
     )
+    problems_are_written(found.problems)
     assert {problem.code for problem in found.problems} == (
         {"port.conflict"} if conflict else set()
     )
@@ -342,6 +345,7 @@ def test_two_services_cannot_both_write_to_an_exclusive_volume(first, second, co
             "c.yaml": service(f"{mount}}}]", name="elsewhere", more=", namespace: other"),
         }
     )
+    problems_are_written(found.problems)
     codes = [problem.code for problem in found.problems]
     assert codes == (["volume.exclusive"] * 2 if conflict else [])
     assert len(found.services) == (1 if conflict else 3)
@@ -392,9 +396,8 @@ def test_a_service_stands_back_while_its_network_has_errors():
 )
 def test_a_network_cannot_have_the_name_of_an_implied_one(name, namespace):
     text = f"apiVersion: trimtab/v1\nkind: Network\nmetadata: {{name: {name}, namespace: {namespace}, owner: t}}\n"
-    assert [problem.code for problem in desired_of({"f.yaml": text}).problems] == [
-        "network.reserved"
-    ]
+    (line,) = told(text)
+    assert "network.reserved" in line
 
 
 def test_a_volume_cannot_be_declared_to_be_thrown_away():
@@ -581,6 +584,7 @@ def test_a_condition_that_never_comes_true_is_refused_with_its_remedy(condition,
 )  # fmt: skip
 def test_what_depends_on_a_broken_document_does_not_stand_back(broken, problem, blind):
     found = desired_of({"db.yaml": broken, "web.yaml": depending("web", "db")})
+    problems_are_written(found.problems)
     (warning,) = [p for p in found.problems if p.file == "web.yaml"]
     assert (warning.code, warning.severity.value) == ("dependency.broken", "warning")
     assert warning.message == f"{problem}: only what runs of it counts"

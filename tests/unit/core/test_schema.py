@@ -29,6 +29,7 @@ from controller.core.schema import (
     parse_volume,
 )
 from controller.core.tables import CONFIG, HOST_CONFIG, UPDATE
+from tests.unit.core.told import findings_are_written
 
 
 def check(body, **expected):
@@ -42,7 +43,15 @@ def check_host(body, **expected):
 
 def refused(body):
     """Return the rules and places of what is wrong with a create."""
-    return [(found.rule, found.path) for found in parse_create({"Image": "x", **body}).findings]
+    findings = parse_create({"Image": "x", **body}).findings
+    findings_are_written(findings)
+    return [(found.rule, found.path) for found in findings]
+
+
+def rules(findings):
+    """Return the rules of what is wrong with another request."""
+    findings_are_written(findings)
+    return [found.rule for found in findings]
 
 
 def refused_host(body):
@@ -134,11 +143,11 @@ def test_fields_of_hostconfig_at_the_top_are_refused_when_set():
 
 @pytest.mark.parametrize("body", [[], [{"Image": "x"}], "x", 1, True])
 def test_a_body_is_an_object(body):
-    assert parse_create(body).findings[0].rule == "body.type"
+    assert rules(parse_create(body).findings) == ["body.type"]
 
 
 def test_a_create_without_a_body_is_none():
-    assert parse_create(None).findings[0].rule == "body.missing"
+    assert rules(parse_create(None).findings) == ["body.missing"]
 
 
 @pytest.mark.parametrize(
@@ -486,18 +495,18 @@ def test_endpoints_have_names_and_nothing_else(endpoint, rule):
     networking = {"EndpointsConfig": {"net": endpoint}}
     assert [found for found, _ in refused({"NetworkingConfig": networking})] == [rule]
     told = parse_connect({"Container": "x", "EndpointConfig": endpoint}, network="net")
-    assert [found.rule for found in told.findings] == [rule]
+    assert rules(told.findings) == [rule]
 
 
 def test_what_an_update_asks_for():
     assert parse_update(
         {"Memory": 1, "CpusetCpus": "", "PidsLimit": 0, "RestartPolicy": {"Name": "no"}}
     ) == UpdateRequest(limits=Limits(memory=1, pids=0), restart=RestartPolicy("no"))
-    assert [found.rule for found in parse_update({"memory": 1, "Devices": [{}]}).findings] == [
+    assert rules(parse_update({"memory": 1, "Devices": [{}]}).findings) == [
         "body.key",
         "devices",
     ]
-    assert parse_update(None).findings[0].rule == "body.missing"
+    assert rules(parse_update(None).findings) == ["body.missing"]
     assert {entry.name for entry in UPDATE} >= {"PidsLimit", "NanoCpus", "CpuShares"}
 
 
@@ -545,7 +554,7 @@ def test_what_a_network_create_asks_for():
     ],
 )
 def test_a_network_is_a_plain_bridge(body, rule):
-    assert [found.rule for found in parse_network({"Name": "n", **body}).findings] == [rule]
+    assert rules(parse_network({"Name": "n", **body}).findings) == [rule]
 
 
 def test_what_a_volume_create_asks_for():
@@ -569,7 +578,7 @@ def test_an_object_whose_members_are_all_unset_is_unset():
     assert parse_network({"Name": "n", "ConfigFrom": {"Network": ""}}).findings == ()
     for taken in ({"IPAMConfig": {**blank, "IPv4Address": "10.0.0.9"}}, {"IPAMConfig": [0]}):
         refused = parse_connect({"Container": "c", "EndpointConfig": taken}, network="n")
-        assert [found.rule for found in refused.findings] == ["network.address"]
+        assert rules(refused.findings) == ["network.address"]
     # Names that a user gives are no fields: an empty value of theirs says something.
     options = {"Container": "c", "EndpointConfig": {"DriverOpts": {"a": ""}}}
     assert parse_connect(options, network="n").findings != ()
@@ -578,4 +587,4 @@ def test_an_object_whose_members_are_all_unset_is_unset():
 def test_where_no_body_belongs_none_is_taken():
     assert parse_empty(None) == ()
     assert parse_empty({}) == ()
-    assert [found.rule for found in parse_empty({"Binds": ["/:/h"]})] == ["body.unexpected"]
+    assert rules(parse_empty({"Binds": ["/:/h"]})) == ["body.unexpected"]

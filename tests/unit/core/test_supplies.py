@@ -10,6 +10,7 @@ from controller.model.desired import Restarting
 from controller.model.names import Key, NetworkNames
 from controller.model.observed import Image, Network, Volume
 from controller.model.plan import CreateContainer, CreateNetwork
+from tests.unit.core.told import problems_are_written
 from tests.worlds import (
     BRIDGE,
     IMAGE,
@@ -41,6 +42,7 @@ def moves(desired, observed, **more):
 
 def problems(desired, observed):
     made = plan(desired, observed)
+    problems_are_written(made.problems)
     return [(p.code, p.message, p.file, p.line, str(p.key)) for p in made.problems], made.actions
 
 

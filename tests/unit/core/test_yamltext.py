@@ -11,12 +11,14 @@ from hypothesis import strategies as st
 
 from controller.core import yamltext
 from controller.core.yamltext import Place, compose, decode
+from tests.unit.core.told import problems_are_written
 
 
 def check(text: str, *, values: list[object], problems: list[str]) -> None:
     """Compare the values of the documents, and the problems as ``LINE:COLUMN code message``."""
     documents, found = compose(text, "f.yaml")
     assert [document.value for document in documents] == values
+    problems_are_written(found)
     assert [f"{p.line}:{p.column} {p.code} {p.message}" for p in found] == problems
 
 
