@@ -6,7 +6,7 @@ import pytest
 
 from controller.core.evidence import Evidence
 from controller.core.inventory import settings_to
-from controller.core.recovery import Settled, Sighting, age_s, look_at, settled, sight
+from controller.core.recovery import Settled, Sighting, age_s, grace_s, look_at, settled, sight
 from controller.model.inventory import OpenIntent
 from controller.model.observed import Settings
 
@@ -140,16 +140,89 @@ def test_what_shows_that_it_happened(
     assert sight(evidence, asked, "i", told).applied is applied
 
 
-def test_a_create_that_is_found_tells_its_id() -> None:
-    found = sight(Evidence.LABEL, CREATE, "i", [{"Id": "c" * 64, "Names": ["/copy"]}, MADE])
-    assert found.result == {"container": FULL}
-    found = sight(Evidence.LABEL, intent("volume.create", "v"), "i", {"Name": "v", **LABELLED})
-    assert found.result == {"object": "v"}
+def seen(text: str, *, applied: bool = False, **result: object) -> Sighting:
+    return Sighting(applied, text, result)
 
 
-def test_a_recovered_pull_never_vouches_for_an_image() -> None:
-    told = {"Id": "sha256:2", "RepoDigests": ["r@sha256:3"]}
-    assert sight(Evidence.DIGEST, intent("image.pull", "r"), "i", told).result == {}
+NETWORK = {"Id": "n1", "Name": "n", **LABELLED}
+COPY = {"Id": "c" * 64, "Names": ["/copy"]}
+EARLIER, LATER = "2026-01-01T12:00:00Z", "2026-01-01T12:00:04Z"
+STARTED = intent("container.start", before=EARLIER)
+STOPPED = intent("container.stop", before=EARLIER)
+JOINED = inspect(NetworkSettings={"Networks": {"n": {}, "m": {}}})
+
+
+@pytest.mark.parametrize(
+    ("evidence", "asked", "told", "expected"),
+    [
+        (Evidence.LABEL, CREATE, [COPY, MADE], seen(FULL, applied=True, container=FULL)),
+        (Evidence.LABEL, CREATE, [COPY, {**COPY, **LABELLED}], seen("2")),
+        (Evidence.LABEL, CREATE, None, seen("0")),
+        (
+            Evidence.LABEL,
+            intent("network.create", "n"),
+            [NETWORK],
+            seen("n1", applied=True, object="n1"),
+        ),
+        (
+            Evidence.LABEL,
+            intent("volume.create", "v"),
+            {"Name": "v", **LABELLED},
+            seen("v", applied=True, object="v"),
+        ),
+        (Evidence.LABEL, intent("volume.create", "v"), {"Name": "v"}, seen("1")),
+        (Evidence.LABEL, intent("volume.create", "v"), None, seen("0")),
+        (Evidence.ABSENCE, intent("container.remove"), None, seen("absent", applied=True)),
+        (Evidence.ABSENCE, intent("container.remove"), state(Status="removing"), seen("removing")),
+        (Evidence.ABSENCE, intent("container.remove"), state(), seen("present")),
+        (Evidence.ABSENCE, intent("network.remove"), NETWORK, seen("present")),
+        (Evidence.STARTED, STARTED, None, seen("absent")),
+        (Evidence.STARTED, STARTED, state(StartedAt=LATER), seen(LATER, applied=True)),
+        (Evidence.STARTED, STARTED, state(StartedAt=EARLIER), seen(EARLIER)),
+        (Evidence.STARTED, intent("container.start"), state(), seen("0001-01-01T00:00:00Z")),
+        (
+            Evidence.FINISHED,
+            STOPPED,
+            state(FinishedAt=LATER, Running=False),
+            seen(LATER, applied=True),
+        ),
+        (Evidence.FINISHED, STOPPED, state(FinishedAt=LATER, Running=True), seen(LATER)),
+        (Evidence.FINISHED, STOPPED, state(FinishedAt=EARLIER, Running=False), seen(EARLIER)),
+        (
+            Evidence.FIELD,
+            intent("container.pause"),
+            state(Paused=True),
+            seen("paused True", applied=True),
+        ),
+        (Evidence.FIELD, intent("container.pause"), inspect(State=None), seen("paused False")),
+        (Evidence.FIELD, intent("container.rename", name="new"), inspect(), seen("web")),
+        (
+            Evidence.FIELD,
+            intent("network.connect", network="n"),
+            JOINED,
+            seen("m n", applied=True),
+        ),
+        (Evidence.FIELD, intent("network.disconnect", network="n"), JOINED, seen("m n")),
+        (
+            Evidence.DIGEST,
+            intent("image.pull", "r", before="sha256:1"),
+            {"Id": "sha256:2", "RepoDigests": ["r@sha256:3"]},
+            seen("sha256:2", applied=True),
+        ),
+        (Evidence.NONE, intent("container.kill"), inspect(), seen("")),
+    ],
+)
+def test_what_two_looks_are_compared_by_and_what_is_recorded(
+    evidence: Evidence, asked: OpenIntent, told: Any, expected: Sighting
+) -> None:
+    assert sight(evidence, asked, "i", told) == expected
+
+
+@pytest.mark.parametrize(
+    ("summary", "grace"), [({"graceS": 7}, 7.0), ({"graceS": True}, 0.0), ({}, 0.0)]
+)
+def test_a_stop_has_its_grace_before_its_deadline(summary: dict[str, Any], grace: float) -> None:
+    assert grace_s(intent("container.stop", **summary)) == grace
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import pytest
 
@@ -133,6 +134,61 @@ def test_cef_has_the_main_facts() -> None:
 def test_cef_tells_how_it_went(stage: Stage, result: dict[str, object], outcome: str) -> None:
     _, pairs = fields_of(cef(made(stage, result=result)[0], version="0.1"))
     assert pairs["outcome"] == outcome
+
+
+WHOLE: dict[str, Any] = {
+    "actor": {"uid": 0, "role": "client"},
+    "request": {"route": "container.start", "object": "c1"},
+    "claims": {"cause": "drift"},
+    "verdict": {"decision": "allow", "rules": ["a", "b"], "policy": "d1"},
+    "result": {"error": "no", "container": "c2"},
+}
+
+
+def test_attributes_are_what_is_worth_searching_for() -> None:
+    record, _ = made("outcome", **WHOLE)
+    assert attributes(record) == {
+        "trimtab.seq": 7,
+        "trimtab.id": ID,
+        "trimtab.stage": "outcome",
+        "trimtab.hash": record.hash,
+        "trimtab.route": "container.start",
+        "trimtab.object": "c1",
+        "trimtab.decision": "allow",
+        "trimtab.rules": "a, b",
+        "trimtab.actor.uid": 0,
+        "trimtab.actor.role": "client",
+        "trimtab.error": "no",
+        "trimtab.container": "c2",
+        "trimtab.cause": "drift",
+    }
+    bare, _ = made("read", request={"route": "", "object": ["x"]}, verdict={"rules": "a"})
+    assert attributes(bare) == {
+        "trimtab.seq": 7,
+        "trimtab.id": ID,
+        "trimtab.stage": "read",
+        "trimtab.hash": bare.hash,
+    }
+
+
+def test_cef_numbers_what_has_no_field_of_its_own() -> None:
+    record, _ = made("outcome", **WHOLE)
+    _, pairs = fields_of(cef(record, version="0.1"))
+    assert {key: text for key, text in pairs.items() if key.startswith("cs")} == {
+        "cs1": "c1",
+        "cs1Label": "object",
+        "cs2": "a, b",
+        "cs2Label": "rules",
+        "cs3": "c2",
+        "cs3Label": "container",
+        "cs4": "drift",
+        "cs4Label": "cause",
+        "cs5": "d1",
+        "cs5Label": "policy",
+        "cs6": record.hash,
+        "cs6Label": "hash",
+    }
+    assert (pairs["suid"], pairs["reason"], pairs["outcome"]) == ("0", "no", "failure")
 
 
 def test_what_a_client_wrote_forges_no_line_and_no_field() -> None:

@@ -1,9 +1,17 @@
 """What ``down`` removes, and in which order."""
 
 from dataclasses import replace
+from typing import Any
 
 from controller.core.teardown import teardown
-from controller.model.names import service_key
+from controller.model.names import Key, service_key
+from controller.model.plan import (
+    Precondition,
+    RemoveContainer,
+    RemoveNetwork,
+    StopContainer,
+    UpdateContainer,
+)
 from tests.worlds import BRIDGE, ISOLATED, container, engine
 
 API, DB = service_key("default", "api"), service_key("default", "db")
@@ -25,6 +33,36 @@ def test_everything_of_ours_goes_and_the_networks_last():
         [*gone("db.1-bbbbbbbb"), "remove-container web.1-bbbbbbbb"],
         ["remove-network platform-network"],
     ]
+
+
+def test_each_action_holds_for_what_was_seen_and_says_why():
+    named = replace(ISOLATED, namespace="team")
+    db = container("db")
+    told: dict[str, Any] = {"cause": "the instance is taken down"}
+    at: dict[str, Any] = {
+        "object": DB,
+        "target": db.name,
+        "slot": 1,
+        "precondition": Precondition(id=db.id),
+    }
+    assert teardown(engine(db, networks=(ISOLATED, named)), depends={}, grace_s=3) == (
+        (
+            UpdateContainer(**at, **told, restart="no"),
+            StopContainer(**at, **told, grace_s=3),
+            RemoveContainer(**at, **told),
+        ),
+        tuple(
+            RemoveNetwork(
+                object=Key("Network", namespace, ISOLATED.name),
+                target=ISOLATED.name,
+                precondition=Precondition(id=ISOLATED.id),
+                **told,
+            )
+            for namespace in ("default", "team")
+        ),
+    )
+    (_, stop, _), _ = teardown(engine(db), depends={})
+    assert stop == StopContainer(**at, **told, grace_s=10)
 
 
 def test_what_depends_on_another_goes_in_a_wave_before_it():
