@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -15,7 +16,10 @@ HEADER = "trimtab-context"
 BYTES_MAX = 4096
 TEXT_MAX = 2048
 _MEMBERS = frozenset({"cause", "source", "plan", "onBehalfOf"})
-_SOURCE = frozenset({"file", "line", "commit"})
+_SOURCE = frozenset({"file", "line", "commit", "lines"})
+#: A path of a field, and how many are told.
+_FIELD = re.compile(r"[A-Za-z]{1,32}(\.[A-Za-z]{1,32})?")
+_FIELDS_MAX = 32
 
 
 def identified(request: Request) -> tuple[Actor, Context | None]:
@@ -62,16 +66,14 @@ def read(value: str) -> Context:
         raise _malformed(f"it isn't base64url of JSON: {error}") from error
     members = _closed(told, _MEMBERS)
     source = _closed(members.get("source") or {}, _SOURCE)
-    line = source.get("line", 0)
-    if not isinstance(line, int) or isinstance(line, bool) or line < 0:
-        raise _malformed("line isn't a number of a line")
     return Context(
         cause=_text(members, "cause"),
         file=_text(source, "file"),
-        line=line,
+        line=_line(source.get("line", 0)),
         commit=_text(source, "commit"),
         plan=_text(members, "plan"),
         on_behalf_of=_text(members, "onBehalfOf"),
+        lines=_lines(source.get("lines") or {}),
     )
 
 
@@ -82,6 +84,21 @@ def _closed(value: object, members: frozenset[str]) -> Mapping[str, object]:
     if unknown:
         raise _malformed(f"it has no member {min(unknown)!r:.64}")
     return value
+
+
+def _line(value: object) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+        raise _malformed("line isn't a number of a line")
+    return value
+
+
+def _lines(value: object) -> tuple[tuple[str, int], ...]:
+    if not isinstance(value, dict) or len(value) > _FIELDS_MAX:
+        raise _malformed(f"lines isn't an object of at most {_FIELDS_MAX} members")
+    for name in value:
+        if not _FIELD.fullmatch(name):
+            raise _malformed(f"{name!r:.64} isn't the path of a field")
+    return tuple((name, _line(line)) for name, line in sorted(value.items()))
 
 
 def _text(members: Mapping[str, object], name: str) -> str:

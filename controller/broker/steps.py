@@ -207,6 +207,7 @@ def claims_of(context: Context | None) -> dict[str, object]:
         "file": redact.text(context.file),
         "line": context.line,
         "commit": redact.text(context.commit),
+        **({"lines": dict(context.lines)} if context.lines else {}),
     }
     return {
         "cause": redact.text(context.cause),

@@ -191,19 +191,19 @@ def _row(fact: Fact) -> tuple[str, ...]:
 def _from(fact: Fact) -> str:
     if fact.rule:
         return f"policy: {fact.rule}"
-    source = _source(fact.origin)
+    source = _source(fact)
     if not source["file"]:
         return "the request"
     commit = f" of {source['commit'][:SHORT_COMMIT]}" if source["commit"] else ""
     return f"{source['file']}:{source['line']}{commit}"
 
 
-def _source(found: Found) -> dict[str, Any]:
-    told = found.record.entry.claims.get("source")
+def _source(fact: Fact) -> dict[str, Any]:
+    told = fact.origin.record.entry.claims.get("source")
     source: Mapping[str, Any] = told if isinstance(told, Mapping) else {}
     return {
         "file": text(source, "file"),
-        "line": source.get("line", 0),
+        "line": fact.line,
         "commit": text(source, "commit"),
     }
 
@@ -276,7 +276,7 @@ def _fact_json(fact: Fact) -> dict[str, Any]:
         "field": fact.name,
         "value": fact.value,
         "rule": fact.rule,
-        "source": _source(fact.origin),
+        "source": _source(fact),
         "plan": text(claims, "plan"),
         "record": _record_json(fact.origin),
     }

@@ -20,7 +20,7 @@ from controller.core.checks import check_metadata, check_service
 from controller.core.explain import did_you_mean, explain, problem_at, value_path, word_for
 from controller.core.revision import revision_of
 from controller.core.yamltext import MAX_PROBLEMS, Document, Path, compose_all
-from controller.model.desired import Source
+from controller.model.desired import TRACED, Source
 from controller.model.errors import Problem, Severity
 from controller.model.names import (
     API_VERSION,
@@ -228,9 +228,15 @@ def _declaration(document: Document, manifest: AnyManifest) -> Declaration:
         labels=tuple(sorted(metadata.labels.items())),
         spec=spec,
         revision=revision_of(metadata.owner, key, spec) if isinstance(spec, ServiceSpec) else "",
-        source=Source(document.file, document.place.line),
+        source=Source(document.file, document.place.line, lines=_lines(document)),
         document=document,
     )
+
+
+def _lines(document: Document) -> tuple[tuple[str, int], ...]:
+    """Return the line of each field that a container may be told to have its value from."""
+    found = ((name, document.lines.get(("spec", *name.split(".")))) for name in TRACED)
+    return tuple((name, line) for name, line in found if line is not None)
 
 
 def _unknown_kind(document: Document, value: dict[str, object]) -> Problem:

@@ -33,6 +33,14 @@ class Fact:
     origin: Found
     rule: str = ""
 
+    @property
+    def line(self) -> int:
+        """The line of the file that says so: the field's, else where the document begins."""
+        source = _mapping(self.origin.record.entry.claims.get("source"))
+        lines = _mapping(source.get("lines"))
+        line = lines.get(WRITTEN.get(self.name, ""), source.get("line", 0))
+        return line if isinstance(line, int) else 0
+
 
 @dataclass(frozen=True, slots=True)
 class Provenance:
@@ -206,6 +214,23 @@ _SETTINGS: Final[tuple[tuple[str, str, Callable[[Any, Settings], str], str], ...
     ("processes", "pids", _number, "default.pids"),
     ("restart", "restart", _restart, ""),
 )
+#: The field of a document, by its path under spec, that says a fact where it is written at all.
+WRITTEN: Final[dict[str, str]] = {
+    "image": "image",
+    "memory": "resources.memory",
+    "cpus": "resources.cpus",
+    "cpuset": "resources.cpuset",
+    "processes": "resources.pids",
+    "restart": "restart",
+    "network": "network",
+    "port": "ports",
+    "mount": "mounts",
+    "root filesystem": "security.readOnlyRootFilesystem",
+    "capabilities": "security.capAdd",
+    "environment": "env",
+    "healthcheck": "healthcheck",
+    "logs": "logs",
+}
 #: Facts of which a container has several, each with an origin of its own.
 _SEVERAL: Final = frozenset({"network", "mount", "port"})
 _NAMES: Final = (

@@ -12,7 +12,7 @@ nodes counted after aliases are expanded, so that a few lines of aliases can't b
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 
@@ -26,6 +26,8 @@ MAX_DEPTH = 64
 MAX_DOCUMENTS = 5_000
 MAX_NODES = 100_000  # a file, aliases expanded
 MAX_PROBLEMS = 50  # a document
+#: Of how many levels the lines of keys are kept: spec.resources.memory has three.
+LINES_DEPTH = 3
 
 #: Where a value is: keys and indexes from the document's root.
 Path = tuple[str | int, ...]
@@ -89,6 +91,8 @@ class Document:
     faults: tuple[Fault, ...] = ()
     readable: bool = True
     place: Place = Place(0, 0)  # where its content begins
+    #: The line of each key of the upper levels, by its path.
+    lines: Mapping[Path, int] = field(default_factory=dict, repr=False)
 
     def locate(self, path: Path) -> Place:
         """Return where the value at *path* begins, or its nearest ancestor that is there."""
@@ -205,7 +209,8 @@ def _document(chunk: str, file: str, line: int, nodes_left: int) -> tuple[Docume
         return None, 1
     faults = tuple(reader.faults[:MAX_PROBLEMS])
     place = Place(line + root.start_mark.line, root.start_mark.column + 1)
-    return Document(file, chunk, line, value, faults, place=place), nodes_left - reader.nodes_left
+    document = Document(file, chunk, line, value, faults, place=place, lines=reader.lines)
+    return document, nodes_left - reader.nodes_left
 
 
 def _unreadable(file: str, text: str, line: int, problem: Problem) -> Document:
@@ -338,6 +343,7 @@ class _Reader:
         self.line = line
         self.nodes_left = nodes_left
         self.faults: list[Fault] = []
+        self.lines: dict[Path, int] = {}
 
     def value(self, node: yaml.Node, path: Path) -> object:
         """Return the node's value; raise _TooManyError past a limit."""
@@ -383,6 +389,8 @@ class _Reader:
                 self._fault((*path, key), name, "yaml.duplicate-key", message, remedy)
                 continue
             lines[key] = self.line + name.start_mark.line
+            if len(path) < LINES_DEPTH:
+                self.lines[(*path, key)] = lines[key]
             if _is_merge(name):
                 merges.append((name, child))
             else:

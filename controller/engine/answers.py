@@ -47,6 +47,7 @@ def header(context: Context) -> str:
             "file": context.file[:PATH_MAX],
             "line": context.line,
             "commit": context.commit,
+            **({"lines": dict(context.lines)} if context.lines else {}),
         }
     if context.plan:
         claims["plan"] = context.plan

@@ -451,6 +451,7 @@ def claims(desired: Desired, plan_digest: str, on_behalf_of: str) -> Callable[[A
             commit=source.commit,
             plan=plan_digest,
             on_behalf_of=on_behalf_of,
+            lines=source.lines if isinstance(action, CreateContainer) else (),
         )
 
     return context

@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Final, Literal
 
 from controller.model.errors import Problem, Severity
 from controller.model.names import Key
 from controller.model.spec import NetworkSpec, ServiceSpec, VolumeSpec
+
+#: The fields of a Service whose lines are kept, by their paths under spec: what a container's records
+#: are explained by.
+TRACED: Final = (
+    *("image", "env", "ports", "mounts", "network", "healthcheck", "restart", "logs"),
+    *("resources.memory", "resources.cpus", "resources.pids", "resources.cpuset"),
+    *("security.capAdd", "security.readOnlyRootFilesystem"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,11 +23,13 @@ class Source:
     """Where a resource was declared: file (relative to DIR), line from 1, the commit checked out there.
 
     The commit is '' where that isn't known. A file that was changed since is told with it, too.
+    ``lines`` are those of the fields that were written, by their paths under spec (``resources.memory``).
     """
 
     file: str
     line: int = 0
     commit: str = ""
+    lines: tuple[tuple[str, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,6 +46,7 @@ class Context:
     commit: str = ""
     plan: str = ""
     on_behalf_of: str = ""
+    lines: tuple[tuple[str, int], ...] = ()  # of the fields in the file, by their paths under spec
 
 
 @dataclass(frozen=True, slots=True)

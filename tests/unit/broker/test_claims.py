@@ -7,6 +7,7 @@ import pytest
 
 from controller.broker.claims import identified
 from controller.broker.refusals import Denied
+from controller.broker.steps import claims_of
 from controller.model.entries import Actor, Context, Request, Role
 
 CONTROLLER = Actor(990, 990, 1, Role.CONTROLLER)
@@ -39,6 +40,14 @@ def test_the_controller_is_who_says_what_for() -> None:
     assert identified(request(CONTROLLER, header({}))) == (CONTROLLER, Context())
 
 
+def test_it_may_tell_the_lines_of_fields() -> None:
+    source = {"file": "web.yaml", "lines": {"resources.memory": 12, "image": 7}}
+    _, context = identified(request(CONTROLLER, header({"source": source})))
+    assert context == Context(file="web.yaml", lines=(("image", 7), ("resources.memory", 12)))
+    assert context is not None
+    assert claims_of(context)["source"] == {"file": "web.yaml", "line": 0, "commit": "", **source}
+
+
 def test_the_controllers_user_has_no_rights_without_a_context() -> None:
     with pytest.raises(Denied) as denial:
         identified(request(CONTROLLER))
@@ -69,6 +78,12 @@ def test_where_one_uid_is_both_the_context_tells_which() -> None:
         header({"source": {"line": -1}}),
         header({"source": {"line": "3"}}),
         header({"source": []}) + "x",
+        header({"source": {"lines": [["image", 3]]}}),
+        header({"source": {"lines": {"image": "3"}}}),
+        header({"source": {"lines": {"image": True}}}),
+        header({"source": {"lines": {"hunter 2": 3}}}),
+        header({"source": {"lines": {"a.b.c": 3}}}),
+        header({"source": {"lines": {chr(97 + n % 26) * (n // 26 + 1): 3 for n in range(33)}}}),
         header({"cause": 1}),
         header({"cause": "x" * 2049}),
         base64.urlsafe_b64encode(b'{"cause":"a","Cause":"b"}').decode(),

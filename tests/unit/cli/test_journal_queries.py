@@ -77,7 +77,7 @@ web.1-1f0c22aa (aaaaaaaaaaaa), slot 1 of default/web, owner team
 running since 2026-01-01T12:00:03.000Z (record 4), as far as the journal knows: what ended by itself isn't recorded
 FIELD             VALUE                                                          FROM                           RECORD   TIME                       BY               WHY
 name              web.1-1f0c22aa                                                 web.yaml:3 of c0ffeec0ffee     2        2026-01-01T12:00:01.000Z   controller:990   slot 1 is empty
-image             trimtab.local/web:1                                            web.yaml:3 of c0ffeec0ffee     2        2026-01-01T12:00:01.000Z   controller:990   slot 1 is empty
+image             trimtab.local/web:1                                            web.yaml:7 of c0ffeec0ffee     2        2026-01-01T12:00:01.000Z   controller:990   slot 1 is empty
 image id          sha256:1111111111111111111111111111111111111111111111111111…   policy: image.pinned           2        2026-01-01T12:00:01.000Z   controller:990   slot 1 is empty
 """
 
@@ -100,7 +100,7 @@ def test_for_programs_it_is_told_with_its_records(
     found = json.loads(told(capsys, "explain", NAME, "--json", "--state", state))
     assert (found["container"], found["state"], found["owner"]) == (ID, "running", "team")
     (image,) = (fact for fact in found["facts"] if fact["field"] == "image")
-    assert image["source"] == {"file": "web.yaml", "line": 3, "commit": "c0ffee" * 6}
+    assert image["source"] == {"file": "web.yaml", "line": 7, "commit": "c0ffee" * 6}
     assert image["record"]["seq"] == 2
     assert image["record"]["actor"]["role"] == "controller"
     assert image["plan"] == "p"

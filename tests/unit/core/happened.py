@@ -21,6 +21,8 @@ MI = 2**20
 CONTROLLER: dict[str, object] = {"uid": 990, "role": "controller"}
 OPERATOR: dict[str, object] = {"uid": 0, "role": "operator"}
 BROKER: dict[str, object] = {"uid": 0, "role": "broker"}
+#: Where the fields of web's document are written.
+LINES = {"image": 7, "mounts": 9, "resources.memory": 12, "security.capAdd": 14}
 SETTINGS = Settings(
     name=NAME,
     memory=512 * MI,
@@ -95,6 +97,8 @@ class Happened:
         """An intent; returns its number, to be closed."""
         self._changes += 1
         source: dict[str, object] = {"file": "web.yaml", "line": line, "commit": "c0ffee" * 6}
+        if route == "container.create":
+            source["lines"] = LINES
         claims: dict[str, object] = {"cause": cause, "source": source, "plan": "p"} if cause else {}
         request: dict[str, object] = {
             "method": "POST",

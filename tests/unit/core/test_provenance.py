@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from controller.core.inventory import settings_to
-from controller.core.provenance import Provenance, provenance
+from controller.core.provenance import WRITTEN, Provenance, provenance
 from controller.core.questions import chronicle, containers, story
+from controller.model.desired import TRACED
 from controller.model.observed import Settings
 from tests.unit.core.happened import (
     BROKER,
@@ -61,6 +62,19 @@ def test_what_was_created_is_its_create_s_or_the_policy_s() -> None:
     assert facts(told) == CREATED
     assert (told.about.service, told.about.owner, told.slot) == ("web", "team", "1")
     assert told.state == "created"
+
+
+def test_a_fact_has_the_line_of_its_field_or_of_the_document() -> None:
+    told = Happened().created().told
+    lines = {fact.name: fact.line for fact in told.facts if not fact.rule}
+    assert lines["memory"] == 12
+    assert (lines["image"], lines["mount"], lines["capabilities"]) == (7, 9, 14)
+    # What isn't written in the document, or isn't a field of it.
+    assert {lines[name] for name in ("name", "revision", "restart", "answers to")} == {3}
+
+
+def test_what_is_explained_by_a_line_is_a_field_whose_line_is_kept() -> None:
+    assert set(WRITTEN.values()) <= set(TRACED)
 
 
 def test_a_later_change_takes_over_what_it_changes_and_nothing_else() -> None:

@@ -53,6 +53,31 @@ def test_a_service_is_read_with_its_place():
     assert (desired.problems, desired.blind, desired.blind_keys) == ((), False, frozenset())
 
 
+def test_the_lines_of_fields_are_kept():
+    text = """\
+metadata: {name: web, owner: team}
+apiVersion: trimtab/v1
+kind: Service
+spec:
+  replicas: 2
+  env: {A: b}
+
+  # the limits
+  resources:
+    cpus: 0.5
+    memory: 64Mi
+  image: trimtab.local/web:1
+"""
+    (_, web) = desired_of({"f.yaml": service(name="api") + "---\n" + text}).services
+    begins = web.source.line
+    assert {name: line - begins for name, line in web.source.lines} == {
+        "env": 5,
+        "image": 11,
+        "resources.cpus": 9,
+        "resources.memory": 10,
+    }
+
+
 def test_an_unknown_key_names_the_one_that_was_meant():
     (problem,) = desired_of({"f.yaml": service("replics: 2")}).problems
     assert problem.render() == (

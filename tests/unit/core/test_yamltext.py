@@ -220,6 +220,7 @@ def test_places_are_those_in_the_file() -> None:
     assert document.locate_key(("spec", "ports", 0, "container")) == Place(5, 8)
     # A word that isn't in the document (a union's member) is passed over.
     assert document.locate(("spec", "ports", 0, "tcp", "container")) == Place(5, 19)
+    assert document.lines[("spec", "ports")] == 4
     # What is missing is where its parent is.
     assert document.locate(("spec", "nothing")) == Place(4, 3)
     assert document.locate(("spec", "image")) == Place(6, 15)

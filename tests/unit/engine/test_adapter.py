@@ -14,7 +14,7 @@ from controller.engine.adapter import BrokerEngine, event_of
 from controller.engine.outgoing import split_reference
 from controller.engine.transport import Answer, Broken, NotSent
 from controller.model import errors
-from controller.model.desired import Service, Source
+from controller.model.desired import TRACED, Service, Source
 from controller.model.entries import Context
 from controller.model.errors import Act
 from controller.model.names import Key, NetworkNames, service_key
@@ -260,9 +260,22 @@ def test_of_what_is_not_declared_the_commit_alone_is_claimed() -> None:
     assert wire.contexts[0]["source"] == {"file": "", "line": 0, "commit": "c0ffee"}
 
 
+def test_the_lines_of_fields_are_claimed_where_they_are_known() -> None:
+    wire = Wire({"POST /containers/c1/start": Answer(204)})
+    lines = (("image", 7), ("resources.memory", 12))
+    engine(wire).perform(on(StartContainer), Context(file="web.yaml", line=3, lines=lines))
+    assert wire.contexts[0]["source"] == {
+        "file": "web.yaml",
+        "line": 3,
+        "commit": "",
+        "lines": {"image": 7, "resources.memory": 12},
+    }
+
+
 def test_claims_fit_into_the_header_however_long_they_are() -> None:
     wire = Wire({"POST /containers/c1/start": Answer(204)})
-    long = Context(cause="x" * 9000, file="y" * 9000, plan="z" * 64, on_behalf_of="uid:0")
+    lines = tuple((name, 99_999) for name in TRACED)
+    long = Context("x" * 9000, "y" * 9000, 3, "c" * 64, "z" * 64, "uid:0", lines)
     engine(wire).perform(on(StartContainer), long)
     assert len(json.dumps(wire.contexts[0])) < 3000
 
