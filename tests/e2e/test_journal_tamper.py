@@ -31,13 +31,15 @@ def swapped(lines: Lines, at: int) -> Lines:
 
 
 def a_scenario(host: Host) -> None:
-    """Have creates, a rollout, healing, refusals and a removal happen, then end."""
+    """Have creates, a rollout, healing, refusals, another key and a removal happen, then end."""
     host.write("web.yaml", web())
     host.write("api.yaml", web("api"))
     with host.running():
         host.engine.docker("rm", "-f", host.running_ids("web")[0])
         host.docker_through_broker("run", "--privileged", "trimtab.local/web:1", check=False)
         eventually(lambda: host.running_ids("web"), within_s=30)
+        shutil.copy(host.state / "journal.pub", host.folder / "before.pub")
+        host.cli("journal", "rotate-key", "--note", "an admin left")
         host.write("web.yaml", web(extra="env: {COLOUR: blue}"))
         host.await_ready("web", "api")
         host.remove("api.yaml")
@@ -58,6 +60,11 @@ def test_a_journal_verifies_until_a_byte_a_line_or_their_order_is_changed(host: 
     assert verified["records"] == len(lines)
     # A broker that ends signs what it wrote.
     assert (verified["signed"], verified["trusted"]) == (len(lines) - 1, True)
+    # Whoever has the key from before the rotation learns of the next one by its signature.
+    new, old = host.json("journal", "keys")
+    assert (new["until"], old["key"]) == (None, (host.folder / "before.pub").read_text().split()[0])
+    before = host.json("journal", "verify", str(folder), "--key", str(host.folder / "before.pub"))
+    assert (before["signed"], before["trusted"]) == (len(lines) - 1, True)
 
     def judged(tamper: Callable[[Lines, int], Lines], at: int, code: int) -> dict[str, Any]:
         """Verify a copy in which line *at* (from 0) was tampered with."""
