@@ -64,7 +64,7 @@ class BrokerArchive:
         if question.there or not question.last:
             query["after"] = str(question.wanted.after)
         body, headers = self._api.fetch(f"journal?{urlencode(query)}")
-        found = tuple(_found(line) for line in body.splitlines())
+        found = tuple(found_of(line) for line in body.splitlines())
         if not question.last or question.there:
             return Page(found, int(headers.get(FOLLOWING, "0")))
         # Without ``after`` the last ones are told: those beyond what is wanted aren't.
@@ -74,7 +74,7 @@ class BrokerArchive:
         """Yield the records that are wanted after one, as they become durable; raises as ``find``."""
         query = {**_query(wanted), "after": str(wanted.after), "about": "1"}
         for line in self._api.lines(f"journal/follow?{urlencode(query)}"):
-            yield _found(line)
+            yield found_of(line)
 
 
 def _query(wanted: Filter) -> dict[str, str]:
@@ -88,7 +88,8 @@ def _query(wanted: Filter) -> dict[str, str]:
     return query
 
 
-def _found(line: bytes) -> Found:
+def found_of(line: bytes) -> Found:
+    """Return a record as the broker tells of it, with what it is about."""
     told = json.loads(line)
     record = told["record"]
     parts: dict[str, Any] = {part: record.get(part, {}) for part in PARTS}

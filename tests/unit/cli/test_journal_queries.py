@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import re
 import subprocess
 import sys
 import threading
@@ -14,14 +15,19 @@ from pathlib import Path
 import pytest
 
 from controller.broker.gate import handle
+from controller.broker.history import line_for
 from controller.cli.api import BrokerApi
-from controller.cli.explained import there
-from controller.cli.journal_asking import BrokerArchive
+from controller.cli.explained import render, there
+from controller.cli.journal_asking import BrokerArchive, found_of
 from controller.cli.main import main
-from controller.core.search import Filter
+from controller.core.provenance import provenance
+from controller.core.questions import chronicle
+from controller.core.search import Filter, Found
 from controller.journal.archive import FolderArchive
 from controller.journal.reader import records
+from controller.model.entries import Actor, Role
 from controller.settings import Instance, State, write_instance
+from tests.unit.broker.dialogue import state as gate_state
 from tests.unit.broker.serving import Bench, get
 from tests.unit.broker.serving import ask as ask_broker
 from tests.unit.core.happened import ID, NAME, OPERATOR, OTHER, SUMMARY, Happened
@@ -226,6 +232,25 @@ def test_what_is_not_there_is_not_exported(state: Path, capsys: pytest.CaptureFi
 
 
 # Through a broker
+
+
+def test_a_client_is_explained_its_container_and_named_no_person() -> None:
+    happened = the_story()
+    client = Actor(uid=1000, gid=1000, pid=7, role=Role.CLIENT, owner="team")
+    gate = gate_state()
+
+    def told(wanted: Filter, *, limit: int = 0, last: bool = True) -> Iterator[Found]:
+        for found in happened.find(wanted, limit=limit, last=last):
+            yield found_of(line_for(found, actor=client, state=gate, with_about=True))
+
+    def words(text: str) -> list[list[str]]:
+        return [line.split() for line in text.splitlines()]
+
+    explained = provenance(chronicle(told, ID))
+    assert explained is not None
+    whole = render(happened.told)
+    assert "controller:990" in whole
+    assert words(render(explained)) == words(re.sub(r"(controller|operator):\w+", r"\1", whole))
 
 
 @contextlib.contextmanager
