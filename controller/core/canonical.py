@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 MAX_SAFE_INTEGER = 2**53
 
@@ -28,14 +28,21 @@ def digest(value: object) -> str:
 
 
 def _normal(value: object) -> object:
-    if value is None or isinstance(value, bool | str):
+    """Return a value with its keys in order. What is met most comes first: it is called for all."""
+    if isinstance(value, str) or value is None or isinstance(value, bool):
         return value
     if isinstance(value, int):
         return value if -MAX_SAFE_INTEGER <= value <= MAX_SAFE_INTEGER else str(value)
-    if isinstance(value, Mapping):
-        # RFC 8785 sorts by UTF-16 code units, which differs from code points above U+FFFF.
-        keys = sorted(value, key=lambda key: key.encode("utf-16-be"))
-        return {key: _normal(value[key]) for key in keys}
     if isinstance(value, list | tuple):
         return [_normal(item) for item in value]
+    if isinstance(value, Mapping):
+        return {key: _normal(value[key]) for key in _ordered(value)}
     raise TypeError(f"not a canonical JSON value: {type(value).__name__}")
+
+
+def _ordered(keys: Iterable[str]) -> list[str]:
+    """Return keys as RFC 8785 sorts them: by UTF-16 code units, which is by code points in ASCII."""
+    ordered = sorted(keys)
+    if "".join(ordered).isascii():
+        return ordered
+    return sorted(ordered, key=lambda key: key.encode("utf-16-be"))
