@@ -117,7 +117,7 @@ def verify(
             trust,
             begin=begin,
             thorough=thorough,
-            workers=os.cpu_count() or 1,
+            workers=len(os.sched_getaffinity(0)),
         )
     except Unsigned as error:
         _tell_bad(ctx, as_json, str(error))

@@ -98,7 +98,7 @@ def scan(job: Job) -> Scanned:
 def _scan(file: BinaryIO, found: Scanned, job: Job) -> None:
     """Read lines until one isn't as expected. This is the loop that must be fast."""
     readline = file.readline
-    rows: list[bytes] = []
+    rows = bytearray()
     leaves: list[bytes] = []
     seq, link = job.after + 1, b""
     opens = first_seq_of(job.segment) == seq
@@ -131,14 +131,14 @@ def _scan(file: BinaryIO, found: Scanned, job: Job) -> None:
             if stage == b"checkpoint" or (stage == b"operator" and _OWN in line):
                 found.points.append(Point(seq, line, tree()))
             leaves.append(leaf_hash(line))
-            rows.append(rest[72:108] + _LIVES.get(stage, STANDS))
+            rows += rest[72:108] + _LIVES.get(stage, STANDS)
             found.last, link = seq, own
             if seq in job.marks:
                 found.marked[seq] = tree()
             seq += 1
     finally:
         found.hash = link
-        found.rows = b"".join(rows)
+        found.rows = bytes(rows)
         tree()
 
 
