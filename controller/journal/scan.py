@@ -40,6 +40,11 @@ CHECKPOINT_MARK: Final = b',"stage":"checkpoint",'
 _OWN: Final = b'"route":"journal.'
 #: Fewer bytes aren't worth other processes.
 PARALLEL_BYTES: Final = 32 * 1024 * 1024
+#: What is read of one segment, and kept of lines to be looked at: the writer leaves a segment long
+#: before. Leaves are hashed into the tree, so many at a time.
+RECORDS_MAX: Final = 1024 * 1024
+POINTS_MAX_BYTES: Final = 16 * 1024 * 1024
+_LEAVES_MAX: Final = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,8 +105,9 @@ def _scan(file: BinaryIO, found: Scanned, job: Job) -> None:
     readline = file.readline
     rows = bytearray()
     leaves: list[bytes] = []
-    seq, link = job.after + 1, b""
-    opens = first_seq_of(job.segment) == seq
+    kept = 0
+    first, link = job.after + 1, b""
+    opens = first_seq_of(job.segment) == first
 
     def tree() -> Range:
         found.tree = found.tree.extended(leaves)
@@ -109,7 +115,8 @@ def _scan(file: BinaryIO, found: Scanned, job: Job) -> None:
         return found.tree
 
     try:
-        while data := readline(LINE_MAX_BYTES + 1):
+        for seq in range(first, first + RECORDS_MAX):
+            data = readline(LINE_MAX_BYTES + 1)
             line = data[:-1]
             head, _, rest = line.partition(_HASH)
             own = rest[:64]
@@ -123,6 +130,7 @@ def _scan(file: BinaryIO, found: Scanned, job: Job) -> None:
                 or (rest[118:182] != link and link)
                 or (stage == b"segment") != (opens and not link)
                 or data[-1:] != b"\n"
+                or kept > POINTS_MAX_BYTES
                 or sha256(head + rest[66:]).hexdigest().encode() != own
             ):
                 return
@@ -130,12 +138,14 @@ def _scan(file: BinaryIO, found: Scanned, job: Job) -> None:
                 found.opening, found.prev = line if opens else b"", rest[118:182]
             if stage == b"checkpoint" or (stage == b"operator" and _OWN in line):
                 found.points.append(Point(seq, line, tree()))
+                kept += len(line)
             leaves.append(leaf_hash(line))
             rows += rest[72:108] + _LIVES.get(stage, STANDS)
             found.last, link = seq, own
             if seq in job.marks:
                 found.marked[seq] = tree()
-            seq += 1
+            elif len(leaves) == _LEAVES_MAX:
+                tree()
     finally:
         found.hash = link
         found.rows = bytes(rows)

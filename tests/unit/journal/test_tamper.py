@@ -509,3 +509,12 @@ def test_a_process_that_is_killed_at_it_costs_time_alone(
     monkeypatch.setattr(scans, "_serve", killed)
     trust = Trust(frozenset({journal.key}), journal.copies)
     assert verify(journal.folder, trust, workers=2) == verify(journal.folder, trust)
+
+
+@pytest.mark.parametrize(("bound", "value"), [("RECORDS_MAX", 3), ("POINTS_MAX_BYTES", 1)])
+def test_what_is_too_much_to_be_kept_is_read_line_by_line(
+    journal: Signed, monkeypatch: pytest.MonkeyPatch, bound: str, value: int
+) -> None:
+    monkeypatch.setattr(scans, bound, value)
+    trust = Trust(frozenset({journal.key}), journal.copies)
+    assert verify(journal.folder, trust) == verify(journal.folder, trust, thorough=True)
