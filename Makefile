@@ -64,8 +64,9 @@ bench-gate: setup ## what the gate costs beside the engine's own socket, and und
 	@$(PYTHON) tools/engine install
 	@$(PYTHON) tools/bench gate
 
-bench-journal: setup ## what appends, verify and questions take, of a million records
-	@$(PYTHON) tools/bench journal verify
+bench-journal: setup ## appends, a million records verified and asked, the share of a create + start (as root)
+	@$(PYTHON) tools/engine install
+	@$(PYTHON) tools/bench journal million share
 
 gate-cases: setup ## judge a file of gate cases, as root: CASES=file.jsonl
 	@$(PYTHON) tools/engine install

@@ -15,7 +15,7 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -94,7 +94,14 @@ def _setting(text: str, permits: object) -> object:
 class Gate:
     """A broker of its own process, on the tap's socket."""
 
-    def __init__(self, folder: Path, *, engine: Path) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        engine: Path,
+        program: str = "controller",
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
         self.state = folder / "state"
         self.socket = folder / "state" / "run" / "broker.sock"
         self.log = folder / "broker.log"
@@ -102,10 +109,11 @@ class Gate:
         self._present = Knobs()
         self._policy.write_text(self._present.policy())
         (folder / "desired-state").mkdir()
-        argv = [sys.executable, "-m", "controller", "broker", "--engine", f"unix://{engine}"]
+        argv = [sys.executable, "-m", program, "broker", "--engine", f"unix://{engine}"]
         argv += ["--policy", str(self._policy), "--state", str(self.state)]
         self._argv = [*argv, "--controller-uid", str(CONTROLLER)]
-        self._environment = {"PYTHONPATH": str(PROJECT), "DOCKER_HOST": f"unix://{engine}"}
+        own = {"PYTHONPATH": str(PROJECT), "DOCKER_HOST": f"unix://{engine}"}
+        self._environment = {**own, **(environment or {})}
         self.start()
 
     def start(self) -> None:

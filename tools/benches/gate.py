@@ -15,7 +15,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from time import monotonic, perf_counter
+from time import monotonic
 from typing import Any
 
 from controller.model import names
@@ -25,7 +25,7 @@ from tests.gate.fixtures import CONTEXT, IMAGE, RUNS, Gate
 from tests.gate.load import Flood
 from tests.gate.roles import ALICE, BOB, CONTROLLER, Peer
 from tests.instance import eventually
-from tools.benches.measure import milliseconds, percentile, row
+from tools.benches.measure import milliseconds, percentile, row, taken
 
 CREATES, READS, LISTED = 40, 400, 20
 FLOOD_S = 20
@@ -138,12 +138,6 @@ def vouch(path: Path) -> None:
     answer = operator.getresponse()
     assert answer.status == 200, answer.read()
     operator.close()
-
-
-def taken(act: Callable[[], object]) -> float:
-    before = perf_counter()
-    act()
-    return perf_counter() - before
 
 
 def overhead(direct: Side, broker: Side) -> None:

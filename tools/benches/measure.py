@@ -1,8 +1,34 @@
-"""What benches share: percentiles and rows."""
+"""What benches share: percentiles, rows, figures that have a goal, and commands as people run them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+import subprocess
+from collections.abc import Callable, Iterable, Sequence
+from time import perf_counter
+from typing import NamedTuple
+
+from controller.cli.common import table
+
+
+class Figure(NamedTuple):
+    """What was measured of something, and what was wanted of it."""
+
+    of: str
+    measured: str
+    goal: str
+
+
+class Ran(NamedTuple):
+    """What a command printed and took: its own time, that of the processors, and the most memory.
+
+    The last two are also those of the processes that it waited for; memory is the largest one's.
+    """
+
+    output: bytes
+    taken_s: float
+    cpu_s: float
+    peak_mib: int
 
 
 def percentile(sorted_values: Sequence[float], share: float) -> float:
@@ -10,9 +36,45 @@ def percentile(sorted_values: Sequence[float], share: float) -> float:
     return sorted_values[min(len(sorted_values) - 1, int(share * len(sorted_values)))]
 
 
+def taken(act: Callable[[], object]) -> float:
+    """Return the seconds that something takes."""
+    before = perf_counter()
+    act()
+    return perf_counter() - before
+
+
+def repeated(act: Callable[[], object], times: int) -> list[float]:
+    """Return the seconds that something took each time, sorted."""
+    return sorted(taken(act) for _ in range(times))
+
+
+def run_command(argv: Sequence[str], *, processors: Iterable[int] = ()) -> Ran:
+    """Run a command, on some processors only if they are named; it has to succeed."""
+    every = os.sched_getaffinity(0)
+    started = perf_counter()
+    os.sched_setaffinity(0, set(processors) or every)
+    try:
+        process = subprocess.Popen(argv, stdout=subprocess.PIPE)
+    finally:
+        os.sched_setaffinity(0, every)
+    with process:
+        assert process.stdout is not None
+        output = process.stdout.read()
+        _, status, used = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+    taken_s = perf_counter() - started
+    assert not process.returncode, f"{' '.join(argv)}: {process.returncode}"
+    return Ran(output, taken_s, used.ru_utime + used.ru_stime, used.ru_maxrss // 1024)
+
+
 def row(name: str, **figures: str) -> None:
     """Print one line of figures."""
-    print(f"  {name:<26}" + "".join(f"{label} {value:<14}" for label, value in figures.items()))
+    print(f"  {name:<30}" + "".join(f"{label} {value:<14}" for label, value in figures.items()))
+
+
+def goals(figures: Sequence[Figure]) -> str:
+    """Return a table of figures beside what was wanted; who reads it judges."""
+    return table(("FIGURE", "MEASURED", "GOAL"), figures)
 
 
 def rate(count: int, seconds: float) -> str:
