@@ -243,9 +243,14 @@ def test_a_crash_loop_says_why_the_last_failure_was_one_also_while_it_runs_again
 def test_what_is_altered_again_and_again_is_named_by_slot_and_field():
     contended = {(WEB, 2): ("memory", "memory_swap"), (service_key("default", "x"), 1): ("pids",)}
     found = only(world(declared(service(replicas=2)), engine(), contended=contended))
-    status, reason, message = said(found)["Contended"]
-    assert (status, reason) == ("True", "AlteredAgain")
-    assert message.startswith("altered again and again: slot 2: memory, memory swap (")
+    assert said(found)["Contended"] == (
+        "True",
+        "AlteredAgain",
+        (
+            "altered again and again: slot 2: memory, memory swap (look who changes it beside trimtab; "
+            "it is healed after growing pauses)"
+        ),
+    )
     assert "Contended" not in said(only(world(declared(service()), engine())))
 
 
@@ -309,6 +314,35 @@ def test_a_failed_pass_says_who_acts_next(act, condition, reason, message):
     assert said(found)["Ready"] == ("False", reason, message)
     stalled = said(found)["Stalled"][0]
     assert stalled == ("True" if condition == "Stalled" else "False")
+
+
+def test_a_rollout_that_failed_is_paused_and_waits_for_a_person():
+    why = "web.1-cccccccc was unhealthy"
+    failed = {WEB: why, service_key("default", "x"): "another"}
+    found = only(world(declared(service()), engine(container()), failed=failed))
+    assert said(found)["Paused"] == ("True", "rollout.failed", why)
+    assert said(found)["Stalled"] == (
+        "True",
+        "rollout.failed",
+        f"{why} (change its document, or let it be tried again with `trimtab resume`)",
+    )
+    other = only(world(declared(service("api")), engine(container("api")), failed=failed))
+    assert "Paused" not in said(other)
+
+
+def test_what_the_broker_ended_violates_the_policy_and_names_the_record():
+    ended = container(state="exited", effective="violation", violation="v1")
+    found = only(world(declared(service()), engine(ended)))
+    assert said(found)["PolicyViolation"] == (
+        "True",
+        "effective.violated",
+        (
+            "web.1-bbbbbbbb was stopped, since it didn't run as admitted "
+            "(see 'trimtab journal show v1', then remove the container)"
+        ),
+    )
+    (row,) = found["slots"]
+    assert (row["effective"], row["violation"]) == ("violation", "v1")
 
 
 def test_the_gravest_hindrance_says_why_something_is_not_ready():
