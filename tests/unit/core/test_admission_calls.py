@@ -150,7 +150,10 @@ def test_what_a_changed_policy_no_longer_admits_isnt_started_again():
         (admit_stop, {"signal": "SIGBOGUS"}, ("signal.invalid",)),
         (admit_kill, {"signal": "HUP"}, {"signal": "HUP"}),
         (admit_kill, {"signal": "9"}, {"signal": "9"}),
+        (admit_kill, {"signal": "1"}, {"signal": "1"}),
+        (admit_kill, {"signal": "64"}, {"signal": "64"}),
         (admit_kill, {"signal": "0"}, ("signal.invalid",)),
+        (admit_kill, {"signal": "65"}, ("signal.invalid",)),
         (admit_kill, {}, {}),
         (admit_remove, {}, {}),
         # Volumes outlive containers.

@@ -201,16 +201,20 @@ def test_labels_are_only_a_claim() -> None:
     assert list(judge_claim(claim(), taken=())) == []
     for wrong in ({"origin": "broker"}, {"origin": ""}, {"intent": "x"}, {"intent": ""}):
         found = list(judge_claim(claim(**wrong), taken=()))
+        findings_are_written(found)
         assert [f.rule for f in found] == ["adopt.labels"], wrong
-    assert [f.rule for f in judge_claim(claim(), taken=["x", INTENT])] == ["adopt.copied"]
+    copied = list(judge_claim(claim(), taken=["x", INTENT]))
+    findings_are_written(copied)
+    assert [f.rule for f in copied] == ["adopt.copied"]
 
 
 def test_who_made_it_is_told_by_its_labels() -> None:
     policy = Policy.from_json({"name": "p", "clients": [{"uid": 1000, "owner": "alice"}]})
-    assert actor_of(claim(), policy).role is Role.CONTROLLER
-    alice = actor_of(claim(origin="client", owner="alice"), policy)
-    assert (alice.role, alice.owner, alice.uid) == (Role.CLIENT, "alice", 1000)
-    assert actor_of(claim(origin="client", owner="operator"), policy).role is Role.OPERATOR
+    alice = claim(origin="client", owner="alice")
+    assert actor_of(claim(), policy) == Actor(-1, -1, 0, Role.CONTROLLER)
+    assert actor_of(alice, policy) == Actor(1000, -1, 0, Role.CLIENT, owner="alice")
+    operators = claim(origin="client", owner="operator")
+    assert actor_of(operators, policy) == Actor(0, 0, 0, Role.OPERATOR)
 
 
 @pytest.mark.parametrize(
@@ -228,13 +232,14 @@ def test_networks_and_volumes_must_be_plain(
 ) -> None:
     labels = {f"io.trimtab.{k}": v for k, v in {"namespace": "default"}.items()}
     found = list(judge_plain(claim_of(kind, {"Name": "n", "Labels": labels, **inspect}), inspect))
+    findings_are_written(found)
     assert [f.rule for f in found] == ([] if rule is None else [rule])
 
 
 def test_the_controllers_networks_name_a_namespace() -> None:
-    assert [f.rule for f in judge_plain(claim(namespace="No!"), {"Driver": "bridge"})] == [
-        "adopt.labels"
-    ]
+    found = list(judge_plain(claim(namespace="No!"), {"Driver": "bridge"}))
+    findings_are_written(found)
+    assert [f.rule for f in found] == ["adopt.labels"]
     assert list(judge_plain(claim(origin="client", namespace=""), {"Driver": "bridge"})) == []
 
 

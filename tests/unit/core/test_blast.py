@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from controller.core import blast
-from controller.core.blast import RULE, WINDOW_S, Recent, Slot, Word, judge, share
+from controller.core.blast import RULE, WINDOW_S, Going, Recent, Slot, Word, judge, share
 from controller.core.bodies import Finding
 from controller.model.inventory import TAKEN_MAX, Approval
 from controller.model.names import service_key
-from controller.model.observed import Container, ContainerState, Settings
+from controller.model.observed import Container, ContainerState, Observed, Settings
 from controller.model.plan import (
     AnyAction,
+    Blocked,
+    Plan,
     Precondition,
     RemoveContainer,
     RestartContainer,
@@ -23,6 +26,7 @@ from controller.model.plan import (
     StopContainer,
     UnpauseContainer,
     UpdateContainer,
+    Verdict,
 )
 from tests.unit.core.told import findings_are_written
 
@@ -250,6 +254,34 @@ def test_the_policy_that_goes_before_a_stop_belongs_to_it() -> None:
 
 
 # Approvals
+
+
+def test_an_approval_is_about_what_goes_and_what_is_held_back() -> None:
+    """Each container once, by service and name; what is denied anyway isn't asked for."""
+
+    def at(identifier: str) -> dict[str, Any]:
+        return {"object": WEB, "cause": "scaled down", "precondition": Precondition(id=identifier)}
+
+    api = replace(container("a1"), key=service_key("default", "api"))
+    blocked = Blocked(api.key, "PrunePending", "it isn't declared any more", "")
+    theirs = replace(container("b1"), key=api.key, origin="client")
+    made = Plan(
+        (
+            StopContainer(target="gone", **at("x2")),
+            StopContainer(target="x1", **at("x1")),
+            RemoveContainer(target="x1", **{**at("x1"), "cause": "later"}),
+            StopContainer(target="x3", **at("x3"), verdict=Verdict("deny")),
+            StartContainer(target="x4", **at("x4")),
+        ),
+        blocked=(blocked,),
+    )
+    named = replace(container("x1"), settings=Settings(name="web.1-0"))
+    assert blast.going(made, Observed("i1", containers=(named, theirs, api))) == (
+        Going("Service/default/api", "a1", "a1", "it isn't declared any more"),
+        Going("Service/default/web", "gone", "x2", "scaled down"),
+        Going("Service/default/web", "web.1-0", "x1", "scaled down"),
+    )
+
 
 APPROVAL = Approval("r1", PLAN, ("c1", "volume:data"), "", used=("c2",))
 

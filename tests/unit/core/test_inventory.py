@@ -260,6 +260,25 @@ def test_the_ledger_knows_what_was_pulled_and_what_an_operator_vouched_for() -> 
 
 
 @pytest.mark.parametrize(
+    ("result", "references", "pinned"),
+    [
+        ({"status": 200, "untagged": ["r1"]}, ["r3"], True),
+        ({"status": 200, "untagged": ["r1", "r2"], "deleted": ["sha256:1"]}, ["r3"], False),
+        ({"status": 200, "deleted": ["sha256:9"]}, ["r1", "r3"], True),
+        ({"status": 404}, ["r1", "r3"], True),
+        ({"status": 409, "untagged": ["r1"], "deleted": ["sha256:1"]}, ["r1", "r2", "r3"], True),
+    ],
+)
+def test_an_image_that_is_removed_is_forgotten_with_its_names(
+    result: dict[str, object], references: list[str], *, pinned: bool
+) -> None:
+    trusted = (Trusted("r1", "sha256:1", ""), Trusted("r2", "sha256:1", ""), Trusted("r3", "x", ""))
+    known = replace(MADE, ledger={each.reference: each for each in trusted})
+    after = folded(*change("image.remove", "r2", {}, result), onto=known)
+    assert (list(after.ledger), after.pins) == (references, MADE.pins if pinned else {})
+
+
+@pytest.mark.parametrize(
     ("summary", "role", "pins"),
     [
         ({"revision": REVISION, "anew": True}, "operator", {}),

@@ -26,6 +26,7 @@ def refused(text: str) -> str:
     """Return the code of the one problem of a text that gives no document."""
     documents, found = compose(text, "f.yaml")
     assert documents == []
+    problems_are_written(found)
     (problem,) = found
     return problem.code
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from controller.core.bodies import Finding
 from controller.core.verdicts import Admission
-from controller.model.errors import Problem
+from controller.model.errors import Problem, TrimtabError
 
 TOLD = frozenset(Path(__file__).with_name("told.txt").read_text("utf-8").splitlines())
 #: What is quoted of a request may be long.
@@ -36,6 +36,11 @@ def problems_are_written(problems: Iterable[Problem]) -> None:
     for found in problems:
         line = f"{found.severity.value} {found.code} | {found.message}"
         _is_written(f"{line} | {found.expected} | {found.remedy}")
+
+
+def error_is_written(error: TrimtabError) -> None:
+    """Fail if an error tells something that isn't written."""
+    _is_written(f"error {error.code} | {error.message} | {error.remedy}")
 
 
 def _is_written(text: str) -> None:
