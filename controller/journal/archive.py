@@ -197,11 +197,12 @@ class FolderArchive:
     def _distrust(self) -> None:
         """Make the index anew, or one for this alone where another keeps it."""
         with readable(self._folder):
-            if self._builder is None:
-                self._asked = self._for_this_alone()
-            else:
-                self._builder.rebuild()
-                self._asked = self._built(self._builder)
+            if self._builder is not None:
+                with suppress(Unusable, sqlite3.Error):
+                    self._builder.rebuild()
+                    self._asked = self._built(self._builder)
+                    return
+            self._asked = self._for_this_alone()
 
     def close(self) -> None:
         """Close it."""

@@ -29,6 +29,9 @@ FILE_MODE: Final = 0o600
 BUSY_S: Final = 5.0
 #: What a temporary index may be in memory, in KiB, before it needs a disk, which may be full.
 TEMPORARY_KIB: Final = 65_536
+#: What must be free where an index is opened to be changed, or grows. SQLite maps the file of its shared
+#: memory, and who writes to a mapped page that the disk has no block for is killed (SIGBUS).
+ROOM_BYTES: Final = 512 * 1024
 _UNWRITABLE: Final = frozenset(
     {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_BUSY}
 )
@@ -50,6 +53,10 @@ ORDER BY seq
 
 class Unusable(Exception):
     """There is no index that can be used; the journal itself can be read."""
+
+
+class NoRoom(Unusable):
+    """Nothing may be written where the index is: the disk is almost full."""
 
 
 class Misfit(Exception):
@@ -83,11 +90,25 @@ def connect(path: Path, *, write: bool) -> sqlite3.Connection:
     return database
 
 
+def need_room(path: Path) -> None:
+    """See that there is room for an index to be opened and to grow.
+
+    Raises:
+        NoRoom: there isn't.
+        OSError: that can't be told.
+    """
+    facts = os.statvfs(path.parent)
+    if facts.f_bavail * facts.f_frsize < ROOM_BYTES:
+        raise NoRoom(f"less than {ROOM_BYTES // 1024} KiB are free for {path}")
+
+
 def is_unwritable(error: BaseException | None) -> bool:
     """Tell whether an error, or its cause, only says that nothing can be written.
 
     The index may be right then, and of use; one that can't be read is to be made anew.
     """
+    if isinstance(error, NoRoom):
+        return True
     while error is not None:
         code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_OK)
         # Which call failed is above the lowest byte (https://www.sqlite.org/rescode.html).

@@ -25,6 +25,7 @@ from controller.journal.index import (
     connect,
     create,
     is_unwritable,
+    need_room,
     path_of,
     temporary,
 )
@@ -82,6 +83,7 @@ class Builder:
         if self._path is None:
             self.index = Index(self._folder, temporary())
         else:
+            need_room(self._path)
             usable = None if anew else _usable(self._folder)
             if usable is None:
                 create(self._path)
@@ -129,7 +131,7 @@ class Builder:
 
         Raises:
             Damage: the journal is damaged there; what is before is indexed.
-            OSError, sqlite3.Error: it can't be read or written.
+            OSError, sqlite3.Error, NoRoom: it can't be read or written.
         """
         place = self._start()
         batch: list[Placed] = []
@@ -193,6 +195,8 @@ class Builder:
 
     def _take(self, batch: list[Placed]) -> int:
         """Index records, in one transaction."""
+        if self._path is not None:
+            need_room(self._path)
         spans: dict[int, tuple[int, int]] = {}
         with _Transaction(self._database):
             rows, renames = [], []

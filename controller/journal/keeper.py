@@ -18,7 +18,7 @@ from typing import Final
 from controller.core.questions import Page, Question
 from controller.journal.archive import Asked
 from controller.journal.chain import Damage
-from controller.journal.index import Index, Misfit, Unusable, is_unwritable
+from controller.journal.index import Index, Misfit, NoRoom, Unusable, is_unwritable
 from controller.journal.indexing import Builder, Held
 from controller.journal.places import Moved, start_of
 from controller.journal.reader import readable
@@ -171,7 +171,7 @@ class Keeper:
             self._tried.set()
             try:
                 self._catch_up(builder)
-            except sqlite3.Error as error:
+            except (NoRoom, sqlite3.Error) as error:
                 if not is_unwritable(error):
                     raise
                 # It stays open: without room, it couldn't even be opened to be asked.

@@ -12,7 +12,9 @@ import pytest
 from controller.core.questions import Question
 from controller.core.readership import EVERYTHING
 from controller.core.search import Filter
+from controller.journal import index as indexes
 from controller.journal import keeper as keepers
+from controller.journal.archive import FolderArchive
 from controller.journal.index import Index, Misfit, Unusable, path_of
 from controller.journal.indexing import Builder
 from controller.journal.keeper import Keeper
@@ -141,3 +143,18 @@ def test_where_it_can_not_be_kept_that_is_said_and_a_short_journal_is_read_witho
         eventually(lambda: "index.sqlite" in keeper.error, within_s=10)
         assert seqs(keeper) == list(range(1, 10))
         assert seqs(keeper, Filter(after=6, upto=8)) == [7, 8]
+
+
+def test_without_room_nothing_is_indexed_and_all_is_answered(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    durable = [5]
+    with kept(folder, lambda: durable[0]) as keeper:
+        assert indexed(keeper, 5)
+        monkeypatch.setattr(indexes, "ROOM_BYTES", 1 << 60)
+        durable[0] = 9
+        keeper.wake()
+        eventually(lambda: "KiB are free" in keeper.error, within_s=10)
+        assert (keeper.indexed, seqs(keeper)) == (5, list(range(1, 10)))
+    with FolderArchive(folder) as archive:  # as root does where no broker runs
+        assert [found.record.seq for found in archive.find(Filter())] == list(range(1, 10))
