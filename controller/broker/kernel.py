@@ -23,6 +23,7 @@ from controller.core.effective import NAMESPACES
 from controller.core.kerneltexts import Cgroups, Status
 from controller.model.effective import CgroupLimits, Effective, Reached, Unseen
 
+_ENDED = Unseen("its process ended", gone=True)
 #: An engine answers a start a moment before the runtime's process becomes the container's program.
 BEGINNING_S = 0.001
 BEGINNING_LOOKS = 15
@@ -64,7 +65,7 @@ def read_process(pid: int, container: str, targets: tuple[str, ...]) -> Effectiv
     try:
         return _read(process, container, targets)
     except (FileNotFoundError, ProcessLookupError):
-        return Unseen("its process ended", gone=True)
+        return _ENDED
     except PermissionError as error:
         return Unseen(f"the broker may not look at its process: {error.strerror}")
     except (OSError, ValueError) as error:
@@ -75,8 +76,8 @@ def read_process(pid: int, container: str, targets: tuple[str, ...]) -> Effectiv
 
 def _read(process: int, container: str, targets: tuple[str, ...]) -> Effective | Unseen:
     cgroups = kerneltexts.read_cgroups(_text("cgroup", process))
-    if not cgroups.names(container):
-        return Unseen("the broker sees another process under that number")
+    if astray := _astray(process, cgroups, container):
+        return astray
     status = begun(lambda: kerneltexts.read_status(_text("status", process)))
     effective = Effective(
         uid=status.uid,
@@ -90,9 +91,19 @@ def _read(process: int, container: str, targets: tuple[str, ...]) -> Effective |
         maskable=tuple(filter(os.path.exists, MASKABLE)),
         starting=status.starting,
     )
-    if not kerneltexts.read_cgroups(_text("cgroup", process)).names(container):
-        return Unseen("its process left the container's cgroup")
-    return effective
+    # What it had may have gone with it while it was looked at.
+    return (
+        _astray(process, kerneltexts.read_cgroups(_text("cgroup", process)), container) or effective
+    )
+
+
+def _astray(process: int, cgroups: Cgroups, container: str) -> Unseen | None:
+    """Return why what is seen of a process isn't what the container has, if so."""
+    if cgroups.leaves(container) or kerneltexts.read_status(_text("status", process)).ended:
+        return _ENDED
+    if not cgroups.names(container):
+        return Unseen("the broker sees another process under that number")
+    return None
 
 
 def begun(read: Callable[[], Status], pause: Callable[[float], None] = time.sleep) -> Status:

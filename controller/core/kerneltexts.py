@@ -28,6 +28,12 @@ class Status:
     capabilities: dict[str, int]
     no_new_privileges: bool
     seccomp: int
+    state: str  # a letter: R, S, … Z and X where it has ended
+
+    @property
+    def ended(self) -> bool:
+        """Tell whether it has ended, and waits at most for its parent to learn how."""
+        return self.state in {"Z", "X"}
 
     @property
     def starting(self) -> bool:
@@ -49,6 +55,7 @@ def read_status(text: str) -> Status:
             capabilities={name: int(told[f"Cap{name}"], 16) for name in CAPABILITY_SETS},
             no_new_privileges=told["NoNewPrivs"] == "1",
             seccomp=int(told["Seccomp"]),
+            state=told["State"][:1],
         )
     except (KeyError, IndexError) as error:
         raise ValueError(f"the process's status lacks {error}") from error
@@ -103,9 +110,24 @@ class Cgroups:
 
     def names(self, identifier: str) -> bool:
         """Tell whether a container's id is a component of one of the paths, in a driver's form."""
-        known = {identifier, f"docker-{identifier}.scope", f"libpod-{identifier}.scope"}
-        paths = (self.unified, *self.by_controller.values())
-        return any(known & set(path.split("/")) for path in paths)
+        return any(
+            _names(path, identifier) for path in (self.unified, *self.by_controller.values())
+        )
+
+    def leaves(self, identifier: str) -> bool:
+        """Tell whether it is leaving a container's cgroups: it exits, and its status may not say so.
+
+        Whoever exits is shown at the root of each hierarchy of version 1 at once, and stays where it
+        was in the unified one.
+        """
+        paths = [path for name, path in self.by_controller.items() if not name.startswith("name=")]
+        outside = bool(paths) and not any(_names(path, identifier) for path in paths)
+        return outside and _names(self.unified, identifier)
+
+
+def _names(path: str, identifier: str) -> bool:
+    known = {identifier, f"docker-{identifier}.scope", f"libpod-{identifier}.scope"}
+    return not known.isdisjoint(path.split("/"))
 
 
 def read_cgroups(text: str) -> Cgroups:

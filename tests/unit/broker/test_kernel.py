@@ -51,6 +51,12 @@ def test_a_process_that_isn_t_there_isn_t_seen() -> None:
     assert read_process(2**22 + 1, ID, ()) == Unseen("its process isn't in the broker's /proc")
 
 
+def test_one_that_ended_and_is_not_reaped_yet_has_ended(own_name: str) -> None:
+    with subprocess.Popen(["true"]) as ending:
+        os.waitid(os.P_PID, ending.pid, os.WEXITED | os.WNOWAIT)
+        assert read_process(ending.pid, own_name, ()) == Unseen("its process ended", gone=True)
+
+
 @pytest.mark.parametrize(
     ("names", "shown", "pauses"),
     [
@@ -63,7 +69,7 @@ def test_a_program_has_a_moment_to_begin_and_no_more(
     names: list[str], shown: str, pauses: int
 ) -> None:
     told, paused = iter(names), list[float]()
-    status = begun(lambda: Status(next(told), 0, {}, False, 2), paused.append)
+    status = begun(lambda: Status(next(told), 0, {}, False, 2, "R"), paused.append)
     assert status.name == shown
     assert paused == [BEGINNING_S] * pauses
 

@@ -41,7 +41,15 @@ def test_a_status() -> None:
         capabilities={"Inh": 0, "Prm": 1, "Eff": 0x81, "Bnd": 0x1FFFFFFFFFF, "Amb": 2},
         no_new_privileges=True,
         seccomp=2,
+        state="S",
     )
+
+
+@pytest.mark.parametrize(
+    ("state", "ended"), [("R (running)", False), ("Z (zombie)", True), ("X (dead)", True)]
+)
+def test_one_that_has_ended_is_told_by_its_state(state: str, ended: bool) -> None:
+    assert read_status(STATUS.replace("S (sleeping)", state)).ended is ended
 
 
 @pytest.mark.parametrize(("name", "starting"), [("runc:[2:INIT]", True), ("sh", False)])
@@ -51,7 +59,18 @@ def test_the_runtimes_own_process_is_told_by_its_name(name: str, starting: bool)
 
 @pytest.mark.parametrize(
     "line",
-    ["Name", "Uid", "CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb", "NoNewPrivs", "Seccomp"],
+    [
+        "Name",
+        "State",
+        "Uid",
+        "CapInh",
+        "CapPrm",
+        "CapEff",
+        "CapBnd",
+        "CapAmb",
+        "NoNewPrivs",
+        "Seccomp",
+    ],
 )
 def test_a_status_without_a_line_is_none(line: str) -> None:
     lines = [each for each in STATUS.splitlines() if not each.startswith(f"{line}:")]
@@ -121,6 +140,20 @@ def test_cgroups_of_version_1() -> None:
         dict.fromkeys(("pids", "memory", "cpu", "cpuacct", "name=systemd"), f"/docker/{ID}"),
     )
     assert found.names(ID)
+
+
+@pytest.mark.parametrize(
+    ("text", "leaves"),
+    [
+        (f"4:memory:/\n1:name=systemd:/\n0::/docker/{ID}\n", True),
+        (f"4:memory:/docker/{ID}\n0::/docker/{ID}\n", False),
+        (f"1:name=systemd:/\n0::/docker/{ID}\n", False),
+        (f"0::/docker/{ID}\n", False),
+        ("4:memory:/\n0::/\n", False),  # another process altogether
+    ],
+)
+def test_who_exits_leaves_the_hierarchies_of_version_1_first(text: str, leaves: bool) -> None:
+    assert read_cgroups(text).leaves(ID) is leaves
 
 
 @pytest.mark.parametrize(
