@@ -33,14 +33,21 @@ class Range:
 
     def extended(self, leaves: Iterable[bytes]) -> Range:
         """Return the range with the hashes of further leaves at its right."""
-        return self.joined(_range_of(self.end, list(leaves)))
+        added = list(leaves)
+        if len(added) > 1:
+            return self.joined(_range_of(self.end, added))
+        return self._grown((1,) * len(added), added)
 
     def joined(self, right: Range) -> Range:
         """Return both ranges as one; *right* begins where this one ends."""
         assert right.begin == self.end, f"{right.begin} doesn't follow {self.end}"
+        return self._grown(_spans(right.begin, right.end), right.hashes)
+
+    def _grown(self, spans: Iterable[int], hashes: Iterable[bytes]) -> Range:
+        """Return the range with perfect subtrees of so many leaves at its right."""
         begin, end = self.begin, self.end
         stack = list(self.hashes)
-        for leaves, node in zip(_spans(right.begin, right.end), right.hashes, strict=True):
+        for leaves, node in zip(spans, hashes, strict=True):
             span = leaves
             end += span
             top = node

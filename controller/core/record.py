@@ -40,6 +40,7 @@ _TIME = re.compile(
     r"[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])"
     r"T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]\.[0-9]{3}Z"
 )
+_UNSAFE_DIGITS: Final = len(str(MAX_SAFE_INTEGER))
 #: A key beyond the basic plane sorts elsewhere in RFC 8785 than in the standard encoder.
 _BEYOND_PLANE = re.compile(rb"[\xf0-\xf4]")
 
@@ -149,7 +150,7 @@ def _encoded(value: object) -> bytes:
     The standard encoder is much faster, and writes the same wherever keys sort the same.
     """
     line = _ENCODER.encode(value).encode()
-    return canonical(value) if _BEYOND_PLANE.search(line) else line
+    return line if line.isascii() or not _BEYOND_PLANE.search(line) else canonical(value)
 
 
 def parse(line: bytes) -> Record:
@@ -182,7 +183,7 @@ def _refuse_float(_text: str) -> NoReturn:
 
 def _safe_integer(text: str) -> int:
     value = int(text)
-    if abs(value) > MAX_SAFE_INTEGER:
+    if len(text) >= _UNSAFE_DIGITS and abs(value) > MAX_SAFE_INTEGER:
         raise BadLine("it holds an integer beyond 2^53 that isn't a string")
     return value
 
