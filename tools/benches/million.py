@@ -22,7 +22,7 @@ from controller.cli.main import main
 from controller.core.note import PrivateKey
 from controller.journal.archive import FolderArchive
 from controller.journal.retention import compress
-from controller.journal.segments import list_segments
+from controller.journal.segments import first_seq_of, list_segments
 from controller.settings import Instance, State, write_instance
 from controller.wiring import SystemClock
 from tools.benches.measure import (
@@ -62,7 +62,7 @@ def run() -> list[Figure]:
         written = fill(layout.journal, now)
         figures = verifying(layout.journal, written, each)
         figures += asking(root, layout.journal, written)
-        return figures + compressed(layout.journal, written)
+        return figures + compressed(root, layout.journal, written)
 
 
 def fill(folder: Path, now: float) -> Written:
@@ -115,43 +115,47 @@ def verifying(folder: Path, written: Written, each: Verified) -> list[Figure]:
     return [*figures, Figure("its peak memory", f"{found.ran.peak_mib} MiB", MEMORY_GOAL)]
 
 
-def compressed(folder: Path, written: Written) -> list[Figure]:
-    """Verify it as it is after a week: all but what is written to is compressed."""
+def compressed(root: Path, folder: Path, written: Written) -> list[Figure]:
+    """Verify and ask it as it is after a week: all but what is written to is compressed."""
+    segments = list_segments(folder)
     with ThreadPoolExecutor() as pool:
-        took_s = taken(lambda: [*pool.map(compress, list_segments(folder)[:-1])])
+        took_s = taken(lambda: [*pool.map(compress, segments[:-1])])
     found = verified(folder, written)
     row("verify, compressed", **found.shown(), compressing=f"{took_s:.2f} s")
-    return [found.figure("verify, compressed")]
+    # Whatever is asked of a compressed segment, it is unpacked up to there.
+    late = str(first_seq_of(segments[1]) - 100)
+    return [found.figure("verify, compressed"), *asked("show SEQ, compressed", root, "show", late)]
 
 
 def asking(root: Path, folder: Path, written: Written) -> list[Figure]:
-    """Make the index, and ask by it: in this process, and as a command."""
+    """Make the index, and ask by it."""
     began = process_time()
     took_s = taken(lambda: FolderArchive(folder).close())
     size = f"{folder.with_name('index.sqlite').stat().st_size / 2**20:.0f} MiB"
     row("index, made", taken=f"{took_s:.2f} s", cpu=f"{process_time() - began:.2f} s", size=size)
     service, container = written.services[7], written.containers[7]
-    figures = []
-    for name, asked in (
-        ("list --service X --since 1d", ("list", "--service", service, "--since", "1d")),
-        ("explain CONTAINER", ("explain", container)),
-        ("blame SERVICE", ("blame", service)),
-    ):
-        arguments = ["journal", *asked, "--state", str(root)]
-        answered(arguments)  # once, to warm up
-        inside = repeated(lambda told=arguments: answered(told), ASKED)  # type: ignore[misc]
-        argv = [sys.executable, "-m", "controller", *arguments]
-        outside = repeated(lambda told=argv: run_command(told), STARTED)  # type: ignore[misc]
-        answer, whole = percentile(inside, 0.5), percentile(outside, 0.5)
-        row(
-            name,
-            p50=milliseconds(answer),
-            max=milliseconds(inside[-1]),
-            whole_command=milliseconds(whole),
-        )
-        figures.append(Figure(f"{name}, p50", milliseconds(answer), ANSWER_GOAL))
-        figures.append(Figure("  with Python's start", milliseconds(whole), ANSWER_GOAL))
-    return figures
+    lately = ("list", "--service", service, "--since", "1d")
+    return [
+        *asked("list --service X --since 1d", root, *lately),
+        *asked("explain CONTAINER", root, "explain", container),
+        *asked("blame SERVICE", root, "blame", service),
+    ]
+
+
+def asked(name: str, root: Path, *words: str) -> list[Figure]:
+    """Ask a question over and over: in this process, and as a command of its own."""
+    arguments = ["journal", *words, "--state", str(root)]
+    answered(arguments)  # once, to warm up
+    inside = repeated(lambda: answered(arguments), ASKED)
+    argv = [sys.executable, "-m", "controller", *arguments]
+    outside = repeated(lambda: run_command(argv), STARTED)
+    answer, whole = percentile(inside, 0.5), percentile(outside, 0.5)
+    shown = {"p50": milliseconds(answer), "max": milliseconds(inside[-1])}
+    row(name, **shown, whole_command=milliseconds(whole))
+    return [
+        Figure(f"{name}, p50", milliseconds(answer), ANSWER_GOAL),
+        Figure("  with Python's start", milliseconds(whole), ANSWER_GOAL),
+    ]
 
 
 def answered(arguments: list[str]) -> None:
