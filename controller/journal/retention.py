@@ -33,6 +33,7 @@ from controller.journal.base import (
 )
 from controller.journal.chain import Walk
 from controller.journal.folder import FILE_MODE, sync, write_private
+from controller.journal.packing import BLOCK_BYTES, pack
 from controller.journal.segments import (
     COMPRESSED,
     first_seq_of,
@@ -46,7 +47,6 @@ from controller.model.inventory import Inventory
 
 LOG = logging.getLogger(__name__)
 DAY_S: Final = 86_400.0
-_BLOCK_BYTES: Final = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,8 +234,7 @@ def compress(segment: Path, *, over: Callable[[], bool] = lambda: False) -> None
             os.fdopen(os.open(new, flags, FILE_MODE), "w+b") as copy,
             open_regular(segment) as file,
         ):
-            with gzip.GzipFile(filename="", mode="wb", fileobj=copy, mtime=0) as out:
-                written = _poured(file, out, over)
+            written = _poured(file, copy, over)
             copy.flush()
             os.fsync(copy.fileno())
             copy.seek(0)
@@ -250,16 +249,16 @@ def compress(segment: Path, *, over: Callable[[], bool] = lambda: False) -> None
 
 
 def _poured(
-    source: BinaryIO | gzip.GzipFile, out: gzip.GzipFile | None, over: Callable[[], bool]
+    source: BinaryIO | gzip.GzipFile, out: BinaryIO | None, over: Callable[[], bool]
 ) -> bytes:
-    """Pour *source* into *out*, and return the hash of what it was."""
+    """Compress *source* into *out*, and return the hash of what it was."""
     found = hashlib.sha256()
-    while block := source.read(_BLOCK_BYTES):
+    while block := source.read(BLOCK_BYTES):
         if over():
             raise OSError(errno.EINTR, os.strerror(errno.EINTR))
         found.update(block)
         if out is not None:
-            out.write(block)
+            out.write(pack(block))
     return found.digest()
 
 

@@ -25,6 +25,7 @@ from typing import BinaryIO, Final, NamedTuple, cast
 
 from controller.core.canonical import canonical
 from controller.core.record import LINE_MAX_BYTES
+from controller.journal.packing import Unpacked
 
 MARK_NAME: Final = ".head"
 #: The mark fills one piece of a sector, so that overwriting it is all or nothing.
@@ -176,19 +177,7 @@ def _opened(segment: Path) -> BinaryIO:
     if segment.suffix != COMPRESSED:
         return file
     # Lines are then found in C.
-    return cast("BinaryIO", BufferedReader(_Unpacked(file), _BUFFER_BYTES))
-
-
-class _Unpacked(gzip.GzipFile):
-    """What a file holds; closes that file with itself."""
-
-    def __init__(self, packed: BinaryIO) -> None:
-        super().__init__(fileobj=packed, mode="rb")
-        self._packed = packed
-
-    def close(self) -> None:
-        super().close()
-        self._packed.close()
+    return cast("BinaryIO", BufferedReader(Unpacked(file), _BUFFER_BYTES))
 
 
 def open_regular(path: Path) -> BinaryIO:
