@@ -278,7 +278,8 @@ def _healthcheck(check: Healthcheck | None) -> Body:
         "Interval": check.interval * _NS_PER_MS,
         "Timeout": check.timeout * _NS_PER_MS,
         "Retries": check.retries,
-        "StartPeriod": check.start_period * _NS_PER_MS,
+        # Zero would be the image's own: none at all is the least that an engine takes.
+        "StartPeriod": max(1, check.start_period) * _NS_PER_MS,
     }
 
 

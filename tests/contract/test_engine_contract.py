@@ -121,7 +121,9 @@ def test_times_tell_when_it_was_started_and_stopped_last(say: Conversation) -> N
     say.act(identifier, "stop")
     stopped = say.state(identifier)
     assert stopped["StartedAt"] == first["StartedAt"] < stopped["FinishedAt"]
-    assert (stopped["Status"], stopped["ExitCode"], stopped["Running"]) == ("exited", 0, False)
+    assert (stopped["Status"], stopped["Running"]) == ("exited", False)
+    # Whoever is stopped before its shell knows what to do at a signal is killed.
+    assert stopped["ExitCode"] in {0, 137}
     say.act(identifier, "start")
     again = say.state(identifier)
     assert again["FinishedAt"] == stopped["FinishedAt"] < again["StartedAt"]

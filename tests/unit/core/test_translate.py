@@ -229,6 +229,21 @@ def test_restart_policies_are_the_engines_and_a_health_check_is_in_nanoseconds()
     )
 
 
+def test_no_start_period_is_none_and_not_the_images() -> None:
+    check(
+        {"healthcheck": {"exec": ["/bin/true"], "startPeriod": "0s"}},
+        {
+            "Healthcheck": {
+                "Test": ["CMD", "/bin/true"],
+                "Interval": 30_000_000_000,
+                "Timeout": 30_000_000_000,
+                "Retries": 3,
+                "StartPeriod": 1_000_000,
+            },
+        },
+    )
+
+
 def test_a_users_label_never_replaces_one_of_ours() -> None:
     body = translate.create_body(
         service(containerLabels={"tier": "web"}), slot=1, image="x", networks=NAMES
