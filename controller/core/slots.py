@@ -209,9 +209,16 @@ def _gate(slot: Slot, target: str, situation: Situation) -> Wait:
 
 
 def is_to_be_revived(container: Container, situation: Situation) -> bool:
-    """Tell whether a container that runs is restarted since it is unhealthy."""
+    """Tell whether a container that runs is restarted since it is unhealthy.
+
+    One that is joined to a network again isn't: what was cut off is asked anew before it is judged.
+    """
     restarts = situation.service.spec.restart.policy is not RestartPolicy.NEVER
-    return restarts and situation.ready(container) is Ready.UNHEALTHY
+    if not restarts or situation.ready(container) is not Ready.UNHEALTHY:
+        return False
+    healing, _ = _healing(container, situation, announced=True)
+    joins = [a for a in judged(healing, situation.judge) if isinstance(a, ConnectNetwork)]
+    return not any(not denied(action) for action in joins)
 
 
 def _revive(slot: Slot, keep: Container, situation: Situation) -> Steps:

@@ -1037,6 +1037,16 @@ def test_an_unhealthy_replica_is_restarted():
     )
 
 
+def test_an_unhealthy_replica_that_was_cut_off_is_joined_again_and_asked_anew_before_a_restart():
+    check(
+        service(),
+        container(health="unhealthy", settings={"networks": ()}),
+        gives="""
+        1 connect-network web.1-bbbbbbbb web.1-bbbbbbbb isn't in its network platform-network allow
+        """,
+    )
+
+
 def test_unhealthy_replicas_are_restarted_one_after_the_other():
     made = plan(
         declared(service(replicas=2)),
