@@ -167,6 +167,26 @@ class SimStream:
         self._lines = []
 
 
+class LivelyClock:
+    """A ``ports.Timer``: while somebody waits by it, containers are asked for their health."""
+
+    def __init__(self, clock: VirtualClock, prober: Prober) -> None:
+        self._clock = clock
+        self._prober = prober
+
+    def now(self) -> float:
+        return self._clock.now()
+
+    def monotonic(self) -> float:
+        return self._clock.monotonic()
+
+    def pause(self, seconds: float) -> None:
+        self._clock.pause(seconds)
+        due = self._prober.next_due()
+        if due is not None and due <= self._clock.monotonic():
+            self._prober.step(longest_s=0.0)
+
+
 class SimController:
     """One controller process: it begins with what the one before saved."""
 
@@ -188,11 +208,12 @@ class SimController:
         self.memory = Memory(memory, reach=reach)
         self.published: object = None
         engine = BrokerEngine(transport, networks=NetworkNames(), pause=clock.advance, reach=reach)
+        prober = Prober(probes, clock)
         self.loop = Controller(
             source=self.source,
-            engine=ProbedEngine(engine, Prober(probes, clock)),
+            engine=ProbedEngine(engine, prober),
             memory=self.memory,
-            clock=clock,
+            clock=LivelyClock(clock, prober),
             random=random.Random(f"controller {seed}").random,
             fetch_rules=wiring.PolicyInForce(engine),
             publish=self._publish,
