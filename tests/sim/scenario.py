@@ -187,7 +187,7 @@ class Scenario:
         if self.rolls:
             yield 1, (3, 12), "edit: web:2", partial(files.change, WEB, image=f"{WEB_IMAGE}:2")
         if self.lab:
-            yield 1, (5, 15), "edit: lab goes", partial(files.drop, LAB)
+            yield 1, (5, 15), "edit: lab goes", partial(_drop, files, LAB)
         if self.db:
             change = partial(files.change, DB, image="trimtab.local/db:2")
             yield 0.5, (4, 20), "edit: db:2", change

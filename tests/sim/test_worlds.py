@@ -30,11 +30,16 @@ class Lived:
 def live(seed: int) -> Lived:
     """Live one world."""
     world = World(seed)
+    problem = ""
     try:
         world.run()
     except Violation as violation:
+        problem = str(violation)
+    except Exception as error:  # noqa: BLE001 - whatever it is, it is told with its seed
+        problem = f"{type(error).__name__}: {error}"
+    if problem:
         lines = world.trace.lines[-SHOWN:]
-        return Lived(seed, world.faults.met, str(violation), "\n".join(lines))
+        return Lived(seed, world.faults.met, problem, "\n".join(lines))
     return Lived(seed, world.faults.met)
 
 
