@@ -94,6 +94,9 @@ class Wire:
     def after(self, _command: Command) -> None:
         """Nor here."""
 
+    def broker_died(self) -> None:
+        """Nobody ends it."""
+
 
 def nothing(*_: object) -> None:
     """Look at nothing."""

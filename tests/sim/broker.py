@@ -65,6 +65,8 @@ class Outside(Protocol):
 
     def after(self, command: Command) -> None: ...
 
+    def broker_died(self) -> None: ...
+
     @property
     def reachable(self) -> bool: ...
 
@@ -117,7 +119,9 @@ class SimBroker:
 
     def die(self) -> None:
         """End at once: nothing is saved."""
-        self.state = self._mending = self.mend_at = None
+        if self.state is not None:
+            self.state = self._mending = self.mend_at = None
+            self._outside.broker_died()
 
     def save(self) -> None:
         """Write the snapshot, as a broker does now and then."""

@@ -63,11 +63,14 @@ class Fault(StrEnum):
 UNPLANNED = frozenset({Action.RESTART})
 PLANNED = tuple(action for action in Action if action not in UNPLANNED)
 
+#: A fault, and the action that it meets.
+Cell = tuple[Fault, Action]
+
 #: Cells that can't be met, and why.
-UNREACHABLE: dict[tuple[Fault, Action], str] = {}
+UNREACHABLE: dict[Cell, str] = {}
 
 #: All cells, in the order in which seeds are aimed at them.
-CELLS = tuple(
+CELLS: tuple[Cell, ...] = tuple(
     (fault, action) for fault in Fault for action in PLANNED if (fault, action) not in UNREACHABLE
 )
 
@@ -76,13 +79,17 @@ LIKELIHOODS = (0.0, 0.03, 0.1, 0.2)
 
 
 class Faults:
-    """The faults of one world."""
+    """The faults of one world; ``none`` are those of a world in which nothing goes wrong by itself."""
 
     def __init__(self, seed: int) -> None:
         self._random = random.Random(f"faults {seed}")
         half = len(CELLS) // 2
-        self.aims = (CELLS[seed % len(CELLS)], CELLS[(seed + half) % len(CELLS)])
+        self.aims: tuple[Cell, ...] = (
+            CELLS[seed % len(CELLS)],
+            CELLS[(seed + half) % len(CELLS)],
+        )
         self._left = set(self.aims)
+        self._armed: list[Fault] = []
         self.on = True
         self.met: Counter[tuple[Fault, Action]] = Counter()
         self._likelihood = self._random.choice(LIKELIHOODS)
@@ -91,6 +98,17 @@ class Faults:
         late = self._random.random() < 0.3
         self._passed_over = {Action.CREATE: int(late), Action.START: int(late)}
 
+    @classmethod
+    def none(cls) -> Faults:
+        """Return faults that meet only what they are told to (``arm``)."""
+        faults = cls(0)
+        faults.on, faults.aims, faults._left, faults._likelihood = False, (), set(), 0.0
+        return faults
+
+    def arm(self, fault: Fault) -> None:
+        """Meet the next action with a fault, whatever it is."""
+        self._armed.append(fault)
+
     @property
     def done(self) -> bool:
         """Tell whether the cells that were aimed at were met."""
@@ -98,6 +116,8 @@ class Faults:
 
     def draw(self, action: Action) -> Fault | None:
         """Return the fault that meets an action now, if one does; ``STALE`` is drawn by passes."""
+        if self._armed:
+            return self._armed.pop(0)
         if not self.on:
             return None
         for fault, aimed in self.aims:

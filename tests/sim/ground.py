@@ -6,9 +6,10 @@ import heapq
 import logging
 import random
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, Protocol
 
 from controller.model.entries import Role
 from controller.model.policy import Policy
@@ -19,13 +20,11 @@ from tests.sim.clock import VirtualClock
 from tests.sim.controller import SimController
 from tests.sim.engine import SimEngine
 from tests.sim.faults import Action, Fault, Faults
-from tests.sim.files import SECRET, Files
+from tests.sim.files import SECRET, Doc, Files
 from tests.sim.journal import SimJournal
 from tests.sim.objects import SimImage
 from tests.sim.people import Marks
 
-#: How long worlds keep what was pruned, in seconds: one in three does.
-QUARANTINES = (0.0, 0.0, 120.0)
 POLICY = Policy.model_validate_json(
     """{"name": "simulated", "profile": "development",
         "images": {"allow": ["trimtab.local/", "ghcr.io/platformnetwork/"],
@@ -48,6 +47,30 @@ REGISTRY = tuple(
     _image(f"ghcr.io/platformnetwork/app:{tag}", digit, digest=f"sha256:{digit * 64}")
     for tag, digit in (("1", "a"), ("2", "b"))
 )
+
+
+#: After how long something happens, what, and how.
+Event = tuple[float, str, Callable[[], object]]
+
+
+class Story(Protocol):
+    """What a world is about: its documents, and what people do, and when.
+
+    ``keep_s``: how long what was pruned is kept. Programs of images in ``ill`` never answer, those of
+    ``flapping`` ones now and then.
+    """
+
+    keep_s: float
+    ill: frozenset[str]
+    flapping: frozenset[str]
+
+    def docs(self, secret: str) -> Iterable[Doc]:
+        """Return the documents that the world begins with."""
+        ...
+
+    def events(self, world: Any) -> Iterable[Event]:
+        """Return what happens from outside."""
+        ...
 
 
 @dataclass(slots=True)
@@ -86,13 +109,13 @@ class Secrets(logging.Handler):
 class Ground:
     """What is there, and what was planned to happen."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, faults: Faults, keep_s: float) -> None:
         self.seed = seed
         self.random = random.Random(seed)
         self.clock = VirtualClock()
         self.trace = Trace()
-        self.faults = Faults(seed)
-        self.keep_s = random.Random(f"quarantine {seed}").choice(QUARANTINES)
+        self.faults = faults
+        self.keep_s = keep_s
         self.marks = Marks()
         self.engine = SimEngine(self.clock, images=LOCAL, registry=REGISTRY, seed=seed)
         self.folder = Path(tempfile.mkdtemp(prefix="trimtab-sim-", dir=_memory_folder()))

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from controller.model.names import Key, service_key
 from tests.sim.faults import Action
 from tests.sim.files import Doc, Files
+from tests.sim.ground import Event
 from tests.sim.probes import PORT
 
 if TYPE_CHECKING:
@@ -32,7 +33,9 @@ LAB_DOC = Doc(LAB, {"image": "trimtab.local/job:1"})
 WEB_IMAGE = "trimtab.local/web"
 APP_IMAGE = "ghcr.io/platformnetwork/app"
 
-Event = tuple[float, str, Callable[[], object]]
+#: How long worlds keep what was pruned, in seconds: one in three does.
+QUARANTINES = (0.0, 0.0, 120.0)
+
 #: How likely something is, between when and when, what, and how.
 Chance = tuple[float, tuple[float, float], str, Callable[[], object]]
 
@@ -51,6 +54,7 @@ class Scenario:
 
     def __init__(self, seed: int, must: set[Action]) -> None:
         self._random = random.Random(f"scenario {seed}")
+        self.keep_s = random.Random(f"quarantine {seed}").choice(QUARANTINES)
         chance = self._random.random
         self.app = Action.PULL in must or chance() < 0.15
         self.db = Action.CREATE_VOLUME in must or chance() < 0.3
@@ -179,7 +183,7 @@ class Scenario:
 
     def _returns(self, world: World) -> Iterator[Chance]:
         """Who was too quick to remove a document puts it back; last, so that no draw shifts."""
-        if self.lab and world.keep_s:
+        if self.lab and self.keep_s:
             back = partial(world.files.put, LAB_DOC)
             yield 0.5, (20, 60), "edit: lab is back", back
 

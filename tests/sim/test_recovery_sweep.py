@@ -144,6 +144,9 @@ class World:
     def after(self, command: Command) -> None:
         self._die(command, "after")
 
+    def broker_died(self) -> None:
+        """The next one is started by ``recover``."""
+
     def _die(self, _command: Command, when: str) -> None:
         if self.armed == "request":
             due = not self.plan.lost and (self.count, when) == (self.plan.at, self.plan.when)

@@ -19,8 +19,8 @@ from controller.model.errors import EngineError, UsageError
 from controller.model.names import Key
 from tests.sim.broker import BrokerDied, NobodyThere, SimBroker
 from tests.sim.controller import ControllerDied, SimController, SimTransport
-from tests.sim.faults import Action, Fault
-from tests.sim.ground import Now
+from tests.sim.faults import Action, Fault, Faults
+from tests.sim.ground import Now, Story
 from tests.sim.hands import Hands
 from tests.sim.hazards import Hazards
 from tests.sim.judge import Judge
@@ -37,11 +37,18 @@ PASSES_A_SECOND = 40
 
 
 class World(Hazards):
-    """One world. ``run`` it once."""
+    """One world, of a story and faults that are drawn from its seed if it isn't given others.
 
-    def __init__(self, seed: int) -> None:
-        super().__init__(seed)
-        self.scenario: Scenario = Scenario(seed, {action for _fault, action in self.faults.aims})
+    ``run`` it once.
+    """
+
+    def __init__(
+        self, seed: int, *, story: Story | None = None, faults: Faults | None = None
+    ) -> None:
+        faults = faults or Faults(seed)
+        story = story or Scenario(seed, {action for _fault, action in faults.aims})
+        super().__init__(seed, faults, story.keep_s)
+        self.story = story
         self.broker = SimBroker(self.places, self)
         self.people = People(seed, self.engine, self.marks, self._ask, self._knows)
         self.judge = Judge(self, self.broker, self.people)
@@ -79,13 +86,13 @@ class World(Hazards):
             self.files.close()
 
     def _set_up(self) -> None:
-        for doc in self.scenario.docs(self.secret):
+        for doc in self.story.docs(self.secret):
             self.files.put(doc)
-        self.engine.ill |= self.scenario.ill
-        self.engine.flapping |= self.scenario.flapping
-        self.engine.troubled = self.scenario.ill | self.scenario.flapping
+        self.engine.ill |= self.story.ill
+        self.engine.flapping |= self.story.flapping
+        self.engine.troubled = self.story.ill | self.story.flapping
         self._start_controller()
-        for at, what, do in self.scenario.events(self):
+        for at, what, do in self.story.events(self):
             self.at(at, what, do)
 
     def _trouble(self) -> None:
@@ -265,9 +272,6 @@ class World(Hazards):
         try:
             self.checkers.request_begins()
             reply = self.broker.serve(request)
-        except BrokerDied:
-            self._bury_broker()
-            raise
         finally:
             self.now = before
         self._after_broker()
@@ -297,7 +301,7 @@ class World(Hazards):
 
     # Deaths and births
 
-    def _bury_broker(self) -> None:
+    def broker_died(self) -> None:
         self.note("broker died")
         self.at(self.random.uniform(0.1, 5.0), "restart broker", self.broker.start)
 
@@ -332,7 +336,6 @@ class World(Hazards):
     def _after_broker(self) -> None:
         state = self.broker.state
         if state is None:
-            self._bury_broker()
             return
         inventory = state.inventory
         self.checkers.inventory_is(inventory.containers, inventory.networks)
