@@ -283,7 +283,7 @@ def _succeed(slot: Slot, situation: Situation) -> Steps:
         return _waiting(slot, situation, cause, name)
 
     stopped = _stopped_first(slot, situation)
-    beside = any(other not in stopped for other in slot.alive)
+    beside = len(stopped) < len(slot.alive)
     prepare: list[AnyAction] = list(situation.supplies.missing(service, creating=keep is None))
     naming: list[AnyAction] = []
     if keep is None:
@@ -304,9 +304,12 @@ def _succeed(slot: Slot, situation: Situation) -> Steps:
         handle, has = Handle.seen(keep), keep.settings.restart
         naming = announce(handle, service, _unannounced(keep, situation))
     stops = [a for o in stopped for a in halt(o, service, _why_other(o, slot, situation))]
+    surplus = _surplus(slot, situation, stopped)
+    stops += [a for o in surplus for a in retire(o, service, _why_other(o, slot, situation))]
     start = _start(slot, situation, handle, has)
-    gone = _remains(slot, service)
-    prepare += [Handle.seen(o).remove(_why_other(o, slot, situation)) for o in gone]
+    remains = _remains(slot, service)
+    prepare += [Handle.seen(o).remove(_why_other(o, slot, situation)) for o in remains]
+    gone = (*remains, *surplus)
     # It is named only when it runs: one that is down and off its network couldn't be put back.
     actions = judged([*prepare, *stops, *start, *([] if beside else naming)], situation.judge)
     finish = judged(naming if beside else [], situation.judge)
@@ -348,6 +351,24 @@ def _is_in_the_way(container: Container, slot: Slot) -> bool:
     nowhere = set(container.cut_off) >= set(container.settings.networks)
     needed = not any(other.running and not other.cut_off for other in slot.alive)
     return bool(container.cut_off) and (nowhere or not needed)
+
+
+def _surplus(
+    slot: Slot, situation: Situation, stopped: tuple[Container, ...]
+) -> tuple[Container, ...]:
+    """Return what goes before a successor starts, since another serves in its slot until then.
+
+    A successor that was overtaken before it took over is such: edits in a row would have more and
+    more of them run.
+    """
+
+    def merit(other: Container) -> tuple[bool, bool, bool, str, str]:
+        unready = situation.ready(other) is not Ready.AVAILABLE
+        nameless = bool(_unannounced(other, situation))
+        return (unready, nameless, not other.running, other.started_at, other.id)
+
+    serving = sorted((other for other in slot.alive if other not in stopped), key=merit)
+    return tuple(serving[1:])
 
 
 def _remains(slot: Slot, service: Service) -> tuple[Container, ...]:

@@ -235,6 +235,10 @@ class Checkers:
         elif entry.stage in {"outcome", "recovered"}:
             self._closing(record)
 
+    def forget(self) -> None:
+        """The journal is lost: what was open in it is closed by nobody."""
+        self.intents = {}
+
     def _closing(self, record: Record) -> None:
         entry = record.entry
         intent = self.intents.get(entry.id)
@@ -466,7 +470,8 @@ class Checkers:
     def _check_serving(self, mutated: Mutated, container: SimContainer) -> None:
         """What serves is only stopped for a successor that is there and, where both can run, serves."""
         stops = {Mutation.CONTAINER_STOP, Mutation.CONTAINER_KILL, Mutation.CONTAINER_PAUSE}
-        removes = mutated.route == Mutation.CONTAINER_REMOVE
+        # An engine refuses to remove what runs, unless it is forced.
+        removes = mutated.route == Mutation.CONTAINER_REMOVE and "force" in mutated.query
         if (mutated.route not in stops and not removes) or container.status != "running":
             return
         key, slot = _key(container), slot_of(container)
@@ -482,7 +487,8 @@ class Checkers:
         others = [c for c in self._mine() if slot_of(c) == slot and c is not container]
         successors = [c for c in others if _label(c, names.REVISION) == revision]
         if _starts_first(doc):
-            successors = [c for c in successors if self._serves(c, doc, _name(container))]
+            # A successor that was overtaken goes while what it was to succeed still serves.
+            successors = [c for c in others if self._serves(c, doc, _name(container))]
         taken_s = self._scene.clock.monotonic() - self._scene.marks.touched_at.get(slot, -1e9)
         # A successor that somebody took away after the pass's look can't be missed by it.
         looked_s = float("inf") if self._scene.stale() else PASS_S

@@ -1175,6 +1175,42 @@ def test_what_is_left_of_earlier_tries_goes_before_the_next_one_starts():
     )
 
 
+def test_a_successor_that_was_overtaken_goes_before_the_next_one_starts():
+    check(
+        service(),
+        container(rev="a"),
+        container(rev="c"),
+        readiness={"id:web.1-cccccccc": SETTLING},
+        gives="""
+        1 create-container web.1-bbbbbbbb revision is aaaaaaaa, want bbbbbbbb allow
+        2 update-container web.1-cccccccc revision is cccccccc, want bbbbbbbb allow
+        3 stop-container web.1-cccccccc revision is cccccccc, want bbbbbbbb allow
+        4 remove-container web.1-cccccccc revision is cccccccc, want bbbbbbbb allow
+        5 start-container web.1-bbbbbbbb revision is aaaaaaaa, want bbbbbbbb allow
+        6 wait web.1-bbbbbbbb must be up for 10s
+        7 disconnect-network web.1-bbbbbbbb takes the name web on platform-network allow
+        8 connect-network web.1-bbbbbbbb takes the name web on platform-network allow
+        9 update-container web.1-aaaaaaaa revision is aaaaaaaa, want bbbbbbbb allow
+        10 stop-container web.1-aaaaaaaa revision is aaaaaaaa, want bbbbbbbb allow
+        11 remove-container web.1-aaaaaaaa revision is aaaaaaaa, want bbbbbbbb allow
+        """,
+    )
+
+
+def test_of_two_that_serve_the_one_without_its_services_name_goes_first():
+    made = plan(
+        declared(service()),
+        engine(
+            container(rev="a", aliases=(("platform-network", ()),)),
+            container(rev="c"),
+        ),
+    )
+    assert [a.target for a in made.actions if a.verb == "stop-container"] == [
+        "web.1-aaaaaaaa",
+        "web.1-cccccccc",
+    ]
+
+
 def test_what_serves_is_not_stopped_for_a_successor_whose_port_is_taken():
     own, wanted = HostPort("127.0.0.1", 8080), HostPort("127.0.0.1", 9090)
     moved = service(ports=[{"container": 80, "host": 9090}])
