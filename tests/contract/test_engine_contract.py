@@ -678,6 +678,10 @@ def test_the_engine_says_who_it_is(say: Conversation) -> None:
     assert info["NCPU"] > 0 < info["MemTotal"]
     assert info["DockerRootDir"].startswith("/")
     assert (version["Os"], info["OSType"]) == ("linux", "linux")
+    # With version 1 a container sees the host's cgroups unless it asks for its own.
+    made = say.inspect(say.run("contract-a", WEB))
+    seen = "host" if info["CgroupVersion"] == "1" else "private"
+    assert made["HostConfig"]["CgroupnsMode"] == seen
 
 
 def test_a_body_that_is_not_json_is_refused(say: Conversation) -> None:

@@ -110,7 +110,7 @@ class SimEngine(Containers):
             "OSType": "linux",
             "Architecture": "x86_64",
             "ServerVersion": "26.1.5",
-            "CgroupVersion": "2",
+            "CgroupVersion": "1",
             "SecurityOptions": ["name=seccomp,profile=builtin"],
         }
 
