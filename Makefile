@@ -16,7 +16,7 @@ INPUTS ?= 1500
 MINUTES ?=
 PERCENT ?= 5
 
-.PHONY: help setup run down test lint format sim sim-planted mutants bench bench-gate bench-journal gate-cases fuzz compat docs lock clean
+.PHONY: help setup run down test lint format sim sim-sweep sim-planted mutants bench bench-gate bench-journal gate-cases fuzz compat docs lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' \
@@ -49,6 +49,9 @@ format: setup ## lay out the code as lint wants it
 
 sim: setup ## the simulation: SEEDS=n worlds (ARGS="--seed N" replays one)
 	@$(PYTHON) -m pytest tests/sim --seeds $(SEEDS) $(ARGS)
+
+sim-sweep: setup ## the broker and the controller killed at every moment of every story
+	@$(PYTHON) -m pytest tests/sim -k crash_sweep --moments 0 $(ARGS)
 
 sim-planted: setup ## prove that the simulation finds every planted bug
 	@$(PYTHON) -m pytest tests/sim -k planted $(ARGS)

@@ -28,6 +28,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("simulation")
     group.addoption("--seeds", type=int, default=300, help="worlds to simulate (default 300)")
     group.addoption("--seed", type=int, default=None, help="replay this one world")
+    group.addoption(
+        "--moments", type=int, default=300, help="deaths in told stories (default 300; 0: all)"
+    )
+    group.addoption("--death", help="replay this one: STORY:NUMBER")
+    group.addoption(
+        "--drawn", type=int, default=0, help="machines to draw anew (default: the same ones always)"
+    )
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

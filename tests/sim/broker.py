@@ -123,6 +123,12 @@ class SimBroker:
             self.state = self._mending = self.mend_at = None
             self._outside.broker_died()
 
+    def lose(self) -> None:
+        """Lose the snapshot; with the journal that goes with it, begin anew if it is there."""
+        self._saved = ""
+        if self.state is not None:
+            self.start()
+
     def save(self) -> None:
         """Write the snapshot, as a broker does now and then."""
         assert self.state is not None, "nobody is there to save"

@@ -60,9 +60,14 @@ class Story(Protocol):
     ``flapping`` ones now and then.
     """
 
-    keep_s: float
-    ill: frozenset[str]
-    flapping: frozenset[str]
+    @property
+    def keep_s(self) -> float: ...
+
+    @property
+    def ill(self) -> frozenset[str]: ...
+
+    @property
+    def flapping(self) -> frozenset[str]: ...
 
     def docs(self, secret: str) -> Iterable[Doc]:
         """Return the documents that the world begins with."""

@@ -52,6 +52,7 @@ class Hands:
         self.suspended: set[Key] = set()
         self.pinned: dict[Key, Pinned] = {}
         self.unsure: set[Key] = set()  # nobody answered
+        self.answered = False  # the last who asked was
 
     def hold(self) -> str:
         """Do one thing to one service that the controller knows, or let go of one."""
@@ -65,6 +66,7 @@ class Hands:
     def act(self, verb: Verb, key: Key) -> str:
         """Ask for one thing; return what came of it."""
         controller = self._controller()
+        self.answered = False
         if controller is None:
             return f"{verb} {key}: nobody is there"
         controller.transport.turn(None, stale=False)
@@ -86,6 +88,7 @@ class Hands:
             self.pinned.pop(key, None)
             self._bury()
             return f"{verb} {key}: nobody answers"
+        self.answered = True
         self._answered(wanted, planned.revision)
         return f"{verb} {key}: {planned.text}"
 

@@ -35,6 +35,10 @@ class SimJournal:
     def records(self, *, after: int = 0) -> Iterator[Record]:
         yield from self._records[after:]
 
+    def lose(self) -> None:
+        """Begin anew, with nothing."""
+        self._records = []
+
     @property
     def last_seq(self) -> int:
         return len(self._records)

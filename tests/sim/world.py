@@ -50,12 +50,12 @@ class World(Hazards):
         super().__init__(seed, faults, story.keep_s)
         self.story = story
         self.broker = SimBroker(self.places, self)
-        self.people = People(seed, self.engine, self.marks, self._ask, self._knows)
+        self.people = People(seed, self.engine, self.marks, self.ask, self._knows)
         self.judge = Judge(self, self.broker, self.people)
         self.hands = Hands(
             seed,
             self.people,
-            self._ask,
+            self.ask,
             lambda: self.controller,
             self.judge.truth_seen,
             self._bury_controller,
@@ -136,14 +136,14 @@ class World(Hazards):
         asked = False
         while (missing := self.judge.quiet() or self.judge.pending()) != "":
             if not asked and self.clock.monotonic() > end - CONVERGE_S / 2:
-                asked = self._approve()
+                asked = self.approve()
             if self.clock.monotonic() >= end or steps > STEPS_MAX:
                 raise Violation(10, f"not converged {CONVERGE_S / 60:g} minutes later: {missing}")
             self._step(end)
             steps += 1
         self.judge.check_rest()
 
-    def _approve(self) -> bool:
+    def approve(self) -> bool:
         """An operator approves what the prune guard holds back."""
         if self.controller is None:
             return False
@@ -155,6 +155,9 @@ class World(Hazards):
             self.people.approve(shown.plan.digest, going(shown.plan, shown.observed))
             survey = loop.look(approved=True, asked_by="uid:0", plan=shown.plan.digest)
         except (EngineError, UsageError):
+            return False
+        except ControllerDied:
+            self._bury_controller()
             return False
         self.judge.remember(survey.view.desired)
         self.checkers.approved()
@@ -285,7 +288,7 @@ class World(Hazards):
         intent = self.checkers.intents.get(intent_id)
         return intent is not None and intent.closed
 
-    def _ask(self, request: Request) -> Reply | None:
+    def ask(self, request: Request) -> Reply | None:
         """Send a request of somebody else's; faults leave it alone."""
         before = self.now
         # What somebody else does with the controller's user is no decision of the controller's.
@@ -298,6 +301,15 @@ class World(Hazards):
             return None
         finally:
             self.now = before
+
+    def lose_state(self) -> None:
+        """Lose the journal, the inventory and what the controller remembers: both begin anew."""
+        self.journal.lose()
+        self.checkers.forget()
+        self.broker.lose()
+        (self.folder / "memory.json").unlink(missing_ok=True)
+        if self.controller is not None:
+            self._start_controller()
 
     # Deaths and births
 
