@@ -106,8 +106,13 @@ class Faults:
         return faults
 
     def arm(self, fault: Fault) -> None:
-        """Meet the next action with a fault, whatever it is."""
+        """Meet the next action with a fault, whatever it is; ``STALE`` meets the next pass."""
         self._armed.append(fault)
+
+    def stop(self) -> None:
+        """Meet nothing any more."""
+        self.on = False
+        self._armed.clear()
 
     @property
     def done(self) -> bool:
@@ -116,8 +121,10 @@ class Faults:
 
     def draw(self, action: Action) -> Fault | None:
         """Return the fault that meets an action now, if one does; ``STALE`` is drawn by passes."""
-        if self._armed:
-            return self._armed.pop(0)
+        for fault in self._armed:
+            if fault is not Fault.STALE:
+                self._armed.remove(fault)
+                return fault
         if not self.on:
             return None
         for fault, aimed in self.aims:
@@ -134,6 +141,9 @@ class Faults:
 
     def stale(self) -> bool:
         """Tell whether a pass sees an old snapshot."""
+        if Fault.STALE in self._armed:
+            self._armed.remove(Fault.STALE)
+            return True
         if not self.on:
             return False
         if any(aim[0] is Fault.STALE and not self.met[aim] for aim in self.aims):

@@ -159,7 +159,9 @@ class Judge:
         needed = self._networks_needed()
         for network in self._world.engine.networks.values():
             mine = network.labels.get(names.ORIGIN) == "controller"
-            if mine and network.id not in self._world.marks.foreign and network.name not in needed:
+            # Of a directory without a document nobody knows that nothing needs a network.
+            known = mine and self._world.files.docs and network.id not in self._world.marks.foreign
+            if known and network.name not in needed:
                 return f"the network {network.name} is too much"
         for key in self._world.files.docs:
             if key.kind == "Network" and names.qualified(key.namespace, key.name) not in there:

@@ -95,7 +95,7 @@ class People:
         mine = self.ours()
         if not mine:
             return "nothing"
-        return self._meddle_with(self._random.choice(mine), doing or self._random.choice(_DOINGS))
+        return self._meddle_with(self._random.choice(mine), doing or self._random.choice(DOINGS))
 
     def _meddle_with(self, container: SimContainer, doing: str) -> str:
         """Do one thing to a container; what ends by itself isn't touched by that."""
@@ -313,7 +313,7 @@ class People:
                 self._ask(request_of(CLIENT, "DELETE", path, query={"force": "1"}))
 
 
-_DOINGS = (
+DOINGS = (
     "rm",
     "rm",
     "stop",

@@ -8,6 +8,8 @@ moment ends the world with a ``Violation``.
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 
 from controller.core.blast import going
@@ -74,16 +76,35 @@ class World(Hazards):
         Raises:
             Violation
         """
+        with self.begun():
+            self._trouble()
+            self.rest()
+
+    @contextmanager
+    def begun(self) -> Iterator[None]:
+        """Have it going, with what its story begins with, until the block ends."""
         logger = logging.getLogger()
         logger.addHandler(self.logged)
         try:
             self._set_up()
-            self._trouble()
-            self._calm_down()
-            self._converge()
+            yield
         finally:
             logger.removeHandler(self.logged)
             self.files.close()
+
+    def live(self, seconds: float) -> None:
+        """Let so much time pass, with all that happens meanwhile."""
+        end = self.clock.monotonic() + seconds
+        for _ in range(STEPS_MAX):
+            if self.clock.monotonic() >= end:
+                return
+            self._step(end)
+        raise Violation(11, f"{STEPS_MAX} steps within {seconds:g} s")
+
+    def rest(self) -> None:
+        """Let the faults stop, and all converge."""
+        self._calm_down()
+        self._converge()
 
     def _set_up(self) -> None:
         for doc in self.story.docs(self.secret):
@@ -107,7 +128,7 @@ class World(Hazards):
 
     def _calm_down(self) -> None:
         self.note("faults stop")
-        self.faults.on = False
+        self.faults.stop()
         self.away = self.journal.full = False
         self.engine.registry_up = True
         self.engine.ill.clear()
