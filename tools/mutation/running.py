@@ -50,10 +50,16 @@ class Runner:
     _failed: bool = False
 
     def pytest_configure(self) -> None:
-        """Leave nothing to chance, so that a mutant is judged alike each time."""
-        from hypothesis import settings
+        """Leave nothing to chance, nor to how busy the machine is: a mutant is judged alike each time."""
+        from hypothesis import HealthCheck, settings
 
-        settings.register_profile("mutants", derandomize=True, database=None)
+        settings.register_profile(
+            "mutants",
+            derandomize=True,
+            database=None,
+            deadline=None,
+            suppress_health_check=[HealthCheck.too_slow],
+        )
         settings.load_profile("mutants")
 
     @pytest.hookimpl(tryfirst=True)
@@ -123,10 +129,20 @@ class Runner:
             nothing = os.open(os.devnull, os.O_RDWR)
             os.dup2(nothing, 1)
             os.dup2(nothing, 2)
-            set_mutant_under_test(mutant.full_name)
-            code = int(any(self._fails(item, None) for _, item in tests))
+            code = int(any(self._notices(mutant, item) for _, item in tests))
         finally:
             os._exit(code)
+
+    def _notices(self, mutant: Mutant, item: pytest.Item) -> bool:
+        """Tell whether a test fails with a mutant and passes without it.
+
+        It ran before: one that can't be run again would kill every mutant.
+        """
+        set_mutant_under_test(mutant.full_name)
+        if not self._fails(item, None):
+            return False
+        set_mutant_under_test("")
+        return not self._fails(item, None)
 
     def _fails(self, item: pytest.Item, following: pytest.Item | None) -> bool:
         """Run a test; without one that follows, it leaves nothing set up that others share."""
