@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from time import perf_counter
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from controller.cli.common import table
 
@@ -49,22 +51,34 @@ def repeated(act: Callable[[], object], times: int) -> list[float]:
 
 
 def run_command(argv: Sequence[str], *, processors: Iterable[int] = ()) -> Ran:
-    """Run a command, on some processors only if they are named; it has to succeed."""
+    """Run a command, on some processors only if they are named; it has to succeed.
+
+    A small process between is its parent: what a process is started from counts as its own memory.
+    """
     every = os.sched_getaffinity(0)
-    started = perf_counter()
-    os.sched_setaffinity(0, set(processors) or every)
-    try:
-        process = subprocess.Popen(argv, stdout=subprocess.PIPE)
-    finally:
-        os.sched_setaffinity(0, every)
-    with process:
-        assert process.stdout is not None
-        output = process.stdout.read()
-        _, status, used = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-    taken_s = perf_counter() - started
-    assert not process.returncode, f"{' '.join(argv)}: {process.returncode}"
-    return Ran(output, taken_s, used.ru_utime + used.ru_stime, used.ru_maxrss // 1024)
+    told, tells = os.pipe()
+    with os.fdopen(told, "rb") as figures:
+        os.sched_setaffinity(0, set(processors) or every)
+        try:
+            between = [sys.executable, "-I", "-S", "-c", _BETWEEN, str(tells), *argv]
+            done = subprocess.run(between, stdout=subprocess.PIPE, pass_fds=[tells], check=False)
+        finally:
+            os.sched_setaffinity(0, every)
+            os.close(tells)
+        code, *took = json.loads(figures.read())
+    assert not code, f"{' '.join(argv)}: {code}"
+    return Ran(done.stdout, *took)
+
+
+_BETWEEN: Final = """
+import json, os, resource, subprocess, sys, time
+began = time.perf_counter()
+code = subprocess.run(sys.argv[2:]).returncode
+taken = time.perf_counter() - began
+used = resource.getrusage(resource.RUSAGE_CHILDREN)
+told = [code, taken, used.ru_utime + used.ru_stime, used.ru_maxrss // 1024]
+os.write(int(sys.argv[1]), json.dumps(told).encode())
+"""
 
 
 def row(name: str, **figures: str) -> None:

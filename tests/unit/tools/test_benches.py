@@ -49,9 +49,11 @@ def test_no_share_is_told_of_anything_else(stages: tuple[str, ...]) -> None:
 
 
 def test_a_command_is_told_with_its_own_times_and_memory() -> None:
+    """Whatever this process holds."""
+    held = b"x" * (256 << 20)
     ran = run_command([sys.executable, "-c", BUSY], processors=[min(os.sched_getaffinity(0))])
     assert ran.output == b"1\n"
-    assert 64 < ran.peak_mib < 1024
+    assert 64 < ran.peak_mib < 200 < len(held) >> 20
     assert ran.cpu_s > 0
     assert ran.taken_s > 0
 
