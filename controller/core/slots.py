@@ -361,11 +361,13 @@ def _surplus(
     A successor that was overtaken before it took over is such: edits in a row would have more and
     more of them run.
     """
+    wanted = set(joined_networks(situation.service, situation.supplies.names))
 
-    def merit(other: Container) -> tuple[bool, bool, bool, str, str]:
-        unready = situation.ready(other) is not Ready.AVAILABLE
+    def merit(other: Container) -> tuple[bool, bool, bool, bool, str, str]:
+        cut_off = not wanted <= set(other.settings.networks)
         nameless = bool(_unannounced(other, situation))
-        return (unready, nameless, not other.running, other.started_at, other.id)
+        unready = situation.ready(other) is not Ready.AVAILABLE
+        return (cut_off, nameless, unready, not other.running, other.started_at, other.id)
 
     serving = sorted((other for other in slot.alive if other not in stopped), key=merit)
     return tuple(serving[1:])

@@ -487,20 +487,23 @@ class Checkers:
         others = [c for c in self._mine() if slot_of(c) == slot and c is not container]
         successors = [c for c in others if _label(c, names.REVISION) == revision]
         if _starts_first(doc):
-            # A successor that was overtaken goes while what it was to succeed still serves.
-            successors = [c for c in others if self._serves(c, doc, _name(container))]
+            # A successor that was overtaken goes while what it was to succeed is still there.
+            successors = [
+                other
+                for other in others
+                if self._serves(other, doc) or _stands_in(other, container)
+            ]
         taken_s = self._scene.clock.monotonic() - self._scene.marks.touched_at.get(slot, -1e9)
         # A successor that somebody took away after the pass's look can't be missed by it.
         looked_s = float("inf") if self._scene.stale() else PASS_S
         if not successors and taken_s > looked_s:
             raise Violation(7, f"{container.name} serves and is stopped without a successor")
 
-    def _serves(self, container: SimContainer, doc: Doc, service: str) -> bool:
-        """Tell whether a successor is up for long enough, and called by its service's name."""
+    def _serves(self, container: SimContainer, doc: Doc) -> bool:
+        """Tell whether a container is up for long enough, and called by its service's name."""
         needed = parse_duration_ms(doc.spec.get("rollout", {}).get("minHealthy", "10s")) / 1000
         up_s = self._scene.clock.monotonic() - container.up_since
-        named = all(service in (end.aliases or ()) for end in container.networks.values())
-        return container.status == "running" and up_s >= needed and named
+        return container.status == "running" and up_s >= needed and _is_named(container)
 
     # Bounds
 
@@ -534,6 +537,23 @@ def _key(container: SimContainer) -> Key | None:
 
 def _name(container: SimContainer) -> str:
     return _label(container, names.SERVICE)
+
+
+def _is_named(container: SimContainer) -> bool:
+    """Tell whether a container answers to its service's name wherever it is."""
+    ends = container.networks.values()
+    return all(_name(container) in (end.aliases or ()) for end in ends)
+
+
+def _stands_in(other: SimContainer, container: SimContainer) -> bool:
+    """Tell whether a slot is served no worse by another than by a container: it is named and the
+    container isn't, or both alike, and it is up for as long.
+    """
+    if other.status != "running" or not other.networks:
+        return False
+    if _is_named(other) == _is_named(container):
+        return other.up_since <= container.up_since
+    return _is_named(other)
 
 
 def _starts_first(doc: Doc) -> bool:

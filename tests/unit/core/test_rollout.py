@@ -1197,14 +1197,15 @@ def test_a_successor_that_was_overtaken_goes_before_the_next_one_starts():
     )
 
 
-def test_of_two_that_serve_the_one_without_its_services_name_goes_first():
-    made = plan(
-        declared(service()),
-        engine(
-            container(rev="a", aliases=(("platform-network", ()),)),
-            container(rev="c"),
-        ),
-    )
+@pytest.mark.parametrize(
+    "unreached",
+    [
+        container(rev="a", aliases=(("platform-network", ()),)),
+        container(rev="a", settings={"networks": ()}),
+    ],
+)
+def test_of_two_that_serve_the_one_that_no_name_leads_to_goes_first(unreached: Container):
+    made = plan(declared(service()), engine(unreached, container(rev="c")))
     assert [a.target for a in made.actions if a.verb == "stop-container"] == [
         "web.1-aaaaaaaa",
         "web.1-cccccccc",
