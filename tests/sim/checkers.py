@@ -551,6 +551,8 @@ def _stands_in(other: SimContainer, container: SimContainer) -> bool:
     """
     if other.status != "running" or not other.networks:
         return False
+    if not container.networks:
+        return True  # nobody can reach it
     if _is_named(other) == _is_named(container):
         return other.up_since <= container.up_since
     return _is_named(other)
