@@ -52,7 +52,9 @@ def hashes(key: bytes, owner: str, env: object) -> dict[str, str]:
         return {}
     found: dict[str, str] = {}
     for entry in sorted(map(str, env))[:ITEMS_MAX]:
-        name, _, value = entry.partition("=")
+        name, equals, value = entry.partition("=")
+        if not equals:
+            continue  # any part of it may be the secret
         told = f"{owner}\0{name}\0{value}".encode("utf-8", "surrogatepass")
         found[text(name, limit=128)] = hmac.digest(key, told, "sha256").hex()[:HASH_DIGITS]
     return found

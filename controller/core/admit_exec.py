@@ -10,7 +10,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from controller.core.bodies import ExecRequest, ExecStart, Finding
-from controller.core.rules_container import judge_arguments, judge_environment, judge_non_root
+from controller.core.rules_container import (
+    judge_arguments,
+    judge_environment,
+    judge_non_root,
+    variable_names,
+)
 from controller.core.verdicts import Admission, denied, enforced, tolerating, verdict_of
 from controller.model.policy import Policy
 
@@ -59,7 +64,7 @@ def summary_of(request: ExecRequest) -> dict[str, object]:
         "arguments": max(0, len(request.command) - 1),
         "user": request.user,
         "workingDir": request.working_dir,
-        "env": list(request.env),  # the journal keeps the names alone
+        "env": variable_names(request.env),
         "tty": request.tty,
         "stdin": request.attach_stdin,
     }

@@ -15,7 +15,7 @@ from controller.core.confinement import confinement_of, confinement_to
 from controller.core.facts import Stamp
 from controller.core.fields import fold
 from controller.core.parts_mounts import TMPFS_FLAGS
-from controller.core.rules_container import capability
+from controller.core.rules_container import capability, variable_names
 from controller.core.rules_identity import is_reserved
 from controller.core.rules_networks import Joined, host_address, joined
 from controller.core.verdicts import Change, shortened
@@ -361,7 +361,7 @@ def summary_of(case: Case, final: Final) -> dict[str, object]:
         "digest": case.image.digest if case.image else "",
         "labels": labels,
         "answersTo": beside_its_name(request, final.networks.aliases),
-        "env": [entry.partition("=")[0] for entry in request.env],
+        "env": variable_names(request.env),
         "mounts": [
             {
                 "type": mount.type,

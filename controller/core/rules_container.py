@@ -42,6 +42,11 @@ def environment_bounded(case: Case) -> Findings:
     yield from judge_environment(case.request.env, case.policy)
 
 
+def variable_names(env: tuple[str, ...]) -> list[str]:
+    """Return the names of ``NAME=value`` entries; of what has no ``=`` any part may be a secret."""
+    return [name for name, equals, _ in (entry.partition("=") for entry in env) if equals]
+
+
 def judge_environment(env: tuple[str, ...], policy: Policy) -> Findings:
     """Yield what is wrong with variables."""
     limits = policy.env

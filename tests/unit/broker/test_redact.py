@@ -30,7 +30,7 @@ def test_a_summary_is_bounded_in_every_direction() -> None:
 def test_equal_values_have_equal_hashes_and_nobody_can_try_values_without_the_key() -> None:
     key = bytes(32)
     told = redact.hashes(key, "alice", ["DB=hunter2", "EMPTY=", "B"])
-    assert told.keys() == {"DB", "EMPTY", "B"}
+    assert told.keys() == {"DB", "EMPTY"}
     assert {len(value) for value in told.values()} == {32}
     assert redact.hashes(key, "alice", ["DB=hunter2"]) == {"DB": told["DB"]}
     # Another owner, name, value or key: nothing to compare.

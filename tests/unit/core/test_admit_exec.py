@@ -127,6 +127,11 @@ def test_the_summary_has_no_argument() -> None:
     }
 
 
+def test_the_summary_names_variables_and_nothing_that_has_no_value() -> None:
+    told = judged({"Cmd": ["sh"], "Env": ["TOKEN=hunter2", "hunter2", "EMPTY=", "=x"]}).summary
+    assert told["env"] == ["TOKEN", "EMPTY", ""]
+
+
 @pytest.mark.parametrize("line", ["psql --password hunter2", "psql\thunter2", " psql\nhunter2"])
 def test_of_a_command_line_in_the_program_s_place_the_summary_has_the_first_word(line: str) -> None:
     told = judged({"Cmd": [line]}).summary
