@@ -40,6 +40,12 @@ def stopped(host: Host, ids: dict[str, str]) -> list[str]:
     return [ids[r["request"]["object"]] for r in asked if r["request"]["object"] in ids]
 
 
+def run_of(container: dict[str, Any]) -> tuple[object, ...]:
+    """Return what is another in each run of a container; its health is asked all the time."""
+    state = container["State"]
+    return container["Id"], state["StartedAt"], state["Pid"], state["Status"]
+
+
 def test_services_start_after_what_they_depend_on_and_stop_before_it(host: Host) -> None:
     host.write("base.yaml", web("base", extra=QUICK + BASE))
     on_base = "dependsOn: [{name: base, condition: Healthy}]\n"
@@ -69,8 +75,7 @@ def test_services_start_after_what_they_depend_on_and_stop_before_it(host: Host)
         host.engine.docker("rm", "-f", base["Id"])
         eventually(lambda: host.running_ids("base") not in ([], [base["Id"]]))
         eventually(lambda: host.is_ready("base"))
-        again = only(host, "shop")
-        assert (again["Id"], again["State"]) == (shop["Id"], shop["State"])
+        assert run_of(only(host, "shop")) == run_of(shop)
 
         # A new document of the failed one lets its dependent go on.
         host.write("bad.yaml", web("bad", extra=QUICK + ENDS % 0))
