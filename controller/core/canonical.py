@@ -11,6 +11,8 @@ import json
 from collections.abc import Iterable, Mapping
 
 MAX_SAFE_INTEGER = 2**53
+# What it is given was just made by ``normal``: there is no circle in it.
+_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), check_circular=False)
 
 
 def canonical(value: object) -> bytes:
@@ -19,7 +21,12 @@ def canonical(value: object) -> bytes:
     Raises:
         TypeError: *value* holds something that isn't JSON, or a float.
     """
-    return json.dumps(_normal(value), ensure_ascii=False, separators=(",", ":")).encode()
+    return encoded(normal(value))
+
+
+def encoded(value: object) -> bytes:
+    """Return the canonical bytes of what ``normal`` returned."""
+    return _ENCODER.encode(value).encode()
 
 
 def digest(value: object) -> str:
@@ -27,16 +34,23 @@ def digest(value: object) -> str:
     return hashlib.sha256(canonical(value)).hexdigest()
 
 
-def _normal(value: object) -> object:
-    """Return a value with its keys in order. What is met most comes first: it is called for all."""
-    if isinstance(value, str) or value is None or isinstance(value, bool):
+def normal(value: object) -> object:
+    """Return a value as a reader of its canonical bytes sees it, with its keys in order.
+
+    Raises:
+        TypeError: as ``canonical``.
+    """
+    # What is met most comes first: it is called for all, and every record is waited for.
+    if isinstance(value, str):
+        return str.__str__(value)  # without the class of an enumeration
+    if value is None or isinstance(value, bool):
         return value
     if isinstance(value, int):
-        return value if -MAX_SAFE_INTEGER <= value <= MAX_SAFE_INTEGER else str(value)
+        return int(value) if -MAX_SAFE_INTEGER <= value <= MAX_SAFE_INTEGER else str(int(value))
     if isinstance(value, list | tuple):
-        return [_normal(item) for item in value]
-    if isinstance(value, Mapping):
-        return {key: _normal(value[key]) for key in _ordered(value)}
+        return [normal(item) for item in value]
+    if isinstance(value, dict | Mapping):
+        return {str.__str__(key): normal(value[key]) for key in _ordered(value)}
     raise TypeError(f"not a canonical JSON value: {type(value).__name__}")
 
 

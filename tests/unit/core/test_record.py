@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+from http import HTTPStatus
+from types import MappingProxyType
 from typing import Any, cast
 
 import pytest
@@ -18,6 +20,7 @@ from controller.core.record import (
     timestamp,
 )
 from controller.model.entries import Entry, Stage
+from controller.model.mutations import Mutation
 
 ID = "01890a5d-ac96-774b-bcce-b302099a8057"
 TIME = "2026-01-01T12:00:00.000Z"
@@ -99,6 +102,27 @@ def test_changing_an_entry_after_it_was_prepared_changes_no_record() -> None:
     prepared = prepare(Entry(ID, "read", request={"env": names}))
     names.append("B")
     assert prepared.entry.request == {"env": ["A"]}
+
+
+def test_what_is_kept_of_an_entry_is_what_is_read_of_its_line() -> None:
+    """Of the types that JSON has, and of no others: an enumeration's members are their values."""
+    told: dict[str, object] = {
+        "route": Mutation.CONTAINER_STOP,
+        "status": HTTPStatus.OK,
+        "names": ("b", "a"),
+        "size": 2**60,
+        Mutation.CONTAINER_START: MappingProxyType({"b": None, "a": True}),
+    }
+    record, line = prepare(Entry(ID, "read", request=told)).seal(seq=1, time=TIME, prev=GENESIS)
+    assert record == parse(line)
+    types = {key: (type(key), type(value)) for key, value in record.entry.request.items()}
+    assert types == {
+        "container.start": (str, dict),
+        "names": (str, list),
+        "route": (str, str),
+        "size": (str, str),
+        "status": (str, int),
+    }
 
 
 @pytest.mark.parametrize(
