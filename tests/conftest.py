@@ -7,6 +7,7 @@ its own. What they find reaches the end of the run with their reports.
 from __future__ import annotations
 
 import os
+import signal
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -28,6 +29,9 @@ LEFT_OUT = pytest.StashKey[int]()
 # didn't touch. `--hypothesis-profile default` draws anew.
 settings.register_profile("repeatable", derandomize=True)
 settings.load_profile("repeatable")
+
+# A shell lets what it runs in the background ignore Ctrl-C, and so would the programs under test.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
