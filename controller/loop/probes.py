@@ -6,7 +6,8 @@ across restarts of the controller: every container is asked anew, and is startin
 
 Invariants: a container is asked by the check of its own revision, at an address that the last look
 showed; at most ``AT_ONCE`` at a time, each once; an answer that was asked of an earlier run counts
-for nothing. As long as nobody at all was reached, that nobody answers says nothing of a container.
+for nothing. That nobody answers at a container's address says nothing of it as long as nobody at all
+was reached, nor where others are asked and none of them is reached any more: then the way is lost.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from controller.ports import Clock, Engine, EngineFacts, Events, Glimpse, ProbeT
 AT_ONCE = 64
 #: A container that a look didn't show may be back in the next one, with all that is known of it.
 FORGET_S = 60.0
-#: So many probes that reach nobody, and none that reached anybody, are told as a problem.
+#: So many probes in a row that reach nobody are told as a problem.
 UNREACHED_MIN = 3
 
 _ALIVE = frozenset({ContainerState.RUNNING, ContainerState.PAUSED})
@@ -55,7 +56,8 @@ class _Watched:
     started: float
     course: Course
     gone_at: float | None = None
-    asked: bool = False
+    asked_at: float = 0.0
+    in_vain: float | None = None  # when it was asked last, if nobody answered there
 
 
 class Prober:
@@ -73,8 +75,8 @@ class Prober:
         self._watched: dict[str, _Watched] = {}  # by container id
         self._due: list[tuple[float, str]] = []  # entries that are out of date are passed over
         self._asked: dict[str, _Watched] = {}
-        self._reached = False  # anybody, ever
-        self._unreached = 0
+        self._reached: float | None = None  # when somebody was asked last who was reached
+        self._unreached = 0  # answers in a row, whoever was asked
 
     # What is to be asked
 
@@ -122,6 +124,7 @@ class Prober:
         if address and address != watched.address:
             # What was asked elsewhere since it moved says nothing of it.
             watched.course = probing.moved(watched.course, self._clock.monotonic())
+            watched.in_vain = None
             self._plan(container.id, watched)
         watched.address = address
         # One that is frozen has no process that could answer.
@@ -187,6 +190,7 @@ class Prober:
                 continue
             if identifier not in self._asked:  # else it is planned again with the answer
                 self._asked[identifier] = watched
+                watched.asked_at = now
                 check = self._checks[watched.revision].check
                 yield _probe(identifier, watched.address, check)
 
@@ -200,30 +204,62 @@ class Prober:
             # An earlier run was asked, or this one ended meanwhile.
             self._plan(answer.container, watched)
             return None
-        self._reached |= answer.verdict in {Verdict.GOOD, Verdict.BAD}
-        self._unreached += answer.verdict is Verdict.UNREACHED
-        if answer.verdict is Verdict.UNREACHED and not self._reached:
-            answer = replace(answer, verdict=Verdict.UNASKED)
+        answer = self._weighed(answer, watched)
         before, now = watched.course.health, self._clock.monotonic()
         check = self._checks[watched.revision].check
         watched.course = probing.advance(watched.course, answer, check, now)
         self._plan(answer.container, watched)
         return watched.key if watched.course.health is not before else None
 
+    def _weighed(self, answer: Answer, watched: _Watched) -> Answer:
+        """Return an answer as it counts: that nobody was there may say nothing of the container."""
+        match answer.verdict:
+            case Verdict.GOOD | Verdict.BAD:
+                self._reached = max(self._reached or 0.0, watched.asked_at)
+                self._unreached, watched.in_vain = 0, None
+            case Verdict.UNREACHED:
+                # It is bad only if somebody was reached who was asked no earlier than it was in
+                # vain: what others answered before the way was lost proves nothing.
+                since = watched.asked_at if watched.in_vain is None else watched.in_vain
+                self._unreached, watched.in_vain = self._unreached + 1, watched.asked_at
+                # Of one that is alone the way can't be told apart.
+                proven = self._reached is not None and (
+                    self._reached >= since or self._count() == 1
+                )
+                if not proven:
+                    return replace(answer, verdict=Verdict.UNASKED)
+            case Verdict.UNASKED:
+                pass
+        return answer
+
+    def _count(self) -> int:
+        return sum(each.gone_at is None for each in self._watched.values())
+
     # What is told
 
     def problems(self) -> tuple[Problem, ...]:
         """Return what keeps it from asking at all, if something does."""
         with self._lock:
-            count = sum(each.gone_at is None for each in self._watched.values())
+            shown = [each for each in self._watched.values() if each.gone_at is None]
+            count, before = len(shown), self._reached is not None
             enough = self._unreached >= max(UNREACHED_MIN, count)
-            if self._reached or not count or not enough:
-                return ()
-        message = f"none of {count} containers with an http or tcp check can be reached from here"
-        remedy = (
-            "use exec: [...] in spec.healthcheck: an engine in a VM, rootless or remote keeps its "
-            "containers' addresses to itself"
-        )
+            nobody = all(each.in_vain is not None for each in shown)
+        # Where one is alone, that it was reached before is enough to call it unhealthy.
+        if not (shown and enough and nobody) or (before and count == 1):
+            return ()
+        if before:
+            reached = "reached from here any more"
+            remedy = (
+                "look at this host's routes, firewall and the engine's networks; until one answers, "
+                "nothing turns unhealthy"
+            )
+        else:
+            reached = "reached from here"
+            remedy = (
+                "use exec: [...] in spec.healthcheck: an engine in a VM, rootless or remote keeps "
+                "its containers' addresses to itself"
+            )
+        message = f"none of {count} containers with an http or tcp check can be {reached}"
         code = "healthcheck.unreachable"
         return (Problem(code, message, remedy=remedy, severity=Severity.WARNING),)
 

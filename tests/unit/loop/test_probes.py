@@ -325,6 +325,55 @@ def test_once_anybody_was_reached_nobody_there_is_as_bad_as_no_answer(desk: Desk
     assert codes(desk) == []
 
 
+def test_a_way_that_is_lost_makes_nothing_unhealthy_and_is_told_until_it_is_back(
+    desk: Desk,
+) -> None:
+    both = [desk.up(1), desk.up(2)]
+    desk.look(*both)
+    desk.live(100)
+    desk.transport.said = {each.id: Verdict.UNREACHED for each in both}
+    desk.live(10)
+    assert codes(desk) == [], "each was asked once: it may pass"
+    desk.live(200)
+    assert desk.look(*both) == ["healthy", "healthy"]
+    (problem,) = desk.prober.problems()
+    assert (problem.code, problem.severity) == ("healthcheck.unreachable", "warning")
+    assert problem.message.startswith("none of 2 containers ")
+    assert "routes" in problem.remedy
+    del desk.transport.said[both[0].id]
+    desk.live(10)
+    assert codes(desk) == []
+    desk.live(50)
+    assert desk.look(*both) == ["healthy", "unhealthy"], "the other one is reached again"
+
+
+def test_what_was_reached_before_the_way_was_lost_proves_nothing_of_who_is_asked_after(
+    desk: Desk,
+) -> None:
+    api = {**HTTP, "interval": "10m"}
+    eager = {**HTTP, "interval": "1s", "retries": 1}
+    desk.declare(service(healthcheck=eager), service("api", rev="c", healthcheck=api))
+    often, seldom = desk.up(), desk.up(name="api", rev="c")
+    desk.look(often, seldom)
+    desk.step()
+    desk.transport.said[often.id] = Verdict.UNREACHED
+    desk.live(590)
+    assert desk.look(often, seldom) == ["healthy", "healthy"]
+    assert codes(desk) == [], "one of them wasn't asked since"
+    desk.live(15)
+    assert desk.look(often, seldom) == ["unhealthy", "healthy"]
+
+
+def test_one_that_is_alone_is_unhealthy_once_it_is_not_reached_any_more(desk: Desk) -> None:
+    up = desk.up()
+    desk.look(up)
+    desk.step()
+    desk.transport.said[up.id] = Verdict.UNREACHED
+    desk.live(100)
+    assert desk.look(up) == ["unhealthy"]
+    assert codes(desk) == []
+
+
 def house(folder: Path, *containers: Container, services: Iterable[Any]) -> House:
     home = House(folder)
     home.engine.world = engine(*containers)
@@ -364,6 +413,19 @@ def test_an_earlier_revision_is_asked_by_its_own_check_also_after_a_restart(tmp_
     home.let_pass(60)
     assert {probe.port for probe in home.probes.asked} == {1}
     assert [c.health for c in home.controller.survey().observed.containers] == ["healthy"]
+
+
+def test_services_that_were_healthy_run_on_while_the_way_to_all_of_them_is_lost(
+    tmp_path: Path,
+) -> None:
+    check = {**HTTP, "interval": "5s", "timeout": "1s", "startPeriod": "5s"}
+    names = ("a", "b", "c", "d")
+    home = house(tmp_path, services=[service(n, rev=n, healthcheck=check) for n in names])
+    home.let_pass(300)
+    home.engine.done.clear()
+    home.probes.said = {c.id: Verdict.UNREACHED for c in home.engine.world.containers}
+    assert home.let_pass(600) == []
+    assert home.problems() == ["healthcheck.unreachable"]
 
 
 def test_that_nobody_is_reached_is_among_the_problems(tmp_path: Path) -> None:
