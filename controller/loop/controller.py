@@ -420,10 +420,15 @@ class Controller:
         return result
 
     def _is_superseded(self, key: Key, view: View) -> bool:
-        """Tell whether a pass of *key* works for what isn't wanted any more."""
+        """Tell whether a pass of *key* works for what isn't wanted, or may not be, any more.
+
+        What is blind elsewhere ends no pass but one that takes down by the guard's leave.
+        """
         with self._lock:
             now = self._shared.view
-        return now is not view and _wanted(now, key) != _wanted(view, key)
+        if now is view:
+            return False
+        return key in view.prunable - now.prunable or _wanted(now, key) != _wanted(view, key)
 
     def crashed(self, key: Key, error: Exception) -> None:
         """Take note that a pass raised: a bug, or a world that nobody thought of. Try again."""
@@ -646,10 +651,13 @@ class Controller:
 
 def _wanted(view: View, key: Key) -> tuple[object, ...]:
     """Return what makes a pass of a key another one."""
-    service = view.desired.service(key)
+    desired = view.desired
+    left_alone = (key in desired.suspended, key in desired.blind_keys)
+    service = desired.service(key)
     if service is None:
-        return (key in view.desired.suspended,)
-    return (key in view.desired.suspended, service.revision, service.restarting)
+        return left_alone
+    spec = service.spec
+    return (*left_alone, service.revision, service.restarting, spec.state, spec.replicas)
 
 
 def _part_of(digest: str, shown: Survey, survey: Survey) -> frozenset[Key]:

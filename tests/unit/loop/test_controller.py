@@ -13,7 +13,7 @@ import pytest
 from controller.core.quarantine import Keeping
 from controller.loop.controller import Chore
 from controller.loop.memory import Memory
-from controller.model.desired import SourceIdentity
+from controller.model.desired import Desired, Service, SourceIdentity
 from controller.model.errors import (
     Act,
     Conflict,
@@ -27,7 +27,7 @@ from controller.model.errors import (
     UsageError,
 )
 from controller.model.observed import Container, ContainerState
-from controller.model.plan import AnyAction, PullImage
+from controller.model.plan import AnyAction, PullImage, StopContainer
 from controller.ports import EngineEvent
 from tests import worlds
 from tests.unit.loop.toy import House, ToyEngine
@@ -35,6 +35,7 @@ from tests.worlds import container, declared, service
 
 WEB1 = "web.1-bbbbbbbb"
 WEB2 = "web.2-bbbbbbbb"
+API1 = "api.1-bbbbbbbb"
 NETWORK = "create-network platform-network"
 RUN_WEB1 = [f"create-container {WEB1}", f"start-container {WEB1}"]
 AWAY = EngineUnavailable("broker.unavailable", "no broker answers")
@@ -177,6 +178,79 @@ def test_a_blind_document_removes_nothing(tmp_path: Path) -> None:
     home.files.desired = declared(blind=True)
     home.controller.files_changed()
     assert home.let_pass(700) == []
+
+
+API = service("api")
+
+
+def at_the_first_stop(home: House, desired: Desired) -> None:
+    """Have the files changed to *desired* while the first container is being stopped."""
+    stopped: list[AnyAction] = []
+
+    def fault(action: AnyAction) -> EngineError | None:
+        if isinstance(action, StopContainer) and not stopped:
+            stopped.append(action)
+            home.files.desired = desired
+            home.controller.reload()
+        return None
+
+    home.engine.fault = fault
+
+
+def running_slots(home: House) -> list[int]:
+    return sorted(c.slot for c in home.engine.world.containers if c.name != API1 and c.running)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        declared(API, blind_keys=[worlds.WEB]),
+        declared(API, blind=True),
+        declared(API, identity=replace(worlds.HERE, present=False)),
+    ],
+    ids=["it is back but broken", "another file can't be read", "the directory is gone"],
+)
+def test_a_removal_that_has_begun_goes_no_further_once_something_cannot_be_read(
+    tmp_path: Path, change: Desired
+) -> None:
+    web = [container(slot=slot) for slot in (1, 2, 3)]
+    home = house(tmp_path, *web, container("api"), services=(service(replicas=3), API))
+    home.settle()
+    home.declare(API)
+    at_the_first_stop(home, change)
+    assert home.let_pass(700) == [f"update-container {WEB1}", f"stop-container {WEB1}"]
+    assert running_slots(home) == [2, 3]
+
+
+@pytest.mark.parametrize(
+    "less", [service(replicas=0), service(replicas=1), service(replicas=3, state="Stopped")]
+)
+def test_what_is_wanted_again_is_taken_down_no_further(tmp_path: Path, less: Service) -> None:
+    wanted = service(replicas=3)
+    web = [container(slot=slot) for slot in (1, 2, 3)]
+    home = house(tmp_path, *web, container("api"), services=(wanted, API))
+    home.settle()
+    home.declare(less, API)
+    at_the_first_stop(home, declared(wanted, API))
+    done = home.let_pass(30)
+    assert len([each for each in done if each.startswith("stop-container")]) == 1
+    assert running_slots(home) == [1, 2, 3]
+
+
+def test_what_cannot_be_read_interrupts_nothing_that_takes_nothing_down(tmp_path: Path) -> None:
+    home = house(tmp_path, container("api"), services=(service(replicas=3), API))
+    home.controller.look()
+
+    def flaps(_action: AnyAction) -> EngineError | None:
+        home.files.desired = replace(home.files.desired, blind=not home.files.desired.blind)
+        home.controller.reload()
+        return None
+
+    home.engine.fault = flaps
+    result = home.controller.handle(worlds.WEB)
+    assert result is not None
+    assert not result.execution.interrupted
+    assert running_slots(home) == [1, 2, 3]
 
 
 def test_a_failing_start_is_tried_again_with_growing_pauses_and_told_as_a_crash_loop(
