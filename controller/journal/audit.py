@@ -178,15 +178,17 @@ class _Audit:
     def prove(self, *, workers: int) -> None:
         """Go as far as checkpoints are good, and all that they are of reads as expected."""
         walk, tree, seq, last = self._walk, self._tree, self._seq, self._hash.encode()
-        after = [max(seq, first_seq_of(path) - 1) for path in walk.segments]
-        begin = bisect_right(after, seq) - 1
+        firsts = [first_seq_of(path) for path in walk.segments]
+        # Also where the record before is a segment's last: something may have been put after it.
+        begin = max(0, bisect_right(firsts, seq) - 1)
         marks = frozenset(self._copies)
-        jobs = [Job(*each, marks) for each in zip(walk.segments, after, strict=True)][
-            max(begin, 0) :
+        jobs = [
+            Job(path, max(seq, first - 1), marks)
+            for path, first in zip(walk.segments[begin:], firsts[begin:], strict=True)
         ]
         waiting = _Waiting()
-        for index, scanned in enumerate(scans(jobs, workers=workers), max(begin, 0)):
-            if scanned.after != seq or scanned.prev != last:
+        for index, scanned in enumerate(scans(jobs, workers=workers), begin):
+            if scanned.after != seq or (scanned.rows and scanned.prev != last):
                 return
             if scanned.opening:
                 opening = parsed(scanned.opening)
@@ -200,9 +202,11 @@ class _Audit:
                     return
                 if record.entry.stage == "checkpoint":
                     self._settle(point.seq - 1, before, waiting)
-            tree, seq, last = tree.joined(scanned.tree), scanned.last, scanned.hash
+            tree, seq, last = tree.joined(scanned.tree), scanned.last, scanned.hash or last
             if seq - self._seq > UNSIGNED_MAX:
                 return  # nothing signs what follows: a journal without a key, say
+            if not scanned.ended:
+                return  # a writer is at work, or something was put after the segment's end
 
     def _is_good(self, record: Record, tree: Range) -> bool:
         try:

@@ -72,12 +72,13 @@ class Scanned:
     ``prev`` is what the first says of the record before it, ``opening`` the segment's own record;
     ``rows`` has each record's id and what it does to its life. ``points`` are checkpoints and what
     the broker says of the journal itself, ``marked`` the trees right after the records that were
-    asked for, ``tree`` that of all lines.
+    asked for, ``tree`` that of all lines. ``ended`` tells that nothing follows them in the segment.
     """
 
     after: int
     last: int
     tree: Range
+    ended: bool = False
     opening: bytes = b""
     prev: bytes = b""
     hash: bytes = b""
@@ -133,6 +134,7 @@ def _scan(file: BinaryIO, found: Scanned, job: Job) -> None:
                 or kept > POINTS_MAX_BYTES
                 or sha256(head + rest[66:]).hexdigest().encode() != own
             ):
+                found.ended = not data
                 return
             if not link:
                 found.opening, found.prev = line if opens else b"", rest[118:182]

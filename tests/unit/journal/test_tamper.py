@@ -183,6 +183,13 @@ LINES: list[tuple[int, Change, str]] = [
     (0, lambda lines: lines[:-1], "gap 13: it is missing: the file begins with record 14"),
     (1, lambda lines: lines[:3], "gap 17: it is missing"),
     (1, lambda lines: [b"".join(lines)[:-9]], "cut 26: its line is cut short"),
+    # At the end of a segment that is closed, where the next one goes on as if nothing were there.
+    (0, lambda lines: [*lines, lines[-2]], "gap 14: it is record 12"),
+    (0, lambda lines: [*lines, lines[4]], "gap 14: it is record 5"),
+    (1, lambda lines: [*lines, b'{"forged":1}\n'], "changed 27: "),
+    (1, lambda lines: [*lines, b"\n"], "changed 27: it is empty"),
+    (2, lambda lines: [*lines, b"drop table\n"], "changed 38: it isn't JSON"),
+    (2, lambda lines: [*lines, b'{"x'], "cut 38: its line is cut short"),
     (3, lambda lines: lines[:-1], "cut 40: it is missing: records up to 40 were durable"),
     (3, lambda lines: [b"".join(lines)[:-1]], "cut 40: its line is cut short"),
     (3, lambda lines: [*lines, lines[-1]], "gap 41: it is record 40"),
@@ -232,6 +239,20 @@ def test_a_damaged_compressed_segment_is_noticed_at_its_record(journal: Signed) 
     for at in range(20, len(good), 97):
         packed.write_bytes(good[:at] + bytes([good[at] ^ 4]) + good[at + 1 :])
         assert 14 <= (judged(journal).first_bad or 0) <= 26
+
+
+def test_what_is_put_after_a_compressed_segment_is_noticed(journal: Signed) -> None:
+    path = list_segments(journal.folder)[1]
+    good = path.read_bytes()
+    packed = path.with_name(f"{path.name}.gz")
+    path.unlink()
+    for more, expected in (
+        (gzip.compress(good.splitlines(keepends=True)[3]), "gap 27: it is record 17"),
+        (gzip.compress(b"drop table\n"), "changed 27: it isn't JSON"),
+        (b"drop table", "unreadable "),
+    ):
+        packed.write_bytes(gzip.compress(good) + more)
+        check(journal, expected)
 
 
 # A forger who can compute hashes and links, and has no key that signs.
@@ -468,6 +489,13 @@ def test_from_a_record_on_all_that_is_after_it_is_looked_at(journal: Signed, beg
     edit(path, lambda lines: [*lines[:8], lines[8].replace(b"web", b"wab"), *lines[9:]])
     found = verify(journal.folder, trust, begin=begin)
     assert (found.first_bad, found.fault) == ((35, "changed") if begin <= 35 else (None, ""))
+
+
+def test_from_a_segments_last_record_on_what_was_put_after_it_is_noticed(journal: Signed) -> None:
+    edit(list_segments(journal.folder)[0], lambda lines: [*lines, lines[4]])
+    for thorough in (False, True):
+        found = verify(journal.folder, Trust(frozenset({journal.key})), begin=14, thorough=thorough)
+        assert (found.first_bad, found.fault, found.reason) == (14, "gap", "it is record 5")
 
 
 def test_from_a_checkpoint_that_was_made_up_nothing_is_believed(journal: Signed) -> None:
