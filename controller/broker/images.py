@@ -44,7 +44,7 @@ from controller.broker.steps import (
 from controller.broker.targets import written
 from controller.core import admission, pullerrors
 from controller.core.facts import ImageFacts
-from controller.core.reference import is_image_id, matches, parse_reference
+from controller.core.reference import is_image_id, matches, parse_reference, without_credentials
 from controller.model.entries import Reply, Role
 from controller.model.inventory import Inventory
 from controller.model.mutations import TRUST, Mutation
@@ -207,7 +207,7 @@ def _visible(call: Call, state: GateState) -> Steps[dict[str, Any]]:
         admitted(admission.admit_reference(name, policy=call.policy))
     except Denied as denied:
         # Clients that look for any kind of object by a name ask here too: to them it isn't there.
-        denied.status, denied.message = 404, f"No such image: {redact.text(name)}"
+        denied.status, denied.message = 404, no_such(name)
         raise
     reference = parse_reference(name).canonical
     inspect = yield from inspected(reference)
@@ -221,12 +221,17 @@ def _visible(call: Call, state: GateState) -> Steps[dict[str, Any]]:
     return _only_admitted(inspect, call.policy)
 
 
+def no_such(name: str) -> str:
+    """Return the engine's words for an image that isn't there."""
+    return f"No such image: {redact.text(without_credentials(name))}"
+
+
 def absent(call: Call, name: str) -> Answered:
     """Return that there is no image of that name, as the engine says it: clients then pull.
 
     People also get the rule; to the controller a missing image is no refusal.
     """
-    message = f"No such image: {redact.text(name)}"
+    message = no_such(name)
     if call.actor.role is Role.CONTROLLER:
         return Answered(message_reply(404, message))
     told = Denied("image.missing", "the image isn't here", "pull it first", 404, message)

@@ -24,6 +24,9 @@ _RFC3339 = re.compile(
 )
 _WORDS = re.compile(r"[a-z0-9.-]{1,64}(?:,[a-z0-9.-]{1,64}){0,63}", re.ASCII)
 WORD_MAX = 255
+#: What the engine knows as keys (moby/term, ascii.go): nothing else that is recorded with a read.
+_KEY = r"(?:[a-zA-Z0-9@\[\]^_\\-]|ctrl-[a-z@\[\]^_\\]|DEL)"
+_KEYS = re.compile(rf"{_KEY}(?:,{_KEY}){{0,15}}", re.ASCII)
 _DURATION = re.compile(r"(?:[0-9]{1,6}(?:h|m|s|ms))+", re.ASCII)
 
 
@@ -97,7 +100,7 @@ def tail(value: str) -> str:
 
 def detach_keys(value: str) -> str:
     """A key sequence, as the engine takes it."""
-    if not re.fullmatch(r"[a-zA-Z0-9@\[\],^_\\-]{1,64}", value):
+    if not _KEYS.fullmatch(value):
         raise ValueError("expected a key sequence such as ctrl-p,ctrl-q")
     return value
 

@@ -10,6 +10,7 @@ from controller.broker.endpoints import DENIED, NO_BODY_MAX, OWN_PREFIX, ROUTES,
 from controller.broker.framing import Bound, Malformed
 from controller.broker.refusals import Denied
 from controller.broker.targets import read_path
+from controller.core.reference import without_credentials
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,12 +72,13 @@ def find(method: str, path: str, *, versioned: bool) -> Match:
         match = pattern.fullmatch(path)
         if match is not None:
             return Match(route, match.groupdict())
+    shown = without_credentials(path)
     for denied_method, pattern, remedy in _DENIED_PATTERNS:
         if denied_method in {"*", method} and pattern.fullmatch(path):
-            raise Denied("route.denied", f"{method} {path} is served to nobody", remedy)
+            raise Denied("route.denied", f"{method} {shown} is served to nobody", remedy)
     raise Denied(
         "route.unknown",
-        f"no route {method} {path}",
+        f"no route {method} {shown}",
         "see the table of routes in the documentation for what is served",
         status=404,
     )

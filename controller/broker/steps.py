@@ -30,6 +30,7 @@ from controller.broker.refusals import Answered, Denied, told_reply
 from controller.broker.state import GateState
 from controller.core.canonical import digest
 from controller.core.questions import Page, Question
+from controller.core.reference import without_credentials
 from controller.model import names
 from controller.model.entries import Actor, Context, Entry, Record, Reply, Request, Role, Stage
 from controller.model.inventory import Item
@@ -255,7 +256,7 @@ def request_of(
     return {
         "method": method,
         "route": str(route),
-        "object": redact.text(subject),
+        "object": redact.text(without_credentials(subject)),
         "summary": told,
         "digest": digest({"summary": told, "body": forwarded}),
     }

@@ -15,6 +15,7 @@ from controller.core.confinement import confinement_of, confinement_to
 from controller.core.facts import Stamp
 from controller.core.fields import fold
 from controller.core.parts_mounts import TMPFS_FLAGS
+from controller.core.reference import without_credentials
 from controller.core.rules_container import capability, variable_names
 from controller.core.rules_identity import is_reserved
 from controller.core.rules_networks import Joined, host_address, joined
@@ -388,7 +389,7 @@ def refused_summary(case: Case) -> dict[str, object]:
 
     Nothing else of it was understood well enough to be sure that it is no secret.
     """
-    image = reference_text(case.request, case.actor)
+    image = without_credentials(reference_text(case.request, case.actor))
     return {
         "name": shortened(case.name, _TOLD_MAX),
         "image": shortened(image, _TOLD_MAX),

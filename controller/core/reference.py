@@ -25,6 +25,10 @@ _COMPONENT = re.compile(r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*", re.ASCII)
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}", re.ASCII)
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}", re.ASCII)
 _HEX = re.compile(r"[0-9a-f]+", re.ASCII)
+#: Up to the last @ that no digest follows, however often it was escaped.
+_CREDENTIALS = re.compile(
+    r".*(?:@|%(?:25)*40)(?!sha[0-9]+(?::|%(?:25)*3a))", re.DOTALL | re.IGNORECASE
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,26 +58,38 @@ def is_image_id(text: str) -> bool:
     return _DIGEST.fullmatch(text) is not None
 
 
+def without_credentials(text: str) -> str:
+    """Return what may be told of what should have been a reference, or of a path with one in it.
+
+    Some write ``USER:PASSWORD@`` before the host, as in a URL. No reference has that, so all that
+    stands before such an ``@`` is left out, in whatever tells of it: journal, problems, answers.
+    """
+    found = _CREDENTIALS.match(text)
+    return f"…@{text[found.end() :]}" if found else text
+
+
 def parse_reference(text: str) -> Reference:
     """Return the canonical form of what a client wrote.
 
     Raises:
-        ValueError: it isn't a reference, or it is one that the engine might take for an id.
+        ValueError: it isn't a reference, or it is one that the engine might take for an id. It
+            says what was written, without credentials.
     """
     if not text:
         raise ValueError("no image is named")
+    shown = without_credentials(text)
     if not text.isascii() or not text.isprintable() or " " in text:
-        raise ValueError(f"{text!r} has characters that no image reference has")
+        raise ValueError(f"{shown!r} has characters that no image reference has")
     name, at, digest = text.partition("@")
     if at and not _DIGEST.fullmatch(digest):
-        raise ValueError(f"{text!r}: after @ comes sha256: and 64 lower-case hex digits")
+        raise ValueError(f"{shown!r}: after @ comes sha256: and 64 lower-case hex digits")
     head, slash, last = name.rpartition("/")
     last, colon, tag = last.partition(":")
     if colon and not _TAG.fullmatch(tag):
-        raise ValueError(f"{text!r} has no valid tag")
+        raise ValueError(f"{shown!r} has no valid tag")
     if not slash and _may_be_an_id(last, tag):
-        raise ValueError(f"{text!r} could be the id of an image: name the image in full")
-    host, path = _split(f"{head}{slash}{last}", text)
+        raise ValueError(f"{shown!r} could be the id of an image: name the image in full")
+    host, path = _split(f"{head}{slash}{last}", shown)
     return Reference(host, path, tag or ("" if digest else "latest"), digest)
 
 
@@ -94,7 +110,7 @@ def _may_be_an_id(name: str, tag: str) -> bool:
     return name in {"sha256", "scratch"} or (not tag and _HEX.fullmatch(name) is not None)
 
 
-def _split(name: str, text: str) -> tuple[str, str]:
+def _split(name: str, shown: str) -> tuple[str, str]:
     first, slash, rest = name.partition("/")
     has_host = bool(slash) and (
         "." in first or ":" in first or first == "localhost" or first != first.lower()
@@ -104,9 +120,11 @@ def _split(name: str, text: str) -> tuple[str, str]:
     if host == "docker.io" and "/" not in path:
         path = f"library/{path}"
     if not _HOST.fullmatch(host):
-        raise ValueError(f"{text!r}: {host!r} is no registry's host in lower case")
+        host = without_credentials(host)
+        raise ValueError(f"{shown!r}: {host!r} is no registry's host in lower case")
     if not all(_COMPONENT.fullmatch(part) for part in path.split("/")):
-        raise ValueError(f"{text!r}: {path!r} is no path of an image (lower case, no . or ..)")
+        path = without_credentials(path)
+        raise ValueError(f"{shown!r}: {path!r} is no path of an image (lower case, no . or ..)")
     if len(host) + 1 + len(path) > NAME_MAX:
         raise ValueError(f"the name of the image is longer than {NAME_MAX} characters")
     return host, path

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from controller.core.bodies import Finding
 from controller.core.case import Case, read_reference, reference_text
-from controller.core.reference import is_image_id, matches, parse_reference
+from controller.core.reference import is_image_id, matches, parse_reference, without_credentials
 from controller.model import names
 from controller.model.policy import Policy
 
@@ -23,7 +23,8 @@ def image_allowed(case: Case) -> Findings:
     named, written = read_reference(asked), case.reference
     if named is None or written is None or named.repository != written.repository:
         # What is recorded as written is what later slots and heals are admitted by.
-        reason = f"the label {names.IMAGE} says {text!r}, the image is {asked!r}"
+        said, is_of = without_credentials(text), without_credentials(asked)
+        reason = f"the label {names.IMAGE} says {said!r}, the image is {is_of!r}"
         remedy = "label the container with the reference that it is made from"
         yield Finding("image.mismatch", "Image", reason, remedy)
 

@@ -12,6 +12,7 @@ import base64
 import json
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import quote
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -74,10 +75,14 @@ class Watched(World):
         super()._written(record, line)
         self.__dict__.setdefault("lines", []).append(line)
 
-    def send(self, method: str, path: str, body: bytes, headers: Mapping[str, str]) -> None:
+    def send(
+        self, method: str, path: str, body: bytes, headers: Mapping[str, str], query: str = ""
+    ) -> bytes:
+        """Have it served; return what is answered."""
         told = (("content-type", "application/json"), *headers.items()) if body else ()
-        request = Request(method, f"/v1.45{path}", "", told or tuple(headers.items()), body, ROOT)
-        self.broker.serve(request)
+        told = told or tuple(headers.items())
+        reply = self.broker.serve(Request(method, f"/v1.45{path}", query, told, body, ROOT))
+        return reply.body
 
     @property
     def written(self) -> bytes:
@@ -150,6 +155,47 @@ def test_no_secret_of_a_header_or_a_body_that_nobody_reads_reaches_the_journal(
 ) -> None:
     world, own = begun()
     world.send(asked[0], asked[1].replace("OWN", own), body, {header: value})
+    check_unseen(world)
+
+
+#: How some write credentials before an image's name, and how it is then escaped.
+REFERENCES = tuple(
+    prefix + form.format(MARK) + rest
+    for prefix in ("", "https://")
+    for form in ("u:{}@", "{}@", "{}:@", "u:a/{}@", "u:a@{}@", "u:{}%40")
+    for rest in ("reg.io/x", "reg.io/x:1", "ghcr.io/platformnetwork/app:1", f"h/x@sha256:{'a' * 64}")
+)  # fmt: skip
+#: Where an image is named, REF, as a path, a query or a body has it.
+NAMED = (
+    ("POST", "/images/create", "fromImage=REF", None),
+    ("POST", "/images/create", "fromImage=REF&tag=1", None),
+    ("POST", "/images/create", "fromSrc=REF", None),
+    ("GET", "/images/json", 'filters={"before":["REF"]}', None),
+    ("GET", "/images/json", 'filters={"reference":["REF"]}', None),
+    ("GET", "/images/REF/json", "", None),
+    ("GET", "/images/REF/history", "", None),
+    ("DELETE", "/images/REF", "", None),
+    ("GET", "/distribution/REF/json", "", None),
+    ("POST", "/images/REF/push", "", None),
+    ("POST", "/images/REF/tag", "repo=REF", None),
+    ("POST", "/containers/create", "name=web", {"Image": "REF"}),
+    ("POST", "/containers/create", "name=", {"Image": WEB, "Labels": {"io.trimtab.image": "REF"}}),
+    ("POST", "/build", "remote=REF", None),
+)
+
+
+@settings(max_examples=120, deadline=None)
+@given(st.sampled_from(NAMED), st.sampled_from(REFERENCES), st.booleans())
+def test_no_credentials_before_an_image_s_name_are_told(
+    named: tuple[str, str, str, object], reference: str, escaped: bool
+) -> None:
+    method, path, query, body = named
+    world, _ = begun()
+    shown = quote(reference, safe="/") if escaped else reference
+    content = b"" if body is None else json.dumps(body).replace("REF", reference).encode()
+    inside = quote(query.replace("REF", reference), safe="=&")
+    answer = world.send(method, path.replace("REF", shown), content, {}, inside)
+    assert MARK.encode() not in answer
     check_unseen(world)
 
 

@@ -4,7 +4,7 @@ import pytest
 
 from controller.broker.endpoints import DENIED, ROUTES
 from controller.broker.gate import HANDLERS
-from controller.broker.parameters import checked, flag, judged, number, unset
+from controller.broker.parameters import checked, detach_keys, flag, judged, number, unset
 from controller.broker.refusals import Denied
 from controller.broker.routing import body_bound, find
 from controller.broker.targets import Target, read_path, read_query, written
@@ -148,6 +148,16 @@ def test_parameters_are_checked_rebuilt_and_zero_values_of_known_ones_dropped() 
 def test_unknown_and_invalid_parameters_are_refused(query: dict[str, str], rule: str) -> None:
     known = {"t": number(-1, 300), "force": flag, "link": unset}
     assert refused(rule, checked, query, known).status == 400
+
+
+@pytest.mark.parametrize("keys", ["ctrl-p,ctrl-q", "ctrl-c", "ctrl-\\", "ctrl-@,a,B,1", "DEL", "^"])
+def test_what_the_engine_knows_as_keys_detaches(keys: str) -> None:
+    assert checked({"k": keys}, {"k": detach_keys}) == {"k": keys}
+
+
+@pytest.mark.parametrize("keys", ["hunter2", "ctrl-p,hunter2", "ctrl-P", "ctrl-1", "a,,b", "a,"])
+def test_what_is_no_key_is_refused_and_not_recorded(keys: str) -> None:
+    assert keys not in refused("query.invalid", checked, {"k": keys}, {"k": detach_keys}).reason
 
 
 def test_what_is_written_reads_back() -> None:

@@ -1,6 +1,6 @@
 import pytest
 
-from controller.core.reference import is_image_id, matches, parse_reference
+from controller.core.reference import is_image_id, matches, parse_reference, without_credentials
 
 DIGEST = "sha256:" + "a" * 64
 
@@ -113,3 +113,39 @@ def test_an_image_id_is_a_digest_and_nothing_else():
     assert not is_image_id(DIGEST[:-1])
     assert not is_image_id(DIGEST + "\n")
     assert not is_image_id(f"a@{DIGEST}")
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("ghcr.io/a/b:1", "ghcr.io/a/b:1"),
+        (f"ghcr.io/a/b:1@{DIGEST}", f"ghcr.io/a/b:1@{DIGEST}"),
+        ("ghcr.io/a/b@sha256:abc", "ghcr.io/a/b@sha256:abc"),  # a digest that was cut
+        ("user:pass@ghcr.io/a/b", "…@ghcr.io/a/b"),
+        ("https://user:pa/s@s\n@ghcr.io/a/b", "…@ghcr.io/a/b"),
+        (f"user:pass@ghcr.io/a/b@{DIGEST}", f"…@ghcr.io/a/b@{DIGEST}"),
+        ("/v1.45/images/user%3Apass%40ghcr.io/a/b/json", "…@ghcr.io/a/b/json"),
+        (f"/images/a@{DIGEST.replace(':', '%3A')}/json", f"/images/a@{DIGEST.replace(':', '%3A')}/json"),
+        ("x" * 1_000_000, "x" * 1_000_000),
+    ],
+)  # fmt: skip
+def test_what_stands_before_the_host_is_not_told(text, told):
+    assert without_credentials(text) == told
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "user:pass@ghcr.io/a/b",
+        "https://user:pass@ghcr.io/a/b",
+        "user:pass@ghcr.io/a b",
+        "user:pass%40ghcr.io/a/b",
+        "ghcr.io/user-pass%40x/b",
+        f"user:pass@ghcr.io/a/b@{DIGEST}",
+    ],
+)
+def test_why_something_is_no_reference_says_no_credentials(text):
+    with pytest.raises(ValueError) as caught:
+        parse_reference(text)
+    assert "pass" not in str(caught.value)
+    assert "…@" in str(caught.value)
