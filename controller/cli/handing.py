@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from controller.cli.common import json_option, open_state, print_json, state_option
-from controller.cli.journal_filters import filter_options, moment
+from controller.cli.journal_filters import SPAN_OPTIONS, filter_options, span
 from controller.cli.journal_source import (
     broker_of,
     json_line,
@@ -96,8 +96,8 @@ Examples:
     "--from", "first", type=click.IntRange(min=1), metavar="SEQ", help="From this record."
 )
 @click.option("--to", "last", type=click.IntRange(min=1), metavar="SEQ", help="To this record.")
-@click.option("--since", callback=moment, metavar="TIME", help="1h, 7d, 03:12, or RFC 3339.")
-@click.option("--until", callback=moment, metavar="TIME", help="Likewise.")
+@SPAN_OPTIONS[0]
+@SPAN_OPTIONS[1]
 @click.option("--exact", is_flag=True, help="These records, without those that prove them.")
 @click.option(
     "--folder",
@@ -123,6 +123,7 @@ def export(
     Printed are those from the checkpoint before the first to the checkpoint after the last, which
     sign what is between them; with --folder, the whole segments that hold them.
     """
+    since, until = span(since, until)
     with open_source(ctx, state) as source:
         wanted = _range(source, Filter(since=since, until=until), first=first, last=last)
         if folder is not None:

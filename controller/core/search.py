@@ -30,8 +30,8 @@ _OF_CONTAINERS: Final = ("container.", "exec.", "network.connect", "network.disc
 class Filter:
     """What is wanted; an empty field wants all. Times are as records have them (RFC 3339, UTC).
 
-    ``service`` is NAME or NAMESPACE/NAME; ``actor`` a role or a uid; ``action`` a route such as
-    ``container.create``, its last part, or a method, ``routes`` whole routes, any of them;
+    ``service`` is NAME or NAMESPACE/NAME; ``actor`` a role, a uid, or ROLE:UID; ``action`` a route
+    such as ``container.create``, its last part, or a method, ``routes`` whole routes, any of them;
     ``container`` a name or the start of an id;
     ``ids`` full ids of objects, any of them; ``record`` the id of an intent and its closing record;
     seqs are above ``after``, and none is above ``upto``.
@@ -229,7 +229,8 @@ def concerns(about: About, wanted: Filter) -> bool:
 
 def actors(actor: Mapping[str, Any]) -> tuple[str, ...]:
     """Return the words by which an actor is looked for."""
-    return (text(actor, "role"), str(actor.get("uid", "")))
+    role, uid = text(actor, "role"), actor.get("uid", "")
+    return (role, str(uid), *([f"{role}:{uid}"] if isinstance(uid, int) else []))
 
 
 def _services(about: About) -> tuple[str, ...]:

@@ -117,11 +117,12 @@ def _words(database: sqlite3.Connection, column: str, texts: Collection[str]) ->
 
 
 def _actor(database: sqlite3.Connection, wanted: Filter) -> Term:
-    actor = wanted.actor
-    term, values = _words(database, "role", {actor})
-    if actor.isascii() and actor.isdigit() and str(int(actor)) == actor and int(actor) < 2**62:
-        return f"{term} OR uid = ?", (*values, int(actor))
-    return term, values
+    role, both, uid = wanted.actor.rpartition(":")
+    is_uid = uid.isascii() and uid.isdigit() and str(int(uid)) == uid and int(uid) < 2**62
+    term, values = _words(database, "role", {role if both else uid})
+    if not is_uid:
+        return ("FALSE", ()) if both else (term, values)
+    return f"{term} {'AND' if both else 'OR'} uid = ?", (*values, int(uid))
 
 
 def _action(database: sqlite3.Connection, wanted: Filter) -> Term:

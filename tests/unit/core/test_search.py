@@ -82,6 +82,9 @@ def check(expected: list[int], **wanted: Any) -> None:
         ({"actor": "controller"}, [2, 3, 6]),
         ({"actor": "1001"}, [8]),
         ({"actor": "broker"}, [1]),
+        ({"actor": "client:1001"}, [8]),
+        ({"actor": "operator:1001"}, []),
+        ({"actor": "broker:"}, []),
         # Of both namespaces, with the starts and outcomes that name only an id, or nothing.
         ({"service": "web"}, [2, 3, 4, 5, 6, 7, 9, 10]),
         ({"service": "default/web"}, [2, 4, 6, 7]),

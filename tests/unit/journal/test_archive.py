@@ -56,7 +56,9 @@ MEMBERS: dict[str, Callable[[random.Random], object]] = {
     "until": time_of,
     "service": lambda dice: dice.choice(("web", "default/web", "shop/db", "/web", "none", "web/")),
     "owner": lambda dice: dice.choice((*OWNERS, "none")),
-    "actor": lambda dice: dice.choice(("controller", "operator", "1001", "0", "00", "broker")),
+    "actor": lambda dice: dice.choice(
+        ("controller", "operator", "1001", "0", "00", "broker", "client:1001", "broker:")
+    ),
     "verdict": lambda dice: dice.choice(("allow", "deny")),
     "stages": lambda dice: some(dice, ("intent", "outcome", "recovered", "refusal", "read")),
     "action": lambda dice: dice.choice(("create", "container.create", "STOP", "GET", "logs", "x")),
