@@ -468,8 +468,15 @@ def build_controller(
     *,
     memory_file: Path,
     quarantine_ms: int = 0,
+    acts: bool = True,
 ) -> tuple[Controller, Problem | None]:
-    """Return a controller without threads, and what is wrong with its memory."""
+    """Return a controller without threads, and what is wrong with its memory.
+
+    One that doesn't act leaves a broken memory where it is, so that one that does tells of it.
+
+    Raises:
+        StateError: its memory can't be read.
+    """
     from controller.core.quarantine import Keeping
     from controller.loop.controller import Controller
     from controller.loop.memory import Memory, write_whole
@@ -479,7 +486,7 @@ def build_controller(
     clock = SystemClock()
     reach = crash_reach(os.environ)
     memory = Memory(memory_file, reach=reach)
-    problem = memory.load(stamp=f"{time.time_ns()}")
+    problem = memory.load(stamp=f"{time.time_ns()}" if acts else "")
     published = state.controller / "status.json"
 
     def publish(report: dict[str, object]) -> None:
@@ -510,10 +517,11 @@ def boot_id() -> str:
 def known_dependencies(state: State, directory: Path) -> dict[Key, frozenset[Key]]:
     """Return what services depend on, as the files say, or else as they said it last."""
     from controller.core.dependencies import dependencies_of
-    from controller.loop.memory import Memory
+    from controller.loop.memory import BROKEN, Memory
 
     memory = Memory(state.controller / "state.json")
-    memory.load(stamp=f"{time.time_ns()}")
+    with suppress(OSError, *BROKEN):
+        memory.read()
     declared = directory_source(directory).load().services
     return {
         **memory.dependencies(),
@@ -537,12 +545,12 @@ def last_history(state: State, name: str) -> dict[str, object]:
         StateError: that can't be read, or there is no such service in it.
     """
     from controller.core.history import Past, history
-    from controller.loop.memory import Memory
+    from controller.loop.memory import BROKEN, Memory
 
     memory = Memory(state.controller / "state.json")
     try:
         memory.read()
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (OSError, *BROKEN) as error:
         raise StateError(
             "state.unreadable",
             f"what the controller remembers can't be read: {error}",
@@ -571,7 +579,8 @@ def run_controller(
     """Be the controller until a signal or the end of the parent.
 
     Raises:
-        StateError: the state folder can't be used, or another controller holds it.
+        StateError: the state folder can't be used, its memory can't be read, or another controller
+            holds it.
     """
     from controller.loop.supervisor import Doors, Supervisor
     from controller.sources.watch import watch

@@ -70,6 +70,7 @@ def make_plan(root: Path, *, directory: Path, engine: str | None, policy: str | 
             through,
             memory_file=state.controller / "state.json",
             quarantine_ms=instance.quarantine_ms,
+            acts=False,
         )
         return controller.survey().plan
 

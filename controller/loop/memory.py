@@ -2,7 +2,9 @@
 
 Losing it costs waiting times, counters, and what people want beside the files (pins, suspensions;
 the journal has who asked for them), never a container: what is desired is in the files, what is
-there is on the engine, and what is ours is in the broker's inventory.
+there is on the engine, and what is ours is in the broker's inventory. So nothing begins anew in the
+place of a file that may be good: one that can't be read now ends the controller, and one that isn't
+what was written is kept beside it.
 """
 
 from __future__ import annotations
@@ -30,6 +32,8 @@ from controller.model.names import Key
 
 VERSION = 1
 SIZE_MAX = 64 * 1024 * 1024
+#: What reading a file raises that isn't ours.
+BROKEN = (ValueError, KeyError, TypeError, AttributeError, RecursionError)
 
 #: A numbered place of a service.
 Slot = tuple[Key, int]
@@ -236,34 +240,36 @@ class Memory:
 
         Raises:
             OSError: it can't be read.
-            ValueError, KeyError, TypeError, AttributeError, RecursionError: it isn't ours.
+            BROKEN: it isn't ours.
         """
         self._restore(json.loads(_read_ordinary(self._file)))
 
     def load(self, *, stamp: str) -> Problem | None:
         """Read the file, if there is one; a broken one is moved aside, as *stamp* names it.
 
+        Without a stamp that one is left where it is, for whoever doesn't save.
+
         Returns:
-            The problem to show, if there was one. Never raises for what the file holds.
+            The problem to show, if there was one.
+
+        Raises:
+            StateError: it can't be read now, or not moved aside. It stays as it is, and may be good.
         """
         try:
             self.read()
         except FileNotFoundError:
             return None
         except OSError as error:
-            return _problem(
-                self._file,
-                f"can't be read: {error.strerror}",
-                "waiting times, pins and suspensions are lost",
-            )
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            raise _unreadable(self._file, "can't be read", error) from error
+        except BROKEN as error:
             aside = self._file.with_name(f"{self._file.name}.broken-{stamp}")
             try:
-                self._file.rename(aside)
-            except OSError:
-                aside = self._file
-            consequence = f"it is now {aside}; pins and suspensions are lost"
-            return _problem(self._file, f"isn't what was written: {error}", consequence)
+                if stamp:
+                    self._file.rename(aside)
+            except OSError as failure:
+                what = f"isn't what was written ({error}), and can't be moved aside"
+                raise _unreadable(self._file, what, failure) from failure
+            return _damaged(self._file, error, aside if stamp else self._file)
         return None
 
     def save(self) -> bool:
@@ -381,10 +387,20 @@ def _read_ordinary(path: Path) -> bytes:
         return file.read(SIZE_MAX + 1)
 
 
-def _problem(file: Path, what: str, consequence: str) -> Problem:
+def _unreadable(file: Path, what: str, error: OSError) -> StateError:
+    return StateError(
+        "state.unreadable",
+        f"the controller's memory {file} {what}: {error.strerror}",
+        remedy="look at its disk and its owner, and start again: nothing is changed meanwhile, so "
+        "that no pin and no suspension is undone; to begin without them, move the file away",
+    )
+
+
+def _damaged(file: Path, error: Exception, aside: Path) -> Problem:
     return Problem(
         code="state.damaged",
-        message=f"the controller's memory {what}; {consequence}",
+        message=f"the controller's memory isn't what was written: {error}; it is now {aside}; "
+        "pins and suspensions are lost",
         file=str(file),
         remedy="it begins anew; repeat what people asked for: trimtab journal list --stage operator",
     )

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -118,6 +121,49 @@ def test_a_broken_file_is_moved_aside_and_told(tmp_path: Path, text: str) -> Non
     assert memory.histories() == {}
     memory.accept(WEB, "digest")
     assert memory.save()
+    assert (tmp_path / "state.json.broken-17").read_text() == text
+
+
+@contextmanager
+def no_more_files() -> Iterator[None]:
+    """Let this process open no file."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+def test_a_file_that_cannot_be_read_now_is_no_reason_to_begin_anew(tmp_path: Path) -> None:
+    file = tmp_path / "state.json"
+    filled(file).save()
+    memory = Memory(file)
+    with no_more_files(), pytest.raises(StateError) as caught:
+        memory.load(stamp="1")
+    assert caught.value.code == "state.unreadable"
+    assert "Too many open files" in caught.value.message
+    assert [path.name for path in tmp_path.iterdir()] == ["state.json"]
+    assert memory.load(stamp="1") is None
+    assert memory.steering(WEB) == SUSPENDED
+
+
+def test_a_broken_file_that_cannot_be_moved_aside_is_not_begun_anew_over(tmp_path: Path) -> None:
+    file = tmp_path / "state.json"
+    file.write_text("{")
+    (tmp_path / "state.json.broken-17").mkdir()
+    with pytest.raises(StateError, match="can't be moved aside"):
+        Memory(file).load(stamp="17")
+    assert file.read_text() == "{"
+
+
+def test_a_broken_file_is_left_by_who_only_looks(tmp_path: Path) -> None:
+    file = tmp_path / "state.json"
+    file.write_text("{")
+    problem = Memory(file).load(stamp="")
+    assert problem is not None
+    assert problem.code == "state.damaged"
+    assert [path.name for path in tmp_path.iterdir()] == ["state.json"]
 
 
 def test_no_file_is_no_problem(tmp_path: Path) -> None:
@@ -220,9 +266,8 @@ def test_neither_reading_nor_writing_follows_a_link(tmp_path: Path) -> None:
     elsewhere.write_text("{}")
     file = tmp_path / "state.json"
     file.symlink_to(elsewhere)
-    problem = Memory(file).load(stamp="1")
-    assert problem is not None
-    assert "can't be read" in problem.message
+    with pytest.raises(StateError, match="can't be read"):
+        Memory(file).load(stamp="1")
     (tmp_path / ".state.json.new").symlink_to(elsewhere)
     with pytest.raises(OSError, match="symbolic link"):
         write_whole(file, b"x")
