@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 
 from controller.core import blast
 from controller.core.diff import ALIVE
-from controller.model.desired import Desired, SourceIdentity
+from controller.model.desired import Desired, Service, SourceIdentity
 from controller.model.names import Key
 from controller.model.observed import ContainerState, Observed
 from controller.model.plan import Blocked
@@ -223,15 +223,22 @@ def _held_back(look: Look) -> dict[Key, tuple[str, str]]:
         if reason := rule(look):
             return dict.fromkeys(look.new, (reason, APPROVE))
     # Scaled to 0 or stopped, a service is declared and yet doesn't keep its set from going.
-    left = {service.key for service in look.desired.services} - look.candidates
+    down = {s.key for s in look.desired.services if _is_down(s)} & look.recent
+    left = {service.key for service in look.desired.services} - look.candidates - down
     occupied = {key.namespace for key in left | look.desired.blind_keys}
     held: dict[Key, tuple[str, str]] = {}
     for namespace in {key.namespace for key in look.new} - occupied:
         new = {key for key in look.new if key.namespace == namespace}
-        if len(new) > 1:
-            reason = f"nothing would be left of the {len(new)} services of namespace {namespace}"
+        # One file may be gone a while before the other: a set goes within the window, too.
+        count = len(new | {key for key in look.recent if key.namespace == namespace})
+        if count > 1:
+            reason = f"nothing would be left of the {count} services of namespace {namespace}"
             held |= dict.fromkeys(new, (reason, APPROVE))
     return held
+
+
+def _is_down(service: Service) -> bool:
+    return service.spec.replicas == 0 or service.spec.state is RunState.STOPPED
 
 
 def _blocked(

@@ -9,6 +9,7 @@ from controller.core.prune import (
     APPROVE,
     KEEP,
     SETTLE_S,
+    WINDOW_S,
     PruneDecision,
     PruneMemory,
     from_json,
@@ -271,6 +272,52 @@ def test_a_set_is_emptied_by_scaling_and_stopping_too():
 def test_a_set_of_which_something_is_left_is_not_emptied(desired):
     observed = engine(container("a", namespace="team"), container("b", namespace="team"))
     assert names(twice(desired, observed).prunable) == "a b"
+
+
+TEAM = "abc"
+
+
+@pytest.mark.parametrize("less", [None, {"replicas": 0}, {"state": "Stopped"}])
+def test_a_set_that_is_emptied_one_by_one_keeps_its_last_until_approved(less):
+    memory, now = PruneMemory(), 1000.0
+    left = [service(name, namespace="team") for name in TEAM]
+    down = []
+    others = [service(f"o{n}") for n in range(8)]
+    there = [container(f"o{n}") for n in range(8)]
+    for name in TEAM:
+        observed = engine(*(container(s.key.name, namespace="team") for s in left), *there)
+        left = [each for each in left if each.key.name != name]
+        down += [] if less is None else [service(name, namespace="team", **less)]
+        desired = declared(*left, *down, *others)
+        first = look(desired, observed, memory, now=now)
+        decision = look(desired, observed, first.memory, now=now + SETTLE_S)
+        assert names(decision.prunable) == ("" if name == "c" else name)
+        memory, now = decision.memory, now + SETTLE_S + 1
+    assert reasons(decision)["c"].endswith(
+        "but nothing would be left of the 3 services of namespace team"
+    )
+    assert decision.recheck_at == 1002.0 + WINDOW_S
+    approved = look(desired, observed, memory, now=now, approved=True)
+    assert (names(approved.prunable), approved.blocked) == ("c", ())
+
+
+def test_what_went_from_a_set_and_came_back_does_not_keep_the_next_from_going():
+    observed = engine(*(container(name, namespace="team") for name in "ab"))
+    a, b = (service(name, namespace="team") for name in "ab")
+    passed = twice(declared(b), observed)
+    back = look(declared(a, b), observed, passed.memory, now=1010.0)
+    first = look(declared(a), observed, back.memory, now=1011.0)
+    assert (names(first.settling), first.blocked) == ("b", ())
+
+
+def test_a_set_of_which_one_is_left_may_go_empty_after_the_window():
+    team = engine(*(container(name, namespace="team") for name in "ab"))
+    passed = twice(declared(service("b", namespace="team"), service("web")), team)
+    last = engine(container("b", namespace="team"))
+    held = look(wanting("web"), last, passed.memory, now=1300.0)
+    assert (list(reasons(held)), held.recheck_at) == (["b"], 1002.0 + WINDOW_S)
+    free = look(wanting("web"), last, held.memory, now=1002.0 + WINDOW_S)
+    assert (names(free.settling), free.blocked) == ("b", ())
 
 
 def test_one_emptied_set_holds_back_no_other_services():
