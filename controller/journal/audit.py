@@ -133,7 +133,7 @@ class _Audit:
         self._seals = Seals(trust.keys)
         self._lives = Lives(folder)
         self._repairs: list[Repair] = []
-        self._told: set[int] = set()  # up to which records were pruned, as records tell
+        self._told: dict[int, int] = {}  # up to which records were pruned -> the record that tells
         self._begin = self._seq = 0
         self._tree = Range()
         self._hash = GENESIS
@@ -260,7 +260,7 @@ class _Audit:
             self._seals.check(record, tree)
         elif record.entry.stage == "operator":
             self._seals.bring_in(record)
-            self._told |= {pruned_by(record)}
+            self._told.setdefault(pruned_by(record), record.seq)
 
     def _look_again(self) -> None:
         if self._lives.crowded and (damage := self._lives.finish()):
@@ -289,9 +289,15 @@ class _Audit:
                 f"it is missing: the checkpoint that was kept elsewhere is of {max(beyond)} records"
             )
             raise self._damage(Fault.CUT, text, last + 1)
-        if walk.base is not None and self._begin == walk.base.record.seq not in self._told:
-            text = f"{self._begin} records are missing, and none tells that they were pruned"
-            raise self._damage(Fault.GAP, text, 1)
+        if walk.base is not None and self._begin == walk.base.record.seq:
+            text = f"{self._begin} records are missing, and "
+            told = self._told.get(self._begin)
+            if told is None:
+                raise self._damage(Fault.GAP, f"{text}none tells that they were pruned", 1)
+            # Whoever may append a record could else remove what is before it.
+            if told > seals.size:
+                text += f"no checkpoint is of the record {told}, which tells that they were pruned"
+                raise self._damage(Fault.GAP, text, 1)
         if not self._trust.keys:
             return
         if seals.doubtful:

@@ -22,6 +22,7 @@ from controller.core.checkpoint import (
     asks_for_key,
     checkpoint_entry,
     key_entry,
+    pruned_by,
     read_checkpoint,
 )
 from controller.core.merkle import Range, leaf_hash
@@ -143,6 +144,8 @@ class Notary:
             return self._keys.coming(), True
         fresh = self._fresh(tree)
         due = closing or fresh >= self._every.records or self.due_s() == 0.0
+        # Only what is signed may tell that records are gone, and they go as soon as it is durable.
+        due = due or any(map(pruned_by, sealing.records))
         return None, self._key is None or (fresh > 0 and due)
 
     def accept(self, grown: Grown) -> None:

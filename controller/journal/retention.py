@@ -3,7 +3,7 @@
 Only whole closed segments go, and only up to one that ends with its checkpoint: that record stays
 (``.pruned``), so that chain and tree go on from it, and what the inventory was then stays beside it
 (``.inventory``), so that it can be rebuilt without what is gone. Before anything goes, a record says
-so. Each step is durable before the next, and a start after any of them goes on.
+so, and a checkpoint is of it (``notary``). Each step is durable before the next, and a start after any of them goes on.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from controller.core.checkpoint import read_checkpoint, read_key
+from controller.core.checkpoint import prune_entry, read_checkpoint, read_key
 from controller.core.note import PublicKey, parse_note, parse_private
 from controller.journal.audit import verify
 from controller.journal.keys import hash_key, read_public_keys
@@ -30,6 +30,7 @@ from tests.unit.journal.builders import (
     key_files,
     open_log,
     open_writer,
+    uuid7,
 )
 
 OFTEN = Every(records=5, seconds=60.0)
@@ -127,6 +128,17 @@ def test_the_writer_signs_in_time_though_nobody_writes(folder: Path) -> None:
     assert told(folder) == "sKcrc"
     writer.close()
     assert told(folder) == "sKcrc"
+    check_signed(folder)
+
+
+def test_what_tells_that_records_go_is_signed_in_the_same_write(folder: Path) -> None:
+    """They go right after it, and nothing that isn't signed may tell so."""
+    log = open_log(folder, every=Every())
+    log.append(entry(1))
+    log.append(prune_entry(uuid7(2), until=3, reason="age"))
+    log.append(entry(3))
+    abandon(log)
+    assert told(folder) == "sKcrocr"
     check_signed(folder)
 
 

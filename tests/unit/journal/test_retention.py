@@ -10,13 +10,14 @@ from pathlib import Path
 import pytest
 
 from controller.core import inventory as inventories
-from controller.core.checkpoint import prune_entry
+from controller.core.checkpoint import parse_checkpoint, prune_entry
+from controller.core.note import parse_note
 from controller.journal import retention
 from controller.journal.audit import Trust, Verification, verify
 from controller.journal.base import BASE_NAME, INVENTORY_NAME, foundation, read_inventory
 from controller.journal.keys import read_public_keys
 from controller.journal.log import Limits, Log
-from controller.journal.notary import Every
+from controller.journal.notary import EVERY, Every
 from controller.journal.reader import last_seq, records
 from controller.journal.retention import DAY_S, Keep, Retention, compress
 from controller.journal.segments import list_segments
@@ -67,12 +68,13 @@ def happened(number: int) -> Entry:
     )
 
 
-def telling(folder: Path) -> Callable[[int, str], object]:
-    """Record what goes, as the writer does."""
+def telling(folder: Path, every: Every | None = EVERY) -> Callable[[int, str], object]:
+    """Record what goes, as a writer does that is killed right then; without *every*, as a forger."""
 
     def tell(until: int, reason: str) -> None:
-        log = open_log(folder, clock=FixedClock(NOON + 8 * DAY_S), every=Every(), limits=DAILY)
+        log = open_log(folder, clock=FixedClock(NOON + 8 * DAY_S), every=every, limits=DAILY)
         log.append(prune_entry(log._new_id(), until=until, reason=reason))
+        log._leave_segment()
         log.close()
 
     return tell
@@ -223,6 +225,19 @@ def test_what_is_gone_without_a_record_that_says_so_is_missed(folder: Path) -> N
         found = verify(folder, trust, thorough=thorough)
         assert (found.first_bad, found.fault) == (1, "gap")
         assert "none tells that they were pruned" in found.reason
+
+
+def test_what_is_gone_by_a_record_that_nobody_signed_is_missed(folder: Path) -> None:
+    """Without a key, somebody can append the record as well."""
+    keep = Keep(age_s=4.5 * DAY_S)
+    kept = parse_checkpoint(parse_note(key_files(folder).checkpoint.read_text()))
+    Retention(folder, keep=keep, tell=telling(folder, every=None)).look_after(now=NOON + 8 * DAY_S)
+    keys = frozenset(read_public_keys(key_files(folder).public))
+    for trust in (Trust(), Trust(keys), Trust(keys, (kept,))):
+        for thorough in (False, True):
+            found = verify(folder, trust, thorough=thorough)
+            assert (found.first_bad, found.fault) == (1, "gap")
+            assert "no checkpoint is of the record 100, which tells" in found.reason
 
 
 def test_what_is_kept_of_the_pruned_ones_cant_be_made_up(folder: Path) -> None:
