@@ -13,6 +13,8 @@ import hmac
 import unicodedata
 from collections.abc import Mapping
 
+from controller.core.canonical import canonical
+
 TEXT_MAX = 512
 ITEMS_MAX = 128
 DEPTH_MAX = 6
@@ -58,6 +60,16 @@ def hashes(key: bytes, owner: str, env: object) -> dict[str, str]:
         told = f"{owner}\0{name}\0{value}".encode("utf-8", "surrogatepass")
         found[text(name, limit=128)] = hmac.digest(key, told, "sha256").hex()[:HASH_DIGITS]
     return found
+
+
+def keyed_digest(key: bytes, value: object) -> str:
+    """Return the lower-case hex HMAC-SHA-256 of a JSON value that a record doesn't tell whole.
+
+    What isn't told could be found by trying, were there no key. What it is made of begins with
+    ``{`` or ``[``, and what ``hashes`` are made of with an owner: none is ever the other.
+    """
+    assert key, "a digest that anybody can make"
+    return hmac.digest(key, canonical(value), "sha256").hex()
 
 
 def summary(value: object, depth: int = 0) -> object:

@@ -249,16 +249,26 @@ def request_of(
     subject: str,
     summary: Mapping[str, object],
     body: Mapping[str, object] | None = None,
+    *,
+    key: bytes = b"",
 ) -> dict[str, object]:
-    """Return a request as the journal has it; the digest covers the body without env values."""
+    """Return a request as the journal has it.
+
+    The digest covers the summary, and the body without env values. What of a body isn't told, such
+    as arguments, could be guessed at by a plain digest: with a body it is a keyed one, and without
+    a *key* it doesn't cover the body.
+    """
     told = redact.summary(summary)
-    forwarded = redact.summary(body or {})
+    if body and key:
+        proof = redact.keyed_digest(key, {"summary": told, "body": redact.summary(body)})
+    else:
+        proof = digest({"summary": told, "body": {}})
     return {
         "method": method,
         "route": str(route),
         "object": redact.text(without_credentials(subject)),
         "summary": told,
-        "digest": digest({"summary": told, "body": forwarded}),
+        "digest": proof,
     }
 
 
@@ -322,7 +332,12 @@ def perform(
     if not despite_hold:
         refuse_if_held(state, change.mutation, change.subject)
     request = request_of(
-        change.method, change.mutation, change.subject, change.summary, change.body
+        change.method,
+        change.mutation,
+        change.subject,
+        change.summary,
+        change.body,
+        key=state.hash_key,
     )
     if secrets := _hashes(state, change):
         request["secrets"] = secrets

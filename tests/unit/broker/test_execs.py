@@ -12,8 +12,9 @@ from controller.broker.commands import EndProcess, Forward, Look, Relay
 from controller.broker.gate import handle
 from controller.broker.recovery import settle
 from controller.broker.state import GateState
+from controller.core.canonical import digest
 from controller.core.inventory import from_json, to_json
-from controller.model.entries import Actor, Reply, Role
+from controller.model.entries import Actor, Entry, Reply, Role
 from controller.model.inventory import Session
 from tests.unit.broker.dialogue import (
     ALICE,
@@ -90,7 +91,7 @@ def ask(knows: GateState, method: str, target: str, dialogue: list[Step], **more
     return converse(handle(request(method, target, **more), knows), dialogue, knows)
 
 
-def made(knows: GateState, container: str = WEB) -> None:
+def made(knows: GateState, container: str = WEB) -> Told:
     dialogue: list[Step] = [
         (LOOK, SEEN),
         ("intent", RECORDED),
@@ -99,6 +100,14 @@ def made(knows: GateState, container: str = WEB) -> None:
     ]
     told = ask(knows, "POST", f"/containers/{container}/exec", dialogue, body=BODY)
     assert (told.status, told.json) == (201, {"Id": EXEC})
+    return told
+
+
+def made_with(key: bytes) -> Entry:
+    """Return the intent of an exec that is made where the broker has this key."""
+    knows = state(inventory())
+    knows.hash_key = key
+    return made(knows).entries[0]
 
 
 def start(knows: GateState, dialogue: list[Step], **more: Any) -> Told:
@@ -151,6 +160,16 @@ def test_an_exec_is_made_and_recorded_without_arguments_and_values() -> None:
     }
     assert told.entries[1].result == {"status": 201, "error": "", "durationMs": 0, "exec": EXEC}
     assert "hunter" not in repr(told.entries)
+
+
+def test_arguments_can_not_be_found_by_trying_them_on_the_digest() -> None:
+    keys = [bytes(32), bytes(32), bytes(31) + b"x", b""]
+    one, same, other, none = (dict(made_with(key).request) for key in keys)
+    body = {**json.loads(CREATE.body), "Env": ["TOKEN"]}
+    guess = digest({"summary": one["summary"], "body": body})
+    assert one["digest"] == same["digest"]
+    assert len({one["digest"], other["digest"], none["digest"], guess}) == 4
+    assert none["digest"] == digest({"summary": one["summary"], "body": {}})
 
 
 @pytest.mark.parametrize("who", [ALICE, CONTROLLER])

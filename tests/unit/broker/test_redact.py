@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from controller.broker import redact
+from controller.core.canonical import digest
 
 
 def test_no_value_of_the_environment_gets_through() -> None:
@@ -43,3 +44,16 @@ def test_equal_values_have_equal_hashes_and_nobody_can_try_values_without_the_ke
     assert told["DB"] not in {value for each in others for value in each.values()}
     assert redact.hashes(b"", "alice", ["DB=hunter2"]) == {}
     assert redact.hashes(key, "alice", {"DB": "hunter2"}) == {}
+
+
+def test_a_digest_of_what_is_not_told_whole_is_nobodys_without_the_key() -> None:
+    key, value = bytes(32), {"summary": {}, "body": {"Cmd": ["sh", "hunter2"]}}
+    told = redact.keyed_digest(key, value)
+    assert redact.keyed_digest(key, {"body": value["body"], "summary": {}}) == told
+    others = [
+        redact.keyed_digest(key, {**value, "body": {"Cmd": ["sh", "hunter3"]}}),
+        redact.keyed_digest(bytes(31) + b"x", value),
+        digest(value),
+    ]
+    assert told not in others
+    assert len(told) == 64

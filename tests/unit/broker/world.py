@@ -141,16 +141,14 @@ def policy(**more: Any) -> Policy:
     return Policy.from_json({"name": "strict", "clients": clients, **more})
 
 
-def told(
-    method: str, route: str, subject: str, summary: dict[str, object], body: object = None
-) -> dict[str, object]:
-    """Return a request as the journal should have it."""
+def told(method: str, route: str, subject: str, summary: dict[str, object]) -> dict[str, object]:
+    """Return a request as the journal should have it where the broker has no key."""
     return {
         "method": method,
         "route": route,
         "object": subject,
         "summary": summary,
-        "digest": digest({"summary": summary, "body": body or {}}),
+        "digest": digest({"summary": summary, "body": {}}),
     }
 
 
