@@ -22,6 +22,8 @@ from controller.model.inventory import Inventory
 
 BASE_NAME: Final = ".pruned"
 INVENTORY_NAME: Final = ".inventory"
+#: A line within a line of JSON.
+BASE_MAX_BYTES: Final = 2 * LINE_MAX_BYTES
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +52,18 @@ def read_base(folder: Path) -> Base | None:
     """
     try:
         with open_regular(folder / BASE_NAME) as file:
-            content = file.read(2 * LINE_MAX_BYTES)
+            content = file.read(BASE_MAX_BYTES)
     except FileNotFoundError:
         return None
+    return parse_base(content)
+
+
+def parse_base(content: bytes) -> Base:
+    """Return what the file of what was pruned holds.
+
+    Raises:
+        BadBase: it isn't as the writer leaves it.
+    """
     try:
         members = json.loads(content)
         line = str(members["line"]).encode()

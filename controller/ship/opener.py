@@ -85,11 +85,8 @@ class Handed:
 
     def open(self, name: str) -> int:
         """Return a descriptor of a file."""
-        answer, handles = self._ask(name.encode())
-        if not handles:
-            number = int(answer or b"0")
-            raise OSError(number, os.strerror(number), name)
-        return handles[0]
+        _, (handle, *_) = self._ask(name.encode())
+        return handle
 
     def _ask(self, question: bytes) -> tuple[bytes, list[int]]:
         with self._lock:
@@ -100,7 +97,10 @@ class Handed:
                 raise _gone() from error
         if not answer:
             raise _gone()
-        return answer.removeprefix(b"+").removeprefix(b"-"), handles
+        if answer.startswith(b"-"):
+            number = int(answer[1:])
+            raise OSError(number, os.strerror(number), question.decode())
+        return answer.removeprefix(b"+"), handles
 
 
 def serve(peer: socket.socket, files: Files) -> None:

@@ -31,6 +31,8 @@ BATCH_BYTES: Final = 2 * 1024 * 1024
 #: How often it is looked for new records, and what is told is told.
 LOOK_S: Final = 0.25
 TELL_S: Final = 1.0
+#: Before a journal that seems cut or changed is looked at again: its files may just be moving.
+SECOND_LOOK_S: Final = 1.0
 RETRY_FIRST_S: Final = 1.0
 RETRY_LONGEST_S: Final = 60.0
 STOP_S: Final = 8.0
@@ -113,12 +115,13 @@ class _Lane:
     stop: threading.Event
     known: deque[tuple[float, Cursor]] = field(default_factory=deque)  # where it was, and when
     failures: int = 0
+    doubted: bool = False  # the last look found another journal
 
     def run(self) -> None:
         """Ship until told to stop.
 
         Raises:
-            Diverged: the journal isn't what it was.
+            Diverged: the journal isn't what it was, seen twice.
             StateError: nobody opens its files any more.
         """
         self._remember()
@@ -127,6 +130,8 @@ class _Lane:
                 wait_s = self._step()
             except Undelivered as error:
                 wait_s = self._failed(error)
+            except Diverged as error:
+                wait_s = self._doubt(error)
             except OSError as error:
                 wait_s = self._failed(Undelivered(f"the journal: {error.strerror or error}"))
             if wait_s:
@@ -142,16 +147,17 @@ class _Lane:
         if self.follower.missing != standing.missing:
             standing.missing = self.follower.missing
             LOG.error("records.missing name=%s count=%d", standing.name, standing.missing)
-        standing.lag_records = mark.seq - standing.seq
+        standing.lag_records = max(0, mark.seq - standing.seq)
         if not batch:
             standing.lag_seconds = 0.0
+            self.doubted = False
             return LOOK_S
         oldest = datetime.fromisoformat(batch[0].record.time).timestamp()
         standing.lag_seconds = max(0.0, self.clock.now() - oldest)
         self.sink.deliver(batch)
         cursor = batch[-1].cursor
         self._settle(cursor)
-        standing.error, self.failures = "", 0
+        standing.error, self.failures, self.doubted = "", 0, False
         standing.delivered += len(batch)
         standing.lag_records = mark.seq - cursor.seq
         if not standing.lag_records:
@@ -169,6 +175,14 @@ class _Lane:
         self.known.append((now, self.follower.cursor))
         while len(self.known) > 1 and now - self.known[1][0] > REMEMBERED_S:
             self.known.popleft()
+
+    def _doubt(self, error: Diverged) -> float:
+        """Go back to what was delivered, for a second look; return how long to wait for it."""
+        if self.doubted:
+            raise error
+        self.doubted = True
+        self.follower.rewind(self.known[-1][1])
+        return SECOND_LOOK_S
 
     def _failed(self, error: Undelivered) -> float:
         """Go back to where it is certain; return how long to wait."""

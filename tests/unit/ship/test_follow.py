@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import json
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from controller.core.canonical import canonical
+from controller.core.record import parse
+from controller.journal.base import BASE_NAME, Base
+from controller.journal.folder import write_private
 from controller.journal.log import Limits
-from controller.journal.segments import MARK_NAME, list_segments
+from controller.journal.notary import Every
+from controller.journal.reader import records
+from controller.journal.retention import compress
+from controller.journal.segments import MARK_NAME, Mark, first_seq_of, list_segments
 from controller.model.entries import Record
 from controller.model.errors import StateError
 from controller.ship import opener
@@ -134,31 +142,200 @@ def test_what_is_not_durable_yet_is_not_read(tmp_path: Path, files: Files) -> No
     follower.close()
 
 
-def test_there_may_be_no_journal_yet(tmp_path: Path, files: Files) -> None:
-    (tmp_path / "journal").mkdir()
+@pytest.mark.parametrize("folder", [True, False])
+def test_there_may_be_no_journal_yet(tmp_path: Path, files: Files, folder: bool) -> None:
+    if folder:
+        (tmp_path / "journal").mkdir()
     assert Follower(files, Cursor()).mark() is None
+
+
+def prune(folder: Path, count: int, *, gone: int | None = None) -> int:
+    """Remove segments as retention does, all or the first *gone*; return the last record of all."""
+    segments = list_segments(folder)
+    line = segments[count - 1].read_bytes().splitlines()[-1]
+    base = Base(parse(line), line, first_seq_of(segments[count - 1]))
+    write_private(folder / BASE_NAME, base.to_bytes())
+    for segment in segments[: count if gone is None else gone]:
+        segment.unlink()
+    return base.record.seq
+
+
+def signed(folder: Path) -> list[Record]:
+    """Write a journal whose closed segments end with their checkpoints, as they do."""
+    limits = Limits(max_segment_bytes=12_000, retry_s=0.01)
+    writer = open_writer(folder, limits=limits, every=Every(records=7))
+    try:
+        for number in range(1, 40):
+            writer.append(entry(number))
+    finally:
+        writer.close()
+    return list(records(folder))
 
 
 def test_what_was_pruned_is_counted_as_missing_and_the_rest_is_read(
     tmp_path: Path, files: Files
 ) -> None:
     folder = tmp_path / "journal"
-    written = wrote(folder, 40, segment_bytes=2000)
-    first, second, *_ = list_segments(folder)
-    first.unlink()
-    begins = int(second.name.partition(".")[0])
-    follower = Follower(files, Cursor(2, written[1].hash))
-    assert seqs(follower) == list(range(begins, len(written) + 1))
-    assert follower.missing == begins - 3
+    written = signed(folder)
+    assert len(list_segments(folder)) > 3
+    until = prune(folder, 2)
+    start = Cursor(2, written[1].hash)
+    follower = Follower(files, start)
+    found = seqs(follower)
+    assert (found[0], follower.missing) == (until + 1, until - 2)
+    # Sent again, after a delivery that failed: nothing more is missing.
+    follower.rewind(start)
+    assert seqs(follower) == found
+    assert follower.missing == until - 2
     follower.close()
+
+
+def test_while_segments_are_pruned_the_rest_is_read(tmp_path: Path, files: Files) -> None:
+    folder = tmp_path / "journal"
+    signed(folder)
+    second = first_seq_of(list_segments(folder)[1])
+    prune(folder, 2, gone=1)
+    with following(files) as follower:
+        assert seqs(follower)[0] == second
+        assert follower.missing == second - 1
+
+
+def test_what_follows_the_pruned_records_hangs_on_what_stayed_of_them(
+    tmp_path: Path, files: Files
+) -> None:
+    folder = tmp_path / "journal"
+    signed(folder)
+    prune(folder, 2)
+    base = json.loads((folder / BASE_NAME).read_bytes())
+    line = changed(base["line"].encode())
+    forged = Base(parse(line), line, base["segment"])
+    (folder / BASE_NAME).write_bytes(forged.to_bytes())
+    with following(files) as follower, pytest.raises(Diverged, match="doesn't follow"):
+        seqs(follower)
+
+
+def changed(line: bytes) -> bytes:
+    """Return another record that holds together, as one can write who can write at all."""
+    members = json.loads(line)
+    del members["hash"]
+    members["time"] = "2026-01-01T13:00:00.000Z"
+    return canonical({**members, "hash": hashlib.sha256(canonical(members)).hexdigest()})
+
+
+def lose_first(folder: Path) -> None:
+    list_segments(folder)[0].unlink()
+
+
+def lose_second(folder: Path) -> None:
+    list_segments(folder)[1].unlink()
+
+
+def lose_more_than_was_pruned(folder: Path) -> None:
+    prune(folder, 1)
+    list_segments(folder)[0].unlink()
+
+
+def cut_the_last(folder: Path) -> None:
+    last = list_segments(folder)[-1]
+    last.write_bytes(last.read_bytes().splitlines(keepends=True)[0])
+
+
+def lose_all_but_the_mark(folder: Path) -> None:
+    for segment in list_segments(folder):
+        segment.unlink()
+
+
+def lose_all(folder: Path) -> None:
+    for path in folder.iterdir():
+        path.unlink()
+
+
+def replace_the_last_record(folder: Path) -> None:
+    last = list_segments(folder)[-1]
+    *lines, line = last.read_bytes().splitlines()
+    last.write_bytes(b"\n".join([*lines, changed(line), b""]))
+
+
+#: What is done to a journal while its mark stays, and what is noticed before anything is shipped.
+HOLES = {
+    "first": (lose_first, r"begins at record \d+, and was pruned until 0"),
+    "second": (lose_second, r"has no record \d+"),
+    "pruned": (lose_more_than_was_pruned, r"begins at record \d+, and was pruned until \d+"),
+    "cut": (cut_the_last, r"has no record \d+"),
+    "all": (lose_all_but_the_mark, "has no record 1"),
+    "replaced": (replace_the_last_record, r"isn't the one that its mark knows"),
+}
+
+
+@pytest.mark.parametrize("name", HOLES)
+def test_a_record_that_is_gone_is_noticed(tmp_path: Path, files: Files, name: str) -> None:
+    folder = tmp_path / "journal"
+    written = signed(folder)
+    spoil, why = HOLES[name]
+    spoil(folder)
+    with following(files) as follower, pytest.raises(Diverged, match=why):
+        while seqs(follower):
+            assert follower.cursor.seq < len(written)
+
+
+@pytest.mark.parametrize("spoil", [cut_the_last, lose_all_but_the_mark, lose_all])
+@pytest.mark.parametrize("goes_on", [True, False])
+def test_it_is_noticed_also_after_everything_was_shipped(
+    tmp_path: Path, files: Files, spoil: Callable[[Path], None], goes_on: bool
+) -> None:
+    folder = tmp_path / "journal"
+    last = signed(folder)[-1]
+    with following(files) as follower:
+        assert seqs(follower)[-1] == last.seq
+        assert seqs(follower) == []
+        spoil(folder)
+        if not goes_on:
+            follower.rewind(Cursor(last.seq, last.hash))  # as the next process does
+        with pytest.raises(Diverged, match=r"isn't there any more|its mark is gone"):
+            seqs(follower)
+
+
+def test_a_segment_that_was_compressed_after_it_was_shipped_is_found(
+    tmp_path: Path, files: Files
+) -> None:
+    folder = tmp_path / "journal"
+    signed(folder)
+    with following(files) as follower:
+        assert seqs(follower)
+        compress(list_segments(folder)[-1])
+        assert seqs(follower) == []
+
+
+def test_a_mark_that_a_loss_of_power_set_back_is_waited_for(tmp_path: Path, files: Files) -> None:
+    folder = tmp_path / "journal"
+    written = wrote(folder, 5)
+    last, before = written[-1], written[1]
+    (folder / MARK_NAME).write_bytes(Mark(before.seq, before.hash).to_bytes())
+    with following(files, Cursor(last.seq, last.hash)) as follower:
+        assert seqs(follower) == []
+        wrote(folder, 1, first=100)
+        assert seqs(follower) == [last.seq + 1]
+
+
+@pytest.mark.parametrize("how", ["missing", "empty"])
+def test_a_journal_without_a_mark_is_not_taken_for_none(
+    tmp_path: Path, files: Files, how: str
+) -> None:
+    folder = tmp_path / "journal"
+    wrote(folder, 1)
+    (folder / MARK_NAME).unlink()
+    if how == "empty":
+        (folder / MARK_NAME).touch()
+    with pytest.raises(OSError, match=f"its mark is {how}"):
+        Follower(files, Cursor()).mark()
 
 
 def test_an_older_journal_in_its_place_is_noticed(tmp_path: Path, files: Files) -> None:
     written = wrote(tmp_path / "journal", 5)
     for seq, why in (
-        (99, "record 99 was shipped, and the journal ends at 6"),
-        (len(written), "record 6 was shipped"),
-        (3, "record 4 doesn't follow"),
+        (99, "record 99 was shipped, and isn't there any more"),
+        (len(written), "record 6 was shipped, and its mark knows another"),
+        (3, "record 3 isn't the one that was shipped"),
     ):
         cursor = Cursor(seq, "f" * 64)
         with following(files, cursor) as follower, pytest.raises(Diverged, match=why):

@@ -18,11 +18,11 @@ from typing import Self
 import pytest
 
 from controller.journal.notary import Every
-from controller.journal.segments import list_segments
+from controller.journal.segments import first_seq_of, list_segments
 from controller.model.errors import StateError
 from controller.ship import shipper
 from controller.ship.follow import Cursor, Shipped
-from controller.ship.opener import Folder
+from controller.ship.opener import Files, Folder
 from controller.ship.shipper import Places, Shipper, Standing, load_cursor, metrics
 from controller.ship.sinks import FileSink, NoteSink, OnlyCheckpoints, Sink, Undelivered
 from tests.instance import eventually
@@ -35,7 +35,7 @@ PATIENCE_S = 20.0
 @pytest.fixture(autouse=True)
 def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have it look, tell and try again soon."""
-    for name in ("LOOK_S", "TELL_S", "RETRY_FIRST_S"):
+    for name in ("LOOK_S", "TELL_S", "SECOND_LOOK_S", "RETRY_FIRST_S"):
         monkeypatch.setattr(shipper, name, 0.02)
 
 
@@ -73,10 +73,11 @@ class Memory:
 class Running:
     """A shipper in a thread of its own, during a block."""
 
-    def __init__(self, root: Path, **sinks: Sink) -> None:
+    def __init__(self, root: Path, files: Files | None = None, **sinks: Sink) -> None:
         self.places = Places(root, root / "metrics.prom")
         self.clock = Clock()
-        self.shipper = Shipper(sinks, Folder(root / "journal"), self.places, clock=self.clock)
+        files = files or Folder(root / "journal")
+        self.shipper = Shipper(sinks, files, self.places, clock=self.clock)
         self.error: StateError | None = None
         self._thread = threading.Thread(target=self._run)
 
@@ -181,6 +182,57 @@ def test_another_journal_ends_it_with_an_error(tmp_path: Path) -> None:
     assert running.error is not None
     assert running.error.code == "ship.diverged"
     assert "ship.diverged" in str(running.sink("siem")["error"])
+
+
+def test_a_journal_that_was_cut_ends_it_after_what_is_whole_was_delivered(tmp_path: Path) -> None:
+    folder = tmp_path / "journal"
+    wrote(folder, 40, segment_bytes=2000)
+    _, second, *_ = list_segments(folder)
+    second.unlink()
+    sink = Memory()
+    with Running(tmp_path, siem=sink) as running:
+        eventually(lambda: running.error is not None)
+    assert running.error is not None
+    assert running.error.code == "ship.diverged"
+    assert sink.got == list(range(1, first_seq_of(second)))
+    assert 'up{sink="siem"} 0' in (tmp_path / "metrics.prom").read_text()
+
+
+def test_an_emptied_folder_ends_it(tmp_path: Path) -> None:
+    folder = tmp_path / "journal"
+    wrote(folder, 5)
+    with Running(tmp_path, siem=Memory()) as running:
+        eventually(lambda: running.cursor("siem").seq == 6)
+        for path in folder.iterdir():
+            path.unlink()
+        eventually(lambda: running.error is not None)
+    assert "ship.diverged" in str(running.sink("siem")["error"])
+
+
+class Moving(Folder):
+    """A journal whose segments move just when they are opened, each the first time."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.moved: set[str] = set()
+
+    def open(self, name: str) -> int:
+        if name.endswith(".jsonl") and name not in self.moved:
+            self.moved.add(name)
+            raise FileNotFoundError(2, "compressed just now", name)
+        return super().open(name)
+
+
+def test_a_file_that_moves_while_it_is_looked_for_is_found_by_the_second_look(
+    tmp_path: Path,
+) -> None:
+    written = wrote(tmp_path / "journal", 40, segment_bytes=2000)
+    sink, files = Memory(), Moving(tmp_path / "journal")
+    with Running(tmp_path, files, siem=sink) as running:
+        eventually(lambda: running.cursor("siem").seq == len(written))
+    assert running.error is None
+    assert sink.got == [record.seq for record in written]
+    assert len(files.moved) == len(list_segments(tmp_path / "journal"))
 
 
 def test_a_cursor_of_nonsense_is_refused(tmp_path: Path) -> None:
