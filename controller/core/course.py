@@ -1,9 +1,10 @@
 """The course of a rollout: how far it is, when it has failed, and when its revision counts as good.
 
 A revision is good once all slots were available and nothing went wrong for the watch period after
-that. It has failed when a replica of it is unhealthy, when a slot's container dies again and again,
-or when it got no further within its deadline; getting further means more slots made, started or
-available than ever before. What follows of a failure is said by ``spec.rollout.onFailure``.
+that; a failure that is none of the rollout yet makes the period longer. It has failed when a replica
+of it is unhealthy, when a slot's container dies again and again, or when it got no further within
+its deadline; getting further means more slots made, started or available than ever before. What
+follows of a failure is said by ``spec.rollout.onFailure``.
 
 Pure. Time comes as what passed since the look before, so that neither a clock that jumps nor an
 absent controller brings a deadline nearer.
@@ -14,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
-from controller.core.backoff import SlotHistory
+from controller.core.backoff import CLEAN, SlotHistory
 from controller.core.diff import ALIVE, Replica
 from controller.core.readiness import Readiness, Ready, at_first_sight
 from controller.model.course import Outcome
@@ -23,9 +24,10 @@ from controller.model.observed import Container
 from controller.model.quantities import format_duration_ms
 from controller.model.spec import RunState
 
-#: For so long after a rollout its revision is watched before it counts as good, in seconds.
+#: For so long after a rollout its revision is watched before it counts as good, in seconds; once
+#: more for each failure of the slot that failed most often, and so ``FAILURES`` times at most.
 WATCH_S = 60.0
-#: A slot whose container failed so often in a row fails the rollout.
+#: A slot whose container failed so often in a row fails the rollout, whether it runs now or not.
 FAILURES = 3
 _SECONDS_MAX = 10.0**9
 
@@ -40,6 +42,7 @@ class Course:
     held_s: float | None = None  # since all slots were available; None: they weren't yet
     failed: str = ""  # why it failed
     good: str = ""  # the last revision that held
+    forgiven: tuple[tuple[int, int], ...] = ()  # failures by slot before it came right after all
 
 
 NEW = Course()
@@ -64,9 +67,13 @@ class Scene:
         replicas = [Replica(container, self.service) for container in self.containers]
         return tuple(r.container for r in replicas if not r.stale and not r.spare)
 
+    def ended_well(self, container: Container) -> bool:
+        """Tell whether a container is a task that is done."""
+        return Replica(container, self.service).finished and container.exit_code == 0
+
     def ready(self, container: Container) -> Ready:
         """Return how far a container is; a task that has ended is as far as can be."""
-        if Replica(container, self.service).finished and container.exit_code == 0:
+        if self.ended_well(container):
             return Ready.AVAILABLE
         return (self.readiness.get(container.id) or at_first_sight(container)).word
 
@@ -101,7 +108,10 @@ def advance(course: Course, scene: Scene, *, elapsed_s: float, stalled: bool) ->
         elapsed_s = 0.0
     idle = service.spec.state is RunState.STOPPED or service.spec.replicas == 0
     if course.failed and scene.complete:
-        course = again(course)  # it came right after all
+        # It came right after all: only what fails from now on counts.
+        found = sorted(scene.histories.items())
+        counts = tuple((slot, history.count) for slot, history in found if history.count)
+        course = replace(again(course), forgiven=counts)
     if course.failed or course.good == service.revision or idle:
         return course
     reached = scene.reached
@@ -113,7 +123,7 @@ def advance(course: Course, scene: Scene, *, elapsed_s: float, stalled: bool) ->
     )
     if reason := _failure(course, scene):
         return replace(course, failed=reason)
-    if course.held_s is not None and course.held_s >= WATCH_S:
+    if course.held_s is not None and course.held_s >= _watch_s(course, scene):
         return replace(course, good=service.revision)
     return course
 
@@ -133,12 +143,25 @@ def _unhealthy(_course: Course, scene: Scene) -> str:
     return f"{names[0]} is unhealthy" if names else ""
 
 
-def _dies(_course: Course, scene: Scene) -> str:
+def _watch_s(course: Course, scene: Scene) -> float:
+    """Return how long a revision is watched, in seconds."""
+    failures = (_failures(course, scene, container.slot) for container in scene.mine)
+    return WATCH_S * (1 + max(failures, default=0))
+
+
+def _failures(course: Course, scene: Scene, slot: int) -> int:
+    """Return how often in a row a slot's container failed, as far as that counts for the rollout."""
+    history = scene.histories.get(slot, CLEAN)
+    return max(0, history.count - dict(course.forgiven).get(slot, 0))
+
+
+def _dies(course: Course, scene: Scene) -> str:
     for container in scene.mine:
-        history = scene.histories.get(container.slot)
-        if history is not None and history.count >= FAILURES and not container.running:
-            why = f": it {history.cause}" if history.cause else ""
-            return f"{container.name} failed {history.count} times in a row{why}"
+        times = _failures(course, scene, container.slot)
+        if times >= FAILURES and not scene.ended_well(container):
+            cause = scene.histories[container.slot].cause
+            why = f": it {cause}" if cause else ""
+            return f"{container.name} failed {times} times in a row{why}"
     return ""
 
 
@@ -203,7 +226,7 @@ def due_in_s(course: Course, scene: Scene) -> float | None:
     if over or course.revision != scene.service.revision:
         return None
     if course.held_s is not None:
-        return max(0.0, WATCH_S - course.held_s)
+        return max(0.0, _watch_s(course, scene) - course.held_s)
     return max(0.0, _deadline_ms(scene) / 1000 - course.idle_s)
 
 
@@ -216,6 +239,7 @@ def to_json(course: Course) -> dict[str, object]:
         "heldMs": None if course.held_s is None else round(course.held_s * 1000),
         "failed": course.failed,
         "good": course.good,
+        **({"forgiven": [list(each) for each in course.forgiven]} if course.forgiven else {}),
     }
 
 
@@ -225,6 +249,7 @@ def from_json(value: Mapping[str, object]) -> Course:
     Raises:
         ValueError: *value* isn't a course.
     """
+    forgiven = value.get("forgiven", [])  # most have none
     match value:
         case {
             "revision": str(revision),
@@ -233,7 +258,7 @@ def from_json(value: Mapping[str, object]) -> Course:
             "heldMs": None | int() as held_ms,
             "failed": str(failed),
             "good": str(good),
-        }:
+        } if isinstance(forgiven, list):
             return Course(
                 revision=revision,
                 furthest=(made, started, available),
@@ -241,6 +266,7 @@ def from_json(value: Mapping[str, object]) -> Course:
                 held_s=None if held_ms is None else held_ms / 1000,
                 failed=failed,
                 good=good,
+                forgiven=tuple((int(slot), int(count)) for slot, count in forgiven),
             )
         case _:
             raise ValueError(f"not the course of a rollout: {value!r}")

@@ -124,6 +124,49 @@ def test_a_replica_that_dies_again_and_again_fails_it():
     )
 
 
+def dying(every_s, looks):
+    """Looks at one that runs at each of them, and died before it."""
+    return [(every_s, scene(container(), failures={1: n})) for n in range(1, looks + 1)]
+
+
+@pytest.mark.parametrize("every_s", [12, 30, WATCH_S - 1])
+def test_what_dies_again_and_again_while_it_is_watched_fails_though_it_runs_at_each_look(every_s):
+    course = walk((1, scene(container())))
+    twice = walk(*dying(every_s, FAILURES - 1), start=course)
+    assert (twice.good, twice.failed) == (OLD, "")
+    assert walk(*dying(every_s, FAILURES), start=course).failed == (
+        "web.1-bbbbbbbb failed 3 times in a row: it exited with 3"
+    )
+
+
+def test_each_failure_makes_the_watch_longer_and_it_ends():
+    watched = walk((1, scene(container())))
+    once = scene(container(), failures={1: 1})
+    course = walk((WATCH_S, once), start=watched)
+    assert (course.good, due_in_s(course, once)) == (OLD, WATCH_S)
+    assert walk((WATCH_S, once), start=course).good == B
+    twice = scene(container(), failures={1: FAILURES - 1})
+    assert walk((FAILURES * WATCH_S, twice), start=watched).good == B
+
+
+def test_replicas_that_each_died_once_fail_no_rollout():
+    wanted = service(replicas=FAILURES)
+    slots = range(1, FAILURES + 1)
+    done = scene(*(container(slot=n) for n in slots), wanted=wanted)
+    once = replace(done, histories=dict.fromkeys(slots, SlotHistory(count=1)))
+    course = walk((1, done), (WATCH_S, once))
+    assert (course.good, course.failed) == (OLD, "")
+    assert walk((WATCH_S, once), start=course).good == B
+
+
+def test_a_task_that_ended_well_after_failures_has_not_failed():
+    task = service(restart={"policy": "OnFailure"})
+    restart = {"restart": "on-failure", "restart_max": 10}
+    ended = container(state="exited", settings=restart, admitted=restart)
+    done = scene(ended, wanted=task, failures={1: FAILURES})
+    assert walk((1, done)).failed == ""
+
+
 def test_what_fails_while_it_is_watched_fails_the_rollout():
     course = walk((1, scene(container())))
     assert walk((5, scene(container(health="unhealthy"))), start=course).failed
@@ -152,6 +195,21 @@ def test_what_comes_right_after_all_has_not_failed():
     failed = replace(BEGUN, failed="why", furthest=(1, 1, 0))
     assert walk((1, scene(container(), container(rev="a"))), start=failed).failed == "why"
     assert walk((1, scene(container())), start=failed) == walk((1, scene(container())))
+
+
+def test_what_came_right_fails_by_what_fails_after_that():
+    def look(count, **fields):
+        return scene(container(**fields), failures={1: count})
+
+    course = walk((1, look(FAILURES, state="restarting")))
+    assert course.failed
+    course = walk((10, look(FAILURES)), start=course)
+    assert (course.failed, course.held_s) == ("", 0.0)
+    assert from_json(to_json(course)) == course
+    assert walk((WATCH_S, look(FAILURES)), start=course).good == B
+    further = 2 * FAILURES - 1
+    assert walk((30, look(further)), (30, look(further)), start=course).failed == ""
+    assert walk((30, look(further)), (30, look(further + 1)), start=course).failed
 
 
 def test_a_look_is_due_when_time_changes_something():

@@ -140,6 +140,24 @@ def test_what_fails_while_it_is_watched_is_gone_back_from(tmp_path: Path) -> Non
     assert running(home) == [called("blue")]
 
 
+@pytest.mark.parametrize("every_s", [12, 30, 45])
+def test_what_dies_now_and_then_while_it_is_watched_is_gone_back_from(
+    tmp_path: Path, every_s: float
+) -> None:
+    home = house(tmp_path)
+    home.declare(web("green"))
+    home.let_pass(20)
+    assert running(home) == [called("green")]
+    for _ in range(3):
+        home.let_pass(every_s)
+        # The engine had it running again before anybody looked.
+        home.engine.change(called("green"), lambda c: replace(c, restart_count=c.restart_count + 1))
+        home.controller.keys.add(WEB)
+    home.let_pass(30)
+    assert running(home) == [called("blue")]
+    assert home.condition("web", "RolledBack") == ("True", "Automatic")
+
+
 def test_a_start_that_fails_again_and_again_is_gone_back_from(tmp_path: Path) -> None:
     home = house(tmp_path)
     green = called("green")
