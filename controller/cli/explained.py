@@ -14,6 +14,7 @@ from controller.cli.journal_filters import moment, now, scan_option
 from controller.cli.journal_source import Source, open_source, wants_json
 from controller.cli.records import SHORT_ID, actor_of, printable
 from controller.core.search import Filter, text
+from controller.model.mutations import ADOPT
 
 if TYPE_CHECKING:
     from controller.core.provenance import Fact, Provenance
@@ -193,7 +194,8 @@ def _from(fact: Fact) -> str:
         return f"policy: {fact.rule}"
     source = _source(fact)
     if not source["file"]:
-        return "the request"
+        adopted = fact.origin.about.action == ADOPT
+        return "the adoption" if adopted else "the request"
     commit = f" of {source['commit'][:SHORT_COMMIT]}" if source["commit"] else ""
     return f"{source['file']}:{source['line']}{commit}"
 

@@ -1,7 +1,7 @@
 """Where each thing that holds of a container comes from: which record put it there, and why.
 
-From records alone (``questions.chronicle``): the create's summary, then what later changes left of
-it. What nobody recorded isn't known: what was changed past the broker, and that a container ended by
+From records alone (``questions.chronicle``): the create's or adoption's summary, then what later
+changes left of it. What nobody recorded isn't known: what was changed past the broker, and that a container ended by
 itself.
 """
 
@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from controller.core.inventory import applied, settings_from
 from controller.core.record import CLOSING
-from controller.core.search import About, Found, text
+from controller.core.search import About, Found, is_adoption, text
 from controller.model import mutations, names
 from controller.model.mutations import Mutation
 from controller.model.observed import Settings
@@ -95,6 +95,8 @@ class _Told:
                 self._close(intent, found)
         elif about.action == mutations.CONTAINER_GONE:
             self._is("gone", found, "it was removed past the broker, or removed itself")
+        elif is_adoption(found.record, about):
+            self._adopted(found)
 
     def _close(self, intent: Found, closing: Found) -> None:
         action = intent.about.action
@@ -129,6 +131,20 @@ class _Told:
         for name, value, rule in _asked(summary, self.settings, rules):
             self._holds(name, value, intent, rule if rule in rules else "")
         self._is("created", intent)
+
+    def _adopted(self, found: Found) -> None:
+        """Begin anew: what was taken in is what was seen then, whatever it was created as."""
+        self.about = found.about
+        self.facts.clear()
+        summary = _mapping(found.record.entry.request.get("summary"))
+        self._created(found, summary)
+        # Only of one that ran, the kernel was asked what it runs as.
+        if text(summary, "effective"):
+            self._is("running", found, "it was adopted then, and ran already")
+        elif summary.get("started"):
+            self._is("stopped", found, "it was adopted then, and didn't run")
+        else:
+            self._is("created", found, "it was adopted then")
 
     def _holds(self, name: str, value: str, intent: Found, rule: str = "") -> None:
         key = (name, value if name in _SEVERAL else "")

@@ -11,7 +11,7 @@ from itertools import groupby
 from typing import Final, Protocol
 
 from controller.core.readership import CHANGES, EVERYTHING, Reader
-from controller.core.search import About, Filter, Found, is_full_id
+from controller.core.search import About, Filter, Found, is_adoption, is_full_id
 from controller.model import mutations
 from controller.model.mutations import Mutation
 
@@ -39,6 +39,9 @@ RUNNING: Final = frozenset(
 )
 RUNNING_MAX: Final = 20
 _GONE: Final = frozenset({mutations.CONTAINER_GONE})
+#: An adoption is one record, of an operator's act.
+_ADOPT: Final = frozenset({mutations.ADOPT})
+_ACT: Final = frozenset({"operator"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +75,7 @@ class Finds(Protocol):
 
 
 def chronicle(find: Finds, identifier: str, *, upto: int = 0) -> list[Found]:
-    """Return the records that tell what a container is: its create, its last changes and starts."""
+    """Return the records that tell what a container is: its create or adoption, its last changes."""
     wanted = Filter(ids=frozenset({identifier}), stages=CHANGES, upto=upto)
     shaped = find(replace(wanted, routes=SHAPING), limit=SHAPING_MAX)
     ran = find(replace(wanted, routes=RUNNING), limit=RUNNING_MAX)
@@ -91,20 +94,28 @@ def chronicles(page: Page) -> Iterator[list[Found]]:
 #: How many containers of one name are looked at, the last ones.
 _NAMESAKES: Final = 20
 _RECORDS: Final = 200
+_MAKING: Final = _ADOPT | {Mutation.CONTAINER_CREATE}
 
 
 def containers(find: Finds, wanted: str) -> list[About]:
     """Return the containers that a name, or the start of an id, means: the last one at the end."""
-    made = Filter(container=wanted, routes=frozenset({Mutation.CONTAINER_CREATE}), stages=CHANGES)
+    made = Filter(container=wanted, routes=_MAKING, stages=CHANGES | _ACT)
     found = [*find(made, limit=2 * _NAMESAKES)]
     if not found:  # its create is beyond what is kept
         found = [*find(Filter(container=wanted, stages=CHANGES), limit=_RECORDS)]
-    known = {each.about.id: each.about for each in found if is_full_id(each.about.id)}
+    known = {each.about.id: each.about for each in found if _is_container(each)}
     return [*known.values()]
 
 
+def _is_container(found: Found) -> bool:
+    if found.about.action == mutations.ADOPT:  # or a network with an id of the same form
+        return is_adoption(*found)
+    return is_full_id(found.about.id)
+
+
 def _made(find: Finds, wanted: Filter) -> Iterator[Found]:
-    """Yield a create with what closed it: only the latter knows the container's id."""
+    """Yield an adoption, and a create with what closed it: only the latter knows the container's id."""
+    yield from find(replace(wanted, routes=_ADOPT, stages=_ACT), limit=1)
     create = frozenset({Mutation.CONTAINER_CREATE})
     for closing in find(replace(wanted, routes=create), limit=1):
         yield from find(Filter(record=closing.record.entry.id, stages=CHANGES, upto=wanted.upto))

@@ -115,6 +115,8 @@ class Memory:
             self.intents[entry.id] = about
         elif about.action == mutations.CONTAINER_GONE:
             self._end(about.id, record.seq)
+        elif is_adoption(record, about):
+            self._adopt(record, about)
         return about
 
     def about(self, request: Mapping[str, Any]) -> About:
@@ -157,10 +159,23 @@ class Memory:
             named = replace(life.about, name=about.becomes)
             self.lives[about.id] = replace(life, about=named)
 
+    def _adopt(self, record: Record, about: About) -> None:
+        """Take note of a container whose create another journal may have, if any has it."""
+        life = self.lives.get(about.id)
+        if life is None or life.gone:
+            self.lives[about.id] = Life(about, record.seq)
+
     def _end(self, identifier: str, seq: int) -> None:
         life = self.lives.get(identifier)
         if life is not None and not life.gone:
             self.lives[identifier] = replace(life, gone=seq)
+
+
+def is_adoption(record: Record, about: About) -> bool:
+    """Tell whether a record says that an operator took in a container, as if it had been created."""
+    adopts = record.entry.stage == "operator" and about.action == mutations.ADOPT
+    summary = _mapping(record.entry.request.get("summary"))
+    return adopts and summary.get("kind") == "container" and is_full_id(about.id)
 
 
 def is_full_id(text: str) -> bool:

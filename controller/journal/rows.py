@@ -18,7 +18,7 @@ from controller.core.search import ID_PREFIX_MIN, Filter, actions
 from controller.model import names
 from controller.model.entries import Role
 
-VERSION: Final = 2
+VERSION: Final = 3
 #: Records whose times are summed up in one row, so that a time leads to seqs.
 SPAN: Final = 1024
 

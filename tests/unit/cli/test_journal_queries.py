@@ -175,6 +175,26 @@ def test_what_was_there_at_a_time_is_told(state: Path, capsys: pytest.CaptureFix
     )
 
 
+def test_who_adopted_a_container_is_told_by_all_questions(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    happened = Happened()
+    happened.adopt(effective="verified")
+    state = made(tmp_path / "adopted", happened)
+    whole = told(capsys, "explain", NAME, "--state", state)
+    head = (
+        "running since 2026-01-01T12:00:01.000Z (record 2); it was adopted then, and ran already,"
+    )
+    assert whole.splitlines()[1].startswith(head)
+    (image,) = (line for line in whole.splitlines() if line.startswith("image  "))
+    assert image.split()[2:] == [
+        *("the", "adoption", "2", "2026-01-01T12:00:01.000Z", "operator:root"),
+    ]
+    assert told(capsys, "blame", "web", "--state", state) == whole
+    at = ("state", "--at", "2026-01-01T12:00:01Z", "--state", state)
+    assert "it was adopted then" in told(capsys, *at)
+
+
 # Handing on
 
 

@@ -119,6 +119,14 @@ class Happened:
     def close(self, number: int, stage: Stage = "outcome", **result: object) -> None:
         self.add(stage, number, result=result or {"status": 204})
 
+    def adopt(self, *, thing: str = ID, **told: object) -> None:
+        """An operator's adoption of a container."""
+        self._changes += 1
+        summary = {"act": "adopt", "kind": "container", **SUMMARY, "started": True, **told}
+        request: dict[str, object] = {"route": "instance.adopt", "object": thing}
+        request |= {"method": "POST", "summary": summary}
+        self.add("operator", self._changes, actor=OPERATOR, request=request)
+
     def change(self, route: str, summary: dict[str, object] | None = None, **more: Any) -> None:
         status = more.pop("status", 204)
         self.close(self.ask(route, ID, summary, **more), status=status)

@@ -158,6 +158,48 @@ def test_one_that_went_past_the_broker_is_gone() -> None:
     assert happened.told.state == "gone"
 
 
+@pytest.mark.parametrize(
+    ("told", "state", "note"),
+    [
+        ({"effective": "verified"}, "running", "it was adopted then, and ran already"),
+        ({}, "stopped", "it was adopted then, and didn't run"),
+        ({"started": False}, "created", "it was adopted then"),
+    ],
+)
+def test_one_that_was_adopted_is_its_adoption_s(
+    told: dict[str, Any], state: str, note: str
+) -> None:
+    happened = Happened()
+    happened.adopt(**told)
+    happened.adopt(thing=OTHER, kind="network")  # of the same name
+    assert [each.id for each in containers(happened.find, NAME)] == [ID]
+    found = happened.told
+    assert [line[24:] for line in facts(found).splitlines()] == [
+        line[24:]
+        for line in CREATED.splitlines()
+        if "privileges" not in line and "logs" not in line
+    ]
+    assert {fact.origin.record.seq for fact in found.facts} == {1}
+    assert (found.about.service, found.about.owner, found.slot) == ("web", "team", "1")
+    assert found.since is not None
+    assert found.since.record.entry.actor == OPERATOR
+    assert (found.state, found.note) == (state, note)
+
+
+def test_after_an_adoption_it_is_what_later_records_make_it() -> None:
+    happened = Happened()
+    happened.adopt(effective="verified")
+    happened.change("network.disconnect", {"network": "platform-network"})
+    happened.change("container.stop")
+    told = happened.told
+    assert "platform-network" not in facts(told)
+    assert (told.state, told.note) == ("stopped", "")
+    # What a create said that an older journal had is the past.
+    happened = Happened().created()
+    happened.adopt(settings=settings_to(Settings(NAME, memory=768 * MI)), effective="verified")
+    assert {fact.origin.record.seq for fact in happened.told.facts} == {3}
+
+
 def test_recovery_s_word_counts_as_much() -> None:
     happened = Happened()
     number = happened.ask("container.create", NAME, SUMMARY, cause="slot 1 is empty")

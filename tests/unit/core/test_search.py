@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from controller.core.record import GENESIS, prepare
-from controller.core.search import Filter, search
+from controller.core.search import Filter, Memory, search
 from controller.model.entries import Entry, Record
 
 FIRST_ID = "a" * 64
@@ -114,6 +114,34 @@ def test_a_start_is_told_by_the_name_and_service_of_its_container() -> None:
         "web",
         FIRST_ID,
     )
+
+
+def adoption(kind: str, thing: str) -> Record:
+    labels = {"io.trimtab.service": "web", "io.trimtab.owner": "team-a"}
+    summary = {"act": "adopt", "kind": kind, "name": "web.1-aaaaaaaa", "labels": labels}
+    entry = Entry(
+        uuid7(1),
+        "operator",
+        actor=OPERATOR,
+        request=request("instance.adopt", thing) | {"summary": summary},
+    )
+    return prepare(entry).seal(seq=1, time="2026-01-01T12:00:00.000Z", prev=GENESIS)[0]
+
+
+def test_a_container_lives_from_its_adoption_on_as_from_its_create() -> None:
+    memory = Memory()
+    memory.learn(adoption("container", FIRST_ID))
+    life = memory.lives.get(FIRST_ID)
+    assert life is not None
+    assert (life.about.name, life.about.service, life.about.owner) == (
+        "web.1-aaaaaaaa",
+        "web",
+        "team-a",
+    )
+    assert (life.since, life.gone) == (1, 0)
+    memory = Memory()
+    memory.learn(adoption("network", SECOND_ID))
+    assert memory.lives.get(SECOND_ID) is None
 
 
 def test_what_isnt_as_the_broker_writes_it_is_found_by_what_it_has() -> None:

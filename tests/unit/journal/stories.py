@@ -86,7 +86,7 @@ def step_of(dice: random.Random) -> Step:
         actor=dice.choice(ACTORS),
         verdict=dice.choice(VERDICTS),
         status=dice.choice((204, 204, 304, 404, 500)),
-        stage=dice.choice(("refusal", "read", "summary", "violation", "gone")),
+        stage=dice.choice(("refusal", "read", "summary", "violation", "gone", "adopt")),
         pause_s=dice.choice((0.0, 0.001, 1.0, 1.0, 60.0, 60.0, -3600.0, 5000.0)),
     )
 
@@ -143,8 +143,18 @@ def closing(identity: str, opened: Step, step: Step) -> Entry:
 
 
 def single(identity: str, step: Step) -> Entry:
+    request: dict[str, object]
+    if step.stage == "adopt":
+        told = {
+            "act": "adopt",
+            "kind": "container",
+            "name": step.name,
+            **whose(step, labelled=True),
+        }
+        request = {"route": "instance.adopt", "object": step.id, "summary": told}
+        return Entry(identity, "operator", actor={"uid": 0, "role": "operator"}, request=request)
     if step.stage == "gone":
-        request: dict[str, object] = {"route": "container.gone", "object": step.id}
+        request = {"route": "container.gone", "object": step.id}
         return Entry(identity, "read", actor={"role": "broker"}, request=request)
     request = {
         "method": "GET",
