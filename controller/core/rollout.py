@@ -1,12 +1,14 @@
 """Rollouts: the actions that bring a service's slots to what is declared, in waves.
 
 Slots are replaced in waves, of at most ``parallelism`` slots with StartFirst and ``maxUnavailable``
-with StopFirst, and no wave begins while a slot that isn't serving as declared needs the room. What a
-single slot gets is ``core.slots``'.
+with StopFirst, and no wave begins while a slot that isn't serving as declared needs the room. One that
+is stuck holds up what serves well, and not the mending of others. What a single slot gets is
+``core.slots``'.
 
 A plan goes on to convergence: behind a gate stands what follows once it is open.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
 from controller.core.diff import (
@@ -136,31 +138,58 @@ def _bring(
     interrupting.sort(key=lambda slot: (slot.keep is None, slot.number))
     wave = [_begin(slot, situation, outcome) for slot in slots if slot not in interrupting]
     wave = [*before, *wave]
-    room = situation.limit - sum(steps.pending for steps in wave)
     paused = situation.past.paused.get(situation.key, "")
     put_off = [slot for slot in interrupting if paused and not _is_running(slot.keep)]
     interrupting = [slot for slot in interrupting if slot not in put_off]
     while True:
-        stuck = _stuck(wave)
-        if stuck == "" and room > 0:
-            begun, interrupting = interrupting[:room], interrupting[room:]
+        while begun := _fitting(interrupting, wave, situation):
+            interrupting = [slot for slot in interrupting if slot not in begun]
             wave += [_begin(slot, situation, outcome) for slot in begun]
-            stuck = _stuck(wave)
+        stuck = _stuck(wave)
         _finish(wave, situation, outcome, more=bool(interrupting) and stuck == "")
         if stuck != "" or not interrupting:
             break
-        wave, room = [], situation.limit
-    for slot in (*interrupting, *put_off):
-        _put_off(slot, paused if slot in put_off else stuck, situation, outcome)
+        wave = []
+    for slot in interrupting:
+        _put_off(slot, (_serves_badly(slot) and _busy(wave)) or stuck, situation, outcome)
+    for slot in put_off:
+        _put_off(slot, paused, situation, outcome)
     # What stands behind a gate that was emitted isn't on its way any more.
     left = (s for s in wave if s.stuck or (s.gate is not None and not s.finish))
     return [replace(steps, begin=[], finish=[]) for steps in left]
 
 
+def _fitting(slots: list[Slot], wave: list[Steps], situation: Situation) -> list[Slot]:
+    """Return which of these slots, all of which need room, are begun with a wave.
+
+    While one is stuck nothing that serves well is interrupted. What serves badly isn't held up by
+    it, or one bad slot would keep all others from being mended: it waits for those alone that are
+    on their way.
+    """
+    if _stuck(wave):
+        slots = [slot for slot in slots if _serves_badly(slot)]
+        wave = [steps for steps in wave if not steps.stuck]
+    return slots[: max(0, situation.limit - sum(steps.pending for steps in wave))]
+
+
+def _serves_badly(slot: Slot) -> bool:
+    """Tell of a slot that needs room whether that is since its container is to be revived."""
+    return slot.keep is not None and is_there(slot.keep)
+
+
 def _stuck(wave: list[Steps]) -> str:
     """Return why nothing that serves is interrupted after a wave, if so."""
-    stuck = [steps.number for steps in wave if steps.stuck]
-    return f"slot {min(stuck)} goes first" if stuck else ""
+    return _first(steps.number for steps in wave if steps.stuck)
+
+
+def _busy(wave: list[Steps]) -> str:
+    """Return why nothing that serves badly is restarted after a wave, if so."""
+    return _first(steps.number for steps in wave if steps.pending and not steps.stuck)
+
+
+def _first(numbers: Iterable[int]) -> str:
+    first = min(numbers, default=None)
+    return "" if first is None else f"slot {first} goes first"
 
 
 def _is_running(container: Container | None) -> bool:

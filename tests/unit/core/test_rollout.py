@@ -671,6 +671,41 @@ def test_no_slot_is_replaced_while_another_cannot_go_on():
     )
 
 
+@pytest.mark.parametrize("stuck", [{"health": "unhealthy"}, {"state": "exited", "exit_code": 1}])
+def test_an_unhealthy_slot_is_mended_though_another_cannot_go_on(stuck: dict[str, Any]):
+    check(
+        service(replicas=4),
+        container(**stuck),
+        container(slot=2, health="unhealthy"),
+        container(slot=3, health="unhealthy"),
+        container(slot=4, rev="a"),
+        held={(WEB, 1): "later"},
+        gives="""
+        1 wait web.1-bbbbbbbb  later
+        2 update-container web.2-bbbbbbbb  web.2-bbbbbbbb is unhealthy  allow
+        3 stop-container web.2-bbbbbbbb  web.2-bbbbbbbb is unhealthy  allow
+        4 start-container web.2-bbbbbbbb  web.2-bbbbbbbb is unhealthy  allow
+        5 update-container web.2-bbbbbbbb  restart policy is no, want always  allow
+        6 wait web.3-bbbbbbbb  slot 2 goes first
+        7 wait web.4-aaaaaaaa  slot 1 goes first
+        """,
+    )
+
+
+def test_an_unhealthy_slot_waits_for_one_that_is_being_mended_also_where_a_third_is_stuck():
+    check(
+        service(replicas=3),
+        container(state="exited", exit_code=1),
+        container(slot=2, health="starting"),
+        container(slot=3, health="unhealthy"),
+        held={(WEB, 1): "later"},
+        gives="""
+        1 wait web.1-bbbbbbbb  later
+        2 wait web.3-bbbbbbbb  slot 2 goes first
+        """,
+    )
+
+
 def test_a_slot_whose_successor_runs_is_cleared_though_another_cannot_go_on():
     check(
         service(replicas=2),
