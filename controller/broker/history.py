@@ -80,18 +80,18 @@ def _line_for(call: Call, state: GateState) -> partial[bytes]:
 
 
 def line_for(found: Found, *, actor: Actor, state: GateState, with_about: bool) -> bytes:
-    """Return a record's line for this caller: the segment's own, but for a client."""
+    """Return a record's line for this caller: the segment's own for an operator."""
     reader = reader_of(actor)
-    if actor.role is Role.CLIENT:
+    if actor.role is Role.OPERATOR:
+        line = line_of(found.record)
+    else:
         shown = told(found.record, reader)
         result = shown.get("result")
-        if result and result.get("error"):
+        if actor.role is Role.CLIENT and result and result.get("error"):
             said = str(shown.get("request", ""))
             result = {**result, "error": blanked(str(result["error"]), said, actor, state)}
             shown = {**shown, "result": result}
         line = json.dumps(shown, ensure_ascii=False).encode()
-    else:
-        line = line_of(found.record)
     if with_about:
         about = json.dumps(about_json(about_told(found, reader)), ensure_ascii=False).encode()
         line = b'{"about":' + about + b',"record":' + line + b"}"

@@ -2,12 +2,13 @@
 
 Operators read all of it. The controller reads what it asked for, and every change of what is ours:
 not who read what, or was refused. A client reads of what belongs to its owner, and what it was
-refused itself; who else asked is a role to it, never a person.
+refused itself; who else asked is a role to it, never a person. Keyed hashes are for operators
+alone: one key makes them all, so whoever may have a guess recorded could compare.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -18,6 +19,8 @@ from controller.model.entries import Record, Role
 CHANGES: Final = frozenset({"intent", "outcome", "recovered", "violation"})
 #: What is told of those who ask, beside changes.
 ASKED: Final = frozenset({"refusal", "read", "summary"})
+#: Members of a request that prove equality of what isn't told.
+PROOFS: Final = frozenset({"digest", "secrets"})
 #: What an owner may know of its objects. A refusal tells of whoever was refused.
 OF_OWNERS: Final = CHANGES | {"read"}
 
@@ -49,18 +52,21 @@ def may_read(reader: Reader, record: Record, about: About) -> bool:
 
 
 def told(record: Record, reader: Reader) -> dict[str, Any]:
-    """Return a record as a client reads it, without the chain: what it isn't told can't be hashed.
+    """Return a record as one reads it who is no operator.
 
-    What its own requests said is told whole; of others only the role, and no person that they name.
+    It is without the chain, since what one isn't told must not be found by hashing. The controller,
+    and a client of its own requests, is told the rest whole; a client of others only the role, and
+    no person that they name.
     """
     entry = record.entry
     own = entry.actor.get("uid") == reader.uid and entry.actor.get("role") == Role.CLIENT
-    actor = entry.actor if own else {"role": entry.actor.get("role", "")}
+    persons = reader.role is Role.CONTROLLER
+    actor = entry.actor if own or persons else {"role": entry.actor.get("role", "")}
     parts = {
         "actor": actor,
-        "request": entry.request,
+        "request": _without(PROOFS, entry.request),
         "verdict": entry.verdict,
-        "claims": _without_persons(entry.claims),
+        "claims": entry.claims if persons else _without({"onBehalfOf"}, entry.claims),
         "result": entry.result,
     }
     return {
@@ -72,8 +78,8 @@ def told(record: Record, reader: Reader) -> dict[str, Any]:
     }
 
 
-def _without_persons(claims: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in claims.items() if name != "onBehalfOf"}
+def _without(names: Collection[str], part: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in part.items() if name not in names}
 
 
 def about_told(found: Found, reader: Reader) -> About:

@@ -92,6 +92,22 @@ def test_of_its_own_a_client_reads_all_but_the_chain() -> None:
     assert told(record, ALICES_COLLEAGUE)["actor"] == {"role": "client"}
 
 
+@pytest.mark.parametrize("reader", [ALICE, ALICES_COLLEAGUE, CONTROLLER])
+def test_only_operators_are_told_what_a_guess_could_be_compared_with(reader: Reader) -> None:
+    asked: dict[str, object] = {"route": "container.create", "summary": {"digest": "sha256:1"}}
+    hashed: dict[str, object] = {"digest": "d", "secrets": {"DB": "h"}}
+    record, _ = found("intent", "alice", "team-a", request={**asked, **hashed})
+    assert told(record, reader)["request"] == asked
+
+
+def test_the_controller_is_told_who_asked_and_not_the_chain() -> None:
+    claims: dict[str, object] = {"cause": "held", "onBehalfOf": "uid:1000 carol"}
+    record, _ = found("intent", "operator", "team-a", claims=claims)
+    shown = told(record, CONTROLLER)
+    assert (shown["actor"], shown["claims"]) == (BY["operator"], claims)
+    assert not {"prev", "hash"} & shown.keys()
+
+
 def test_what_a_client_was_refused_does_not_tell_whose_it_was() -> None:
     refused = found("refusal", "alice", "team-b", request={"object": "shop"})
     assert about_told(refused, ALICE) == About(name="shop", action="container.stop", method="POST")
