@@ -23,13 +23,15 @@ TYPE = "application/x-protobuf"
 class Collector:
     """Serves on a port of its own. ``taken`` has each log; ``wrong`` why something was refused.
 
-    While ``down`` it answers 503, as a collector that is overloaded does.
+    While ``down`` it answers 503, as a collector that is overloaded does. Of each request it takes
+    all but the last ``rejects`` logs, and says so.
     """
 
     def __init__(self) -> None:
         self.taken: list[dict[str, Any]] = []
         self.wrong: list[str] = []
         self.down = False
+        self.rejects = 0
         collector = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -72,8 +74,12 @@ class Collector:
         except (AssertionError, DecodeError, ValueError, KeyError) as error:
             self.wrong.append(str(error))
             return 400, b""
-        self.taken += taken
-        return 200, ExportLogsServiceResponse().SerializeToString()
+        self.taken += taken[: len(taken) - self.rejects]
+        answer = ExportLogsServiceResponse()
+        if self.rejects:
+            answer.partial_success.rejected_log_records = self.rejects
+            answer.partial_success.error_message = "too old"
+        return 200, answer.SerializeToString()
 
 
 def _logs(request: ExportLogsServiceRequest) -> Any:

@@ -88,9 +88,11 @@ def _show(path: Path, *, as_json: bool) -> int:
             str(sink["lag_records"]),
             f"{sink['lag_seconds']:.0f} s",
             str(sink["missing"]),
+            str(sink.get("rejected", 0)),
             sink["error"] or "-",
         )
         for sink in told["sinks"]
     ]
-    click.echo(table(("NAME", "RECORD", "BEHIND", "OLDEST", "MISSING", "ERROR"), rows))
+    columns = ("NAME", "RECORD", "BEHIND", "OLDEST", "MISSING", "REJECTED", "ERROR")
+    click.echo(table(columns, rows))
     return 0

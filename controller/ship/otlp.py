@@ -1,7 +1,8 @@
 """OTLP logs over HTTP, by OpenTelemetry's own exporter: the only importer of it.
 
 The exporter is asked for each batch and answers whether the server took it; the SDK's processors
-aren't used, since they drop what they can't send.
+aren't used, since they drop what they can't send. It doesn't look at what the server says with a
+success, where records are told that it took in and threw away: that is read beside it.
 """
 
 from __future__ import annotations
@@ -16,9 +17,10 @@ from controller.core import siem
 from controller.core.sinkurls import ToOtlp
 from controller.model.errors import UsageError
 from controller.ship.follow import Shipped
-from controller.ship.sinks import Sender, Undelivered
+from controller.ship.sinks import Rejected, Sender, Undelivered
 
 if TYPE_CHECKING:
+    import requests
     from opentelemetry.sdk._logs import ReadableLogRecord
 
 TIMEOUT_S: Final = 15.0
@@ -33,6 +35,7 @@ class OtlpSink:
     def __init__(self, destination: ToOtlp, sender: Sender) -> None:
         """Take where to send; raises UsageError where the exporter isn't installed."""
         try:
+            import requests
             from opentelemetry.exporter.otlp.proto.http._log_exporter import OTLPLogExporter
             from opentelemetry.sdk.resources import Resource
             from opentelemetry.sdk.util.instrumentation import InstrumentationScope
@@ -43,12 +46,16 @@ class OtlpSink:
                 remedy="install trimtab with its extra: pip install 'trimtab[otlp]'",
             ) from error
         trust = destination.trust
+        self._answer = b""
+        session = requests.Session()
+        session.hooks["response"].append(self._hear)
         self._exporter = OTLPLogExporter(
             endpoint=destination.url,
             certificate_file=_text(trust.ca),
             client_certificate_file=_text(trust.cert),
             client_key_file=_text(trust.key),
             timeout=TIMEOUT_S,
+            session=session,
         )
         self._url = destination.url
         self._resource = Resource(
@@ -70,11 +77,37 @@ class OtlpSink:
         result = self._exporter.export([self._log_of(shipped) for shipped in batch])
         if result is not LogRecordExportResult.SUCCESS:
             raise Undelivered(f"{self._url}: {self._why.text or 'it was not taken'}")
+        self._look_for_rejected(len(batch))
 
     def close(self) -> None:
         """End the exporter."""
         self._exporter.shutdown()  # type: ignore[no-untyped-call]  # it has none
         self._why.close()
+
+    def _hear(self, response: requests.Response, **_: object) -> None:
+        self._answer = response.content
+
+    def _look_for_rejected(self, sent: int) -> None:
+        """Read how many records the server threw away.
+
+        Source: https://opentelemetry.io/docs/specs/otlp/#partial-success-1: it means no retry.
+
+        Raises:
+            Rejected: some.
+        """
+        from google.protobuf.message import DecodeError
+        from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import (
+            ExportLogsServiceResponse,
+        )
+
+        try:
+            partial = ExportLogsServiceResponse.FromString(self._answer).partial_success
+        except DecodeError:
+            return  # whatever it is, it came with a success
+        if partial.rejected_log_records > 0:
+            count = min(partial.rejected_log_records, sent)
+            why = partial.error_message or "it doesn't say why"
+            raise Rejected(f"{self._url}: {why}", count=count)
 
     def _log_of(self, shipped: Shipped) -> ReadableLogRecord:
         from opentelemetry._logs import LogRecord, SeverityNumber

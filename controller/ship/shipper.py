@@ -23,7 +23,7 @@ from controller.model.errors import StateError
 from controller.ports import Clock
 from controller.ship.follow import Cursor, Diverged, Follower
 from controller.ship.opener import Files
-from controller.ship.sinks import Sink, Undelivered
+from controller.ship.sinks import Rejected, Sink, Undelivered
 
 LOG = logging.getLogger("trimtab.ship")
 BATCH_RECORDS: Final = 500
@@ -50,6 +50,7 @@ class Standing:
     lag_seconds: float = 0.0
     delivered: int = 0  # since the start
     missing: int = 0  # pruned before they were delivered
+    rejected: int = 0  # delivered since the start, and refused by the receiver for good
     error: str = ""
 
 
@@ -154,7 +155,13 @@ class _Lane:
             return LOOK_S
         oldest = datetime.fromisoformat(batch[0].record.time).timestamp()
         standing.lag_seconds = max(0.0, self.clock.now() - oldest)
-        self.sink.deliver(batch)
+        try:
+            self.sink.deliver(batch)
+        except Rejected as error:
+            standing.rejected += error.count
+            LOG.error(  # noqa: TRY400 - it's the receiver's
+                "records.rejected name=%s count=%d why=%s", standing.name, error.count, error
+            )
         cursor = batch[-1].cursor
         self._settle(cursor)
         standing.error, self.failures, self.doubted = "", 0, False
@@ -282,6 +289,7 @@ _METRICS: Final = (
     ("lag_seconds", "gauge", "Age of the oldest record that isn't delivered."),
     ("delivered_total", "counter", "Records delivered since the start."),
     ("missing_total", "counter", "Records that were pruned before they were delivered."),
+    ("rejected_total", "counter", "Records that the receiver refused for good, since the start."),
     ("up", "gauge", "1 while the last delivery succeeded."),
 )
 
@@ -293,6 +301,7 @@ def metrics(standings: Sequence[Standing]) -> str:
         "lag_seconds": lambda each: round(each.lag_seconds, 3),
         "delivered_total": lambda each: each.delivered,
         "missing_total": lambda each: each.missing,
+        "rejected_total": lambda each: each.rejected,
         "up": lambda each: int(not each.error),
     }
     lines = []

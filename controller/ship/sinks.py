@@ -40,6 +40,17 @@ class Undelivered(Exception):
         self.doubtful_s = doubtful_s
 
 
+class Rejected(Exception):
+    """A batch was delivered, but for *count* records that the receiver refuses for good.
+
+    It must not be sent again.
+    """
+
+    def __init__(self, why: str, *, count: int) -> None:
+        super().__init__(why)
+        self.count = count
+
+
 class Sink(Protocol):
     """One destination, used by one thread."""
 
@@ -48,6 +59,7 @@ class Sink(Protocol):
 
         Raises:
             Undelivered: some of it may not be.
+            Rejected: all is, but for some records that nobody need try again.
         """
         ...
 

@@ -12,7 +12,7 @@ import pytest
 from controller.core.sinkurls import ToOtlp
 from controller.ship import otlp
 from controller.ship.otlp import OtlpSink
-from controller.ship.sinks import Sender, Undelivered
+from controller.ship.sinks import Rejected, Sender, Undelivered
 from tests.otlp import Collector
 from tests.unit.ship.test_follow import wrote
 from tests.unit.ship.test_shipper import shipped
@@ -48,6 +48,22 @@ def test_a_batch_is_taken_whole_or_sent_again(
     first = collector.taken[0]
     assert first["severity"] == "INFO"
     assert first["attributes"]["trimtab.id"] == json.loads(first["line"])["id"]
+
+
+def test_records_that_a_server_takes_and_refuses_are_told(
+    tmp_path: Path, collector: Collector
+) -> None:
+    wrote(tmp_path / "journal", 5)
+    batch = shipped(tmp_path, 6)
+    sink = OtlpSink(ToOtlp("o", collector.url), SENDER)
+    collector.rejects = 3
+    with pytest.raises(Rejected, match=r"/v1/logs: too old") as raised:
+        sink.deliver(batch)
+    assert raised.value.count == 3
+    assert len(collector.taken) == 3
+    collector.rejects = 0
+    sink.deliver(batch)
+    sink.close()
 
 
 def test_who_is_not_there_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,7 +24,7 @@ from controller.ship import shipper
 from controller.ship.follow import Cursor, Shipped
 from controller.ship.opener import Files, Folder
 from controller.ship.shipper import Places, Shipper, Standing, load_cursor, metrics
-from controller.ship.sinks import FileSink, NoteSink, OnlyCheckpoints, Sink, Undelivered
+from controller.ship.sinks import FileSink, NoteSink, OnlyCheckpoints, Rejected, Sink, Undelivered
 from tests.instance import eventually
 from tests.unit.journal.builders import entry, open_writer
 from tests.unit.ship.test_follow import wrote
@@ -53,7 +53,7 @@ class Clock:
 class Memory:
     """A sink that keeps what it got; ``faults`` are raised first, one at a delivery."""
 
-    def __init__(self, *faults: Undelivered | None) -> None:
+    def __init__(self, *faults: Undelivered | Rejected | None) -> None:
         self.got: list[int] = []
         self.faults = list(faults)
         self.go_on = threading.Event()
@@ -154,6 +154,18 @@ def test_what_was_not_delivered_is_sent_again_and_the_error_is_told(tmp_path: Pa
         eventually(lambda: running.cursor("siem").seq == 6)
     assert sink.got == list(range(1, 7))
     assert running.sink("siem")["error"] == ""
+
+
+def test_what_a_receiver_refuses_for_good_is_counted_and_not_sent_again(tmp_path: Path) -> None:
+    wrote(tmp_path / "journal", 5)
+    sink = Memory(Rejected("too old", count=2))
+    with Running(tmp_path, otel=sink) as running:
+        eventually(lambda: running.cursor("otel").seq == 6)
+        wrote(tmp_path / "journal", 1, first=20)
+        eventually(lambda: running.cursor("otel").seq == 7)
+    assert sink.got == [7]
+    assert running.sink("otel")["rejected"] == 2
+    assert 'rejected_total{sink="otel"} 2\n' in (tmp_path / "metrics.prom").read_text()
 
 
 def test_what_is_doubtful_is_sent_again_also_after_another_failure(tmp_path: Path) -> None:
