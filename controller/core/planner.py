@@ -222,8 +222,7 @@ def _unused_networks(
     None while anything is blind, or the directory is missing or without a document: a network that
     an unread service needs looks unused too.
     """
-    readable = desired.identity.present and desired.identity.documents > 0
-    if desired.blind or desired.blind_keys or not readable:
+    if desired.blind_keys or not desired.whole:
         return []
     needed = {network_name(network) for network in desired.networks}
     for service in desired.services:

@@ -55,12 +55,11 @@ def lasting(declared: Desired, steerings: Mapping[Key, Steering]) -> frozenset[K
 
     A suspension ends when a person says so. A pin is kept while its document can't be read.
     """
-    identity = declared.identity
-    blind = declared.blind or not identity.present or identity.documents == 0
+    unread = declared.blind_keys if declared.whole else steerings.keys()
     return frozenset(
         key
         for key, steering in steerings.items()
-        if steering.suspension or (steering.pin and (blind or key in declared.blind_keys))
+        if steering.suspension or (steering.pin and key in unread)
     )
 
 

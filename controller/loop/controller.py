@@ -34,7 +34,16 @@ from controller.loop.lanes import Aside
 from controller.loop.memory import Memory
 from controller.loop.probes import ProbedEngine
 from controller.loop.queue import WorkQueue
-from controller.loop.reconciler import WAIT_S, Outcome, Reconciler, Result, Rules, View, claims
+from controller.loop.reconciler import (
+    WAIT_S,
+    Outcome,
+    Reconciler,
+    Result,
+    Rules,
+    View,
+    claims,
+    declared_keys,
+)
 from controller.loop.reporting import Known, Reporter
 from controller.loop.retries import AWAY_LONGEST_S, delay_s
 from controller.loop.survey import Standing, Survey, standing_of
@@ -257,14 +266,15 @@ class Controller:
                 if asked_by:
                     self._shared.asked |= dict.fromkeys(keys, asked_by)
                 self._shared.approved |= dict.fromkeys(part, plan)
-                everything = planner.keys(declared, observed)
+                everything = planner.keys(declared, observed) | declared.blind_keys
                 for gone in self._shared.failures.keys() - everything:
                     del self._shared.failures[gone]
                 self._shared.waits.forget_all_but(everything)
             releases = frozenset(release.key for release in declared.releases)
             steered = lasting(declared, self._memory.steerings())
-            self._memory.forget_all_but(everything | releases | steered)
-            self._reconciler.chronicle.forget_all_but(everything)
+            if declared.whole:
+                self._memory.forget_all_but(everything | releases | steered)
+                self._reconciler.chronicle.forget_all_but(everything)
         self._changed()
         return survey
 
@@ -380,12 +390,12 @@ class Controller:
         """Note of *keys*, on which nothing is to be done, that their generation is acted on."""
         blocked = {blocked.key for blocked in plan.blocked}
         blocked |= {p.key for p in plan.problems if p.key and p.severity is Severity.ERROR}
-        held = {hold.key for hold in plan.holds}
+        as_declared = declared_keys(view.desired) - {hold.key for hold in plan.holds}
         for key in keys - blocked:
             generation = self._memory.generation(key)
             if generation is not None:
                 self._shared.failures.pop(key, None)
-                if key not in held:
+                if key in as_declared:
                     self._memory.acted_on(key, generation.number)
         chronicle = self._reconciler.chronicle
         for service in view.desired.services:

@@ -187,7 +187,8 @@ class Reconciler:
         take = self._nothing if approved else self._taking(key, plan, observed, running)
         result = self._act(key, plan, observed, rules, context, take, stopping)
         result = replace(self._timed(result, service, observed), course=course)
-        if result.outcome is Outcome.DONE and generation is not None and not plan.holds:
+        done = result.outcome is Outcome.DONE and not plan.holds
+        if done and generation is not None and key in declared_keys(view.desired):
             self._memory.acted_on(key, generation.number)
         return result
 
@@ -465,6 +466,11 @@ def sources_of(desired: Desired) -> Mapping[Key, Source]:
         *desired.volumes,
     )
     return {resource.key: resource.source for resource in resources}
+
+
+def declared_keys(desired: Desired) -> frozenset[Key]:
+    """Return the resources whose documents could be read: only their generations are acted on."""
+    return frozenset(sources_of(desired)) - desired.blind_keys
 
 
 def _failure(error: EngineError) -> Failure:

@@ -147,6 +147,11 @@ class Desired:
         return frozenset(hold.key for hold in self.holds if hold.word == "suspended")
 
     @property
+    def whole(self) -> bool:
+        """Tell whether nothing else may be declared, but for the ``blind_keys``."""
+        return not self.blind and self.identity.present and self.identity.documents > 0
+
+    @property
     def valid(self) -> bool:
         """Tell whether no problem is an error."""
         return not any(problem.severity is Severity.ERROR for problem in self.problems)

@@ -478,6 +478,36 @@ def test_what_cannot_be_read_now_is_no_new_generation(tmp_path: Path) -> None:
     assert generation.number == 1
 
 
+@pytest.mark.parametrize(
+    "unread",
+    [
+        declared(blind_keys=[worlds.WEB]),
+        declared(blind=True),
+        declared(identity=replace(worlds.HERE, present=False)),
+        declared(identity=replace(worlds.HERE, documents=0)),
+    ],
+    ids=["its document is broken", "a file can't be read", "no directory", "no document"],
+)
+def test_what_cannot_be_read_and_has_no_container_keeps_its_generation_and_history(
+    tmp_path: Path, unread: Desired
+) -> None:
+    home = house(tmp_path, services=(service(),))
+    home.engine.fault = failing("create-container", lambda: EngineFailed("engine.failed", "no"))
+    home.settle()
+    home.declare(service(rev="c", command=["new"]))
+    home.settle()
+    before = home.memory.generation(worlds.WEB), home.controller.history(worlds.WEB)
+    home.files.desired = unread
+    home.controller.files_changed()
+    home.let_pass(400)
+    home.declare(service(rev="c", command=["new"]))
+    home.settle()
+    assert (home.memory.generation(worlds.WEB), home.controller.history(worlds.WEB)) == before
+    home.declare()
+    home.let_pass(400)
+    assert home.memory.generation(worlds.WEB) is None
+
+
 def test_moving_a_document_in_its_file_is_no_new_generation(tmp_path: Path) -> None:
     home = house(tmp_path, services=(service(),))
     home.settle()
