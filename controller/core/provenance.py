@@ -20,6 +20,8 @@ from controller.model.observed import Settings
 from controller.model.quantities import format_bytes
 
 _NANO: Final = 1_000_000_000
+#: The engine's answer to a start of what runs, and a stop of what doesn't.
+_NOT_MODIFIED: Final = 304
 #: Signals after which nothing of a container runs any more, or soon won't.
 _ENDING: Final = frozenset({"", "KILL", "SIGKILL", "9"})
 
@@ -47,7 +49,8 @@ class Provenance:
     """A container by its records: what holds of it, and how it is as far as they know.
 
     ``state`` is created, running, paused, stopped, removed, gone or unknown, since the record
-    ``since``; ``pending`` is the intent that wasn't closed yet, ``note`` what else is to be known.
+    ``since`` (None: no record tells since when); ``pending`` is the intent that wasn't closed yet,
+    ``note`` what else is to be known.
     """
 
     about: About
@@ -111,11 +114,19 @@ class _Told:
             _CHANGES[action](self, intent, summary)
         elif action == Mutation.CONTAINER_KILL:
             self._killed(intent, summary)
+        elif action in _STATES and _nothing_done(closing):
+            self._was(_STATES[action], intent)
         elif action in _STATES:
             self._is(_STATES[action], intent)
 
-    def _is(self, state: str, found: Found, note: str = "") -> None:
+    def _is(self, state: str, found: Found | None, note: str = "") -> None:
         self.state, self.since, self.note = state, found, note
+
+    def _was(self, state: str, intent: Found) -> None:
+        """Take note that it already was what was asked for: who asked didn't do that."""
+        never_ran = (self.state, state) == ("created", "stopped")
+        if self.state != state and not never_ran:
+            self._is(state, None, f"it already was when record {intent.record.seq} asked for it")
 
     def _killed(self, intent: Found, summary: Mapping[str, Any]) -> None:
         signal = text(summary, "signal")
@@ -198,6 +209,10 @@ _STATES: Final[dict[str, str]] = {
     Mutation.CONTAINER_PAUSE: "paused",
     Mutation.CONTAINER_REMOVE: "removed",
 }
+
+
+def _nothing_done(closing: Found) -> bool:
+    return closing.record.entry.result.get("status") == _NOT_MODIFIED
 
 
 def _bytes(count: int, _: Settings) -> str:

@@ -131,6 +131,42 @@ def test_it_is_as_it_was_last_asked_to_be(routes: list[str], state: str) -> None
     assert told.since.record.entry.claims["cause"] == routes[-1]
 
 
+@pytest.mark.parametrize(
+    ("routes", "again", "state"),
+    [
+        (["start"], "start", "running"),
+        (["start", "stop"], "stop", "stopped"),
+        (["start", "kill"], "stop", "stopped"),
+        ([], "stop", "created"),
+    ],
+)
+def test_who_asked_for_what_already_was_did_not_do_it(
+    routes: list[str], again: str, state: str
+) -> None:
+    happened = Happened().created()
+    for route in routes:
+        happened.change(f"container.{route}")
+    before = happened.told
+    happened.change(f"container.{again}", actor=OPERATOR, status=304)
+    after = happened.told
+    assert (after.state, after.since, after.note) == (state, before.since, "")
+
+
+@pytest.mark.parametrize(
+    ("routes", "asked", "state"), [(["start"], "stop", "stopped"), ([], "start", "running")]
+)
+def test_what_came_to_be_unrecorded_is_nobody_s(routes: list[str], asked: str, state: str) -> None:
+    happened = Happened().created()
+    for route in routes:
+        happened.change(f"container.{route}")
+    number = happened.ask(f"container.{asked}", ID, actor=OPERATOR)
+    happened.close(number, status=304)
+    told = happened.told
+    seq = len(happened.records) - 1
+    assert (told.state, told.since) == (state, None)
+    assert told.note == f"it already was when record {seq} asked for it"
+
+
 def test_a_signal_that_ends_nothing_is_noted() -> None:
     happened = Happened().created()
     happened.change("container.start")
