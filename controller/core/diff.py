@@ -301,7 +301,14 @@ def slot_of(
     admitted before what must be healed, and of those the one that was started first.
     """
     replicas = [Replica(c, service, superseded=superseded.get(c.id, "")) for c in containers]
-    fit = [r for r in replicas if _fits(r, spared) and r.container.state in _RANK]
+    # What had its turn before one that must be replaced isn't started again in its place: the two
+    # would take turns for ever.
+    replaced = any(r.superseded for r in replicas)
+    fit = [
+        r
+        for r in replicas
+        if _fits(r, spared) and r.container.state in _RANK and not (replaced and _had_its_turn(r))
+    ]
     if not fit:
         others = tuple(sorted(containers, key=_age))
         if not others:
@@ -316,6 +323,11 @@ def slot_of(
 def _fits(replica: Replica, spared: Collection[str]) -> bool:
     drift = drift_of(replica)
     return drift in _KEPT or (drift is Drift.ALTERED and is_healable(replica.container, spared))
+
+
+def _had_its_turn(replica: Replica) -> bool:
+    exited = replica.container.state is ContainerState.EXITED
+    return exited and drift_of(replica) is Drift.STOPPED
 
 
 def _merit(replica: Replica) -> tuple[int, bool, tuple[bool, str, str, str]]:

@@ -272,6 +272,18 @@ def test_the_best_of_several_is_kept_whatever_their_names_and_order(better, wors
     assert slot(second, first)[:2] == (first.name, (second.name,))
 
 
+def test_what_was_stopped_for_one_that_must_be_replaced_in_its_turn_is_not_kept():
+    def kept(*others: Container) -> Container | None:
+        ill = container(attempt=2, health="unhealthy")
+        return slot_of(1, (*others, ill), service(), {ill.id: "it is unhealthy again"}).keep
+
+    before = container(state="exited", settings=NO, admitted=NO)
+    successor = container(attempt=3, state="created")
+    assert kept() is None
+    assert kept(before) is None
+    assert kept(before, successor) is successor
+
+
 def test_of_equals_the_first_by_name_is_kept():
     assert slot(container(attempt=2), container())[:2] == (
         "web.1-bbbbbbbb",

@@ -1125,6 +1125,25 @@ def test_a_replica_that_is_unhealthy_again_is_replaced_and_stopped_before():
     )
 
 
+def test_a_successor_that_is_unhealthy_in_its_turn_is_replaced_by_a_fresh_one():
+    no, again = {"restart": "no"}, "web.1-bbbbbbbb.2 is unhealthy again"
+    check(
+        service(),
+        container(state="exited", settings=no, admitted=no),
+        container(attempt=2, health="unhealthy"),
+        superseded={"id:web.1-bbbbbbbb.2": again},
+        gives=f"""
+        1 create-container web.1-bbbbbbbb.3 {again} allow
+        2 remove-container web.1-bbbbbbbb {again} allow
+        3 update-container web.1-bbbbbbbb.2 {again} allow
+        4 stop-container web.1-bbbbbbbb.2 {again} allow
+        5 start-container web.1-bbbbbbbb.3 {again} allow
+        6 wait web.1-bbbbbbbb.3 must be up for 10s
+        7 remove-container web.1-bbbbbbbb.2 {again} allow
+        """,
+    )
+
+
 CUT_OFF = "the engine has no place for it on platform-network"
 
 

@@ -280,6 +280,23 @@ def test_an_unhealthy_replica_is_restarted_then_recreated_with_growing_pauses(
     assert running(home) == [f"{blue}.2"]
 
 
+def test_each_further_try_with_an_unhealthy_replica_is_a_fresh_one(tmp_path: Path) -> None:
+    home = house(tmp_path, CHECKED)
+    blue = called("blue", CHECKED)
+
+    def none_is_well(engine: ToyEngine) -> None:
+        for each in engine.world.containers:
+            if each.running:
+                engine.change(each.name, lambda c: replace(c, health="unhealthy"))
+
+    home.engine.before_look = none_is_well
+    home.controller.keys.add(WEB)
+    started = [each for each in home.let_pass(400) if each.startswith("start-container")]
+    assert started[:2] == [f"start-container {blue}", f"start-container {blue}.2"]
+    assert len(started) == len(set(started)) > 3
+    assert len(home.engine.world.containers) <= 2, "what was replaced doesn't pile up"
+
+
 def test_who_waits_for_all_waits_for_health_checks_to_speak(tmp_path: Path) -> None:
     home = house(tmp_path, CHECKED)
     assert home.controller.standing() == Standing(converged=True, stuck=False)
