@@ -16,7 +16,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from controller.core.note import BadNote, Note, PrivateKey, PublicKey, parse_private, parse_public
+from controller.core.note import (
+    BadNote,
+    Note,
+    PrivateKey,
+    PublicKey,
+    parse_note,
+    parse_private,
+    parse_public,
+)
 from controller.journal.folder import sync, write_private
 from controller.journal.segments import open_regular
 from controller.model.errors import StateError
@@ -108,6 +116,18 @@ class Keys:
             OSError: it can't be written.
         """
         write_public(self._files.checkpoint, note)
+
+    def published_checkpoint(self) -> Note | None:
+        """Return the last checkpoint as everybody has it; None where there is none.
+
+        Raises:
+            BadNote, OSError: it can't be read.
+        """
+        try:
+            with open_regular(self._files.checkpoint) as file:
+                return parse_note(file.read(_FILE_MAX_BYTES).decode("utf-8", "replace"))
+        except FileNotFoundError:
+            return None
 
     def _made(self, path: Path) -> PrivateKey:
         key = PrivateKey(self._name, self._new_seed())

@@ -29,7 +29,7 @@ from controller.journal.notary import Notary
 from controller.journal.reader import records
 from controller.journal.sealing import Sealing
 from controller.journal.segments import MARK_NAME, Mark, first_seq_of, name_of
-from controller.journal.tail import Torn, find_tail, pieces_of
+from controller.journal.tail import Torn, check_reaches, find_tail, pieces_of
 from controller.model.crashpoints import Reach, pass_by
 from controller.model.entries import Entry, Record
 from controller.model.errors import JournalUnavailable
@@ -225,6 +225,8 @@ class Log:
 
     def _open(self) -> None:
         tail = find_tail(self.folder)
+        if self._notary is not None:
+            check_reaches(self.folder, tail, published=self._notary.published())
         self._seq, self._hash, self._previous = tail.seq, tail.hash, tail.holder
         self._aside = tail.aside
         if tail.torn is not None and tail.segment is not None:

@@ -22,6 +22,7 @@ from controller.core.checkpoint import (
     asks_for_key,
     checkpoint_entry,
     key_entry,
+    parse_checkpoint,
     pruned_by,
     read_checkpoint,
 )
@@ -83,6 +84,25 @@ class Notary:
     def signed(self) -> int:
         """The last record that a checkpoint is of."""
         return self._signed
+
+    def published(self) -> int:
+        """Return how many records the published checkpoint is of; 0 where none of ours is there.
+
+        It is published once its record is durable, and isn't flushed: it may lag behind the journal,
+        or be none after a loss of power, and is never ahead.
+        """
+        try:
+            note = self._keys.published_checkpoint()
+            if note is None:
+                return 0
+            checkpoint = parse_checkpoint(note)
+        except (BadNote, OSError) as error:
+            LOG.warning("journal.checkpoint.unreadable error=%s: passed over", error)
+            return 0
+        if checkpoint.origin != self._origin or self._keys.that_signed(note) is None:
+            LOG.warning("journal.checkpoint.foreign origin=%s: passed over", checkpoint.origin)
+            return 0
+        return checkpoint.size
 
     def restore(self, folder: Path, *, upto: int) -> None:
         """Take up the tree of the first *upto* records, from the last checkpoint among them.

@@ -81,6 +81,30 @@ def find_tail(folder: Path) -> Tail:
     )
 
 
+def check_reaches(folder: Path, tail: Tail, *, published: int) -> None:
+    """See that all is there that the published checkpoint is of: so many records were durable.
+
+    That last record itself isn't counted: one durable record that a bad sector took is told, and
+    the journal goes on (``_judge``).
+
+    Raises:
+        StateError: some are gone, whatever the mark says; or the folder was set back.
+    """
+    if tail.seq >= published:
+        return
+    raise StateError(
+        "journal.damaged",
+        f"the journal in {folder} is damaged: it holds together up to record {tail.seq}, and "
+        f"journal.checkpoint is of {published} records, which were durable",
+        remedy=(
+            "keep a copy of the folder, find out who changed it ('trimtab journal verify' says more), "
+            "then restore it from a backup that has them; to go on from an older one, or to begin a "
+            "new journal, move journal.checkpoint out of the state folder too: whoever has a copy of "
+            "it will see that they are gone"
+        ),
+    )
+
+
 def pieces_of(segment: Path) -> tuple[str, ...]:
     """Return the names of what was moved aside from a segment."""
     return tuple(sorted(path.name for path in segment.parent.glob(f"{segment.name}.torn-*")))
@@ -124,7 +148,9 @@ def _judge(folder: Path, walk: Walk, damage: Damage) -> Torn:
         if durable:
             fits = only_one and damage.unreadable and _is_one_line(segment, damage.offset)
         else:
-            fits = mark is not None or _is_one_line(segment, damage.offset)
+            fits = _is_one_line(segment, damage.offset) or (
+                mark is not None and _is_one_write(segment, damage)
+            )
         if fits:
             return Torn(damage.offset, size, damage.reason, durable=durable)
     raise StateError(
@@ -132,7 +158,8 @@ def _judge(folder: Path, walk: Walk, damage: Damage) -> Torn:
         f"the journal in {folder} is damaged at {damage}",
         remedy=(
             f"keep a copy of the folder, find out who changed it ('trimtab journal verify {folder}'"
-            " says more), then restore it from a backup, or move it away to begin a new journal"
+            " says more), then restore it from a backup, or move it away to begin a new journal, "
+            "and journal.checkpoint with it"
         ),
     ) from damage
 
@@ -145,4 +172,26 @@ def _is_one_line(segment: Path, offset: int) -> bool:
             end = block.find(b"\n")
             if end >= 0:
                 return end == len(block) - 1 and not file.read(1)
+    return True
+
+
+def _is_one_write(segment: Path, damage: Damage) -> bool:
+    """Tell whether all that is left from the damage on may be of one write, which a crash tore.
+
+    Nothing is written before what was written before it is durable. The records of a write have one
+    time, and a checkpoint is the last of them: what has another time, or follows a checkpoint, came
+    after the bad record was durable, however far the mark lags behind. A checkpoint at the very end
+    proves nothing, neither here nor by its signature: it may be of the write that was torn.
+    """
+    time, ended = "", False
+    for line in read_lines(segment, skip=damage.line - 1):
+        try:
+            record = parse(line.data)
+        except BadLine:
+            continue
+        if record.seq < damage.seq:  # of a file that was there before: a block that wasn't written
+            continue
+        if ended or (time and record.time != time):
+            return False
+        time, ended = record.time, record.entry.stage == "checkpoint"
     return True

@@ -8,17 +8,23 @@ from pathlib import Path
 
 import pytest
 
-from controller.core.record import GENESIS, parse
+from controller.core.checkpoint import Checkpoint
+from controller.core.note import PrivateKey, parse_private, signed
+from controller.core.record import GENESIS, parse, prepare
 from controller.journal.audit import verify
 from controller.journal.log import Limits
+from controller.journal.notary import Every
 from controller.journal.reader import records
 from controller.journal.segments import MARK_NAME, Mark
 from controller.model.errors import StateError
 from tests.unit.journal.builders import (
+    ORIGIN,
     FailingDisk,
+    FixedClock,
     edit,
     entry,
     intent_or_outcome,
+    key_files,
     open_log,
     write_journal,
 )
@@ -163,15 +169,19 @@ def test_torn_pieces_never_overwrite_each_other(journal: Path) -> None:
         assert (journal / f"{newest.name}.torn-1").read_bytes() == b"of long ago"
 
 
-def refused(journal: Path) -> str:
+def refused(journal: Path, *, every: Every | None = None) -> str:
     """Open; return where the damage is said to be. No file may have changed."""
-    before = {path.name: path.read_bytes() for path in journal.iterdir()}
+    before = all_below(journal.parent)
     with pytest.raises(StateError) as caught:
-        open_log(journal)
-    assert {path.name: path.read_bytes() for path in journal.iterdir()} == before
+        open_log(journal, every=every)
+    assert all_below(journal.parent) == before
     assert caught.value.code == "journal.damaged"
     assert "restore it from a backup" in caught.value.remedy
     return caught.value.message.partition(" is damaged at ")[2]
+
+
+def all_below(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def flipped(line: bytes) -> bytes:
@@ -317,3 +327,135 @@ def test_what_was_recorded_before_goes_on_being_read(journal: Path) -> None:
     log.append(intent_or_outcome(99))
     log.close()
     assert list(records(journal, after=5))[:4] == before
+
+
+# Where it is signed. Records 1-3 begin it (sKc), each write of five has a checkpoint.
+
+EVERY = Every(records=5)
+
+
+@pytest.fixture
+def sealed(tmp_path: Path) -> Path:
+    """A journal of 30 records, its key and its published checkpoint of the first 29."""
+    folder = tmp_path / "state" / "journal"
+    folder.parent.mkdir()
+    log = open_log(folder, every=EVERY)
+    for number in range(22):
+        log.append(entry(number))
+    log.close()
+    assert (log.last_seq, log.signed) == (30, 29)
+    return folder
+
+
+def spoil(journal: Path, seq: int) -> None:
+    """Flip a bit of a record of the first segment."""
+    edit(
+        journal / FIRST,
+        lambda lines: [*lines[: seq - 1], lines[seq - 1].replace(b"hash", b"hasi"), *lines[seq:]],
+    )
+
+
+def cut(journal: Path, seq: int) -> None:
+    vouch(journal, seq)
+    edit(journal / FIRST, lambda lines: lines[:seq])
+
+
+def remove(journal: Path) -> None:
+    for path in journal.iterdir():
+        path.unlink()
+
+
+@pytest.mark.parametrize(
+    ("harm", "left"), [(lambda journal: cut(journal, 12), 12), (remove, 0)], ids=["cut", "removed"]
+)
+def test_what_the_published_checkpoint_is_of_is_missed_whatever_the_mark_says(
+    sealed: Path, harm: Callable[[Path], None], left: int
+) -> None:
+    harm(sealed)
+    with pytest.raises(StateError) as caught:
+        open_log(sealed, every=EVERY)
+    assert f"up to record {left}, and journal.checkpoint is of 29" in caught.value.message
+    assert "move journal.checkpoint out" in caught.value.remedy
+    before = all_below(sealed.parent)
+    with pytest.raises(StateError):
+        open_log(sealed, every=EVERY)
+    assert all_below(sealed.parent) == before
+    # The way on for whoever means it.
+    key_files(sealed).checkpoint.rename(sealed.parent / "kept")
+    log = open_log(sealed, every=EVERY)
+    assert log.append(entry(900)).seq > left
+    log.close()
+    assert verify(sealed).ok
+
+
+def test_a_mark_that_was_set_back_makes_no_torn_tail_of_what_was_durable(sealed: Path) -> None:
+    """Also where the published checkpoint went: a checkpoint with a record after it tells it."""
+    vouch(sealed, 5)
+    spoil(sealed, 6)
+    where = f"record 6 ({FIRST}, line 6): "
+    assert refused(sealed, every=EVERY).startswith(where)
+    key_files(sealed).checkpoint.unlink()
+    assert refused(sealed, every=EVERY).startswith(where)
+
+
+def test_what_was_written_later_makes_no_torn_tail_of_what_was_durable(tmp_path: Path) -> None:
+    journal, clock = tmp_path / "journal", FixedClock()
+    log = open_log(journal, clock=clock)
+    for number in range(4):
+        clock.time += 0.001
+        log.append(entry(number))
+    log.close()
+    vouch(journal, 2)
+    spoil(journal, 3)
+    assert refused(journal).startswith(f"record 3 ({FIRST}, line 3): ")
+
+
+def test_a_last_write_that_was_torn_may_hold_its_checkpoint(sealed: Path) -> None:
+    log = open_log(sealed, every=EVERY)
+    published = key_files(sealed).checkpoint.read_bytes()
+    log.commit([prepare(entry(number)) for number in range(100, 106)])
+    log.close()
+    vouch(sealed, 30)
+    key_files(sealed).checkpoint.write_bytes(published)
+    spoil(sealed, 32)
+    log = open_log(sealed, every=EVERY)
+    assert log.last_seq > 31
+    log.close()
+    repairs = [record.entry.result.get("repair") for record in records(sealed, after=31)]
+    assert [repair["durable"] for repair in repairs if isinstance(repair, dict)] == [False]
+    assert verify(sealed).ok
+
+
+def by(name: str, key: PrivateKey, size: int) -> str:
+    return str(signed(str(Checkpoint(name, size, bytes(32))), [key]))
+
+
+@pytest.mark.parametrize(
+    ("published", "told"),
+    [
+        (lambda _: None, ""),
+        (lambda key: by(ORIGIN, key, 7), ""),
+        (lambda _: "", "journal.checkpoint.unreadable"),
+        (lambda key: by(ORIGIN, key, 99)[:60], "journal.checkpoint.unreadable"),
+        (lambda key: by("another", key, 99), "journal.checkpoint.foreign"),
+        (lambda _: by(ORIGIN, PrivateKey(ORIGIN, bytes(32)), 99), "journal.checkpoint.foreign"),
+    ],
+    ids=["absent", "older", "empty", "cut", "of another journal", "of another key"],
+)
+def test_a_published_checkpoint_that_proves_nothing_stops_nothing(
+    sealed: Path,
+    published: Callable[[PrivateKey], str | None],
+    told: str,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    path = key_files(sealed).checkpoint
+    path.unlink()
+    text = published(parse_private(key_files(sealed).secret.read_text()))
+    if text is not None:
+        path.write_text(text)
+    log = open_log(sealed, every=EVERY)
+    log.append(entry(900))
+    log.close()
+    assert log.signed == 31
+    assert told in caplog.text
+    assert bool(caplog.records) == bool(told)

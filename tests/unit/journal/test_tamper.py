@@ -36,6 +36,7 @@ from controller.journal.log import Limits
 from controller.journal.notary import Every
 from controller.journal.segments import MARK_NAME, Mark, list_segments, name_of, read_lines
 from controller.model.entries import Entry, Record
+from controller.model.errors import StateError
 from tests.unit.journal.builders import (
     ORIGIN,
     FixedClock,
@@ -379,6 +380,10 @@ def test_a_folder_that_is_set_back_shows_by_a_checkpoint_that_was_kept(tmp_path:
     journal = Signed(folder, PrivateKey("", b""), key, ())
     assert judged(journal).ok
     check(journal, "cut 13: it is missing: the checkpoint that was kept", copies=[kept])
+    # The next start misses them; whoever takes the published checkpoint away too gets further.
+    with pytest.raises(StateError, match=r"up to record 12, and journal\.checkpoint is of"):
+        open_log(folder, every=EVERY)
+    key_files(folder).checkpoint.unlink()
     log = open_log(folder, every=EVERY)
     for number in range(20, 60):
         log.append(entry(number))
