@@ -19,9 +19,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final
 
+from controller.journal.segments import Mark
 from controller.model.errors import StateError
 from controller.ports import Clock
-from controller.ship.follow import Cursor, Diverged, Follower
+from controller.ship.follow import Cursor, Diverged, Follower, Shipped
 from controller.ship.opener import Files
 from controller.ship.sinks import Rejected, Sink, Undelivered
 
@@ -36,6 +37,8 @@ SECOND_LOOK_S: Final = 1.0
 RETRY_FIRST_S: Final = 1.0
 RETRY_LONGEST_S: Final = 60.0
 STOP_S: Final = 8.0
+#: A delivery that takes longer isn't counted on any more, though nothing says yet that it failed.
+HUNG_S: Final = 60.0
 #: How long it is remembered where a sink was: at least as long as any delivery is doubtful.
 REMEMBERED_S: Final = 30.0
 
@@ -117,6 +120,8 @@ class _Lane:
     known: deque[tuple[float, Cursor]] = field(default_factory=deque)  # where it was, and when
     failures: int = 0
     doubted: bool = False  # the last look found another journal
+    oldest: float | None = None  # when the first record was written that isn't delivered
+    began: float | None = None  # since when a delivery is under way
 
     def run(self) -> None:
         """Ship until told to stop.
@@ -148,29 +153,42 @@ class _Lane:
         if self.follower.missing != standing.missing:
             standing.missing = self.follower.missing
             LOG.error("records.missing name=%s count=%d", standing.name, standing.missing)
-        standing.lag_records = max(0, mark.seq - standing.seq)
         if not batch:
-            standing.lag_seconds = 0.0
             self.doubted = False
             return LOOK_S
-        oldest = datetime.fromisoformat(batch[0].record.time).timestamp()
-        standing.lag_seconds = max(0.0, self.clock.now() - oldest)
+        self.oldest = datetime.fromisoformat(batch[0].record.time).timestamp()
+        self._deliver(batch)
+        self._settle(batch[-1].cursor)
+        self.oldest = None
+        standing.error, self.failures, self.doubted = "", 0, False
+        standing.delivered += len(batch)
+        self._remember()
+        return 0.0
+
+    def _deliver(self, batch: Sequence[Shipped]) -> None:
+        self.began = self.clock.monotonic()
         try:
             self.sink.deliver(batch)
         except Rejected as error:
-            standing.rejected += error.count
-            LOG.error(  # noqa: TRY400 - it's the receiver's
-                "records.rejected name=%s count=%d why=%s", standing.name, error.count, error
-            )
-        cursor = batch[-1].cursor
-        self._settle(cursor)
-        standing.error, self.failures, self.doubted = "", 0, False
-        standing.delivered += len(batch)
-        standing.lag_records = mark.seq - cursor.seq
-        if not standing.lag_records:
-            standing.lag_seconds = 0.0
-        self._remember()
-        return 0.0
+            name, count = self.standing.name, error.count
+            self.standing.rejected += count
+            LOG.error("records.rejected name=%s count=%d why=%s", name, count, error)  # noqa: TRY400
+        finally:
+            self.began = None
+
+    def told(self, mark: Mark | None) -> Standing:
+        """Return how it is doing now, also while a delivery hangs; for another thread.
+
+        The *mark* is the journal's, None where it can't be read: then it is as far behind as before.
+        """
+        standing, oldest, began = self.standing, self.oldest, self.began
+        if mark is not None:
+            standing.lag_records = max(0, mark.seq - standing.seq)
+        standing.lag_seconds = 0.0 if oldest is None else max(0.0, self.clock.now() - oldest)
+        told = replace(standing)
+        if began is not None and self.clock.monotonic() - began > HUNG_S:
+            told.error = told.error or f"a delivery takes longer than {HUNG_S:.0f} s"
+        return told
 
     def _settle(self, cursor: Cursor) -> None:
         """Make it the place to go on from, also for the next process."""
@@ -219,6 +237,7 @@ class Shipper:
         self._clock = clock
         self._stop = threading.Event()
         self._fatal: StateError | None = None
+        self._watcher = Follower(files, Cursor())
         self._lanes = [
             self._lane(name, sink, files, load_cursor(places.cursor(name)))
             for name, sink in sinks.items()
@@ -274,7 +293,10 @@ class Shipper:
 
     def _tell(self) -> None:
         """Write status and metrics; what can't be written is logged, and shipping goes on."""
-        standings = [replace(lane.standing) for lane in self._lanes]  # both tell the same
+        mark = None
+        with suppress(OSError, StateError):  # a lane says so, if it stays like that
+            mark = self._watcher.mark()
+        standings = [lane.told(mark) for lane in self._lanes]  # both tell the same
         told = {"at": self._clock.now(), "sinks": [asdict(each) for each in standings]}
         try:
             save(self._places.status, json.dumps(told) + "\n")
@@ -290,7 +312,7 @@ _METRICS: Final = (
     ("delivered_total", "counter", "Records delivered since the start."),
     ("missing_total", "counter", "Records that were pruned before they were delivered."),
     ("rejected_total", "counter", "Records that the receiver refused for good, since the start."),
-    ("up", "gauge", "1 while the last delivery succeeded."),
+    ("up", "gauge", "1 while the last delivery succeeded, and none hangs."),
 )
 
 

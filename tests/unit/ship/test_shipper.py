@@ -143,6 +143,29 @@ def test_a_sink_that_hangs_delays_nobody_else_and_says_how_far_it_is_behind(
     assert slow.got == list(range(1, 32))
 
 
+def test_a_delivery_that_hangs_is_told_and_how_far_behind_it_is(tmp_path: Path) -> None:
+    wrote(tmp_path / "journal", 5)
+    sink = Memory()
+    prom = tmp_path / "metrics.prom"
+
+    def says(line: str) -> bool:
+        return prom.exists() and line in prom.read_text()
+
+    with Running(tmp_path, siem=sink) as running:
+        eventually(lambda: says('up{sink="siem"} 1\n') and says('lag_records{sink="siem"} 0\n'))
+        sink.go_on.clear()
+        wrote(tmp_path / "journal", 1, first=20)
+        eventually(lambda: says('lag_records{sink="siem"} 1\n'))
+        wrote(tmp_path / "journal", 500, first=30)
+        eventually(lambda: says('lag_records{sink="siem"} 501\n'))
+        assert says('up{sink="siem"} 1\n')
+        running.clock.ahead += 61.0
+        eventually(lambda: says('up{sink="siem"} 0\n'))
+        assert running.sink("siem")["error"] == "a delivery takes longer than 60 s"
+        sink.go_on.set()
+        eventually(lambda: says('up{sink="siem"} 1\n') and says('lag_records{sink="siem"} 0\n'))
+
+
 def test_what_was_not_delivered_is_sent_again_and_the_error_is_told(tmp_path: Path) -> None:
     wrote(tmp_path / "journal", 5)
     sink = Memory(*[Undelivered("siem:601: refused")] * 10_000)
