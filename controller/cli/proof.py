@@ -101,17 +101,21 @@ def verify(
     from controller.journal.audit import Trust
     from controller.journal.audit import verify as verify_folder
 
-    keys, files = frozenset(trusted_keys(trusted)), list(kept)
+    keys, files = trusted_keys(trusted), list(kept)
     if folder is None and copy is None:
         found_state = open_state(_state(ctx, state))[0]
         folder = found_state.journal
         if not trusted:
-            keys = frozenset(published_keys(found_state.journal_public))
+            keys = published_keys(found_state.journal_public)
         if _size(found_state.journal_checkpoint):
             files.append(found_state.journal_checkpoint)
     try:
         # The checkpoints first: what they are of is then in the segments.
-        trust = Trust(keys, tuple(kept_checkpoint(path, keys) for path in files))
+        trust = Trust(
+            frozenset(keys),
+            tuple(kept_checkpoint(path, keys) for path in files),
+            {key: until for key, until in keys.items() if until is not None},
+        )
         found = verify_folder(
             copy or folder or Path(),
             trust,

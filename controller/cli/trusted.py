@@ -5,12 +5,12 @@ A module of its own, so that commands that only read don't load what checks sign
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Mapping
 from pathlib import Path
 
 from controller.core.checkpoint import Checkpoint, parse_checkpoint
 from controller.core.note import BadNote, PublicKey, parse_note, parse_public
-from controller.journal.keys import read_public_keys
+from controller.journal.keys import earlier, read_public_keys
 from controller.model.errors import StateError, UsageError
 
 
@@ -18,28 +18,35 @@ class Unsigned(Exception):
     """A checkpoint that was kept isn't one, or nobody trusted signed it."""
 
 
-def trusted_keys(given: tuple[str, ...]) -> Iterator[PublicKey]:
-    """Yield the keys that were named, or that are in the files that were.
+def trusted_keys(given: tuple[str, ...]) -> dict[PublicKey, int | None]:
+    """Return the keys that were named, or that are in the files that were.
+
+    Each with the last record that it is believed of, None for one without an end.
 
     Raises:
         UsageError: one is neither.
     """
+    keys: dict[PublicKey, int | None] = {}
     for each in given:
         try:
-            if Path(each).exists():
-                yield from read_public_keys(Path(each))
-            else:
-                yield parse_public(each)
+            listed = (
+                read_public_keys(Path(each))
+                if Path(each).exists()
+                else dict[PublicKey, int | None]({parse_public(each): None})
+            )
         except (BadNote, OSError) as error:
             raise UsageError(
                 "journal.bad-key",
                 f"--key {each}: {error}",
                 remedy="name a copy of journal.pub, or one of the keys in it",
             ) from error
+        for key, until in listed.items():
+            keys[key] = earlier(keys.get(key), until)
+    return keys
 
 
-def published_keys(path: Path) -> tuple[PublicKey, ...]:
-    """Return the keys of the state folder; none where no broker wrote them yet.
+def published_keys(path: Path) -> dict[PublicKey, int | None]:
+    """Return the keys of the state folder, as ``trusted_keys``; none where no broker wrote any yet.
 
     Raises:
         StateError: they can't be read.
@@ -47,7 +54,7 @@ def published_keys(path: Path) -> tuple[PublicKey, ...]:
     try:
         return read_public_keys(path)
     except FileNotFoundError:
-        return ()
+        return {}
     except (BadNote, OSError) as error:
         raise StateError(
             "journal.bad-key",
@@ -56,11 +63,11 @@ def published_keys(path: Path) -> tuple[PublicKey, ...]:
         ) from error
 
 
-def kept_checkpoint(path: Path, keys: frozenset[PublicKey]) -> Checkpoint:
+def kept_checkpoint(path: Path, keys: Mapping[PublicKey, int | None]) -> Checkpoint:
     """Return a checkpoint that was kept.
 
     Raises:
-        Unsigned: it is none, or none of the keys signed it.
+        Unsigned: it is none, or none of the keys signed it that are believed of as many records.
         UsageError: the file can't be read.
     """
     try:
@@ -74,6 +81,7 @@ def kept_checkpoint(path: Path, keys: frozenset[PublicKey]) -> Checkpoint:
         ) from error
     except (BadNote, UnicodeDecodeError) as error:
         raise Unsigned(f"{path} is no checkpoint: {error}") from error
-    if keys and not any(note.signed_by(key) for key in keys):
+    believed = [key for key, end in keys.items() if end is None or checkpoint.size <= end]
+    if keys and not any(map(note.signed_by, believed)):
         raise Unsigned(f"{path} isn't signed by a key that is trusted")
     return checkpoint

@@ -11,7 +11,7 @@ covers is parsed, always: the last records of a journal, or all of one without a
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -34,11 +34,13 @@ class Trust:
     """What a journal is held against.
 
     ``keys`` are believed; without any, the journal's own word is taken for its keys. ``copies`` are
-    checkpoints kept elsewhere, whose signatures are checked already.
+    checkpoints kept elsewhere, whose signatures are checked already. ``until`` says of keys that
+    others took the place of which record is the last that they signed.
     """
 
     keys: frozenset[PublicKey] = frozenset()
     copies: tuple[Checkpoint, ...] = ()
+    until: Mapping[PublicKey, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +132,7 @@ class _Audit:
             raise missing(folder)
         self._copies = {copy.size: copy for copy in trust.copies}
         self._alike = 0  # the largest copy so far that says the same
-        self._seals = Seals(trust.keys)
+        self._seals = Seals(trust.keys, trust.until)
         self._lives = Lives(folder)
         self._repairs: list[Repair] = []
         self._told: dict[int, int] = {}  # up to which records were pruned -> the record that tells
@@ -306,9 +308,29 @@ class _Audit:
         if not seals.vouched:
             text = "no checkpoint is signed by a key that is trusted"
             raise self._damage(Fault.SIGNATURE, text, self._begin + 1)
+        if seals.awaited:
+            raise self._unfollowed()
         if last - seals.size > UNSIGNED_MAX:
             text = "too many records follow the last checkpoint: they aren't signed"
             raise self._damage(Fault.SIGNATURE, text, seals.size + 2)
+
+    def _unfollowed(self) -> Damage:
+        """Return what is wrong where a key signed nothing that, as is known, took another's place.
+
+        That is: at the end of a journal that was cut there, or that somebody wrote anew who has
+        the key from before. The record after the last of that one is the first to be signed for.
+        """
+        until = max(self._trust.until.values())
+        key = ", ".join(sorted(map(str, self._seals.awaited)))
+        told = f"the key {key}, which signs from record {until + 1} on"
+        if self._seq > until:
+            text = f"it isn't signed by {told}"
+            return self._damage(Fault.SIGNATURE, text, until + 1)
+        text = (
+            f"it is missing: nothing is signed by {told} (a copy of what was before that is verified "
+            "with the older key alone)"
+        )
+        return self._damage(Fault.CUT, text, self._seq + 1)
 
     def _damage(self, fault: Fault, reason: str, seq: int) -> Damage:
         """Return damage at a record, where that is kept."""

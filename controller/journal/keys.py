@@ -2,7 +2,7 @@
 
 ``broker/journal.key`` signs (0600). Its public key lies in the state folder itself, where everybody
 may read it, to be copied to other hosts: ``journal.pub`` lists the keys, the one that signs now
-first. A key that is being brought in lies beside the one before (``journal.key.next``) until the
+first, and of the others until which record they did. A key that is being brought in lies beside the one before (``journal.key.next``) until the
 checkpoint that both sign is durable.
 """
 
@@ -145,17 +145,40 @@ class Keys:
         return key
 
 
-def read_public_keys(path: Path) -> tuple[PublicKey, ...]:
-    """Return the keys of a list as ``publish`` leaves it: one a line, words behind it are ignored.
+def read_public_keys(path: Path) -> dict[PublicKey, int | None]:
+    """Return the keys of a list as ``publish`` leaves it, each with the last record that it signed.
+
+    None: it signs. One is on a line; other words behind it are ignored.
 
     Raises:
-        BadNote: a line is no key.
+        BadNote: a line is no key, or doesn't say until when.
         OSError: it can't be read.
     """
     with open_regular(path) as file:
         text = file.read(_FILE_MAX_BYTES).decode("utf-8", "replace")
-    lines = [line.strip() for line in text.splitlines()]
-    return tuple(parse_public(line.split()[0]) for line in lines if line and line[0] != "#")
+    keys: dict[PublicKey, int | None] = {}
+    for line in text.splitlines():
+        told, *words = line.split() or ["#"]
+        if told[0] == "#":
+            continue
+        key = parse_public(told)
+        keys[key] = earlier(keys.get(key), _until(words))
+    return keys
+
+
+def earlier(one: int | None, other: int | None) -> int | None:
+    """Return the first of two ends, of which each may be none."""
+    return other if one is None or (other is not None and other < one) else one
+
+
+def _until(words: list[str]) -> int | None:
+    match words:
+        case ["until", number, *_] if number.isdecimal():
+            return int(number)
+        case ["until", *_]:
+            raise BadNote("a key until nobody knows which record")
+        case _:
+            return None
 
 
 def write_public(path: Path, text: str) -> None:

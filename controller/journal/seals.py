@@ -2,12 +2,13 @@
 
 Which key that is, the journal itself says (a key's record, and the checkpoint after it that the key
 before signs as well). Whom to believe says the caller: the records that a checkpoint is of are
-vouched for once one of the keys that are *trusted* signed it, or one that such a key brought in.
-What an attacker can do without them is write a journal of keys of his own; nobody vouches for that.
+vouched for once one of the keys that are *trusted* signed it, or one that such a key brought in. One
+that another took the place of vouches for nothing later, whoever has got hold of it. What an attacker can do without them is write a journal of keys of his own; nobody vouches for that.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -15,6 +16,7 @@ from controller.core.checkpoint import Sealed, read_checkpoint, read_key
 from controller.core.merkle import Range
 from controller.core.note import BadNote, PublicKey
 from controller.journal.chain import Fault
+from controller.journal.keys import earlier
 from controller.model.entries import Record
 
 #: More records never follow the last checkpoint of a journal that is signed: it comes with the write
@@ -43,12 +45,15 @@ class Reign:
 class Seals:
     """What the checkpoints so far prove.
 
-    ``size`` is how many records the last good one is of, ``vouched`` the last that a trusted key
-    signed, ``doubtful`` the first checkpoint after that.
+    Of the keys that are *trusted* some are only *until* a record. ``size`` is how many records the
+    last good one is of, ``vouched`` the last that a trusted key signed, ``doubtful`` the first
+    checkpoint after that. ``awaited`` are the keys that are trusted without an end beside ones with,
+    until one of them signed.
     """
 
-    def __init__(self, trusted: frozenset[PublicKey]) -> None:
-        self._trusted = set(trusted)
+    def __init__(self, trusted: frozenset[PublicKey], until: Mapping[PublicKey, int]) -> None:
+        self._trusted: dict[PublicKey, int | None] = {key: until.get(key) for key in trusted}
+        self.awaited = trusted - until.keys() if until else frozenset()
         self._force: PublicKey | None = None
         self._coming: PublicKey | None = None
         self._lost = False
@@ -113,19 +118,28 @@ class Seals:
                 f"by the checkpoint {record.seq}",
                 seq=self.size + 1,
             )
-        if any(each in self._trusted for each in signers):
-            self._trusted.add(key)
+        size = sealed.checkpoint.size
+        if self._is_vouched(size, signers):
+            self._trusted.setdefault(key, None)
+        for given_up in signers[1:]:
+            if given_up in self._trusted:
+                self._trusted[given_up] = earlier(self._trusted[given_up], size)
         self._count(record, sealed, signers)
 
-    def _count(
-        self, record: Record, sealed: Sealed, signers: list[PublicKey] | tuple[PublicKey, ...]
-    ) -> None:
+    def _is_vouched(self, size: int, signers: Sequence[PublicKey]) -> bool:
+        """Tell whether one of those who signed a checkpoint is trusted with so many records."""
+        ends = [self._trusted[each] for each in signers if each in self._trusted]
+        return any(end is None or size <= end for end in ends)
+
+    def _count(self, record: Record, sealed: Sealed, signers: Sequence[PublicKey]) -> None:
         if not self.reigns or self.reigns[-1].key != str(sealed.key):
             ended = [Reign(each.key, each.until or sealed.checkpoint.size) for each in self.reigns]
             self.reigns = (*ended, Reign(str(sealed.key), None))
         self._force, self._coming, self._lost = sealed.key, None, False
         self.size = sealed.checkpoint.size
-        if any(each in self._trusted for each in signers):
+        if sealed.key in self.awaited:
+            self.awaited = frozenset()
+        if self._is_vouched(self.size, signers):
             self.vouched, self.doubtful = self.size, 0
         elif not self.doubtful:
             self.doubtful = record.seq

@@ -11,12 +11,14 @@ from pathlib import Path
 import pytest
 
 from controller.cli.main import main
-from controller.core.note import PrivateKey
+from controller.core.checkpoint import Checkpoint
+from controller.core.note import PrivateKey, parse_private, signed
 from controller.journal.keys import read_public_keys
 from controller.journal.notary import Every
 from controller.journal.segments import list_segments
-from tests.unit.journal.builders import edit, entry, key_files, open_log
-from tests.unit.journal.test_tamper import Signed, changed, forge, without
+from tests.unit.journal.builders import ORIGIN, edit, entry, key_files, open_log
+from tests.unit.journal.test_notary import rotate
+from tests.unit.journal.test_tamper import Entries, Signed, changed, forge, resigned, without
 
 EVERY = Every(records=5)
 FIRST = "00000000000000000001.jsonl"
@@ -131,6 +133,35 @@ def test_a_checkpoint_that_nobody_trusted_signed_proves_nothing(
     assert verified(capsys, journal, "--checkpoint", note)[0] == 12
     note.write_text("a note\n")
     assert verified(capsys, journal, "--checkpoint", note)[0] == 12
+
+
+def test_a_key_that_was_rotated_out_proves_nothing_by_the_list_that_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    journal = tmp_path / "journal"
+    log = open_log(journal, every=EVERY)
+    old = parse_private(key_files(journal).secret.read_text())
+    before = ("--checkpoint", tmp_path / "before.checkpoint")
+    for number in range(6):
+        log.append(entry(number))
+    shutil.copy(key_files(journal).checkpoint, before[1])
+    log.append(rotate(100))
+    log.close()
+    assert verified(capsys, journal, *before)[0] == 0
+    made = Checkpoint(ORIGIN, 13, bytes(32))
+    (tmp_path / "made").write_text(str(signed(str(made), [old])))
+    assert verified(capsys, journal, "--checkpoint", tmp_path / "made")[0] == 12
+
+    def fork(entries: Entries) -> Entries:
+        return resigned([*entries[:5], (entry(800), entries[5][1]), entries[6]], old)
+
+    forge(Signed(journal, old, old.public, ()), fork)
+    code, words = verified(capsys, journal)
+    assert (code, words.startswith("record 8 is bad")) == (14, True), words
+    # Who names the older key alone means a copy from before the rotation.
+    with pytest.raises(SystemExit) as ended:
+        main(["journal", "verify", "--journal", str(journal), "--key", str(old.public)])
+    assert ended.value.code == 0
 
 
 def test_from_a_record_on_only_what_is_after_its_checkpoint_is_looked_at(

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from controller.core.checkpoint import prune_entry, read_checkpoint, read_key
-from controller.core.note import PublicKey, parse_note, parse_private
+from controller.core.note import BadNote, PrivateKey, PublicKey, parse_note, parse_private
 from controller.journal.audit import verify
 from controller.journal.keys import hash_key, read_public_keys
 from controller.journal.log import Limits, Log
@@ -72,7 +72,7 @@ def test_a_journal_begins_with_its_key_and_a_checkpoint_of_it(folder: Path) -> N
     log = open_log(folder, every=OFTEN)
     assert told(folder) == "sKc"
     key = parse_private(key_files(folder).secret.read_text())
-    assert read_public_keys(key_files(folder).public) == (key.public,)
+    assert read_public_keys(key_files(folder).public) == {key.public: None}
     assert [read_key(record) for record in records(folder)][1] == key.public
     check_signed(folder)
     log.close()
@@ -246,6 +246,22 @@ def test_a_new_key_is_signed_by_the_one_before(folder: Path) -> None:
     check_signed(folder)
 
 
+def test_a_list_of_keys_says_until_when_each_signed(tmp_path: Path) -> None:
+    one, other = (PrivateKey("trimtab/x", bytes([n]) * 32).public for n in (1, 2))
+    path = tmp_path / "journal.pub"
+    for told, expected in (
+        (f"# ours\n\n{one}\n  {other} until 6 of last year\n", {one: None, other: 6}),
+        (f"{one} in the office\n", {one: None}),
+        (f"{one}\n{one} until 9\n{one} until 6\n", {one: 6}),
+    ):
+        path.write_text(told)
+        assert read_public_keys(path) == expected
+    for wrong in (f"{one} until\n", f"{one} until yesterday\n", "a key\n"):
+        path.write_text(wrong)
+        with pytest.raises(BadNote):
+            read_public_keys(path)
+
+
 def test_a_start_after_a_rotation_that_got_no_further_ends_it(folder: Path) -> None:
     log = open_log(folder, every=OFTEN)
     (old,) = read_public_keys(key_files(folder).public)
@@ -263,7 +279,7 @@ def test_a_start_after_a_rotation_that_got_no_further_ends_it(folder: Path) -> N
     log.close()
     assert told(folder) == "sKcoKcrc"
     assert parse_private(key_files(folder).secret.read_text()) == new
-    assert read_public_keys(key_files(folder).public) == (new.public, old)
+    assert read_public_keys(key_files(folder).public) == {new.public: None, old: 5}
     check_signed(folder)
 
 

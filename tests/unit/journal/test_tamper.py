@@ -59,6 +59,12 @@ class Signed(NamedTuple):
     old: PrivateKey
     key: PublicKey
     copies: tuple[Checkpoint, ...]  # one a segment
+    listed: tuple[tuple[PublicKey, int | None], ...] = ()  # journal.pub
+
+    def trusted(self, *copies: Checkpoint) -> Trust:
+        """As journal.pub has it."""
+        until = {key: end for key, end in self.listed if end is not None}
+        return Trust(frozenset(key for key, _ in self.listed), copies, until)
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +84,8 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Signed:
         clock.time += 1.0
     log.append(entry(500))
     log.close()
-    return Signed(folder, old, read_public_keys(key_files(folder).public)[0], tuple(copies))
+    listed = tuple(read_public_keys(key_files(folder).public).items())
+    return Signed(folder, old, listed[0][0], tuple(copies), listed)
 
 
 @pytest.fixture
@@ -87,9 +94,11 @@ def journal(written: Signed, tmp_path: Path) -> Signed:
     return written._replace(folder=folder)
 
 
-def judged(journal: Signed, *, copies: Sequence[Checkpoint] = ()) -> Verification:
+def judged(
+    journal: Signed, *, copies: Sequence[Checkpoint] = (), trust: Trust | None = None
+) -> Verification:
     """Verify both ways; where a signature covers it, both must name the same record."""
-    trust = Trust(frozenset({journal.key}), tuple(copies))
+    trust = trust or Trust(frozenset({journal.key}), tuple(copies))
     fast, whole = verify(journal.folder, trust), verify(journal.folder, trust, thorough=True)
     assert place(fast) == place(whole)
     assert not fast.ok or fast == whole
@@ -100,8 +109,14 @@ def place(found: Verification) -> tuple[object, ...]:
     return (found.first_bad, found.fault, found.reason, found.file, found.line, found.records)
 
 
-def check(journal: Signed, expected: str, *, copies: Sequence[Checkpoint] = ()) -> None:
-    found = judged(journal, copies=copies)
+def check(
+    journal: Signed,
+    expected: str,
+    *,
+    copies: Sequence[Checkpoint] = (),
+    trust: Trust | None = None,
+) -> None:
+    found = judged(journal, copies=copies, trust=trust)
     told = f"{found.fault} {found.first_bad}: {found.reason}"
     assert told.startswith(expected), told
 
@@ -119,6 +134,7 @@ def test_what_nobody_touched_holds_with_either_key_and_each_copy(journal: Signed
     assert (found.ok, found.records) == (True, len(lines_of(journal.folder)))
     assert found.signed == found.records - 1
     assert [reign.key for reign in found.keys] == [str(journal.old.public), str(journal.key)]
+    assert judged(journal, trust=journal.trusted(*journal.copies)) == found
     # Who has the key from before the rotation learns of the next from what it signed.
     before = verify(journal.folder, Trust(frozenset({journal.old.public})))
     assert (before.ok, before.signed) == (True, found.signed)
@@ -434,6 +450,71 @@ def test_an_old_key_under_the_new_ones_name_is_noticed(journal: Signed) -> None:
 
 
 STRANGER = PrivateKey(ORIGIN, bytes(range(32)))
+MORE = [(entry(900 + number), "2026-01-01T12:00:09.000Z") for number in range(10)]
+FORGED = [(entry(800 + number), "2026-01-01T12:00:09.000Z") for number in range(3)]
+
+
+def brought_in(key: PublicKey, *, lost: bool) -> tuple[Entry, str]:
+    return key_entry(uuid7(5_000_001), key, lost=lost), FORGED[0][1]
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        # It goes on from before the rotation: with itself, with another that it signs for; and
+        # further than where it had been given up.
+        (
+            lambda entries, old: resigned([*entries[:19], *FORGED, FORGED[0]], old),
+            "cut 24: it is missing: nothing is signed by the key trimtab/5109a1b2c3d4e5f6+",
+        ),
+        (
+            lambda entries, old: resigned(
+                [*entries[:19], brought_in(STRANGER.public, lost=False), FORGED[0]], old, STRANGER
+            ),
+            "cut 22: it is missing: nothing is signed by the key trimtab/5109a1b2c3d4e5f6+",
+        ),
+        (
+            lambda entries, old: [*resigned([*entries[:19], *FORGED[:2]], old), *MORE],
+            "signature 26: it isn't signed by the key trimtab/5109a1b2c3d4e5f6+",
+        ),
+        (
+            lambda entries, old: resigned([*entries[:19], *MORE, FORGED[0]], old),
+            "signature 30: its checkpoint is signed by a key that nobody trusted vouches for",
+        ),
+        # It is brought in again.
+        (
+            lambda entries, old: resigned(
+                [*entries, brought_in(old.public, lost=True), FORGED[0]], old
+            ),
+            "signature 42: its checkpoint is signed by a key that nobody trusted vouches for",
+        ),
+    ],
+)
+def test_a_key_that_was_rotated_out_vouches_for_nothing_after_that(
+    journal: Signed, change: Callable[[Entries, PrivateKey], Entries], expected: str
+) -> None:
+    """Somebody has it, and another verifies with the list that says until when it signed."""
+    forge(journal, lambda entries: change(entries, journal.old))
+    check(journal, expected, trust=journal.trusted())
+
+
+def test_a_key_that_is_brought_in_again_is_not_trusted_by_who_knows_it_alone(
+    journal: Signed,
+) -> None:
+    """A list from before the rotation says of no end; the rotation does."""
+    forge(
+        journal,
+        lambda entries: resigned(
+            [*entries, brought_in(journal.old.public, lost=True), FORGED[0]], journal.old
+        ),
+    )
+    check(journal, "signature 42: its checkpoint", trust=Trust(frozenset({journal.old.public})))
+
+
+def test_a_copy_from_before_a_rotation_holds_with_the_older_key_alone(journal: Signed) -> None:
+    forge(journal, lambda entries: entries[:13])
+    check(journal, "cut 14: it is missing: nothing is signed by", trust=journal.trusted())
+    assert judged(journal, trust=Trust(frozenset({journal.old.public}))).ok
 
 
 @pytest.mark.parametrize("lost", [False, True])
