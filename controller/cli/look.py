@@ -211,7 +211,7 @@ def describe(name: str, state: Path | None, as_json: bool) -> int:
         print_json(described if len(described) > 1 else described[0])
         return 0
     for resource in described:
-        click.echo(_text(resource))
+        click.echo(render_resource(resource))
     return 0
 
 
@@ -222,12 +222,15 @@ def _containers(resource: dict[str, Any], items: list[dict[str, Any]]) -> list[d
     return [item for item in items if (item["namespace"], item["service"]) == wanted]
 
 
-def _text(resource: dict[str, Any]) -> str:
+def render_resource(resource: dict[str, Any]) -> str:
+    """Return what ``describe`` shows of one resource, its containers' entries among it."""
     lines = [f"{resource['kind']}/{resource['namespace']}/{resource['name']}"]
     fields = ("owner", "image", "digest", "revision", "generation", "observedGeneration")
     lines += [f"  {field}: {resource[field]}" for field in fields if resource.get(field)]
     if resource["kind"] == "Service":
         lines.append(f"  ready: {resource['ready']} of {resource['desired']}")
+    if rollout := resource.get("rollout"):
+        lines.append(f"  rollout: {rollout['order']} ({rollout['why']})")
     lines.append("  conditions:")
     lines += [
         f"    {c['type']}={c['status']} since {c['since'] or '-'}  {c['reason']} {c['message']}".rstrip()

@@ -16,6 +16,7 @@ from controller.core.exits import explain
 from controller.core.moves import denied
 from controller.core.order import FAILED
 from controller.core.planner import declared_resources, orphan_keys
+from controller.core.succession import order_of, why_order
 from controller.core.supplies import Supplies, network_name, volume_name
 from controller.core.text import blocked_json, problem_json
 from controller.model.desired import Desired, Hold, Network, Release, Service, Volume
@@ -93,6 +94,7 @@ class Facts:
     declared: bool = True
     resting: int = 0  # replicas that run and shouldn't
     failed: tuple[str, ...] = ()  # tasks that ended badly and aren't started again
+    rollout: Report = field(default_factory=dict)  # in what order a replica is replaced, and why
 
 
 def report(world: World, *, previous: Report | None, now: str) -> Report:
@@ -180,6 +182,7 @@ def _service_facts(service: Service, observed: Observed | None) -> Facts:
         unhealthy=tuple(why(r) for r in replicas if drift_of(r) is Drift.UNHEALTHY),
         resting=sum(c.state in ALIVE for c in containers) if resting else 0,
         failed=tuple(f"{c.name} {explain(c)}" for c in finished if c.exit_code),
+        rollout={"order": order_of(service).value, "why": why_order(service)},
     )
 
 
@@ -295,6 +298,7 @@ def _resource(
         "digest": _digest(facts, world.observed),
         "generation": generation,
         "observedGeneration": observed_generation,
+        **({"rollout": facts.rollout} if facts.rollout else {}),
         "conditions": conditions,
         "slots": [_recalled(row, key, world) for row in facts.slots],
     }

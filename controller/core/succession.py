@@ -20,6 +20,16 @@ def order_of(service: Service) -> Order:
     )
 
 
+def why_order(service: Service) -> str:
+    """Return why a service's order is what ``order_of`` says, for who reads its status."""
+    if service.spec.rollout.order is not None:
+        return "declared"
+    what = exclusive_of(service)
+    if what:
+        return f"{what} can't be held by two containers"
+    return "no host port and no exclusive volume forbids it"
+
+
 def exclusive_of(service: Service) -> str:
     """Return what only one container of a service can have, so that it must stop first; else ''."""
     for port in service.spec.ports:

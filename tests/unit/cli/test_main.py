@@ -9,7 +9,7 @@ import click
 import pytest
 
 from controller.cli.common import table
-from controller.cli.look import place_of
+from controller.cli.look import place_of, render_resource
 from controller.cli.main import COMMANDS, cli, exit_code_of, main
 from controller.model.errors import (
     InvalidDesiredState,
@@ -140,3 +140,15 @@ def test_a_colour_takes_no_room_in_a_table() -> None:
     assert table(("A", "B"), [(click.style("x", fg="red"), "y")]) == (
         f"A   B\n{click.style('x', fg='red')}   y"
     )
+
+
+def test_describe_tells_in_which_order_a_service_is_replaced_and_why() -> None:
+    shown = {"kind": "Service", "namespace": "default", "name": "db", "ready": 1, "desired": 1}
+    rollout = {"order": "StopFirst", "why": "host port 15432 can't be held by two containers"}
+    resource = {**shown, "rollout": rollout, "conditions": [], "containers": []}
+    assert render_resource(resource).splitlines() == [
+        "Service/default/db",
+        "  ready: 1 of 1",
+        "  rollout: StopFirst (host port 15432 can't be held by two containers)",
+        "  conditions:",
+    ]

@@ -56,6 +56,33 @@ def said(resource: Resource) -> dict[str, tuple[str, str, str]]:
     return {c["type"]: (c["status"], c["reason"], c["message"]) for c in resource["conditions"]}
 
 
+@pytest.mark.parametrize(
+    ("spec", "order", "why"),
+    [
+        (
+            {"ports": [{"container": 5432, "host": 15432}]},
+            "StopFirst",
+            "host port 15432 can't be held by two containers",
+        ),
+        (
+            {"mounts": [{"type": "volume", "source": "data", "target": "/data"}]},
+            "StopFirst",
+            "volume data can't be held by two containers",
+        ),
+        ({"rollout": {"order": "StopFirst"}}, "StopFirst", "declared"),
+    ],
+)
+def test_the_order_of_a_rollout_is_told_with_what_chose_it(
+    spec: dict[str, Any], order: str, why: str
+):
+    one = world(declared(service(**spec)), engine(container()))
+    assert only(one)["rollout"] == {"order": order, "why": why}
+
+
+def test_what_nothing_declares_has_no_order_of_a_rollout():
+    assert "rollout" not in only(world(declared(), engine(container())))
+
+
 def test_a_service_as_declared_is_ready_in_the_shape_of_the_contract():
     there = container(restart_count=2, health="healthy")
     one = world(declared(service()), engine(there), generations={WEB: (4, 3)})
@@ -73,6 +100,10 @@ def test_a_service_as_declared_is_ready_in_the_shape_of_the_contract():
                 "digest": IMAGE_ID,
                 "generation": 4,
                 "observedGeneration": 3,
+                "rollout": {
+                    "order": "StartFirst",
+                    "why": "no host port and no exclusive volume forbids it",
+                },
                 "conditions": [
                     {
                         "type": "Ready",
