@@ -106,7 +106,7 @@ def start(call: Call, state: GateState) -> Steps[Reply | Relay]:
     request, minted.request = minted.request, None
     if request is None:  # by another request, while this one looked
         raise _refused("exec.started", "it was started before", identifier)
-    admitted(admission.admit_exec(request, policy=call.policy, container_user=_user(found)))
+    made = admitted(admission.admit_exec(request, policy=call.policy, container_user=_user(found)))
     judged = admitted(
         admission.admit_exec_start(
             schema.parse_exec_start(call.body), request, hijack=_takes_over(call)
@@ -121,6 +121,7 @@ def start(call: Call, state: GateState) -> Steps[Reply | Relay]:
         {**place_of(found.item), "exec": identifier, **judged.summary},
         judged.verdict,
         body=judged.body,
+        runs=made.body,
     )
     minted.begun = state.clock.monotonic()
     if judged.body["Detach"]:

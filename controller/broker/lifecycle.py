@@ -26,6 +26,8 @@ ANSWER_SPARE_S = 15.0
 DEFAULT_GRACE_S = 10
 #: After these a container runs: what the kernel shows is compared with what was admitted.
 _RUNS = frozenset({"start", "restart", "unpause"})
+#: Whose errors may repeat the command.
+_STARTS = frozenset({"start", "restart"})
 
 
 def _found(call: Call, state: GateState) -> Steps[Found]:
@@ -182,6 +184,8 @@ def _post(
     if verb in _INSTANTS:  # what recovery compares with
         extra["before"] = str((found.inspect.get("State") or {}).get(_INSTANTS[verb]) or NEVER)
     change = _change(call, found, judged, method="POST", path=path, extra=extra, grace_s=grace_s)
+    if verb in _STARTS:
+        change = replace(change, runs=found.inspect.get("Config") or {})
     if verb in _RUNS:
         return (yield from verifying.watched(state, call.by, found.item, call.policy, change))
     return (yield from perform(state, call.by, change))

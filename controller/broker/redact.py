@@ -10,8 +10,10 @@ or made to look like another.
 from __future__ import annotations
 
 import hmac
+import json
+import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from controller.core.canonical import canonical
 
@@ -19,6 +21,9 @@ TEXT_MAX = 512
 ITEMS_MAX = 128
 DEPTH_MAX = 6
 HASH_DIGITS = 32
+#: Of what is withheld, that long at most stays where an error repeats it.
+SHORT = 3
+WITHHELD = "[withheld]"
 _PLAIN_CATEGORIES_NOT = ("C", "Zl", "Zp")
 
 
@@ -60,6 +65,45 @@ def hashes(key: bytes, owner: str, env: object) -> dict[str, str]:
         told = f"{owner}\0{name}\0{value}".encode("utf-8", "surrogatepass")
         found[text(name, limit=128)] = hmac.digest(key, told, "sha256").hex()[:HASH_DIGITS]
     return found
+
+
+def withholding(message: str, config: Mapping[str, object]) -> str:
+    """Return an error of the engine's without what no record tells of a container or an exec.
+
+    *config* has it as the engine's API has: values of ``Env``, and arguments. The program is told,
+    of a whole command line in its place the first word. What is as short as ``SHORT`` stays: it is
+    no secret, and an error is full of it.
+    """
+    found = {shown: told for shown, told in _withheld(config) if shown in message}
+    if not found:
+        return message
+    longest = sorted(found, key=len, reverse=True)
+    return re.sub("|".join(map(re.escape, longest)), lambda match: found[match[0]], message)
+
+
+def _withheld(config: Mapping[str, object]) -> Iterator[tuple[str, str]]:
+    """Yield each text that isn't told, as an error may show it, and what is told instead."""
+    command = [*_texts(config.get("Entrypoint")), *_texts(config.get("Cmd"))]
+    program, arguments = "".join(command[:1]), command[1:]
+    told = next(iter(program.split()), "")
+    if told != program.strip():
+        for shown in _quoted(program.strip()):
+            yield shown, f"{told} {WITHHELD}".lstrip()
+    health = config.get("Healthcheck")
+    test = health.get("Test") if isinstance(health, Mapping) else None
+    values = [each.partition("=")[2] or each for each in _texts(config.get("Env"))]
+    for value in {*values, *arguments, *_texts(test)[1:]} - {told}:
+        if len(value) > SHORT:
+            yield from ((shown, WITHHELD) for shown in _quoted(value))
+
+
+def _texts(value: object) -> list[str]:
+    return [str(each) for each in value] if isinstance(value, list | tuple) else []
+
+
+def _quoted(value: str) -> tuple[str, str]:
+    """Return a text as it is, and as the engine quotes it."""
+    return value, json.dumps(value, ensure_ascii=False)[1:-1]
 
 
 def keyed_digest(key: bytes, value: object) -> str:

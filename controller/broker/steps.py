@@ -88,6 +88,7 @@ class Change:
     relay: Relay | None = None  # sent instead of method, path and body, and opened
     registry: str = ""  # whose credentials the engine needs for it
     code_of: Callable[[str], str] | None = None  # what the text of a failure is called
+    runs: Mapping[str, object] | None = None  # what a start runs, as a body of it has it
 
 
 @dataclass(frozen=True, slots=True)
@@ -404,7 +405,7 @@ def _recorded(state: GateState, intent: Entry, change: Change, learn: Learn) -> 
     # What was learned may tell more than the status: a stream that ended in an error.
     result: dict[str, object] = {
         "status": reply.status,
-        "error": error_text(reply),
+        "error": error_text(reply, change.runs or change.body or {}),
         "durationMs": max(0, round((state.clock.monotonic() - started) * 1000)),
         **learned,
         **shared,
@@ -422,15 +423,20 @@ def _learned(learn: Learn, answer: Reply) -> Steps[dict[str, object]]:
         return {}
 
 
-def error_text(reply: Reply) -> str:
-    """Return the engine's message of an error, escaped and cut; '' for a good answer."""
+def error_text(reply: Reply, config: Mapping[str, object] | None = None) -> str:
+    """Return the engine's message of an error, escaped and cut; '' for a good answer.
+
+    It may repeat a command: of *config* it has nothing that isn't told (``redact.withholding``).
+    """
     if reply.status < 400:
         return ""
     try:
         told = json.loads(reply.body)
     except ValueError:
-        return redact.text(reply.body.decode("utf-8", "replace"))
-    return redact.text(str(told.get("message", "")) if isinstance(told, dict) else "")
+        message = reply.body.decode("utf-8", "replace")
+    else:
+        message = str(told.get("message", "")) if isinstance(told, dict) else ""
+    return redact.text(redact.withholding(message, config or {}))
 
 
 def journal_unavailable(identifier: str) -> Reply:

@@ -66,6 +66,21 @@ def test_a_start_looks_again_at_what_is_mounted() -> None:
 
 
 @pytest.mark.parametrize("verb", ["start", "restart"])
+def test_an_error_of_a_start_is_recorded_without_the_command(verb: str) -> None:
+    config = {**inspect(WEB, "alice-web", "alice")["Config"], "Cmd": ["mysql -pX", "hunter3"]}
+    failed = reply({"message": 'exec: "mysql -pX": not found; hunter3, TOKEN=hunter2'}, 400)
+    answer = ask(
+        "POST",
+        f"/containers/{WEB}/{verb}",
+        [look(Config=config), *changed(Forward("POST", f"/containers/{WEB}/{verb}"), failed)],
+    )
+    assert answer.entries[1].result["error"] == (
+        'exec: "mysql [withheld]": not found; [withheld], TOKEN=[withheld]'
+    )
+    assert answer.value == failed
+
+
+@pytest.mark.parametrize("verb", ["start", "restart"])
 @pytest.mark.parametrize(
     "facts",
     [

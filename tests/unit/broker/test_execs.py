@@ -162,6 +162,29 @@ def test_an_exec_is_made_and_recorded_without_arguments_and_values() -> None:
     assert "hunter" not in repr(told.entries)
 
 
+def test_an_error_that_repeats_the_command_is_recorded_without_it() -> None:
+    failed = reply({"message": 'exec: "echo": hunter2, TOKEN=hunter3: not found'}, 400)
+    step: list[Step] = [("intent", RECORDED), (CREATE, failed), ("outcome", RECORDED)]
+    told = ask(state(inventory()), "POST", MADE, [(LOOK, SEEN), *step], body=BODY)
+    error = 'exec: "echo": [withheld], TOKEN=[withheld]: not found'
+    assert told.entries[1].result["error"] == error
+    assert told.value.body == failed.body, "who sent it reads what the engine says"
+
+
+def test_an_error_of_an_exec_s_start_is_recorded_without_the_command() -> None:
+    knows = state(inventory())
+    made(knows)
+    failed = reply({"message": "OCI runtime exec failed: echo hunter2"}, 400)
+    told = start(
+        knows,
+        [(LOOK, SEEN), (LOOK_EXEC, exec_of()), ("intent", RECORDED), (DETACHED, failed),
+         ("outcome", RECORDED)],
+        body={"Detach": True},
+        headers=(),
+    )  # fmt: skip
+    assert told.entries[1].result["error"] == "OCI runtime exec failed: echo [withheld]"
+
+
 def test_arguments_can_not_be_found_by_trying_them_on_the_digest() -> None:
     keys = [bytes(32), bytes(32), bytes(31) + b"x", b""]
     one, same, other, none = (dict(made_with(key).request) for key in keys)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import pytest
+
 from controller.broker import redact
 from controller.core.canonical import digest
 
@@ -57,3 +59,37 @@ def test_a_digest_of_what_is_not_told_whole_is_nobodys_without_the_key() -> None
     ]
     assert told not in others
     assert len(told) == 64
+
+
+@pytest.mark.parametrize(
+    ("message", "told"),
+    [
+        ('exec: "mysql": executable file not found in $PATH', None),
+        ('exec: "mysql -pX": not found', 'exec: "mysql [withheld]": not found'),
+        ('open "-phunter2": no such file', 'open "[withheld]": no such file'),
+        ('"a \\"b\\" c" and "a "b" c"', '"[withheld]" and "[withheld]"'),
+        ("env topsecret, DB=topsecret2", "env [withheld], DB=[withheld]2"),
+        ("NAMELESS isn't NAME=value", "[withheld] isn't NAME=value"),
+        ("curl -f localhost failed", "[withheld] failed"),
+        ("on, off, held", None),
+    ],
+)
+def test_what_no_record_tells_is_not_told_by_an_error_either(message: str, told: str) -> None:
+    config: dict[str, object] = {
+        "Env": ["DB=topsecret", "EMPTY=", "MODE=off", "NAMELESS"],
+        "Entrypoint": ["mysql -pX" if "-pX" in message else "mysql"],
+        "Cmd": ["-phunter2", 'a "b" c', "on", "mysql"],
+        "Healthcheck": {"Test": ["CMD-SHELL", "curl -f localhost"]},
+    }
+    assert redact.withholding(message, config) == (told or message)
+
+
+def test_a_value_that_is_part_of_another_or_of_what_is_told_instead_is_replaced_once() -> None:
+    config: dict[str, object] = {"Cmd": ["sh", "hunter2", "hunter2-long", "held", "[withheld]"]}
+    assert redact.withholding("hunter2-long hunter2 held", config) == " ".join(["[withheld]"] * 3)
+
+
+def test_nothing_is_withheld_of_nothing() -> None:
+    config: dict[str, object] = {"Env": None, "Cmd": "sh", "Entrypoint": [], "Healthcheck": None}
+    assert redact.withholding("exec: not found", config) == "exec: not found"
+    assert redact.withholding("exec: not found", {"Cmd": [" "]}) == "exec: not found"
