@@ -92,7 +92,8 @@ class _Told:
                 self.about = about
             return
         if entry.stage in CLOSING:
-            self.about = replace(about, name=about.becomes or about.name)
+            # One that was under way when it was renamed was asked for by the name before.
+            self.about = replace(about, name=(self.about or about).name)
             intent = self.open.pop(entry.id, None)
             if intent is not None:
                 self._close(intent, found)
@@ -171,7 +172,9 @@ class _Told:
         self.settings = now
 
     def renamed(self, intent: Found, summary: Mapping[str, Any]) -> None:
-        self._holds("name", text(summary, "name"), intent)
+        name = text(summary, "name")
+        self._holds("name", name, intent)
+        self.about = replace(self.about or intent.about, name=name)
 
     def joined(self, intent: Found, summary: Mapping[str, Any]) -> None:
         self._holds("network", text(summary, "network"), intent)

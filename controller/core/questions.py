@@ -10,7 +10,9 @@ from dataclasses import dataclass, field, replace
 from itertools import groupby
 from typing import Final, Protocol
 
+from controller.core.inventory import applied
 from controller.core.readership import CHANGES, EVERYTHING, Reader
+from controller.core.record import CLOSING
 from controller.core.search import About, Filter, Found, is_adoption, is_full_id
 from controller.model import mutations
 from controller.model.mutations import Mutation
@@ -94,23 +96,36 @@ def chronicles(page: Page) -> Iterator[list[Found]]:
 #: How many containers of one name are looked at, the last ones.
 _NAMESAKES: Final = 20
 _RECORDS: Final = 200
-_MAKING: Final = _ADOPT | {Mutation.CONTAINER_CREATE}
+_NAMING: Final = _ADOPT | {Mutation.CONTAINER_CREATE, Mutation.CONTAINER_RENAME}
 
 
 def containers(find: Finds, wanted: str) -> list[About]:
-    """Return the containers that a name, or the start of an id, means: the last one at the end."""
-    made = Filter(container=wanted, routes=_MAKING, stages=CHANGES | _ACT)
-    found = [*find(made, limit=2 * _NAMESAKES)]
-    if not found:  # its create is beyond what is kept
-        found = [*find(Filter(container=wanted, stages=CHANGES), limit=_RECORDS)]
-    known = {each.about.id: each.about for each in found if _is_container(each)}
-    return [*known.values()]
+    """Return the containers that a name, or the start of an id, means: the last one at the end.
+
+    Those that are called so, the last to get the name at the end; if none is, those that once were.
+    """
+    named = Filter(container=wanted, routes=_NAMING, stages=CLOSING | _ACT)
+    known: dict[str, About] = {}
+    for found in find(named, limit=2 * _NAMESAKES):
+        if _names_one(found):
+            about = replace(found.about, name=found.about.becomes or found.about.name)
+            known.pop(about.id, None)  # the last one to get the name is the last
+            known[about.id] = about
+    if not known:  # its create is beyond what is kept
+        for found in find(Filter(container=wanted, stages=CHANGES), limit=_RECORDS):
+            # A rename that took effect would have been found above.
+            if is_full_id(found.about.id) and found.about.becomes != wanted:
+                known[found.about.id] = found.about
+    called = [about for about in known.values() if about.name == wanted]
+    return called or [*known.values()]
 
 
-def _is_container(found: Found) -> bool:
-    if found.about.action == mutations.ADOPT:  # or a network with an id of the same form
-        return is_adoption(*found)
-    return is_full_id(found.about.id)
+def _names_one(found: Found) -> bool:
+    """Tell whether a record says how a container is called from then on."""
+    record, about = found
+    if record.entry.stage in CLOSING:
+        return applied(record) and is_full_id(about.id)
+    return is_adoption(record, about)  # or a network with an id of the same form was adopted
 
 
 def _made(find: Finds, wanted: Filter) -> Iterator[Found]:

@@ -104,6 +104,7 @@ def about_json(about: About) -> dict[str, str]:
         "id": about.id,
         "action": about.action,
         "method": about.method,
+        "becomes": about.becomes,
     }
 
 

@@ -139,7 +139,9 @@ def test_a_client_is_told_no_person_no_chain_and_nothing_of_others() -> None:
 
 
 def test_about_is_told_beside_the_line() -> None:
-    about = About("default", "web", "alice", "web.1", WEB, "container.logs", "GET")
+    about = About(
+        *("default", "web", "alice", "web.1", WEB, "container.rename", "POST"), becomes="web"
+    )
     page = Page((READ._replace(about=about),))
     step: Step = (Recall(Question(Filter(), OURS, limit=500)), page)
     body = ask("/trimtab/v1/journal?about=1", [step]).value.body
@@ -150,8 +152,9 @@ def test_about_is_told_beside_the_line() -> None:
         "owner": "alice",
         "name": "web.1",
         "id": WEB,
-        "action": "container.logs",
-        "method": "GET",
+        "action": "container.rename",
+        "method": "POST",
+        "becomes": "web",
     }
 
 

@@ -277,6 +277,65 @@ def test_a_container_is_meant_by_its_name_or_the_start_of_its_id_and_the_last_on
     assert [each.id for each in containers(happened.find, NAME)] == [ID]
 
 
+def renamed(
+    happened: Happened, thing: str, name: str, *, status: int = 204, kept: str = ""
+) -> Happened:
+    """A rename; with *kept* of a container whose create isn't, and that is called that."""
+    told: dict[str, object] = {"name": name}
+    if kept:
+        happened.close(happened.ask("container.start", thing, {"name": kept}))
+    happened.close(happened.ask("container.rename", thing, told), status=status)
+    return happened
+
+
+def created_as(happened: Happened, name: str, thing: str) -> Happened:
+    happened.close(
+        happened.ask("container.create", name, {**SUMMARY, "name": name}),
+        status=201,
+        container=thing,
+    )
+    return happened
+
+
+def test_a_name_means_the_container_that_got_it_last() -> None:
+    happened = created_as(Happened(), "web", ID)
+    happened.change("container.remove")
+    renamed(created_as(happened, "tmp", OTHER), OTHER, "web")
+    assert [(each.id, each.name) for each in containers(happened.find, "web")] == [
+        (ID, "web"),
+        (OTHER, "web"),
+    ]
+    assert [each.name for each in containers(happened.find, OTHER)] == ["web"]
+    # One that has it no longer isn't meant while another has it.
+    happened = created_as(Happened(), "web", ID)
+    renamed(happened, ID, "old")
+    assert [(each.id, each.name) for each in containers(happened.find, "web")] == [(ID, "old")]
+    created_as(happened, "web", OTHER)
+    assert [each.id for each in containers(happened.find, "web")] == [OTHER]
+
+
+def test_a_name_that_was_refused_is_nobody_s() -> None:
+    happened = created_as(created_as(Happened(), "web", ID), "tmp", OTHER)
+    renamed(happened, OTHER, "web", status=409)
+    renamed(happened, ID, "evil", status=409)
+    assert [(each.id, each.name) for each in containers(happened.find, "web")] == [(ID, "web")]
+    assert containers(happened.find, "evil") == []
+    assert happened.told.about.name == "web"
+    # Nor where the creates aren't kept.
+    happened = renamed(Happened(), ID, "evil", status=409, kept="web")
+    assert [(each.id, each.name) for each in containers(happened.find, "web")] == [(ID, "web")]
+    assert containers(happened.find, "evil") == []
+    assert happened.told.about.name == "web"
+
+
+def test_what_was_under_way_when_it_was_renamed_names_it_as_it_is_called() -> None:
+    happened = Happened().created()
+    stop = happened.ask("container.stop", ID)
+    renamed(happened, ID, "web")
+    happened.close(stop)
+    assert happened.told.about.name == "web"
+
+
 def test_a_story_has_its_neighbours() -> None:
     happened = Happened().created()
     for cause in ("one", "two", "three", "four", "five"):
