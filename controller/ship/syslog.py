@@ -24,10 +24,13 @@ from controller.ship.follow import Shipped
 from controller.ship.sinks import Sender, Undelivered
 
 CONNECT_S: Final = 10.0
+#: Without any progress. One that is slow gets further, and none takes for ever.
 SEND_S: Final = 30.0
+LONGEST_S: Final = 600.0
 #: What a receiver may have had in its hands, and lost.
 DOUBTFUL_S: Final = 10.0
 _LOOK_S: Final = 0.005
+_PIECE_BYTES: Final = 64 * 1024
 #: As long as a datagram may be (RFC 5426, section 3.2, and IP's own bound); more is cut.
 DATAGRAM_BYTES: Final = 65_000
 
@@ -55,8 +58,9 @@ class SyslogSink:
                     peer.send(message[:DATAGRAM_BYTES])
                 return
             _refuse_ended(peer)
-            peer.sendall(b"".join(map(siem.counted, messages)))
-            self._await_taken(peer)
+            until = self._sender.monotonic() + LONGEST_S
+            self._send(peer, b"".join(map(siem.counted, messages)), until=until)
+            self._await_taken(peer, until=until)
         except OSError as error:
             self.close()
             raise Undelivered(f"{self._where}: {_why(error)}", doubtful_s=DOUBTFUL_S) from error
@@ -103,17 +107,37 @@ class SyslogSink:
         self._peer = peer
         return peer
 
-    def _await_taken(self, peer: socket.socket) -> None:
+    def _send(self, peer: socket.socket, data: bytes, *, until: float) -> None:
+        """Hand all to our own kernel.
+
+        Raises:
+            OSError: nothing went within SEND_S, not all until then, or the receiver hung up.
+        """
+        rest = memoryview(data)
+        while rest:
+            rest = rest[peer.send(rest[:_PIECE_BYTES]) :]
+            self._refuse_late(until)
+
+    def _await_taken(self, peer: socket.socket, *, until: float) -> None:
         """Wait until the other kernel has all that was sent.
 
         Raises:
-            OSError: it hasn't within SEND_S, or hung up.
+            OSError: it took nothing within SEND_S, not all until then, or hung up.
         """
+        unsent = _unsent(peer)
         deadline = self._sender.monotonic() + SEND_S
-        while _unsent(peer):
+        while unsent:
+            self._refuse_late(until)
             if self._sender.monotonic() > deadline:
                 raise TimeoutError("it takes nothing")
             _refuse_ended(peer, wait_s=_LOOK_S)
+            before, unsent = unsent, _unsent(peer)
+            if unsent < before:
+                deadline = self._sender.monotonic() + SEND_S
+
+    def _refuse_late(self, until: float) -> None:
+        if self._sender.monotonic() > until:
+            raise TimeoutError(f"it took less than a batch in {LONGEST_S:.0f} s")
 
 
 def _refuse_ended(peer: socket.socket, *, wait_s: float = 0.0) -> None:

@@ -6,6 +6,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -23,13 +24,20 @@ SENDER = Sender("host", "0.1", "5109a1b2c3d4e5f6", time.monotonic)
 
 
 class Receiver:
-    """Reads what one connection after the other says; told to, it hangs up at once."""
+    """Reads what one connection after the other says; told to, it hangs up at once.
 
-    def __init__(self) -> None:
+    Given a pace, it reads so much and then does something else for 10 ms.
+    """
+
+    def __init__(self, *, pace_bytes: int = 0) -> None:
         self.listener = socket.create_server(("127.0.0.1", 0))
+        if pace_bytes:  # little waits for it unread
+            self.listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2 * pace_bytes)
         self.port = self.listener.getsockname()[1]
         self.said = b""
         self.reads = True
+        self._pace_bytes = pace_bytes
+        self._ended = threading.Event()
         self.peers: list[socket.socket] = []
         self._thread = threading.Thread(target=self._serve, daemon=True)
         self._thread.start()
@@ -43,22 +51,26 @@ class Receiver:
             self.peers.append(peer)
             while self.reads:
                 try:
-                    data = peer.recv(65536)
+                    data = peer.recv(self._pace_bytes or 65536)
                 except OSError:
                     break
                 if not data:
                     break
                 self.said += data
+                if self._pace_bytes:
+                    self._ended.wait(0.01)
 
     def hang_up(self) -> None:
         for peer in self.peers:
-            peer.shutdown(socket.SHUT_RDWR)
+            with suppress(OSError):  # the other one was first
+                peer.shutdown(socket.SHUT_RDWR)
             peer.close()
         self.peers.clear()
 
     def close(self) -> None:
         if self.listener.fileno() < 0:
             return
+        self._ended.set()
         self.listener.shutdown(socket.SHUT_RDWR)
         self.listener.close()
         self.hang_up()
@@ -119,6 +131,40 @@ def test_who_is_not_there_or_takes_nothing_is_told(
     with pytest.raises(Undelivered, match=r"takes nothing|timed out"):
         full.deliver(batch * 20_000)
     full.close()
+
+
+@pytest.fixture
+def slow() -> Iterator[Receiver]:
+    made = Receiver(pace_bytes=8192)
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+def test_a_receiver_that_is_slow_gets_all_as_long_as_it_takes_something(
+    tmp_path: Path, slow: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(syslog, "SEND_S", 1.0)
+    wrote(tmp_path / "journal", 3)
+    batch = shipped(tmp_path, 3) * 800
+    sink = SyslogSink(ToSyslog("s", "tcp", "127.0.0.1", slow.port), SENDER)
+    began = time.monotonic()
+    sink.deliver(batch)
+    assert time.monotonic() - began > syslog.SEND_S, "it was slow enough to prove something"
+    sink.close()
+    eventually(lambda: len(frames(slow.said)) == len(batch))
+
+
+def test_not_even_who_takes_something_is_waited_for_without_end(
+    tmp_path: Path, slow: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(syslog, "LONGEST_S", 0.3)
+    wrote(tmp_path / "journal", 3)
+    sink = SyslogSink(ToSyslog("s", "tcp", "127.0.0.1", slow.port), SENDER)
+    with pytest.raises(Undelivered, match="less than a batch"):
+        sink.deliver(shipped(tmp_path, 3) * 20_000)
+    sink.close()
 
 
 def test_files_for_tls_that_can_not_be_used_are_told_at_the_start(tmp_path: Path) -> None:
