@@ -142,7 +142,8 @@ def guard(
 ) -> PruneDecision:
     """Return what may go now, what is blocked and why, and what to remember.
 
-    *now* is in seconds since the epoch. *approved* is an operator's approval of all that is
+    *now* is in seconds since the epoch, by a clock that nobody sets while the controller runs (it
+    may be another's after a restart). *approved* is an operator's approval of all that is
     pending at this look; what it lets pass needs no second look.
     """
     memory = _aged(memory, now)

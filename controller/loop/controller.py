@@ -353,7 +353,8 @@ class Controller:
         memory = self._memory.prune
         if observed is None:
             return PruneDecision(frozenset(), (), memory)
-        return prune.guard(desired, observed, memory, now=self._clock.now(), approved=approved)
+        now = self._reconciler.guard_now()
+        return prune.guard(desired, observed, memory, now=now, approved=approved)
 
     def _take(
         self, declared: Desired, observed: Observed | None, decision: PruneDecision
@@ -364,7 +365,8 @@ class Controller:
         """
         self._memory.prune = decision.memory
         if decision.recheck_at is not None:
-            self.chores.add_after(Chore.LOOK, max(0.05, decision.recheck_at - self._clock.now()))
+            wait_s = decision.recheck_at - self._reconciler.guard_now()
+            self.chores.add_after(Chore.LOOK, max(0.05, wait_s))
         for key in accept(declared, self._memory, observed, now=format_instant(self._clock.now())):
             self._reconciler.reset(key)
             self._shared.failures.pop(key, None)

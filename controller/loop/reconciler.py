@@ -125,6 +125,7 @@ class Reconciler:
         self._engine = engine
         self._memory = memory
         self._clock = clock
+        self._began = clock.now() - clock.monotonic()
         self._random = random
         self._keeping = keeping
         self.aside: Aside = in_place  # how pulls are performed beside other passes
@@ -244,7 +245,7 @@ class Reconciler:
             for key, failure in failures.items()
             if failure.act is Act.STALLED and not (all_planned and failure.code == FAILED)
         }
-        overdue = prune.overdue(self._memory.prune, now=self._clock.now())
+        overdue = prune.overdue(self._memory.prune, now=self.guard_now())
         return Around(known, stalled, self._memory.dependencies(), overdue)
 
     def count_kept(
@@ -264,6 +265,14 @@ class Reconciler:
     def _quarantine(self) -> Quarantine:
         keep_s, now = self._keeping.keep_s, self._moment()
         return quarantine.quarantine_at(self._memory.kept, keep_s=keep_s, now=now)
+
+    def guard_now(self) -> float:
+        """Return the time by the prune guard's clock: the wall's, but nobody can set it meanwhile.
+
+        A jump would make two looks in a row two seconds apart, and end the window in which the
+        guard counts.
+        """
+        return self._began + self._clock.monotonic()
 
     def _moment(self) -> Moment:
         return Moment(self._clock.now(), self._clock.monotonic(), self._keeping.boot)

@@ -160,6 +160,26 @@ def test_a_service_that_vanishes_from_the_files_goes_after_a_second_look(tmp_pat
     ]
 
 
+def test_a_clock_that_is_set_makes_no_second_look_of_the_next_and_none_late(
+    tmp_path: Path,
+) -> None:
+    home = house(tmp_path, container(), container("api"), services=(service(), API))
+    home.settle()
+    for jump_s in (86_400.0, -2 * 86_400.0):
+        home.declare(API)
+        assert home.settle() == []
+        home.watch.jumped += jump_s
+        home.controller.look()
+        assert home.let_pass(1.5) == []
+        home.declare(service(), API)
+        assert home.settle() == []
+    home.declare(API)
+    home.settle()
+    home.watch.jumped -= 86_400.0
+    home.controller.look()
+    assert home.let_pass(2.5)[-1] == f"remove-container {WEB1}"
+
+
 def test_an_emptied_directory_removes_nothing_and_says_so(tmp_path: Path) -> None:
     home = house(tmp_path, container(), services=(service(),))
     home.settle()
