@@ -22,6 +22,7 @@ FACILITY_MAX = 23
 _NOTICE, _INFO, _WARNING, _ERROR, _CRITICAL = 5, 6, 4, 3, 2
 #: CEF counts the other way, from 0 to 10.
 _CEF_SEVERITY = {_CRITICAL: 9, _ERROR: 7, _WARNING: 5, _NOTICE: 3, _INFO: 2}
+_BAD_REQUEST = 400
 _SEQUENCE_MAX = 2**31 - 1
 _VENDOR = "trimtab"
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f\u0080-\u009f\u2028\u2029]")
@@ -36,7 +37,7 @@ def severity(record: Record) -> int:
         case "refusal" | "summary":
             return _WARNING
         case "outcome" | "recovered":
-            return _ERROR if entry.result.get("error") else _INFO
+            return _ERROR if _failed(record) else _INFO
         case "policy":
             return _WARNING if entry.result.get("error") else _NOTICE
         case "operator":
@@ -138,11 +139,18 @@ def _outcome(record: Record) -> str:
         case "refusal" | "summary":
             return "denied"
         case "outcome":
-            return "failure" if entry.result.get("error") else "success"
+            return "failure" if _failed(record) else "success"
         case "recovered":
             return _text(entry.result, "settled")
         case _:
             return ""
+
+
+def _failed(record: Record) -> bool:
+    """Tell whether a change failed: the engine may refuse one without a word."""
+    result = record.entry.result
+    status = result.get("status")
+    return bool(result.get("error")) or (isinstance(status, int) and status >= _BAD_REQUEST)
 
 
 def _rules(record: Record) -> str:

@@ -36,6 +36,10 @@ def made(
         ("summary", {}, 4),
         ("outcome", {"error": "no"}, 3),
         ("outcome", {"error": ""}, 6),
+        ("outcome", {"error": "", "status": 503}, 3),
+        ("outcome", {"status": 404}, 3),
+        ("outcome", {"status": 304}, 6),
+        ("outcome", {"status": 101}, 6),
         ("recovered", {}, 6),
         ("policy", {"error": "line 3"}, 4),
         ("policy", {}, 5),
@@ -128,6 +132,10 @@ def test_cef_has_the_main_facts() -> None:
     [
         ("outcome", {"error": "", "status": 204}, "success"),
         ("outcome", {"error": "no"}, "failure"),
+        ("outcome", {"error": "", "status": 503}, "failure"),
+        ("outcome", {"status": 404}, "failure"),
+        ("outcome", {"status": 304}, "success"),
+        ("outcome", {"error": "cut off", "status": 200}, "failure"),
         ("recovered", {"settled": "not-applied"}, "not-applied"),
     ],
 )
