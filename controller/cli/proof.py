@@ -172,6 +172,11 @@ def render_verification(found: Verification) -> str:
         )
     if found.begin > found.pruned + 1:
         lines.append(f"note: looked at from record {found.begin} on")
+    lines += (
+        f"note: the checkpoint of {size} records that was kept elsewhere wasn't compared: what it is "
+        "of wasn't looked at"
+        for size in found.uncompared
+    )
     lines += (f"note: record {repair.seq} says: {repair.what}" for repair in found.repairs)
     if found.unfinished_bytes:
         lines.append(

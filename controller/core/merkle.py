@@ -69,6 +69,15 @@ class Range:
             root = _node(node, root)
         return root
 
+    def beginnings(self) -> Iterator[Range]:
+        """Yield the trees of fewer leaves that can be told from this one, and itself."""
+        assert self.begin == 0, "a beginning is of a whole tree"
+        end = 0
+        for count, span in enumerate(_spans(0, self.end)):
+            yield Range(0, end, self.hashes[:count])
+            end += span
+        yield self
+
 
 def tree_of(size: int, hashes: tuple[bytes, ...]) -> Range:
     """Return the tree of *size* leaves that was kept as *hashes*.

@@ -60,7 +60,8 @@ class Verification:
     journal's own. ``file`` and ``line`` say where the bad record belongs, ``fault`` what kind of bad
     it is. ``open_intents`` are id and seq of those without a closing record so far.
     ``unfinished_bytes`` follow the last record: a line that a writer is about to finish, or that
-    the next start moves aside.
+    the next start moves aside. ``uncompared`` are sizes of kept checkpoints that nothing of what was
+    looked at can be held against.
     """
 
     records: int
@@ -74,6 +75,7 @@ class Verification:
     open_intents: tuple[tuple[str, int], ...] = ()
     repairs: tuple[Repair, ...] = ()
     unfinished_bytes: int = 0
+    uncompared: tuple[int, ...] = ()
     first_bad: int | None = None
     fault: str = ""
     file: str = ""
@@ -130,7 +132,10 @@ class _Audit:
         self._walk = Walk(folder)
         if not self._walk.segments and self._walk.mark is None:
             raise missing(folder)
-        self._copies = {copy.size: copy for copy in trust.copies}
+        self._copies: dict[int, set[bytes]] = {}  # of how many records -> what roots were kept
+        for copy in trust.copies:
+            self._copies.setdefault(copy.size, set()).add(copy.root)
+        self._uncompared: list[int] = []
         self._alike = 0  # the largest copy so far that says the same
         self._seals = Seals(trust.keys, trust.until)
         self._lives = Lives(folder)
@@ -150,6 +155,7 @@ class _Audit:
         if found is None and base is not None:
             found = base.record, base.line
         if found is None:
+            self._compare_before(self._tree)
             return
         record, line = found
         try:
@@ -159,6 +165,7 @@ class _Audit:
         self._tree = tree.extended([leaf_hash(line)])
         self._begin, self._seq, self._hash = record.seq, record.seq, record.hash
         self._lives = Lives(self._folder, partial=True)
+        self._compare_before(tree, self._tree)
 
     def _checkpoint_before(self, begin: int) -> tuple[Record, bytes] | None:
         for segment in reversed(self._walk.segments):
@@ -227,7 +234,7 @@ class _Audit:
         for opening in waiting.openings_until(upto):
             self._repairs += _repairs(opening)
         for size in sorted(size for size in waiting.marked if size <= upto):
-            self._compare(size, waiting.marked.pop(size))
+            self._compare(size, waiting.marked.pop(size).root)
 
     # The rest, line by line.
 
@@ -247,7 +254,7 @@ class _Audit:
                 raise self._damage(bad.fault, bad.reason, bad.seq) from None
             self._seq, self._tree = record.seq, self._tree.extended([leaf_hash(walk.data)])
             if record.seq in self._copies:
-                self._compare(record.seq, self._tree)
+                self._compare(record.seq, self._tree.root)
         if damage := self._lives.finish():
             raise damage
         self._end()
@@ -268,9 +275,18 @@ class _Audit:
         if self._lives.crowded and (damage := self._lives.finish()):
             raise damage
 
-    def _compare(self, size: int, tree: Range) -> None:
-        """Hold the first *size* records against a checkpoint of them that was kept elsewhere."""
-        if self._copies[size].root != tree.root:
+    def _compare_before(self, *trees: Range) -> None:
+        """Hold copies of records that aren't looked at against what *trees* tell of these."""
+        known = {tree.end: tree.root for each in trees for tree in each.beginnings()}
+        for size in sorted(size for size in self._copies if size <= self._begin):
+            if size in known or len(self._copies[size]) > 1:
+                self._compare(size, known.get(size))
+            else:
+                self._uncompared.append(size)
+
+    def _compare(self, size: int, root: bytes | None) -> None:
+        """Hold the root of *size* records against each checkpoint of them that was kept elsewhere."""
+        if self._copies[size] != {root}:
             text = (
                 f"the checkpoint of {size} records that was kept elsewhere is of others: one of the "
                 f"records {self._alike + 1} to {size} was changed"
@@ -358,6 +374,7 @@ class _Audit:
             open_intents=tuple(self._lives.open.items()),
             repairs=tuple(self._repairs),
             unfinished_bytes=walk.unfinished,
+            uncompared=tuple(self._uncompared),
             first_bad=damage.seq if damage else None,
             fault=damage.fault.value if damage else "",
             file=damage.file if damage else "",

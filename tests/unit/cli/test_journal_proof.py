@@ -171,3 +171,40 @@ def test_from_a_record_on_only_what_is_after_its_checkpoint_is_looked_at(
     code, words = verified(capsys, journal, "--from", 12)
     assert (code, "note: looked at from record" in words) == (0, True), words
     assert verified(capsys, journal, "--from", 6)[0] == 10
+
+
+def test_a_checkpoint_that_cant_be_compared_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    journal = tmp_path / "journal"
+    log = open_log(journal, every=EVERY)
+    for number in range(11):
+        log.append(entry(number))
+    log.close()
+    kept = tmp_path / "kept"
+    key = parse_private(key_files(journal).secret.read_text())
+    kept.write_text(str(signed(str(Checkpoint(ORIGIN, 5, bytes(32))), [key])))
+    assert verified(capsys, journal, "--checkpoint", kept)[0] == 13
+    code, words = verified(capsys, journal, "--checkpoint", kept, "--from", 12)
+    said = "note: the checkpoint of 5 records that was kept elsewhere wasn't compared"
+    assert (code, said in words) == (0, True), words
+
+
+def test_the_checkpoint_on_the_host_takes_the_place_of_none_that_was_kept(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Somebody with the broker's key wrote the history anew, as long as it was."""
+    hosts = (tmp_path / "kept" / "journal", tmp_path / "host" / "journal")
+    for what, journal in zip(("web", "evil"), hosts, strict=True):
+        journal.parent.mkdir()
+        if what == "evil":
+            shutil.copy(key_files(hosts[0]).secret, key_files(journal).secret)
+        log = open_log(journal, every=EVERY)
+        for number in range(4):
+            log.append(entry(number, request={"object": what}))
+        log.close()
+    kept, local = (("--checkpoint", key_files(journal).checkpoint) for journal in hosts)
+    assert verified(capsys, hosts[1], *local)[0] == 0
+    for copies in (kept, (*kept, *local), (*local, *kept)):
+        code, words = verified(capsys, hosts[1], *copies)
+        assert (code, words.startswith("record 1 is bad")) == (13, True), words

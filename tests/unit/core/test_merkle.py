@@ -56,6 +56,15 @@ def test_ranges_that_are_hashed_apart_join_to_the_same_tree(a: int, b: int, c: i
     assert tree_of(whole.end, whole.hashes) == whole
 
 
+def test_of_a_trees_beginnings_those_that_end_with_a_subtree_are_told() -> None:
+    for size in (0, 1, 12, 13, 64, 77):
+        lines = [str(number).encode() for number in range(size)]
+        told = list(tree(lines).beginnings())
+        assert told == [tree(lines[: each.end]) for each in told]
+        assert len(told) == size.bit_count() + 1
+    assert [each.end for each in told] == [0, 64, 72, 76, 77]
+
+
 @pytest.mark.parametrize("hashes", [(), (bytes(32),) * 3, (bytes(32), bytes(31))])
 def test_what_cant_be_a_trees_hashes_is_refused(hashes: tuple[bytes, ...]) -> None:
     with pytest.raises(ValueError, match="not the hashes of a tree of 6 leaves"):

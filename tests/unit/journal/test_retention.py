@@ -5,12 +5,13 @@ from __future__ import annotations
 import errno
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from controller.core import inventory as inventories
-from controller.core.checkpoint import parse_checkpoint, prune_entry
+from controller.core.checkpoint import parse_checkpoint, prune_entry, read_checkpoint
 from controller.core.note import parse_note
 from controller.journal import retention
 from controller.journal.audit import Trust, Verification, verify
@@ -238,6 +239,23 @@ def test_what_is_gone_by_a_record_that_nobody_signed_is_missed(folder: Path) -> 
             found = verify(folder, trust, thorough=thorough)
             assert (found.first_bad, found.fault) == (1, "gap")
             assert "no checkpoint is of the record 100, which tells" in found.reason
+
+
+def test_a_checkpoint_of_what_was_pruned_is_compared_or_told(folder: Path) -> None:
+    kept = [
+        read_checkpoint(record).checkpoint
+        for record in records(folder)
+        if record.entry.stage == "checkpoint"
+    ]
+    look_after(folder, Keep(age_s=4.5 * DAY_S))
+    pruned = checked(folder).pruned
+    keys = frozenset(read_public_keys(key_files(folder).public))
+    found = verify(folder, Trust(keys, tuple(kept)))
+    assert found.ok
+    assert found.uncompared == tuple(each.size for each in kept if each.size < pruned - 1)
+    (last,) = (each for each in kept if each.size == pruned - 1)
+    found = verify(folder, Trust(keys, (replace(last, root=bytes(32)),)))
+    assert (found.first_bad, found.fault) == (1, "root")
 
 
 def test_what_is_kept_of_the_pruned_ones_cant_be_made_up(folder: Path) -> None:

@@ -413,6 +413,33 @@ def test_a_folder_that_is_set_back_shows_by_a_checkpoint_that_was_kept(tmp_path:
     )
 
 
+def other(copy: Checkpoint) -> Checkpoint:
+    """What somebody kept of another history of as many records."""
+    return replace(copy, root=bytes(32))
+
+
+def test_no_checkpoint_that_was_kept_takes_the_place_of_another(journal: Signed) -> None:
+    """Of two that are of as many records at least one is of others."""
+    kept = journal.copies[1]
+    for copies in ((kept, other(kept)), (other(kept), kept), (other(kept), *journal.copies)):
+        check(journal, "root ", copies=copies)
+
+
+def test_a_checkpoint_of_records_that_arent_looked_at_is_compared_or_told(
+    journal: Signed,
+) -> None:
+    """From record 14 on: checkpoint 13 tells of the first 12, and of the first 8, 12 and 13."""
+    lines = lines_of(journal.folder)
+    for size in range(14):
+        kept = Checkpoint(ORIGIN, size, Range().extended(map(leaf_hash, lines[:size])).root)
+        for copies, ok in (((kept,), True), ((other(kept),), False), ((kept, other(kept)), False)):
+            trust = Trust(frozenset({journal.key}), copies)
+            found = verify(journal.folder, trust, begin=14)
+            assert found == verify(journal.folder, trust, begin=14, thorough=True)
+            told = () if size in {0, 8, 12, 13} or len(copies) == 2 else (size,)
+            assert (found.ok, found.uncompared) == (ok or bool(told), told), size
+
+
 # Checkpoints and keys.
 
 
