@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, assert_never
 
-from controller.core.checkpoint import read_checkpoint
-from controller.core.note import BadNote
+from controller.core.checkpoint import Checkpoint, parse_checkpoint, read_checkpoint
+from controller.core.note import NOTE_MAX_BYTES, BadNote, parse_note
 from controller.core.sinkurls import Destination, ToFile, ToNote, ToOtlp, ToSyslog
-from controller.ship.follow import Shipped, checkpoints
+from controller.ship.follow import Diverged, Shipped, checkpoints
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,25 +124,65 @@ class FileSink:
 
 
 class NoteSink:
-    """The last checkpoint's signed note, replaced whole: for ``journal verify --checkpoint``."""
+    """The last checkpoint's signed note, replaced whole: for ``journal verify --checkpoint``.
+
+    It never goes back: a journal that says less than it, or something else, isn't the same any more.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
     def deliver(self, batch: Sequence[Shipped]) -> None:
-        """Write the last note of the batch."""
+        """Write the last note of the batch; raises Diverged where it contradicts the one there."""
         last = None
         for last in checkpoints(list(batch)):  # noqa: B007 - the last one is wanted
             pass
         if last is None:
             return
         try:
-            note = str(read_checkpoint(last.record).note)
-            self._write(note)
+            sealed = read_checkpoint(last.record)
+            if self._is_newer(sealed.checkpoint):
+                self._write(str(sealed.note))
         except BadNote as error:
             raise Undelivered(f"record {last.record.seq} holds no checkpoint: {error}") from error
         except OSError as error:
             raise Undelivered(f"{self._path}: {error.strerror}") from error
+
+    def _is_newer(self, checkpoint: Checkpoint) -> bool:
+        """Tell whether a checkpoint goes on from the one that is there; False: it is the same.
+
+        Raises:
+            Diverged: it contradicts it.
+            OSError: what is there can't be read.
+        """
+        try:
+            with self._path.open("rb") as file:
+                told = file.read(NOTE_MAX_BYTES + 1)
+        except FileNotFoundError:
+            return True
+        if not told:
+            return True
+        try:
+            kept = parse_checkpoint(parse_note(told.decode()))
+        except ValueError as error:
+            raise self._diverged(f"holds no checkpoint: {error}") from error
+        if kept == checkpoint:
+            return False
+        if kept.origin != checkpoint.origin:
+            raise self._diverged(f"is of {kept.origin}, and this journal is {checkpoint.origin}")
+        if kept.size >= checkpoint.size:
+            raise self._diverged(
+                f"is of {kept.size} records, and what follows of {checkpoint.size}"
+            )
+        return True
+
+    def _diverged(self, why: str) -> Diverged:
+        return Diverged(
+            "ship.diverged",
+            f"{self._path} {why}: it isn't replaced",
+            remedy=f"see whether the journal holds by it ('trimtab journal verify --checkpoint "
+            f"{self._path}'); if so, or if this is another journal on purpose, move it away",
+        )
 
     def _write(self, note: str) -> None:
         temporary = self._path.with_name(f".{self._path.name}.new")

@@ -18,10 +18,10 @@ from typing import Self
 import pytest
 
 from controller.journal.notary import Every
-from controller.journal.segments import first_seq_of, list_segments
+from controller.journal.segments import MARK_NAME, Mark, first_seq_of, list_segments
 from controller.model.errors import StateError
 from controller.ship import shipper
-from controller.ship.follow import Cursor, Shipped
+from controller.ship.follow import Cursor, Diverged, Shipped
 from controller.ship.opener import Files, Folder
 from controller.ship.shipper import Places, Shipper, Standing, load_cursor, metrics
 from controller.ship.sinks import FileSink, NoteSink, OnlyCheckpoints, Rejected, Sink, Undelivered
@@ -336,6 +336,46 @@ def test_the_last_checkpoint_is_kept_as_a_note(tmp_path: Path) -> None:
     assert path.read_text() == published
     sink.deliver([each for each in batch if each.record.entry.stage != "checkpoint"])
     assert path.read_text() == published
+
+
+def test_a_witness_never_goes_back_nor_to_another_journal(tmp_path: Path) -> None:
+    batch = signed(tmp_path)
+    path = tmp_path / "witness"
+    NoteSink(path).deliver(batch)
+    kept = path.read_text()
+    NoteSink(path).deliver(batch)  # once more, as after a kill
+    assert path.read_text() == kept
+    first = next(n for n, each in enumerate(batch) if each.record.entry.stage == "checkpoint")
+    with pytest.raises(Diverged, match=r"witness is of \d+ records, and what follows of \d+"):
+        NoteSink(path).deliver(batch[: first + 1])
+    assert path.read_text() == kept
+    for spoilt, why in (
+        (kept.replace("trimtab/5109", "trimtab/ffff", 1), "is of trimtab/ffff"),
+        (kept.replace(kept.splitlines()[2], "A" * 43 + "=", 1), r"is of \d+ records"),
+        ("a diary", "holds no checkpoint"),
+    ):
+        path.write_text(spoilt)
+        with pytest.raises(Diverged, match=why):
+            NoteSink(path).deliver(batch)
+        assert path.read_text() == spoilt
+    path.write_text("")
+    NoteSink(path).deliver(batch)
+    assert path.read_text() == kept
+
+
+def test_a_witness_that_knows_more_ends_shipping(tmp_path: Path) -> None:
+    batch = signed(tmp_path)
+    witness = NoteSink(tmp_path / "witness")
+    witness.deliver(batch)
+    lost = tmp_path / "signed" / "journal"
+    segment, *_ = list_segments(lost)
+    first = next(each for each in batch if each.record.entry.stage == "checkpoint")
+    kept = batch[: first.record.seq]
+    segment.write_bytes(b"".join(each.line + b"\n" for each in kept))
+    (lost / MARK_NAME).write_bytes(Mark(kept[-1].record.seq, kept[-1].record.hash).to_bytes())
+    with Running(tmp_path / "signed", witness=witness) as running:
+        eventually(lambda: running.error is not None)
+    assert "it isn't replaced" in str(running.error)
 
 
 def test_only_checkpoints_go_where_only_they_are_wanted(tmp_path: Path) -> None:
