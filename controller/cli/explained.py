@@ -161,6 +161,11 @@ def render(told: Provenance) -> str:
         record = told.pending.record
         asked = f"{told.pending.about.action} was asked for at {record.time}"
         lines.append(f"{asked} (record {record.seq}), and what came of it isn't recorded yet")
+    if told.told_since:
+        lines.append(
+            f"changes before record {told.told_since} aren't shown, and what they made of it may be "
+            "told as a later one's"
+        )
     if not told.facts:
         lines.append("the record of its create isn't kept any more")
     rows = [_row(fact) for fact in told.facts]
@@ -237,7 +242,11 @@ def _there(told: Provenance) -> tuple[str, ...]:
 
 def provenance_json(told: Provenance) -> dict[str, Any]:
     """Return where a container comes from."""
-    return {**state_json(told), "facts": [_fact_json(fact) for fact in told.facts]}
+    return {
+        **state_json(told),
+        "toldSince": told.told_since,
+        "facts": [_fact_json(fact) for fact in told.facts],
+    }
 
 
 def state_json(told: Provenance) -> dict[str, Any]:

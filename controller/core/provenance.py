@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from controller.core.inventory import applied, settings_from
+from controller.core.questions import SHAPING, SHAPING_MAX
 from controller.core.record import CLOSING
 from controller.core.search import About, Found, is_adoption, text
 from controller.model import mutations, names
@@ -50,7 +51,8 @@ class Provenance:
 
     ``state`` is created, running, paused, stopped, removed, gone or unknown, since the record
     ``since`` (None: no record tells since when); ``pending`` is the intent that wasn't closed yet,
-    ``note`` what else is to be known.
+    ``note`` what else is to be known. Where it was changed too often, the changes before record
+    ``told_since`` aren't told, and what they made of it may be a later one's; 0: all are told.
     """
 
     about: About
@@ -61,6 +63,7 @@ class Provenance:
     since: Found | None = None
     pending: Found | None = None
     note: str = ""
+    told_since: int = 0
 
 
 def provenance(chronicle: Iterable[Found]) -> Provenance | None:
@@ -83,9 +86,12 @@ class _Told:
     state: str = "unknown"
     since: Found | None = None
     note: str = ""
+    shaped: list[int] = field(default_factory=list)
 
     def take(self, found: Found) -> None:
         entry, about = found.record.entry, found.about
+        if about.action in SHAPING:
+            self.shaped.append(found.record.seq)
         if entry.stage == "intent":
             self.open[entry.id] = found
             if self.about is None or about.action != Mutation.CONTAINER_CREATE:
@@ -195,6 +201,7 @@ class _Told:
             since=self.since,
             pending=[*self.open.values()][-1] if self.open else None,
             note=self.note,
+            told_since=self.shaped[0] if len(self.shaped) > SHAPING_MAX else 0,
         )
 
 

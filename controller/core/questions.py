@@ -17,7 +17,8 @@ from controller.core.search import About, Filter, Found, is_adoption, is_full_id
 from controller.model import mutations
 from controller.model.mutations import Mutation
 
-#: What makes a container what it is, after its create, and how many of the last are told.
+#: What makes a container what it is, after its create, and how many of the last are told; one more
+#: says that there are more.
 SHAPING: Final = frozenset(
     {
         Mutation.CONTAINER_UPDATE,
@@ -79,7 +80,7 @@ class Finds(Protocol):
 def chronicle(find: Finds, identifier: str, *, upto: int = 0) -> list[Found]:
     """Return the records that tell what a container is: its create or adoption, its last changes."""
     wanted = Filter(ids=frozenset({identifier}), stages=CHANGES, upto=upto)
-    shaped = find(replace(wanted, routes=SHAPING), limit=SHAPING_MAX)
+    shaped = find(replace(wanted, routes=SHAPING), limit=SHAPING_MAX + 1)
     ran = find(replace(wanted, routes=RUNNING), limit=RUNNING_MAX)
     gone = find(Filter(ids=wanted.ids, routes=_GONE, upto=upto), limit=1)
     seen = {each.record.seq: each for each in (*_made(find, wanted), *shaped, *ran, *gone)}

@@ -21,7 +21,7 @@ from controller.cli.explained import render, there
 from controller.cli.journal_asking import BrokerArchive, found_of
 from controller.cli.main import main
 from controller.core.provenance import provenance
-from controller.core.questions import chronicle
+from controller.core.questions import SHAPING_MAX, chronicle
 from controller.core.search import Filter, Found
 from controller.journal.archive import FolderArchive
 from controller.journal.reader import records
@@ -193,6 +193,21 @@ def test_who_adopted_a_container_is_told_by_all_questions(
     assert told(capsys, "blame", "web", "--state", state) == whole
     at = ("state", "--at", "2026-01-01T12:00:01Z", "--state", state)
     assert "it was adopted then" in told(capsys, *at)
+
+
+def test_that_not_all_changes_are_told_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    happened = Happened().created()
+    for _ in range(SHAPING_MAX // 2 + 1):
+        happened.change("network.connect", {"network": "platform-ingress"})
+    state = made(tmp_path / "many", happened)
+    lines = told(capsys, "explain", NAME, "--state", state).splitlines()
+    first = json.loads(told(capsys, "explain", NAME, "--json", "--state", state))["toldSince"]
+    assert lines[2] == (
+        f"changes before record {first} aren't shown, "
+        "and what they made of it may be told as a later one's"
+    )
 
 
 # Handing on

@@ -78,7 +78,7 @@ class Happened:
         seq = len(self.records) + 1
         entry = Entry(uuid7(identity), stage, **parts)
         record, _ = prepare(entry).seal(
-            seq=seq, time=f"2026-01-01T12:00:{seq:02}.000Z", prev=GENESIS
+            seq=seq, time=f"2026-01-01T12:{seq // 60:02}:{seq % 60:02}.000Z", prev=GENESIS
         )
         self.records.append(record)
         return seq

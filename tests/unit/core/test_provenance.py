@@ -8,7 +8,7 @@ import pytest
 
 from controller.core.inventory import settings_to
 from controller.core.provenance import WRITTEN, Provenance, provenance
-from controller.core.questions import chronicle, containers, story
+from controller.core.questions import SHAPING_MAX, chronicle, containers, story
 from controller.model.desired import TRACED
 from controller.model.observed import Settings
 from tests.unit.core.happened import (
@@ -260,6 +260,15 @@ def test_a_chronicle_is_bounded_and_keeps_the_create() -> None:
         happened.change("container.start")
     found = chronicle(happened.find, ID)
     assert [each.record.seq for each in found] == [1, 2, *range(33, 53)]
+
+
+def test_of_more_changes_than_are_told_it_is_said_since_which_they_are() -> None:
+    happened = Happened().created()
+    for _ in range(SHAPING_MAX // 2):
+        happened.change("network.connect", {"network": "platform-ingress"})
+    assert happened.told.told_since == 0
+    happened.change("container.rename", {"name": NAME})
+    assert happened.told.told_since == 4
 
 
 def test_a_container_is_meant_by_its_name_or_the_start_of_its_id_and_the_last_one_is_told_last() -> (
