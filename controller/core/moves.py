@@ -160,6 +160,59 @@ def retire(container: Container, service: Service | None, cause: str) -> list[An
     return [*stop, Handle.seen(container).remove(cause)]
 
 
+def stretches(actions: Iterable[AnyAction]) -> list[tuple[AnyAction, ...]]:
+    """Return a sequence cut into stretches, each of which is done whole or not begun.
+
+    What goes down for something that comes up in its slot is one stretch with it, and so is a
+    container's leaving of a network with its joining it again: ended in between, nothing would
+    serve, and nobody might be there or be allowed to go on.
+    """
+    rest, found = list(actions), list[tuple[AnyAction, ...]]()
+    while rest:
+        count = _bound(rest)
+        found.append(tuple(rest[:count]))
+        rest = rest[count:]
+    return found
+
+
+def _bound(rest: Sequence[AnyAction]) -> int:
+    """Return how many actions the first one of *rest* is bound to, itself counted."""
+    first = rest[0]
+    match first:
+        case DisconnectNetwork():
+            joins = (_joins_again(action, first) for action in rest[1:2])
+            return 2 if any(joins) else 1
+        case UpdateContainer(restart="no") if any(_stops(a, first.target) for a in rest[1:2]):
+            return max(2, _until_start(rest))
+        case StopContainer():
+            return _until_start(rest)
+        case _:
+            return 1
+
+
+def _joins_again(action: AnyAction, left: DisconnectNetwork) -> bool:
+    same = action.target == left.target and action.object == left.object
+    return same and isinstance(action, ConnectNetwork) and action.network == left.network
+
+
+def _stops(action: AnyAction, target: str) -> bool:
+    return isinstance(action, StopContainer) and action.target == target
+
+
+def _until_start(rest: Sequence[AnyAction]) -> int:
+    """Return how many actions it takes until the slot of the first one is started again."""
+    for index, action in enumerate(rest):
+        if action.object != rest[0].object or isinstance(action, Wait):
+            return 1
+        if isinstance(action, StartContainer) and action.slot == rest[0].slot:
+            given_back = (
+                isinstance(after, UpdateContainer) and after.target == action.target
+                for after in rest[index + 1 : index + 2]
+            )
+            return index + 1 + any(given_back)
+    return 1
+
+
 def judged(actions: Iterable[AnyAction], judge: Judge) -> list[AnyAction]:
     """Return the actions with their verdicts; a wait mutates nothing, so nobody judges it."""
     return [a if isinstance(a, Wait) else replace(a, verdict=judge(a)) for a in actions]

@@ -21,7 +21,8 @@ class Past:
     ``held`` has the slots in backoff: why and until when they aren't tried. In those that are
     ``taken_over`` the controller restarts containers, and not the engine. ``readiness`` is by
     container id, as is ``superseded``: what must be replaced though its revision is right, and
-    why. ``paused`` says of a service why nothing of it that serves is replaced now, ``contended`` of a
+    why. ``good`` is a service's last revision that held, and those are ``hindered`` whose last pass
+    got no further. ``paused`` says of a service why nothing of it that serves is replaced now, ``contended`` of a
     slot which alterations aren't healed now, by their words, and why. ``quarantine`` is
     how long what is pruned is kept, and what is left of that. ``around`` is what is known of the
     services that others depend on.
@@ -31,6 +32,8 @@ class Past:
     taken_over: frozenset[Slot] = frozenset()
     readiness: Mapping[str, Readiness] = field(default_factory=dict)
     superseded: Mapping[str, str] = field(default_factory=dict)
+    good: Mapping[Key, str] = field(default_factory=dict)
+    hindered: frozenset[Key] = frozenset()
     paused: Mapping[Key, str] = field(default_factory=dict)
     contended: Mapping[Slot, Mapping[str, str]] = field(default_factory=dict)
     quarantine: Quarantine = NOTHING_KEPT

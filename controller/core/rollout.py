@@ -36,6 +36,7 @@ from controller.core.slots import (
     is_to_be_revived,
     name_in,
     steps_of,
+    tending,
 )
 from controller.core.succession import order_of
 from controller.model.errors import Problem
@@ -231,7 +232,7 @@ def _put_off(slot: Slot, cause: str, situation: Situation, outcome: Outcome) -> 
     if not steps.stuck:
         name = (slot.keep or slot.alive[0]).name
         put_off = wait(situation.key, target=name, slot=slot.number, cause=cause)
-        steps = Steps(slot.number, [put_off])
+        steps = Steps(slot.number, [*tending(slot, situation), put_off])
     _emit(steps.begin, situation, outcome)
     outcome.problems += steps.problems
 

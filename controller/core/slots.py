@@ -10,11 +10,13 @@ from dataclasses import dataclass, field, replace
 
 from controller.core import hostports
 from controller.core.diff import (
+    ALIVE,
     Drift,
     Replica,
     Slot,
     alterations,
     drift_of,
+    is_healable,
     restart_of,
     why,
 )
@@ -42,7 +44,7 @@ from controller.model.desired import Service
 from controller.model.errors import Problem
 from controller.model.names import Key
 from controller.model.observed import Container, ContainerState, HostPort
-from controller.model.plan import AnyAction, ConnectNetwork, Wait
+from controller.model.plan import AnyAction, ConnectNetwork, PullImage, Wait
 from controller.model.quantities import format_duration_ms
 from controller.model.spec import Order, RestartPolicy
 
@@ -112,7 +114,91 @@ class Steps:
 
 
 def steps_of(slot: Slot, situation: Situation) -> Steps:
-    """Return what brings one slot to run, and then clears away what isn't needed any more."""
+    """Return what brings one slot to run, and then clears away what isn't needed any more.
+
+    While a successor can't be had yet, what it succeeds is looked after: started again where nothing
+    else runs in the slot, and else put back in place.
+    """
+    keep, steps = slot.keep, _steps(slot, situation)
+    there = keep is not None and is_there(keep)
+    if keep is not None and not steps.pending:
+        return steps
+    if not there and not _takes_long(steps, situation):
+        return steps
+    up = [*slot.alive, *([keep] if keep is not None and keep.state in ALIVE else [])]
+    if any(not _is_in_vain(container, situation) for container in up):
+        return replace(steps, begin=[*tending(slot, situation), *steps.begin])
+    return _stand_in(slot, situation) or steps
+
+
+def _is_in_vain(container: Container, situation: Situation) -> bool:
+    """Tell whether a container runs that nothing is waited for any more, and needs no other's room."""
+    paused = situation.key in situation.past.paused
+    beside = order_of(situation.service) is Order.START_FIRST
+    return paused and beside and situation.ready(container) is Ready.UNHEALTHY
+
+
+def _takes_long(steps: Steps, situation: Situation) -> bool:
+    """Tell whether what is to come in a slot won't be there at once, as far as can be foreseen."""
+    pulls = any(isinstance(action, PullImage) for action in steps.begin)
+    hindered = situation.key in situation.past.hindered
+    return steps.stuck or pulls or hindered or situation.key in situation.past.paused
+
+
+def tending(slot: Slot, situation: Situation) -> list[AnyAction]:
+    """Return what puts back in place what serves in a slot until its successor does."""
+    actions: list[AnyAction] = []
+    for other in slot.alive:
+        if is_healable(other, situation.spared(slot.number)):
+            healing, _ = _healing(other, situation, announced=bool(other.aliases))
+            actions += healing
+    return [action for action in judged(actions, situation.judge) if not denied(action)]
+
+
+def _stand_in(slot: Slot, situation: Situation) -> Steps | None:
+    """Return the steps that start what served in a slot before, and then go on; None: it can't be.
+
+    What is behind the gate is planned as if it ran already.
+    """
+    predecessor = _predecessor(slot, situation)
+    if predecessor is None:
+        return None
+    handle, policy = Handle.seen(predecessor), restart_of(situation.service)
+    back: list[AnyAction] = [handle.start(f"it serves until {name_in(slot, situation)} can")]
+    has = predecessor.settings.restart
+    if has != policy[0]:
+        back.append(handle.restart(policy, f"restart policy is {has}, want {policy[0]}"))
+    back = judged(back, situation.judge)
+    if any(denied(action) for action in back):
+        return None
+    running = replace(predecessor, state=ContainerState.RUNNING)
+    others = tuple(running if other is predecessor else other for other in slot.others)
+    paused = situation.past.paused.get(situation.key)
+    if paused:
+        waiting = _waiting(slot, situation, paused, name_in(slot, situation))
+        return replace(waiting, begin=[*back, *waiting.begin])
+    steps = _steps(replace(slot, others=others), situation)
+    up = gate(situation.key, target=predecessor.name, slot=slot.number, cause="must be up first")
+    between = [] if steps.stuck else [up]
+    return replace(steps, begin=[*back, *between, *steps.begin])
+
+
+def _predecessor(slot: Slot, situation: Situation) -> Container | None:
+    """Return what of other revisions may serve in a slot again: the last good one, or the latest."""
+    service, good = situation.service, situation.past.good.get(situation.key, "")
+    down = [
+        other
+        for other in slot.others
+        if other.state is ContainerState.EXITED
+        and other.revision != service.revision
+        and not other.violation
+        and not Replica(other, service).finished
+    ]
+    down.sort(key=lambda other: (other.revision == good, other.started_at, other.id))
+    return down[-1] if down else None
+
+
+def _steps(slot: Slot, situation: Situation) -> Steps:
     keep, service = slot.keep, situation.service
     if keep is None:
         for other in slot.others:

@@ -147,6 +147,8 @@ class Chronicle:
             taken_over=self.looping(now),
             readiness=found,
             superseded=superseded,
+            good={key: each.good for key, each in self._memory.courses().items()},
+            hindered=frozenset(self._hindered),
             contended={
                 slot: {
                     name: f"{name.replace('_', ' ')} is altered again and again, "

@@ -1,31 +1,49 @@
 """The executor: performs a plan's actions in order, and decides nothing.
 
 Right before each action it checks that action's precondition against what the engine shows then;
-it ends at the first that doesn't hold or fails. No mutation is ever repeated here.
+it ends at the first that doesn't hold or fails. No mutation is ever repeated here. A stretch of
+actions that belong together (``core.moves``) is begun only if all of it may be done now.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
+from controller.core.moves import denied, stretches
 from controller.model.entries import Context
 from controller.model.errors import Conflict, EngineError
 from controller.model.names import Key
 from controller.model.observed import Container, Observed
 from controller.model.plan import (
     AnyAction,
+    ConnectNetwork,
     CreateContainer,
     CreateNetwork,
     CreateVolume,
+    DisconnectNetwork,
     PullImage,
+    RemoveContainer,
     RemoveNetwork,
+    RenameContainer,
+    UnpauseContainer,
+    UpdateContainer,
     Wait,
 )
 
 #: A precondition that the engine's state doesn't meet: somebody else acted. Look again.
 UNMET = "precondition.unmet"
+
+
+#: What puts a container in place where it stands.
+_IN_PLACE = (
+    UpdateContainer,
+    UnpauseContainer,
+    RenameContainer,
+    ConnectNetwork,
+    DisconnectNetwork,
+)
 
 
 class Performer(Protocol):
@@ -102,28 +120,29 @@ def execute(
         held: tells of an action that it isn't to be tried now.
         passes: tells, when a gate is reached, whether to go on behind it. It may wait for that, and
             raise an EngineError.
-        stopping: tells that the process is to end: the running action is finished, no more begun.
+        stopping: tells that the process is to end: the running stretch is finished, no more begun.
     """
-    run = _Run(engine, context, look, observed)
-    for action in actions:
-        if action.object in run.behind:
+    sequence = tuple(actions)
+    leaving = frozenset(a.target for a in sequence if isinstance(a, RemoveContainer))
+    run = _Run(engine, context, look, observed, leaving)
+    for stretch in stretches(sequence):
+        first = run.trying = stretch[0]
+        if first.object in run.behind:
             continue
-        if isinstance(action, Wait):
-            try:
-                run.wait(action, passes)
-            except EngineError as error:
-                return run.result(failed=action, error=error)
-        elif action.verdict.decision == "deny":
-            run.refused.append(action)
-        elif run.holds(action, held):
-            run.held.append(action)
-        elif stopping():
-            return run.result(interrupted=True)
-        else:
-            try:
-                run.perform(action)
-            except EngineError as error:
-                return run.result(failed=action, error=error)
+        try:
+            if isinstance(first, Wait):
+                run.wait(first, passes)
+            elif refused := [action for action in stretch if denied(action)]:
+                run.refused += refused
+            elif run.holds(stretch, held):
+                run.held += stretch
+            elif stopping():
+                return run.result(interrupted=True)
+            else:
+                for action in stretch:
+                    run.perform(action)
+        except EngineError as error:
+            return run.result(failed=run.trying, error=error)
     return run.result()
 
 
@@ -136,8 +155,10 @@ class _Run:
         context: Callable[[AnyAction], Context],
         look: Callable[[AnyAction], Observed],
         observed: Observed | None,
+        leaving: frozenset[str],
     ) -> None:
         self._engine = engine
+        self._leaving = leaving  # the names of what is removed
         self._context = context
         self._look = look
         self._observed = observed  # used once
@@ -147,6 +168,7 @@ class _Run:
         self.refused: list[AnyAction] = []
         self.held: list[AnyAction] = []
         self.behind: set[Key] = set()  # whose gate is closed
+        self.trying: AnyAction | None = None  # the one that is being done
 
     def wait(self, action: Wait, passes: Callable[[Wait], bool]) -> None:
         """Pass a wait over; at a closed gate the sequence of its key ends."""
@@ -157,14 +179,24 @@ class _Run:
         if action.gate:
             self.behind.add(action.object)
 
-    def holds(self, action: AnyAction, held: Callable[[AnyAction], bool]) -> bool:
-        """Tell whether an action, or one before it that it depends on, is held."""
+    def holds(self, stretch: Sequence[AnyAction], held: Callable[[AnyAction], bool]) -> bool:
+        """Tell whether a stretch, or an action before it that it depends on, is held."""
+        if any(self._depends(action, on) for action in stretch for on in self.held):
+            return True
+        # What is taken down is asked for last: it may use up a share, which the rest must need.
+        return any(held(action) for action in reversed(stretch))
+
+    def _depends(self, action: AnyAction, on: AnyAction) -> bool:
+        """Tell whether an action is of no use without another one that stands before it."""
         # Slot 0 is what all slots share: networks, volumes, the image.
-        depends = (h.object == action.object and h.slot in (0, action.slot) for h in self.held)
-        return any(depends) or held(action)
+        if action.object != on.object or on.slot not in (0, action.slot):
+            return False
+        # What is to go is put in place for the time until then: nothing else needs that.
+        return not (isinstance(on, _IN_PLACE) and on.target in self._leaving)
 
     def perform(self, action: AnyAction) -> None:
         """Check one action's precondition, and do it."""
+        self.trying = action
         ready = self._resolved(action)
         made = self._engine.perform(ready, self._context(action))
         if isinstance(action, CreateContainer):

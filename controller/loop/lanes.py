@@ -26,6 +26,7 @@ class Lanes:
 
     def __init__(self, *, workers: int, aside: int) -> None:
         self.threads = workers + aside  # enough for all places to be taken
+        self._places = workers
         self._workers = threading.Semaphore(workers)
         self._aside = threading.Semaphore(aside)
 
@@ -34,6 +35,18 @@ class Lanes:
         """Wait for a place to work."""
         with self._workers:
             yield
+
+    def finish(self, *, within_s: float, monotonic: Callable[[], float]) -> bool:
+        """Wait until nobody works, but for those beside; False: it took too long."""
+        deadline = monotonic() + within_s
+        taken = 0
+        while taken < self._places:
+            if not self._workers.acquire(timeout=max(0.0, deadline - monotonic())):
+                break
+            taken += 1
+        if taken:
+            self._workers.release(taken)
+        return taken == self._places
 
     @contextmanager
     def aside(self) -> Iterator[bool]:

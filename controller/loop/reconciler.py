@@ -41,6 +41,7 @@ from controller.model.plan import (
     CreateContainer,
     Plan,
     StartContainer,
+    StopContainer,
     Wait,
     at_rest,
     hopeless,
@@ -372,7 +373,9 @@ class Reconciler:
         if done.interrupted:
             return Result(Outcome.ACTED, again_s=0.0)
         if done.failed is not None and done.error is not None:
-            return self._failed(key, done.failed, done.error, rules)
+            stops = (each.action for each in done.done if isinstance(each.action, StopContainer))
+            down = any(stop.slot == done.failed.slot for stop in stops)
+            return self._failed(key, done.failed, done.error, rules, down=down)
         if done.done:
             return Result(Outcome.ACTED, again_s=self._after_acting(key))
         self._acting.pop(key, None)
@@ -392,20 +395,21 @@ class Reconciler:
             return Result(Outcome.STALLED, failure=stalled)
         return Result(Outcome.DONE)
 
-    def _failed(self, key: Key, action: AnyAction, error: EngineError, rules: Rules) -> Result:
+    def _failed(
+        self, key: Key, action: AnyAction, error: EngineError, rules: Rules, *, down: bool
+    ) -> Result:
+        """Return how a pass ended that failed at *action*; *down*: its slot was taken down for it."""
         again_s = self._retries.failed(key, signature(action, rules.digest), error)
         failure = _failure(error)
-        # Only what the engine tried counts as a failed start: not a held object, a lost reply, a
-        # precondition, or an engine that is away.
-        tried = not isinstance(error, Conflict | EngineUnavailable | ReplyLost)
-        if isinstance(action, StartContainer) and tried:
+        if isinstance(action, StartContainer) and _counts(error, down=down):
             slot, now = (action.object, action.slot), self._clock.now()
+            cause = f"failed to start: {exits.start_failure(error.message)}"
             if error.act is Act.RETRY:
-                cause = f"failed to start: {exits.start_failure(error.message)}"
                 failure = replace(failure, message=f"{action.target} {cause}")
-                history = backoff.failed(self._memory.history(slot), now, cause=cause)
-                self._memory.remember(slot, history)
-                again_s = max(again_s, backoff.not_before(history, now) - now)
+            history = backoff.failed(self._memory.history(slot), now, cause=cause)
+            self._memory.remember(slot, history)
+            # What was stopped for it is to serve again meanwhile.
+            again_s = 0.0 if down else max(again_s, backoff.not_before(history, now) - now)
         return Result(_OUTCOMES[error.act], again_s=again_s, failure=failure)
 
     def _after_acting(self, key: Key) -> float:
@@ -480,6 +484,17 @@ def sources_of(desired: Desired) -> Mapping[Key, Source]:
 def declared_keys(desired: Desired) -> frozenset[Key]:
     """Return the resources whose documents could be read: only their generations are acted on."""
     return frozenset(sources_of(desired)) - desired.blind_keys
+
+
+def _counts(error: EngineError, *, down: bool) -> bool:
+    """Tell whether a start that failed so counts as a failure of its slot.
+
+    Only what the engine tried does: not a held object, a lost reply, a precondition, or an engine
+    that is away. But what was stopped for nothing isn't to be stopped for that again and again.
+    """
+    if isinstance(error, EngineUnavailable | ReplyLost):
+        return False
+    return down or (error.act is Act.RETRY and not isinstance(error, Conflict))
 
 
 def _failure(error: EngineError) -> Failure:

@@ -2,8 +2,8 @@
 
 Threads: files, events and probes only put something into a queue; one does the chores; workers run
 passes; one accepts on the control socket and starts a short-lived one for each question. Nothing that a
-key or a peer does ends a thread. Stopping lets running actions finish, saves, and returns within
-``STOP_S``: threads are daemons, so that whatever hangs in the engine ends with the process.
+key or a peer does ends a thread. Stopping lets what was begun be finished, saves, and returns within
+``FINISH_S`` and ``JOIN_S``: threads are daemons, so that whatever hangs ends with the process.
 """
 
 from __future__ import annotations
@@ -32,7 +32,10 @@ from controller.ports import EVENTS_SILENT, Clock, Engine, EngineEvent, Events
 WORKERS = 4
 #: Pulls that run beside them at most.
 PULLS = 8
-STOP_S = 10.0
+#: How long the end waits for what was begun: a container that is down for its successor, say. Most
+#: stop at once, few take longer than the engine's default grace.
+FINISH_S = 30.0
+#: And then for all threads, also those that pull.
 JOIN_S = 8.0
 RECONNECT_FIRST_S = 0.8
 RECONNECT_LONGEST_S = 30.0
@@ -140,7 +143,6 @@ class Supervisor:
         return thread
 
     def _finish(self, threads: list[threading.Thread]) -> None:
-        deadline = self._clock.monotonic() + JOIN_S
         self._controller.keys.shut_down()
         self._controller.chores.shut_down()
         self._controller.prober.wake()
@@ -150,6 +152,9 @@ class Supervisor:
         if self._doors.listener is not None:
             with suppress(OSError):
                 self._doors.listener.shutdown(socket.SHUT_RDWR)
+        if not self._lanes.finish(within_s=FINISH_S, monotonic=self._clock.monotonic):
+            log.warning("what was begun isn't over after %.0f s; ending without it", FINISH_S)
+        deadline = self._clock.monotonic() + JOIN_S
         for thread in threads:
             thread.join(max(0.0, deadline - self._clock.monotonic()))
         for name, finish in (

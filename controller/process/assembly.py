@@ -15,7 +15,7 @@ log = logging.getLogger("trimtab.up")
 
 START_DEADLINE_S = 30.0
 STOP_BROKER_S = 8.0
-STOP_CONTROLLER_S = 12.0
+STOP_CONTROLLER_S = 45.0  # it finishes what it began
 POLL_S = 0.02
 
 

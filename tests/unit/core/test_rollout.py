@@ -1276,3 +1276,51 @@ def test_what_serves_is_not_stopped_for_a_successor_whose_port_is_taken():
     ]
     free = replace(there, listening=frozenset({own}))
     assert plan(declared(moved), free).actions[0].verb == "create-container"
+
+
+def test_what_served_before_serves_again_while_its_successor_has_to_wait():
+    check(
+        service(**PORT),
+        container(rev="a", state="exited", settings=NO),
+        container(state="created"),
+        held={(WEB, 1): "failed once, next try at noon"},
+        gives="""
+        1 start-container web.1-aaaaaaaa it serves until web.1-bbbbbbbb can allow
+        2 update-container web.1-aaaaaaaa restart policy is no, want always allow
+        3 wait web.1-bbbbbbbb failed once, next try at noon
+        """,
+    )
+
+
+def test_what_served_before_serves_again_while_an_image_is_pulled():
+    wanted = service(image="ghcr.io/platformnetwork/web:2")
+    made = plan(declared(wanted), engine(container(rev="a", state="exited", settings=NO)))
+    assert [(a.verb, a.target) for a in made.actions][:5] == [
+        ("start-container", "web.1-aaaaaaaa"),
+        ("update-container", "web.1-aaaaaaaa"),
+        ("wait", "web.1-aaaaaaaa"),
+        ("pull-image", "ghcr.io/platformnetwork/web:2"),
+        ("create-container", "web.1-bbbbbbbb"),
+    ]
+
+
+def test_what_serves_beside_a_successor_that_settles_is_isolated_at_once():
+    made = plan(
+        declared(service()),
+        engine(
+            container(rev="a", settings={"networks": ("platform-network", "evil")}),
+            container(),
+        ),
+        readiness={"id:web.1-bbbbbbbb": Readiness(Ready.SETTLING, "must be up for 10s")},
+    )
+    first = made.actions[0]
+    assert (first.verb, first.target) == ("disconnect-network", "web.1-aaaaaaaa")
+
+
+def test_a_task_that_served_before_is_not_run_again():
+    check(
+        service(restart={"policy": "Never"}),
+        container(rev="a", state="exited", exit_code=0),
+        held={(WEB, 1): "failed once, next try at noon"},
+        gives="1 wait web.1-bbbbbbbb failed once, next try at noon",
+    )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
+
 from controller.loop.executor import UNMET, Execution, execute, never
 from controller.model.entries import Context
 from controller.model.errors import EngineFailed
@@ -13,6 +15,7 @@ from controller.model.plan import (
     Precondition,
     PullImage,
     RemoveContainer,
+    UnpauseContainer,
     Verdict,
     Wait,
 )
@@ -150,6 +153,46 @@ def test_a_held_network_holds_all_that_follows_of_its_key() -> None:
     execution = run(engine, *actions, held=lambda action: action.slot == 0)
     check(execution, done=[])
     assert len(execution.held) == 3
+
+
+def replacement() -> tuple[ToyEngine, tuple[AnyAction, ...]]:
+    """A container that is stopped before its successor is started."""
+    engine = ToyEngine(worlds.engine(container(rev="a")))
+    wanted = service(rollout={"order": "StopFirst"})
+    return engine, worlds.plan(declared(wanted), engine.world).actions
+
+
+REPLACED = [
+    f"create-container {WEB1}",
+    "update-container web.1-aaaaaaaa",
+    "stop-container web.1-aaaaaaaa",
+    f"start-container {WEB1}",
+]
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_what_is_stopped_for_a_start_is_followed_by_it_whoever_wants_to_end(count: int) -> None:
+    engine, actions = replacement()
+    execution = run(engine, *actions, stopping=lambda: len(engine.done) >= count)
+    check(execution, done=REPLACED)
+    assert not execution.interrupted, "a gate is all that is left"
+
+
+def test_nothing_is_stopped_for_a_start_that_is_held() -> None:
+    engine, actions = replacement()
+    execution = run(engine, *actions, held=lambda action: action.verb == "start-container")
+    check(execution, done=REPLACED[:1])
+    assert [f"{action.verb} {action.target}" for action in execution.held] == REPLACED[1:]
+
+
+def test_what_cannot_be_put_in_place_holds_nothing_if_it_is_to_go() -> None:
+    engine, actions = replacement()
+    on_it = {"object": WEB, "cause": "", "slot": 1, "precondition": Precondition(id="x")}
+    for target, done in (("web.1-aaaaaaaa", REPLACED), (WEB1, [])):
+        put_back = UnpauseContainer(target=target, **on_it)  # type: ignore[arg-type]
+        execution = run(engine, put_back, *actions, held=lambda a: isinstance(a, UnpauseContainer))
+        check(execution, done=done)
+        engine, actions = replacement()
 
 
 def test_a_stop_lets_the_running_action_finish_and_begins_no_other() -> None:

@@ -12,9 +12,23 @@ from controller.core.diff import short
 from controller.loop.survey import Standing
 from controller.model.course import ServiceAct, Verb
 from controller.model.desired import Service
-from controller.model.errors import EngineFailed
-from controller.model.observed import ContainerState, Image
-from controller.model.plan import AnyAction, ConnectNetwork, CreateContainer, StartContainer
+from controller.model.errors import (
+    Act,
+    Conflict,
+    EngineError,
+    EngineFailed,
+    PullFailed,
+    Refused,
+)
+from controller.model.observed import Container, ContainerState, Image
+from controller.model.plan import (
+    AnyAction,
+    ConnectNetwork,
+    CreateContainer,
+    PullImage,
+    StartContainer,
+    StopContainer,
+)
 from tests import worlds
 from tests.unit.core.test_steering import written
 from tests.unit.loop.toy import House, ToyEngine
@@ -42,7 +56,7 @@ def house(folder: Path, *more: str) -> House:
     return home
 
 
-def make(home: House, colour: str, **fields: str) -> None:
+def make(home: House, colour: str, **fields: object) -> None:
     """Have the engine show something else of the container of a colour."""
     for each in home.engine.world.containers:
         if each.revision in {web(colour, *more).revision for more in ((), (CHECKED,), (PORT,))}:
@@ -306,3 +320,171 @@ def test_who_waits_for_all_waits_for_health_checks_to_speak(tmp_path: Path) -> N
         assert standing == Standing(converged=True, stuck=False, starting=True)
     make(home, "blue", health="healthy")
     assert not home.controller.standing().starting
+
+
+# What serves, while its successor can't
+
+
+BAD = "ghcr.io/platformnetwork/web:bad"
+
+
+def without_image(service: Service) -> Service:
+    """A revision whose image nobody has."""
+    return replace(service, spec=service.spec.model_copy(update={"image": BAD}))
+
+
+def refuses_the_image(action: AnyAction) -> EngineError | None:
+    if isinstance(action, PullImage):
+        return PullFailed("image.not-found", "no such image", act=Act.STALLED)
+    return None
+
+
+def another_edit(home: House) -> None:
+    home.files.desired = declared(without_image(web("red", PORT)))
+    home.controller.reload()
+
+
+def a_file_breaks(home: House) -> None:
+    home.files.desired = declared(blind_keys=[WEB])
+    home.controller.reload()
+
+
+def somebody_suspends_it(home: House) -> None:
+    act(home, "suspend")
+
+
+def the_controller_is_to_end(home: House) -> None:
+    home.controller.stopping = lambda: True
+
+
+@pytest.mark.parametrize(
+    "happens", [another_edit, a_file_breaks, somebody_suspends_it, the_controller_is_to_end]
+)
+def test_nothing_comes_between_what_is_stopped_and_what_is_started_for_it(
+    tmp_path: Path, happens: Callable[[House], None]
+) -> None:
+    home = house(tmp_path, PORT)
+
+    def meanwhile(action: AnyAction) -> EngineError | None:
+        if isinstance(action, StopContainer):
+            happens(home)
+        return refuses_the_image(action)
+
+    home.engine.fault = meanwhile
+    home.declare(web("green", PORT))
+    while home.step() and not home.controller.stopping():
+        pass
+    assert running(home) == [called("green", PORT)]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        EngineFailed("engine.failed", "no such file"),
+        Refused("mount.missing", "no such file"),
+        Conflict("engine.conflict", "somebody has it"),
+    ],
+)
+def test_what_was_stopped_for_a_start_that_fails_serves_again_at_once(
+    tmp_path: Path, error: EngineError
+) -> None:
+    home = house(tmp_path, PORT)
+
+    def fault(action: AnyAction) -> EngineError | None:
+        green = isinstance(action, StartContainer) and action.target == called("green", PORT)
+        return error if green else None
+
+    home.engine.fault = fault
+    home.declare(web("green", PORT))
+    home.settle()
+    assert running(home) == [called("blue", PORT)]
+    (blue,) = (c for c in home.engine.world.containers if c.running)
+    assert blue.settings.restart == "always", "an engine that restarts brings it back"
+    home.let_pass(60)
+    assert running(home) == [called("blue", PORT)]
+    assert home.condition("web", "RolledBack") == ("True", "Automatic")
+    tries = home.engine.done.count(f"start-container {called('green', PORT)} !")
+    assert tries == 3, "what serves isn't stopped for it for ever"
+
+
+@pytest.mark.parametrize("more", [(), (PORT,)])
+def test_what_is_stopped_while_its_successor_cannot_be_had_is_started_again(
+    tmp_path: Path, more: tuple[str, ...]
+) -> None:
+    home = house(tmp_path, *more)
+    home.engine.fault = refuses_the_image
+    home.declare(without_image(web("green", *more)))
+    home.let_pass(5)
+    make(home, "blue", state=ContainerState.EXITED)
+    home.settle()
+    assert running(home) == [called("blue", *more)]
+    assert home.condition("web", "Stalled") == ("True", "image.not-found")
+
+
+def test_what_serves_is_put_back_in_place_while_its_successor_cannot_be_had(
+    tmp_path: Path,
+) -> None:
+    home = house(tmp_path)
+    home.engine.fault = refuses_the_image
+    home.declare(without_image(web("green")))
+    home.let_pass(5)
+
+    def meddle(container: Container) -> Container:
+        networks = ("platform-network", "evil")
+        settings = replace(container.settings, networks=networks, pids=7)
+        return replace(container, state=ContainerState.PAUSED, settings=settings)
+
+    home.engine.change(called("blue"), meddle)
+    home.controller.keys.add(WEB)
+    home.settle()
+    (blue,) = home.engine.world.containers
+    assert (blue.state, blue.settings) == (ContainerState.RUNNING, blue.admitted)
+
+
+def test_of_several_the_last_good_one_serves_again(tmp_path: Path) -> None:
+    home = house(tmp_path, PORT)
+    starts = {"green": EngineFailed("engine.failed", "no")}
+
+    def fault(action: AnyAction) -> EngineError | None:
+        green = isinstance(action, StartContainer) and action.target == called("green", PORT)
+        return starts["green"] if green else refuses_the_image(action)
+
+    home.engine.fault = fault
+    home.declare(web("green", PORT))
+    home.let_pass(2)
+    home.declare(without_image(web("red", PORT)))
+    home.let_pass(3600)
+    assert running(home) == [called("blue", PORT)]
+
+
+def test_a_paused_rollout_leaves_the_last_good_revision_serving(tmp_path: Path) -> None:
+    pause = "rollout: {onFailure: Pause}"
+    home = house(tmp_path, PORT, pause)
+    green = called("green", PORT, pause)
+
+    def fault(action: AnyAction) -> EngineError | None:
+        fails = isinstance(action, StartContainer) and action.target == green
+        return EngineFailed("engine.failed", "no") if fails else None
+
+    home.engine.fault = fault
+    home.declare(web("green", PORT, pause))
+    home.let_pass(3600)
+    assert home.condition("web", "Paused") == ("True", "rollout.failed")
+    assert running(home) == [called("blue", PORT, pause)]
+
+
+def test_a_lost_memory_leaves_nothing_down(tmp_path: Path) -> None:
+    home = house(tmp_path, PORT)
+
+    def fault(action: AnyAction) -> EngineError | None:
+        green = isinstance(action, StartContainer) and action.target == called("green", PORT)
+        return EngineFailed("engine.failed", "no") if green else None
+
+    home.engine.fault = fault
+    home.declare(web("green", PORT))
+    while f"stop-container {called('blue', PORT)}" not in home.engine.done:
+        assert home.step()
+    (tmp_path / "state.json").unlink(missing_ok=True)
+    home.restart()
+    home.let_pass(3600)
+    assert running(home) == [called("blue", PORT)]

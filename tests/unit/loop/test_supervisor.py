@@ -27,7 +27,7 @@ from controller.model.entries import Context
 from controller.model.errors import EngineError, EngineUnavailable
 from controller.model.names import Key
 from controller.model.observed import Observed
-from controller.model.plan import AnyAction, PullImage
+from controller.model.plan import AnyAction, PullImage, StopContainer
 from controller.ports import EVENTS_SILENT, EngineEvent
 from tests import worlds
 from tests.instance import eventually
@@ -375,6 +375,27 @@ def test_a_stop_waits_for_the_running_action_and_begins_no_other(
         made.thread.join(timeout=PATIENCE_S)
         assert len(made.engine.done) == 1
         assert len(made.engine.world.containers) <= 1
+
+
+def test_a_stop_waits_until_what_is_down_for_its_successor_serves_again(
+    tmp_path: Path, files: Files
+) -> None:
+    files.desired = declared(service(rollout={"order": "StopFirst"}))
+    stopping, go_on = threading.Event(), threading.Event()
+
+    def hold(action: AnyAction) -> EngineError | None:
+        if isinstance(action, StopContainer):
+            stopping.set()
+            go_on.wait(PATIENCE_S)
+        return None
+
+    world = worlds.engine(container(rev="a"))
+    with plant(tmp_path, world, files, fault=hold) as made:
+        assert stopping.wait(PATIENCE_S)
+        made.supervisor.stop()
+        go_on.set()
+        made.thread.join(timeout=PATIENCE_S)
+        assert made.engine.done[-1] == "start-container web.1-bbbbbbbb"
 
 
 def test_a_container_is_asked_by_its_check_and_its_health_is_told(
