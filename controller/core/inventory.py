@@ -15,6 +15,7 @@ from controller.model import mutations, names
 from controller.model.entries import Record
 from controller.model.inventory import (
     APPROVALS_MAX,
+    PINS_MAX,
     TAKEN_MAX,
     USED,
     VOLUME,
@@ -169,12 +170,27 @@ def _container_created(inventory: Inventory, closing: Closing) -> Inventory:
         aliases=_texts(closing.summary.get("answersTo")),
         confined=confinement_from(closing.summary.get("confined")),
     )
-    pins = inventory.pins
+    inventory = _with_item(inventory, item)
     image = _text(closing.summary, "imageId")
-    if item.revision and image and item.revision not in pins:
-        pins = {**pins, item.revision: Image(image, _text(closing.summary, "digest"))}
-    containers = {**inventory.containers, identifier: item}
-    return replace(inventory, containers=containers, pins=pins)
+    if not item.revision or not image:
+        return inventory
+    first = inventory.pins.get(item.revision, Image(image, _text(closing.summary, "digest")))
+    return _pinned(inventory, item.revision, first)
+
+
+def _pinned(inventory: Inventory, revision: str, image: Image) -> Inventory:
+    """Pin a revision; beyond so many the one that was used longest ago goes.
+
+    Never one that a container has: it is replaced by the same image. One that goes is resolved
+    anew if somebody goes back to it.
+    """
+    pins = {**_without(inventory.pins, revision), revision: image}
+    surplus = len(pins) - PINS_MAX
+    if surplus > 0:
+        used = {item.revision for item in inventory.containers.values()}
+        gone = {*[each for each in pins if each not in used][:surplus]}
+        pins = {each: pin for each, pin in pins.items() if each not in gone}
+    return replace(inventory, pins=pins)
 
 
 def _restarted(inventory: Inventory, asked: Mapping[str, Any]) -> Inventory:
@@ -568,7 +584,8 @@ def to_json(inventory: Inventory) -> dict[str, object]:
         "networks": [asdict(made) for made in inventory.networks.values()],
         "volumes": [asdict(made) for made in inventory.volumes.values()],
         "ledger": [asdict(trusted) for trusted in inventory.ledger.values()],
-        "pins": {revision: asdict(image) for revision, image in inventory.pins.items()},
+        # A list: what is written keeps no order of members.
+        "pins": [{"revision": r, **asdict(image)} for r, image in inventory.pins.items()],
         "sessions": [asdict(session) for session in inventory.sessions.values()],
         "open": {identifier: asdict(intent) for identifier, intent in inventory.open.items()},
         "taken": [asdict(taken) for taken in inventory.taken.values()],
@@ -600,13 +617,19 @@ def from_json(value: Mapping[str, Any]) -> Inventory:
         networks={told["id"]: Belonging(**told) for told in value["networks"]},
         volumes={told["id"]: Belonging(**told) for told in value["volumes"]},
         ledger={told["reference"]: Trusted(**told) for told in value["ledger"]},
-        pins={revision: Image(**told) for revision, told in value["pins"].items()},
+        pins=_pins(value["pins"]),
         # Snapshots of brokers before sessions were known have none.
         sessions={told["id"]: Session(**told) for told in value.get("sessions", ())},
         open={identifier: OpenIntent(**told) for identifier, told in value["open"].items()},
         taken={told["container"]: Taken(**told) for told in value.get("taken", ())},
         approvals={told["id"]: _approval(told) for told in value.get("approvals", ())},
     )
+
+
+def _pins(value: Any) -> dict[str, Image]:
+    if isinstance(value, Mapping):  # of brokers before there was a limit
+        return {revision: Image(**told) for revision, told in value.items()}
+    return {told["revision"]: Image(told["id"], told["digest"]) for told in value}
 
 
 def _approval(told: Mapping[str, Any]) -> Approval:

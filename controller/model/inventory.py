@@ -11,6 +11,8 @@ from controller.model.observed import Image, Settings
 #: More take-downs than these within the blast radius' window can't be told apart: there are none.
 TAKEN_MAX: Final = 4096
 APPROVALS_MAX: Final = 64
+#: Ten revisions of four hundred services. All are told in each look: about a megabyte at most.
+PINS_MAX: Final = 4096
 #: How an approval names a volume.
 VOLUME: Final = "volume:"
 #: How an intent names the approval that it used up: among the rules of its verdict.
@@ -121,7 +123,8 @@ class Inventory:
     networks: dict[str, Belonging] = field(default_factory=dict)
     volumes: dict[str, Belonging] = field(default_factory=dict)
     ledger: dict[str, Trusted] = field(default_factory=dict)
-    pins: dict[str, Image] = field(default_factory=dict)  # revision -> image first admitted
+    # Revision -> image first admitted; the one that a container was created of last comes last.
+    pins: dict[str, Image] = field(default_factory=dict)
     sessions: dict[str, Session] = field(default_factory=dict)  # by the exec's id
     open: dict[str, OpenIntent] = field(default_factory=dict)  # by the intent's id
     taken: dict[str, Taken] = field(default_factory=dict)  # by the container's id

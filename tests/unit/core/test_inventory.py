@@ -6,6 +6,7 @@ from functools import reduce
 
 import pytest
 
+from controller.core import inventory as inventories
 from controller.core.canonical import canonical
 from controller.core.confinement import confinement_to
 from controller.core.inventory import fold, from_json, settings_from, settings_to, to_json
@@ -318,6 +319,47 @@ def test_a_closing_record_whose_intent_expired_changes_nothing() -> None:
 def test_refusals_and_reads_change_nothing_but_the_sequence() -> None:
     refused = folded(entry("x", "refusal", ASKED, DONE), onto=MADE)
     assert refused == replace(MADE, seq=3)
+
+
+def made(number: int, *, anew: str = "") -> tuple[Entry, Entry]:
+    """A container of the revision of this number, and its records."""
+    labels = {**LABELS, "io.trimtab.revision": f"v1:{number:064}"}
+    summary: dict[str, object] = {**SUMMARY, "labels": labels, "imageId": f"sha256:{number}{anew}"}
+    result: dict[str, object] = {"status": 201, "container": f"{number}{anew or 'a'}"}
+    return change("container.create", "web.1", summary, result, role="controller")
+
+
+def removed(identifier: str) -> tuple[Entry, Entry]:
+    return change("container.remove", identifier, {}, {"status": 204})
+
+
+def test_pins_are_bounded_and_what_was_used_longest_ago_goes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(inventories, "PINS_MAX", 3)
+    four = folded(
+        *made(1),  # whose container stays
+        *(each for number in (2, 3) for each in (*made(number), *removed(f"{number}a"))),
+        *(*made(2, anew="b"), *removed("2b")),  # gone back to: it keeps its image
+        *(*made(4), *removed("4a")),
+    )
+    assert [pin.id for pin in four.pins.values()] == ["sha256:1", "sha256:2", "sha256:4"]
+    again = from_json(json.loads(canonical(to_json(four))))
+    assert [*again.pins.items()] == [*four.pins.items()], "its file keeps the order"
+    five = folded(*made(5), onto=again)
+    assert [pin.id for pin in five.pins.values()] == ["sha256:1", "sha256:4", "sha256:5"]
+
+
+def test_no_pin_of_a_container_goes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inventories, "PINS_MAX", 1)
+    all_run = folded(*made(1), *made(2), *made(3))
+    assert len(all_run.pins) == 3
+
+
+def test_pins_of_before_there_was_a_limit_are_read() -> None:
+    told = json.loads(json.dumps(to_json(MADE)))
+    told["pins"] = {REVISION: {"id": "sha256:1", "digest": "sha256:2"}}
+    assert from_json(told) == MADE
 
 
 def test_records_come_in_order() -> None:
