@@ -6,20 +6,20 @@ do instead. An automatic rollback is decided by the same function as a person's.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import assert_never
 
 from controller.core.diff import short
 from controller.core.revision import asked_of
-from controller.core.revisions import in_force, last_good
+from controller.core.revisions import in_force, last_good, left
 from controller.core.steering import called, clash, misfit, slots_of
 from controller.model.course import UNSTEERED, Pin, Revision, ServiceAct, Steering, Suspension
 from controller.model.desired import Desired, Restarting, Service
 from controller.model.errors import UsageError
 from controller.model.names import Key
 from controller.model.observed import Container
-from controller.model.spec import PullPolicy, RunState
+from controller.model.spec import OnFailure, PullPolicy, RunState
 
 #: Services that can be suspended at a time.
 SUSPENDED_MAX = 10_000
@@ -121,15 +121,33 @@ def _rollback(act: ServiceAct, ground: Ground, now: str) -> Decision:
     pin = Pin(
         revision=earlier.revision,
         generation=ground.generation,
-        asked=asked_of(service),
+        asked=service.revision if act.automatic else asked_of(service),
         by=act.by,
         since=now,
         reason=act.reason,
         automatic=act.automatic,
     )
     after = replace(before, pin=pin, restarting=None)
+    if act.automatic:
+        after = left(after, service.revision)
     text = f"goes back to {short(earlier.revision)} ({earlier.image})"
     return Decision(after, changed=True, text=text, revision=earlier.revision)
+
+
+def goes_back(service: Service, steering: Steering, containers: Iterable[Container]) -> bool:
+    """Tell whether a service is to go back by itself from its revision, whose rollout failed.
+
+    Once. Where somebody had it tried again and it failed again, it goes no further, as long as what
+    was before serves in every slot: nothing may be down for that.
+    """
+    if steering.pin is not None or service.spec.rollout.on_failure is not OnFailure.ROLLBACK:
+        return False
+    kept = steering.kept(service.revision)
+    if kept is None or not kept.left:
+        return True
+    others = (c for c in containers if c.revision != service.revision)
+    serving = {c.slot for c in others if c.running and c.health != "unhealthy"}
+    return not serving >= set(range(1, service.spec.replicas + 1))
 
 
 def _chosen(act: ServiceAct, service: Service, steering: Steering) -> Revision:

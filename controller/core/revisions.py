@@ -37,7 +37,7 @@ def noted(
     restart when nothing is to run.
     """
     steering = _declared(steering, service, generation, since)
-    if steering.pin is not None and steering.pin.asked != asked_of(service):
+    if not is_pinned(steering, service):
         steering = replace(steering, pin=None)
     at_rest = service.spec.state is RunState.STOPPED or service.spec.replicas == 0
     if steering.restarting is not None and at_rest:
@@ -45,6 +45,12 @@ def noted(
     if containers is None:
         return steering
     return _trimmed(replaced(steering, containers), frozenset(c.revision for c in containers))
+
+
+def is_pinned(steering: Steering, service: Service) -> bool:
+    """Tell whether a service is pinned, and its document doesn't ask for something else by now."""
+    pin = steering.pin
+    return pin is not None and pin.asked in (service.revision, asked_of(service))
 
 
 def replaced(steering: Steering, containers: Iterable[Container]) -> Steering:
@@ -96,6 +102,15 @@ def judged(steering: Steering, revision: str, outcome: Outcome, reason: str = ""
     """Return the steering with what became of a revision."""
     revisions = tuple(
         replace(each, outcome=outcome, reason=reason) if each.revision == revision else each
+        for each in steering.revisions
+    )
+    return replace(steering, revisions=revisions)
+
+
+def left(steering: Steering, revision: str) -> Steering:
+    """Return the steering once a revision was gone back from by itself."""
+    revisions = tuple(
+        replace(each, left=True) if each.revision == revision else each
         for each in steering.revisions
     )
     return replace(steering, revisions=revisions)
@@ -188,10 +203,12 @@ def _revision(value: object) -> Revision:
             "source": {"file": str(file), "line": int(line), "commit": str(commit)},
             "outcome": "" | "good" | "failed" as outcome,
             "reason": str(reason),
+            **more,
         }:
             source = Source(file, line, commit)
+            was_left = more.get("left") is True  # older files lack it
             return Revision(
-                revision, generation, since, owner, image, spec, source, outcome, reason
+                revision, generation, since, owner, image, spec, source, outcome, reason, was_left
             )
         case _:
             raise ValueError(f"not a revision: {value!r:.200}")

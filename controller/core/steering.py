@@ -2,8 +2,8 @@
 
 A suspended service is left as it is. A pinned one gets the slots of an earlier revision, with the
 replicas and all that isn't of the slot as its document has them now, until that asks for something
-else. What was pinned may not fit in any more beside what others ask for since: then all that it
-concerns is left as it is.
+else; for other slots, where it went back by itself. What was pinned may not fit in any more beside
+what others ask for since: then all that it concerns is left as it is.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from pydantic import ValidationError
 from controller.core.checks import exclusive_volumes, overlap
 from controller.core.diff import short
 from controller.core.render import desired_digest
-from controller.core.revision import NOT_OF_THE_SLOT, asked_of, revision_of
+from controller.core.revision import NOT_OF_THE_SLOT, revision_of
+from controller.core.revisions import is_pinned
 from controller.model.course import UNSTEERED, Pin, Revision, Steering, Suspension
 from controller.model.desired import Desired, Hold, Service
 from controller.model.names import DEFAULT_NAMESPACE, Key
@@ -72,7 +73,7 @@ def _steered(service: Service, steering: Steering) -> tuple[Service, list[Hold]]
     if steering.suspension is not None or service.spec.suspend:
         holds.append(suspension_of(service.key, steering.suspension, service))
     pin = steering.pin
-    if pin is not None and pin.asked == asked_of(service):
+    if pin is not None and is_pinned(steering, service):
         earlier = slots_of(steering.kept(pin.revision), service)
         if earlier is None:
             holds.append(_lost(service.key, pin))
@@ -132,7 +133,8 @@ def _pinned(service: Service, pin: Pin) -> Hold:
         f"pinned to {short(pin.revision)} by {pin.by} since {pin.since}{why}; "
         f"its document says {short(service.revision)}"
     )
-    remedy = f"change its document, or trimtab resume {called(service.key)}"
+    but = " (image, env …; not only replicas or rollout)" if pin.automatic else ""
+    remedy = f"change its document{but}, or trimtab resume {called(service.key)}"
     return Hold(
         service.key, "pinned", "Automatic" if pin.automatic else "ByCommand", reason, remedy
     )

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from controller.core import revisions
-from controller.core.acts import Decision, Ground, decide
+from controller.core.acts import Decision, Ground, decide, goes_back
 from controller.core.course import Course, outcome_of
 from controller.core.steering import slots_of, steer
 from controller.loop.memory import Memory
@@ -18,7 +18,6 @@ from controller.model.errors import StateError, UsageError
 from controller.model.names import Key
 from controller.model.observed import Container, Observed
 from controller.model.quantities import format_instant
-from controller.model.spec import OnFailure
 from controller.ports import Clock
 
 #: Who goes back from a revision that failed.
@@ -88,13 +87,13 @@ class Helm:
         Raises:
             StateError: it can't be saved, and so doesn't hold.
         """
-        pinned = self._memory.steering(service.key).pin is not None
-        wanted = service.spec.rollout.on_failure is OnFailure.ROLLBACK
-        if pinned or not wanted or declared is None:
+        there = observed.of(service.key)
+        wanted = goes_back(service, self._memory.steering(service.key), there)
+        if not wanted or declared is None:
             return False
         act = ServiceAct("rollback", service.key, BY_ITSELF, reason=why, automatic=True)
         try:
-            decision = self.decide(act, declared, observed.of(service.key))
+            decision = self.decide(act, declared, there)
         except UsageError:
             return False  # nothing to go back to: it goes no further
         if decision.changed:

@@ -20,6 +20,7 @@ class Revision:
 
     ``generation`` and ``since`` (RFC 3339) tell when it was declared the last time. ``spec`` is
     the slot spec as JSON, '' where it was too much to keep. ``outcome`` is '' until it is known.
+    ``left`` says that it was gone back from by itself since then.
     """
 
     revision: str
@@ -31,13 +32,15 @@ class Revision:
     source: Source
     outcome: Outcome = ""
     reason: str = ""  # why it failed
+    left: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Pin:
     """That a service runs an earlier revision, until its document asks for something else.
 
-    ``asked`` is the digest of what the document asked for when it was pinned.
+    ``asked`` is the digest of what the document asked for when it was pinned or, of an automatic
+    one, the revision that failed: that isn't tried again for a change of what isn't of its slots.
     """
 
     revision: str

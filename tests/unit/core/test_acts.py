@@ -8,10 +8,10 @@ from typing import Any, get_args
 import pytest
 
 from controller.core import acts
-from controller.core.acts import Decision, Ground, decide
+from controller.core.acts import Decision, Ground, decide, goes_back
 from controller.core.diff import short
 from controller.core.revision import asked_of
-from controller.core.revisions import judged
+from controller.core.revisions import judged, left
 from controller.model.course import (
     UNSTEERED,
     Pin,
@@ -31,6 +31,9 @@ NOW = "2026-02-02T00:00:00Z"
 BY = "uid:0 alice"
 A, B, C = (written(f"env: {{C: {letter}}}") for letter in "abc")
 SUSPENSION = Suspension("uid:7", "2026-01-01T00:00:00Z")
+NEW = service()
+COURSE = course(service(rev="a"), NEW)
+BOTH = (container(rev="a"), container(slot=2, rev="a"))
 GOOD = judged(judged(course(A, B, C), A.revision, "good"), B.revision, "good")
 
 
@@ -146,8 +149,33 @@ def test_a_rollback_to_what_it_is_pinned_to_changes_nothing() -> None:
 def test_an_automatic_rollback_is_told_apart() -> None:
     ground = Ground(declared(C), {WEB: GOOD}, (), 3)
     wanted = ServiceAct("rollback", WEB, "controller", reason="never healthy", automatic=True)
-    pin = decide(wanted, ground, now=NOW).steering.pin
+    steering = decide(wanted, ground, now=NOW).steering
+    pin = steering.pin
     assert pin is not None and pin.automatic and pin.reason == "never healthy"
+    assert pin.asked == C.revision
+    assert [each.revision for each in steering.revisions if each.left] == [C.revision]
+    assert act("rollback", GOOD).steering.revisions == GOOD.revisions, "by hand it isn't counted"
+
+
+@pytest.mark.parametrize(
+    ("spec", "steering", "there", "back"),
+    [
+        ({}, COURSE, (container(rev="a"), container()), True),
+        ({"rollout": {"onFailure": "Pause"}}, COURSE, (), False),
+        ({}, left(COURSE, NEW.revision), (container(rev="a"), container()), False),
+        ({}, replace(COURSE, pin=Pin(A.revision, 1, "asked", BY, NOW)), (), False),
+        # Nothing else serves, or not everywhere.
+        ({}, left(COURSE, NEW.revision), (container(),), True),
+        ({}, left(COURSE, NEW.revision), (container(rev="a", state="exited"),), True),
+        ({}, left(COURSE, NEW.revision), (container(rev="a", health="unhealthy"),), True),
+        ({"replicas": 2}, left(COURSE, NEW.revision), (container(rev="a"),), True),
+        ({"replicas": 2}, left(COURSE, NEW.revision), BOTH, False),
+    ],
+)
+def test_what_failed_is_gone_back_from_once_and_again_only_where_something_would_be_down(
+    spec: dict[str, Any], steering: Steering, there: tuple[Container, ...], back: bool
+) -> None:
+    assert goes_back(service(**spec), steering, there) == back
 
 
 @pytest.mark.parametrize(

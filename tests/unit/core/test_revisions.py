@@ -14,6 +14,7 @@ from controller.core.revisions import (
     from_json,
     judged,
     last_good,
+    left,
     noted,
     replaced,
     slimmed,
@@ -81,9 +82,10 @@ def test_a_change_that_is_not_of_the_slot_is_no_revision() -> None:
 
 def test_a_revision_that_is_declared_again_keeps_that_it_ran_well_and_not_that_it_failed() -> None:
     for outcome in ("good", "failed"):
-        before = judged(declared_as("a", "b"), revision("a"), outcome, "why")
+        before = judged(left(declared_as("a", "b"), revision("a")), revision("a"), outcome, "why")
         again = note(before, service(rev="a"), 3).revisions[-1]
         assert (again.outcome, again.reason) == ("good" if outcome == "good" else "", "")
+        assert not again.left
 
 
 def test_ten_are_kept_and_the_oldest_go_first() -> None:
@@ -165,8 +167,9 @@ def test_all_specs_together_are_bounded_and_the_oldest_go(
     assert [bool(each.spec) for each in slimmed({WEB: steering})[WEB].revisions] == [0, 0, 1]
 
 
+B = revision("b")
 WHOLE = replace(
-    pinned(judged(declared_as("a", "b"), revision("a"), "failed", "never healthy"), "a"),
+    pinned(left(judged(declared_as("a", "b"), B, "failed", "never healthy"), B), "a"),
     suspension=Suspension("uid:0 alice", SINCE),
     restarting=Restarting(frozenset({"1", "2"}), "uid:0"),
 )
@@ -175,6 +178,13 @@ WHOLE = replace(
 @pytest.mark.parametrize("steering", [UNSTEERED, declared_as("a"), WHOLE])
 def test_a_steering_is_the_same_after_a_restart(steering: Steering) -> None:
     assert from_json(json.loads(json.dumps(to_json(steering)))) == steering
+
+
+def test_files_of_before_say_of_no_revision_that_it_was_left() -> None:
+    rows = to_json(declared_as("a"))["revisions"]
+    assert isinstance(rows, list)
+    assert rows[0].pop("left") is False
+    assert from_json({"revisions": rows}) == declared_as("a")
 
 
 @pytest.mark.parametrize(

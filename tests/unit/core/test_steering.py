@@ -154,6 +154,26 @@ def test_a_pin_ends_when_its_document_asks_for_something_else() -> None:
     assert noted(pinned, GREEN, generation=2, since=SINCE, containers=None) == pinned
 
 
+def test_an_automatic_pin_ends_when_its_document_has_another_revision() -> None:
+    pinned = course(BLUE, GREEN, pinned=BLUE)
+    assert pinned.pin is not None
+    automatic = replace(pinned, pin=replace(pinned.pin, asked=GREEN.revision, automatic=True))
+    more = written("env: {C: green}", "replicas: 2", "rollout: {onFailure: Pause}")
+    assert noted(automatic, more, generation=3, since=SINCE, containers=None) == automatic
+    desired = steered(declared(more), web=automatic)
+    (found,) = desired.services
+    assert (found.revision, found.spec.replicas) == (BLUE.revision, 2)
+    assert [(hold.code, hold.remedy) for hold in desired.holds] == [
+        (
+            "Automatic",
+            "change its document (image, env …; not only replicas or rollout), or trimtab resume web",
+        )
+    ]
+    red = written("env: {C: red}")
+    assert steered(declared(red), web=automatic) == declared(red)
+    assert noted(automatic, red, generation=3, since=SINCE, containers=None).pin is None
+
+
 def test_a_pinned_service_that_is_suspended_is_told_as_both_and_left_as_it_is() -> None:
     both = replace(course(BLUE, GREEN, pinned=BLUE), suspension=SUSPENDED.suspension)
     desired = steered(declared(GREEN), web=both)

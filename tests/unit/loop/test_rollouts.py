@@ -206,6 +206,63 @@ def test_what_cannot_be_made_within_the_deadline_is_gone_back_from_and_its_last_
     assert reason.endswith("; no space left on device")
 
 
+def starts_fail(home: House, name: str) -> None:
+    def fault(action: AnyAction) -> EngineFailed | None:
+        failed = isinstance(action, StartContainer) and action.target.startswith(name)
+        return EngineFailed("engine.error", "exec: no such file or directory") if failed else None
+
+    home.engine.fault = fault
+
+
+@pytest.mark.parametrize("more", [(), (PORT,)])
+def test_what_failed_is_not_tried_again_for_a_change_that_is_not_of_its_slots(
+    tmp_path: Path, more: tuple[str, ...]
+) -> None:
+    home = house(tmp_path, *more)
+    starts_fail(home, called("green", *more))
+    home.declare(web("green", *more))
+    home.let_pass(120)
+    assert running(home) == [called("blue", *more)]
+    home.declare(web("green", "rollout: {minHealthy: 5s}", *more))
+    assert home.let_pass(600) == []
+    assert home.condition("web", "RolledBack") == ("True", "Automatic")
+    starts_fail(home, "nobody")
+    home.declare(web("red", *more))
+    home.let_pass(60)
+    assert running(home) == [called("red", *more)]
+    assert home.condition("web", "RolledBack") == ("", "")
+
+
+def test_what_fails_again_after_a_resume_goes_no_further_and_the_old_serves(
+    tmp_path: Path,
+) -> None:
+    home = house(tmp_path)
+    starts_fail(home, called("green"))
+    home.declare(web("green"))
+    home.let_pass(60)
+    assert home.condition("web", "RolledBack") == ("True", "Automatic")
+    home.controller.save()
+    home.restart()
+    act(home, "resume")
+    home.let_pass(600)
+    assert home.condition("web", "Paused") == ("True", "rollout.failed")
+    assert home.condition("web", "RolledBack") == ("", "")
+    assert (running(home), named(home)) == ([called("blue")], [called("blue")])
+
+
+def test_what_fails_again_after_a_resume_is_gone_back_from_where_nothing_else_serves(
+    tmp_path: Path,
+) -> None:
+    home = house(tmp_path, PORT)
+    starts_fail(home, called("green", PORT))
+    home.declare(web("green", PORT))
+    home.let_pass(60)
+    act(home, "resume")
+    home.let_pass(60)
+    assert running(home) == [called("blue", PORT)]
+    assert home.condition("web", "RolledBack") == ("True", "Automatic")
+
+
 def test_where_going_back_is_not_wanted_it_goes_no_further_until_somebody_says(
     tmp_path: Path,
 ) -> None:
