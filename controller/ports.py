@@ -157,12 +157,14 @@ RESERVED = "journal.reserved"
 @dataclass(frozen=True, slots=True)
 class Vitals:
     """How the journal is. ``signed`` is the last record that a checkpoint is of; while
-    ``reserved``, the rest of the disk is for the controller, operators and ends (``core.reserve``).
+    ``reserved``, the rest of the disk is for the controller, operators and ends (``core.reserve``);
+    while ``clock_doubted``, no record is too old to be kept (``core.belief``).
     """
 
     signed: int = 0
     free_bytes: int = 0
     reserved: bool = False
+    clock_doubted: bool = False
 
 
 class QueuedJournal(Journal, Protocol):

@@ -85,6 +85,7 @@ def health(call: Call, state: GateState) -> Steps[Reply]:
                 "signed": state.journal.signed,
                 "freeBytes": state.journal.free_bytes,
                 "reserved": state.journal.reserved,
+                "clockDoubted": state.journal.clock_doubted,
             },
             "policy": {
                 "digest": policy.digest,

@@ -90,9 +90,11 @@ def closed_segments(folder: Path) -> tuple[Closed, ...]:
     base = read_base(folder)
     gone = base.record.seq if base is not None else 0
     paths = [path for path in list_segments(folder) if first_seq_of(path) > gone]
+    opened = [opened_at(path) for path in paths]
     return tuple(
-        Closed(path, segment_size(path), opened_at(after), first_seq_of(after) - 1)
-        for path, after in pairwise(paths)
+        # A clock that was behind when the next one was opened made this one no older.
+        Closed(path, segment_size(path), max(began, ended), first_seq_of(after) - 1)
+        for (path, after), (began, ended) in zip(pairwise(paths), pairwise(opened), strict=True)
     )
 
 

@@ -8,17 +8,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+from controller.core.belief import Belief
 from controller.journal.base import BadBase
 from controller.journal.chain import Damage
-from controller.journal.retention import Keep, Retention
-from controller.journal.segments import Garbled
+from controller.journal.retention import DAY_S, Keep, Retention, opened_at
+from controller.journal.segments import Garbled, list_segments
 from controller.model.errors import JournalUnavailable
 from controller.ports import Clock
 
 LOG = logging.getLogger(__name__)
-#: How far the wall clock may be ahead of what it was at the start and of the time since then: a clock
-#: that jumps into the future makes nothing old.
-AHEAD_S: Final = 3600.0
 #: How long its end is waited for.
 JOIN_S: Final = 2.0
 
@@ -32,9 +30,10 @@ class Upkeep:
     def __init__(
         self, folder: Path, *, keep: Keep, clock: Clock, tell: Callable[[int, str], object]
     ) -> None:
+        self._folder = folder
         self._clock = clock
         self._keep = keep
-        self._began = clock.now() - clock.monotonic()
+        self._belief: Belief | None = None
         self._woken = threading.Event()
         self._over = False
         self._retention = Retention(folder, keep=keep, tell=tell, over=lambda: self._over)
@@ -57,13 +56,33 @@ class Upkeep:
             self._woken.wait(self._keep.round_s)
             self._woken.clear()
 
+    @property
+    def doubted(self) -> bool:
+        """Tell whether nothing goes by age, since the clock jumped ahead."""
+        return self._belief is not None and self._belief.doubted
+
     def _round(self) -> None:
-        now = min(self._clock.now(), self._began + self._clock.monotonic() + AHEAD_S)
         try:
-            self._retention.look_after(now=now)
+            self._retention.look_after(now=self._now())
         except (OSError, JournalUnavailable, Damage, Garbled, BadBase) as error:
             if not self._over:
                 LOG.warning("journal.upkeep error=%s: trying again later", error)
         except Exception:
             # A bug of ours in here must not end what keeps the disk from filling up.
             LOG.exception("journal.upkeep.failed: trying again later")
+
+    def _now(self) -> float:
+        """Return the time to go by: a clock that is wrong at boot, or jumps, makes nothing old."""
+        before = self._belief
+        if before is None:
+            # Also the times before this start are evidence: else another start would do away with doubt.
+            before = Belief()
+            for time in filter(None, map(opened_at, list_segments(self._folder))):
+                before = before.seeing(time)
+        self._belief = before.seeing(self._clock.now())
+        if self._belief.doubted and not before.doubted:
+            LOG.warning(
+                "journal.clock.ahead days=%.0f: nothing goes by age until it has run on for a week",
+                (self._belief.last - before.last) / DAY_S,
+            )
+        return self._belief.now

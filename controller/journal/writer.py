@@ -74,6 +74,7 @@ class Writer:
             notary=notary,
         )
         self._limits = limits
+        self._upkeep: Upkeep | None = None
         #: How the journal was when something was last written, or tried.
         self.vitals = self._vitals()
         self._changed = threading.Condition()
@@ -83,7 +84,6 @@ class Writer:
         self._thread = threading.Thread(target=self._run, name="journal", daemon=True)
         self._thread.start()
         self._opened = self._log.opened
-        self._upkeep: Upkeep | None = None
         if keep is not None:
 
             def tell(until: int, reason: str) -> Record:
@@ -287,4 +287,5 @@ class Writer:
     def _vitals(self) -> Vitals:
         reserved = self._log.look_at_room()
         free = self._log.room.free_bytes if self._log.room is not None else 0
-        return Vitals(signed=self._log.signed, free_bytes=free, reserved=reserved)
+        doubted = self._upkeep is not None and self._upkeep.doubted
+        return Vitals(self._log.signed, free_bytes=free, reserved=reserved, clock_doubted=doubted)

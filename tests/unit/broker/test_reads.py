@@ -329,6 +329,7 @@ def test_health_answers_whatever_is_wrong() -> None:
             "index": {"seq": 5, "behind": 2, "error": "it is being made"},
             "signed": 5,
             "freeBytes": 4096,
+            "clockDoubted": False,
             "reserved": True,
         },
         "policy": {"digest": POLICY.digest, "name": "strict", "error": "line 3"},

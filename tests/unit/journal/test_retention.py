@@ -358,21 +358,63 @@ def test_a_compression_that_fails_leaves_the_segment(
     assert checked(folder).ok
 
 
-def test_a_clock_that_jumps_ahead_makes_nothing_old(folder: Path) -> None:
-    class Jumping(FixedClock):
-        def now(self) -> float:
-            return self.time + 1000 * DAY_S * self.jumped
+class Watched(FixedClock):
+    """Tells that it was looked at, as each round does once."""
 
-        jumped = 0
+    def __init__(self, now: float) -> None:
+        super().__init__(now)
+        self.looked = threading.Semaphore(0)
 
-    clock = Jumping(NOON + 8 * DAY_S)
-    before = names(folder)
-    looked: list[int] = []
-    upkeep = Upkeep(folder, keep=EVERYTHING, clock=clock, tell=lambda *_: looked.append(1))
-    clock.jumped = 1
-    upkeep.wake()
+    def now(self) -> float:
+        self.looked.release()
+        return super().now()
+
+
+def upkeep_at(folder: Path, *days: float) -> bool:
+    """Look after a journal at so many days after its first; tell whether the last is doubted."""
+    clock = Watched(NOON + days[0] * DAY_S)
+    keep = Keep(plain_s=1000 * DAY_S)
+    upkeep = Upkeep(folder, keep=keep, clock=clock, tell=telling(folder))
+    for day in (*days[1:], days[-1]):  # a round is over when the next one begins
+        assert clock.looked.acquire(timeout=30)
+        clock.time = NOON + day * DAY_S
+        upkeep.wake()
+    assert clock.looked.acquire(timeout=30)
     upkeep.close()
-    assert (names(folder), looked) == (before, [])
+    return upkeep.doubted
+
+
+def test_a_clock_that_is_wrong_at_the_start_or_jumps_ahead_makes_nothing_old(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    before = names(folder)
+    assert upkeep_at(folder, 108)
+    assert "journal.clock.ahead days=101: nothing goes by age" in caplog.text
+    assert upkeep_at(folder, 8, 108, 1008)
+    assert names(folder) == before
+    # Nor does a start after one that wrote with that clock, as long as it hasn't run on for a week.
+    log = open_log(folder, clock=FixedClock(NOON + 108 * DAY_S), every=Every(), limits=DAILY)
+    log.close()
+    assert upkeep_at(folder, 108, 108.1)
+    assert names(folder)[:-1] == before
+
+
+def test_what_is_old_goes_a_week_after_a_long_pause(folder: Path) -> None:
+    assert not upkeep_at(folder, *range(108, 116))
+    assert checked(folder).pruned
+
+
+def test_a_segment_that_a_clock_in_the_past_ended_isnt_old(tmp_path: Path) -> None:
+    folder, clock = tmp_path / "journal", FixedClock()
+    for number, day in enumerate((0, -20_000, 0.1, 1.2)):
+        clock.time = NOON + day * DAY_S
+        log = open_log(folder, clock=clock, every=Every(), limits=DAILY)
+        log.append(happened(number))
+        log.close()
+    before = names(folder)
+    assert len(before) == 4
+    look_after(folder, Keep(plain_s=1000 * DAY_S), days=1.2)
+    assert names(folder) == before
 
 
 def test_the_writer_prunes_when_it_closed_a_segment(tmp_path: Path) -> None:
