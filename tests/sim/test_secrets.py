@@ -2,8 +2,9 @@
 
 The real gate over a simulated engine. A marker is put where secrets are given (variables, arguments,
 credentials), where nobody expects them (fields that aren't known, of other types, in other
-spellings), and around them all is drawn. Names, labels, images, paths, networks and the program
-that is run are no secrets: they are what the journal is about.
+spellings), in queries and before the name of an image, and around them all is drawn. Names, labels,
+images, paths, networks, signals and the program that is run are no secrets: they are what the
+journal is about.
 """
 
 from __future__ import annotations
@@ -11,12 +12,15 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Mapping
+from itertools import product
 from typing import Any
 from urllib.parse import quote
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from controller.broker.endpoints import ROUTES, Route
 from controller.model.entries import Record, Request
 from tests.sim.test_recovery_sweep import ROOT, WEB, World, container
 
@@ -155,6 +159,29 @@ def test_no_secret_of_a_header_or_a_body_that_nobody_reads_reaches_the_journal(
 ) -> None:
     world, own = begun()
     world.send(asked[0], asked[1].replace("OWN", own), body, {header: value})
+    check_unseen(world)
+
+
+#: Parameters that say what is acted on, and how: told as they were sent.
+TOLD = frozenset({"fromImage", "tag", "platform", "name", "signal", "t"})
+#: What no route knows.
+UNKNOWN = ("password", "Env", "buildargs", "X-Registry-Auth")
+#: The marker alone, and as a filter's value.
+ASKED = (*GIVEN, f'{{"label":["{MARK}"]}}', f'{{"name":{{"{MARK}":true}}}}', f'["{MARK}"]')
+
+
+@pytest.mark.parametrize(
+    "route", [route for route in ROUTES if not route.own], ids=lambda route: route.name
+)
+def test_no_secret_of_a_query_reaches_the_journal(route: Route) -> None:
+    world, own = begun()
+    names = {"container": own, "exec": "e" * 64, "image": WEB, "network": "lan", "volume": "data"}
+    path = route.template.format(**names)
+    # What a stream is filtered by isn't recorded, and the simulation relays none.
+    left_out = TOLD | {"filters"} if route.kind == "stream" else TOLD
+    for name, value in product(sorted({*route.query, *UNKNOWN} - left_out), ASKED):
+        content = b"{}" if route.body else b""
+        world.send(route.method, path, content, {}, f"{name}={quote(value)}")
     check_unseen(world)
 
 
