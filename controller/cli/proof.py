@@ -124,13 +124,11 @@ def verify(
             workers=len(os.sched_getaffinity(0)),
         )
     except Unsigned as error:
-        _tell_bad(ctx, as_json, str(error))
-        return EXIT_CODES["signature"]
+        return _tell_bad(ctx, as_json, "signature", str(error))
     except StateError as error:
         if error.code != "journal.unreadable":
             raise
-        _tell_bad(ctx, as_json, f"{error.message} ({error.remedy})")
-        return EXIT_CODES["unreadable"]
+        return _tell_bad(ctx, as_json, "unreadable", f"{error.message} ({error.remedy})")
     code = EXIT_CODES.get(found.fault, 0)
     if _as_json(ctx, as_json):
         print_json({"ok": found.ok, "code": code, **asdict(found)})
@@ -146,11 +144,14 @@ def _size(path: Path) -> int:
         return 0
 
 
-def _tell_bad(ctx: click.Context, as_json: bool, reason: str) -> None:
+def _tell_bad(ctx: click.Context, as_json: bool, fault: str, reason: str) -> int:
+    """Tell what is bad before any record was looked at, and return the exit code."""
+    code = EXIT_CODES[fault]
     if _as_json(ctx, as_json):
-        print_json({"ok": False, "reason": reason})
+        print_json({"ok": False, "code": code, "fault": fault, "reason": reason})
     else:
         click.echo(reason)
+    return code
 
 
 def render_verification(found: Verification) -> str:

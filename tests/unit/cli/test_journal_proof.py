@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from controller.cli.main import main
+from controller.cli.proof import EXIT_CODES
 from controller.core.checkpoint import Checkpoint
 from controller.core.note import PrivateKey, parse_private, signed
 from controller.journal.keys import read_public_keys
@@ -57,7 +58,9 @@ def verified(
     (code, words), (same, told) = said
     assert isinstance(code, int)
     assert code == same
-    assert json.loads(told)["ok"] == (code == 0)
+    found = json.loads(told)
+    assert (found["ok"], found["code"]) == (code == 0, code)
+    assert EXIT_CODES.get(found["fault"], 0) == code
     return code, words
 
 
