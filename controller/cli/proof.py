@@ -179,6 +179,11 @@ def render_verification(found: Verification) -> str:
         for size in found.uncompared
     )
     lines += (f"note: record {repair.seq} says: {repair.what}" for repair in found.repairs)
+    if found.unmarked:
+        lines.append(
+            "note: the mark .head is missing or empty, which the broker leaves beside the records: "
+            "a checkpoint that was kept elsewhere alone shows now that the end was cut"
+        )
     if found.unfinished_bytes:
         lines.append(
             f"note: {found.unfinished_bytes} bytes after the last record aren't one yet: being "

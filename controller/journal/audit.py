@@ -61,7 +61,7 @@ class Verification:
     it is. ``open_intents`` are id and seq of those without a closing record so far.
     ``unfinished_bytes`` follow the last record: a line that a writer is about to finish, or that
     the next start moves aside. ``uncompared`` are sizes of kept checkpoints that nothing of what was
-    looked at can be held against.
+    looked at can be held against. ``unmarked``: nothing beside the records says which is the last.
     """
 
     records: int
@@ -76,6 +76,7 @@ class Verification:
     repairs: tuple[Repair, ...] = ()
     unfinished_bytes: int = 0
     uncompared: tuple[int, ...] = ()
+    unmarked: bool = False
     first_bad: int | None = None
     fault: str = ""
     file: str = ""
@@ -375,6 +376,7 @@ class _Audit:
             repairs=tuple(self._repairs),
             unfinished_bytes=walk.unfinished,
             uncompared=tuple(self._uncompared),
+            unmarked=walk.mark is None,
             first_bad=damage.seq if damage else None,
             fault=damage.fault.value if damage else "",
             file=damage.file if damage else "",

@@ -16,7 +16,7 @@ from controller.core.checkpoint import Checkpoint
 from controller.core.note import PrivateKey, parse_private, signed
 from controller.journal.keys import read_public_keys
 from controller.journal.notary import Every
-from controller.journal.segments import list_segments
+from controller.journal.segments import MARK_NAME, list_segments
 from tests.unit.journal.builders import ORIGIN, edit, entry, key_files, open_log
 from tests.unit.journal.test_notary import rotate
 from tests.unit.journal.test_tamper import Entries, Signed, changed, forge, resigned, without
@@ -126,6 +126,22 @@ def test_a_checkpoint_that_was_kept_shows_what_was_set_back(
     assert verified(capsys, journal, *old)[0] == 0
     code, words = verified(capsys, journal, *new)
     assert (code, words.startswith("record 10 ")) == (14, True), words
+
+
+def test_without_its_mark_a_cut_end_is_told_as_what_may_be(
+    journal: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = "note: the mark .head is missing or empty"
+    assert said not in verified(capsys, journal)[1]
+    mark = journal / MARK_NAME
+    for remove in (lambda: mark.write_bytes(b""), mark.unlink):
+        remove()
+        code, words = verified(capsys, journal)
+        assert (code, said in words) == (0, True), words
+    lines(lambda told: told[:-2])(journal)
+    code, words = verified(capsys, journal)
+    assert (code, said in words) == (0, True), words
+    assert verified(capsys, journal, "--checkpoint", journal.parent / "journal.checkpoint")[0] == 14
 
 
 def test_a_checkpoint_that_nobody_trusted_signed_proves_nothing(
