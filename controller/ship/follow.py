@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import gzip
 import os
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO, Final, NamedTuple, cast
 
-from controller.core.record import GENESIS, BadLine, parse
+from controller.core.record import GENESIS, LINE_MAX_BYTES, BadLine, parse
 from controller.journal.base import BASE_MAX_BYTES, BASE_NAME, BadBase, Base, parse_base
 from controller.journal.segments import COMPRESSED, MARK_NAME, BadMark, Mark, parse_mark
 from controller.model.entries import Record
@@ -255,18 +256,28 @@ class _Segment:
 
     def __init__(self, handle: int, name: str, first: int) -> None:
         self.first = first
+        self._name = name
         self._file = cast("BinaryIO", os.fdopen(handle, "rb"))
         self._reader = self._file
         if name.endswith(COMPRESSED):
             self._reader = cast("BinaryIO", gzip.GzipFile(fileobj=self._file))
 
     def line(self) -> bytes | None:
-        """Return the next whole line; None where there is none (yet)."""
-        place = self._reader.tell()
-        line = self._reader.readline()
-        if line.endswith(b"\n"):
-            return line[:-1]
-        self._reader.seek(place)  # its writer may be at work
+        """Return the next whole line; None where there is none (yet).
+
+        Raises:
+            Diverged: it is longer than any, or the segment is compressed and damaged.
+        """
+        try:
+            place = self._reader.tell()
+            line = self._reader.readline(LINE_MAX_BYTES + 2)
+            if line.endswith(b"\n"):
+                return line[:-1]
+            if len(line) > LINE_MAX_BYTES:
+                raise _diverged(f"{self._name} has a line of more than {LINE_MAX_BYTES} bytes")
+            self._reader.seek(place)  # its writer may be at work
+        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+            raise _diverged(f"{self._name} is damaged: {error}") from error
         return None
 
     def is_there(self) -> bool:

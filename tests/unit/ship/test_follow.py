@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from controller.core.canonical import canonical
-from controller.core.record import parse
+from controller.core.record import LINE_MAX_BYTES, parse
 from controller.journal.base import BASE_NAME, Base
 from controller.journal.folder import write_private
 from controller.journal.log import Limits
@@ -124,6 +124,48 @@ def test_compressed_segments_are_read_too(tmp_path: Path, files: Files) -> None:
         segment.unlink()
     with following(files) as follower:
         assert len(seqs(follower)) == len(written)
+
+
+def packed(folder: Path) -> Path:
+    """Compress the first segment."""
+    segment, *_ = list_segments(folder)
+    compress(segment)
+    return segment.with_name(f"{segment.name}.gz")
+
+
+def cut_short(segment: Path) -> None:
+    segment.write_bytes(segment.read_bytes()[:-20])
+
+
+def spoil_its_codes(segment: Path) -> None:
+    data = bytearray(segment.read_bytes())
+    data[30:60] = b"\xff" * 30
+    segment.write_bytes(data)
+
+
+def replace_by_something_else(segment: Path) -> None:
+    segment.write_bytes(b"no gzip at all")
+
+
+@pytest.mark.parametrize("spoil", [cut_short, spoil_its_codes, replace_by_something_else])
+def test_a_compressed_segment_that_is_damaged_is_noticed(
+    tmp_path: Path, files: Files, spoil: Callable[[Path], None]
+) -> None:
+    folder = tmp_path / "journal"
+    wrote(folder, 40, segment_bytes=20_000)
+    spoil(packed(folder))
+    with following(files) as follower, pytest.raises(Diverged, match=r"\.gz is damaged"):
+        seqs(follower)
+
+
+def test_a_line_without_end_is_not_read_to_its_end(tmp_path: Path, files: Files) -> None:
+    folder = tmp_path / "journal"
+    wrote(folder, 1)
+    with list_segments(folder)[0].open("r+b") as file:
+        file.truncate(2 * LINE_MAX_BYTES)
+        file.write(b"{" * (LINE_MAX_BYTES + 1))
+    with following(files) as follower, pytest.raises(Diverged, match="a line of more than"):
+        seqs(follower)
 
 
 def test_what_is_not_durable_yet_is_not_read(tmp_path: Path, files: Files) -> None:
