@@ -19,6 +19,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final
 
+from controller.journal.folder import sync
 from controller.journal.segments import Mark
 from controller.model.errors import StateError
 from controller.ports import Clock
@@ -94,7 +95,7 @@ def load_cursor(path: Path) -> Cursor:
 
 
 def save(path: Path, text: str) -> None:
-    """Write a file whole and durably.
+    """Write a file whole and durably; its name is the folder's, which isn't synced.
 
     Raises:
         OSError: it can't be written.
@@ -192,7 +193,9 @@ class _Lane:
 
     def _settle(self, cursor: Cursor) -> None:
         """Make it the place to go on from, also for the next process."""
-        save(self.places.cursor(self.standing.name), json.dumps(asdict(cursor)) + "\n")
+        path = self.places.cursor(self.standing.name)
+        save(path, json.dumps(asdict(cursor)) + "\n")
+        sync(path.parent)
         self.standing.seq = cursor.seq
 
     def _remember(self) -> None:

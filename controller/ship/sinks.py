@@ -6,6 +6,7 @@ begin again: rather twice than never.
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -16,6 +17,7 @@ from typing import Protocol, assert_never
 from controller.core.checkpoint import Checkpoint, parse_checkpoint, read_checkpoint
 from controller.core.note import NOTE_MAX_BYTES, BadNote, parse_note
 from controller.core.sinkurls import Destination, ToFile, ToNote, ToOtlp, ToSyslog
+from controller.journal.folder import sync
 from controller.ship.follow import Diverged, Shipped, checkpoints
 
 
@@ -68,6 +70,19 @@ class Sink(Protocol):
         ...
 
 
+def _sync_entries(folder: Path) -> None:
+    """Make a folder's names durable; not where we may only write, or its file system can't.
+
+    Raises:
+        OSError: it should be possible, and fails.
+    """
+    try:
+        sync(folder)
+    except OSError as error:
+        if error.errno not in {errno.EACCES, errno.EPERM, errno.EINVAL}:
+            raise
+
+
 class FileSink:
     """Lines at the end of a file, synced. A file that was moved away (rotated) is made anew."""
 
@@ -79,10 +94,12 @@ class FileSink:
         """Append the lines."""
         data = b"".join(shipped.line + b"\n" for shipped in batch)
         try:
-            self._open()
+            opened = self._open()
             while data:
                 data = data[os.write(self._handle, data) :]
             os.fsync(self._handle)
+            if opened:
+                _sync_entries(self._path.parent)
         except OSError as error:
             self.close()
             raise Undelivered(f"{self._path}: {error.strerror}") from error
@@ -94,13 +111,16 @@ class FileSink:
                 os.close(self._handle)
             self._handle = -1
 
-    def _open(self) -> None:
+    def _open(self) -> bool:
+        """Make sure that it is open; tell whether it wasn't, so that it may be new."""
         if self._handle >= 0 and not self._is_there():
             self.close()
-        if self._handle < 0:
+        opened = self._handle < 0
+        if opened:
             flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
             self._handle = os.open(self._path, flags, 0o640)
         self._cut_unfinished()
+        return opened
 
     def _is_there(self) -> bool:
         try:
@@ -191,6 +211,7 @@ class NoteSink:
             file.flush()
             os.fsync(file.fileno())
         temporary.rename(self._path)
+        _sync_entries(self._path.parent)
 
     def close(self) -> None:
         """Nothing is open."""

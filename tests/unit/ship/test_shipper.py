@@ -308,6 +308,41 @@ def test_a_file_gets_the_lines_as_they_are_and_is_made_anew_when_it_was_rotated(
     assert lines[0] == list_segments(tmp_path / "journal")[0].read_bytes().splitlines(True)[0]
 
 
+@pytest.fixture
+def synced(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """The folders that were synced."""
+    found: list[Path] = []
+    fsync = os.fsync
+
+    def noted(handle: int) -> None:
+        fsync(handle)
+        path = Path(f"/proc/self/fd/{handle}").readlink()
+        if path.is_dir():
+            found.append(path)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    return found
+
+
+def test_the_name_of_what_is_new_is_as_durable_as_what_is_in_it(
+    tmp_path: Path, synced: list[Path]
+) -> None:
+    batch = signed(tmp_path)
+    for name in ("files", "notes"):
+        (tmp_path / name).mkdir()
+    synced.clear()
+    file = FileSink(tmp_path / "files" / "out.jsonl")
+    file.deliver(batch[:1])
+    file.deliver(batch[1:])
+    file.close()
+    NoteSink(tmp_path / "notes" / "witness").deliver(batch)
+    assert synced == [tmp_path / "files", tmp_path / "notes"]
+    wrote(tmp_path / "journal", 1)
+    with Running(tmp_path, siem=Memory()) as running:
+        eventually(lambda: running.cursor("siem").seq == 2)
+    assert synced[-1] == tmp_path
+
+
 def test_a_file_that_can_not_be_written_is_an_error_that_is_tried_again(tmp_path: Path) -> None:
     wrote(tmp_path / "journal", 1)
     with pytest.raises(Undelivered, match="No such file"):
