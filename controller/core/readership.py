@@ -1,7 +1,7 @@
 """Who may read which records of the journal, and how they are told.
 
-Operators read all of it. The controller reads what it asked for, and every change of what is ours:
-not who read what, or was refused. A client reads of what belongs to its owner, and what it was
+Operators read all of it. The controller reads what it asked for, and every change of what is ours,
+adoptions among them: not who read what, or was refused. A client reads of what belongs to its owner, and what it was
 refused itself; who else asked is a role to it, never a person. Keyed hashes are for operators
 alone: one key makes them all, so whoever may have a guess recorded could compare.
 """
@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from controller.core.search import About, Found
 from controller.model.entries import Record, Role
+from controller.model.mutations import ADOPT
 
 #: Changes of what is ours, and what was found of them.
 CHANGES: Final = frozenset({"intent", "outcome", "recovered", "violation"})
@@ -44,11 +45,18 @@ def may_read(reader: Reader, record: Record, about: About) -> bool:
         case Role.OPERATOR | Role.BROKER:
             return True
         case Role.CONTROLLER:
-            return entry.stage in CHANGES or entry.actor.get("role") == Role.CONTROLLER
+            changes = entry.stage in CHANGES or _adopts(record, about)
+            return changes or entry.actor.get("role") == Role.CONTROLLER
         case Role.CLIENT:
             own = (entry.actor.get("role"), entry.actor.get("uid")) == (Role.CLIENT, reader.uid)
             of_owner = reader.owner != "" and about.owner == reader.owner
-            return (own and entry.stage in ASKED) or (of_owner and entry.stage in OF_OWNERS)
+            of_owners = entry.stage in OF_OWNERS or _adopts(record, about)
+            return (own and entry.stage in ASKED) or (of_owner and of_owners)
+
+
+def _adopts(record: Record, about: About) -> bool:
+    """Tell whether a record stands for the create of what was adopted."""
+    return record.entry.stage == "operator" and about.action == ADOPT
 
 
 def told(record: Record, reader: Reader) -> dict[str, Any]:

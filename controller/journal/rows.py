@@ -17,6 +17,7 @@ from controller.core.record import GENESIS
 from controller.core.search import ID_PREFIX_MIN, Filter, actions
 from controller.model import names
 from controller.model.entries import Role
+from controller.model.mutations import ADOPT
 
 VERSION: Final = 3
 #: Records whose times are summed up in one row, so that a time leads to seqs.
@@ -183,14 +184,22 @@ def _readers(database: sqlite3.Connection, reader: Reader) -> list[Term]:
     if reader.role in {Role.OPERATOR, Role.BROKER}:
         return []
     own, who = _words(database, "role", {reader.role.value})
+    adopts, adoptions = _adoptions(database)
     if reader.role is Role.CONTROLLER:
         changes, stages = _words(database, "stage", CHANGES)
-        return [(f"{changes} OR {own}", (*stages, *who))]
+        return [(f"{changes} OR {adopts} OR {own}", (*stages, *adoptions, *who))]
     asked, asking = _words(database, "stage", ASKED)
     owner, whose = _words(database, "owner", {reader.owner} if reader.owner else ())
     about, told = _words(database, "stage", OF_OWNERS)
-    values = (*who, reader.uid, *asking, *whose, *told)
-    return [(f"({own} AND uid = ? AND {asked}) OR ({owner} AND {about})", values)]
+    values = (*who, reader.uid, *asking, *whose, *told, *adoptions)
+    asked = f"({own} AND uid = ? AND {asked})"
+    return [(f"{asked} OR ({owner} AND ({about} OR {adopts}))", values)]
+
+
+def _adoptions(database: sqlite3.Connection) -> Term:
+    act, stages = _words(database, "stage", {"operator"})
+    adopts, routes = _routes(database, Filter(routes=frozenset({ADOPT})))
+    return f"({act} AND {adopts})", (*stages, *routes)
 
 
 def _among(column: str, values: list[int]) -> Term:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from controller.core.readership import EVERYTHING, Reader, about_told, may_read, told
@@ -68,6 +70,24 @@ def test_who_may_read_a_record(stage: Stage, by: str, owner: str, readers: str) 
     record, about = found(stage, by, owner)
     allowed = [name for name, reader in READERS.items() if may_read(reader, record, about)]
     assert allowed == readers.split()
+
+
+@pytest.mark.parametrize(
+    ("stage", "owner", "readers"),
+    [
+        ("operator", "team-a", "operator controller alice colleague"),
+        ("operator", "", "operator controller"),
+        ("refusal", "team-a", "operator"),
+    ],
+)
+def test_an_adoption_is_read_as_the_create_that_it_stands_for(
+    stage: Stage, owner: str, readers: str
+) -> None:
+    record, about = found(stage, "operator", owner)
+    about = replace(about, action="instance.adopt")
+    allowed = [name for name, reader in READERS.items() if may_read(reader, record, about)]
+    assert allowed == readers.split()
+    assert told(record, ALICE)["actor"] == {"role": "operator"}
 
 
 def test_of_others_a_client_reads_the_role_and_no_person() -> None:
