@@ -39,6 +39,7 @@ class Chronicle:
         self._sightings: dict[Key, dict[str, Sighting]] = {}
         self._advanced: dict[Key, float] = {}  # when a course was looked at last, monotonic
         self._hindered: dict[Key, str] = {}
+        self._counted: dict[Slot, float] = {}  # when its exits were counted last, monotonic
 
     # Looks
 
@@ -58,8 +59,13 @@ class Chronicle:
     def _count(self, slot: Slot, container: Container, service: Service, now: float) -> None:
         history, up_s = self._memory.history(slot), exits.up_s(container, now)
         looping = backoff.crash_looping(history, now)
-        mark = self._memory.mark(slot)
-        for _ in range(exits.failures(container, service, mark, taken_over=looping)):
+        mark, at = self._memory.mark(slot), self._clock.monotonic()
+        count = exits.failures(container, service, mark, taken_over=looping)
+        if at - self._counted.get(slot, -math.inf) >= backoff.RESET_AFTER_S:
+            # Nobody looked for longer than a crash loop takes: they aren't all of just now.
+            count = min(count, 1)
+        self._counted[slot] = at
+        for _ in range(count):
             history = backoff.failed(
                 history,
                 now,
@@ -102,6 +108,7 @@ class Chronicle:
     def did(self, action: AnyAction) -> None:
         """Take note of an action that succeeded."""
         slot = (action.object, action.slot)
+        self._counted[slot] = self._clock.monotonic()  # what it begins is seen from its beginning
         fights = self._memory.fights(slot)
         if fights:
             self._memory.set_fights(slot, contention.healed(fights, action))
@@ -128,9 +135,14 @@ class Chronicle:
     def forget_all_but(self, keys: frozenset[Key]) -> None:
         """Forget what is neither declared nor there any more."""
         tables: tuple[dict[Key, Any], ...] = (self._sightings, self._advanced, self._hindered)
+        # Copied as a whole: passes add to them meanwhile.
         for table in tables:
-            for key in [key for key in table if key not in keys]:
-                table.pop(key, None)
+            for key in [*table]:
+                if key not in keys:
+                    table.pop(key, None)
+        for slot in [*self._counted]:
+            if slot[0] not in keys:
+                self._counted.pop(slot, None)
 
     # What plans get of it
 

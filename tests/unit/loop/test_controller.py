@@ -13,6 +13,7 @@ import pytest
 from controller.core.quarantine import Keeping
 from controller.loop.controller import Chore
 from controller.loop.memory import Memory
+from controller.model.course import ServiceAct
 from controller.model.desired import Desired, Service, SourceIdentity
 from controller.model.errors import (
     Act,
@@ -684,6 +685,46 @@ def test_a_container_that_the_engine_restarts_too_often_is_taken_over(tmp_path: 
     home.controller.hint(EngineEvent(1, "container", "start", f"id:{WEB1}", None))
     assert home.settle() == [f"update-container {WEB1}"]
     assert home.condition("web", "CrashLoop") == ("True", "KeepsFailing")
+
+
+def controller_is_away(home: House, seconds: float) -> None:
+    home.controller.save()
+    home.watch.time += seconds
+    home.restart()
+
+
+def engine_is_away(home: House, seconds: float) -> None:
+    home.engine.away = AWAY
+    home.let_pass(seconds)
+    home.engine.away = None
+
+
+def service_is_suspended(home: House, seconds: float) -> None:
+    home.controller.act(ServiceAct("suspend", worlds.WEB, "uid:0"))
+    home.let_pass(seconds)
+    home.controller.act(ServiceAct("resume", worlds.WEB, "uid:0"))
+
+
+@pytest.mark.parametrize("away", [controller_is_away, engine_is_away, service_is_suspended])
+def test_what_the_engine_restarted_unseen_for_long_is_no_crash_loop(
+    tmp_path: Path, away: Callable[[House, float], None]
+) -> None:
+    home = house(tmp_path, container(), services=(service(),))
+    home.let_pass(60)
+    home.engine.change(WEB1, lambda c: replace(c, restart_count=6))
+    away(home, 3600)
+    assert home.let_pass(60) == []
+    assert home.memory.history((worlds.WEB, 1)).count <= 1
+    assert home.condition("web", "CrashLoop") == ("", "")
+
+
+def test_what_the_engine_restarted_unseen_for_a_moment_is_counted(tmp_path: Path) -> None:
+    home = house(tmp_path, container(), services=(service(),))
+    home.let_pass(60)
+    home.engine.change(WEB1, lambda c: replace(c, restart_count=5))
+    engine_is_away(home, 300)
+    home.let_pass(60)
+    assert home.memory.history((worlds.WEB, 1)).count == 5
 
 
 def test_a_service_that_never_comes_to_rest_is_slowed_down(tmp_path: Path) -> None:
