@@ -326,6 +326,90 @@ def test_taken_ports_quick_edits_and_a_killed_controller_cost_no_request(host: H
         assert client.failures() == []
 
 
+#: Each fails in its own way, after what served was stopped for it; all but the first.
+STOPPED_FOR = (
+    Scene(
+        "badtag",
+        (f"image: {EMPTY}/team/app:none",),
+        "old",
+        "Stalled image.notfound: .*has no such image",
+        '"code":"image.notfound"',
+    ),
+    Scene(
+        "noexec",
+        ("entrypoint: [/not/there]",),
+        "old",
+        "RolledBack Automatic: .*failed 3 times in a row: it failed to start",
+        "rolled back by trimtab, since .*failed to start",
+    ),
+    Scene(
+        "dies",
+        (SHELL % "exit 3",),
+        "old",
+        "RolledBack Automatic: .*failed 3 times in a row: it exited with 3",
+        "rolled back by trimtab, since .*exited with 3",
+    ),
+    Scene(
+        "sick",
+        ("healthcheck: {exec: [/bin/false], interval: 1s, timeout: 1s, retries: 2}",),
+        "old",
+        "RolledBack Automatic: .*is unhealthy",
+        "rolled back by trimtab, since .*is unhealthy",
+    ),
+)
+
+
+def test_what_is_stopped_first_serves_again_whatever_the_next_revision_is_like(host: Host) -> None:
+    for scene in STOPPED_FOR:
+        host.write(
+            f"{scene.name}.yaml", document(scene.name, VOLUME.replace("data", scene.name), QUICK)
+        )
+    names = [scene.name for scene in STOPPED_FOR]
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(registries(host))
+        stack.enter_context(host.running())
+        client = stack.enter_context(asking(host, *names, patience_s=1.0))
+        old = {name: revisions(host, name) for name in names}
+        for name in names:
+            eventually(lambda name=name: held(host, name), what=f"{name} is good")  # type: ignore[misc]
+        eventually(lambda: all(client.answers(name) for name in names))
+        for scene in STOPPED_FOR:
+            volume = VOLUME.replace("data", scene.name)
+            host.write(f"{scene.name}.yaml", document(scene.name, volume, *scene.revision, QUICK))
+
+        def ended(scene: Scene) -> bool:
+            there = revisions(host, scene.name) == old[scene.name]
+            return there and re.search(scene.condition, told(host, scene.name)) is not None
+
+        for scene in STOPPED_FOR:
+            eventually(lambda scene=scene: ended(scene), what=scene.name)  # type: ignore[misc]
+        journal = journaled(host)
+        for scene in STOPPED_FOR:
+            assert re.search(scene.journal, journal[scene.name]), journal[scene.name]
+        serve_on(client, *names)
+        assert client.failures("badtag") == [], "nothing is stopped for what can't be had"
+        for name in names:
+            print(f"{name}: {client.outage_ms(name)} ms without an answer at a time")
+            assert client.outage_ms(name) < OUTAGE_MAX_MS
+
+
+def test_who_is_told_to_end_between_a_stop_and_a_start_ends_after_the_start(host: Host) -> None:
+    slowly = SHELL % "trap 'sleep 2; exit 0' TERM; /bin/serve & wait"
+    host.write("data.yaml", document("data", VOLUME, slowly, QUICK))
+    with contextlib.ExitStack() as stack:
+        stack.callback(host.stop)
+        host.up()
+        host.await_ready()
+        (serves,) = host.running_ids("data")
+        host.write("data.yaml", document("data", VOLUME, slowly, GREEN, QUICK))
+        eventually(
+            lambda: '"container.stop"' in journaled(host)["data"], what="it is being stopped"
+        )
+        assert host.stop(signal.SIGTERM) == 0
+        (follows,) = host.running_ids("data")
+        assert follows != serves
+
+
 def rolled_out(host: Host, name: str) -> bool:
     """Tell whether one replica is left, of what its document says."""
     resource = host.resource(name)
