@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 
-from controller.cli import explained, handing, proof
+from controller.cli import explained, gauges, handing, proof
 from controller.cli.common import json_option, state_option, table
 from controller.cli.journal_filters import filter_options, scan_option
 from controller.cli.journal_source import json_line, open_source, wants_json
@@ -126,5 +126,6 @@ for command in (
     *(explained.explain, explained.blame, explained.state_at),
     *(handing.follow, handing.export),
     *(proof.verify, proof.keys, proof.rotate_key),
+    gauges.metrics,
 ):
     journal.add_command(command)
