@@ -85,7 +85,8 @@ class Unpacked(RawIOBase):
 
     def readinto(self, buffer: Buffer, /) -> int:
         """Read on."""
-        return self._members.readinto(buffer)
+        # What was read before a damaged place is told before that is.
+        return self._members.readinto1(buffer)
 
     def tell(self) -> int:
         """Return the offset that is read next."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import gzip
 import os
 import shutil
+import zlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -250,9 +251,12 @@ def test_a_damaged_compressed_segment_is_noticed_at_its_record(journal: Signed) 
     path.unlink()
     assert judged(journal).ok
     good = packed.read_bytes()
-    packed.write_bytes(good[: len(good) // 2])
-    found = judged(journal)
-    assert (found.fault, 14 <= (found.first_bad or 0) <= 26) == ("unreadable", True)
+    for length in range(60, len(good), 97):
+        packed.write_bytes(good[:length])
+        whole = zlib.decompressobj(wbits=31).decompress(good[:length]).count(b"\n")
+        check(journal, f"unreadable {14 + whole}: ")
+    packed.write_bytes(good[:-5] + bytes([good[-5] ^ 1]) + good[-4:])  # of the end's checksum
+    check(journal, "unreadable 27: ")
     for at in range(20, len(good), 97):
         packed.write_bytes(good[:at] + bytes([good[at] ^ 4]) + good[at + 1 :])
         assert 14 <= (judged(journal).first_bad or 0) <= 26
@@ -266,7 +270,7 @@ def test_what_is_put_after_a_compressed_segment_is_noticed(journal: Signed) -> N
     for more, expected in (
         (gzip.compress(good.splitlines(keepends=True)[3]), "gap 27: it is record 17"),
         (gzip.compress(b"drop table\n"), "changed 27: it isn't JSON"),
-        (b"drop table", "unreadable "),
+        (b"drop table", "unreadable 27: "),
     ):
         packed.write_bytes(gzip.compress(good) + more)
         check(journal, expected)
