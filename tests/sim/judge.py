@@ -8,7 +8,7 @@ from controller.model import names
 from controller.model.desired import Desired
 from controller.model.errors import EngineError
 from controller.model.inventory import Inventory, Item
-from controller.model.names import Key
+from controller.model.names import Key, service_key
 from tests.sim.broker import SimBroker
 from tests.sim.checkers import HELD
 from tests.sim.files import Doc, Truth
@@ -16,7 +16,7 @@ from tests.sim.ground import POLICY, Ground
 from tests.sim.hands import Hands
 from tests.sim.objects import SimContainer
 from tests.sim.people import People
-from tests.sim.places import slot_of
+from tests.sim.places import Place, slot_of
 from tests.sim.violation import Violation
 
 
@@ -63,6 +63,31 @@ class Judge:
         if truth is None or key not in truth.declared or service is None:
             return None
         return truth.declared[key], service.revision
+
+    def check_serving(self, keys: frozenset[Key]) -> None:
+        """Check that of services whose successor can't be had one container runs in each slot.
+
+        Raises:
+            Violation: what served before, and is there, is down.
+        """
+        assert self._broker.state is not None, "the broker is up"
+        ended = {
+            item.id for item in self._broker.state.inventory.containers.values() if item.violation
+        }
+        slots: dict[Place, list[SimContainer]] = {}
+        for container in self._people.ours():
+            place = slot_of(container)
+            if place is not None and service_key(*place[:2]) in keys:
+                slots.setdefault(place, []).append(container)
+        for place, containers in slots.items():
+            doc = self._world.files.docs[service_key(*place[:2])]
+            wanted = int(place[2]) <= doc.spec.get("replicas", 1)
+            if not wanted or doc.spec.get("state") == "Stopped":
+                continue
+            usable = [c for c in containers if c.id not in ended and c.started_at is not None]
+            if usable and not any(c.status == "running" for c in containers):
+                told = ", ".join(f"{c.name} ({c.status})" for c in usable)
+                raise Violation(7, f"nothing serves in {'/'.join(place)}, though there is {told}")
 
     def quiet(self) -> str:
         """Return what isn't yet as the files say, '' if all is."""

@@ -43,7 +43,7 @@ from controller.core import recovery as settling
 from controller.core.effective import Difference
 from controller.engine import adapter, outgoing
 from controller.loop import controller as loop
-from controller.loop import helm, probes, reconciler, retries
+from controller.loop import executor, helm, probes, reconciler, retries
 from controller.loop import memory as loop_memory
 from controller.model import names
 from controller.model.entries import Context, Entry, Record, Reply
@@ -573,6 +573,21 @@ PLANTS = (
         "plan-remembers",
         "a plan counts as a look of the prune guard",
         ((loop.Controller, "survey", _remembers),),
+    ),
+    Plant(
+        7,
+        "cut-in-two",
+        "a pass may end between what is stopped and what is started for it",
+        (
+            (executor, "stretches", always(lambda actions: [(action,) for action in actions])),
+            (slots, "_stand_in", always(lambda *_: None)),
+        ),
+    ),
+    Plant(
+        7,
+        "no-stand-in",
+        "what served before isn't started again while its successor can't be had",
+        ((slots, "_stand_in", always(lambda *_: None)),),
     ),
     Plant(
         7,

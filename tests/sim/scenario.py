@@ -32,6 +32,7 @@ LAN = Key("Network", "default", "lan")
 LAB_DOC = Doc(LAB, {"image": "trimtab.local/job:1"})
 WEB_IMAGE = "trimtab.local/web"
 APP_IMAGE = "ghcr.io/platformnetwork/app"
+NOBODYS, MENDED = f"{APP_IMAGE}:none", f"{APP_IMAGE}:2"
 
 #: How long worlds keep what was pruned, in seconds: one in three does.
 QUARANTINES = (0.0, 0.0, 120.0)
@@ -79,6 +80,7 @@ class Scenario:
         self.tiers = self.order.random() < 0.2 and not rare
         self.altered = tuple(doing for action, doing in _ALTERING if action in must)
         self.rare, self._again = rare, random.Random(f"again {seed}")
+        self._absent = random.Random(f"absent {seed}")
 
     def docs(self, secret: str) -> Iterator[Doc]:
         """The documents that the world begins with."""
@@ -150,6 +152,7 @@ class Scenario:
                 yield self._random.uniform(begin, end), what, act
         yield from self._tiers(world)
         yield from self._once_more(world)
+        yield from self._mistaken(world)
 
     def _once_more(self, world: World) -> Iterator[Event]:
         """Give what is rare, and must happen, further chances; drawn by itself."""
@@ -163,6 +166,20 @@ class Scenario:
                 yield draw(begin, begin + 20), "edit: lab is back", _edit(world, back)
                 going = partial(_drop, world.files, LAB)
                 yield draw(begin + 40, begin + 60), "edit: lab goes", _edit(world, going)
+
+    def _mistaken(self, world: World) -> Iterator[Event]:
+        """Somebody declares an image that nobody has, perhaps right after another edit."""
+        draw = self._absent
+        keys = [WEB, *([DB, DB, DB] if self.db else []), *([APP] if self.app else [])]
+        key = draw.choice(keys)
+        if draw.random() < 0.35 and not self.rare:
+            before = draw.uniform(4, 40)
+            if draw.random() < 0.5:
+                another = partial(_change, world.files, key, env={"LEVEL": "warning"})
+                yield before, f"edit: {key.name} changes", _edit(world, another)
+                before += draw.choice((0.12, 0.2, 1.0))
+            change = partial(_change, world.files, key, image=NOBODYS)
+            yield before, f"edit: {key.name} is mistaken", _edit(world, change)
 
     def _tiers(self, world: World) -> Iterator[Event]:
         """What becomes of services of which one depends on the other, drawn by itself."""

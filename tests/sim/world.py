@@ -28,11 +28,13 @@ from tests.sim.hazards import Hazards
 from tests.sim.judge import Judge
 from tests.sim.people import People
 from tests.sim.probes import SimProbes
-from tests.sim.scenario import WEB, Scenario
+from tests.sim.scenario import MENDED, NOBODYS, WEB, Scenario
 from tests.sim.violation import Violation
 
 TROUBLE_S = 900.0
 CONVERGE_S = 40 * 60.0
+#: For so long nobody mends a mistake.
+MISTAKEN_S = 10 * 60.0
 #: More of these in a world is a loop that goes nowhere.
 STEPS_MAX = 6_000
 PASSES_A_SECOND = 40
@@ -104,7 +106,19 @@ class World(Hazards):
     def rest(self) -> None:
         """Let the faults stop, and all converge."""
         self._calm_down()
+        self._serve_on()
         self._converge()
+
+    def _serve_on(self) -> None:
+        """What can't be had is waited for, and what served before it serves; then it is mended."""
+        mistaken = [key for key, doc in self.files.docs.items() if doc.spec.get("image") == NOBODYS]
+        if not mistaken:
+            return
+        self.live(MISTAKEN_S)
+        self.judge.check_serving(frozenset(mistaken))
+        for key in mistaken:
+            self.files.change(key, image=MENDED)
+        self.files_changed()
 
     def _set_up(self) -> None:
         for doc in self.story.docs(self.secret):
