@@ -35,6 +35,8 @@ def end(pid: int, container: str, *, proc: Path = PROC) -> str:
 def _kill(pid: int, container: str, proc: Path) -> str:
     try:
         handle = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return ""  # it ended by now, or it is one of another host's: the engine will tell
     except OSError as error:
         return f"process {pid} can't be reached: {os.strerror(error.errno or 0)}"
     try:
