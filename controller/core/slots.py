@@ -49,6 +49,10 @@ from controller.model.quantities import format_duration_ms
 from controller.model.spec import Order, RestartPolicy
 
 
+#: What is set anew at each stop and start.
+_RESTARTS = frozenset({"restart", "restart_max"})
+
+
 @dataclass(frozen=True, slots=True)
 class Situation:
     """What is around one service in one plan."""
@@ -191,8 +195,9 @@ def _predecessor(slot: Slot, situation: Situation) -> Container | None:
         for other in slot.others
         if other.state is ContainerState.EXITED
         and other.revision != service.revision
-        and not other.violation
-        and not Replica(other, service).finished
+        and not (other.violation or Replica(other, service).finished)
+        # What was altered while it was down isn't started as it is.
+        and {each.what for each in alterations(other)} <= _RESTARTS
     ]
     down.sort(key=lambda other: (other.revision == good, other.started_at, other.id))
     return down[-1] if down else None
@@ -338,8 +343,8 @@ def _policy_steps(
     container: Container, policy: tuple[str, int], spared: Collection[str] = ()
 ) -> list[AnyAction]:
     # Compared by name: the count comes with it, and engines differ in how they show it.
-    altered = any(each.what in {"restart", "restart_max"} for each in alterations(container))
-    if altered and {"restart", "restart_max"} & set(spared):
+    altered = any(each.what in _RESTARTS for each in alterations(container))
+    if altered and _RESTARTS & set(spared):
         return []
     if container.settings.restart == policy[0] and not altered:
         return []

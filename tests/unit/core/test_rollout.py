@@ -1317,6 +1317,15 @@ def test_what_serves_beside_a_successor_that_settles_is_isolated_at_once():
     assert (first.verb, first.target) == ("disconnect-network", "web.1-aaaaaaaa")
 
 
+def test_what_was_altered_while_it_was_down_does_not_serve_again():
+    check(
+        service(),
+        container(rev="a", state="exited", settings={"memory": 1 << 40}),
+        held={(WEB, 1): "failed once, next try at noon"},
+        gives="1 wait web.1-bbbbbbbb failed once, next try at noon",
+    )
+
+
 def test_a_task_that_served_before_is_not_run_again():
     check(
         service(restart={"policy": "Never"}),
