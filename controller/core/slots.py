@@ -48,7 +48,6 @@ from controller.model.plan import AnyAction, ConnectNetwork, PullImage, Wait
 from controller.model.quantities import format_duration_ms
 from controller.model.spec import Order, RestartPolicy
 
-
 #: What is set anew at each stop and start.
 _RESTARTS = frozenset({"restart", "restart_max"})
 
