@@ -8,7 +8,8 @@ from typing import Any, Final
 
 import click
 
-from controller.cli.common import open_state, state_option
+from controller.cli.common import json_option, open_state, print_json, state_option
+from controller.cli.journal_source import wants_json
 from controller.model.errors import EngineUnavailable
 
 #: Name, what is told of it, and where health tells it. Who is no operator isn't told all.
@@ -34,8 +35,9 @@ Examples:
 """
 )
 @state_option
+@json_option
 @click.pass_context
-def metrics(ctx: click.Context, state: Path | None) -> None:
+def metrics(ctx: click.Context, state: Path | None, as_json: bool) -> None:
     """Print how the journal is, for Prometheus' textfile collector. Asks the running broker.
 
     Where none answers, that is all that is told: trimtab_broker_up is 0.
@@ -47,17 +49,28 @@ def metrics(ctx: click.Context, state: Path | None) -> None:
         told = BrokerApi(open_state(state or given)[0].broker_socket).get("health")
     except EngineUnavailable:
         told = None
-    click.echo(render(told), nl=False)
+    if wants_json(ctx, as_json):
+        print_json({name: value for name, _about, value in gauges_of(told)})
+    else:
+        click.echo(render(told), nl=False)
+
+
+def gauges_of(health: Mapping[str, Any] | None) -> list[tuple[str, str, int]]:
+    """Return name, meaning and value of what the broker tells of itself; None: it doesn't answer."""
+    journal = health["journal"] if health is not None else {}
+    return [
+        ("trimtab_broker_up", "1 while the broker answers.", int(health is not None)),
+        *(
+            (f"trimtab_journal_{name}", about, int(journal[key]))
+            for name, about, key in _METRICS
+            if key in journal
+        ),
+    ]
 
 
 def render(health: Mapping[str, Any] | None) -> str:
-    """Return what the broker tells of itself in Prometheus' text format; None: it doesn't answer."""
-    journal = health["journal"] if health is not None else {}
-    values = [("broker_up", "1 while the broker answers.", health is not None)]
-    values += [
-        (f"journal_{name}", about, journal[key]) for name, about, key in _METRICS if key in journal
-    ]
+    """Return the same in Prometheus' text format."""
     return "".join(
-        f"# HELP trimtab_{name} {about}\n# TYPE trimtab_{name} gauge\ntrimtab_{name} {int(value)}\n"
-        for name, about, value in values
+        f"# HELP {name} {about}\n# TYPE {name} gauge\n{name} {value}\n"
+        for name, about, value in gauges_of(health)
     )

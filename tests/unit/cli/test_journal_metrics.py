@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,14 @@ def asked(capsys: pytest.CaptureFixture[str], state: Path) -> dict[str, int]:
         main(["journal", "metrics", "--state", str(state)])
     assert ended.value.code == 0
     return values(capsys.readouterr().out)
+
+
+def test_programs_are_told_the_same(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    state = made(tmp_path / "state", the_story())
+    with pytest.raises(SystemExit) as ended:
+        main(["journal", "metrics", "--json", "--state", str(state)])
+    assert ended.value.code == 0
+    assert json.loads(capsys.readouterr().out) == {"trimtab_broker_up": 0}
 
 
 def test_how_the_journal_is_is_told_while_the_broker_runs(
