@@ -150,12 +150,14 @@ def _takes_long(steps: Steps, situation: Situation) -> bool:
 
 def tending(slot: Slot, situation: Situation) -> list[AnyAction]:
     """Return what puts back in place what serves in a slot until its successor does."""
-    actions: list[AnyAction] = []
-    for other in slot.alive:
-        if is_healable(other, situation.spared(slot.number)):
-            healing, _ = _healing(other, situation, announced=bool(other.aliases))
-            actions += healing
-    return [action for action in judged(actions, situation.judge) if not denied(action)]
+    others = _by_merit(slot, situation)[:1]  # what else there is goes as soon as can be
+    if not others or not is_healable(others[0], situation.spared(slot.number)):
+        return []
+    # Somebody must answer to the service's name: whoever was cut off has lost it.
+    up = [*slot.alive, *([slot.keep] if slot.keep is not None else [])]
+    named = any(situation.key.name in asked for each in up for _, asked in each.aliases)
+    healing, _ = _healing(others[0], situation, announced=not named)
+    return [action for action in judged(healing, situation.judge) if not denied(action)]
 
 
 def _stand_in(slot: Slot, situation: Situation) -> Steps | None:
@@ -167,7 +169,9 @@ def _stand_in(slot: Slot, situation: Situation) -> Steps | None:
     if predecessor is None:
         return None
     handle, policy = Handle.seen(predecessor), restart_of(situation.service)
-    back: list[AnyAction] = [handle.start(f"it serves until {name_in(slot, situation)} can")]
+    healing, _ = _healing(predecessor, situation, announced=True)
+    cause = f"it serves until {name_in(slot, situation)} can"
+    back: list[AnyAction] = [*healing, handle.start(cause)]
     has = predecessor.settings.restart
     if has != policy[0]:
         back.append(handle.restart(policy, f"restart policy is {has}, want {policy[0]}"))
@@ -195,8 +199,8 @@ def _predecessor(slot: Slot, situation: Situation) -> Container | None:
         if other.state is ContainerState.EXITED
         and other.revision != service.revision
         and not (other.violation or Replica(other, service).finished)
-        # What was altered while it was down isn't started as it is.
-        and {each.what for each in alterations(other)} <= _RESTARTS
+        # What was altered while it was down isn't started as it is, but put back before.
+        and all(each.in_place or each.what in _RESTARTS for each in alterations(other))
     ]
     down.sort(key=lambda other: (other.revision == good, other.started_at, other.id))
     return down[-1] if down else None
@@ -304,11 +308,15 @@ def is_to_be_revived(container: Container, situation: Situation) -> bool:
     One that is joined to a network again isn't: what was cut off is asked anew before it is judged.
     """
     restarts = situation.service.spec.restart.policy is not RestartPolicy.NEVER
-    if not restarts or situation.ready(container) is not Ready.UNHEALTHY:
-        return False
+    unhealthy = situation.ready(container) is Ready.UNHEALTHY
+    return restarts and unhealthy and not _is_joined_again(container, situation)
+
+
+def _is_joined_again(container: Container, situation: Situation) -> bool:
+    """Tell whether a container is to be joined to a network that it isn't in."""
     healing, _ = _healing(container, situation, announced=True)
     joins = [a for a in judged(healing, situation.judge) if isinstance(a, ConnectNetwork)]
-    return not any(not denied(action) for action in joins)
+    return any(not denied(action) for action in joins)
 
 
 def _revive(slot: Slot, keep: Container, situation: Situation) -> Steps:
@@ -429,7 +437,12 @@ def _stopped_first(slot: Slot, situation: Situation) -> tuple[Container, ...]:
     return tuple(
         other
         for other in slot.alive
-        if situation.ready(other) is Ready.UNHEALTHY or _is_in_the_way(other, slot)
+        if _is_in_the_way(other, slot)
+        or (
+            situation.ready(other) is Ready.UNHEALTHY
+            # What was cut off is asked anew before it is judged.
+            and not _is_joined_again(other, situation)
+        )
     )
 
 
@@ -451,6 +464,11 @@ def _surplus(
     A successor that was overtaken before it took over is such: edits in a row would have more and
     more of them run.
     """
+    return tuple(other for other in _by_merit(slot, situation) if other not in stopped)[1:]
+
+
+def _by_merit(slot: Slot, situation: Situation) -> list[Container]:
+    """Return what is up in a slot beside what is kept, what serves best first."""
     wanted = set(joined_networks(situation.service, situation.supplies.names))
 
     def merit(other: Container) -> tuple[bool, bool, bool, bool, str, str]:
@@ -459,8 +477,7 @@ def _surplus(
         unready = situation.ready(other) is not Ready.AVAILABLE
         return (cut_off, nameless, unready, not other.running, other.started_at, other.id)
 
-    serving = sorted((other for other in slot.alive if other not in stopped), key=merit)
-    return tuple(serving[1:])
+    return sorted(slot.alive, key=merit)
 
 
 def _remains(slot: Slot, service: Service) -> tuple[Container, ...]:

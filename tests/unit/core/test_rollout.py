@@ -14,7 +14,7 @@ from controller.core.text import render
 from controller.model.desired import Restarting, Service
 from controller.model.names import Key
 from controller.model.observed import Container, HostPort
-from controller.model.plan import StopContainer, Verdict
+from controller.model.plan import ConnectNetwork, StopContainer, Verdict
 from controller.model.spec import Order
 from tests.worlds import (
     INGRESS,
@@ -1317,13 +1317,38 @@ def test_what_serves_beside_a_successor_that_settles_is_isolated_at_once():
     assert (first.verb, first.target) == ("disconnect-network", "web.1-aaaaaaaa")
 
 
-def test_what_was_altered_while_it_was_down_does_not_serve_again():
+def test_what_was_altered_while_it_was_down_is_put_back_before_it_serves_again():
     check(
         service(),
-        container(rev="a", state="exited", settings={"memory": 1 << 40}),
+        container(rev="a", state="exited", settings={"memory": 1 << 40, "restart": "no"}),
+        held={(WEB, 1): "failed once, next try at noon"},
+        gives="""
+        1 update-container web.1-aaaaaaaa memory is 1024Gi, admitted 512Mi allow
+        2 start-container web.1-aaaaaaaa it serves until web.1-bbbbbbbb can allow
+        3 update-container web.1-aaaaaaaa restart policy is no, want always allow
+        4 wait web.1-bbbbbbbb failed once, next try at noon
+        """,
+    )
+
+
+def test_what_no_engine_can_put_back_does_not_serve_again():
+    check(
+        service(),
+        container(rev="a", state="exited", settings={"cpu_shares": 7}),
         held={(WEB, 1): "failed once, next try at noon"},
         gives="1 wait web.1-bbbbbbbb failed once, next try at noon",
     )
+
+
+def test_what_was_cut_off_gets_its_name_back_while_its_successor_has_to_wait():
+    made = plan(
+        declared(service()),
+        engine(container(rev="a", settings={"networks": ()}, aliases=())),
+        held={(WEB, 1): "later"},
+    )
+    (joins, _waits) = made.actions
+    assert isinstance(joins, ConnectNetwork)
+    assert joins.aliases == ("web",)
 
 
 def test_a_task_that_served_before_is_not_run_again():
