@@ -3,13 +3,13 @@
 A failure is a container's own exit or a start that failed; one that was removed or stopped from
 outside is drift, healed at once, and never counted. Instants are seconds since the epoch, given by
 the caller: histories outlive the controller, so they can't rest on a clock that starts anew. A
-clock that jumped back never makes a wait longer than the longest pause.
+clock that jumped back never makes a wait longer than the longest pause from the next look on.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 #: The pause after each failure in a row, in seconds; the last one holds for all that follow.
 PAUSES_S = (1, 5, 10, 20, 40, 80, 160, 300)
@@ -58,6 +58,17 @@ def failed(history: SlotHistory, now: float, *, up_s: float = 0.0, cause: str = 
 def rested(history: SlotHistory, up_s: float) -> SlotHistory:
     """Return the history of a slot whose container runs since *up_s* seconds."""
     return CLEAN if up_s >= RESET_AFTER_S else history
+
+
+def seen(history: SlotHistory, now: float) -> SlotHistory:
+    """Return the history as of a look: a failure in the future is one before the clock was set back.
+
+    It counts as of now, and so must be remembered: else its pause would begin anew at each look, until
+    the clock is where it was.
+    """
+    if all(at <= now for at in history.recent):
+        return history
+    return replace(history, recent=tuple(min(at, now) for at in history.recent))
 
 
 def pause_s(history: SlotHistory) -> int:

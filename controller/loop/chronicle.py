@@ -43,9 +43,16 @@ class Chronicle:
 
     # Looks
 
-    def count_exits(self, desired: Desired, observed: Observed) -> None:
-        """Count what failed on its own since the last look, for every slot in a snapshot."""
+    def count_exits(self, desired: Desired, observed: Observed, *, only: Key | None = None) -> None:
+        """Count what failed on its own since the last look, for every slot in a snapshot.
+
+        It is one of everything, or of *only* one key.
+        """
         now = self._clock.now()
+        for slot, history in self._memory.histories().items():
+            after = backoff.seen(history, now)
+            if only in (None, slot[0]) and after != history:
+                self._memory.remember(slot, after)
         suspended = desired.suspended
         services = {s.key: s for s in desired.services if s.key not in suspended}
         for slot, containers in _by_slot(observed.containers).items():

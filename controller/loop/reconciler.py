@@ -50,6 +50,8 @@ from controller.ports import Clock, Engine
 
 #: How long a wait without a known end lasts at most; events usually end it sooner.
 WAIT_S = 5.0
+#: The broker's word for what it lets nobody change until recovery has settled what became of it.
+HELD = "held"
 NO_FAILURES: Mapping[Key, Failure] = {}
 #: So many acting passes in a row are normal for a rollout; more look like a fight with somebody.
 ACTING_FREELY = 5
@@ -173,7 +175,7 @@ class Reconciler:
         except EngineError as error:
             return self._nobody_there(key, error)
         self._away.pop(key, None)
-        self.chronicle.count_exits(view.desired, observed)
+        self.chronicle.count_exits(view.desired, observed, only=key)
         self.count_kept(observed, view.prunable, only=key)
         # What becomes of a suspended service is no rollout's doing.
         suspended = key in view.desired.suspended
@@ -374,7 +376,9 @@ class Reconciler:
             return Result(Outcome.ACTED, again_s=0.0)
         if done.failed is not None and done.error is not None:
             stops = (each.action for each in done.done if isinstance(each.action, StopContainer))
-            down = any(stop.slot == done.failed.slot for stop in stops)
+            down = isinstance(done.failed, StartContainer) and any(
+                stop.slot == done.failed.slot for stop in stops
+            )
             return self._failed(key, done.failed, done.error, rules, down=down)
         if done.done:
             return Result(Outcome.ACTED, again_s=self._after_acting(key))
@@ -399,7 +403,7 @@ class Reconciler:
         self, key: Key, action: AnyAction, error: EngineError, rules: Rules, *, down: bool
     ) -> Result:
         """Return how a pass ended that failed at *action*; *down*: its slot was taken down for it."""
-        again_s = self._retries.failed(key, signature(action, rules.digest), error)
+        again_s = self._retries.failed(key, signature(action, rules.digest), error, down=down)
         failure = _failure(error)
         if isinstance(action, StartContainer) and _counts(error, down=down):
             slot, now = (action.object, action.slot), self._clock.now()
@@ -408,8 +412,9 @@ class Reconciler:
                 failure = replace(failure, message=f"{action.target} {cause}")
             history = backoff.failed(self._memory.history(slot), now, cause=cause)
             self._memory.remember(slot, history)
-            # What was stopped for it is to serve again meanwhile.
-            again_s = 0.0 if down else max(again_s, backoff.not_before(history, now) - now)
+            again_s = max(again_s, backoff.not_before(history, now) - now)
+        if down and not isinstance(error, EngineUnavailable | ReplyLost):
+            again_s = 0.0  # what was stopped for it is to serve again meanwhile
         return Result(_OUTCOMES[error.act], again_s=again_s, failure=failure)
 
     def _after_acting(self, key: Key) -> float:
@@ -490,9 +495,10 @@ def _counts(error: EngineError, *, down: bool) -> bool:
     """Tell whether a start that failed so counts as a failure of its slot.
 
     Only what the engine tried does: not a held object, a lost reply, a precondition, or an engine
-    that is away. But what was stopped for nothing isn't to be stopped for that again and again.
+    that is away. Where something was stopped for it, which isn't to be again and again, all counts
+    but what passes by itself.
     """
-    if isinstance(error, EngineUnavailable | ReplyLost):
+    if isinstance(error, EngineUnavailable | ReplyLost) or error.code == HELD:
         return False
     return down or (error.act is Act.RETRY and not isinstance(error, Conflict))
 

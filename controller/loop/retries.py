@@ -87,13 +87,17 @@ class Retries:
         self._lock = threading.Lock()
         self._attempts: dict[Key, dict[Signature, Attempt]] = {}
 
-    def failed(self, key: Key, what: Signature, error: EngineError) -> float:
-        """Note a failure in a pass of *key*; return in how many seconds it may be tried again."""
+    def failed(self, key: Key, what: Signature, error: EngineError, *, down: bool = False) -> float:
+        """Note a failure in a pass of *key*; return in how many seconds it may be tried again.
+
+        *down*: what serves was stopped for it, which isn't done again at once.
+        """
         with self._lock:
             mine = self._attempts.setdefault(key, {})
             before = mine.get(what)
             count = 1 if before is None else before.count + 1
-            wait_s = delay_s(error, count, self._random)
+            slower = down and isinstance(error, Conflict)
+            wait_s = delay_s(error, count + slower, self._random)
             mine[what] = Attempt(count, error, self._monotonic() + wait_s)
             return wait_s
 

@@ -13,6 +13,7 @@ from controller.core.backoff import (
     not_before,
     pause_s,
     rested,
+    seen,
     to_json,
 )
 
@@ -78,6 +79,13 @@ def test_a_clock_set_back_prolongs_no_pause_and_counts_as_now():
     again = failed(history, 500.0)
     assert (again.recent, again.count) == ((500.0, 500.0, 500.0), 3)
     assert crash_looping(after(9000, 9001, 9002, 9003, 9004), 1.0)
+
+
+def test_after_a_clock_was_set_back_the_first_look_is_what_the_pause_counts_from():
+    history = seen(after(10_000.0, 10_001.0), 500.0)
+    assert (history.recent, history.count) == ((500.0, 500.0), 2)
+    assert [not_before(seen(history, now), now) for now in (501.0, 504.0)] == [505.0, 505.0]
+    assert seen(after(50.0, 60.0), 60.0) == after(50.0, 60.0)
 
 
 def test_the_count_has_a_limit():

@@ -294,6 +294,17 @@ def test_a_failing_start_is_tried_again_with_growing_pauses_and_told_as_a_crash_
     assert [d for d in home.engine.done if d.startswith("create")] == [RUN_WEB1[0]]
 
 
+def test_a_clock_that_is_set_back_keeps_no_slot_from_being_tried_until_it_is_there_again(
+    tmp_path: Path,
+) -> None:
+    home = house(tmp_path, services=(service(),))
+    home.engine.fault = failing("start-container", lambda: EngineFailed("engine.failed", "no"))
+    home.settle()
+    home.watch.jumped -= 3600.0
+    home.engine.fault = lambda _action: None
+    assert home.let_pass(10)[-1] == RUN_WEB1[-1]
+
+
 @pytest.mark.parametrize(
     "error", [Conflict("held", "not settled yet"), ReplyLost("reply.lost", "it broke")]
 )

@@ -464,6 +464,29 @@ def test_what_was_stopped_for_a_start_that_fails_serves_again_at_once(
     assert tries == 3, "what serves isn't stopped for it for ever"
 
 
+def test_a_successor_that_is_held_is_none_that_fails(tmp_path: Path) -> None:
+    home = house(tmp_path, PORT)
+
+    def fault(action: AnyAction) -> EngineError | None:
+        green = isinstance(action, StartContainer) and action.target == called("green", PORT)
+        return (
+            Conflict("held", "what became of container.remove isn't known yet") if green else None
+        )
+
+    home.engine.fault = fault
+    home.declare(web("green", PORT))
+    home.settle()
+    assert running(home) == [called("blue", PORT)], "it isn't stopped for that again at once"
+    home.let_pass(60)
+    assert running(home) == [called("blue", PORT)]
+    tries = home.engine.done.count(f"start-container {called('green', PORT)} !")
+    assert 3 < tries < 8, "it is stopped for it more and more rarely"
+    assert home.condition("web", "RolledBack")[0] != "True"
+    home.engine.fault = lambda _action: None
+    home.let_pass(60)
+    assert running(home) == [called("green", PORT)]
+
+
 @pytest.mark.parametrize("more", [(), (PORT,)])
 def test_what_is_stopped_while_its_successor_cannot_be_had_is_started_again(
     tmp_path: Path, more: tuple[str, ...]
