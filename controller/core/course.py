@@ -106,13 +106,12 @@ def advance(course: Course, scene: Scene, *, elapsed_s: float, stalled: bool) ->
     if course.revision != service.revision:
         course = Course(revision=service.revision, good=course.good)
         elapsed_s = 0.0
-    idle = service.spec.state is RunState.STOPPED or service.spec.replicas == 0
     if course.failed and scene.complete:
         # It came right after all: only what fails from now on counts.
         found = sorted(scene.histories.items())
         counts = tuple((slot, history.count) for slot, history in found if history.count)
         course = replace(again(course), forgiven=counts)
-    if course.failed or course.good == service.revision or idle:
+    if course.failed or course.good == service.revision or _idle(service):
         return course
     reached = scene.reached
     furthest = _most(course.furthest, reached)
@@ -126,6 +125,11 @@ def advance(course: Course, scene: Scene, *, elapsed_s: float, stalled: bool) ->
     if course.held_s is not None and course.held_s >= _watch_s(course, scene):
         return replace(course, good=service.revision)
     return course
+
+
+def _idle(service: Service) -> bool:
+    """Tell whether nothing of a service should run, so that nothing is judged."""
+    return service.spec.state is RunState.STOPPED or service.spec.replicas == 0
 
 
 def _most(one: tuple[int, int, int], other: tuple[int, int, int]) -> tuple[int, int, int]:
@@ -223,11 +227,14 @@ def again(course: Course) -> Course:
 def due_in_s(course: Course, scene: Scene) -> float | None:
     """Return when a look is needed though nothing happens; None: time alone changes nothing."""
     over = course.failed or course.good == course.revision
-    if over or course.revision != scene.service.revision:
+    if over or course.revision != scene.service.revision or _idle(scene.service):
         return None
     if course.held_s is not None:
         return max(0.0, _watch_s(course, scene) - course.held_s)
-    return max(0.0, _deadline_ms(scene) / 1000 - course.idle_s)
+    left_s = _deadline_ms(scene) / 1000 - course.idle_s
+    if left_s <= 0 and scene.reached[2] >= scene.service.spec.replicas:
+        return None  # what it replaced is left, and no deadline is for that
+    return max(0.0, left_s)
 
 
 def to_json(course: Course) -> dict[str, object]:

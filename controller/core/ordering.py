@@ -96,8 +96,12 @@ class Ordering:
         self._stalled = dict(around.stalled)
         self._starting: set[Key] = set()
         self._left: set[Key] = set()
-        # What the guard holds back would go, too: until somebody lets it, what it needs stays.
+        # What the guard holds back, or has no word on yet, would go, too: until it is let go, what
+        # it needs stays.
         gone = self._going | {key for key in blocked if self._goes(key, desired)}
+        if self._going:
+            there = {each.key for each in self._known.containers if each.origin == "controller"}
+            gone |= {key for key in there if self._goes(key, desired)}
         leaving = {key: self._depends(key) & self._going for key in gone}
         # Those that depend on one another in a circle (as remembered) needn't wait for each other.
         for ring in graph.rings(leaving):

@@ -139,12 +139,15 @@ def guard(
     *,
     now: float,
     approved: bool,
+    looked: bool = True,
 ) -> PruneDecision:
     """Return what may go now, what is blocked and why, and what to remember.
 
     *now* is in seconds since the epoch, by a clock that nobody sets while the controller runs (it
     may be another's after a restart). *approved* is an operator's approval of all that is
-    pending at this look; what it lets pass needs no second look.
+    pending at this look; what it lets pass needs no second look. Nothing new passes unless
+    *looked*: if only the files were read again, *observed* may be of long ago, and lack what
+    should go first.
     """
     memory = _aged(memory, now)
     gone = _candidates(desired, observed)
@@ -172,7 +175,7 @@ def guard(
     blocked = {} if approved else _held_back(look)
     free = look.new - blocked.keys()
     since = memory.settling_since if free == memory.settling else now
-    if approved or now - since >= SETTLE_S:
+    if approved or (looked and now - since >= SETTLE_S):
         passing, settling = free, frozenset[Key]()
     else:
         passing, settling = frozenset[Key](), free

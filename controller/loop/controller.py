@@ -234,7 +234,8 @@ class Controller:
             declared = self._source.load()
             with self._lock:
                 known = self._shared.known
-                decision = self._decide(self._helm.steered(declared), known, approved=False)
+                steered = self._helm.steered(declared)
+                decision = self._decide(steered, known, approved=False, looked=False)
                 self._take(declared, known, decision)
         self._changed()
 
@@ -348,13 +349,13 @@ class Controller:
         return Survey(shown, observed, decision, rules, plan, declared)
 
     def _decide(
-        self, desired: Desired, observed: Observed | None, *, approved: bool
+        self, desired: Desired, observed: Observed | None, *, approved: bool, looked: bool = True
     ) -> PruneDecision:
         memory = self._memory.prune
         if observed is None:
             return PruneDecision(frozenset(), (), memory)
         now = self._reconciler.guard_now()
-        return prune.guard(desired, observed, memory, now=now, approved=approved)
+        return prune.guard(desired, observed, memory, now=now, approved=approved, looked=looked)
 
     def _take(
         self, declared: Desired, observed: Observed | None, decision: PruneDecision

@@ -220,6 +220,23 @@ def test_a_look_is_due_when_time_changes_something():
     assert due_in_s(replace(BEGUN, good=B), done) is None
 
 
+@pytest.mark.parametrize("spec", [{"state": "Stopped"}, {"replicas": 0}])
+def test_no_look_is_due_while_nothing_should_run(spec):
+    # Watched for as long as it is after a failure, which was forgiven when it was stopped.
+    course = replace(BEGUN, held_s=WATCH_S)
+    there = scene(container(), wanted=service(**spec))
+    assert walk((30, there), start=course) == course
+    assert due_in_s(course, there) is None
+
+
+def test_no_look_is_due_for_what_cannot_be_cleared_away_after_the_deadline():
+    both = scene(container(), container(rev="a"))
+    course = walk((0, both), (599, both))
+    assert due_in_s(course, both) == 1
+    course = walk((2, both), start=course)
+    assert (course.failed, due_in_s(course, both)) == ("", None)
+
+
 def test_a_course_survives_a_restart():
     for course in (NEW, replace(BEGUN, idle_s=1.5, held_s=2.25, failed="why", furthest=(3, 2, 1))):
         assert from_json(to_json(course)) == course

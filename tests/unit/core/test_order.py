@@ -340,6 +340,17 @@ def test_it_waits_for_whom_the_guard_holds_back():
     ) == ["wait db: waiting for api to be gone, which depends on it"]
 
 
+def test_it_waits_for_whom_the_guard_has_no_word_on_yet():
+    db = engine(container("db"), networks=())
+    around, going = Around(BOTH, remembered={API: {DB}}), frozenset({DB})
+    assert lines(declared(), db, only=DB, around=around, prunable=going) == [
+        "wait db: waiting for api to be gone, which depends on it"
+    ]
+    foreign = replace(container("api"), origin="client")
+    around = replace(around, observed=engine(foreign, container("db"), networks=()))
+    assert lines(declared(), db, only=DB, around=around, prunable=going) == DB_GONE
+
+
 def test_what_is_suspended_does_not_go_and_nobody_waits_for_it():
     held = replace(declared(), holds=(Hold(API, "suspended", "ByCommand", "", ""),))
     assert lines(held, BOTH, around=KNOWN) == DB_GONE

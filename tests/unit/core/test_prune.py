@@ -79,6 +79,18 @@ def test_a_service_that_vanished_goes_at_the_second_equal_look():
     assert (names(second.prunable), names(second.settling), second.recheck_at) == ("b", "", None)
 
 
+def test_reading_the_files_again_is_no_second_look():
+    desired, observed = wanting("a"), running("a", "b")
+    first = look(desired, observed)
+    read = guard(desired, observed, first.memory, now=1005.0, approved=False, looked=False)
+    assert (names(read.prunable), names(read.settling), read.recheck_at) == ("", "b", 1002.0)
+    second = look(desired, observed, read.memory, now=1005.1)
+    assert names(second.prunable) == "b"
+    # What passed goes on.
+    read = guard(desired, observed, second.memory, now=1006.0, approved=False, looked=False)
+    assert names(read.prunable) == "b"
+
+
 def test_a_look_that_differs_begins_the_wait_anew():
     observed = running("a", "b", "c")
     first = look(wanting("a", "b"), observed)

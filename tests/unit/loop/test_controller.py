@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from controller.core.course import WATCH_S
 from controller.core.quarantine import Keeping
 from controller.loop.controller import Chore
 from controller.loop.memory import Memory
@@ -159,6 +160,41 @@ def test_a_service_that_vanishes_from_the_files_goes_after_a_second_look(tmp_pat
         f"stop-container {WEB1}",
         f"remove-container {WEB1}",
     ]
+
+
+def test_what_nobody_has_seen_yet_goes_before_what_it_depends_on(tmp_path: Path) -> None:
+    front = service("front", dependsOn=[{"name": "api", "condition": "Started"}])
+    home = house(tmp_path, container(), services=(service(), API, front))
+    home.settle()
+    (seen,) = (c for c in home.engine.world.containers if c.key == front.key)
+    home.engine.change(seen.name, lambda _container: None)
+    home.controller.look()
+    home.controller.keys.forget(seen.key)
+    there = (*home.engine.world.containers, seen)
+    home.engine.world = replace(home.engine.world, containers=there)
+    home.engine.away = AWAY
+    home.declare(service())
+    assert home.let_pass(5) == []
+    home.declare(service(env={"LEVEL": "info"}))
+    home.let_pass(1)
+    assert home.memory.prune.going == frozenset()
+    home.engine.away = None
+    stops = [line for line in home.let_pass(60) if line.startswith("stop")]
+    assert stops == [f"stop-container {seen.name}", f"stop-container {API1}"]
+
+
+def test_what_is_stopped_while_it_is_watched_is_left_in_peace(tmp_path: Path) -> None:
+    home = house(tmp_path, container("api"), services=(service(), API))
+    failure = EngineFailed("engine.failed", "no")
+    home.engine.fault = failing("start-container", lambda: failure, times=1)
+    home.let_pass(100)
+    course = home.memory.course(worlds.WEB)
+    assert (course.good, (course.held_s or 0) >= WATCH_S) == ("", True)
+    home.declare(service(state="Stopped"), API)
+    assert home.let_pass(5)[-1] == f"stop-container {WEB1}"
+    looks = home.engine.looks
+    assert home.let_pass(200) == []
+    assert home.engine.looks - looks < 5
 
 
 def test_a_clock_that_is_set_makes_no_second_look_of_the_next_and_none_late(
