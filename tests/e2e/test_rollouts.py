@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import pytest
@@ -198,19 +198,25 @@ def test_what_serves_goes_on_serving_whatever_the_next_revision_is_like(host: Ho
         for scene in SCENES:
             host.write(f"{scene.name}.yaml", document(scene.name, *scene.revision))
 
-        def ended(scene: Scene) -> bool:
-            now = revisions(host, scene.name)
-            new = len(now) == 1 and now != old[scene.name]
-            there = new if scene.ends == "new" else now == old[scene.name]
-            return there and re.search(scene.condition, told(host, scene.name)) is not None
-
-        for scene in SCENES:
-            eventually(lambda scene=scene: ended(scene), what=scene.name)  # type: ignore[misc]
-        journal = journaled(host)
-        for scene in SCENES:
-            assert re.search(scene.journal, journal[scene.name]), journal[scene.name]
+        await_ends(host, SCENES, old)
         serve_on(client, *names)
         assert client.failures() == []
+
+
+def await_ends(host: Host, scenes: Sequence[Scene], old: Mapping[str, list[str]]) -> None:
+    """Wait until of each scene that serves which is to, and is told; *old* is what ran before."""
+
+    def ended(scene: Scene) -> bool:
+        now = revisions(host, scene.name)
+        new = len(now) == 1 and now != old[scene.name]
+        there = new if scene.ends == "new" else now == old[scene.name]
+        return there and re.search(scene.condition, told(host, scene.name)) is not None
+
+    for scene in scenes:
+        eventually(lambda scene=scene: ended(scene), what=scene.name)  # type: ignore[misc]
+    journal = journaled(host)
+    for scene in scenes:
+        assert re.search(scene.journal, journal[scene.name]), journal[scene.name]
 
 
 def held(host: Host, name: str) -> bool:
@@ -378,15 +384,7 @@ def test_what_is_stopped_first_serves_again_whatever_the_next_revision_is_like(h
             volume = VOLUME.replace("data", scene.name)
             host.write(f"{scene.name}.yaml", document(scene.name, volume, *scene.revision, QUICK))
 
-        def ended(scene: Scene) -> bool:
-            there = revisions(host, scene.name) == old[scene.name]
-            return there and re.search(scene.condition, told(host, scene.name)) is not None
-
-        for scene in STOPPED_FOR:
-            eventually(lambda scene=scene: ended(scene), what=scene.name)  # type: ignore[misc]
-        journal = journaled(host)
-        for scene in STOPPED_FOR:
-            assert re.search(scene.journal, journal[scene.name]), journal[scene.name]
+        await_ends(host, STOPPED_FOR, old)
         serve_on(client, *names)
         assert client.failures("badtag") == [], "nothing is stopped for what can't be had"
         for name in names:
