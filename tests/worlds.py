@@ -241,6 +241,7 @@ def plan(
     quarantine: Quarantine = NOTHING_KEPT,
     readiness: Mapping[str, Readiness] | None = None,
     superseded: Mapping[str, str] | None = None,
+    good: Mapping[Key, str] | None = None,
     paused: Mapping[Key, str] | None = None,
     contended: Mapping[tuple[Key, int], Mapping[str, str]] | None = None,
     around: Around = Around(),  # noqa: B008 - frozen
@@ -260,6 +261,7 @@ def plan(
             taken_over=taken_over,
             readiness=readiness or {},
             superseded=superseded or {},
+            good=good or {},
             paused=paused or {},
             contended=contended or {},
             quarantine=quarantine,

@@ -30,6 +30,12 @@ def test_what_is_stopped_for_a_successor_is_one_stretch_with_its_start() -> None
     ]
 
 
+def test_a_stop_begins_the_stretch_where_the_restart_policy_is_taken_away_already() -> None:
+    down_for_good = container(rev="a", settings={"restart": "no"})
+    actions = planned(down_for_good, rollout={"order": "StopFirst"})
+    assert together(*actions) == [[f"stop-container {OLD}", f"start-container {NEW}"]]
+
+
 def test_a_restart_in_place_ends_with_the_restart_policy_that_it_took_away() -> None:
     check = {"exec": ["/check"]}
     actions = planned(container(health="unhealthy"), healthcheck=check)

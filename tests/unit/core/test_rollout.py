@@ -1351,6 +1351,22 @@ def test_what_was_cut_off_gets_its_name_back_while_its_successor_has_to_wait():
     assert joins.aliases == ("web",)
 
 
+def test_the_last_good_one_serves_again_though_another_was_started_later():
+    blue = container(rev="a", state="exited", settings=NO, started_at="2026-01-01T00:00:00Z")
+    green = container(rev="c", state="exited", settings=NO, started_at="2026-01-02T00:00:00Z")
+    for good, target in (({WEB: blue.revision}, blue.name), ({}, green.name)):
+        made = plan(declared(service()), engine(blue, green), held={(WEB, 1): "later"}, good=good)
+        assert (made.actions[0].verb, made.actions[0].target) == ("start-container", target)
+
+
+def test_what_is_unhealthy_since_it_was_cut_off_is_not_stopped_first():
+    cut_off = container(rev="a", health="unhealthy", settings={"networks": ()}, aliases=())
+    made = plan(declared(service()), engine(cut_off))
+    verbs = [(action.verb, action.target) for action in made.actions]
+    stop = verbs.index(("stop-container", cut_off.name))
+    assert verbs.index(("start-container", "web.1-bbbbbbbb")) < stop
+
+
 def test_a_task_that_served_before_is_not_run_again():
     check(
         service(restart={"policy": "Never"}),

@@ -185,6 +185,19 @@ def test_nothing_is_stopped_for_a_start_that_is_held() -> None:
     assert [f"{action.verb} {action.target}" for action in execution.held] == REPLACED[1:]
 
 
+def test_whether_something_may_be_stopped_is_asked_only_where_the_rest_may_be_done() -> None:
+    """The answer may use up a share of what may be down."""
+    engine, actions = replacement()
+    asked: list[str] = []
+
+    def held(action: AnyAction) -> bool:
+        asked.append(action.verb)
+        return action.verb == "start-container"
+
+    run(engine, *actions, held=held)
+    assert "stop-container" not in asked
+
+
 def test_what_cannot_be_put_in_place_holds_nothing_if_it_is_to_go() -> None:
     engine, actions = replacement()
     on_it = {"object": WEB, "cause": "", "slot": 1, "precondition": Precondition(id="x")}
