@@ -1351,6 +1351,41 @@ def test_what_was_cut_off_gets_its_name_back_while_its_successor_has_to_wait():
     assert joins.aliases == ("web",)
 
 
+def test_what_policy_does_not_let_start_does_not_serve_again():
+    check(
+        service(),
+        container(rev="a", state="exited", settings=NO),
+        judge=deny("start-container"),
+        held={(WEB, 1): "later"},
+        gives="1 wait web.1-bbbbbbbb later",
+    )
+
+
+def test_the_last_good_one_serves_again_beside_one_that_is_ill_once_its_rollout_is_paused():
+    made = plan(
+        declared(service(healthcheck={"exec": ["/check"]})),
+        engine(container(rev="a", state="exited", settings=NO), container(health="unhealthy")),
+        held={(WEB, 1): "later"},
+        paused={WEB: "the rollout failed"},
+    )
+    assert (made.actions[0].verb, made.actions[0].target) == ("start-container", "web.1-aaaaaaaa")
+
+
+def test_of_several_that_are_up_the_one_that_serves_is_put_back_in_place():
+    made = plan(
+        declared(service()),
+        engine(
+            container(rev="a", settings={"networks": ()}, aliases=()),
+            container(rev="c", settings={"pids": 7}),
+        ),
+        held={(WEB, 1): "later"},
+    )
+    assert [(action.verb, action.target) for action in made.actions] == [
+        ("update-container", "web.1-cccccccc"),
+        ("wait", "web.1-bbbbbbbb"),
+    ]
+
+
 def test_the_last_good_one_serves_again_though_another_was_started_later():
     blue = container(rev="a", state="exited", settings=NO, started_at="2026-01-01T00:00:00Z")
     green = container(rev="c", state="exited", settings=NO, started_at="2026-01-02T00:00:00Z")
