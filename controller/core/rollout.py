@@ -3,7 +3,7 @@
 Slots are replaced in waves, of at most ``parallelism`` slots with StartFirst and ``maxUnavailable``
 with StopFirst, and no wave begins while a slot that isn't serving as declared needs the room. One that
 is stuck holds up what serves well, and not the mending of others. What a single slot gets is
-``core.slots``'.
+``core.slots``' to say, and what its predecessor gets meanwhile ``core.predecessors``'.
 
 A plan goes on to convergence: behind a gate stands what follows once it is open.
 """
@@ -27,6 +27,7 @@ from controller.core.moves import (
     wait,
 )
 from controller.core.ordering import Hindrance
+from controller.core.predecessors import tended_steps, tending
 from controller.core.readiness import Ready
 from controller.core.slots import (
     Situation,
@@ -35,8 +36,6 @@ from controller.core.slots import (
     is_there,
     is_to_be_revived,
     name_in,
-    steps_of,
-    tending,
 )
 from controller.core.succession import order_of
 from controller.model.errors import Problem
@@ -228,7 +227,7 @@ def _interrupts(slot: Slot, situation: Situation) -> bool:
 
 
 def _put_off(slot: Slot, cause: str, situation: Situation, outcome: Outcome) -> None:
-    steps = steps_of(slot, situation)
+    steps = tended_steps(slot, situation)
     if not steps.stuck:
         name = (slot.keep or slot.alive[0]).name
         put_off = wait(situation.key, target=name, slot=slot.number, cause=cause)
@@ -238,7 +237,7 @@ def _put_off(slot: Slot, cause: str, situation: Situation, outcome: Outcome) -> 
 
 
 def _begin(slot: Slot, situation: Situation, outcome: Outcome) -> Steps:
-    steps = steps_of(slot, situation)
+    steps = tended_steps(slot, situation)
     _emit(steps.begin, situation, outcome)
     outcome.problems += steps.problems
     return steps

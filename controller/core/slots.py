@@ -10,13 +10,11 @@ from dataclasses import dataclass, field, replace
 
 from controller.core import hostports
 from controller.core.diff import (
-    ALIVE,
     Drift,
     Replica,
     Slot,
     alterations,
     drift_of,
-    is_healable,
     restart_of,
     why,
 )
@@ -44,12 +42,12 @@ from controller.model.desired import Service
 from controller.model.errors import Problem
 from controller.model.names import Key
 from controller.model.observed import Container, ContainerState, HostPort
-from controller.model.plan import AnyAction, ConnectNetwork, PullImage, Wait
+from controller.model.plan import AnyAction, ConnectNetwork, Wait
 from controller.model.quantities import format_duration_ms
 from controller.model.spec import Order, RestartPolicy
 
 #: What is set anew at each stop and start.
-_RESTARTS = frozenset({"restart", "restart_max"})
+RESTARTS = frozenset({"restart", "restart_max"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,102 +115,13 @@ class Steps:
 
 
 def steps_of(slot: Slot, situation: Situation) -> Steps:
-    """Return what brings one slot to run, and then clears away what isn't needed any more.
-
-    While a successor can't be had yet, what it succeeds is looked after: started again where nothing
-    else runs in the slot, and else put back in place.
-    """
-    keep, steps = slot.keep, _steps(slot, situation)
-    there = keep is not None and is_there(keep)
-    if keep is not None and not steps.pending:
-        return steps
-    if not there and not _takes_long(steps, situation):
-        return steps
-    up = [*slot.alive, *([keep] if keep is not None and keep.state in ALIVE else [])]
-    if any(not _is_in_vain(container, situation) for container in up):
-        return replace(steps, begin=[*tending(slot, situation), *steps.begin])
-    return _stand_in(slot, situation) or steps
-
-
-def _is_in_vain(container: Container, situation: Situation) -> bool:
-    """Tell whether a container runs that nothing is waited for any more, and needs no other's room."""
-    paused = situation.key in situation.past.paused
-    beside = order_of(situation.service) is Order.START_FIRST
-    return paused and beside and situation.ready(container) is Ready.UNHEALTHY
-
-
-def _takes_long(steps: Steps, situation: Situation) -> bool:
-    """Tell whether what is to come in a slot won't be there at once, as far as can be foreseen."""
-    pulls = any(isinstance(action, PullImage) for action in steps.begin)
-    hindered = situation.key in situation.past.hindered
-    return steps.stuck or pulls or hindered or situation.key in situation.past.paused
-
-
-def tending(slot: Slot, situation: Situation) -> list[AnyAction]:
-    """Return what puts back in place what serves in a slot until its successor does."""
-    others = _by_merit(slot, situation)[:1]  # what else there is goes as soon as can be
-    if not others or not is_healable(others[0], situation.spared(slot.number)):
-        return []
-    # Somebody must answer to the service's name: whoever was cut off has lost it.
-    up = [*slot.alive, *([slot.keep] if slot.keep is not None else [])]
-    named = any(situation.key.name in asked for each in up for _, asked in each.aliases)
-    healing, _ = _healing(others[0], situation, announced=not named)
-    return [action for action in judged(healing, situation.judge) if not denied(action)]
-
-
-def _stand_in(slot: Slot, situation: Situation) -> Steps | None:
-    """Return the steps that start what served in a slot before, and then go on; None: it can't be.
-
-    What is behind the gate is planned as if it ran already.
-    """
-    predecessor = _predecessor(slot, situation)
-    if predecessor is None:
-        return None
-    handle, policy = Handle.seen(predecessor), restart_of(situation.service)
-    healing, _ = _healing(predecessor, situation, announced=True)
-    cause = f"it serves until {name_in(slot, situation)} can"
-    back: list[AnyAction] = [*healing, handle.start(cause)]
-    has = predecessor.settings.restart
-    if has != policy[0]:
-        back.append(handle.restart(policy, f"restart policy is {has}, want {policy[0]}"))
-    back = judged(back, situation.judge)
-    if any(denied(action) for action in back):
-        return None
-    running = replace(predecessor, state=ContainerState.RUNNING)
-    others = tuple(running if other is predecessor else other for other in slot.others)
-    paused = situation.past.paused.get(situation.key)
-    if paused:
-        waiting = _waiting(slot, situation, paused, name_in(slot, situation))
-        return replace(waiting, begin=[*back, *waiting.begin])
-    steps = _steps(replace(slot, others=others), situation)
-    up = gate(situation.key, target=predecessor.name, slot=slot.number, cause="must be up first")
-    between = [] if steps.stuck else [up]
-    return replace(steps, begin=[*back, *between, *steps.begin])
-
-
-def _predecessor(slot: Slot, situation: Situation) -> Container | None:
-    """Return what of other revisions may serve in a slot again: the last good one, or the latest."""
-    service, good = situation.service, situation.past.good.get(situation.key, "")
-    down = [
-        other
-        for other in slot.others
-        if other.state is ContainerState.EXITED
-        and other.revision != service.revision
-        and not (other.violation or Replica(other, service).finished)
-        # What was altered while it was down isn't started as it is, but put back before.
-        and all(each.in_place or each.what in _RESTARTS for each in alterations(other))
-    ]
-    down.sort(key=lambda other: (other.revision == good, other.started_at, other.id))
-    return down[-1] if down else None
-
-
-def _steps(slot: Slot, situation: Situation) -> Steps:
+    """Return what brings one slot to run, and then clears away what isn't needed any more."""
     keep, service = slot.keep, situation.service
     if keep is None:
         for other in slot.others:
             # Its name, port and addresses aren't free yet.
             if other.state is ContainerState.REMOVING and other.revision == service.revision:
-                return _waiting(slot, situation, f"{other.name} is being removed", other.name)
+                return waiting_for(slot, situation, f"{other.name} is being removed", other.name)
         return _succeed(slot, situation)
     taken_over = situation.is_taken_over(slot.number)
     if keep.running and is_to_be_revived(keep, situation):
@@ -227,7 +136,7 @@ def _steps(slot: Slot, situation: Situation) -> Steps:
         policy = restart_of(service, taken_over=taken_over)
         steps = until_denied(judged(_policy_steps(keep, policy), situation.judge))
         held = situation.held(slot.number) or slot.why
-        waiting = _waiting(slot, situation, held, keep.name)
+        waiting = waiting_for(slot, situation, held, keep.name)
         return replace(waiting, begin=[*steps, *waiting.begin])
     return _succeed(slot, situation)
 
@@ -244,7 +153,7 @@ def _hand_over(slot: Slot, keep: Container, situation: Situation) -> Steps:
     # Nothing else serves: better one that isn't ready than none.
     alone = not any(other.running for other in slot.alive)
     available = situation.ready(keep) is Ready.AVAILABLE
-    healing, problems = _healing(keep, situation, announced=alone or available)
+    healing, problems = healing_of(keep, situation, announced=alone or available)
     begin = _policy_steps(keep, policy, situation.spared(slot.number))
     rejoined = {a.network for a in healing if isinstance(a, ConnectNetwork) and a.aliases}
     nameless = [n for n in _unannounced(keep, situation) if n not in rejoined]
@@ -261,7 +170,7 @@ def _hand_over(slot: Slot, keep: Container, situation: Situation) -> Steps:
     )
 
 
-def _healing(
+def healing_of(
     container: Container, situation: Situation, *, announced: bool
 ) -> tuple[list[AnyAction], tuple[Problem, ...]]:
     """Return what puts a container that serves back in place, and why a network can't be joined."""
@@ -314,7 +223,7 @@ def is_to_be_revived(container: Container, situation: Situation) -> bool:
 
 def _is_joined_again(container: Container, situation: Situation) -> bool:
     """Tell whether a container is to be joined to a network that it isn't in."""
-    healing, _ = _healing(container, situation, announced=True)
+    healing, _ = healing_of(container, situation, announced=True)
     joins = [a for a in judged(healing, situation.judge) if isinstance(a, ConnectNetwork)]
     return any(not denied(action) for action in joins)
 
@@ -323,7 +232,7 @@ def _revive(slot: Slot, keep: Container, situation: Situation) -> Steps:
     """Return what restarts a container that is unhealthy."""
     held = situation.held(slot.number)
     if held is not None:
-        return _waiting(slot, situation, held, keep.name)
+        return waiting_for(slot, situation, held, keep.name)
     handle, cause = Handle.seen(keep), why(Replica(keep, situation.service))
     policy = restart_of(situation.service, taken_over=situation.is_taken_over(slot.number))
     actions = [*halt(keep, situation.service, cause), handle.start(cause)]
@@ -333,7 +242,7 @@ def _revive(slot: Slot, keep: Container, situation: Situation) -> Steps:
     if any(denied(action) for action in actions):
         return Steps(slot.number, [a for a in actions if denied(a)], stuck=True)
     # It isn't started again as somebody altered it.
-    healing, _ = _healing(keep, situation, announced=True)
+    healing, _ = healing_of(keep, situation, announced=True)
     actions = [*judged(healing, situation.judge), *actions]
     waits = _gate(replace(slot, keep=None), keep.name, situation)
     return Steps(slot.number, actions, gate=waits, finish=_clear(slot, situation))
@@ -350,8 +259,8 @@ def _policy_steps(
     container: Container, policy: tuple[str, int], spared: Collection[str] = ()
 ) -> list[AnyAction]:
     # Compared by name: the count comes with it, and engines differ in how they show it.
-    altered = any(each.what in _RESTARTS for each in alterations(container))
-    if altered and _RESTARTS & set(spared):
+    altered = any(each.what in RESTARTS for each in alterations(container))
+    if altered and RESTARTS & set(spared):
         return []
     if container.settings.restart == policy[0] and not altered:
         return []
@@ -359,7 +268,8 @@ def _policy_steps(
     return [Handle.seen(container).restart(policy, cause)]
 
 
-def _waiting(slot: Slot, situation: Situation, cause: str, target: str) -> Steps:
+def waiting_for(slot: Slot, situation: Situation, cause: str, target: str) -> Steps:
+    """Return the steps of a slot in which nothing is done for now, and why."""
     action = wait(situation.key, target=target, slot=slot.number, cause=cause)
     return Steps(slot.number, [action], stuck=True)
 
@@ -372,13 +282,13 @@ def _succeed(slot: Slot, situation: Situation) -> Steps:
         return Steps(slot.number, [], problems=problems, stuck=True)
     held = situation.held(slot.number)
     if held is not None:
-        return _waiting(slot, situation, held, name_in(slot, situation))
+        return waiting_for(slot, situation, held, name_in(slot, situation))
 
     port = hostports.taken(service, situation.containers, situation.listening)
     if port is not None and slot.alive:
         name = keep.name if keep else next_name(service, slot.number, situation.containers)
         cause = f"port {port.port} on {port.address} is taken by another program"
-        return _waiting(slot, situation, cause, name)
+        return waiting_for(slot, situation, cause, name)
 
     stopped = _stopped_first(slot, situation)
     beside = len(stopped) < len(slot.alive)
@@ -464,10 +374,10 @@ def _surplus(
     A successor that was overtaken before it took over is such: edits in a row would have more and
     more of them run.
     """
-    return tuple(other for other in _by_merit(slot, situation) if other not in stopped)[1:]
+    return tuple(other for other in by_merit(slot, situation) if other not in stopped)[1:]
 
 
-def _by_merit(slot: Slot, situation: Situation) -> list[Container]:
+def by_merit(slot: Slot, situation: Situation) -> list[Container]:
     """Return what is up in a slot beside what is kept, what serves best first."""
     wanted = set(joined_networks(situation.service, situation.supplies.names))
 

@@ -31,6 +31,7 @@ from controller.core import (
     admission,
     ordering,
     planner,
+    predecessors,
     prune,
     readiness,
     render,
@@ -580,14 +581,14 @@ PLANTS = (
         "a pass may end between what is stopped and what is started for it",
         (
             (executor, "stretches", always(lambda actions: [(action,) for action in actions])),
-            (slots, "_stand_in", always(lambda *_: None)),
+            (predecessors, "_stand_in", always(lambda *_: None)),
         ),
     ),
     Plant(
         7,
         "no-stand-in",
         "what served before isn't started again while its successor can't be had",
-        ((slots, "_stand_in", always(lambda *_: None)),),
+        ((predecessors, "_stand_in", always(lambda *_: None)),),
     ),
     Plant(
         7,
