@@ -53,8 +53,8 @@ sim: setup ## the simulation: SEEDS=n worlds (ARGS="--seed N" replays one)
 sim-sweep: setup ## the broker and the controller killed at every moment of every story
 	@$(PYTHON) -m pytest tests/sim -k crash_sweep --moments 0 $(ARGS)
 
-sim-planted: setup ## prove that the simulation finds every planted bug
-	@$(PYTHON) -m pytest tests/sim -k planted $(ARGS)
+sim-planted: setup ## search all worlds for every planted bug, and note which found it
+	@$(PYTHON) -m pytest tests/sim -k planted --anew $(ARGS)
 
 mutants: setup ## what the unit tests overlook in controller/core: PERCENT=n of its mutants (ARGS="--show diff")
 	@$(PYTHON) tools/mutants --percent $(PERCENT) $(ARGS)

@@ -43,6 +43,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     group.addoption("--death", help="replay this one: STORY:NUMBER")
     group.addoption(
+        "--anew", action="store_true", help="note anew which worlds find the planted bugs"
+    )
+    group.addoption(
         "--drawn", type=int, default=0, help="machines to draw anew (default: the same ones always)"
     )
 
