@@ -54,9 +54,14 @@ class ReadProcess:
 
 @dataclass(frozen=True, slots=True)
 class Write:
-    """Make an entry durable; answered by its Record, or None when the journal can't be written."""
+    """Make an entry durable; answered by its Record, or None when the journal can't be written.
+
+    With ``early`` the client is answered with that meanwhile, and what the steps end with goes to
+    nobody: they go on to their end all the same.
+    """
 
     entry: Entry
+    early: Reply | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

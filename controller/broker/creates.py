@@ -7,6 +7,7 @@ forwarded: the body comes from the admission, with the image by id.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import Any
 
 from controller.broker import images, neighbours, resolve
@@ -356,13 +357,14 @@ def _create(call: Call, state: GateState, judged: Admission, image: ImageFacts) 
     )
     assert is_image_id(str((judged.body or {}).get("Image"))), "an image is forwarded by its id"
     mine = of_summary(summary)
+    told = partial(with_warnings, warnings=judged.warnings)
     state.reserved[call.id] = _place(judged)
     try:
         with neighbours.answers_to(call, state, mine):
-            reply = yield from perform(state, call.by, change, _learn_created)
+            reply = yield from perform(state, call.by, change, _learn_created, told=told)
     finally:
         state.reserved.pop(call.id, None)
-    return with_warnings(reply, judged.warnings)
+    return told(reply)
 
 
 def with_warnings(reply: Reply, warnings: tuple[str, ...]) -> Reply:

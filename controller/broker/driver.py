@@ -1,7 +1,9 @@
 """Driving the gate: each command of its generator is carried out, its answer sent back.
 
 Whatever happens to the client, a mutation that was begun is carried to its closing record. What
-ends here without one (a lost answer, a broker that stops) is closed by recovery.
+ends here without one (a lost answer, a broker that stops) is closed by recovery. A client needn't
+wait for that record, but its next request does: nobody meets a broker that knows less than it was
+told (docs/decisions/0025).
 """
 
 from __future__ import annotations
@@ -57,6 +59,10 @@ READING_MAX = 8
 HANGING_MAX = 8
 #: Looks of one request that are asked for before it comes to them.
 AHEAD_MAX = 8
+#: The name of a task that carries steps to their end whose client is answered.
+AFTER_ITS_ANSWER = "after its answer"
+#: How long a read waits for the outcomes of what its peer changed: reads go on without a disk.
+BEHIND_S = 1.0
 
 T = TypeVar("T")
 #: What the gate's generators look like: a Relay as their value hands the connection over, a Follow
@@ -72,6 +78,11 @@ class Begun(Generic[T]):
         self._steps = steps
         self.command: Command | None = None
         self.send(None)
+
+    @property
+    def early(self) -> Reply | None:
+        """What the client is answered while they go on; None: it waits for their end."""
+        return self.command.early if isinstance(self.command, Write) else None
 
     @property
     def refused(self) -> bool:
@@ -150,6 +161,7 @@ class Driver:
         examine: Examination,
         asking: Asking,
         authorise: Authorise = nobody,
+        ended: Callable[[], None] = lambda: None,
     ) -> None:
         self._upstream = upstream
         self._authorise = authorise
@@ -161,40 +173,78 @@ class Driver:
         self._reads = Aside(_read_process, threads=READING_MAX + HANGING_MAX)
         self._reading = asyncio.Semaphore(READING_MAX)
         self._admission = Admission()
+        self._ended = ended
+        self._behind: dict[int, set[asyncio.Task[None]]] = {}  # by the uid that was answered
 
     async def drive(
-        self, begin: Callable[[], Steps], client: Client, *, admits: Actor | None
+        self, begin: Callable[[], Steps], client: Client, *, actor: Actor, changes: bool
     ) -> Reply | Handed | Follow:
-        """Run a request's steps to their end, and open the answer that they hand over.
+        """Run a request's steps to their answer, and open the one that they hand over.
 
-        With *admits* (who asks for a change) they run alone until their first record or mutation:
-        what an admission counted is still so when its intent is written. What is refused without
-        a look waits for nobody.
+        They begin once what the same peer was answered early is recorded. Those that ask for
+        *changes* run alone until their first record or mutation: what an admission counted is still
+        so when its intent is written. What is refused without a look waits for no other's.
         """
         self._books.look_up()
+        if not await self._caught_up(actor.uid, changes=changes):
+            return _busy(
+                " to be recorded", "look at 'trimtab status' and the disk of the state folder"
+            )
         opened: dict[Relay, Stream] = {}
         steps = Begun(begin())
+        goes_on = False
         try:
             with ExitStack() as alone:
                 waits = not self._admission.free
-                if admits is None or steps.refused:
+                if not changes or steps.refused:
                     waits = False
-                elif not await self._admitted(admits, alone):
-                    return refusal(
-                        HTTPStatus.SERVICE_UNAVAILABLE,
-                        "broker.busy",
-                        f"the mutations before this one took longer than {ADMISSION_S:g} s",
-                        remedy="look whether the engine hangs, and try again",
-                    )
+                elif not await self._admitted(actor, alone):
+                    return _busy("", "look whether the engine hangs, and try again")
                 if waits:  # what they saw before may be otherwise by now
                     steps.close()
                     steps = Begun(begin())
                 value = await self._run(steps, alone, opened, client)
+            goes_on = steps.command is not None
+            if goes_on:
+                self._go_on(steps, actor.uid)
             return await self._end(value, opened, client)
         finally:
-            steps.close()
+            if not goes_on:
+                steps.close()
+                if changes:
+                    self._ended()
             for stream in opened.values():
                 stream.close()
+
+    async def _caught_up(self, uid: int, *, changes: bool) -> bool:
+        """Wait for the outcomes that a peer didn't wait for; a read goes on without them."""
+        behind = self._behind.get(uid)
+        if not behind:
+            return True
+        _, late = await asyncio.wait(tuple(behind), timeout=ADMISSION_S if changes else BEHIND_S)
+        return not late or not changes
+
+    def _go_on(self, steps: Begun[Reply | Relay | Follow], uid: int) -> None:
+        """Carry steps to their end whose client is answered."""
+
+        def done(task: asyncio.Task[None]) -> None:
+            behind.discard(task)
+            if not behind:
+                self._behind.pop(uid, None)
+
+        behind = self._behind.setdefault(uid, set())
+        task = asyncio.create_task(self._to_the_end(steps), name=AFTER_ITS_ANSWER)
+        behind.add(task)
+        task.add_done_callback(done)
+
+    async def _to_the_end(self, steps: Begun[Reply | Relay | Follow]) -> None:
+        try:
+            await self._run(steps, ExitStack(), {}, None)
+        except Exception:
+            LOG.exception("request.failed after its answer")
+        finally:
+            steps.close()
+            self._ended()
 
     async def _admitted(self, actor: Actor, alone: ExitStack) -> bool:
         trusted = actor.role in {Role.CONTROLLER, Role.OPERATOR}
@@ -221,9 +271,12 @@ class Driver:
         opened: dict[Relay, Stream],
         client: Client | None,
     ) -> T:
+        """Run steps to their end, with a client to what it is answered early."""
         looks = _Looks(self._upstream, self._authorise)
         try:
             while (command := steps.command) is not None:
+                if client is not None and steps.early is not None:
+                    return cast("T", steps.early)
                 if isinstance(command, Look):
                     steps.send(await looks.answer(command))
                     continue
@@ -241,6 +294,11 @@ class Driver:
     async def close(self) -> None:
         """End what goes on without a connection."""
         await self._pulls.close()
+        behind = [task for tasks in self._behind.values() for task in tasks]
+        if behind:
+            await asyncio.wait(behind, timeout=BEHIND_S)
+        for task in behind:
+            task.cancel()
 
     async def write(self, entry: Entry) -> Record | None:
         """Make an entry of the shell's own durable, or counted; None when it isn't."""
@@ -325,6 +383,15 @@ class Driver:
             opened[relay] = stream
             return Reply(stream.status, b"", stream.headers)
         return await _whole(stream, deadline_s=15.0)
+
+
+def _busy(what: str, remedy: str) -> Reply:
+    return refusal(
+        HTTPStatus.SERVICE_UNAVAILABLE,
+        "broker.busy",
+        f"the mutations before this one took longer than {ADMISSION_S:g} s{what}",
+        remedy=remedy,
+    )
 
 
 async def _whole(stream: Stream, *, deadline_s: float) -> Reply | Lost:

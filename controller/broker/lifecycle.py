@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from controller.broker import neighbours, radius, resolve, verifying
@@ -12,7 +13,7 @@ from controller.broker.recovery import clean_up
 from controller.broker.refusals import Denied, admitted
 from controller.broker.resolve import Found, container_facts
 from controller.broker.state import GateState
-from controller.broker.steps import Call, Change, Steps, perform, place_of
+from controller.broker.steps import Call, Change, Steps, as_it_is, perform, place_of
 from controller.broker.targets import written
 from controller.broker.unchanged import looked_at, refuse_if_changed, refuse_if_violated
 from controller.core import admission, schema
@@ -105,7 +106,7 @@ def _take_down(
     if verb == "remove":
         path = written(target.path, query)
         change = _change(call, target, judged, method="DELETE", path=path)
-        return (yield from perform(state, call.by, change))
+        return (yield from perform(state, call.by, change, told=as_it_is))
     grace = 0 if verb == "kill" else _grace_s(query, target.inspect)
     told = {name: query[name] for name in ("signal",) if name in query}
     return (yield from _post(call, state, target, verb, judged, grace_s=grace, told=told))
@@ -165,8 +166,8 @@ def update(call: Call, state: GateState) -> Steps[Reply]:
     )
     assert judged.settings is not None, "an admitted update has settings"
     told = {"settings": settings_to(judged.settings)}
-    reply = yield from _post(call, state, found, "update", judged, told=told)
-    return with_warnings(reply, judged.warnings)
+    answer = partial(with_warnings, warnings=judged.warnings)
+    return (yield from _post(call, state, found, "update", judged, told=told, answer=answer))
 
 
 def _post(
@@ -178,6 +179,7 @@ def _post(
     *,
     grace_s: int = 0,
     told: Mapping[str, object] | None = None,
+    answer: Callable[[Reply], Reply] = as_it_is,
 ) -> Steps[Reply]:
     path = written(f"{found.path}/{verb}", dict(judged.query))
     extra = {**(told or {}), **({"graceS": grace_s} if grace_s else {})}
@@ -188,7 +190,7 @@ def _post(
         change = replace(change, runs=found.inspect.get("Config") or {})
     if verb in _RUNS:
         return (yield from verifying.watched(state, call.by, found.item, call.policy, change))
-    return (yield from perform(state, call.by, change))
+    return answer((yield from perform(state, call.by, change, told=answer)))
 
 
 def _change(

@@ -225,6 +225,10 @@ class Broker:
                 books.write, clock=outside.clock, new_id=outside.new_id, limit=self._limits.records
             )
             asking = Asking(archive)
+
+            def ended() -> None:
+                mending.wake()
+
             driver = Driver(
                 upstream=upstream,
                 books=books,
@@ -232,6 +236,7 @@ class Broker:
                 asking=asking,
                 examine=self._examine,
                 authorise=Registrar(self._credentials, lambda: self._tell_access(meter)),
+                ended=ended,
             )
             stack.push_async_callback(driver.close)
             mending = Mending(driver=driver, state=self.state, upstream=upstream)

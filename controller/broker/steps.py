@@ -103,6 +103,9 @@ class By:
 
 #: What the outcome tells beside the status: a look at what a good answer led to.
 Learn = Callable[[Reply], Steps[dict[str, object]]]
+#: What the client gets of an answer of the engine's; None: that isn't known before the outcome is
+#: recorded.
+Told = Callable[[Reply], Reply | None]
 
 
 # Looking
@@ -313,19 +316,30 @@ def nothing(_: Reply) -> Steps[dict[str, object]]:
     return {}
 
 
+def waits(_: Reply) -> None:
+    """Let the client wait for the outcome's record."""
+
+
+def as_it_is(reply: Reply) -> Reply:
+    """Let the client have the engine's answer."""
+    return reply
+
+
 def perform(
     state: GateState,
     by: By,
     change: Change,
     learn: Learn = nothing,
     *,
+    told: Told = waits,
     despite_hold: bool = False,
 ) -> Steps[Reply]:
     """Record the intent, forward, record the outcome, and return the engine's answer.
 
     Without a durable intent nothing is forwarded. When the reply is lost, or the outcome can't be
-    recorded, the intent stays open and its object is held until recovery closes it. Only what must
-    be stopped now is changed *despite_hold*.
+    recorded, the intent stays open and its object is held until recovery closes it. What is *told*
+    of a good answer the client gets while the outcome is written: it must be all that the caller
+    would say. Only what must be stopped now is changed *despite_hold*.
 
     Raises:
         Denied: ``held``, before anything is recorded.
@@ -355,7 +369,7 @@ def perform(
     state.in_flight.add(by.id)
     state.begun[by.id] = state.clock.monotonic()
     try:
-        return (yield from _recorded(state, intent, change, learn))
+        return (yield from _recorded(state, intent, change, learn, told))
     finally:
         state.in_flight.discard(by.id)
         if by.id not in state.inventory.open:
@@ -370,7 +384,9 @@ def _hashes(state: GateState, change: Change) -> dict[str, str]:
     return redact.hashes(state.hash_key, owner, (change.body or {}).get("Env"))
 
 
-def _recorded(state: GateState, intent: Entry, change: Change, learn: Learn) -> Steps[Reply]:
+def _recorded(
+    state: GateState, intent: Entry, change: Change, learn: Learn, told: Told
+) -> Steps[Reply]:
     if not isinstance((yield Write(intent)), Record):
         return journal_unavailable(intent.id)
     started = state.clock.monotonic()
@@ -412,8 +428,17 @@ def _recorded(state: GateState, intent: Entry, change: Change, learn: Learn) -> 
     }
     if change.code_of is not None and result["error"]:
         result["code"] = change.code_of(str(result["error"]))
-    yield Write(Entry(intent.id, "outcome", actor=intent.actor, result=result))
+    outcome = Entry(intent.id, "outcome", actor=intent.actor, result=result)
+    yield Write(outcome, _early(told, reply))
     return reply
+
+
+def _early(told: Told, reply: Reply) -> Reply | None:
+    """Return what the client gets early: of a failure nothing, since not all may read its text."""
+    try:
+        return told(reply) if reply.status < 400 else None
+    except Answered:  # the engine's answer can't be read: its outcome is recorded all the same
+        return None
 
 
 def _learned(learn: Learn, answer: Reply) -> Steps[dict[str, object]]:

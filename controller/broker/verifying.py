@@ -212,10 +212,13 @@ def watched(
         sights.append((yield from verify(state, item, policy)))
         return {"effective": sights[0].text}
 
+    def told(reply: Reply) -> Reply | None:
+        return None if sights and sights[0].breaches else reply
+
     state.judging.add(item.id)
     try:
-        reply = yield from perform(state, call_by, change, learn)
-        if sights and sights[0].breaches:
+        reply = yield from perform(state, call_by, change, learn, told=told)
+        if told(reply) is None:
             return (yield from stop(state, item, sights[0], policy))
     finally:
         state.judging.discard(item.id)

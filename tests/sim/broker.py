@@ -45,7 +45,11 @@ INSTANCE = "5109a1b2c3d4e5f6"
 
 
 class BrokerDied(BaseException):
-    """The broker's process ended here."""
+    """The broker's process ended here. ``answered``: what the client got before."""
+
+    def __init__(self, answered: Reply | None = None) -> None:
+        super().__init__()
+        self.answered = answered
 
 
 class NobodyThere(Exception):
@@ -145,9 +149,11 @@ class SimBroker:
             raise NobodyThere
         try:
             value = self._drive(gate.handle(request, self.state))
-        except BrokerDied:
+        except BrokerDied as death:
             self.die()
-            raise
+            if death.answered is None:
+                raise
+            return death.answered
         assert isinstance(value, Reply), "no request of the simulation's is relayed"
         if recovery.unsettled(self.state):
             soon = self._places.clock.monotonic() + self._pause_s
@@ -182,12 +188,16 @@ class SimBroker:
 
     def _drive(self, steps: Generator[Command, Answer, T]) -> T:
         answer: Answer = None
+        early: Reply | None = None
         while True:
             try:
                 command = steps.send(answer)
             except StopIteration as stop:
                 value: T = stop.value
+                assert early is None or early == value, f"answered {early!r}, then {value!r}"
                 return value
+            if isinstance(command, Write):
+                early = early or command.early
             self._outside.before(command)
             answer = self._carry_out(command)
             self._outside.after(command)

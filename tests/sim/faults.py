@@ -44,6 +44,7 @@ class Fault(StrEnum):
     BROKER_BEFORE_INTENT = "broker dies before the intent"
     BROKER_AFTER_INTENT = "broker dies after the intent"
     BROKER_AFTER_FORWARD = "broker dies after forwarding"
+    BROKER_ANSWERED = "broker dies once it answered"
     BROKER_AFTER_OUTCOME = "broker dies after the outcome"
     ANSWER_LOST = "broker's answer lost"
     CONTROLLER_BEFORE = "controller dies before sending"
@@ -66,8 +67,21 @@ PLANNED = tuple(action for action in Action if action not in UNPLANNED)
 #: A fault, and the action that it meets.
 Cell = tuple[Fault, Action]
 
+#: Who asks for these is answered once their outcome is recorded.
+LATE = frozenset(
+    {
+        Action.PULL,
+        Action.CREATE_NETWORK,
+        Action.REMOVE_NETWORK,
+        Action.CREATE_VOLUME,
+        Action.CONNECT,
+        Action.DISCONNECT,
+    }
+)
 #: Cells that can't be met, and why.
-UNREACHABLE: dict[Cell, str] = {}
+UNREACHABLE: dict[Cell, str] = {
+    (Fault.BROKER_ANSWERED, action): "no answer comes before the outcome" for action in LATE
+}
 
 #: All cells, in the order in which seeds are aimed at them.
 CELLS: tuple[Cell, ...] = tuple(

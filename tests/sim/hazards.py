@@ -102,6 +102,8 @@ class Hazards(Ground):
                 self._fill_disk(now)
             case Write(entry), Fault.FULL_OUTCOME if entry.stage == "outcome":
                 self._fill_disk(now)
+            case Write(early=answer), Fault.BROKER_ANSWERED if answer is not None:
+                self._die(now, answer)
             case Forward(), Fault.AWAY if not now.forwarded and now.action is not None:
                 self.faults.count(now.fault, now.action)
                 self.away = True
@@ -154,10 +156,10 @@ class Hazards(Ground):
         if now.action is Action.CREATE and self.random.random() < 0.5:
             self.at(0.02, "somebody takes its labels", self.people.impersonate)
 
-    def _die(self, now: Now) -> None:
+    def _die(self, now: Now, answered: Reply | None = None) -> None:
         assert now.fault is not None and now.action is not None
         self.faults.count(now.fault, now.action)
-        raise BrokerDied
+        raise BrokerDied(answered)
 
     def _fill_disk(self, now: Now) -> None:
         assert now.fault is not None and now.action is not None

@@ -1,7 +1,8 @@
 """The journal's share of a create and start: how long these wait for their records to be durable.
 
-Through a broker and straight on the engine in turn, in one run. A create and start waits for four
-records: an intent and an outcome each. Beside it, what the disk itself takes for as many flushes.
+Through a broker and straight on the engine in turn, in one run. A create and start waits for two
+records, its intents; and the start, for what is left of the create's outcome when it comes. Beside
+it, what the disk itself takes for as many flushes as there are records.
 """
 
 from __future__ import annotations
@@ -96,11 +97,11 @@ def compared(direct: Side, through: Side, told: Path, folder: Path) -> list[Figu
 def share_of(lines: Iterable[str]) -> float:
     """Return how long a create and start waited for its records, of what the broker told of each.
 
-    They are written one after the other: none is waited for while another is.
+    They come one after the other: none is waited for while another is.
     """
     waits = [json.loads(line) for line in lines]
-    stages = [wait["stage"] for wait in waits]
-    assert stages == ["intent", "outcome"] * 2, f"not a create and a start: {stages}"
+    what = [wait["for"] for wait in waits]
+    assert what == ["before", "intent"] * 2, f"not a create and a start: {what}"
     return float(sum(wait["waited"] for wait in waits))
 
 

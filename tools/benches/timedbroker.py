@@ -1,18 +1,20 @@
-"""The broker, that tells beside its work how long each record kept its request waiting.
+"""The broker, that tells beside its work how long records kept a request waiting.
 
 Run as ``python -m tools.benches.timedbroker broker …``. What is told is the whole wait: to bring the
-entry into its form, to queue it, write it, flush it, and fold it into the inventory.
+entry into its form, to queue it, write it, flush it, and fold it into the inventory; and that of a
+request for the outcomes that its client was answered before.
 """
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 from pathlib import Path
 from time import perf_counter
 from typing import Final
 
-from controller.broker import books
+from controller.broker import books, driver
 from controller.cli.main import main
 from controller.model.entries import Entry, Record
 
@@ -26,8 +28,21 @@ class TimedBooks(books.Books):
     async def write(self, entry: Entry) -> Record | None:
         began = perf_counter()
         record = await super().write(entry)
-        _tell({"stage": entry.stage, "waited": perf_counter() - began})
+        task = asyncio.current_task()
+        if task is None or task.get_name() != driver.AFTER_ITS_ANSWER:
+            _tell({"for": entry.stage, "waited": perf_counter() - began})
         return record
+
+
+class TimedDriver(driver.Driver):
+    """A driver that times whoever waits for outcomes of before."""
+
+    async def _caught_up(self, uid: int, *, changes: bool) -> bool:
+        began = perf_counter()
+        done = await super()._caught_up(uid, changes=changes)
+        if changes:
+            _tell({"for": "before", "waited": perf_counter() - began})
+        return done
 
 
 def _tell(wait: dict[str, object]) -> None:
@@ -37,4 +52,5 @@ def _tell(wait: dict[str, object]) -> None:
 
 if __name__ == "__main__":
     books.Books = TimedBooks  # type: ignore[misc]
+    driver.Driver = TimedDriver  # type: ignore[misc]
     main()

@@ -143,9 +143,11 @@ def converse(
     """Play a dialogue through to its end.
 
     A step's command is compared whole, a ``Write`` only by its stage (its entry is in the
-    result): ``("intent", RECORDED)``.
+    result): ``("intent", RECORDED)``. What the client was answered early must be what they end
+    with.
     """
     told = Told(None)
+    early: Reply | None = None
     rest = list(dialogue)
     answer: Answer = None
     while True:
@@ -154,6 +156,9 @@ def converse(
         except StopIteration as stop:
             assert not rest, f"the gate ended before {rest[0][0]!r}"
             told.value = stop.value
+            assert early is None or early == told.value, (
+                f"answered {early!r}, and then {told.value!r}"
+            )
             return told
         assert rest, f"an unexpected command: {command!r}"
         expected, given = rest.pop(0)
@@ -162,6 +167,7 @@ def converse(
             assert isinstance(given, _Journal)
             answer = record(knows, command.entry) if given.works else None
             told.entries.append(command.entry)
+            early = early or command.early
             continue
         assert command == expected, f"\nexpected {expected!r}\ngot      {command!r}"
         answer = given  # type: ignore[assignment]

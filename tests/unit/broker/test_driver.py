@@ -122,8 +122,10 @@ def test_while_a_refusal_is_written_other_changes_go_on() -> None:
         books, engine = Books(), Engine()
         engine.released.set()
         driver = a_driver(books, engine)
-        refusing = asyncio.ensure_future(driver.drive(refused, NOTHING, admits=ALICE))
-        begun = asyncio.ensure_future(driver.drive(changing("a"), NOTHING, admits=CONTROLLER))
+        refusing = asyncio.ensure_future(driver.drive(refused, NOTHING, actor=ALICE, changes=True))
+        begun = asyncio.ensure_future(
+            driver.drive(changing("a"), NOTHING, actor=CONTROLLER, changes=True)
+        )
         for _ in range(5):
             await asyncio.sleep(0)
         assert [entry.stage for entry in books.entries] == ["refusal", "intent"]
@@ -145,9 +147,11 @@ def test_who_waited_for_the_admission_begins_anew_and_a_refusal_does_not_wait() 
             yield Write(Entry("b", "intent"))
             return Reply(204)
 
-        first = asyncio.ensure_future(driver.drive(changing("a"), NOTHING, admits=CONTROLLER))
-        second = asyncio.ensure_future(driver.drive(counting, NOTHING, admits=BOB))
-        third = asyncio.ensure_future(driver.drive(refused, NOTHING, admits=ALICE))
+        first = asyncio.ensure_future(
+            driver.drive(changing("a"), NOTHING, actor=CONTROLLER, changes=True)
+        )
+        second = asyncio.ensure_future(driver.drive(counting, NOTHING, actor=BOB, changes=True))
+        third = asyncio.ensure_future(driver.drive(refused, NOTHING, actor=ALICE, changes=True))
         for _ in range(5):
             await asyncio.sleep(0)
         assert [entry.stage for entry in books.entries] == ["refusal"]
