@@ -141,8 +141,8 @@ class Lines:
             OSError: the segment is gone, or can't be read.
         """
         file = self._file(segment)
-        file.seek(offset)
         try:
+            file.seek(offset)
             return parse(file.read(length))
         except (EOFError, zlib.error, gzip.BadGzipFile) as error:
             raise BadLine(f"it can't be unpacked: {error}") from error

@@ -7,8 +7,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+from controller.core.record import BadLine
 from controller.journal.chain import Damage, Walk
-from controller.journal.segments import first_seq_of, list_segments, read_lines
+from controller.journal.places import Moved
+from controller.journal.segments import Garbled, first_seq_of, list_segments, read_lines
 from controller.model.entries import Record
 from controller.model.errors import StateError
 
@@ -53,11 +55,9 @@ def readable(folder: Path) -> Iterator[None]:
     try:
         yield
     except Damage as damage:
-        raise StateError(
-            "journal.damaged",
-            f"the journal in {folder} is damaged at {damage}",
-            remedy=f"'trimtab journal verify {folder}' says more",
-        ) from damage
+        raise _damaged(folder, f"damaged at {damage}") from damage
+    except (BadLine, Garbled, Moved) as error:
+        raise _damaged(folder, f"damaged: {error}") from error
     except PermissionError as error:
         raise StateError(
             "journal.unreadable",
@@ -72,6 +72,14 @@ def readable(folder: Path) -> Iterator[None]:
             f"the journal in {folder} can't be read: {error}",
             remedy="look at the kernel's log for the disk under it",
         ) from error
+
+
+def _damaged(folder: Path, how: str) -> StateError:
+    return StateError(
+        "journal.damaged",
+        f"the journal in {folder} is {how}",
+        remedy=f"'trimtab journal verify {folder}' says more",
+    )
 
 
 def missing(folder: Path) -> StateError:

@@ -120,6 +120,22 @@ def test_of_a_journal_that_was_pruned_what_tells_of_that_goes_along(
     check(folder, tmp_path / "copy", copied)
 
 
+def test_a_damaged_segment_is_told_and_not_copied_to_its_damage(
+    folder: Path, tmp_path: Path
+) -> None:
+    for last in (b"no line of a journal", b""):
+        segment = list_segments(folder)[1]
+        if last:
+            segment.write_bytes(segment.read_bytes() + last + b"\n")
+        else:
+            compress(segment)
+            packed = list_segments(folder)[1]
+            packed.write_bytes(packed.read_bytes()[:-30])
+        with pytest.raises(StateError) as caught:
+            copy_segments(folder, tmp_path / f"copy of {last!r}", upto=10)
+        assert caught.value.code == "journal.damaged"
+
+
 def test_nothing_is_overwritten_and_what_is_missing_is_said(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "file").write_text("mine")

@@ -23,8 +23,8 @@ from controller.journal.indexing import Builder, Held
 from controller.journal.log import Limits
 from controller.journal.notary import Every
 from controller.journal.reader import records
-from controller.journal.retention import DAY_S, Keep, Retention
-from controller.journal.segments import list_segments
+from controller.journal.retention import DAY_S, Keep, Retention, compress
+from controller.journal.segments import list_segments, name_of
 from controller.model.entries import Entry
 from controller.model.errors import StateError
 from tests.unit.journal.builders import NOON, FixedClock, edit, entry, open_log, write_journal
@@ -244,6 +244,43 @@ def test_the_first_bad_record_is_named_also_by_who_asks_for_another(folder: Path
     with pytest.raises(StateError, match="record 5") as caught:
         found(folder, Filter(upto=2))
     assert caught.value.code == "journal.damaged"
+
+
+def lose_a_segment(which: int) -> Callable[[Path], None]:
+    return lambda folder: list_segments(folder)[which].unlink()
+
+
+def add_one_of_another_time(folder: Path) -> None:
+    shutil.copy(list_segments(folder)[1], folder / name_of(900))
+
+
+def garble_what_is_compressed(folder: Path) -> None:
+    first = list_segments(folder)[0]
+    compress(first)
+    packed = first.with_name(f"{first.name}.gz")
+    data = bytearray(packed.read_bytes())
+    data[60] ^= 0xFF
+    packed.write_bytes(data)
+
+
+@pytest.mark.parametrize("made", [True, False], ids=["with an index", "without one"])
+@pytest.mark.parametrize(
+    "harm",
+    [lose_a_segment(0), lose_a_segment(1), add_one_of_another_time, garble_what_is_compressed],
+    ids=["first", "second", "added", "garbled"],
+)
+def test_a_journal_with_a_hole_is_told_as_damaged_by_whoever_reads_there(
+    folder: Path, harm: Callable[[Path], None], made: bool
+) -> None:
+    if made:
+        found(folder)
+    harm(folder)
+    with pytest.raises(StateError) as caught:
+        found(folder, INTENTS, scan=not made)
+    assert caught.value.code == "journal.damaged"
+    for wanted in (Filter(), Filter(upto=2), INTENTS):
+        with pytest.raises(StateError, match="damaged"):
+            found(folder, wanted)
 
 
 def days(folder: Path, count: int) -> None:
