@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -25,7 +26,7 @@ from controller.journal.lives import Lives
 from controller.journal.reader import missing, readable
 from controller.journal.scan import CHECKPOINT_MARK, ROW_BYTES, Job, Scanned, scans
 from controller.journal.seals import UNSIGNED_MAX, BadSeal, Reign, Seals
-from controller.journal.segments import first_seq_of, read_lines
+from controller.journal.segments import Garbled, first_seq_of, read_lines
 from controller.model.entries import Record
 
 
@@ -171,11 +172,13 @@ class _Audit:
     def _checkpoint_before(self, begin: int) -> tuple[Record, bytes] | None:
         for segment in reversed(self._walk.segments):
             found = None
-            for line in read_lines(segment) if first_seq_of(segment) < begin else ():
-                if first_seq_of(segment) + line.number > begin:
-                    break
-                if CHECKPOINT_MARK in line.data:
-                    found = line.data
+            # What can't be read on is told by the walk, from the checkpoint before it on.
+            with suppress(Garbled, OSError):
+                for line in read_lines(segment) if first_seq_of(segment) < begin else ():
+                    if first_seq_of(segment) + line.number > begin:
+                        break
+                    if CHECKPOINT_MARK in line.data:
+                        found = line.data
             if found is not None:
                 try:
                     return parse(found), found
@@ -243,7 +246,7 @@ class _Audit:
         """Parse what isn't proven, to the end."""
         self._seals.forget()
         walk = self._walk = Walk(self._folder, after=self._seq)
-        for record in walk:
+        for record in _told_by(walk):
             if reason := self._lives.check(record):
                 raise self._damage(Fault.LIFE, reason, record.seq)
             self._look_again()
@@ -408,6 +411,17 @@ class _Waiting:
         """Take the segments' first records until one."""
         while self.openings and self.openings[0].seq <= seq:
             yield self.openings.pop(0)
+
+
+def _told_by(walk: Walk) -> Iterator[Record]:
+    """Yield a walk's records; a segment that can't be read is a bad record's."""
+    try:
+        yield from walk
+    except (FileNotFoundError, PermissionError):
+        raise  # there is no journal, or another user may read it
+    except OSError as error:
+        why = error.strerror or str(error)
+        raise walk.damage(f"{walk.file} can't be read: {why}", Fault.UNREADABLE) from error
 
 
 def parsed(line: bytes) -> Record | None:

@@ -162,13 +162,16 @@ class Walk:
             self.seq, self.hash = self.base.record.seq, self.base.record.hash
             return 0, 0
         holding = [i for i, path in enumerate(self.segments) if first_seq_of(path) <= self._after]
-        if not holding:
+        if not holding or not self._after:
             return 0, 0
         index = holding[-1]
         self.seq = self._after - 1
         skip = self._after - first_seq_of(self.segments[index])
         self._enter(index, skip)
-        line = next(read_lines(self.segments[index], skip=skip), None)
+        try:
+            line = next(read_lines(self.segments[index], skip=skip), None)
+        except Garbled as error:
+            raise self.damage(str(error), Fault.UNREADABLE, unreadable=True) from None
         if line is None or not line.whole:
             raise self.damage("it is missing", Fault.CUT)
         record = self._parsed(line)

@@ -105,7 +105,8 @@ def parse_mark(content: bytes) -> Mark | None:
     try:
         members = json.loads(content)
         mark = Mark(seq=members["seq"], hash=members["hash"])
-        if mark.to_bytes() == content:
+        is_one = type(mark.seq) is int and mark.seq >= 0 and isinstance(mark.hash, str)
+        if is_one and mark.to_bytes() == content:
             return mark
     except (ValueError, TypeError, KeyError, RecursionError):
         pass
@@ -183,8 +184,7 @@ def _opened(segment: Path) -> BinaryIO:
 def open_regular(path: Path) -> BinaryIO:
     """Open an ordinary file for reading: no link, no pipe that would block, no device."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
-    file = os.fdopen(descriptor, "rb", buffering=_BUFFER_BYTES)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        file.close()
+        os.close(descriptor)
         raise OSError(f"not an ordinary file: {path}")
-    return file
+    return os.fdopen(descriptor, "rb", buffering=_BUFFER_BYTES)

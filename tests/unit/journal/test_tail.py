@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -228,6 +229,14 @@ def test_damage_before_the_tail_is_refused_and_named(
 ) -> None:
     edit(journal / file, change)
     assert refused(journal) == where
+
+
+def test_a_damaged_compressed_segment_before_the_last_is_refused_and_named(journal: Path) -> None:
+    packed = (journal / FIRST).rename(journal / f"{FIRST}.gz")
+    packed.write_bytes(gzip.compress(packed.read_bytes())[:-20])
+    with pytest.raises(StateError, match=rf"record 5 \({FIRST}.gz") as caught:
+        open_log(journal)
+    assert caught.value.code == "journal.damaged"
 
 
 def test_damage_before_the_last_line_is_refused_without_a_mark_too(journal: Path) -> None:

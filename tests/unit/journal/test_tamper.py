@@ -615,6 +615,22 @@ def test_from_a_segments_last_record_on_what_was_put_after_it_is_noticed(journal
         assert (found.first_bad, found.fault, found.reason) == (14, "gap", "it is record 5")
 
 
+@pytest.mark.parametrize("kept", [0.3, 0.6, 0.95])
+def test_from_a_record_in_a_damaged_compressed_segment_its_damage_is_told(
+    journal: Signed, kept: float
+) -> None:
+    path = list_segments(journal.folder)[1]
+    packed = path.with_name(f"{path.name}.gz")
+    packed.write_bytes(gzip.compress(path.read_bytes()))
+    path.unlink()
+    os.truncate(packed, int(kept * packed.stat().st_size))
+    trust = Trust(frozenset({journal.key, journal.old.public}))
+    whole = verify(journal.folder, trust)
+    assert whole.fault == "unreadable"
+    for begin in range(15, 28):
+        assert place(verify(journal.folder, trust, begin=begin))[:5] == place(whole)[:5]
+
+
 def test_from_a_checkpoint_that_was_made_up_nothing_is_believed(journal: Signed) -> None:
     """Its edge is the one thing that is taken as given: so it is held against its signature."""
 

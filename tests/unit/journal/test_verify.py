@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +15,7 @@ from controller.core.record import line_of, parse, prepare
 from controller.journal import lives
 from controller.journal.audit import verify
 from controller.journal.chain import binding
-from controller.journal.segments import MARK_NAME, Mark, read_mark
+from controller.journal.segments import MARK_BYTES, MARK_NAME, Mark, name_of, read_mark
 from controller.model.entries import Entry
 from controller.model.errors import StateError
 from tests.unit.journal.builders import edit, entry, open_log, write_journal
@@ -231,19 +232,48 @@ def test_a_format_of_a_later_version_is_not_taken_for_ours(journal: Path) -> Non
     check(journal, f"11 {THIRD}:1 its segment's format isn't known to this version")
 
 
+def marked(**members: object) -> bytes:
+    """A mark as the writer leaves it, but for some members."""
+    told = {"hash": "0" * 64, "seq": 14, **members}
+    return canonical(told).ljust(MARK_BYTES - 1) + b"\n"
+
+
 @pytest.mark.parametrize(
-    "content", [b"x", b"{}\n", Mark(14, "0" * 64).to_bytes()[:-1], b"\0" * 128, b"[" * 9999]
+    "content",
+    [
+        *(b"x", b"{}\n", Mark(14, "0" * 64).to_bytes()[:-1], b"\0" * 128, b"[" * 9999),
+        *(marked(seq="14"), marked(seq=None), marked(seq=True), marked(seq=[]), marked(seq=-1)),
+        *(marked(hash=0), marked(hash=None), marked(hash=["0" * 64])),
+    ],
 )
 def test_a_mark_that_the_writer_did_not_leave_is_noticed(journal: Path, content: bytes) -> None:
     (journal / MARK_NAME).write_bytes(content)
     check(journal, "1 :1 .head isn't as the journal's writer leaves it")
 
 
-def test_a_link_in_place_of_a_segment_is_not_followed(journal: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("put", "why"),
+    [
+        (lambda path, elsewhere: path.symlink_to(elsewhere), "Too many levels of symbolic links"),
+        (lambda path, _: path.mkdir(), "not an ordinary file"),
+        (lambda path, _: os.mkfifo(path), "not an ordinary file"),
+    ],
+    ids=["link", "folder", "pipe"],
+)
+def test_what_is_no_file_in_place_of_a_segment_is_not_read(
+    journal: Path, tmp_path: Path, put: Callable[[Path, Path], None], why: str
+) -> None:
     (journal / SECOND).rename(tmp_path / "elsewhere")
-    (journal / SECOND).symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(StateError, match="symbolic link"):
-        verify(journal)
+    put(journal / SECOND, tmp_path / "elsewhere")
+    for begin in (1, 9):
+        found = verify(journal, begin=begin)
+        assert (found.first_bad, found.fault, found.records) == (6, "unreadable", 5)
+        assert found.reason.startswith(f"{SECOND} can't be read: {why}")
+
+
+def test_a_segment_before_the_first_is_noticed(journal: Path) -> None:
+    shutil.copy(journal / FIRST, journal / name_of(0))
+    check(journal, f"1 {name_of(0)}:1 it is missing: the file begins with record 0")
 
 
 def test_a_line_without_an_end_is_refused_in_bounded_memory(journal: Path) -> None:
