@@ -11,7 +11,7 @@ from pathlib import Path
 from controller.core.checkpoint import Checkpoint, parse_checkpoint
 from controller.core.note import BadNote, PublicKey, parse_note, parse_public
 from controller.journal.keys import earlier, read_public_keys
-from controller.model.errors import StateError, UsageError
+from controller.model.errors import StateError
 
 
 class Unsigned(Exception):
@@ -24,18 +24,14 @@ def trusted_keys(given: tuple[str, ...]) -> dict[PublicKey, int | None]:
     Each with the last record that it is believed of, None for one without an end.
 
     Raises:
-        UsageError: one is neither.
+        StateError: one is neither.
     """
     keys: dict[PublicKey, int | None] = {}
     for each in given:
         try:
-            listed = (
-                read_public_keys(Path(each))
-                if Path(each).exists()
-                else dict[PublicKey, int | None]({parse_public(each): None})
-            )
+            listed = _named(each)
         except (BadNote, OSError) as error:
-            raise UsageError(
+            raise StateError(
                 "journal.bad-key",
                 f"--key {each}: {error}",
                 remedy="name a copy of journal.pub, or one of the keys in it",
@@ -43,6 +39,15 @@ def trusted_keys(given: tuple[str, ...]) -> dict[PublicKey, int | None]:
         for key, until in listed.items():
             keys[key] = earlier(keys.get(key), until)
     return keys
+
+
+def _named(given: str) -> dict[PublicKey, int | None]:
+    if not Path(given).exists():
+        return {parse_public(given): None}
+    listed = read_public_keys(Path(given))
+    if not listed:
+        raise BadNote("there is no key in it")
+    return listed
 
 
 def published_keys(path: Path) -> dict[PublicKey, int | None]:
@@ -68,13 +73,13 @@ def kept_checkpoint(path: Path, keys: Mapping[PublicKey, int | None]) -> Checkpo
 
     Raises:
         Unsigned: it is none, or none of the keys signed it that are believed of as many records.
-        UsageError: the file can't be read.
+        StateError: the file can't be read.
     """
     try:
         note = parse_note(path.read_text(encoding="utf-8"))
         checkpoint = parse_checkpoint(note)
     except OSError as error:
-        raise UsageError(
+        raise StateError(
             "journal.no-checkpoint",
             f"{path}: {error.strerror}",
             remedy="name a copy of journal.checkpoint",

@@ -154,6 +154,30 @@ def test_a_checkpoint_that_nobody_trusted_signed_proves_nothing(
     assert verified(capsys, journal, "--checkpoint", note)[0] == 12
 
 
+@pytest.mark.parametrize("content", ["", "\n\n", "# journal.pub of the other host\n"])
+def test_a_list_without_a_key_is_not_taken_for_leave_to_believe_any(
+    journal: Path, capsys: pytest.CaptureFixture[str], content: str
+) -> None:
+    (journal.parent / "journal.pub").write_text(content)
+    argv = ["--journal", str(journal), "--key", str(journal.parent / "journal.pub")]
+    with pytest.raises(SystemExit) as ended:
+        main(["journal", "verify", *argv])
+    printed = capsys.readouterr()
+    assert (ended.value.code, printed.out) == (1, "")
+    assert "there is no key in it [journal.bad-key]" in printed.err
+
+
+@pytest.mark.parametrize("option", ["--key", "--checkpoint"])
+def test_a_key_or_checkpoint_that_is_not_there_is_no_verdict(
+    journal: Path, capsys: pytest.CaptureFixture[str], option: str
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["journal", "verify", "--journal", str(journal), option, str(journal / "nothing")])
+    printed = capsys.readouterr()
+    assert (ended.value.code, printed.out) == (1, "")
+    assert "journal.bad-key" in printed.err or "journal.no-checkpoint" in printed.err
+
+
 def test_a_key_that_was_rotated_out_proves_nothing_by_the_list_that_says_so(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
