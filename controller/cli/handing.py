@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from controller.cli.common import json_option, open_state, print_json, state_option
-from controller.cli.journal_filters import SPAN_OPTIONS, filter_options, span
+from controller.cli.journal_filters import SEQ_MAX, SPAN_OPTIONS, filter_options, span
 from controller.cli.journal_source import (
     broker_of,
     json_line,
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 #: How wide columns are where the rows aren't known yet.
 WIDTHS = (6, 24, 16, 9, 18, 26, 24, 14, 0)
 CHECKPOINTS = frozenset({"checkpoint"})
+_SEQ = click.IntRange(min=1, max=SEQ_MAX)
 
 
 @click.command(
@@ -41,12 +42,17 @@ Examples:
 @filter_options
 @click.option(
     "--limit",
-    type=click.IntRange(min=0),
+    type=click.IntRange(min=0, max=SEQ_MAX),
     default=10,
     show_default=True,
     help="So many of the last records first.",
 )
-@click.option("--after", type=click.IntRange(min=0), metavar="SEQ", help="Begin after this record.")
+@click.option(
+    "--after",
+    type=click.IntRange(min=0, max=SEQ_MAX),
+    metavar="SEQ",
+    help="Begin after this record.",
+)
 @state_option
 @json_option
 @click.pass_context
@@ -92,10 +98,8 @@ Examples:
   trimtab journal export --since 7d --folder /srv/audit/week
 """
 )
-@click.option(
-    "--from", "first", type=click.IntRange(min=1), metavar="SEQ", help="From this record."
-)
-@click.option("--to", "last", type=click.IntRange(min=1), metavar="SEQ", help="To this record.")
+@click.option("--from", "first", type=_SEQ, metavar="SEQ", help="From this record.")
+@click.option("--to", "last", type=_SEQ, metavar="SEQ", help="To this record.")
 @SPAN_OPTIONS[0]
 @SPAN_OPTIONS[1]
 @click.option("--exact", is_flag=True, help="These records, without those that prove them.")

@@ -12,7 +12,7 @@ import click
 
 from controller.cli import explained, gauges, handing, proof
 from controller.cli.common import json_option, state_option, table
-from controller.cli.journal_filters import filter_options, scan_option
+from controller.cli.journal_filters import SEQ_MAX, filter_options, scan_option
 from controller.cli.journal_source import json_line, open_source, wants_json
 from controller.cli.records import HEADERS, render_story, row
 from controller.core.search import Filter
@@ -75,7 +75,11 @@ Examples:
 )
 @filter_options
 @click.option(
-    "--limit", type=click.IntRange(min=0), default=50, show_default=True, help="0 lists all."
+    "--limit",
+    type=click.IntRange(min=0, max=SEQ_MAX),
+    default=50,
+    show_default=True,
+    help="0 lists all.",
 )
 @scan_option
 @state_option

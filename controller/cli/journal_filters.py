@@ -21,6 +21,8 @@ STAGES_OF_OURS = ("operator", "policy", "checkpoint", "segment")
 DECISIONS = ("allow", "mutate", "deny", "audit-deny")
 ROLES = frozenset({"controller", "operator", "client", "broker"})
 DAY_S = 86_400
+#: As far as numbers of records go; what is beyond is mistyped.
+SEQ_MAX = 2**53
 F = TypeVar("F", bound=Callable[..., Any])
 _CLOCK = re.compile(r"([01][0-9]|2[0-3]):[0-5][0-9](?::[0-5][0-9])?", re.ASCII)
 
@@ -79,8 +81,9 @@ def _instant(value: str, now: float, option: str | None = None) -> float:
             return max(0.0, now - ago_ms / 1000)
         if _CLOCK.fullmatch(value):
             return _last(value, now)
-        when = datetime.fromisoformat(value)
-        return (when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp()
+        when = datetime.fromisoformat(value.upper())  # RFC 3339 has t and z, too
+        when = when if when.tzinfo else when.replace(tzinfo=UTC)
+        return when.astimezone(UTC).timestamp()  # no record is of another year than 1 to 9999
     except (ValueError, OverflowError):
         text = f"{value!r} is no duration (90s, 1h, 7d), time of day (03:12) or time (RFC 3339)"
         raise click.BadParameter(text, param_hint=option) from None

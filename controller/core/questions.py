@@ -159,7 +159,7 @@ def story(find: Finds, identity: str) -> Story | None:
         if not told:
             return None
         identity = told[0].record.entry.id
-    found = tuple(find(Filter(record=identity)))
+    found = tuple(find(Filter(record=identity))) if identity else ()
     if not found:
         return None
     first, last = found[0].record.seq, found[-1].record.seq

@@ -184,6 +184,9 @@ def test_nothing_found_is_said(state: Path, capsys: pytest.CaptureFixture[str]) 
         ["--actor", "client:nobody-of-this-name"],
         ["--verdict", "maybe"],
         ["--limit", "-1"],
+        ["--limit", "9" * 20],
+        ["export", "--from", "9" * 20],
+        ["export", "--to", "9" * 20],
         ["show"],
         ["shew", "1"],
         ["verify", "--since", "1h"],
@@ -234,7 +237,7 @@ def test_a_record_is_shown_with_those_of_its_id_as_json(
     assert listed(capsys, "show", record, "--state", state) == expected
 
 
-@pytest.mark.parametrize("record", ["0", "6", "99999999999999999999", "x", uuid7(9)])
+@pytest.mark.parametrize("record", ["", "0", "6", "99999999999999999999", "x", uuid7(9)])
 def test_a_record_that_isnt_there_is_an_error(
     state: Path, capsys: pytest.CaptureFixture[str], record: str
 ) -> None:

@@ -37,6 +37,7 @@ def span(now: str, since: str = "", until: str = "") -> str:
         ("03:10", "", "03:20", " to 01T03:20"),
         # The night that a date says, and all since a duration ago.
         ("09:00", "2025-12-28T03:00Z", "03:20", "2025-12-28T03:00 to 2025-12-28T03:20"),
+        ("09:00", "2025-12-28t03:00z", "", "2025-12-28T03:00 to "),
         ("09:00", "7d", "03:20", "2025-12-26T09:00 to 02T03:20"),
         ("03:10", "1h", "03:20", "02T02:10 to 02T03:20"),
         ("09:00", "24h", "10m", "01T09:00 to 02T08:50"),
@@ -55,6 +56,8 @@ def test_times_of_day_are_those_of_the_night_that_is_meant(
         ("08:00", "2026-01-01", "is later than --until, 2026-01-01T00:00:00.000Z"),
         ("3 o'clock", "", '"3 o\'clock" is no duration'),
         ("", "1_0d", "'1_0d' is no duration"),
+        ("9999-12-31T23:00-02:00", "", "is no duration"),
+        ("", "0001-01-01T00:00+14:00", "is no duration"),
     ],
 )
 def test_an_end_before_the_beginning_and_what_is_no_time_are_wrong_usage(
