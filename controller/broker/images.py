@@ -353,7 +353,7 @@ def read_progress(tail: bytes) -> tuple[str, str]:
             continue
         if not isinstance(told, dict):
             continue
-        error = str(told.get("error") or error)
+        error = redact.withholding(str(told.get("error") or error), {})
         status = told.get("status")
         if isinstance(status, str) and status.startswith(_DIGEST_LINE):
             digest = status.removeprefix(_DIGEST_LINE)

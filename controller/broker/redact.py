@@ -24,6 +24,9 @@ HASH_DIGITS = 32
 #: Of what is withheld, that long at most stays where an error repeats it.
 SHORT = 3
 WITHHELD = "[withheld]"
+_ADDRESS = re.compile(
+    r"""://(?P<who>(?:[^\s/?#"'@]*@)*)(?P<where>[^\s?"']*)(?P<query>(?:\?[^\s"']+)?)"""
+)
 _PLAIN_CATEGORIES_NOT = ("C", "Zl", "Zp")
 
 
@@ -72,13 +75,20 @@ def withholding(message: str, config: Mapping[str, object]) -> str:
 
     *config* has it as the engine's API has: values of ``Env``, and arguments. The program is told,
     of a whole command line in its place the first word. What is as short as ``SHORT`` stays: it is
-    no secret, and an error is full of it.
+    no secret, and an error is full of it. Of an address neither who asked there is told nor its
+    query: registries lead to stores by links that are signed in it.
     """
+    message = _ADDRESS.sub(_address, message)
     found = {shown: told for shown, told in _withheld(config) if shown in message}
     if not found:
         return message
     longest = sorted(found, key=len, reverse=True)
     return re.sub("|".join(map(re.escape, longest)), lambda match: found[match[0]], message)
+
+
+def _address(match: re.Match[str]) -> str:
+    who, query = match["who"] and f"{WITHHELD}@", match["query"] and f"?{WITHHELD}"
+    return f"://{who}{match['where']}{query}"
 
 
 def _withheld(config: Mapping[str, object]) -> Iterator[tuple[str, str]]:

@@ -164,6 +164,12 @@ def test_a_pull_that_did_not_end_well_vouches_for_nothing(
             "image.denied",
         ),
         (reply({"message": "odd"}, 500), 500, "odd", "image.pull-failed"),
+        (
+            Reply(200, b'{"error":"Get \\"https://s3/a?sig=hunter2\\": EOF"}'),
+            500,
+            'Get "https://s3/a?[withheld]": EOF',
+            "image.registry",
+        ),
     ],
 )
 def test_a_pull_that_failed_says_why_to_the_client_and_to_the_journal(

@@ -89,6 +89,25 @@ def test_a_value_that_is_part_of_another_or_of_what_is_told_instead_is_replaced_
     assert redact.withholding("hunter2-long hunter2 held", config) == " ".join(["[withheld]"] * 3)
 
 
+@pytest.mark.parametrize(
+    ("message", "told"),
+    [
+        ('Get "https://u:hunter2@r.io/v2/": EOF', 'Get "https://[withheld]@r.io/v2/": EOF'),
+        ("http://hunter2@p:3128: refused", "http://[withheld]@p:3128: refused"),
+        ("https://a:b@c@r.io/x", "https://[withheld]@r.io/x"),
+        (
+            'Get "https://s3/x?X-Amz-Signature=hunter2&b=1": dial tcp: i/o timeout (?)',
+            'Get "https://s3/x?[withheld]": dial tcp: i/o timeout (?)',
+        ),
+        ("https://r.io/v2/x@sha256:ab: not found? a@b", None),
+    ],
+)
+def test_of_an_address_neither_credentials_nor_query_are_told(
+    message: str, told: str | None
+) -> None:
+    assert redact.withholding(message, {}) == (told or message)
+
+
 def test_nothing_is_withheld_of_nothing() -> None:
     config: dict[str, object] = {"Env": None, "Cmd": "sh", "Entrypoint": [], "Healthcheck": None}
     assert redact.withholding("exec: not found", config) == "exec: not found"
