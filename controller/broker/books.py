@@ -1,8 +1,12 @@
 """The broker's books: the journal, and the inventory that is folded from it.
 
-A record is folded before anybody learns that it is written, in the journal's order. The snapshot
-(``broker/inventory.json``) only saves reading the whole journal at the next start; it is written
-whole or not at all, and the journal is always right where the two differ.
+A record is folded before anybody learns that it is written, in the journal's order. An outcome may
+be believed before, while it is on its way: what it says has happened. Nothing is recorded on the
+strength of that before it is durable (``sure``), and it is taken back if it can't be written
+(docs/decisions/0025).
+
+The snapshot (``broker/inventory.json``) only saves reading the whole journal at the next start; it
+is written whole or not at all, and the journal is always right where the two differ.
 """
 
 from __future__ import annotations
@@ -13,6 +17,7 @@ import logging
 import os
 from concurrent.futures import CancelledError, Future
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 from controller.broker.state import GateState
@@ -49,6 +54,9 @@ class Books:
         self._snapshot = snapshot
         self._reach = reach
         self._saved_seq = -1
+        self._beneath = state.inventory  # what the records say, while more than that is believed
+        self._believed: dict[str, tuple[Entry, asyncio.Future[Record | None]]] = {}
+        self.doubts = 0  # how often what was believed was taken back
         self._unfolded = 0
         self._idle = asyncio.Event()
         self._idle.set()
@@ -69,24 +77,30 @@ class Books:
             inventory = inventories.fold(inventory, record)
         self._state.inventory = inventory
 
-    async def write(self, entry: Entry) -> Record | None:
+    async def write(self, entry: Entry, *, believed: bool = False) -> Record | None:
         """Make *entry* durable and fold it; None when it isn't durable.
 
-        The record is folded also when the caller is gone meanwhile.
+        The record is folded also when the caller is gone meanwhile. What is *believed*, an outcome,
+        is in the inventory before this waits for anything.
         """
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[Record | None] = loop.create_future()
 
         def written(future: Future[Record]) -> None:  # in the journal's thread, in its order
-            loop.call_soon_threadsafe(self._written, future, answer)
+            loop.call_soon_threadsafe(self._written, entry.id, future, answer)
 
         try:
             queued = self.journal.submit(entry)
         except ValueError as error:  # too long, say: it will never be recorded
             LOG.error("journal.unfit id=%s error=%s", entry.id, error)  # noqa: TRY400 - the reason is enough
+            self.doubts += believed
             return None
         self._unfolded += 1
         self._idle.clear()
+        if believed:
+            self._beneath = self._durable
+            self._believed[entry.id] = (entry, answer)
+            self._state.inventory = _ahead(self._state.inventory, entry)
         queued.add_done_callback(written)
         try:
             async with asyncio.timeout(WRITE_S):
@@ -96,11 +110,16 @@ class Books:
             self._state.journal_error = f"the disk took longer than {WRITE_S:g} s"
             return None
 
-    def _written(self, future: Future[Record], answer: asyncio.Future[Record | None]) -> None:
+    def _written(
+        self, identifier: str, future: Future[Record], answer: asyncio.Future[Record | None]
+    ) -> None:
         self._unfolded -= 1
         if not self._unfolded:
             self._idle.set()
-        record: Record | None = None
+        durable, record = self._durable, None
+        believed = self._believed.get(identifier, (None, None))[1] is answer
+        if believed:
+            del self._believed[identifier]
         try:
             record = future.result()
         except (JournalUnavailable, CancelledError) as error:
@@ -108,14 +127,32 @@ class Books:
             if getattr(error, "code", "") != RESERVED:
                 self._state.journal_error = str(error) or "the journal is closed"
                 LOG.error("journal.unavailable error=%s", error)  # noqa: TRY400 - the reason is enough
+            self.doubts += believed
         else:
             self._state.journal_error = ""
-            self._state.inventory = inventories.fold(self._state.inventory, record)
+            durable = inventories.fold(durable, record)
             if self._archive is not None:
                 self._archive.wake()
+        self._beneath = self._state.inventory = durable
+        for entry, _ in self._believed.values():
+            self._state.inventory = _ahead(self._state.inventory, entry)
         self._state.journal = self.journal.vitals
         if not answer.done():
             answer.set_result(record)
+
+    @property
+    def _durable(self) -> Inventory:
+        """What the records say."""
+        return self._beneath if self._believed else self._state.inventory
+
+    async def sure(self, doubts: int) -> bool:
+        """Wait until what is believed now is durable; tell whether all has been since *doubts*."""
+        if self._believed:
+            answers = [answer for _, answer in self._believed.values()]
+            _, late = await asyncio.wait(answers, timeout=WRITE_S)
+            if late:
+                return False
+        return self.doubts == doubts
 
     def look_up(self) -> None:
         """Take note of how the journal is: it mends itself also while nothing is written."""
@@ -134,7 +171,7 @@ class Books:
 
     def save(self) -> None:
         """Write the snapshot, unless it is up to date. A failure costs time at the next start."""
-        inventory = self._state.inventory
+        inventory = self._durable
         if inventory.seq == self._saved_seq:
             return
         self._reach("inventory.write.before")
@@ -145,6 +182,12 @@ class Books:
             return
         self._reach("inventory.write.after")
         self._saved_seq = inventory.seq
+
+
+def _ahead(inventory: Inventory, entry: Entry) -> Inventory:
+    """Return the inventory as it will be after an outcome; it is as of the same record."""
+    record = Record(inventory.seq + 1, inventory.time, entry, "", "")
+    return replace(inventories.fold(inventory, record), seq=inventory.seq)
 
 
 def read_snapshot(path: Path) -> Inventory:

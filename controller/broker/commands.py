@@ -56,8 +56,8 @@ class ReadProcess:
 class Write:
     """Make an entry durable; answered by its Record, or None when the journal can't be written.
 
-    With ``early`` the client is answered with that meanwhile, and what the steps end with goes to
-    nobody: they go on to their end all the same.
+    With ``early`` the client is answered with that meanwhile, and the entry, an outcome, is believed.
+    The steps go on to their end all the same; what they end with goes to nobody.
     """
 
     entry: Entry

@@ -204,7 +204,7 @@ class Connection:
             actor=actor,
         )
         reach("client.receive.after")
-        answer = await self._answer(request, client, changes=mutates)
+        answer = await self._answer(request, client, admits=mutates)
         if isinstance(answer, Follow | Handed):
             self.busy = False  # a stream is cut when the broker stops; nothing is lost with it
         if isinstance(answer, Follow):
@@ -241,15 +241,14 @@ class Connection:
         await self._driver.run(execs.look_after(self._state, command.exec))
 
     async def _answer(
-        self, request: Request, client: Client, *, changes: bool
+        self, request: Request, client: Client, *, admits: bool
     ) -> Reply | Handed | Follow:
         started = self._state.clock.monotonic()
         try:
             answer = await self._driver.drive(
                 partial(self._handle, request, self._state),
                 client,
-                actor=request.actor,
-                changes=changes,
+                admits=request.actor if admits else None,
             )
         except Exception:
             LOG.exception("request.failed method=%s path=%s", request.method, request.path)
@@ -258,7 +257,7 @@ class Connection:
             answer = refusal(HTTPStatus.INTERNAL_SERVER_ERROR, "broker.failed", reason)
         status = _status_of(answer)
         LOG.log(
-            logging.INFO if changes or status >= HTTPStatus.BAD_REQUEST else logging.DEBUG,
+            logging.INFO if admits or status >= HTTPStatus.BAD_REQUEST else logging.DEBUG,
             "request method=%s path=%s status=%d role=%s uid=%d ms=%d",
             request.method,
             request.path,

@@ -1,9 +1,8 @@
 """Driving the gate: each command of its generator is carried out, its answer sent back.
 
 Whatever happens to the client, a mutation that was begun is carried to its closing record. What
-ends here without one (a lost answer, a broker that stops) is closed by recovery. A client needn't
-wait for that record, but its next request does: nobody meets a broker that knows less than it was
-told (docs/decisions/0025).
+ends here without one (a lost answer, a broker that stops) is closed by recovery. Where a client is
+answered early, its steps go on without it (docs/decisions/0025).
 """
 
 from __future__ import annotations
@@ -59,10 +58,10 @@ READING_MAX = 8
 HANGING_MAX = 8
 #: Looks of one request that are asked for before it comes to them.
 AHEAD_MAX = 8
-#: The name of a task that carries steps to their end whose client is answered.
+#: How long the end waits for steps whose client is answered.
+REST_S = 1.0
+#: The name of their tasks.
 AFTER_ITS_ANSWER = "after its answer"
-#: How long a read waits for the outcomes of what its peer changed: reads go on without a disk.
-BEHIND_S = 1.0
 
 T = TypeVar("T")
 #: What the gate's generators look like: a Relay as their value hands the connection over, a Follow
@@ -72,16 +71,21 @@ Examination = Callable[[tuple[str, ...]], tuple[PathFacts, ...]]
 
 
 class Begun(Generic[T]):
-    """Steps that ran to their next command: None once they ended, with their value."""
+    """Steps that ran to their next command: None once they ended, with their value.
 
-    def __init__(self, steps: Generator[Command, Answer, T]) -> None:
+    ``doubts``: how often the books had taken something back before they began; None once what they
+    were judged by is durable.
+    """
+
+    def __init__(self, steps: Generator[Command, Answer, T], doubts: int) -> None:
         self._steps = steps
+        self.doubts: int | None = doubts
         self.command: Command | None = None
         self.send(None)
 
     @property
     def early(self) -> Reply | None:
-        """What the client is answered while they go on; None: it waits for their end."""
+        """What their client is answered while they go on; None: it waits for their end."""
         return self.command.early if isinstance(self.command, Write) else None
 
     @property
@@ -107,6 +111,10 @@ def _read_process(asked: tuple[int, str, tuple[str, ...]]) -> Effective | Unseen
 
 def _is_refusal(command: Command) -> bool:
     return isinstance(command, Write) and command.entry.stage == "refusal"
+
+
+def _is_intent(command: Command) -> bool:
+    return isinstance(command, Write) and command.entry.stage == "intent"
 
 
 class _Looks:
@@ -161,7 +169,7 @@ class Driver:
         examine: Examination,
         asking: Asking,
         authorise: Authorise = nobody,
-        ended: Callable[[], None] = lambda: None,
+        left_open: Callable[[], None] = lambda: None,
     ) -> None:
         self._upstream = upstream
         self._authorise = authorise
@@ -173,78 +181,69 @@ class Driver:
         self._reads = Aside(_read_process, threads=READING_MAX + HANGING_MAX)
         self._reading = asyncio.Semaphore(READING_MAX)
         self._admission = Admission()
-        self._ended = ended
-        self._behind: dict[int, set[asyncio.Task[None]]] = {}  # by the uid that was answered
+        self._left_open = left_open
+        self._rests: set[asyncio.Task[None]] = set()
+        self._beginning = 0  # of these, those that nothing of was done yet
 
     async def drive(
-        self, begin: Callable[[], Steps], client: Client, *, actor: Actor, changes: bool
+        self, begin: Callable[[], Steps], client: Client, *, admits: Actor | None
     ) -> Reply | Handed | Follow:
         """Run a request's steps to their answer, and open the one that they hand over.
 
-        They begin once what the same peer was answered early is recorded. Those that ask for
-        *changes* run alone until their first record or mutation: what an admission counted is still
-        so when its intent is written. What is refused without a look waits for no other's.
+        With *admits* (who asks for a change) they run alone until their first record or mutation:
+        what an admission counted is still so when its intent is written. What is refused without
+        a look waits for nobody.
         """
+        if self._beginning:
+            await asyncio.sleep(0)  # what was answered is believed before anything else is asked
         self._books.look_up()
-        if not await self._caught_up(actor.uid, changes=changes):
-            return _busy(
-                " to be recorded", "look at 'trimtab status' and the disk of the state folder"
-            )
         opened: dict[Relay, Stream] = {}
-        steps = Begun(begin())
+        steps = Begun(begin(), self._books.doubts)
         goes_on = False
         try:
             with ExitStack() as alone:
                 waits = not self._admission.free
-                if not changes or steps.refused:
+                if admits is None or steps.refused:
                     waits = False
-                elif not await self._admitted(actor, alone):
-                    return _busy("", "look whether the engine hangs, and try again")
+                elif not await self._admitted(admits, alone):
+                    return refusal(
+                        HTTPStatus.SERVICE_UNAVAILABLE,
+                        "broker.busy",
+                        f"the mutations before this one took longer than {ADMISSION_S:g} s",
+                        remedy="look whether the engine hangs, and try again",
+                    )
                 if waits:  # what they saw before may be otherwise by now
                     steps.close()
-                    steps = Begun(begin())
+                    steps = Begun(begin(), self._books.doubts)
                 value = await self._run(steps, alone, opened, client)
             goes_on = steps.command is not None
             if goes_on:
-                self._go_on(steps, actor.uid)
+                self._go_on(steps)
             return await self._end(value, opened, client)
         finally:
             if not goes_on:
                 steps.close()
-                if changes:
-                    self._ended()
             for stream in opened.values():
                 stream.close()
 
-    async def _caught_up(self, uid: int, *, changes: bool) -> bool:
-        """Wait for the outcomes that a peer didn't wait for; a read goes on without them."""
-        behind = self._behind.get(uid)
-        if not behind:
-            return True
-        _, late = await asyncio.wait(tuple(behind), timeout=ADMISSION_S if changes else BEHIND_S)
-        return not late or not changes
-
-    def _go_on(self, steps: Begun[Reply | Relay | Follow], uid: int) -> None:
+    def _go_on(self, steps: Begun[Reply | Relay | Follow]) -> None:
         """Carry steps to their end whose client is answered."""
-
-        def done(task: asyncio.Task[None]) -> None:
-            behind.discard(task)
-            if not behind:
-                self._behind.pop(uid, None)
-
-        behind = self._behind.setdefault(uid, set())
+        self._beginning += 1
         task = asyncio.create_task(self._to_the_end(steps), name=AFTER_ITS_ANSWER)
-        behind.add(task)
-        task.add_done_callback(done)
+        self._rests.add(task)
+        task.add_done_callback(self._rests.discard)
 
     async def _to_the_end(self, steps: Begun[Reply | Relay | Follow]) -> None:
+        self._beginning -= 1
+        doubts = self._books.doubts
         try:
             await self._run(steps, ExitStack(), {}, None)
         except Exception:
             LOG.exception("request.failed after its answer")
         finally:
             steps.close()
-            self._ended()
+            if self._books.doubts != doubts:
+                self._left_open()
 
     async def _admitted(self, actor: Actor, alone: ExitStack) -> bool:
         trusted = actor.role in {Role.CONTROLLER, Role.OPERATOR}
@@ -258,7 +257,7 @@ class Driver:
 
     async def run(self, steps: Generator[Command, Answer, T]) -> T:
         """Run steps of the broker's own, which hand nothing over."""
-        begun = Begun(steps)
+        begun = Begun(steps, self._books.doubts)
         try:
             return await self._run(begun, ExitStack(), {}, None)
         finally:
@@ -271,7 +270,7 @@ class Driver:
         opened: dict[Relay, Stream],
         client: Client | None,
     ) -> T:
-        """Run steps to their end, with a client to what it is answered early."""
+        """Run steps to their end; with a client, to what it is answered early."""
         looks = _Looks(self._upstream, self._authorise)
         try:
             while (command := steps.command) is not None:
@@ -283,7 +282,9 @@ class Driver:
                 looks.forget()
                 if _is_refusal(command):
                     alone.close()  # nothing that was counted matters any more
-                answer = await self._carry_out(command, opened, client)
+                answer: Answer = None
+                if not _is_intent(command) or await self._is_sure(steps):
+                    answer = await self._carry_out(command, opened, client)
                 if not isinstance(command, Examine | ReadProcess | Recall):
                     alone.close()
                 steps.send(answer)
@@ -291,14 +292,18 @@ class Driver:
             looks.forget()
         return steps.value
 
+    async def _is_sure(self, steps: Begun[T]) -> bool:
+        """Tell, once that is known, whether what steps were judged by is durable."""
+        doubts, steps.doubts = steps.doubts, None
+        return doubts is None or await self._books.sure(doubts)
+
     async def close(self) -> None:
         """End what goes on without a connection."""
         await self._pulls.close()
-        behind = [task for tasks in self._behind.values() for task in tasks]
-        if behind:
-            await asyncio.wait(behind, timeout=BEHIND_S)
-        for task in behind:
-            task.cancel()
+        if self._rests:
+            await asyncio.wait(tuple(self._rests), timeout=REST_S)
+        for rest in self._rests:
+            rest.cancel()
 
     async def write(self, entry: Entry) -> Record | None:
         """Make an entry of the shell's own durable, or counted; None when it isn't."""
@@ -328,6 +333,8 @@ class Driver:
         match command:
             case Examine(paths):
                 return await self._examined(paths)
+            case Write(entry, early) if early is not None:
+                return await self._books.write(entry, believed=True)
             case Write(entry):
                 return await self._meter.write(entry)
             case Forward(method, path, body, stream=stream, deadline_s=deadline_s):
@@ -383,15 +390,6 @@ class Driver:
             opened[relay] = stream
             return Reply(stream.status, b"", stream.headers)
         return await _whole(stream, deadline_s=15.0)
-
-
-def _busy(what: str, remedy: str) -> Reply:
-    return refusal(
-        HTTPStatus.SERVICE_UNAVAILABLE,
-        "broker.busy",
-        f"the mutations before this one took longer than {ADMISSION_S:g} s{what}",
-        remedy=remedy,
-    )
 
 
 async def _whole(stream: Stream, *, deadline_s: float) -> Reply | Lost:

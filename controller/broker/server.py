@@ -226,7 +226,7 @@ class Broker:
             )
             asking = Asking(archive)
 
-            def ended() -> None:
+            def left_open() -> None:
                 mending.wake()
 
             driver = Driver(
@@ -236,7 +236,7 @@ class Broker:
                 asking=asking,
                 examine=self._examine,
                 authorise=Registrar(self._credentials, lambda: self._tell_access(meter)),
-                ended=ended,
+                left_open=left_open,
             )
             stack.push_async_callback(driver.close)
             mending = Mending(driver=driver, state=self.state, upstream=upstream)

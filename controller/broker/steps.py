@@ -103,8 +103,8 @@ class By:
 
 #: What the outcome tells beside the status: a look at what a good answer led to.
 Learn = Callable[[Reply], Steps[dict[str, object]]]
-#: What the client gets of an answer of the engine's; None: that isn't known before the outcome is
-#: recorded.
+#: What the client gets of a good answer of the engine's; None: that isn't known before the outcome
+#: is recorded.
 Told = Callable[[Reply], Reply | None]
 
 
@@ -338,8 +338,8 @@ def perform(
 
     Without a durable intent nothing is forwarded. When the reply is lost, or the outcome can't be
     recorded, the intent stays open and its object is held until recovery closes it. What is *told*
-    of a good answer the client gets while the outcome is written: it must be all that the caller
-    would say. Only what must be stopped now is changed *despite_hold*.
+    of a good answer the controller gets while the outcome is written: it must be all that the
+    caller would say. Only what must be stopped now is changed *despite_hold*.
 
     Raises:
         Denied: ``held``, before anything is recorded.
@@ -429,15 +429,17 @@ def _recorded(
     if change.code_of is not None and result["error"]:
         result["code"] = change.code_of(str(result["error"]))
     outcome = Entry(intent.id, "outcome", actor=intent.actor, result=result)
-    yield Write(outcome, _early(told, reply))
+    yield Write(outcome, _early(told, reply, intent.actor.get("role")))
     return reply
 
 
-def _early(told: Told, reply: Reply) -> Reply | None:
-    """Return what the client gets early: of a failure nothing, since not all may read its text."""
+def _early(told: Told, reply: Reply, role: object) -> Reply | None:
+    """Return what the controller gets early. Others are told what is recorded, and so is a failure."""
+    if role != Role.CONTROLLER or reply.status >= 400:
+        return None
     try:
-        return told(reply) if reply.status < 400 else None
-    except Answered:  # the engine's answer can't be read: its outcome is recorded all the same
+        return told(reply)
+    except (Answered, TypeError):  # an answer that can't be read has its outcome all the same
         return None
 
 

@@ -1,7 +1,7 @@
 """The journal's share of a create and start: how long these wait for their records to be durable.
 
 Through a broker and straight on the engine in turn, in one run. A create and start waits for two
-records, its intents; and the start, for what is left of the create's outcome when it comes. Beside
+records, its intents; and the start's for what is left of the create's outcome when it comes. Beside
 it, what the disk itself takes for as many flushes as there are records.
 """
 
@@ -62,23 +62,25 @@ def run() -> list[Figure]:
 
 def compared(direct: Side, through: Side, told: Path, folder: Path) -> list[Figure]:
     """Create and start on both sides in turn, and return what the journal's share is."""
-    shares, whole, bare, flushed = [], [], [], []
+    shares, left, whole, bare, flushed = [], [], [], [], []
     for number in range(WARM_UP + ROUNDS):
         told.write_bytes(b"")
         mine = taken(through.create_and_start)
-        share = share_of(told.read_text().splitlines())
+        share, rest = share_of(told.read_text().splitlines())
         theirs = taken(direct.create_and_start)
         through.clear()
         direct.clear()
         if number >= WARM_UP:
             shares.append(share)
+            left.append(rest)
             whole.append(mine)
             bare.append(theirs)
             flushed.append(sum(flushes(folder / "flushed", 4)))
-    for values in (shares, whole, bare, flushed):
+    for values in (shares, left, whole, bare, flushed):
         values.sort()
     for name, values in (
         ("the journal's share", shares),
+        ("of it, an outcome's rest", left),
         ("through the broker", whole),
         ("bare", bare),
         ("4 bare write + fsync", flushed),
@@ -94,15 +96,17 @@ def compared(direct: Side, through: Side, told: Path, folder: Path) -> list[Figu
     ]
 
 
-def share_of(lines: Iterable[str]) -> float:
-    """Return how long a create and start waited for its records, of what the broker told of each.
+def share_of(lines: Iterable[str]) -> tuple[float, float]:
+    """Return how long a create and start waited for records, of what the broker told of each.
 
-    They come one after the other: none is waited for while another is.
+    The second is the part of it that the start waited for the create's outcome. They come one after
+    the other: none is waited for while another is.
     """
     waits = [json.loads(line) for line in lines]
     what = [wait["for"] for wait in waits]
     assert what == ["before", "intent"] * 2, f"not a create and a start: {what}"
-    return float(sum(wait["waited"] for wait in waits))
+    seconds = [float(wait["waited"]) for wait in waits]
+    return sum(seconds), seconds[0] + seconds[2]
 
 
 def flushes(path: Path, count: int) -> list[float]:

@@ -1,8 +1,8 @@
 """The broker, that tells beside its work how long records kept a request waiting.
 
 Run as ``python -m tools.benches.timedbroker broker …``. What is told is the whole wait: to bring the
-entry into its form, to queue it, write it, flush it, and fold it into the inventory; and that of a
-request for the outcomes that its client was answered before.
+entry into its form, to queue it, write it, flush it, and fold it into the inventory; and that of an
+intent for the outcomes that were answered before.
 """
 
 from __future__ import annotations
@@ -25,24 +25,19 @@ WAITS: Final = "TRIMTAB_BENCH_WAITS"
 class TimedBooks(books.Books):
     """Books that time whoever waits for a record."""
 
-    async def write(self, entry: Entry) -> Record | None:
+    async def write(self, entry: Entry, *, believed: bool = False) -> Record | None:
         began = perf_counter()
-        record = await super().write(entry)
+        record = await super().write(entry, believed=believed)
         task = asyncio.current_task()
         if task is None or task.get_name() != driver.AFTER_ITS_ANSWER:
             _tell({"for": entry.stage, "waited": perf_counter() - began})
         return record
 
-
-class TimedDriver(driver.Driver):
-    """A driver that times whoever waits for outcomes of before."""
-
-    async def _caught_up(self, uid: int, *, changes: bool) -> bool:
+    async def sure(self, doubts: int) -> bool:
         began = perf_counter()
-        done = await super()._caught_up(uid, changes=changes)
-        if changes:
-            _tell({"for": "before", "waited": perf_counter() - began})
-        return done
+        known = await super().sure(doubts)
+        _tell({"for": "before", "waited": perf_counter() - began})
+        return known
 
 
 def _tell(wait: dict[str, object]) -> None:
@@ -52,5 +47,4 @@ def _tell(wait: dict[str, object]) -> None:
 
 if __name__ == "__main__":
     books.Books = TimedBooks  # type: ignore[misc]
-    driver.Driver = TimedDriver  # type: ignore[misc]
     main()

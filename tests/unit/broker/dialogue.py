@@ -121,6 +121,7 @@ class Told:
 
     value: Any
     entries: list[Entry] = field(default_factory=list)
+    early: Reply | None = None  # what the client was answered before
 
     @property
     def status(self) -> int:
@@ -147,7 +148,6 @@ def converse(
     with.
     """
     told = Told(None)
-    early: Reply | None = None
     rest = list(dialogue)
     answer: Answer = None
     while True:
@@ -156,9 +156,8 @@ def converse(
         except StopIteration as stop:
             assert not rest, f"the gate ended before {rest[0][0]!r}"
             told.value = stop.value
-            assert early is None or early == told.value, (
-                f"answered {early!r}, and then {told.value!r}"
-            )
+            early = told.early
+            assert early is None or early == told.value, f"answered {early!r}, then {told.value!r}"
             return told
         assert rest, f"an unexpected command: {command!r}"
         expected, given = rest.pop(0)
@@ -167,7 +166,7 @@ def converse(
             assert isinstance(given, _Journal)
             answer = record(knows, command.entry) if given.works else None
             told.entries.append(command.entry)
-            early = early or command.early
+            told.early = told.early or command.early
             continue
         assert command == expected, f"\nexpected {expected!r}\ngot      {command!r}"
         answer = given  # type: ignore[assignment]

@@ -120,10 +120,92 @@ def test_a_journal_that_mended_itself_while_nothing_was_written_is_seen(tmp_path
     check(tmp_path, test)
 
 
+def creating(number: int) -> tuple[Entry, Entry]:
+    """Return the two entries of a create of a container called c1, c2 and so on."""
+    summary = {"labels": {"io.trimtab.owner": "alice"}, "settings": {"name": f"web-{number}"}}
+    request: dict[str, object] = {"route": "container.create", "summary": summary}
+    made: dict[str, object] = {"status": 201, "container": f"c{number}"}
+    return entry(number, request=request), entry(number, "outcome", result=made)
+
+
+def test_an_outcome_is_believed_at_once_and_the_inventory_is_as_of_the_records(
+    tmp_path: Path,
+) -> None:
+    async def test(books: Books, _journal: Writer, state: GateState) -> None:
+        intent, outcome = creating(1)
+        await books.write(intent)
+        seq = state.inventory.seq
+        writing = asyncio.ensure_future(books.write(outcome, believed=True))
+        await asyncio.sleep(0)
+        assert (list(state.inventory.containers), state.inventory.open) == (["c1"], {})
+        assert state.inventory.seq == seq
+        assert await books.sure(0)
+        record = await writing
+        assert record is not None
+        assert state.inventory.seq == record.seq
+
+    assert check(tmp_path, test).inventory == refolded(tmp_path)
+
+
+def test_what_is_believed_beside_other_records_ends_as_what_they_say(tmp_path: Path) -> None:
+    async def test(books: Books, _journal: Writer, state: GateState) -> None:
+        intents, outcomes = zip(*(creating(number) for number in range(1, 50)), strict=True)
+        await asyncio.gather(*map(books.write, intents))
+        writing = [
+            asyncio.ensure_future(each)
+            for number, outcome in enumerate(outcomes, 1)
+            for each in (books.write(outcome, believed=True), books.write(trust(100 + number)))
+        ]
+        await asyncio.sleep(0)
+        assert (len(state.inventory.containers), state.inventory.open) == (49, {})
+        assert None not in await asyncio.gather(*writing)
+
+    assert check(tmp_path, test).inventory == refolded(tmp_path)
+
+
+def test_what_was_believed_and_cannot_be_written_is_taken_back(tmp_path: Path) -> None:
+    async def test(books: Books, journal: Writer, state: GateState) -> None:
+        (first, done), (second, also) = creating(1), creating(2)
+        await books.write(first)
+        await books.write(second)
+        assert await books.write(done, believed=True) is not None
+        before = state.inventory
+        await asyncio.to_thread(journal.close)
+        writing = asyncio.ensure_future(books.write(also, believed=True))
+        await asyncio.sleep(0)
+        doubts = books.doubts
+        assert list(state.inventory.containers) == ["c1", "c2"]
+        assert not await books.sure(doubts)
+        assert await writing is None
+        assert state.inventory == before
+        assert list(state.inventory.open) == [second.id]
+        assert await books.sure(books.doubts)
+        books.save()
+
+    check(tmp_path, test)
+    assert read_snapshot(tmp_path / "inventory.json") == refolded(tmp_path)
+
+
+def test_what_is_only_believed_is_not_saved(tmp_path: Path) -> None:
+    async def test(books: Books, _journal: Writer, state: GateState) -> None:
+        intent, outcome = creating(1)
+        await books.write(intent)
+        writing = asyncio.ensure_future(books.write(outcome, believed=True))
+        await asyncio.sleep(0)
+        books.save()
+        assert list(state.inventory.containers) == ["c1"]
+        assert list(read_snapshot(tmp_path / "inventory.json").open) == [intent.id]
+        await writing
+
+    check(tmp_path, test)
+
+
 def test_an_entry_that_can_never_be_recorded_is_none_and_no_outage(tmp_path: Path) -> None:
     async def test(books: Books, _journal: Writer, state: GateState) -> None:
         assert await books.write(entry(1, request={"summary": {"x": 1.5}})) is None
         assert await books.write(entry(1, request={"summary": "x" * 2_000_000})) is None
+        assert await books.write(entry(1, "outcome", result={"x": 1.5}), believed=True) is None
+        assert not await books.sure(0)
         assert state.journal_error == ""
 
     check(tmp_path, test)

@@ -9,7 +9,7 @@ import pytest
 from controller.broker.commands import Examine, Forward, Look
 from controller.broker.gate import handle
 from controller.broker.state import GateState
-from controller.model.entries import Reply
+from controller.model.entries import Actor, Reply
 from controller.model.observed import Settings
 from controller.model.paths import ENGINE_DATA, PathFacts
 from tests.unit.broker.dialogue import (
@@ -63,6 +63,28 @@ def test_a_start_looks_again_at_what_is_mounted() -> None:
     )
     assert answer.status == 204
     assert knows.inventory.containers[WEB].started
+
+
+@pytest.mark.parametrize(
+    ("actor", "answer", "early"),
+    [
+        (CONTROLLER, NO_CONTENT, NO_CONTENT),
+        (CONTROLLER, reply({"message": "not paused"}, 409), None),
+        (OPERATOR, NO_CONTENT, None),
+    ],
+)
+def test_only_the_controller_is_answered_before_the_outcome_and_only_if_it_went_well(
+    actor: Actor, answer: Reply, early: Reply | None
+) -> None:
+    forward = Forward("POST", f"/containers/{SLOT}/unpause")
+    told = ask(
+        "POST",
+        f"/containers/{SLOT}/unpause",
+        [look(SLOT, ""), *changed(forward, answer)],
+        actor=actor,
+    )
+    assert told.value == answer
+    assert told.early == early
 
 
 @pytest.mark.parametrize("verb", ["start", "restart"])

@@ -26,8 +26,13 @@ class Books:
         self.released = asyncio.Event()
         self.entries: list[Entry] = []
 
+    doubts = 0
+
     def look_up(self) -> None:
         return None
+
+    async def sure(self, doubts: int) -> bool:
+        return self.doubts == doubts
 
     async def write(self, entry: Entry) -> Record:
         self.entries.append(entry)
@@ -48,6 +53,7 @@ class Engine:
 
 
 def a_driver(books: Any = None, engine: Any = None, examine: Any = None) -> Driver:
+    books = books or Books()
     return Driver(upstream=engine, books=books, meter=books, examine=examine, asking=books)
 
 
@@ -122,10 +128,8 @@ def test_while_a_refusal_is_written_other_changes_go_on() -> None:
         books, engine = Books(), Engine()
         engine.released.set()
         driver = a_driver(books, engine)
-        refusing = asyncio.ensure_future(driver.drive(refused, NOTHING, actor=ALICE, changes=True))
-        begun = asyncio.ensure_future(
-            driver.drive(changing("a"), NOTHING, actor=CONTROLLER, changes=True)
-        )
+        refusing = asyncio.ensure_future(driver.drive(refused, NOTHING, admits=ALICE))
+        begun = asyncio.ensure_future(driver.drive(changing("a"), NOTHING, admits=CONTROLLER))
         for _ in range(5):
             await asyncio.sleep(0)
         assert [entry.stage for entry in books.entries] == ["refusal", "intent"]
@@ -147,11 +151,9 @@ def test_who_waited_for_the_admission_begins_anew_and_a_refusal_does_not_wait() 
             yield Write(Entry("b", "intent"))
             return Reply(204)
 
-        first = asyncio.ensure_future(
-            driver.drive(changing("a"), NOTHING, actor=CONTROLLER, changes=True)
-        )
-        second = asyncio.ensure_future(driver.drive(counting, NOTHING, actor=BOB, changes=True))
-        third = asyncio.ensure_future(driver.drive(refused, NOTHING, actor=ALICE, changes=True))
+        first = asyncio.ensure_future(driver.drive(changing("a"), NOTHING, admits=CONTROLLER))
+        second = asyncio.ensure_future(driver.drive(counting, NOTHING, admits=BOB))
+        third = asyncio.ensure_future(driver.drive(refused, NOTHING, admits=ALICE))
         for _ in range(5):
             await asyncio.sleep(0)
         assert [entry.stage for entry in books.entries] == ["refusal"]

@@ -1,4 +1,4 @@
-"""Clients that are answered before the outcome of their change is recorded (decision 0025)."""
+"""The controller is answered while the outcome of its change is written (decision 0025)."""
 
 from __future__ import annotations
 
@@ -11,58 +11,50 @@ import pytest
 from controller.broker import driver as module
 from controller.broker.commands import Write
 from controller.broker.driver import Driver
-from controller.model.entries import Actor, Entry, Record, Reply
-from tests.unit.broker.dialogue import ALICE, BOB, TIME
+from controller.model.entries import Entry, Record, Reply
+from tests.unit.broker.dialogue import CONTROLLER, TIME
 from tests.unit.broker.serving import run
 
 DONE = Reply(204)
+UNAVAILABLE = Reply(503)
 CLIENT: Any = object()  # nothing is streamed to it
 
 
-class Disk:
-    """The books' side: outcomes get durable when the test says so, or fail then."""
+class Books:
+    """The books' side: outcomes get durable, or fail, when the test says so."""
 
     def __init__(self) -> None:
         self.turns = asyncio.Event()
-        self.written: list[str] = []
+        self.works = True
         self.asked: list[str] = []
+        self.believed: list[str] = []
+        self.doubts = 0
 
     def look_up(self) -> None:
         return None
 
-    async def write(self, entry: Entry) -> Record | None:
-        self.asked.append(entry.id)
-        if entry.stage == "outcome":
+    async def sure(self, doubts: int) -> bool:
+        if self.believed:
             await self.turns.wait()
-        self.written.append(entry.id)
-        return Record(1, TIME, entry, "", "")
+        return self.doubts == doubts
 
-
-def change(name: str, *, then: Callable[[], None] = lambda: None) -> Callable[[], Any]:
-    """Return steps whose client is answered before their outcome is written."""
-
-    def steps() -> Any:
-        try:
-            yield Write(Entry(f"{name}-intent", "intent"))
-            yield Write(Entry(f"{name}-outcome", "outcome"), DONE)
-        finally:
-            then()
-        return Reply(500)
-
-    return steps
-
-
-def read() -> Any:
-    yield Write(Entry("read", "read"))
-    return Reply(200)
+    async def write(self, entry: Entry, *, believed: bool = False) -> Record | None:
+        self.asked.append(entry.id)
+        if not believed:
+            return Record(1, TIME, entry, "", "")
+        self.believed.append(entry.id)
+        await self.turns.wait()
+        self.believed.remove(entry.id)
+        self.doubts += not self.works
+        return Record(1, TIME, entry, "", "") if self.works else None
 
 
 class Scene:
-    """A driver, its disk, and how often it said that a change ended."""
+    """A driver, its books, and how often it said that an intent was left open."""
 
     def __init__(self) -> None:
-        self.disk, self.ended = Disk(), 0
-        books: Any = self.disk
+        self.books, self.left_open = Books(), 0
+        books: Any = self.books
         nothing: Any = None
         self.driver = Driver(
             upstream=nothing,
@@ -70,19 +62,37 @@ class Scene:
             meter=books,
             examine=nothing,
             asking=nothing,
-            ended=self._note,
+            left_open=self._note,
         )
 
     def _note(self) -> None:
-        self.ended += 1
+        self.left_open += 1
 
-    async def ask(
-        self, begin: Callable[[], Any], actor: Actor = ALICE, *, changes: bool = True
-    ) -> Any:
-        return await self.driver.drive(begin, CLIENT, actor=actor, changes=changes)
+    async def ask(self, begin: Callable[[], Any]) -> Any:
+        return await self.driver.drive(begin, CLIENT, admits=CONTROLLER)
 
-    def asks(self, begin: Callable[[], Any], actor: Actor = ALICE, *, changes: bool = True) -> Any:
-        return asyncio.ensure_future(self.ask(begin, actor, changes=changes))
+    def asks(self, begin: Callable[[], Any]) -> Any:
+        return asyncio.ensure_future(self.ask(begin))
+
+    async def let_go(self, *, works: bool = True) -> None:
+        self.books.works = works
+        self.books.turns.set()
+        await turns()
+
+
+def change(name: str, *, then: Callable[[], None] = lambda: None) -> Callable[[], Any]:
+    """Return steps whose client is answered before their outcome is written."""
+
+    def steps() -> Any:
+        try:
+            if (yield Write(Entry(f"{name}-intent", "intent"))) is None:
+                return UNAVAILABLE
+            yield Write(Entry(f"{name}-outcome", "outcome"), DONE)
+        finally:
+            then()
+        return Reply(500)
+
+    return steps
 
 
 async def turns() -> None:
@@ -97,50 +107,75 @@ def test_the_client_is_answered_and_the_steps_go_on_to_their_end() -> None:
     async def test() -> None:
         scene = Scene()
         assert await scene.ask(change("a", then=lambda: ends.append("a"))) == DONE
-        assert (scene.disk.asked, ends, scene.ended) == (["a-intent"], [], 0)
+        assert (scene.books.asked, ends) == (["a-intent"], [])
         await turns()
-        assert (scene.disk.asked[1:], scene.disk.written) == (["a-outcome"], ["a-intent"])
-        scene.disk.turns.set()
-        await turns()
-        assert (scene.disk.written[1:], ends, scene.ended) == (["a-outcome"], ["a"], 1)
+        assert (scene.books.asked[1:], ends) == (["a-outcome"], [])
+        await scene.let_go()
+        assert (ends, scene.left_open) == (["a"], 0)
 
     run(test())
 
 
-def test_its_next_request_waits_for_the_outcome_and_nobody_elses_does() -> None:
+def test_whatever_is_asked_after_the_answer_meets_books_that_know_of_it() -> None:
+    seen: list[list[str]] = []
+
+    async def test() -> None:
+        scene = Scene()
+
+        def looks() -> Any:
+            seen.append(list(scene.books.believed))
+            yield from ()
+            return Reply(200)
+
+        await scene.ask(change("a"))
+        assert await scene.ask(looks) == Reply(200)  # in the same turn: it was sent ahead
+        await scene.let_go()
+
+    run(test())
+    assert seen == [["a-outcome"]]
+
+
+def test_no_intent_is_written_before_what_it_was_judged_by_is_durable() -> None:
     async def test() -> None:
         scene = Scene()
         await scene.ask(change("a"))
-        mine, looks = scene.asks(change("b")), scene.asks(read, changes=False)
-        others = scene.asks(change("c"), BOB)
+        following = scene.asks(change("b"))
         await turns()
-        assert others.result() == DONE
-        assert (mine.done(), looks.done()) == (False, False)
-        assert "b-intent" not in scene.disk.asked
-        scene.disk.turns.set()
-        assert (await mine, await looks) == (DONE, Reply(200))
-        assert scene.disk.written.index("a-outcome") < scene.disk.written.index("b-intent")
+        assert scene.books.asked == ["a-intent", "a-outcome"]
+        await scene.let_go()
+        assert await following == DONE
+        assert scene.books.asked[2:] == ["b-intent", "b-outcome"]
 
     run(test())
 
 
-def test_where_the_disk_hangs_reads_go_on_and_changes_are_refused_in_the_end(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(module, "BEHIND_S", 0.01)
-    monkeypatch.setattr(module, "ADMISSION_S", 0.05)
-
+def test_what_was_judged_by_an_outcome_that_is_taken_back_does_not_happen() -> None:
     async def test() -> None:
         scene = Scene()
         await scene.ask(change("a"))
-        assert await scene.ask(read, changes=False) == Reply(200)
-        refused = await scene.ask(change("b"))
-        assert refused.status == 503
-        assert b"longer than 0.05 s to be recorded" in refused.body
-        assert "b-intent" not in scene.disk.asked
-        scene.disk.turns.set()
+        following = scene.asks(change("b"))
         await turns()
-        assert await scene.ask(change("b")) == DONE
+        await scene.let_go(works=False)
+        assert await following == UNAVAILABLE
+        assert scene.books.asked == ["a-intent", "a-outcome"]
+        assert scene.left_open == 1
+        await scene.let_go()
+        assert await scene.ask(change("b")) == DONE  # and what begins now knows better
+
+    run(test())
+
+
+def test_only_the_first_intent_waits_for_that() -> None:
+    async def test() -> None:
+        scene = Scene()
+        scene.books.turns.set()
+
+        def twice() -> Any:
+            yield Write(Entry("a", "intent"))
+            scene.books.doubts += 1  # somebody else's
+            return DONE if (yield Write(Entry("b", "intent"))) else UNAVAILABLE
+
+        assert await scene.ask(twice) == DONE
 
     run(test())
 
@@ -148,7 +183,7 @@ def test_where_the_disk_hangs_reads_go_on_and_changes_are_refused_in_the_end(
 def test_the_brokers_own_steps_answer_nobody_early() -> None:
     async def test() -> None:
         scene = Scene()
-        scene.disk.turns.set()
+        scene.books.turns.set()
         assert await scene.driver.run(change("a")()) == Reply(500)
 
     run(test())
@@ -157,7 +192,7 @@ def test_the_brokers_own_steps_answer_nobody_early() -> None:
 def test_the_end_waits_for_outcomes_but_not_for_a_disk_that_hangs(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(module, "BEHIND_S", 0.05)
+    monkeypatch.setattr(module, "REST_S", 0.05)
     ends: list[str] = []
 
     async def test(*, hangs: bool) -> list[str]:
@@ -167,13 +202,13 @@ def test_the_end_waits_for_outcomes_but_not_for_a_disk_that_hangs(
         await turns()
         assert not closing.done()
         if not hangs:
-            scene.disk.turns.set()
+            scene.books.turns.set()
         await closing
         await turns()
-        return scene.disk.written
+        return scene.books.believed
 
-    assert asyncio.run(test(hangs=False)) == ["a-intent", "a-outcome"]
-    assert asyncio.run(test(hangs=True)) == ["a-intent"]
+    assert asyncio.run(test(hangs=False)) == []
+    assert asyncio.run(test(hangs=True)) == ["a-outcome"]
     assert ends == ["a", "a"]
 
 
@@ -186,10 +221,10 @@ def test_what_fails_after_the_answer_is_told_and_holds_nobody_up(
 
     async def test() -> None:
         scene = Scene()
-        scene.disk.turns.set()
+        scene.books.turns.set()
         assert await scene.ask(steps) == DONE
         assert await scene.ask(change("b")) == DONE
-        assert scene.ended >= 1
+        await turns()
 
     run(test())
     assert "failed after its answer" in caplog.text

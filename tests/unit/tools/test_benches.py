@@ -21,7 +21,7 @@ BUSY = "import os; x = bytearray(64 << 20); [0 for _ in range(10**6)]; print(len
 
 def told(*stages: str) -> list[str]:
     """What a broker tells of records, the n-th of which took n seconds."""
-    return [json.dumps({"stage": s, "waited": n}) for n, s in enumerate(stages, 1)]
+    return [json.dumps({"for": s, "waited": n}) for n, s in enumerate(stages, 1)]
 
 
 def test_a_percentile_is_the_value_that_so_many_do_not_exceed() -> None:
@@ -38,11 +38,11 @@ def test_figures_stand_beside_their_goals() -> None:
     ]
 
 
-def test_a_share_is_the_sum_of_the_waits_for_the_four_records() -> None:
-    assert share_of(told("intent", "outcome", "intent", "outcome")) == 1 + 2 + 3 + 4
+def test_a_share_is_the_sum_of_the_waits_for_two_intents_and_what_is_before_them() -> None:
+    assert share_of(told("before", "intent", "before", "intent")) == (1 + 2 + 3 + 4, 1 + 3)
 
 
-@pytest.mark.parametrize("stages", [(), ("intent", "outcome"), ("intent", "intent", "outcome") * 2])
+@pytest.mark.parametrize("stages", [(), ("before", "intent"), ("before", "intent", "outcome") * 2])
 def test_no_share_is_told_of_anything_else(stages: tuple[str, ...]) -> None:
     with pytest.raises(AssertionError, match="not a create and a start"):
         share_of(told(*stages))
