@@ -31,6 +31,7 @@ HANGING_MAX = 4
 #: How often it is looked whether there is more to follow, and how much is read of it at once.
 LOOK_S = 0.2
 PAGE = 200
+DAMAGED = "journal.damaged"
 NDJSON = (("content-type", "application/x-ndjson"),)
 BUSY = Untold("broker.busy", "too many questions to the journal wait", "try again in a moment")
 
@@ -115,6 +116,8 @@ class Asking:
                 continue
             page = await self.ask(question)
             if isinstance(page, Untold):
+                if page.code == DAMAGED:
+                    return  # nothing more would ever come, and silence looks like a quiet night
                 await asyncio.sleep(LOOK_S)
                 continue
             for found in page.found:

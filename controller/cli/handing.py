@@ -76,7 +76,7 @@ def follow(
             _tell(found, as_json)
     for found in broker.follow(replace(wanted, after=after)):
         _tell(found, as_json)
-    raise click.ClickException("the broker ended it")
+    raise click.ClickException("the broker ended it: see its log, or 'trimtab journal verify'")
 
 
 def _tell(found: Found, as_json: bool) -> None:

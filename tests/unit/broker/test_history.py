@@ -361,6 +361,16 @@ def test_a_follower_reads_page_by_page_and_goes_on_after_a_failure() -> None:
     asking(test)
 
 
+def test_a_follower_is_let_go_where_the_journal_is_damaged() -> None:
+    async def test(_asker: Asking, archive: Archived, follow: Callable[[Reader], Any]) -> None:
+        archive.failing = StateError("journal.damaged", "record 5")
+        archive.found = [found(1, Entry(ID, "read"))]
+        _, task = await follow(EVERYTHING)
+        assert await asyncio.wait_for(task, 10) is None
+
+    asking(test)
+
+
 def test_what_can_not_be_asked_is_told_and_lets_the_next_one_ask() -> None:
     async def test(asker: Asking, archive: Archived, _follow: Callable[[Reader], Any]) -> None:
         archive.failing = StateError("journal.damaged", "record 5", remedy="look")

@@ -368,7 +368,8 @@ def test_following_begins_with_the_last_ones_and_ends_with_the_broker(state: Pat
             asyncio.run(ask_broker(bench.socket, get("/elsewhere")))
             after = followed.stdout.readline()
         out, err = followed.communicate(timeout=20)
-    assert (followed.returncode, out, err) == (1, "", "Error: the broker ended it\n")
+    said = "Error: the broker ended it: see its log, or 'trimtab journal verify'\n"
+    assert (followed.returncode, out, err) == (1, "", said)
     assert head.split()[:3] == ["SEQ", "TIME", "ACTOR"]
     assert all("refusal" in line and "/nowhere" in line for line in before)
     assert "/elsewhere" in after
