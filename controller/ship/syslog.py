@@ -55,7 +55,7 @@ class SyslogSink:
         try:
             if self._to.transport == "udp":
                 for message in messages:
-                    peer.send(message[:DATAGRAM_BYTES])
+                    peer.send(_datagram(message))
                 return
             _refuse_ended(peer)
             until = self._sender.monotonic() + LONGEST_S
@@ -138,6 +138,13 @@ class SyslogSink:
     def _refuse_late(self, until: float) -> None:
         if self._sender.monotonic() > until:
             raise TimeoutError(f"it took less than a batch in {LONGEST_S:.0f} s")
+
+
+def _datagram(message: bytes) -> bytes:
+    """Return as much of a message as a datagram holds, cut between two characters."""
+    if len(message) <= DATAGRAM_BYTES:
+        return message
+    return message[:DATAGRAM_BYTES].decode(errors="ignore").encode()
 
 
 def _refuse_ended(peer: socket.socket, *, wait_s: float = 0.0) -> None:

@@ -17,6 +17,7 @@ from controller.ship import syslog
 from controller.ship.sinks import Sender, Undelivered
 from controller.ship.syslog import SyslogSink
 from tests.instance import eventually
+from tests.unit.journal.builders import entry, open_log
 from tests.unit.ship.test_follow import wrote
 from tests.unit.ship.test_shipper import shipped
 
@@ -114,6 +115,27 @@ def test_each_record_is_a_frame_and_a_broken_connection_makes_what_was_sent_doub
     assert [frame.partition(b"] {")[2] for frame in frames(receiver.said)] == [
         each.line[1:] for each in batch
     ]
+
+
+def test_a_datagram_is_cut_between_two_characters(tmp_path: Path) -> None:
+    log = open_log(tmp_path / "journal")
+    for number in range(3):
+        log.append(entry(number, request={"object": "x" * number + "€" * 30_000}))
+    log.append(entry(3, request={"object": "€"}))
+    log.close()
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.settimeout(10)
+        batch = shipped(tmp_path, 5)
+        sink = SyslogSink(ToSyslog("s", "udp", "127.0.0.1", listener.getsockname()[1]), SENDER)
+        for each in batch:
+            sink.deliver([each])
+            said = listener.recv(2**16)
+            assert each.line.startswith(said.partition(b"] ")[2])
+            assert said.decode(), "a receiver may throw away what isn't UTF-8 (RFC 5424, 6.1)"
+            whole = len(each.line) < syslog.DATAGRAM_BYTES
+            assert each.line in said if whole else len(said) > syslog.DATAGRAM_BYTES - 4
+        sink.close()
 
 
 def test_who_is_not_there_or_takes_nothing_is_told(
