@@ -17,8 +17,9 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
+from controller.core.record import GENESIS
 from controller.journal.folder import sync
 from controller.journal.segments import Mark
 from controller.model.errors import StateError
@@ -82,16 +83,22 @@ def load_cursor(path: Path) -> Cursor:
         StateError: the file can't be read as one.
     """
     try:
-        told = json.loads(path.read_text())
-        return Cursor(int(told["seq"]), str(told["hash"]))
+        return _cursor_of(json.loads(path.read_text()))
     except FileNotFoundError:
         return Cursor()
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise StateError(
             "state.damaged",
             f"{path} can't be read: {error}",
             remedy="restore it; without the file everything is shipped again",
         ) from error
+
+
+def _cursor_of(told: Any) -> Cursor:
+    seq, digest = told["seq"], told["hash"]
+    if type(seq) is int and seq >= 0 and isinstance(digest, str) and len(digest) == len(GENESIS):
+        return Cursor(seq, digest)
+    raise ValueError("it names no record")
 
 
 def save(path: Path, text: str) -> None:

@@ -270,8 +270,16 @@ def test_a_file_that_moves_while_it_is_looked_for_is_found_by_the_second_look(
     assert len(files.moved) == len(list_segments(tmp_path / "journal"))
 
 
-def test_a_cursor_of_nonsense_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "siem.cursor").write_text("{}")
+@pytest.mark.parametrize(
+    "told",
+    [
+        *("{}", "[]", "", "[" * 100_000, '{"seq": 1}', '{"seq": 1e999, "hash": ""}'),
+        *('{"seq": 7, "hash": ""}', f'{{"seq": -1, "hash": "{"f" * 64}"}}'),
+        *(f'{{"seq": "7", "hash": "{"f" * 64}"}}', '{"seq": 7, "hash": null}'),
+    ],
+)
+def test_a_cursor_of_nonsense_is_refused(tmp_path: Path, told: str) -> None:
+    (tmp_path / "siem.cursor").write_text(told)
     with pytest.raises(StateError, match=r"siem\.cursor can't be read"):
         Running(tmp_path, siem=Memory())
 
