@@ -28,7 +28,7 @@ from controller.journal.folder import FILE_MODE, hold
 from controller.journal.notary import Notary
 from controller.journal.reader import records
 from controller.journal.sealing import Sealing
-from controller.journal.segments import MARK_NAME, Mark, first_seq_of, name_of
+from controller.journal.segments import COMPRESSED, MARK_NAME, Mark, first_seq_of, name_of
 from controller.journal.tail import Torn, check_reaches, find_tail, pieces_of
 from controller.model.crashpoints import Reach, pass_by
 from controller.model.entries import Entry, Record
@@ -234,8 +234,10 @@ class Log:
         elif tail.aside and tail.segment is not None:
             reason = "a start that got no further moved it aside"
             self._repair = self._told(Torn(tail.size, 0, reason, durable=False))
+        packed = tail.segment is not None and tail.segment.suffix == COMPRESSED
+        left = self._wound or self._repair or packed
         try:
-            if tail.segment is not None and tail.size and not (self._wound or self._repair):
+            if tail.segment is not None and tail.size and not left:
                 file = self._disk.open(tail.segment, os.O_WRONLY | os.O_APPEND)
                 self._segment = _Segment(tail.segment, file, tail.size, tail.opened_at)
         except OSError as error:

@@ -13,7 +13,13 @@ from pathlib import Path
 
 from controller.core.record import BadLine, parse
 from controller.journal.chain import Damage, Walk
-from controller.journal.segments import first_seq_of, list_segments, open_regular, read_lines
+from controller.journal.segments import (
+    COMPRESSED,
+    first_seq_of,
+    list_segments,
+    open_regular,
+    read_lines,
+)
 from controller.model.entries import Record
 from controller.model.errors import StateError
 
@@ -65,7 +71,7 @@ def find_tail(folder: Path) -> Tail:
     except Damage as damage:
         torn = _judge(folder, walk, damage)
     if walk.unfinished:
-        torn = Torn(walk.offset, walk.unfinished, "its line is cut short", durable=False)
+        torn = _judge(folder, walk, walk.damage("its line is cut short"))
     # A last segment without a whole record continues the one before, if there is one.
     size = walk.offset if segment is not None and walk.file == segment.name else 0
     holding = [path for path in segments if path != segment or size]
@@ -139,6 +145,7 @@ def _judge(folder: Path, walk: Walk, damage: Damage) -> Torn:
     mark = walk.mark
     if (
         segment is not None
+        and segment.suffix != COMPRESSED  # it was whole when it was compressed
         and damage.file == segment.name
         and walk.seq >= first_seq_of(segment) - 1
     ):

@@ -16,7 +16,8 @@ from controller.journal.audit import verify
 from controller.journal.log import Limits
 from controller.journal.notary import Every
 from controller.journal.reader import records
-from controller.journal.segments import MARK_NAME, Mark
+from controller.journal.retention import compress
+from controller.journal.segments import MARK_NAME, Mark, list_segments, name_of
 from controller.model.errors import StateError
 from tests.unit.journal.builders import (
     ORIGIN,
@@ -237,6 +238,32 @@ def test_a_damaged_compressed_segment_before_the_last_is_refused_and_named(journ
     with pytest.raises(StateError, match=rf"record 5 \({FIRST}.gz") as caught:
         open_log(journal)
     assert caught.value.code == "journal.damaged"
+
+
+def test_a_compressed_last_segment_is_continued_by_another(journal: Path) -> None:
+    """As an operator may leave it, who compresses all by hand."""
+    compress(journal / LAST)
+    assert reopen(journal) is None
+    assert [path.name for path in list_segments(journal)] == [FIRST, f"{LAST}.gz", name_of(10)]
+
+
+@pytest.mark.parametrize("change", ["cut", "unfinished", "more", "no gzip"])
+def test_a_compressed_last_segment_has_no_torn_end(journal: Path, change: str) -> None:
+    """It was whole when it was compressed: what is wrong with it no crash did."""
+    vouch(journal, 0)
+    lines = (journal / LAST).read_bytes()
+    content = {
+        "cut": gzip.compress(lines)[:-20],
+        "unfinished": gzip.compress(lines + b'{"actor"'),
+        "more": gzip.compress(lines + b"drop table\n"),
+        "no gzip": gzip.compress(lines) + b"x",
+    }
+    packed = (journal / LAST).rename(journal / f"{LAST}.gz")
+    packed.write_bytes(content[change])
+    with pytest.raises(StateError, match=f"{LAST}.gz") as caught:
+        open_log(journal)
+    assert caught.value.code == "journal.damaged"
+    assert packed.read_bytes() == content[change]
 
 
 def test_damage_before_the_last_line_is_refused_without_a_mark_too(journal: Path) -> None:
