@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from controller.core.checkpoint import Checkpoint, pruned_by
+from controller.core.checkpoint import Checkpoint, pruned_by, read_key
 from controller.core.merkle import Range, leaf_hash
 from controller.core.note import PublicKey
 from controller.core.record import GENESIS, BadLine, parse
@@ -46,9 +46,9 @@ class Trust:
 
 @dataclass(frozen=True, slots=True)
 class Repair:
-    """What the writer once recorded: a torn tail moved aside, or a time when it couldn't write."""
+    """What the writer once recorded: a torn end, a time when it couldn't write, a key that was lost."""
 
-    seq: int  # of the segment record that says so
+    seq: int  # of the record that says so
     what: str
 
 
@@ -273,6 +273,7 @@ class _Audit:
             self._seals.check(record, tree)
         elif record.entry.stage == "operator":
             self._seals.bring_in(record)
+            self._repairs += _losses(record)
             self._told.setdefault(pruned_by(record), record.seq)
 
     def _look_again(self) -> None:
@@ -376,7 +377,8 @@ class _Audit:
             trusted=trusted,
             keys=self._seals.reigns,
             open_intents=tuple(self._lives.open.items()),
-            repairs=tuple(self._repairs),
+            # What no checkpoint proved was looked at twice.
+            repairs=tuple(sorted(set(self._repairs), key=lambda repair: repair.seq)),
             unfinished_bytes=walk.unfinished,
             uncompared=tuple(self._uncompared),
             unmarked=walk.mark is None,
@@ -430,6 +432,16 @@ def parsed(line: bytes) -> Record | None:
         return parse(line)
     except BadLine:
         return None
+
+
+def _losses(record: Record) -> Iterator[Repair]:
+    """Tell of a key that nobody vouched for but whoever wrote the journal."""
+    key = read_key(record)
+    if key is not None and record.entry.result.get("lost") is True:
+        what = (
+            f"the key before was lost, so that it didn't sign for {key}, which signs from here on"
+        )
+        yield Repair(record.seq, what)
 
 
 def _repairs(record: Record) -> Iterator[Repair]:

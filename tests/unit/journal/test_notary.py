@@ -12,7 +12,7 @@ import pytest
 
 from controller.core.checkpoint import prune_entry, read_checkpoint, read_key
 from controller.core.note import BadNote, PrivateKey, PublicKey, parse_note, parse_private
-from controller.journal.audit import verify
+from controller.journal.audit import Trust, verify
 from controller.journal.keys import hash_key, read_public_keys
 from controller.journal.log import Limits, Log
 from controller.journal.notary import Every
@@ -322,6 +322,11 @@ def test_a_key_that_is_lost_is_followed_by_one_that_says_so(folder: Path) -> Non
     log.append(entry(2))
     log.close()
     check_signed(folder)
+    trust = Trust(frozenset(read_public_keys(key_files(folder).public)))
+    for thorough in (False, True):
+        (told_of,) = verify(folder, trust, thorough=thorough).repairs
+        assert told_of.seq == brought[-1].seq
+        assert told_of.what.startswith("the key before was lost")
 
 
 def test_the_key_is_the_brokers_and_its_public_key_everybodys(folder: Path) -> None:
