@@ -13,7 +13,7 @@ from controller.broker.refusals import Denied
 from controller.broker.resolve import Found, sees
 from controller.broker.state import GateState
 from controller.broker.steps import Call, Steps, seen
-from controller.core.answering import Answering, answering, clashes, of_item, of_summary
+from controller.core.answering import Answering, answering, clashes, of_item, of_summary, service_of
 from controller.model import names
 from controller.model.entries import Role
 from controller.model.inventory import Item
@@ -99,11 +99,13 @@ def answers_to(call: Call, state: GateState, mine: Answering) -> Iterator[None]:
 
 def renamed(found: Found, name: str) -> Answering:
     """Return what a container answers to under another name."""
-    return answering(found.item.owner, found.item.admitted.networks, [name])
+    item = found.item
+    return answering(item.owner, item.admitted.networks, [name], service=service_of(item))
 
 
 def joining(found: Found, network: str, aliases: tuple[str, ...]) -> Answering:
     """Return what a container answers to in a network that it joins."""
     whole = of_item(found.item)
     host = str((found.inspect.get("Config") or {}).get("Hostname") or "")
-    return answering(found.item.owner, [network], (*whole.names, host, *aliases))
+    told = (*whole.names, host, *aliases)
+    return answering(found.item.owner, [network], told, service=whole.service)

@@ -6,6 +6,7 @@ import json
 from dataclasses import replace
 
 from controller.core.answering import Answering, answering, clashes, of_item, of_summary
+from controller.core.bodies import Finding
 from controller.core.inventory import fold, from_json, to_json
 from controller.model.entries import Entry, Record
 from controller.model.inventory import Inventory
@@ -33,22 +34,35 @@ def test_what_the_policy_leaves_to_all_is_nobodys() -> None:
     assert names_taken(answering("alice", ["sea"], ["db", "cache"]), "DB") == ["cache"]
 
 
+def test_a_service_that_changes_its_owner_takes_over_from_itself() -> None:
+    before = answering("bob", ["sea"], ["web.1-11111111", "web"], service="default/web")
+
+    def clashing(service: str) -> list[Finding]:
+        mine = answering("alice", ["sea"], ["web.1-22222222", "web"], service=service)
+        return list(clashes(mine, [before]))
+
+    assert clashing("default/web") == []
+    assert clashing("other/web") and clashing("")
+    assert list(clashes(answering("alice", ["sea"], ["web"]), [replace(before, service="")]))
+
+
 def test_a_service_answers_where_the_controller_made_it() -> None:
     there = Settings("own-name", networks=("sea",))
     clients = replace(item(WEB, "", "alice"), service="api", admitted=there, aliases=("Host",))
     assert of_item(clients) == answering("alice", ["sea"], ["own-name", "host"])
     slot = replace(inventory().containers[SLOT], service="api", admitted=there)
-    assert of_item(slot) == answering("team", ["sea"], ["own-name", "api"])
+    assert of_item(slot) == answering("team", ["sea"], ["own-name", "api"], service="default/api")
 
 
 def test_an_open_create_answers_as_its_container_will() -> None:
     summary: dict[str, object] = {
         "name": "soon",
-        "labels": labels("team", origin="controller"),
+        "labels": labels("team", origin="controller", namespace="default"),
         "settings": {"networks": ["sea"]},
         "answersTo": ["host"],
     }
-    assert of_summary(summary) == answering("team", ["sea"], ["soon", "web", "host"])
+    answers = ["soon", "web", "host"]
+    assert of_summary(summary) == answering("team", ["sea"], answers, service="default/web")
     assert of_summary({"name": 1, "answersTo": "x", "labels": []}) == answering("", [], ["1"])
 
 
