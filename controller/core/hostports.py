@@ -60,12 +60,13 @@ def taken(
         if port.host is None:
             continue
         wanted = HostPort(port.host_ip, port.host, port.protocol)
-        if any(_meet(wanted, other) for other in listening - own):
+        if any(meet(wanted, other) for other in listening - own):
             return wanted
     return None
 
 
-def _meet(one: HostPort, other: HostPort) -> bool:
+def meet(one: HostPort, other: HostPort) -> bool:
+    """Tell whether only one of two can be bound."""
     if (one.port, one.protocol) != (other.port, other.protocol):
         return False
     first, second = ipaddress.ip_address(one.address), ipaddress.ip_address(other.address)

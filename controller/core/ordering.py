@@ -1,6 +1,7 @@
 """The order of one plan: who comes first, who waits for whom, who leaves before whom.
 
-Services that start come after what they depend on; services that go leave before it. A plan of one
+Services that start come after what they depend on, and after what goes and holds what they want for
+themselves; services that go leave before what they depend on. A plan of one
 key alone knows of the others what was seen of them last; a plan of everything goes on where its own
 actions lead.
 """
@@ -13,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from controller.core import graph
 from controller.core.dependencies import dependencies_of
 from controller.core.diff import ALIVE, Slot, slot_of
+from controller.core.holdings import Holdings
 from controller.core.moves import denied
 from controller.core.order import FAILED, Dependency, Word, standing
 from controller.model.desired import Desired, Service
@@ -94,6 +96,7 @@ class Ordering:
         self._going = frozenset(key for key in prunable if self._goes(key, desired))
         self._slots: dict[Key, tuple[Slot, ...]] = {}
         self._stalled = dict(around.stalled)
+        self._holdings: Holdings | None = None
         self._starting: set[Key] = set()
         self._left: set[Key] = set()
         # What the guard holds back, or has no word on yet, would go, too: until it is let go, what
@@ -125,11 +128,34 @@ class Ordering:
     def sequence(self, keys: Iterable[Key]) -> list[Key]:
         """Return keys in the order in which a plan handles them; by key where nothing else says."""
         return graph.ordered(
-            {
-                key: self._before[key] if key in self._going else self._depends(key) - self._going
-                for key in keys
-            }
+            {key: self._before[key] if key in self._going else self._first(key) for key in keys}
         )
+
+    def _first(self, key: Key) -> frozenset[Key]:
+        """Return what a service that stays comes after."""
+        service = self._services.get(key)
+        held = () if service is None else self.holdings.of_others(service)
+        return (self._depends(key) - self._going) | ({c.key for _, c in held} & self._going)
+
+    @property
+    def holdings(self) -> Holdings:
+        """What is held of ports and volumes."""
+        if self._holdings is None:
+            self._holdings = Holdings(self._known.containers)
+        return self._holdings
+
+    def contested(self, service: Service) -> Hindrance | None:
+        """Return why nothing of a service is started for now: others hold what it wants alone."""
+        held = [(w, c) for w, c in self.holdings.of_others(service) if c.key not in self._left]
+        if not held:
+            return None
+        told = dict.fromkeys(f"{container.name} has {what}" for what, container in held)
+        keys = dict.fromkeys(container.key for _, container in held)
+        return Hindrance(f"waiting while {' and '.join(told)}", tuple(keys))
+
+    def is_kept(self, container: Container) -> bool:
+        """Tell whether another service has a volume alone that a container writes to, too."""
+        return self.holdings.kept_by_others(container.writes, container.key, self._services)
 
     def hindrances(self, service: Service) -> Hindrances:
         """Return what keeps a declared service from being started or replaced."""
@@ -199,7 +225,8 @@ class Ordering:
         """Return why a service would wait for others now."""
         service = self._services.get(key)
         kept = NONE if service is None else self.hindrances(service)
-        reasons = (kept.start, kept.replace, self.farewell(key))
+        contested = None if service is None else self.contested(service)
+        reasons = (kept.start, kept.replace, contested, self.farewell(key))
         return frozenset(reason.cause for reason in reasons if reason is not None)
 
     def note(self, key: Key, actions: Iterable[AnyAction], problems: Iterable[Problem]) -> None:

@@ -172,6 +172,8 @@ def plan(  # noqa: PLR0913 - the seam that loop and command line share, each inp
                 past=past,
                 hindrances=order.hindrances(services[key]),
                 listening=observed.listening,
+                contested=order.contested(services[key]),
+                kept=frozenset(c.id for c in containers if order.is_kept(c)),
             )
             outcome = service_actions(situation)
             problems += unknown_members(services[key], containers)

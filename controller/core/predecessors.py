@@ -97,6 +97,7 @@ def _predecessor(slot: Slot, situation: Situation) -> Container | None:
         for other in slot.others
         if other.state is ContainerState.EXITED
         and other.revision != service.revision
+        and other.id not in situation.kept
         and not (other.violation or Replica(other, service).finished)
         # What was altered while it was down isn't started as it is, but put back before.
         and all(each.in_place or each.what in slots.RESTARTS for each in alterations(other))

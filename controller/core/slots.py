@@ -32,7 +32,7 @@ from controller.core.moves import (
     until_denied,
     wait,
 )
-from controller.core.ordering import NONE, Hindrances
+from controller.core.ordering import NONE, Hindrance, Hindrances
 from controller.core.past import NOTHING, Past
 from controller.core.readiness import Ready, at_first_sight
 from controller.core.succession import create_of, next_name, order_of
@@ -62,6 +62,8 @@ class Situation:
     past: Past = NOTHING
     hindrances: Hindrances = NONE
     listening: frozenset[HostPort] = frozenset()
+    contested: Hindrance | None = None  # others hold what only one container can have
+    kept: frozenset[str] = frozenset()  # ids of those whose volume another service has by now
 
     @property
     def key(self) -> Key:
@@ -283,6 +285,14 @@ def _succeed(slot: Slot, situation: Situation) -> Steps:
     held = situation.held(slot.number)
     if held is not None:
         return waiting_for(slot, situation, held, name_in(slot, situation))
+
+    if (contested := situation.contested) is not None:
+        name = name_in(slot, situation)
+        return Steps(
+            slot.number,
+            [contested.wait(situation.key, target=name, slot=slot.number)],
+            stuck=True,
+        )
 
     port = hostports.taken(service, situation.containers, situation.listening)
     if port is not None and slot.alive:

@@ -341,6 +341,7 @@ def container(inspect: Mapping[str, Any], item: Item | None) -> observed.Contain
         stop_grace_s=(inspect.get("Config") or {}).get("StopTimeout"),
         addresses=_addresses(inspect),
         ports=_ports(inspect),
+        writes=_writes(inspect),
         aliases=endpoint_aliases(inspect),
         effective=who.effective,
         violation=who.violation,
@@ -402,6 +403,12 @@ def _ports(inspect: Mapping[str, Any]) -> tuple[observed.HostPort, ...]:
             if str(each.get("HostPort") or "").isdigit()
         )
     )
+
+
+def _writes(inspect: Mapping[str, Any]) -> tuple[str, ...]:
+    mounts = inspect.get("Mounts") or ()
+    found = {str(m.get("Name")) for m in mounts if m.get("Type") == "volume" and m.get("RW")}
+    return tuple(sorted(found))
 
 
 def endpoint_aliases(inspect: Mapping[str, Any]) -> tuple[tuple[str, tuple[str, ...]], ...]:

@@ -84,6 +84,7 @@ class Container:
     stop_grace_s: int | None = None  # Config.StopTimeout; None: none was set at its create
     addresses: tuple[tuple[str, str], ...] = ()  # network name, address
     ports: tuple[HostPort, ...] = ()  # published now, sorted
+    writes: tuple[str, ...] = ()  # the named volumes that it may write to, sorted
     #: Network name, and the aliases that were asked for there; by name, as ``settings.networks``.
     aliases: tuple[tuple[str, tuple[str, ...]], ...] = ()
     cut_off: tuple[str, ...] = ()  # networks that it is shown in, and that don't know of it
