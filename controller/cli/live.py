@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 import click
 
 from controller.cli.api import ask_controller
-from controller.cli.look import conditions_of, place_of, render_status, word_of
+from controller.cli.look import conditions_of, place_of, render_status, told_of, word_of
 from controller.model.errors import TrimtabError
 
 if TYPE_CHECKING:
@@ -65,8 +65,8 @@ class _Lines:
         now = {}
         for resource in status["resources"]:
             key = f"{resource['kind']}/{resource['namespace']}/{resource['name']}"
-            word = ",".join(word_of(c) for c in conditions_of(resource))
-            told = "; ".join(c["message"] for c in conditions_of(resource) if c["message"])
+            shown = conditions_of(resource)
+            word, told = ",".join(word_of(c) for c in shown), told_of(shown)
             count = f" {resource['ready']}/{resource['desired']}" if "desired" in resource else ""
             now[key] = f"{word}{count if resource['kind'] == 'Service' else ''} {told}".rstrip()
         for problem in status["problems"]:

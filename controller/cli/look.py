@@ -25,6 +25,7 @@ COUNTED = ("Service", "Release")
 CONDITIONS_SHOWN = (
     "Stalled",
     "CrashLoop",
+    "Paused",
     "PrunePending",
     "Quarantined",
     "PolicyViolation",
@@ -32,6 +33,7 @@ CONDITIONS_SHOWN = (
     "Degraded",
     "Suspended",
     "RolledBack",
+    "Contended",
 )
 
 
@@ -100,6 +102,15 @@ def conditions_of(resource: dict[str, Any]) -> list[dict[str, str]]:
     return ready[:1]
 
 
+def told_of(shown: list[dict[str, str]]) -> str:
+    """Return what conditions say, each thing once."""
+    words = {c["type"] for c in shown}
+    # A stall that has a condition of its own says what that does, as of the last pass.
+    own = [c for c in shown if not (c["type"] == "Stalled" and c["reason"] in words)]
+    told = [c["message"] for c in own if c["message"]]
+    return "; ".join(m for m in told if not any(m != other and m in other for other in told))
+
+
 def word_of(condition: dict[str, str]) -> str:
     """Return the one word that stands for a condition in a table."""
     if condition["status"] == "True":
@@ -125,7 +136,7 @@ def render_status(status: dict[str, Any], *, name: str | None = None) -> str:
                 replicas,
                 resource.get("image") or "-",
                 ",".join(styled(word_of(c)) for c in shown) or "-",
-                shorten("; ".join(c["message"] for c in shown if c["message"])),
+                shorten(told_of(shown)),
             )
         )
     headers = ("KIND", "NAMESPACE", "NAME", "READY", "IMAGE", "CONDITION", "MESSAGE")
