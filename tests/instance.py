@@ -14,9 +14,11 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import quote
 
 from controller.cli.api import ask_controller
 from controller.model.errors import TrimtabError
+from tools import dockerd
 
 if TYPE_CHECKING:
     from tests.engine import FoundEngine, PrivateEngine
@@ -26,19 +28,21 @@ TRIMTAB = str(Path(sys.executable).parent / "trimtab")
 POLICIES = Path(__file__).parent.parent / "configs" / "policies"
 LABEL = "io.trimtab"
 PATIENCE_S = 60.0
-LOOK_AGAIN_S = 0.05
+#: Pauses between looks: the longer it takes, the longer, so that looking costs others little.
+LOOK_AGAIN_S, LOOK_AGAIN_MAX_S, LOOK_AGAIN_SHARE = 0.05, 0.25, 0.05
 
 
 def eventually(answer: Callable[[], T], *, within_s: float = PATIENCE_S, what: str = "") -> T:
     """Return the first truthy answer; a time-out says what was waited for and last seen."""
-    deadline = time.monotonic() + within_s
+    began = time.monotonic()
     while True:
         seen = answer()
         if seen:
             return seen
-        if time.monotonic() > deadline:
+        waited_s = time.monotonic() - began
+        if waited_s > within_s:
             raise AssertionError(f"not within {within_s:g} s: {what or answer}; last: {seen!r}")
-        time.sleep(LOOK_AGAIN_S)
+        time.sleep(min(max(waited_s * LOOK_AGAIN_SHARE, LOOK_AGAIN_S), LOOK_AGAIN_MAX_S))
 
 
 class Host:
@@ -216,16 +220,25 @@ class Host:
         return self.log.read_text(errors="replace")[-4000:] if self.log.exists() else ""
 
     def containers(self, service: str | None = None) -> list[dict[str, Any]]:
-        """Return the inspects of this instance's containers on the engine, by name."""
-        filters = ["--filter", f"label={LABEL}.instance={self.instance}"]
+        """Return the inspects of this instance's containers on the engine, by name.
+
+        Asked for in the way of ``docker inspect``, but without starting one: this is polled.
+        """
+        labels = [f"{LABEL}.instance={self.instance}"]
         if service is not None:
-            filters += ["--filter", f"label={LABEL}.service={service}"]
-        ids = self.engine.docker("ps", "-aq", "--no-trunc", *filters).stdout.split()
-        if not ids:
-            return []
-        # One may go between the two calls: what is left is printed all the same.
-        told = self.engine.docker("inspect", "--type=container", *ids, check=False).stdout
-        return sorted(json.loads(told), key=lambda inspect: inspect["Name"])
+            labels.append(f"{LABEL}.service={service}")
+        filters = quote(json.dumps({"label": labels}))
+        status, listed = self._asked(f"/containers/json?all=1&filters={filters}")
+        assert status == 200, listed
+        # One may go between the two calls: what is left is returned all the same.
+        told = [self._asked(f"/containers/{each['Id']}/json") for each in listed]
+        inspects = [inspect for status, inspect in told if status == 200]
+        return sorted(inspects, key=lambda inspect: str(inspect["Name"]))
+
+    def _asked(self, path: str) -> tuple[int, Any]:
+        """Ask the engine itself; return status and JSON."""
+        status, body = dockerd.call(self.engine.host, "GET", path)
+        return status, json.loads(body)
 
     def names(self, service: str | None = None) -> list[str]:
         return [inspect["Name"].removeprefix("/") for inspect in self.containers(service)]
