@@ -6,6 +6,7 @@ engine. Everything is gone after ``close``.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import re
@@ -45,6 +46,8 @@ ALLOWED = "ghcr.io/platformnetwork/"
 #: The image that runs, and another one for names that mean something else than was let in.
 RUNS, OTHER = "trimtab.local/worker:1", "trimtab.local/web:1"
 BIND_ROOTS = ("/tmp/", "/var/lib/platform/")
+#: Which folders the worlds of all processes made.
+MADE = Path("/run/lock/trimtab-test-folders")
 #: A Trimtab-Context, without which the controller's uid is nobody.
 CONTEXT = "eyJjYXVzZSI6ImdhdGUtY2FzZXMifQ"
 PATIENCE_S = 30.0
@@ -305,7 +308,9 @@ class World:
         link = Path("/tmp", f"gate-link-{os.getpid()}")
         link.symlink_to("/etc")
         self._stack.callback(link.unlink, missing_ok=True)
-        self._made: list[Path] = []
+        # Other processes' worlds have the same folders: this one's lock is held while it has them.
+        self._made = self._stack.enter_context(MADE.open("a+"))
+        fcntl.flock(self._made, fcntl.LOCK_SH)
         self._stack.callback(self._remove_folders)
         self.make_folder("/tmp/policy-x")
         self.tokens |= {
@@ -324,15 +329,24 @@ class World:
         if path != os.path.normpath(path) or not path.startswith(BIND_ROOTS):
             return
         while not missing.exists() and not missing.is_symlink():
-            self._made.append(missing)
+            self._made.write(f"{missing}\n")
             missing = missing.parent
+        self._made.flush()
         if missing.is_dir():
             Path(path).mkdir(parents=True, exist_ok=True, mode=0o755)
 
     def _remove_folders(self) -> None:
-        for folder in sorted(self._made, key=lambda path: -len(path.parts)):
+        """Remove what was made, of all worlds there were, if no other world is left."""
+        try:
+            fcntl.flock(self._made, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return
+        self._made.seek(0)
+        made = {Path(line) for line in self._made.read().splitlines()}
+        for folder in sorted(made, key=lambda path: -len(path.parts)):
             if folder.is_dir() and not any(folder.iterdir()):
                 folder.rmdir()
+        self._made.truncate(0)
 
     def _container(self, owner: str, name: str, *, running: bool, **more: object) -> str:
         labels = {names.OWNER: owner, names.SERVICE: "web"}
