@@ -19,7 +19,7 @@ from tests.instance import Host, eventually, web
 if TYPE_CHECKING:
     from tests.engine import FoundEngine, PrivateEngine
 
-AT_ONCE = 8
+AT_ONCE = 5
 PATIENCE_S = 120.0
 KILLED = "(exit -9)"
 
