@@ -5,6 +5,7 @@ Commands are imported when they are called, so that ``--help`` and ``status`` st
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
 import sys
@@ -28,6 +29,9 @@ EXIT_REFUSED = 4
 EXIT_NOT_CONVERGED = 5
 EXIT_USAGE = 64
 EXIT_INTERRUPTED = 130
+
+#: Of the disk that output goes to. What a command can't write elsewhere it says itself.
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 #: name -> (module, attribute, one line of help). In the order of help.
 COMMANDS = {
@@ -145,6 +149,11 @@ def report(error: TrimtabError) -> None:
         click.echo(f"remedy: {error.remedy}", err=True)
 
 
+def _let_output_go() -> None:
+    """Don't let Python complain at exit of what it can't write."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit."""
     try:
@@ -162,8 +171,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except (click.Abort, KeyboardInterrupt):
         sys.exit(EXIT_INTERRUPTED)
     except BrokenPipeError:
-        # The reader of our output went away; don't let Python complain at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # The reader of our output went away.
+        _let_output_go()
+        sys.exit(EXIT_ERROR)
+    except OSError as error:
+        if error.errno not in _FULL or error.filename is not None:
+            raise
+        _let_output_go()
+        click.echo(f"error: what is printed can't be written: {error.strerror}", err=True)
         sys.exit(EXIT_ERROR)
     except TrimtabError as error:
         report(error)

@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Final, Self
 
@@ -203,9 +203,13 @@ class Index:
             inner += f" ORDER BY seq {'DESC' if last else 'ASC'} LIMIT ?"
             parameters = (*parameters, limit)
         try:
-            with closing(self.database.execute(_TOLD.format(inner), parameters)) as rows:
+            rows = self.database.execute(_TOLD.format(inner), parameters)
+            try:
                 for row in rows:
                     yield self._found(row, wanted, reader)
+            finally:
+                with suppress(sqlite3.ProgrammingError):  # the database was closed before
+                    rows.close()
         except sqlite3.Error as error:
             raise Misfit(str(error)) from error
 

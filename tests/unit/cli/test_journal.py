@@ -3,6 +3,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -304,6 +306,19 @@ def test_a_summary_tells_how_much_it_stands_for(
     _, out, _ = run(capsys, "--stage", "summary", "--state", state)
     assert ["client:4000000", "summary"] == out.splitlines()[1].split()[2:4]
     assert "43 more of route.denied 40, foreign 2, container.logs 1" in out
+
+
+@pytest.mark.parametrize(
+    "arguments", [["list"], ["list", "--json"], ["export"], ["verify"], ["state", "--json"]]
+)
+def test_where_nothing_can_be_printed_that_is_said_in_a_line(
+    state: Path, arguments: list[str]
+) -> None:
+    argv = [sys.executable, "-m", "controller", "journal", *arguments, "--state", str(state)]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(argv, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    said = "error: what is printed can't be written: No space left on device\n"
+    assert (done.returncode, done.stderr) == (1, said)
 
 
 def test_no_state_and_no_journal_are_errors_with_a_remedy(
