@@ -246,6 +246,7 @@ class _Audit:
         """Parse what isn't proven, to the end."""
         self._seals.forget()
         walk = self._walk = Walk(self._folder, after=self._seq)
+        self._check_mark(walk)
         for record in _told_by(walk):
             if reason := self._lives.check(record):
                 raise self._damage(Fault.LIFE, reason, record.seq)
@@ -262,6 +263,17 @@ class _Audit:
         if damage := self._lives.finish():
             raise damage
         self._end()
+
+    def _check_mark(self, walk: Walk) -> None:
+        """Hold the mark against a record that the walk doesn't come by any more."""
+        mark = walk.mark
+        if mark is None or not self._begin < mark.seq <= self._seq:
+            return
+        path = [path for path in walk.segments if first_seq_of(path) <= mark.seq][-1]
+        line = next(read_lines(path, skip=mark.seq - first_seq_of(path)), None)
+        record = parsed(line.data) if line is not None else None
+        if record is None or record.hash != mark.hash:
+            raise self._damage(Fault.CHANGED, "it isn't the record that was made durable", mark.seq)
 
     def _look_at(self, record: Record, tree: Range) -> None:
         """Look at what a record says of keys, signatures and what was pruned.

@@ -244,6 +244,16 @@ def test_a_missing_segment_is_noticed(journal: Signed, which: int) -> None:
     check(journal, f"gap {int(path.stem)}: it is missing")
 
 
+@pytest.mark.parametrize("seq", [1, 6, 13, 14, 20, 38, 40])
+def test_a_mark_of_another_record_is_noticed_wherever_it_is_of(journal: Signed, seq: int) -> None:
+    records = [parse(line) for line in lines_of(journal.folder)]
+    mark = journal.folder / MARK_NAME
+    mark.write_bytes(Mark(seq, records[seq - 1].hash).to_bytes())
+    assert judged(journal).ok, "as after a loss of power"
+    mark.write_bytes(Mark(seq, records[seq - 2].hash).to_bytes())
+    check(journal, f"changed {seq}: it isn't the record that was made durable")
+
+
 def test_a_damaged_compressed_segment_is_noticed_at_its_record(journal: Signed) -> None:
     path = list_segments(journal.folder)[1]
     packed = path.with_name(f"{path.name}.gz")
