@@ -13,6 +13,8 @@ from controller.model.errors import UsageError
 
 Transport = Literal["udp", "tcp", "tls"]
 
+#: Before a host: they don't belong there, and an error doesn't repeat them.
+_CREDENTIALS = re.compile(r"//.*@")
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,31}", re.ASCII)
 _PORTS: Final[dict[Transport, int]] = {"udp": 514, "tcp": 601, "tls": 6514}
 _FORMS: Final = (
@@ -89,7 +91,12 @@ def read_destination(text: str) -> Destination:
     name, equals, url = text.partition("=")
     if not equals or not _NAME.fullmatch(name):
         raise _wrong(text, "it has no name of lower-case letters, digits and '-' before '='")
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError as error:
+        raise _wrong(text, str(error)) from None
+    if parts.fragment or url.endswith("#"):
+        raise _wrong(text, "what is after # would be lost")
     options = dict(parse_qsl(parts.query, keep_blank_values=True))
     only = _only(text, options)
     found: Destination
@@ -122,6 +129,8 @@ def _syslog(
         "syslog+tls": "tls",
     }
     transport = transports[parts.scheme]
+    if parts.path not in {"", "/"}:
+        raise _wrong(text, "syslog knows no path")
     form = options.pop("format", "json")
     if form not in {"json", "cef"}:
         raise _wrong(text, "format is json or cef")
@@ -172,12 +181,16 @@ def _host(text: str, parts: SplitResult) -> str:
 
 def _port(text: str, parts: SplitResult) -> int:
     try:
-        return parts.port or 0
+        port = parts.port
     except ValueError:
-        raise _wrong(text, "the port is a number up to 65535") from None
+        port = 0
+    if port == 0:
+        raise _wrong(text, "the port is a number up to 65535")
+    return port or 0
 
 
 def _wrong(text: str, why: str) -> UsageError:
+    told = _CREDENTIALS.sub("//…@", text)
     return UsageError(
-        "ship.destination", f"{text!r} is no destination: {why}", remedy=f"write {_FORMS}"
+        "ship.destination", f"{told!r} is no destination: {why}", remedy=f"write {_FORMS}"
     )

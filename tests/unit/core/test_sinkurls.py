@@ -75,6 +75,10 @@ def test_a_destination_is_a_name_and_a_url(text: str, meant: Destination) -> Non
         ("a=syslog+tls://x?cert=/c.pem", "cert and key belong together"),
         ("a=otlp+http://x?ca=/ca.pem", "'ca' is no option of otlp+http"),
         ("a=otlp+http:///v1/logs", "it names no host"),
+        ("a=syslog+tcp://[::1", "Invalid IPv6 URL"),
+        ("a=syslog+tcp://x:0", "the port is a number"),
+        ("a=syslog+tcp://x/udp", "syslog knows no path"),
+        ("a=file:///x#1.jsonl", "what is after # would be lost"),
     ],
 )
 def test_what_is_no_destination_is_refused_with_what_is(text: str, why: str) -> None:
@@ -83,3 +87,11 @@ def test_what_is_no_destination_is_refused_with_what_is(text: str, why: str) -> 
     assert why in raised.value.message
     error_is_written(raised.value)
     assert "syslog+tls://HOST:PORT" in raised.value.remedy
+
+
+@pytest.mark.parametrize("who", ["me:hunter2", "hunter2", "a@b:hunter2"])
+@pytest.mark.parametrize("scheme", ["otlp+https", "syslog+tcp", "http"])
+def test_credentials_in_a_url_are_not_repeated(scheme: str, who: str) -> None:
+    with pytest.raises(UsageError) as raised:
+        read_destination(f"a={scheme}://{who}@collector/v1/logs")
+    assert "hunter2" not in str(raised.value)
