@@ -101,7 +101,7 @@ class Dependency:
             over = [container for container in over if container.exit_code]
         elif len(over) < len(self.slots):
             over = []  # another replica may yet be up
-        return f"{over[0].name} exited with {over[0].exit_code}" if over else ""
+        return f"{over[0].name} {exits.explain(over[0])}" if over else ""
 
     def _is_over(self, container: Container) -> bool:
         assert self.service is not None, "only what is declared has slots"

@@ -410,8 +410,8 @@ def _degraded(facts: Facts, world: World) -> Condition:
     if world.observed is None or facts.key in world.desired.blind_keys:
         return Condition("Degraded", "Unknown", "NotSeen")
     if facts.serving < facts.desired:
-        message = f"{facts.serving} of {facts.desired} serve"
-        return Condition("Degraded", "True", "TooFew", message)
+        told = [f"{facts.serving} of {facts.desired} serve", *facts.failed]
+        return Condition("Degraded", "True", "TooFew", "; ".join(told))
     if facts.unhealthy:
         return Condition("Degraded", "True", "Unhealthy", "; ".join(facts.unhealthy))
     return Condition("Degraded", "False", "AsDeclared")

@@ -85,6 +85,7 @@ PAST = "2026-01-01T00:00:00Z"
         ("Completed", {"restart": {"policy": "OnFailure"}}, [replace(TASK, exit_code=1, finished_at=PAST, restart_count=10)], "db can't complete: db.1-bbbbbbbb exited with 1"),
         ("Completed", {"restart": {"policy": "OnFailure"}}, [replace(TASK, exit_code=1, finished_at=PAST, restart_count=3)], "waiting for db to complete (db.1-bbbbbbbb is exited)"),
         ("Completed", {"restart": {"policy": "Never"}}, [container("db", state="exited", exit_code=1, admitted={"restart": "no"})], "db can't complete: db.1-bbbbbbbb exited with 1"),
+        ("Completed", {"restart": {"policy": "Never"}}, [container("db", state="exited", exit_code=137, oom_killed=True, admitted={"restart": "no"})], "db can't complete: db.1-bbbbbbbb was killed: out of memory (limit 512Mi); raise spec.resources.memory"),
         ("Started", {"restart": {"policy": "Never"}}, [container("db", state="exited", admitted={"restart": "no"})], ""),
         ("Started", {"restart": {"policy": "Never"}}, [container("db", state="exited", exit_code=1, admitted={"restart": "no"})], "db can't start: db.1-bbbbbbbb exited with 1"),
         ("Healthy", {"restart": {"policy": "Never"}, "replicas": 2}, [container("db", state="exited", admitted={"restart": "no"})], "waiting for db to be healthy (db.1-bbbbbbbb is exited)"),

@@ -224,7 +224,8 @@ def test_a_task_that_ended_well_is_ready_and_one_that_did_not_has_failed():
     )
     bad = only(world(task, engine(container(exit_code=3, **ended))))
     assert said(bad)["Ready"] == ("False", "Failed", "web.1-bbbbbbbb exited with 3")
-    assert said(bad)["Degraded"] == ("True", "TooFew", "0 of 1 serve")
+    why = "0 of 1 serve; web.1-bbbbbbbb exited with 3"
+    assert said(bad)["Degraded"] == ("True", "TooFew", why)
 
 
 def test_an_unhealthy_replica_degrades_and_is_not_ready():
