@@ -35,6 +35,8 @@ CONDITIONS_SHOWN = (
     "RolledBack",
     "Contended",
 )
+#: Reasons of Progressing that are told beside what is grave; all but the first where nothing else is.
+_WHY = ("Pulling", "Retrying", "Waiting")
 
 
 def fetch_status(state: Path | None) -> dict[str, Any]:
@@ -91,7 +93,9 @@ def conditions_of(resource: dict[str, Any]) -> list[dict[str, str]]:
     true = {c["type"]: c for c in resource["conditions"] if c["status"] == "True"}
     named = [true[name] for name in CONDITIONS_SHOWN if name in true]
     progressing = true.get("Progressing", {})
-    if progressing.get("reason") == "Pulling":
+    # That too little serves says nothing of why: what is waited for does.
+    unexplained = [c["type"] for c in named] == ["Degraded"]
+    if progressing.get("reason") in (_WHY if unexplained else _WHY[:1]):
         named.append(progressing)
     if named:
         return named

@@ -38,6 +38,14 @@ def test_a_pull_is_shown_beside_what_is_grave() -> None:
     assert [c["type"] for c in conditions_of(resource("Acting", "x"))] == ["Degraded"]
 
 
+@pytest.mark.parametrize("reason", ["Waiting", "Retrying"])
+def test_what_is_waited_for_is_shown_where_nothing_else_says_why(reason: str) -> None:
+    found = resource(reason, "waiting for db to start")
+    assert [c["type"] for c in conditions_of(found)] == ["Degraded", "Progressing"]
+    found["conditions"].append({"type": "Stalled", "status": "True", "message": "x"})
+    assert [c["type"] for c in conditions_of(found)] == ["Stalled", "Degraded"]
+
+
 def test_each_change_is_told_once(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
