@@ -112,8 +112,9 @@ def check_reaches(folder: Path, tail: Tail, *, published: int) -> None:
 
 
 def pieces_of(segment: Path) -> tuple[str, ...]:
-    """Return the names of what was moved aside from a segment."""
-    return tuple(sorted(path.name for path in segment.parent.glob(f"{segment.name}.torn-*")))
+    """Return the names of what was moved aside from a segment, which may be compressed since."""
+    name = segment.name.removesuffix(COMPRESSED)
+    return tuple(sorted(path.name for path in segment.parent.glob(f"{name}.torn-*")))
 
 
 def _unnamed_pieces(segments: tuple[Path, ...]) -> tuple[str, ...]:

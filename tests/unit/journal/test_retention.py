@@ -153,6 +153,21 @@ def test_what_is_too_old_goes_and_the_rest_holds_from_its_checkpoint_on(folder: 
     assert set(folded(folder).ledger) == set(inventory.ledger)
 
 
+@pytest.mark.parametrize("plain_s", [1000 * DAY_S, 3 * DAY_S], ids=["plain", "compressed"])
+def test_what_was_moved_aside_from_a_segment_goes_with_it(folder: Path, plain_s: float) -> None:
+    pieces = [path.with_name(f"{path.name}.torn-1") for path in list_segments(folder)]
+    for piece in pieces:
+        piece.write_bytes(b"torn")
+    look_after(folder, Keep(age_s=1000 * DAY_S, plain_s=plain_s))
+    assert all(piece.exists() for piece in pieces)
+    look_after(folder, Keep(age_s=4.5 * DAY_S, plain_s=plain_s))
+    gone = {piece.name.partition(".")[0] for piece in pieces if not piece.exists()}
+    left = {name.partition(".")[0] for name in names(folder)}
+    assert gone
+    assert gone.isdisjoint(left)
+    assert len(gone | left) >= len(pieces)
+
+
 def test_beyond_its_size_the_oldest_go_but_never_the_last_closed_one(folder: Path) -> None:
     look_after(folder, Keep(size_bytes=20_000))
     assert sum(path.stat().st_size for path in list_segments(folder)) <= 20_000
