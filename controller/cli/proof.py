@@ -268,13 +268,15 @@ def _listed(path: Path) -> list[tuple[str, int | None]]:
     """
     try:
         lines = [line.split() for line in path.read_text(encoding="utf-8").splitlines()]
-    except OSError as error:
+        return [(key, int(told[1]) if told else None) for key, *told in lines]
+    except (OSError, ValueError, IndexError) as error:
+        number = getattr(error, "errno", None)
+        why = os.strerror(number) if number else "it isn't as the broker leaves it"
         raise StateError(
             "journal.bad-key",
-            f"{path}: {os.strerror(error.errno or 0)}",
+            f"{path}: {why}",
             remedy="the broker writes it when it starts: start it once",
         ) from error
-    return [(key, int(told[1]) if told else None) for key, *told in lines]
 
 
 def _state(ctx: click.Context, state: Path | None) -> Path | None:

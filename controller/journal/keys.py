@@ -105,7 +105,8 @@ class Keys:
             OSError: it can't be written. Nothing hangs on it but people's copies.
         """
         signing = str(self.signing().public)
-        listed = [line for line in _lines(self._files.public) if line.split()[0] != signing]
+        known = filter(_names_a_key, _lines(self._files.public))
+        listed = [line for line in known if line.split()[0] != signing]
         older = [line if " until " in line else f"{line} until {since}" for line in listed]
         write_public(self._files.public, "".join(f"{line}\n" for line in (signing, *older)))
 
@@ -228,6 +229,16 @@ def _lines(path: Path) -> list[str]:
         text = file.read(_FILE_MAX_BYTES).decode("utf-8", "replace")
         return [line for line in text.splitlines() if line.strip() and line[0] != "#"]
     return []
+
+
+def _names_a_key(line: str) -> bool:
+    """Tell whether a line can be read; what somebody else wrote there isn't kept."""
+    told, *words = line.split()
+    with suppress(BadNote):
+        parse_public(told)
+        _until(words)
+        return True
+    return False
 
 
 def _read_secret(path: Path) -> PrivateKey | None:

@@ -266,6 +266,17 @@ def test_what_is_not_there_is_not_exported(state: Path, capsys: pytest.CaptureFi
         assert err.startswith("Error: ")
 
 
+@pytest.mark.parametrize("content", [b"\n", b"\xff\n", b"key until\n", b"key until noon\n", None])
+def test_a_list_of_keys_that_can_not_be_read_is_told_with_what_helps(
+    state: Path, capsys: pytest.CaptureFixture[str], content: bytes | None
+) -> None:
+    if content is not None:
+        (state / "journal.pub").write_bytes(content)
+    code, out, err = run(capsys, "keys", "--state", state)
+    assert (code, out) == (1, "")
+    assert "[journal.bad-key]\nremedy: the broker writes it when it starts" in err
+
+
 # Through a broker
 
 

@@ -329,6 +329,23 @@ def test_a_key_that_is_lost_is_followed_by_one_that_says_so(folder: Path) -> Non
         assert told_of.what.startswith("the key before was lost")
 
 
+@pytest.mark.parametrize("wrong", [b"a key\n", b"\xff\xfe\n", b"KEY until\n", b"KEY until noon\n"])
+def test_a_list_of_keys_that_somebody_garbled_is_made_anew_by_a_start(
+    folder: Path, wrong: bytes
+) -> None:
+    log = open_log(folder, every=OFTEN)
+    log.append(rotate(1))
+    log.close()
+    public = key_files(folder).public
+    good = public.read_bytes()
+    last = good.splitlines()[-1].split()[0]
+    public.write_bytes(good + wrong.replace(b"KEY", last))
+    with pytest.raises(BadNote):
+        read_public_keys(public)
+    open_log(folder, every=OFTEN).close()
+    assert public.read_bytes() == good
+
+
 def test_the_key_is_the_brokers_and_its_public_key_everybodys(folder: Path) -> None:
     before = os.umask(0)
     try:
