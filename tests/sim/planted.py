@@ -105,10 +105,10 @@ def _at_once(original: Any) -> Any:
 
 
 def _forward_first(original: Any) -> Any:
-    def recorded(state: Any, intent: Entry, change: Any, learn: Any) -> Any:
+    def recorded(state: Any, intent: Entry, change: Any, *rest: Any) -> Any:
         body = b"" if change.body is None else json.dumps(change.body).encode()
         yield Forward(change.method, change.path, body, stream=change.stream)
-        return (yield from original(state, intent, change, learn))
+        return (yield from original(state, intent, change, *rest))
 
     return recorded
 
@@ -143,9 +143,9 @@ def _written_anyway(command: Any, answer: Any) -> Any:
 
 
 def _unjournaled_stops(original: Any) -> Any:
-    def perform(state: Any, by: Any, change: Any, *rest: Any) -> Any:
+    def perform(state: Any, by: Any, change: Any, *rest: Any, **more: Any) -> Any:
         if not state.journal_error:
-            return (yield from original(state, by, change, *rest))
+            return (yield from original(state, by, change, *rest, **more))
         answer = yield Forward(change.method, change.path)
         return answer if isinstance(answer, Reply) else Reply(502)
 
