@@ -226,6 +226,10 @@ def _check_form(members: dict[str, Any]) -> None:
         text = members[name]
         if not isinstance(text, str) or form.fullmatch(text) is None:
             raise BadLine(f"{name} hasn't its form")
+    try:
+        datetime.fromisoformat(members["time"])
+    except ValueError as error:
+        raise BadLine("time is none of a calendar") from error
     stage = members["stage"]
     if not isinstance(stage, str) or stage not in _STAGES:
         raise BadLine("stage isn't one of the known")

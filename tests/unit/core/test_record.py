@@ -180,6 +180,8 @@ GOOD = sealed(Entry(ID, "intent", actor={"uid": 0}, claims={"hash": "x", "cause"
         (altered(id=None), "id hasn't its form"),
         (altered(time="2026-01-01T12:00:00Z"), "time hasn't its form"),
         (altered(time="2026-01-01T24:00:00.000Z"), "time hasn't its form"),
+        (altered(time="2026-02-30T12:00:00.000Z"), "time is none of a calendar"),
+        (altered(time="0000-01-01T12:00:00.000Z"), "time is none of a calendar"),
         (altered(prev="AB" * 32), "prev hasn't its form"),
         (altered(stage="done"), "stage isn't one of the known"),
         (altered(stage=[]), "stage isn't one of the known"),
