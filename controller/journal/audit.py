@@ -269,10 +269,7 @@ class _Audit:
         mark = walk.mark
         if mark is None or not self._begin < mark.seq <= self._seq:
             return
-        path = [path for path in walk.segments if first_seq_of(path) <= mark.seq][-1]
-        line = next(read_lines(path, skip=mark.seq - first_seq_of(path)), None)
-        record = parsed(line.data) if line is not None else None
-        if record is None or record.hash != mark.hash:
+        if Walk(self._folder, after=mark.seq).hash_before() != mark.hash:
             raise self._damage(Fault.CHANGED, "it isn't the record that was made durable", mark.seq)
 
     def _look_at(self, record: Record, tree: Range) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from enum import StrEnum
 from pathlib import Path
+from typing import Final
 
 from controller.core.record import GENESIS, BadLine, parse
 from controller.journal.base import BadBase, Base, read_base
@@ -24,6 +25,8 @@ from controller.journal.segments import (
 from controller.model.entries import Record
 
 FORMAT = 1
+#: Segments that are looked at for one record: somebody may have added one under a number in another.
+_OVERLAPS_MAX: Final = 3
 
 
 class Fault(StrEnum):
@@ -136,6 +139,15 @@ class Walk:
             text = f"it is missing: records up to {self.mark.seq} were durable"
             raise self.damage(text, Fault.CUT, unreadable=True)
 
+    def hash_before(self) -> str:
+        """Return the hash of the record to begin after.
+
+        Raises:
+            Damage: it isn't there.
+        """
+        self._start()
+        return self.hash
+
     def damage(
         self, reason: str, fault: Fault = Fault.CHANGED, *, unreadable: bool = False
     ) -> Damage:
@@ -164,7 +176,17 @@ class Walk:
         holding = [i for i, path in enumerate(self.segments) if first_seq_of(path) <= self._after]
         if not holding or not self._after:
             return 0, 0
-        index = holding[-1]
+        found: Damage | None = None
+        for index in holding[: -1 - _OVERLAPS_MAX : -1]:
+            try:
+                return index, self._skip_to(index)
+            except Damage as damage:
+                found = found or damage
+        assert found is not None, "one was looked at"
+        raise found
+
+    def _skip_to(self, index: int) -> int:
+        """Accept the record to begin after, in a segment; return how many lines lead there."""
         self.seq = self._after - 1
         skip = self._after - first_seq_of(self.segments[index])
         self._enter(index, skip)
@@ -178,7 +200,7 @@ class Walk:
         if record.seq != self._after:
             raise self.damage(f"it is record {record.seq}", Fault.GAP)
         self._accept(record, line)
-        return index, skip + 1
+        return skip + 1
 
     def _segment(self, index: int, skip: int) -> Iterator[Record]:
         self._enter(index, skip)

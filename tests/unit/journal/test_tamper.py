@@ -230,6 +230,16 @@ def test_swapped_segments_are_noticed(journal: Signed) -> None:
     check(journal, "gap 1: it is record 14")
 
 
+@pytest.mark.parametrize("at", [2, 7, 13, 15, 20, 30, 36])
+@pytest.mark.parametrize("which", [0, 1, 3])
+def test_a_segment_that_is_there_again_under_another_number_is_noticed_where_it_belongs(
+    journal: Signed, which: int, at: int
+) -> None:
+    after = next(first for first in (14, 27, 38) if first > at)
+    shutil.copy(list_segments(journal.folder)[which], journal.folder / name_of(at))
+    check(journal, f"gap {after}: it is missing: the file begins with record {at}")
+
+
 def test_segments_spliced_into_one_are_noticed(journal: Signed) -> None:
     first, second, *_ = list_segments(journal.folder)
     first.write_bytes(first.read_bytes() + second.read_bytes())
