@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 import click
 
 from controller.cli.api import ask_controller
-from controller.cli.look import conditions_of, place_of, render_status, told_of, word_of
+from controller.cli.look import conditions_of, message_of, place_of, render_status, word_of
 from controller.model.errors import TrimtabError
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ class _Lines:
         for resource in status["resources"]:
             key = f"{resource['kind']}/{resource['namespace']}/{resource['name']}"
             shown = conditions_of(resource)
-            word, told = ",".join(word_of(c) for c in shown), told_of(shown)
+            word, told = ",".join(word_of(c) for c in shown), message_of(resource, shown)
             count = f" {resource['ready']}/{resource['desired']}" if "desired" in resource else ""
             now[key] = f"{word}{count if resource['kind'] == 'Service' else ''} {told}".rstrip()
         for problem in status["problems"]:

@@ -106,6 +106,13 @@ def conditions_of(resource: dict[str, Any]) -> list[dict[str, str]]:
     return ready[:1]
 
 
+def message_of(resource: dict[str, Any], shown: list[dict[str, str]]) -> str:
+    """Return what a line says of a resource: that another revision serves, and its conditions."""
+    earlier = resource.get("earlier", 0)
+    count = f"another revision serves {earlier} of {resource['desired']}" if earlier else ""
+    return "; ".join(filter(None, (count, told_of(shown))))
+
+
 def told_of(shown: list[dict[str, str]]) -> str:
     """Return what conditions say, each thing once."""
     words = {c["type"] for c in shown}
@@ -140,7 +147,7 @@ def render_status(status: dict[str, Any], *, name: str | None = None) -> str:
                 replicas,
                 resource.get("image") or "-",
                 ",".join(styled(word_of(c)) for c in shown) or "-",
-                shorten(told_of(shown)),
+                shorten(message_of(resource, shown)),
             )
         )
     headers = ("KIND", "NAMESPACE", "NAME", "READY", "IMAGE", "CONDITION", "MESSAGE")
@@ -243,7 +250,9 @@ def render_resource(resource: dict[str, Any]) -> str:
     fields = ("owner", "image", "digest", "revision", "generation", "observedGeneration")
     lines += [f"  {field}: {resource[field]}" for field in fields if resource.get(field)]
     if resource["kind"] == "Service":
-        lines.append(f"  ready: {resource['ready']} of {resource['desired']}")
+        earlier = resource.get("earlier", 0)
+        beside = f"; another revision serves {earlier}" if earlier else ""
+        lines.append(f"  ready: {resource['ready']} of {resource['desired']}{beside}")
     if rollout := resource.get("rollout"):
         lines.append(f"  rollout: {rollout['order']} ({rollout['why']})")
     lines.append("  conditions:")

@@ -87,6 +87,7 @@ class Facts:
     desired: int
     ready: int
     serving: int = 0
+    earlier: int = 0  # slots where another revision serves, while the declared one isn't there yet
     revision: str = ""
     image: str = ""
     slots: tuple[Report, ...] = ()
@@ -168,6 +169,11 @@ def _service_facts(service: Service, observed: Observed | None) -> Facts:
     done = [c for c in finished if c.exit_code == 0]
     running = [c for c in kept if c.running and c.health in ("", "healthy")]
     serving = {c.slot for c in containers if c.running and not Replica(c, service).spare}
+    earlier = {
+        c.slot
+        for c in containers
+        if c.running and Replica(c, service).stale and c.health in ("", "healthy")
+    }
     spares = sorted({c.slot for c in containers if Replica(c, service).spare})
     shown = () if observed is None else (*slots, *(_spare(n, by_slot[n]) for n in spares))
     return Facts(
@@ -176,6 +182,7 @@ def _service_facts(service: Service, observed: Observed | None) -> Facts:
         desired=wanted,
         ready=len(running) + len(done),
         serving=len(serving | {c.slot for c in done}),
+        earlier=len((earlier & serving) - {c.slot for c in running}),
         revision=service.revision,
         image=service.spec.image,
         slots=tuple(_slot_report(slot) for slot in shown),
@@ -298,6 +305,7 @@ def _resource(
         "digest": _digest(facts, world.observed),
         "generation": generation,
         "observedGeneration": observed_generation,
+        **({"earlier": facts.earlier} if facts.earlier else {}),
         **({"rollout": facts.rollout} if facts.rollout else {}),
         "conditions": conditions,
         "slots": [_recalled(row, key, world) for row in facts.slots],

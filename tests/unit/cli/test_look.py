@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from controller.cli.look import conditions_of, told_of
+from controller.cli.look import conditions_of, message_of, told_of
 
 
 def condition(
@@ -33,3 +33,10 @@ def test_what_two_conditions_say_is_told_once() -> None:
     now = condition("PrunePending", "would be removed, but 5 of 9 go (approve)", reason="Held")
     assert told_of([before, now]) == "would be removed, but 5 of 9 go (approve)"
     assert told_of([before]) == "would be removed, but 4 of 7 go"
+
+
+def test_that_another_revision_serves_is_told_before_why_the_new_one_does_not() -> None:
+    shown = [condition("Progressing", "no such image")]
+    stuck = {"ready": 0, "desired": 2, "earlier": 2}
+    assert message_of(stuck, shown) == "another revision serves 2 of 2; no such image"
+    assert message_of({"ready": 0, "desired": 2}, shown) == "no such image"

@@ -178,6 +178,18 @@ def test_a_stale_replica_serves_and_is_not_ready():
     assert (found["ready"], said(found)["Degraded"][0]) == (0, "False")
     assert said(found)["Ready"][:2] == ("False", "Acting")
     assert found["slots"][0]["container"] == "web.1-aaaaaaaa"
+    assert found["earlier"] == 1
+
+
+def test_another_revision_serves_no_longer_once_the_declared_one_does_or_it_is_ill():
+    def earlier(*there: Any) -> Any:
+        return only(world(declared(service()), engine(*there))).get("earlier", 0)
+
+    assert earlier(container(state="created"), container(rev="a")) == 1
+    assert earlier(container(), container(rev="a")) == 0
+    assert earlier(container(rev="a", health="unhealthy")) == 0
+    assert earlier(container(rev="a", state="exited")) == 0
+    assert earlier(container(rev="a", slot=3)) == 0
 
 
 def test_what_serves_is_shown_before_a_successor_that_does_not_run_yet():
