@@ -227,6 +227,7 @@ class Log:
         tail = find_tail(self.folder)
         if self._notary is not None:
             check_reaches(self.folder, tail, published=self._notary.published())
+            self._notary.restore(self.folder, upto=tail.seq)
         self._seq, self._hash, self._previous = tail.seq, tail.hash, tail.holder
         self._aside = tail.aside
         if tail.torn is not None and tail.segment is not None:
@@ -243,8 +244,6 @@ class Log:
         except OSError as error:
             # Reads go on without it, and the next append tries again.
             self._give_up(error, refused=0)
-        if self._notary is not None:
-            self._notary.restore(self.folder, upto=self._seq)
         with suppress(JournalUnavailable):
             self.commit([])
 

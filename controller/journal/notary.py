@@ -79,6 +79,7 @@ class Notary:
         self._since: float | None = None  # when the first record came that isn't signed
         self._key: PublicKey | None = None  # the one that signed last, if it is ours
         self._asked = False  # for a new key
+        self._published: Checkpoint | None = None  # the one that was found at the start
 
     @property
     def signed(self) -> int:
@@ -91,26 +92,34 @@ class Notary:
         It is published once its record is durable, and isn't flushed: it may lag behind the journal,
         or be none after a loss of power, and is never ahead.
         """
+        self._published = self._read_published()
+        return self._published.size if self._published is not None else 0
+
+    def _read_published(self) -> Checkpoint | None:
         try:
             note = self._keys.published_checkpoint()
             if note is None:
-                return 0
+                return None
             checkpoint = parse_checkpoint(note)
         except (BadNote, OSError) as error:
             LOG.warning("journal.checkpoint.unreadable error=%s: passed over", error)
-            return 0
+            return None
         if checkpoint.origin != self._origin or self._keys.that_signed(note) is None:
             LOG.warning("journal.checkpoint.foreign origin=%s: passed over", checkpoint.origin)
-            return 0
-        return checkpoint.size
+            return None
+        return checkpoint
 
     def restore(self, folder: Path, *, upto: int) -> None:
         """Take up the tree of the first *upto* records, from the last checkpoint among them.
 
         Raises:
+            StateError: they aren't those that the published checkpoint is of, and signed would be
+                what somebody wrote anew.
             OSError: the folder can't be read.
         """
         found = last_sealed(folder, upto=upto)
+        if self._published is not None:
+            _compare(folder, self._published, found, upto=upto)
         self._tree, self._asked = found.tree, found.asked
         if found.sealed is not None:
             self._signed = found.sealed.checkpoint.size
@@ -232,6 +241,31 @@ def last_sealed(folder: Path, *, upto: int) -> Found:
         tree = sealed.tree.extended([leaf_hash(base.line)])
         return Found(tree.joined(right), sealed, asked)
     return Found(right, None, asked)
+
+
+def _compare(folder: Path, published: Checkpoint, found: Found, *, upto: int) -> None:
+    """See that a journal's end is of the records that were signed, as far as that can be told.
+
+    Its last checkpoint mostly is the one that was published; else the tree is grown to that from the
+    one before. What is before that one isn't looked at: ``verify`` does.
+
+    Raises:
+        StateError: it isn't.
+    """
+    if published.size > upto or (found.sealed and found.sealed.checkpoint == published):
+        return
+    base = read_base(folder)
+    if base is not None and published.size < base.record.seq:
+        return
+    if last_sealed(folder, upto=published.size).tree.root != published.root:
+        raise StateError(
+            "journal.damaged",
+            f"the journal in {folder} is damaged: its first {published.size} records aren't those that "
+            "journal.checkpoint is of",
+            remedy=f"keep a copy of the folder, find out who changed it ('trimtab journal verify "
+            f"{folder}' says more), then restore it from a backup; to go on with what is there, move "
+            "journal.checkpoint out of the state folder: whoever has a copy of it sees the difference",
+        )
 
 
 def _last_in(segment: Path, *, upto: int) -> Found:

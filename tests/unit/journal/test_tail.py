@@ -5,11 +5,13 @@ from __future__ import annotations
 import gzip
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from controller.core.checkpoint import Checkpoint
+from controller.core.merkle import Range
 from controller.core.note import PrivateKey, parse_private, signed
 from controller.core.record import GENESIS, parse, prepare
 from controller.journal.audit import verify
@@ -28,9 +30,12 @@ from tests.unit.journal.builders import (
     intent_or_outcome,
     key_files,
     open_log,
+    uuid7,
     write_journal,
 )
+from tests.unit.journal.test_tamper import Entries, Signed, changed, forge, without
 
+MORE = [(entry(700 + number), "2026-01-01T12:00:01.000Z") for number in range(8)]
 # Records 1-5 and 6-9: the first of each is the segment record.
 FIRST = "00000000000000000001.jsonl"
 LAST = "00000000000000000006.jsonl"
@@ -424,6 +429,45 @@ def test_what_the_published_checkpoint_is_of_is_missed_whatever_the_mark_says(
     assert verify(sealed).ok
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda entries: without("checkpoint")(changed(5, request={"object": "x"})(entries)) * 2,
+        lambda entries: [*changed(28, request={"object": "x"})(entries)[:-1], *MORE],
+        lambda entries: [*entries[:27], *entries[28:-1], *MORE],
+    ],
+    ids=["without its checkpoints", "without the last one", "one record less"],
+)
+def test_what_somebody_wrote_anew_is_not_signed_by_a_start(
+    sealed: Path, change: Callable[[Entries], Entries]
+) -> None:
+    """Else a public key alone would never tell it again."""
+
+    def with_ids(entries: Entries) -> Entries:
+        made = change(entries)
+        return [(replace(one, id=uuid7(n)), time) for n, (one, time) in enumerate(made, 1)]
+
+    key = parse_private(key_files(sealed).secret.read_text())
+    forge(Signed(sealed, key, key.public, ()), with_ids)
+    for path in list_segments(sealed):
+        path.chmod(0o600)
+    before = all_below(sealed.parent)
+    with pytest.raises(StateError, match=r"first 29 records aren't those that journal\.checkpoint"):
+        open_log(sealed, every=EVERY)
+    assert all_below(sealed.parent) == before
+
+
+def test_a_published_checkpoint_that_lags_behind_is_of_the_same_records(sealed: Path) -> None:
+    published = key_files(sealed).checkpoint.read_bytes()
+    for number in range(50, 53):
+        log = open_log(sealed, every=EVERY)
+        for more in range(number * 10, number * 10 + 7):
+            log.append(entry(more))
+        log.close()
+        key_files(sealed).checkpoint.write_bytes(published)
+    assert verify(sealed).ok
+
+
 def test_a_mark_that_was_set_back_makes_no_torn_tail_of_what_was_durable(sealed: Path) -> None:
     """Also where the published checkpoint went: a checkpoint with a record after it tells it."""
     vouch(sealed, 5)
@@ -463,14 +507,15 @@ def test_a_last_write_that_was_torn_may_hold_its_checkpoint(sealed: Path) -> Non
 
 
 def by(name: str, key: PrivateKey, size: int) -> str:
-    return str(signed(str(Checkpoint(name, size, bytes(32))), [key]))
+    root = bytes(32) if size else Range().root
+    return str(signed(str(Checkpoint(name, size, root)), [key]))
 
 
 @pytest.mark.parametrize(
     ("published", "told"),
     [
         (lambda _: None, ""),
-        (lambda key: by(ORIGIN, key, 7), ""),
+        (lambda key: by(ORIGIN, key, 0), ""),
         (lambda _: "", "journal.checkpoint.unreadable"),
         (lambda key: by(ORIGIN, key, 99)[:60], "journal.checkpoint.unreadable"),
         (lambda key: by("another", key, 99), "journal.checkpoint.foreign"),
