@@ -173,6 +173,29 @@ def test_state_stopped_stops_and_running_starts_again(host: Host) -> None:
         eventually(lambda: host.running_ids("web") == [container], within_s=20)
 
 
+def test_a_renamed_service_starts_on_its_volume_once_what_was_there_has_ended(host: Host) -> None:
+    data = "mounts: [{type: volume, source: data, target: /data}]\nports: [{container: 8080, host: 18085}]"
+    host.write("web.yaml", web())
+    host.write("db.yaml", web("old", extra=data))
+    with host.running():
+        (old,) = host.running_ids("old")
+        host.write("db.yaml", web("new", extra=data))
+        host.await_ready("new")
+        eventually(lambda: not host.containers("old"), within_s=20)
+        (new,) = host.running_ids("new")
+        journal = host.journal("--limit", "1000")
+    closed = {record["id"]: record["seq"] for record in journal if record["stage"] == "outcome"}
+    begun = [
+        (record["request"]["route"], record["request"]["object"], record["seq"], record["id"])
+        for record in journal
+        if record["stage"] == "intent"
+    ]
+    (stopped,) = (closed[i] for r, o, _, i in begun if (r, o) == ("container.stop", old))
+    # Once, too: none was tried in vain.
+    (started,) = (seq for r, o, seq, _ in begun if (r, o) == ("container.start", new))
+    assert stopped < started
+
+
 def test_ctrl_c_leaves_containers_running_and_down_removes_them(host: Host) -> None:
     host.write("web.yaml", web())
     host.up()
