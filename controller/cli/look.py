@@ -118,7 +118,7 @@ def told_of(shown: list[dict[str, str]]) -> str:
     words = {c["type"] for c in shown}
     # A stall that has a condition of its own says what that does, as of the last pass.
     own = [c for c in shown if not (c["type"] == "Stalled" and c["reason"] in words)]
-    told = [c["message"] for c in own if c["message"]]
+    told = dict.fromkeys(c["message"] for c in own if c["message"])
     return "; ".join(m for m in told if not any(m != other and m in other for other in told))
 
 

@@ -32,6 +32,9 @@ def test_what_two_conditions_say_is_told_once() -> None:
     before = condition("Stalled", "would be removed, but 4 of 7 go", reason="PrunePending")
     now = condition("PrunePending", "would be removed, but 5 of 9 go (approve)", reason="Held")
     assert told_of([before, now]) == "would be removed, but 5 of 9 go (approve)"
+    assert told_of([condition("Stalled", "no name"), condition("PolicyViolation", "no name")]) == (
+        "no name"
+    )
     assert told_of([before]) == "would be removed, but 4 of 7 go"
 
 
