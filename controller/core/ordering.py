@@ -150,8 +150,20 @@ class Ordering:
         if not held:
             return None
         told = dict.fromkeys(f"{container.name} has {what}" for what, container in held)
-        keys = dict.fromkeys(container.key for _, container in held)
-        return Hindrance(f"waiting while {' and '.join(told)}", tuple(keys))
+        cause = f"waiting while {' and '.join(told)}"
+        keys = tuple(dict.fromkeys(container.key for _, container in held))
+        if not self._is_awaited_by(keys, service.key):
+            return Hindrance(cause, keys)
+        # None of them lets go first: a person must say which one gets something else meanwhile.
+        return Hindrance(f"{cause}, which waits for it in turn", keys, FAILED)
+
+    def _is_awaited_by(self, keys: Iterable[Key], key: Key) -> bool:
+        """Tell whether one of *keys* wants, over whatever others, what *key* holds."""
+        wants = {
+            other.key: {container.key for _, container in self.holdings.of_others(other)}
+            for other in self._services.values()
+        }
+        return any(graph.way(wants, start, key) for start in keys)
 
     def is_kept(self, container: Container) -> bool:
         """Tell whether another service has a volume alone that a container writes to, too."""

@@ -53,6 +53,14 @@ def test_it_waits_for_whoever_has_it_and_is_woken_by_that() -> None:
     assert [key.name for wait in waits for key in wait.on] == ["old"]
 
 
+def test_who_waits_for_one_another_is_told_that_a_person_must_act() -> None:
+    swapped = service("old", mounts=[{"type": "volume", "source": "more", "target": "/data"}])
+    there = (had(), had("new", writes=("more",)))
+    waits = [a for a in made(NEW, swapped, there=there).actions if isinstance(a, Wait)]
+    assert {(wait.object.name, bool(wait.code)) for wait in waits} == {("old", True), ("new", True)}
+    assert all(wait.cause.endswith("which waits for it in turn") for wait in waits)
+
+
 def test_what_goes_with_the_same_plan_goes_first() -> None:
     verbs = [(a.verb, a.object.name) for a in made(NEW, there=(had(),)).actions]
     assert verbs.index(("stop-container", "old")) < verbs.index(("start-container", "new"))
