@@ -10,6 +10,7 @@ WAL, since one writer and several readers use it at once (https://www.sqlite.org
 
 from __future__ import annotations
 
+import json
 import os
 import sqlite3
 from collections.abc import Iterator
@@ -36,6 +37,8 @@ _UNWRITABLE: Final = frozenset(
     {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_BUSY}
 )
 
+#: What isn't looked at by opening it otherwise.
+_TABLES: Final = ("words", "actions", "services", "things", "renames", "spans", "lives")
 _RECORD = "seq, segment, offset, length, action, service, owner, thing"
 _LIFE = "namespace, service, owner, name, ident, since, gone"
 _TOLD = """
@@ -176,6 +179,12 @@ class Index:
             ).fetchone()
             if place.seq and (row is None or self._lines.record(*row).hash != place.hash):
                 raise Unusable("it is the index of another journal")
+            if place.seq and (place.segment, place.offset) != (row[0], row[1] + row[2] + 1):
+                raise Unusable("it goes on from another place")
+            for (about,) in self.database.execute("SELECT about FROM intents"):
+                About(**json.loads(about))
+            for table in _TABLES:
+                self.database.execute(f"SELECT 1 FROM {table} LIMIT 1")  # noqa: S608 - ours
             # Counting takes some 15 ms for a million.
             first, missing = self.database.execute(
                 "SELECT first, seq - first + 1 - (SELECT count(*) FROM records) FROM meta"

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from controller.core.checkpoint import prune_entry
-from controller.core.questions import Question
+from controller.core.questions import Page, Question
 from controller.core.search import Filter
 from controller.journal import archive as archives
 from controller.journal.archive import FolderArchive
@@ -124,8 +124,33 @@ def change(path: Path, statement: str) -> None:
         database.executescript(statement)
 
 
+def lose_times(path: Path) -> None:
+    change(path, "DROP TABLE spans")
+
+
+def lose_containers(path: Path) -> None:
+    change(path, "DROP TABLE lives")
+
+
+def go_on_elsewhere(path: Path) -> None:
+    change(path, "UPDATE meta SET offset = offset - 7")
+
+
+def go_on_nowhere(path: Path) -> None:
+    change(path, "UPDATE meta SET offset = -1")
+
+
+def garble_intents(path: Path) -> None:
+    change(path, "INSERT INTO intents VALUES ('x', 'no JSON')")
+
+
+def make_up_intents(path: Path) -> None:
+    change(path, """INSERT INTO intents VALUES ('x', '{"of": "another version"}')""")
+
+
 HARM = (
     *(forget, garble, empty, cut, garble_within, make_older),
+    *(lose_times, lose_containers, go_on_elsewhere, go_on_nowhere, garble_intents, make_up_intents),
     *(lead_elsewhere, swap, say_otherwise, be_of_another, lose_a_table),
 )
 
@@ -136,6 +161,8 @@ def test_whatever_becomes_of_it_the_same_is_answered_and_it_is_whole_again(
 ) -> None:
     assert found(folder, INTENTS) == [2, 5, 8]
     harm(path_of(folder))
+    with FolderArchive(folder) as archive:
+        assert archive.ask(Question(there="2026-02-01T00:00:00.000Z")) == Page()
     assert found(folder, INTENTS) == [2, 5, 8]
     assert last(folder, 9) == list(range(1, 10))
     with Builder(folder) as builder:
