@@ -325,6 +325,7 @@ def _place_of(labels: Mapping[str, Any]) -> tuple[str, str, str]:
 
 def _places(state: GateState) -> Iterator[tuple[str, str, str]]:
     """Yield whose every container is: those of the inventory, and those being created."""
+    made = {item.intent for item in state.inventory.containers.values()}
     for item in state.inventory.containers.values():
         yield item.owner, item.namespace, item.service
     for intent in state.inventory.open.values():
@@ -333,7 +334,7 @@ def _places(state: GateState) -> Iterator[tuple[str, str, str]]:
             labels = summary.get("labels") if isinstance(summary, Mapping) else None
             yield _place_of(labels if isinstance(labels, Mapping) else {})
     for identifier, place in state.reserved.items():
-        if identifier not in state.inventory.open:
+        if identifier not in state.inventory.open and identifier not in made:
             yield place
 
 

@@ -432,6 +432,20 @@ def test_two_creates_at_once_do_not_both_take_the_last_place() -> None:
     assert knows.reserved == {}
 
 
+def test_what_is_made_and_believed_to_be_counts_once() -> None:
+    knows = state(inventory(containers={}), policy=few())
+    first = handle(request("POST", "/containers/create?name=one", body=BODY), knows)
+    first.send(None)
+    first.send(LOOK_IMAGE[1])  # type: ignore[arg-type]
+    intent: Any = first.send(NOT_FOUND)
+    first.send(record(knows, intent.entry))
+    outcome: Any = first.send(MADE)
+    record(knows, outcome.entry)  # and the steps don't know yet that it is durable
+    made = (Forwarded("/containers/create?name=job"), MADE)
+    second = [LOOK_IMAGE, FREE, ("intent", RECORDED), made, ("outcome", RECORDED)]
+    assert create(second, knows=knows).status == 201
+
+
 def test_the_settings_that_are_admitted_are_those_that_are_recorded() -> None:
     knows = state(inventory())
     answer = create(
