@@ -29,6 +29,8 @@ from controller.model.entries import Role
 
 #: Records after the index that are read beside it; beyond, an index is made for one question.
 TAIL_MAX: Final = 20_000
+#: What asking a wrong index ends in: rows that lead elsewhere, no rows, no text.
+WRONG: Final = (Misfit, sqlite3.Error, UnicodeDecodeError)
 
 
 class Asked:
@@ -182,7 +184,7 @@ class FolderArchive:
             for found in self._asked.find(wanted):
                 yield found
                 wanted = replace(wanted, after=found.record.seq)
-        except Misfit:
+        except WRONG:
             self._distrust()
             yield from self._asked.find(wanted)
 
@@ -190,7 +192,7 @@ class FolderArchive:
         """Answer a question; raises as ``find``."""
         try:
             return self._asked.ask(question)
-        except Misfit:
+        except WRONG:
             self._distrust()
             return self._asked.ask(question)
 

@@ -206,12 +206,12 @@ class Index:
         Raises:
             Misfit: the index is wrong.
         """
-        where, parameters = condition(self.database, wanted, reader)
-        inner = f"SELECT {_RECORD} FROM records WHERE {where}"  # noqa: S608 - texts of ours
-        if limit:
-            inner += f" ORDER BY seq {'DESC' if last else 'ASC'} LIMIT ?"
-            parameters = (*parameters, limit)
         try:
+            where, parameters = condition(self.database, wanted, reader)
+            inner = f"SELECT {_RECORD} FROM records WHERE {where}"  # noqa: S608 - texts of ours
+            if limit:
+                inner += f" ORDER BY seq {'DESC' if last else 'ASC'} LIMIT ?"
+                parameters = (*parameters, limit)
             rows = self.database.execute(_TOLD.format(inner), parameters)
             try:
                 for row in rows:
@@ -219,7 +219,7 @@ class Index:
             finally:
                 with suppress(sqlite3.ProgrammingError):  # the database was closed before
                     rows.close()
-        except sqlite3.Error as error:
+        except (sqlite3.Error, ValueError) as error:  # or a number that is none
             raise Misfit(str(error)) from error
 
     def _found(self, row: tuple[object, ...], wanted: Filter, reader: Reader) -> Found:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from controller.core.questions import Page, Question
-from controller.journal.archive import Asked
+from controller.journal.archive import WRONG, Asked
 from controller.journal.chain import Damage
 from controller.journal.index import Index, Misfit, NoRoom, Unusable, is_unwritable
 from controller.journal.indexing import Builder, Held
@@ -103,7 +103,7 @@ class Keeper:
                 try:
                     with Index.open(self._folder) as index:
                         return Asked(index, self._folder, upto=durable).ask(question)
-                except (Misfit, Moved, Unusable, sqlite3.Error) as error:
+                except (*WRONG, Moved, Unusable) as error:
                     self._doubt(error)
             try:
                 return self._without_index(question, durable)

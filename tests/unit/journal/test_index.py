@@ -148,10 +148,19 @@ def make_up_intents(path: Path) -> None:
     change(path, """INSERT INTO intents VALUES ('x', '{"of": "another version"}')""")
 
 
+def garble_times(path: Path) -> None:
+    change(path, "UPDATE spans SET low = CAST(x'b3' AS TEXT)")
+
+
+def point_nowhere(path: Path) -> None:
+    change(path, "UPDATE records SET offset = 'x' WHERE seq = 5")
+
+
 HARM = (
     *(forget, garble, empty, cut, garble_within, make_older),
     *(lose_times, lose_containers, go_on_elsewhere, go_on_nowhere, garble_intents, make_up_intents),
     *(lead_elsewhere, swap, say_otherwise, be_of_another, lose_a_table),
+    *(point_nowhere, garble_times),
 )
 
 
