@@ -11,6 +11,7 @@ import logging
 import threading
 from collections.abc import Sequence
 from datetime import datetime
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Final
 
 from controller.core import siem
@@ -46,7 +47,7 @@ class OtlpSink:
                 remedy="install trimtab with its extra: pip install 'trimtab[otlp]'",
             ) from error
         trust = destination.trust
-        self._answer = b""
+        self._answer: requests.Response | None = None
         session = requests.Session()
         session.hooks["response"].append(self._hear)
         self._exporter = OTLPLogExporter(
@@ -77,7 +78,8 @@ class OtlpSink:
         result = self._exporter.export([self._log_of(shipped) for shipped in batch])
         if result is not LogRecordExportResult.SUCCESS:
             raise Undelivered(f"{self._url}: {self._why.text or 'it was not taken'}")
-        self._look_for_rejected(len(batch))
+        if self._answer is not None:
+            self._look_at(self._answer, len(batch))
 
     def close(self) -> None:
         """End the exporter."""
@@ -85,23 +87,30 @@ class OtlpSink:
         self._why.close()
 
     def _hear(self, response: requests.Response, **_: object) -> None:
-        self._answer = response.content
+        self._answer = response
 
-    def _look_for_rejected(self, sent: int) -> None:
-        """Read how many records the server threw away.
+    def _look_at(self, answer: requests.Response, sent: int) -> None:
+        """Read whether it was a collector that took the records, and how many it threw away.
 
-        Source: https://opentelemetry.io/docs/specs/otlp/#partial-success-1: it means no retry.
+        The exporter takes a redirection for a success; and who answers with a page is no collector.
+        Source: https://opentelemetry.io/docs/specs/otlp/#partial-success-1: what is thrown away isn't
+        sent again.
 
         Raises:
+            Undelivered: it wasn't.
             Rejected: some.
         """
+        if answer.status_code >= HTTPStatus.MULTIPLE_CHOICES or answer.request.method != "POST":
+            raise Undelivered(f"{self._url}: it leads elsewhere, and what is sent there gets lost")
+        if answer.headers.get("content-type", "").lower().startswith("text/html"):
+            raise Undelivered(f"{self._url}: it answers with a page, as no collector does")
         from google.protobuf.message import DecodeError
         from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import (
             ExportLogsServiceResponse,
         )
 
         try:
-            partial = ExportLogsServiceResponse.FromString(self._answer).partial_success
+            partial = ExportLogsServiceResponse.FromString(answer.content).partial_success
         except DecodeError:
             return  # whatever it is, it came with a success
         if partial.rejected_log_records > 0:

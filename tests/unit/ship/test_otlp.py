@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -84,3 +86,47 @@ def test_what_the_server_refuses_is_not_taken_for_delivered(
         sink.deliver(shipped(tmp_path))
     sink.close()
     assert len(collector.wrong) == 1
+
+
+class Portal(BaseHTTPRequestHandler):
+    """What is in the way to a collector: it leads to a page, and says that all is well."""
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["content-length"]))
+        if self.path == "/v1/logs":
+            self.send_response(302)
+            self.send_header("location", "/login")
+            self.send_header("content-length", "0")
+            self.end_headers()
+        else:
+            self.do_GET()
+
+    def do_GET(self) -> None:
+        kind = "application/x-protobuf" if self.path == "/login" else "text/html; charset=utf-8"
+        self.send_response(200)
+        self.send_header("content-type", kind)
+        self.send_header("content-length", "0")
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("path", "why"), [("/v1/logs", "it leads elsewhere"), ("/page", "it answers with a page")]
+)
+def test_who_is_no_collector_takes_nothing_by_saying_so(
+    tmp_path: Path, path: str, why: str
+) -> None:
+    wrote(tmp_path / "journal", 1)
+    with ThreadingHTTPServer(("127.0.0.1", 0), Portal) as server:
+        serving = threading.Thread(target=server.serve_forever)
+        serving.start()
+        sink = OtlpSink(ToOtlp("o", f"http://127.0.0.1:{server.server_port}{path}"), SENDER)
+        try:
+            with pytest.raises(Undelivered, match=why):
+                sink.deliver(shipped(tmp_path))
+        finally:
+            sink.close()
+            server.shutdown()
+            serving.join(10)
