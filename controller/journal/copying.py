@@ -16,7 +16,7 @@ from controller.core.record import BadLine, parse
 from controller.journal.base import BASE_NAME, BadBase, Base, read_base
 from controller.journal.chain import Damage
 from controller.journal.folder import FILE_MODE, FOLDER_MODE
-from controller.journal.reader import missing, readable
+from controller.journal.reader import last_seq, missing, readable
 from controller.journal.segments import (
     MARK_NAME,
     BadMark,
@@ -52,9 +52,10 @@ def copy_segments(folder: Path, copy: Path, *, after: int = 0, upto: int = 0) ->
             raise Damage(str(error), seq=1, file="", line=1) from error
         gone = base.record.seq if base is not None else 0
         segments = [path for path in list_segments(folder) if first_seq_of(path) > gone]
-        if not segments or mark is None:
+        if not segments:
             raise missing(folder)
-        ends = [first_seq_of(path) - 1 for path in segments[1:]] + [mark.seq]
+        end = mark.seq if mark is not None else last_seq(folder)
+        ends = [first_seq_of(path) - 1 for path in segments[1:]] + [end]
         wanted = next((i for i, end in enumerate(ends) if end > after), len(ends) - 1)
         start = max(0, wanted - 1)
         while start and not _is_sealed(segments[start], ends[start]):

@@ -16,7 +16,7 @@ from controller.journal.log import Limits
 from controller.journal.notary import Every
 from controller.journal.reader import last_seq, records
 from controller.journal.retention import DAY_S, Keep, Retention, compress
-from controller.journal.segments import first_seq_of, list_segments, read_lines
+from controller.journal.segments import MARK_NAME, first_seq_of, list_segments, read_lines
 from controller.model.entries import Record
 from controller.model.errors import StateError
 from tests.unit.journal.builders import NOON, FixedClock, entry, key_files, open_log
@@ -118,6 +118,20 @@ def test_of_a_journal_that_was_pruned_what_tells_of_that_goes_along(
     copied = copy_segments(folder, tmp_path / "copy", upto=bounds[0])
     assert copied == Copied(bounds[0], bounds[-1] - 1, bounds[0])
     check(folder, tmp_path / "copy", copied)
+
+
+@pytest.mark.parametrize("marked", ["not", "empty"])
+def test_a_journal_without_its_mark_is_copied_to_its_last_whole_line(
+    folder: Path, tmp_path: Path, marked: str
+) -> None:
+    whole = copy_segments(folder, tmp_path / "whole")
+    (folder / MARK_NAME).unlink()
+    if marked == "empty":
+        (folder / MARK_NAME).touch()
+    with list_segments(folder)[-1].open("ab") as file:
+        file.write(b'{"actor"')
+    assert copy_segments(folder, tmp_path / "copy") == whole
+    check(folder, tmp_path / "copy", whole)
 
 
 def test_a_damaged_segment_is_told_and_not_copied_to_its_damage(
