@@ -72,7 +72,8 @@ def ship(
 def _show(path: Path, *, as_json: bool) -> int:
     try:
         told: dict[str, Any] = json.loads(path.read_text())
-    except (FileNotFoundError, ValueError) as error:
+        rows = [_row(sink) for sink in told["sinks"]]
+    except (FileNotFoundError, ValueError, KeyError, TypeError) as error:
         raise EngineUnavailable(
             "ship.unknown",
             "nothing was shipped from this state folder",
@@ -81,18 +82,18 @@ def _show(path: Path, *, as_json: bool) -> int:
     if as_json:
         print_json(told)
         return 0
-    rows = [
-        (
-            sink["name"],
-            str(sink["seq"]),
-            str(sink["lag_records"]),
-            f"{sink['lag_seconds']:.0f} s",
-            str(sink["missing"]),
-            str(sink.get("rejected", 0)),
-            sink["error"] or "-",
-        )
-        for sink in told["sinks"]
-    ]
     columns = ("NAME", "RECORD", "BEHIND", "OLDEST", "MISSING", "REJECTED", "ERROR")
     click.echo(table(columns, rows))
     return 0
+
+
+def _row(sink: dict[str, Any]) -> tuple[str, ...]:
+    return (
+        str(sink["name"]),
+        str(sink["seq"]),
+        str(sink["lag_records"]),
+        f"{sink['lag_seconds']:.0f} s",
+        str(sink["missing"]),
+        str(sink.get("rejected", 0)),
+        str(sink["error"] or "-"),
+    )
