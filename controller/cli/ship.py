@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from controller.cli.common import json_option, open_state, print_json, state_option, table
+from controller.cli.records import printable
 from controller.model.errors import EngineUnavailable
 
 
@@ -95,5 +96,5 @@ def _row(sink: dict[str, Any]) -> tuple[str, ...]:
         f"{sink['lag_seconds']:.0f} s",
         str(sink["missing"]),
         str(sink.get("rejected", 0)),
-        str(sink["error"] or "-"),
+        printable(sink["error"] or "-"),
     )

@@ -163,17 +163,17 @@ def _text(told: Mapping[str, object], name: str) -> str:
     return "" if value is None else str(value)
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """Return a text without what could end a line, each such character by its escape."""
     return _UNPRINTABLE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def _header(text: str) -> str:
-    return _plain(text).replace("\\", "\\\\").replace("|", "\\|")
+    return plain(text).replace("\\", "\\\\").replace("|", "\\|")
 
 
 def _value(text: str) -> str:
-    return _plain(text).replace("\\", "\\\\").replace("=", "\\=")
+    return plain(text).replace("\\", "\\\\").replace("=", "\\=")
 
 
 def _word(host: str) -> str:

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from controller.core.record import GENESIS
+from controller.core.siem import plain
 from controller.journal.folder import sync
 from controller.journal.segments import Mark
 from controller.model.errors import StateError
@@ -178,9 +179,9 @@ class _Lane:
         try:
             self.sink.deliver(batch)
         except Rejected as error:
-            name, count = self.standing.name, error.count
+            name, count, why = self.standing.name, error.count, plain(str(error))
             self.standing.rejected += count
-            LOG.error("records.rejected name=%s count=%d why=%s", name, count, error)  # noqa: TRY400
+            LOG.error("records.rejected name=%s count=%d why=%s", name, count, why)  # noqa: TRY400
         finally:
             self.began = None
 
@@ -229,9 +230,10 @@ class _Lane:
         if back.seq < self.standing.seq:
             with suppress(OSError):  # this process goes on from there all the same
                 self._settle(back)
-        if str(error) != self.standing.error:
-            LOG.warning("sink.failed name=%s error=%s", self.standing.name, error)
-        self.standing.error = str(error)
+        told = plain(str(error))  # a receiver may have worded it
+        if told != self.standing.error:
+            LOG.warning("sink.failed name=%s error=%s", self.standing.name, told)
+        self.standing.error = told
         self.failures += 1
         return min(RETRY_LONGEST_S, RETRY_FIRST_S * 2.0 ** min(self.failures - 1, 10))
 

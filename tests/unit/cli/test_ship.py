@@ -37,6 +37,16 @@ def test_each_destination_is_a_row(state: State, capsys: pytest.CaptureFixture[s
     )
 
 
+def test_what_a_receiver_said_plays_no_tricks(
+    state: State, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sink = {"name": "o", "seq": 7, "lag_records": 2, "lag_seconds": 3.4, "missing": 0}
+    told = {"at": 1.0, "sinks": [{**sink, "error": "no\x1b[2J\nall is well\u202e"}]}
+    (state.ship / "status.json").write_text(json.dumps(told))
+    _, out, _ = asked(state, capsys)
+    assert out.splitlines()[1].endswith("no\\u001b[2J\\u000aall is well\\u202e")
+
+
 @pytest.mark.parametrize("told", [None, "", "[]", "null", "{}", '{"sinks": [{}]}', '{"sinks": 1}'])
 def test_where_no_shipper_left_a_status_that_is_said(
     state: State, capsys: pytest.CaptureFixture[str], told: str | None

@@ -179,6 +179,23 @@ def test_what_was_not_delivered_is_sent_again_and_the_error_is_told(tmp_path: Pa
     assert running.sink("siem")["error"] == ""
 
 
+def test_what_a_receiver_says_makes_no_line_of_the_log(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    wrote(tmp_path / "journal", 5)
+    said = "no\n2026-01-01 ship INFO all is well\x1b[2J"
+    sink = Memory(Rejected(said, count=1), Undelivered(said))
+    with Running(tmp_path, otel=sink) as running:
+        eventually(lambda: running.cursor("otel").seq == 6)
+        wrote(tmp_path / "journal", 1, first=20)
+        eventually(lambda: running.cursor("otel").seq == 7)
+    messages = [record.getMessage() for record in caplog.records]
+    assert (
+        sum("no\\u000a2026-01-01 ship INFO all is well\\u001b[2J" in each for each in messages) == 2
+    )
+    assert not any("\n" in each or "\x1b" in each for each in messages)
+
+
 def test_what_a_receiver_refuses_for_good_is_counted_and_not_sent_again(tmp_path: Path) -> None:
     wrote(tmp_path / "journal", 5)
     sink = Memory(Rejected("too old", count=2))
