@@ -242,6 +242,8 @@ def plan(
     readiness: Mapping[str, Readiness] | None = None,
     superseded: Mapping[str, str] | None = None,
     good: Mapping[Key, str] | None = None,
+    hindered: frozenset[Key] = frozenset(),
+    ailing: frozenset[str] = frozenset(),
     paused: Mapping[Key, str] | None = None,
     contended: Mapping[tuple[Key, int], Mapping[str, str]] | None = None,
     around: Around = Around(),  # noqa: B008 - frozen
@@ -262,6 +264,8 @@ def plan(
             readiness=readiness or {},
             superseded=superseded or {},
             good=good or {},
+            hindered=hindered,
+            ailing=ailing,
             paused=paused or {},
             contended=contended or {},
             quarantine=quarantine,

@@ -222,6 +222,12 @@ def _why_stale(container: Container, service: Service) -> str:
     return f"restart asked by {service.restarting.by}"
 
 
+def ailment(container: Container) -> str:
+    """Return one sentence on a container that is unhealthy."""
+    why = f": {container.complaint}" if container.complaint else ""
+    return f"{container.name} is unhealthy{why}"
+
+
 def why(replica: Replica) -> str:
     """Return one sentence on why a replica has its word."""
     container, service = replica.container, replica.service
@@ -244,8 +250,7 @@ def why(replica: Replica) -> str:
             assert service is not None
             return why_stopped(container, service)
         case Drift.UNHEALTHY:
-            why = f": {container.complaint}" if container.complaint else ""
-            return f"{container.name} is unhealthy{why}"
+            return ailment(container)
         case Drift.IN_SYNC | Drift.MISSING:
             return f"{container.name} is as declared"
 

@@ -22,7 +22,8 @@ class Past:
     ``taken_over`` the controller restarts containers, and not the engine. ``readiness`` is by
     container id, as is ``superseded``: what must be replaced though its revision is right, and
     why. ``good`` is a service's last revision that held, and those are ``hindered`` whose last pass
-    got no further. ``paused`` says of a service why nothing of it that serves is replaced now, ``contended`` of a
+    got no further. Those that are ``ailing`` (by id) are of earlier revisions, and unhealthy in a run that is
+    long enough to be ended. ``paused`` says of a service why nothing of it that serves is replaced now, ``contended`` of a
     slot which alterations aren't healed now, by their words, and why. ``quarantine`` is
     how long what is pruned is kept, and what is left of that. ``around`` is what is known of the
     services that others depend on.
@@ -34,6 +35,7 @@ class Past:
     superseded: Mapping[str, str] = field(default_factory=dict)
     good: Mapping[Key, str] = field(default_factory=dict)
     hindered: frozenset[Key] = frozenset()
+    ailing: frozenset[str] = frozenset()
     paused: Mapping[Key, str] = field(default_factory=dict)
     contended: Mapping[Slot, Mapping[str, str]] = field(default_factory=dict)
     quarantine: Quarantine = NOTHING_KEPT

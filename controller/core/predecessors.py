@@ -9,7 +9,15 @@ from __future__ import annotations
 from dataclasses import replace
 
 from controller.core import slots
-from controller.core.diff import ALIVE, Replica, Slot, alterations, is_healable, restart_of
+from controller.core.diff import (
+    ALIVE,
+    Replica,
+    Slot,
+    ailment,
+    alterations,
+    is_healable,
+    restart_of,
+)
 from controller.core.moves import Handle, denied, gate, judged
 from controller.core.readiness import Ready
 from controller.core.slots import Situation, Steps
@@ -28,9 +36,10 @@ def tended_steps(slot: Slot, situation: Situation) -> Steps:
     if not settles and not _takes_long(steps, situation):
         return steps
     up = [*slot.alive, *([keep] if keep is not None and keep.state in ALIVE else [])]
+    cure = [] if settles else _cure(slot, situation, steps)
     if any(not _is_in_vain(container, situation) for container in up):
-        return replace(steps, begin=[*tending(slot, situation), *steps.begin])
-    return _stand_in(slot, situation) or steps
+        return replace(steps, begin=[*tending(slot, situation), *cure, *steps.begin])
+    return _stand_in(slot, situation) or replace(steps, begin=[*cure, *steps.begin])
 
 
 def _is_in_vain(container: Container, situation: Situation) -> bool:
@@ -45,6 +54,21 @@ def _takes_long(steps: Steps, situation: Situation) -> bool:
     pulls = any(isinstance(action, PullImage) for action in steps.begin)
     hindered = situation.key in situation.past.hindered
     return steps.stuck or pulls or hindered or situation.key in situation.past.paused
+
+
+def _cure(slot: Slot, situation: Situation, steps: Steps) -> list[AnyAction]:
+    """Return what restarts a predecessor that is unhealthy, where nothing that comes would end that."""
+    if not (steps.stuck or situation.key in situation.past.hindered) or not slot.alive:
+        return []
+    predecessor = slots.by_merit(slot, situation)[0]
+    ill = all(situation.ready(each) is Ready.UNHEALTHY for each in slot.alive)
+    ailing = ill and predecessor.id in situation.past.ailing
+    if not ailing or not slots.is_to_be_revived(predecessor, situation):
+        return []
+    actions = slots.revival(predecessor, situation, ailment(predecessor))
+    # What policy wouldn't have any more may not be let start again.
+    refused = any(denied(action) for action in (*actions, *steps.begin))
+    return [] if refused else actions
 
 
 def tending(slot: Slot, situation: Situation) -> list[AnyAction]:

@@ -235,12 +235,7 @@ def _revive(slot: Slot, keep: Container, situation: Situation) -> Steps:
     held = situation.held(slot.number)
     if held is not None:
         return waiting_for(slot, situation, held, keep.name)
-    handle, cause = Handle.seen(keep), why(Replica(keep, situation.service))
-    policy = restart_of(situation.service, taken_over=situation.is_taken_over(slot.number))
-    actions = [*halt(keep, situation.service, cause), handle.start(cause)]
-    if policy[0] != "no":
-        actions.append(handle.restart(policy, f"restart policy is no, want {policy[0]}"))
-    actions = judged(actions, situation.judge)
+    actions = revival(keep, situation, why(Replica(keep, situation.service)))
     if any(denied(action) for action in actions):
         return Steps(slot.number, [a for a in actions if denied(a)], stuck=True)
     # It isn't started again as somebody altered it.
@@ -248,6 +243,16 @@ def _revive(slot: Slot, keep: Container, situation: Situation) -> Steps:
     actions = [*judged(healing, situation.judge), *actions]
     waits = _gate(replace(slot, keep=None), keep.name, situation)
     return Steps(slot.number, actions, gate=waits, finish=_clear(slot, situation))
+
+
+def revival(container: Container, situation: Situation, cause: str) -> list[AnyAction]:
+    """Return what stops a container and starts it again, as policy judges it."""
+    handle = Handle.seen(container)
+    policy = restart_of(situation.service, taken_over=situation.is_taken_over(container.slot))
+    actions = [*halt(container, situation.service, cause), handle.start(cause)]
+    if policy[0] != "no":
+        actions.append(handle.restart(policy, f"restart policy is no, want {policy[0]}"))
+    return judged(actions, situation.judge)
 
 
 def is_done(container: Container, service: Service, *, taken_over: bool) -> bool:

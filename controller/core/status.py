@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from itertools import takewhile
 from typing import Literal
 
-from controller.core.diff import ALIVE, Drift, Replica, Slot, drift_of, slot_of, why
+from controller.core.diff import ALIVE, Drift, Replica, Slot, ailment, drift_of, slot_of, why
 from controller.core.exits import explain
 from controller.core.moves import denied
 from controller.core.order import FAILED
@@ -174,6 +174,12 @@ def _service_facts(service: Service, observed: Observed | None) -> Facts:
         for c in containers
         if c.running and Replica(c, service).stale and c.health in ("", "healthy")
     }
+    ill = [
+        ailment(c)
+        for c in containers
+        if c.running and c.health == "unhealthy" and Replica(c, service).stale
+        if c.slot in serving and c.slot not in earlier | {k.slot for k in running}
+    ]
     spares = sorted({c.slot for c in containers if Replica(c, service).spare})
     shown = () if observed is None else (*slots, *(_spare(n, by_slot[n]) for n in spares))
     return Facts(
@@ -186,7 +192,7 @@ def _service_facts(service: Service, observed: Observed | None) -> Facts:
         revision=service.revision,
         image=service.spec.image,
         slots=tuple(_slot_report(slot) for slot in shown),
-        unhealthy=tuple(why(r) for r in replicas if drift_of(r) is Drift.UNHEALTHY),
+        unhealthy=(*(why(r) for r in replicas if drift_of(r) is Drift.UNHEALTHY), *ill),
         resting=sum(c.state in ALIVE for c in containers) if resting else 0,
         failed=tuple(f"{c.name} {explain(c)}" for c in finished if c.exit_code),
         rollout={"order": order_of(service).value, "why": why_order(service)},

@@ -25,6 +25,8 @@ from controller.ports import Clock
 
 #: A replica that is unhealthy again after so many failures is recreated, not restarted.
 RECREATE_AFTER = 2
+#: A predecessor that is unhealthy, and whose successor can't be had, is restarted this often at most.
+CURE_S = 60.0
 #: A rollout is looked at so often at least. What passed beyond that between two looks, nobody saw:
 #: the controller or the engine was away, and no deadline comes nearer by it.
 LOOK_S = 30.0
@@ -168,6 +170,7 @@ class Chronicle:
             superseded=superseded,
             good={key: each.good for key, each in self._memory.courses().items()},
             hindered=frozenset(self._hindered),
+            ailing=frozenset(c.id for s in desired.services for c in self._ailing(s, observed)),
             contended={
                 slot: {
                     name: f"{name.replace('_', ' ')} is altered again and again, "
@@ -245,6 +248,15 @@ class Chronicle:
             and container.health == "unhealthy"
             and self._memory.history((service.key, container.slot)).count >= RECREATE_AFTER
         }
+
+    def _ailing(self, service: Service, observed: Observed) -> Iterable[Container]:
+        """Yield what of earlier revisions is unhealthy, and wasn't started just now."""
+        now = self._clock.now()
+        for container in observed.of(service.key):
+            ill = container.running and container.health == "unhealthy"
+            earlier = container.revision != service.revision
+            if ill and earlier and exits.up_s(container, now) >= CURE_S:
+                yield container
 
     def _scene(self, service: Service, observed: Observed) -> Scene:
         histories = {

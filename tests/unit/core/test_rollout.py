@@ -1278,6 +1278,46 @@ def test_what_serves_is_not_stopped_for_a_successor_whose_port_is_taken():
     assert plan(declared(moved), free).actions[0].verb == "create-container"
 
 
+ILL = container(rev="a", health="unhealthy", complaint="port 80 gave no answer")
+LATER = {(WEB, 1): "failed once, next try at noon"}
+CURED = [
+    ("update-container", "web.1-aaaaaaaa"),
+    ("stop-container", "web.1-aaaaaaaa"),
+    ("start-container", "web.1-aaaaaaaa"),
+    ("update-container", "web.1-aaaaaaaa"),
+]
+
+
+def cured(*there: Container, ailing: Container = ILL, **past: Any) -> list[tuple[str, str]]:
+    wanted = past.pop("wanted", service())
+    made = plan(declared(wanted), engine(*there), ailing=frozenset({ailing.id}), **past)
+    return [(a.verb, a.target) for a in made.actions]
+
+
+@pytest.mark.parametrize("order", ["StartFirst", "StopFirst"])
+def test_an_unhealthy_predecessor_is_restarted_while_its_successor_cannot_be_had(order: str):
+    wanted = service(rollout={"order": order})
+    assert cured(ILL, wanted=wanted, held=LATER) == [*CURED, ("wait", "web.1-bbbbbbbb")]
+    hindered = cured(ILL, wanted=wanted, hindered=frozenset({WEB}))
+    assert hindered[: len(CURED) + 1] == [*CURED, ("create-container", "web.1-bbbbbbbb")]
+    made = plan(declared(wanted), engine(ILL), ailing=frozenset({ILL.id}), held=LATER)
+    assert made.actions[0].cause == "web.1-aaaaaaaa is unhealthy: port 80 gave no answer"
+
+
+def test_it_is_not_where_that_would_help_nobody():
+    waits = [("wait", "web.1-bbbbbbbb")]
+    # It was started a moment ago.
+    assert cured(ILL, ailing=container("other"), held=LATER) == waits
+    # Its successor is on its way, or runs already.
+    assert cured(ILL)[0][0] == "create-container"
+    assert ("start-container", "web.1-aaaaaaaa") not in cured(ILL, container(), held=LATER)
+    # Somebody else serves in its slot.
+    other = container(rev="c")
+    assert ("start-container", "web.1-aaaaaaaa") not in cured(ILL, other, held=LATER)
+    never = service(restart={"policy": "Never"})
+    assert cured(ILL, wanted=never, held=LATER) == waits
+
+
 def test_what_served_before_serves_again_while_its_successor_has_to_wait():
     check(
         service(**PORT),

@@ -240,6 +240,16 @@ def test_a_task_that_ended_well_is_ready_and_one_that_did_not_has_failed():
     assert said(bad)["Degraded"] == ("True", "TooFew", why)
 
 
+def test_an_unhealthy_predecessor_degrades_where_nothing_else_serves_in_its_slot():
+    ill = container(rev="a", health="unhealthy", complaint="port 80 gave no answer")
+    found = only(world(declared(service()), engine(ill)))
+    why = "web.1-aaaaaaaa is unhealthy: port 80 gave no answer"
+    assert said(found)["Degraded"] == ("True", "Unhealthy", why)
+    for other in (container(), container(rev="c")):
+        found = only(world(declared(service()), engine(ill, other)))
+        assert said(found)["Degraded"][0] == "False"
+
+
 def test_an_unhealthy_replica_degrades_and_is_not_ready():
     found = only(world(declared(service()), engine(container(health="unhealthy"))))
     assert (found["ready"], said(found)["Degraded"]) == (
