@@ -50,6 +50,7 @@ class Outcome:
 
     actions: list[AnyAction] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
+    tended: list[AnyAction] = field(default_factory=list)  # of actions, what is done but once
 
 
 def service_actions(situation: Situation) -> Outcome:
@@ -96,6 +97,11 @@ def _stop(situation: Situation, outcome: Outcome) -> None:
 def _run(situation: Situation, outcome: Outcome) -> None:
     before: list[Steps] = []
     for hindrance, slots in _groups(situation):
+        if hindrance is not None:
+            # Order is for starting: what serves meanwhile is kept as it should be.
+            tended = [action for slot in slots for action in tending(slot, situation)]
+            _emit(tended, situation, outcome)
+            outcome.tended += tended
         if hindrance is not None and hindrance.code:
             for slot in slots:
                 name = name_in(slot, situation)
@@ -120,7 +126,7 @@ def _kept_from(slot: Slot, situation: Situation) -> Hindrance | None:
     """Return what keeps a slot's container from being started or replaced, if it needs to be."""
     keep, hindrances = slot.keep, situation.hindrances
     taken_over = situation.is_taken_over(slot.number)
-    if keep is not None and keep.running:
+    if keep is not None and is_there(keep):
         return hindrances.start if is_to_be_revived(keep, situation) else None
     if keep is not None and keep.state is ContainerState.RESTARTING:
         return None
@@ -255,6 +261,8 @@ def _emit(actions: list[AnyAction], situation: Situation, outcome: Outcome) -> N
     shown = {(a.verb, a.target) for a in outcome.actions if denied(a)}
     for action in actions:
         if denied(action) and (action.verb, action.target) in shown:
+            continue
+        if action in outcome.tended:
             continue
         if not denied(action):
             situation.supplies.note(action)

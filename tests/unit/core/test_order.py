@@ -151,6 +151,21 @@ def test_an_outdated_slot_is_replaced_only_once_its_dependencies_are_ready_and_t
     ]
 
 
+@pytest.mark.parametrize("rev", ["b", "c"], ids=["as declared", "its predecessor"])
+@pytest.mark.parametrize("there", [container("db", state="restarting"), container("db", slot=2)])
+def test_what_serves_is_put_back_in_place_whatever_becomes_of_its_dependency(rev, there):
+    desired = declared(api("Healthy", rev="b"), db())
+    serves = container("api", rev=rev, state="paused", settings={"memory": 1, "memory_swap": 1})
+    around = Around(engine(serves, there))
+    made = begun(plan(desired, engine(serves), only=API, around=around))
+    assert [action.verb for action in made.actions][:2] == ["unpause-container", "update-container"]
+    whole = plan(desired, engine(serves, there)).actions
+    assert [a.target for a in whole if a.verb == "unpause-container"] == [serves.name]
+    stalled = Around(engine(serves), stalled={DB: "image is refused"})
+    made = plan(desired, engine(serves), only=API, around=stalled)
+    assert made.actions[0].verb == "unpause-container"
+
+
 def failing(**around: Any) -> str:
     """Why api can't be started while db is missing, with this known of others."""
     desired = declared(api(), db())
