@@ -143,10 +143,16 @@ def exit_code_of(error: TrimtabError) -> int:
 
 
 def report(error: TrimtabError) -> None:
-    """Print what, why and what to do next, with the stable code."""
-    click.echo(f"error: {error.message} [{error.code}]", err=True)
-    if error.remedy:
-        click.echo(f"remedy: {error.remedy}", err=True)
+    """Print what, why and what to do next, with the stable code.
+
+    It may repeat what somebody wrote into a file, or what an engine says.
+    """
+    from controller.cli.records import printable
+
+    told = [f"error: {error.message} [{error.code}]"]
+    told += [f"remedy: {error.remedy}"] if error.remedy else []
+    for line in "\n".join(told).split("\n"):
+        click.echo(printable(line), err=True)
 
 
 def _let_output_go() -> None:

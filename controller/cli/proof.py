@@ -150,7 +150,7 @@ def _tell_bad(ctx: click.Context, as_json: bool, fault: str, reason: str) -> int
     if _as_json(ctx, as_json):
         print_json({"ok": False, "code": code, "fault": fault, "reason": reason})
     else:
-        click.echo(reason)
+        click.echo(printable(reason))
     return code
 
 
@@ -228,7 +228,9 @@ def keys(ctx: click.Context, state: Path | None, as_json: bool) -> None:
     if _as_json(ctx, as_json):
         print_json([{"key": key, "until": until} for key, until in listed])
         return
-    rows = [(key, str(until) if until is not None else "signs now") for key, until in listed]
+    rows = [
+        (printable(key), str(until) if until is not None else "signs now") for key, until in listed
+    ]
     click.echo(table(("KEY", "SIGNED UNTIL"), rows))
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from controller.cli.common import table
 from controller.cli.look import place_of, render_resource
-from controller.cli.main import COMMANDS, cli, exit_code_of, main
+from controller.cli.main import COMMANDS, cli, exit_code_of, main, report
 from controller.model.errors import (
     InvalidDesiredState,
     JournalUnavailable,
@@ -69,6 +69,13 @@ def test_wrong_usage_exits_with_64(arguments: list[str], capsys) -> None:
 def test_a_mistyped_command_is_told_the_one_that_was_meant(capsys) -> None:
     run("statsu")
     assert "Did you mean 'status'?" in capsys.readouterr().err
+
+
+def test_what_an_error_repeats_plays_no_tricks_on_a_terminal(capsys) -> None:
+    report(StateError("journal.damaged", "two\nlines\x1b[2J\r", remedy="look\x9b1m\u202e"))
+    assert capsys.readouterr().err == (
+        "error: two\nlines\\u001b[2J\\u000d [journal.damaged]\nremedy: look\\u009b1m\\u202e\n"
+    )
 
 
 def test_nothing_running_is_said_plainly(tmp_path: Path, capsys) -> None:
