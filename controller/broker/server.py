@@ -22,7 +22,7 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import cast
 
-from controller.broker import claim, rivals
+from controller.broker import claim, redact, rivals
 from controller.broker.asking import Asking
 from controller.broker.books import Books
 from controller.broker.connection import Connection, Handle, Patience, Service
@@ -497,7 +497,7 @@ class Broker:
                 "object": access.file,
                 "summary": {"registries": sorted(access.hosts)},
             },
-            result={"error": self.state.access_error},
+            result={"error": redact.text(self.state.access_error)},
         )
 
     def _policy_entry(self) -> Entry:
@@ -509,5 +509,5 @@ class Broker:
             actor=actor_of(BROKER),
             request={"route": "policy.load", "object": policy.name},
             verdict={"policy": policy.digest},
-            result={"error": self.state.policy_error},
+            result={"error": redact.text(self.state.policy_error)},
         )

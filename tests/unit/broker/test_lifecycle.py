@@ -310,6 +310,34 @@ def test_a_policy_that_is_wrong_at_the_start_ends_the_broker(tmp_path: Path) -> 
         Bench(tmp_path, ok, load_policy=load).broker()
 
 
+def test_what_a_policy_is_wrong_in_is_recorded_escaped_and_cut(tmp_path: Path) -> None:
+    """A name without a form in Unicode, or without an end, would otherwise end the reload."""
+    wrong = ("\x1b[2J\u202e", "\ud800", "x" * 2 * 1024 * 1024)
+    policies: list[Policy | PolicyInvalid] = [Policy(name="good")]
+    policies += [PolicyInvalid("policy.invalid", each) for each in wrong]
+
+    def load() -> Policy:
+        found = policies.pop(0)
+        if isinstance(found, PolicyInvalid):
+            raise found
+        return found
+
+    bench = Bench(tmp_path, ok, load_policy=load)
+
+    async def test() -> None:
+        async with bench.serving():
+            for count in (1, 2, 3, 4):
+                while len(bench.recorded("policy")) < count:
+                    await asyncio.to_thread(bench.recorded, "policy")
+                if policies:
+                    bench.reload.set()
+
+    run(test())
+    said = [str(r.entry.result["error"]) for r in bench.recorded("policy")]
+    assert said[:3] == ["", "policy.invalid: \\u001b[2J\\u202e", "policy.invalid: \\ud800"]
+    assert len(said[3]) < 600
+
+
 def test_a_reload_takes_a_good_policy_and_keeps_the_last_one_before_a_bad_one(
     tmp_path: Path,
 ) -> None:
