@@ -39,7 +39,7 @@ class Holdings:
                 continue
             wanted = HostPort(port.host_ip, port.host, port.protocol)
             for other, container in self._ports.get((port.host, port.protocol), ()):
-                if meet(wanted, other):
+                if container.key != service.key and meet(wanted, other):
                     held.append((f"host port {port.host}", container))
         for name in exclusive_volumes(service.spec):
             writers = self._writers.get(qualified(service.key.namespace, name), ())

@@ -133,9 +133,10 @@ class Ordering:
 
     def _first(self, key: Key) -> frozenset[Key]:
         """Return what a service that stays comes after."""
-        service = self._services.get(key)
-        held = () if service is None else self.holdings.of_others(service)
-        return (self._depends(key) - self._going) | ({c.key for _, c in held} & self._going)
+        service, first = self._services.get(key), self._depends(key) - self._going
+        if service is None or not self._going:
+            return first
+        return first | ({c.key for _, c in self.holdings.of_others(service)} & self._going)
 
     @property
     def holdings(self) -> Holdings:
