@@ -14,6 +14,8 @@ from functools import cache
 
 import pytest
 
+from tests.sim.broker import BrokerDied
+from tests.sim.controller import ControllerDied
 from tests.sim.doomed import DoomedWorld, Moment
 from tests.sim.parallel import mapped
 from tests.sim.planted import PLANTS
@@ -50,7 +52,7 @@ def die(death: Death) -> str:
         world.run()
     except Violation as violation:
         problem = str(violation)
-    except Exception as error:  # noqa: BLE001 - whatever it is, it is told with its death
+    except (Exception, BrokerDied, ControllerDied) as error:  # noqa: BLE001 - it is told with its death
         problem = f"{type(error).__name__}: {error}"
     else:
         return "" if len(world.moments) > death.at else "its moment didn't come again"
