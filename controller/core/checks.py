@@ -14,7 +14,7 @@ from typing import Protocol
 from controller.core.explain import problem_at
 from controller.core.yamltext import Document, Path
 from controller.model.errors import Problem, Severity
-from controller.model.names import NAMESPACE_MAX, PREFIX, SERVICE_NAME_MAX, is_dns_label
+from controller.model.names import NAMESPACE_MAX, PREFIX, SERVICE_NAME_MAX, is_dns_label, qualified
 from controller.model.quantities import format_duration_ms
 from controller.model.spec import (
     BindMount,
@@ -62,6 +62,19 @@ def check_metadata(document: Document, metadata: HasNames) -> Iterator[Problem]:
                 expected=f"lower-case letters, digits and '-' inside, at most {length} characters",
             )
     yield from _labels(document, ("metadata", "labels"), metadata.labels)
+
+
+def check_volume(document: Document, metadata: HasNames) -> Iterator[Problem]:
+    """Yield what is wrong with a Volume's name, of which the engine asks more than of others."""
+    name = qualified(metadata.namespace, metadata.name)
+    if len(name) == 1:
+        yield problem_at(
+            document,
+            ("metadata", "name"),
+            "volume.name",
+            f"metadata.name can't be {name!r}: the engine takes no volume's name that is so short",
+            expected="two characters at least",
+        )
 
 
 def check_service(document: Document, spec: ServiceSpec) -> Iterator[Problem]:

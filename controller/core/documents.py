@@ -16,7 +16,7 @@ from typing import Literal
 from pydantic import Field, ValidationError
 from pydantic_core import ErrorDetails
 
-from controller.core.checks import check_metadata, check_service
+from controller.core.checks import check_metadata, check_service, check_volume
 from controller.core.explain import did_you_mean, explain, problem_at, value_path, word_for
 from controller.core.revision import revision_of
 from controller.core.yamltext import MAX_PROBLEMS, Document, Path, compose_all
@@ -215,6 +215,8 @@ def _declare(document: Document) -> tuple[Declaration | None, list[Problem]]:
     checks: Iterator[Problem] = check_metadata(document, manifest.metadata)
     if isinstance(manifest, ServiceManifest):
         checks = chain(checks, check_service(document, manifest.spec))
+    if isinstance(manifest, VolumeManifest):
+        checks = chain(checks, check_volume(document, manifest.metadata))
     return declaration, list(islice(checks, MAX_PROBLEMS + 1))
 
 

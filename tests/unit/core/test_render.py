@@ -430,6 +430,15 @@ def test_a_volume_cannot_be_declared_to_be_thrown_away():
     assert told(text) == ["f.yaml:4:8 unsupported: spec.retain: false is not supported yet"]
 
 
+@pytest.mark.parametrize(("name", "namespace"), [("a", "default"), ("ab", "default"), ("a", "b")])
+def test_a_volumes_name_is_as_long_as_the_engine_wants_it(name, namespace):
+    text = f"apiVersion: trimtab/v1\nkind: Volume\nmetadata: {{name: {name}, namespace: {namespace}, owner: t}}\n"
+    short = "f.yaml:3:18 volume.name: metadata.name can't be 'a': the engine takes no volume's name"
+    assert [line.partition(" that is")[0] for line in told(text)] == (
+        [short] if (name, namespace) == ("a", "default") else []
+    )
+
+
 def test_very_many_problems_of_one_document_are_bounded():
     env = ", ".join(f"A{number}: {number}" for number in range(500))
     problems = told(service(f"env: {{{env}}}"))
