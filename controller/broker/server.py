@@ -466,8 +466,8 @@ class Broker:
                 self.state.policy_error = ""
                 LOG.info("policy.loaded digest=%s", self.state.policy.digest)
             except PolicyInvalid as error:
-                self.state.policy_error = str(error)
-                LOG.error("policy.invalid error=%s: the last good one stays", error)  # noqa: TRY400
+                self.state.policy_error = told = redact.text(str(error))
+                LOG.error("policy.invalid error=%s: the last good one stays", told)  # noqa: TRY400
             await meter.write(self._policy_entry())
             await self._reload_access(meter)
 
@@ -475,7 +475,8 @@ class Broker:
         try:
             await asyncio.to_thread(self._credentials.load)
         except CredentialsInvalid as error:
-            LOG.error("registry-auth.invalid error=%s: the last good one stays", error)  # noqa: TRY400
+            told = redact.text(str(error))
+            LOG.error("registry-auth.invalid error=%s: the last good one stays", told)  # noqa: TRY400
         await self._tell_access(meter)
 
     async def _tell_access(self, meter: Meter) -> None:
@@ -509,5 +510,5 @@ class Broker:
             actor=actor_of(BROKER),
             request={"route": "policy.load", "object": policy.name},
             verdict={"policy": policy.digest},
-            result={"error": redact.text(self.state.policy_error)},
+            result={"error": self.state.policy_error},
         )
