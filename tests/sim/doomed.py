@@ -88,6 +88,10 @@ class DoomedWorld(World):
         finally:
             self._open = False
 
+    def _ask_for_a_plan(self) -> None:
+        self._open = False  # until what the controller was let do has ended
+        super()._ask_for_a_plan()
+
     # Its moments
 
     def act(self, action: Action, request: Request) -> Reply:

@@ -248,7 +248,10 @@ class World(Hazards):
         if self.controller is not None and what in (Chore.LOOK, Chore.RELOAD):
             self.judge.remember(controller.source.desired)
             if self.random.random() < 0.2:
-                self.judge.look_at_plan()
+                self._ask_for_a_plan()
+
+    def _ask_for_a_plan(self) -> None:
+        self.judge.look_at_plan()
 
     def _count_pass(self, key: Key) -> None:
         now = self.clock.monotonic()
