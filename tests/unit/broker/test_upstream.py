@@ -161,6 +161,7 @@ def test_the_engine_is_asked_once_who_it_is_until_it_breaks(tmp_path: Path) -> N
         assert isinstance(stream, Stream)
         with pytest.raises(Broken):
             await stream.whole()
+        stream.close()
         assert upstream.known is None
         await upstream.look("GET", "/x", deadline_s=5)
         assert engine.asked == 3
