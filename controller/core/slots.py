@@ -387,9 +387,13 @@ def _surplus(
     """Return what goes before a successor starts, since another serves in its slot until then.
 
     A successor that was overtaken before it took over is such: edits in a row would have more and
-    more of them run.
+    more of them run. While what it was to succeed is frozen, it may be all that serves.
     """
-    return tuple(other for other in by_merit(slot, situation) if other not in stopped)[1:]
+    up = [other for other in by_merit(slot, situation) if other not in stopped]
+    spare = up[1:]
+    if up and not up[0].running:
+        spare = [other for other in spare if not other.running]
+    return tuple(spare)
 
 
 def by_merit(slot: Slot, situation: Situation) -> list[Container]:

@@ -18,6 +18,7 @@ from controller.model.names import Key
 from tests.sim.controller import ControllerDied, SimController, request_of
 from tests.sim.files import Doc, Truth
 from tests.sim.people import OPERATOR, People
+from tests.sim.scenario import NOBODYS
 
 #: How often each is wanted.
 WANTED: tuple[Verb, ...] = ("suspend", "suspend", "rollback", "rollback", "restart", "restart")
@@ -93,9 +94,9 @@ class Hands:
         return f"{verb} {key}: {planned.text}"
 
     def _earlier(self, controller: SimController, key: Key) -> str:
-        """Return a revision that the history shows, '' for the last good one."""
-        kept = controller.memory.steering(key).revisions
-        return self._random.choice(["", *(each.revision for each in kept[:-1])])
+        """Return a revision that the history shows and can be had, '' for the last good one."""
+        kept = controller.memory.steering(key).revisions[:-1]
+        return self._random.choice(["", *(r.revision for r in kept if r.image != NOBODYS)])
 
     def _recorded(self, verb: Verb, key: Key, revision: str) -> bool:
         told = {"act": f"service.{verb}", "object": str(key), "note": "by hand"}

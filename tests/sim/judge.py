@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from controller.core import text
 from controller.core.translate import settings
 from controller.model import names
@@ -23,6 +25,16 @@ from tests.sim.violation import Violation
 def _is_altered(container: SimContainer, item: Item) -> bool:
     asked = {name for end in container.networks.values() for name in end.aliases or ()}
     return bool(asked - {item.service}) or settings(container.inspect()) != item.admitted
+
+
+def _is_beyond_healing(container: SimContainer, known: Mapping[str, Item]) -> bool:
+    """Tell whether it has what an engine can't take back: then it isn't started as it is."""
+    item = known.get(container.id)
+    shown = settings(container.inspect())
+    return item is not None and (shown.cpu_shares, shown.cpuset) != (
+        item.admitted.cpu_shares,
+        item.admitted.cpuset,
+    )
 
 
 class Judge:
@@ -71,9 +83,8 @@ class Judge:
             Violation: what served before, and is there, is down.
         """
         assert self._broker.state is not None, "the broker is up"
-        ended = {
-            item.id for item in self._broker.state.inventory.containers.values() if item.violation
-        }
+        known = self._broker.state.inventory.containers
+        ended = {item.id for item in known.values() if item.violation}
         slots: dict[Place, list[SimContainer]] = {}
         for container in self._people.ours():
             place = slot_of(container)
@@ -84,7 +95,13 @@ class Judge:
             wanted = int(place[2]) <= doc.spec.get("replicas", 1)
             if not wanted or doc.spec.get("state") == "Stopped":
                 continue
-            usable = [c for c in containers if c.id not in ended and c.started_at is not None]
+            usable = [
+                c
+                for c in containers
+                if c.id not in ended
+                and c.started_at is not None
+                and not _is_beyond_healing(c, known)
+            ]
             if usable and not any(c.status == "running" for c in containers):
                 told = ", ".join(f"{c.name} ({c.status})" for c in usable)
                 raise Violation(7, f"nothing serves in {'/'.join(place)}, though there is {told}")
