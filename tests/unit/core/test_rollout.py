@@ -1251,6 +1251,16 @@ def test_a_successor_that_was_overtaken_goes_before_the_next_one_starts():
     )
 
 
+def test_a_successor_that_was_overtaken_stays_while_what_it_was_to_succeed_is_frozen():
+    frozen = container(rev="a", state="paused")
+    overtaken = container(rev="c", aliases=(("platform-network", ()),))
+    made = plan(declared(service()), engine(frozen, overtaken))
+    verbs = [(a.verb, a.target) for a in made.actions]
+    begins = verbs.index(("start-container", "web.1-bbbbbbbb"))
+    assert all(verb != "stop-container" for verb, _ in verbs[:begins])
+    assert ("stop-container", "web.1-cccccccc") in verbs[begins:]
+
+
 @pytest.mark.parametrize(
     "unreached",
     [
