@@ -23,7 +23,7 @@ from controller.core.history import Past, history
 from controller.core.ordering import Ordering
 from controller.core.prune import PruneDecision
 from controller.core.quarantine import AT_ONCE, Keeping
-from controller.core.status import Failure, Report
+from controller.core.status_facts import Failure, Report
 from controller.core.steering import lasting
 from controller.loop import snapshot
 from controller.loop.executor import Execution, execute, not_stopping

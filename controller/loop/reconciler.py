@@ -16,7 +16,7 @@ from controller.core.moves import Judge
 from controller.core.order import FAILED
 from controller.core.ordering import Around, Ordering
 from controller.core.quarantine import AT_ONCE, Keeping, Moment, Quarantine
-from controller.core.status import Failure
+from controller.core.status_facts import Failure
 from controller.loop.chronicle import Chronicle
 from controller.loop.executor import Execution, execute, not_stopping
 from controller.loop.lanes import Aside, Sidestepping, in_place

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from controller.core import status
-from controller.core.status import Failure, Report
+from controller.core.status_facts import Failure, Report, World
 from controller.loop.admissions import Admissions
 from controller.loop.memory import Memory
 from controller.loop.reconciler import Reconciler, Rules, View
@@ -65,7 +65,7 @@ class Reporter:
             if rules is not None and observed is not None:
                 plan = self._reconciler.plan(view, observed, rules, failures=known.failures)
             generations = self._memory.generations().items()
-            world = status.World(
+            world = World(
                 desired=view.desired,
                 observed=observed,
                 plan=plan,

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from controller.core.prune import PruneDecision
-from controller.core.status import Failure
+from controller.core.status_facts import Failure
 from controller.loop.reconciler import Rules, View
 from controller.model.desired import Desired
 from controller.model.errors import Act, Severity

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from controller.core.quarantine import Left, Quarantine
-from controller.core.status import Failure, World, all_ready, report
+from controller.core.status import all_ready, report
+from controller.core.status_facts import Failure, World
 from controller.model.desired import Desired
 from controller.model.errors import Act, Problem, Severity
 from controller.model.names import service_key

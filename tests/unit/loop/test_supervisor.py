@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from controller.core.status import Report
+from controller.core.status_facts import Report
 from controller.loop.controller import Controller
 from controller.loop.memory import Memory
 from controller.loop.probes import ProbedEngine, Prober

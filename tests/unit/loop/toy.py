@@ -9,7 +9,7 @@ from pathlib import Path
 from controller.core.moves import Judge
 from controller.core.probing import Answer, Probe, Verdict
 from controller.core.quarantine import AT_ONCE, Keeping
-from controller.core.status import Report
+from controller.core.status_facts import Report
 from controller.loop.controller import Chore, Controller
 from controller.loop.memory import Memory
 from controller.loop.probes import ProbedEngine, Prober

@@ -1,0 +1,216 @@
+"""The conditions of a resource: Ready, Progressing, Degraded, Stalled, and named ones while they hold.
+
+Pure. Each condition has a reason for programs and a message for people.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import takewhile
+from typing import Literal
+
+from controller.core.moves import denied
+from controller.core.order import FAILED
+from controller.core.status_facts import Facts, World
+from controller.model.desired import Hold
+from controller.model.errors import Act, Severity
+from controller.model.plan import AnyAction, Verdict, Wait, at_rest, hopeless
+
+State = Literal["True", "False", "Unknown"]
+#: What helps a rollout that failed on.
+PAUSED_REMEDY = "change its document, or let it be tried again with `trimtab resume`"
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """One statement about a resource, with its reason."""
+
+    type: str
+    status: State
+    reason: str
+    message: str = ""
+
+
+def conditions_of(facts: Facts, world: World) -> list[Condition]:
+    """Return a resource's conditions; Ready, Progressing, Degraded and Stalled always, in this order."""
+    stalled = _stalled(facts, world)
+    held = [_held(hold) for hold in world.desired.holds if hold.key == facts.key]
+    suspended = [condition for condition in held if condition.type == "Suspended"][:1]
+    possible = (
+        _paused(facts, world),
+        _crash_loop(facts, world),
+        _contended(facts, world),
+        _violation(facts, world),
+        _quarantined(facts, world),
+    )
+    named = [condition for condition in possible if condition is not None]
+    pending = [
+        Condition("PrunePending", "True", blocked.code, f"{blocked.reason} ({blocked.remedy})")
+        for blocked in world.plan.blocked
+        if blocked.key == facts.key
+    ][:1]
+    progressing = _progressing(facts, world)
+    ready = _ready(facts, world, [*suspended, *pending, *stalled, *named, *progressing])
+    return [
+        ready,
+        *(progressing or [Condition("Progressing", "False", "NothingToDo")]),
+        _degraded(facts, world),
+        *(stalled or [Condition("Stalled", "False", "NothingToDo")]),
+        *pending,
+        *named,
+        *suspended,
+        *(condition for condition in held if condition.type == "RolledBack"),
+    ]
+
+
+def _held(hold: Hold) -> Condition:
+    kind = "Suspended" if hold.word == "suspended" else "RolledBack"
+    return Condition(kind, "True", hold.code, f"{hold.reason} ({hold.remedy})")
+
+
+def _ready(facts: Facts, world: World, hindrances: Iterable[Condition]) -> Condition:
+    """Return whether it is as declared; if not, the gravest of *hindrances* says why."""
+    if facts.key in world.desired.blind_keys:
+        message = "its document can't be read: it is left as it is"
+        return Condition("Ready", "Unknown", "Blind", message)
+    if world.observed is None and facts.key.kind != "Release":
+        return Condition(
+            "Ready", "Unknown", "EngineUnavailable", "what the engine shows isn't known now"
+        )
+    count = f"{facts.ready} of {facts.desired}"
+    if facts.declared and facts.ready == facts.desired and not facts.resting:
+        return Condition("Ready", "True", "AsDeclared", f"{count} ready" if facts.desired else "")
+    if (kept := _quarantined(facts, world)) is not None:
+        return Condition("Ready", "True", "Quarantined", kept.message)
+    for hindrance in hindrances:
+        return Condition("Ready", "False", hindrance.reason, hindrance.message)
+    if facts.failed:
+        return Condition("Ready", "False", "Failed", "; ".join(facts.failed))
+    if not facts.declared:
+        return Condition("Ready", "False", "NotDeclared", "nothing declares it any more")
+    if facts.resting:
+        message = f"{facts.resting} still up, state Stopped is declared"
+        return Condition("Ready", "False", "NotStopped", message)
+    return Condition("Ready", "False", "NotReady", f"{count} ready")
+
+
+def _progressing(facts: Facts, world: World) -> list[Condition]:
+    pending = (a for a in world.plan.of(facts.key) if not at_rest(a) and not hopeless(a))
+    actions = [action for action in pending if not denied(action)]
+    now = takewhile(lambda action: not (isinstance(action, Wait) and action.gate), actions)
+    acting = [action for action in now if not isinstance(action, Wait)]
+    pulling = world.progress.get(facts.key)
+    if pulling is not None:
+        return [Condition("Progressing", "True", "Pulling", pulling)]
+    failure = world.failures.get(facts.key)
+    if failure is not None and failure.act is not Act.STALLED:
+        word = "Retrying" if failure.act is Act.RETRY else "Waiting"
+        return [Condition("Progressing", "True", word, f"{failure.code}: {failure.message}")]
+    if acting:
+        return [Condition("Progressing", "True", "Acting", _next(acting[0]))]
+    if actions:
+        return [Condition("Progressing", "True", "Waiting", actions[0].cause)]
+    return []
+
+
+def _next(action: AnyAction) -> str:
+    return f"{action.verb} {action.target}: {action.cause}"
+
+
+def _degraded(facts: Facts, world: World) -> Condition:
+    if world.observed is None or facts.key in world.desired.blind_keys:
+        return Condition("Degraded", "Unknown", "NotSeen")
+    if facts.serving < facts.desired:
+        told = [f"{facts.serving} of {facts.desired} serve", *facts.failed]
+        return Condition("Degraded", "True", "TooFew", "; ".join(told))
+    if facts.unhealthy:
+        return Condition("Degraded", "True", "Unhealthy", "; ".join(facts.unhealthy))
+    return Condition("Degraded", "False", "AsDeclared")
+
+
+def _stalled(facts: Facts, world: World) -> list[Condition]:
+    """Return why a person must act, if so."""
+    problems = (*world.desired.problems, *world.plan.problems)
+    for problem in problems:
+        if problem.key == facts.key and problem.severity is Severity.ERROR:
+            message = f"{problem.message} ({problem.remedy})" if problem.remedy else problem.message
+            return [Condition("Stalled", "True", problem.code, message)]
+    for action in world.plan.of(facts.key):
+        if denied(action):
+            return [Condition("Stalled", "True", *_of(action.verdict))]
+    failure = world.failures.get(facts.key)
+    if failure is not None and failure.act is Act.STALLED and failure.code != FAILED:
+        return [Condition("Stalled", "True", failure.code, failure.message)]
+    # Told by the plan, which knows whether it is so still.
+    for wait in filter(hopeless, world.plan.of(facts.key)):
+        return [Condition("Stalled", "True", FAILED, wait.cause)]
+    if why := world.failed.get(facts.key):
+        return [Condition("Stalled", "True", "rollout.failed", f"{why} ({PAUSED_REMEDY})")]
+    return []
+
+
+def _paused(facts: Facts, world: World) -> Condition | None:
+    why = world.failed.get(facts.key)
+    return None if why is None else Condition("Paused", "True", "rollout.failed", why)
+
+
+def _contended(facts: Facts, world: World) -> Condition | None:
+    """Return that somebody else alters what is healed, again and again."""
+    told = [
+        f"slot {slot}: {', '.join(name.replace('_', ' ') for name in names)}"
+        for (key, slot), names in sorted(world.contended.items())
+        if key == facts.key
+    ]
+    if not told:
+        return None
+    remedy = "look who changes it beside trimtab; it is healed after growing pauses"
+    message = f"altered again and again: {'; '.join(told)} ({remedy})"
+    return Condition("Contended", "True", "AlteredAgain", message)
+
+
+def _crash_loop(facts: Facts, world: World) -> Condition | None:
+    slots = sorted(slot for key, slot in world.looping if key == facts.key)
+    if not slots or not facts.desired:
+        return None
+    told = [
+        f"slot {slot} keeps failing{_why(world.causes.get((facts.key, slot)))}" for slot in slots
+    ]
+    return Condition("CrashLoop", "True", "KeepsFailing", "; ".join(told))
+
+
+def _why(cause: str | None) -> str:
+    return f": it {cause}" if cause else ""
+
+
+def _violation(facts: Facts, world: World) -> Condition | None:
+    """Return that the policy doesn't admit it (any more); what runs keeps running."""
+    verdict = world.violations.get(facts.key)
+    refused = [action.verdict for action in world.plan.of(facts.key) if denied(action)]
+    if verdict is None and refused:
+        verdict = refused[0]
+    for slot in facts.slots if verdict is None else ():
+        if record := slot.get("violation"):
+            reason = f"{slot['container']} was stopped, since it didn't run as admitted"
+            remedy = f"see 'trimtab journal show {record}', then remove the container"
+            return Condition(
+                "PolicyViolation", "True", "effective.violated", f"{reason} ({remedy})"
+            )
+    if verdict is None:
+        return None
+    # Let through for now by the rule's mode: a warning, and nothing is held back for it.
+    kind = "PolicyViolation" if verdict.decision == "deny" else "PolicyWarning"
+    return Condition(kind, "True", *_of(verdict))
+
+
+def _quarantined(facts: Facts, world: World) -> Condition | None:
+    """Return that it was put away, and until when it is kept."""
+    actions = world.plan.of(facts.key)
+    if not actions or not all(map(at_rest, actions)):
+        return None
+    return Condition("Quarantined", "True", "Pruned", actions[0].cause)
+
+
+def _of(verdict: Verdict) -> tuple[str, str]:
+    remedy = f" ({verdict.remedy})" if verdict.remedy else ""
+    return (", ".join(verdict.rules) or "denied", f"{verdict.reason}{remedy}")
