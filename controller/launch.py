@@ -19,6 +19,7 @@ from pathlib import Path
 
 from controller.core.sinkurls import ToFile, ToNote, ToOtlp, ToSyslog, read_destination
 from controller.model.errors import StateError, UsageError
+from controller.model.shipped import SHIPPED_POLICIES
 from controller.process.assembly import Recipe, answers
 from controller.process.closed import Need, plan_view
 from controller.process.drop import MEANT, Drop, meant
@@ -130,7 +131,7 @@ def policy_file(name: str) -> Path:
     raise UsageError(
         "policy.unknown",
         f"there is no policy {name!r}",
-        remedy="name strict, production, development, or the path of a file",
+        remedy=f"name {', '.join(SHIPPED_POLICIES)}, or the path of a file",
     )
 
 

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from controller.model.errors import StateError
+from controller.model.shipped import DEFAULT_POLICY
 
 STANDARD_SOCKET = "unix:///var/run/docker.sock"
 SYSTEM_STATE = Path("/var/lib/trimtab")
@@ -37,7 +38,7 @@ class Instance:
     dir: str
     engine: str
     engine_id: str = ""
-    policy: str = "strict"
+    policy: str = DEFAULT_POLICY
     registry_auth: str = ""  # the file that was named, '' for the standard one
     run: str = ""  # the folder of the sockets
     quarantine_ms: int = 0

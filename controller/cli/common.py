@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import click
 
 from controller.model.errors import StateError, UsageError
+from controller.model.shipped import SHIPPED_POLICIES
 from controller.settings import Instance, State, find_state, read_instance, state_of
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -59,7 +60,7 @@ def policy_option(command: F) -> F:
     return click.option(
         "--policy",
         metavar="NAME|FILE",
-        help="The policy: strict, production, development, or a file.",
+        help=f"The policy: {', '.join(SHIPPED_POLICIES)}, or a file.",
     )(command)
 
 

@@ -20,6 +20,7 @@ from controller.cli.common import (
 from controller.cli.explain import actor_of, as_option, explain, findings_json, print_findings
 from controller.cli.main import EXIT_INVALID, EXIT_REFUSED
 from controller.model.errors import EngineUnavailable, UsageError
+from controller.model.shipped import DEFAULT_POLICY
 from controller.settings import Instance, read_instance, state_of
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def policy_in_force(explicit: str | None, *, root: Path, instance: Instance | No
             return Policy.model_validate_json(json.dumps(told["policy"]))
         except EngineUnavailable:
             explicit = instance.policy
-    return wiring.read_policy(policy_file(explicit or "strict"))
+    return wiring.read_policy(policy_file(explicit or DEFAULT_POLICY))
 
 
 @click.group(cls=PassingGroup)
@@ -78,7 +79,6 @@ def show(policy: str | None, state: Path | None, as_json: bool) -> int:
             }
         )
     else:
-        click.echo(f"policy {rules.name}, digest {rules.digest}")
         for line in describe(rules):
             click.echo(line)
     return 0

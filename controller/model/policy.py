@@ -121,7 +121,10 @@ class Policy(Model):
     """The whole policy. ``owners`` None lists none: any owner is taken."""
 
     name: Annotated[str, Field(min_length=1, max_length=63)]
-    profile: Literal["strict", "production", "development"] = "strict"
+    #: Who the policy is for; it decides what the file itself must hold. ``strict``, ``home``: no
+    #: further condition. ``production``: ``owners`` must be listed. ``development``: the only one
+    #: that accepts ``images.trustLocal``.
+    profile: Literal["strict", "production", "development", "home"] = "strict"
     images: Images = Images()
     capabilities: Capabilities = Capabilities()
     security: Security = Security()

@@ -43,6 +43,13 @@ def told(
     return Told(tmp_path, capsys)
 
 
+def test_show_prints_the_title_once(told: Told) -> None:
+    code, out, _ = told("show", rules="home")
+    assert code == 0
+    assert out.splitlines()[0].startswith("policy home (home), digest ")
+    assert out.count("digest") == 1
+
+
 def test_a_docker_line_that_is_refused_is_told_with_every_rule_and_remedy(told: Told) -> None:
     line = f"docker run --rm -v /etc:/e -p 80:80 --cap-add SYS_ADMIN {IMAGE} cmd"
     code, out, _ = told("explain", "--", *line.split())

@@ -1,10 +1,15 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from controller.core.policyfile import load_policy
+from controller.core.reference import parse_reference
 from controller.model.errors import PolicyInvalid
+from controller.model.inventory import Trusted
 from controller.model.policy import Policy
+from controller.model.shipped import SHIPPED_POLICIES
+from tests.unit.core.creates import FACTS, IMAGE, OPERATOR, judged
 
 PROJECT = Path(__file__).resolve().parents[3]
 SHIPPED = PROJECT / "configs" / "policies"
@@ -17,9 +22,12 @@ def shipped(name):
     return load_policy((SHIPPED / f"{name}.yaml").read_text(), f"{name}.yaml")
 
 
-def test_the_packaged_default_is_the_one_in_configs():
-    packaged = PROJECT / "controller" / "policies" / "strict.yaml"
-    assert packaged.read_bytes() == (SHIPPED / "strict.yaml").read_bytes()
+def test_every_shipped_policy_is_in_the_package_and_loads():
+    packaged = PROJECT / "controller" / "policies"
+    assert {path.stem for path in packaged.glob("*.yaml")} == set(SHIPPED_POLICIES)
+    for name in SHIPPED_POLICIES:
+        assert (packaged / f"{name}.yaml").read_bytes() == (SHIPPED / f"{name}.yaml").read_bytes()
+        assert (shipped(name).name, shipped(name).profile) == (name, name)
 
 
 def test_strict_writes_out_every_default():
@@ -45,6 +53,26 @@ def test_the_other_policies_differ_where_they_mean_to():
     assert production.owners is not None
     assert production.images.trust_local == ()
     assert development.mounts.forbidden == shipped("strict").mounts.forbidden
+
+
+def test_home_admits_what_a_first_stack_asks_for_and_strict_refuses():
+    """Public images that start as root, a port for the network, port 80, a network with a way out."""
+    home = shipped("home")
+    for image in ("nginx", "postgres:17", "ghcr.io/someone/app:2", "trimtab.local/web:1"):
+        reference = parse_reference(image)
+        host = {
+            "NetworkMode": "platform-bridge",
+            "CapAdd": ["CHOWN", "DAC_OVERRIDE", "FOWNER", "SETGID", "SETUID", "KILL"],
+            "PortBindings": {"80/tcp": [{"HostIp": "::", "HostPort": "80"}]},
+        }
+        facts = replace(FACTS, trusted=Trusted(reference.canonical, IMAGE.id))
+        body = {"Image": image}
+        admitted = judged(body, host=host, actor=OPERATOR, rules=home, facts=facts)
+        assert (admitted.verdict.decision, admitted.findings) == ("mutate", ())
+        refused = judged(body, host=host, actor=OPERATOR, facts=facts)
+        rules = {finding.rule for finding in refused.findings}
+        assert rules == {"image.not-allowed", "capabilities", "port.address", "port.privileged"}
+    assert home.images.trust_local == ()
 
 
 @pytest.mark.parametrize(
