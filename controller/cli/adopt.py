@@ -22,9 +22,9 @@ from controller.cli.common import (
     print_json,
     state_option,
     state_root,
-    table,
 )
 from controller.cli.main import EXIT_REFUSED
+from controller.cli.tables import table
 from controller.cli.up import engine_option
 from controller.model.errors import StateError, UsageError
 from controller.model.names import REVISION_DIGITS, is_instance

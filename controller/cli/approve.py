@@ -14,12 +14,11 @@ from controller.cli.common import (
     json_option,
     open_state,
     print_json,
-    shorten,
     state_option,
-    table,
 )
-from controller.cli.look import render_status
 from controller.cli.plan import duration_s, exit_code_of
+from controller.cli.status import show_status
+from controller.cli.tables import table
 from controller.core.blast import OBJECTS_MAX
 from controller.model.errors import TrimtabError, UsageError
 from controller.settings import State
@@ -83,7 +82,7 @@ def approve(
     if as_json:
         print_json({"plan": shown["plan"]["digest"], "approved": shown["going"], **answer})
     else:
-        click.echo(render_status(answer["status"]))
+        show_status(answer["status"])
     return exit_code_of(answer)
 
 
@@ -149,7 +148,7 @@ def _shown(state: State, digest: str) -> Any:
 
 
 def _tell(shown: Any) -> None:
-    rows = [(one["service"], one["container"], shorten(one["why"])) for one in shown["going"]]
+    rows = [(one["service"], one["container"], one["why"]) for one in shown["going"]]
     click.echo(table(("SERVICE", "CONTAINER", "WHY"), rows))
     click.echo(f"plan {shown['plan']['digest']}")
 

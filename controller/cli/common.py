@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -117,46 +116,3 @@ def default_directory(directory: Path | None, instance: Instance | None) -> Path
 def print_json(value: object) -> None:
     """Print a value as JSON, for programs."""
     click.echo(json.dumps(value, indent=2 if sys.stdout.isatty() else None, ensure_ascii=False))
-
-
-def table(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Return an aligned plain table, as ``docker ps`` and ``kubectl get`` print theirs."""
-    lines = [list(headers), *(list(row) for row in rows)]
-    widths = [max(_shown(line[column]) for line in lines) for column in range(len(headers))]
-    return "\n".join(
-        "   ".join(
-            cell + " " * (width - _shown(cell)) for cell, width in zip(line, widths, strict=True)
-        ).rstrip()
-        for line in lines
-    )
-
-
-def _shown(cell: str) -> int:
-    """Return how wide a cell is on the terminal, where its colour takes no room."""
-    return len(click.unstyle(cell))
-
-
-def shorten(text: str, *, keep: int = 60) -> str:
-    """Return *text* cut to the terminal's share for a free-text column."""
-    room = max(keep, shutil.get_terminal_size((160, 24)).columns - 100)
-    return text if len(text) <= room else text[: room - 1] + "…"
-
-
-STYLES = {
-    "Ready": "green",
-    "Progressing": "cyan",
-    "Degraded": "yellow",
-    "Stalled": "red",
-    "CrashLoop": "red",
-    "PrunePending": "yellow",
-    "Quarantined": "yellow",
-    "PolicyViolation": "red",
-    "PolicyWarning": "yellow",
-    "Suspended": "yellow",
-    "RolledBack": "yellow",
-}
-
-
-def styled(word: str) -> str:
-    """Return a word in its colour; click strips it where the output isn't a terminal."""
-    return click.style(word, fg=STYLES.get(word))

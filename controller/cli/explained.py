@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from controller.cli.common import json_option, print_json, shorten, state_option, table
+from controller.cli.common import json_option, print_json, state_option
 from controller.cli.journal_filters import moment, now, scan_option
 from controller.cli.journal_source import Source, open_source, wants_json
-from controller.cli.records import SHORT_ID, actor_of, printable
+from controller.cli.records import SHORT_ID, actor_of
+from controller.cli.tables import printable, table
 from controller.core.search import Filter, text
 from controller.model.mutations import ADOPT
 
@@ -184,12 +185,12 @@ def _row(fact: Fact) -> tuple[str, ...]:
     record = fact.origin.record
     cells = (
         fact.name,
-        shorten(fact.value),
+        fact.value,
         _from(fact),
         record.seq,
         record.time,
         actor_of(record.entry.actor),
-        shorten(text(record.entry.claims, "cause")),
+        text(record.entry.claims, "cause"),
     )
     return tuple(printable(cell) for cell in cells)
 
@@ -232,7 +233,7 @@ def _there(told: Provenance) -> tuple[str, ...]:
         record.time if record is not None else "-",
         record.seq if record is not None else "-",
         actor_of(record.entry.actor) if record is not None else "-",
-        shorten(told.note or (text(record.entry.claims, "cause") if record is not None else "")),
+        told.note or (text(record.entry.claims, "cause") if record is not None else ""),
     )
     return tuple(printable(cell) for cell in cells)
 

@@ -9,7 +9,8 @@ import click
 
 from controller.cli.acting import key_of
 from controller.cli.api import ask_controller
-from controller.cli.common import json_option, open_state, print_json, state_option, table
+from controller.cli.common import json_option, open_state, print_json, state_option
+from controller.cli.tables import table
 from controller.model.errors import EngineUnavailable
 from controller.settings import State
 

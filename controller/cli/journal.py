@@ -11,10 +11,11 @@ from pathlib import Path
 import click
 
 from controller.cli import explained, gauges, handing, proof
-from controller.cli.common import json_option, state_option, table
+from controller.cli.common import json_option, state_option
 from controller.cli.journal_filters import SEQ_MAX, filter_options, scan_option
 from controller.cli.journal_source import json_line, open_source, wants_json
 from controller.cli.records import HEADERS, render_story, row
+from controller.cli.tables import table
 from controller.core.search import Filter
 
 

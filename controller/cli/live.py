@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any, Self
 import click
 
 from controller.cli.api import ask_controller
-from controller.cli.look import conditions_of, message_of, place_of, render_status, word_of
+from controller.cli.conditions import message_of, word_of
+from controller.cli.fetch import place_of
+from controller.cli.status import ready_of, render_status
 from controller.model.errors import TrimtabError
 
 if TYPE_CHECKING:
@@ -65,10 +67,9 @@ class _Lines:
         now = {}
         for resource in status["resources"]:
             key = f"{resource['kind']}/{resource['namespace']}/{resource['name']}"
-            shown = conditions_of(resource)
-            word, told = ",".join(word_of(c) for c in shown), message_of(resource, shown)
-            count = f" {resource['ready']}/{resource['desired']}" if "desired" in resource else ""
-            now[key] = f"{word}{count if resource['kind'] == 'Service' else ''} {told}".rstrip()
+            count = ready_of(resource) if resource["kind"] == "Service" else ""
+            parts = (word_of(resource), count, message_of(resource))
+            now[key] = "  ".join(filter(None, parts))
         for problem in status["problems"]:
             place = place_of(problem)
             now[f"problem {place} {problem['code']}" if place else f"problem {problem['code']}"] = (
@@ -115,7 +116,8 @@ class _Live:
     def show(self, status: dict[str, Any]) -> None:
         from rich.text import Text
 
-        text = Text.from_ansi(f"{self._head}\n\n{render_status(status)}")
+        width = self._live.console.width
+        text = Text.from_ansi(f"{self._head}\n\n{render_status(status, width=width)}")
         text.no_wrap = True
         text.overflow = "ellipsis"
         self._live.update(text, refresh=True)

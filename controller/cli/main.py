@@ -49,8 +49,8 @@ COMMANDS = {
     "adopt": ("adopt", "adopt", "Take over what an instance left whose state folder is lost."),
     "validate": ("validate", "validate", "Check files and policy offline; for CI."),
     "render": ("validate", "render", "Print the resources that files and charts declare."),
-    "status": ("look", "status", "Show every resource, its replicas and conditions."),
-    "describe": ("look", "describe", "Show one resource in full, with its containers."),
+    "status": ("status", "status", "Show every resource, its replicas and conditions."),
+    "describe": ("describe", "describe", "Show one resource in full, with its containers."),
     "history": ("history", "history", "Show a service's revisions, and how they did."),
     "rollback": ("acting", "rollback", "Have a service run an earlier revision."),
     "restart": ("acting", "restart", "Replace a service's containers, slot by slot."),
@@ -147,7 +147,7 @@ def report(error: TrimtabError) -> None:
 
     It may repeat what somebody wrote into a file, or what an engine says.
     """
-    from controller.cli.records import printable
+    from controller.cli.tables import printable
 
     told = [f"error: {error.message} [{error.code}]"]
     told += [f"remedy: {error.remedy}"] if error.remedy else []

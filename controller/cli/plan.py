@@ -17,13 +17,13 @@ from controller.cli.common import (
     state_option,
     state_root,
 )
-from controller.cli.look import render_status
 from controller.cli.main import (
     EXIT_INVALID,
     EXIT_NOT_CONVERGED,
     EXIT_PENDING,
     EXIT_REFUSED,
 )
+from controller.cli.status import show_status
 from controller.model.quantities import parse_duration_ms
 
 engine_option = click.option(
@@ -153,7 +153,7 @@ def apply(
     if as_json:
         print_json(answer)
     else:
-        click.echo(render_status(answer["status"]))
+        show_status(answer["status"])
     return exit_code_of(answer)
 
 

@@ -15,9 +15,8 @@ from controller.cli.common import (
     open_state,
     print_json,
     state_option,
-    table,
 )
-from controller.cli.records import printable
+from controller.cli.tables import printable, table
 from controller.model.errors import StateError
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from controller.cli.common import shorten
+from controller.cli.tables import printable
 from controller.core.search import About, Found, text
 from controller.model.entries import Record
 from controller.model.quantities import format_duration_ms
@@ -28,13 +28,6 @@ def user_name(uid: int) -> str:
         return str(uid)
 
 
-def printable(value: object) -> str:
-    """Return text that can't play tricks on a terminal, on one line."""
-    return "".join(
-        letter if letter.isprintable() else f"\\u{ord(letter):04x}" for letter in str(value)
-    )
-
-
 def row(found: Found) -> tuple[str, ...]:
     """Return the table's cells of one record."""
     record, about = found
@@ -48,7 +41,7 @@ def row(found: Found) -> tuple[str, ...]:
         object_of(about),
         " ".join((text(entry.verdict, "decision"), *_texts(entry.verdict.get("rules"))[:2])) or "-",
         result_of(entry.result) or "-",
-        shorten(why(record)),
+        why(record),
     )
     return tuple(printable(cell) for cell in cells)
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import click
 
-from controller.cli.common import json_option, open_state, print_json, state_option, table
-from controller.cli.records import printable
+from controller.cli.common import json_option, open_state, print_json, state_option
+from controller.cli.tables import printable, table
 from controller.model.errors import EngineUnavailable
 
 

@@ -81,10 +81,10 @@ def told(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
 EXPLAINED = """\
 web.1-1f0c22aa (aaaaaaaaaaaa), slot 1 of default/web, owner team
 running since 2026-01-01T12:00:03.000Z (record 4), as far as the journal knows: what ended by itself isn't recorded
-FIELD             VALUE                                                          FROM                           RECORD   TIME                       BY               WHY
-name              web.1-1f0c22aa                                                 web.yaml:3 of c0ffeec0ffee     2        2026-01-01T12:00:01.000Z   controller:990   slot 1 is empty
-image             trimtab.local/web:1                                            web.yaml:7 of c0ffeec0ffee     2        2026-01-01T12:00:01.000Z   controller:990   slot 1 is empty
-image id          sha256:1111111111111111111111111111111111111111111111111111…   policy: image.pinned           2        2026-01-01T12:00:01.000Z   controller:990   slot 1 is empty
+FIELD             VALUE                                                                     FROM                           RECORD   TIME                       BY               WHY
+name              web.1-1f0c22aa                                                            web.yaml:3 of c0ffeec0ffee     2        2026-01-01T12:00:01.000Z   controller:990   slot 1 is empty
+image             trimtab.local/web:1                                                       web.yaml:7 of c0ffeec0ffee     2        2026-01-01T12:00:01.000Z   controller:990   slot 1 is empty
+image id          sha256:1111111111111111111111111111111111111111111111111111111111111111   policy: image.pinned           2        2026-01-01T12:00:01.000Z   controller:990   slot 1 is empty
 """
 
 

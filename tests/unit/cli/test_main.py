@@ -8,8 +8,8 @@ from pathlib import Path
 import click
 import pytest
 
-from controller.cli.common import table
-from controller.cli.look import place_of, render_resource
+from controller.cli.describe import render_resource
+from controller.cli.fetch import place_of
 from controller.cli.main import COMMANDS, cli, exit_code_of, main, report
 from controller.model.errors import (
     InvalidDesiredState,
@@ -141,12 +141,6 @@ def test_state_and_json_may_stand_before_a_subcommand(tmp_path: Path, capsys) ->
 def test_a_problem_without_a_place_has_none() -> None:
     assert place_of({"file": "", "line": 0, "column": 0}) == ""
     assert place_of({"file": "a.yaml", "line": 3, "column": 2}) == "a.yaml:3:2"
-
-
-def test_a_colour_takes_no_room_in_a_table() -> None:
-    assert table(("A", "B"), [(click.style("x", fg="red"), "y")]) == (
-        f"A   B\n{click.style('x', fg='red')}   y"
-    )
 
 
 def test_describe_tells_in_which_order_a_service_is_replaced_and_why() -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from controller.cli import waiting
-from controller.cli.look import conditions_of
+from controller.cli.conditions import conditions_of
 from controller.cli.waiting import pulls_of, telling_pulls
 
 
