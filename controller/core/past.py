@@ -9,9 +9,23 @@ from controller.core.ordering import NOTHING_AROUND, Around
 from controller.core.quarantine import NOTHING_KEPT, Quarantine
 from controller.core.readiness import Readiness
 from controller.model.names import Key
+from controller.model.quantities import format_instant
 
 #: A numbered place of a service.
 Slot = tuple[Key, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """Why a slot isn't acted on now, and until when: seconds since the epoch, by the wall clock."""
+
+    reason: str
+    until: float
+
+    @property
+    def text(self) -> str:
+        """The reason with the instant of the next try; it doesn't change as time passes."""
+        return f"{self.reason}, next try at {format_instant(self.until)}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,17 +2,23 @@
 
 Pure: `since` comes from the report before as long as a condition's status is the same. Nothing
 here is ever read as input for a decision.
+
+A resource, and each of its slots, has ``nextTry`` while something waits for an instant:
+``{"at": "2026-03-01T12:00:40Z", "reason": "failed 3 times in a row (it exited with 1)"}``. A
+resource has that of its slot, or failed action, that is tried first.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
+from controller.core.past import Pause
 from controller.core.status_conditions import conditions_of
 from controller.core.status_facts import Facts, Report, World, all_facts, release_facts
 from controller.core.text import blocked_json, problem_json
 from controller.model.names import Key
 from controller.model.observed import Observed
+from controller.model.quantities import format_instant
 
 
 def report(world: World, *, previous: Report | None, now: str) -> Report:
@@ -86,14 +92,35 @@ def _resource(
         **({"earlier": facts.earlier} if facts.earlier else {}),
         **({"rollout": facts.rollout} if facts.rollout else {}),
         "conditions": conditions,
+        **_next_try(_pauses(facts, world)),
         "slots": [_recalled(row, key, world) for row in facts.slots],
     }
 
 
+def _pauses(facts: Facts, world: World) -> Iterator[Pause]:
+    """Yield what a resource waits for: its slots' pauses, and the retry of a failed action."""
+    for row in facts.slots:
+        pause = world.pauses.get((facts.key, int(str(row["slot"]))))
+        if pause is not None:
+            yield pause
+    failure = world.failures.get(facts.key)
+    if failure is not None and failure.retry_at is not None:
+        yield Pause(f"{failure.code}: {failure.message}", failure.retry_at)
+
+
+def _next_try(pauses: Iterable[Pause]) -> Report:
+    first = min(pauses, key=lambda pause: pause.until, default=None)
+    if first is None:
+        return {}
+    return {"nextTry": {"at": format_instant(first.until), "reason": first.reason}}
+
+
 def _recalled(row: Report, key: Key, world: World) -> Report:
     """Return a slot's row with why it failed the last time, where it isn't down for a cause now."""
-    cause = world.causes.get((key, int(str(row["slot"]))), "")
-    return {"cause": cause, **row} if cause else row
+    slot = (key, int(str(row["slot"])))
+    cause, pause = world.causes.get(slot, ""), world.pauses.get(slot)
+    row = {"cause": cause, **row} if cause else row
+    return row if pause is None else {**row, **_next_try([pause])}
 
 
 def _digest(facts: Facts, observed: Observed | None) -> str:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from controller.core.diff import ALIVE, Drift, Replica, Slot, ailment, drift_of, slot_of, why
 from controller.core.exits import explain
+from controller.core.past import Pause
 from controller.core.planner import declared_resources, orphan_keys
 from controller.core.succession import order_of, why_order
 from controller.core.supplies import Supplies, network_name, volume_name
@@ -31,6 +32,7 @@ class Failure:
     act: Act
     code: str
     message: str
+    retry_at: float | None = None  # seconds since the epoch; None: at no known time
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +53,7 @@ class World:
     looping: frozenset[tuple[Key, int]] = frozenset()
     contended: Mapping[tuple[Key, int], tuple[str, ...]] = field(default_factory=dict)
     causes: Mapping[tuple[Key, int], str] = field(default_factory=dict)
+    pauses: Mapping[tuple[Key, int], Pause] = field(default_factory=dict)
     failed: Mapping[Key, str] = field(default_factory=dict)  # rollouts, and why
     failures: Mapping[Key, Failure] = field(default_factory=dict)
     progress: Mapping[Key, str] = field(default_factory=dict)  # of what takes long, and runs now

@@ -13,7 +13,7 @@ from typing import Any
 from controller.core import backoff, contention, course, diff, exits, readiness
 from controller.core.contention import is_contended
 from controller.core.course import Course, Scene
-from controller.core.past import Past, Slot
+from controller.core.past import Past, Pause, Slot
 from controller.core.readiness import Readiness, Ready, Sighting
 from controller.loop.memory import Memory
 from controller.model.desired import Desired, Service
@@ -164,7 +164,7 @@ class Chronicle:
             found |= self._readiness(service, observed)
             superseded |= self._superseded(service, observed)
         return Past(
-            held={slot: text for slot, (text, _) in self.held(now).items()},
+            held={slot: pause.text for slot, pause in self.held(now).items()},
             taken_over=self.looping(now),
             readiness=found,
             superseded=superseded,
@@ -198,16 +198,26 @@ class Chronicle:
         histories = self._memory.histories().items()
         return frozenset(slot for slot, each in histories if backoff.crash_looping(each, now))
 
-    def held(self, now: float) -> dict[Slot, tuple[str, float]]:
-        """Return the slots that aren't tried now: why and until when, and that as a number."""
+    def held(self, now: float) -> dict[Slot, Pause]:
+        """Return the slots in which nothing is started now."""
         held = {}
         for slot, history in self._memory.histories().items():
             until = backoff.not_before(history, now)
             if until > now:
                 times = "once" if history.count == 1 else f"{history.count} times in a row"
                 why = f" (it {history.cause})" if history.cause else ""
-                held[slot] = (f"failed {times}{why}, next try at {format_instant(until)}", until)
+                held[slot] = Pause(f"failed {times}{why}", until)
         return held
+
+    def pauses(self, now: float) -> dict[Slot, Pause]:
+        """Return the slots in which something waits for an instant: a start, or an alteration."""
+        spared = {
+            slot: Pause(
+                f"{', '.join(sorted(untils))} altered again and again", min(untils.values())
+            )
+            for slot, untils in self.sparing(now).items()
+        }
+        return spared | self.held(now)
 
     def sparing(self, now: float) -> dict[Slot, dict[str, float]]:
         """Return the alterations that aren't healed yet, and until when."""

@@ -132,7 +132,7 @@ class Reconciler:
         self._random = random
         self._keeping = keeping
         self.aside: Aside = in_place  # how pulls are performed beside other passes
-        self._retries = Retries(clock.monotonic, random)
+        self._retries = Retries(clock, random)
         self._share = Share(clock.monotonic)
         self.chronicle = Chronicle(memory, clock)
         self._stalled: set[Key] = set()  # for what is no fault of their rollout
@@ -283,10 +283,11 @@ class Reconciler:
     def _nobody_there(self, key: Key, error: EngineError) -> Result:
         count = self._away[key] = self._away.get(key, 0) + 1
         away = isinstance(error, EngineUnavailable)
+        again_s = delay_s(error, count, self._random)
         return Result(
             Outcome.WAIT if away else Outcome.RETRY,
-            again_s=delay_s(error, count, self._random),
-            failure=_failure(error),
+            again_s=again_s,
+            failure=_failure(error, self._clock.now() + again_s),
         )
 
     def _taking(
@@ -299,7 +300,7 @@ class Reconciler:
             error = self._share.take(key, running) if blast.takes_down(action, last) else None
             if error is None:
                 return None
-            return Attempt(0, error, self._clock.monotonic() + self._share.wait_s())
+            return self._retries.attempt(error, self._share.wait_s())
 
         return take
 
@@ -387,7 +388,9 @@ class Reconciler:
             soonest = min(holding, key=self._retries.remaining_s)
             again_s = self._retries.remaining_s(soonest)
             outcome = _OUTCOMES[soonest.error.act]
-            return Result(outcome, again_s=again_s, failure=_failure(soonest.error))
+            return Result(
+                outcome, again_s=again_s, failure=_failure(soonest.error, soonest.retry_at)
+            )
         if done.waits:
             failed = next(filter(hopeless, done.waits), None)
             if failed is not None:
@@ -405,8 +408,9 @@ class Reconciler:
         """Return how a pass ended that failed at *action*; *down*: its slot was taken down for it."""
         again_s = self._retries.failed(key, signature(action, rules.digest), error, down=down)
         failure = _failure(error)
+        now = self._clock.now()
         if isinstance(action, StartContainer) and _counts(error, down=down):
-            slot, now = (action.object, action.slot), self._clock.now()
+            slot = (action.object, action.slot)
             cause = f"failed to start: {exits.start_failure(error.message)}"
             if error.act is Act.RETRY:
                 failure = replace(failure, message=f"{action.target} {cause}")
@@ -415,6 +419,7 @@ class Reconciler:
             again_s = max(again_s, backoff.not_before(history, now) - now)
         if down and not isinstance(error, EngineUnavailable | ReplyLost):
             again_s = 0.0  # what was stopped for it is to serve again meanwhile
+        failure = replace(failure, retry_at=now + again_s)
         return Result(_OUTCOMES[error.act], again_s=again_s, failure=failure)
 
     def _after_acting(self, key: Key) -> float:
@@ -436,7 +441,7 @@ class Reconciler:
             if at_rest(wait) and wait.precondition.id in left:
                 return left[wait.precondition.id].seconds
             if slot in held:
-                return held[slot][1] - now
+                return held[slot].until - now
             if slot in spared:
                 return max(0.0, min(spared[slot].values()) - now)
             settles = wait.gate and not wait.on and settles_s is not None
@@ -503,9 +508,9 @@ def _counts(error: EngineError, *, down: bool) -> bool:
     return down or (error.act is Act.RETRY and not isinstance(error, Conflict))
 
 
-def _failure(error: EngineError) -> Failure:
+def _failure(error: EngineError, retry_at: float | None = None) -> Failure:
     remedy = f" ({error.remedy})" if error.remedy else ""
-    return Failure(error.act, error.code, f"{error.message}{remedy}")
+    return Failure(error.act, error.code, f"{error.message}{remedy}", retry_at)
 
 
 def _stalled(key: Key, plan: Plan, done: Execution) -> Failure | None:

@@ -21,6 +21,7 @@ from controller.model.errors import (
 )
 from controller.model.names import Key
 from controller.model.plan import AnyAction, ConnectNetwork, CreateContainer, DisconnectNetwork
+from controller.ports import Clock
 
 FIRST_S = 1.0
 LONGEST_S = 300.0
@@ -45,6 +46,7 @@ class Attempt:
     count: int
     error: EngineError
     not_before: float  # monotonic
+    retry_at: float  # the same instant by the wall clock, for people
 
 
 def signature(action: AnyAction, policy_digest: str) -> Signature:
@@ -81,8 +83,8 @@ def delay_s(error: EngineError, count: int, random: Callable[[], float]) -> floa
 class Retries:
     """The failed actions of all keys. Safe to use from several threads."""
 
-    def __init__(self, monotonic: Callable[[], float], random: Callable[[], float]) -> None:
-        self._monotonic = monotonic
+    def __init__(self, clock: Clock, random: Callable[[], float]) -> None:
+        self._clock = clock
         self._random = random
         self._lock = threading.Lock()
         self._attempts: dict[Key, dict[Signature, Attempt]] = {}
@@ -98,14 +100,19 @@ class Retries:
             count = 1 if before is None else before.count + 1
             slower = down and isinstance(error, Conflict)
             wait_s = delay_s(error, count + slower, self._random)
-            mine[what] = Attempt(count, error, self._monotonic() + wait_s)
+            mine[what] = self.attempt(error, wait_s, count=count)
             return wait_s
+
+    def attempt(self, error: EngineError, wait_s: float, *, count: int = 0) -> Attempt:
+        """Return a failure that may be tried again in so many seconds."""
+        clock = self._clock
+        return Attempt(count, error, clock.monotonic() + wait_s, clock.now() + wait_s)
 
     def held(self, key: Key, what: Signature) -> Attempt | None:
         """Return the failure that holds an action back now, if one does."""
         with self._lock:
             attempt = self._attempts.get(key, {}).get(what)
-            held = attempt is not None and attempt.not_before > self._monotonic()
+            held = attempt is not None and attempt.not_before > self._clock.monotonic()
             return attempt if held else None
 
     def keep(self, key: Key, wanted: frozenset[Signature]) -> None:
@@ -121,7 +128,7 @@ class Retries:
 
     def remaining_s(self, attempt: Attempt) -> float:
         """Return in how many seconds a failed action may be tried again."""
-        return max(0.0, attempt.not_before - self._monotonic())
+        return max(0.0, attempt.not_before - self._clock.monotonic())
 
     def reset(self, key: Key) -> None:
         """Forget all failures of a key: what is wanted is another thing now."""

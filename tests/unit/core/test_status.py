@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from controller.core.past import Pause
 from controller.core.quarantine import Left, Quarantine
 from controller.core.status import all_ready, report
 from controller.core.status_facts import Failure, World
@@ -270,6 +271,32 @@ def test_a_slot_that_waits_says_for_what():
     waiting = ("Waiting", "failed 2 times, not before 12:00")
     assert said(found)["Progressing"] == ("True", *waiting)
     assert said(found)["Ready"] == ("False", *waiting)
+
+
+def test_the_next_try_of_each_slot_and_of_a_failed_action_is_an_instant_with_its_reason():
+    pauses = {
+        (WEB, 1): Pause("failed 3 times in a row (it exited with 1)", 1772366440.0),
+        (WEB, 2): Pause("memory altered again and again", 1772366500.0),
+        (service_key("default", "x"), 3): Pause("of another service", 1.0),
+    }
+    one = world(declared(service(replicas=3)), engine(), pauses=pauses)
+    found = only(one)
+    first = {
+        "at": "2026-03-01T12:00:40Z",
+        "reason": "failed 3 times in a row (it exited with 1)",
+    }
+    assert found["nextTry"] == first
+    assert [row.get("nextTry") for row in found["slots"]] == [
+        first,
+        {"at": "2026-03-01T12:01:40Z", "reason": "memory altered again and again"},
+        None,
+    ]
+    refused = Failure(Act.RETRY, "image.notfound", "no such image", retry_at=1772366430.0)
+    assert only(replace(one, failures={WEB: refused}))["nextTry"] == {
+        "at": "2026-03-01T12:00:30Z",
+        "reason": "image.notfound: no such image",
+    }
+    assert "nextTry" not in only(world(declared(service()), engine(container())))
 
 
 def test_a_crash_loop_is_named_with_its_slots():

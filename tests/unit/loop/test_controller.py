@@ -30,6 +30,7 @@ from controller.model.errors import (
 )
 from controller.model.observed import Container, ContainerState
 from controller.model.plan import AnyAction, PullImage, StopContainer
+from controller.model.quantities import format_instant
 from controller.ports import EngineEvent
 from tests import worlds
 from tests.unit.loop.toy import House, ToyEngine
@@ -386,6 +387,34 @@ def test_failures_are_remembered_across_a_restart_of_the_controller(tmp_path: Pa
     home.restart()
     assert home.settle() == [], "the slot is still in its pause"
     assert home.condition("web", "Progressing")[0] == "True"
+
+
+def test_the_next_try_is_reported_until_it_is_due_and_does_not_change_meanwhile(
+    tmp_path: Path,
+) -> None:
+    home = house(tmp_path, services=(service(),))
+    home.engine.fault = failing("start-container", lambda: EngineFailed("engine.failed", "no"))
+    home.let_pass(2)
+    began = home.watch.time
+
+    def next_try() -> Any:
+        resources: Any = home.controller.status()["resources"]
+        (row,) = resources[0]["slots"]
+        assert resources[0]["nextTry"] == row["nextTry"]
+        return row["nextTry"]
+
+    told = next_try()
+    assert told == {
+        "at": format_instant(began + 4),  # the second failure was a second after the first
+        "reason": "failed 2 times in a row (it failed to start: no)",
+    }
+    home.let_pass(3)
+    assert next_try() == told
+    assert home.let_pass(2) == [f"start-container {WEB1} !"]
+    home.engine.fault = lambda _action: None
+    assert home.let_pass(20)[0] == f"start-container {WEB1}"
+    resources: Any = home.controller.status()["resources"]
+    assert "nextTry" not in resources[0]
 
 
 def test_a_changed_spec_forgets_earlier_failures(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from controller.model.errors import (
     Refused,
 )
 from controller.model.plan import CreateContainer, DisconnectNetwork, StartContainer
+from tests.unit.loop.toy import Watch
 from tests.worlds import WEB, service
 
 
@@ -39,14 +40,6 @@ def test_jitter_adds_a_quarter_at_most_and_huge_counts_do_no_harm() -> None:
     assert delay_s(error, 10**9, no_luck) == 300
 
 
-class Watch:
-    def __init__(self) -> None:
-        self.time = 0.0
-
-    def __call__(self) -> float:
-        return self.time
-
-
 def create(rev: str = "b", target: str = "web.1-bbbbbbbb") -> CreateContainer:
     return CreateContainer(
         object=WEB, target=target, cause="", slot=1, service=service(rev=rev), image="x"
@@ -61,7 +54,7 @@ def test_a_failed_action_is_held_until_its_time_and_its_count_stays_with_it() ->
     held = retries.held(WEB, what)
     assert held is not None
     assert retries.remaining_s(held) == 1
-    watch.time = 1.0
+    watch.time += 1.0
     assert retries.held(WEB, what) is None
     assert retries.failed(WEB, what, EngineFailed("x", "")) == 2
 
