@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import signal
 from collections import Counter
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -16,9 +17,10 @@ import pytest
 from hypothesis import settings
 
 from tests import engine as engines
+from tools import debian_images
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from xdist.workermanage import WorkerController
 
@@ -140,6 +142,15 @@ def engine() -> Iterator[engines.PrivateEngine | engines.FoundEngine]:
         yield opened
     finally:
         opened.close()
+
+
+@pytest.fixture(scope="session")
+def debian_image(engine: engines.PrivateEngine | engines.FoundEngine) -> Callable[..., str]:
+    """Load an image of `tools.debian_images` into the engine when it is asked for.
+
+    `debian_image("postgres")` returns its reference; `reference=` gives it another.
+    """
+    return partial(debian_images.provide, engine.host)
 
 
 @pytest.fixture(scope="session")

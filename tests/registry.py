@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from tests.instance import eventually
-from tools import demo_images, dockerd
+from tools import demo_images, image_archive
 from tools.busybox import find_static_busybox
 
 if TYPE_CHECKING:
@@ -114,17 +114,8 @@ class Registry:
         busybox = find_static_busybox()
         assert busybox is not None, "the demo images were built with it"
         files = {**image.files, "data/big": (os.urandom(256_000).hex(), 0o644)}
-        _, content = demo_images.archive(
-            replace(image, reference=reference, files=files), busybox.read_bytes()
-        )
-        status, body = dockerd.call(
-            self._engine.host,
-            "POST",
-            "/images/load?quiet=1",
-            body=content,
-            content_type="application/x-tar",
-        )
-        assert status == 200, body
+        unique = replace(image, reference=reference, files=files)
+        image_archive.load(self._engine.host, demo_images.archive(unique, busybox.read_bytes()))
         env = {} if config is None else {"DOCKER_CONFIG": str(config)}
         self._engine.run_inside(["docker", "push", reference], env=env)
         self._engine.docker("rmi", reference)

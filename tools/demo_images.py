@@ -6,17 +6,12 @@ and every time, and it needs no builder (Debian's docker-cli has none but the le
 
 from __future__ import annotations
 
-import hashlib
-import io
-import json
-import platform
-import tarfile
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from tools import dockerd
 from tools.busybox import find_static_busybox
 from tools.dockerd import EngineError
+from tools.image_archive import Archive, Layer, file, folder, inspect, layer_of, link, load
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,7 +32,6 @@ APPLETS = (
     "sleep",
     "wget",
 )
-ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "ppc64le": "ppc64le", "s390x": "s390x"}
 
 # A PID 1 has no default signal actions: without the trap each stop would cost its whole grace.
 SERVE = """#!/bin/sh
@@ -128,73 +122,31 @@ IMAGES = (
 )
 
 
-def layer(image: Image, busybox: bytes) -> bytes:
-    """The file system as a tar without times, in one fixed order."""
-    out = io.BytesIO()
-    with tarfile.open(fileobj=out, mode="w", format=tarfile.USTAR_FORMAT) as tar:
-
-        def add(name: str, kind: bytes, mode: int, content: bytes = b"", link: str = "") -> None:
-            entry = tarfile.TarInfo(name)
-            entry.type, entry.mode, entry.linkname, entry.size = kind, mode, link, len(content)
-            tar.addfile(entry, io.BytesIO(content))
-
-        folders = {"bin", "tmp"} | {
-            "/".join(parts[:end])
-            for parts in (path.split("/") for path in image.files)
-            for end in range(1, len(parts))
-        }
-        for folder in sorted(folders):
-            add(folder, tarfile.DIRTYPE, 0o1777 if folder == "tmp" else 0o755)
-        add("bin/busybox", tarfile.REGTYPE, 0o755, busybox)
-        for applet in APPLETS:
-            add(f"bin/{applet}", tarfile.SYMTYPE, 0o777, link="busybox")
-        for path, (content, mode) in sorted(image.files.items()):
-            add(path, tarfile.REGTYPE, mode, content.encode())
-    return out.getvalue()
+def layer(image: Image, busybox: bytes) -> Layer:
+    """The file system, in one fixed order."""
+    folders = {"bin", "tmp"} | {
+        "/".join(parts[:end])
+        for parts in (path.split("/") for path in image.files)
+        for end in range(1, len(parts))
+    }
+    entries = [folder(path, 0o1777 if path == "tmp" else 0o755) for path in sorted(folders)]
+    entries.append(file("bin/busybox", busybox, 0o755))
+    entries += [link(f"bin/{applet}", "busybox") for applet in APPLETS]
+    entries += [file(path, content, mode) for path, (content, mode) in sorted(image.files.items())]
+    return layer_of(entries)
 
 
-def archive(image: Image, busybox: bytes) -> tuple[str, bytes]:
-    """The image's id and the archive that loads it."""
+def archive(image: Image, busybox: bytes) -> Archive:
+    """The archive that loads it."""
     content = layer(image, busybox)
     config = {
-        "architecture": ARCHITECTURES.get(platform.machine(), platform.machine()),
-        "os": "linux",
-        "created": "2025-01-01T00:00:00Z",
-        "config": {
-            "Env": ["PATH=/bin"],
-            "User": f"{NOBODY}:{NOBODY}",
-            "WorkingDir": "/",
-            "Labels": {"io.trimtab.demo": hashlib.sha256(content).hexdigest()[:16]},
-            **image.config,
-        },
-        "rootfs": {
-            "type": "layers",
-            "diff_ids": [f"sha256:{hashlib.sha256(content).hexdigest()}"],
-        },
-        "history": [{"created": "2025-01-01T00:00:00Z", "created_by": "trimtab tools/images"}],
+        "Env": ["PATH=/bin"],
+        "User": f"{NOBODY}:{NOBODY}",
+        "WorkingDir": "/",
+        "Labels": {"io.trimtab.demo": content.digest[:16]},
+        **image.config,
     }
-    config_bytes = json.dumps(config, sort_keys=True).encode()
-    digest = hashlib.sha256(config_bytes).hexdigest()
-    manifest = [
-        {"Config": f"{digest}.json", "RepoTags": [image.reference], "Layers": ["layer.tar"]}
-    ]
-    out = io.BytesIO()
-    with tarfile.open(fileobj=out, mode="w", format=tarfile.USTAR_FORMAT) as tar:
-        for name, member in (
-            ("manifest.json", json.dumps(manifest).encode()),
-            (f"{digest}.json", config_bytes),
-            ("layer.tar", content),
-        ):
-            entry = tarfile.TarInfo(name)
-            entry.size = len(member)
-            tar.addfile(entry, io.BytesIO(member))
-    return f"sha256:{digest}", out.getvalue()
-
-
-def inspect(host: str, reference: str) -> dict[str, Any] | None:
-    status, body = dockerd.call(host, "GET", f"/images/{reference}/json")
-    found: dict[str, Any] = json.loads(body)
-    return found if status == 200 else None
+    return Archive(image.reference, (content,), config, "trimtab tools/images")
 
 
 def demo_label(found: dict[str, Any] | None) -> str | None:
@@ -213,20 +165,18 @@ def provide(host: str) -> Iterator[tuple[str, str, bool]]:
         )
     busybox = program.read_bytes()
     for image in IMAGES:
-        image_id, content = archive(image, busybox)
+        built = archive(image, busybox)
         found = inspect(host, image.reference)
-        if found is not None and found["Id"] == image_id:
-            yield image.reference, image_id, True
+        if found is not None and found["Id"] == built.id:
+            yield image.reference, built.id, True
             continue
-        status, body = dockerd.call(
-            host, "POST", "/images/load?quiet=1", body=content, content_type="application/x-tar"
-        )
+        load(host, built)
         found = inspect(host, image.reference)
         # By label: an engine with containerd's image store has ids of its own making.
         if found is None or not demo_label(found):
             raise EngineError(
                 f"the engine at {host} didn't load {image.reference}",
-                f"status {status}: {body.decode(errors='replace').strip()[-300:]}",
+                "it took the archive, and has no image of that name",
                 "read the engine's log",
             )
         yield image.reference, str(found["Id"]), False

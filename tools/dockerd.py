@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 STANDARD_SOCKET = Path("/var/run/docker.sock")
 # Where a containerd of the machine's own listens. dockerd uses it if the file merely exists.
@@ -89,7 +89,7 @@ def call(
     method: str,
     path: str,
     *,
-    body: bytes | None = None,
+    body: bytes | Iterable[bytes] | None = None,
     content_type: str = "application/json",
     timeout_s: float = 30,
 ) -> tuple[int, bytes]:
