@@ -17,7 +17,7 @@ from controller.cli.common import (
     state_option,
 )
 from controller.cli.plan import duration_s, exit_code_of
-from controller.cli.status import show_status
+from controller.cli.statustable import show_status
 from controller.cli.tables import table
 from controller.core.blast import OBJECTS_MAX
 from controller.model.errors import TrimtabError, UsageError

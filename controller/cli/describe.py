@@ -9,7 +9,7 @@ import click
 
 from controller.cli.api import BrokerApi
 from controller.cli.common import json_option, open_state, print_json, state_option
-from controller.cli.fetch import fetch_status, matches
+from controller.cli.fetch import fetch_status, raise_if_unknown, select
 from controller.model.errors import EngineUnavailable, TrimtabError
 
 
@@ -27,15 +27,16 @@ def describe(name: str, state: Path | None, as_json: bool) -> int:
     """Show one resource in full: conditions, replicas, and what its containers were admitted with."""
     found, _ = open_state(state)
     shown = fetch_status(state)
-    resources = [r for r in shown["resources"] if matches(r, name)]
-    if not resources:
-        raise click.ClickException(f"there is no resource {name!r}; see 'trimtab status'")
+    chosen = select(shown, name=name)
+    raise_if_unknown(shown, chosen, name)
     items: list[dict[str, Any]] = []
     try:
         items = BrokerApi(found.broker_socket).get("inventory")["containers"]
     except (EngineUnavailable, TrimtabError) as error:
         click.echo(f"warning: the inventory can't be read: {error}", err=True)
-    described = [{**resource, "containers": _containers(resource, items)} for resource in resources]
+    described = [
+        {**resource, "containers": _containers(resource, items)} for resource in chosen["resources"]
+    ]
     if as_json:
         print_json(described if len(described) > 1 else described[0])
         return 0

@@ -2,12 +2,65 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from controller.cli.api import BrokerApi, ask_controller
 from controller.cli.common import open_state
-from controller.model.errors import Problem, TrimtabError
+from controller.model.errors import Problem, StateError, TrimtabError
+
+
+@dataclass(frozen=True, slots=True)
+class LastKnown:
+    """The report that the last controller wrote, and when."""
+
+    report: dict[str, Any]
+    written_at: float
+
+
+def read_last_known(state: Path | None) -> LastKnown | None:
+    """Return the last report of the controller, from the state folder, or None if it can't be read."""
+    found, _ = open_state(state)
+    path = found.controller / "status.json"
+    try:
+        report = json.loads(path.read_text())
+        written_at = path.stat().st_mtime
+    except (OSError, ValueError):
+        return None  # nothing was written yet, or this user can't look into the controller's folder
+    if not isinstance(report, dict) or not {"resources", "problems"} <= report.keys():
+        return None
+    return LastKnown(report, written_at)
+
+
+def select(
+    report: dict[str, Any], *, name: str | None, namespace: str | None = None
+) -> dict[str, Any]:
+    """Return the report with the resources that NAME and NAMESPACE mean."""
+    resources = [
+        resource
+        for resource in report["resources"]
+        if (name is None or matches(resource, name))
+        and (namespace is None or resource["namespace"] == namespace)
+    ]
+    return {**report, "resources": resources}
+
+
+def raise_if_unknown(report: dict[str, Any], found: dict[str, Any], name: str | None) -> None:
+    """Raise StateError if NAME means no resource of a report; the remedy has the nearest name."""
+    if name is None or found["resources"]:
+        return
+    from difflib import get_close_matches  # takes a while to load
+
+    names = [resource["name"] for resource in report["resources"]]
+    near = get_close_matches(name.rpartition("/")[2], names, n=1)
+    hint = f"did you mean {near[0]}? " if near else ""
+    raise StateError(
+        "resource.unknown",
+        f"there is no resource {name}",
+        remedy=f"{hint}'trimtab status' lists all",
+    )
 
 
 def fetch_status(state: Path | None) -> dict[str, Any]:
@@ -57,11 +110,6 @@ def broker_problems(path: Path) -> list[dict[str, Any]]:
     from controller.core.text import problem_json  # loads much, and all is well most times
 
     return [problem_json(problem) for problem in found]
-
-
-def place_of(problem: dict[str, Any]) -> str:
-    """Return ``FILE:LINE:COLUMN``, or as much of it as a problem has."""
-    return ":".join(str(problem[part]) for part in ("file", "line", "column") if problem.get(part))
 
 
 def matches(resource: dict[str, Any], name: str) -> bool:

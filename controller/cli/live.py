@@ -1,20 +1,23 @@
-"""What ``up`` shows while it runs: a live table on a terminal, a line per change elsewhere."""
+"""What ``up`` shows while it runs: a live table on a terminal, a line for each change elsewhere."""
 
 from __future__ import annotations
 
-import json
 import signal
+import socket
 import sys
 import threading
 from types import FrameType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Protocol
+from urllib.parse import urlsplit
 
 import click
 
-from controller.cli.api import ask_controller
-from controller.cli.conditions import message_of, word_of
-from controller.cli.fetch import place_of
-from controller.cli.status import ready_of, render_status
+from controller.cli.api import BrokerApi, ask_controller
+from controller.cli.conditions import word_of
+from controller.cli.ports import urls_of
+from controller.cli.screen import Changes, Screen
+from controller.cli.statustable import View, fit_status
+from controller.cli.times import current_time
 from controller.model.errors import TrimtabError
 
 if TYPE_CHECKING:
@@ -24,6 +27,15 @@ if TYPE_CHECKING:
 REFRESH_S = 0.5
 #: Children are looked after between two questions: no answer may hold that up for long.
 ANSWER_S = 1.0
+CONNECT_S = 0.3
+
+
+class Shower(Protocol):
+    """Shows an instance as it changes."""
+
+    def show(self, report: dict[str, Any]) -> None: ...
+
+    def wait(self, error: TrimtabError) -> None: ...
 
 
 def watch(assembly: Assembly, launch: Launch, *, as_json: bool) -> None:
@@ -35,94 +47,120 @@ def watch(assembly: Assembly, launch: Launch, *, as_json: bool) -> None:
 
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, end)
-    terminal = sys.stdout.isatty() and not as_json
-    view: _Live | _Lines = _Live(launch) if terminal else _Lines(as_json=as_json)
-    with view:
-        while not stop.is_set():
-            assembly.look_after()
+    if as_json or not sys.stdout.isatty():
+        _show_until(stop, assembly, launch, _Lines(launch, as_json=as_json))
+        return
+    with Screen(alternate=False) as screen:
+        _show_until(stop, assembly, launch, _Live(launch, screen))
+
+
+def _show_until(stop: threading.Event, assembly: Assembly, launch: Launch, shower: Shower) -> None:
+    while not stop.is_set():
+        assembly.look_after()
+        try:
+            shower.show(
+                ask_controller(launch.state.controller_socket, {"do": "status"}, timeout_s=ANSWER_S)
+            )
+        except TrimtabError as error:
+            shower.wait(error)
+        stop.wait(REFRESH_S)
+
+
+class Start:
+    """The start of an instance: which policy it has and, once nothing progresses, what answers."""
+
+    def __init__(self, launch: Launch) -> None:
+        self._launch = launch
+        self._policy = ""
+        self._addresses: list[str] | None = None
+
+    def heading(self) -> str:
+        """Return which files are followed, under which policy."""
+        where = f"{self._launch.instance.dir} under the policy {self._name()}"
+        return f"trimtab keeps {where}; Ctrl-C stops it"
+
+    def ending(self, report: dict[str, Any]) -> list[str]:
+        """Return the lines that end the start, from the moment on when nothing progresses."""
+        if self._addresses is None and is_settled(report):
+            self._addresses = answering(report)
+        return self._addresses or []
+
+    def _name(self) -> str:
+        """Return the policy's own name, which its file may not have."""
+        if not self._policy:
             try:
-                status = ask_controller(
-                    launch.state.controller_socket, {"do": "status"}, timeout_s=ANSWER_S
-                )
-                view.show(status)
-            except TrimtabError as error:
-                view.wait(error)
-            stop.wait(REFRESH_S)
+                health = BrokerApi(self._launch.state.broker_socket, ANSWER_S).get("health")
+                self._policy = str(health["policy"]["name"])
+            except TrimtabError:
+                return self._launch.policy.stem  # the broker is about to start
+        return self._policy
+
+
+def is_settled(report: dict[str, Any]) -> bool:
+    """Return True if there are resources, and each is Ready or waits for a person."""
+    words = {word_of(resource) for resource in report["resources"]}
+    return bool(words) and not words & {"Progressing", "NotReady", "Degraded", "-"}
+
+
+def answering(report: dict[str, Any]) -> list[str]:
+    """Return a line for each service with published addresses at which something answers."""
+    found = []
+    for resource in report["resources"]:
+        urls = [url for url in urls_of(resource) if _answers(url)]
+        name = resource["name"]
+        if resource["namespace"] != "default":
+            name = f"{resource['namespace']}/{name}"
+        found += [(name, "  ".join(urls))] if urls else []
+    width = max((len(name) for name, _ in found), default=0)
+    return [f"{name:<{width}}  {urls}" for name, urls in found]
+
+
+def _answers(url: str) -> bool:
+    parts = urlsplit(url)
+    assert parts.hostname is not None, f"{url} names a host"
+    port = parts.port or {"http": 80, "https": 443}[parts.scheme]
+    try:
+        socket.create_connection((parts.hostname, port), timeout=CONNECT_S).close()
+    except OSError:
+        return False
+    return True
 
 
 class _Lines:
-    """One line whenever a resource's word, or a problem, changes."""
+    """A line for each change and, once, the addresses that answer."""
 
-    def __init__(self, *, as_json: bool) -> None:
+    def __init__(self, launch: Launch, *, as_json: bool) -> None:
         self._as_json = as_json
-        self._seen: dict[str, str] = {}
+        self._changes = Changes(as_json=as_json, timestamps=False)
+        self._start = Start(launch)
+        self._began = self._ended = False
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        return None
-
-    def show(self, status: dict[str, Any]) -> None:
-        now = {}
-        for resource in status["resources"]:
-            key = f"{resource['kind']}/{resource['namespace']}/{resource['name']}"
-            count = ready_of(resource) if resource["kind"] == "Service" else ""
-            parts = (word_of(resource), count, message_of(resource))
-            now[key] = "  ".join(filter(None, parts))
-        for problem in status["problems"]:
-            place = place_of(problem)
-            now[f"problem {place} {problem['code']}" if place else f"problem {problem['code']}"] = (
-                problem["message"]
-            )
-        if self._as_json:
-            if now != self._seen:
-                click.echo(json.dumps(status))
-        else:
-            for key, text in now.items():
-                if self._seen.get(key) != text:
-                    click.echo(f"{key}  {text}")
-            for key in self._seen.keys() - now.keys():
-                click.echo(f"{key}  gone")
-        self._seen = now
+    def show(self, report: dict[str, Any]) -> None:
+        if not self._began and not self._as_json:
+            click.echo(self._start.heading())
+        self._began = True
+        self._changes.show(report)
+        if not self._ended and not self._as_json and is_settled(report):
+            self._ended = True
+            for line in self._start.ending(report):
+                click.echo(line)
 
     def wait(self, error: TrimtabError) -> None:
-        text = f"waiting: {error.message}"
-        if self._seen.get("waiting") != text and not self._as_json:
-            click.echo(text)
-            self._seen = {**self._seen, "waiting": text}
+        self._changes.wait(error)
 
 
 class _Live:
-    """The status table, redrawn in place on the terminal's alternate screen-free area."""
+    """The table of the resources, redrawn in place, with what answers above it."""
 
-    def __init__(self, launch: Launch) -> None:
-        from rich.console import Console
-        from rich.live import Live
+    def __init__(self, launch: Launch, screen: Screen) -> None:
+        self._start = Start(launch)
+        self._screen = screen
 
-        self._head = (
-            f"trimtab converges {launch.instance.dir} under the policy {launch.policy.stem}; "
-            "Ctrl-C stops it"
-        )
-        self._live = Live(console=Console(), auto_refresh=False, transient=False)
-
-    def __enter__(self) -> Self:
-        self._live.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._live.stop()
-
-    def show(self, status: dict[str, Any]) -> None:
-        from rich.text import Text
-
-        width = self._live.console.width
-        text = Text.from_ansi(f"{self._head}\n\n{render_status(status, width=width)}")
-        text.no_wrap = True
-        text.overflow = "ellipsis"
-        self._live.update(text, refresh=True)
+    def show(self, report: dict[str, Any]) -> None:
+        head = [self._start.heading(), *(f"  {line}" for line in self._start.ending(report)), ""]
+        view = View(self._screen.width, current_time())
+        table = fit_status(report, view, self._screen.height - len(head) - 1)
+        self._screen.draw("\n".join([*head, table]))
 
     def wait(self, error: TrimtabError) -> None:
-        from rich.text import Text
-
-        self._live.update(Text(f"{self._head}\n\nwaiting: {error.message}"), refresh=True)
+        self._screen.draw(f"{self._start.heading()}\n\nwaiting: {error.message}")

@@ -23,7 +23,7 @@ from controller.cli.main import (
     EXIT_PENDING,
     EXIT_REFUSED,
 )
-from controller.cli.status import show_status
+from controller.cli.statustable import show_status
 from controller.model.quantities import parse_duration_ms
 
 engine_option = click.option(

@@ -2,73 +2,22 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
-from typing import Any
 
 import click
 
 from controller.cli.common import json_option, print_json, state_option
-from controller.cli.conditions import message_of, styled, word_of
-from controller.cli.fetch import fetch_status, matches, place_of
-from controller.cli.tables import Column, clip, clip_image, render, terminal_width
-
-#: Kinds of which there can be more or less than all.
-COUNTED = ("Service", "Release")
-COLUMNS = (
-    Column("KIND"),
-    Column("NAMESPACE", dull=frozenset({"default"}), shrink=clip, least=9, rank=2),
-    Column("NAME", shrink=clip, least=12, rank=9),
-    Column("READY"),
-    Column("CONDITION", style=styled),
-    Column("IMAGE", shrink=clip_image, least=12, rank=1, optional=True, dull=frozenset({"-"})),
-    Column("MESSAGE"),
+from controller.cli.fetch import (
+    fetch_status,
+    raise_if_unknown,
+    read_last_known,
+    select,
 )
+from controller.cli.statustable import render_status, terminal_view
+from controller.cli.times import span
+from controller.model.errors import EngineUnavailable
 
-
-def render_status(status: dict[str, Any], *, width: int | None) -> str:
-    """Return the table of resources and, below it, the problems, for a terminal of *width* cells."""
-    rows = [_row(resource) for resource in status["resources"]]
-    parts = [render(COLUMNS, rows, width=width) if rows else "No resources."]
-    for problem in status["problems"]:
-        place = place_of(problem)
-        parts.append(
-            f"{click.style('problem', fg='red')} {place + ': ' if place else ''}"
-            f"{problem['message']} [{problem['code']}]"
-            + (f"\n        expected: {problem['expected']}" if problem.get("expected") else "")
-            + (f"\n        remedy: {problem['remedy']}" if problem.get("remedy") else "")
-        )
-    return "\n".join(parts)
-
-
-def show_status(status: dict[str, Any]) -> None:
-    """Print a status for standard output as it is."""
-    click.echo(render_status(status, width=terminal_width()))
-
-
-def _row(resource: dict[str, Any]) -> tuple[str, ...]:
-    return (
-        resource["kind"],
-        resource["namespace"],
-        resource["name"],
-        ready_of(resource),
-        word_of(resource),
-        resource.get("image") or "-",
-        message_of(resource),
-    )
-
-
-def ready_of(resource: dict[str, Any]) -> str:
-    """Return how many replicas are ready, of whichever revision, and how many are declared.
-
-    ``2/?`` where the document can't be read, ``2/-`` where no document declares the service.
-    """
-    if resource["kind"] not in COUNTED:
-        return "-"
-    ready = resource["ready"] + resource.get("earlier", 0)
-    if any(c["type"] == "Ready" and c["reason"] == "Blind" for c in resource["conditions"]):
-        return f"{ready}/?"
-    return f"{ready}/{resource['desired'] or '-'}" if ready else f"0/{resource['desired']}"
+EXIT_NOTHING_RUNS = 1
 
 
 @click.command(
@@ -76,27 +25,69 @@ def ready_of(resource: dict[str, Any]) -> str:
 Examples:
   trimtab status
   trimtab status web --watch
+  trimtab status -n shop -o wide              with owner, revision and the last output of what failed
   trimtab status --json | jq -r '.problems[] | "\\(.file):\\(.line) \\(.message)"'
+
+\b
+Exit codes: 0 shown (whatever it shows), 1 nothing runs: the last known state is shown.
+--watch ends with Ctrl-C, which exits with 130.
 """
 )
 @click.argument("name", metavar="[NAME]", required=False)
-@click.option("--watch", is_flag=True, help="Show it again every second until Ctrl-C.")
+@click.option("-n", "--namespace", metavar="NAMESPACE", help="Only this namespace.")
+@click.option(
+    "-w",
+    "--watch",
+    is_flag=True,
+    help="Redraw it as it changes, until Ctrl-C. In a pipe: a line with the time for each change.",
+)
+@click.option("--wide", is_flag=True, help="Show owner, revision and the last output, too.")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Choice(["wide", "json"]),
+    help="As --wide or --json.",
+)
 @state_option
 @json_option
-def status(name: str | None, watch: bool, state: Path | None, as_json: bool) -> int:
-    """Show every resource, its replicas and conditions, and the problems of the files."""
-    while True:
-        shown = fetch_status(state)
-        if name is not None:
-            shown = {**shown, "resources": [r for r in shown["resources"] if matches(r, name)]}
-            if not shown["resources"] and not watch:
-                raise click.ClickException(f"there is no resource {name!r}; see 'trimtab status'")
-        if watch and not as_json:
-            click.clear()
-        if as_json:
-            print_json(shown)
-        else:
-            show_status(shown)
-        if not watch:
-            return 0
-        time.sleep(1.0)
+def status(
+    name: str | None,
+    namespace: str | None,
+    watch: bool,
+    wide: bool,
+    output: str | None,
+    state: Path | None,
+    as_json: bool,
+) -> int:
+    """Show every resource, its replicas and conditions, and the problems of the files.
+
+    Where nothing runs, it shows the state that was known last.
+    """
+    as_json = as_json or output == "json"
+    view = terminal_view(wide=wide or output == "wide")
+    if watch:
+        from controller.cli.watching import watch_status
+
+        return watch_status(state, name, namespace, wide=view.wide, as_json=as_json)
+    code, note = 0, ""
+    try:
+        report = fetch_status(state)
+    except EngineUnavailable as error:
+        known = read_last_known(state)
+        if known is None:
+            raise
+        report, code = known.report, EXIT_NOTHING_RUNS
+        ago = span(max(0.0, view.now - known.written_at))
+        note = (
+            f"warning: {error.message}: this is the last known state, {ago} old; it may have changed\n"
+            f"remedy: {error.remedy}"
+        )
+    shown = select(report, name=name, namespace=namespace)
+    raise_if_unknown(report, shown, name)
+    if as_json:
+        print_json(shown)
+    else:
+        click.echo(render_status(shown, view))
+    if note:
+        click.echo(note, err=True)
+    return code

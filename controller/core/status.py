@@ -91,6 +91,7 @@ def _resource(
         "observedGeneration": observed_generation,
         **({"earlier": facts.earlier} if facts.earlier else {}),
         **({"rollout": facts.rollout} if facts.rollout else {}),
+        **facts.details,
         "conditions": conditions,
         **_next_try(_pauses(facts, world)),
         "slots": [_recalled(row, key, world) for row in facts.slots],

@@ -12,6 +12,7 @@ from controller.core.diff import ALIVE, Drift, Replica, Slot, ailment, drift_of,
 from controller.core.exits import explain
 from controller.core.past import Pause
 from controller.core.planner import declared_resources, orphan_keys
+from controller.core.status_details import container_details, details_of
 from controller.core.succession import order_of, why_order
 from controller.core.supplies import Supplies, network_name, volume_name
 from controller.model.desired import Desired, Network, Release, Service, Volume
@@ -79,6 +80,7 @@ class Facts:
     resting: int = 0  # replicas that run and shouldn't
     failed: tuple[str, ...] = ()  # tasks that ended badly and aren't started again
     rollout: Report = field(default_factory=dict)  # in what order a replica is replaced, and why
+    details: Report = field(default_factory=dict)  # ports, mounts and variables
 
 
 def all_facts(world: World) -> Iterator[Facts]:
@@ -143,6 +145,7 @@ def _service_facts(service: Service, observed: Observed | None) -> Facts:
         resting=sum(c.state in ALIVE for c in containers) if resting else 0,
         failed=tuple(f"{c.name} {explain(c)}" for c in finished if c.exit_code),
         rollout={"order": order_of(service).value, "why": why_order(service)},
+        details=details_of(service.spec),
     )
 
 
@@ -169,18 +172,8 @@ def _slot_report(slot: Slot) -> Report:
         "state": container.state.value,
         "health": container.health,
         "restarts": container.restart_count,
-        **_seen(container),
+        **container_details(container),
     }
-
-
-def _seen(container: Container) -> Report:
-    """Return why it is down, and what the broker saw of it in the kernel, as far as it looked."""
-    seen = {
-        "cause": explain(container),
-        "effective": container.effective,
-        "violation": container.violation,
-    }
-    return {name: value for name, value in seen.items() if value}
 
 
 def _supply_facts(resource: Network | Volume, world: World) -> Facts:

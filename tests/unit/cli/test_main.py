@@ -9,8 +9,8 @@ import click
 import pytest
 
 from controller.cli.describe import render_resource
-from controller.cli.fetch import place_of
 from controller.cli.main import COMMANDS, cli, exit_code_of, main, report
+from controller.cli.problems import place_of
 from controller.model.errors import (
     InvalidDesiredState,
     JournalUnavailable,

@@ -143,6 +143,8 @@ def test_a_service_as_declared_is_ready_in_the_shape_of_the_contract():
                         "state": "running",
                         "health": "healthy",
                         "restarts": 2,
+                        "id": there.id,
+                        "started": there.started_at,
                     }
                 ],
             }

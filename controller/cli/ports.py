@@ -1,0 +1,53 @@
+"""Published ports as a person uses them: an address to click on, or where it leads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+#: Addresses that stand for every address of the host, and where the host itself reaches them.
+_EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - nothing is bound here
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+
+
+def addresses_of(resource: dict[str, Any]) -> list[str]:
+    """Return the published ports of a resource: ``http://127.0.0.1:18080``, ``127.0.0.1:5432->5432``."""
+    return list(_addresses(resource))
+
+
+def urls_of(resource: dict[str, Any]) -> list[str]:
+    """Return the addresses of a resource that a browser can open."""
+    return [address for address in _addresses(resource) if "://" in address]
+
+
+def _addresses(resource: dict[str, Any]) -> Iterator[str]:
+    for port in resource.get("ports", []):
+        if "host" not in port:
+            continue
+        if scheme := port.get("scheme"):
+            yield _url(scheme, _EVERYWHERE.get(port["address"], port["address"]), port["host"])
+        else:
+            udp = "/udp" if port["protocol"] == "udp" else ""
+            yield f"{_bracketed(port['address'])}:{port['host']}->{port['container']}{udp}"
+
+
+def _url(scheme: str, address: str, port: int) -> str:
+    where = _bracketed(address)
+    return f"{scheme}://{where}" if _DEFAULT_PORTS[scheme] == port else f"{scheme}://{where}:{port}"
+
+
+def _bracketed(address: str) -> str:
+    return f"[{address}]" if ":" in address else address
+
+
+def clip_addresses(cell: str, room: int) -> str:
+    """Return as many addresses as fit, and how many more there are, as ``http://127.0.0.1:80, +2``.
+
+    An address is never cut: what is left of one is no address.
+    """
+    addresses = cell.split(", ")
+    for count in range(len(addresses) - 1, 0, -1):
+        short = f"{', '.join(addresses[:count])}, +{len(addresses) - count}"
+        if len(short) <= room:
+            return short
+    return f"{addresses[0]}, +{len(addresses) - 1}" if len(addresses) > 1 else cell
