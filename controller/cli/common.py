@@ -116,3 +116,8 @@ def default_directory(directory: Path | None, instance: Instance | None) -> Path
 def print_json(value: object) -> None:
     """Print a value as JSON, for programs."""
     click.echo(json.dumps(value, indent=2 if sys.stdout.isatty() else None, ensure_ascii=False))
+
+
+def counted(number: int, noun: str) -> str:
+    """Return ``1 error`` or ``2 errors``."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"

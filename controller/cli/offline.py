@@ -3,34 +3,51 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-from controller.wiring import rules_of
 
 if TYPE_CHECKING:
     from controller.core.verdicts import Admission
     from controller.model.desired import Desired
     from controller.model.errors import Problem
-    from controller.model.plan import AnyAction
+    from controller.model.names import Key
+    from controller.model.plan import CreateContainer, Verdict
     from controller.model.policy import Policy
 
 
-def preview_creations(desired: Desired, policy: Policy) -> Iterator[AnyAction]:
-    """Yield the create of each declared service's first container, with the policy's verdict."""
-    from controller.core.succession import hypothetical_create
-    from controller.core.supplies import Supplies
-    from controller.model.observed import Observed
+def preview_creations(desired: Desired, policy: Policy) -> Iterator[tuple[Key, Verdict]]:
+    """Yield the policy's verdict on the create of each declared resource.
 
-    rules = rules_of(policy, policy.digest)
-    supplies = Supplies(desired, Observed(instance=""), rules.networks)
-    for service in desired.services:
-        action = hypothetical_create(service, supplies)
-        yield replace(action, verdict=rules.judge(action))
+    A service's is that of its first container: its slots differ in nothing that a rule looks at.
+    """
+    from controller.core.admission import check_network, check_volume
+    from controller.core.refusals import in_document
+    from controller.core.supplies import (
+        Shape,
+        network_action,
+        network_name,
+        volume_action,
+        volume_name,
+    )
+
+    for action, admission in check_creations(desired, policy):
+        yield action.object, in_document(admission, action.service, policy)
+    for network in desired.networks:
+        shape = Shape(internal=network.spec.internal)
+        making = network_action(
+            network_name(network), shape, key=network.key, owner=network.owner, cause="as declared"
+        )
+        yield network.key, in_document(check_network(policy, making), network, policy)
+    for volume in desired.volumes:
+        made = volume_action(
+            volume_name(volume), key=volume.key, owner=volume.owner, cause="as declared"
+        )
+        yield volume.key, in_document(check_volume(policy, made), volume, policy)
 
 
-def check_creations(desired: Desired, policy: Policy) -> Iterator[tuple[AnyAction, Admission]]:
+def check_creations(
+    desired: Desired, policy: Policy
+) -> Iterator[tuple[CreateContainer, Admission]]:
     """Yield the create of each declared service's first container, with all that is found."""
     from controller.core.admission import CONTROLLER, check
     from controller.core.succession import hypothetical_create

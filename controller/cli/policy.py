@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import textwrap
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -127,6 +129,7 @@ def _judge(
     """Return whether the file is invalid, and what is said of each thing in it."""
     from controller.cli import offline
     from controller.core import admission
+    from controller.core.refusals import in_document
     from controller.core.render import desired_of
     from controller.core.strictjson import Ambiguous, parse
 
@@ -139,8 +142,11 @@ def _judge(
     desired = desired_of({name: content})
     for problem in desired.problems:
         click.echo(problem.render(), err=True)
-    judged = offline.check_creations(desired, rules)
-    return not desired.valid, [(str(action.object), told) for action, told in judged]
+    judged = [
+        (str(action.object), replace(told, verdict=in_document(told, action.service, rules)))
+        for action, told in offline.check_creations(desired, rules)
+    ]
+    return not desired.valid, judged
 
 
 def _json(what: str, admission: Admission, rules: Policy) -> dict[str, object]:
@@ -159,7 +165,11 @@ def _print(what: str, admission: Admission, rules: Policy) -> None:
     colour = {"deny": "red", "audit-deny": "yellow"}.get(verdict.decision, "green")
     told = f" [{', '.join(verdict.rules)}]" if verdict.rules else ""
     click.echo(f"{what}: {click.style(verdict.decision, fg=colour)} by {rules.name}{told}")
-    print_findings(admission.findings, rules)
+    if verdict.decision == "deny" and verdict.problems:
+        for problem in verdict.problems:
+            click.echo(textwrap.indent(problem.render(), "    "))
+    else:
+        print_findings(admission.findings, rules)
     for line in (*verdict.mutations, *(f"warning: {text}" for text in admission.warnings)):
         click.echo(f"    {line}")
 

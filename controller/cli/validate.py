@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sized
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from controller.cli.common import (
+    counted,
     default_directory,
     directory_argument,
     json_option,
@@ -22,10 +24,11 @@ from controller.model.quantity_fields import AS_WRITTEN
 if TYPE_CHECKING:
     from controller.model.desired import Desired, Network, Service, Volume
     from controller.model.errors import Problem
-    from controller.model.plan import AnyAction
+    from controller.model.names import Key
+    from controller.model.plan import Verdict
 
 
-def problem_lines(problems: tuple[Problem, ...]) -> str:
+def problem_lines(problems: Iterable[Problem]) -> str:
     """Return problems as the editor-clickable lines of ``Problem.render``."""
     return "\n".join(problem.render() for problem in problems)
 
@@ -50,6 +53,7 @@ def validate(directory: Path | None, policy: str | None, state: Path | None, as_
     from controller.cli import offline
     from controller.cli.policy import policy_in_force
     from controller.core import text
+    from controller.core.planner import problem_order
     from controller.settings import read_instance
 
     root = state_root(state)
@@ -58,8 +62,8 @@ def validate(directory: Path | None, policy: str | None, state: Path | None, as_
     rules = policy_in_force(policy, root=root, instance=instance)
     desired = wiring.directory_source(folder).load()
     judged = tuple(offline.preview_creations(desired, rules))
-    denied = [action for action in judged if action.verdict.decision == "deny"]
-    warned = [action for action in judged if action.verdict.decision == "audit-deny"]
+    denied = [each for each in judged if each[1].decision == "deny"]
+    warned = [each for each in judged if each[1].decision == "audit-deny"]
     if as_json:
         print_json(
             {
@@ -67,47 +71,35 @@ def validate(directory: Path | None, policy: str | None, state: Path | None, as_
                 "policy": {"name": rules.name, "digest": rules.digest},
                 "services": len(desired.services),
                 "problems": [text.problem_json(problem) for problem in desired.problems],
-                "denied": [
-                    {"object": str(a.object), "verdict": text.verdict_json(a.verdict)}
-                    for a in denied
-                ],
-                "warned": [
-                    {"object": str(a.object), "verdict": text.verdict_json(a.verdict)}
-                    for a in warned
-                ],
+                "denied": [_judged_json(*each) for each in denied],
+                "warned": [_judged_json(*each) for each in warned],
             }
         )
     else:
-        _print(folder, rules.name, desired, denied, warned)
+        found = [p for _, verdict in (*denied, *warned) for p in verdict.problems]
+        told = sorted((*desired.problems, *found), key=problem_order)
+        if told:
+            click.echo(problem_lines(told))
+        click.echo(_count(folder, rules.name, desired, denied=denied, warned=warned))
     if not desired.valid:
         return EXIT_INVALID
     return EXIT_REFUSED if denied else 0
 
 
-def _print(
-    folder: Path,
-    policy: str,
-    desired: Desired,
-    denied: list[AnyAction],
-    warned: list[AnyAction],
-) -> None:
-    if desired.problems:
-        click.echo(problem_lines(desired.problems))
-    told = [(action, "refused by") for action in denied]
-    told += [(action, "let through for now by") for action in warned]
-    for action, what in told:
-        click.echo(
-            f"{action.object}: {what} the policy {policy}: {action.verdict.reason} "
-            f"[{', '.join(action.verdict.rules)}]"
-        )
-        if action.verdict.remedy:
-            click.echo(f"    remedy: {action.verdict.remedy}")
-    count = len(desired.services) + len(desired.networks) + len(desired.volumes)
+def _judged_json(key: Key, verdict: Verdict) -> dict[str, object]:
+    from controller.core.text import verdict_json
+
+    return {"object": str(key), "verdict": verdict_json(verdict)}
+
+
+def _count(folder: Path, policy: str, desired: Desired, *, denied: Sized, warned: Sized) -> str:
+    """Return the last line: what was read, and how much is wrong with it."""
+    resources = len(desired.services) + len(desired.networks) + len(desired.volumes)
     errors = sum(1 for problem in desired.problems if problem.severity == "error")
-    click.echo(
-        f"{folder}: {count} resources, {errors} errors, "
-        f"{len(desired.problems) - errors + len(warned)} warnings, {len(denied)} refused by {policy}"
-    )
+    warnings = len(desired.problems) - errors + len(warned)
+    counts = [counted(resources, "resource"), counted(errors, "error")]
+    counts += [counted(warnings, "warning"), f"{len(denied)} refused by the policy {policy}"]
+    return f"{folder}: {', '.join(counts)}"
 
 
 @click.command(

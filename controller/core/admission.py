@@ -47,6 +47,7 @@ from controller.core.facts import (
 from controller.core.parts import is_below
 from controller.core.policytext import describe
 from controller.core.rebuild import body_of, finish, refused_summary, summary_of
+from controller.core.refusals import in_document
 from controller.core.schema import parse_create, parse_network, parse_update, parse_volume
 from controller.core.translate import network_body, update_body, volume_body
 from controller.core.verdicts import Admission, denied, enforced, tolerating, verdict_of
@@ -97,6 +98,8 @@ __all__ = [
     "admit_update",
     "admit_volume",
     "check",
+    "check_network",
+    "check_volume",
     "describe",
     "needs",
     "outline",
@@ -243,6 +246,18 @@ def check(policy: Policy, body: object, *, name: str = "", actor: Actor = OPERAT
     return admit_create(request, name=name, actor=actor, policy=policy, facts=None, stamp=_SOMEONE)
 
 
+def check_network(policy: Policy, action: CreateNetwork) -> Admission:
+    """Judge a planned create of a network by itself."""
+    request = parse_network(network_body(action))
+    return admit_network(request, actor=CONTROLLER, policy=policy, existing=None, stamp=_SOMEONE)
+
+
+def check_volume(policy: Policy, action: CreateVolume) -> Admission:
+    """Judge a planned create of a volume by itself."""
+    request = parse_volume(volume_body(action))
+    return admit_volume(request, actor=CONTROLLER, policy=policy, existing=None, stamp=_SOMEONE)
+
+
 def preview(policy: Policy, action: AnyAction, body: dict[str, object] | None) -> Verdict:
     """Return what the gate will say of a planned action; *body* is a CreateContainer's.
 
@@ -250,17 +265,12 @@ def preview(policy: Policy, action: AnyAction, body: dict[str, object] | None) -
     """
     match action:
         case CreateContainer():
-            return check(policy, body, name=action.target, actor=CONTROLLER).shown
+            judged = check(policy, body, name=action.target, actor=CONTROLLER)
+            return in_document(judged, action.service, policy)
         case CreateNetwork():
-            network = parse_network(network_body(action))
-            return admit_network(
-                network, actor=CONTROLLER, policy=policy, existing=None, stamp=_SOMEONE
-            ).verdict
+            return check_network(policy, action).verdict
         case CreateVolume():
-            volume = parse_volume(volume_body(action))
-            return admit_volume(
-                volume, actor=CONTROLLER, policy=policy, existing=None, stamp=_SOMEONE
-            ).verdict
+            return check_volume(policy, action).verdict
         case PullImage():
             return admit_reference(action.target, policy=policy).shown
         case UpdateContainer():

@@ -6,7 +6,7 @@ or one that nobody may set is a ``Finding`` and counts as unset.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,12 +26,16 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Port:
-    """A published port; ``host`` 0 lets the engine choose, ``host_ip`` '' is unset."""
+    """A published port; ``host`` 0 lets the engine choose, ``host_ip`` '' is unset.
+
+    ``path`` is where it stands in the body, for messages.
+    """
 
     container: int
     protocol: str
     host: int = 0
     host_ip: str = ""
+    path: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)

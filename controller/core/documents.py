@@ -17,7 +17,7 @@ from pydantic import Field, ValidationError
 from pydantic_core import ErrorDetails
 
 from controller.core.checks import check_metadata, check_service, check_volume
-from controller.core.explain import did_you_mean, explain, problem_at, value_path, word_for
+from controller.core.explain import did_you_mean, dotted, explain, problem_at, value_path, word_for
 from controller.core.revision import revision_of
 from controller.core.yamltext import MAX_PROBLEMS, Document, Path, compose_all
 from controller.model.desired import TRACED, Source
@@ -134,7 +134,10 @@ def read_text(text: str, file: str) -> tuple[Reading, ...]:
 def read(document: Document) -> Reading:
     """Return what a document says. Never raises."""
     key = _readable_key(document)
-    problems = [fault.problem for fault in document.faults]
+    problems = [
+        replace(fault.problem, field=dotted(fault.path) if fault.path else "")
+        for fault in document.faults
+    ]
     declaration = None
     if document.readable:
         declaration, found = _declare(document)
@@ -230,7 +233,9 @@ def _declaration(document: Document, manifest: AnyManifest) -> Declaration:
         labels=tuple(sorted(metadata.labels.items())),
         spec=spec,
         revision=revision_of(metadata.owner, key, spec) if isinstance(spec, ServiceSpec) else "",
-        source=Source(document.file, document.place.line, lines=_lines(document)),
+        source=Source(
+            document.file, document.place.line, lines=_lines(document), text=document.text
+        ),
         document=document,
     )
 

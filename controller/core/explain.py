@@ -118,7 +118,15 @@ def problem_at(
     """Return a problem at the place of the value at *path*, or of its key."""
     place = document.locate_key(path) if at_key else document.locate(path)
     return Problem(
-        code, message, document.file, place.line, place.column, expected, remedy, severity
+        code,
+        message,
+        document.file,
+        place.line,
+        place.column,
+        expected,
+        remedy,
+        severity,
+        field=dotted(path) if path else "",
     )
 
 

@@ -182,7 +182,7 @@ def _binding(
         reason = f"{text!r} is no host port: one number, no range"
         findings.add("port.invalid", f"{where}.HostPort", reason, "publish each port by itself")
         return None
-    return Port(container[0], container[1], int(text), read.text("HostIp"))
+    return Port(container[0], container[1], int(text), read.text("HostIp"), path=where)
 
 
 def healthcheck(config: Values, findings: Findings) -> Healthcheck | None:

@@ -14,6 +14,7 @@ from controller.core.canonical import digest
 from controller.core.checks import exclusive_volumes, overlap
 from controller.core.dependencies import flaws
 from controller.core.documents import Declaration, Reading, read_text
+from controller.core.explain import dotted
 from controller.core.yamltext import Path
 from controller.model.desired import Desired, Network, Release, Service, SourceIdentity, Volume
 from controller.model.errors import Problem, Severity
@@ -57,6 +58,7 @@ class _Findings:
                 remedy=remedy,
                 severity=severity,
                 key=declaration.key,
+                field=dotted(path),
             )
         )
 

@@ -13,6 +13,7 @@ from controller.core.bodies import Finding, Healthcheck, Limits, LogConfig, Rest
 from controller.core.case import Case
 from controller.core.facts import HostFacts
 from controller.core.parts_mounts import parse_size
+from controller.core.verdicts import quoted
 from controller.model.policy import MEMORY_FLOOR, Policy
 from controller.model.policy_values import NANO, format_cpus
 from controller.model.quantities import format_bytes, format_duration_ms
@@ -59,7 +60,7 @@ def judge_environment(env: tuple[str, ...], policy: Policy) -> Findings:
         name = entry.partition("=")[0]
         if name in limits.denied:
             reason = f"{name} makes every program run other code first"
-            yield Finding("env.denied", f"Env[{index}]", reason, "leave it out")
+            yield Finding("env.denied", f"Env[{index}]", reason, "remove it")
 
 
 def arguments_bounded(case: Case) -> Findings:
@@ -86,7 +87,7 @@ def limits_bounded(case: Case) -> Findings:
     memory = asked if asked > 0 else case.policy.resources.memory.default
     shm, most = case.request.shm_size, min(case.policy.resources.shm_max, memory)
     if not 0 <= shm <= most:
-        reason = f"{shm} bytes of shared memory: at most {format_bytes(most)}"
+        reason = f"{format_bytes(shm)} of shared memory is outside 0 to {format_bytes(most)}"
         fits = 0 <= shm <= memory
         yield Finding("resources.shm", "HostConfig.ShmSize", reason, "ask for less", fits)
 
@@ -98,7 +99,7 @@ def judge_limits(limits: Limits, policy: Policy, host: HostFacts, path: str) -> 
     most = policy.resources.pids.max
     # In a create 0 is how clients say unset; an update's 0 was made a finding before.
     if limits.pids is not None and not 0 <= limits.pids <= most:
-        reason = f"{limits.pids} processes: 1 to {most}"
+        reason = f"{limits.pids} processes are outside 1 to {most}"
         where = f"{path}PidsLimit"
         yield Finding("resources.pids", where, reason, "ask for fewer", limits.pids > most)
 
@@ -107,9 +108,9 @@ def _judge_memory(limits: Limits, policy: Policy, path: str) -> Findings:
     most = policy.resources.memory.max
     memory = limits.memory or policy.resources.memory.default
     if limits.memory and not MEMORY_FLOOR <= limits.memory <= most:
-        reason = f"{limits.memory} bytes of memory: {format_bytes(MEMORY_FLOOR)} to "
-        remedy = "ask for something between, or for an exception"
-        reason += format_bytes(most)
+        bounds = f"{format_bytes(MEMORY_FLOOR)} to {format_bytes(most)}"
+        reason = f"{format_bytes(limits.memory)} of memory is outside {bounds}"
+        remedy = "choose a size in that range"
         more = limits.memory > most
         yield Finding("resources.memory", f"{path}Memory", reason, remedy, more)
     if limits.memory_swap and limits.memory_swap != limits.memory:
@@ -133,7 +134,8 @@ def _judge_cpus(limits: Limits, policy: Policy, host: HostFacts, path: str) -> F
         reason = "CPUs are limited in one way: NanoCpus, or CpuQuota and CpuPeriod"
         yield Finding("resources.cpus", f"{path}NanoCpus", reason, "leave one out")
     if limits.nano_cpus and not CPUS_FLOOR <= limits.nano_cpus <= most:
-        reason = f"{limits.nano_cpus} nano-CPUs: 0.01 to {format_cpus(most)} CPUs"
+        asked = format_cpus(limits.nano_cpus)
+        reason = f"{asked} CPUs are outside 0.01 to {format_cpus(most)}"
         where = f"{path}NanoCpus"
         alone = not limits.cpu_quota and not limits.cpu_period
         more = alone and most < limits.nano_cpus <= here
@@ -192,9 +194,10 @@ def capabilities_listed(case: Case) -> Findings:
     allowed = case.policy.capabilities.allowed
     for index, asked in enumerate(case.request.cap_add):
         if capability(asked) not in allowed:
-            reason = f"{asked!r}: the policy lists {', '.join(allowed) or 'none'}"
+            admitted = ", ".join(allowed) or "none"
+            reason = f"{quoted(asked)} is not a capability that the policy admits ({admitted})"
             where = f"HostConfig.CapAdd[{index}]"
-            yield Finding("capabilities", where, reason, "leave it out, or ask for an exception")
+            yield Finding("capabilities", where, reason, "remove it")
 
 
 def capability(text: str) -> str:
@@ -244,20 +247,21 @@ def user_allowed(case: Case) -> Findings:
 def judge_non_root(user: str) -> Findings:
     """Yield why a user may be root, or in its group; '' is whoever the image says."""
     who, _, group = user.partition(":")
-    remedy = "give a user by number, such as 1000:1000"
+    remedy = "name a user other than root by number, such as 1000:1000"
     if not (who.isascii() and who.isdigit()):
-        reason = f"{user!r} may be root" if user else "the image runs as root"
+        named = f"{quoted(user)} is a name, and the policy requires a number"
+        reason = named if user else "the image runs as root"
         yield Finding("user.root", "User", reason, remedy, tolerable=True)
     elif int(who) == 0 or (group and not (group.isascii() and group.isdigit() and int(group))):
-        reason = f"{user!r} runs as root or in its group"
+        reason = f"{quoted(user)} runs as root or in its group"
         yield Finding("user.root", "User", reason, remedy, tolerable=True)
 
 
 def root_filesystem(case: Case) -> Findings:
     """Where the policy wants it, the image's files can't be changed."""
     if case.policy.security.require_read_only_root and not case.request.read_only_root:
-        reason = "the policy wants a read-only root filesystem"
-        remedy = "set readOnlyRootFilesystem, and mount what must be writable"
+        reason = "the policy requires a read-only root filesystem"
+        remedy = "set readOnlyRootFilesystem: true, and mount a tmpfs or volume to write to"
         where = "HostConfig.ReadonlyRootfs"
         yield Finding("root-filesystem", where, reason, remedy, tolerable=True)
 
@@ -278,7 +282,8 @@ def judge_restart(restart: RestartPolicy, policy: Policy, path: str) -> Findings
     """Yield what is wrong with a restart policy."""
     allowed, most = policy.restart.policies, policy.restart.max_retries
     if restart.name and restart.name not in allowed:
-        reason = f"{restart.name!r}: one of {', '.join(allowed)}"
+        admitted = ", ".join(allowed)
+        reason = f"{quoted(restart.name)} is not a restart policy that is admitted ({admitted})"
         known = restart.name in ENGINE_RESTARTS
         yield Finding("restart", f"{path}.Name", reason, "use one of them", known)
     if not 0 <= restart.max_retries <= most:
@@ -305,16 +310,21 @@ def healthcheck_bounded(case: Case) -> Findings:
     ):
         if value and not least * _NS_PER_MS <= value <= most * _NS_PER_MS:
             bounds = f"{format_duration_ms(least)} to {format_duration_ms(most)}"
-            reason = f"{value} ns: {bounds}"
+            reason = f"{_duration(value)} is outside {bounds}"
             where, can = f"Healthcheck.{name}", value >= _NS_PER_MS  # what the engine takes
-            yield Finding("healthcheck.bounds", where, reason, "choose in between", can)
+            yield Finding("healthcheck.bounds", where, reason, "choose one in that range", can)
     yield from _judge_check(check, case.policy)
+
+
+def _duration(count_ns: int) -> str:
+    whole, rest = divmod(count_ns, _NS_PER_MS)
+    return f"{count_ns}ns" if rest else format_duration_ms(whole)
 
 
 def _judge_check(check: Healthcheck, policy: Policy) -> Findings:
     most = policy.healthcheck.max_retries
     if not 0 <= check.retries <= most:
-        reason = f"{check.retries} retries: at most {most}"
+        reason = f"{check.retries} retries are outside 0 to {most}"
         where, more = "Healthcheck.Retries", check.retries > most
         yield Finding("healthcheck.bounds", where, reason, "ask for fewer", more)
     if check.test[:1] == ("CMD-SHELL",) and not policy.healthcheck.shell:
@@ -343,11 +353,13 @@ def judge_log(log: LogConfig, policy: Policy) -> Findings:
             options = ", ".join(LOG_OPTIONS)
             yield Finding("log.option", where, f"the option {key!r}: {options}", "leave it out")
         elif key == "max-size" and not 0 < (parse_size(value) or 0) <= limits.max_size:
-            reason = f"{value!r}: at most {format_bytes(limits.max_size)}"
-            remedy, more = "write a smaller size, such as 10m", parse_size(value) is not None
+            size = parse_size(value)
+            asked = format_bytes(size) if size else quoted(value)
+            reason = f"{asked} is not a size of at most {format_bytes(limits.max_size)}"
+            remedy, more = "choose a smaller size", size is not None
             yield Finding("log.option", where, reason, remedy, more)
         elif key == "max-file" and not _is_count(value, limits.max_files):
-            reason = f"{value!r}: 1 to {limits.max_files}"
+            reason = f"{quoted(value)} is not a number of files from 1 to {limits.max_files}"
             more = _is_count(value, LOG_FILES_MAX)
             yield Finding("log.option", where, reason, "ask for fewer files", more)
         elif key == "compress" and value not in {"true", "false"}:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from controller.core.bodies import Finding
 from controller.core.case import Case
 from controller.core.fields import fold
+from controller.core.verdicts import quoted
 from controller.model import names
 from controller.model.entries import Role
 from controller.model.policy import Policy
@@ -44,12 +45,12 @@ def judge_owner(policy: Policy, role: Role, owner: str, namespace: str) -> Findi
         return
     listed = policy.owner(owner)
     if listed is None:
-        reason = f"the policy doesn't list the owner {owner!r}"
+        reason = f"{quoted(owner)} is not an owner that the policy lists"
         yield Finding("owner.unknown", where, reason, "let root add it to the policy's owners")
     elif policy.owners is not None and namespace not in listed.namespaces:
         own = ", ".join(listed.namespaces)
-        reason = f"{owner!r} may use the namespaces {own}, not {namespace!r}"
-        yield Finding("owner.namespace", where, reason, "use one of its own")
+        reason = f"{quoted(owner)} has the namespaces {own}, and not {quoted(namespace)}"
+        yield Finding("owner.namespace", where, reason, "use one of them")
 
 
 def name_valid(case: Case) -> Findings:
@@ -157,8 +158,8 @@ def judge_labels(
                 reason = f"you are {owner!r}, not {value!r}"
                 yield Finding("label.reserved", where, reason, "leave it out")
         elif any(fold(key).startswith(fold(prefix)) for prefix in policy.labels.denied_prefixes):
-            reason = "it grants rights in a tool that reads the engine's labels"
-            yield Finding("label.denied", where, reason, "leave it out")
+            reason = "labels of this prefix grant rights in a tool that reads the engine's labels"
+            yield Finding("label.denied", where, reason, "remove it")
         elif not _LABEL_KEY.fullmatch(key):
             reason = "a key is printable ASCII without =, at most 255 characters"
             yield Finding("label.invalid", "Labels", reason, "choose another key")

@@ -6,7 +6,14 @@ from collections.abc import Iterator
 
 from controller.core.bodies import Finding
 from controller.core.case import Case, read_reference, reference_text
-from controller.core.reference import is_image_id, matches, parse_reference, without_credentials
+from controller.core.reference import (
+    Reference,
+    is_image_id,
+    matches,
+    parse_reference,
+    without_credentials,
+)
+from controller.core.verdicts import quoted
 from controller.model import names
 from controller.model.policy import Policy
 
@@ -40,11 +47,17 @@ def judge_reference(text: str, policy: Policy, *, path: str) -> Findings:
     images = policy.images
     if not matches(reference, images.allow):
         allowed = ", ".join(images.allow)
-        reason = f"{reference.canonical} isn't admitted: the policy admits {allowed}"
-        yield Finding("image.not-allowed", path, reason, "use an image from there")
+        reason = f"{_named(text, reference)} is not under an admitted prefix ({allowed})"
+        yield Finding("image.not-allowed", path, reason, "use an image under one of them")
     if images.require_digest and not reference.digest:
-        reason = f"{reference.canonical} is a tag, which can move"
-        yield Finding("image.mutable", path, reason, "name it by @sha256:DIGEST", tolerable=True)
+        reason = f"{_named(text, reference)} has a tag, which can move, and no digest"
+        yield Finding("image.mutable", path, reason, "add @sha256:DIGEST", tolerable=True)
+
+
+def _named(text: str, reference: Reference) -> str:
+    """Return a reference as it was written and, where that is shorter, in full."""
+    full = "" if text == reference.canonical else f" ({reference.canonical})"
+    return f"{quoted(text)}{full}"
 
 
 def image_trusted(case: Case) -> Findings:

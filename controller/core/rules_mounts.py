@@ -51,7 +51,7 @@ def mounts_bounded(case: Case) -> Findings:
     most = policy.resources.tmpfs.max
     for mount in mounts:
         if mount.type == "tmpfs" and not 0 <= mount.size <= most:
-            reason = f"{mount.size} bytes in memory: at most {format_bytes(most)}"
+            reason = f"{format_bytes(mount.size)} in memory is outside 0 to {format_bytes(most)}"
             yield Finding("mount.tmpfs", mount.path, reason, "ask for less", mount.size > most)
 
 
@@ -94,26 +94,35 @@ def _bind(case: Case, mount: Mount) -> Findings:
     source = mount.source
     never = next((path for path in NEVER if _touches(source, path)), "")
     if never or source.rpartition("/")[2] in _SOCKET_NAMES:
-        reason = f"{source} is, contains or lies under {never or 'a socket of the engine'}"
-        yield Finding("mount.never", mount.path, reason, "no policy allows that")
+        what = _relation(source, never) if never else "is a socket of the engine, "
+        reason = f"{source} {what}which no policy admits"
+        yield Finding("mount.never", mount.path, reason, "remove the mount")
         return
     mounts = case.policy.mounts
     forbidden = next((path for path in mounts.forbidden if _touches(source, _folder(path))), "")
     if forbidden:
-        reason = f"{source} is, contains or lies under {forbidden}, which the policy forbids"
+        reason = f"{source} {_relation(source, _folder(forbidden))}which the policy forbids"
         yield Finding("mount.forbidden", mount.path, reason, "use a volume, or another folder")
         return
     listed = case.policy.owner(case.owner)
     allowed = (listed.sources if listed else ()) or mounts.allowed
     if not any(_allows(prefix, source) for prefix in allowed):
-        reason = f"{source} is outside of {', '.join(allowed) or 'what is allowed: nothing'}"
-        yield Finding("mount.not-allowed", mount.path, reason, "use a folder below one of them")
+        folders = ", ".join(allowed) or "none"
+        reason = f"{source} is not below an admitted path ({folders})"
+        yield Finding("mount.not-allowed", mount.path, reason, "use a path below one of them")
         return
     yield from _as_it_is(case, mount, in_volume=False)
 
 
 def _touches(source: str, path: str) -> bool:
     return is_below(source, path) or is_below(path, source)
+
+
+def _relation(source: str, path: str) -> str:
+    """Return how a source and a path go together, to be followed by a relative clause."""
+    if source == path:
+        return "is a path "
+    return f"lies under {path}, " if is_below(source, path) else f"contains {path}, "
 
 
 def _folder(path: str) -> str:

@@ -16,6 +16,7 @@ from controller.core.bodies import Endpoint, Finding, Port
 from controller.core.case import COMPOSE_SERVICE, Case
 from controller.core.facts import NetworkFacts
 from controller.core.rules_identity import if_lost
+from controller.core.verdicts import quoted
 from controller.model.entries import Actor, Role
 from controller.model.names import SERVICE, namespaced_network
 from controller.model.policy import Policy
@@ -142,12 +143,13 @@ def joined(case: Case) -> Joined:
 def mode_granted(case: Case) -> Findings:
     """The mode is one that the policy grants, or a network that may be joined."""
     asked, mode, modes = case.request.network_mode, mode_of(case), case.policy.networks.modes
-    remedy = f"use {', '.join(modes)}"
+    remedy = f"use {' or '.join(modes)}"
     if asked in _NEVER or asked.startswith(_PREFIXES):
         reason = f"the mode {asked!r} shares a network that isn't the container's own"
         yield Finding("network.mode", _MODE, reason, remedy)
     elif mode.kind != "own" and mode.kind not in modes:
-        yield Finding("network.mode", _MODE, f"the policy doesn't grant {mode.kind}", remedy)
+        reason = f'"{mode.kind}" is not a network mode that the policy grants ({", ".join(modes)})'
+        yield Finding("network.mode", _MODE, reason, remedy)
     elif mode.network == case.networks.ingress:
         reason = f"{mode.network} is joined beside another network, for published ports"
         yield Finding("network.mode", _MODE, reason, remedy)
@@ -293,28 +295,28 @@ def ports_allowed(case: Case) -> Findings:
         yield Finding("port.unreachable", "HostConfig.PortBindings", reason, "choose a network")
     taken: set[tuple[str, int, str]] = set()
     for port in ports:
-        where = f"HostConfig.PortBindings.{port.container}/{port.protocol}"
-        yield from _port(case, port, where)
+        yield from _port(case, port)
         spot = (port.host_ip or limits.host_ips[0], port.host, port.protocol)
         if port.host and spot in taken:
-            reason = f"the host's port {port.host} is published twice"
-            yield Finding("port.duplicate", where, reason, "publish each once")
+            reason = f"host port {port.host} is published twice"
+            yield Finding("port.duplicate", f"{port.path}.HostPort", reason, "publish it once")
         taken.add(spot)
 
 
-def _port(case: Case, port: Port, where: str) -> Findings:
-    limits = case.policy.networks.ports
+def _port(case: Case, port: Port) -> Findings:
+    limits, where = case.policy.networks.ports, f"{port.path}.HostPort"
     if port.host_ip and host_address(port.host_ip) not in limits.host_ips:
-        reason = f"the address {port.host_ip!r}: the policy grants {', '.join(limits.host_ips)}"
-        yield Finding("port.address", where, reason, f"use {limits.host_ips[0]}")
+        granted = ", ".join(limits.host_ips)
+        reason = f"{quoted(port.host_ip)} is not an address that the policy grants ({granted})"
+        yield Finding("port.address", f"{port.path}.HostIp", reason, f"use {limits.host_ips[0]}")
     if not port.host or port.host in limits.granted:
         return
     if port.host < limits.min_host:
-        reason = f"the host's port {port.host} is below {limits.min_host}"
-        yield Finding("port.privileged", where, reason, "publish on a higher one")
+        reason = f"host port {port.host} is below {limits.min_host}, the policy's lowest"
+        yield Finding("port.privileged", where, reason, "publish on a higher port")
     elif port.host in limits.reserved:
-        reason = f"the host's port {port.host} belongs to agents with rights on hosts"
-        yield Finding("port.reserved", where, reason, "publish on another one")
+        reason = f"host port {port.host} is reserved for agents with rights on the host"
+        yield Finding("port.reserved", where, reason, "publish on another port")
 
 
 def host_address(text: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterable
 
 from controller.model.desired import Hold
@@ -51,7 +52,10 @@ def _verdict(action: AnyAction) -> str:
 
 
 def _explanation(verdict: Verdict) -> Iterable[str]:
-    if verdict.decision in ("deny", "audit-deny"):
+    if verdict.problems:
+        for problem in verdict.problems:
+            yield textwrap.indent(problem.render(), "    ")
+    elif verdict.decision in ("deny", "audit-deny"):
         if verdict.reason:
             yield f"    reason: {verdict.reason}"
         if verdict.remedy:
@@ -103,11 +107,12 @@ def _precondition(precondition: Precondition) -> dict[str, object]:
 
 
 def verdict_json(verdict: Verdict) -> dict[str, object]:
-    """Return a verdict with what it says: reason, remedy and mutations only where there are any."""
+    """Return a verdict with what it says; a member that says nothing is left out."""
     said = {
         "reason": verdict.reason,
         "remedy": verdict.remedy,
         "mutations": list(verdict.mutations),
+        "problems": [problem_json(problem) for problem in verdict.problems],
     }
     return {
         "decision": verdict.decision,
@@ -124,6 +129,7 @@ def problem_json(problem: Problem) -> dict[str, object]:
         "file": problem.file,
         "line": problem.line,
         "column": problem.column,
+        "field": problem.field,
         "message": problem.message,
         "expected": problem.expected,
         "remedy": problem.remedy,
@@ -138,6 +144,7 @@ def blocked_json(blocked: Blocked) -> dict[str, object]:
         "file": "",
         "line": 0,
         "column": 0,
+        "field": "",
         "message": f"{blocked.key}: {blocked.reason}",
         "expected": "",
         "remedy": blocked.remedy,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
@@ -123,6 +124,11 @@ def verdict_of(
     rules = tuple(dict.fromkeys([*exceptions, *(change.rule for change in added)]))
     texts = tuple(change.text for change in added)
     return Verdict("mutate" if added else "allow", rules, mutations=texts)
+
+
+def quoted(text: str) -> str:
+    """Return a text of a request in double quotes, escaped where it isn't printable ASCII."""
+    return json.dumps(text)
 
 
 def shortened(text: str, most: int = _REASON_MAX) -> str:

@@ -103,20 +103,48 @@ class Document:
         return self._place(path, key=True)
 
     def _place(self, path: Path, *, key: bool) -> Place:
-        node = _tree(self.text) if self.readable else None
-        if node is None:
+        root = _tree(self.text) if self.readable else None
+        if root is None:
             return self.place
-        mark = node.start_mark
-        for part in path:
-            if isinstance(part, str) and not isinstance(node, yaml.MappingNode):
-                continue
-            found = _child(node, part)
-            if found is None:
-                # Validators put words of their own into paths (the chosen member of a union).
-                continue
-            name, node = found
-            mark = name.start_mark if key else node.start_mark
+        mark = _mark(root, path, key=key)
         return Place(self.line + mark.line, mark.column + 1)
+
+
+def locate(text: str, line: int, path: Path) -> Place:
+    """Return where the value at *path* begins in a document that was readable.
+
+    *text* is the document's, and *line* that of its content in the file. A path that isn't in the
+    document leads to its nearest ancestor that is: to its key, since the value lacks the member.
+    """
+    root = _tree(text)
+    if root is None:
+        return Place(line, 1)
+    mark = _mark(root, path, key=not _holds(root, path))
+    return Place(line + mark.line - root.start_mark.line, mark.column + 1)
+
+
+def _holds(node: yaml.Node, path: Path) -> bool:
+    for part in path:
+        found = _child(node, part)
+        if found is None:
+            return False
+        node = found[1]
+    return True
+
+
+def _mark(node: yaml.Node, path: Path, *, key: bool) -> yaml.Mark:
+    """Return where the value (or the key) at *path* begins, or its nearest ancestor that is there."""
+    mark = node.start_mark
+    for part in path:
+        if isinstance(part, str) and not isinstance(node, yaml.MappingNode):
+            continue
+        found = _child(node, part)
+        if found is None:
+            # Validators put words of their own into paths (the chosen member of a union).
+            continue
+        name, node = found
+        mark = name.start_mark if key else node.start_mark
+    return mark
 
 
 def decode(content: bytes) -> str:

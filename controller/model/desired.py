@@ -24,12 +24,16 @@ class Source:
 
     The commit is '' where that isn't known. A file that was changed since is told with it, too.
     ``lines`` are those of the fields that were written, by their paths under spec (``resources.memory``).
+    ``text`` is the document's own text, empty where that isn't at hand; ``release`` names the Release
+    that a chart was rendered for, and its place.
     """
 
     file: str
     line: int = 0
     commit: str = ""
     lines: tuple[tuple[str, int], ...] = ()
+    text: str = field(default="", repr=False, compare=False)
+    release: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)

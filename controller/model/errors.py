@@ -23,6 +23,7 @@ The tree::
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -42,6 +43,7 @@ class Severity(StrEnum):
 
     ERROR = "error"
     WARNING = "warning"
+    REFUSED = "refused"  # valid, and the policy doesn't admit it
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -50,7 +52,8 @@ class Problem:
 
     ``line`` and ``column`` count from 1; 0 means "the file as a whole". ``key`` names the
     resource that it may have declared, where kind and name could be read; a problem of severity
-    error without a key blinds its whole source for pruning.
+    error without a key blinds its whole source for pruning. ``field`` is the path in the document,
+    such as ``spec.ports[0].host``; empty if the problem concerns no single field.
     """
 
     code: str
@@ -62,17 +65,24 @@ class Problem:
     remedy: str = ""
     severity: Severity = Severity.ERROR
     key: Key | None = None
+    field: str = ""
 
-    def render(self) -> str:
-        """Return ``FILE:LINE:COLUMN: severity code: message`` with what was expected and the remedy."""
-        place = ":".join(str(part) for part in (self.file, self.line, self.column) if part)
-        lines = [
-            f"{place + ': ' if place else ''}{self.severity.value} {self.code}: {self.message}"
-        ]
-        if self.expected:
-            lines.append(f"    expected: {self.expected}")
+    @property
+    def place(self) -> str:
+        """``FILE:LINE:COLUMN``, as far as it is known."""
+        return ":".join(str(part) for part in (self.file, self.line, self.column) if part)
+
+    def render(self, excerpt: Sequence[str] = ()) -> str:
+        """Return ``FILE:LINE:COLUMN: severity code: message`` with the remedy and the expectation.
+
+        *excerpt* is the source line with its mark; it stands below the message.
+        """
+        place = f"{self.place}: " if self.place else ""
+        lines = [f"{place}{self.severity.value} {self.code}: {self.message}", *excerpt]
         if self.remedy:
             lines.append(f"    remedy: {self.remedy}")
+        if self.expected and self.expected not in self.message:
+            lines.append(f"    expected: {self.expected}")
         return "\n".join(lines)
 
 

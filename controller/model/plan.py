@@ -12,13 +12,18 @@ from controller.model.names import Key
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What the policy says of one mutation. ``rules`` are the ids of the rules that decided."""
+    """What the policy says of one mutation. ``rules`` are the ids of the rules that decided.
+
+    ``problems`` are the findings one by one, at their places in the document, where the mutation
+    comes from one.
+    """
 
     decision: Literal["allow", "mutate", "deny", "audit-deny"]
     rules: tuple[str, ...] = ()
     reason: str = ""
     remedy: str = ""
     mutations: tuple[str, ...] = ()  # what was injected, a sentence each
+    problems: tuple[Problem, ...] = ()
 
 
 ALLOW = Verdict("allow")

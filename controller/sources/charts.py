@@ -123,8 +123,12 @@ def render_release(release: Declaration, chart: Chart) -> tuple[Reading, ...]:
     for file, text in rendered.items():
         for document in compose_all(text, file):
             reading = read(_imposed(document, release))
-            told = _attributed(reading.problems, release)
-            readings.append(replace(reading, problems=told, release=release.key))
+            declaration = reading.declaration
+            if declaration is not None:
+                source = replace(declaration.source, release=_rendered_for(release))
+                declaration = replace(declaration, source=source)
+            problems = _attributed(reading.problems, release)
+            readings.append(Reading(declaration, problems, reading.key, release.key))
     return tuple(readings)
 
 
@@ -192,8 +196,12 @@ def _unusable(
 
 def _attributed(problems: tuple[Problem, ...], release: Declaration) -> tuple[Problem, ...]:
     """Return problems that say for which Release a line is one of what was rendered."""
-    words = f" (rendered for {release.key}, {release.source.file}:{release.source.line})"
+    words = f" (rendered for {_rendered_for(release)})"
     return tuple(replace(problem, message=problem.message + words) for problem in problems)
+
+
+def _rendered_for(release: Declaration) -> str:
+    return f"{release.key}, {release.source.file}:{release.source.line}"
 
 
 def _imposed(document: Document, release: Declaration) -> Document:

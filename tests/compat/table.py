@@ -127,7 +127,7 @@ RUNNING = (
     *_refused(
         CLI,
         (RUN + " --privileged {image} ls", "privileged", "ask for the capability that is needed"),
-        (RUN + " -v /var/run/docker.sock:/s {image} ls", "mount.never", "no policy allows that"),
+        (RUN + " -v /var/run/docker.sock:/s {image} ls", "mount.never", "remove the mount"),
         (RUN + " -v /etc:/host {image} ls", "mount.forbidden", "use a volume, or another folder"),
         (RUN + " -v nosuch:/data {image} ls", "volume.missing", "create it first"),
         (RUN + " --volumes-from {shown} {image} ls", "mount.volumes-from", "name each volume"),
@@ -141,7 +141,7 @@ RUNNING = (
         (RUN + " --pid host {image} ls", "namespace.pid", "leave out PidMode"),
         (RUN + " --ipc host {image} ls", "namespace.ipc", "leave it out, or private, none"),
         (RUN + " --userns host {image} ls", "namespace.user", "leave out UsernsMode"),
-        (RUN + " --cap-add SYS_ADMIN {image} ls", "capabilities", "leave it out"),
+        (RUN + " --cap-add SYS_ADMIN {image} ls", "capabilities", "remove it"),
         (RUN + " --security-opt seccomp=unconfined {image} ls", "security-opt", "leave it out"),
         (RUN + " --device /dev/null {image} ls", "devices", "leave out Devices"),
         (RUN + " --gpus all {image} ls", "devices", "leave out DeviceRequests"),
@@ -152,8 +152,8 @@ RUNNING = (
         (RUN + " -p 0.0.0.0:8081:8080 {served} ls", "port.address", r"use 127\.0\.0\.1"),
         (RUN + " -P {served} ls", "port.publish-all", "publish each port"),
         (RUN + " --cidfile {home}/cid {image} ls", "body.client-only", "leave out"),
-        (RUN + " --memory 64g {image} ls", "resources.memory", "ask for something between"),
-        (RUN + " alpine ls", "image.not-allowed", "use an image from there"),
+        (RUN + " --memory 64g {image} ls", "resources.memory", "choose a size in that range"),
+        (RUN + " alpine ls", "image.not-allowed", "use an image under one of them"),
         exits=125,
     ),
 )
@@ -294,7 +294,7 @@ IMAGES = (
     *_refused(CLI, ("docker rmi {image}", "role.denied", "it is for controller, operator")),
     *_refused(
         CLI,
-        ("docker pull alpine", "image.not-allowed", "use an image from there"),
+        ("docker pull alpine", "image.not-allowed", "use an image under one of them"),
         ("docker build {home}", "route.denied", "build images elsewhere and pull them"),
         ("docker tag {image} x", "route.denied", "tag and push where the image is built"),
         ("docker push {image}", "route.denied", "tag and push where the image is built"),

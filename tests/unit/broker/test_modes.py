@@ -31,7 +31,7 @@ def test_a_create_beyond_a_bound_is_recorded_as_audit_deny_and_told_in_warn_alon
     host = sent.body["HostConfig"]
     assert (host["Memory"], host["MemorySwap"], host["CapDrop"]) == (MEMORY, MEMORY, ["ALL"])
     verdict = answer.entries[0].verdict
-    reason = f"HostConfig.Memory: {MEMORY} bytes of memory: 6Mi to 8Gi"
+    reason = "HostConfig.Memory: 32Gi of memory is outside 6Mi to 8Gi"
     rules = verdict["rules"]
     assert isinstance(rules, list)
     assert (verdict["decision"], verdict["reason"], rules[0]) == (
@@ -39,7 +39,7 @@ def test_a_create_beyond_a_bound_is_recorded_as_audit_deny_and_told_in_warn_alon
         reason,
         "resources.memory",
     )
-    remedy = "ask for something between, or for an exception"
+    remedy = "choose a size in that range"
     warning = f"the policy will refuse this: resources.memory: {reason} ({remedy})"
     assert answer.json == {"Id": NEW, "Warnings": [warning] if mode == "warn" else []}
     assert knows.inventory.containers[NEW].admitted.memory == MEMORY

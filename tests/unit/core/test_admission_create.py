@@ -176,9 +176,11 @@ def test_every_denial_is_told_and_the_first_rule_leads():
         "resources.memory",
         "env.denied",
     )
-    assert admission.verdict.reason.startswith("Image: docker.io/library/alpine:latest isn't")
+    assert admission.verdict.reason.startswith(
+        'Image: "alpine" (docker.io/library/alpine:latest) is not under an admitted prefix'
+    )
     assert "capabilities at HostConfig.CapAdd[0]" in admission.verdict.reason
-    assert admission.verdict.remedy == "use an image from there"
+    assert admission.verdict.remedy == "use an image under one of them"
     assert not admission.malformed
 
 

@@ -82,10 +82,10 @@ def test_an_unknown_key_names_the_one_that_was_meant():
     (problem,) = desired_of({"f.yaml": service("replics: 2")}).problems
     assert problem.render() == (
         "f.yaml:4:8: error field.unknown: unknown key 'replics' in spec\n"
+        "    remedy: did you mean replicas?\n"
         "    expected: one of command, containerLabels, dependsOn, entrypoint, env, healthcheck, image, init,"
         " logs, mounts, network, ports, pullPolicy, replicas, resources, restart, rollout,"
-        " security, state, stopGracePeriod, stopSignal, suspend, user, workingDir\n"
-        "    remedy: did you mean replicas?"
+        " security, state, stopGracePeriod, stopSignal, suspend, user, workingDir"
     )
     assert str(problem.key) == "Service/default/web"
 

@@ -77,8 +77,8 @@ def test_what_is_blocked_and_problems_and_blindness_come_below():
         "blocked Service/default/web   PrunePending: wait\n"
         "a.yaml:3:5: warning image.latest: latest moves\n"
         "a.yaml:4: error key.unknown: no key imag\n"
-        "    expected: image\n"
         "    remedy: write image\n"
+        "    expected: image\n"
         "incomplete: part of the desired state can't be read, so nothing of it is removed\n"
     )
 
@@ -132,6 +132,7 @@ def test_problems_carry_their_place_and_severity():
         "file": "a.yaml",
         "line": 3,
         "column": 5,
+        "field": "",
         "message": "latest moves",
         "expected": "",
         "remedy": "",
@@ -143,6 +144,7 @@ def test_problems_carry_their_place_and_severity():
         "file": "",
         "line": 0,
         "column": 0,
+        "field": "",
         "message": "Service/default/web: would be removed, but nothing is left",
         "expected": "",
         "remedy": "approve it",
@@ -156,6 +158,11 @@ def test_a_verdict_says_what_it_has_to_say():
         "reason": "why",
         "remedy": "how",
         "mutations": ["what"],
+    }
+    assert verdict_json(Verdict("deny", problems=(ERROR,))) == {
+        "decision": "deny",
+        "rules": [],
+        "problems": [problem_json(ERROR)],
     }
 
 

@@ -146,8 +146,8 @@ def test_a_tab_in_the_indentation_names_the_remedy() -> None:
     assert problems[0].render() == (
         "f.yaml:2:1: error yaml.syntax: found character that cannot start any token"
         " (while scanning for the next token)\n"
-        "    expected: YAML 1.2\n"
-        "    remedy: indent with spaces, not with tabs"
+        "    remedy: indent with spaces, not with tabs\n"
+        "    expected: YAML 1.2"
     )
 
 

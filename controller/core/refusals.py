@@ -1,0 +1,96 @@
+"""What the policy refuses, in the words of the document: file, line, column and YAML field.
+
+The gate judges bodies of the Engine API and names their fields. Whoever wrote the document knows
+neither, so each finding is led back to the field that it is about.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+
+from controller.core.bodies import Finding
+from controller.core.bodyfields import field_at, fields_of
+from controller.core.explain import dotted
+from controller.core.verdicts import Admission, mode_of, shortened
+from controller.core.yamltext import Path, Place, locate
+from controller.model.desired import Network, Service, Source, Volume
+from controller.model.errors import Problem, Severity
+from controller.model.plan import Verdict
+from controller.model.policy import Policy
+
+#: So many findings are written out; a document can have thousands.
+SHOWN_MAX = 20
+
+
+def in_document(
+    admission: Admission, resource: Service | Network | Volume, policy: Policy
+) -> Verdict:
+    """Return the verdict on a resource's create, with each finding at its place in the document.
+
+    What a rule's mode ``audit`` lets through in silence isn't among them.
+    """
+    verdict = admission.shown
+    if verdict.decision not in ("deny", "audit-deny"):
+        return verdict
+    denied = verdict.decision == "deny"
+    shown = [f for f in admission.findings if denied or mode_of(f, policy.modes) == "warn"]
+    severity = Severity.REFUSED if denied else Severity.WARNING
+    fields = fields_of(resource, policy.networks.names)
+    found = dict.fromkeys(_problem(f, resource, fields, severity) for f in shown[:SHOWN_MAX])
+    return replace(
+        verdict, reason=summary(found), remedy=next(iter(found)).remedy, problems=tuple(found)
+    )
+
+
+def _problem(
+    finding: Finding,
+    resource: Service | Network | Volume,
+    fields: Mapping[str, Path],
+    severity: Severity,
+) -> Problem:
+    """Return one finding as a problem of the document."""
+    path = field_at(fields, finding.path, finding.rule)
+    place = place_of(resource.source, path)
+    field = dotted(path)
+    message = f"{field}{_joint(finding.reason)}{finding.reason}"
+    if severity is Severity.WARNING:
+        message += " (let through for now: the policy will refuse it)"
+    if resource.source.release:
+        message += f" (rendered for {resource.source.release})"
+    return Problem(
+        code=finding.rule,
+        message=message,
+        file=resource.source.file,
+        line=place.line,
+        column=place.column,
+        remedy=finding.remedy,
+        severity=severity,
+        key=resource.key,
+        field=field,
+    )
+
+
+def _joint(reason: str) -> str:
+    """Return what stands between a field and the reason: nothing but a space before its value."""
+    return " " if reason[:1] in "'\"" else ": "
+
+
+def place_of(source: Source, path: Path) -> Place:
+    """Return where a field stands in its document, or where the document begins."""
+    if not source.text:
+        return Place(source.line, 0)
+    return locate(source.text, source.line, path)
+
+
+def summary(problems: Iterable[Problem]) -> str:
+    """Return all findings in one line, for a condition or a table: places, reasons, remedies.
+
+    The remedy of the first is left out: it is the verdict's.
+    """
+    first, *others = problems
+    text = f"{first.place}: {first.message}"
+    for problem in others:
+        remedy = f" ({problem.remedy})" if problem.remedy else ""
+        text += f"; also {problem.place}: {problem.message}{remedy}"
+    return shortened(text)
