@@ -17,8 +17,8 @@ import click
 
 from controller.cli.api import BrokerApi, ask_controller
 from controller.cli.common import json_option, open_state, print_json, state_option
+from controller.cli.failures import EXIT_NOT_CONVERGED, EXIT_REFUSED
 from controller.cli.fetch import matches
-from controller.cli.main import EXIT_NOT_CONVERGED, EXIT_REFUSED
 from controller.cli.plan import duration_s
 from controller.model.errors import EngineUnavailable, StateError
 from controller.settings import State

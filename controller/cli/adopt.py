@@ -23,7 +23,7 @@ from controller.cli.common import (
     state_option,
     state_root,
 )
-from controller.cli.main import EXIT_REFUSED
+from controller.cli.failures import EXIT_REFUSED
 from controller.cli.tables import table
 from controller.cli.up import engine_option
 from controller.model.errors import StateError, UsageError

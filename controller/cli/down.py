@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from controller.cli.common import json_option, open_state, print_json, state_option
-from controller.cli.main import EXIT_ERROR
+from controller.cli.failures import EXIT_ERROR
 
 
 @click.command(

@@ -13,7 +13,7 @@ from urllib.parse import urlencode
 import click
 
 from controller.cli.common import json_option, policy_option, print_json, state_option, state_root
-from controller.cli.main import EXIT_REFUSED
+from controller.cli.failures import EXIT_REFUSED
 from controller.model.entries import Actor, Role
 from controller.model.errors import UsageError
 from controller.settings import read_instance

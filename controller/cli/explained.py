@@ -15,6 +15,7 @@ from controller.cli.journal_source import Source, open_source, wants_json
 from controller.cli.records import SHORT_ID, actor_of
 from controller.cli.tables import printable, table
 from controller.core.search import Filter, text
+from controller.model.errors import StateError
 from controller.model.mutations import ADOPT
 
 if TYPE_CHECKING:
@@ -55,11 +56,14 @@ def explain(
         known = containers(source.find, container)
         names = sorted({f"{about.name} ({about.id[:SHORT_ID]})" for about in known})
         if len({about.name for about in known}) > 1:
-            raise click.ClickException(f"{container} may be {', '.join(names)}")
+            raise StateError(
+                "container.ambiguous",
+                f"{container} means {', '.join(names)}",
+                remedy="write more of the name, or of the id",
+            )
         told = provenance(chronicle(source.find, known[-1].id)) if known else None
-    if told is None:
-        hint = "see 'trimtab journal state', or 'trimtab journal list --container'"
-        raise click.ClickException(f"no container {container} is in the journal; {hint}")
+        if told is None:
+            raise _unknown(source, container)
     if wants_json(ctx, as_json):
         print_json(provenance_json(told))
     else:
@@ -83,12 +87,28 @@ def blame(ctx: click.Context, service: str, scan: bool, state: Path | None, as_j
     with open_source(ctx, state, scan=scan) as source:
         found = list(there(source, now(), Filter(service=service)))
     if not found:
-        hint = f"'trimtab journal list --service {service}' shows what was"
-        raise click.ClickException(f"no container of {service} is there; {hint}")
+        raise StateError(
+            "container.unknown",
+            f"there is no container of {service} now",
+            remedy=f"'trimtab journal list --service {service}' shows the ones that were there",
+        )
     if wants_json(ctx, as_json):
         print_json([provenance_json(told) for told in found])
     else:
         click.echo("\n\n".join(render(told) for told in found))
+
+
+def _unknown(source: Source, container: str) -> StateError:
+    """Return the error for a name that no container has; it may be that of a service."""
+    message = f"no container {container} is in the journal"
+    names = [told.about.name for told in there(source, now(), Filter(service=container))]
+    remedy = "see 'trimtab journal state', or 'trimtab journal list --container'"
+    if names:
+        remedy = (
+            f"{container} is a service: 'trimtab journal blame {container}' explains its containers "
+            f"{', '.join(names)}"
+        )
+    return StateError("container.unknown", message, remedy=remedy)
 
 
 @click.command(

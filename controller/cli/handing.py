@@ -20,6 +20,7 @@ from controller.cli.journal_source import (
 )
 from controller.cli.records import HEADERS, row
 from controller.core.search import Filter, Found
+from controller.model.errors import EngineUnavailable, StateError
 
 if TYPE_CHECKING:
     from controller.cli.journal_source import Source
@@ -76,7 +77,11 @@ def follow(
             _tell(found, as_json)
     for found in broker.follow(replace(wanted, after=after)):
         _tell(found, as_json)
-    raise click.ClickException("the broker ended it: see its log, or 'trimtab journal verify'")
+    raise EngineUnavailable(
+        "broker.ended",
+        "the broker ended the connection",
+        remedy="see its log, or 'trimtab journal verify'",
+    )
 
 
 def _tell(found: Found, as_json: bool) -> None:
@@ -154,16 +159,20 @@ def _range(source: Source, wanted: Filter, *, first: int | None, last: int | Non
     if wanted.since:
         begins = [*source.find(Filter(since=wanted.since), limit=1, last=False)]
         if not begins:
-            raise click.ClickException(f"no record is as young as {wanted.since}")
+            raise _no_records(f"no record is as young as {wanted.since}")
         after = max(after, begins[0].record.seq - 1)
     if wanted.until:
         ends = [*source.find(Filter(until=wanted.until), limit=1)]
         if not ends:
-            raise click.ClickException(f"no record is as old as {wanted.until}")
+            raise _no_records(f"no record is as old as {wanted.until}")
         upto = min(upto or ends[0].record.seq, ends[0].record.seq)
     if upto and upto <= after:
-        raise click.ClickException("there are no records between these")
+        raise _no_records("there are no records between these")
     return Filter(after=after, upto=upto)
+
+
+def _no_records(message: str) -> StateError:
+    return StateError("records.none", message, remedy="'trimtab journal list' shows the last ones")
 
 
 def _provable(source: Source, wanted: Filter) -> Filter:

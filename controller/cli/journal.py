@@ -17,6 +17,7 @@ from controller.cli.journal_source import json_line, open_source, wants_json
 from controller.cli.records import HEADERS, render_story, row
 from controller.cli.tables import table
 from controller.core.search import Filter
+from controller.model.errors import StateError
 
 
 class JournalGroup(click.Group):
@@ -119,7 +120,11 @@ def show(ctx: click.Context, record: str, scan: bool, state: Path | None, as_jso
     with open_source(ctx, state, scan=scan) as source:
         told = story(source.find, record)
     if told is None:
-        raise click.ClickException(f"there is no record {record}; see 'trimtab journal list'")
+        raise StateError(
+            "record.unknown",
+            f"there is no record {record}",
+            remedy="'trimtab journal list' shows the last ones",
+        )
     if wants_json(ctx, as_json):
         for one in told.found:
             click.echo(json_line(one.record))

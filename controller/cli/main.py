@@ -5,7 +5,6 @@ Commands are imported when they are called, so that ``--help`` and ``status`` st
 
 from __future__ import annotations
 
-import errno
 import importlib
 import os
 import sys
@@ -14,54 +13,55 @@ from collections.abc import Sequence
 import click
 
 from controller import __version__
-from controller.model.errors import (
-    InvalidDesiredState,
-    PolicyInvalid,
-    Refused,
-    TrimtabError,
-    UsageError,
-)
+from controller.cli import failures
+from controller.cli.failures import DEBUG, EXIT_ERROR, EXIT_INTERRUPTED, EXIT_USAGE
 
-EXIT_ERROR = 1
-EXIT_PENDING = 2
-EXIT_INVALID = 3
-EXIT_REFUSED = 4
-EXIT_NOT_CONVERGED = 5
-EXIT_USAGE = 64
-EXIT_INTERRUPTED = 130
-
-#: Of the disk that output goes to. What a command can't write elsewhere it says itself.
-_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
-
-#: name -> (module, attribute, one line of help). In the order of help.
-COMMANDS = {
-    "up": ("up", "up", "Run broker and controller together, in the foreground."),
-    "down": ("down", "down", "Remove this instance's containers and networks (volumes stay)."),
-    "broker": ("up", "broker", "Run the broker alone: the gate that holds the engine's socket."),
-    "run": ("up", "run", "Run the controller alone, behind a broker."),
-    "plan": ("plan", "plan", "Show all that would change until convergence, and why."),
-    "apply": ("plan", "apply", "Converge once and exit."),
-    "approve": (
-        "approve",
-        "approve",
-        "Approve what a plan takes down beyond what may go by itself.",
-    ),
-    "adopt": ("adopt", "adopt", "Take over what an instance left whose state folder is lost."),
-    "validate": ("validate", "validate", "Check files and policy offline; for CI."),
-    "render": ("validate", "render", "Print the resources that files and charts declare."),
-    "status": ("status", "status", "Show every resource, its replicas and conditions."),
-    "describe": ("describe", "describe", "Show one resource in full, with its containers."),
-    "history": ("history", "history", "Show a service's revisions, and how they did."),
-    "rollback": ("acting", "rollback", "Have a service run an earlier revision."),
-    "restart": ("acting", "restart", "Replace a service's containers, slot by slot."),
-    "suspend": ("acting", "suspend", "Leave a service exactly as it is."),
-    "resume": ("acting", "resume", "Have a service be as its document says again."),
-    "journal": ("journal", "journal", "List, show and verify the record of every change."),
-    "ship": ("ship", "ship", "Ship the journal to a SIEM: file, syslog, CEF, OTLP."),
-    "policy": ("policy", "policy", "Show the rules; judge a file, a request or a docker line."),
-    "image": ("image", "image", "Let the gate know a local image."),
-    "doctor": ("doctor", "doctor", "Say what is wrong with this host."),
+#: Section of the help -> name -> (module, attribute, one line of help). In the order of help.
+SECTIONS = {
+    "Run": {
+        "up": ("up", "up", "Run trimtab here: keep this host as a directory declares it."),
+        "down": ("down", "down", "Remove this instance's containers and networks; keep volumes."),
+        "plan": ("plan", "plan", "Show what would change, and why."),
+        "apply": ("plan", "apply", "Make the changes once, and exit."),
+        "approve": ("approve", "approve", "Allow a removal that is held back."),
+    },
+    "Look": {
+        "status": ("status", "status", "List resources: ready, condition, ports, problems."),
+        "describe": ("describe", "describe", "Show one resource in detail."),
+        "history": ("history", "history", "Show the revisions of a service."),
+        "doctor": ("doctor", "doctor", "Check this host and the instance."),
+    },
+    "Change": {
+        "restart": ("acting", "restart", "Replace the containers of a service, one by one."),
+        "rollback": ("acting", "rollback", "Return a service to an earlier revision."),
+        "suspend": ("acting", "suspend", "Stop changing a service until it is resumed."),
+        "resume": (
+            "acting",
+            "resume",
+            "Return a service to its document: unpin, resume, retry.",
+        ),
+    },
+    "Record": {
+        "journal": ("journal", "journal", "Read and verify the record of every change."),
+        "ship": ("ship", "ship", "Send the journal to a SIEM: file, syslog, CEF, OTLP."),
+    },
+    "Policy": {
+        "validate": ("validate", "validate", "Check files against schema and policy, offline."),
+        "render": ("validate", "render", "Print the resources that files and charts declare."),
+        "policy": ("policy", "policy", "Show the policy; ask it about a file or a docker command."),
+        "image": ("image", "image", "Trust a local image."),
+    },
+    "Maintain": {
+        "broker": ("up", "broker", "Run the broker alone, as a service of its own."),
+        "run": ("up", "run", "Run the controller alone, behind a broker."),
+        "adopt": ("adopt", "adopt", "Take over the containers of a lost state folder."),
+        "completion": ("completion", "completion", "Print the completion script of a shell."),
+        "version": ("version", "version", "Print the version."),
+    },
 }
+COMMANDS = {name: row for section in SECTIONS.values() for name, row in section.items()}
+#: Processes whose standard error is a log: it gets the traceback of a bug.
+DAEMONS = frozenset({"broker", "run", "ship"})
 
 EPILOG = """\b
 Examples:
@@ -96,9 +96,11 @@ class LazyGroup(click.Group):
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the list of commands without importing any."""
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, about) for name, (_, _, about) in COMMANDS.items()])
+        """Write the sections of commands without importing any."""
+        for section, commands in SECTIONS.items():
+            with formatter.section(section):
+                rows = [(f"{name:<10}", about) for name, (_, _, about) in commands.items()]
+                formatter.write_dl(rows)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -108,8 +110,8 @@ class LazyGroup(click.Group):
             from difflib import get_close_matches
 
             near = get_close_matches(args[0], COMMANDS, n=1)
-            hint = f" Did you mean '{near[0]}'?" if near else " See 'trimtab --help'."
-            raise click.UsageError(f"No such command '{args[0]}'.{hint}", ctx)
+            hint = f": did you mean '{near[0]}'?" if near else ""
+            raise click.UsageError(f"there is no command '{args[0]}'{hint}", ctx)
         return super().resolve_command(ctx, args)
 
 
@@ -119,73 +121,35 @@ class LazyGroup(click.Group):
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 @click.version_option(__version__, prog_name="trimtab", message="%(prog)s %(version)s")
-def cli() -> None:
+@click.option("--no-color", is_flag=True, help="Print without colours, as NO_COLOR=1 does.")
+@click.option("--debug", is_flag=True, help=f"Show where an error was raised, as {DEBUG}=1 does.")
+@click.pass_context
+def cli(ctx: click.Context, no_color: bool, debug: bool) -> None:
     """Keep a Docker host in the state that a directory of YAML files declares.
 
     Every change to the engine passes a policy gate, in a broker that alone holds the engine's
     socket, and is journaled before it happens.
     """
-
-
-def exit_code_of(error: TrimtabError) -> int:
-    """Return the exit code that an error means."""
-    match error:
-        case UsageError():
-            return EXIT_USAGE
-        case InvalidDesiredState():
-            return EXIT_INVALID
-        case Refused():
-            return EXIT_REFUSED
-        case PolicyInvalid():
-            return EXIT_ERROR
-        case _:
-            return EXIT_ERROR
-
-
-def report(error: TrimtabError) -> None:
-    """Print what, why and what to do next, with the stable code.
-
-    It may repeat what somebody wrote into a file, or what an engine says.
-    """
-    from controller.cli.tables import printable
-
-    told = [f"error: {error.message} [{error.code}]"]
-    told += [f"remedy: {error.remedy}"] if error.remedy else []
-    for line in "\n".join(told).split("\n"):
-        click.echo(printable(line), err=True)
-
-
-def _let_output_go() -> None:
-    """Don't let Python complain at exit of what it can't write."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    if no_color or os.environ.get("NO_COLOR"):  # https://no-color.org
+        ctx.color = False
+    if debug:
+        os.environ[DEBUG] = "1"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line and exit."""
+    """Run the command line and exit: the one place where errors become exit codes."""
+    words = sys.argv[1:] if arguments is None else arguments
     try:
         code = cli.main(args=arguments, prog_name="trimtab", standalone_mode=False)
         sys.exit(code if isinstance(code, int) else 0)
     except click.exceptions.NoArgsIsHelpError as error:
         error.show()
         sys.exit(EXIT_USAGE)
-    except click.UsageError as error:
-        error.show()
-        sys.exit(EXIT_USAGE)
-    except click.ClickException as error:
-        error.show()
-        sys.exit(EXIT_ERROR)
     except (click.Abort, KeyboardInterrupt):
         sys.exit(EXIT_INTERRUPTED)
     except BrokenPipeError:
         # The reader of our output went away.
-        _let_output_go()
+        failures.discard_output()
         sys.exit(EXIT_ERROR)
-    except OSError as error:
-        if error.errno not in _FULL or error.filename is not None:
-            raise
-        _let_output_go()
-        click.echo(f"error: what is printed can't be written: {error.strerror}", err=True)
-        sys.exit(EXIT_ERROR)
-    except TrimtabError as error:
-        report(error)
-        sys.exit(exit_code_of(error))
+    except Exception as error:  # noqa: BLE001 - no traceback is shown to a user who doesn't ask for it
+        sys.exit(failures.end_with(error, is_daemon=bool(DAEMONS & set(words[:1]))))

@@ -17,7 +17,7 @@ from controller.cli.common import (
     state_option,
     state_root,
 )
-from controller.cli.main import (
+from controller.cli.failures import (
     EXIT_INVALID,
     EXIT_NOT_CONVERGED,
     EXIT_PENDING,

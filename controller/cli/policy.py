@@ -20,7 +20,7 @@ from controller.cli.common import (
     state_root,
 )
 from controller.cli.explain import actor_of, as_option, explain, findings_json, print_findings
-from controller.cli.main import EXIT_INVALID, EXIT_REFUSED
+from controller.cli.failures import EXIT_INVALID, EXIT_REFUSED
 from controller.model.errors import EngineUnavailable, UsageError
 from controller.model.shipped import DEFAULT_POLICY
 from controller.settings import Instance, read_instance, state_of

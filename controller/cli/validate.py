@@ -18,7 +18,7 @@ from controller.cli.common import (
     state_option,
     state_root,
 )
-from controller.cli.main import EXIT_INVALID, EXIT_REFUSED
+from controller.cli.failures import EXIT_INVALID, EXIT_REFUSED
 from controller.model.quantity_fields import AS_WRITTEN
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ from typing import Any
 
 import click
 
+from controller.cli.failures import EXIT_INTERRUPTED
 from controller.cli.fetch import fetch_status, read_last_known, select
-from controller.cli.main import EXIT_INTERRUPTED
 from controller.cli.screen import Changes, Screen
 from controller.cli.statustable import View, fit_status
 from controller.cli.times import current_time, span

@@ -199,7 +199,8 @@ def test_wrong_usage_is_64(
 ) -> None:
     code, out, err = run(capsys, *arguments)
     assert (code, out) == (64, "")
-    assert "Error: " in err
+    assert err.startswith("error: ")
+    assert "[usage.wrong]" in err
 
 
 STORY = f"""\
@@ -244,7 +245,13 @@ def test_a_record_that_isnt_there_is_an_error(
     state: Path, capsys: pytest.CaptureFixture[str], record: str
 ) -> None:
     code, _, err = run(capsys, "show", record, "--state", state)
-    assert (code, err) == (1, f"Error: there is no record {record}; see 'trimtab journal list'\n")
+    assert (code, err) == (
+        1,
+        (
+            f"error: there is no record {record} [record.unknown]\n"
+            "remedy: 'trimtab journal list' shows the last ones\n"
+        ),
+    )
 
 
 def test_an_intact_journal_is_verified(state: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -317,7 +324,7 @@ def test_where_nothing_can_be_printed_that_is_said_in_a_line(
     argv = [sys.executable, "-m", "controller", "journal", *arguments, "--state", str(state)]
     with Path("/dev/full").open("w") as full:
         done = subprocess.run(argv, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
-    said = "error: what is printed can't be written: No space left on device\n"
+    said = "error: what is printed can't be written: No space left on device [system.error]\n"
     assert (done.returncode, done.stderr) == (1, said)
 
 

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import click
 import pytest
 
+from controller import __version__
+from controller.cli import main as cli_module
 from controller.cli.describe import render_resource
-from controller.cli.main import COMMANDS, cli, exit_code_of, main, report
+from controller.cli.failures import exit_code_of, report
+from controller.cli.invocation import program, with_program
+from controller.cli.main import COMMANDS, cli, main
 from controller.cli.problems import place_of
 from controller.model.errors import (
     InvalidDesiredState,
@@ -63,12 +68,111 @@ def test_an_error_has_its_exit_code(error: type[TrimtabError], code: int) -> Non
 )
 def test_wrong_usage_exits_with_64(arguments: list[str], capsys) -> None:
     assert run(*arguments) == 64
-    assert "Error" in capsys.readouterr().err
+    error, usage, remedy = capsys.readouterr().err.splitlines()
+    assert error.startswith("error: ")
+    assert error.endswith("[usage.wrong]")
+    assert usage.startswith("usage: trimtab")
+    assert remedy.startswith("remedy: see 'trimtab")
 
 
 def test_a_mistyped_command_is_told_the_one_that_was_meant(capsys) -> None:
     run("statsu")
-    assert "Did you mean 'status'?" in capsys.readouterr().err
+    assert "there is no command 'statsu': did you mean 'status'?" in capsys.readouterr().err
+
+
+def test_a_deleted_working_directory_is_an_error_with_a_remedy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    assert run("status") == 1
+    assert capsys.readouterr().err == (
+        "error: the working directory doesn't exist any more [cwd.missing]\n"
+        "remedy: change to a folder that exists, and run the command again\n"
+    )
+
+
+@pytest.fixture
+def failing(monkeypatch: pytest.MonkeyPatch) -> Callable[[Exception], None]:
+    """Make the command ``fail`` raise an error."""
+
+    def fail_with(error: Exception) -> None:
+        def fail() -> None:
+            raise error
+
+        monkeypatch.setitem(cli_module.COMMANDS, "fail", ("main", "failing", ""))
+        monkeypatch.setattr(
+            cli_module, "failing", click.Command("fail", callback=fail), raising=False
+        )
+
+    return fail_with
+
+
+def test_a_refusal_of_the_system_names_the_file_and_a_remedy(failing, capsys) -> None:
+    failing(PermissionError(13, "Permission denied", "/srv/x"))
+    assert run("fail") == 1
+    assert capsys.readouterr().err == (
+        "error: /srv/x: Permission denied [system.error]\n"
+        "remedy: run as root, or as the owner of the file\n"
+    )
+
+
+def test_a_bug_is_one_line_and_the_traceback_is_there_for_who_asks(
+    failing, capsys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failing(KeyError("x"))
+    assert run("fail") == 1
+    told = capsys.readouterr().err
+    assert told.startswith("error: internal error: KeyError: 'x' [internal.error]\nremedy: run ")
+    assert "Traceback" not in told
+    monkeypatch.setenv("TRIMTAB_DEBUG", "")  # so that it is as before after the test
+    assert run("--debug", "fail") == 1
+    assert "Traceback (most recent call last)" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("arguments", "color"), [(["--no-color"], False), ([], None)])
+def test_colours_can_be_switched_off(
+    arguments: list[str], color: bool | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+    shown = click.Command("show", callback=lambda: seen.append(click.get_current_context().color))
+    monkeypatch.setitem(cli_module.COMMANDS, "show", ("main", "shown", ""))
+    monkeypatch.setattr(cli_module, "shown", shown, raising=False)
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    run(*arguments, "show")
+    monkeypatch.setenv("NO_COLOR", "1")
+    run(*arguments, "show")
+    assert seen == [color, False]
+
+
+def test_hints_have_the_command_as_the_user_typed_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    called = tmp_path / "trimtab"
+    called.touch(0o755)
+    monkeypatch.setattr("sys.argv", [str(called)])
+    for path, typed in (("/nowhere", str(called)), (str(tmp_path), "trimtab")):
+        program.cache_clear()
+        monkeypatch.setenv("PATH", path)
+        assert with_program("start it with 'trimtab up'; trimtab is fine") == (
+            f"start it with '{typed} up'; trimtab is fine"
+        )
+    program.cache_clear()
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_a_shell_gets_its_completion_script(shell: str, capsys) -> None:
+    assert run("completion", shell) == 0
+    assert "_TRIMTAB_COMPLETE" in capsys.readouterr().out
+
+
+def test_the_version_is_a_command_and_an_option(capsys) -> None:
+    assert run("version") == 0
+    assert run("--version") == 0
+    versions = capsys.readouterr().out.splitlines()
+    assert versions[0] == versions[-1] == f"trimtab {__version__}"
 
 
 def test_what_an_error_repeats_plays_no_tricks_on_a_terminal(capsys) -> None:
