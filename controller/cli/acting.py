@@ -17,8 +17,10 @@ import click
 
 from controller.cli.api import BrokerApi, ask_controller
 from controller.cli.common import json_option, open_state, print_json, state_option
+from controller.cli.completion import complete_names
 from controller.cli.failures import EXIT_NOT_CONVERGED, EXIT_REFUSED
 from controller.cli.fetch import matches
+from controller.cli.people import with_names
 from controller.cli.plan import duration_s
 from controller.model.errors import EngineUnavailable, StateError
 from controller.settings import State
@@ -55,11 +57,12 @@ def acting(command: F) -> F:
             default="5m",
             show_default=True,
             callback=duration_s,
-            help="How long to wait.",
+            metavar="DURATION",
+            help="How long to wait until it is done: 30s, 5m, 1h.",
         ),
         click.option("--no-wait", is_flag=True, help="Don't wait until it is done."),
         click.option("--note", default="", help="Why; it goes into the journal."),
-        click.argument("name"),
+        click.argument("name", shell_complete=complete_names),
     ):
         command = option(command)
     return command
@@ -84,9 +87,9 @@ def rollback(
     state: Path | None,
     as_json: bool,
 ) -> int:
-    """Have a service run an earlier revision, with the image that this ran.
+    """Return a service to an earlier revision, with the image that it had.
 
-    It stays with that until its document asks for something else, or 'trimtab resume'.
+    The service keeps that revision until its document changes, or until 'trimtab resume'.
     """
     return act("rollback", name, Options(note, not no_wait, timeout_s, state, as_json), to=to)
 
@@ -103,9 +106,9 @@ Examples:
 def restart(
     name: str, note: str, no_wait: bool, timeout_s: float, state: Path | None, as_json: bool
 ) -> int:
-    """Replace a service's containers, slot by slot as in a rollout.
+    """Replace the containers of a service one by one, as a rollout does.
 
-    With pullPolicy Always the image is looked up anew.
+    With pullPolicy Always the image is pulled again first.
     """
     return act("restart", name, Options(note, not no_wait, timeout_s, state, as_json))
 
@@ -122,9 +125,9 @@ Examples:
 def suspend(
     name: str, note: str, no_wait: bool, timeout_s: float, state: Path | None, as_json: bool
 ) -> int:
-    """Leave a service exactly as it is, running or not, until 'trimtab resume'.
+    """Stop changing a service, running or not, until 'trimtab resume'.
 
-    It isn't healed, changed or removed meanwhile, whatever becomes of its document.
+    It isn't repaired, changed or removed meanwhile, even if its document changes or is deleted.
     """
     return act("suspend", name, Options(note, not no_wait, timeout_s, state, as_json))
 
@@ -140,7 +143,7 @@ Examples:
 def resume(
     name: str, note: str, no_wait: bool, timeout_s: float, state: Path | None, as_json: bool
 ) -> int:
-    """Have a service be as its document says again: ends a suspension and a rollback."""
+    """Return a service to its document: end a suspension or a rollback, and retry what failed."""
     return act("resume", name, Options(note, not no_wait, timeout_s, state, as_json))
 
 
@@ -175,7 +178,7 @@ def act(verb: str, name: str, options: Options, *, to: str = "") -> int:
     done = ask_controller(found.controller_socket, question, timeout_s=options.timeout_s + ANSWER_S)
     told = {**told, **done, "record": record}
     if not options.as_json:
-        click.echo(f"{key}: {done['text']}")
+        click.echo(with_names(f"{key}: {done['text']}"))
     if not options.wait:
         code, resource = 0, None
     elif verb == "suspend":
@@ -186,7 +189,13 @@ def act(verb: str, name: str, options: Options, *, to: str = "") -> int:
     if options.as_json:
         print_json({**told, "done": code == 0, "resource": resource})
     elif code == EXIT_NOT_CONVERGED:
-        click.echo(f"{key}: not done in time", err=True)
+        timed_out = time.monotonic() >= deadline
+        click.echo(
+            f"{key}: not done within the timeout"
+            if timed_out
+            else f"{key}: not done, and nothing more happens by itself: see 'trimtab describe {name}'",
+            err=True,
+        )
     return code
 
 
@@ -227,7 +236,7 @@ def _print(told: dict[str, Any], options: Options) -> None:
     if options.as_json:
         print_json({**told, "done": True})
     else:
-        click.echo(f"{told['object']}: {told['text']}; nothing to do")
+        click.echo(with_names(f"{told['object']}: {told['text']}; nothing to do"))
 
 
 def _quiet(_line: str) -> None:
@@ -245,7 +254,7 @@ def _wait(state: State, key: str, deadline: float, tell: Callable[[str], None]) 
         else:
             line, code = standing(resource)
         if line != before:
-            tell(f"{key}: {line}")
+            tell(with_names(f"{key}: {line}"))
             before = line
         if code is not None:
             return code, resource

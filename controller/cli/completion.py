@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
-from click.shell_completion import CompletionItem, get_completion_class
 
 from controller.cli.common import json_option, state_option
 from controller.model.errors import TrimtabError
@@ -27,6 +26,8 @@ Examples:
 @json_option
 def completion(shell: str, state: Path | None, as_json: bool) -> int:  # noqa: ARG001 - may follow any command
     """Print the completion script of a shell, for commands, options and names of resources."""
+    from click.shell_completion import get_completion_class
+
     from controller.cli.main import cli
 
     found = get_completion_class(shell)
@@ -35,9 +36,7 @@ def completion(shell: str, state: Path | None, as_json: bool) -> int:  # noqa: A
     return 0
 
 
-def complete_names(
-    ctx: click.Context, _parameter: click.Parameter, incomplete: str
-) -> list[CompletionItem]:
+def complete_names(ctx: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
     """Return the names of resources of the running instance; none where nothing answers."""
     from controller.cli.fetch import fetch_status
 
@@ -46,7 +45,7 @@ def complete_names(
     except (TrimtabError, OSError):
         return []
     return [
-        CompletionItem(name, help=resource["kind"])
+        name
         for resource in resources
         for name in (resource["name"], f"{resource['namespace']}/{resource['name']}")
         if name.startswith(incomplete)

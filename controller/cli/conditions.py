@@ -6,6 +6,8 @@ from typing import Any
 
 import click
 
+from controller.cli.people import with_names
+
 #: The conditions that a person should know about, in the order of what a person must do: change a document
 #: or the policy, approve, mend what fails; then what trimtab works on; then what somebody chose.
 GRAVEST_FIRST = (
@@ -92,9 +94,8 @@ def why_of(shown: Conditions) -> str:
     names = {c["type"] for c in shown}
     kept = [c for c in shown if not _says_nothing(c, names)]
     messages = dict.fromkeys(c["message"] for c in kept if c["message"])
-    return "; ".join(
-        m for m in messages if not any(m != other and m in other for other in messages)
-    )
+    said = (m for m in messages if not any(m != other and m in other for other in messages))
+    return with_names("; ".join(said))
 
 
 def _says_nothing(condition: dict[str, str], names: set[str]) -> bool:

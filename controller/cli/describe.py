@@ -9,6 +9,7 @@ import click
 
 from controller.cli.api import BrokerApi
 from controller.cli.common import json_option, open_state, print_json, state_option
+from controller.cli.completion import complete_names
 from controller.cli.fetch import fetch_status, raise_if_unknown, select
 from controller.model.errors import EngineUnavailable, TrimtabError
 
@@ -20,7 +21,7 @@ Examples:
   trimtab describe Service/default/web --json
 """
 )
-@click.argument("name")
+@click.argument("name", shell_complete=complete_names)
 @state_option
 @json_option
 def describe(name: str, state: Path | None, as_json: bool) -> int:

@@ -66,7 +66,9 @@ def report(error: TrimtabError) -> None:
 
     It may repeat what somebody wrote into a file, or what an engine says.
     """
-    _print(f"error: {error.message} [{error.code}]")
+    from controller.cli.people import with_names
+
+    _print(f"error: {with_names(error.message)} [{error.code}]")
     if error.remedy:
         _print(f"remedy: {with_program(error.remedy)}")
 

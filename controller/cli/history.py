@@ -10,6 +10,8 @@ import click
 from controller.cli.acting import key_of
 from controller.cli.api import ask_controller
 from controller.cli.common import json_option, open_state, print_json, state_option
+from controller.cli.completion import complete_names
+from controller.cli.people import with_names
 from controller.cli.tables import table
 from controller.model.errors import EngineUnavailable
 from controller.settings import State
@@ -24,7 +26,7 @@ Examples:
   trimtab history shop/web --json | jq -r '.revisions[0].digest'
 """
 )
-@click.argument("name")
+@click.argument("name", shell_complete=complete_names)
 @state_option
 @json_option
 def history(name: str, state: Path | None, as_json: bool) -> int:
@@ -64,7 +66,7 @@ def render(told: dict[str, Any]) -> str:
     if told["restarting"]:
         count = told["restarting"]["containers"]
         lines.append(f"restart of {count} containers asked by {told['restarting']['by']}")
-    return "\n".join(lines)
+    return with_names("\n".join(lines))
 
 
 def _row(each: dict[str, Any]) -> tuple[str, ...]:

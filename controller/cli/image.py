@@ -12,7 +12,7 @@ from controller.cli.common import PassingGroup, json_option, open_state, print_j
 
 @click.group(cls=PassingGroup)
 def image() -> None:
-    """Let the gate know local images."""
+    """Trust local images."""
 
 
 @image.command(
@@ -25,7 +25,7 @@ Example:
 @state_option
 @json_option
 def trust(reference: str, state: Path | None, as_json: bool) -> int:
-    """Enter the local image REFERENCE into the ledger, as it is now.
+    """Trust the local image REFERENCE, as it is now.
 
     The gate refuses a local image under an admitted name unless it pulled it itself or an
     operator vouches for it: anybody who can build can also tag.

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import pwd
 from collections.abc import Iterable, Mapping
-from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from controller.cli.people import user_name
 from controller.cli.tables import printable
 from controller.core.search import About, Found, text
 from controller.model.entries import Record
@@ -17,15 +16,6 @@ if TYPE_CHECKING:
 
 HEADERS = ("SEQ", "TIME", "ACTOR", "STAGE", "ACTION", "OBJECT", "VERDICT", "RESULT", "WHY")
 SHORT_ID = 12
-
-
-@cache
-def user_name(uid: int) -> str:
-    """Return the user's name, or the uid where it has none (any more)."""
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except (KeyError, OverflowError):
-        return str(uid)
 
 
 def row(found: Found) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from controller.cli.common import json_option, print_json, state_option
+from controller.cli.completion import complete_names
 from controller.cli.fetch import (
     fetch_status,
     raise_if_unknown,
@@ -33,7 +34,7 @@ Exit codes: 0 shown (whatever it shows), 1 nothing runs: the last known state is
 --watch ends with Ctrl-C, which exits with 130.
 """
 )
-@click.argument("name", metavar="[NAME]", required=False)
+@click.argument("name", metavar="[NAME]", required=False, shell_complete=complete_names)
 @click.option("-n", "--namespace", metavar="NAMESPACE", help="Only this namespace.")
 @click.option(
     "-w",

@@ -77,8 +77,8 @@ Examples:
 @user_option
 @rebind_option
 @quarantine_option
-@click.option("--web", metavar="ADDR", help="Not supported yet.")
-@click.option("--no-web", is_flag=True, help="Serve no web page (there is none yet).")
+@click.option("--web", metavar="ADDR", hidden=True)
+@click.option("--no-web", is_flag=True, hidden=True)
 @json_option
 def up(
     directory: Path | None,
