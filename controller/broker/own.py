@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import cast
+from typing import Literal, cast
 
 from controller.broker import adoption
 from controller.broker.commands import Look
@@ -22,13 +22,15 @@ from controller.core.canonical import digest
 from controller.core.inventory import item_to
 from controller.core.serviceacts import read_service_act
 from controller.model.entries import Actor, Reply, Role
-from controller.model.mutations import APPROVE, ROTATE_KEY
+from controller.model.mutations import APPROVE, ROTATE_KEY, SHOW_VALUES, VALUES_SHOW
 from controller.model.policy import Policy
 
 STRANGERS_TOLD = 32
 SERVICE_PREFIX = "service."
 ACT_MAX = 64
 ROTATE_ACT = "rotate-key"
+#: Acts that have a route of their own in the journal.
+_ROUTES = {ROTATE_ACT: ROTATE_KEY, SHOW_VALUES: VALUES_SHOW}
 TEXT_MAX = 512
 
 
@@ -177,8 +179,8 @@ def records(call: Call, state: GateState) -> Steps[Reply]:
         return (yield from _service_act(call, body))
     if not isinstance(body, dict) or not body.keys() <= {"act", "object", "note"}:
         raise _bad_record()
-    # The journal's writer does it with the record itself, in one write.
-    route = ROTATE_KEY if body.get("act") == ROTATE_ACT else call.route.name
+    # The journal's writer rotates the key with the record itself, in one write.
+    route = _ROUTES.get(str(body.get("act")), call.route.name)
     texts = {name: body.get(name, "") for name in ("act", "object", "note")}
     for name, text in texts.items():
         if not isinstance(text, str) or len(text) > (ACT_MAX if name == "act" else TEXT_MAX):
@@ -186,7 +188,8 @@ def records(call: Call, state: GateState) -> Steps[Reply]:
     if not texts["act"]:
         raise _bad_record()
     request = request_of("POST", route, str(texts["object"]), texts)
-    if not (yield from note("operator", call.by, request)):
+    stage: Literal["read", "operator"] = "read" if route == VALUES_SHOW else "operator"
+    if not (yield from note(stage, call.by, request)):
         return journal_unavailable(call.id)
     return json_reply(200, {"id": call.id})
 

@@ -121,3 +121,17 @@ def print_json(value: object) -> None:
 def counted(number: int, noun: str) -> str:
     """Return ``1 error`` or ``2 errors``."""
     return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+#: The colours of a plan's lines.
+_PAINTS = {"add": "green", "change": "yellow", "remove": "red", "bad": "red"}
+
+
+def paint(style: str, text: str) -> str:
+    """Return a line of a plan in its colour, unless NO_COLOR is set (no-color.org).
+
+    click takes colours out again where the output isn't a terminal.
+    """
+    if os.environ.get("NO_COLOR"):
+        return text
+    return click.style(text, dim=True) if style == "dim" else click.style(text, fg=_PAINTS[style])

@@ -22,6 +22,7 @@ SECTIONS = {
         "up": ("up", "up", "Run trimtab here: keep this host as a directory declares it."),
         "down": ("down", "down", "Remove this instance's containers and networks; keep volumes."),
         "plan": ("plan", "plan", "Show what would change, and why."),
+        "diff": ("diff", "diff", "Show the fields that would change."),
         "apply": ("plan", "apply", "Make the changes once, and exit."),
         "approve": ("approve", "approve", "Allow a removal that is held back."),
     },
@@ -73,7 +74,7 @@ Examples:
   trimtab policy explain -- docker run --cap-add SYS_ADMIN alpine
 
 \b
-Exit codes: 0 done, 1 error, 2 changes pending (plan), 3 desired state invalid,
+Exit codes: 0 done, 1 error, 2 changes pending (plan, diff), 3 desired state invalid,
 4 refused by policy, 5 not converged in time, 64 wrong usage.
 """
 

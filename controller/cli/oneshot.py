@@ -16,11 +16,13 @@ from controller import wiring
 from controller.cli.api import BrokerApi, ask_controller
 from controller.cli.waiting import Waiting, in_silence
 from controller.model.errors import EngineError, StateError, UsageError
+from controller.model.mutations import SHOW_VALUES
 from controller.process.assembly import answers
 from controller.settings import Instance, State, read_instance, state_of
 
 if TYPE_CHECKING:
-    from controller.model.plan import AnyAction, Plan
+    from controller.model.changes import Review
+    from controller.model.plan import AnyAction
 
 #: What the controller may need beyond the time that it was given, to answer.
 ANSWER_S = 30.0
@@ -53,12 +55,17 @@ def broker_of(
         yield launch.state
 
 
-def make_plan(root: Path, *, directory: Path, engine: str | None, policy: str | None) -> Plan:
-    """Plan as the controller would, changing nothing.
+def make_review(
+    root: Path, *, directory: Path, engine: str | None, policy: str | None, reveal: bool = False
+) -> Review:
+    """Plan as the controller would and review it, changing nothing.
+
+    With *reveal* the fields that change carry values that may be secrets; that is recorded first.
 
     Raises:
         EngineError: engine or broker can't be asked.
         StateError: the state folder can't be used.
+        Refused: values are to be shown, and the caller is no operator.
     """
     with broker_of(root, directory=directory, engine=engine, policy=policy) as state:
         instance = read_instance(root)
@@ -72,7 +79,10 @@ def make_plan(root: Path, *, directory: Path, engine: str | None, policy: str | 
             quarantine_ms=instance.quarantine_ms,
             acts=False,
         )
-        return controller.survey().plan
+        if reveal:
+            act = {"act": SHOW_VALUES, "object": instance.id, "note": f"by uid {os.getuid()}"}
+            BrokerApi(state.broker_socket).post("records", act)
+        return controller.review(controller.survey(), reveal=reveal)
 
 
 def ask_for_pass(

@@ -12,6 +12,7 @@ from controller.cli.common import (
     default_directory,
     directory_argument,
     json_option,
+    paint,
     policy_option,
     print_json,
     state_option,
@@ -24,6 +25,7 @@ from controller.cli.failures import (
     EXIT_REFUSED,
 )
 from controller.cli.statustable import show_status
+from controller.cli.tables import terminal_width
 from controller.model.quantities import parse_duration_ms
 
 engine_option = click.option(
@@ -35,6 +37,8 @@ engine_option = click.option(
     epilog="""\b
 Examples:
   trimtab plan
+  trimtab plan -v                  also each action, with the policy's verdict and what it fills in
+  trimtab plan --json | jq -r '.objects[] | .object + " " + .effect'
   trimtab plan desired-state --json | jq '.actions[] | .action + " " + .cause'
 
 \b
@@ -44,34 +48,39 @@ Exit codes: 0 nothing to do, 2 changes pending, 3 invalid files, 4 something is 
 @directory_argument
 @engine_option
 @policy_option
+@click.option("-v", "--verbose", is_flag=True, help="Show each action and all fields, too.")
 @state_option
 @json_option
 def plan(
     directory: Path | None,
     engine: str | None,
     policy: str | None,
+    verbose: bool,
     state: Path | None,
     as_json: bool,
 ) -> int:
-    """Show all that would change until convergence, why, and the verdict on each action.
+    """Show what would change: fields, replicas, the steps to get there, and what they interrupt.
 
     Changes nothing. Where no instance runs, a broker is started for the command's own life.
     """
     from controller.cli import oneshot
-    from controller.core import text
+    from controller.core.planjson import review_json
+    from controller.core.plantext import render_review
     from controller.settings import read_instance
 
     root = state_root(state)
-    made = oneshot.make_plan(
+    review = oneshot.make_review(
         root,
         directory=default_directory(directory, read_instance(root)),
         engine=engine,
         policy=policy,
     )
+    made = review.plan
     if as_json:
-        print_json(text.to_json(made))
+        print_json(review_json(review))
     else:
-        click.echo(text.render(made).rstrip())
+        shown = render_review(review, width=terminal_width(), paint=paint, verbose=verbose)
+        click.echo(shown.rstrip())
         click.echo(f"digest {made.digest}")
     if any(problem.severity == "error" for problem in made.problems):
         return EXIT_INVALID

@@ -35,7 +35,7 @@ from controller.core.moves import (
 from controller.core.ordering import NONE, Hindrance, Hindrances
 from controller.core.past import NOTHING, Past
 from controller.core.readiness import Ready, at_first_sight
-from controller.core.succession import create_of, next_name, order_of
+from controller.core.succession import at_once, create_of, next_name, order_of
 from controller.core.supplies import Supplies
 from controller.core.translate import RESTART, joined_networks
 from controller.model.desired import Service
@@ -73,11 +73,7 @@ class Situation:
     @property
     def limit(self) -> int:
         """How many slots may be on their way at a time."""
-        rollout = self.service.spec.rollout
-        at_once = rollout.parallelism or rollout.max_unavailable
-        if order_of(self.service) is Order.START_FIRST:
-            return at_once
-        return min(at_once, rollout.max_unavailable)
+        return at_once(self.service)
 
     def ready(self, container: Container) -> Ready:
         """Return how far a container is."""

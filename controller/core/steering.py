@@ -135,9 +135,8 @@ def _pinned(service: Service, pin: Pin) -> Hold:
     )
     but = " (image, env …; not only replicas or rollout)" if pin.automatic else ""
     remedy = f"change its document{but}, or trimtab resume {called(service.key)}"
-    return Hold(
-        service.key, "pinned", "Automatic" if pin.automatic else "ByCommand", reason, remedy
-    )
+    code = "Automatic" if pin.automatic else "ByCommand"
+    return Hold(service.key, "pinned", code, reason, remedy, revision=pin.revision)
 
 
 def _because(pin: Pin) -> str:

@@ -20,6 +20,15 @@ def order_of(service: Service) -> Order:
     )
 
 
+def at_once(service: Service) -> int:
+    """Return how many slots of a service are replaced at a time."""
+    rollout = service.spec.rollout
+    count = rollout.parallelism or rollout.max_unavailable
+    if order_of(service) is Order.START_FIRST:
+        return count
+    return min(count, rollout.max_unavailable)
+
+
 def why_order(service: Service) -> str:
     """Return why a service's order is what ``order_of`` says, for who reads its status."""
     if service.spec.rollout.order is not None:

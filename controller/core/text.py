@@ -18,7 +18,7 @@ def render(plan: Plan) -> str:
 
     A denied action's reason and remedy stand below it.
     """
-    lines = _table(plan.actions) if plan.actions else [NOTHING_TO_DO]
+    lines = action_table(plan.actions) if plan.actions else [NOTHING_TO_DO]
     for hold in plan.holds:
         lines.append(f"{hold.word} {hold.key}   {hold.reason}")
         lines += [f"    remedy: {hold.remedy}"] if hold.remedy else []
@@ -31,7 +31,8 @@ def render(plan: Plan) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _table(actions: tuple[AnyAction, ...]) -> list[str]:
+def action_table(actions: tuple[AnyAction, ...]) -> list[str]:
+    """Return the flat form of actions: a line each, in columns, with what is refused below."""
     rows = [
         (str(seq), action.verb, action.target, action.cause, _verdict(action))
         for seq, action in enumerate(actions, 1)

@@ -23,6 +23,7 @@ from controller.core.history import Past, history
 from controller.core.ordering import Ordering
 from controller.core.prune import PruneDecision
 from controller.core.quarantine import AT_ONCE, Keeping
+from controller.core.review import review
 from controller.core.status_facts import Failure, Report
 from controller.core.steering import lasting
 from controller.loop import snapshot
@@ -48,6 +49,7 @@ from controller.loop.reporting import Known, Reporter
 from controller.loop.retries import AWAY_LONGEST_S, delay_s
 from controller.loop.survey import Standing, Survey, standing_of
 from controller.loop.waits import Waits
+from controller.model.changes import Review
 from controller.model.course import UNSTEERED, ServiceAct
 from controller.model.desired import Desired, Service
 from controller.model.errors import (
@@ -287,6 +289,17 @@ class Controller:
         """
         with self._surveying:
             return self._survey(approved=False, keep=False)
+
+    def review(self, survey: Survey, *, reveal: bool = False) -> Review:
+        """Return a survey's plan with the fields that it changes; *reveal* includes secret values."""
+        return review(
+            survey.plan,
+            declared=survey.declared,
+            desired=survey.view.desired,
+            observed=survey.observed,
+            steerings=self._memory.steerings(),
+            reveal=reveal,
+        )
 
     def glance(self) -> None:
         """Compare the engine's list with what is known; look at all if the policy changed."""

@@ -20,6 +20,7 @@ from dataclasses import asdict, dataclass
 from functools import partial
 
 from controller.core import blast, text
+from controller.core.planjson import review_json
 from controller.loop import control
 from controller.loop.control import ActRequest, PassRequest
 from controller.loop.controller import Controller
@@ -298,7 +299,8 @@ class Supervisor:
         survey = self._controller.survey()
         plan = survey.plan
         going = [asdict(each) for each in blast.going(plan, survey.observed)]
-        return {"plan": text.to_json(plan), "text": text.render(plan), "going": going}
+        shown = review_json(self._controller.review(survey))
+        return {"plan": shown, "text": text.render(plan), "going": going}
 
     def history(self, key: Key) -> dict[str, object]:
         """Return a service's revisions, and what people want of it."""

@@ -99,8 +99,8 @@ class Release:
 class Hold:
     """That a service isn't brought to what its document says, because a person wants it so.
 
-    A suspended one is left as it is, a pinned one runs an earlier revision. ``code`` is the
-    reason of the condition that tells it.
+    A suspended one is left as it is, a pinned one runs an earlier revision: ``revision``. ``code`` is
+    the reason of the condition that tells it.
     """
 
     key: Key
@@ -108,6 +108,7 @@ class Hold:
     code: str
     reason: str
     remedy: str
+    revision: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,6 +46,11 @@ VOLUME_GONE = "volume.gone"
 JOURNAL_KEY = "journal.key"  # stage operator, by the broker: the key that signs from here on
 ROTATE_KEY = "journal.rotate-key"  # stage operator: another key is asked for
 JOURNAL_PRUNE = "journal.prune"  # stage operator, by the broker: records that are gone from here on
+VALUES_SHOW = (
+    "values.show"  # stage read: an operator was shown values of documents that may be secret
+)
+#: The act by which a command asks for that record.
+SHOW_VALUES = "show-values"
 
 #: What an operator may do with a service.
 SERVICE_ACTS = (SERVICE_ROLLBACK, SERVICE_RESTART, SERVICE_SUSPEND, SERVICE_RESUME)

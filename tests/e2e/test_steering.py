@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from tests.instance import Host, eventually, has, web
@@ -31,7 +32,8 @@ def test_a_service_is_rolled_back_restarted_suspended_and_resumed(host: Host) ->
         host.cli("apply", "--timeout", "60s")
         assert host.names("web") == []
         plan = host.cli("plan", expect=0).stdout
-        assert "suspended Service/default/web" in plan and "pinned Service/default/web" in plan
+        assert re.search(r"Service/default/web  pinned to \w+, suspended", plan), plan
+        assert "nothing to do; web is pinned to" in plan
         assert has(host.resource("web"), "Suspended") and has(host.resource("web"), "RolledBack")
 
         host.cli("resume", "web", "--timeout", "60s")

@@ -1,11 +1,14 @@
 """Golden plans: a folder is a sentence, with what is declared, what the engine shows, and the plan.
 
-``desired.yaml`` is what a user writes. ``engine.yaml`` lists what is there: containers (of the
+``desired.yaml`` is what a user writes. ``before.yaml``, where there is one, has the documents as they
+were: containers of ``revision: before`` were made from them, their revisions are kept, and the services
+in ``pinned`` are rolled back to them. ``plan.txt`` is the flat form of the plan, ``shown.txt`` what people
+see at 80 columns. ``engine.yaml`` lists what is there: containers (of the
 wanted revision, running and as admitted unless ``altered`` says otherwise), networks, volumes, images,
 slots in backoff, what is in quarantine, verbs that policy denies, and what services depended on when
 last declared. The prune guard has its say at a second equal look.
 
-``python -m tests.golden.scenes`` writes every plan.txt anew: read the difference before you keep it.
+``python -m tests.golden.scenes`` writes all of both anew: read the difference before you keep it.
 """
 
 from __future__ import annotations
@@ -19,12 +22,16 @@ import yaml
 from controller.core import planner, prune
 from controller.core.ordering import Around
 from controller.core.past import Past
+from controller.core.plantext import render_review
 from controller.core.quarantine import Left, Quarantine
 from controller.core.render import desired_of
+from controller.core.review import review
+from controller.core.revision import slot_text
 from controller.core.steering import steer
 from controller.core.text import render
 from controller.core.translate import RESTART
-from controller.model.desired import Desired
+from controller.model.course import Pin, Revision, Steering
+from controller.model.desired import Desired, Service
 from controller.model.names import DEFAULT_NAMESPACE, NetworkNames, container_name, service_key
 from controller.model.observed import (
     Container,
@@ -50,13 +57,18 @@ def scenes() -> list[str]:
     return sorted(path.parent.name for path in FOLDER.glob("*/desired.yaml"))
 
 
-def text_of(scene: str) -> str:
-    """The plan of one scene, as people read it."""
+def texts_of(scene: str) -> dict[str, str]:
+    """The plan of one scene, by the file that has it: flat, and as people see it."""
     folder = FOLDER / scene
-    written = desired_of({"desired.yaml": (folder / "desired.yaml").read_text("utf-8")})
-    desired = steer(written, {})
+    written = _documents(folder / "desired.yaml")
+    before = _documents(folder / "before.yaml")
     shown: dict[str, Any] = yaml.safe_load((folder / "engine.yaml").read_text("utf-8")) or {}
-    observed = _observed(shown, desired)
+    steerings = {
+        service.key: _steering(service, written, pinned=service.key.name in shown.get("pinned", ()))
+        for service in before.services
+    }
+    desired = steer(written, steerings)
+    observed = _observed(shown, written, before)
     first = prune.guard(desired, observed, prune.PruneMemory(), now=0, approved=False)
     second = prune.guard(desired, observed, first.memory, now=prune.SETTLE_S, approved=False)
     held = {
@@ -73,18 +85,45 @@ def text_of(scene: str) -> str:
         quarantine=_quarantine(shown.get("quarantine", {"keep": "0s"})),
         around=Around(remembered=remembered),
     )
-    return render(
-        planner.plan(
-            desired,
-            observed,
-            networks=NetworkNames(),
-            judge=deny(*shown.get("denied", ())),
-            prunable=second.prunable,
-            blocked=second.blocked,
-            policy_digest="",
-            past=past,
-        )
+    plan = planner.plan(
+        desired,
+        observed,
+        networks=NetworkNames(),
+        judge=deny(*shown.get("denied", ())),
+        prunable=second.prunable,
+        blocked=second.blocked,
+        policy_digest="",
+        past=past,
     )
+    reviewed = review(
+        plan, declared=written, desired=desired, observed=observed, steerings=steerings
+    )
+    return {"plan.txt": render(plan), "shown.txt": render_review(reviewed, width=80)}
+
+
+def _documents(file: Path) -> Desired:
+    return desired_of({file.name: file.read_text("utf-8")}) if file.exists() else Desired()
+
+
+def _steering(before: Service, written: Desired, *, pinned: bool) -> Steering:
+    """What is remembered of a service that was declared otherwise before."""
+    kept = Revision(
+        revision=before.revision,
+        generation=1,
+        since="2026-01-01T00:00:00Z",
+        owner=before.owner,
+        image=before.spec.image,
+        spec=slot_text(before.spec),
+        source=before.source,
+        outcome="good",
+    )
+    if not pinned:
+        return Steering((kept,))
+    now = written.service(before.key)
+    assert now is not None, f"{before.key} is pinned, and not declared"
+    since, why = "2026-01-02T00:00:00Z", "web.1 exited with 1"
+    pin = Pin(kept.revision, 1, now.revision, "trimtab", since, reason=why, automatic=True)
+    return Steering((kept,), pin=pin)
 
 
 def _quarantine(shown: dict[str, Any]) -> Quarantine:
@@ -96,10 +135,10 @@ def _quarantine(shown: dict[str, Any]) -> Quarantine:
     return Quarantine(parse_duration_ms(shown["keep"]) / 1000, left)
 
 
-def _observed(shown: dict[str, Any], desired: Desired) -> Observed:
+def _observed(shown: dict[str, Any], desired: Desired, before: Desired) -> Observed:
     return Observed(
         instance="golden",
-        containers=tuple(_container(one, desired) for one in shown.get("containers", ())),
+        containers=tuple(_container(one, desired, before) for one in shown.get("containers", ())),
         networks=tuple(_network(one) for one in shown.get("networks", ())),
         volumes=tuple(
             Volume(name, ours=True, origin="controller") for name in shown.get("volumes", ())
@@ -108,9 +147,9 @@ def _observed(shown: dict[str, Any], desired: Desired) -> Observed:
     )
 
 
-def _container(one: dict[str, Any], desired: Desired) -> Container:
+def _container(one: dict[str, Any], desired: Desired, before: Desired) -> Container:
     key = service_key(one.get("namespace", DEFAULT_NAMESPACE), one["service"])
-    wanted = desired.service(key)
+    wanted = (before if one.get("revision") == "before" else desired).service(key)
     revision = wanted.revision if wanted and one.get("revision") != "old" else OLD
     name = container_name(
         key.namespace, key.name, slot=one["slot"], revision=revision, attempt=one.get("attempt", 1)
@@ -178,5 +217,6 @@ def _network(one: str | dict[str, Any]) -> Network:
 
 if __name__ == "__main__":
     for sentence in scenes():
-        (FOLDER / sentence / "plan.txt").write_text(text_of(sentence), "utf-8")
+        for name, text in texts_of(sentence).items():
+            (FOLDER / sentence / name).write_text(text, "utf-8")
         print(sentence)

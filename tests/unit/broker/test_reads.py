@@ -441,3 +441,16 @@ def test_an_operators_act_is_recorded_or_not_done() -> None:
             "/trimtab/v1/records", [("refusal", RECORDED)], method="POST", body=bad, actor=OPERATOR
         )
         assert answer.rule == "body.invalid"
+
+
+def test_that_an_operator_was_shown_values_is_recorded_as_a_read():
+    body = {"act": "show-values", "object": "an instance", "note": "by uid 0"}
+    answer = ask(
+        "/trimtab/v1/records", [("read", RECORDED)], method="POST", body=body, actor=OPERATOR
+    )
+    assert answer.json == {"id": "id-1"}
+    assert answer.entries[0].request["route"] == "values.show"
+    answer = ask(
+        "/trimtab/v1/records", [("read", UNRECORDED)], method="POST", body=body, actor=OPERATOR
+    )
+    assert answer.rule == "journal.unavailable"

@@ -17,13 +17,15 @@ DOTTED = re.compile(r"[a-z][a-z-]*(?:\.[a-z0-9][a-z0-9-]*)+")
 WORD = re.compile(r"[a-z][a-z-]+")
 #: Who takes a code, and as which of its arguments.
 TAKERS = {"Finding": 0, "Denied": 0, "Problem": 0, "problem_at": 2, "_denied": 2, "Field": 4}
-#: Texts with a dot that are no codes: places, hosts, loggers, records of the journal.
+#: Texts with a dot that are no codes: places, hosts, loggers, records of the journal, fields.
 ELSE = re.compile(
     r".*\.(json|yaml|sock|lock|sqlite)|journal\.(pub|checkpoint)|secrets\.key|(index\.)?docker\.io|io\.|com\.|trimtab\.(loop|up)|controller\..*\.drop"
     r"|com\..*|(policy|registry-auth)\.load|registry-1\.docker\.io|ghcr\.io"
     r"|os\.(features|version)|recovery\..*failed|resources\.memory\.default"
     r"|trimtab\.(ship|journal|seq|id|stage|hash|route|object|decision|rules|actor\..*|error|container|cause)"
     r"|opentelemetry\..*|service\.(name|version|instance\.id)|records\.missing|sink\.failed"
+    r"|(spec|metadata)\..*|container\.(cpuset|name|networks)|network\.attach|rollout\.parallelism"
+    r"|healthcheck\.(http\..*|tcp\.port|retries)|restart\.policy"
     r"|io\.containerd\..*|(memory|memory\.swap|cpu|pids)\.max"
 )
 #: Made of a field's name: ``f"{field}.invalid"`` in core/checks.py.
