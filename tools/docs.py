@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from controller.broker import endpoints
-from controller.broker.endpoints import DENIED, OWN_PREFIX, ROUTES, Route
+from controller.broker.denied_routes import DENIED
+from controller.broker.endpoints import OWN_PREFIX, ROUTES, Route
 from controller.broker.parameters import Parameter, judged, meaning
 from controller.core import admission, tables
 from controller.core.fields import Field, Posture

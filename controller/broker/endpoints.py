@@ -1,7 +1,7 @@
 """The route table: every request that the gate serves, who may send it, and what shows its effect.
 
-Default deny: what isn't here is refused, and what is refused on purpose is in ``DENIED`` with the
-way out. A route's name is its handler's (``gate.HANDLERS``), and a mutation's name is the word
+Default deny: what isn't here is refused, and what is refused on purpose is in
+``broker.denied_routes`` with the way out. A route's name is its handler's (``gate.HANDLERS``), and a mutation's name is the word
 that the journal has for it.
 """
 
@@ -15,9 +15,11 @@ from controller.broker.parameters import (
     Parameter,
     detach_keys,
     flag,
+    ignored,
     instant,
     judged,
     moment,
+    never_imported,
     number,
     one_of,
     tail,
@@ -113,7 +115,7 @@ CONTAINER_READS = (
             "all": flag,
             "limit": number(-1, 10_000),
             "size": flag,
-            "trunc_cmd": unset,
+            "trunc_cmd": ignored,
             "since": unset,
             "before": unset,
             **_LIST,
@@ -338,7 +340,7 @@ IMAGE_ROUTES = (
             "digests": flag,
             "shared-size": flag,
             "manifests": unset,
-            "only_ids": unset,  # docker-py sends 0
+            "only_ids": ignored,
             "filter": unset,
             **_LIST,
         },
@@ -358,7 +360,7 @@ IMAGE_ROUTES = (
         "/images/create",
         "mutate",
         "pull an image that the policy admits; credentials are the broker's",
-        query=dict.fromkeys(_PULL, judged),
+        query={**dict.fromkeys(_PULL, judged), "fromSrc": never_imported},
         evidence=Evidence.DIGEST,
         deadline_s=PULL_IDLE_S,
     ),
@@ -539,22 +541,4 @@ ROUTES = (
     *NETWORK_ROUTES,
     *VOLUME_ROUTES,
     *OWN_ROUTES,
-)
-
-_BY_FILE = "change the desired state instead"
-
-#: What is refused on purpose: method (``*``: any), path, and what to do instead.
-DENIED = (
-    ("POST", r"/build|/build/.+|/commit", "build images elsewhere and pull them"),
-    ("*", r"/images/(?:load|get|search)", "pull images by reference from an admitted registry"),
-    ("POST", r"/images/.+/(?:tag|push)", "tag and push where the image is built"),
-    ("GET", r"/images/.+/(?:get|attestations)", "copy images through a registry"),
-    ("POST", r"/(?:containers|images|networks|volumes)/prune", "remove objects one by one"),
-    ("*", r"/containers/[^/]+/(?:archive|export|copy)", "mount a volume instead"),
-    ("*", r"/containers/[^/]+/checkpoints(?:/.*)?", "stop and start the container"),
-    ("*", r"/containers/[^/]+/attach/ws", "attach without a web socket"),
-    ("PUT", r"/volumes/.+", _BY_FILE),
-    ("*", r"/(?:swarm|nodes|services|tasks|secrets|configs)(?:/.*)?", _BY_FILE),
-    ("*", r"/plugins(?:/.*)?", "install engine plugins on the host, as root"),
-    ("*", r"/(?:session|grpc|auth|debug)(?:/.*)?", "no client of ours needs it"),
 )

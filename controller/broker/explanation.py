@@ -313,8 +313,8 @@ _JUDGES: dict[str, Callable[[_Question, Policy], Admission]] = {
     Mutation.CONTAINER_RESTART: lambda question, _: admission.admit_stop(question.query),
     Mutation.CONTAINER_KILL: lambda question, _: admission.admit_kill(question.query),
     Mutation.CONTAINER_REMOVE: lambda question, _: admission.admit_remove(question.query),
-    Mutation.CONTAINER_RENAME: lambda question, _: _only(
-        tuple(judge_name(question.query.get("name", ""), "name"))
+    Mutation.CONTAINER_RENAME: lambda question, policy: _only(
+        tuple(judge_name(question.query.get("name", ""), "name", most=policy.names.max))
     ),
     Mutation.EXEC_CREATE: _exec,
     Mutation.IMAGE_PULL: _pull,

@@ -118,7 +118,7 @@ class RequestReader:
     """
 
     def __init__(self, bound: Callable[[str, str], Bound]) -> None:
-        self._bound = bound  # of a method and a path as sent
+        self._bound = bound  # of a method and a target as sent
         self._buffer = bytearray()
         self._head: Head | None = None
         self._head_end = 0
@@ -183,7 +183,7 @@ class RequestReader:
         head = parse_head(raw)
         if isinstance(head, Malformed):
             return head
-        bound = self._bound(head.method, head.path)
+        bound = self._bound(head.method, head.target)
         if head.length is not None and head.length > bound.most:
             return bound.refusal
         self._head, self._head_end, self._chunks = head, end + 4, _Chunks(bound)

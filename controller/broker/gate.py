@@ -19,6 +19,7 @@ from controller.broker import (
     execs,
     history,
     images,
+    info,
     lifecycle,
     networks,
     own,
@@ -56,7 +57,7 @@ HANDLERS: dict[str, Handler] = {
     "ping": reads.ping,
     "ping.head": reads.ping_head,
     "version": reads.version,
-    "info": reads.info,
+    "info": info.info,
     "system.df": reads.system_df,
     "events": reads.events,
     "container.list": reads.container_list,
@@ -139,7 +140,7 @@ def _read(
         Denied: that can't be read, or isn't this role's.
     """
     target = read_path(request.path)
-    match = routing.find(request.method, target.path, versioned=target.versioned)
+    match = routing.find(request.method, target.path, versioned=target.versioned, role=actor.role)
     route = match.route
     if actor.role not in route.roles:
         raise Denied(

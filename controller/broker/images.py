@@ -104,11 +104,16 @@ def image_list(call: Call, state: GateState) -> Steps[Reply]:
     for name in (*asked.get("before", ()), *asked.get("since", ())):
         if not is_known(name, call.policy, state.inventory):
             raise absent(call, name)  # as the engine says it of an image that isn't there
+    return json_reply(200, (yield from shown(call, asked)))
+
+
+def shown(call: Call, asked: filters.Filters) -> Steps[list[dict[str, Any]]]:
+    """Return the images that the caller may see, of those that filters ask for."""
     patterns = asked.pop("reference", [])
     query = {**call.query, "filters": filters.written(asked)}
     told = loaded((yield from _good(written("/images/json", query))))
-    shown = (admitted_names(image, call.policy, patterns) for image in told)
-    return json_reply(200, [image for image in shown if image is not None])
+    found = (admitted_names(image, call.policy, patterns) for image in told)
+    return [image for image in found if image is not None]
 
 
 def is_known(name: str, policy: Policy, inventory: Inventory) -> bool:

@@ -138,6 +138,7 @@ def rename(call: Call, state: GateState) -> Steps[Reply]:
         admission.admit_rename(
             call.query,
             actor=call.actor,
+            policy=call.policy,
             admitted=found.item.admitted.name,
             origin=found.item.origin,
         )

@@ -8,6 +8,7 @@ from datetime import datetime
 
 from controller.broker.refusals import Denied
 from controller.broker.targets import ZERO_VALUES
+from controller.core.admit_calls import import_refused
 from controller.core.record import timestamp
 
 #: Takes a decoded value and returns the value to use; raises ValueError with what was expected.
@@ -117,9 +118,28 @@ def unset(value: str) -> str:
     return ""
 
 
+def ignored(value: str) -> str:
+    """Anything: the engine ignores it, and it isn't passed on."""
+    word(value)
+    return ""
+
+
+def never_imported(value: str) -> str:
+    """Empty: importing isn't served.
+
+    Raises:
+        Denied: ``image.import``.
+    """
+    if value:
+        finding = import_refused("fromSrc")
+        raise Denied(finding.rule, finding.reason, finding.remedy)
+    return ""
+
+
 def meaning(parameter: Parameter) -> str:
     """Return what a parameter may be, for the documentation."""
-    text = (parameter.__doc__ or "").strip().removesuffix(".").replace("``", "`")
+    text = (parameter.__doc__ or "").strip().partition("\n")[0]
+    text = text.removesuffix(".").replace("``", "`")
     assert text, f"{parameter} says not what it takes"
     return text
 

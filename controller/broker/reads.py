@@ -10,7 +10,7 @@ from typing import Any
 from controller.broker import filters, images, redact, resolve
 from controller.broker.commands import Relay
 from controller.broker.refusals import Answered, json_reply
-from controller.broker.resolve import Found, sees
+from controller.broker.resolve import Found, knows_the_host, sees
 from controller.broker.state import OLDEST_API, GateState
 from controller.broker.steps import (
     Call,
@@ -25,33 +25,6 @@ from controller.broker.targets import written
 from controller.model import names
 from controller.model.entries import Reply, Role
 from controller.model.inventory import Item
-
-#: What of /info the clients need, and what tells them nothing of others on this host.
-_INFO = (
-    "ID",
-    "Driver",
-    "MemoryLimit",
-    "SwapLimit",
-    "CpuCfsPeriod",
-    "CpuCfsQuota",
-    "CPUShares",
-    "CPUSet",
-    "PidsLimit",
-    "OomKillDisable",
-    "LoggingDriver",
-    "CgroupDriver",
-    "CgroupVersion",
-    "KernelVersion",
-    "OperatingSystem",
-    "OSType",
-    "Architecture",
-    "NCPU",
-    "MemTotal",
-    "SystemTime",
-    "ServerVersion",
-    "DefaultRuntime",
-    "SecurityOptions",
-)
 
 
 def ping(_: Call, state: GateState) -> Steps[Reply]:
@@ -94,24 +67,6 @@ def version(_: Call, state: GateState) -> Steps[Reply]:
         details.update({key: value for key, value in bounds.items() if key in details})
         components.append({**part, "Details": details})
     return json_reply(200, {**told, **bounds, "Components": components})
-
-
-def info(call: Call, state: GateState) -> Steps[Reply]:
-    """GET /info, without what is private to the host; counts are the caller's."""
-    told = (yield from seen("/info")) or {}
-    counted = [item for item in state.inventory.containers.values() if sees(call.actor, item.owner)]
-    kept = {key: told[key] for key in _INFO if key in told}
-    return json_reply(
-        200,
-        {
-            **kept,
-            "Containers": len(counted),
-            "Name": "trimtab",
-            "IndexServerAddress": "https://index.docker.io/v1/",
-            "Swarm": {"LocalNodeState": "inactive", "ControlAvailable": False},
-            "Warnings": [],
-        },
-    )
 
 
 def system_df(call: Call, _: GateState) -> Steps[Reply]:
@@ -177,7 +132,10 @@ def _listed(told: Mapping[str, Any], call: Call, state: GateState) -> Mapping[st
     item = state.inventory.containers.get(str(told.get("Id", "")))
     if item is None or not sees(call.actor, item.owner):
         return None
-    return {**told, **_image_as_asked(told, call, item)}
+    shown = {**told, **_image_as_asked(told, call, item)}
+    if "Mounts" in told and not knows_the_host(call.actor):
+        shown["Mounts"] = _mounts_shown(told["Mounts"])
+    return shown
 
 
 def _image_as_asked(told: Mapping[str, Any], call: Call, item: Item) -> dict[str, str]:
@@ -202,7 +160,7 @@ def container_inspect(call: Call, state: GateState) -> Steps[Reply]:
         yield from note_read(call, found.item.id)
     else:
         # Secrets come to a container from others than who may look at it, too.
-        inspect = without_env_values(inspect)
+        inspect = _without_places(without_env_values(inspect))
     config = inspect.get("Config") or {}
     config = {**config, **_image_as_asked(config, call, found.item)}
     return json_reply(200, {**inspect, "Config": config})
@@ -212,6 +170,28 @@ def without_env_values(inspect: dict[str, Any]) -> dict[str, Any]:
     """Return an inspect in which the environment is a list of names."""
     config = inspect.get("Config") or {}
     return {**inspect, "Config": {**config, "Env": redact.env_names(config.get("Env"))}}
+
+
+#: Files of the engine's on the host.
+_PLACES = ("ResolvConfPath", "HostnamePath", "HostsPath", "LogPath")
+
+
+def _without_places(inspect: dict[str, Any]) -> dict[str, Any]:
+    """Return an inspect without where the engine keeps the container's files and volumes.
+
+    The members stay, since clients rely on them; sources of binds were the client's to name.
+    """
+    blank: dict[str, Any] = {name: "" for name in _PLACES if name in inspect}
+    driver = inspect.get("GraphDriver")
+    if isinstance(driver, dict):
+        blank["GraphDriver"] = {**driver, "Data": None}
+    return {**inspect, **blank, "Mounts": _mounts_shown(inspect.get("Mounts"))}
+
+
+def _mounts_shown(mounts: Any) -> Any:
+    return [
+        {**each, "Source": ""} if each.get("Type") == "volume" else each for each in mounts or ()
+    ]
 
 
 def _found(call: Call, state: GateState) -> Steps[Found]:

@@ -46,6 +46,11 @@ def sees(actor: Actor, owner: str) -> bool:
     return actor.role is not Role.CLIENT or (owner != "" and owner == actor.owner)
 
 
+def knows_the_host(actor: Actor) -> bool:
+    """Return True if the actor may learn where things lie on the host: operators alone."""
+    return actor.role is Role.OPERATOR
+
+
 def container(
     state: GateState,
     actor: Actor,

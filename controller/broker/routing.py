@@ -6,11 +6,14 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from controller.broker.endpoints import DENIED, NO_BODY_MAX, OWN_PREFIX, ROUTES, Route
+from controller.broker.denied_routes import DENIED, NO_SWARM
+from controller.broker.endpoints import NO_BODY_MAX, OWN_PREFIX, ROUTES, Route
 from controller.broker.framing import Bound, Malformed
+from controller.broker.parameters import checked
 from controller.broker.refusals import Denied
-from controller.broker.targets import read_path
+from controller.broker.targets import read_path, read_query
 from controller.core.reference import without_credentials
+from controller.model.entries import Role
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +22,17 @@ class Match:
 
     route: Route
     names: Mapping[str, str]
+
+
+def _without_swarm(refused: Denied, method: str, path: str) -> Denied:
+    """Return a refusal in the words of an engine without a swarm, where it was asked about one.
+
+    For operators alone: they know the engine. The gate's own rule is in the answer all the same.
+    """
+    for asked, pattern, message in NO_SWARM:
+        if method == asked and re.fullmatch(pattern, path, re.ASCII):
+            refused.status, refused.message = 503, message
+    return refused
 
 
 _SEGMENT = re.compile(r"\{(\w+)\}", re.ASCII)
@@ -46,22 +60,26 @@ def by_name(name: str) -> Route | None:
     return _BY_NAME.get(name)
 
 
-def body_bound(method: str, raw_path: str) -> Bound:
+def body_bound(method: str, raw_target: str) -> Bound:
     """Return how long a body may be, by the route that a request means.
 
-    What is served to nobody is refused as that, not for a body that nobody would have read.
+    What is served to nobody is refused as that, not for a body that nobody would have read; so is
+    what the query of a route without a body asks for.
     """
+    raw_path, _, raw_query = raw_target.partition("?")
     try:
         target = read_path(raw_path)
         found = find(method, target.path, versioned=target.versioned)
+        if not found.route.body:
+            checked(read_query(raw_query), found.route.query)
     except Denied as denied:
         refused = Malformed(denied.rule, denied.reason, denied.status, denied.remedy)
         return Bound(NO_BODY_MAX, refused)
     return Bound(found.route.body_max)
 
 
-def find(method: str, path: str, *, versioned: bool) -> Match:
-    """Return the route of a canonical path.
+def find(method: str, path: str, *, versioned: bool, role: Role | None = None) -> Match:
+    """Return the route of a canonical path; *role* is whose request it is, where that is known.
 
     Raises:
         Denied: ``route.denied`` (refused on purpose) or ``route.unknown``.
@@ -75,7 +93,8 @@ def find(method: str, path: str, *, versioned: bool) -> Match:
     shown = without_credentials(path)
     for denied_method, pattern, remedy in _DENIED_PATTERNS:
         if denied_method in {"*", method} and pattern.fullmatch(path):
-            raise Denied("route.denied", f"{method} {shown} is served to nobody", remedy)
+            refused = Denied("route.denied", f"{method} {shown} is served to nobody", remedy)
+            raise refused if role is not Role.OPERATOR else _without_swarm(refused, method, path)
     raise Denied(
         "route.unknown",
         f"no route {method} {shown}",

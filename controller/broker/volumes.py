@@ -6,7 +6,7 @@ from typing import Any
 
 from controller.broker import filters, radius, resolve
 from controller.broker.refusals import Denied, admitted, json_reply, told_reply
-from controller.broker.resolve import sees, volume_belonging
+from controller.broker.resolve import knows_the_host, sees, volume_belonging
 from controller.broker.state import GateState
 from controller.broker.steps import (
     Call,
@@ -23,7 +23,7 @@ from controller.broker.targets import written
 from controller.core import admission, schema
 from controller.core.facts import Stamp
 from controller.model import names
-from controller.model.entries import Reply, Role
+from controller.model.entries import Actor, Reply, Role
 from controller.model.inventory import VOLUME
 from controller.model.mutations import Mutation
 from controller.model.plan import ALLOW
@@ -42,19 +42,19 @@ def volume_list(call: Call, state: GateState) -> Steps[Reply]:
     for told in loaded(reply).get("Volumes") or ():
         belonging = volume_belonging(state, told)
         if belonging is not None and sees(call.actor, belonging.owner):
-            shown.append(_shown(told))
+            shown.append(_shown(told, call.actor))
     return json_reply(200, {"Volumes": shown, "Warnings": None})
 
 
 def volume_inspect(call: Call, state: GateState) -> Steps[Reply]:
     """GET /volumes/{volume}."""
     found = yield from resolve.own_volume(state, call.actor, call.names["volume"])
-    return json_reply(200, _shown(found.inspect))
+    return json_reply(200, _shown(found.inspect, call.actor))
 
 
-def _shown(told: dict[str, Any]) -> dict[str, Any]:
-    """Return a volume without where it lies on the host; the member itself clients rely on."""
-    return {**told, "Mountpoint": ""}
+def _shown(told: dict[str, Any], actor: Actor) -> dict[str, Any]:
+    """Return a volume as the actor may see it; without its place the member itself stays."""
+    return told if knows_the_host(actor) else {**told, "Mountpoint": ""}
 
 
 def create(call: Call, state: GateState) -> Steps[Reply]:
@@ -75,7 +75,7 @@ def create(call: Call, state: GateState) -> Steps[Reply]:
         )
     )
     if existing is not None:
-        return json_reply(201, _shown(existing.inspect))
+        return json_reply(201, _shown(existing.inspect, call.actor))
     change = Change(
         Mutation.VOLUME_CREATE,
         request.name,
@@ -87,8 +87,11 @@ def create(call: Call, state: GateState) -> Steps[Reply]:
         deadline_s=15.0,
     )
     reply = yield from perform(state, call.by, change, _learn_made(call.id))
-    if reply.status >= 400 or _made_by(call.id, loaded(reply)):
+    if reply.status >= 400:
         return reply
+    made = loaded(reply)
+    if _made_by(call.id, made):
+        return json_reply(reply.status, _shown(made, call.actor))
     return told_reply(409, "name.foreign", RACED, identifier=call.id)
 
 

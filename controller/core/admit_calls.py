@@ -35,6 +35,16 @@ def _unknown(query: Query, known: Iterable[str]) -> list[Finding]:
     ]
 
 
+def import_refused(path: str) -> Finding:
+    """Return the refusal of an import: its result could take the name of an admitted image."""
+    return Finding(
+        "image.import",
+        path,
+        "importing an image isn't served: nothing says where its files come from",
+        "pull it from a registry, or import it on the engine as root and run `trimtab image trust`",
+    )
+
+
 def admit_pull(
     query: Query,
     *,
@@ -48,7 +58,8 @@ def admit_pull(
 
     ``summary`` has ``reference``, canonical. Importing (fromSrc) is how images are forged.
     """
-    findings = _unknown(query, ("fromImage", "tag", "platform"))
+    findings = [import_refused("fromSrc")] if query.get("fromSrc") else []
+    findings += _unknown(query, ("fromImage", "tag", "platform", "fromSrc"))
     name, tag = query.get("fromImage", ""), query.get("tag", "")
     text = name
     if tag:
@@ -160,13 +171,15 @@ def admit_image_remove(query: Query) -> Admission:
     return Admission(verdict_of(()), query=given)
 
 
-def admit_rename(query: Query, *, actor: Actor, admitted: str, origin: str = "client") -> Admission:
+def admit_rename(
+    query: Query, *, actor: Actor, policy: Policy, admitted: str, origin: str = "client"
+) -> Admission:
     """Judge a rename; *admitted* is the container's name in the inventory, *origin* who made it.
 
     What the controller made has a final name: it may be given back, by whoever asks.
     """
     name = query.get("name", "")
-    findings = [*_unknown(query, ("name",)), *judge_name(name, "name")]
+    findings = [*_unknown(query, ("name",)), *judge_name(name, "name", most=policy.names.max)]
     if "controller" in {origin, actor.role.value}:
         if name != admitted:
             reason = f"its name is {admitted}, and names are final"

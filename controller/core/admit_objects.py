@@ -79,7 +79,7 @@ def admit_network(
         *request.findings,
         *judge_owner(policy, actor.role, owner, namespace),
         *judge_labels(request.labels, policy, actor.role, owner),
-        *judge_name(request.name, "Name", least=1),
+        *judge_name(request.name, "Name", most=policy.names.max, least=1),
         *_network_name(request.name, actor, policy, namespace),
         *_network_kind(request, actor, policy, kind),
     ]
@@ -235,7 +235,7 @@ def admit_volume(
         *request.findings,
         *judge_owner(policy, actor.role, owner, namespace),
         *judge_labels(request.labels, policy, actor.role, owner),
-        *judge_name(request.name, "Name"),
+        *judge_name(request.name, "Name", most=policy.names.max),
     ]
     if by_controller:
         findings += _in_namespace(request.name, namespace, "Name")

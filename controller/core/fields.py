@@ -43,6 +43,7 @@ class Field:
     """One field of a body: its type, what becomes of it and why, and the rule that refuses it.
 
     ``keep_zero``: the type's zero value has a meaning of its own, it isn't "unset".
+    ``spellings``: other spellings of the name that ordinary clients send; the engine takes any.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Field:
     rule: str = "body.field"
     remedy: str = ""
     keep_zero: bool = False
+    spellings: tuple[str, ...] = ()
 
 
 def is_unset(value: object) -> bool:
@@ -149,9 +151,10 @@ class _Index:
 
 @lru_cache(maxsize=256)
 def _index(table: tuple[Field, ...], legacy: str) -> _Index:
-    known = {entry.name: entry for entry in table}
+    known = {name: entry for entry in table for name in (entry.name, *entry.spellings)}
+    names = {name: entry.name for name, entry in known.items()}
     old = legacy.split()
-    return _Index(known, frozenset(old), {fold(name): name for name in [*known, *old]})
+    return _Index(known, frozenset(old), {fold(n): names.get(n, n) for n in [*known, *old]})
 
 
 def read_object(

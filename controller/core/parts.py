@@ -24,7 +24,10 @@ _USER = re.compile(
 _PORT = re.compile(r"([0-9]{1,5})(?:/([a-z]{1,4}))?", re.ASCII)
 _PORT_RANGE = re.compile(r"([0-9]{1,5})-([0-9]{1,5})(?:/([a-z]{1,4}))?", re.ASCII)
 _NUMBER = re.compile(r"0|[1-9][0-9]{0,4}", re.ASCII)
-_ALIAS = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}", re.ASCII)
+_ALIAS = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,254}", re.ASCII)
+
+#: A variable that is to be unset: what can't be a name may be a secret that lost its name.
+_UNSET = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,127}", re.ASCII)
 
 _SIGNALS = (
     *("ABRT", "ALRM", "BUS", "CHLD", "CLD", "CONT", "FPE", "HUP", "ILL", "INT", "IO", "IOT"),
@@ -77,10 +80,11 @@ def user(value: str, path: str, findings: Findings) -> str:
 
 
 def environment(values: tuple[str, ...], path: str, findings: Findings) -> tuple[str, ...]:
-    """Return variables, each ``NAME=value``."""
+    """Return variables, each ``NAME=value``, or ``NAME`` alone, which unsets the image's."""
     for index, entry in enumerate(values):
         name, equals, _ = entry.partition("=")
-        if not equals or not name or not is_one_line(name) or " " in name:
+        good = is_one_line(name) and " " not in name if equals else _UNSET.fullmatch(name)
+        if not name or not good:
             # The value is never repeated: it may be a secret.
             reason = "not of the form NAME=value"
             findings.add("env.invalid", f"{path}[{index}]", reason, "write NAME=value")

@@ -20,7 +20,8 @@ from controller.core.tables import (
     VOLUME_OPTIONS,
 )
 
-VOLUME_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}", re.ASCII)
+#: As long as a file system takes; what a client makes is bounded by the policy.
+VOLUME_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,254}", re.ASCII)
 #: Targets that are, or lead to, the kernel's own files.
 _KERNEL_TARGETS = ("/proc", "/sys", "/dev")
 #: What a program is loaded from, before any of its own code runs.
@@ -65,8 +66,10 @@ def parse_size(text: str) -> int | None:
 def _bind(text: str, index: int, findings: Findings) -> Mount | None:
     path = f"HostConfig.Binds[{index}]"
     parts = text.split(":")
+    if len(parts) == 1 and text.startswith("/"):
+        return Mount("volume", "", text, form="binds", path=path)  # a volume without a name
     options = parts[2].split(",") if len(parts) == 3 else []
-    if len(parts) not in {2, 3}:
+    if len(parts) not in {2, 3} or not parts[0]:
         reason = f"{text!r} isn't SOURCE:TARGET or SOURCE:TARGET:ro"
         findings.add("mount.invalid", path, reason, "name a source and a target")
         return None
@@ -181,10 +184,7 @@ def _check_source(mount: Mount, findings: Findings) -> None:
         reason = f"the source {mount.source!r} isn't a clean absolute path"
         remedy = "write it without .., double or trailing slashes"
         findings.add("mount.source", mount.path, reason, remedy)
-    elif mount.type == "volume" and not mount.source:
-        reason = "a volume without a name has no owner and outlives its container unseen"
-        findings.add("volume.anonymous", mount.path, reason, "create a volume and name it")
-    elif mount.type == "volume" and not VOLUME_NAME.fullmatch(mount.source):
+    elif mount.type == "volume" and mount.source and not VOLUME_NAME.fullmatch(mount.source):
         findings.add("mount.source", mount.path, f"{mount.source!r} is no name of a volume")
     elif mount.type == "tmpfs" and mount.source:
         findings.add("mount.source", mount.path, "a tmpfs has no source")

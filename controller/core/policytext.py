@@ -51,6 +51,9 @@ def _rows(policy: Policy) -> Iterator[tuple[str, str]]:
     yield "environment", f"{policy.env.max} variables, {format_bytes(policy.env.max_bytes)}"
     if policy.env.denied:
         yield "", f"not {_listed(policy.env.denied)}"
+    if policy.env.unset:
+        yield "", "NAME alone unsets the image's variable"
+    yield "names", f"at most {policy.names.max} characters"
     yield "exec", _exec(policy)
     quotas = policy.quotas
     yield "quotas", f"{quotas.per_service} containers a service, {quotas.per_owner} an owner"

@@ -57,7 +57,10 @@ def judge_environment(env: tuple[str, ...], policy: Policy) -> Findings:
         reason = f"{len(env)} variables of {size} bytes: {most}"
         yield Finding("env.size", "Env", reason, "pass less", tolerable=True)
     for index, entry in enumerate(env):
-        name = entry.partition("=")[0]
+        name, equals, _ = entry.partition("=")
+        if not equals and not limits.unset:
+            reason, remedy = "not of the form NAME=value", "write NAME=value, or leave it out"
+            yield Finding("env.invalid", f"Env[{index}]", reason, remedy)
         if name in limits.denied:
             reason = f"{name} makes every program run other code first"
             yield Finding("env.denied", f"Env[{index}]", reason, "remove it")

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from controller.core.bodies import Finding
 from controller.core.case import Case
 from controller.core.fields import fold
-from controller.core.verdicts import quoted
+from controller.core.verdicts import quoted, shortened
 from controller.model import names
 from controller.model.entries import Role
 from controller.model.policy import Policy
@@ -17,7 +17,7 @@ from controller.model.quantities import format_bytes
 
 Findings = Iterator[Finding]
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}", re.ASCII)
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*", re.ASCII)
 _LIKE_AN_ID = re.compile(r"[0-9a-f]{12,64}", re.ASCII)
 _CONTROLLERS_NAME = re.compile(r".*\.[0-9]{1,3}-[0-9a-f]{8}(\.[0-9]+)?", re.ASCII)
 _ATTEMPT = re.compile(r"(\.([2-9]|[1-9][0-9]{1,3}))?", re.ASCII)
@@ -27,6 +27,7 @@ _LABEL_KEY = re.compile(r"[!-<>-~]{1,255}", re.ASCII)  # printable ASCII without
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 RESERVED = fold(names.PREFIX)
+_SHOWN_MAX = 96
 
 
 def owner_known(case: Case) -> Findings:
@@ -56,7 +57,8 @@ def judge_owner(policy: Policy, role: Role, owner: str, namespace: str) -> Findi
 def name_valid(case: Case) -> Findings:
     """A container's name must not be taken for an id, nor for a container of the controller."""
     name, request = case.name, case.request
-    yield from judge_name(name, "name", optional=not case.by_controller)
+    most = case.policy.names.max
+    yield from judge_name(name, "name", most=most, optional=not case.by_controller)
     if case.facts and case.facts.name_taken == "foreign":
         reason, remedy = f"a container that isn't ours has the name {name}", _out_of_the_way(case)
         if case.facts.name_of:
@@ -91,12 +93,25 @@ def controllers_name(name: str) -> Findings:
         yield Finding("name.reserved", "name", reason, "choose another name")
 
 
-def judge_name(name: str, path: str, *, optional: bool = False, least: int = 2) -> Findings:
-    """Yield what is wrong with the name of a container, a network or a volume."""
+def judge_name(
+    name: str, path: str, *, most: int, optional: bool = False, least: int = 2
+) -> Findings:
+    """Yield what is wrong with the name of a container, a network or a volume.
+
+    *most* is how long the policy lets it be.
+    """
     if not name and optional:
         return
-    if not _NAME.fullmatch(name) or len(name) < least:
-        reason = f"{name!r} is no name: letters, digits, _ . -, {least} to 63 characters"
+    if len(name) > most:
+        reason = (
+            f"{shortened(name, _SHOWN_MAX)!r} is too long: {len(name)} characters, at most {most}"
+        )
+        remedy = (
+            "choose a shorter name (docker compose: a shorter project name), or raise names.max"
+        )
+        yield Finding("name.invalid", path, reason, f"{remedy} in the policy")
+    elif not _NAME.fullmatch(name) or len(name) < least:
+        reason = f"{name!r} is no name: letters, digits, _ . -, {least} to {most} characters"
         yield Finding("name.invalid", path, reason, "choose another name")
     elif _LIKE_AN_ID.fullmatch(name):
         reason = f"{name!r} could be taken for an id"

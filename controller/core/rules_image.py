@@ -116,6 +116,9 @@ def anonymous_volumes(case: Case) -> Findings:
         return
     # Clients name the targets of their mounts here too: those have a volume.
     mounted = {mount.target for mount in case.request.mounts}
+    for mount in case.request.mounts:
+        if mount.type == "volume" and not mount.source:
+            yield _anonymous(mount.path, mount.target, "asked for")
     for path in case.request.volumes:
         if path not in mounted:
             yield _anonymous(f"Volumes.{path}", path, "asked for")

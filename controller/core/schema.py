@@ -112,7 +112,7 @@ def parse_create(body: object) -> CreateRequest:
         ipc_mode=host.text("IpcMode"),
         cgroupns_mode=host.text("CgroupnsMode"),
         isolation=host.text("Isolation"),
-        runtime=host.text("Runtime"),
+        runtime=_runtime(config, host, findings),
         oom_score_adj=host.whole("OomScoreAdj"),
         shm_size=host.whole("ShmSize"),
         storage=tuple(sorted((k, str(v)) for k, v in host.members("StorageOpt").items())),
@@ -236,6 +236,15 @@ def parse_empty(body: object) -> tuple[Finding, ...]:
     if is_unset(body):
         return ()
     return (Finding("body.unexpected", "body", "this call has no body", "send it without a body"),)
+
+
+def _runtime(config: Values, host: Values, findings: Findings) -> str:
+    """Return the runtime, from either of the two places where clients name it."""
+    beside, runtime = config.text("Runtime"), host.text("Runtime")
+    if beside and runtime and beside != runtime:
+        reason = f"{beside!r} here and {runtime!r} in HostConfig"
+        findings.add("body.legacy", "Runtime", reason, "name the runtime in HostConfig.Runtime")
+    return runtime or beside
 
 
 def _limits(values: Values) -> Limits:

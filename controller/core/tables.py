@@ -25,9 +25,11 @@ ALLOW, CONSTRAIN, MUTATE = Posture.ALLOW, Posture.CONSTRAIN, Posture.MUTATE
 DENY, DROP = Posture.DENY, Posture.DROP
 
 
-def _denied(name: str, read: object, rule: str, why: str, remedy: str = "") -> Field:
+def _denied(
+    name: str, read: object, rule: str, why: str, remedy: str = "", *, spelled: tuple[str, ...] = ()
+) -> Field:
     assert callable(read)
-    return Field(name, read, DENY, why, rule, remedy or f"leave out {name}")
+    return Field(name, read, DENY, why, rule, remedy or f"leave out {name}", spellings=spelled)
 
 
 CONFIG = (
@@ -58,6 +60,7 @@ CONFIG = (
     Field("Labels", mapped(free_text), MUTATE, "completed with the gate's own"),
     Field("StopSignal", text, CONSTRAIN, "a signal that exists"),
     Field("StopTimeout", whole, CONSTRAIN, "-1 waits for ever", keep_zero=True),
+    Field("Runtime", text, CONSTRAIN, "docker-py writes it here: judged as HostConfig.Runtime"),
     Field("HostConfig", an_object, CONSTRAIN, "see its own table"),
     Field("NetworkingConfig", an_object, CONSTRAIN, "see its own table"),
 )
@@ -80,8 +83,21 @@ RESOURCES = (
     _denied("OomKillDisable", flag, "resources.oom", "the host would kill something else"),
     _denied("CpusetCpus", text, "resources.cpuset", "pinning CPUs is the gate's to do"),
     _denied("CpusetMems", text, "resources.cpuset", "pinning memory nodes is the gate's to do"),
-    _denied("CpuRealtimePeriod", whole, "resources.realtime", "real-time scheduling can starve"),
-    _denied("CpuRealtimeRuntime", whole, "resources.realtime", "real-time scheduling can starve"),
+    # docker-py's spellings.
+    _denied(
+        "CpuRealtimePeriod",
+        whole,
+        "resources.realtime",
+        "real-time scheduling can starve",
+        spelled=("CPURealtimePeriod",),
+    ),
+    _denied(
+        "CpuRealtimeRuntime",
+        whole,
+        "resources.realtime",
+        "real-time scheduling can starve",
+        spelled=("CPURealtimeRuntime",),
+    ),
     _denied("CpuCount", whole, "resources.windows", "Windows only"),
     _denied("CpuPercent", whole, "resources.windows", "Windows only"),
     _denied("IOMaximumIOps", whole, "resources.windows", "Windows only"),
@@ -356,7 +372,8 @@ EXEC = (
     Field("AttachStderr", flag, ALLOW, "the docker command needs it"),
     Field("Tty", flag, ALLOW, "the docker command needs it"),
     Field("ConsoleSize", listed(whole), CONSTRAIN, "height and width of the terminal"),
-    Field("DetachKeys", text, CONSTRAIN, "a sequence of keys"),
+    # docker-py writes it as its configuration file does.
+    Field("DetachKeys", text, CONSTRAIN, "a sequence of keys", spellings=("detachKeys",)),
     Field("Detach", flag, DROP, "the start says it"),
     Field("Container", text, DROP, "the path says it"),
 )

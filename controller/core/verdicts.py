@@ -11,8 +11,8 @@ from controller.model.modes import ROLLABLE, Mode
 from controller.model.observed import Settings
 from controller.model.plan import Verdict
 
-#: Findings that say that the request isn't one at all.
-MALFORMED = "body."
+#: Findings that say that the request isn't one at all; a rule's id begins with one of these.
+MALFORMED = ("body.", "query.", "signal.invalid")
 _TOLD_MAX = 5
 #: A refused request may hold anything, at any length; what is told of it is bounded.
 _REASON_MAX = 600

@@ -28,6 +28,7 @@ from controller.model.policy_sections import (
     Labels,
     Logs,
     Mounts,
+    Names,
     Networks,
     Quotas,
     Resources,
@@ -138,6 +139,7 @@ class Policy(Model):
     env: Env = Env()
     exec: Exec = Exec()
     labels: Labels = Labels()
+    names: Names = Names()
     quotas: Quotas = Quotas()
     owners: Annotated[tuple[Owner, ...], Field(min_length=1)] | None = None
     operators: tuple[Uid, ...] = ()

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from controller.model.names import NetworkNames
+from controller.model.names import CONTAINER_NAME_MAX, NetworkNames
 from controller.model.policy_values import (
     NANO,
     Address,
@@ -20,6 +20,9 @@ from controller.model.policy_values import (
     PortNumber,
 )
 from controller.model.spec import Model
+
+#: What a file system takes as a name: a volume is a folder.
+NAME_MAX = 255
 
 
 class Images(Model):
@@ -199,6 +202,8 @@ class Env(Model):
     max: Annotated[int, Field(ge=0)] = 512
     max_bytes: Bytes = 64 * 1024
     denied: tuple[str, ...] = ("LD_PRELOAD", "LD_AUDIT")
+    #: A name without a value unsets the image's variable, as the engine has it; else it is refused.
+    unset: bool = False
 
 
 class Exec(Model):
@@ -226,6 +231,12 @@ class Labels(Model):
         "com.docker.stack.",
         "io.kubernetes.",
     )
+
+
+class Names(Model):
+    """How long the names may be that clients give to containers, networks and volumes."""
+
+    max: Annotated[int, Field(ge=CONTAINER_NAME_MAX, le=NAME_MAX)] = CONTAINER_NAME_MAX
 
 
 class Quotas(Model):

@@ -72,7 +72,7 @@ ENGINE = (
     *_works(
         CLI,
         ("docker version", r"API version: +1\.45"),
-        ("docker info", r"Name: trimtab"),
+        ("docker info --format 'c{{{{.ContainersRunning}}}} i{{{{.Images}}}}'", "^c[0-9]+ i[1-9]"),
         ("env DOCKER_API_VERSION=1.44 docker ps", "CONTAINER ID"),
     ),
     Row(
@@ -111,6 +111,9 @@ RUNNING = (
             "^hello$",
         ),
         (RUN + " --volume {volume}:/data {image} ls -d /data", "^/data$"),
+        (RUN + " --volume /data {image} ls -d /data", "^/data$"),
+        (RUN + " --mount type=volume,dst=/data {image} ls -d /data", "^/data$"),
+        (RUN + " --env NOSUCH {image} echo hello", "^hello$"),
         (RUN + " --mount type=volume,src={volume},dst=/data,readonly {image} ls -d /data", "/data"),
         (RUN + " --pull always {remote} echo hello", r"Digest: sha256:[0-9a-f]{64}[^$]*hello"),
         ("docker create {image}", r"^[0-9a-f]{64}$"),
@@ -242,6 +245,7 @@ CHANGING = (
         CLI,
         ("docker commit {shown} x", "route.denied", "build images elsewhere and pull them"),
         ("docker update --pids-limit -1 {running}", "resources.pids", "give a number"),
+        ("docker kill --signal NOSUCH {running}", "signal.invalid", "write SIGTERM"),
         ("docker rename {stopped} 0123456789ab", "name.like-an-id", "choose another name"),
     ),
 )
@@ -300,7 +304,7 @@ IMAGES = (
         ("docker push {image}", "route.denied", "tag and push where the image is built"),
         ("docker save {image}", "route.denied", "pull images by reference"),
         ("docker load --input {home}/small", "route.denied", "pull images by reference"),
-        ("docker import {home}/small", "body.unexpected", "send parameters in the query"),
+        ("docker import {home}/small", "image.import", "pull it from a registry"),
         ("docker search x", "route.denied", "pull images by reference"),
         (
             "docker login --username a --password b {registry}",
@@ -355,6 +359,14 @@ SDK = (
         ("client.ping()", "^True$"),
         ("client.version()['ApiVersion']", r"1\.45"),
         ("client.info()['Name']", "trimtab"),
+        (
+            "client.info()['ContainersRunning'] >= 0, client.info()['ExperimentalBuild']",
+            "True, False",
+        ),
+        ("client.api.images(quiet=True)[0]", "^'sha256:"),
+        ("client.api.containers(trunc=True)", r"^\["),
+        ("client.containers.run(IMAGE, ['echo', 'x'], environment={'MAYBE': None})", "x"),
+        ("client.api.create_container(IMAGE, runtime='runc')['Id']", "[0-9a-f]{64}"),
         ("client.containers.run(IMAGE, ['echo', 'hello'], remove=True)", r"b'hello\\n'"),
         ("client.containers.run(IMAGE, detach=True, mem_limit='64m')", "^<Container: "),
         ("client.containers.run(IMAGE, ['ls', '-d', '/d'], volumes=[f'{volume}:/d'])", "/d"),
@@ -396,6 +408,7 @@ SDK = (
         role=OPERATOR,
     ),
     Row(PY, "client.df()['LayersSize'] >= 0", "^True$", role=OPERATOR),
+    Row(PY, "client.swarm.leave(force=True)", "^True$", role=OPERATOR),
     *_refused(
         PY,
         ("shown.exec_run('ls')", "role.denied", "it is for operator"),
@@ -407,6 +420,7 @@ SDK = (
         ("client.containers.run(IMAGE, privileged=True)", "privileged", "ask for the capability"),
         ("client.containers.prune()", "route.denied", "remove objects one by one"),
         ("client.images.load(b'')", "route.denied", "pull images by reference"),
+        ("client.nodes.list()", "route.denied", "change the desired state instead"),
         ("client.images.get(IMAGE).tag('x')", "route.denied", "tag and push where"),
         ("client.login('a', 'b', registry=REGISTRY)", "route.denied", "no client of ours needs it"),
         ("client.df()", "role.denied", "it is for operator"),

@@ -55,6 +55,8 @@ services:
     depends_on: {db: {condition: service_healthy}}
     networks: [back, front]
   proxy:
+    environment: [MAYBE]
+    volumes: [/var/cache]
     image: trimtab.local/web:2
     depends_on: [api]
     networks: [front]

@@ -109,7 +109,7 @@ def test_all_that_is_wrong_is_told_with_its_remedy() -> None:
         ({"path": "/containers/x", "method": "DELETE", "query": "link=1"}, ["remove.link"]),
         ({"path": "/containers/x/rename", "query": "name=-"}, ["name.invalid"]),
         ({"path": "/containers/x/update", "body": {"PidsLimit": -1}}, ["resources.pids"]),
-        ({"path": "/images/create", "query": "fromSrc=-"}, ["query.unknown", "image.invalid"]),
+        ({"path": "/images/create", "query": "fromSrc=-"}, ["image.import", "image.invalid"]),
         ({"path": "/images/alpine/json", "method": "GET"}, ["image.not-allowed"]),
         ({"path": "/networks/create", "body": {"Name": "n", "Driver": "x"}}, ["network.driver"]),
         (

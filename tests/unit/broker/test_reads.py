@@ -93,23 +93,74 @@ def test_versions_are_the_gates_and_the_host_stays_private() -> None:
         "MinAPIVersion": "1.44",
         "Components": [{"Name": "Engine", "Details": {"ApiVersion": "1.45", "GitCommit": "x"}}],
     }
+
+
+@pytest.mark.parametrize(
+    ("who", "filters", "seen"),
+    [(ALICE, ALICES, (1, 0, 1)), (OPERATOR, INSTANCE_ONLY, (2, 1, 1))],
+    ids=["client", "operator"],
+)
+def test_the_numbers_of_info_are_the_callers(
+    who: Any, filters: str, seen: tuple[int, int, int]
+) -> None:
     private: dict[str, Any] = {
         "ID": "e",
         "NCPU": 4,
         "Name": "host-7",
         "RegistryConfig": {},
+        "Runtimes": {"runc": {"path": "/opt/runc"}, "kata": {}},
+        "Plugins": {"Volume": ["local", "secret"]},
+        "DockerRootDir": "/data",
+        "Labels": ["rack=7"],
         "Containers": 99,
+        "ContainersRunning": 98,
+        "Images": 97,
     }
-    answer = ask("/info", [(Look("/info"), reply(private))])
-    assert answer.json == {
+    there = [
+        {"Id": WEB, "State": "exited" if who is ALICE else "running"},
+        {"Id": SLOT, "State": "running" if who is ALICE else "exited"},
+        {"Id": DB, "State": "paused"},
+        {"Id": STRAY, "State": "running"},
+    ]
+    images = [
+        {"Id": IMAGE, "RepoTags": [REFERENCE], "RepoDigests": []},
+        {"Id": "sha256:" + "77" * 32, "RepoTags": ["evil/x:1"], "RepoDigests": []},
+    ]
+    dialogue: list[Step] = [
+        (Look("/info"), reply(private)),
+        (Look(f"/containers/json?all=1&filters={filters}"), reply(there)),
+        (Look("/images/json?filters=%7B%7D"), reply(images)),
+    ]
+    told = ask("/info", dialogue, actor=who).json
+    running, paused, stopped = seen if who is OPERATOR else (0, 0, 1)
+    if who is OPERATOR:
+        running, paused, stopped = 1, 1, 1
+    common = {
         "ID": "e",
         "NCPU": 4,
-        "Containers": 1,
+        "Containers": running + paused + stopped,
+        "ContainersRunning": running,
+        "ContainersPaused": paused,
+        "ContainersStopped": stopped,
+        "Images": 1,
         "Name": "trimtab",
+        "ExperimentalBuild": False,
+        "Debug": False,
         "IndexServerAddress": "https://index.docker.io/v1/",
         "Swarm": {"LocalNodeState": "inactive", "ControlAvailable": False},
         "Warnings": [],
     }
+    of_the_policy = {
+        "Plugins": {
+            "Volume": ["local"],
+            "Network": ["bridge", "null"],
+            "Authorization": None,
+            "Log": ["json-file", "local"],
+        },
+        "Runtimes": {"runc": {"path": "runc"}},
+        "Labels": [],
+    }
+    assert told == (common if who is ALICE else {**common, **of_the_policy})
 
 
 @pytest.mark.parametrize(
@@ -129,6 +180,34 @@ def test_a_list_is_what_is_ours_and_the_callers(who: Any, filters: str, shown: l
         actor=who,
     )
     assert answer.json == [{"Id": each} for each in shown]
+
+
+@pytest.mark.parametrize("who", [ALICE, CONTROLLER, OPERATOR], ids=["client", "controller", "op"])
+def test_where_things_lie_on_the_host_only_operators_read(who: Any) -> None:
+    mounts = [
+        {"Type": "volume", "Name": "alice-data", "Source": "/v/alice-data/_data"},
+        {"Type": "bind", "Source": "/srv/x"},
+    ]
+    more = {
+        "Mounts": mounts,
+        "LogPath": "/c/x.log",
+        "GraphDriver": {"Name": "overlay2", "Data": {"UpperDir": "/o"}},
+    }
+    there = inspect(WEB, "alice-web", "alice", **more)
+    dialogue: list[Step] = [(Look(f"/containers/{WEB}/json"), reply(there))]
+    dialogue += [("read", RECORDED)] if who is OPERATOR else []
+    told = ask(f"/containers/{WEB}/json", dialogue, actor=who).json
+    filters = ALICES if who is ALICE else INSTANCE_ONLY
+    look = Look(f"/containers/json?filters={filters}")
+    listed = ask("/containers/json", [(look, reply([{"Id": WEB, **more}]))], actor=who).json[0]
+    shown = {name: told[name] for name in more}
+    if who is OPERATOR:
+        assert (shown, listed["Mounts"]) == (more, mounts)
+    else:
+        hidden = [{**mounts[0], "Source": ""}, mounts[1]]
+        driver = {"Name": "overlay2", "Data": None}
+        assert shown == {"Mounts": hidden, "LogPath": "", "GraphDriver": driver}
+        assert listed["Mounts"] == hidden
 
 
 def test_a_list_by_an_image_that_is_not_shown_is_empty() -> None:
@@ -287,6 +366,9 @@ def test_volumes_show_nothing_of_the_host() -> None:
     }
     look = Look("/volumes/alice-data")
     assert ask("/volumes/alice-data", [(look, reply(ours))]).json == {**ours, "Mountpoint": ""}
+    # An operator knows the host.
+    told = ask("/volumes/alice-data", [(look, reply(ours))], actor=OPERATOR)
+    assert told.json == ours
     assert ask("/volumes/alice-data", [(look, reply(anew)), ("refusal", RECORDED)]).status == 404
 
 

@@ -2,13 +2,15 @@ from __future__ import annotations
 
 import pytest
 
-from controller.broker.endpoints import DENIED, ROUTES
+from controller.broker.denied_routes import DENIED
+from controller.broker.endpoints import ROUTES
 from controller.broker.gate import HANDLERS
 from controller.broker.parameters import checked, detach_keys, flag, judged, number, unset
 from controller.broker.refusals import Denied
 from controller.broker.routing import body_bound, find
 from controller.broker.targets import Target, read_path, read_query, written
 from controller.core.evidence import Evidence
+from controller.model.entries import Role
 from controller.model.mutations import Mutation
 
 FULL = "ab" * 32
@@ -262,6 +264,47 @@ def test_a_body_s_bound_is_its_route_s(method: str, path: str, most: int, beyond
 def test_a_build_context_is_refused_with_the_way_out() -> None:
     refusal = body_bound("POST", "/v1.45/build").refusal
     assert (refusal.status, refusal.remedy) == (403, "build images elsewhere and pull them")
+
+
+@pytest.mark.parametrize("query", ["fromSrc=-", "fromSrc=-&repo=x&tag=1", "fromImage=x&fromSrc=-"])
+def test_an_archive_to_import_is_refused_before_it_is_read(query: str) -> None:
+    refusal = body_bound("POST", f"/v1.45/images/create?{query}").refusal
+    assert (refusal.status, refusal.rule) == (403, "image.import")
+    assert "trimtab image trust" in refusal.remedy
+    assert (
+        body_bound("POST", "/images/create?fromImage=x&fromSrc=").refusal.rule == "wire.body-size"
+    )
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "words"),
+    [
+        ("GET", "/nodes", "This node is not a swarm manager."),
+        ("GET", "/nodes/x", "This node is not a swarm manager."),
+        ("GET", "/swarm", "This node is not a swarm manager."),
+        ("GET", "/services", "This node is not a swarm manager."),
+        ("GET", "/configs/x", "This node is not a swarm manager."),
+        ("POST", "/swarm/leave", "This node is not part of a swarm"),
+    ],
+)
+def test_an_operator_reads_that_there_is_no_swarm(method: str, path: str, words: str) -> None:
+    told = refused("route.denied", find, method, path, versioned=True, role=Role.OPERATOR)
+    assert (told.status, told.message.startswith(words)) == (503, True)
+    clients = refused("route.denied", find, method, path, versioned=True, role=Role.CLIENT)
+    assert (clients.status, clients.message) == (403, "")
+
+
+def test_a_change_of_a_swarm_is_refused_to_operators_too() -> None:
+    for path in ("/swarm/init", "/swarm/join", "/services/create", "/secrets/create"):
+        told = refused("route.denied", find, "POST", path, versioned=True, role=Role.OPERATOR)
+        assert told.status == 403
+
+
+def test_a_parameter_that_the_engine_ignores_is_dropped() -> None:
+    by_name = {route.name: route for route in ROUTES}
+    assert checked({"only_ids": "1", "all": "1"}, by_name["image.list"].query) == {"all": "1"}
+    assert checked({"trunc_cmd": "1"}, by_name["container.list"].query) == {}
+    refused("query.invalid", checked, {"only_ids": "x" * 256}, by_name["image.list"].query)
 
 
 def test_own_routes_have_no_version() -> None:

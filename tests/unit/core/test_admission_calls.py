@@ -112,7 +112,7 @@ def test_a_pull_may_name_the_host_s_own_platform(asked, host, passed):
         ({"fromImage": "docker.io/xmrig/xmrig", "tag": "latest"}, "image.not-allowed"),
         ({"fromImage": f"{WEB}:1", "tag": "2"}, "image.invalid"),
         ({"fromImage": WEB, "tag": "a b"}, "image.invalid"),
-        ({"fromSrc": "-", "repo": WEB, "tag": "1"}, "query.unknown"),
+        ({"fromSrc": "-", "repo": WEB, "tag": "1"}, "image.import"),
         ({"fromImage": WEB, "changes": "USER root"}, "query.unknown"),
         ({"fromImage": WEB, "platform": "linux/s390x"}, "image.platform"),
     ],
@@ -184,7 +184,10 @@ def test_what_a_query_may_say(call, query, expected):
     ],
 )
 def test_what_the_controller_made_is_renamed_only_back(name, actor, origin, rules):
-    admission = admit_rename({"name": name}, actor=actor, admitted="own.1-01234567", origin=origin)
+    own = "own.1-01234567"
+    admission = admit_rename(
+        {"name": name}, actor=actor, policy=STRICT, admitted=own, origin=origin
+    )
     assert answer(admission) == (rules or {"name": name})
 
 

@@ -486,6 +486,53 @@ def test_names_of_a_client(name, rules):
     assert denials(judged(name=name)) == rules
 
 
+def test_a_name_is_as_long_as_the_policy_lets_it_be():
+    # As docker compose calls what `run` makes.
+    name = "mycompany-customer-portal-back-integration-tests-run-0123456789ab"
+    body = {
+        "Labels": {"com.docker.compose.service": "integration-tests"},
+        "NetworkingConfig": {"EndpointsConfig": {"alice-net": {"Aliases": [name]}}},
+    }
+    host = {"NetworkMode": "alice-net"}
+    refused = judged(body, host=host, name=name)
+    assert denials(refused) == ("name.invalid",)
+    assert "is too long: 65 characters, at most 63" in refused.verdict.reason
+    longer = policy(names={"max": 128})
+    assert denials(judged(body, host=host, name=name, rules=longer)) == ()
+    assert denials(judged(name="x" * 129, rules=longer)) == ("name.invalid",)
+
+
+def test_a_variable_is_unset_where_the_policy_lets_it_be():
+    body = {"Env": ["MAYBE", "A=b"]}
+    refused = judged(body)
+    assert denials(refused) == ("env.invalid",)
+    assert "MAYBE" not in refused.verdict.reason  # it may be a secret
+    admission = judged(body, rules=policy(env={"unset": True}))
+    assert denials(admission) == ()
+    assert admission.body is not None
+    assert admission.body["Env"] == ["MAYBE", "A=b"]
+    assert admission.summary["env"] == ["A"]
+    loader = judged({"Env": ["LD_PRELOAD"]}, rules=policy(env={"unset": True}))
+    assert denials(loader) == ("env.denied",)
+
+
+@pytest.mark.parametrize(
+    ("body", "host"),
+    [
+        ({"Volumes": {"/data": {}}}, {}),
+        ({}, {"Binds": ["/data"]}),
+        ({}, {"Mounts": [{"Type": "volume", "Target": "/data"}]}),
+        ({}, {"Mounts": [{"Type": "volume", "Source": "", "Target": "/data"}]}),
+    ],
+    ids=["volumes", "binds", "mounts", "empty source"],
+)
+def test_an_anonymous_volume_is_one_in_any_spelling(body, host):
+    refused = judged(body, host=host)
+    assert denials(refused) == ("volume.anonymous",)
+    lax = policy(images={"anonymousVolumes": True})
+    assert denials(judged(body, host=host, rules=lax)) == ()
+
+
 def test_a_container_without_a_name_gets_one():
     admission = judged(name="")
     assert admission.query == (("name", "alice-00000000abcd"),)

@@ -218,7 +218,6 @@ NEVER = [
     ({"HostConfig": log({"labels": "a"})}, "log.option"),
     ({"HostConfig": {"RestartPolicy": {"Name": "sometimes"}}}, "restart"),
     ({"HostConfig": {"Tmpfs": {"/x": "exec"}}}, "mount.options"),
-    ({"HostConfig": {"Mounts": [{"Type": "volume", "Target": "/x"}]}}, "volume.anonymous"),
     ({"Healthcheck": {"Interval": 1}}, "healthcheck.bounds"),
     ({"Healthcheck": {"Retries": -1}}, "healthcheck.bounds"),
 ]

@@ -25,6 +25,7 @@ STRICT = """\
   health checks      every 1s at most
   environment        512 variables, 64Ki
                      not LD_PRELOAD, LD_AUDIT
+  names              at most 63 characters
   exec               operators, for at most 1h, not as root by name
   quotas             100 containers a service, 200 an owner
   owners             any
@@ -106,6 +107,7 @@ OTHER_TEXT = """\
   removed at exit    refused
   health checks      every 1s at most, no shell
   environment        5 variables, 64Ki
+  names              at most 63 characters
   exec               operators, for at most 1h
   quotas             100 containers a service, 200 an owner
   owner              alice: namespaces team, x; mounts below /srv/; 5 containers

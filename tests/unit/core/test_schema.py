@@ -24,6 +24,7 @@ from controller.core.schema import (
     parse_create,
     parse_disconnect,
     parse_empty,
+    parse_exec,
     parse_network,
     parse_update,
     parse_volume,
@@ -119,6 +120,25 @@ def test_a_known_key_in_another_spelling_is_refused_even_when_empty(key, value):
     assert parse_create({"Image": "x", key: value}).findings == (
         Finding("body.key", key, "a known key in another spelling", "write HostConfig"),
     )
+
+
+def test_a_runtime_beside_host_config_is_the_runtime():
+    # docker-py writes it there.
+    check({"Runtime": "runc", "HostConfig": {}}, runtime="runc")
+    check({"Runtime": "runc", "HostConfig": {"Runtime": "runc"}}, runtime="runc")
+    two = {"Runtime": "runc", "HostConfig": {"Runtime": "kata"}}
+    assert refused(two) == [("body.legacy", "Runtime")]
+
+
+def test_docker_py_s_spellings_are_taken():
+    keys = parse_exec({"Cmd": ["ls"], "detachKeys": "ctrl-p,ctrl-q"})
+    assert (keys.detach_keys, keys.findings) == ("ctrl-p,ctrl-q", ())
+    assert rules(parse_exec({"Cmd": ["ls"], "detachkeys": "x"}).findings) == ["body.key"]
+    assert refused_host({"CPURealtimePeriod": 1000, "CPURealtimeRuntime": 1000}) == [
+        ("resources.realtime", "CPURealtimePeriod"),
+        ("resources.realtime", "CPURealtimeRuntime"),
+    ]
+    check_host({"CPURealtimePeriod": 0})
 
 
 def test_spellings_are_told_in_every_object():
@@ -359,7 +379,9 @@ def test_the_three_ways_to_mount():
         ({"ExposedPorts": {"\u0661/tcp": {}}}, "port.invalid"),
         ({"ExposedPorts": {"80/tcp": {"a": 1}}}, "port.invalid"),
         ({"ExposedPorts": {f"{n}/tcp": {} for n in range(1, 66)}}, "port.count"),
-        ({"Env": ["A"]}, "env.invalid"),
+        ({"Env": [""]}, "env.invalid"),
+        ({"Env": ["pass word"]}, "env.invalid"),
+        ({"Env": ["s3cret!"]}, "env.invalid"),
         ({"Env": ["=b"]}, "env.invalid"),
         ({"Env": ["A B=c"]}, "env.invalid"),
         ({"Env": ["A=b\0c"]}, "body.type"),
@@ -397,7 +419,7 @@ def test_grammar_of_a_container(body, rule):
         ({"PortBindings": {"80-90/tcp": [{"HostPort": "80"}]}}, "port.invalid"),
         ({"PortBindings": {"0/tcp": [{}]}}, "port.invalid"),
         ({"PortBindings": {"80/tcp": {}}}, "body.type"),
-        ({"Binds": ["/tmp/a"]}, "mount.invalid"),
+        ({"Binds": ["tmp/a"]}, "mount.invalid"),
         ({"Binds": ["/tmp/a:/b:ro:x"]}, "mount.invalid"),
         ({"Binds": ["c:\\x:/e"]}, "mount.options"),
         ({"Binds": ["/tmp/a:/b:Z"]}, "mount.options"),
@@ -405,7 +427,8 @@ def test_grammar_of_a_container(body, rule):
         ({"Binds": ["/tmp/a:/b:ro,rw"]}, "mount.options"),
         ({"Binds": ["/tmp/a:/b:"]}, "mount.options"),
         ({"Binds": ["/tmp/a:/b:rshared"]}, "mount.options"),
-        ({"Binds": [":/b"]}, "volume.anonymous"),
+        ({"Binds": [":/b"]}, "mount.invalid"),
+        ({"Binds": ["b"]}, "mount.invalid"),
         ({"Binds": ["/tmp/../etc:/b"]}, "mount.source"),
         ({"Binds": ["//etc:/b"]}, "mount.source"),
         ({"Binds": ["/tmp/a/:/b"]}, "mount.source"),
@@ -432,7 +455,6 @@ def test_grammar_of_a_container(body, rule):
         ({"Binds": ["/tmp/a:/b", "/tmp/c:/b"]}, "mount.duplicate"),
         ({"Mounts": [{"Type": "BIND", "Target": "/b"}]}, "mount.type"),
         ({"Mounts": [{"Type": "image", "Source": "x", "Target": "/b"}]}, "mount.type"),
-        ({"Mounts": [{"Type": "volume", "Target": "/b"}]}, "volume.anonymous"),
         ({"Mounts": [{"Type": "tmpfs", "Source": "x", "Target": "/b"}]}, "mount.source"),
         ({"Mounts": [_bind := {"Type": "bind", "Source": "/tmp/a"}]}, "mount.target"),
         (

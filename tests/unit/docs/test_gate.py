@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 
-from controller.broker.endpoints import DENIED, ROUTES
+from controller.broker.denied_routes import DENIED
+from controller.broker.endpoints import ROUTES
 from controller.broker.routing import find
 from controller.core import admission, tables
 from controller.core.fields import Field
