@@ -164,6 +164,8 @@ def inventory(call: Call, state: GateState) -> Steps[Reply]:
         "ledger": [asdict(trusted) for trusted in known.ledger.values()],
         "pins": {revision: asdict(image) for revision, image in known.pins.items()},
         "sessions": [asdict(session) for session in known.sessions.values()],
+        "endings": [asdict(ending) for ending in known.endings.values()],
+        "takenDown": known.taken_down,
     }
     return json_reply(200, {**shown, **images})
 

@@ -16,7 +16,7 @@ from controller import wiring
 from controller.cli.api import BrokerApi, ask_controller
 from controller.cli.waiting import Waiting, in_silence
 from controller.model.errors import EngineError, StateError, UsageError
-from controller.model.mutations import SHOW_VALUES
+from controller.model.mutations import DOWN, SHOW_VALUES
 from controller.process.assembly import answers
 from controller.settings import Instance, State, read_instance, state_of
 
@@ -164,7 +164,7 @@ def take_down(
     with broker_of(
         state.root, directory=Path(instance.dir), engine=instance.engine, policy=instance.policy
     ) as serving:
-        act = {"act": "down", "object": instance.id, "note": f"by uid {os.getuid()}"}
+        act = {"act": DOWN, "object": instance.id, "note": f"by uid {os.getuid()}"}
         BrokerApi(serving.broker_socket).post("records", act)
         perform = _Performer(serving.broker_socket, tell, done, failed)
         depends = wiring.known_dependencies(state, Path(instance.dir))

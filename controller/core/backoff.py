@@ -1,7 +1,7 @@
 """Backoff: how long a slot whose container fails is left alone before it is tried again.
 
-A failure is a container's own exit or a start that failed; one that was removed or stopped from
-outside is drift, healed at once, and never counted. Instants are seconds since the epoch, given by
+A failure is a container's own exit, a start that failed, or a container that the broker ended for a
+violation. One that was removed or stopped from outside is drift, and ``core.contention``'s to pace. Instants are seconds since the epoch, given by
 the caller: histories outlive the controller, so they can't rest on a clock that starts anew. A
 clock that jumped back never makes a wait longer than the longest pause from the next look on.
 """
@@ -35,15 +35,19 @@ class SlotHistory:
     recent: tuple[float, ...] = ()  # the last LOOP_FAILURES at most, oldest first
     looping: bool = False
     cause: str = ""
+    violation: str = ""  # the record for which the broker ended it the last time, if it did
 
 
 CLEAN = SlotHistory()
 
 
-def failed(history: SlotHistory, now: float, *, up_s: float = 0.0, cause: str = "") -> SlotHistory:
+def failed(
+    history: SlotHistory, now: float, *, up_s: float = 0.0, cause: str = "", violation: str = ""
+) -> SlotHistory:
     """Return the history after one more failure at *now*, of a container that ran for *up_s*.
 
-    A failure that nobody saw a cause of is taken to have that of the one before.
+    A failure that nobody saw a cause of is taken to have that of the one before. *violation* is the
+    record of the broker's that ended the container.
     """
     before = rested(history, up_s)
     recent = (*_recent(before, now), now)[-LOOP_FAILURES:]
@@ -52,6 +56,7 @@ def failed(history: SlotHistory, now: float, *, up_s: float = 0.0, cause: str = 
         recent=recent,
         looping=before.looping or len(recent) >= LOOP_FAILURES,
         cause=(cause or before.cause)[:_CAUSE_MAX],
+        violation=violation,
     )
 
 
@@ -100,6 +105,7 @@ def to_json(history: SlotHistory) -> dict[str, object]:
         "recentMs": [round(at * 1000) for at in history.recent],
         "looping": history.looping,
         **({"cause": history.cause} if history.cause else {}),
+        **({"violation": history.violation} if history.violation else {}),
     }
 
 
@@ -127,4 +133,5 @@ def from_json(value: Mapping[str, object]) -> SlotHistory:
         recent=tuple(at / 1000 for at in recent),
         looping=looping,
         cause=cause[:_CAUSE_MAX],
+        violation=str(value.get("violation", ""))[:_CAUSE_MAX],
     )

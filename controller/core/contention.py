@@ -1,8 +1,9 @@
-"""Contention: somebody else alters the same field of the same slot, again and again.
+"""Contention: somebody else alters, stops or removes the container of the same slot, again and again.
 
 To heal at once is right against a mistake. Against another program that never gives up either it
-would change a container for ever: from the fourth alteration within ten minutes on a field is
-contended, and healed after pauses that grow. Ten minutes without one, and nothing is remembered.
+would change a container for ever: from the fourth alteration of a field within ten minutes on it is
+contended, and healed after pauses that grow. A stop and a removal count as fields of their own.
+Ten minutes without one, and nothing is remembered.
 
 Pure. Instants are seconds of the wall clock, which may jump: what is of the future is of now.
 """
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any
 
 from controller.core.diff import ALIVE, alterations
@@ -18,6 +20,10 @@ from controller.core.healing import healed_by
 from controller.model.observed import Container
 from controller.model.plan import AnyAction
 
+#: What is done to a container as a whole, beside the fields that are altered.
+REMOVED = "removed"
+STOPPED = "stopped"
+ENDED = frozenset({REMOVED, STOPPED})
 #: Altered again so often within so many seconds; as long without it, and it is over.
 AGAIN = 3
 WITHIN_S = 600.0
@@ -36,15 +42,24 @@ class Fight:
 
 
 CALM = Fight()
+NOTHING_ENDED: Mapping[str, str] = MappingProxyType({})
 
 
 def look(
-    fights: Mapping[str, Fight], containers: Iterable[Container], now: float
+    fights: Mapping[str, Fight],
+    containers: Iterable[Container],
+    now: float,
+    *,
+    ended: Mapping[str, str] = NOTHING_ENDED,
 ) -> dict[str, Fight]:
-    """Return what is known of a slot's fields after a look at its containers; calm ones aren't in it."""
-    altered: dict[str, str] = {}
+    """Return what is known of a slot's fields after a look at its containers; calm ones aren't in it.
+
+    *ended* has the container that was stopped or removed from outside, by ``STOPPED`` and ``REMOVED``.
+    """
+    altered = dict(ended)
     for container in containers:
         known = container.state in ALIVE and container.admitted is not None
+        known = known and not container.violation
         for each in alterations(container) if known else ():
             altered.setdefault(each.what, container.id)
     names = sorted(fights.keys() | altered.keys())

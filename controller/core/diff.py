@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from types import MappingProxyType
 
-from controller.core.exits import explain
+from controller.core.exits import explain, stopped_from_outside
 from controller.core.inspected import differing, told
 from controller.core.translate import RESTART
 from controller.model.desired import Service
@@ -19,6 +19,8 @@ from controller.model.names import REVISION_DIGITS
 from controller.model.observed import Container, ContainerState
 from controller.model.spec import RestartPolicy, RunState
 
+#: Exit codes of programs that are asked to end, or killed.
+_STOPPED = frozenset({0, *(128 + number for number in (2, 9, 15))})
 #: Its process is there, so it must be stopped before it is removed.
 ALIVE = frozenset({ContainerState.RUNNING, ContainerState.PAUSED, ContainerState.RESTARTING})
 
@@ -141,6 +143,10 @@ class Alteration:
 
 def alterations(container: Container) -> tuple[Alteration, ...]:
     """Return every way in which a container isn't what was admitted."""
+    if container.violation:
+        # The broker has it started no more.
+        why = explain(container) or "is ended by the broker"
+        return (Alteration("violation", f"{container.name} {why}"),)
     if container.state is ContainerState.DEAD:
         return (Alteration("dead", "it is dead"),)
     paused = container.state is ContainerState.PAUSED
@@ -209,9 +215,19 @@ def why_stopped(container: Container, service: Service) -> str:
     if container.state is ContainerState.CREATED:
         return f"{name} {explain(container) or 'was never started'}"
     if container.settings.restart == "no" and restart_of(service)[0] != "no":
-        return f"{name} was stopped on purpose, and should run"
+        on_purpose = "was stopped on purpose" if _was_stopped(container) else explain(container)
+        return f"{name} {on_purpose}, and should run"
+    if container.ending is None and stopped_from_outside(container, service, taken_over=False):
+        return f"{name} was stopped from outside: it {explain(container)}"
     policy = service.spec.restart.policy.value
     return f"{name} {explain(container)}, restart policy is {policy}"
+
+
+def _was_stopped(container: Container) -> bool:
+    """Return True if trimtab stopped a container, as far as the broker knows or its exit shows."""
+    if container.ending is not None:
+        return container.ending.role == "controller"
+    return container.exit_code in _STOPPED and not container.oom_killed
 
 
 def _why_stale(container: Container, service: Service) -> str:
@@ -297,11 +313,12 @@ def slot_of(
     service: Service,
     superseded: Mapping[str, str] = MappingProxyType({}),
     spared: Collection[str] = (),
+    gone: str = "",
 ) -> Slot:
     """Return one slot of a running service, with the word for it.
 
-    *containers* are those of that slot, *superseded* why some must be replaced, by id, and
-    *spared* which alterations are left for now. Of several
+    *containers* are those of that slot, *superseded* why some must be replaced, by id, *spared*
+    which alterations are left for now, and *gone* what became of its last container. Of several
     of the wanted revision the best is kept: one that runs before one that doesn't, what is as
     admitted before what must be healed, and of those the one that was started first.
     """
@@ -317,7 +334,8 @@ def slot_of(
     if not fit:
         others = tuple(sorted(containers, key=_age))
         if not others:
-            return Slot(number, None, (), Drift.MISSING, f"slot {number} is missing")
+            missing = f"slot {number} is missing{f': {gone}' if gone else ''}"
+            return Slot(number, None, (), Drift.MISSING, missing)
         worst = min(replicas, key=_telling)
         return Slot(number, None, others, drift_of(worst), why(worst))
     best = min(fit, key=_merit)

@@ -16,8 +16,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
+from controller.core import endings
 from controller.model.desired import Service
-from controller.model.observed import Container, ContainerState
+from controller.model.observed import Container, ContainerState, Ending
 from controller.model.quantities import format_bytes
 from controller.model.spec import RestartPolicy
 
@@ -36,6 +37,8 @@ _CRASHES = frozenset(
         signal.SIGTRAP,
     }
 )
+#: The end of a run is recorded so many seconds before it, by another clock, at most.
+_RECORDED_S = 2.0
 #: Exit codes that shells and their like have for what isn't the program's own failure.
 _CODES = {
     125: "what should run its command failed",
@@ -73,14 +76,16 @@ _START_ERRORS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """What was counted of a container already: the engine's restarts, its last exit, and which run
-    of it (by its start) was unhealthy.
+    """What was counted of a slot's container: the engine's restarts, its last exit, which run of it
+    (by its start) was unhealthy, and the violations for which containers of the slot were ended.
     """
 
     id: str
     restarts: int = 0
     finished_at: str = ""
     unhealthy: str = ""
+    name: str = ""
+    violations: tuple[str, ...] = ()  # records, of containers that were there at the last look
 
 
 def mark_of(container: Container, before: Mark | None = None) -> Mark:
@@ -88,7 +93,14 @@ def mark_of(container: Container, before: Mark | None = None) -> Mark:
     unhealthy = before.unhealthy if before is not None and before.id == container.id else ""
     if _is_unhealthy(container):
         unhealthy = container.started_at
-    return Mark(container.id, container.restart_count, container.finished_at, unhealthy)
+    return Mark(
+        container.id,
+        container.restart_count,
+        container.finished_at,
+        unhealthy,
+        container.name,
+        () if before is None else before.violations,
+    )
 
 
 def _is_unhealthy(container: Container) -> bool:
@@ -130,6 +142,24 @@ def own_exit(container: Container, service: Service, *, taken_over: bool) -> boo
             return False
 
 
+def stopped_from_outside(container: Container, service: Service, *, taken_over: bool) -> bool:
+    """Return True if a container is down, and neither failed nor was stopped by trimtab.
+
+    The engine restarts what exits by itself, and a stop of ours takes the restart policy away before.
+    """
+    if container.state is not ContainerState.EXITED or container.violation or container.error:
+        return False
+    admitted, ending = container.admitted, container.ending
+    ours = container.settings.restart == "no" and (admitted is None or admitted.restart == "no")
+    if ours or (ending is not None and ending.role in {"controller", "broker"}):
+        return False
+    policy = service.spec.restart.policy
+    done = policy is RestartPolicy.ON_FAILURE and container.exit_code == 0
+    if policy is RestartPolicy.NEVER or done:
+        return False
+    return not own_exit(container, service, taken_over=taken_over)
+
+
 def explain(container: Container) -> str:
     """Return why a container is down, in words that follow its name; '' where it isn't."""
     if _is_unhealthy(container):
@@ -138,6 +168,11 @@ def explain(container: Container) -> str:
         return f"failed to start: {start_failure(container.error)}"
     if container.state not in {ContainerState.EXITED, ContainerState.RESTARTING}:
         return ""
+    ending = container.ending
+    if ending is not None and (ending.reason or ending.role in {"operator", "client"}):
+        return endings.describe(ending)
+    if container.violation:
+        return "was ended by the broker, since it didn't run as admitted"
     code, exited = container.exit_code, f"exited with {container.exit_code}"
     if container.oom_killed:
         limit = container.settings.memory
@@ -172,6 +207,12 @@ def start_failure(said: str) -> str:
     return words[-1][:_TAIL_MAX] if words else "nobody says why"
 
 
+def is_of_last_run(ending: Ending, finished_at: str) -> bool:
+    """Return True if *ending* is that of the run that ended at *finished_at*."""
+    ended, recorded = seconds(finished_at), seconds(ending.time)
+    return ended is not None and recorded is not None and ended <= recorded + _RECORDED_S
+
+
 def up_s(container: Container, now: float) -> float:
     """Return how long a container runs, or ran the last time; 0 where nothing says it."""
     started = seconds(container.started_at)
@@ -200,6 +241,8 @@ def to_json(mark: Mark) -> dict[str, object]:
         "restarts": mark.restarts,
         "finishedAt": mark.finished_at,
         "unhealthy": mark.unhealthy,
+        **({"name": mark.name} if mark.name else {}),
+        **({"violations": list(mark.violations)} if mark.violations else {}),
     }
 
 
@@ -211,7 +254,10 @@ def from_json(value: Mapping[str, object]) -> Mark:
     """
     match value:
         case {"id": str(container), "restarts": int(restarts), "finishedAt": str(finished_at)}:
-            unhealthy = value.get("unhealthy", "")  # older files lack it
-            return Mark(container, restarts, finished_at, str(unhealthy))
+            # Older files lack the rest.
+            counted = value.get("violations", [])
+            violations = tuple(map(str, counted)) if isinstance(counted, list) else ()
+            unhealthy, name = str(value.get("unhealthy", "")), str(value.get("name", ""))
+            return Mark(container, restarts, finished_at, unhealthy, name, violations)
         case _:
             raise ValueError(f"not a mark: {value!r}")

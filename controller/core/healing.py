@@ -21,6 +21,7 @@ from controller.model.plan import (
     ConnectNetwork,
     DisconnectNetwork,
     RenameContainer,
+    StartContainer,
     UnpauseContainer,
     UpdateContainer,
 )
@@ -55,6 +56,8 @@ def healed_by(action: AnyAction) -> frozenset[str]:
             return frozenset({"name"})
         case ConnectNetwork() | DisconnectNetwork():
             return frozenset({"networks", "aliases"})
+        case StartContainer():
+            return frozenset({"stopped"})
         case _:
             return frozenset()
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, TypeVar, cast
 
+from controller.core import endings
 from controller.core.confinement import confinement_from, confinement_to
 from controller.model import mutations, names
 from controller.model.entries import Record
@@ -29,7 +30,7 @@ from controller.model.inventory import (
     Trusted,
 )
 from controller.model.mutations import Mutation
-from controller.model.observed import Image, Settings
+from controller.model.observed import Ending, Image, Settings
 
 _T = TypeVar("_T")
 
@@ -66,21 +67,32 @@ def fold(inventory: Inventory, record: Record) -> Inventory:
             return _used(_going(inventory, record, intent), record, intent)
         case "outcome" | "recovered":
             return _close(inventory, record)
-        case "operator" if route == mutations.TRUST:
-            return _trust(inventory, _mapping(entry.request.get("summary")))
-        case "operator" if route == mutations.EXEC_END:
-            ended = _text(_mapping(entry.request.get("summary")), "exec")
-            return replace(inventory, sessions=_without(inventory.sessions, ended))
-        case "operator" if route == mutations.ADOPT:
-            return adopted(inventory, record.seq, entry.request)
-        case "operator" if route == mutations.APPROVE:
-            return _approved(inventory, record)
-        case "operator" if route == mutations.SERVICE_RESTART:
-            return _restarted(inventory, _mapping(entry.request.get("summary")))
+        case "operator":
+            return _operated(inventory, record, route)
         case "violation" if entry.result.get("putBack") is not True:
-            return _violated(inventory, _text(entry.request, "object"), entry.id)
+            return _violated(inventory, record)
         case "read" if route in _GONE and entry.actor.get("role") == "broker":
             return _GONE[route](inventory, _text(entry.request, "object"))
+        case _:
+            return inventory
+
+
+def _operated(inventory: Inventory, record: Record, route: str) -> Inventory:
+    """Return the inventory after an operator's act that changes it without the engine."""
+    summary = _mapping(record.entry.request.get("summary"))
+    match route:
+        case mutations.TRUST:
+            return _trust(inventory, summary)
+        case mutations.EXEC_END:
+            return replace(inventory, sessions=_without(inventory.sessions, _text(summary, "exec")))
+        case mutations.ADOPT:
+            return adopted(inventory, record.seq, record.entry.request)
+        case mutations.APPROVE:
+            return _approved(inventory, record)
+        case mutations.SERVICE_RESTART:
+            return _restarted(inventory, summary)
+        case _ if summary.get("act") == mutations.DOWN:
+            return replace(inventory, taken_down=record.entry.id)
         case _:
             return inventory
 
@@ -128,8 +140,20 @@ def _close(inventory: Inventory, record: Record) -> Inventory:
         time=intent.time,
         uid=intent.uid,
     )
-    effect = _EFFECTS.get(_text(intent.request, "route"))
+    route = _text(intent.request, "route")
+    if closing.applied or (route == Mutation.CONTAINER_REMOVE and gone(record)):
+        inventory = _ended(inventory, route, closing, record.time)
+    effect = _EFFECTS.get(route)
     return inventory if effect is None else effect(inventory, closing)
+
+
+def _ended(inventory: Inventory, route: str, closing: Closing, time: str) -> Inventory:
+    """Note who ended a container, unless it was down already."""
+    if closing.result.get("status") == _NOT_MODIFIED:
+        return inventory
+    ending = Ending(closing.object, route, closing.role, closing.uid, time)
+    known = endings.changed(inventory.endings, ending, signal=closing.summary.get("signal"))
+    return inventory if known is inventory.endings else replace(inventory, endings=known)
 
 
 def applied(record: Record) -> bool:
@@ -240,11 +264,15 @@ def _container_started(inventory: Inventory, closing: Closing) -> Inventory:
     return _with_item(inventory, replace(item, started=True, effective=effective))
 
 
-def _violated(inventory: Inventory, identifier: str, record: str) -> Inventory:
-    item = inventory.containers.get(identifier)
+def _violated(inventory: Inventory, record: Record) -> Inventory:
+    entry = record.entry
+    item = inventory.containers.get(_text(entry.request, "object"))
     if item is None:
         return inventory
-    return _with_item(inventory, replace(item, effective="violation", violation=record))
+    rules, found = entry.verdict.get("rules"), entry.result.get("found")
+    ending = endings.violation(item.id, _texts(rules), _texts(found), record.time)
+    inventory = replace(inventory, endings=endings.added(inventory.endings, ending))
+    return _with_item(inventory, replace(item, effective="violation", violation=entry.id))
 
 
 def _container_down(inventory: Inventory, closing: Closing) -> Inventory:
@@ -590,6 +618,8 @@ def to_json(inventory: Inventory) -> dict[str, object]:
         "open": {identifier: asdict(intent) for identifier, intent in inventory.open.items()},
         "taken": [asdict(taken) for taken in inventory.taken.values()],
         "approvals": [asdict(approval) for approval in inventory.approvals.values()],
+        "endings": [asdict(ending) for ending in inventory.endings.values()],
+        "takenDown": inventory.taken_down,
     }
 
 
@@ -623,6 +653,9 @@ def from_json(value: Mapping[str, Any]) -> Inventory:
         open={identifier: OpenIntent(**told) for identifier, told in value["open"].items()},
         taken={told["container"]: Taken(**told) for told in value.get("taken", ())},
         approvals={told["id"]: _approval(told) for told in value.get("approvals", ())},
+        # Snapshots of earlier brokers have none.
+        endings={told["container"]: Ending(**told) for told in value.get("endings", ())},
+        taken_down=_text(value, "takenDown"),
     )
 
 

@@ -37,8 +37,9 @@ class Past:
     container id, as is ``superseded``: what must be replaced though its revision is right, and
     why. ``good`` is a service's last revision that held, and those are ``hindered`` whose last pass
     got no further. Those that are ``ailing`` (by id) are of earlier revisions, and unhealthy in a run that is
-    long enough to be ended. ``paused`` says of a service why nothing of it that serves is replaced now, ``contended`` of a
-    slot which alterations aren't healed now, by their words, and why. ``quarantine`` is
+    long enough to be ended. ``gone`` says what became of a slot's last container, if somebody else
+    removed it. ``paused`` says of a service why nothing of it that serves is replaced now, ``contended`` of a
+    slot which alterations aren't healed now, by their words, and why; a stop and a removal too. ``quarantine`` is
     how long what is pruned is kept, and what is left of that. ``around`` is what is known of the
     services that others depend on.
     """
@@ -50,6 +51,7 @@ class Past:
     good: Mapping[Key, str] = field(default_factory=dict)
     hindered: frozenset[Key] = frozenset()
     ailing: frozenset[str] = frozenset()
+    gone: Mapping[Slot, str] = field(default_factory=dict)
     paused: Mapping[Key, str] = field(default_factory=dict)
     contended: Mapping[Slot, Mapping[str, str]] = field(default_factory=dict)
     quarantine: Quarantine = NOTHING_KEPT

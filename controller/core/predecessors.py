@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from controller.core import slots
+from controller.core.contention import ENDED
 from controller.core.diff import (
     ALIVE,
     Replica,
@@ -89,7 +90,8 @@ def _stand_in(slot: Slot, situation: Situation) -> Steps | None:
     What is behind the gate is planned as if it ran already.
     """
     predecessor = _predecessor(slot, situation)
-    if predecessor is None:
+    contended = ENDED & set(situation.spared(slot.number))
+    if predecessor is None or contended:
         return None
     handle, policy = Handle.seen(predecessor), restart_of(situation.service)
     healing, _ = slots.healing_of(predecessor, situation, announced=True)

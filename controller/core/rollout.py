@@ -214,6 +214,7 @@ def _slots(situation: Situation) -> list[Slot]:
             situation.service,
             situation.past.superseded,
             situation.spared(n),
+            situation.past.gone.get((situation.key, n), ""),
         )
         for n in numbers
     ]

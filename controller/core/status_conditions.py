@@ -5,11 +5,12 @@ Pure. Each condition has a reason for programs and a message for people.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import takewhile
 from typing import Literal
 
+from controller.core.contention import ENDED
 from controller.core.moves import denied
 from controller.core.order import FAILED
 from controller.core.status_facts import Facts, World
@@ -18,6 +19,8 @@ from controller.model.errors import Act, Severity
 from controller.model.plan import AnyAction, Verdict, Wait, at_rest, hopeless
 
 State = Literal["True", "False", "Unknown"]
+#: The reason where the broker ended a container, since it didn't run as admitted.
+BREACHED = "effective.violated"
 #: What helps a rollout that failed on.
 PAUSED_REMEDY = "change its document, or let it be tried again with `trimtab resume`"
 
@@ -145,6 +148,10 @@ def _stalled(facts: Facts, world: World) -> list[Condition]:
     # Told by the plan, which knows whether it is so still.
     for wait in filter(hopeless, world.plan.of(facts.key)):
         return [Condition("Stalled", "True", FAILED, wait.cause)]
+    if any(key == facts.key for key, _slot in world.breaches):
+        return [Condition("Stalled", "True", BREACHED, told) for told in _breaches(facts, world)][
+            :1
+        ]
     if why := world.failed.get(facts.key):
         return [Condition("Stalled", "True", "rollout.failed", f"{why} ({PAUSED_REMEDY})")]
     return []
@@ -156,17 +163,27 @@ def _paused(facts: Facts, world: World) -> Condition | None:
 
 
 def _contended(facts: Facts, world: World) -> Condition | None:
-    """Return that somebody else alters what is healed, again and again."""
-    told = [
-        f"slot {slot}: {', '.join(name.replace('_', ' ') for name in names)}"
-        for (key, slot), names in sorted(world.contended.items())
-        if key == facts.key
+    """Return that somebody else alters, stops or removes what is healed, again and again."""
+    mine = [
+        (slot, names) for (key, slot), names in sorted(world.contended.items()) if key == facts.key
     ]
-    if not told:
-        return None
+    altered = [
+        f"slot {slot}: {', '.join(name.replace('_', ' ') for name in fields)}"
+        for slot, names in mine
+        if (fields := [name for name in names if name not in ENDED])
+    ]
+    ended = [
+        f"slot {slot}: its container is {' and '.join(words)}"
+        for slot, names in mine
+        if (words := [name for name in names if name in ENDED])
+    ]
     remedy = "look who changes it beside trimtab; it is healed after growing pauses"
-    message = f"altered again and again: {'; '.join(told)} ({remedy})"
-    return Condition("Contended", "True", "AlteredAgain", message)
+    if not altered and not ended:
+        return None
+    told = [f"altered again and again: {'; '.join(altered)}"] if altered else []
+    told += [f"ended from outside again and again: {'; '.join(ended)}"] if ended else []
+    reason = "AlteredAgain" if altered else "EndedAgain"
+    return Condition("Contended", "True", reason, f"{'; '.join(told)} ({remedy})")
 
 
 def _crash_loop(facts: Facts, world: World) -> Condition | None:
@@ -189,18 +206,26 @@ def _violation(facts: Facts, world: World) -> Condition | None:
     refused = [action.verdict for action in world.plan.of(facts.key) if denied(action)]
     if verdict is None and refused:
         verdict = refused[0]
-    for slot in facts.slots if verdict is None else ():
-        if record := slot.get("violation"):
-            reason = f"{slot['container']} was stopped, since it didn't run as admitted"
-            remedy = f"see 'trimtab journal show {record}', then remove the container"
-            return Condition(
-                "PolicyViolation", "True", "effective.violated", f"{reason} ({remedy})"
-            )
     if verdict is None:
-        return None
+        told = next(_breaches(facts, world), "")
+        return Condition("PolicyViolation", "True", BREACHED, told) if told else None
     # Let through for now by the rule's mode: a warning, and nothing is held back for it.
     kind = "PolicyViolation" if verdict.decision == "deny" else "PolicyWarning"
     return Condition(kind, "True", *_of(verdict))
+
+
+def _breaches(facts: Facts, world: World) -> Iterator[str]:
+    """Yield what is to be said of each slot whose container the broker ended for a violation."""
+    for row in facts.slots:
+        slot = (facts.key, int(str(row["slot"])))
+        record = row.get("violation") or world.breaches.get(slot)
+        if not record:
+            continue
+        # The row's container may be the next one already.
+        name = row["container"] if row.get("violation") else f"the last container of slot {slot[1]}"
+        cause = row.get("cause") if row.get("violation") else world.causes.get(slot)
+        why = cause or "was ended by the broker"
+        yield f"{name} {why} (see 'trimtab journal show {record}'; look who changes it beside trimtab)"
 
 
 def _quarantined(facts: Facts, world: World) -> Condition | None:

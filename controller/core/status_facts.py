@@ -43,7 +43,8 @@ class World:
     ``observed`` is None while the engine can't be looked at. ``generations`` has the counter of
     accepted spec changes of a key and the last one fully acted on. ``violations`` are the verdicts
     on services that the policy doesn't admit any more, or only for now (``audit-deny``). ``causes``
-    say why slots failed the last time. ``problems`` are the controller's own.
+    say why slots failed the last time. ``breaches`` has the slots in a crash loop whose last container
+    the broker ended, with the record of the violation. ``problems`` are the controller's own.
     """
 
     desired: Desired
@@ -54,6 +55,7 @@ class World:
     looping: frozenset[tuple[Key, int]] = frozenset()
     contended: Mapping[tuple[Key, int], tuple[str, ...]] = field(default_factory=dict)
     causes: Mapping[tuple[Key, int], str] = field(default_factory=dict)
+    breaches: Mapping[tuple[Key, int], str] = field(default_factory=dict)
     pauses: Mapping[tuple[Key, int], Pause] = field(default_factory=dict)
     failed: Mapping[Key, str] = field(default_factory=dict)  # rollouts, and why
     failures: Mapping[Key, Failure] = field(default_factory=dict)

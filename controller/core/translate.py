@@ -8,14 +8,16 @@ Nothing here decides anything.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, assert_never
 
+from controller.core.exits import is_of_last_run
 from controller.core.inspected import unknown
 from controller.model import names, observed
 from controller.model.desired import Service
 from controller.model.inventory import Belonging, Item
 from controller.model.names import NetworkNames, qualified, service_key
-from controller.model.observed import ContainerState, Settings
+from controller.model.observed import ContainerState, Ending, Settings
 from controller.model.plan import (
     ConnectNetwork,
     CreateContainer,
@@ -311,12 +313,20 @@ def settings(inspect: Mapping[str, Any]) -> Settings:
     )
 
 
-def container(inspect: Mapping[str, Any], item: Item | None) -> observed.Container:
+def container(
+    inspect: Mapping[str, Any],
+    item: Item | None,
+    endings: Mapping[str, Ending] = MappingProxyType({}),
+) -> observed.Container:
     """Return a container of ours as the engine and the inventory show it.
 
     Who it is comes from the inventory; from its labels only while the inventory doesn't know it.
+    *endings* are what the inventory knows of runs that ended, by the container's id.
     """
     state = inspect.get("State") or {}
+    ending = endings.get(inspect["Id"])
+    if ending is not None and not is_of_last_run(ending, _instant(state.get("FinishedAt"))):
+        ending = None
     who = item if item is not None else _labelled(inspect)
     return observed.Container(
         id=inspect["Id"],
@@ -345,6 +355,7 @@ def container(inspect: Mapping[str, Any], item: Item | None) -> observed.Contain
         aliases=endpoint_aliases(inspect),
         effective=who.effective,
         violation=who.violation,
+        ending=ending,
         unknown=unknown(inspect),
     )
 

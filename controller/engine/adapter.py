@@ -144,6 +144,8 @@ class BrokerEngine:
             volumes=tuple(self._volumes(inventory)),
             images={name: self._image(name) for name in sorted(images)},
             pins=inventory.pins,
+            endings=inventory.endings,
+            taken_down=inventory.taken_down,
             listening=self._listening(),
         )
 
@@ -174,12 +176,12 @@ class BrokerEngine:
             item = inventory.containers.get(inspect["Id"])
             # The broker shows nobody of a network whom the inventory doesn't know.
             if item is None or not (lost := strays(inspect, networks)):
-                yield translate.container(inspect, item)
+                yield translate.container(inspect, item, inventory.endings)
             elif (again := self._find(f"/containers/{item.id}/json")) is not None:
                 # Only what was so before and after is so: else it ended or left between the two looks.
                 lost &= strays(again, networks)
                 cut_off = tuple(sorted({each.network for each in lost}))
-                yield replace(translate.container(again, item), cut_off=cut_off)
+                yield replace(translate.container(again, item, inventory.endings), cut_off=cut_off)
 
     def _look_at_networks(
         self, inventory: Inventory, only: Key | None

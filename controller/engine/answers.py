@@ -27,7 +27,7 @@ from controller.model.errors import (
     ReplyLost,
 )
 from controller.model.inventory import Belonging, Item
-from controller.model.observed import Image
+from controller.model.observed import Ending, Image
 
 MESSAGE_MAX = 1000
 CAUSE_MAX = 500
@@ -137,6 +137,8 @@ class Inventory:
             revision: Image(id=image["id"], digest=image.get("digest") or "")
             for revision, image in (told.get("pins") or {}).items()
         }
+        self.endings = {each["container"]: _ending(each) for each in told.get("endings") or ()}
+        self.taken_down = str(told.get("takenDown") or "")
 
 
 def _item(told: Mapping[str, Any]) -> Item:
@@ -154,6 +156,17 @@ def _item(told: Mapping[str, Any]) -> Item:
         effective=told.get("effective") or "",
         violation=told.get("violation") or "",
         admitted=settings_from(told.get("admitted") or {}),
+    )
+
+
+def _ending(told: Mapping[str, Any]) -> Ending:
+    return Ending(
+        container=told["container"],
+        route=told.get("route") or "",
+        role=told.get("role") or "",
+        uid=int(told.get("uid") or 0),
+        time=told.get("time") or "",
+        reason=told.get("reason") or "",
     )
 
 

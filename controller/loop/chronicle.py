@@ -8,19 +8,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
-from controller.core import backoff, contention, course, diff, exits, readiness
+from controller.core import backoff, contention, course, diff, endings, exits, readiness
 from controller.core.contention import is_contended
 from controller.core.course import Course, Scene
+from controller.core.exits import Mark
 from controller.core.past import Past, Pause, Slot
 from controller.core.readiness import Readiness, Ready, Sighting
 from controller.loop.memory import Memory
 from controller.model.desired import Desired, Service
+from controller.model.mutations import Mutation
 from controller.model.names import Key
 from controller.model.observed import Container, Observed
-from controller.model.plan import AnyAction
-from controller.model.quantities import format_instant
+from controller.model.plan import AnyAction, RemoveContainer
 from controller.ports import Clock
 
 #: A replica that is unhealthy again after so many failures is recreated, not restarted.
@@ -61,9 +63,30 @@ class Chronicle:
             service = services.get(slot[0])
             if service is None or slot[1] > service.spec.replicas:
                 continue
+            self._count_violations(slot, containers, service, now)
             container = diff.slot_of(slot[1], containers, service).keep
             if container is not None:
                 self._count(slot, container, service, now)
+
+    def _count_violations(
+        self, slot: Slot, containers: Iterable[Container], service: Service, now: float
+    ) -> None:
+        """Count each container of the wanted revision that the broker ended, once."""
+        ended = [c for c in containers if c.violation and c.revision == service.revision]
+        mark = self._memory.mark(slot) or Mark("")
+        for container in ended:
+            if container.violation not in mark.violations:
+                history = backoff.failed(
+                    self._memory.history(slot),
+                    now,
+                    up_s=exits.up_s(container, now),
+                    cause=exits.explain(container),
+                    violation=container.violation,
+                )
+                self._memory.remember(slot, history)
+        counted = tuple(container.violation for container in ended)
+        if counted != mark.violations:
+            self._memory.set_mark(slot, replace(mark, violations=counted))
 
     def _count(self, slot: Slot, container: Container, service: Service, now: float) -> None:
         history, up_s = self._memory.history(slot), exits.up_s(container, now)
@@ -108,16 +131,37 @@ class Chronicle:
 
     def _look_for_fights(self, service: Service, observed: Observed) -> None:
         now, found = self._clock.now(), _by_slot(observed.of(service.key))
+        looping = self.looping(now)
         for number in range(1, service.spec.replicas + 1):
             slot = (service.key, number)
-            there = [c for c in found.get(slot, ()) if c.revision == service.revision]
-            fights = contention.look(self._memory.fights(slot), there, now)
+            there = found.get(slot, ())
+            ended: dict[str, str] = {}
+            for container in there:
+                if exits.stopped_from_outside(container, service, taken_over=slot in looping):
+                    ended.setdefault(contention.STOPPED, container.id)
+            mark = self._memory.mark(slot)
+            if mark is not None and self._removed(mark, there, observed):
+                ended[contention.REMOVED] = mark.id
+            fights = contention.look(self._memory.fights(slot), there, now, ended=ended)
             self._memory.set_fights(slot, fights)
+
+    @staticmethod
+    def _removed(mark: Mark, there: Iterable[Container], observed: Observed) -> str:
+        """Return how somebody else removed a slot's container, in words that follow its name; else ''."""
+        if not mark.id or any(c.id == mark.id for c in there):
+            return ""
+        ending = observed.endings.get(mark.id)
+        if ending is None or ending.route != Mutation.CONTAINER_REMOVE:
+            return "was removed from outside"
+        return "" if ending.role in {"controller", "broker"} else endings.describe(ending)
 
     def did(self, action: AnyAction) -> None:
         """Take note of an action that succeeded."""
         slot = (action.object, action.slot)
         self._counted[slot] = self._clock.monotonic()  # what it begins is seen from its beginning
+        mark = self._memory.mark(slot)
+        if isinstance(action, RemoveContainer) and mark and mark.id == action.precondition.id:
+            self._memory.set_mark(slot, replace(mark, id="", name=""))
         fights = self._memory.fights(slot)
         if fights:
             self._memory.set_fights(slot, contention.healed(fights, action))
@@ -173,14 +217,24 @@ class Chronicle:
             ailing=frozenset(c.id for s in desired.services for c in self._ailing(s, observed)),
             contended={
                 slot: {
-                    name: f"{name.replace('_', ' ')} is altered again and again, "
-                    f"next healed at {format_instant(until)}"
+                    name: Pause(_again_and_again(name), until).text
                     for name, until in fields.items()
                 }
                 for slot, fields in self.sparing(now).items()
             },
+            gone=dict(self._gone(desired, observed)),
             paused={key: f"the rollout failed: {why}" for key, why in self.failed(desired).items()},
         )
+
+    def _gone(self, desired: Desired, observed: Observed) -> Iterable[tuple[Slot, str]]:
+        """Yield what became of the last container of slots that somebody else emptied."""
+        for service in desired.services:
+            found = _by_slot(observed.of(service.key))
+            for number in range(1, service.spec.replicas + 1):
+                slot = (service.key, number)
+                mark = self._memory.mark(slot)
+                if slot not in found and mark and (how := self._removed(mark, (), observed)):
+                    yield slot, f"{mark.name or 'its container'} {how}"
 
     def failed(self, desired: Desired) -> dict[Key, str]:
         """Return the services whose rollout has failed, and why."""
@@ -198,12 +252,22 @@ class Chronicle:
         histories = self._memory.histories().items()
         return frozenset(slot for slot, each in histories if backoff.crash_looping(each, now))
 
+    def breaches(self, now: float) -> dict[Slot, str]:
+        """Return the slots in a crash loop whose last container the broker ended, and its record."""
+        histories, looping = self._memory.histories(), self.looping(now)
+        return {slot: v for slot in looping if (v := histories[slot].violation)}
+
     def held(self, now: float) -> dict[Slot, Pause]:
         """Return the slots in which nothing is started now."""
-        held = {}
+        held = {
+            slot: Pause(_again_and_again(name), until)
+            for slot, untils in self.sparing(now).items()
+            for name, until in sorted(untils.items(), key=lambda each: each[1])
+            if name in contention.ENDED
+        }
         for slot, history in self._memory.histories().items():
             until = backoff.not_before(history, now)
-            if until > now:
+            if until > now and (slot not in held or held[slot].until < until):
                 times = "once" if history.count == 1 else f"{history.count} times in a row"
                 why = f" (it {history.cause})" if history.cause else ""
                 held[slot] = Pause(f"failed {times}{why}", until)
@@ -212,15 +276,13 @@ class Chronicle:
     def pauses(self, now: float) -> dict[Slot, Pause]:
         """Return the slots in which something waits for an instant: a start, or an alteration."""
         spared = {
-            slot: Pause(
-                f"{', '.join(sorted(untils))} altered again and again", min(untils.values())
-            )
+            slot: Pause(_again_and_again(*untils), min(untils.values()))
             for slot, untils in self.sparing(now).items()
         }
         return spared | self.held(now)
 
     def sparing(self, now: float) -> dict[Slot, dict[str, float]]:
-        """Return the alterations that aren't healed yet, and until when."""
+        """Return the alterations that aren't healed yet, stops and removals too, and until when."""
         found: dict[Slot, dict[str, float]] = {}
         for slot, fights in self._memory.all_fights().items():
             untils = {name: contention.not_before(fight) for name, fight in fights.items()}
@@ -299,6 +361,15 @@ class Chronicle:
             wall=self._clock.now(),
             unseen_s=now - self._advanced.get(key, -math.inf),
         )
+
+
+def _again_and_again(*names: str) -> str:
+    """Return that fields are altered, or containers ended, again and again."""
+    ended = [name for name in names if name in contention.ENDED]
+    if ended:
+        return f"its container is {' and '.join(sorted(ended))} from outside again and again"
+    fields = ", ".join(sorted(name.replace("_", " ") for name in names))
+    return f"{fields} {'is' if len(names) == 1 else 'are'} altered again and again"
 
 
 def _by_slot(containers: Iterable[Container]) -> dict[Slot, tuple[Container, ...]]:

@@ -85,10 +85,11 @@ class Memory:
             self._set(self._histories, slot, None if history == backoff.CLEAN else history)
 
     def forgive(self, key: Key) -> None:
-        """Forget the failures of all slots of a service."""
+        """Forget the failures and contentions of all slots of a service: what failed is tried at once."""
         with self._lock:
-            for slot in [slot for slot in self._histories if slot[0] == key]:
-                self._set(self._histories, slot, None)
+            for table in (self._histories, self._fights):
+                for slot in [slot for slot in table if slot[0] == key]:
+                    self._set(table, slot, None)
 
     def mark(self, slot: Slot) -> Mark | None:
         """Return what was counted of a slot's container."""

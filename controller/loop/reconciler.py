@@ -30,6 +30,7 @@ from controller.model.errors import (
     Conflict,
     EngineError,
     EngineUnavailable,
+    Refused,
     ReplyLost,
     Severity,
 )
@@ -364,7 +365,9 @@ class Reconciler:
             self.chronicle.did(each.action)
             if isinstance(each.action, CreateContainer):
                 slot = (each.action.object, each.action.slot)
-                self._memory.set_mark(slot, exits.Mark(each.id))
+                violations = (self._memory.mark(slot) or exits.Mark("")).violations
+                made = exits.Mark(each.id, name=each.action.target, violations=violations)
+                self._memory.set_mark(slot, made)
         # What succeeded isn't in the next plan any more.
         wanted = frozenset(signature(action, rules.digest) for action in plan.actions)
         self._retries.keep(key, wanted)
@@ -409,7 +412,11 @@ class Reconciler:
         again_s = self._retries.failed(key, signature(action, rules.digest), error, down=down)
         failure = _failure(error)
         now = self._clock.now()
-        if isinstance(action, StartContainer) and _counts(error, down=down):
+        starts = isinstance(action, StartContainer)
+        if starts and _is_violation(error):
+            # It counts as a failure of its slot, once the next look shows it.
+            again_s, failure = 0.0, replace(failure, act=Act.RETRY)
+        elif starts and _counts(error, down=down):
             slot = (action.object, action.slot)
             cause = f"failed to start: {exits.start_failure(error.message)}"
             if error.act is Act.RETRY:
@@ -420,7 +427,7 @@ class Reconciler:
         if down and not isinstance(error, EngineUnavailable | ReplyLost):
             again_s = 0.0  # what was stopped for it is to serve again meanwhile
         failure = replace(failure, retry_at=now + again_s)
-        return Result(_OUTCOMES[error.act], again_s=again_s, failure=failure)
+        return Result(_OUTCOMES[failure.act], again_s=again_s, failure=failure)
 
     def _after_acting(self, key: Key) -> float:
         # Every acting pass is followed by a look; one that acts for ever slows down by itself.
@@ -506,6 +513,11 @@ def _counts(error: EngineError, *, down: bool) -> bool:
     if isinstance(error, EngineUnavailable | ReplyLost) or error.code == HELD:
         return False
     return down or (error.act is Act.RETRY and not isinstance(error, Conflict))
+
+
+def _is_violation(error: EngineError) -> bool:
+    """Return True if the broker ended a container, since it didn't run as admitted."""
+    return isinstance(error, Refused) and error.code.startswith("effective.")
 
 
 def _failure(error: EngineError, retry_at: float | None = None) -> Failure:

@@ -71,6 +71,7 @@ class Reporter:
                 plan=plan,
                 networks=NetworkNames() if rules is None else rules.networks,
                 generations={key: (each.number, each.observed) for key, each in generations},
+                breaches=self._reconciler.chronicle.breaches(now),
                 pauses=self._reconciler.chronicle.pauses(now),
                 causes={slot: each.cause for slot, each in self._memory.histories().items()},
                 looping=self._reconciler.chronicle.looping(now),

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
 from controller.model.effective import Confinement
-from controller.model.observed import Image, Settings
+from controller.model.observed import Ending, Image, Settings
 
 #: More take-downs than these within the blast radius' window can't be told apart: there are none.
 TAKEN_MAX: Final = 4096
@@ -129,3 +130,5 @@ class Inventory:
     open: dict[str, OpenIntent] = field(default_factory=dict)  # by the intent's id
     taken: dict[str, Taken] = field(default_factory=dict)  # by the container's id
     approvals: dict[str, Approval] = field(default_factory=dict)  # by the record's id
+    endings: Mapping[str, Ending] = field(default_factory=dict)  # by the container's id
+    taken_down: str = ""  # the record of the last ``trimtab down``

@@ -43,6 +43,7 @@ EXEC_END = "exec.end"  # stage operator, by the broker: what an exec that was st
 CONTAINER_GONE = "container.gone"  # stage read, by the broker: it isn't on the engine any more
 NETWORK_GONE = "network.gone"
 VOLUME_GONE = "volume.gone"
+DOWN = "down"  # the act of a record of an operator's: all of the instance is taken down
 JOURNAL_KEY = "journal.key"  # stage operator, by the broker: the key that signs from here on
 ROTATE_KEY = "journal.rotate-key"  # stage operator: another key is asked for
 JOURNAL_PRUNE = "journal.prune"  # stage operator, by the broker: records that are gone from here on

@@ -6,6 +6,7 @@ exception are networks and volumes that hold a name we would use, marked ``ours=
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -58,6 +59,18 @@ class HostPort:
 
 
 @dataclass(frozen=True, slots=True)
+class Ending:
+    """Who ended a container's last run, or removed it, by a mutation through the gate."""
+
+    container: str
+    route: str  # of the mutation: container.stop, container.kill, container.remove
+    role: str  # controller, operator, client or broker
+    uid: int
+    time: str  # of the record that says so: RFC 3339, UTC
+    reason: str = ""  # the violation for which the broker ended it: RULE: what was found
+
+
+@dataclass(frozen=True, slots=True)
 class Container:
     """A container of ours."""
 
@@ -91,6 +104,7 @@ class Container:
     #: What the kernel showed at its last start: verified, unverified: …, violation; '' if unknown.
     effective: str = ""
     violation: str = ""  # the record for which the broker stopped it
+    ending: Ending | None = None  # who ended its last run, where the broker knows
     unknown: tuple[str, ...] = ()  # what its inspect shows and nobody here knows, by path
 
     @property
@@ -144,7 +158,9 @@ class Observed:
     """One look at the engine. ``images`` has every reference asked for; None: not there.
 
     ``pins`` maps a revision to the image that it was first admitted with. ``listening`` is what is
-    bound in the network namespace of whoever looked; empty where nobody looked.
+    bound in the network namespace of whoever looked; empty where nobody looked. ``endings`` has what
+    the broker knows of runs that ended and of removals, by the container's id, ``taken_down`` the
+    record of the last ``trimtab down``.
     """
 
     instance: str
@@ -155,6 +171,8 @@ class Observed:
     images: dict[str, Image | None] = field(default_factory=dict)
     pins: dict[str, Image] = field(default_factory=dict)
     listening: frozenset[HostPort] = frozenset()
+    endings: Mapping[str, Ending] = field(default_factory=dict)
+    taken_down: str = ""
     # Made when first asked for: a plan of everything asks once for each service.
     _by_key: dict[Key, tuple[Container, ...]] | None = field(
         init=False, repr=False, compare=False, default=None

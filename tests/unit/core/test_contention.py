@@ -90,6 +90,17 @@ def test_what_is_altered_again_before_anybody_looked_is_altered_again() -> None:
     assert (fights["paused"].rounds, fights["pids"].rounds) == (1, 0)
 
 
+def test_a_stop_and_a_removal_count_as_fields_and_a_violation_as_none() -> None:
+    first, breached = container(), container(violation="v1", settings={"restart": "no"})
+    fights = look({}, (first, breached), 0.0, ended={"stopped": first.id, "removed": "gone"})
+    assert {name: fight.altered for name, fight in fights.items()} == {
+        "stopped": first.id,
+        "removed": "gone",
+    }
+    again = look(healed(fights, Handle.seen(first).start("")), (), 1.0, ended={"stopped": first.id})
+    assert [len(again[name].times) for name in ("stopped", "removed")] == [2, 1]
+
+
 def test_it_is_written_and_read_back() -> None:
     fights = look({"memory": fought(1, 2, 3, 4)}, (container(state="paused"),), 5.0)
     assert from_json(json.loads(json.dumps(to_json(fights)))) == fights

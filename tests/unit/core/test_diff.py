@@ -1,6 +1,7 @@
 """The words for how a replica differs, and why."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -18,7 +19,7 @@ from controller.core.diff import (
     why_stopped,
 )
 from controller.model.desired import Restarting, Service
-from controller.model.observed import Container
+from controller.model.observed import Container, Ending
 from tests.worlds import container, revision, service
 
 NO = {"restart": "no"}
@@ -73,7 +74,7 @@ def check(there: Container, wanted: Service | None, word: str, cause: str, *, bl
             container(state="exited", exit_code=2),
             service(),
             "stopped",
-            "web.1-bbbbbbbb exited with 2, restart policy is Always",
+            "web.1-bbbbbbbb was stopped from outside: it exited with 2",
         ),
         (
             container(state="restarting"),
@@ -226,6 +227,46 @@ def test_a_task_that_never_restarts_exited_and_was_not_stopped_on_purpose():
     assert why_stopped(there, TASK) == cause
 
 
+def ended(by: str, **more: str) -> Ending:
+    return Ending("c", "container.stop", by, 1000, "2026-01-01T00:00:00Z", **more)
+
+
+@pytest.mark.parametrize(
+    ("fields", "cause"),
+    [
+        (
+            {"ending": ended("operator")},
+            "was stopped by uid:1000 through the gate, restart policy is Always",
+        ),
+        ({}, "was stopped from outside: it exited with 0"),
+        ({"settings": NO, "admitted": NO}, "was stopped on purpose, and should run"),
+        (
+            {"settings": NO, "admitted": NO, "ending": ended("controller"), "exit_code": 3},
+            "was stopped on purpose, and should run",
+        ),
+        ({"settings": NO, "admitted": NO, "exit_code": 1}, "exited with 1, and should run"),
+        (
+            {"settings": NO, "admitted": NO, "exit_code": 137, "oom_killed": True},
+            "was killed: out of memory (limit 512Mi); raise spec.resources.memory, and should run",
+        ),
+    ],
+)
+def test_who_stopped_it_is_told_as_far_as_anybody_knows(fields, cause):
+    there = container(state="exited", **fields)
+    assert why_stopped(there, service()) == f"web.1-bbbbbbbb {cause}"
+
+
+def test_what_the_broker_ended_is_altered_whatever_else_is_so():
+    breach = ended("broker", reason="effective.mount: tmpfs / is mounted at /x")
+    cause = "web.1-bbbbbbbb was ended by the broker: effective.mount: tmpfs / is mounted at /x"
+    down: dict[str, Any] = {"state": "exited", "violation": "v1", "ending": breach}
+    check(container(settings=NO, **down), service(), "altered", cause)
+    # Also where nothing else tells it from one that may be started again.
+    check(container(settings=NO, admitted=NO, **down), service(), "altered", cause)
+    unknown = "web.1-bbbbbbbb was ended by the broker, since it didn't run as admitted"
+    check(container(state="exited", violation="v1"), service(), "altered", unknown)
+
+
 def test_a_revision_is_shortened_to_the_digits_that_names_carry():
     assert short(revision("c")) == "cccccccc"
 
@@ -238,6 +279,8 @@ def slot(*there: Container, wanted: Service | None = None) -> tuple[str, tuple[s
 
 def test_an_empty_slot_is_missing():
     assert slot() == ("", (), "missing", "slot 1 is missing")
+    gone = slot_of(1, (), service(), gone="web.1-bbbbbbbb was removed from outside")
+    assert gone.why == "slot 1 is missing: web.1-bbbbbbbb was removed from outside"
 
 
 @pytest.mark.parametrize(

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from controller.core import exits
 from controller.core.exits import Mark
+from controller.model.observed import Ending
 from tests.worlds import container, service
 
 DOWN = "2026-01-01T00:00:10Z"
@@ -53,6 +56,31 @@ def test_a_task_that_ended_well_did_not_fail() -> None:
 def test_a_task_failed_once_the_engine_has_no_tries_left() -> None:
     check(policy="OnFailure", restart="on-failure", restarts=10, own=True)
     check(policy="OnFailure", restart="on-failure", restarts=3, exit_code=143, own=False)
+
+
+@pytest.mark.parametrize(
+    ("policy", "fields", "outside"),
+    [
+        ("Always", {}, True),
+        ("Always", {"exit_code": 0}, True),
+        ("Always", {"state": "created"}, False),
+        ("Always", {"violation": "v1"}, False),
+        ("Always", {"error": "no such file"}, False),
+        ("Always", {"settings": {"restart": "no"}}, True),  # somebody set that too
+        ("Always", {"settings": {"restart": "no"}, "admitted": {"restart": "no"}}, False),
+        ("Always", {"ending": Ending("c", "container.stop", "controller", 9, DOWN)}, False),
+        ("Always", {"ending": Ending("c", "container.stop", "operator", 0, DOWN)}, True),
+        ("OnFailure", {"exit_code": 0}, False),
+        ("OnFailure", {"settings": {"restart": "on-failure", "restart_max": 10}}, True),
+        ("Never", {"settings": {"restart": "no"}}, False),
+    ],
+)
+def test_what_is_down_and_neither_failed_nor_was_stopped_by_us_was_stopped_from_outside(
+    policy: str, fields: dict[str, Any], outside: bool
+) -> None:
+    down = container(**{"state": "exited", "exit_code": 1, "finished_at": DOWN, **fields})
+    wanted = service(restart={"policy": policy})
+    assert exits.stopped_from_outside(down, wanted, taken_over=False) is outside
 
 
 def test_the_same_exit_is_counted_once() -> None:
@@ -241,7 +269,7 @@ def test_how_long_it_ran_is_told_by_start_and_end() -> None:
 
 
 def test_a_mark_is_read_back_as_it_was_written() -> None:
-    mark = Mark("c1", 3, DOWN)
-    assert exits.from_json(exits.to_json(mark)) == mark
+    for mark in (Mark("c1", 3, DOWN), Mark("c1", 0, "", "x", "web.1", ("v1", "v2"))):
+        assert exits.from_json(exits.to_json(mark)) == mark
     with pytest.raises(ValueError, match="not a mark"):
         exits.from_json({"id": 3})

@@ -14,7 +14,7 @@ from controller.core.status_facts import Failure, World
 from controller.model.desired import Desired
 from controller.model.errors import Act, Problem, Severity
 from controller.model.names import service_key
-from controller.model.observed import Image, Network, Observed, Volume
+from controller.model.observed import Ending, Image, Network, Observed, Volume
 from controller.model.plan import Blocked, Verdict
 from tests.worlds import (
     IMAGE,
@@ -36,6 +36,9 @@ from tests.worlds import (
 NOW = "2026-03-01T12:00:00Z"
 NO = {"restart": "no"}
 Resource = dict[str, Any]
+BREACH = Ending(
+    "c1", "container.kill", "broker", -1, NOW, "effective.mount: tmpfs / is mounted at /x"
+)
 
 
 def world(desired: Desired, observed: Observed, *, planned: Any = None, **more: Any) -> World:
@@ -336,6 +339,12 @@ def test_what_is_altered_again_and_again_is_named_by_slot_and_field():
         ),
     )
     assert "Contended" not in said(only(world(declared(service()), engine())))
+    ended = {(WEB, 1): ("memory", "removed", "stopped"), (WEB, 2): ("removed",)}
+    assert said(only(world(declared(service()), engine(), contended=ended)))["Contended"][2] == (
+        "altered again and again: slot 1: memory; ended from outside again and again: "
+        "slot 1: its container is removed and stopped; slot 2: its container is removed (look who "
+        "changes it beside trimtab; it is healed after growing pauses)"
+    )
 
 
 def test_what_policy_denies_is_stalled_and_violates_it():
@@ -415,18 +424,34 @@ def test_a_rollout_that_failed_is_paused_and_waits_for_a_person():
 
 
 def test_what_the_broker_ended_violates_the_policy_and_names_the_record():
-    ended = container(state="exited", effective="violation", violation="v1")
+    ended = container(state="exited", effective="violation", violation="v1", ending=BREACH)
     found = only(world(declared(service()), engine(ended)))
+    cause = "was ended by the broker: effective.mount: tmpfs / is mounted at /x"
+    remedy = "(see 'trimtab journal show v1'; look who changes it beside trimtab)"
     assert said(found)["PolicyViolation"] == (
         "True",
         "effective.violated",
-        (
-            "web.1-bbbbbbbb was stopped, since it didn't run as admitted "
-            "(see 'trimtab journal show v1', then remove the container)"
-        ),
+        f"web.1-bbbbbbbb {cause} {remedy}",
     )
     (row,) = found["slots"]
-    assert (row["effective"], row["violation"]) == ("violation", "v1")
+    assert (row["effective"], row["violation"], row["cause"]) == ("violation", "v1", cause)
+
+
+def test_a_crash_loop_of_violations_is_stalled_also_while_the_next_container_runs():
+    cause = "was ended by the broker: effective.mount: tmpfs / is mounted at /x"
+    one = world(
+        declared(service()),
+        engine(container()),
+        looping=frozenset({(WEB, 1)}),
+        causes={(WEB, 1): cause},
+        breaches={(WEB, 1): "v1"},
+    )
+    told = said(only(one))
+    remedy = "(see 'trimtab journal show v1'; look who changes it beside trimtab)"
+    message = f"the last container of slot 1 {cause} {remedy}"
+    assert told["Stalled"] == ("True", "effective.violated", message)
+    assert told["PolicyViolation"] == ("True", "effective.violated", message)
+    assert told["CrashLoop"][2] == f"slot 1 keeps failing: it {cause}"
 
 
 def test_the_gravest_hindrance_says_why_something_is_not_ready():
