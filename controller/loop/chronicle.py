@@ -207,6 +207,8 @@ class Chronicle:
         for service in desired.services:
             found |= self._readiness(service, observed)
             superseded |= self._superseded(service, observed)
+        if observed.taken_down != self._memory.taken_down:
+            return Past(readiness=found)  # what failed before `down` is tried at once
         return Past(
             held={slot: pause.text for slot, pause in self.held(now).items()},
             taken_over=self.looping(now),

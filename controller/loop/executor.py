@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from controller.core.moves import denied, stretches
+from controller.loop.creations import Creations, existing
 from controller.model.entries import Context
 from controller.model.errors import Conflict, EngineError
 from controller.model.names import Key
@@ -98,7 +99,7 @@ def closed(_gate: Wait) -> bool:
     return False
 
 
-def execute(
+def execute(  # noqa: PLR0913 - the seam of passes and exact plans, each input by name
     actions: Iterable[AnyAction],
     *,
     engine: Performer,
@@ -107,6 +108,7 @@ def execute(
     observed: Observed | None = None,
     held: Callable[[AnyAction], bool] = never,
     passes: Callable[[Wait], bool] = closed,
+    creations: Creations | None = None,
     stopping: Callable[[], bool] = not_stopping,
 ) -> Execution:
     """Perform *actions* in order until one fails; an error of the engine's is a result, not raised.
@@ -120,11 +122,13 @@ def execute(
         held: tells of an action that it isn't to be tried now.
         passes: tells, when a gate is reached, whether to go on behind it. It may wait for that, and
             raise an EngineError.
+        creations: shares what is created with other executions that run side by side; without it
+            nobody else acts, and what is there already is a conflict.
         stopping: tells that the process is to end: the running stretch is finished, no more begun.
     """
     sequence = tuple(actions)
     leaving = frozenset(a.target for a in sequence if isinstance(a, RemoveContainer))
-    run = _Run(engine, context, look, observed, leaving)
+    run = _Run(engine, context, look, observed, leaving, creations)
     for stretch in stretches(sequence):
         first = run.trying = stretch[0]
         if first.object in run.behind:
@@ -156,9 +160,11 @@ class _Run:
         look: Callable[[AnyAction], Observed],
         observed: Observed | None,
         leaving: frozenset[str],
+        creations: Creations | None,
     ) -> None:
         self._engine = engine
         self._leaving = leaving  # the names of what is removed
+        self._creations = creations
         self._context = context
         self._look = look
         self._observed = observed  # used once
@@ -197,6 +203,17 @@ class _Run:
     def perform(self, action: AnyAction) -> None:
         """Check one action's precondition, and do it."""
         self.trying = action
+        if self._creations is not None and isinstance(action, CreateNetwork | CreateVolume):
+            with self._creations.turn(action):
+                self._observed = self._look(action)
+                if there := existing(action, self._observed):
+                    self.done.append(Done(action, there))
+                else:
+                    self._perform(action)
+            return
+        self._perform(action)
+
+    def _perform(self, action: AnyAction) -> None:
         ready = self._resolved(action)
         made = self._engine.perform(ready, self._context(action))
         if isinstance(action, CreateContainer):

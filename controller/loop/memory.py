@@ -65,6 +65,7 @@ class Memory:
         self._dependencies: dict[Key, frozenset[Key]] = {}
         self._prune = PruneMemory()
         self._kept: dict[str, Kept] = {}
+        self._taken_down = ""
         self._changed = False
 
     # What a pass remembers
@@ -90,6 +91,23 @@ class Memory:
             for table in (self._histories, self._fights):
                 for slot in [slot for slot in table if slot[0] == key]:
                     self._set(table, slot, None)
+
+    @property
+    def taken_down(self) -> str:
+        """The record of the last ``trimtab down`` that was taken account of."""
+        with self._lock:
+            return self._taken_down
+
+    def start_over(self, taken_down: str) -> None:
+        """Forget how containers failed, and which rollouts did: ``trimtab down`` removed them all.
+
+        What people want beside the files stays, and so do generations and revisions that held.
+        """
+        with self._lock:
+            for table in (self._histories, self._marks, self._fights):
+                table.clear()
+            self._courses = {key: course.again(each) for key, each in self._courses.items()}
+            self._taken_down, self._changed = taken_down, True
 
     def mark(self, slot: Slot) -> Mark | None:
         """Return what was counted of a slot's container."""
@@ -324,6 +342,7 @@ class Memory:
                 [str(slot[0]), slot[1], contention.to_json(fights)]
                 for slot, fights in sorted(self._fights.items())
             ],
+            "takenDown": self._taken_down,
             "courses": {str(key): course.to_json(each) for key, each in self._courses.items()},
             "dependencies": {
                 str(key): sorted(map(str, others)) for key, others in self._dependencies.items()
@@ -367,6 +386,7 @@ class Memory:
         }
         with self._lock:
             self._fights = fights
+            self._taken_down = str(value.get("takenDown", ""))  # older files lack it
             self._prune, self._histories, self._marks = remembered, histories, marks
             self._generations, self._kept = generations, kept
             self._steerings, self._courses = steerings, courses

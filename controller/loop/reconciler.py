@@ -18,6 +18,7 @@ from controller.core.ordering import Around, Ordering
 from controller.core.quarantine import AT_ONCE, Keeping, Moment, Quarantine
 from controller.core.status_facts import Failure
 from controller.loop.chronicle import Chronicle
+from controller.loop.creations import Creations
 from controller.loop.executor import Execution, execute, not_stopping
 from controller.loop.lanes import Aside, Sidestepping, in_place
 from controller.loop.memory import Memory
@@ -133,6 +134,7 @@ class Reconciler:
         self._random = random
         self._keeping = keeping
         self.aside: Aside = in_place  # how pulls are performed beside other passes
+        self._creations = Creations()
         self._retries = Retries(clock, random)
         self._share = Share(clock.monotonic)
         self.chronicle = Chronicle(memory, clock)
@@ -330,6 +332,7 @@ class Reconciler:
         done = execute(
             plan.actions,
             engine=Sidestepping(self._engine, self.aside),
+            creations=self._creations,
             context=context,
             look=lambda _action: self._engine.observe(images=frozenset(), only=key),
             observed=observed,

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from controller.core.course import WATCH_S
+from controller.model.course import ServiceAct
 from controller.model.errors import EngineError, Refused
 from controller.model.observed import Container, ContainerState, Ending
 from controller.model.plan import AnyAction, StartContainer
@@ -185,3 +186,38 @@ def test_what_trimtab_removed_itself_was_removed_by_nobody_else(tmp_path: Path) 
     assert home.condition("web", "Contended") == ("", "")
     assert home.memory.all_fights() == {}
     assert home.engine.contexts[-1].cause == "slot 2 is missing"
+
+
+def test_after_down_what_failed_before_is_tried_at_once_and_what_people_hold_stays(
+    tmp_path: Path,
+) -> None:
+    held = service("held")
+    services = (service(rollout={"onFailure": "Pause"}), held)
+    home = house(tmp_path, services=services)
+    home.settle()
+    home.controller.act(ServiceAct("suspend", held.key, "uid:0"))
+    home.engine.fault = ends_each_start(home)
+    home.declare(service(rev="c", rollout={"onFailure": "Pause"}), held)
+    home.let_pass(60)
+    assert home.condition("web", "Paused")[0] == "True"
+    home.memory.save()
+
+    home.engine.world = replace(home.engine.world, containers=(), taken_down="d1")
+    home.engine.fault = lambda _action: None
+    home.restart()
+    home.controller.reload()
+    first = home.controller.survey().plan.actions[0]
+    assert (first.verb, first.cause) == ("create-container", "slot 1 is missing"), "plan knows too"
+    assert home.settle() == ["create-container web.1-cccccccc", "start-container web.1-cccccccc"]
+    for condition in ("CrashLoop", "Paused", "PolicyViolation", "Contended"):
+        assert home.condition("web", condition) == ("", "")
+    assert home.condition("web", "Stalled")[0] == "False"
+    assert home.condition("held", "Suspended")[0] == "True"
+    assert home.memory.generation(service().key) is not None
+    # It is taken account of once.
+    home.engine.fault = ends_each_start(home)
+    home.declare(service(rev="d"), held)
+    home.let_pass(10)
+    home.memory.save()
+    home.restart()
+    assert home.settle() == [], "in its pause"

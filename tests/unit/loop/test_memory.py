@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 
 from controller.core.backoff import SlotHistory
+from controller.core.contention import Fight
+from controller.core.course import Course
 from controller.core.exits import Mark
 from controller.core.prune import PruneMemory
 from controller.core.quarantine import Kept
@@ -50,6 +52,23 @@ def test_what_was_saved_is_there_after_a_restart(tmp_path: Path) -> None:
     assert again.generations() == {WEB: Generation("digest", 1, 1)}
     assert again.prune == PruneMemory(device=7, going=frozenset({API}), passed=((API, 1000.0),))
     assert again.kept == {"c2": Kept(30.5, 1000.0, "boot", 4000.0)}
+
+
+def test_after_down_how_containers_failed_is_forgotten_and_nothing_else(tmp_path: Path) -> None:
+    file = tmp_path / "state.json"
+    memory = filled(file)
+    memory.set_course(WEB, Course("v1:a", failed="it is unhealthy", good="v1:b"))
+    memory.set_fights((WEB, 1), {"removed": Fight((1000.0,), 1, "c1")})
+    memory.start_over("d1")
+    assert memory.save()
+    again = Memory(file)
+    assert again.load(stamp="1") is None
+    assert again.taken_down == "d1"
+    assert (again.histories(), again.all_fights(), again.mark((WEB, 1))) == ({}, {}, None)
+    assert again.course(WEB) == Course("v1:a", good="v1:b")
+    assert again.steering(WEB) == SUSPENDED
+    assert again.generations() == {WEB: Generation("digest", 1, 1)}
+    assert again.kept == memory.kept
 
 
 def test_a_file_from_before_there_was_a_quarantine_is_read(tmp_path: Path) -> None:
