@@ -84,7 +84,8 @@ def _resources(policy: Policy) -> Iterator[tuple[str, str]]:
 def _networks(policy: Policy) -> Iterator[tuple[str, str]]:
     networks, ports = policy.networks, policy.networks.ports
     yield "network modes", _listed(networks.modes)
-    yield "networks", f"{networks.isolated}, {networks.ingress}, {networks.bridge}"
+    beside = ", which joins the first one, too" if networks.bridge_joins_isolated else ""
+    yield "networks", f"{networks.isolated}, {networks.ingress}, {networks.bridge}{beside}"
     granted = f", and {_listed(str(port) for port in ports.granted)}" if ports.granted else ""
     yield "ports", f"{ports.min_host} and above{granted} on {_listed(ports.host_ips)}"
 

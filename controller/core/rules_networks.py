@@ -174,7 +174,7 @@ def endpoints_implied(case: Case) -> Findings:
                 yield Finding("network.endpoints", f"{_ENDPOINTS}.{name}", reason, "leave it out")
         return
     for name in given:
-        if name in {implied.isolated, implied.bridge} - {mode.network}:
+        if name in _apart(case, mode):
             reason = f"{name} isn't what the mode implies, which is {mode.network}"
             yield Finding("network.endpoints", f"{_ENDPOINTS}.{name}", reason, "leave it out")
     ingress = bool(case.ports) and _is_internal(case, mode.network)
@@ -186,6 +186,14 @@ def endpoints_implied(case: Case) -> Findings:
         if missing:
             reason = f"{', '.join(sorted(missing))} is implied and isn't there"
             yield Finding("network.endpoints", _ENDPOINTS, reason, "name it, with the aliases")
+
+
+def _apart(case: Case, mode: Mode) -> set[str]:
+    """Return the implied networks that no container of a mode joins."""
+    apart = {case.networks.isolated, case.networks.bridge} - {mode.network}
+    if mode.kind == "bridge" and case.policy.networks.bridge_joins_isolated:
+        apart.discard(case.networks.isolated)
+    return apart
 
 
 def networks_ours(case: Case) -> Findings:

@@ -113,13 +113,14 @@ def joined_networks(service: Service, base: NetworkNames) -> tuple[str, ...]:
     """
     spec, namespace = service.spec, service.key.namespace
     attached = tuple(qualified(namespace, name) for name in spec.network.attach)
+    isolated = names.namespaced_network(base.isolated, namespace)
     match spec.network.mode:
         case NetworkMode.NONE:
             return ()
         case NetworkMode.BRIDGE:
-            return (names.namespaced_network(base.bridge, namespace), *attached)
+            beside = (isolated,) if base.bridge_joins_isolated else ()
+            return (names.namespaced_network(base.bridge, namespace), *beside, *attached)
         case NetworkMode.ISOLATED:
-            isolated = names.namespaced_network(base.isolated, namespace)
             ingress = names.namespaced_network(base.ingress, namespace)
             published = any(port.host is not None for port in spec.ports)
             return (isolated, *((ingress,) if published else ()), *attached)

@@ -93,11 +93,15 @@ def namespaced_network(base: str, namespace: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class NetworkNames:
-    """Base names of the implied networks: the policy's, so that two instances can share an engine."""
+    """Base names of the implied networks: the policy's, so that two instances can share an engine.
+
+    ``bridge_joins_isolated``: a service with ``mode: bridge`` joins the isolated network, too.
+    """
 
     isolated: str = "platform-network"
     ingress: str = "platform-ingress"
     bridge: str = "platform-bridge"
+    bridge_joins_isolated: bool = False
 
 
 def container_name(

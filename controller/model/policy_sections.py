@@ -144,6 +144,9 @@ class Networks(Model):
     isolated: BaseName = "platform-network"
     ingress: BaseName = "platform-ingress"
     bridge: BaseName = "platform-bridge"
+    #: A service with mode bridge joins its namespace's isolated network, too: it reaches the internet
+    #: and the isolated services, and they reach it.
+    bridge_joins_isolated: bool = False
     #: Networks that clients make are internal, whatever they ask for.
     client_internal: bool = True
     ports: HostPorts = HostPorts()
@@ -155,8 +158,13 @@ class Networks(Model):
 
     @property
     def names(self) -> NetworkNames:
-        """The base names, for the planner."""
-        return NetworkNames(self.isolated, self.ingress, self.bridge)
+        """The base names, for the planner, and what joins what."""
+        return NetworkNames(
+            self.isolated,
+            self.ingress,
+            self.bridge,
+            bridge_joins_isolated=self.bridge_joins_isolated,
+        )
 
 
 class Logs(Model):

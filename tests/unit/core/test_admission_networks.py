@@ -269,6 +269,27 @@ def test_the_controller_names_exactly_what_the_mode_implies(mode, endpoints, hos
         assert joined(admission) == (mode, {name: {"Aliases": ["web"]} for name in endpoints})
 
 
+@pytest.mark.parametrize(
+    ("mode", "endpoints", "rules"),
+    [
+        ("platform-bridge", ("platform-bridge", "platform-network"), ()),
+        # What was admitted before the policy said so is admitted again.
+        ("platform-bridge", ("platform-bridge",), ()),
+        ("platform-network", ("platform-network", "platform-bridge"), ("network.endpoints",)),
+        ("platform-bridge", ("platform-bridge", "platform-ingress"), ("network.endpoints",)),
+        ("none", ("platform-network",), ("network.endpoints",)),
+    ],
+)
+def test_a_bridge_joins_the_isolated_network_only_where_the_policy_says_so(mode, endpoints, rules):
+    lax = policy(networks={"bridgeJoinsIsolated": True})
+    admission = controllers(mode, endpoints, rules=lax)
+    assert denials(admission) == rules
+    if not rules:
+        assert joined(admission) == (mode, {name: {"Aliases": ["web"]} for name in endpoints})
+    if len(endpoints) > 1:
+        assert denials(controllers(mode, endpoints)) == ("network.endpoints",)
+
+
 @pytest.mark.parametrize("mode", ["", "default", "bridge", "extra", "platform-ingress"])
 def test_the_controller_speaks_of_networks_by_name(mode):
     facts = replace(FACTS, networks={**NETWORKS, "extra": TEAM_NET})

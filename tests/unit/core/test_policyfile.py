@@ -73,6 +73,9 @@ def test_home_admits_what_a_first_stack_asks_for_and_strict_refuses():
         rules = {finding.rule for finding in refused.findings}
         assert rules == {"image.not-allowed", "capabilities", "port.address", "port.privileged"}
     assert home.images.trust_local == ()
+    assert [
+        name for name in ("home", "strict") if shipped(name).networks.names.bridge_joins_isolated
+    ] == ["home"]
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -190,6 +191,17 @@ def test_an_update_names_what_it_changes_and_nothing_else() -> None:
 def test_attached_networks_come_after_the_implied_one() -> None:
     wanted = service("prod", network={"mode": "bridge", "attach": ["db"]})
     assert translate.joined_networks(wanted, NAMES) == ("platform-bridge.prod", "prod.db")
+
+
+def test_a_bridge_joins_the_isolated_network_where_the_policy_says_so() -> None:
+    wanted = service("prod", network={"mode": "bridge", "attach": ["db"]})
+    joined = replace(NAMES, bridge_joins_isolated=True)
+    assert translate.joined_networks(wanted, joined) == (
+        "platform-bridge.prod",
+        "platform-network.prod",
+        "prod.db",
+    )
+    assert translate.joined_networks(service(), joined) == ("platform-network",)
 
 
 def test_a_service_without_network_joins_none() -> None:
