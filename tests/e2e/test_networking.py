@@ -1,0 +1,142 @@
+"""What reaches what, on a real engine: the tables of docs/networking.md, cell by cell."""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from tests.instance import POLICIES, Host, eventually, web
+
+PAGE = Path(__file__).parents[2] / "docs" / "networking.md"
+QUICK = "init: true\nstopGracePeriod: 1s\nrollout: {minHealthy: 0s}\n"
+SERVICES = {
+    "db": "network: {mode: isolated}",
+    "web": "network: {mode: isolated}\nports: [{container: 8080, host: 18080}]",
+    "app": "network: {mode: bridge}",
+    "store": "network: {mode: isolated, attach: [backend]}",
+    "sync": "network: {mode: bridge, attach: [backend]}",
+    "batch": "network: {mode: none}",
+}
+BACKEND = "apiVersion: trimtab/v1\nkind: Network\nmetadata: {name: backend, owner: team}\n"
+INTERNET = "192.0.2.2"  # TEST-NET-1 (RFC 5737)
+#: Everything is asked at once: a name that nobody knows takes seconds.
+ASK = "for each in {targets}; do (wget -q -T 5 -O /dev/null http://$each:8080/ && echo $each) & done; wait"
+Table = dict[str, dict[str, bool]]
+
+
+def tables() -> list[Table]:
+    """Return the tables of the page in which cells say yes or no, by row and column."""
+    found: list[Table] = []
+    head: list[str] = []
+    for line in PAGE.read_text("utf-8").splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        if cells[0] == "from":
+            head = cells[1:]
+            found.append({})
+        elif head and line.startswith("|") and not cells[0].startswith("-"):
+            answers = [cell == "yes" for cell in cells[1:]]
+            found[-1][cells[0]] = dict(zip(head, answers, strict=True))
+        elif not line.startswith("|"):
+            head = []
+    return found
+
+
+@contextlib.contextmanager
+def internet(host: Host) -> Iterator[None]:
+    """A web server in a network of its own, which knows no way to any container."""
+    inside, outside = host.engine.netns, f"{host.engine.netns}-net"
+
+    def run(*argv: str) -> None:
+        subprocess.run(argv, check=True, timeout=60)
+
+    run("ip", "netns", "add", outside)
+    try:
+        run(
+            "ip",
+            "link",
+            "add",
+            "wan0",
+            "netns",
+            inside,
+            "type",
+            "veth",
+            "peer",
+            "wan1",
+            "netns",
+            outside,
+        )
+        for netns, link, address in ((inside, "wan0", "192.0.2.1"), (outside, "wan1", INTERNET)):
+            run("ip", "-n", netns, "address", "add", f"{address}/24", "dev", link)
+            run("ip", "-n", netns, "link", "set", link, "up")
+        serve = [sys.executable, "-m", "http.server", "8080", "--bind", INTERNET]
+        server = subprocess.Popen(
+            ["nsenter", f"--net=/run/netns/{outside}", *serve],
+            cwd=host.directory,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        try:
+            yield
+        finally:
+            server.kill()
+            server.wait()
+    finally:
+        run("ip", "netns", "delete", outside)
+
+
+def reached(host: Host) -> Table:
+    """Return what each service reaches now."""
+    targets = [*SERVICES, INTERNET]
+
+    def ask(service: str) -> dict[str, bool]:
+        (container,) = host.running_ids(service)
+        script = ASK.format(targets=" ".join(targets))
+        said = host.engine.docker("exec", container, "/bin/sh", "-c", script).stdout.split()
+        return {"internet" if each == INTERNET else each: each in said for each in targets}
+
+    with ThreadPoolExecutor(len(SERVICES)) as pool:
+        return dict(zip(SERVICES, pool.map(ask, SERVICES), strict=True))
+
+
+def is_replaced(host: Host, name: str, before: dict[str, list[str]]) -> bool:
+    ids = host.running_ids(name)
+    return len(ids) == 1 and ids != before[name]
+
+
+@pytest.mark.needs_root
+def test_what_reaches_what_is_as_the_page_says(host: Host) -> None:
+    apart, joined = tables()
+    host.write("backend.yaml", BACKEND)
+    for name, network in SERVICES.items():
+        host.write(f"{name}.yaml", web(name, extra=QUICK + network))
+    policy = host.folder / "policy.yaml"
+    text = (POLICIES / "development.yaml").read_text()
+    policy.write_text(text)
+    host.policy = str(policy)
+    with internet(host):
+        with host.running():
+            first = eventually(lambda: host.json("status"))
+            noise = [p["code"] for p in first["problems"]]
+            assert noise == [], "the first start is quiet"
+            assert reached(host) == apart
+            assert host.engine.http_get(18080).status == 200
+            before = {name: host.running_ids(name) for name in SERVICES}
+        policy.write_text(
+            text.replace("networks:\n", "networks:\n  bridgeJoinsIsolated: true\n", 1)
+        )
+        with host.running():
+            # A changed policy replaces nothing: what runs keeps the networks that it has.
+            assert {name: host.running_ids(name) for name in SERVICES} == before
+            host.cli("restart", "app")
+            host.cli("restart", "sync")
+            eventually(lambda: all(is_replaced(host, name, before) for name in ("app", "sync")))
+            host.await_ready()
+            assert reached(host) == joined
+            violations = host.journal("--stage", "violation")
+            assert violations == []
