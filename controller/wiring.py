@@ -424,6 +424,7 @@ def host_ports() -> frozenset[HostPort]:
 def rules_of(policy: Policy, digest: str) -> Rules:
     """Return what passes need of a policy: names, verdicts in advance, which one it is."""
     from controller.core.admission import preview
+    from controller.core.imagevolumes import volume_rule_of
     from controller.core.translate import container_body
     from controller.loop.reconciler import Rules
     from controller.model.plan import CreateContainer, Verdict
@@ -435,7 +436,7 @@ def rules_of(policy: Policy, digest: str) -> Rules:
             return preview(policy, action, container_body(action, networks))
         return preview(policy, action, None)
 
-    return Rules(networks=networks, judge=judge, digest=digest)
+    return Rules(networks=networks, judge=judge, digest=digest, volume_rule=volume_rule_of(policy))
 
 
 class PolicyInForce:

@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 from typing import Any, assert_never
 
 from controller.core import planner
+from controller.core.imagevolumes import VolumeRule, always_refuse
 from controller.core.moves import Judge
 from controller.core.ordering import Around
 from controller.core.past import Past
@@ -247,6 +248,7 @@ def plan(
     paused: Mapping[Key, str] | None = None,
     contended: Mapping[tuple[Key, int], Mapping[str, str]] | None = None,
     around: Around = Around(),  # noqa: B008 - frozen
+    volume_rule: VolumeRule = always_refuse,
 ) -> Plan:
     """The plan where everything is prunable and nothing held, unless said otherwise."""
     return planner.plan(
@@ -271,6 +273,7 @@ def plan(
             quarantine=quarantine,
             around=around,
         ),
+        volume_rule=volume_rule,
     )
 
 

@@ -322,6 +322,7 @@ class _Survey:
             paths=paths,
             networks=networks,
             volumes=volumes,
+            existing=True,
         )
         return admission.admit_create(
             request,

@@ -7,10 +7,11 @@ forwarded: the body comes from the admission, with the image by id.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from controller.broker import images, neighbours, resolve
+from controller.broker import images, neighbours, resolve, volumes
 from controller.broker.recovery import forget_gone
 from controller.broker.refusals import Answered, Denied, admitted, json_reply, message_reply
 from controller.broker.state import GateState
@@ -59,15 +60,31 @@ def create(call: Call, state: GateState) -> Steps[Reply]:
         request, actor=call.actor, policy=call.policy, volumes_root=state.volumes_root
     )
     image, pinned = yield from _image(call, state, request, wants.image, _ahead(wants, by_text))
+    wants = _with_kept(call, state, request, wants, image)
     found = _Gathered(by_text, wants.image, image, pinned=pinned)
     yield from _gather(call, state, wants, found)
     judged = yield from _judge_counted(call, state, request, found)
-    if found.unmade:
+    if found.unmade or found.unmade_volumes:
         # Only for a create that is admitted; then it is judged by what was made.
         yield from _make_implied(call, state, found)
         yield from _gather(call, state, wants, found)
         judged = yield from _judge_counted(call, state, request, found)
     return (yield from _create(call, state, judged, image))
+
+
+def _with_kept(
+    call: Call, state: GateState, request: CreateRequest, wants: Needs, image: ImageFacts
+) -> Needs:
+    """Return what to look at, with the volumes that the policy keeps where the image declares one."""
+    kept = admission.kept_volumes(
+        request,
+        name=call.query.get("name", ""),
+        actor=call.actor,
+        policy=call.policy,
+        facts=CreateFacts(host=host_facts(state), image=image),
+        stamp=Stamp(instance=state.instance, intent=call.id),
+    )
+    return replace(wants, volumes=tuple(sorted({*wants.volumes, *kept})), kept=kept)
 
 
 def _ahead(wants: Needs, by_text: Admission) -> tuple[str, ...]:
@@ -151,12 +168,18 @@ def _members(facts: ImageFacts) -> dict[str, Any]:
 
 
 def _make_implied(call: Call, state: GateState, found: _Gathered) -> Steps[None]:
-    """Make the implied networks of a client's container that aren't there yet."""
+    """Make the networks and volumes that a container implies and that aren't there yet."""
     for name, (identifier, judged) in found.unmade.items():
-        _refuse_while_made(state, name)
+        _refuse_while_made(state, Mutation.NETWORK_CREATE, name)
         change = network_change(name, judged)
         by = By(identifier, BROKER, policy=call.policy.digest)
         reply = yield from perform(state, by, change, learn_network)
+        if reply.status >= 400:
+            raise Answered(reply)
+    for name, (identifier, judged) in found.unmade_volumes.items():
+        _refuse_while_made(state, Mutation.VOLUME_CREATE, name)
+        by = By(identifier, BROKER, policy=call.policy.digest)
+        reply = yield from volumes.make(state, by, name, judged)
         if reply.status >= 400:
             raise Answered(reply)
 
@@ -167,6 +190,21 @@ def _plan_implied(call: Call, state: GateState, name: str) -> tuple[str, Admissi
     stamp = Stamp(instance=state.instance, intent=identifier)
     return identifier, admitted(
         admission.admit_implied_network(name, actor=call.actor, policy=call.policy, stamp=stamp)
+    )
+
+
+def _plan_kept(
+    call: Call, state: GateState, name: str, by_text: Admission
+) -> tuple[str, Admission]:
+    """Return how a kept volume will be made: its intent's id, and the admission."""
+    identifier, labels = state.new_id(), _labels(by_text)
+    return identifier, admission.admit_kept_volume(
+        name,
+        owner=str(labels.get(names.OWNER, "")),
+        namespace=str(labels.get(names.NAMESPACE, "")),
+        service=str(labels.get(names.SERVICE, "")),
+        actor=call.actor,
+        stamp=Stamp(instance=state.instance, intent=identifier),
     )
 
 
@@ -184,13 +222,14 @@ def _facts_to_be(name: str, judged: Admission) -> NetworkFacts:
     return resolve.FoundNetwork({"Name": name, **(judged.body or {})}, belonging).facts
 
 
-def _refuse_while_made(state: GateState, name: str) -> None:
+def _refuse_while_made(state: GateState, route: Mutation, name: str) -> None:
     for intent in state.inventory.open.values():
         request = intent.request
-        if request.get("route") == Mutation.NETWORK_CREATE and request.get("object") == name:
+        if request.get("route") == route and request.get("object") == name:
+            what = "network" if route is Mutation.NETWORK_CREATE else "volume"
             raise Denied(
                 "held",
-                f"the network {name} is just being made",
+                f"the {what} {name} is just being made",
                 "try again",
                 status=409,
                 subject=name,
@@ -235,12 +274,14 @@ class _Gathered:
         self.name_of = ""
         #: Implied networks to make, by name: the intent's id, and the admission.
         self.unmade: dict[str, tuple[str, Admission]] = {}
+        #: Likewise for volumes that the policy keeps.
+        self.unmade_volumes: dict[str, tuple[str, Admission]] = {}
 
 
 def _gather(call: Call, state: GateState, wants: Needs, found: _Gathered) -> Steps[None]:
     platform = (yield from images.platform()) if call.query.get("platform") else ""
     found.host = host_facts(state, platform=platform)
-    found.unmade = {}
+    found.unmade, found.unmade_volumes = {}, {}
     for name in wants.networks:
         network = yield from resolve.network(state, name)
         if network is not None:
@@ -252,6 +293,12 @@ def _gather(call: Call, state: GateState, wants: Needs, found: _Gathered) -> Ste
         volume = yield from resolve.volume(state, name)
         if volume is not None:
             found.volumes[name] = volume.facts
+        elif name in wants.kept:
+            judged = _plan_kept(call, state, name, found.by_text)
+            found.unmade_volumes[name] = judged
+            labels = _labels(judged[1])
+            owner, namespace = str(labels[names.OWNER]), str(labels[names.NAMESPACE])
+            found.volumes[name] = VolumeFacts(name, ours=True, owner=owner, namespace=namespace)
     name = dict(found.by_text.query).get("name", "")
     taken = yield from neighbours.holder(state, name)
     found.name_taken = "foreign" if taken.id and taken.item is None else ""
@@ -261,8 +308,8 @@ def _gather(call: Call, state: GateState, wants: Needs, found: _Gathered) -> Ste
         refuse_if_held(state, Mutation.CONTAINER_CREATE, name, under_way=True)
     neighbours.refuse_if_taken(call, name, taken)
     # Last, as near to the create as can be: paths can be swapped.
-    volumes = (data_path(state.volumes_root, name) for name in wants.volumes)
-    found.paths = yield from examine((*wants.paths, *volumes))
+    data = (data_path(state.volumes_root, name) for name in wants.volumes)
+    found.paths = yield from examine((*wants.paths, *data))
 
 
 def host_facts(state: GateState, *, platform: str = "") -> HostFacts:

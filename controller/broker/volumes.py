@@ -9,6 +9,7 @@ from controller.broker.refusals import Denied, admitted, json_reply, told_reply
 from controller.broker.resolve import knows_the_host, sees, volume_belonging
 from controller.broker.state import GateState
 from controller.broker.steps import (
+    By,
     Call,
     Change,
     Learn,
@@ -21,6 +22,7 @@ from controller.broker.steps import (
 )
 from controller.broker.targets import written
 from controller.core import admission, schema
+from controller.core.admission import Admission
 from controller.core.facts import Stamp
 from controller.model import names
 from controller.model.entries import Actor, Reply, Role
@@ -76,23 +78,28 @@ def create(call: Call, state: GateState) -> Steps[Reply]:
     )
     if existing is not None:
         return json_reply(201, _shown(existing.inspect, call.actor))
+    reply = yield from make(state, call.by, request.name, judged)
+    if reply.status >= 400:
+        return reply
+    return json_reply(reply.status, _shown(loaded(reply), call.actor))
+
+
+def make(state: GateState, by: By, name: str, judged: Admission) -> Steps[Reply]:
+    """Make an admitted volume; 409 when somebody else made one of that name meanwhile."""
     change = Change(
         Mutation.VOLUME_CREATE,
-        request.name,
+        name,
         "POST",
         "/volumes/create",
-        {"name": request.name, **judged.summary},
+        {"name": name, **judged.summary},
         judged.verdict,
         body=judged.body,
         deadline_s=15.0,
     )
-    reply = yield from perform(state, call.by, change, _learn_made(call.id))
-    if reply.status >= 400:
+    reply = yield from perform(state, by, change, _learn_made(by.id))
+    if reply.status >= 400 or _made_by(by.id, loaded(reply)):
         return reply
-    made = loaded(reply)
-    if _made_by(call.id, made):
-        return json_reply(reply.status, _shown(made, call.actor))
-    return told_reply(409, "name.foreign", RACED, identifier=call.id)
+    return told_reply(409, "name.foreign", RACED, identifier=by.id)
 
 
 def _made_by(intent: str, told: dict[str, Any]) -> bool:

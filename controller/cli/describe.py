@@ -64,6 +64,9 @@ def render_resource(resource: dict[str, Any]) -> str:
         lines.append(f"  ready: {resource['ready']} of {resource['desired']}{beside}")
     if rollout := resource.get("rollout"):
         lines.append(f"  rollout: {rollout['order']} ({rollout['why']})")
+    for each in resource.get("volumes", ()):
+        what = f"volume {each['volume']}" if each["volume"] else "tmpfs"
+        lines.append(f"  slot {each['slot']}: {each['path']}: {what} ({each['keeping']})")
     lines.append("  conditions:")
     lines += [
         f"    {c['type']}={c['status']} since {c['since'] or '-'}  {c['reason']} {c['message']}".rstrip()

@@ -7,10 +7,13 @@ import http.client
 import json
 import os
 import pwd
+import re
 import socket
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
+from urllib.parse import quote
 
 import click
 
@@ -23,6 +26,10 @@ from controller.settings import GROUP, STANDARD_SOCKET, read_instance, state_of
 MINIMUM_API = (1, 44)
 LISTENING = "0A"  # TCP_LISTEN in /proc/net/tcp (include/net/tcp_states.h)
 ANYWHERE = ("00000000", "0" * 32)
+#: The most that is read of an answer of the engine's.
+ANSWER_MAX = 16 << 20
+#: The engine measures each volume's folder.
+USAGE_TIMEOUT_S = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,22 +79,14 @@ def engine_findings(url: str) -> Iterator[Finding]:
         yield Finding("engine", "error", f"{url} isn't a Unix socket", "name unix://PATH")
         return
     path = url.removeprefix("unix://")
-    peer = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    peer.settimeout(5)
     try:
-        peer.connect(path)
-        connection = http.client.HTTPConnection("engine", timeout=5)
-        connection.sock = peer
-        connection.request("GET", "/version")
-        version = json.loads(connection.getresponse().read(1 << 20))
+        version = ask_engine(path, "/version")
     except PermissionError:
         yield Finding("engine", "ok", f"{path} is closed to this user, as it should be to most")
         return
     except (OSError, ValueError, http.client.HTTPException) as error:
         yield Finding("engine", "error", f"nothing answers at {path}: {error}", "start dockerd")
         return
-    finally:
-        peer.close()
     api = str(version.get("ApiVersion", "0.0"))
     numbers = tuple(int(part) for part in api.split(".") if part.isdigit())
     told = f"dockerd {version.get('Version')}, API {api}, at {path}"
@@ -95,6 +94,62 @@ def engine_findings(url: str) -> Iterator[Finding]:
         yield Finding("engine", "error", f"{told}: too old", "upgrade to API 1.44 or newer")
     else:
         yield Finding("engine", "ok", told)
+    yield from leftover_volumes(path)
+
+
+def ask_engine(path: str, target: str, *, timeout_s: float = 5) -> Any:
+    """Return the JSON that the engine at a socket's path answers to a GET.
+
+    Raises:
+        OSError, ValueError, http.client.HTTPException: it can't be asked, or answers something else.
+    """
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as peer:
+        peer.settimeout(timeout_s)
+        peer.connect(path)
+        connection = http.client.HTTPConnection("engine", timeout=timeout_s)
+        connection.sock = peer
+        connection.request("GET", target)
+        return json.loads(connection.getresponse().read(ANSWER_MAX))
+
+
+def leftover_volumes(path: str) -> Iterator[Finding]:
+    """Count the volumes with the engine's random names that no container uses; remove none.
+
+    Earlier versions left one at each replacement of a container whose image declares a VOLUME.
+    """
+    try:
+        listed = ask_engine(path, f"/volumes?filters={quote(json.dumps({'dangling': ['true']}))}")
+        names = {each["Name"] for each in listed.get("Volumes") or () if is_unnamed(each["Name"])}
+    except (OSError, ValueError, KeyError, http.client.HTTPException):
+        return  # what is wrong with the engine is another check's to report
+    if not names:
+        yield Finding("volumes", "ok", "no volume without a name is left over")
+        return
+    count = "1 volume" if len(names) == 1 else f"{len(names)} volumes"
+    yield Finding(
+        "volumes",
+        "warning",
+        f"{count} without a name, used by no container{_size_of(path, names)}: left by earlier "
+        "versions of trimtab, or by docker",
+        "look: docker volume ls --filter dangling=true; remove one: docker volume rm NAME; remove "
+        "all that have no name: docker volume prune",
+    )
+
+
+def is_unnamed(name: str) -> bool:
+    """Return True if a volume's name is one that the engine gives: 64 hex digits."""
+    return re.fullmatch(r"[0-9a-f]{64}", name) is not None
+
+
+def _size_of(path: str, names: Collection[str]) -> str:
+    """Return how much volumes hold as part of a sentence, '' where the engine doesn't say."""
+    try:
+        usage = ask_engine(path, "/system/df?type=volume", timeout_s=USAGE_TIMEOUT_S)
+        sizes = [each["UsageData"]["Size"] for each in usage["Volumes"] if each["Name"] in names]
+        told = sum(size for size in sizes if size >= 0)
+    except (OSError, ValueError, KeyError, TypeError, http.client.HTTPException):
+        return ""
+    return f", {told / 1024**2:.1f} MiB in all"
 
 
 def instance_findings(root: Path) -> Iterator[Finding]:

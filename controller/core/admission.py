@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import assert_never
 
+from controller.core import imagevolumes
 from controller.core import rules_container as container
 from controller.core import rules_identity as identity
 from controller.core import rules_image as image
@@ -31,6 +32,7 @@ from controller.core.admit_objects import (
     admit_connect,
     admit_disconnect,
     admit_implied_network,
+    admit_kept_volume,
     admit_network,
     admit_volume,
 )
@@ -86,6 +88,7 @@ __all__ = [
     "admit_exec_start",
     "admit_image_remove",
     "admit_implied_network",
+    "admit_kept_volume",
     "admit_kill",
     "admit_network",
     "admit_pull",
@@ -101,6 +104,7 @@ __all__ = [
     "check_network",
     "check_volume",
     "describe",
+    "kept_volumes",
     "needs",
     "outline",
     "preview",
@@ -181,6 +185,22 @@ def needs(
         volumes=tuple(sorted({name for name in named if name})),
         implied=tuple(name for name in joined if name in made_here),
     )
+
+
+def kept_volumes(
+    request: CreateRequest,
+    *,
+    name: str,
+    actor: Actor,
+    policy: Policy,
+    facts: CreateFacts,
+    stamp: Stamp,
+) -> tuple[str, ...]:
+    """Return the volumes that the policy mounts into a create, once its image is known."""
+    case = make_case(
+        request, name=name, actor=actor, policy=policy, facts=facts, stamp=stamp, platform=""
+    )
+    return imagevolumes.kept_volumes(case)
 
 
 def _preview_case(request: CreateRequest, *, name: str, actor: Actor, policy: Policy) -> Case:

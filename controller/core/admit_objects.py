@@ -255,12 +255,27 @@ def admit_volume(
     stamped = _object_labels(
         request.labels, actor, owner, namespace if by_controller else "", stamp
     )
-    body: Body = {"Name": request.name, "Driver": "local", "Labels": stamped}
+    return tolerating(_made_volume(request.name, stamped), findings, policy.modes)
+
+
+def admit_kept_volume(
+    name: str, *, owner: str, namespace: str, service: str, actor: Actor, stamp: Stamp
+) -> Admission:
+    """Return the create of a volume that the policy keeps for a slot or a client's container.
+
+    *namespace* is that of the container's label: '' for a client's.
+    """
+    asked = ((names.SERVICE, service),) if service else ()
+    return _made_volume(name, _object_labels(asked, actor, owner, namespace, stamp))
+
+
+def _made_volume(name: str, labels: dict[str, str]) -> Admission:
+    body: Body = {"Name": name, "Driver": "local", "Labels": labels}
     summary: Body = {
-        "name": request.name,
-        "labels": {key: value for key, value in stamped.items() if is_reserved(key)},
+        "name": name,
+        "labels": {key: value for key, value in labels.items() if is_reserved(key)},
     }
-    return tolerating(Admission(verdict_of(()), body, summary=summary), findings, policy.modes)
+    return Admission(verdict_of(()), body, summary=summary)
 
 
 def admit_connect(

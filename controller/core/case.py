@@ -11,7 +11,12 @@ from controller.core.facts import CreateFacts, ImageFacts, Stamp
 from controller.core.reference import Reference, parse_reference
 from controller.model import names
 from controller.model.entries import Actor, Role
-from controller.model.names import DEFAULT_NAMESPACE, is_dns_label, namespaced_network
+from controller.model.names import (
+    CONTAINER_NAME_MAX,
+    DEFAULT_NAMESPACE,
+    is_dns_label,
+    namespaced_network,
+)
 from controller.model.policy import OPERATOR_OWNER, Exemption, Policy
 from controller.model.policy_sections import CpuLimit, Memory, PidLimit
 
@@ -147,14 +152,13 @@ def make_case(
     namespace = namespace_of(actor, request.label(names.NAMESPACE), policy)
     service = service_of(request)
     reference = read_reference(reference_text(request, actor))
-    now = facts.host.now if facts else None
-    holding = tuple(
-        exemption
-        for exemption in policy.exceptions
-        if (exemption.owner, exemption.namespace, exemption.service) == (owner, namespace, service)
-        and reference is not None
-        and exemption.repository == reference.repository
-        and (now is None or now < exemption.ends_at)
+    holding = exceptions_of(
+        policy,
+        owner=owner,
+        namespace=namespace,
+        service=service,
+        reference=reference,
+        now=facts.host.now if facts else None,
     )
     return Case(
         request=request,
@@ -170,6 +174,34 @@ def make_case(
         reference=reference,
         exceptions=tuple(exemption.label for exemption in holding),
     )
+
+
+def exceptions_of(
+    policy: Policy,
+    *,
+    owner: str,
+    namespace: str,
+    service: str,
+    reference: Reference | None,
+    now: float | None,
+) -> tuple[Exemption, ...]:
+    """Return the policy's exceptions for a service; *now* None counts expired ones too."""
+    return tuple(
+        exemption
+        for exemption in policy.exceptions
+        if (exemption.owner, exemption.namespace, exemption.service) == (owner, namespace, service)
+        and reference is not None
+        and exemption.repository == reference.repository
+        and (now is None or now < exemption.ends_at)
+    )
+
+
+def name_of(case: Case) -> str:
+    """Return the container's name: the one asked for, else one that is made from its intent."""
+    if case.name:
+        return case.name
+    stem = (case.service or case.owner)[: CONTAINER_NAME_MAX - 13]
+    return f"{stem}-{case.stamp.intent.replace('-', '')[-12:]}"
 
 
 def loosened(policy: Policy, holding: Iterable[Exemption]) -> Policy:
@@ -217,7 +249,8 @@ def loosened(policy: Policy, holding: Iterable[Exemption]) -> Policy:
                 "images": policy.images.model_copy(
                     update={
                         "anonymous_volumes": policy.images.anonymous_volumes
-                        or grant.anonymous_volumes
+                        if grant.anonymous_volumes == "refuse"
+                        else grant.anonymous_volumes
                     }
                 ),
             }

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, fields
 from typing import TYPE_CHECKING, Any
 
+from controller.core.volumenames import uncovered
 from controller.model.effective import Confinement, Fastening
 from controller.model.paths import PathFacts
 
@@ -38,8 +39,7 @@ def _fastenings(case: Case, request: CreateRequest) -> Iterator[Fastening]:
         source = data_path(root, mount.source) if mount.type == "volume" else mount.source
         yield _fastening(mount, paths.get(source))
     image = case.image.volumes if case.image else ()
-    taken = {mount.target for mount in request.mounts}
-    for target in sorted({*request.volumes, *image} - taken):
+    for target in uncovered((*request.volumes, *image), (mount.target for mount in request.mounts)):
         yield Fastening("volume", target)
 
 

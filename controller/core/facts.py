@@ -89,6 +89,7 @@ class CreateFacts:
     replaces: bool = False  # the inventory has a container of that slot: a rollout's surge
     name_taken: str = ""  # "foreign" when a container that isn't ours has the name already
     name_of: str = ""  # the instance that its labels name
+    existing: bool = False  # the container is there already, with the volumes that it was made with
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +114,9 @@ class Needs:
     """What to look at before a create can be judged.
 
     ``image`` is the canonical reference; ``networks`` has every name to inspect; ``implied`` are
-    those of them that the gate makes when they are absent (a client's implied networks).
+    those of them that the gate makes when they are absent (a client's implied networks). ``kept``
+    are volumes that the gate makes when they are absent (``core.imagevolumes``); what the image
+    declares adds to them.
     """
 
     image: str
@@ -121,6 +124,7 @@ class Needs:
     networks: tuple[str, ...]
     volumes: tuple[str, ...]
     implied: tuple[str, ...] = ()
+    kept: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

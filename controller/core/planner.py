@@ -18,6 +18,7 @@ from typing import assert_never
 from controller.core.canonical import digest
 from controller.core.diff import ALIVE
 from controller.core.healing import unknown_members
+from controller.core.imagevolumes import VolumeRule, always_refuse, with_image_volumes
 from controller.core.moves import Judge, denied, judged, until_denied
 from controller.core.ordering import Ordering
 from controller.core.past import NOTHING, Past
@@ -120,6 +121,7 @@ def plan(  # noqa: PLR0913 - the seam that loop and command line share, each inp
     policy_digest: str,
     only: Key | None = None,
     past: Past = NOTHING,
+    volume_rule: VolumeRule = always_refuse,
 ) -> Plan:
     """Return all actions to convergence, for *only* one key where given.
 
@@ -133,7 +135,9 @@ def plan(  # noqa: PLR0913 - the seam that loop and command line share, each inp
         policy_digest: that of the policy that *judge* speaks for.
         only: plan this key alone.
         past: what earlier looks and passes say.
+        volume_rule: what the policy does where an image declares a VOLUME that no mount covers.
     """
+    desired = with_image_volumes(desired, observed, volume_rule)
     supplies = Supplies(desired, observed, networks)
     actions: list[AnyAction] = []
     problems: list[Problem] = []
@@ -317,6 +321,11 @@ def _essence(action: AnyAction) -> dict[str, object]:
     }
 
 
+def _volumes(action: CreateContainer) -> dict[str, object]:
+    found = action.service.image_volumes or ()
+    return {"volumes": [[each.path, each.keeping] for each in found]} if found else {}
+
+
 def _particulars(action: AnyAction) -> dict[str, object]:
     match action:
         case CreateContainer():
@@ -324,6 +333,7 @@ def _particulars(action: AnyAction) -> dict[str, object]:
                 "image": action.image,
                 "revision": action.service.revision,
                 "announced": action.announced,
+                **_volumes(action),
             }
         case CreateNetwork():
             return {

@@ -14,7 +14,7 @@ from typing import Final, Literal
 from controller.core.diff import short
 from controller.core.moves import denied
 from controller.core.summary import NOTHING_TO_DO, hold_word, summary_of
-from controller.core.text import INCOMPLETE, action_table
+from controller.core.text import INCOMPLETE, action_table, volume_lines
 from controller.model.changes import Change, Difference, Effect, Entry, Review
 from controller.model.plan import (
     AnyAction,
@@ -124,6 +124,9 @@ class _Page:
             self.put(cause, indent="    ")
         for steps in _steps(entry.actions):
             self.put(steps, indent="      ", style="dim")
+        for action in entry.actions:
+            for line in volume_lines(action):
+                self.put(f"{action.target} gets {line}", indent="    ")
         self._verdicts(entry.actions)
 
     def differences(self, entry: Entry) -> None:

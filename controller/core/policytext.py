@@ -15,6 +15,13 @@ NEVER = (
 )
 
 
+_ANONYMOUS_VOLUMES = {
+    "refuse": "refused",
+    "slot": "a named volume of the slot, which is kept",
+    "scratch": "a tmpfs, empty at each start",
+}
+
+
 def describe(policy: Policy) -> tuple[str, ...]:
     """Return the policy as lines for people: a title, then ``NAME  VALUE`` in one column."""
     rows = [*_rows(policy)]
@@ -31,7 +38,7 @@ def _rows(policy: Policy) -> Iterator[tuple[str, str]]:
         yield "trusted as found", _listed(policy.images.trust_local)
     if policy.images.require_digest:
         yield "references", "only with a digest"
-    yield "anonymous volumes", "admitted" if policy.images.anonymous_volumes else "refused"
+    yield "anonymous volumes", _ANONYMOUS_VOLUMES[policy.images.anonymous_volumes]
     yield "capabilities", f"all dropped; may be asked for: {_listed(policy.capabilities.allowed)}"
     yield from _security(policy)
     yield from _resources(policy)

@@ -6,14 +6,16 @@ or from the policy. No object of a client passes through.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from controller.core.answering import beside_its_name
 from controller.core.bodies import CreateRequest, Healthcheck, Limits, LogConfig, Mount, Port
-from controller.core.case import Case, reference_text
+from controller.core.case import Case, name_of, reference_text
 from controller.core.confinement import confinement_of, confinement_to
 from controller.core.facts import Stamp
 from controller.core.fields import fold
+from controller.core.imagevolumes import mounts_of
 from controller.core.parts_mounts import TMPFS_FLAGS
 from controller.core.reference import without_credentials
 from controller.core.rules_container import capability, variable_names
@@ -22,7 +24,6 @@ from controller.core.rules_networks import Joined, host_address, joined
 from controller.core.verdicts import Change, shortened
 from controller.model import names
 from controller.model.entries import Actor, Role
-from controller.model.names import CONTAINER_NAME_MAX
 from controller.model.observed import Settings
 from controller.model.policy import Policy
 from controller.model.policy_values import NANO, format_cpus
@@ -74,10 +75,10 @@ def finish(case: Case) -> Final:
         log=log_with_defaults(request.log, policy),
         exposed_ports=_exposed(request),
         ports=tuple(_loopback(port, policy) for port in request.ports),
-        mounts=tuple(_bounded(mount, policy) for mount in request.mounts),
+        mounts=tuple(_bounded(mount, policy) for mount in mounts_of(case)),
         cap_add=tuple(dict.fromkeys(capability(text) for text in request.cap_add)),
     )
-    name = case.name or _given_name(case)
+    name = name_of(case)
     networks = joined(case)
     image = case.image.id if case.image else request.image
     labels = stamped(case)
@@ -125,11 +126,6 @@ def _bounded(mount: Mount, policy: Policy) -> Mount:
     if mount.type != "tmpfs":
         return mount
     return replace(mount, size=mount.size or policy.resources.tmpfs.default)
-
-
-def _given_name(case: Case) -> str:
-    stem = (case.service or case.owner)[: CONTAINER_NAME_MAX - 13]
-    return f"{stem}-{case.stamp.intent.replace('-', '')[-12:]}"
 
 
 def stamped(case: Case) -> tuple[tuple[str, str], ...]:
@@ -187,7 +183,8 @@ def _told(case: Case, final: Final) -> list[Change]:
             "published ports are exposed",
             set(final.request.exposed_ports) != set(asked.exposed_ports),
         ),
-        ("default.tmpfs", "memory filesystems have a size", final.request.mounts != asked.mounts),
+        ("default.tmpfs", "memory filesystems have a size", _sizeless(asked)),
+        *_kept(asked, final.request),
         (
             "network.mode",
             f"joins {', '.join(final.networks.names) or 'no network'}",
@@ -195,6 +192,23 @@ def _told(case: Case, final: Final) -> list[Change]:
         ),
     ]
     return [Change(rule, text) for rule, text, holds in told if holds]
+
+
+def _sizeless(request: CreateRequest) -> bool:
+    return any(mount.type == "tmpfs" and not mount.size for mount in request.mounts)
+
+
+def _kept(asked: CreateRequest, final: CreateRequest) -> Iterator[tuple[str, str, bool]]:
+    """Yield what is mounted where a volume without a name was declared or asked for."""
+    named = {(mount.target, mount.type, mount.source) for mount in asked.mounts}
+    for mount in final.mounts:
+        if (mount.target, mount.type, mount.source) in named:
+            continue
+        if mount.type == "volume":
+            yield "volume.slot", f"{mount.target}: volume {mount.source} (kept)", True
+        else:
+            size = format_bytes(mount.size)
+            yield "volume.scratch", f"{mount.target}: tmpfs of {size} (empty at each start)", True
 
 
 def _unbound(request: CreateRequest) -> bool:

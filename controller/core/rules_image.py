@@ -14,6 +14,7 @@ from controller.core.reference import (
     without_credentials,
 )
 from controller.core.verdicts import quoted
+from controller.core.volumenames import uncovered
 from controller.model import names
 from controller.model.policy import Policy
 
@@ -112,20 +113,18 @@ def judge_platform(asked: str, host: str, policy: Policy) -> Findings:
 
 def anonymous_volumes(case: Case) -> Findings:
     """Anonymous volumes have no owner and no quota, and each recreate loses what is in them."""
-    if case.policy.images.anonymous_volumes:
+    if case.policy.images.anonymous_volumes != "refuse":
         return
     # Clients name the targets of their mounts here too: those have a volume.
     mounted = {mount.target for mount in case.request.mounts}
     for mount in case.request.mounts:
         if mount.type == "volume" and not mount.source:
             yield _anonymous(mount.path, mount.target, "asked for")
-    for path in case.request.volumes:
-        if path not in mounted:
-            yield _anonymous(f"Volumes.{path}", path, "asked for")
-    for path in case.image.volumes if case.image else ():
-        clean = path.rstrip("/") or "/"
-        if clean not in mounted and path not in case.request.volumes:
-            yield _anonymous("Image", clean, "declared by the image")
+    for path in uncovered(case.request.volumes, mounted):
+        yield _anonymous(f"Volumes.{path}", path, "asked for")
+    image = case.image.volumes if case.image else ()
+    for path in uncovered(image, (*mounted, *uncovered(case.request.volumes, ()))):
+        yield _anonymous("Image", path, "declared by the image")
 
 
 def _anonymous(where: str, path: str, how: str) -> Finding:

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from controller.core.bodies import Finding, Mount
 from controller.core.case import Case
 from controller.core.facts import DEFAULT_VOLUMES_ROOT, VolumeFacts
+from controller.core.imagevolumes import mounts_of
 from controller.core.parts import is_below, is_clean
 from controller.core.parts_mounts import VOLUME_NAME
 from controller.model.entries import Role
@@ -44,7 +45,7 @@ _WRITABLE_BY_OTHERS = 0o022
 
 def mounts_bounded(case: Case) -> Findings:
     """There are only so many mounts, and memory filesystems are bounded."""
-    mounts, policy = case.request.mounts, case.policy
+    mounts, policy = mounts_of(case), case.policy
     if len(mounts) > policy.mounts.max:
         reason = f"{len(mounts)} mounts: at most {policy.mounts.max}"
         yield Finding("mount.count", "HostConfig.Mounts", reason, "ask for fewer")
@@ -58,7 +59,7 @@ def mounts_bounded(case: Case) -> Findings:
 def sources_allowed(case: Case) -> Findings:
     """Each source is what the policy allows, and what it seems to be."""
     root = volumes_root(case)
-    for mount in case.request.mounts:
+    for mount in mounts_of(case):
         if mount.type == "volume":
             yield from _volume(case, mount, mount.source)
         elif mount.type == "bind" and is_clean(mount.source):

@@ -336,6 +336,12 @@ def _succeed(slot: Slot, situation: Situation) -> Steps:
     if refused:
         # Nothing is pulled, made or stopped for a successor that won't be.
         return Steps(slot.number, refused, stuck=True)
+    if keep is None and beside and service.image_volumes is None:
+        # A volume that the image declares may not be written to by two containers at once.
+        missing = [action for action in actions if action.slot == 0]
+        cause = f"which volumes {service.spec.image} declares is known once it is here"
+        unknown = wait(situation.key, target=handle.name, slot=slot.number, cause=cause)
+        return Steps(slot.number, [*missing, unknown], stuck=True)
     return Steps(
         slot.number,
         actions,

@@ -7,6 +7,8 @@ a report, only their names.
 from __future__ import annotations
 
 from controller.core.exits import explain
+from controller.core.volumenames import slot_volumes
+from controller.model.desired import Service
 from controller.model.observed import Container
 from controller.model.spec import BindMount, Mount, Port, ServiceSpec, VolumeMount
 
@@ -25,6 +27,16 @@ def details_of(spec: ServiceSpec) -> Report:
         "env": sorted(spec.env),
     }
     return {name: value for name, value in details.items() if value}
+
+
+def volume_details(service: Service, replicas: int) -> Report:
+    """Return the member ``volumes``: what slots get where the image declares a VOLUME."""
+    found = [
+        {"slot": number, "path": volume.path, "keeping": volume.keeping, "volume": name}
+        for number in range(1, replicas + 1)
+        for volume, name in slot_volumes(service, number)
+    ]
+    return {"volumes": found} if found else {}
 
 
 def container_details(container: Container) -> Report:

@@ -12,7 +12,7 @@ from controller.core.diff import ALIVE, Drift, Replica, Slot, ailment, drift_of,
 from controller.core.exits import explain
 from controller.core.past import Pause
 from controller.core.planner import declared_resources, orphan_keys
-from controller.core.status_details import container_details, details_of
+from controller.core.status_details import container_details, details_of, volume_details
 from controller.core.succession import order_of, why_order
 from controller.core.supplies import Supplies, network_name, volume_name
 from controller.model.desired import Desired, Network, Release, Service, Volume
@@ -147,7 +147,7 @@ def _service_facts(service: Service, observed: Observed | None) -> Facts:
         resting=sum(c.state in ALIVE for c in containers) if resting else 0,
         failed=tuple(f"{c.name} {explain(c)}" for c in finished if c.exit_code),
         rollout={"order": order_of(service).value, "why": why_order(service)},
-        details=details_of(service.spec),
+        details=details_of(service.spec) | volume_details(service, wanted),
     )
 
 

@@ -47,6 +47,9 @@ def exclusive_of(service: Service) -> str:
     for mount in service.spec.mounts:
         if isinstance(mount, VolumeMount) and not mount.read_only and not mount.shared:
             return f"volume {mount.source}"
+    for volume in service.image_volumes or ():
+        if volume.keeping == "slot":
+            return f"the volume at {volume.path}"
     return ""
 
 

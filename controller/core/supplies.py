@@ -22,7 +22,7 @@ from controller.model.names import (
 )
 from controller.model.observed import Observed
 from controller.model.plan import AnyAction, CreateNetwork, CreateVolume, Precondition, PullImage
-from controller.model.spec import PullPolicy, VolumeMount
+from controller.model.spec import Order, PullPolicy, VolumeMount
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +137,12 @@ class Images:
         )
         return reference if absent or anew else None
 
+    def volumes(self, service: Service) -> tuple[str, ...] | None:
+        """Return the paths that a service's image declares as VOLUMEs; None: nobody looked."""
+        wanted = self.of(service)
+        image = self.observed.images.get(wanted)
+        return self.observed.image_volumes.get(wanted if image is None else image.id)
+
     def problem(self, service: Service) -> Problem | None:
         """Return why a service's image can't be had, if so."""
         pin = self.observed.pins.get(service.revision)
@@ -220,7 +226,7 @@ class Supplies:
         """Return why a container of a service can't be created, or (not *creating*) started."""
         networks = [self._network_problem(n, service) for n in wanted_networks(service, self.names)]
         volumes = [self._volume_problem(name, service) for name in _volumes_of(service)]
-        image = [self.images.problem(service)] if creating else []
+        image = [self.images.problem(service), _order_problem(service)] if creating else []
         return tuple(problem for problem in (*image, *networks, *volumes) if problem)
 
     def _network_problem(self, name: str, service: Service) -> Problem | None:
@@ -313,6 +319,21 @@ class Supplies:
                 self.made.add((str(action.object), action.target))
             case _:
                 pass
+
+
+def _order_problem(service: Service) -> Problem | None:
+    """Return why the declared order can't hold with the volumes that the image declares, if so."""
+    kept = [each.path for each in service.image_volumes or () if each.keeping == "slot"]
+    if not kept or service.spec.rollout.order is not Order.START_FIRST:
+        return None
+    return _problem(
+        service.key,
+        code="rollout.order",
+        message=f"StartFirst can't hold: the image declares a VOLUME at {kept[0]}, each slot keeps "
+        "one volume there, and two containers can't both write to it",
+        remedy=f"use StopFirst, leave order out, or mount a tmpfs at {kept[0]}",
+        source=service,
+    )
 
 
 def _volumes_of(service: Service) -> tuple[str, ...]:

@@ -5,9 +5,18 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterable
 
+from controller.core.volumenames import described, slot_volumes
 from controller.model.desired import Hold
 from controller.model.errors import Problem
-from controller.model.plan import AnyAction, Blocked, Plan, Precondition, Verdict, Wait
+from controller.model.plan import (
+    AnyAction,
+    Blocked,
+    CreateContainer,
+    Plan,
+    Precondition,
+    Verdict,
+    Wait,
+)
 
 NOTHING_TO_DO = "nothing to do"
 INCOMPLETE = "incomplete: part of the desired state can't be read, so nothing of it is removed"
@@ -42,8 +51,16 @@ def action_table(actions: tuple[AnyAction, ...]) -> list[str]:
     for action, (seq, verb, target, cause, verdict) in zip(actions, rows, strict=True):
         head = f"{seq:>{widths[0]}} {verb:<{widths[1]}} {target:<{widths[2]}}"
         lines.append(f"{head}   {cause:<{widths[3]}}   {verdict}".rstrip())
+        lines += [f"    {line}" for line in volume_lines(action)]
         lines += _explanation(action.verdict)
     return lines
+
+
+def volume_lines(action: AnyAction) -> list[str]:
+    """Return what a new container gets where its image declares a VOLUME that no mount covers."""
+    if not isinstance(action, CreateContainer):
+        return []
+    return [described(volume, name) for volume, name in slot_volumes(action.service, action.slot)]
 
 
 def _verdict(action: AnyAction) -> str:
@@ -95,7 +112,16 @@ def _action(seq: int, action: AnyAction) -> dict[str, object]:
         "cause": action.cause,
         "precondition": _precondition(action.precondition),
         "verdict": verdict_json(action.verdict),
+        **_volumes(action),
     }
+
+
+def _volumes(action: AnyAction) -> dict[str, object]:
+    if not isinstance(action, CreateContainer):
+        return {}
+    found = slot_volumes(action.service, action.slot)
+    told = [{"path": v.path, "keeping": v.keeping, "volume": name} for v, name in found]
+    return {"volumes": told} if told else {}
 
 
 def _precondition(precondition: Precondition) -> dict[str, object]:

@@ -471,3 +471,8 @@ def image(inspect: Mapping[str, Any], reference: str = "") -> observed.Image:
         repository = repository.rpartition(":")[0]
     own = [digest for name, _, digest in digests if name == repository]
     return observed.Image(id=inspect["Id"], digest=(own or [d for _, _, d in digests] or [""])[0])
+
+
+def declared_volumes(inspect: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the paths that a local image declares as VOLUMEs."""
+    return tuple(sorted((inspect.get("Config") or {}).get("Volumes") or ()))

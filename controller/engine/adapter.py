@@ -136,16 +136,23 @@ class BrokerEngine:
         ours = [each["Id"] for each in listed if _instance(each) == inventory.instance]
         inspects = tuple(self._inspects(ours))
         networks = tuple(self._look_at_networks(inventory, only))
+        local = {name: self._image(name) for name in sorted(images)}
         return Observed(
             instance=inventory.instance,
             engine_id=inventory.engine_id,
             containers=tuple(self._containers(inspects, [told for told, _ in networks], inventory)),
             networks=tuple(starmap(translate.network, networks)),
             volumes=tuple(self._volumes(inventory)),
-            images={name: self._image(name) for name in sorted(images)},
+            images={
+                name: None if told is None else translate.image(told, name)
+                for name, told in local.items()
+            },
             pins=inventory.pins,
             endings=inventory.endings,
             taken_down=inventory.taken_down,
+            image_volumes={
+                told["Id"]: translate.declared_volumes(told) for told in local.values() if told
+            },
             listening=self._listening(),
         )
 
@@ -201,12 +208,11 @@ class BrokerEngine:
         for inspect in sorted(told, key=lambda each: str(each["Name"])):
             yield translate.volume(inspect, inventory.volumes.get(inspect["Name"]))
 
-    def _image(self, reference: str) -> observed.Image | None:
+    def _image(self, reference: str) -> Inspect | None:
         try:
-            inspect = self._find(f"/images/{quote(reference, safe='/:@')}/json")
+            return self._find(f"/images/{quote(reference, safe='/:@')}/json")
         except Refused:
             return None  # what the gate won't show can't be used either; a create says why
-        return None if inspect is None else translate.image(inspect, reference)
 
     def _find(self, path: str) -> Any | None:
         try:

@@ -20,6 +20,7 @@ from controller.core import planner, prune
 from controller.core.acts import Decision, unknown
 from controller.core.course import Course
 from controller.core.history import Past, history
+from controller.core.imagevolumes import with_image_volumes
 from controller.core.ordering import Ordering
 from controller.core.prune import PruneDecision
 from controller.core.quarantine import AT_ONCE, Keeping
@@ -295,7 +296,9 @@ class Controller:
         return review(
             survey.plan,
             declared=survey.declared,
-            desired=survey.view.desired,
+            desired=with_image_volumes(
+                survey.view.desired, survey.observed, survey.rules.volume_rule
+            ),
             observed=survey.observed,
             steerings=self._memory.steerings(),
             reveal=reveal,

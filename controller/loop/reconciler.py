@@ -12,6 +12,7 @@ from enum import StrEnum
 
 from controller.core import backoff, blast, exits, planner, prune, quarantine
 from controller.core.course import Course
+from controller.core.imagevolumes import VolumeRule, always_refuse
 from controller.core.moves import Judge
 from controller.core.order import FAILED
 from controller.core.ordering import Around, Ordering
@@ -66,6 +67,7 @@ class Rules:
     networks: NetworkNames
     judge: Judge
     digest: str
+    volume_rule: VolumeRule = always_refuse
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,6 +229,7 @@ class Reconciler:
                 quarantine=self._quarantine(),
                 around=self._around(known, failures, all_planned=only is None),
             ),
+            volume_rule=rules.volume_rule,
         )
 
     def order(self, view: View, known: Observed, *, failures: Mapping[Key, Failure]) -> Ordering:

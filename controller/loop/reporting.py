@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from controller.core import status
+from controller.core.imagevolumes import with_image_volumes
 from controller.core.status_facts import Failure, Report, World
 from controller.loop.admissions import Admissions
 from controller.loop.memory import Memory
@@ -61,12 +62,13 @@ class Reporter:
             self._made = (known.version, now)
             view, rules = known.view, known.rules
             observed = known.observed if known.away is None else None
-            plan = Plan(problems=view.desired.problems, blocked=view.blocked)
+            plan, desired = Plan(problems=view.desired.problems, blocked=view.blocked), view.desired
             if rules is not None and observed is not None:
+                desired = with_image_volumes(desired, observed, rules.volume_rule)
                 plan = self._reconciler.plan(view, observed, rules, failures=known.failures)
             generations = self._memory.generations().items()
             world = World(
-                desired=view.desired,
+                desired=desired,
                 observed=observed,
                 plan=plan,
                 networks=NetworkNames() if rules is None else rules.networks,

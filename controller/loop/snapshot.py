@@ -29,6 +29,7 @@ def merged(whole: Observed, part: Observed, key: Key) -> Observed:
         volumes=part.volumes,
         images={**whole.images, **part.images},
         pins=part.pins,
+        image_volumes={**whole.image_volumes, **part.image_volumes},
         listening=part.listening,
     )
 

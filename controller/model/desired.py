@@ -48,10 +48,23 @@ class Restarting:
 
 
 @dataclass(frozen=True, slots=True)
+class ImageVolume:
+    """A path that a service's image declares as a VOLUME and that no mount covers.
+
+    ``keeping`` is the policy's word: each slot keeps a volume of its own there, or it is a tmpfs.
+    """
+
+    path: str
+    keeping: Literal["slot", "scratch"]
+
+
+@dataclass(frozen=True, slots=True)
 class Service:
     """A supervised workload as declared; ``revision`` is that of its slots.
 
     ``because`` says why its slots are another revision's than its document says, if so.
+    ``image_volumes`` is laid over the document before a plan (``core.imagevolumes``); None: slots
+    would keep volumes, and what the image declares isn't known yet.
     """
 
     key: Key
@@ -62,6 +75,7 @@ class Service:
     labels: tuple[tuple[str, str], ...] = ()
     restarting: Restarting | None = None
     because: str = ""
+    image_volumes: tuple[ImageVolume, ...] | None = ()
 
 
 @dataclass(frozen=True, slots=True)

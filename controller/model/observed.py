@@ -170,6 +170,8 @@ class Observed:
     volumes: tuple[Volume, ...] = ()
     images: dict[str, Image | None] = field(default_factory=dict)
     pins: dict[str, Image] = field(default_factory=dict)
+    #: The paths that each image of ``images`` declares as VOLUMEs, by the image's id.
+    image_volumes: dict[str, tuple[str, ...]] = field(default_factory=dict)
     listening: frozenset[HostPort] = frozenset()
     endings: Mapping[str, Ending] = field(default_factory=dict)
     taken_down: str = ""

@@ -43,6 +43,7 @@ from controller.model.policy_values import (
     Cpus,
     Day,
     HostPath,
+    KeptVolumes,
     Namespace,
     OwnerName,
     PortNumber,
@@ -92,7 +93,7 @@ class Loosens(Model):
     runtimes: tuple[str, ...] = ()
     root: bool = False
     writable_root: bool = False
-    anonymous_volumes: bool = False
+    anonymous_volumes: KeptVolumes = "refuse"
 
 
 class Exemption(Model):

@@ -17,6 +17,7 @@ from controller.model.policy_values import (
     DurationMs,
     HostPath,
     ImagePrefix,
+    KeptVolumes,
     PortNumber,
 )
 from controller.model.spec import Model
@@ -33,8 +34,9 @@ class Images(Model):
     trust_local: tuple[ImagePrefix, ...] = ()
     #: Only references with a digest.
     require_digest: bool = False
-    #: Container paths without a mount: an image's VOLUMEs and Config.Volumes.
-    anonymous_volumes: bool = False
+    #: What is mounted where an image declares a VOLUME, or a client asks for a volume without a
+    #: name: see ``core.imagevolumes``.
+    anonymous_volumes: KeptVolumes = "refuse"
     #: os/architecture values beside the host's own.
     platforms: tuple[str, ...] = ()
 

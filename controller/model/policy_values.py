@@ -9,7 +9,7 @@ import ipaddress
 import posixpath
 import re
 from datetime import date
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer
 
@@ -105,6 +105,14 @@ def _date(text: str) -> str:
         raise ValueError("expected a date, such as 2027-01-31") from None
 
 
+def _anonymous_volumes(value: object) -> object:
+    # Until version 0.1 it was a switch. ``true`` let the engine make a volume without a name.
+    return {True: "slot", False: "refuse"}[value] if isinstance(value, bool) else value
+
+
+AnonymousVolumes = Literal["refuse", "slot", "scratch"]
+#: As it is written in a policy: one of the words, or ``false`` (refuse) and ``true`` (slot).
+KeptVolumes = Annotated[AnonymousVolumes, BeforeValidator(_anonymous_volumes)]
 Bytes = Annotated[int, BeforeValidator(parse_bytes), PlainSerializer(format_bytes)]
 DurationMs = Annotated[int, BeforeValidator(parse_duration_ms), PlainSerializer(format_duration_ms)]
 Cpus = Annotated[int, BeforeValidator(parse_cpus), PlainSerializer(format_cpus), Field(gt=0)]

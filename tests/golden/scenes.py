@@ -5,8 +5,8 @@ were: containers of ``revision: before`` were made from them, their revisions ar
 in ``pinned`` are rolled back to them. ``plan.txt`` is the flat form of the plan, ``shown.txt`` what people
 see at 80 columns. ``engine.yaml`` lists what is there: containers (of the
 wanted revision, running and as admitted unless ``altered`` says otherwise), networks, volumes, images,
-slots in backoff, what is in quarantine, verbs that policy denies, and what services depended on when
-last declared. The prune guard has its say at a second equal look.
+the VOLUMEs that they declare and what the policy does there, slots in backoff, what is in quarantine, verbs
+that policy denies, and what services depended on when last declared. The prune guard has its say at a second equal look.
 
 ``python -m tests.golden.scenes`` writes all of both anew: read the difference before you keep it.
 """
@@ -20,6 +20,7 @@ from typing import Any
 import yaml
 
 from controller.core import planner, prune
+from controller.core.imagevolumes import with_image_volumes
 from controller.core.ordering import Around
 from controller.core.past import Past
 from controller.core.plantext import render_review
@@ -42,6 +43,7 @@ from controller.model.observed import (
     Settings,
     Volume,
 )
+from controller.model.policy_values import AnonymousVolumes
 from controller.model.quantities import format_instant, parse_bytes, parse_duration_ms
 from controller.model.spec import RestartPolicy
 from tests.worlds import deny
@@ -85,6 +87,11 @@ def texts_of(scene: str) -> dict[str, str]:
         quarantine=_quarantine(shown.get("quarantine", {"keep": "0s"})),
         around=Around(remembered=remembered),
     )
+
+    def rule(_service: Service) -> AnonymousVolumes:
+        word: AnonymousVolumes = shown.get("anonymousVolumes", "refuse")
+        return word
+
     plan = planner.plan(
         desired,
         observed,
@@ -94,9 +101,14 @@ def texts_of(scene: str) -> dict[str, str]:
         blocked=second.blocked,
         policy_digest="",
         past=past,
+        volume_rule=rule,
     )
     reviewed = review(
-        plan, declared=written, desired=desired, observed=observed, steerings=steerings
+        plan,
+        declared=written,
+        desired=with_image_volumes(desired, observed, rule),
+        observed=observed,
+        steerings=steerings,
     )
     return {"plan.txt": render(plan), "shown.txt": render_review(reviewed, width=80)}
 
@@ -144,6 +156,7 @@ def _observed(shown: dict[str, Any], desired: Desired, before: Desired) -> Obser
             Volume(name, ours=True, origin="controller") for name in shown.get("volumes", ())
         ),
         images={name: Image(IMAGE_ID) for name in shown.get("images", ())},
+        image_volumes={IMAGE_ID: tuple(shown.get("declaredVolumes", ()))},
     )
 
 

@@ -10,6 +10,7 @@ from controller.broker.commands import Examine, Forward, Look
 from controller.broker.gate import handle
 from controller.broker.state import GateState
 from controller.core.inventory import settings_from
+from controller.model import names
 from controller.model.entries import Reply
 from controller.model.inventory import Item, Trusted
 from controller.model.observed import Image, Settings
@@ -309,6 +310,99 @@ def test_a_network_of_that_name_which_is_not_ours_is_never_used() -> None:
         body={"Image": REFERENCE},
     )
     assert (answer.status, answer.rule) == (403, "network.foreign")
+
+
+# Volumes that the image declares
+
+DECLARES: Step = (
+    Look(f"/images/{REFERENCE}/json"),
+    reply(image(Config={"Volumes": {"/data": {}}})),
+)
+KEPT = "job.data-81ce9a"
+KEPT_DATA = f"/var/lib/docker/volumes/{KEPT}/_data"
+LOOK_KEPT = Look(f"/volumes/{KEPT}")
+
+
+def kept_volume(intent: str, *, owner: str = "alice", **more: Any) -> Reply:
+    told = labels(owner, intent=intent, namespace="")
+    return reply({"Name": KEPT, "Driver": "local", "Options": None, "Labels": told, **more}, 201)
+
+
+def test_a_volume_that_the_image_declares_is_made_once_and_kept() -> None:
+    knows = state(inventory(), policy=policy(images={"anonymousVolumes": "slot"}))
+    sent_volume, sent = Forwarded("/volumes/create"), Forwarded("/containers/create?name=job")
+    made, data = kept_volume("id-2"), PathFacts(KEPT_DATA, "dir", device=8, inode=9)
+    first: list[Step] = [
+        DECLARES,
+        (LOOK_KEPT, NOT_FOUND),
+        FREE,
+        (Examine((KEPT_DATA,)), (PathFacts(KEPT_DATA, "missing"),)),
+        ("intent", RECORDED),
+        (sent_volume, made),
+        ("outcome", RECORDED),
+        (LOOK_KEPT, made),
+        FREE,
+        (Examine((KEPT_DATA,)), (data,)),
+        ("intent", RECORDED),
+        (sent, MADE),
+        ("outcome", RECORDED),
+    ]
+    answer = create(first, knows=knows)
+    assert answer.status == 201
+    assert [(e.id, e.stage, e.actor["role"]) for e in answer.entries] == [
+        ("id-2", "intent", "broker"),
+        ("id-2", "outcome", "broker"),
+        ("id-1", "intent", "client"),
+        ("id-1", "outcome", "client"),
+    ]
+    assert sent_volume.body["Name"] == KEPT
+    assert sent_volume.body["Labels"][names.OWNER] == "alice"
+    mount = {"Type": "volume", "Source": KEPT, "Target": "/data"}
+    assert sent.body["HostConfig"]["Mounts"] == [mount]
+    assert knows.inventory.volumes[KEPT].intent == "id-2"
+    confined = knows.inventory.containers[NEW].confined
+    assert confined is not None
+    assert [(m.source, m.inode) for m in confined.mounts] == [(KEPT, 9)]
+    # The next container of that name finds it.
+    found = (Examine((KEPT_DATA,)), (data,))
+    tail: list[Step] = [("intent", RECORDED), (sent, MADE), ("outcome", RECORDED)]
+    again = create([DECLARES, (LOOK_KEPT, made), FREE, found, *tail], knows=knows)
+    assert again.status == 201
+
+
+def test_a_volume_that_somebody_made_meanwhile_is_never_mounted() -> None:
+    knows = state(inventory(), policy=policy(images={"anonymousVolumes": "slot"}))
+    answer = create(
+        [
+            DECLARES,
+            (LOOK_KEPT, NOT_FOUND),
+            FREE,
+            (Examine((KEPT_DATA,)), (PathFacts(KEPT_DATA, "missing"),)),
+            ("intent", RECORDED),
+            (Forwarded("/volumes/create"), kept_volume("another", Options={"o": "bind"})),
+            ("outcome", RECORDED),
+        ],
+        knows=knows,
+    )
+    assert answer.status == 409
+    assert KEPT not in knows.inventory.volumes
+
+
+def test_a_refused_create_makes_no_volume() -> None:
+    source = "/var/lib/platform/x"
+    looks = (PathFacts(source, "missing"), PathFacts(KEPT_DATA, "missing"))
+    answer = create(
+        [
+            DECLARES,
+            (LOOK_KEPT, NOT_FOUND),
+            FREE,
+            (Examine((source, KEPT_DATA)), looks),
+            ("refusal", RECORDED),
+        ],
+        knows=state(inventory(), policy=policy(images={"anonymousVolumes": "slot"})),
+        body={**BODY, "HostConfig": {"NetworkMode": "none", "Binds": [f"{source}:/x:ro"]}},
+    )
+    assert (answer.status, answer.rule) == (403, "mount.missing")
 
 
 # Mounts

@@ -63,7 +63,9 @@ def check(*several: dict[str, Any], expected: dict[str, object]) -> None:
         ({"runtimes": ["kata"]}, {"security.runtimes": ["runc", "kata"]}),
         ({"root": True}, {"security.require_non_root": False}),
         ({"writableRoot": True}, {"security.require_read_only_root": False}),
-        ({"anonymousVolumes": True}, {"images.anonymous_volumes": True}),
+        ({"anonymousVolumes": True}, {"images.anonymous_volumes": "slot"}),
+        ({"anonymousVolumes": "scratch"}, {"images.anonymous_volumes": "scratch"}),
+        ({"anonymousVolumes": "refuse"}, {}),
         # A grant never takes away.
         ({"memoryMax": "1Mi", "cpusMax": 0.1, "pidsMax": 1, "shmMax": "1Mi"}, {}),
     ],

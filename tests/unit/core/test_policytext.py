@@ -88,7 +88,7 @@ OTHER_TEXT = """\
   images             ghcr.io/team/, docker.io/library/redis
   trusted as found   ghcr.io/team/
   references         only with a digest
-  anonymous volumes  admitted
+  anonymous volumes  a named volume of the slot, which is kept
   capabilities       all dropped; may be asked for: none
   forced             no new privileges, never root, read-only root filesystem
   unverified         what can't be compared with what was admitted is ended

@@ -1,0 +1,132 @@
+"""Volumes without a name: what a container gets at a path where its image declares a VOLUME, or
+where the request asks for a volume, and nothing says which one.
+
+The engine would make a volume with a random name there, which nobody finds again. The policy
+decides instead (``images.anonymousVolumes``):
+
+- ``refuse``: the create is refused; the remedy names the mount to add.
+- ``slot``: a named volume that is kept. A service's replica gets the volume of its slot
+  (``shop.redis.1.data-1a2b3c``), so its successor finds the same data. A client's container gets
+  one that is named after the container; with ``--rm`` it gets a tmpfs, since nobody would ever
+  look at the volume again.
+- ``scratch``: a tmpfs of the policy's default size, empty at each start.
+
+Names are deterministic, and no volume is ever removed here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from controller.core.bodies import Mount
+from controller.core.case import Case, exceptions_of, loosened, name_of, read_reference
+from controller.core.supplies import Images
+from controller.core.volumenames import uncovered, volume_name
+from controller.model import names
+from controller.model.desired import Desired, ImageVolume, Service
+from controller.model.names import qualified
+from controller.model.observed import Observed
+from controller.model.policy import Policy
+from controller.model.policy_values import AnonymousVolumes
+
+#: Returns what the policy does with a service's volumes without a name.
+VolumeRule = Callable[[Service], AnonymousVolumes]
+
+
+def always_refuse(_service: Service) -> AnonymousVolumes:
+    """Return that a volume without a name is refused, as ``strict`` does."""
+    return "refuse"
+
+
+def volume_rule_of(policy: Policy) -> VolumeRule:
+    """Return a policy's rule for services' volumes without a name, exceptions included.
+
+    An exception counts as if it were not expired: the broker, which knows the time, decides.
+    """
+
+    def rule(service: Service) -> AnonymousVolumes:
+        holding = exceptions_of(
+            policy,
+            owner=service.owner,
+            namespace=service.key.namespace,
+            service=service.key.name,
+            reference=read_reference(service.spec.image),
+            now=None,
+        )
+        return loosened(policy, holding).images.anonymous_volumes
+
+    return rule
+
+
+# A create at the gate
+
+
+def mounts_of(case: Case) -> tuple[Mount, ...]:
+    """Return the mounts of a create: those asked for, each with its volume, and the policy's own.
+
+    A container that is there already keeps what the engine made for it.
+    """
+    if case.facts is not None and case.facts.existing:
+        return case.request.mounts
+    asked = tuple(
+        placed(case, mount) if mount.type == "volume" and not mount.source else mount
+        for mount in case.request.mounts
+    )
+    image = case.image.volumes if case.image else ()
+    paths = uncovered((*case.request.volumes, *image), (mount.target for mount in asked))
+    if case.policy.images.anonymous_volumes == "refuse":
+        return asked
+    return (*asked, *(placed(case, Mount("volume", "", path, path="Image")) for path in paths))
+
+
+def placed(case: Case, mount: Mount) -> Mount:
+    """Return a volume mount without a source as what the policy has there: a named volume or a tmpfs.
+
+    Unchanged where the policy refuses: ``rules_image.anonymous_volumes`` reports it.
+    """
+    match case.policy.images.anonymous_volumes:
+        case "slot" if not case.request.auto_remove:
+            return replace(mount, source=volume_name(_holder(case), mount.target))
+        case "slot" | "scratch":
+            size = case.policy.resources.tmpfs.default
+            return Mount("tmpfs", "", mount.target, mount.read_only, path=mount.path, size=size)
+        case _:
+            return mount
+
+
+def kept_volumes(case: Case) -> tuple[str, ...]:
+    """Return the names of the volumes that the policy, and not the request, mounts."""
+    asked = {mount.source for mount in case.request.mounts}
+    return tuple(m.source for m in mounts_of(case) if m.type == "volume" and m.source not in asked)
+
+
+def _holder(case: Case) -> str:
+    if not case.by_controller:
+        return name_of(case)
+    slot = case.request.label(names.SLOT)
+    return qualified(case.namespace, f"{case.service}.{slot}")
+
+
+# A service in a plan
+
+
+def with_image_volumes(desired: Desired, observed: Observed, rule: VolumeRule) -> Desired:
+    """Return *desired* with what each service's image declares and no mount covers.
+
+    ``image_volumes`` is None where that must be known and isn't yet: the image isn't here.
+    """
+    images = Images(observed)
+    services = tuple(_with_volumes(each, images, rule(each)) for each in desired.services)
+    return desired if services == desired.services else replace(desired, services=services)
+
+
+def _with_volumes(service: Service, images: Images, keeping: AnonymousVolumes) -> Service:
+    if keeping == "refuse":
+        return service
+    declared = None if images.pull(service) is not None else images.volumes(service)
+    if declared is None:
+        return service if keeping == "scratch" else replace(service, image_volumes=None)
+    targets = (mount.target for mount in service.spec.mounts)
+    found = tuple(ImageVolume(path, keeping) for path in uncovered(declared, targets))
+    return replace(service, image_volumes=found) if found else service
