@@ -7,6 +7,8 @@ several documents together show is in ``render``; what the policy admits is the 
 from __future__ import annotations
 
 import ipaddress
+import json
+import re
 import unicodedata
 from collections.abc import Iterator, Mapping
 from typing import Protocol
@@ -45,6 +47,12 @@ class HasNames(Protocol):
     def labels(self) -> dict[str, str]: ...
 
 
+def _valid_name(text: str, length: int) -> str:
+    """Return the remedy that names the nearest valid name, '' if there is none."""
+    plain = re.sub("[^a-z0-9]+", "-", text.lower()).strip("-")[:length].strip("-")
+    return f"write {plain}" if plain and plain[0].isalpha() else ""
+
+
 def check_metadata(document: Document, metadata: HasNames) -> Iterator[Problem]:
     """Yield what is wrong with names and labels."""
     for field, text, length in (
@@ -57,9 +65,10 @@ def check_metadata(document: Document, metadata: HasNames) -> Iterator[Problem]:
                 document,
                 ("metadata", field),
                 f"{field}.invalid",
-                f"metadata.{field} can't be {text[:80]!r}"
-                + (f" ({len(text)} characters)" if len(text) > length else ""),
+                f"metadata.{field} {json.dumps(text[:80])} is not a valid name"
+                + (f": it has {len(text)} characters" if len(text) > length else ""),
                 expected=f"lower-case letters, digits and '-' inside, at most {length} characters",
+                remedy=_valid_name(text, length),
             )
     yield from _labels(document, ("metadata", "labels"), metadata.labels)
 
@@ -72,8 +81,9 @@ def check_volume(document: Document, metadata: HasNames) -> Iterator[Problem]:
             document,
             ("metadata", "name"),
             "volume.name",
-            f"metadata.name can't be {name!r}: the engine takes no volume's name that is so short",
-            expected="two characters at least",
+            f"metadata.name {json.dumps(name)} is too short for a volume of the engine",
+            expected="two characters or more",
+            remedy="choose a longer name",
         )
 
 
@@ -119,7 +129,7 @@ def _labels(document: Document, path: Path, labels: Mapping[str, str]) -> Iterat
                 document,
                 (*path, key),
                 "label.reserved",
-                f"label {key[:80]!r} begins with {PREFIX}, which is trimtab's own",
+                f"label {json.dumps(key[:80])} begins with {PREFIX}, which is reserved for trimtab",
                 remedy="choose another prefix",
                 at_key=True,
             )
@@ -128,8 +138,9 @@ def _labels(document: Document, path: Path, labels: Mapping[str, str]) -> Iterat
                 document,
                 (*path, key),
                 "label.invalid",
-                f"{key[:80]!r} can't be the key of a label",
+                f"{json.dumps(key[:80])} is not a valid label key",
                 expected=f"printable ASCII, at most {LABEL_KEY_MAX} characters",
+                remedy="rename the label",
                 at_key=True,
             )
 
@@ -145,7 +156,7 @@ def _image(document: Document, spec: ServiceSpec) -> Iterator[Problem]:
         document,
         ("spec", "image"),
         "image.latest",
-        f"image {spec.image} names no version: what runs is whatever was found first",
+        f"image {spec.image} has no version: whichever image has that name at the first start is run",
         remedy="write a tag other than latest, or a digest",
         severity=Severity.WARNING,
     )
@@ -158,8 +169,9 @@ def _env(document: Document, spec: ServiceSpec) -> Iterator[Problem]:
                 document,
                 ("spec", "env", name),
                 "env.name",
-                f"{name[:80]!r} can't name an environment variable",
+                f"{json.dumps(name[:80])} is not a valid name of an environment variable",
                 expected="letters, digits, '_', '.' and '-', and no digit first",
+                remedy="rename the variable",
                 at_key=True,
             )
 
@@ -170,7 +182,7 @@ def _ports(document: Document, spec: ServiceSpec) -> Iterator[Problem]:
             document,
             ("spec", "ports"),
             "port.no-network",
-            "network mode none has no ports",
+            "a container on network mode none can't have ports",
             remedy="use mode isolated, or remove the ports",
             at_key=True,
         )
@@ -179,15 +191,15 @@ def _ports(document: Document, spec: ServiceSpec) -> Iterator[Problem]:
         path: Path = ("spec", "ports", index)
         same = (port.container, port.protocol, port.host, port.host_ip if port.host else "")
         if same in seen:
-            message = f"port {port.container}/{port.protocol} stands here again"
-            yield problem_at(document, path, "port.duplicate", message, remedy="keep one of them")
+            message = f"port {port.container}/{port.protocol} is listed twice"
+            yield problem_at(document, path, "port.duplicate", message, remedy="remove one of them")
         seen[same] = index
         if port.host is not None and spec.replicas > 1:
             yield problem_at(
                 document,
                 (*path, "host"),
                 "port.replicas",
-                f"host port {port.host} can be held by one replica, not by {spec.replicas}",
+                f"host port {port.host} can belong to one replica only, and replicas is {spec.replicas}",
                 remedy="set replicas: 1, or publish a single service in front of this one",
             )
 
@@ -213,16 +225,18 @@ def _mounts(document: Document, spec: ServiceSpec) -> Iterator[Problem]:
                 document,
                 (*path, "source"),
                 "volume.name",
-                f"{mount.source[:80]!r} can't name a volume of this namespace",
+                f"{json.dumps(mount.source[:80])} is not a valid name of a volume",
                 expected=f"a name of lower-case letters, digits and '-', at most {SERVICE_NAME_MAX} characters",
-                remedy="for a path of the host use type: bind" if slash else "",
+                remedy="write type: bind for a path of the host"
+                if slash
+                else _valid_name(mount.source, SERVICE_NAME_MAX),
             )
         if isinstance(mount, BindMount) and not mount.read_only:
             yield problem_at(
                 document,
                 path,
                 "mount.writable",
-                "the bind mount is writable",
+                "the bind mount is writable, so the container can change files of the host",
                 remedy="set readOnly: true, or use a volume",
                 severity=Severity.WARNING,
             )
@@ -232,8 +246,8 @@ def _mounts(document: Document, spec: ServiceSpec) -> Iterator[Problem]:
                 document,
                 ("spec", "mounts", index),
                 "volume.exclusive",
-                f"volume {volume} is written to by one replica alone, and replicas is {spec.replicas}",
-                remedy="set replicas: 1, or shared: true if the program can share it, or readOnly: true",
+                f"volume {volume} can be written to by one replica only, and replicas is {spec.replicas}",
+                remedy="set replicas: 1, or readOnly: true, or shared: true if the program can share it",
             )
 
 
@@ -244,7 +258,7 @@ def _network(document: Document, spec: ServiceSpec) -> Iterator[Problem]:
             document,
             path,
             "network.none",
-            "network mode none can't be attached to others",
+            "a container on network mode none can't be attached to other networks",
             remedy="use mode isolated, or remove attach",
             at_key=True,
         )
@@ -252,14 +266,15 @@ def _network(document: Document, spec: ServiceSpec) -> Iterator[Problem]:
     for index, name in enumerate(spec.network.attach):
         if "/" in name:
             message = "attaching to a network of another namespace is not supported yet"
-            remedy = "name a Network of this namespace"
+            remedy = "name a Network of this namespace, without a slash"
             yield problem_at(document, (*path, index), "unsupported", message, remedy=remedy)
         elif not is_dns_label(name, length=SERVICE_NAME_MAX):
-            message = f"{name[:80]!r} can't name a Network"
-            yield problem_at(document, (*path, index), "network.name", message)
+            message = f"{json.dumps(name[:80])} is not a valid name of a Network"
+            remedy = _valid_name(name, SERVICE_NAME_MAX)
+            yield problem_at(document, (*path, index), "network.name", message, remedy=remedy)
         elif name in seen:
-            message = f"network {name} stands here again"
-            yield problem_at(document, (*path, index), "network.duplicate", message)
+            message, remedy = f"network {name} is listed twice", "remove one of them"
+            yield problem_at(document, (*path, index), "network.duplicate", message, remedy=remedy)
         seen.add(name)
 
 
@@ -273,7 +288,7 @@ def _order(document: Document, spec: ServiceSpec) -> Iterator[Problem]:
             document,
             ("spec", "rollout", "order"),
             "rollout.order",
-            f"StartFirst can't hold: two replicas can't both have {held[0]}",
+            f"StartFirst is impossible: two replicas can't have {held[0]} at the same time",
             remedy="use StopFirst, or leave order out",
         )
 
@@ -288,7 +303,7 @@ def _healthcheck(document: Document, spec: ServiceSpec) -> Iterator[Problem]:
             document,
             (*path, kind),
             "healthcheck.no-network",
-            f"{kind} can't hold: on network mode none the container has no address",
+            f"a {kind} check is impossible: on network mode none the container has no address",
             remedy="use exec: [...] with a command of the image, or mode isolated",
             at_key=True,
         )
@@ -299,6 +314,7 @@ def _healthcheck(document: Document, spec: ServiceSpec) -> Iterator[Problem]:
             "healthcheck.interval",
             f"spec.healthcheck.interval is too small for {kind}",
             expected=f"at least {format_duration_ms(PROBE_INTERVAL_MIN_MS)}",
+            remedy=f"write {format_duration_ms(PROBE_INTERVAL_MIN_MS)} or more",
         )
     if check.timeout > PROBE_TIMEOUT_MAX_MS:
         yield problem_at(
@@ -307,6 +323,7 @@ def _healthcheck(document: Document, spec: ServiceSpec) -> Iterator[Problem]:
             "healthcheck.timeout",
             f"spec.healthcheck.timeout is too large for {kind}",
             expected=f"at most {format_duration_ms(PROBE_TIMEOUT_MAX_MS)}",
+            remedy=f"write {format_duration_ms(PROBE_TIMEOUT_MAX_MS)} or less",
         )
 
 
@@ -315,10 +332,11 @@ def _dependencies(document: Document, spec: ServiceSpec) -> Iterator[Problem]:
     for index, dependency in enumerate(spec.depends_on):
         name, path = dependency.name, ("spec", "dependsOn", index, "name")
         if not is_dns_label(name, length=SERVICE_NAME_MAX):
-            message = f"{name[:80]!r} can't name a Service of this namespace"
-            yield problem_at(document, path, "dependency.name", message)
+            message = f"{json.dumps(name[:80])} is not a valid name of a Service"
+            remedy = _valid_name(name, SERVICE_NAME_MAX)
+            yield problem_at(document, path, "dependency.name", message, remedy=remedy)
         elif name in seen:
-            message = f"service {name} stands here again"
-            remedy = "keep one of them"
+            message = f"service {name} is listed twice"
+            remedy = "remove one of them"
             yield problem_at(document, path, "dependency.duplicate", message, remedy=remedy)
         seen.add(name)

@@ -15,7 +15,7 @@ from controller.core.documents import Declaration
 from controller.core.explain import did_you_mean
 from controller.core.yamltext import Path
 from controller.model.errors import Severity
-from controller.model.names import Key, service_key
+from controller.model.names import SERVICE_NAME_MAX, Key, is_dns_label, service_key
 from controller.model.spec import Condition, RestartPolicy, ServiceSpec
 
 #: So many names of a long cycle are written out.
@@ -55,13 +55,25 @@ def flaws(
             if other in services:
                 errors += _condition(services[key], path, services[other], condition)
             elif other not in broken and not blind:
-                message, remedy = f"{other} isn't declared", _suggestion(other, services)
-                name: Path = (*path, "name")
-                errors.append(Flaw(services[key], name, "dependency.undeclared", message, remedy))
+                errors.append(_undeclared(services[key], index, other, services))
     yield from errors
     unsound = {*broken, *(flaw.declaration.key for flaw in errors)}
     for key in edges.keys() - unsound:
         yield from _unsound(services[key], edges[key], services.keys() - unsound, unsound)
+
+
+def undeclared(declarations: Iterable[Declaration], *, known: Collection[Key]) -> Iterator[Flaw]:
+    """Yield the dependencies of documents with other errors that no document declares."""
+    for one in declarations:
+        for index, other in enumerate(dependencies_of(one.key, _spec(one))):
+            if other not in known and is_dns_label(other.name, length=SERVICE_NAME_MAX):
+                yield _undeclared(one, index, other, known)
+
+
+def _undeclared(declaration: Declaration, index: int, other: Key, services: Iterable[Key]) -> Flaw:
+    path: Path = ("spec", "dependsOn", index, "name")
+    message, remedy = f"{other} is not declared", _suggestion(other, services)
+    return Flaw(declaration, path, "dependency.undeclared", message, remedy)
 
 
 def _unsound(
@@ -73,13 +85,13 @@ def _unsound(
     for index, other in enumerate(others):
         if other in sound:
             continue
-        what = "has errors of its own" if other in unsound else "may be in what can't be read"
+        what = "has errors" if other in unsound else "may be in a file that can't be read"
         yield Flaw(
             declaration,
             ("spec", "dependsOn", index, "name"),
             "dependency.broken",
-            f"{other} {what}: only what runs of it counts",
-            "correct what else is told here",
+            f"the document of {other} {what}: only its running containers count",
+            "correct that document or file",
             Severity.WARNING,
         )
 
@@ -107,7 +119,7 @@ def _cycles(
                 ("spec", "dependsOn", index, "name"),
                 "dependency.cycle",
                 f"dependencies form a cycle: {_written(circle, at, services)}",
-                "take one of them out: until then none of these acts",
+                "remove one of these dependencies; until then nothing is changed for any of the services",
             )
 
 
@@ -127,11 +139,11 @@ def _condition(
 ) -> Iterator[Flaw]:
     spec, place = _spec(other), f"{other.source.file}:{other.source.line}"
     if condition is Condition.HEALTHY and spec.healthcheck is None:
-        message = f"{other.key} ({place}) has no healthcheck, and so is never healthy"
-        remedy = "give it a healthcheck, or wait for condition Started"
+        message = f"{other.key} ({place}) has no healthcheck, so it never becomes Healthy"
+        remedy = "add a healthcheck there, or write condition: Started here"
     elif condition is Condition.COMPLETED and spec.restart.policy is RestartPolicy.ALWAYS:
-        message = f"{other.key} ({place}) is restarted whenever it ends, and so never completes"
-        remedy = "set its restart policy to OnFailure or Never, or wait for condition Started"
+        message = f"{other.key} ({place}) is restarted whenever it ends, so it never completes"
+        remedy = "write restart: {policy: OnFailure} there, or condition: Started here"
     else:
         return
     yield Flaw(declaration, (*path, "condition"), "dependency.condition", message, remedy)

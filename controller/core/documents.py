@@ -10,14 +10,22 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from itertools import chain, islice
+from itertools import islice
 from typing import Literal
 
 from pydantic import Field, ValidationError
 from pydantic_core import ErrorDetails
 
 from controller.core.checks import check_metadata, check_service, check_volume
-from controller.core.explain import did_you_mean, dotted, explain, problem_at, value_path, word_for
+from controller.core.explain import (
+    did_you_mean,
+    dotted,
+    explain,
+    problem_at,
+    value_path,
+    without_errors,
+    word_for,
+)
 from controller.core.revision import revision_of
 from controller.core.yamltext import MAX_PROBLEMS, Document, Path, compose_all
 from controller.model.desired import TRACED, Source
@@ -42,6 +50,8 @@ LATER_FIELDS: tuple[Path, ...] = (
     ("spec", "resources", "disk"),
 )
 LATER_MOUNTS = ("config", "secret")
+#: Taking out one error can bring up another: a healthcheck that is left empty.
+REPAIRS_MAX = 4
 
 
 class Metadata(Model):
@@ -112,13 +122,15 @@ class Reading:
     """What one document says: a declaration, or problems of which at least one is an error.
 
     ``key`` is what it may have declared when there is no declaration; None means anything.
-    ``release`` is the Release that rendered to it, if one did.
+    ``release`` is the Release that rendered to it, if one did. ``partial`` is what could be read of
+    a document with errors: for further checks only, never to act on.
     """
 
     declaration: Declaration | None
     problems: tuple[Problem, ...]
     key: Key | None
     release: Key | None = None
+    partial: Declaration | None = None
 
     @property
     def blind(self) -> bool:
@@ -142,8 +154,9 @@ def read(document: Document) -> Reading:
     if document.readable:
         declaration, found = _declare(document)
         problems += found
+    partial = None
     if any(problem.severity is Severity.ERROR for problem in problems):
-        declaration = None
+        declaration, partial = None, declaration
     # A broken Release may have declared anything in its namespace.
     blinds = key if key is not None and key.kind != "Release" else None
     return Reading(
@@ -153,14 +166,16 @@ def read(document: Document) -> Reading:
             for problem in _bounded(document, problems)
         ),
         declaration.key if declaration else blinds,
+        partial=partial,
     )
 
 
 def _bounded(document: Document, problems: list[Problem]) -> list[Problem]:
     if len(problems) <= MAX_PROBLEMS:
         return problems
-    more = "there are more problems in this document"
-    last = Problem("problem.more", more, document.file, document.place.line)
+    message, remedy = "there are more problems in this document", "correct those above first"
+    place = document.place
+    last = Problem("problem.more", message, document.file, place.line, remedy=remedy)
     return [*problems[:MAX_PROBLEMS], last]
 
 
@@ -197,30 +212,54 @@ def _declare(document: Document) -> tuple[Declaration | None, list[Problem]]:
     value = document.value
     if not isinstance(value, dict):
         expected = "a mapping with apiVersion, kind, metadata and spec"
-        message = f"the document is {word_for(value)}"
-        return None, [problem_at(document, (), "document.type", message, expected=expected)]
+        message = f"the document is {word_for(value)}; expected {expected}"
+        remedy = "write those four keys, or move a file that isn't for trimtab elsewhere"
+        return None, [
+            problem_at(document, (), "document.type", message, expected=expected, remedy=remedy)
+        ]
     kind = value.get("kind")
     model = MANIFESTS.get(kind) if isinstance(kind, str) else None
     if model is None:
         return None, [_unknown_kind(document, value)]
     later = list(_later(document, value))
+    manifest, details = _validated(model, value)
+    hidden = [path for path, _ in later]
+    problems = [problem for _, problem in later]
+    problems += [
+        explain(document, model, detail)
+        for detail in details[: MAX_PROBLEMS + 1]
+        if not _is_hidden(value_path(value, detail["loc"]), detail, hidden)
+    ]
+    wrong = {dotted(value_path(value, detail["loc"])) for detail in details}
+    rest: object = value
+    for _ in range(REPAIRS_MAX):
+        if manifest is not None or not isinstance(rest, dict):
+            break
+        # What is right by itself is checked on, so that one round tells all.
+        rest = without_errors(rest, details)
+        manifest, details = _validated(model, rest)
+    if manifest is None:
+        return None, problems
+    checks = (found for found in _checks(document, manifest) if found.field not in wrong)
+    return _declaration(document, manifest), [*problems, *islice(checks, MAX_PROBLEMS + 1)]
+
+
+def _validated(
+    model: type[AnyManifest], value: object
+) -> tuple[AnyManifest | None, list[ErrorDetails]]:
     try:
-        manifest = model.model_validate_json(json.dumps(value))
+        return model.model_validate_json(json.dumps(value)), []
     except ValidationError as error:
-        hidden = [path for path, _ in later]
-        found = [
-            explain(document, model, detail)
-            for detail in error.errors(include_url=False)[: MAX_PROBLEMS + 1]
-            if not _is_hidden(value_path(value, detail["loc"]), detail, hidden)
-        ]
-        return None, [problem for _, problem in later] + found
-    declaration = _declaration(document, manifest)
-    checks: Iterator[Problem] = check_metadata(document, manifest.metadata)
+        return None, error.errors(include_url=False)
+
+
+def _checks(document: Document, manifest: AnyManifest) -> Iterator[Problem]:
+    """Yield what is wrong with a manifest beyond its types."""
+    yield from check_metadata(document, manifest.metadata)
     if isinstance(manifest, ServiceManifest):
-        checks = chain(checks, check_service(document, manifest.spec))
+        yield from check_service(document, manifest.spec)
     if isinstance(manifest, VolumeManifest):
-        checks = chain(checks, check_volume(document, manifest.metadata))
-    return declaration, list(islice(checks, MAX_PROBLEMS + 1))
+        yield from check_volume(document, manifest.metadata)
 
 
 def _declaration(document: Document, manifest: AnyManifest) -> Declaration:
@@ -250,18 +289,18 @@ def _unknown_kind(document: Document, value: dict[str, object]) -> Problem:
     kind = value.get("kind")
     if kind in LATER_KINDS:
         message = f"kind {kind} is not supported yet"
-        remedy = "take the document out of this directory until then"
+        remedy = "remove the document from this directory, or write it as a Service"
         return problem_at(document, ("kind",), "unsupported", message, remedy=remedy)
     if value.get("apiVersion") != API_VERSION:
         version = value.get("apiVersion")
-        found = "there is no apiVersion" if version is None else f"the apiVersion is {version!r}"
+        found = "apiVersion is missing" if version is None else f"apiVersion is {_short(version)}"
         expected = f"apiVersion: {API_VERSION}"
-        remedy = "write it, or move a file that isn't for trimtab out of this directory"
+        remedy = _not_ours(value)
         path: Path = ("apiVersion",)
         return problem_at(document, path, "apiversion", found, expected=expected, remedy=remedy)
     expected = ", ".join([*MANIFESTS][:-1]) + f" or {[*MANIFESTS][-1]}"
-    message = "there is no kind" if kind is None else f"there is no kind {kind!r}"
-    remedy = did_you_mean(str(kind), MANIFESTS)
+    message = "kind is missing" if kind is None else f"kind {_short(kind)} is unknown"
+    remedy = did_you_mean(str(kind), MANIFESTS) or "write kind: Service"
     return problem_at(
         document, ("kind",), "kind.unknown", message, expected=expected, remedy=remedy
     )
@@ -296,6 +335,17 @@ def _later(document: Document, value: dict[str, object]) -> Iterator[tuple[Path,
 def _unsupported(document: Document, path: Path, what: str) -> Problem:
     message = f"{what} not supported yet"
     return problem_at(document, path, "unsupported", message, remedy="remove it", at_key=True)
+
+
+def _not_ours(value: dict[str, object]) -> str:
+    """Return what to do with a document of another tool."""
+    if isinstance(value.get("services"), dict) and "kind" not in value:
+        return "this looks like a compose file: write each service as a document of kind Service"
+    return f"write apiVersion: {API_VERSION}, or move a file that isn't for trimtab elsewhere"
+
+
+def _short(value: object) -> str:
+    return json.dumps(value)[:80] if isinstance(value, str) else word_for(value)
 
 
 def _holds(value: object, path: Path) -> bool:

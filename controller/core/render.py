@@ -6,19 +6,20 @@ then what runs stays as it is (their keys are blind).
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import assert_never
 
 from controller.core.canonical import digest
 from controller.core.checks import exclusive_volumes, overlap
-from controller.core.dependencies import flaws
+from controller.core.dependencies import flaws, undeclared
 from controller.core.documents import Declaration, Reading, read_text
 from controller.core.explain import dotted
 from controller.core.yamltext import Path
 from controller.model.desired import Desired, Network, Release, Service, SourceIdentity, Volume
 from controller.model.errors import Problem, Severity
-from controller.model.names import DEFAULT_NAMESPACE, Key
+from controller.model.names import DEFAULT_NAMESPACE, SERVICE_NAME_MAX, Key, is_dns_label
 from controller.model.spec import NetworkSpec, ReleaseSpec, ServiceSpec, VolumeMount, VolumeSpec
 
 #: What the engine itself, or the implied networks of a namespace, are called.
@@ -89,8 +90,13 @@ def resolve(
     services = [d for d in declarations if isinstance(d.spec, ServiceSpec)]
     _check_host_ports(services, findings)
     _check_volumes(services, findings)
-    _check_attach(services, declarations, findings)
-    _check_dependencies(services, findings, blind=blind)
+    partials = [
+        r.partial
+        for r in readings
+        if r.partial is not None and r.key is not None and isinstance(r.partial.spec, ServiceSpec)
+    ]
+    _check_attach([*services, *partials], declarations, findings)
+    _check_dependencies(services, partials, findings, blind=blind)
     sound = [d for d in declarations if d.key not in findings.blind_keys]
     members: dict[Key, list[Key]] = {}
     for reading in readings:
@@ -197,8 +203,8 @@ def _check_doubles(declarations: list[Declaration], findings: _Findings) -> None
                 declaration,
                 ("metadata", "name"),
                 "document.duplicate",
-                f"{key} is declared in {where} too",
-                "keep one of them: until then neither acts",
+                f"{key} is also declared in {where}",
+                "remove one of them; until then nothing is changed for either",
             )
 
 
@@ -214,8 +220,8 @@ def _check_networks(declarations: list[Declaration], findings: _Findings) -> Non
                 declaration,
                 ("metadata", "name"),
                 "network.reserved",
-                f"a Network can't be called {key.name!r} in namespace {key.namespace!r}:"
-                " the name is the engine's, or that of a network that every namespace has",
+                f"the name {json.dumps(key.name)} is reserved in namespace {json.dumps(key.namespace)}:"
+                " the engine or every namespace has a network of that name",
                 "choose another name",
             )
 
@@ -245,8 +251,8 @@ def _check_host_ports(services: list[Declaration], findings: _Findings) -> None:
                 one,
                 ("spec", "ports", index, "host"),
                 "port.conflict",
-                f"host port {number}/{protocol} on {address} is claimed by {where} too",
-                "give each its own port or address: until then neither acts",
+                f"host port {number}/{protocol} on {address} is also claimed by {where}",
+                "give each its own port or address; until then nothing is changed for either",
             )
 
 
@@ -271,8 +277,8 @@ def _check_volumes(services: list[Declaration], findings: _Findings) -> None:
                 one,
                 ("spec", "mounts", index),
                 "volume.exclusive",
-                f"volume {volume} is written to by {other.key} ({_at(other)}) too",
-                "set shared: true on both if the programs can share it, or readOnly: true on one",
+                f"volume {volume} is also written to by {other.key} ({_at(other)})",
+                "set readOnly: true on one, or shared: true on both if the programs can share it",
             )
 
 
@@ -284,22 +290,26 @@ def _check_attach(
         assert isinstance(declaration.spec, ServiceSpec), "only Services are passed"
         for index, name in enumerate(declaration.spec.network.attach):
             key = Key("Network", declaration.key.namespace, name)
-            if key in sound:
-                continue
+            if key in sound or not is_dns_label(name, length=SERVICE_NAME_MAX):
+                continue  # a name that isn't one is a problem of its document
             broken = key in findings.blind_keys
             findings.add(
                 declaration,
                 ("spec", "network", "attach", index),
                 "network.broken" if broken else "network.undeclared",
-                f"{key} has errors of its own" if broken else f"{key} isn't declared",
-                "correct its document" if broken else _suggestion(name, sound),
+                f"the document of {key} has errors" if broken else f"{key} is not declared",
+                "correct that document" if broken else _suggestion(name, sound),
             )
 
 
-def _check_dependencies(services: list[Declaration], findings: _Findings, *, blind: bool) -> None:
+def _check_dependencies(
+    services: list[Declaration], partials: list[Declaration], findings: _Findings, *, blind: bool
+) -> None:
     # Of two documents of one key either is as good here: both are broken.
     by_key = {declaration.key: declaration for declaration in services}
     found = list(flaws(by_key, broken=frozenset(findings.blind_keys), blind=blind))
+    if not blind:
+        found += undeclared(partials, known=by_key.keys() | findings.blind_keys)
     for flaw in found:
         findings.add(
             flaw.declaration,

@@ -11,6 +11,7 @@ nodes counted after aliases are expanded, so that a few lines of aliases can't b
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ from functools import lru_cache
 import yaml
 from yaml.cyaml import CBaseLoader
 
+from controller.core.yamlsyntax import syntax_problem
 from controller.model.errors import Problem
 
 MAX_BYTES = 1024 * 1024
@@ -220,7 +222,7 @@ def _document(chunk: str, file: str, line: int, nodes_left: int) -> tuple[Docume
     except _TooManyError as error:
         return _unreadable(file, chunk, line, _limit(file, line, 1, str(error))), nodes_left
     except yaml.MarkedYAMLError as error:
-        return _unreadable(file, chunk, line, _syntax(error, chunk, file, line)), 0
+        return _unreadable(file, chunk, line, syntax_problem(error, chunk, file, line)), 0
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         problem = Problem("yaml.syntax", f"not YAML: {error}", file, line, 1)
         return _unreadable(file, chunk, line, problem), 0
@@ -249,21 +251,25 @@ def _unreadable(file: str, text: str, line: int, problem: Problem) -> Document:
 def _refused_characters(chunk: str, file: str, line: int) -> Problem | None:
     """Return the problem of the first character that may not stand in a text, if any."""
     found = _BAD_CHARACTER.search(chunk)
-    code, message, remedy = "yaml.character", "", "remove it, or write it as an escape in quotes"
+    code, message, remedy = (
+        "yaml.character",
+        "",
+        "remove it, or write it as an escape in double quotes",
+    )
     if found is not None:
         character = found[0]
         if "\udc80" <= character <= "\udcff":
-            message = f"byte 0x{ord(character) - 0xDC00:02x} isn't UTF-8"
+            message = f"byte 0x{ord(character) - 0xDC00:02x} is not valid UTF-8"
             remedy = "save the file as UTF-8"
         else:
-            message = f"character U+{ord(character):04X} may not stand here"
+            message = f"character U+{ord(character):04X} is not allowed"
     else:
         found = _DIRECTIVE.search(chunk)
         if found is None:
             return None
         code, message = (
             "yaml.directive",
-            "a directive (a line that begins with %) may not stand here",
+            "a directive (a line that begins with %) is not allowed",
         )
         remedy = "remove the line; where it is content, indent it"
     before = chunk[: found.start()]
@@ -279,28 +285,8 @@ def _limit(file: str, line: int, column: int, message: str) -> Problem:
         line,
         column,
         expected=f"at most {MAX_NODES} values a file with aliases expanded, {MAX_DEPTH} levels deep",
-        remedy="split the file, write less deeply, use fewer aliases",
+        remedy="split the file, nest less deeply, or use fewer aliases",
     )
-
-
-def _syntax(error: yaml.MarkedYAMLError, chunk: str, file: str, line: int) -> Problem:
-    message = error.problem or "not YAML"
-    if error.context:
-        message = f"{message} ({error.context})"
-    mark = error.problem_mark or error.context_mark
-    row, column = (mark.line, mark.column) if mark is not None else (0, 0)
-    lines = chunk.rstrip().split("\n")
-    if row >= len(lines):
-        # What ends too early is reported at the end of what is there, not in the next document.
-        row, column = len(lines) - 1, len(lines[-1])
-    remedy = "close what is open before this place (a bracket, a quote), or mend the indentation"
-    if lines[row][column : column + 1] == "\t":
-        remedy = "indent with spaces, not with tabs"
-    elif "mapping values are not allowed" in message:
-        remedy = "check the indentation, and put quotes around a text that holds ': '"
-    elif "undefined alias" in message:
-        remedy = "an alias reaches only anchors of its own document"
-    return Problem("yaml.syntax", message, file, line + row, column + 1, "YAML 1.2", remedy)
 
 
 class _TooManyError(Exception):
@@ -385,8 +371,8 @@ class _Reader:
             raise _TooManyError(f"nested deeper than {MAX_DEPTH} levels", node.start_mark)
         if node.tag != _IMPLICIT:
             tag = str(node.tag).replace("tag:yaml.org,2002:", "!!")
-            remedy = "remove the tag; put quotes around what is to be text"
-            self._fault(path, node, "yaml.tag", f"a tag ({tag}) may not stand here", remedy)
+            remedy = "remove the tag; quote what is to be a string"
+            self._fault(path, node, "yaml.tag", f"the tag {tag} is not allowed", remedy)
         if isinstance(node, yaml.ScalarNode):
             return self._scalar(node, path)
         if isinstance(node, yaml.SequenceNode):
@@ -396,7 +382,7 @@ class _Reader:
     def _scalar(self, node: yaml.ScalarNode, path: Path) -> object:
         text = str(node.value)
         if "\0" in text:
-            self._fault(path, node, "yaml.character", "a NUL may not stand in a text", "remove it")
+            self._fault(path, node, "yaml.character", "a string can't hold a NUL", "remove it")
         return text if node.style else resolve_plain(text)
 
     def _mapping(self, node: yaml.Node, path: Path) -> dict[str, object]:
@@ -406,13 +392,19 @@ class _Reader:
         for name, child in node.value:
             if not isinstance(name, yaml.ScalarNode) or not name.value or name.tag != _IMPLICIT:
                 self.nodes_left -= 1
-                message = "a key must be a text that isn't empty"
-                self._fault(path, name, "yaml.key", message, "write the key as a word")
+                message = "a key must be a string that isn't empty"
+                self._fault(
+                    path,
+                    name,
+                    "yaml.key",
+                    message,
+                    "write the key as a word; quote a value that begins with { or [",
+                )
                 continue
             self.nodes_left -= 1
             key = str(name.value)
             if key in lines:
-                message = f"key {key!r} stands here again, first in line {lines[key]}"
+                message = f"key {json.dumps(key)} is repeated; it is first on line {lines[key]}"
                 remedy = "keep one of them"
                 self._fault((*path, key), name, "yaml.duplicate-key", message, remedy)
                 continue
@@ -434,7 +426,7 @@ class _Reader:
         sources = child.value if isinstance(child, yaml.SequenceNode) else [child]
         for source in sources:
             if not isinstance(source, yaml.MappingNode):
-                message = "a merge key (<<) takes a mapping, or a list of them"
+                message = "a merge key (<<) takes a mapping or a list of mappings"
                 self._fault(path, name, "yaml.merge", message, "name an anchor of a mapping")
                 continue
             merged = self.value(source, (*path, "<<"))

@@ -85,7 +85,7 @@ def test_home_admits_what_a_first_stack_asks_for_and_strict_refuses():
         ("# only a comment\n", "p.yaml: no document, a policy is one"),
         ("name: a\n---\nname: b\n", "p.yaml: 2 documents, a policy is one"),
         ("- a\n", "p.yaml:1: no keys and values"),
-        ("name: a\nname: b\n", "p.yaml:2: key 'name' stands here again, first in line 1"),
+        ("name: a\nname: b\n", 'p.yaml:2: key "name" is repeated; it is first on line 1'),
         ("name: a\n\nimages:\n  alow: [x]\n", "p.yaml:4: images.alow: no key of a policy"),
         ("profile: strict\n", "p.yaml:1: name: is needed"),
         (

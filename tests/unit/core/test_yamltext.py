@@ -76,7 +76,7 @@ def test_a_broken_document_does_not_lose_its_neighbours() -> None:
         values=[{"a": 1}, {"d": 4}, {"e": 5}],
         problems=[
             "3:7 yaml.syntax did not find expected node content (while parsing a flow node)",
-            "5:6 yaml.syntax found unexpected end of stream (while scanning a quoted scalar)",
+            "5:4 yaml.syntax a quote that is opened here and never closed",
         ],
     )
 
@@ -93,7 +93,7 @@ def test_a_duplicate_key_is_refused_at_its_second_place() -> None:
     check(
         "a:\n  b: 1\n  c: 2\n  b: 3\n",
         values=[{"a": {"b": 1, "c": 2}}],
-        problems=["4:3 yaml.duplicate-key key 'b' stands here again, first in line 2"],
+        problems=['4:3 yaml.duplicate-key key "b" is repeated; it is first on line 2'],
     )
 
 
@@ -102,8 +102,8 @@ def test_a_tag_is_refused_and_nothing_is_constructed() -> None:
         "a: !!python/object/apply:os.system [reboot]\nb: !!str 1\n",
         values=[{"a": ["reboot"], "b": 1}],
         problems=[
-            "1:4 yaml.tag a tag (!!python/object/apply:os.system) may not stand here",
-            "2:4 yaml.tag a tag (!!str) may not stand here",
+            "1:4 yaml.tag the tag !!python/object/apply:os.system is not allowed",
+            "2:4 yaml.tag the tag !!str is not allowed",
         ],
     )
 
@@ -113,8 +113,8 @@ def test_keys_are_texts() -> None:
         "8080: a\non: b\n? [x]\n: c\n'': d\n",
         values=[{"8080": "a", "on": "b"}],
         problems=[
-            "3:3 yaml.key a key must be a text that isn't empty",
-            "5:1 yaml.key a key must be a text that isn't empty",
+            "3:3 yaml.key a key must be a string that isn't empty",
+            "5:1 yaml.key a key must be a string that isn't empty",
         ],
     )
 
@@ -125,7 +125,7 @@ def test_merge_keys_bring_what_is_not_written() -> None:
         values=[
             {"x": {"a": 1, "b": 1}, "y": {"b": 2, "c": 2}, "z": {"a": 3, "b": 1, "c": 2}, "w": {}}
         ],
-        problems=["6:5 yaml.merge a merge key (<<) takes a mapping, or a list of them"],
+        problems=["6:5 yaml.merge a merge key (<<) takes a mapping or a list of mappings"],
     )
 
 
@@ -135,8 +135,8 @@ def test_bad_utf8_and_control_characters_are_told_with_their_place() -> None:
         text,
         values=[{"a": 1}, {"d": "é"}],
         problems=[
-            "3:5 yaml.character byte 0xff isn't UTF-8",
-            "5:4 yaml.character character U+0007 may not stand here",
+            "3:5 yaml.character byte 0xff is not valid UTF-8",
+            "5:4 yaml.character character U+0007 is not allowed",
         ],
     )
 
@@ -144,10 +144,8 @@ def test_bad_utf8_and_control_characters_are_told_with_their_place() -> None:
 def test_a_tab_in_the_indentation_names_the_remedy() -> None:
     _, problems = compose("a:\n\tb: 1\n", "f.yaml")
     assert problems[0].render() == (
-        "f.yaml:2:1: error yaml.syntax: found character that cannot start any token"
-        " (while scanning for the next token)\n"
-        "    remedy: indent with spaces, not with tabs\n"
-        "    expected: YAML 1.2"
+        "f.yaml:2:1: error yaml.syntax: a tab in the indentation\n"
+        "    remedy: indent with spaces, not with tabs"
     )
 
 

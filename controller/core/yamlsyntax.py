@@ -1,0 +1,143 @@
+"""What libyaml says of a text that isn't YAML, in words for whoever wrote it.
+
+libyaml names tokens and contexts of its parser. Here are the mistakes behind them: indentation,
+a colon without a space, a bracket or quote that is never closed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+
+import yaml
+
+from controller.model.errors import Problem
+
+_OPENED = {"a flow sequence": ("list", "]"), "a flow mapping": ("mapping", "}")}
+#: Deeper than any line.
+MAX_INDENT = 2**20
+_SPECIAL = {"@": "'@'", "`": "a backtick", "%": "'%'"}
+
+
+def syntax_problem(error: yaml.MarkedYAMLError, chunk: str, file: str, line: int) -> Problem:
+    """Return the problem of a document that libyaml can't read; *line* is the first of *chunk*."""
+    lines = chunk.rstrip().split("\n")
+    row, column = _place(error, lines)
+    message, remedy = _words(error, lines, row, column, line)
+    context = error.context_mark
+    if context is not None and _starts_before(error):
+        row, column = context.line, context.column
+    return Problem("yaml.syntax", message, file, line + row, column + 1, remedy=remedy)
+
+
+def _place(error: yaml.MarkedYAMLError, lines: Sequence[str]) -> tuple[int, int]:
+    mark = error.problem_mark or error.context_mark
+    row, column = (mark.line, mark.column) if mark is not None else (0, 0)
+    if row >= len(lines):
+        # What ends too early is told at the end of what is there, not in the next document.
+        row, column = len(lines) - 1, len(lines[-1])
+    return row, column
+
+
+def _starts_before(error: yaml.MarkedYAMLError) -> bool:
+    """Return True if the mistake is where the construct begins, not where libyaml noticed it."""
+    problem, context = error.problem or "", error.context or ""
+    return "expected ':'" in problem or (
+        "unexpected end of stream" in problem and "quoted scalar" in context
+    )
+
+
+def _words(
+    error: yaml.MarkedYAMLError, lines: Sequence[str], row: int, column: int, first: int
+) -> tuple[str, str]:
+    """Return message and remedy."""
+    problem, context = error.problem or "", error.context or ""
+    text = lines[row]
+    if "\t" in (text[column : column + 1], *text[:column]) and not text[:column].strip():
+        return "a tab in the indentation", "indent with spaces, not with tabs"
+    if "undefined alias" in problem:
+        remedy = "name an anchor (&NAME) of the same document, or quote the text"
+        return "an alias (*NAME) without an anchor of that name", remedy
+    if "cannot start any token" in problem:
+        found = _SPECIAL.get(text[column : column + 1], "this character")
+        return f"a text can't begin with {found} here", "put quotes around the text"
+    if "mapping values are not allowed" in problem:
+        return _misplaced_colon(lines, row, column, first)
+    if "expected ':'" in problem:
+        remedy = 'write "KEY: VALUE", with a space behind the colon'
+        return "a line without a key and a colon, where a mapping is expected", remedy
+    if "unexpected end of stream" in problem and error.context_mark is not None:
+        return "a quote that is opened here and never closed", "close it"
+    if opened := next((o for name, o in _OPENED.items() if name in context), None):
+        return _unclosed(error, opened, first)
+    if "block mapping" in context or "block collection" in context:
+        return _misfit(error, lines, row, column, first)
+    message = f"{problem} ({context})" if context else problem or "not YAML"
+    return message, "check the indentation, and quote texts that hold special characters"
+
+
+def _unclosed(error: yaml.MarkedYAMLError, opened: tuple[str, str], first: int) -> tuple[str, str]:
+    kind, closing = opened
+    mark = error.context_mark
+    where = f" that begins on line {first + mark.line}" if mark is not None else ""
+    return f"the {kind}{where} goes on here without ',' or '{closing}'", f"add ',' or '{closing}'"
+
+
+def _misfit(
+    error: yaml.MarkedYAMLError, lines: Sequence[str], row: int, column: int, first: int
+) -> tuple[str, str]:
+    """Return the words for a line that belongs to none of the blocks around it."""
+    start = error.context_mark
+    begins = not lines[row][:column].strip()
+    if start is None or not begins:
+        return "text behind a value that is complete", "quote the whole value, or remove the rest"
+    if column == start.column and "collection" in (error.context or ""):
+        where = f"the list that begins on line {first + start.line}"
+        remedy = "begin it with '- ', or indent it as the key of the list"
+        return f"a line without '- ' in {where}", remedy
+    fits = [
+        f"by {_spaces(indent)}, like line {first + number}"
+        for indent, number in _levels(lines, row)
+    ]
+    message = f"this line is indented by {_spaces(column)}, which fits no line above it"
+    return message, f"indent it {' or '.join(fits[:2])}"
+
+
+def _levels(lines: Sequence[str], row: int) -> Iterator[tuple[int, int]]:
+    """Yield the indentations of the blocks that are open before a line, the inner ones first."""
+    least = len(lines[row]) + MAX_INDENT
+    for number in range(row - 1, -1, -1):
+        text = lines[number]
+        if not text.strip() or text.lstrip().startswith("#"):
+            continue
+        indent = _indent(text)
+        inside = indent + 2 if text.lstrip().startswith("- ") else indent
+        for level in (inside, indent):
+            if level < least:
+                least = level
+                yield level, number
+
+
+def _spaces(count: int) -> str:
+    return f"{count} space{'' if count == 1 else 's'}"
+
+
+def _misplaced_colon(lines: Sequence[str], row: int, column: int, first: int) -> tuple[str, str]:
+    text = lines[row]
+    if ": " in text[:column] or ":" in text[:column].rstrip(" "):
+        return "a second ': ' in one line", "put quotes around a text that holds ': '"
+    before = next((n for n in range(row - 1, -1, -1) if lines[n].strip()), None)
+    if before is None:
+        return "a ': ' where no mapping can begin", "check the indentation"
+    number, previous = first + before, lines[before]
+    indent, deeper = _indent(previous), _indent(text) > _indent(previous)
+    if re.match(r" *(?:- )?[\w.-]+:[^\s/]", previous):
+        return f"line {number} has no space behind its colon", 'write "KEY: VALUE"'
+    if not deeper and ":" not in previous:
+        return f"line {number} has no colon", 'write "KEY: VALUE"'
+    message = f"this line is indented deeper than line {number}, which has a value already"
+    return message, f"indent it by {_spaces(indent)}, like line {number}"
+
+
+def _indent(text: str) -> int:
+    return len(text) - len(text.lstrip(" "))
