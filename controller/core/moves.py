@@ -223,6 +223,23 @@ def denied(action: AnyAction) -> bool:
     return action.verdict.decision == "deny"
 
 
+def refusals(actions: Iterable[AnyAction]) -> list[AnyAction]:
+    """Return the denied actions that say something of their own.
+
+    Those whose findings have places in a document come first; one that is denied by the same rules
+    for the same object (the pull of an image, beside the create) is left out.
+    """
+    found = sorted(filter(denied, actions), key=lambda action: not action.verdict.problems)
+    told: dict[Key, set[str]] = {}
+    result: list[AnyAction] = []
+    for action in found:
+        rules, before = set(action.verdict.rules), told.setdefault(action.object, set())
+        if not rules or not rules <= before:
+            result.append(action)
+        before |= rules
+    return result
+
+
 def until_denied(actions: Sequence[AnyAction]) -> list[AnyAction]:
     """Return a sequence up to and with its first denied action: what follows depends on it."""
     for index, action in enumerate(actions):

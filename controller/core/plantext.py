@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import sys
 import textwrap
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final, Literal
 
 from controller.core.diff import short
-from controller.core.moves import denied
+from controller.core.moves import denied, refusals
 from controller.core.summary import NOTHING_TO_DO, hold_word, summary_of
 from controller.core.text import INCOMPLETE, action_table, volume_lines
 from controller.model.changes import Change, Difference, Effect, Entry, Review
@@ -149,13 +149,14 @@ class _Page:
             if difference.note is not None:
                 self.put(f"note: {difference.note}", indent="    ")
 
-    def _verdicts(self, actions: Iterable[AnyAction]) -> None:
+    def _verdicts(self, actions: Sequence[AnyAction]) -> None:
         """Add what the policy refuses, or would refuse, once for each reason."""
         shown: set[tuple[str, ...]] = set()
-        for action in actions:
+        warned = [action for action in actions if action.verdict.decision == "audit-deny"]
+        for action in (*refusals(actions), *warned):
             verdict = action.verdict
             known = (verdict.decision, *verdict.rules, verdict.reason)
-            if verdict.decision not in ("deny", "audit-deny") or known in shown:
+            if known in shown:
                 continue
             shown.add(known)
             word = "refused" if denied(action) else "warning, would be refused"
@@ -165,6 +166,12 @@ class _Page:
                 indent="    ",
                 style="bad",
             )
+            if verdict.problems:
+                for problem in verdict.problems:
+                    self.put(f"{problem.place}: {problem.code}: {problem.message}", indent="      ")
+                    if problem.remedy:
+                        self.put(f"remedy: {problem.remedy}", indent="          ")
+                continue
             if verdict.reason:
                 self.put(f"reason: {verdict.reason}", indent="      ")
             if verdict.remedy:

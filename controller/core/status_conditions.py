@@ -11,7 +11,7 @@ from itertools import takewhile
 from typing import Literal
 
 from controller.core.contention import ENDED
-from controller.core.moves import denied
+from controller.core.moves import denied, refusals
 from controller.core.order import FAILED
 from controller.core.status_facts import Facts, World
 from controller.model.desired import Hold
@@ -139,9 +139,8 @@ def _stalled(facts: Facts, world: World) -> list[Condition]:
         if problem.key == facts.key and problem.severity is Severity.ERROR:
             message = f"{problem.message} ({problem.remedy})" if problem.remedy else problem.message
             return [Condition("Stalled", "True", problem.code, message)]
-    for action in world.plan.of(facts.key):
-        if denied(action):
-            return [Condition("Stalled", "True", *_of(action.verdict))]
+    for action in refusals(world.plan.of(facts.key)):
+        return [Condition("Stalled", "True", *_of(action.verdict))]
     failure = world.failures.get(facts.key)
     if failure is not None and failure.act is Act.STALLED and failure.code != FAILED:
         return [Condition("Stalled", "True", failure.code, failure.message)]
@@ -203,9 +202,9 @@ def _why(cause: str | None) -> str:
 def _violation(facts: Facts, world: World) -> Condition | None:
     """Return that the policy doesn't admit it (any more); what runs keeps running."""
     verdict = world.violations.get(facts.key)
-    refused = [action.verdict for action in world.plan.of(facts.key) if denied(action)]
+    refused = refusals(world.plan.of(facts.key))
     if verdict is None and refused:
-        verdict = refused[0]
+        verdict = refused[0].verdict
     if verdict is None:
         told = next(_breaches(facts, world), "")
         return Condition("PolicyViolation", "True", BREACHED, told) if told else None

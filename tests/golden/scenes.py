@@ -21,6 +21,7 @@ import yaml
 
 from controller.core import planner, prune
 from controller.core.imagevolumes import with_image_volumes
+from controller.core.moves import Judge
 from controller.core.ordering import Around
 from controller.core.past import Past
 from controller.core.plantext import render_review
@@ -43,9 +44,11 @@ from controller.model.observed import (
     Settings,
     Volume,
 )
+from controller.model.policy import Policy
 from controller.model.policy_values import AnonymousVolumes
 from controller.model.quantities import format_instant, parse_bytes, parse_duration_ms
 from controller.model.spec import RestartPolicy
+from controller.wiring import rules_of
 from tests.worlds import deny
 
 FOLDER = Path(__file__).parent
@@ -96,7 +99,7 @@ def texts_of(scene: str) -> dict[str, str]:
         desired,
         observed,
         networks=NetworkNames(),
-        judge=deny(*shown.get("denied", ())),
+        judge=_judge(shown),
         prunable=second.prunable,
         blocked=second.blocked,
         policy_digest="",
@@ -111,6 +114,13 @@ def texts_of(scene: str) -> dict[str, str]:
         steerings=steerings,
     )
     return {"plan.txt": render(plan), "shown.txt": render_review(reviewed, width=80)}
+
+
+def _judge(shown: dict[str, Any]) -> Judge:
+    """The verdicts of a whole policy, where the scene has one, or denials by their objects' names."""
+    if "policy" not in shown:
+        return deny(*shown.get("denied", ()))
+    return rules_of(Policy.from_json({"name": "scene", **shown["policy"]}), "").judge
 
 
 def _documents(file: Path) -> Desired:
