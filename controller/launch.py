@@ -153,13 +153,15 @@ def prepare(
     Raises:
         StateError: the folder can't be made, or belongs to another DIR.
     """
+    if root.exists():
+        _refuse_stranger(root)
+    _raise_if_no_directory(root, directory)
     try:
         root.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise StateError(
             "state.unwritable", f"{root}: {error.strerror}", remedy="name another with --state"
         ) from error
-    _refuse_stranger(root)
     instance = read_instance(root)
     if instance is None:
         instance = Instance(id=new_instance_id, dir=str(directory), engine=engine)
@@ -182,6 +184,23 @@ def prepare(
     state = state_of(root, settled)
     lay_out(state, user=user)
     return Launch(state, settled, user, rules)
+
+
+def _raise_if_no_directory(root: Path, directory: Path) -> None:
+    """Raise UsageError before an instance is bound to a DIR that isn't there.
+
+    One that vanishes later, such as an unmounted disk, is waited for.
+    """
+    instance = read_instance(root)
+    if instance is not None and instance.dir == str(directory):
+        return
+    if not directory.is_dir():
+        what = "isn't a directory" if directory.exists() else "doesn't exist"
+        raise UsageError(
+            "dir.missing",
+            f"{directory} {what}",
+            remedy=f"create it with 'mkdir -p {directory}', or name another directory",
+        )
 
 
 def _refuse_stranger(root: Path) -> None:

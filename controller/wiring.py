@@ -24,6 +24,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from controller.core import engineaddress
 from controller.launch import (
     CRASH_AT,
     PACKAGE,
@@ -47,6 +48,7 @@ from controller.model.names import NetworkNames
 from controller.process.alone import Alone, shared_folder
 from controller.process.assembly import POLL_S, Assembly, answers
 from controller.process.drop import MEANT, check_meant
+from controller.process.enginesocket import raise_if_denied
 from controller.process.lock import hold
 from controller.settings import GROUP, STANDARD_SOCKET, bind_engine, read_instance, state_of
 
@@ -145,15 +147,18 @@ def prepare_launch(
     chosen: Chosen = UNCHANGED,
     instance_id: str = "",
 ) -> Launch:
-    """Make the state folder ready for ``up``; raises as ``launch.prepare`` and ``await_free``.
+    """Make the state folder ready for ``up``; raises as ``launch.prepare`` and ``await_free``, and
+    where this user is not allowed to open the engine's socket.
 
     A new one becomes the instance *instance_id*, where that is given.
     """
     await_free(root)
+    url = engine_url(engine)
+    raise_if_denied(engineaddress.socket_path(url), monotonic=time.monotonic, wait=time.sleep)
     return prepare(
         root,
         directory=directory,
-        engine=engine_url(engine),
+        engine=url,
         policy=policy,
         user=controller_user(controller_user_name, uid=os.getuid()),
         new_instance_id=instance_id or new_instance_id(),
@@ -251,6 +256,9 @@ def run_broker(
         chosen=chosen,
     )
     state, instance = launch.state, launch.instance
+    raise_if_denied(
+        engineaddress.socket_path(instance.engine), monotonic=time.monotonic, wait=time.sleep
+    )
     clock = SystemClock()
     reach = crash_reach(os.environ)
     places = Places(

@@ -38,8 +38,9 @@ from controller.broker.seats import Seats, Size
 from controller.broker.state import GateState
 from controller.broker.steps import BROKER, actor_of
 from controller.broker.turns import Turns
-from controller.broker.upstream import Engine, Upstream, socket_path
+from controller.broker.upstream import Engine, Upstream
 from controller.broker.watching import Watching
+from controller.core.engineaddress import socket_path
 from controller.core.limits import Limit
 from controller.model.crashpoints import Reach, pass_by
 from controller.model.entries import Entry

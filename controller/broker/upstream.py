@@ -22,7 +22,7 @@ from controller.broker.commands import Lost
 from controller.broker.framing import BODILESS
 from controller.model.crashpoints import Reach, pass_by
 from controller.model.entries import Reply
-from controller.model.errors import EngineError, EngineUnavailable, TrimtabError, UsageError
+from controller.model.errors import EngineError, EngineUnavailable, TrimtabError
 from controller.ports import EngineFacts
 
 PINNED_API = (1, 45)
@@ -37,24 +37,7 @@ KEPT_S = 30.0
 
 _TARGET = re.compile(r"/[\x21\x22\x24-\x7e]*")
 _BASE64 = re.compile(r"[A-Za-z0-9_=-]*", re.ASCII)
-_UNIX = "unix://"
 _VERSION = re.compile(r"([0-9]{1,3})\.([0-9]{1,3})", re.ASCII)
-
-
-def socket_path(engine: str) -> str:
-    """Return the socket of an engine address such as ``unix:///var/run/docker.sock``.
-
-    Raises:
-        UsageError: the engine isn't reached over a Unix socket.
-    """
-    path = engine.removeprefix(_UNIX)
-    if engine.startswith(_UNIX) and path.startswith("/"):
-        return path
-    raise UsageError(
-        "engine.address",
-        f"the engine's address {engine!r} isn't unix:///PATH",
-        remedy="name the engine's Unix socket with --engine or DOCKER_HOST",
-    )
 
 
 class Unsent(Exception):

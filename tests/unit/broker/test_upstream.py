@@ -10,7 +10,8 @@ import pytest
 
 from controller.broker.answer import REPLY_BYTES_MAX, Broken, Stream
 from controller.broker.commands import Lost
-from controller.broker.upstream import KEPT_MAX, Engine, Upstream, pinned_version, socket_path
+from controller.broker.upstream import KEPT_MAX, Engine, Upstream, pinned_version
+from controller.core.engineaddress import socket_path
 from controller.model.entries import Reply
 from controller.model.errors import EngineError, EngineUnavailable, StateError, UsageError
 from controller.ports import EngineFacts

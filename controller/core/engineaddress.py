@@ -1,0 +1,23 @@
+"""The engine's address: a Unix socket, and nothing else."""
+
+from __future__ import annotations
+
+from controller.model.errors import UsageError
+
+_UNIX = "unix://"
+
+
+def socket_path(engine: str) -> str:
+    """Return the socket of an engine address such as ``unix:///var/run/docker.sock``.
+
+    Raises:
+        UsageError: the engine isn't reached over a Unix socket.
+    """
+    path = engine.removeprefix(_UNIX)
+    if engine.startswith(_UNIX) and path.startswith("/"):
+        return path
+    raise UsageError(
+        "engine.address",
+        f"the engine's address {engine!r} isn't unix:///PATH",
+        remedy="name the engine's Unix socket with --engine or DOCKER_HOST",
+    )
