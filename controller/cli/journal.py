@@ -14,8 +14,10 @@ from controller.cli import explained, gauges, handing, proof
 from controller.cli.common import json_option, state_option
 from controller.cli.journal_filters import SEQ_MAX, filter_options, scan_option
 from controller.cli.journal_source import json_line, open_source, wants_json
-from controller.cli.records import HEADERS, render_story, row
-from controller.cli.tables import table
+from controller.cli.journaltable import clock_for, render_changes, render_records
+from controller.cli.records import render_story
+from controller.cli.tables import terminal_width
+from controller.cli.times import current_time
 from controller.core.search import Filter
 from controller.model.errors import StateError
 
@@ -83,22 +85,46 @@ Examples:
     show_default=True,
     help="0 lists all.",
 )
+@click.option(
+    "--all", "each", is_flag=True, help="A line for each record: intent and outcome apart."
+)
+@click.option("--utc", is_flag=True, help="Show times in UTC, as in a pipe and with --json.")
 @scan_option
 @state_option
 @json_option
 @click.pass_context
 def list_records(
-    ctx: click.Context, wanted: Filter, limit: int, scan: bool, state: Path | None, as_json: bool
+    ctx: click.Context,
+    wanted: Filter,
+    limit: int,
+    each: bool,
+    utc: bool,
+    scan: bool,
+    state: Path | None,
+    as_json: bool,
 ) -> None:
-    """List records, the last ones at the end."""
+    """List changes, the last ones at the end: who did what, what came of it, and why.
+
+    A change is an intent and the outcome that closes it; SEQ is the intent's. On a terminal, TIME
+    is the time of day here, with the date where that isn't today.
+    """
+    as_json = wants_json(ctx, as_json)
     with open_source(ctx, state, scan=scan) as source:
-        found = source.find(wanted, limit=limit)
-        if wants_json(ctx, as_json):
-            for record, _ in found:
+        # A change has two records at most.
+        records = source.find(wanted, limit=limit if as_json or each else 2 * limit)
+        if as_json:
+            for record, _ in records:
                 click.echo(json_line(record))
             return
-        rows = [row(one) for one in found]
-    click.echo(table(HEADERS, rows) if rows else "No records.")
+        found = list(records)
+    width = terminal_width()
+    clock = clock_for(current_time(), utc=utc, exact=width is None)
+    if not found:
+        click.echo("No records.")
+    elif each:
+        click.echo(render_records(found, clock, width=width))
+    else:
+        click.echo(render_changes(found, clock, limit=limit, width=width))
 
 
 @journal.command(

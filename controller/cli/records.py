@@ -29,7 +29,7 @@ def row(found: Found) -> tuple[str, ...]:
         entry.stage,
         about.action or "-",
         object_of(about),
-        " ".join((text(entry.verdict, "decision"), *_texts(entry.verdict.get("rules"))[:2])) or "-",
+        " ".join((text(entry.verdict, "decision"), *texts(entry.verdict.get("rules"))[:2])) or "-",
         result_of(entry.result) or "-",
         why(record),
     )
@@ -42,6 +42,15 @@ def actor_of(actor: Mapping[str, Any]) -> str:
     name = f":{user_name(uid)}" if isinstance(uid, int) and uid >= 0 else ""
     unsure = "?" if actor.get("separated") is False else ""
     return f"{text(actor, 'role') or '-'}{name}{unsure}"
+
+
+def short_actor(actor: Mapping[str, Any]) -> str:
+    """Return who it was in one word, as ``--actor`` takes it: ``root``, ``client:ann``, ``controller``."""
+    role, uid = text(actor, "role"), actor.get("uid")
+    unsure = "?" if actor.get("separated") is False else ""
+    if role not in {"operator", "client"} or not isinstance(uid, int) or uid < 0:
+        return f"{role or '-'}{unsure}"
+    return f"{'client:' if role == 'client' else ''}{user_name(uid)}{unsure}"
 
 
 def object_of(about: About) -> str:
@@ -68,7 +77,7 @@ def why(record: Record) -> str:
         case {"outage": {"since": since, "error": error}}:
             return f"not writable since {since}: {error}"
         case {"found": found} if entry.stage == "violation":
-            return "; ".join(_texts(found))
+            return "; ".join(texts(found))
         case {"total": total} if entry.stage == "summary":
             return f"{total} more of {_told_of(entry.result)}"
         case _:
@@ -82,7 +91,8 @@ def _told_of(result: Mapping[str, Any]) -> str:
     return ", ".join(f"{name} {times}" for name, times in often)
 
 
-def _texts(value: object) -> list[str]:
+def texts(value: object) -> list[str]:
+    """Return the items of a list as text; what is no list has none."""
     return [str(item) for item in value] if isinstance(value, list) else []
 
 
@@ -140,9 +150,9 @@ def _asked(actor: Mapping[str, Any], request: Mapping[str, Any]) -> Iterable[tup
 
 def _decided(verdict: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
     if verdict:
-        rules = ", ".join(_texts(verdict.get("rules")))
+        rules = ", ".join(texts(verdict.get("rules")))
         yield "  verdict", text(verdict, "decision") + (f" by {rules}" if rules else "")
-        yield from (("    injected", change) for change in _texts(verdict.get("mutations")))
+        yield from (("    injected", change) for change in texts(verdict.get("mutations")))
         yield from _members({"policy": verdict.get("policy")})
 
 

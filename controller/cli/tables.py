@@ -89,7 +89,13 @@ def table(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return render([Column(header) for header in headers], rows, width=terminal_width())
 
 
-def render(columns: Sequence[Column], rows: Iterable[Sequence[str]], *, width: int | None) -> str:
+def render(
+    columns: Sequence[Column],
+    rows: Iterable[Sequence[str]],
+    *,
+    width: int | None,
+    text_least: int = TEXT_LEAST,
+) -> str:
     """Return a table for a terminal of *width* cells, or for a pipe where it is None.
 
     A cell is plain text; what could play tricks on a terminal is escaped. Lines of a text start lines
@@ -108,7 +114,7 @@ def render(columns: Sequence[Column], rows: Iterable[Sequence[str]], *, width: i
     header = header if any(texts) else ""
     longest = max(cell_width(line) for line in (header, *(line for text in texts for line in text)))
     grid = grid.without(_dull(grid))
-    room = width - min(longest, TEXT_LEAST)
+    room = width - min(longest, text_least)
     beside = _fitted(grid, room, leave_out=False)
     if beside.width <= room:
         return "\n".join(_beside(beside, header, _wrapped(texts, width - beside.width)))
