@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -12,8 +13,9 @@ import click
 from controller.cli.common import json_option, print_json, state_option
 from controller.cli.journal_filters import moment, now, scan_option
 from controller.cli.journal_source import Source, open_source, wants_json
-from controller.cli.records import SHORT_ID, actor_of
-from controller.cli.tables import printable, table
+from controller.cli.records import SHORT_ID, short_actor
+from controller.cli.tables import Column, clip, printable, table, terminal_width
+from controller.cli.tables import render as render_table
 from controller.core.search import Filter, text
 from controller.model.errors import StateError
 from controller.model.mutations import ADOPT
@@ -22,7 +24,12 @@ if TYPE_CHECKING:
     from controller.core.provenance import Fact, Provenance
     from controller.core.search import Found
 
-FACTS = ("FIELD", "VALUE", "FROM", "RECORD", "TIME", "BY", "WHY")
+FACTS = (
+    Column("FIELD"),
+    Column("VALUE", shrink=clip, least=24, rank=1),
+    Column("FROM", shrink=clip, least=24, rank=2),
+    Column("CHANGED SINCE"),
+)
 THERE = ("NAMESPACE", "SERVICE", "SLOT", "CONTAINER", "STATE", "SINCE", "RECORD", "BY", "WHY")
 SHORT_COMMIT = 12
 #: Records that are asked for at once: whole containers, until so many are told.
@@ -189,8 +196,19 @@ def render(told: Provenance) -> str:
         )
     if not told.facts:
         lines.append("the record of its create isn't kept any more")
-    rows = [_row(fact) for fact in told.facts]
-    return "\n".join([*map(printable, lines), *([table(FACTS, rows)] if rows else [])])
+    if not told.facts:
+        return "\n".join(map(printable, lines))
+    # Most facts are of one record, the create: it is named once, and on rows that are of another.
+    records = Counter(fact.origin.record.seq for fact in told.facts)
+    (most, _), *_ = records.most_common()
+    made = next(fact.origin for fact in told.facts if fact.origin.record.seq == most)
+    word = "adopted" if made.about.action == ADOPT else "made"
+    lines.append(f"{word} by {_by(made)}")
+    rows = [
+        (fact.name, fact.value, _from(fact), "" if _seq(fact) == most else _by(fact.origin))
+        for fact in told.facts
+    ]
+    return "\n".join([*map(printable, lines), render_table(FACTS, rows, width=terminal_width())])
 
 
 def _how(told: Provenance) -> str:
@@ -201,18 +219,16 @@ def _how(told: Provenance) -> str:
     return f"{told.state} since {record.time} (record {record.seq}){note}, {AS_FAR_AS}"
 
 
-def _row(fact: Fact) -> tuple[str, ...]:
-    record = fact.origin.record
-    cells = (
-        fact.name,
-        fact.value,
-        _from(fact),
-        record.seq,
-        record.time,
-        actor_of(record.entry.actor),
-        text(record.entry.claims, "cause"),
-    )
-    return tuple(printable(cell) for cell in cells)
+def _by(found: Found) -> str:
+    """Return who made a change, when, in which record, and why."""
+    record = found.record
+    cause = text(record.entry.claims, "cause")
+    who = f"{short_actor(record.entry.actor)} at {record.time} (record {record.seq})"
+    return f"{who}: {cause}" if cause else who
+
+
+def _seq(fact: Fact) -> int:
+    return fact.origin.record.seq
 
 
 def _from(fact: Fact) -> str:
@@ -252,7 +268,7 @@ def _there(told: Provenance) -> tuple[str, ...]:
         told.state + pending,
         record.time if record is not None else "-",
         record.seq if record is not None else "-",
-        actor_of(record.entry.actor) if record is not None else "-",
+        short_actor(record.entry.actor) if record is not None else "-",
         told.note or (text(record.entry.claims, "cause") if record is not None else ""),
     )
     return tuple(printable(cell) for cell in cells)

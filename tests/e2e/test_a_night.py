@@ -170,7 +170,7 @@ def test_who_removed_web_is_found_as_the_page_says(host: Host) -> None:
         told = night.type_next()
         assert f"not declared in {removed}" in told
         assert re.search(r"^dave, .*: Tidy up$", told, re.MULTILINE)
-        assert f" web.yaml:1 of {served[:12]} " in night.type_next()
+        assert f" web.yaml:1 of {served[:12]}\n" in night.type_next()
         for _ in range(2):
             night.type_next()
         with night.following() as told_so_far:
