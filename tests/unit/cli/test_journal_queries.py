@@ -169,7 +169,7 @@ def test_a_service_is_blamed_for_each_of_its_containers(
 THERE = """\
 At 2026-01-01T12:00:08.000Z, as far as the journal knows: what ended by itself isn't recorded.
 NAMESPACE   SERVICE   SLOT   CONTAINER        STATE     SINCE                      RECORD   BY           WHY
-default     old       1      old.1            created   2026-01-01T12:00:07.000Z   8        controller:990
+default     old       1      old.1            created   2026-01-01T12:00:07.000Z   8        controller
 default     web       1      web.1-1f0c22aa   running   2026-01-01T12:00:03.000Z   4        controller   slot 1 is stopped
 """
 

@@ -8,6 +8,7 @@ import pwd
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,14 +24,19 @@ USER, GROUP = "games", "audio"
 
 
 @pytest.fixture
-def path(tmp_path: Path) -> Iterator[Path]:
-    for folder in (tmp_path, *tmp_path.parents):
-        if str(folder).startswith("/tmp/"):
-            folder.chmod(0o755)
+def folder() -> Iterator[Path]:
+    """A folder that every user can enter, which pytest's own is not."""
+    with tempfile.TemporaryDirectory(prefix="trimtab-", dir="/tmp") as made:
+        Path(made).chmod(0o755)
+        yield Path(made)
+
+
+@pytest.fixture
+def path(folder: Path) -> Iterator[Path]:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
-        listener.bind(str(tmp_path / "docker.sock"))
+        listener.bind(str(folder / "docker.sock"))
         listener.listen(16)
-        yield tmp_path / "docker.sock"
+        yield folder / "docker.sock"
 
 
 def check(path: Path) -> None:
@@ -56,14 +62,14 @@ def test_a_socket_that_can_be_opened_or_that_nobody_serves_is_no_reason_to_stop(
     ],
 )
 def test_up_ends_with_the_remedy_where_the_socket_is_closed_to_the_user(
-    path: Path, tmp_path: Path, group: str, remedy: str
+    path: Path, folder: Path, group: str, remedy: str
 ) -> None:
     os.chown(path, 0, grp.getgrnam(group).gr_gid)
     path.chmod(0o660)
-    home = tmp_path / "home"
+    home = folder / "home"
     (home / "desired").mkdir(parents=True)
-    for folder in (home, home / "desired"):
-        os.chown(folder, pwd.getpwnam(USER).pw_uid, -1)
+    for each in (home, home / "desired"):
+        os.chown(each, pwd.getpwnam(USER).pw_uid, -1)
     done = subprocess.run(
         [TRIMTAB, "up", "desired", "--engine", f"unix://{path}", "--state", "state"],
         cwd=home,
