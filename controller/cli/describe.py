@@ -10,39 +10,54 @@ import click
 from controller.cli.api import BrokerApi
 from controller.cli.common import json_option, open_state, print_json, state_option
 from controller.cli.completion import complete_names
+from controller.cli.description import MARGIN, describe_resource
 from controller.cli.fetch import fetch_status, raise_if_unknown, select
-from controller.model.errors import EngineUnavailable, TrimtabError
+from controller.cli.statustable import View, terminal_view
+from controller.core.search import Filter
+from controller.model.errors import TrimtabError
+
+#: Changes of the journal that are shown.
+EVENTS = 8
 
 
 @click.command(
     epilog="""\b
 Examples:
   trimtab describe web
+  trimtab describe Volume/shop/data
+  trimtab describe web --wide                 with ids of containers and of the records that admitted them
   trimtab describe Service/default/web --json
 """
 )
 @click.argument("name", shell_complete=complete_names)
+@click.option("--wide", is_flag=True, help="Show ids, and containers that are about to go.")
 @state_option
 @json_option
-def describe(name: str, state: Path | None, as_json: bool) -> int:
-    """Show one resource in full: conditions, replicas, and what its containers were admitted with."""
+@click.pass_context
+def describe(ctx: click.Context, name: str, wide: bool, state: Path | None, as_json: bool) -> int:
+    """Show one resource in detail: its replicas, limits, conditions, mounts and last changes."""
     found, _ = open_state(state)
-    shown = fetch_status(state)
-    chosen = select(shown, name=name)
-    raise_if_unknown(shown, chosen, name)
+    report = fetch_status(state)
+    chosen = select(report, name=name)
+    raise_if_unknown(report, chosen, name)
     items: list[dict[str, Any]] = []
     try:
         items = BrokerApi(found.broker_socket).get("inventory")["containers"]
-    except (EngineUnavailable, TrimtabError) as error:
-        click.echo(f"warning: the inventory can't be read: {error}", err=True)
+    except TrimtabError as error:
+        click.echo(f"warning: the inventory can't be read: {error.message}", err=True)
     described = [
         {**resource, "containers": _containers(resource, items)} for resource in chosen["resources"]
     ]
     if as_json:
         print_json(described if len(described) > 1 else described[0])
         return 0
-    for resource in described:
-        click.echo(render_resource(resource))
+    view = terminal_view(wide=wide)
+    click.echo(
+        "\n\n".join(
+            describe_resource(resource, report, view, events=_events(ctx, resource, state, view))
+            for resource in described
+        )
+    )
     return 0
 
 
@@ -53,37 +68,23 @@ def _containers(resource: dict[str, Any], items: list[dict[str, Any]]) -> list[d
     return [item for item in items if (item["namespace"], item["service"]) == wanted]
 
 
-def render_resource(resource: dict[str, Any]) -> str:
-    """Return what ``describe`` shows of one resource, its containers' entries among it."""
-    lines = [f"{resource['kind']}/{resource['namespace']}/{resource['name']}"]
-    fields = ("owner", "image", "digest", "revision", "generation", "observedGeneration")
-    lines += [f"  {field}: {resource[field]}" for field in fields if resource.get(field)]
-    if resource["kind"] == "Service":
-        earlier = resource.get("earlier", 0)
-        beside = f"; another revision serves {earlier}" if earlier else ""
-        lines.append(f"  ready: {resource['ready']} of {resource['desired']}{beside}")
-    if rollout := resource.get("rollout"):
-        lines.append(f"  rollout: {rollout['order']} ({rollout['why']})")
-    for each in resource.get("volumes", ()):
-        what = f"volume {each['volume']}" if each["volume"] else "tmpfs"
-        lines.append(f"  slot {each['slot']}: {each['path']}: {what} ({each['keeping']})")
-    lines.append("  conditions:")
-    lines += [
-        f"    {c['type']}={c['status']} since {c['since'] or '-'}  {c['reason']} {c['message']}".rstrip()
-        for c in resource["conditions"]
-    ]
-    for slot in resource.get("slots", []):
-        health = f", {slot['health']}" if slot.get("health") else ""
-        lines.append(
-            f"  slot {slot['slot']}: {slot['container'] or '-'} {slot['state']}{health}, "
-            f"{slot['restarts']} restarts"
-            + (f"; why it was down: it {slot['cause']}" if slot.get("cause") else "")
-        )
-    for item in resource["containers"]:
-        admitted = item["admitted"]
-        lines.append(
-            f"  admitted {admitted['name']} ({item['id'][:12]}): memory {admitted['memory']}, "
-            f"cpus {admitted['nano_cpus'] / 1e9:g}, pids {admitted['pids']}, "
-            f"networks {', '.join(admitted['networks']) or 'none'}; intent {item['intent']}"
-        )
-    return "\n".join(lines)
+def _events(
+    ctx: click.Context, resource: dict[str, Any], state: Path | None, view: View
+) -> list[str]:
+    """Return the last changes of a service, as far as this user may know of them."""
+    if resource["kind"] != "Service":
+        return []
+    from controller.cli.journal_source import open_source
+    from controller.cli.journaltable import clock_for, render_changes
+
+    wanted = Filter(service=f"{resource['namespace']}/{resource['name']}")
+    try:
+        with open_source(ctx, state) as source:
+            found = list(source.find(wanted, limit=2 * EVENTS))
+    except TrimtabError as error:
+        return [f"the journal can't be read: {error.message}"]
+    if not found:
+        return []
+    clock = clock_for(view.now, utc=False, exact=view.width is None)
+    width = None if view.width is None else view.width - len(MARGIN)
+    return render_changes(found, clock, limit=EVENTS, width=width).split("\n")

@@ -12,11 +12,20 @@ from controller.cli.api import ask_controller
 from controller.cli.common import json_option, open_state, print_json, state_option
 from controller.cli.completion import complete_names
 from controller.cli.people import with_names
-from controller.cli.tables import table
+from controller.cli.tables import Column, clip, clip_image, terminal_width
+from controller.cli.tables import render as render_table
+from controller.cli.times import local_time
 from controller.model.errors import EngineUnavailable
 from controller.settings import State
 
-HEADERS = ("REVISION", "GENERATION", "SINCE", "IMAGE", "SOURCE", "STATE")
+COLUMNS = (
+    Column("REVISION"),
+    Column("GENERATION", rank=3, optional=True),
+    Column("SINCE"),
+    Column("IMAGE", shrink=clip_image, least=12, rank=1),
+    Column("SOURCE", shrink=clip, least=12, rank=2),
+    Column("STATE"),
+)
 
 
 @click.command(
@@ -39,7 +48,7 @@ def history(name: str, state: Path | None, as_json: bool) -> int:
     if as_json:
         print_json(told)
     else:
-        click.echo(render(told))
+        click.echo(render(told, width=terminal_width()))
     return 0
 
 
@@ -55,9 +64,10 @@ def _fetched(state: State, name: str) -> Any:
         return told
 
 
-def render(told: dict[str, Any]) -> str:
+def render(told: dict[str, Any], *, width: int | None) -> str:
     """Return the table of revisions, and below it what people want of the service."""
-    lines = [table(HEADERS, [_row(each) for each in told["revisions"]])]
+    rows = [_row(each, exact=width is None) for each in told["revisions"]]
+    lines = [render_table(COLUMNS, rows, width=width)]
     if told["suspended"]:
         lines.append(f"suspended by {told['suspended']['by']} since {told['suspended']['since']}")
     if told["pin"]:
@@ -69,7 +79,7 @@ def render(told: dict[str, Any]) -> str:
     return with_names("\n".join(lines))
 
 
-def _row(each: dict[str, Any]) -> tuple[str, ...]:
+def _row(each: dict[str, Any], *, exact: bool) -> tuple[str, ...]:
     digits = str(each["revision"]).removeprefix("v1:")[:8]
     source = f"{each['file']}:{each['line']}"
     words = [word for word in ("current", "pinned") if each[word]]
@@ -81,7 +91,7 @@ def _row(each: dict[str, Any]) -> tuple[str, ...]:
     return (
         digits,
         str(each["generation"]),
-        each["since"],
+        each["since"] if exact else local_time(each["since"]),
         each["image"],
         source,
         ", ".join(words) or "-",

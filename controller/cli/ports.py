@@ -20,6 +20,17 @@ def urls_of(resource: dict[str, Any]) -> list[str]:
     return [address for address in _addresses(resource) if "://" in address]
 
 
+def urls_in_network(resource: dict[str, Any], slot: dict[str, Any]) -> list[str]:
+    """Return where a replica's web ports are reached from this host, whether published or not."""
+    addresses = [each["address"] for each in slot.get("addresses", [])][:1]
+    return [
+        _url(port["scheme"], address, port["container"])
+        for address in addresses
+        for port in resource.get("ports", [])
+        if port.get("scheme")
+    ]
+
+
 def _addresses(resource: dict[str, Any]) -> Iterator[str]:
     for port in resource.get("ports", []):
         if "host" not in port:

@@ -45,6 +45,14 @@ def span(seconds: float) -> str:
     return f"{int(seconds // DAY)}d"
 
 
+def local_time(instant: str) -> str:
+    """Return an instant to the second in the zone of this computer: ``2026-03-01 13:00:00``."""
+    then = parse_time(instant)
+    if then is None:
+        return instant
+    return f"{datetime.fromtimestamp(then, UTC).astimezone():%Y-%m-%d %H:%M:%S}"
+
+
 def until(instant: str, now: float) -> str:
     """Return when something is tried again, as ``again in 40 s`` or ``again in 3 min``; ``''`` if unknown."""
     then = parse_time(instant)

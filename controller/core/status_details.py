@@ -62,7 +62,7 @@ def _port(port: Port, spec: ServiceSpec) -> Report:
         "container": port.container,
         "protocol": port.protocol,
         **({"host": port.host, "address": port.host_ip} if published else {}),
-        **({"scheme": scheme} if published and (scheme := _scheme(port, spec)) else {}),
+        **({"scheme": scheme} if (scheme := _scheme(port, spec)) else {}),
     }
 
 

@@ -180,6 +180,7 @@ def _slot_report(slot: Slot) -> Report:
 
 def _supply_facts(resource: Network | Volume, world: World) -> Facts:
     ready = 0
+    name = network_name(resource) if isinstance(resource, Network) else volume_name(resource)
     if world.observed is not None:
         supplies = Supplies(world.desired, world.observed, world.networks)
         there = (
@@ -187,9 +188,11 @@ def _supply_facts(resource: Network | Volume, world: World) -> Facts:
             if isinstance(resource, Network)
             else {volume.name for volume in world.observed.volumes}
         )
-        name = network_name(resource) if isinstance(resource, Network) else volume_name(resource)
         ready = int(name in there and supplies.declared_problem(resource) is None)
-    return Facts(resource.key, resource.owner, desired=1, ready=ready, serving=ready)
+    details: Report = {"engineName": name}
+    return Facts(
+        resource.key, resource.owner, desired=1, ready=ready, serving=ready, details=details
+    )
 
 
 def _orphan_facts(key: Key, containers: tuple[Container, ...]) -> Facts:
@@ -213,5 +216,10 @@ def release_facts(release: Release, ready: set[str]) -> Facts:
     """Return the facts of a release; *ready* has the keys that are Ready, as text."""
     count = sum(str(member) in ready for member in release.members)
     return Facts(
-        release.key, release.owner, desired=len(release.members), ready=count, serving=count
+        release.key,
+        release.owner,
+        desired=len(release.members),
+        ready=count,
+        serving=count,
+        details={"members": [str(member) for member in release.members]},
     )

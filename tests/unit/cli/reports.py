@@ -8,7 +8,8 @@ from typing import Any
 def condition(
     kind: str, message: str = "", *, reason: str = "", status: str = "True"
 ) -> dict[str, str]:
-    return {"type": kind, "status": status, "reason": reason, "message": message}
+    since = "2026-03-01T11:00:00Z"
+    return {"type": kind, "status": status, "reason": reason, "message": message, "since": since}
 
 
 def resource(name: str, *conditions: dict[str, str], **members: Any) -> dict[str, Any]:

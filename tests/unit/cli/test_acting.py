@@ -298,8 +298,29 @@ def test_a_history_tells_below_what_people_want() -> None:
         "pin": {"by": "uid:3999999999", "since": "now", "reason": "late"},
         "restarting": {"by": "uid:0", "containers": 2},
     }
-    assert render(told).splitlines()[1:] == [
+    assert render(told, width=None).splitlines()[1:] == [
         "suspended by root since then",
         "rolled back by uid:3999999999 since now: late",
         "restart of 2 containers asked by root",
     ]
+
+
+def test_a_history_fits_80_columns() -> None:
+    revision = {
+        "revision": "v1:2bdaa731c0ffee",
+        "generation": 12,
+        "since": "2026-03-01T12:00:00Z",
+        "image": "registry.example.com/platform/services/web:1.4",
+        "file": "shop/frontend/web.yaml",
+        "line": 12,
+        "current": True,
+        "pinned": False,
+        "declared": True,
+        "outcome": "failed",
+        "reason": "slot 1 keeps failing: it exited with 1",
+    }
+    told = {"revisions": [revision], "suspended": None, "pin": None, "restarting": None}
+    shown = render(told, width=80)
+    assert max(map(len, shown.splitlines())) <= 80
+    assert "…/web:1.4" in shown
+    assert "failed: slot 1 keeps failing: it exited with 1" in " ".join(shown.split())

@@ -11,7 +11,6 @@ import pytest
 
 from controller import __version__
 from controller.cli import main as cli_module
-from controller.cli.describe import render_resource
 from controller.cli.failures import exit_code_of, report
 from controller.cli.invocation import program, with_program
 from controller.cli.main import COMMANDS, cli, main
@@ -245,15 +244,3 @@ def test_state_and_json_may_stand_before_a_subcommand(tmp_path: Path, capsys) ->
 def test_a_problem_without_a_place_has_none() -> None:
     assert place_of({"file": "", "line": 0, "column": 0}) == ""
     assert place_of({"file": "a.yaml", "line": 3, "column": 2}) == "a.yaml:3:2"
-
-
-def test_describe_tells_in_which_order_a_service_is_replaced_and_why() -> None:
-    shown = {"kind": "Service", "namespace": "default", "name": "db", "ready": 1, "desired": 1}
-    rollout = {"order": "StopFirst", "why": "host port 15432 can't be held by two containers"}
-    resource = {**shown, "rollout": rollout, "conditions": [], "containers": []}
-    assert render_resource(resource).splitlines() == [
-        "Service/default/db",
-        "  ready: 1 of 1",
-        "  rollout: StopFirst (host port 15432 can't be held by two containers)",
-        "  conditions:",
-    ]

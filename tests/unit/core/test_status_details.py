@@ -23,10 +23,10 @@ def ports(*declared: dict[str, Any], **more: Any) -> Any:
         ({"container": 8443, "host": 443}, "https"),
         ({"container": 5432, "host": 5432}, None),
         ({"container": 80, "host": 80, "protocol": "udp"}, None),
-        ({"container": 80}, None),
+        ({"container": 80}, "http"),
     ],
 )
-def test_a_published_port_of_a_web_server_has_a_scheme(port: dict[str, Any], scheme: str) -> None:
+def test_a_port_of_a_web_server_has_a_scheme(port: dict[str, Any], scheme: str) -> None:
     assert ports(port)[0].get("scheme") == scheme
 
 
