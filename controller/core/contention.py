@@ -10,7 +10,7 @@ Pure. Instants are seconds of the wall clock, which may jump: what is of the fut
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
@@ -38,7 +38,7 @@ class Fight:
 
     times: tuple[float, ...] = ()  # of its alterations, the last of them last
     rounds: int = 0  # alterations since it is contended; 0: it isn't
-    altered: str = ""  # the container in which it is altered, as of the last look
+    altered: frozenset[str] = frozenset()  # containers in which it is, as of the last look
 
 
 CALM = Fight()
@@ -56,36 +56,36 @@ def look(
 
     *ended* has the container that was stopped or removed from outside, by ``STOPPED`` and ``REMOVED``.
     """
-    altered = dict(ended)
+    altered = {name: {identifier} for name, identifier in ended.items()}
     for container in containers:
         known = container.state in ALIVE and container.admitted is not None
         known = known and not container.violation
         for each in alterations(container) if known else ():
-            altered.setdefault(each.what, container.id)
+            altered.setdefault(each.what, set()).add(container.id)
     names = sorted(fights.keys() | altered.keys())
-    after = {name: saw(fights.get(name, CALM), altered.get(name, ""), now) for name in names}
+    after = {name: saw(fights.get(name, CALM), altered.get(name, ()), now) for name in names}
     return {name: fight for name, fight in after.items() if fight != CALM}
 
 
-def saw(fight: Fight, altered: str, now: float) -> Fight:
-    """Return a fight after a look; *altered* is the container in which the field is, or ''.
+def saw(fight: Fight, altered: Collection[str], now: float) -> Fight:
+    """Return a fight after a look; *altered* are the containers in which the field is.
 
-    That it stays altered while it isn't healed is no alteration more.
+    That it stays altered in one while it isn't healed is no alteration more.
     """
     times = tuple(at for each in fight.times if now - (at := min(each, now)) < WITHIN_S)
     rounds = fight.rounds if times else 0
-    if altered and altered != fight.altered:
+    if not fight.altered.issuperset(altered):
         times = (*times, now)[-AGAIN - 1 :]
         rounds = rounds + 1 if rounds or len(times) > AGAIN else 0
-    return Fight(times, rounds, altered)
+    return Fight(times, rounds, frozenset(altered))
 
 
 def healed(fights: Mapping[str, Fight], action: AnyAction) -> dict[str, Fight]:
     """Return a slot's fights after an action on a container: what it heals isn't altered any more."""
     names = healed_by(action)
     return {
-        name: replace(fight, altered="")
-        if name in names and fight.altered == action.precondition.id
+        name: replace(fight, altered=fight.altered - {action.precondition.id})
+        if name in names
         else fight
         for name, fight in fights.items()
     }
@@ -105,7 +105,9 @@ def is_contended(fight: Fight, now: float) -> bool:
 
 def to_json(fights: Mapping[str, Fight]) -> dict[str, object]:
     """Return a slot's fights as JSON."""
-    return {name: [list(each.times), each.rounds, each.altered] for name, each in fights.items()}
+    return {
+        name: [list(each.times), each.rounds, sorted(each.altered)] for name, each in fights.items()
+    }
 
 
 def from_json(value: Mapping[str, Any]) -> dict[str, Fight]:
@@ -115,6 +117,11 @@ def from_json(value: Mapping[str, Any]) -> dict[str, Fight]:
         ValueError, TypeError, AttributeError: it isn't that.
     """
     return {
-        str(name): Fight(tuple(float(at) for at in times), int(rounds), str(altered))
+        str(name): Fight(tuple(float(at) for at in times), int(rounds), _identifiers(altered))
         for name, (times, rounds, altered) in value.items()
     }
+
+
+def _identifiers(value: Any) -> frozenset[str]:
+    # Earlier versions wrote the one container, or ''.
+    return frozenset(filter(None, [value] if isinstance(value, str) else map(str, value)))

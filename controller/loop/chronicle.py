@@ -140,20 +140,10 @@ class Chronicle:
                 if exits.stopped_from_outside(container, service, taken_over=slot in looping):
                     ended.setdefault(contention.STOPPED, container.id)
             mark = self._memory.mark(slot)
-            if mark is not None and self._removed(mark, there, observed):
+            if mark is not None and _removed(mark, there, observed):
                 ended[contention.REMOVED] = mark.id
             fights = contention.look(self._memory.fights(slot), there, now, ended=ended)
             self._memory.set_fights(slot, fights)
-
-    @staticmethod
-    def _removed(mark: Mark, there: Iterable[Container], observed: Observed) -> str:
-        """Return how somebody else removed a slot's container, in words that follow its name; else ''."""
-        if not mark.id or any(c.id == mark.id for c in there):
-            return ""
-        ending = observed.endings.get(mark.id)
-        if ending is None or ending.route != Mutation.CONTAINER_REMOVE:
-            return "was removed from outside"
-        return "" if ending.role in {"controller", "broker"} else endings.describe(ending)
 
     def did(self, action: AnyAction) -> None:
         """Take note of an action that succeeded."""
@@ -235,7 +225,7 @@ class Chronicle:
             for number in range(1, service.spec.replicas + 1):
                 slot = (service.key, number)
                 mark = self._memory.mark(slot)
-                if slot not in found and mark and (how := self._removed(mark, (), observed)):
+                if slot not in found and mark and (how := _removed(mark, (), observed)):
                     yield slot, f"{mark.name or 'its container'} {how}"
 
     def failed(self, desired: Desired) -> dict[Key, str]:
@@ -363,6 +353,16 @@ class Chronicle:
             wall=self._clock.now(),
             unseen_s=now - self._advanced.get(key, -math.inf),
         )
+
+
+def _removed(mark: Mark, there: Iterable[Container], observed: Observed) -> str:
+    """Return how somebody else removed a slot's container, in words that follow its name; else ''."""
+    if not mark.id or any(c.id == mark.id for c in there):
+        return ""
+    ending = observed.endings.get(mark.id)
+    if ending is None or ending.route != Mutation.CONTAINER_REMOVE:
+        return "was removed from outside"
+    return "" if ending.role in {"controller", "broker"} else endings.describe(ending)
 
 
 def _again_and_again(*names: str) -> str:

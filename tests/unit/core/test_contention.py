@@ -24,7 +24,7 @@ def fought(*times: float) -> Fight:
     """A field that was altered at these times, and healed at once each time."""
     fight = CALM
     for at in times:
-        fight = saw(saw(fight, "c1", at), "", at)
+        fight = saw(saw(fight, ("c1",), at), (), at)
     return fight
 
 
@@ -48,25 +48,28 @@ def test_three_times_again_within_ten_minutes_is_a_fight_until_it_is_quiet_for_t
 
 
 def test_pauses_grow_threefold_up_to_five_minutes() -> None:
-    pauses = [not_before(Fight((100.0,), rounds, "")) - 100 for rounds in range(1, 8)]
+    pauses = [not_before(Fight((100.0,), rounds)) - 100 for rounds in range(1, 8)]
     assert pauses == [2, 6, 18, 54, 162, 300, 300]
-    assert not_before(Fight((100.0,), 999, "")) == 400
+    assert not_before(Fight((100.0,), 999)) == 400
     assert not_before(fought(1, 2, 3)) == 0
 
 
 def test_what_stays_altered_is_altered_once() -> None:
     fight = CALM
     for at in range(0, 500, 10):
-        fight = saw(fight, "c1", float(at))
+        fight = saw(fight, ("c1",), float(at))
     assert (fight.times, fight.rounds) == ((0.0,), 0)
-    assert saw(fight, "c2", 500.0).times == (0.0, 500.0), "another container is"
+    assert saw(fight, ("c2",), 500.0).times == (0.0, 500.0), "another container is"
+    both = saw(fight, ("c1", "c2"), 500.0)
+    assert both.times == (0.0, 500.0), "also beside the first one"
+    assert saw(both, ("c1",), 501.0).times == (0.0, 500.0)
 
 
 def test_quiet_makes_calm() -> None:
     fight = fought(0, 1, 2, 3)
     assert is_contended(fight, 602.0)
     assert not is_contended(fight, 603.0)
-    assert saw(fight, "", 603.0) == CALM
+    assert saw(fight, (), 603.0) == CALM
 
 
 def test_a_look_counts_each_field_of_a_slot_by_itself() -> None:
@@ -74,10 +77,10 @@ def test_a_look_counts_each_field_of_a_slot_by_itself() -> None:
     other = container(attempt=2, settings={"pids": 9, "cpuset": "0"})
     down = container(attempt=3, state="exited", settings={"networks": ()})
     fights = look({}, (first, other, down), 5.0)
-    assert {name: fight.altered for name, fight in fights.items()} == {
-        "memory": first.id,
-        "pids": first.id,
-        "cpuset": other.id,
+    assert {name: sorted(fight.altered) for name, fight in fights.items()} == {
+        "memory": [first.id],
+        "pids": sorted([first.id, other.id]),
+        "cpuset": [other.id],
     }
     assert look(fights, (container(),), 605.0) == {}
 
@@ -93,9 +96,9 @@ def test_what_is_altered_again_before_anybody_looked_is_altered_again() -> None:
 def test_a_stop_and_a_removal_count_as_fields_and_a_violation_as_none() -> None:
     first, breached = container(), container(violation="v1", settings={"restart": "no"})
     fights = look({}, (first, breached), 0.0, ended={"stopped": first.id, "removed": "gone"})
-    assert {name: fight.altered for name, fight in fights.items()} == {
-        "stopped": first.id,
-        "removed": "gone",
+    assert {name: sorted(fight.altered) for name, fight in fights.items()} == {
+        "stopped": [first.id],
+        "removed": ["gone"],
     }
     again = look(healed(fights, Handle.seen(first).start("")), (), 1.0, ended={"stopped": first.id})
     assert [len(again[name].times) for name in ("stopped", "removed")] == [2, 1]
@@ -104,6 +107,11 @@ def test_a_stop_and_a_removal_count_as_fields_and_a_violation_as_none() -> None:
 def test_it_is_written_and_read_back() -> None:
     fights = look({"memory": fought(1, 2, 3, 4)}, (container(state="paused"),), 5.0)
     assert from_json(json.loads(json.dumps(to_json(fights)))) == fights
+    older = {"memory": [[5.0], 0, "c1"], "pids": [[6.0], 0, ""]}
+    assert from_json(older) == {
+        "memory": Fight((5.0,), 0, frozenset({"c1"})),
+        "pids": Fight((6.0,)),
+    }
     broken: tuple[Any, ...] = ({"memory": [1]}, {"memory": "x"}, [], {"memory": [[None], 1, ""]})
     for told in broken:
         with pytest.raises((ValueError, TypeError, AttributeError)):

@@ -58,7 +58,7 @@ def test_after_down_how_containers_failed_is_forgotten_and_nothing_else(tmp_path
     file = tmp_path / "state.json"
     memory = filled(file)
     memory.set_course(WEB, Course("v1:a", failed="it is unhealthy", good="v1:b"))
-    memory.set_fights((WEB, 1), {"removed": Fight((1000.0,), 1, "c1")})
+    memory.set_fights((WEB, 1), {"removed": Fight((1000.0,), 1, frozenset({"c1"}))})
     memory.start_over("d1")
     assert memory.save()
     again = Memory(file)
