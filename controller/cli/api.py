@@ -26,16 +26,24 @@ TIMEOUT_S = 15.0
 REPLY_MAX = 64 * 1024 * 1024
 
 
-class _UnixConnection(http.client.HTTPConnection):
+class UnixConnection(http.client.HTTPConnection):
+    """An HTTP connection over a Unix socket."""
+
     def __init__(self, path: Path, timeout_s: float) -> None:
         super().__init__("trimtab", timeout=timeout_s)
         self._path = path
 
     def connect(self) -> None:
-        self.sock = _connect(self._path, self.timeout or TIMEOUT_S)
+        self.sock = connect(self._path, self.timeout or TIMEOUT_S)
 
 
-def _connect(path: Path, timeout_s: float) -> socket.socket:
+def connect(path: Path, timeout_s: float) -> socket.socket:
+    """Return a connection to a Unix socket of ours.
+
+    Raises:
+        StateError: this user may not connect.
+        EngineUnavailable: nothing listens there.
+    """
     peer = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     peer.settimeout(timeout_s)
     try:
@@ -86,14 +94,14 @@ class BrokerApi:
 
     def lines(self, route: str) -> Iterator[bytes]:
         """Yield the lines of an answer that comes as things happen; raises as ``get``."""
-        connection = _UnixConnection(self.path, self.timeout_s)
+        connection = UnixConnection(self.path, self.timeout_s)
         try:
             connection.connect()
             peer = connection.sock  # the connection forgets it with the answer's head
             connection.request("GET", f"/trimtab/v1/{route}")
             reply = connection.getresponse()
             if reply.status >= 400:
-                raise _error_of(reply.status, reply.read(REPLY_MAX))
+                raise error_of(reply.status, reply.read(REPLY_MAX))
             peer.settimeout(None)  # it may be silent for days
             while line := reply.readline(REPLY_MAX):
                 yield line
@@ -105,7 +113,7 @@ class BrokerApi:
     def _answer(
         self, method: str, route: str, body: bytes | None
     ) -> tuple[bytes, Mapping[str, str]]:
-        connection = _UnixConnection(self.path, self.timeout_s)
+        connection = UnixConnection(self.path, self.timeout_s)
         headers = {"Content-Type": "application/json"} if body is not None else {}
         try:
             connection.request(method, f"/trimtab/v1/{route}", body=body, headers=headers)
@@ -116,7 +124,7 @@ class BrokerApi:
         finally:
             connection.close()
         if reply.status >= 400:
-            raise _error_of(reply.status, data)
+            raise error_of(reply.status, data)
         return data, {name.lower(): value for name, value in reply.getheaders()}
 
     def _lost(self, error: Exception) -> EngineUnavailable:
@@ -125,7 +133,8 @@ class BrokerApi:
         )
 
 
-def _error_of(status: int, data: bytes) -> Exception:
+def error_of(status: int, data: bytes) -> Exception:
+    """Return the error that an answer of the broker stands for: its own refusals have a rule."""
     try:
         answer = json.loads(data)
     except ValueError:
@@ -146,7 +155,7 @@ def ask_controller(path: Path, question: dict[str, object], *, timeout_s: float 
         EngineUnavailable: no controller answers.
         StateError: this user may not connect.
     """
-    peer = _connect(path, timeout_s)
+    peer = connect(path, timeout_s)
     try:
         peer.sendall(json.dumps(question).encode() + b"\n")
         chunks = []

@@ -8,8 +8,9 @@ from controller.cli.conditions import styled, word_of
 from controller.cli.people import with_names
 from controller.cli.ports import addresses_of, urls_in_network
 from controller.cli.statustable import Report, View, ready_of
-from controller.cli.tables import Column, clip, printable, render, wrap
+from controller.cli.tables import Column, clip, render, wrap
 from controller.cli.times import age, until
+from controller.core.terminal import printable
 from controller.model.quantities import format_bytes
 
 MARGIN = "  "

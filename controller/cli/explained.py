@@ -14,9 +14,10 @@ from controller.cli.common import json_option, print_json, state_option
 from controller.cli.journal_filters import moment, now, scan_option
 from controller.cli.journal_source import Source, open_source, wants_json
 from controller.cli.records import SHORT_ID, short_actor
-from controller.cli.tables import Column, clip, printable, table, terminal_width
+from controller.cli.tables import Column, clip, table, terminal_width
 from controller.cli.tables import render as render_table
 from controller.core.search import Filter, text
+from controller.core.terminal import printable
 from controller.model.errors import StateError
 from controller.model.mutations import ADOPT
 

@@ -146,7 +146,7 @@ def _has_working_directory() -> bool:
 
 
 def _print(text: str) -> None:
-    from controller.cli.tables import printable
+    from controller.core.terminal import printable
 
     for line in text.split("\n"):
         click.echo(printable(line), err=True)

@@ -30,9 +30,11 @@ SECTIONS = {
         "status": ("status", "status", "List resources: ready, condition, ports, problems."),
         "describe": ("describe", "describe", "Show one resource in detail."),
         "history": ("history", "history", "Show the revisions of a service."),
+        "logs": ("logs", "logs", "Show what containers print, or what failed ones printed last."),
         "doctor": ("doctor", "doctor", "Check this host and the instance."),
     },
     "Change": {
+        "exec": ("exec", "execute", "Run a command in a running container."),
         "restart": ("acting", "restart", "Replace the containers of a service, one by one."),
         "rollback": ("acting", "rollback", "Return a service to an earlier revision."),
         "suspend": ("acting", "suspend", "Stop changing a service until it is resumed."),

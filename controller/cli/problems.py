@@ -9,7 +9,8 @@ from typing import Any
 
 import click
 
-from controller.cli.tables import printable, wrap
+from controller.cli.tables import wrap
+from controller.core.terminal import printable
 
 Problem = dict[str, Any]
 

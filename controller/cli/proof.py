@@ -16,7 +16,8 @@ from controller.cli.common import (
     print_json,
     state_option,
 )
-from controller.cli.tables import printable, table
+from controller.cli.tables import table
+from controller.core.terminal import printable
 from controller.model.errors import StateError
 
 if TYPE_CHECKING:

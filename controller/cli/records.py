@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from controller.cli.people import user_name
-from controller.cli.tables import printable
 from controller.core.search import About, Found, text
+from controller.core.terminal import printable
 from controller.model.entries import Record
 from controller.model.quantities import format_duration_ms
 

@@ -9,7 +9,8 @@ from typing import Any
 import click
 
 from controller.cli.common import json_option, open_state, print_json, state_option
-from controller.cli.tables import printable, table
+from controller.cli.tables import table
+from controller.core.terminal import printable
 from controller.model.errors import EngineUnavailable
 
 

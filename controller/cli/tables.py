@@ -13,6 +13,8 @@ import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from controller.core.terminal import printable
+
 #: Between columns: on a terminal every cell counts.
 GAP, GAP_ON_TERMINAL = "   ", "  "
 INDENT = "    "
@@ -178,13 +180,6 @@ def _wrapped(texts: Iterable[Sequence[str]], room: int) -> list[list[str]]:
 
 
 # Texts in cells
-
-
-def printable(value: object) -> str:
-    """Return text that can't play tricks on a terminal, on one line."""
-    return "".join(
-        letter if letter.isprintable() else f"\\u{ord(letter):04x}" for letter in str(value)
-    )
 
 
 def cell_width(text: str) -> int:

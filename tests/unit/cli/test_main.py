@@ -226,7 +226,9 @@ def test_state_and_json_may_follow_any_command_and_help_has_examples() -> None:
     assert len(everything) > len(COMMANDS)
     for name, command in everything:
         options = {option for parameter in command.params for option in parameter.opts}
-        assert {"--state", "--json"} <= options, name
+        # What exec prints is another program's.
+        wanted = {"--state"} if name == "trimtab exec" else {"--state", "--json"}
+        assert wanted <= options, name
         assert command.help, name
         assert command.epilog, f"{name} has no example"
 

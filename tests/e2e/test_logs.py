@@ -1,0 +1,202 @@
+"""Logs and execs as users run them, in one instance on a real engine."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import pty
+import re
+import select
+import signal
+import struct
+import subprocess
+import termios
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from controller.wiring import trimtab_gid
+from tests.engine import FoundEngine, PrivateEngine
+from tests.instance import PATIENCE_S, TRIMTAB, Host, eventually, web
+
+pytestmark = pytest.mark.needs_root
+CLIENT = 61007
+TALKS = 'entrypoint: [/bin/sh, -c, "echo out; echo err >&2; exec /bin/serve >/dev/null"]'
+QUICK = "rollout: {minHealthy: 1s}"
+#: The shell asks where the cursor is after each prompt.
+PROMPT = b"$ \x1b[6n"
+
+
+@pytest.fixture(scope="module")
+def host(engine: PrivateEngine | FoundEngine) -> Iterator[Host]:
+    host = Host(engine)
+    try:
+        text = Path(host.policy).read_text()
+        policy = host.folder / "policy.yaml"
+        policy.write_text(f"{text}\nclients: [{{uid: {CLIENT}, owner: guests}}]\n")
+        host.policy = str(policy)
+        host.write("web.yaml", web("web", replicas=2, extra=f"{TALKS}\n{QUICK}"))
+        with host.running():
+            yield host
+    finally:
+        host.close()
+
+
+class Following:
+    """``trimtab logs -f`` in the background."""
+
+    def __init__(self, host: Host, *arguments: str) -> None:
+        self.file = host.folder / "followed"
+        with self.file.open("wb") as out:
+            self.process = subprocess.Popen(
+                [TRIMTAB, "logs", "-f", *arguments, "--state", str(host.state)],
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                cwd=host.folder,
+            )
+
+    def has(self, pattern: str) -> bool:
+        assert self.process.poll() is None, self.file.read_text()
+        return re.search(pattern, self.file.read_text(), re.MULTILINE) is not None
+
+    def end(self) -> int:
+        self.process.send_signal(signal.SIGINT)
+        return self.process.wait(timeout=PATIENCE_S)
+
+
+def run(
+    host: Host, *arguments: str, stdin: bytes = b"", uid: int = 0
+) -> subprocess.CompletedProcess[bytes]:
+    """Run a command of trimtab's as a user."""
+    return subprocess.run(
+        [TRIMTAB, *arguments],
+        env={**host.environment(), "TRIMTAB_STATE": str(host.state)},
+        input=stdin,
+        capture_output=True,
+        timeout=PATIENCE_S,
+        check=False,
+        cwd="/",
+        user=uid or None,
+        group=trimtab_gid() if uid else None,
+        extra_groups=[] if uid else None,
+    )
+
+
+def test_replicas_are_interleaved_with_their_names_and_streams_apart(host: Host) -> None:
+    done = run(host, "logs", "web")
+    assert done.stdout.splitlines() == [b"web.1 | out", b"web.2 | out"]
+    assert done.stderr.splitlines() == [b"web.1 | err", b"web.2 | err"]
+    one = run(host, "logs", "--tail", "1", "default/web.2")
+    assert (one.stdout, one.stderr) in [(b"out\n", b""), (b"", b"err\n")]
+    lines = [json.loads(line) for line in run(host, "logs", "web.1", "--json").stdout.splitlines()]
+    assert sorted((each["stream"], each["line"], each["slot"]) for each in lines) == [
+        ("stderr", "err", 1),
+        ("stdout", "out", 1),
+    ]
+    assert lines[0]["container"] in host.names("web")
+    assert run(host, "logs", "web", "--since", "2000-01-01").stdout == done.stdout
+    assert run(host, "logs", "web", "--since", "2100-01-01").stdout == b""
+
+
+def test_following_goes_on_with_what_replaces_a_container_and_with_restarts(host: Host) -> None:
+    following = Following(host, "--tail", "0", "web")
+    try:
+        eventually(lambda: len(reads(host)) >= 4, what="both containers being read")
+        host.engine.docker("restart", "-t", "0", host.names("web")[0])
+        eventually(lambda: following.has(r"^web\.1 \| out$"), what="the restart's lines")
+        host.engine.docker("rm", "-f", host.names("web")[1])
+        eventually(lambda: following.has(r"^web\.2 \| out$"), what="the successor's lines")
+    finally:
+        code = following.end()
+    assert code == 130
+    assert sorted(following.file.read_text().splitlines()) == [
+        f"web.{slot} | {word}" for slot in (1, 2) for word in ("err", "out")
+    ]
+
+
+def reads(host: Host) -> list[dict[str, object]]:
+    """Return the journal's records of log reads."""
+    found = host.journal("--stage", "read", "--since", "1h")
+    return [each for each in found if each["request"]["route"] == "container.logs"]
+
+
+def test_following_ends_when_the_service_is_removed(host: Host) -> None:
+    host.write("short.yaml", web("short", extra=TALKS))
+    host.await_ready("short")
+    following = Following(host, "short")
+    eventually(lambda: following.has("^out$"), what="its lines")
+    host.remove("short.yaml")
+    assert following.process.wait(timeout=PATIENCE_S * 2) == 0
+    assert sorted(following.file.read_text().splitlines()) == ["err", "out"]
+
+
+def test_an_unknown_name_and_a_foreign_container_are_an_error_with_a_remedy(host: Host) -> None:
+    for name in ("nobody", "web.9"):
+        done = run(host, "logs", name)
+        assert done.returncode == 1
+        assert b"there is no container of " + name.encode() in done.stderr
+        assert b"remedy: see 'trimtab status'" in done.stderr
+
+
+def test_a_command_runs_with_its_input_output_and_exit_code(host: Host) -> None:
+    done = run(host, "exec", "web", "--", "sh", "-c", "echo out; echo err >&2; exit 7")
+    assert (done.returncode, done.stdout, done.stderr) == (7, b"out\n", b"err\n")
+    data = os.urandom(3_000_000)
+    done = run(host, "exec", "-i", "web.2", "--", "cat", stdin=data)
+    assert (done.returncode, done.stdout == data, done.stderr) == (0, True, b"")
+    done = run(host, "exec", "-w", "/tmp", "-e", "A=b c", "web", "--", "sh", "-c", "pwd; echo $A")
+    assert done.stdout == b"/tmp\nb c\n"
+    assert run(host, "exec", "web", "--", "/no/such").returncode == 126
+    assert run(host, "exec", "-i", "web", "--", "sh", "-c", ":", stdin=data).returncode == 0
+
+
+def test_a_terminal_is_raw_has_the_callers_size_and_is_as_before_at_the_end(host: Host) -> None:
+    pid, terminal = pty.fork()
+    if not pid:
+        os.environ["TRIMTAB_STATE"] = str(host.state)
+        os.execv(TRIMTAB, [TRIMTAB, "exec", "-it", "web", "--", "sh"])
+    try:
+        before = termios.tcgetattr(terminal)
+        fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 33, 77, 0, 0))
+        until(terminal, PROMPT)
+        assert b"33 77" in asked(terminal, b"stty size\r")
+        assert not termios.tcgetattr(terminal)[3] & termios.ICANON
+        fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 44, 88, 0, 0))
+        os.kill(pid, signal.SIGWINCH)
+        eventually(
+            lambda: b"44 88" in asked(terminal, b"stty size\r"), what="the new size", within_s=10
+        )
+        os.write(terminal, b"exit 9\r")
+        _, status = os.waitpid(pid, 0)
+        assert os.waitstatus_to_exitcode(status) == 9
+        assert termios.tcgetattr(terminal) == before
+    finally:
+        os.close(terminal)
+
+
+def until(terminal: int, wanted: bytes) -> bytes:
+    """Read from a terminal until it has shown something."""
+    shown = b""
+    while wanted not in shown:
+        assert select.select([terminal], [], [], PATIENCE_S)[0], shown
+        shown += os.read(terminal, 4096)
+    return shown
+
+
+def asked(terminal: int, line: bytes) -> bytes:
+    """Type a line; return what the shell shows until its next prompt."""
+    os.write(terminal, line)
+    return until(terminal, PROMPT)
+
+
+def test_who_is_no_operator_sees_no_logs_of_others_and_runs_nothing(host: Host) -> None:
+    done = run(host, "logs", "web", uid=CLIENT)
+    assert (done.returncode, done.stdout) == (1, b"")
+    assert b"or none that this user may see" in done.stderr
+    done = run(host, "exec", "web", "--", "true", uid=CLIENT)
+    assert done.returncode == 1, done.stderr
+    stranger = run(host, "logs", "web", uid=CLIENT + 1)
+    assert stranger.returncode == 4, stranger.stderr
+    assert b"remedy: " in stranger.stderr
