@@ -17,6 +17,7 @@ from controller.model.entries import Context, Entry, Record
 from controller.model.inventory import Inventory
 from controller.model.names import Key
 from controller.model.observed import Observed
+from controller.model.output import LogLine
 from controller.model.plan import AnyAction
 
 
@@ -108,6 +109,18 @@ class Engine(Protocol):
         """Subscribe: return once the subscription stands, with the events from *since_ns* on.
 
         Reading it raises EngineUnavailable when the stream breaks.
+        """
+        ...
+
+
+class OutputReader(Protocol):
+    """Reads what a container printed."""
+
+    def last_output(self, container: str) -> tuple[LogLine, ...]:
+        """Return its last lines, within a few seconds.
+
+        Raises:
+            EngineError: they can't be read.
         """
         ...
 

@@ -64,6 +64,7 @@ if TYPE_CHECKING:
     from controller.model.errors import Problem
     from controller.model.names import Key
     from controller.model.observed import HostPort
+    from controller.model.output import FailedRun
     from controller.model.plan import AnyAction
     from controller.model.policy import Policy
     from controller.ports import Clock, QueuedJournal
@@ -432,6 +433,7 @@ def host_ports() -> frozenset[HostPort]:
 def rules_of(policy: Policy, digest: str) -> Rules:
     """Return what passes need of a policy: names, verdicts in advance, which one it is."""
     from controller.core.admission import preview
+    from controller.core.failures import Readers
     from controller.core.imagevolumes import volume_rule_of
     from controller.core.translate import container_body
     from controller.loop.reconciler import Rules
@@ -444,7 +446,17 @@ def rules_of(policy: Policy, digest: str) -> Rules:
             return preview(policy, action, container_body(action, networks))
         return preview(policy, action, None)
 
-    return Rules(networks=networks, judge=judge, digest=digest, volume_rule=volume_rule_of(policy))
+    readers = Readers(
+        operators=frozenset({0, *policy.operators}),
+        owners={client.uid: client.owner for client in policy.clients},
+    )
+    return Rules(
+        networks=networks,
+        judge=judge,
+        digest=digest,
+        volume_rule=volume_rule_of(policy),
+        readers=readers,
+    )
 
 
 class PolicyInForce:
@@ -488,6 +500,7 @@ def build_controller(
     """
     from controller.core.quarantine import Keeping
     from controller.loop.controller import Controller
+    from controller.loop.failures import FailureLog
     from controller.loop.memory import Memory, write_whole
     from controller.loop.probes import ProbedEngine, Prober
     from controller.loop.probesockets import ProbeSockets
@@ -496,6 +509,10 @@ def build_controller(
     reach = crash_reach(os.environ)
     memory = Memory(memory_file, reach=reach)
     problem = memory.load(stamp=f"{time.time_ns()}" if acts else "")
+    failure_log = FailureLog(
+        clock, file=memory_file.with_name("failures.json"), reader=engine, reach=reach
+    )
+    failure_log.load()
     published = state.controller / "status.json"
 
     def publish(report: dict[str, object]) -> None:
@@ -511,6 +528,7 @@ def build_controller(
         publish=publish,
         keeping=Keeping(quarantine_ms / 1000, boot_id()),
     )
+    controller.keep_failures(failure_log)
     engine.progress = controller.progressed
     return controller, problem
 
@@ -573,6 +591,26 @@ def last_history(state: State, name: str) -> dict[str, object]:
             number = 0 if generation is None else generation.number
             return history(Past(key, steering, steering.revisions[-1].revision, number))
     raise StateError("service.unknown", f"nothing is known of a service {name}")
+
+
+def last_failures(state: State) -> tuple[FailedRun, ...]:
+    """Return the failed runs that the controller kept last.
+
+    Raises:
+        StateError: they can't be read.
+    """
+    from controller.loop.failures import read_runs
+
+    try:
+        return read_runs(state.controller / "failures.json")
+    except FileNotFoundError:
+        return ()
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise StateError(
+            "state.unreadable",
+            f"what failed containers printed can't be read: {error}",
+            remedy="run the command as root, or start the instance with 'trimtab up'",
+        ) from error
 
 
 def run_controller(

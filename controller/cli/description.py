@@ -10,7 +10,7 @@ from controller.cli.ports import addresses_of, urls_in_network
 from controller.cli.statustable import Report, View, ready_of
 from controller.cli.tables import Column, clip, render, wrap
 from controller.cli.times import age, until
-from controller.core.terminal import printable
+from controller.core.terminal import printable, printable_output
 from controller.model.quantities import format_bytes
 
 MARGIN = "  "
@@ -149,7 +149,8 @@ def _last_output(resource: Report) -> Iterator[str]:
             yield printable(f"{head}; it printed nothing")
         else:
             yield printable(head)
-            yield from (f"| {printable(line['line'])}" for line in failure["lines"])
+            shown = (printable_output(line["line"], colours=False) for line in failure["lines"])
+            yield from (f"| {line}" for line in shown)
 
 
 def _admitted(resource: Report, view: View, width: int | None) -> Iterator[str]:

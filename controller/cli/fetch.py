@@ -70,7 +70,7 @@ def fetch_status(state: Path | None) -> dict[str, Any]:
         EngineUnavailable: no controller runs.
     """
     found, _ = open_state(state)
-    answer = ask_controller(found.controller_socket, {"do": "status"})
+    answer = ask_controller(found.controller_socket, {"do": "status", "output": True})
     assert isinstance(answer, dict)
     return {**answer, "problems": [*broker_problems(found.broker_socket), *answer["problems"]]}
 

@@ -15,9 +15,12 @@ from controller.cli.people import with_names
 from controller.cli.tables import Column, clip, clip_image, terminal_width
 from controller.cli.tables import render as render_table
 from controller.cli.times import local_time
+from controller.core.terminal import quoted
 from controller.model.errors import EngineUnavailable
 from controller.settings import State
 
+#: Of the last line of a failed container.
+LINE_MAX = 120
 COLUMNS = (
     Column("REVISION"),
     Column("GENERATION", rank=3, optional=True),
@@ -54,7 +57,11 @@ def history(name: str, state: Path | None, as_json: bool) -> int:
 
 def _fetched(state: State, name: str) -> Any:
     try:
-        question: dict[str, object] = {"do": "history", "key": key_of(state, name)}
+        question: dict[str, object] = {
+            "do": "history",
+            "key": key_of(state, name),
+            "output": True,
+        }
         return ask_controller(state.controller_socket, question)
     except EngineUnavailable as error:
         from controller import wiring  # loads much, and the controller answers most times
@@ -87,7 +94,9 @@ def _row(each: dict[str, Any], *, exact: bool) -> tuple[str, ...]:
         words.append("declared")
     if each["outcome"]:
         why = f": {each['reason']}" if each["reason"] else ""
-        words.append(f"{each['outcome']}{why}")
+        line = each.get("failure", {}).get("line")
+        printed = f"; it printed {quoted(line, limit=LINE_MAX)}" if line else ""
+        words.append(f"{each['outcome']}{why}{printed}")
     return (
         digits,
         str(each["generation"]),

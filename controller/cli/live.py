@@ -51,15 +51,24 @@ def watch(assembly: Assembly, launch: Launch, *, as_json: bool) -> None:
         _show_until(stop, assembly, launch, _Lines(launch, as_json=as_json))
         return
     with Screen(alternate=False) as screen:
-        _show_until(stop, assembly, launch, _Live(launch, screen))
+        _show_until(stop, assembly, launch, _Live(launch, screen), output=True)
 
 
-def _show_until(stop: threading.Event, assembly: Assembly, launch: Launch, shower: Shower) -> None:
+def _show_until(
+    stop: threading.Event,
+    assembly: Assembly,
+    launch: Launch,
+    shower: Shower,
+    *,
+    output: bool = False,
+) -> None:
+    """Show the status until *stop* is set; *output*: with lines of failed containers, in no log."""
+    question: dict[str, object] = {"do": "status", "output": output}
     while not stop.is_set():
         assembly.look_after()
         try:
             shower.show(
-                ask_controller(launch.state.controller_socket, {"do": "status"}, timeout_s=ANSWER_S)
+                ask_controller(launch.state.controller_socket, question, timeout_s=ANSWER_S)
             )
         except TrimtabError as error:
             shower.wait(error)

@@ -12,6 +12,7 @@ from controller.cli.engineapi import EngineApi
 from controller.cli.following import Follower
 from controller.cli.journal_filters import moment, now
 from controller.cli.logreader import print_logs
+from controller.cli.previous import print_previous
 from controller.cli.printing import LinePrinter
 from controller.cli.replicas import Target, find_replicas
 from controller.core.logstream import engine_time
@@ -94,7 +95,9 @@ def logs(
     if since:
         query["since"] = engine_time(since)
     api = EngineApi(found.broker_socket)
-    if follow:
+    if previous:
+        print_previous(found, targets, printer, tail=tail, since=since)
+    elif follow:
         Follower(api, targets, query, printer, found.controller_socket, began=now()).run()
     else:
         print_logs(api, find_replicas(api, targets), query, printer)

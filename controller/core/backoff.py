@@ -88,6 +88,13 @@ def not_before(history: SlotHistory, now: float) -> float:
     return min(history.recent[-1], now) + pause_s(history)
 
 
+def frequency(history: SlotHistory, now: float) -> str:
+    """Return how often a slot failed: ``5 times in 10 min``, and more as ``8 times in a row``."""
+    if history.count == len(_recent(history, now)):
+        return f"{history.count} times in {RESET_AFTER_S // 60} min"
+    return f"{history.count} times in a row"
+
+
 def crash_looping(history: SlotHistory, now: float) -> bool:
     """Tell whether a slot is in a crash loop."""
     return history.looping and bool(_recent(history, now))

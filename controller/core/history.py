@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 
+from controller.core.failures import shown
 from controller.core.revisions import in_force
 from controller.model.course import Revision, Steering
 from controller.model.names import Key
 from controller.model.observed import Image
+from controller.model.output import FailedRun
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,4 +65,21 @@ def _row(each: Revision, past: Past) -> dict[str, object]:
         "declared": each.revision == past.declared,
         "pinned": pinned,
         "containers": past.running.get(each.revision, 0),
+    }
+
+
+def with_failures(history: dict[str, object], runs: Iterable[FailedRun]) -> dict[str, object]:
+    """Return a history with the last failed run of each revision that failed, as ``failure``."""
+    key = (history["kind"], history["namespace"], history["name"])
+    last = {r.revision: r for r in runs if (r.key.kind, r.key.namespace, r.key.name) == key}
+    rows = history["revisions"]
+    assert isinstance(rows, list), "the revisions of a history are a list"
+    return {
+        **history,
+        "revisions": [
+            {**row, "failure": shown(last[row["revision"]])}
+            if row["outcome"] == "failed" and row["revision"] in last
+            else row
+            for row in rows
+        ],
     }

@@ -186,17 +186,18 @@ def _contended(facts: Facts, world: World) -> Condition | None:
 
 
 def _crash_loop(facts: Facts, world: World) -> Condition | None:
-    slots = sorted(slot for key, slot in world.looping if key == facts.key)
-    if not slots or not facts.desired:
-        return None
-    told = [
-        f"slot {slot} keeps failing{_why(world.causes.get((facts.key, slot)))}" for slot in slots
+    failing = [
+        f"slot {slot} failed {often}{_because(world.causes.get((key, slot)))}"
+        for (key, slot), often in sorted(world.looping.items())
+        if key == facts.key
     ]
-    return Condition("CrashLoop", "True", "KeepsFailing", "; ".join(told))
+    if not failing or not facts.desired:
+        return None
+    return Condition("CrashLoop", "True", "KeepsFailing", "; ".join(failing))
 
 
-def _why(cause: str | None) -> str:
-    return f": it {cause}" if cause else ""
+def _because(cause: str | None) -> str:
+    return f": {cause}" if cause else ""
 
 
 def _violation(facts: Facts, world: World) -> Condition | None:

@@ -52,7 +52,9 @@ class World:
     plan: Plan
     networks: NetworkNames
     generations: Mapping[Key, tuple[int, int]] = field(default_factory=dict)
-    looping: frozenset[tuple[Key, int]] = frozenset()
+    looping: Mapping[tuple[Key, int], str] = field(
+        default_factory=dict
+    )  # and how often they failed
     contended: Mapping[tuple[Key, int], tuple[str, ...]] = field(default_factory=dict)
     causes: Mapping[tuple[Key, int], str] = field(default_factory=dict)
     breaches: Mapping[tuple[Key, int], str] = field(default_factory=dict)

@@ -18,6 +18,7 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait
 
 from controller.core import pullprogress, translate
 from controller.core.endpoints import strays
+from controller.core.logstream import Garbled, LogLines, is_multiplexed
 from controller.core.pullprogress import Progress
 from controller.engine import outgoing
 from controller.engine.answers import Inventory, error_of, header, object_of, parsed, pull_error
@@ -26,10 +27,11 @@ from controller.engine.transport import Answer, Broken, NotSent, Silent, Stream,
 from controller.model import names, observed
 from controller.model.crashpoints import Reach, pass_by
 from controller.model.entries import Context
-from controller.model.errors import EngineUnavailable, NotFound, Refused, ReplyLost
+from controller.model.errors import EngineFailed, EngineUnavailable, NotFound, Refused, ReplyLost
 from controller.model.inventory import Belonging
 from controller.model.names import Key, NetworkNames, service_key
 from controller.model.observed import HostPort, Observed
+from controller.model.output import LogLine
 from controller.model.plan import (
     AnyAction,
     CreateContainer,
@@ -46,6 +48,10 @@ PULL_IDLE_TIMEOUT_S = 150.0
 #: No byte for that long: the stream is taken for dead, though it may be that nothing happened.
 EVENTS_IDLE_TIMEOUT_S = 90.0
 READ_ATTEMPTS = 3
+#: Of a container's output: more than is kept, since a next run may have begun already. The engine
+#: cuts lines at 16 KiB, so this is 3.2 MiB at most.
+OUTPUT_LINES = 200
+OUTPUT_TIMEOUT_S = 2.0
 READ_PAUSE_S = 0.05
 READ_PAUSE_MAX_S = 1.0
 
@@ -159,6 +165,24 @@ class BrokerEngine:
     def glance(self) -> frozenset[Glimpse]:
         """Return what one list request shows of all containers of ours."""
         return frozenset(_glimpse(each) for each in self._list(None))
+
+    def last_output(self, container: str) -> tuple[LogLine, ...]:
+        """Return the last lines that a container printed: tried once, within two seconds."""
+        query = {"stdout": "1", "stderr": "1", "timestamps": "1", "tail": str(OUTPUT_LINES)}
+        path = f"/containers/{container}/logs"
+        try:
+            answer = self._transport.call(
+                "GET", path, query=query, body=None, context=_LOOKING, timeout_s=OUTPUT_TIMEOUT_S
+            )
+        except (NotSent, Broken) as error:
+            raise EngineUnavailable("broker.unavailable", str(error)) from error
+        if answer.status >= 400:
+            raise error_of(answer, mutation=False)
+        lines = LogLines(multiplexed=is_multiplexed(answer.body))
+        try:
+            return (*lines.feed(answer.body), *lines.finish())
+        except Garbled as error:
+            raise EngineFailed("logs.garbled", f"its output can't be read: {error}") from error
 
     def _list(self, only: Key | None) -> list[dict[str, Any]]:
         if only is not None and only.kind == "Volume":

@@ -265,6 +265,14 @@ class Chronicle:
                 held[slot] = Pause(f"failed {times}{why}", until)
         return held
 
+    def frequencies(self, now: float) -> dict[Slot, str]:
+        """Return how often the slots in a crash loop failed."""
+        return {
+            slot: backoff.frequency(history, now)
+            for slot, history in self._memory.histories().items()
+            if backoff.crash_looping(history, now)
+        }
+
     def pauses(self, now: float) -> dict[Slot, Pause]:
         """Return the slots in which something waits for an instant: a start, or an alteration."""
         spared = {

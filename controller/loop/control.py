@@ -1,6 +1,7 @@
 """The controller's own socket: one JSON line in, one JSON line out, then it hangs up.
 
-Whoever can connect may ask for status. Who wants something done must be root or the controller's
+Whoever can connect may ask for status. What containers printed is only for root, the controller's
+own user, and those whom the policy lets read their logs. Who wants something done must be root or the controller's
 own user, told by SO_PEERCRED: the user who connected, whatever the question claims.
 """
 
@@ -13,9 +14,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
+from controller.core import failures
+from controller.core.history import with_failures
+from controller.core.status_output import with_last_lines
 from controller.model.course import ServiceAct, Verb
 from controller.model.errors import TrimtabError, UsageError
 from controller.model.names import Key
+from controller.model.output import FailedRun
 
 QUESTION_MAX = 64 * 1024
 TIMEOUT_S = 5.0
@@ -56,6 +61,8 @@ class Desk(Protocol):
 
     def history(self, key: Key) -> dict[str, object]: ...
 
+    def failed_runs(self, uid: int, *, owns_all: bool) -> tuple[FailedRun, ...]: ...
+
     def run_pass(self, request: PassRequest) -> dict[str, object]: ...
 
     def act(self, request: ActRequest) -> dict[str, object]: ...
@@ -82,12 +89,9 @@ def _answer(
     match question.get("do"):
         case "ping":
             return {"pong": True}
-        case "status":
-            return desk.status()
-        case "plan":
-            return desk.plan()
-        case "history":
-            return desk.history(_key(question.get("key")))
+        case "status" | "plan" | "history" | "failures" as what:
+            runs = desk.failed_runs(peer_uid, owns_all=peer_uid in (0, own_uid))
+            return _look(what, question, desk, runs)
         case "pass":
             _check_may_act(peer_uid, own_uid)
             return desk.run_pass(pass_request(question, peer_uid=peer_uid))
@@ -100,6 +104,23 @@ def _answer(
                 f"nobody here knows how to do {other!r}",
                 remedy="use the trimtab command of the version that runs here",
             )
+
+
+def _look(
+    what: str, question: Mapping[str, object], desk: Desk, runs: tuple[FailedRun, ...]
+) -> dict[str, object]:
+    """Answer a question that changes nothing; *runs* are the failed ones that the peer may read."""
+    output = question.get("output") is True
+    match what:
+        case "status":
+            return with_last_lines(desk.status(), runs) if output else desk.status()
+        case "plan":
+            return desk.plan()
+        case "history":
+            history = desk.history(_key(question.get("key")))
+            return with_failures(history, runs) if output else history
+        case _:
+            return {"runs": [failures.to_json(run) for run in runs]}
 
 
 def _check_may_act(peer_uid: int, own_uid: int) -> None:

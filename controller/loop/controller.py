@@ -19,6 +19,7 @@ from enum import StrEnum
 from controller.core import planner, prune
 from controller.core.acts import Decision, unknown
 from controller.core.course import Course
+from controller.core.failures import Readers
 from controller.core.history import Past, history
 from controller.core.imagevolumes import with_image_volumes
 from controller.core.ordering import Ordering
@@ -29,6 +30,7 @@ from controller.core.status_facts import Failure, Report
 from controller.core.steering import lasting
 from controller.loop import snapshot
 from controller.loop.executor import Execution, execute, not_stopping
+from controller.loop.failures import FailureLog
 from controller.loop.gates import Gates
 from controller.loop.generations import accept
 from controller.loop.helm import Helm
@@ -65,6 +67,7 @@ from controller.model.errors import (
 )
 from controller.model.names import Key
 from controller.model.observed import Observed
+from controller.model.output import FailedRun
 from controller.model.plan import Plan
 from controller.model.quantities import format_instant
 from controller.ports import DesiredSource, EngineEvent, Timer
@@ -148,6 +151,10 @@ class Controller:
     def sideline(self, aside: Aside) -> None:
         """Perform pulls beside other passes from now on."""
         self._reconciler.aside = aside
+
+    def keep_failures(self, log: FailureLog) -> None:
+        """Keep failed runs there from now on."""
+        self._reconciler.failure_log = log
 
     # Hints: they carry no facts, and only put something into a queue
 
@@ -279,6 +286,7 @@ class Controller:
             if declared.whole:
                 self._memory.forget_all_but(everything | releases | steered)
                 self._reconciler.chronicle.forget_all_but(everything)
+                self._reconciler.failure_log.forget_all_but(everything)
         self._changed()
         return survey
 
@@ -343,6 +351,7 @@ class Controller:
             StateError: it can't be written.
         """
         self._memory.save()
+        self._reconciler.failure_log.save()
         with self._lock:
             if self._shared.problems.pop("state", None) is not None:
                 self._shared.version += 1
@@ -662,6 +671,14 @@ class Controller:
                 progress=dict(self._shared.progress),
             )
         return self._reporter.report(known, now=self._clock.now())
+
+    def failed_runs(self, uid: int, *, owns_all: bool) -> tuple[FailedRun, ...]:
+        """Return the failed runs that a user may read the output of; *owns_all*: whatever it is."""
+        with self._lock:
+            rules = self._shared.rules
+        readers = Readers() if rules is None else rules.readers
+        runs = self._reconciler.failure_log.runs()
+        return tuple(run for run in runs if owns_all or readers.may_read(uid, run.owner))
 
     def _own_problem(self, name: str, code: str, message: str, remedy: str) -> None:
         problem = Problem(code, message, remedy=remedy, severity=Severity.WARNING)

@@ -12,6 +12,7 @@ from enum import StrEnum
 
 from controller.core import backoff, blast, exits, planner, prune, quarantine
 from controller.core.course import Course
+from controller.core.failures import Readers
 from controller.core.imagevolumes import VolumeRule, always_refuse
 from controller.core.moves import Judge
 from controller.core.order import FAILED
@@ -21,6 +22,7 @@ from controller.core.status_facts import Failure
 from controller.loop.chronicle import Chronicle
 from controller.loop.creations import Creations
 from controller.loop.executor import Execution, execute, not_stopping
+from controller.loop.failures import FailureLog
 from controller.loop.lanes import Aside, Sidestepping, in_place
 from controller.loop.memory import Memory
 from controller.loop.retries import Attempt, Retries, delay_s, signature
@@ -68,6 +70,7 @@ class Rules:
     judge: Judge
     digest: str
     volume_rule: VolumeRule = always_refuse
+    readers: Readers = field(default_factory=Readers)  # of the output of containers
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +143,7 @@ class Reconciler:
         self._retries = Retries(clock, random)
         self._share = Share(clock.monotonic)
         self.chronicle = Chronicle(memory, clock)
+        self.failure_log = FailureLog(clock)
         self._stalled: set[Key] = set()  # for what is no fault of their rollout
         self._acting: dict[Key, int] = {}  # acting passes in a row
         self._away: dict[Key, int] = {}  # looks in a row that found nobody
@@ -181,6 +185,7 @@ class Reconciler:
             return self._nobody_there(key, error)
         self._away.pop(key, None)
         self.chronicle.count_exits(view.desired, observed, only=key)
+        self._keep_failures(key, view, observed)
         self.count_kept(observed, view.prunable, only=key)
         # What becomes of a suspended service is no rollout's doing.
         suspended = key in view.desired.suspended
@@ -200,6 +205,25 @@ class Reconciler:
         if done and generation is not None and key in declared_keys(view.desired):
             self._memory.acted_on(key, generation.number)
         return result
+
+    def _keep_failures(self, key: Key, view: View, observed: Observed) -> None:
+        """Keep what failed containers of *key* printed: this pass may remove them."""
+        service = view.desired.service(key)
+        if service is None:
+            return
+        revisions = self._memory.steering(key).revisions
+        self.failure_log.note(
+            service,
+            observed.of(key),
+            taken_over=frozenset(
+                slot for each, slot in self.chronicle.looping(self._clock.now()) if each == key
+            ),
+            rejected={
+                each.revision: each.reason
+                for each in revisions
+                if each.outcome == "failed" and each.revision != service.revision
+            },
+        )
 
     def plan(
         self,

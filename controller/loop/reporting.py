@@ -76,7 +76,7 @@ class Reporter:
                 breaches=self._reconciler.chronicle.breaches(now),
                 pauses=self._reconciler.chronicle.pauses(now),
                 causes={slot: each.cause for slot, each in self._memory.histories().items()},
-                looping=self._reconciler.chronicle.looping(now),
+                looping=self._reconciler.chronicle.frequencies(now),
                 contended=self._reconciler.chronicle.contended(now),
                 failed=self._reconciler.chronicle.failed(view.desired),
                 failures=known.failures,

@@ -28,6 +28,7 @@ from controller.loop.lanes import Lanes
 from controller.loop.turns import Turns
 from controller.model.errors import EngineError, StateError, UsageError
 from controller.model.names import Key
+from controller.model.output import FailedRun
 from controller.ports import EVENTS_SILENT, Clock, Engine, EngineEvent, Events
 
 WORKERS = 4
@@ -305,6 +306,10 @@ class Supervisor:
     def history(self, key: Key) -> dict[str, object]:
         """Return a service's revisions, and what people want of it."""
         return self._controller.history(key)
+
+    def failed_runs(self, uid: int, *, owns_all: bool) -> tuple[FailedRun, ...]:
+        """Return the failed runs that a user may read the output of."""
+        return self._controller.failed_runs(uid, owns_all=owns_all)
 
     def act(self, request: ActRequest) -> dict[str, object]:
         """Do what somebody wants of a service; it goes on from there, but for a suspension.

@@ -9,6 +9,7 @@ from controller.core.backoff import (
     SlotHistory,
     crash_looping,
     failed,
+    frequency,
     from_json,
     not_before,
     pause_s,
@@ -139,3 +140,9 @@ def test_what_is_no_history_is_refused(value):
 def test_the_greatest_history_is_read_back():
     value = {"count": 1_000_000, "recentMs": [0, 1, 2, 3, 4], "looping": True}
     assert to_json(from_json(value)) == value
+
+
+def test_how_often_a_slot_failed_is_counted_in_ten_minutes_or_in_a_row() -> None:
+    assert frequency(after(1, 2, 3, 4, 5), 6.0) == "5 times in 10 min"
+    assert frequency(after(1, 2, 3, 4, 5, 6), 7.0) == "6 times in a row"
+    assert frequency(after(1, 2, 3, 4, 5), 602.5) == "5 times in a row"

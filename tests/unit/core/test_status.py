@@ -305,9 +305,10 @@ def test_the_next_try_of_each_slot_and_of_a_failed_action_is_an_instant_with_its
 
 
 def test_a_crash_loop_is_named_with_its_slots():
-    looping = frozenset({(WEB, 2), (WEB, 1), (service_key("default", "x"), 3)})
+    often = "5 times in 10 min"
+    looping = dict.fromkeys(((WEB, 2), (WEB, 1), (service_key("default", "x"), 3)), often)
     found = only(world(declared(service(replicas=2)), engine(), looping=looping))
-    failing = "slot 1 keeps failing; slot 2 keeps failing"
+    failing = f"slot 1 failed {often}; slot 2 failed {often}"
     assert said(found)["CrashLoop"] == ("True", "KeepsFailing", failing)
     assert said(found)["Ready"][:2] == ("False", "KeepsFailing")
     stopped = declared(service(state="Stopped"))
@@ -319,11 +320,11 @@ def test_a_crash_loop_says_why_the_last_failure_was_one_also_while_it_runs_again
     one = world(
         declared(service(replicas=2)),
         engine(container(restart_count=5), container(slot=2, state="exited", exit_code=3)),
-        looping=frozenset({(WEB, 1)}),
+        looping={(WEB, 1): "8 times in a row"},
         causes={(WEB, 1): why, (WEB, 2): "exited with 2"},
     )
     found = only(one)
-    assert said(found)["CrashLoop"][2] == f"slot 1 keeps failing: it {why}"
+    assert said(found)["CrashLoop"][2] == f"slot 1 failed 8 times in a row: {why}"
     assert [slot["cause"] for slot in found["slots"]] == [why, "exited with 3"]
 
 
@@ -457,7 +458,7 @@ def test_a_crash_loop_of_violations_is_stalled_also_while_the_next_container_run
 def test_the_gravest_hindrance_says_why_something_is_not_ready():
     desired = declared(service(), problems=(Problem("x", "m", key=WEB),))
     blocked = (Blocked(WEB, "PrunePending", "would go", "approve"),)
-    looping = frozenset({(WEB, 1)})
+    looping = {(WEB, 1): "5 times in 10 min"}
     everything = world(desired, engine(), planned={"blocked": blocked}, looping=looping)
     assert said(only(everything))["Ready"][1] == "PrunePending"
     assert said(only(world(desired, engine(), looping=looping)))["Ready"][1] == "x"

@@ -6,10 +6,12 @@ import json
 import os
 import socket
 import threading
+from dataclasses import replace
 from typing import Any, get_args
 
 import pytest
 
+from controller.core import failures
 from controller.loop.control import (
     QUESTION_MAX,
     ActRequest,
@@ -22,8 +24,22 @@ from controller.loop.control import (
 from controller.model.course import ServiceAct, Verb
 from controller.model.errors import EngineUnavailable
 from controller.model.names import Key, service_key
+from controller.model.output import FailedRun, LogLine
 
 OWN = 990
+FAILED = FailedRun(
+    key=service_key("default", "web"),
+    slot=1,
+    container="web.1-bbbbbbbb",
+    id="c1",
+    run="ended x",
+    revision="v1:b",
+    owner="team",
+    at="2026-03-01T12:00:00Z",
+    cause="exited with 1",
+    exit_code=1,
+    lines=(LogLine("2026-03-01T12:00:00.000000000Z", "stderr", "no password"),),
+)
 
 
 class Desk:
@@ -31,15 +47,34 @@ class Desk:
 
     def __init__(self) -> None:
         self.requests: list[PassRequest] = []
+        self.resources = [
+            {
+                "kind": "Service",
+                "namespace": "default",
+                "name": "web",
+                "revision": "v1:b",
+                "conditions": [],
+                "slots": [{"slot": 1}],
+            }
+        ]
+        self.runs = (FAILED, replace(FAILED, key=service_key("default", "db"), owner="dba"))
 
     def status(self) -> dict[str, object]:
-        return {"resources": [], "problems": []}
+        return {"resources": self.resources, "problems": []}
 
     def plan(self) -> dict[str, object]:
         raise EngineUnavailable("broker.unavailable", "nobody there", remedy="wait")
 
+    def failed_runs(self, uid: int, *, owns_all: bool) -> tuple[FailedRun, ...]:
+        return tuple(run for run in self.runs if owns_all or (uid, run.owner) == (4711, "team"))
+
     def history(self, key: Key) -> dict[str, object]:
-        return {"name": key.name, "revisions": []}
+        return {
+            "kind": key.kind,
+            "namespace": key.namespace,
+            "name": key.name,
+            "revisions": [{"revision": "v1:b", "outcome": "failed"}],
+        }
 
     def run_pass(self, request: PassRequest) -> dict[str, object]:
         self.requests.append(request)
@@ -58,17 +93,39 @@ def code(reply: dict[str, Any]) -> str:
 
 
 def test_whoever_can_connect_may_look() -> None:
-    assert ask({"do": "status"}, uid=4711) == {"resources": [], "problems": []}
+    assert ask({"do": "status"}, uid=4711) == Desk().status()
     assert ask({"do": "ping"}, uid=4711) == {"pong": True}
-    history = {"name": "web", "revisions": []}
+    history = Desk().history(service_key("default", "web"))
     assert ask({"do": "history", "key": "Service/default/web"}, uid=4711) == history
+
+
+@pytest.mark.parametrize(
+    ("uid", "names"),
+    [(0, ["web", "db"]), (OWN, ["web", "db"]), (4711, ["web"]), (4712, [])],
+)
+def test_output_is_for_root_the_own_user_and_whoever_may_read_the_logs(
+    uid: int, names: list[str]
+) -> None:
+    kept = [failures.from_json(each) for each in ask({"do": "failures"}, uid)["runs"]]
+    assert [run.key.name for run in kept] == names
+    assert all(run.lines == FAILED.lines for run in kept)
+
+
+def test_output_is_only_given_to_those_who_ask_for_it() -> None:
+    told = json.dumps([ask({"do": "status"}), ask({"do": "history", "key": str(FAILED.key)})])
+    assert "no password" not in told
+    told = json.dumps(ask({"do": "status", "output": True}))
+    assert "no password" in told
+    assert "no password" in json.dumps(
+        ask({"do": "history", "key": str(FAILED.key), "output": True})
+    )
 
 
 @pytest.mark.parametrize(("uid", "may"), [(0, True), (OWN, True), (4711, False)])
 def test_only_root_and_the_controllers_own_user_may_act(uid: int, may: bool) -> None:
     reply = ask({"do": "pass"}, uid=uid)
     assert reply == (
-        {"converged": True, "status": {"resources": [], "problems": []}}
+        {"converged": True, "status": Desk().status()}
         if may
         else {
             "error": {
@@ -176,7 +233,7 @@ def converse_with(sent: bytes, *, hang_up: bool = False) -> bytes:
 def test_one_line_in_one_line_out() -> None:
     reply = converse_with(b'{"do": "pass"}\nrest that nobody reads')
     assert reply.endswith(b"\n")
-    assert json.loads(reply) == {"converged": True, "status": {"resources": [], "problems": []}}
+    assert json.loads(reply) == {"converged": True, "status": Desk().status()}
 
 
 @pytest.mark.parametrize(

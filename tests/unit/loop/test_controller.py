@@ -369,7 +369,7 @@ def test_why_it_fails_is_told_in_the_plan_and_the_status_also_after_a_restart(
     home.settle()
     (action,) = home.controller.survey().plan.actions
     assert action.cause.startswith(f"failed 6 times in a row (it {why}), next try at ")
-    assert home.message("web", "CrashLoop") == f"slot 1 keeps failing: it {why}"
+    assert home.message("web", "CrashLoop") == f"slot 1 failed 6 times in a row: {why}"
 
 
 def test_a_failed_start_is_told_in_words_at_once(tmp_path: Path) -> None:
