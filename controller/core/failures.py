@@ -78,8 +78,8 @@ def failed_run(
 def _failure(container: Container, service: Service, *, taken_over: bool) -> tuple[str, str]:
     """Return why a container failed, in words that follow its name, and which run; '' if it didn't."""
     ended = f"ended {container.finished_at}"
-    if container.violation:
-        return "was ended by the broker: it didn't run as admitted", ended
+    if container.violation and container.state is ContainerState.EXITED:
+        return exits.explain(container), ended
     if container.running and container.health == "unhealthy":
         return "was unhealthy", f"unhealthy {container.started_at}"
     if container.running and container.restart_count and container.finished_at:
@@ -98,6 +98,7 @@ def _failed_for_good(container: Container, service: Service) -> bool:
     return (
         container.state is ContainerState.EXITED
         and container.exit_code != 0
+        and container.ending is None  # nobody stopped it
         and service.spec.restart.policy is RestartPolicy.NEVER
     )
 

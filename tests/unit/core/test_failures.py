@@ -71,7 +71,7 @@ def line(text: str, time: str = "2026-03-01T12:00:00.000000000Z") -> LogLine:
         (
             {"state": "exited", "exit_code": 137, "violation": "01a2"},
             "Always",
-            ("was ended by the broker: it didn't run as admitted", 137, "SIGKILL"),
+            ("was ended by the broker, since it didn't run as admitted", 137, "SIGKILL"),
         ),
         (
             {"state": "created", "error": "unable to find user x: no matching entries"},

@@ -443,7 +443,7 @@ def test_a_crash_loop_of_violations_is_stalled_also_while_the_next_container_run
     one = world(
         declared(service()),
         engine(container()),
-        looping=frozenset({(WEB, 1)}),
+        looping={(WEB, 1): "5 times in 10 min"},
         causes={(WEB, 1): cause},
         breaches={(WEB, 1): "v1"},
     )
@@ -452,7 +452,7 @@ def test_a_crash_loop_of_violations_is_stalled_also_while_the_next_container_run
     message = f"the last container of slot 1 {cause} {remedy}"
     assert told["Stalled"] == ("True", "effective.violated", message)
     assert told["PolicyViolation"] == ("True", "effective.violated", message)
-    assert told["CrashLoop"][2] == f"slot 1 keeps failing: it {cause}"
+    assert told["CrashLoop"][2] == f"slot 1 failed 5 times in 10 min: {cause}"
 
 
 def test_the_gravest_hindrance_says_why_something_is_not_ready():

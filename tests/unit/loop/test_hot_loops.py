@@ -61,7 +61,7 @@ def test_what_the_broker_ends_at_each_start_is_tried_after_growing_pauses_and_st
 
     assert [starts(0.5), starts(1), starts(5), starts(10), starts(20)] == [1, 1, 1, 1, 1]
     assert home.condition("web", "CrashLoop")[0] == "True"
-    failing = f"slot 1 keeps failing: it was ended by the broker: {REASON}"
+    failing = f"slot 1 failed 5 times in 10 min: was ended by the broker: {REASON}"
     assert home.message("web", "CrashLoop") == failing
     assert home.condition("web", "Stalled") == ("True", "effective.violated")
     assert REASON in home.message("web", "Stalled")
