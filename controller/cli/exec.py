@@ -93,7 +93,7 @@ def running(replicas: list[Replica], name: str) -> Replica:
     raise StateError(
         "container.not-running",
         f"no container of {name} runs: {states}",
-        remedy=f"see why: trimtab describe {name.partition('.')[0]}; trimtab logs {name}",
+        remedy=f"see why with 'trimtab describe {name.partition('.')[0]}' and 'trimtab logs {name}'",
     )
 
 

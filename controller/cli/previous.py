@@ -32,7 +32,7 @@ def print_previous(
             raise StateError(
                 "failure.none",
                 f"no failed container of {target.text} is kept, or none that this user may read",
-                remedy=f"read what its containers print now: trimtab logs {target.text}",
+                remedy=f"see what its containers print now: 'trimtab logs {target.text}'",
             )
         printer.expect([_origin(run).label for run in runs])
         for run in runs:

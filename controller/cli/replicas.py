@@ -106,7 +106,7 @@ def select(replicas: Iterable[Replica], target: Target) -> list[Replica]:
         raise StateError(
             "container.unknown",
             f"there is no container of {target.text}, or none that this user may see",
-            remedy=f"see 'trimtab status'; if it failed: trimtab logs --previous {target.text}",
+            remedy=f"see 'trimtab status'; if it failed, 'trimtab logs --previous {target.text}'",
         )
     services = sorted({f"{each.namespace}/{each.service}" for each in found})
     if len(services) > 1:

@@ -137,7 +137,7 @@ def test_an_unknown_name_and_a_foreign_container_are_an_error_with_a_remedy(host
         done = run(host, "logs", name)
         assert done.returncode == 1
         assert b"there is no container of " + name.encode() in done.stderr
-        assert b"remedy: see 'trimtab status'" in done.stderr
+        assert b"trimtab logs --previous " + name.encode() in done.stderr
 
 
 def test_a_command_runs_with_its_input_output_and_exit_code(host: Host) -> None:
