@@ -101,9 +101,10 @@ def test_replicas_are_interleaved_with_their_names_and_streams_apart(host: Host)
 
 
 def test_following_goes_on_with_what_replaces_a_container_and_with_restarts(host: Host) -> None:
+    before = len(reads(host))
     following = Following(host, "--tail", "0", "web")
     try:
-        eventually(lambda: len(reads(host)) >= 4, what="both containers being read")
+        eventually(lambda: len(reads(host)) >= before + 4, what="both containers being followed")
         host.engine.docker("restart", "-t", "0", host.names("web")[0])
         eventually(lambda: following.has(r"^web\.1 \| out$"), what="the restart's lines")
         host.engine.docker("rm", "-f", host.names("web")[1])
