@@ -210,7 +210,7 @@ class PrivateEngine(_Client):
 
     private = True
 
-    def __init__(self) -> None:
+    def __init__(self, *options: str) -> None:
         # Hex, as containerd refuses names with other characters at their ends.
         self._folder = BASE / f"{PREFIX}{os.urandom(4).hex()}"
         with _turn():
@@ -223,7 +223,7 @@ class PrivateEngine(_Client):
         self.socket = self.layout.socket
         self.host = self.layout.host
         self.log = self.layout.log
-        self.options: tuple[str, ...] = ()  # more of dockerd's, from the next start on
+        self.options = options  # more of dockerd's; a change counts from the next start on
         self._process: subprocess.Popen[bytes] | None = None
         try:
             _run("ip", "netns", "add", self.netns)

@@ -254,14 +254,18 @@ def open_without_links(name: str, *, folder: int = _AT_FDCWD) -> int:
     return _openat2(name, flags, _RESOLVE_NO_SYMLINKS | _RESOLVE_NO_MAGICLINKS, folder)
 
 
-def open_in_root(name: str, *, root: int) -> int:
+def open_in_root(name: str, *, root: int, links: bool = True) -> int:
     """Open *name* with O_PATH as a process would that has *root* as its root; no link leads out.
 
+    Without *links* none is followed.
+
     Raises:
-        OSError: as openat2 does; ENOSYS where the kernel hasn't got it.
+        OSError: as openat2 does (ELOOP for a link that isn't followed); ENOSYS where the kernel
+            hasn't got it.
     """
     flags = os.O_PATH | os.O_CLOEXEC
-    return _openat2(name, flags, _RESOLVE_IN_ROOT | _RESOLVE_NO_MAGICLINKS, root)
+    resolve = _RESOLVE_IN_ROOT | _RESOLVE_NO_MAGICLINKS
+    return _openat2(name, flags, resolve if links else resolve | _RESOLVE_NO_SYMLINKS, root)
 
 
 def _openat2(name: str, flags: int, resolve: int, folder: int) -> int:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -21,7 +22,7 @@ from controller.broker.examine import mount_id, open_in_root
 from controller.core import kerneltexts
 from controller.core.effective import NAMESPACES
 from controller.core.kerneltexts import Cgroups, Status
-from controller.model.effective import CgroupLimits, Effective, Reached, Unseen
+from controller.model.effective import CgroupLimits, Effective, Mounted, Reached, Root, Unseen
 
 _ENDED = Unseen("its process ended", gone=True)
 #: An engine answers a start a moment before the runtime's process becomes the container's program.
@@ -45,6 +46,9 @@ MASKABLE = (
     "/proc/timer_stats",
     "/sys/firmware",
 )
+#: Filesystems that are recognised by their names alone: no source of a mount lies in them.
+NO_FILES = frozenset({"cgroup", "cgroup2", "devpts", "mqueue", "proc", "sysfs"})
+_KINDS = {stat.S_IFDIR: "dir", stat.S_IFREG: "file", stat.S_IFCHR: "character"}
 _FILES_V1 = {
     "memory": ("memory.limit_in_bytes", "memory.memsw.limit_in_bytes"),
     "cpu": ("cpu.cfs_quota_us", "cpu.cfs_period_us"),
@@ -79,15 +83,24 @@ def _read(process: int, container: str, targets: tuple[str, ...]) -> Effective |
     if astray := _astray(process, cgroups, container):
         return astray
     status = begun(lambda: kerneltexts.read_status(_text("status", process)))
+    users = kerneltexts.read_users(_text("uid_map", process))
+    host = Path("/proc/self/mountinfo").read_bytes().decode(errors="surrogateescape")
+    mounts = kerneltexts.read_mounts(_text("mountinfo", process))
+    reached, roots = _inside(process, targets, mounts)
+    program = os.stat("exe", dir_fd=process)
     effective = Effective(
-        uid=status.uid,
+        uid=users.inside(status.uid),
         capabilities=status.capabilities,
         no_new_privileges=status.no_new_privileges,
         seccomp=status.seccomp,
         shared=_shared(process),
-        mounts=kerneltexts.read_mounts(_text("mountinfo", process)),
-        reached=_reached(process, targets),
-        limits=_limits(cgroups, container),
+        mounts=mounts,
+        reached=reached,
+        roots=roots,
+        program=(program.st_dev, program.st_ino),
+        host_tmpfs=frozenset(mount.device for mount in _lines_with(" - tmpfs ", host)),
+        host_root=users.has_host_root,
+        limits=_limits(cgroups, container, host),
         maskable=tuple(filter(os.path.exists, MASKABLE)),
         starting=status.starting,
     )
@@ -139,36 +152,64 @@ def _shared(process: int) -> tuple[str, ...]:
     )
 
 
-def _reached(process: int, targets: tuple[str, ...]) -> tuple[Reached, ...]:
-    if not targets:
-        return ()
+def _inside(
+    process: int, targets: tuple[str, ...], mounts: tuple[Mounted, ...]
+) -> tuple[tuple[Reached, ...], tuple[Root, ...]]:
+    """Return where the targets lead, and what lies at the root of each mount of files."""
     root = os.open("root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=process)
     try:
-        return tuple(_reach(root, target) for target in targets)
+        reached = tuple(Reached(target, _reach(root, target)) for target in targets)
+        files = (mount for mount in mounts if mount.filesystem not in NO_FILES)
+        return reached, tuple(found for mount in files if (found := _root_of(root, mount)))
     finally:
         os.close(root)
 
 
-def _reach(root: int, target: str) -> Reached:
+def _reach(root: int, target: str) -> int:
+    """Return the id of the mount that a path leads into, -1 if it leads nowhere."""
+    handle = _opened(target, root, links=True)
+    if handle is None:
+        return -1
     try:
-        handle = open_in_root(target, root=root)
-    except OSError as error:
-        if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
-            raise  # the broker's own trouble, not the container's
-        return Reached(target, -1)
-    try:
-        status = os.fstat(handle)
-        return Reached(target, mount_id(handle), status.st_dev, status.st_ino)
+        return mount_id(handle)
     finally:
         os.close(handle)
 
 
-def _limits(cgroups: Cgroups, container: str) -> CgroupLimits:
+def _root_of(root: int, mount: Mounted) -> Root | None:
+    """Return the object at the root of a mount; None if the path to it leads elsewhere now."""
+    handle = _opened(mount.point, root, links=False)
+    if handle is None:
+        return None
+    try:
+        if mount_id(handle) != mount.id:
+            return None
+        status = os.fstat(handle)
+        kind = _KINDS.get(stat.S_IFMT(status.st_mode), "other")
+        return Root(mount.id, status.st_dev, status.st_ino, kind, status.st_rdev)
+    finally:
+        os.close(handle)
+
+
+def _opened(path: str, root: int, *, links: bool) -> int | None:
+    try:
+        return open_in_root(path, root=root, links=links)
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+            raise  # the broker's own trouble, not the container's
+        return None
+
+
+def _lines_with(text: str, mountinfo: str) -> tuple[Mounted, ...]:
+    """Return the mounts of some lines only: a host has hundreds. In a path a blank is escaped."""
+    return kerneltexts.read_mounts(
+        "\n".join(filter(lambda each: text in each, mountinfo.split("\n")))
+    )
+
+
+def _limits(cgroups: Cgroups, container: str, mountinfo: str) -> CgroupLimits:
     """Return the limits of the container's own cgroup; what has no file there isn't seen."""
-    mountinfo = Path("/proc/self/mountinfo").read_text("utf-8")
-    # A host has hundreds of other mounts. In a path a blank is escaped.
-    lines = [line for line in mountinfo.split("\n") if " - cgroup" in line]
-    mounts = kerneltexts.read_mounts("\n".join(lines))
+    mounts = _lines_with(" - cgroup", mountinfo)
     version_1 = {
         controller: mount
         for mount in mounts

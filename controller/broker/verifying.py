@@ -36,17 +36,15 @@ from controller.broker.steps import (
 from controller.core.effective import (
     REVERSIBLE,
     Bounds,
-    Difference,
     Expected,
     Joined,
-    Kind,
     compare,
     worded,
 )
 from controller.core.inventory import settings_to
 from controller.core.rebuild import restart_body
 from controller.core.translate import limits_body, settings
-from controller.model.effective import Confinement, Effective, Unseen
+from controller.model.effective import Confinement, Difference, Effective, Kind, Unseen
 from controller.model.entries import Context, Entry, Record, Reply, Role
 from controller.model.inventory import Item
 from controller.model.mutations import Mutation

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from controller.core.admission import Admission
 from controller.core.bodies import Finding
-from controller.core.effective import SHM_DEFAULT
+from controller.core.effective_mounts import SHM_DEFAULT
 from controller.core.inspected import differing, told
 from controller.core.minted import minted_s
 from controller.core.translate import endpoint_aliases, settings

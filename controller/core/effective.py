@@ -11,17 +11,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from enum import StrEnum
 
-from controller.core.parts import is_below
+from controller.core import effective_mounts as mounts
 from controller.model.effective import (
     UNLIMITED,
     CgroupLimits,
     Confinement,
+    Difference,
     Effective,
-    Fastening,
-    Mounted,
-    Reached,
+    Kind,
 )
 from controller.model.observed import Settings
 from controller.model.policy_values import format_cpus
@@ -29,7 +27,6 @@ from controller.model.quantities import format_bytes
 
 PAGE = 4096
 FILTERED = 2  # Seccomp of a process with a filter
-SHM_DEFAULT = 64 * 1024**2
 NAMESPACES = ("ipc", "mnt", "net", "pid", "uts")
 CPU_PERIOD = 100_000
 #: capability.h, by bit.
@@ -78,23 +75,6 @@ CAPABILITIES = (
 )
 
 
-class Kind(StrEnum):
-    """What a difference is."""
-
-    BREACH = "breach"
-    DRIFT = "drift"
-    DOUBT = "doubt"  # it can't be seen
-
-
-@dataclass(frozen=True, slots=True)
-class Difference:
-    """One difference, with its rule and a sentence."""
-
-    rule: str
-    text: str
-    kind: Kind = Kind.BREACH
-
-
 @dataclass(frozen=True, slots=True)
 class Bounds:
     """The most that the policy admits for this service, its exceptions included."""
@@ -135,7 +115,7 @@ def compare(
     found = [
         *_privileges(expected, effective),
         *_namespaces(expected, effective),
-        *_mounts(expected, effective),
+        *mounts.compare(expected.confinement, expected.id, effective),
         *_limits(expected, effective.limits),
         *_networks(expected, joined),
     ]
@@ -178,157 +158,6 @@ def _namespaces(expected: Expected, effective: Effective) -> Iterator[Difference
     for name in apart:
         if name in effective.shared:
             yield Difference("effective.namespace", f"it is in the host's {name} namespace")
-
-
-# Mounts
-
-
-def _mounts(expected: Expected, effective: Effective) -> Iterator[Difference]:
-    reached = {each.target: each for each in effective.reached}
-    by_id = {mount.id: mount for mount in effective.mounts}
-    fastened: dict[int, Fastening] = {}
-    for fastening in expected.confinement.mounts:
-        there = reached.get(fastening.target, Reached(fastening.target, -1))
-        mount = by_id.get(there.mount)
-        if mount is None:
-            doubt = f"{fastening.target} can't be looked at"
-            yield Difference("effective.mount", doubt, Kind.DOUBT)
-            continue
-        fastened[mount.id] = fastening
-        yield from _fastening(fastening, mount, there)
-    for mount in effective.mounts:
-        if mount.id in fastened or _usual(mount, expected):
-            continue
-        what = f"{mount.filesystem} {mount.root} is mounted at {mount.point}"
-        yield Difference("effective.mount", f"{what}, which was not admitted")
-    yield from _masks(effective)
-
-
-def _fastening(fastening: Fastening, mount: Mounted, there: Reached) -> Iterator[Difference]:
-    target = fastening.target
-    if fastening.read_only and not mount.read_only:
-        yield Difference("effective.mount", f"{target} is writable, and was admitted read-only")
-    if mount.shared:
-        yield Difference("effective.mount", f"mounts of the host show through below {target}")
-    if fastening.type == "tmpfs":
-        yield from _tmpfs(fastening, mount)
-    elif fastening.subpath:
-        yield from _within(fastening, mount, there)
-    elif not fastening.source:
-        if not _is_anonymous(mount.root):
-            reason = f"{mount.root} is mounted at {target}, not a volume of its own"
-            yield Difference("effective.mount", reason)
-    elif not fastening.inode:
-        doubt = f"what was admitted at {target} couldn't be looked at"
-        yield Difference("effective.mount", doubt, Kind.DOUBT)
-    elif (there.device, there.inode) != (fastening.device, fastening.inode):
-        reason = (
-            f"{mount.root} is mounted at {target}, not the {fastening.source} that was admitted"
-        )
-        yield Difference("effective.mount", reason)
-
-
-def _within(fastening: Fastening, mount: Mounted, there: Reached) -> Iterator[Difference]:
-    """Judge a part of a volume: it didn't have to be there when the volume was admitted."""
-    target = fastening.target
-    if not fastening.inode or not fastening.place:
-        doubt = f"what was admitted at {target} couldn't be looked at"
-        yield Difference("effective.mount", doubt, Kind.DOUBT)
-    elif there.device != fastening.device or not is_below(mount.root, fastening.place):
-        reason = f"{mount.root} is mounted at {target}, not a part of {fastening.source}"
-        yield Difference("effective.mount", reason)
-
-
-def _tmpfs(fastening: Fastening, mount: Mounted) -> Iterator[Difference]:
-    target = fastening.target
-    if mount.filesystem != "tmpfs":
-        reason = f"{mount.filesystem} {mount.root} is mounted at {target}, not a tmpfs"
-        yield Difference("effective.mount", reason)
-        return
-    for option in ("nosuid", "nodev", "noexec"):
-        if option not in mount.options:
-            yield Difference("effective.mount", f"the tmpfs at {target} isn't {option}")
-    yield from _size(mount, fastening.size)
-
-
-def _size(mount: Mounted, admitted: int) -> Iterator[Difference]:
-    size = size_of(mount)
-    if size is None or size > -(-admitted // PAGE) * PAGE:
-        told = "any size" if size is None else format_bytes(size)
-        reason = f"the tmpfs at {mount.point} may hold {told}, not {format_bytes(admitted)}"
-        yield Difference("effective.mount", reason)
-
-
-def size_of(mount: Mounted) -> int | None:
-    """Return the size of a tmpfs in bytes, None for one without."""
-    for setting in mount.settings:
-        name, _, value = setting.partition("=")
-        if name == "size" and value.rstrip("kmg").isdigit():
-            factor = {"k": 1024, "m": 1024**2, "g": 1024**3}.get(value[-1], 1)
-            return int(value.rstrip("kmg")) * factor
-    return None
-
-
-def _is_anonymous(root: str) -> bool:
-    parts = root.split("/")
-    return (
-        len(parts) > 3
-        and parts[-1] == "_data"
-        and parts[-3] == "volumes"
-        and len(parts[-2]) == 64
-        and all(digit in "0123456789abcdef" for digit in parts[-2])
-    )
-
-
-_ETC = ("/etc/resolv.conf", "/etc/hostname", "/etc/hosts")
-_INIT = ("docker-init", "tini", "tini-static", "catatonit")
-_KERNELS = {
-    "/proc": ("proc",),
-    "/dev": ("tmpfs",),
-    "/dev/pts": ("devpts",),
-    "/dev/mqueue": ("mqueue",),
-    "/dev/console": ("devpts",),
-    "/sys/fs/cgroup": ("tmpfs", "cgroup", "cgroup2"),
-}
-
-
-def _usual(mount: Mounted, expected: Expected) -> bool:
-    """Tell whether it is a mount that the engine gives to every container."""
-    point, confinement = mount.point, expected.confinement
-    if point == "/":
-        return mount.read_only or not confinement.read_only_root
-    if mount.shared:
-        return False
-    if point == "/dev/shm":  # noqa: S108 - a container's, not ours
-        size = size_of(mount)
-        within = size is not None and size <= (confinement.shm or SHM_DEFAULT)
-        return mount.filesystem == "tmpfs" and within
-    if point in _ETC:
-        return mount.root.endswith(f"/{expected.id}/{point.rpartition('/')[2]}")
-    if point == "/sbin/docker-init":
-        return mount.read_only and mount.root.rpartition("/")[2] in _INIT
-    if point in _KERNELS:
-        return mount.filesystem in _KERNELS[point]
-    if point == "/sys":
-        return mount.filesystem == "sysfs" and mount.read_only
-    if point.startswith("/sys/fs/cgroup/"):
-        return mount.filesystem in {"cgroup", "cgroup2"} and mount.read_only
-    return point.startswith(("/proc/", "/sys/")) and _is_masked(mount)
-
-
-def _is_masked(mount: Mounted) -> bool:
-    """Tell whether a path of the kernel's is hidden, or itself read-only."""
-    if mount.filesystem in {"tmpfs", "devtmpfs"}:
-        return mount.root == "/null" or (mount.read_only and mount.root == "/")
-    itself = mount.filesystem == "proc" and f"/proc{mount.root}" == mount.point
-    return itself and mount.read_only
-
-
-def _masks(effective: Effective) -> Iterator[Difference]:
-    masked = {mount.point for mount in effective.mounts if _is_masked(mount)}
-    for path in effective.maskable:
-        if path not in masked:
-            yield Difference("effective.mask", f"{path} is open to the container")
 
 
 # Limits

@@ -69,6 +69,39 @@ def _pairs(text: str, separator: str) -> list[tuple[str, str]]:
     return found
 
 
+@dataclass(frozen=True, slots=True)
+class Users:
+    """The users of a user namespace: ranges of first inside, first outside and count."""
+
+    ranges: tuple[tuple[int, int, int], ...]
+
+    @property
+    def has_host_root(self) -> bool:
+        """Return True if the host's root is one of them, or none is listed yet."""
+        outside = [first for _, first, _ in self.ranges]
+        return not outside or 0 in outside
+
+    def inside(self, uid: int) -> int:
+        """Return the uid as the namespace numbers it; as it is if it isn't one of them."""
+        for first, outside, count in self.ranges:
+            if outside <= uid < outside + count:
+                return first + uid - outside
+        return uid
+
+
+def read_users(text: str) -> Users:
+    """Return the users that /proc/PID/uid_map lists.
+
+    Raises:
+        ValueError: a line isn't what the kernel writes.
+    """
+    ranges = []
+    for line in text.splitlines():
+        first, outside, count = (int(field) for field in line.split())
+        ranges.append((first, outside, count))
+    return Users(tuple(ranges))
+
+
 def read_mounts(text: str) -> tuple[Mounted, ...]:
     """Return the mounts of /proc/PID/mountinfo, in its order.
 
@@ -91,6 +124,8 @@ def _mount(line: str) -> Mounted:
         shared=any(field.startswith("shared:") for field in fields[6:]),
         filesystem=rest[0],
         settings=frozenset(rest[2].split(",")),
+        parent=int(fields[1]),
+        device=fields[2],
     )
 
 

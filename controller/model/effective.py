@@ -8,8 +8,26 @@ compare with. ``Effective`` is one reading of the kernel; where nothing can be r
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from enum import StrEnum
 
 UNLIMITED = -1
+
+
+class Kind(StrEnum):
+    """What a difference is."""
+
+    BREACH = "breach"
+    DRIFT = "drift"
+    DOUBT = "doubt"  # it can't be seen
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """One difference, with its rule and a sentence."""
+
+    rule: str
+    text: str
+    kind: Kind = Kind.BREACH
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +73,8 @@ class Mounted:
     shared: bool  # mounts made on the host show up below it, and the other way round
     filesystem: str
     settings: frozenset[str]  # of the filesystem: size=…, ro, …
+    parent: int = 0  # the id of the mount that it was mounted in
+    device: str = ""  # of its filesystem, as MAJOR:MINOR
 
     @property
     def read_only(self) -> bool:
@@ -64,12 +84,24 @@ class Mounted:
 
 @dataclass(frozen=True, slots=True)
 class Reached:
-    """What lies at a path inside a container: the mount that it is in, and the object itself."""
+    """Where a path inside a container leads now, through its links: the mount that it ends in."""
 
     target: str
     mount: int  # its id; -1 when nothing could be opened there
-    device: int = 0
-    inode: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Root:
+    """The object at the root of a mount, opened where the kernel shows the mount.
+
+    A mount that another one covers has none: no path leads there.
+    """
+
+    mount: int
+    device: int
+    inode: int
+    kind: str = "dir"  # dir, file, character (a device), other
+    number: int = 0  # of a device
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +120,9 @@ class Effective:
 
     ``starting``: it is still the runtime's own, not yet the container's program. ``shared`` has
     the namespaces that it has in common with the broker, ``maskable`` the host's paths that an
-    engine hides or write-protects.
+    engine hides or write-protects. ``program`` is the device and inode of the file that it
+    executes, ``host_tmpfs`` the devices of every tmpfs that the broker itself sees. ``uid`` is as the
+    container numbers it; without ``host_root`` none of its users is the host's root.
     """
 
     uid: int = 0
@@ -98,6 +132,10 @@ class Effective:
     shared: tuple[str, ...] = ()
     mounts: tuple[Mounted, ...] = ()
     reached: tuple[Reached, ...] = ()
+    roots: tuple[Root, ...] = ()
+    program: tuple[int, int] = (0, 0)
+    host_tmpfs: frozenset[str] = frozenset()
+    host_root: bool = True
     limits: CgroupLimits = CgroupLimits()
     maskable: tuple[str, ...] = ()
     starting: bool = False

@@ -305,7 +305,7 @@ class World:
         docker("volume", "create", *bind, "gate-bindroot")
         docker("volume", "create", "gate-unlabelled")
         bridge = self.engine_id("network", "bridge")
-        link = Path("/tmp", f"gate-link-{os.getpid()}")
+        link = Path("/tmp", f"gate-link-{self.folder.name}")
         link.symlink_to("/etc")
         self._stack.callback(link.unlink, missing_ok=True)
         # Other processes' worlds have the same folders: this one's lock is held while it has them.

@@ -13,6 +13,7 @@ from controller.model.effective import (
     Effective,
     Mounted,
     Reached,
+    Root,
     Unseen,
 )
 from tests.sim.engine import SimEngine
@@ -38,10 +39,9 @@ def process(engine: SimEngine, asked: ReadProcess) -> Effective | Unseen:
         no_new_privileges="no-new-privileges:true" in (container.host["SecurityOpt"] or ()),
         mounts=mounts,
         reached=tuple(
-            Reached(target, by_point[target].id, DEVICE, INODE)
-            for target in asked.targets
-            if target in by_point
+            Reached(target, by_point[target].id) for target in asked.targets if target in by_point
         ),
+        roots=tuple(Root(mount.id, DEVICE, INODE) for mount in mounts),
         limits=_limits(container.host),
     )
 

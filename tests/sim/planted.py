@@ -41,12 +41,12 @@ from controller.core import (
     steering,
 )
 from controller.core import recovery as settling
-from controller.core.effective import Difference
 from controller.engine import adapter, outgoing
 from controller.loop import controller as loop
 from controller.loop import executor, helm, probes, reconciler, retries
 from controller.loop import memory as loop_memory
 from controller.model import names
+from controller.model.effective import Difference
 from controller.model.entries import Context, Entry, Record, Reply
 from controller.model.errors import Conflict
 from controller.model.inventory import Item

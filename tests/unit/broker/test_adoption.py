@@ -17,7 +17,15 @@ from controller.broker.commands import Answer, Command, Examine, Look, Lost, Rea
 from controller.broker.gate import handle
 from controller.broker.state import GateState
 from controller.core.inventory import from_json, to_json
-from controller.model.effective import CgroupLimits, Effective, Fastening, Mounted, Reached, Unseen
+from controller.model.effective import (
+    CgroupLimits,
+    Effective,
+    Fastening,
+    Mounted,
+    Reached,
+    Root,
+    Unseen,
+)
 from controller.model.entries import Actor, Entry, Reply
 from controller.model.inventory import Inventory
 from controller.model.observed import Image
@@ -90,7 +98,8 @@ EFFECTIVE = Effective(
         Mounted(8, "/x", "/data", PLAIN, False, "ext4", PLAIN),
         Mounted(9, "/", "/scratch", PLAIN, False, "tmpfs", frozenset({"size=16384k"})),
     ),
-    reached=(Reached("/data", 8, 3, 7), Reached("/scratch", 9)),
+    reached=(Reached("/data", 8), Reached("/scratch", 9)),
+    roots=(Root(8, 3, 7),),
     limits=CgroupLimits(64 << 20, 64 << 20, 10**9, 256),
 )
 

@@ -90,10 +90,14 @@ def test_what_the_kernel_shows_of_a_process(
     assert shown.uid == os.geteuid()
     assert not shown.starting
     here, through, nothing, proc = shown.reached
-    status = file.stat()
-    assert (here.device, here.inode) == (status.st_dev, status.st_ino)
-    assert (through.device, through.inode, through.mount) == (here.device, here.inode, here.mount)
+    assert here.mount == through.mount != -1
     assert nothing.mount == -1
+    points = {mount.id: mount.point for mount in shown.mounts}
+    status = Path(points[here.mount]).stat()
+    (root,) = (root for root in shown.roots if root.mount == here.mount)
+    assert (root.device, root.inode, root.kind) == (status.st_dev, status.st_ino, "dir")
+    program = Path("/usr/bin/cat").stat()
+    assert shown.program == (program.st_dev, program.st_ino)
     assert {mount.id: mount.filesystem for mount in shown.mounts}[proc.mount] == "proc"
     assert all(Path(path).exists() for path in shown.maskable)
 

@@ -25,6 +25,7 @@ from controller.model.effective import (
     Fastening,
     Mounted,
     Reached,
+    Root,
     Unseen,
 )
 from controller.model.entries import Entry
@@ -75,7 +76,8 @@ PLAIN = frozenset({"rw"})
 EFFECTIVE = Effective(
     capabilities={"Eff": 0, "Bnd": 1},
     mounts=(Mounted(9, "/x", "/data", PLAIN, shared=False, filesystem="ext4", settings=PLAIN),),
-    reached=(Reached("/data", 9, 8, 7),),
+    reached=(Reached("/data", 9),),
+    roots=(Root(9, 8, 7),),
     limits=CgroupLimits(64 * MIB, 64 * MIB, 10**9, 100),
 )
 UNBOUND = replace(EFFECTIVE, limits=replace(EFFECTIVE.limits, pids=UNLIMITED))

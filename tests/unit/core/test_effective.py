@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from typing import Any
 
@@ -11,25 +12,26 @@ from controller.core.effective import (
     CAPABILITIES,
     NAMESPACES,
     Bounds,
-    Difference,
     Expected,
     Joined,
-    Kind,
     compare,
     mask_of,
     names_of,
     nano_cpus,
-    size_of,
     worded,
 )
+from controller.core.effective_mounts import size_of
 from controller.model.effective import (
     UNLIMITED,
     CgroupLimits,
     Confinement,
+    Difference,
     Effective,
     Fastening,
+    Kind,
     Mounted,
     Reached,
+    Root,
 )
 from controller.model.observed import Settings
 
@@ -45,6 +47,7 @@ def mount(number: int, point: str, **more: Any) -> Mounted:
         "shared": False,
         "filesystem": "ext4",
         "settings": frozenset({"rw"}),
+        "parent": 1,
         **more,
     }
     for name in ("options", "settings"):
@@ -95,13 +98,15 @@ MOUNTS = {
     24: mount(24, "/cache", root=ANONYMOUS),
     25: mount(25, "/scratch", filesystem="tmpfs", options=TMPFS, settings={"rw", "size=1024k"}),
 }
-REACHED = {
-    "/data": Reached("/data", 20, 8, 70),
-    "/conf": Reached("/conf", 21, 8, 71),
-    "/store": Reached("/store", 22, 8, 72),
-    "/part": Reached("/part", 23, 8, 99),
-    "/cache": Reached("/cache", 24, 8, 98),
-    "/scratch": Reached("/scratch", 25, 40, 1),
+REACHED = {each.target: Reached(each.target, 20 + n) for n, each in enumerate(FASTENED)}
+ROOTS = {
+    14: Root(14, 8, 60, "file"),
+    20: Root(20, 8, 70),
+    21: Root(21, 8, 71),
+    22: Root(22, 8, 72),
+    23: Root(23, 8, 99),
+    24: Root(24, 8, 98),
+    25: Root(25, 40, 1),
 }
 EXPECTED = Expected(
     id=ID,
@@ -128,6 +133,8 @@ EFFECTIVE = Effective(
     capabilities={"Inh": 0, "Prm": CHOWN, "Eff": CHOWN, "Bnd": CHOWN | SETUID, "Amb": 0},
     mounts=tuple(MOUNTS.values()),
     reached=tuple(REACHED.values()),
+    roots=tuple(ROOTS.values()),
+    program=(8, 60),
     limits=CgroupLimits(64 * MIB, 64 * MIB, 500_000_000, 100),
     maskable=("/proc/acpi", "/proc/keys", "/proc/sys", "/sys/firmware"),
 )
@@ -154,10 +161,10 @@ def changed(number: int, **more: Any) -> Effective:
     return replace(EFFECTIVE, mounts=tuple(mounts.values()))
 
 
-def reaching(target: str, **more: Any) -> Effective:
-    """Return what is effective with another object at a target."""
-    reached = {**REACHED, target: replace(REACHED[target], **more)}
-    return replace(EFFECTIVE, reached=tuple(reached.values()))
+def lying(number: int, **more: Any) -> Effective:
+    """Return what is effective with another object at the root of a mount."""
+    roots = {**ROOTS, number: replace(ROOTS[number], **more)}
+    return replace(EFFECTIVE, roots=tuple(roots.values()))
 
 
 def limited(**more: Any) -> Effective:
@@ -246,7 +253,7 @@ NOT_ADMITTED = "is mounted at {}, which was not admitted"
         (21, {"shared": True}, "mounts of the host show through below /conf"),
         (23, {"root": "/etc"}, "/etc is mounted at /part, not a part of store"),
         (24, {"root": "/etc"}, "/etc is mounted at /cache, not a volume of its own"),
-        (25, {"filesystem": "ext4"}, "ext4 / is mounted at /scratch, not a tmpfs"),
+        (25, {"filesystem": "ext4"}, "ext4 / is mounted at /scratch, not a tmpfs of its own"),
         (25, {"options": TMPFS - {"nosuid"}}, "the tmpfs at /scratch isn't nosuid"),
         (25, {"options": TMPFS - {"nodev"}}, "the tmpfs at /scratch isn't nodev"),
         (25, {"options": TMPFS - {"noexec"}}, "the tmpfs at /scratch isn't noexec"),
@@ -290,41 +297,34 @@ def test_a_mount_under_an_admitted_one_is_a_breach() -> None:
 
 
 @pytest.mark.parametrize(
-    ("target", "how", "told"),
+    ("number", "how", "told"),
     [
         (
-            "/data",
+            20,
             {"inode": 5},
             "/srv/data is mounted at /data, not the /srv/data that was admitted",
         ),
         (
-            "/conf",
+            21,
             {"device": 9},
             "/srv/conf is mounted at /conf, not the /srv/conf that was admitted",
         ),
         (
-            "/store",
+            22,
             {"inode": 2},
             "/docker/volumes/store/_data is mounted at /store, not the store that was admitted",
         ),
         (
-            "/part",
+            23,
             {"device": 9},
             "/docker/volumes/store/_data/p is mounted at /part, not a part of store",
         ),
     ],
 )
 def test_another_object_at_a_target_is_a_breach(
-    target: str, how: dict[str, Any], told: str
+    number: int, how: dict[str, Any], told: str
 ) -> None:
-    assert check(reaching(target, **how)) == [f"breach effective.mount: {told}"]
-
-
-def test_what_can_t_be_reached_is_a_doubt_and_its_mount_not_admitted() -> None:
-    assert check(reaching("/data", mount=-1)) == [
-        "breach effective.mount: ext4 /srv/data is mounted at /data, which was not admitted",
-        "doubt effective.mount: /data can't be looked at",
-    ]
+    assert check(lying(number, **how)) == [f"breach effective.mount: {told}"]
 
 
 def test_a_source_that_couldn_t_be_looked_at_is_a_doubt() -> None:
@@ -448,3 +448,196 @@ def test_capabilities_are_the_kernels_bits() -> None:
 )
 def test_the_size_of_a_tmpfs(settings: set[str], size: int | None) -> None:
     assert size_of(mount(1, "/x", settings=settings)) == size
+
+
+# Links and names inside the container: `effective_mounts`.
+
+
+def shown(*mounts: Mounted, reached: dict[str, int] | None = None, **more: Any) -> Effective:
+    """Return what is effective with other mounts, and with targets that lead elsewhere."""
+    changed_mounts = {**MOUNTS, **{each.id: each for each in mounts}}
+    led = {**{each.target: each.mount for each in REACHED.values()}, **(reached or {})}
+    return replace(
+        EFFECTIVE,
+        mounts=tuple(changed_mounts.values()),
+        reached=tuple(Reached(target, number) for target, number in led.items()),
+        **more,
+    )
+
+
+def without_root(*numbers: int) -> tuple[Root, ...]:
+    return tuple(root for root in EFFECTIVE.roots if root.mount not in numbers)
+
+
+def admitting(*fastenings: Fastening) -> Expected:
+    return replace(EXPECTED, confinement=replace(EXPECTED.confinement, mounts=fastenings))
+
+
+@pytest.mark.parametrize(
+    ("number", "point"),
+    [
+        (11, "/run/hosts"),
+        (12, "/usr/share/nodename"),
+        (13, "/opt/resolver/resolv.conf"),
+        (14, "/usr/sbin/docker-init"),
+        (14, "/moved/docker-init"),
+    ],
+)
+def test_what_the_engine_mounts_is_known_wherever_links_led(number: int, point: str) -> None:
+    assert check(changed(number, point=point)) == []
+
+
+@pytest.mark.parametrize("leads_to", [1, 2, 14, 20, -1])
+def test_a_container_that_leads_its_targets_elsewhere_is_as_it_was_admitted(leads_to: int) -> None:
+    """It replaced a link, or moved the folder above: the mounts are those that were admitted."""
+    moved = [
+        replace(MOUNTS[number], point=f"/moved{MOUNTS[number].point}") for number in range(20, 26)
+    ]
+    assert check(shown(*moved, reached=dict.fromkeys(REACHED, leads_to))) == []
+
+
+def test_the_same_place_twice_is_as_it_was_admitted_in_either_order() -> None:
+    """/run and /var/run: one tmpfs covers the other, and each target leads to the upper one."""
+    for under, over in ((MIB, 2 * MIB), (2 * MIB, MIB)):
+        mounts = [
+            mount(n, "/run", filesystem="tmpfs", options=TMPFS, settings={f"size={size // 1024}k"})
+            for n, size in ((25, under), (26, over))
+        ]
+        expected = admitting(
+            *FASTENED[:5],
+            Fastening("tmpfs", "/run", size=under),
+            Fastening("tmpfs", "/var/run", size=over),
+        )
+        there = shown(*mounts, reached={"/run": 26, "/var/run": 26})
+        assert check(there, expected=expected) == []
+
+
+def test_a_volume_that_another_mount_covers_is_a_doubt() -> None:
+    """Nothing reaches it, and nothing can be opened there."""
+    over = mount(30, "/srv", filesystem="tmpfs", options=TMPFS, settings={"size=8k"}, parent=1)
+    covered = replace(MOUNTS[22], point="/srv/store", parent=1)
+    expected = admitting(*FASTENED, Fastening("tmpfs", "/srv", size=MIB))
+    there = shown(covered, over, reached={"/store": -1, "/srv": 30}, roots=without_root(22))
+    assert check(there, expected=expected) == [
+        "doubt effective.mount: the mount for /store can't be looked at: another mount covers it"
+    ]
+
+
+def test_a_mount_that_only_the_container_hides_is_a_breach() -> None:
+    """It moves the folders above all the time: what lies there can't be compared."""
+    there = shown(reached={"/store": -1}, roots=without_root(22))
+    what = "ext4 /docker/volumes/store/_data " + NOT_ADMITTED.format("/store")
+    assert check(there) == [
+        f"breach effective.mount: {what}",
+        "doubt effective.mount: nothing is mounted for /store",
+    ]
+
+
+def test_what_is_not_there_at_all_is_a_doubt() -> None:
+    gone = replace(EFFECTIVE, mounts=tuple(m for n, m in MOUNTS.items() if n != 20))
+    assert check(gone) == ["doubt effective.mount: nothing is mounted for /data"]
+
+
+@pytest.mark.parametrize(
+    ("number", "how"),
+    [
+        (30, {"point": "/sbin/docker-init"}),
+        (30, {"point": "/usr/sbin/docker-init"}),
+        (14, {"program": (8, 61)}),
+        (14, {"root": Root(14, 8, 60, "dir")}),
+        (14, {"root": None}),
+    ],
+)
+def test_only_what_the_process_executes_is_the_engines_init(
+    number: int, how: dict[str, Any]
+) -> None:
+    """Another file or folder of that name is none, also in the place of the init."""
+    root = how.get("root", Root(number, 8, 60 if number == 14 else 62, "file"))
+    roots = (*without_root(number), *((root,) if root else ()))
+    point = how.get("point", MOUNTS[14].point)
+    there = shown(
+        mount(number, point, root="/srv/secret/tini", options={"ro"}),
+        roots=roots,
+        program=how.get("program", EFFECTIVE.program),
+    )
+    what = "ext4 /srv/secret/tini " + NOT_ADMITTED.format(point)
+    assert check(there) == [f"breach effective.mount: {what}"]
+
+
+def test_a_swapped_program_is_not_the_engines_init_at_the_target_of_another_mount() -> None:
+    """It is called as an init, and the container executes it."""
+    there = shown(
+        replace(MOUNTS[20], root="/home/bob/tini"),
+        roots=(*without_root(14, 20), Root(20, 8, 60, "file")),
+    )
+    told = check(there)
+    assert (
+        "breach effective.mount: /home/bob/tini is mounted at /data, "
+        "not the /srv/data that was admitted"
+    ) in told
+
+
+@pytest.mark.parametrize(
+    ("how", "told"),
+    [
+        ({"device": "0:24"}, "tmpfs / is mounted at /scratch, not a tmpfs of its own"),
+        ({"root": "/user/1000"}, "tmpfs /user/1000 is mounted at /scratch, not a tmpfs of its own"),
+    ],
+)
+def test_a_tmpfs_of_the_hosts_is_not_the_one_that_was_admitted(
+    how: dict[str, Any], told: str
+) -> None:
+    there = replace(changed(25, **how), host_tmpfs=frozenset({"0:24"}))
+    assert check(there) == [f"breach effective.mount: {told}"]
+
+
+def test_one_source_twice_is_told_apart_by_what_each_may() -> None:
+    """Read-only at one target, writable at the other: links that swap them change nothing."""
+    writable = Fastening("bind", "/edit", "/srv/data", device=8, inode=70, place="/srv/data")
+    expected = admitting(*FASTENED, writable)
+    more = mount(26, "/edit", root="/srv/data")
+    roots = (*EFFECTIVE.roots, Root(26, 8, 70))
+    there = shown(more, reached={"/edit": 20, "/data": 26}, roots=roots)
+    assert check(there, expected=expected) == []
+    both = shown(more, replace(MOUNTS[20], options=frozenset({"rw"})), roots=roots)
+    both = replace(both, reached=(*both.reached, Reached("/edit", 26)))
+    assert check(both, expected=expected) == [
+        "breach effective.mount: /data is writable, and was admitted read-only"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("number", "point", "device", "good"),
+    [
+        (26, "/dev/null", (1, 3), True),
+        (26, "/dev/urandom", (1, 9), True),
+        (26, "/dev/null", (8, 0), False),
+        (26, "/dev/sda", (8, 0), False),
+        (26, "/data/null", (1, 3), False),
+    ],
+)
+def test_devices_that_a_runtime_mounts_are_known_by_their_numbers(
+    number: int, point: str, device: tuple[int, int], good: bool
+) -> None:
+    """In a user namespace no device can be made."""
+    more = mount(number, point, root="/x", filesystem="devtmpfs")
+    root = Root(number, 5, 9, "character", os.makedev(*device))
+    there = shown(more, roots=(*EFFECTIVE.roots, root))
+    assert (check(there) == []) is good
+
+
+@pytest.mark.parametrize(
+    ("root", "host_root", "good"),
+    [
+        (f"/docker/{ID}", False, True),
+        (f"/docker/{ID}", True, False),
+        ("/docker/" + "b2" * 32, False, False),
+        ("/", False, False),
+    ],
+)
+def test_a_writable_cgroup_is_closed_only_to_users_of_its_own(
+    root: str, host_root: bool, good: bool
+) -> None:
+    """In a user namespace a runtime can't mount it read-only; it belongs to the host's root."""
+    there = replace(changed(10, root=root, options={"rw"}), host_root=host_root)
+    assert (check(there) == []) is good

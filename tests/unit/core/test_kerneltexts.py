@@ -12,6 +12,7 @@ from controller.core.kerneltexts import (
     read_cgroups,
     read_mounts,
     read_status,
+    read_users,
 )
 from controller.model.effective import UNLIMITED, CgroupLimits, Mounted
 
@@ -94,6 +95,8 @@ def test_mounts() -> None:
             shared=False,
             filesystem="ext4",
             settings=frozenset({"rw", "discard"}),
+            parent=79,
+            device="254:0",
         ),
         Mounted(
             id=99,
@@ -103,6 +106,8 @@ def test_mounts() -> None:
             shared=True,
             filesystem="ext4",
             settings=frozenset({"rw"}),
+            parent=79,
+            device="254:0",
         ),
         Mounted(
             id=97,
@@ -112,6 +117,8 @@ def test_mounts() -> None:
             shared=False,
             filesystem="tmpfs",
             settings=frozenset({"rw", "size=1024k"}),
+            parent=79,
+            device="0:48",
         ),
     )
 
@@ -243,3 +250,23 @@ def test_what_no_kernel_writes_is_an_error() -> None:
         limits_v2({"cpu.max": "1 0"})
     with pytest.raises(ValueError, match="invalid literal"):
         limits_v1({"pids.max": "many"})
+
+
+@pytest.mark.parametrize(
+    ("text", "host_root", "inside"),
+    [
+        ("         0          0 4294967295\n", True, 100999),
+        ("         0     100000      65536\n", False, 999),
+        ("0 1000 1\n1 100000 65536\n", False, 1000),
+        ("", True, 100999),
+    ],
+)
+def test_users(text: str, host_root: bool, inside: int) -> None:
+    users = read_users(text)
+    assert (users.has_host_root, users.inside(100999)) == (host_root, inside)
+
+
+@pytest.mark.parametrize("text", ["0 0\n", "a b c\n", "0 0 1 1\n"])
+def test_users_of_no_kernel(text: str) -> None:
+    with pytest.raises(ValueError, match=r"unpack|literal"):
+        read_users(text)
