@@ -135,6 +135,11 @@ def policy_file(name: str) -> Path:
     )
 
 
+def is_shipped(file: Path) -> bool:
+    """Return True if a policy's file is part of the package."""
+    return file.parent.resolve() == (PACKAGE / "policies").resolve()
+
+
 def prepare(
     root: Path,
     *,

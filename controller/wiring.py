@@ -21,8 +21,9 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from controller.core import engineaddress
 from controller.launch import (
@@ -376,7 +377,29 @@ def read_policy(path: Path) -> Policy:
         raise PolicyInvalid(
             "policy.unreadable", f"{path}: {error}", remedy="name a readable file with --policy"
         ) from error
-    return load_policy(text, str(path))
+    return _with_shipped(load_policy(text, str(path)))
+
+
+def _with_shipped(policy: Policy) -> Policy:
+    """Return a policy that knows whether its file is part of the package, and what ``home`` grants."""
+    from controller.launch import is_shipped, policy_file
+
+    origin = policy.origin
+    if origin is None or not is_shipped(Path(origin.file)):
+        return policy
+    home = None if policy.name == "home" else read_policy(policy_file("home"))
+    return policy.read_from(replace(origin, shipped=True, home=home))
+
+
+def policy_from_route(told: Mapping[str, Any]) -> Policy:
+    """Return the policy that the broker's own route shows, with the file that it was read from."""
+    from controller.model.policy import Origin, Policy
+
+    policy = Policy.model_validate_json(json.dumps(told["policy"]))
+    origin = told.get("origin")
+    if not isinstance(origin, dict):
+        return policy  # a client's look, or an earlier broker
+    return _with_shipped(policy.read_from(Origin(str(origin["file"]), dict(origin["lines"]))))
 
 
 def log_to_stderr(name: str) -> None:
@@ -472,11 +495,9 @@ class PolicyInForce:
         Raises:
             EngineError: the broker can't be asked.
         """
-        from controller.model.policy import Policy
-
         told = self._engine.own_route("policy")
         if self._rules is None or self._rules.digest != told["digest"]:
-            policy = Policy.model_validate_json(json.dumps(told["policy"]))
+            policy = policy_from_route(told)
             self._rules = rules_of(policy, told["digest"])
             self._engine.networks = self._rules.networks
         return self._rules

@@ -174,7 +174,11 @@ def distribution(call: Call, _: GateState) -> Steps[Reply]:
 
     Only of one: it could be any host otherwise. What credentials a client sends stay here.
     """
-    judged = admitted(admission.admit_reference(call.names["image"], policy=call.policy))
+    judged = admitted(
+        admission.admit_reference(
+            call.names["image"], policy=call.policy, by_client=call.actor.role is Role.CLIENT
+        )
+    )
     reference = str(judged.summary["reference"])
     answer = yield Look(
         f"/distribution/{reference}/json",
@@ -209,7 +213,11 @@ def _visible(call: Call, state: GateState) -> Steps[dict[str, Any]]:
     if is_image_id(name):
         return (yield from _visible_by_id(name, call, state, missing))
     try:
-        admitted(admission.admit_reference(name, policy=call.policy))
+        admitted(
+            admission.admit_reference(
+                name, policy=call.policy, by_client=call.actor.role is Role.CLIENT
+            )
+        )
     except Denied as denied:
         # Clients that look for any kind of object by a name ask here too: to them it isn't there.
         denied.status, denied.message = 404, no_such(name)
@@ -371,7 +379,11 @@ def trust(call: Call, _: GateState) -> Steps[Reply]:
     if not isinstance(body, dict) or set(body) != {"reference"}:
         raise Denied("body.invalid", 'expected {"reference": …}', status=400)
     name = str(body["reference"])
-    admitted(admission.admit_reference(name, policy=call.policy))
+    admitted(
+        admission.admit_reference(
+            name, policy=call.policy, by_client=call.actor.role is Role.CLIENT
+        )
+    )
     reference = parse_reference(name).canonical
     inspect = yield from inspected(reference)
     if inspect is None:

@@ -114,14 +114,15 @@ def policy(call: Call, state: GateState) -> Steps[Reply]:
     """GET policy: the rules; of people, a client reads of itself alone."""
     yield from ()
     told = state.policy
-    return json_reply(
-        200,
-        {
-            "digest": told.digest,
-            "name": told.name,
-            "policy": _told_to(call.actor, told),
-        },
-    )
+    shown: dict[str, object] = {
+        "digest": told.digest,
+        "name": told.name,
+        "policy": _told_to(call.actor, told),
+    }
+    if told.origin is not None and call.actor.role is not Role.CLIENT:
+        # Where files of the host are is nothing for clients, which may be in a container.
+        shown["origin"] = {"file": told.origin.file, "lines": dict(told.origin.lines)}
+    return json_reply(200, shown)
 
 
 def _told_to(actor: Actor, policy: Policy) -> dict[str, object]:

@@ -103,14 +103,22 @@ def explain(
     actor, asked = actor_of(role), _asked(words, body, query)
     root = state_root(state)
     rules = policy_in_force(policy, root=root, instance=read_instance(root))
-    found = [explained(*request, actor=actor, policy=rules) for request in asked]
+    found: list[Explanation] = []
+    for request in asked:
+        found.append(explained(*request, actor=actor, policy=rules))
+        if found[-1].verdict.decision == "deny":
+            break  # the docker command ends here
     refused = any(one.verdict.decision == "deny" for one in found)
+    unsent = [f"{method} {path}" for method, path, _, _ in asked[len(found) :]]
     if as_json:
         told = [explanation_json(one, rules) for one in found]
-        print_json({"policy": rules.name, "as": role, "admitted": not refused, "requests": told})
+        shown = {"policy": rules.name, "as": role, "admitted": not refused, "requests": told}
+        print_json(shown | ({"notSent": unsent} if unsent else {}))
     else:
         for one in found:
             _print(one, role, rules)
+        if unsent:
+            click.echo(f"not sent after that: {', '.join(unsent)}")
     return EXIT_REFUSED if refused else 0
 
 
@@ -232,7 +240,7 @@ def findings_json(findings: Sequence[Finding], policy: Policy) -> list[dict[str,
             "rule": finding.rule,
             "path": finding.path,
             "reason": finding.reason,
-            "remedy": finding.remedy,
+            "remedy": finding.advice,
             "mode": mode_of(finding, policy.modes),
         }
         for finding in findings

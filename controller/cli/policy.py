@@ -40,12 +40,11 @@ def policy_in_force(explicit: str | None, *, root: Path, instance: Instance | No
     """
     from controller import wiring
     from controller.launch import policy_file
-    from controller.model.policy import Policy
 
     if explicit is None and instance is not None:
         try:
             told = BrokerApi(state_of(root, instance).broker_socket).get("policy")
-            return Policy.model_validate_json(json.dumps(told["policy"]))
+            return wiring.policy_from_route(told)
         except EngineUnavailable:
             explicit = instance.policy
     return wiring.read_policy(policy_file(explicit or DEFAULT_POLICY))

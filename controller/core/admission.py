@@ -38,7 +38,7 @@ from controller.core.admit_objects import (
 )
 from controller.core.admit_update import admit_update
 from controller.core.bodies import CreateRequest, Finding
-from controller.core.case import Case, make_case
+from controller.core.case import Case, make_case, reference_text
 from controller.core.facts import (
     DEFAULT_VOLUMES_ROOT,
     CreateFacts,
@@ -46,6 +46,7 @@ from controller.core.facts import (
     Needs,
     Stamp,
 )
+from controller.core.grants import Asked, advised
 from controller.core.parts import is_below
 from controller.core.policytext import describe
 from controller.core.rebuild import body_of, finish, refused_summary, summary_of
@@ -236,8 +237,17 @@ def admit_create(
     for rule in CREATE_RULES:
         findings += rule(case)
     modes = case.policy.modes
-    if enforced(findings, modes):
-        return denied(enforced(findings, modes), refused_summary(case))
+    if refused := enforced(findings, modes):
+        asked = Asked(
+            request,
+            reference_text(request, actor),
+            owner=case.owner,
+            namespace=case.namespace,
+            platform=platform,
+            name=name,
+            by_client=actor.role is Role.CLIENT,
+        )
+        return denied(advised(refused, asked, policy), refused_summary(case))
     final = finish(case)
     admitted = Admission(
         verdict=verdict_of((), final.changes, case.exceptions),

@@ -10,12 +10,13 @@ import re
 from collections.abc import Iterable, Mapping
 
 from controller.core.bodies import Finding
+from controller.core.grants import Asked, advised
 from controller.core.parts import is_signal
 from controller.core.reference import Reference, is_image_id, parse_reference
 from controller.core.rules_identity import controllers_name, judge_name
 from controller.core.rules_image import judge_platform, judge_reference
 from controller.core.verdicts import Admission, denied, enforced, tolerating, verdict_of
-from controller.model.entries import Actor
+from controller.model.entries import Actor, Role
 from controller.model.policy import Policy
 
 STOP_MAX_S = 300
@@ -48,7 +49,7 @@ def import_refused(path: str) -> Finding:
 def admit_pull(
     query: Query,
     *,
-    actor: Actor,  # noqa: ARG001 - all roles alike, by now
+    actor: Actor,
     policy: Policy,
     host: str = "",
 ) -> Admission:
@@ -68,8 +69,10 @@ def admit_pull(
     findings += judge_reference(text, policy, path="fromImage")
     platform = query.get("platform", "")
     findings += judge_platform(platform, host, policy)
-    if enforced(findings, policy.modes):
-        return denied(enforced(findings, policy.modes))
+    if refused := enforced(findings, policy.modes):
+        by_client = actor.role is Role.CLIENT
+        asked = Asked(reference=text, platform=platform, by_client=by_client)
+        return denied(advised(refused, asked, policy))
     reference = parse_reference(text)
     pairs = [
         ("fromImage", reference.repository),
@@ -84,11 +87,11 @@ def admit_pull(
     return tolerating(admitted, findings, policy.modes)
 
 
-def admit_reference(reference: str, *, policy: Policy) -> Admission:
+def admit_reference(reference: str, *, policy: Policy, by_client: bool = False) -> Admission:
     """Judge a look at an image in its registry (distribution), or trusting a local one."""
     findings = list(judge_reference(reference, policy, path="image"))
-    if enforced(findings, policy.modes):
-        return denied(enforced(findings, policy.modes))
+    if refused := enforced(findings, policy.modes):
+        return denied(advised(refused, Asked(reference=reference, by_client=by_client), policy))
     admitted = Admission(verdict_of(()), summary=_summary_of(parse_reference(reference)))
     return tolerating(admitted, findings, policy.modes)
 

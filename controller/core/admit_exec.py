@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from controller.core.bodies import ExecRequest, ExecStart, Finding
+from controller.core.bodies import CreateRequest, ExecRequest, ExecStart, Finding
+from controller.core.grants import Asked, advised
 from controller.core.rules_container import (
     judge_arguments,
     judge_environment,
@@ -34,7 +35,8 @@ def admit_exec(request: ExecRequest, *, policy: Policy, container_user: str) -> 
     findings += judge_environment(request.env, policy)
     refusing = enforced(findings, policy.modes)
     if refusing:
-        return denied(refusing, summary_of(request))
+        asked = Asked(CreateRequest(env=request.env))
+        return denied(advised(refusing, asked, policy), summary_of(request))
     judged = Admission(verdict_of(()), _body(request), summary=summary_of(request))
     return tolerating(judged, findings, policy.modes)
 
@@ -72,7 +74,7 @@ def summary_of(request: ExecRequest) -> dict[str, object]:
 
 def _enabled(policy: Policy) -> Findings:
     if not policy.exec.enabled:
-        remedy = "set exec.enabled in the policy, or look at the container's logs"
+        remedy = "look at the container's logs"
         yield Finding("exec.disabled", "", "the policy admits no exec", remedy)
 
 
@@ -87,7 +89,7 @@ def _user(user: str, policy: Policy, container_user: str) -> Findings:
     if policy.security.require_non_root:
         yield from judge_non_root(user or container_user)
     elif user and not policy.exec.root and _is_root(user):
-        remedy = "leave User out to be who the container is, or set exec.root in the policy"
+        remedy = "leave User out to be who the container is"
         yield Finding("exec.root", "User", f"{user!r} is root or in its group", remedy)
 
 

@@ -20,6 +20,7 @@ from controller.core.facts import (
     Stamp,
     VolumeFacts,
 )
+from controller.core.grants import Asked, advised
 from controller.core.rebuild import origin_labels
 from controller.core.rules_identity import (
     if_lost,
@@ -87,8 +88,14 @@ def admit_network(
         # To a client another owner's network is as foreign as somebody else's.
         met = existing if kind else replace(existing, ours=False)
         findings.append(foreign_network(met, "Name", kind, actor))
-    if enforced(findings, policy.modes):
-        return denied(enforced(findings, policy.modes))
+    if refused := enforced(findings, policy.modes):
+        asked = Asked(
+            owner=owner,
+            namespace=namespace,
+            name=request.name,
+            by_client=actor.role is Role.CLIENT,
+        )
+        return denied(advised(refused, asked, policy))
     forced = actor.role is not Role.CONTROLLER and (policy.networks.client_internal or False)
     internal = request.internal or (forced and kind not in {"ingress", "bridge"})
     changes = []
@@ -250,8 +257,14 @@ def admit_volume(
             if existing.instance and not existing.ours and actor.role is not Role.CLIENT:
                 remedy += f"; {if_lost(existing.instance)}"
             findings.append(Finding("volume.foreign", "Name", reason, remedy))
-    if enforced(findings, policy.modes):
-        return denied(enforced(findings, policy.modes))
+    if refused := enforced(findings, policy.modes):
+        asked = Asked(
+            owner=owner,
+            namespace=namespace,
+            name=request.name,
+            by_client=actor.role is Role.CLIENT,
+        )
+        return denied(advised(refused, asked, policy))
     stamped = _object_labels(
         request.labels, actor, owner, namespace if by_controller else "", stamp
     )

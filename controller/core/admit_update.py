@@ -8,6 +8,7 @@ from dataclasses import replace
 from controller.core.bodies import CreateRequest, Finding, Limits, UpdateRequest
 from controller.core.case import case_of_existing
 from controller.core.facts import ContainerFacts, CreateFacts, HostFacts
+from controller.core.grants import Asked, advised
 from controller.core.inventory import settings_to
 from controller.core.rebuild import restart_body
 from controller.core.rules_container import judge_limits, judge_restart
@@ -65,8 +66,10 @@ def admit_update(
     if not body and not findings:
         reason = "nothing that can be changed on a living container"
         findings.append(Finding("update.empty", "body", reason, "say what to change"))
-    if enforced(findings, policy.modes):
-        return denied(enforced(findings, policy.modes))
+    if refused := enforced(findings, policy.modes):
+        by_client = actor.role is Role.CLIENT
+        wanted = CreateRequest(limits=request.limits, restart=request.restart)
+        return denied(advised(refused, Asked(wanted, by_client=by_client), policy))
     settings = _settings_after(request, before, after)
     summary: Body = {"settings": settings_to(settings), "fields": sorted(body)}
     admitted = Admission(verdict_of((), changes), body, summary=summary, settings=settings)

@@ -15,6 +15,7 @@ class Finding:
 
     ``tolerable``: nothing but the policy's own bound is passed, so that a mode of the rule
     (``model.modes``) may let it through, and the body can be made with the value as it was asked.
+    ``grant`` names the line of the policy that would admit it (``core.grants``), '' for none.
     """
 
     rule: str
@@ -22,6 +23,12 @@ class Finding:
     reason: str
     remedy: str = ""
     tolerable: bool = False
+    grant: str = ""
+
+    @property
+    def advice(self) -> str:
+        """The remedy, and the line of the policy that would admit it as it is."""
+        return "; or ".join(part for part in (self.remedy, self.grant) if part)
 
 
 @dataclass(frozen=True, slots=True)

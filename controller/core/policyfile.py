@@ -7,7 +7,7 @@ from pydantic_core import ErrorDetails
 
 from controller.core.yamltext import Document, compose
 from controller.model.errors import PolicyInvalid
-from controller.model.policy import Policy
+from controller.model.policy import Origin, Policy
 
 REMEDY = "correct the file; configs/policies/strict.yaml shows every key"
 _TOLD_MAX = 10
@@ -32,10 +32,26 @@ def load_policy(text: str, file: str) -> Policy:
         line = document.place.line
         raise PolicyInvalid("policy.invalid", f"{file}:{line}: no keys and values", remedy=REMEDY)
     try:
-        return Policy.from_json(document.value)
+        return Policy.from_json(document.value).read_from(Origin(file, _lines(document)))
     except ValidationError as error:
         told = [_line(details, document) for details in error.errors()[:_TOLD_MAX]]
         raise PolicyInvalid("policy.invalid", "\n".join(told), remedy=REMEDY) from None
+
+
+def _lines(document: Document) -> dict[str, int]:
+    """Return the line of each key, by its dotted path; items of lists by their number."""
+    found: dict[str, int] = {}
+
+    def walk(value: object, path: tuple[str | int, ...]) -> None:
+        if path and isinstance(path[-1], str):
+            found[".".join(map(str, path))] = document.locate_key(path).line
+        members = value.items() if isinstance(value, dict) else ()
+        items = enumerate(value) if isinstance(value, list) else ()
+        for key, inner in (*members, *items):
+            walk(inner, (*path, key))
+
+    walk(document.value, ())
+    return found
 
 
 def _line(details: ErrorDetails, document: Document) -> str:

@@ -64,7 +64,7 @@ def _problem(
         file=resource.source.file,
         line=place.line,
         column=place.column,
-        remedy=finding.remedy,
+        remedy=finding.advice,
         severity=severity,
         key=resource.key,
         field=field,

@@ -120,7 +120,7 @@ def verdict_of(
         more = f"; also {others}" if others else ""
         more += f" and {len(found) - _TOLD_MAX} more" if len(found) > _TOLD_MAX else ""
         rules = tuple(dict.fromkeys(one.rule for one in found))
-        return Verdict("deny", rules, shortened(reason) + shortened(more), first.remedy)
+        return Verdict("deny", rules, shortened(reason) + shortened(more), first.advice)
     rules = tuple(dict.fromkeys([*exceptions, *(change.rule for change in added)]))
     texts = tuple(change.text for change in added)
     return Verdict("mutate" if added else "allow", rules, mutations=texts)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from functools import cached_property
 from typing import Annotated, Any, Literal, Self
@@ -119,6 +120,20 @@ class Exemption(Model):
         return f"exception:{self.owner}/{self.namespace}/{self.service}"
 
 
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """The file that a policy was read from, and the line of each key that is written there.
+
+    ``shipped``: the file is part of the package, so nobody edits it; ``home`` is then the policy of
+    that name, which may grant what this one refuses.
+    """
+
+    file: str
+    lines: Mapping[str, int] = field(default_factory=dict)
+    shipped: bool = False
+    home: Policy | None = None
+
+
 class Policy(Model):
     """The whole policy. ``owners`` None lists none: any owner is taken."""
 
@@ -185,6 +200,17 @@ class Policy(Model):
         """Return a copy with other values; it gets its own digest."""
         copied = super().model_copy(update=update, deep=deep)
         copied.__dict__.pop("digest", None)
+        return copied
+
+    @cached_property
+    def origin(self) -> Origin | None:
+        """The file that it was read from, None for one from elsewhere. It is no part of its value."""
+        return None
+
+    def read_from(self, origin: Origin) -> Self:
+        """Return the policy with its origin."""
+        copied = self.model_copy()
+        copied.__dict__["origin"] = origin
         return copied
 
     @cached_property
