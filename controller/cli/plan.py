@@ -26,7 +26,7 @@ from controller.cli.failures import (
 )
 from controller.cli.statustable import show_status
 from controller.cli.tables import terminal_width
-from controller.model.quantities import parse_duration_ms
+from controller.model.quantities import format_duration_ms, parse_duration_ms
 
 engine_option = click.option(
     "--engine", metavar="URL", help="The engine's socket, when nothing runs yet."
@@ -163,7 +163,25 @@ def apply(
         print_json(answer)
     else:
         show_status(answer["status"])
-    return exit_code_of(answer)
+    code = exit_code_of(answer)
+    if code == EXIT_NOT_CONVERGED and not as_json:
+        click.echo(why_not_converged(answer, timeout_s), err=True)
+    return code
+
+
+def why_not_converged(answer: dict[str, Any], timeout_s: float) -> str:
+    """Return what is left after an apply, and who acts next."""
+    names = [
+        f"{resource['kind']}/{resource['namespace']}/{resource['name']}"
+        for resource in answer["status"]["resources"]
+        if any(c["type"] == "Ready" and c["status"] != "True" for c in resource["conditions"])
+    ]
+    left = f": {', '.join(names)}" if names else ""
+    if answer.get("stuck"):
+        remedy = "act on what the status says, then run 'trimtab apply' again"
+        return f"not converged, and nothing more happens by itself{left} ({remedy})"
+    within = format_duration_ms(round(timeout_s * 1000))
+    return f"not converged within {within}{left} (run it again, or with a longer --timeout)"
 
 
 def exit_code_of(answer: dict[str, Any]) -> int:

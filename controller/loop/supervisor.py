@@ -16,7 +16,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 
 from controller.core import blast, text
@@ -25,6 +25,7 @@ from controller.loop import control
 from controller.loop.control import ActRequest, PassRequest
 from controller.loop.controller import Controller
 from controller.loop.lanes import Lanes
+from controller.loop.survey import Standing
 from controller.loop.turns import Turns
 from controller.model.errors import EngineError, StateError, UsageError
 from controller.model.names import Key
@@ -335,13 +336,14 @@ class Supervisor:
         """Converge until everything is as desired, nothing more can be done, or time is up."""
         deadline = self._clock.monotonic() + request.timeout_s
         if request.plan:
-            converged = self._apply(request, deadline)
+            standing = self._apply(request, deadline)
         else:
             with self._turns.open():
-                converged = self._converge(request, deadline)
-        return {"converged": converged, "status": self.status()}
+                standing = self._converge(request, deadline)
+        told = {"converged": standing.converged, "stuck": standing.stuck}
+        return {**told, "status": self.status()}
 
-    def _apply(self, request: PassRequest, deadline: float) -> bool:
+    def _apply(self, request: PassRequest, deadline: float) -> Standing:
         """Perform one plan, while nobody else acts."""
         wait_s = max(0.0, deadline - self._clock.monotonic())
         with self._turns.exclusive(timeout_s=wait_s) as granted:
@@ -356,9 +358,10 @@ class Supervisor:
             )
             if done.error is not None:
                 raise done.error
-            return not done.refused and self._controller.standing().converged
+            standing = self._controller.standing()
+            return replace(standing, converged=standing.converged and not done.refused)
 
-    def _converge(self, request: PassRequest, deadline: float) -> bool:
+    def _converge(self, request: PassRequest, deadline: float) -> Standing:
         keys, approved = self._controller.keys, request.approve_prune
         while True:
             try:
@@ -371,12 +374,12 @@ class Supervisor:
                 standing = self._controller.standing(request.key)
                 settled = standing.converged and not standing.starting
                 if settled or (standing.stuck and keys.idle):
-                    return standing.converged
+                    return standing
             except EngineError as error:
                 self._controller.lost(error)
             left_s = deadline - self._clock.monotonic()
             if left_s <= 0 or self._stop.is_set():
-                return False
+                return Standing(converged=False, stuck=False)
             self._wait_for_passes(min(STANDING_S, left_s))
 
     def _wait_for_passes(self, longest_s: float) -> None:
