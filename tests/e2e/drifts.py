@@ -106,9 +106,17 @@ TABLE = (
     ),
     Row("renamed", "a rename", ("rename {it} mine",), Healed.IN_PLACE, "names are final"),
     Row("paused", "a pause", ("pause {it}",), Healed.IN_PLACE, "is paused"),
-    Row("stopped", "a stop", ("stop -t 1 {it}",), Healed.STARTED, "exited"),
-    Row("killed", "a kill", ("kill {it}",), Healed.STARTED, "exited"),
-    Row("removed", "a removal by force", ("rm -f {it}",), Healed.REPLACED, "slot 1 is missing"),
+    Row(
+        "stopped", "a stop", ("stop -t 1 {it}",), Healed.STARTED, "stopped from outside: it exited"
+    ),
+    Row("killed", "a kill", ("kill {it}",), Healed.STARTED, "stopped from outside: it exited"),
+    Row(
+        "removed",
+        "a removal by force",
+        ("rm -f {it}",),
+        Healed.REPLACED,
+        "slot 1 is missing: .* was removed from outside",
+    ),
     Row(
         "shares",
         "CPU shares",
@@ -173,13 +181,34 @@ The first row that names a member says what becomes of it. One that no row names
 
 
 _FIGHTS = """
-## Changed again and again
+## Changed, stopped or removed again and again
 
-Another program may want it otherwise. When the same field of the same slot is altered again three times within ten
-minutes, the service has the condition `Contended`, with the field. It is healed on, but after pauses: 2 s, three
-times as long each time, up to 300 s; ten quiet minutes later all is forgotten. A network that isn't ours is left at
-once all the same, and so is a limit beyond the policy taken back; who does that four times within ten minutes
-has the container ended, with a `violation` in the journal.
+Another program may want it otherwise. The first three times within ten minutes trimtab heals the same change of the
+same replica at once. From the fourth time on the service has the condition `Contended`, and the healing waits: 2 s,
+then three times as long each time, up to 300 s. This holds for each altered field, for stops and for removals. After
+ten quiet minutes the count starts over; a changed document and `trimtab resume` start it over, too. `status` shows the
+next try.
+
+A network that isn't ours is left at once all the same, and so is a limit beyond the policy taken back; who does that
+four times within ten minutes has the container ended, with a `violation` in the journal.
+
+## Ended by the broker
+
+The broker ends a container that doesn't run as it was admitted. That counts as a crash of its replica: the next
+container is created after 1 s, then 5, 10, 20, 40, 80, 160 and 300 s. Three failures in a row fail a rollout; five within
+ten minutes are a `CrashLoop`, and the service is `Stalled` with what was found (`effective.mount: ...`). A changed
+document, or `trimtab resume`, tries again at once.
+
+## Who did it
+
+The cause of an action says who ended a container, as far as anybody knows:
+
+| cause in the journal | meaning |
+|---|---|
+| `exited with 1`, `was killed: out of memory (limit 64Mi)` | the program ended by itself |
+| `was ended by the broker: effective.mount: ...` | it didn't run as admitted; the journal has a `violation` |
+| `was stopped by uid:1000 through the gate` | this user ran `docker stop` (or kill, or rm) on the broker's socket |
+| `was stopped from outside`, `was removed from outside` | somebody used the engine's own socket |
 """
 
 
