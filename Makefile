@@ -84,8 +84,9 @@ compat: setup ## ordinary clients through the gate, as root: what works and what
 	@$(PYTHON) tools/engine install
 	@$(PYTHON) -m tests.compat.matrix $(ARGS)
 
-docs: setup ## write docs/gate.md and docs/operations/drift.md anew from the code
+docs: setup ## write docs/gate.md, docs/screens.md and docs/operations/drift.md anew from the code
 	@$(PYTHON) -m tools.docs
+	@$(PYTHON) -m tests.unit.docs.screens
 	@$(PYTHON) -m tests.e2e.drifts
 
 lock: setup ## write constraints.txt anew (ARGS="--upgrade" takes newer releases)

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 import click
 
+from controller.cli.invocation import program
 from controller.model.errors import StateError, UsageError
 from controller.model.shipped import SHIPPED_POLICIES
 from controller.settings import Instance, State, find_state, read_instance, state_of
@@ -66,6 +67,15 @@ def policy_option(command: F) -> F:
 def state_root(explicit: Path | None) -> Path:
     """Return where the state folder is looked for."""
     return find_state(explicit, environ=os.environ, cwd=Path.cwd(), uid=os.getuid())
+
+
+def command_line(words: str, root: Path) -> str:
+    """Return a command as the user can type it here for the instance of a state folder."""
+    try:
+        found = state_root(None) == root
+    except StateError:  # another user's folder is nearer
+        found = False
+    return f"{program()} {words}" if found else f"{program()} {words} --state {root}"
 
 
 def open_state(explicit: Path | None) -> tuple[State, Instance]:

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, tzinfo
 from typing import Any, Final
 
 from controller.cli.records import HEADERS, object_of, row, short_actor, texts, why
-from controller.cli.tables import Column, clip, render
+from controller.cli.tables import Column, clip, clip_image, render
 from controller.core.record import CLOSING
 from controller.core.search import Found, text
 
@@ -37,7 +37,7 @@ _SETTLED: Final = {
 }
 _NOT_MODIFIED: Final = 304
 #: Verdicts that say no more than the row does.
-_PLAIN: Final = frozenset({"", "allow", "mutate"})
+_PLAIN: Final = frozenset({"", "allow", "mutate", "deny"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +68,11 @@ def clock_for(now: float, *, utc: bool, exact: bool) -> Clock:
     return Clock(zone, datetime.fromtimestamp(now, UTC).astimezone(zone).date().isoformat(), exact)
 
 
+def _clip_object(name: str, room: int) -> str:
+    """Return the end of an image's reference, and the start of any other name."""
+    return clip_image(name, room) if "/" in name else clip(name, room)
+
+
 def columns() -> Sequence[Column]:
     """Return the columns of the table of changes."""
     return (
@@ -75,7 +80,7 @@ def columns() -> Sequence[Column]:
         Column("TIME"),
         Column("ACTOR", shrink=clip, least=8, rank=3),
         Column("ACTION"),
-        Column("OBJECT", shrink=clip, least=14, rank=2),
+        Column("OBJECT", shrink=_clip_object, least=14, rank=2),
         Column("VERDICT", dull=frozenset({"-"})),
         Column("RESULT"),
         Column("WHY"),
@@ -136,7 +141,7 @@ def _change(first: Found, closing: Found | None, *, time: str) -> tuple[str, ...
 
 
 def verdict_of(verdict: Any) -> str:
-    """Return a verdict that is more than plain permission, defaults that were set included."""
+    """Return a verdict that RESULT doesn't say: neither plain permission, with defaults, nor refusal."""
     decision = text(verdict, "decision")
     if decision in _PLAIN:
         return "-"
@@ -150,7 +155,8 @@ def outcome_of(found: Found) -> str:
         case "intent":
             return "open"
         case "refusal":
-            return "refused"
+            rules = texts(entry.verdict.get("rules"))
+            return f"refused: {rules[0]}" if rules else "refused"
         case "recovered" if "settled" in entry.result:
             settled = str(entry.result["settled"])
             return _SETTLED.get(settled, settled)

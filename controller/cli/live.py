@@ -13,10 +13,12 @@ from urllib.parse import urlsplit
 import click
 
 from controller.cli.api import BrokerApi, ask_controller
+from controller.cli.common import command_line
 from controller.cli.conditions import word_of
 from controller.cli.ports import urls_of
 from controller.cli.screen import Changes, Screen
 from controller.cli.statustable import View, fit_status
+from controller.cli.tables import cell_width, wrap
 from controller.cli.times import current_time
 from controller.model.errors import TrimtabError
 
@@ -28,6 +30,8 @@ REFRESH_S = 0.5
 #: Children are looked after between two questions: no answer may hold that up for long.
 ANSWER_S = 1.0
 CONNECT_S = 0.3
+#: What to try once an instance has started.
+NEXT = ("status", "journal list")
 
 
 class Shower(Protocol):
@@ -81,7 +85,7 @@ class Start:
     def __init__(self, launch: Launch) -> None:
         self._launch = launch
         self._policy = ""
-        self._addresses: list[str] | None = None
+        self._lines: list[str] | None = None
 
     def heading(self) -> str:
         """Return which files are followed, under which policy."""
@@ -90,9 +94,12 @@ class Start:
 
     def ending(self, report: dict[str, Any]) -> list[str]:
         """Return the lines that end the start, from the moment on when nothing progresses."""
-        if self._addresses is None and is_settled(report):
-            self._addresses = answering(report)
-        return self._addresses or []
+        if self._lines is None and is_settled(report):
+            self._lines = [*answering(report), f"next: {self._next()}"]
+        return self._lines or []
+
+    def _next(self) -> str:
+        return ", ".join(command_line(words, self._launch.state.root) for words in NEXT)
 
     def _name(self) -> str:
         """Return the policy's own name, which its file may not have."""
@@ -158,6 +165,18 @@ class _Lines:
         self._changes.wait(error)
 
 
+def screen_of(heading: list[str], report: dict[str, Any], view: View, *, height: int) -> str:
+    """Return what a terminal shows: the heading, and as much of the table as fits below it."""
+    assert view.width is not None, "a terminal has a width"
+    width = view.width
+    head = [part for line in heading for part in _fitting(line, width)]
+    return "\n".join([*head, "", fit_status(report, view, height - len(head) - 2)])
+
+
+def _fitting(line: str, width: int) -> list[str]:
+    return [line] if cell_width(line) <= width else wrap(line, width)
+
+
 class _Live:
     """The table of the resources, redrawn in place, with what answers above it."""
 
@@ -166,10 +185,9 @@ class _Live:
         self._screen = screen
 
     def show(self, report: dict[str, Any]) -> None:
-        head = [self._start.heading(), *(f"  {line}" for line in self._start.ending(report)), ""]
         view = View(self._screen.width, current_time())
-        table = fit_status(report, view, self._screen.height - len(head) - 1)
-        self._screen.draw("\n".join([*head, table]))
+        lines = [self._start.heading(), *(f"  {line}" for line in self._start.ending(report))]
+        self._screen.draw(screen_of(lines, report, view, height=self._screen.height))
 
     def wait(self, error: TrimtabError) -> None:
         self._screen.draw(f"{self._start.heading()}\n\nwaiting: {error.message}")

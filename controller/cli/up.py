@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from controller.cli.common import (
+    command_line,
     default_directory,
     json_option,
     policy_option,
@@ -119,14 +120,10 @@ def up(
         watch(assembly, launch, as_json=as_json)
     if not as_json:
         click.echo(
-            f"\nStopped. The containers keep running; '{_down(root)}' removes them.", err=True
+            f"\nStopped. The containers keep running; '{command_line('down', root)}' removes them.",
+            err=True,
         )
     return 0
-
-
-def _down(root: Path) -> str:
-    found = state_root(None) == root
-    return "trimtab down" if found else f"trimtab down --state {root}"
 
 
 @click.command(

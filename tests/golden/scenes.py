@@ -32,6 +32,7 @@ from controller.core.revision import slot_text
 from controller.core.steering import steer
 from controller.core.text import render
 from controller.core.translate import RESTART
+from controller.model.changes import Review
 from controller.model.course import Pin, Revision, Steering
 from controller.model.desired import Desired, Service
 from controller.model.names import DEFAULT_NAMESPACE, NetworkNames, container_name, service_key
@@ -44,6 +45,7 @@ from controller.model.observed import (
     Settings,
     Volume,
 )
+from controller.model.plan import Plan
 from controller.model.policy import Policy
 from controller.model.policy_values import AnonymousVolumes
 from controller.model.quantities import format_instant, parse_bytes, parse_duration_ms
@@ -64,6 +66,12 @@ def scenes() -> list[str]:
 
 def texts_of(scene: str) -> dict[str, str]:
     """The plan of one scene, by the file that has it: flat, and as people see it."""
+    plan, reviewed = plan_of(scene)
+    return {"plan.txt": render(plan), "shown.txt": render_review(reviewed, width=80)}
+
+
+def plan_of(scene: str) -> tuple[Plan, Review]:
+    """The plan of one scene, and its review."""
     folder = FOLDER / scene
     written = _documents(folder / "desired.yaml")
     before = _documents(folder / "before.yaml")
@@ -113,7 +121,7 @@ def texts_of(scene: str) -> dict[str, str]:
         observed=observed,
         steerings=steerings,
     )
-    return {"plan.txt": render(plan), "shown.txt": render_review(reviewed, width=80)}
+    return plan, reviewed
 
 
 def _judge(shown: dict[str, Any]) -> Judge:

@@ -51,7 +51,7 @@ def test_a_result_is_in_words(shown: str, text: str) -> None:
         ({}, "-"),
         ({"decision": "allow"}, "-"),
         ({"decision": "mutate", "rules": ["image.pinned", "default.memory"]}, "-"),
-        ({"decision": "deny", "rules": ["privileged"]}, "deny privileged"),
+        ({"decision": "deny", "rules": ["privileged"]}, "-"),
         ({"decision": "audit-deny", "rules": ["image"]}, "audit-deny image"),
     ],
 )
