@@ -23,6 +23,8 @@ from controller.model.errors import (
 )
 
 TIMEOUT_S = 15.0
+#: How long a controller may need to plan everything.
+PLAN_S = 60.0
 REPLY_MAX = 64 * 1024 * 1024
 
 

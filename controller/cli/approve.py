@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from controller.cli.api import BrokerApi, ask_controller
+from controller.cli.api import PLAN_S, BrokerApi, ask_controller
 from controller.cli.common import (
     json_option,
     open_state,
     print_json,
     state_option,
 )
-from controller.cli.plan import duration_s, exit_code_of
-from controller.cli.statustable import show_status
+from controller.cli.plan import duration_s, exit_code_of, show_done
 from controller.cli.tables import table
+from controller.cli.waiting import in_silence, showing_progress
 from controller.core.blast import OBJECTS_MAX
 from controller.model.errors import TrimtabError, UsageError
 from controller.settings import State
@@ -26,8 +26,6 @@ from controller.settings import State
 if TYPE_CHECKING:
     from controller.cli.oneshot import Approve, Ask
 
-#: How long the controller may need to plan.
-PLAN_S = 60.0
 ANSWER_S = 30.0
 #: How often an approval is given anew because the rest of the plan changed under it.
 TRIES = 5
@@ -76,13 +74,14 @@ def approve(
 
     def ask(more: dict[str, object]) -> Any:
         socket = found.controller_socket
-        return ask_controller(socket, {**question, **more}, timeout_s=timeout_s + ANSWER_S)
+        with in_silence(socket) if as_json else showing_progress(socket):
+            return ask_controller(socket, {**question, **more}, timeout_s=timeout_s + ANSWER_S)
 
     shown, answer = _let_go(found, shown, ask, exactly=bool(digest), note=note)
     if as_json:
         print_json({"plan": shown["plan"]["digest"], "approved": shown["going"], **answer})
     else:
-        show_status(answer["status"])
+        show_done(answer)
     return exit_code_of(answer)
 
 

@@ -73,6 +73,11 @@ def word_of(resource: Resource) -> str:
     return "Completed" if gravest["type"] == "Ready" and is_completed(resource) else gravest["type"]
 
 
+def is_settled(resource: Resource) -> bool:
+    """Return True if the resource is Ready, or a task that ended well, and nothing else is to be said."""
+    return word_of(resource) in ("Ready", "Completed")
+
+
 def is_completed(resource: Resource) -> bool:
     """Return True if the resource is a task of which every container has ended."""
     slots = resource.get("slots", [])

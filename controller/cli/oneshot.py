@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from controller import wiring
-from controller.cli.api import BrokerApi, ask_controller
+from controller.cli.api import PLAN_S, BrokerApi, ask_controller
 from controller.cli.waiting import Waiting, in_silence
-from controller.model.errors import EngineError, StateError, UsageError
+from controller.model.errors import EngineError, StateError, TrimtabError, UsageError
 from controller.model.mutations import DOWN, SHOW_VALUES
 from controller.process.assembly import answers
 from controller.settings import Instance, State, read_instance, state_of
@@ -32,6 +32,10 @@ Ask = Callable[[dict[str, object]], Any]
 Approve = Callable[[State, Ask], Any]
 #: Containers that are stopped at a time by ``down``.
 WORKERS = 8
+
+
+def announce_nothing(_objects: Any) -> None:
+    """Show nothing of what is planned."""
 
 
 @contextmanager
@@ -96,10 +100,12 @@ def ask_for_pass(
     timeout_s: float,
     approve: Approve | None = None,
     waiting: Waiting = in_silence,
+    announce: Callable[[Any], None] = announce_nothing,
 ) -> Any:
     """Have the controller converge, and return its answer; start one where none runs.
 
-    *approve* asks in its place, once it has recorded an operator's approval.
+    *approve* asks in its place, once it has recorded an operator's approval. Without it *announce*
+    gets the objects of the plan first, as ``plan --json`` has them; the answer has them, too.
     *waiting* tells what happens until the answer.
 
     Raises:
@@ -114,7 +120,11 @@ def ask_for_pass(
                     state.controller_socket, {**question, **more}, timeout_s=timeout_s + ANSWER_S
                 )
 
-        return for_pass({}) if approve is None else approve(state, for_pass)
+        if approve is not None:
+            return approve(state, for_pass)  # shows what goes by itself
+        objects = _planned(state)
+        announce(objects)
+        return {**for_pass({}), "objects": objects}
 
     instance = read_instance(root)
     if instance is not None:
@@ -137,6 +147,15 @@ def ask_for_pass(
     )
     with wiring.both(launch, paused=True):
         return ask(launch.state)
+
+
+def _planned(state: State) -> Any:
+    """Return the objects of the controller's plan; none if it can't plan now: the pass tells why."""
+    try:
+        shown = ask_controller(state.controller_socket, {"do": "plan"}, timeout_s=PLAN_S)
+    except TrimtabError:
+        return []
+    return shown["plan"].get("objects", [])
 
 
 def take_down(

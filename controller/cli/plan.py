@@ -18,12 +18,14 @@ from controller.cli.common import (
     state_option,
     state_root,
 )
+from controller.cli.conditions import is_settled
 from controller.cli.failures import (
     EXIT_INVALID,
     EXIT_NOT_CONVERGED,
     EXIT_PENDING,
     EXIT_REFUSED,
 )
+from controller.cli.problems import render_problems
 from controller.cli.statustable import show_status
 from controller.cli.tables import terminal_width
 from controller.model.quantities import format_duration_ms, parse_duration_ms
@@ -115,6 +117,7 @@ Exit codes: 0 converged, 3 invalid files, 4 something is refused, 5 not converge
 @click.option("--plan", "digest", metavar="DIGEST", help="Apply only the plan of this digest.")
 @click.option("--approve-prune", is_flag=True, help="Approve what PrunePending names, too.")
 @click.option("--rebind", is_flag=True, help="Let the instance converge another DIR than its own.")
+@click.option("-v", "--verbose", is_flag=True, help="List all resources at the end.")
 @engine_option
 @policy_option
 @state_option
@@ -125,19 +128,20 @@ def apply(
     digest: str | None,
     approve_prune: bool,
     rebind: bool,
+    verbose: bool,
     engine: str | None,
     policy: str | None,
     state: Path | None,
     as_json: bool,
 ) -> int:
-    """Converge once and exit.
+    """Converge once and exit. Shows the steps on stderr, then what was done and what isn't Ready.
 
     While a controller runs, asks it for a pass and waits; else starts broker and controller for
     the command's own life, as 'up' does.
     """
     from controller.cli import oneshot
     from controller.cli.approve import approving
-    from controller.cli.waiting import in_silence, telling_pulls
+    from controller.cli.waiting import in_silence, show_changes, showing_progress
     from controller.settings import read_instance
 
     root = state_root(state)
@@ -157,12 +161,13 @@ def apply(
         rebind=rebind,
         timeout_s=timeout_s,
         approve=approving(digest or "", tell=not as_json) if approve_prune else None,
-        waiting=in_silence if as_json else telling_pulls,
+        waiting=in_silence if as_json else showing_progress,
+        announce=oneshot.announce_nothing if as_json else show_changes,
     )
     if as_json:
         print_json(answer)
     else:
-        show_status(answer["status"])
+        show_done(answer, verbose=verbose)
     code = exit_code_of(answer)
     if code == EXIT_NOT_CONVERGED and not as_json:
         click.echo(why_not_converged(answer, timeout_s), err=True)
@@ -182,6 +187,37 @@ def why_not_converged(answer: dict[str, Any], timeout_s: float) -> str:
         return f"not converged, and nothing more happens by itself{left} ({remedy})"
     within = format_duration_ms(round(timeout_s * 1000))
     return f"not converged within {within}{left} (run it again, or with a longer --timeout)"
+
+
+def show_done(answer: dict[str, Any], *, verbose: bool = False) -> None:
+    """Print what a pass came to: its summary, and the resources that aren't Ready, or all."""
+    click.echo(done_text(answer))
+    status = answer["status"]
+    unsettled = [resource for resource in status["resources"] if not is_settled(resource)]
+    shown = status["resources"] if verbose else unsettled
+    if shown:
+        show_status({**status, "resources": shown})
+    else:
+        for line in render_problems(status["problems"], width=terminal_width()):
+            click.echo(line)
+
+
+def done_text(answer: dict[str, Any]) -> str:
+    """Return one line on what a pass came to."""
+    took, summary = _duration(answer["seconds"]), answer["summary"]["text"]
+    if not answer["converged"]:
+        return f"Done in {took}: {summary}."
+    if answer["acts"]:
+        return f"Applied in {took}: {summary}."
+    if "recently" in answer:
+        return f"Nothing left to do; done within the last minute: {answer['recently']}."
+    return "Nothing to do."
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 60:
+        return f"{seconds:.1f} s" if seconds < 9.95 else f"{seconds:.0f} s"
+    return f"{seconds // 60:.0f} min {seconds % 60:.0f} s"
 
 
 def exit_code_of(answer: dict[str, Any]) -> int:

@@ -11,13 +11,13 @@ A field that ``SHOWN`` doesn't list is treated the same way.
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
 from controller.core.inspected import differing
 from controller.core.revision import NOT_OF_THE_SLOT
+from controller.core.terminal import printable
 from controller.core.translate import RESTART
 from controller.model.changes import Change
 from controller.model.desired import Service
@@ -267,10 +267,7 @@ def _text(value: object) -> str:
 
 def _escaped(text: str) -> str:
     """Return a text of the user's without control characters, and cut."""
-    shown = "".join(
-        f"\\u{ord(c):04x}" if unicodedata.category(c)[0] == "C" or c in "\u2028\u2029" else c
-        for c in text[:VALUE_MAX]
-    )
+    shown = printable(text[:VALUE_MAX])
     return shown if len(text) <= VALUE_MAX else f"{shown}…"
 
 

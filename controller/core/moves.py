@@ -32,6 +32,8 @@ from controller.model.plan import (
     Wait,
 )
 
+#: How the causes begin of the steps that make a container answer to its service's name.
+TAKES_NAME = "takes the name"
 #: The engine's own grace, for a container that was created without one.
 DEFAULT_GRACE_S = 10
 
@@ -132,7 +134,7 @@ def announce(handle: Handle, service: Service, networks: Iterable[str]) -> list[
     """
     actions: list[AnyAction] = []
     for network in networks:
-        cause = f"takes the name {service.key.name} on {network}"
+        cause = f"{TAKES_NAME} {service.key.name} on {network}"
         actions.append(handle.disconnect(network, cause))
         actions.append(handle.connect(network, (service.key.name,), cause))
     return actions

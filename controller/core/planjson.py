@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+from controller.core.plantext import change_text
+from controller.core.review import is_different
 from controller.core.summary import downtime_json, summary_of
 from controller.core.text import to_json
-from controller.model.changes import Change, Difference, Entry, Review
+from controller.model.changes import Change, Difference, Effect, Entry, Review
 
 
 def review_json(review: Review) -> dict[str, object]:
@@ -27,9 +29,13 @@ def differences_json(review: Review) -> dict[str, object]:
     entries = sorted(review.entries, key=lambda entry: entry.key)
     return {
         "objects": [
-            {"object": str(entry.key), "changes": changes_json(entry.differences)}
+            {
+                "object": str(entry.key),
+                **({"removed": True} if entry.effect is Effect.REMOVE else {}),
+                "changes": changes_json(entry.differences),
+            }
             for entry in entries
-            if entry.differences
+            if is_different(entry)
         ]
     }
 
@@ -50,6 +56,8 @@ def _entry(entry: Entry) -> dict[str, object]:
         "slots": {name: count for name, count in slots.items() if count},
         "changes": changes_json(entry.differences),
     }
+    if entry.is_new:
+        shown["new"] = True
     if entry.order is not None:
         shown["order"] = entry.order
     if entry.source is not None:
@@ -71,7 +79,11 @@ def changes_json(differences: Iterable[Difference]) -> list[dict[str, object]]:
 
 
 def _change(change: Change) -> dict[str, object]:
-    shown: dict[str, object] = {"path": change.path, "kind": change.kind}
+    shown: dict[str, object] = {
+        "path": change.path,
+        "kind": change.kind,
+        "text": change_text(change),
+    }
     if change.sensitive:
         return {**shown, change.what: True}
     return {**shown, "old": change.old, "new": change.new}

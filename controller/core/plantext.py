@@ -12,8 +12,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final, Literal
 
 from controller.core.diff import short
-from controller.core.moves import denied, refusals
+from controller.core.moves import TAKES_NAME, denied, refusals
+from controller.core.review import is_different
 from controller.core.summary import NOTHING_TO_DO, hold_word, summary_of
+from controller.core.terminal import printable
 from controller.core.text import INCOMPLETE, action_table, volume_lines
 from controller.model.changes import Change, Difference, Effect, Entry, Review
 from controller.model.plan import (
@@ -39,6 +41,7 @@ SIGNS: Final[dict[Effect, tuple[str, Style]]] = {
     Effect.REMOVE: ("-", "remove"),
     Effect.REPLACE: ("~", "change"),
     Effect.CREATE: ("+", "add"),
+    Effect.ADD: ("+", "add"),
     Effect.SCALE_DOWN: ("-", "remove"),
     Effect.STOP: ("~", "change"),
     Effect.RESTART: ("~", "change"),
@@ -51,7 +54,6 @@ SIGNS: Final[dict[Effect, tuple[str, Style]]] = {
 }
 #: Causes that are shown of one object; the flat form has them all.
 CAUSES_MAX: Final = 4
-_TAKES: Final = "takes the name"
 _STYLES: Final[dict[str, Style]] = {"added": "add", "removed": "remove", "changed": "change"}
 WIDTH_MIN: Final = 40
 
@@ -72,7 +74,8 @@ def render_review(
     """
     page = _Page(width, paint)
     for entry in review.entries:
-        if entry.actions or entry.holds or verbose:
+        changed = entry.differences and not entry.is_new
+        if entry.actions or entry.holds or changed:
             page.entry(entry, verbose=verbose)
     page.rest(review.plan, verbose=verbose)
     summary = summary_of(review).text
@@ -84,7 +87,7 @@ def render_differences(review: Review, *, width: int | None, paint: Paint = plai
     """Return the fields that differ, object by object; nothing but a newline where none does."""
     page = _Page(width, paint)
     for entry in sorted(review.entries, key=lambda entry: entry.key):
-        if entry.differences or entry.effect is Effect.REMOVE:
+        if is_different(entry):
             page.differences(entry)
     return "\n".join(page.lines) + "\n"
 
@@ -100,7 +103,7 @@ class _Page:
     def put(self, text: str, *, indent: str = "", style: Style | None = None) -> None:
         """Add a text, wrapped between its words."""
         wrapped = textwrap.wrap(
-            text,
+            printable(text),
             self._width,
             initial_indent=indent,
             subsequent_indent=f"{indent}    ",
@@ -117,8 +120,7 @@ class _Page:
             self.put(hold.reason, indent="    ")
             if hold.remedy:
                 self.put(f"remedy: {hold.remedy}", indent="    ")
-        new = all(each.origin is None for each in entry.differences)
-        if not new or verbose:
+        if verbose or not entry.is_new:
             self._fields(entry)
         for cause in _causes(entry):
             self.put(cause, indent="    ")
@@ -131,11 +133,12 @@ class _Page:
 
     def differences(self, entry: Entry) -> None:
         """Add one object with its fields alone."""
-        new = all(each.origin is None for each in entry.differences)
-        gone = entry.effect is Effect.REMOVE and not entry.differences
+        new = entry.is_new
+        gone = entry.effect is Effect.REMOVE
         effect = Effect.REMOVE if gone else Effect.CREATE if new else Effect.REPLACE
         sign, style = SIGNS[effect]
-        said = "  is no longer declared" if gone else "  is new" if new else ""
+        needed = "declared" if entry.key.kind == "Service" else "needed"
+        said = f"  is no longer {needed}" if gone else "  is new" if new else ""
         self.put(f"{sign} {entry.key}{said}", style=style)
         self._fields(entry)
 
@@ -275,15 +278,16 @@ def _title(difference: Difference, *, several: bool) -> str:
 def _causes(entry: Entry) -> list[str]:
     """Return why, once each; that the revision is another one is told by the fields."""
     told_by_fields = any(each.changes for each in entry.differences)
-    new = entry.effect is Effect.CREATE and entry.added == entry.replicas
+    changed = {change.path for each in entry.differences for change in each.changes}
+    wanted = entry.effect is Effect.CREATE or "spec.replicas" in changed
     causes = dict.fromkeys(
         action.cause
         for action in entry.actions
         if not isinstance(action, Wait | ConnectNetwork | CreateNetwork | CreateVolume | PullImage)
-        and not (isinstance(action, DisconnectNetwork) and action.cause.startswith(_TAKES))
+        and not (isinstance(action, DisconnectNetwork) and action.cause.startswith(TAKES_NAME))
         and not (told_by_fields and action.cause.startswith("revision is "))
         and not (told_by_fields and ", admitted " in action.cause)
-        and not (new and action.cause.endswith(" is missing"))
+        and not (wanted and action.cause.endswith(" is missing"))
     )
     shown = [*causes][:CAUSES_MAX]
     more = len(causes) - len(shown)
@@ -317,7 +321,7 @@ def _word(action: AnyAction, follower: AnyAction | None) -> str:
             return ""
         case DisconnectNetwork():
             return f"leave {action.network}"
-        case ConnectNetwork() if action.cause.startswith(_TAKES):
+        case ConnectNetwork() if action.cause.startswith(TAKES_NAME):
             return action.cause.replace("takes", "take", 1)
         case ConnectNetwork():
             return f"join {action.network}"

@@ -6,6 +6,7 @@ it. Services are counted, not actions.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
@@ -14,6 +15,7 @@ from controller.core.changes import (
     admitted_changes,
     drift_changes,
     scalar_change,
+    service_changes,
     slot_changes,
     written_fields,
 )
@@ -46,7 +48,7 @@ from controller.model.plan import (
     Wait,
     at_rest,
 )
-from controller.model.spec import RunState
+from controller.model.spec import RunState, ServiceSpec
 
 #: Why only some fields could be compared.
 NOT_KEPT = (
@@ -85,6 +87,8 @@ def review(
             *container_differences(service, observed.of(key), steering, reveal=reveal),
             *_ahead(service, declared.service(key), reveal=reveal),
         ]
+        if not any(each.scope == "new" for each in found):
+            found += _service_difference(service, steering)
         if key in desired.suspended:
             found = [replace(each, held=True) for each in found]
         differences[key] = tuple(found)
@@ -93,13 +97,24 @@ def review(
     keys |= dict.fromkeys(key for key in sorted(differences) if differences[key])
     entries = []
     for key in keys:
-        entry = _entry(key, plan.of(key), services.get(key), observed.of(key))
+        entry = _entry(
+            key,
+            plan.of(key),
+            services.get(key),
+            observed.of(key),
+            steerings.get(key, UNSTEERED),
+        )
         if key in holds and entry.effect is Effect.NONE:
             entry = replace(entry, effect=Effect.HELD)
         held = holds.get(key, ())
         entries.append(replace(entry, differences=differences.get(key, ()), holds=held))
     known = {*keys, *services, *(resource.key for resource in declared_resources(declared))}
     return Review(plan, frozenset(known), tuple(entries))
+
+
+def is_different(entry: Entry) -> bool:
+    """Return True if an object isn't what is declared, by its fields or because it is to go."""
+    return bool(entry.differences) or entry.effect is Effect.REMOVE
 
 
 # Fields
@@ -118,7 +133,7 @@ def container_differences(
             scalar_change("metadata.owner", None, service.owner),
             *written_fields(service.spec, reveal=reveal),
         )
-        return [Difference(service.key, None, (), fields)]
+        return [Difference(service.key, None, (), fields, scope="new")]
     found = []
     for revision in dict.fromkeys(c.revision for c in wanted if c.revision != service.revision):
         group = [c for c in wanted if c.revision == revision]
@@ -150,6 +165,19 @@ def document_changes(
         *(owner if earlier.owner != service.owner else ()),
         *slot_changes(earlier.spec, service.spec, reveal=reveal),
     )
+
+
+def _service_difference(service: Service, steering: Steering) -> list[Difference]:
+    """Return the fields of a service as a whole that changed since its document was acted on."""
+    if steering.applied is None:
+        return []
+    try:
+        text = json.dumps({**json.loads(steering.applied), "image": service.spec.image})
+        before = ServiceSpec.model_validate_json(text)
+    except ValueError:
+        return []  # of a field that there isn't any more
+    changes = service_changes(before, service.spec)
+    return [Difference(service.key, None, (), changes, scope="service")] if changes else []
 
 
 def _ahead(service: Service, declared: Service | None, *, reveal: bool) -> list[Difference]:
@@ -207,6 +235,7 @@ def _entry(
     actions: tuple[AnyAction, ...],
     service: Service | None,
     containers: tuple[Container, ...],
+    steering: Steering,
 ) -> Entry:
     entry = entry_of(key, actions, service)
     if entry.effect not in (Effect.REPLACE, Effect.RESTART):
@@ -217,7 +246,8 @@ def _entry(
         return entry
     graces = [c.stop_grace_s for c in containers if c.id in last]
     grace_s = max((DEFAULT_GRACE_S if each is None else each for each in graces), default=0)
-    return replace(entry, downtime=Downtime(key, None, grace_s))
+    measured_s = None if steering.down_ms is None else steering.down_ms / 1000
+    return replace(entry, downtime=Downtime(key, measured_s, grace_s))
 
 
 def entry_of(key: Key, actions: Iterable[AnyAction], service: Service | None) -> Entry:
@@ -252,7 +282,8 @@ def _effect(entry: Entry, actions: tuple[AnyAction, ...], *, declared: bool) -> 
         (Effect.REMOVE, any(isinstance(a, RemoveNetwork) and not denied(a) for a in actions)),
         (Effect.REMOVE, not declared and entry.removed + entry.stopped > 0),
         (Effect.REPLACE, entry.replaced > 0),
-        (Effect.CREATE, entry.added > 0),
+        (Effect.CREATE, entry.added >= entry.replicas > 0),
+        (Effect.ADD, entry.added > 0),
         (Effect.SCALE_DOWN, entry.removed > 0),
         (Effect.STOP, entry.stopped > 0),
         (Effect.RESTART, entry.restarted > 0),

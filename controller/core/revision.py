@@ -47,6 +47,13 @@ def slot_text(spec: ServiceSpec) -> str:
     )
 
 
+def service_text(spec: ServiceSpec) -> str:
+    """Return what belongs to a service as a whole as JSON that reads as a ServiceSpec, given an image."""
+    return spec.model_dump_json(
+        by_alias=True, exclude_defaults=True, include=set(NOT_OF_THE_SLOT), context=AS_WRITTEN
+    )
+
+
 def asked_of(resource: Service | Network | Volume) -> str:
     """Return a digest of all that a resource asks for, wherever in the files it stands.
 

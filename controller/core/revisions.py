@@ -8,14 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, replace
+from typing import TypeVar
 
-from controller.core.revision import asked_of, slot_text
+from controller.core.revision import asked_of, service_text, slot_text
 from controller.model.course import Outcome, Pin, Revision, Steering, Suspension
 from controller.model.desired import Restarting, Service, Source
 from controller.model.names import Key
 from controller.model.observed import Container
 from controller.model.spec import RunState
 
+_T = TypeVar("_T")
 #: Revisions that are kept of a service.
 KEPT = 10
 #: Characters of all specs that are kept: beyond, the oldest can be told of, and not gone back to.
@@ -107,6 +109,11 @@ def judged(steering: Steering, revision: str, outcome: Outcome, reason: str = ""
     return replace(steering, revisions=revisions)
 
 
+def applied(steering: Steering, service: Service) -> Steering:
+    """Return the steering once a service's document was fully acted on."""
+    return replace(steering, applied=service_text(service.spec))
+
+
 def left(steering: Steering, revision: str) -> Steering:
     """Return the steering once a revision was gone back from by itself."""
     revisions = tuple(
@@ -170,6 +177,10 @@ def to_json(steering: Steering) -> dict[str, object]:
     if steering.restarting is not None:
         restarting = steering.restarting
         members["restarting"] = {"ids": sorted(restarting.ids), "by": restarting.by}
+    if steering.applied is not None:
+        members["applied"] = steering.applied
+    if steering.down_ms is not None:
+        members["downMs"] = steering.down_ms
     return members
 
 
@@ -186,9 +197,18 @@ def from_json(value: Mapping[str, object]) -> Steering:
                 pin=_pin(value["pin"]) if "pin" in value else None,
                 suspension=_suspension(value["suspension"]) if "suspension" in value else None,
                 restarting=_restarting(value["restarting"]) if "restarting" in value else None,
+                applied=_member(value, "applied", str),
+                down_ms=_member(value, "downMs", int),
             )
         case _:
             raise ValueError(f"not a service's steering: {value!r:.200}")
+
+
+def _member(value: Mapping[str, object], name: str, kind: type[_T]) -> _T | None:
+    member = value.get(name)  # older files lack it
+    if member is not None and not isinstance(member, kind):
+        raise ValueError(f"not a steering's {name}: {member!r:.200}")
+    return member
 
 
 def _revision(value: object) -> Revision:

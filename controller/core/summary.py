@@ -34,6 +34,7 @@ ALWAYS: Final = {
     Effect.REMOVE: ("to remove", "removed"),
 }
 SOMETIMES: Final = {
+    Effect.ADD: ("to add replicas to", "with replicas added"),
     Effect.SCALE_DOWN: ("to scale down", "scaled down"),
     Effect.STOP: ("to stop", "stopped"),
     Effect.RESTART: ("to restart", "restarted"),
@@ -82,7 +83,7 @@ class Summary:
         if supplies := self._supplies():
             parts.append(supplies)
         if not (parts or self.refused or self.waiting or self.blocked):
-            parts.append(NOTHING_TO_DO)
+            parts.append("nothing was done" if self.done else NOTHING_TO_DO)
         if self.refused:
             parts.append(f"{self.refused} refused by the policy")
         if self.waiting:

@@ -59,6 +59,8 @@ class Desk(Protocol):
 
     def plan(self) -> dict[str, object]: ...
 
+    def progress(self, since: int) -> dict[str, object]: ...
+
     def history(self, key: Key) -> dict[str, object]: ...
 
     def failed_runs(self, uid: int, *, owns_all: bool) -> tuple[FailedRun, ...]: ...
@@ -92,6 +94,8 @@ def _answer(
         case "status" | "plan" | "history" | "failures" as what:
             runs = desk.failed_runs(peer_uid, owns_all=peer_uid in (0, own_uid))
             return _look(what, question, desk, runs)
+        case "progress":
+            return desk.progress(_since(question))
         case "pass":
             _check_may_act(peer_uid, own_uid)
             return desk.run_pass(pass_request(question, peer_uid=peer_uid))
@@ -179,6 +183,13 @@ def _timeout_s(question: Mapping[str, object]) -> float:
     ):
         raise _wrong("timeout_s", f"a number of seconds up to {PASS_TIMEOUT_MAX_S:g}")
     return float(timeout_s)
+
+
+def _since(question: Mapping[str, object]) -> int:
+    since = question.get("since", 0)
+    if isinstance(since, bool) or not isinstance(since, int):
+        raise _wrong("since", "the number of an act")
+    return since
 
 
 def _key(text: object) -> Key:

@@ -23,12 +23,14 @@ from controller.core.failures import Readers
 from controller.core.history import Past, history
 from controller.core.imagevolumes import with_image_volumes
 from controller.core.ordering import Ordering
+from controller.core.progress import acts_json, down_s, summary_of_acts
 from controller.core.prune import PruneDecision
 from controller.core.quarantine import AT_ONCE, Keeping
 from controller.core.review import review
 from controller.core.status_facts import Failure, Report
 from controller.core.steering import lasting
 from controller.loop import snapshot
+from controller.loop.actlog import Logged
 from controller.loop.executor import Execution, execute, not_stopping
 from controller.loop.failures import FailureLog
 from controller.loop.gates import Gates
@@ -68,7 +70,7 @@ from controller.model.errors import (
 from controller.model.names import Key
 from controller.model.observed import Observed
 from controller.model.output import FailedRun
-from controller.model.plan import Plan
+from controller.model.plan import Plan, StopContainer
 from controller.model.quantities import format_instant
 from controller.ports import DesiredSource, EngineEvent, Timer
 
@@ -80,6 +82,7 @@ SAVE_S = 0.5
 SAVE_AGAIN_S = 10.0
 PUBLISH_S = 0.2
 PUBLISH_SHARE = 20
+RECENT_S = 60.0
 
 
 class Chore(StrEnum):
@@ -139,6 +142,7 @@ class Controller:
         self._fetch_rules = fetch_rules
         self._publish = publish
         self._reconciler = Reconciler(engine, memory, clock=clock, random=random, keeping=keeping)
+        self.acts = self._reconciler.acts
         self._helm = Helm(memory, clock)
         self._reporter = Reporter(self._reconciler, memory)
         self._lock = threading.RLock()
@@ -427,6 +431,8 @@ class Controller:
                 self._shared.failures.pop(key, None)
                 if key in as_declared:
                     self._memory.acted_on(key, generation.number)
+                if (service := view.desired.service(key)) is not None:
+                    self._note_applied(service, view)
         chronicle = self._reconciler.chronicle
         for service in view.desired.services:
             if service.key in keys - blocked - view.desired.suspended:
@@ -500,6 +506,7 @@ class Controller:
                     self._see_anew()
                 if result.course is not None and _wanted(shared.view, key) == _wanted(view, key):
                     self._judge(service, result.course, result.observed)
+                self._note_done(service, view, result)
             self._wake(key, result)
         if result.again_s is not None:
             self.keys.add_after(key, result.again_s)
@@ -507,6 +514,18 @@ class Controller:
         if result.observed is None or isinstance(error, EngineUnavailable):
             self.chores.add_after(Chore.LOOK, delay_s(EngineUnavailable("", ""), 1, self._random))
         self._changed()
+
+    def _note_done(self, service: Service, view: View, result: Result) -> None:
+        """Note what a pass did of that later plans are compared with; the lock is held."""
+        if result.outcome is Outcome.DONE:
+            self._note_applied(service, view)
+        if any(isinstance(each.action, StopContainer) for each in result.execution.done):
+            self._helm.was_down(service.key, down_s(self.acts.acts(), service.key))
+
+    def _note_applied(self, service: Service, view: View) -> None:
+        """Note which fields of a service as a whole are in force; the lock is held."""
+        if service.key not in view.desired.suspended:
+            self._helm.acted_on(service)
 
     def _judge(self, service: Service, course: Course, observed: Observed) -> None:
         """Note what became of a revision, and go back from one that failed; the lock is held."""
@@ -631,7 +650,7 @@ class Controller:
         gates = Gates(engine, self._reconciler, self._clock, view, survey.rules, stopping)
         return execute(
             survey.plan.actions,
-            engine=engine,
+            engine=Logged(engine, self.acts),
             context=claims(view.desired, digest, asked_by),
             look=lambda action: engine.observe(images=frozenset(), only=action.object),
             passes=gates.passes,
@@ -656,6 +675,29 @@ class Controller:
         with self._lock:
             standing = standing_of(survey.plan, self._shared.failures, only)
         return replace(standing, starting=bool(starting))
+
+    def progress(self, since: int) -> dict[str, object]:
+        """Return the acts after number *since*, and how far what takes long is, by its object."""
+        with self._lock:
+            working = {str(key): text for key, text in self._shared.progress.items()}
+        acts = self.acts.acts()
+        last = acts[-1].number if acts else 0
+        return {"acts": acts_json(acts, since=since), "last": last, "working": working}
+
+    def done_since(self, number: int) -> dict[str, object]:
+        """Return the acts after *number* and what they came to; if none, those of the last minute."""
+        acts, since = self.acts.acts(), self._clock.now() - RECENT_S
+        with self._lock:
+            desired = self._shared.view.desired
+        mine = [act for act in acts if act.number > number]
+        recent = [act for act in acts if act.at > since]
+        done: dict[str, object] = {
+            "summary": summary_of_acts(mine, desired).to_json(),
+            "acts": acts_json(acts, since=number),
+        }
+        if recent and not mine:
+            done["recently"] = summary_of_acts(recent, desired).text
+        return done
 
     def status(self) -> Report:
         """Return the status of every resource, in the shape of ``status --json``."""

@@ -6,6 +6,7 @@ It holds no lock of its own: decisions follow each other, the controller sees to
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from controller.core import revisions
 from controller.core.acts import Decision, Ground, decide, goes_back
@@ -106,6 +107,17 @@ class Helm:
         after = revisions.replaced(before, containers)
         self._memory.steer(key, after)
         return after != before
+
+    def acted_on(self, service: Service) -> None:
+        """Note that a service is as its document says."""
+        before = self._memory.steering(service.key)
+        self._memory.steer(service.key, revisions.applied(before, service))
+
+    def was_down(self, key: Key, seconds: float | None) -> None:
+        """Note how long a slot was down while it was replaced, if that was seen."""
+        if seconds is not None:
+            before = self._memory.steering(key)
+            self._memory.steer(key, replace(before, down_ms=round(seconds * 1000)))
 
     def judge(self, service: Service, course: Course) -> None:
         """Note of a service's revision whether it is good or has failed, as its rollout tells."""

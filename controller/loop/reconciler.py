@@ -19,6 +19,7 @@ from controller.core.order import FAILED
 from controller.core.ordering import Around, Ordering
 from controller.core.quarantine import AT_ONCE, Keeping, Moment, Quarantine
 from controller.core.status_facts import Failure
+from controller.loop.actlog import ActLog, Logged
 from controller.loop.chronicle import Chronicle
 from controller.loop.creations import Creations
 from controller.loop.executor import Execution, execute, not_stopping
@@ -138,6 +139,7 @@ class Reconciler:
         self._began = clock.now() - clock.monotonic()
         self._random = random
         self._keeping = keeping
+        self.acts = ActLog(clock)
         self.aside: Aside = in_place  # how pulls are performed beside other passes
         self._creations = Creations()
         self._retries = Retries(clock, random)
@@ -358,7 +360,7 @@ class Reconciler:
 
         done = execute(
             plan.actions,
-            engine=Sidestepping(self._engine, self.aside),
+            engine=Logged(Sidestepping(self._engine, self.aside), self.acts),
             creations=self._creations,
             context=context,
             look=lambda _action: self._engine.observe(images=frozenset(), only=key),

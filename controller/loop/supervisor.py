@@ -304,6 +304,10 @@ class Supervisor:
         shown = review_json(self._controller.review(survey))
         return {"plan": shown, "text": text.render(plan), "going": going}
 
+    def progress(self, since: int) -> dict[str, object]:
+        """Return what was done after an act of that number, and how far pulls are."""
+        return self._controller.progress(since)
+
     def history(self, key: Key) -> dict[str, object]:
         """Return a service's revisions, and what people want of it."""
         return self._controller.history(key)
@@ -333,15 +337,24 @@ class Supervisor:
         }
 
     def run_pass(self, request: PassRequest) -> dict[str, object]:
-        """Converge until everything is as desired, nothing more can be done, or time is up."""
-        deadline = self._clock.monotonic() + request.timeout_s
+        """Converge until everything is as desired, nothing more can be done, or time is up.
+
+        The answer has what was done meanwhile, by passes that nobody asked for too.
+        """
+        began, before = self._clock.monotonic(), self._controller.acts.last
+        deadline = began + request.timeout_s
         if request.plan:
             standing = self._apply(request, deadline)
         else:
             with self._turns.open():
                 standing = self._converge(request, deadline)
-        told = {"converged": standing.converged, "stuck": standing.stuck}
-        return {**told, "status": self.status()}
+        return {
+            "converged": standing.converged,
+            "stuck": standing.stuck,
+            "seconds": round(self._clock.monotonic() - began, 1),
+            **self._controller.done_since(before),
+            "status": self.status(),
+        }
 
     def _apply(self, request: PassRequest, deadline: float) -> Standing:
         """Perform one plan, while nobody else acts."""

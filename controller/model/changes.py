@@ -38,8 +38,9 @@ class Change:
 class Difference:
     """How some containers of a service differ from its document.
 
-    ``origin`` is the revision of those containers, or None for fields that belong to the service as a
-    whole, such as ``spec.replicas``. ``containers`` are their names. ``note`` says why only some
+    ``origin`` is the revision of those containers, ``containers`` are their names. Both are absent for
+    fields that belong to the ``service`` as a whole, such as ``spec.replicas``, and for a ``new``
+    service, of which all fields are added. ``note`` says why only some
     fields could be compared. ``held``: nothing of it is applied while the service is pinned or
     suspended.
     """
@@ -50,6 +51,7 @@ class Difference:
     changes: tuple[Change, ...]
     note: str | None = None
     held: bool = False
+    scope: Literal["containers", "service", "new"] = "containers"
 
 
 class Effect(StrEnum):
@@ -58,6 +60,7 @@ class Effect(StrEnum):
     REMOVE = "remove"
     REPLACE = "replace"
     CREATE = "create"
+    ADD = "add-replicas"
     SCALE_DOWN = "scale-down"
     STOP = "stop"
     RESTART = "restart"
@@ -106,6 +109,11 @@ class Entry:
     source: Source | None = None
     holds: tuple[Hold, ...] = ()
     downtime: Downtime | None = None
+
+    @property
+    def is_new(self) -> bool:
+        """Return True if it is a service without containers yet, of which all fields are added."""
+        return any(each.scope == "new" for each in self.differences)
 
 
 @dataclass(frozen=True, slots=True)

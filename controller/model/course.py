@@ -62,12 +62,19 @@ class Suspension:
 
 @dataclass(frozen=True, slots=True)
 class Steering:
-    """All of it, of one service. ``revisions`` are in the order in which they were declared."""
+    """All of it, of one service. ``revisions`` are in the order in which they were declared.
+
+    ``applied`` are the fields that belong to the service as a whole, as JSON, of the last document that
+    was fully acted on. ``down_ms`` is how long a slot was down the last time it was replaced with
+    StopFirst, from before the stop until after the start. None is not known.
+    """
 
     revisions: tuple[Revision, ...] = ()
     pin: Pin | None = None
     suspension: Suspension | None = None
     restarting: Restarting | None = None
+    applied: str | None = None
+    down_ms: int | None = None
 
     def kept(self, revision: str) -> Revision | None:
         """Return a revision that is kept."""

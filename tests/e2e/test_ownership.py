@@ -260,7 +260,9 @@ def test_what_is_pruned_is_kept_for_its_quarantine_and_started_again_if_it_is_de
         assert restart_policy(host, "web") == "no"
         plan = host.json("plan")
         assert [action["action"] for action in plan["actions"]] == ["wait"]
-        assert "web" in host.cli("apply", "--timeout", "20s").stdout, "it counts as converged"
+        assert "Quarantined" in host.cli("apply", "--timeout", "20s").stdout, (
+            "it counts as converged"
+        )
         host.write("web.yaml", document)
         host.await_ready("web")
         assert ids(host, "web") == [first]

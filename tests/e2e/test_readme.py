@@ -71,14 +71,15 @@ def test_the_tour_does_what_it_says(host: Host) -> None:
         return done.stdout
 
     with host.running():
-        looked, dropped, harmed, held, broke, asked, removed = map(
+        looked, dropped, harmed, held, differs, broke, asked, removed = map(
             typed, blocks_of("A tour of five minutes")
         )
     assert "Ready" in looked
     assert "nothing to do" in looked
     assert re.search(r"Service +default +mine +2/2 .*Ready", dropped)
     assert re.search(r"slot \d is missing", harmed), harmed
-    assert "left as it is from now on" in held and "the suspension ended" in held
+    assert "left as it is from now on" in held
+    assert "spec.env.COLOUR: added" in differs and "the suspension ended" in differs
     assert re.search(r"mine.yaml:1 +current", held), held
     assert "mine.yaml:6:3" in broke
     assert re.search(r"Service +default +web +2/2 .*Ready", broke)
@@ -86,4 +87,4 @@ def test_the_tour_does_what_it_says(host: Host) -> None:
     assert "privileged" in asked
     assert re.search(r"memory", asked)
     assert "chain intact, 0 open intents" in removed
-    assert "mine" not in removed
+    assert "1 removed" in removed

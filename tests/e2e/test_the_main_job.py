@@ -246,19 +246,3 @@ def test_the_controller_has_a_user_of_its_own_and_no_way_to_the_engine(host: Hos
         path = host.engine.host.removeprefix("unix://")
         done = host.engine.run_inside(["python3", "-c", script, path], check=False)
         assert "PermissionError" in done.stderr
-
-
-def test_an_apply_without_an_instance_converges_and_ends(host: Host) -> None:
-    host.write("web.yaml", web())
-    host.cli("plan", str(host.directory), "--policy", host.policy, expect=2)
-    host.cli("apply", str(host.directory), "--policy", host.policy, "--timeout", "60s")
-    assert len(host.running_ids("web")) == 1
-    host.cli("plan", expect=0)
-    digest = host.json("plan")["digest"]
-    host.write("web.yaml", web(extra="env: {A: b}"))
-    host.cli("apply", "--plan", digest, expect=1)
-    reviewed = host.json("plan", expect=2)["digest"]
-    host.cli("apply", "--plan", reviewed, "--timeout", "60s")
-    assert "A=b" in host.containers("web")[0]["Config"]["Env"]
-    host.cli("down")
-    assert not host.containers()

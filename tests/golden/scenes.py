@@ -28,7 +28,7 @@ from controller.core.plantext import render_review
 from controller.core.quarantine import Left, Quarantine
 from controller.core.render import desired_of
 from controller.core.review import review
-from controller.core.revision import slot_text
+from controller.core.revision import service_text, slot_text
 from controller.core.steering import steer
 from controller.core.text import render
 from controller.core.translate import RESTART
@@ -147,13 +147,14 @@ def _steering(before: Service, written: Desired, *, pinned: bool) -> Steering:
         source=before.source,
         outcome="good",
     )
+    applied = service_text(before.spec)
     if not pinned:
-        return Steering((kept,))
+        return Steering((kept,), applied=applied)
     now = written.service(before.key)
     assert now is not None, f"{before.key} is pinned, and not declared"
     since, why = "2026-01-02T00:00:00Z", "web.1 exited with 1"
     pin = Pin(kept.revision, 1, now.revision, "trimtab", since, reason=why, automatic=True)
-    return Steering((kept,), pin=pin)
+    return Steering((kept,), pin=pin, applied=applied)
 
 
 def _quarantine(shown: dict[str, Any]) -> Quarantine:

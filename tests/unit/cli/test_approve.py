@@ -17,7 +17,15 @@ from tests.unit.cli.test_acting import state as state  # noqa: PLC0414 - a fixtu
 
 FIRST, SECOND, THIRD = "1" * 64, "2" * 64, "3" * 64
 STATUS: dict[str, Any] = {"resources": [], "problems": []}
-DONE = {"converged": True, "status": STATUS}
+DONE = {
+    "converged": True,
+    "seconds": 1.5,
+    "summary": {"text": "1 removed"},
+    "acts": [{}],
+    "status": STATUS,
+}
+#: What is done meanwhile, and how far pulls are.
+PROGRESS: dict[str, Any] = {"acts": [], "last": 0, "working": {}}
 CHANGED = {"error": {"code": "plan.changed", "message": "it is another one now", "remedy": "look"}}
 
 
@@ -38,8 +46,8 @@ class Scripted(Both):
         if not line:  # somebody looks whether a controller is there
             return
         question = json.loads(line)
-        if question["do"] == "status":  # somebody tells how far pulls are
-            told = STATUS
+        if question["do"] == "progress":
+            told = PROGRESS
         else:
             told = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
             self.said.append(("controller", question.get("approved", question["do"])))

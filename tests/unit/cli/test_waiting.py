@@ -1,4 +1,4 @@
-"""What is told while a command waits: how far pulls are, each change once."""
+"""What is shown while a command waits, and what a pass came to."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ import pytest
 
 from controller.cli import waiting
 from controller.cli.conditions import conditions_of
-from controller.cli.waiting import pulls_of, telling_pulls
+from controller.cli.plan import done_text
+from controller.cli.waiting import name_of, show_changes, showing_progress
 
 
 def resource(reason: str, message: str) -> dict[str, Any]:
@@ -21,13 +22,6 @@ def resource(reason: str, message: str) -> dict[str, Any]:
         {"type": "Progressing", "status": "True", "reason": reason, "message": message},
     ]
     return {"namespace": "default", "name": "web", "conditions": conditions}
-
-
-def test_only_pulls_are_told() -> None:
-    assert pulls_of({"resources": [resource("Pulling", "x: 1 of 2 layers")]}) == {
-        "default/web": "x: 1 of 2 layers"
-    }
-    assert pulls_of({"resources": [resource("Retrying", "x")]}) == {}
 
 
 def test_a_pull_is_shown_beside_what_is_grave() -> None:
@@ -46,32 +40,97 @@ def test_what_is_waited_for_is_shown_where_nothing_else_says_why(reason: str) ->
     assert [c["type"] for c in conditions_of(found)] == ["Stalled", "Degraded"]
 
 
-def test_each_change_is_told_once(
+def test_each_act_and_each_change_of_a_pull_is_a_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(waiting, "LOOK_S", 0.02)
     path = tmp_path / "controller.sock"
-    said = ["x: 1 of 2 layers", "x: 1 of 2 layers", "x: 2 of 2 layers"]
+    pulls = ["", "x: 1 of 2 layers", "x: 1 of 2 layers", "x: 2 of 2 layers", ""]
+    asked: list[int] = []
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
         listener.bind(str(path))
         listener.listen()
         all_asked = threading.Event()
 
         def answer() -> None:
-            for message in (*said, said[-1]):
+            while not asked or asked[-1] != len(pulls) + 8:
                 peer, _ = listener.accept()
                 with peer:
-                    peer.recv(4096)
-                    status = {"resources": [resource("Pulling", message)]}
-                    peer.sendall(json.dumps(status).encode() + b"\n")
+                    since = json.loads(peer.recv(4096))["since"]
+                    asked.append(since)
+                    number = 8 if len(asked) == 1 else since + (since - 8 < len(pulls))
+                    peer.sendall(json.dumps(progress(since, number)).encode() + b"\n")
             all_asked.set()
+
+        def progress(since: int, number: int) -> dict[str, Any]:
+            texts = {11: "web: created web.1", 12: None}
+            acts = [{"text": texts.get(number, "web: \x1b[1m")}] if number > max(since, 9) else []
+            pull = pulls[min(number - 9, len(pulls) - 1)] if number > 8 else "old"
+            return {
+                "acts": acts if number in (11, 12) else [],
+                "last": number,
+                "working": {"Service/default/web": pull} if pull else {},
+            }
 
         thread = threading.Thread(target=answer)
         thread.start()
-        with telling_pulls(path):
+        with showing_progress(path):
             assert all_asked.wait(20)
         thread.join(20)
+    assert asked[0] == 0, "what was done before is passed over"
     assert capsys.readouterr().err.splitlines() == [
-        "default/web: pulling x: 1 of 2 layers",
-        "default/web: pulling x: 2 of 2 layers",
+        "web: pulling x: 1 of 2 layers",
+        "web: created web.1",
+        "web: pulling x: 2 of 2 layers",
     ]
+
+
+def test_a_command_waits_for_a_controller_that_says_nothing(tmp_path: Path) -> None:
+    with showing_progress(tmp_path / "no.sock"):
+        pass
+
+
+def test_names_are_those_that_commands_take() -> None:
+    assert [name_of(key) for key in ("Service/default/web", "Network/team/net")] == [
+        "web",
+        "team/net",
+    ]
+
+
+ANSWER: dict[str, Any] = {
+    "converged": True,
+    "seconds": 12.3,
+    "acts": [{}],
+    "summary": {"text": "1 created"},
+}
+
+
+@pytest.mark.parametrize(
+    ("answer", "text"),
+    [
+        ({}, "Applied in 12 s: 1 created."),
+        ({"seconds": 0.42}, "Applied in 0.4 s: 1 created."),
+        ({"converged": False, "seconds": 300.2}, "Done in 5 min 0 s: 1 created."),
+        ({"acts": []}, "Nothing to do."),
+        (
+            {"acts": [], "recently": "1 replaced"},
+            "Nothing left to do; done within the last minute: 1 replaced.",
+        ),
+    ],
+)
+def test_a_pass_is_summed_up_in_one_line(answer: dict[str, Any], text: str) -> None:
+    assert done_text({**ANSWER, **answer}) == text
+
+
+def test_the_fields_that_are_about_to_change_are_shown_once(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    image = {"text": "spec.image: web:1 -> web:2"}
+    show_changes(
+        [
+            {"object": "Service/default/web", "effect": "replace", "changes": [image, image]},
+            {"object": "Service/team/new", "effect": "create", "new": True, "changes": [image]},
+            {"object": "Service/team/held", "effect": "held", "changes": [image]},
+        ]
+    )
+    assert capsys.readouterr().err == "web: spec.image: web:1 -> web:2\n"

@@ -5,9 +5,9 @@ from dataclasses import replace
 from controller.core.planjson import differences_json, review_json
 from controller.core.plantext import render_differences, render_review
 from controller.core.review import NOT_KEPT, review
-from controller.core.revision import revision_of, slot_text
+from controller.core.revision import revision_of, service_text, slot_text
 from controller.core.summary import summary_of
-from controller.model.changes import Review
+from controller.model.changes import Downtime, Review
 from controller.model.course import Revision, Steering
 from controller.model.desired import Service
 from controller.model.errors import Problem
@@ -86,6 +86,7 @@ def test_each_service_is_counted_once_by_the_gravest_effect():
         "replace": 1,
         "update": 1,
         "remove": 1,
+        "addReplicas": 0,
         "scaleDown": 1,
         "stop": 0,
         "restart": 0,
@@ -131,6 +132,59 @@ def test_a_service_that_must_stop_first_is_expected_to_be_down():
             "text": "web until its new container is up (its stop may take 7 s)",
         }
     ]
+
+
+def test_a_measured_downtime_is_told_as_such():
+    earlier = before(rollout={"order": "StopFirst"}, env={"A": "1"})
+    desired, observed = declared(service(rollout={"order": "StopFirst"})), engine(of(earlier))
+    steering = Steering((revision(earlier),), down_ms=1249)
+    found = review(
+        plan(desired, observed),
+        declared=desired,
+        desired=desired,
+        observed=observed,
+        steerings={WEB: steering},
+    )
+    assert summary_of(found).text.endswith("; downtime expected: web about 1 s")
+    (entry,) = found.entries
+    assert entry.downtime == Downtime(WEB, 1.249, 10)
+
+
+def test_fields_of_the_service_as_a_whole_are_compared_with_what_was_applied():
+    applied = service_text(service(replicas=1, rollout={"minHealthy": "30s"}).spec)
+    desired = declared(service(replicas=2))
+    there, known = engine(container()), {WEB: Steering(applied=applied)}
+    scaled = review(
+        plan(desired, there), declared=desired, desired=desired, observed=there, steerings=known
+    )
+    assert render_review(scaled, width=80) == (
+        "+ Service/default/web  create 1 of 2 replicas\n"
+        "    spec.replicas: 1 -> 2\n"
+        "    spec.rollout.minHealthy: 30s -> 10s\n"
+        "      web.2-bbbbbbbb: create, start\n"
+        "\n"
+        "Plan: 0 to create, 0 to replace, 0 to update in place, 0 to remove, 1 to add\n"
+        "    replicas to\n"
+    )
+    desired = declared(service())
+    paced = review(
+        plan(desired, there), declared=desired, desired=desired, observed=there, steerings=known
+    )
+    assert render_review(paced, width=80) == (
+        "= Service/default/web  no container changes\n"
+        "    spec.rollout.minHealthy: 30s -> 10s\n"
+        "\n"
+        "nothing to do\n"
+    )
+    unreadable = {WEB: Steering(applied='{"gone": 1}')}
+    found = review(
+        plan(desired, there),
+        declared=desired,
+        desired=desired,
+        observed=there,
+        steerings=unreadable,
+    )
+    assert found.entries == ()
 
 
 def test_no_downtime_is_expected_while_another_replica_runs():
@@ -216,10 +270,19 @@ def test_json_has_effect_slots_and_changes_of_each_object():
     desired = declared(service(env={"A": "2"}, resources={"memory": "96Mi"}))
     found = reviewed(desired, engine(of(earlier)), earlier)
     changes: list[dict[str, object]] = [
-        {"path": "spec.env.A", "kind": "document", "changed": True},
-        {"path": "spec.resources.memory", "kind": "document", "old": "64Mi", "new": "96Mi"},
+        {"path": "spec.env.A", "text": "spec.env.A: changed", "changed": True},
+        {
+            "path": "spec.resources.memory",
+            "text": "spec.resources.memory: 64Mi -> 96Mi",
+            "old": "64Mi",
+            "new": "96Mi",
+        },
     ]
-    where: dict[str, object] = {"revision": earlier.revision, "containers": ["web.1-bbbbbbbb"]}
+    where: dict[str, object] = {
+        "kind": "document",
+        "revision": earlier.revision,
+        "containers": ["web.1-bbbbbbbb"],
+    }
     assert review_json(found)["objects"] == [
         {
             "object": "Service/default/web",
@@ -238,6 +301,24 @@ def test_json_has_effect_slots_and_changes_of_each_object():
             }
         ]
     }
+
+
+def test_what_is_to_go_is_a_difference_too():
+    found = reviewed(declared(), engine(container()))
+    assert render_differences(found, width=80) == (
+        "- Network/default/platform-network  is no longer needed\n"
+        "- Service/default/web  is no longer declared\n"
+    )
+    assert differences_json(found)["objects"] == [
+        {"object": "Network/default/platform-network", "removed": True, "changes": []},
+        {"object": "Service/default/web", "removed": True, "changes": []},
+    ]
+
+
+def test_text_of_strangers_plays_no_tricks():
+    ill = container(health="unhealthy", complaint="\x1b[31mred")
+    shown = render_review(reviewed(declared(service()), engine(ill)), width=80)
+    assert "\x1b" not in shown and "\\u001b[31mred" in shown
 
 
 def test_colour_is_put_on_by_whoever_shows_it():

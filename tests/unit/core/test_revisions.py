@@ -172,6 +172,8 @@ WHOLE = replace(
     pinned(left(judged(declared_as("a", "b"), B, "failed", "never healthy"), B), "a"),
     suspension=Suspension("uid:0 alice", SINCE),
     restarting=Restarting(frozenset({"1", "2"}), "uid:0"),
+    applied='{"replicas":2}',
+    down_ms=1200,
 )
 
 
@@ -197,6 +199,8 @@ def test_files_of_before_say_of_no_revision_that_it_was_left() -> None:
         {"revisions": [], "pin": {}},
         {"revisions": [], "suspension": None},
         {"revisions": [], "restarting": {"ids": [1], "by": "uid:0"}},
+        {"revisions": [], "applied": 1},
+        {"revisions": [], "downMs": "1"},
     ],
 )
 def test_what_was_not_written_by_us_is_no_steering(value: dict[str, Any]) -> None:

@@ -68,6 +68,9 @@ class Desk:
     def failed_runs(self, uid: int, *, owns_all: bool) -> tuple[FailedRun, ...]:
         return tuple(run for run in self.runs if owns_all or (uid, run.owner) == (4711, "team"))
 
+    def progress(self, since: int) -> dict[str, object]:
+        return {"acts": [], "last": since, "working": {}}
+
     def history(self, key: Key) -> dict[str, object]:
         return {
             "kind": key.kind,
@@ -249,3 +252,10 @@ def test_a_question_without_an_end_is_cut_off() -> None:
 
 def test_a_peer_that_hangs_up_gets_nothing() -> None:
     assert converse_with(b'{"do": "pass"}', hang_up=True) == b""
+
+
+def test_whoever_can_connect_may_see_what_is_done() -> None:
+    assert ask({"do": "progress", "since": 7}, uid=1000)["last"] == 7
+    assert ask({"do": "progress"}, uid=1000)["last"] == 0
+    for wrong in (True, "7", None):
+        assert code(ask({"do": "progress", "since": wrong})) == "control.malformed"

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from controller.core.course import WATCH_S
+from controller.core.plantext import change_text
 from controller.core.quarantine import Keeping
 from controller.loop.controller import Chore
 from controller.loop.memory import Memory
@@ -553,6 +554,45 @@ def test_generations_count_accepted_changes_and_which_was_acted_on(tmp_path: Pat
     generation = home.memory.generation(worlds.WEB)
     assert generation is not None
     assert (generation.number, generation.observed) == (3, 3)
+
+
+def test_a_review_says_what_changed_since_the_document_was_acted_on(tmp_path: Path) -> None:
+    home = house(tmp_path, services=(service(),))
+    home.settle()
+    home.files.desired = declared(service(replicas=2))
+    (entry,) = home.controller.review(home.controller.survey()).entries
+    changes = [change_text(c) for each in entry.differences for c in each.changes]
+    assert changes == ["spec.replicas: 1 -> 2"]
+    home.declare(service(replicas=2))
+    home.settle()
+    home.restart()
+    assert home.controller.review(home.controller.survey()).entries == ()
+
+
+def test_what_was_done_is_told_to_whoever_asks(tmp_path: Path) -> None:
+    home = house(tmp_path, services=(service(),))
+    home.settle()
+    told = home.controller.progress(0)
+    assert [act["text"] for act in acts_of(told)] == [
+        "web: created web.1-bbbbbbbb",
+        "web: started web.1-bbbbbbbb",
+    ]
+    assert (told["last"], told["working"]) == (2, {})
+    done = home.controller.done_since(0)
+    assert (acts_of(done), "recently" in done) == (acts_of(told), False)
+    done = home.controller.done_since(2)
+    assert (done["acts"], done["recently"]) == (
+        [],
+        "1 created, 0 replaced, 0 updated in place, 0 removed",
+    )
+    home.let_pass(61)
+    assert "recently" not in home.controller.done_since(2)
+
+
+def acts_of(told: dict[str, object]) -> list[Any]:
+    acts = told["acts"]
+    assert isinstance(acts, list)
+    return acts
 
 
 def test_a_generation_that_could_not_be_acted_on_stays_unobserved(tmp_path: Path) -> None:

@@ -568,3 +568,11 @@ def test_a_lost_memory_leaves_nothing_down(tmp_path: Path) -> None:
     home.restart()
     home.let_pass(3600)
     assert running(home) == [called("blue", PORT)]
+
+
+def test_how_long_a_replacement_took_is_remembered(tmp_path: Path) -> None:
+    home = house(tmp_path, PORT)
+    assert home.memory.steering(WEB).down_ms is None
+    home.declare(web("green", PORT))
+    home.let_pass(1)
+    assert home.memory.steering(WEB).down_ms == 0  # no time passes while this engine acts

@@ -1,0 +1,57 @@
+"""``plan``, ``diff`` and ``apply`` where nothing runs, on a real engine: what changes, and what was done."""
+
+from __future__ import annotations
+
+import re
+
+from tests.instance import TRIMTAB, Host, web
+
+AT_ONCE = "rollout: {minHealthy: 0s}"
+
+
+def document(memory: str, level: str) -> str:
+    env = f"env: {{LOG_LEVEL: {level}, TOKEN: hunter2}}"
+    return web(extra=f"{AT_ONCE}\n{env}\nresources: {{memory: {memory}}}")
+
+
+def test_a_plan_names_the_fields_that_change_and_apply_says_what_it_did(host: Host) -> None:
+    """One life of one service, so that its seconds are spent once."""
+    host.write("web.yaml", document("64Mi", "info"))
+    new = host.cli("plan", str(host.directory), "--policy", host.policy, expect=2).stdout
+    assert "+ Service/default/web  create 1 replica" in new
+    done = host.cli("apply", str(host.directory), "--policy", host.policy, "--timeout", "60s")
+    assert re.match(r"Applied in [\d.]+ s: 1 created, 0 replaced, .* 1 network", done.stdout)
+    assert "web: created web.1-" in done.stderr and "web: started web.1-" in done.stderr
+    as_declared = host.json("plan")
+    assert as_declared["summary"]["text"] == "nothing to do"
+
+    host.write("web.yaml", document("96Mi", "debug"))
+    host.cli("apply", "--plan", as_declared["digest"], expect=1)
+    plan = host.cli("plan", expect=2).stdout
+    assert "~ Service/default/web  replace 1 replica (StartFirst)" in plan
+    assert "    spec.env.LOG_LEVEL: changed\n    spec.resources.memory: 64Mi -> 96Mi\n" in plan
+    assert "Plan: 0 to create, 1 to replace, " in plan and "; no downtime expected" in plan
+    assert "hunter2" not in plan and "debug" not in plan
+    shown = on_a_terminal(host, "diff", "web", "--show-values")
+    assert "spec.env.LOG_LEVEL: info -> debug" in shown
+    reads = [record["request"]["route"] for record in host.journal("--stage", "read")]
+    assert reads.count("values.show") == 1
+
+    reviewed = plan.rpartition("digest ")[2].strip()
+    done = host.cli("apply", "--plan", reviewed, "--timeout", "60s")
+    assert "0 created, 1 replaced" in done.stdout
+    assert "web: spec.resources.memory: 64Mi -> 96Mi\n" in done.stderr
+    assert "replaced replica 1 of 1" in done.stderr
+    assert "LOG_LEVEL=debug" in host.containers("web")[0]["Config"]["Env"]
+    host.engine.docker("update", "--memory", "80m", host.running_ids("web")[0])
+    drift = host.cli("diff", expect=2).stdout
+    assert "spec.resources.memory: 80Mi -> 96Mi (changed outside trimtab)" in drift
+    host.cli("down")
+    assert not host.containers()
+
+
+def on_a_terminal(host: Host, *arguments: str) -> str:
+    """Return what a command prints on a terminal, without its colours."""
+    command = " ".join([TRIMTAB, *arguments, "--state", str(host.state)])
+    done = host.engine.run_inside(["script", "-qec", command, "/dev/null"], check=False)
+    return re.sub(r"\x1b\[[0-9;]*m", "", done.stdout).replace("\r\n", "\n")
