@@ -197,7 +197,7 @@ def _check_target(mount: Mount, findings: Findings) -> None:
         remedy = "write it without .., double or trailing slashes"
         findings.add("mount.target", mount.path, reason, remedy)
     elif any(is_below(target, folder) for folder in _KERNEL_TARGETS):
-        reason = f"{target} would cover the kernel's own files"
+        reason = f"{target} would cover files of the kernel"
         findings.add("mount.target", mount.path, reason, "choose another target")
     elif target in {"/usr", "/usr/local"} or any(is_below(target, f) for f in _LOADER_TARGETS):
         reason = f"{target} would replace what programs are loaded from"
@@ -206,16 +206,42 @@ def _check_target(mount: Mount, findings: Findings) -> None:
         _check_etc(mount, findings)
 
 
-#: Names in /etc that decide who may do what, or what code runs.
-_ETC_NEVER = re.compile(
-    r"/etc/(ld\.so\..*|ld\.so|passwd-?|shadow-?|group-?|gshadow-?|sudoers.*|pam\.d|cron.*)(/.*)?"
+_ENGINES = "is the engine's to write"
+#: Names in /etc that stay the image's or the engine's, with why. A file or folder of any other name
+#: configures one program, which whoever chooses the mounts could start with other arguments anyway.
+_ETC_NEVER = (
+    (
+        "decides who may do what in the container",
+        re.compile(
+            r"passwd-?|shadow-?|group-?|gshadow-?|subuid-?|subgid-?|sudo.*|doas.*|pam\..*|security"
+            r"|login\.defs|nsswitch\.conf|polkit-1|securetty"
+        ),
+    ),
+    (
+        "decides what code runs in the container",
+        re.compile(
+            r"ld\.so(\..*)?|alternatives|environment(\.d)?|profile(\.d)?|bash\.bashrc|bashrc"
+            r"|zsh(env|rc|profile)?|init(\.d|tab)?|rc([0-9S]?\.d|\.local)|systemd|cron.*|anacrontab"
+        ),
+    ),
+    (_ENGINES, re.compile(r"hosts|hostname|resolv\.conf|mtab")),
 )
 
 
 def _check_etc(mount: Mount, findings: Findings) -> None:
-    if _ETC_NEVER.fullmatch(mount.target):
-        reason = f"{mount.target} decides who may do what in the container"
-        findings.add("mount.target", mount.path, reason, "put it into the image")
-    elif mount.target == "/etc" or mount.type != "bind" or not mount.read_only:
-        reason = f"{mount.target}: below /etc a folder may be bound, read-only, and nothing else"
-        findings.add("mount.target", mount.path, reason, "make it a read-only bind of a folder")
+    name = mount.target.removeprefix("/etc").lstrip("/").partition("/")[0]
+    for why, names in _ETC_NEVER:
+        if names.fullmatch(name):
+            top = f"/etc/{name}"
+            where = f"{mount.target} lies under {top}, which" if mount.target != top else top
+            reason = f"{where} {why}"
+            remedy = "remove the mount" if why == _ENGINES else "put the file into the image"
+            findings.add("mount.target", mount.path, reason, remedy)
+            return
+    if not name:
+        reason, remedy = "/etc as a whole would be covered", "mount a file or folder below it"
+        findings.add("mount.target", mount.path, reason, remedy)
+    elif mount.type != "bind" or not mount.read_only:
+        reason = f"{mount.target}: below /etc only a read-only bind of a file or folder is admitted"
+        remedy = "make the bind read-only, or choose a target outside /etc"
+        findings.add("mount.target", mount.path, reason, remedy)

@@ -163,9 +163,6 @@ def _as_it_is(case: Case, mount: Mount, *, in_volume: bool) -> Findings:
         rule, what, remedy = _KINDS[facts.kind]
         yield Finding(rule, mount.path, f"{mount.source} {what}", remedy)
         return
-    if facts.kind == "file" and is_below(mount.target, "/etc"):
-        reason = f"{mount.target}: below /etc a folder may be bound, not a file"
-        yield Finding("mount.target", mount.path, reason, "bind the folder that holds it")
     if not in_volume:
         # The engine's root above its volumes is nobody's to write but the engine's.
         yield from _parents(case, mount, facts)

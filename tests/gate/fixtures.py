@@ -324,7 +324,10 @@ class World:
         }
 
     def make_folder(self, path: str) -> None:
-        """Make a bind source of a case, if it is a plain path under an allowed root."""
+        """Make a bind source of a case, if it is a plain path under an allowed root.
+
+        A name with ``.conf`` at its end is a file's.
+        """
         missing = Path(path)
         if path != os.path.normpath(path) or not path.startswith(BIND_ROOTS):
             return
@@ -332,8 +335,12 @@ class World:
             self._made.write(f"{missing}\n")
             missing = missing.parent
         self._made.flush()
-        if missing.is_dir():
-            Path(path).mkdir(parents=True, exist_ok=True, mode=0o755)
+        if not missing.is_dir():
+            return
+        folder = Path(path).parent if path.endswith(".conf") else Path(path)
+        folder.mkdir(parents=True, exist_ok=True, mode=0o755)
+        if path.endswith(".conf"):
+            Path(path).touch(mode=0o644)
 
     def _remove_folders(self) -> None:
         """Remove what was made, of all worlds there were, if no other world is left."""
@@ -343,9 +350,11 @@ class World:
             return
         self._made.seek(0)
         made = {Path(line) for line in self._made.read().splitlines()}
-        for folder in sorted(made, key=lambda path: -len(path.parts)):
-            if folder.is_dir() and not any(folder.iterdir()):
-                folder.rmdir()
+        for place in sorted(made, key=lambda path: -len(path.parts)):
+            if place.suffix == ".conf":
+                place.unlink(missing_ok=True)
+            elif place.is_dir() and not any(place.iterdir()):
+                place.rmdir()
         self._made.truncate(0)
 
     def _container(self, owner: str, name: str, *, running: bool, **more: object) -> str:

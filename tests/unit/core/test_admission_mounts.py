@@ -170,10 +170,30 @@ def test_the_volumes_root_is_the_engines_own():
     assert bind(usual, facts=replace(looked_at(usual), host=host)) == ("mount.never",)
 
 
-def test_below_etc_a_folder_may_be_bound_and_no_file():
-    assert bind(SOURCE, target="/etc/app") == ()
-    assert bind(SOURCE, target="/etc/app", kind="file") == ("mount.target",)
-    assert bind(SOURCE, target="/etc/app", read_only=False) == ("mount.target",)
+@pytest.mark.parametrize("kind", ["dir", "file"])
+def test_below_etc_a_file_or_folder_may_be_bound_read_only(kind):
+    for target in ("/etc/app", "/etc/nginx/nginx.conf", "/etc/my.cnf", "/etc/rclone.conf"):
+        assert bind(SOURCE, target=target, kind=kind) == ()
+        assert bind(SOURCE, target=target, kind=kind, read_only=False) == ("mount.target",)
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "/etc",
+        *("/etc/passwd", "/etc/passwd-", "/etc/shadow", "/etc/group", "/etc/subuid"),
+        *("/etc/sudoers", "/etc/sudoers.d/app", "/etc/sudo.conf", "/etc/doas.conf"),
+        *("/etc/pam.d", "/etc/pam.d/su", "/etc/pam.conf", "/etc/security/limits.conf"),
+        *("/etc/nsswitch.conf", "/etc/login.defs"),
+        *("/etc/ld.so.preload", "/etc/ld.so.conf.d/app.conf", "/etc/alternatives/awk"),
+        *("/etc/profile", "/etc/profile.d/app.sh", "/etc/bash.bashrc", "/etc/environment"),
+        *("/etc/init.d/app", "/etc/inittab", "/etc/rc.local", "/etc/rc2.d", "/etc/systemd/system"),
+        *("/etc/crontab", "/etc/cron.d/app", "/etc/anacrontab"),
+        *("/etc/hosts", "/etc/hostname", "/etc/resolv.conf", "/etc/mtab"),
+    ],
+)
+def test_what_decides_over_rights_code_and_names_is_not_covered(target):
+    assert bind(SOURCE, target=target, kind="file") == ("mount.target",)
 
 
 def test_a_writable_bind_is_a_warning():
