@@ -26,6 +26,7 @@ from controller.cli.failures import (
     EXIT_REFUSED,
 )
 from controller.cli.problems import render_problems
+from controller.cli.sources import excerpts
 from controller.cli.statustable import show_status
 from controller.cli.tables import terminal_width
 from controller.model.quantities import format_duration_ms, parse_duration_ms
@@ -71,9 +72,10 @@ def plan(
     from controller.settings import read_instance
 
     root = state_root(state)
+    folder = default_directory(directory, read_instance(root))
     review = oneshot.make_review(
         root,
-        directory=default_directory(directory, read_instance(root)),
+        directory=folder,
         engine=engine,
         policy=policy,
     )
@@ -81,7 +83,13 @@ def plan(
     if as_json:
         print_json(review_json(review))
     else:
-        shown = render_review(review, width=terminal_width(), paint=paint, verbose=verbose)
+        shown = render_review(
+            review,
+            width=terminal_width(),
+            paint=paint,
+            verbose=verbose,
+            excerpt=excerpts(folder),
+        )
         click.echo(shown.rstrip())
         click.echo(f"digest {made.digest}")
     if any(problem.severity == "error" for problem in made.problems):

@@ -19,6 +19,7 @@ from controller.cli.common import (
     state_root,
 )
 from controller.cli.failures import EXIT_INVALID, EXIT_REFUSED
+from controller.cli.sources import Excerpts, excerpts
 from controller.model.quantity_fields import AS_WRITTEN
 
 if TYPE_CHECKING:
@@ -28,9 +29,9 @@ if TYPE_CHECKING:
     from controller.model.plan import Verdict
 
 
-def problem_lines(problems: Iterable[Problem]) -> str:
-    """Return problems as the editor-clickable lines of ``Problem.render``."""
-    return "\n".join(problem.render() for problem in problems)
+def problem_lines(problems: Iterable[Problem], show: Excerpts = lambda _problem: ()) -> str:
+    """Return problems as the editor-clickable lines of ``Problem.render``, each with what *show* has."""
+    return "\n".join(problem.render(show(problem)) for problem in problems)
 
 
 @click.command(
@@ -79,7 +80,7 @@ def validate(directory: Path | None, policy: str | None, state: Path | None, as_
         found = [p for _, verdict in (*denied, *warned) for p in verdict.problems]
         told = sorted((*desired.problems, *found), key=problem_order)
         if told:
-            click.echo(problem_lines(told))
+            click.echo(problem_lines(told, excerpts(folder)))
         click.echo(_count(folder, rules.name, desired, denied=denied, warned=warned))
     if not desired.valid:
         return EXIT_INVALID

@@ -18,6 +18,7 @@ from controller.core.summary import NOTHING_TO_DO, hold_word, summary_of
 from controller.core.terminal import printable
 from controller.core.text import INCOMPLETE, action_table, volume_lines
 from controller.model.changes import Change, Difference, Effect, Entry, Review
+from controller.model.errors import Problem
 from controller.model.plan import (
     AnyAction,
     ConnectNetwork,
@@ -35,6 +36,8 @@ from controller.model.plan import (
 
 Style = Literal["add", "change", "remove", "bad", "dim"]
 Paint = Callable[[Style, str], str]
+#: Returns the lines that show a problem in its file.
+Excerpt = Callable[[Problem], Sequence[str]]
 
 #: What a line begins with, and its colour.
 SIGNS: Final[dict[Effect, tuple[str, Style]]] = {
@@ -58,21 +61,32 @@ _STYLES: Final[dict[str, Style]] = {"added": "add", "removed": "remove", "change
 WIDTH_MIN: Final = 40
 
 
+def nothing(_problem: Problem) -> Sequence[str]:
+    """Return no lines: where they would go on to others."""
+    return ()
+
+
 def plain(_style: Style, text: str) -> str:
     """Return a text without colour."""
     return text
 
 
 def render_review(
-    review: Review, *, width: int | None, paint: Paint = plain, verbose: bool = False
+    review: Review,
+    *,
+    width: int | None,
+    paint: Paint = plain,
+    verbose: bool = False,
+    excerpt: Excerpt = nothing,
 ) -> str:
     """Return a reviewed plan as lines of at most *width* characters where words allow it.
 
-    None is a pipe, in which no line is wrapped.
+    None is a pipe, in which no line is wrapped. *excerpt* returns the lines that show a problem in
+    its file.
 
     With *verbose* the flat form of all actions follows, with their verdicts and what the policy fills in.
     """
-    page = _Page(width, paint)
+    page = _Page(width, paint, excerpt)
     for entry in review.entries:
         changed = entry.differences and not entry.is_new
         if entry.actions or entry.holds or changed:
@@ -95,8 +109,9 @@ def render_differences(review: Review, *, width: int | None, paint: Paint = plai
 class _Page:
     """Lines that are filled up to a width."""
 
-    def __init__(self, width: int | None, paint: Paint) -> None:
+    def __init__(self, width: int | None, paint: Paint, excerpt: Excerpt = nothing) -> None:
         self.lines: list[str] = []
+        self._excerpt = excerpt
         self._width = sys.maxsize if width is None else max(WIDTH_MIN, width)
         self._paint = paint
 
@@ -172,6 +187,7 @@ class _Page:
             if verdict.problems:
                 for problem in verdict.problems:
                     self.put(f"{problem.place}: {problem.code}: {problem.message}", indent="      ")
+                    self.lines += self._excerpt(problem)
                     if problem.remedy:
                         self.put(f"remedy: {problem.remedy}", indent="          ")
                 continue
@@ -188,7 +204,7 @@ class _Page:
             )
             if blocked.remedy:
                 self.put(f"remedy: {blocked.remedy}", indent="    ")
-        self.lines += [problem.render() for problem in plan.problems]
+        self.lines += [problem.render(self._excerpt(problem)) for problem in plan.problems]
         if not plan.complete:
             self.put(INCOMPLETE)
         if verbose and plan.actions:

@@ -105,7 +105,7 @@ class Document:
         return self._place(path, key=True)
 
     def _place(self, path: Path, *, key: bool) -> Place:
-        root = _tree(self.text) if self.readable else None
+        root = tree(self.text) if self.readable else None
         if root is None:
             return self.place
         mark = _mark(root, path, key=key)
@@ -118,7 +118,7 @@ def locate(text: str, line: int, path: Path) -> Place:
     *text* is the document's, and *line* that of its content in the file. A path that isn't in the
     document leads to its nearest ancestor that is: to its key, since the value lacks the member.
     """
-    root = _tree(text)
+    root = tree(text)
     if root is None:
         return Place(line, 1)
     mark = _mark(root, path, key=not _holds(root, path))
@@ -218,7 +218,7 @@ def _document(chunk: str, file: str, line: int, nodes_left: int) -> tuple[Docume
     if refused is not None:
         return _unreadable(file, chunk, line, refused), 0
     try:
-        root = _tree(chunk)
+        root = tree(chunk)
     except _TooManyError as error:
         return _unreadable(file, chunk, line, _limit(file, line, 1, str(error))), nodes_left
     except yaml.MarkedYAMLError as error:
@@ -319,7 +319,8 @@ class _Loader(CBaseLoader):
 
 # Places are looked up only for problems: parsing again then is cheaper than keeping every tree.
 @lru_cache(maxsize=1)
-def _tree(text: str) -> yaml.Node | None:
+def tree(text: str) -> yaml.Node | None:
+    """Return the root of a document's nodes, None if it is empty; raise as libyaml does."""
     node: yaml.Node | None = yaml.compose(text, Loader=_Loader)
     return node
 
