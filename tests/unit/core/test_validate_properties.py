@@ -21,7 +21,7 @@ from controller.core.succession import create_of
 from controller.core.supplies import Supplies
 from controller.core.translate import container_body, network_body, volume_body
 from controller.core.verdicts import Admission
-from controller.model.desired import Desired
+from controller.model.desired import Desired, Network, Volume
 from controller.model.observed import Observed
 from controller.model.plan import CreateContainer, CreateNetwork, CreateVolume
 from controller.model.policy import Policy
@@ -209,7 +209,8 @@ def creates(desired: Desired, rules: Policy) -> Iterator[tuple[str, Admission]]:
     """Yield what the gate says of each request that the controller would make, by what is made."""
     base = rules.networks.names
     supplies = Supplies(desired, Observed(instance=""), base)
-    for resource in (*desired.networks, *desired.volumes):
+    declared: list[Network | Volume] = [*desired.networks, *desired.volumes]
+    for resource in declared:
         for action in supplies.declared(resource):
             yield str(resource.key), judged(action, rules)
     for service in desired.services:
