@@ -6,9 +6,12 @@ import grp
 import http.client
 import json
 import os
+import platform
 import pwd
 import re
+import shutil
 import socket
+import sys
 from collections.abc import Collection, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,10 +20,13 @@ from urllib.parse import quote
 
 import click
 
+from controller import __version__
 from controller.cli.api import BrokerApi, ask_controller
 from controller.cli.common import json_option, print_json, state_option, state_root
+from controller.cli.invocation import with_program
 from controller.model.errors import TrimtabError
 from controller.model.quantities import format_duration_ms
+from controller.process.enginesocket import remedy_for, user_name
 from controller.settings import GROUP, STANDARD_SOCKET, read_instance, state_of
 
 MINIMUM_API = (1, 44)
@@ -30,11 +36,13 @@ ANYWHERE = ("00000000", "0" * 32)
 ANSWER_MAX = 16 << 20
 #: The engine measures each volume's folder.
 USAGE_TIMEOUT_S = 30.0
+#: Less room than this is worth a warning.
+FREE_BYTES, FREE_SHARE = 1024**3, 0.05
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One check: ``level`` is ok, warning or error."""
+    """One check: ``level`` is ok, hint, warning or error."""
 
     check: str
     level: str
@@ -60,21 +68,76 @@ def doctor(engine: str | None, state: Path | None, as_json: bool) -> int:
     """Check engine, state folder, broker, controller and host; exit 1 when something is broken."""
     root = state_root(state)
     url = engine or os.environ.get("DOCKER_HOST") or STANDARD_SOCKET
-    findings = [*engine_findings(url), *instance_findings(root), *host_findings()]
+    findings = [
+        *own_findings(),
+        *engine_findings(url, served=_is_served(root)),
+        *disk_findings("state folder", root),
+        *instance_findings(root),
+        *host_findings(),
+    ]
     if as_json:
         print_json([asdict(finding) for finding in findings])
     else:
-        colours = {"ok": "green", "warning": "yellow", "error": "red"}
+        colours = {"ok": "green", "hint": "cyan", "warning": "yellow", "error": "red"}
         for finding in findings:
             mark = click.style(f"{finding.level:7}", fg=colours[finding.level])
             click.echo(f"{mark}  {finding.check}: {finding.message}")
             if finding.remedy:
-                click.echo(f"         remedy: {finding.remedy}")
+                click.echo(f"         remedy: {with_program(finding.remedy)}")
     return 1 if any(finding.level == "error" for finding in findings) else 0
 
 
-def engine_findings(url: str) -> Iterator[Finding]:
-    """Check that an engine answers, and that it is new enough."""
+def own_findings() -> Iterator[Finding]:
+    """Tell the versions, and whether the shell finds trimtab."""
+    python = f"Python {platform.python_version()}"
+    kernel = f"{platform.system()} {platform.release()}"
+    yield Finding("trimtab", "ok", f"version {__version__}, {python}, {kernel}")
+    if shutil.which("trimtab") is None:
+        here = Path(sys.argv[0]).absolute()
+        yield Finding(
+            "PATH",
+            "hint",
+            f"trimtab isn't on PATH; it is {here}",
+            f"ln -s {here} /usr/local/bin/trimtab, or call it by its path",
+        )
+
+
+def _is_served(root: Path) -> bool:
+    """Return True if a broker of the instance answers: then nobody else needs the engine's socket."""
+    try:
+        instance = read_instance(root)
+        if instance is None:
+            return False
+        BrokerApi(state_of(root, instance).broker_socket).get("whoami")
+    except TrimtabError:
+        return False
+    return True
+
+
+def disk_findings(what: str, path: Path) -> Iterator[Finding]:
+    """Check that the disk of a folder has room: the journal, images and volumes need it."""
+    try:
+        there = next(folder for folder in (path, *path.parents) if folder.exists())
+        usage = shutil.disk_usage(there)
+    except OSError:
+        return  # not for this user to look at
+    free = f"{what} {path}: {usage.free / 1024**3:.1f} GiB free of {usage.total / 1024**3:.1f} GiB"
+    if usage.free < FREE_BYTES or usage.free < FREE_SHARE * usage.total:
+        yield Finding(
+            "disk",
+            "warning",
+            free,
+            "free space there: nothing is changed while the journal can't be written",
+        )
+    else:
+        yield Finding("disk", "ok", free)
+
+
+def engine_findings(url: str, *, served: bool) -> Iterator[Finding]:
+    """Check that an engine answers, and that it is new enough.
+
+    *served*: a broker of this instance answers this user.
+    """
     if not url.startswith("unix://"):
         yield Finding("engine", "error", f"{url} isn't a Unix socket", "name unix://PATH")
         return
@@ -82,7 +145,12 @@ def engine_findings(url: str) -> Iterator[Finding]:
     try:
         version = ask_engine(path, "/version")
     except PermissionError:
-        yield Finding("engine", "ok", f"{path} is closed to this user, as it should be to most")
+        if served:
+            closed = f"{path} is closed to you, as it should be: the broker asks the engine for you"
+            yield Finding("engine", "ok", closed)
+        else:
+            closed = f"{user_name()} is not allowed to open {path}, so 'trimtab up' can't start"
+            yield Finding("engine", "error", closed, remedy_for(path))
         return
     except (OSError, ValueError, http.client.HTTPException) as error:
         yield Finding("engine", "error", f"nothing answers at {path}: {error}", "start dockerd")
@@ -95,6 +163,15 @@ def engine_findings(url: str) -> Iterator[Finding]:
     else:
         yield Finding("engine", "ok", told)
     yield from leftover_volumes(path)
+    yield from _engine_disk(path)
+
+
+def _engine_disk(path: str) -> Iterator[Finding]:
+    try:
+        root = str(ask_engine(path, "/info")["DockerRootDir"])
+    except (OSError, ValueError, KeyError, TypeError, http.client.HTTPException):
+        return
+    yield from disk_findings("engine's folder", Path(root))
 
 
 def ask_engine(path: str, target: str, *, timeout_s: float = 5) -> Any:
@@ -185,7 +262,7 @@ def _quarantine(milliseconds: int) -> Finding:
         kept = f"pruned containers are kept for {format_duration_ms(milliseconds)}"
         return Finding("quarantine", "ok", kept)
     remedy = "'trimtab up --quarantine 24h' keeps them, stopped, for a day"
-    return Finding("quarantine", "ok", "pruned containers are removed at once", remedy)
+    return Finding("quarantine", "hint", "pruned containers are removed at once", remedy)
 
 
 def _policy_file(path: Path) -> Iterator[Finding]:
