@@ -46,7 +46,13 @@ refused, 5 not converged in time.
 @click.option("--yes", is_flag=True, help="Don't ask.")
 @click.option("--note", default="", help="Why; it goes into the journal.")
 @click.option(
-    "--timeout", "timeout_s", default="5m", show_default=True, callback=duration_s, help="How long."
+    "--timeout",
+    "timeout_s",
+    default="5m",
+    show_default=True,
+    callback=duration_s,
+    metavar="DURATION",
+    help="How long to wait until all is as declared: 30s, 5m, 1h.",
 )
 @state_option
 @json_option

@@ -39,11 +39,12 @@ AS_FAR_AS = "as far as the journal knows: what ended by itself isn't recorded"
 
 
 @click.command(
+    short_help="Show where the settings of a container come from.",
     epilog="""\b
 Examples:
   trimtab journal explain web.1-1f0c22aa
   trimtab journal explain 3f5c0d --json | jq '.facts[] | select(.field == "memory")'
-"""
+""",
 )
 @click.argument("container", metavar="CONTAINER")
 @scan_option
@@ -53,7 +54,7 @@ Examples:
 def explain(
     ctx: click.Context, container: str, scan: bool, state: Path | None, as_json: bool
 ) -> None:
-    """Say of each thing that holds of a container which line, commit, actor and record put it there.
+    """Show where each setting of a container comes from: file and line, commit, actor and record.
 
     CONTAINER is its name, or the start of its id; of several of that name, the last one.
     """
@@ -79,11 +80,12 @@ def explain(
 
 
 @click.command(
+    short_help="Show that for each container of a service.",
     epilog="""\b
 Examples:
   trimtab journal blame web
   trimtab journal blame shop/web
-"""
+""",
 )
 @click.argument("service", metavar="[NAMESPACE/]NAME")
 @scan_option
@@ -121,6 +123,7 @@ def _unknown(source: Source, container: str) -> StateError:
 
 @click.command(
     "state",
+    short_help="Show what was there at a time.",
     epilog="""\b
 Examples:
   trimtab journal state --at 03:10              the last time that it was 03:10 (UTC)

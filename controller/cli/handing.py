@@ -95,13 +95,14 @@ def _in_columns(cells: tuple[str, ...]) -> str:
 
 
 @click.command(
+    short_help="Print records to hand on, with what proves them.",
     epilog="""\b
 Examples:
   trimtab journal export > journal.jsonl
   trimtab journal export --since 1d --until 1h
   trimtab journal export --from 120000 --to 121000 --exact
   trimtab journal export --since 7d --folder /srv/audit/week
-"""
+""",
 )
 @click.option("--from", "first", type=_SEQ, metavar="SEQ", help="From this record.")
 @click.option("--to", "last", type=_SEQ, metavar="SEQ", help="To this record.")

@@ -70,6 +70,7 @@ def journal(state: Path | None, as_json: bool) -> None:
 
 @journal.command(
     "list",
+    short_help="List changes: who, what, what came of it.",
     epilog="""\b
 Examples:
   trimtab journal list --since 24h --actor operator
@@ -128,11 +129,12 @@ def list_records(
 
 
 @journal.command(
+    short_help="Show one change in full.",
     epilog="""\b
 Examples:
   trimtab journal show 42
   trimtab journal show 42 --json
-"""
+""",
 )
 @click.argument("record", metavar="ID|SEQ")
 @scan_option

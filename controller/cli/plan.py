@@ -120,7 +120,13 @@ Exit codes: 0 converged, 3 invalid files, 4 something is refused, 5 not converge
 )
 @directory_argument
 @click.option(
-    "--timeout", "timeout_s", default="5m", show_default=True, callback=duration_s, help="How long."
+    "--timeout",
+    "timeout_s",
+    default="5m",
+    show_default=True,
+    callback=duration_s,
+    metavar="DURATION",
+    help="How long to wait until all is as declared: 30s, 5m, 1h.",
 )
 @click.option("--plan", "digest", metavar="DIGEST", help="Apply only the plan of this digest.")
 @click.option("--approve-prune", is_flag=True, help="Approve what PrunePending names, too.")

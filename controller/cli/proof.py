@@ -209,11 +209,12 @@ def _signed(found: Verification) -> Iterator[str]:
 
 
 @click.command(
+    short_help="List the keys that signed the journal.",
     epilog="""\b
 Examples:
   trimtab journal keys
   cp /var/lib/trimtab/journal.pub /mnt/elsewhere/     verify with it there
-"""
+""",
 )
 @state_option
 @json_option
@@ -236,6 +237,7 @@ def keys(ctx: click.Context, state: Path | None, as_json: bool) -> None:
 
 @click.command(
     "rotate-key",
+    short_help="Sign with a new key from here on.",
     epilog="""\b
 Examples:
   sudo trimtab journal rotate-key --note "an admin left"
