@@ -122,35 +122,56 @@ def _redis() -> Recipe:
     )
 
 
+NGINX = Packages(
+    ("nginx",),
+    without="iproute2|libbpf1|libcap2-bin|libelf1t64|libmnl0|libtirpc.*|libxtables12",
+    below=BASE,
+)
+
+
 def _nginx() -> Recipe:
     return Recipe(
         "docker.io/library/nginx:1.26",
-        Packages(
-            ("nginx",),
-            without="iproute2|libbpf1|libcap2-bin|libelf1t64|libmnl0|libtirpc.*|libxtables12",
-            below=BASE,
-        ),
+        NGINX,
         User("nginx", 101),
         (
-            file("docker-entrypoint.sh", entrypoints.NGINX, 0o755),
-            folder("docker-entrypoint.d"),
-            file("etc/nginx/nginx.conf", entrypoints.NGINX_CONF),
-            folder("etc/nginx/conf.d"),
-            file("etc/nginx/conf.d/default.conf", entrypoints.NGINX_DEFAULT),
-            folder("usr/share/nginx"),
-            folder("usr/share/nginx/html"),
-            file("usr/share/nginx/html/index.html", "<h1>Welcome to nginx!</h1>\n"),
+            *_nginx_files(entrypoints.NGINX_CONF, port=80),
             folder("var/cache/nginx"),
-            folder("var/log/nginx"),
-            link("var/log/nginx/access.log", "/dev/stdout"),
-            link("var/log/nginx/error.log", "/dev/stderr"),
         ),
-        {
-            "Entrypoint": ["/docker-entrypoint.sh"],
-            "Cmd": ["nginx", "-g", "daemon off;"],
-            "ExposedPorts": {"80/tcp": {}},
-            "StopSignal": "SIGQUIT",
-        },
+        {**_NGINX_CONFIG, "ExposedPorts": {"80/tcp": {}}},
+    )
+
+
+def _nginx_unprivileged() -> Recipe:
+    return Recipe(
+        "docker.io/nginxinc/nginx-unprivileged:1.26",
+        NGINX,
+        User("nginx", 101),
+        _nginx_files(entrypoints.NGINX_CONF_UNPRIVILEGED, port=8080),
+        {**_NGINX_CONFIG, "ExposedPorts": {"8080/tcp": {}}, "User": "101"},
+    )
+
+
+_NGINX_CONFIG = {
+    "Entrypoint": ["/docker-entrypoint.sh"],
+    "Cmd": ["nginx", "-g", "daemon off;"],
+    "StopSignal": "SIGQUIT",
+}
+
+
+def _nginx_files(conf: str, *, port: int) -> tuple[Entry, ...]:
+    return (
+        file("docker-entrypoint.sh", entrypoints.NGINX, 0o755),
+        folder("docker-entrypoint.d"),
+        file("etc/nginx/nginx.conf", conf),
+        folder("etc/nginx/conf.d"),
+        file("etc/nginx/conf.d/default.conf", entrypoints.NGINX_DEFAULT.replace("80", str(port))),
+        folder("usr/share/nginx"),
+        folder("usr/share/nginx/html"),
+        file("usr/share/nginx/html/index.html", "<h1>Welcome to nginx!</h1>\n"),
+        folder("var/log/nginx"),
+        link("var/log/nginx/access.log", "/dev/stdout"),
+        link("var/log/nginx/error.log", "/dev/stderr"),
     )
 
 
@@ -165,6 +186,7 @@ def _mariadb() -> Recipe:
         User("mysql", home="/var/lib/mysql"),
         (
             file("usr/local/bin/docker-entrypoint.sh", entrypoints.MARIADB, 0o755),
+            file("usr/local/bin/healthcheck.sh", entrypoints.MARIADB_HEALTHCHECK, 0o755),
             folder("docker-entrypoint-initdb.d"),
             folder("etc/mysql"),
             file("etc/mysql/my.cnf", entrypoints.MARIADB_CONF),
@@ -242,6 +264,7 @@ def _prometheus() -> Recipe:
 RECIPES: dict[str, Callable[[], Recipe]] = {
     "mariadb": _mariadb,
     "nginx": _nginx,
+    "nginx-unprivileged": _nginx_unprivileged,
     "postgres": _postgres,
     "prometheus": _prometheus,
     "rabbitmq": _rabbitmq,

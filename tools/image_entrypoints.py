@@ -108,6 +108,13 @@ http {
 }
 """
 
+#: Everything that is written lies below /tmp.
+NGINX_CONF_UNPRIVILEGED = (
+    NGINX_CONF.removeprefix("user nginx;\n")
+    .replace("/run/nginx.pid", "/tmp/nginx.pid")  # noqa: S108 - an image's, not ours
+    .replace("/var/cache/nginx/", "/tmp/")  # noqa: S108 - an image's, not ours
+)
+
 NGINX_DEFAULT = """server {
     listen 80;
     location / {
@@ -132,6 +139,7 @@ make_the_database() {
   mariadb-install-db --datadir="$DATA" --auth-root-authentication-method=normal \\
     --skip-test-db --cross-bootstrap >/dev/null
   {
+    echo "DELETE FROM mysql.global_priv WHERE User = '' OR (User = 'root' AND Host <> 'localhost');"
     echo "FLUSH PRIVILEGES;"
     echo "CREATE USER 'root'@'%' IDENTIFIED BY '$MARIADB_ROOT_PASSWORD';"
     echo "GRANT ALL ON *.* TO 'root'@'%' WITH GRANT OPTION;"
@@ -156,6 +164,12 @@ if [ "$1" = mariadbd ]; then
   fi
 fi
 exec "$@"
+"""
+
+#: Only what `healthcheck.sh --connect` asks: whether the server answers over TCP.
+MARIADB_HEALTHCHECK = """#!/usr/bin/env bash
+said="$(mariadb --protocol=tcp --host=127.0.0.1 --execute='SELECT 1' 2>&1)" && exit 0
+[[ "$said" == *"Access denied"* ]]
 """
 
 MARIADB_CONF = """[mariadbd]
