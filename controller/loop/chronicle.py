@@ -53,6 +53,8 @@ class Chronicle:
         It is one of everything, or of *only* one key.
         """
         now = self._clock.now()
+        if observed.taken_down != self._memory.taken_down:
+            self._memory.start_over(observed.taken_down)
         for slot, history in self._memory.histories().items():
             after = backoff.seen(history, now)
             if only in (None, slot[0]) and after != history:

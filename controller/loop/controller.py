@@ -368,8 +368,6 @@ class Controller:
         self.prober.declare(desired.services, rules.networks)
         observed = self._engine.observe(images=planner.image_references(desired, known))
         if keep:
-            if observed.taken_down != self._memory.taken_down:
-                self._memory.start_over(observed.taken_down)
             self._reconciler.chronicle.count_exits(desired, observed)
         decision = self._decide(desired, observed, approved=approved)
         if keep:

@@ -31,6 +31,8 @@ def merged(whole: Observed, part: Observed, key: Key) -> Observed:
         pins=part.pins,
         image_volumes={**whole.image_volumes, **part.image_volumes},
         listening=part.listening,
+        endings=part.endings,
+        taken_down=part.taken_down,
     )
 
 

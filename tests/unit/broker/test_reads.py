@@ -441,6 +441,7 @@ def test_the_inventory_is_told_to_those_it_concerns() -> None:
         REVISION,
         "web.1-01234567",
     )
+    assert (ours["endings"], ours["takenDown"]) == ([], "")
     alices = ask("/trimtab/v1/inventory", []).json
     assert [each["id"] for each in alices["containers"]] == [WEB]
     assert [each["id"] for each in alices["networks"]] == [NETWORK]

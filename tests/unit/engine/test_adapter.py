@@ -18,6 +18,7 @@ from controller.model.desired import TRACED, Service, Source
 from controller.model.entries import Context
 from controller.model.errors import Act
 from controller.model.names import Key, NetworkNames, service_key
+from controller.model.observed import Ending, Observed
 from controller.model.plan import (
     AnyAction,
     ConnectNetwork,
@@ -40,6 +41,7 @@ from controller.model.spec import ServiceSpec
 from controller.ports import EngineEvent, Glimpse
 
 KEY = service_key("default", "web")
+DOWN = "2026-01-01T00:00:01.000Z"
 REVISION = "v1:" + "0" * 64
 CONTEXT = Context(cause="slot is empty", file="web.yaml", line=3, plan="abc")
 
@@ -514,6 +516,27 @@ def test_a_snapshot_holds_what_is_ours_and_leaves_out_what_vanished_on_the_way()
     assert image is not None
     assert (image.id, seen.images["absent:1"]) == ("sha256:ab", None)
     assert seen.pins[REVISION].id == "sha256:ab"
+
+
+def test_a_snapshot_has_who_ended_a_run_if_that_is_the_last_one() -> None:
+    inventory = dict(world().answers["GET /trimtab/v1/inventory"])
+    by_alice = {"route": "container.stop", "role": "operator", "uid": 1000, "time": DOWN}
+    inventory |= {
+        "endings": [{"container": each, **by_alice} for each in ("c1", "gone")],
+        "takenDown": "d1",
+    }
+
+    def seen(finished_at: str) -> Observed:
+        inspect = inspected("c1")
+        inspect["State"] = {"Status": "exited", "FinishedAt": finished_at}
+        wire = world(**{"GET /trimtab/v1/inventory": inventory, "GET /containers/c1/json": inspect})
+        return engine(wire).observe(images=frozenset(), only=KEY)
+
+    stopped = seen("2026-01-01T00:00:00.5Z")
+    assert stopped.taken_down == "d1"
+    assert stopped.endings["gone"] == Ending("gone", "container.stop", "operator", 1000, DOWN)
+    assert stopped.containers[0].ending == stopped.endings["c1"]
+    assert seen("2026-01-01T00:05:00Z").containers[0].ending is None, "it ran again since"
 
 
 def test_one_services_look_asks_for_its_containers_alone() -> None:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from controller.loop import snapshot
 from controller.model.names import Key
-from controller.model.observed import Container, Image, Network
+from controller.model.observed import Container, Ending, Image, Network
 from controller.ports import Glimpse
 from tests.worlds import ISOLATED, WEB, container, engine
 
@@ -30,11 +30,14 @@ def test_one_services_look_replaces_its_containers_and_its_namespaces_networks()
         images={"new:1": Image("sha256:2")},
         pins={"v1:x": Image("y")},
     )
+    ended = Ending("c1", "container.remove", "operator", 0, "2026-01-01T00:00:00Z")
+    part = replace(part, endings={"c1": ended}, taken_down="d1")
     merged = snapshot.merged(WHOLE, part, WEB)
     assert ids(merged.containers) == ["id:api.1-bbbbbbbb", "id:web.2-bbbbbbbb"]
     assert merged.networks == (PROD,)
     assert merged.images == {**WHOLE.images, "new:1": Image("sha256:2")}
     assert merged.pins == {"v1:x": Image("y")}
+    assert (merged.endings, merged.taken_down) == ({"c1": ended}, "d1")
 
 
 def test_a_look_at_a_network_leaves_containers_as_they_were() -> None:
