@@ -32,11 +32,10 @@ from controller.broker import (
 from controller.broker.commands import Follow, Relay
 from controller.broker.discretion import discreet
 from controller.broker.endpoints import Route
-from controller.broker.parameters import checked
 from controller.broker.refusals import Answered, Denied
 from controller.broker.state import GateState
 from controller.broker.steps import By, Call, Steps, note, request_of
-from controller.broker.targets import read_path, read_query
+from controller.broker.targets import read_path
 from controller.core import strictjson
 from controller.model.entries import Actor, Context, Reply, Request
 from controller.model.mutations import TRUST, Mutation
@@ -148,7 +147,7 @@ def _read(
             f"{route.name} isn't for the role {actor.role.value}",
             f"it is for {', '.join(sorted(role.value for role in route.roles))}",
         )
-    query = checked(read_query(request.query), route.query)
+    query = routing.parameters(route, request.query)
     return Call(
         id=identifier,
         policy=policy,

@@ -8,7 +8,6 @@ from datetime import datetime
 
 from controller.broker.refusals import Denied
 from controller.broker.targets import ZERO_VALUES
-from controller.core.admit_calls import import_refused
 from controller.core.record import timestamp
 
 #: Takes a decoded value and returns the value to use; raises ValueError with what was expected.
@@ -124,22 +123,9 @@ def ignored(value: str) -> str:
     return ""
 
 
-def never_imported(value: str) -> str:
-    """Empty: importing isn't served.
-
-    Raises:
-        Denied: ``image.import``.
-    """
-    if value:
-        finding = import_refused("fromSrc")
-        raise Denied(finding.rule, finding.reason, finding.remedy)
-    return ""
-
-
 def meaning(parameter: Parameter) -> str:
     """Return what a parameter may be, for the documentation."""
-    text = (parameter.__doc__ or "").strip().partition("\n")[0]
-    text = text.removesuffix(".").replace("``", "`")
+    text = (parameter.__doc__ or "").strip().removesuffix(".").replace("``", "`")
     assert text, f"{parameter} says not what it takes"
     return text
 

@@ -12,8 +12,10 @@ from controller.broker.framing import Bound, Malformed
 from controller.broker.parameters import checked
 from controller.broker.refusals import Denied
 from controller.broker.targets import read_path, read_query
+from controller.core.admit_calls import import_refused
 from controller.core.reference import without_credentials
 from controller.model.entries import Role
+from controller.model.mutations import Mutation
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,11 +73,26 @@ def body_bound(method: str, raw_target: str) -> Bound:
         target = read_path(raw_path)
         found = find(method, target.path, versioned=target.versioned)
         if not found.route.body:
-            checked(read_query(raw_query), found.route.query)
+            parameters(found.route, raw_query)
     except Denied as denied:
         refused = Malformed(denied.rule, denied.reason, denied.status, denied.remedy)
         return Bound(NO_BODY_MAX, refused)
     return Bound(found.route.body_max)
+
+
+_IMPORT = re.compile(r"(?:^|&)fromSrc=[^&]", re.ASCII)
+
+
+def parameters(route: Route, raw_query: str) -> dict[str, str]:
+    """Return the parameters that a raw query has for a route.
+
+    Raises:
+        Denied: it can't be read, or has others; ``image.import`` for an import, however it is written.
+    """
+    if route.name == Mutation.IMAGE_PULL and _IMPORT.search(raw_query):
+        refused = import_refused("fromSrc")
+        raise Denied(refused.rule, refused.reason, refused.remedy)
+    return checked(read_query(raw_query), route.query)
 
 
 def find(method: str, path: str, *, versioned: bool, role: Role | None = None) -> Match:

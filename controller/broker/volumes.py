@@ -61,8 +61,9 @@ def _shown(told: dict[str, Any], actor: Actor) -> dict[str, Any]:
 
 def create(call: Call, state: GateState) -> Steps[Reply]:
     """POST /volumes/create. The engine takes an existing name for success: one is looked for."""
+    policy, stamp = call.policy, Stamp(instance=state.instance, intent=call.id)
     request = schema.parse_volume(call.body)
-    policy = call.policy
+    request = admission.named_volume(request, actor=call.actor, policy=policy, stamp=stamp)
     existing = yield from resolve.volume(state, request.name)
     if existing is not None and existing.belonging is None:
         # What an open intent made isn't in the inventory yet: it is nobody else's for that.
@@ -73,7 +74,7 @@ def create(call: Call, state: GateState) -> Steps[Reply]:
             actor=call.actor,
             policy=policy,
             existing=None if existing is None else existing.facts,
-            stamp=Stamp(instance=state.instance, intent=call.id),
+            stamp=stamp,
         )
     )
     if existing is not None:

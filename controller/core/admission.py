@@ -35,6 +35,7 @@ from controller.core.admit_objects import (
     admit_kept_volume,
     admit_network,
     admit_volume,
+    named_volume,
 )
 from controller.core.admit_update import admit_update
 from controller.core.bodies import CreateRequest, Finding
@@ -106,6 +107,7 @@ __all__ = [
     "check_volume",
     "describe",
     "kept_volumes",
+    "named_volume",
     "needs",
     "outline",
     "preview",
@@ -121,6 +123,7 @@ CREATE_RULES: tuple[Rule, ...] = (
     identity.slot_labelled,
     identity.service_named,
     identity.name_valid,
+    identity.host_named,
     # The image before its settings: an image that isn't admitted is the shortest answer.
     image.image_allowed,
     image.platform_known,
@@ -130,6 +133,7 @@ CREATE_RULES: tuple[Rule, ...] = (
     container.capabilities_listed,
     container.security_options,
     container.user_allowed,
+    container.groups_allowed,
     container.root_filesystem,
     mounts.sources_allowed,
     mounts.mounts_bounded,
@@ -138,9 +142,11 @@ CREATE_RULES: tuple[Rule, ...] = (
     networks.endpoints_implied,
     networks.networks_ours,
     networks.aliases_own,
+    networks.hosts_allowed,
     networks.ports_allowed,
     # Shares of the host.
     container.limits_bounded,
+    container.cpuset_allowed,
     container.ulimits_bounded,
     container.storage_bounded,
     container.restart_bounded,

@@ -21,6 +21,7 @@ from controller.core.facts import (
     VolumeFacts,
 )
 from controller.core.grants import Asked, advised
+from controller.core.parts import is_host_name
 from controller.core.rebuild import origin_labels
 from controller.core.rules_identity import (
     if_lost,
@@ -33,6 +34,7 @@ from controller.core.rules_networks import (
     foreign_network,
     implied_kind,
     is_as_implied,
+    is_own_network,
     judge_network,
     looked_up,
 )
@@ -222,6 +224,16 @@ def admit_implied_network(name: str, *, actor: Actor, policy: Policy, stamp: Sta
     return _made_network(request, actor, owner, namespace, stamp, ())
 
 
+def named_volume(
+    request: VolumeRequest, *, actor: Actor, policy: Policy, stamp: Stamp
+) -> VolumeRequest:
+    """Return a volume's create with a name: one that is made from its intent, if there is none."""
+    if request.name or actor.role is Role.CONTROLLER or not policy.mounts.create_volumes:
+        return request
+    name = f"{owner_of(actor, '')}-{stamp.intent.replace('-', '')[-12:]}"
+    return replace(request, name=name)
+
+
 def admit_volume(
     request: VolumeRequest,
     *,
@@ -314,8 +326,11 @@ def admit_connect(
         if actor.role is Role.CONTROLLER and joined.name not in current.admitted_networks:
             reason = f"the container wasn't made with {joined.name}"
             findings.append(Finding("network.endpoints", "network", reason, "make it anew"))
+    own = {current.service, current.settings.name, *policy.networks.aliases}
+    by_hand = current.origin != "controller" and policy.networks.client_aliases
+    free = by_hand and joined is not None and is_own_network(joined, current.owner)
     for alias in request.endpoint.aliases:
-        if alias not in {current.service, current.settings.name, *policy.networks.aliases}:
+        if alias not in own and not (free and is_host_name(alias)):
             reason = f"{alias!r} isn't this container's own name"
             remedy = "use its name, or that of its service"
             findings.append(Finding("network.alias", "EndpointConfig.Aliases", reason, remedy))

@@ -35,14 +35,21 @@ class Finding:
 class Port:
     """A published port; ``host`` 0 lets the engine choose, ``host_ip`` '' is unset.
 
-    ``path`` is where it stands in the body, for messages.
+    With ``last`` the engine chooses a free one from ``host`` to ``last``. ``path`` is where it
+    stands in the body, for messages.
     """
 
     container: int
     protocol: str
     host: int = 0
     host_ip: str = ""
+    last: int = 0
     path: str = field(default="", compare=False)
+
+    @property
+    def host_text(self) -> str:
+        """The host's port as the engine's API writes it, '' where the engine chooses."""
+        return f"{self.host}-{self.last}" if self.last else str(self.host or "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +71,7 @@ class Mount:
     driver: str = ""  # ``local`` where a volume mount says so
     size: int = 0
     mode: int | None = None
+    executable: bool = False  # a tmpfs whose files may be run
     access: str = ""  # ``ro`` or ``rw`` where HostConfig.Binds says so
     propagation: str = ""
 
@@ -161,8 +169,10 @@ class CreateRequest:
     log: LogConfig = LogConfig()
     network_mode: str = ""
     ports: tuple[Port, ...] = ()
+    extra_hosts: tuple[str, ...] = ()  # NAME:ADDRESS
     mounts: tuple[Mount, ...] = ()
     cap_add: tuple[str, ...] = ()
+    groups: tuple[str, ...] = ()  # beside the user's own
     security_opt: tuple[str, ...] = ()
     auto_remove: bool = False
     read_only_root: bool = False
@@ -173,6 +183,7 @@ class CreateRequest:
     runtime: str = ""
     oom_score_adj: int = 0
     shm_size: int = 0
+    cpuset: str = ""
     storage: tuple[tuple[str, str], ...] = ()
     console_size: tuple[int, int] = (0, 0)
     ulimits: tuple[Ulimit, ...] = ()

@@ -57,6 +57,7 @@ def _fastening(mount: Mount, seen: PathFacts | None) -> Fastening:
         read_only=mount.read_only,
         subpath=mount.subpath,
         size=mount.size if mount.type == "tmpfs" else 0,
+        executable=mount.executable,
         device=seen.device if seen and known else 0,
         inode=seen.inode if seen and known else 0,
         place=seen.place if seen and known else "",

@@ -180,7 +180,7 @@ def _flags(fastening: Fastening, mount: Mounted) -> Iterator[Difference]:
         yield _difference(f"mounts of the host show through below {target}")
     if fastening.type != "tmpfs":
         return
-    for option in ("nosuid", "nodev", "noexec"):
+    for option in ("nosuid", "nodev", *(() if fastening.executable else ("noexec",))):
         if option not in mount.options:
             yield _difference(f"the tmpfs at {target} isn't {option}")
     size = size_of(mount)

@@ -19,11 +19,12 @@ from pydantic import BaseModel, ValidationError
 from controller.core.bodies import CreateRequest, Finding
 from controller.core.case import implied
 from controller.core.fields import fold
+from controller.core.parts import HOST_GATEWAY, is_host_address
 from controller.core.parts_mounts import parse_size
 from controller.core.reference import parse_reference
 from controller.core.rules_container import capability
 from controller.core.rules_networks import host_address
-from controller.model.names import DEFAULT_NAMESPACE
+from controller.model.names import DEFAULT_NAMESPACE, REVISION
 from controller.model.policy import Origin, Policy
 from controller.model.policy_values import format_cpus
 from controller.model.quantities import format_bytes, format_duration_ms
@@ -154,6 +155,44 @@ def _alias(finding: Finding, asked: Asked, _policy: Policy) -> Value | None:
     return named[1] if named and named[1] in known else None
 
 
+def _free_alias(finding: Finding, asked: Asked, policy: Policy) -> Grant | None:
+    """Return the switch for networks of a client's own; elsewhere the very alias is listed."""
+    network = finding.path.removeprefix("NetworkingConfig.EndpointsConfig.").removesuffix(
+        ".Aliases"
+    )
+    shared = implied(policy, asked.namespace).all()
+    if _by_hand(asked) and network not in (*shared, "bridge", "default"):
+        return Grant("set", "networks.clientAliases", True)
+    alias = _alias(finding, asked, policy)
+    return None if alias is None else Grant("add", "networks.aliases", alias)
+
+
+def _hosts(finding: Finding, asked: Asked, _policy: Policy) -> Value | None:
+    address = (_at(asked.request.extra_hosts, finding.path) or "").partition(":")[2]
+    if not is_host_address(address):
+        return None
+    return HOST_GATEWAY if address == HOST_GATEWAY else "addresses"
+
+
+def _range(finding: Finding, asked: Asked, _policy: Policy) -> Grant | None:
+    ranges = {f"{port.path}.HostPort" for port in asked.request.ports if port.last}
+    return Grant("set", "networks.ports.ranges", True) if finding.path in ranges else None
+
+
+def _executable(finding: Finding, asked: Asked, _policy: Policy) -> Grant | None:
+    wanted = {mount.path for mount in asked.request.mounts if mount.executable}
+    return Grant("set", "resources.tmpfs.exec", True) if finding.path in wanted else None
+
+
+def _new_volume(_finding: Finding, asked: Asked, _policy: Policy) -> Grant | None:
+    return Grant("set", "mounts.createVolumes", True) if _by_hand(asked) else None
+
+
+def _by_hand(asked: Asked) -> bool:
+    """Return True if it isn't the controller's create, which names its revision."""
+    return not asked.request.label(REVISION)
+
+
 def _host_port(finding: Finding, asked: Asked, _policy: Policy) -> Value | None:
     ports = [p.host for p in asked.request.ports if finding.path == f"{p.path}.HostPort"]
     return ports[0] if ports else None
@@ -280,6 +319,7 @@ GRANTS: Mapping[str, Suggest] = {
     "exec.root": _set("exec.root", True),
     "healthcheck.bounds": _check,
     "healthcheck.shell": _set("healthcheck.shell", True),
+    "host.name": _set("names.underscores", True),
     "image.mutable": _set("images.requireDigest", False),
     "image.not-allowed": _add("images.allow", _image_folder),
     "image.platform": _add("images.platforms", lambda _f, asked, _p: asked.platform or None),
@@ -289,9 +329,11 @@ GRANTS: Mapping[str, Suggest] = {
     "log.option": _log,
     "mount.count": lambda _f, asked, _p: Grant("set", "mounts.max", len(asked.request.mounts)),
     "mount.not-allowed": _source,
+    "mount.options": _executable,
     "mount.tmpfs": _raise("resources.tmpfs.max", _tmpfs),
     "name.invalid": _name,
-    "network.alias": _add("networks.aliases", _alias),
+    "network.alias": _free_alias,
+    "network.hosts": _add("networks.extraHosts", _hosts),
     "network.internal": _add("networks.modes", _mode),
     "network.ipv6": _set("networks.ipv6", True),
     "network.mode": _add("networks.modes", _mode),
@@ -301,11 +343,13 @@ GRANTS: Mapping[str, Suggest] = {
     "port.count": lambda _f, asked, _p: Grant(
         "set", "networks.ports.max", len(asked.request.ports)
     ),
+    "port.invalid": _range,
     "port.privileged": _add("networks.ports.granted", _host_port),
     "port.reserved": _add("networks.ports.granted", _host_port),
     "quota.owner": _owner_quota,
     "quota.service": _service_quota,
     "resources.cpus": _raise("resources.cpus.max", _cpus),
+    "resources.cpuset": _set("resources.cpuset", True),
     "resources.memory": _raise(
         "resources.memory.max", lambda _f, a, _p: format_bytes(a.request.limits.memory)
     ),
@@ -315,8 +359,10 @@ GRANTS: Mapping[str, Suggest] = {
     "restart": _restart,
     "root-filesystem": _set("security.requireReadOnlyRoot", False),
     "runtime": _add("security.runtimes", lambda _f, a, _p: a.request.runtime or None),
+    "user.groups": _set("security.groupAdd", True),
     "user.root": _set("security.requireNonRoot", False),
     "volume.anonymous": _set("images.anonymousVolumes", "slot"),
+    "volume.missing": _new_volume,
 }
 
 
@@ -347,7 +393,10 @@ def _is_valid(policy: Policy, grant: Grant) -> bool:
     if not path or not isinstance(section, BaseModel):
         return applied(policy, grant) is not None
     told = section.model_dump(mode="json", by_alias=True)
+    before = json.dumps(told)
     _apply(told, path, grant)
+    if json.dumps(told) == before:
+        return False  # it is granted already: something else is wrong
     try:
         type(section).model_validate_json(json.dumps(told))
     except ValidationError:

@@ -96,9 +96,17 @@ def placed(case: Case, mount: Mount) -> Mount:
 
 
 def kept_volumes(case: Case) -> tuple[str, ...]:
-    """Return the names of the volumes that the policy, and not the request, mounts."""
-    asked = {mount.source for mount in case.request.mounts}
-    return tuple(m.source for m in mounts_of(case) if m.type == "volume" and m.source not in asked)
+    """Return the names of the volumes that the gate makes where they are absent.
+
+    They are those that the policy mounts, and those that a client names, if it may.
+    """
+    named = () if makes_named(case) else {mount.source for mount in case.request.mounts}
+    return tuple(m.source for m in mounts_of(case) if m.type == "volume" and m.source not in named)
+
+
+def makes_named(case: Case) -> bool:
+    """Return True if a volume that the create names is made where it is absent."""
+    return case.policy.mounts.create_volumes and not case.by_controller
 
 
 def _holder(case: Case) -> str:

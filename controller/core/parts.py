@@ -5,6 +5,7 @@ Each function returns the typed part and notes in *findings* what is wrong with 
 
 from __future__ import annotations
 
+import ipaddress
 import posixpath
 import re
 import unicodedata
@@ -12,17 +13,24 @@ import unicodedata
 from controller.core.bodies import Endpoint, Healthcheck, Port, Ulimit
 from controller.core.fields import Findings, Values, is_one_line, is_unset, read_object
 from controller.core.tables import ENDPOINT, HEALTHCHECK, PORT_BINDING, ULIMIT
+from controller.core.verdicts import quoted
 
 PROTOCOLS = ("tcp", "udp", "sctp")
 EXPOSED_MAX = 64
+EXTRA_HOSTS_MAX = 64
+#: The engine puts an address of the host in its place.
+HOST_GATEWAY = "host-gateway"
 HEALTHCHECK_KINDS = ("NONE", "CMD", "CMD-SHELL")
 
-_HOST_LABEL = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?", re.ASCII)
+_HOST_LABEL = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?", re.ASCII)
 _USER = re.compile(
     r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}(:[A-Za-z0-9_][A-Za-z0-9_.-]{0,63})?", re.ASCII
 )
 _PORT = re.compile(r"([0-9]{1,5})(?:/([a-z]{1,4}))?", re.ASCII)
 _PORT_RANGE = re.compile(r"([0-9]{1,5})-([0-9]{1,5})(?:/([a-z]{1,4}))?", re.ASCII)
+_GROUP = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}", re.ASCII)
+_CPUSET = re.compile(r"[0-9]{1,4}(?:-[0-9]{1,4})?(?:,[0-9]{1,4}(?:-[0-9]{1,4})?){0,63}", re.ASCII)
+_HOST_RANGE = re.compile(r"([1-9][0-9]{0,4})-([1-9][0-9]{0,4})", re.ASCII)
 _NUMBER = re.compile(r"0|[1-9][0-9]{0,4}", re.ASCII)
 _ALIAS = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,254}", re.ASCII)
 
@@ -65,11 +73,15 @@ def is_below(path: str, folder: str) -> bool:
 def host_name(config: Values, name: str, findings: Findings, *, most: int) -> str:
     """Return a host or domain name."""
     value = config.text(name)
-    good = len(value) <= most and all(_HOST_LABEL.fullmatch(part) for part in value.split("."))
-    if value and not good:
+    if value and not is_host_name(value, most=most):
         reason = f"{value!r} is no host name of at most {most} characters (RFC 1123)"
         findings.add("host.name", name, reason, "letters, digits and dashes, in parts by dots")
     return value
+
+
+def is_host_name(text: str, *, most: int = 253) -> bool:
+    """Return True if *text* is a host name (RFC 1123), or one with ``_``, which the engine takes."""
+    return len(text) <= most and all(_HOST_LABEL.fullmatch(part) for part in text.split("."))
 
 
 def user(value: str, path: str, findings: Findings) -> str:
@@ -182,11 +194,59 @@ def _binding(
 ) -> Port | None:
     read = read_object(PORT_BINDING, binding, where, findings)
     text = read.text("HostPort") or "0"
+    if several := _HOST_RANGE.fullmatch(text):
+        first, last = int(several[1]), int(several[2])
+        if first < last <= 65535:
+            return Port(container[0], container[1], first, read.text("HostIp"), last, path=where)
     if not _NUMBER.fullmatch(text) or int(text) > 65535:
-        reason = f"{text!r} is no host port: one number, no range"
+        reason = f"{text!r} is no host port: a number, or FIRST-LAST, up to 65535"
         findings.add("port.invalid", f"{where}.HostPort", reason, "publish each port by itself")
         return None
     return Port(container[0], container[1], int(text), read.text("HostIp"), path=where)
+
+
+def extra_hosts(host: Values, findings: Findings) -> tuple[str, ...]:
+    """Return further entries of /etc/hosts, each ``NAME:ADDRESS`` or ``NAME:host-gateway``."""
+    entries = host.texts("ExtraHosts")
+    if len(entries) > EXTRA_HOSTS_MAX:
+        reason = f"{len(entries)} entries: at most {EXTRA_HOSTS_MAX}"
+        findings.add("network.hosts", "HostConfig.ExtraHosts", reason, "leave some out")
+    for index, entry in enumerate(entries):
+        name, _, address = entry.partition(":")
+        if not is_host_name(name) or not is_host_address(address):
+            reason = f"{quoted(entry)} is not NAME:ADDRESS or NAME:{HOST_GATEWAY}"
+            remedy = "write the name, a colon and an IP address"
+            findings.add("network.hosts", f"HostConfig.ExtraHosts[{index}]", reason, remedy)
+    return entries
+
+
+def is_host_address(text: str) -> bool:
+    """Return True if an entry of /etc/hosts may lead there: an IP address, or the host's."""
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return text == HOST_GATEWAY
+    return "%" not in text  # behind it any text may stand
+
+
+def groups(host: Values, findings: Findings) -> tuple[str, ...]:
+    """Return further groups, by name or number."""
+    found = host.texts("GroupAdd")
+    for index, group in enumerate(found):
+        if not _GROUP.fullmatch(group):
+            where = f"HostConfig.GroupAdd[{index}]"
+            reason = f"{quoted(group)} is not a group"
+            findings.add("user.groups", where, reason, "write a name or a number")
+    return found
+
+
+def cpuset(host: Values, findings: Findings) -> str:
+    """Return a set of CPUs, such as ``0-2,4``."""
+    text = host.text("CpusetCpus")
+    if text and not _CPUSET.fullmatch(text):
+        reason = f"{quoted(text)} is not a set of CPUs"
+        findings.add("resources.cpuset", "HostConfig.CpusetCpus", reason, "write it as in 0-2,4")
+    return text
 
 
 def healthcheck(config: Values, findings: Findings) -> Healthcheck | None:

@@ -35,7 +35,7 @@ _UNITS = {"": 1, "k": 1024, "m": 1024**2, "g": 1024**3, "t": 1024**4}
 _MODE = re.compile(r"[0-7]{3,5}", re.ASCII)
 _MODE_MAX = 0o1777
 #: Set on every tmpfs anyhow, so that asking for them changes nothing.
-TMPFS_FLAGS = ("nosuid", "nodev", "noexec")
+TMPFS_FLAGS = ("nosuid", "nodev")
 
 
 def mounts(host: Values, findings: Findings) -> tuple[Mount, ...]:
@@ -154,7 +154,7 @@ def _checked_mode(mode: int | None, path: str, findings: Findings) -> int | None
 
 def _tmpfs(target: str, options: str, findings: Findings) -> Mount | None:
     path = f"HostConfig.Tmpfs.{target}"
-    size, read_only = 0, False
+    size, read_only, executable = 0, False, False
     mode: int | None = None
     for option in options.split(",") if options else ():
         name, _, value = option.partition("=")
@@ -164,6 +164,8 @@ def _tmpfs(target: str, options: str, findings: Findings) -> Mount | None:
             size = given
         elif name == "mode" and _MODE.fullmatch(value):
             mode = int(value, 8)
+        elif option in {"exec", "noexec"}:
+            executable = option == "exec"
         elif option not in TMPFS_FLAGS:
             reason = f"the option {option!r}"
             findings.add("mount.options", path, reason, "size, mode, ro and rw may be given")
@@ -176,6 +178,7 @@ def _tmpfs(target: str, options: str, findings: Findings) -> Mount | None:
         path=path,
         size=size,
         mode=_checked_mode(mode, path, findings),
+        executable=executable,
     )
 
 

@@ -44,6 +44,8 @@ def _rows(policy: Policy) -> Iterator[tuple[str, str]]:
     yield from _resources(policy)
     yield "mounts", f"below {_listed(policy.mounts.allowed)}"
     yield "", f"not {_listed(policy.mounts.forbidden)}"
+    for project in policy.mounts.projects:
+        yield "", f"{project.path}, whose files are uid {project.uid}'s"
     yield from _networks(policy)
     logs = policy.logs
     size = f"{format_bytes(logs.default_size)} x {logs.default_files}"
@@ -58,13 +60,32 @@ def _rows(policy: Policy) -> Iterator[tuple[str, str]]:
     yield "environment", f"{policy.env.max} variables, {format_bytes(policy.env.max_bytes)}"
     if policy.env.denied:
         yield "", f"not {_listed(policy.env.denied)}"
-    if policy.env.unset:
-        yield "", "NAME alone unsets the image's variable"
     yield "names", f"at most {policy.names.max} characters"
+    if grants := [*_grants(policy)]:
+        yield "may be asked for", _listed(grants)
     yield "exec", _exec(policy)
     quotas = policy.quotas
     yield "quotas", f"{quotas.per_service} containers a service, {quotas.per_owner} an owner"
     yield from _people(policy)
+
+
+def _grants(policy: Policy) -> Iterator[str]:
+    """Yield what clients may ask for that strict refuses, by the words of the docker command."""
+    networks = policy.networks
+    for granted, text in (
+        (policy.env.unset, "variables without a value"),
+        (policy.names.underscores, "_ in host names"),
+        (policy.mounts.create_volumes, "new volumes by their name"),
+        (policy.security.group_add, "further groups"),
+        (policy.resources.cpuset, "CPU sets"),
+        (policy.resources.tmpfs.executable, "programs in a tmpfs"),
+        (networks.client_aliases, "any alias in networks of one's own"),
+        (networks.ports.ranges, "ranges of host ports"),
+    ):
+        if granted:
+            yield text
+    if networks.extra_hosts:
+        yield f"hosts entries ({_listed(networks.extra_hosts)})"
 
 
 def _security(policy: Policy) -> Iterator[tuple[str, str]]:

@@ -184,6 +184,11 @@ def _told(case: Case, final: Final) -> list[Change]:
             set(final.request.exposed_ports) != set(asked.exposed_ports),
         ),
         ("default.tmpfs", "memory filesystems have a size", _sizeless(asked)),
+        (
+            "hardening.tmpfs",
+            "no set-user-id programs or devices in memory filesystems",
+            any(mount.form == "tmpfs" for mount in asked.mounts),
+        ),
         *_kept(asked, final.request),
         (
             "network.mode",
@@ -267,6 +272,9 @@ def _host_config(final: Final) -> Body:
         "AutoRemove": request.auto_remove,
         "ConsoleSize": list(request.console_size) if any(request.console_size) else [],
         "CapAdd": list(request.cap_add),
+        "GroupAdd": list(request.groups),
+        "ExtraHosts": list(request.extra_hosts),
+        "CpusetCpus": request.cpuset,
         "CgroupnsMode": request.cgroupns_mode,
         "IpcMode": request.ipc_mode,
         "OomScoreAdj": request.oom_score_adj,
@@ -274,6 +282,7 @@ def _host_config(final: Final) -> Body:
         "StorageOpt": dict(request.storage),
         "ShmSize": request.shm_size,
         "Runtime": request.runtime,
+        "Isolation": request.isolation,
         "Ulimits": [{"Name": u.name, "Soft": u.soft, "Hard": u.hard} for u in request.ulimits],
         **_only_set_limits(request.limits),
     }
@@ -317,7 +326,8 @@ def _bind(mount: Mount) -> str:
 def _tmpfs(mount: Mount) -> str:
     mode = f",mode={mount.mode:o}" if mount.mode is not None else ""
     access = "ro" if mount.read_only else "rw"
-    return f"{access},{','.join(TMPFS_FLAGS)},size={mount.size}{mode}"
+    flags = ",".join((*TMPFS_FLAGS, "exec" if mount.executable else "noexec"))
+    return f"{access},{flags},size={mount.size}{mode}"
 
 
 def _mount(mount: Mount) -> Body:
@@ -345,7 +355,7 @@ def _bindings(ports: tuple[Port, ...]) -> Body:
     for port in ports:
         binding: Body = {
             "HostIp": port.host_ip,
-            "HostPort": str(port.host) if port.host else "",
+            "HostPort": port.host_text,
         }
         bindings.setdefault(f"{port.container}/{port.protocol}", []).append(binding)
     return dict(bindings)
@@ -387,8 +397,9 @@ def summary_of(case: Case, final: Final) -> dict[str, object]:
             for mount in request.mounts
         ],
         "caps": list(request.cap_add),
+        **_if_any(groups=request.groups, extraHosts=request.extra_hosts),
         "ports": [
-            f"{port.host_ip}:{port.host or ''}:{port.container}/{port.protocol}"
+            f"{port.host_ip}:{port.host_text}:{port.container}/{port.protocol}"
             for port in request.ports
         ],
         # It runs over and over without a record of its own: its kind, and no argument of it.
@@ -396,6 +407,10 @@ def summary_of(case: Case, final: Final) -> dict[str, object]:
         "exceptions": list(case.exceptions),
         "confined": confinement_to(confinement_of(case, request)),
     }
+
+
+def _if_any(**told: tuple[str, ...]) -> dict[str, object]:
+    return {name: list(values) for name, values in told.items() if values}
 
 
 def refused_summary(case: Case) -> dict[str, object]:

@@ -260,6 +260,35 @@ def judge_non_root(user: str) -> Findings:
         yield Finding("user.root", "User", reason, remedy, tolerable=True)
 
 
+def groups_allowed(case: Case) -> Findings:
+    """Further groups are the policy's to allow; where it wants no root, root's isn't among them."""
+    security = case.policy.security
+    for index, group in enumerate(case.request.groups):
+        where = f"HostConfig.GroupAdd[{index}]"
+        if not security.group_add:
+            reason = "the policy admits no further groups: one may own files that are mounted"
+            yield Finding("user.groups", where, reason, "leave it out")
+        elif security.require_non_root and not (group.isdigit() and int(group)):
+            reason = f"{quoted(group)} may be root's group"
+            yield Finding("user.groups", where, reason, "give groups by number, and not 0")
+
+
+def cpuset_allowed(case: Case) -> Findings:
+    """CPUs are pinned where the policy allows it, to those that the host has."""
+    text, path = case.request.cpuset, "HostConfig.CpusetCpus"
+    if not text:
+        return
+    if not case.policy.resources.cpuset:
+        reason = "the policy does not admit pinned CPUs"
+        yield Finding("resources.cpuset", path, reason, "leave it out")
+        return
+    cpus = case.facts.host.cpus if case.facts else 0
+    last = max((int(number) for number in re.findall(r"[0-9]+", text)), default=0)
+    if cpus and last >= cpus:
+        reason = f"{quoted(text)} names more CPUs than this host has: 0 to {cpus - 1}"
+        yield Finding("resources.cpuset", path, reason, "choose from those")
+
+
 def root_filesystem(case: Case) -> Findings:
     """Where the policy wants it, the image's files can't be changed."""
     if case.policy.security.require_read_only_root and not case.request.read_only_root:

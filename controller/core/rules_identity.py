@@ -75,6 +75,17 @@ def name_valid(case: Case) -> Findings:
         yield Finding("name.mismatch", "name", f"{name!r} isn't the name of that slot: {stem}")
 
 
+def host_named(case: Case) -> Findings:
+    """A host name is one by RFC 1123, unless the policy takes ``_`` as the engine does."""
+    for field, name in (
+        ("Hostname", case.request.hostname),
+        ("Domainname", case.request.domainname),
+    ):
+        if "_" in name and not case.policy.names.underscores:
+            reason = f'{quoted(name)} is not a host name by RFC 1123: it has "_"'
+            yield Finding("host.name", field, reason, 'write "-" instead')
+
+
 def _out_of_the_way(case: Case) -> str:
     remedy = "rename or remove that one"
     instance = case.facts.name_of if case.facts else ""
@@ -103,13 +114,10 @@ def judge_name(
     if not name and optional:
         return
     if len(name) > most:
-        reason = (
-            f"{shortened(name, _SHOWN_MAX)!r} is too long: {len(name)} characters, at most {most}"
-        )
-        remedy = (
-            "choose a shorter name (docker compose: a shorter project name), or raise names.max"
-        )
-        yield Finding("name.invalid", path, reason, f"{remedy} in the policy")
+        shown = quoted(shortened(name, _SHOWN_MAX))
+        reason = f"{shown} is too long: {len(name)} characters, at most {most}"
+        remedy = "choose a shorter name (docker compose: a shorter project name)"
+        yield Finding("name.invalid", path, reason, f"{remedy}, or raise names.max in the policy")
     elif not _NAME.fullmatch(name) or len(name) < least:
         reason = f"{name!r} is no name: letters, digits, _ . -, {least} to {most} characters"
         yield Finding("name.invalid", path, reason, "choose another name")

@@ -12,11 +12,13 @@ from collections.abc import Iterable, Iterator
 from controller.core.bodies import Finding, Mount
 from controller.core.case import Case
 from controller.core.facts import DEFAULT_VOLUMES_ROOT, VolumeFacts
-from controller.core.imagevolumes import mounts_of
+from controller.core.imagevolumes import makes_named, mounts_of
 from controller.core.parts import is_below, is_clean
 from controller.core.parts_mounts import VOLUME_NAME
+from controller.core.rules_identity import judge_name
 from controller.model.entries import Role
 from controller.model.paths import ENGINE_DATA, PathFacts
+from controller.model.policy_sections import Project
 from controller.model.quantities import format_bytes
 
 Findings = Iterator[Finding]
@@ -54,6 +56,9 @@ def mounts_bounded(case: Case) -> Findings:
         if mount.type == "tmpfs" and not 0 <= mount.size <= most:
             reason = f"{format_bytes(mount.size)} in memory is outside 0 to {format_bytes(most)}"
             yield Finding("mount.tmpfs", mount.path, reason, "ask for less", mount.size > most)
+        if mount.executable and not policy.resources.tmpfs.executable:
+            reason = "exec lets programs in the tmpfs run, which the policy does not admit"
+            yield Finding("mount.options", mount.path, reason, "leave exec out")
 
 
 def sources_allowed(case: Case) -> Findings:
@@ -61,6 +66,8 @@ def sources_allowed(case: Case) -> Findings:
     root = volumes_root(case)
     for mount in mounts_of(case):
         if mount.type == "volume":
+            if mount.source and makes_named(case):
+                yield from judge_name(mount.source, mount.path, most=case.policy.names.max)
             yield from _volume(case, mount, mount.source)
         elif mount.type == "bind" and is_clean(mount.source):
             if is_below(mount.source, root):
@@ -99,11 +106,18 @@ def _bind(case: Case, mount: Mount) -> Findings:
         reason = f"{source} {what}which no policy admits"
         yield Finding("mount.never", mount.path, reason, "remove the mount")
         return
+    project = project_of(case, source)
+    if project is not None:
+        yield from _as_it_is(case, mount, in_volume=False, trusted=(project.uid,))
+        return
     mounts = case.policy.mounts
     forbidden = next((path for path in mounts.forbidden if _touches(source, _folder(path))), "")
     if forbidden:
         reason = f"{source} {_relation(source, _folder(forbidden))}which the policy forbids"
-        yield Finding("mount.forbidden", mount.path, reason, "use a volume, or another folder")
+        remedy = "use a volume, or another folder"
+        if source != _folder(forbidden) and is_below(source, _folder(forbidden)):
+            remedy += ", or list your project's folder in mounts.projects of the policy"
+        yield Finding("mount.forbidden", mount.path, reason, remedy)
         return
     listed = case.policy.owner(case.owner)
     allowed = (listed.sources if listed else ()) or mounts.allowed
@@ -113,6 +127,18 @@ def _bind(case: Case, mount: Mount) -> Findings:
         yield Finding("mount.not-allowed", mount.path, reason, "use a path below one of them")
         return
     yield from _as_it_is(case, mount, in_volume=False)
+
+
+def project_of(case: Case, source: str) -> Project | None:
+    """Return the project folder that a source lies in, if the one who asks may mount from it.
+
+    The policy names such folders beside its forbidden ones, each with the user whose files they are.
+    """
+    for project in case.policy.mounts.projects:
+        own = case.actor.role is not Role.CLIENT or case.actor.uid == project.uid
+        if own and is_below(source, _folder(project.path)):
+            return project
+    return None
 
 
 def _touches(source: str, path: str) -> bool:
@@ -145,8 +171,10 @@ _KINDS = {
 }
 
 
-def _as_it_is(case: Case, mount: Mount, *, in_volume: bool) -> Findings:
-    """Yield what is wrong with a source as the broker sees it."""
+def _as_it_is(
+    case: Case, mount: Mount, *, in_volume: bool, trusted: tuple[int, ...] = ()
+) -> Findings:
+    """Yield what is wrong with a source as the broker sees it; *trusted* users may own folders."""
     if case.facts is None:
         return
     facts = case.facts.paths.get(mount.source)
@@ -165,13 +193,13 @@ def _as_it_is(case: Case, mount: Mount, *, in_volume: bool) -> Findings:
         return
     if not in_volume:
         # The engine's root above its volumes is nobody's to write but the engine's.
-        yield from _parents(case, mount, facts)
+        yield from _parents(case, mount, facts, trusted)
 
 
-def _parents(case: Case, mount: Mount, facts: PathFacts) -> Findings:
+def _parents(case: Case, mount: Mount, facts: PathFacts, owners: tuple[int, ...]) -> Findings:
     """Yield who could swap the source for something else after it was judged."""
     listed = case.policy.owner(case.owner)
-    trusted = {0, *(listed.uids if listed else ())}
+    trusted = {0, *owners, *(listed.uids if listed else ())}
     remedy = "let root own the folders above it, writable by nobody else"
     if facts.parents_writable_by_others:
         reason = f"others may write to {facts.parents_writable_by_others}, above {mount.source}"

@@ -11,10 +11,13 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
+from typing import Literal
 
 from controller.core.bodies import Endpoint, Finding, Port
 from controller.core.case import COMPOSE_SERVICE, Case
 from controller.core.facts import NetworkFacts
+from controller.core.parts import HOST_GATEWAY, is_host_name
 from controller.core.rules_identity import if_lost
 from controller.core.verdicts import quoted
 from controller.model.entries import Actor, Role
@@ -30,6 +33,8 @@ _NEVER = ("host", "ingress", "docker_gwbridge")
 _PREFIXES = ("container:", "ns:", "service:")
 #: Each is looked up while other admissions wait.
 ENDPOINTS_MAX = 16
+#: Ports of the host from which the engine may choose one.
+RANGE_MAX = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,18 +283,49 @@ def _may_join(case: Case, facts: NetworkFacts) -> bool:
             return True
 
 
+def hosts_allowed(case: Case) -> Findings:
+    """Entries of /etc/hosts are the policy's to allow; they reach the container alone."""
+    granted = case.policy.networks.extra_hosts
+    for index, entry in enumerate(case.request.extra_hosts):
+        address = entry.partition(":")[2]
+        kind: Literal["host-gateway", "addresses"]
+        kind = "host-gateway" if address == HOST_GATEWAY else "addresses"
+        if kind not in granted:
+            reason = f"the policy admits no hosts entries of the kind {kind}"
+            yield Finding(
+                "network.hosts", f"HostConfig.ExtraHosts[{index}]", reason, "leave it out"
+            )
+
+
 def aliases_own(case: Case) -> Findings:
-    """A container answers to its own names: another's could be taken over."""
+    """A container answers to its own names: another's could be taken over.
+
+    In a network that its owner made by hand nobody else is, so the policy may let any name be taken.
+    """
     own = {case.service, case.name, *case.policy.networks.aliases}
     if not case.by_controller:
         own.add(case.request.label(COMPOSE_SERVICE))
     for end in case.request.endpoints:
         for alias in end.aliases:
-            if alias not in own:
+            if alias not in own and not _is_free(case, end.network, alias):
                 reason = f"{alias!r} isn't this container's own name"
                 where = f"{_ENDPOINTS}.{end.network}.Aliases"
                 remedy = f"use its name, or that of its service (label {SERVICE})"
                 yield Finding("network.alias", where, reason, remedy)
+
+
+def _is_free(case: Case, network: str, alias: str) -> bool:
+    if case.by_controller or not case.policy.networks.client_aliases or not is_host_name(alias):
+        return False
+    if _resolved(case, network) in case.networks.all():
+        return False
+    facts = looked_up(case, network)
+    return is_own_network(facts, case.owner) if facts else case.facts is None
+
+
+def is_own_network(facts: NetworkFacts, owner: str) -> bool:
+    """Return True if an owner made this network by hand, so that only its containers are in it."""
+    return facts.ours and facts.owner == owner and facts.namespace == ""
 
 
 def ports_allowed(case: Case) -> Findings:
@@ -305,7 +341,7 @@ def ports_allowed(case: Case) -> Findings:
     for port in ports:
         yield from _port(case, port)
         spot = (port.host_ip or limits.host_ips[0], port.host, port.protocol)
-        if port.host and spot in taken:
+        if port.host and not port.last and spot in taken:
             reason = f"host port {port.host} is published twice"
             yield Finding("port.duplicate", f"{port.path}.HostPort", reason, "publish it once")
         taken.add(spot)
@@ -317,14 +353,30 @@ def _port(case: Case, port: Port) -> Findings:
         granted = ", ".join(limits.host_ips)
         reason = f"{quoted(port.host_ip)} is not an address that the policy grants ({granted})"
         yield Finding("port.address", f"{port.path}.HostIp", reason, f"use {limits.host_ips[0]}")
-    if not port.host or port.host in limits.granted:
-        return
-    if port.host < limits.min_host:
-        reason = f"host port {port.host} is below {limits.min_host}, the policy's lowest"
-        yield Finding("port.privileged", where, reason, "publish on a higher port")
-    elif port.host in limits.reserved:
-        reason = f"host port {port.host} is reserved for agents with rights on the host"
-        yield Finding("port.reserved", where, reason, "publish on another port")
+    several = port.last - port.host + 1 if port.last else 1
+    if port.last and not limits.ranges:
+        reason = f"{quoted(port.host_text)} is a range of host ports"
+        yield Finding("port.invalid", where, reason, "publish each port by itself")
+    elif several > RANGE_MAX:
+        reason = f"{quoted(port.host_text)} has {several} ports: at most {RANGE_MAX}"
+        yield Finding("port.invalid", where, reason, "publish a smaller range")
+    elif port.host:
+        numbers = range(port.host, port.host + several)
+        refused = (finding for number in numbers if (finding := _host_port(case, number, where)))
+        yield from islice(refused, 1)
+
+
+def _host_port(case: Case, number: int, where: str) -> Finding | None:
+    limits = case.policy.networks.ports
+    if number in limits.granted:
+        return None
+    if number < limits.min_host:
+        reason = f"host port {number} is below {limits.min_host}, the policy's lowest"
+        return Finding("port.privileged", where, reason, "publish on a higher port")
+    if number in limits.reserved:
+        reason = f"host port {number} is reserved for agents with rights on the host"
+        return Finding("port.reserved", where, reason, "publish on another port")
+    return None
 
 
 def host_address(text: str) -> str:

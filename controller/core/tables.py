@@ -81,7 +81,6 @@ RESOURCES = (
     _denied("KernelMemory", whole, "resources.kernel-memory", "the engine dropped it"),
     _denied("KernelMemoryTCP", whole, "resources.kernel-memory", "the engine dropped it"),
     _denied("OomKillDisable", flag, "resources.oom", "the host would kill something else"),
-    _denied("CpusetCpus", text, "resources.cpuset", "pinning CPUs is the gate's to do"),
     _denied("CpusetMems", text, "resources.cpuset", "pinning memory nodes is the gate's to do"),
     # docker-py's spellings.
     _denied(
@@ -116,6 +115,7 @@ RESOURCES = (
 
 HOST_CONFIG = (
     *RESOURCES,
+    Field("CpusetCpus", text, CONSTRAIN, "where the policy allows it: pinning takes from others"),
     Field("Ulimits", listed(anything), CONSTRAIN, "some names, bounded"),
     Field("Binds", listed(text), CONSTRAIN, "SOURCE:TARGET[:ro|rw]"),
     Field("Mounts", listed(anything), CONSTRAIN, "bind, volume and tmpfs"),
@@ -154,8 +154,8 @@ HOST_CONFIG = (
     _denied("Dns", listed(text), "network.dns", "queries could be led elsewhere"),
     _denied("DnsOptions", listed(free_text), "network.dns", "lines could be put into resolv.conf"),
     _denied("DnsSearch", listed(free_text), "network.dns", "lines could be put into resolv.conf"),
-    _denied("ExtraHosts", listed(free_text), "network.hosts", "a name could be led elsewhere"),
-    _denied("GroupAdd", listed(text), "user.groups", "a group of the host may own files of it"),
+    Field("ExtraHosts", listed(text), CONSTRAIN, "where the policy allows it: names led elsewhere"),
+    Field("GroupAdd", listed(text), CONSTRAIN, "where the policy allows it: groups may own files"),
     Field("IpcMode", text, CONSTRAIN, "private or none"),
     _denied("Links", listed(text), "network.links", "names of others could be taken"),
     Field("OomScoreAdj", whole, CONSTRAIN, "0 to 1000: nobody is spared before others"),
@@ -171,7 +171,7 @@ HOST_CONFIG = (
     Field("ReadonlyRootfs", flag, ALLOW, "encouraged"),
     Field("SecurityOpt", listed(free_text), MUTATE, "exactly no-new-privileges:true"),
     Field("StorageOpt", mapped(free_text), CONSTRAIN, "size, where the host can bound it"),
-    Field("Tmpfs", mapped(free_text), MUTATE, "bounded, without exec, suid and dev"),
+    Field("Tmpfs", mapped(free_text), MUTATE, "bounded, without suid and dev; exec by the policy"),
     _denied("UTSMode", text, "namespace.uts", "the host's name would be shared"),
     _denied("UsernsMode", text, "namespace.user", "it switches the user namespace off"),
     Field("ShmSize", whole, CONSTRAIN, "bounded, and part of the memory"),
@@ -202,6 +202,7 @@ HOST_CONFIG = (
 LEGACY_NAMES = " ".join([*(entry.name for entry in HOST_CONFIG), LEGACY_CPUSET])
 
 UPDATE = (
+    _denied("CpusetCpus", text, "resources.cpuset", "CPUs are pinned when a container is made"),
     *(entry for entry in RESOURCES if entry.name != "PidsLimit"),
     Field("PidsLimit", whole, CONSTRAIN, "0 and -1 mean unlimited in an update", keep_zero=True),
     _denied("Ulimits", listed(anything), "update.field", "the engine ignores it in an update"),
@@ -235,7 +236,7 @@ ULIMIT = (
 
 PORT_BINDING = (
     Field("HostIp", text, MUTATE, "loopback where unset"),
-    Field("HostPort", text, CONSTRAIN, "one port; unset lets the engine choose"),
+    Field("HostPort", text, CONSTRAIN, "one port, or a range by the policy; unset: any free one"),
 )
 
 MOUNT = (

@@ -44,6 +44,7 @@ class Fastening:
     read_only: bool = False
     subpath: str = ""
     size: int = 0  # of a tmpfs, in bytes
+    executable: bool = False  # a tmpfs whose files may be run
     device: int = 0
     inode: int = 0
     place: str = ""

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from functools import cached_property
+from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
@@ -240,6 +241,7 @@ def _contradictions(policy: Policy) -> Iterable[tuple[str, str]]:
             yield f"resources.{what}.default", "the default is above the maximum"
     if resources.memory.default < MEMORY_FLOOR:
         yield "resources.memory.default", "the engine needs at least 6Mi"
+    yield from _projects(policy)
     logs = policy.logs
     if logs.default_size > logs.max_size:
         yield "logs.defaultSize", "the default is above the maximum"
@@ -250,6 +252,13 @@ def _contradictions(policy: Policy) -> Iterable[tuple[str, str]]:
         yield "networks", "isolated, ingress and bridge need three different names"
     yield from _modes(policy)
     yield from _people(policy)
+
+
+def _projects(policy: Policy) -> Iterable[tuple[str, str]]:
+    for index, project in enumerate(policy.mounts.projects):
+        for path in policy.mounts.forbidden:
+            if PurePosixPath(path).is_relative_to(project.path):
+                yield f"mounts.projects.{index}.path", f"it contains {path}, which is forbidden"
 
 
 def _modes(policy: Policy) -> Iterable[tuple[str, str]]:

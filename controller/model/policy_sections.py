@@ -19,6 +19,7 @@ from controller.model.policy_values import (
     ImagePrefix,
     KeptVolumes,
     PortNumber,
+    Uid,
 )
 from controller.model.spec import Model
 
@@ -53,6 +54,8 @@ class Security(Model):
     require_non_root: bool = False
     require_read_only_root: bool = False
     runtimes: tuple[str, ...] = ("runc",)
+    #: Groups beside the user's own may be asked for.
+    group_add: bool = False
     #: What becomes of a container that runs and can't be compared with what was admitted.
     unverified: Literal["allow", "stop"] = "allow"
 
@@ -83,6 +86,8 @@ class TmpfsLimit(Model):
 
     default: Bytes = 64 * 1024**2
     max: Bytes = 256 * 1024**2
+    #: Programs in it may be run, where that is asked for.
+    executable: Annotated[bool, Field(alias="exec")] = False
 
 
 class Resources(Model):
@@ -93,12 +98,21 @@ class Resources(Model):
     pids: PidLimit = PidLimit()
     tmpfs: TmpfsLimit = TmpfsLimit()
     shm_max: Bytes = 256 * 1024**2
+    #: CPUs may be pinned.
+    cpuset: bool = False
     #: The largest hard value of each ulimit that may be set.
     ulimits: dict[str, Annotated[int, Field(ge=0)]] = Field(
         default_factory=lambda: {"nofile": 65536, "nproc": 512, "core": 0}
     )
     #: Size of the writable layer, where the host's storage can bound it; None refuses the option.
     disk_max: Bytes | None = None
+
+
+class Project(Model):
+    """A folder whose files the user *uid* edits, and containers may mount."""
+
+    path: HostPath
+    uid: Uid
 
 
 class Mounts(Model):
@@ -116,6 +130,11 @@ class Mounts(Model):
     )
     allowed: tuple[HostPath, ...] = ("/tmp/", "/var/lib/platform/", "/var/lib/docker/volumes/")  # noqa: S108
     max: Annotated[int, Field(ge=0, le=256)] = 64
+    #: A volume that a client's create names is made if it is absent, and a volume may be made
+    #: without a name.
+    create_volumes: bool = False
+    #: Folders that may be mounted although they lie below a forbidden one.
+    projects: tuple[Project, ...] = ()
 
 
 class HostPorts(Model):
@@ -133,6 +152,8 @@ class HostPorts(Model):
     max: Annotated[int, Field(ge=0, le=1024)] = 64
     #: Ports below ``minHost``, or reserved, that may be published all the same.
     granted: tuple[PortNumber, ...] = ()
+    #: A range may be given, from which the engine chooses a free port.
+    ranges: bool = False
 
 
 class Networks(Model):
@@ -154,6 +175,10 @@ class Networks(Model):
     ports: HostPorts = HostPorts()
     #: Names that containers may answer to beside their own.
     aliases: tuple[str, ...] = ()
+    #: In networks that clients make, their containers may answer to any name.
+    client_aliases: bool = False
+    #: What further entries of /etc/hosts may lead to.
+    extra_hosts: tuple[Literal["addresses", "host-gateway"], ...] = ()
     ipv6: bool = False
     #: Networks of ours, by their name on the engine, that any namespace may join.
     granted: tuple[str, ...] = ()
@@ -244,9 +269,11 @@ class Labels(Model):
 
 
 class Names(Model):
-    """How long the names may be that clients give to containers, networks and volumes."""
+    """Names that clients give to containers, networks and volumes."""
 
     max: Annotated[int, Field(ge=CONTAINER_NAME_MAX, le=NAME_MAX)] = CONTAINER_NAME_MAX
+    #: Host names may have ``_``, as the engine takes them.
+    underscores: bool = False
 
 
 class Quotas(Model):

@@ -134,7 +134,7 @@ RUNNING = (
         (RUN + " -v /etc:/host {image} ls", "mount.forbidden", "use a volume, or another folder"),
         (RUN + " -v nosuch:/data {image} ls", "volume.missing", "create it first"),
         (RUN + " --volumes-from {shown} {image} ls", "mount.volumes-from", "name each volume"),
-        (RUN + " --network host {image} ls", "network.mode", "use none, bridge, isolated"),
+        (RUN + " --network host {image} ls", "network.mode", "use none or bridge or isolated"),
         (RUN + " --network container:{shown} {image} ls", "network.mode", "use none"),
         (
             RUN + " --network {network} --network-alias db {image} ls",
@@ -150,7 +150,11 @@ RUNNING = (
         (RUN + " --gpus all {image} ls", "devices", "leave out DeviceRequests"),
         (RUN + " --sysctl net.ipv4.ip_forward=1 {image} ls", "sysctls", "leave out Sysctls"),
         (RUN + " --dns 192.0.2.1 {image} ls", "network.dns", "leave out Dns"),
-        (RUN + " --add-host a:192.0.2.1 {image} ls", "network.hosts", "leave out ExtraHosts"),
+        (
+            RUN + " --add-host a:192.0.2.1 {image} ls",
+            "network.hosts",
+            "leave it out, or add addresses",
+        ),
         (RUN + " --link {shown} {image} ls", "network.links", "leave out Links"),
         (RUN + " -p 0.0.0.0:8081:8080 {served} ls", "port.address", r"use 127\.0\.0\.1"),
         (RUN + " -P {served} ls", "port.publish-all", "publish each port"),
@@ -460,6 +464,18 @@ TABLE = (
     *CURL,
 )
 
+#: What is admitted and changed, by its rule: how a client sees that, and what its error then shows.
+CHANGED = {
+    "default.logs": (
+        "the log's configuration has max-size and max-file",
+        r"max-size|max-file",
+    ),
+    "hardening.tmpfs": (
+        "the options of a tmpfs are written out, with nosuid, nodev and noexec",
+        r"nosuid,nodev",
+    ),
+}
+
 #: How the words in braces read on the page.
 SHOWN = {
     "free": "NAME",
@@ -487,7 +503,15 @@ def shown(row: Row) -> str:
 def page(codes: str) -> str:
     """Return the page of the documentation; why something is refused is in the page of *codes*."""
     meanings = dict(re.findall(r"^\| `([a-z0-9.-]+)` \| (.*?) \| .* \|$", codes, re.MULTILINE))
-    return "\n".join([HEAD, *_tables(meanings)])
+    return "\n".join([HEAD, *_tables(meanings), *_changes()])
+
+
+def _changes() -> Iterator[str]:
+    yield "## What is admitted and changed\n"
+    yield "| | what a client sees |\n|---|---|"
+    for rule, (text, _) in CHANGED.items():
+        yield f"| changed: `{rule}` | {text} |"
+    yield ""
 
 
 def _tables(meanings: Mapping[str, str]) -> Iterator[str]:

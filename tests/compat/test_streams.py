@@ -19,7 +19,7 @@ from controller.broker.connection import Patience
 from controller.broker.server import Limits
 from controller.broker.upstream import KEPT_MAX
 from controller.core.policyfile import load_policy
-from tests.compat.world import DEVELOPMENT, IMAGE, Broker
+from tests.compat.world import DEVELOPMENT, IMAGE, Broker, development_policy
 from tests.gate import wire
 from tests.instance import eventually
 from tests.served import served
@@ -104,7 +104,7 @@ def folder() -> Iterator[Path]:
 
 @pytest.fixture
 def broker(engine: PrivateEngine | FoundEngine, folder: Path) -> Iterator[Broker]:
-    made = Broker(folder, engine=engine.host)
+    made = Broker(folder, engine=engine.host, policy=development_policy())
     try:
         yield made
     finally:

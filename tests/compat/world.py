@@ -27,7 +27,7 @@ from tests.registry import Registry
 from tools import demo_images
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from tests.engine import FoundEngine, PrivateEngine
 
@@ -70,10 +70,7 @@ volumes: {data: {}}
 class Broker:
     """A broker of its own process: its memory can be looked at."""
 
-    def __init__(self, folder: Path, *, engine: str) -> None:
-        policy = yaml.safe_load(DEVELOPMENT.read_text())
-        policy["images"]["allow"].append(f"{REGISTRY}/")
-        policy["clients"] = [{"uid": ALICE, "owner": "alice"}]
+    def __init__(self, folder: Path, *, engine: str, policy: Mapping[str, Any]) -> None:
         (folder / "policy.yaml").write_text(yaml.safe_dump(policy))
         (folder / "desired-state").mkdir()
         self.socket = folder / "state" / "run" / "broker.sock"
@@ -115,6 +112,14 @@ class Broker:
         return time.monotonic() - started
 
 
+def development_policy() -> dict[str, Any]:
+    """Return the development policy with the registry's images, and a client."""
+    policy: dict[str, Any] = yaml.safe_load(DEVELOPMENT.read_text())
+    policy["images"]["allow"].append(f"{REGISTRY}/")
+    policy["clients"] = [{"uid": ALICE, "owner": "alice"}]
+    return policy
+
+
 class World:
     """Broker, registry, and the objects that rows speak of."""
 
@@ -131,7 +136,7 @@ class World:
             registry = Registry(self.folder, engine, host=REGISTRY)
             self._stack.callback(registry.stop)
             registry.push(REMOTE, demo_images.Image(REMOTE, {}))
-            self.broker = Broker(self.folder, engine=engine.host)
+            self.broker = Broker(self.folder, engine=engine.host, policy=development_policy())
             self._stack.callback(self.broker.end)
             self._homes = {role: self._home(role) for role in ("client", "operator")}
             self._stack.callback(self._remove_all)

@@ -123,7 +123,7 @@ def _host(host: Shown, plain: Shown, cpus: int) -> Shown:
     for name in ("AutoRemove", "ReadonlyRootfs", "OomScoreAdj", "Init"):
         if name in host:
             shown[name] = host[name]
-    for name in ("IpcMode", "CgroupnsMode", "Runtime", "ShmSize", "Ulimits"):
+    for name in ("IpcMode", "CgroupnsMode", "Runtime", "ShmSize", "Ulimits", "Isolation"):
         if host.get(name):
             shown[name] = host[name]
     if any(host.get("ConsoleSize", ())):

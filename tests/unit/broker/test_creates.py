@@ -370,6 +370,33 @@ def test_a_volume_that_the_image_declares_is_made_once_and_kept() -> None:
     assert again.status == 201
 
 
+def test_a_volume_that_a_client_names_is_made_where_the_policy_lets_it() -> None:
+    knows = state(inventory(), policy=policy(mounts={"createVolumes": True}))
+    data = PathFacts(KEPT_DATA, "dir", device=8, inode=9)
+    sent_volume, sent = Forwarded("/volumes/create"), Forwarded("/containers/create?name=job")
+    dialogue: list[Step] = [
+        LOOK_IMAGE,
+        (LOOK_KEPT, NOT_FOUND),
+        FREE,
+        (Examine((KEPT_DATA,)), (PathFacts(KEPT_DATA, "missing"),)),
+        ("intent", RECORDED),
+        (sent_volume, kept_volume("id-2")),
+        ("outcome", RECORDED),
+        (LOOK_KEPT, kept_volume("id-2")),
+        FREE,
+        (Examine((KEPT_DATA,)), (data,)),
+        ("intent", RECORDED),
+        (sent, MADE),
+        ("outcome", RECORDED),
+    ]
+    host = {"NetworkMode": "none", "Binds": [f"{KEPT}:/data"]}
+    answer = create(dialogue, knows=knows, body={**BODY, "HostConfig": host})
+    assert answer.status == 201
+    assert sent_volume.body["Labels"][names.OWNER] == "alice"
+    assert sent.body["HostConfig"]["Binds"] == [f"{KEPT}:/data"]
+    assert knows.inventory.volumes[KEPT].owner == "alice"
+
+
 def test_a_volume_that_somebody_made_meanwhile_is_never_mounted() -> None:
     knows = state(inventory(), policy=policy(images={"anonymousVolumes": "slot"}))
     answer = create(

@@ -174,9 +174,39 @@ CREATES = (
     Refused(
         "network.alias",
         Grant("add", "networks.aliases", "db"),
+        {"NetworkingConfig": {"EndpointsConfig": {"platform-network": {"Aliases": ["db"]}}}},
+        host={"NetworkMode": "platform-network"},
+    ),
+    Refused(
+        "network.alias",
+        Grant("set", "networks.clientAliases", True),
         {"NetworkingConfig": {"EndpointsConfig": {"alice-net": {"Aliases": ["db"]}}}},
         host={"NetworkMode": "alice-net"},
     ),
+    Refused(
+        "network.hosts",
+        Grant("add", "networks.extraHosts", "addresses"),
+        host={"ExtraHosts": ["a:192.0.2.1"]},
+    ),
+    Refused(
+        "network.hosts",
+        Grant("add", "networks.extraHosts", "host-gateway"),
+        host={"ExtraHosts": ["a:host-gateway"]},
+        sections={"networks": {"extraHosts": ["addresses"]}},
+    ),
+    Refused(
+        "port.invalid",
+        Grant("set", "networks.ports.ranges", True),
+        host=ports(("", "18000-18002")),
+    ),
+    Refused(
+        "mount.options",
+        Grant("set", "resources.tmpfs.exec", True),
+        host={"Tmpfs": {"/run": "exec"}},
+    ),
+    Refused("resources.cpuset", Grant("set", "resources.cpuset", True), host={"CpusetCpus": "0"}),
+    Refused("user.groups", Grant("set", "security.groupAdd", True), host={"GroupAdd": ["5"]}),
+    Refused("host.name", Grant("set", "names.underscores", True), {"Hostname": "my_app"}),
     Refused(
         "port.privileged",
         Grant("add", "networks.ports.granted", 443),
@@ -357,8 +387,17 @@ def test_so_does_one_that_other_calls_name(rule: str, grant: Grant, judge: Any) 
 
 def test_each_rule_of_the_table_is_tried() -> None:
     tried = {case.rule for case in CREATES} | {rule for rule, _, _ in ELSEWHERE}
-    # These two are of the controller's own networks and owners: see below.
-    assert set(GRANTS) - tried == {"network.internal", "owner.namespace"}
+    # Two are of the controller's own networks and owners, one of what the broker then makes: see below.
+    assert set(GRANTS) - tried == {"network.internal", "owner.namespace", "volume.missing"}
+
+
+def test_a_volume_that_is_absent_is_the_clients_to_have_made() -> None:
+    finding = Finding("volume.missing", "HostConfig.Binds[0]", "there is no volume fresh")
+    client = Asked(parse_create({"Image": REFERENCE}))
+    slot = Asked(parse_create({"Image": REFERENCE, "Labels": {"io.trimtab.revision": "v1:0"}}))
+    assert grant_of(finding, client, policy()) == Grant("set", "mounts.createVolumes", True)
+    assert grant_of(finding, slot, policy()) is None
+    assert grant_of(finding, client, policy(mounts={"createVolumes": True})) is None
 
 
 def test_the_controllers_networks_and_namespaces() -> None:
