@@ -25,6 +25,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from controller.clock import SystemClock
 from controller.core import engineaddress
 from controller.launch import (
     CRASH_AT,
@@ -74,22 +75,6 @@ if TYPE_CHECKING:
 
 #: How long ``up`` waits for an instance on the same state folder to end (DESIGN: State).
 FREE_WAIT_S = 5.0
-
-
-class SystemClock:
-    """The machine's clocks."""
-
-    def now(self) -> float:
-        """Return seconds since the epoch."""
-        return time.time()
-
-    def monotonic(self) -> float:
-        """Return seconds that never jump."""
-        return time.monotonic()
-
-    def pause(self, seconds: float) -> None:
-        """Return after so many seconds."""
-        time.sleep(seconds)
 
 
 def new_id() -> str:

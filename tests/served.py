@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 
 from controller.broker.gate import handle
 from controller.broker.server import Broker, Limits, Outside, Places
+from controller.clock import SystemClock
 from controller.journal.keeper import Keeper
 from controller.journal.writer import Writer
-from controller.wiring import SystemClock, new_id
+from controller.wiring import new_id
 
 if TYPE_CHECKING:
     from controller.model.policy import Policy

@@ -39,7 +39,7 @@ AS_FAR_AS = "as far as the journal knows: what ended by itself isn't recorded"
 
 
 @click.command(
-    short_help="Show where the settings of a container come from.",
+    short_help="Show where a container's settings come from.",
     epilog="""\b
 Examples:
   trimtab journal explain web.1-1f0c22aa
@@ -80,7 +80,7 @@ def explain(
 
 
 @click.command(
-    short_help="Show that for each container of a service.",
+    short_help="Explain the containers of a service.",
     epilog="""\b
 Examples:
   trimtab journal blame web

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 import click
 
+from controller.clock import SystemClock
 from controller.core.record import timestamp
 from controller.core.search import Filter
 from controller.model.quantities import parse_duration_ms
@@ -106,8 +107,6 @@ def _last(clock: str, now: float) -> float:
 
 
 def _now() -> float:
-    from controller.wiring import SystemClock
-
     return SystemClock().now()
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+from controller.clock import SystemClock
+
 MINUTE, HOUR, DAY = 60, 3600, 86400
 
 
 def current_time() -> float:
     """Return the present in seconds since the epoch."""
-    from controller.wiring import SystemClock
-
     return SystemClock().now()
 
 

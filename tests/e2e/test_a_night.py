@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from controller.clock import SystemClock
 from controller.core.record import timestamp
-from controller.wiring import SystemClock, trimtab_gid
+from controller.wiring import trimtab_gid
 from tests.gate.roles import ALICE
 from tests.instance import TRIMTAB, Host, eventually, web
 

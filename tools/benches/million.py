@@ -19,12 +19,12 @@ from time import process_time
 from typing import Final
 
 from controller.cli.main import main
+from controller.clock import SystemClock
 from controller.core.note import PrivateKey
 from controller.journal.archive import FolderArchive
 from controller.journal.retention import compress
 from controller.journal.segments import first_seq_of, list_segments
 from controller.settings import Instance, State, write_instance
-from controller.wiring import SystemClock
 from tools.benches.measure import (
     Figure,
     Ran,

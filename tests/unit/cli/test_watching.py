@@ -20,8 +20,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 
+from controller.cli.completion import complete_names
 from controller.cli.main import main
 from controller.cli.screen import Changes
 from controller.model.errors import EngineUnavailable
@@ -104,6 +106,16 @@ def test_an_unknown_name_gets_the_nearest_one(
                 "error: there is no resource gatway [resource.unknown]\n"
                 "remedy: did you mean gateway? 'trimtab status' lists all\n"
             )
+
+
+def test_names_are_completed_from_what_runs(state: State) -> None:
+    shop = resource("gateway", namespace="shop")
+    context = click.Context(click.Command("describe"))
+    context.params = {"state": state.root}
+    with answering(state, report(resource("gateway"), resource("web"), shop)):
+        assert complete_names(context, click.Argument(["name"]), "ga") == ["gateway", "gateway"]
+        assert complete_names(context, click.Argument(["name"]), "sh") == ["shop/gateway"]
+    assert complete_names(context, click.Argument(["name"]), "ga") == []
 
 
 def test_only_one_namespace_is_shown_if_asked(

@@ -10,10 +10,11 @@ import sys
 import threading
 from pathlib import Path
 
+from controller.clock import SystemClock
 from controller.journal.log import Limits
 from controller.journal.writer import Writer
 from controller.model.entries import Entry
-from controller.wiring import SystemClock, crash_reach, new_id
+from controller.wiring import crash_reach, new_id
 
 
 def main(folder: Path, threads: int, appends: int) -> None:

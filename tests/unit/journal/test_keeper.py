@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from controller.clock import SystemClock
 from controller.core.questions import Question
 from controller.core.readership import EVERYTHING
 from controller.core.search import Filter
@@ -21,7 +22,6 @@ from controller.journal.keeper import Keeper
 from controller.journal.log import Log
 from controller.journal.segments import list_segments
 from controller.model.errors import StateError
-from controller.wiring import SystemClock
 from tests.instance import eventually
 from tests.unit.journal.builders import edit, entry, open_log, write_journal
 

@@ -460,7 +460,7 @@ from pathlib import Path
 from controller.ship import shipper
 from controller.ship.opener import Folder
 from controller.ship.sinks import FileSink
-from controller.wiring import SystemClock
+from controller.clock import SystemClock
 shipper.BATCH_RECORDS = 3
 root = Path({str(tmp_path)!r})
 places = shipper.Places(root)
