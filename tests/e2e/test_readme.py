@@ -77,9 +77,9 @@ def test_the_tour_does_what_it_says(host: Host) -> None:
             typed, blocks_of("A tour of five minutes")
         )
     assert "Ready" in looked
-    assert re.search(r"Service +default +web .*http://127.0.0.1:18080", looked), looked
+    assert re.search(r"Service +default +gateway .*http://127.0.0.1:18080", looked), looked
     started = host.log.read_text()
-    assert re.search(r"^web +http://127.0.0.1:18080$", started, re.MULTILINE), started
+    assert re.search(r"^gateway +http://127.0.0.1:18080$", started, re.MULTILINE), started
     assert re.search(r"^next: .*trimtab status", started, re.MULTILINE), started
     assert "nothing to do" in looked
     assert re.search(r"Service +default +mine +2/2 .*Ready", dropped)
