@@ -29,6 +29,8 @@ setup: ## the virtual environment with trimtab in it (and, as root, the system u
 run: setup ## converge desired-state/ on this machine and keep it so, until Ctrl-C
 	@$(PYTHON) tools/engine up
 	@$(PYTHON) tools/images
+	@echo "policy: development, since the demo's images are built here and trusted by their name;"
+	@echo "  for services of your own: trimtab up DIR --policy home, or trimtab policy init (docs/policy.md)"
 	@DOCKER_HOST="$$($(PYTHON) tools/engine host)"; export DOCKER_HOST; \
 	  exec .venv/bin/trimtab up desired-state --policy development --state .state $(ARGS)
 

@@ -93,6 +93,7 @@ def health(call: Call, state: GateState) -> Steps[Reply]:
                 "digest": policy.digest,
                 "name": policy.name,
                 "error": state.policy_error,
+                "reloads": state.policy_reloads,
             },
             "registryAuth": {
                 "file": state.access.file,

@@ -469,6 +469,7 @@ class Broker:
             except PolicyInvalid as error:
                 self.state.policy_error = told = redact.text(str(error))
                 LOG.error("policy.invalid error=%s: the last good one stays", told)  # noqa: TRY400
+            self.state.policy_reloads += 1
             await meter.write(self._policy_entry())
             await self._reload_access(meter)
 

@@ -74,6 +74,7 @@ class GateState:
     index_error: str = ""
     journal: Vitals = field(default_factory=Vitals)
     policy_error: str = ""  # why the last reload kept the policy before it
+    policy_reloads: int = 0  # how often the file was read again, with or without success
     access: Access = field(default_factory=Access)  # registries that there are credentials for
     access_error: str = ""  # why the credentials before are kept
     #: Containers labelled as this instance's that it didn't make, at the last look: id -> name.

@@ -21,6 +21,8 @@ from controller.cli.common import (
 )
 from controller.cli.explain import actor_of, as_option, explain, findings_json, print_findings
 from controller.cli.failures import EXIT_INVALID, EXIT_REFUSED
+from controller.cli.policy_init import init
+from controller.cli.policy_reload import reload
 from controller.model.errors import EngineUnavailable, UsageError
 from controller.model.shipped import DEFAULT_POLICY
 from controller.settings import Instance, read_instance, state_of
@@ -174,3 +176,5 @@ def _print(what: str, admission: Admission, rules: Policy) -> None:
 
 
 policy.add_command(explain)
+policy.add_command(init)
+policy.add_command(reload)

@@ -110,6 +110,7 @@ def test_twenty_replacements_leave_no_volume_without_a_name_and_lose_nothing(kee
         assert host.resource("scratch")["rollout"]["order"] == "StartFirst"
         assert not [record for record in host.journal() if record["stage"] == "violation"]
         a_clients_volume_is_named_after_its_container(host, before | kept)
+        a_policy_is_reloaded_by_a_command(host)
         write(host, ROLLOUTS, ("scratch",))
         eventually(lambda: not host.containers("kept"), what="kept is pruned")
         assert kept <= volumes(host), "a volume is never removed implicitly"
@@ -128,6 +129,21 @@ def a_clients_volume_is_named_after_its_container(host: Host, before: set[str]) 
     (made,) = volumes(host) - before
     assert re.fullmatch(r"mine\.data-[0-9a-f]{6}", made)
     assert host.docker_through_broker("volume", "ls", "--quiet").stdout.count(made) == 1
+
+
+def a_policy_is_reloaded_by_a_command(host: Host) -> None:
+    file = Path(host.policy)
+    good = file.read_text()
+    assert "is unchanged, digest" in host.cli("policy", "reload").stdout
+    file.write_text(good.replace("root: true", "root: false"))
+    changed = host.json("policy", "reload")
+    assert (changed["changed"], changed["error"]) == (True, "")
+    file.write_text(f"{good}nonsense: 1\n")
+    refused = host.cli("policy", "reload", expect=1).stderr
+    assert "nonsense: no key of a policy" in refused
+    assert "the policy development stays in force" in refused
+    file.write_text(good)
+    host.cli("policy", "reload")
 
 
 def doctor_counts_what_docker_left(host: Host) -> None:
