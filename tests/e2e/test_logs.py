@@ -25,6 +25,8 @@ pytestmark = pytest.mark.needs_root
 CLIENT = 61007
 TALKS = 'entrypoint: [/bin/sh, -c, "echo out; echo err >&2; exec /bin/serve >/dev/null"]'
 QUICK = "rollout: {minHealthy: 1s}"
+LAST = "FATAL: no password"
+DIES = f'entrypoint: [/bin/sh, -c, "echo starting; echo {LAST} >&2; exit %d"]'
 #: The shell asks where the cursor is after each prompt.
 PROMPT = b"$ \x1b[6n"
 
@@ -38,7 +40,10 @@ def host(engine: PrivateEngine | FoundEngine) -> Iterator[Host]:
         policy.write_text(f"{text}\nclients: [{{uid: {CLIENT}, owner: guests}}]\n")
         host.policy = str(policy)
         host.write("web.yaml", web("web", replicas=2, extra=f"{TALKS}\n{QUICK}"))
+        host.write("bad.yaml", web("bad", extra=QUICK))
         with host.running():
+            host.write("crash.yaml", web("crash", extra=DIES % 3))
+            host.write("bad.yaml", web("bad", extra=f"{DIES % 4}\n{QUICK}"))
             yield host
     finally:
         host.close()
@@ -201,3 +206,65 @@ def test_who_is_no_operator_sees_no_logs_of_others_and_runs_nothing(host: Host) 
     stranger = run(host, "logs", "web", uid=CLIENT + 1)
     assert stranger.returncode == 4, stranger.stderr
     assert b"remedy: " in stranger.stderr
+
+
+def condition(host: Host, name: str, kind: str) -> str:
+    """Return the message of a condition that holds, as 'trimtab status' shows it; '' without one."""
+    (resource,) = [r for r in host.json("status")["resources"] if r["name"] == name]
+    found = [c for c in resource["conditions"] if (c["type"], c["status"]) == (kind, "True")]
+    return str(found[0]["message"]) if found else ""
+
+
+def test_a_crash_loop_says_how_often_and_why_and_ends_with_the_last_line(host: Host) -> None:
+    message = eventually(lambda: condition(host, "crash", "CrashLoop"), what="the crash loop")
+    assert re.fullmatch(
+        r"slot 1 failed \d+ times in (a row|10 min): exited with 3: "
+        rf'"{LAST}" \(trimtab logs --previous crash\)',
+        message,
+    )
+    failure = host.json("describe", "crash")["slots"][0]["lastFailure"]
+    assert (failure["exit"], failure["line"]) == (3, LAST)
+    assert LAST in host.cli("describe", "crash").stdout
+    assert LAST in host.cli("status", "crash", "--wide").stdout
+
+
+def test_after_a_rollback_the_lines_of_the_container_that_is_gone_are_kept(host: Host) -> None:
+    message = eventually(lambda: condition(host, "bad", "RolledBack"), what="the roll-back")
+    assert message.endswith(f': "{LAST}" (trimtab logs --previous bad)')
+    (failed,) = [r for r in host.history("bad") if r["outcome"] == "failed"]
+    eventually(lambda: len(host.names("bad")) == 1, what="the failed container's removal")
+    assert failed["revision"][3:11] not in host.names("bad")[0]
+    done = run(host, "logs", "--previous", "bad")
+    head, last = done.stderr.decode().splitlines()
+    assert re.fullmatch(r"bad\.1-[0-9a-f]{8}\S* exited.* at \S+", head)
+    assert (done.stdout, last) == (b"starting\n", LAST)
+    assert LAST in host.cli("history", "bad").stdout
+
+
+def test_output_is_in_no_record_and_only_shown_to_those_who_may_read_it(host: Host) -> None:
+    eventually(lambda: condition(host, "bad", "RolledBack"), what="the roll-back")
+    journal = b"".join(p.read_bytes() for p in (host.state / "broker" / "journal").glob("*.jsonl"))
+    assert b"exited with 4" in journal, "records say why a container is replaced"
+    assert LAST.encode() not in journal
+    assert LAST not in (host.state / "controller" / "status.json").read_text()
+    kept = host.state / "controller" / "failures.json"
+    assert LAST in kept.read_text()
+    assert (kept.stat().st_mode & 0o777, kept.parent.stat().st_mode & 0o777) == (0o600, 0o700)
+    shown = run(host, "status", "--json", uid=CLIENT)
+    assert shown.returncode == 0, shown.stderr
+    assert LAST.encode() not in shown.stdout
+    denied = run(host, "logs", "--previous", "bad", uid=CLIENT)
+    assert (denied.returncode, denied.stdout) == (1, b"")
+    assert LAST not in host.said(), "what 'up' prints into a file is a log"
+
+
+def test_what_is_kept_can_be_read_once_nothing_runs(host: Host) -> None:
+    eventually(lambda: condition(host, "bad", "RolledBack"), what="the roll-back")
+    host.stop()
+    assert run(host, "logs", "bad").returncode == 1
+    done = run(host, "logs", "--previous", "bad", "--json")
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [(each["stream"], each["line"]) for each in lines] == [
+        ("stdout", "starting"),
+        ("stderr", LAST),
+    ]
