@@ -35,7 +35,7 @@ PROMPT = b"$ \x1b[6n"
 def host(engine: PrivateEngine | FoundEngine) -> Iterator[Host]:
     host = Host(engine)
     try:
-        text = Path(host.policy).read_text()
+        text = Path(host.policy).read_text().replace("  root: true ", "  root: false ")
         policy = host.folder / "policy.yaml"
         policy.write_text(f"{text}\nclients: [{{uid: {CLIENT}, owner: guests}}]\n")
         host.policy = str(policy)
@@ -155,6 +155,9 @@ def test_a_command_runs_with_its_input_output_and_exit_code(host: Host) -> None:
     done = run(host, "exec", "-w", "/tmp", "-e", "A=b c", "web", "--", "sh", "-c", "pwd; echo $A")
     assert done.stdout == b"/tmp\nb c\n"
     assert run(host, "exec", "web", "--", "/no/such").returncode == 126
+    refused = run(host, "exec", "--user", "0", "web", "--", "id")
+    assert refused.returncode == 4
+    assert b"[exec.root]\nremedy: leave User out" in refused.stderr
     assert run(host, "exec", "-i", "web", "--", "sh", "-c", ":", stdin=data).returncode == 0
 
 
