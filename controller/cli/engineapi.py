@@ -28,7 +28,7 @@ HEAD_MAX = 64 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Streamed:
-    """An answer whose body comes piece by piece."""
+    """An answer with a body that arrives in pieces."""
 
     content_type: str
     chunks: Iterator[bytes]
@@ -66,7 +66,7 @@ class EngineApi:
 
     @contextmanager
     def stream(self, path: str, query: Mapping[str, str]) -> Iterator[Streamed]:
-        """Send a read whose answer may take for ever, and give its body as it comes."""
+        """Send a read and yield its body as it arrives, however long that takes."""
         connection = UnixConnection(self.path, self.timeout_s)
         try:
             with self._translated():

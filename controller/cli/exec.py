@@ -34,7 +34,7 @@ The journal records the program, never its arguments.
 
 \b
 Exit codes: the command's own. Before it starts: 1 error, 4 refused by the policy, 64 wrong
-usage; a line 'error: ...' on stderr tells these from the command's own. As with docker, 126:
+usage; these come with a line 'error: ...' on stderr. As with docker, 126:
 the command can't be executed, 127: it wasn't found, 130: Ctrl-C, 137: killed.
 """,
 )

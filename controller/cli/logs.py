@@ -30,7 +30,7 @@ def tail_of(_ctx: click.Context, _parameter: click.Parameter, value: str) -> str
     epilog="""\b
 Examples:
   trimtab logs web                       all replicas, interleaved by time
-  trimtab logs -f web gateway            and what comes next, from replaced containers too
+  trimtab logs -f web gateway            and new lines, also of replacement containers
   trimtab logs --tail 100 --since 10m shop/web.2
   trimtab logs --previous web            the last lines of containers that failed
   trimtab logs --json web | jq -r 'select(.stream == "stderr").line'
@@ -50,7 +50,7 @@ Exit codes: 0 done, 1 error (no such container, nothing runs), 4 refused, 64 wro
 """
 )
 @click.argument("names", nargs=-1, required=True, metavar="NAME...", shell_complete=complete_names)
-@click.option("-f", "--follow", is_flag=True, help="Go on with what comes next.")
+@click.option("-f", "--follow", is_flag=True, help="Keep printing new lines as they come.")
 @click.option(
     "-p", "--previous", is_flag=True, help="Show the last lines of containers that failed."
 )
@@ -66,7 +66,7 @@ Exit codes: 0 done, 1 error (no such container, nothing runs), 4 refused, 64 wro
     "--since",
     metavar="TIME",
     callback=moment,
-    help="Only from then on: 10m, 7d, 03:12 (the last, UTC), or RFC 3339.",
+    help="Only lines since then: 10m (ago), 7d, 03:12 (UTC, the last), or RFC 3339.",
 )
 @click.option("-t", "--timestamps", is_flag=True, help="Show the time of each line.")
 @state_option

@@ -31,7 +31,7 @@ def print_previous(
         if not runs:
             raise StateError(
                 "failure.none",
-                f"no failed container of {target.text} is kept, or none that this user may read",
+                f"no failed container of {target.text} is kept, or this user is not allowed to read it",
                 remedy=f"see what its containers print now: 'trimtab logs {target.text}'",
             )
         printer.expect([_origin(run).label for run in runs])
@@ -64,7 +64,7 @@ def print_run(run: FailedRun, printer: LinePrinter, *, tail: str, since: str) ->
 
 
 def fetch_runs(state: State) -> list[FailedRun]:
-    """Return the kept runs that the caller may read: from the controller, or its file without one."""
+    """Return the kept runs that the caller is allowed to read, from the controller or else its file."""
     try:
         answer = ask_controller(state.controller_socket, {"do": "failures"})
     except EngineUnavailable:

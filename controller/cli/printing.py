@@ -1,4 +1,4 @@
-"""Printing the output of containers: whose line it is, in which colour, and nothing unescaped.
+"""Prints the output of containers: with the name of the replica, its colour, and escaped.
 
 Lines of stdout go to stdout, lines of stderr to stderr, as ``docker logs`` does.
 """

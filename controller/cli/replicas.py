@@ -46,7 +46,7 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Replica:
-    """A container that the caller may see. ``slot`` is 0 for one that a client made."""
+    """A container that is visible to the caller. ``slot`` is 0 for one that a client made."""
 
     id: str
     name: str
@@ -81,7 +81,7 @@ def label_of(namespace: str, service: str, slot: int, name: str) -> str:
 
 
 def list_replicas(api: EngineApi) -> list[Replica]:
-    """Return all containers of this instance that the caller may see, by label and name."""
+    """Return all containers of this instance that are visible to the caller, by label and name."""
     filters = json.dumps({"label": [f"{names.MANAGED}=true"]})
     listed = api.get("/containers/json", {"all": "1", "filters": filters})
     return sorted(map(_replica, listed), key=lambda each: (each.label, each.name))
@@ -105,7 +105,7 @@ def select(replicas: Iterable[Replica], target: Target) -> list[Replica]:
     if not found:
         raise StateError(
             "container.unknown",
-            f"there is no container of {target.text}, or none that this user may see",
+            f"there is no container of {target.text}, or none that is visible to this user",
             remedy=f"see 'trimtab status'; if it failed, 'trimtab logs --previous {target.text}'",
         )
     services = sorted({f"{each.namespace}/{each.service}" for each in found})

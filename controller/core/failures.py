@@ -31,13 +31,13 @@ _STREAMS: dict[str, StreamName] = {"stdout": "stdout", "stderr": "stderr"}
 
 @dataclass(frozen=True, slots=True)
 class Readers:
-    """Who may read the output of whose services, as the policy says: operators, and owners by uid."""
+    """The users who are allowed to read output, by the policy: operators, and owners by uid."""
 
     operators: frozenset[int] = frozenset({0})
     owners: Mapping[int, str] = field(default_factory=dict)
 
     def may_read(self, uid: int, owner: str) -> bool:
-        """Return True if the user may read the output of that owner's services."""
+        """Return True if the user is allowed to read the output of that owner's services."""
         return uid in self.operators or (owner != "" and self.owners.get(uid) == owner)
 
 

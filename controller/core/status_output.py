@@ -1,4 +1,4 @@
-"""What a report says of failed runs, for a reader who may see their output.
+"""Adds failed runs to a report, for a reader who is allowed to see their output.
 
 A report itself has no output in it: it is published, and anybody who reaches the controller's socket
 may ask for it. This adds ``lastFailure`` to slots, and the last line to the condition that it explains.
@@ -68,7 +68,7 @@ def _is_about_failures(condition: Mapping[str, str]) -> bool:
         case {"type": "Stalled", "reason": reason}:
             return reason == "rollout.failed"
         case {"type": "Degraded", "message": message}:
-            return "; " in message  # beside how many serve, what failed
+            return "; " in message  # after the count of replicas, what failed
         case _:
             return True
 

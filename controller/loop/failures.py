@@ -1,7 +1,7 @@
 """The failed runs that are kept: seen by passes, read through the broker, saved in one file.
 
-A pass asks before it acts, since what it does next may remove the container and its output. Reading
-is bounded in time: a container whose output doesn't come is healed all the same.
+A pass reads before it acts, since its actions may remove the container and its output. Reading
+is bounded in time: a container is healed even if its output can't be read.
 """
 
 from __future__ import annotations

@@ -203,7 +203,7 @@ def asked(terminal: int, line: bytes) -> bytes:
 def test_who_is_no_operator_sees_no_logs_of_others_and_runs_nothing(host: Host) -> None:
     done = run(host, "logs", "web", uid=CLIENT)
     assert (done.returncode, done.stdout) == (1, b"")
-    assert b"or none that this user may see" in done.stderr
+    assert b"or none that is visible to this user" in done.stderr
     done = run(host, "exec", "web", "--", "true", uid=CLIENT)
     assert done.returncode == 1, done.stderr
     stranger = run(host, "logs", "web", uid=CLIENT + 1)

@@ -33,15 +33,15 @@ def report(*conditions: tuple[str, str, str], revision: str = "v1:b") -> dict[st
     }
 
 
-def explained(told: dict[str, Any], *runs: FailedRun) -> dict[str, Any]:
-    resources = with_last_lines(told, runs)["resources"]
+def explained(given: dict[str, Any], *runs: FailedRun) -> dict[str, Any]:
+    resources = with_last_lines(given, runs)["resources"]
     assert isinstance(resources, list)
     found: dict[str, Any] = resources[0]
     return found
 
 
-def messages(told: dict[str, Any], *runs: FailedRun) -> list[str]:
-    return [each["message"] for each in explained(told, *runs)["conditions"]]
+def messages(given: dict[str, Any], *runs: FailedRun) -> list[str]:
+    return [each["message"] for each in explained(given, *runs)["conditions"]]
 
 
 FATAL = run_of(lines=(line("starting"), line("FATAL: \x1b[31mpassword\x1b[0m missing\x07")))
@@ -60,8 +60,8 @@ def test_a_run_that_printed_nothing_still_leads_to_what_is_kept() -> None:
 
 def test_after_a_rollback_the_line_is_of_the_revision_that_failed() -> None:
     good = run_of(lines=(line("of the old one"),), revision="v1:a", slot=2)
-    told = report(("RolledBack", "Automatic", "rolled back"), revision="v1:a")
-    assert messages(told, FATAL, good) == [f'rolled back: "FATAL: password missing\\u0007" {HINT}']
+    given = report(("RolledBack", "Automatic", "rolled back"), revision="v1:a")
+    assert messages(given, FATAL, good) == [f'rolled back: "FATAL: password missing\\u0007" {HINT}']
 
 
 @pytest.mark.parametrize(
@@ -79,11 +79,11 @@ def test_a_condition_that_no_failed_run_explains_stays_as_it_is(
 
 
 def test_only_the_gravest_condition_has_the_line() -> None:
-    told = report(
+    given = report(
         ("Stalled", "rollout.failed", "it failed (resume it)"), ("CrashLoop", "KeepsFailing", CAUSE)
     )
-    assert messages(told, FATAL)[0] == "it failed (resume it)"
-    assert messages(told, FATAL)[1].startswith(f"{CAUSE}: ")
+    assert messages(given, FATAL)[0] == "it failed (resume it)"
+    assert messages(given, FATAL)[1].startswith(f"{CAUSE}: ")
 
 
 def test_a_slot_has_its_last_failed_run() -> None:
@@ -92,6 +92,6 @@ def test_a_slot_has_its_last_failed_run() -> None:
 
 
 def test_a_report_is_never_changed_itself() -> None:
-    told = report(("CrashLoop", "KeepsFailing", CAUSE))
-    with_last_lines(told, [FATAL])
-    assert told == report(("CrashLoop", "KeepsFailing", CAUSE))
+    given = report(("CrashLoop", "KeepsFailing", CAUSE))
+    with_last_lines(given, [FATAL])
+    assert given == report(("CrashLoop", "KeepsFailing", CAUSE))
