@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from controller.cli.engineapi import EngineApi
 from controller.cli.printing import LinePrinter, Origin
 from controller.cli.replicas import Replica
-from controller.core.logstream import MULTIPLEXED, LogLines, merge
+from controller.core.logstream import MULTIPLEXED, Garbled, LogLines, merge
 from controller.model.errors import EngineFailed, StateError
 from controller.model.output import LogLine
 
@@ -36,6 +36,9 @@ def read_log(
             for data in answer.chunks:
                 yield from ((replica, line) for line in lines.feed(data))
             yield from ((replica, line) for line in lines.finish())
+    except Garbled as error:
+        message = f"the output of {replica.name} can't be read: {error}"
+        raise EngineFailed("logs.garbled", message) from error
     except EngineFailed as error:
         if _UNREADABLE not in error.message:
             raise
