@@ -105,6 +105,25 @@ def test_replicas_are_interleaved_with_their_names_and_streams_apart(host: Host)
     assert run(host, "logs", "web", "--since", "2100-01-01").stdout == b""
 
 
+def test_the_output_of_a_terminal_is_read_too(host: Host) -> None:
+    image, entrypoint = "trimtab.local/web:1", ("--entrypoint", "/bin/echo")
+    host.docker_through_broker(
+        *(
+            "run",
+            "--tty",
+            "--network",
+            "none",
+            "--name",
+            "term",
+            *entrypoint,
+            image,
+            "on a terminal",
+        )
+    )
+    assert run(host, "logs", "term").stdout == b"on a terminal\n"
+    host.docker_through_broker("rm", "term")
+
+
 def test_following_goes_on_with_what_replaces_a_container_and_with_restarts(host: Host) -> None:
     before = len(reads(host))
     following = Following(host, "--tail", "0", "web")
