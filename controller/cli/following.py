@@ -15,6 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
+from typing import Any
 
 from controller.cli.api import ask_controller
 from controller.cli.engineapi import EngineApi
@@ -174,19 +175,18 @@ class Follower:
             self._messages.put(_Broken(EngineError("events.ended", "the broker ended the events")))
 
     def _is_expected(self) -> bool:
-        """Return True if a container may come: one is there, or its service is declared."""
-        there = list_replicas(self._api)
-        if any(replica.is_meant_by(target) for replica in there for target in self._targets):
-            return True
-        with suppress(TrimtabError):
+        """Return True if a container may start: its service is declared, as far as is known."""
+        try:
             status = ask_controller(self._controller_socket, {"do": "status"})
-            return any(
-                target.is_of_service(resource["namespace"], resource["name"])
-                for resource in status["resources"]
-                if resource["kind"] == "Service"
-                for target in self._targets
-            )
-        return False
+        except TrimtabError:
+            there = list_replicas(self._api)
+            return any(each.is_meant_by(target) for each in there for target in self._targets)
+        return any(
+            target.is_of_service(resource["namespace"], resource["name"])
+            for resource in status["resources"]
+            if resource["kind"] == "Service" and not _is_removed(resource)
+            for target in self._targets
+        )
 
     def _spawn(self, body: Callable[[], None]) -> None:
         threading.Thread(target=body, daemon=True).start()
@@ -195,3 +195,9 @@ class Follower:
 def _is_missing(error: TrimtabError) -> bool:
     """Return True if the container was removed before its log could be read."""
     return isinstance(error, EngineError) and error.status == HTTPStatus.NOT_FOUND
+
+
+def _is_removed(resource: Mapping[str, Any]) -> bool:
+    """Return True if no document declares a service whose containers are still there."""
+    reasons = {c["reason"] for c in resource["conditions"] if c["type"] == "Ready"}
+    return bool(reasons & {"NotDeclared", "Quarantined"})
