@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from controller.cli.invocation import with_program
 from controller.cli.tables import wrap
 from controller.core.terminal import printable
 
@@ -34,7 +35,10 @@ def problem_of(resource: dict[str, Any], message: str, problems: list[Problem]) 
 
 
 def render_problems(problems: list[Problem], *, width: int | None) -> list[str]:
-    """Return the lines of the problems: what is the same is said once."""
+    """Return the lines of the problems: what is the same is said once.
+
+    Where there is a remedy, what was expected is left to ``validate``: it may be a long list.
+    """
     lines: list[str] = []
     merged = list(_merged(problems))
     for problem, following in pairwise([*merged, None]):
@@ -43,11 +47,11 @@ def render_problems(problems: list[Problem], *, width: int | None) -> list[str]:
         text = f"{place + ': ' if place else ''}{problem['message']} [{problem['code']}]"
         word, *rest = _wrapped(f"problem {text}", "", width)
         lines += [word.replace("problem", click.style("problem", fg="red"), 1), *rest]
-        if problem.get("expected"):
-            lines += _wrapped(f"expected: {problem['expected']}", INDENT, width)
-        remedy = problem.get("remedy")
+        remedy, expected = problem.get("remedy"), problem.get("expected")
         if remedy and (following is None or following.get("remedy") != remedy):
-            lines += _wrapped(f"remedy: {remedy}", INDENT, width)
+            lines += _wrapped(f"remedy: {with_program(remedy)}", INDENT, width)
+        if expected and not remedy and expected not in problem["message"]:
+            lines += _wrapped(f"expected: {expected}", INDENT, width)
     return lines
 
 

@@ -124,8 +124,8 @@ def test_one_problem_of_many_resources_is_shown_once_with_their_names() -> None:
 def test_problems_with_one_remedy_stand_together_and_say_it_once() -> None:
     problems = [
         problem("a", file="a.yaml", remedy="quote it"),
-        problem("b", remedy="push it", code="other.code", expected="an image"),
-        problem("c", file="c.yaml", remedy="quote it"),
+        problem("b", code="other.code", expected="an image"),
+        problem("c", file="c.yaml", remedy="quote it", expected="a string"),
     ]
     assert shown(report(problems=problems)) == [
         "No resources.",
@@ -134,7 +134,6 @@ def test_problems_with_one_remedy_stand_together_and_say_it_once() -> None:
         "        remedy: quote it",
         "problem b [other.code]",
         "        expected: an image",
-        "        remedy: push it",
     ]
 
 
