@@ -133,7 +133,9 @@ def cli(ctx: click.Context, no_color: bool, debug: bool) -> None:
     Every change to the engine passes a policy gate, in a broker that alone holds the engine's
     socket, and is journaled before it happens.
     """
-    if no_color or os.environ.get("NO_COLOR"):  # https://no-color.org
+    if no_color:
+        os.environ["NO_COLOR"] = "1"  # for those who ask for it themselves
+    if os.environ.get("NO_COLOR"):  # https://no-color.org
         ctx.color = False
     if debug:
         os.environ[DEBUG] = "1"

@@ -139,7 +139,7 @@ def test_colours_can_be_switched_off(
     shown = click.Command("show", callback=lambda: seen.append(click.get_current_context().color))
     monkeypatch.setitem(cli_module.COMMANDS, "show", ("main", "shown", ""))
     monkeypatch.setattr(cli_module, "shown", shown, raising=False)
-    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("NO_COLOR", "")  # so that it is as before after the test
     run(*arguments, "show")
     monkeypatch.setenv("NO_COLOR", "1")
     run(*arguments, "show")
