@@ -19,7 +19,7 @@ from controller.cli.api import BrokerApi, ask_controller
 from controller.cli.common import json_option, open_state, print_json, state_option
 from controller.cli.completion import complete_names
 from controller.cli.failures import EXIT_NOT_CONVERGED, EXIT_REFUSED
-from controller.cli.fetch import matches
+from controller.cli.fetch import matches, suggestion
 from controller.cli.people import with_names
 from controller.cli.plan import duration_s
 from controller.model.errors import EngineUnavailable, StateError
@@ -216,8 +216,11 @@ def key_of(state: State, name: str) -> str:
             remedy="write NAMESPACE/NAME",
         )
     if not keys:
+        others = [r for r in status["resources"] if r["kind"] == "Service"]
         raise StateError(
-            "service.unknown", f"there is no service {name}", remedy="see 'trimtab status'"
+            "service.unknown",
+            f"there is no service {name}",
+            remedy=f"{suggestion(name, others)}'trimtab status' lists all",
         )
     return keys[0]
 

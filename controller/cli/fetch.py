@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,16 +52,20 @@ def raise_if_unknown(report: dict[str, Any], found: dict[str, Any], name: str | 
     """Raise StateError if NAME means no resource of a report; the remedy has the nearest name."""
     if name is None or found["resources"]:
         return
-    from difflib import get_close_matches  # takes a while to load
-
-    names = [resource["name"] for resource in report["resources"]]
-    near = get_close_matches(name.rpartition("/")[2], names, n=1)
-    hint = f"did you mean {near[0]}? " if near else ""
     raise StateError(
         "resource.unknown",
         f"there is no resource {name}",
-        remedy=f"{hint}'trimtab status' lists all",
+        remedy=f"{suggestion(name, report['resources'])}'trimtab status' lists all",
     )
+
+
+def suggestion(name: str, resources: Iterable[dict[str, Any]]) -> str:
+    """Return ``did you mean NAME? `` with the nearest name of a resource, or ``''``."""
+    from difflib import get_close_matches  # takes a while to load
+
+    names = sorted({resource["name"] for resource in resources})
+    near = get_close_matches(name.rpartition("/")[2], names, n=1)
+    return f"did you mean {near[0]}? " if near else ""
 
 
 def fetch_status(state: Path | None) -> dict[str, Any]:
