@@ -21,6 +21,7 @@ from controller.cli.statustable import View, fit_status
 from controller.cli.tables import cell_width, wrap
 from controller.cli.times import current_time
 from controller.model.errors import TrimtabError
+from controller.model.names import DEFAULT_NAMESPACE
 
 if TYPE_CHECKING:
     from controller.launch import Launch
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 REFRESH_S = 0.5
 #: Children are looked after between two questions: no answer may hold that up for long.
 ANSWER_S = 1.0
-CONNECT_S = 0.3
+CONNECT_S, ADDRESSES_MAX = 0.3, 10
 #: What to try once an instance has started.
 NEXT = ("status", "journal list")
 
@@ -119,16 +120,24 @@ def is_settled(report: dict[str, Any]) -> bool:
 
 
 def answering(report: dict[str, Any]) -> list[str]:
-    """Return a line for each service with published addresses at which something answers."""
-    found = []
-    for resource in report["resources"]:
-        urls = [url for url in urls_of(resource) if _answers(url)]
-        name = resource["name"]
-        if resource["namespace"] != "default":
-            name = f"{resource['namespace']}/{name}"
-        found += [(name, "  ".join(urls))] if urls else []
-    width = max((len(name) for name, _ in found), default=0)
-    return [f"{name:<{width}}  {urls}" for name, urls in found]
+    """Return a line for each service with published addresses at which something answers.
+
+    At most ``ADDRESSES_MAX`` are tried: one that doesn't answer takes a moment.
+    """
+    published = [(_name_of(each), url) for each in report["resources"] for url in urls_of(each)]
+    found: dict[str, list[str]] = {}
+    for name, url in published[:ADDRESSES_MAX]:
+        if _answers(url):
+            found.setdefault(name, []).append(url)
+    width = max(map(len, found), default=0)
+    lines = [f"{name:<{width}}  {'  '.join(urls)}" for name, urls in found.items()]
+    more = len(published) - ADDRESSES_MAX
+    return [*lines, f"and {more} more: see PORTS"] if more > 0 else lines
+
+
+def _name_of(resource: dict[str, Any]) -> str:
+    namespace, name = resource["namespace"], resource["name"]
+    return name if namespace == DEFAULT_NAMESPACE else f"{namespace}/{name}"
 
 
 def _answers(url: str) -> bool:

@@ -65,6 +65,14 @@ def test_addresses_are_shown_where_something_answers() -> None:
         ]
 
 
+def test_of_many_addresses_the_first_are_tried() -> None:
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        away = port(closed.getsockname()[1])
+        many = report(*(resource(f"web{number}", ports=[away]) for number in range(12)))
+        assert answering(many) == ["and 2 more: see PORTS"]
+
+
 def test_in_a_pipe_the_policy_comes_first_and_the_addresses_once(
     launch: Launch, capsys: pytest.CaptureFixture[str]
 ) -> None:
