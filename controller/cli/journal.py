@@ -14,7 +14,7 @@ from controller.cli import explained, gauges, handing, proof
 from controller.cli.common import json_option, state_option
 from controller.cli.journal_filters import SEQ_MAX, filter_options, scan_option
 from controller.cli.journal_source import json_line, open_source, wants_json
-from controller.cli.journaltable import clock_for, render_changes, render_records
+from controller.cli.journaltable import clock_for, outcomes_of, render_changes, render_records
 from controller.cli.records import render_story
 from controller.cli.tables import terminal_width
 from controller.cli.times import current_time
@@ -86,9 +86,7 @@ Examples:
     show_default=True,
     help="0 lists all.",
 )
-@click.option(
-    "--all", "each", is_flag=True, help="A line for each record: intent and outcome apart."
-)
+@click.option("--all", "each", is_flag=True, help="A line for each record, as with --stage.")
 @click.option("--utc", is_flag=True, help="Show times in UTC, as in a pipe and with --json.")
 @scan_option
 @state_option
@@ -110,6 +108,7 @@ def list_records(
     is the time of day here, with the date where that isn't today.
     """
     as_json = wants_json(ctx, as_json)
+    each = each or bool(wanted.stages)  # who names stages asks for records
     with open_source(ctx, state, scan=scan) as source:
         # A change has two records at most.
         records = source.find(wanted, limit=limit if as_json or each else 2 * limit)
@@ -118,6 +117,8 @@ def list_records(
                 click.echo(json_line(record))
             return
         found = list(records)
+        if not each and (wanted.verdict or wanted.until):
+            found += outcomes_of(source, found)
     width = terminal_width()
     clock = clock_for(current_time(), utc=utc, exact=width is None)
     if not found:

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, tzinfo
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from controller.cli.records import HEADERS, object_of, row, short_actor, texts, why
 from controller.cli.tables import Column, clip, clip_image, render
 from controller.core.record import CLOSING
-from controller.core.search import Found, text
+from controller.core.search import Filter, Found, text
+
+if TYPE_CHECKING:
+    from controller.cli.journal_source import Source
 
 #: Fewer cells than elsewhere: a row of the journal has one short reason.
 TEXT_LEAST: Final = 28
@@ -105,6 +108,19 @@ def render_records(found: Iterable[Found], clock: Clock, *, width: int | None) -
     ]
     wide = [Column(header) for header in HEADERS]
     return render(wide, rows, width=width, text_least=TEXT_LEAST)
+
+
+def outcomes_of(source: Source, found: Iterable[Found]) -> list[Found]:
+    """Return the outcomes that a filter left out of its answer: they have no verdict, and come later."""
+    records = list(found)
+    closed = {one.record.entry.id for one in records if one.record.entry.stage in CLOSING}
+    intents = (one.record.entry for one in records if one.record.entry.stage == "intent")
+    return [
+        closing
+        for entry in intents
+        if entry.id not in closed
+        for closing in source.find(Filter(record=entry.id, stages=CLOSING))
+    ]
 
 
 def _pairs(found: Iterable[Found]) -> list[tuple[Found, Found | None]]:

@@ -133,6 +133,16 @@ def test_changes_are_listed_in_a_table(state: Path, capsys: pytest.CaptureFixtur
     assert run(capsys, "list", "--state", state) == (0, TABLE, "")
 
 
+@pytest.mark.parametrize(
+    "filters", [["--verdict", "mutate"], ["--until", "2026-01-01T12:00:01.500Z"]]
+)
+def test_a_change_has_its_outcome_also_where_a_filter_leaves_that_out(
+    state: Path, capsys: pytest.CaptureFixture[str], filters: list[str]
+) -> None:
+    code, out, _ = run(capsys, "list", *filters, "--state", state)
+    assert (code, out.splitlines()[-1].split()[5:10]) == (0, ["-", "created", "in", "120", "ms"])
+
+
 def test_each_record_is_listed_if_asked(state: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(capsys, "list", "--all", "--state", state) == (0, ALL, "")
 
