@@ -1,7 +1,8 @@
-"""Creations: passes that need the same network or volume share one creation of it.
+"""Creations: passes that need the same network or volume share one creation of it, which is paced.
 
 Passes of different services run side by side, and each plans what it finds missing. One of them
-creates a network, and the others wait until that has ended, look again, and use it.
+creates a network, and the others wait until that has ended, look again, and use it. What somebody
+removes again and again is created after growing pauses (``core.contention``).
 """
 
 from __future__ import annotations
@@ -9,9 +10,12 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
+from controller.core import contention
+from controller.core.contention import Fight
 from controller.model.observed import Observed
-from controller.model.plan import CreateNetwork, CreateVolume
+from controller.model.plan import AnyAction, CreateNetwork, CreateVolume, RemoveNetwork
 
 
 class Creations:
@@ -20,6 +24,7 @@ class Creations:
     def __init__(self) -> None:
         self._changed = threading.Condition()
         self._under_way: set[tuple[str, str]] = set()
+        self._fights: dict[tuple[str, str], Fight] = {}  # what was created of late
 
     @contextmanager
     def turn(self, action: CreateNetwork | CreateVolume) -> Iterator[None]:
@@ -34,6 +39,30 @@ class Creations:
             with self._changed:
                 self._under_way.discard(what)
                 self._changed.notify_all()
+
+    def note(self, action: AnyAction, now: float) -> None:
+        """Take note of an action that succeeded: what is created once more was removed by somebody else."""
+        with self._changed:
+            match action:
+                case CreateNetwork() | CreateVolume():
+                    what = (action.verb, action.target)
+                    fights = {
+                        each: contention.saw(fight, fight.altered, now)
+                        for each, fight in self._fights.items()
+                    }
+                    before = replace(fights.get(what, contention.CALM), altered=frozenset())
+                    fights[what] = contention.saw(before, (action.target,), now)
+                    self._fights = {each: fight for each, fight in fights.items() if fight.times}
+                case RemoveNetwork():
+                    self._fights.pop(("create-network", action.target), None)
+                case _:
+                    pass
+
+    def wait_s(self, action: AnyAction, now: float) -> float:
+        """Return how long an object isn't created, since somebody removes it again and again."""
+        with self._changed:
+            fight = self._fights.get((action.verb, action.target), contention.CALM)
+        return max(0.0, contention.not_before(fight) - now)
 
 
 def existing(action: CreateNetwork | CreateVolume, observed: Observed) -> str:

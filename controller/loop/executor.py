@@ -55,10 +55,14 @@ class Performer(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """An action that succeeded, and the id of what it made or acted on ('' for a pull)."""
+    """An action that succeeded, and the id of what it made or acted on ('' for a pull).
+
+    ``shared``: another pass made it meanwhile.
+    """
 
     action: AnyAction
     id: str
+    shared: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,7 +211,7 @@ class _Run:
             with self._creations.turn(action):
                 self._observed = self._look(action)
                 if there := existing(action, self._observed):
-                    self.done.append(Done(action, there))
+                    self.done.append(Done(action, there, shared=True))
                 else:
                     self._perform(action)
             return

@@ -33,6 +33,7 @@ from controller.model.entries import Context
 from controller.model.errors import (
     Act,
     Conflict,
+    Crowded,
     EngineError,
     EngineUnavailable,
     Refused,
@@ -336,6 +337,15 @@ class Reconciler:
 
         return take
 
+    def _contended(self, action: AnyAction) -> Attempt | None:
+        """Return what holds back the creation of what somebody removes again and again."""
+        wait_s = self._creations.wait_s(action, self._clock.now())
+        if not wait_s:
+            return None
+        reason = f"{action.target} is removed again and again by somebody else"
+        remedy = "look who removes it beside trimtab; it is created after growing pauses"
+        return self._retries.attempt(Crowded("create.contended", reason, remedy=remedy), wait_s)
+
     @staticmethod
     def _nothing(_action: AnyAction) -> Attempt | None:
         return None
@@ -353,7 +363,8 @@ class Reconciler:
         holding: list[Attempt] = []
 
         def held(action: AnyAction) -> bool:
-            attempt = self._retries.held(key, signature(action, rules.digest)) or take(action)
+            attempt = self._retries.held(key, signature(action, rules.digest))
+            attempt = attempt or self._contended(action) or take(action)
             if attempt is not None:
                 holding.append(attempt)
             return attempt is not None
@@ -395,6 +406,8 @@ class Reconciler:
         """Remember what the execution tells: new containers, and which failures still count."""
         for each in done.done:
             self.chronicle.did(each.action)
+            if not each.shared:
+                self._creations.note(each.action, self._clock.now())
             if isinstance(each.action, CreateContainer):
                 slot = (each.action.object, each.action.slot)
                 violations = (self._memory.mark(slot) or exits.Mark("")).violations

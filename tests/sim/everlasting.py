@@ -24,7 +24,7 @@ from tests.sim.controller import request_of
 from tests.sim.faults import Action, Faults
 from tests.sim.files import Doc
 from tests.sim.people import OPERATOR
-from tests.sim.stories import ILL, PROBE, WEB, Tale, edit, service
+from tests.sim.stories import ILL, LAN, PROBE, WEB, Tale, edit, service
 from tests.sim.violation import Violation
 from tests.sim.world import World
 
@@ -74,6 +74,7 @@ class Everlasting:
     refuse: Refuse | None = None
     breached: str = ""  # containers of this image don't run as admitted; "*": all
     ill: frozenset[str] = frozenset()
+    beside: tuple[Doc, ...] = ()  # documents beside that of the service
     dies_s: float = 0.0  # the controller does, every so many seconds
 
 
@@ -107,6 +108,10 @@ def _loses_networks(world: EverlastingWorld) -> None:
         world.engine.call("DELETE", f"/networks/{network.id}")
 
 
+def _loses_declared(world: EverlastingWorld) -> None:
+    world.engine.call("DELETE", "/networks/lan")
+
+
 NOBODYS = "ghcr.io/platformnetwork/app:none"
 NEXT: dict[str, object] = {"image": "trimtab.local/web:2"}
 TAKEN = "driver failed: Bind for 127.0.0.1:18080 failed: port is already allocated"
@@ -131,6 +136,12 @@ FAULTS: dict[str, Everlasting] = {
     "somebody alters what no engine takes back": Everlasting(meddles=[_each("update")]),
     "somebody cuts it off": Everlasting(meddles=[_each("disconnect")]),
     "somebody removes its network": Everlasting(meddles=[_loses_networks]),
+    "somebody removes a network that is declared": Everlasting(
+        beside=(Doc(LAN, {"internal": True}),), meddles=[_loses_declared]
+    ),
+    "each start is refused": Everlasting(
+        refuse=_fail(Mutation.CONTAINER_START, 403, "the volume isn't what was admitted")
+    ),
     "one removes it and one alters it": Everlasting(meddles=[_each("limits"), _each("rm")]),
     "one stops it and one pauses it": Everlasting(meddles=[_each("pause"), _each("stop")]),
     "its image is missing": Everlasting(spec={"image": NOBODYS}),
@@ -183,7 +194,7 @@ class EverlastingWorld(World):
         doc = service(WEB, **spec)
         doc = Doc(WEB, {**doc.spec, "image": image})
         then = [(30.0, edit(WEB, **fault.then))] if fault.then else []
-        tale = Tale(frozenset(), (doc,), tuple(then), ill=fault.ill)
+        tale = Tale(frozenset(), (doc, *fault.beside), tuple(then), ill=fault.ill)
         super().__init__(SEED, story=tale, faults=Faults.none())
         self._fault = fault
         self._meddled = 0

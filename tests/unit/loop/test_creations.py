@@ -6,6 +6,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from controller.loop.creations import Creations
 from controller.loop.executor import Done, Execution, execute
@@ -13,10 +14,17 @@ from controller.model.entries import Context
 from controller.model.errors import Conflict, EngineFailed
 from controller.model.names import Key
 from controller.model.observed import Observed
-from controller.model.plan import AnyAction, CreateNetwork, CreateVolume, Precondition
+from controller.model.plan import (
+    AnyAction,
+    CreateNetwork,
+    CreateVolume,
+    Precondition,
+    RemoveNetwork,
+)
+from controller.ports import EngineEvent
 from tests.unit.loop.test_controller import house
 from tests.unit.loop.toy import House, ToyEngine
-from tests.worlds import ISOLATED, WEB, engine, service
+from tests.worlds import ISOLATED, WEB, engine, network, service
 
 NAMES = ("api", "db", "web")
 
@@ -116,5 +124,47 @@ def test_what_is_not_ours_is_never_used_in_the_place_of_what_is_missing() -> Non
     error = run().error
     assert error is not None and error.message == "platform-network is there already"
     there.world = engine(networks=(ISOLATED,))
-    assert run().done == (Done(action, ISOLATED.id),)
+    assert run().done == (Done(action, ISOLATED.id, shared=True),)
     assert there.done == []
+
+
+def test_what_somebody_removes_again_and_again_is_created_after_growing_pauses(
+    tmp_path: Path,
+) -> None:
+    home = house(tmp_path, networks=(network("lan"),))
+    home.engine.world = engine(networks=())
+    create = ["create-network lan"]
+
+    def remove() -> None:
+        networks = tuple(n for n in home.engine.world.networks if n.name != "lan")
+        home.engine.world = replace(home.engine.world, networks=networks)
+        home.controller.hint(EngineEvent(1, "network", "destroy", "", None))
+
+    for _ in range(4):  # first, and then three times at once
+        assert home.settle() == create
+        remove()
+    for pause_s in (2, 6, 18):
+        assert home.settle() == []
+        assert home.condition("lan", "Progressing") == ("True", "Waiting")
+        told = "create.contended: lan is removed again and again by somebody else"
+        assert home.message("lan", "Progressing").startswith(told)
+        report: Any = home.controller.status()
+        assert report["resources"][0]["nextTry"]["reason"].startswith(told)
+        # It counts from when it was created the last time.
+        assert home.let_pass(pause_s - 0.5) == []
+        assert home.let_pass(0.6) == create
+        remove()
+    home.let_pass(700)
+    remove()
+    assert home.settle() == create, "quiet for ten minutes"
+
+
+def test_what_trimtab_removed_itself_is_created_at_once() -> None:
+    creations = Creations()
+    lan: dict[str, Any] = {"object": WEB, "target": "lan", "cause": ""}
+    create, remove = CreateNetwork(**lan, owner="team"), RemoveNetwork(**lan)
+    for _ in range(9):
+        assert creations.wait_s(create, 5.0) == 0
+        creations.note(create, 5.0)
+        creations.note(remove, 5.0)
+    assert creations.wait_s(create, 5.0) == 0
