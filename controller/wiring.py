@@ -62,7 +62,7 @@ if TYPE_CHECKING:
     from controller.journal.keeper import Keeper
     from controller.journal.writer import Writer
     from controller.loop.controller import Controller
-    from controller.loop.reconciler import Rules
+    from controller.loop.passes import Rules
     from controller.model.errors import Problem
     from controller.model.names import Key
     from controller.model.observed import HostPort
@@ -444,7 +444,7 @@ def rules_of(policy: Policy, digest: str) -> Rules:
     from controller.core.failures import Readers
     from controller.core.imagevolumes import volume_rule_of
     from controller.core.translate import container_body
-    from controller.loop.reconciler import Rules
+    from controller.loop.passes import Rules
     from controller.model.plan import CreateContainer, Verdict
 
     networks = policy.networks.names

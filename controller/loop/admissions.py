@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from controller.core.succession import hypothetical_create
 from controller.core.supplies import Supplies
-from controller.loop.reconciler import Rules
+from controller.loop.passes import Rules
 from controller.model.desired import Desired, Service
 from controller.model.names import Key
 from controller.model.observed import Observed

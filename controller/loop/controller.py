@@ -31,6 +31,7 @@ from controller.core.status_facts import Failure, Report
 from controller.core.steering import lasting
 from controller.loop import snapshot
 from controller.loop.actlog import Logged
+from controller.loop.claims import claims, declared_keys
 from controller.loop.executor import Execution, execute, not_stopping
 from controller.loop.failures import FailureLog
 from controller.loop.gates import Gates
@@ -38,18 +39,10 @@ from controller.loop.generations import accept
 from controller.loop.helm import Helm
 from controller.loop.lanes import Aside
 from controller.loop.memory import Memory
+from controller.loop.passes import Outcome, Result, Rules, View
 from controller.loop.probes import ProbedEngine
 from controller.loop.queue import WorkQueue
-from controller.loop.reconciler import (
-    WAIT_S,
-    Outcome,
-    Reconciler,
-    Result,
-    Rules,
-    View,
-    claims,
-    declared_keys,
-)
+from controller.loop.reconciler import WAIT_S, Reconciler
 from controller.loop.reporting import Known, Reporter
 from controller.loop.retries import AWAY_LONGEST_S, delay_s
 from controller.loop.survey import Standing, Survey, standing_of

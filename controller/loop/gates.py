@@ -9,7 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from controller.loop.executor import UNMET
-from controller.loop.reconciler import Reconciler, Rules, View
+from controller.loop.passes import Rules, View
+from controller.loop.reconciler import Reconciler
 from controller.model.desired import Service
 from controller.model.errors import Conflict
 from controller.model.names import Key

@@ -7,28 +7,25 @@ it brought no facts. It never waits, and raises nothing of the engine's: errors 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
-from enum import StrEnum
+from dataclasses import replace
 
 from controller.core import backoff, blast, exits, planner, prune, quarantine
-from controller.core.course import Course
-from controller.core.failures import Readers
-from controller.core.imagevolumes import VolumeRule, always_refuse
-from controller.core.moves import Judge
 from controller.core.order import FAILED
 from controller.core.ordering import Around, Ordering
 from controller.core.quarantine import AT_ONCE, Keeping, Moment, Quarantine
 from controller.core.status_facts import Failure
 from controller.loop.actlog import ActLog, Logged
 from controller.loop.chronicle import Chronicle
+from controller.loop.claims import claims, declared_keys, images_for
 from controller.loop.creations import Creations
 from controller.loop.executor import Execution, execute, not_stopping
 from controller.loop.failures import FailureLog
 from controller.loop.lanes import Aside, Sidestepping, in_place
 from controller.loop.memory import Memory
+from controller.loop.passes import OUTCOMES, Outcome, Result, Rules, View
 from controller.loop.retries import Attempt, Retries, delay_s, signature
 from controller.loop.share import Share, running_keys
-from controller.model.desired import Desired, Network, Service, Source, Volume
+from controller.model.desired import Service
 from controller.model.entries import Context
 from controller.model.errors import (
     Act,
@@ -40,11 +37,10 @@ from controller.model.errors import (
     ReplyLost,
     Severity,
 )
-from controller.model.names import Key, NetworkNames
+from controller.model.names import Key
 from controller.model.observed import Observed
 from controller.model.plan import (
     AnyAction,
-    Blocked,
     CreateContainer,
     Plan,
     StartContainer,
@@ -62,64 +58,6 @@ HELD = "held"
 NO_FAILURES: Mapping[Key, Failure] = {}
 #: So many acting passes in a row are normal for a rollout; more look like a fight with somebody.
 ACTING_FREELY = 5
-
-
-@dataclass(frozen=True, slots=True)
-class Rules:
-    """The policy as passes need it: names of networks, verdicts in advance, and which it is."""
-
-    networks: NetworkNames
-    judge: Judge
-    digest: str
-    volume_rule: VolumeRule = always_refuse
-    readers: Readers = field(default_factory=Readers)  # of the output of containers
-
-
-@dataclass(frozen=True, slots=True)
-class View:
-    """What is desired, with the prune guard's word on exactly that."""
-
-    desired: Desired = field(default_factory=Desired)
-    prunable: frozenset[Key] = frozenset()
-    blocked: tuple[Blocked, ...] = ()
-
-
-class Outcome(StrEnum):
-    """How a pass ended."""
-
-    DONE = "done"  # as desired
-    ACTED = "acted"  # something was done: look again
-    RETRY = "retry"  # something failed, and may be tried again later
-    WAIT = "wait"  # a known time, or something else, must come first
-    STALLED = "stalled"  # a person must act
-
-
-_OUTCOMES = {
-    Act.STALLED: Outcome.STALLED,
-    Act.WAITING: Outcome.WAIT,
-    Act.RETRY: Outcome.RETRY,
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Result:
-    """What a pass came to. ``again_s``: when to look again at the latest; None: no need.
-
-    ``observed`` is what it saw before it acted; None when it couldn't look. ``course`` is how the
-    rollout goes by that look.
-    """
-
-    outcome: Outcome
-    again_s: float | None = None
-    failure: Failure | None = None
-    observed: Observed | None = None
-    course: Course | None = None
-    execution: Execution = field(default_factory=Execution)
-
-    @property
-    def waits(self) -> tuple[Wait, ...]:
-        """What the pass was kept from by other services."""
-        return tuple(wait for wait in self.execution.waits if wait.on)
 
 
 class Reconciler:
@@ -435,7 +373,7 @@ class Reconciler:
         if holding:
             soonest = min(holding, key=self._retries.remaining_s)
             again_s = self._retries.remaining_s(soonest)
-            outcome = _OUTCOMES[soonest.error.act]
+            outcome = OUTCOMES[soonest.error.act]
             return Result(
                 outcome, again_s=again_s, failure=_failure(soonest.error, soonest.retry_at)
             )
@@ -472,7 +410,7 @@ class Reconciler:
         if down and not isinstance(error, EngineUnavailable | ReplyLost):
             again_s = 0.0  # what was stopped for it is to serve again meanwhile
         failure = replace(failure, retry_at=now + again_s)
-        return Result(_OUTCOMES[failure.act], again_s=again_s, failure=failure)
+        return Result(OUTCOMES[failure.act], again_s=again_s, failure=failure)
 
     def _after_acting(self, key: Key) -> float:
         # Every acting pass is followed by a look; one that acts for ever slows down by itself.
@@ -500,52 +438,6 @@ class Reconciler:
             return settles_s if settles and settles_s is not None else WAIT_S
 
         return min(until_s(wait) for wait in waits)
-
-
-def images_for(key: Key, view: View, known: Observed | None) -> frozenset[str]:
-    """Return the images that a pass of *key* needs to know of."""
-    service = view.desired.service(key)
-    if service is None:
-        return frozenset()
-    return planner.image_references(Desired(services=(service,)), known)
-
-
-def claims(desired: Desired, plan_digest: str, on_behalf_of: str) -> Callable[[AnyAction], Context]:
-    """Return the function that gives an action's claims: why, from where, of which plan.
-
-    What isn't declared has no place; then the commit is the one in which it isn't.
-    """
-    sources = sources_of(desired)
-    nowhere = Source("", commit=desired.identity.commit)
-
-    def context(action: AnyAction) -> Context:
-        source = sources.get(action.object, nowhere)
-        return Context(
-            cause=action.cause,
-            file=source.file,
-            line=source.line,
-            commit=source.commit,
-            plan=plan_digest,
-            on_behalf_of=on_behalf_of,
-            lines=source.lines if isinstance(action, CreateContainer) else (),
-        )
-
-    return context
-
-
-def sources_of(desired: Desired) -> Mapping[Key, Source]:
-    """Return where each resource was declared."""
-    resources: tuple[Service | Network | Volume, ...] = (
-        *desired.services,
-        *desired.networks,
-        *desired.volumes,
-    )
-    return {resource.key: resource.source for resource in resources}
-
-
-def declared_keys(desired: Desired) -> frozenset[Key]:
-    """Return the resources whose documents could be read: only their generations are acted on."""
-    return frozenset(sources_of(desired)) - desired.blind_keys
 
 
 def _counts(error: EngineError, *, down: bool) -> bool:

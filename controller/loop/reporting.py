@@ -11,7 +11,8 @@ from controller.core.imagevolumes import with_image_volumes
 from controller.core.status_facts import Failure, Report, World
 from controller.loop.admissions import Admissions
 from controller.loop.memory import Memory
-from controller.loop.reconciler import Reconciler, Rules, View
+from controller.loop.passes import Rules, View
+from controller.loop.reconciler import Reconciler
 from controller.model.errors import EngineError, Problem, Severity
 from controller.model.names import Key, NetworkNames
 from controller.model.observed import Observed

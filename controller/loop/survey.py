@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from controller.core.prune import PruneDecision
 from controller.core.status_facts import Failure
-from controller.loop.reconciler import Rules, View
+from controller.loop.passes import Rules, View
 from controller.model.desired import Desired
 from controller.model.errors import Act, Severity
 from controller.model.names import Key

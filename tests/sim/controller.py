@@ -17,8 +17,8 @@ from controller.engine.adapter import BrokerEngine
 from controller.engine.transport import Answer, Broken, NotSent
 from controller.loop.controller import Chore, Controller
 from controller.loop.memory import Memory
+from controller.loop.passes import Rules, View
 from controller.loop.probes import ProbedEngine, Prober
-from controller.loop.reconciler import Rules, View
 from controller.model.entries import Actor, Reply, Request, Role
 from controller.model.names import Key, NetworkNames
 from controller.model.observed import Observed

@@ -19,9 +19,9 @@ import pytest
 from controller.core.status_facts import Report
 from controller.loop.controller import Controller
 from controller.loop.memory import Memory
+from controller.loop.passes import Rules
 from controller.loop.probes import ProbedEngine, Prober
 from controller.loop.probesockets import ProbeSockets
-from controller.loop.reconciler import Rules
 from controller.loop.supervisor import PULLS, Doors, Supervisor
 from controller.model.entries import Context
 from controller.model.errors import EngineError, EngineUnavailable

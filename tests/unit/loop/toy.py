@@ -12,8 +12,8 @@ from controller.core.quarantine import AT_ONCE, Keeping
 from controller.core.status_facts import Report
 from controller.loop.controller import Chore, Controller
 from controller.loop.memory import Memory
+from controller.loop.passes import Rules
 from controller.loop.probes import ProbedEngine, Prober
-from controller.loop.reconciler import Rules
 from controller.model.desired import Desired
 from controller.model.entries import Context
 from controller.model.errors import EngineError
