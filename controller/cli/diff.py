@@ -18,6 +18,7 @@ from controller.cli.common import (
     state_option,
     state_root,
 )
+from controller.cli.completion import complete_names
 from controller.cli.failures import EXIT_PENDING
 from controller.cli.fetch import matches, raise_if_unknown, select
 from controller.cli.plan import engine_option
@@ -40,7 +41,7 @@ Examples:
 Exit codes: 0 no difference, 2 differences.
 """
 )
-@click.argument("names", metavar="[NAME]...", nargs=-1)
+@click.argument("names", metavar="[NAME]...", nargs=-1, shell_complete=complete_names)
 @click.option(
     "--show-values",
     is_flag=True,

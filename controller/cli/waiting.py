@@ -39,7 +39,7 @@ def in_silence(_socket: Path) -> Iterator[None]:
 @contextmanager
 def showing_progress(socket: Path) -> Iterator[None]:
     """Show on stderr what the controller does from now on, and how far its pulls are."""
-    progress = _Progress(socket)
+    progress = Progress(socket)
     over = threading.Event()
     thread = threading.Thread(target=progress.run, args=(over,), name="progress", daemon=True)
     progress.begin()
@@ -51,7 +51,7 @@ def showing_progress(socket: Path) -> Iterator[None]:
         thread.join(2 * ANSWER_S)
 
 
-class _Progress:
+class Progress:
     """What was shown already. One thread uses it."""
 
     def __init__(self, socket: Path) -> None:
@@ -62,25 +62,27 @@ class _Progress:
 
     def begin(self) -> None:
         """Take note of what was done before: it isn't shown."""
-        if (told := self._ask()) is not None:
+        if (told := self.ask()) is not None:
             self._last = told["last"]
 
     def run(self, over: threading.Event) -> None:
         """Look and show until *over*, and once more then."""
         while not over.wait(LOOK_S):
-            self._look()
-        self._look()
+            self.look()
+        self.look()
         self._rewrite("")
 
-    def _ask(self) -> Any:
+    def ask(self) -> Any:
+        """Return what is new since the last answer; None if the controller doesn't answer now."""
         question = {"do": "progress", "since": self._last}
         try:
             return ask_controller(self._socket, question, timeout_s=ANSWER_S)
         except TrimtabError:
             return None  # it is busy, or isn't there yet
 
-    def _look(self) -> None:
-        told = self._ask()
+    def look(self) -> None:
+        """Show what is new."""
+        told = self.ask()
         if told is None:
             return
         for act in told["acts"]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from controller.core import text
+from controller.core.planjson import review_json
+from controller.core.plantext import render_review
 from controller.core.translate import settings
 from controller.model import names
 from controller.model.desired import Desired
@@ -257,7 +259,9 @@ class Judge:
         slots = sum(s.spec.replicas for s in survey.view.desired.services)
         if len(first.actions) > 12 * (len(survey.observed.containers) + slots + 2):
             raise Violation(11, f"a plan of {len(first.actions)} actions")
-        told = text.render(first) + str(text.to_json(first)) + str(loop.status())
+        review = loop.review(survey)
+        shown = render_review(review, width=80, verbose=True), review_json(review)
+        told = text.render(first) + str(shown) + str(loop.status())
         if self._world.secret in told:
             raise Violation(12, "a plan or the status holds a secret")
         if self._world.logged.found:

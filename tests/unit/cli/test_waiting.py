@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import pytest
 from controller.cli import waiting
 from controller.cli.conditions import conditions_of
 from controller.cli.plan import done_text
-from controller.cli.waiting import name_of, show_changes, showing_progress
+from controller.cli.waiting import Progress, name_of, show_changes, showing_progress
 
 
 def resource(reason: str, message: str) -> dict[str, Any]:
@@ -83,6 +84,43 @@ def test_each_act_and_each_change_of_a_pull_is_a_line(
         "web: created web.1",
         "web: pulling x: 2 of 2 layers",
     ]
+
+
+def test_on_a_terminal_pulls_share_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "30")
+    both = {"Service/default/web": "a: 1 of 2 layers", "Service/default/db": "b: 3 of 9 layers"}
+    answers = [
+        {"acts": [], "last": 1, "working": {"Service/default/web": "a: 1 of 2 layers"}},
+        {"acts": [{"text": "db: created db.1"}], "last": 2, "working": both},
+        {"acts": [], "last": 2, "working": both},
+        {"acts": [], "last": 2, "working": {}},
+    ]
+    progress = Scripted(answers)
+    for _ in answers:
+        progress.look()
+    first = "web: pulling a: 1 of 2 layers"
+    assert capsys.readouterr().err.split("\r\x1b[K") == [
+        "",
+        first,
+        "db: created db.1\n",
+        first,
+        "web: pulling a: 1 of 2 layer…",
+        "",
+    ]
+
+
+class Scripted(Progress):
+    """Gets its answers from a list."""
+
+    def __init__(self, answers: list[dict[str, Any]]) -> None:
+        super().__init__(Path("/nowhere"))
+        self.answers = list(answers)
+
+    def ask(self) -> Any:
+        return self.answers.pop(0)
 
 
 def test_a_command_waits_for_a_controller_that_says_nothing(tmp_path: Path) -> None:
