@@ -304,8 +304,8 @@ def _setting_text(name: str, show: Callable[..., str], value: object) -> str:
 def admitted_changes(container: Container, service: Service) -> tuple[Change, ...]:
     """Return how a document differs from what a container was admitted with, as far as is known.
 
-    For a container whose own document isn't kept. Only image, owner, restart policy and the limits
-    that the document sets can be compared: unset limits were filled in by the policy.
+    For a container whose own document isn't kept. Only image, owner and the limits that the document
+    sets can be compared: unset limits were filled in by the policy.
     """
     spec, admitted = service.spec, container.admitted
     pairs: list[tuple[str, object, object]] = [

@@ -125,10 +125,12 @@ def container_differences(
 ) -> list[Difference]:
     """Return how the containers of a service differ from its document, and from their own settings.
 
-    Containers of slots that are no longer wanted aren't compared.
+    Containers of slots that are no longer wanted aren't compared. A service is new if nothing of it
+    is there and its document was never acted on.
     """
-    wanted = [c for c in containers if not Replica(c, service).spare]
-    if not wanted:
+    there = tuple(containers)
+    wanted = [c for c in there if not Replica(c, service).spare]
+    if not there and steering.applied is None:
         fields = (
             scalar_change("metadata.owner", None, service.owner),
             *written_fields(service.spec, reveal=reveal),

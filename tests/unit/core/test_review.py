@@ -303,6 +303,18 @@ def test_json_has_effect_slots_and_changes_of_each_object():
     }
 
 
+def test_a_service_of_which_nothing_is_to_run_is_new_only_until_it_was_acted_on():
+    desired, observed = declared(service(replicas=0)), engine(networks=())
+    assert reviewed(desired, observed).entries[0].is_new
+    known = {WEB: Steering(applied=service_text(service(replicas=0).spec))}
+    made = plan(desired, observed)
+    found = review(made, declared=desired, desired=desired, observed=observed, steerings=known)
+    assert found.entries == ()
+    scaled = reviewed(desired, engine(container()))
+    assert not any(entry.is_new for entry in scaled.entries)
+    assert "- Service/default/web  remove 1 replica\n" in render_review(scaled, width=80)
+
+
 def test_what_is_to_go_is_a_difference_too():
     found = reviewed(declared(), engine(container()))
     assert render_differences(found, width=80) == (
