@@ -44,7 +44,8 @@ NOT_IN_IMAGES = re.compile(
     r"usr/share/(doc|info|lintian|locale|man|bash-completion|icons|pixmaps)/.|usr/lib/systemd/."
     r"|etc/(init\.d|cron\.[a-z]+|logrotate\.d|default)/.|.*llvmjit.*|.*\.bc"
 )
-APT = ("apt-get", "-o", "Dir::State::status=/dev/null", "-o", "Debug::NoLocking=1", "-y", "-q")
+APT_OPTIONS = ("Dir::State::status=/dev/null", "Debug::NoLocking=1", "Acquire::Retries=3")
+APT = ("apt-get", "-y", "-q", *(word for option in APT_OPTIONS for word in ("-o", option)))
 
 
 def cache_folder() -> Path:

@@ -48,6 +48,10 @@ MASKABLE = (
 )
 #: Filesystems that are recognised by their names alone: no source of a mount lies in them.
 NO_FILES = frozenset({"cgroup", "cgroup2", "devpts", "mqueue", "proc", "sysfs"})
+#: How a path fails whose folders the container's programs move; other failures are a filesystem's.
+BY_CONTAINER = frozenset(
+    {errno.EAGAIN, errno.ELOOP, errno.ENAMETOOLONG, errno.ENOENT, errno.ENOTDIR}
+)
 _KINDS = {stat.S_IFDIR: "dir", stat.S_IFREG: "file", stat.S_IFCHR: "character"}
 _FILES_V1 = {
     "memory": ("memory.limit_in_bytes", "memory.memsw.limit_in_bytes"),
@@ -160,44 +164,45 @@ def _inside(
     try:
         reached = tuple(Reached(target, _reach(root, target)) for target in targets)
         files = (mount for mount in mounts if mount.filesystem not in NO_FILES)
-        return reached, tuple(found for mount in files if (found := _root_of(root, mount)))
+        return reached, tuple(found for mount in files if (found := root_of(root, mount)))
     finally:
         os.close(root)
 
 
 def _reach(root: int, target: str) -> int:
     """Return the id of the mount that a path leads into, -1 if it leads nowhere."""
-    handle = _opened(target, root, links=True)
-    if handle is None:
-        return -1
+    try:
+        handle = open_in_root(target, root=root)
+    except OSError:
+        return -1  # a path proves nothing
     try:
         return mount_id(handle)
     finally:
         os.close(handle)
 
 
-def _root_of(root: int, mount: Mounted) -> Root | None:
-    """Return the object at the root of a mount; None if the path to it leads elsewhere now."""
-    handle = _opened(mount.point, root, links=False)
-    if handle is None:
-        return None
+def root_of(root: int, mount: Mounted) -> Root | None:
+    """Return the object at the root of a mount; None if the path to it leads elsewhere now.
+
+    Raises:
+        PermissionError: the broker lacks CAP_DAC_READ_SEARCH.
+    """
+    try:
+        handle = open_in_root(mount.point, root=root, links=False)
+    except PermissionError:
+        raise
+    except OSError as error:
+        return None if error.errno in BY_CONTAINER else Root(mount.id, 0, 0, "unreadable")
     try:
         if mount_id(handle) != mount.id:
             return None
         status = os.fstat(handle)
-        kind = _KINDS.get(stat.S_IFMT(status.st_mode), "other")
-        return Root(mount.id, status.st_dev, status.st_ino, kind, status.st_rdev)
+    except OSError:
+        return Root(mount.id, 0, 0, "unreadable")
     finally:
         os.close(handle)
-
-
-def _opened(path: str, root: int, *, links: bool) -> int | None:
-    try:
-        return open_in_root(path, root=root, links=links)
-    except OSError as error:
-        if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
-            raise  # the broker's own trouble, not the container's
-        return None
+    kind = _KINDS.get(stat.S_IFMT(status.st_mode), "other")
+    return Root(mount.id, status.st_dev, status.st_ino, kind, status.st_rdev)
 
 
 def _lines_with(text: str, mountinfo: str) -> tuple[Mounted, ...]:

@@ -82,7 +82,8 @@ class _View:
         self.mounts = {mount.id: mount for mount in effective.mounts}
         self.program = effective.program
         self.host_root = effective.host_root
-        self._roots = {root.mount: root for root in effective.roots}
+        self._roots = {each.mount: each for each in effective.roots if each.kind != "unreadable"}
+        self._unreadable = {each.mount for each in effective.roots} - self._roots.keys()
         self._reached = {each.target: each.mount for each in effective.reached}
         self._host_tmpfs = effective.host_tmpfs
 
@@ -98,6 +99,12 @@ class _View:
         """Return True if it is a whole tmpfs, and none of the host's."""
         whole = mount.filesystem == "tmpfs" and mount.root == "/"
         return whole and mount.device not in self._host_tmpfs
+
+    def why_unknown(self, mount: Mounted) -> str:
+        """Return why the object at a mount's root isn't known though nobody hides it; else ''."""
+        if mount.id in self._unreadable:
+            return "its filesystem doesn't answer"
+        return "another mount covers it" if self.is_covered(mount) else ""
 
     def is_covered(self, mount: Mounted) -> bool:
         """Return True if another mount lies over it, so that no path leads to it."""
@@ -204,14 +211,16 @@ def size_of(mount: Mounted) -> int | None:
 def _missing(fastening: Fastening, view: _View, known: set[int]) -> tuple[int, Difference]:
     """Return what is at the target instead of what was admitted: a mount's id, -1 for none."""
     target = fastening.target
-    mount = view.at(target)
-    if mount is not None and mount.id not in known and not _is_base(mount, view):
-        return mount.id, _other_source(fastening, mount)
-    for covered in view.mounts.values():
-        same = bool(fastening.place) and covered.root == fastening.place
-        if same and covered.id not in known and view.is_covered(covered):
-            doubt = f"the mount for {target} can't be looked at: another mount covers it"
-            return covered.id, _difference(doubt, Kind.DOUBT)
+    left = [mount for mount in view.mounts.values() if mount.id not in known]
+    for mount in left:
+        place = fastening.place
+        same = is_below(mount.root, place) if fastening.subpath else mount.root == place
+        if place and same and (why := view.why_unknown(mount)):
+            doubt = f"the mount for {target} can't be looked at: {why}"
+            return mount.id, _difference(doubt, Kind.DOUBT)
+    there = view.at(target)
+    if there is not None and there in left and not _is_base(there, view):
+        return there.id, _other_source(fastening, there)
     return -1, _difference(f"nothing is mounted for {target}", Kind.DOUBT)
 
 

@@ -95,13 +95,14 @@ class Reached:
 class Root:
     """The object at the root of a mount, opened where the kernel shows the mount.
 
-    A mount that another one covers has none: no path leads there.
+    A mount that another one covers has none: no path leads there. Of what a filesystem doesn't tell,
+    because it is gone or a network's, the kind is ``unreadable``.
     """
 
     mount: int
     device: int
     inode: int
-    kind: str = "dir"  # dir, file, character (a device), other
+    kind: str = "dir"  # dir, file, character (a device), unreadable, other
     number: int = 0  # of a device
 
 

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -36,6 +38,21 @@ from tools.image_archive import Entry, folder, link
 
 pytestmark = pytest.mark.needs_root
 
+#: Mounts a path of the host inside a container, as root does who holds the engine's host.
+MOUNT_INSIDE = """
+import ctypes, os, sys
+libc = ctypes.CDLL(None, use_errno=True)
+pid, source, point = sys.argv[1:]
+def must(number):
+    if number < 0:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    return number
+tree = must(libc.syscall(428, -100, source.encode(), 1))  # open_tree(2), OPEN_TREE_CLONE
+with open(f"/proc/{pid}/ns/mnt") as namespace:
+    must(libc.setns(namespace.fileno(), 0x20000))
+must(libc.syscall(429, tree, b"", -100, point.encode(), 4))  # move_mount(2), of the tree itself
+"""
+
 #: Entries that each layout has beside those of Debian or Alpine.
 LAYOUTS: dict[str, tuple[str, tuple[Entry, ...]]] = {
     "debian": ("debian", ()),
@@ -59,7 +76,6 @@ LAYOUTS: dict[str, tuple[str, tuple[Entry, ...]]] = {
 }
 TMPFS = {"Type": "tmpfs", "TmpfsOptions": {"SizeBytes": 1 << 20}}
 FEATURES: dict[str, dict[str, Any]] = {
-    "nothing": {},
     "init, a volume below a link, a tmpfs on one": {
         "Init": True,
         "Mounts": [
@@ -256,7 +272,7 @@ def test_a_place_that_is_called_as_an_init_is_not_taken_for_the_engines(
         assert slipped(world, made, source, secret) == [["effective.mount"]]
 
 
-@pytest.mark.parametrize("kernels", ["/proc", "/sys", "/dev", "/dev/shm"])
+@pytest.mark.parametrize("kernels", ["/proc", "/dev/shm"])
 def test_a_target_that_an_image_links_to_the_kernels_places_gives_nothing_else(
     world: World, place: Path, kernels: str
 ) -> None:
@@ -277,3 +293,24 @@ def test_a_target_that_an_image_links_to_the_kernels_places_gives_nothing_else(
             assert point == "tmpfs"
         else:
             assert pid == 0
+
+
+@pytest.mark.parametrize(
+    ("source", "point"),
+    [("PLACE/docker-init", "/usr/local"), ("/dev/shm", "/run"), ("PLACE/data", "/run")],
+)
+def test_what_is_mounted_in_a_running_container_is_seen_under_any_name(
+    world: World, place: Path, source: str, point: str
+) -> None:
+    """A folder called as an init, and a tmpfs or a bind of the host's over an admitted tmpfs."""
+    (place / "docker-init").mkdir()
+    add_image(world, "roomy", "debian", folder("usr/local"))
+    host = {"Init": True, "Mounts": [{**TMPFS, "Target": "/var/run"}]}
+    with container(world, "roomy", place, host) as made:
+        assert start(world, made).status == 204
+        pid = str(state(world, made)["Pid"])
+        argv = [sys.executable, "-c", MOUNT_INSIDE, pid, source.replace("PLACE", str(place)), point]
+        subprocess.run(argv, check=True)
+        assert world.ask("alice", "POST", f"/containers/{made}/pause").status == 204
+        assert world.ask("alice", "POST", f"/containers/{made}/unpause").rule == "effective.mount"
+        assert violations(world, made) == [["effective.mount"]]

@@ -15,10 +15,11 @@ from controller.broker.kernel import (
     begun,
     cgroup_folder,
     read_process,
+    root_of,
 )
 from controller.core.effective import NAMESPACES
 from controller.core.kerneltexts import Status, read_cgroups
-from controller.model.effective import Effective, Unseen
+from controller.model.effective import Effective, Mounted, Unseen
 
 ID = "ab" * 32
 
@@ -121,3 +122,21 @@ def test_what_the_kernel_shows_of_a_process(
 def test_the_folder_of_a_containers_cgroup(root: str, path: str, folder: str | None) -> None:
     found = cgroup_folder("/sys/fs/cgroup/memory", root, path, ID)
     assert found == (None if folder is None else Path(folder))
+
+
+@pytest.mark.needs_root
+def test_the_root_of_a_mount_is_found_without_links_and_not_where_folders_moved(
+    tmp_path: Path,
+) -> None:
+    """A place behind a link, one that is too long, and one that isn't there have no root."""
+    (tmp_path / "link").symlink_to("/proc")
+    long = "/".join([str(tmp_path), *["d" * 250] * 20])
+    mounts = [
+        Mounted(1, "/", point, frozenset(), shared=False, filesystem="ext4", settings=frozenset())
+        for point in (f"{tmp_path}/link/self", f"{tmp_path}/gone", long)
+    ]
+    root = os.open("/", os.O_PATH | os.O_DIRECTORY)
+    try:
+        assert [root_of(root, mount) for mount in mounts] == [None] * 3
+    finally:
+        os.close(root)

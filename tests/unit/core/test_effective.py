@@ -523,6 +523,17 @@ def test_a_volume_that_another_mount_covers_is_a_doubt() -> None:
     ]
 
 
+def test_a_source_whose_filesystem_does_not_answer_is_a_doubt_and_no_breach() -> None:
+    """A server that is down ends nobody; the other mounts are compared all the same."""
+    silent = replace(EFFECTIVE, roots=(*without_root(22), Root(22, 0, 0, "unreadable")))
+    doubt = "the mount for /store can't be looked at: its filesystem doesn't answer"
+    assert check(silent) == [f"doubt effective.mount: {doubt}"]
+    elsewhere = replace(changed(22, root="/etc"), roots=silent.roots)
+    assert check(elsewhere) == [
+        "breach effective.mount: /etc is mounted at /store, not the store that was admitted"
+    ]
+
+
 def test_a_mount_that_only_the_container_hides_is_a_breach() -> None:
     """It moves the folders above all the time: what lies there can't be compared."""
     there = shown(reached={"/store": -1}, roots=without_root(22))
