@@ -143,6 +143,17 @@ class Follow:
     line: Callable[[Found], bytes] = field(compare=False)
 
 
+#: What to do about an engine that doesn't answer, and about one that this user may not reach.
+START_ENGINE = "start the engine (systemctl start docker), and look at its log"
+ASK_AS_ROOT = "run as root, or as a member of the socket's group"
+NOT_ALLOWED = "this user is not allowed to open the socket"
+
+
+def engine_remedy(reason: str) -> str:
+    """Return what to do about an engine that doesn't answer for this reason."""
+    return ASK_AS_ROOT if NOT_ALLOWED in reason else START_ENGINE
+
+
 @dataclass(frozen=True, slots=True)
 class Lost:
     """The engine's answer didn't come: whether it acted isn't known.

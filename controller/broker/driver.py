@@ -33,11 +33,13 @@ from controller.broker.commands import (
     Recall,
     Relay,
     Write,
+    engine_remedy,
 )
 from controller.broker.meter import Meter
 from controller.broker.pulls import Authorise, Pulls, nobody
 from controller.broker.relay import Client
 from controller.broker.replies import refusal
+from controller.broker.steps import silence
 from controller.broker.turns import Admission
 from controller.broker.upstream import Upstream
 from controller.model.effective import Effective, Unseen
@@ -319,8 +321,8 @@ class Driver:
             return refusal(
                 HTTPStatus.GATEWAY_TIMEOUT if stream.sent else HTTPStatus.BAD_GATEWAY,
                 "engine.unavailable",
-                f"the engine doesn't answer: {stream.reason}",
-                remedy="try again once it does",
+                silence(stream),
+                remedy=engine_remedy(stream.reason),
             )
         return Handed(stream, value)
 

@@ -24,6 +24,7 @@ from controller.broker.commands import (
     Shared,
     Untold,
     Write,
+    engine_remedy,
 )
 from controller.broker.endpoints import Route
 from controller.broker.refusals import Answered, Denied, told_reply
@@ -182,12 +183,13 @@ def engine_reply(reply: Reply) -> Reply:
 
 def unreachable(lost: Lost) -> Reply:
     """Return the answer while the engine doesn't."""
-    return told_reply(
-        502,
-        "engine.unavailable",
-        f"the engine doesn't answer: {redact.text(lost.reason)}",
-        remedy="look at the engine's service and log",
-    )
+    return told_reply(502, "engine.unavailable", silence(lost), remedy=engine_remedy(lost.reason))
+
+
+def silence(lost: Lost) -> str:
+    """Return that the engine doesn't answer and why, said once."""
+    reason = redact.text(lost.reason)
+    return reason if reason.startswith("the engine at ") else f"the engine doesn't answer: {reason}"
 
 
 # Recording

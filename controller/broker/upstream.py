@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 
 from controller.broker.answer import READ_BYTES, Broken, Stream, TooLong
-from controller.broker.commands import Lost
+from controller.broker.commands import NOT_ALLOWED, Lost, engine_remedy
 from controller.broker.framing import BODILESS
 from controller.model.crashpoints import Reach, pass_by
 from controller.model.entries import Reply
@@ -232,7 +232,7 @@ class Upstream:
             raise EngineUnavailable(
                 "engine.unavailable",
                 f"the engine at {self._path} doesn't answer: {why}",
-                remedy="start it; the broker tries again by itself",
+                remedy=f"{engine_remedy(why)}; the broker tries again by itself",
             ) from error
         engine = _engine(version, info, pinned)
         self._admit(engine)
@@ -269,8 +269,8 @@ class Upstream:
             async with asyncio.timeout(CONNECT_S):
                 reader, writer = await asyncio.open_unix_connection(self._path, limit=READ_BYTES)
         except (OSError, TimeoutError) as error:
-            why = f"{self._path}: {str(error) or f'no connection within {CONNECT_S:g} s'}"
-            self._forget(why)
+            why = _words(error)
+            self._forget(f"{self._path}: {why}")
             raise Unsent(why) from error
         stream = Stream(reader, writer)
         stream.on_break = self._forget
@@ -367,3 +367,18 @@ def _engine(version: dict[str, object], info: dict[str, object], pinned: str) ->
         seccomp=_has_seccomp(info),
         platform=f"{text(version, 'Os')}/{text(version, 'Arch')}",
     )
+
+
+def _words(error: Exception) -> str:
+    """Return why the engine's socket can't be connected to, without Python's numbers."""
+    match error:
+        case FileNotFoundError():
+            return "there is no such socket"
+        case ConnectionRefusedError():
+            return "the socket is there, and no engine listens on it"
+        case PermissionError():
+            return f"{NOT_ALLOWED} (only root and its group are)"
+        case OSError() if error.strerror:
+            return error.strerror
+        case _:
+            return str(error) or f"no connection within {CONNECT_S:g} s"

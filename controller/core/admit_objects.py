@@ -164,7 +164,7 @@ def _network_kind(request: NetworkRequest, actor: Actor, policy: Policy, kind: s
         yield Finding("network.options", "Options", reason, "leave them out")
     opened = not request.internal and actor.role is Role.CONTROLLER
     if opened and "bridge" not in policy.networks.modes:
-        reason = "a network with a way out, where the policy doesn't grant bridge"
+        reason = "a network with a way out needs the mode bridge, which the policy doesn't grant"
         yield Finding("network.internal", "Internal", reason, "make it internal")
 
 

@@ -10,7 +10,7 @@ import copy
 import difflib
 import json
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 from pydantic import BaseModel
 from pydantic_core import ErrorDetails
@@ -79,7 +79,8 @@ def _unknown_key(
 ) -> Problem:
     known = sorted(_known_keys(model, detail["loc"][:-1]))
     parent, key = path[:-1], str(path[-1])
-    remedy = did_you_mean(key, known, cutoff=0.75) or _habit(document, path, detail)
+    habit = _habit(document, path, detail)
+    remedy = habit(key) or did_you_mean(key, known, cutoff=0.75) or habit(_compose_key(key))
     return problem_at(
         document,
         path,
@@ -91,18 +92,19 @@ def _unknown_key(
     )
 
 
-def _habit(document: Document, path: Path, detail: ErrorDetails) -> str:
-    """Return what a key that another tool has is called here, '' if it isn't one."""
+def _habit(document: Document, path: Path, detail: ErrorDetails) -> Callable[[str], str]:
+    """Return what says how a key of another tool is written here, '' if it isn't one."""
     value = document.value
-    service = isinstance(value, dict) and value.get("kind") == "Service"
-    if not service or path[:1] != ("spec",):
-        return ""
-    found = key_remedy(path, detail.get("input"))
-    # A slip in a key of another tool is understood too.
-    return found or key_remedy((*path[:-1], _compose_key(str(path[-1]))), detail.get("input"))
+    service = isinstance(value, dict) and value.get("kind") == "Service" and path[:1] == ("spec",)
+
+    def remedy(key: str) -> str:
+        return key_remedy((*path[:-1], key), detail.get("input")) if service else ""
+
+    return remedy
 
 
 def _compose_key(key: str) -> str:
+    """Return the key of another tool that a misspelt one may be."""
     near = difflib.get_close_matches(key, ("environment", "volumes", "depends_on"), n=1, cutoff=0.8)
     return near[0] if near else key
 
@@ -132,7 +134,7 @@ def _words(path: Path, detail: ErrorDetails) -> tuple[str, str, str]:
             if text.startswith("expected "):
                 expected = text.removeprefix("expected ")
                 remedy = _value(path, given) or f"write {expected}"
-                return f"{name}{_shown(path, given)} is not valid", expected, remedy
+                return f"{name}{_shown(path, given)} {_flaw(expected, given)}", expected, remedy
             return f"{name}: {text}", "", ""
         case "greater_than_equal":
             bound = f"at least {_bound(path, context.get('ge'))}"
@@ -153,6 +155,15 @@ def _untyped_mount(name: str, given: object) -> tuple[str, str, str]:
     host = str(given.get("source", "")).startswith("/")
     kind = "bind" if host else "volume" if "source" in given else "tmpfs"
     return f"{name}.type is missing; expected {_MOUNT_TYPES}", _MOUNT_TYPES, f"add type: {kind}"
+
+
+def _flaw(expected: str, given: object) -> str:
+    """Return what is wrong with a text or number: its unit, where one is expected."""
+    if " with a unit " not in expected or not isinstance(given, int | str):
+        return "is not valid"
+    if isinstance(given, str) and given[:1].isdigit() and not given.isdigit():
+        return "has a unit that is not used here"
+    return "has no unit" if str(given).isdigit() else "is not valid"
 
 
 def _shown(path: Path, given: object) -> str:

@@ -170,6 +170,8 @@ def key_remedy(path: Path, value: object) -> str:
     if parent or not remedy:
         return remedy
     match key:
+        case "imagePullPolicy" if value in ("Always", "Never"):
+            return f"write pullPolicy: {value}"
         case "environment":
             return variables("env", value) or remedy
         case "depends_on" if isinstance(value, list | dict):

@@ -16,6 +16,8 @@ from controller.model.errors import Problem
 _OPENED = {"a flow sequence": ("list", "]"), "a flow mapping": ("mapping", "}")}
 #: Deeper than any line.
 MAX_INDENT = 2**20
+#: A key whose colon no space follows.
+_TIGHT = re.compile(r" *(?:- )?[\w.-]+:[^\s/]")
 _SPECIAL = {"@": "'@'", "`": "a backtick", "%": "'%'"}
 
 
@@ -52,7 +54,29 @@ def _words(
 ) -> tuple[str, str]:
     """Return message and remedy."""
     problem, context = error.problem or "", error.context or ""
-    text = lines[row]
+    if plain := _plain_words(problem, lines[row], column):
+        return plain
+    if "mapping values are not allowed" in problem:
+        return _misplaced_colon(lines, row, column, first)
+    if "expected ':'" in problem:
+        start = error.context_mark
+        if start is not None and _TIGHT.match(lines[start.line]):
+            return "no space behind the colon", 'write "KEY: VALUE"'
+        return "a line without a colon, where a mapping is expected", 'write "KEY: VALUE"'
+    if "unexpected end of stream" in problem and error.context_mark is not None:
+        return "a quote that is opened here and never closed", "add the closing quote"
+    if "flow node" in context:
+        return "a list or mapping that begins before and is never closed", "close it with ] or }"
+    if opened := next((o for name, o in _OPENED.items() if name in context), None):
+        return _unclosed(error, opened, first)
+    if "block mapping" in context or "block collection" in context:
+        return _misfit(error, lines, row, column, first)
+    message = f"{problem} ({context})" if context else problem or "not YAML"
+    return message, "check the indentation, and quote texts that hold special characters"
+
+
+def _plain_words(problem: str, text: str, column: int) -> tuple[str, str] | None:
+    """Return message and remedy of a mistake that its own line shows, None for another."""
     if "\t" in (text[column : column + 1], *text[:column]) and not text[:column].strip():
         return "a tab in the indentation", "indent with spaces, not with tabs"
     if "undefined alias" in problem:
@@ -61,19 +85,7 @@ def _words(
     if "cannot start any token" in problem:
         found = _SPECIAL.get(text[column : column + 1], "this character")
         return f"a text can't begin with {found} here", "put quotes around the text"
-    if "mapping values are not allowed" in problem:
-        return _misplaced_colon(lines, row, column, first)
-    if "expected ':'" in problem:
-        remedy = 'write "KEY: VALUE", with a space behind the colon'
-        return "a line without a key and a colon, where a mapping is expected", remedy
-    if "unexpected end of stream" in problem and error.context_mark is not None:
-        return "a quote that is opened here and never closed", "close it"
-    if opened := next((o for name, o in _OPENED.items() if name in context), None):
-        return _unclosed(error, opened, first)
-    if "block mapping" in context or "block collection" in context:
-        return _misfit(error, lines, row, column, first)
-    message = f"{problem} ({context})" if context else problem or "not YAML"
-    return message, "check the indentation, and quote texts that hold special characters"
+    return None
 
 
 def _unclosed(error: yaml.MarkedYAMLError, opened: tuple[str, str], first: int) -> tuple[str, str]:
@@ -125,13 +137,13 @@ def _spaces(count: int) -> str:
 def _misplaced_colon(lines: Sequence[str], row: int, column: int, first: int) -> tuple[str, str]:
     text = lines[row]
     if ": " in text[:column] or ":" in text[:column].rstrip(" "):
-        return "a second ': ' in one line", "put quotes around a text that holds ': '"
+        return "a value that holds ': ' without quotes", "put quotes around the value"
     before = next((n for n in range(row - 1, -1, -1) if lines[n].strip()), None)
     if before is None:
         return "a ': ' where no mapping can begin", "check the indentation"
     number, previous = first + before, lines[before]
     indent, deeper = _indent(previous), _indent(text) > _indent(previous)
-    if re.match(r" *(?:- )?[\w.-]+:[^\s/]", previous):
+    if _TIGHT.match(previous):
         return f"line {number} has no space behind its colon", 'write "KEY: VALUE"'
     if not deeper and ":" not in previous:
         return f"line {number} has no colon", 'write "KEY: VALUE"'

@@ -75,13 +75,15 @@ class Problem:
     def render(self, excerpt: Sequence[str] = ()) -> str:
         """Return ``FILE:LINE:COLUMN: severity code: message`` with the remedy and the expectation.
 
-        *excerpt* is the source line with its mark; it stands below the message.
+        *excerpt* is the source line with its mark; it stands below the message. The list of known
+        keys is left out where the remedy names the one that is meant.
         """
         place = f"{self.place}: " if self.place else ""
         lines = [f"{place}{self.severity.value} {self.code}: {self.message}", *excerpt]
         if self.remedy:
             lines.append(f"    remedy: {self.remedy}")
-        if self.expected and self.expected not in self.message:
+        known = self.code == "field.unknown" and self.remedy
+        if self.expected and self.expected not in self.message and not known:
             lines.append(f"    expected: {self.expected}")
         return "\n".join(lines)
 

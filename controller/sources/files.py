@@ -199,5 +199,5 @@ def _compose(name: str) -> Problem:
         "compose projects are not supported yet",
         name,
         # Without a key: the file may declare anything, and what ran from it before must not go.
-        remedy="write its services as documents of kind Service, or rename a file that is none",
+        remedy="write its services as documents of kind Service; rename it if it is another file",
     )

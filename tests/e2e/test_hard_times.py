@@ -109,7 +109,7 @@ def test_a_policy_that_is_missing_or_invalid_starts_no_broker(host: Host) -> Non
     assert f"{policy}:1: colour: no key of a policy" in said
     policy.write_text(f"{good}ports: {{\n")
     said = refused(host)
-    assert f"{policy}:{len(good.splitlines()) + 1}: did not find" in said
+    assert f"{policy}:{len(good.splitlines()) + 1}: a list or mapping" in said
     assert not host.broker_socket.exists()
     policy.write_text(good)
     with host.running():

@@ -82,11 +82,11 @@ def test_an_unknown_key_names_the_one_that_was_meant():
     (problem,) = desired_of({"f.yaml": service("replics: 2")}).problems
     assert problem.render() == (
         'f.yaml:4:8: error field.unknown: unknown key "replics" in spec\n'
-        "    remedy: did you mean replicas?\n"
-        "    expected: one of command, containerLabels, dependsOn, entrypoint, env, healthcheck, image, init,"
-        " logs, mounts, network, ports, pullPolicy, replicas, resources, restart, rollout,"
-        " security, state, stopGracePeriod, stopSignal, suspend, user, workingDir"
+        "    remedy: did you mean replicas?"
     )
+    assert problem.expected.startswith("one of command, containerLabels, dependsOn, ")
+    (other,) = desired_of({"f.yaml": service("qqq: 2")}).problems
+    assert other.render().split("\n")[1] == f"    expected: {other.expected}"
     assert str(problem.key) == "Service/default/web"
 
 
@@ -108,13 +108,13 @@ def test_an_unknown_key_names_the_one_that_was_meant():
         ("env: {'A=': b}", '4:14 env.name: "A=" is not a valid name of an environment variable'),
         ('env: {A: "\\0"}', "4:17 yaml.character: a string can't hold a NUL"),
         ("state: running", "4:15 field.value: spec.state is not one of Running, Stopped"),
-        ("stopGracePeriod: 10", "4:25 field.value: spec.stopGracePeriod 10 is not valid"),
+        ("stopGracePeriod: 10", "4:25 field.value: spec.stopGracePeriod 10 has no unit"),
         ("stopGracePeriod: 301s", "4:25 field.value: spec.stopGracePeriod is too large"),
         ("stopGracePeriod: 1500ms", '4:25 field.value: spec.stopGracePeriod "1500ms" is not valid'),
         ("stopSignal: TERM", "4:20 field.value: spec.stopSignal is not valid"),
         ("workingDir: srv", "4:20 field.value: spec.workingDir is not valid"),
         ("user: 'a b'", "4:14 field.value: spec.user is not valid"),
-        ("resources: {memory: 512M}", '4:28 field.value: spec.resources.memory "512M" is not valid'),
+        ("resources: {memory: 512M}", '4:28 field.value: spec.resources.memory "512M" has a unit that is not used here'),
         ("resources: {memory: 1Mi}", "4:28 field.value: spec.resources.memory is too small"),
         ("resources: {cpus: 0.0001}", "4:26 field.value: spec.resources.cpus is too small"),
         ("resources: {cpus: 0.0125}", "4:26 field.value: spec.resources.cpus is not valid"),
@@ -207,7 +207,7 @@ def test_a_kind_that_comes_later_blinds_its_key_only(kind):
         ("kind: Service", "6:1 field.missing: apiVersion is missing"),
         ("kind: Deployment\napiVersion: apps/v1", '7:13 apiversion: apiVersion is "apps/v1"'),
         ("- a", "6:1 document.type: the document is a list; expected a mapping with apiVersion, kind, metadata and spec"),
-        ("a: [", "6:5 yaml.syntax: did not find expected node content (while parsing a flow node)"),
+        ("a: [", "6:5 yaml.syntax: a list or mapping that begins before and is never closed"),
         ("kind: [Service]", "6:1 apiversion: apiVersion is missing"),
         (HEAD + "metadata: {name: a, name: b, owner: team}\nspec: {image: x}",
          '8:21 yaml.duplicate-key: key "name" is repeated; it is first on line 8'),

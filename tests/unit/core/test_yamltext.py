@@ -75,7 +75,7 @@ def test_a_broken_document_does_not_lose_its_neighbours() -> None:
         "a: 1\n---\nb: [1,\n---\nc: 'x\n--- # comment\nd: 4\n...\ne: 5\n",
         values=[{"a": 1}, {"d": 4}, {"e": 5}],
         problems=[
-            "3:7 yaml.syntax did not find expected node content (while parsing a flow node)",
+            "3:7 yaml.syntax a list or mapping that begins before and is never closed",
             "5:4 yaml.syntax a quote that is opened here and never closed",
         ],
     )

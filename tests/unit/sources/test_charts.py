@@ -152,7 +152,7 @@ def test_a_value_that_may_be_a_secret_is_never_repeated(place: Path):
         ({"configs/app/values.yaml": "- a\n"}, "configs/app/values.yaml:1:1 chart.invalid: values.yaml is no mapping"),
         ({"configs/app/values.yaml": "a: 1\n---\nb: 1\n"},
          "configs/app/values.yaml:3:1 chart.invalid: one document is all that this file may hold"),
-        ({"configs/app/values.yaml": "a: ["}, "configs/app/values.yaml:1:5 yaml.syntax: did not find expected"),
+        ({"configs/app/values.yaml": "a: ["}, "configs/app/values.yaml:1:5 yaml.syntax: a list or mapping that begins"),
         ({"configs/app/values.schema.json": "[1]"}, "configs/app/values.schema.json:1:1 chart.schema: values.schema.json is no object"),
         ({"configs/app/values.schema.json": '{"type": "objekt"}'},
          "configs/app/values.schema.json:1:10 chart.schema: the schema is wrong: 'objekt' is not valid"),
