@@ -79,3 +79,10 @@ def test_each_code_stands_once() -> None:
 def test_codes_are_found_wherever_they_stand() -> None:
     code = 'Finding("sysctls", "a", "b")\nx = "wire.new"\n_denied("A", text, "devices", "why")\n'
     assert sorted(told(code)) == ["devices", "sysctls", "wire.new"]
+
+
+def test_each_remedy_says_what_to_do() -> None:
+    refusals, _, _ = PAGE.partition("## What the gate changes")
+    empty = re.compile(r"as told|likewise|mend\b|that is told|those told")
+    rows = [(code, remedy.strip()) for code, _, remedy in ROW.findall(refusals)]
+    assert [code for code, remedy in rows if not remedy or empty.search(remedy)] == []
