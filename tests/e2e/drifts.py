@@ -159,9 +159,9 @@ _INTRO = """\
 # Drift
 
 What is changed on a container from outside is noticed at once, by the engine's events, and at the latest at the next
-full look (300 s). Compared is with what was admitted when the container was made, the image's and the policy's
-defaults among it: a changed policy makes nothing drift. Each healing is in the journal, with its cause; what is
-put back in place costs no restart. Where that isn't possible the container is replaced as in a rollout, the
+full look (300 s). Drift is measured against what was admitted at creation, including defaults from the image and
+policy; changing the policy causes no drift. Each healing is in the journal, with its cause; a field that is put back
+in place costs no restart. Where that isn't possible the container is replaced as in a rollout, the
 successor first where ports and volumes allow. A container that is down and altered is made anew.
 
 Where several things differ and one of them can't be put back, it is replaced at once.
