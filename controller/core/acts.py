@@ -77,7 +77,7 @@ def _suspend(act: ServiceAct, ground: Ground, now: str) -> Decision:
     known = declared.service(key) or key in declared.blind_keys or ground.containers
     if before.suspension is not None:
         who = f"{before.suspension.by} since {before.suspension.since}"
-        return Decision(before, changed=False, text=f"suspended by {who} already")
+        return Decision(before, changed=False, text=f"already suspended by {who}")
     if not known:
         raise unknown(key)
     if sum(s.suspension is not None for s in ground.steerings.values()) >= SUSPENDED_MAX:
@@ -87,7 +87,7 @@ def _suspend(act: ServiceAct, ground: Ground, now: str) -> Decision:
             remedy="resume some of them",
         )
     after = replace(before, suspension=Suspension(act.by, now))
-    return Decision(after, changed=True, text="left as it is from now on")
+    return Decision(after, changed=True, text="suspended: nothing is changed until it is resumed")
 
 
 def _resume(act: ServiceAct, ground: Ground) -> Decision:
@@ -104,18 +104,18 @@ def _resume(act: ServiceAct, ground: Ground) -> Decision:
         if service is None and not ground.containers and act.key not in ground.declared.blind_keys:
             raise unknown(act.key)
         return Decision(before, changed=False, text="neither suspended, pinned nor paused")
-    ended = ["suspension"] if before.suspension else []
-    ended += [f"pin to {short(before.pin.revision)}"] if before.pin else []
-    ended += ["pause of its rollout"] if ground.failed and not before.pin else []
+    ended = ["suspended"] if before.suspension else []
+    ended += [f"pinned to {short(before.pin.revision)}"] if before.pin else []
+    ended += ["paused"] if ground.failed and not before.pin else []
     after = replace(before, suspension=None, pin=None)
-    return Decision(after, changed=True, text=f"the {' and the '.join(ended)} ended")
+    return Decision(after, changed=True, text=f"no longer {' and '.join(ended)}")
 
 
 def _rollback(act: ServiceAct, ground: Ground, now: str) -> Decision:
     service, before = _workable(act, ground)
     earlier = _chosen(act, service, before)
     if before.pin is not None and before.pin.revision == earlier.revision:
-        text = f"pinned to {short(earlier.revision)} already"
+        text = f"already pinned to {short(earlier.revision)}"
         return Decision(before, changed=False, text=text, revision=earlier.revision)
     _check_fit(act.key, service, earlier, ground)
     pin = Pin(
@@ -130,7 +130,7 @@ def _rollback(act: ServiceAct, ground: Ground, now: str) -> Decision:
     after = replace(before, pin=pin, restarting=None)
     if act.automatic:
         after = left(after, service.revision)
-    text = f"goes back to {short(earlier.revision)} ({earlier.image})"
+    text = f"rolls back to {short(earlier.revision)} ({earlier.image})"
     return Decision(after, changed=True, text=text, revision=earlier.revision)
 
 
@@ -168,7 +168,7 @@ def _chosen(act: ServiceAct, service: Service, steering: Steering) -> Revision:
     found = [r for r in steering.revisions if r.revision.removeprefix("v1:").startswith(digits)]
     if len(found) != 1:
         told = "several revisions" if found else "no revision that is kept"
-        raise UsageError("rollback.unknown", f"{act.to} means {told} of {name}", remedy=remedy)
+        raise UsageError("rollback.unknown", f"{act.to} matches {told} of {name}", remedy=remedy)
     if found[0].revision == service.revision:
         raise UsageError(
             "rollback.declared",
@@ -185,7 +185,7 @@ def _check_fit(key: Key, service: Service, earlier: Revision, ground: Ground) ->
     if slots is None:
         raise UsageError(
             "rollback.lost",
-            f"of {which} of {name} too little is known to run it again",
+            f"too little is known of {which} of {name} to run it again",
             remedy="put its document back as it was",
         )
     why = misfit(slots)
@@ -195,8 +195,8 @@ def _check_fit(key: Key, service: Service, earlier: Revision, ground: Ground) ->
     if why:
         raise UsageError(
             "rollback.misfit",
-            f"{which} of {name} doesn't fit in any more: {why}",
-            remedy="change the documents that it doesn't fit in with",
+            f"{which} of {name} conflicts with the documents of now: {why}",
+            remedy="change the documents that are named",
         )
 
 
@@ -206,8 +206,8 @@ def _restart(act: ServiceAct, ground: Ground) -> Decision:
     if service.spec.state is RunState.STOPPED or service.spec.replicas == 0:
         raise UsageError(
             "restart.stopped",
-            f"nothing of {name} is to run: its document says state: Stopped, or replicas: 0",
-            remedy="change that to have it run",
+            f"{name} has no replicas to restart: its document says state: Stopped, or replicas: 0",
+            remedy="write state: Running, or replicas: 1, there",
         )
     ids = frozenset(container.id for container in ground.containers)
     count = len(ids)
@@ -215,7 +215,7 @@ def _restart(act: ServiceAct, ground: Ground) -> Decision:
     return Decision(
         replace(before, restarting=Restarting(ids, act.by)),
         changed=bool(ids),
-        text=f"{containers} to be replaced" if ids else "nothing of it is there",
+        text=f"{containers} to be replaced" if ids else "it has no containers",
         revision=in_force(before, service.revision),
         anew=service.spec.pull_policy is PullPolicy.ALWAYS,
     )

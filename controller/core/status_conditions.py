@@ -79,7 +79,7 @@ def _ready(facts: Facts, world: World, hindrances: Iterable[Condition]) -> Condi
         return Condition("Ready", "Unknown", "Blind", message)
     if world.observed is None and facts.key.kind != "Release":
         return Condition(
-            "Ready", "Unknown", "EngineUnavailable", "what the engine shows isn't known now"
+            "Ready", "Unknown", "EngineUnavailable", "unknown: the engine can't be reached"
         )
     count = f"{facts.ready} of {facts.desired}"
     if facts.declared and facts.ready == facts.desired and not facts.resting:

@@ -85,8 +85,8 @@ def test_the_tour_does_what_it_says(host: Host) -> None:
     assert re.search(r"Service +default +mine +2/2 .*Ready", dropped)
     assert "mine.2 | web 1 serves on 8080" in dropped
     assert re.search(r"slot \d is missing: \S+ was removed from outside", harmed), harmed
-    assert "left as it is from now on" in held
-    assert "spec.env.COLOUR: added" in differs and "the suspension ended" in differs
+    assert "nothing is changed until it is resumed" in held
+    assert "spec.env.COLOUR: added" in differs and "no longer suspended" in differs
     assert re.search(r"mine.yaml:1 +current", held), held
     assert "mine.yaml:6:3" in broke
     assert re.search(r"Service +default +web +2/2 .*Ready", broke)

@@ -72,7 +72,7 @@ def test_suspending_notes_who_and_since_when() -> None:
     assert done.steering == replace(GOOD, suspension=Suspension(BY, NOW))
     again = act("suspend", done.steering)
     assert (again.changed, again.steering) == (False, done.steering)
-    assert again.text == f"suspended by {BY} since {NOW} already"
+    assert again.text == f"already suspended by {BY} since {NOW}"
 
 
 @pytest.mark.parametrize(
@@ -105,7 +105,7 @@ def test_resuming_ends_suspension_and_pin() -> None:
     done = act("resume", both)
     assert done.changed
     assert done.steering == replace(both, pin=None, suspension=None)
-    assert done.text == f"the suspension and the pin to {short(A.revision)} ended"
+    assert done.text == f"no longer suspended and pinned to {short(A.revision)}"
     assert act("resume", Steering(suspension=SUSPENSION), desired=declared()).changed
     assert act("resume", pinned, desired=declared(blind_keys=[WEB])).changed
 
@@ -130,7 +130,7 @@ def test_a_rollback_pins_to_the_last_good_revision() -> None:
         revision=B.revision, generation=3, asked=asked_of(C), by=BY, since=NOW, reason="why"
     )
     assert (done.changed, done.revision) == (True, B.revision)
-    assert done.text == f"goes back to {short(B.revision)} (ghcr.io/team/web:1)"
+    assert done.text == f"rolls back to {short(B.revision)} (ghcr.io/team/web:1)"
     further = act("rollback", done.steering)
     assert further.steering.pin is not None and further.steering.pin.revision == A.revision
 
@@ -143,7 +143,7 @@ def test_a_rollback_to_a_revision_by_its_digits_whatever_became_of_it(to: str) -
 def test_a_rollback_to_what_it_is_pinned_to_changes_nothing() -> None:
     pinned = act("rollback", GOOD, to=A.revision).steering
     again = act("rollback", pinned, to=A.revision)
-    assert (again.changed, again.text) == (False, f"pinned to {short(A.revision)} already")
+    assert (again.changed, again.text) == (False, f"already pinned to {short(A.revision)}")
 
 
 def test_an_automatic_rollback_is_told_apart() -> None:
@@ -193,14 +193,14 @@ def test_what_failed_is_gone_back_from_once_and_again_only_where_something_would
             GOOD,
             "ffffffffffff",
             (
-                "rollback.unknown: ffffffffffff means no revision that is kept of web "
+                "rollback.unknown: ffffffffffff matches no revision that is kept of web "
                 "(see 'trimtab history web')"
             ),
         ),
         (
             GOOD,
             "v1:",
-            "rollback.unknown: v1: means several revisions of web (see 'trimtab history web')",
+            "rollback.unknown: v1: matches several revisions of web (see 'trimtab history web')",
         ),
         (
             GOOD,
@@ -235,7 +235,7 @@ def test_a_rollback_to_what_does_not_fit_in_any_more_is_refused(now, others, why
     steering = course(earlier, today)
     told = refused("rollback", steering, desired=declared(today, *others), to=earlier.revision)
     assert told.startswith(
-        f"rollback.misfit: {short(earlier.revision)} of web doesn't fit in any more: {why}"
+        f"rollback.misfit: {short(earlier.revision)} of web conflicts with the documents of now: {why}"
     )
 
 
@@ -250,7 +250,7 @@ def test_a_restart_is_of_what_is_there() -> None:
 
 def test_a_restart_of_nothing_changes_nothing() -> None:
     done = act("restart", GOOD)
-    assert (done.changed, done.text) == (False, "nothing of it is there")
+    assert (done.changed, done.text) == (False, "it has no containers")
 
 
 def test_a_restart_is_of_the_revision_that_it_is_pinned_to_and_anew_as_its_document_says() -> None:
@@ -262,7 +262,7 @@ def test_a_restart_is_of_the_revision_that_it_is_pinned_to_and_anew_as_its_docum
 @pytest.mark.parametrize("spec", [{"state": "Stopped"}, {"replicas": 0}])
 def test_what_is_not_to_run_cannot_be_restarted(spec: dict[str, Any]) -> None:
     told = refused("restart", UNSTEERED, container(), desired=declared(service(**spec)))
-    assert told.startswith("restart.stopped: nothing of web is to run")
+    assert told.startswith("restart.stopped: web has no replicas to restart")
 
 
 @pytest.mark.parametrize("verb", ["rollback", "restart"])

@@ -72,7 +72,7 @@ def test_a_suspended_service_is_left_as_it_is_until_it_is_resumed(
     tmp_path: Path, after: Callable[[House], House]
 ) -> None:
     home = house(tmp_path, service(), there=(container(),))
-    assert act(home, "suspend") == "left as it is from now on"
+    assert act(home, "suspend") == "suspended: nothing is changed until it is resumed"
     stop(home)
     after(home)
     assert home.let_pass(3600) == []
@@ -146,7 +146,7 @@ def test_a_rollback_pins_until_its_document_asks_for_something_else(
 ) -> None:
     home = rolled_out(tmp_path)
     assert outcomes(home) == [(short(BLUE.revision), "good"), (short(GREEN.revision), "good")]
-    assert act(home, "rollback").startswith(f"goes back to {short(BLUE.revision)}")
+    assert act(home, "rollback").startswith(f"rolls back to {short(BLUE.revision)}")
     home.settle()
     assert running(home) == [f"web.1-{short(BLUE.revision)}"]
     after(home)
