@@ -175,7 +175,8 @@ def text_of(resource: Report, problems: list[Report], view: View) -> str:
         parts.append(again)
     lines = ["; ".join(parts)]
     if view.wide:
-        lines += [f"last output: {line}" for line in _last_outputs(resource)]
+        outputs = (line for line in _last_outputs(resource) if line not in lines[0])
+        lines += [f"last output: {line}" for line in outputs]
     return "\n".join(lines)
 
 
