@@ -17,3 +17,16 @@ def blocks(page: str, language: str = "yaml") -> dict[str, str]:
         if texts := re.findall(pattern, section, re.MULTILINE | re.DOTALL):
             found[heading] = texts
     return {heading: "---\n".join(texts) for heading, texts in found.items()}
+
+
+def rows(page: str) -> dict[str, list[list[str]]]:
+    """Return the rows of docs/*page*'s tables whose first cell is a name in code.
+
+    A cell is the words in it that are code or paths, or its only word.
+    """
+    found: dict[str, list[list[str]]] = {}
+    for name, rest in re.findall(
+        r"^\| `([a-z]+)` \|(.*)\|$", (DOCS / page).read_text(), re.MULTILINE
+    ):
+        found[name] = [re.findall(r"[\w/_-]+", cell) for cell in rest.split(" | ")]
+    return found

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from tests.instance import POLICIES, Host, eventually
-from tests.pages import blocks
+from tests.pages import blocks, rows
 from tools import debian_images, demo_images, image_archive
 from tools.busybox import find_static_busybox
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.needs_root, pytest.mark.timeout(900)]
 
 PAGE = blocks("images.md")
+ROWS = rows("images.md")
 STACK = "A whole stack"
 SHOP = "ghcr.io/example/shop:1"
 #: Databases are made at a first start, several at once on a busy machine.
@@ -119,6 +120,20 @@ def changed(text: str, messages: Mapping[str, str]) -> str:
     return yaml.safe_dump_all(documents)
 
 
+def hardened(text: str) -> str:
+    """Return documents with a read-only root, and a tmpfs where the page's table says."""
+    documents = list(yaml.safe_load_all(text))
+    for document in documents:
+        spec = document["spec"]
+        if "namespace" in document["metadata"]:
+            continue  # without root: hardened by itself, or another image
+        spec.setdefault("security", {})["readOnlyRootFilesystem"] = True
+        *_, writable, _ = ROWS[document["metadata"]["name"]]
+        tmpfs = [{"type": "tmpfs", "target": path, "size": "64Mi"} for path in writable]
+        spec["mounts"] = [*spec.get("mounts", ()), *tmpfs]
+    return yaml.safe_dump_all(documents)
+
+
 def served(host: Host, text: str) -> bool:
     """Return True if the proxy hands out a page with this text; it may meet a replica that went."""
     try:
@@ -159,9 +174,10 @@ def test_every_document_starts_restarts_and_keeps_its_data(host: Host) -> None:
     eventually(host.all_ready, within_s=FIRST_START_S, what="everything Ready again")
     await_data(host, kept)
 
-    for number, text in enumerate(texts.values()):
-        host.write(f"{number}.yaml", changed(text, dict.fromkeys((*DATA, "nginx"), "2")))
     before = {inspect["Id"] for inspect in services.values()}
+    for number, text in enumerate(texts.values()):
+        messages = dict.fromkeys((*DATA, "nginx"), "2")
+        host.write(f"{number}.yaml", hardened(changed(text, messages)))
 
     def replaced() -> bool:
         now = inspects(host)
