@@ -11,7 +11,8 @@ from controller.cli.api import BrokerApi
 from controller.cli.common import json_option, open_state, print_json, state_option
 from controller.cli.completion import complete_names
 from controller.cli.description import MARGIN, describe_resource
-from controller.cli.fetch import fetch_status, raise_if_unknown, select
+from controller.cli.fetch import fetch, raise_if_unknown, select
+from controller.cli.status import end_of
 from controller.cli.statustable import View, terminal_view
 from controller.core.search import Filter
 from controller.model.errors import TrimtabError
@@ -37,28 +38,30 @@ Examples:
 def describe(ctx: click.Context, name: str, wide: bool, state: Path | None, as_json: bool) -> int:
     """Show one resource in detail: its replicas, limits, conditions, mounts and last changes."""
     found, _ = open_state(state)
-    report = fetch_status(state)
+    view = terminal_view(wide=wide)
+    fetched = fetch(state, now=view.now)
+    report = fetched.report
     chosen = select(report, name=name)
     raise_if_unknown(report, chosen, name)
     items: list[dict[str, Any]] = []
     try:
         items = BrokerApi(found.broker_socket).get("inventory")["containers"]
     except TrimtabError as error:
-        click.echo(f"warning: the inventory can't be read: {error.message}", err=True)
+        if fetched.lost is None:
+            click.echo(f"warning: the inventory can't be read: {error.message}", err=True)
     described = [
         {**resource, "containers": _containers(resource, items)} for resource in chosen["resources"]
     ]
     if as_json:
         print_json(described if len(described) > 1 else described[0])
-        return 0
-    view = terminal_view(wide=wide)
+        return end_of(fetched)
     click.echo(
         "\n\n".join(
             describe_resource(resource, report, view, events=_events(ctx, resource, state, view))
             for resource in described
         )
     )
-    return 0
+    return end_of(fetched)
 
 
 def _containers(resource: dict[str, Any], items: list[dict[str, Any]]) -> list[dict[str, Any]]:

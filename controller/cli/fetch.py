@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import stat
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,29 +12,66 @@ from typing import Any
 
 from controller.cli.api import BrokerApi, ask_controller
 from controller.cli.common import open_state
-from controller.model.errors import Problem, StateError, TrimtabError
+from controller.cli.times import span
+from controller.model.errors import EngineUnavailable, Problem, StateError, TrimtabError
+
+#: Nothing that a controller publishes is larger.
+REPORT_MAX = 64 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
-class LastKnown:
-    """The report that the last controller wrote, and when."""
+class Fetched:
+    """A report: of the running controller, or the last known one with why and its age."""
 
     report: dict[str, Any]
-    written_at: float
+    lost: TrimtabError | None = None
+    age_s: float = 0.0
+
+    @property
+    def warning(self) -> str:
+        """What a person must know about a report that isn't of now; '' if it is."""
+        if self.lost is None:
+            return ""
+        return f"{self.lost.message}: this is the last known state, {span(self.age_s)} old"
 
 
-def read_last_known(state: Path | None) -> LastKnown | None:
-    """Return the last report of the controller, from the state folder, or None if it can't be read."""
-    found, _ = open_state(state)
-    path = found.controller / "status.json"
+def fetch(state: Path | None, *, now: float) -> Fetched:
+    """Return the running controller's report; where nothing runs, the one that it wrote last.
+
+    Raises:
+        EngineUnavailable: no controller runs, and no report can be read.
+    """
     try:
-        report = json.loads(path.read_text())
-        written_at = path.stat().st_mtime
-    except (OSError, ValueError):
-        return None  # nothing was written yet, or this user can't look into the controller's folder
-    if not isinstance(report, dict) or not {"resources", "problems"} <= report.keys():
-        return None
-    return LastKnown(report, written_at)
+        return Fetched(fetch_status(state))
+    except EngineUnavailable as error:
+        path = open_state(state)[0].controller / "status.json"
+        try:
+            report, written_at = _read_report(path)
+        except (OSError, ValueError):
+            # Nothing was written yet, or this user is not allowed to look into the controller's folder.
+            raise error from None
+        return Fetched(report, error, max(0.0, now - written_at))
+
+
+def _read_report(path: Path) -> tuple[dict[str, Any], float]:
+    """Return a published report, and when it was written.
+
+    The folder is the controller's: what is there may be a link, a FIFO or anything else.
+
+    Raises:
+        OSError, ValueError: it can't be read, or isn't a report.
+    """
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    with os.fdopen(os.open(path, flags), "rb") as file:
+        facts = os.fstat(file.fileno())
+        if not stat.S_ISREG(facts.st_mode):
+            raise ValueError(f"{path} isn't a file")
+        report = json.loads(file.read(REPORT_MAX))
+    match report:
+        case {"resources": list(), "problems": list()}:
+            return report, facts.st_mtime
+        case _:
+            raise ValueError(f"{path} isn't a report")
 
 
 def select(

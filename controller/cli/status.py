@@ -8,15 +8,9 @@ import click
 
 from controller.cli.common import json_option, print_json, state_option
 from controller.cli.completion import complete_names
-from controller.cli.fetch import (
-    fetch_status,
-    raise_if_unknown,
-    read_last_known,
-    select,
-)
+from controller.cli.fetch import Fetched, fetch, raise_if_unknown, select
+from controller.cli.invocation import with_program
 from controller.cli.statustable import render_status, terminal_view
-from controller.cli.times import span
-from controller.model.errors import EngineUnavailable
 
 EXIT_NOTHING_RUNS = 1
 
@@ -70,25 +64,21 @@ def status(
         from controller.cli.watching import watch_status
 
         return watch_status(state, name, namespace, wide=view.wide, as_json=as_json)
-    code, note = 0, ""
-    try:
-        report = fetch_status(state)
-    except EngineUnavailable as error:
-        known = read_last_known(state)
-        if known is None:
-            raise
-        report, code = known.report, EXIT_NOTHING_RUNS
-        ago = span(max(0.0, view.now - known.written_at))
-        note = (
-            f"warning: {error.message}: this is the last known state, {ago} old; it may have changed\n"
-            f"remedy: {error.remedy}"
-        )
-    shown = select(report, name=name, namespace=namespace)
-    raise_if_unknown(report, shown, name)
+    fetched = fetch(state, now=view.now)
+    shown = select(fetched.report, name=name, namespace=namespace)
+    raise_if_unknown(fetched.report, shown, name)
     if as_json:
         print_json(shown)
     else:
         click.echo(render_status(shown, view))
-    if note:
-        click.echo(note, err=True)
-    return code
+    return end_of(fetched)
+
+
+def end_of(fetched: Fetched) -> int:
+    """Say below a report that it isn't of now, and return the exit code of a command that looks."""
+    if fetched.lost is None:
+        return 0
+    click.echo(f"warning: {fetched.warning}; it may have changed", err=True)
+    if fetched.lost.remedy:
+        click.echo(f"remedy: {with_program(fetched.lost.remedy)}", err=True)
+    return EXIT_NOTHING_RUNS

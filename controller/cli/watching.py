@@ -12,10 +12,10 @@ from typing import Any
 import click
 
 from controller.cli.failures import EXIT_INTERRUPTED
-from controller.cli.fetch import fetch_status, read_last_known, select
+from controller.cli.fetch import fetch, fetch_status, select
 from controller.cli.screen import Changes, Screen
 from controller.cli.statustable import View, fit_status
-from controller.cli.times import current_time, span
+from controller.cli.times import current_time
 from controller.model.errors import EngineUnavailable
 
 REFRESH_S = 1.0
@@ -65,12 +65,9 @@ def watch_status(
 def _report(state: Path | None) -> tuple[dict[str, Any], str]:
     """Return the report, or the last known one, and a line that says how old it is."""
     try:
-        return fetch_status(state), click.style("every second; Ctrl-C ends", dim=True)
+        fetched = fetch(state, now=current_time())
     except EngineUnavailable as error:
-        known = read_last_known(state)
-        if known is None:
-            return {"resources": [], "problems": []}, f"waiting: {error.message}"
-        ago = span(max(0.0, current_time() - known.written_at))
-        return known.report, click.style(
-            f"{error.message}: last known state, {ago} old", fg="yellow"
-        )
+        return {"resources": [], "problems": []}, f"waiting: {error.message}"
+    if fetched.lost is not None:
+        return fetched.report, click.style(fetched.warning, fg="yellow")
+    return fetched.report, click.style("every second; Ctrl-C ends", dim=True)

@@ -76,18 +76,31 @@ def test_where_nothing_runs_the_last_known_state_is_shown_with_its_age(
     path.write_text(json.dumps(report(resource("web"))))
     written = path.stat().st_mtime - 7300
     os.utime(path, (written, written))
-    with pytest.raises(SystemExit) as ended:
-        main(["status", "--state", str(state.root)])
-    shown = capsys.readouterr()
-    assert ended.value.code == 1
-    assert re.search(r"Service +default +web +1/1 +Ready", shown.out)
-    assert "this is the last known state, 2h old" in shown.err
-    assert re.search(r"remedy: .*trimtab up", shown.err)
+    for command, text in (
+        (["status"], r"Service +default +web +1/1 +Ready"),
+        (["describe", "web"], r"Ready: +1/1"),
+    ):
+        with pytest.raises(SystemExit) as ended:
+            main([*command, "--state", str(state.root)])
+        shown = capsys.readouterr()
+        assert ended.value.code == 1
+        assert re.search(text, shown.out)
+        assert "this is the last known state, 2h old" in shown.err
+        assert re.search(r"remedy: .*trimtab up", shown.err)
 
 
+@pytest.mark.parametrize("what", ["nothing", "FIFO", "link", "garbage"])
 def test_where_nothing_was_known_it_says_that_nothing_runs(
-    state: State, capsys: pytest.CaptureFixture[str]
+    state: State, capsys: pytest.CaptureFixture[str], what: str
 ) -> None:
+    path = state.controller / "status.json"
+    if what == "FIFO":
+        os.mkfifo(path)
+    elif what == "link":
+        path.with_suffix(".real").write_text(json.dumps(report(resource("web"))))
+        path.symlink_to(path.with_suffix(".real"))
+    elif what == "garbage":
+        path.write_text("[]")
     with pytest.raises(SystemExit) as ended:
         main(["status", "--state", str(state.root)])
     assert ended.value.code == 1
