@@ -22,6 +22,8 @@ Examples:
 def down(state: Path | None, as_json: bool) -> int:
     """Remove this instance's containers and networks, through the broker. Volumes stay.
 
+    The next 'up' tries at once what failed before; pins, suspensions and revisions stay.
+
     Refused while a controller runs, which would put everything back.
     """
     from controller.cli import oneshot
