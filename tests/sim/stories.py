@@ -270,7 +270,7 @@ STORIES: dict[str, Tale] = {
         tuple(
             (5.0 + 4 * n, meddle(doing))
             for n, doing in enumerate(
-                ("pause", "rename", "disconnect", "alias", "policy", "limits", "stop", "crash")
+                ("pause", "rename", "alias", "disconnect", "policy", "limits", "stop", "crash")
             )
         ),
     ),
