@@ -510,8 +510,13 @@ class Controller:
         """Note what a pass did of that later plans are compared with; the lock is held."""
         if result.outcome is Outcome.DONE:
             self._note_applied(service, view)
-        if any(isinstance(each.action, StopContainer) for each in result.execution.done):
-            self._helm.was_down(service.key, down_s(self.acts.acts(), service.key))
+        self._note_downtime(result.execution)
+
+    def _note_downtime(self, execution: Execution) -> None:
+        """Note how long slots were down that an execution stopped; the lock is held."""
+        stops = (each.action for each in execution.done if isinstance(each.action, StopContainer))
+        for key in sorted({stop.object for stop in stops}):
+            self._helm.was_down(key, down_s(self.acts.acts(), key))
 
     def _note_applied(self, service: Service, view: View) -> None:
         """Note which fields of a service as a whole are in force; the lock is held."""
@@ -639,7 +644,7 @@ class Controller:
 
         engine, view = self._engine, survey.view
         gates = Gates(engine, self._reconciler, self._clock, view, survey.rules, stopping)
-        return execute(
+        done = execute(
             survey.plan.actions,
             engine=Logged(engine, self.acts),
             context=claims(view.desired, digest, asked_by),
@@ -647,6 +652,9 @@ class Controller:
             passes=gates.passes,
             stopping=stopping,
         )
+        with self._lock:
+            self._note_downtime(done)
+        return done
 
     def _is_another(self, view: View) -> bool:
         """Tell whether people want something else than when a plan was made."""
