@@ -138,10 +138,5 @@ _PAINTS = {"add": "green", "change": "yellow", "remove": "red", "bad": "red"}
 
 
 def paint(style: str, text: str) -> str:
-    """Return a line of a plan in its colour, unless NO_COLOR is set (no-color.org).
-
-    click takes colours out again where the output isn't a terminal.
-    """
-    if os.environ.get("NO_COLOR"):
-        return text
+    """Return a line of a plan in its colour; click strips it where the output isn't a terminal."""
     return click.style(text, dim=True) if style == "dim" else click.style(text, fg=_PAINTS[style])
