@@ -126,22 +126,22 @@ def broker_problems(path: Path) -> list[dict[str, Any]]:
     except TrimtabError:
         return []  # the controller misses it too, and says so
     found = []
+    # A client is told whether something is wrong, and not why.
     if not health["journal"]["writable"]:
-        message = (
-            f"nothing is changed while the journal can't be written: {health['journal']['error']}"
-        )
+        error = health["journal"].get("error", "")
+        message = f"nothing is changed while the journal can't be written: {error}".rstrip(": ")
         remedy = "free space under the state folder, or make it writable; no restart is needed"
         found.append(Problem("journal.unavailable", message, remedy=remedy))
     elif health["journal"].get("reserved"):
         message = "the journal's disk is almost full: clients are refused, refusals not recorded"
         remedy = "free space under the state folder; no restart is needed"
         found.append(Problem("journal.reserved", message, remedy=remedy))
-    if health["policy"]["error"]:
-        message = f"the last good policy stays in force: {health['policy']['error']}"
+    if error := health["policy"].get("error"):
+        message = f"the last good policy stays in force: {error}"
         remedy = "mend the policy's file, then send the broker SIGHUP"
         found.append(Problem("policy.invalid", message, remedy=remedy))
-    if health["registryAuth"]["error"]:
-        message = f"the last good credentials stay in use: {health['registryAuth']['error']}"
+    if error := health.get("registryAuth", {}).get("error"):
+        message = f"the last good credentials stay in use: {error}"
         remedy = "mend the file: it is read again by itself at the next pull"
         found.append(Problem("registry-auth.invalid", message, remedy=remedy))
     if some := health.get("rivals", {}).get("some"):

@@ -7,12 +7,14 @@ The lines are the container's own output. They never go into the journal, a labe
 
 from __future__ import annotations
 
+import math
 import signal
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from controller.core import exits
+from controller.core.logstream import nanoseconds
 from controller.model.desired import Service
 from controller.model.names import Key
 from controller.model.observed import Container, ContainerState
@@ -25,6 +27,9 @@ TEXT_MAX = 512
 OF_A_SLOT = 2
 OF_A_SERVICE = 10
 OF_ALL = 200
+#: Lines get their time when the engine reads them, which may be shortly after the end of the run. The
+#: engine starts a container again after 100 ms at the earliest.
+LATE_NS = 50_000_000
 _SIGNALS = range(129, 193)
 _STREAMS: dict[str, StreamName] = {"stdout": "stdout", "stderr": "stderr"}
 
@@ -112,21 +117,34 @@ def _signal(code: int | None) -> str:
         return ""
 
 
-def with_output(run: FailedRun, lines: Iterable[LogLine], *, before: str = "") -> FailedRun:
-    """Return a run with the last lines of it: those *before* the start of the next run, if any."""
-    limit = _comparable(before)
-    mine = [line for line in lines if not limit or _comparable(line.time) < limit][-LINES_MAX:]
-    return replace(run, lines=tuple(replace(line, text=_cut(line.text)) for line in mine))
+def with_output(
+    run: FailedRun, lines: Iterable[LogLine], *, previous_end: str = "", restarted: bool = False
+) -> FailedRun:
+    """Return a run with its last lines, of all that its container printed.
+
+    Args:
+        run: the run.
+        lines: the last lines of the container, oldest first.
+        previous_end: when the container's run before ended, if that failed too.
+        restarted: whether the container runs again, so that lines of the next run may follow.
+    """
+    since = _end_ns(previous_end, 0)
+    until = _end_ns(run.at, math.inf) if restarted else math.inf
+    mine = [line for line in lines if not line.time or since < nanoseconds(line.time) <= until]
+    last = (replace(line, text=_cut(line.text)) for line in mine[-LINES_MAX:])
+    return replace(run, lines=tuple(last))
+
+
+def _end_ns(time: str, default: float) -> float:
+    """Return when a run that ended at *time* has printed everything, in nanoseconds."""
+    try:
+        return nanoseconds(time) + LATE_NS
+    except ValueError:
+        return default
 
 
 def _cut(text: str) -> str:
     return text if len(text) <= TEXT_MAX else f"{text[: TEXT_MAX - 1]}…"
-
-
-def _comparable(time: str) -> str:
-    """Return a time of the engine's with nine digits of a second: it leaves out zeros at the end."""
-    whole, _, fraction = time.removesuffix("Z").partition(".")
-    return f"{whole}.{fraction:0<9}" if time else ""
 
 
 def keep(kept: tuple[FailedRun, ...], run: FailedRun) -> tuple[FailedRun, ...]:

@@ -88,7 +88,10 @@ class LogLines:
 
     def finish(self) -> list[LogLine]:
         """Return the lines that have no end, once the stream has ended."""
-        return [line for name, opened in self._open.items() for line in opened.finish(name)]
+        timed = self._frames is None
+        return [
+            line for name, opened in self._open.items() for line in opened.finish(name, timed=timed)
+        ]
 
     def _add(self, name: StreamName, data: bytes, *, is_message: bool) -> list[LogLine]:
         return self._open.setdefault(name, _OpenLine()).add(name, data, is_message=is_message)
@@ -100,25 +103,29 @@ class _OpenLine:
     def __init__(self) -> None:
         self._data = b""
         self._time = ""
+        self._is_cut = False  # what follows continues a line that was too long
 
     def add(self, name: StreamName, data: bytes, *, is_message: bool) -> list[LogLine]:
         if is_message:  # its time stands before it, also where it continues a line
-            data = self._without_time(data, keep=bool(self._data))
+            data = self._without_time(data, keep=bool(self._data) or self._is_cut)
         self._data += data
         *whole, self._data = self._data.split(b"\n")
         lines = [self._line(name, line, timed=not is_message) for line in whole]
         while len(self._data) > LINE_MAX:
             cut, self._data = self._data[:LINE_MAX], self._data[LINE_MAX:]
             lines.append(self._line(name, cut, timed=not is_message))
+            self._is_cut = True
         return lines
 
-    def finish(self, name: StreamName) -> list[LogLine]:
+    def finish(self, name: StreamName, *, timed: bool) -> list[LogLine]:
         data, self._data = self._data, b""
-        return [self._line(name, data, timed=True)] if data else []
+        return [self._line(name, data, timed=timed)] if data else []
 
     def _line(self, name: StreamName, data: bytes, *, timed: bool) -> LogLine:
-        if timed:
+        # The rest of a line that was cut is the container's own text, whatever it looks like.
+        if timed and not self._is_cut:
             data = self._without_time(data, keep=False)
+        self._is_cut = False
         # A terminal ends its lines with both.
         text = data.removesuffix(b"\r").decode(errors="backslashreplace")
         return LogLine(self._time, name, text)
@@ -143,8 +150,16 @@ def engine_time(time: str, *, later_ns: int = 0) -> str:
 
     *later_ns* is added: the engine's ``since`` includes its own instant.
     """
+    seconds, rest = divmod(nanoseconds(time) + later_ns, 1_000_000_000)
+    return f"{seconds}.{rest:09d}"
+
+
+def nanoseconds(time: str) -> int:
+    """Return an RFC 3339 time in UTC as nanoseconds since the epoch.
+
+    Raises:
+        ValueError: it isn't one.
+    """
     whole, _, fraction = time.removesuffix("Z").partition(".")
     seconds = int(datetime.fromisoformat(f"{whole}+00:00").timestamp())
-    nanoseconds = int(f"{fraction:0<9}"[:9]) + later_ns
-    seconds, nanoseconds = seconds + nanoseconds // 1_000_000_000, nanoseconds % 1_000_000_000
-    return f"{seconds}.{nanoseconds:09d}"
+    return seconds * 1_000_000_000 + int(f"{fraction:0<9}"[:9])

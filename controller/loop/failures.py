@@ -106,8 +106,13 @@ class FailureLog:
             lines = self._reader.last_output(container.id)
         except EngineError as error:
             return replace(run, unread=f"its output couldn't be read: {error.message}"[:300])
-        before = container.started_at if run.run.startswith("ended") and container.running else ""
-        return failures.with_output(run, lines, before=before)
+        earlier = [each for each in self.runs() if each.id == run.id and each.run != run.run]
+        return failures.with_output(
+            run,
+            lines,
+            previous_end=earlier[-1].at if earlier else "",
+            restarted=container.running and run.run.startswith("ended"),
+        )
 
     # The file
 

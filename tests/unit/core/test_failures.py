@@ -29,7 +29,6 @@ from controller.model.output import FailedRun, LogLine
 from tests.worlds import WEB, container, service
 
 AT = "2026-03-01T12:00:00.5Z"
-BEGAN = "2026-03-01T12:00:10Z"
 
 
 def run_of(number: int = 0, **changes: Any) -> FailedRun:
@@ -120,14 +119,29 @@ def test_a_replica_of_a_rejected_revision_failed_though_it_runs() -> None:
     assert run.cause == "was replaced, since its rollout failed: it was too slow"
 
 
-def test_the_last_lines_before_the_next_run_are_kept_and_cut() -> None:
-    lines = [line(str(number)) for number in range(30)]
-    lines.append(line("x" * 1000))
-    lines.append(line("of the next run", "2026-03-01T12:00:10.000000001Z"))
-    kept = with_output(run_of(), lines, before=BEGAN).lines
+def test_the_last_lines_are_kept_and_cut() -> None:
+    lines = [*(line(str(number)) for number in range(30)), line("x" * 1000)]
+    kept = with_output(run_of(), lines).lines
     assert [each.text for each in kept[:-1]] == [str(number) for number in range(11, 30)]
     assert (len(kept), len(kept[-1].text)) == (LINES_MAX, TEXT_MAX)
-    assert with_output(run_of(), lines).lines[-1].text == "of the next run"
+
+
+def test_lines_of_the_runs_before_and_after_are_left_out() -> None:
+    lines = [
+        line("before", "2026-03-01T11:59:59.000000000Z"),
+        line("late, before", "2026-03-01T11:59:59.040000000Z"),
+        line("mine", "2026-03-01T11:59:59.200000000Z"),
+        line("mine, late", "2026-03-01T12:00:00.540000000Z"),
+        line("after", "2026-03-01T12:00:00.600000000Z"),
+    ]
+
+    def kept(**bounds: Any) -> list[str]:
+        return [each.text for each in with_output(run_of(), lines, **bounds).lines]
+
+    end = "2026-03-01T11:59:59Z"
+    assert kept(previous_end=end, restarted=True) == ["mine", "mine, late"]
+    assert kept(previous_end=end) == ["mine", "mine, late", "after"]
+    assert kept(restarted=True)[0] == "before"
 
 
 def test_the_last_line_is_the_last_that_says_something() -> None:

@@ -89,6 +89,15 @@ def test_a_line_without_end_is_cut_so_that_memory_is_bounded() -> None:
     assert [len(line.text) for line in found] == [LINE_MAX, 5 * 16_384 - LINE_MAX]
 
 
+def test_the_rest_of_a_cut_line_is_text_even_if_it_looks_like_a_time() -> None:
+    fake = b"9999-99-99T99:99:99.999999999Z "
+    data = f"{ONE} ".encode() + b"x" * (LINE_MAX - len(ONE) - 1) + fake + b"rest\n"
+    cut, rest = lines_of(data + f"{TWO} next\n".encode(), multiplexed=False, piece=LINE_MAX + 10)[
+        :2
+    ]
+    assert (cut.time, rest.time, rest.text) == (ONE, ONE, f"{fake.decode()}rest")
+
+
 @pytest.mark.parametrize(
     "data",
     [
