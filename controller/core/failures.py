@@ -30,6 +30,8 @@ OF_ALL = 200
 #: Lines get their time when the engine reads them, which may be shortly after the end of the run. The
 #: engine starts a container again after 100 ms at the earliest.
 LATE_NS = 50_000_000
+#: The run of a container that failed only in that its rollout did.
+REJECTED = "rejected"
 _SIGNALS = range(129, 193)
 _STREAMS: dict[str, StreamName] = {"stdout": "stdout", "stderr": "stderr"}
 
@@ -58,8 +60,8 @@ def failed_run(
         rejected: why the rollout of the container's revision failed, if it did.
     """
     cause, run = _failure(container, service, taken_over=taken_over)
-    if not cause and rejected:
-        cause, run = f"was replaced, since its rollout failed: {rejected}", "rejected"
+    if not cause and rejected and container.running:
+        cause, run = f"was replaced, since its rollout failed: {rejected}", REJECTED
     if not cause:
         return None
     ended = container.state in {ContainerState.EXITED, ContainerState.RESTARTING}
@@ -169,6 +171,11 @@ def _newest(runs: tuple[FailedRun, ...], groups: list[Any], most: int) -> tuple[
 def is_same(one: FailedRun, other: FailedRun) -> bool:
     """Return True if both are of the same run of the same container."""
     return (one.id, one.run) == (other.id, other.run)
+
+
+def is_known(kept: Iterable[FailedRun], run: FailedRun) -> bool:
+    """Return True if a run is kept, or a replaced container's own failures, which say more."""
+    return any(is_same(e, run) or (run.run == REJECTED and e.id == run.id) for e in kept)
 
 
 def latest_by_slot(runs: Iterable[FailedRun]) -> list[FailedRun]:

@@ -90,7 +90,7 @@ class FailureLog:
 
     def _has(self, run: FailedRun) -> bool:
         with self._lock:
-            return any(failures.is_same(each, run) for each in self._runs)
+            return failures.is_known(self._runs, run)
 
     def _add(self, run: FailedRun) -> None:
         with self._lock:

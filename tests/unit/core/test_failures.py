@@ -18,6 +18,7 @@ from controller.core.failures import (
     Readers,
     failed_run,
     from_json,
+    is_known,
     keep,
     last_line,
     latest_by_slot,
@@ -117,6 +118,10 @@ def test_a_replica_of_a_rejected_revision_failed_though_it_runs() -> None:
     run = failed_run(container("a"), service(), taken_over=False, rejected="it was too slow")
     assert run is not None
     assert run.cause == "was replaced, since its rollout failed: it was too slow"
+    down = container("a", state="exited", exit_code=143)
+    assert failed_run(down, service(), taken_over=False, rejected="it was too slow") is None
+    assert not is_known([run_of(id="another")], run)
+    assert is_known([run_of(id=run.id)], run), "its own failures say more"
 
 
 def test_the_last_lines_are_kept_and_cut() -> None:
