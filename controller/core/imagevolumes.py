@@ -25,7 +25,7 @@ from controller.core.supplies import Images
 from controller.core.volumenames import uncovered, volume_name
 from controller.model import names
 from controller.model.desired import Desired, ImageVolume, Service
-from controller.model.names import qualified
+from controller.model.names import Key, qualified
 from controller.model.observed import Observed
 from controller.model.policy import Policy
 from controller.model.policy_values import AnonymousVolumes
@@ -101,7 +101,9 @@ def kept_volumes(case: Case) -> tuple[str, ...]:
     They are those that the policy mounts, and those that a client names, if it may.
     """
     named = () if makes_named(case) else {mount.source for mount in case.request.mounts}
-    return tuple(m.source for m in mounts_of(case) if m.type == "volume" and m.source not in named)
+    # One without a name is the engine's own to make, where a mode of the rule lets it through.
+    sources = (mount.source for mount in mounts_of(case) if mount.type == "volume")
+    return tuple(source for source in sources if source and source not in named)
 
 
 def makes_named(case: Case) -> bool:
@@ -119,13 +121,19 @@ def _holder(case: Case) -> str:
 # A service in a plan
 
 
-def with_image_volumes(desired: Desired, observed: Observed, rule: VolumeRule) -> Desired:
+def with_image_volumes(
+    desired: Desired, observed: Observed, rule: VolumeRule, *, only: Key | None = None
+) -> Desired:
     """Return *desired* with what each service's image declares and no mount covers.
 
     ``image_volumes`` is None where that must be known and isn't yet: the image isn't here.
+    With *only*, other services are left as they are.
     """
     images = Images(observed)
-    services = tuple(_with_volumes(each, images, rule(each)) for each in desired.services)
+    services = tuple(
+        _with_volumes(each, images, rule(each)) if only in (None, each.key) else each
+        for each in desired.services
+    )
     return desired if services == desired.services else replace(desired, services=services)
 
 

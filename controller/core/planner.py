@@ -137,7 +137,7 @@ def plan(  # noqa: PLR0913 - the seam that loop and command line share, each inp
         past: what earlier looks and passes say.
         volume_rule: what the policy does where an image declares a VOLUME that no mount covers.
     """
-    desired = with_image_volumes(desired, observed, volume_rule)
+    desired = with_image_volumes(desired, observed, volume_rule, only=only)
     supplies = Supplies(desired, observed, networks)
     actions: list[AnyAction] = []
     problems: list[Problem] = []

@@ -221,6 +221,16 @@ def test_a_container_without_a_name_has_a_volume_after_the_name_that_it_is_given
         assert found == ()
 
 
+def test_a_volume_that_the_engine_names_is_not_made_by_the_gate() -> None:
+    nameless = {"Mounts": [{"Type": "volume", "Target": "/data"}]}
+    request = parse_create({"Image": REFERENCE, "HostConfig": nameless})
+    lax = policy(modes={"volume.anonymous": "audit"}, mounts={"createVolumes": True})
+    found = admission.kept_volumes(
+        request, name="x", actor=CLIENT, policy=lax, facts=facts(), stamp=STAMP
+    )
+    assert found == ()
+
+
 # A service in a plan
 
 
