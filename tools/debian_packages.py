@@ -90,17 +90,13 @@ class Cache:
 
     @contextlib.contextmanager
     def _turn(self) -> Iterator[None]:
-        for path in (
-            self.folder,
-            *(self.folder / name for name in ("plans", "packages", "layers")),
-        ):
-            path.mkdir(mode=0o700, exist_ok=True)
-        if self.folder.stat().st_uid != os.geteuid():
+        self.folder.mkdir(mode=0o700, exist_ok=True)
+        if (owner := self.folder.stat().st_uid) != os.geteuid():
             raise EngineError(
-                f"{self.folder} can't be used",
-                f"it belongs to uid {self.folder.stat().st_uid}",
-                "remove it",
+                f"{self.folder} can't be used", f"it belongs to uid {owner}", "remove it"
             )
+        for name in ("plans", "packages", "layers"):
+            (self.folder / name).mkdir(exist_ok=True)
         with (self.folder / "lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
@@ -139,7 +135,14 @@ class Cache:
                 _run(*APT, "-o", "APT::Sandbox::User=root", "download", *missing, cwd=folder)
                 for path in Path(folder).iterdir():
                     path.rename(self.folder / "packages" / path.name)
-        return sorted(wanted.values())
+        files = sorted(wanted.values())
+        if absent := [name for name in files if not (self.folder / "packages" / name).exists()]:
+            raise EngineError(
+                f"apt-get download didn't fetch {', '.join(absent)}",
+                "the package lists changed meanwhile",
+                "try again",
+            )
+        return files
 
 
 @contextlib.contextmanager

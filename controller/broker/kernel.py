@@ -20,7 +20,7 @@ from pathlib import Path
 
 from controller.broker.examine import mount_id, open_in_root
 from controller.core import kerneltexts
-from controller.core.effective import NAMESPACES
+from controller.core.effective import NAMESPACES, mask_of
 from controller.core.kerneltexts import Cgroups, Status
 from controller.model.effective import CgroupLimits, Effective, Mounted, Reached, Root, Unseen
 
@@ -91,7 +91,6 @@ def _read(process: int, container: str, targets: tuple[str, ...]) -> Effective |
     host = Path("/proc/self/mountinfo").read_bytes().decode(errors="surrogateescape")
     mounts = kerneltexts.read_mounts(_text("mountinfo", process))
     reached, roots = _inside(process, targets, mounts)
-    program = os.stat("exe", dir_fd=process)
     effective = Effective(
         uid=users.inside(status.uid),
         capabilities=status.capabilities,
@@ -101,7 +100,7 @@ def _read(process: int, container: str, targets: tuple[str, ...]) -> Effective |
         mounts=mounts,
         reached=reached,
         roots=roots,
-        program=(program.st_dev, program.st_ino),
+        program=_program(process),
         host_tmpfs=frozenset(mount.device for mount in _lines_with(" - tmpfs ", host)),
         host_root=users.has_host_root,
         limits=_limits(cgroups, container, host),
@@ -156,6 +155,17 @@ def _shared(process: int) -> tuple[str, ...]:
     )
 
 
+def _program(process: int) -> tuple[int, int]:
+    """Return the device and inode of what it executes; zeros where the filesystem doesn't tell."""
+    try:
+        status = os.stat("exe", dir_fd=process)
+    except (FileNotFoundError, ProcessLookupError):
+        raise
+    except OSError:
+        return (0, 0)
+    return (status.st_dev, status.st_ino)
+
+
 def _inside(
     process: int, targets: tuple[str, ...], mounts: tuple[Mounted, ...]
 ) -> tuple[tuple[Reached, ...], tuple[Root, ...]]:
@@ -189,10 +199,12 @@ def root_of(root: int, mount: Mounted) -> Root | None:
     """
     try:
         handle = open_in_root(mount.point, root=root, links=False)
-    except PermissionError:
-        raise
     except OSError as error:
-        return None if error.errno in BY_CONTAINER else Root(mount.id, 0, 0, "unreadable")
+        if error.errno in BY_CONTAINER:
+            return None
+        if isinstance(error, PermissionError) and not _may_search():
+            raise
+        return Root(mount.id, 0, 0, "unreadable")
     try:
         if mount_id(handle) != mount.id:
             return None
@@ -203,6 +215,12 @@ def root_of(root: int, mount: Mounted) -> Root | None:
         os.close(handle)
     kind = _KINDS.get(stat.S_IFMT(status.st_mode), "other")
     return Root(mount.id, status.st_dev, status.st_ino, kind, status.st_rdev)
+
+
+def _may_search() -> bool:
+    """Return True if no folder is closed to the broker, except by a filesystem's own rules."""
+    held = kerneltexts.read_status(Path("/proc/self/status").read_text()).capabilities["Eff"]
+    return bool(held & mask_of(("DAC_READ_SEARCH", "DAC_OVERRIDE")))
 
 
 def _lines_with(text: str, mountinfo: str) -> tuple[Mounted, ...]:

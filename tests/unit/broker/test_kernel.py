@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import stat
 import subprocess
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,7 +20,7 @@ from controller.broker.kernel import (
     root_of,
 )
 from controller.core.effective import NAMESPACES
-from controller.core.kerneltexts import Status, read_cgroups
+from controller.core.kerneltexts import Status, read_cgroups, read_mounts
 from controller.model.effective import Effective, Mounted, Unseen
 
 ID = "ab" * 32
@@ -140,3 +142,27 @@ def test_the_root_of_a_mount_is_found_without_links_and_not_where_folders_moved(
         assert [root_of(root, mount) for mount in mounts] == [None] * 3
     finally:
         os.close(root)
+
+
+@pytest.mark.needs_root
+def test_the_root_of_a_filesystem_that_is_gone_is_unreadable(tmp_path: Path) -> None:
+    """A FUSE whose server ended: nobody can tell what lies there, and that hides nothing else."""
+    # Made here, since not every root has it in /dev: misc(4), the number of fuse.
+    device, point = tmp_path / "fuse", tmp_path / "point"
+    os.mknod(device, stat.S_IFCHR | 0o600, os.makedev(10, 229))
+    point.mkdir()
+    server = os.open(device, os.O_RDWR)
+    options = f"fd={server},rootmode=40000,user_id=0,group_id=0"
+    mount = ["mount", "-i", "-t", "fuse", "-o", options, "gone", str(point)]
+    subprocess.run(mount, check=True, pass_fds=[server])
+    os.close(server)
+    root = os.open("/", os.O_PATH | os.O_DIRECTORY)
+    try:
+        mounts = read_mounts(Path("/proc/self/mountinfo").read_text())
+        (gone,) = (each for each in mounts if each.point == str(point))
+        found = root_of(root, gone)
+        below = root_of(root, replace(gone, point=f"{point}/nested"))
+        assert (found and found.kind, below and below.kind) == ("unreadable", "unreadable")
+    finally:
+        os.close(root)
+        subprocess.run(["umount", str(point)], check=True)
