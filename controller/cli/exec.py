@@ -18,7 +18,6 @@ from controller.model.errors import StateError, UsageError
 
 @click.command(
     "exec",
-    context_settings={"ignore_unknown_options": False},
     epilog="""\b
 Examples:
   trimtab exec web -- ls -l /srv
@@ -34,8 +33,8 @@ The journal records the program, never its arguments.
 
 \b
 Exit codes: the command's own. Before it starts: 1 error, 4 refused by the policy, 64 wrong
-usage; these come with a line 'error: ...' on stderr. As with docker, 126:
-the command can't be executed, 127: it wasn't found, 130: Ctrl-C, 137: killed.
+usage; these come with a line 'error: ...' on stderr. As with docker, 126 or 127: the
+command can't be executed or wasn't found; 130: Ctrl-C; 137: killed.
 """,
 )
 @click.argument("name", shell_complete=complete_names)

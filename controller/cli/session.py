@@ -51,6 +51,8 @@ class Session:
         try:
             with self._raw_terminal(), self._resizing(identifier):
                 self._carry(taken)
+        except BrokenPipeError:
+            raise  # nobody reads our output any more
         except (OSError, Garbled) as error:
             raise EngineUnavailable("exec.broken", f"the connection broke: {error}") from error
         finally:
@@ -68,7 +70,7 @@ class Session:
         raise EngineFailed(
             "exec.unfinished",
             "the command still runs, and its output has ended",
-            remedy="see how it ends: trimtab journal list --action exec.end",
+            remedy="'trimtab journal list --action exec.end' shows how it ends",
         )
 
     def _carry(self, taken: TakenOver) -> None:
