@@ -305,7 +305,10 @@ def _asked(
         ("exceptions", ", ".join(_texts(summary.get("exceptions"))), ""),
         *(("network", network, "network.mode") for network in settings.networks),
         *(("port", port, "port.loopback") for port in _texts(summary.get("ports"))),
-        *(("mount", _mount(mount), "default.tmpfs") for mount in _list(summary.get("mounts"))),
+        *(
+            ("mount", _mount(mount), text(_mapping(mount), "rule") or "default.tmpfs")
+            for mount in _list(summary.get("mounts"))
+        ),
     )
     yield from ((name, value, rule) for name, value, rule in plain if value)
     if "hardening.privileges" in rules:

@@ -205,15 +205,21 @@ def _sizeless(request: CreateRequest) -> bool:
 
 def _kept(asked: CreateRequest, final: CreateRequest) -> Iterator[tuple[str, str, bool]]:
     """Yield what is mounted where a volume without a name was declared or asked for."""
-    named = {(mount.target, mount.type, mount.source) for mount in asked.mounts}
     for mount in final.mounts:
-        if (mount.target, mount.type, mount.source) in named:
-            continue
-        if mount.type == "volume":
-            yield "volume.slot", f"{mount.target}: volume {mount.source} (kept)", True
-        else:
+        rule = _added_by(asked, mount)
+        if rule == "volume.slot":
+            yield rule, f"{mount.target}: volume {mount.source} (kept)", True
+        elif rule:
             size = format_bytes(mount.size)
-            yield "volume.scratch", f"{mount.target}: tmpfs of {size} (empty at each start)", True
+            yield rule, f"{mount.target}: tmpfs of {size} (empty at each start)", True
+
+
+def _added_by(asked: CreateRequest, mount: Mount) -> str:
+    """Return the rule by which the policy chose a mount's volume, '' for one that was asked for."""
+    named = {(each.target, each.type, each.source) for each in asked.mounts}
+    if (mount.target, mount.type, mount.source) in named:
+        return ""
+    return "volume.slot" if mount.type == "volume" else "volume.scratch"
 
 
 def _unbound(request: CreateRequest) -> bool:
@@ -393,6 +399,7 @@ def summary_of(case: Case, final: Final) -> dict[str, object]:
                 "source": mount.source,
                 "target": mount.target,
                 "readOnly": mount.read_only,
+                **({"rule": rule} if (rule := _added_by(case.request, mount)) else {}),
             }
             for mount in request.mounts
         ],

@@ -134,8 +134,8 @@ def test_a_replica_gets_the_volume_of_its_slot() -> None:
     confined = confinement_from(admitted.summary["confined"])
     assert confined is not None
     assert confined.mounts == (Fastening("volume", "/data", "web.1.data-81ce9a"),)
-    recorded = [{"type": "volume", "source": ours.name, "target": "/data", "readOnly": False}]
-    assert admitted.summary["mounts"] == recorded
+    recorded = {"type": "volume", "source": ours.name, "target": "/data", "readOnly": False}
+    assert admitted.summary["mounts"] == [{**recorded, "rule": "volume.slot"}]
 
 
 def test_a_volume_of_that_name_must_be_ours() -> None:

@@ -64,6 +64,17 @@ def test_what_was_created_is_its_create_s_or_the_policy_s() -> None:
     assert told.state == "created"
 
 
+def test_a_volume_that_the_policy_keeps_is_the_policy_s() -> None:
+    volume = {"type": "volume", "source": "web.1.data-81ce9a", "target": "/data"}
+    summary = {**SUMMARY, "mounts": [{**volume, "readOnly": False, "rule": "volume.slot"}]}
+    happened = Happened()
+    rules: dict[str, object] = {"decision": "mutate", "rules": ["volume.slot"]}
+    number = happened.ask("container.create", NAME, summary, cause="slot 1", verdict=rules)
+    happened.close(number, status=201, container=ID)
+    (fact,) = [fact for fact in happened.told.facts if fact.name == "mount"]
+    assert (fact.value, fact.rule) == ("volume web.1.data-81ce9a at /data", "volume.slot")
+
+
 def test_a_fact_has_the_line_of_its_field_or_of_the_document() -> None:
     told = Happened().created().told
     lines = {fact.name: fact.line for fact in told.facts if not fact.rule}
