@@ -8,8 +8,11 @@ side, or with the broker.
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import select
 import socket
+import termios
+from array import array
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
 from http import HTTPStatus
@@ -18,6 +21,8 @@ from controller.broker.answer import READ_BYTES, Broken, Stream
 from controller.broker.replies import LAST_CHUNK, Headers, chunk, head_bytes
 
 LINE_BYTES_MAX = 1024 * 1024
+#: How long a client has to read the head of an answer before the first output follows.
+HEAD_READ_S, LOOK_AGAIN_S = 1.0, 0.001
 
 #: Tells of a line whether it is passed on.
 Keep = Callable[[bytes], bool]
@@ -190,6 +195,7 @@ async def _both_ways(stream: Stream, client: Client) -> None:
     await client.write(head_bytes(HTTPStatus.SWITCHING_PROTOCOLS, headers))
     upwards = asyncio.ensure_future(_upwards(stream, client))
     try:
+        await _until_read(client)
         await client.write(stream.early)
         # The engine's side decides: when it ends there is nothing more to say.
         while not client.gone and (data := await _read(stream.reader)):
@@ -197,6 +203,27 @@ async def _both_ways(stream: Stream, client: Client) -> None:
     finally:
         upwards.cancel()
         await asyncio.gather(upwards, return_exceptions=True)
+
+
+async def _until_read(client: Client) -> None:
+    """Wait until the client has read what was sent to it, for a bounded time.
+
+    docker-py reads the head of an answer through a buffer, and what follows from the socket below
+    it: output that arrives together with the head is lost to it. An engine sends the head long
+    before a program prints anything; here the head has waited for a record of the journal.
+    """
+    connection: socket.socket = client.writer.get_extra_info("socket")
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + HEAD_READ_S
+    while not client.gone and _unread_bytes(connection) and loop.time() < deadline:  # noqa: ASYNC110 - the kernel tells nobody of it
+        await asyncio.sleep(LOOK_AGAIN_S)
+
+
+def _unread_bytes(connection: socket.socket) -> int:
+    """Return the memory that holds what the other side of a Unix socket hasn't read (tcp(7), SIOCOUTQ)."""
+    size = array("i", [0])
+    fcntl.ioctl(connection.fileno(), termios.TIOCOUTQ, size)
+    return size[0]
 
 
 async def _upwards(stream: Stream, client: Client) -> None:

@@ -1,6 +1,7 @@
 """Answers that come as they come: relayed, hijacked, or watched while a mutation goes on."""
 
 import asyncio
+import socket
 from collections.abc import Awaitable, Callable, Generator
 from pathlib import Path
 
@@ -248,6 +249,25 @@ def test_after_a_hijack_both_sides_say_what_they_like(tmp_path: Path) -> None:
         engine.end()
         assert await reader.read() == b""
         writer.close()
+
+    check(tmp_path, {"POST /v1.45/containers/x/attach": engine}, talk)
+
+
+def test_output_never_comes_together_with_the_head(tmp_path: Path) -> None:
+    """docker-py reads the head through a buffer and loses whatever comes with it."""
+    engine = Talk(AGREED + b"early")
+
+    async def talk(bench: Bench) -> None:
+        loop = asyncio.get_running_loop()
+        with socket.socket(socket.AF_UNIX) as client:
+            client.setblocking(False)
+            await loop.sock_connect(client, str(bench.socket))
+            await loop.sock_sendall(client, post(ATTACH, b"", "Upgrade: tcp", connection="Upgrade"))
+            await engine.met()
+            head = await loop.sock_recv(client, 65536)
+            assert head.endswith(b"\r\n\r\n")
+            assert await loop.sock_recv(client, 65536) == b"early"
+            engine.end()
 
     check(tmp_path, {"POST /v1.45/containers/x/attach": engine}, talk)
 
