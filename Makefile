@@ -15,8 +15,9 @@ CASES ?= tests/gate/cases.jsonl
 INPUTS ?= 1500
 MINUTES ?=
 PERCENT ?= 5
+SUITE ?=
 
-.PHONY: help setup run down test lint format sim sim-sweep sim-planted mutants bench bench-gate bench-journal gate-cases fuzz compat docs lock clean
+.PHONY: help setup run down test lint format sim sim-sweep sim-planted mutants bench bench-gate bench-journal gate-cases fuzz compat docker-py docs lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' \
@@ -90,6 +91,10 @@ docs: setup ## write docs/gate.md, docs/screens.md and docs/operations/drift.md 
 	@$(PYTHON) -m tools.docs
 	@$(PYTHON) -m tests.unit.docs.screens
 	@$(PYTHON) -m tests.e2e.drifts
+
+docker-py: setup ## docker-py's own suite on an engine and through a broker, as root: SUITE=checkout
+	@$(PYTHON) tools/engine install
+	@$(PYTHON) -m tests.compat.docker_py_suite $(SUITE) $(ARGS)
 
 lock: setup ## write constraints.txt anew (ARGS="--upgrade" takes newer releases)
 	@tools/lock $(ARGS)

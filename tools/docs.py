@@ -88,6 +88,7 @@ BODIES: tuple[tuple[str, str, Sequence[Field]], ...] = (
     ("start of an exec", "", tables.EXEC_START),
     ("create of a network", "", tables.NETWORK),
     ("create of a network", "IPAM", tables.IPAM),
+    ("create of a network", "IPAM.Config[]", tables.IPAM_CONFIG),
     ("connect to a network", "", tables.CONNECT),
     ("disconnect from a network", "", tables.DISCONNECT),
     ("create of a volume", "", tables.VOLUME),

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import ipaddress
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from controller.core.bodies import (
@@ -10,6 +11,7 @@ from controller.core.bodies import (
     CreateRequest,
     Finding,
     NetworkRequest,
+    Pool,
     VolumeRequest,
 )
 from controller.core.case import Case, case_of_existing, implied, namespace_of, owner_of
@@ -44,6 +46,7 @@ from controller.core.verdicts import (
     Change,
     denied,
     enforced,
+    quoted,
     tolerating,
     verdict_of,
 )
@@ -53,6 +56,7 @@ from controller.model.names import qualified
 from controller.model.policy import Policy
 
 Body = dict[str, object]
+POOLS_MAX = 4
 Findings = Iterator[Finding]
 
 
@@ -151,6 +155,7 @@ def _network_kind(request: NetworkRequest, actor: Actor, policy: Policy, kind: s
     if request.ipv6 and not policy.networks.ipv6:
         reason = "IPv6 needs a firewall of its own (CVE-2024-32473)"
         yield Finding("network.ipv6", "EnableIPv6", reason, "leave it out")
+    yield from _judge_pools(request, actor, policy)
     if kind and actor.role is Role.CONTROLLER:
         masquerade, icc = request.masquerade is not False, request.icc is not False
         if (request.internal, masquerade, icc) != _SHAPES[kind]:
@@ -166,6 +171,41 @@ def _network_kind(request: NetworkRequest, actor: Actor, policy: Policy, kind: s
     if opened and "bridge" not in policy.networks.modes:
         reason = "a network with a way out needs the mode bridge, which the policy doesn't grant"
         yield Finding("network.internal", "Internal", reason, "make it internal")
+
+
+def _judge_pools(request: NetworkRequest, actor: Actor, policy: Policy) -> Findings:
+    """Yield which addresses a network may not have: they could shadow routes of the host."""
+    granted = () if actor.role is Role.CONTROLLER else policy.networks.subnets
+    if len(request.pools) > POOLS_MAX:
+        reason = f"{len(request.pools)} subnets: at most {POOLS_MAX}"
+        yield Finding("network.address", "IPAM.Config", reason, "name fewer")
+        return
+    for index, pool in enumerate(request.pools):
+        if not granted:
+            reason = "it could shadow routes of the host"
+            remedy = "leave out Config, or list its range in networks.subnets of the policy"
+        elif not _is_within(pool.subnet, granted):
+            reason = f"{quoted(pool.subnet)} is not an IPv4 network within {', '.join(granted)}"
+            remedy = "choose a subnet of those, or leave out Config"
+        elif not all(
+            _is_within(part, (pool.subnet,)) for part in (pool.ip_range, pool.gateway) if part
+        ):
+            reason, remedy = (
+                "its range or gateway is outside of the subnet",
+                "choose them within it",
+            )
+        else:
+            continue
+        yield Finding("network.address", f"IPAM.Config[{index}]", reason, remedy)
+
+
+def _is_within(text: str, ranges: Iterable[str]) -> bool:
+    """Return True if a text is an IPv4 network or address within one of some networks."""
+    try:
+        network = ipaddress.IPv4Network(text)
+    except ValueError:
+        return False
+    return any(network.subnet_of(ipaddress.IPv4Network(each)) for each in ranges)
 
 
 def _made_network(
@@ -185,13 +225,21 @@ def _made_network(
     body: Body = {"Name": request.name, "Driver": "bridge", "Internal": request.internal}
     body |= {"EnableIPv6": True} if request.ipv6 else {}
     body |= {"Options": options} if options else {}
+    if request.pools:
+        body["IPAM"] = {"Driver": "default", "Config": [_pool(pool) for pool in request.pools]}
     body["Labels"] = labels
     summary: Body = {
         "name": request.name,
         "labels": {key: value for key, value in labels.items() if is_reserved(key)},
         "internal": request.internal,
+        **({"subnets": [pool.subnet for pool in request.pools]} if request.pools else {}),
     }
     return Admission(verdict_of((), changes), body, summary=summary)
+
+
+def _pool(pool: Pool) -> Body:
+    told = {"Subnet": pool.subnet, "IPRange": pool.ip_range, "Gateway": pool.gateway}
+    return {name: value for name, value in told.items() if value}
 
 
 def _object_labels(

@@ -206,6 +206,15 @@ class UpdateRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class Pool:
+    """The addresses of a network; ``ip_range`` and ``gateway`` '' are the engine's to choose."""
+
+    subnet: str
+    ip_range: str = ""
+    gateway: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class NetworkRequest:
     """The body of a network create; ``masquerade`` and ``icc`` are bridge options.
 
@@ -218,6 +227,7 @@ class NetworkRequest:
     masquerade: bool | None = None
     icc: bool | None = None
     ipv6: bool = False
+    pools: tuple[Pool, ...] = ()
     options: tuple[str, ...] = ()
     labels: tuple[tuple[str, str], ...] = ()
     findings: tuple[Finding, ...] = ()

@@ -84,6 +84,8 @@ def _grants(policy: Policy) -> Iterator[str]:
     ):
         if granted:
             yield text
+    if networks.subnets:
+        yield f"subnets of networks within {_listed(networks.subnets)}"
     if networks.extra_hosts:
         yield f"hosts entries ({_listed(networks.extra_hosts)})"
 

@@ -8,6 +8,7 @@ so that one verdict tells all that is wrong. Grammar is judged here, the policy 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
 from controller.core.bodies import (
     ConnectRequest,
@@ -19,6 +20,7 @@ from controller.core.bodies import (
     Limits,
     LogConfig,
     NetworkRequest,
+    Pool,
     RestartPolicy,
     UpdateRequest,
     VolumeRequest,
@@ -52,6 +54,7 @@ from controller.core.tables import (
     EXEC_START,
     HOST_CONFIG,
     IPAM,
+    IPAM_CONFIG,
     LEGACY_NAMES,
     LOG_CONFIG,
     NETWORK,
@@ -161,10 +164,18 @@ def parse_network(body: object) -> NetworkRequest:
         masquerade=_switch(options, MASQUERADE, findings),
         icc=_switch(options, ICC, findings),
         ipv6=values.flag("EnableIPv6"),
+        pools=tuple(_pools(ipam, findings)),
         options=tuple(sorted(set(options) - {MASQUERADE, ICC})),
         labels=labels(values),
         findings=findings.all(),
     )
+
+
+def _pools(ipam: Values, findings: Findings) -> Iterator[Pool]:
+    for index, item in enumerate(ipam.items("Config")):
+        read = read_object(IPAM_CONFIG, item, f"IPAM.Config[{index}]", findings)
+        if read.values:
+            yield Pool(read.text("Subnet"), read.text("IPRange"), read.text("Gateway"))
 
 
 def parse_volume(body: object) -> VolumeRequest:

@@ -334,8 +334,21 @@ NETWORK = (
 
 IPAM = (
     Field("Driver", text, CONSTRAIN, "default"),
-    _denied("Config", listed(anything), "network.address", "it could shadow routes of the host"),
+    Field("Config", listed(anything), CONSTRAIN, "within ranges that the policy lists"),
     _denied("Options", mapped(anything), "network.options", "a driver's own options"),
+)
+
+IPAM_CONFIG = (
+    Field("Subnet", text, CONSTRAIN, "an IPv4 network within a range that the policy lists"),
+    Field("IPRange", text, CONSTRAIN, "within the subnet"),
+    Field("Gateway", text, CONSTRAIN, "an address of the subnet"),
+    _denied(
+        "AuxiliaryAddresses",
+        mapped(anything),
+        "network.address",
+        "addresses for others",
+        spelled=("AuxAddress",),
+    ),
 )
 
 VOLUME = (

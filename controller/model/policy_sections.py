@@ -19,6 +19,7 @@ from controller.model.policy_values import (
     ImagePrefix,
     KeptVolumes,
     PortNumber,
+    Subnet,
     Uid,
 )
 from controller.model.spec import Model
@@ -177,6 +178,8 @@ class Networks(Model):
     aliases: tuple[str, ...] = ()
     #: In networks that clients make, their containers may answer to any name.
     client_aliases: bool = False
+    #: Ranges within which clients may choose the subnets of networks that they make.
+    subnets: tuple[Subnet, ...] = ()
     #: What further entries of /etc/hosts may lead to.
     extra_hosts: tuple[Literal["addresses", "host-gateway"], ...] = ()
     ipv6: bool = False

@@ -79,6 +79,13 @@ def _address(text: str) -> str:
         raise ValueError("expected an IP address, such as 127.0.0.1") from None
 
 
+def _subnet(text: str) -> str:
+    try:
+        return str(ipaddress.IPv4Network(text))
+    except ValueError:
+        raise ValueError("expected an IPv4 network, such as 172.16.0.0/12") from None
+
+
 def _owner_name(text: str) -> str:
     if not is_dns_label(text, length=OWNER_MAX):
         raise ValueError("expected a name of lower-case letters, digits and dashes")
@@ -120,6 +127,7 @@ ImagePrefix = Annotated[str, AfterValidator(_image_prefix)]
 HostPath = Annotated[str, AfterValidator(_clean_path)]
 Capability = Annotated[str, AfterValidator(_capability)]
 Address = Annotated[str, AfterValidator(_address)]
+Subnet = Annotated[str, AfterValidator(_subnet)]
 OwnerName = Annotated[str, AfterValidator(_owner_name)]
 Namespace = Annotated[str, AfterValidator(_namespace)]
 BaseName = Annotated[str, AfterValidator(_base_name)]

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from tests.compat.table import TABLE, Row, shown
+from tests.compat.row import Row
+from tests.compat.table import TABLE, shown
 
 WIDE = 100
 

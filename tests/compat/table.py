@@ -10,66 +10,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from enum import Enum
 from itertools import groupby
 from pathlib import Path
 
-
-class How(Enum):
-    """How a command is run."""
-
-    ENDS = "it ends by itself"
-    STREAMS = "it goes on until what was expected is seen, and is then interrupted"
-    TERMINAL = "it has a terminal"
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One command of a client. ``refused`` is the rule, '' for what works.
-
-    ``see`` is looked for in what it says, with its standard error; for a refusal that is the
-    client's own words where the rule doesn't reach the person. ``instead`` must be there too.
-    ``then`` is run after it, and must say ``after``.
-    """
-
-    client: str
-    command: str
-    see: str = ""
-    refused: str = ""
-    instead: str = ""
-    role: str = "client"
-    how: How = How.ENDS
-    stdin: str = ""
-    then: str = ""
-    after: str = ""
-    exits: int = 0
-
-    @property
-    def name(self) -> str:
-        """A short name, for test ids."""
-        return f"{self.client} {self.role} {re.sub(r'[^A-Za-z0-9_.-]+', '-', self.command)[:60]}"
-
-
-RUN = "docker run --rm"
-CLI = "docker CLI"
-
-
-def _works(client: str, *rows: tuple[str, str]) -> tuple[Row, ...]:
-    return tuple(Row(client, command, see) for command, see in rows)
-
-
-def _refused(
-    client: str, *rows: tuple[str, str, str], role: str = "client", exits: int = 1
-) -> tuple[Row, ...]:
-    return tuple(
-        Row(client, command, refused=rule, instead=instead, role=role, exits=exits)
-        for command, rule, instead in rows
-    )
-
+from tests.compat.home import HOME
+from tests.compat.row import CLI, RUN, How, Row, refused, works
+from tests.compat.sdk_rows import PY, SDK, TESTCONTAINERS
 
 ENGINE = (
-    *_works(
+    *works(
         CLI,
         ("docker version", r"API version: +1\.45"),
         ("docker info --format 'c{{{{.ContainersRunning}}}} i{{{{.Images}}}}'", "^c[0-9]+ i[1-9]"),
@@ -90,10 +39,10 @@ ENGINE = (
         exits=1,
     ),
     Row(CLI, "docker system df", "Local Volumes", role="operator"),
-    *_refused(CLI, ("docker system df", "role.denied", "it is for operator")),
+    *refused(CLI, ("docker system df", "role.denied", "it is for operator")),
 )
 RUNNING = (
-    *_works(
+    *works(
         CLI,
         ("docker run -d --label made=by-run {image}", r"^[0-9a-f]{64}$"),
         (RUN + " {image} echo hello", "^hello$"),
@@ -127,7 +76,7 @@ RUNNING = (
         then="docker port {free}",
         after=r"8080/tcp -> 127\.0\.0\.1:8080",
     ),
-    *_refused(
+    *refused(
         CLI,
         (RUN + " --privileged {image} ls", "privileged", "ask for the capability that is needed"),
         (RUN + " -v /var/run/docker.sock:/s {image} ls", "mount.never", "remove the mount"),
@@ -153,19 +102,37 @@ RUNNING = (
         (
             RUN + " --add-host a:192.0.2.1 {image} ls",
             "network.hosts",
-            "leave it out, or add addresses",
+            "leave it out",
         ),
         (RUN + " --link {shown} {image} ls", "network.links", "leave out Links"),
         (RUN + " -p 0.0.0.0:8081:8080 {served} ls", "port.address", r"use 127\.0\.0\.1"),
         (RUN + " -P {served} ls", "port.publish-all", "publish each port"),
         (RUN + " --cidfile {home}/cid {image} ls", "body.client-only", "leave out"),
+        (RUN + " --memory 64m --memory-swap 128m {image} ls", "resources.swap", "leave it out"),
+        (RUN + " --uts host {image} ls", "namespace.uts", "leave out UTSMode"),
+        (RUN + " --ipc container:{shown} {image} ls", "namespace.ipc", "leave it out"),
+        (RUN + " --log-driver none {image} ls", "log.driver", "use json-file or local"),
+        (RUN + " --cpu-rt-period 2000 {image} ls", "resources.realtime", "leave out"),
+        (
+            RUN + " --network name={network},driver-opt=a=b {image} ls",
+            "network.options",
+            "leave out DriverOpts",
+        ),
+        (RUN + " --network {network} --ip 192.0.2.9 {image} ls", "network.address", "leave out"),
+        (RUN + " --volume {home}:/app {image} ls", "mount.not-allowed", "use a path below"),
+        (RUN + " --group-add 5 {image} ls", "user.groups", "leave it out"),
+        (RUN + " --cpuset-cpus 0 {image} ls", "resources.cpuset", "leave it out"),
+        (RUN + " --tmpfs /run:exec {image} ls", "mount.options", "leave exec out"),
+        (RUN + " --hostname my_app {image} ls", "host.name", 'write "-" instead'),
+        (RUN + " -p 18000-18002:80 {image} ls", "port.invalid", "publish each port by itself"),
+        (RUN + " --label traefik.enable=true {image} ls", "label.denied", "remove it"),
         (RUN + " --memory 64g {image} ls", "resources.memory", "choose a size in that range"),
         (RUN + " alpine ls", "image.not-allowed", "use an image under one of them"),
         exits=125,
     ),
 )
 LOOKING = (
-    *_works(
+    *works(
         CLI,
         ("docker ps", r"trimtab\.local/worker:1"),
         ("docker ps --all --size --no-trunc --last 5", "CONTAINER ID"),
@@ -190,7 +157,7 @@ LOOKING = (
         how=How.STREAMS,
     ),
     Row(CLI, "docker start --attach --interactive {reader}", "^got line$", stdin="line\n"),
-    *_refused(
+    *refused(
         CLI,
         ("docker top {shown} -o pid", "query.invalid", "correct it"),
         ("docker cp {shown}:/bin/work {home}/x", "route.denied", "mount a volume instead"),
@@ -212,8 +179,8 @@ EXECS = (
         how=How.TERMINAL,
     ),
     Row(CLI, "docker exec --detach {shown} ls", role=OPERATOR),
-    *_refused(CLI, ("docker exec {shown} ls", "role.denied", "it is for operator")),
-    *_refused(
+    *refused(CLI, ("docker exec {shown} ls", "role.denied", "it is for operator")),
+    *refused(
         CLI,
         ("docker exec --privileged {shown} ls", "exec.privileged", "leave"),
         role=OPERATOR,
@@ -245,7 +212,7 @@ CHANGING = (
     Row(CLI, "docker rm --force {running}", then="docker ps -aq -f name={running}", after=r"\A\Z"),
     # No removal takes volumes along, whatever is asked.
     Row(CLI, "docker rm --force --volumes {holding}", then="docker volume ls", after="{volume}"),
-    *_refused(
+    *refused(
         CLI,
         ("docker commit {shown} x", "route.denied", "build images elsewhere and pull them"),
         ("docker update --pids-limit -1 {running}", "resources.pids", "give a number"),
@@ -255,7 +222,7 @@ CHANGING = (
 )
 NETWORKS = (
     Row(CLI, "docker network create {free}", "^[0-9a-f]{64}$"),
-    *_works(
+    *works(
         CLI,
         ("docker network ls --filter name={network}", "{network}"),
         ("docker network inspect {network}", '"Name": "{network}"'),
@@ -269,15 +236,18 @@ NETWORKS = (
     Row(CLI, "docker network disconnect {network} {joined}"),
     Row(CLI, "docker network rm {network}", "^{network}$"),
     Row(CLI, "docker volume create --label a=b {free}", "^{free}$"),
-    *_works(
+    *works(
         CLI,
         ("docker volume ls --filter name={volume}", "{volume}"),
         ("docker volume inspect {volume}", '"Name": "{volume}"'),
         ("docker volume rm {volume}", "^{volume}$"),
     ),
-    *_refused(
+    *refused(
         CLI,
         ("docker network create --driver macvlan {free}", "network.driver", "use bridge"),
+        ("docker network create 'a b'", "name.invalid", "choose another name"),
+        ("docker network connect --alias db {network} {running}", "network.alias", "use its name"),
+        ("docker volume create --driver x {free}", "volume.driver", "use local"),
         (
             "docker network create --subnet 192.0.2.0/24 {free}",
             "network.address",
@@ -291,7 +261,7 @@ NETWORKS = (
     ),
 )
 IMAGES = (
-    *_works(
+    *works(
         CLI,
         ("docker pull {remote}", r"Digest: sha256:[0-9a-f]{64}"),
         ("docker images", r"trimtab\.local/worker +1 "),
@@ -299,8 +269,8 @@ IMAGES = (
         ("docker history {image}", "trimtab tools/images"),
     ),
     Row(CLI, "docker rmi {pulled}", "^Untagged: ", role=OPERATOR),
-    *_refused(CLI, ("docker rmi {image}", "role.denied", "it is for controller, operator")),
-    *_refused(
+    *refused(CLI, ("docker rmi {image}", "role.denied", "it is for controller, operator")),
+    *refused(
         CLI,
         ("docker pull alpine", "image.not-allowed", "use an image under one of them"),
         ("docker build {home}", "route.denied", "build images elsewhere and pull them"),
@@ -317,7 +287,7 @@ IMAGES = (
         ),
     ),
 )
-PRUNING = _refused(
+PRUNING = refused(
     CLI,
     ("docker system prune --force", "route.denied", "remove objects one by one"),
     ("docker container prune --force", "route.denied", "remove objects one by one"),
@@ -329,7 +299,7 @@ PRUNING = _refused(
     ("docker plugin ls", "route.denied", "install engine plugins on the host, as root"),
 )
 COMPOSE = (
-    *_works(
+    *works(
         "compose",
         ("docker compose up --detach", "Container shop-proxy-1 +Started"),
         ("docker compose up --detach", "Container shop-proxy-1 +Running"),
@@ -341,7 +311,7 @@ COMPOSE = (
         ("docker compose ls", r"shop +running\(3\)"),
     ),
     Row("compose", "docker compose logs --follow db", "piece [0-9]+", how=How.STREAMS),
-    *_works(
+    *works(
         "compose",
         ("docker compose stop --timeout 2 api", "shop-api-1 +Stopped"),
         ("docker compose start api", "shop-api-1 +Started"),
@@ -350,93 +320,16 @@ COMPOSE = (
         ("docker compose unpause api", "shop-api-1 +Unpaused"),
     ),
     Row("compose", "docker compose exec -T db ls /data", role=OPERATOR),
-    *_refused("compose", ("docker compose exec -T db ls", "role.denied", "it is for operator")),
-    *_works(
+    *refused("compose", ("docker compose exec -T db ls", "role.denied", "it is for operator")),
+    *works(
         "compose",
         ("docker compose down --timeout 2 --volumes", "Volume shop_data +Removed"),
     ),
 )
-PY = "docker-py"
-SDK = (
-    *_works(
-        PY,
-        ("client.ping()", "^True$"),
-        ("client.version()['ApiVersion']", r"1\.45"),
-        ("client.info()['Name']", "trimtab"),
-        (
-            "client.info()['ContainersRunning'] >= 0, client.info()['ExperimentalBuild']",
-            "True, False",
-        ),
-        ("client.api.images(quiet=True)[0]", "^'sha256:"),
-        ("client.api.containers(trunc=True)", r"^\["),
-        ("client.containers.run(IMAGE, ['echo', 'x'], environment={'MAYBE': None})", "x"),
-        ("client.api.create_container(IMAGE, runtime='runc')['Id']", "[0-9a-f]{64}"),
-        ("client.containers.run(IMAGE, ['echo', 'hello'], remove=True)", r"b'hello\\n'"),
-        ("client.containers.run(IMAGE, detach=True, mem_limit='64m')", "^<Container: "),
-        ("client.containers.run(IMAGE, ['ls', '-d', '/d'], volumes=[f'{volume}:/d'])", "/d"),
-        ("client.containers.create(IMAGE).start()", "^None$"),
-        ("client.containers.list(all=True, filters={'name': shown.name})", "^.<Container: "),
-        ("client.containers.get(shown.id).image", r"trimtab\.local/worker:1"),
-        ("shown.logs(tail=1)", "worker did piece"),
-        ("next(shown.logs(stream=True, follow=True))", "worker did piece"),
-        ("next(shown.stats(decode=True))['id'] == shown.id", "^True$"),
-        ("shown.stats(stream=False)['id'] == shown.id", "^True$"),
-        ("next(shown.attach(stream=True, logs=True))", "worker did piece"),
-        ("shown.top()['Titles'][0]", "UID"),
-        ("shown.diff()", "^None$"),
-        ("container.rename(free)", "^None$"),
-        ("container.update(mem_limit='64m', memswap_limit='64m')", "Warnings"),
-        ("container.pause(), container.unpause()", r"\(None, None\)"),
-        ("container.restart(timeout=2)", "^None$"),
-        ("container.kill(), container.wait()['StatusCode']", r"\(None, 137\)"),
-        ("container.stop(timeout=2), container.remove(v=True)", r"\(None, None\)"),
-        ("client.networks.create(free, driver='bridge')", "^<Network: "),
-        ("client.networks.list(names=[network.name], greedy=True)", "^.<Network: "),
-        ("network.connect(container), network.disconnect(container)", r"\(None, None\)"),
-        ("network.remove()", "^None$"),
-        ("client.volumes.create(free, labels={'a': 'b'})", "^<Volume: "),
-        ("client.volumes.list(filters={'name': volume})", "^.<Volume: "),
-        ("client.volumes.get(volume).remove()", "^None$"),
-        ("client.images.get(IMAGE)", r"trimtab\.local/worker:1"),
-        ("client.images.list()", r"trimtab\.local/worker:1"),
-        ("client.images.pull(*REMOTE)", "^<Image: "),
-        ("list(client.api.pull(*REMOTE, stream=True, decode=True))[-1]", "Status: "),
-        ("client.images.get_registry_data(':'.join(REMOTE)).id", "sha256:[0-9a-f]{64}"),
-        ("next(client.events(since=1, decode=True))['Type']", "container|network|volume"),
-    ),
-    Row(PY, "shown.exec_run(['ls', '/bin/work']).output", r"b'/bin/work\\n'", role=OPERATOR),
-    Row(
-        PY,
-        "shown.exec_run('cat', stdin=True, tty=True, socket=True).output",
-        "Socket",
-        role=OPERATOR,
-    ),
-    Row(PY, "client.df()['LayersSize'] >= 0", "^True$", role=OPERATOR),
-    Row(PY, "client.swarm.leave(force=True)", "^True$", role=OPERATOR),
-    *_refused(
-        PY,
-        ("shown.exec_run('ls')", "role.denied", "it is for operator"),
-        ("shown.put_archive('/', b'')", "route.denied", "mount a volume instead"),
-        ("shown.get_archive('/bin')", "route.denied", "mount a volume instead"),
-        ("shown.top(ps_args='auxe')", "query.invalid", "correct it"),
-        ("shown.commit('x')", "route.denied", "build images elsewhere"),
-        ("network.connect(shown, aliases=['other'])", "network.alias", "use its name"),
-        ("client.containers.run(IMAGE, privileged=True)", "privileged", "ask for the capability"),
-        ("client.containers.prune()", "route.denied", "remove objects one by one"),
-        ("client.images.load(b'')", "route.denied", "pull images by reference"),
-        ("client.nodes.list()", "route.denied", "change the desired state instead"),
-        ("client.images.get(IMAGE).tag('x')", "route.denied", "tag and push where"),
-        ("client.login('a', 'b', registry=REGISTRY)", "route.denied", "no client of ours needs it"),
-        ("client.df()", "role.denied", "it is for operator"),
-    ),
-)
-TESTCONTAINERS = _works(
-    "Testcontainers",
-    ("logs_after(DockerContainer(IMAGE), 'piece 1')", "worker did piece 1"),
-    ("logs_after(DockerContainer(SERVED).with_exposed_ports(8080), 'serves')", "web 1 serves"),
-)
+
+
 CURL = (
-    *_works(
+    *works(
         "curl",
         ("curl --silent --unix-socket {socket} http://docker/_ping", "^OK$"),
         ("curl --silent --head --unix-socket {socket} http://docker/_ping", r"api-version: 1\.45"),
@@ -459,6 +352,7 @@ TABLE = (
     *IMAGES,
     *PRUNING,
     *COMPOSE,
+    *HOME,
     *SDK,
     *TESTCONTAINERS,
     *CURL,
@@ -515,8 +409,8 @@ def _changes() -> Iterator[str]:
 
 
 def _tables(meanings: Mapping[str, str]) -> Iterator[str]:
-    for client, rows in groupby(TABLE, key=lambda row: row.client):
-        yield f"## {client}\n"
+    for (client, policy), rows in groupby(TABLE, key=lambda row: (row.client, row.policy)):
+        yield f"## {client}{', under home' if policy == 'home' else ''}\n"
         yield "| command | as | | why | what instead |\n|---|---|---|---|---|"
         for row in rows:
             outcome = f"refused: `{row.refused}`" if row.refused else "works"
@@ -534,7 +428,8 @@ HEAD = """\
 Point a client at `STATE/run/broker.sock` (`DOCKER_HOST=unix://…`), and it is served as the policy has
 it. Each row was run by the client itself through a broker on a real engine; `make compat` runs them again. They
 hold under `configs/policies/development.yaml` with one more prefix in `images.allow` (the registry's) and
-the caller in `clients`. Versions: docker CLI and engine 26.1 (API 1.45), compose 2.26, docker-py 7,
+the caller in `clients`; where a heading says so under `configs/policies/home.yaml` with the caller in `clients`
+and DIR/projects in `mounts.projects`, which has the files of `tests/compat/projects`. Versions: docker CLI and engine 26.1 (API 1.45), compose 2.26, docker-py 7,
 Testcontainers for Python 4 with its reaper off (`TESTCONTAINERS_RYUK_DISABLED=true`: a reaper would need the
 engine's socket).
 

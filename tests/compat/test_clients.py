@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.compat.table import CODES, TABLE, Row, page
+from tests.compat.row import Row
+from tests.compat.table import CODES, TABLE, page
 from tests.compat.world import PATIENCE_S, PROJECT, REGISTRY, REMOTE
 
 if TYPE_CHECKING:
@@ -98,7 +99,7 @@ def test_each_rule_of_the_table_is_in_the_list_of_codes() -> None:
 
 
 def test_every_command_stands_in_the_table_once_in_one_role() -> None:
-    commands = [(row.command, row.role, row.see) for row in TABLE]
+    commands = [(row.command, row.role, row.policy, row.see) for row in TABLE]
     assert len(commands) == len(set(commands))
 
 

@@ -20,11 +20,11 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from controller.wiring import trimtab_gid
-from tests.compat.table import How, Row
+from tests.compat.row import How, Row
 from tests.gate.roles import ALICE, CONTROLLER
 from tests.instance import eventually
 from tests.registry import Registry
-from tools import demo_images
+from tools import demo_images, dockerd
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 PROJECT = Path(__file__).parents[2]
 DEVELOPMENT = PROJECT / "configs" / "policies" / "development.yaml"
+HOME = PROJECT / "configs" / "policies" / "home.yaml"
+PROJECTS = Path(__file__).with_name("projects")
 IMAGE, SERVED = "trimtab.local/worker:1", "trimtab.local/web:1"
 #: Served inside the engine's network namespace, where nobody else listens.
 REGISTRY = "127.0.0.1:5000"
@@ -92,6 +94,12 @@ class Broker:
         assert self.process.poll() is None, f"the broker ended:\n{self.log.read_text()}"
         return self.socket.exists()
 
+    def trust(self, reference: str) -> None:
+        """Vouch for the local image of a reference, as an operator."""
+        body = json.dumps({"reference": reference}).encode()
+        status, told = dockerd.call(f"unix://{self.socket}", "POST", "/trimtab/v1/trust", body=body)
+        assert status == 200, told
+
     @property
     def memory_kib(self) -> int:
         """What it holds in memory now."""
@@ -120,8 +128,17 @@ def development_policy() -> dict[str, Any]:
     return policy
 
 
+def home_policy(projects: Path) -> dict[str, Any]:
+    """Return the home policy with a client and its projects, beside another broker."""
+    policy: dict[str, Any] = yaml.safe_load(HOME.read_text())
+    policy["clients"] = [{"uid": ALICE, "owner": "alice"}]
+    policy["mounts"]["projects"] = [{"path": str(projects), "uid": ALICE}]
+    policy["networks"] |= {"isolated": "home", "ingress": "home-in", "bridge": "home-out"}
+    return policy
+
+
 class World:
-    """Broker, registry, and the objects that rows speak of."""
+    """Brokers, registry, and the objects that rows speak of."""
 
     def __init__(self, engine: PrivateEngine | FoundEngine) -> None:
         self.engine = engine
@@ -140,9 +157,25 @@ class World:
             self._stack.callback(self.broker.end)
             self._homes = {role: self._home(role) for role in ("client", "operator")}
             self._stack.callback(self._remove_all)
+            self._of_policy = {"development": self.broker}
+            self._policy = "development"
         except BaseException:
             self.close()
             raise
+
+    def _broker_under(self, policy: str) -> Broker:
+        """Return the broker of a row's policy; that of home is started at its first row."""
+        if policy not in self._of_policy:
+            folder = self.folder / policy
+            folder.mkdir(mode=0o755)
+            projects = self._homes["client"] / "projects"
+            made = Broker(folder, engine=self.engine.host, policy=home_policy(projects))
+            self._stack.callback(made.end)
+            self._stack.callback(self._remove_all, folder)
+            for image in demo_images.IMAGES:
+                made.trust(image.reference)
+            self._of_policy[policy] = made
+        return self._of_policy[policy]
 
     def close(self) -> None:
         """Remove what was made, end everything, remove every file."""
@@ -154,15 +187,16 @@ class World:
         (home / "shop" / "compose.yaml").write_text(SHOP)
         (home / "small").write_bytes(b"small")
         (home / "Dockerfile").write_text("FROM scratch\n")
+        shutil.copytree(PROJECTS, home / "projects")
         if role == "client":
             for path in (home, *home.rglob("*")):
                 os.chown(path, ALICE, ALICE)
         return home
 
-    def _remove_all(self) -> None:
+    def _remove_all(self, folder: Path | None = None) -> None:
         if not self.engine.answers():
             return
-        told = json.loads((self.folder / "state" / "instance.json").read_text())
+        told = json.loads(((folder or self.folder) / "state" / "instance.json").read_text())
         mine = f"label=io.trimtab.instance={told['id']}"
         for ls, rm in (
             (["ps", "--all"], ["rm", "--force"]),
@@ -181,7 +215,7 @@ class World:
         return {
             "PATH": os.environ["PATH"],
             "HOME": str(self._homes[role]),
-            "DOCKER_HOST": f"unix://{self.broker.socket}",
+            "DOCKER_HOST": f"unix://{self._of_policy[self._policy].socket}",
             "TESTCONTAINERS_RYUK_DISABLED": "true",
         }
 
@@ -306,10 +340,19 @@ class World:
 
     def try_row(self, row: Row) -> None:
         """Run a row's command, and check that it does what the table says."""
+        self._broker_under(row.policy)
+        self._policy = row.policy
+        try:
+            self._try(row)
+        finally:
+            self._policy = "development"
+
+    def _try(self, row: Row) -> None:
         made: dict[str, str] = {}
         filled = self._filled(row.command, row.role, made)
         argv = shlex.split(filled)
-        where = self._shop(row) if row.client == "compose" else self._homes[row.role]
+        shop = row.client == "compose" and row.policy == "development"
+        where = self._shop(row) if shop else self._homes[row.role]
         if row.how is How.STREAMS:
             self._stream(row, argv, self._filled(row.see, row.role, made), where)
             return

@@ -225,6 +225,7 @@ def _config(dice: Random) -> dict[str, Any]:
         "WorkingDir": lambda: dice.choice(["/", "/work", "/a b/\u00e9"]),
         "StopSignal": lambda: dice.choice(["SIGTERM", "INT", "SIGRTMIN+3", "15"]),
         "StopTimeout": lambda: dice.choice([0, 1, 300]),
+        "Runtime": lambda: "runc",  # where docker-py writes it
     }
     chosen = dice.sample(list(fields), dice.randrange(8))
     return {name: fields[name]() for name in chosen}

@@ -235,6 +235,40 @@ def test_what_no_clients_network_is(body, rule):
     assert denials(network(body))[0] == rule
 
 
+@pytest.mark.parametrize(
+    ("pool", "admitted"),
+    [
+        ({"Subnet": "172.28.0.0/16"}, True),
+        ({"Subnet": "172.28.0.0/16", "IPRange": "172.28.5.0/24", "Gateway": "172.28.5.254"}, True),
+        ({}, True),
+        ({"Subnet": "192.168.0.0/24"}, False),
+        ({"Subnet": "0.0.0.0/0"}, False),
+        ({"Subnet": "172.0.0.0/8"}, False),
+        ({"Subnet": "172.28.0.1/16"}, False),
+        ({"Subnet": "172.28.0.0/16", "Gateway": "172.29.0.1"}, False),
+        ({"Subnet": "172.28.0.0/16", "IPRange": "0.0.0.0/0"}, False),
+        ({"Subnet": "2001:db8::/64"}, False),
+        ({"Subnet": "x"}, False),
+        ({"Gateway": "172.28.0.1"}, False),
+    ],
+)
+def test_subnets_are_chosen_within_what_the_policy_lists(pool, admitted):
+    body = {"Name": "n", "IPAM": {"Config": [pool]}}
+    assert denials(network(body)) == (("network.address",) if pool else ())
+    admission = network(body, rules=policy(networks={"subnets": ["172.16.0.0/12"]}))
+    assert denials(admission) == (() if admitted else ("network.address",))
+    if admitted and pool:
+        assert admission.body["IPAM"] == {"Driver": "default", "Config": [pool]}
+        assert admission.summary["subnets"] == [pool["Subnet"]]
+
+
+def test_there_are_only_so_many_subnets():
+    pools = [{"Subnet": f"172.{n}.0.0/16"} for n in range(16, 21)]
+    rules = policy(networks={"subnets": ["172.16.0.0/12"]})
+    admission = network({"Name": "n", "IPAM": {"Config": pools}}, rules=rules)
+    assert denials(admission) == ("network.address",)
+
+
 def test_a_name_that_something_foreign_holds_is_refused():
     assert denials(network({"Name": "n"}, existing=replace(ALICES, name="n", ours=False))) == (
         "network.foreign",

@@ -562,7 +562,8 @@ def test_what_a_network_create_asks_for():
 @pytest.mark.parametrize(
     ("body", "rule"),
     [
-        ({"IPAM": {"Config": [{"Subnet": "169.254.169.0/24"}]}}, "network.address"),
+        ({"IPAM": {"Config": [{"AuxiliaryAddresses": {"a": "10.0.0.9"}}]}}, "network.address"),
+        ({"IPAM": {"Config": [{"Network": "10.0.0.0/8"}]}}, "body.unknown"),
         ({"IPAM": {"Driver": "evil"}}, "network.options"),
         ({"ConfigOnly": True}, "network.kind"),
         ({"ConfigFrom": {"Network": "x"}}, "network.kind"),
