@@ -376,6 +376,7 @@ class Supervisor:
 
     def _converge(self, request: PassRequest, deadline: float) -> Standing:
         keys, approved = self._controller.keys, request.approve_prune
+        was_stuck = False
         while True:
             try:
                 self._controller.look(
@@ -386,8 +387,11 @@ class Supervisor:
                 approved = False
                 standing = self._controller.standing(request.key)
                 settled = standing.converged and not standing.starting
-                if settled or (standing.stuck and keys.idle):
+                # A look wakes the keys that want something, so they are busy right after it: what is
+                # still stuck after their passes waits for a person.
+                if settled or (standing.stuck and (was_stuck or keys.idle)):
                     return standing
+                was_stuck = standing.stuck
             except EngineError as error:
                 self._controller.lost(error)
             left_s = deadline - self._clock.monotonic()

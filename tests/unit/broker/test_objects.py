@@ -384,6 +384,11 @@ def test_other_images_are_not_looked_at_and_read_as_if_they_were_not_there() -> 
         assert answer.rule.startswith("image.")
 
 
+def test_a_look_of_the_controller_at_an_image_that_is_not_admitted_is_no_refusal() -> None:
+    answer = ask("GET", "/images/alpine/json", [], actor=CONTROLLER)
+    assert (answer.status, answer.json["message"]) == (404, "No such image: alpine")
+
+
 # Networks
 
 

@@ -142,6 +142,7 @@ def plant(
     explode: frozenset[Key] = frozenset(),
     fault: Callable[[AnyAction], EngineError | None] = lambda _action: None,
     kind: type[LiveEngine] = LiveEngine,
+    judge: worlds.Judge = worlds.allow,
 ) -> Iterator[Plant]:
     """Run a supervisor during the block, and see it end in order."""
     engine, memory = kind(world), Memory(folder / "state.json")
@@ -154,7 +155,7 @@ def plant(
         memory=memory,
         clock=Clock(),
         random=lambda: 0.0,
-        fetch_rules=lambda: Rules(worlds.NAMES, worlds.allow, "policy"),
+        fetch_rules=lambda: Rules(worlds.NAMES, judge, "policy"),
         publish=published.append,
     )
     wakes: queue.Queue[Callable[[], None]] = queue.Queue()
@@ -314,6 +315,24 @@ def test_a_pass_waits_until_all_is_as_desired(tmp_path: Path, files: Files) -> N
 def test_a_pass_that_a_person_must_help_comes_back_at_once(tmp_path: Path, files: Files) -> None:
     with plant(tmp_path, worlds.engine(), files) as made:
         files.desired = declared(service(network={"attach": ["nowhere"]}))
+        began = time.monotonic()
+        reply = made.ask(do="pass", timeout_s=PATIENCE_S * 10)
+        assert (reply["converged"], reply["stuck"]) == (False, True)
+        assert time.monotonic() - began < PATIENCE_S
+
+
+def test_a_pass_ends_once_only_refused_actions_are_left(tmp_path: Path, files: Files) -> None:
+    class Slow(LiveEngine):
+        """Takes as long for a look at one service as a real engine."""
+
+        def observe(self, *, images: frozenset[str], only: Key | None = None) -> Observed:
+            if only is not None:
+                threading.Event().wait(0.02)
+            return super().observe(images=images, only=only)
+
+    judge = worlds.deny("create-container", target=WEB1)
+    with plant(tmp_path, worlds.engine(), files, kind=Slow, judge=judge) as made:
+        files.desired = declared(service(), service("api"))
         began = time.monotonic()
         reply = made.ask(do="pass", timeout_s=PATIENCE_S * 10)
         assert (reply["converged"], reply["stuck"]) == (False, True)
