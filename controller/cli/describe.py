@@ -77,10 +77,11 @@ def _events(
     """Return the last changes of a service, as far as this user may know of them."""
     if resource["kind"] != "Service":
         return []
+    from controller.cli.journal_filters import CHANGES
     from controller.cli.journal_source import open_source
     from controller.cli.journaltable import clock_for, render_changes
 
-    wanted = Filter(service=f"{resource['namespace']}/{resource['name']}")
+    wanted = Filter(service=f"{resource['namespace']}/{resource['name']}", stages=CHANGES)
     try:
         with open_source(ctx, state) as source:
             found = list(source.find(wanted, limit=2 * EVENTS))

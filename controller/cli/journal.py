@@ -6,13 +6,14 @@ tells each what they may know.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import click
 
 from controller.cli import explained, gauges, handing, proof
 from controller.cli.common import json_option, state_option
-from controller.cli.journal_filters import SEQ_MAX, filter_options, scan_option
+from controller.cli.journal_filters import CHANGES, SEQ_MAX, filter_options, scan_option
 from controller.cli.journal_source import json_line, open_source, wants_json
 from controller.cli.journaltable import clock_for, outcomes_of, render_changes, render_records
 from controller.cli.records import render_story
@@ -86,7 +87,9 @@ Examples:
     show_default=True,
     help="0 lists all.",
 )
-@click.option("--all", "each", is_flag=True, help="A line for each record, as with --stage.")
+@click.option(
+    "--all", "each", is_flag=True, help="Show every record, reads and checkpoints too, one a line."
+)
 @click.option("--utc", is_flag=True, help="Show times in UTC, as in a pipe and with --json.")
 @scan_option
 @state_option
@@ -104,11 +107,15 @@ def list_records(
 ) -> None:
     """List changes, the last ones at the end: who did what, what came of it, and why.
 
-    A change is an intent and the outcome that closes it; SEQ is the intent's. On a terminal, TIME
-    is the time of day here, with the date where that isn't today.
+    A change is an intent and the outcome that closes it; SEQ is the intent's. Reads (such as
+    logs) are listed with --actor, --all or --stage, checkpoints with the last two. On a terminal,
+    TIME is the local time of day, with the date of any day but today.
     """
     as_json = wants_json(ctx, as_json)
     each = each or bool(wanted.stages)  # who names stages asks for records
+    if not each and not as_json:
+        # What somebody did is also what they read.
+        wanted = replace(wanted, stages=CHANGES | {"read"} if wanted.actor else CHANGES)
     with open_source(ctx, state, scan=scan) as source:
         # A change has two records at most.
         records = source.find(wanted, limit=limit if as_json or each else 2 * limit)

@@ -19,6 +19,8 @@ from controller.model.quantities import parse_duration_ms
 
 STAGES = ("intent", "outcome", "recovered", "refusal", "violation", "summary", "read")
 STAGES_OF_OURS = ("operator", "policy", "checkpoint", "segment")
+#: Stages that belong to changes, or to attempts at one: not reads, and not the journal's upkeep.
+CHANGES = frozenset({*STAGES, *STAGES_OF_OURS} - {"read", "checkpoint", "segment"})
 DECISIONS = ("allow", "mutate", "deny", "audit-deny")
 ROLES = frozenset({"controller", "operator", "client", "broker"})
 DAY_S = 86_400

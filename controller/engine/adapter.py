@@ -59,6 +59,7 @@ READ_PAUSE_MAX_S = 1.0
 Inspect = dict[str, Any]
 
 _LOOKING = header(Context(cause="look"))
+_KEEPING_OUTPUT = header(Context(cause="keep the last output of a failed container"))
 _WATCHED = {
     "container": frozenset(
         {
@@ -172,7 +173,12 @@ class BrokerEngine:
         path = f"/containers/{container}/logs"
         try:
             answer = self._transport.call(
-                "GET", path, query=query, body=None, context=_LOOKING, timeout_s=OUTPUT_TIMEOUT_S
+                "GET",
+                path,
+                query=query,
+                body=None,
+                context=_KEEPING_OUTPUT,
+                timeout_s=OUTPUT_TIMEOUT_S,
             )
         except (NotSent, Broken) as error:
             raise EngineUnavailable("broker.unavailable", str(error)) from error

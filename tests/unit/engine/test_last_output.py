@@ -21,7 +21,10 @@ def test_it_is_asked_for_once_with_times_and_read_by_its_framing() -> None:
     )
     ((_, _, query, _),) = wire.sent
     assert query == {"stdout": "1", "stderr": "1", "timestamps": "1", "tail": "200"}
-    assert (wire.timeouts, wire.contexts[0]["cause"]) == ([2.0], "look")
+    assert (wire.timeouts, wire.contexts[0]["cause"]) == (
+        [2.0],
+        "keep the last output of a failed container",
+    )
     wire = Wire({PATH: Answer(200, f"{ONE} of a terminal\r\n".encode())})
     assert engine(wire).last_output("c1") == (LogLine(ONE, "stdout", "of a terminal"),)
     assert engine(Wire({PATH: Answer(200)})).last_output("c1") == ()

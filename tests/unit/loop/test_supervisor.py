@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from controller.core.moves import Judge
 from controller.core.status_facts import Report
 from controller.loop.controller import Controller
 from controller.loop.memory import Memory
@@ -142,7 +143,7 @@ def plant(
     explode: frozenset[Key] = frozenset(),
     fault: Callable[[AnyAction], EngineError | None] = lambda _action: None,
     kind: type[LiveEngine] = LiveEngine,
-    judge: worlds.Judge = worlds.allow,
+    judge: Judge = worlds.allow,
 ) -> Iterator[Plant]:
     """Run a supervisor during the block, and see it end in order."""
     engine, memory = kind(world), Memory(folder / "state.json")
