@@ -38,6 +38,7 @@ from controller.core.admit_objects import (
     named_volume,
 )
 from controller.core.admit_update import admit_update
+from controller.core.advice import advised
 from controller.core.bodies import CreateRequest, Finding
 from controller.core.case import Case, make_case, reference_text
 from controller.core.facts import (
@@ -47,7 +48,7 @@ from controller.core.facts import (
     Needs,
     Stamp,
 )
-from controller.core.grants import Asked, advised
+from controller.core.grants import Asked
 from controller.core.parts import is_below
 from controller.core.policytext import describe
 from controller.core.rebuild import body_of, finish, refused_summary, summary_of

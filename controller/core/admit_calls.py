@@ -9,8 +9,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 
+from controller.core.advice import advised
 from controller.core.bodies import Finding
-from controller.core.grants import Asked, advised
+from controller.core.grants import Asked
 from controller.core.parts import is_signal
 from controller.core.reference import Reference, is_image_id, parse_reference
 from controller.core.rules_identity import controllers_name, judge_name

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from controller.core.advice import advised
 from controller.core.bodies import CreateRequest, ExecRequest, ExecStart, Finding
-from controller.core.grants import Asked, advised
+from controller.core.grants import Asked
 from controller.core.rules_container import (
     judge_arguments,
     judge_environment,

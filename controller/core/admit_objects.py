@@ -6,6 +6,7 @@ import ipaddress
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
+from controller.core.advice import advised
 from controller.core.bodies import (
     ConnectRequest,
     CreateRequest,
@@ -22,7 +23,7 @@ from controller.core.facts import (
     Stamp,
     VolumeFacts,
 )
-from controller.core.grants import Asked, advised
+from controller.core.grants import Asked
 from controller.core.parts import is_host_name
 from controller.core.rebuild import origin_labels
 from controller.core.rules_identity import (

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
+from controller.core.advice import advised
 from controller.core.bodies import CreateRequest, Finding, Limits, UpdateRequest
 from controller.core.case import case_of_existing
 from controller.core.facts import ContainerFacts, CreateFacts, HostFacts
-from controller.core.grants import Asked, advised
+from controller.core.grants import Asked
 from controller.core.inventory import settings_to
 from controller.core.rebuild import restart_body
 from controller.core.rules_container import judge_limits, judge_restart

@@ -1,17 +1,15 @@
-"""Which line of the policy would admit what a rule refuses.
+"""Which change of the policy would admit what a rule refuses: the key, and the value from the request.
 
-A refusal's remedy says first what to change in the request. Where a key of the policy could admit
-the request as it is, the remedy also names that key, its value, and the file and line to edit.
-Rules that no policy can loosen aren't in the table: nothing is suggested for them. Clients learn
-the key, not where the file is.
+Rules that no policy can loosen aren't in the table: nothing is suggested for them. What is said of a
+grant is in ``core.advice``.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Literal, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -25,14 +23,12 @@ from controller.core.reference import parse_reference
 from controller.core.rules_container import capability
 from controller.core.rules_networks import host_address
 from controller.model.names import DEFAULT_NAMESPACE, REVISION
-from controller.model.policy import Origin, Policy
+from controller.model.policy import Policy
 from controller.model.policy_values import format_cpus
 from controller.model.quantities import format_bytes, format_duration_ms
 
 Item = TypeVar("Item")
 Value = str | int | bool | Mapping[str, object]
-#: So many findings get a suggestion; a request can have thousands.
-ADVISED_MAX = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -411,7 +407,7 @@ _SECTIONS = {name: field.alias or name for name, field in Policy.model_fields.it
 def _apply(told: object, path: list[str], grant: Grant) -> None:
     *folders, last = path
     for part in folders:
-        told = _member(told, part)
+        told = member(told, part)
     if not isinstance(told, dict):
         return
     before = told.get(last)
@@ -425,92 +421,8 @@ def _apply(told: object, path: list[str], grant: Grant) -> None:
             told[last] = grant.value
 
 
-def _member(holder: object, part: str) -> object:
+def member(holder: object, part: str) -> object:
+    """Return a member of an object, or an item of a list, by its written name."""
     if isinstance(holder, list):
         return holder[int(part)]
     return holder.get(part) if isinstance(holder, dict) else None
-
-
-# Sentences
-
-
-def advised(findings: Iterable[Finding], asked: Asked, policy: Policy) -> tuple[Finding, ...]:
-    """Return findings, each with the line of the policy that would admit it (``Finding.grant``).
-
-    Unchanged for a policy whose file isn't known.
-    """
-    found, origin = tuple(findings), policy.origin
-    if origin is None:
-        return found
-    return tuple(
-        replace(finding, grant=_sentence(grant, policy, origin, asked))
-        if number < ADVISED_MAX and (grant := grant_of(finding, asked, policy)) is not None
-        else finding
-        for number, finding in enumerate(found)
-    )
-
-
-def _sentence(grant: Grant, policy: Policy, origin: Origin, asked: Asked) -> str:
-    if asked.by_client:
-        return f"ask root to {_change(grant)} in the policy"
-    if not origin.shipped:
-        line = origin.lines.get(grant.key)
-        if line is None:
-            return f"{_written_out(grant, policy)} in {origin.file}, then {RELOAD}"
-        return f"{_change(grant)} in {origin.file} (line {line}), then {RELOAD}"
-    text = f"{_change(grant)} in a policy of your own (trimtab policy init)"
-    if origin.home is not None and _has(origin.home, grant):
-        text += ", or start with --policy home"
-    return text
-
-
-RELOAD = "trimtab policy reload"
-
-
-def _change(grant: Grant) -> str:
-    value = _written(grant.value)
-    match grant.how:
-        case "add":
-            return f"add {value} to {grant.key}"
-        case "remove":
-            return f"remove {value} from {grant.key}"
-        case "set":
-            return f"set {grant.key} to {value}"
-
-
-def _written_out(grant: Grant, policy: Policy) -> str:
-    """Return the change where the file doesn't write the key: a list replaces the default one."""
-    if grant.how == "set":
-        return _change(grant)
-    changed = applied(policy, grant)
-    assert changed is not None, "a grant that no policy can have"
-    value: object = changed.to_json()
-    for part in grant.key.split("."):
-        value = _member(value, part)
-    return f"write {grant.key}: {json.dumps(value)}"
-
-
-def _written(value: Value) -> str:
-    """Return a value as YAML: sizes and words without quotes."""
-    if isinstance(value, str) and re.fullmatch(r"[a-z]+|[0-9.]+([KMG]i|ms|s|m|h)?", value):
-        return value
-    return json.dumps(value)
-
-
-def _has(policy: Policy, grant: Grant) -> bool:
-    """Return True if a policy grants it already."""
-    value: object = policy.to_json()
-    for part in grant.key.split("."):
-        value = _member(value, part) if isinstance(value, dict) else None
-    match grant.how:
-        case "add":
-            entries = value if isinstance(value, list) else []
-            return any(
-                grant.value == entry
-                or (str(entry).endswith("/") and str(grant.value).startswith(str(entry)))
-                for entry in entries
-            )
-        case "remove":
-            return isinstance(value, list) and grant.value not in value
-        case "set":
-            return applied(policy, grant) == policy

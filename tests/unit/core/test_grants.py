@@ -7,17 +7,17 @@ from typing import Any
 
 import pytest
 
-from controller.core import grants
 from controller.core.admission import (
     admit_exec,
     admit_network,
     admit_pull,
     admit_update,
 )
+from controller.core.advice import ADVISED_MAX, advised
 from controller.core.bodies import ExecRequest, Finding, NetworkRequest
 from controller.core.case import reference_text
 from controller.core.facts import CreateFacts, HostFacts
-from controller.core.grants import GRANTS, Asked, Grant, advised, applied, grant_of
+from controller.core.grants import GRANTS, Asked, Grant, applied, grant_of
 from controller.core.policyfile import load_policy
 from controller.core.schema import parse_create, parse_update
 from controller.core.verdicts import Admission
@@ -519,9 +519,9 @@ def test_where_a_policy_was_read_from_is_no_part_of_its_value() -> None:
 
 def test_what_is_named_for_many_findings_is_bounded() -> None:
     mine = policy().read_from(Origin("p.yaml"))
-    names = [f"CAP_{chr(65 + n // 26)}{chr(65 + n % 26)}" for n in range(grants.ADVISED_MAX + 5)]
+    names = [f"CAP_{chr(65 + n // 26)}{chr(65 + n % 26)}" for n in range(ADVISED_MAX + 5)]
     refused = judged(host={"CapAdd": names}, rules=mine, actor=OPERATOR)
-    assert sum(bool(finding.grant) for finding in refused.findings) == grants.ADVISED_MAX
+    assert sum(bool(finding.grant) for finding in refused.findings) == ADVISED_MAX
 
 
 def test_a_request_of_any_kind_is_no_error() -> None:
