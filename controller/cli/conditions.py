@@ -9,7 +9,7 @@ import click
 from controller.cli.people import with_names
 
 #: The conditions that a person should know about, in the order of what a person must do: change a document
-#: or the policy, approve, mend what fails; then what trimtab works on; then what somebody chose.
+#: or the policy, approve, repair what fails; then what trimtab works on; then what somebody chose.
 GRAVEST_FIRST = (
     "PolicyViolation",
     "PrunePending",
@@ -38,7 +38,7 @@ STYLES = {
     "Suspended": "yellow",
     "RolledBack": "yellow",
 }
-#: Reasons of Progressing that are shown beside what is grave; all but the first where nothing else is.
+#: Reasons of Progressing that are shown together with a grave condition; all but the first where nothing else is.
 _CAUSES = ("Pulling", "Retrying", "Waiting")
 
 Resource = dict[str, Any]

@@ -83,9 +83,9 @@ def _facts(resource: Report, view: View) -> Iterator[str]:
         ("Rollout", _rollout(resource)),
         ("Next try", _next_try(resource, view)),
     ]
-    told = [(name, value) for name, value in facts if value]
-    width = max(len(name) for name, _ in told) + 1
-    for name, value in told:
+    known = [(name, value) for name, value in facts if value]
+    width = max(len(name) for name, _ in known) + 1
+    for name, value in known:
         text = value if name == "Condition" else printable(value)
         yield f"{name + ':':<{width}} {text}"
 

@@ -138,11 +138,11 @@ def broker_problems(path: Path) -> list[dict[str, Any]]:
         found.append(Problem("journal.reserved", message, remedy=remedy))
     if error := health["policy"].get("error"):
         message = f"the last good policy stays in force: {error}"
-        remedy = "mend the policy's file, then send the broker SIGHUP"
+        remedy = "correct the policy's file, then send the broker SIGHUP"
         found.append(Problem("policy.invalid", message, remedy=remedy))
     if error := health.get("registryAuth", {}).get("error"):
         message = f"the last good credentials stay in use: {error}"
-        remedy = "mend the file: it is read again by itself at the next pull"
+        remedy = "correct the file: it is read again at the next pull"
         found.append(Problem("registry-auth.invalid", message, remedy=remedy))
     if some := health.get("rivals", {}).get("some"):
         made = ", ".join(sorted(name or identifier[:12] for identifier, name in some.items()))

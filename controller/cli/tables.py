@@ -110,18 +110,20 @@ def render(
     header = columns[-1].header
     if width is None:
         return "\n".join(
-            _beside(grid, header, [[printable("; ".join(filter(None, text)))] for text in texts])
+            _text_right(
+                grid, header, [[printable("; ".join(filter(None, text)))] for text in texts]
+            )
         )
     texts = [[printable(line) for line in text if line] for text in texts]
     header = header if any(texts) else ""
     longest = max(cell_width(line) for line in (header, *(line for text in texts for line in text)))
     grid = grid.without(_dull(grid))
     room = width - min(longest, text_least)
-    beside = _fitted(grid, room, leave_out=False)
-    if beside.width <= room:
-        return "\n".join(_beside(beside, header, _wrapped(texts, width - beside.width)))
+    right = _fitted(grid, room, leave_out=False)
+    if right.width <= room:
+        return "\n".join(_text_right(right, header, _wrapped(texts, width - right.width)))
     below = _fitted(grid, width + len(grid.gap), leave_out=True)
-    return "\n".join(_below(below, _wrapped(texts, max(width - len(INDENT), 20))))
+    return "\n".join(_text_below(below, _wrapped(texts, max(width - len(INDENT), 20))))
 
 
 def _dull(grid: _Grid) -> Iterator[int]:
@@ -152,7 +154,7 @@ def _shrunk(grid: _Grid, order: Iterable[int], room: int) -> _Grid:
     return grid
 
 
-def _beside(grid: _Grid, header: str, texts: Iterable[Sequence[str]]) -> Iterator[str]:
+def _text_right(grid: _Grid, header: str, texts: Iterable[Sequence[str]]) -> Iterator[str]:
     head, *lines = grid.lines()
     yield f"{head}{header}".rstrip()
     margin = " " * grid.width
@@ -162,7 +164,7 @@ def _beside(grid: _Grid, header: str, texts: Iterable[Sequence[str]]) -> Iterato
         yield from (f"{margin}{each}".rstrip() for each in rest)
 
 
-def _below(grid: _Grid, texts: Iterable[Sequence[str]]) -> Iterator[str]:
+def _text_below(grid: _Grid, texts: Iterable[Sequence[str]]) -> Iterator[str]:
     head, *lines = grid.lines()
     yield head.rstrip()
     for line, text in zip(lines, texts, strict=True):

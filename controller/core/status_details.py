@@ -1,4 +1,4 @@
-"""What a status report says of a service beside its conditions: ports, mounts, variables, containers.
+"""What a status report says of a service apart from its conditions: ports, mounts, variables, containers.
 
 Pure. All of it is shown, and nothing of it is an input for a decision. Values of variables never are in
 a report, only their names.

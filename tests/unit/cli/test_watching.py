@@ -153,9 +153,9 @@ def test_in_a_pipe_each_change_is_a_line_with_the_time(state: State) -> None:
         process.send_signal(signal.SIGINT)
         assert process.wait(PATIENCE_S) == 130
         process.stdout.close()
-    told = [line.split("  ", 1) for line in lines]
-    assert all(re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", time) for time, _ in told)
-    assert [text for _, text in told] == [
+    printed = [line.split("  ", 1) for line in lines]
+    assert all(re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", time) for time, _ in printed)
+    assert [text for _, text in printed] == [
         "Service/default/web  Ready  1/1\n",
         "Service/default/web  CrashLoop  0/1  it exited with 1\n",
     ]

@@ -101,7 +101,7 @@ def a_report() -> dict[str, Any]:
 def records() -> Iterator[Found]:
     """A replica that somebody removed and that was created again, a refusal, and an edit."""
     ours, ann = {"role": "controller", "uid": 990}, {"role": "operator", "uid": 0}
-    told = (
+    changes = (
         ("11:58:02", ann, "container.remove", "web.1-2bdaa731", "", 204, 85),
         ("11:58:02", ours, "container.create", "web.1-2bdaa731", "slot 1 is missing", 201, 11),
         ("11:58:02", ours, "container.start", "web.1-2bdaa731", "slot 1 is missing", 204, 182),
@@ -124,7 +124,7 @@ def records() -> Iterator[Found]:
             10_250,
         ),
     )
-    for number, (time, actor, action, name, cause, status, taken) in enumerate(told):
+    for number, (time, actor, action, name, cause, status, taken) in enumerate(changes):
         about = About(name=name, action=action)
         seq, at = 41 + 2 * number, f"2026-03-01T{time}.000Z"
         intent = Entry(f"id{seq}", "intent", actor=actor, claims={"cause": cause})
