@@ -73,7 +73,8 @@ def fit_status(status: Report, view: View, height: int) -> str:
     hidden: list[Report] = []
     unsaid = 0
     while True:
-        parts = [_table(resources, status["problems"], view)]
+        none = hidden and not resources
+        parts = [] if none else [_table(resources, status["problems"], view)]
         parts += [_summary(hidden)] if hidden else []
         parts += render_problems(problems, width=view.width)
         parts += [f"and {unsaid} more problems; see 'trimtab status'"] if unsaid else []

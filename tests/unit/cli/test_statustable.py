@@ -146,6 +146,13 @@ def test_what_is_ready_gives_way_on_a_low_screen() -> None:
     assert lines[-1] == "and 23 more, all Ready"
 
 
+def test_where_no_row_fits_the_resources_are_still_counted() -> None:
+    problems = [problem(f"problem {number}") for number in range(9)]
+    status = report(resource("a"), resource("b"), problems=problems)
+    lines = click.unstyle(fit_status(status, View(80, NOW), 4)).split("\n")
+    assert lines[0] == "and 2 more, all Ready"
+
+
 def test_on_a_very_low_screen_all_else_is_summed_up() -> None:
     rows = [GATEWAY, resource("a"), resource("b", condition("Degraded", "x"), ready=0)]
     problems = [problem(f"problem {number}") for number in range(9)]
