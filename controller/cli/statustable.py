@@ -19,19 +19,19 @@ COUNTED = ("Service", "Release")
 _DASH = frozenset({"-"})
 COLUMNS = (
     Column("KIND"),
-    Column("NAMESPACE", dull=frozenset({"default"}), shrink=clip, least=9, rank=2),
-    Column("NAME", shrink=clip, least=12, rank=9),
+    Column("NAMESPACE", dull=frozenset({"default"}), shrink=clip, least=9, rank=7),
+    Column("NAME", shrink=clip, least=12, rank=8),
     Column("READY"),
     Column("CONDITION", style=styled),
-    Column("RESTARTS", dull=frozenset({"-", "0"}), rank=6, optional=True),
-    Column("AGE", dull=_DASH, rank=5, optional=True),
-    Column("PORTS", dull=_DASH, shrink=clip_addresses, rank=3, optional=True),
+    Column("RESTARTS", dull=frozenset({"-", "0"}), rank=3, optional=True),
+    Column("AGE", dull=_DASH, rank=2, optional=True),
+    Column("PORTS", dull=_DASH, shrink=clip_addresses, rank=9, optional=True),
     Column("IMAGE", dull=_DASH, shrink=clip_image, least=12, rank=1, optional=True),
     Column("MESSAGE"),
 )
 WIDE = (
-    Column("OWNER", shrink=clip, least=6, rank=4, optional=True),
-    Column("REVISION", rank=4, optional=True),
+    Column("OWNER", shrink=clip, least=6, rank=5, optional=True),
+    Column("REVISION", rank=6, optional=True),
 )
 SHORT_REVISION = 8
 

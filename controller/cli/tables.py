@@ -27,9 +27,9 @@ TEXT_LEAST = 40
 class Column:
     """A column: its header, and how it gives up room on a terminal that is too narrow.
 
-    ``shrink`` makes a cell fit a number of cells; no column gets narrower than ``least``. Then columns
-    that are ``optional`` are left out. The lowest ``rank`` is the first in both. A column in which every
-    cell is ``dull`` is left out on any terminal.
+    The lowest ``rank`` is the first. ``shrink`` makes a cell fit a number of cells; no column gets
+    narrower than ``least``. Where that isn't enough, a column that is ``optional`` is left out. A column
+    in which every cell is ``dull`` is left out on any terminal.
     """
 
     header: str
@@ -133,24 +133,16 @@ def _dull(grid: _Grid) -> Iterator[int]:
 
 
 def _fitted(grid: _Grid, room: int, *, leave_out: bool) -> _Grid:
-    """Return the grid made as narrow as *room*, as far as its columns allow."""
-    order = sorted(range(len(grid.columns)), key=lambda n: (grid.columns[n].rank, n))
-    optional = [number for number in order if grid.columns[number].optional]
-    shrunk = _shrunk(grid, order, room)
-    if shrunk.width > room and optional and leave_out:
-        return _fitted(grid.without(optional[:1]), room, leave_out=True)
-    return shrunk
-
-
-def _shrunk(grid: _Grid, order: Iterable[int], room: int) -> _Grid:
-    """Return the grid with its columns shrunk in this order, until it fits into *room*."""
-    for number in order:
+    """Return the grid made as narrow as *room*, as far as its columns allow: shrunk, or left out."""
+    for column in sorted(grid.columns, key=lambda column: column.rank):
+        number = grid.columns.index(column)
         excess = grid.width - room
-        column = grid.columns[number]
         if excess > 0 and column.shrink is not None:
             aim = max(column.least, cell_width(column.header), grid.width_of(number) - excess)
             cells = [fit(row[number], aim, column.shrink) for row in grid.rows]
             grid = grid.with_column(number, cells)
+        if grid.width > room and column.optional and leave_out:
+            grid = grid.without([number])
     return grid
 
 

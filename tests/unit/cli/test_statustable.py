@@ -56,6 +56,16 @@ def test_a_pipe_gets_every_column() -> None:
     ]
 
 
+def test_addresses_are_left_out_last() -> None:
+    one = resource("validator-monitoring", namespace="validators", ports=PORTS)
+    two = resource("web", slots=[slot(restarts=4)])
+    assert shown(report(one, two)) == [
+        "KIND     NAMESPACE  NAME                READY  CONDITION  PORTS",
+        "Service  validato…  validator-monitor…  1/1    Ready      http://127.0.0.1:18080",
+        "Service  default    web                 1/1    Ready      -",
+    ]
+
+
 def test_wide_has_the_revision_and_the_last_output_of_what_failed() -> None:
     failed = slot(lastFailure={"line": "Permission denied"})
     crashing = resource("web", condition("CrashLoop", "it exited with 1"), slots=[failed])
