@@ -50,7 +50,7 @@ def conditions_of(resource: Resource) -> Conditions:
     true = {c["type"]: c for c in resource["conditions"] if c["status"] == "True"}
     named = [true[name] for name in GRAVEST_FIRST if name in true]
     progressing = true.get("Progressing", {})
-    # "0 of 1 serve" doesn't say why: what the service waits for does.
+    # "0 of 1 running" doesn't say why: what the service waits for does.
     unexplained = [c["type"] for c in named] == ["Degraded"]
     if progressing.get("reason") in (_CAUSES if unexplained else _CAUSES[:1]):
         named.append(progressing)
@@ -108,7 +108,7 @@ def _says_nothing(condition: dict[str, str], names: set[str]) -> bool:
         case {"type": "Ready", "reason": "AsDeclared" | "NotReady"}:
             return True  # "1 of 2 ready" is in the column READY
         case {"type": "Degraded", "reason": "TooFew", "message": message}:
-            return len(names) > 1 and ";" not in message  # so is "1 of 2 serve"
+            return len(names) > 1 and ";" not in message  # so is "1 of 2 running"
         case {"type": "Stalled", "reason": reason}:
             return reason in names  # a condition of its own has the message of the last pass
         case _:

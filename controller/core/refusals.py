@@ -84,13 +84,12 @@ def place_of(source: Source, path: Path) -> Place:
 
 
 def summary(problems: Iterable[Problem]) -> str:
-    """Return all findings in one line, for a condition or a table: places, reasons, remedies.
+    """Return all findings in one line: places and reasons."""
+    return shortened("; also ".join(f"{each.place}: {each.message}" for each in problems))
 
-    The remedy of the first is left out: it is the verdict's.
-    """
-    first, *others = problems
-    text = f"{first.place}: {first.message}"
-    for problem in others:
-        remedy = f" ({problem.remedy})" if problem.remedy else ""
-        text += f"; also {problem.place}: {problem.message}{remedy}"
-    return shortened(text)
+
+def with_remedies(verdict: Verdict) -> str:
+    """Return a refusal in one line, for a condition: each reason, and what to do about it."""
+    said = [(f"{each.place}: {each.message}", each.remedy) for each in verdict.problems]
+    said = said or [(verdict.reason, verdict.remedy)]
+    return shortened("; also ".join(f"{why} ({do})" if do else why for why, do in said))

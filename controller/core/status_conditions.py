@@ -13,6 +13,7 @@ from typing import Literal
 from controller.core.contention import ENDED
 from controller.core.moves import denied, refusals
 from controller.core.order import FAILED
+from controller.core.refusals import with_remedies
 from controller.core.status_facts import Facts, World
 from controller.model.desired import Hold
 from controller.model.errors import Act, Severity
@@ -125,7 +126,7 @@ def _degraded(facts: Facts, world: World) -> Condition:
     if world.observed is None or facts.key in world.desired.blind_keys:
         return Condition("Degraded", "Unknown", "NotSeen")
     if facts.serving < facts.desired:
-        told = [f"{facts.serving} of {facts.desired} serve", *facts.failed]
+        told = [f"{facts.serving} of {facts.desired} running", *facts.failed]
         return Condition("Degraded", "True", "TooFew", "; ".join(told))
     if facts.unhealthy:
         return Condition("Degraded", "True", "Unhealthy", "; ".join(facts.unhealthy))
@@ -237,5 +238,4 @@ def _quarantined(facts: Facts, world: World) -> Condition | None:
 
 
 def _of(verdict: Verdict) -> tuple[str, str]:
-    remedy = f" ({verdict.remedy})" if verdict.remedy else ""
-    return (", ".join(verdict.rules) or "denied", f"{verdict.reason}{remedy}")
+    return (", ".join(verdict.rules) or "denied", with_remedies(verdict))

@@ -42,9 +42,9 @@ def test_a_task_that_has_ended_is_completed() -> None:
 
 def test_a_message_of_two_conditions_is_shown_once() -> None:
     stalled = condition("Stalled", "it died (resume it)", reason="rollout.failed")
-    degraded = condition("Degraded", "0 of 1 serve; web.1 exited with 1", reason="TooFew")
+    degraded = condition("Degraded", "0 of 1 running; web.1 exited with 1", reason="TooFew")
     assert why_of([stalled, condition("Paused", "it died"), degraded]) == (
-        "it died (resume it); 0 of 1 serve; web.1 exited with 1"
+        "it died (resume it); 0 of 1 running; web.1 exited with 1"
     )
     before = condition("Stalled", "would be removed, but 4 of 7 go", reason="PrunePending")
     now = condition("PrunePending", "would be removed, but 5 of 9 go (approve)", reason="Held")
@@ -59,8 +59,8 @@ def test_a_count_that_the_table_shows_is_not_repeated() -> None:
     assert message_of(resource(condition("Ready", "1 of 1 ready", reason="AsDeclared"))) == ""
     not_ready = condition("Ready", "0 of 1 ready", reason="NotReady", status="False")
     assert message_of(resource(not_ready)) == ""
-    degraded = condition("Degraded", "0 of 1 serve", reason="TooFew")
-    assert message_of(resource(degraded)) == "0 of 1 serve"
+    degraded = condition("Degraded", "0 of 1 running", reason="TooFew")
+    assert message_of(resource(degraded)) == "0 of 1 running"
     assert message_of(resource(degraded, condition("CrashLoop", "it exited with 1"))) == (
         "it exited with 1"
     )

@@ -19,7 +19,7 @@ from controller.cli.waiting import Progress, name_of, show_changes, showing_prog
 
 def resource(reason: str, message: str) -> dict[str, Any]:
     conditions = [
-        {"type": "Degraded", "status": "True", "reason": "TooFew", "message": "0 of 1 serve"},
+        {"type": "Degraded", "status": "True", "reason": "TooFew", "message": "0 of 1 running"},
         {"type": "Progressing", "status": "True", "reason": reason, "message": message},
     ]
     return {"namespace": "default", "name": "web", "conditions": conditions}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from controller.core.admission import preview
 from controller.core.bodyfields import field_at, fields_of
 from controller.core.explain import dotted
+from controller.core.refusals import with_remedies
 from controller.core.render import desired_of
 from controller.core.succession import hypothetical_create
 from controller.core.supplies import Supplies
@@ -95,6 +97,17 @@ def test_the_reason_names_every_finding_in_one_line() -> None:
     assert verdict.remedy == "use an image under one of them"
     assert verdict.reason.startswith('shop.yaml:7:10: spec.image "wordpress:6"')
     assert "; also shop.yaml:16:28: spec.mounts[1].source: /srv/x" in verdict.reason
+
+
+def test_a_condition_has_each_remedy_behind_its_reason() -> None:
+    verdict = verdict_on(SHOP.replace("64Gi", "1Gi").replace(", SYS_ADMIN", ""))
+    image, mount = verdict.problems[:2]
+    assert with_remedies(replace(verdict, problems=(image, mount))) == (
+        f"{image.place}: {image.message} (use an image under one of them); "
+        f"also {mount.place}: {mount.message} ({mount.remedy})"
+    )
+    plain = Verdict("deny", ("some.rule",), "it may not", "ask somebody")
+    assert with_remedies(plain) == "it may not (ask somebody)"
 
 
 def test_what_a_mode_lets_through_is_a_warning_at_its_place() -> None:

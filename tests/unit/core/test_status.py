@@ -170,7 +170,7 @@ def test_a_missing_slot_makes_it_progress_and_degrades_it():
             "Acting",
             "create-container web.1-bbbbbbbb: slot 1 is missing",
         ),
-        "Degraded": ("True", "TooFew", "1 of 2 serve"),
+        "Degraded": ("True", "TooFew", "1 of 2 running"),
         "Stalled": ("False", "NothingToDo", ""),
     }
     assert [(row["slot"], row["container"], row["state"]) for row in found["slots"]] == [
@@ -218,7 +218,7 @@ def test_slots_beyond_the_replicas_are_shown_and_do_not_count():
     assert [row["slot"] for row in found["slots"]] == [1, 3]
     assert said(found)["Ready"] == ("True", "AsDeclared", "1 of 1 ready")
     beyond = only(world(declared(service()), engine(container(slot=3))))
-    assert said(beyond)["Degraded"] == ("True", "TooFew", "0 of 1 serve")
+    assert said(beyond)["Degraded"] == ("True", "TooFew", "0 of 1 running")
 
 
 def test_a_service_declared_stopped_is_ready_when_nothing_runs():
@@ -243,7 +243,7 @@ def test_a_task_that_ended_well_is_ready_and_one_that_did_not_has_failed():
     )
     bad = only(world(task, engine(container(exit_code=3, **ended))))
     assert said(bad)["Ready"] == ("False", "Failed", "web.1-bbbbbbbb exited with 3")
-    why = "0 of 1 serve; web.1-bbbbbbbb exited with 3"
+    why = "0 of 1 running; web.1-bbbbbbbb exited with 3"
     assert said(bad)["Degraded"] == ("True", "TooFew", why)
 
 
@@ -567,7 +567,7 @@ def test_a_release_is_ready_when_all_that_it_rendered_to_is():
     partly, wholly = found(container()), found(container(), container("api"))
     assert (partly["kind"], partly["desired"], partly["ready"]) == ("Release", 2, 1)
     assert said(partly)["Ready"] == ("False", "NotReady", "1 of 2 ready")
-    assert said(partly)["Degraded"] == ("True", "TooFew", "1 of 2 serve")
+    assert said(partly)["Degraded"] == ("True", "TooFew", "1 of 2 running")
     assert (wholly["ready"], said(wholly)["Ready"][0]) == (2, "True")
 
 

@@ -68,7 +68,7 @@ def test_after_a_rollback_the_line_is_of_the_revision_that_failed() -> None:
     "condition",
     [
         ("Stalled", "port.taken", "the port is taken"),
-        ("Degraded", "TooFew", "1 of 2 serve"),
+        ("Degraded", "TooFew", "1 of 2 running"),
         ("Suspended", "Suspended", "suspended"),
     ],
 )
