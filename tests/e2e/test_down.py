@@ -21,8 +21,8 @@ def next_try(host: Host) -> str:
 
 
 def slot(host: Host) -> dict[str, Any]:
-    found: list[dict[str, Any]] = host.resource("web").get("slots", [{}])
-    return found[0]
+    found: list[dict[str, Any]] = host.resource("web").get("slots", [])
+    return found[0] if found else {}
 
 
 def test_what_failed_before_down_is_tried_at_once_after_it(host: Host) -> None:
