@@ -6,6 +6,7 @@ neither, so each finding is led back to the field that it is about.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
@@ -16,9 +17,17 @@ from controller.core.verdicts import Admission, mode_of, shortened
 from controller.core.yamltext import Path, Place, locate
 from controller.model.desired import Network, Service, Source, Volume
 from controller.model.errors import Problem, Severity
+from controller.model.names import NetworkNames
 from controller.model.plan import Verdict
 from controller.model.policy import Policy
 
+#: How the broker begins: with the place in the body that is refused first; and how it goes on.
+_PLACE = (
+    r"(?P<place>(?:HostConfig|NetworkingConfig|Healthcheck|Labels|Volumes|ExposedPorts|Env|Image|Cmd"
+    r"|Entrypoint|User|WorkingDir|StopSignal|StopTimeout)(?:[.\[][^ ,:]*(?::[^ ,:]+)*)?)"
+)
+_LED = re.compile(rf"{_PLACE}: (?P<reason>.+)", re.DOTALL)
+_ALSO = re.compile(rf"(?P<rule>[a-z-]+(?:\.[a-z-]+)?) at {_PLACE}")
 #: So many findings are written out; a document can have thousands.
 SHOWN_MAX = 20
 
@@ -93,3 +102,21 @@ def with_remedies(verdict: Verdict) -> str:
     said = [(f"{each.place}: {each.message}", each.remedy) for each in verdict.problems]
     said = said or [(verdict.reason, verdict.remedy)]
     return shortened("; also ".join(f"{why} ({do})" if do else why for why, do in said))
+
+
+def reworded(reason: str, rule: str, service: Service, base: NetworkNames) -> str:
+    """Return what the broker says of a refused create with the document's fields in it.
+
+    The broker judges by facts of the host too (a path that isn't there), which no preview has.
+    """
+    match = _LED.fullmatch(reason)
+    if match is None:
+        return reason
+    fields = fields_of(service, base)
+    finding = Finding(rule, match["place"], match["reason"])
+    problem = _problem(finding, service, fields, Severity.REFUSED)
+
+    def other(found: re.Match[str]) -> str:
+        return f"{found['rule']} at {dotted(field_at(fields, found['place'], found['rule']))}"
+
+    return f"{problem.place}: {_ALSO.sub(other, problem.message)}"

@@ -13,6 +13,7 @@ from controller.core import backoff, blast, exits, planner, prune, quarantine
 from controller.core.order import FAILED
 from controller.core.ordering import Around, Ordering
 from controller.core.quarantine import AT_ONCE, Keeping, Moment, Quarantine
+from controller.core.refusals import reworded
 from controller.core.status_facts import Failure
 from controller.loop.actlog import ActLog, Logged
 from controller.loop.chronicle import Chronicle
@@ -394,6 +395,9 @@ class Reconciler:
         """Return how a pass ended that failed at *action*; *down*: its slot was taken down for it."""
         again_s = self._retries.failed(key, signature(action, rules.digest), error, down=down)
         failure = _failure(error)
+        if isinstance(error, Refused) and isinstance(action, CreateContainer):
+            told = reworded(failure.message, error.code, action.service, rules.networks)
+            failure = replace(failure, message=told)
         now = self._clock.now()
         starts = isinstance(action, StartContainer)
         if starts and _is_violation(error):

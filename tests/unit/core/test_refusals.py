@@ -10,7 +10,7 @@ import pytest
 from controller.core.admission import preview
 from controller.core.bodyfields import field_at, fields_of
 from controller.core.explain import dotted
-from controller.core.refusals import with_remedies
+from controller.core.refusals import reworded, with_remedies
 from controller.core.render import desired_of
 from controller.core.succession import hypothetical_create
 from controller.core.supplies import Supplies
@@ -120,6 +120,16 @@ def test_what_a_mode_lets_through_is_a_warning_at_its_place() -> None:
     silent = verdict_on(plain, policy(**rules, modes={"root-filesystem": "audit"}))
     assert silent.problems == ()
 
+
+FACTS = """\
+apiVersion: trimtab/v1
+kind: Service
+metadata: {name: shop, owner: me}
+spec:
+  image: ghcr.io/platformnetwork/shop:6
+  mounts: [{type: bind, source: /s, target: /t, readOnly: true}]
+  ports: [{container: 80, host: 8080}, {container: 80, host: 8081}]
+"""
 
 EVERYTHING = """\
 apiVersion: trimtab/v1
@@ -259,3 +269,32 @@ def test_a_place_that_is_judged_as_a_whole_has_its_field_too(
 def test_an_admitted_create_has_nothing_to_explain() -> None:
     plain = SHOP.partition("  ports")[0].replace("wordpress:6", "ghcr.io/platformnetwork/shop:6")
     assert verdict_on(plain).problems == ()
+
+
+@pytest.mark.parametrize(
+    ("said", "rule", "reads"),
+    [
+        (
+            "HostConfig.Mounts[0]: /s isn't there (make it first)",
+            "mount.missing",
+            "shop.yaml:6:27: spec.mounts[0].source: /s isn't there (make it first)",
+        ),
+        (
+            (
+                "Image: the volume at /v has no name; also port.address at "
+                "HostConfig.PortBindings.80/tcp[1].HostIp, resources.memory at HostConfig.Memory"
+            ),
+            "volume.anonymous",
+            (
+                "shop.yaml:5:10: spec.image: the volume at /v has no name; also port.address at"
+                " spec.ports[1].hostIP, resources.memory at spec.resources.memory"
+            ),
+        ),
+        ("shop has 100 containers", "quota.service", "shop has 100 containers"),
+    ],
+)
+def test_what_the_broker_refuses_by_facts_names_the_documents_field(
+    said: str, rule: str, reads: str
+) -> None:
+    (service,) = desired_of({"shop.yaml": FACTS}).services
+    assert reworded(said, rule, service, STRICT.networks.names) == reads
