@@ -6,6 +6,7 @@ import signal
 import socket
 import sys
 import threading
+from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import urlsplit
@@ -17,6 +18,7 @@ from controller.cli.common import command_line
 from controller.cli.conditions import word_of
 from controller.cli.ports import urls_of
 from controller.cli.screen import Changes, Screen
+from controller.cli.sources import reported
 from controller.cli.statustable import View, fit_status
 from controller.cli.tables import cell_width, wrap
 from controller.cli.times import current_time
@@ -192,9 +194,11 @@ class _Live:
     def __init__(self, launch: Launch, screen: Screen) -> None:
         self._start = Start(launch)
         self._screen = screen
+        self._folder = Path(launch.instance.dir)
 
     def show(self, report: dict[str, Any]) -> None:
-        view = View(self._screen.width, current_time())
+        excerpt = reported(self._folder)  # of the files as they are now
+        view = View(self._screen.width, current_time(), excerpt=excerpt)
         lines = [self._start.heading(), *(f"  {line}" for line in self._start.ending(report))]
         self._screen.draw(screen_of(lines, report, view, height=self._screen.height))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -34,10 +34,20 @@ def problem_of(resource: dict[str, Any], message: str, problems: list[Problem]) 
     return None
 
 
-def render_problems(problems: list[Problem], *, width: int | None) -> list[str]:
+def no_excerpt(_problem: Problem) -> Sequence[str]:
+    """Return no lines of a problem's file."""
+    return ()
+
+
+def render_problems(
+    problems: list[Problem],
+    *,
+    width: int | None,
+    excerpt: Callable[[Problem], Sequence[str]] = no_excerpt,
+) -> list[str]:
     """Return the lines of the problems: what is the same is said once.
 
-    Where there is a remedy, what was expected is left to ``validate``: it may be a long list.
+    *excerpt* returns the lines that show a problem in its file. Where there is a remedy, what was expected is left to ``validate``: it may be a long list.
     """
     lines: list[str] = []
     merged = list(_merged(problems))
@@ -47,6 +57,7 @@ def render_problems(problems: list[Problem], *, width: int | None) -> list[str]:
         text = f"{place + ': ' if place else ''}{problem['message']} [{problem['code']}]"
         word, *rest = _wrapped(f"problem {text}", "", width)
         lines += [word.replace("problem", click.style("problem", fg="red"), 1), *rest]
+        lines += excerpt(problem)
         remedy, expected = problem.get("remedy"), problem.get("expected")
         if remedy and (following is None or following.get("remedy") != remedy):
             lines += _wrapped(f"remedy: {with_program(remedy)}", INDENT, width)

@@ -8,15 +8,15 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import click
 
 from controller.cli.tables import terminal_width
-from controller.core.excerpt import excerpt
-from controller.core.yamltext import MAX_BYTES, decode
 from controller.model.errors import Problem
 
 Excerpts = Callable[[Problem], Sequence[str]]
+ReportedExcerpts = Callable[[dict[str, Any]], Sequence[str]]
 
 
 def excerpts(folder: Path) -> Excerpts:
@@ -25,6 +25,8 @@ def excerpts(folder: Path) -> Excerpts:
     texts: dict[str, str | None] = {}
 
     def show(problem: Problem) -> Sequence[str]:
+        from controller.core.excerpt import excerpt  # YAML isn't loaded where nothing is wrong
+
         # A rendered document isn't in a file: its lines are those of the template's output.
         if (
             width is None
@@ -34,7 +36,7 @@ def excerpts(folder: Path) -> Excerpts:
         ):
             return ()
         if problem.file not in texts:
-            texts[problem.file] = _text(folder / problem.file)
+            texts[problem.file] = _text(folder, problem.file)
         text = texts[problem.file]
         if text is None:
             return ()
@@ -44,9 +46,26 @@ def excerpts(folder: Path) -> Excerpts:
     return show
 
 
-def _text(file: Path) -> str | None:
+def _text(folder: Path, name: str) -> str | None:
+    """Return the text of a file below *folder*, None where it isn't one: a report may name anything."""
+    from controller.core.yamltext import MAX_BYTES, decode
+
     try:
-        content = file.read_bytes() if file.is_file() else b""
+        file = (folder / name).resolve(strict=True)
+        if not file.is_relative_to(folder.resolve()) or not file.is_file():
+            return None
+        content = file.read_bytes()
     except OSError:
         return None
-    return decode(content) if 0 < len(content) <= MAX_BYTES else None
+    return decode(content) if len(content) <= MAX_BYTES else None
+
+
+def reported(folder: Path) -> ReportedExcerpts:
+    """Return the same for problems as a report has them."""
+    show = excerpts(folder)
+
+    def show_reported(problem: dict[str, Any]) -> Sequence[str]:
+        place = {name: problem[name] for name in ("file", "line", "column")}
+        return show(Problem(problem["code"], problem["message"], **place))
+
+    return show_reported

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import click
 
 from controller.cli.conditions import conditions_of, message_of, styled, word_of
 from controller.cli.ports import addresses_of, clip_addresses
-from controller.cli.problems import place_of, problem_of, render_problems
+from controller.cli.problems import no_excerpt, place_of, problem_of, render_problems
+from controller.cli.sources import ReportedExcerpts
 from controller.cli.tables import Column, clip, clip_image, render, terminal_width
 from controller.cli.times import age, current_time, parse_time, until
 
@@ -40,11 +41,15 @@ Report = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """How a report is shown: for how wide a terminal (None: a pipe), and at which instant."""
+    """How a report is shown: for how wide a terminal (None: a pipe), and at which instant.
+
+    ``excerpt`` returns the lines that show a problem in its file.
+    """
 
     width: int | None
     now: float
     wide: bool = False
+    excerpt: ReportedExcerpts = no_excerpt
 
 
 def terminal_view(*, wide: bool = False) -> View:
@@ -66,8 +71,8 @@ def render_status(status: Report, view: View) -> str:
 def fit_status(status: Report, view: View, height: int) -> str:
     """Return the table in at most *height* lines, where that is possible.
 
-    Resources that are Ready are left out first, from the end, then problems, then other resources;
-    the last lines say how many.
+    Lines of files are left out first, then resources that are Ready, from the end, then problems, then
+    other resources; the last lines say how many.
     """
     resources, problems = list(status["resources"]), list(status["problems"])
     hidden: list[Report] = []
@@ -76,10 +81,13 @@ def fit_status(status: Report, view: View, height: int) -> str:
         none = hidden and not resources
         parts = [] if none else [_table(resources, status["problems"], view)]
         parts += [_summary(hidden)] if hidden else []
-        parts += render_problems(problems, width=view.width)
+        parts += render_problems(problems, width=view.width, excerpt=view.excerpt)
         parts += [f"and {unsaid} more problems; see 'trimtab status'"] if unsaid else []
         text = "\n".join(parts)
         excess = text.count("\n") + 1 - height
+        if excess > 0 and view.excerpt is not no_excerpt:
+            view = replace(view, excerpt=no_excerpt)
+            continue
         ready = [r for r in resources if word_of(r) in {"Ready", "Completed"}]
         if excess <= 0 or not (ready or len(problems) > 1 or len(resources) > 1):
             return text

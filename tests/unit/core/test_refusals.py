@@ -277,7 +277,7 @@ def test_an_admitted_create_has_nothing_to_explain() -> None:
         (
             "HostConfig.Mounts[0]: /s isn't there (make it first)",
             "mount.missing",
-            "shop.yaml:6:27: spec.mounts[0].source: /s isn't there (make it first)",
+            "shop.yaml:6:33: spec.mounts[0].source: /s isn't there (make it first)",
         ),
         (
             (
