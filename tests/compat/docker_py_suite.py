@@ -34,7 +34,7 @@ from pathlib import Path
 import yaml
 
 from tests import engine as engines
-from tests.compat.table import CHANGED
+from tests.compat.table import ALWAYS, CHANGED
 from tests.compat.world import PROJECT, Broker
 from tests.engine import PrivateEngine
 from tests.registry import Registry
@@ -95,12 +95,16 @@ class Judgement:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """A test that passes straight and not through the broker; without rules it is a defect."""
+    """A test that passes straight and not through the broker; without rules it is a defect.
+
+    ``refused`` are the rules that refused anything in its time, for whoever looks into a defect.
+    """
 
     test: str
     outcome: str
     text: str
     rules: tuple[str, ...] = ()
+    refused: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,8 +130,9 @@ def compare(
 ) -> Comparison:
     """Return how the runs differ, and the rules behind each difference.
 
-    A rule that the test's own error quotes is the cause; else those that refused something in the
-    test's time may be; else those that changed something in it, if the error shows what.
+    A rule that the test's own error quotes is the cause; else those that changed something in the
+    test's time, if the error shows what. That something was refused in its time proves nothing:
+    clean-up is refused too, and the test goes on.
     """
     differences = []
     for test, outcome in straight.items():
@@ -138,9 +143,10 @@ def compare(
         quoted = [rule for rule in _QUOTED.findall(other.text) if rule in _codes()]
         refused = [rule for each in met if each.refused for rule in each.rules]
         changed = [rule for each in met if not each.refused for rule in each.rules]
-        shown = [r for r in changed if r in CHANGED and re.search(CHANGED[r][1], other.text)]
-        rules = tuple(dict.fromkeys(quoted or refused or shown))
-        differences.append(Difference(test, other.outcome, other.text, rules))
+        may = [rule for rule in (*changed, *ALWAYS) if rule in CHANGED]
+        shown = [rule for rule in may if re.search(CHANGED[rule][1], other.text)]
+        rules, met_rules = tuple(dict.fromkeys(quoted or shown)), tuple(dict.fromkeys(refused))
+        differences.append(Difference(test, other.outcome, other.text, rules, met_rules))
     return Comparison(straight, through, tuple(differences), frozenset(named))
 
 
@@ -170,7 +176,7 @@ def report(comparison: Comparison) -> Iterator[str]:
     yield f"{changes} see what a rule of that page changes,"
     yield f"{len(comparison.defects)} are defects"
     for each in comparison.defects:
-        yield f"\nDEFECT {each.test}: {each.outcome}; rules met: {', '.join(each.rules) or 'none'}"
+        yield f"\nDEFECT {each.test}: {each.outcome}; refused meanwhile: {', '.join(each.refused) or 'nothing'}"
         yield textwrap.indent("\n".join(each.text.splitlines()[-6:]), "    ")
 
 

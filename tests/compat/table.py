@@ -368,7 +368,13 @@ CHANGED = {
         "the options of a tmpfs are written out, with nosuid, nodev and noexec",
         r"nosuid,nodev",
     ),
+    "label.reserved": (
+        "containers, networks and volumes have the gate's own labels, io.trimtab.*, beside those asked for",
+        r"'io\.trimtab\.(instance|managed)': ",
+    ),
 }
+#: Of these the last is no verdict of its own: it holds for whatever is made.
+ALWAYS = ("label.reserved",)
 
 #: How the words in braces read on the page.
 SHOWN = {
