@@ -117,7 +117,7 @@ def judge_name(
         shown = quoted(shortened(name, _SHOWN_MAX))
         reason = f"{shown} is too long: {len(name)} characters, at most {most}"
         remedy = "choose a shorter name (docker compose: a shorter project name)"
-        yield Finding("name.invalid", path, reason, f"{remedy}, or raise names.max in the policy")
+        yield Finding("name.invalid", path, reason, remedy)
     elif not _NAME.fullmatch(name) or len(name) < least:
         reason = f"{name!r} is no name: letters, digits, _ . -, {least} to {most} characters"
         yield Finding("name.invalid", path, reason, "choose another name")
