@@ -414,7 +414,7 @@ def test_health_answers_whatever_is_wrong() -> None:
             "clockDoubted": False,
             "reserved": True,
         },
-        "policy": {"digest": POLICY.digest, "name": "strict", "error": "line 3"},
+        "policy": {"digest": POLICY.digest, "name": "strict", "error": "line 3", "reloads": 0},
         "registryAuth": {"file": "/auth", "registries": ["ghcr.io"], "error": "exposed"},
         "openIntents": 0,
         "strangers": {"count": 1, "some": {STRAY: "copy"}},
