@@ -171,7 +171,8 @@ def test_a_terminal_is_redrawn_at_once_when_its_size_changes(state: State) -> No
             [TRIMTAB, "status", "--watch", "--state", str(state.root)],
             stdin=follower,
             stdout=follower,
-            env={**os.environ, "TERM": "xterm"},
+            # pytest's workers set a width of their own.
+            env={**os.environ, "TERM": "xterm", "COLUMNS": "", "LINES": ""},
             start_new_session=True,
         )
         shown = read_until(leader, "correct the name")
