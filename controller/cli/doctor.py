@@ -12,7 +12,7 @@ import re
 import shutil
 import socket
 import sys
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ import click
 from controller import __version__
 from controller.cli.api import BrokerApi, ask_controller
 from controller.cli.common import json_option, print_json, state_option, state_root
+from controller.cli.conditions import Resource
 from controller.cli.invocation import with_program
 from controller.model.errors import TrimtabError
 from controller.model.quantities import format_duration_ms
@@ -36,6 +37,26 @@ ANYWHERE = ("00000000", "0" * 32)
 ANSWER_MAX = 16 << 20
 #: The engine measures each volume's folder.
 USAGE_TIMEOUT_S = 30.0
+#: So many resources are named in one finding.
+NAMES_MAX = 10
+#: Conditions of resources that are findings: condition, check, level, message, remedy.
+_UNSETTLED = (
+    (
+        "PolicyViolation",
+        "policy",
+        "warning",
+        "the policy refuses resources",
+        "'trimtab status' names the rule, and what to change in the document or the policy",
+    ),
+    (
+        "Paused",
+        "rollout",
+        "warning",
+        "a rollout failed, and is paused",
+        "'trimtab logs --previous NAME' says why; change the document, or 'trimtab resume NAME'",
+    ),
+    ("Progressing", "rollout", "ok", "in progress", ""),
+)
 #: Less room than this is worth a warning.
 FREE_BYTES, FREE_SHARE = 1024**3, 0.05
 
@@ -251,10 +272,25 @@ def instance_findings(root: Path) -> Iterator[Finding]:
     else:
         yield from _broker(health, separated=bool(who.get("separated", True)))
     try:
-        ask_controller(found.controller_socket, {"do": "ping"})
+        report = ask_controller(found.controller_socket, {"do": "status"})
         yield Finding("controller", "ok", f"serves {found.controller_socket}")
+        yield from resource_findings(report["resources"])
     except TrimtabError as error:
         yield Finding("controller", "warning", error.message, error.remedy)
+
+
+def resource_findings(resources: Iterable[Resource]) -> Iterator[Finding]:
+    """List the resources that the policy refuses, and those with an unfinished rollout."""
+    by_condition: dict[str, list[str]] = {}
+    for each in resources:
+        name = each["name"] if each["namespace"] == "default" else f"{each['namespace']}/{each['name']}"
+        for condition in each["conditions"]:
+            if condition["status"] == "True":
+                by_condition.setdefault(condition["type"], []).append(name)
+    for condition, check, level, message, remedy in _UNSETTLED:
+        if names := by_condition.get(condition):
+            more = f" and {len(names) - NAMES_MAX} more" if len(names) > NAMES_MAX else ""
+            yield Finding(check, level, f"{message}: {', '.join(names[:NAMES_MAX])}{more}", remedy)
 
 
 def _quarantine(milliseconds: int) -> Finding:
@@ -293,7 +329,7 @@ def _broker(health: dict[str, dict[str, object]], *, separated: bool) -> Iterato
         yield Finding("broker", "error", "the broker doesn't reach the engine", "start dockerd")
     if policy.get("error"):
         yield Finding(
-            "policy", "error", f"the last reload failed: {policy['error']}", "mend it, then SIGHUP"
+            "policy", "error", f"the last reload failed: {policy['error']}", "correct the file, then run 'trimtab policy reload'"
         )
     yield from _registry_auth(health.get("registryAuth") or {})
     yield from _strangers(health.get("strangers") or {}, health.get("rivals") or {})
@@ -310,7 +346,7 @@ def _registry_auth(told: dict[str, object]) -> Iterator[Finding]:
     names = told.get("registries")
     if told.get("error"):
         why = f"the last good credentials stay in use: {told['error']}"
-        yield Finding("registry-auth", "error", why, "mend the file; it is read again by itself")
+        yield Finding("registry-auth", "error", why, "correct the file; it is read again by itself")
     elif isinstance(names, list) and names:
         yield Finding("registry-auth", "ok", f"{told.get('file')}: {', '.join(map(str, names))}")
 

@@ -10,7 +10,14 @@ import pytest
 
 from controller import __version__
 from controller.cli import doctor
-from controller.cli.doctor import Finding, disk_findings, engine_findings, own_findings
+from controller.cli.doctor import (
+    Finding,
+    disk_findings,
+    engine_findings,
+    own_findings,
+    resource_findings,
+)
+from tests.unit.cli.reports import condition, resource
 
 
 class Usage(NamedTuple):
@@ -62,3 +69,20 @@ def test_a_hint_has_a_remedy_and_is_no_ok() -> None:
         "pruned containers are removed at once",
         "'trimtab up --quarantine 24h' keeps them, stopped, for a day",
     )
+
+
+def test_refused_resources_and_unfinished_rollouts_are_findings() -> None:
+    resources = [
+        resource("web"),
+        resource("api", condition("PolicyViolation"), condition("Paused", status="False")),
+        *(resource(f"job{n}", condition("Paused"), namespace="shop") for n in range(12)),
+        resource("db", condition("Progressing")),
+    ]
+    found = [(each.check, each.level, each.message) for each in resource_findings(resources)]
+    first = ", ".join(f"shop/job{n}" for n in range(10))
+    assert found == [
+        ("policy", "warning", "the policy refuses resources: api"),
+        ("rollout", "warning", f"a rollout failed, and is paused: {first} and 2 more"),
+        ("rollout", "ok", "in progress: db"),
+    ]
+    assert [*resource_findings([resource("web")])] == []
