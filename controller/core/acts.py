@@ -232,7 +232,7 @@ def _workable(act: ServiceAct, ground: Ground) -> tuple[Service, Steering]:
         raise UsageError(
             "service.blind",
             f"the document of {name} can't be read: until then it is left as it is",
-            remedy="mend it: see 'trimtab status'",
+            remedy="correct it: 'trimtab status' shows what is wrong",
         )
     service, steering = ground.declared.service(key), ground.steerings.get(key, UNSTEERED)
     if service is None:

@@ -72,7 +72,7 @@ def undeclared(declarations: Iterable[Declaration], *, known: Collection[Key]) -
 
 def _undeclared(declaration: Declaration, index: int, other: Key, services: Iterable[Key]) -> Flaw:
     path: Path = ("spec", "dependsOn", index, "name")
-    message, remedy = f"{other} is not declared", _suggestion(other, services)
+    message, remedy = f"{other} is not declared", _suggestion(other, declaration.key, services)
     return Flaw(declaration, path, "dependency.undeclared", message, remedy)
 
 
@@ -149,7 +149,7 @@ def _condition(
     yield Flaw(declaration, (*path, "condition"), "dependency.condition", message, remedy)
 
 
-def _suggestion(other: Key, services: Iterable[Key]) -> str:
-    known = sorted(key.name for key in services if key.namespace == other.namespace)
+def _suggestion(other: Key, own: Key, services: Iterable[Key]) -> str:
+    known = sorted(key.name for key in services if key.namespace == other.namespace and key != own)
     meant = did_you_mean(other.name, known)
     return meant or f"declare a document of kind Service called {other.name} in this namespace"

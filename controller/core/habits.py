@@ -1,7 +1,7 @@
 """What people write who know compose, docker or Kubernetes, and what it is called here.
 
-A key that another tool has, and a value in another tool's form, get the line to write as the
-remedy.
+A key that another tool has, one of ours on another level, and a value in another tool's form get the
+line to write as the remedy.
 """
 
 from __future__ import annotations
@@ -35,6 +35,11 @@ _PLAIN_LIST = 'write a list with one item for each argument, such as [sh, -c, "C
 #: Keys of other tools by where they stand, below ``spec`` and without the indexes of lists.
 _KEYS: Mapping[Keys, Mapping[str, str]] = {
     (): {
+        "attach": "write network: {attach: [NAME]}",
+        "capAdd": "write security: {capAdd: [NAME]}",
+        "pids": "write resources: {pids: 128}",
+        "readOnlyRootFilesystem": "write security: {readOnlyRootFilesystem: true}",
+        "shm": "write resources: {shm: 64Mi}",
         "args": "write command: [ARGUMENT]",
         "build": "build the image beforehand, and write image: NAME:TAG",
         "cap_add": "write security: {capAdd: [NAME]}",

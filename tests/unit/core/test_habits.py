@@ -209,9 +209,10 @@ def _models(annotation: object) -> list[type[Model]]:
 
 
 def test_what_people_write_is_told_with_what_to_write() -> None:
-    text = service("enviroment: {A: b}, restart: always, volumes: ['d:/d']")
-    assert [problem.remedy for problem in desired_of({"f.yaml": text}).problems] == [
+    text = service("enviroment: {A: b}, restart: always, volumes: ['d:/d'], capAdd: [CHOWN]")
+    assert sorted(problem.remedy for problem in desired_of({"f.yaml": text}).problems) == [
         "write env: {A: VALUE}",
-        "write {policy: Always}",
         "write mounts: [{type: volume, source: d, target: /d}]",
+        "write security: {capAdd: [NAME]}",
+        "write {policy: Always}",
     ]
