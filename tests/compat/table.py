@@ -106,6 +106,7 @@ RUNNING = (
         ),
         (RUN + " --link {shown} {image} ls", "network.links", "leave out Links"),
         (RUN + " -p 0.0.0.0:8081:8080 {served} ls", "port.address", r"use 127\.0\.0\.1"),
+        (RUN + " -p 80:8080 {served} ls", "port.privileged", "publish on a higher port"),
         (RUN + " -P {served} ls", "port.publish-all", "publish each port"),
         (RUN + " --cidfile {home}/cid {image} ls", "body.client-only", "leave out"),
         (RUN + " --memory 64m --memory-swap 128m {image} ls", "resources.swap", "leave it out"),
@@ -120,7 +121,16 @@ RUNNING = (
         ),
         (RUN + " --network {network} --ip 192.0.2.9 {image} ls", "network.address", "leave out"),
         (RUN + " --volume {home}:/app {image} ls", "mount.not-allowed", "use a path below"),
+        (RUN + " --volume /tmp/nosuch:/app {image} ls", "mount.missing", "make it first"),
+        (RUN + " --network nosuch {image} ls", "network.unknown", "create it first"),
         (RUN + " --group-add 5 {image} ls", "user.groups", "leave it out"),
+        (
+            RUN + " --health-cmd true --health-interval 200ms {image} ls",
+            "healthcheck.bounds",
+            "choose one in that range",
+        ),
+        (RUN + " --log-opt max-file=50 {image} ls", "log.option", "ask for fewer files"),
+        (RUN + " --shm-size 4g {image} ls", "resources.shm", "ask for less"),
         (RUN + " --cpuset-cpus 0 {image} ls", "resources.cpuset", "leave it out"),
         (RUN + " --tmpfs /run:exec {image} ls", "mount.options", "leave exec out"),
         (RUN + " --hostname my_app {image} ls", "host.name", 'write "-" instead'),
@@ -445,6 +455,8 @@ engine's socket).
 A refusal reaches the person as `RULE: reason (what to do instead)`; [errors.md](errors.md) lists the rules.
 What is admitted runs hardened: limits, no capabilities, no new privileges, rotated logs, ports on loopback.
 API versions 1.44 and 1.45 are spoken: clients that negotiate find that out themselves.
+Containers, networks and volumes that were made past the broker aren't there for clients: compose's `external: true`
+needs a network or volume that was made through the same socket.
 """
 
 if __name__ == "__main__":
