@@ -283,7 +283,11 @@ def resource_findings(resources: Iterable[Resource]) -> Iterator[Finding]:
     """List the resources that the policy refuses, and those with an unfinished rollout."""
     by_condition: dict[str, list[str]] = {}
     for each in resources:
-        name = each["name"] if each["namespace"] == "default" else f"{each['namespace']}/{each['name']}"
+        name = (
+            each["name"]
+            if each["namespace"] == "default"
+            else f"{each['namespace']}/{each['name']}"
+        )
         for condition in each["conditions"]:
             if condition["status"] == "True":
                 by_condition.setdefault(condition["type"], []).append(name)
@@ -329,7 +333,10 @@ def _broker(health: dict[str, dict[str, object]], *, separated: bool) -> Iterato
         yield Finding("broker", "error", "the broker doesn't reach the engine", "start dockerd")
     if policy.get("error"):
         yield Finding(
-            "policy", "error", f"the last reload failed: {policy['error']}", "correct the file, then run 'trimtab policy reload'"
+            "policy",
+            "error",
+            f"the last reload failed: {policy['error']}",
+            "correct the file, then run 'trimtab policy reload'",
         )
     yield from _registry_auth(health.get("registryAuth") or {})
     yield from _strangers(health.get("strangers") or {}, health.get("rivals") or {})

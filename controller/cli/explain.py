@@ -65,6 +65,7 @@ as_option = click.option(
 
 @click.command(
     name="explain",
+    short_help="Show what the gate makes of a docker command.",
     epilog="""\b
 Examples:
   trimtab policy explain -- docker run --rm -v /etc:/e -p 80:80 alpine

@@ -58,11 +58,12 @@ def policy() -> None:
 
 
 @policy.command(
+    short_help="Show the policy in force, or another one.",
     epilog="""\b
 Examples:
   trimtab policy show
   trimtab policy show --policy production --json
-"""
+""",
 )
 @policy_option
 @state_option
@@ -88,6 +89,7 @@ def show(policy: str | None, state: Path | None, as_json: bool) -> int:
 
 
 @policy.command(
+    short_help="Judge a file of resources, or a request's body.",
     epilog="""\b
 Examples:
   trimtab policy check web.yaml --policy strict
@@ -96,7 +98,7 @@ Examples:
 
 \b
 Exit codes: 0 allowed, 3 the file is invalid, 4 refused, 64 wrong usage.
-"""
+""",
 )
 @click.argument("file", type=click.File("r"))
 @as_option

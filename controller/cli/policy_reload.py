@@ -22,13 +22,14 @@ RELOAD_POLL_S = 0.05
 
 
 @click.command(
+    short_help="Make the running broker read its policy again.",
     epilog="""\b
 Example:
   trimtab policy reload
 
 \b
 Exit codes: 0 the file is in force, 1 it isn't valid (the policy before it stays in force).
-"""
+""",
 )
 @state_option
 @json_option
