@@ -25,7 +25,7 @@ HOME = tuple(
             (RUN + " --volume {free}:/data {image} ls -d /data", "^/data$"),
             ("docker volume create", "^alice-[0-9a-f]{{12}}$"),
             (RUN + " --network {network} --network-alias db {image} echo hello", "^hello$"),
-            ("docker network create --subnet 172.28.99.0/24 {free}", "^[0-9a-f]{64}$"),
+            ("docker network create --subnet 172.16.99.0/24 {free}", "^[0-9a-f]{64}$"),
             (RUN + " --add-host a:192.0.2.1 {image} cat /etc/hosts", r"^192\.0\.2\.1\s+a$"),
             (
                 RUN + " --add-host host.docker.internal:host-gateway {image} cat /etc/hosts",

@@ -142,6 +142,8 @@ def told(observed: Observed, ids: dict[str, str]) -> dict[str, Any]:
             "id": alias(container.id),
             "image_id": alias(container.image_id),
             "addresses": [name for name, _address in container.addresses],
+            # Held against the engine's clock, which isn't the broker's virtual one here.
+            "ending": None,
             "started_at": bool(container.started_at),
             "finished_at": bool(container.finished_at),
         }
