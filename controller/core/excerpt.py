@@ -20,12 +20,14 @@ SHOWN = frozenset(
         *("stopSignal", "stopGracePeriod", "ports", "mounts", "network", "resources", "security"),
         *("restart", "rollout", "dependsOn", "logs", "internal", "retain", "chart", "volumes"),
         *("depends_on", "mem_limit", "cpus", "networks", "network_mode", "container_name"),
-        *("expose", "build", "healthcheck"),
+        "expose",
     )
 )
+#: The fields of a health check that carry no secrets. Others have commands, or paths with a query.
+_OF_A_CHECK = frozenset(("interval", "timeout", "retries", "startPeriod"))
 _TOP = frozenset(("apiVersion", "kind", "metadata", "version"))
-#: Below fields that are shown.
-_HIDDEN = ("exec", "test")
+#: A longer number may be a password. A port is shorter.
+_DIGITS_MAX = 5
 _LINE = re.compile(r"""(?P<head> *(?:- *)*["']?(?P<key>[\w.-]+)["']?\s*:)(?P<rest>.*)""")
 _LETTER = re.compile(r"[^\W_]")
 
@@ -98,10 +100,21 @@ def _spans(document: Document, line: int) -> Iterator[tuple[int, int]]:
 
 def _is_hidden(path: Path, node: yaml.ScalarNode) -> bool:
     if not node.style and not isinstance(resolve_plain(str(node.value)), str):
-        return False  # a number, a boolean or nothing: the message says which
-    if path[:1] != ("spec",):
-        return not path or path[0] not in _TOP
-    return len(path) < 2 or path[1] not in SHOWN or any(part in _HIDDEN for part in path)
+        # A short number, a boolean or nothing: the message says which.
+        return len(node.value) > _DIGITS_MAX and not _is_shown(path)
+    return not _is_shown(path)
+
+
+def _is_shown(path: Path) -> bool:
+    match path:
+        case ("spec", "healthcheck", str(field)):
+            return field in _OF_A_CHECK
+        case ("spec", field, *_):
+            return field in SHOWN
+        case (top, *_):
+            return top in _TOP
+        case _:
+            return False
 
 
 def _scalars(node: yaml.Node, path: Path) -> Iterator[tuple[Path, yaml.ScalarNode]]:

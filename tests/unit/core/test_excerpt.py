@@ -58,6 +58,36 @@ def test_what_may_be_a_secret_is_masked(line: int, text: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("written", "text"),
+    [
+        ("healthcheck: curl -u me:s3cret", "healthcheck: **** -* **:******"),
+        ("healthcheck: [CMD, curl, s3cret]", "healthcheck: [***, ****, ******]"),
+        ("healthcheck: {command: [s3cret]}", "healthcheck: {command: [******]}"),
+        ("healthcheck: {test: s3cret}", "healthcheck: {test: ******}"),
+        (
+            "healthcheck: {http: {path: /up?token=x}, timeout: 5s}",
+            "healthcheck: {http: {path: /**?*****=*}, timeout: 5s}",
+        ),
+        (
+            "build: {context: ., args: {TOKEN: s3cret}}",
+            "build: {context: ., args: {TOKEN: ******}}",
+        ),
+        ("env: {PIN: 20260131, PORT: 8080}", "env: {PIN: ********, PORT: 8080}"),
+        ("PASSWORD: 20260131", "PASSWORD: ********"),
+        ("resources: {memory: 536870912}", "resources: {memory: 536870912}"),
+    ],
+)
+def test_checks_builds_and_long_numbers_may_be_secrets(written: str, text: str) -> None:
+    readable = f"kind: Service\nspec:\n  {written}\n"
+    assert shown(3, text=readable).split("\n")[0] == f"     3 |   {text}"
+
+
+def test_a_check_in_a_document_that_cannot_be_read_is_masked() -> None:
+    broken = 'spec:\n  healthcheck: [CMD, s3cret]\n  image: "web\n'
+    assert shown(2, text=broken).split("\n")[0] == "     2 |   healthcheck: [***, ******]"
+
+
+@pytest.mark.parametrize(
     ("line", "text"),
     [
         (16, "kind: Service"),
