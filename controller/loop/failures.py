@@ -27,6 +27,7 @@ from controller.ports import Clock, OutputReader
 
 #: How long one pass reads at most; each read has a limit of its own (``OutputReader``).
 PASS_S = 3.0
+#: More than the bounds of ``core.failures`` let a file have.
 SIZE_MAX = 16 * 1024 * 1024
 VERSION = 1
 
@@ -137,7 +138,9 @@ class FailureLog:
             runs, self._changed = self._runs, False
         value = {"version": VERSION, "runs": [failures.to_json(run) for run in runs]}
         try:
-            write_whole(self._file, json.dumps(value).encode(), reach=self._reach)
+            # Not in ASCII: output of emoji would take three times the bytes, and exceed SIZE_MAX.
+            data = json.dumps(value, ensure_ascii=False).encode(errors="backslashreplace")
+            write_whole(self._file, data, reach=self._reach)
         except OSError as error:
             with self._lock:
                 self._changed = True

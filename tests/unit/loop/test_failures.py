@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from controller.core.failures import last_line
-from controller.loop.failures import FailureLog, read_runs
+from controller.core.failures import LINES_MAX, OF_A_SERVICE, OF_ALL, TEXT_MAX, last_line
+from controller.loop.failures import SIZE_MAX, FailureLog, read_runs
 from controller.model.errors import EngineFailed, StateError
 from controller.model.observed import Container, ContainerState
 from controller.model.output import FailedRun, LogLine
@@ -165,3 +165,29 @@ def test_output_that_can_not_be_read_keeps_nothing_from_being_healed(tmp_path: P
     house.engine.change("web.1-bbbbbbbb", lambda c: replace(c, health="unhealthy"))
     assert house.let_pass(310), "it is restarted"
     assert runs_of(house)[0].unread
+
+
+class Flood(Reader):
+    """Reads as much as is kept, of characters that take the most bytes."""
+
+    def __init__(self, letter: str) -> None:
+        super().__init__()
+        self.letter = letter
+
+    def last_output(self, container: str) -> tuple[LogLine, ...]:
+        return (replace(LINE, text=self.letter * TEXT_MAX),) * LINES_MAX
+
+
+@pytest.mark.parametrize("letter", ["\U0001f480", "\x01", '"', "\udc80"])
+def test_all_that_is_kept_can_be_read_again(tmp_path: Path, letter: str) -> None:
+    log = FailureLog(Watch(), file=tmp_path / "failures.json", reader=Flood(letter))
+    for number in range(OF_ALL // OF_A_SERVICE):
+        declared = service(f"web{number}")
+        for slot in range(1, OF_A_SERVICE + 1):
+            seen = failed(slot % 10, id=f"{number}-{slot}")
+            seen = replace(seen, key=declared.key, slot=slot)
+            log.note(declared, [seen], taken_over=frozenset(), rejected={})
+    assert len(log.runs()) == OF_ALL
+    log.save()
+    assert (tmp_path / "failures.json").stat().st_size <= SIZE_MAX
+    assert len(read_runs(tmp_path / "failures.json")) == OF_ALL
