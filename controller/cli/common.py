@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Callable
@@ -12,6 +11,7 @@ from typing import Any, TypeVar
 import click
 
 from controller.cli.invocation import program
+from controller.core.terminal import printable_json
 from controller.model.errors import StateError, UsageError
 from controller.model.shipped import SHIPPED_POLICIES
 from controller.settings import Instance, State, find_state, read_instance, state_of
@@ -125,7 +125,7 @@ def default_directory(directory: Path | None, instance: Instance | None) -> Path
 
 def print_json(value: object) -> None:
     """Print a value as JSON, for programs."""
-    click.echo(json.dumps(value, indent=2 if sys.stdout.isatty() else None, ensure_ascii=False))
+    click.echo(printable_json(value, indent=2 if sys.stdout.isatty() else None))
 
 
 def counted(number: int, noun: str) -> str:

@@ -5,7 +5,6 @@ Lines of stdout go to stdout, lines of stderr to stderr, as ``docker logs`` does
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Collection
 from dataclasses import dataclass, field
@@ -13,7 +12,7 @@ from typing import TextIO
 
 import click
 
-from controller.core.terminal import printable_output
+from controller.core.terminal import printable_json, printable_output
 from controller.model.output import LogLine
 
 #: One after another for each slot, as ``docker compose logs`` does.
@@ -58,7 +57,7 @@ class LinePrinter:
     def print(self, origin: Origin, line: LogLine) -> None:
         """Print one line."""
         if self.as_json:
-            self._write(sys.stdout, json.dumps(_as_json(origin, line), ensure_ascii=False))
+            self._write(sys.stdout, printable_json(_as_json(origin, line)))
             return
         stream = sys.stderr if line.stream == "stderr" else sys.stdout
         colours = has_colours(stream)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import unicodedata
 
@@ -14,6 +15,18 @@ def printable(value: object) -> str:
     """Return text that can't play tricks on a terminal, on one line."""
     return "".join(
         letter if letter.isprintable() else f"\\u{ord(letter):04x}" for letter in str(value)
+    )
+
+
+def printable_json(value: object, *, indent: int | None = None) -> str:
+    r"""Return JSON that can't play tricks on a terminal either: strings keep their values.
+
+    JSON itself escapes only what is below a space. Terminals also obey C1 controls (``\u009b``).
+    """
+    text = json.dumps(value, indent=indent, ensure_ascii=False)
+    return "".join(
+        letter if letter == "\n" or letter.isprintable() else json.dumps(letter)[1:-1]
+        for letter in text
     )
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controller.core.terminal import printable, printable_output, quoted
+from controller.core.terminal import printable, printable_json, printable_output, quoted
 
 
 @pytest.mark.parametrize(
@@ -49,3 +51,14 @@ def test_a_quoted_line_is_cut_and_escaped() -> None:
         '"FATAL: no password\\u0007"'
     )
     assert quoted("x" * 100, limit=10) == '"xxxxxxxxx…"'
+
+
+@given(st.text(), st.sampled_from([None, 2]))
+def test_json_has_no_control_character_and_the_same_value(text: str, indent: int | None) -> None:
+    shown = printable_json({"line": [text]}, indent=indent)
+    assert json.loads(shown) == {"line": [text]}
+    assert all(letter == "\n" or letter.isprintable() for letter in shown)
+
+
+def test_json_escapes_the_controls_that_terminals_obey() -> None:
+    assert printable_json("\x9b2J\x7fé\u202e\U000e0001") == '"\\u009b2J\\u007fé\\u202e\\udb40\\udc01"'
