@@ -198,13 +198,15 @@ def _plan_kept(
 ) -> tuple[str, Admission]:
     """Return how a kept volume will be made: its intent's id, and the admission."""
     identifier, labels = state.new_id(), _labels(by_text)
-    return identifier, admission.admit_kept_volume(
-        name,
-        owner=str(labels.get(names.OWNER, "")),
-        namespace=str(labels.get(names.NAMESPACE, "")),
-        service=str(labels.get(names.SERVICE, "")),
-        actor=call.actor,
-        stamp=Stamp(instance=state.instance, intent=identifier),
+    return identifier, admitted(
+        admission.admit_kept_volume(
+            name,
+            owner=str(labels.get(names.OWNER, "")),
+            namespace=str(labels.get(names.NAMESPACE, "")),
+            service=str(labels.get(names.SERVICE, "")),
+            actor=call.actor,
+            stamp=Stamp(instance=state.instance, intent=identifier),
+        )
     )
 
 

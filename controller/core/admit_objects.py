@@ -51,6 +51,7 @@ from controller.core.verdicts import (
     tolerating,
     verdict_of,
 )
+from controller.core.volumenames import is_slot_volume
 from controller.model import names
 from controller.model.entries import Actor, Role
 from controller.model.names import qualified
@@ -307,6 +308,8 @@ def admit_volume(
     ]
     if by_controller:
         findings += _in_namespace(request.name, namespace, "Name")
+    elif existing is None:
+        findings += _slots_own(request.name)
     if request.driver not in {"", "local"}:
         reason = f"the driver {request.driver!r}"
         findings.append(Finding("volume.driver", "Driver", reason, "use local"))
@@ -332,6 +335,14 @@ def admit_volume(
     return tolerating(_made_volume(request.name, stamped), findings, policy.modes)
 
 
+def _slots_own(name: str) -> Findings:
+    """Refuse a name that would keep a service's replica from its volume, which has a name of this form."""
+    if is_slot_volume(name):
+        reason = f"{quoted(name)} is a name as trimtab gives them to volumes of replicas"
+        remedy = "choose another name, for the container if its image declares the volume"
+        yield Finding("name.reserved", "Name", reason, remedy)
+
+
 def admit_kept_volume(
     name: str, *, owner: str, namespace: str, service: str, actor: Actor, stamp: Stamp
 ) -> Admission:
@@ -339,6 +350,8 @@ def admit_kept_volume(
 
     *namespace* is that of the container's label: '' for a client's.
     """
+    if actor.role is not Role.CONTROLLER and (reserved := list(_slots_own(name))):
+        return denied(reserved)
     asked = ((names.SERVICE, service),) if service else ()
     return _made_volume(name, _object_labels(asked, actor, owner, namespace, stamp))
 

@@ -98,8 +98,11 @@ def placed(case: Case, mount: Mount) -> Mount:
 def kept_volumes(case: Case) -> tuple[str, ...]:
     """Return the names of the volumes that the gate makes where they are absent.
 
-    They are those that the policy mounts, and those that a client names, if it may.
+    They are those that the policy mounts, and those that a client names, if it may. Of too many mounts
+    there are none: an image can declare thousands, and each would be looked up.
     """
+    if len(mounts_of(case)) > case.policy.mounts.max:
+        return ()
     named = () if makes_named(case) else {mount.source for mount in case.request.mounts}
     # One without a name is the engine's own to make, where a mode of the rule lets it through.
     sources = (mount.source for mount in mounts_of(case) if mount.type == "volume")

@@ -63,8 +63,10 @@ def mounts_bounded(case: Case) -> Findings:
 
 def sources_allowed(case: Case) -> Findings:
     """Each source is what the policy allows, and what it seems to be."""
-    root = volumes_root(case)
-    for mount in mounts_of(case):
+    root, mounts = volumes_root(case), mounts_of(case)
+    if len(mounts) > case.policy.mounts.max:
+        return  # ``mounts_bounded`` refuses it, and none was looked up
+    for mount in mounts:
         if mount.type == "volume":
             if mount.source and makes_named(case):
                 yield from judge_name(mount.source, mount.path, most=case.policy.names.max)

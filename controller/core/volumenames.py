@@ -23,6 +23,7 @@ _TAIL_MAX = 20
 _TAIL_MIN = 3
 _MARK = 6
 _UNFIT = re.compile(r"[^A-Za-z0-9_-]+", re.ASCII)
+_OF_A_SLOT = re.compile(r"[a-z0-9.-]+\.[1-9][0-9]{0,2}\.[A-Za-z0-9_-]+-[0-9a-f]{6}", re.ASCII)
 
 
 def uncovered(declared: Iterable[str], targets: Iterable[str]) -> tuple[str, ...]:
@@ -48,6 +49,11 @@ def volume_name(holder: str, path: str) -> str:
 def slot_volume(key: Key, slot: int | str, path: str) -> str:
     """Return the name of the volume that a service's slot keeps at *path*."""
     return volume_name(qualified(key.namespace, f"{key.name}.{slot}"), path)
+
+
+def is_slot_volume(name: str) -> bool:
+    """Return True if a name has the form of a slot's volume, so that only the controller makes it."""
+    return _OF_A_SLOT.fullmatch(name) is not None
 
 
 def slot_volumes(service: Service, slot: int) -> tuple[tuple[ImageVolume, str], ...]:

@@ -432,6 +432,24 @@ def test_a_refused_create_makes_no_volume() -> None:
     assert (answer.status, answer.rule) == (403, "mount.missing")
 
 
+@pytest.mark.parametrize(
+    ("container", "volume"), [("web.1", ""), ("job", "web.1.data-81ce9a")], ids=["image", "named"]
+)
+def test_a_client_does_not_take_the_volume_of_a_replica(container: str, volume: str) -> None:
+    # Whoever has the volume's name keeps the service from starting.
+    rules = policy(images={"anonymousVolumes": "slot"}, mounts={"createVolumes": True})
+    body: dict[str, Any] = {**BODY, "HostConfig": {"NetworkMode": "none"}}
+    if volume:
+        body["HostConfig"]["Binds"] = [f"{volume}:/data"]
+    answer = create(
+        [DECLARES, (Look("/volumes/web.1.data-81ce9a"), NOT_FOUND), ("refusal", RECORDED)],
+        knows=state(inventory(), policy=rules),
+        body=body,
+        name=container,
+    )
+    assert (answer.status, answer.rule) == (403, "name.reserved")
+
+
 # Mounts
 
 

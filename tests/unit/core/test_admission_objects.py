@@ -396,6 +396,7 @@ def test_a_clients_volume_is_plain_and_its_own():
     [
         ({"Name": ""}, "name.invalid"),
         ({"Name": "../x"}, "name.invalid"),
+        ({"Name": "shop.redis.1.data-81ce9a"}, "name.reserved"),
         ({"Name": "v1", "Driver": "nfs"}, "volume.driver"),
         ({"Name": "v1", "DriverOpts": {"o": "bind", "device": "/"}}, "volume.options"),
         ({"Name": "v1", "Opts": {"o": "bind"}}, "volume.options"),

@@ -15,7 +15,7 @@ from controller.core.parts_mounts import VOLUME_NAME
 from controller.core.schema import parse_create
 from controller.core.succession import order_of, why_order
 from controller.core.text import render, to_json
-from controller.core.volumenames import slot_volume, uncovered, volume_name
+from controller.core.volumenames import is_slot_volume, slot_volume, uncovered, volume_name
 from controller.model.desired import ImageVolume, Service
 from controller.model.effective import Fastening
 from controller.model.names import service_key
@@ -83,6 +83,19 @@ def test_a_path_is_covered_by_a_mount_at_it_alone() -> None:
     declares = ("/data/", "/logs", "/data")
     assert uncovered(declares, ("/logs",)) == ("/data",)
     assert uncovered(declares, ("/data/sub", "/")) == ("/data", "/logs")
+
+
+@pytest.mark.parametrize("path", ["/data", "/", "/srv/my files!", "/var/lib/" + "x" * 99])
+@pytest.mark.parametrize("service", ["redis", "a-1", "s" * 27])
+@pytest.mark.parametrize("namespace", ["default", "shop", "n" * 20])
+def test_each_volume_of_a_slot_has_a_reserved_name(namespace: str, service: str, path: str) -> None:
+    assert is_slot_volume(slot_volume(service_key(namespace, service), 999, path))
+    assert is_slot_volume(slot_volume(service_key(namespace, service), 1, path))
+
+
+@pytest.mark.parametrize("name", ["job.data-81ce9a", "shop_db-data", "shop.redis", "a.1.data"])
+def test_other_volumes_have_names_that_clients_may_choose(name: str) -> None:
+    assert not is_slot_volume(name)
 
 
 # The policy's word
@@ -321,3 +334,13 @@ def test_nothing_starts_beside_a_replica_while_its_image_is_not_here() -> None:
         declared(service("web")), seen(images=False), volume_rule=volume_rule_of(rules("slot"))
     )
     assert [action.verb for action in alone.actions][:2] == ["pull-image", "create-container"]
+
+
+def test_an_image_that_declares_too_many_volumes_has_none_looked_up() -> None:
+    declares = facts(*(f"/data/{number}" for number in range(5000)))
+    request = parse_create({"Image": REFERENCE})
+    kept = admission.kept_volumes(
+        request, name="job", actor=CLIENT, policy=rules("slot"), facts=declares, stamp=STAMP
+    )
+    assert kept == ()
+    assert denials(judged(rules=rules("slot"), facts=declares)) == ("mount.count",)
