@@ -61,4 +61,6 @@ def test_json_has_no_control_character_and_the_same_value(text: str, indent: int
 
 
 def test_json_escapes_the_controls_that_terminals_obey() -> None:
-    assert printable_json("\x9b2J\x7fé\u202e\U000e0001") == '"\\u009b2J\\u007fé\\u202e\\udb40\\udc01"'
+    assert (
+        printable_json("\x9b2J\x7fé\u202e\U000e0001") == '"\\u009b2J\\u007fé\\u202e\\udb40\\udc01"'
+    )
