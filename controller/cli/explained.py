@@ -95,7 +95,7 @@ Examples:
 def blame(ctx: click.Context, service: str, scan: bool, state: Path | None, as_json: bool) -> None:
     """Explain every container of a service that is there now."""
     with open_source(ctx, state, scan=scan) as source:
-        found = list(there(source, now(), Filter(service=service)))
+        found = there(source, now(), Filter(service=service))
     if not found:
         raise StateError(
             "container.unknown",
@@ -153,7 +153,7 @@ def state_at(
     """
     at = at or now()
     with open_source(ctx, state, scan=scan) as source:
-        found = list(there(source, at, Filter(service=service, owner=owner)))
+        found = there(source, at, Filter(service=service, owner=owner))
     if wants_json(ctx, as_json):
         print_json({"at": at, "containers": [state_json(told) for told in found]})
         return
@@ -162,8 +162,15 @@ def state_at(
     click.echo(table(THERE, rows) if rows else "No containers.")
 
 
-def there(source: Source, at: str, wanted: Filter) -> Iterator[Provenance]:
-    """Yield the containers that were there at a time."""
+def there(source: Source, at: str, wanted: Filter) -> list[Provenance]:
+    """Return the containers that were there at a time."""
+    from controller.core.provenance import without_replaced
+
+    return without_replaced(_recorded(source, at, wanted))
+
+
+def _recorded(source: Source, at: str, wanted: Filter) -> Iterator[Provenance]:
+    """Yield the containers that no record says to be gone at a time, in the order of their creates."""
     from controller.core.provenance import provenance
     from controller.core.questions import Question, chronicles
 

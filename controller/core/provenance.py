@@ -23,6 +23,8 @@ from controller.model.quantities import format_bytes
 _NANO: Final = 1_000_000_000
 #: The engine's answer to a start of what runs, and a stop of what doesn't.
 _NOT_MODIFIED: Final = 304
+#: States of a container that the engine has.
+_THERE: Final = frozenset({"created", "running", "paused", "stopped"})
 #: Signals after which nothing of a container runs any more, or soon won't.
 _ENDING: Final = frozenset({"", "KILL", "SIGKILL", "9"})
 
@@ -72,6 +74,17 @@ def provenance(chronicle: Iterable[Found]) -> Provenance | None:
     for found in chronicle:
         told.take(found)
     return told.result()
+
+
+def without_replaced(found: Iterable[Provenance]) -> list[Provenance]:
+    """Return the containers without those whose name a later one has: they are gone.
+
+    An engine has one container of a name, so an earlier one was removed past the broker. *found* is in
+    the order in which the containers were made.
+    """
+    told = list(found)
+    latest = {each.about.name: each.about.id for each in told if each.state in _THERE}
+    return [each for each in told if latest.get(each.about.name, each.about.id) == each.about.id]
 
 
 @dataclass(slots=True)

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from controller.core.inventory import settings_to
-from controller.core.provenance import WRITTEN, Provenance, provenance
+from controller.core.provenance import WRITTEN, Provenance, provenance, without_replaced
 from controller.core.questions import SHAPING_MAX, chronicle, containers, story
+from controller.core.search import About
 from controller.model.desired import TRACED
 from controller.model.observed import Settings
 from tests.unit.core.happened import (
@@ -263,6 +264,16 @@ def test_of_a_container_whose_create_is_not_kept_the_rest_is_told() -> None:
 
 def test_nothing_is_told_of_nothing() -> None:
     assert provenance(()) is None
+
+
+def test_a_container_whose_name_a_later_one_has_is_gone() -> None:
+    def named(name: str, identifier: str, state: str = "running") -> Provenance:
+        return Provenance(About(id=identifier, name=name), state=state)
+
+    old, other = named("web.1", "a" * 64), named("web.2", "b" * 64)
+    new, unsure = named("web.1", "c" * 64), named("web.2", "d" * 64, "unknown")
+    assert without_replaced([old, other, new]) == [other, new]
+    assert other in without_replaced([old, other, unsure])
 
 
 def test_a_chronicle_is_bounded_and_keeps_the_create() -> None:
