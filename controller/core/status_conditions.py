@@ -78,6 +78,8 @@ def _ready(facts: Facts, world: World, hindrances: Iterable[Condition]) -> Condi
     if facts.key in world.desired.blind_keys:
         message = "its document can't be read: it is left as it is"
         return Condition("Ready", "Unknown", "Blind", message)
+    if not world.looked and facts.key.kind != "Release":
+        return Condition("Ready", "Unknown", "NotSeen", "the engine has not been asked yet")
     if world.observed is None and facts.key.kind != "Release":
         return Condition(
             "Ready", "Unknown", "EngineUnavailable", "unknown: the engine can't be reached"

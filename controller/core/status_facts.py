@@ -40,7 +40,8 @@ class Failure:
 class World:
     """What a report is made from.
 
-    ``observed`` is None while the engine can't be looked at. ``generations`` has the counter of
+    ``observed`` is None while the engine can't be looked at, or, with ``looked`` False, before the
+    first look at it. ``generations`` has the counter of
     accepted spec changes of a key and the last one fully acted on. ``violations`` are the verdicts
     on services that the policy doesn't admit any more, or only for now (``audit-deny``). ``causes``
     say why slots failed the last time. ``breaches`` has the slots in a crash loop whose last container
@@ -64,6 +65,7 @@ class World:
     progress: Mapping[Key, str] = field(default_factory=dict)  # of what takes long, and runs now
     violations: Mapping[Key, Verdict] = field(default_factory=dict)
     problems: tuple[Problem, ...] = ()
+    looked: bool = True
 
 
 @dataclass(frozen=True, slots=True)

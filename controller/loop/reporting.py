@@ -84,6 +84,7 @@ class Reporter:
                 progress=known.progress,
                 violations=self._admissions.violations(view.desired, observed, rules),
                 problems=(*known.problems, *_away(known.away)),
+                looked=known.observed is not None or known.away is not None,
             )
             report = status.report(world, previous=self._previous, now=format_instant(now))
             self._previous = report

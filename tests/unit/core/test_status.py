@@ -15,7 +15,7 @@ from controller.model.desired import Desired
 from controller.model.errors import Act, Problem, Severity
 from controller.model.names import service_key
 from controller.model.observed import Ending, Image, Network, Observed, Volume
-from controller.model.plan import Blocked, Verdict
+from controller.model.plan import Blocked, Plan, Verdict
 from tests.worlds import (
     IMAGE,
     IMAGE_ID,
@@ -154,6 +154,12 @@ def test_a_service_as_declared_is_ready_in_the_shape_of_the_contract():
         ],
         "problems": [],
     }
+
+
+def test_before_the_first_look_nothing_is_said_of_the_engine():
+    for looked, reason in ((False, "NotSeen"), (True, "EngineUnavailable")):
+        one = World(declared(service()), None, Plan(), NAMES, looked=looked)
+        assert said(only(one))["Ready"][:2] == ("Unknown", reason)
 
 
 def test_a_missing_slot_makes_it_progress_and_degrades_it():
