@@ -119,7 +119,8 @@ def _replicas(resource: Report, view: View, width: int | None) -> Iterator[str]:
     rows = []
     for slot in resource.get("slots", []):
         again = until(slot.get("nextTry", {}).get("at", ""), view.now)
-        cause = f"it {slot['cause']}" if slot.get("cause") else ""
+        ended_well = word_of(resource) == "Completed"
+        cause = f"it {slot['cause']}" if slot.get("cause") and not ended_well else ""
         rows.append(
             (
                 str(slot["slot"]),

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -193,6 +193,10 @@ def take_down(
                 by_object.setdefault(action.target, []).append(action)
             with ThreadPoolExecutor(WORKERS) as pool:  # a grace period is waiting, not working
                 list(pool.map(perform, by_object.values()))
+    if not failed:
+        # The report of before would be shown as the last known state, with containers that are gone.
+        with suppress(OSError):
+            (state.controller / "status.json").unlink()
     return done, failed
 
 

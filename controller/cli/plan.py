@@ -220,7 +220,10 @@ def done_text(answer: dict[str, Any]) -> str:
     """Return one line on what a pass came to."""
     took, summary = _duration(answer["seconds"]), answer["summary"]["text"]
     if not answer["converged"]:
-        return f"Done in {took}: {summary}."
+        before = (
+            f"; done within the last minute: {answer['recently']}" if "recently" in answer else ""
+        )
+        return f"Done in {took}: {summary}{before}."
     if answer["acts"]:
         return f"Applied in {took}: {summary}."
     if "recently" in answer:

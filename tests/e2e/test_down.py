@@ -36,6 +36,8 @@ def test_what_failed_before_down_is_tried_at_once_after_it(host: Host) -> None:
     (data / "ready").touch()
     host.cli("down")
     assert host.containers() == []
+    # The state of before isn't the last known one any more.
+    assert host.cli("status", expect=1).stdout == ""
     host.up()
     try:
         # Either it waits for an instant of before, or its container comes.

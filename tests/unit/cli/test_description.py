@@ -134,3 +134,9 @@ def test_a_release_names_its_members_and_how_they_are() -> None:
     release = resource("shop", kind="Release", members=["Service/default/web"], slots=[])
     lines = described(release, WEB)
     assert lines[lines.index("Members") + 1] == "  Service/default/web  CrashLoop"
+
+
+def test_a_task_that_ended_well_has_no_last_failure() -> None:
+    ended = slot(state="exited", cause="exited with 0")
+    assert "exited with 0" in str(described(resource("job", condition("Stalled"), slots=[ended])))
+    assert "exited with 0" not in str(described(resource("job", slots=[ended])))

@@ -149,6 +149,15 @@ ANSWER: dict[str, Any] = {
         ({}, "Applied in 12 s: 1 created."),
         ({"seconds": 0.42}, "Applied in 0.4 s: 1 created."),
         ({"converged": False, "seconds": 300.2}, "Done in 5 min 0 s: 1 created."),
+        (
+            {
+                "converged": False,
+                "acts": [],
+                "summary": {"text": "nothing was done"},
+                "recently": "1 created",
+            },
+            "Done in 12 s: nothing was done; done within the last minute: 1 created.",
+        ),
         ({"acts": []}, "Nothing to do."),
         (
             {"acts": [], "recently": "1 replaced"},
