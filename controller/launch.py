@@ -200,12 +200,12 @@ def _raise_if_no_directory(root: Path, directory: Path) -> None:
     if instance is not None and instance.dir == str(directory):
         return
     if not directory.is_dir():
-        what = "isn't a directory" if directory.exists() else "doesn't exist"
-        raise UsageError(
-            "dir.missing",
-            f"{directory} {what}",
-            remedy=f"create it with 'mkdir -p {directory}', or name another directory",
-        )
+        if directory.exists():
+            message, remedy = f"{directory} isn't a directory", "name the directory that it is in"
+        else:
+            message = f"{directory} doesn't exist"
+            remedy = f"create it with 'mkdir -p {directory}', or name another directory"
+        raise UsageError("dir.missing", message, remedy=remedy)
 
 
 def _refuse_stranger(root: Path) -> None:

@@ -152,7 +152,7 @@ def _line(words: Sequence[str]) -> list[Asked]:
         raise UsageError(
             "line.invalid",
             str(error),
-            remedy="the docker command would refuse it, or we lag behind",
+            remedy="see 'docker COMMAND --help'; options newer than docker 26.1 aren't known here",
         ) from error
     return [
         (

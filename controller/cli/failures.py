@@ -105,7 +105,7 @@ def discard_output() -> None:
 
 def _report_usage(error: click.UsageError) -> None:
     """Print what is wrong with a command line, how the command is used, and where its help is."""
-    message = error.format_message()
+    message = " ".join(error.format_message().split())  # a list of choices has lines of its own
     help_option = f"{program()} --help"
     _print(f"error: {message[:1].lower()}{message[1:].rstrip('.')} [{_USAGE}]")
     if error.ctx is not None:

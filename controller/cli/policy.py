@@ -114,7 +114,11 @@ def check(file: Any, role: str, policy: str | None, state: Path | None, as_json:
     """
     actor, root = actor_of(role), state_root(state)
     rules = policy_in_force(policy, root=root, instance=read_instance(root))
-    content, name = file.read(), getattr(file, "name", "-")
+    name = getattr(file, "name", "-")
+    try:
+        content = file.read()
+    except UnicodeDecodeError:
+        raise click.BadParameter("it isn't text in UTF-8", param_hint="'FILE'") from None
     invalid, judged = _judge(content, name, rules, actor)
     if as_json:
         print_json([_json(what, admission, rules) for what, admission in judged])

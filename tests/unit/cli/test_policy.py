@@ -213,3 +213,14 @@ def test_what_a_mode_lets_through_is_said_and_refuses_nothing(told: Told) -> Non
     (warned,) = json.loads(told._capsys.readouterr().out)["warned"]
     assert warned["verdict"]["rules"][0] == "resources.memory"
     assert "resources.pids" not in warned["verdict"]["rules"]
+
+
+def test_a_file_that_is_no_text_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "web.yaml").write_bytes(b"\xff\xfe")
+    code, _, err = Told(tmp_path, capsys)("check", str(tmp_path / "web.yaml"))
+    assert (code, err.split("\n")[0]) == (
+        64,
+        "error: invalid value for 'FILE': it isn't text in UTF-8 [usage.wrong]",
+    )
