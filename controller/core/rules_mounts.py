@@ -111,6 +111,7 @@ def _bind(case: Case, mount: Mount) -> Findings:
     project = project_of(case, source)
     if project is not None:
         yield from _as_it_is(case, mount, in_volume=False, trusted=(project.uid,))
+        yield from _as_its_user(case, mount, project)
         return
     mounts = case.policy.mounts
     forbidden = next((path for path in mounts.forbidden if _touches(source, _folder(path))), "")
@@ -141,6 +142,22 @@ def project_of(case: Case, source: str) -> Project | None:
         if own and is_below(source, _folder(project.path)):
             return project
     return None
+
+
+def _as_its_user(case: Case, mount: Mount, project: Project) -> Findings:
+    """A client's container has the rights of the project's user in the project, and no others.
+
+    The user can put a link in the place of the folder before the start, and runs what the container
+    leaves there. So a container of root's would make that user root: by a file of the host that it
+    reads or writes until the broker ends it, or by a program with the set-user-id bit. A group of the
+    host's (docker's) would do the same. Only numbers count, since names are the image's to choose.
+    """
+    uid = str(project.uid)
+    alone = case.request.user == f"{uid}:{uid}" and not set(case.request.groups) - {uid}
+    if case.actor.role is Role.CLIENT and not alone:
+        reason = f"{mount.source} is a project of the user {uid}, and the container runs as another"
+        remedy = f'run it as that user, without other groups (user: "{uid}:{uid}")'
+        yield Finding("mount.project", mount.path, reason, remedy)
 
 
 def _touches(source: str, path: str) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from tests.compat.row import CLI, RUN, Row, refused, works
+from tests.gate.roles import ALICE
 
 
 def _compose(project: str, command: str) -> str:
@@ -50,7 +51,10 @@ HOME = tuple(
                 f"docker create --name {LONG_NAME} {{image}}",
                 r"^[0-9a-f]{{64}}$",
             ),
-            (RUN + " --volume {home}/projects:/app {image} ls /app", r"^aliases\.yaml$"),
+            (
+                RUN + f" --user {ALICE}:{ALICE} --volume {{home}}/projects:/app {{image}} ls /app",
+                r"^aliases\.yaml$",
+            ),
         ),
         Row(
             CLI,

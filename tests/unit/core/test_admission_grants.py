@@ -305,11 +305,47 @@ def test_a_project_is_mounted_by_its_user_and_operators(
 ) -> None:
     listed = policy(mounts={"projects": [{"path": "/home/me/shop", "uid": 1000}]})
     found = looked_at(source, **facts)
-    admission = judged(host={"Binds": [f"{source}:/app"]}, actor=actor, rules=listed, facts=found)
+    admission = judged(
+        {"User": "1000:1000"},
+        host={"Binds": [f"{source}:/app"]},
+        actor=actor,
+        rules=listed,
+        facts=found,
+    )
     assert denials(admission) == rules
     assert "mount.forbidden" in denials(
         judged(host={"Binds": [f"{source}:/app"]}, facts=found)
     ) or ("mount.never" in rules)
+
+
+@pytest.mark.parametrize(
+    ("user", "groups", "rules"),
+    [
+        ("1000:1000", [], ()),
+        ("1000:1000", ["1000"], ()),
+        ("", [], ("mount.project",)),
+        ("0", [], ("mount.project",)),
+        ("1000", [], ("mount.project",)),  # the image says which group
+        ("me:me", [], ("mount.project",)),  # the image says who that is
+        ("1000:999", [], ("mount.project",)),
+        ("1000:1000", ["999"], ("mount.project",)),
+        ("1000:1000", ["docker"], ("mount.project",)),
+        ("01000:1000", [], ("mount.project",)),
+    ],
+)
+@pytest.mark.parametrize("access", ["rw", "ro"])
+def test_a_clients_container_has_no_more_rights_in_a_project_than_its_user(
+    user: str, groups: list[str], access: str, rules: tuple[str, ...]
+) -> None:
+    # As root it could leave a set-user-id program there, or get at whatever a link leads to.
+    projects = [{"path": "/home/me/shop", "uid": 1000}]
+    listed = policy(mounts={"projects": projects}, security={"groupAdd": True})
+    host = {"Binds": [f"/home/me/shop:/app:{access}"], "GroupAdd": groups}
+    found = looked_at("/home/me/shop", **HOME)
+    admission = judged({"User": user}, host=host, rules=listed, facts=found)
+    assert denials(admission) == rules
+    as_root = judged({"User": user}, host=host, rules=listed, facts=found, actor=OPERATOR)
+    assert denials(as_root) == (), "an operator is trusted with more"
 
 
 @pytest.mark.parametrize("path", ["/", "/home", "/root", "/etc", "/proc"])
