@@ -76,6 +76,7 @@ def create(call: Call, state: GateState) -> Steps[Reply]:
             policy=policy,
             existing=None if existing is None else existing.facts,
             stamp=Stamp(instance=state.instance, intent=call.id),
+            routes=state.routes() if request.pools else (),
         )
     )
     return (yield from perform(state, call.by, network_change(request.name, judged), learn_network))

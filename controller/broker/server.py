@@ -29,6 +29,7 @@ from controller.broker.connection import Connection, Handle, Patience, Service
 from controller.broker.credentials import Credentials, Registrar
 from controller.broker.driver import Driver
 from controller.broker.examine import Examiner, guarded
+from controller.broker.hostroutes import host_routes
 from controller.broker.lookout import Lookout
 from controller.broker.mending import Mending
 from controller.broker.meter import Meter
@@ -156,6 +157,7 @@ class Broker:
             new_id=outside.new_id,
             start_monotonic=outside.clock.monotonic(),
             hash_key=outside.hash_key,
+            routes=host_routes,
         )
         self._serving: dict[asyncio.Task[None], Connection] = {}
         self._seats = Seats(

@@ -6,6 +6,7 @@ It is read and changed only between two commands, by one thread; the driver repl
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -87,6 +88,7 @@ class GateState:
     alone_since: float = 0.0
     minted: dict[str, None] = field(default_factory=dict)  # intents of creates, of this process
     seccomp: bool = True  # the engine has it
+    routes: Callable[[], tuple[str, ...]] = tuple  # networks that the host has routes to, now
     #: Containers whose effective state is being looked at: one look at a time.
     judging: set[str] = field(default_factory=set)
     #: When (monotonic) a container's limits and networks were put back, of late.

@@ -24,6 +24,7 @@ from controller.core.facts import (
     VolumeFacts,
 )
 from controller.core.grants import Asked
+from controller.core.hostroutes import overlapped
 from controller.core.parts import is_host_name
 from controller.core.rebuild import origin_labels
 from controller.core.rules_identity import (
@@ -78,8 +79,9 @@ def admit_network(
     policy: Policy,
     existing: NetworkFacts | None,
     stamp: Stamp,
+    routes: tuple[str, ...] = (),
 ) -> Admission:
-    """Judge a network create; *existing* is what holds the name already."""
+    """Judge a network create; *existing* is what holds the name already, *routes* are the host's."""
     labels = dict(request.labels)
     owner = owner_of(actor, labels.get(names.OWNER, ""))
     namespace = namespace_of(actor, labels.get(names.NAMESPACE, ""), policy)
@@ -91,6 +93,7 @@ def admit_network(
         *judge_name(request.name, "Name", most=policy.names.max, least=1),
         *_network_name(request.name, actor, policy, namespace),
         *_network_kind(request, actor, policy, kind),
+        *_judge_pools(request, actor, policy, routes),
     ]
     if existing is not None and not _may_be_met(existing, actor, owner, kind):
         # To a client another owner's network is as foreign as somebody else's.
@@ -157,7 +160,6 @@ def _network_kind(request: NetworkRequest, actor: Actor, policy: Policy, kind: s
     if request.ipv6 and not policy.networks.ipv6:
         reason = "IPv6 needs a firewall of its own (CVE-2024-32473)"
         yield Finding("network.ipv6", "EnableIPv6", reason, "leave it out")
-    yield from _judge_pools(request, actor, policy)
     if kind and actor.role is Role.CONTROLLER:
         masquerade, icc = request.masquerade is not False, request.icc is not False
         if (request.internal, masquerade, icc) != _SHAPES[kind]:
@@ -175,7 +177,9 @@ def _network_kind(request: NetworkRequest, actor: Actor, policy: Policy, kind: s
         yield Finding("network.internal", "Internal", reason, "make it internal")
 
 
-def _judge_pools(request: NetworkRequest, actor: Actor, policy: Policy) -> Findings:
+def _judge_pools(
+    request: NetworkRequest, actor: Actor, policy: Policy, routes: tuple[str, ...]
+) -> Findings:
     """Yield which addresses a network may not have: they could shadow routes of the host."""
     granted = () if actor.role is Role.CONTROLLER else policy.networks.subnets
     if len(request.pools) > POOLS_MAX:
@@ -196,6 +200,10 @@ def _judge_pools(request: NetworkRequest, actor: Actor, policy: Policy) -> Findi
                 "its range or gateway is outside of the subnet",
                 "choose them within it",
             )
+        elif route := overlapped(pool.subnet, routes):
+            # The host, and so all its containers, would find what is there in this network instead.
+            reason = f"{pool.subnet} overlaps {route}, to which this host has a route"
+            remedy = "choose another subnet, or leave out Config"
         else:
             continue
         yield Finding("network.address", f"IPAM.Config[{index}]", reason, remedy)

@@ -407,6 +407,15 @@ def test_a_network_is_made_as_admitted_and_ours() -> None:
     assert (made.name, made.owner, made.origin, made.intent) == ("more", "alice", "client", "id-1")
 
 
+def test_a_subnet_is_held_against_the_routes_of_now() -> None:
+    knows = state(inventory(), policy=policy(networks={"subnets": ["172.16.0.0/12"]}))
+    knows.routes = lambda: ("172.31.0.0/16",)
+    refused: list[Step] = [(Look("/networks/more"), NOT_FOUND), ("refusal", RECORDED)]
+    body = {"Name": "more", "IPAM": {"Config": [{"Subnet": "172.31.0.0/24"}]}}
+    answer = ask("POST", "/networks/create", refused, knows, body=body)
+    assert (answer.status, answer.rule) == (403, "network.address")
+
+
 def test_a_network_of_a_stranger_keeps_its_name() -> None:
     stranger = network(STRAY, "more", "alice", Labels={})
     refused: list[Step] = [(Look("/networks/more"), reply(stranger)), ("refusal", RECORDED)]

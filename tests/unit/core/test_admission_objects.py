@@ -169,9 +169,14 @@ def test_an_exception_holds_for_updates_of_its_service_too():
     assert denials(update({"Memory": 16 * GIB}, rules=rules)) == ("resources.memory",)
 
 
-def network(body, *, actor=CLIENT, rules=STRICT, existing=None):
+def network(body, *, actor=CLIENT, rules=STRICT, existing=None, routes=()):
     return admit_network(
-        parse_network(body), actor=actor, policy=rules, existing=existing, stamp=STAMP
+        parse_network(body),
+        actor=actor,
+        policy=rules,
+        existing=existing,
+        stamp=STAMP,
+        routes=routes,
     )
 
 
@@ -260,6 +265,24 @@ def test_subnets_are_chosen_within_what_the_policy_lists(pool, admitted):
     if admitted and pool:
         assert admission.body["IPAM"] == {"Driver": "default", "Config": [pool]}
         assert admission.summary["subnets"] == [pool["Subnet"]]
+
+
+@pytest.mark.parametrize(
+    ("subnet", "rules"),
+    [
+        ("172.31.0.0/20", ("network.address",)),
+        ("172.31.16.4/32", ("network.address",)),
+        ("172.16.0.0/12", ("network.address",)),
+        ("172.30.0.0/16", ()),
+    ],
+)
+@pytest.mark.parametrize("actor", [CLIENT, OPERATOR])
+def test_no_subnet_hides_what_the_host_has_a_route_to(subnet, rules, actor):
+    # Of the host's own network a container would answer as its name server or gateway.
+    body = {"Name": "n", "IPAM": {"Config": [{"Subnet": subnet, "Gateway": ""}]}}
+    granted = policy(networks={"subnets": ["172.16.0.0/12"]})
+    routes = ("10.0.0.0/8", "172.31.0.0/16")
+    assert denials(network(body, rules=granted, actor=actor, routes=routes)) == rules
 
 
 def test_there_are_only_so_many_subnets():
