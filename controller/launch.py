@@ -224,7 +224,7 @@ def _refuse_stranger(root: Path) -> None:
 
 
 def lay_out(state: State, *, user: User) -> None:
-    """Make the folders with the owners and modes that DESIGN gives them.
+    """Make the folders with the owners and modes that ARCHITECTURE.md lists.
 
     Raises:
         StateError: one can't be made.

@@ -73,7 +73,7 @@ if TYPE_CHECKING:
     from controller.settings import Instance, State
     from controller.sources.files import DirectorySource
 
-#: How long ``up`` waits for an instance on the same state folder to end (DESIGN: State).
+#: How long ``up`` waits for an instance on the same state folder to end (docs/operations/state.md).
 FREE_WAIT_S = 5.0
 
 

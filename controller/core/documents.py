@@ -42,7 +42,7 @@ from controller.model.spec import Model, NetworkSpec, ReleaseSpec, ServiceSpec, 
 
 AnySpec = ServiceSpec | NetworkSpec | VolumeSpec | ReleaseSpec
 
-#: Kinds of DESIGN whose behaviour comes later.
+#: Kinds whose behaviour comes later.
 LATER_KINDS = ("Job", "Config", "Secret")
 #: Fields of a Service whose behaviour comes later; ``*`` is any index.
 LATER_FIELDS: tuple[Path, ...] = (

@@ -3,7 +3,7 @@
 Pure. Each look gives a ``Sighting``; ``settled`` says what may be concluded from it. That
 something took effect can be seen at once. That it didn't is only known when the engine can't be
 at it any more, since it finishes requests whose client is gone: the route's deadline has passed,
-and two looks saw the same (DESIGN: recovery). Where nothing can be seen, it stays unknown.
+and two looks saw the same. Where nothing can be seen, it stays unknown.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Admissions: which of the services that run the policy wouldn't admit any more.
 
-Nothing is stopped for it (DESIGN: a changed policy makes nothing stale); it is said in the status.
+Nothing is stopped for it: a changed policy makes nothing stale. The status says it.
 """
 
 from __future__ import annotations

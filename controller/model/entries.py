@@ -1,6 +1,6 @@
 """Journal records, requests and replies: what passes the gate and what is written of it.
 
-A record is one JSON line (DESIGN: the journal). Facts that recovery and the inventory need are in
+A record is one JSON line (docs/operations/journal.md). Facts that recovery and the inventory need are in
 ``request.summary``; claims are what the controller said, and prove nothing but that.
 """
 

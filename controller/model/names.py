@@ -1,7 +1,7 @@
 """Names and labels: how a resource, its containers, networks and volumes are called.
 
 A name is a fact, never an identity: what is ours is told by the instance label together with
-the broker's inventory (DESIGN: ownership), and DNS goes by network alias.
+the broker's inventory, and DNS goes by network alias.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What users write, as closed and frozen models: the ``spec`` of each kind.
 
-Unknown keys are errors. A field that DESIGN names and whose behaviour comes later isn't here; it
+Unknown keys are errors. A field whose behaviour comes later isn't here; it
 is refused by name with "not supported yet" (``core.documents``), never ignored.
 Defaults here are the documented ones, except limits: an unset limit is the policy's to give.
 """

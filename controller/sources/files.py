@@ -1,7 +1,7 @@
 """The directory of the desired state, read whole at each call.
 
 What users wrote never makes ``load`` raise. Whatever couldn't be read makes the result blind:
-creating goes on, pruning doesn't (DESIGN: blindness).
+creating goes on, pruning doesn't.
 """
 
 from __future__ import annotations

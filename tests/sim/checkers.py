@@ -1,4 +1,4 @@
-"""The invariants of DESIGN section 4, each as a check of what happens in a world.
+"""The invariants of a converging host, each as a check of what happens in a world.
 
 Checkers look at the wire, the journal and the engine, never at what the product thinks of itself,
 except to know which files it has read. Each finding names its invariant.
@@ -34,7 +34,7 @@ from tests.sim.violation import Violation
 WINDOW_S = 600.0
 FREE = 3
 PERCENT = 30
-#: Beside the invariants of DESIGN section 4: what people hold by hand is left so (section 6).
+#: Invariant 13: what people hold by hand is left so.
 HELD = 13
 #: The longest time from a pass's look to its next mutation.
 PASS_S = 0.5

@@ -1,6 +1,6 @@
 """The checker of the order among services: who comes first, and who goes last.
 
-It isn't one of DESIGN's invariants of section 4, but as safe as they are: number 14 here.
+This is invariant 14; ``checkers`` has the others.
 """
 
 from __future__ import annotations

@@ -22,8 +22,7 @@ from tests.sim.world import World
 
 WORLDS = 300
 FOUND = Path(__file__).with_name("found.json")
-#: The invariants of DESIGN section 4, that what people hold by hand is left so, and the order among
-#: services.
+#: The numbers of the invariants (``checkers``, ``orders``).
 CHECKED = range(1, 15)
 
 

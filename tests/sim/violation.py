@@ -1,4 +1,4 @@
-"""How a world ends when an invariant of DESIGN section 4 doesn't hold."""
+"""How a world ends when an invariant doesn't hold."""
 
 from __future__ import annotations
 
