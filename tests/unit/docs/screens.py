@@ -40,13 +40,13 @@ What the commands show on a terminal of 80 and of 120 columns. In a pipe every c
 line; `--json` is for programs. The page is made from the code by `make docs`, and a test holds it to the code.
 """
 STATUS = """\
-CONDITION is the gravest condition of a resource, READY counts replicas of whichever revision, AGE is how long the
-container runs that was started last. A message stands below its row where the columns leave it too little room.
+CONDITION is the gravest condition of a resource, READY counts replicas of any revision, AGE is the time since
+the newest container was started. A message stands below its row where the columns leave it too little room.
 The image gives up its registry first; NAMESPACE is left out while all is in `default`.
 """
 UP = """\
-`up` redraws this screen. Once nothing is in progress, its head names the addresses at which something answers. What is
-beyond the screen is summed up, what is Ready first.
+`up` redraws this screen. Once nothing is in progress, its head names the addresses that answer. Rows beyond the
+screen are summed up, Ready ones first.
 """
 PLAN = """\
 A service, its actions, and the fields that change, each with its old and its new value.
