@@ -22,6 +22,7 @@ from controller.cli.failures import EXIT_NOT_CONVERGED, EXIT_REFUSED
 from controller.cli.fetch import matches, suggestion
 from controller.cli.people import with_names
 from controller.cli.plan import duration_s
+from controller.core.terminal import printable
 from controller.model.errors import EngineUnavailable, StateError
 from controller.settings import State
 
@@ -178,13 +179,13 @@ def act(verb: str, name: str, options: Options, *, to: str = "") -> int:
     done = ask_controller(found.controller_socket, question, timeout_s=options.timeout_s + ANSWER_S)
     told = {**told, **done, "record": record}
     if not options.as_json:
-        click.echo(with_names(f"{key}: {done['text']}"))
+        _say(f"{key}: {done['text']}")
     if not options.wait:
         code, resource = 0, None
     elif verb == "suspend":
         code, resource = (0 if done["quiet"] else EXIT_NOT_CONVERGED), None
     else:
-        tell = _quiet if options.as_json else click.echo
+        tell = _quiet if options.as_json else _say
         code, resource = _wait(found, key, deadline, tell)
     if options.as_json:
         print_json({**told, "done": code == 0, "resource": resource})
@@ -239,7 +240,12 @@ def _print(told: dict[str, Any], options: Options) -> None:
     if options.as_json:
         print_json({**told, "done": True})
     else:
-        click.echo(with_names(f"{told['object']}: {told['text']}; nothing to do"))
+        _say(f"{told['object']}: {told['text']}; nothing to do")
+
+
+def _say(line: str) -> None:
+    """Print a line, which may repeat what an engine says of an image."""
+    click.echo(printable(with_names(line)))
 
 
 def _quiet(_line: str) -> None:
@@ -257,7 +263,7 @@ def _wait(state: State, key: str, deadline: float, tell: Callable[[str], None]) 
         else:
             line, code = standing(resource)
         if line != before:
-            tell(with_names(f"{key}: {line}"))
+            tell(f"{key}: {line}")
             before = line
         if code is not None:
             return code, resource

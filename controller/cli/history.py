@@ -15,7 +15,7 @@ from controller.cli.people import with_names
 from controller.cli.tables import Column, clip, clip_image, terminal_width
 from controller.cli.tables import render as render_table
 from controller.cli.times import local_time
-from controller.core.terminal import quoted
+from controller.core.terminal import printable, quoted
 from controller.model.errors import EngineUnavailable
 from controller.settings import State
 
@@ -74,7 +74,7 @@ def _fetched(state: State, name: str) -> Any:
 def render(told: dict[str, Any], *, width: int | None) -> str:
     """Return the table of revisions, and below it what people want of the service."""
     rows = [_row(each, exact=width is None) for each in told["revisions"]]
-    lines = [render_table(COLUMNS, rows, width=width)]
+    lines = []
     if told["suspended"]:
         lines.append(f"suspended by {told['suspended']['by']} since {told['suspended']['since']}")
     if told["pin"]:
@@ -83,7 +83,7 @@ def render(told: dict[str, Any], *, width: int | None) -> str:
     if told["restarting"]:
         count = told["restarting"]["containers"]
         lines.append(f"restart of {count} containers asked by {told['restarting']['by']}")
-    return with_names("\n".join(lines))
+    return with_names("\n".join([render_table(COLUMNS, rows, width=width), *map(printable, lines)]))
 
 
 def _row(each: dict[str, Any], *, exact: bool) -> tuple[str, ...]:

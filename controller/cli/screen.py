@@ -12,6 +12,7 @@ from controller.cli.ports import addresses_of
 from controller.cli.problems import place_of, problem_of
 from controller.cli.statustable import ready_of
 from controller.cli.times import current_time
+from controller.core.terminal import printable
 from controller.model.errors import TrimtabError
 from controller.model.quantities import format_instant
 
@@ -90,7 +91,7 @@ class Changes:
 
     def _print(self, line: str) -> None:
         prefix = f"{format_instant(current_time())}  " if self._timestamps else ""
-        click.echo(f"{prefix}{line}")
+        click.echo(f"{prefix}{printable(line)}")
 
 
 def _lines_of(report: dict[str, Any]) -> list[tuple[str, str]]:

@@ -291,6 +291,20 @@ def test_how_far_a_service_is(there: dict[str, Any], line: str, code: int | None
     assert standing(there) == (line, code)
 
 
+def test_words_of_an_image_play_no_tricks_on_a_terminal(
+    state: State, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # An engine repeats what an image's configuration says: "unable to find user ...".
+    hostile = "its image has no user \x1b]0;owned\x07"
+    with serving(state, resource(condition("Stalled", hostile)), text=hostile):
+        assert run(state, "restart", "web") == 5
+    told = capsys.readouterr().out
+    assert (told.count("\\u001b]0;owned\\u0007"), "\x1b" in told) == (2, False)
+    pin = {"by": "uid:0", "since": "now", "reason": hostile}
+    history: dict[str, Any] = {"revisions": [], "suspended": None, "pin": pin, "restarting": None}
+    assert "\x1b" not in render(history, width=None)
+
+
 def test_a_history_tells_below_what_people_want() -> None:
     told = {
         "revisions": [],

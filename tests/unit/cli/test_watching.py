@@ -219,3 +219,11 @@ def test_a_change_is_a_line_and_a_problem_of_a_resource_is_not_repeated(
         "problem web.yaml:6 field.unknown  gone",
         "Service/default/web  gone",
     ]
+
+
+def test_a_line_for_a_change_plays_no_tricks_on_a_terminal(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    problem = {"code": "x", "file": "", "line": 0, "column": 0, "field": "", "message": "\x1b[2J"}
+    Changes(as_json=False, timestamps=False).show({"resources": [], "problems": [problem]})
+    assert capsys.readouterr().out == "problem x  \\u001b[2J\n"
