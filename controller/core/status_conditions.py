@@ -15,6 +15,7 @@ from controller.core.moves import denied, refusals
 from controller.core.order import FAILED
 from controller.core.refusals import with_remedies
 from controller.core.status_facts import Facts, World
+from controller.core.steering import called
 from controller.model.desired import Hold
 from controller.model.errors import Act, Severity
 from controller.model.plan import AnyAction, Verdict, Wait, at_rest, hopeless
@@ -23,7 +24,7 @@ State = Literal["True", "False", "Unknown"]
 #: The reason where the broker ended a container, since it didn't run as admitted.
 BREACHED = "effective.violated"
 #: What helps a rollout that failed on.
-PAUSED_REMEDY = "change its document, or let it be tried again with `trimtab resume`"
+PAUSED_REMEDY = "change its document, or try the same again: trimtab resume {}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +156,14 @@ def _stalled(facts: Facts, world: World) -> list[Condition]:
             :1
         ]
     if why := world.failed.get(facts.key):
-        return [Condition("Stalled", "True", "rollout.failed", f"{why} ({PAUSED_REMEDY})")]
+        return [
+            Condition(
+                "Stalled",
+                "True",
+                "rollout.failed",
+                f"{why} ({PAUSED_REMEDY.format(called(facts.key))})",
+            )
+        ]
     return []
 
 

@@ -424,7 +424,7 @@ def test_a_rollout_that_failed_is_paused_and_waits_for_a_person():
     assert said(found)["Stalled"] == (
         "True",
         "rollout.failed",
-        f"{why} (change its document, or let it be tried again with `trimtab resume`)",
+        f"{why} (change its document, or try the same again: trimtab resume web)",
     )
     other = only(world(declared(service("api")), engine(container("api")), failed=failed))
     assert "Paused" not in said(other)
