@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 
 from controller.core.bodies import Finding, Mount
 from controller.core.case import Case
+from controller.core.confinement import data_path
 from controller.core.facts import DEFAULT_VOLUMES_ROOT, VolumeFacts
 from controller.core.imagevolumes import makes_named, mounts_of
 from controller.core.parts import is_below, is_clean
@@ -97,6 +98,13 @@ def _below_volumes_root(case: Case, mount: Mount, root: str) -> Findings:
         yield Finding("mount.forbidden", mount.path, reason, "mount the volume by its name")
         return
     yield from _volume(case, mount, name)
+    if mount.source != data_path(root, name):
+        # The engine follows a link there. It looks for a part of a volume without following any.
+        reason = (
+            f"containers with the volume {name} could put a link in the place of {mount.source}"
+        )
+        remedy = "mount the volume by its name; a part of it with VolumeOptions.Subpath"
+        yield Finding("mount.parent", mount.path, reason, remedy)
     yield from _as_it_is(case, mount, in_volume=True)
 
 

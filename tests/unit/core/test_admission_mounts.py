@@ -8,6 +8,7 @@ from controller.core.admission import admit_create
 from controller.core.facts import HostFacts, VolumeFacts
 from controller.model.paths import ENGINE_DATA, PathFacts, StickyParent
 from tests.unit.core.creates import (
+    CLIENT,
     FACTS,
     OPERATOR,
     STRICT,
@@ -146,7 +147,7 @@ def test_an_owners_sources_stand_instead_of_the_policys():
 
 def test_below_the_volumes_root_a_path_is_judged_as_a_mount_of_that_volume():
     root = "/var/lib/docker/volumes"
-    own, bobs = f"{root}/alice-data/_data/sub", f"{root}/bob-data/_data"
+    own, bobs = f"{root}/alice-data/_data", f"{root}/bob-data/_data"
     data = {"protected": ENGINE_DATA, "parents_writable_by_others": "/var/lib/docker"}
     assert bind(own, facts=looked_at(own, **data)) == ()
     assert bind(bobs, facts=looked_at(bobs, **data)) == ("volume.foreign",)
@@ -157,6 +158,19 @@ def test_below_the_volumes_root_a_path_is_judged_as_a_mount_of_that_volume():
     assert bind(own, facts=looked_at(own, kind="symlink")) == ("mount.symlink",)
     for not_data in (root, f"{root}/metadata.db", f"{root}/alice-data", f"{root}/alice-data/x"):
         assert bind(not_data) == ("mount.forbidden",)
+
+
+@pytest.mark.parametrize("actor", [CLIENT, OPERATOR])
+@pytest.mark.parametrize("access", ["ro", "rw"])
+def test_no_part_of_a_volume_is_mounted_by_its_path(actor, access):
+    # A container with the volume turns the folder into a link to /etc between the look and the start.
+    part = "/var/lib/docker/volumes/alice-data/_data/sub"
+    facts = looked_at(part, protected=ENGINE_DATA)
+    binds = {"Binds": [f"{part}:/x:{access}"]}
+    assert denials(judged(host=binds, actor=actor, facts=facts)) == ("mount.parent",)
+    options = {"VolumeOptions": {"Subpath": "sub"}}
+    mount = {"Type": "volume", "Source": "alice-data", "Target": "/x", **options}
+    assert denials(judged(host={"Mounts": [mount]}, actor=actor, facts=facts)) == ()
 
 
 def test_the_volumes_root_is_the_engines_own():
