@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -236,12 +237,18 @@ def _write(target: Path, text: str) -> None:
     Raises:
         StateError: it can't be written.
     """
-    temporary = target.with_name(f".{target.name}.new")
     try:
         target.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-        temporary.write_text(text, "utf-8")
-        temporary.chmod(0o644)
-        temporary.replace(target)
+        # Of a name that nobody knows beforehand: others may write to the folder, such as /tmp.
+        descriptor, temporary = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
+        try:
+            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+                file.write(text)
+                os.fchmod(file.fileno(), 0o644)
+            Path(temporary).replace(target)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
     except OSError as error:
         raise StateError(
             "policy.unwritable",

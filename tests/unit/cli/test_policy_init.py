@@ -42,6 +42,19 @@ def test_without_questions_what_is_not_given_is_as_in_home(
     assert not [path for path in file.parent.iterdir() if path != file], "nothing is left beside it"
 
 
+def test_no_link_that_somebody_laid_beside_the_file_is_followed(file: Path, tmp_path: Path) -> None:
+    # Root writes into a folder that others may write to, such as /tmp.
+    other = tmp_path / "other"
+    other.write_text("theirs")
+    file.parent.mkdir(parents=True)
+    (file.parent / f".{file.name}.new").symlink_to(other)
+    file.symlink_to(other)
+    assert initiate(file, "--force") == 0
+    assert other.read_text() == "theirs"
+    assert not file.is_symlink()
+    assert read_policy(file).name
+
+
 def test_flags_are_answers(file: Path) -> None:
     flags = ["--allow", "quay.io/team/", "--publish", "loopback", "--low-port", "443"]
     flags += ["--owner", "shop:shop,default", "--client", "1000=shop", "--volumes", "refuse"]
