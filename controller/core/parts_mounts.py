@@ -217,13 +217,13 @@ _ETC_NEVER = (
         "decides who may do what in the container",
         re.compile(
             r"passwd-?|shadow-?|group-?|gshadow-?|subuid-?|subgid-?|sudo.*|doas.*|pam\..*|security"
-            r"|login\.defs|nsswitch\.conf|polkit-1|securetty"
+            r"|login\.defs|nsswitch\.conf|polkit-1|securetty|hosts\.(allow|deny|equiv)"
         ),
     ),
     (
         "decides what code runs in the container",
         re.compile(
-            r"ld\.so(\..*)?|alternatives|environment(\.d)?|profile(\.d)?|bash\.bashrc|bashrc"
+            r"ld\.so(\..*)?|ld-musl-.*|alternatives|environment(\.d)?|profile(\.d)?|bash\.bashrc|bashrc"
             r"|zsh(env|rc|profile)?|init(\.d|tab)?|rc([0-9S]?\.d|\.local)|systemd|cron.*|anacrontab"
         ),
     ),

@@ -198,7 +198,8 @@ def test_below_etc_a_file_or_folder_may_be_bound_read_only(kind):
         *("/etc/passwd", "/etc/passwd-", "/etc/shadow", "/etc/group", "/etc/subuid"),
         *("/etc/sudoers", "/etc/sudoers.d/app", "/etc/sudo.conf", "/etc/doas.conf"),
         *("/etc/pam.d", "/etc/pam.d/su", "/etc/pam.conf", "/etc/security/limits.conf"),
-        *("/etc/nsswitch.conf", "/etc/login.defs"),
+        *("/etc/nsswitch.conf", "/etc/login.defs", "/etc/hosts.equiv", "/etc/hosts.allow"),
+        "/etc/ld-musl-x86_64.path",  # of Alpine
         *("/etc/ld.so.preload", "/etc/ld.so.conf.d/app.conf", "/etc/alternatives/awk"),
         *("/etc/profile", "/etc/profile.d/app.sh", "/etc/bash.bashrc", "/etc/environment"),
         *("/etc/init.d/app", "/etc/inittab", "/etc/rc.local", "/etc/rc2.d", "/etc/systemd/system"),
