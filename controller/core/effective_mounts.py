@@ -141,7 +141,9 @@ def _assign(fastenings: tuple[Fastening, ...], view: _View) -> dict[int, Fasteni
                 return True
         return False
 
-    strictest_first = sorted(fastenings, key=lambda each: (not each.read_only, each.size))
+    strictest_first = sorted(
+        fastenings, key=lambda each: (not each.read_only, each.executable, each.size)
+    )
     left = [
         fastening
         for fastening in strictest_first

@@ -512,6 +512,23 @@ def test_the_same_place_twice_is_as_it_was_admitted_in_either_order() -> None:
         assert check(there, expected=expected) == []
 
 
+@pytest.mark.parametrize("order", [(25, 26), (26, 25)])
+def test_a_tmpfs_with_programs_takes_no_other_ones_place(order: tuple[int, int]) -> None:
+    """The container moved the folder above both, so that neither target leads anywhere."""
+    options = {25: TMPFS, 26: TMPFS - {"noexec"}}
+    mounts = [
+        mount(n, f"/moved/{n}", filesystem="tmpfs", options=options[n], settings={"size=1024k"})
+        for n in order
+    ]
+    expected = admitting(
+        *FASTENED[:5],
+        Fastening("tmpfs", "/run/x", size=MIB, executable=True),
+        Fastening("tmpfs", "/run/y", size=MIB),
+    )
+    there = shown(*mounts, reached={"/run/x": -1, "/run/y": -1})
+    assert check(there, expected=expected) == []
+
+
 def test_a_volume_that_another_mount_covers_is_a_doubt() -> None:
     """Nothing reaches it, and nothing can be opened there."""
     over = mount(30, "/srv", filesystem="tmpfs", options=TMPFS, settings={"size=8k"}, parent=1)
