@@ -22,6 +22,7 @@ from controller.broker.steps import (
     seen,
 )
 from controller.broker.targets import written
+from controller.core.rules_container import variable_names
 from controller.model import names
 from controller.model.entries import Reply, Role
 from controller.model.inventory import Item
@@ -167,9 +168,13 @@ def container_inspect(call: Call, state: GateState) -> Steps[Reply]:
 
 
 def without_env_values(inspect: dict[str, Any]) -> dict[str, Any]:
-    """Return an inspect in which the environment is a list of names."""
+    """Return an inspect in which the environment is a list of names.
+
+    What has no ``=`` is left out: it may be a value that lost its name.
+    """
     config = inspect.get("Config") or {}
-    return {**inspect, "Config": {**config, "Env": redact.env_names(config.get("Env"))}}
+    named = variable_names(tuple(map(str, config.get("Env") or ())))
+    return {**inspect, "Config": {**config, "Env": redact.env_names(named)}}
 
 
 #: Files of the engine's on the host.

@@ -260,6 +260,15 @@ def test_env_values_are_for_operators_and_that_is_journaled() -> None:
     assert other.status == 404
 
 
+def test_a_value_that_lost_its_name_is_no_name_of_a_variable() -> None:
+    # Under a policy with env.unset the engine keeps it: docker run -e "$TOKEN".
+    told = inspect(WEB, "alice-web", "alice")
+    told["Config"]["Env"] = ["A=1", "hunter2"]
+    found: Step = (Look(f"/containers/{WEB}/json"), reply(told))
+    answer = ask(f"/containers/{WEB}/json", [found], actor=CONTROLLER)
+    assert answer.json["Config"]["Env"] == ["A"]
+
+
 @pytest.mark.parametrize(
     ("method", "asked", "relay", "noted"),
     [
