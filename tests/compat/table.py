@@ -255,6 +255,7 @@ NETWORKS = (
     *refused(
         CLI,
         ("docker network create --driver macvlan {free}", "network.driver", "use bridge"),
+        ("docker network create --ipv6 {free}", "network.ipv6", "leave it out"),
         ("docker network create 'a b'", "name.invalid", "choose another name"),
         ("docker network connect --alias db {network} {running}", "network.alias", "use its name"),
         ("docker volume create --driver x {free}", "volume.driver", "use local"),
