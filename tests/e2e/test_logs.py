@@ -20,6 +20,7 @@ import pytest
 from controller.wiring import trimtab_gid
 from tests.engine import FoundEngine, PrivateEngine
 from tests.instance import PATIENCE_S, TRIMTAB, Host, eventually, web
+from tests.unprivileged import as_user
 
 pytestmark = pytest.mark.needs_root
 CLIENT = 61007
@@ -76,17 +77,15 @@ def run(
     host: Host, *arguments: str, stdin: bytes = b"", uid: int = 0
 ) -> subprocess.CompletedProcess[bytes]:
     """Run a command of trimtab's as a user."""
+    argv = [TRIMTAB, *arguments]
     return subprocess.run(
-        [TRIMTAB, *arguments],
+        as_user(argv, uid=uid, gid=trimtab_gid()) if uid else argv,
         env={**host.environment(), "TRIMTAB_STATE": str(host.state)},
         input=stdin,
         capture_output=True,
         timeout=PATIENCE_S,
         check=False,
         cwd="/",
-        user=uid or None,
-        group=trimtab_gid() if uid else None,
-        extra_groups=[] if uid else None,
     )
 
 

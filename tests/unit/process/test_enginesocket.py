@@ -17,6 +17,7 @@ import pytest
 
 from controller.process import enginesocket
 from controller.process.enginesocket import raise_if_denied
+from tests.unprivileged import as_user
 
 TRIMTAB = str(Path(sys.executable).parent / "trimtab")
 #: A user of Debian's base-passwd, and a group that it isn't in.
@@ -70,12 +71,11 @@ def test_up_ends_with_the_remedy_where_the_socket_is_closed_to_the_user(
     (home / "desired").mkdir(parents=True)
     for each in (home, home / "desired"):
         os.chown(each, pwd.getpwnam(USER).pw_uid, -1)
+    user = pwd.getpwnam(USER)
+    up = [TRIMTAB, "up", "desired", "--engine", f"unix://{path}", "--state", "state"]
     done = subprocess.run(
-        [TRIMTAB, "up", "desired", "--engine", f"unix://{path}", "--state", "state"],
+        as_user(up, uid=user.pw_uid, gid=user.pw_gid),
         cwd=home,
-        user=USER,
-        group=pwd.getpwnam(USER).pw_gid,
-        extra_groups=[],
         capture_output=True,
         text=True,
         timeout=60,
