@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from tests import engine as engines
 from tools import debian_images
@@ -31,7 +31,10 @@ LEFT_OUT = pytest.StashKey[int]()
 
 # A run is the same each time: one that fails can be repeated, and nobody's change fails for what it
 # didn't touch. `--hypothesis-profile default` draws anew.
-settings.register_profile("repeatable", derandomize=True)
+# How fast a machine draws examples is no property of the code.
+settings.register_profile(
+    "repeatable", derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+)
 settings.load_profile("repeatable")
 
 # A shell lets what it runs in the background ignore Ctrl-C, and so would the programs under test.
