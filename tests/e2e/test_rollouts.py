@@ -214,9 +214,12 @@ def await_ends(host: Host, scenes: Sequence[Scene], old: Mapping[str, list[str]]
 
     for scene in scenes:
         eventually(lambda scene=scene: ended(scene), what=scene.name)  # type: ignore[misc]
-    journal = journaled(host)
+    # A container that failed is removed once its last output was read.
     for scene in scenes:
-        assert re.search(scene.journal, journal[scene.name]), journal[scene.name]
+        eventually(
+            lambda scene=scene: re.search(scene.journal, journaled(host)[scene.name]),  # type: ignore[misc]
+            what=f"{scene.journal} in the journal of {scene.name}",
+        )
 
 
 def held(host: Host, name: str) -> bool:
