@@ -124,7 +124,7 @@ def outcomes_of(source: Source, found: Iterable[Found]) -> list[Found]:
 
 
 def _pairs(found: Iterable[Found]) -> list[tuple[Found, Found | None]]:
-    """Return each record that begins something, with the one that closes it if that is there."""
+    """Return each intent or single record, paired with its closing record or None."""
     pairs: list[tuple[Found, Found | None]] = []
     intents: dict[str, int] = {}  # id -> its place in the list
     for one in found:

@@ -45,7 +45,7 @@ def actor_of(actor: Mapping[str, Any]) -> str:
 
 
 def short_actor(actor: Mapping[str, Any]) -> str:
-    """Return who it was in one word, as ``--actor`` takes it: ``root``, ``client:ann``, ``controller``."""
+    """Return the actor in the form that ``--actor`` takes: ``root``, ``client:ann``, ``controller``."""
     role, uid = text(actor, "role"), actor.get("uid")
     unsure = "?" if actor.get("separated") is False else ""
     if role not in {"operator", "client"} or not isinstance(uid, int) or uid < 0:

@@ -52,7 +52,7 @@ def showing_progress(socket: Path) -> Iterator[None]:
 
 
 class Progress:
-    """What was shown already. One thread uses it."""
+    """The progress that was printed already. Not thread-safe."""
 
     def __init__(self, socket: Path) -> None:
         self._socket = socket

@@ -52,7 +52,7 @@ RESTARTS = frozenset({"restart", "restart_max"})
 
 @dataclass(frozen=True, slots=True)
 class Situation:
-    """What is around one service in one plan."""
+    """The inputs of the plan of one service."""
 
     service: Service
     containers: tuple[Container, ...]  # all of the service's, by slot and name

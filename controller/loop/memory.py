@@ -207,7 +207,7 @@ class Memory:
             return self._steerings.get(key, UNSTEERED)
 
     def steerings(self) -> dict[Key, Steering]:
-        """Return that of all services that have one."""
+        """Return the steering of each service by its key."""
         with self._lock:
             return dict(self._steerings)
 
