@@ -53,6 +53,10 @@ class Side(Protocol):
 
     def restart(self, *, killed: bool) -> None: ...
 
+    def is_ready(self, identifier: str) -> bool:
+        """Return True if a started worker is ready to handle signals: it has printed a line."""
+        ...
+
 
 class SimSide:
     """The simulation, on virtual time."""
@@ -72,6 +76,9 @@ class SimSide:
 
     def restart(self, *, killed: bool) -> None:
         self.engine.engine_restart(killed=killed)
+
+    def is_ready(self, identifier: str) -> bool:
+        return True  # a simulated process handles signals from its start
 
 
 class _UnixConnection(http.client.HTTPConnection):
@@ -113,6 +120,9 @@ class RealSide:
             self._engine.start()
         else:
             self._engine.restart()
+
+    def is_ready(self, identifier: str) -> bool:
+        return bool(self.raw("GET", f"/containers/{identifier}/logs?stdout=1&tail=1", None)[1])
 
 
 @dataclass(slots=True)
@@ -157,8 +167,16 @@ class Conversation:
 
     def run(self, name: str, image: str = WORKER, **body: Any) -> str:
         identifier = self.create(name, image, **body)
-        assert self.act(identifier, "start") == 204
+        if image == WORKER and not {"Entrypoint", "Cmd"} & body.keys():
+            self.start_worker(identifier)
+        else:
+            assert self.act(identifier, "start") == 204
         return identifier
+
+    def start_worker(self, identifier: str) -> None:
+        """Start a container of WORKER and wait until it handles SIGTERM."""
+        assert self.act(identifier, "start") == 204
+        self.until(lambda: self.side.is_ready(identifier))
 
     def act(self, identifier: str, verb: str, body: Any = None, **query: Any) -> int:
         return self.ask("POST", f"/containers/{identifier}/{verb}", body, **query).status

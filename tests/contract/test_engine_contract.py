@@ -255,7 +255,7 @@ def test_a_restarted_engine_starts_what_its_policies_say(say: Conversation, kill
             name = f"contract-{policy}-{before}"
             identifier = say.create(name, HostConfig=restart(policy))
             if before != "created":
-                say.act(identifier, "start")
+                say.start_worker(identifier)
             if before in {"stopped", "killed"}:
                 say.act(identifier, before.removesuffix("ped").removesuffix("ed"))
     say.until(lambda: say.status("contract-no-killed") == "exited")
