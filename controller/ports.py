@@ -254,3 +254,9 @@ class Archive(Protocol):
 
 #: Returns a new UUIDv7 as text.
 NewId = Callable[[], str]
+
+
+class Performer(Protocol):
+    """What the executor needs of the engine."""
+
+    def perform(self, action: AnyAction, context: Context) -> str: ...

@@ -442,7 +442,7 @@ def rules_of(policy: Policy, digest: str) -> Rules:
     """Return what passes need of a policy: names, verdicts in advance, which one it is."""
     from controller.core.admission import preview
     from controller.core.failures import Readers
-    from controller.core.imagevolumes import volume_rule_of
+    from controller.core.serviceimagevolumes import volume_rule_of
     from controller.core.translate import container_body
     from controller.loop.passes import Rules
     from controller.model.plan import CreateContainer, Verdict

@@ -13,12 +13,12 @@ from datetime import datetime, timedelta
 from typing import Any, assert_never
 
 from controller.core import planner
-from controller.core.imagevolumes import VolumeRule, always_refuse
 from controller.core.moves import Judge
 from controller.core.ordering import Around
 from controller.core.past import Past
 from controller.core.quarantine import NOTHING_KEPT, Quarantine
 from controller.core.readiness import Readiness
+from controller.core.serviceimagevolumes import VolumeRule, always_refuse
 from controller.core.translate import RESTART
 from controller.model import observed as seen
 from controller.model.desired import (

@@ -17,13 +17,13 @@ import click
 
 from controller.cli.api import BrokerApi, ask_controller
 from controller.cli.common import json_option, open_state, print_json, state_option
-from controller.cli.completion import complete_names
 from controller.cli.failures import EXIT_NOT_CONVERGED, EXIT_REFUSED
-from controller.cli.fetch import matches, suggestion
+from controller.cli.fetch import key_of
+from controller.cli.namecompletion import complete_names
 from controller.cli.people import with_names
 from controller.cli.plan import duration_s
 from controller.core.terminal import printable
-from controller.model.errors import EngineUnavailable, StateError
+from controller.model.errors import EngineUnavailable
 from controller.settings import State
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -198,32 +198,6 @@ def act(verb: str, name: str, options: Options, *, to: str = "") -> int:
             err=True,
         )
     return code
-
-
-def key_of(state: State, name: str) -> str:
-    """Return the key of the service that NAME or NAMESPACE/NAME means.
-
-    Raises:
-        EngineUnavailable: nothing runs.
-        StateError: there is no such service, or several.
-    """
-    status = ask_controller(state.controller_socket, {"do": "status"})
-    services = [r for r in status["resources"] if r["kind"] == "Service" and matches(r, name)]
-    keys = [f"Service/{r['namespace']}/{r['name']}" for r in services]
-    if len(keys) > 1:
-        raise StateError(
-            "service.ambiguous",
-            f"{name} means {', '.join(keys)}",
-            remedy="write NAMESPACE/NAME",
-        )
-    if not keys:
-        others = [r for r in status["resources"] if r["kind"] == "Service"]
-        raise StateError(
-            "service.unknown",
-            f"there is no service {name}",
-            remedy=f"{suggestion(name, others)}'trimtab status' lists all",
-        )
-    return keys[0]
 
 
 def _record(state: State, verb: str, key: str, planned: Any, *, note: str) -> str:

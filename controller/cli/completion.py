@@ -7,7 +7,6 @@ from pathlib import Path
 import click
 
 from controller.cli.common import json_option, state_option
-from controller.model.errors import TrimtabError
 
 #: The variable by which the script asks for completions.
 VARIABLE = "_TRIMTAB_COMPLETE"
@@ -34,19 +33,3 @@ def completion(shell: str, state: Path | None, as_json: bool) -> int:  # noqa: A
     assert found is not None, f"click knows {shell}"
     click.echo(found(cli, {}, "trimtab", VARIABLE).source())
     return 0
-
-
-def complete_names(ctx: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
-    """Return the names of resources of the running instance; none where nothing answers."""
-    from controller.cli.fetch import fetch_status
-
-    try:
-        resources = fetch_status(ctx.params.get("state"))["resources"]
-    except (TrimtabError, OSError):
-        return []
-    return [
-        name
-        for resource in resources
-        for name in (resource["name"], f"{resource['namespace']}/{resource['name']}")
-        if name.startswith(incomplete)
-    ]

@@ -9,9 +9,9 @@ import click
 
 from controller.cli.api import BrokerApi
 from controller.cli.common import json_option, open_state, print_json, state_option
-from controller.cli.completion import complete_names
 from controller.cli.description import MARGIN, describe_resource
 from controller.cli.fetch import fetch, raise_if_unknown, select
+from controller.cli.namecompletion import complete_names
 from controller.cli.status import end_of
 from controller.cli.statustable import View, terminal_view
 from controller.core.search import Filter

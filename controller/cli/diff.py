@@ -18,9 +18,9 @@ from controller.cli.common import (
     state_option,
     state_root,
 )
-from controller.cli.completion import complete_names
 from controller.cli.failures import EXIT_PENDING
 from controller.cli.fetch import matches, raise_if_unknown, select
+from controller.cli.namecompletion import complete_names
 from controller.cli.plan import engine_option
 from controller.cli.tables import terminal_width
 from controller.model.errors import UsageError

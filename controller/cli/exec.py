@@ -9,8 +9,8 @@ from pathlib import Path
 import click
 
 from controller.cli.common import open_state, state_option
-from controller.cli.completion import complete_names
 from controller.cli.engineapi import EngineApi
+from controller.cli.namecompletion import complete_names
 from controller.cli.replicas import Replica, Target, list_replicas, select
 from controller.cli.session import Session
 from controller.model.errors import StateError, UsageError

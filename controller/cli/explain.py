@@ -99,7 +99,7 @@ def explain(
     what would pass. Nothing is sent to the engine; what only a look at it can tell is named.
     """
     from controller.broker.explanation import explain as explained
-    from controller.cli.policy import policy_in_force
+    from controller.cli.offline import policy_in_force
 
     actor, asked = actor_of(role), _asked(words, body, query)
     root = state_root(state)

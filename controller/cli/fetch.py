@@ -14,6 +14,7 @@ from controller.cli.api import BrokerApi, ask_controller
 from controller.cli.common import open_state
 from controller.cli.times import span
 from controller.model.errors import EngineUnavailable, Problem, StateError, TrimtabError
+from controller.settings import State
 
 #: Nothing that a controller publishes is larger.
 REPORT_MAX = 64 * 1024 * 1024
@@ -161,3 +162,29 @@ def matches(resource: dict[str, Any], name: str) -> bool:
     full = (resource["kind"], resource["namespace"], resource["name"])
     wanted = tuple(name.split("/"))
     return full[-len(wanted) :] == wanted if len(wanted) <= len(full) else False
+
+
+def key_of(state: State, name: str) -> str:
+    """Return the key of the service that NAME or NAMESPACE/NAME means.
+
+    Raises:
+        EngineUnavailable: nothing runs.
+        StateError: there is no such service, or several.
+    """
+    status = ask_controller(state.controller_socket, {"do": "status"})
+    services = [r for r in status["resources"] if r["kind"] == "Service" and matches(r, name)]
+    keys = [f"Service/{r['namespace']}/{r['name']}" for r in services]
+    if len(keys) > 1:
+        raise StateError(
+            "service.ambiguous",
+            f"{name} means {', '.join(keys)}",
+            remedy="write NAMESPACE/NAME",
+        )
+    if not keys:
+        others = [r for r in status["resources"] if r["kind"] == "Service"]
+        raise StateError(
+            "service.unknown",
+            f"there is no service {name}",
+            remedy=f"{suggestion(name, others)}'trimtab status' lists all",
+        )
+    return keys[0]

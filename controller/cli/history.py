@@ -7,10 +7,10 @@ from typing import Any
 
 import click
 
-from controller.cli.acting import key_of
 from controller.cli.api import ask_controller
 from controller.cli.common import json_option, open_state, print_json, state_option
-from controller.cli.completion import complete_names
+from controller.cli.fetch import key_of
+from controller.cli.namecompletion import complete_names
 from controller.cli.people import with_names
 from controller.cli.tables import Column, clip, clip_image, terminal_width
 from controller.cli.tables import render as render_table

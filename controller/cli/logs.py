@@ -7,11 +7,11 @@ from pathlib import Path
 import click
 
 from controller.cli.common import json_option, open_state, state_option
-from controller.cli.completion import complete_names
 from controller.cli.engineapi import EngineApi
 from controller.cli.following import Follower
 from controller.cli.journal_filters import moment, now
 from controller.cli.logreader import print_logs
+from controller.cli.namecompletion import complete_names
 from controller.cli.previous import print_previous
 from controller.cli.printing import LinePrinter
 from controller.cli.replicas import Target, find_replicas

@@ -6,6 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from controller.cli.api import BrokerApi
+from controller.model.errors import EngineUnavailable
+from controller.model.shipped import DEFAULT_POLICY
+from controller.settings import Instance, state_of
+
 if TYPE_CHECKING:
     from controller.core.verdicts import Admission
     from controller.model.desired import Desired
@@ -87,3 +92,22 @@ def render_chart(
     folder = chart.resolve()
     rendered = render_texts(reading.declaration, load_chart(folder.parent, folder.name))
     return (rendered, ()) if isinstance(rendered, dict) else ({}, rendered)
+
+
+def policy_in_force(explicit: str | None, *, root: Path, instance: Instance | None) -> Policy:
+    """Return the policy: as given, else the running broker's, else the instance's, else strict.
+
+    Raises:
+        PolicyInvalid: the file can't be used.
+        UsageError: there is no such policy.
+    """
+    from controller import wiring
+    from controller.launch import policy_file
+
+    if explicit is None and instance is not None:
+        try:
+            told = BrokerApi(state_of(root, instance).broker_socket).get("policy")
+            return wiring.policy_from_route(told)
+        except EngineUnavailable:
+            explicit = instance.policy
+    return wiring.read_policy(policy_file(explicit or DEFAULT_POLICY))

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from controller.cli.api import BrokerApi
 from controller.cli.common import (
     PassingGroup,
     json_option,
@@ -21,35 +20,16 @@ from controller.cli.common import (
 )
 from controller.cli.explain import actor_of, as_option, explain, findings_json, print_findings
 from controller.cli.failures import EXIT_INVALID, EXIT_REFUSED
+from controller.cli.offline import policy_in_force
 from controller.cli.policy_init import init
 from controller.cli.policy_reload import reload
-from controller.model.errors import EngineUnavailable, UsageError
-from controller.model.shipped import DEFAULT_POLICY
-from controller.settings import Instance, read_instance, state_of
+from controller.model.errors import UsageError
+from controller.settings import read_instance
 
 if TYPE_CHECKING:
     from controller.core.verdicts import Admission
     from controller.model.entries import Actor
     from controller.model.policy import Policy
-
-
-def policy_in_force(explicit: str | None, *, root: Path, instance: Instance | None) -> Policy:
-    """Return the policy: as given, else the running broker's, else the instance's, else strict.
-
-    Raises:
-        PolicyInvalid: the file can't be used.
-        UsageError: there is no such policy.
-    """
-    from controller import wiring
-    from controller.launch import policy_file
-
-    if explicit is None and instance is not None:
-        try:
-            told = BrokerApi(state_of(root, instance).broker_socket).get("policy")
-            return wiring.policy_from_route(told)
-        except EngineUnavailable:
-            explicit = instance.policy
-    return wiring.read_policy(policy_file(explicit or DEFAULT_POLICY))
 
 
 @click.group(cls=PassingGroup)

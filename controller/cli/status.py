@@ -7,9 +7,9 @@ from pathlib import Path
 import click
 
 from controller.cli.common import json_option, print_json, state_option
-from controller.cli.completion import complete_names
 from controller.cli.fetch import Fetched, fetch, raise_if_unknown, select
 from controller.cli.invocation import with_program
+from controller.cli.namecompletion import complete_names
 from controller.cli.statustable import render_status, terminal_view
 
 EXIT_NOTHING_RUNS = 1

@@ -52,7 +52,7 @@ def validate(directory: Path | None, policy: str | None, state: Path | None, as_
     """
     from controller import wiring
     from controller.cli import offline
-    from controller.cli.policy import policy_in_force
+    from controller.cli.offline import policy_in_force
     from controller.core import text
     from controller.core.planner import problem_order
     from controller.settings import read_instance

@@ -26,6 +26,7 @@ from controller.core.facts import (
 from controller.core.grants import Asked
 from controller.core.hostroutes import overlapped
 from controller.core.parts import is_host_name
+from controller.core.quoting import quoted
 from controller.core.rebuild import origin_labels
 from controller.core.rules_identity import (
     if_lost,
@@ -43,15 +44,7 @@ from controller.core.rules_networks import (
     looked_up,
 )
 from controller.core.schema import ICC, MASQUERADE
-from controller.core.verdicts import (
-    Admission,
-    Change,
-    denied,
-    enforced,
-    quoted,
-    tolerating,
-    verdict_of,
-)
+from controller.core.verdicts import Admission, Change, denied, enforced, tolerating, verdict_of
 from controller.core.volumenames import is_slot_volume
 from controller.model import names
 from controller.model.entries import Actor, Role

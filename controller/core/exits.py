@@ -14,11 +14,11 @@ import re
 import signal
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
 
 from controller.core import endings
+from controller.core.timestamps import seconds
 from controller.model.desired import Service
-from controller.model.observed import Container, ContainerState, Ending
+from controller.model.observed import Container, ContainerState
 from controller.model.quantities import format_bytes
 from controller.model.spec import RestartPolicy
 
@@ -37,8 +37,6 @@ _CRASHES = frozenset(
         signal.SIGTRAP,
     }
 )
-#: The end of a run is recorded so many seconds before it, by another clock, at most.
-_RECORDED_S = 2.0
 #: Exit codes that shells and their like have for what isn't the program's own failure.
 _CODES = {
     125: "what should run its command failed",
@@ -207,12 +205,6 @@ def start_failure(said: str) -> str:
     return words[-1][:_TAIL_MAX] if words else "nobody says why"
 
 
-def is_of_last_run(ending: Ending, finished_at: str) -> bool:
-    """Return True if *ending* is that of the run that ended at *finished_at*."""
-    ended, recorded = seconds(finished_at), seconds(ending.time)
-    return ended is not None and recorded is not None and ended <= recorded + _RECORDED_S
-
-
 def up_s(container: Container, now: float) -> float:
     """Return how long a container runs, or ran the last time; 0 where nothing says it."""
     started = seconds(container.started_at)
@@ -220,18 +212,6 @@ def up_s(container: Container, now: float) -> float:
         return 0.0
     ended = now if container.running else seconds(container.finished_at)
     return 0.0 if ended is None else max(0.0, ended - started)
-
-
-def seconds(instant: str) -> float | None:
-    """Return the seconds since the epoch of an instant as the engine writes it (RFC 3339)."""
-    head, dot, tail = instant.partition(".")
-    # datetime reads six digits of a second at most; the engine writes up to nine.
-    digits = len(tail) - len(tail.lstrip("0123456789"))
-    text = f"{head}.{tail[:digits][:6]}{tail[digits:]}" if dot else instant
-    try:
-        return datetime.fromisoformat(text).timestamp()
-    except ValueError:
-        return None
 
 
 def to_json(mark: Mark) -> dict[str, object]:

@@ -12,8 +12,8 @@ import unicodedata
 
 from controller.core.bodies import Endpoint, Healthcheck, Port, Ulimit
 from controller.core.fields import Findings, Values, is_one_line, is_unset, read_object
+from controller.core.quoting import quoted
 from controller.core.tables import ENDPOINT, HEALTHCHECK, PORT_BINDING, ULIMIT
-from controller.core.verdicts import quoted
 
 PROTOCOLS = ("tcp", "udp", "sctp")
 EXPOSED_MAX = 64

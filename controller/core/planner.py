@@ -18,12 +18,12 @@ from typing import assert_never
 from controller.core.canonical import digest
 from controller.core.diff import ALIVE
 from controller.core.healing import unknown_members
-from controller.core.imagevolumes import VolumeRule, always_refuse, with_image_volumes
 from controller.core.moves import Judge, denied, judged, until_denied
 from controller.core.ordering import Ordering
 from controller.core.past import NOTHING, Past
 from controller.core.quarantine import removal_actions, renewal_actions, spent
 from controller.core.rollout import Outcome, service_actions
+from controller.core.serviceimagevolumes import VolumeRule, always_refuse, with_image_volumes
 from controller.core.slots import Situation
 from controller.core.succession import hypothetical_create
 from controller.core.supplies import (

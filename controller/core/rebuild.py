@@ -17,11 +17,12 @@ from controller.core.facts import Stamp
 from controller.core.fields import fold
 from controller.core.imagevolumes import mounts_of
 from controller.core.parts_mounts import TMPFS_FLAGS
+from controller.core.quoting import shortened
 from controller.core.reference import without_credentials
 from controller.core.rules_container import capability, variable_names
 from controller.core.rules_identity import is_reserved
 from controller.core.rules_networks import Joined, host_address, joined
-from controller.core.verdicts import Change, shortened
+from controller.core.verdicts import Change
 from controller.model import names
 from controller.model.entries import Actor, Role
 from controller.model.observed import Settings

@@ -13,7 +13,8 @@ from dataclasses import replace
 from controller.core.bodies import Finding
 from controller.core.bodyfields import field_at, fields_of
 from controller.core.explain import dotted
-from controller.core.verdicts import Admission, mode_of, shortened
+from controller.core.quoting import shortened
+from controller.core.verdicts import Admission, mode_of
 from controller.core.yamltext import Path, Place, locate
 from controller.model.desired import Network, Service, Source, Volume
 from controller.model.errors import Problem, Severity

@@ -13,7 +13,7 @@ from controller.core.bodies import Finding, Healthcheck, Limits, LogConfig, Rest
 from controller.core.case import Case
 from controller.core.facts import HostFacts
 from controller.core.parts_mounts import parse_size
-from controller.core.verdicts import quoted
+from controller.core.quoting import quoted
 from controller.model.policy import MEMORY_FLOOR, Policy
 from controller.model.policy_values import NANO, format_cpus
 from controller.model.quantities import format_bytes, format_duration_ms

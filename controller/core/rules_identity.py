@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from controller.core.bodies import Finding
 from controller.core.case import Case
 from controller.core.fields import fold
-from controller.core.verdicts import quoted, shortened
+from controller.core.quoting import quoted, shortened
 from controller.model import names
 from controller.model.entries import Role
 from controller.model.policy import Policy

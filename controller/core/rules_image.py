@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from controller.core.bodies import Finding
 from controller.core.case import Case, read_reference, reference_text
+from controller.core.quoting import quoted
 from controller.core.reference import (
     Reference,
     is_image_id,
@@ -13,7 +14,6 @@ from controller.core.reference import (
     parse_reference,
     without_credentials,
 )
-from controller.core.verdicts import quoted
 from controller.core.volumenames import uncovered
 from controller.model import names
 from controller.model.policy import Policy

@@ -18,8 +18,8 @@ from controller.core.bodies import Endpoint, Finding, Port
 from controller.core.case import COMPOSE_SERVICE, Case
 from controller.core.facts import NetworkFacts
 from controller.core.parts import HOST_GATEWAY, is_host_name
+from controller.core.quoting import quoted
 from controller.core.rules_identity import if_lost
-from controller.core.verdicts import quoted
 from controller.model.entries import Actor, Role
 from controller.model.names import SERVICE, namespaced_network
 from controller.model.policy import Policy

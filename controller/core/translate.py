@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, assert_never
 
-from controller.core.exits import is_of_last_run
 from controller.core.inspected import unknown
+from controller.core.timestamps import is_of_last_run
 from controller.model import names, observed
 from controller.model.desired import Service
 from controller.model.inventory import Belonging, Item

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from controller.core.bodies import Finding
+from controller.core.quoting import shortened
 from controller.model.modes import ROLLABLE, Mode
 from controller.model.observed import Settings
 from controller.model.plan import Verdict
@@ -15,7 +15,6 @@ from controller.model.plan import Verdict
 MALFORMED = ("body.", "query.", "signal.invalid")
 _TOLD_MAX = 5
 #: A refused request may hold anything, at any length; what is told of it is bounded.
-_REASON_MAX = 600
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,13 +123,3 @@ def verdict_of(
     rules = tuple(dict.fromkeys([*exceptions, *(change.rule for change in added)]))
     texts = tuple(change.text for change in added)
     return Verdict("mutate" if added else "allow", rules, mutations=texts)
-
-
-def quoted(text: str) -> str:
-    """Return a text of a request in double quotes, escaped where it isn't printable ASCII."""
-    return json.dumps(text)
-
-
-def shortened(text: str, most: int = _REASON_MAX) -> str:
-    """Return at most *most* characters of a text, with a mark where it was cut."""
-    return text if len(text) <= most else f"{text[: most - 1]}…"

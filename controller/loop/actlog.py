@@ -11,11 +11,10 @@ from dataclasses import dataclass
 from typing import Final
 
 from controller.core.progress import Act
-from controller.loop.executor import Performer
 from controller.model.entries import Context
 from controller.model.errors import EngineError
 from controller.model.plan import AnyAction
-from controller.ports import Clock
+from controller.ports import Clock, Performer
 
 #: Actions that are kept; a command that waits asks twice a second.
 ACTS_MAX: Final = 2000

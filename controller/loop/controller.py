@@ -21,12 +21,12 @@ from controller.core.acts import Decision, unknown
 from controller.core.course import Course
 from controller.core.failures import Readers
 from controller.core.history import Past, history
-from controller.core.imagevolumes import with_image_volumes
 from controller.core.ordering import Ordering
 from controller.core.progress import acts_json, down_s, summary_of_acts
 from controller.core.prune import PruneDecision
 from controller.core.quarantine import AT_ONCE, Keeping
 from controller.core.review import review
+from controller.core.serviceimagevolumes import with_image_volumes
 from controller.core.status_facts import Failure, Report
 from controller.core.steering import lasting
 from controller.loop import snapshot

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
 
 from controller.core.moves import denied, stretches
 from controller.loop.creations import Creations, existing
@@ -32,6 +31,7 @@ from controller.model.plan import (
     UpdateContainer,
     Wait,
 )
+from controller.ports import Performer
 
 #: A precondition that the engine's state doesn't meet: somebody else acted. Look again.
 UNMET = "precondition.unmet"
@@ -45,12 +45,6 @@ _IN_PLACE = (
     ConnectNetwork,
     DisconnectNetwork,
 )
-
-
-class Performer(Protocol):
-    """What the executor needs of the engine."""
-
-    def perform(self, action: AnyAction, context: Context) -> str: ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,10 +12,10 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 
-from controller.loop.executor import Performer
 from controller.model.entries import Context
 from controller.model.errors import Crowded
 from controller.model.plan import AnyAction, PullImage
+from controller.ports import Performer
 
 #: Gives its worker's place away; yields False where as many did already as may.
 Aside = Callable[[], AbstractContextManager[bool]]

@@ -7,8 +7,8 @@ from enum import StrEnum
 
 from controller.core.course import Course
 from controller.core.failures import Readers
-from controller.core.imagevolumes import VolumeRule, always_refuse
 from controller.core.moves import Judge
+from controller.core.serviceimagevolumes import VolumeRule, always_refuse
 from controller.core.status_facts import Failure
 from controller.loop.executor import Execution
 from controller.model.desired import Desired

@@ -17,8 +17,9 @@ import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
-from controller.core import exits, probing
+from controller.core import probing
 from controller.core.probing import Answer, Course, Probe, Verdict
+from controller.core.timestamps import seconds
 from controller.core.translate import joined_networks
 from controller.model.desired import Service
 from controller.model.entries import Context
@@ -109,7 +110,7 @@ class Prober:
 
     def _seen(self, container: Container) -> Container:
         check = self._checks.get(container.revision)
-        started = exits.seconds(container.started_at)
+        started = seconds(container.started_at)
         if check is None or container.state not in _ALIVE or started is None:
             return container
         watched = self._watched.get(container.id)

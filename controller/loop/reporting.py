@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from controller.core import status
-from controller.core.imagevolumes import with_image_volumes
+from controller.core.serviceimagevolumes import with_image_volumes
 from controller.core.status_facts import Failure, Report, World
 from controller.loop.admissions import Admissions
 from controller.loop.memory import Memory

@@ -20,7 +20,6 @@ from typing import Any
 import yaml
 
 from controller.core import planner, prune
-from controller.core.imagevolumes import with_image_volumes
 from controller.core.moves import Judge
 from controller.core.ordering import Around
 from controller.core.past import Past
@@ -29,6 +28,7 @@ from controller.core.quarantine import Left, Quarantine
 from controller.core.render import desired_of
 from controller.core.review import review
 from controller.core.revision import service_text, slot_text
+from controller.core.serviceimagevolumes import with_image_volumes
 from controller.core.steering import steer
 from controller.core.text import render
 from controller.core.translate import RESTART

@@ -23,8 +23,8 @@ from typing import Any
 import click
 import pytest
 
-from controller.cli.completion import complete_names
 from controller.cli.main import main
+from controller.cli.namecompletion import complete_names
 from controller.cli.screen import Changes
 from controller.model.errors import EngineUnavailable
 from controller.settings import Instance, State, state_of, write_instance

@@ -11,8 +11,8 @@ import pytest
 from controller.core import endings
 from controller.core.canonical import canonical
 from controller.core.endings import describe
-from controller.core.exits import is_of_last_run
 from controller.core.inventory import fold, from_json, to_json
+from controller.core.timestamps import is_of_last_run
 from controller.model.entries import Entry, Record
 from controller.model.inventory import Inventory
 from controller.model.observed import Ending

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from controller.core import exits
+from controller.core import exits, timestamps
 from controller.core.exits import Mark
 from controller.model.observed import Ending
 from tests.worlds import container, service
@@ -257,7 +257,7 @@ def test_what_is_not_down_has_no_cause(state: str) -> None:
     ],
 )
 def test_instants_are_read_as_the_engine_writes_them(written: str, seconds: float | None) -> None:
-    assert exits.seconds(written) == seconds
+    assert timestamps.seconds(written) == seconds
 
 
 def test_how_long_it_ran_is_told_by_start_and_end() -> None:

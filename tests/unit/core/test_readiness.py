@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from controller.core.exits import seconds
 from controller.core.readiness import Readiness, Ready, Sighting, at_first_sight, readiness, saw
+from controller.core.timestamps import seconds
 from tests.worlds import container, service
 
 STARTED = "2026-01-01T00:00:00Z"

@@ -10,9 +10,9 @@ import pytest
 from controller.core import admission
 from controller.core.confinement import confinement_from
 from controller.core.facts import CreateFacts, VolumeFacts
-from controller.core.imagevolumes import volume_rule_of, with_image_volumes
 from controller.core.parts_mounts import VOLUME_NAME
 from controller.core.schema import parse_create
+from controller.core.serviceimagevolumes import volume_rule_of, with_image_volumes
 from controller.core.succession import order_of, why_order
 from controller.core.text import render, to_json
 from controller.core.volumenames import is_slot_volume, slot_volume, uncovered, volume_name
