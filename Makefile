@@ -10,7 +10,7 @@ ARGS ?=
 # Processes that run test files side by side: as root one more than processors (tests/conftest.py) and at
 # most four, each with an engine of its own; else there is one engine for all.
 JOBS ?= $(if $(filter 0,$(shell id -u)),auto,0)
-SEEDS ?= 300
+SEEDS ?= 200
 CASES ?= tests/gate/cases.jsonl
 INPUTS ?= 1500
 MINUTES ?=

@@ -29,8 +29,8 @@ from tools.image_archive import Layer
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-#: Part of every layer's key: a new number makes cached layers of an earlier form unused.
-FORM = 1
+#: Part of every plan's and layer's key: a new number makes what earlier forms cached unused.
+FORM = 2
 #: Folders that merged-/usr Debian has as links to /usr/NAME.
 MERGED = ("bin", "lib", "lib64", "sbin")
 #: Packages that others depend on for their installation, or for a login: images run without.
@@ -103,7 +103,9 @@ class Cache:
 
     def _files(self, packages: Packages) -> list[str]:
         """Return the names of the package files, all of them there."""
-        question = hashlib.sha256(repr((packages, LEFT_OUT.pattern)).encode()).hexdigest()[:24]
+        question = hashlib.sha256(repr((FORM, packages, LEFT_OUT.pattern)).encode()).hexdigest()[
+            :24
+        ]
         plan = self.folder / "plans" / f"{question}.json"
         if plan.exists():
             files: list[str] = json.loads(plan.read_text())
@@ -163,7 +165,11 @@ def closure(names: tuple[str, ...], without: str) -> dict[str, str]:
     Raises:
         EngineError: apt knows none of that name, or has no lists.
     """
-    said = _run(*APT, "--no-install-recommends", "--print-uris", "install", *names)
+    # apt names no address for a file that its archive holds already, so it gets an empty archive.
+    with tempfile.TemporaryDirectory(prefix="trimtab-apt-") as archive:
+        (Path(archive) / "partial").mkdir()
+        empty = ("-o", f"Dir::Cache::Archives={archive}")
+        said = _run(*APT, *empty, "--no-install-recommends", "--print-uris", "install", *names)
     found = {}
     for line in said.splitlines():
         if line.startswith("'"):

@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
+from controller.app.wiring import trimtab_gid
 from controller.model import names
-from controller.wiring import trimtab_gid
 from tests.gate import wire
 from tests.gate.fixtures import CONTEXT, IMAGE, OTHER, PATIENCE_S, RUNS, Knobs, World
 from tests.gate.roles import Peer
@@ -40,7 +40,7 @@ SCENARIOS: dict[str, tuple[str, ...]] = {
     "S1 a directory becomes a link between create and start": (
         "gate/test_effective_state.py::test_a_source_that_is_another_directory_at_its_start_is_refused",
         "gate/test_effective_state.py::test_no_race_of_swaps_gets_another_place_into_a_container",
-        "gate/test_effective_state.py::test_what_slips_past_every_look_is_stopped_within_a_second",
+        "gate/test_effective_state.py::test_what_slips_past_every_look_is_stopped_soon",
     ),
     "S2 a volume is made anew with options": (
         "gate/test_effective_state.py::test_a_volume_made_anew_with_options_reaches_no_container",

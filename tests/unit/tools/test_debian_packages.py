@@ -29,6 +29,7 @@ class Repository:
             "Dir::Etc::sourcelist": folder / "sources.list",
             "Dir::Etc::sourceparts": folder / "parts",
             "Dir::State::lists": folder / "lists",
+            "Dir::Cache::archives": folder / "archives",
             "Dir::Cache::pkgcache": "",
             "Dir::Cache::srcpkgcache": "",
             "APT::Sandbox::User": "root",
@@ -85,6 +86,15 @@ def contents(cache: Cache, packages: Packages = APP) -> dict[str, str]:
 
 
 EXPECTED = {"usr/sbin/app": "app", "etc/app.conf": "x", "usr/lib/lib.so": "lib"}
+
+
+def test_a_package_that_apt_keeps_from_an_installation_is_in_the_layer(
+    repository: Repository, tmp_path: Path
+) -> None:
+    """apt names no address for a file that its archive has, as on a machine made by debootstrap."""
+    deb = repository.folder / "debs" / "lib_1_all.deb"
+    (repository.folder / "archives" / deb.name).write_bytes(deb.read_bytes())
+    assert contents(Cache(tmp_path / "cache"))["usr/lib/lib.so"] == "lib"
 
 
 def test_a_layer_has_the_packages_files_on_a_merged_usr_and_no_documentation(
