@@ -10,15 +10,15 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Protocol
 
-from controller.core.probing import Answer, Probe
-from controller.core.questions import Page, Question
-from controller.model.desired import Desired
-from controller.model.entries import Context, Entry, Record
+from controller.core.drift.probe import Answer, Probe
+from controller.core.records.views import Page, Question
+from controller.model.container_output import LogLine
+from controller.model.desired.desired import Desired
+from controller.model.desired.plan import AnyAction
 from controller.model.inventory import Inventory
 from controller.model.names import Key
 from controller.model.observed import Observed
-from controller.model.output import LogLine
-from controller.model.plan import AnyAction
+from controller.model.records import Context, Entry, Record
 
 
 class Clock(Protocol):
@@ -170,8 +170,8 @@ RESERVED = "journal.reserved"
 @dataclass(frozen=True, slots=True)
 class Vitals:
     """How the journal is. ``signed`` is the last record that a checkpoint is of; while
-    ``reserved``, the rest of the disk is for the controller, operators and ends (``core.reserve``);
-    while ``clock_doubted``, no record is too old to be kept (``core.belief``).
+    ``reserved``, the rest of the disk is for the controller, operators and ends (``journal.writer.disk_reserve``);
+    while ``clock_doubted``, no record is too old to be kept (``journal.writer.clock_guard``).
     """
 
     signed: int = 0

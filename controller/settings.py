@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from controller.model.errors import StateError
-from controller.model.shipped import DEFAULT_POLICY
+from controller.model.policy.shipped import DEFAULT_POLICY
 
 STANDARD_SOCKET = "unix:///var/run/docker.sock"
 SYSTEM_STATE = Path("/var/lib/trimtab")

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote
 
-from controller.cli.api import ask_controller
+from controller.cli.clients.socket_client import ask_controller
 from controller.model.errors import TrimtabError
 from tools import dockerd
 

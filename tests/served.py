@@ -9,15 +9,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from controller.broker.gate import handle
-from controller.broker.server import Broker, Limits, Outside, Places
-from controller.clock import SystemClock
-from controller.journal.keeper import Keeper
-from controller.journal.writer import Writer
-from controller.wiring import new_id
+from controller.app.clock import SystemClock
+from controller.app.wiring import new_id
+from controller.broker.dispatch import handle
+from controller.broker.server.server import Broker, Limits, Outside, Places
+from controller.journal.index.live_index import Keeper
+from controller.journal.writer.writer import Writer
 
 if TYPE_CHECKING:
-    from controller.model.policy import Policy
+    from controller.model.policy.document import Policy
     from tests.engine import FoundEngine, PrivateEngine
 
 

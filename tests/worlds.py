@@ -12,16 +12,16 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, assert_never
 
-from controller.core import planner
-from controller.core.moves import Judge
-from controller.core.ordering import Around
-from controller.core.past import Past
-from controller.core.quarantine import NOTHING_KEPT, Quarantine
-from controller.core.readiness import Readiness
-from controller.core.serviceimagevolumes import VolumeRule, always_refuse
-from controller.core.translate import RESTART
+from controller.core.drift.actions import Judge
+from controller.core.drift.availability import Readiness
+from controller.core.engine_api.translate import RESTART
+from controller.core.planning import planner
+from controller.core.planning.context import Past
+from controller.core.planning.image_volumes import VolumeRule, always_refuse
+from controller.core.planning.ordering import Around
+from controller.core.planning.quarantine import NOTHING_KEPT, Quarantine
 from controller.model import observed as seen
-from controller.model.desired import (
+from controller.model.desired.desired import (
     Desired,
     Network,
     Release,
@@ -30,10 +30,7 @@ from controller.model.desired import (
     SourceIdentity,
     Volume,
 )
-from controller.model.errors import Problem
-from controller.model.names import Key, NetworkNames, container_name, service_key
-from controller.model.observed import Container, ContainerState, Image, Observed, Settings
-from controller.model.plan import (
+from controller.model.desired.plan import (
     ALLOW,
     AnyAction,
     Blocked,
@@ -55,7 +52,10 @@ from controller.model.plan import (
     Verdict,
     Wait,
 )
-from controller.model.spec import NetworkSpec, ServiceSpec, VolumeSpec
+from controller.model.desired.spec import NetworkSpec, ServiceSpec, VolumeSpec
+from controller.model.errors import Problem
+from controller.model.names import Key, NetworkNames, container_name, service_key
+from controller.model.observed import Container, ContainerState, Image, Observed, Settings
 
 IMAGE = "ghcr.io/platformnetwork/web:1"
 IMAGE_ID = "sha256:" + "1" * 64

@@ -11,17 +11,18 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
-from controller.broker import endpoints
-from controller.broker.denied_routes import DENIED
-from controller.broker.endpoints import OWN_PREFIX, ROUTES, Route
-from controller.broker.parameters import Parameter, judged, meaning
-from controller.core import admission, tables
-from controller.core.fields import Field, Posture
-from controller.model.entries import Role
-from controller.model.modes import ROLLABLE
+from controller.broker.gate import routes as endpoints
+from controller.broker.gate.denied_routes import DENIED
+from controller.broker.gate.query_params import Parameter, judged, meaning
+from controller.broker.gate.routes import OWN_PREFIX, ROUTES, Route
+from controller.core.admission import create
+from controller.core.engine_api import field_tables
+from controller.core.engine_api.field_reader import Field, Posture
+from controller.model.policy.modes import ROLLABLE
+from controller.model.records import Role
 
 PAGE = Path(__file__).parents[1] / "docs" / "gate.md"
-CORE = Path(admission.__file__).parent
+CORE = Path(create.__file__).parents[1]
 CODES = frozenset(
     re.findall(
         r"^\| `([a-z0-9.-]+)` ", (PAGE.parent / "errors.md").read_text("utf-8"), re.MULTILINE
@@ -65,33 +66,33 @@ journaled as `audit-deny` with the rule and the reason; in `warn` the client is 
 """
 #: Tables of fields, each with the place of its object in the body.
 BODIES: tuple[tuple[str, str, Sequence[Field]], ...] = (
-    ("create of a container", "", tables.CONFIG),
-    ("create of a container", "HostConfig", tables.HOST_CONFIG),
-    ("create of a container", "HostConfig.Mounts[]", tables.MOUNT),
-    ("create of a container", "HostConfig.Mounts[].BindOptions", tables.BIND_OPTIONS),
-    ("create of a container", "HostConfig.Mounts[].VolumeOptions", tables.VOLUME_OPTIONS),
+    ("create of a container", "", field_tables.CONFIG),
+    ("create of a container", "HostConfig", field_tables.HOST_CONFIG),
+    ("create of a container", "HostConfig.Mounts[]", field_tables.MOUNT),
+    ("create of a container", "HostConfig.Mounts[].BindOptions", field_tables.BIND_OPTIONS),
+    ("create of a container", "HostConfig.Mounts[].VolumeOptions", field_tables.VOLUME_OPTIONS),
     (
         "create of a container",
         "HostConfig.Mounts[].VolumeOptions.DriverConfig",
-        tables.DRIVER_CONFIG,
+        field_tables.DRIVER_CONFIG,
     ),
-    ("create of a container", "HostConfig.Mounts[].TmpfsOptions", tables.TMPFS_OPTIONS),
-    ("create of a container", "HostConfig.PortBindings.*[]", tables.PORT_BINDING),
-    ("create of a container", "HostConfig.RestartPolicy", tables.RESTART_POLICY),
-    ("create of a container", "HostConfig.LogConfig", tables.LOG_CONFIG),
-    ("create of a container", "HostConfig.Ulimits[]", tables.ULIMIT),
-    ("create of a container", "Healthcheck", tables.HEALTHCHECK),
-    ("create of a container", "NetworkingConfig", tables.NETWORKING_CONFIG),
-    ("create of a container", "NetworkingConfig.EndpointsConfig.*", tables.ENDPOINT),
-    ("update of a container", "", tables.UPDATE),
-    ("exec", "", tables.EXEC),
-    ("start of an exec", "", tables.EXEC_START),
-    ("create of a network", "", tables.NETWORK),
-    ("create of a network", "IPAM", tables.IPAM),
-    ("create of a network", "IPAM.Config[]", tables.IPAM_CONFIG),
-    ("connect to a network", "", tables.CONNECT),
-    ("disconnect from a network", "", tables.DISCONNECT),
-    ("create of a volume", "", tables.VOLUME),
+    ("create of a container", "HostConfig.Mounts[].TmpfsOptions", field_tables.TMPFS_OPTIONS),
+    ("create of a container", "HostConfig.PortBindings.*[]", field_tables.PORT_BINDING),
+    ("create of a container", "HostConfig.RestartPolicy", field_tables.RESTART_POLICY),
+    ("create of a container", "HostConfig.LogConfig", field_tables.LOG_CONFIG),
+    ("create of a container", "HostConfig.Ulimits[]", field_tables.ULIMIT),
+    ("create of a container", "Healthcheck", field_tables.HEALTHCHECK),
+    ("create of a container", "NetworkingConfig", field_tables.NETWORKING_CONFIG),
+    ("create of a container", "NetworkingConfig.EndpointsConfig.*", field_tables.ENDPOINT),
+    ("update of a container", "", field_tables.UPDATE),
+    ("exec", "", field_tables.EXEC),
+    ("start of an exec", "", field_tables.EXEC_START),
+    ("create of a network", "", field_tables.NETWORK),
+    ("create of a network", "IPAM", field_tables.IPAM),
+    ("create of a network", "IPAM.Config[]", field_tables.IPAM_CONFIG),
+    ("connect to a network", "", field_tables.CONNECT),
+    ("disconnect from a network", "", field_tables.DISCONNECT),
+    ("create of a volume", "", field_tables.VOLUME),
 )
 _TYPES = {
     "flag": "true or false",
@@ -203,8 +204,12 @@ def field_row(entry: Field) -> tuple[str, ...]:
 
 def rules() -> Iterator[tuple[str, str]]:
     """Yield each rule of a create: its promise, and its ids."""
-    modules = {path.stem: Module(path) for path in CORE.glob("*.py")}
-    for rule in admission.CREATE_RULES:
+    modules = {
+        path.stem: Module(path)
+        for room in ("engine_api", "rules", "admission")
+        for path in (CORE / room).glob("*.py")
+    }
+    for rule in create.CREATE_RULES:
         module = modules[rule.__module__.rpartition(".")[2]]
         ids = sorted(_ids(module, rule.__name__, modules, set()))
         assert ids, f"{rule.__name__} refuses nothing"

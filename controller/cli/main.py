@@ -13,53 +13,67 @@ from collections.abc import Sequence
 import click
 
 from controller import __version__
-from controller.cli import failures
-from controller.cli.failures import DEBUG, EXIT_ERROR, EXIT_INTERRUPTED, EXIT_USAGE
+from controller.cli import exit_codes
+from controller.cli.exit_codes import DEBUG, EXIT_ERROR, EXIT_INTERRUPTED, EXIT_USAGE
 
-#: Section of the help -> name -> (module, attribute, one line of help). In the order of help.
+#: Section of the help -> name -> (module:attribute, one line of help). In the order of help.
 SECTIONS = {
     "Run": {
-        "up": ("up", "up", "Run trimtab here: keep this host as a directory declares it."),
-        "down": ("down", "down", "Remove this instance's containers and networks; keep volumes."),
-        "plan": ("plan", "plan", "Show what would change, and why."),
-        "diff": ("diff", "diff", "Show the fields that would change."),
-        "apply": ("plan", "apply", "Make the changes once, and exit."),
-        "approve": ("approve", "approve", "Allow a removal that is held back."),
+        "up": ("commands.up:up", "Run trimtab here: keep this host as a directory declares it."),
+        "down": (
+            "commands.down:down",
+            "Remove this instance's containers and networks; keep volumes.",
+        ),
+        "plan": ("commands.plan:plan", "Show what would change, and why."),
+        "diff": ("commands.diff:diff", "Show the fields that would change."),
+        "apply": ("commands.plan:apply", "Make the changes once, and exit."),
+        "approve": ("commands.approve:approve", "Allow a removal that is held back."),
     },
     "Look": {
-        "status": ("status", "status", "List resources: ready, condition, ports, problems."),
-        "describe": ("describe", "describe", "Show one resource in detail."),
-        "history": ("history", "history", "Show the revisions of a service."),
-        "logs": ("logs", "logs", "Show what containers print, or what failed ones printed last."),
-        "doctor": ("doctor", "doctor", "Check this host and the instance."),
+        "status": ("status.status:status", "List resources: ready, condition, ports, problems."),
+        "describe": ("status.describe:describe", "Show one resource in detail."),
+        "history": ("commands.history:history", "Show the revisions of a service."),
+        "logs": (
+            "containers.logs:logs",
+            "Show what containers print, or what failed ones printed last.",
+        ),
+        "doctor": ("commands.doctor:doctor", "Check this host and the instance."),
     },
     "Change": {
-        "exec": ("exec", "execute", "Run a command in a running container."),
-        "restart": ("acting", "restart", "Replace the containers of a service, one by one."),
-        "rollback": ("acting", "rollback", "Return a service to an earlier revision."),
-        "suspend": ("acting", "suspend", "Stop changing a service until it is resumed."),
+        "exec": ("containers.exec:execute", "Run a command in a running container."),
+        "restart": ("commands.service:restart", "Replace the containers of a service, one by one."),
+        "rollback": ("commands.service:rollback", "Return a service to an earlier revision."),
+        "suspend": ("commands.service:suspend", "Stop changing a service until it is resumed."),
         "resume": (
-            "acting",
-            "resume",
+            "commands.service:resume",
             "Return a service to its document: unpin, resume, retry.",
         ),
     },
     "Record": {
-        "journal": ("journal", "journal", "Read and verify the record of every change."),
-        "ship": ("ship", "ship", "Send the journal to a SIEM: file, syslog, CEF, OTLP."),
+        "journal": ("journal.group:journal", "Read and verify the record of every change."),
+        "ship": ("journal.ship:ship", "Send the journal to a SIEM: file, syslog, CEF, OTLP."),
     },
     "Policy": {
-        "validate": ("validate", "validate", "Check files against schema and policy, offline."),
-        "render": ("validate", "render", "Print the resources that files and charts declare."),
-        "policy": ("policy", "policy", "Show the policy; ask it about a file or a docker command."),
-        "image": ("image", "image", "Trust a local image."),
+        "validate": (
+            "commands.validate:validate",
+            "Check files against schema and policy, offline.",
+        ),
+        "render": (
+            "commands.validate:render",
+            "Print the resources that files and charts declare.",
+        ),
+        "policy": (
+            "policy.group:policy",
+            "Show the policy; ask it about a file or a docker command.",
+        ),
+        "image": ("policy.image:image", "Trust a local image."),
     },
     "Maintain": {
-        "broker": ("up", "broker", "Run the broker alone, as a service of its own."),
-        "run": ("up", "run", "Run the controller alone, behind a broker."),
-        "adopt": ("adopt", "adopt", "Take over the containers of a lost state folder."),
-        "completion": ("completion", "completion", "Print the completion script of a shell."),
-        "version": ("version", "version", "Print the version."),
+        "broker": ("commands.up:broker", "Run the broker alone, as a service of its own."),
+        "run": ("commands.up:run", "Run the controller alone, behind a broker."),
+        "adopt": ("commands.adopt:adopt", "Take over the containers of a lost state folder."),
+        "completion": ("commands.completion:completion", "Print the completion script of a shell."),
+        "version": ("commands.version:version", "Print the version."),
     },
 }
 COMMANDS = {name: row for section in SECTIONS.values() for name, row in section.items()}
@@ -93,8 +107,8 @@ class LazyGroup(click.Group):
         found = COMMANDS.get(cmd_name)
         if found is None:
             return None
-        module = importlib.import_module(f"controller.cli.{found[0]}")
-        command = getattr(module, found[1])
+        module, _, attribute = found[0].partition(":")
+        command = getattr(importlib.import_module(f"controller.cli.{module}"), attribute)
         assert isinstance(command, click.Command)
         return command
 
@@ -102,7 +116,7 @@ class LazyGroup(click.Group):
         """Write the sections of commands without importing any."""
         for section, commands in SECTIONS.items():
             with formatter.section(section):
-                rows = [(f"{name:<10}", about) for name, (_, _, about) in commands.items()]
+                rows = [(f"{name:<10}", about) for name, (_, about) in commands.items()]
                 formatter.write_dl(rows)
 
     def resolve_command(
@@ -154,7 +168,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(EXIT_INTERRUPTED)
     except BrokenPipeError:
         # The reader of our output went away.
-        failures.discard_output()
+        exit_codes.discard_output()
         sys.exit(EXIT_ERROR)
     except Exception as error:  # noqa: BLE001 - no traceback is shown to a user who doesn't ask for it
-        sys.exit(failures.end_with(error, is_daemon=bool(DAEMONS & set(words[:1]))))
+        sys.exit(exit_codes.end_with(error, is_daemon=bool(DAEMONS & set(words[:1]))))

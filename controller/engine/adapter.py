@@ -16,23 +16,18 @@ from urllib.parse import quote
 
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential
 
-from controller.core import pullprogress, translate
-from controller.core.endpoints import strays
-from controller.core.logstream import Garbled, LogLines, is_multiplexed
-from controller.core.pullprogress import Progress
-from controller.engine import outgoing
-from controller.engine.answers import Inventory, error_of, header, object_of, parsed, pull_error
-from controller.engine.outgoing import Outgoing
+from controller.core.engine_api import pull_progress, translate
+from controller.core.engine_api.log_stream import Garbled, LogLines, is_multiplexed
+from controller.core.engine_api.pull_progress import Progress
+from controller.engine import requests
+from controller.engine.requests import Outgoing
+from controller.engine.responses import Inventory, error_of, header, object_of, parsed, pull_error
+from controller.engine.stale_endpoints import strays
 from controller.engine.transport import Answer, Broken, NotSent, Silent, Stream, Transport
 from controller.model import names, observed
+from controller.model.container_output import LogLine
 from controller.model.crashpoints import Reach, pass_by
-from controller.model.entries import Context
-from controller.model.errors import EngineFailed, EngineUnavailable, NotFound, Refused, ReplyLost
-from controller.model.inventory import Belonging
-from controller.model.names import Key, NetworkNames, service_key
-from controller.model.observed import HostPort, Observed
-from controller.model.output import LogLine
-from controller.model.plan import (
+from controller.model.desired.plan import (
     AnyAction,
     CreateContainer,
     CreateNetwork,
@@ -40,6 +35,11 @@ from controller.model.plan import (
     PullImage,
     Wait,
 )
+from controller.model.errors import EngineFailed, EngineUnavailable, NotFound, Refused, ReplyLost
+from controller.model.inventory import Belonging
+from controller.model.names import Key, NetworkNames, service_key
+from controller.model.observed import HostPort, Observed
+from controller.model.records import Context
 from controller.ports import EVENTS_SILENT, EngineEvent, EngineFacts, Glimpse
 
 READ_TIMEOUT_S = 15.0
@@ -281,11 +281,11 @@ class BrokerEngine:
             case PullImage():
                 return self._pull(action, context)
             case CreateNetwork() | CreateVolume() | CreateContainer():
-                return self._send(outgoing.creation(action, self.networks), context)
+                return self._send(requests.creation(action, self.networks), context)
             case Wait():
                 raise AssertionError("a wait is nothing to perform")
             case _:
-                return self._send(outgoing.change(action), context)
+                return self._send(requests.change(action), context)
 
     def _send(self, request: Outgoing, context: Context | None) -> str:
         self._reach("broker.send.before")
@@ -314,7 +314,7 @@ class BrokerEngine:
         self._reach("broker.receive.after")
 
     def _pull(self, action: PullImage, context: Context | None) -> str:
-        repository, tag = outgoing.split_reference(action.target)
+        repository, tag = requests.split_reference(action.target)
         self._reach("broker.send.before")
         self.progress(action.object, _how_far(action, Progress()))
         try:
@@ -344,7 +344,7 @@ class BrokerEngine:
         shown = _how_far(action, progress)
         for line in stream.lines():
             last = line
-            progress = pullprogress.told(progress, line)
+            progress = pull_progress.told(progress, line)
             text = _how_far(action, progress)
             if text != shown and stream.status < 400:
                 self.progress(action.object, text)
@@ -417,7 +417,7 @@ def event_of(told: Mapping[str, Any]) -> EngineEvent | None:
 
 
 def _how_far(action: PullImage, progress: Progress) -> str:
-    return f"{action.target}: {pullprogress.text(progress)}"
+    return f"{action.target}: {pull_progress.text(progress)}"
 
 
 def _whole(stream: Stream) -> bytes:

@@ -16,40 +16,43 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
-from controller.core import planner, prune
-from controller.core.acts import Decision, unknown
-from controller.core.course import Course
-from controller.core.failures import Readers
-from controller.core.history import Past, history
-from controller.core.ordering import Ordering
-from controller.core.progress import acts_json, down_s, summary_of_acts
-from controller.core.prune import PruneDecision
-from controller.core.quarantine import AT_ONCE, Keeping
-from controller.core.review import review
-from controller.core.serviceimagevolumes import with_image_volumes
-from controller.core.status_facts import Failure, Report
-from controller.core.steering import lasting
-from controller.loop import snapshot
-from controller.loop.actlog import Logged
-from controller.loop.claims import claims, declared_keys
+from controller.core.drift.failed_runs import Readers
+from controller.core.planning import planner
+from controller.core.planning.image_volumes import with_image_volumes
+from controller.core.planning.ordering import Ordering
+from controller.core.planning.quarantine import AT_ONCE, Keeping
+from controller.core.review.progress import acts_json, down_s, summary_of_acts
+from controller.core.review.review import review
+from controller.core.service import prune_guard
+from controller.core.service.history import Past, history
+from controller.core.service.operator_actions import Decision, unknown
+from controller.core.service.overrides import lasting
+from controller.core.service.prune_guard import PruneDecision
+from controller.core.service.rollout_progress import Course
+from controller.core.status.facts import Failure, Report
 from controller.loop.executor import Execution, execute, not_stopping
-from controller.loop.failures import FailureLog
-from controller.loop.gates import Gates
-from controller.loop.generations import accept
-from controller.loop.helm import Helm
-from controller.loop.lanes import Aside
-from controller.loop.memory import Memory
+from controller.loop.full_plan import Standing, Survey, standing_of
 from controller.loop.passes import Outcome, Result, Rules, View
-from controller.loop.probes import ProbedEngine
-from controller.loop.queue import WorkQueue
+from controller.loop.plan_gates import Gates
+from controller.loop.probes.prober import ProbedEngine
 from controller.loop.reconciler import WAIT_S, Reconciler
-from controller.loop.reporting import Known, Reporter
-from controller.loop.retries import AWAY_LONGEST_S, delay_s
-from controller.loop.survey import Standing, Survey, standing_of
-from controller.loop.waits import Waits
-from controller.model.changes import Review
-from controller.model.course import UNSTEERED, ServiceAct
-from controller.model.desired import Desired, Service
+from controller.loop.request_claims import claims, declared_keys
+from controller.loop.state import snapshot
+from controller.loop.state.action_log import Logged
+from controller.loop.state.failed_runs import FailureLog
+from controller.loop.state.generations import accept
+from controller.loop.state.overrides import Helm
+from controller.loop.state.retries import AWAY_LONGEST_S, delay_s
+from controller.loop.state.store import Memory
+from controller.loop.state.waiters import Waits
+from controller.loop.status_reporter import Known, Reporter
+from controller.loop.workers.worker_slots import Aside
+from controller.loop.workers.workqueue import WorkQueue
+from controller.model.container_output import FailedRun
+from controller.model.desired.desired import Desired, Service
+from controller.model.desired.field_changes import Review
+from controller.model.desired.overrides import UNSTEERED, ServiceAct
+from controller.model.desired.plan import Plan, StopContainer
 from controller.model.errors import (
     Act,
     EngineError,
@@ -62,8 +65,6 @@ from controller.model.errors import (
 )
 from controller.model.names import Key
 from controller.model.observed import Observed
-from controller.model.output import FailedRun
-from controller.model.plan import Plan, StopContainer
 from controller.model.quantities import format_instant
 from controller.ports import DesiredSource, EngineEvent, Timer
 
@@ -377,7 +378,9 @@ class Controller:
         if observed is None:
             return PruneDecision(frozenset(), (), memory)
         now = self._reconciler.guard_now()
-        return prune.guard(desired, observed, memory, now=now, approved=approved, looked=looked)
+        return prune_guard.guard(
+            desired, observed, memory, now=now, approved=approved, looked=looked
+        )
 
     def _take(
         self, declared: Desired, observed: Observed | None, decision: PruneDecision

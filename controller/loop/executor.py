@@ -2,7 +2,7 @@
 
 Right before each action it checks that action's precondition against what the engine shows then;
 it ends at the first that doesn't hold or fails. No mutation is ever repeated here. A stretch of
-actions that belong together (``core.moves``) is begun only if all of it may be done now.
+actions that belong together (``core.drift.actions``) is begun only if all of it may be done now.
 """
 
 from __future__ import annotations
@@ -10,13 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from controller.core.moves import denied, stretches
-from controller.loop.creations import Creations, existing
-from controller.model.entries import Context
-from controller.model.errors import Conflict, EngineError
-from controller.model.names import Key
-from controller.model.observed import Container, Observed
-from controller.model.plan import (
+from controller.core.drift.actions import denied, stretches
+from controller.loop.workers.shared_creations import Creations, existing
+from controller.model.desired.plan import (
     AnyAction,
     ConnectNetwork,
     CreateContainer,
@@ -31,6 +27,10 @@ from controller.model.plan import (
     UpdateContainer,
     Wait,
 )
+from controller.model.errors import Conflict, EngineError
+from controller.model.names import Key
+from controller.model.observed import Container, Observed
+from controller.model.records import Context
 from controller.ports import Performer
 
 #: A precondition that the engine's state doesn't meet: somebody else acted. Look again.

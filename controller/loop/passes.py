@@ -5,17 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from controller.core.course import Course
-from controller.core.failures import Readers
-from controller.core.moves import Judge
-from controller.core.serviceimagevolumes import VolumeRule, always_refuse
-from controller.core.status_facts import Failure
+from controller.core.drift.actions import Judge
+from controller.core.drift.failed_runs import Readers
+from controller.core.planning.image_volumes import VolumeRule, always_refuse
+from controller.core.service.rollout_progress import Course
+from controller.core.status.facts import Failure
 from controller.loop.executor import Execution
-from controller.model.desired import Desired
+from controller.model.desired.desired import Desired
+from controller.model.desired.plan import Blocked, Wait
 from controller.model.errors import Act
 from controller.model.names import Key, NetworkNames
 from controller.model.observed import Observed
-from controller.model.plan import Blocked, Wait
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,25 +9,38 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 
-from controller.core import backoff, blast, exits, planner, prune, quarantine
-from controller.core.order import FAILED
-from controller.core.ordering import Around, Ordering
-from controller.core.quarantine import AT_ONCE, Keeping, Moment, Quarantine
-from controller.core.refusals import reworded
-from controller.core.status_facts import Failure
-from controller.loop.actlog import ActLog, Logged
-from controller.loop.chronicle import Chronicle
-from controller.loop.claims import claims, declared_keys, images_for
-from controller.loop.creations import Creations
+from controller.core.drift import backoff
+from controller.core.drift import failures as exits
+from controller.core.enforcement import disruption_budget
+from controller.core.planning import planner, quarantine
+from controller.core.planning.dependency_state import FAILED
+from controller.core.planning.ordering import Around, Ordering
+from controller.core.planning.quarantine import AT_ONCE, Keeping, Moment, Quarantine
+from controller.core.policy.refusals import reworded
+from controller.core.service import prune_guard
+from controller.core.status.facts import Failure
 from controller.loop.executor import Execution, execute, not_stopping
-from controller.loop.failures import FailureLog
-from controller.loop.lanes import Aside, Sidestepping, in_place
-from controller.loop.memory import Memory
 from controller.loop.passes import OUTCOMES, Outcome, Result, Rules, View
-from controller.loop.retries import Attempt, Retries, delay_s, signature
-from controller.loop.share import Share, running_keys
-from controller.model.desired import Service
-from controller.model.entries import Context
+from controller.loop.request_claims import claims, declared_keys, images_for
+from controller.loop.state.action_log import ActLog, Logged
+from controller.loop.state.disruption_budget import Share, running_keys
+from controller.loop.state.failed_runs import FailureLog
+from controller.loop.state.retries import Attempt, Retries, delay_s, signature
+from controller.loop.state.service_tracker import Chronicle
+from controller.loop.state.store import Memory
+from controller.loop.workers.shared_creations import Creations
+from controller.loop.workers.worker_slots import Aside, Sidestepping, in_place
+from controller.model.desired.desired import Service
+from controller.model.desired.plan import (
+    AnyAction,
+    CreateContainer,
+    Plan,
+    StartContainer,
+    StopContainer,
+    Wait,
+    at_rest,
+    hopeless,
+)
 from controller.model.errors import (
     Act,
     Conflict,
@@ -40,16 +53,7 @@ from controller.model.errors import (
 )
 from controller.model.names import Key
 from controller.model.observed import Observed
-from controller.model.plan import (
-    AnyAction,
-    CreateContainer,
-    Plan,
-    StartContainer,
-    StopContainer,
-    Wait,
-    at_rest,
-    hopeless,
-)
+from controller.model.records import Context
 from controller.ports import Clock, Engine
 
 #: How long a wait without a known end lasts at most; events usually end it sooner.
@@ -220,7 +224,7 @@ class Reconciler:
             for key, failure in failures.items()
             if failure.act is Act.STALLED and not (all_planned and failure.code == FAILED)
         }
-        overdue = prune.overdue(self._memory.prune, now=self.guard_now())
+        overdue = prune_guard.overdue(self._memory.prune, now=self.guard_now())
         return Around(known, stalled, self._memory.dependencies(), overdue)
 
     def count_kept(
@@ -266,10 +270,14 @@ class Reconciler:
         self, key: Key, plan: Plan, observed: Observed, running: frozenset[Key]
     ) -> Callable[[AnyAction], Attempt | None]:
         """Return what holds an action back that would leave too many services without a slot."""
-        last = blast.last_slots(plan.of(key), observed.of(key))
+        last = disruption_budget.last_slots(plan.of(key), observed.of(key))
 
         def take(action: AnyAction) -> Attempt | None:
-            error = self._share.take(key, running) if blast.takes_down(action, last) else None
+            error = (
+                self._share.take(key, running)
+                if disruption_budget.takes_down(action, last)
+                else None
+            )
             if error is None:
                 return None
             return self._retries.attempt(error, self._share.wait_s())

@@ -19,17 +19,18 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 
-from controller.core import blast, text
-from controller.core.planjson import review_json
-from controller.loop import control
-from controller.loop.control import ActRequest, PassRequest
+from controller.core.enforcement import disruption_budget
+from controller.core.review import text
+from controller.core.review.plan_json import review_json
+from controller.loop import control_socket
+from controller.loop.control_socket import ActRequest, PassRequest
 from controller.loop.controller import Controller
-from controller.loop.lanes import Lanes
-from controller.loop.survey import Standing
-from controller.loop.turns import Turns
+from controller.loop.full_plan import Standing
+from controller.loop.workers.pass_lock import Turns
+from controller.loop.workers.worker_slots import Lanes
+from controller.model.container_output import FailedRun
 from controller.model.errors import EngineError, StateError, UsageError
 from controller.model.names import Key
-from controller.model.output import FailedRun
 from controller.ports import EVENTS_SILENT, Clock, Engine, EngineEvent, Events
 
 WORKERS = 4
@@ -281,10 +282,10 @@ class Supervisor:
 
     def _converse(self, peer: socket.socket) -> None:
         with peer:
-            if not self._conversations.acquire(timeout=control.TIMEOUT_S):
+            if not self._conversations.acquire(timeout=control_socket.TIMEOUT_S):
                 return
             try:
-                control.converse(peer, own_uid=os.geteuid(), desk=self)
+                control_socket.converse(peer, own_uid=os.geteuid(), desk=self)
             except Exception:
                 log.exception("answering on the control socket failed")
             finally:
@@ -300,7 +301,7 @@ class Supervisor:
         """Return the plan of everything, and what an approval of it is about; change nothing."""
         survey = self._controller.survey()
         plan = survey.plan
-        going = [asdict(each) for each in blast.going(plan, survey.observed)]
+        going = [asdict(each) for each in disruption_budget.going(plan, survey.observed)]
         shown = review_json(self._controller.review(survey))
         return {"plan": shown, "text": text.render(plan), "going": going}
 

@@ -181,7 +181,7 @@ class EngineFailed(EngineError):
 
 
 class PullFailed(EngineFailed):
-    """An image couldn't be had (``core.pullerrors``)."""
+    """An image couldn't be had (``core.engine_api.pull_errors``)."""
 
     def __init__(self, code: str, message: str, *, act: Act, remedy: str = "") -> None:
         super().__init__(code, message, remedy=remedy)

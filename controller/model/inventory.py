@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from controller.model.effective import Confinement
+from controller.model.confinement import Confinement
 from controller.model.observed import Ending, Image, Settings
 
 #: More take-downs than these within the blast radius' window can't be told apart: there are none.
@@ -113,7 +113,7 @@ class Approval:
 
 @dataclass(frozen=True, slots=True)
 class Inventory:
-    """Folded from the journal, record by record (``core.inventory``); ``seq`` is the last one.
+    """Folded from the journal, record by record (``core.records.inventory``); ``seq`` is the last one.
 
     ``time`` is the latest of any record, which is no part of what is ours.
     """

@@ -14,11 +14,11 @@ from datetime import datetime
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Final
 
-from controller.core import siem
-from controller.core.sinkurls import ToOtlp
 from controller.model.errors import UsageError
-from controller.ship.follow import Shipped
-from controller.ship.sinks import Rejected, Sender, Undelivered
+from controller.ship import formats
+from controller.ship.destination import ToOtlp
+from controller.ship.follower import Shipped
+from controller.ship.sink import Rejected, Sender, Undelivered
 
 if TYPE_CHECKING:
     import requests
@@ -125,14 +125,14 @@ class OtlpSink:
         record = shipped.record
         at = datetime.fromisoformat(record.time)
         time_ns = round(at.timestamp() * 1000) * 1_000_000
-        number = _SEVERITIES[siem.severity(record)]
+        number = _SEVERITIES[formats.severity(record)]
         log = LogRecord(
             timestamp=time_ns,
             observed_timestamp=time_ns,
             severity_number=SeverityNumber(number),
             severity_text=SeverityNumber(number).name,
             body=shipped.line.decode(),
-            attributes=dict(siem.attributes(record)),
+            attributes=dict(formats.attributes(record)),
             event_name=f"trimtab.{record.entry.stage}",
         )
         return ReadableLogRecord(log, self._resource, self._scope)

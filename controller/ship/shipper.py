@@ -19,15 +19,15 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
-from controller.core.record import GENESIS
-from controller.core.siem import plain
-from controller.journal.folder import sync
-from controller.journal.segments import Mark
+from controller.core.records.record import GENESIS
+from controller.journal.store.folder import sync
+from controller.journal.store.segments import Mark
 from controller.model.errors import StateError
 from controller.ports import Clock
-from controller.ship.follow import Cursor, Diverged, Follower, Shipped
-from controller.ship.opener import Files
-from controller.ship.sinks import Rejected, Sink, Undelivered
+from controller.ship.fd_server import Files
+from controller.ship.follower import Cursor, Diverged, Follower, Shipped
+from controller.ship.formats import plain
+from controller.ship.sink import Rejected, Sink, Undelivered
 
 LOG = logging.getLogger("trimtab.ship")
 BATCH_RECORDS: Final = 500

@@ -8,66 +8,17 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, assert_never
+from typing import assert_never
 
-from controller.core.checkpoint import Checkpoint, parse_checkpoint, read_checkpoint
-from controller.core.note import NOTE_MAX_BYTES, BadNote, parse_note
-from controller.core.sinkurls import Destination, ToFile, ToNote, ToOtlp, ToSyslog
-from controller.journal.folder import sync
-from controller.ship.follow import Diverged, Shipped, checkpoints
-
-
-@dataclass(frozen=True, slots=True)
-class Sender:
-    """Who sends: the host's name, trimtab's version, the instance; and a clock that never jumps."""
-
-    host: str
-    version: str
-    instance: str
-    monotonic: Callable[[], float]
-
-
-class Undelivered(Exception):
-    """A batch wasn't delivered; it will be tried again.
-
-    What was delivered in the last *doubtful_s* seconds is sent again, too.
-    """
-
-    def __init__(self, why: str, *, doubtful_s: float = 0.0) -> None:
-        super().__init__(why)
-        self.doubtful_s = doubtful_s
-
-
-class Rejected(Exception):
-    """A batch was delivered, but for *count* records that the receiver refuses for good.
-
-    It must not be sent again.
-    """
-
-    def __init__(self, why: str, *, count: int) -> None:
-        super().__init__(why)
-        self.count = count
-
-
-class Sink(Protocol):
-    """One destination, used by one thread."""
-
-    def deliver(self, batch: Sequence[Shipped]) -> None:
-        """Return once all of it is delivered.
-
-        Raises:
-            Undelivered: some of it may not be.
-            Rejected: all is, but for some records that nobody need try again.
-        """
-        ...
-
-    def close(self) -> None:
-        """Let everything go."""
-        ...
+from controller.core.transparency.checkpoint import Checkpoint, parse_checkpoint, read_checkpoint
+from controller.core.transparency.signed_note import NOTE_MAX_BYTES, BadNote, parse_note
+from controller.journal.store.folder import sync
+from controller.ship.destination import Destination, ToFile, ToNote, ToOtlp, ToSyslog
+from controller.ship.follower import Diverged, Shipped, checkpoints
+from controller.ship.sink import Sender, Sink, Undelivered
 
 
 def _sync_entries(folder: Path) -> None:

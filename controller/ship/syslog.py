@@ -17,11 +17,11 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Final
 
-from controller.core import siem
-from controller.core.sinkurls import ToSyslog, Trust
 from controller.model.errors import UsageError
-from controller.ship.follow import Shipped
-from controller.ship.sinks import Sender, Undelivered
+from controller.ship import formats
+from controller.ship.destination import ToSyslog, Trust
+from controller.ship.follower import Shipped
+from controller.ship.sink import Sender, Undelivered
 
 CONNECT_S: Final = 10.0
 #: Without any progress. One that is slow gets further, and none takes for ever.
@@ -59,7 +59,7 @@ class SyslogSink:
                 return
             _refuse_ended(peer)
             until = self._sender.monotonic() + LONGEST_S
-            self._send(peer, b"".join(map(siem.counted, messages)), until=until)
+            self._send(peer, b"".join(map(formats.counted, messages)), until=until)
             self._await_taken(peer, until=until)
         except OSError as error:
             self.close()
@@ -77,7 +77,7 @@ class SyslogSink:
         return f"{self._to.host}:{self._to.port}"
 
     def _message(self, shipped: Shipped) -> bytes:
-        return siem.syslog(
+        return formats.syslog(
             shipped.record,
             shipped.line,
             host=self._sender.host,

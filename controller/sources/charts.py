@@ -20,15 +20,15 @@ from jsonschema.exceptions import SchemaError, ValidationError
 from pydantic import ValidationError as ModelError
 from referencing import Registry
 
-from controller.core.documents import Declaration, Reading, read
-from controller.core.explain import dotted, explain, problem_at
-from controller.core.templates import render_template
-from controller.core.yamltext import MAX_PROBLEMS, Document, Fault, Place, compose_all, decode
-from controller.core.yamltext import Path as ValuePath
+from controller.core.encoding.yaml import MAX_PROBLEMS, Document, Fault, Place, compose_all, decode
+from controller.core.encoding.yaml import Path as ValuePath
+from controller.core.manifests.parse import Declaration, Reading, read
+from controller.core.manifests.problems import dotted, explain, problem_at
+from controller.model.desired.spec import Model, ReleaseSpec
 from controller.model.errors import Problem
 from controller.model.names import SERVICE_NAME_MAX, is_dns_label
-from controller.model.spec import Model, ReleaseSpec
-from controller.sources.folder import Found, Walk, is_inside, read_whole
+from controller.sources.safe_read import Found, Walk, is_inside, read_whole
+from controller.sources.templates import render_template
 
 MAX_RELEASES = 200
 MAX_TEMPLATES = 100

@@ -18,7 +18,7 @@ from pathlib import Path
 import watchfiles
 
 from controller.sources import git
-from controller.sources.folder import Walk
+from controller.sources.safe_read import Walk
 
 QUIET_MS = 100  # a batch of changes ends when this long nothing more changed
 BATCH_MS = 5_000  # or when it is this long

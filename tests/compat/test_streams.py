@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from controller.broker.connection import Patience
-from controller.broker.server import Limits
-from controller.broker.upstream import KEPT_MAX
-from controller.core.policyfile import load_policy
+from controller.broker.engine.client import KEPT_MAX
+from controller.broker.server.connection import Patience
+from controller.broker.server.server import Limits
+from controller.core.policy.load import load_policy
 from tests.compat.world import DEVELOPMENT, IMAGE, Broker, development_policy
 from tests.gate import wire
 from tests.instance import eventually

@@ -11,17 +11,13 @@ from collections.abc import Iterator
 from dataclasses import asdict, replace
 from typing import Any
 
-from controller.broker.commands import Command, Forward, Lost, ReadProcess
-from controller.core.moves import Handle
-from controller.core.translate import RESTART
+from controller.broker.gate.commands import Command, Forward, Lost, ReadProcess
+from controller.core.drift.actions import Handle
+from controller.core.engine_api.translate import RESTART
 from controller.engine.adapter import BrokerEngine
-from controller.model.desired import Service, Source
-from controller.model.effective import Unseen
-from controller.model.entries import Context, Reply
-from controller.model.errors import EngineError
-from controller.model.names import Key, NetworkNames, container_name, service_key
-from controller.model.observed import Observed
-from controller.model.plan import (
+from controller.model.confinement import Unseen
+from controller.model.desired.desired import Service, Source
+from controller.model.desired.plan import (
     AnyAction,
     CreateContainer,
     CreateNetwork,
@@ -30,8 +26,12 @@ from controller.model.plan import (
     PullImage,
     RemoveNetwork,
 )
-from controller.model.policy import Policy
-from controller.model.spec import ServiceSpec
+from controller.model.desired.spec import ServiceSpec
+from controller.model.errors import EngineError
+from controller.model.names import Key, NetworkNames, container_name, service_key
+from controller.model.observed import Observed
+from controller.model.policy.document import Policy
+from controller.model.records import Context, Reply
 from controller.ports import EngineFacts
 from tests.contract.sides import WORKER, Conversation, RealSide, Side, SimSide
 from tests.engine import Engine

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from controller.core.inspected import Handling, handling
+from controller.core.engine_api.comparable_fields import Handling, handling
 from tests.contract.sides import LABEL, WEB, WORKER, Conversation, RealSide, SimSide
 from tests.engine import Engine
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from controller.core.inspected import MEMBERS, Handling
+from controller.core.engine_api.comparable_fields import MEMBERS, Handling
 
 PAGE = Path(__file__).parents[2] / "docs" / "operations" / "drift.md"
 

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from controller.clock import SystemClock
-from controller.core.record import timestamp
-from controller.wiring import trimtab_gid
+from controller.app.clock import SystemClock
+from controller.app.wiring import trimtab_gid
+from controller.core.records.record import timestamp
 from tests.gate.roles import ALICE
 from tests.instance import TRIMTAB, Host, eventually, web
 

@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from controller.cli.api import BrokerApi
-from controller.engine.answers import header
-from controller.model.entries import Context
-from controller.process.assembly import answers
+from controller.cli.clients.socket_client import BrokerApi
+from controller.engine.responses import header
+from controller.model.records import Context
+from controller.process.process_group import answers
 from tests.gate import wire
 from tests.gate.roles import Peer
 from tests.instance import TRIMTAB, Host, eventually, has, web

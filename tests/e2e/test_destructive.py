@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from controller.cli.api import ask_controller
+from controller.cli.clients.socket_client import ask_controller
 from tests.instance import LABEL, Host, eventually, has, web
 
 if TYPE_CHECKING:

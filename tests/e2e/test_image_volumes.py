@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from controller.cli.doctor import is_unnamed
+from controller.cli.commands.doctor import is_unnamed
 from tests.instance import Host, eventually
 
 IMAGE = "trimtab.local/keeper:1"

@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from controller.clock import SystemClock
+from controller.app.clock import SystemClock
 from tests.instance import TRIMTAB, Host, descendants, eventually, web
 from tests.otlp import Collector
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from controller.broker.privileges import CAPABILITIES, KEPT_FOR, NOFILE
+from controller.broker.host.capabilities import CAPABILITIES, KEPT_FOR, NOFILE
 from tests.instance import POLICIES, Host, eventually, web
 
 ADMITTED = "ghcr.io/platformnetwork/web:1"

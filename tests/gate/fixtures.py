@@ -24,9 +24,9 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from controller.core.reference import parse_reference
+from controller.app.wiring import trimtab_gid
+from controller.core.encoding.image_reference import parse_reference
 from controller.model import names
-from controller.wiring import trimtab_gid
 from tests.gate import wire
 from tests.gate.roles import ALICE, BOB, CONTROLLER, Peer
 from tests.gate.tap import DIGEST, Tap

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 
-from controller.core import tables
-from controller.core.fields import Field
+from controller.core.engine_api import field_tables
+from controller.core.engine_api.field_reader import Field
 from controller.model import names
 from controller.model.mutations import Mutation
 from tests.gate import spelling
@@ -332,7 +332,7 @@ def _create(dice: Random, stage: Stage, number: int) -> Asked:
         host = _host(dice, stage)
         modes = ["none", "none", "", "default", "bridge", "alice-isle"]
         host["NetworkMode"] = "alice-isle" if "PortBindings" in host else dice.choice(modes)
-        body["HostConfig"] = spelling.with_zeroes(host, tables.HOST_CONFIG, dice)
+        body["HostConfig"] = spelling.with_zeroes(host, field_tables.HOST_CONFIG, dice)
     name = f"{stage.tag}{number}"
     return Asked(
         number,
@@ -468,7 +468,7 @@ def _connect(dice: Random, stage: Stage, number: int) -> Asked:
     body: dict[str, Any] = {"Container": stage.loose}
     if _some(dice, 0.5):
         config = {"Aliases": dice.choice([[], ["web"]])}
-        body["EndpointConfig"] = spelling.with_zeroes(config, tables.ENDPOINT, dice)
+        body["EndpointConfig"] = spelling.with_zeroes(config, field_tables.ENDPOINT, dice)
     path = f"/networks/{network}/connect"
     return Asked(
         number,
@@ -559,12 +559,14 @@ MAKERS: dict[str, Maker] = {
 #: Inputs take their routes in this order, so that each gets its share.
 SLOTS = (*MAKERS, Mutation.CONTAINER_CREATE, Mutation.CONTAINER_UPDATE)
 BODIES: dict[str, tuple[Field, ...]] = {
-    Mutation.CONTAINER_CREATE: tuple(each for each in tables.CONFIG if each.name != "HostConfig"),
-    Mutation.CONTAINER_UPDATE: tables.UPDATE,
-    Mutation.NETWORK_CREATE: tables.NETWORK,
-    Mutation.NETWORK_CONNECT: tables.CONNECT,
-    Mutation.NETWORK_DISCONNECT: tables.DISCONNECT,
-    Mutation.VOLUME_CREATE: tables.VOLUME,
+    Mutation.CONTAINER_CREATE: tuple(
+        each for each in field_tables.CONFIG if each.name != "HostConfig"
+    ),
+    Mutation.CONTAINER_UPDATE: field_tables.UPDATE,
+    Mutation.NETWORK_CREATE: field_tables.NETWORK,
+    Mutation.NETWORK_CONNECT: field_tables.CONNECT,
+    Mutation.NETWORK_DISCONNECT: field_tables.DISCONNECT,
+    Mutation.VOLUME_CREATE: field_tables.VOLUME,
 }
 _FLAG = ("", "0", "false", "False")
 #: Parameters that ordinary clients send empty or off.

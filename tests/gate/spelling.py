@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from random import Random
 from urllib.parse import quote
 
-from controller.core.fields import Field, WrongError
+from controller.core.engine_api.field_reader import Field, WrongError
 
 ZEROES: tuple[object, ...] = (None, "", 0, False, [], {})
 SPACES = ("", "", "", "", " ", "\n", "\t ", "\r\n")

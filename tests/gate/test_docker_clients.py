@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING
 import docker
 import pytest
 
-from controller.core.policyfile import load_policy
-from controller.journal.reader import records
-from controller.wiring import new_id
+from controller.app.wiring import new_id
+from controller.core.policy.load import load_policy
+from controller.journal.store.reader import records
 from tests.served import served as serving
 
 if TYPE_CHECKING:

@@ -14,10 +14,10 @@ from urllib.parse import parse_qsl
 
 import pytest
 
-from controller.core import schema
-from controller.core.bodies import CreateRequest
-from controller.core.dockercreate import RUN_OPTIONS
-from controller.core.dockerline import Asked, LineError, Surroundings, requests_of
+from controller.cli.docker_line.create import RUN_OPTIONS
+from controller.cli.docker_line.line import Asked, LineError, Surroundings, requests_of
+from controller.core.engine_api import parse
+from controller.core.engine_api.requests import CreateRequest
 from tests.gate.recorder import Recorder
 
 INDEX = re.compile(r"\[[0-9]+\]")
@@ -135,7 +135,7 @@ def read(body: object) -> CreateRequest:
 
     Of variables, binds and findings the order is left out: the command itself has none.
     """
-    request = schema.parse_create(body)
+    request = parse.parse_create(body)
     mounts = sorted((replace(mount, path="") for mount in request.mounts), key=str)
     findings = [replace(f, path=INDEX.sub("[]", f.path)) for f in request.findings]
     return replace(
@@ -168,17 +168,17 @@ def understood(method: str, path: str, body: object) -> object:
     name = path.rpartition("/")[2]
     match (path.split("/")[1], name):
         case ("containers", "update"):
-            return schema.parse_update(body)
+            return parse.parse_update(body)
         case ("networks", "create"):
-            return schema.parse_network(body)
+            return parse.parse_network(body)
         case ("networks", "connect"):
-            return schema.parse_connect(body, network="net")
+            return parse.parse_connect(body, network="net")
         case ("networks", "disconnect"):
-            return schema.parse_disconnect(body, network="net")
+            return parse.parse_disconnect(body, network="net")
         case ("volumes", "create"):
-            return schema.parse_volume(body)
+            return parse.parse_volume(body)
         case ("containers", "exec"):
-            return schema.parse_exec(body)
+            return parse.parse_exec(body)
         case _:
             return None
 

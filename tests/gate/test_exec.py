@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from controller.journal.reader import records
-from controller.model.entries import Entry
-from controller.wiring import new_id, trimtab_gid
+from controller.app.wiring import new_id, trimtab_gid
+from controller.journal.store.reader import records
+from controller.model.records import Entry
 from tests.gate import wire
 from tests.gate.fixtures import Gate, Knobs
 from tests.gate.roles import ALICE, Peer

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from controller.core import strictjson
-from controller.core.tables import HOST_CONFIG
+from controller.core.encoding import strict_json
+from controller.core.engine_api.field_tables import HOST_CONFIG
 from controller.model.mutations import Mutation
 from tests.gate import fuzz, meanings, predictions, spelling
 from tests.gate.meanings import MAKERS, SLOTS, Stage
@@ -79,7 +79,7 @@ def test_a_spelling_means_what_was_meant() -> None:
         host = meanings._host(dice, STAGE)
         body = {"Image": "x", "Labels": {"\u212a": "\U0001f433\n\\/"}, "HostConfig": host}
         text = spelling.spelled(body, dice)
-        assert json.loads(text) == strictjson.parse(text.encode()) == body
+        assert json.loads(text) == strict_json.parse(text.encode()) == body
 
 
 def test_what_says_nothing_is_read_as_nothing() -> None:
@@ -95,7 +95,7 @@ def test_a_misspelling_differs_from_every_spelling(what: str) -> None:
         body = {"Image": "ghcr.io/a/b", "StopSignal": "SIGTERM", "Tty": True}
         text = spelling.MISSPELLINGS[what](dict(body), Random(number))
         try:
-            read: object = strictjson.parse(text.encode("utf-8", "surrogatepass"))
-        except strictjson.Ambiguous:
+            read: object = strict_json.parse(text.encode("utf-8", "surrogatepass"))
+        except strict_json.Ambiguous:
             continue
         assert read != body

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from controller.journal.audit import verify
-from controller.journal.reader import records
-from controller.wiring import trimtab_gid
+from controller.app.wiring import trimtab_gid
+from controller.journal.store.reader import records
+from controller.journal.verify.verify import verify
 from tests.engine import FoundEngine, PrivateEngine
 from tests.gate.fixtures import World
 from tests.gate.load import Counted, Flood

@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from controller.broker import routing
-from controller.broker.endpoints import OWN_PREFIX, ROUTES
-from controller.broker.framing import Malformed, parse_head
-from controller.broker.refusals import Denied
-from controller.broker.targets import read_path, read_query
+from controller.broker.gate import router
+from controller.broker.gate.refusals import Denied
+from controller.broker.gate.request_target import read_path, read_query
+from controller.broker.gate.routes import OWN_PREFIX, ROUTES
+from controller.broker.wire.request_reader import Malformed, parse_head
 from tests.gate.fuzz import Line
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ def reading(method: str, target: str) -> tuple[str, str]:
     path, _, query = head.target.partition("?")
     try:
         read = read_path(path)
-        match = routing.find(method, read.path, versioned=read.versioned)
+        match = router.find(method, read.path, versioned=read.versioned)
         read_query(query)
     except Denied as denied:
         return "", denied.rule
@@ -169,5 +169,5 @@ def test_every_route_of_the_table_is_found_by_its_own_plain_path(template: str) 
     for route in (each for each in ROUTES if each.template == template):
         names = dict.fromkeys(re.findall(r"\{(\w+)\}", template), "a-name")
         path = (OWN_PREFIX if route.own else "") + template.format(**names)
-        found = routing.find(route.method, path, versioned=False)
+        found = router.find(route.method, path, versioned=False)
         assert (found.route.name, dict(found.names)) == (route.name, names)

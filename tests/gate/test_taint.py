@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from controller.broker.endpoints import OWN_PREFIX, ROUTES, Route
-from controller.core import tables
-from controller.core.fields import Field, Posture, an_object, fold
+from controller.broker.gate.routes import OWN_PREFIX, ROUTES, Route
+from controller.core.engine_api import field_tables
+from controller.core.engine_api.field_reader import Field, Posture, an_object, fold
 from controller.model import names
 from tests.gate import wire
 from tests.gate.fixtures import CONTEXT, IMAGE, World
@@ -32,32 +32,32 @@ MARK = "Zmarkz"
 VALUES: tuple[object, ...] = (MARK, [MARK], {MARK: MARK}, [{MARK: MARK}], {MARK: {}})
 ZEROES: tuple[object, ...] = (None, "", 0, False, [], {})
 ROOTS: dict[str, Sequence[Field]] = {
-    "create": tables.CONFIG,
-    "update": tables.UPDATE,
-    "exec": tables.EXEC,
-    "exec-start": tables.EXEC_START,
-    "network": tables.NETWORK,
-    "connect": tables.CONNECT,
-    "disconnect": tables.DISCONNECT,
-    "volume": tables.VOLUME,
+    "create": field_tables.CONFIG,
+    "update": field_tables.UPDATE,
+    "exec": field_tables.EXEC,
+    "exec-start": field_tables.EXEC_START,
+    "network": field_tables.NETWORK,
+    "connect": field_tables.CONNECT,
+    "disconnect": field_tables.DISCONNECT,
+    "volume": field_tables.VOLUME,
 }
 #: Which table the objects in a field have; ``*`` stands for each item or member.
 INSIDE: dict[str, tuple[str, Sequence[Field]]] = {
-    "HostConfig": ("", tables.HOST_CONFIG),
-    "NetworkingConfig": ("", tables.NETWORKING_CONFIG),
-    "EndpointsConfig": ("*", tables.ENDPOINT),
-    "EndpointConfig": ("", tables.ENDPOINT),
-    "Healthcheck": ("", tables.HEALTHCHECK),
-    "LogConfig": ("", tables.LOG_CONFIG),
-    "RestartPolicy": ("", tables.RESTART_POLICY),
-    "Ulimits": ("*", tables.ULIMIT),
-    "PortBindings": ("**", tables.PORT_BINDING),
-    "Mounts": ("*", tables.MOUNT),
-    "BindOptions": ("", tables.BIND_OPTIONS),
-    "VolumeOptions": ("", tables.VOLUME_OPTIONS),
-    "TmpfsOptions": ("", tables.TMPFS_OPTIONS),
-    "DriverConfig": ("", tables.DRIVER_CONFIG),
-    "IPAM": ("", tables.IPAM),
+    "HostConfig": ("", field_tables.HOST_CONFIG),
+    "NetworkingConfig": ("", field_tables.NETWORKING_CONFIG),
+    "EndpointsConfig": ("*", field_tables.ENDPOINT),
+    "EndpointConfig": ("", field_tables.ENDPOINT),
+    "Healthcheck": ("", field_tables.HEALTHCHECK),
+    "LogConfig": ("", field_tables.LOG_CONFIG),
+    "RestartPolicy": ("", field_tables.RESTART_POLICY),
+    "Ulimits": ("*", field_tables.ULIMIT),
+    "PortBindings": ("**", field_tables.PORT_BINDING),
+    "Mounts": ("*", field_tables.MOUNT),
+    "BindOptions": ("", field_tables.BIND_OPTIONS),
+    "VolumeOptions": ("", field_tables.VOLUME_OPTIONS),
+    "TmpfsOptions": ("", field_tables.TMPFS_OPTIONS),
+    "DriverConfig": ("", field_tables.DRIVER_CONFIG),
+    "IPAM": ("", field_tables.IPAM),
 }
 #: A body of each schema with every object that a table knows; ``$`` words are filled in.
 BASES: dict[str, dict[str, Any]] = {
@@ -228,7 +228,7 @@ def test_every_body_has_a_base_with_every_object_that_its_tables_know() -> None:
                 for field in table
                 if field.read is an_object and field.posture is not Posture.DENY
             }
-            if table is tables.MOUNT:  # each mount has the options of its own kind
+            if table is field_tables.MOUNT:  # each mount has the options of its own kind
                 objects &= {f"{spot['Type'].title()}Options"}
             assert objects <= set(spot), f"{name}: {path}"
             assert objects <= set(INSIDE), f"{name}: {path}"
@@ -295,10 +295,10 @@ def _spellings(name: str) -> list[str]:
     return [each for each in (name.lower(), odd) if each != name and fold(each) == fold(name)]
 
 
-@pytest.mark.parametrize("name", tables.LEGACY_NAMES.split())
+@pytest.mark.parametrize("name", field_tables.LEGACY_NAMES.split())
 def test_a_field_of_host_config_at_the_top_reaches_nobody(taint: Taint, name: str) -> None:
     route = next(each for each in BODY_ROUTES if each.name == "container.create")
-    if name in {field.name for field in tables.CONFIG}:
+    if name in {field.name for field in field_tables.CONFIG}:
         return
     answer, seen = taint.ask(route, {**BASES["create"], name: MARK})
     assert (answer.status, answer.rule) == (400, "body.legacy")

@@ -19,22 +19,26 @@ from typing import Any
 
 import yaml
 
-from controller.core import planner, prune
-from controller.core.moves import Judge
-from controller.core.ordering import Around
-from controller.core.past import Past
-from controller.core.plantext import render_review
-from controller.core.quarantine import Left, Quarantine
-from controller.core.render import desired_of
-from controller.core.review import review
-from controller.core.revision import service_text, slot_text
-from controller.core.serviceimagevolumes import with_image_volumes
-from controller.core.steering import steer
-from controller.core.text import render
-from controller.core.translate import RESTART
-from controller.model.changes import Review
-from controller.model.course import Pin, Revision, Steering
-from controller.model.desired import Desired, Service
+from controller.app.wiring import rules_of
+from controller.core.drift.actions import Judge
+from controller.core.engine_api.translate import RESTART
+from controller.core.manifests.resolve import desired_of
+from controller.core.manifests.revision_hash import service_text, slot_text
+from controller.core.planning import planner
+from controller.core.planning.context import Past
+from controller.core.planning.image_volumes import with_image_volumes
+from controller.core.planning.ordering import Around
+from controller.core.planning.quarantine import Left, Quarantine
+from controller.core.review.plan_text import render_review
+from controller.core.review.review import review
+from controller.core.review.text import render
+from controller.core.service import prune_guard
+from controller.core.service.overrides import steer
+from controller.model.desired.desired import Desired, Service
+from controller.model.desired.field_changes import Review
+from controller.model.desired.overrides import Pin, Revision, Steering
+from controller.model.desired.plan import Plan
+from controller.model.desired.spec import RestartPolicy
 from controller.model.names import DEFAULT_NAMESPACE, NetworkNames, container_name, service_key
 from controller.model.observed import (
     Container,
@@ -45,12 +49,9 @@ from controller.model.observed import (
     Settings,
     Volume,
 )
-from controller.model.plan import Plan
-from controller.model.policy import Policy
-from controller.model.policy_values import AnonymousVolumes
+from controller.model.policy.document import Policy
+from controller.model.policy.values import AnonymousVolumes
 from controller.model.quantities import format_instant, parse_bytes, parse_duration_ms
-from controller.model.spec import RestartPolicy
-from controller.wiring import rules_of
 from tests.worlds import deny
 
 FOLDER = Path(__file__).parent
@@ -82,8 +83,10 @@ def plan_of(scene: str) -> tuple[Plan, Review]:
     }
     desired = steer(written, steerings)
     observed = _observed(shown, written, before)
-    first = prune.guard(desired, observed, prune.PruneMemory(), now=0, approved=False)
-    second = prune.guard(desired, observed, first.memory, now=prune.SETTLE_S, approved=False)
+    first = prune_guard.guard(desired, observed, prune_guard.PruneMemory(), now=0, approved=False)
+    second = prune_guard.guard(
+        desired, observed, first.memory, now=prune_guard.SETTLE_S, approved=False
+    )
     held = {
         (service_key(DEFAULT_NAMESPACE, name), slot): text
         for name, slots in shown.get("held", {}).items()

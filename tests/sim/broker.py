@@ -11,8 +11,9 @@ from collections.abc import Callable, Coroutine, Generator
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar, cast
 
-from controller.broker import gate, recovery, rivals
-from controller.broker.commands import (
+from controller.broker import dispatch
+from controller.broker.engine.client import Upstream
+from controller.broker.gate.commands import (
     Answer,
     Command,
     EndProcess,
@@ -25,17 +26,17 @@ from controller.broker.commands import (
     Relay,
     Write,
 )
-from controller.broker.driver import Driver
-from controller.broker.mending import FIRST_PAUSE_S, LAST_PAUSE_S, Mending
-from controller.broker.state import GateState
-from controller.broker.upstream import Upstream
-from controller.core import inventory as inventories
-from controller.model.effective import Effective, Unseen
-from controller.model.entries import Entry, Record, Reply, Request
+from controller.broker.gate.state import GateState
+from controller.broker.guards import recovery, split_brain
+from controller.broker.server.driver import Driver
+from controller.broker.server.recovery_task import FIRST_PAUSE_S, LAST_PAUSE_S, Mending
+from controller.core.records import inventory as inventories
+from controller.model.confinement import Effective, Unseen
 from controller.model.errors import EngineUnavailable, JournalUnavailable
+from controller.model.host_paths import PathFacts
 from controller.model.inventory import Inventory
-from controller.model.paths import PathFacts
-from controller.model.policy import Policy
+from controller.model.policy.document import Policy
+from controller.model.records import Entry, Record, Reply, Request
 from controller.ports import EngineFacts
 from tests.sim.clock import VirtualClock
 from tests.sim.journal import SimJournal
@@ -115,7 +116,7 @@ class SimBroker:
             start_seq=places.journal.last_seq,
             start_monotonic=places.clock.monotonic(),
         )
-        rivals.doubt(self.state)
+        split_brain.doubt(self.state)
         self._mending = Mending(
             driver=cast("Driver", self), state=self.state, upstream=cast("Upstream", self)
         )
@@ -148,7 +149,7 @@ class SimBroker:
         if self.state is None:
             raise NobodyThere
         try:
-            value = self._drive(gate.handle(request, self.state))
+            value = self._drive(dispatch.handle(request, self.state))
         except BrokerDied as death:
             self.die()
             if death.answered is None:

@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 from urllib.parse import parse_qsl
 
-from controller.broker import routing
-from controller.broker.commands import Forward, Lost
+from controller.broker.gate import router
+from controller.broker.gate.commands import Forward, Lost
 from controller.model import names
-from controller.model.entries import Record, Reply, Role
 from controller.model.mutations import Mutation
 from controller.model.names import Key, service_key
 from controller.model.quantities import parse_duration_ms
+from controller.model.records import Record, Reply, Role
 from tests.sim.clock import VirtualClock
 from tests.sim.engine import SimEngine
 from tests.sim.files import Doc, Truth
@@ -86,7 +86,7 @@ def read(command: Forward) -> Mutated:
     """Return what a forwarded request does."""
     path, _, raw = command.path.partition("?")
     query = dict(parse_qsl(raw, keep_blank_values=True))
-    match = routing.find(command.method, path, versioned=False)
+    match = router.find(command.method, path, versioned=False)
     body = json.loads(command.body) if command.body else {}
     route, named = match.route.name, match.names
     network = named.get("network", "")

@@ -10,19 +10,19 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
-from controller import wiring
-from controller.core import text
-from controller.core.quarantine import Keeping
+from controller.app import wiring
+from controller.core.planning.quarantine import Keeping
+from controller.core.review import text
 from controller.engine.adapter import BrokerEngine
 from controller.engine.transport import Answer, Broken, NotSent
 from controller.loop.controller import Chore, Controller
-from controller.loop.memory import Memory
 from controller.loop.passes import Rules, View
-from controller.loop.probes import ProbedEngine, Prober
-from controller.model.entries import Actor, Reply, Request, Role
+from controller.loop.probes.prober import ProbedEngine, Prober
+from controller.loop.state.store import Memory
+from controller.model.desired.plan import Plan
 from controller.model.names import Key, NetworkNames
 from controller.model.observed import Observed
-from controller.model.plan import Plan
+from controller.model.records import Actor, Reply, Request, Role
 from tests.sim.broker import BrokerDied, NobodyThere, SimBroker
 from tests.sim.clock import VirtualClock
 from tests.sim.faults import Action

@@ -12,11 +12,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from controller.broker.commands import Command, Forward, Look, Write
+from controller.broker.gate.commands import Command, Forward, Look, Write
 from controller.loop.controller import Chore
-from controller.loop.probes import Prober
-from controller.model.entries import Reply, Request
+from controller.loop.probes.prober import Prober
 from controller.model.names import Key
+from controller.model.records import Reply, Request
 from tests.sim.broker import BrokerDied
 from tests.sim.controller import ControllerDied
 from tests.sim.faults import Action, Faults

@@ -12,13 +12,13 @@ from dataclasses import dataclass, replace
 from itertools import accumulate, chain, repeat, takewhile
 from typing import Any
 
-from controller.broker.commands import Forward, Lost, ReadProcess
-from controller.core.backoff import PAUSES_S
-from controller.core.contention import AGAIN, FACTOR, FIRST_S, LONGEST_S
-from controller.loop import retries
-from controller.model.effective import Effective, Unseen
-from controller.model.entries import Reply, Request
+from controller.broker.gate.commands import Forward, Lost, ReadProcess
+from controller.core.drift.backoff import PAUSES_S
+from controller.core.drift.contention import AGAIN, FACTOR, FIRST_S, LONGEST_S
+from controller.loop.state import retries
+from controller.model.confinement import Effective, Unseen
 from controller.model.mutations import Mutation
+from controller.model.records import Reply, Request
 from tests.sim.checkers import read
 from tests.sim.controller import request_of
 from tests.sim.faults import Action, Faults
@@ -48,12 +48,12 @@ def tries(pauses_s: Iterable[float], within_s: float) -> int:
 
 def bound(within_s: float) -> int:
     """Return the most acts on one service within a time, whatever goes wrong for ever."""
-    # A slot that fails (core.backoff).
+    # A slot that fails (core.drift.backoff).
     failing = tries(chain(PAUSES_S, repeat(PAUSES_S[-1])), within_s)
-    # What others alter, stop or remove (core.contention): at once a few times, then after pauses.
+    # What others alter, stop or remove (core.drift.contention): at once a few times, then after pauses.
     fought = (min(LONGEST_S, FIRST_S * FACTOR**n) for n in range(100))
     contended = AGAIN + tries(fought, within_s)
-    # A request that fails (loop.retries).
+    # A request that fails (loop.state.retries).
     doubled = (min(retries.LONGEST_S, retries.FIRST_S * 2.0**n) for n in range(100))
     return REPLICAS * ACTS_A_TRY * max(failing, contended, tries(doubled, within_s))
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from controller.model.desired import Desired
+from controller.model.desired.desired import Desired
 from controller.model.names import Key
-from controller.sources.files import DirectorySource
+from controller.sources.directory import DirectorySource
 
 SECRET = "hunter2-{seed}-Zq"
 BAD_YAML = "apiVersion: trimtab/v1\nkind: [Service\n"

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from controller.model.entries import Role
-from controller.model.policy import Policy
+from controller.model.policy.document import Policy
+from controller.model.records import Role
 from controller.ports import EngineFacts
 from tests.sim.broker import Places
 from tests.sim.checkers import Checkers, Scene

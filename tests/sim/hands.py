@@ -11,10 +11,10 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from controller.model.course import ServiceAct, Verb
-from controller.model.entries import Reply, Request
+from controller.model.desired.overrides import ServiceAct, Verb
 from controller.model.errors import EngineError, UsageError
 from controller.model.names import Key
+from controller.model.records import Reply, Request
 from tests.sim.controller import ControllerDied, SimController, request_of
 from tests.sim.files import Doc, Truth
 from tests.sim.people import OPERATOR, People

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from controller.broker.commands import Command, Forward, Lost, ReadProcess, Write
-from controller.model.effective import Effective, Unseen
-from controller.model.entries import Reply, Request, Role
+from controller.broker.gate.commands import Command, Forward, Lost, ReadProcess, Write
+from controller.model.confinement import Effective, Unseen
+from controller.model.records import Reply, Request, Role
 from tests.sim import kernel
 from tests.sim.broker import BrokerDied, SimBroker
 from tests.sim.checkers import Intent

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from controller.core.record import GENESIS, parse, prepare, timestamp
-from controller.model.entries import Entry, Record
+from controller.core.records.record import GENESIS, parse, prepare, timestamp
 from controller.model.errors import JournalUnavailable
+from controller.model.records import Entry, Record
 from tests.sim.clock import VirtualClock
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from controller.core import text
-from controller.core.planjson import review_json
-from controller.core.plantext import render_review
-from controller.core.translate import settings
+from controller.core.engine_api.translate import settings
+from controller.core.review import text
+from controller.core.review.plan_json import review_json
+from controller.core.review.plan_text import render_review
 from controller.model import names
-from controller.model.desired import Desired
+from controller.model.desired.desired import Desired
 from controller.model.errors import EngineError
 from controller.model.inventory import Inventory, Item
 from controller.model.names import Key, service_key

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from controller.broker.commands import ReadProcess
-from controller.core.effective import mask_of
-from controller.model.effective import (
+from controller.broker.gate.commands import ReadProcess
+from controller.core.enforcement.kernel_compare import mask_of
+from controller.model.confinement import (
     UNLIMITED,
     CgroupLimits,
     Effective,

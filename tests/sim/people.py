@@ -13,11 +13,11 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote
 
-from controller.core.blast import Going
-from controller.engine.answers import header
+from controller.core.enforcement.disruption_budget import Going
+from controller.engine.responses import header
 from controller.model import names
-from controller.model.entries import Actor, Context, Reply, Request, Role
 from controller.model.names import Key
+from controller.model.records import Actor, Context, Reply, Request, Role
 from tests.sim.controller import request_of
 from tests.sim.engine import SimEngine
 from tests.sim.faults import Action

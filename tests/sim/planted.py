@@ -14,45 +14,33 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
-from controller.broker import (
-    creates,
-    gate,
-    lifecycle,
-    radius,
-    reads,
-    recovery,
-    redact,
-    resolve,
-    steps,
-    verifying,
-)
-from controller.broker.commands import Forward, Lost, Write
-from controller.core import (
-    admission,
-    ordering,
-    planner,
-    predecessors,
-    prune,
-    readiness,
-    render,
-    revisions,
-    rollout,
-    slots,
-    steering,
-)
-from controller.core import recovery as settling
-from controller.engine import adapter, outgoing
+from controller.broker import dispatch
+from controller.broker.gate import mutate, redact
+from controller.broker.gate.commands import Forward, Lost, Write
+from controller.broker.guards import disruption_budget, kernel_verify, lookup, recovery
+from controller.broker.handlers import container_create, container_lifecycle, container_read
+from controller.core.admission import create as admission
+from controller.core.drift import availability
+from controller.core.enforcement import settlement as settling
+from controller.core.manifests import resolve as render
+from controller.core.planning import ordering, planner, predecessor, rollout
+from controller.core.planning import slot as slots
+from controller.core.service import overrides, prune_guard, revisions
+from controller.engine import adapter, requests
 from controller.loop import controller as loop
-from controller.loop import executor, helm, probes, reconciler, retries
-from controller.loop import memory as loop_memory
+from controller.loop import executor, reconciler
+from controller.loop.probes import prober
+from controller.loop.state import overrides as helm
+from controller.loop.state import retries
+from controller.loop.state import store as loop_memory
 from controller.model import names
-from controller.model.effective import Difference
-from controller.model.entries import Context, Entry, Record, Reply
+from controller.model.confinement import Difference
+from controller.model.desired.plan import CreateContainer, StopContainer, UpdateContainer, Wait
+from controller.model.desired.spec import Condition, Order
 from controller.model.errors import Conflict
 from controller.model.inventory import Item
 from controller.model.observed import ContainerState, Settings
-from controller.model.plan import CreateContainer, StopContainer, UpdateContainer, Wait
-from controller.model.spec import Condition, Order
+from controller.model.records import Context, Entry, Record, Reply
 
 #: Makes the wrong variant of what was there.
 Wrong = Callable[[Any], Any]
@@ -95,8 +83,8 @@ def _with_a_breach(found: tuple[Difference, ...]) -> tuple[Difference, ...]:
 def _at_once(original: Any) -> Any:
     def wrong(container: Any, spec: Any, sighting: Any, *, now: float) -> Any:
         said = original(container, spec, sighting, now=now)
-        up = said.word is readiness.Ready.SETTLING
-        return readiness.Readiness(readiness.Ready.AVAILABLE) if up else said
+        up = said.word is availability.Ready.SETTLING
+        return availability.Readiness(availability.Ready.AVAILABLE) if up else said
 
     return wrong
 
@@ -155,7 +143,7 @@ def _unjournaled_stops(original: Any) -> Any:
 def _no_reads(original: Any) -> Any:
     def inventory(call: Any, state: Any) -> Any:
         if state.journal_error:
-            return steps.journal_unavailable(call.id)
+            return mutate.journal_unavailable(call.id)
         return (yield from original(call, state))
 
     return inventory
@@ -208,7 +196,7 @@ def _soft(original: Any) -> Any:
 
 def _by_label(original: Any) -> Any:
     def container(state: Any, actor: Any, name: str, *more: Any, **known: Any) -> Any:
-        inspect = yield from steps.seen(f"/containers/{name}/json")
+        inspect = yield from mutate.seen(f"/containers/{name}/json")
         labels = {} if inspect is None else inspect["Config"]["Labels"]
         if labels.get(names.INSTANCE) != state.instance:
             return (yield from original(state, actor, name, *more, **known))
@@ -225,7 +213,7 @@ def _by_label(original: Any) -> Any:
             image=labels[names.IMAGE],
             admitted=Settings(name=inspect["Name"].removeprefix("/")),
         )
-        return resolve.Found(item, inspect)
+        return lookup.Found(item, inspect)
 
     return container
 
@@ -407,13 +395,13 @@ PLANTS = (
         1,
         "forward-first",
         "the engine is asked before the intent is durable",
-        ((steps, "_recorded", _forward_first),),
+        ((mutate, "_recorded", _forward_first),),
     ),
     Plant(
         1,
         "lost-is-failed",
         "a lost answer is recorded as an outcome",
-        ((steps, "_recorded", _answers(_lost_is_failed)),),
+        ((mutate, "_recorded", _answers(_lost_is_failed)),),
     ),
     Plant(
         1,
@@ -435,45 +423,45 @@ PLANTS = (
         2,
         "written-anyway",
         "that an intent isn't durable is overlooked",
-        ((steps, "_recorded", _answers(_written_anyway)),),
+        ((mutate, "_recorded", _answers(_written_anyway)),),
     ),
     Plant(
         2,
         "unjournaled-changes",
         "while the journal can't be written, containers are still stopped and started",
-        ((lifecycle, "perform", _unjournaled_stops),),
+        ((container_lifecycle, "perform", _unjournaled_stops),),
     ),
     Plant(
         2,
         "reads-stop",
         "while the journal can't be written, looks are refused too",
-        ((gate, "HANDLERS", _without_inventory),),
+        ((dispatch, "HANDLERS", _without_inventory),),
     ),
     Plant(
         3,
         "client-body",
         "unknown members of a client's body are passed on",
-        ((creates, "_create", _client_body),),
+        ((container_create, "_create", _client_body),),
     ),
     Plant(
         3,
         "client-host-config",
         "a client's HostConfig is laid over the rebuilt one",
-        ((creates, "_create", _client_host_config),),
+        ((container_create, "_create", _client_host_config),),
     ),
     Plant(
         3,
         "capabilities-kept",
         "CapDrop isn't forwarded",
-        ((creates, "_create", _soft),),
+        ((container_create, "_create", _soft),),
     ),
     Plant(
         4,
         "label-is-enough",
         "who carries our labels is ours, whatever the inventory says",
         (
-            (resolve, "container", _by_label),
-            (reads, "_listed", always(lambda told, _call, _state: told)),
+            (lookup, "container", _by_label),
+            (container_read, "_listed", always(lambda told, _call, _state: told)),
         ),
     ),
     Plant(
@@ -486,13 +474,16 @@ PLANTS = (
         4,
         "probe-elsewhere",
         "a health check asks at an address that the container never had",
-        ((probes, "_address", always(lambda _container, _network: "172.16.0.9")),),
+        ((prober, "_address", always(lambda _container, _network: "172.16.0.9")),),
     ),
     Plant(
         5,
         "no-count-rules",
         "an emptied directory lets everything go",
-        ((prune, "COUNT_RULES", always(())), (prune, "_held_back", always(lambda _look: {}))),
+        (
+            (prune_guard, "COUNT_RULES", always(())),
+            (prune_guard, "_held_back", always(lambda _look: {})),
+        ),
     ),
     Plant(
         5,
@@ -516,13 +507,13 @@ PLANTS = (
         5,
         "radius-forgotten",
         "the gate lets the controller take down what it likes",
-        ((radius, "bounded", _unbounded),),
+        ((disruption_budget, "bounded", _unbounded),),
     ),
     Plant(
         5,
         "radius-counts-one-look",
         "the gate forgets what the controller took down before",
-        ((radius, "_recent", always(lambda _state: ())),),
+        ((disruption_budget, "_recent", always(lambda _state: ())),),
     ),
     Plant(
         6,
@@ -555,7 +546,7 @@ PLANTS = (
         7,
         "up-is-available",
         "whoever is up counts as available at once",
-        ((readiness, "readiness", _at_once),),
+        ((availability, "readiness", _at_once),),
     ),
     Plant(
         7,
@@ -581,20 +572,20 @@ PLANTS = (
         "a pass may end between what is stopped and what is started for it",
         (
             (executor, "stretches", always(lambda actions: [(action,) for action in actions])),
-            (predecessors, "_stand_in", always(lambda *_: None)),
+            (predecessor, "_stand_in", always(lambda *_: None)),
         ),
     ),
     Plant(
         7,
         "no-stand-in",
         "what served before isn't started again while its successor can't be had",
-        ((predecessors, "_stand_in", always(lambda *_: None)),),
+        ((predecessor, "_stand_in", always(lambda *_: None)),),
     ),
     Plant(
         7,
         "false-violation",
         "what runs as it was admitted is ended",
-        ((verifying, "compare", returning(_with_a_breach)),),
+        ((kernel_verify, "compare", returning(_with_a_breach)),),
     ),
     Plant(
         9,
@@ -640,7 +631,7 @@ PLANTS = (
         11,
         "reservations-kept",
         "each create leaves a reservation behind",
-        ((creates, "_create", _keeps_reservations),),
+        ((container_create, "_create", _keeps_reservations),),
     ),
     Plant(
         12,
@@ -658,7 +649,7 @@ PLANTS = (
         12,
         "bodies-logged",
         "what is sent to the broker is logged",
-        ((outgoing, "creation", _logs_bodies),),
+        ((requests, "creation", _logs_bodies),),
     ),
     Plant(
         13,
@@ -676,7 +667,7 @@ PLANTS = (
         13,
         "pin-overlooked",
         "a service that is pinned gets the slots of its document",
-        ((steering, "slots_of", always(lambda _earlier, service: service)),),
+        ((overrides, "slots_of", always(lambda _earlier, service: service)),),
     ),
     Plant(
         14,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from controller.core.probing import Answer, Probe, Verdict
+from controller.core.drift.probe import Answer, Probe, Verdict
 from controller.model import names
 from tests.sim.engine import SimEngine
 from tests.sim.objects import SimContainer

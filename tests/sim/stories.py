@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from controller.model.course import Verb
+from controller.model.desired.overrides import Verb
 from controller.model.names import Key, service_key
 from tests.sim.controller import request_of
 from tests.sim.faults import Action

@@ -9,8 +9,8 @@ from collections.abc import Callable
 
 import pytest
 
-from controller.core import backoff, contention, exits
-from controller.loop import chronicle
+from controller.core.drift import backoff, contention, failures
+from controller.loop.state import service_tracker
 from tests.sim.everlasting import BOUNDED, FAULTS, LIFE_S, EverlastingWorld, bound
 from tests.sim.parallel import mapped
 from tests.sim.planted import Plant, always
@@ -52,7 +52,7 @@ PLANTED: tuple[tuple[Plant, str], ...] = (
             BOUNDED,
             "violations-uncounted",
             "no backoff after a violation",
-            ((chronicle.Chronicle, "_count_violations", always(lambda *_: None)),),
+            ((service_tracker.Chronicle, "_count_violations", always(lambda *_: None)),),
         ),
         "the broker ends it at each start",
     ),
@@ -61,7 +61,7 @@ PLANTED: tuple[tuple[Plant, str], ...] = (
             BOUNDED,
             "removals-unpaced",
             "what somebody removes again and again is created at once for ever",
-            ((chronicle, "_removed", always(lambda *_: "")),),
+            ((service_tracker, "_removed", always(lambda *_: "")),),
         ),
         "somebody removes it",
     ),
@@ -70,7 +70,7 @@ PLANTED: tuple[tuple[Plant, str], ...] = (
             BOUNDED,
             "stops-unpaced",
             "what somebody stops again and again is started at once for ever",
-            ((exits, "stopped_from_outside", always(lambda *_, **_named: False)),),
+            ((failures, "stopped_from_outside", always(lambda *_, **_named: False)),),
         ),
         "somebody stops it",
     ),

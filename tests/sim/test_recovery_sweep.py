@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 
 import pytest
 
-from controller.broker.commands import (
+from controller.broker.gate.commands import (
     Answer,
     Command,
     EndProcess,
@@ -29,11 +29,11 @@ from controller.broker.commands import (
     ReadProcess,
     Relay,
 )
-from controller.broker.endpoints import ROUTES
-from controller.core.record import CLOSING
-from controller.model.effective import Effective, Unseen
-from controller.model.entries import Actor, Record, Reply, Request, Role
+from controller.broker.gate.routes import ROUTES
+from controller.core.records.record import CLOSING
+from controller.model.confinement import Effective, Unseen
 from controller.model.mutations import Mutation
+from controller.model.records import Actor, Record, Reply, Request, Role
 from controller.ports import EngineFacts
 from tests.sim import kernel
 from tests.sim.broker import BrokerDied, Places, SimBroker

@@ -20,8 +20,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from controller.broker.endpoints import ROUTES, Route
-from controller.model.entries import Record, Request
+from controller.broker.gate.routes import ROUTES, Route
+from controller.model.records import Record, Request
 from tests.sim.test_recovery_sweep import ROOT, WEB, World, container
 
 MARK = "hunter2Zq9"

@@ -12,13 +12,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 
-from controller.core.blast import going
+from controller.core.enforcement.disruption_budget import going
 from controller.engine.adapter import event_of
 from controller.loop.controller import Chore
-from controller.loop.probes import Prober
-from controller.model.entries import Reply, Request, Role
+from controller.loop.probes.prober import Prober
 from controller.model.errors import EngineError, UsageError
 from controller.model.names import Key
+from controller.model.records import Reply, Request, Role
 from tests.sim.broker import BrokerDied, NobodyThere, SimBroker
 from tests.sim.controller import ControllerDied, SimController, SimTransport
 from tests.sim.faults import Action, Fault, Faults

@@ -34,6 +34,15 @@ def test_a_contract_that_is_broken_is_seen(tmp_path: Path) -> None:
     package = tmp_path / "controller"
     files = {
         "core/__init__.py": "import random\n",
+        "core/encoding/__init__.py": "import controller.core.planning\n",
+        "core/planning/__init__.py": "",
+        "broker/gate/__init__.py": "import socket\nimport controller.broker.handlers\n",
+        **{
+            f"broker/{name}": ""
+            for name in ("dispatch.py", "wire.py", "guards.py", "handlers/__init__.py")
+        },
+        "journal/store/__init__.py": "def f():\n    import controller.journal.writer\n",
+        "journal/writer/__init__.py": "import controller.journal.store\n",
         "model/__init__.py": "import controller.core\n",
         "loop/__init__.py": "import docker\nimport controller.broker\n",
         "broker/__init__.py": "import watchfiles\n",
@@ -41,7 +50,9 @@ def test_a_contract_that_is_broken_is_seen(tmp_path: Path) -> None:
         "ship/__init__.py": "import controller.loop\n",
         "ship/syslog.py": "import opentelemetry\n",
         "ship/otlp.py": "import opentelemetry\n",
-        **dict.fromkeys(("process.py", "settings.py", "sources.py"), ""),
+        "cli/commands/completion.py": "import controller.cli.main\n",
+        **dict.fromkeys(("cli/__init__.py", "cli/main.py", "cli/commands/__init__.py"), ""),
+        **dict.fromkeys(("journal/__init__.py", "process.py", "settings.py", "sources.py"), ""),
         "__init__.py": "",
     }
     for name, text in files.items():
@@ -64,6 +75,10 @@ def test_a_contract_that_is_broken_is_seen(tmp_path: Path) -> None:
         "controller.broker -> watchfiles",
         "controller.ship -> controller.loop",
         "controller.ship.syslog -> opentelemetry",
+        "controller.core.encoding -> controller.core.planning",
+        "controller.broker.gate -> socket",
+        "controller.broker.gate -> controller.broker.handlers",
+        "No cycles are allowed in controller.journal.",
     ):
         assert found in done.stdout, f"{found} wasn't seen:\n{done.stdout}"
     assert "controller.engine -> docker" not in done.stdout

@@ -18,8 +18,8 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
+from controller.app.wiring import trimtab_gid
 from controller.model import names
-from controller.wiring import trimtab_gid
 from tests import engine as engines
 from tests.gate.fixtures import CONTEXT, IMAGE, RUNS, Gate
 from tests.gate.load import Flood

@@ -9,14 +9,14 @@ from concurrent.futures import FIRST_COMPLETED, Future, wait
 from pathlib import Path
 from time import perf_counter
 
-from controller.clock import SystemClock
-from controller.core.search import Filter
-from controller.journal.archive import FolderArchive
-from controller.journal.audit import verify
-from controller.journal.disk import Disk
-from controller.journal.writer import Writer
-from controller.model.entries import Entry, Record
-from controller.wiring import new_id
+from controller.app.clock import SystemClock
+from controller.app.wiring import new_id
+from controller.core.records.query import Filter
+from controller.journal.index.archive import FolderArchive
+from controller.journal.verify.verify import verify
+from controller.journal.writer.disk import Disk
+from controller.journal.writer.writer import Writer
+from controller.model.records import Entry, Record
 from tools.benches.measure import milliseconds, percentile, rate, ratio, row
 
 RECORDS = 100_000

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from time import perf_counter
 from typing import Final, NamedTuple
 
-from controller.cli.tables import table
+from controller.cli.output.tables import table
 
 
 class Figure(NamedTuple):

@@ -18,12 +18,12 @@ from pathlib import Path
 from time import process_time
 from typing import Final
 
+from controller.app.clock import SystemClock
 from controller.cli.main import main
-from controller.clock import SystemClock
-from controller.core.note import PrivateKey
-from controller.journal.archive import FolderArchive
-from controller.journal.retention import compress
-from controller.journal.segments import first_seq_of, list_segments
+from controller.core.transparency.signed_note import PrivateKey
+from controller.journal.index.archive import FolderArchive
+from controller.journal.store.segments import first_seq_of, list_segments
+from controller.journal.writer.retention import compress
 from controller.settings import Instance, State, write_instance
 from tools.benches.measure import (
     Figure,

@@ -14,16 +14,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from controller.core.checkpoint import Checkpoint, checkpoint_entry, key_entry
-from controller.core.inventory import settings_to
-from controller.core.merkle import Range, leaf_hash
-from controller.core.note import PrivateKey, signed
-from controller.core.record import GENESIS, prepare, timestamp
-from controller.journal.chain import FORMAT, binding
-from controller.journal.folder import FILE_MODE, FOLDER_MODE
-from controller.journal.segments import MARK_NAME, Mark, name_of
-from controller.model.entries import Entry, Stage
+from controller.core.records.inventory import settings_to
+from controller.core.records.record import GENESIS, prepare, timestamp
+from controller.core.transparency.checkpoint import Checkpoint, checkpoint_entry, key_entry
+from controller.core.transparency.merkle import Range, leaf_hash
+from controller.core.transparency.signed_note import PrivateKey, signed
+from controller.journal.store.chain import FORMAT, binding
+from controller.journal.store.folder import FILE_MODE, FOLDER_MODE
+from controller.journal.store.segments import MARK_NAME, Mark, name_of
 from controller.model.observed import Settings
+from controller.model.records import Entry, Stage
 
 DAY_S: Final = 86_400.0
 SEGMENT_BYTES: Final = 64 * 1024 * 1024

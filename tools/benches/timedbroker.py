@@ -14,15 +14,15 @@ from pathlib import Path
 from time import perf_counter
 from typing import Final
 
-from controller.broker import books, driver
+from controller.broker.server import driver, record_store
 from controller.cli.main import main
-from controller.model.entries import Entry, Record
+from controller.model.records import Entry, Record
 
 #: Names the file that waits are told in, a line each.
 WAITS: Final = "TRIMTAB_BENCH_WAITS"
 
 
-class TimedBooks(books.Books):
+class TimedBooks(record_store.Books):
     """Books that time whoever waits for a record."""
 
     async def write(self, entry: Entry, *, believed: bool = False) -> Record | None:
@@ -46,5 +46,5 @@ def _tell(wait: dict[str, object]) -> None:
 
 
 if __name__ == "__main__":
-    books.Books = TimedBooks  # type: ignore[misc]
+    record_store.Books = TimedBooks  # type: ignore[misc]
     main()

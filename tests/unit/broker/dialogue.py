@@ -10,12 +10,12 @@ from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from controller.broker.commands import Answer, Command, Lost, Recall, Write
-from controller.broker.state import GateState
-from controller.core.inventory import fold
-from controller.model.entries import Actor, Entry, Record, Reply, Request, Role
+from controller.broker.gate.commands import Answer, Command, Lost, Recall, Write
+from controller.broker.gate.state import GateState
+from controller.core.records.inventory import fold
 from controller.model.inventory import Inventory
-from controller.model.policy import Policy
+from controller.model.policy.document import Policy
+from controller.model.records import Actor, Entry, Record, Reply, Request, Role
 from controller.ports import EngineFacts
 
 POLICY = Policy(name="strict")

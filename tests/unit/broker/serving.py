@@ -12,16 +12,16 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from controller.broker.connection import Handle
-from controller.broker.server import Broker, Limits, Outside, Places
-from controller.journal.keeper import Keeper
-from controller.journal.keys import KeyFiles, Keys
-from controller.journal.notary import Notary
-from controller.journal.reader import records
-from controller.journal.writer import Writer
+from controller.broker.server.connection import Handle
+from controller.broker.server.server import Broker, Limits, Outside, Places
+from controller.journal.index.live_index import Keeper
+from controller.journal.store.reader import records
+from controller.journal.writer.checkpointer import Notary
+from controller.journal.writer.signing_keys import KeyFiles, Keys
+from controller.journal.writer.writer import Writer
 from controller.model.crashpoints import Reach, pass_by
-from controller.model.entries import Entry, Record, Stage
-from controller.model.policy import Policy
+from controller.model.policy.document import Policy
+from controller.model.records import Entry, Record, Stage
 from controller.ports import NewId
 from tests.unit.broker.engine_side import EngineSide
 

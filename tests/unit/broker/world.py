@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from controller.broker.targets import written
-from controller.core.canonical import digest
+from controller.broker.gate.request_target import written
+from controller.core.encoding.canonical_json import digest
 from controller.model.inventory import Belonging, Inventory, Item, Trusted
 from controller.model.observed import Settings
-from controller.model.policy import Policy
+from controller.model.policy.document import Policy
 from tests.unit.broker.dialogue import INSTANCE, POLICY
 
 WEB = "a1" * 32  # alice's

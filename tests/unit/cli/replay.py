@@ -18,9 +18,9 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from controller.broker.commands import Lost
-from controller.broker.steps import silence
-from controller.broker.upstream import Upstream
+from controller.broker.engine.client import Upstream
+from controller.broker.gate.commands import Lost
+from controller.broker.gate.mutate import silence
 from controller.cli.main import main
 from controller.model.errors import EngineUnavailable
 

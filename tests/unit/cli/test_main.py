@@ -11,10 +11,10 @@ import pytest
 
 from controller import __version__
 from controller.cli import main as cli_module
-from controller.cli.failures import exit_code_of, report
+from controller.cli.exit_codes import exit_code_of, report
 from controller.cli.invocation import program, with_program
 from controller.cli.main import COMMANDS, cli, main
-from controller.cli.problems import place_of
+from controller.cli.status.problems import place_of
 from controller.model.errors import (
     InvalidDesiredState,
     JournalUnavailable,
@@ -101,7 +101,7 @@ def failing(monkeypatch: pytest.MonkeyPatch) -> Callable[[Exception], None]:
         def fail() -> None:
             raise error
 
-        monkeypatch.setitem(cli_module.COMMANDS, "fail", ("main", "failing", ""))
+        monkeypatch.setitem(cli_module.COMMANDS, "fail", ("main:failing", ""))
         monkeypatch.setattr(
             cli_module, "failing", click.Command("fail", callback=fail), raising=False
         )
@@ -137,7 +137,7 @@ def test_colours_can_be_switched_off(
 ) -> None:
     seen = []
     shown = click.Command("show", callback=lambda: seen.append(click.get_current_context().color))
-    monkeypatch.setitem(cli_module.COMMANDS, "show", ("main", "shown", ""))
+    monkeypatch.setitem(cli_module.COMMANDS, "show", ("main:shown", ""))
     monkeypatch.setattr(cli_module, "shown", shown, raising=False)
     monkeypatch.setenv("NO_COLOR", "")  # so that it is as before after the test
     run(*arguments, "show")

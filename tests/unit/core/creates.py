@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from controller.core.admission import Admission, admit_create
-from controller.core.facts import (
+from controller.core.admission.create import Admission, admit_create
+from controller.core.engine_api.parse import parse_create
+from controller.core.rules.facts import (
     CreateFacts,
     HostFacts,
     ImageFacts,
@@ -14,12 +15,11 @@ from controller.core.facts import (
     Stamp,
     VolumeFacts,
 )
-from controller.core.schema import parse_create
 from controller.model import names
-from controller.model.entries import Actor, Role
+from controller.model.host_paths import PathFacts
 from controller.model.inventory import Trusted
-from controller.model.paths import PathFacts
-from controller.model.policy import Policy
+from controller.model.policy.document import Policy
+from controller.model.records import Actor, Role
 from tests.unit.core.told import verdict_is_written
 
 STRICT = Policy.from_json({"name": "strict"})

@@ -6,13 +6,13 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
-from controller.core.inventory import settings_to
-from controller.core.provenance import Provenance, provenance
-from controller.core.questions import Finds, chronicle
-from controller.core.record import GENESIS, prepare
-from controller.core.search import Filter, Found, search
-from controller.model.entries import Entry, Record, Stage
+from controller.core.records.inventory import settings_to
+from controller.core.records.provenance import Provenance, provenance
+from controller.core.records.query import Filter, Found, search
+from controller.core.records.record import GENESIS, prepare
+from controller.core.records.views import Finds, chronicle
 from controller.model.observed import Settings
+from controller.model.records import Entry, Record, Stage
 
 ID = "a" * 64
 OTHER = "b" * 64

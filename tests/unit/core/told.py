@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from controller.core.bodies import Finding
-from controller.core.verdicts import Admission
+from controller.core.engine_api.requests import Finding
+from controller.core.rules.verdict import Admission
 from controller.model.errors import Problem, TrimtabError
 
 TOLD = frozenset(Path(__file__).with_name("told.txt").read_text("utf-8").splitlines())

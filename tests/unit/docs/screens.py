@@ -12,18 +12,18 @@ from typing import Any
 
 import click
 
-from controller.cli.journaltable import clock_for, render_changes
-from controller.cli.live import screen_of
-from controller.cli.statustable import View, render_status
-from controller.core.past import Pause
-from controller.core.plantext import render_review
-from controller.core.search import About, Found
-from controller.core.status import report
-from controller.core.status_facts import Failure, World
-from controller.model.entries import Entry, Record
+from controller.cli.journal.table import clock_for, render_changes
+from controller.cli.status.live_view import screen_of
+from controller.cli.status.table import View, render_status
+from controller.core.planning.context import Pause
+from controller.core.records.query import About, Found
+from controller.core.review.plan_text import render_review
+from controller.core.status.facts import Failure, World
+from controller.core.status.report import report
 from controller.model.errors import Act
 from controller.model.names import service_key
 from controller.model.observed import Image
+from controller.model.records import Entry, Record
 from tests.golden.scenes import plan_of
 from tests.worlds import IMAGE_ID, NAMES, container, declared, engine, plan, service
 

@@ -13,10 +13,16 @@ from annotated_types import Ge, Le, MaxLen
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from controller.core.documents import LATER_FIELDS, LATER_KINDS, LATER_MOUNTS, MANIFESTS, Metadata
-from controller.core.render import desired_of
+from controller.core.manifests.parse import (
+    LATER_FIELDS,
+    LATER_KINDS,
+    LATER_MOUNTS,
+    MANIFESTS,
+    Metadata,
+)
+from controller.core.manifests.resolve import desired_of
+from controller.model.desired.fields import AS_WRITTEN
 from controller.model.quantities import format_bytes, format_duration_ms
-from controller.model.quantity_fields import AS_WRITTEN
 
 ROOT = Path(__file__).parents[3]
 PAGE = (ROOT / "docs" / "desired-state.md").read_text("utf-8")

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 
-from controller.broker.denied_routes import DENIED
-from controller.broker.endpoints import ROUTES
-from controller.broker.routing import find
-from controller.core import admission, tables
-from controller.core.fields import Field
-from controller.model.modes import ROLLABLE
+from controller.broker.gate.denied_routes import DENIED
+from controller.broker.gate.router import find
+from controller.broker.gate.routes import ROUTES
+from controller.core.admission import create
+from controller.core.engine_api import field_tables
+from controller.core.engine_api.field_reader import Field
+from controller.model.policy.modes import ROLLABLE
 from tools import docs
 
 PAGE = docs.PAGE.read_text("utf-8")
@@ -22,7 +23,7 @@ def test_the_page_is_what_the_code_says() -> None:
 def test_every_route_and_refusal_and_rule_has_its_row() -> None:
     assert [r for r in ROUTES if f"{r.template}` | {r.means} |" not in PAGE] == []
     assert len(DENIED) == len(list(docs.denied()))
-    assert len(list(docs.rules())) == len(admission.CREATE_RULES)
+    assert len(list(docs.rules())) == len(create.CREATE_RULES)
     assert [rule for rule in ROLLABLE if f"| `{rule}` | {ROLLABLE[rule]} |" not in PAGE] == []
 
 
@@ -30,7 +31,7 @@ def test_every_table_of_fields_is_on_the_page() -> None:
     shown = {id(entries) for _, _, entries in docs.BODIES}
     of_fields = {
         name: value
-        for name, value in vars(tables).items()
+        for name, value in vars(field_tables).items()
         if isinstance(value, tuple) and value and all(isinstance(one, Field) for one in value)
     }
     # The resources are part of HostConfig's table and of the update's.

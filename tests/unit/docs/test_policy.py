@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from controller.core.policyfile import load_policy
-from controller.model.policy import Loosens, Policy
+from controller.core.policy.load import load_policy
+from controller.model.policy.document import Loosens, Policy
+from controller.model.policy.shipped import SHIPPED_POLICIES
 from controller.model.quantities import format_bytes
-from controller.model.shipped import SHIPPED_POLICIES
 
 ROOT = Path(__file__).parents[3]
 PAGE = (ROOT / "docs" / "policy.md").read_text("utf-8")

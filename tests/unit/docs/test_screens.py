@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from controller.cli.tables import cell_width
+from controller.cli.output.tables import cell_width
 from tests.unit.docs import screens
 
 BLOCK = re.compile(r"^(\d+) columns:\n\n```text\n(.*?)^```$", re.MULTILINE | re.DOTALL)

@@ -11,15 +11,11 @@ from typing import Any
 import pytest
 
 from controller.engine.adapter import BrokerEngine, event_of
-from controller.engine.outgoing import split_reference
+from controller.engine.requests import split_reference
 from controller.engine.transport import Answer, Broken, NotSent
 from controller.model import errors
-from controller.model.desired import TRACED, Service, Source
-from controller.model.entries import Context
-from controller.model.errors import Act
-from controller.model.names import Key, NetworkNames, service_key
-from controller.model.observed import Ending, Observed
-from controller.model.plan import (
+from controller.model.desired.desired import TRACED, Service, Source
+from controller.model.desired.plan import (
     AnyAction,
     ConnectNetwork,
     CreateContainer,
@@ -37,7 +33,11 @@ from controller.model.plan import (
     UnpauseContainer,
     UpdateContainer,
 )
-from controller.model.spec import ServiceSpec
+from controller.model.desired.spec import ServiceSpec
+from controller.model.errors import Act
+from controller.model.names import Key, NetworkNames, service_key
+from controller.model.observed import Ending, Observed
+from controller.model.records import Context
 from controller.ports import EngineEvent, Glimpse
 
 KEY = service_key("default", "web")

@@ -8,14 +8,14 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from controller.core.checkpoint import origin_of
-from controller.journal.disk import Disk
-from controller.journal.keys import KeyFiles, Keys
-from controller.journal.log import Limits, Log
-from controller.journal.notary import Every, Notary
-from controller.journal.segments import list_segments
-from controller.journal.writer import Writer
-from controller.model.entries import Entry, Record, Stage
+from controller.core.transparency.checkpoint import origin_of
+from controller.journal.store.segments import list_segments
+from controller.journal.writer.append_log import Limits, Log
+from controller.journal.writer.checkpointer import Every, Notary
+from controller.journal.writer.disk import Disk
+from controller.journal.writer.signing_keys import KeyFiles, Keys
+from controller.journal.writer.writer import Writer
+from controller.model.records import Entry, Record, Stage
 from controller.ports import NewId
 
 NOON = 1_767_268_800.0  # 2026-01-01T12:00:00Z

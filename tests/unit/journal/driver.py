@@ -10,11 +10,11 @@ import sys
 import threading
 from pathlib import Path
 
-from controller.clock import SystemClock
-from controller.journal.log import Limits
-from controller.journal.writer import Writer
-from controller.model.entries import Entry
-from controller.wiring import crash_reach, new_id
+from controller.app.clock import SystemClock
+from controller.app.wiring import crash_reach, new_id
+from controller.journal.writer.append_log import Limits
+from controller.journal.writer.writer import Writer
+from controller.model.records import Entry
 
 
 def main(folder: Path, threads: int, appends: int) -> None:

@@ -9,15 +9,15 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from controller.core.moments import last_at
-from controller.core.questions import chronicle
-from controller.core.readership import EVERYTHING, Reader, may_read
-from controller.core.record import GENESIS, prepare, timestamp
-from controller.core.search import Filter, Found, Life, Memory, search
-from controller.journal.chain import FORMAT, binding
-from controller.journal.folder import FILE_MODE
-from controller.journal.segments import MARK_NAME, Mark, name_of
-from controller.model.entries import Entry, Record, Role
+from controller.core.records.query import Filter, Found, Life, Memory, search
+from controller.core.records.record import GENESIS, prepare, timestamp
+from controller.core.records.views import chronicle
+from controller.core.records.visibility import EVERYTHING, Reader, may_read
+from controller.journal.index.time_cut import last_at
+from controller.journal.store.chain import FORMAT, binding
+from controller.journal.store.folder import FILE_MODE
+from controller.journal.store.segments import MARK_NAME, Mark, name_of
+from controller.model.records import Entry, Record, Role
 from tests.unit.journal.builders import NOON, uuid7
 
 IDS = tuple(f"{digit}{'0' * 62}{digit}" for digit in "abcd")

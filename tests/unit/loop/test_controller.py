@@ -10,13 +10,14 @@ from typing import Any
 
 import pytest
 
-from controller.core.course import WATCH_S
-from controller.core.plantext import change_text
-from controller.core.quarantine import Keeping
+from controller.core.planning.quarantine import Keeping
+from controller.core.review.plan_text import change_text
+from controller.core.service.rollout_progress import WATCH_S
 from controller.loop.controller import Chore
-from controller.loop.memory import Memory
-from controller.model.course import ServiceAct
-from controller.model.desired import Desired, Service, SourceIdentity
+from controller.loop.state.store import Memory
+from controller.model.desired.desired import Desired, Service, SourceIdentity
+from controller.model.desired.overrides import ServiceAct
+from controller.model.desired.plan import AnyAction, PullImage, StopContainer
 from controller.model.errors import (
     Act,
     Conflict,
@@ -30,7 +31,6 @@ from controller.model.errors import (
     UsageError,
 )
 from controller.model.observed import Container, ContainerState
-from controller.model.plan import AnyAction, PullImage, StopContainer
 from controller.model.quantities import format_instant
 from controller.ports import EngineEvent
 from tests import worlds

@@ -7,9 +7,7 @@ from dataclasses import replace
 import pytest
 
 from controller.loop.executor import UNMET, Execution, execute, never
-from controller.model.entries import Context
-from controller.model.errors import EngineFailed
-from controller.model.plan import (
+from controller.model.desired.plan import (
     AnyAction,
     CreateNetwork,
     Precondition,
@@ -19,6 +17,8 @@ from controller.model.plan import (
     Verdict,
     Wait,
 )
+from controller.model.errors import EngineFailed
+from controller.model.records import Context
 from tests import worlds
 from tests.unit.loop.toy import ToyEngine
 from tests.worlds import IMAGE, WEB, container, declared, service

@@ -16,19 +16,19 @@ from typing import Any
 
 import pytest
 
-from controller.core.moves import Judge
-from controller.core.status_facts import Report
+from controller.core.drift.actions import Judge
+from controller.core.status.facts import Report
 from controller.loop.controller import Controller
-from controller.loop.memory import Memory
 from controller.loop.passes import Rules
-from controller.loop.probes import ProbedEngine, Prober
-from controller.loop.probesockets import ProbeSockets
+from controller.loop.probes.prober import ProbedEngine, Prober
+from controller.loop.probes.sockets import ProbeSockets
+from controller.loop.state.store import Memory
 from controller.loop.supervisor import PULLS, Doors, Supervisor
-from controller.model.entries import Context
+from controller.model.desired.plan import AnyAction, PullImage, StopContainer
 from controller.model.errors import EngineError, EngineUnavailable
 from controller.model.names import Key
 from controller.model.observed import Observed
-from controller.model.plan import AnyAction, PullImage, StopContainer
+from controller.model.records import Context
 from controller.ports import EVENTS_SILENT, EngineEvent
 from tests import worlds
 from tests.instance import eventually

@@ -6,20 +6,20 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from controller.core.moves import Judge
-from controller.core.probing import Answer, Probe, Verdict
-from controller.core.quarantine import AT_ONCE, Keeping
-from controller.core.status_facts import Report
+from controller.core.drift.actions import Judge
+from controller.core.drift.probe import Answer, Probe, Verdict
+from controller.core.planning.quarantine import AT_ONCE, Keeping
+from controller.core.status.facts import Report
 from controller.loop.controller import Chore, Controller
-from controller.loop.memory import Memory
 from controller.loop.passes import Rules
-from controller.loop.probes import ProbedEngine, Prober
-from controller.model.desired import Desired
-from controller.model.entries import Context
+from controller.loop.probes.prober import ProbedEngine, Prober
+from controller.loop.state.store import Memory
+from controller.model.desired.desired import Desired
+from controller.model.desired.plan import AnyAction, CreateContainer
 from controller.model.errors import EngineError
 from controller.model.names import Key
 from controller.model.observed import Container, Observed
-from controller.model.plan import AnyAction, CreateContainer
+from controller.model.records import Context
 from controller.ports import EngineEvent, EngineFacts, Glimpse
 from tests import worlds
 

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from controller.core.sinkurls import ToOtlp
 from controller.ship import otlp
+from controller.ship.destination import ToOtlp
 from controller.ship.otlp import OtlpSink
-from controller.ship.sinks import Rejected, Sender, Undelivered
+from controller.ship.sink import Rejected, Sender, Undelivered
 from tests.otlp import Collector
-from tests.unit.ship.test_follow import wrote
+from tests.unit.ship.test_follower import wrote
 from tests.unit.ship.test_shipper import shipped
 
 SENDER = Sender("host", "0.1", "5109a1b2c3d4e5f6", time.monotonic)

@@ -17,17 +17,18 @@ from typing import Self
 
 import pytest
 
-from controller.journal.notary import Every
-from controller.journal.segments import MARK_NAME, Mark, first_seq_of, list_segments
+from controller.journal.store.segments import MARK_NAME, Mark, first_seq_of, list_segments
+from controller.journal.writer.checkpointer import Every
 from controller.model.errors import StateError
 from controller.ship import shipper
-from controller.ship.follow import Cursor, Diverged, Shipped
-from controller.ship.opener import Files, Folder
+from controller.ship.fd_server import Files, Folder
+from controller.ship.follower import Cursor, Diverged, Shipped
 from controller.ship.shipper import Places, Shipper, Standing, load_cursor, metrics
-from controller.ship.sinks import FileSink, NoteSink, OnlyCheckpoints, Rejected, Sink, Undelivered
+from controller.ship.sink import Rejected, Sink, Undelivered
+from controller.ship.sinks import FileSink, NoteSink, OnlyCheckpoints
 from tests.instance import eventually
 from tests.unit.journal.builders import entry, open_writer
-from tests.unit.ship.test_follow import wrote
+from tests.unit.ship.test_follower import wrote
 
 PATIENCE_S = 20.0
 
@@ -305,7 +306,7 @@ def test_a_cursor_of_nonsense_is_refused(tmp_path: Path, told: str) -> None:
 
 
 def shipped(root: Path, count: int = 3) -> list[Shipped]:
-    from controller.ship.follow import Follower
+    from controller.ship.follower import Follower
 
     follower = Follower(Folder(root / "journal"), Cursor())
     mark = follower.mark()
@@ -458,9 +459,9 @@ def test_a_shipper_that_is_killed_loses_nothing(tmp_path: Path) -> None:
 import sys, time
 from pathlib import Path
 from controller.ship import shipper
-from controller.ship.opener import Folder
+from controller.ship.fd_server import Folder
 from controller.ship.sinks import FileSink
-from controller.clock import SystemClock
+from controller.app.clock import SystemClock
 shipper.BATCH_RECORDS = 3
 root = Path({str(tmp_path)!r})
 places = shipper.Places(root)

@@ -11,14 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from controller.core.sinkurls import ToSyslog, Trust
 from controller.model.errors import UsageError
 from controller.ship import syslog
-from controller.ship.sinks import Sender, Undelivered
+from controller.ship.destination import ToSyslog, Trust
+from controller.ship.sink import Sender, Undelivered
 from controller.ship.syslog import SyslogSink
 from tests.instance import eventually
 from tests.unit.journal.builders import entry, open_log
-from tests.unit.ship.test_follow import wrote
+from tests.unit.ship.test_follower import wrote
 from tests.unit.ship.test_shipper import shipped
 
 SENDER = Sender("host", "0.1", "5109a1b2c3d4e5f6", time.monotonic)

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from controller.model.desired import Desired
+from controller.model.desired.desired import Desired
 from controller.sources.charts import MAX_TEMPLATES, merged
-from controller.sources.files import DirectorySource
+from controller.sources.directory import DirectorySource
 
 REPOSITORY = Path(__file__).parents[3]
 

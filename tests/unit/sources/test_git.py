@@ -4,7 +4,7 @@ import os
 import subprocess
 from pathlib import Path
 
-from controller.sources.files import DirectorySource
+from controller.sources.directory import DirectorySource
 from controller.sources.git import commit_of, git_folder
 from controller.sources.watch import scope_of
 

@@ -1,0 +1,1 @@
+"""Composition: builds the processes from their parts, with clocks, ids and users."""

@@ -1,0 +1,1 @@
+"""The gate without I/O: routes, request parsing, and the one way to change the engine."""

@@ -1,0 +1,117 @@
+"""The header Trimtab-Context: what the controller says of its request. Claims, never facts."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+
+from controller.broker.gate.refusals import Denied
+from controller.core.encoding import strict_json
+from controller.model.records import Actor, Context, Request, Role
+
+HEADER = "trimtab-context"
+BYTES_MAX = 4096
+TEXT_MAX = 2048
+_MEMBERS = frozenset({"cause", "source", "plan", "onBehalfOf"})
+_SOURCE = frozenset({"file", "line", "commit", "lines"})
+#: A path of a field, and how many are told.
+_FIELD = re.compile(r"[A-Za-z]{1,32}(\.[A-Za-z]{1,32})?")
+_FIELDS_MAX = 32
+
+
+def identified(request: Request) -> tuple[Actor, Context | None]:
+    """Return who asks, with the role that this very request has, and the controller's claims.
+
+    The controller's role is given only to requests that carry its context. Where operator and
+    controller share a uid (``separated`` is false) the context is what tells them apart.
+
+    Raises:
+        Denied: ``role.denied`` (the controller without a context), ``context.malformed``.
+    """
+    actor = request.actor
+    values = [value for name, value in request.headers if name == HEADER]
+    if len(values) > 1:
+        raise _malformed("it stands more than once")
+    context = read(values[0]) if values else None
+    shared = not actor.separated and actor.role in {Role.CONTROLLER, Role.OPERATOR}
+    if shared:
+        role = Role.CONTROLLER if context is not None else Role.OPERATOR
+        return replace(actor, role=role), context
+    if actor.role is Role.CONTROLLER and context is None:
+        raise Denied(
+            "role.denied",
+            "the controller's user has no rights beside the controller's requests",
+            "use another user, or send the request through the controller",
+        )
+    # Whoever else sends one says nothing by it.
+    return actor, context if actor.role is Role.CONTROLLER else None
+
+
+def read(value: str) -> Context:
+    """Return the claims of a header's value: base64url of JSON, closed.
+
+    Raises:
+        Denied: ``context.malformed``.
+    """
+    if len(value) > BYTES_MAX:
+        raise _malformed(f"it is longer than {BYTES_MAX} bytes")
+    try:
+        padded = value.rstrip("=") + "=" * (-len(value.rstrip("=")) % 4)
+        data = base64.b64decode(padded.encode("ascii"), altchars=b"-_", validate=True)
+        told = strict_json.parse(data, bytes_max=BYTES_MAX)
+    except (UnicodeEncodeError, binascii.Error, strict_json.Ambiguous) as error:
+        raise _malformed(f"it isn't base64url of JSON: {error}") from error
+    members = _closed(told, _MEMBERS)
+    source = _closed(members.get("source") or {}, _SOURCE)
+    return Context(
+        cause=_text(members, "cause"),
+        file=_text(source, "file"),
+        line=_line(source.get("line", 0)),
+        commit=_text(source, "commit"),
+        plan=_text(members, "plan"),
+        on_behalf_of=_text(members, "onBehalfOf"),
+        lines=_lines(source.get("lines") or {}),
+    )
+
+
+def _closed(value: object, members: frozenset[str]) -> Mapping[str, object]:
+    if not isinstance(value, dict):
+        raise _malformed("an object was expected")
+    unknown = value.keys() - members
+    if unknown:
+        raise _malformed(f"it has no member {min(unknown)!r:.64}")
+    return value
+
+
+def _line(value: object) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+        raise _malformed("line isn't a number of a line")
+    return value
+
+
+def _lines(value: object) -> tuple[tuple[str, int], ...]:
+    if not isinstance(value, dict) or len(value) > _FIELDS_MAX:
+        raise _malformed(f"lines isn't an object of at most {_FIELDS_MAX} members")
+    for name in value:
+        if not _FIELD.fullmatch(name):
+            raise _malformed(f"{name!r:.64} isn't the path of a field")
+    return tuple((name, _line(line)) for name, line in sorted(value.items()))
+
+
+def _text(members: Mapping[str, object], name: str) -> str:
+    value = members.get(name, "")
+    if not isinstance(value, str) or len(value) > TEXT_MAX:
+        raise _malformed(f"{name} isn't a text of at most {TEXT_MAX} characters")
+    return value
+
+
+def _malformed(reason: str) -> Denied:
+    return Denied(
+        "context.malformed",
+        f"Trimtab-Context: {reason}",
+        "send base64url of {cause, source, plan, onBehalfOf}, at most 4 KiB",
+        status=400,
+    )

@@ -1,0 +1,163 @@
+"""Validators of query parameters: each returns the value to send on, or says what it wants."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from datetime import datetime
+
+from controller.broker.gate.refusals import Denied
+from controller.broker.gate.request_target import ZERO_VALUES
+from controller.core.records.record import timestamp
+
+#: Takes a decoded value and returns the value to use; raises ValueError with what was expected.
+Parameter = Callable[[str], str]
+
+_TRUE = frozenset({"1", "true", "True"})
+_FALSE = frozenset({"", "0", "false", "False"})
+_NUMBER = re.compile(r"-?[0-9]{1,10}", re.ASCII)
+_INSTANT = re.compile(r"[0-9]{1,12}(?:\.[0-9]{1,9})?", re.ASCII)
+_RFC3339 = re.compile(
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]{1,9})?"
+    r"(?:Z|[+-][0-9]{2}:[0-9]{2})",
+    re.ASCII,
+)
+_WORDS = re.compile(r"[a-z0-9.-]{1,64}(?:,[a-z0-9.-]{1,64}){0,63}", re.ASCII)
+WORD_MAX = 255
+#: What the engine knows as keys (moby/term, ascii.go): nothing else that is recorded with a read.
+_KEY = r"(?:[a-zA-Z0-9@\[\]^_\\-]|ctrl-[a-z@\[\]^_\\]|DEL)"
+_KEYS = re.compile(rf"{_KEY}(?:,{_KEY}){{0,15}}", re.ASCII)
+_DURATION = re.compile(r"(?:[0-9]{1,6}(?:h|m|s|ms))+", re.ASCII)
+
+
+def flag(value: str) -> str:
+    """``1`` or ``0``."""
+    if value in _TRUE:
+        return "1"
+    if value in _FALSE:
+        return "0"
+    raise ValueError("expected 1 or 0")
+
+
+def number(low: int, high: int) -> Parameter:
+    """A whole number within bounds."""
+
+    def check(value: str) -> str:
+        if not _NUMBER.fullmatch(value) or not low <= int(value) <= high:
+            raise ValueError(f"expected a whole number from {low} to {high}")
+        return str(int(value))
+
+    check.__doc__ = f"A whole number from {low} to {high}."
+    return check
+
+
+def one_of(*words: str) -> Parameter:
+    """One of some words."""
+
+    def check(value: str) -> str:
+        if value not in words:
+            raise ValueError(f"expected one of {', '.join(words)}")
+        return value
+
+    check.__doc__ = f"One of {', '.join(words)}."
+    return check
+
+
+def instant(value: str) -> str:
+    """A time: seconds since the epoch, RFC 3339, or a duration before now."""
+    if not any(form.fullmatch(value) for form in (_INSTANT, _RFC3339, _DURATION)):
+        raise ValueError("expected seconds since the epoch, a time in RFC 3339, or a duration")
+    return value
+
+
+def moment(value: str) -> str:
+    """A time in RFC 3339."""
+    if not _RFC3339.fullmatch(value):
+        raise ValueError("expected a time in RFC 3339")
+    return timestamp(datetime.fromisoformat(value).timestamp())
+
+
+def word(value: str) -> str:
+    """Some text."""
+    if len(value) > WORD_MAX:
+        raise ValueError(f"expected at most {WORD_MAX} characters")
+    return value
+
+
+def words(value: str) -> str:
+    """Words with commas between them."""
+    if not _WORDS.fullmatch(value):
+        raise ValueError("expected words with commas between them, 64 at most")
+    return value
+
+
+def tail(value: str) -> str:
+    """``all`` or a number of lines; -1 is the engine's other word for all."""
+    if value in {"all", "-1"}:
+        return "all"
+    return number(0, 1_000_000_000)(value)
+
+
+def detach_keys(value: str) -> str:
+    """A key sequence, as the engine takes it."""
+    if not _KEYS.fullmatch(value):
+        raise ValueError("expected a key sequence such as ctrl-p,ctrl-q")
+    return value
+
+
+def judged(value: str) -> str:
+    """Whatever it is: admission judges it."""
+    return value
+
+
+def unset(value: str) -> str:
+    """Only a zero value: the parameter exists, and nobody may set it."""
+    if value not in ZERO_VALUES and value != "-1":
+        raise ValueError("expected it to be left out")
+    return ""
+
+
+def ignored(value: str) -> str:
+    """Anything: the engine ignores it, and it isn't passed on."""
+    word(value)
+    return ""
+
+
+def meaning(parameter: Parameter) -> str:
+    """Return what a parameter may be, for the documentation."""
+    text = (parameter.__doc__ or "").strip().removesuffix(".").replace("``", "`")
+    assert text, f"{parameter} says not what it takes"
+    return text
+
+
+def checked(query: Mapping[str, str], known: Mapping[str, Parameter]) -> dict[str, str]:
+    """Return the parameters to use, in the route's own order; zero values of known ones go.
+
+    A parameter that the route doesn't know is refused, an empty one too: what it would mean to
+    another version of the engine isn't known either.
+
+    Raises:
+        Denied: ``query.unknown`` or ``query.invalid``.
+    """
+    for name in query:
+        if name not in known:
+            raise Denied(
+                "query.unknown",
+                f"this route has no parameter {name}",
+                "leave it out",
+                status=400,
+            )
+    found: dict[str, str] = {}
+    for name, check in known.items():
+        value = query.get(name, "")
+        if value == "":
+            continue
+        try:
+            result = check(value)
+        except ValueError as error:
+            raise Denied(
+                "query.invalid", f"parameter {name}: {error}", "correct it", status=400
+            ) from error
+        if result:
+            found[name] = result
+    return found

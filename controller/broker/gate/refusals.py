@@ -1,0 +1,110 @@
+"""How the gate says no: a rule, a reason, what would pass, and the answer that a client sees.
+
+Raised inside handlers, before an intent is written and never after: ``gate.handle`` turns them
+into answers. A ``Denied`` is journaled as a refusal; an ``Answered`` isn't one (a name that
+nobody has, an engine that doesn't answer).
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+
+from controller.broker.wire.responses import RULE_HEADER
+from controller.core.admission.create import Admission
+from controller.model.desired.plan import Verdict
+from controller.model.records import Reply
+
+JSON_TYPE = (("content-type", "application/json"),)
+
+
+@dataclass(eq=False)
+class Denied(Exception):
+    """The gate refuses; ``message`` replaces what the client reads (as the engine would say it)."""
+
+    rule: str
+    reason: str
+    remedy: str = ""
+    status: int = 403
+    message: str = ""
+    subject: str = ""  # the object that it is about, for the journal
+    verdict: Verdict | None = None
+    summary: dict[str, object] = field(default_factory=dict)
+
+    @property
+    def rules(self) -> tuple[str, ...]:
+        """All rules that refused, the first one first."""
+        return self.verdict.rules if self.verdict is not None else (self.rule,)
+
+    def reply(self, identifier: str) -> Reply:
+        """Return the answer, with the id of its journal record."""
+        remedy = f" ({self.remedy})" if self.remedy else ""
+        told = json_reply(
+            self.status,
+            {
+                "message": self.message or f"{self.rule}: {self.reason}{remedy}",
+                "trimtab": {
+                    "rule": self.rule,
+                    "reason": self.reason,
+                    "remedy": self.remedy,
+                    "id": identifier,
+                },
+            },
+        )
+        return Reply(told.status, told.body, (*told.headers, (RULE_HEADER, self.rule)))
+
+
+class Answered(Exception):
+    """The answer is this, and nothing is journaled."""
+
+    def __init__(self, reply: Reply) -> None:
+        super().__init__(reply.status)
+        self.reply = reply
+
+
+def json_reply(status: int, value: object) -> Reply:
+    """Return an answer of JSON."""
+    return Reply(status, json.dumps(value, ensure_ascii=False).encode(), JSON_TYPE)
+
+
+def message_reply(status: int, message: str) -> Reply:
+    """Return an error in the engine's form."""
+    return json_reply(status, {"message": message})
+
+
+def told_reply(
+    status: int, rule: str, reason: str, *, remedy: str = "", identifier: str = ""
+) -> Reply:
+    """Return an answer in the form of a refusal, for what isn't one (503, 504, 502)."""
+    return Denied(rule, reason, remedy, status).reply(identifier)
+
+
+def rule_of(reply: Reply) -> tuple[str, str]:
+    """Return the rule and the reason of an answer in the form of a refusal; '' for another."""
+    try:
+        value = json.loads(reply.body)
+    except ValueError:
+        return "", ""
+    told = value.get("trimtab") if isinstance(value, dict) else None
+    if not isinstance(told, dict):
+        return "", ""
+    return str(told.get("rule", "")), str(told.get("reason", ""))
+
+
+def admitted(admission: Admission) -> Admission:
+    """Return *admission* unless it is denied.
+
+    Raises:
+        Denied: it is.
+    """
+    verdict = admission.verdict
+    if verdict.decision != "deny":
+        return admission
+    raise Denied(
+        verdict.rules[0] if verdict.rules else "denied",
+        verdict.reason,
+        verdict.remedy,
+        status=400 if admission.malformed else 403,
+        verdict=verdict,
+        summary=admission.summary,
+    )

@@ -1,0 +1,142 @@
+"""The target of a request, read in one way only: version, path and query, or a refusal.
+
+The engine's router decodes escapes before it matches, cleans ``//`` and ``..`` by redirect, and
+takes the first of two equal parameters; others read all of that differently. So a path must be
+its own canonical form, and a parameter stands once (gate hazards H15, H16, H18).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from urllib.parse import quote, unquote_to_bytes
+
+from controller.broker.gate.refusals import Denied
+from controller.broker.gate.state import NEWEST_API, OLDEST_API
+
+PATH_MAX = 1024
+PARAMETERS_MAX = 64
+VALUE_MAX = 8192
+
+_PATH = re.compile(r"(?:/[A-Za-z0-9_.:@-]+)+", re.ASCII)
+#: Ordinary clients escape ``@`` and ``:`` of an image's name, and nothing else in a path.
+_ESCAPES = {"%40": "@", "%3A": ":"}
+_ESCAPED_IMAGE = re.compile(r"(?:/v[0-9.]+)?/(?:images/.+|distribution/.+/json)", re.ASCII)
+_VERSION = re.compile(r"/v1\.([1-9][0-9])(/.*)", re.ASCII)
+_PARAMETER_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}", re.ASCII)
+_BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})", re.ASCII)
+_OUTDATED_MINOR = 24
+
+#: Values by which clients say "unset".
+ZERO_VALUES = frozenset({"", "0", "false", "False", "null", "[]", "{}"})
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A path without its version prefix; ``versioned`` tells that there was one."""
+
+    path: str
+    versioned: bool
+
+
+def read_path(raw: str) -> Target:
+    """Return the target of a raw path.
+
+    Raises:
+        Denied: ``path.malformed`` (not canonical), ``api.version`` (not one that we speak).
+    """
+    path = raw
+    if "%" in raw and _ESCAPED_IMAGE.fullmatch(raw):
+        for escape, character in _ESCAPES.items():
+            path = path.replace(escape, character)
+    if len(path) > PATH_MAX:
+        raise _malformed(f"the path is longer than {PATH_MAX} characters")
+    if not _PATH.fullmatch(path) or any(part in {".", ".."} for part in path.split("/")):
+        raise _malformed("the path isn't in canonical form")
+    version = _VERSION.fullmatch(path)
+    if version is None:
+        return Target(path, versioned=False)
+    minor = int(version[1])
+    if minor < _OUTDATED_MINOR:
+        raise _malformed(f"no engine speaks API version 1.{minor} any more")
+    if (1, minor) < OLDEST_API:
+        raise _version(minor, "old", "Minimum", OLDEST_API)
+    if (1, minor) > NEWEST_API:
+        raise _version(minor, "new", "Maximum", NEWEST_API)
+    return Target(version[2], versioned=True)
+
+
+def _malformed(reason: str) -> Denied:
+    return Denied(
+        "path.malformed",
+        reason,
+        "send the path without escapes, empty or dot segments, as the API reference has it",
+        status=400,
+    )
+
+
+def _version(minor: int, what: str, bound: str, limit: tuple[int, int]) -> Denied:
+    # The engine's own words: clients look for them to negotiate.
+    text = ".".join(map(str, limit))
+    return Denied(
+        "api.version",
+        f"API version 1.{minor} is too {what}",
+        f"use {text}, or let the client negotiate",
+        status=400,
+        message=f"client version 1.{minor} is too {what}. {bound} supported API version is {text}",
+    )
+
+
+def read_query(raw: str) -> dict[str, str]:
+    """Return the parameters of a raw query, decoded.
+
+    Raises:
+        Denied: ``query.malformed`` or ``query.repeated``.
+    """
+    if not raw:
+        return {}
+    if ";" in raw or _BAD_ESCAPE.search(raw) or not raw.isascii():
+        raise _bad_query("the query has a separator or an escape that readers take differently")
+    fields = [field for field in raw.split("&") if field]
+    if len(fields) > PARAMETERS_MAX:
+        raise _bad_query(f"the query has more than {PARAMETERS_MAX} parameters")
+    found: dict[str, str] = {}
+    for field in fields:
+        raw_name, _, raw_value = field.partition("=")
+        name, value = _decoded(raw_name), _decoded(raw_value)
+        if not _PARAMETER_NAME.fullmatch(name):
+            raise _bad_query("a parameter has a name that none has")
+        if name.casefold() in {known.casefold() for known in found}:
+            raise Denied(
+                "query.repeated",
+                f"the parameter {name} stands more than once",
+                "send each parameter once",
+                status=400,
+            )
+        found[name] = value
+    return found
+
+
+def _decoded(text: str) -> str:
+    try:
+        value = unquote_to_bytes(text.replace("+", " ")).decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise _bad_query("a parameter isn't UTF-8") from error
+    if len(value) > VALUE_MAX:
+        raise _bad_query(f"a parameter is longer than {VALUE_MAX} characters")
+    if not value.isprintable():
+        raise _bad_query("a parameter has control characters")
+    return value
+
+
+def _bad_query(reason: str) -> Denied:
+    return Denied("query.malformed", reason, "send plain name=value pairs joined by &", status=400)
+
+
+def written(path: str, query: Mapping[str, str] | None = None) -> str:
+    """Return a path with a query, encoded anew; parameters in their own order."""
+    pairs = [
+        f"{quote(name, safe='')}={quote(value, safe='')}" for name, value in (query or {}).items()
+    ]
+    return f"{path}?{'&'.join(pairs)}" if pairs else path

@@ -1,0 +1,120 @@
+"""Which row of the route table a request is, or the refusal."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from controller.broker.gate.denied_routes import DENIED, NO_SWARM
+from controller.broker.gate.query_params import checked
+from controller.broker.gate.refusals import Denied
+from controller.broker.gate.request_target import read_path, read_query
+from controller.broker.gate.routes import NO_BODY_MAX, OWN_PREFIX, ROUTES, Route
+from controller.broker.wire.request_reader import Bound, Malformed
+from controller.core.admission.calls import import_refused
+from controller.core.encoding.image_reference import without_credentials
+from controller.model.mutations import Mutation
+from controller.model.records import Role
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """A route and the names in the path."""
+
+    route: Route
+    names: Mapping[str, str]
+
+
+def _without_swarm(refused: Denied, method: str, path: str) -> Denied:
+    """Return a refusal in the words of an engine without a swarm, where it was asked about one.
+
+    For operators alone: they know the engine. The gate's own rule is in the answer all the same.
+    """
+    for asked, pattern, message in NO_SWARM:
+        if method == asked and re.fullmatch(pattern, path, re.ASCII):
+            refused.status, refused.message = 503, message
+    return refused
+
+
+_SEGMENT = re.compile(r"\{(\w+)\}", re.ASCII)
+
+
+def _pattern(route: Route) -> re.Pattern[str]:
+    template = (OWN_PREFIX if route.own else "") + route.template
+    parts = _SEGMENT.split(template)
+    names = parts[1::2]
+    groups = [f"(?P<{name}>{'.+' if name == 'image' else '[^/]+'})" for name in names]
+    fixed = [re.escape(part) for part in parts[0::2]]
+    text = "".join(a + b for a, b in zip(fixed, [*groups, ""], strict=True))
+    return re.compile(text, re.ASCII)
+
+
+_PATTERNS = tuple((route, _pattern(route)) for route in ROUTES)
+_DENIED_PATTERNS = tuple(
+    (method, re.compile(path, re.ASCII), remedy) for method, path, remedy in DENIED
+)
+_BY_NAME = {route.name: route for route in ROUTES}
+
+
+def by_name(name: str) -> Route | None:
+    """Return the route that the journal calls *name*."""
+    return _BY_NAME.get(name)
+
+
+def body_bound(method: str, raw_target: str) -> Bound:
+    """Return how long a body may be, by the route that a request means.
+
+    What is served to nobody is refused as that, not for a body that nobody would have read; so is
+    what the query of a route without a body asks for.
+    """
+    raw_path, _, raw_query = raw_target.partition("?")
+    try:
+        target = read_path(raw_path)
+        found = find(method, target.path, versioned=target.versioned)
+        if not found.route.body:
+            parameters(found.route, raw_query)
+    except Denied as denied:
+        refused = Malformed(denied.rule, denied.reason, denied.status, denied.remedy)
+        return Bound(NO_BODY_MAX, refused)
+    return Bound(found.route.body_max)
+
+
+_IMPORT = re.compile(r"(?:^|&)fromSrc=[^&]", re.ASCII)
+
+
+def parameters(route: Route, raw_query: str) -> dict[str, str]:
+    """Return the parameters that a raw query has for a route.
+
+    Raises:
+        Denied: it can't be read, or has others; ``image.import`` for an import, however it is written.
+    """
+    if route.name == Mutation.IMAGE_PULL and _IMPORT.search(raw_query):
+        refused = import_refused("fromSrc")
+        raise Denied(refused.rule, refused.reason, refused.remedy)
+    return checked(read_query(raw_query), route.query)
+
+
+def find(method: str, path: str, *, versioned: bool, role: Role | None = None) -> Match:
+    """Return the route of a canonical path; *role* is whose request it is, where that is known.
+
+    Raises:
+        Denied: ``route.denied`` (refused on purpose) or ``route.unknown``.
+    """
+    for route, pattern in _PATTERNS:
+        if route.method != method or (route.own and versioned):
+            continue
+        match = pattern.fullmatch(path)
+        if match is not None:
+            return Match(route, match.groupdict())
+    shown = without_credentials(path)
+    for denied_method, pattern, remedy in _DENIED_PATTERNS:
+        if denied_method in {"*", method} and pattern.fullmatch(path):
+            refused = Denied("route.denied", f"{method} {shown} is served to nobody", remedy)
+            raise refused if role is not Role.OPERATOR else _without_swarm(refused, method, path)
+    raise Denied(
+        "route.unknown",
+        f"no route {method} {shown}",
+        "see the table of routes in the documentation for what is served",
+        status=404,
+    )

@@ -1,0 +1,543 @@
+"""The route table: every request that the gate serves, who may send it, and what shows its effect.
+
+Default deny: what isn't here is refused, and what is refused on purpose is in
+``broker.gate.denied_routes`` with the way out. A route's name is its handler's (``gate.HANDLERS``), and a mutation's name is the word
+that the journal has for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from controller.broker.gate.query_params import (
+    Parameter,
+    detach_keys,
+    flag,
+    ignored,
+    instant,
+    judged,
+    moment,
+    number,
+    one_of,
+    tail,
+    unset,
+    word,
+    words,
+)
+from controller.core.enforcement.proof import Evidence
+from controller.model.mutations import TRUST, Mutation
+from controller.model.records import Role
+
+ALL = frozenset({Role.CONTROLLER, Role.OPERATOR, Role.CLIENT})
+PEOPLE = frozenset({Role.OPERATOR, Role.CLIENT})
+OPERATORS = frozenset({Role.OPERATOR})
+CONTROLLER_AND_OPERATORS = frozenset({Role.CONTROLLER, Role.OPERATOR})
+
+#: The engine's pull has no limit of its own; this is the longest time without progress.
+PULL_IDLE_S = 120.0
+CREATE_S = 20.0
+#: Beyond the grace that a stop or restart gives.
+STOP_SPARE_S = 15.0
+SHORT_S = 10.0
+#: Of a create. Other bodies are small, and a route without one reads no more than it needs to
+#: say so.
+CREATE_BODY_MAX = 1024 * 1024
+BODY_MAX = 64 * 1024
+NO_BODY_MAX = 4096
+#: Of an approval of a thousand objects, volumes with the longest names among them.
+RECORD_BODY_MAX = 384 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One row. ``template`` has ``{container}`` and its like for one segment, ``{image}`` for
+    several; ``body`` is the name of a schema or ''. ``deadline_s`` is how long the engine may
+    still be at it after the client is gone (``core.enforcement.settlement``); a grace comes on top.
+    """
+
+    name: str
+    method: str
+    template: str
+    kind: Literal["read", "mutate", "stream"]
+    means: str
+    roles: frozenset[Role] = ALL
+    query: Mapping[str, Parameter] = field(default_factory=dict)
+    body: str = ""
+    evidence: Evidence = Evidence.NONE
+    deadline_s: float = SHORT_S
+    own: bool = False  # below /trimtab/v1, without a version prefix
+    body_most: int = 0  # bytes of a body where BODY_MAX isn't right
+
+    @property
+    def body_max(self) -> int:
+        """How many bytes of a body are read."""
+        return self.body_most or (BODY_MAX if self.body else NO_BODY_MAX)
+
+
+_C = "/containers/{container}"
+_LIST = {"filters": judged}
+_PULL = ("fromImage", "tag", "platform", "fromSrc", "repo", "message", "changes")
+
+ENGINE_ROUTES = (
+    Route("ping", "GET", "/_ping", "read", "tell that the engine answers"),
+    Route("ping.head", "HEAD", "/_ping", "read", "tell that the engine answers, without a body"),
+    Route("version", "GET", "/version", "read", "versions of broker and engine"),
+    Route("info", "GET", "/info", "read", "the engine, without what is private to the host"),
+    Route(
+        "system.df",
+        "GET",
+        "/system/df",
+        "read",
+        "disk usage",
+        roles=OPERATORS,
+        query={"type": one_of("container", "image", "volume", "build-cache")},
+    ),
+    Route(
+        "events",
+        "GET",
+        "/events",
+        "stream",
+        "events of objects of ours",
+        query={"since": instant, "until": instant, **_LIST},
+    ),
+)
+CONTAINER_READS = (
+    Route(
+        "container.list",
+        "GET",
+        "/containers/json",
+        "read",
+        "containers of ours",
+        query={
+            "all": flag,
+            "limit": number(-1, 10_000),
+            "size": flag,
+            "trunc_cmd": ignored,
+            "since": unset,
+            "before": unset,
+            **_LIST,
+        },
+    ),
+    Route(
+        "container.inspect",
+        "GET",
+        f"{_C}/json",
+        "read",
+        "a container of ours; env values only for operators",
+        query={"size": flag},
+    ),
+    Route(
+        "container.logs",
+        "GET",
+        f"{_C}/logs",
+        "stream",
+        "its output",
+        query={
+            "follow": flag,
+            "stdout": flag,
+            "stderr": flag,
+            "since": instant,
+            "until": instant,
+            "timestamps": flag,
+            "tail": tail,
+            "details": flag,
+        },
+    ),
+    Route(
+        "container.stats",
+        "GET",
+        f"{_C}/stats",
+        "stream",
+        "its resource usage",
+        query={"stream": flag, "one-shot": flag},
+    ),
+    Route(
+        "container.top",
+        "GET",
+        f"{_C}/top",
+        "read",
+        "its processes; ps runs on the host: no options that show more than these",
+        query={"ps_args": one_of("-ef", "aux")},
+    ),
+    Route("container.changes", "GET", f"{_C}/changes", "read", "its changed files"),
+    Route(
+        "container.attach",
+        "POST",
+        f"{_C}/attach",
+        "stream",
+        "its input and output, both ways",
+        roles=PEOPLE,
+        query={
+            "detachKeys": detach_keys,
+            "logs": flag,
+            "stream": flag,
+            "stdin": flag,
+            "stdout": flag,
+            "stderr": flag,
+        },
+    ),
+    Route(
+        "container.wait",
+        "POST",
+        f"{_C}/wait",
+        "stream",
+        "wait until it stops",
+        query={"condition": one_of("not-running", "next-exit", "removed")},
+    ),
+    Route(
+        "container.resize",
+        "POST",
+        f"{_C}/resize",
+        "stream",
+        "the size of its terminal",
+        query={"h": number(1, 4096), "w": number(1, 4096)},
+    ),
+)
+CONTAINER_CHANGES = (
+    Route(
+        Mutation.CONTAINER_CREATE,
+        "POST",
+        "/containers/create",
+        "mutate",
+        "create a container as the policy admits it",
+        query={"name": judged, "platform": judged},
+        body="create",
+        body_most=CREATE_BODY_MAX,
+        evidence=Evidence.LABEL,
+        deadline_s=CREATE_S,
+    ),
+    Route(
+        Mutation.CONTAINER_START,
+        "POST",
+        f"{_C}/start",
+        "mutate",
+        "start it, if the policy still admits it",
+        query={"checkpoint": judged, "checkpoint-dir": judged, "detachKeys": detach_keys},
+        evidence=Evidence.STARTED,
+        deadline_s=CREATE_S,
+    ),
+    Route(
+        Mutation.CONTAINER_STOP,
+        "POST",
+        f"{_C}/stop",
+        "mutate",
+        "stop it",
+        query={"t": judged, "signal": judged},
+        evidence=Evidence.FINISHED,
+        deadline_s=STOP_SPARE_S,
+    ),
+    Route(
+        Mutation.CONTAINER_RESTART,
+        "POST",
+        f"{_C}/restart",
+        "mutate",
+        "stop and start it",
+        query={"t": judged, "signal": judged},
+        deadline_s=STOP_SPARE_S + CREATE_S,
+    ),
+    Route(
+        Mutation.CONTAINER_KILL,
+        "POST",
+        f"{_C}/kill",
+        "mutate",
+        "send it a signal",
+        query={"signal": judged},
+    ),
+    Route(
+        Mutation.CONTAINER_PAUSE,
+        "POST",
+        f"{_C}/pause",
+        "mutate",
+        "freeze it",
+        evidence=Evidence.FIELD,
+    ),
+    Route(
+        Mutation.CONTAINER_UNPAUSE,
+        "POST",
+        f"{_C}/unpause",
+        "mutate",
+        "thaw it",
+        evidence=Evidence.FIELD,
+    ),
+    Route(
+        Mutation.CONTAINER_RENAME,
+        "POST",
+        f"{_C}/rename",
+        "mutate",
+        "give it another name",
+        query={"name": judged},
+        evidence=Evidence.FIELD,
+    ),
+    Route(
+        Mutation.CONTAINER_UPDATE,
+        "POST",
+        f"{_C}/update",
+        "mutate",
+        "change its limits or restart policy",
+        body="update",
+        evidence=Evidence.FIELD,
+    ),
+    Route(
+        Mutation.CONTAINER_REMOVE,
+        "DELETE",
+        _C,
+        "mutate",
+        "remove it; its volumes stay",
+        query={"force": judged, "v": judged, "link": judged},
+        evidence=Evidence.ABSENCE,
+        deadline_s=CREATE_S,
+    ),
+)
+EXEC_ROUTES = (
+    Route(
+        Mutation.EXEC_CREATE,
+        "POST",
+        f"{_C}/exec",
+        "mutate",
+        "prepare a command to run in it",
+        roles=OPERATORS,
+        body="exec",
+    ),
+    Route(
+        Mutation.EXEC_START,
+        "POST",
+        "/exec/{exec}/start",
+        "mutate",
+        "run such a command, once, by who prepared it; its input and output both ways",
+        roles=OPERATORS,
+        body="exec-start",
+    ),
+    Route(
+        "exec.inspect",
+        "GET",
+        "/exec/{exec}/json",
+        "read",
+        "whether it runs, and its exit code; for who prepared it",
+        roles=OPERATORS,
+    ),
+    Route(
+        "exec.resize",
+        "POST",
+        "/exec/{exec}/resize",
+        "stream",
+        "the size of its terminal",
+        roles=OPERATORS,
+        query={"h": number(1, 4096), "w": number(1, 4096)},
+    ),
+)
+IMAGE_ROUTES = (
+    Route(
+        "image.list",
+        "GET",
+        "/images/json",
+        "read",
+        "images that the policy admits",
+        query={
+            "all": flag,
+            "digests": flag,
+            "shared-size": flag,
+            "manifests": unset,
+            "only_ids": ignored,
+            "filter": unset,
+            **_LIST,
+        },
+    ),
+    Route(
+        "image.inspect",
+        "GET",
+        "/images/{image}/json",
+        "read",
+        "an image that the policy admits",
+        query={"manifests": unset, "platform": unset},
+    ),
+    Route("image.history", "GET", "/images/{image}/history", "read", "its layers"),
+    Route(
+        Mutation.IMAGE_PULL,
+        "POST",
+        "/images/create",
+        "mutate",
+        "pull an image that the policy admits; credentials are the broker's",
+        query=dict.fromkeys(_PULL, judged),
+        evidence=Evidence.DIGEST,
+        deadline_s=PULL_IDLE_S,
+    ),
+)
+REGISTRY_ROUTES = (
+    Route(
+        "distribution.inspect",
+        "GET",
+        "/distribution/{image}/json",
+        "read",
+        "what its registry has under a reference that the policy admits",
+    ),
+    Route(
+        Mutation.IMAGE_REMOVE,
+        "DELETE",
+        "/images/{image}",
+        "mutate",
+        "remove an image that was pulled or vouched for through the broker, and isn't used",
+        roles=CONTROLLER_AND_OPERATORS,
+        query={"force": judged, "noprune": judged},
+        evidence=Evidence.ABSENCE,
+        deadline_s=CREATE_S,
+    ),
+)
+NETWORK_ROUTES = (
+    Route("network.list", "GET", "/networks", "read", "networks of ours", query=_LIST),
+    Route(
+        "network.inspect",
+        "GET",
+        "/networks/{network}",
+        "read",
+        "a network of ours",
+        query={"verbose": flag, "scope": one_of("local", "swarm", "global")},
+    ),
+    Route(
+        Mutation.NETWORK_CREATE,
+        "POST",
+        "/networks/create",
+        "mutate",
+        "create a network as the policy admits it",
+        body="network",
+        evidence=Evidence.LABEL,
+    ),
+    Route(
+        Mutation.NETWORK_CONNECT,
+        "POST",
+        "/networks/{network}/connect",
+        "mutate",
+        "join a container to a network",
+        body="connect",
+        evidence=Evidence.FIELD,
+    ),
+    Route(
+        Mutation.NETWORK_DISCONNECT,
+        "POST",
+        "/networks/{network}/disconnect",
+        "mutate",
+        "take a container off a network",
+        body="disconnect",
+        evidence=Evidence.FIELD,
+    ),
+    Route(
+        Mutation.NETWORK_REMOVE,
+        "DELETE",
+        "/networks/{network}",
+        "mutate",
+        "remove a network of ours",
+        evidence=Evidence.ABSENCE,
+    ),
+)
+VOLUME_ROUTES = (
+    Route("volume.list", "GET", "/volumes", "read", "volumes of ours", query=_LIST),
+    Route("volume.inspect", "GET", "/volumes/{volume}", "read", "a volume of ours"),
+    Route(
+        Mutation.VOLUME_CREATE,
+        "POST",
+        "/volumes/create",
+        "mutate",
+        "create a named volume",
+        body="volume",
+        evidence=Evidence.LABEL,
+    ),
+    Route(
+        Mutation.VOLUME_REMOVE,
+        "DELETE",
+        "/volumes/{volume}",
+        "mutate",
+        "remove a volume: a person's own act; the controller's with an approval",
+        query={"force": flag},
+        evidence=Evidence.ABSENCE,
+    ),
+)
+
+#: Which records are wanted (``core.records.query.Filter``).
+_WANTED: dict[str, Parameter] = {
+    "after": number(0, 9_999_999_999),
+    "upto": number(0, 9_999_999_999),
+    "since": moment,
+    "until": moment,
+    "service": word,
+    "owner": word,
+    "actor": word,
+    "verdict": word,
+    "stages": words,
+    "action": word,
+    "routes": words,
+    "container": word,
+    "ids": words,
+    "record": word,
+}
+OWN_ROUTES = (
+    Route("own.whoami", "GET", "/whoami", "read", "who the caller is to the gate", own=True),
+    Route("own.health", "GET", "/health", "read", "engine, journal and policy", own=True),
+    Route("own.policy", "GET", "/policy", "read", "the policy in force", own=True),
+    Route("own.inventory", "GET", "/inventory", "read", "what is ours", own=True),
+    Route(
+        "own.journal",
+        "GET",
+        "/journal",
+        "read",
+        "records, one JSON line each; what the caller may know of them",
+        query={
+            **_WANTED,
+            "limit": number(1, 10_000),
+            "about": flag,
+            "there": moment,
+        },
+        own=True,
+    ),
+    Route(
+        "own.journal.follow",
+        "GET",
+        "/journal/follow",
+        "stream",
+        "records as they become durable, those after one or from now on",
+        query={**_WANTED, "about": flag},
+        own=True,
+    ),
+    Route(
+        "own.strangers",
+        "GET",
+        "/strangers",
+        "read",
+        "what carries this instance's label and isn't ours, and whether it could be adopted",
+        roles=OPERATORS,
+        own=True,
+    ),
+    Route(
+        TRUST,
+        "POST",
+        "/trust",
+        "mutate",
+        "vouch for a local image",
+        roles=OPERATORS,
+        body="trust",
+        own=True,
+    ),
+    Route(
+        "own.records",
+        "POST",
+        "/records",
+        "mutate",
+        "record an operator's act",
+        roles=OPERATORS,
+        body="record",
+        body_most=RECORD_BODY_MAX,
+        own=True,
+    ),
+)
+OWN_PREFIX = "/trimtab/v1"
+ROUTES = (
+    *ENGINE_ROUTES,
+    *CONTAINER_READS,
+    *CONTAINER_CHANGES,
+    *EXEC_ROUTES,
+    *IMAGE_ROUTES,
+    *REGISTRY_ROUTES,
+    *NETWORK_ROUTES,
+    *VOLUME_ROUTES,
+    *OWN_ROUTES,
+)

@@ -1,0 +1,1 @@
+"""Checks that handlers share: ownership, names, budgets, kernel verification, recovery."""

@@ -1,0 +1,125 @@
+"""The blast radius at the gate: what the controller takes down, held to its share.
+
+Looked up and judged while mutations run one at a time until their intent is written, and counted
+from that intent on: requests that meet each other can't pass between look and count.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+from controller.broker.gate.mutate import Call, Steps, seen
+from controller.broker.gate.refusals import Denied
+from controller.broker.gate.request_target import written
+from controller.broker.gate.state import GateState
+from controller.broker.guards.list_filters import written as filters_of
+from controller.broker.guards.lookup import Found
+from controller.core.admission.create import Admission
+from controller.core.enforcement import disruption_budget
+from controller.core.enforcement.disruption_budget import Recent, Slot, Takes
+from controller.model import names
+from controller.model.desired.plan import Verdict
+from controller.model.inventory import USED, Approval, Item
+from controller.model.mutations import Mutation
+from controller.model.records import Role
+
+RUNNING = "running"
+_STARTS = frozenset(
+    {Mutation.CONTAINER_START, Mutation.CONTAINER_RESTART, Mutation.CONTAINER_UNPAUSE}
+)
+
+
+def bounded(call: Call, state: GateState, found: Found, judged: Admission) -> Steps[Admission]:
+    """Return the admission of what takes a container down, with what is to be counted of it.
+
+    Only the controller is held; what operators and clients take down is theirs to answer for.
+
+    Raises:
+        Denied: ``blast.radius``: beyond the share, and nobody approved it; ``blast.client``: it
+            isn't the controller's.
+    """
+    item = found.item
+    if call.actor.role is not Role.CONTROLLER:
+        return judged
+    refuse_clients(call, item.origin, item.admitted.name)
+    starting = _is_starting(state, item.id)
+    runs = (found.inspect.get("State") or {}).get("Status") == RUNNING
+    if not runs and not starting:
+        return judged
+    target = Slot(item.id, service_of(item))
+    running = yield from _running(state)
+    running |= {target} if runs else set()
+    word = disruption_budget.judge(
+        target, starting=starting, running=running, recent=_recent(state)
+    )
+    takes: Takes = word.takes
+    verdict = judged.verdict
+    approval = approval_of(call, state, item.id) if takes == "service" else None
+    if approval is not None:
+        takes, verdict = "slot", with_approval(verdict, approval)
+    elif word.finding is not None:
+        finding = word.finding
+        raise Denied(finding.rule, finding.reason, finding.remedy, subject=item.id)
+    state.note(call.id)
+    return replace(judged, verdict=verdict, summary={**judged.summary, "takesDown": takes})
+
+
+def refuse_clients(call: Call, origin: str, name: str) -> None:
+    """Keep the controller off what a client made: a limit or a lost network can end it, too.
+
+    Raises:
+        Denied: ``blast.client``.
+    """
+    if call.actor.role is Role.CONTROLLER and origin != Role.CONTROLLER.value:
+        raise Denied(
+            "blast.client",
+            f"a client made {name}: the controller has no business with it",
+            "let its owner or an operator do that",
+            subject=name,
+        )
+
+
+def service_of(item: Item) -> str:
+    """Return the service of a container of the controller's as it is counted and told."""
+    return f"{item.namespace}/{item.service}"
+
+
+def approval_of(call: Call, state: GateState, subject: str) -> Approval | None:
+    """Return the approval that the controller's mutation of *subject* may use up, if there is one."""
+    plan = call.context.plan if call.context is not None else ""
+    return disruption_budget.approval_for(
+        subject,
+        plan=plan,
+        approvals=(
+            (approval, state.age_s(approval.id, approval.time))
+            for approval in state.inventory.approvals.values()
+        ),
+    )
+
+
+def with_approval(verdict: Verdict, approval: Approval) -> Verdict:
+    """Return a verdict that names the approval; its intent uses it up."""
+    return replace(verdict, rules=(*verdict.rules, f"{USED}{approval.id}"))
+
+
+def _is_starting(state: GateState, identifier: str) -> bool:
+    requests = (intent.request for intent in state.inventory.open.values())
+    return any(r.get("object") == identifier and r.get("route") in _STARTS for r in requests)
+
+
+def _running(state: GateState) -> Steps[set[Slot]]:
+    """Look at what runs of the controller's containers."""
+    labels = [f"{names.INSTANCE}={state.instance}", f"{names.ORIGIN}={Role.CONTROLLER.value}"]
+    query = {"filters": filters_of({"label": labels, "status": [RUNNING]})}
+    listed = yield from seen(written("/containers/json", query))
+    known = state.inventory.containers
+    items = (known.get(str(each.get("Id", ""))) for each in listed or ())
+    return {Slot(i.id, service_of(i)) for i in items if i is not None and i.origin == "controller"}
+
+
+def _recent(state: GateState) -> Iterable[Recent]:
+    for taken in state.inventory.taken.values():
+        # One that seems to be of the future counts as of now: a clock that was set back.
+        age_s = max(0.0, state.age_s(taken.intent, taken.time))
+        yield Recent(taken.container, taken.service, taken.last, age_s, taken.down)

@@ -1,0 +1,380 @@
+"""Effective state: looking whether a container runs as it was admitted, and stopping it if not.
+
+What somebody changed on a living container of the controller's is taken back instead, where that
+can be: limits and networks. Whoever does so again and again has it ended all the same.
+
+A breach must show in several looks within a quarter of a second: a runtime's first process gets
+its last restrictions just before it becomes the container's program, and an engine changes two
+limits one after the other. A violation is recorded before anything is done about it; stopping it
+is an intent of the broker's own, like every change.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from enum import Enum
+from typing import Any
+
+from controller.broker.gate import redact
+from controller.broker.gate.commands import ReadProcess, Write
+from controller.broker.gate.mutate import (
+    BROKER,
+    By,
+    Change,
+    Steps,
+    actor_of,
+    journal_unavailable,
+    perform,
+    place_of,
+    request_of,
+    seen,
+    verdict_of,
+)
+from controller.broker.gate.refusals import Answered, told_reply
+from controller.broker.gate.state import GateState
+from controller.core.admission.rebuild import restart_body
+from controller.core.enforcement.kernel_compare import (
+    REVERSIBLE,
+    Bounds,
+    Expected,
+    Joined,
+    compare,
+    worded,
+)
+from controller.core.engine_api.translate import limits_body, settings
+from controller.core.records.inventory import settings_to
+from controller.model.confinement import Confinement, Difference, Effective, Kind, Unseen
+from controller.model.desired.plan import Verdict
+from controller.model.inventory import Item
+from controller.model.mutations import Mutation
+from controller.model.observed import Settings
+from controller.model.policy.document import Policy
+from controller.model.records import Context, Entry, Record, Reply, Role
+
+#: Pauses before each look, in seconds: a difference counts if the last look still shows it.
+PAUSES_S = (0.0, 0.02, 0.05, 0.1)
+#: How often more a process is waited for that is still the runtime's own.
+STARTING_LOOKS = 8
+REMEDY = "remove the container and create it anew; look who changes things beside trimtab"
+CAUSE = "violation"
+#: So often within so many seconds a container is put back; then it is ended.
+PUT_BACK_MAX = 3
+PUT_BACK_WITHIN_S = 600.0
+_OLD = "it was created before trimtab recorded what to compare with"
+_EXITED = "exited already"
+
+
+_NOTHING = Settings("")
+
+
+class Again(Enum):
+    """Why it is looked at again, though nothing differs."""
+
+    STARTING = "its program hasn't begun yet"
+    UNSEEN = "the engine may not have seen yet that it ended"
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """What looking at a container came to."""
+
+    breaches: tuple[Difference, ...] = ()
+    doubt: str = ""  # why not all could be seen
+    drift: str = ""
+    now: Settings = _NOTHING  # what the engine has for it
+    foreign: tuple[Joined, ...] = ()  # networks that aren't its own
+
+    @property
+    def text(self) -> str:
+        """How a start's outcome tells it."""
+        if self.breaches:
+            return "violation"
+        if self.doubt:
+            return f"unverified: {redact.text(self.doubt)}"
+        return "verified"
+
+
+def verify(state: GateState, item: Item, policy: Policy) -> Steps[Sight]:
+    """Compare what the kernel shows of a container with what was admitted."""
+    if item.confined is None:
+        return Sight(doubt=_OLD)
+    sight, waited = Sight(), 0
+    pauses = list(PAUSES_S)
+    try:
+        while pauses:
+            sight, again = yield from _look(state, item, item.confined, policy, pauses.pop(0))
+            if not sight.breaches and not again:
+                break
+            if again is Again.STARTING and not pauses and waited < STARTING_LOOKS:
+                pauses.append(PAUSES_S[-1])
+                waited += 1
+    except Answered:
+        return Sight(doubt="the engine doesn't answer")
+    return sight
+
+
+def _look(
+    state: GateState, item: Item, confined: Confinement, policy: Policy, pause_s: float
+) -> Steps[tuple[Sight, Again | None]]:
+    """Look once; the second value tells why another look may show something else."""
+    inspect = yield from seen(f"/containers/{item.id}/json")
+    now = (inspect or {}).get("State") or {}
+    pid = now.get("Pid")
+    if not isinstance(pid, int) or pid <= 0:
+        return Sight(doubt=_EXITED), None
+    runtime = str((inspect.get("HostConfig") or {}).get("Runtime") or "")
+    if runtime not in {"", "runc", "io.containerd.runc.v2", "crun"}:
+        return _doubtful(f"the runtime {runtime} shows no processes", inspect, policy), None
+    targets = tuple(sorted({mount.target for mount in confined.mounts}))
+    answer = yield ReadProcess(pid, item.id, targets, pause_s)
+    if isinstance(answer, Unseen):
+        if answer.gone:
+            return Sight(doubt=_EXITED), None
+        return _doubtful(answer.reason, inspect, policy), Again.UNSEEN
+    assert isinstance(answer, Effective), f"a process was answered by {answer!r}"
+    expected = Expected(
+        id=item.id,
+        confinement=confined,
+        settings=item.admitted,
+        bounds=bounds_of(policy, item, state.clock.now()),
+        seccomp=state.seccomp,
+    )
+    joined = joined_of(state, item, policy, inspect)
+    found = compare(expected, answer, joined)
+    told = worded(found)
+    breaches = tuple(each for each in found if each.kind is Kind.BREACH)
+    sight = _doubtful(told.get(Kind.DOUBT, ""), inspect, policy)
+    whole = replace(
+        sight,
+        breaches=(*breaches, *sight.breaches),
+        drift=told.get(Kind.DRIFT, ""),
+        foreign=tuple(network for network in joined if not network.own),
+    )
+    return whole, Again.STARTING if answer.starting else None
+
+
+def _doubtful(doubt: str, inspect: Mapping[str, Any], policy: Policy) -> Sight:
+    """Return what the policy makes of what can't be seen."""
+    now = settings(inspect)
+    if doubt and policy.security.unverified == "stop":
+        return Sight((Difference("effective.unverified", doubt),), doubt, now=now)
+    return Sight(doubt=doubt, now=now)
+
+
+def bounds_of(policy: Policy, item: Item, now: float) -> Bounds:
+    """Return the most that the policy admits for a container, exceptions for it included."""
+    resources = policy.resources
+    grants = [
+        exemption.loosens
+        for exemption in policy.exceptions
+        if (exemption.owner, exemption.namespace, exemption.service)
+        == (item.owner, item.namespace, item.service)
+        and now < exemption.ends_at
+    ]
+    return Bounds(
+        memory=max([resources.memory.max, *(grant.memory_max or 0 for grant in grants)]),
+        nano_cpus=max([resources.cpus.max, *(grant.cpus_max or 0 for grant in grants)]),
+        pids=max([resources.pids.max, *(grant.pids_max or 0 for grant in grants)]),
+    )
+
+
+def joined_of(
+    state: GateState, item: Item, policy: Policy, inspect: Mapping[str, Any]
+) -> tuple[Joined, ...]:
+    """Return the networks that a container is in, by the ids that the engine shows."""
+    ends = (inspect.get("NetworkSettings") or {}).get("Networks") or {}
+    namespace = item.namespace or policy.namespace_of(item.owner)
+    found = []
+    for name, end in ends.items():
+        identifier = str((end or {}).get("NetworkID") or "")
+        if name == "none" or not identifier:
+            continue
+        made = state.inventory.networks.get(identifier)
+        own = made is not None and (
+            made.name in item.admitted.networks
+            or made.namespace == namespace
+            or (made.owner != "" and made.owner == item.owner)
+        )
+        found.append(Joined(name, own, identifier))
+    return tuple(found)
+
+
+def watched(
+    state: GateState, call_by: By, item: Item, policy: Policy, change: Change
+) -> Steps[Reply]:
+    """Do a change after which a container runs, and stop it if it doesn't run as admitted."""
+    sights: list[Sight] = []
+
+    def learn(_: Reply) -> Steps[dict[str, object]]:
+        sights.append((yield from verify(state, item, policy)))
+        return {"effective": sights[0].text}
+
+    def told(reply: Reply) -> Reply | None:
+        return None if sights and sights[0].breaches else reply
+
+    state.judging.add(item.id)
+    try:
+        reply = yield from perform(state, call_by, change, learn, told=told)
+        if told(reply) is None:
+            return (yield from stop(state, item, sights[0], policy))
+    finally:
+        state.judging.discard(item.id)
+    return reply
+
+
+def look_at(state: GateState, identifier: str) -> Steps[Sight | None]:
+    """Look at a container of ours that something happened to; None when there is nothing to see."""
+    item = state.inventory.containers.get(identifier)
+    if item is None or identifier in state.judging:
+        return None
+    policy = state.policy
+    state.judging.add(identifier)
+    try:
+        sight = yield from verify(state, item, policy)
+        if sight.breaches and _may_be_put_back(state, item, sight):
+            yield from _put_back(state, item, sight, policy)
+            sight = yield from verify(state, item, policy)
+        if sight.breaches:
+            yield from stop(state, item, sight, policy)
+    finally:
+        state.judging.discard(identifier)
+    return sight
+
+
+def stop(state: GateState, item: Item, sight: Sight, policy: Policy) -> Steps[Reply]:
+    """Record a violation, then end the container, for good: no restart policy brings it back."""
+    reason = "; ".join(each.text for each in sight.breaches)
+    identifier, recorded = yield from _record(state, item, sight, policy)
+    if not recorded:
+        return journal_unavailable(identifier)
+    place = place_of(item)
+    changes = [_kill(item, place)]
+    if sight.now.restart != "no":
+        changes.insert(0, _unrestarted(item, place, sight.now))
+    yield from _act(state, changes, f"{CAUSE} {identifier}", policy)
+    return told_reply(
+        403,
+        sight.breaches[0].rule,
+        f"the container was stopped, since it didn't run as admitted: {redact.text(reason)}",
+        remedy=REMEDY,
+        identifier=identifier,
+    )
+
+
+def _record(
+    state: GateState, item: Item, sight: Sight, policy: Policy, **more: object
+) -> Steps[tuple[str, bool]]:
+    """Record a violation; return its id, and whether it is durable."""
+    identifier = state.new_id()
+    rules = tuple(dict.fromkeys(each.rule for each in sight.breaches))
+    reason = "; ".join(each.text for each in sight.breaches)
+    entry = Entry(
+        identifier,
+        "violation",
+        actor=actor_of(BROKER),
+        request=request_of("POST", Mutation.CONTAINER_START, item.id, place_of(item)),
+        verdict=verdict_of(Verdict("deny", rules, reason, REMEDY), policy.digest),
+        result={"found": [redact.text(each.text) for each in sight.breaches], **more},
+    )
+    return identifier, isinstance((yield Write(entry)), Record)
+
+
+def _act(state: GateState, changes: Iterable[Change], cause: str, policy: Policy) -> Steps[None]:
+    for change in changes:
+        by = By(state.new_id(), BROKER, Context(cause=cause), policy=policy.digest)
+        yield from perform(state, by, change, despite_hold=True)
+
+
+def _may_be_put_back(state: GateState, item: Item, sight: Sight) -> bool:
+    """Tell whether a breach is taken back: on the controller's containers, and not over and over.
+
+    What a client made is nobody's to look after: it is ended.
+    """
+    since = state.clock.monotonic() - PUT_BACK_WITHIN_S
+    # Of containers that are gone nothing is kept, nor of what is long ago.
+    state.put_back = {
+        identifier: recent
+        for identifier, times in state.put_back.items()
+        if identifier in state.inventory.containers
+        and (recent := tuple(at for at in times if at > since))
+    }
+    again = len(state.put_back.get(item.id, ()))
+    reversible = all(each.rule in REVERSIBLE for each in sight.breaches)
+    return item.origin == Role.CONTROLLER.value and reversible and again < PUT_BACK_MAX
+
+
+def _put_back(state: GateState, item: Item, sight: Sight, policy: Policy) -> Steps[None]:
+    """Record a violation, then give the container the limits and networks that it was admitted with."""
+    times = state.put_back.get(item.id, ())
+    state.put_back[item.id] = (*times, state.clock.monotonic())
+    identifier, recorded = yield from _record(state, item, sight, policy, putBack=True)
+    if not recorded:
+        return
+    changes = [_off(item, network) for network in sight.foreign]
+    if any(each.rule == "effective.limit" for each in sight.breaches):
+        changes.append(_limited(item, sight.now))
+    told = "; ".join(redact.text(each.text) for each in sight.breaches)
+    yield from _act(state, changes, f"{CAUSE} {identifier}: {told}", policy)
+
+
+def _off(item: Item, network: Joined) -> Change:
+    return Change(
+        Mutation.NETWORK_DISCONNECT,
+        item.id,
+        "POST",
+        f"/networks/{network.id}/disconnect",
+        {**place_of(item), "network": network.name},
+        _verdict("violation.put-back"),
+        body={"Container": item.id},
+        deadline_s=15.0,
+    )
+
+
+def _limited(item: Item, now: Settings) -> Change:
+    """Return the update that gives all limits again, those too that inspect shows unchanged."""
+    admitted = item.admitted
+    limits: dict[str, Any] = {
+        "memory": admitted.memory,
+        "memory_swap": admitted.memory_swap,
+        "nano_cpus": admitted.nano_cpus,
+        "cpu_quota": admitted.cpu_quota,
+        "cpu_period": admitted.cpu_period,
+        "pids": admitted.pids,
+    }
+    body = limits_body(**limits)
+    return Change(
+        Mutation.CONTAINER_UPDATE,
+        item.id,
+        "POST",
+        f"/containers/{item.id}/update",
+        {**place_of(item), "settings": settings_to(replace(now, **limits)), "fields": sorted(body)},
+        _verdict("violation.put-back"),
+        body=body,
+        deadline_s=15.0,
+    )
+
+
+def _verdict(rule: str = "violation.stop") -> Verdict:
+    return Verdict("allow", (rule,), "it doesn't run as it was admitted")
+
+
+def _kill(item: Item, place: dict[str, object]) -> Change:
+    path = f"/containers/{item.id}/kill"
+    return Change(
+        Mutation.CONTAINER_KILL, item.id, "POST", path, place, _verdict(), deadline_s=15.0
+    )
+
+
+def _unrestarted(item: Item, place: dict[str, object], now: Settings) -> Change:
+    """Return the update after which the engine doesn't start it again."""
+    return Change(
+        Mutation.CONTAINER_UPDATE,
+        item.id,
+        "POST",
+        f"/containers/{item.id}/update",
+        {**place, "settings": settings_to(replace(now, restart="no", restart_max=0))},
+        _verdict(),
+        body={"RestartPolicy": restart_body("no", 0)},
+        deadline_s=15.0,
+    )

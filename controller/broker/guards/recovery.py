@@ -1,0 +1,204 @@
+"""Recovery: closing what was left open, and taking off the inventory what is gone.
+
+The driver settles every open intent that no request of this process is working on: at start,
+after a lost reply, and again until it is closed. Until then the gate holds its object.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from controller.broker.gate.commands import Look, Lost, Write
+from controller.broker.gate.mutate import (
+    BROKER,
+    By,
+    Change,
+    Steps,
+    actor_of,
+    loaded,
+    perform,
+    place_of,
+    seen,
+)
+from controller.broker.gate.refusals import Answered
+from controller.broker.gate.router import by_name
+from controller.broker.gate.routes import Route
+from controller.broker.gate.state import GateState
+from controller.broker.guards import split_brain
+from controller.broker.guards.lookup import gone
+from controller.core.enforcement import settlement
+from controller.core.enforcement.settlement import Settled, Sighting
+from controller.model import mutations, names
+from controller.model.desired.plan import Verdict
+from controller.model.inventory import OpenIntent
+from controller.model.mutations import Mutation
+from controller.model.records import Entry, Record, Reply
+
+STALE = Verdict("allow", ("stale.clean-up",), "it was created and never started")
+
+
+def unsettled(state: GateState) -> tuple[str, ...]:
+    """Return the ids of the intents that are recovery's to close, oldest first."""
+    mine = [(i.seq, key) for key, i in state.inventory.open.items() if key not in state.in_flight]
+    return tuple(key for _, key in sorted(mine))
+
+
+def settle(
+    state: GateState, identifier: str, *, earlier: Sighting | None
+) -> Steps[Sighting | None]:
+    """Look at what became of an open intent, and close it if that can be said.
+
+    Returns None once it is closed, with exactly one ``recovered`` record; else what was seen, to
+    be given as *earlier* the next time. A look that failed, or a record that couldn't be made
+    durable, changes nothing.
+    """
+    intent = state.inventory.open.get(identifier)
+    if intent is None or identifier in state.in_flight:
+        return None
+    route = by_name(str(intent.request.get("route", "")))
+    assert route is not None, f"an intent of no route: {intent.request.get('route')}"
+    assert identifier not in state.settling, f"{identifier} is being settled already"
+    state.settling.add(identifier)
+    try:
+        return (yield from _settle(state, identifier, intent, route, earlier))
+    finally:
+        state.settling.discard(identifier)
+
+
+def _settle(
+    state: GateState, identifier: str, intent: OpenIntent, route: Route, earlier: Sighting | None
+) -> Steps[Sighting | None]:
+    sighting = Sighting(applied=False, seen="")
+    path = settlement.look_at(route.evidence, intent, identifier)
+    if path:
+        answer = yield Look(path)
+        if isinstance(answer, Lost):
+            return earlier
+        assert isinstance(answer, Reply), f"a look was answered by {answer!r}"
+        if answer.status >= 400 and answer.status != 404:
+            return earlier
+        try:
+            told = None if answer.status == 404 else loaded(answer)
+        except Answered:
+            return earlier
+        sighting = settlement.sight(route.evidence, intent, identifier, told)
+    expired = _expired(state, intent, route, identifier)
+    how = settlement.settled(route.evidence, sighting, earlier, expired=expired)
+    if how is None:
+        return sighting
+    result: dict[str, object] = {
+        "settled": how.value,
+        "evidence": route.evidence.value,
+        **(sighting.result if how is Settled.APPLIED else {}),
+    }
+    record = yield Write(Entry(identifier, "recovered", actor=actor_of(BROKER), result=result))
+    if not isinstance(record, Record):
+        return sighting
+    state.begun.pop(identifier, None)
+    return None
+
+
+def _expired(state: GateState, intent: OpenIntent, route: Route, identifier: str) -> bool:
+    """Tell whether the engine can't be at it any more.
+
+    By the clock that never jumps: since the intent, or, where a broker before this one recorded it,
+    since this one's start. What the wall clock says proves nothing: it may have been set meanwhile.
+    """
+    limit = route.deadline_s + settlement.grace_s(intent)
+    since = state.begun.get(identifier, state.start_monotonic)
+    return state.clock.monotonic() - since > limit
+
+
+def forget_gone(state: GateState) -> Steps[int]:
+    """Take off the inventory what was removed behind the broker's back; return how many.
+
+    Each is looked at by itself before it is forgotten: a list may be older than a create. What is
+    being changed is left to that change. When the engine can't be asked, or isn't the one that
+    this state belongs to, nothing is forgotten.
+    """
+    try:
+        info = yield from seen("/info")
+        if str((info or {}).get("ID", "")) != state.engine.engine_id:
+            return 0
+        return (yield from _forget_gone(state))
+    except Answered:
+        return 0
+
+
+def _forget_gone(state: GateState) -> Steps[int]:
+    containers = yield from seen("/containers/json?all=1")
+    networks = yield from seen("/networks")
+    volumes = ((yield from seen("/volumes")) or {}).get("Volumes")
+    inventory = state.inventory
+    split_brain.note(state, containers)
+    missing = [
+        (mutations.CONTAINER_GONE, f"/containers/{key}/json", key)
+        for key in _absent(inventory.containers, containers, "Id")
+    ]
+    missing += [
+        (mutations.NETWORK_GONE, f"/networks/{key}", key)
+        for key in _absent(inventory.networks, networks, "Id")
+    ]
+    missing += [
+        (mutations.VOLUME_GONE, f"/volumes/{key}", key)
+        for key in _absent(inventory.volumes, volumes, "Name")
+    ]
+    forgotten = 0
+    for route, path, key in missing:
+        if not _busy(state, key) and (yield from seen(path)) is None:
+            forgotten += yield from gone(state, route, key)
+    return forgotten
+
+
+def _absent(known: Iterable[str], listed: Any, member: str) -> list[str]:
+    there = {str(each.get(member, "")) for each in listed or ()}
+    return [key for key in known if key not in there]
+
+
+def _busy(state: GateState, subject: str) -> bool:
+    return any(intent.request.get("object") == subject for intent in state.inventory.open.values())
+
+
+def stale(state: GateState) -> tuple[str, ...]:
+    """Return the containers that an earlier broker's intent created and that never started.
+
+    To be called once, at start, after the first round of settling; what is created from then on
+    is on its way. A client's is kept, since ``docker create`` promises it, unless nobody ever got
+    its id: the answer was lost, and recovery found it.
+    """
+    return tuple(
+        item.id
+        for item in sorted(state.inventory.containers.values(), key=lambda item: item.seq)
+        if item.seq <= state.start_seq
+        and not item.started
+        and (item.origin == "controller" or item.recovered)
+    )
+
+
+def clean_up(state: GateState, identifier: str) -> Steps[bool]:
+    """Remove one container of ``stale``, unless it ran after all; tell whether it was removed."""
+    item = state.inventory.containers.get(identifier)
+    if item is None or item.started or _busy(state, identifier):
+        return False
+    try:
+        inspect = yield from seen(f"/containers/{identifier}/json")
+    except Answered:
+        return False
+    if inspect is None:
+        return (yield from gone(state, mutations.CONTAINER_GONE, identifier))
+    labels = (inspect.get("Config") or {}).get("Labels") or {}
+    status = (inspect.get("State") or {}).get("Status")
+    if status != "created" or labels.get(names.INSTANCE) != state.instance:
+        return False
+    change = Change(
+        Mutation.CONTAINER_REMOVE,
+        identifier,
+        "DELETE",
+        f"/containers/{identifier}",
+        place_of(item),
+        STALE,
+    )
+    by = By(state.new_id(), BROKER, policy=state.policy.digest)
+    reply = yield from perform(state, by, change)
+    return reply.status < 400

@@ -1,0 +1,79 @@
+"""What an error of the engine's tells a client: nothing of others.
+
+The engine words its errors for whoever owns the host: they name containers that hold a name, a
+port, a volume or a network. To a client, ids and names of what isn't its own are blanked; what
+the client wrote itself it may read again.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+
+from controller.broker.gate.refusals import json_reply
+from controller.broker.gate.state import GateState
+from controller.broker.guards.lookup import sees
+from controller.model.records import Actor, Reply, Request, Role
+
+BLANK = "…"
+_ID = re.compile(r"(?<![0-9A-Za-z])[0-9a-f]{12,64}(?![0-9A-Za-z])", re.ASCII)
+#: How newer engines name what is attached to a network.
+_ATTACHED = re.compile(r'name:"(?P<name>[^"]*)"')
+
+
+def discreet(reply: Reply, request: Request, actor: Actor, state: GateState) -> Reply:
+    """Return an answer as this caller may read it: a client's errors are blanked."""
+    if actor.role is not Role.CLIENT or reply.status < 400 or not reply.body:
+        return reply
+    try:
+        told = json.loads(reply.body)
+    except ValueError:
+        return reply
+    message = told.get("message") if isinstance(told, dict) else None
+    if not isinstance(message, str):
+        return reply
+    said = f"{request.path}?{request.query} {request.body.decode(errors='replace')}"
+    kept = blanked(message, said, actor, state)
+    if kept == message:
+        return reply
+    return Reply(
+        reply.status, json_reply(reply.status, {**told, "message": kept}).body, reply.headers
+    )
+
+
+def blanked(message: str, said: str, actor: Actor, state: GateState) -> str:
+    """Return an error of the engine's with what is others' blanked, but what the client *said*."""
+    own_ids, own_names = _own(actor, state)
+
+    def identifier(match: re.Match[str]) -> str:
+        found = match[0]
+        known = found in said or any(each.startswith(found) for each in own_ids)
+        return found if known else BLANK
+
+    def attached(match: re.Match[str]) -> str:
+        return match[0] if match["name"] in own_names else f'name:"{BLANK}"'
+
+    text = _ATTACHED.sub(attached, _ID.sub(identifier, message))
+    for name in _others(actor, state):
+        if name in text and name not in said:
+            text = re.sub(rf"(?<![\w.-]){re.escape(name)}(?![\w.-])", BLANK, text)
+    return text
+
+
+def _own(actor: Actor, state: GateState) -> tuple[set[str], set[str]]:
+    known = state.inventory
+    items = [item for item in known.containers.values() if sees(actor, item.owner)]
+    made = [*known.networks.values(), *known.volumes.values()]
+    mine = [each for each in made if sees(actor, each.owner)]
+    ids = {item.id for item in items} | {each.id for each in mine}
+    return ids, {item.admitted.name for item in items} | {each.name for each in mine}
+
+
+def _others(actor: Actor, state: GateState) -> Iterator[str]:
+    for item in state.inventory.containers.values():
+        if item.admitted.name and not sees(actor, item.owner):
+            yield item.admitted.name
+    for volume in state.inventory.volumes.values():
+        if not sees(actor, volume.owner):
+            yield volume.name

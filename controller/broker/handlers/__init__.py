@@ -1,0 +1,1 @@
+"""One handler for each route: a generator of commands, without I/O."""

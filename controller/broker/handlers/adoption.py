@@ -1,0 +1,356 @@
+"""Adoption at the gate: what carries this instance's label is shown, and taken in by an operator.
+
+For a state folder that was lost, or that is older than what was made with its id. Each object is
+judged as a create of today's (``core.admission.adoption``), a container that runs by what the kernel shows
+as well, and before anything is recorded: one that isn't adopted stays foreign, and is neither
+stopped nor changed. Nothing is forwarded here; what is adopted is a record each, by an operator.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any
+
+from controller.broker.gate import redact
+from controller.broker.gate.mutate import (
+    By,
+    Call,
+    Steps,
+    examine,
+    journal_unavailable,
+    note,
+    request_of,
+    seen,
+)
+from controller.broker.gate.refusals import Denied, json_reply
+from controller.broker.gate.state import GateState
+from controller.broker.guards import kernel_verify, lookup, name_conflicts, split_brain
+from controller.broker.handlers import image as images
+from controller.broker.handlers.container_create import host_facts
+from controller.core.admission import adoption, create
+from controller.core.admission.adoption import Claim, Defaults
+from controller.core.admission.dns_names import clashes, of_summary
+from controller.core.enforcement.disruption_budget import NOTE_MAX
+from controller.core.engine_api import parse
+from controller.core.engine_api.requests import Finding
+from controller.core.records.inventory import adopted, settings_to
+from controller.core.rules.confinement import data_path
+from controller.core.rules.facts import CreateFacts, Stamp
+from controller.core.rules.identity import is_reserved
+from controller.core.rules.verdict import verdict_of
+from controller.model.desired.plan import Verdict
+from controller.model.inventory import Belonging, Inventory, Item
+from controller.model.mutations import ADOPT
+from controller.model.policy.document import Policy
+from controller.model.records import Actor, Reply, Role
+
+#: Each is looked at while other mutations wait.
+OBJECTS_MAX = 100
+_NEVER = "0001-01-01T00:00:00Z"
+
+
+@dataclass(slots=True)
+class Candidate:
+    """An object that carries our label and isn't ours: what it says, and what is wrong with it.
+
+    ``summary`` is what its record will tell, of a container once it was judged.
+    """
+
+    claim: Claim
+    inspect: Mapping[str, Any]
+    state: str = ""
+    created: str = ""
+    findings: list[Finding] = field(default_factory=list)
+    summary: dict[str, object] = field(default_factory=dict)
+
+    @property
+    def verdict(self) -> Verdict:
+        """Whether it may be adopted."""
+        return verdict_of(self.findings)
+
+    def told(self) -> dict[str, object]:
+        """Return it as an operator reads it."""
+        claim, verdict = self.claim, self.verdict
+        texts = {
+            name: redact.text(str(getattr(claim, name)))
+            for name in (
+                *("name", "origin", "owner", "namespace", "service"),
+                *("slot", "revision", "intent", "image"),
+            )
+        }
+        return {
+            "kind": claim.kind,
+            "id": claim.id,
+            "subject": claim.subject,
+            **texts,
+            "madeAt": claim.made_s,
+            "imageId": str(self.inspect.get("Image") or ""),
+            "state": self.state,
+            "verdict": {
+                "decision": verdict.decision,
+                "rules": list(verdict.rules),
+                "reason": redact.text(verdict.reason),
+                "remedy": redact.text(verdict.remedy),
+            },
+        }
+
+
+def strangers(call: Call, state: GateState) -> Steps[Reply]:
+    """GET strangers: what carries this instance's label and isn't in the inventory, each judged."""
+    found = yield from _Survey(call.policy, state).run()
+    shown = [candidate.told() for candidate in found]
+    return json_reply(200, {"instance": state.instance, "objects": shown})
+
+
+def adopt(call: Call, state: GateState, body: Mapping[str, object]) -> Steps[Reply]:
+    """POST records, act adopt: take in what is named, as far as it may be."""
+    wanted, remark = _read(body)
+    found = yield from _Survey(call.policy, state, only=wanted.__contains__).run()
+    taken, left = list[Candidate](), list[Candidate]()
+    for candidate in found:
+        if candidate.claim.subject not in wanted:
+            continue
+        if candidate.findings or _is_known(state.inventory, candidate.claim):
+            left.append(candidate)
+            continue
+        by = By(state.new_id(), call.actor, policy=call.policy.digest)
+        request = request_of("POST", ADOPT, candidate.claim.id, candidate.summary)
+        if not (yield from note("operator", by, request)):
+            return journal_unavailable(call.id)
+        taken.append(candidate)
+    told = {"act": "adopt", "adopted": len(taken), "left": len(left), "note": remark}
+    request = request_of("POST", ADOPT, state.instance, told)
+    if not (yield from note("operator", call.by, request)):
+        return journal_unavailable(call.id)
+    # Somebody looked at what is there: from here on only what is newer is another broker's.
+    state.alone_since = state.clock.now()
+    yield from split_brain.look_around(state)
+    shown = {"adopted": [each.told() for each in taken], "left": [each.told() for each in left]}
+    return json_reply(200, {"id": call.id, **shown})
+
+
+def _read(body: Mapping[str, object]) -> tuple[frozenset[str], str]:
+    objects, remark = body.get("objects"), body.get("note", "")
+    fits = isinstance(objects, list) and len(objects) <= OBJECTS_MAX
+    if not fits or not isinstance(remark, str) or len(remark) > NOTE_MAX:
+        raise _bad()
+    assert isinstance(objects, list), "it was looked at"
+    if not all(isinstance(each, str) for each in objects) or body.keys() - {
+        "act",
+        "objects",
+        "note",
+    }:
+        raise _bad()
+    return frozenset(objects), remark
+
+
+def _bad() -> Denied:
+    return Denied(
+        "adopt.invalid",
+        "what is to be adopted can't be read",
+        f'send {{"act": "adopt", "objects": […], "note": …}} with at most {OBJECTS_MAX} objects',
+        status=400,
+    )
+
+
+def _is_known(inventory: Inventory, claim: Claim) -> bool:
+    known: dict[str, Iterable[str]] = {
+        "container": inventory.containers,
+        "network": inventory.networks,
+        "volume": inventory.volumes,
+    }
+    return claim.id in known[claim.kind]
+
+
+class _Survey:
+    """One look at all that carries our label and isn't ours.
+
+    Judged with an inventory that has what is adopted so far: a container's network is ours once
+    it is. The gate's own inventory isn't changed.
+    """
+
+    def __init__(
+        self,
+        policy: Policy,
+        state: GateState,
+        *,
+        only: Callable[[str], bool] = lambda _subject: True,
+    ) -> None:
+        self._policy = policy
+        self._state = replace(state)
+        self._only = only
+        self._found: list[Candidate] = []
+        self._images: dict[str, Any] = {}
+        self._defaults = Defaults()
+
+    def run(self) -> Steps[list[Candidate]]:
+        """Return everything, networks and volumes first.
+
+        Raises:
+            Answered: the engine doesn't answer.
+        """
+        state = self._state
+        self._defaults = Defaults.of((yield from seen("/info")) or {})
+        networks = yield from seen(split_brain.labelled("/networks", state))
+        volumes = ((yield from seen(split_brain.labelled("/volumes", state))) or {}).get("Volumes")
+        listed = yield from seen(split_brain.labelled("/containers/json", state, all="1"))
+        self._found = [
+            *self._candidates("network", networks or ()),
+            *self._candidates("volume", volumes or ()),
+        ]
+        for each in listed or ():
+            # A list shows less of a container than is needed, and names it otherwise.
+            inspect = yield from seen(f"/containers/{each.get('Id', '')}/json")
+            self._found += self._candidates("container", () if inspect is None else (inspect,))
+        self._found.sort(key=lambda c: (adoption.KINDS.index(c.claim.kind), c.created, c.claim.id))
+        for candidate in self._found:
+            if self._only(candidate.claim.subject):
+                yield from self._judge(candidate)
+        return [each for each in self._found if self._only(each.claim.subject)]
+
+    def _candidates(self, kind: adoption.Kind, inspects: Iterable[Any]) -> Iterator[Candidate]:
+        inventory = self._state.inventory
+        for inspect in inspects:
+            claim = adoption.claim_of(kind, inspect)
+            if _is_known(inventory, claim) or claim.intent in inventory.open:
+                continue
+            status = str((inspect.get("State") or {}).get("Status") or "")
+            created = str(inspect.get("Created") or inspect.get("CreatedAt") or "")
+            yield Candidate(claim, inspect, status, created)
+
+    def _judge(self, candidate: Candidate) -> Steps[None]:
+        candidate.findings += adoption.judge_claim(
+            candidate.claim, taken=self._intents_beside(candidate)
+        )
+        if candidate.findings:
+            return
+        if candidate.claim.kind == "container":
+            yield from self._judge_container(candidate)
+        else:
+            candidate.findings += adoption.judge_plain(candidate.claim, candidate.inspect)
+            candidate.summary = self._told(candidate)
+        if not candidate.findings:
+            request = request_of("POST", ADOPT, candidate.claim.id, candidate.summary)
+            inventory = self._state.inventory
+            self._state.inventory = adopted(inventory, inventory.seq, request)
+
+    def _intents_beside(self, candidate: Candidate) -> Iterator[str]:
+        inventory, kind = self._state.inventory, candidate.claim.kind
+        ours: dict[str, Iterable[Item | Belonging]] = {
+            "container": inventory.containers.values(),
+            "network": inventory.networks.values(),
+            "volume": inventory.volumes.values(),
+        }
+        yield from (each.intent for each in ours[kind] if each.id != candidate.claim.id)
+        for other in self._found:
+            if other is not candidate and other.claim.kind == kind:
+                yield other.claim.intent
+
+    def _told(self, candidate: Candidate) -> dict[str, object]:
+        labels = candidate.inspect.get("Labels") or {}
+        reserved = {key: value for key, value in labels.items() if is_reserved(key)}
+        kind, name = candidate.claim.kind, candidate.claim.name
+        return {"act": "adopt", "kind": kind, "name": name, "labels": reserved}
+
+    def _judge_container(self, candidate: Candidate) -> Steps[None]:
+        claim, inspect = candidate.claim, candidate.inspect
+        image = yield from self._image(str(inspect.get("Image") or ""))
+        if image is None:
+            reason = "its image isn't there any more"
+            candidate.findings.append(Finding("image.missing", "Image", reason, "pull it first"))
+            return
+        actor = adoption.actor_of(claim, self._policy)
+        body = adoption.asked_of(inspect, image, actor=actor, defaults=self._defaults)
+        reference = claim.image if actor.role is Role.CONTROLLER else self._name_of(image)
+        if actor.role is not Role.CONTROLLER:
+            body["Image"] = reference
+        judged = yield from self._admit(claim, actor, body, image, reference)
+        candidate.findings += [f for f in judged.findings if judged.verdict.decision == "deny"]
+        if candidate.findings:
+            return
+        assert judged.settings is not None, "an admitted create has settings"
+        candidate.findings += adoption.judge_likeness(judged, inspect)
+        candidate.findings += self._others(judged.summary, claim, image)
+        candidate.summary = {
+            "act": "adopt",
+            "kind": "container",
+            **judged.summary,
+            "settings": settings_to(judged.settings),
+            "started": str((inspect.get("State") or {}).get("StartedAt") or _NEVER) != _NEVER,
+        }
+        if candidate.state == "running" and not candidate.findings:
+            yield from self._look_into(candidate)
+
+    def _image(self, identifier: str) -> Steps[Any]:
+        if identifier not in self._images:
+            self._images[identifier] = yield from images.inspected(identifier)
+        return self._images[identifier]
+
+    def _name_of(self, image: Mapping[str, Any]) -> str:
+        """Return a name of an image that the policy admits: a client's container doesn't keep it."""
+        shown = images.admitted_names(dict(image), self._policy) or {}
+        return next(iter((*shown.get("RepoTags", ()), *shown.get("RepoDigests", ()))), "")
+
+    def _admit(
+        self,
+        claim: Claim,
+        actor: Actor,
+        body: Mapping[str, object],
+        image: dict[str, Any],
+        reference: str,
+    ) -> Steps[create.Admission]:
+        """Judge the create that leads to a container, by what is there now."""
+        state, policy = self._state, self._policy
+        request = parse.parse_create(body)
+        wants = create.needs(request, actor=actor, policy=policy, volumes_root=state.volumes_root)
+        networks, volumes = {}, {}
+        for name in wants.networks:
+            network = yield from lookup.network(state, name)
+            if network is not None:
+                networks[name] = network.facts
+        for name in wants.volumes:
+            volume = yield from lookup.volume(state, name)
+            if volume is not None:
+                volumes[name] = volume.facts
+        data = (data_path(state.volumes_root, name) for name in wants.volumes)
+        paths = yield from examine((*wants.paths, *data))
+        facts = CreateFacts(
+            host=host_facts(state),
+            image=images.facts_of(image, reference),
+            pinned=True,  # the operator vouches for what runs, under its revision
+            paths=paths,
+            networks=networks,
+            volumes=volumes,
+            existing=True,
+        )
+        return create.admit_create(
+            request,
+            name=claim.name,
+            actor=actor,
+            policy=policy,
+            facts=facts,
+            stamp=Stamp(instance=state.instance, intent=claim.intent),
+        )
+
+    def _others(
+        self, summary: Mapping[str, Any], claim: Claim, image: Mapping[str, Any]
+    ) -> Iterator[Finding]:
+        """Yield in what it is at odds with what is ours: names, and the image of its revision."""
+        free = self._policy.networks.aliases
+        yield from clashes(of_summary(summary), name_conflicts.others(self._state), free=free)
+        pin = self._state.inventory.pins.get(claim.revision)
+        if claim.revision and pin is not None and pin.id != image.get("Id"):
+            reason = f"its revision runs the image {pin.id}, and it is of {image.get('Id')}"
+            yield Finding("adopt.image", "Image", reason, "remove it, and let it be made anew")
+
+    def _look_into(self, candidate: Candidate) -> Steps[None]:
+        """Compare what the kernel shows of a container with what it would be admitted as."""
+        request = request_of("POST", ADOPT, candidate.claim.id, candidate.summary)
+        inventory = self._state.inventory
+        item = adopted(inventory, inventory.seq, request).containers[candidate.claim.id]
+        sight = yield from kernel_verify.verify(self._state, item, self._policy)
+        remedy = partial(Finding, remedy="look who changed it; remove it, if it isn't needed")
+        candidate.findings += [remedy(each.rule, "kernel", each.text) for each in sight.breaches]
+        candidate.summary["effective"] = sight.text

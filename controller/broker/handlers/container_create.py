@@ -1,0 +1,435 @@
+"""POST /containers/create: facts gathered, judged by one policy, and forwarded as rebuilt.
+
+Nothing is looked up for a request that is refused by its text alone. What is judged is what is
+forwarded: the body comes from the admission, with the image by id.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+from controller.broker.gate.mutate import (
+    BROKER,
+    By,
+    Call,
+    Change,
+    Steps,
+    examine,
+    loaded,
+    perform,
+    refuse_if_held,
+)
+from controller.broker.gate.refusals import Answered, Denied, admitted, json_reply, message_reply
+from controller.broker.gate.request_target import written
+from controller.broker.gate.state import GateState
+from controller.broker.guards import lookup, name_conflicts
+from controller.broker.guards.recovery import forget_gone
+from controller.broker.handlers import image as images
+from controller.broker.handlers import volume as volumes
+from controller.core.admission import create as admission
+from controller.core.admission.create import Admission
+from controller.core.admission.dns_names import of_summary
+from controller.core.encoding.image_reference import is_image_id
+from controller.core.engine_api import parse
+from controller.core.engine_api.requests import CreateRequest
+from controller.core.records.inventory import settings_to
+from controller.core.rules.confinement import data_path
+from controller.core.rules.facts import (
+    CreateFacts,
+    HostFacts,
+    ImageFacts,
+    Needs,
+    NetworkFacts,
+    Stamp,
+    VolumeFacts,
+)
+from controller.model import names
+from controller.model.host_paths import PathFacts
+from controller.model.inventory import Belonging
+from controller.model.mutations import Mutation
+from controller.model.records import Reply, Role
+
+QUOTA_RULES = "quota."
+
+
+def create(call: Call, state: GateState) -> Steps[Reply]:
+    """Judge a create and do it."""
+    request = parse.parse_create(call.body)
+    by_text = admitted(_judge(call, state, request, None))
+    wants = admission.needs(
+        request, actor=call.actor, policy=call.policy, volumes_root=state.volumes_root
+    )
+    image, pinned = yield from _image(call, state, request, wants.image, _ahead(wants, by_text))
+    wants = _with_kept(call, state, request, wants, image)
+    found = _Gathered(by_text, wants.image, image, pinned=pinned)
+    yield from _gather(call, state, wants, found)
+    judged = yield from _judge_counted(call, state, request, found)
+    if found.unmade or found.unmade_volumes:
+        # Only for a create that is admitted; then it is judged by what was made.
+        yield from _make_implied(call, state, found)
+        yield from _gather(call, state, wants, found)
+        judged = yield from _judge_counted(call, state, request, found)
+    return (yield from _create(call, state, judged, image))
+
+
+def _with_kept(
+    call: Call, state: GateState, request: CreateRequest, wants: Needs, image: ImageFacts
+) -> Needs:
+    """Return what to look at, with the volumes that the policy keeps where the image declares one."""
+    kept = admission.kept_volumes(
+        request,
+        name=call.query.get("name", ""),
+        actor=call.actor,
+        policy=call.policy,
+        facts=CreateFacts(host=host_facts(state), image=image),
+        stamp=Stamp(instance=state.instance, intent=call.id),
+    )
+    return replace(wants, volumes=tuple(sorted({*wants.volumes, *kept})), kept=kept)
+
+
+def _ahead(wants: Needs, by_text: Admission) -> tuple[str, ...]:
+    """Return what ``_gather`` looks at."""
+    name = dict(by_text.query).get("name", "")
+    found = (*map(lookup.network_path, wants.networks), *map(lookup.volume_path, wants.volumes))
+    return (*filter(None, found), *((name_conflicts.name_path(name),) if name else ()))
+
+
+def _judge_counted(
+    call: Call, state: GateState, request: CreateRequest, found: _Gathered
+) -> Steps[Admission]:
+    """Return the admission by all facts; nothing is yielded between counting and admitting.
+
+    Raises:
+        Denied: it isn't admitted.
+    """
+    judged = _judge(call, state, request, _facts(state, found))
+    if _over_quota(judged) and (yield from forget_gone(state)):
+        # What went away behind the broker's back counted until somebody looked.
+        judged = _judge(call, state, request, _facts(state, found))
+    return admitted(judged)
+
+
+def _judge(
+    call: Call,
+    state: GateState,
+    request: CreateRequest,
+    facts: CreateFacts | None,
+) -> Admission:
+    return admission.admit_create(
+        request,
+        name=call.query.get("name", ""),
+        actor=call.actor,
+        policy=call.policy,
+        facts=facts,
+        stamp=Stamp(instance=state.instance, intent=call.id),
+        platform=call.query.get("platform", ""),
+    )
+
+
+def _over_quota(judged: Admission) -> bool:
+    verdict = judged.verdict
+    return verdict.decision == "deny" and any(r.startswith(QUOTA_RULES) for r in verdict.rules)
+
+
+def _image(
+    call: Call,
+    state: GateState,
+    request: CreateRequest,
+    reference: str,
+    ahead: tuple[str, ...],
+) -> Steps[tuple[ImageFacts, bool]]:
+    """Return the image to run: the pinned one of the revision, else what the reference means.
+
+    Raises:
+        Answered: there is none, in the engine's words, so that clients pull.
+    """
+    revision = request.label(names.REVISION) if call.actor.role is Role.CONTROLLER else ""
+    pin = state.inventory.pins.get(revision)
+    if pin is not None:
+        inspect = yield from images.inspected(pin.id, ahead)
+        if inspect is None:
+            raise Answered(
+                message_reply(
+                    404, f"No such image: {reference} ({pin.id}, which the revision is pinned to)"
+                )
+            )
+        facts = images.facts_of(inspect, reference)
+        return ImageFacts(**{**_members(facts), "digest": pin.digest or facts.digest}), True
+    inspect = yield from images.inspected(reference, ahead)
+    if inspect is None and reference in state.inventory.ledger:
+        inspect = yield from images.inspected(state.inventory.ledger[reference].id)
+    if inspect is None:
+        raise images.absent(call, reference)
+    return images.facts_of(inspect, reference), False
+
+
+def _members(facts: ImageFacts) -> dict[str, Any]:
+    return {name: getattr(facts, name) for name in facts.__dataclass_fields__}
+
+
+def _make_implied(call: Call, state: GateState, found: _Gathered) -> Steps[None]:
+    """Make the networks and volumes that a container implies and that aren't there yet."""
+    for name, (identifier, judged) in found.unmade.items():
+        _refuse_while_made(state, Mutation.NETWORK_CREATE, name)
+        change = network_change(name, judged)
+        by = By(identifier, BROKER, policy=call.policy.digest)
+        reply = yield from perform(state, by, change, learn_network)
+        if reply.status >= 400:
+            raise Answered(reply)
+    for name, (identifier, judged) in found.unmade_volumes.items():
+        _refuse_while_made(state, Mutation.VOLUME_CREATE, name)
+        by = By(identifier, BROKER, policy=call.policy.digest)
+        reply = yield from volumes.make(state, by, name, judged)
+        if reply.status >= 400:
+            raise Answered(reply)
+
+
+def _plan_implied(call: Call, state: GateState, name: str) -> tuple[str, Admission]:
+    """Return how an implied network will be made: its intent's id, and the admission."""
+    identifier = state.new_id()
+    stamp = Stamp(instance=state.instance, intent=identifier)
+    return identifier, admitted(
+        admission.admit_implied_network(name, actor=call.actor, policy=call.policy, stamp=stamp)
+    )
+
+
+def _plan_kept(
+    call: Call, state: GateState, name: str, by_text: Admission
+) -> tuple[str, Admission]:
+    """Return how a kept volume will be made: its intent's id, and the admission."""
+    identifier, labels = state.new_id(), _labels(by_text)
+    return identifier, admitted(
+        admission.admit_kept_volume(
+            name,
+            owner=str(labels.get(names.OWNER, "")),
+            namespace=str(labels.get(names.NAMESPACE, "")),
+            service=str(labels.get(names.SERVICE, "")),
+            actor=call.actor,
+            stamp=Stamp(instance=state.instance, intent=identifier),
+        )
+    )
+
+
+def _facts_to_be(name: str, judged: Admission) -> NetworkFacts:
+    """Return the facts of a network as they will be once it is made."""
+    labels = _labels(judged)
+    belonging = Belonging(
+        id="",
+        name=name,
+        namespace=str(labels.get(names.NAMESPACE, "")),
+        owner=str(labels.get(names.OWNER, "")),
+        origin=str(labels.get(names.ORIGIN, "")),
+        intent="",
+    )
+    return lookup.FoundNetwork({"Name": name, **(judged.body or {})}, belonging).facts
+
+
+def _refuse_while_made(state: GateState, route: Mutation, name: str) -> None:
+    for intent in state.inventory.open.values():
+        request = intent.request
+        if request.get("route") == route and request.get("object") == name:
+            what = "network" if route is Mutation.NETWORK_CREATE else "volume"
+            raise Denied(
+                "held",
+                f"the {what} {name} is just being made",
+                "try again",
+                status=409,
+                subject=name,
+            )
+
+
+def network_change(name: str, judged: Admission) -> Change:
+    """Return the create of an admitted network."""
+    return Change(
+        Mutation.NETWORK_CREATE,
+        name,
+        "POST",
+        "/networks/create",
+        {"name": name, **judged.summary},
+        judged.verdict,
+        body=judged.body,
+        deadline_s=15.0,
+    )
+
+
+def learn_network(reply: Reply) -> Steps[dict[str, object]]:
+    """Learn the id of a network that was made."""
+    yield from ()
+    return {"object": str(loaded(reply).get("Id", ""))}
+
+
+class _Gathered:
+    """What was looked up for a create."""
+
+    def __init__(
+        self, by_text: Admission, reference: str, image: ImageFacts, *, pinned: bool
+    ) -> None:
+        self.by_text = by_text
+        self.reference = reference
+        self.image = image
+        self.pinned = pinned
+        self.host = HostFacts()
+        self.paths: Mapping[str, PathFacts] = {}
+        self.networks: dict[str, NetworkFacts] = {}
+        self.volumes: dict[str, VolumeFacts] = {}
+        self.name_taken = ""
+        self.name_of = ""
+        #: Implied networks to make, by name: the intent's id, and the admission.
+        self.unmade: dict[str, tuple[str, Admission]] = {}
+        #: Likewise for volumes that the policy keeps.
+        self.unmade_volumes: dict[str, tuple[str, Admission]] = {}
+
+
+def _gather(call: Call, state: GateState, wants: Needs, found: _Gathered) -> Steps[None]:
+    platform = (yield from images.platform()) if call.query.get("platform") else ""
+    found.host = host_facts(state, platform=platform)
+    found.unmade, found.unmade_volumes = {}, {}
+    for name in wants.networks:
+        network = yield from lookup.network(state, name)
+        if network is not None:
+            found.networks[name] = network.facts
+        elif name in wants.implied:
+            found.unmade[name] = _plan_implied(call, state, name)
+            found.networks[name] = _facts_to_be(name, found.unmade[name][1])
+    for name in wants.volumes:
+        volume = yield from lookup.volume(state, name)
+        if volume is not None:
+            found.volumes[name] = volume.facts
+        elif name in wants.kept:
+            judged = _plan_kept(call, state, name, found.by_text)
+            found.unmade_volumes[name] = judged
+            labels = _labels(judged[1])
+            owner, namespace = str(labels[names.OWNER]), str(labels[names.NAMESPACE])
+            found.volumes[name] = VolumeFacts(name, ours=True, owner=owner, namespace=namespace)
+    name = dict(found.by_text.query).get("name", "")
+    taken = yield from name_conflicts.holder(state, name)
+    found.name_taken = "foreign" if taken.id and taken.item is None else ""
+    found.name_of = taken.instance
+    if found.name_taken:
+        # What an open intent made isn't in the inventory yet: it is nobody else's for that.
+        refuse_if_held(state, Mutation.CONTAINER_CREATE, name, under_way=True)
+    name_conflicts.refuse_if_taken(call, name, taken)
+    # Last, as near to the create as can be: paths can be swapped.
+    data = (data_path(state.volumes_root, name) for name in wants.volumes)
+    found.paths = yield from examine((*wants.paths, *data))
+
+
+def host_facts(state: GateState, *, platform: str = "") -> HostFacts:
+    """Return what admission must know of the engine's host."""
+    return HostFacts(
+        cpus=state.engine.cpus,
+        memory_bytes=state.engine.memory_bytes,
+        platform=platform,
+        volumes_root=state.volumes_root,
+        now=state.clock.now(),
+    )
+
+
+def _facts(state: GateState, found: _Gathered) -> CreateFacts:
+    """Return all facts, with the counts as they are at this very moment."""
+    owner, namespace, service = _place(found.by_text)
+    taken = list(_places(state))
+    return CreateFacts(
+        host=found.host,
+        image=found.image,
+        trusted=state.inventory.ledger.get(found.reference),
+        pinned=found.pinned,
+        paths=found.paths,
+        networks=found.networks,
+        volumes=found.volumes,
+        service_count=taken.count((owner, namespace, service)),
+        owner_count=sum(1 for place in taken if place[0] == owner),
+        replaces=_replaces(state, found.by_text),
+        name_taken=found.name_taken,
+        name_of=found.name_of,
+    )
+
+
+def _replaces(state: GateState, judged: Admission) -> bool:
+    """Tell whether the slot has a container already, which the new one is to replace."""
+    labels = _labels(judged)
+    slot, place = str(labels.get(names.SLOT, "")), _place_of(labels)
+    return slot != "" and any(
+        str(item.slot) == slot and (item.owner, item.namespace, item.service) == place
+        for item in state.inventory.containers.values()
+    )
+
+
+def _labels(judged: Admission) -> Mapping[str, Any]:
+    told = judged.summary.get("labels")
+    return told if isinstance(told, Mapping) else {}
+
+
+def _place(judged: Admission) -> tuple[str, str, str]:
+    return _place_of(_labels(judged))
+
+
+def _place_of(labels: Mapping[str, Any]) -> tuple[str, str, str]:
+    return (
+        str(labels.get(names.OWNER, "")),
+        str(labels.get(names.NAMESPACE, "")),
+        str(labels.get(names.SERVICE, "")),
+    )
+
+
+def _places(state: GateState) -> Iterator[tuple[str, str, str]]:
+    """Yield whose every container is: those of the inventory, and those being created."""
+    made = {item.intent for item in state.inventory.containers.values()}
+    for item in state.inventory.containers.values():
+        yield item.owner, item.namespace, item.service
+    for intent in state.inventory.open.values():
+        if intent.request.get("route") == Mutation.CONTAINER_CREATE:
+            summary = intent.request.get("summary")
+            labels = summary.get("labels") if isinstance(summary, Mapping) else None
+            yield _place_of(labels if isinstance(labels, Mapping) else {})
+    for identifier, place in state.reserved.items():
+        if identifier not in state.inventory.open and identifier not in made:
+            yield place
+
+
+def _create(call: Call, state: GateState, judged: Admission, image: ImageFacts) -> Steps[Reply]:
+    assert judged.settings is not None, "an admitted create has settings"
+    query = dict(judged.query)
+    summary = {
+        **judged.summary,
+        "imageId": image.id,
+        "digest": image.digest,
+        "settings": settings_to(judged.settings),
+    }
+    change = Change(
+        Mutation.CONTAINER_CREATE,
+        query.get("name", ""),
+        "POST",
+        written("/containers/create", query),
+        summary,
+        judged.verdict,
+        body=judged.body,
+    )
+    assert is_image_id(str((judged.body or {}).get("Image"))), "an image is forwarded by its id"
+    mine = of_summary(summary)
+    told = partial(with_warnings, warnings=judged.warnings)
+    state.reserved[call.id] = _place(judged)
+    try:
+        with name_conflicts.answers_to(call, state, mine):
+            reply = yield from perform(state, call.by, change, _learn_created, told=told)
+    finally:
+        state.reserved.pop(call.id, None)
+    return told(reply)
+
+
+def with_warnings(reply: Reply, warnings: tuple[str, ...]) -> Reply:
+    """Return the answer to a create or an update with our warnings beside the engine's."""
+    if reply.status >= 400 or not warnings:
+        return reply
+    told = loaded(reply)
+    return json_reply(
+        reply.status, {**told, "Warnings": [*(told.get("Warnings") or ()), *warnings]}
+    )
+
+
+def _learn_created(reply: Reply) -> Steps[dict[str, object]]:
+    yield from ()
+    return {"container": str(loaded(reply).get("Id", ""))}

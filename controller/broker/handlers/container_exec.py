@@ -1,0 +1,379 @@
+"""Execs: commands that an operator runs in a container of ours, from their making to their end.
+
+Making one is a mutation, and so is starting it. The engine starts any exec whose id one knows, so
+an id counts only here, where it was minted: for the same user, once, within a minute, while the
+container still runs and the policy in force still admits what was asked for. What was started is
+a session in the inventory until a record (``exec.end``) says what it came to; when its time is
+over its connection is cut and its processes are ended.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import replace
+from typing import Any
+
+from controller.broker.gate import redact
+from controller.broker.gate.commands import EndProcess, Look, Lost, Relay, Write
+from controller.broker.gate.mutate import (
+    BROKER,
+    Call,
+    Change,
+    Steps,
+    actor_of,
+    loaded,
+    perform,
+    place_of,
+    request_of,
+    seen,
+)
+from controller.broker.gate.refusals import Answered, Denied, admitted, json_reply
+from controller.broker.gate.request_target import written
+from controller.broker.gate.state import GateState, Minted
+from controller.broker.guards import lookup
+from controller.broker.guards.lookup import Found
+from controller.core.admission import create as admission
+from controller.core.enforcement.settlement import age_s
+from controller.core.engine_api import parse
+from controller.model import mutations
+from controller.model.inventory import Session
+from controller.model.mutations import Mutation
+from controller.model.records import Entry, Record, Reply
+
+#: Execs that are remembered, started or not.
+EXECS_MAX = 1000
+#: An exec that wasn't started by then never is.
+START_S = 60.0
+#: How long its exit code can be asked for once it ended.
+KEPT_S = 600.0
+#: How often ending a process is tried before it is recorded as left.
+TRIES_MAX = 5
+
+_ID = re.compile(r"[0-9a-f]{64}", re.ASCII)
+_SHOWN = ("ID", "Running", "ExitCode", "OpenStdin", "OpenStderr", "OpenStdout", "ContainerID")
+_SHOWN_PROCESS = ("tty", "entrypoint", "arguments", "privileged", "user")
+
+
+# Making and starting
+
+
+def create(call: Call, state: GateState) -> Steps[Reply]:
+    """POST /containers/{container}/exec: prepare a command; the id is the caller's alone."""
+    found = yield from _running(call, state, call.names["container"])
+    request = parse.parse_exec(call.body)
+    judged = admitted(
+        admission.admit_exec(request, policy=call.policy, container_user=_user(found))
+    )
+    _make_room(state)
+    change = Change(
+        Mutation.EXEC_CREATE,
+        found.item.id,
+        "POST",
+        f"{found.path}/exec",
+        {**place_of(found.item), **judged.summary},
+        judged.verdict,
+        body=judged.body,
+    )
+    reply = yield from perform(state, call.by, change, _learn_made)
+    if reply.status >= 400:
+        return reply
+    identifier = str(loaded(reply).get("Id", ""))
+    state.execs[identifier] = Minted(
+        container=found.item.id,
+        uid=call.actor.uid,
+        role=call.actor.role,
+        at=state.clock.monotonic(),
+        container_started=_started(found),
+        request=request,
+    )
+    return json_reply(reply.status, {"Id": identifier})
+
+
+def _learn_made(reply: Reply) -> Steps[dict[str, object]]:
+    yield from ()
+    return {"exec": str(loaded(reply).get("Id", ""))}
+
+
+def start(call: Call, state: GateState) -> Steps[Reply | Relay]:
+    """POST /exec/{exec}/start: run it, if all that it was made for still holds."""
+    identifier = call.names["exec"]
+    minted = _minted(call, state, identifier)
+    if minted.request is None:
+        raise _refused("exec.started", "it was started before", identifier)
+    if state.clock.monotonic() - minted.at > START_S:
+        raise _refused("exec.expired", f"it wasn't started within {START_S:g} s", identifier)
+    found = yield from _unchanged(call, state, identifier, minted)
+    yield from _made_as_told(identifier, minted)
+    request, minted.request = minted.request, None
+    if request is None:  # by another request, while this one looked
+        raise _refused("exec.started", "it was started before", identifier)
+    made = admitted(admission.admit_exec(request, policy=call.policy, container_user=_user(found)))
+    judged = admitted(
+        admission.admit_exec_start(
+            parse.parse_exec_start(call.body), request, hijack=_takes_over(call)
+        )
+    )
+    assert judged.body is not None, "an admitted start has a body"
+    change = Change(
+        Mutation.EXEC_START,
+        found.item.id,
+        "POST",
+        f"/exec/{identifier}/start",
+        {**place_of(found.item), "exec": identifier, **judged.summary},
+        judged.verdict,
+        body=judged.body,
+        runs=made.body,
+    )
+    minted.begun = state.clock.monotonic()
+    if judged.body["Detach"]:
+        reply: Reply | Relay = yield from perform(state, call.by, change)
+    else:
+        reply = yield from _attached(call, state, change, identifier)
+    if identifier not in state.inventory.sessions:
+        minted.ended = state.clock.monotonic()  # it didn't begin, as far as is known
+    return reply
+
+
+def _attached(
+    call: Call, state: GateState, change: Change, identifier: str
+) -> Steps[Reply | Relay]:
+    """Start it with its input and output on the caller's connection, for as long as it may take."""
+    relay = Relay(
+        change.method,
+        change.path,
+        json.dumps(change.body).encode(),
+        hijack=_takes_over(call),
+        mutates=True,
+        within_s=_limit_s(state),
+        exec=identifier,
+    )
+    reply = yield from perform(state, call.by, replace(change, relay=relay))
+    return relay if reply.status < 400 else reply
+
+
+def _takes_over(call: Call) -> bool:
+    return any(name == "upgrade" for name, _ in call.request.headers)
+
+
+def _running(call: Call, state: GateState, name: str) -> Steps[Found]:
+    found = yield from lookup.container(state, call.actor, name)
+    told = found.inspect.get("State") or {}
+    if not told.get("Running") or told.get("Paused"):
+        raise Denied(
+            "exec.not-running",
+            f"the container is {told.get('Status', 'not running')}",
+            "start it, or thaw it, first",
+            status=409,
+            subject=found.item.id,
+        )
+    return found
+
+
+def _unchanged(call: Call, state: GateState, identifier: str, minted: Minted) -> Steps[Found]:
+    """Return the container of an exec, which must run since before the exec was made.
+
+    Raises:
+        Denied: ``exec.changed``, ``exec.not-running``, ``foreign``.
+    """
+    try:
+        found = yield from _running(call, state, minted.container)
+    except Answered as answered:
+        if answered.reply.status != 404:
+            raise
+        raise _refused("exec.changed", "its container is gone", identifier) from None
+    if _started(found) != minted.container_started:
+        raise _refused("exec.changed", "its container was started anew since", identifier)
+    return found
+
+
+def _made_as_told(identifier: str, minted: Minted) -> Steps[None]:
+    """Refuse an exec that the engine doesn't have any more, or shows as something else."""
+    told = yield from seen(f"/exec/{identifier}/json")
+    if told is None:
+        raise _refused("exec.changed", "the engine doesn't have it any more", identifier)
+    privileged = (told.get("ProcessConfig") or {}).get("privileged")
+    if told.get("ContainerID") != minted.container or told.get("Running") or privileged:
+        raise _refused("exec.changed", "the engine shows it as another one", identifier)
+
+
+def _refused(rule: str, reason: str, identifier: str) -> Denied:
+    return Denied(rule, reason, "create the exec anew", status=409, subject=identifier)
+
+
+def _minted(call: Call, state: GateState, identifier: str) -> Minted:
+    """Return an exec that was made here for this caller; of others there is none.
+
+    Raises:
+        Denied: ``exec.unknown``.
+    """
+    minted = state.execs.get(identifier)
+    mine = minted is not None and (minted.uid, minted.role) == (call.actor.uid, call.actor.role)
+    if minted is None or not mine:
+        raise _unknown(identifier)
+    return minted
+
+
+def _unknown(identifier: str) -> Denied:
+    told = redact.text(identifier, limit=64)
+    return Denied(
+        "exec.unknown",
+        "no exec of that id was made through this broker for this caller",
+        "create one with POST /containers/NAME/exec",
+        status=404,
+        message=f"No such exec instance: {told}",
+        subject=told,
+    )
+
+
+def _make_room(state: GateState) -> None:
+    """Forget execs that nobody can use any more.
+
+    Raises:
+        Denied: ``exec.too-many``.
+    """
+    now = state.clock.monotonic()
+    for identifier, minted in list(state.execs.items()):
+        ended = minted.ended is not None and now - minted.ended > KEPT_S
+        unused = not minted.begun and now - minted.at > START_S
+        if ended or unused:
+            del state.execs[identifier]
+    if max(len(state.execs), len(state.inventory.sessions)) >= EXECS_MAX:
+        raise Denied(
+            "exec.too-many",
+            f"{EXECS_MAX} execs are open",
+            "wait until some have ended",
+            status=429,
+        )
+
+
+def _started(found: Found) -> str:
+    return str((found.inspect.get("State") or {}).get("StartedAt", ""))
+
+
+def _user(found: Found) -> str:
+    return str((found.inspect.get("Config") or {}).get("User") or "")
+
+
+# Looking
+
+
+def inspect(call: Call, state: GateState) -> Steps[Reply]:
+    """GET /exec/{exec}/json."""
+    identifier = call.names["exec"]
+    _refuse_unless_mine(call, state, identifier)
+    told = yield from seen(f"/exec/{identifier}/json")
+    if told is None:
+        raise _unknown(identifier)
+    process = told.get("ProcessConfig") or {}
+    shown = {name: told[name] for name in _SHOWN if name in told}
+    shown["ProcessConfig"] = {name: process[name] for name in _SHOWN_PROCESS if name in process}
+    return json_reply(200, shown)
+
+
+def resize(call: Call, state: GateState) -> Steps[Reply | Relay]:
+    """POST /exec/{exec}/resize."""
+    identifier = call.names["exec"]
+    _refuse_unless_mine(call, state, identifier)
+    yield from ()
+    return Relay("POST", written(f"/exec/{identifier}/resize", call.query))
+
+
+def _refuse_unless_mine(call: Call, state: GateState, identifier: str) -> None:
+    session = state.inventory.sessions.get(identifier)
+    if session is None or session.uid != call.actor.uid:
+        _minted(call, state, identifier)
+
+
+# Its time, and its end
+
+
+def look_after(state: GateState, identifier: str) -> Steps[None]:
+    """Record what a session came to, once it ended, and end it when its time is over.
+
+    A look that fails changes nothing: it is done again (``watching``).
+    """
+    session = state.inventory.sessions.get(identifier)
+    if session is None:
+        return
+    over = _is_over(state, session)
+    if identifier in state.attached and not over:
+        return
+    answer = yield Look(f"/exec/{identifier}/json")
+    if isinstance(answer, Lost):
+        return
+    assert isinstance(answer, Reply), f"a look was answered by {answer!r}"
+    if answer.status == 404:
+        yield from _ended(state, session, {"error": "the engine doesn't have it any more"})
+        return
+    try:
+        told = loaded(answer) if answer.status < 400 else None
+    except Answered:
+        told = None
+    if not isinstance(told, dict):
+        return
+    if not told.get("Running"):
+        yield from _ended(state, session, _exit(told))
+    elif over:
+        yield from _cut(state, session, told)
+
+
+def _exit(told: dict[str, Any]) -> dict[str, object]:
+    code = told.get("ExitCode")
+    return {"exitCode": code} if isinstance(code, int) else {"error": "it never ran"}
+
+
+def _is_over(state: GateState, session: Session) -> bool:
+    """Tell whether a session's time is over.
+
+    By the clock that never jumps, for one that this broker started; for an older one by the wall
+    clock, or, should that have jumped back, by this process's own uptime.
+    """
+    limit, now = _limit_s(state), state.clock.monotonic()
+    minted = state.execs.get(session.id)
+    if minted is not None and minted.begun:
+        return now - minted.begun >= limit
+    return age_s(session, state.clock.now()) >= limit or now - state.start_monotonic >= limit
+
+
+def _limit_s(state: GateState) -> float:
+    return state.policy.exec.max_duration / 1000
+
+
+def _cut(state: GateState, session: Session, told: dict[str, Any]) -> Steps[None]:
+    """End the processes of a session: recorded before, and given up after some tries."""
+    if session.id not in state.cut:
+        result: dict[str, object] = {"reason": f"it took longer than {_limit_s(state):g} s"}
+        if not (yield from _recorded(state, session, mutations.EXEC_CUT, result)):
+            return
+    state.cut[session.id] = state.cut.get(session.id, 0) + 1
+    pid = told.get("Pid")
+    why = yield EndProcess(pid if isinstance(pid, int) else 0, session.container)
+    assert isinstance(why, str), f"ending a process was answered by {why!r}"
+    if not why and state.cut[session.id] < TRIES_MAX:
+        return  # the next look shows its exit code
+    left = why or "its process doesn't end"
+    yield from _ended(state, session, {"error": f"cut, and left running: {left}"})
+
+
+def _ended(state: GateState, session: Session, result: dict[str, object]) -> Steps[None]:
+    told = {**result, "cut": True} if session.id in state.cut else result
+    if not (yield from _recorded(state, session, mutations.EXEC_END, told)):
+        return
+    state.cut.pop(session.id, None)
+    minted = state.execs.get(session.id)
+    if minted is not None:
+        minted.ended = state.clock.monotonic()
+
+
+def _recorded(
+    state: GateState, session: Session, route: str, result: dict[str, object]
+) -> Steps[bool]:
+    """Record something of a session's life, under the id of its start."""
+    item = state.inventory.containers.get(session.container)
+    place = {"name": item.admitted.name, "owner": item.owner} if item is not None else {}
+    request = request_of("POST", route, session.container, {**place, "exec": session.id})
+    entry = Entry(
+        session.intent, "operator", actor=actor_of(BROKER), request=request, result=result
+    )
+    return isinstance((yield Write(entry)), Record)

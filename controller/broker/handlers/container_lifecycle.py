@@ -1,0 +1,218 @@
+"""Changes of a container of ours: start, stop, and all that ends or alters it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+from controller.broker.gate.mutate import Call, Change, Steps, as_it_is, perform, place_of
+from controller.broker.gate.refusals import Denied, admitted
+from controller.broker.gate.request_target import written
+from controller.broker.gate.state import GateState
+from controller.broker.guards import disruption_budget, kernel_verify, lookup, name_conflicts
+from controller.broker.guards.lookup import Found, container_facts
+from controller.broker.guards.recovery import clean_up
+from controller.broker.guards.start_recheck import looked_at, refuse_if_changed, refuse_if_violated
+from controller.broker.handlers.container_create import host_facts, with_warnings
+from controller.core.admission import create
+from controller.core.admission.create import Admission
+from controller.core.engine_api import parse
+from controller.core.records.inventory import settings_to
+from controller.model.desired.plan import ALLOW
+from controller.model.mutations import Mutation
+from controller.model.records import Reply
+
+ANSWER_SPARE_S = 15.0
+DEFAULT_GRACE_S = 10
+#: After these a container runs: what the kernel shows is compared with what was admitted.
+_RUNS = frozenset({"start", "restart", "unpause"})
+#: Whose errors may repeat the command.
+_STARTS = frozenset({"start", "restart"})
+
+
+def _found(call: Call, state: GateState) -> Steps[Found]:
+    return (yield from lookup.container(state, call.actor, call.names["container"]))
+
+
+#: What shows that it happened: that this is another instant than before.
+_INSTANTS = {"start": "StartedAt", "stop": "FinishedAt"}
+NEVER = "0001-01-01T00:00:00Z"
+
+
+def start(call: Call, state: GateState) -> Steps[Reply]:
+    """Start it: what it was admitted as must still hold, on the host and in the policy."""
+    found = yield from lookup.container(state, call.actor, call.names["container"], looked_at)
+    try:
+        judged = admitted(create.admit_start(call.query))
+        judged = _still_allowed(call, found, judged)
+        refuse_if_violated(found)
+        yield from refuse_if_changed(state, found)
+    except Denied:
+        if (found.inspect.get("HostConfig") or {}).get("AutoRemove"):
+            # As the engine does when a start fails: `docker run --rm` waits for the removal.
+            yield from clean_up(state, found.item.id)
+        raise
+    return (yield from _post(call, state, found, "start", judged))
+
+
+def _still_allowed(call: Call, found: Found, judged: Admission) -> Admission:
+    """Return the admission of a start, with what the policy says of the image today.
+
+    Raises:
+        Denied: it doesn't admit it any more.
+    """
+    image = admitted(create.admit_restart_allowed(found.item.image, policy=call.policy))
+    return replace(judged, verdict=image.verdict)
+
+
+def stop(call: Call, state: GateState) -> Steps[Reply]:
+    """Stop it."""
+    return (yield from _take_down(call, state, "stop", admitted(create.admit_stop(call.query))))
+
+
+def restart(call: Call, state: GateState) -> Steps[Reply]:
+    """Stop it and start it: what it was admitted as must still hold."""
+    judged = admitted(create.admit_stop(call.query))
+    found = yield from lookup.container(state, call.actor, call.names["container"], looked_at)
+    judged = _still_allowed(call, found, judged)
+    refuse_if_violated(found)
+    yield from refuse_if_changed(state, found)
+    return (yield from _take_down(call, state, "restart", judged, found))
+
+
+def kill(call: Call, state: GateState) -> Steps[Reply]:
+    """Send it a signal."""
+    return (yield from _take_down(call, state, "kill", admitted(create.admit_kill(call.query))))
+
+
+def remove(call: Call, state: GateState) -> Steps[Reply]:
+    """Remove it. Its volumes stay, anonymous ones too: ``v=1`` isn't forwarded."""
+    judged = admitted(create.admit_remove(call.query))
+    return (yield from _take_down(call, state, "remove", judged))
+
+
+def _take_down(
+    call: Call, state: GateState, verb: str, judged: Admission, found: Found | None = None
+) -> Steps[Reply]:
+    """Do what may leave a service without a running slot: everything of that kind passes here.
+
+    Raises:
+        Denied: ``blast.radius``: it is the controller's to do, and too much of what runs.
+    """
+    target = found if found is not None else (yield from _found(call, state))
+    judged = yield from disruption_budget.bounded(call, state, target, judged)
+    query = dict(judged.query)
+    if verb == "remove":
+        path = written(target.path, query)
+        change = _change(call, target, judged, method="DELETE", path=path)
+        return (yield from perform(state, call.by, change, told=as_it_is))
+    grace = 0 if verb == "kill" else _grace_s(query, target.inspect)
+    told = {name: query[name] for name in ("signal",) if name in query}
+    return (yield from _post(call, state, target, verb, judged, grace_s=grace, told=told))
+
+
+def _grace_s(query: Mapping[str, str], inspect: Mapping[str, Any]) -> int:
+    if "t" in query:
+        return int(query["t"])
+    told = (inspect.get("Config") or {}).get("StopTimeout")
+    return told if isinstance(told, int) and not isinstance(told, bool) else DEFAULT_GRACE_S
+
+
+def pause(call: Call, state: GateState) -> Steps[Reply]:
+    """Freeze it: a service whose container is frozen doesn't serve."""
+    return (yield from _take_down(call, state, "pause", Admission(ALLOW)))
+
+
+def unpause(call: Call, state: GateState) -> Steps[Reply]:
+    """Thaw it."""
+    found = yield from _found(call, state)
+    refuse_if_violated(found)
+    return (yield from _post(call, state, found, "unpause", Admission(ALLOW)))
+
+
+def rename(call: Call, state: GateState) -> Steps[Reply]:
+    """Give it another name."""
+    found = yield from _found(call, state)
+    judged = admitted(
+        create.admit_rename(
+            call.query,
+            actor=call.actor,
+            policy=call.policy,
+            admitted=found.item.admitted.name,
+            origin=found.item.origin,
+        )
+    )
+    name = dict(judged.query).get("name", "")
+    taken = yield from name_conflicts.holder(state, name)
+    if taken.id != found.item.id:
+        name_conflicts.refuse_if_taken(call, name, taken)
+    with name_conflicts.answers_to(call, state, name_conflicts.renamed(found, name)):
+        return (yield from _post(call, state, found, "rename", judged, told={"name": name}))
+
+
+def update(call: Call, state: GateState) -> Steps[Reply]:
+    """Change its limits or restart policy, judged by the state that this leads to."""
+    found = yield from _found(call, state)
+    disruption_budget.refuse_clients(call, found.item.origin, found.item.admitted.name)
+    refuse_if_violated(found)
+    judged = admitted(
+        create.admit_update(
+            parse.parse_update(call.body),
+            actor=call.actor,
+            policy=call.policy,
+            current=container_facts(found),
+            host=host_facts(state),
+        )
+    )
+    assert judged.settings is not None, "an admitted update has settings"
+    told = {"settings": settings_to(judged.settings)}
+    answer = partial(with_warnings, warnings=judged.warnings)
+    return (yield from _post(call, state, found, "update", judged, told=told, answer=answer))
+
+
+def _post(
+    call: Call,
+    state: GateState,
+    found: Found,
+    verb: str,
+    judged: Admission,
+    *,
+    grace_s: int = 0,
+    told: Mapping[str, object] | None = None,
+    answer: Callable[[Reply], Reply] = as_it_is,
+) -> Steps[Reply]:
+    path = written(f"{found.path}/{verb}", dict(judged.query))
+    extra = {**(told or {}), **({"graceS": grace_s} if grace_s else {})}
+    if verb in _INSTANTS:  # what recovery compares with
+        extra["before"] = str((found.inspect.get("State") or {}).get(_INSTANTS[verb]) or NEVER)
+    change = _change(call, found, judged, method="POST", path=path, extra=extra, grace_s=grace_s)
+    if verb in _STARTS:
+        change = replace(change, runs=found.inspect.get("Config") or {})
+    if verb in _RUNS:
+        return (yield from kernel_verify.watched(state, call.by, found.item, call.policy, change))
+    return answer((yield from perform(state, call.by, change, told=answer)))
+
+
+def _change(
+    call: Call,
+    found: Found,
+    judged: Admission,
+    *,
+    method: str,
+    path: str,
+    extra: Mapping[str, object] | None = None,
+    grace_s: int = 0,
+) -> Change:
+    item = found.item
+    return Change(
+        Mutation(call.route.name),
+        item.id,
+        method,
+        path,
+        {**place_of(item), **judged.summary, **(extra or {})},
+        judged.verdict,
+        body=judged.body,
+        deadline_s=max(60.0, grace_s + ANSWER_SPARE_S),
+    )

@@ -1,0 +1,249 @@
+"""Looking at containers and the engine: ours only, the caller's only, and no values of env."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+from controller.broker.gate import redact
+from controller.broker.gate.commands import Relay
+from controller.broker.gate.mutate import (
+    Call,
+    Steps,
+    engine_reply,
+    loaded,
+    look,
+    note_read,
+    seen,
+)
+from controller.broker.gate.refusals import Answered, json_reply
+from controller.broker.gate.request_target import written
+from controller.broker.gate.state import OLDEST_API, GateState
+from controller.broker.guards import list_filters, lookup
+from controller.broker.guards.lookup import Found, knows_the_host, sees
+from controller.broker.handlers import image
+from controller.core.rules.container import variable_names
+from controller.model import names
+from controller.model.inventory import Item
+from controller.model.records import Reply, Role
+
+
+def ping(_: Call, state: GateState) -> Steps[Reply]:
+    """GET /_ping, with the versions that clients negotiate by."""
+    return (yield from _pinged(state))
+
+
+def ping_head(_: Call, state: GateState) -> Steps[Reply]:
+    """HEAD /_ping."""
+    reply = yield from _pinged(state)
+    return Reply(reply.status, b"", reply.headers)
+
+
+def _pinged(state: GateState) -> Steps[Reply]:
+    reply = yield from look("/_ping")
+    headers = (
+        ("api-version", _version(state.api_version)),
+        ("docker-experimental", "false"),
+        ("ostype", "linux"),
+        ("cache-control", "no-cache, no-store, must-revalidate"),
+        ("content-type", "text/plain; charset=utf-8"),
+    )
+    return Reply(reply.status, reply.body, headers)
+
+
+def _version(version: tuple[int, int]) -> str:
+    return f"{version[0]}.{version[1]}"
+
+
+def version(_: Call, state: GateState) -> Steps[Reply]:
+    """GET /version: the engine's, with the API versions of this gate."""
+    told = (yield from seen("/version")) or {}
+    bounds = {
+        "ApiVersion": _version(state.api_version),
+        "MinAPIVersion": _version(OLDEST_API),
+    }
+    components = []
+    for part in told.get("Components") or ():
+        details = dict(part.get("Details") or {})
+        details.update({key: value for key, value in bounds.items() if key in details})
+        components.append({**part, "Details": details})
+    return json_reply(200, {**told, **bounds, "Components": components})
+
+
+def system_df(call: Call, _: GateState) -> Steps[Reply]:
+    """GET /system/df."""
+    return engine_reply((yield from look(written("/system/df", call.query))))
+
+
+def events(call: Call, state: GateState) -> Steps[Reply | Relay]:
+    """GET /events: narrowed by the label of this instance, and for clients of their owner.
+
+    What a network or a volume tells has no labels, and the controller must know of it.
+    """
+    yield from ()
+    asked = list_filters.read(call.query.get("filters", ""), list_filters.EVENT_KEYS)
+    kinds = [kind for kind in asked.get("type", []) if kind in list_filters.EVENT_TYPES]
+    asked = {**asked, "type": kinds or sorted(list_filters.EVENT_TYPES)}
+    mine = call.actor.role is Role.CONTROLLER
+    narrow = asked if mine else list_filters.narrowed(asked, state, call.actor)
+    path = written("/events", {**call.query, "filters": list_filters.written(narrow)})
+    return Relay("GET", path, keep=partial(concerns, state) if mine else None)
+
+
+def concerns(state: GateState, line: bytes) -> bool:
+    """Tell whether an event of the engine's is about something of ours."""
+    try:
+        event = json.loads(line)
+        subject, told = event["Actor"]["ID"], event["Actor"]["Attributes"]
+        match event["Type"]:
+            case "network":
+                item = state.inventory.containers.get(told.get("container", ""))
+                ours = item is not None and item.origin == Role.CONTROLLER.value
+                return ours or subject in state.inventory.networks
+            case "volume":
+                return subject in state.inventory.volumes
+            case _:
+                return bool(told.get(names.INSTANCE) == state.instance)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return False
+
+
+def container_list(call: Call, state: GateState) -> Steps[Reply]:
+    """GET /containers/json."""
+    asked = list_filters.read(call.query.get("filters", ""), list_filters.CONTAINER_KEYS)
+    ancestors = asked.pop("ancestor", [])
+    # Whether an image that isn't shown is a part of one's own tells of its name.
+    known = [name for name in ancestors if image.is_known(name, call.policy, state.inventory)]
+    if ancestors and not known:
+        return json_reply(200, [])
+    asked = {**asked, "ancestor": known} if known else asked
+    narrow = list_filters.narrowed(asked, state, call.actor)
+    query = {key: value for key, value in call.query.items() if (key, value) != ("limit", "-1")}
+    query["filters"] = list_filters.written(narrow)
+    reply = yield from look(written("/containers/json", query))
+    if reply.status >= 400:
+        return engine_reply(reply)
+    return json_reply(
+        200, [each for told in loaded(reply) if (each := _listed(told, call, state)) is not None]
+    )
+
+
+def _listed(told: Mapping[str, Any], call: Call, state: GateState) -> Mapping[str, Any] | None:
+    """Return what the list shows of a container, None where the caller doesn't see it."""
+    item = state.inventory.containers.get(str(told.get("Id", "")))
+    if item is None or not sees(call.actor, item.owner):
+        return None
+    shown = {**told, **_image_as_asked(told, call, item)}
+    if "Mounts" in told and not knows_the_host(call.actor):
+        shown["Mounts"] = _mounts_shown(told["Mounts"])
+    return shown
+
+
+def _image_as_asked(told: Mapping[str, Any], call: Call, item: Item) -> dict[str, str]:
+    """Return the image under the name by which people asked for it.
+
+    It runs by its id, and so the engine names that; the controller is to see it.
+    """
+    named = item.image and "Image" in told and call.actor.role is not Role.CONTROLLER
+    return {"Image": item.image} if named else {}
+
+
+def container_inspect(call: Call, state: GateState) -> Steps[Reply]:
+    """GET /containers/{container}/json. Operators alone see env values, and that is journaled."""
+    found = yield from _found(call, state)
+    inspect = found.inspect
+    if call.query.get("size") == "1":
+        again = yield from seen(f"{found.path}/json?size=1")
+        if again is None:
+            raise Answered(Reply(404))
+        inspect = again
+    if call.actor.role is Role.OPERATOR:
+        yield from note_read(call, found.item.id)
+    else:
+        # Secrets come to a container from others than who may look at it, too.
+        inspect = _without_places(without_env_values(inspect))
+    config = inspect.get("Config") or {}
+    config = {**config, **_image_as_asked(config, call, found.item)}
+    return json_reply(200, {**inspect, "Config": config})
+
+
+def without_env_values(inspect: dict[str, Any]) -> dict[str, Any]:
+    """Return an inspect in which the environment is a list of names.
+
+    What has no ``=`` is left out: it may be a value that lost its name.
+    """
+    config = inspect.get("Config") or {}
+    named = variable_names(tuple(map(str, config.get("Env") or ())))
+    return {**inspect, "Config": {**config, "Env": redact.env_names(named)}}
+
+
+#: Files of the engine's on the host.
+_PLACES = ("ResolvConfPath", "HostnamePath", "HostsPath", "LogPath")
+
+
+def _without_places(inspect: dict[str, Any]) -> dict[str, Any]:
+    """Return an inspect without where the engine keeps the container's files and volumes.
+
+    The members stay, since clients rely on them; sources of binds were the client's to name.
+    """
+    blank: dict[str, Any] = {name: "" for name in _PLACES if name in inspect}
+    driver = inspect.get("GraphDriver")
+    if isinstance(driver, dict):
+        blank["GraphDriver"] = {**driver, "Data": None}
+    return {**inspect, **blank, "Mounts": _mounts_shown(inspect.get("Mounts"))}
+
+
+def _mounts_shown(mounts: Any) -> Any:
+    return [
+        {**each, "Source": ""} if each.get("Type") == "volume" else each for each in mounts or ()
+    ]
+
+
+def _found(call: Call, state: GateState) -> Steps[Found]:
+    return (yield from lookup.container(state, call.actor, call.names["container"]))
+
+
+def container_logs(call: Call, state: GateState) -> Steps[Reply | Relay]:
+    """GET /containers/{container}/logs."""
+    found = yield from _found(call, state)
+    yield from note_read(call, found.item.id)
+    return Relay("GET", written(f"{found.path}/logs", call.query))
+
+
+def container_stats(call: Call, state: GateState) -> Steps[Reply | Relay]:
+    """GET /containers/{container}/stats."""
+    found = yield from _found(call, state)
+    return Relay("GET", written(f"{found.path}/stats", call.query))
+
+
+def container_top(call: Call, state: GateState) -> Steps[Reply]:
+    """GET /containers/{container}/top."""
+    found = yield from _found(call, state)
+    return engine_reply((yield from look(written(f"{found.path}/top", call.query))))
+
+
+def container_changes(call: Call, state: GateState) -> Steps[Reply]:
+    """GET /containers/{container}/changes."""
+    found = yield from _found(call, state)
+    return engine_reply((yield from look(f"{found.path}/changes")))
+
+
+def container_attach(call: Call, state: GateState) -> Steps[Reply | Relay]:
+    """POST /containers/{container}/attach."""
+    found = yield from _found(call, state)
+    yield from note_read(call, found.item.id)
+    return Relay("POST", written(f"{found.path}/attach", call.query), hijack=True)
+
+
+def container_wait(call: Call, state: GateState) -> Steps[Reply | Relay]:
+    """POST /containers/{container}/wait."""
+    found = yield from _found(call, state)
+    return Relay("POST", written(f"{found.path}/wait", call.query))
+
+
+def container_resize(call: Call, state: GateState) -> Steps[Reply | Relay]:
+    """POST /containers/{container}/resize."""
+    found = yield from _found(call, state)
+    return Relay("POST", written(f"{found.path}/resize", call.query))

@@ -1,0 +1,408 @@
+"""Images: which may be seen, pulling, and the ledger that tells pulled from forged.
+
+A local image proves nothing by its name. The ledger has what the engine said after a pull that
+the broker asked for, or what an operator vouched for (gate hazards H24 and H25).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable
+from functools import partial
+from typing import Any
+
+from controller.broker.gate import redact
+from controller.broker.gate.commands import Look, Lost
+from controller.broker.gate.mutate import (
+    OUTCOME_UNKNOWN,
+    Call,
+    Change,
+    Steps,
+    engine_reply,
+    error_text,
+    journal_unavailable,
+    loaded,
+    look,
+    note,
+    perform,
+    request_of,
+    seen,
+    unreachable,
+)
+from controller.broker.gate.refusals import (
+    Answered,
+    Denied,
+    admitted,
+    json_reply,
+    message_reply,
+    rule_of,
+    told_reply,
+)
+from controller.broker.gate.request_target import written
+from controller.broker.gate.routes import PULL_IDLE_S
+from controller.broker.gate.state import GateState
+from controller.broker.guards import list_filters
+from controller.core.admission import create
+from controller.core.encoding.image_reference import (
+    is_image_id,
+    matches,
+    parse_reference,
+    without_credentials,
+)
+from controller.core.engine_api import pull_errors
+from controller.core.rules.facts import ImageFacts
+from controller.model.inventory import Inventory
+from controller.model.mutations import TRUST, Mutation
+from controller.model.policy.document import Policy
+from controller.model.records import Reply, Role
+
+#: A registry may be far away.
+REGISTRY_S = 30.0
+#: By which the gate itself answers a change: journal or engine are away, or its answer was lost.
+_OURS = frozenset({502, 503, 504})
+_DESCRIPTOR = ("mediaType", "digest", "size")
+_PLATFORM = ("architecture", "os", "os.version", "os.features", "variant")
+_DIGEST_LINE = "Digest: "
+_ID = re.compile(r"(?:sha256:)?[0-9a-f]{12,64}", re.ASCII)
+#: How docker-py asks for a container's image. No repository may be called so.
+_BARE_ID = re.compile(r"[0-9a-f]{64}", re.ASCII)
+
+
+def inspected(reference: str, ahead: tuple[str, ...] = ()) -> Steps[Any]:
+    """Return the engine's inspect of an image, or None; what is *ahead* is looked at next."""
+    return (yield from seen(f"/images/{reference}/json", ahead))
+
+
+def digest_of(inspect: dict[str, Any], reference: str) -> str:
+    """Return the digest under which *reference*'s repository has the image, or ''."""
+    try:
+        repository = parse_reference(reference).repository
+    except ValueError:
+        return ""
+    for told in inspect.get("RepoDigests") or ():
+        try:
+            known = parse_reference(str(told))
+        except ValueError:
+            continue
+        if known.repository == repository:
+            return known.digest
+    return ""
+
+
+def facts_of(inspect: dict[str, Any], reference: str) -> ImageFacts:
+    """Return what admission must know of an image."""
+    config = inspect.get("Config") or {}
+    parts = (inspect.get("Os"), inspect.get("Architecture"), inspect.get("Variant"))
+    return ImageFacts(
+        id=str(inspect.get("Id", "")),
+        digest=digest_of(inspect, reference),
+        volumes=tuple(sorted(config.get("Volumes") or ())),
+        labels=tuple(sorted((str(k), str(v)) for k, v in (config.get("Labels") or {}).items())),
+        user=str(config.get("User") or ""),
+        exposed_ports=tuple(sorted(config.get("ExposedPorts") or ())),
+        platform="/".join(str(part) for part in parts if part),
+    )
+
+
+def image_list(call: Call, state: GateState) -> Steps[Reply]:
+    """GET /images/json: images under names that the policy admits, under those names only."""
+    asked = list_filters.read(call.query.get("filters", ""), list_filters.IMAGE_KEYS)
+    for name in (*asked.get("before", ()), *asked.get("since", ())):
+        if not is_known(name, call.policy, state.inventory):
+            raise absent(call, name)  # as the engine says it of an image that isn't there
+    return json_reply(200, (yield from shown(call, asked)))
+
+
+def shown(call: Call, asked: list_filters.Filters) -> Steps[list[dict[str, Any]]]:
+    """Return the images that the caller may see, of those that filters ask for."""
+    patterns = asked.pop("reference", [])
+    query = {**call.query, "filters": list_filters.written(asked)}
+    told = loaded((yield from _good(written("/images/json", query))))
+    found = (admitted_names(image, call.policy, patterns) for image in told)
+    return [image for image in found if image is not None]
+
+
+def is_known(name: str, policy: Policy, inventory: Inventory) -> bool:
+    """Tell whether clients may ask about an image by this name or id: others aren't there."""
+    if _ID.fullmatch(name):
+        told = name.removeprefix("sha256:")
+        known = {pin.id for pin in inventory.pins.values()}
+        known |= {trusted.id for trusted in inventory.ledger.values()}
+        return any(each.removeprefix("sha256:").startswith(told) for each in known)
+    return create.admit_reference(name, policy=policy).verdict.decision != "deny"
+
+
+def _good(path: str) -> Steps[Reply]:
+    reply = yield from look(path)
+    if reply.status >= 400:
+        raise Answered(reply)
+    return reply
+
+
+def admitted_names(
+    image: dict[str, Any], policy: Policy, patterns: list[str] | None = None
+) -> dict[str, Any] | None:
+    """Return an image with those of its names that the policy admits; None if there are none."""
+    names = (image.get("RepoTags") or (), image.get("RepoDigests") or ())
+    tags, digests = (
+        [name for name in _admitted(told, policy) if list_filters.image_named(patterns or [], name)]
+        for told in names
+    )
+    if not tags and not digests:
+        return None
+    return {**image, "RepoTags": tags, "RepoDigests": digests}
+
+
+def _admitted(references: Iterable[str], policy: Policy) -> list[str]:
+    return [
+        reference
+        for reference in references
+        if create.admit_reference(reference, policy=policy).verdict.decision != "deny"
+    ]
+
+
+def image_inspect(call: Call, state: GateState) -> Steps[Reply]:
+    """GET /images/{image}/json."""
+    return json_reply(200, (yield from _visible(call, state)))
+
+
+def image_history(call: Call, state: GateState) -> Steps[Reply]:
+    """GET /images/{image}/history."""
+    inspect = yield from _visible(call, state)
+    layers = loaded((yield from _good(f"/images/{inspect['Id']}/history")))
+    # A layer is also an image, and may have names that aren't shown.
+    shown = [{**layer, "Tags": _admitted(layer.get("Tags") or (), call.policy)} for layer in layers]
+    return json_reply(200, shown)
+
+
+def distribution(call: Call, _: GateState) -> Steps[Reply]:
+    """GET /distribution/{image}/json: the engine asks the registry of an admitted reference.
+
+    Only of one: it could be any host otherwise. What credentials a client sends stay here.
+    """
+    judged = admitted(
+        create.admit_reference(
+            call.names["image"], policy=call.policy, by_client=call.actor.role is Role.CLIENT
+        )
+    )
+    reference = str(judged.summary["reference"])
+    answer = yield Look(
+        f"/distribution/{reference}/json",
+        deadline_s=REGISTRY_S,
+        registry=parse_reference(reference).host,
+    )
+    if isinstance(answer, Lost):
+        raise Answered(unreachable(answer))
+    assert isinstance(answer, Reply), f"a look was answered by {answer!r}"
+    if answer.status >= 400:
+        raise Answered(engine_reply(answer))
+    told = loaded(answer)
+    return json_reply(
+        200,
+        {
+            "Descriptor": _members(told.get("Descriptor"), _DESCRIPTOR),
+            "Platforms": [_members(each, _PLATFORM) for each in told.get("Platforms") or ()],
+        },
+    )
+
+
+def _members(value: object, known: tuple[str, ...]) -> dict[str, object]:
+    told = value if isinstance(value, dict) else {}
+    return {name: told[name] for name in known if name in told}
+
+
+def _visible(call: Call, state: GateState) -> Steps[dict[str, Any]]:
+    name = call.names["image"]
+    missing = absent(call, name)
+    if _BARE_ID.fullmatch(name):
+        name = f"sha256:{name}"
+    if is_image_id(name):
+        return (yield from _visible_by_id(name, call, state, missing))
+    try:
+        admitted(
+            create.admit_reference(
+                name, policy=call.policy, by_client=call.actor.role is Role.CLIENT
+            )
+        )
+    except Denied as denied:
+        # The controller looks at every image that a document names. The create is refused and
+        # recorded; a record of each look would fill the journal.
+        if call.actor.role is Role.CONTROLLER:
+            raise missing from denied
+        # Clients that look for any kind of object by a name ask here too: to them it isn't there.
+        denied.status, denied.message = 404, no_such(name)
+        raise
+    reference = parse_reference(name).canonical
+    inspect = yield from inspected(reference)
+    if inspect is None:
+        raise missing
+    # An image that a create would refuse isn't there for the controller: so it pulls it.
+    if call.actor.role is Role.CONTROLLER and not vouched(
+        inspect, reference, call.policy, state.inventory
+    ):
+        raise missing
+    return _only_admitted(inspect, call.policy)
+
+
+def no_such(name: str) -> str:
+    """Return the engine's words for an image that isn't there."""
+    return f"No such image: {redact.text(without_credentials(name))}"
+
+
+def absent(call: Call, name: str) -> Answered:
+    """Return that there is no image of that name, as the engine says it: clients then pull.
+
+    People also get the rule; to the controller a missing image is no refusal.
+    """
+    message = no_such(name)
+    if call.actor.role is Role.CONTROLLER:
+        return Answered(message_reply(404, message))
+    told = Denied("image.missing", "the image isn't here", "pull it first", 404, message)
+    return Answered(told.reply(call.id))
+
+
+def _visible_by_id(
+    name: str, call: Call, state: GateState, missing: Answered
+) -> Steps[dict[str, Any]]:
+    inspect = yield from inspected(name)
+    if inspect is None:
+        raise missing
+    known = {pin.id for pin in state.inventory.pins.values()}
+    known |= {trusted.id for trusted in state.inventory.ledger.values()}
+    if name not in known and admitted_names(inspect, call.policy) is None:
+        raise missing
+    return _only_admitted(inspect, call.policy)
+
+
+def _only_admitted(inspect: dict[str, Any], policy: Policy) -> dict[str, Any]:
+    kept = admitted_names(inspect, policy)
+    return {**inspect, "RepoTags": [], "RepoDigests": []} if kept is None else kept
+
+
+def vouched(inspect: dict[str, Any], reference: str, policy: Policy, inventory: Inventory) -> bool:
+    """Tell whether the ledger, or the policy's trustLocal, vouches for a local image."""
+    trusted = inventory.ledger.get(reference)
+    if trusted is not None and trusted.id == inspect.get("Id"):
+        return True
+    return matches(parse_reference(reference), policy.images.trust_local)
+
+
+def platform() -> Steps[str]:
+    """Return the platform of the engine's host, ``OS/ARCHITECTURE``."""
+    told = (yield from seen("/version")) or {}
+    return f"{told.get('Os', '')}/{told.get('Arch', '')}"
+
+
+def pull(call: Call, state: GateState) -> Steps[Reply]:
+    """POST /images/create: pull; what the engine then says of the image goes into the ledger."""
+    host = (yield from platform()) if call.query.get("platform") else ""
+    judged = admitted(
+        create.admit_pull(call.query, actor=call.actor, policy=call.policy, host=host)
+    )
+    reference = str(judged.summary.get("reference", ""))
+    before = yield from inspected(reference)
+
+    def learn(reply: Reply) -> Steps[dict[str, object]]:
+        return (yield from _learn_pulled(reply, reference))
+
+    change = Change(
+        Mutation.IMAGE_PULL,
+        reference,
+        "POST",
+        written("/images/create", dict(judged.query)),
+        {**judged.summary, "before": str((before or {}).get("Id", ""))},
+        judged.verdict,
+        stream=True,
+        deadline_s=PULL_IDLE_S,
+        registry=parse_reference(reference).host,
+        code_of=partial(pull_errors.code_of, reference),
+    )
+    reply = yield from perform(state, call.by, change, learn)
+    return _explained(reply, reference, call.id, state)
+
+
+def _explained(reply: Reply, reference: str, identifier: str, state: GateState) -> Reply:
+    """Return the answer to a pull; of one that failed, what a person understands of it.
+
+    Where the lines of it went to the client already, this is one more, in the form of an error's.
+    """
+    error = _error_of(reply)
+    if not error:
+        return reply
+    told = pull_errors.explain(reference, error, access=state.access)
+    status = reply.status if reply.status >= 400 else 500
+    reply = told_reply(status, told.code, told.reason, remedy=told.remedy, identifier=identifier)
+    value = json.loads(reply.body)
+    line = {"error": value["message"], "errorDetail": {"message": value["message"]}}
+    return Reply(status, json.dumps({**value, **line}).encode(), reply.headers)
+
+
+def _error_of(reply: Reply) -> str:
+    """Return what the engine said of a pull that failed, or that it said nothing new for long."""
+    if reply.status < 400:
+        return redact.text(read_progress(reply.body)[0])
+    if reply.status in _OURS:
+        rule, reason = rule_of(reply)
+        if rule == OUTCOME_UNKNOWN and pull_errors.NO_PROGRESS in reason:
+            return reason
+        if rule:
+            return ""  # it isn't the pull that failed
+    return error_text(reply)
+
+
+def _learn_pulled(reply: Reply, reference: str) -> Steps[dict[str, object]]:
+    """Read the end of the progress: it alone tells whether the pull succeeded, and of what.
+
+    A good status only says that the pull began; an image of that name may have been there before.
+    """
+    error, digest = read_progress(reply.body)
+    if error:
+        return {"status": 500, "error": redact.text(error)}
+    inspect = yield from inspected(reference)
+    if inspect is None:
+        return {"status": 500, "error": "the image isn't there after the pull"}
+    if not digest or digest_of(inspect, reference) != digest:
+        return {"error": "the engine named no digest for it, so the ledger doesn't know it"}
+    return {"reference": reference, "id": str(inspect.get("Id", "")), "digest": digest}
+
+
+def read_progress(tail: bytes) -> tuple[str, str]:
+    """Return the error and the digest that the last lines of a pull tell, '' for none."""
+    error = digest = ""
+    for line in tail.splitlines():
+        try:
+            told = json.loads(line)
+        except ValueError:  # the first line may be cut
+            continue
+        if not isinstance(told, dict):
+            continue
+        error = redact.withholding(str(told.get("error") or error), {})
+        status = told.get("status")
+        if isinstance(status, str) and status.startswith(_DIGEST_LINE):
+            digest = status.removeprefix(_DIGEST_LINE)
+    return error, digest
+
+
+def trust(call: Call, _: GateState) -> Steps[Reply]:
+    """POST /trimtab/v1/trust: an operator vouches for the local image of a reference."""
+    body = call.body
+    if not isinstance(body, dict) or set(body) != {"reference"}:
+        raise Denied("body.invalid", 'expected {"reference": …}', status=400)
+    name = str(body["reference"])
+    admitted(
+        create.admit_reference(name, policy=call.policy, by_client=call.actor.role is Role.CLIENT)
+    )
+    reference = parse_reference(name).canonical
+    inspect = yield from inspected(reference)
+    if inspect is None:
+        raise Answered(message_reply(404, f"No such image: {reference}"))
+    told: dict[str, object] = {
+        "reference": reference,
+        "id": str(inspect.get("Id", "")),
+        "digest": digest_of(inspect, reference),
+    }
+    request = request_of("POST", TRUST, reference, told)
+    if not (yield from note("operator", call.by, request)):
+        return journal_unavailable(call.id)
+    return json_reply(200, told)

@@ -1,0 +1,124 @@
+"""DELETE /images/{image}: images that came through the broker, and that nothing uses any more.
+
+The ledger says what came through it. What a container of whomever is made of stays, and so does,
+for the controller, what a revision is pinned to: a rollback would need it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from controller.broker.gate import redact
+from controller.broker.gate.mutate import Call, Change, Steps, loaded, perform, seen
+from controller.broker.gate.refusals import Denied, admitted
+from controller.broker.gate.request_target import written
+from controller.broker.gate.state import GateState
+from controller.broker.guards.lookup import foreign
+from controller.broker.handlers import image as images
+from controller.core.admission import create
+from controller.core.encoding.image_reference import is_image_id, parse_reference
+from controller.model.mutations import Mutation
+from controller.model.records import Reply, Role
+
+LEARNED_MAX = 64
+
+
+def remove(call: Call, state: GateState) -> Steps[Reply]:
+    """Judge a removal and do it: of a name, or of an image by its id."""
+    judged = admitted(create.admit_image_remove(call.query))
+    named = call.names["image"]
+    subject = named if is_image_id(named) else _canonical(named)
+    inspect = yield from images.inspected(subject)
+    if inspect is None:
+        raise images.absent(call, named)
+    identifier = str(inspect.get("Id", ""))
+    if not _came_through_us(state, subject, identifier, inspect):
+        raise foreign(f"No such image: {redact.text(named)}", subject)
+    yield from _refuse_if_used(call, state, subject, identifier)
+    change = Change(
+        Mutation.IMAGE_REMOVE,
+        subject,
+        "DELETE",
+        written(f"/images/{subject}", dict(judged.query)),
+        {"reference": subject, "imageId": identifier, **dict(judged.query)},
+        judged.verdict,
+    )
+    return (yield from perform(state, call.by, change, _learn_removed))
+
+
+def _canonical(named: str) -> str:
+    try:
+        return parse_reference(named).canonical
+    except ValueError as error:
+        raise Denied(
+            "image.invalid",
+            redact.text(str(error)),
+            "name the image with its registry and tag, or by its full id",
+            status=400,
+            subject=redact.text(named),
+        ) from None
+
+
+def _came_through_us(
+    state: GateState, subject: str, identifier: str, inspect: dict[str, Any]
+) -> bool:
+    """Tell whether the ledger has the name for this image; of an id, whether it has all its names.
+
+    Removing by id takes every name along, those that somebody else gave it too.
+    """
+    known = {r for r, trusted in state.inventory.ledger.items() if trusted.id == identifier}
+    if subject != identifier:
+        return subject in known
+    tags = [str(tag) for tag in inspect.get("RepoTags") or ()]
+    return bool(known) and known >= set(_read(tags))
+
+
+def _read(references: Iterable[str]) -> Iterable[str]:
+    for reference in references:
+        try:
+            yield parse_reference(reference).canonical
+        except ValueError:
+            yield reference
+
+
+def _refuse_if_used(call: Call, state: GateState, subject: str, identifier: str) -> Steps[None]:
+    """Refuse what a container is made of, or will be, and what the controller may still need.
+
+    Raises:
+        Denied: ``image.used``, ``image.needed``.
+    """
+    listed = (yield from seen("/containers/json?all=1")) or []
+    users = sum(1 for each in listed if each.get("ImageID") == identifier)
+    for intent in state.inventory.open.values():
+        summary = intent.request.get("summary")
+        made_of = summary.get("imageId") if isinstance(summary, dict) else None
+        creates = intent.request.get("route") == Mutation.CONTAINER_CREATE
+        users += creates and made_of == identifier
+    if users:
+        raise Denied(
+            "image.used",
+            f"{users} containers are made of it",
+            "remove them first",
+            status=409,
+            subject=subject,
+        )
+    pinned = [r for r, image in state.inventory.pins.items() if image.id == identifier]
+    if pinned and call.actor.role is Role.CONTROLLER:
+        raise Denied(
+            "image.needed",
+            f"{len(pinned)} revisions are pinned to it",
+            "have an operator remove it, if no rollback shall need it",
+            status=409,
+            subject=subject,
+        )
+
+
+def _learn_removed(reply: Reply) -> Steps[dict[str, object]]:
+    """Learn which names and images are gone."""
+    yield from ()
+    told = loaded(reply)
+    rows = [each for each in told if isinstance(each, dict)] if isinstance(told, list) else []
+    untagged = _read(str(row["Untagged"]) for row in rows if "Untagged" in row)
+    deleted = (str(row["Deleted"]) for row in rows if "Deleted" in row)
+    return {"untagged": [*untagged][:LEARNED_MAX], "deleted": [*deleted][:LEARNED_MAX]}

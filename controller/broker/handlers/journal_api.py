@@ -1,0 +1,98 @@
+"""The journal through the broker: for whoever may not read its files, as far as each may know it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import fields
+from functools import partial
+from typing import Any
+
+from controller.broker.gate.commands import Follow
+from controller.broker.gate.mutate import Call, Steps, recall
+from controller.broker.gate.state import GateState
+from controller.broker.guards.scrub import blanked
+from controller.core.records.query import Filter, Found
+from controller.core.records.record import line_of
+from controller.core.records.views import Question
+from controller.core.records.visibility import Reader, about_json, about_told, told
+from controller.model.records import Actor, Reply, Role
+
+#: Records in one answer.
+PAGE_MAX = 500
+PAGE_MAX_OF_CLIENTS = 200
+NDJSON = ("content-type", "application/x-ndjson")
+#: Where to go on (``after``), when there may be more.
+FOLLOWING = "trimtab-following"
+_MANY = frozenset({"stages", "routes", "ids"})
+_NUMBERS = frozenset({"after", "upto"})
+
+
+def journal(call: Call, state: GateState) -> Steps[Reply]:
+    """GET journal: the last records that are wanted, or the first ones ``after`` one."""
+    query, actor = call.query, call.actor
+    most = PAGE_MAX_OF_CLIENTS if actor.role is Role.CLIENT else PAGE_MAX
+    question = Question(
+        wanted_of(query),
+        reader_of(actor),
+        limit=min(int(query.get("limit", most)), most),
+        last="after" not in query,
+        there=query.get("there", ""),
+    )
+    page = yield from recall(question)
+    line = _line_for(call, state)
+    following = ((FOLLOWING, str(page.following)),) if page.following else ()
+    return Reply(200, b"".join(map(line, page.found)), (NDJSON, *following))
+
+
+def follow(call: Call, state: GateState) -> Steps[Follow]:
+    """GET journal/follow: records ``after`` one, or from now on, as they become durable."""
+    yield from ()
+    wanted = wanted_of({"after": str(state.inventory.seq), **call.query})
+    return Follow(Question(wanted, reader_of(call.actor)), _line_for(call, state))
+
+
+def wanted_of(query: Mapping[str, str]) -> Filter:
+    """Return which records checked parameters want."""
+    members: dict[str, Any] = {}
+    for each in fields(Filter):
+        value = query.get(each.name, "")
+        if each.name in _MANY:
+            members[each.name] = frozenset(value.split(",")) if value else frozenset()
+        elif each.name in _NUMBERS:
+            members[each.name] = int(value or 0)
+        elif each.name == "actor":
+            members[each.name] = value.removeprefix("uid:")
+        else:
+            members[each.name] = value
+    return Filter(**members)
+
+
+def reader_of(actor: Actor) -> Reader:
+    """Return who reads."""
+    return Reader(actor.role, actor.uid, actor.owner)
+
+
+def _line_for(call: Call, state: GateState) -> partial[bytes]:
+    return partial(
+        line_for, actor=call.actor, state=state, with_about=call.query.get("about") == "1"
+    )
+
+
+def line_for(found: Found, *, actor: Actor, state: GateState, with_about: bool) -> bytes:
+    """Return a record's line for this caller: the segment's own for an operator."""
+    reader = reader_of(actor)
+    if actor.role is Role.OPERATOR:
+        line = line_of(found.record)
+    else:
+        shown = told(found.record, reader)
+        result = shown.get("result")
+        if actor.role is Role.CLIENT and result and result.get("error"):
+            said = str(shown.get("request", ""))
+            result = {**result, "error": blanked(str(result["error"]), said, actor, state)}
+            shown = {**shown, "result": result}
+        line = json.dumps(shown, ensure_ascii=False).encode()
+    if with_about:
+        about = json.dumps(about_json(about_told(found, reader)), ensure_ascii=False).encode()
+        line = b'{"about":' + about + b',"record":' + line + b"}"
+    return line + b"\n"

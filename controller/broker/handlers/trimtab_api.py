@@ -1,0 +1,247 @@
+"""The gate's own routes, /trimtab/v1: who the caller is, how the broker is, what is ours."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Literal, cast
+
+from controller.broker.gate.commands import Look
+from controller.broker.gate.mutate import (
+    Call,
+    Steps,
+    journal_unavailable,
+    note,
+    request_of,
+)
+from controller.broker.gate.refusals import Denied, json_reply
+from controller.broker.gate.state import GateState
+from controller.broker.guards.lookup import sees
+from controller.broker.handlers import adoption
+from controller.core.encoding.canonical_json import digest
+from controller.core.enforcement import disruption_budget
+from controller.core.records.inventory import item_to
+from controller.core.records.operator_records import read_service_act
+from controller.model.mutations import APPROVE, ROTATE_KEY, SHOW_VALUES, VALUES_SHOW
+from controller.model.policy.document import Policy
+from controller.model.records import Actor, Reply, Role
+
+STRANGERS_TOLD = 32
+SERVICE_PREFIX = "service."
+ACT_MAX = 64
+ROTATE_ACT = "rotate-key"
+#: Acts that have a route of their own in the journal.
+_ROUTES = {ROTATE_ACT: ROTATE_KEY, SHOW_VALUES: VALUES_SHOW}
+TEXT_MAX = 512
+
+
+def whoami(call: Call, state: GateState) -> Steps[Reply]:
+    """GET whoami."""
+    yield from ()
+    actor = call.actor
+    return json_reply(
+        200,
+        {
+            "uid": actor.uid,
+            "gid": actor.gid,
+            "role": actor.role.value,
+            "owner": actor.owner,
+            "separated": actor.separated,
+            "instance": state.instance,
+        },
+    )
+
+
+def health(call: Call, state: GateState) -> Steps[Reply]:
+    """GET health. It answers also when nothing else is well; clients hear whether, not why."""
+    answer = yield Look("/_ping", deadline_s=2.0)
+    engine, policy = state.engine, state.policy
+    reachable = isinstance(answer, Reply) and answer.status == 200
+    if call.actor.role is Role.CLIENT:
+        shown: dict[str, object] = {
+            "engine": {"reachable": reachable},
+            "journal": {"writable": not state.journal_error},
+            "policy": {"digest": policy.digest, "name": policy.name},
+        }
+        return json_reply(200, shown)
+    return json_reply(
+        200,
+        {
+            "engine": {
+                "reachable": reachable,
+                "id": engine.engine_id,
+                "version": engine.version,
+                "apiVersion": engine.api_version,
+                "cpus": engine.cpus,
+                "memoryBytes": engine.memory_bytes,
+            },
+            "journal": {
+                "writable": not state.journal_error,
+                "seq": state.inventory.seq,
+                "error": state.journal_error,
+                "unrecordedRefusals": state.unjournaled,
+                "index": {
+                    "seq": state.indexed,
+                    "behind": max(0, state.inventory.seq - state.indexed),
+                    "error": state.index_error,
+                },
+                "signed": state.journal.signed,
+                "freeBytes": state.journal.free_bytes,
+                "reserved": state.journal.reserved,
+                "clockDoubted": state.journal.clock_doubted,
+            },
+            "policy": {
+                "digest": policy.digest,
+                "name": policy.name,
+                "error": state.policy_error,
+                "reloads": state.policy_reloads,
+            },
+            "registryAuth": {
+                "file": state.access.file,
+                "registries": sorted(state.access.hosts),
+                "error": state.access_error,
+            },
+            "openIntents": len(state.inventory.open),
+            "strangers": _some(state.strangers),
+            "rivals": _some(state.rivals),
+        },
+    )
+
+
+def _some(containers: dict[str, str]) -> dict[str, object]:
+    return {"count": len(containers), "some": dict([*containers.items()][:STRANGERS_TOLD])}
+
+
+def policy(call: Call, state: GateState) -> Steps[Reply]:
+    """GET policy: the rules; of people, a client reads of itself alone."""
+    yield from ()
+    told = state.policy
+    shown: dict[str, object] = {
+        "digest": told.digest,
+        "name": told.name,
+        "policy": _told_to(call.actor, told),
+    }
+    if told.origin is not None and call.actor.role is not Role.CLIENT:
+        # Where files of the host are is nothing for clients, which may be in a container.
+        shown["origin"] = {"file": told.origin.file, "lines": dict(told.origin.lines)}
+    return json_reply(200, shown)
+
+
+def _told_to(actor: Actor, policy: Policy) -> dict[str, object]:
+    whole = policy.to_json()
+    if actor.role is not Role.CLIENT:
+        return whole
+    listed = [o.name == actor.owner for o in policy.owners or ()]
+    excepted = [e.owner == actor.owner for e in policy.exceptions]
+    return {
+        **whole,
+        "clients": [{"uid": actor.uid, "owner": actor.owner}],
+        "operators": [],
+        "containerPeers": [],
+        "owners": _kept(whole["owners"], listed),
+        "exceptions": _kept(whole["exceptions"], excepted),
+    }
+
+
+def _kept(told: object, keep: list[bool]) -> object:
+    if not isinstance(told, list):
+        return told
+    return [each for each, wanted in zip(told, keep, strict=True) if wanted]
+
+
+def inventory(call: Call, state: GateState) -> Steps[Reply]:
+    """GET inventory: for clients, of their owner only, and nothing of the host's or of images."""
+    yield from ()
+    known, actor = state.inventory, call.actor
+    shown: dict[str, object] = {
+        "instance": state.instance,
+        "containers": [item_to(i) for i in known.containers.values() if sees(actor, i.owner)],
+        "networks": [asdict(n) for n in known.networks.values() if sees(actor, n.owner)],
+        "volumes": [asdict(v) for v in known.volumes.values() if sees(actor, v.owner)],
+    }
+    if actor.role is Role.CLIENT:
+        return json_reply(200, shown)
+    images: dict[str, object] = {
+        "engineId": state.engine.engine_id,
+        "seq": known.seq,
+        "ledger": [asdict(trusted) for trusted in known.ledger.values()],
+        "pins": {revision: asdict(image) for revision, image in known.pins.items()},
+        "sessions": [asdict(session) for session in known.sessions.values()],
+        "endings": [asdict(ending) for ending in known.endings.values()],
+        "takenDown": known.taken_down,
+    }
+    return json_reply(200, {**shown, **images})
+
+
+def records(call: Call, state: GateState) -> Steps[Reply]:
+    """POST records: an operator's act, with who asked, made durable."""
+    body = call.body
+    if isinstance(body, dict) and body.get("act") == "approve":
+        return (yield from _approve(call, state, body))
+    if isinstance(body, dict) and body.get("act") == "adopt":
+        return (yield from adoption.adopt(call, state, body))
+    if isinstance(body, dict) and str(body.get("act", "")).startswith(SERVICE_PREFIX):
+        return (yield from _service_act(call, body))
+    if not isinstance(body, dict) or not body.keys() <= {"act", "object", "note"}:
+        raise _bad_record()
+    # The journal's writer rotates the key with the record itself, in one write.
+    route = _ROUTES.get(str(body.get("act")), call.route.name)
+    texts = {name: body.get(name, "") for name in ("act", "object", "note")}
+    for name, text in texts.items():
+        if not isinstance(text, str) or len(text) > (ACT_MAX if name == "act" else TEXT_MAX):
+            raise _bad_record()
+    if not texts["act"]:
+        raise _bad_record()
+    request = request_of("POST", route, str(texts["object"]), texts)
+    stage: Literal["read", "operator"] = "read" if route == VALUES_SHOW else "operator"
+    if not (yield from note(stage, call.by, request)):
+        return journal_unavailable(call.id)
+    return json_reply(200, {"id": call.id})
+
+
+def _approve(call: Call, state: GateState, body: dict[str, object]) -> Steps[Reply]:
+    """Record what the controller may take down or remove, each object once, for one plan."""
+    asked = disruption_budget.read_approval(body)
+    if isinstance(asked, str):
+        raise Denied(
+            "approval.invalid",
+            f"the approval can't be taken: {asked}",
+            'send {"act": "approve", "plan": …, "objects": […], "note": …}',
+            status=400,
+        )
+    plan, objects, remark = asked
+    request = request_of("POST", APPROVE, plan, {"act": "approve", "plan": plan, "note": remark})
+    # Each object was checked by its form, and none may be cut off.
+    summary = {**cast("dict[str, object]", request["summary"]), "objects": list(objects)}
+    request |= {"summary": summary, "digest": digest({"summary": summary, "body": {}})}
+    if not (yield from note("operator", call.by, request)):
+        return journal_unavailable(call.id)
+    state.note(call.id)
+    expires_s = int(disruption_budget.APPROVAL_S)
+    return json_reply(
+        200, {"id": call.id, "plan": plan, "objects": len(objects), "expiresS": expires_s}
+    )
+
+
+def _service_act(call: Call, body: dict[str, object]) -> Steps[Reply]:
+    """Record what the controller is asked to do with a service."""
+    act = read_service_act(body)
+    if isinstance(act, str):
+        raise Denied(
+            "body.invalid",
+            f"the act can't be taken: {act}",
+            'send {"act": …, "object": …, "revision": …, "note": …}',
+            status=400,
+        )
+    request = request_of("POST", act.act, str(act.key), act.summary)
+    if not (yield from note("operator", call.by, request)):
+        return journal_unavailable(call.id)
+    return json_reply(200, {"id": call.id})
+
+
+def _bad_record() -> Denied:
+    return Denied(
+        "body.invalid",
+        'expected {"act": …, "object": …, "note": …}',
+        f"name the act in at most {ACT_MAX} characters",
+        status=400,
+    )

@@ -1,0 +1,1 @@
+"""System calls of the broker: peer credentials, paths, processes, sockets, capabilities."""

@@ -1,0 +1,1 @@
+"""The broker's server: connections, scheduling, record keeping and background tasks."""

@@ -1,0 +1,401 @@
+"""Framing: the bytes of a client into one request. No sockets here.
+
+A request is accepted only if two parsers agree on it: the strict checks of this module, and
+llhttp. What could be read in two ways is refused (rules ``wire.*``), never repaired: a request
+that two readers frame differently is how others' brokers were smuggled past (RFC 9112, section
+11.2). Bytes beyond a request are never a second request.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import httptools
+
+from controller.broker.wire.responses import Headers
+
+HEAD_BYTES_MAX = 32 * 1024
+HEADERS_MAX = 100
+TARGET_BYTES_MAX = 16 * 1024
+#: A chunked body of one-byte chunks is six times as long on the wire.
+CHUNK_OVERHEAD_MAX = 6
+
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS"})
+BODILESS = frozenset({"GET", "HEAD", "DELETE", "OPTIONS"})
+#: The only routes where bytes may follow a request, and only after the engine agreed (101).
+_HIJACK = re.compile(r"(/v[0-9.]+)?/(containers/[^/]+/attach|exec/[^/]+/start)", re.ASCII)
+
+_REQUEST_LINE = re.compile(rb"([A-Z]{1,16}) (\S{1,16384}) HTTP/(1\.[01])")
+_TARGET = re.compile(rb"/[\x21\x22\x24-\x7e]*")  # visible ASCII without '#'
+_FIELD = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+):([\x20-\x7e\t]*)")
+#: What a host's name may be written in (RFC 3986); older clients put an escaped path there.
+_HOST = re.compile(r"[A-Za-z0-9._~%!$&'()*+,;=:\[\]-]{0,255}", re.ASCII)
+_UPGRADE_LINE = re.compile(rb"\r\nupgrade:[^\r\n]*", re.IGNORECASE)
+_LENGTH = re.compile(r"[0-9]{1,12}", re.ASCII)
+_CHUNK_SIZE = re.compile(rb"[0-9A-Fa-f]{1,8}")
+_CHUNK_SIZE_SO_FAR = re.compile(rb"[0-9A-Fa-f]{0,8}\r?")
+#: Headers that steer framing or admission: a second one could be read by someone else.
+_SINGLE = frozenset(
+    {
+        "connection",
+        "content-encoding",
+        "content-length",
+        "content-type",
+        "expect",
+        "host",
+        "transfer-encoding",
+        "trimtab-context",
+        "upgrade",
+        "x-registry-auth",
+    }
+)
+_CONNECTION_WORDS = frozenset({"keep-alive", "close", "upgrade"})
+
+
+@dataclass(frozen=True, slots=True)
+class Malformed:
+    """A request that isn't one: rule ``wire.*`` and why. The connection ends with it."""
+
+    rule: str
+    reason: str
+    status: int = 400
+    remedy: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Framed:
+    """One whole request. ``path`` and ``query`` are as sent, header names in lower case."""
+
+    method: str
+    path: str
+    query: str
+    headers: Headers
+    body: bytes
+    version: str  # "1.1" or "1.0"
+    keep_alive: bool
+    upgrade: bool  # the client asked for a hijack, on a route that has one
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """A checked head; ``length`` is None for a chunked body."""
+
+    method: str
+    target: str
+    version: str
+    headers: Headers
+    length: int | None
+    keep_alive: bool
+    upgrade: bool
+    expects_continue: bool
+
+    @property
+    def path(self) -> str:
+        """The target before the first question mark."""
+        return self.target.partition("?")[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """How many bytes a body may have, and what is said of a longer one where that isn't all."""
+
+    most: int
+    beyond: Malformed | None = None
+
+    @property
+    def refusal(self) -> Malformed:
+        """What a longer body is refused with."""
+        return self.beyond or Malformed("wire.body-size", f"the body passes {self.most} bytes", 413)
+
+
+class RequestReader:
+    """Turns the bytes of one connection into requests, one at a time.
+
+    ``feed`` bytes, then ask ``poll``: None wants more, a Malformed ends the connection. After a
+    Framed the reader is ready for the next one. It never holds more than the limits allow.
+    """
+
+    def __init__(self, bound: Callable[[str, str], Bound]) -> None:
+        self._bound = bound  # of a method and a target as sent
+        self._buffer = bytearray()
+        self._head: Head | None = None
+        self._head_end = 0
+        self._chunks = _Chunks(Bound(0))
+
+    @property
+    def idle(self) -> bool:
+        """Whether no byte of a request is there."""
+        return not self._buffer
+
+    @property
+    def wants_continue(self) -> bool:
+        """Whether the client waits for ``100 Continue`` before it sends its body."""
+        return (
+            self._head is not None
+            and self._head.expects_continue
+            and len(self._buffer) == self._head_end
+        )
+
+    @property
+    def head_complete(self) -> bool:
+        """Whether the head of the request under way has been accepted."""
+        return self._head is not None
+
+    @property
+    def asks_for_a_head(self) -> bool:
+        """Whether what is there begins like a HEAD, whose answer has no body."""
+        return self._buffer.startswith(b"HEAD ")
+
+    def feed(self, data: bytes) -> None:
+        """Take what the client sent."""
+        self._buffer += data
+
+    def rest(self) -> bytes:
+        """Give out the bytes after the last request: the first of a hijacked connection."""
+        rest = bytes(self._buffer)
+        self._buffer.clear()
+        return rest
+
+    def poll(self) -> Framed | Malformed | None:
+        """Return the next request, what is wrong with it, or None when more must come."""
+        if self._head is None:
+            if not self._buffer:
+                return None
+            if malformed := self._take_head():
+                return malformed
+            if self._head is None:
+                return None
+        return self._take_body(self._head)
+
+    def _take_head(self) -> Malformed | None:
+        if not 0x41 <= self._buffer[0] <= 0x5A:
+            return Malformed("wire.method", "a request starts with a method in capital letters")
+        end = self._buffer.find(b"\r\n\r\n", 0, HEAD_BYTES_MAX)
+        raw = bytes(self._buffer[: end + 4 if end >= 0 else HEAD_BYTES_MAX])
+        if _lone_line_break(raw):
+            return Malformed("wire.line", "lines end with CR LF, and neither stands alone")
+        if end < 0:
+            if len(self._buffer) < HEAD_BYTES_MAX:
+                return None
+            return Malformed("wire.head-size", f"the head passes {HEAD_BYTES_MAX} bytes", 431)
+        head = parse_head(raw)
+        if isinstance(head, Malformed):
+            return head
+        bound = self._bound(head.method, head.target)
+        if head.length is not None and head.length > bound.most:
+            return bound.refusal
+        self._head, self._head_end, self._chunks = head, end + 4, _Chunks(bound)
+        return None
+
+    def _take_body(self, head: Head) -> Framed | Malformed | None:
+        if head.length is None:
+            outcome = self._chunks.advance(self._buffer, self._head_end)
+            if not isinstance(outcome, int):
+                return outcome
+            end, body = outcome, bytes(self._chunks.body)
+        else:
+            end = self._head_end + head.length
+            if len(self._buffer) < end:
+                return None
+            body = bytes(self._buffer[self._head_end : end])
+        if len(self._buffer) > end and not head.upgrade:
+            return Malformed("wire.pipelined", "bytes follow the request before it was answered")
+        raw = bytes(self._buffer[:end])
+        del self._buffer[:end]
+        self._head = None
+        if not _second_parser_agrees(raw, head, body):
+            return Malformed("wire.ambiguous", "two parsers read the request differently")
+        path, _, query = head.target.partition("?")
+        return Framed(
+            method=head.method,
+            path=path,
+            query=query,
+            headers=head.headers,
+            body=body,
+            version=head.version,
+            keep_alive=head.keep_alive,
+            upgrade=head.upgrade,
+        )
+
+
+def parse_head(raw: bytes) -> Head | Malformed:
+    """Check a head, from its first byte to the empty line that ends it."""
+    first, *lines = raw[:-4].split(b"\r\n")
+    match = _REQUEST_LINE.fullmatch(first)
+    if match is None:
+        return Malformed("wire.request-line", "the first line isn't METHOD TARGET HTTP/1.1")
+    method, target, version = (part.decode("latin-1") for part in match.groups())
+    if method not in METHODS:
+        return Malformed("wire.method", f"the method {method} isn't known")
+    if _TARGET.fullmatch(match[2]) is None:
+        return Malformed("wire.target", "the target must be a path, in visible ASCII")
+    if len(lines) > HEADERS_MAX:
+        return Malformed("wire.head-size", f"more than {HEADERS_MAX} headers", 431)
+    headers: list[tuple[str, str]] = []
+    for line in lines:
+        field = _FIELD.fullmatch(line)
+        if field is None:
+            return Malformed("wire.header", "a header isn't NAME: VALUE in ASCII on one line")
+        headers.append((field[1].decode().lower(), field[2].decode().strip(" \t")))
+    return _frame(method, target, version, tuple(headers))
+
+
+def _frame(method: str, target: str, version: str, headers: Headers) -> Head | Malformed:
+    names = [name for name, _ in headers]
+    if twice := sorted({name for name in names if names.count(name) > 1} & _SINGLE):
+        return Malformed("wire.header-twice", f"{', '.join(twice)} is there more than once")
+    value = dict(headers)
+    if "host" not in value and version == "1.1":
+        return Malformed("wire.host", "HTTP/1.1 requires a Host header")
+    if _HOST.fullmatch(value.get("host", "")) is None:
+        return Malformed("wire.host", "Host isn't the name of a host")
+    length = _body_length(method, version, value)
+    if isinstance(length, Malformed):
+        return length
+    words = {word.strip().lower() for word in value.get("connection", "").split(",")} - {""}
+    if not words <= _CONNECTION_WORDS:
+        return Malformed("wire.connection", "Connection may say keep-alive, close or upgrade")
+    upgrade = "upgrade" in value or "upgrade" in words
+    if upgrade and not _may_upgrade(method, target, version, words, value.get("upgrade", "")):
+        return Malformed("wire.upgrade", "only attach and exec start upgrade, and only to tcp")
+    expect = value.get("expect", "").lower()
+    if expect not in ("", "100-continue"):
+        return Malformed("wire.expect", "Expect may only say 100-continue", 417)
+    return Head(
+        method=method,
+        target=target,
+        version=version,
+        headers=headers,
+        length=length,
+        keep_alive=version == "1.1" and "close" not in words,
+        upgrade=upgrade,
+        expects_continue=expect != "" and version == "1.1" and length != 0,
+    )
+
+
+def _may_upgrade(method: str, target: str, version: str, words: set[str], protocol: str) -> bool:
+    path = target.partition("?")[0]
+    agreed = version == "1.1" and "upgrade" in words and protocol.lower() == "tcp"
+    return agreed and method == "POST" and _HIJACK.fullmatch(path) is not None
+
+
+def _body_length(method: str, version: str, value: dict[str, str]) -> int | Malformed | None:
+    """Return the body's length, None for a chunked one."""
+    if "trailer" in value or "te" in value:
+        return Malformed("wire.trailer", "trailers aren't taken")
+    length, encoding = value.get("content-length"), value.get("transfer-encoding")
+    if encoding is not None:
+        if length is not None:
+            return Malformed("wire.length", "Content-Length and Transfer-Encoding exclude another")
+        if version != "1.1" or encoding.lower() != "chunked":
+            return Malformed("wire.encoding", "Transfer-Encoding may only be chunked, in HTTP/1.1")
+        if method in BODILESS:
+            return Malformed("wire.body", f"{method} has no body")
+        return None
+    if length is None:
+        return 0
+    if _LENGTH.fullmatch(length) is None:
+        return Malformed("wire.length", "Content-Length isn't a plain decimal number")
+    if int(length) and method in BODILESS:
+        return Malformed("wire.body", f"{method} has no body")
+    return int(length)
+
+
+class _Chunks:
+    """Decodes a chunked body step by step: no extensions, no trailers."""
+
+    def __init__(self, bound: Bound) -> None:
+        self.body = bytearray()
+        self._bound = bound
+        self._at = -1
+
+    def advance(self, buffer: bytearray, start: int) -> int | Malformed | None:
+        """Go on in *buffer*, whose body starts at *start*; return where the body ends."""
+        at = max(self._at, start)
+        while (line_end := buffer.find(b"\r\n", at, at + 16)) >= 0:
+            size = _CHUNK_SIZE.fullmatch(buffer, at, line_end)
+            if size is None:
+                break
+            length = int(size[0], 16)
+            if len(self.body) + length > self._bound.most:
+                return self._bound.refusal
+            after = line_end + 2 + length
+            if len(buffer) < after + 2:
+                self._at = at
+                return None
+            if buffer[after : after + 2] != b"\r\n":
+                what = "the chunk is longer than it says" if length else "trailers aren't taken"
+                return Malformed("wire.chunk", what)
+            if length == 0:
+                return after + 2
+            self.body += buffer[line_end + 2 : after]
+            at = after + 2
+            if at - start > self._bound.most * CHUNK_OVERHEAD_MAX:
+                return Malformed("wire.body-size", "the body is cut into too small chunks", 413)
+        self._at = at
+        if line_end >= 0 or _CHUNK_SIZE_SO_FAR.fullmatch(buffer, at, at + 16) is None:
+            return Malformed("wire.chunk", "a chunk's size isn't a plain hexadecimal number")
+        return None
+
+
+def _lone_line_break(raw: bytes) -> bool:
+    """Tell whether a CR or LF stands alone; a CR at the very end may get its LF yet."""
+    bare = raw.removesuffix(b"\r").replace(b"\r\n", b"")
+    return b"\r" in bare or b"\n" in bare
+
+
+class _Seen:
+    """Callbacks of llhttp that keep what it read."""
+
+    def __init__(self) -> None:
+        self.url = b""
+        self.headers: list[tuple[bytes, bytes]] = []
+        self.body = b""
+        self.complete = 0
+
+    def on_url(self, url: bytes) -> None:
+        self.url += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self.headers.append((name, value))
+
+    def on_body(self, body: bytes) -> None:
+        self.body += body
+
+    def on_message_complete(self) -> None:
+        self.complete += 1
+
+
+def _second_parser_agrees(raw: bytes, head: Head, body: bytes) -> bool:
+    headers = head.headers
+    if head.upgrade:
+        # llhttp reads no body of a request that upgrades: it must say so where the head ends, and
+        # is asked about the body without that header.
+        end = raw.index(b"\r\n\r\n") + 4
+        if _upgrade_at(raw) != end:
+            return False
+        raw = _UPGRADE_LINE.sub(b"", raw[:end]) + raw[end:]
+        headers = tuple(field for field in headers if field[0] != "upgrade")
+    seen = _Seen()
+    parser = httptools.HttpRequestParser(seen)
+    try:
+        parser.feed_data(raw)
+    except (httptools.HttpParserUpgrade, httptools.HttpParserError):
+        return False
+    found = tuple((name.decode().lower(), value.decode()) for name, value in seen.headers)
+    read = (parser.get_method(), seen.url, parser.get_http_version(), found, seen.body)
+    mine = (head.method.encode(), head.target.encode(), head.version, headers, body)
+    return seen.complete == 1 and read == mine
+
+
+def _upgrade_at(raw: bytes) -> int:
+    """Return where llhttp takes the connection for handed over, -1 for nowhere."""
+    try:
+        httptools.HttpRequestParser(_Seen()).feed_data(raw)
+    except httptools.HttpParserUpgrade as upgrade:
+        return int(upgrade.args[0])
+    except httptools.HttpParserError:
+        return -1
+    return -1

@@ -1,0 +1,1 @@
+"""Clients of the controller and the broker, shared by commands."""

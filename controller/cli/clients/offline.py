@@ -1,0 +1,113 @@
+"""Files and policy judged without an engine: what ``validate``, ``render`` and ``policy check`` do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from controller.cli.clients.socket_client import BrokerApi
+from controller.model.errors import EngineUnavailable
+from controller.model.policy.shipped import DEFAULT_POLICY
+from controller.settings import Instance, state_of
+
+if TYPE_CHECKING:
+    from controller.core.rules.verdict import Admission
+    from controller.model.desired.desired import Desired
+    from controller.model.desired.plan import CreateContainer, Verdict
+    from controller.model.errors import Problem
+    from controller.model.names import Key
+    from controller.model.policy.document import Policy
+
+
+def preview_creations(desired: Desired, policy: Policy) -> Iterator[tuple[Key, Verdict]]:
+    """Yield the policy's verdict on the create of each declared resource.
+
+    A service's is that of its first container: its slots differ in nothing that a rule looks at.
+    """
+    from controller.core.admission.create import check_network, check_volume
+    from controller.core.planning.prerequisites import (
+        Shape,
+        network_action,
+        network_name,
+        volume_action,
+        volume_name,
+    )
+    from controller.core.policy.refusals import in_document
+
+    for action, admission in check_creations(desired, policy):
+        yield action.object, in_document(admission, action.service, policy)
+    for network in desired.networks:
+        shape = Shape(internal=network.spec.internal)
+        making = network_action(
+            network_name(network), shape, key=network.key, owner=network.owner, cause="as declared"
+        )
+        yield network.key, in_document(check_network(policy, making), network, policy)
+    for volume in desired.volumes:
+        made = volume_action(
+            volume_name(volume), key=volume.key, owner=volume.owner, cause="as declared"
+        )
+        yield volume.key, in_document(check_volume(policy, made), volume, policy)
+
+
+def check_creations(
+    desired: Desired, policy: Policy
+) -> Iterator[tuple[CreateContainer, Admission]]:
+    """Yield the create of each declared service's first container, with all that is found."""
+    from controller.core.admission.create import CONTROLLER, check
+    from controller.core.engine_api.translate import container_body
+    from controller.core.planning.prerequisites import Supplies
+    from controller.core.planning.successor import hypothetical_create
+    from controller.model.observed import Observed
+
+    networks = policy.networks.names
+    supplies = Supplies(desired, Observed(instance=""), networks)
+    for service in desired.services:
+        action = hypothetical_create(service, supplies)
+        body = container_body(action, networks)
+        yield action, check(policy, body, name=action.target, actor=CONTROLLER)
+
+
+def render_chart(
+    chart: Path, values: Path | None, *, name: str, namespace: str
+) -> tuple[dict[str, str], tuple[Problem, ...]]:
+    """Return what a chart's templates give with values from a file, and the problems."""
+    import yaml
+
+    from controller.core.manifests.parse import read_text
+    from controller.sources.charts import load_chart, render_texts
+
+    document = {
+        "apiVersion": "trimtab/v1",
+        "kind": "Release",
+        "metadata": {"name": name, "namespace": namespace, "owner": "render"},
+        "spec": {
+            "chart": chart.resolve().name,
+            "values": yaml.safe_load(values.read_text()) if values is not None else {},
+        },
+    }
+    (reading,) = read_text(yaml.safe_dump(document), "--values" if values else "--chart")
+    if reading.declaration is None:
+        return {}, reading.problems
+    folder = chart.resolve()
+    rendered = render_texts(reading.declaration, load_chart(folder.parent, folder.name))
+    return (rendered, ()) if isinstance(rendered, dict) else ({}, rendered)
+
+
+def policy_in_force(explicit: str | None, *, root: Path, instance: Instance | None) -> Policy:
+    """Return the policy: as given, else the running broker's, else the instance's, else strict.
+
+    Raises:
+        PolicyInvalid: the file can't be used.
+        UsageError: there is no such policy.
+    """
+    from controller.app import wiring
+    from controller.app.launch import policy_file
+
+    if explicit is None and instance is not None:
+        try:
+            told = BrokerApi(state_of(root, instance).broker_socket).get("policy")
+            return wiring.policy_from_route(told)
+        except EngineUnavailable:
+            explicit = instance.policy
+    return wiring.read_policy(policy_file(explicit or DEFAULT_POLICY))

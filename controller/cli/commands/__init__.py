@@ -1,0 +1,1 @@
+"""Commands that run trimtab, change services or show plans."""

@@ -1,0 +1,106 @@
+"""``diff``: the fields that differ between what runs and what is declared."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from controller.cli.clients.name_completion import complete_names
+from controller.cli.clients.status_report import matches, raise_if_unknown, select
+from controller.cli.commands.plan import engine_option
+from controller.cli.exit_codes import EXIT_PENDING
+from controller.cli.options import (
+    default_directory,
+    json_option,
+    paint,
+    policy_option,
+    print_json,
+    state_option,
+    state_root,
+)
+from controller.cli.output.tables import terminal_width
+from controller.model.errors import UsageError
+
+if TYPE_CHECKING:
+    from controller.model.names import Key
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  trimtab diff
+  trimtab diff web shop/api
+  trimtab diff web --show-values         env and arguments too, on a terminal; this is recorded
+  trimtab diff --json | jq -r '.objects[].changes[].path'
+
+\b
+Exit codes: 0 no difference, 2 differences.
+"""
+)
+@click.argument("names", metavar="[NAME]...", nargs=-1, shell_complete=complete_names)
+@click.option(
+    "--show-values",
+    is_flag=True,
+    help="Show values of env, arguments, check commands and labels. On a terminal only; recorded.",
+)
+@engine_option
+@policy_option
+@state_option
+@json_option
+def diff(
+    names: tuple[str, ...],
+    show_values: bool,
+    engine: str | None,
+    policy: str | None,
+    state: Path | None,
+    as_json: bool,
+) -> int:
+    """Show the fields that differ between what runs and what is declared, without any actions.
+
+    Values that may be secrets are named, and not shown.
+    """
+    from controller.cli.clients import oneshot
+    from controller.core.review.plan_json import differences_json
+    from controller.core.review.plan_text import render_differences
+    from controller.settings import read_instance
+
+    if show_values and (as_json or not sys.stdout.isatty()):
+        raise UsageError(
+            "values.no-terminal",
+            "values that may be secrets are shown on a terminal only",
+            remedy="leave out --show-values, or run it on a terminal and without --json",
+        )
+    root = state_root(state)
+    review = oneshot.make_review(
+        root,
+        directory=default_directory(None, read_instance(root)),
+        engine=engine,
+        policy=policy,
+        reveal=show_values,
+    )
+    known = {"resources": [_resource(key) for key in sorted(review.keys)]}
+    for name in names:
+        raise_if_unknown(known, select(known, name=name), name)
+    entries = (e for e in review.entries if _is_named(e.key, names))
+    review = replace(review, entries=tuple(entries))
+    shown = differences_json(review)
+    if as_json:
+        print_json(shown)
+    elif not shown["objects"]:
+        click.echo("no differences")
+    else:
+        text = render_differences(review, width=terminal_width(), paint=paint)
+        click.echo(text.rstrip())
+    return EXIT_PENDING if shown["objects"] else 0
+
+
+def _is_named(key: Key, names: tuple[str, ...]) -> bool:
+    return not names or any(matches(_resource(key), name) for name in names)
+
+
+def _resource(key: Key) -> dict[str, str]:
+    return {"kind": key.kind, "namespace": key.namespace, "name": key.name}

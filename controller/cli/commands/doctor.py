@@ -1,0 +1,436 @@
+"""``doctor``: what is wrong with this host, each finding with its remedy."""
+
+from __future__ import annotations
+
+import grp
+import http.client
+import json
+import os
+import platform
+import pwd
+import re
+import shutil
+import socket
+import sys
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import click
+
+from controller import __version__
+from controller.cli.clients.socket_client import BrokerApi, ask_controller
+from controller.cli.invocation import with_program
+from controller.cli.options import json_option, print_json, state_option, state_root
+from controller.cli.status.conditions import Resource
+from controller.model.errors import TrimtabError
+from controller.model.quantities import format_duration_ms
+from controller.process.engine_socket import remedy_for, user_name
+from controller.settings import GROUP, STANDARD_SOCKET, read_instance, state_of
+
+MINIMUM_API = (1, 44)
+LISTENING = "0A"  # TCP_LISTEN in /proc/net/tcp (include/net/tcp_states.h)
+ANYWHERE = ("00000000", "0" * 32)
+#: The most that is read of an answer of the engine's.
+ANSWER_MAX = 16 << 20
+#: The engine measures each volume's folder.
+USAGE_TIMEOUT_S = 30.0
+#: So many resources are named in one finding.
+NAMES_MAX = 10
+#: Conditions of resources that are findings: condition, check, level, message, remedy.
+_UNSETTLED = (
+    (
+        "PolicyViolation",
+        "policy",
+        "warning",
+        "the policy refuses resources",
+        "'trimtab status' names the rule, and what to change in the document or the policy",
+    ),
+    (
+        "Paused",
+        "rollout",
+        "warning",
+        "a rollout failed, and is paused",
+        "'trimtab logs --previous NAME' says why; change the document, or 'trimtab resume NAME'",
+    ),
+    ("Progressing", "rollout", "ok", "in progress", ""),
+)
+#: Less room than this is worth a warning.
+FREE_BYTES, FREE_SHARE = 1024**3, 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One check: ``level`` is ok, hint, warning or error."""
+
+    check: str
+    level: str
+    message: str
+    remedy: str = ""
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  trimtab doctor
+  trimtab doctor --json | jq '.[] | select(.level != "ok")'
+"""
+)
+@click.option(
+    "--engine",
+    metavar="URL",
+    help="The engine's socket (default: $DOCKER_HOST, else the standard one).",
+)
+@state_option
+@json_option
+def doctor(engine: str | None, state: Path | None, as_json: bool) -> int:
+    """Check engine, state folder, broker, controller and host; exit 1 when something is broken."""
+    root = state_root(state)
+    url = engine or os.environ.get("DOCKER_HOST") or STANDARD_SOCKET
+    findings = [
+        *own_findings(),
+        *engine_findings(url, served=_is_served(root)),
+        *disk_findings("state folder", root),
+        *instance_findings(root),
+        *host_findings(),
+    ]
+    if as_json:
+        print_json([asdict(finding) for finding in findings])
+    else:
+        colours = {"ok": "green", "hint": "cyan", "warning": "yellow", "error": "red"}
+        for finding in findings:
+            mark = click.style(f"{finding.level:7}", fg=colours[finding.level])
+            click.echo(f"{mark}  {finding.check}: {finding.message}")
+            if finding.remedy:
+                click.echo(f"         remedy: {with_program(finding.remedy)}")
+    return 1 if any(finding.level == "error" for finding in findings) else 0
+
+
+def own_findings() -> Iterator[Finding]:
+    """Tell the versions, and whether the shell finds trimtab."""
+    python = f"Python {platform.python_version()}"
+    kernel = f"{platform.system()} {platform.release()}"
+    yield Finding("trimtab", "ok", f"version {__version__}, {python}, {kernel}")
+    if shutil.which("trimtab") is None:
+        here = Path(sys.argv[0]).absolute()
+        yield Finding(
+            "PATH",
+            "hint",
+            f"trimtab isn't on PATH; it is {here}",
+            f"ln -s {here} /usr/local/bin/trimtab, or call it by its path",
+        )
+
+
+def _is_served(root: Path) -> bool:
+    """Return True if a broker of the instance answers: then nobody else needs the engine's socket."""
+    try:
+        instance = read_instance(root)
+        if instance is None:
+            return False
+        BrokerApi(state_of(root, instance).broker_socket).get("whoami")
+    except TrimtabError:
+        return False
+    return True
+
+
+def disk_findings(what: str, path: Path) -> Iterator[Finding]:
+    """Check that the disk of a folder has room: the journal, images and volumes need it."""
+    try:
+        there = next(folder for folder in (path, *path.parents) if folder.exists())
+        usage = shutil.disk_usage(there)
+    except OSError:
+        return  # not for this user to look at
+    free = f"{what} {path}: {usage.free / 1024**3:.1f} GiB free of {usage.total / 1024**3:.1f} GiB"
+    if usage.free < FREE_BYTES or usage.free < FREE_SHARE * usage.total:
+        yield Finding(
+            "disk",
+            "warning",
+            free,
+            "free space there: nothing is changed while the journal can't be written",
+        )
+    else:
+        yield Finding("disk", "ok", free)
+
+
+def engine_findings(url: str, *, served: bool) -> Iterator[Finding]:
+    """Check that an engine answers, and that it is new enough.
+
+    *served*: a broker of this instance answers this user.
+    """
+    if not url.startswith("unix://"):
+        yield Finding("engine", "error", f"{url} isn't a Unix socket", "name unix://PATH")
+        return
+    path = url.removeprefix("unix://")
+    try:
+        version = ask_engine(path, "/version")
+    except PermissionError:
+        if served:
+            closed = f"{path} is closed to you, as it should be: the broker asks the engine for you"
+            yield Finding("engine", "ok", closed)
+        else:
+            closed = f"{user_name()} is not allowed to open {path}, so 'trimtab up' can't start"
+            yield Finding("engine", "error", closed, remedy_for(path))
+        return
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        yield Finding("engine", "error", f"nothing answers at {path}: {error}", "start dockerd")
+        return
+    api = str(version.get("ApiVersion", "0.0"))
+    numbers = tuple(int(part) for part in api.split(".") if part.isdigit())
+    told = f"dockerd {version.get('Version')}, API {api}, at {path}"
+    if numbers < MINIMUM_API:
+        yield Finding("engine", "error", f"{told}: too old", "upgrade to API 1.44 or newer")
+    else:
+        yield Finding("engine", "ok", told)
+    yield from leftover_volumes(path)
+    yield from _engine_disk(path)
+
+
+def _engine_disk(path: str) -> Iterator[Finding]:
+    try:
+        root = str(ask_engine(path, "/info")["DockerRootDir"])
+    except (OSError, ValueError, KeyError, TypeError, http.client.HTTPException):
+        return
+    yield from disk_findings("engine's folder", Path(root))
+
+
+def ask_engine(path: str, target: str, *, timeout_s: float = 5) -> Any:
+    """Return the JSON that the engine at a socket's path answers to a GET.
+
+    Raises:
+        OSError, ValueError, http.client.HTTPException: it can't be asked, or answers something else.
+    """
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as peer:
+        peer.settimeout(timeout_s)
+        peer.connect(path)
+        connection = http.client.HTTPConnection("engine", timeout=timeout_s)
+        connection.sock = peer
+        connection.request("GET", target)
+        return json.loads(connection.getresponse().read(ANSWER_MAX))
+
+
+def leftover_volumes(path: str) -> Iterator[Finding]:
+    """Count the volumes with the engine's random names that no container uses; remove none.
+
+    Earlier versions left one at each replacement of a container whose image declares a VOLUME.
+    """
+    try:
+        listed = ask_engine(path, f"/volumes?filters={quote(json.dumps({'dangling': ['true']}))}")
+        names = {each["Name"] for each in listed.get("Volumes") or () if is_unnamed(each["Name"])}
+    except (OSError, ValueError, KeyError, http.client.HTTPException):
+        return  # what is wrong with the engine is another check's to report
+    if not names:
+        yield Finding("volumes", "ok", "no volume without a name is left over")
+        return
+    count = "1 volume" if len(names) == 1 else f"{len(names)} volumes"
+    yield Finding(
+        "volumes",
+        "warning",
+        f"{count} without a name, used by no container{_size_of(path, names)}: left by earlier "
+        "versions of trimtab, or by docker",
+        "look: docker volume ls --filter dangling=true; remove one: docker volume rm NAME; remove "
+        "all that have no name: docker volume prune",
+    )
+
+
+def is_unnamed(name: str) -> bool:
+    """Return True if a volume's name is one that the engine gives: 64 hex digits."""
+    return re.fullmatch(r"[0-9a-f]{64}", name) is not None
+
+
+def _size_of(path: str, names: Collection[str]) -> str:
+    """Return how much volumes hold as part of a sentence, '' where the engine doesn't say."""
+    try:
+        usage = ask_engine(path, "/system/df?type=volume", timeout_s=USAGE_TIMEOUT_S)
+        sizes = [each["UsageData"]["Size"] for each in usage["Volumes"] if each["Name"] in names]
+        told = sum(size for size in sizes if size >= 0)
+    except (OSError, ValueError, KeyError, TypeError, http.client.HTTPException):
+        return ""
+    return f", {told / 1024**2:.1f} MiB in all"
+
+
+def instance_findings(root: Path) -> Iterator[Finding]:
+    """Check the state folder and what runs on it."""
+    try:
+        instance = read_instance(root)
+    except TrimtabError as error:
+        yield Finding("state", "error", error.message, error.remedy)
+        return
+    if instance is None:
+        yield Finding("state", "warning", f"no instance at {root}", "start one with 'trimtab up'")
+        return
+    yield Finding("state", "ok", f"{root}, instance {instance.id}, DIR {instance.dir}")
+    yield from _policy_file(Path(instance.policy))
+    yield _quarantine(instance.quarantine_ms)
+    found = state_of(root, instance)
+    api = BrokerApi(found.broker_socket)
+    try:
+        health, who = api.get("health"), api.get("whoami")
+    except TrimtabError as error:
+        yield Finding("broker", "warning", error.message, error.remedy)
+    else:
+        yield from _broker(health, separated=bool(who.get("separated", True)))
+    try:
+        report = ask_controller(found.controller_socket, {"do": "status"})
+        yield Finding("controller", "ok", f"serves {found.controller_socket}")
+        yield from resource_findings(report["resources"])
+    except TrimtabError as error:
+        yield Finding("controller", "warning", error.message, error.remedy)
+
+
+def resource_findings(resources: Iterable[Resource]) -> Iterator[Finding]:
+    """List the resources that the policy refuses, and those with an unfinished rollout."""
+    by_condition: dict[str, list[str]] = {}
+    for each in resources:
+        name = (
+            each["name"]
+            if each["namespace"] == "default"
+            else f"{each['namespace']}/{each['name']}"
+        )
+        for condition in each["conditions"]:
+            if condition["status"] == "True":
+                by_condition.setdefault(condition["type"], []).append(name)
+    for condition, check, level, message, remedy in _UNSETTLED:
+        if names := by_condition.get(condition):
+            more = f" and {len(names) - NAMES_MAX} more" if len(names) > NAMES_MAX else ""
+            yield Finding(check, level, f"{message}: {', '.join(names[:NAMES_MAX])}{more}", remedy)
+
+
+def _quarantine(milliseconds: int) -> Finding:
+    if milliseconds:
+        kept = f"pruned containers are kept for {format_duration_ms(milliseconds)}"
+        return Finding("quarantine", "ok", kept)
+    remedy = "'trimtab up --quarantine 24h' keeps them, stopped, for a day"
+    return Finding("quarantine", "hint", "pruned containers are removed at once", remedy)
+
+
+def _policy_file(path: Path) -> Iterator[Finding]:
+    try:
+        status = path.stat()
+    except OSError as error:
+        yield Finding("policy", "error", f"{path}: {error.strerror}", "restore the policy file")
+        return
+    if status.st_mode & 0o022:
+        yield Finding("policy", "warning", f"{path} can be written by others", f"chmod go-w {path}")
+    else:
+        yield Finding("policy", "ok", str(path))
+
+
+def _broker(health: dict[str, dict[str, object]], *, separated: bool) -> Iterator[Finding]:
+    journal, engine, policy = health["journal"], health["engine"], health["policy"]
+    if not journal["writable"]:
+        yield Finding(
+            "journal",
+            "error",
+            f"can't be written: {journal.get('error') or 'its log says why'}",
+            "free space, or mount it rw",
+        )
+    else:
+        at = f", at record {journal['seq']}" if "seq" in journal else ""
+        yield Finding("journal", "ok", f"writable{at}")
+    if not engine["reachable"]:
+        yield Finding("broker", "error", "the broker doesn't reach the engine", "start dockerd")
+    if policy.get("error"):
+        yield Finding(
+            "policy",
+            "error",
+            f"the last reload failed: {policy['error']}",
+            "correct the file, then run 'trimtab policy reload'",
+        )
+    yield from _registry_auth(health.get("registryAuth") or {})
+    yield from _strangers(health.get("strangers") or {}, health.get("rivals") or {})
+    if not separated:
+        yield Finding(
+            "separation",
+            "warning",
+            "controller and operator share a uid: roles rest on the controller's own word",
+            "run 'trimtab up' as root, so that the controller has a user of its own",
+        )
+
+
+def _registry_auth(told: dict[str, object]) -> Iterator[Finding]:
+    names = told.get("registries")
+    if told.get("error"):
+        why = f"the last good credentials stay in use: {told['error']}"
+        yield Finding("registry-auth", "error", why, "correct the file; it is read again by itself")
+    elif isinstance(names, list) and names:
+        yield Finding("registry-auth", "ok", f"{told.get('file')}: {', '.join(map(str, names))}")
+
+
+def _strangers(told: dict[str, object], rivals: dict[str, object]) -> Iterator[Finding]:
+    """Tell of containers that say that they are this instance's, and aren't in its inventory."""
+    if shown := _shown(rivals):
+        yield Finding(
+            "forked",
+            "error",
+            f"another broker of this instance made {rivals.get('count')} containers, so nothing is "
+            f"changed: {shown}",
+            "end the other one, if a copy of this state folder runs; then look at 'trimtab adopt'",
+        )
+    elif shown := _shown(told):
+        yield Finding(
+            "strangers",
+            "warning",
+            f"{told.get('count')} containers carry this instance's label, and it didn't make them: "
+            f"{shown}",
+            "they aren't touched: 'trimtab adopt' shows and takes over what is its own; remove "
+            "the others by hand",
+        )
+
+
+def _shown(told: dict[str, object]) -> str:
+    some = told.get("some")
+    if not isinstance(some, dict):
+        return ""
+    return ", ".join(
+        f"{name or '(no name)'} ({identifier[:12]})" for identifier, name in some.items()
+    )
+
+
+def host_findings() -> Iterator[Finding]:
+    """Check the host: the controller's user, who bypasses the gate, what containers can reach."""
+    try:
+        pwd.getpwnam(GROUP)
+        yield Finding("user", "ok", f"{GROUP} exists")
+    except KeyError:
+        yield Finding(
+            "user",
+            "warning",
+            f"there is no user {GROUP} to run the controller as",
+            f"useradd --system --no-create-home --shell /usr/sbin/nologin {GROUP}",
+        )
+    try:
+        members = grp.getgrnam("docker").gr_mem
+    except KeyError:
+        members = []
+    if members:
+        yield Finding(
+            "docker group",
+            "warning",
+            f"{', '.join(members)} may use the engine's socket directly, past the gate",
+            "take them out of the group docker, and put them into the group trimtab",
+        )
+    ports = sorted(set(open_ports()))
+    if ports:
+        shown = ", ".join(str(port) for port in ports[:20])
+        yield Finding(
+            "host services",
+            "warning",
+            f"listen on all addresses, so that isolated containers reach them: {shown}",
+            "bind them to an address, or filter what comes from the containers' networks",
+        )
+
+
+def open_ports(files: tuple[str, ...] = ("/proc/net/tcp", "/proc/net/tcp6")) -> Iterator[int]:
+    """Yield the TCP ports that something on the host serves on all addresses (proc(5))."""
+    for name in files:
+        try:
+            lines = Path(name).read_text().splitlines()[1:]
+        except OSError:
+            continue
+        for line in lines:
+            fields = line.split()
+            address, _, port = fields[1].partition(":")
+            if fields[3] == LISTENING and address in ANYWHERE:
+                yield int(port, 16)

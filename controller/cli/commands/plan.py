@@ -1,0 +1,194 @@
+"""``plan`` and ``apply``."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import click
+
+from controller.cli.exit_codes import (
+    EXIT_INVALID,
+    EXIT_NOT_CONVERGED,
+    EXIT_PENDING,
+    EXIT_REFUSED,
+)
+from controller.cli.options import (
+    default_directory,
+    directory_argument,
+    duration_s,
+    json_option,
+    paint,
+    policy_option,
+    print_json,
+    state_option,
+    state_root,
+)
+from controller.cli.output.excerpts import excerpts
+from controller.cli.output.tables import terminal_width
+from controller.cli.status.pass_result import exit_code_of, show_done
+from controller.model.quantities import format_duration_ms
+
+engine_option = click.option(
+    "--engine", metavar="URL", help="The engine's socket, when nothing runs yet."
+)
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  trimtab plan
+  trimtab plan -v                  also each action, with the policy's verdict and what it fills in
+  trimtab plan --json | jq -r '.objects[] | .object + " " + .effect'
+  trimtab plan desired-state --json | jq '.actions[] | .action + " " + .cause'
+
+\b
+Exit codes: 0 nothing to do, 2 changes pending, 3 invalid files, 4 something is refused.
+"""
+)
+@directory_argument
+@engine_option
+@policy_option
+@click.option("-v", "--verbose", is_flag=True, help="Show each action and all fields, too.")
+@state_option
+@json_option
+def plan(
+    directory: Path | None,
+    engine: str | None,
+    policy: str | None,
+    verbose: bool,
+    state: Path | None,
+    as_json: bool,
+) -> int:
+    """Show what would change: fields, replicas, the steps to get there, and what they interrupt.
+
+    Changes nothing. Where no instance runs, a broker is started for the command's own life.
+    """
+    from controller.cli.clients import oneshot
+    from controller.core.review.plan_json import review_json
+    from controller.core.review.plan_text import render_review
+    from controller.settings import read_instance
+
+    root = state_root(state)
+    folder = default_directory(directory, read_instance(root))
+    review = oneshot.make_review(
+        root,
+        directory=folder,
+        engine=engine,
+        policy=policy,
+    )
+    made = review.plan
+    if as_json:
+        print_json(review_json(review))
+    else:
+        shown = render_review(
+            review,
+            width=terminal_width(),
+            paint=paint,
+            verbose=verbose,
+            excerpt=excerpts(folder),
+        )
+        click.echo(shown.rstrip())
+        click.echo(f"digest {made.digest}")
+    if any(problem.severity == "error" for problem in made.problems):
+        return EXIT_INVALID
+    if any(action.verdict.decision == "deny" for action in made.actions):
+        return EXIT_REFUSED
+    return EXIT_PENDING if made.pending or made.blocked else 0
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  trimtab apply desired-state --timeout 2m
+  trimtab apply --plan DIGEST            exactly the plan that was reviewed, or nothing
+  trimtab apply --approve-prune          also remove what the prune guard holds back
+
+\b
+Exit codes: 0 converged, 3 invalid files, 4 something is refused, 5 not converged in time.
+"""
+)
+@directory_argument
+@click.option(
+    "--timeout",
+    "timeout_s",
+    default="5m",
+    show_default=True,
+    callback=duration_s,
+    metavar="DURATION",
+    help="How long to wait until all is as declared: 30s, 5m, 1h.",
+)
+@click.option("--plan", "digest", metavar="DIGEST", help="Apply only the plan of this digest.")
+@click.option("--approve-prune", is_flag=True, help="Approve what PrunePending names, too.")
+@click.option("--rebind", is_flag=True, help="Let the instance converge another DIR than its own.")
+@click.option("-v", "--verbose", is_flag=True, help="List all resources at the end.")
+@engine_option
+@policy_option
+@state_option
+@json_option
+def apply(
+    directory: Path | None,
+    timeout_s: float,
+    digest: str | None,
+    approve_prune: bool,
+    rebind: bool,
+    verbose: bool,
+    engine: str | None,
+    policy: str | None,
+    state: Path | None,
+    as_json: bool,
+) -> int:
+    """Converge once and exit. Shows the steps on stderr, then what was done and what isn't Ready.
+
+    While a controller runs, asks it for a pass and waits; else starts broker and controller for
+    the command's own life, as 'up' does.
+    """
+    from controller.cli.clients import oneshot
+    from controller.cli.clients.wait_for_pass import in_silence, show_changes, showing_progress
+    from controller.cli.commands.approve import approving
+    from controller.settings import read_instance
+
+    root = state_root(state)
+    question: dict[str, object] = {
+        "do": "pass",
+        "timeout_s": timeout_s,
+        "approve_prune": approve_prune,
+        "plan": digest or "",
+        "on_behalf_of": f"uid:{os.getuid()} {os.environ.get('SUDO_USER', '')}".strip(),
+    }
+    answer = oneshot.ask_for_pass(
+        root,
+        question,
+        directory=default_directory(directory, read_instance(root)),
+        engine=engine,
+        policy=policy,
+        rebind=rebind,
+        timeout_s=timeout_s,
+        approve=approving(digest or "", tell=not as_json) if approve_prune else None,
+        waiting=in_silence if as_json else showing_progress,
+        announce=oneshot.announce_nothing if as_json else show_changes,
+    )
+    if as_json:
+        print_json(answer)
+    else:
+        show_done(answer, verbose=verbose)
+    code = exit_code_of(answer)
+    if code == EXIT_NOT_CONVERGED and not as_json:
+        click.echo(why_not_converged(answer, timeout_s), err=True)
+    return code
+
+
+def why_not_converged(answer: dict[str, Any], timeout_s: float) -> str:
+    """Return what is left after an apply, and who acts next."""
+    names = [
+        f"{resource['kind']}/{resource['namespace']}/{resource['name']}"
+        for resource in answer["status"]["resources"]
+        if any(c["type"] == "Ready" and c["status"] != "True" for c in resource["conditions"])
+    ]
+    left = f": {', '.join(names)}" if names else ""
+    if answer.get("stuck"):
+        remedy = "act on what the status says, then run 'trimtab apply' again"
+        return f"not converged, and nothing more happens by itself{left} ({remedy})"
+    within = format_duration_ms(round(timeout_s * 1000))
+    return f"not converged within {within}{left} (run it again, or with a longer --timeout)"

@@ -1,0 +1,215 @@
+"""``up``, ``broker`` and ``run``: the processes."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import click
+
+from controller.cli.options import (
+    command_line,
+    default_directory,
+    json_option,
+    policy_option,
+    state_option,
+    state_root,
+)
+from controller.model.quantities import parse_duration_ms
+
+#: Nobody remembers longer than a month what a stopped container was for.
+QUARANTINE_MAX_MS = 30 * 24 * 3_600_000
+
+engine_option = click.option(
+    "--engine",
+    metavar="URL",
+    help="The engine's socket (default: $DOCKER_HOST, else the standard one).",
+)
+rebind_option = click.option(
+    "--rebind", is_flag=True, help="Let this instance converge another DIR than its own."
+)
+auth_option = click.option(
+    "--registry-auth",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Registry credentials, as docker's config.json (default: /etc/trimtab/registry.json).",
+)
+user_option = click.option(
+    "--controller-user", metavar="NAME", help="As root: who runs the controller (default: trimtab)."
+)
+
+
+def _quarantine_ms(
+    _context: click.Context, _option: click.Parameter, value: str | None
+) -> int | None:
+    try:
+        milliseconds = None if value is None else parse_duration_ms(value)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from error
+    if milliseconds is not None and milliseconds > QUARANTINE_MAX_MS:
+        raise click.BadParameter("at most 720h")
+    return milliseconds
+
+
+quarantine_option = click.option(
+    "--quarantine",
+    "quarantine_ms",
+    metavar="DURATION",
+    callback=_quarantine_ms,
+    help="Keep pruned containers, stopped, that long before they are removed, such as 24h "
+    "(default: as set before, else 0s).",
+)
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  trimtab up                                  ./desired-state under the policy 'strict'
+  trimtab up /srv/desired --policy production
+  trimtab up desired-state --policy development --state .state
+"""
+)
+@click.argument("directory", metavar="[DIR]", required=False, type=click.Path(path_type=Path))
+@engine_option
+@policy_option
+@state_option
+@auth_option
+@user_option
+@rebind_option
+@quarantine_option
+@click.option("--web", metavar="ADDR", hidden=True)
+@click.option("--no-web", is_flag=True, hidden=True)
+@json_option
+def up(
+    directory: Path | None,
+    engine: str | None,
+    policy: str | None,
+    state: Path | None,
+    registry_auth: Path | None,
+    controller_user: str | None,
+    rebind: bool,
+    quarantine_ms: int | None,
+    web: str | None,
+    no_web: bool,  # noqa: ARG001 - accepted, so that scripts needn't change when there is one
+    as_json: bool,
+) -> int:
+    """Run broker and controller together, in the foreground, and show what happens.
+
+    DIR defaults to the instance's own, else ./desired-state. Ctrl-C ends both and leaves the
+    containers running; 'trimtab down' removes them.
+    """
+    if web is not None:
+        raise click.UsageError("--web: the web page is not supported yet")
+    from controller.app import wiring
+    from controller.app.launch import Chosen
+    from controller.cli.status.live_view import watch
+    from controller.settings import read_instance
+
+    root = state_root(state)
+    launch = wiring.prepare_launch(
+        root,
+        directory=default_directory(directory, read_instance(root)),
+        engine=engine,
+        policy=policy,
+        controller_user_name=controller_user,
+        rebind=rebind,
+        chosen=Chosen(quarantine_ms, registry_auth),
+    )
+    with wiring.both(launch) as assembly:
+        watch(assembly, launch, as_json=as_json)
+    if not as_json:
+        click.echo(
+            f"\nStopped. The containers keep running; '{command_line('down', root)}' removes them.",
+            err=True,
+        )
+    return 0
+
+
+@click.command(
+    epilog="""\b
+Example:
+  trimtab broker --engine unix:///var/run/docker.sock --policy production \\
+      --controller-uid $(id -u trimtab)
+"""
+)
+@engine_option
+@policy_option
+@state_option
+@auth_option
+@click.option("--socket", "socket_path", type=click.Path(path_type=Path), help="Where to serve.")
+@click.option("--controller-uid", type=int, help="The uid that is the controller.")
+@quarantine_option
+@click.option("--lifeline", type=int, hidden=True)
+@json_option
+def broker(
+    engine: str | None,
+    policy: str | None,
+    state: Path | None,
+    registry_auth: Path | None,
+    socket_path: Path | None,
+    controller_uid: int | None,
+    quarantine_ms: int | None,
+    lifeline: int | None,
+    as_json: bool,  # noqa: ARG001 - may follow any command
+) -> int:
+    """Run the broker alone: the privileged gate before the engine, and the journal's only writer."""
+    from controller.app import wiring
+    from controller.app.launch import Chosen
+
+    return wiring.run_broker(
+        state_root(state),
+        engine=engine,
+        policy=policy,
+        socket_path=socket_path,
+        controller_uid=controller_uid,
+        lifeline_fd=lifeline,
+        chosen=Chosen(quarantine_ms, registry_auth),
+    )
+
+
+@click.command(
+    epilog="""\b
+Example:
+  sudo -u trimtab trimtab run /srv/desired --broker /var/lib/trimtab/run/broker.sock
+"""
+)
+@click.argument("directory", metavar="[DIR]", required=False, type=click.Path(path_type=Path))
+@click.option(
+    "--broker", "broker_socket", type=click.Path(path_type=Path), help="The broker's socket."
+)
+@state_option
+@quarantine_option
+@click.option("--listen-fd", type=int, hidden=True)
+@click.option("--lifeline", type=int, hidden=True)
+@click.option("--paused", is_flag=True, hidden=True)
+@json_option
+def run(
+    directory: Path | None,
+    broker_socket: Path | None,
+    state: Path | None,
+    quarantine_ms: int | None,
+    listen_fd: int | None,
+    lifeline: int | None,
+    paused: bool,
+    as_json: bool,  # noqa: ARG001 - may follow any command
+) -> int:
+    """Run the controller alone, unprivileged, behind a broker.
+
+    It takes DIR and quarantine from the instance that the broker made; what is given here is for
+    this process alone.
+    """
+    from controller.app import wiring
+
+    if os.getuid() == 0:
+        click.echo("warning: the controller runs as root; give it a user of its own", err=True)
+    sys.stdout.flush()
+    return wiring.run_controller(
+        state_root(state),
+        directory=directory,
+        broker_socket=broker_socket,
+        listen_fd=listen_fd,
+        lifeline_fd=lifeline,
+        paused=paused,
+        quarantine_ms=quarantine_ms,
+    )

@@ -1,0 +1,200 @@
+"""``validate`` and ``render``: files and policy, offline, without an engine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sized
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from controller.cli.exit_codes import EXIT_INVALID, EXIT_REFUSED
+from controller.cli.options import (
+    counted,
+    default_directory,
+    directory_argument,
+    json_option,
+    policy_option,
+    print_json,
+    state_option,
+    state_root,
+)
+from controller.cli.output.excerpts import Excerpts, excerpts
+from controller.model.desired.fields import AS_WRITTEN
+
+if TYPE_CHECKING:
+    from controller.model.desired.desired import Desired, Network, Service, Volume
+    from controller.model.desired.plan import Verdict
+    from controller.model.errors import Problem
+    from controller.model.names import Key
+
+
+def problem_lines(problems: Iterable[Problem], show: Excerpts = lambda _problem: ()) -> str:
+    """Return problems as the editor-clickable lines of ``Problem.render``, each with what *show* has."""
+    return "\n".join(problem.render(show(problem)) for problem in problems)
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  trimtab validate desired-state --policy production
+  trimtab validate --json | jq '.problems'
+"""
+)
+@directory_argument
+@policy_option
+@state_option
+@json_option
+def validate(directory: Path | None, policy: str | None, state: Path | None, as_json: bool) -> int:
+    """Check schema, references and policy of all files, offline; for CI.
+
+    The policy is --policy, else the running broker's, else the instance's, else strict.
+    """
+    from controller.app import wiring
+    from controller.cli.clients import offline
+    from controller.cli.clients.offline import policy_in_force
+    from controller.core.planning.planner import problem_order
+    from controller.core.review import text
+    from controller.settings import read_instance
+
+    root = state_root(state)
+    instance = read_instance(root)
+    folder = default_directory(directory, instance)
+    rules = policy_in_force(policy, root=root, instance=instance)
+    desired = wiring.directory_source(folder).load()
+    judged = tuple(offline.preview_creations(desired, rules))
+    denied = [each for each in judged if each[1].decision == "deny"]
+    warned = [each for each in judged if each[1].decision == "audit-deny"]
+    if as_json:
+        print_json(
+            {
+                "directory": str(folder),
+                "policy": {"name": rules.name, "digest": rules.digest},
+                "services": len(desired.services),
+                "problems": [text.problem_json(problem) for problem in desired.problems],
+                "denied": [_judged_json(*each) for each in denied],
+                "warned": [_judged_json(*each) for each in warned],
+            }
+        )
+    else:
+        found = [p for _, verdict in (*denied, *warned) for p in verdict.problems]
+        told = sorted((*desired.problems, *found), key=problem_order)
+        if told:
+            click.echo(problem_lines(told, excerpts(folder)))
+        click.echo(_count(folder, rules.name, desired, denied=denied, warned=warned))
+    if not desired.valid:
+        return EXIT_INVALID
+    return EXIT_REFUSED if denied else 0
+
+
+def _judged_json(key: Key, verdict: Verdict) -> dict[str, object]:
+    from controller.core.review.text import verdict_json
+
+    return {"object": str(key), "verdict": verdict_json(verdict)}
+
+
+def _count(folder: Path, policy: str, desired: Desired, *, denied: Sized, warned: Sized) -> str:
+    """Return the last line: what was read, and how much is wrong with it."""
+    resources = len(desired.services) + len(desired.networks) + len(desired.volumes)
+    errors = sum(1 for problem in desired.problems if problem.severity == "error")
+    warnings = len(desired.problems) - errors + len(warned)
+    counts = [counted(resources, "resource"), counted(errors, "error")]
+    counts += [counted(warnings, "warning"), f"{len(denied)} refused by the policy {policy}"]
+    return f"{folder}: {', '.join(counts)}"
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  trimtab render                         all resources, charts included
+  trimtab render --chart configs/validator --values my-values.yaml
+"""
+)
+@directory_argument
+@click.option(
+    "--chart",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    help="Render one chart instead of DIR.",
+)
+@click.option(
+    "--values",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="With --chart: a YAML file of values.",
+)
+@click.option("--name", default="release", help="With --chart: the release's name.")
+@click.option("--namespace", default="default", help="With --chart: the release's namespace.")
+@state_option
+@json_option
+def render(
+    directory: Path | None,
+    chart: Path | None,
+    values: Path | None,
+    name: str,
+    namespace: str,
+    state: Path | None,
+    as_json: bool,
+) -> int:
+    """Print the resources that files and charts declare, as plain YAML."""
+    import yaml
+
+    from controller.app import wiring
+    from controller.cli.clients import offline
+    from controller.settings import read_instance
+
+    if chart is not None:
+        texts, problems = offline.render_chart(chart, values, name=name, namespace=namespace)
+        if as_json:
+            documents = [
+                document
+                for text in texts.values()
+                for document in yaml.safe_load_all(text)
+                if document is not None
+            ]
+            print_json(documents)
+        else:
+            for file, text in texts.items():
+                click.echo(f"---\n# {file}\n{text.strip()}")
+        if problems:
+            click.echo(problem_lines(problems), err=True)
+        return EXIT_INVALID if any(p.severity == "error" for p in problems) else 0
+    folder = default_directory(directory, read_instance(state_root(state)))
+    desired = wiring.directory_source(folder).load()
+    documents = resource_documents(desired)
+    if as_json:
+        print_json(documents)
+    elif documents:
+        click.echo(yaml.safe_dump_all(documents, sort_keys=False, explicit_start=True).rstrip())
+    if desired.problems:
+        click.echo(problem_lines(desired.problems), err=True)
+    return 0 if desired.valid else EXIT_INVALID
+
+
+def resource_documents(desired: Desired) -> list[dict[str, Any]]:
+    """Return the resources as documents that could have been written so."""
+    documents = []
+    resources: list[Service | Network | Volume] = [
+        *desired.services,
+        *desired.networks,
+        *desired.volumes,
+    ]
+    for resource in resources:
+        metadata: dict[str, Any] = {
+            "name": resource.key.name,
+            "namespace": resource.key.namespace,
+            "owner": resource.owner,
+        }
+        labels = dict(getattr(resource, "labels", ()))
+        if labels:
+            metadata["labels"] = labels
+        spec = resource.spec.model_dump(
+            mode="json", by_alias=True, exclude_defaults=True, context=AS_WRITTEN
+        )
+        documents.append(
+            {
+                "apiVersion": "trimtab/v1",
+                "kind": resource.key.kind,
+                "metadata": metadata,
+                "spec": spec,
+            }
+        )
+    return documents

@@ -1,0 +1,1 @@
+"""`logs` and `exec`: the output of containers, and commands in them."""

@@ -1,0 +1,203 @@
+"""``logs -f``: the containers that are there, those that replace them, and restarts.
+
+One thread reads the engine's events, and one the log of each running container; all hand over to the
+thread that prints, through a queue that holds ``WAITING_MAX`` lines. Threads are daemons: whatever
+they wait for ends with the command.
+"""
+
+from __future__ import annotations
+
+import json
+import queue
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any
+
+from controller.cli.clients.engine_api import EngineApi
+from controller.cli.clients.socket_client import ask_controller
+from controller.cli.containers.log_reader import CONTAINERS_MAX, origin_of, print_logs, read_log
+from controller.cli.containers.printing import LinePrinter
+from controller.cli.containers.replicas import Replica, Target, find_replicas, list_replicas
+from controller.core.engine_api.log_stream import engine_time
+from controller.model.container_output import LogLine
+from controller.model.errors import EngineError, TrimtabError
+
+WAITING_MAX = 1000
+#: How often it is asked whether the services are still there, while no container runs.
+LOOK_AGAIN_S = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Started:
+    """A container was started."""
+
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Ended:
+    """The log of a container ended, or couldn't be read."""
+
+    replica: Replica
+    error: TrimtabError | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Broken:
+    """The events ended."""
+
+    error: TrimtabError
+
+
+_Message = tuple[Replica, LogLine] | _Started | _Ended | _Broken
+
+
+class Follower:
+    """Follows the logs of what some targets mean, until nothing of it is declared any more."""
+
+    def __init__(
+        self,
+        api: EngineApi,
+        targets: Sequence[Target],
+        query: Mapping[str, str],
+        printer: LinePrinter,
+        controller_socket: Path,
+        began: str,
+    ) -> None:
+        """*began* is the present, as RFC 3339."""
+        self._api = api
+        self._targets = targets
+        self._query = dict(query)
+        self._printer = printer
+        self._controller_socket = controller_socket
+        self._messages: queue.Queue[_Message] = queue.Queue(WAITING_MAX)
+        self._began = began
+        self._last: dict[str, str] = {}  # the time of the last line, by container
+        self._known: set[str] = set()  # what was there from the beginning, or was read
+        self._reading: set[str] = set()
+        self._again: set[str] = set()  # restarted before their log's end was seen
+
+    def run(self) -> None:
+        """Print what is there, then what comes.
+
+        Raises:
+            StateError: a target means nothing now.
+            EngineError: the broker or the engine went away.
+        """
+        # Subscribed before the list: a container is in the one or in the other.
+        filters = json.dumps({"type": ["container"], "event": ["start"]})
+        with self._api.stream("/events", {"filters": filters}) as events:
+            self._spawn(lambda: self._listen(events.chunks))
+            replicas = find_replicas(self._api, self._targets)
+            self._last = print_logs(self._api, replicas, self._query, self._printer)
+            self._known |= {replica.id for replica in replicas}
+            for replica in replicas:
+                if replica.running:
+                    self._read(replica)
+            while self._step():
+                pass
+
+    def _step(self) -> bool:
+        """Handle one message; return False once there is nothing left to follow."""
+        try:
+            message = self._messages.get_nowait()
+        except queue.Empty:
+            self._printer.flush()  # nothing else comes at once
+            try:
+                message = self._messages.get(timeout=None if self._reading else LOOK_AGAIN_S)
+            except queue.Empty:
+                return self._is_expected()
+        match message:
+            case (replica, line):
+                self._last[replica.id] = line.time
+                self._printer.print(origin_of(replica), line)
+            case _Started(identifier):
+                self._started(identifier)
+            case _Ended(replica, error):
+                self._ended(replica, error)
+            case _Broken(error):
+                raise error
+        return True
+
+    def _started(self, identifier: str) -> None:
+        if identifier in self._reading:
+            self._again.add(identifier)
+            return
+        for replica in list_replicas(self._api):
+            if replica.id == identifier and any(map(replica.is_meant_by, self._targets)):
+                self._read(replica)
+
+    def _ended(self, replica: Replica, error: TrimtabError | None) -> None:
+        self._reading.discard(replica.id)
+        if error is not None and not _is_missing(error):
+            raise error
+        if replica.id in self._again:
+            self._again.discard(replica.id)
+            self._read(replica)
+
+    def _read(self, replica: Replica) -> None:
+        """Follow one container, from its last line that was printed; a new one from its first."""
+        if len(self._reading) >= CONTAINERS_MAX:
+            return
+        query = {**self._query, "follow": "1", "tail": "all"}
+        if last := self._last.get(replica.id):
+            query["since"] = engine_time(last, later_ns=1)
+        elif replica.id in self._known:
+            query["since"] = engine_time(self._began)
+        self._known.add(replica.id)
+        self._reading.add(replica.id)
+        self._spawn(lambda: self._follow(replica, query))
+
+    def _follow(self, replica: Replica, query: Mapping[str, str]) -> None:
+        try:
+            for message in read_log(self._api, replica, query):
+                self._messages.put(message)
+        except TrimtabError as error:
+            self._messages.put(_Ended(replica, error))
+        else:
+            self._messages.put(_Ended(replica))
+
+    def _listen(self, chunks: Iterator[bytes]) -> None:
+        rest = b""
+        try:
+            for chunk in chunks:
+                *lines, rest = (rest + chunk).split(b"\n")
+                for line in filter(None, lines):
+                    with suppress(ValueError, KeyError):
+                        self._messages.put(_Started(str(json.loads(line)["Actor"]["ID"])))
+        except TrimtabError as error:
+            self._messages.put(_Broken(error))
+        else:
+            self._messages.put(_Broken(EngineError("events.ended", "the broker ended the events")))
+
+    def _is_expected(self) -> bool:
+        """Return True if a container may start: its service is declared, as far as is known."""
+        try:
+            status = ask_controller(self._controller_socket, {"do": "status"})
+        except TrimtabError:
+            there = list_replicas(self._api)
+            return any(each.is_meant_by(target) for each in there for target in self._targets)
+        return any(
+            target.is_of_service(resource["namespace"], resource["name"])
+            for resource in status["resources"]
+            if resource["kind"] == "Service" and not _is_removed(resource)
+            for target in self._targets
+        )
+
+    def _spawn(self, body: Callable[[], None]) -> None:
+        threading.Thread(target=body, daemon=True).start()
+
+
+def _is_missing(error: TrimtabError) -> bool:
+    """Return True if the container was removed before its log could be read."""
+    return isinstance(error, EngineError) and error.status == HTTPStatus.NOT_FOUND
+
+
+def _is_removed(resource: Mapping[str, Any]) -> bool:
+    """Return True if no document declares a service whose containers are still there."""
+    reasons = {c["reason"] for c in resource["conditions"] if c["type"] == "Ready"}
+    return bool(reasons & {"NotDeclared", "Quarantined"})

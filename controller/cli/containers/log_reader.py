@@ -1,0 +1,71 @@
+"""Reading the logs of containers through the broker, several at once, by time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from controller.cli.clients.engine_api import EngineApi
+from controller.cli.containers.printing import LinePrinter, Origin
+from controller.cli.containers.replicas import Replica
+from controller.core.engine_api.log_stream import MULTIPLEXED, Garbled, LogLines, merge
+from controller.model.container_output import LogLine
+from controller.model.errors import EngineFailed, StateError
+
+#: Each is a connection to the broker, which has a bounded number of them for one user.
+CONTAINERS_MAX = 64
+#: The engine's words where a log driver keeps nothing that can be read (moby, daemon/logger).
+_UNREADABLE = "does not support reading"
+
+
+def origin_of(replica: Replica) -> Origin:
+    """Return where the lines of a container come from."""
+    return Origin(replica.label, replica.slot, replica.name)
+
+
+def read_log(
+    api: EngineApi, replica: Replica, query: Mapping[str, str]
+) -> Iterator[tuple[Replica, LogLine]]:
+    """Yield the lines of one container, as they come if *query* follows it.
+
+    Raises:
+        EngineFailed: its log driver keeps nothing that can be read, and others.
+    """
+    try:
+        with api.stream(f"/containers/{replica.id}/logs", query) as answer:
+            lines = LogLines(multiplexed=answer.content_type == MULTIPLEXED)
+            for data in answer.chunks:
+                yield from ((replica, line) for line in lines.feed(data))
+            yield from ((replica, line) for line in lines.finish())
+    except Garbled as error:
+        message = f"the output of {replica.name} can't be read: {error}"
+        raise EngineFailed("logs.garbled", message) from error
+    except EngineFailed as error:
+        if _UNREADABLE not in error.message:
+            raise
+        raise EngineFailed(
+            "logs.unreadable",
+            f"{replica.name}: its log driver keeps nothing that can be read",
+            remedy="read the logs where the driver sends them, or use the driver json-file or local",
+        ) from error
+
+
+def print_logs(
+    api: EngineApi, replicas: Sequence[Replica], query: Mapping[str, str], printer: LinePrinter
+) -> dict[str, str]:
+    """Print what containers printed so far, by time; return the time of each one's last line.
+
+    Raises:
+        StateError: they are too many.
+    """
+    if len(replicas) > CONTAINERS_MAX:
+        raise StateError(
+            "logs.too-many",
+            f"these are {len(replicas)} containers; at most {CONTAINERS_MAX} are read at once",
+            remedy="name some of the slots, as NAME.SLOT",
+        )
+    printer.expect([replica.label for replica in replicas])
+    last: dict[str, str] = {}
+    for replica, line in merge(read_log(api, each, query) for each in replicas):
+        last[replica.id] = line.time
+        printer.print(origin_of(replica), line)
+    return last

@@ -1,0 +1,79 @@
+"""``logs --previous``: the last lines of containers that failed, which trimtab keeps."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+import click
+
+from controller.cli.clients.socket_client import ask_controller
+from controller.cli.containers.printing import LinePrinter, Origin
+from controller.cli.containers.replicas import Target, label_of
+from controller.core.drift import failed_runs
+from controller.core.encoding.terminal_text import printable
+from controller.model.container_output import FailedRun
+from controller.model.errors import EngineUnavailable, StateError
+from controller.settings import State
+
+
+def print_previous(
+    state: State, targets: Sequence[Target], printer: LinePrinter, *, tail: str, since: str
+) -> None:
+    """Print the last failed run of each slot; what it was goes to stderr, on a line before it.
+
+    Raises:
+        StateError: nothing is kept of a target, or it can't be read.
+    """
+    kept = fetch_runs(state)
+    for target in targets:
+        runs = select(kept, target)
+        if not runs:
+            raise StateError(
+                "failure.none",
+                f"no failed container of {target.text} is kept, or this user is not allowed to read it",
+                remedy=f"see what its containers print now: 'trimtab logs {target.text}'",
+            )
+        printer.expect([_origin(run).label for run in runs])
+        for run in runs:
+            print_run(run, printer, tail=tail, since=since)
+
+
+def select(kept: Sequence[FailedRun], target: Target) -> list[FailedRun]:
+    """Return the last failed run of each slot that a target means."""
+    return failed_runs.latest_by_slot(
+        run
+        for run in kept
+        if target.matches(
+            namespace=run.key.namespace, service=run.key.name, slot=run.slot, name=run.container
+        )
+    )
+
+
+def print_run(run: FailedRun, printer: LinePrinter, *, tail: str, since: str) -> None:
+    """Print one run."""
+    if not printer.as_json:
+        printer.flush()
+        nothing = "" if run.lines else f"; {run.unread or 'it printed nothing'}"
+        head = f"{run.container} {run.cause} at {run.at}{nothing}"
+        click.echo(click.style(printable(head), bold=True), err=True)
+        sys.stderr.flush()
+    lines = [line for line in run.lines if line.time >= since]
+    for line in lines if tail == "all" else lines[len(lines) - min(int(tail), len(lines)) :]:
+        printer.print(_origin(run), line)
+
+
+def fetch_runs(state: State) -> list[FailedRun]:
+    """Return the kept runs that the caller is allowed to read, from the controller or else its file."""
+    try:
+        answer = ask_controller(state.controller_socket, {"do": "failures"})
+    except EngineUnavailable:
+        from controller.app import wiring  # loads much, and the controller answers most times
+
+        return list(wiring.last_failures(state))
+    return [failed_runs.from_json(each) for each in answer["runs"]]
+
+
+def _origin(run: FailedRun) -> Origin:
+    label = label_of(run.key.namespace, run.key.name, run.slot, run.container)
+    return Origin(label, run.slot, run.container)

@@ -1,0 +1,1 @@
+"""A docker command line as the Engine API request that it sends."""

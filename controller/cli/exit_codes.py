@@ -1,0 +1,152 @@
+"""How a command ends that fails: what, why and what to do next, on stderr, and an exit code.
+
+Every failure has one form: ``error: MESSAGE [CODE]``, then ``remedy: …``. A user never sees a Python
+traceback, unless they ask for it.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+import traceback
+from pathlib import Path
+
+import click
+
+from controller.cli.invocation import program, with_program
+from controller.model.errors import (
+    InvalidDesiredState,
+    PolicyInvalid,
+    Refused,
+    StateError,
+    TrimtabError,
+    UsageError,
+)
+
+EXIT_ERROR = 1
+EXIT_PENDING = 2
+EXIT_INVALID = 3
+EXIT_REFUSED = 4
+EXIT_NOT_CONVERGED = 5
+EXIT_USAGE = 64
+EXIT_INTERRUPTED = 130
+
+#: Set to see where an error was raised; ``--debug`` sets it.
+DEBUG = "TRIMTAB_DEBUG"
+#: Of the disk that output goes to. What a command can't write elsewhere it says itself.
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+_USAGE, _SYSTEM, _INTERNAL = "usage.wrong", "system.error", "internal.error"
+_REMEDIES = {
+    errno.EACCES: "run as root, or as the owner of the file",
+    errno.EPERM: "run as root, or as the owner of the file",
+    errno.ENOENT: "create it, or name another path",
+    errno.ENOSPC: "free space on that disk",
+    errno.EROFS: "name a folder that can be written",
+}
+
+
+def exit_code_of(error: TrimtabError) -> int:
+    """Return the exit code that an error means."""
+    match error:
+        case UsageError():
+            return EXIT_USAGE
+        case InvalidDesiredState():
+            return EXIT_INVALID
+        case Refused():
+            return EXIT_REFUSED
+        case PolicyInvalid():
+            return EXIT_ERROR
+        case _:
+            return EXIT_ERROR
+
+
+def report(error: TrimtabError) -> None:
+    """Print an error with its stable code and its remedy.
+
+    It may repeat what somebody wrote into a file, or what an engine says.
+    """
+    from controller.cli.output.user_names import with_names
+
+    _print(f"error: {with_names(error.message)} [{error.code}]")
+    if error.remedy:
+        _print(f"remedy: {with_program(error.remedy)}")
+
+
+def end_with(error: Exception, *, is_daemon: bool) -> int:
+    """Print an error and return its exit code; a bug of a daemon gets its traceback into the log."""
+    if isinstance(error, click.UsageError):
+        _report_usage(error)
+        return EXIT_USAGE
+    if isinstance(error, click.ClickException):
+        _print(f"error: {error.format_message()} [{_USAGE}]")
+        return EXIT_ERROR
+    expected = isinstance(error, (TrimtabError, OSError))
+    if os.environ.get(DEBUG) or (is_daemon and not expected):
+        click.echo("".join(traceback.format_exception(error)).rstrip(), err=True)
+    match error:
+        case TrimtabError():
+            report(error)
+            return exit_code_of(error)
+        case OSError() if error.errno in _FULL and error.filename is None:
+            discard_output()
+            _print(f"error: what is printed can't be written: {error.strerror} [{_SYSTEM}]")
+        case OSError():
+            report(_failure_of(error))
+        case _:
+            _report_bug(error)
+    return EXIT_ERROR
+
+
+def discard_output() -> None:
+    """Keep Python from complaining at its exit about output that it can't write."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _report_usage(error: click.UsageError) -> None:
+    """Print what is wrong with a command line, how the command is used, and where its help is."""
+    message = " ".join(error.format_message().split())  # a list of choices has lines of its own
+    help_option = f"{program()} --help"
+    _print(f"error: {message[:1].lower()}{message[1:].rstrip('.')} [{_USAGE}]")
+    if error.ctx is not None:
+        _print(error.ctx.get_usage().replace("Usage:", "usage:", 1))
+        help_option = f"{error.ctx.command_path} --help".replace("trimtab", program(), 1)
+    _print(f"remedy: see '{help_option}'")
+
+
+def _failure_of(error: OSError) -> StateError:
+    """Return an error of the operating system as one of ours."""
+    if error.errno == errno.ENOENT and not _has_working_directory():
+        return StateError(
+            "cwd.missing",
+            "the working directory doesn't exist any more",
+            remedy="change to a folder that exists, and run the command again",
+        )
+    where = f"{os.fsdecode(error.filename)}: " if error.filename is not None else ""
+    remedy = _REMEDIES.get(error.errno or 0, f"see where it happens with {DEBUG}=1")
+    return StateError(_SYSTEM, f"{where}{error.strerror or error}", remedy=remedy)
+
+
+def _report_bug(error: Exception) -> None:
+    """Print that trimtab has a bug, in one line, and how to report it."""
+    what = str(error).strip().split("\n", 1)[0]
+    _print(f"error: internal error: {type(error).__name__}: {what} [{_INTERNAL}]")
+    _print(
+        f"remedy: run the command again with {DEBUG}=1, and report what it prints with the "
+        f"output of '{program()} version'"
+    )
+
+
+def _has_working_directory() -> bool:
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def _print(text: str) -> None:
+    from controller.core.encoding.terminal_text import printable
+
+    for line in text.split("\n"):
+        click.echo(printable(line), err=True)

@@ -1,0 +1,198 @@
+"""``journal follow`` and ``export``: records as they come, and records to hand on."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from controller.cli.journal.filters import SEQ_MAX, SPAN_OPTIONS, filter_options, span
+from controller.cli.journal.record_text import HEADERS, row
+from controller.cli.journal.source import (
+    broker_of,
+    json_line,
+    open_source,
+    state_of,
+    wants_json,
+)
+from controller.cli.options import json_option, open_state, print_json, state_option
+from controller.core.records.query import Filter, Found
+from controller.model.errors import EngineUnavailable, StateError
+
+if TYPE_CHECKING:
+    from controller.cli.journal.source import Source
+    from controller.journal.verify.export import Copied
+
+#: How wide columns are where the rows aren't known yet.
+WIDTHS = (6, 24, 16, 9, 18, 26, 24, 14, 0)
+CHECKPOINTS = frozenset({"checkpoint"})
+_SEQ = click.IntRange(min=1, max=SEQ_MAX)
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  trimtab journal follow
+  trimtab journal follow --service web --stage refusal --stage violation
+  trimtab journal follow --after 4711 --json     every record after that one
+"""
+)
+@filter_options
+@click.option(
+    "--limit",
+    type=click.IntRange(min=0, max=SEQ_MAX),
+    default=10,
+    show_default=True,
+    help="So many of the last records first.",
+)
+@click.option(
+    "--after",
+    type=click.IntRange(min=0, max=SEQ_MAX),
+    metavar="SEQ",
+    help="Begin after this record.",
+)
+@state_option
+@json_option
+@click.pass_context
+def follow(
+    ctx: click.Context,
+    wanted: Filter,
+    limit: int,
+    after: int | None,
+    state: Path | None,
+    as_json: bool,
+) -> None:
+    """Show records as they become durable, until Ctrl-C. Asks the running broker."""
+    broker = broker_of(ctx, state)
+    as_json = wants_json(ctx, as_json)
+    if not as_json:
+        click.echo(_in_columns(HEADERS))
+    if after is None:
+        (last, *_) = (*broker.find(Filter(), limit=1), None)
+        after = last.record.seq if last is not None else 0
+        for found in broker.find(replace(wanted, upto=after), limit=limit) if limit else ():
+            _tell(found, as_json)
+    for found in broker.follow(replace(wanted, after=after)):
+        _tell(found, as_json)
+    raise EngineUnavailable(
+        "broker.ended",
+        "the broker ended the connection",
+        remedy="see its log, or 'trimtab journal verify'",
+    )
+
+
+def _tell(found: Found, as_json: bool) -> None:
+    click.echo(json_line(found.record) if as_json else _in_columns(row(found)))
+    sys.stdout.flush()
+
+
+def _in_columns(cells: tuple[str, ...]) -> str:
+    padded = (f"{cell:<{width}}" for cell, width in zip(cells, WIDTHS, strict=True))
+    return "   ".join(padded).rstrip()
+
+
+@click.command(
+    short_help="Print records to hand on, with what proves them.",
+    epilog="""\b
+Examples:
+  trimtab journal export > journal.jsonl
+  trimtab journal export --since 1d --until 1h
+  trimtab journal export --from 120000 --to 121000 --exact
+  trimtab journal export --since 7d --folder /srv/audit/week
+""",
+)
+@click.option("--from", "first", type=_SEQ, metavar="SEQ", help="From this record.")
+@click.option("--to", "last", type=_SEQ, metavar="SEQ", help="To this record.")
+@SPAN_OPTIONS[0]
+@SPAN_OPTIONS[1]
+@click.option("--exact", is_flag=True, help="These records, without those that prove them.")
+@click.option(
+    "--folder",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Write whole segments there, for 'journal verify --journal'.",
+)
+@state_option
+@json_option
+@click.pass_context
+def export(
+    ctx: click.Context,
+    first: int | None,
+    last: int | None,
+    since: str,
+    until: str,
+    exact: bool,
+    folder: Path | None,
+    state: Path | None,
+    as_json: bool,
+) -> None:
+    """Print records as they are in the journal, a line each: all, or from a record or time to another.
+
+    Printed are those from the checkpoint before the first to the checkpoint after the last, which
+    sign what is between them; with --folder, the whole segments that hold them.
+    """
+    since, until = span(since, until)
+    with open_source(ctx, state) as source:
+        wanted = _range(source, Filter(since=since, until=until), first=first, last=last)
+        if folder is not None:
+            copied = _copied(ctx, state, folder, wanted)
+            if wants_json(ctx, as_json):
+                print_json({"folder": str(folder), **asdict(copied)})
+            else:
+                begin = f" --from {copied.begin}" if copied.begin > copied.first else ""
+                click.echo(
+                    f"records {copied.first} to {copied.last} are in {folder}; verify them with"
+                )
+                click.echo(f"trimtab journal verify --journal {folder}{begin} --key journal.pub")
+            return
+        if not exact:
+            wanted = _provable(source, wanted)
+        for record, _ in source.find(wanted):
+            sys.stdout.buffer.write(json_line(record) + b"\n")
+        sys.stdout.buffer.flush()
+
+
+def _range(source: Source, wanted: Filter, *, first: int | None, last: int | None) -> Filter:
+    """Return a filter of seqs: the records between the bounds that were given."""
+    after, upto = (first or 1) - 1, last or 0
+    if wanted.since:
+        begins = [*source.find(Filter(since=wanted.since), limit=1, last=False)]
+        if not begins:
+            raise _no_records(f"no record is as young as {wanted.since}")
+        after = max(after, begins[0].record.seq - 1)
+    if wanted.until:
+        ends = [*source.find(Filter(until=wanted.until), limit=1)]
+        if not ends:
+            raise _no_records(f"no record is as old as {wanted.until}")
+        upto = min(upto or ends[0].record.seq, ends[0].record.seq)
+    if upto and upto <= after:
+        raise _no_records("there are no records between these")
+    return Filter(after=after, upto=upto)
+
+
+def _no_records(message: str) -> StateError:
+    return StateError("records.none", message, remedy="'trimtab journal list' shows the last ones")
+
+
+def _provable(source: Source, wanted: Filter) -> Filter:
+    """Return a range widened to the checkpoints around it, as far as there are any."""
+    after, upto = 0, wanted.upto
+    if wanted.after:
+        before = Filter(stages=CHECKPOINTS, upto=wanted.after + 1)
+        for found in source.find(before, limit=1):
+            after = found.record.seq - 1
+    if upto:
+        behind = Filter(stages=CHECKPOINTS, after=upto - 1)
+        found_after = [*source.find(behind, limit=1, last=False)]
+        upto = found_after[0].record.seq if found_after else 0
+    return Filter(after=after, upto=upto)
+
+
+def _copied(ctx: click.Context, state: Path | None, folder: Path, wanted: Filter) -> Copied:
+    """Write the segments that hold the records of a range into a new folder."""
+    from controller.journal.verify.export import copy_segments
+
+    journal = open_state(state_of(ctx, state))[0].journal
+    return copy_segments(journal, folder, after=wanted.after, upto=wanted.upto)

@@ -1,0 +1,177 @@
+"""``journal``: the record of every change, listed, shown, explained, followed, exported, verified.
+
+Reads the broker's files where it may (the broker's user, root), else asks the broker that runs, which
+tells each what they may know.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import click
+
+from controller.cli.journal import explain, export, metrics, verify
+from controller.cli.journal.filters import CHANGES, SEQ_MAX, filter_options, scan_option
+from controller.cli.journal.record_text import render_story
+from controller.cli.journal.source import json_line, open_source, wants_json
+from controller.cli.journal.table import clock_for, outcomes_of, render_changes, render_records
+from controller.cli.options import json_option, state_option
+from controller.cli.output.tables import terminal_width
+from controller.cli.output.times import current_time
+from controller.core.records.query import Filter
+from controller.model.errors import StateError
+
+
+class JournalGroup(click.Group):
+    """A group whose command is ``list`` when none is named."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Put ``list`` first where no command is named, so that its options follow the group."""
+        if not self._names_command(args) and not {"-h", "--help"} & set(args):
+            args = ["list", *args]
+        return super().parse_args(ctx, args)
+
+    def _names_command(self, args: list[str]) -> bool:
+        takes_value = {
+            name
+            for parameter in [*list_records.params, *self.params]
+            if isinstance(parameter, click.Option) and not parameter.is_flag
+            for name in parameter.opts
+        }
+        rest = iter(args)
+        for word in rest:
+            if not word.startswith("-"):
+                return True
+            if word in takes_value:
+                next(rest, None)
+        return False
+
+
+@click.group(
+    cls=JournalGroup,
+    epilog="""\b
+Examples:
+  trimtab journal --since 1h                    what happened lately
+  trimtab journal list --service web --verdict deny
+  trimtab journal show 41                       one change: who, why, what came of it
+  trimtab journal blame web                     which line, commit and actor made web what it is
+  trimtab journal state --at 03:10              what was running then
+  trimtab journal verify                        nobody changed a record
+""",
+)
+@state_option
+@json_option
+def journal(state: Path | None, as_json: bool) -> None:
+    """Read the record of every change. Without a command: list.
+
+    Who may not read the broker's files is told by the broker what is theirs to know.
+    """
+
+
+@journal.command(
+    "list",
+    short_help="List changes: who, what, what came of it.",
+    epilog="""\b
+Examples:
+  trimtab journal list --since 24h --actor operator
+  trimtab journal list --service web --since 03:00 --until 03:20
+  trimtab journal list --container web.1-1f0c22aa --json | jq .claims.cause
+""",
+)
+@filter_options
+@click.option(
+    "--limit",
+    type=click.IntRange(min=0, max=SEQ_MAX),
+    default=50,
+    show_default=True,
+    help="0 lists all.",
+)
+@click.option(
+    "--all", "each", is_flag=True, help="Show every record, reads and checkpoints too, one a line."
+)
+@click.option("--utc", is_flag=True, help="Show times in UTC, as in a pipe and with --json.")
+@scan_option
+@state_option
+@json_option
+@click.pass_context
+def list_records(
+    ctx: click.Context,
+    wanted: Filter,
+    limit: int,
+    each: bool,
+    utc: bool,
+    scan: bool,
+    state: Path | None,
+    as_json: bool,
+) -> None:
+    """List changes, the last ones at the end: who did what, what came of it, and why.
+
+    A change is an intent and the outcome that closes it; SEQ is the intent's. Reads (such as
+    logs) are listed with --actor, --all or --stage, checkpoints with the last two. On a terminal,
+    TIME is the local time of day, with the date of any day but today.
+    """
+    as_json = wants_json(ctx, as_json)
+    each = each or bool(wanted.stages)  # who names stages asks for records
+    if not each and not as_json:
+        # What somebody did is also what they read.
+        wanted = replace(wanted, stages=CHANGES | {"read"} if wanted.actor else CHANGES)
+    with open_source(ctx, state, scan=scan) as source:
+        # A change has two records at most.
+        records = source.find(wanted, limit=limit if as_json or each else 2 * limit)
+        if as_json:
+            for record, _ in records:
+                click.echo(json_line(record))
+            return
+        found = list(records)
+        if not each and (wanted.verdict or wanted.until):
+            found += outcomes_of(source, found)
+    width = terminal_width()
+    clock = clock_for(current_time(), utc=utc, exact=width is None)
+    if not found:
+        click.echo("No records.")
+    elif each:
+        click.echo(render_records(found, clock, width=width))
+    else:
+        click.echo(render_changes(found, clock, limit=limit, width=width))
+
+
+@journal.command(
+    short_help="Show one change in full.",
+    epilog="""\b
+Examples:
+  trimtab journal show 42
+  trimtab journal show 42 --json
+""",
+)
+@click.argument("record", metavar="ID|SEQ")
+@scan_option
+@state_option
+@json_option
+@click.pass_context
+def show(ctx: click.Context, record: str, scan: bool, state: Path | None, as_json: bool) -> None:
+    """Show one record, and for a change its whole story: asked, decided, done."""
+    from controller.core.records.views import story
+
+    with open_source(ctx, state, scan=scan) as source:
+        told = story(source.find, record)
+    if told is None:
+        raise StateError(
+            "record.unknown",
+            f"there is no record {record}",
+            remedy="'trimtab journal list' shows the last ones",
+        )
+    if wants_json(ctx, as_json):
+        for one in told.found:
+            click.echo(json_line(one.record))
+    else:
+        click.echo(render_story(told))
+
+
+for command in (
+    *(explain.explain, explain.blame, explain.state_at),
+    *(export.follow, export.export),
+    *(verify.verify, verify.keys, verify.rotate_key),
+    metrics.metrics,
+):
+    journal.add_command(command)

@@ -1,0 +1,76 @@
+"""``journal metrics``: how the journal is, by the word of the broker that writes it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from controller.cli.journal.source import wants_json
+from controller.cli.options import json_option, open_state, print_json, state_option
+from controller.model.errors import EngineUnavailable
+
+#: Name, what is told of it, and where health tells it. Who is no operator isn't told all.
+_METRICS: Final = (
+    ("writable", "1 where the last write succeeded; else nothing is changed.", "writable"),
+    ("reserved", "1 while the rest of the disk isn't for everybody.", "reserved"),
+    ("free_bytes", "What the journal's disk has left.", "freeBytes"),
+    ("records", "The last durable record.", "seq"),
+    ("signed", "The last record that a checkpoint is of.", "signed"),
+    (
+        "unrecorded",
+        "Refusals since the broker's start that couldn't be recorded.",
+        "unrecordedRefusals",
+    ),
+    ("clock_doubted", "1 while nothing goes by age: the clock jumped.", "clockDoubted"),
+)
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  trimtab journal metrics > /tmp/t && mv /tmp/t /var/lib/prometheus/node-exporter/trimtab.prom
+"""
+)
+@state_option
+@json_option
+@click.pass_context
+def metrics(ctx: click.Context, state: Path | None, as_json: bool) -> None:
+    """Print how the journal is, for Prometheus' textfile collector. Asks the running broker.
+
+    Where none answers, that is all that is told: trimtab_broker_up is 0.
+    """
+    from controller.cli.clients.socket_client import BrokerApi
+
+    given = ctx.parent.params.get("state") if ctx.parent else None
+    try:
+        told = BrokerApi(open_state(state or given)[0].broker_socket).get("health")
+    except EngineUnavailable:
+        told = None
+    if wants_json(ctx, as_json):
+        print_json({name: value for name, _about, value in gauges_of(told)})
+    else:
+        click.echo(render(told), nl=False)
+
+
+def gauges_of(health: Mapping[str, Any] | None) -> list[tuple[str, str, int]]:
+    """Return name, meaning and value of what the broker tells of itself; None: it doesn't answer."""
+    journal = health["journal"] if health is not None else {}
+    return [
+        ("trimtab_broker_up", "1 while the broker answers.", int(health is not None)),
+        *(
+            (f"trimtab_journal_{name}", about, int(journal[key]))
+            for name, about, key in _METRICS
+            if key in journal
+        ),
+    ]
+
+
+def render(health: Mapping[str, Any] | None) -> str:
+    """Return the same in Prometheus' text format."""
+    return "".join(
+        f"# HELP {name} {about}\n# TYPE {name} gauge\n{name} {value}\n"
+        for name, about, value in gauges_of(health)
+    )

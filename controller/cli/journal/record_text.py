@@ -1,0 +1,189 @@
+"""Records in words: the row of a table, an intent's whole story, what ``verify`` found."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from controller.cli.output.user_names import user_name
+from controller.core.encoding.terminal_text import printable
+from controller.core.records.query import About, Found, text
+from controller.model.quantities import format_duration_ms
+from controller.model.records import Record
+
+if TYPE_CHECKING:
+    from controller.core.records.views import Story
+
+HEADERS = ("SEQ", "TIME", "ACTOR", "STAGE", "ACTION", "OBJECT", "VERDICT", "RESULT", "WHY")
+SHORT_ID = 12
+
+
+def row(found: Found) -> tuple[str, ...]:
+    """Return the table's cells of one record."""
+    record, about = found
+    entry = record.entry
+    cells = (
+        record.seq,
+        record.time,
+        actor_of(entry.actor),
+        entry.stage,
+        about.action or "-",
+        object_of(about),
+        " ".join((text(entry.verdict, "decision"), *texts(entry.verdict.get("rules"))[:2])) or "-",
+        result_of(entry.result) or "-",
+        why(record),
+    )
+    return tuple(printable(cell) for cell in cells)
+
+
+def actor_of(actor: Mapping[str, Any]) -> str:
+    """Return who it was: role and user."""
+    uid = actor.get("uid")
+    name = f":{user_name(uid)}" if isinstance(uid, int) and uid >= 0 else ""
+    unsure = "?" if actor.get("separated") is False else ""
+    return f"{text(actor, 'role') or '-'}{name}{unsure}"
+
+
+def short_actor(actor: Mapping[str, Any]) -> str:
+    """Return the actor in the form that ``--actor`` takes: ``root``, ``client:ann``, ``controller``."""
+    role, uid = text(actor, "role"), actor.get("uid")
+    unsure = "?" if actor.get("separated") is False else ""
+    if role not in {"operator", "client"} or not isinstance(uid, int) or uid < 0:
+        return f"{role or '-'}{unsure}"
+    return f"{'client:' if role == 'client' else ''}{user_name(uid)}{unsure}"
+
+
+def object_of(about: About) -> str:
+    """Return the shortest name of what a record is about."""
+    name = about.name or about.id
+    is_id = len(name) == 64 and set(name) <= set("0123456789abcdef")
+    return (name[:SHORT_ID] if is_id else name) or "-"
+
+
+def result_of(result: Mapping[str, Any]) -> str:
+    """Return what came of it: status or how it was settled, and how long it took."""
+    parts = [str(result[name]) for name in ("status", "settled") if name in result]
+    taken = result.get("durationMs")
+    parts += [f"in {format_duration_ms(taken)}"] if isinstance(taken, int) else []
+    return " ".join(parts)
+
+
+def why(record: Record) -> str:
+    """Return the error, the cause that was claimed, or what a segment tells."""
+    entry = record.entry
+    match entry.result:
+        case {"repair": {"reason": reason}}:
+            return f"a torn end was moved aside: {reason}"
+        case {"outage": {"since": since, "error": error}}:
+            return f"not writable since {since}: {error}"
+        case {"found": found} if entry.stage == "violation":
+            return "; ".join(texts(found))
+        case {"total": total} if entry.stage == "summary":
+            return f"{total} more of {_told_of(entry.result)}"
+        case _:
+            return text(entry.result, "error") or text(entry.claims, "cause")
+
+
+def _told_of(result: Mapping[str, Any]) -> str:
+    """Return what a summary counts, the most frequent first."""
+    counted = {**(result.get("counts") or {}), **(result.get("reads") or {})}
+    often = sorted(counted.items(), key=lambda each: (-each[1], each[0]))
+    return ", ".join(f"{name} {times}" for name, times in often)
+
+
+def texts(value: object) -> list[str]:
+    """Return the items of a list as text; what is no list has none."""
+    return [str(item) for item in value] if isinstance(value, list) else []
+
+
+def render_story(story: Story) -> str:
+    """Return an intent and what closed it, or one record, a line a fact."""
+    lines: list[tuple[str, str]] = []
+    for record, _ in story.found:
+        entry = record.entry
+        lines.append((entry.stage, f"record {record.seq} at {record.time}, id {entry.id}"))
+        lines += _facts(record)
+    lines += (("before", _in_a_line(each)) for each in story.before)
+    lines += (("after", _in_a_line(each)) for each in story.after)
+    width = max(len(name) for name, _ in lines)
+    return "\n".join(
+        f"{printable(name):<{width}}  {printable(value)}".rstrip() for name, value in lines
+    )
+
+
+def _in_a_line(found: Found) -> str:
+    """Return what a record of the same object says, in one line."""
+    record, about = found
+    said = (
+        f"record {record.seq} at {record.time}:",
+        about.action,
+        record.entry.stage,
+        f"by {actor_of(record.entry.actor)}",
+        result_of(record.entry.result) or text(record.entry.verdict, "decision"),
+        f"({told})" if (told := why(record)) else "",
+    )
+    return " ".join(part for part in said if part)
+
+
+def _facts(record: Record) -> Iterable[tuple[str, str]]:
+    entry = record.entry
+    yield from _asked(entry.actor, entry.request)
+    yield from _decided(entry.verdict)
+    yield from _claimed(entry.claims)
+    if entry.result:
+        yield "  result", result_of(entry.result)
+        shown = {"status", "settled", "durationMs"}
+        yield from _members({n: v for n, v in entry.result.items() if n not in shown})
+
+
+def _asked(actor: Mapping[str, Any], request: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
+    if actor:
+        numbers = [f"{name} {actor[name]}" for name in ("uid", "gid", "pid") if name in actor]
+        yield "  actor", actor_of(actor) + (f" ({', '.join(numbers)})" if numbers else "")
+    if request:
+        parts = (text(request, name) for name in ("method", "route", "object"))
+        yield "  asked", " ".join(part for part in parts if part)
+    summary = request.get("summary")
+    if isinstance(summary, Mapping):
+        yield from _members(summary)
+
+
+def _decided(verdict: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
+    if verdict:
+        rules = ", ".join(texts(verdict.get("rules")))
+        yield "  verdict", text(verdict, "decision") + (f" by {rules}" if rules else "")
+        yield from (("    injected", change) for change in texts(verdict.get("mutations")))
+        yield from _members({"policy": verdict.get("policy")})
+
+
+def _claimed(claims: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
+    if claims:
+        yield "  claimed", text(claims, "cause")
+        source = claims.get("source")
+        if isinstance(source, Mapping):
+            yield from _source(text(source, "file"), source.get("line", 0), text(source, "commit"))
+        yield from _members({name: claims.get(name) for name in ("plan", "onBehalfOf")})
+
+
+def _source(file: str, line: object, commit: str) -> Iterable[tuple[str, str]]:
+    if file:
+        yield "    source", f"{file}:{line}" + (f" of {commit}" if commit else "")
+    elif commit:
+        yield "    source", f"not declared in {commit}"
+
+
+def _members(members: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
+    """Return a line for each member that says something."""
+    for name, value in members.items():
+        if told := _compact(value):
+            yield f"    {name}", told
+
+
+def _compact(value: object) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name}={_compact(item)}" for name, item in value.items())
+    if isinstance(value, list):
+        return ", ".join(_compact(item) for item in value)
+    return str(value)

@@ -1,0 +1,101 @@
+"""``ship``: the journal's records to a SIEM, by a process without privileges."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from controller.cli.options import json_option, open_state, print_json, state_option
+from controller.cli.output.tables import table
+from controller.core.encoding.terminal_text import printable
+from controller.model.errors import EngineUnavailable
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  trimtab ship --to siem=syslog+tls://siem.example:6514?ca=/etc/trimtab/siem-ca.pem
+  trimtab ship --to archive=file:///var/log/trimtab/journal.jsonl \\
+      --to arcsight='syslog+tcp://10.0.0.5:601?format=cef' \\
+      --to otel=otlp+https://collector.example:4318/v1/logs
+  trimtab ship --to witness=note:///mnt/elsewhere/trimtab.checkpoint
+  trimtab ship --status
+"""
+)
+@click.option("--to", "targets", multiple=True, metavar="NAME=URL", help="Where to; repeatable.")
+@click.option("--status", "show", is_flag=True, help="Say how far each destination is, and exit.")
+@click.option(
+    "--metrics",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Write metrics for Prometheus' textfile collector here.",
+)
+@click.option(
+    "--user", metavar="NAME", help="As root: who ships, and parses (default: trimtab-ship)."
+)
+@state_option
+@click.option("--handed", hidden=True)
+@json_option
+def ship(
+    targets: tuple[str, ...],
+    show: bool,
+    metrics: Path | None,
+    user: str | None,
+    state: Path | None,
+    handed: str | None,
+    as_json: bool,
+) -> int:
+    """Ship every record of the journal to other places, at least once and in order.
+
+    Each destination has its own place in the journal, kept across whatever happens, and its own
+    pace: one that is slow or away delays nothing but itself. URLs: file:///PATH (JSON lines),
+    note:///PATH (the last signed checkpoint), syslog+tcp://, syslog+tls://, syslog+udp://
+    (?format=cef, ?facility=N), otlp+http://, otlp+https://; for TLS ?ca=, ?cert=, ?key=; and
+    ?only=checkpoints. As root the files are opened by a small process, and all else is done by
+    a user of its own.
+    """
+    from controller.app import wiring
+    from controller.ship.destination import read_destination
+
+    if handed is not None:
+        destinations = [read_destination(each) for each in targets]
+        return wiring.run_shipper(json.loads(handed), destinations, metrics=metrics)
+    found, instance = open_state(state)
+    if show:
+        return _show(found.ship / "status.json", as_json=as_json)
+    if not targets:
+        raise click.UsageError("name at least one destination: --to NAME=URL")
+    return wiring.ship(found, instance, targets=targets, user_name=user, metrics=metrics)
+
+
+def _show(path: Path, *, as_json: bool) -> int:
+    try:
+        told: dict[str, Any] = json.loads(path.read_text())
+        rows = [_row(sink) for sink in told["sinks"]]
+    except (FileNotFoundError, ValueError, KeyError, TypeError) as error:
+        raise EngineUnavailable(
+            "ship.unknown",
+            "nothing was shipped from this state folder",
+            remedy="start it with 'trimtab ship --to NAME=URL'",
+        ) from error
+    if as_json:
+        print_json(told)
+        return 0
+    columns = ("NAME", "RECORD", "BEHIND", "OLDEST", "MISSING", "REJECTED", "ERROR")
+    click.echo(table(columns, rows))
+    return 0
+
+
+def _row(sink: dict[str, Any]) -> tuple[str, ...]:
+    return (
+        str(sink["name"]),
+        str(sink["seq"]),
+        str(sink["lag_records"]),
+        f"{sink['lag_seconds']:.0f} s",
+        str(sink["missing"]),
+        str(sink.get("rejected", 0)),
+        printable(sink["error"] or "-"),
+    )

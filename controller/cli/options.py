@@ -1,0 +1,151 @@
+"""What commands share: the options that may follow any of them, and printing."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from controller.cli.invocation import program
+from controller.core.encoding.terminal_text import printable_json
+from controller.model.errors import StateError, UsageError
+from controller.model.policy.shipped import SHIPPED_POLICIES
+from controller.model.quantities import parse_duration_ms
+from controller.settings import Instance, State, find_state, read_instance, state_of
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def state_option(command: F) -> F:
+    """Add ``--state DIR``."""
+    return click.option(
+        "--state",
+        "state",
+        type=click.Path(path_type=Path, file_okay=False),
+        help="The state folder (default: $TRIMTAB_STATE, .state/ here or above, the system's).",
+    )(command)
+
+
+def json_option(command: F) -> F:
+    """Add ``--json``."""
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(command)
+
+
+class PassingGroup(click.Group):
+    """A group whose ``--state`` and ``--json`` mean the command that follows."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Put the options that stand before the command behind its name."""
+        passed: list[str] = []
+        rest = list(args)
+        while rest and (rest[0] in {"--state", "--json"} or rest[0].startswith("--state=")):
+            passed += [rest.pop(0)]
+            if passed[-1] == "--state" and rest:
+                passed.append(rest.pop(0))
+        return super().parse_args(ctx, [*rest[:1], *passed, *rest[1:]] if rest else args)
+
+
+def directory_argument(command: F) -> F:
+    """Add ``[DIR]``."""
+    return click.argument(
+        "directory", metavar="[DIR]", required=False, type=click.Path(path_type=Path)
+    )(command)
+
+
+def policy_option(command: F) -> F:
+    """Add ``--policy NAME|FILE``."""
+    return click.option(
+        "--policy",
+        metavar="NAME|FILE",
+        help=f"The policy: {', '.join(SHIPPED_POLICIES)}, or a file.",
+    )(command)
+
+
+def state_root(explicit: Path | None) -> Path:
+    """Return where the state folder is looked for."""
+    return find_state(explicit, environ=os.environ, cwd=Path.cwd(), uid=os.getuid())
+
+
+def command_line(words: str, root: Path) -> str:
+    """Return a command as the user can type it here for the instance of a state folder."""
+    try:
+        found = state_root(None) == root
+    except StateError:  # another user's folder is nearer
+        found = False
+    return f"{program()} {words}" if found else f"{program()} {words} --state {root}"
+
+
+def open_state(explicit: Path | None) -> tuple[State, Instance]:
+    """Return the state folder that exists.
+
+    Raises:
+        StateError: there is none, or it can't be read.
+    """
+    root = state_root(explicit)
+    try:
+        instance = read_instance(root)
+    except PermissionError as error:
+        raise StateError("state.unreadable", f"{root}: {error.strerror}") from error
+    if instance is None:
+        raise StateError(
+            "state.missing",
+            f"no instance at {root}",
+            remedy="start one with 'trimtab up DIR', or name its folder with --state",
+        )
+    return state_of(root, instance), instance
+
+
+def journal_folder(explicit: Path | None) -> Path:
+    """Return the journal's folder of the state folder that is found.
+
+    Raises:
+        StateError: there is no state folder.
+    """
+    return open_state(explicit)[0].journal
+
+
+def default_directory(directory: Path | None, instance: Instance | None) -> Path:
+    """Return DIR: as given, else the instance's own, else ``./desired-state``."""
+    if directory is not None:
+        return directory.absolute()
+    if instance is not None:
+        return Path(instance.dir)
+    folder = Path.cwd() / "desired-state"
+    if not folder.exists():
+        raise UsageError(
+            "dir.missing",
+            "no DIR given, no instance here and no ./desired-state",
+            remedy="name the directory of the desired state",
+        )
+    return folder
+
+
+def print_json(value: object) -> None:
+    """Print a value as JSON, for programs."""
+    click.echo(printable_json(value, indent=2 if sys.stdout.isatty() else None))
+
+
+def counted(number: int, noun: str) -> str:
+    """Return ``1 error`` or ``2 errors``."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+#: The colours of a plan's lines.
+_PAINTS = {"add": "green", "change": "yellow", "remove": "red", "bad": "red"}
+
+
+def paint(style: str, text: str) -> str:
+    """Return a line of a plan in its colour; click strips it where the output isn't a terminal."""
+    return click.style(text, dim=True) if style == "dim" else click.style(text, fg=_PAINTS[style])
+
+
+def duration_s(_context: click.Context, _option: click.Parameter, value: str) -> float:
+    """Parse ``90s`` or ``5m`` into seconds, for click."""
+    try:
+        return parse_duration_ms(value) / 1000
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from error

@@ -1,0 +1,64 @@
+"""Instants and spans as a person reads them."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from controller.app.clock import SystemClock
+
+MINUTE, HOUR, DAY = 60, 3600, 86400
+
+
+def current_time() -> float:
+    """Return the present in seconds since the epoch."""
+    return SystemClock().now()
+
+
+def parse_time(text: str) -> float | None:
+    """Return an instant (RFC 3339) in seconds since the epoch, or None where *text* is none.
+
+    The engine's year 1 stands for "never".
+    """
+    try:
+        when = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    if when.year <= 1:
+        return None
+    return (when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp()
+
+
+def age(since: str, now: float) -> str:
+    """Return how long ago an instant was, in its largest unit, as ``5m``; ``-`` for no instant."""
+    then = parse_time(since)
+    return "-" if then is None else span(max(0.0, now - then))
+
+
+def span(seconds: float) -> str:
+    """Return a span in one unit: ``45s``, ``5m``, ``3h``, ``2d``."""
+    if seconds < 2 * MINUTE:
+        return f"{int(seconds)}s"
+    if seconds < 2 * HOUR:
+        return f"{int(seconds // MINUTE)}m"
+    if seconds < 2 * DAY:
+        return f"{int(seconds // HOUR)}h"
+    return f"{int(seconds // DAY)}d"
+
+
+def local_time(instant: str) -> str:
+    """Return an instant to the second in the zone of this computer: ``2026-03-01 13:00:00``."""
+    then = parse_time(instant)
+    if then is None:
+        return instant
+    return f"{datetime.fromtimestamp(then, UTC).astimezone():%Y-%m-%d %H:%M:%S}"
+
+
+def until(instant: str, now: float) -> str:
+    """Return when something is tried again, as ``again in 40 s`` or ``again in 3 min``; ``''`` if unknown."""
+    then = parse_time(instant)
+    if then is None:
+        return ""
+    left = then - now
+    if left < 1:
+        return "again now"
+    return f"again in {round(left)} s" if left < 2 * MINUTE else f"again in {round(left / 60)} min"

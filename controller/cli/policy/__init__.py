@@ -1,0 +1,1 @@
+"""`policy` and `image`: show, write, reload and ask the policy."""

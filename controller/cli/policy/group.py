@@ -1,0 +1,172 @@
+"""``policy``: the rules in force, and what they say of a file or a request."""
+
+from __future__ import annotations
+
+import json
+import textwrap
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from controller.cli.clients.offline import policy_in_force
+from controller.cli.exit_codes import EXIT_INVALID, EXIT_REFUSED
+from controller.cli.options import (
+    PassingGroup,
+    json_option,
+    policy_option,
+    print_json,
+    state_option,
+    state_root,
+)
+from controller.cli.policy.explain import (
+    actor_of,
+    as_option,
+    explain,
+    findings_json,
+    print_findings,
+)
+from controller.cli.policy.init import init
+from controller.cli.policy.reload import reload
+from controller.model.errors import UsageError
+from controller.settings import read_instance
+
+if TYPE_CHECKING:
+    from controller.core.rules.verdict import Admission
+    from controller.model.policy.document import Policy
+    from controller.model.records import Actor
+
+
+@click.group(cls=PassingGroup)
+def policy() -> None:
+    """Show the rules in force, and judge files, requests and docker lines by them."""
+
+
+@policy.command(
+    short_help="Show the policy in force, or another one.",
+    epilog="""\b
+Examples:
+  trimtab policy show
+  trimtab policy show --policy production --json
+""",
+)
+@policy_option
+@state_option
+@json_option
+def show(policy: str | None, state: Path | None, as_json: bool) -> int:
+    """Show the policy: --policy, else the running broker's, else the instance's, else strict."""
+    from controller.core.admission.create import describe
+
+    root = state_root(state)
+    rules = policy_in_force(policy, root=root, instance=read_instance(root))
+    if as_json:
+        print_json(
+            {
+                "name": rules.name,
+                "digest": rules.digest,
+                "policy": json.loads(rules.model_dump_json(by_alias=True)),
+            }
+        )
+    else:
+        for line in describe(rules):
+            click.echo(line)
+    return 0
+
+
+@policy.command(
+    short_help="Judge a file of resources, or a request's body.",
+    epilog="""\b
+Examples:
+  trimtab policy check web.yaml --policy strict
+  trimtab policy check web.yaml --json | jq '.[].findings'
+  echo '{"Image": "alpine:latest"}' | trimtab policy check - --as client:alice
+
+\b
+Exit codes: 0 allowed, 3 the file is invalid, 4 refused, 64 wrong usage.
+""",
+)
+@click.argument("file", type=click.File("r"))
+@as_option
+@policy_option
+@state_option
+@json_option
+def check(file: Any, role: str, policy: str | None, state: Path | None, as_json: bool) -> int:
+    """Judge FILE (or - for stdin): resources in YAML, or the JSON body of a container create.
+
+    Everything that is wrong is told, each with what would pass. Resources are judged as the
+    controller's, a body as the one's of --as. What only the engine knows (images, volumes,
+    networks, paths) is judged by the broker later.
+    """
+    actor, root = actor_of(role), state_root(state)
+    rules = policy_in_force(policy, root=root, instance=read_instance(root))
+    name = getattr(file, "name", "-")
+    try:
+        content = file.read()
+    except UnicodeDecodeError:
+        raise click.BadParameter("it isn't text in UTF-8", param_hint="'FILE'") from None
+    invalid, judged = _judge(content, name, rules, actor)
+    if as_json:
+        print_json([_json(what, admission, rules) for what, admission in judged])
+    else:
+        for what, admission in judged:
+            _print(what, admission, rules)
+    if invalid:
+        return EXIT_INVALID
+    return EXIT_REFUSED if any(a.verdict.decision == "deny" for _, a in judged) else 0
+
+
+def _judge(
+    content: str, name: str, rules: Policy, actor: Actor
+) -> tuple[bool, list[tuple[str, Admission]]]:
+    """Return whether the file is invalid, and what is said of each thing in it."""
+    from controller.cli.clients import offline
+    from controller.core.admission import create as admission
+    from controller.core.encoding.strict_json import Ambiguous, parse
+    from controller.core.manifests.resolve import desired_of
+    from controller.core.policy.refusals import in_document
+
+    if content.lstrip().startswith("{"):
+        try:
+            body = parse(content.encode())
+        except Ambiguous as error:
+            raise UsageError("file.invalid", f"{name}: {error}") from error
+        return False, [(name, admission.check(rules, body, name="", actor=actor))]
+    desired = desired_of({name: content})
+    for problem in desired.problems:
+        click.echo(problem.render(), err=True)
+    judged = [
+        (str(action.object), replace(told, verdict=in_document(told, action.service, rules)))
+        for action, told in offline.check_creations(desired, rules)
+    ]
+    return not desired.valid, judged
+
+
+def _json(what: str, admission: Admission, rules: Policy) -> dict[str, object]:
+    from controller.core.review.text import verdict_json
+
+    return {
+        "object": what,
+        "verdict": verdict_json(admission.verdict),
+        "findings": findings_json(admission.findings, rules),
+        "warnings": list(admission.warnings),
+    }
+
+
+def _print(what: str, admission: Admission, rules: Policy) -> None:
+    verdict = admission.verdict
+    colour = {"deny": "red", "audit-deny": "yellow"}.get(verdict.decision, "green")
+    told = f" [{', '.join(verdict.rules)}]" if verdict.rules else ""
+    click.echo(f"{what}: {click.style(verdict.decision, fg=colour)} by {rules.name}{told}")
+    if verdict.decision == "deny" and verdict.problems:
+        for problem in verdict.problems:
+            click.echo(textwrap.indent(problem.render(), "    "))
+    else:
+        print_findings(admission.findings, rules)
+    for line in (*verdict.mutations, *(f"warning: {text}" for text in admission.warnings)):
+        click.echo(f"    {line}")
+
+
+policy.add_command(explain)
+policy.add_command(init)
+policy.add_command(reload)

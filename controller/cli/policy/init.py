@@ -1,0 +1,257 @@
+"""``policy init``: write a policy of one's own, by a few questions or by flags."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from controller.cli.options import json_option, print_json, state_option, state_root
+from controller.model.errors import StateError, UsageError
+from controller.settings import read_instance
+
+if TYPE_CHECKING:
+    from controller.core.policy.template import Answers, Publish
+    from controller.model.policy.values import AnonymousVolumes
+
+SYSTEM_FILE = Path("/etc/trimtab/policy.yaml")
+VOLUMES: tuple[AnonymousVolumes, ...] = ("slot", "scratch", "refuse")
+PUBLISH: tuple[Publish, ...] = ("asked", "all", "loopback")
+
+
+@click.command(
+    name="init",
+    epilog="""\b
+Examples:
+  trimtab policy init
+  trimtab policy init --output /etc/trimtab/policy.yaml --allow docker.io/ --allow quay.io/
+  trimtab policy init --publish loopback --low-port 443 --owner shop:shop,default --client 1000=shop
+  trimtab policy init --output -
+""",
+)
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path, dir_okay=False, allow_dash=True),
+    help="The file to write, - for stdout (default: /etc/trimtab/policy.yaml as root, else "
+    "$XDG_CONFIG_HOME/trimtab/policy.yaml).",
+)
+@click.option("--force", is_flag=True, help="Replace a file that is there.")
+@click.option("--name", help="The policy's name in verdicts and the journal.")
+@click.option(
+    "--allow",
+    multiple=True,
+    metavar="PREFIX",
+    help="Images that may run: a registry (docker.io/), a folder or one repository; repeat it.",
+)
+@click.option(
+    "--publish",
+    type=click.Choice(PUBLISH),
+    help="Published ports: on loopback unless another address is asked for (asked), on all "
+    "addresses (all), on loopback only (loopback).",
+)
+@click.option(
+    "--low-port",
+    "low_ports",
+    multiple=True,
+    type=click.IntRange(1, 1023),
+    help="A port below 1024 that may be published; repeat it.",
+)
+@click.option(
+    "--owner",
+    "owners",
+    multiple=True,
+    metavar="NAME[:NAMESPACE,…]",
+    help="Who may own services, and in which namespaces; without any, any owner is admitted.",
+)
+@click.option(
+    "--client",
+    "clients",
+    multiple=True,
+    metavar="UID=OWNER",
+    help="A user who may use docker through the broker, for that owner; repeat it.",
+)
+@click.option(
+    "--volumes",
+    type=click.Choice(VOLUMES),
+    help="Where an image declares a VOLUME that no mount covers: a volume that the slot keeps "
+    "(slot), a tmpfs (scratch), or a refusal (refuse).",
+)
+@state_option
+@json_option
+def init(output: Path | None, force: bool, state: Path | None, as_json: bool, **given: Any) -> int:
+    """Write a commented policy for this machine.
+
+    On a terminal without any of the answers it asks a few questions; elsewhere, what isn't given
+    is as in the policy `home`.
+    """
+    from controller.app.launch import policy_file
+    from controller.core.policy.template import policy_text
+
+    target = output or _standard_file()
+    to_stdout = str(target) == "-"
+    if not (to_stdout or force) and target.exists():
+        raise UsageError(
+            "policy.exists",
+            f"{target} is there already",
+            remedy="name another file with --output, or replace it with --force",
+        )
+    asking = not any(given.values()) and sys.stdin.isatty() and not as_json
+    answers = ask() if asking else answers_of(**given)
+    shown = "/etc/trimtab/policy.yaml" if to_stdout else str(target.absolute())
+    text = policy_text(policy_file("home").read_text("utf-8"), answers, file=shown)
+    if to_stdout:
+        click.echo(text, nl=False)
+        return 0
+    _write(target, text)
+    instance = read_instance(state_root(state))
+    directory = instance.dir if instance is not None else "desired-state"
+    after = f"trimtab up {directory} --policy {target.absolute()}"
+    if instance is not None and instance.policy == str(target.absolute()):
+        after = "trimtab policy reload"
+    if as_json:
+        print_json({"file": str(target.absolute()), "next": after})
+    else:
+        click.echo(f"wrote {target.absolute()}\nnext: {after}")
+    return 0
+
+
+def _standard_file() -> Path:
+    if os.getuid() == 0:
+        return SYSTEM_FILE
+    home = Path(os.environ.get("HOME", "/nonexistent"))
+    return Path(os.environ.get("XDG_CONFIG_HOME") or home / ".config") / "trimtab" / "policy.yaml"
+
+
+def answers_of(
+    *,
+    name: str | None,
+    allow: tuple[str, ...],
+    publish: Publish | None,
+    low_ports: tuple[int, ...],
+    owners: tuple[str, ...],
+    clients: tuple[str, ...],
+    volumes: AnonymousVolumes | None,
+) -> Answers:
+    """Return the answers that flags give; what isn't given is as in ``home``.
+
+    Raises:
+        UsageError: an owner or a client can't be read.
+    """
+    from controller.core.policy.template import Answers
+
+    usual = Answers()
+    return Answers(
+        name=name or usual.name,
+        images=tuple(dict.fromkeys(allow)) or usual.images,
+        publish=publish or usual.publish,
+        low_ports=tuple(dict.fromkeys(low_ports)) or usual.low_ports,
+        owners=tuple(_owner(text) for text in owners),
+        clients=tuple(_client(text) for text in clients),
+        anonymous_volumes=volumes or usual.anonymous_volumes,
+    )
+
+
+def _owner(text: str) -> tuple[str, tuple[str, ...]]:
+    name, _, namespaces = text.strip().partition(":")
+    return name, tuple(part.strip() for part in namespaces.split(",") if part.strip())
+
+
+def _client(text: str) -> tuple[int, str]:
+    uid, equals, owner = text.strip().partition("=")
+    if not (equals and uid.isascii() and uid.isdigit()):
+        raise UsageError(
+            "policy.client", f"{text!r} names no client", remedy="write UID=OWNER, such as 1000=me"
+        )
+    return int(uid), owner
+
+
+def ask() -> Answers:
+    """Return what a person answers on the terminal; Enter takes the answer in brackets."""
+    from controller.core.policy.template import Answers
+
+    usual = Answers()
+    click.echo("A policy for this machine. Enter takes the answer in brackets.\n")
+    allow = _several("Images may come from (registries, folders or repositories)", usual.images)
+    publish: Publish = click.prompt(
+        "Published ports are on loopback unless asked, on all addresses, or on loopback only",
+        type=click.Choice(PUBLISH),
+        default=usual.publish,
+    )
+    low = click.prompt(
+        "Ports below 1024 that may be published",
+        default=" ".join(map(str, usual.low_ports)),
+        value_proc=_low_ports,
+    )
+    owners = _several("Owners, as NAME or NAME:NAMESPACE (none: any)", (), read=_owner)
+    clients = _several(
+        "Users who may use docker through the broker, as UID=OWNER", (), read=_client
+    )
+    volumes: AnonymousVolumes = click.prompt(
+        "Where an image declares a VOLUME without a mount: keep a volume (slot), a tmpfs "
+        "(scratch), or refuse",
+        type=click.Choice(VOLUMES),
+        default=usual.anonymous_volumes,
+    )
+    return Answers(
+        images=allow,
+        publish=publish,
+        low_ports=low,
+        owners=owners,
+        clients=clients,
+        anonymous_volumes=volumes,
+    )
+
+
+def _several(
+    question: str, usual: tuple[str, ...], *, read: Callable[[str], Any] = str
+) -> tuple[Any, ...]:
+    """Ask for words with blanks between them."""
+
+    def words(text: str) -> tuple[Any, ...]:
+        try:
+            return tuple(read(word) for word in text.split() if word != "none")
+        except UsageError as error:
+            raise click.BadParameter(f"{error.message} ({error.remedy})") from error
+
+    found: tuple[Any, ...] = click.prompt(
+        question, default=" ".join(usual) or "none", value_proc=words
+    )
+    return found
+
+
+def _low_ports(text: str) -> tuple[int, ...]:
+    words = [word for word in text.replace(",", " ").split() if word != "none"]
+    if not all(word.isascii() and word.isdigit() and 1 <= int(word) <= 1023 for word in words):
+        raise click.BadParameter("expected numbers from 1 to 1023, such as 80 443, or none")
+    return tuple(dict.fromkeys(int(word) for word in words))
+
+
+def _write(target: Path, text: str) -> None:
+    """Write the file whole or not at all, readable by everybody and written by its owner.
+
+    Raises:
+        StateError: it can't be written.
+    """
+    try:
+        target.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        # Of a name that nobody knows beforehand: others may write to the folder, such as /tmp.
+        descriptor, temporary = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
+        try:
+            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+                file.write(text)
+                os.fchmod(file.fileno(), 0o644)
+            Path(temporary).replace(target)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise StateError(
+            "policy.unwritable",
+            f"{target}: {error.strerror}",
+            remedy="run it as root, or name another file with --output",
+        ) from error

@@ -1,0 +1,100 @@
+"""``policy reload``: the running broker reads its policy's file again."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import struct
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import click
+
+from controller.cli.clients.socket_client import BrokerApi
+from controller.cli.options import json_option, open_state, print_json, state_option
+from controller.model.errors import StateError, UsageError
+
+RELOAD_TIMEOUT_S = 10.0
+RELOAD_POLL_S = 0.05
+
+
+@click.command(
+    short_help="Make the running broker read its policy again.",
+    epilog="""\b
+Example:
+  trimtab policy reload
+
+\b
+Exit codes: 0 the file is in force, 1 it isn't valid (the policy before it stays in force).
+""",
+)
+@state_option
+@json_option
+def reload(state: Path | None, as_json: bool) -> int:
+    """Make the running broker read its policy's file again, as SIGHUP does.
+
+    Nothing that runs is stopped by a new policy: what it no longer admits gets the condition
+    PolicyViolation, and isn't started again.
+    """
+    found, _ = open_state(state)
+    api = BrokerApi(found.broker_socket)
+    before = _told(api)
+    signal_broker(found.broker_socket)
+    deadline = time.monotonic() + RELOAD_TIMEOUT_S
+    while (after := _told(api))["reloads"] == before["reloads"]:
+        if time.monotonic() >= deadline:
+            raise StateError(
+                "policy.not-reloaded",
+                f"the broker didn't read its policy again within {RELOAD_TIMEOUT_S:g} s",
+                remedy="look at the broker's log",
+            )
+        time.sleep(RELOAD_POLL_S)
+    changed = after["digest"] != before["digest"]
+    if as_json:
+        print_json({**after, "changed": changed})
+    elif after["error"]:
+        click.echo(f"{after['error']}\nthe policy {after['name']} stays in force", err=True)
+    else:
+        word = "is in force now" if changed else "is unchanged"
+        click.echo(f"policy {after['name']} {word}, digest {after['digest']}")
+    return 1 if after["error"] else 0
+
+
+def _told(api: BrokerApi) -> dict[str, Any]:
+    """Return what the broker says of its policy.
+
+    Raises:
+        UsageError: this user is no operator.
+    """
+    told = dict(api.get("health")["policy"])
+    if "reloads" not in told:
+        raise UsageError(
+            "policy.not-operator",
+            "only an operator reloads the policy",
+            remedy="run it as root, or as a user whom the policy lists in operators",
+        )
+    return told
+
+
+def signal_broker(path: Path) -> None:
+    """Send SIGHUP to the process that listens on the broker's socket.
+
+    Raises:
+        StateError: this user may not, or the broker is in another pid namespace.
+    """
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as peer:
+        peer.connect(str(path))
+        told = peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+    pid, _, _ = struct.unpack("3i", told)
+    with suppress(PermissionError, ProcessLookupError):
+        if pid > 0:  # 0: of another pid namespace
+            os.kill(pid, signal.SIGHUP)
+            return
+    raise StateError(
+        "policy.not-signalled",
+        f"this user may not signal the broker (process {pid})",
+        remedy="run it as root on the host, or send SIGHUP to the broker's process",
+    )

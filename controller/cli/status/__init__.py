@@ -1,0 +1,1 @@
+"""`status` and `describe`: the report as tables and screens."""

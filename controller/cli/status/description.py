@@ -1,0 +1,229 @@
+"""What ``describe`` shows of a resource: sections of facts and tables, each only where there is something."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from controller.cli.output.tables import Column, clip, render, wrap
+from controller.cli.output.times import age, until
+from controller.cli.output.user_names import with_names
+from controller.cli.status.conditions import styled, word_of
+from controller.cli.status.ports import addresses_of, urls_in_network
+from controller.cli.status.table import Report, View, ready_of
+from controller.core.encoding.terminal_text import printable, printable_output
+from controller.model.quantities import format_bytes
+
+MARGIN = "  "
+SHORT_ID = 12
+_DASH = frozenset({"-", ""})
+REPLICAS = (
+    Column("SLOT"),
+    Column("CONTAINER", shrink=clip, least=16, rank=9),
+    Column("STATE", style=styled),
+    Column("HEALTH", dull=_DASH, rank=4, optional=True),
+    Column("RESTARTS", rank=3, optional=True),
+    Column("AGE", rank=5, optional=True),
+    Column("ADDRESS", dull=_DASH, rank=2, optional=True),
+    Column("URL", dull=_DASH, rank=1, optional=True),
+    Column("LAST FAILURE"),
+)
+ADMITTED = (
+    Column("CONTAINER", shrink=clip, least=16, rank=9),
+    Column("MEMORY"),
+    Column("CPUS"),
+    Column("PIDS"),
+    Column("NETWORKS"),
+)
+WIDE_ADMITTED = (Column("ID"), Column("INTENT"))
+CONDITIONS = (
+    Column("CONDITION"),
+    Column("STATUS"),
+    Column("SINCE"),
+    Column("REASON", rank=1, optional=True),
+    Column("MESSAGE"),
+)
+
+
+def describe_resource(
+    resource: Report, report: Report, view: View, *, events: Sequence[str] = ()
+) -> str:
+    """Return the sections of one resource. *events* are the lines of its last records."""
+    inner = view.width - len(MARGIN) if view.width is not None else None
+    sections: list[tuple[str, Iterable[str]]] = [
+        ("", _facts(resource, view)),
+        ("Replicas", _replicas(resource, view, inner)),
+        ("Last output", _last_output(resource)),
+        ("Admitted", _admitted(resource, view, inner)),
+        ("Conditions", _conditions(resource, view, inner)),
+        ("Mounts", _mounts(resource)),
+        ("Environment (names; values aren't shown)", _environment(resource, inner)),
+        ("Used by", _users(resource, report)),
+        ("Members", _members(resource, report)),
+        ("Events", events),
+    ]
+    lines = [f"{resource['kind']} {resource['namespace']}/{resource['name']}"]
+    for title, body in sections:
+        shown = list(body)
+        if shown:
+            lines += ["", title] if title else []
+            lines += [f"{MARGIN}{line}".rstrip() for line in shown]
+    return "\n".join(lines)
+
+
+def _facts(resource: Report, view: View) -> Iterator[str]:
+    facts = [
+        ("Condition", styled(word_of(resource))),
+        ("Ready", ready_of(resource) if ready_of(resource) != "-" else ""),
+        ("Owner", resource.get("owner", "")),
+        ("Image", resource.get("image", "")),
+        ("Digest", resource.get("digest", "")),
+        ("Revision", _revision(resource)),
+        ("On the engine", resource.get("engineName", "")),
+        ("Ports", ", ".join([*addresses_of(resource), *_unpublished(resource)])),
+        ("Rollout", _rollout(resource)),
+        ("Next try", _next_try(resource, view)),
+    ]
+    known = [(name, value) for name, value in facts if value]
+    width = max(len(name) for name, _ in known) + 1
+    for name, value in known:
+        text = value if name == "Condition" else printable(value)
+        yield f"{name + ':':<{width}} {text}"
+
+
+def _revision(resource: Report) -> str:
+    if not resource.get("revision"):
+        return ""
+    short = resource["revision"].removeprefix("v1:")[:8]
+    generation, seen = resource.get("generation", 0), resource.get("observedGeneration", 0)
+    behind = f", of which {seen} is acted on" if seen != generation else ""
+    return f"{short}, generation {generation}{behind}"
+
+
+def _unpublished(resource: Report) -> list[str]:
+    ports = (port for port in resource.get("ports", []) if "host" not in port)
+    return [f"{port['container']}/{port['protocol']} (not published)" for port in ports]
+
+
+def _rollout(resource: Report) -> str:
+    rollout = resource.get("rollout")
+    return f"{rollout['order']} ({rollout['why']})" if rollout else ""
+
+
+def _next_try(resource: Report, view: View) -> str:
+    following = resource.get("nextTry", {})
+    when = until(following.get("at", ""), view.now)
+    return f"{when}: {following.get('reason', '')}".rstrip(": ") if when else ""
+
+
+def _replicas(resource: Report, view: View, width: int | None) -> Iterator[str]:
+    rows = []
+    for slot in resource.get("slots", []):
+        again = until(slot.get("nextTry", {}).get("at", ""), view.now)
+        ended_well = word_of(resource) == "Completed"
+        cause = f"it {slot['cause']}" if slot.get("cause") and not ended_well else ""
+        rows.append(
+            (
+                str(slot["slot"]),
+                slot["container"] or "-",
+                slot["state"],
+                slot.get("health") or "-",
+                str(slot["restarts"]),
+                age(slot.get("started", ""), view.now),
+                ", ".join(each["address"] for each in slot.get("addresses", [])) or "-",
+                ", ".join(urls_in_network(resource, slot)) or "-",
+                "; ".join(filter(None, (cause, again))),
+            )
+        )
+    if rows:
+        yield from render(REPLICAS, rows, width=width).split("\n")
+
+
+def _last_output(resource: Report) -> Iterator[str]:
+    for slot in resource.get("slots", []):
+        failure = slot.get("lastFailure")
+        if not failure:
+            continue
+        head = f"{failure['container']} {failure['cause']} at {failure['at']}"
+        if failure.get("unread"):
+            yield printable(f"{head}; {failure['unread']}")
+        elif not failure["lines"]:
+            yield printable(f"{head}; it printed nothing")
+        else:
+            yield printable(head)
+            shown = (printable_output(line["line"], colours=False) for line in failure["lines"])
+            yield from (f"| {line}" for line in shown)
+
+
+def _admitted(resource: Report, view: View, width: int | None) -> Iterator[str]:
+    ids = {slot["id"] for slot in resource.get("slots", []) if slot.get("id")}
+    rows = []
+    for item in resource.get("containers", []):
+        if ids and item["id"] not in ids and not view.wide:
+            continue  # its container is gone, or about to be
+        admitted = item["admitted"]
+        wide = (item["id"][:SHORT_ID], item["intent"]) if view.wide else ()
+        rows.append(
+            (
+                *wide,
+                admitted["name"],
+                format_bytes(admitted["memory"]) if admitted["memory"] else "unlimited",
+                f"{admitted['nano_cpus'] / 1e9:g}" if admitted["nano_cpus"] else "unlimited",
+                str(admitted["pids"]) if admitted["pids"] else "unlimited",
+                ", ".join(admitted["networks"]) or "none",
+            )
+        )
+    columns = (*WIDE_ADMITTED, *ADMITTED) if view.wide else ADMITTED
+    if rows:
+        yield from render(columns, rows, width=width).split("\n")
+
+
+def _conditions(resource: Report, view: View, width: int | None) -> Iterator[str]:
+    rows = [
+        (
+            c["type"],
+            c["status"],
+            f"{age(c['since'], view.now)} ago" if c["since"] else "-",
+            c["reason"] or "-",
+            with_names(c["message"]),
+        )
+        for c in resource["conditions"]
+    ]
+    yield from render(CONDITIONS, rows, width=width).split("\n")
+
+
+def _mounts(resource: Report) -> Iterator[str]:
+    for mount in resource.get("mounts", []):
+        source = f"{mount['type']} {mount['source']}" if mount.get("source") else mount["type"]
+        read_only = " (read-only)" if mount.get("readOnly") else ""
+        yield printable(f"{mount['target']}: {source}{read_only}")
+    for each in resource.get("volumes", ()):
+        what = f"volume {each['volume']}" if each["volume"] else "tmpfs"
+        yield printable(f"slot {each['slot']}: {each['path']}: {what} ({each['keeping']})")
+
+
+def _environment(resource: Report, width: int | None) -> Iterator[str]:
+    names = printable(", ".join(resource.get("env", [])))
+    yield from wrap(names, width) if width else filter(None, [names])
+
+
+def _users(resource: Report, report: Report) -> Iterator[str]:
+    """Yield the services that use a volume, and the containers in a network with their addresses."""
+    for other in report["resources"]:
+        if resource["kind"] == "Volume" and other["namespace"] == resource["namespace"]:
+            for mount in other.get("mounts", []):
+                if mount["type"] == "volume" and mount.get("source") == resource["name"]:
+                    yield printable(f"{other['kind']} {other['name']} at {mount['target']}")
+        if resource["kind"] == "Network":
+            for slot in other.get("slots", []):
+                for each in slot.get("addresses", []):
+                    if each["network"] == resource.get("engineName"):
+                        yield printable(f"{slot['container']} at {each['address']}")
+
+
+def _members(resource: Report, report: Report) -> Iterator[str]:
+    words = {
+        f"{other['kind']}/{other['namespace']}/{other['name']}": word_of(other)
+        for other in report["resources"]
+    }
+    for key in resource.get("members", []):
+        yield f"{printable(key)}  {styled(words.get(key, '-'))}"

@@ -1,0 +1,206 @@
+"""What ``up`` shows while it runs: a live table on a terminal, a line for each change elsewhere."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import sys
+import threading
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any, Protocol
+from urllib.parse import urlsplit
+
+import click
+
+from controller.cli.clients.socket_client import BrokerApi, ask_controller
+from controller.cli.options import command_line
+from controller.cli.output.excerpts import reported
+from controller.cli.output.tables import cell_width, wrap
+from controller.cli.output.times import current_time
+from controller.cli.status.conditions import word_of
+from controller.cli.status.ports import urls_of
+from controller.cli.status.screen import Changes, Screen
+from controller.cli.status.table import View, fit_status
+from controller.model.errors import TrimtabError
+from controller.model.names import DEFAULT_NAMESPACE
+
+if TYPE_CHECKING:
+    from controller.app.launch import Launch
+    from controller.process.process_group import Assembly
+
+REFRESH_S = 0.5
+#: Children are looked after between two questions: no answer may hold that up for long.
+ANSWER_S = 1.0
+CONNECT_S, ADDRESSES_MAX = 0.3, 10
+#: What to try once an instance has started.
+NEXT = ("status", "journal list")
+
+
+class Shower(Protocol):
+    """Shows an instance as it changes."""
+
+    def show(self, report: dict[str, Any]) -> None: ...
+
+    def wait(self, error: TrimtabError) -> None: ...
+
+
+def watch(assembly: Assembly, launch: Launch, *, as_json: bool) -> None:
+    """Show the instance until SIGINT or SIGTERM, looking after the children meanwhile."""
+    stop = threading.Event()
+
+    def end(_number: int, _frame: FrameType | None) -> None:
+        stop.set()
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, end)
+    if as_json or not sys.stdout.isatty():
+        _show_until(stop, assembly, launch, _Lines(launch, as_json=as_json))
+        return
+    with Screen(alternate=False) as screen:
+        _show_until(stop, assembly, launch, _Live(launch, screen), output=True)
+
+
+def _show_until(
+    stop: threading.Event,
+    assembly: Assembly,
+    launch: Launch,
+    shower: Shower,
+    *,
+    output: bool = False,
+) -> None:
+    """Show the status until *stop* is set; *output*: with lines of failed containers, in no log."""
+    question: dict[str, object] = {"do": "status", "output": output}
+    while not stop.is_set():
+        assembly.look_after()
+        try:
+            shower.show(
+                ask_controller(launch.state.controller_socket, question, timeout_s=ANSWER_S)
+            )
+        except TrimtabError as error:
+            shower.wait(error)
+        stop.wait(REFRESH_S)
+
+
+class Start:
+    """The start of an instance: which policy it has and, once nothing progresses, what answers."""
+
+    def __init__(self, launch: Launch) -> None:
+        self._launch = launch
+        self._policy = ""
+        self._lines: list[str] | None = None
+
+    def heading(self) -> str:
+        """Return which files are followed, under which policy."""
+        where = f"{self._launch.instance.dir} under the policy {self._name()}"
+        return f"trimtab keeps {where}; Ctrl-C stops it"
+
+    def ending(self, report: dict[str, Any]) -> list[str]:
+        """Return the lines that end the start, from the moment on when nothing progresses."""
+        if self._lines is None and is_settled(report):
+            self._lines = [*answering(report), f"next: {self._next()}"]
+        return self._lines or []
+
+    def _next(self) -> str:
+        return ", ".join(command_line(words, self._launch.state.root) for words in NEXT)
+
+    def _name(self) -> str:
+        """Return the policy's own name, which its file may not have."""
+        if not self._policy:
+            try:
+                health = BrokerApi(self._launch.state.broker_socket, ANSWER_S).get("health")
+                self._policy = str(health["policy"]["name"])
+            except TrimtabError:
+                return self._launch.policy.stem  # the broker is about to start
+        return self._policy
+
+
+def is_settled(report: dict[str, Any]) -> bool:
+    """Return True if there are resources, and each is Ready or waits for a person."""
+    words = {word_of(resource) for resource in report["resources"]}
+    return bool(words) and not words & {"Progressing", "NotReady", "Degraded", "-"}
+
+
+def answering(report: dict[str, Any]) -> list[str]:
+    """Return a line for each service with published addresses at which something answers.
+
+    At most ``ADDRESSES_MAX`` are tried: one that doesn't answer takes a moment.
+    """
+    published = [(_name_of(each), url) for each in report["resources"] for url in urls_of(each)]
+    found: dict[str, list[str]] = {}
+    for name, url in published[:ADDRESSES_MAX]:
+        if _answers(url):
+            found.setdefault(name, []).append(url)
+    width = max(map(len, found), default=0)
+    lines = [f"{name:<{width}}  {'  '.join(urls)}" for name, urls in found.items()]
+    more = len(published) - ADDRESSES_MAX
+    return [*lines, f"and {more} more: see PORTS"] if more > 0 else lines
+
+
+def _name_of(resource: dict[str, Any]) -> str:
+    namespace, name = resource["namespace"], resource["name"]
+    return name if namespace == DEFAULT_NAMESPACE else f"{namespace}/{name}"
+
+
+def _answers(url: str) -> bool:
+    parts = urlsplit(url)
+    assert parts.hostname is not None, f"{url} names a host"
+    port = parts.port or {"http": 80, "https": 443}[parts.scheme]
+    try:
+        socket.create_connection((parts.hostname, port), timeout=CONNECT_S).close()
+    except OSError:
+        return False
+    return True
+
+
+class _Lines:
+    """A line for each change and, once, the addresses that answer."""
+
+    def __init__(self, launch: Launch, *, as_json: bool) -> None:
+        self._as_json = as_json
+        self._changes = Changes(as_json=as_json, timestamps=False)
+        self._start = Start(launch)
+        self._began = self._ended = False
+
+    def show(self, report: dict[str, Any]) -> None:
+        if not self._began and not self._as_json:
+            click.echo(self._start.heading())
+        self._began = True
+        self._changes.show(report)
+        if not self._ended and not self._as_json and is_settled(report):
+            self._ended = True
+            for line in self._start.ending(report):
+                click.echo(line)
+
+    def wait(self, error: TrimtabError) -> None:
+        self._changes.wait(error)
+
+
+def screen_of(heading: list[str], report: dict[str, Any], view: View, *, height: int) -> str:
+    """Return what a terminal shows: the heading, and as much of the table as fits below it."""
+    assert view.width is not None, "a terminal has a width"
+    width = view.width
+    head = [part for line in heading for part in _fitting(line, width)]
+    return "\n".join([*head, "", fit_status(report, view, height - len(head) - 2)])
+
+
+def _fitting(line: str, width: int) -> list[str]:
+    return [line] if cell_width(line) <= width else wrap(line, width)
+
+
+class _Live:
+    """The table of the resources, redrawn in place, with what answers above it."""
+
+    def __init__(self, launch: Launch, screen: Screen) -> None:
+        self._start = Start(launch)
+        self._screen = screen
+        self._folder = Path(launch.instance.dir)
+
+    def show(self, report: dict[str, Any]) -> None:
+        excerpt = reported(self._folder)  # of the files as they are now
+        view = View(self._screen.width, current_time(), excerpt=excerpt)
+        lines = [self._start.heading(), *(f"  {line}" for line in self._start.ending(report))]
+        self._screen.draw(screen_of(lines, report, view, height=self._screen.height))
+
+    def wait(self, error: TrimtabError) -> None:
+        self._screen.draw(f"{self._start.heading()}\n\nwaiting: {error.message}")

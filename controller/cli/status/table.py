@@ -1,0 +1,194 @@
+"""The table of resources, and the problems below it: one view for ``status``, ``up`` and ``apply``."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, replace
+from typing import Any
+
+import click
+
+from controller.cli.output.excerpts import ReportedExcerpts
+from controller.cli.output.tables import Column, clip, clip_image, render, terminal_width
+from controller.cli.output.times import age, current_time, parse_time, until
+from controller.cli.status.conditions import conditions_of, message_of, styled, word_of
+from controller.cli.status.ports import addresses_of, clip_addresses
+from controller.cli.status.problems import no_excerpt, place_of, problem_of, render_problems
+
+#: Kinds of which there can be more or less than all.
+COUNTED = ("Service", "Release")
+_DASH = frozenset({"-"})
+COLUMNS = (
+    Column("KIND"),
+    Column("NAMESPACE", dull=frozenset({"default"}), shrink=clip, least=9, rank=7),
+    Column("NAME", shrink=clip, least=12, rank=8),
+    Column("READY"),
+    Column("CONDITION", style=styled),
+    Column("RESTARTS", dull=frozenset({"-", "0"}), rank=3, optional=True),
+    Column("AGE", dull=_DASH, rank=2, optional=True),
+    Column("PORTS", dull=_DASH, shrink=clip_addresses, rank=9, optional=True),
+    Column("IMAGE", dull=_DASH, shrink=clip_image, least=12, rank=1, optional=True),
+    Column("MESSAGE"),
+)
+WIDE = (
+    Column("OWNER", shrink=clip, least=6, rank=5, optional=True),
+    Column("REVISION", rank=6, optional=True),
+)
+SHORT_REVISION = 8
+
+Report = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """How a report is shown: for how wide a terminal (None: a pipe), and at which instant.
+
+    ``excerpt`` returns the lines that show a problem in its file.
+    """
+
+    width: int | None
+    now: float
+    wide: bool = False
+    excerpt: ReportedExcerpts = no_excerpt
+
+
+def terminal_view(*, wide: bool = False) -> View:
+    """Return the view for standard output as it is."""
+    return View(terminal_width(), current_time(), wide)
+
+
+def show_status(status: Report) -> None:
+    """Print a report for standard output as it is."""
+    click.echo(render_status(status, terminal_view()))
+
+
+def render_status(status: Report, view: View) -> str:
+    """Return the table of resources and, below it, the problems."""
+    lines = render_problems(status["problems"], width=view.width)
+    return "\n".join([_table(status["resources"], status["problems"], view), *lines])
+
+
+def fit_status(status: Report, view: View, height: int) -> str:
+    """Return the table in at most *height* lines, where that is possible.
+
+    Lines of files are left out first, then resources that are Ready, from the end, then problems, then
+    other resources; the last lines say how many.
+    """
+    resources, problems = list(status["resources"]), list(status["problems"])
+    hidden: list[Report] = []
+    unsaid = 0
+    while True:
+        none = hidden and not resources
+        parts = [] if none else [_table(resources, status["problems"], view)]
+        parts += [_summary(hidden)] if hidden else []
+        parts += render_problems(problems, width=view.width, excerpt=view.excerpt)
+        parts += [f"and {unsaid} more problems; see 'trimtab status'"] if unsaid else []
+        text = "\n".join(parts)
+        excess = text.count("\n") + 1 - height
+        if excess > 0 and view.excerpt is not no_excerpt:
+            view = replace(view, excerpt=no_excerpt)
+            continue
+        ready = [r for r in resources if word_of(r) in {"Ready", "Completed"}]
+        if excess <= 0 or not (ready or len(problems) > 1 or len(resources) > 1):
+            return text
+        if ready:
+            gone = ready[-(excess if hidden else excess + 1) :]
+            resources = [r for r in resources if not any(r is other for other in gone)]
+            hidden = [*gone, *hidden]
+        elif len(problems) > 1:
+            problems.pop()
+            unsaid += 1
+        else:
+            hidden = [resources.pop(), *hidden]
+
+
+def _summary(hidden: list[Report]) -> str:
+    words = Counter(word_of(resource) for resource in hidden)
+    if len(words) == 1:
+        (word,) = words
+        return f"and {len(hidden)} more, all {styled(word)}"
+    return f"and {len(hidden)} more: " + ", ".join(
+        f"{count} {styled(word)}" for word, count in words.most_common()
+    )
+
+
+def _table(resources: list[Report], problems: list[Report], view: View) -> str:
+    if not resources:
+        return "No resources."
+    columns = (*COLUMNS[:-1], *WIDE, COLUMNS[-1]) if view.wide else COLUMNS
+    return render(
+        columns, [_row(resource, problems, view) for resource in resources], width=view.width
+    )
+
+
+def _row(resource: Report, problems: list[Report], view: View) -> tuple[str, ...]:
+    slots = resource.get("slots", [])
+    is_service = resource["kind"] == "Service"
+    wide = (resource.get("owner") or "-", _revision(resource)) if view.wide else ()
+    return (
+        resource["kind"],
+        resource["namespace"],
+        resource["name"],
+        ready_of(resource),
+        word_of(resource),
+        str(sum(slot["restarts"] for slot in slots)) if is_service else "-",
+        age_of(resource, view.now),
+        ", ".join(addresses_of(resource)) or "-",
+        resource.get("image") or "-",
+        *wide,
+        text_of(resource, problems, view),
+    )
+
+
+def _revision(resource: Report) -> str:
+    return str(resource.get("revision", "")).removeprefix("v1:")[:SHORT_REVISION] or "-"
+
+
+def ready_of(resource: Report) -> str:
+    """Return how many replicas are ready, of whichever revision, and how many are declared.
+
+    ``2/?`` where the document can't be read, ``2/-`` where no document declares the service.
+    """
+    if resource["kind"] not in COUNTED:
+        return "-"
+    ready = resource["ready"] + resource.get("earlier", 0)
+    if any(c["type"] == "Ready" and c["reason"] == "Blind" for c in resource["conditions"]):
+        return f"{ready}/?"
+    return f"{ready}/{resource['desired'] or '-'}" if ready else f"0/{resource['desired']}"
+
+
+def age_of(resource: Report, now: float) -> str:
+    """Return how long the container runs that was started last."""
+    starts = [slot["started"] for slot in resource.get("slots", []) if slot.get("started")]
+    known = [start for start in starts if parse_time(start) is not None]
+    return age(max(known, key=lambda start: parse_time(start) or 0.0), now) if known else "-"
+
+
+def text_of(resource: Report, problems: list[Report], view: View) -> str:
+    """Return what a row says in words: why, when it is tried again, and with ``wide`` its last output.
+
+    A problem that stands below the table isn't repeated.
+    """
+    listed = {}
+    for condition in conditions_of(resource):
+        problem = problem_of(resource, condition["message"], problems)
+        if condition["message"] and problem is not None:
+            listed[condition["message"]] = place_of(problem)
+    own = [c for c in resource["conditions"] if c["message"] not in listed]
+    message = message_of({**resource, "conditions": own}) if listed else message_of(resource)
+    parts = [
+        f"see {place} below" if place else "see below" for place in dict.fromkeys(listed.values())
+    ]
+    parts += [message] if message else []
+    if again := until(resource.get("nextTry", {}).get("at", ""), view.now):
+        parts.append(again)
+    lines = ["; ".join(parts)]
+    if view.wide:
+        outputs = (line for line in _last_outputs(resource) if line not in lines[0])
+        lines += [f"last output: {line}" for line in outputs]
+    return "\n".join(lines)
+
+
+def _last_outputs(resource: Report) -> list[str]:
+    found = (slot.get("lastFailure", {}) for slot in resource.get("slots", []))
+    return [failure["line"] for failure in found if failure.get("line")]

@@ -1,0 +1,73 @@
+"""``status --watch``: a table that is redrawn on a terminal, a line for each change in a pipe."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import click
+
+from controller.cli.clients.status_report import fetch, fetch_status, select
+from controller.cli.exit_codes import EXIT_INTERRUPTED
+from controller.cli.output.times import current_time
+from controller.cli.status.screen import Changes, Screen
+from controller.cli.status.table import View, fit_status
+from controller.model.errors import EngineUnavailable
+
+REFRESH_S = 1.0
+
+
+def watch_status(
+    state: Path | None, name: str | None, namespace: str | None, *, wide: bool, as_json: bool
+) -> int:
+    """Show the status until Ctrl-C, also while nothing runs; return the exit code of an interrupt.
+
+    Raises:
+        StateError: there is no instance, or this user can't ask it.
+    """
+    wake = threading.Event()
+    stop = threading.Event()
+
+    def end(_number: int, _frame: FrameType | None) -> None:
+        stop.set()
+        wake.set()
+
+    def resized(_number: int, _frame: FrameType | None) -> None:
+        wake.set()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, end)
+    signal.signal(signal.SIGWINCH, resized)
+    if as_json or not sys.stdout.isatty():
+        changes = Changes(as_json=as_json, timestamps=True)
+        while not stop.is_set():
+            try:
+                changes.show(select(fetch_status(state), name=name, namespace=namespace))
+            except EngineUnavailable as error:
+                changes.wait(error)
+            stop.wait(REFRESH_S)
+        return EXIT_INTERRUPTED
+    with Screen(alternate=True) as screen:
+        while not stop.is_set():
+            wake.clear()
+            report, head = _report(state)
+            shown = select(report, name=name, namespace=namespace)
+            view = View(screen.width, current_time(), wide)
+            screen.draw(f"{head}\n{fit_status(shown, view, screen.height - 1)}")
+            wake.wait(REFRESH_S)
+    return EXIT_INTERRUPTED
+
+
+def _report(state: Path | None) -> tuple[dict[str, Any], str]:
+    """Return the report, or the last known one, and a line that says how old it is."""
+    try:
+        fetched = fetch(state, now=current_time())
+    except EngineUnavailable as error:
+        return {"resources": [], "problems": []}, f"waiting: {error.message}"
+    if fetched.lost is not None:
+        return fetched.report, click.style(fetched.warning, fg="yellow")
+    return fetched.report, click.style("every second; Ctrl-C ends", dim=True)

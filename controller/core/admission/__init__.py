@@ -1,0 +1,1 @@
+"""Admission of requests: create, update, exec, networks and volumes, adoption."""

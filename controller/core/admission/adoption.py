@@ -1,0 +1,233 @@
+"""Adoption: taking over what carries this instance's label, without the journal that made it.
+
+Pure. What a container was admitted with is read from the engine's inspect: the request is written
+that would have led to it, judged as a create of today's is, and the container must be what that
+create would have made. Whoever reaches further than the policy isn't adopted: the inventory says
+what was admitted, and a label alone says nothing. It runs on, and is nobody's to touch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from controller.core.admission.create import Admission
+from controller.core.encoding.uuid7 import minted_s
+from controller.core.enforcement.kernel_mounts import SHM_DEFAULT
+from controller.core.engine_api.comparable_fields import differing, told
+from controller.core.engine_api.requests import Finding
+from controller.core.engine_api.translate import endpoint_aliases, settings
+from controller.model import names
+from controller.model.policy.document import OPERATOR_OWNER, Policy
+from controller.model.records import Actor, Role
+
+Kind = Literal["network", "volume", "container"]
+#: In the order in which they are adopted: containers need the others.
+KINDS: tuple[Kind, ...] = ("network", "volume", "container")
+ORIGINS = {Role.CONTROLLER.value, Role.CLIENT.value}
+
+#: What a container has from its image where its create said nothing.
+_INHERITED = frozenset(
+    {
+        *("ArgsEscaped", "Cmd", "Entrypoint", "Healthcheck", "OnBuild"),
+        *("Shell", "StopSignal", "User", "WorkingDir"),
+    }
+)
+#: What the engine hides and write-protects in /proc and /sys unless somebody says otherwise; each
+#: version has more, and the kernel is looked at as well.
+_MASKED = frozenset({"/proc/kcore", "/proc/keys", "/sys/firmware"})
+_READ_ONLY = frozenset({"/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"})
+#: Members of HostConfig that the gate writes whatever is asked for.
+_HARDENED = ("CapDrop", "SecurityOpt", "LogConfig")
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What labels say of an object. Whoever has the engine's socket can write them."""
+
+    kind: Kind
+    id: str  # a volume's is its name
+    name: str
+    origin: str = ""
+    owner: str = ""
+    namespace: str = ""
+    service: str = ""
+    slot: str = ""
+    revision: str = ""
+    intent: str = ""
+    image: str = ""
+
+    @property
+    def subject(self) -> str:
+        """How an operator names it."""
+        return self.id if self.kind == "container" else f"{self.kind}:{self.id}"
+
+    @property
+    def made_s(self) -> float | None:
+        """When its intent was made, in seconds since the epoch."""
+        return minted_s(self.intent)
+
+
+def claim_of(kind: Kind, inspect: Mapping[str, Any]) -> Claim:
+    """Return what an object's labels say."""
+    config = inspect.get("Config") or {} if kind == "container" else inspect
+    labels = config.get("Labels") or {}
+    name = str(inspect.get("Name") or "").removeprefix("/")
+    return Claim(
+        kind=kind,
+        id=name if kind == "volume" else str(inspect.get("Id") or ""),
+        name=name,
+        origin=str(labels.get(names.ORIGIN, "")),
+        owner=str(labels.get(names.OWNER, "")),
+        namespace=str(labels.get(names.NAMESPACE, "")),
+        service=str(labels.get(names.SERVICE, "")),
+        slot=str(labels.get(names.SLOT, "")),
+        revision=str(labels.get(names.REVISION, "")),
+        intent=str(labels.get(names.INTENT, "")),
+        image=str(labels.get(names.IMAGE, "")),
+    )
+
+
+def judge_claim(claim: Claim, *, taken: Iterable[str]) -> Iterator[Finding]:
+    """Yield why the labels of an object can't be this instance's own; *taken* are the intents of
+    others that carry its label.
+    """
+    if claim.origin not in ORIGINS or claim.made_s is None:
+        reason = "its labels aren't as a broker writes them"
+        yield Finding("adopt.labels", "Labels", reason, "remove it, if it isn't needed")
+    elif claim.intent in taken:
+        reason = f"another object has its intent {claim.intent}: one of them is a copy"
+        yield Finding("adopt.copied", "Labels", reason, "remove the copy")
+
+
+def actor_of(claim: Claim, policy: Policy) -> Actor:
+    """Return who made it, as far as its labels tell."""
+    if claim.origin == Role.CONTROLLER.value:
+        return Actor(uid=-1, gid=-1, pid=0, role=Role.CONTROLLER)
+    if claim.owner == OPERATOR_OWNER:
+        return Actor(uid=0, gid=0, pid=0, role=Role.OPERATOR)
+    uid = next((each.uid for each in policy.clients if each.owner == claim.owner), -1)
+    return Actor(uid=uid, gid=-1, pid=0, role=Role.CLIENT, owner=claim.owner)
+
+
+def judge_plain(claim: Claim, inspect: Mapping[str, Any]) -> Iterator[Finding]:
+    """Yield what keeps a network or a volume from being ours: the engine's own kind, no options."""
+    wanted = "bridge" if claim.kind == "network" else "local"
+    if inspect.get("Driver") != wanted or (claim.kind == "volume" and inspect.get("Options")):
+        reason = f"the {claim.kind} {claim.name} has options or a driver: it may be anything"
+        yield Finding(f"{claim.kind}.options", "Driver", reason, "make it anew, and plain")
+    by_controller = claim.origin == Role.CONTROLLER.value
+    if by_controller and not names.is_dns_label(claim.namespace, length=names.NAMESPACE_MAX):
+        reason = "its labels aren't as a broker writes them"
+        yield Finding("adopt.labels", "Labels", reason, "remove it, if it isn't needed")
+
+
+# Containers
+
+
+@dataclass(frozen=True, slots=True)
+class Defaults:
+    """What the engine gives where nothing is asked for, as it says of itself."""
+
+    cgroupns: str = "private"
+    runtime: str = "runc"
+
+    @classmethod
+    def of(cls, info: Mapping[str, Any]) -> Defaults:
+        """Return them from the engine's ``/info``."""
+        cgroupns = "host" if str(info.get("CgroupVersion") or "") == "1" else "private"
+        return cls(cgroupns, str(info.get("DefaultRuntime") or "runc"))
+
+
+def asked_of(
+    inspect: Mapping[str, Any], image: Mapping[str, Any], *, actor: Actor, defaults: Defaults
+) -> dict[str, object]:
+    """Return the create that leads to such a container, in the form of a client's body."""
+    config, own = inspect.get("Config") or {}, image.get("Config") or {}
+    body: dict[str, object] = {
+        member: value
+        for member, value in config.items()
+        if member not in _INHERITED or value != own.get(member)
+    }
+    if body.get("Hostname") == str(inspect.get("Id", ""))[:12]:
+        del body["Hostname"]
+    body["Image"] = str(inspect.get("Image") or "")
+    body["Env"] = [
+        entry for entry in config.get("Env") or () if entry not in (own.get("Env") or ())
+    ]
+    for member in ("Volumes", "ExposedPorts"):
+        body[member] = {
+            name: value
+            for name, value in (config.get(member) or {}).items()
+            if name not in (own.get(member) or {})
+        }
+    body["Labels"] = _asked_labels(config.get("Labels") or {}, own.get("Labels") or {}, actor)
+    body["HostConfig"] = _asked_host(inspect.get("HostConfig") or {}, defaults)
+    ends = {name: {"Aliases": list(asked)} for name, asked in endpoint_aliases(inspect)}
+    body["NetworkingConfig"] = {"EndpointsConfig": ends} if ends else {}
+    return body
+
+
+def _asked_labels(
+    labels: Mapping[str, str], images: Mapping[str, str], actor: Actor
+) -> dict[str, str]:
+    """Return the labels without the broker's, and without those that came with the image."""
+    written = {*names.BROKER_LABELS}
+    if actor.role is not Role.CONTROLLER:
+        written |= {*names.CONTROLLER_LABELS}
+    return {
+        key: value
+        for key, value in labels.items()
+        if key not in written and not (key in images and value in ("", images[key]))
+    }
+
+
+def _asked_host(host: Mapping[str, Any], defaults: Defaults) -> dict[str, object]:
+    """Return HostConfig without what the engine filled in."""
+    asked = dict(host)
+    if set(host.get("MaskedPaths") or ()) >= _MASKED:
+        asked.pop("MaskedPaths")
+    if set(host.get("ReadonlyPaths") or ()) >= _READ_ONLY:
+        asked.pop("ReadonlyPaths")
+    filled = {
+        "CgroupnsMode": defaults.cgroupns,
+        "Runtime": defaults.runtime,
+        "ShmSize": SHM_DEFAULT,
+        "OomKillDisable": False,
+    }
+    for member, value in filled.items():
+        if asked.get(member) == value:
+            asked.pop(member)
+    return asked
+
+
+def judge_likeness(admission: Admission, inspect: Mapping[str, Any]) -> Iterator[Finding]:
+    """Yield in what a container isn't what the gate makes of such a create.
+
+    A limit that it hasn't would have been given, a network that it is in beside its own left out.
+    """
+    assert admission.settings is not None, "an admitted create has settings"
+    now = settings(inspect)
+    for setting in differing(now, admission.settings):
+        yield _unlike(told(setting, now, admission.settings).replace("admitted", "would be given"))
+    made = (admission.body or {}).get("HostConfig")
+    host = inspect.get("HostConfig") or {}
+    for member in _HARDENED:
+        if isinstance(made, Mapping) and made.get(member) != host.get(member):
+            yield _unlike(f"{member} is {host.get(member)!r}, and would be {made.get(member)!r}")
+    labels = (inspect.get("Config") or {}).get("Labels") or {}
+    for label, value in sorted(_labels_of(admission).items()):
+        if labels.get(label) != value:
+            reason = f"its label {label} is {labels.get(label)!r}, and would be {value!r}"
+            yield Finding("adopt.labels", "Labels", reason, "remove it, and let it be made anew")
+
+
+def _labels_of(admission: Admission) -> Mapping[str, Any]:
+    found = admission.summary.get("labels")
+    return found if isinstance(found, Mapping) else {}
+
+
+def _unlike(reason: str) -> Finding:
+    remedy = "put it right with the docker command, or remove it and let it be made anew"
+    return Finding("adopt.unlike", "HostConfig", reason, remedy)

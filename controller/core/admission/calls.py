@@ -1,0 +1,202 @@
+"""Admission of calls without a body of their own: what their query may say.
+
+A query comes decoded, each name once. What goes out is written anew; a parameter that isn't
+known is refused unless it is empty.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+
+from controller.core.encoding.image_reference import Reference, is_image_id, parse_reference
+from controller.core.engine_api.grammar import is_signal
+from controller.core.engine_api.requests import Finding
+from controller.core.policy.grants import Asked
+from controller.core.policy.remedies import advised
+from controller.core.rules.identity import controllers_name, judge_name
+from controller.core.rules.image import judge_platform, judge_reference
+from controller.core.rules.verdict import Admission, denied, enforced, tolerating, verdict_of
+from controller.model.policy.document import Policy
+from controller.model.records import Actor, Role
+
+STOP_MAX_S = 300
+
+_NUMBER = re.compile(r"0|[1-9][0-9]{0,2}", re.ASCII)
+_TRUE = ("1", "true", "True")
+_FALSE = ("", "0", "false", "False")
+
+Query = Mapping[str, str]
+
+
+def _unknown(query: Query, known: Iterable[str]) -> list[Finding]:
+    return [
+        Finding("query.unknown", name, "a parameter that this call hasn't", "leave it out")
+        for name, value in query.items()
+        if name not in known and value not in _FALSE
+    ]
+
+
+def import_refused(path: str) -> Finding:
+    """Return the refusal of an import: its result could take the name of an admitted image."""
+    return Finding(
+        "image.import",
+        path,
+        "importing an image isn't served: nothing says where its files come from",
+        "pull it from a registry, or import it on the engine as root and run `trimtab image trust`",
+    )
+
+
+def admit_pull(
+    query: Query,
+    *,
+    actor: Actor,
+    policy: Policy,
+    host: str = "",
+) -> Admission:
+    """Judge images/create by its query (fromImage, tag, platform); ``query`` is rebuilt.
+
+    *host* is the engine's own platform, where it is known.
+
+    ``summary`` has ``reference``, canonical. Importing (fromSrc) is how images are forged.
+    """
+    findings = [import_refused("fromSrc")] if query.get("fromSrc") else []
+    findings += _unknown(query, ("fromImage", "tag", "platform", "fromSrc"))
+    name, tag = query.get("fromImage", ""), query.get("tag", "")
+    text = name
+    if tag:
+        # Clients split REPOSITORY:TAG and REPOSITORY@DIGEST here.
+        text = f"{name}@{tag}" if is_image_id(tag) else f"{name}:{tag}"
+    findings += judge_reference(text, policy, path="fromImage")
+    platform = query.get("platform", "")
+    findings += judge_platform(platform, host, policy)
+    if refused := enforced(findings, policy.modes):
+        by_client = actor.role is Role.CLIENT
+        asked = Asked(reference=text, platform=platform, by_client=by_client)
+        return denied(advised(refused, asked, policy))
+    reference = parse_reference(text)
+    pairs = [
+        ("fromImage", reference.repository),
+        ("tag", reference.digest or reference.tag),
+        ("platform", platform),
+    ]
+    admitted = Admission(
+        verdict_of(()),
+        query=tuple((key, value) for key, value in pairs if value),
+        summary=_summary_of(reference),
+    )
+    return tolerating(admitted, findings, policy.modes)
+
+
+def admit_reference(reference: str, *, policy: Policy, by_client: bool = False) -> Admission:
+    """Judge a look at an image in its registry (distribution), or trusting a local one."""
+    findings = list(judge_reference(reference, policy, path="image"))
+    if refused := enforced(findings, policy.modes):
+        return denied(advised(refused, Asked(reference=reference, by_client=by_client), policy))
+    admitted = Admission(verdict_of(()), summary=_summary_of(parse_reference(reference)))
+    return tolerating(admitted, findings, policy.modes)
+
+
+def _summary_of(reference: Reference) -> dict[str, object]:
+    return {"reference": reference.canonical}
+
+
+def admit_start(query: Query) -> Admission:
+    """Judge a start: no checkpoints, which are folders of the host."""
+    findings = [
+        Finding("start.checkpoint", name, "a checkpoint is a folder of the host", "leave it out")
+        for name in ("checkpoint", "checkpoint-dir")
+        if query.get(name)
+    ]
+    known = ("checkpoint", "checkpoint-dir", "detachKeys")
+    findings += _unknown(query, known)
+    return denied(findings) if findings else Admission(verdict_of(()))
+
+
+def admit_restart_allowed(image: str, *, policy: Policy) -> Admission:
+    """Judge starting a container made under another policy: its image must still be admitted."""
+    findings = list(judge_reference(image, policy, path="Image"))
+    if enforced(findings, policy.modes):
+        return denied(enforced(findings, policy.modes))
+    return tolerating(Admission(verdict_of(())), findings, policy.modes)
+
+
+def admit_stop(query: Query) -> Admission:
+    """Judge a stop or restart: ``t`` 0 to 300, ``signal`` a name or number that exists."""
+    findings = _unknown(query, ("t", "signal"))
+    findings += _signal(query)
+    seconds = query.get("t", "")
+    if seconds and not (_NUMBER.fullmatch(seconds) and int(seconds) <= STOP_MAX_S):
+        reason = f"{seconds!r} seconds: 0 to {STOP_MAX_S}"
+        findings.append(Finding("stop.timeout", "t", reason, "ask for less"))
+    return _with_query(query, ("t", "signal"), findings)
+
+
+def admit_kill(query: Query) -> Admission:
+    """Judge a kill: ``signal``."""
+    return _with_query(query, ("signal",), [*_unknown(query, ("signal",)), *_signal(query)])
+
+
+def _signal(query: Query) -> list[Finding]:
+    signal = query.get("signal", "")
+    if not signal or is_signal(signal):
+        return []
+    return [Finding("signal.invalid", "signal", f"{signal!r} is no signal", "write SIGTERM")]
+
+
+def admit_remove(query: Query) -> Admission:
+    """Judge a container's removal: ``force`` passes, ``v`` is dropped, ``link`` is refused.
+
+    Volumes outlive containers: ``v`` is never forwarded.
+    """
+    findings = _unknown(query, ("force", "v", "link"))
+    for name in ("force", "v", "link"):
+        if query.get(name, "") not in (*_TRUE, *_FALSE):
+            findings.append(Finding("query.invalid", name, "expected 1 or 0"))
+    if query.get("link") in _TRUE:
+        reason = "it removes a link, not a container"
+        findings.append(Finding("remove.link", "link", reason, "leave it out"))
+    if findings:
+        return denied(findings)
+    force = query.get("force", "") in _TRUE
+    return Admission(verdict_of(()), query=(("force", "1"),) if force else ())
+
+
+def admit_image_remove(query: Query) -> Admission:
+    """Judge an image's removal: ``force`` and ``noprune`` pass, since nothing uses it."""
+    flags = ("force", "noprune")
+    findings = _unknown(query, flags)
+    for name in flags:
+        if query.get(name, "") not in (*_TRUE, *_FALSE):
+            findings.append(Finding("query.invalid", name, "expected 1 or 0"))
+    if findings:
+        return denied(findings)
+    given = tuple((name, "1") for name in flags if query.get(name, "") in _TRUE)
+    return Admission(verdict_of(()), query=given)
+
+
+def admit_rename(
+    query: Query, *, actor: Actor, policy: Policy, admitted: str, origin: str = "client"
+) -> Admission:
+    """Judge a rename; *admitted* is the container's name in the inventory, *origin* who made it.
+
+    What the controller made has a final name: it may be given back, by whoever asks.
+    """
+    name = query.get("name", "")
+    findings = [*_unknown(query, ("name",)), *judge_name(name, "name", most=policy.names.max)]
+    if "controller" in {origin, actor.role.value}:
+        if name != admitted:
+            reason = f"its name is {admitted}, and names are final"
+            findings.append(Finding("name.final", "name", reason, "give it back its own name"))
+    else:
+        findings += controllers_name(name)
+    if findings:
+        return denied(findings)
+    return Admission(verdict_of(()), query=(("name", name),), summary={"name": name})
+
+
+def _with_query(query: Query, names: Iterable[str], findings: list[Finding]) -> Admission:
+    if findings:
+        return denied(findings)
+    given = tuple((name, query[name]) for name in names if query.get(name))
+    return Admission(verdict_of(()), query=given)

@@ -1,0 +1,485 @@
+"""Admission of networks and volumes, and of joining and leaving networks."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+
+from controller.core.admission.rebuild import origin_labels
+from controller.core.encoding.quoting import quoted
+from controller.core.engine_api.grammar import is_host_name
+from controller.core.engine_api.parse import ICC, MASQUERADE
+from controller.core.engine_api.requests import (
+    ConnectRequest,
+    CreateRequest,
+    Finding,
+    NetworkRequest,
+    Pool,
+    VolumeRequest,
+)
+from controller.core.policy.grants import Asked
+from controller.core.policy.remedies import advised
+from controller.core.rules.anonymous_volumes import is_slot_volume
+from controller.core.rules.context import Case, case_of_existing, implied, namespace_of, owner_of
+from controller.core.rules.facts import (
+    ContainerFacts,
+    CreateFacts,
+    NetworkFacts,
+    Stamp,
+    VolumeFacts,
+)
+from controller.core.rules.host_routes import overlapped
+from controller.core.rules.identity import (
+    if_lost,
+    is_reserved,
+    judge_labels,
+    judge_name,
+    judge_owner,
+)
+from controller.core.rules.networks import (
+    foreign_network,
+    implied_kind,
+    is_as_implied,
+    is_own_network,
+    judge_network,
+    looked_up,
+)
+from controller.core.rules.verdict import (
+    Admission,
+    Change,
+    denied,
+    enforced,
+    tolerating,
+    verdict_of,
+)
+from controller.model import names
+from controller.model.names import qualified
+from controller.model.policy.document import Policy
+from controller.model.records import Actor, Role
+
+Body = dict[str, object]
+POOLS_MAX = 4
+Findings = Iterator[Finding]
+
+
+def _may_be_met(existing: NetworkFacts, actor: Actor, owner: str, kind: str) -> bool:
+    """Tell whether a create may meet this network of its name: the engine says that it exists."""
+    if not existing.ours:
+        return False
+    if kind:
+        return is_as_implied(existing, kind)
+    return actor.role is Role.CONTROLLER or existing.owner == owner
+
+
+def admit_network(
+    request: NetworkRequest,
+    *,
+    actor: Actor,
+    policy: Policy,
+    existing: NetworkFacts | None,
+    stamp: Stamp,
+    routes: tuple[str, ...] = (),
+) -> Admission:
+    """Judge a network create; *existing* is what holds the name already, *routes* are the host's."""
+    labels = dict(request.labels)
+    owner = owner_of(actor, labels.get(names.OWNER, ""))
+    namespace = namespace_of(actor, labels.get(names.NAMESPACE, ""), policy)
+    kind = implied_kind(policy, request.name, namespace)
+    findings = [
+        *request.findings,
+        *judge_owner(policy, actor.role, owner, namespace),
+        *judge_labels(request.labels, policy, actor.role, owner),
+        *judge_name(request.name, "Name", most=policy.names.max, least=1),
+        *_network_name(request.name, actor, policy, namespace),
+        *_network_kind(request, actor, policy, kind),
+        *_judge_pools(request, actor, policy, routes),
+    ]
+    if existing is not None and not _may_be_met(existing, actor, owner, kind):
+        # To a client another owner's network is as foreign as somebody else's.
+        met = existing if kind else replace(existing, ours=False)
+        findings.append(foreign_network(met, "Name", kind, actor))
+    if refused := enforced(findings, policy.modes):
+        asked = Asked(
+            owner=owner,
+            namespace=namespace,
+            name=request.name,
+            by_client=actor.role is Role.CLIENT,
+        )
+        return denied(advised(refused, asked, policy))
+    forced = actor.role is not Role.CONTROLLER and (policy.networks.client_internal or False)
+    internal = request.internal or (forced and kind not in {"ingress", "bridge"})
+    changes = []
+    if internal and not request.internal:
+        changes.append(Change("network.internal", "internal: no way out"))
+    final = replace(request, internal=internal)
+    labelled = namespace if actor.role is Role.CONTROLLER else ""
+    made = _made_network(final, actor, owner, labelled, stamp, tuple(changes))
+    return tolerating(made, findings, policy.modes)
+
+
+def _network_name(name: str, actor: Actor, policy: Policy, namespace: str) -> Findings:
+    bases = (policy.networks.isolated, policy.networks.ingress, policy.networks.bridge)
+    taken = any(name == base or name.startswith(f"{base}.") for base in bases)
+    if actor.role is not Role.CONTROLLER:
+        if taken or name in {"bridge", "host", "none", "default", "ingress"}:
+            reason = f"{name!r} is the name of a network that the gate or the engine makes"
+            yield Finding("name.reserved", "Name", reason, "choose another name")
+        return
+    yield from _in_namespace(name, namespace, "Name", implied(policy, namespace).all())
+    if taken and name not in implied(policy, namespace).all():
+        reason = f"{name!r} is the name of another namespace's network"
+        yield Finding("name.reserved", "Name", reason, "choose another name")
+
+
+def _in_namespace(name: str, namespace: str, path: str, besides: tuple[str, ...] = ()) -> Findings:
+    """What the controller makes is called after its namespace, so that none takes another's."""
+    if name in besides:
+        return
+    own = name.removeprefix(qualified(namespace, ""))
+    if not names.is_dns_label(own, length=63) or qualified(namespace, own) != name:
+        reason = f"{name!r} isn't a name of the namespace {namespace!r}"
+        yield Finding("name.mismatch", path, reason, f"call it {qualified(namespace, 'NAME')}")
+
+
+#: What each implied network must be: internal, masquerade, inter-container traffic.
+_SHAPES = {
+    "isolated": (True, True, True),
+    "ingress": (False, False, False),
+    "bridge": (False, True, True),
+}
+
+
+def _network_kind(request: NetworkRequest, actor: Actor, policy: Policy, kind: str) -> Findings:
+    if request.driver not in {"", "bridge"}:
+        reason = f"the driver {request.driver!r}"
+        yield Finding("network.driver", "Driver", reason, "use bridge")
+    for option in request.options:
+        reason = f"the option {option!r} reaches past the container's own network"
+        yield Finding("network.options", f"Options.{option}", reason, "leave it out")
+    if request.ipv6 and not policy.networks.ipv6:
+        reason = "IPv6 needs a firewall of its own (CVE-2024-32473)"
+        yield Finding("network.ipv6", "EnableIPv6", reason, "leave it out")
+    if kind and actor.role is Role.CONTROLLER:
+        masquerade, icc = request.masquerade is not False, request.icc is not False
+        if (request.internal, masquerade, icc) != _SHAPES[kind]:
+            reason = f"{request.name} is the namespace's {kind} network, and must be made so"
+            yield Finding("network.shape", "Name", reason, "leave that to the controller")
+        if kind == "bridge" and "bridge" not in policy.networks.modes:
+            yield Finding("network.mode", "Name", "the policy doesn't grant bridge")
+        return
+    if request.masquerade is not None or request.icc is not None:
+        reason = "masquerading and inter-container traffic are set for ingress networks only"
+        yield Finding("network.options", "Options", reason, "leave them out")
+    opened = not request.internal and actor.role is Role.CONTROLLER
+    if opened and "bridge" not in policy.networks.modes:
+        reason = "a network with a way out needs the mode bridge, which the policy doesn't grant"
+        yield Finding("network.internal", "Internal", reason, "make it internal")
+
+
+def _judge_pools(
+    request: NetworkRequest, actor: Actor, policy: Policy, routes: tuple[str, ...]
+) -> Findings:
+    """Yield which addresses a network may not have: they could shadow routes of the host."""
+    granted = () if actor.role is Role.CONTROLLER else policy.networks.subnets
+    if len(request.pools) > POOLS_MAX:
+        reason = f"{len(request.pools)} subnets: at most {POOLS_MAX}"
+        yield Finding("network.address", "IPAM.Config", reason, "name fewer")
+        return
+    for index, pool in enumerate(request.pools):
+        if not granted:
+            reason = "it could shadow routes of the host"
+            remedy = "leave out Config, or list its range in networks.subnets of the policy"
+        elif not _is_within(pool.subnet, granted):
+            reason = f"{quoted(pool.subnet)} is not an IPv4 network within {', '.join(granted)}"
+            remedy = "choose a subnet of those, or leave out Config"
+        elif not all(
+            _is_within(part, (pool.subnet,)) for part in (pool.ip_range, pool.gateway) if part
+        ):
+            reason, remedy = (
+                "its range or gateway is outside of the subnet",
+                "choose them within it",
+            )
+        elif route := overlapped(pool.subnet, routes):
+            # The host, and so all its containers, would find what is there in this network instead.
+            reason = f"{pool.subnet} overlaps {route}, to which this host has a route"
+            remedy = "choose another subnet, or leave out Config"
+        else:
+            continue
+        yield Finding("network.address", f"IPAM.Config[{index}]", reason, remedy)
+
+
+def _is_within(text: str, ranges: Iterable[str]) -> bool:
+    """Return True if a text is an IPv4 network or address within one of some networks."""
+    try:
+        network = ipaddress.IPv4Network(text)
+    except ValueError:
+        return False
+    return any(network.subnet_of(ipaddress.IPv4Network(each)) for each in ranges)
+
+
+def _made_network(
+    request: NetworkRequest,
+    actor: Actor,
+    owner: str,
+    namespace: str,
+    stamp: Stamp,
+    changes: tuple[Change, ...],
+) -> Admission:
+    labels = _object_labels(request.labels, actor, owner, namespace, stamp)
+    options = {
+        name: "true" if value else "false"
+        for name, value in ((MASQUERADE, request.masquerade), (ICC, request.icc))
+        if value is not None
+    }
+    body: Body = {"Name": request.name, "Driver": "bridge", "Internal": request.internal}
+    body |= {"EnableIPv6": True} if request.ipv6 else {}
+    body |= {"Options": options} if options else {}
+    if request.pools:
+        body["IPAM"] = {"Driver": "default", "Config": [_pool(pool) for pool in request.pools]}
+    body["Labels"] = labels
+    summary: Body = {
+        "name": request.name,
+        "labels": {key: value for key, value in labels.items() if is_reserved(key)},
+        "internal": request.internal,
+        **({"subnets": [pool.subnet for pool in request.pools]} if request.pools else {}),
+    }
+    return Admission(verdict_of((), changes), body, summary=summary)
+
+
+def _pool(pool: Pool) -> Body:
+    told = {"Subnet": pool.subnet, "IPRange": pool.ip_range, "Gateway": pool.gateway}
+    return {name: value for name, value in told.items() if value}
+
+
+def _object_labels(
+    asked: tuple[tuple[str, str], ...], actor: Actor, owner: str, namespace: str, stamp: Stamp
+) -> dict[str, str]:
+    own = {key: value for key, value in asked if not is_reserved(key)}
+    service = dict(asked).get(names.SERVICE)
+    ours = origin_labels(actor, stamp) | {names.OWNER: owner, names.NAMESPACE: namespace}
+    ours |= {names.SERVICE: service} if service else {}
+    return dict(sorted({**own, **ours}.items()))
+
+
+def admit_implied_network(name: str, *, actor: Actor, policy: Policy, stamp: Stamp) -> Admission:
+    """Return the create of one of a client's implied networks, which the gate makes on first use."""
+    namespace = namespace_of(actor, "", policy)
+    kind = implied_kind(policy, name, namespace)
+    owner = owner_of(actor, "")
+    if not kind or (kind == "bridge" and "bridge" not in policy.networks.modes):
+        reason = f"{name!r} isn't a network that {owner}'s containers imply"
+        return denied([Finding("network.mode", "Name", reason)])
+    internal, masquerade, icc = _SHAPES[kind]
+    request = NetworkRequest(
+        name=name,
+        internal=internal,
+        masquerade=None if masquerade else False,
+        icc=None if icc else False,
+    )
+    # It is its namespace's, not this owner's alone: whoever comes next joins it too. The
+    # controller uses it where it is, and doesn't take it for one of its own to remove.
+    return _made_network(request, actor, owner, namespace, stamp, ())
+
+
+def named_volume(
+    request: VolumeRequest, *, actor: Actor, policy: Policy, stamp: Stamp
+) -> VolumeRequest:
+    """Return a volume's create with a name: one that is made from its intent, if there is none."""
+    if request.name or actor.role is Role.CONTROLLER or not policy.mounts.create_volumes:
+        return request
+    name = f"{owner_of(actor, '')}-{stamp.intent.replace('-', '')[-12:]}"
+    return replace(request, name=name)
+
+
+def admit_volume(
+    request: VolumeRequest,
+    *,
+    actor: Actor,
+    policy: Policy,
+    existing: VolumeFacts | None,
+    stamp: Stamp,
+) -> Admission:
+    """Judge a volume create; *existing* is what holds the name already.
+
+    The engine answers a create of a volume that exists with that volume, whoever's it is.
+    """
+    labels = dict(request.labels)
+    owner = owner_of(actor, labels.get(names.OWNER, ""))
+    namespace = namespace_of(actor, labels.get(names.NAMESPACE, ""), policy)
+    by_controller = actor.role is Role.CONTROLLER
+    findings = [
+        *request.findings,
+        *judge_owner(policy, actor.role, owner, namespace),
+        *judge_labels(request.labels, policy, actor.role, owner),
+        *judge_name(request.name, "Name", most=policy.names.max),
+    ]
+    if by_controller:
+        findings += _in_namespace(request.name, namespace, "Name")
+    elif existing is None:
+        findings += _slots_own(request.name)
+    if request.driver not in {"", "local"}:
+        reason = f"the driver {request.driver!r}"
+        findings.append(Finding("volume.driver", "Driver", reason, "use local"))
+    if existing is not None:
+        same = existing.namespace == namespace if by_controller else existing.owner == owner
+        if not existing.ours or not same or existing.options or existing.driver != "local":
+            reason = f"{request.name} is taken by a volume that isn't yours, or isn't a plain one"
+            remedy = "name another volume, or remove that one by hand if nobody needs its data"
+            if existing.instance and not existing.ours and actor.role is not Role.CLIENT:
+                remedy += f"; {if_lost(existing.instance)}"
+            findings.append(Finding("volume.foreign", "Name", reason, remedy))
+    if refused := enforced(findings, policy.modes):
+        asked = Asked(
+            owner=owner,
+            namespace=namespace,
+            name=request.name,
+            by_client=actor.role is Role.CLIENT,
+        )
+        return denied(advised(refused, asked, policy))
+    stamped = _object_labels(
+        request.labels, actor, owner, namespace if by_controller else "", stamp
+    )
+    return tolerating(_made_volume(request.name, stamped), findings, policy.modes)
+
+
+def _slots_own(name: str) -> Findings:
+    """Refuse a name that would keep a service's replica from its volume, which has a name of this form."""
+    if is_slot_volume(name):
+        reason = f"{quoted(name)} is a name as trimtab gives them to volumes of replicas"
+        remedy = "choose another name, for the container if its image declares the volume"
+        yield Finding("name.reserved", "Name", reason, remedy)
+
+
+def admit_kept_volume(
+    name: str, *, owner: str, namespace: str, service: str, actor: Actor, stamp: Stamp
+) -> Admission:
+    """Return the create of a volume that the policy keeps for a slot or a client's container.
+
+    *namespace* is that of the container's label: '' for a client's.
+    """
+    if actor.role is not Role.CONTROLLER and (reserved := list(_slots_own(name))):
+        return denied(reserved)
+    asked = ((names.SERVICE, service),) if service else ()
+    return _made_volume(name, _object_labels(asked, actor, owner, namespace, stamp))
+
+
+def _made_volume(name: str, labels: dict[str, str]) -> Admission:
+    body: Body = {"Name": name, "Driver": "local", "Labels": labels}
+    summary: Body = {
+        "name": name,
+        "labels": {key: value for key, value in labels.items() if is_reserved(key)},
+    }
+    return Admission(verdict_of(()), body, summary=summary)
+
+
+def admit_connect(
+    request: ConnectRequest,
+    *,
+    actor: Actor,
+    policy: Policy,
+    current: ContainerFacts,
+    network: NetworkFacts | None,
+) -> Admission:
+    """Judge a network connect of a container that the gate found to be ours and the actor's.
+
+    It may join what a create of it might have named: its implied networks and its owner's own;
+    by the controller's hand only what it was made with.
+    """
+    findings = [*request.findings]
+    joined, case = _joining(request, actor, policy, current, network)
+    if joined is None:
+        findings.append(_unknown(request.endpoint.network))
+    else:
+        findings += judge_network(case, joined, "network")
+        findings += _allowed_beside(case, current, joined)
+        if actor.role is Role.CONTROLLER and joined.name not in current.admitted_networks:
+            reason = f"the container wasn't made with {joined.name}"
+            findings.append(Finding("network.endpoints", "network", reason, "make it anew"))
+    own = {current.service, current.settings.name, *policy.networks.aliases}
+    by_hand = current.origin != "controller" and policy.networks.client_aliases
+    free = by_hand and joined is not None and is_own_network(joined, current.owner)
+    for alias in request.endpoint.aliases:
+        if alias not in own and not (free and is_host_name(alias)):
+            reason = f"{alias!r} isn't this container's own name"
+            remedy = "use its name, or that of its service"
+            findings.append(Finding("network.alias", "EndpointConfig.Aliases", reason, remedy))
+    if findings or joined is None:
+        return denied(findings)
+    body: Body = {"Container": current.id}
+    if request.endpoint.aliases:
+        body["EndpointConfig"] = {"Aliases": list(request.endpoint.aliases)}
+    summary: Body = {
+        "network": joined.name,
+        "name": current.settings.name,
+        "answersTo": sorted({*request.endpoint.aliases}),
+    }
+    return Admission(verdict_of(()), body, summary=summary)
+
+
+def admit_disconnect(
+    request: ConnectRequest,
+    *,
+    actor: Actor,
+    policy: Policy,
+    current: ContainerFacts,
+    network: NetworkFacts | None,
+) -> Admission:
+    """Judge a network disconnect likewise; what isn't ours may be left, and not joined again."""
+    findings = [*request.findings]
+    joined, case = _joining(request, actor, policy, current, network)
+    if joined is None:
+        findings.append(_unknown(request.endpoint.network))
+    elif actor.role is Role.CLIENT:
+        findings += judge_network(case, joined, "network")
+    if findings or joined is None:
+        return denied(findings)
+    body: Body = {"Container": current.id} | ({"Force": True} if request.force else {})
+    summary: Body = {"network": joined.name, "name": current.settings.name}
+    return Admission(verdict_of(()), body, summary=summary)
+
+
+def _unknown(name: str) -> Finding:
+    return Finding("network.unknown", "network", f"there is no network {name!r}", "create it first")
+
+
+def _joining(
+    request: ConnectRequest,
+    actor: Actor,
+    policy: Policy,
+    current: ContainerFacts,
+    network: NetworkFacts | None,
+) -> tuple[NetworkFacts | None, Case]:
+    asked = request.endpoint.network
+    labels = (
+        (names.OWNER, current.owner),
+        (names.NAMESPACE, current.namespace),
+        (names.SERVICE, current.service),
+    )
+    found = {asked: network} if network is not None else {}
+    # What may be joined is decided by whose container it is, not by who asks.
+    role = Role.CONTROLLER if current.origin == "controller" else Role.CLIENT
+    whose = replace(actor, role=role, owner=current.owner)
+    case = case_of_existing(
+        CreateRequest(labels=labels),
+        actor=whose,
+        policy=policy,
+        facts=CreateFacts(networks=found),
+        name=current.settings.name,
+    )
+    return looked_up(case, asked), case
+
+
+def _allowed_beside(case: Case, current: ContainerFacts, network: NetworkFacts) -> Findings:
+    """A container stays in its mode: what has no way out isn't given one afterwards."""
+    kind = implied_kind(case.policy, network.name, case.namespace)
+    remedy = "make the container anew with the mode that it needs"
+    if current.network_mode == "none":
+        reason = "the container was made without a network"
+        yield Finding("network.mode", "network", reason, remedy)
+    elif kind == "bridge" and current.network_mode != network.name:
+        reason = f"{network.name} has a way out, and the container was made without one"
+        yield Finding("network.mode", "network", reason, remedy)
+    elif kind == "ingress" and not current.published:
+        reason = f"{network.name} is for containers with published ports"
+        yield Finding("network.mode", "network", reason, remedy)

@@ -1,0 +1,442 @@
+"""The body that the engine gets instead of the client's: made anew from typed values.
+
+Every key is written here, in the engine's own case, and every value comes from a typed request
+or from the policy. No object of a client passes through.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from controller.core.admission.dns_names import beside_its_name
+from controller.core.encoding.image_reference import without_credentials
+from controller.core.encoding.quoting import shortened
+from controller.core.engine_api.field_reader import fold
+from controller.core.engine_api.mount_grammar import TMPFS_FLAGS
+from controller.core.engine_api.requests import (
+    CreateRequest,
+    Healthcheck,
+    Limits,
+    LogConfig,
+    Mount,
+    Port,
+)
+from controller.core.rules.confinement import confinement_of, confinement_to
+from controller.core.rules.container import capability, variable_names
+from controller.core.rules.context import Case, name_of, reference_text
+from controller.core.rules.facts import Stamp
+from controller.core.rules.identity import is_reserved
+from controller.core.rules.image_volumes import mounts_of
+from controller.core.rules.networks import Joined, host_address, joined
+from controller.core.rules.verdict import Change
+from controller.model import names
+from controller.model.observed import Settings
+from controller.model.policy.document import Policy
+from controller.model.policy.values import NANO, format_cpus
+from controller.model.quantities import format_bytes
+from controller.model.records import Actor, Role
+
+Body = dict[str, object]
+
+_TOLD_MAX = 256
+NO_NEW_PRIVILEGES = "no-new-privileges:true"
+
+
+@dataclass(frozen=True, slots=True)
+class Final:
+    """An admitted create with every default in it, and what was changed on the way."""
+
+    name: str
+    image: str
+    request: CreateRequest
+    networks: Joined
+    labels: tuple[tuple[str, str], ...]
+    changes: tuple[Change, ...]
+
+    @property
+    def settings(self) -> Settings:
+        """What the inventory will say that the container was admitted with."""
+        limits = self.request.limits
+        return Settings(
+            name=self.name,
+            memory=limits.memory,
+            memory_swap=limits.memory_swap,
+            memory_reservation=limits.memory_reservation,
+            nano_cpus=limits.nano_cpus,
+            cpu_quota=limits.cpu_quota,
+            cpu_period=limits.cpu_period,
+            cpu_shares=limits.cpu_shares,
+            pids=limits.pids or 0,
+            restart=self.request.restart.name or "no",
+            restart_max=self.request.restart.max_retries,
+            networks=self.networks.names,
+        )
+
+
+def finish(case: Case) -> Final:
+    """Return the create with the policy's defaults; nothing that was asked for is changed."""
+    request, policy = case.request, case.policy
+    request = replace(
+        request,
+        limits=with_defaults(request.limits, policy, case.facts.host.cpus if case.facts else 0),
+        log=log_with_defaults(request.log, policy),
+        exposed_ports=_exposed(request),
+        ports=tuple(_loopback(port, policy) for port in request.ports),
+        mounts=tuple(_bounded(mount, policy) for mount in mounts_of(case)),
+        cap_add=tuple(dict.fromkeys(capability(text) for text in request.cap_add)),
+    )
+    name = name_of(case)
+    networks = joined(case)
+    image = case.image.id if case.image else request.image
+    labels = stamped(case)
+    final = Final(name, image, request, networks, labels, ())
+    return replace(final, changes=tuple(_told(case, final)))
+
+
+def with_defaults(limits: Limits, policy: Policy, cpus: int) -> Limits:
+    """Return limits with a default for each that is unset; never more CPUs than the host has."""
+    resources = policy.resources
+    memory = limits.memory or resources.memory.default
+    most = min(resources.cpus.default, cpus * NANO) if cpus else resources.cpus.default
+    return replace(
+        limits,
+        memory=memory,
+        memory_swap=memory,
+        nano_cpus=0 if limits.cpu_quota else limits.nano_cpus or most,
+        pids=limits.pids or resources.pids.default,
+    )
+
+
+def log_with_defaults(log: LogConfig, policy: Policy) -> LogConfig:
+    """Return a log configuration that rotates."""
+    limits, options = policy.logs, dict(log.options)
+    usual = "json-file" if "json-file" in limits.drivers else limits.drivers[0]
+    if "max-size" not in options:
+        # One file of a bounded size is bounded: only what isn't gets the policy's numbers.
+        options.setdefault("max-file", str(limits.default_files))
+        options["max-size"] = str(limits.default_size)
+    return LogConfig(log.type or usual, tuple(sorted(options.items())))
+
+
+def _exposed(request: CreateRequest) -> tuple[str, ...]:
+    """Return the exposed ports, the published ones among them: else the engine ignores those."""
+    published = (f"{port.container}/{port.protocol}" for port in request.ports)
+    return tuple(sorted({*request.exposed_ports, *published}))
+
+
+def _loopback(port: Port, policy: Policy) -> Port:
+    address = host_address(port.host_ip) or policy.networks.ports.host_ips[0]
+    return replace(port, host_ip=address)
+
+
+def _bounded(mount: Mount, policy: Policy) -> Mount:
+    if mount.type != "tmpfs":
+        return mount
+    return replace(mount, size=mount.size or policy.resources.tmpfs.default)
+
+
+def stamped(case: Case) -> tuple[tuple[str, str], ...]:
+    """Return all labels: the client's own, and ours over them and over the image's."""
+    request = case.request
+    ours = dict.fromkeys(names.CONTROLLER_LABELS, "")
+    if case.by_controller:
+        ours = {label: request.label(label) for label in names.CONTROLLER_LABELS}
+    ours |= origin_labels(case.actor, case.stamp)
+    ours |= {names.OWNER: case.owner, names.SERVICE: case.service}
+    own = {key: value for key, value in request.labels if not is_reserved(key)}
+    return tuple(sorted({**_shadowed(case), **own, **ours}.items()))
+
+
+def origin_labels(actor: Actor, stamp: Stamp) -> dict[str, str]:
+    """Return the labels that only the broker writes."""
+    return {
+        names.MANAGED: "true",
+        names.INSTANCE: stamp.instance,
+        names.INTENT: stamp.intent,
+        names.ORIGIN: "controller" if actor.role is Role.CONTROLLER else "client",
+    }
+
+
+def _shadowed(case: Case) -> dict[str, str]:
+    """Return empty values for an image's labels that nobody may set: they'd show through."""
+    denied = tuple(fold(prefix) for prefix in case.policy.labels.denied_prefixes)
+    return {
+        key: ""
+        for key, _ in (case.image.labels if case.image else ())
+        if is_reserved(key) or fold(key).startswith(denied)
+    }
+
+
+def _told(case: Case, final: Final) -> list[Change]:
+    """Return a sentence on each thing that was added."""
+    asked, limits = case.request, final.request.limits
+    told = [
+        ("image.pinned", f"runs the image {final.image}", case.image is not None),
+        ("name.given", f"is called {final.name}", not case.name),
+        ("default.memory", f"memory {format_bytes(limits.memory)}", not asked.limits.memory),
+        ("default.swap", "no swap beside the memory", not asked.limits.memory_swap),
+        (
+            "default.cpus",
+            f"{format_cpus(limits.nano_cpus)} CPUs",
+            not asked.limits.nano_cpus and not asked.limits.cpu_quota,
+        ),
+        ("default.pids", f"{limits.pids} processes", not asked.limits.pids),
+        ("hardening.capabilities", "all capabilities dropped but those asked for", True),
+        ("hardening.privileges", "no new privileges", not asked.security_opt),
+        ("default.logs", "logs rotate", final.request.log != asked.log),
+        ("port.loopback", "ports without an address are published on loopback", _unbound(asked)),
+        (
+            "port.exposed",
+            "published ports are exposed",
+            set(final.request.exposed_ports) != set(asked.exposed_ports),
+        ),
+        ("default.tmpfs", "memory filesystems have a size", _sizeless(asked)),
+        (
+            "hardening.tmpfs",
+            "no set-user-id programs or devices in memory filesystems",
+            any(mount.form == "tmpfs" for mount in asked.mounts),
+        ),
+        *_kept(asked, final.request),
+        (
+            "network.mode",
+            f"joins {', '.join(final.networks.names) or 'no network'}",
+            not case.by_controller and final.networks.mode != asked.network_mode,
+        ),
+    ]
+    return [Change(rule, text) for rule, text, holds in told if holds]
+
+
+def _sizeless(request: CreateRequest) -> bool:
+    return any(mount.type == "tmpfs" and not mount.size for mount in request.mounts)
+
+
+def _kept(asked: CreateRequest, final: CreateRequest) -> Iterator[tuple[str, str, bool]]:
+    """Yield what is mounted where a volume without a name was declared or asked for."""
+    for mount in final.mounts:
+        rule = _added_by(asked, mount)
+        if rule == "volume.slot":
+            yield rule, f"{mount.target}: volume {mount.source} (kept)", True
+        elif rule:
+            size = format_bytes(mount.size)
+            yield rule, f"{mount.target}: tmpfs of {size} (empty at each start)", True
+
+
+def _added_by(asked: CreateRequest, mount: Mount) -> str:
+    """Return the rule by which the policy chose a mount's volume, '' for one that was asked for."""
+    named = {(each.target, each.type, each.source) for each in asked.mounts}
+    if (mount.target, mount.type, mount.source) in named:
+        return ""
+    return "volume.slot" if mount.type == "volume" else "volume.scratch"
+
+
+def _unbound(request: CreateRequest) -> bool:
+    return any(not port.host_ip for port in request.ports)
+
+
+def body_of(final: Final) -> Body:
+    """Return the body to forward."""
+    request = final.request
+    body: Body = {
+        "Hostname": request.hostname,
+        "Domainname": request.domainname,
+        "User": request.user,
+        "AttachStdin": request.attach_stdin,
+        "AttachStdout": request.attach_stdout,
+        "AttachStderr": request.attach_stderr,
+        "Tty": request.tty,
+        "OpenStdin": request.open_stdin,
+        "StdinOnce": request.stdin_once,
+        "ExposedPorts": {port: {} for port in request.exposed_ports},
+        "Env": list(request.env),
+        "Shell": list(request.shell),
+        "Healthcheck": _healthcheck(request.healthcheck),
+        "Volumes": {path: {} for path in request.volumes},
+        "WorkingDir": request.working_dir,
+        "NetworkDisabled": request.network_disabled,
+        "StopSignal": request.stop_signal,
+    }
+    body = {key: value for key, value in body.items() if value}
+    body["Image"] = final.image
+    for key, command in (("Cmd", request.command), ("Entrypoint", request.entrypoint)):
+        if command is not None:
+            body[key] = list(command)
+    if request.stop_timeout is not None:
+        body["StopTimeout"] = request.stop_timeout
+    body["Labels"] = dict(final.labels)
+    body["HostConfig"] = _host_config(final)
+    if final.networks.networks:
+        body["NetworkingConfig"] = {
+            "EndpointsConfig": {
+                end.network: {"Aliases": list(end.aliases)} if end.aliases else {}
+                for end in final.networks.networks
+            }
+        }
+    return body
+
+
+def _host_config(final: Final) -> Body:
+    request = final.request
+    mounts = request.mounts
+    optional: Body = {
+        "Binds": [_bind(mount) for mount in mounts if mount.form == "binds"],
+        "Mounts": [_mount(mount) for mount in mounts if mount.form == "mounts"],
+        "Tmpfs": {mount.target: _tmpfs(mount) for mount in mounts if mount.form == "tmpfs"},
+        "PortBindings": _bindings(request.ports),
+        "AutoRemove": request.auto_remove,
+        "ConsoleSize": list(request.console_size) if any(request.console_size) else [],
+        "CapAdd": list(request.cap_add),
+        "GroupAdd": list(request.groups),
+        "ExtraHosts": list(request.extra_hosts),
+        "CpusetCpus": request.cpuset,
+        "CgroupnsMode": request.cgroupns_mode,
+        "IpcMode": request.ipc_mode,
+        "OomScoreAdj": request.oom_score_adj,
+        "ReadonlyRootfs": request.read_only_root,
+        "StorageOpt": dict(request.storage),
+        "ShmSize": request.shm_size,
+        "Runtime": request.runtime,
+        "Isolation": request.isolation,
+        "Ulimits": [{"Name": u.name, "Soft": u.soft, "Hard": u.hard} for u in request.ulimits],
+        **_only_set_limits(request.limits),
+    }
+    body = {key: value for key, value in optional.items() if value}
+    if request.restart.name:
+        body["RestartPolicy"] = restart_body(request.restart.name, request.restart.max_retries)
+    if request.init is not None:
+        body["Init"] = request.init
+    if request.limits.memory_swappiness is not None:
+        body["MemorySwappiness"] = request.limits.memory_swappiness
+    return body | {
+        "NetworkMode": final.networks.mode,
+        "Memory": request.limits.memory,
+        "MemorySwap": request.limits.memory_swap,
+        "NanoCpus": request.limits.nano_cpus,
+        "PidsLimit": request.limits.pids,
+        "CapDrop": ["ALL"],
+        "SecurityOpt": [NO_NEW_PRIVILEGES],
+        "LogConfig": {"Type": request.log.type, "Config": dict(request.log.options)},
+    }
+
+
+def _only_set_limits(limits: Limits) -> Body:
+    return {
+        "MemoryReservation": limits.memory_reservation,
+        "CpuQuota": limits.cpu_quota,
+        "CpuPeriod": limits.cpu_period,
+        "CpuShares": limits.cpu_shares,
+    }
+
+
+def restart_body(name: str, max_retries: int) -> Body:
+    """Return a restart policy as the engine takes it."""
+    return {"Name": name} | ({"MaximumRetryCount": max_retries} if max_retries else {})
+
+
+def _bind(mount: Mount) -> str:
+    return ":".join(part for part in (mount.source, mount.target, mount.access) if part)
+
+
+def _tmpfs(mount: Mount) -> str:
+    mode = f",mode={mount.mode:o}" if mount.mode is not None else ""
+    access = "ro" if mount.read_only else "rw"
+    flags = ",".join((*TMPFS_FLAGS, "exec" if mount.executable else "noexec"))
+    return f"{access},{flags},size={mount.size}{mode}"
+
+
+def _mount(mount: Mount) -> Body:
+    body: Body = {"Type": mount.type, "Target": mount.target}
+    if mount.source:
+        body["Source"] = mount.source
+    if mount.read_only:
+        body["ReadOnly"] = True
+    if mount.propagation:
+        body["BindOptions"] = {"Propagation": mount.propagation}
+    options: Body = {}
+    if mount.type == "tmpfs":
+        options = {"SizeBytes": mount.size}
+        options |= {"Mode": mount.mode} if mount.mode is not None else {}
+        body["TmpfsOptions"] = options
+    elif mount.no_copy or mount.subpath or mount.driver:
+        options = {"NoCopy": mount.no_copy, "Subpath": mount.subpath}
+        options |= {"DriverConfig": {"Name": mount.driver} if mount.driver else None}
+        body["VolumeOptions"] = {key: value for key, value in options.items() if value}
+    return body
+
+
+def _bindings(ports: tuple[Port, ...]) -> Body:
+    bindings: dict[str, list[Body]] = {}
+    for port in ports:
+        binding: Body = {
+            "HostIp": port.host_ip,
+            "HostPort": port.host_text,
+        }
+        bindings.setdefault(f"{port.container}/{port.protocol}", []).append(binding)
+    return dict(bindings)
+
+
+def _healthcheck(check: Healthcheck | None) -> Body:
+    if check is None:
+        return {}
+    body: Body = {
+        "Test": list(check.test),
+        "Interval": check.interval_ns,
+        "Timeout": check.timeout_ns,
+        "Retries": check.retries,
+        "StartPeriod": check.start_period_ns,
+        "StartInterval": check.start_interval_ns,
+    }
+    return {key: value for key, value in body.items() if value}
+
+
+def summary_of(case: Case, final: Final) -> dict[str, object]:
+    """Return what the journal keeps of a create: no values of variables, no arguments."""
+    request = final.request
+    labels = {key: value for key, value in final.labels if is_reserved(key)}
+    return {
+        "name": final.name,
+        "image": reference_text(request, case.actor),
+        "imageId": case.image.id if case.image else "",
+        "digest": case.image.digest if case.image else "",
+        "labels": labels,
+        "answersTo": beside_its_name(request, final.networks.aliases),
+        "env": variable_names(request.env),
+        "mounts": [
+            {
+                "type": mount.type,
+                "source": mount.source,
+                "target": mount.target,
+                "readOnly": mount.read_only,
+                **({"rule": rule} if (rule := _added_by(case.request, mount)) else {}),
+            }
+            for mount in request.mounts
+        ],
+        "caps": list(request.cap_add),
+        **_if_any(groups=request.groups, extraHosts=request.extra_hosts),
+        "ports": [
+            f"{port.host_ip}:{port.host_text}:{port.container}/{port.protocol}"
+            for port in request.ports
+        ],
+        # It runs over and over without a record of its own: its kind, and no argument of it.
+        "healthcheck": list(request.healthcheck.test[:1]) if request.healthcheck else [],
+        "exceptions": list(case.exceptions),
+        "confined": confinement_to(confinement_of(case, request)),
+    }
+
+
+def _if_any(**told: tuple[str, ...]) -> dict[str, object]:
+    return {name: list(values) for name, values in told.items() if values}
+
+
+def refused_summary(case: Case) -> dict[str, object]:
+    """Return what the journal keeps of a create that is refused: who wanted what, shortened.
+
+    Nothing else of it was understood well enough to be sure that it is no secret.
+    """
+    image = without_credentials(reference_text(case.request, case.actor))
+    return {
+        "name": shortened(case.name, _TOLD_MAX),
+        "image": shortened(image, _TOLD_MAX),
+        "owner": shortened(case.owner, _TOLD_MAX),
+        "service": shortened(case.service, _TOLD_MAX),
+    }

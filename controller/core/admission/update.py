@@ -1,0 +1,171 @@
+"""Admission of updates: a container's limits and restart policy, changed while it lives."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from controller.core.admission.rebuild import restart_body
+from controller.core.engine_api.requests import CreateRequest, Finding, Limits, UpdateRequest
+from controller.core.policy.grants import Asked
+from controller.core.policy.remedies import advised
+from controller.core.records.inventory import settings_to
+from controller.core.rules.container import judge_limits, judge_restart
+from controller.core.rules.context import case_of_existing
+from controller.core.rules.facts import ContainerFacts, CreateFacts, HostFacts
+from controller.core.rules.verdict import (
+    Admission,
+    Change,
+    denied,
+    enforced,
+    tolerating,
+    verdict_of,
+)
+from controller.model import names
+from controller.model.observed import Settings
+from controller.model.policy.document import Policy
+from controller.model.records import Actor, Role
+
+Body = dict[str, object]
+Findings = Iterator[Finding]
+
+
+def admit_update(
+    request: UpdateRequest,
+    *,
+    actor: Actor,
+    policy: Policy,
+    current: ContainerFacts | None,
+    host: HostFacts,
+) -> Admission:
+    """Judge an update by the state that it would lead to; *current* None is a preview.
+
+    Only what it touches is judged: a limit that somebody altered from outside must not keep the
+    controller from stopping that container.
+    """
+    before = current.settings if current else Settings(name="")
+    asked, findings = request.limits, list(request.findings)
+    after = _merged(asked, before)
+    findings += _update_conflicts(asked, before)
+    touched = Limits(
+        memory=after.memory if _touches_memory(asked) else 0,
+        memory_swap=asked.memory_swap,
+        memory_reservation=after.memory_reservation if _touches_memory(asked) else 0,
+        nano_cpus=asked.nano_cpus,
+        cpu_quota=after.cpu_quota if asked.cpu_quota or asked.cpu_period else 0,
+        cpu_period=after.cpu_period if asked.cpu_quota or asked.cpu_period else 0,
+        cpu_shares=asked.cpu_shares,
+        pids=asked.pids if asked.pids and asked.pids > 0 else None,
+    )
+    case_policy = _loosened_for(current, actor, policy, host)
+    findings += judge_limits(touched, case_policy, host, "")
+    findings += judge_restart(request.restart, case_policy, "RestartPolicy")
+    if request.restart.name not in {"", "no"} and current and current.auto_remove:
+        reason = "a container that is removed when it exits can't restart"
+        findings.append(Finding("auto-remove", "RestartPolicy", reason, "leave it out"))
+    body, changes = _update_body(request, after)
+    if not body and not findings:
+        reason = "nothing that can be changed on a living container"
+        findings.append(Finding("update.empty", "body", reason, "say what to change"))
+    if refused := enforced(findings, policy.modes):
+        by_client = actor.role is Role.CLIENT
+        wanted = CreateRequest(limits=request.limits, restart=request.restart)
+        return denied(advised(refused, Asked(wanted, by_client=by_client), policy))
+    settings = _settings_after(request, before, after)
+    summary: Body = {"settings": settings_to(settings), "fields": sorted(body)}
+    admitted = Admission(verdict_of((), changes), body, summary=summary, settings=settings)
+    return tolerating(admitted, findings, policy.modes)
+
+
+def _touches_memory(asked: Limits) -> bool:
+    return bool(asked.memory or asked.memory_swap or asked.memory_reservation)
+
+
+def _merged(asked: Limits, before: Settings) -> Limits:
+    memory = asked.memory or before.memory
+    return Limits(
+        memory=memory,
+        memory_swap=memory,
+        memory_reservation=asked.memory_reservation or before.memory_reservation,
+        nano_cpus=asked.nano_cpus or before.nano_cpus,
+        cpu_quota=asked.cpu_quota or before.cpu_quota,
+        cpu_period=asked.cpu_period or before.cpu_period,
+        cpu_shares=asked.cpu_shares or before.cpu_shares,
+        pids=before.pids if asked.pids is None else asked.pids,
+    )
+
+
+def _update_conflicts(asked: Limits, before: Settings) -> Findings:
+    if asked.pids is not None and asked.pids <= 0:
+        reason = f"{asked.pids} means unlimited here"
+        yield Finding("resources.pids", "PidsLimit", reason, "give a number")
+    if asked.memory_swappiness is not None:
+        reason = "swap isn't used here"
+        yield Finding("resources.swap", "MemorySwappiness", reason, "leave it out")
+    # The engine can't change the way in which CPUs are limited.
+    by_quota = asked.cpu_quota or asked.cpu_period
+    if (asked.nano_cpus and before.cpu_quota) or (by_quota and before.nano_cpus):
+        reason = "its CPUs are limited the other way (NanoCpus or CpuQuota)"
+        where = "NanoCpus" if asked.nano_cpus else "CpuQuota"
+        yield Finding("resources.cpus", where, reason, "use that one, or make it anew")
+
+
+def _update_body(request: UpdateRequest, after: Limits) -> tuple[Body, list[Change]]:
+    asked = request.limits
+    body: Body = {}
+    changes = []
+    if asked.memory or asked.memory_swap:
+        body |= {"Memory": after.memory, "MemorySwap": after.memory}
+        if not asked.memory_swap:
+            changes.append(Change("default.swap", "no swap beside the memory"))
+    values = {
+        "MemoryReservation": asked.memory_reservation,
+        "NanoCpus": asked.nano_cpus,
+        "CpuQuota": asked.cpu_quota,
+        "CpuPeriod": asked.cpu_period,
+        "CpuShares": asked.cpu_shares,
+        "PidsLimit": asked.pids,
+    }
+    body |= {key: value for key, value in values.items() if value}
+    if request.restart.name:
+        body["RestartPolicy"] = restart_body(request.restart.name, request.restart.max_retries)
+    return body, changes
+
+
+def _settings_after(request: UpdateRequest, before: Settings, after: Limits) -> Settings:
+    memory = _touches_memory(request.limits)
+    restart = request.restart
+    return replace(
+        before,
+        memory=after.memory,
+        memory_swap=after.memory_swap if memory else before.memory_swap,
+        memory_reservation=after.memory_reservation,
+        nano_cpus=after.nano_cpus,
+        cpu_quota=after.cpu_quota,
+        cpu_period=after.cpu_period,
+        cpu_shares=after.cpu_shares,
+        pids=after.pids or 0,
+        restart=restart.name or before.restart,
+        restart_max=restart.max_retries if restart.name else before.restart_max,
+    )
+
+
+def _loosened_for(
+    current: ContainerFacts | None, actor: Actor, policy: Policy, host: HostFacts
+) -> Policy:
+    """Return the policy with the exceptions that hold for an existing container."""
+    if current is None or current.origin != "controller":
+        return policy
+    request = CreateRequest(
+        labels=(
+            (names.OWNER, current.owner),
+            (names.NAMESPACE, current.namespace),
+            (names.SERVICE, current.service),
+            (names.IMAGE, current.image),
+        )
+    )
+    of_controller = replace(actor, role=Role.CONTROLLER)
+    facts = CreateFacts(host=host)
+    return case_of_existing(
+        request, actor=of_controller, policy=policy, facts=facts, name=""
+    ).policy

@@ -1,0 +1,270 @@
+"""Failed runs of containers: which runs count as failed, and which of them are kept.
+
+A run is kept with its cause and the last lines of its output, because the container that shows both is
+soon replaced. Everything is bounded: lines, their length, runs of a slot, of a service, and of all.
+The lines are the container's own output. They never go into the journal, a label or a log.
+"""
+
+from __future__ import annotations
+
+import math
+import signal
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from controller.core.drift import failures
+from controller.core.engine_api.log_stream import nanoseconds
+from controller.model.container_output import FailedRun, LogLine, StreamName
+from controller.model.desired.desired import Service
+from controller.model.desired.spec import RestartPolicy
+from controller.model.names import Key
+from controller.model.observed import Container, ContainerState
+
+LINES_MAX = 20
+TEXT_MAX = 512
+#: Of one slot and revision: a crash loop doesn't push out what failed before it.
+OF_A_SLOT = 2
+OF_A_SERVICE = 10
+OF_ALL = 200
+#: Lines get their time when the engine reads them, which may be shortly after the end of the run. The
+#: engine starts a container again after 100 ms at the earliest.
+LATE_NS = 50_000_000
+#: The run of a container that failed only in that its rollout did.
+REJECTED = "rejected"
+_SIGNALS = range(129, 193)
+_STREAMS: dict[str, StreamName] = {"stdout": "stdout", "stderr": "stderr"}
+
+
+@dataclass(frozen=True, slots=True)
+class Readers:
+    """The users who are allowed to read output, by the policy: operators, and owners by uid."""
+
+    operators: frozenset[int] = frozenset({0})
+    owners: Mapping[int, str] = field(default_factory=dict)
+
+    def may_read(self, uid: int, owner: str) -> bool:
+        """Return True if the user is allowed to read the output of that owner's services."""
+        return uid in self.operators or (owner != "" and self.owners.get(uid) == owner)
+
+
+def failed_run(
+    container: Container, service: Service, *, taken_over: bool, rejected: str = ""
+) -> FailedRun | None:
+    """Return the failed run that a look at a container shows, without its lines.
+
+    Args:
+        container: as the look shows it.
+        service: as it is desired now.
+        taken_over: the controller restarts the slot's containers, and not the engine.
+        rejected: why the rollout of the container's revision failed, if it did.
+    """
+    cause, run = _failure(container, service, taken_over=taken_over)
+    if not cause and rejected and container.running:
+        cause, run = f"was replaced, since its rollout failed: {rejected}", REJECTED
+    if not cause:
+        return None
+    ended = container.state in {ContainerState.EXITED, ContainerState.RESTARTING}
+    code = container.exit_code if ended and not container.error else None
+    return FailedRun(
+        key=container.key,
+        slot=container.slot,
+        container=container.name,
+        id=container.id,
+        run=run,
+        revision=container.revision,
+        owner=container.owner,
+        at=container.finished_at if run.startswith("ended") else "",
+        cause=cause,
+        exit_code=code,
+        signal=_signal(code),
+        oom=container.oom_killed,
+    )
+
+
+def _failure(container: Container, service: Service, *, taken_over: bool) -> tuple[str, str]:
+    """Return why a container failed, in words that follow its name, and which run; '' if it didn't."""
+    ended = f"ended {container.finished_at}"
+    if container.violation and container.state is ContainerState.EXITED:
+        return failures.explain(container), ended
+    if container.running and container.health == "unhealthy":
+        return "was unhealthy", f"unhealthy {container.started_at}"
+    if container.running and container.restart_count and container.finished_at:
+        return "exited, and was restarted by the engine", ended
+    failed = (
+        container.state is ContainerState.RESTARTING
+        or failures.own_exit(container, service, taken_over=taken_over)
+        or _failed_for_good(container, service)
+        or (container.error != "" and not container.running)
+    )
+    return (failures.explain(container), ended) if failed else ("", "")
+
+
+def _failed_for_good(container: Container, service: Service) -> bool:
+    """Return True if it is a task that failed and isn't started again."""
+    return (
+        container.state is ContainerState.EXITED
+        and container.exit_code != 0
+        and container.ending is None  # nobody stopped it
+        and service.spec.restart.policy is RestartPolicy.NEVER
+    )
+
+
+def _signal(code: int | None) -> str:
+    if code is None or code not in _SIGNALS:
+        return ""
+    try:
+        return signal.Signals(code - 128).name
+    except ValueError:
+        return ""
+
+
+def with_output(
+    run: FailedRun, lines: Iterable[LogLine], *, previous_end: str = "", restarted: bool = False
+) -> FailedRun:
+    """Return a run with its last lines, of all that its container printed.
+
+    Args:
+        run: the run.
+        lines: the last lines of the container, oldest first.
+        previous_end: when the container's run before ended, if that failed too.
+        restarted: whether the container runs again, so that lines of the next run may follow.
+    """
+    since = _end_ns(previous_end, 0)
+    until = _end_ns(run.at, math.inf) if restarted else math.inf
+    mine = [line for line in lines if not line.time or since < nanoseconds(line.time) <= until]
+    last = (replace(line, text=_cut(line.text)) for line in mine[-LINES_MAX:])
+    return replace(run, lines=tuple(last))
+
+
+def _end_ns(time: str, default: float) -> float:
+    """Return when a run that ended at *time* has printed everything, in nanoseconds."""
+    try:
+        return nanoseconds(time) + LATE_NS
+    except ValueError:
+        return default
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= TEXT_MAX else f"{text[: TEXT_MAX - 1]}…"
+
+
+def keep(kept: tuple[FailedRun, ...], run: FailedRun) -> tuple[FailedRun, ...]:
+    """Return the kept runs with one more, oldest first; the oldest beyond a bound go."""
+    runs = (*(each for each in kept if not is_same(each, run)), run)
+    runs = _newest(runs, [(each.key, each.slot, each.revision) for each in runs], OF_A_SLOT)
+    runs = _newest(runs, [each.key for each in runs], OF_A_SERVICE)
+    return runs[-OF_ALL:]
+
+
+def _newest(runs: tuple[FailedRun, ...], groups: list[Any], most: int) -> tuple[FailedRun, ...]:
+    """Return the runs of which there are at most *most* in each group."""
+    counts: dict[Any, int] = {}
+    chosen = []
+    for run, group in zip(reversed(runs), reversed(groups), strict=True):
+        counts[group] = counts.get(group, 0) + 1
+        if counts[group] <= most:
+            chosen.append(run)
+    return tuple(reversed(chosen))
+
+
+def is_same(one: FailedRun, other: FailedRun) -> bool:
+    """Return True if both are of the same run of the same container."""
+    return (one.id, one.run) == (other.id, other.run)
+
+
+def is_known(kept: Iterable[FailedRun], run: FailedRun) -> bool:
+    """Return True if a run is kept, or a replaced container's own failures, which say more."""
+    return any(is_same(e, run) or (run.run == REJECTED and e.id == run.id) for e in kept)
+
+
+def latest_by_slot(runs: Iterable[FailedRun]) -> list[FailedRun]:
+    """Return the last failed run of each slot."""
+    found = {(run.key, run.slot): run for run in runs}
+    return [found[place] for place in sorted(found)]
+
+
+# JSON
+
+
+def shown(run: FailedRun) -> dict[str, object]:
+    """Return a run in the shape of ``lastFailure`` in ``status --json``."""
+    return {
+        "container": run.container,
+        "slot": run.slot,
+        "revision": run.revision,
+        "at": run.at,
+        "cause": run.cause,
+        "exit": run.exit_code,
+        "signal": run.signal,
+        "oom": run.oom,
+        "line": last_line(run),
+        "lines": [_line_json(line) for line in run.lines],
+        **({"unread": run.unread} if run.unread else {}),
+    }
+
+
+def last_line(run: FailedRun) -> str:
+    """Return the last line that says something; '' if there is none."""
+    return next((line.text for line in reversed(run.lines) if line.text.strip()), "")
+
+
+def _line_json(line: LogLine) -> dict[str, str]:
+    return {"time": line.time, "stream": line.stream, "line": line.text}
+
+
+def to_json(run: FailedRun) -> dict[str, object]:
+    """Return a run as it is kept in the state folder."""
+    more = {"key": str(run.key), "id": run.id, "run": run.run, "owner": run.owner}
+    return {**more, **shown(run)}
+
+
+def from_json(value: Mapping[str, Any]) -> FailedRun:
+    """Read back what ``to_json`` wrote.
+
+    Raises:
+        ValueError: *value* isn't a failed run.
+    """
+    match value:
+        case {
+            "key": str(key),
+            "slot": int(slot),
+            "container": str(container),
+            "id": str(identifier),
+            "run": str(run),
+            "revision": str(revision),
+            "owner": str(owner),
+            "at": str(at),
+            "cause": str(cause),
+            "exit": None | int() as code,
+            "signal": str(name),
+            "oom": bool(oom),
+            "lines": list(lines),
+        } if len(lines) <= LINES_MAX:
+            unread = str(value.get("unread", ""))
+            return FailedRun(
+                key=Key.parse(key),
+                slot=slot,
+                container=container,
+                id=identifier,
+                run=run,
+                revision=revision,
+                owner=owner,
+                at=at,
+                cause=cause,
+                exit_code=code,
+                signal=name,
+                oom=oom,
+                lines=tuple(_line(each) for each in lines),
+                unread=unread,
+            )
+        case _:
+            raise ValueError(f"not a failed run: {str(value)[:200]}")
+
+
+def _line(value: object) -> LogLine:
+    match value:
+        case {"time": str(time), "stream": "stdout" | "stderr" as stream, "line": str(text)}:
+            return LogLine(time, _STREAMS[stream], text)
+        case _:
+            raise ValueError(f"not a line of output: {str(value)[:200]}")

@@ -1,0 +1,179 @@
+"""Probing: what a container's http or tcp check says of it, one answer after the other.
+
+Pure, and bounded: a course holds counts and a few instants, however long it goes on. Instants are
+seconds of a clock that never jumps.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+from controller.model.desired.spec import Healthcheck
+
+#: While it starts, a container is asked after so long, then after twice as long, …, at most this.
+START_PAUSE_S = 0.25
+START_PAUSE_MAX_S = 5.0
+#: Turns to unhealthy within so long make each return take one good answer more, at most so many.
+FLAP_WINDOW_S = 600.0
+FLAPS_MAX = 5
+#: An answer needs no more than its first line; more than this is never read.
+READ_MAX = 64 * 1024
+
+_STATUS_LINE = re.compile(rb"HTTP/1\.[01] ([1-5][0-9]{2})(?: [^\r\n]*)?\r?", re.ASCII)
+
+
+class Health(StrEnum):
+    """The engine's words for the health of a container."""
+
+    STARTING = "starting"
+    HEALTHY = "healthy"
+    UNHEALTHY = "unhealthy"
+
+
+class Verdict(StrEnum):
+    """What one probe came to."""
+
+    GOOD = "good"
+    BAD = "bad"  # it answered, or refused to
+    UNREACHED = "unreached"  # nobody answered at its address
+    UNASKED = "unasked"  # the controller couldn't ask: that says nothing
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What one probe of a container came to; ``said`` is why it isn't good.
+
+    Nothing that a container sent is repeated but a status.
+    """
+
+    container: str
+    verdict: Verdict
+    said: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """One question: does this container answer here?
+
+    ``address`` is an IP address, never a name. ``path`` is that of a GET; None: that a connection
+    is taken is answer enough. ``timeout_s`` is for all of it.
+    """
+
+    container: str
+    address: str
+    port: int
+    path: str | None
+    timeout_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Course:
+    """How far the checks of one run of a container are."""
+
+    started: float  # when its process started
+    due: float  # when it is to be asked next
+    health: Health = Health.STARTING
+    proven: bool = False  # it was good once
+    good: int = 0  # in a row
+    bad: int = 0  # in a row, of those that count
+    asked: int = 0  # while it started
+    turns: tuple[float, ...] = ()  # when it turned unhealthy of late, oldest first
+    said: str = ""  # why it wasn't good the last time; '' once it is
+
+
+def begin(now: float, *, up_s: float) -> Course:
+    """Return the course of a container that runs since *up_s* seconds: it is due at once."""
+    return Course(started=now - max(0.0, up_s), due=now)
+
+
+def advance(course: Course, answer: Answer, check: Healthcheck, now: float) -> Course:
+    """Return the course after one more answer, with when the next one is due.
+
+    It is starting until its first good answer. Bad ones don't count within the start period
+    before that; ``retries`` of them in a row make it unhealthy. Who turns unhealthy again and again
+    needs more than one good answer to be healthy.
+    """
+    match answer.verdict:
+        case Verdict.GOOD:
+            course = _good(course, now)
+        case Verdict.BAD | Verdict.UNREACHED:
+            course = _bad(course, answer.said, check, now)
+        case Verdict.UNASKED if course.health is Health.STARTING:
+            course = replace(course, said=answer.said)
+        case Verdict.UNASKED:
+            pass
+    return _paused(course, check, now)
+
+
+def moved(course: Course, now: float) -> Course:
+    """Return the course of a container that has another address than the one that was asked."""
+    course = replace(course, bad=0, due=now)
+    if course.health is not Health.UNHEALTHY:
+        return course
+    health = Health.HEALTHY if course.proven else Health.STARTING
+    return replace(course, health=health, turns=course.turns[:-1], said="")
+
+
+def _paused(course: Course, check: Healthcheck, now: float) -> Course:
+    pause_s = check.interval / 1000
+    if _starts(course, check, now):
+        quick_s = min(START_PAUSE_MAX_S, START_PAUSE_S * 2.0 ** min(course.asked, 10))
+        return replace(course, due=now + min(pause_s, quick_s), asked=course.asked + 1)
+    return replace(course, due=now + pause_s)
+
+
+def _starts(course: Course, check: Healthcheck, now: float) -> bool:
+    return not course.proven and now < course.started + check.start_period / 1000
+
+
+def _good(course: Course, now: float) -> Course:
+    good = min(course.good + 1, FLAPS_MAX)
+    back = course.health is not Health.UNHEALTHY or good >= len(_recent(course, now))
+    return replace(
+        course,
+        health=Health.HEALTHY if back else course.health,
+        proven=True,
+        good=good,
+        bad=0,
+        said="" if back else course.said,
+    )
+
+
+def _bad(course: Course, said: str, check: Healthcheck, now: float) -> Course:
+    counts = not _starts(course, check, now)
+    bad = min(course.bad + counts, check.retries)
+    turns, health = course.turns, course.health
+    if bad >= check.retries and health is not Health.UNHEALTHY:
+        turns = (*_recent(course, now), now)[-FLAPS_MAX:]
+        health = Health.UNHEALTHY
+    return replace(course, health=health, good=0, bad=bad, turns=turns, said=said)
+
+
+def _recent(course: Course, now: float) -> tuple[float, ...]:
+    return tuple(at for at in course.turns if now - at < FLAP_WINDOW_S)
+
+
+def request_of(probe: Probe) -> bytes:
+    """Return what is sent to ask: one GET, after which the connection is to be closed."""
+    host = f"[{probe.address}]" if ":" in probe.address else probe.address
+    lines = (
+        f"GET {probe.path} HTTP/1.1",
+        f"Host: {host}:{probe.port}",
+        "User-Agent: trimtab",
+        "Accept: */*",
+        "Connection: close",
+    )
+    return "".join(f"{line}\r\n" for line in (*lines, "")).encode("ascii")
+
+
+def verdict_on(probe: Probe, line: bytes) -> Answer:
+    """Return what the first line of an HTTP answer means: 200 to 399 is good."""
+    match = _STATUS_LINE.fullmatch(line)
+    if match is None:
+        return Answer(probe.container, Verdict.BAD, f"port {probe.port} doesn't speak HTTP")
+    status = int(match[1])
+    if 200 <= status < 400:
+        return Answer(probe.container, Verdict.GOOD)
+    return Answer(probe.container, Verdict.BAD, f"port {probe.port} answered with status {status}")

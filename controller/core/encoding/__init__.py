@@ -1,0 +1,1 @@
+"""Text formats: JSON, YAML, image references, ids, quoting."""

@@ -1,0 +1,130 @@
+"""One line of a document with a mark below the place of a problem, for the author's terminal.
+
+A line can hold a password: what a document says in fields that can carry one is replaced by
+asterisks. Structure (quotes, colons, brackets) stays, so that the mark stands where it belongs.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import yaml
+
+from controller.core.encoding.yaml import Document, Path, compose_all, resolve_plain, tree
+
+#: Fields of a Service, a Network and a Volume that carry no secrets.
+SHOWN = frozenset(
+    (
+        *("image", "pullPolicy", "state", "suspend", "replicas", "workingDir", "user", "init"),
+        *("stopSignal", "stopGracePeriod", "ports", "mounts", "network", "resources", "security"),
+        *("restart", "rollout", "dependsOn", "logs", "internal", "retain", "chart", "volumes"),
+        *("depends_on", "mem_limit", "cpus", "networks", "network_mode", "container_name"),
+        "expose",
+    )
+)
+#: The fields of a health check that carry no secrets. Others have commands, or paths with a query.
+_OF_A_CHECK = frozenset(("interval", "timeout", "retries", "startPeriod"))
+_TOP = frozenset(("apiVersion", "kind", "metadata", "version"))
+#: A longer number may be a password. A port is shorter.
+_DIGITS_MAX = 5
+_LINE = re.compile(r"""(?P<head> *(?:- *)*["']?(?P<key>[\w.-]+)["']?\s*:)(?P<rest>.*)""")
+_LETTER = re.compile(r"[^\W_]")
+
+
+def excerpt(text: str, line: int, column: int, *, width: int) -> tuple[str, ...]:
+    """Return the line with its number and a line with the mark; () if the text has no such line.
+
+    *width* bounds both: of a long line the part around the column is shown.
+    """
+    lines = text.replace("\r\n", "\n").split("\n")
+    if not 1 <= line <= len(lines):
+        return ()
+    shown, at = _masked(text, lines, line), max(0, column - 1)
+    gutter = f"  {line:>4} | "
+    room = max(20, width - len(gutter) - 2)
+    start = 0 if len(shown) <= room else max(0, min(at - room // 2, len(shown) - room))
+    part = "".join(map(_printable, shown[start : start + room]))
+    cut, more = "…" if start else "", "…" if start + room < len(shown) else ""
+    blank = " " * (len(gutter) - 2) + "| "
+    return f"{gutter}{cut}{part}{more}", f"{blank}{' ' * (len(cut) + at - start)}^"
+
+
+def _printable(character: str) -> str:
+    if character == "\t":
+        return " "
+    return character if character.isprintable() else "?"
+
+
+def _masked(text: str, lines: list[str], line: int) -> str:
+    document = _document(text, line)
+    if document is None or not document.readable:
+        return _guessed(lines[line - 1])
+    shown = lines[line - 1]
+    for start, end in _spans(document, line):
+        shown = shown[:start] + _LETTER.sub("*", shown[start:end]) + shown[end:]
+    return shown
+
+
+def _document(text: str, line: int) -> Document | None:
+    found = [d for d in compose_all(text, "") if d.line <= line <= d.line + d.text.count("\n")]
+    return found[-1] if found else None
+
+
+def _guessed(line: str) -> str:
+    """Mask a line that can't be parsed: its value, unless the key is one that is shown."""
+    match = _LINE.match(line)
+    if match is None:
+        return _LETTER.sub("*", line)
+    if match["key"] in SHOWN | _TOP | {"name", "namespace", "owner", "spec"}:
+        return line if "{" not in match["rest"] else match["head"] + _starred(match["rest"])
+    return match["head"] + _starred(match["rest"])
+
+
+def _starred(text: str) -> str:
+    return _LETTER.sub("*", text)
+
+
+def _spans(document: Document, line: int) -> Iterator[tuple[int, int]]:
+    """Yield the columns, from 0, of what is masked in a line of the file."""
+    root = tree(document.text)
+    if root is None:
+        return
+    row = line - document.line
+    for path, node in _scalars(root, ()):
+        first, last = node.start_mark, node.end_mark
+        if first.line <= row <= last.line and _is_hidden(path, node):
+            start = first.column if first.line == row else 0
+            yield start, last.column if last.line == row else 10**9
+
+
+def _is_hidden(path: Path, node: yaml.ScalarNode) -> bool:
+    if not node.style and not isinstance(resolve_plain(str(node.value)), str):
+        # A short number, a boolean or nothing: the message says which.
+        return len(node.value) > _DIGITS_MAX and not _is_shown(path)
+    return not _is_shown(path)
+
+
+def _is_shown(path: Path) -> bool:
+    match path:
+        case ("spec", "healthcheck", str(field)):
+            return field in _OF_A_CHECK
+        case ("spec", field, *_):
+            return field in SHOWN
+        case (top, *_):
+            return top in _TOP
+        case _:
+            return False
+
+
+def _scalars(node: yaml.Node, path: Path) -> Iterator[tuple[Path, yaml.ScalarNode]]:
+    """Yield the scalars that are values, each at its first place."""
+    if isinstance(node, yaml.ScalarNode):
+        yield path, node
+    elif isinstance(node, yaml.SequenceNode):
+        for index, item in enumerate(node.value):
+            yield from _scalars(item, (*path, index))
+    else:
+        for name, value in node.value:
+            key = str(name.value) if isinstance(name, yaml.ScalarNode) else ""
+            yield from _scalars(value, (*path, key))

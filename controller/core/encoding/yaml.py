@@ -1,0 +1,456 @@
+"""YAML text to values with places: bounded, closed, and never surprising.
+
+What is read is YAML 1.2 with the core schema's booleans, nulls and numbers, and less: no tags, no
+directives, keys are text. ``no``, ``on``, ``1:30`` and ``010`` are strings here. Documents of one
+file stand alone: a broken one doesn't lose its neighbours, since a line ``---`` ends a document
+whatever stood before it (YAML 1.2, rule c-forbidden).
+
+Nothing here raises for what a text says, and everything has a limit: bytes, depth, documents, and
+nodes counted after aliases are expanded, so that a few lines of aliases can't become gigabytes.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+
+import yaml
+from yaml.cyaml import CBaseLoader
+
+from controller.core.encoding.yaml_errors import syntax_problem
+from controller.model.errors import Problem
+
+MAX_BYTES = 1024 * 1024
+MAX_DEPTH = 64
+MAX_DOCUMENTS = 5_000
+MAX_NODES = 100_000  # a file, aliases expanded
+MAX_PROBLEMS = 50  # a document
+#: Of how many levels the lines of keys are kept: spec.resources.memory has three.
+LINES_DEPTH = 3
+
+#: Where a value is: keys and indexes from the document's root.
+Path = tuple[str | int, ...]
+
+# Everything that YAML 1.2 calls printable, less the separators that only YAML 1.1 takes for line
+# ends (they would make line numbers and document ends a matter of opinion).
+_BAD_CHARACTER = re.compile(
+    "[^\t\n\x20-\x7e\xa0-\u2027\u202a-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]"
+)
+_MARKER = re.compile(r"^(?:---|\.\.\.)(?=[ \t\n]|\Z)", re.MULTILINE)
+_DIRECTIVE = re.compile(r"^%", re.MULTILINE)
+# Possessive, so that a megabyte of comments costs no memory.
+_BLANK = re.compile(
+    r"(?:---)?[ \t]*+(?:#[^\n]*+)?(?:\n[ \t]*+(?:#[^\n]*+)?)*+(?:\.\.\.[^\n]*\n?)?", re.ASCII
+)
+
+_WORDS: dict[str, object] = {
+    **dict.fromkeys(("", "~", "null", "Null", "NULL")),
+    **dict.fromkeys(("true", "True", "TRUE"), True),
+    **dict.fromkeys(("false", "False", "FALSE"), False),
+}
+# A leading zero is a mode, a date or an account number: never a number to compute with. Longer
+# than a 64-bit integer is an identifier.
+_INTEGER = re.compile(r"[-+]?(?:0|[1-9][0-9]{0,17})", re.ASCII)
+_HEX_OR_OCTAL = re.compile(r"0x[0-9a-fA-F]{1,15}|0o[0-7]{1,20}", re.ASCII)
+_FLOAT = re.compile(
+    r"(?=.*[.eE])[-+]?(?:\.[0-9]{1,20}|(?:0|[1-9][0-9]{0,19})(?:\.[0-9]{0,20})?)(?:[eE][-+]?[0-9]{1,2})?",
+    re.ASCII,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A line and a column of a file, from 1."""
+
+    line: int
+    column: int
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """A problem of a document at a path: the value there (and only there) can't be relied on."""
+
+    path: Path
+    problem: Problem
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """One document of a file.
+
+    ``value`` is plain JSON (dict, list, str, int, float, bool, None). ``readable`` is false when
+    there is none because of a fault in the syntax or a limit; a document with faults that is
+    readable holds everything but what the faults name.
+    """
+
+    file: str
+    text: str = field(repr=False)
+    line: int  # of the first character of ``text`` in the file, from 1
+    value: object = None
+    faults: tuple[Fault, ...] = ()
+    readable: bool = True
+    place: Place = Place(0, 0)  # where its content begins
+    #: The line of each key of the upper levels, by its path.
+    lines: Mapping[Path, int] = field(default_factory=dict, repr=False)
+
+    def locate(self, path: Path) -> Place:
+        """Return where the value at *path* begins, or its nearest ancestor that is there."""
+        return self._place(path, key=False)
+
+    def locate_key(self, path: Path) -> Place:
+        """Return where the key of the member at *path* stands (for an item: its value)."""
+        return self._place(path, key=True)
+
+    def _place(self, path: Path, *, key: bool) -> Place:
+        root = tree(self.text) if self.readable else None
+        if root is None:
+            return self.place
+        mark = _mark(root, path, key=key)
+        return Place(self.line + mark.line, mark.column + 1)
+
+
+def locate(text: str, line: int, path: Path) -> Place:
+    """Return where the value at *path* begins in a document that was readable.
+
+    *text* is the document's, and *line* that of its content in the file. A path that isn't in the
+    document leads to its nearest ancestor that is: to its key, since the value lacks the member.
+    """
+    root = tree(text)
+    if root is None:
+        return Place(line, 1)
+    mark = _mark(root, path, key=not _holds(root, path))
+    return Place(line + mark.line - root.start_mark.line, mark.column + 1)
+
+
+def _holds(node: yaml.Node, path: Path) -> bool:
+    for part in path:
+        found = _child(node, part)
+        if found is None:
+            return False
+        node = found[1]
+    return True
+
+
+def _mark(node: yaml.Node, path: Path, *, key: bool) -> yaml.Mark:
+    """Return where the value (or the key) at *path* begins, or its nearest ancestor that is there."""
+    mark = node.start_mark
+    for part in path:
+        if isinstance(part, str) and not isinstance(node, yaml.MappingNode):
+            continue
+        found = _child(node, part)
+        if found is None:
+            # Validators put words of their own into paths (the chosen member of a union).
+            continue
+        name, node = found
+        mark = name.start_mark if key else node.start_mark
+    return mark
+
+
+def decode(content: bytes) -> str:
+    """Return the text of a file's bytes; bad UTF-8 becomes what ``compose`` reports in place."""
+    return content.decode("utf-8", "surrogateescape").replace("\r\n", "\n")
+
+
+def compose(text: str, file: str) -> tuple[list[Document], list[Problem]]:
+    """Return the readable documents of a text, and everything that is wrong with any of them."""
+    documents = compose_all(text, file)
+    problems = [fault.problem for document in documents for fault in document.faults]
+    return [document for document in documents if document.readable], problems
+
+
+def compose_all(text: str, file: str) -> list[Document]:
+    """Return every document of a text, unreadable ones included; empty documents are none.
+
+    Never raises. A text over ``MAX_BYTES`` is one unreadable document and isn't parsed.
+    """
+    if len(text) > MAX_BYTES or len(text.encode("utf-8", "surrogatepass")) > MAX_BYTES:
+        return [_unreadable(file, "", 1, too_big(file))]
+    text = text.replace("\r\n", "\n").removeprefix("\ufeff")
+    documents: list[Document] = []
+    nodes_left = MAX_NODES
+    for line, chunk in _split(text):
+        if len(documents) == MAX_DOCUMENTS:
+            problem = _limit(file, line, 1, f"more than {MAX_DOCUMENTS} documents in one file")
+            documents.append(_unreadable(file, "", line, problem))
+            break
+        document, spent = _document(chunk, file, line, nodes_left)
+        nodes_left -= spent
+        if document is not None:
+            documents.append(document)
+    return documents
+
+
+def too_big(file: str) -> Problem:
+    """Return the problem of a file over ``MAX_BYTES``."""
+    return Problem(
+        code="file.too-big",
+        message=f"the file is over {MAX_BYTES // 1024} KiB and wasn't read",
+        file=file,
+        expected=f"at most {MAX_BYTES} bytes a file",
+        remedy="split it into several files",
+    )
+
+
+def _split(text: str) -> Iterator[tuple[int, str]]:
+    """Yield (first line, text) of each document that isn't empty."""
+    start, line = 0, 1
+    ends = []
+    for marker in _MARKER.finditer(text):
+        if marker[0] == "---":
+            ends.append(marker.start())
+        else:
+            end = text.find("\n", marker.start())
+            ends.append(len(text) if end < 0 else end + 1)
+    for end in [*ends, len(text)]:
+        chunk = text[start:end]
+        if not _BLANK.fullmatch(chunk):
+            yield line, chunk
+        line += chunk.count("\n")
+        start = end
+
+
+def _document(chunk: str, file: str, line: int, nodes_left: int) -> tuple[Document | None, int]:
+    """Return the document of one chunk (None: an empty one) and how many nodes it has."""
+    refused = _refused_characters(chunk, file, line)
+    if refused is not None:
+        return _unreadable(file, chunk, line, refused), 0
+    try:
+        root = tree(chunk)
+    except _TooManyError as error:
+        return _unreadable(file, chunk, line, _limit(file, line, 1, str(error))), nodes_left
+    except yaml.MarkedYAMLError as error:
+        return _unreadable(file, chunk, line, syntax_problem(error, chunk, file, line)), 0
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        problem = Problem("yaml.syntax", f"not YAML: {error}", file, line, 1)
+        return _unreadable(file, chunk, line, problem), 0
+    if root is None:
+        return None, 0
+    reader = _Reader(file, line, nodes_left)
+    try:
+        value = reader.value(root, ())
+    except _TooManyError as error:
+        mark = error.mark or root.start_mark
+        problem = _limit(file, line + mark.line, mark.column + 1, str(error))
+        return _unreadable(file, chunk, line, problem), nodes_left - reader.nodes_left
+    if value is None and not reader.faults:
+        return None, 1
+    faults = tuple(reader.faults[:MAX_PROBLEMS])
+    place = Place(line + root.start_mark.line, root.start_mark.column + 1)
+    document = Document(file, chunk, line, value, faults, place=place, lines=reader.lines)
+    return document, nodes_left - reader.nodes_left
+
+
+def _unreadable(file: str, text: str, line: int, problem: Problem) -> Document:
+    faults = (Fault((), problem),)
+    return Document(file, text, line, faults=faults, readable=False, place=Place(line, 1))
+
+
+def _refused_characters(chunk: str, file: str, line: int) -> Problem | None:
+    """Return the problem of the first character that may not stand in a text, if any."""
+    found = _BAD_CHARACTER.search(chunk)
+    code, message, remedy = (
+        "yaml.character",
+        "",
+        "remove it, or write it as an escape in double quotes",
+    )
+    if found is not None:
+        character = found[0]
+        if "\udc80" <= character <= "\udcff":
+            message = f"byte 0x{ord(character) - 0xDC00:02x} is not valid UTF-8"
+            remedy = "save the file as UTF-8"
+        else:
+            message = f"character U+{ord(character):04X} is not allowed"
+    else:
+        found = _DIRECTIVE.search(chunk)
+        if found is None:
+            return None
+        code, message = (
+            "yaml.directive",
+            "a directive (a line that begins with %) is not allowed",
+        )
+        remedy = "remove the line; where it is content, indent it"
+    before = chunk[: found.start()]
+    column = found.start() - (before.rfind("\n") + 1) + 1
+    return Problem(code, message, file, line + before.count("\n"), column, remedy=remedy)
+
+
+def _limit(file: str, line: int, column: int, message: str) -> Problem:
+    return Problem(
+        "yaml.limit",
+        message,
+        file,
+        line,
+        column,
+        expected=f"at most {MAX_NODES} values a file with aliases expanded, {MAX_DEPTH} levels deep",
+        remedy="split the file, nest less deeply, or use fewer aliases",
+    )
+
+
+class _TooManyError(Exception):
+    """A limit of the text is passed; ``mark`` says where, if it is known."""
+
+    def __init__(self, message: str, mark: yaml.Mark | None = None) -> None:
+        super().__init__(message)
+        self.mark = mark
+
+
+_IMPLICIT = ""  # the tag of a node that was written without one
+
+
+class _Loader(CBaseLoader):
+    """libyaml's parser; tells written tags from none, and stops at ``MAX_NODES``."""
+
+    nodes = 0
+
+    def resolve(self, *_node: object) -> str:
+        return _IMPLICIT
+
+    def descend_resolver(self, *_node: object) -> None:
+        self.nodes += 1
+        if self.nodes > MAX_NODES:
+            raise _TooManyError(f"more than {MAX_NODES} values in one document")
+
+    def ascend_resolver(self) -> None:
+        pass
+
+
+# Places are looked up only for problems: parsing again then is cheaper than keeping every tree.
+@lru_cache(maxsize=1)
+def tree(text: str) -> yaml.Node | None:
+    """Return the root of a document's nodes, None if it is empty; raise as libyaml does."""
+    node: yaml.Node | None = yaml.compose(text, Loader=_Loader)
+    return node
+
+
+def _child(node: yaml.Node, part: str | int) -> tuple[yaml.Node, yaml.Node] | None:
+    """Return (key, value) of a member, merged ones included; an item's value twice."""
+    if isinstance(node, yaml.SequenceNode):
+        items: list[yaml.Node] = node.value
+        if isinstance(part, int) and part < len(items):
+            return items[part], items[part]
+        return None
+    if not isinstance(node, yaml.MappingNode):
+        return None
+    pairs: list[tuple[yaml.Node, yaml.Node]] = node.value
+    for name, value in pairs:
+        if isinstance(name, yaml.ScalarNode) and name.value == part:
+            return name, value
+    for name, value in pairs:
+        if _is_merge(name):
+            merged = value.value if isinstance(value, yaml.SequenceNode) else [value]
+            found = (_child(source, part) for source in merged)
+            return next((hit for hit in found if hit is not None), None)
+    return None
+
+
+def _is_merge(name: yaml.Node) -> bool:
+    return isinstance(name, yaml.ScalarNode) and name.value == "<<" and not name.style
+
+
+class _Reader:
+    """Turns nodes into values and collects faults; counts nodes as often as they are expanded."""
+
+    def __init__(self, file: str, line: int, nodes_left: int) -> None:
+        self.file = file
+        self.line = line
+        self.nodes_left = nodes_left
+        self.faults: list[Fault] = []
+        self.lines: dict[Path, int] = {}
+
+    def value(self, node: yaml.Node, path: Path) -> object:
+        """Return the node's value; raise _TooManyError past a limit."""
+        self.nodes_left -= 1
+        if self.nodes_left < 0:
+            raise _TooManyError(
+                f"more than {MAX_NODES} values, counting each alias as often as it is used",
+                node.start_mark,
+            )
+        if len(path) > MAX_DEPTH:
+            raise _TooManyError(f"nested deeper than {MAX_DEPTH} levels", node.start_mark)
+        if node.tag != _IMPLICIT:
+            tag = str(node.tag).replace("tag:yaml.org,2002:", "!!")
+            remedy = "remove the tag; quote what is to be a string"
+            self._fault(path, node, "yaml.tag", f"the tag {tag} is not allowed", remedy)
+        if isinstance(node, yaml.ScalarNode):
+            return self._scalar(node, path)
+        if isinstance(node, yaml.SequenceNode):
+            return [self.value(item, (*path, index)) for index, item in enumerate(node.value)]
+        return self._mapping(node, path)
+
+    def _scalar(self, node: yaml.ScalarNode, path: Path) -> object:
+        text = str(node.value)
+        if "\0" in text:
+            self._fault(path, node, "yaml.character", "a string can't hold a NUL", "remove it")
+        return text if node.style else resolve_plain(text)
+
+    def _mapping(self, node: yaml.Node, path: Path) -> dict[str, object]:
+        members: dict[str, object] = {}
+        lines: dict[str, int] = {}
+        merges: list[tuple[yaml.Node, yaml.Node]] = []
+        for name, child in node.value:
+            if not isinstance(name, yaml.ScalarNode) or not name.value or name.tag != _IMPLICIT:
+                self.nodes_left -= 1
+                message = "a key must be a string that isn't empty"
+                self._fault(
+                    path,
+                    name,
+                    "yaml.key",
+                    message,
+                    "write the key as a word; quote a value that begins with { or [",
+                )
+                continue
+            self.nodes_left -= 1
+            key = str(name.value)
+            if key in lines:
+                message = f"key {json.dumps(key)} is repeated; it is first on line {lines[key]}"
+                remedy = "keep one of them"
+                self._fault((*path, key), name, "yaml.duplicate-key", message, remedy)
+                continue
+            lines[key] = self.line + name.start_mark.line
+            if len(path) < LINES_DEPTH:
+                self.lines[(*path, key)] = lines[key]
+            if _is_merge(name):
+                merges.append((name, child))
+            else:
+                members[key] = self.value(child, (*path, key))
+        for name, child in merges:
+            self._merge(members, name, child, path)
+        return members
+
+    def _merge(
+        self, members: dict[str, object], name: yaml.Node, child: yaml.Node, path: Path
+    ) -> None:
+        """Add what ``<<`` brings: a mapping or several, where a key that is there already stays."""
+        sources = child.value if isinstance(child, yaml.SequenceNode) else [child]
+        for source in sources:
+            if not isinstance(source, yaml.MappingNode):
+                message = "a merge key (<<) takes a mapping or a list of mappings"
+                self._fault(path, name, "yaml.merge", message, "name an anchor of a mapping")
+                continue
+            merged = self.value(source, (*path, "<<"))
+            assert isinstance(merged, dict), "a mapping node reads as a dict"
+            for key, value in merged.items():
+                members.setdefault(key, value)
+
+    def _fault(self, path: Path, node: yaml.Node, code: str, message: str, remedy: str) -> None:
+        mark = node.start_mark
+        place = (self.line + mark.line, mark.column + 1)
+        self.faults.append(Fault(path, Problem(code, message, self.file, *place, remedy=remedy)))
+
+
+def resolve_plain(text: str) -> object:
+    """Return the value of a scalar without quotes: a word, a number, or the text itself."""
+    if text in _WORDS:
+        return _WORDS[text]
+    if text[0] not in "-+.0123456789":
+        return text
+    if _INTEGER.fullmatch(text):
+        return int(text)
+    if _HEX_OR_OCTAL.fullmatch(text):
+        return int(text, 0)
+    if _FLOAT.fullmatch(text):
+        return float(text)
+    return text

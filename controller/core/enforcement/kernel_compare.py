@@ -1,0 +1,244 @@
+"""Effective state: what the kernel shows of a container, against what was admitted.
+
+Pure. A *breach* is what lets a container reach or use more than it was admitted with, and more
+than the policy admits: it is a violation, and the container is stopped. What differs and is no
+breach (another limit within the policy, a network of its own namespace) is drift, the
+controller's to heal. Less than was admitted is neither: programs drop capabilities themselves.
+What can't be seen is a doubt, never taken for the one or the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from controller.core.enforcement import kernel_mounts as mounts
+from controller.model.confinement import (
+    UNLIMITED,
+    CgroupLimits,
+    Confinement,
+    Difference,
+    Effective,
+    Kind,
+)
+from controller.model.observed import Settings
+from controller.model.policy.values import format_cpus
+from controller.model.quantities import format_bytes
+
+PAGE = 4096
+FILTERED = 2  # Seccomp of a process with a filter
+NAMESPACES = ("ipc", "mnt", "net", "pid", "uts")
+CPU_PERIOD = 100_000
+#: capability.h, by bit.
+CAPABILITIES = (
+    "CHOWN",
+    "DAC_OVERRIDE",
+    "DAC_READ_SEARCH",
+    "FOWNER",
+    "FSETID",
+    "KILL",
+    "SETGID",
+    "SETUID",
+    "SETPCAP",
+    "LINUX_IMMUTABLE",
+    "NET_BIND_SERVICE",
+    "NET_BROADCAST",
+    "NET_ADMIN",
+    "NET_RAW",
+    "IPC_LOCK",
+    "IPC_OWNER",
+    "SYS_MODULE",
+    "SYS_RAWIO",
+    "SYS_CHROOT",
+    "SYS_PTRACE",
+    "SYS_PACCT",
+    "SYS_ADMIN",
+    "SYS_BOOT",
+    "SYS_NICE",
+    "SYS_RESOURCE",
+    "SYS_TIME",
+    "SYS_TTY_CONFIG",
+    "MKNOD",
+    "LEASE",
+    "AUDIT_WRITE",
+    "AUDIT_CONTROL",
+    "SETFCAP",
+    "MAC_OVERRIDE",
+    "MAC_ADMIN",
+    "SYSLOG",
+    "WAKE_ALARM",
+    "BLOCK_SUSPEND",
+    "AUDIT_READ",
+    "PERFMON",
+    "BPF",
+    "CHECKPOINT_RESTORE",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """The most that the policy admits for this service, its exceptions included."""
+
+    memory: int
+    nano_cpus: int
+    pids: int
+
+
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """A network that the container is in. ``own``: made by us, in its namespace or its owner's."""
+
+    name: str
+    own: bool
+    id: str = ""
+
+
+#: Breaches that can be taken back on the living container: another limit, another network.
+REVERSIBLE = frozenset({"effective.limit", "effective.network"})
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """What was admitted, and what the policy admits today. ``seccomp``: the engine has it."""
+
+    id: str
+    confinement: Confinement
+    settings: Settings
+    bounds: Bounds
+    seccomp: bool = True
+
+
+def compare(
+    expected: Expected, effective: Effective, joined: tuple[Joined, ...]
+) -> tuple[Difference, ...]:
+    """Return every difference, breaches first; () is what was admitted."""
+    found = [
+        *_privileges(expected, effective),
+        *_namespaces(expected, effective),
+        *mounts.compare(expected.confinement, expected.id, effective),
+        *_limits(expected, effective.limits),
+        *_networks(expected, joined),
+    ]
+    return tuple(sorted(found, key=lambda difference: list(Kind).index(difference.kind)))
+
+
+# Privileges
+
+
+def _privileges(expected: Expected, effective: Effective) -> Iterator[Difference]:
+    admitted = mask_of(expected.confinement.capabilities)
+    for name, held in sorted(effective.capabilities.items()):
+        if more := held & ~admitted:
+            text = f"Cap{name} has {', '.join(names_of(more))} beside what was admitted"
+            yield Difference("effective.capabilities", text)
+    if not effective.no_new_privileges:
+        yield Difference("effective.privileges", "its programs can gain privileges")
+    if not expected.seccomp:
+        doubt = "the engine has no seccomp"
+        yield Difference("effective.seccomp", doubt, Kind.DOUBT)
+    elif effective.seccomp != FILTERED:
+        yield Difference("effective.seccomp", f"Seccomp is {effective.seccomp}, not a filter")
+    if expected.confinement.non_root and effective.uid == 0:
+        yield Difference("effective.user", "it runs as root, which the policy refuses")
+
+
+def mask_of(capabilities: tuple[str, ...]) -> int:
+    """Return capabilities as the kernel's mask."""
+    return sum(1 << CAPABILITIES.index(name) for name in capabilities if name in CAPABILITIES)
+
+
+def names_of(mask: int) -> list[str]:
+    """Return the names of a mask's capabilities; one that isn't known by its number."""
+    bits = [bit for bit in range(mask.bit_length()) if mask >> bit & 1]
+    return [CAPABILITIES[bit] if bit < len(CAPABILITIES) else str(bit) for bit in bits]
+
+
+def _namespaces(expected: Expected, effective: Effective) -> Iterator[Difference]:
+    apart = (*NAMESPACES, "cgroup") if expected.confinement.private_cgroup else NAMESPACES
+    for name in apart:
+        if name in effective.shared:
+            yield Difference("effective.namespace", f"it is in the host's {name} namespace")
+
+
+# Limits
+
+
+def _limits(expected: Expected, limits: CgroupLimits) -> Iterator[Difference]:
+    settings, bounds = expected.settings, expected.bounds
+    rows = (
+        ("memory", limits.memory, settings.memory, bounds.memory, format_bytes),
+        ("CPUs", limits.nano_cpus, nano_cpus(settings), bounds.nano_cpus, format_cpus),
+        ("processes", limits.pids, settings.pids, bounds.pids, str),
+    )
+    for name, shown, admitted, most, told in rows:
+        if shown is None:
+            doubt = f"the limit of {name} can't be seen"
+            yield Difference("effective.limit", doubt, Kind.DOUBT)
+        elif shown == UNLIMITED:
+            yield Difference("effective.limit", f"{name} have no limit")
+        elif shown > max(_rounded(name, admitted), most):
+            reason = f"{told(shown)} of {name}: admitted are {told(admitted)}"
+            yield Difference("effective.limit", reason)
+        elif not _rounded(name, admitted, down=True) <= shown <= _rounded(name, admitted):
+            drift = f"{told(shown)} of {name}: admitted were {told(admitted)}"
+            yield Difference("effective.limit", drift, Kind.DRIFT)
+    yield from _swap(settings, limits)
+
+
+def _swap(settings: Settings, limits: CgroupLimits) -> Iterator[Difference]:
+    """Judge swap: none is admitted beside the memory, whatever the memory is now."""
+    together, memory = limits.memory_swap, limits.memory
+    if together is None:
+        doubt = "the limit of swap can't be seen"
+        yield Difference("effective.limit", doubt, Kind.DOUBT)
+    elif together == UNLIMITED:
+        if memory != UNLIMITED:  # else it is told already
+            yield Difference("effective.limit", "swap has no limit")
+    elif memory is not None and together > max(memory, _rounded("memory", settings.memory_swap)):
+        reason = f"{format_bytes(together - memory)} of swap: none is admitted"
+        yield Difference("effective.limit", reason)
+
+
+def nano_cpus(settings: Settings) -> int:
+    """Return the CPUs that were admitted, in nano-CPUs, however they were written."""
+    if settings.nano_cpus or settings.cpu_quota <= 0:
+        return settings.nano_cpus
+    return settings.cpu_quota * 1_000_000_000 // (settings.cpu_period or CPU_PERIOD)
+
+
+def _rounded(name: str, admitted: int, *, down: bool = False) -> int:
+    """Return an admitted number as the kernel keeps it: whole pages, whole microseconds."""
+    match name:
+        case "memory":
+            return admitted // PAGE * PAGE if down else -(-admitted // PAGE) * PAGE
+        case "CPUs":
+            # A quota has whole microseconds of its period.
+            return admitted // 10_000 * 10_000 if down else admitted
+        case _:
+            return admitted
+
+
+# Networks
+
+
+def _networks(expected: Expected, joined: tuple[Joined, ...]) -> Iterator[Difference]:
+    admitted = set(expected.settings.networks)
+    for network in sorted(joined, key=lambda each: each.name):
+        if not network.own:
+            what = "a foreign one of that name" if network.name in admitted else "not admitted"
+            yield Difference("effective.network", f"it is in the network {network.name}: {what}")
+        elif network.name not in admitted:
+            drift = f"it is in the network {network.name}"
+            yield Difference("effective.network", drift, Kind.DRIFT)
+    for name in sorted(admitted - {network.name for network in joined}):
+        drift = f"it isn't in the network {name}"
+        yield Difference("effective.network", drift, Kind.DRIFT)
+
+
+def worded(differences: tuple[Difference, ...]) -> Mapping[Kind, str]:
+    """Return the sentences of each kind, in one text."""
+    return {
+        kind: "; ".join(each.text for each in differences if each.kind is kind)
+        for kind in Kind
+        if any(each.kind is kind for each in differences)
+    }

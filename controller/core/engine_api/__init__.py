@@ -1,0 +1,1 @@
+"""The Docker Engine API's bodies: parse requests, build bodies, translate answers."""

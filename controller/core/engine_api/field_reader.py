@@ -1,0 +1,295 @@
+"""Reading JSON objects by declared tables of fields.
+
+A table is closed: a key that isn't in it is dropped when its value means "unset" and refused
+otherwise, since it may be a field of an API that we don't know. Keys are compared exactly; one
+that only a fold of case or Unicode would make a known key is refused, because the engine folds.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from functools import lru_cache
+
+from controller.core.engine_api.requests import Finding
+
+INT64_MAX = 2**63 - 1
+TEXT_MAX = 4096
+LIST_MAX = 1024
+
+
+class Posture(StrEnum):
+    """What becomes of a field."""
+
+    ALLOW = "allow"  # passed on as it is, its type checked
+    CONSTRAIN = "constrain"  # passed on within bounds
+    MUTATE = "mutate"  # replaced or completed by the gate
+    DENY = "deny"  # refused unless unset
+    DROP = "drop"  # without effect here, not passed on
+
+
+class WrongError(ValueError):
+    """A value that can't be read; the text is what was expected."""
+
+
+#: Returns the typed value of a JSON value that isn't null.
+Reader = Callable[[object], object]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Field:
+    """One field of a body: its type, what becomes of it and why, and the rule that refuses it.
+
+    ``keep_zero``: the type's zero value has a meaning of its own, it isn't "unset".
+    ``spellings``: other spellings of the name that ordinary clients send; the engine takes any.
+    """
+
+    name: str
+    read: Reader
+    posture: Posture
+    why: str
+    rule: str = "body.field"
+    remedy: str = ""
+    keep_zero: bool = False
+    spellings: tuple[str, ...] = ()
+
+
+def is_unset(value: object) -> bool:
+    """Tell whether real clients mean "unset" by a value: null, "", 0, false, [] or {}."""
+    return value is None or value in ("", [], {}) or value is False or _is_zero(value)
+
+
+def _is_zero(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value == 0
+
+
+def fold(text: str) -> str:
+    """Return *text* so that two keys that any reader might take for the same are equal."""
+    if text.isascii():
+        return text.lower()  # the same, and nearly all keys are ASCII
+    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
+
+
+@dataclass(slots=True)
+class Findings:
+    """Collects what is wrong with a body, place by place."""
+
+    found: list[Finding] = field(default_factory=list)
+
+    def add(self, rule: str, path: str, reason: str, remedy: str = "") -> None:
+        """Note one thing that is wrong."""
+        self.found.append(Finding(rule, path, reason, remedy))
+
+    def all(self) -> tuple[Finding, ...]:
+        """Return everything noted, in the order of the body's table."""
+        return tuple(self.found)
+
+
+@dataclass(frozen=True, slots=True)
+class Values:
+    """What a table read of an object: typed values of the fields that are set."""
+
+    values: Mapping[str, object]
+
+    def text(self, name: str) -> str:
+        """Return a text, '' if unset."""
+        value = self.values.get(name, "")
+        assert isinstance(value, str), f"{name} was declared as something else than text"
+        return value
+
+    def whole(self, name: str) -> int:
+        """Return a whole number, 0 if unset."""
+        return self.optional_whole(name) or 0
+
+    def optional_whole(self, name: str) -> int | None:
+        """Return a whole number, None if unset."""
+        value = self.values.get(name)
+        assert value is None or isinstance(value, int), f"{name} isn't declared as a number"
+        return value
+
+    def flag(self, name: str) -> bool:
+        """Return a flag, false if unset."""
+        return self.optional_flag(name) or False
+
+    def optional_flag(self, name: str) -> bool | None:
+        """Return a flag, None if unset."""
+        value = self.values.get(name)
+        assert value is None or isinstance(value, bool), f"{name} isn't declared as a flag"
+        return value
+
+    def texts(self, name: str) -> tuple[str, ...]:
+        """Return a list of texts, () if unset."""
+        return tuple(str(item) for item in self.items(name))
+
+    def items(self, name: str) -> tuple[object, ...]:
+        """Return a list, () if unset."""
+        value = self.values.get(name, ())
+        assert isinstance(value, tuple), f"{name} isn't declared as a list"
+        return value
+
+    def members(self, name: str) -> dict[str, object]:
+        """Return an object, {} if unset."""
+        value = self.values.get(name, {})
+        assert isinstance(value, dict), f"{name} isn't declared as an object"
+        return value
+
+    def has(self, name: str) -> bool:
+        """Tell whether the field is set."""
+        return name in self.values
+
+
+@dataclass(frozen=True, slots=True)
+class _Index:
+    """A table's names, folded once."""
+
+    known: Mapping[str, Field]
+    legacy: frozenset[str]
+    folded: Mapping[str, str]
+
+
+@lru_cache(maxsize=256)
+def _index(table: tuple[Field, ...], legacy: str) -> _Index:
+    known = {name: entry for entry in table for name in (entry.name, *entry.spellings)}
+    names = {name: entry.name for name, entry in known.items()}
+    old = legacy.split()
+    return _Index(known, frozenset(old), {fold(n): names.get(n, n) for n in [*known, *old]})
+
+
+def read_object(
+    table: Sequence[Field], value: object, path: str, findings: Findings, *, legacy: str = ""
+) -> Values:
+    """Return the set fields of an object; what is wrong goes to *findings* and counts as unset.
+
+    *legacy*: names (space separated) that the engine once read at this place; a set one is
+    refused with a reason of its own.
+    """
+    if value is None:
+        return Values({})
+    if not isinstance(value, dict):
+        findings.add("body.type", path or "body", "expected an object")
+        return Values({})
+    index = _index(tuple(table), legacy)
+    known, folded = index.known, index.folded
+    values: dict[str, object] = {}
+    for key, member in value.items():
+        where = f"{path}.{key}" if path else key
+        if key in known:
+            _read_field(known[key], member, where, values, findings)
+        elif key in index.legacy:
+            if not is_unset(member):
+                reason = "the engine once read HostConfig's fields here, beside HostConfig"
+                findings.add("body.legacy", where, reason, f"put it into HostConfig.{key}")
+        elif (meant := folded.get(fold(key))) is not None:
+            findings.add("body.key", where, "a known key in another spelling", f"write {meant}")
+        elif not is_unset(member):
+            findings.add("body.unknown", where, "a field that this gate doesn't know")
+    return Values(values)
+
+
+def _read_field(
+    entry: Field, member: object, where: str, values: dict[str, object], findings: Findings
+) -> None:
+    if member is None:
+        return
+    try:
+        value = entry.read(member)
+    except WrongError as error:
+        rule = entry.rule if entry.posture is Posture.DENY else "body.type"
+        findings.add(rule, where, f"expected {error}", entry.remedy)
+        return
+    if not entry.keep_zero and (is_unset(member) or value == {}):
+        return
+    if entry.posture is Posture.DENY:
+        findings.add(entry.rule, where, entry.why, entry.remedy)
+    elif entry.posture is not Posture.DROP:
+        values[entry.name] = value
+
+
+# Readers. Each takes a JSON value that isn't null and returns a typed one or raises WrongError.
+
+
+def flag(value: object) -> bool:
+    """Read true or false."""
+    if not isinstance(value, bool):
+        raise WrongError("true or false")
+    return value
+
+
+def whole(value: object) -> int:
+    """Read a 64-bit integer."""
+    if isinstance(value, bool) or not isinstance(value, int) or abs(value) > INT64_MAX:
+        raise WrongError("a 64-bit whole number")
+    return value
+
+
+def free_text(value: object) -> str:
+    """Read a text that may hold line breaks (arguments, scripts), but no NUL."""
+    if not isinstance(value, str) or not is_unicode(value) or "\0" in value:
+        raise WrongError("a text without NUL")
+    return value
+
+
+def text(value: object) -> str:
+    """Read a text of one printable line."""
+    line = free_text(value)
+    if len(line) > TEXT_MAX or not is_one_line(line):
+        raise WrongError(f"a line of at most {TEXT_MAX} printable characters")
+    return line
+
+
+def listed(read: Reader, *, most: int = LIST_MAX) -> Reader:
+    """Return a reader of lists of what *read* reads."""
+
+    def read_list(value: object) -> tuple[object, ...]:
+        if not isinstance(value, list) or len(value) > most:
+            raise WrongError(f"a list of at most {most}")
+        return tuple(read(item) for item in value)
+
+    return read_list
+
+
+def command(value: object) -> object:
+    """Read a list of texts, or one text as a list of one: the engine takes both."""
+    return (free_text(value),) if isinstance(value, str) else listed(free_text)(value)
+
+
+def mapped(read: Reader, *, most: int = LIST_MAX) -> Reader:
+    """Return a reader of objects whose members *read* reads; a null member is left to it."""
+
+    def read_map(value: object) -> dict[str, object]:
+        if not isinstance(value, dict) or len(value) > most:
+            raise WrongError(f"an object of at most {most} members")
+        return {text(key): read(member) for key, member in value.items()}
+
+    return read_map
+
+
+def an_object(value: object) -> object:
+    """Read an object, which has a table of its own."""
+    if not isinstance(value, dict):
+        raise WrongError("an object")
+    return value
+
+
+def structure(value: object) -> object:
+    """Read an object of fixed members; with all of them unset it says as little as an empty one."""
+    if not isinstance(value, dict):
+        raise WrongError("an object")
+    return {key: member for key, member in value.items() if not is_unset(member)}
+
+
+def anything(value: object) -> object:
+    """Read any JSON value: what becomes of it is decided elsewhere, or it is refused if set."""
+    return value
+
+
+def is_unicode(value: str) -> bool:
+    """Tell whether a text has no lone surrogate."""
+    return not any("\ud800" <= character <= "\udfff" for character in value)
+
+
+def is_one_line(value: str) -> bool:
+    """Tell whether a text has no control, no line separator and no invisible direction mark."""
+    return not any(unicodedata.category(c) in {"Cc", "Cf", "Zl", "Zp", "Cs"} for c in value)

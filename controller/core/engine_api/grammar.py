@@ -1,0 +1,312 @@
+"""The parts of a create's body that have a grammar of their own: names, env, ports, checks.
+
+Each function returns the typed part and notes in *findings* what is wrong with it.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import posixpath
+import re
+import unicodedata
+
+from controller.core.encoding.quoting import quoted
+from controller.core.engine_api.field_reader import (
+    Findings,
+    Values,
+    is_one_line,
+    is_unset,
+    read_object,
+)
+from controller.core.engine_api.field_tables import ENDPOINT, HEALTHCHECK, PORT_BINDING, ULIMIT
+from controller.core.engine_api.requests import Endpoint, Healthcheck, Port, Ulimit
+
+PROTOCOLS = ("tcp", "udp", "sctp")
+EXPOSED_MAX = 64
+EXTRA_HOSTS_MAX = 64
+#: The engine puts an address of the host in its place.
+HOST_GATEWAY = "host-gateway"
+HEALTHCHECK_KINDS = ("NONE", "CMD", "CMD-SHELL")
+
+_HOST_LABEL = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?", re.ASCII)
+_USER = re.compile(
+    r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}(:[A-Za-z0-9_][A-Za-z0-9_.-]{0,63})?", re.ASCII
+)
+_PORT = re.compile(r"([0-9]{1,5})(?:/([a-z]{1,4}))?", re.ASCII)
+_PORT_RANGE = re.compile(r"([0-9]{1,5})-([0-9]{1,5})(?:/([a-z]{1,4}))?", re.ASCII)
+_GROUP = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}", re.ASCII)
+_CPUSET = re.compile(r"[0-9]{1,4}(?:-[0-9]{1,4})?(?:,[0-9]{1,4}(?:-[0-9]{1,4})?){0,63}", re.ASCII)
+_HOST_RANGE = re.compile(r"([1-9][0-9]{0,4})-([1-9][0-9]{0,4})", re.ASCII)
+_NUMBER = re.compile(r"0|[1-9][0-9]{0,4}", re.ASCII)
+_ALIAS = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,254}", re.ASCII)
+
+#: A variable that is to be unset: what can't be a name may be a secret that lost its name.
+_UNSET = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,127}", re.ASCII)
+
+_SIGNALS = (
+    *("ABRT", "ALRM", "BUS", "CHLD", "CLD", "CONT", "FPE", "HUP", "ILL", "INT", "IO", "IOT"),
+    *("KILL", "PIPE", "POLL", "PROF", "PWR", "QUIT", "SEGV", "STKFLT", "STOP", "SYS", "TERM"),
+    *("TRAP", "TSTP", "TTIN", "TTOU", "URG", "USR1", "USR2", "VTALRM", "WINCH", "XCPU", "XFSZ"),
+    *("RTMIN", *(f"RTMIN+{number}" for number in range(1, 16))),
+    *("RTMAX", *(f"RTMAX-{number}" for number in range(1, 15))),
+)
+SIGNALS = frozenset([*_SIGNALS, *(f"SIG{name}" for name in _SIGNALS)])
+
+
+def is_signal(text: str) -> bool:
+    """Tell whether *text* is a signal's name (with or without SIG) or its number, 1 to 64."""
+    if text in SIGNALS:
+        return True
+    return _NUMBER.fullmatch(text) is not None and 1 <= int(text) <= 64
+
+
+def is_clean(path: str) -> bool:
+    """Tell whether a path is absolute, normal, printable and in the normal form of Unicode."""
+    return (
+        path.startswith("/")
+        and not path.startswith("//")
+        and posixpath.normpath(path) == path
+        and unicodedata.normalize("NFC", path) == path
+        and is_one_line(path)
+    )
+
+
+def is_below(path: str, folder: str) -> bool:
+    """Tell whether a clean path is a folder or lies under it, by whole components."""
+    return path == folder or path.startswith("/" if folder == "/" else f"{folder}/")
+
+
+def host_name(config: Values, name: str, findings: Findings, *, most: int) -> str:
+    """Return a host or domain name."""
+    value = config.text(name)
+    if value and not is_host_name(value, most=most):
+        reason = f"{value!r} is no host name of at most {most} characters (RFC 1123)"
+        findings.add("host.name", name, reason, "letters, digits and dashes, in parts by dots")
+    return value
+
+
+def is_host_name(text: str, *, most: int = 253) -> bool:
+    """Return True if *text* is a host name (RFC 1123), or one with ``_``, which the engine takes."""
+    return len(text) <= most and all(_HOST_LABEL.fullmatch(part) for part in text.split("."))
+
+
+def user(value: str, path: str, findings: Findings) -> str:
+    """Return a user, ``NAME|UID[:GROUP|GID]``."""
+    if value and not _USER.fullmatch(value):
+        findings.add("user.invalid", path, f"{value!r} is no user", "write USER, or USER:GROUP")
+    return value
+
+
+def environment(values: tuple[str, ...], path: str, findings: Findings) -> tuple[str, ...]:
+    """Return variables, each ``NAME=value``, or ``NAME`` alone, which unsets the image's."""
+    for index, entry in enumerate(values):
+        name, equals, _ = entry.partition("=")
+        good = is_one_line(name) and " " not in name if equals else _UNSET.fullmatch(name)
+        if not name or not good:
+            # The value is never repeated: it may be a secret.
+            reason = "not of the form NAME=value"
+            findings.add("env.invalid", f"{path}[{index}]", reason, "write NAME=value")
+    return values
+
+
+def command_or_none(config: Values, name: str) -> tuple[str, ...] | None:
+    """Return a command, None where the image's own holds."""
+    return config.texts(name) if config.has(name) else None
+
+
+def labels(config: Values) -> tuple[tuple[str, str], ...]:
+    """Return labels, sorted by name."""
+    return tuple(sorted((key, str(value)) for key, value in config.members("Labels").items()))
+
+
+def working_dir(value: str, path: str, findings: Findings) -> str:
+    """Return a working directory: absolute, and not where file descriptors can be reached."""
+    if value and not is_clean(value):
+        findings.add("workdir.invalid", path, f"{value!r} isn't a clean absolute path")
+    elif any(is_below(value, folder) for folder in ("/proc", "/sys", "/dev")):
+        reason = f"{value!r} lies where the runtime's own files can be reached (CVE-2024-21626)"
+        findings.add("workdir.forbidden", path, reason, "choose a folder of the image")
+    return value
+
+
+def volume_paths(config: Values, findings: Findings) -> tuple[str, ...]:
+    """Return the paths of anonymous volumes (Config.Volumes)."""
+    paths = tuple(sorted(config.members("Volumes")))
+    for path in paths:
+        if not is_clean(path) or ":" in path or not is_unset(config.members("Volumes")[path]):
+            findings.add("mount.target", f"Volumes.{path}", "not a clean path in the container")
+    return paths
+
+
+def signal_name(value: str, path: str, findings: Findings) -> str:
+    """Return a signal."""
+    if value and not is_signal(value):
+        reason = f"{value!r} is no signal"
+        findings.add("signal.invalid", path, reason, "write SIGTERM, or another one's name")
+    return value
+
+
+def exposed_ports(config: Values, findings: Findings) -> tuple[str, ...]:
+    """Return exposed ports as ``PORT/PROTOCOL`` (or ``FROM-TO/PROTOCOL``)."""
+    found = config.members("ExposedPorts")
+    if len(found) > EXPOSED_MAX:
+        findings.add("port.count", "ExposedPorts", f"more than {EXPOSED_MAX} ports")
+    ports = []
+    for key, value in found.items():
+        if not _is_port_or_range(key) or not is_unset(value):
+            reason = f"{key!r} is no port: PORT/PROTOCOL, 1 to 65535"
+            findings.add("port.invalid", f"ExposedPorts.{key}", reason)
+        ports.append(key if "/" in key else f"{key}/tcp")
+    return tuple(sorted(ports))
+
+
+def _is_port_or_range(text: str) -> bool:
+    if match := _PORT_RANGE.fullmatch(text):
+        first, last = int(match[1]), int(match[2])
+        return 1 <= first <= last <= 65535 and (match[3] or "tcp") in PROTOCOLS
+    return _container_port(text) is not None
+
+
+def _container_port(text: str) -> tuple[int, str] | None:
+    match = _PORT.fullmatch(text)
+    if match is None or not 1 <= int(match[1]) <= 65535 or (match[2] or "tcp") not in PROTOCOLS:
+        return None
+    return int(match[1]), match[2] or "tcp"
+
+
+def port_bindings(host: Values, findings: Findings) -> tuple[Port, ...]:
+    """Return the published ports."""
+    ports: list[Port] = []
+    for key, bindings in host.members("PortBindings").items():
+        where = f"HostConfig.PortBindings.{key}"
+        container = _container_port(key)
+        if container is None:
+            reason = f"{key!r} is no port: PORT/PROTOCOL, 1 to 65535, no range"
+            findings.add("port.invalid", where, reason, "publish each port by itself")
+            continue
+        if bindings is None:
+            continue
+        if not isinstance(bindings, list):
+            findings.add("body.type", where, "expected a list of host addresses and ports")
+            continue
+        for index, binding in enumerate(bindings):
+            port = _binding(container, binding, f"{where}[{index}]", findings)
+            ports += [port] if port else []
+    return tuple(sorted(ports, key=lambda p: (p.container, p.protocol, p.host_ip, p.host)))
+
+
+def _binding(
+    container: tuple[int, str], binding: object, where: str, findings: Findings
+) -> Port | None:
+    read = read_object(PORT_BINDING, binding, where, findings)
+    text = read.text("HostPort") or "0"
+    if several := _HOST_RANGE.fullmatch(text):
+        first, last = int(several[1]), int(several[2])
+        if first < last <= 65535:
+            return Port(container[0], container[1], first, read.text("HostIp"), last, path=where)
+    if not _NUMBER.fullmatch(text) or int(text) > 65535:
+        reason = f"{text!r} is no host port: a number, or FIRST-LAST, up to 65535"
+        findings.add("port.invalid", f"{where}.HostPort", reason, "publish each port by itself")
+        return None
+    return Port(container[0], container[1], int(text), read.text("HostIp"), path=where)
+
+
+def extra_hosts(host: Values, findings: Findings) -> tuple[str, ...]:
+    """Return further entries of /etc/hosts, each ``NAME:ADDRESS`` or ``NAME:host-gateway``."""
+    entries = host.texts("ExtraHosts")
+    if len(entries) > EXTRA_HOSTS_MAX:
+        reason = f"{len(entries)} entries: at most {EXTRA_HOSTS_MAX}"
+        findings.add("network.hosts", "HostConfig.ExtraHosts", reason, "leave some out")
+    for index, entry in enumerate(entries):
+        name, _, address = entry.partition(":")
+        if not is_host_name(name) or not is_host_address(address):
+            reason = f"{quoted(entry)} is not NAME:ADDRESS or NAME:{HOST_GATEWAY}"
+            remedy = "write the name, a colon and an IP address"
+            findings.add("network.hosts", f"HostConfig.ExtraHosts[{index}]", reason, remedy)
+    return entries
+
+
+def is_host_address(text: str) -> bool:
+    """Return True if an entry of /etc/hosts may lead there: an IP address, or the host's."""
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return text == HOST_GATEWAY
+    return "%" not in text  # behind it any text may stand
+
+
+def groups(host: Values, findings: Findings) -> tuple[str, ...]:
+    """Return further groups, by name or number."""
+    found = host.texts("GroupAdd")
+    for index, group in enumerate(found):
+        if not _GROUP.fullmatch(group):
+            where = f"HostConfig.GroupAdd[{index}]"
+            reason = f"{quoted(group)} is not a group"
+            findings.add("user.groups", where, reason, "write a name or a number")
+    return found
+
+
+def cpuset(host: Values, findings: Findings) -> str:
+    """Return a set of CPUs, such as ``0-2,4``."""
+    text = host.text("CpusetCpus")
+    if text and not _CPUSET.fullmatch(text):
+        reason = f"{quoted(text)} is not a set of CPUs"
+        findings.add("resources.cpuset", "HostConfig.CpusetCpus", reason, "write it as in 0-2,4")
+    return text
+
+
+def healthcheck(config: Values, findings: Findings) -> Healthcheck | None:
+    """Return the health check, None where the image's own holds."""
+    if "Healthcheck" not in config.values:
+        return None
+    read = read_object(HEALTHCHECK, config.values["Healthcheck"], "Healthcheck", findings)
+    test = read.texts("Test")
+    if test and (test[0] not in HEALTHCHECK_KINDS or not _has_arguments(test)):
+        reason = "it starts with CMD and a command, CMD-SHELL and one line, or is NONE"
+        findings.add("healthcheck.invalid", "Healthcheck.Test", reason, 'write ["CMD", "/check"]')
+    return Healthcheck(
+        test,
+        read.whole("Interval"),
+        read.whole("Timeout"),
+        read.whole("Retries"),
+        read.whole("StartPeriod"),
+        read.whole("StartInterval"),
+    )
+
+
+def _has_arguments(test: tuple[str, ...]) -> bool:
+    match test[0]:
+        case "NONE":
+            return len(test) == 1
+        case "CMD-SHELL":
+            return len(test) == 2 and bool(test[1])
+        case _:
+            return len(test) > 1 and bool(test[1])
+
+
+def ulimits(host: Values, findings: Findings) -> tuple[Ulimit, ...]:
+    """Return the ulimits."""
+    found = []
+    for index, item in enumerate(host.items("Ulimits")):
+        read = read_object(ULIMIT, item, f"HostConfig.Ulimits[{index}]", findings)
+        found.append(Ulimit(read.text("Name"), read.whole("Soft"), read.whole("Hard")))
+    return tuple(found)
+
+
+def endpoints(networking: Values, path: str, findings: Findings) -> tuple[Endpoint, ...]:
+    """Return the networks to join, as the client named them."""
+    found = (
+        endpoint(name, config, f"{path}.{name}", findings)
+        for name, config in networking.members("EndpointsConfig").items()
+    )
+    return tuple(item for item in found if item is not None)
+
+
+def endpoint(network: str, config: object, path: str, findings: Findings) -> Endpoint | None:
+    """Return one network to join; a null one counts like one with nothing set."""
+    read = read_object(ENDPOINT, config, path, findings)
+    aliases = read.texts("Aliases")
+    for alias in aliases:
+        if not _ALIAS.fullmatch(alias):
+            findings.add("network.alias", f"{path}.Aliases", f"{alias!r} is no name for a host")
+    return Endpoint(network, aliases)

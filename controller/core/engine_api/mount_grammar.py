@@ -1,0 +1,250 @@
+"""Mounts of a create's body, from the three places where a client may ask for them.
+
+What is judged here is grammar: kinds, options, clean paths. Whether a source may be mounted is
+decided in ``core.rules.mounts``.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import re
+
+from controller.core.engine_api.field_reader import Findings, Values, is_one_line, read_object
+from controller.core.engine_api.field_tables import (
+    BIND_OPTIONS,
+    DRIVER_CONFIG,
+    MOUNT,
+    TMPFS_OPTIONS,
+    VOLUME_OPTIONS,
+)
+from controller.core.engine_api.grammar import is_below, is_clean
+from controller.core.engine_api.requests import Mount
+
+#: As long as a file system takes; what a client makes is bounded by the policy.
+VOLUME_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,254}", re.ASCII)
+#: Targets that are, or lead to, the kernel's own files.
+_KERNEL_TARGETS = ("/proc", "/sys", "/dev")
+#: What a program is loaded from, before any of its own code runs.
+_LOADER_TARGETS = (
+    *("/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/usr/libexec"),
+    *("/usr/bin", "/usr/sbin", "/usr/lib", "/usr/lib32", "/usr/lib64", "/usr/libx32"),
+    *("/usr/local/bin", "/usr/local/sbin", "/usr/local/lib", "/usr/local/libexec"),
+)
+_SIZE = re.compile(r"([1-9][0-9]{0,14})([kmgt]?)", re.ASCII)
+_UNITS = {"": 1, "k": 1024, "m": 1024**2, "g": 1024**3, "t": 1024**4}
+_MODE = re.compile(r"[0-7]{3,5}", re.ASCII)
+_MODE_MAX = 0o1777
+#: Set on every tmpfs anyhow, so that asking for them changes nothing.
+TMPFS_FLAGS = ("nosuid", "nodev")
+
+
+def mounts(host: Values, findings: Findings) -> tuple[Mount, ...]:
+    """Return every mount, in the order Binds, Mounts, Tmpfs; no target twice."""
+    found = [
+        *(_bind(text, index, findings) for index, text in enumerate(host.texts("Binds"))),
+        *(_mount(item, index, findings) for index, item in enumerate(host.items("Mounts"))),
+        *(_tmpfs(target, str(o), findings) for target, o in host.members("Tmpfs").items()),
+    ]
+    result = tuple(mount for mount in found if mount is not None)
+    targets: set[str] = set()
+    for mount in result:
+        _check_target(mount, findings)
+        if mount.target in targets:
+            findings.add("mount.duplicate", mount.path, f"{mount.target} is mounted twice")
+        targets.add(mount.target)
+    return result
+
+
+def parse_size(text: str) -> int | None:
+    """Return the bytes of a size as the engine reads it: a whole number with k, m, g or t."""
+    lower = text.lower()
+    lower = lower.removesuffix("ib") if lower.endswith("ib") else lower.removesuffix("b")
+    match = _SIZE.fullmatch(lower)
+    return int(match[1]) * _UNITS[match[2]] if match else None
+
+
+def _bind(text: str, index: int, findings: Findings) -> Mount | None:
+    path = f"HostConfig.Binds[{index}]"
+    parts = text.split(":")
+    if len(parts) == 1 and text.startswith("/"):
+        return Mount("volume", "", text, form="binds", path=path)  # a volume without a name
+    options = parts[2].split(",") if len(parts) == 3 else []
+    if len(parts) not in {2, 3} or not parts[0]:
+        reason = f"{text!r} isn't SOURCE:TARGET or SOURCE:TARGET:ro"
+        findings.add("mount.invalid", path, reason, "name a source and a target")
+        return None
+    if not set(options) <= {"ro", "rw"} or len(set(options)) > 1 or parts[2:] == [""]:
+        reason = f"{parts[2]!r}: the options are ro or rw"
+        findings.add("mount.options", path, reason, "relabelling and propagation aren't for here")
+        return None
+    kind = "bind" if parts[0].startswith("/") else "volume"
+    access = options[0] if options else ""
+    mount = Mount(kind, parts[0], parts[1], access == "ro", form="binds", path=path, access=access)
+    _check_source(mount, findings)
+    return mount
+
+
+def _mount(item: object, index: int, findings: Findings) -> Mount | None:
+    path = f"HostConfig.Mounts[{index}]"
+    read = read_object(MOUNT, item, path, findings)
+    kind = read.text("Type")
+    if kind not in {"bind", "volume", "tmpfs"}:
+        reason = f"a mount of type {kind!r}"
+        findings.add("mount.type", f"{path}.Type", reason, "write bind, volume or tmpfs")
+        return None
+    options = {
+        "bind": read_object(
+            BIND_OPTIONS, read.values.get("BindOptions"), f"{path}.BindOptions", findings
+        ),
+        "volume": read_object(
+            VOLUME_OPTIONS, read.values.get("VolumeOptions"), f"{path}.VolumeOptions", findings
+        ),
+        "tmpfs": read_object(
+            TMPFS_OPTIONS, read.values.get("TmpfsOptions"), f"{path}.TmpfsOptions", findings
+        ),
+    }
+    for other, values in options.items():
+        if other != kind and values.values:
+            findings.add("mount.options", path, f"options of a {other} mount on a {kind} mount")
+    propagation = options["bind"].text("Propagation")
+    if propagation not in {"", "rprivate"}:
+        where = f"{path}.BindOptions.Propagation"
+        findings.add("mount.propagation", where, "mounts would show outside", "leave it out")
+    driver = _driver(options["volume"], f"{path}.VolumeOptions", findings)
+    mount = Mount(
+        kind,
+        read.text("Source"),
+        read.text("Target"),
+        read.flag("ReadOnly"),
+        form="mounts",
+        path=path,
+        no_copy=options["volume"].flag("NoCopy"),
+        driver=driver,
+        subpath=_subpath(options["volume"].text("Subpath"), path, findings),
+        size=options["tmpfs"].whole("SizeBytes"),
+        mode=_checked_mode(options["tmpfs"].optional_whole("Mode"), path, findings),
+        propagation=propagation,
+    )
+    _check_source(mount, findings)
+    return mount
+
+
+def _driver(options: Values, path: str, findings: Findings) -> str:
+    path = f"{path}.DriverConfig"
+    driver = read_object(DRIVER_CONFIG, options.values.get("DriverConfig"), path, findings)
+    if driver.text("Name") not in {"", "local"}:
+        reason = f"the volume driver {driver.text('Name')!r}"
+        findings.add("volume.driver", f"{path}.Name", reason, "leave it out, or write local")
+    return driver.text("Name")
+
+
+def _subpath(text: str, path: str, findings: Findings) -> str:
+    clean = posixpath.normpath(text) == text and not text.startswith(("/", ".."))
+    if text and (not clean or not is_one_line(text)):
+        where = f"{path}.VolumeOptions.Subpath"
+        findings.add("mount.subpath", where, f"{text!r} isn't a clean relative path")
+    return text
+
+
+def _checked_mode(mode: int | None, path: str, findings: Findings) -> int | None:
+    if mode is not None and not 0 <= mode <= _MODE_MAX:
+        findings.add("mount.options", f"{path}.TmpfsOptions.Mode", "no permission bits")
+    return mode
+
+
+def _tmpfs(target: str, options: str, findings: Findings) -> Mount | None:
+    path = f"HostConfig.Tmpfs.{target}"
+    size, read_only, executable = 0, False, False
+    mode: int | None = None
+    for option in options.split(",") if options else ():
+        name, _, value = option.partition("=")
+        if name in {"ro", "rw"} and not value:
+            read_only = name == "ro"
+        elif name == "size" and (given := parse_size(value)) is not None:
+            size = given
+        elif name == "mode" and _MODE.fullmatch(value):
+            mode = int(value, 8)
+        elif option in {"exec", "noexec"}:
+            executable = option == "exec"
+        elif option not in TMPFS_FLAGS:
+            reason = f"the option {option!r}"
+            findings.add("mount.options", path, reason, "size, mode, ro and rw may be given")
+    return Mount(
+        "tmpfs",
+        "",
+        target,
+        read_only,
+        form="tmpfs",
+        path=path,
+        size=size,
+        mode=_checked_mode(mode, path, findings),
+        executable=executable,
+    )
+
+
+def _check_source(mount: Mount, findings: Findings) -> None:
+    if mount.type == "bind" and (not is_clean(mount.source) or "\\" in mount.source):
+        reason = f"the source {mount.source!r} isn't a clean absolute path"
+        remedy = "write it without .., double or trailing slashes"
+        findings.add("mount.source", mount.path, reason, remedy)
+    elif mount.type == "volume" and mount.source and not VOLUME_NAME.fullmatch(mount.source):
+        findings.add("mount.source", mount.path, f"{mount.source!r} is no name of a volume")
+    elif mount.type == "tmpfs" and mount.source:
+        findings.add("mount.source", mount.path, "a tmpfs has no source")
+
+
+def _check_target(mount: Mount, findings: Findings) -> None:
+    target = mount.target
+    if not is_clean(target) or target == "/" or ":" in target or "\\" in target:
+        reason = f"the target {target!r} isn't a clean absolute path in the container"
+        remedy = "write it without .., double or trailing slashes"
+        findings.add("mount.target", mount.path, reason, remedy)
+    elif any(is_below(target, folder) for folder in _KERNEL_TARGETS):
+        reason = f"{target} would cover files of the kernel"
+        findings.add("mount.target", mount.path, reason, "choose another target")
+    elif target in {"/usr", "/usr/local"} or any(is_below(target, f) for f in _LOADER_TARGETS):
+        reason = f"{target} would replace what programs are loaded from"
+        findings.add("mount.target", mount.path, reason, "put it into the image")
+    elif is_below(target, "/etc"):
+        _check_etc(mount, findings)
+
+
+_ENGINES = "is the engine's to write"
+#: Names in /etc that stay the image's or the engine's, with why. A file or folder of any other name
+#: configures one program, which whoever chooses the mounts could start with other arguments anyway.
+_ETC_NEVER = (
+    (
+        "decides who may do what in the container",
+        re.compile(
+            r"passwd-?|shadow-?|group-?|gshadow-?|subuid-?|subgid-?|sudo.*|doas.*|pam\..*|security"
+            r"|login\.defs|nsswitch\.conf|polkit-1|securetty|hosts\.(allow|deny|equiv)"
+        ),
+    ),
+    (
+        "decides what code runs in the container",
+        re.compile(
+            r"ld\.so(\..*)?|ld-musl-.*|alternatives|environment(\.d)?|profile(\.d)?|bash\.bashrc|bashrc"
+            r"|zsh(env|rc|profile)?|init(\.d|tab)?|rc([0-9S]?\.d|\.local)|systemd|cron.*|anacrontab"
+        ),
+    ),
+    (_ENGINES, re.compile(r"hosts|hostname|resolv\.conf|mtab")),
+)
+
+
+def _check_etc(mount: Mount, findings: Findings) -> None:
+    name = mount.target.removeprefix("/etc").lstrip("/").partition("/")[0]
+    for why, names in _ETC_NEVER:
+        if names.fullmatch(name):
+            top = f"/etc/{name}"
+            where = f"{mount.target} lies under {top}, which" if mount.target != top else top
+            reason = f"{where} {why}"
+            remedy = "remove the mount" if why == _ENGINES else "put the file into the image"
+            findings.add("mount.target", mount.path, reason, remedy)
+            return
+    if not name:
+        reason, remedy = "/etc as a whole would be covered", "mount a file or folder below it"
+        findings.add("mount.target", mount.path, reason, remedy)
+    elif mount.type != "bind" or not mount.read_only:
+        reason = f"{mount.target}: below /etc only a read-only bind of a file or folder is admitted"
+        remedy = "make the bind read-only, or choose a target outside /etc"
+        findings.add("mount.target", mount.path, reason, remedy)

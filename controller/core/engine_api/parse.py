@@ -1,0 +1,320 @@
+"""Closed schemas of the Engine API's bodies: parsed JSON in, typed requests out.
+
+What comes in was parsed strictly already (``core.encoding.strict_json``: no duplicate keys, no floats, no
+bad Unicode). What goes out holds only what ``core.engine_api.field_tables`` knows; everything else is a finding,
+so that one verdict tells all that is wrong. Grammar is judged here, the policy elsewhere.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from controller.core.engine_api.field_reader import Findings, Values, is_unset, read_object
+from controller.core.engine_api.field_tables import (
+    CONFIG,
+    CONNECT,
+    DISCONNECT,
+    EXEC,
+    EXEC_START,
+    HOST_CONFIG,
+    IPAM,
+    IPAM_CONFIG,
+    LEGACY_NAMES,
+    LOG_CONFIG,
+    NETWORK,
+    NETWORKING_CONFIG,
+    RESTART_POLICY,
+    UPDATE,
+    VOLUME,
+)
+from controller.core.engine_api.grammar import (
+    command_or_none,
+    cpuset,
+    endpoint,
+    endpoints,
+    environment,
+    exposed_ports,
+    extra_hosts,
+    groups,
+    healthcheck,
+    host_name,
+    labels,
+    port_bindings,
+    signal_name,
+    ulimits,
+    user,
+    volume_paths,
+    working_dir,
+)
+from controller.core.engine_api.mount_grammar import mounts
+from controller.core.engine_api.requests import (
+    ConnectRequest,
+    CreateRequest,
+    Endpoint,
+    ExecRequest,
+    ExecStart,
+    Finding,
+    Limits,
+    LogConfig,
+    NetworkRequest,
+    Pool,
+    RestartPolicy,
+    UpdateRequest,
+    VolumeRequest,
+)
+
+MASQUERADE = "com.docker.network.bridge.enable_ip_masquerade"
+ICC = "com.docker.network.bridge.enable_icc"
+STOP_TIMEOUT_MAX_S = 300
+CONSOLE_MAX = 10_000
+DETACH_KEYS = re.compile(r"[a-zA-Z0-9@\[\],^_\\-]{1,64}", re.ASCII)
+
+
+def parse_create(body: object) -> CreateRequest:
+    """Return what a create asks for; what is wrong with it is in ``findings``."""
+    findings = Findings()
+    config = read_object(CONFIG, body, "", findings, legacy=LEGACY_NAMES)
+    if body is None:
+        findings.add("body.missing", "body", "a create needs a body")
+    host = read_object(HOST_CONFIG, config.values.get("HostConfig"), "HostConfig", findings)
+    networking = read_object(
+        NETWORKING_CONFIG, config.values.get("NetworkingConfig"), "NetworkingConfig", findings
+    )
+    return CreateRequest(
+        image=config.text("Image"),
+        hostname=host_name(config, "Hostname", findings, most=63),
+        domainname=host_name(config, "Domainname", findings, most=253),
+        user=user(config.text("User"), "User", findings),
+        attach_stdin=config.flag("AttachStdin"),
+        attach_stdout=config.flag("AttachStdout"),
+        attach_stderr=config.flag("AttachStderr"),
+        tty=config.flag("Tty"),
+        open_stdin=config.flag("OpenStdin"),
+        stdin_once=config.flag("StdinOnce"),
+        exposed_ports=exposed_ports(config, findings),
+        env=environment(config.texts("Env"), "Env", findings),
+        command=command_or_none(config, "Cmd"),
+        entrypoint=command_or_none(config, "Entrypoint"),
+        shell=config.texts("Shell"),
+        healthcheck=healthcheck(config, findings),
+        volumes=volume_paths(config, findings),
+        working_dir=working_dir(config.text("WorkingDir"), "WorkingDir", findings),
+        network_disabled=config.flag("NetworkDisabled"),
+        labels=labels(config),
+        stop_signal=signal_name(config.text("StopSignal"), "StopSignal", findings),
+        stop_timeout=_stop_timeout(config, findings),
+        limits=_limits(host),
+        restart=_restart(host, "HostConfig.RestartPolicy", findings),
+        log=_log(host, findings),
+        network_mode=host.text("NetworkMode"),
+        ports=port_bindings(host, findings),
+        extra_hosts=extra_hosts(host, findings),
+        mounts=mounts(host, findings),
+        cap_add=host.texts("CapAdd"),
+        groups=groups(host, findings),
+        security_opt=host.texts("SecurityOpt"),
+        auto_remove=host.flag("AutoRemove"),
+        read_only_root=host.flag("ReadonlyRootfs"),
+        init=host.optional_flag("Init"),
+        ipc_mode=host.text("IpcMode"),
+        cgroupns_mode=host.text("CgroupnsMode"),
+        isolation=host.text("Isolation"),
+        runtime=_runtime(config, host, findings),
+        oom_score_adj=host.whole("OomScoreAdj"),
+        shm_size=host.whole("ShmSize"),
+        cpuset=cpuset(host, findings),
+        storage=tuple(sorted((k, str(v)) for k, v in host.members("StorageOpt").items())),
+        console_size=_console_size(host, "HostConfig.ConsoleSize", findings),
+        ulimits=ulimits(host, findings),
+        endpoints=endpoints(networking, "NetworkingConfig.EndpointsConfig", findings),
+        findings=findings.all(),
+    )
+
+
+def parse_update(body: object) -> UpdateRequest:
+    """Return what an update asks for."""
+    findings = Findings()
+    values = read_object(UPDATE, body, "", findings)
+    if body is None:
+        findings.add("body.missing", "body", "an update needs a body")
+    return UpdateRequest(
+        limits=_limits(values),
+        restart=_restart(values, "RestartPolicy", findings),
+        findings=findings.all(),
+    )
+
+
+def parse_network(body: object) -> NetworkRequest:
+    """Return what a network create asks for."""
+    findings = Findings()
+    values = read_object(NETWORK, body, "", findings)
+    ipam = read_object(IPAM, values.values.get("IPAM"), "IPAM", findings)
+    if ipam.text("Driver") not in {"", "default"}:
+        findings.add("network.options", "IPAM.Driver", "only the engine's default", "leave it out")
+    if values.text("Scope") not in {"", "local"}:
+        findings.add("network.kind", "Scope", "only local networks", "leave it out")
+    if values.optional_flag("EnableIPv4") is False:
+        findings.add("network.options", "EnableIPv4", "networks here have IPv4", "leave it out")
+    options = {key: str(value) for key, value in values.members("Options").items()}
+    return NetworkRequest(
+        name=values.text("Name"),
+        driver=values.text("Driver"),
+        internal=values.flag("Internal"),
+        masquerade=_switch(options, MASQUERADE, findings),
+        icc=_switch(options, ICC, findings),
+        ipv6=values.flag("EnableIPv6"),
+        pools=tuple(_pools(ipam, findings)),
+        options=tuple(sorted(set(options) - {MASQUERADE, ICC})),
+        labels=labels(values),
+        findings=findings.all(),
+    )
+
+
+def _pools(ipam: Values, findings: Findings) -> Iterator[Pool]:
+    for index, item in enumerate(ipam.items("Config")):
+        read = read_object(IPAM_CONFIG, item, f"IPAM.Config[{index}]", findings)
+        if read.values:
+            yield Pool(read.text("Subnet"), read.text("IPRange"), read.text("Gateway"))
+
+
+def parse_volume(body: object) -> VolumeRequest:
+    """Return what a volume create asks for."""
+    findings = Findings()
+    values = read_object(VOLUME, body, "", findings)
+    return VolumeRequest(
+        name=values.text("Name"),
+        driver=values.text("Driver"),
+        labels=labels(values),
+        findings=findings.all(),
+    )
+
+
+def parse_connect(body: object, *, network: str) -> ConnectRequest:
+    """Return what a network connect asks for; *network* is the one of the path."""
+    findings = Findings()
+    values = read_object(CONNECT, body, "", findings)
+    config = values.values.get("EndpointConfig")
+    return ConnectRequest(
+        container=values.text("Container"),
+        endpoint=endpoint(network, config, "EndpointConfig", findings) or Endpoint(network),
+        findings=findings.all(),
+    )
+
+
+def parse_disconnect(body: object, *, network: str) -> ConnectRequest:
+    """Return what a network disconnect asks for."""
+    findings = Findings()
+    values = read_object(DISCONNECT, body, "", findings)
+    return ConnectRequest(
+        container=values.text("Container"),
+        endpoint=Endpoint(network),
+        force=values.flag("Force"),
+        findings=findings.all(),
+    )
+
+
+def parse_exec(body: object) -> ExecRequest:
+    """Return what the create of an exec asks for."""
+    findings = Findings()
+    values = read_object(EXEC, body, "", findings)
+    keys = values.text("DetachKeys")
+    if keys and not DETACH_KEYS.fullmatch(keys):
+        findings.add("body.type", "DetachKeys", "expected a sequence such as ctrl-p,ctrl-q")
+    return ExecRequest(
+        command=values.texts("Cmd"),
+        user=user(values.text("User"), "User", findings),
+        env=environment(values.texts("Env"), "Env", findings),
+        working_dir=working_dir(values.text("WorkingDir"), "WorkingDir", findings),
+        attach_stdin=values.flag("AttachStdin"),
+        attach_stdout=values.flag("AttachStdout"),
+        attach_stderr=values.flag("AttachStderr"),
+        tty=values.flag("Tty"),
+        console_size=_console_size(values, "ConsoleSize", findings),
+        detach_keys=keys,
+        findings=findings.all(),
+    )
+
+
+def parse_exec_start(body: object) -> ExecStart:
+    """Return how an exec is to be started."""
+    findings = Findings()
+    values = read_object(EXEC_START, body, "", findings)
+    return ExecStart(
+        detach=values.flag("Detach"),
+        tty=values.flag("Tty"),
+        console_size=_console_size(values, "ConsoleSize", findings),
+        findings=findings.all(),
+    )
+
+
+def parse_empty(body: object) -> tuple[Finding, ...]:
+    """Refuse whatever a body says where the engine expects none; *body* None is no body."""
+    if is_unset(body):
+        return ()
+    return (Finding("body.unexpected", "body", "this call has no body", "send it without a body"),)
+
+
+def _runtime(config: Values, host: Values, findings: Findings) -> str:
+    """Return the runtime, from either of the two places where clients name it."""
+    beside, runtime = config.text("Runtime"), host.text("Runtime")
+    if beside and runtime and beside != runtime:
+        reason = f"{beside!r} here and {runtime!r} in HostConfig"
+        findings.add("body.legacy", "Runtime", reason, "name the runtime in HostConfig.Runtime")
+    return runtime or beside
+
+
+def _limits(values: Values) -> Limits:
+    swappiness = values.optional_whole("MemorySwappiness")
+    return Limits(
+        memory=values.whole("Memory"),
+        memory_swap=values.whole("MemorySwap"),
+        memory_reservation=values.whole("MemoryReservation"),
+        memory_swappiness=None if swappiness == -1 else swappiness,
+        nano_cpus=values.whole("NanoCpus"),
+        cpu_quota=values.whole("CpuQuota"),
+        cpu_period=values.whole("CpuPeriod"),
+        cpu_shares=values.whole("CpuShares"),
+        pids=values.optional_whole("PidsLimit"),
+    )
+
+
+def _restart(values: Values, path: str, findings: Findings) -> RestartPolicy:
+    read = read_object(RESTART_POLICY, values.values.get("RestartPolicy"), path, findings)
+    return RestartPolicy(read.text("Name"), read.whole("MaximumRetryCount"))
+
+
+def _log(host: Values, findings: Findings) -> LogConfig:
+    read = read_object(LOG_CONFIG, host.values.get("LogConfig"), "HostConfig.LogConfig", findings)
+    options = ((key, str(value)) for key, value in read.members("Config").items())
+    return LogConfig(read.text("Type"), tuple(sorted(options)))
+
+
+def _stop_timeout(config: Values, findings: Findings) -> int | None:
+    seconds = config.optional_whole("StopTimeout")
+    if seconds is not None and not 0 <= seconds <= STOP_TIMEOUT_MAX_S:
+        findings.add(
+            "stop.timeout",
+            "StopTimeout",
+            f"{seconds} s to stop: it may take 0 to {STOP_TIMEOUT_MAX_S}",
+            "ask for less",
+        )
+    return seconds
+
+
+def _console_size(values: Values, path: str, findings: Findings) -> tuple[int, int]:
+    size = values.items("ConsoleSize")
+    if not size:
+        return (0, 0)
+    numbers = tuple(number for number in size if isinstance(number, int))
+    if len(numbers) != 2 or not all(0 <= number <= CONSOLE_MAX for number in numbers):
+        findings.add("body.type", path, "expected height and width")
+        return (0, 0)
+    return (numbers[0], numbers[1])
+
+
+def _switch(options: dict[str, str], name: str, findings: Findings) -> bool | None:
+    value = options.get(name)
+    if value not in {None, "true", "false"}:
+        findings.add("body.type", f"Options.{name}", "expected true or false, as text")
+    return None if value is None else value == "true"

@@ -1,0 +1,478 @@
+"""Translation between the model and the Engine API (1.45): bodies out, inspects in.
+
+Pure. What goes out holds canonical keys and only what is set, so that the gate's injected
+defaults are seen as such; what comes in is read leniently, since the engine adds members freely.
+Nothing here decides anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, assert_never
+
+from controller.core.engine_api.comparable_fields import unknown
+from controller.core.engine_api.timestamps import is_of_last_run
+from controller.model import names, observed
+from controller.model.desired.desired import Service
+from controller.model.desired.plan import (
+    ConnectNetwork,
+    CreateContainer,
+    CreateNetwork,
+    CreateVolume,
+    DisconnectNetwork,
+    UpdateContainer,
+)
+from controller.model.desired.spec import (
+    BindMount,
+    Healthcheck,
+    Mount,
+    NetworkMode,
+    Port,
+    RestartPolicy,
+    ServiceSpec,
+    TmpfsMount,
+    VolumeMount,
+)
+from controller.model.inventory import Belonging, Item
+from controller.model.names import NetworkNames, qualified, service_key
+from controller.model.observed import ContainerState, Ending, Settings
+
+#: A JSON object of the Engine API.
+Body = dict[str, Any]
+
+#: The engine's word for each restart policy, and how often it tries.
+RESTART = {
+    RestartPolicy.ALWAYS: ("always", 0),
+    RestartPolicy.ON_FAILURE: ("on-failure", 10),
+    RestartPolicy.NEVER: ("no", 0),
+}
+MASQUERADE = "com.docker.network.bridge.enable_ip_masquerade"
+ICC = "com.docker.network.bridge.enable_icc"
+
+_NS_PER_MS = 1_000_000
+_NANO = 1_000_000_000
+_NEVER = "0001-01-01T00:00:00Z"  # the engine's zero time
+# Shown by inspect for a container without networks; it is the absence of one.
+_NO_NETWORK = "none"
+_SHORT_ID = 12
+#: How many probes in a row must fail where nothing says it.
+HEALTH_RETRIES = 3
+#: What an update changes, and has a field of its own in ``Settings``.
+_LIMITS = {
+    "memory": "Memory",
+    "memory_swap": "MemorySwap",
+    "memory_reservation": "MemoryReservation",
+    "nano_cpus": "NanoCpus",
+    "cpu_quota": "CpuQuota",
+    "cpu_period": "CpuPeriod",
+    "cpu_shares": "CpuShares",
+    "pids": "PidsLimit",
+}
+#: What an update can change beside what is compared by a field of its own.
+_OTHERS = ("BlkioWeight", "CpuRealtimePeriod", "CpuRealtimeRuntime", "CpusetMems")
+
+
+def create_body(
+    service: Service, *, slot: int, image: str, networks: NetworkNames, announced: bool = True
+) -> Body:
+    """Return the body of ``POST /containers/create`` for one replica, without defaults of ours.
+
+    *image* is what to run (a reference or an id); the label keeps the reference as written.
+    Only an *announced* one answers to its service's name.
+    Limits that the spec leaves unset are absent: they are the policy's to give.
+    """
+    spec = service.spec
+    body: Body = {
+        "Image": image,
+        "Labels": _labels(service, slot),
+        "User": spec.user,
+        "WorkingDir": spec.working_dir,
+        "Env": [f"{name}={value}" for name, value in sorted(spec.env.items())],
+        "Entrypoint": list(spec.entrypoint or ()),
+        "Cmd": list(spec.command or ()),
+        "StopSignal": spec.stop_signal,
+        "StopTimeout": stop_timeout_s(spec),
+        "Healthcheck": _healthcheck(spec.healthcheck),
+        "ExposedPorts": {_port(port): {} for port in spec.ports},
+        "HostConfig": _host_config(service, networks),
+        "NetworkingConfig": _endpoints(service, networks, announced=announced),
+    }
+    return _only_set(body, keep=("StopTimeout",))
+
+
+def stop_timeout_s(spec: ServiceSpec) -> int:
+    """Return the grace of a stop in whole seconds, rounded up."""
+    return -(-spec.stop_grace_period // 1000)
+
+
+def joined_networks(service: Service, base: NetworkNames) -> tuple[str, ...]:
+    """Return the names of the networks that a service's containers join, the first one primary.
+
+    Published ports need an endpoint outside the internal network, so they add the ingress one.
+    """
+    spec, namespace = service.spec, service.key.namespace
+    attached = tuple(qualified(namespace, name) for name in spec.network.attach)
+    isolated = names.namespaced_network(base.isolated, namespace)
+    match spec.network.mode:
+        case NetworkMode.NONE:
+            return ()
+        case NetworkMode.BRIDGE:
+            beside = (isolated,) if base.bridge_joins_isolated else ()
+            return (names.namespaced_network(base.bridge, namespace), *beside, *attached)
+        case NetworkMode.ISOLATED:
+            ingress = names.namespaced_network(base.ingress, namespace)
+            published = any(port.host is not None for port in spec.ports)
+            return (isolated, *((ingress,) if published else ()), *attached)
+        case _:
+            assert_never(spec.network.mode)
+
+
+def container_body(action: CreateContainer, networks: NetworkNames) -> Body:
+    """Return the create body of a planned container."""
+    return create_body(
+        action.service,
+        slot=action.slot,
+        image=action.image,
+        networks=networks,
+        announced=action.announced,
+    )
+
+
+def update_body(action: UpdateContainer) -> Body:
+    """Return the body of ``POST /containers/ID/update``: what is unset stays as it is."""
+    policy = _only_set({"Name": action.restart, "MaximumRetryCount": action.restart_max})
+    limits = limits_body(**{name: getattr(action, name) for name in _LIMITS})
+    return ({"RestartPolicy": policy} if action.restart else {}) | limits
+
+
+def limits_body(**limits: int | None) -> Body:
+    """Return the limits of an update's body, by their names in ``Settings``; what is unset isn't in it."""
+    return _only_set({_LIMITS[name]: value for name, value in limits.items()})
+
+
+def joining_body(action: ConnectNetwork | DisconnectNetwork) -> Body:
+    """Return the body of ``POST /networks/NAME/connect`` and ``…/disconnect``."""
+    body: Body = {"Container": action.precondition.id}
+    if isinstance(action, ConnectNetwork) and action.aliases:
+        body["EndpointConfig"] = {"Aliases": list(action.aliases)}
+    return body
+
+
+def network_body(action: CreateNetwork) -> Body:
+    """Return the body of ``POST /networks/create``."""
+    body: Body = {
+        "Name": action.target,
+        "Driver": "bridge",
+        "Internal": action.internal,
+        "Options": _only_set(
+            {
+                MASQUERADE: None if action.masquerade else "false",
+                ICC: None if action.icc else "false",
+            }
+        ),
+        "Labels": {names.OWNER: action.owner, names.NAMESPACE: action.object.namespace},
+    }
+    return _only_set(body)
+
+
+def volume_body(action: CreateVolume) -> Body:
+    """Return the body of ``POST /volumes/create``."""
+    return {
+        "Name": action.target,
+        "Driver": "local",
+        "Labels": {names.OWNER: action.owner, names.NAMESPACE: action.object.namespace},
+    }
+
+
+def _labels(service: Service, slot: int) -> dict[str, str]:
+    return dict(
+        sorted(
+            {
+                **service.spec.container_labels,
+                names.OWNER: service.owner,
+                names.NAMESPACE: service.key.namespace,
+                names.SERVICE: service.key.name,
+                names.SLOT: str(slot),
+                names.REVISION: service.revision,
+                names.IMAGE: service.spec.image,
+            }.items()
+        )
+    )
+
+
+def _host_config(service: Service, networks: NetworkNames) -> Body:
+    spec = service.spec
+    cpus = spec.resources.cpus
+    joined = joined_networks(service, networks)
+    return _only_set(
+        {
+            "NetworkMode": joined[0] if joined else _NO_NETWORK,
+            "Memory": spec.resources.memory,
+            "NanoCpus": None if cpus is None else round(cpus * _NANO),
+            "PidsLimit": spec.resources.pids,
+            "ShmSize": spec.resources.shm,
+            "CapAdd": list(spec.security.cap_add),
+            "ReadonlyRootfs": spec.security.read_only_root_filesystem,
+            "Init": spec.init,
+            "Mounts": [_mount(mount, service.key.namespace) for mount in spec.mounts],
+            "PortBindings": _bindings(spec.ports),
+            "RestartPolicy": _restart(spec.restart.policy),
+            "LogConfig": {
+                "Type": "json-file",
+                "Config": {
+                    "max-size": str(spec.logs.max_size),
+                    "max-file": str(spec.logs.max_files),
+                },
+            },
+        }
+    )
+
+
+def _endpoints(service: Service, networks: NetworkNames, *, announced: bool) -> Body:
+    joined = joined_networks(service, networks)
+    if not joined:
+        return {}
+    end: Body = {"Aliases": [service.key.name]} if announced else {}
+    return {"EndpointsConfig": {name: dict(end) for name in joined}}
+
+
+def _mount(mount: Mount, namespace: str) -> Body:
+    match mount:
+        case BindMount():
+            body: Body = {"Type": "bind", "Source": mount.source, "Target": mount.target}
+            return body | ({"ReadOnly": True} if mount.read_only else {})
+        case VolumeMount():
+            source = qualified(namespace, mount.source)
+            body = {"Type": "volume", "Source": source, "Target": mount.target}
+            return body | ({"ReadOnly": True} if mount.read_only else {})
+        case TmpfsMount():
+            options = {"SizeBytes": mount.size}
+            return {"Type": "tmpfs", "Target": mount.target, "TmpfsOptions": options}
+        case _:
+            assert_never(mount)
+
+
+def _port(port: Port) -> str:
+    return f"{port.container}/{port.protocol}"
+
+
+def _bindings(ports: tuple[Port, ...]) -> Body:
+    bindings: dict[str, list[Body]] = {}
+    for port in ports:
+        if port.host is not None:
+            binding = {"HostIp": port.host_ip, "HostPort": str(port.host)}
+            bindings.setdefault(_port(port), []).append(binding)
+    return bindings
+
+
+def _restart(policy: RestartPolicy) -> Body:
+    name, count = RESTART[policy]
+    return {"Name": name} | ({"MaximumRetryCount": count} if count else {})
+
+
+def _healthcheck(check: Healthcheck | None) -> Body:
+    if check is None:
+        return {}
+    if check.exec is None:
+        return {"Test": ["NONE"]}  # the image's own would say another thing
+    return {
+        "Test": ["CMD", *check.exec],
+        "Interval": check.interval * _NS_PER_MS,
+        "Timeout": check.timeout * _NS_PER_MS,
+        "Retries": check.retries,
+        # Zero would be the image's own: none at all is the least that an engine takes.
+        "StartPeriod": max(1, check.start_period) * _NS_PER_MS,
+    }
+
+
+def _only_set(body: Body, *, keep: tuple[str, ...] = ()) -> Body:
+    """Drop what means "unset" to the engine: None, empty, zero, false."""
+    return {key: value for key, value in body.items() if value or key in keep}
+
+
+def settings(inspect: Mapping[str, Any]) -> Settings:
+    """Return what can be changed from outside, of a container's inspect."""
+    host = inspect.get("HostConfig") or {}
+    restart = host.get("RestartPolicy") or {}
+    joined = (inspect.get("NetworkSettings") or {}).get("Networks") or {}
+    return Settings(
+        name=str(inspect.get("Name") or "").removeprefix("/"),
+        memory=host.get("Memory") or 0,
+        memory_swap=host.get("MemorySwap") or 0,
+        memory_reservation=host.get("MemoryReservation") or 0,
+        nano_cpus=host.get("NanoCpus") or 0,
+        cpu_quota=host.get("CpuQuota") or 0,
+        cpu_period=host.get("CpuPeriod") or 0,
+        cpu_shares=host.get("CpuShares") or 0,
+        cpuset=host.get("CpusetCpus") or "",
+        pids=max(0, host.get("PidsLimit") or 0),  # -1, 0 and null all mean unlimited
+        restart=restart.get("Name") or "no",
+        restart_max=restart.get("MaximumRetryCount") or 0,
+        networks=tuple(sorted(name for name in joined if name != _NO_NETWORK)),
+        others=tuple(f"{name}={host[name]}" for name in _OTHERS if host.get(name)),
+    )
+
+
+def container(
+    inspect: Mapping[str, Any],
+    item: Item | None,
+    endings: Mapping[str, Ending] = MappingProxyType({}),
+) -> observed.Container:
+    """Return a container of ours as the engine and the inventory show it.
+
+    Who it is comes from the inventory; from its labels only while the inventory doesn't know it.
+    *endings* are what the inventory knows of runs that ended, by the container's id.
+    """
+    state = inspect.get("State") or {}
+    ending = endings.get(inspect["Id"])
+    if ending is not None and not is_of_last_run(ending, _instant(state.get("FinishedAt"))):
+        ending = None
+    who = item if item is not None else _labelled(inspect)
+    return observed.Container(
+        id=inspect["Id"],
+        key=service_key(who.namespace, who.service),
+        slot=who.slot,
+        revision=who.revision,
+        owner=who.owner,
+        origin=who.origin,
+        intent=who.intent,
+        image=who.image,
+        image_id=inspect.get("Image") or "",
+        state=ContainerState(state.get("Status") or "created"),
+        settings=settings(inspect),
+        admitted=None if item is None else item.admitted,
+        health=_health(inspect),
+        exit_code=state.get("ExitCode") or 0,
+        oom_killed=bool(state.get("OOMKilled")),
+        error=state.get("Error") or "",
+        started_at=_instant(state.get("StartedAt")),
+        finished_at=_instant(state.get("FinishedAt")),
+        restart_count=inspect.get("RestartCount") or 0,
+        stop_grace_s=(inspect.get("Config") or {}).get("StopTimeout"),
+        addresses=_addresses(inspect),
+        ports=_ports(inspect),
+        writes=_writes(inspect),
+        aliases=endpoint_aliases(inspect),
+        effective=who.effective,
+        violation=who.violation,
+        ending=ending,
+        unknown=unknown(inspect),
+    )
+
+
+def _labelled(inspect: Mapping[str, Any]) -> Item:
+    labels: Mapping[str, str] = (inspect.get("Config") or {}).get("Labels") or {}
+    slot = labels.get(names.SLOT, "")
+    return Item(
+        id=inspect["Id"],
+        namespace=labels.get(names.NAMESPACE, ""),
+        service=labels.get(names.SERVICE, ""),
+        slot=int(slot) if slot.isascii() and slot.isdigit() else 0,
+        revision=labels.get(names.REVISION, ""),
+        owner=labels.get(names.OWNER, ""),
+        origin=labels.get(names.ORIGIN, ""),
+        intent=labels.get(names.INTENT, ""),
+        image=labels.get(names.IMAGE, ""),
+        admitted=settings(inspect),
+    )
+
+
+def _health(inspect: Mapping[str, Any]) -> str:
+    """Return what the engine's check says; a check that waits for its next probe is ``starting``.
+
+    An engine calls unhealthy whatever it stops to probe: a paused container, until the first probe
+    after it was thawed. Only as many failures as the check asks for are its own.
+    """
+    told = (inspect.get("State") or {}).get("Health") or {}
+    status = str(told.get("Status") or "")
+    check = (inspect.get("Config") or {}).get("Healthcheck") or {}
+    running = (inspect.get("State") or {}).get("Status") == "running"
+    failing = (told.get("FailingStreak") or 0) >= (check.get("Retries") or HEALTH_RETRIES)
+    if status == "unhealthy" and running and not failing:
+        return "starting"
+    return "" if status == "none" else status
+
+
+def _instant(text: str | None) -> str:
+    return "" if not text or text == _NEVER else text
+
+
+def _addresses(inspect: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+    joined = (inspect.get("NetworkSettings") or {}).get("Networks") or {}
+    pairs = ((name, (end or {}).get("IPAddress") or "") for name, end in joined.items())
+    return tuple(sorted((name, address) for name, address in pairs if address))
+
+
+def _ports(inspect: Mapping[str, Any]) -> tuple[observed.HostPort, ...]:
+    bound = (inspect.get("NetworkSettings") or {}).get("Ports") or {}
+    return tuple(
+        sorted(
+            observed.HostPort(each.get("HostIp") or "0.0.0.0", int(each["HostPort"]), protocol)  # noqa: S104 - what the engine means by none
+            for port, bindings in bound.items()
+            for protocol in [port.partition("/")[2]]
+            for each in bindings or ()
+            if str(each.get("HostPort") or "").isdigit()
+        )
+    )
+
+
+def _writes(inspect: Mapping[str, Any]) -> tuple[str, ...]:
+    mounts = inspect.get("Mounts") or ()
+    found = {str(m.get("Name")) for m in mounts if m.get("Type") == "volume" and m.get("RW")}
+    return tuple(sorted(found))
+
+
+def endpoint_aliases(inspect: Mapping[str, Any]) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """Return the names that were asked for in each network that a container is in."""
+    joined = (inspect.get("NetworkSettings") or {}).get("Networks") or {}
+    by_itself = inspect["Id"][:_SHORT_ID]  # which engines before 1.45 add
+    asked = {
+        name: tuple(sorted(set((end or {}).get("Aliases") or ()) - {by_itself}))
+        for name, end in joined.items()
+        if name != _NO_NETWORK
+    }
+    return tuple(sorted(asked.items()))
+
+
+def network(inspect: Mapping[str, Any], belonging: Belonging | None) -> observed.Network:
+    """Return a network; it is ours only if the inventory says so."""
+    options = inspect.get("Options") or {}
+    return observed.Network(
+        id=inspect["Id"],
+        name=inspect["Name"],
+        ours=belonging is not None,
+        origin=belonging.origin if belonging else "",
+        namespace=belonging.namespace if belonging else "",
+        internal=bool(inspect.get("Internal")),
+        driver=inspect.get("Driver") or "",
+        masquerade=options.get(MASQUERADE, "true") == "true",
+        icc=options.get(ICC, "true") == "true",
+        containers=len(inspect.get("Containers") or {}),
+    )
+
+
+def volume(inspect: Mapping[str, Any], belonging: Belonging | None) -> observed.Volume:
+    """Return a named volume; it is ours only if the inventory says so."""
+    return observed.Volume(
+        name=inspect["Name"],
+        ours=belonging is not None,
+        origin=belonging.origin if belonging else "",
+        driver=inspect.get("Driver") or "",
+        options=tuple(sorted((inspect.get("Options") or {}).items())),
+    )
+
+
+def image(inspect: Mapping[str, Any], reference: str = "") -> observed.Image:
+    """Return a local image, with the digest of *reference*'s repository where there is one."""
+    digests = [text.partition("@") for text in inspect.get("RepoDigests") or ()]
+    repository = reference.partition("@")[0]
+    if ":" in repository.rpartition("/")[2]:
+        repository = repository.rpartition(":")[0]
+    own = [digest for name, _, digest in digests if name == repository]
+    return observed.Image(id=inspect["Id"], digest=(own or [d for _, _, d in digests] or [""])[0])
+
+
+def declared_volumes(inspect: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the paths that a local image declares as VOLUMEs."""
+    return tuple(sorted((inspect.get("Config") or {}).get("Volumes") or ()))

@@ -1,0 +1,1 @@
+"""Users' YAML to desired state: parse, validate, resolve, and explain mistakes."""

@@ -1,0 +1,164 @@
+"""From a place in a create's body back to the field of the document that it comes from.
+
+The way out is ``core.engine_api.translate.create_body``: each key that it writes has its field here, values
+that the document leaves out included. A test holds the two together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from controller.core.encoding.yaml import Path
+from controller.core.engine_api.translate import joined_networks
+from controller.model import names
+from controller.model.desired.desired import Network, Service, Volume
+from controller.model.names import NetworkNames, qualified
+
+_FIELDS: Mapping[str, Path] = {
+    "name": ("metadata", "name"),
+    "Image": ("spec", "image"),
+    "platform": ("spec", "image"),
+    "User": ("spec", "user"),
+    "WorkingDir": ("spec", "workingDir"),
+    "Env": ("spec", "env"),
+    "Entrypoint": ("spec", "entrypoint"),
+    "Cmd": ("spec", "command"),
+    "StopSignal": ("spec", "stopSignal"),
+    "StopTimeout": ("spec", "stopGracePeriod"),
+    "Healthcheck": ("spec", "healthcheck"),
+    "Healthcheck.Test": ("spec", "healthcheck", "exec"),
+    "Healthcheck.Interval": ("spec", "healthcheck", "interval"),
+    "Healthcheck.Timeout": ("spec", "healthcheck", "timeout"),
+    "Healthcheck.Retries": ("spec", "healthcheck", "retries"),
+    "Healthcheck.StartPeriod": ("spec", "healthcheck", "startPeriod"),
+    "ExposedPorts": ("spec", "ports"),
+    "Labels": ("spec", "containerLabels"),
+    f"Labels.{names.OWNER}": ("metadata", "owner"),
+    f"Labels.{names.NAMESPACE}": ("metadata", "namespace"),
+    f"Labels.{names.SERVICE}": ("metadata", "name"),
+    f"Labels.{names.SLOT}": ("spec", "replicas"),
+    f"Labels.{names.REVISION}": ("spec",),
+    f"Labels.{names.IMAGE}": ("spec", "image"),
+    "HostConfig": ("spec",),
+    "HostConfig.NetworkMode": ("spec", "network", "mode"),
+    "HostConfig.Memory": ("spec", "resources", "memory"),
+    "HostConfig.MemorySwap": ("spec", "resources", "memory"),
+    "HostConfig.NanoCpus": ("spec", "resources", "cpus"),
+    "HostConfig.PidsLimit": ("spec", "resources", "pids"),
+    "HostConfig.ShmSize": ("spec", "resources", "shm"),
+    "HostConfig.CapAdd": ("spec", "security", "capAdd"),
+    "HostConfig.ReadonlyRootfs": ("spec", "security", "readOnlyRootFilesystem"),
+    "HostConfig.Init": ("spec", "init"),
+    "HostConfig.Mounts": ("spec", "mounts"),
+    "HostConfig.PortBindings": ("spec", "ports"),
+    "HostConfig.RestartPolicy": ("spec", "restart", "policy"),
+    "HostConfig.LogConfig": ("spec", "logs"),
+    "HostConfig.LogConfig.Config.max-size": ("spec", "logs", "maxSize"),
+    "HostConfig.LogConfig.Config.max-file": ("spec", "logs", "maxFiles"),
+    "NetworkingConfig": ("spec", "network"),
+    # Of a Network's or a Volume's create.
+    "Name": ("metadata", "name"),
+    "Internal": ("spec", "internal"),
+    "Options": ("spec", "internal"),
+}
+
+#: What the members of a mount and of a published port are called in a document.
+_MOUNT = {
+    "Type": "type",
+    "Source": "source",
+    "Target": "target",
+    "ReadOnly": "readOnly",
+    "TmpfsOptions": "size",
+}
+_PORT = {"HostIp": "hostIP", "HostPort": "host"}
+
+#: Rules that judge one member, where the place is the whole mount.
+_MEMBER_BY_RULE = {
+    "mount.target": "target",
+    "mount.duplicate": "target",
+    "mount.tmpfs": "size",
+    **dict.fromkeys(
+        (
+            *("mount.source", "mount.never", "mount.forbidden", "mount.not-allowed"),
+            *("mount.symlink", "mount.missing", "mount.socket", "mount.kind", "mount.parent"),
+            *("mount.unreadable", "mount.changed"),
+            *("volume.missing", "volume.foreign", "volume.options", "volume.changed"),
+        ),
+        "source",
+    ),
+}
+
+
+def fields_of(resource: Service | Network | Volume, base: NetworkNames) -> Mapping[str, Path]:
+    """Return the field of each place in the create of a resource."""
+    if isinstance(resource, Service):
+        return {**_FIELDS, **dict(_written(resource, base))}
+    return _FIELDS
+
+
+def field_at(fields: Mapping[str, Path], place: str, rule: str = "") -> Path:
+    """Return the field of the longest known place that *place* is or lies in.
+
+    *rule* says which member is meant, where that is a whole mount. A place that no field has is
+    the spec's.
+    """
+    path = _longest(fields, place)
+    member = _MEMBER_BY_RULE.get(rule)
+    whole = len(path) == 3 and path[:2] == ("spec", "mounts")
+    return (*path, member) if member and whole else path
+
+
+def _longest(fields: Mapping[str, Path], place: str) -> Path:
+    end = len(place)
+    while end > 0:
+        if place[:end] in fields:
+            return fields[place[:end]]
+        end = max(place.rfind(".", 0, end), place.rfind("[", 0, end))
+    return ("spec",)
+
+
+def _written(service: Service, base: NetworkNames) -> Iterator[tuple[str, Path]]:
+    """Yield the places that depend on what the document says, each with its field."""
+    spec = service.spec
+    for index, name in enumerate(sorted(spec.env)):
+        yield f"Env[{index}]", ("spec", "env", name)
+    for key in spec.container_labels:
+        yield f"Labels.{key}", ("spec", "containerLabels", key)
+    for index in range(len(spec.security.cap_add)):
+        yield f"HostConfig.CapAdd[{index}]", ("spec", "security", "capAdd", index)
+    for index in range(len(spec.mounts)):
+        place, path = f"HostConfig.Mounts[{index}]", ("spec", "mounts", index)
+        yield place, path
+        yield from ((f"{place}.{name}", (*path, member)) for name, member in _MOUNT.items())
+    yield from _ports(service)
+    yield from _endpoints(service, base)
+
+
+def _ports(service: Service) -> Iterator[tuple[str, Path]]:
+    published: dict[str, int] = {}
+    for index, port in enumerate(service.spec.ports):
+        key, path = f"{port.container}/{port.protocol}", ("spec", "ports", index)
+        yield f"ExposedPorts.{key}", (*path, "container")
+        if port.host is None:
+            continue
+        place = f"HostConfig.PortBindings.{key}"
+        at = f"{place}[{published.setdefault(key, 0)}]"
+        if published[key] == 0:
+            yield place, (*path, "host")
+        published[key] += 1
+        yield at, (*path, "host")
+        yield from ((f"{at}.{name}", (*path, member)) for name, member in _PORT.items())
+
+
+def _endpoints(service: Service, base: NetworkNames) -> Iterator[tuple[str, Path]]:
+    attached = {
+        qualified(service.key.namespace, name): index
+        for index, name in enumerate(service.spec.network.attach)
+    }
+    for name in joined_networks(service, base):
+        place = f"NetworkingConfig.EndpointsConfig.{name}"
+        if name in attached:
+            yield place, ("spec", "network", "attach", attached[name])
+        else:
+            yield place, ("spec", "network", "mode")
+        yield f"{place}.Aliases", ("metadata", "name")

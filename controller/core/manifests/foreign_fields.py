@@ -1,0 +1,244 @@
+"""What people write who know compose, docker or Kubernetes, and what it is called here.
+
+A key that another tool has, one of ours on another level, and a value in another tool's form get the
+line to write as the remedy.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from controller.core.encoding.yaml import Path
+from controller.core.manifests.short_forms import (
+    CONDITIONS,
+    SHOWN_MAX,
+    dependencies,
+    is_name,
+    mount,
+    network,
+    port,
+    restart,
+    sizes,
+    variables,
+)
+
+Keys = tuple[str, ...]
+
+_NO_FIELD = "remove it: a Service has no such field"
+_MOUNTS = "write mounts: [{type: volume, source: NAME, target: /PATH}]"
+_HEALTH = "write healthcheck: {http: {path: /, port: 8080}}, or {exec: [PROGRAM, ARGUMENT]}"
+_LIMITS = "write resources: {memory: 512Mi, cpus: 0.5}, without another level"
+_MEMORY = "write resources: {memory: 512Mi}"
+_PLAIN_LIST = 'write a list with one item for each argument, such as [sh, -c, "COMMAND"]'
+
+#: Keys of other tools by where they stand, below ``spec`` and without the indexes of lists.
+_KEYS: Mapping[Keys, Mapping[str, str]] = {
+    (): {
+        "attach": "write network: {attach: [NAME]}",
+        "capAdd": "write security: {capAdd: [NAME]}",
+        "pids": "write resources: {pids: 128}",
+        "readOnlyRootFilesystem": "write security: {readOnlyRootFilesystem: true}",
+        "shm": "write resources: {shm: 64Mi}",
+        "args": "write command: [ARGUMENT]",
+        "build": "build the image beforehand, and write image: NAME:TAG",
+        "cap_add": "write security: {capAdd: [NAME]}",
+        "cap_drop": "remove it: all capabilities are dropped, apart from security.capAdd",
+        "container_name": "remove it: a container is called SERVICE.SLOT-REVISION",
+        "containers": "write the fields of the one container directly below spec",
+        "cpu_count": "write resources: {cpus: 0.5}",
+        "cpus": "write resources: {cpus: 0.5}",
+        "cpu": "write resources: {cpus: 0.5}",
+        "depends_on": "write dependsOn: [{name: SERVICE}]",
+        "deploy": "write replicas, resources and rollout directly below spec",
+        "env_file": "write the variables as env: {NAME: VALUE}",
+        "environment": "write env: {NAME: VALUE}",
+        "expose": "remove it: services of a namespace reach all ports of each other",
+        "extra_hosts": _NO_FIELD,
+        "health": _HEALTH,
+        "healthCheck": _HEALTH,
+        "hostname": _NO_FIELD,
+        "imagePullPolicy": "write pullPolicy: IfNotPresent",
+        "labels": "write containerLabels: {KEY: VALUE}, or metadata.labels",
+        "livenessProbe": _HEALTH,
+        "logging": "write logs: {maxSize: 10Mi, maxFiles: 3}",
+        "mem_limit": _MEMORY,
+        "memory": _MEMORY,
+        "memory_limit": _MEMORY,
+        "network_mode": "write network: {mode: isolated}, or bridge, or none",
+        "networks": "write network: {attach: [NAME]}",
+        "pids_limit": "write resources: {pids: 128}",
+        "privileged": "remove it: no policy admits a privileged container",
+        "pull_policy": "write pullPolicy: IfNotPresent",
+        "read_only": "write security: {readOnlyRootFilesystem: true}",
+        "readinessProbe": _HEALTH,
+        "restartPolicy": "write restart: {policy: Always}",
+        "restart_policy": "write restart: {policy: Always}",
+        "scale": "write replicas: 2",
+        "securityContext": "write user, and security: {capAdd: [NAME]}",
+        "security_opt": "remove it: no-new-privileges is always set",
+        "selector": _NO_FIELD,
+        "shm_size": "write resources: {shm: 64Mi}",
+        "stop_grace_period": "write stopGracePeriod: 10s",
+        "stop_signal": "write stopSignal: SIGTERM",
+        "strategy": "write rollout: {order: StartFirst}",
+        "template": "write the fields of the one container directly below spec",
+        "terminationGracePeriodSeconds": "write stopGracePeriod: 30s",
+        "tmpfs": "write mounts: [{type: tmpfs, target: /PATH, size: 64Mi}]",
+        "update_config": "write rollout: {order: StartFirst}",
+        "volumes": _MOUNTS,
+        "volumeMounts": _MOUNTS,
+        "working_dir": "write workingDir: /PATH",
+    },
+    ("healthcheck",): {
+        "command": "write exec: [PROGRAM, ARGUMENT]",
+        "disable": "leave out healthcheck",
+        "failureThreshold": "write retries: 3",
+        "httpGet": "write http: {path: /, port: 8080}",
+        "initialDelaySeconds": "write startPeriod: 30s",
+        "periodSeconds": "write interval: 30s",
+        "start_interval": "remove it: a starting container is asked more often anyway",
+        "start_period": "write startPeriod: 30s",
+        "tcpSocket": "write tcp: {port: 8080}",
+        "test": 'write exec: [PROGRAM, ARGUMENT] without CMD; for CMD-SHELL [sh, -c, "COMMAND"]',
+        "timeoutSeconds": "write timeout: 5s",
+    },
+    ("ports",): {
+        "containerPort": "write container: 80",
+        "hostPort": "write host: 8080",
+        "host_ip": "write hostIP: 127.0.0.1",
+        "hostIp": "write hostIP: 127.0.0.1",
+        "mode": "remove it: a host port belongs to one replica",
+        "port": "write host: 8080",
+        "published": "write host: 8080",
+        "target": "write container: 80",
+        "targetPort": "write container: 80",
+    },
+    ("mounts",): {
+        "destination": "write target: /PATH",
+        "dst": "write target: /PATH",
+        "hostPath": "write source: /PATH with type: bind",
+        "mountPath": "write target: /PATH",
+        "path": "write target: /PATH",
+        "read_only": "write readOnly: true",
+        "readonly": "write readOnly: true",
+        "ro": "write readOnly: true",
+        "src": "write source: NAME, or source: /PATH with type: bind",
+    },
+    ("resources",): {
+        "cpu": "write cpus: 0.5",
+        "limits": _LIMITS,
+        "mem": "write memory: 512Mi",
+        "mem_limit": "write memory: 512Mi",
+        "pids_limit": "write pids: 128",
+        "requests": "remove it: resources are limits, and nothing is reserved",
+        "reservations": "remove it: resources are limits, and nothing is reserved",
+        "shm_size": "write shm: 64Mi",
+    },
+    ("logs",): {
+        "driver": "remove it: logs are kept as json-file",
+        "max-file": "write maxFiles: 3",
+        "max-size": "write maxSize: 10Mi",
+        "options": "write {maxSize: 10Mi, maxFiles: 3}, without another level",
+    },
+    ("security",): {
+        "cap_add": "write capAdd: [NAME]",
+        "capabilities": "write capAdd: [NAME]",
+        "privileged": "remove it: no policy admits a privileged container",
+        "readOnly": "write readOnlyRootFilesystem: true",
+        "runAsUser": 'write user: "1000:1000" directly below spec',
+    },
+    ("network",): {
+        "name": "write attach: [NAME]",
+        "networks": "write attach: [NAME]",
+    },
+    ("rollout",): {
+        "maxSurge": "remove it: a successor is started beside its predecessor, with StartFirst",
+        "update_config": "write {order: StartFirst}, without another level",
+    },
+}
+
+#: Words of other tools by the field whose value they are.
+_WORDS: Mapping[Keys, Mapping[str, str]] = {
+    ("restart", "policy"): {"unless-stopped": "Always", "no": "Never", "any": "Always"},
+    ("pullPolicy",): {"missing": "IfNotPresent", "if_not_present": "IfNotPresent"},
+    ("dependsOn", "condition"): CONDITIONS,
+    ("network", "mode"): {"default": "isolated", "internal": "isolated"},
+    ("rollout", "onFailure"): {"continue": "Pause"},
+}
+
+
+def key_remedy(path: Path, value: object) -> str:
+    """Return what to write instead of an unknown key of a Service; '' if nobody else has it."""
+    *parent, key = (part for part in path[1:] if isinstance(part, str))
+    remedy = _KEYS.get(tuple(parent), {}).get(key, "")
+    if parent or not remedy:
+        return remedy
+    match key:
+        case "imagePullPolicy" if value in ("Always", "Never"):
+            return f"write pullPolicy: {value}"
+        case "environment":
+            return variables("env", value) or remedy
+        case "depends_on" if isinstance(value, list | dict):
+            return f"write dependsOn: {dependencies(value)}"
+        case "volumes" | "volumeMounts" if isinstance(value, list):
+            items = [mount(item) for item in value[:SHOWN_MAX]]
+            whole = all(items) and len(value) <= SHOWN_MAX
+            return f"write mounts: [{', '.join(items)}]" if items and whole else remedy
+        case "mem_limit" | "memory" | "memory_limit" if found := sizes(value):
+            return f"write resources: {{memory: {found[0]}}}"
+        case "cpus" | "cpu" | "cpu_count" if re.fullmatch(r"[0-9]{1,4}(\.[0-9]{1,3})?", str(value)):
+            return f"write resources: {{cpus: {value}}}"
+        case "shm_size" if found := sizes(value):
+            return f"write resources: {{shm: {found[0]}}}"
+        case _:
+            return remedy
+
+
+def word_remedy(path: Path, value: object) -> str:
+    """Return the word of ours for another tool's at a field of a Service; '' if it is none."""
+    if not isinstance(value, str):
+        return ""
+    field = tuple(part for part in path[1:] if isinstance(part, str))
+    if field == ("network", "mode") and value == "host":
+        return "no policy admits the host's network: write isolated, and publish ports"
+    word = _WORDS.get(field, {}).get(value.lower(), "")
+    return f"write {word}" if word else ""
+
+
+def form_remedy(path: Path, value: object) -> str:
+    """Return how to write a value of another form at a field of a Service; '' if it isn't known."""
+    field = tuple(part for part in path[1:] if isinstance(part, str))
+    return _item_form(field, value) if isinstance(path[-1], int) else _whole_form(field, value)
+
+
+def _item_form(field: Keys, value: object) -> str:
+    match field:
+        case ("dependsOn",):
+            return f"write {{name: {value}}}" if is_name(value) else "write {name: SERVICE}"
+        case ("ports",):
+            return port(value)
+        case ("mounts",):
+            return f"write {mount(value)}" if mount(value) else _MOUNTS
+        case _:
+            return ""
+
+
+def _whole_form(field: Keys, value: object) -> str:
+    match field:
+        case ("dependsOn",):
+            return f"write {dependencies(value)}"
+        case ("env",) | ("containerLabels",):
+            return variables("", value)
+        case ("restart",):
+            return f"write {{policy: {restart(value)}}}"
+        case ("network",):
+            return network(value)
+        case ("command",) | ("entrypoint",) | ("healthcheck", "exec") if isinstance(value, str):
+            return _PLAIN_LIST
+        case ("healthcheck",):
+            return "write {exec: [PROGRAM, ARGUMENT]}, {http: {port: 8080}} or {tcp: {port: 8080}}"
+        case ("security", "capAdd") if isinstance(value, str):
+            return "write a list, such as [CHOWN]"
+        case _:
+            return ""

@@ -1,0 +1,363 @@
+"""One document of a file to one declaration, or to problems at their places.
+
+Each problem says what was found, what was expected, and what to do; texts that users wrote are
+not repeated in it where they could be secret. A bad document whose kind, namespace and name can
+be read blinds that key only; any other may have declared anything.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from itertools import islice
+from typing import Literal
+
+from pydantic import Field, ValidationError
+from pydantic_core import ErrorDetails
+
+from controller.core.encoding.yaml import MAX_PROBLEMS, Document, Path, compose_all
+from controller.core.manifests.problems import (
+    did_you_mean,
+    dotted,
+    explain,
+    problem_at,
+    value_path,
+    without_errors,
+    word_for,
+)
+from controller.core.manifests.revision_hash import revision_of
+from controller.core.manifests.validate import check_metadata, check_service, check_volume
+from controller.model.desired.desired import TRACED, Source
+from controller.model.desired.spec import Model, NetworkSpec, ReleaseSpec, ServiceSpec, VolumeSpec
+from controller.model.errors import Problem, Severity
+from controller.model.names import (
+    API_VERSION,
+    DEFAULT_NAMESPACE,
+    NAMESPACE_MAX,
+    SERVICE_NAME_MAX,
+    Key,
+    is_dns_label,
+)
+
+AnySpec = ServiceSpec | NetworkSpec | VolumeSpec | ReleaseSpec
+
+#: Kinds whose behaviour comes later.
+LATER_KINDS = ("Job", "Config", "Secret")
+#: Fields of a Service whose behaviour comes later; ``*`` is any index.
+LATER_FIELDS: tuple[Path, ...] = (
+    ("spec", "resources", "cpuset"),
+    ("spec", "resources", "disk"),
+)
+LATER_MOUNTS = ("config", "secret")
+#: Taking out one error can bring up another: a healthcheck that is left empty.
+REPAIRS_MAX = 4
+
+
+class Metadata(Model):
+    """Who a resource is and whose."""
+
+    name: str
+    namespace: str = DEFAULT_NAMESPACE
+    owner: str
+    labels: dict[str, str] = Field(default_factory=dict, max_length=100)
+
+
+class Manifest(Model):
+    """What every document has; each kind adds its spec."""
+
+    api_version: Literal["trimtab/v1"]
+    kind: str
+    metadata: Metadata
+
+
+class ServiceManifest(Manifest):
+    """A document of kind Service."""
+
+    spec: ServiceSpec
+
+
+class NetworkManifest(Manifest):
+    """A document of kind Network."""
+
+    spec: NetworkSpec = NetworkSpec()
+
+
+class VolumeManifest(Manifest):
+    """A document of kind Volume."""
+
+    spec: VolumeSpec = VolumeSpec()
+
+
+class ReleaseManifest(Manifest):
+    """A document of kind Release."""
+
+    spec: ReleaseSpec
+
+
+AnyManifest = ServiceManifest | NetworkManifest | VolumeManifest | ReleaseManifest
+MANIFESTS: Mapping[str, type[AnyManifest]] = {
+    "Service": ServiceManifest,
+    "Network": NetworkManifest,
+    "Volume": VolumeManifest,
+    "Release": ReleaseManifest,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Declaration:
+    """A document that is valid by itself. ``revision`` is '' for other kinds than Service."""
+
+    key: Key
+    owner: str
+    labels: tuple[tuple[str, str], ...]
+    spec: AnySpec
+    revision: str
+    source: Source
+    document: Document
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What one document says: a declaration, or problems of which at least one is an error.
+
+    ``key`` is what it may have declared when there is no declaration; None means anything.
+    ``release`` is the Release that rendered to it, if one did. ``partial`` is what could be read of
+    a document with errors: for further checks only, never to act on.
+    """
+
+    declaration: Declaration | None
+    problems: tuple[Problem, ...]
+    key: Key | None
+    release: Key | None = None
+    partial: Declaration | None = None
+
+    @property
+    def blind(self) -> bool:
+        """Tell whether it may have declared anything."""
+        return self.declaration is None and self.key is None
+
+
+def read_text(text: str, file: str) -> tuple[Reading, ...]:
+    """Return what each document of a file's text says. Never raises."""
+    return tuple(read(document) for document in compose_all(text, file))
+
+
+def read(document: Document) -> Reading:
+    """Return what a document says. Never raises."""
+    key = _readable_key(document)
+    problems = [
+        replace(fault.problem, field=dotted(fault.path) if fault.path else "")
+        for fault in document.faults
+    ]
+    declaration = None
+    if document.readable:
+        declaration, found = _declare(document)
+        problems += found
+    partial = None
+    if any(problem.severity is Severity.ERROR for problem in problems):
+        declaration, partial = None, declaration
+    # A broken Release may have declared anything in its namespace.
+    blinds = key if key is not None and key.kind != "Release" else None
+    return Reading(
+        declaration,
+        tuple(
+            replace(problem, key=key if declaration else blinds)
+            for problem in _bounded(document, problems)
+        ),
+        declaration.key if declaration else blinds,
+        partial=partial,
+    )
+
+
+def _bounded(document: Document, problems: list[Problem]) -> list[Problem]:
+    if len(problems) <= MAX_PROBLEMS:
+        return problems
+    message, remedy = "there are more problems in this document", "correct those above first"
+    place = document.place
+    last = Problem("problem.more", message, document.file, place.line, remedy=remedy)
+    return [*problems[:MAX_PROBLEMS], last]
+
+
+def _readable_key(document: Document) -> Key | None:
+    """Return the key of a document whose kind, namespace and name can be relied on."""
+    value = document.value
+    if not isinstance(value, dict):
+        return None
+    places: tuple[Path, ...] = (
+        ("kind",),
+        ("metadata",),
+        ("metadata", "name"),
+        ("metadata", "namespace"),
+    )
+    if any(fault.path in places or fault.path == () for fault in document.faults):
+        return None
+    kind, metadata = value.get("kind"), value.get("metadata")
+    if not isinstance(kind, str) or not isinstance(metadata, dict):
+        return None
+    if kind not in MANIFESTS and kind not in LATER_KINDS:
+        return None
+    name, namespace = metadata.get("name"), metadata.get("namespace", DEFAULT_NAMESPACE)
+    if not isinstance(name, str) or not isinstance(namespace, str):
+        return None
+    if not is_dns_label(name, length=SERVICE_NAME_MAX):
+        return None
+    if not is_dns_label(namespace, length=NAMESPACE_MAX):
+        return None
+    return Key(kind, namespace, name)
+
+
+def _declare(document: Document) -> tuple[Declaration | None, list[Problem]]:
+    """Return the declaration of a readable document, or None, and its problems."""
+    value = document.value
+    if not isinstance(value, dict):
+        expected = "a mapping with apiVersion, kind, metadata and spec"
+        message = f"the document is {word_for(value)}; expected {expected}"
+        remedy = "write those four keys, or move a file that isn't for trimtab elsewhere"
+        return None, [
+            problem_at(document, (), "document.type", message, expected=expected, remedy=remedy)
+        ]
+    kind = value.get("kind")
+    model = MANIFESTS.get(kind) if isinstance(kind, str) else None
+    if model is None:
+        return None, [_unknown_kind(document, value)]
+    later = list(_later(document, value))
+    manifest, details = _validated(model, value)
+    hidden = [path for path, _ in later]
+    problems = [problem for _, problem in later]
+    problems += [
+        explain(document, model, detail)
+        for detail in details[: MAX_PROBLEMS + 1]
+        if not _is_hidden(value_path(value, detail["loc"]), detail, hidden)
+    ]
+    wrong = {dotted(value_path(value, detail["loc"])) for detail in details}
+    rest: object = value
+    for _ in range(REPAIRS_MAX):
+        if manifest is not None or not isinstance(rest, dict):
+            break
+        # What is right by itself is checked on, so that one round tells all.
+        rest = without_errors(rest, details)
+        manifest, details = _validated(model, rest)
+    if manifest is None:
+        return None, problems
+    checks = (found for found in _checks(document, manifest) if found.field not in wrong)
+    return _declaration(document, manifest), [*problems, *islice(checks, MAX_PROBLEMS + 1)]
+
+
+def _validated(
+    model: type[AnyManifest], value: object
+) -> tuple[AnyManifest | None, list[ErrorDetails]]:
+    try:
+        return model.model_validate_json(json.dumps(value)), []
+    except ValidationError as error:
+        return None, error.errors(include_url=False)
+
+
+def _checks(document: Document, manifest: AnyManifest) -> Iterator[Problem]:
+    """Yield what is wrong with a manifest beyond its types."""
+    yield from check_metadata(document, manifest.metadata)
+    if isinstance(manifest, ServiceManifest):
+        yield from check_service(document, manifest.spec)
+    if isinstance(manifest, VolumeManifest):
+        yield from check_volume(document, manifest.metadata)
+
+
+def _declaration(document: Document, manifest: AnyManifest) -> Declaration:
+    metadata = manifest.metadata
+    key = Key(manifest.kind, metadata.namespace, metadata.name)
+    spec = manifest.spec
+    return Declaration(
+        key=key,
+        owner=metadata.owner,
+        labels=tuple(sorted(metadata.labels.items())),
+        spec=spec,
+        revision=revision_of(metadata.owner, key, spec) if isinstance(spec, ServiceSpec) else "",
+        source=Source(
+            document.file, document.place.line, lines=_lines(document), text=document.text
+        ),
+        document=document,
+    )
+
+
+def _lines(document: Document) -> tuple[tuple[str, int], ...]:
+    """Return the line of each field that a container may be told to have its value from."""
+    found = ((name, document.lines.get(("spec", *name.split(".")))) for name in TRACED)
+    return tuple((name, line) for name, line in found if line is not None)
+
+
+def _unknown_kind(document: Document, value: dict[str, object]) -> Problem:
+    kind = value.get("kind")
+    if kind in LATER_KINDS:
+        message = f"kind {kind} is not supported yet"
+        remedy = "remove the document from this directory, or write it as a Service"
+        return problem_at(document, ("kind",), "unsupported", message, remedy=remedy)
+    if value.get("apiVersion") != API_VERSION:
+        version = value.get("apiVersion")
+        found = "apiVersion is missing" if version is None else f"apiVersion is {_short(version)}"
+        expected = f"apiVersion: {API_VERSION}"
+        remedy = _not_ours(value)
+        path: Path = ("apiVersion",)
+        return problem_at(document, path, "apiversion", found, expected=expected, remedy=remedy)
+    expected = ", ".join([*MANIFESTS][:-1]) + f" or {[*MANIFESTS][-1]}"
+    message = "kind is missing" if kind is None else f"kind {_short(kind)} is unknown"
+    remedy = did_you_mean(str(kind), MANIFESTS) or "write kind: Service"
+    return problem_at(
+        document, ("kind",), "kind.unknown", message, expected=expected, remedy=remedy
+    )
+
+
+def _later(document: Document, value: dict[str, object]) -> Iterator[tuple[Path, Problem]]:
+    """Yield the path and problem of each field that works only later."""
+    retained: Path = ("spec", "retain")
+    spec = value.get("spec")
+    if value.get("kind") == "Volume" and isinstance(spec, dict) and spec.get("retain") is False:
+        yield retained, _unsupported(document, retained, "spec.retain: false is")
+    if value.get("kind") != "Service":
+        return
+    for path in LATER_FIELDS:
+        if _holds(value, path):
+            yield path, _unsupported(document, path, f"{'.'.join(map(str, path))} is")
+    if not isinstance(spec, dict):
+        return
+    mounts = spec.get("mounts")
+    for index, mount in enumerate(mounts if isinstance(mounts, list) else []):
+        kind = mount.get("type") if isinstance(mount, dict) else None
+        if kind in LATER_MOUNTS:
+            path = ("spec", "mounts", index)
+            yield path, _unsupported(document, (*path, "type"), f"mounts of type {kind} are")
+    env = spec.get("env")
+    for name, content in (env if isinstance(env, dict) else {}).items():
+        if isinstance(content, dict):
+            path = ("spec", "env", name)
+            yield path, _unsupported(document, path, "a secret as an environment variable is")
+
+
+def _unsupported(document: Document, path: Path, what: str) -> Problem:
+    message = f"{what} not supported yet"
+    return problem_at(document, path, "unsupported", message, remedy="remove it", at_key=True)
+
+
+def _not_ours(value: dict[str, object]) -> str:
+    """Return what to do with a document of another tool."""
+    if isinstance(value.get("services"), dict) and "kind" not in value:
+        return "this looks like a compose file: write each service as a document of kind Service"
+    return f"write apiVersion: {API_VERSION}, or move a file that isn't for trimtab elsewhere"
+
+
+def _short(value: object) -> str:
+    return json.dumps(value)[:80] if isinstance(value, str) else word_for(value)
+
+
+def _holds(value: object, path: Path) -> bool:
+    for part in path:
+        if not isinstance(value, dict) or part not in value:
+            return False
+        value = value[part]
+    return True
+
+
+def _is_hidden(path: Path, detail: ErrorDetails, hidden: list[Path]) -> bool:
+    """Tell whether an error is but the echo of another that is told already."""
+    if detail["type"] == "too_short" and detail.get("input"):
+        return True  # too short only without its bad items
+    return any(path[: len(later)] == later for later in hidden)

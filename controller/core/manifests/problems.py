@@ -1,0 +1,398 @@
+"""Problems in words: what was found at a place, what was expected, what to do.
+
+Texts that users wrote are not repeated, since any of them may be a secret; keys, numbers, and
+texts that have the form of a quantity, a port or a name are.
+"""
+
+from __future__ import annotations
+
+import copy
+import difflib
+import json
+import typing
+from collections.abc import Callable, Iterator, Mapping
+
+from pydantic import BaseModel
+from pydantic_core import ErrorDetails
+
+from controller.core.encoding.yaml import Document, Path
+from controller.core.manifests.foreign_fields import form_remedy, key_remedy, word_remedy
+from controller.core.manifests.short_forms import duration_remedy, size_remedy
+from controller.model.errors import Problem, Severity
+from controller.model.names import API_VERSION
+from controller.model.quantities import format_bytes, format_duration_ms
+
+# What is said of each kind of error that pydantic tells.
+_EXPECTED = {
+    "string_type": "a string",
+    "int_type": "a whole number",
+    "int_from_float": "a whole number",
+    "float_type": "a number",
+    "bool_type": "true or false",
+    "tuple_type": "a list",
+    "list_type": "a list",
+    "dict_type": "a mapping",
+    "model_type": "a mapping",
+    "model_attributes_type": "a mapping",
+}
+#: What a required field may look like, for who left it out.
+_EXAMPLES = {
+    "apiVersion": f"apiVersion: {API_VERSION}",
+    "name": "name: my-service",
+    "owner": "owner: my-team",
+    "image": "image: ghcr.io/team/api:1.4.2",
+    "container": "container: 8080",
+    "port": "port: 8080",
+    "source": "source: my-data",
+    "target": "target: /data",
+    "size": "size: 64Mi",
+    "chart": "chart: my-chart",
+    "metadata": "metadata: {name: my-service, owner: my-team}",
+    "spec": "spec: {image: ghcr.io/team/api:1.4.2}",
+}
+_SIZES = {"memory", "shm", "size", "maxSize"}
+_DURATIONS = {
+    *("interval", "timeout", "startPeriod", "stopGracePeriod"),
+    *("minHealthy", "healthDeadline", "progressDeadline"),
+}
+_MOUNT_TYPES = "bind, volume or tmpfs"
+
+
+def explain(document: Document, model: type[BaseModel], detail: ErrorDetails) -> Problem:
+    """Return the problem that one error of pydantic's is."""
+    path = value_path(document.value, detail["loc"])
+    name, kind = dotted(path), detail["type"]
+    if kind == "extra_forbidden":
+        return _unknown_key(document, model, path, detail)
+    if kind == "missing":
+        example = _EXAMPLES.get(str(path[-1]), f"{path[-1]}: …")
+        remedy = f"add {example}" + (f" below {dotted(path[:-1])}" if path[:-1] else "")
+        message = f"{name} is missing"
+        return problem_at(document, path, "field.missing", message, remedy=remedy, at_key=True)
+    code = "field.type" if kind in _EXPECTED else "field.value"
+    message, expected, remedy = _words(path, detail)
+    return problem_at(document, path, code, message, expected=expected, remedy=remedy)
+
+
+def _unknown_key(
+    document: Document, model: type[BaseModel], path: Path, detail: ErrorDetails
+) -> Problem:
+    known = sorted(_known_keys(model, detail["loc"][:-1]))
+    parent, key = path[:-1], str(path[-1])
+    habit = _habit(document, path, detail)
+    remedy = habit(key) or did_you_mean(key, known, cutoff=0.75) or habit(_compose_key(key))
+    return problem_at(
+        document,
+        path,
+        "field.unknown",
+        f"unknown key {json.dumps(key)}" + (f" in {dotted(parent)}" if parent else ""),
+        expected=f"one of {', '.join(known)}" if known else "",
+        remedy=remedy or did_you_mean(key, known),
+        at_key=True,
+    )
+
+
+def _habit(document: Document, path: Path, detail: ErrorDetails) -> Callable[[str], str]:
+    """Return what says how a key of another tool is written here, '' if it isn't one."""
+    value = document.value
+    service = isinstance(value, dict) and value.get("kind") == "Service" and path[:1] == ("spec",)
+
+    def remedy(key: str) -> str:
+        return key_remedy((*path[:-1], key), detail.get("input")) if service else ""
+
+    return remedy
+
+
+def _compose_key(key: str) -> str:
+    """Return the key of another tool that a misspelt one may be."""
+    near = difflib.get_close_matches(key, ("environment", "volumes", "depends_on"), n=1, cutoff=0.8)
+    return near[0] if near else key
+
+
+def _words(path: Path, detail: ErrorDetails) -> tuple[str, str, str]:
+    """Return message, expectation and remedy of a value that doesn't fit."""
+    name, kind, given = dotted(path), detail["type"], detail.get("input")
+    context: Mapping[str, object] = detail.get("ctx") or {}
+    match kind:
+        case "union_tag_not_found" | "union_tag_invalid":
+            return _untyped_mount(name, given)
+        case "enum" | "literal_error":
+            options = str(context.get("expected", "")).replace("'", "").replace(" or ", ", ")
+            remedy = word_remedy(path, given)
+            if isinstance(given, str) and not remedy:
+                remedy = did_you_mean(given, options.split(", "))
+            return f"{name} is not one of {options}", options, remedy
+        case _ if kind in _EXPECTED:
+            expected = _EXPECTED[kind]
+            return (
+                f"{name} is {word_for(given)}; expected {expected}",
+                expected,
+                _form(path, detail),
+            )
+        case "value_error":
+            text = str(context.get("error", detail["msg"]))
+            if text.startswith("expected "):
+                expected = text.removeprefix("expected ")
+                remedy = _value(path, given) or f"write {expected}"
+                return f"{name}{_shown(path, given)} {_flaw(expected, given)}", expected, remedy
+            return f"{name}: {text}", "", ""
+        case "greater_than_equal":
+            bound = f"at least {_bound(path, context.get('ge'))}"
+            return f"{name} is too small", bound, f"write {bound}"
+        case "less_than_equal":
+            bound = f"at most {_bound(path, context.get('le'))}"
+            return f"{name} is too large", bound, f"write {bound}"
+        case "too_short":
+            return f"{name} is empty", "", "write an item, or leave the field out"
+        case _:
+            return f"{name} is out of bounds", detail["msg"].removeprefix("Input should be "), ""
+
+
+def _untyped_mount(name: str, given: object) -> tuple[str, str, str]:
+    if not isinstance(given, dict) or "type" in given:
+        remedy = "write type: volume, or type: bind for a path of the host"
+        return f"{name}.type is not one of {_MOUNT_TYPES}", _MOUNT_TYPES, remedy
+    host = str(given.get("source", "")).startswith("/")
+    kind = "bind" if host else "volume" if "source" in given else "tmpfs"
+    return f"{name}.type is missing; expected {_MOUNT_TYPES}", _MOUNT_TYPES, f"add type: {kind}"
+
+
+def _flaw(expected: str, given: object) -> str:
+    """Return what is wrong with a text or number: its unit, where one is expected."""
+    if " with a unit " not in expected or not isinstance(given, int | str):
+        return "is not valid"
+    if isinstance(given, str) and given[:1].isdigit() and not given.isdigit():
+        return "has a unit that is not used here"
+    return "has no unit" if str(given).isdigit() else "is not valid"
+
+
+def _shown(path: Path, given: object) -> str:
+    """Return a quantity as it was written, '' where a value may be anything."""
+    quantity = path[-1] in _SIZES | _DURATIONS
+    if quantity and isinstance(given, str) and len(given) <= 20 and given.isalnum():
+        return f" {json.dumps(given)}"
+    return f" {given}" if quantity and isinstance(given, int) else ""
+
+
+def _value(path: Path, given: object) -> str:
+    """Return what to write for a text of the right type that can't be used."""
+    last = path[-1]
+    if last in _SIZES:
+        return size_remedy(given) or "write a whole number with its unit, such as 512Mi"
+    if last in _DURATIONS:
+        return duration_remedy(given) or "write a whole number with its unit, such as 10s"
+    if last == "stopSignal" and given in ("TERM", "INT", "QUIT", "HUP", "KILL", "USR1", "USR2"):
+        return f"write SIG{given}"
+    if last == "image" and isinstance(given, str) and given != given.lower():
+        return "write the name in lower case"
+    if last == "capAdd":
+        return "write capabilities in capitals, such as CHOWN"
+    if last in ("source", "target", "workingDir"):
+        return "write an absolute path, such as /srv/data"
+    return ""
+
+
+def _form(path: Path, detail: ErrorDetails) -> str:
+    """Return what to write for a value of another type."""
+    kind, given = detail["type"], detail.get("input")
+    if kind == "string_type":
+        if given is None:
+            return 'write a value, or "" for an empty one'
+        scalar = isinstance(given, bool | int | float)
+        return f'quote it: "{json.dumps(given)}"' if scalar else ""
+    if kind in ("int_type", "float_type", "bool_type"):
+        return _unquoted(kind, given)
+    return form_remedy(path, given) if path[:1] == ("spec",) else ""
+
+
+def _unquoted(kind: str, given: object) -> str:
+    """Return the value without its quotes, if that is all that is wrong."""
+    if not isinstance(given, str) or len(given) > 20:
+        return ""
+    if kind == "bool_type":
+        truth = {"true": "true", "yes": "true", "on": "true", "1": "true"}
+        truth |= {"false": "false", "no": "false", "off": "false", "0": "false"}
+        word = truth.get(given.lower())
+        return f"write {word}, without quotes" if word else "write true or false"
+    try:
+        float(given) if kind == "float_type" else int(given)
+    except ValueError:
+        return "write a number in digits, such as 2"
+    return f"remove the quotes: {given}"
+
+
+def _bound(path: Path, bound: object) -> object:
+    """Return a bound in the unit that users write it in."""
+    if path and path[-1] in _SIZES and isinstance(bound, int):
+        return format_bytes(bound)
+    if path and path[-1] in _DURATIONS and isinstance(bound, int):
+        return format_duration_ms(bound)
+    return bound
+
+
+def problem_at(
+    document: Document,
+    path: Path,
+    code: str,
+    message: str,
+    *,
+    expected: str = "",
+    remedy: str = "",
+    severity: Severity = Severity.ERROR,
+    at_key: bool = False,
+) -> Problem:
+    """Return a problem at the place of the value at *path*, or of its key."""
+    place = document.locate_key(path) if at_key else document.locate(path)
+    return Problem(
+        code,
+        message,
+        document.file,
+        place.line,
+        place.column,
+        expected,
+        remedy,
+        severity,
+        field=dotted(path) if path else "",
+    )
+
+
+def value_path(value: object, location: tuple[str | int, ...]) -> Path:
+    """Return a validator's location without the words that aren't in the value (union members)."""
+    path: list[str | int] = []
+    for number, part in enumerate(location):
+        last = number == len(location) - 1
+        if isinstance(value, dict) and (part in value or last):
+            path.append(part)
+            value = value.get(str(part))
+        elif isinstance(value, list) and isinstance(part, int) and part < len(value):
+            path.append(part)
+            value = value[part]
+    return tuple(path)
+
+
+#: What stands in for a field that is missing or wrong, where a document can't be without it.
+_STAND_INS: Mapping[Path, object] = {
+    ("metadata", "name"): "x",
+    ("metadata", "owner"): "x",
+    ("spec",): {"image": "x:1"},
+    ("spec", "image"): "x:1",
+    ("spec", "chart"): "x",
+    ("apiVersion",): API_VERSION,
+}
+
+
+def without_errors(value: dict[str, object], details: list[ErrorDetails]) -> object:
+    """Return a document without what is wrong in it, so that the rest can be checked.
+
+    A wrong item of a list goes with all that follow it: those would be told at wrong places.
+    """
+    whole = copy.deepcopy(value)
+    for detail in details:
+        path = value_path(value, detail["loc"])
+        if not path:
+            continue
+        if path in _STAND_INS:
+            _put(whole, path)
+            continue
+        if detail["type"] == "missing":
+            path = path[:-1]
+        _cut(whole, path)
+    for path in _STAND_INS:
+        if path[0] in ("metadata", "apiVersion"):
+            _put(whole, path, only_if_absent=True)
+    return whole
+
+
+def _put(value: object, path: Path, *, only_if_absent: bool = False) -> None:
+    *parents, last = path
+    for part in parents:
+        if not isinstance(value, dict) or not isinstance(value.setdefault(part, {}), dict):
+            return
+        value = value[part]
+    if isinstance(value, dict) and not (only_if_absent and last in value):
+        value[last] = _STAND_INS[path]
+
+
+def _cut(value: object, path: Path) -> None:
+    """Take out what stands at a path: a member, or an item with all that follow it in its list."""
+    for index, part in enumerate(path):
+        if isinstance(value, list) and isinstance(part, int):
+            # An item that isn't right as a whole is none.
+            del value[part:]
+            return
+        if not isinstance(value, dict) or part not in value:
+            return
+        if index == len(path) - 1:
+            del value[part]
+            return
+        value = value[part]
+
+
+def dotted(path: Path) -> str:
+    """Return a path as users read it: ``spec.ports[0].host``."""
+    text = ""
+    for part in path:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
+    return text or "the document"
+
+
+def word_for(value: object) -> str:
+    """Return what kind of value it is, without what a text says."""
+    match value:
+        case None:
+            return "empty"
+        case bool():
+            return "a boolean"
+        case int() | float():
+            return f"the number {json.dumps(value)}"
+        case str():
+            return "a string"
+        case list():
+            return "a list"
+        case _:
+            return "a mapping"
+
+
+def did_you_mean(word: str, known: typing.Iterable[str], *, cutoff: float = 0.6) -> str:
+    """Return the remedy that names the closest of the known words, or ''."""
+    by_lower = {name.lower(): name for name in known}
+    close = difflib.get_close_matches(word.lower(), by_lower, n=1, cutoff=cutoff)
+    return f"did you mean {by_lower[close[0]]}?" if close else ""
+
+
+def _known_keys(model: type[BaseModel], location: tuple[str | int, ...]) -> set[str]:
+    """Return the keys that the model at a location has."""
+    models = {model}
+    for part in location:
+        if isinstance(part, int):
+            continue
+        members = {candidate for candidate in models if _tag(candidate) == part}
+        if members:
+            models = members
+            continue
+        models = {
+            inner
+            for candidate in models
+            for field in candidate.model_fields.values()
+            if field.alias == part
+            for inner in _models_in(field.annotation)
+        }
+    return {
+        field.alias or name
+        for candidate in models
+        for name, field in candidate.model_fields.items()
+    }
+
+
+def _tag(model: type[BaseModel]) -> str:
+    """Return the member of a union that a model is, or ''."""
+    field = model.model_fields.get("type")
+    options = typing.get_args(field.annotation) if field else ()
+    return str(options[0]) if options else ""
+
+
+def _models_in(annotation: object) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for argument in typing.get_args(annotation):
+        yield from _models_in(argument)

@@ -1,0 +1,342 @@
+"""What a schema can't say of one document: choices that can't hold together, and names.
+
+An explicit choice that can't hold is a problem with its remedy, never a silent fallback. What only
+several documents together show is in ``render``; what the policy admits is the policy's to say.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import re
+import unicodedata
+from collections.abc import Iterator, Mapping
+from typing import Protocol
+
+from controller.core.encoding.yaml import Document, Path
+from controller.core.manifests.problems import problem_at
+from controller.model.desired.spec import (
+    BindMount,
+    NetworkMode,
+    Order,
+    ServiceSpec,
+    VolumeMount,
+    is_env_name,
+)
+from controller.model.errors import Problem, Severity
+from controller.model.names import NAMESPACE_MAX, PREFIX, SERVICE_NAME_MAX, is_dns_label, qualified
+from controller.model.quantities import format_duration_ms
+
+OWNER_MAX = 63
+#: The controller asks all of a host's containers: each not too often, and not for too long.
+PROBE_INTERVAL_MIN_MS = 1_000
+PROBE_TIMEOUT_MAX_MS = 60_000
+LABEL_KEY_MAX = 128
+
+
+class HasNames(Protocol):
+    """The metadata of a document."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def namespace(self) -> str: ...
+    @property
+    def owner(self) -> str: ...
+    @property
+    def labels(self) -> dict[str, str]: ...
+
+
+def _valid_name(text: str, length: int) -> str:
+    """Return the remedy that names the nearest valid name, '' if there is none."""
+    plain = re.sub("[^a-z0-9]+", "-", text.lower()).strip("-")[:length].strip("-")
+    return f"write {plain}" if plain and plain[0].isalpha() else ""
+
+
+def check_metadata(document: Document, metadata: HasNames) -> Iterator[Problem]:
+    """Yield what is wrong with names and labels."""
+    for field, text, length in (
+        ("name", metadata.name, SERVICE_NAME_MAX),
+        ("namespace", metadata.namespace, NAMESPACE_MAX),
+        ("owner", metadata.owner, OWNER_MAX),
+    ):
+        if not is_dns_label(text, length=length):
+            yield problem_at(
+                document,
+                ("metadata", field),
+                f"{field}.invalid",
+                f"metadata.{field} {json.dumps(text[:80])} is not a valid name"
+                + (f": it has {len(text)} characters" if len(text) > length else ""),
+                expected=f"lower-case letters, digits and '-' inside, at most {length} characters",
+                remedy=_valid_name(text, length),
+            )
+    yield from _labels(document, ("metadata", "labels"), metadata.labels)
+
+
+def check_volume(document: Document, metadata: HasNames) -> Iterator[Problem]:
+    """Yield what is wrong with a Volume's name, of which the engine asks more than of others."""
+    name = qualified(metadata.namespace, metadata.name)
+    if len(name) == 1:
+        yield problem_at(
+            document,
+            ("metadata", "name"),
+            "volume.name",
+            f"metadata.name {json.dumps(name)} is too short for a volume of the engine",
+            expected="two characters or more",
+            remedy="choose a longer name",
+        )
+
+
+def check_service(document: Document, spec: ServiceSpec) -> Iterator[Problem]:
+    """Yield what is wrong with a Service that is right field by field."""
+    yield from _labels(document, ("spec", "containerLabels"), spec.container_labels)
+    yield from _image(document, spec)
+    yield from _env(document, spec)
+    yield from _ports(document, spec)
+    yield from _mounts(document, spec)
+    yield from _network(document, spec)
+    yield from _order(document, spec)
+    yield from _healthcheck(document, spec)
+    yield from _dependencies(document, spec)
+
+
+def is_reserved(label: str) -> bool:
+    """Tell whether a label's key is one of ours, in any case or Unicode spelling."""
+    return unicodedata.normalize("NFKC", label).casefold().strip().startswith(PREFIX)
+
+
+def exclusive_volumes(spec: ServiceSpec) -> dict[str, int]:
+    """Return the volumes that a service writes to alone, with the index of their first mount."""
+    found: dict[str, int] = {}
+    for index, mount in enumerate(spec.mounts):
+        if isinstance(mount, VolumeMount) and not mount.read_only and not mount.shared:
+            found.setdefault(mount.source, index)
+    return found
+
+
+def overlap(one: str, other: str) -> bool:
+    """Tell whether a port on one address is one on the other, too."""
+    first, second = ipaddress.ip_address(one), ipaddress.ip_address(other)
+    if first.version != second.version:
+        return False
+    return first == second or first.is_unspecified or second.is_unspecified
+
+
+def _labels(document: Document, path: Path, labels: Mapping[str, str]) -> Iterator[Problem]:
+    for key in labels:
+        if is_reserved(key):
+            yield problem_at(
+                document,
+                (*path, key),
+                "label.reserved",
+                f"label {json.dumps(key[:80])} begins with {PREFIX}, which is reserved for trimtab",
+                remedy="choose another prefix",
+                at_key=True,
+            )
+        elif len(key) > LABEL_KEY_MAX or not key.isprintable() or not key.isascii():
+            yield problem_at(
+                document,
+                (*path, key),
+                "label.invalid",
+                f"{json.dumps(key[:80])} is not a valid label key",
+                expected=f"printable ASCII, at most {LABEL_KEY_MAX} characters",
+                remedy="rename the label",
+                at_key=True,
+            )
+
+
+def _image(document: Document, spec: ServiceSpec) -> Iterator[Problem]:
+    last = spec.image.rpartition("/")[2]
+    if "@" in last:
+        return
+    tag = last.partition(":")[2]
+    if tag not in {"", "latest"}:
+        return
+    yield problem_at(
+        document,
+        ("spec", "image"),
+        "image.latest",
+        f"image {spec.image} has no version: whichever image has that name at the first start is run",
+        remedy="write a tag other than latest, or a digest",
+        severity=Severity.WARNING,
+    )
+
+
+def _env(document: Document, spec: ServiceSpec) -> Iterator[Problem]:
+    for name in spec.env:
+        if not is_env_name(name):
+            yield problem_at(
+                document,
+                ("spec", "env", name),
+                "env.name",
+                f"{json.dumps(name[:80])} is not a valid name of an environment variable",
+                expected="letters, digits, '_', '.' and '-', and no digit first",
+                remedy="rename the variable",
+                at_key=True,
+            )
+
+
+def _ports(document: Document, spec: ServiceSpec) -> Iterator[Problem]:
+    if spec.ports and spec.network.mode is NetworkMode.NONE:
+        yield problem_at(
+            document,
+            ("spec", "ports"),
+            "port.no-network",
+            "a container on network mode none can't have ports",
+            remedy="use mode isolated, or remove the ports",
+            at_key=True,
+        )
+    seen: dict[tuple[int, str, int | None, str], int] = {}
+    for index, port in enumerate(spec.ports):
+        path: Path = ("spec", "ports", index)
+        same = (port.container, port.protocol, port.host, port.host_ip if port.host else "")
+        if same in seen:
+            message = f"port {port.container}/{port.protocol} is listed twice"
+            yield problem_at(document, path, "port.duplicate", message, remedy="remove one of them")
+        seen[same] = index
+        if port.host is not None and spec.replicas > 1:
+            yield problem_at(
+                document,
+                (*path, "host"),
+                "port.replicas",
+                f"host port {port.host} can belong to one replica only, and replicas is {spec.replicas}",
+                remedy="set replicas: 1, or publish a single service in front of this one",
+            )
+
+
+def _mounts(document: Document, spec: ServiceSpec) -> Iterator[Problem]:
+    targets: dict[str, int] = {}
+    for index, mount in enumerate(spec.mounts):
+        path: Path = ("spec", "mounts", index)
+        if mount.target in targets:
+            yield problem_at(
+                document,
+                (*path, "target"),
+                "mount.duplicate",
+                f"two mounts have the target {mount.target}",
+                remedy="give each mount a target of its own",
+            )
+        targets[mount.target] = index
+        if isinstance(mount, VolumeMount) and not is_dns_label(
+            mount.source, length=SERVICE_NAME_MAX
+        ):
+            slash = "/" in mount.source
+            yield problem_at(
+                document,
+                (*path, "source"),
+                "volume.name",
+                f"{json.dumps(mount.source[:80])} is not a valid name of a volume",
+                expected=f"a name of lower-case letters, digits and '-', at most {SERVICE_NAME_MAX} characters",
+                remedy="write type: bind for a path of the host"
+                if slash
+                else _valid_name(mount.source, SERVICE_NAME_MAX),
+            )
+        if isinstance(mount, BindMount) and not mount.read_only:
+            yield problem_at(
+                document,
+                path,
+                "mount.writable",
+                "the bind mount is writable, so the container can change files of the host",
+                remedy="set readOnly: true, or use a volume",
+                severity=Severity.WARNING,
+            )
+    if spec.replicas > 1:
+        for volume, index in exclusive_volumes(spec).items():
+            yield problem_at(
+                document,
+                ("spec", "mounts", index),
+                "volume.exclusive",
+                f"volume {volume} can be written to by one replica only, and replicas is {spec.replicas}",
+                remedy="set replicas: 1, or readOnly: true, or shared: true if the program can share it",
+            )
+
+
+def _network(document: Document, spec: ServiceSpec) -> Iterator[Problem]:
+    path: Path = ("spec", "network", "attach")
+    if spec.network.attach and spec.network.mode is NetworkMode.NONE:
+        yield problem_at(
+            document,
+            path,
+            "network.none",
+            "a container on network mode none can't be attached to other networks",
+            remedy="use mode isolated, or remove attach",
+            at_key=True,
+        )
+    seen: set[str] = set()
+    for index, name in enumerate(spec.network.attach):
+        if "/" in name:
+            message = "attaching to a network of another namespace is not supported yet"
+            remedy = "name a Network of this namespace, without a slash"
+            yield problem_at(document, (*path, index), "unsupported", message, remedy=remedy)
+        elif not is_dns_label(name, length=SERVICE_NAME_MAX):
+            message = f"{json.dumps(name[:80])} is not a valid name of a Network"
+            remedy = _valid_name(name, SERVICE_NAME_MAX)
+            yield problem_at(document, (*path, index), "network.name", message, remedy=remedy)
+        elif name in seen:
+            message, remedy = f"network {name} is listed twice", "remove one of them"
+            yield problem_at(document, (*path, index), "network.duplicate", message, remedy=remedy)
+        seen.add(name)
+
+
+def _order(document: Document, spec: ServiceSpec) -> Iterator[Problem]:
+    if spec.rollout.order is not Order.START_FIRST:
+        return
+    held = [f"host port {port.host}" for port in spec.ports if port.host is not None]
+    held += [f"volume {name}" for name in exclusive_volumes(spec)]
+    if held:
+        yield problem_at(
+            document,
+            ("spec", "rollout", "order"),
+            "rollout.order",
+            f"StartFirst is impossible: two replicas can't have {held[0]} at the same time",
+            remedy="use StopFirst, or leave order out",
+        )
+
+
+def _healthcheck(document: Document, spec: ServiceSpec) -> Iterator[Problem]:
+    check, path = spec.healthcheck, ("spec", "healthcheck")
+    if check is None or not check.probed:
+        return
+    kind = "http" if check.http is not None else "tcp"
+    if spec.network.mode is NetworkMode.NONE:
+        yield problem_at(
+            document,
+            (*path, kind),
+            "healthcheck.no-network",
+            f"a {kind} check is impossible: on network mode none the container has no address",
+            remedy="use exec: [...] with a command of the image, or mode isolated",
+            at_key=True,
+        )
+    if check.interval < PROBE_INTERVAL_MIN_MS:
+        yield problem_at(
+            document,
+            (*path, "interval"),
+            "healthcheck.interval",
+            f"spec.healthcheck.interval is too small for {kind}",
+            expected=f"at least {format_duration_ms(PROBE_INTERVAL_MIN_MS)}",
+            remedy=f"write {format_duration_ms(PROBE_INTERVAL_MIN_MS)} or more",
+        )
+    if check.timeout > PROBE_TIMEOUT_MAX_MS:
+        yield problem_at(
+            document,
+            (*path, "timeout"),
+            "healthcheck.timeout",
+            f"spec.healthcheck.timeout is too large for {kind}",
+            expected=f"at most {format_duration_ms(PROBE_TIMEOUT_MAX_MS)}",
+            remedy=f"write {format_duration_ms(PROBE_TIMEOUT_MAX_MS)} or less",
+        )
+
+
+def _dependencies(document: Document, spec: ServiceSpec) -> Iterator[Problem]:
+    seen: set[str] = set()
+    for index, dependency in enumerate(spec.depends_on):
+        name, path = dependency.name, ("spec", "dependsOn", index, "name")
+        if not is_dns_label(name, length=SERVICE_NAME_MAX):
+            message = f"{json.dumps(name[:80])} is not a valid name of a Service"
+            remedy = _valid_name(name, SERVICE_NAME_MAX)
+            yield problem_at(document, path, "dependency.name", message, remedy=remedy)
+        elif name in seen:
+            message = f"service {name} is listed twice"
+            remedy = "remove one of them"
+            yield problem_at(document, path, "dependency.duplicate", message, remedy=remedy)
+        seen.add(name)

@@ -1,0 +1,1 @@
+"""Plans: the ordered actions that make observed state match desired state."""

@@ -1,0 +1,61 @@
+"""What a plan must know of the past, as values: what no snapshot of the engine shows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from controller.core.drift.availability import Readiness
+from controller.core.planning.ordering import NOTHING_AROUND, Around
+from controller.core.planning.quarantine import NOTHING_KEPT, Quarantine
+from controller.model.names import Key
+from controller.model.quantities import format_instant
+
+#: A numbered place of a service.
+Slot = tuple[Key, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """Why a slot isn't acted on now, and until when: seconds since the epoch, by the wall clock."""
+
+    reason: str
+    until: float
+
+    @property
+    def text(self) -> str:
+        """The reason with the instant of the next try; it doesn't change as time passes."""
+        return f"{self.reason}, next try at {format_instant(self.until)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Past:
+    """What earlier looks and passes say of the containers and services that a plan is about.
+
+    ``held`` has the slots in backoff: why and until when they aren't tried. In those that are
+    ``taken_over`` the controller restarts containers, and not the engine. ``readiness`` is by
+    container id, as is ``superseded``: what must be replaced though its revision is right, and
+    why. ``good`` is a service's last revision that held, and those are ``hindered`` whose last pass
+    got no further. Those that are ``ailing`` (by id) are of earlier revisions, and unhealthy in a run that is
+    long enough to be ended. ``gone`` says what became of a slot's last container, if somebody else
+    removed it. ``paused`` says of a service why nothing of it that serves is replaced now, ``contended`` of a
+    slot which alterations aren't healed now, by their words, and why; a stop and a removal too. ``quarantine`` is
+    how long what is pruned is kept, and what is left of that. ``around`` is what is known of the
+    services that others depend on.
+    """
+
+    held: Mapping[Slot, str] = field(default_factory=dict)
+    taken_over: frozenset[Slot] = frozenset()
+    readiness: Mapping[str, Readiness] = field(default_factory=dict)
+    superseded: Mapping[str, str] = field(default_factory=dict)
+    good: Mapping[Key, str] = field(default_factory=dict)
+    hindered: frozenset[Key] = frozenset()
+    ailing: frozenset[str] = frozenset()
+    gone: Mapping[Slot, str] = field(default_factory=dict)
+    paused: Mapping[Key, str] = field(default_factory=dict)
+    contended: Mapping[Slot, Mapping[str, str]] = field(default_factory=dict)
+    quarantine: Quarantine = NOTHING_KEPT
+    around: Around = NOTHING_AROUND
+
+
+NOTHING = Past()

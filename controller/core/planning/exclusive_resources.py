@@ -1,0 +1,64 @@
+"""Holdings: host ports and volumes that a service wants for itself while another service's
+container has them still.
+
+Documents that want the same are refused where they are read. What runs may be of a document that is
+gone or changed by now: a service that was renamed, or moved to another namespace, is two for a while.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from controller.core.drift.drift import ALIVE
+from controller.core.drift.host_ports import meet
+from controller.core.manifests.validate import exclusive_volumes
+from controller.model.desired.desired import Service
+from controller.model.names import Key, qualified
+from controller.model.observed import Container, HostPort
+
+
+class Holdings:
+    """What the containers of a snapshot hold of ports and volumes."""
+
+    def __init__(self, containers: Iterable[Container]) -> None:
+        self._ports: dict[tuple[int, str], list[tuple[HostPort, Container]]] = {}
+        self._writers: dict[str, list[Container]] = {}
+        for container in containers:
+            if container.origin != "controller" or container.state not in ALIVE:
+                continue
+            for port in container.ports:
+                self._ports.setdefault((port.port, port.protocol), []).append((port, container))
+            for volume in container.writes:
+                self._writers.setdefault(volume, []).append(container)
+
+    def of_others(self, service: Service) -> list[tuple[str, Container]]:
+        """Return what a service wants for itself and others hold: what, and which container."""
+        held: list[tuple[str, Container]] = []
+        for port in service.spec.ports:
+            if port.host is None:
+                continue
+            wanted = HostPort(port.host_ip, port.host, port.protocol)
+            for other, container in self._ports.get((port.host, port.protocol), ()):
+                if container.key != service.key and meet(wanted, other):
+                    held.append((f"host port {port.host}", container))
+        for name in exclusive_volumes(service.spec):
+            writers = self._writers.get(qualified(service.key.namespace, name), ())
+            held += [(f"volume {name}", container) for container in writers]
+        return [(what, container) for what, container in held if container.key != service.key]
+
+    def kept_by_others(
+        self, volumes: Iterable[str], key: Key, services: Mapping[Key, Service]
+    ) -> bool:
+        """Tell whether another service than *key* has one of *volumes* (of the engine) alone."""
+        return any(
+            volume in own_volumes(services[container.key])
+            for volume in volumes
+            for container in self._writers.get(volume, ())
+            if container.key != key and container.key in services
+        )
+
+
+def own_volumes(service: Service) -> frozenset[str]:
+    """Return the volumes (of the engine) that a service writes to alone."""
+    namespace = service.key.namespace
+    return frozenset(qualified(namespace, name) for name in exclusive_volumes(service.spec))

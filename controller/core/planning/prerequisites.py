@@ -1,0 +1,387 @@
+"""Supplies: what a container needs before it can be created: its image, networks and volumes.
+
+Whatever is foreign, or not what it should be, is a problem and is never used. Networks and volumes
+are made on first use; volumes are never removed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from controller.core.engine_api.translate import joined_networks
+from controller.model import observed as seen
+from controller.model.desired.desired import Desired, Network, Service, Volume
+from controller.model.desired.plan import (
+    AnyAction,
+    CreateNetwork,
+    CreateVolume,
+    Precondition,
+    PullImage,
+)
+from controller.model.desired.spec import Order, PullPolicy, VolumeMount
+from controller.model.errors import Problem
+from controller.model.names import (
+    DEFAULT_NAMESPACE,
+    Key,
+    NetworkNames,
+    namespaced_network,
+    qualified,
+)
+from controller.model.observed import Observed
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What a network must be like. An internal one has no way out, so masquerading says nothing."""
+
+    internal: bool
+    masquerade: bool = True
+    icc: bool = True
+
+    def fits(self, network: seen.Network) -> bool:
+        """Tell whether a network on the engine is like this."""
+        return (
+            network.driver == "bridge"
+            and network.internal == self.internal
+            and network.icc == self.icc
+            and (self.internal or network.masquerade == self.masquerade)
+        )
+
+
+ISOLATED = Shape(internal=True)
+#: Published ports work, and there is no way out and none between containers.
+INGRESS = Shape(internal=False, masquerade=False, icc=False)
+BRIDGE = Shape(internal=False)
+
+
+def wanted_networks(service: Service, names: NetworkNames) -> tuple[str, ...]:
+    """Return the engine's names of the networks that a service's containers join, primary first."""
+    return joined_networks(service, names)
+
+
+def network_name(network: Network) -> str:
+    """Return the engine's name of a declared network."""
+    return qualified(network.key.namespace, network.key.name)
+
+
+def volume_name(volume: Volume) -> str:
+    """Return the engine's name of a declared volume."""
+    return qualified(volume.key.namespace, volume.key.name)
+
+
+def network_key(network: seen.Network) -> Key:
+    """Return the key under which a network of ours on the engine is reconciled."""
+    namespace = network.namespace or DEFAULT_NAMESPACE
+    prefix = "" if namespace == DEFAULT_NAMESPACE else f"{namespace}."
+    return Key("Network", namespace, network.name.removeprefix(prefix))
+
+
+def network_action(name: str, shape: Shape, *, key: Key, owner: str, cause: str) -> CreateNetwork:
+    """Return the action that makes a network."""
+    return CreateNetwork(
+        object=key,
+        target=name,
+        cause=cause,
+        precondition=Precondition(absent=name),
+        owner=owner,
+        internal=shape.internal,
+        masquerade=shape.masquerade,
+        icc=shape.icc,
+    )
+
+
+def volume_action(name: str, *, key: Key, owner: str, cause: str) -> CreateVolume:
+    """Return the action that makes a volume."""
+    return CreateVolume(
+        object=key, target=name, cause=cause, precondition=Precondition(absent=name), owner=owner
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Images:
+    """What is known of the images on the engine."""
+
+    observed: Observed
+
+    def present(self, image: seen.Image) -> bool | None:
+        """Tell whether an image is there; None: nobody looked."""
+        images = self.observed.images
+        if image.id in images:
+            return images[image.id] is not None
+        if any(known is not None and known.id == image.id for known in images.values()):
+            return True
+        # An image that a container was made from can't have gone.
+        return True if any(c.image_id == image.id for c in self.observed.containers) else None
+
+    def of(self, service: Service) -> str:
+        """Return what a service's containers run: its revision's pin, else the reference.
+
+        A tag that moves later changes nothing. The pin is an id while that image is there, else
+        the digest to get it back by, in the repository that was written.
+        """
+        pin = self.observed.pins.get(service.revision)
+        if pin is None:
+            return service.spec.image
+        if pin.digest and not self.present(pin):
+            return f"{repository(service.spec.image)}@{pin.digest}"
+        return pin.id
+
+    def pull(self, service: Service) -> str | None:
+        """Return what must be pulled before a container can be created; None: nothing."""
+        pin = self.observed.pins.get(service.revision)
+        if pin is not None:
+            return None if self.of(service) == pin.id else self.of(service)
+        reference = service.spec.image
+        absent = self.observed.images.get(reference) is None
+        # Always resolves a tag anew for a new revision and for a restart that somebody asked for
+        # (the broker forgets the pin with that), else a heal would change its image.
+        leaving = service.restarting.ids if service.restarting is not None else frozenset()
+        anew = service.spec.pull_policy is PullPolicy.ALWAYS and not any(
+            c.revision == service.revision and c.id not in leaving
+            for c in self.observed.of(service.key)
+        )
+        return reference if absent or anew else None
+
+    def volumes(self, service: Service) -> tuple[str, ...] | None:
+        """Return the paths that a service's image declares as VOLUMEs; None: nobody looked."""
+        wanted = self.of(service)
+        image = self.observed.images.get(wanted)
+        return self.observed.image_volumes.get(wanted if image is None else image.id)
+
+    def problem(self, service: Service) -> Problem | None:
+        """Return why a service's image can't be had, if so."""
+        pin = self.observed.pins.get(service.revision)
+        lost = pin is not None and not pin.digest and self.present(pin) is False
+        forbidden = service.spec.pull_policy is PullPolicy.NEVER and self.pull(service) is not None
+        if not lost and not forbidden:
+            return None
+        what = (
+            f"the local image {self.of(service)} that this revision runs is gone"
+            if lost
+            else f"{self.pull(service)} isn't here, and pullPolicy is Never"
+        )
+        return _problem(
+            service.key,
+            code="image.absent",
+            message=what,
+            remedy=f"load {service.spec.image} onto the engine, or change spec.image"
+            if lost
+            else f"load {service.spec.image} onto the engine, or set pullPolicy: IfNotPresent",
+            source=service,
+        )
+
+
+def repository(reference: str) -> str:
+    """Return a reference without its tag and digest."""
+    name = reference.partition("@")[0]
+    head, slash, last = name.rpartition("/")
+    return f"{head}{slash}{last.partition(':')[0]}"
+
+
+def image_of(service: Service, observed: Observed) -> str:
+    """Return the image that a service's containers run: an id, a digest or the reference."""
+    return Images(observed).of(service)
+
+
+def image_references(desired: Desired, observed: Observed | None = None) -> frozenset[str]:
+    """Return every image that the planner needs to know of.
+
+    The references as written and, with the last snapshot at hand, the ids that their revisions
+    are pinned to.
+    """
+    pins = {} if observed is None else observed.pins
+    ids = {pins[s.revision].id for s in desired.services if s.revision in pins}
+    return frozenset(ids | {service.spec.image for service in desired.services})
+
+
+class Supplies:
+    """The supplies of one plan: what is there, and what the plan makes on the way.
+
+    ``made`` has the names that an earlier action of the same plan makes, so that a network is
+    made once, in the sequence that needs it first.
+    """
+
+    def __init__(self, desired: Desired, observed: Observed, names: NetworkNames) -> None:
+        self.names = names
+        self.images = Images(observed)
+        self.made: set[tuple[str, str]] = set()
+        self._declared = {network_name(network): network for network in desired.networks}
+        self._volumes = {volume_name(volume): volume for volume in desired.volumes}
+        self._networks_seen: dict[str, seen.Network] = {}
+        for network in sorted(observed.networks, key=lambda n: (n.name, n.ours, n.id)):
+            # Engines allow two networks of one name: a foreign one beside ours must be noticed.
+            self._networks_seen.setdefault(network.name, network)
+        self._volumes_seen = {volume.name: volume for volume in observed.volumes}
+
+    def shape(self, name: str, service: Service) -> Shape | None:
+        """Return what a network that a service joins must be like; None: nothing says it."""
+        if name in self._declared:
+            return Shape(internal=self._declared[name].spec.internal)
+        return self._implied(service.key.namespace).get(name)
+
+    def _implied(self, namespace: str) -> Mapping[str, Shape]:
+        names = self.names
+        return {
+            namespaced_network(names.bridge, namespace): BRIDGE,
+            namespaced_network(names.ingress, namespace): INGRESS,
+            namespaced_network(names.isolated, namespace): ISOLATED,
+        }
+
+    def problems(self, service: Service, *, creating: bool) -> tuple[Problem, ...]:
+        """Return why a container of a service can't be created, or (not *creating*) started."""
+        networks = [self._network_problem(n, service) for n in wanted_networks(service, self.names)]
+        volumes = [self._volume_problem(name, service) for name in _volumes_of(service)]
+        image = [self.images.problem(service), _order_problem(service)] if creating else []
+        return tuple(problem for problem in (*image, *networks, *volumes) if problem)
+
+    def _network_problem(self, name: str, service: Service) -> Problem | None:
+        shape, network = self.shape(name, service), self._networks_seen.get(name)
+        if network is None:
+            if shape is not None:
+                return None
+            return _problem(
+                service.key,
+                code="network.undeclared",
+                message=f"spec.network.attach names {name}, which no Network declares",
+                remedy="declare a Network of that name, or remove it from spec.network.attach",
+                source=service,
+            )
+        if network.ours and (shape is None or shape.fits(network)):
+            return None
+        return foreign_network(network, service.key, source=service)
+
+    def _volume_problem(self, name: str, service: Service) -> Problem | None:
+        volume = self._volumes_seen.get(name)
+        return None if volume is None else foreign_volume(volume, service.key, source=service)
+
+    def declared_problem(self, resource: Network | Volume) -> Problem | None:
+        """Return why a declared network or volume can't be what holds its name."""
+        if isinstance(resource, Volume):
+            volume = self._volumes_seen.get(volume_name(resource))
+            return None if volume is None else foreign_volume(volume, resource.key, source=resource)
+        network = self._networks_seen.get(network_name(resource))
+        if network is None or (
+            network.ours and Shape(internal=resource.spec.internal).fits(network)
+        ):
+            return None
+        return foreign_network(network, resource.key, source=resource)
+
+    def missing(self, service: Service, *, creating: bool) -> tuple[AnyAction, ...]:
+        """Return the actions that must come before a create (or, not *creating*, a start)."""
+        actions: list[AnyAction] = []
+        pull = self.images.pull(service) if creating else None
+        if pull is not None and (str(service.key), pull) not in self.made:
+            cause = f"{pull} is wanted anew" if self._have(service) else f"{pull} isn't here"
+            actions.append(PullImage(object=service.key, target=pull, cause=cause))
+        actions += [
+            self._make_network(name, service)
+            for name in wanted_networks(service, self.names)
+            if name not in self._networks_seen and ("network", name) not in self.made
+        ]
+        actions += [
+            self._make_volume(name, service)
+            for name in _volumes_of(service)
+            if name not in self._volumes_seen and ("volume", name) not in self.made
+        ]
+        return tuple(actions)
+
+    def _have(self, service: Service) -> bool:
+        return self.images.observed.images.get(service.spec.image) is not None
+
+    def _make_volume(self, name: str, service: Service) -> CreateVolume:
+        by = self._volumes.get(name, service)
+        cause = f"first used by {service.key.name}"
+        return volume_action(name, key=by.key, owner=by.owner, cause=cause)
+
+    def _make_network(self, name: str, service: Service) -> CreateNetwork:
+        shape, by = self.shape(name, service), self._declared.get(name, service)
+        assert shape is not None, f"nothing says what the network {name} should be"
+        cause = f"first used by {service.key.name}"
+        return network_action(name, shape, key=by.key, owner=by.owner, cause=cause)
+
+    def declared(self, resource: Network | Volume) -> tuple[AnyAction, ...]:
+        """Return the action that makes a declared network or volume, if it isn't there."""
+        cause = "declared, and not there"
+        if isinstance(resource, Volume):
+            name = volume_name(resource)
+            if name in self._volumes_seen:
+                return ()
+            return (volume_action(name, key=resource.key, owner=resource.owner, cause=cause),)
+        name = network_name(resource)
+        if name in self._networks_seen:
+            return ()
+        shape = Shape(internal=resource.spec.internal)
+        return (network_action(name, shape, key=resource.key, owner=resource.owner, cause=cause),)
+
+    def note(self, action: AnyAction) -> None:
+        """Remember what an action of this plan makes."""
+        match action:
+            case CreateNetwork():
+                self.made.add(("network", action.target))
+            case CreateVolume():
+                self.made.add(("volume", action.target))
+            case PullImage():
+                self.made.add((str(action.object), action.target))
+            case _:
+                pass
+
+
+def _order_problem(service: Service) -> Problem | None:
+    """Return why the declared order can't hold with the volumes that the image declares, if so."""
+    kept = [each.path for each in service.image_volumes or () if each.keeping == "slot"]
+    if not kept or service.spec.rollout.order is not Order.START_FIRST:
+        return None
+    return _problem(
+        service.key,
+        code="rollout.order",
+        message=f"StartFirst can't hold: the image declares a VOLUME at {kept[0]}, each slot keeps "
+        "one volume there, and two containers can't both write to it",
+        remedy=f"use StopFirst, leave order out, or mount a tmpfs at {kept[0]}",
+        source=service,
+    )
+
+
+def _volumes_of(service: Service) -> tuple[str, ...]:
+    mounts = (mount for mount in service.spec.mounts if isinstance(mount, VolumeMount))
+    names = (qualified(service.key.namespace, mount.source) for mount in mounts)
+    return tuple(dict.fromkeys(names))
+
+
+def foreign_network(network: seen.Network, key: Key, *, source: Service | Network) -> Problem:
+    """Return the problem of a network that holds our name and must not be used."""
+    why = "isn't what it should be" if network.ours else "isn't ours"
+    return _problem(
+        key,
+        code="network.foreign",
+        message=f"the network {network.name} on this engine {why}",
+        remedy=f"remove it (docker network rm {network.name}), or name another one: "
+        "a declared network in its document, an implied one in the policy's networks",
+        source=source,
+    )
+
+
+def foreign_volume(volume: seen.Volume, key: Key, *, source: Service | Volume) -> Problem | None:
+    """Return the problem of a volume that holds our name and must not be used, if it is one.
+
+    A volume with a driver or options of its own can be any folder of the host.
+    """
+    if volume.ours and volume.driver == "local" and not volume.options:
+        return None
+    why = "isn't a plain local one" if volume.ours else "isn't ours"
+    return _problem(
+        key,
+        code="volume.foreign",
+        message=f"the volume {volume.name} on this engine {why}",
+        remedy="name another volume, or rename that one's data to it by hand",
+        source=source,
+    )
+
+
+def _problem(
+    key: Key, *, code: str, message: str, remedy: str, source: Service | Network | Volume
+) -> Problem:
+    where = source.source
+    return Problem(
+        code=code, message=message, file=where.file, line=where.line, remedy=remedy, key=key
+    )

@@ -1,0 +1,115 @@
+"""Succession: the container that comes next in a slot, its name, and whether it starts first."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import chain
+
+from controller.core.planning.prerequisites import Supplies
+from controller.model.desired.desired import Service
+from controller.model.desired.plan import CreateContainer, Precondition
+from controller.model.desired.spec import Order, VolumeMount
+from controller.model.names import CONTAINER_NAME_MAX, container_name
+from controller.model.observed import Container
+
+
+def order_of(service: Service) -> Order:
+    """Return whether a successor starts before or after its predecessor stops."""
+    return service.spec.rollout.order or (
+        Order.STOP_FIRST if exclusive_of(service) else Order.START_FIRST
+    )
+
+
+def at_once(service: Service) -> int:
+    """Return how many slots of a service are replaced at a time."""
+    rollout = service.spec.rollout
+    count = rollout.parallelism or rollout.max_unavailable
+    if order_of(service) is Order.START_FIRST:
+        return count
+    return min(count, rollout.max_unavailable)
+
+
+def why_order(service: Service) -> str:
+    """Return why a service's order is what ``order_of`` says, for who reads its status."""
+    if service.spec.rollout.order is not None:
+        return "declared"
+    what = exclusive_of(service)
+    if what:
+        return f"{what} can't be held by two containers"
+    return "no host port and no exclusive volume forbids it"
+
+
+def exclusive_of(service: Service) -> str:
+    """Return what only one container of a service can have, so that it must stop first; else ''."""
+    for port in service.spec.ports:
+        if port.host is not None:
+            return f"host port {port.host}"
+    for mount in service.spec.mounts:
+        if isinstance(mount, VolumeMount) and not mount.read_only and not mount.shared:
+            return f"volume {mount.source}"
+    for volume in service.image_volumes or ():
+        if volume.keeping == "slot":
+            return f"the volume at {volume.path}"
+    return ""
+
+
+def next_name(service: Service, slot: int, containers: Iterable[Container]) -> str:
+    """Return the name of the next container of a slot.
+
+    It follows the highest attempt of that slot and revision among *containers*, a service's, so
+    that a stale snapshot leads to a conflict instead of a double.
+    """
+    everyone = tuple(containers)
+    stem = container_name(
+        service.key.namespace, service.key.name, slot=slot, revision=service.revision
+    )
+    taken = {name for container in everyone for name in _names_of(container)}
+    mine = [c for c in everyone if c.slot == slot and c.revision == service.revision]
+    attempts = [_attempt(name, stem) for container in mine for name in _names_of(container)]
+    first = max([len(mine), *attempts]) + 1
+    # Only where the numbers don't fit any more do they begin again.
+    for attempt in chain(range(first, first + len(taken) + 1), range(1, len(taken) + 2)):
+        name = stem if attempt == 1 else f"{stem}.{attempt}"
+        if name not in taken and len(name) <= CONTAINER_NAME_MAX:
+            return name
+    raise AssertionError(f"no name is left for slot {slot} of {service.key}")
+
+
+def _names_of(container: Container) -> set[str]:
+    # A renamed container has two: the one that it holds, and the one that it was given.
+    return {container.name, *([container.admitted.name] if container.admitted else [])}
+
+
+def _attempt(name: str, stem: str) -> int:
+    if name == stem:
+        return 1
+    digits = name.removeprefix(f"{stem}.")
+    return int(digits) if digits != name and digits.isascii() and digits.isdigit() else 0
+
+
+def create_of(
+    service: Service,
+    supplies: Supplies,
+    *,
+    slot: int,
+    containers: Iterable[Container],
+    cause: str,
+    announced: bool = True,
+) -> CreateContainer:
+    """Return the create of a slot's next container; not *announced* it has no name in DNS yet."""
+    name = next_name(service, slot, containers)
+    return CreateContainer(
+        object=service.key,
+        target=name,
+        cause=cause,
+        slot=slot,
+        precondition=Precondition(absent=name),
+        service=service,
+        image=supplies.images.of(service),
+        announced=announced,
+    )
+
+
+def hypothetical_create(service: Service, supplies: Supplies, *, slot: int = 1) -> CreateContainer:
+    """Return the create of a slot's first container: what a policy is asked about a service."""
+    return create_of(service, supplies, slot=slot, containers=(), cause="as declared")

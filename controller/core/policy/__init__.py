@@ -1,0 +1,1 @@
+"""Policies as text: load, describe, and name the line that would permit a request."""

@@ -1,0 +1,165 @@
+"""A policy in words, for ``trimtab policy show``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from controller.model.policy.document import Exemption, Owner, Policy
+from controller.model.policy.values import format_cpus
+from controller.model.quantities import format_bytes, format_duration_ms
+
+NEVER = (
+    "privileged containers, namespaces or devices of the host, sysctls",
+    "sockets as mounts, and folders of the engine and the gate",
+    "volumes with options, anonymous references (ids), images that nobody let in",
+)
+
+
+_ANONYMOUS_VOLUMES = {
+    "refuse": "refused",
+    "slot": "a named volume of the slot, which is kept",
+    "scratch": "a tmpfs, empty at each start",
+}
+
+
+def describe(policy: Policy) -> tuple[str, ...]:
+    """Return the policy as lines for people: a title, then ``NAME  VALUE`` in one column."""
+    rows = [*_rows(policy)]
+    width = max(len(name) for name, _ in rows)
+    title = f"policy {policy.name} ({policy.profile}), digest {policy.digest}"
+    lines = [f"  {name.ljust(width)}  {value}" for name, value in rows]
+    never = [f"  {'never'.ljust(width)}  {text}" for text in NEVER]
+    return (title, *lines, *never)
+
+
+def _rows(policy: Policy) -> Iterator[tuple[str, str]]:
+    yield "images", _listed(policy.images.allow)
+    if policy.images.trust_local:
+        yield "trusted as found", _listed(policy.images.trust_local)
+    if policy.images.require_digest:
+        yield "references", "only with a digest"
+    yield "anonymous volumes", _ANONYMOUS_VOLUMES[policy.images.anonymous_volumes]
+    yield "capabilities", f"all dropped; may be asked for: {_listed(policy.capabilities.allowed)}"
+    yield from _security(policy)
+    yield from _resources(policy)
+    yield "mounts", f"below {_listed(policy.mounts.allowed)}"
+    yield "", f"not {_listed(policy.mounts.forbidden)}"
+    for project in policy.mounts.projects:
+        yield "", f"{project.path}, whose files are uid {project.uid}'s"
+    yield from _networks(policy)
+    logs = policy.logs
+    size = f"{format_bytes(logs.default_size)} x {logs.default_files}"
+    most = f"{format_bytes(logs.max_size)} x {logs.max_files}"
+    yield "logs", f"{_listed(logs.drivers)}; {size} by default, at most {most}"
+    restart = policy.restart
+    yield "restart", f"{_listed(restart.policies)}; at most {restart.max_retries} retries"
+    yield "removed at exit", "may be asked for" if policy.auto_remove else "refused"
+    check = policy.healthcheck
+    shell = "" if check.shell else ", no shell"
+    yield "health checks", f"every {format_duration_ms(check.min_interval)} at most{shell}"
+    yield "environment", f"{policy.env.max} variables, {format_bytes(policy.env.max_bytes)}"
+    if policy.env.denied:
+        yield "", f"not {_listed(policy.env.denied)}"
+    yield "names", f"at most {policy.names.max} characters"
+    if grants := [*_grants(policy)]:
+        yield "may be asked for", _listed(grants)
+    yield "exec", _exec(policy)
+    quotas = policy.quotas
+    yield "quotas", f"{quotas.per_service} containers a service, {quotas.per_owner} an owner"
+    yield from _people(policy)
+
+
+def _grants(policy: Policy) -> Iterator[str]:
+    """Yield what clients may ask for that strict refuses, by the words of the docker command."""
+    networks = policy.networks
+    for granted, text in (
+        (policy.env.unset, "variables without a value"),
+        (policy.names.underscores, "_ in host names"),
+        (policy.mounts.create_volumes, "new volumes by their name"),
+        (policy.security.group_add, "further groups"),
+        (policy.resources.cpuset, "CPU sets"),
+        (policy.resources.tmpfs.executable, "programs in a tmpfs"),
+        (networks.client_aliases, "any alias in networks of one's own"),
+        (networks.ports.ranges, "ranges of host ports"),
+    ):
+        if granted:
+            yield text
+    if networks.subnets:
+        yield f"subnets of networks within {_listed(networks.subnets)}"
+    if networks.extra_hosts:
+        yield f"hosts entries ({_listed(networks.extra_hosts)})"
+
+
+def _security(policy: Policy) -> Iterator[tuple[str, str]]:
+    forced = ["no new privileges"]
+    forced += ["never root"] if policy.security.require_non_root else []
+    forced += ["read-only root filesystem"] if policy.security.require_read_only_root else []
+    yield "forced", _listed(forced)
+    unverified = "runs, and status says so" if policy.security.unverified == "allow" else "is ended"
+    yield "unverified", f"what can't be compared with what was admitted {unverified}"
+
+
+def _resources(policy: Policy) -> Iterator[tuple[str, str]]:
+    resources = policy.resources
+    for name, default, most in (
+        ("memory", format_bytes(resources.memory.default), format_bytes(resources.memory.max)),
+        ("CPUs", format_cpus(resources.cpus.default), format_cpus(resources.cpus.max)),
+        ("processes", str(resources.pids.default), str(resources.pids.max)),
+        ("tmpfs", format_bytes(resources.tmpfs.default), format_bytes(resources.tmpfs.max)),
+    ):
+        yield name, f"{default} by default, at most {most}"
+    yield "shared memory", f"at most {format_bytes(resources.shm_max)}"
+
+
+def _networks(policy: Policy) -> Iterator[tuple[str, str]]:
+    networks, ports = policy.networks, policy.networks.ports
+    yield "network modes", _listed(networks.modes)
+    beside = ", which joins the first one, too" if networks.bridge_joins_isolated else ""
+    yield "networks", f"{networks.isolated}, {networks.ingress}, {networks.bridge}{beside}"
+    granted = f", and {_listed(str(port) for port in ports.granted)}" if ports.granted else ""
+    yield "ports", f"{ports.min_host} and above{granted} on {_listed(ports.host_ips)}"
+
+
+def _exec(policy: Policy) -> str:
+    if not policy.exec.enabled:
+        return "refused"
+    root = "" if policy.exec.root else ", not as root by name"
+    return f"operators, for at most {format_duration_ms(policy.exec.max_duration)}{root}"
+
+
+def _people(policy: Policy) -> Iterator[tuple[str, str]]:
+    if policy.owners is None:
+        yield "owners", "any"
+    for owner in policy.owners or ():
+        yield "owner", _owner(owner)
+    if policy.operators:
+        yield "operators", f"uid {_listed(str(uid) for uid in policy.operators)}"
+    for client in policy.clients:
+        yield "client", f"uid {client.uid} for {client.owner}"
+    for rule, mode in sorted(policy.modes.items()):
+        if mode != "enforce":
+            yield f"{mode} only", rule
+    for exemption in policy.exceptions:
+        yield "exception", _exemption(exemption)
+
+
+def _owner(owner: Owner) -> str:
+    parts = [f"{owner.name}: namespaces {_listed(owner.namespaces)}"]
+    parts += [f"mounts below {_listed(owner.sources)}"] if owner.sources else []
+    parts += [f"{owner.quota} containers"] if owner.quota is not None else []
+    return "; ".join(parts)
+
+
+def _exemption(exemption: Exemption) -> str:
+    place = f"{exemption.owner}/{exemption.namespace}/{exemption.service}"
+    grants = exemption.loosens.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+    told = ", ".join(f"{key} {_value(value)}" for key, value in sorted(grants.items()))
+    return f"{place} from {exemption.repository} until {exemption.expires}: {told}"
+
+
+def _value(value: object) -> str:
+    return _listed(str(item) for item in value) if isinstance(value, list) else str(value)
+
+
+def _listed(items: Iterable[str]) -> str:
+    return ", ".join(items) or "none"

@@ -1,0 +1,428 @@
+"""Which change of the policy would admit what a rule refuses: the key, and the value from the request.
+
+Rules that no policy can loosen aren't in the table: nothing is suggested for them. What is said of a
+grant is in ``core.policy.remedies``.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from controller.core.encoding.image_reference import parse_reference
+from controller.core.engine_api.field_reader import fold
+from controller.core.engine_api.grammar import HOST_GATEWAY, is_host_address
+from controller.core.engine_api.mount_grammar import parse_size
+from controller.core.engine_api.requests import CreateRequest, Finding
+from controller.core.rules.container import capability
+from controller.core.rules.context import implied
+from controller.core.rules.networks import host_address
+from controller.model.names import DEFAULT_NAMESPACE, REVISION
+from controller.model.policy.document import Policy
+from controller.model.policy.values import format_cpus
+from controller.model.quantities import format_bytes, format_duration_ms
+
+Item = TypeVar("Item")
+Value = str | int | bool | Mapping[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What was asked for, as far as a suggestion needs it. ``reference`` '' is unknown."""
+
+    request: CreateRequest = field(default_factory=CreateRequest)
+    reference: str = ""
+    owner: str = ""
+    namespace: str = DEFAULT_NAMESPACE
+    platform: str = ""
+    name: str = ""
+    by_client: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """A change of the policy: *value* is added to the list at *key*, removed from it, or set.
+
+    ``key`` is dotted, such as ``images.allow``.
+    """
+
+    how: Literal["add", "remove", "set"]
+    key: str
+    value: Value
+
+
+Suggest = Callable[[Finding, Asked, Policy], Grant | None]
+
+
+# Values, taken from the request at the place that a finding names
+
+
+def _at(items: Sequence[Item], path: str) -> Item | None:
+    """Return the item that a path such as ``HostConfig.CapAdd[3]`` names, if it is there."""
+    found = re.search(r"\[(\d+)\]", path)
+    index = int(found[1]) if found else 0
+    return items[index] if index < len(items) else None
+
+
+def _add(key: str, value: Callable[[Finding, Asked, Policy], Value | None]) -> Suggest:
+    def suggest(finding: Finding, asked: Asked, policy: Policy) -> Grant | None:
+        found = value(finding, asked, policy)
+        return None if found is None else Grant("add", key, found)
+
+    return suggest
+
+
+def _set(key: str, value: Value) -> Suggest:
+    return lambda _finding, _asked, _policy: Grant("set", key, value)
+
+
+def _raise(key: str, value: Callable[[Finding, Asked, Policy], Value | None]) -> Suggest:
+    """Suggest a new bound, where nothing but the policy's own bound is passed."""
+
+    def suggest(finding: Finding, asked: Asked, policy: Policy) -> Grant | None:
+        found = value(finding, asked, policy) if finding.tolerable else None
+        return None if found is None else Grant("set", key, found)
+
+    return suggest
+
+
+def _image_folder(_finding: Finding, asked: Asked, _policy: Policy) -> Value | None:
+    """Return the folder of a repository: ``docker.io/library/`` of nginx."""
+    try:
+        repository = parse_reference(asked.reference).repository
+    except ValueError:
+        return None
+    return repository.rpartition("/")[0] + "/"
+
+
+def _capability(finding: Finding, asked: Asked, _policy: Policy) -> Value | None:
+    named = _at(asked.request.cap_add, finding.path)
+    return None if named is None else capability(named)
+
+
+def _cpus(_finding: Finding, asked: Asked, _policy: Policy) -> Value | None:
+    limits = asked.request.limits
+    quota = limits.cpu_quota * 1_000_000_000 // (limits.cpu_period or 100_000)
+    return format_cpus(limits.nano_cpus or quota)
+
+
+def _tmpfs(finding: Finding, asked: Asked, _policy: Policy) -> Value | None:
+    sizes = [mount.size for mount in asked.request.mounts if mount.path == finding.path]
+    return format_bytes(max(sizes)) if sizes else None
+
+
+def _ulimit(finding: Finding, asked: Asked, _policy: Policy) -> Grant | None:
+    wanted = _at(asked.request.ulimits, finding.path)
+    if wanted is None or not 0 <= wanted.soft <= wanted.hard:
+        return None
+    return Grant("set", f"resources.ulimits.{wanted.name}", wanted.hard)
+
+
+def _source(finding: Finding, asked: Asked, policy: Policy) -> Grant | None:
+    sources = [mount.source for mount in asked.request.mounts if mount.path == finding.path]
+    if not sources:
+        return None
+    for index, owner in enumerate(policy.owners or ()):
+        if owner.name == asked.owner and owner.sources:
+            return Grant("add", f"owners.{index}.sources", sources[0])
+    return Grant("add", "mounts.allowed", sources[0])
+
+
+def _mode(finding: Finding, asked: Asked, policy: Policy) -> Value | None:
+    """Return the mode that isn't granted, where the request names one of the three."""
+    networks, named = implied(policy, asked.namespace), asked.request.network_mode
+    modes = {"none": "none", "isolated": networks.isolated, "bridge": networks.bridge}
+    for mode, network in modes.items():
+        if named in (mode, network) and mode not in policy.networks.modes:
+            return mode
+    # A network with a way out, of whatever name.
+    opened = finding.path in {"Name", "Internal"} or "way out" in finding.reason
+    return "bridge" if opened and "bridge" not in policy.networks.modes else None
+
+
+def _alias(finding: Finding, asked: Asked, _policy: Policy) -> Value | None:
+    named = re.match(r"'([^']+)' isn't", finding.reason)
+    known = {alias for end in asked.request.endpoints for alias in end.aliases}
+    return named[1] if named and named[1] in known else None
+
+
+def _free_alias(finding: Finding, asked: Asked, policy: Policy) -> Grant | None:
+    """Return the switch for networks of a client's own; elsewhere the very alias is listed."""
+    network = finding.path.removeprefix("NetworkingConfig.EndpointsConfig.").removesuffix(
+        ".Aliases"
+    )
+    shared = implied(policy, asked.namespace).all()
+    if _by_hand(asked) and network not in (*shared, "bridge", "default"):
+        return Grant("set", "networks.clientAliases", True)
+    alias = _alias(finding, asked, policy)
+    return None if alias is None else Grant("add", "networks.aliases", alias)
+
+
+def _hosts(finding: Finding, asked: Asked, _policy: Policy) -> Value | None:
+    address = (_at(asked.request.extra_hosts, finding.path) or "").partition(":")[2]
+    if not is_host_address(address):
+        return None
+    return HOST_GATEWAY if address == HOST_GATEWAY else "addresses"
+
+
+def _range(finding: Finding, asked: Asked, _policy: Policy) -> Grant | None:
+    ranges = {f"{port.path}.HostPort" for port in asked.request.ports if port.last}
+    return Grant("set", "networks.ports.ranges", True) if finding.path in ranges else None
+
+
+def _executable(finding: Finding, asked: Asked, _policy: Policy) -> Grant | None:
+    wanted = {mount.path for mount in asked.request.mounts if mount.executable}
+    return Grant("set", "resources.tmpfs.exec", True) if finding.path in wanted else None
+
+
+def _new_volume(_finding: Finding, asked: Asked, _policy: Policy) -> Grant | None:
+    return Grant("set", "mounts.createVolumes", True) if _by_hand(asked) else None
+
+
+def _by_hand(asked: Asked) -> bool:
+    """Return True if it isn't the controller's create, which names its revision."""
+    return not asked.request.label(REVISION)
+
+
+def _host_port(finding: Finding, asked: Asked, _policy: Policy) -> Value | None:
+    ports = [p.host for p in asked.request.ports if finding.path == f"{p.path}.HostPort"]
+    return ports[0] if ports else None
+
+
+def _address(finding: Finding, asked: Asked, _policy: Policy) -> Value | None:
+    addresses = [p.host_ip for p in asked.request.ports if finding.path == f"{p.path}.HostIp"]
+    return (host_address(addresses[0]) or None) if addresses else None
+
+
+def _restart(finding: Finding, asked: Asked, _policy: Policy) -> Grant | None:
+    restart = asked.request.restart
+    if not finding.tolerable:
+        return None
+    if finding.path.endswith(".Name"):
+        return Grant("add", "restart.policies", restart.name)
+    return Grant("set", "restart.maxRetries", restart.max_retries)
+
+
+_CHECKS = {
+    "Interval": ("interval_ns", "min_interval", "minInterval", "maxInterval"),
+    "StartInterval": ("start_interval_ns", "min_interval", "minInterval", "maxInterval"),
+    "Timeout": ("timeout_ns", "min_timeout", "minTimeout", "maxTimeout"),
+    "StartPeriod": ("start_period_ns", "min_timeout", "minTimeout", "maxStartPeriod"),
+}
+
+
+def _check(finding: Finding, asked: Asked, policy: Policy) -> Grant | None:
+    check, field = asked.request.healthcheck, finding.path.rpartition(".")[2]
+    if check is None or not finding.tolerable:
+        return None
+    if field == "Retries":
+        return Grant("set", "healthcheck.maxRetries", check.retries)
+    if field not in _CHECKS:
+        return None
+    attribute, least, least_key, most_key = _CHECKS[field]
+    count_ns = getattr(check, attribute)
+    short = count_ns < getattr(policy.healthcheck, least) * 1_000_000
+    milliseconds = count_ns // 1_000_000 if short else -(-count_ns // 1_000_000)
+    key = f"healthcheck.{least_key if short else most_key}"
+    return Grant("set", key, format_duration_ms(milliseconds))
+
+
+def _log(finding: Finding, asked: Asked, _policy: Policy) -> Grant | None:
+    options = dict(asked.request.log.options)
+    if not finding.tolerable:
+        return None
+    if finding.path.endswith(".Type"):
+        return Grant("add", "logs.drivers", asked.request.log.type)
+    if finding.path.endswith(".max-size"):
+        size = parse_size(options.get("max-size", ""))
+        return Grant("set", "logs.maxSize", format_bytes(size)) if size else None
+    count = options.get("max-file", "")
+    return Grant("set", "logs.maxFiles", int(count)) if count.isdigit() else None
+
+
+def _environment(_finding: Finding, asked: Asked, policy: Policy) -> Grant | None:
+    env = asked.request.env
+    if len(env) > policy.env.max:
+        return Grant("set", "env.max", len(env))
+    size = sum(len(entry.encode(errors="replace")) + 1 for entry in env)
+    return Grant("set", "env.maxBytes", f"{-(-size // 1024)}Ki")
+
+
+def _variable(finding: Finding, asked: Asked, policy: Policy) -> Grant | None:
+    name = (_at(asked.request.env, finding.path) or "").partition("=")[0]
+    return Grant("remove", "env.denied", name) if name in policy.env.denied else None
+
+
+def _unset(_finding: Finding, asked: Asked, _policy: Policy) -> Grant | None:
+    return Grant("set", "env.unset", True) if asked.request.env else None
+
+
+def _prefix(finding: Finding, _asked: Asked, policy: Policy) -> Grant | None:
+    key = fold(finding.path.removeprefix("Labels."))
+    prefixes = [p for p in policy.labels.denied_prefixes if key.startswith(fold(p))]
+    return Grant("remove", "labels.deniedPrefixes", prefixes[0]) if len(prefixes) == 1 else None
+
+
+def _labels(_finding: Finding, asked: Asked, policy: Policy) -> Grant | None:
+    labels = asked.request.labels
+    if len(labels) > policy.labels.max:
+        return Grant("set", "labels.max", len(labels))
+    size = sum(len((key + value).encode(errors="replace")) for key, value in labels)
+    return Grant("set", "labels.maxBytes", f"{-(-size // 1024)}Ki") if labels else None
+
+
+def _owner(_finding: Finding, asked: Asked, _policy: Policy) -> Grant | None:
+    entry = {"name": asked.owner, "namespaces": [asked.namespace]}
+    return Grant("add", "owners", entry) if asked.owner else None
+
+
+def _namespace(_finding: Finding, asked: Asked, policy: Policy) -> Grant | None:
+    for index, owner in enumerate(policy.owners or ()):
+        if owner.name == asked.owner:
+            return Grant("add", f"owners.{index}.namespaces", asked.namespace)
+    return None
+
+
+def _service_quota(_finding: Finding, _asked: Asked, policy: Policy) -> Grant | None:
+    return Grant("set", "quotas.perService", policy.quotas.per_service + 1)
+
+
+def _owner_quota(_finding: Finding, asked: Asked, policy: Policy) -> Grant | None:
+    for index, owner in enumerate(policy.owners or ()):
+        if owner.name == asked.owner and owner.quota is not None:
+            return Grant("set", f"owners.{index}.quota", owner.quota + 1)
+    return Grant("set", "quotas.perOwner", policy.quotas.per_owner + 1)
+
+
+def _name(_finding: Finding, asked: Asked, policy: Policy) -> Grant | None:
+    size = len(asked.name)
+    return Grant("set", "names.max", size) if size > policy.names.max else None
+
+
+#: What to suggest for each rule that a line of the policy can loosen.
+GRANTS: Mapping[str, Suggest] = {
+    "auto-remove": _raise("autoRemove", lambda *_: True),
+    "capabilities": _add("capabilities.allowed", _capability),
+    "env.denied": _variable,
+    "env.invalid": _unset,
+    "env.size": _environment,
+    "exec.disabled": _set("exec.enabled", True),
+    "exec.root": _set("exec.root", True),
+    "healthcheck.bounds": _check,
+    "healthcheck.shell": _set("healthcheck.shell", True),
+    "host.name": _set("names.underscores", True),
+    "image.mutable": _set("images.requireDigest", False),
+    "image.not-allowed": _add("images.allow", _image_folder),
+    "image.platform": _add("images.platforms", lambda _f, asked, _p: asked.platform or None),
+    "label.denied": _prefix,
+    "label.size": _labels,
+    "log.driver": _log,
+    "log.option": _log,
+    "mount.count": lambda _f, asked, _p: Grant("set", "mounts.max", len(asked.request.mounts)),
+    "mount.not-allowed": _source,
+    "mount.options": _executable,
+    "mount.tmpfs": _raise("resources.tmpfs.max", _tmpfs),
+    "name.invalid": _name,
+    "network.alias": _free_alias,
+    "network.hosts": _add("networks.extraHosts", _hosts),
+    "network.internal": _add("networks.modes", _mode),
+    "network.ipv6": _set("networks.ipv6", True),
+    "network.mode": _add("networks.modes", _mode),
+    "owner.namespace": _namespace,
+    "owner.unknown": _owner,
+    "port.address": _add("networks.ports.hostIPs", _address),
+    "port.count": lambda _f, asked, _p: Grant(
+        "set", "networks.ports.max", len(asked.request.ports)
+    ),
+    "port.invalid": _range,
+    "port.privileged": _add("networks.ports.granted", _host_port),
+    "port.reserved": _add("networks.ports.granted", _host_port),
+    "quota.owner": _owner_quota,
+    "quota.service": _service_quota,
+    "resources.cpus": _raise("resources.cpus.max", _cpus),
+    "resources.cpuset": _set("resources.cpuset", True),
+    "resources.memory": _raise(
+        "resources.memory.max", lambda _f, a, _p: format_bytes(a.request.limits.memory)
+    ),
+    "resources.pids": _raise("resources.pids.max", lambda _f, a, _p: a.request.limits.pids),
+    "resources.shm": _raise("resources.shmMax", lambda _f, a, _p: format_bytes(a.request.shm_size)),
+    "resources.ulimits": _ulimit,
+    "restart": _restart,
+    "root-filesystem": _set("security.requireReadOnlyRoot", False),
+    "runtime": _add("security.runtimes", lambda _f, a, _p: a.request.runtime or None),
+    "user.groups": _set("security.groupAdd", True),
+    "user.root": _set("security.requireNonRoot", False),
+    "volume.anonymous": _set("images.anonymousVolumes", "slot"),
+    "volume.missing": _new_volume,
+}
+
+
+def grant_of(finding: Finding, asked: Asked, policy: Policy) -> Grant | None:
+    """Return the change of the policy that would admit what a finding refuses, if there is one."""
+    suggest = GRANTS.get(finding.rule)
+    grant = None if suggest is None else suggest(finding, asked, policy)
+    return grant if grant is not None and _is_valid(policy, grant) else None
+
+
+def applied(policy: Policy, grant: Grant) -> Policy | None:
+    """Return the policy with a grant in it; None if that isn't a policy."""
+    whole = policy.to_json()
+    _apply(whole, grant.key.split("."), grant)
+    try:
+        return Policy.from_json(whole)
+    except ValidationError:
+        return None
+
+
+def _is_valid(policy: Policy, grant: Grant) -> bool:
+    """Return True if a policy can have the granted value: only its own section is checked.
+
+    A gate that is flooded with refusals does this for each.
+    """
+    top, *path = grant.key.split(".")
+    section = next((getattr(policy, name) for name in _SECTIONS if _SECTIONS[name] == top), None)
+    if not path or not isinstance(section, BaseModel):
+        return applied(policy, grant) is not None
+    told = section.model_dump(mode="json", by_alias=True)
+    before = json.dumps(told)
+    _apply(told, path, grant)
+    if json.dumps(told) == before:
+        return False  # it is granted already: something else is wrong
+    try:
+        type(section).model_validate_json(json.dumps(told))
+    except ValidationError:
+        return False
+    return True
+
+
+#: The policy's sections: the name in code, and as it is written.
+_SECTIONS = {name: field.alias or name for name, field in Policy.model_fields.items()}
+
+
+def _apply(told: object, path: list[str], grant: Grant) -> None:
+    *folders, last = path
+    for part in folders:
+        told = member(told, part)
+    if not isinstance(told, dict):
+        return
+    before = told.get(last)
+    entries = before if isinstance(before, list) else []
+    match grant.how:
+        case "add":
+            told[last] = [*entries, grant.value]
+        case "remove":
+            told[last] = [entry for entry in entries if entry != grant.value]
+        case "set":
+            told[last] = grant.value
+
+
+def member(holder: object, part: str) -> object:
+    """Return a member of an object, or an item of a list, by its written name."""
+    if isinstance(holder, list):
+        return holder[int(part)]
+    return holder.get(part) if isinstance(holder, dict) else None

@@ -1,0 +1,100 @@
+"""Remedies that name the line of the policy: the key, its value, the file and the line to edit.
+
+A refusal's remedy says first what to change in the request. Clients learn the key, and not where the
+file is: they may be in a container.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable
+from dataclasses import replace
+
+from controller.core.engine_api.requests import Finding
+from controller.core.policy.grants import Asked, Grant, Value, applied, grant_of, member
+from controller.model.policy.document import Origin, Policy
+
+#: So many findings get a suggestion; a request can have thousands.
+ADVISED_MAX = 20
+#: What puts an edited policy in force.
+RELOAD = "trimtab policy reload"
+
+
+def advised(findings: Iterable[Finding], asked: Asked, policy: Policy) -> tuple[Finding, ...]:
+    """Return findings, each with the line of the policy that would admit it (``Finding.grant``).
+
+    Unchanged for a policy whose file isn't known.
+    """
+    found, origin = tuple(findings), policy.origin
+    if origin is None:
+        return found
+    return tuple(
+        replace(finding, grant=_sentence(grant, policy, origin, asked))
+        if number < ADVISED_MAX and (grant := grant_of(finding, asked, policy)) is not None
+        else finding
+        for number, finding in enumerate(found)
+    )
+
+
+def _sentence(grant: Grant, policy: Policy, origin: Origin, asked: Asked) -> str:
+    if asked.by_client:
+        return f"ask root to {_change(grant)} in the policy"
+    if not origin.shipped:
+        line = origin.lines.get(grant.key)
+        if line is None:
+            return f"{_written_out(grant, policy)} in {origin.file}, then {RELOAD}"
+        return f"{_change(grant)} in {origin.file} (line {line}), then {RELOAD}"
+    text = f"{_change(grant)} in a policy of your own (trimtab policy init)"
+    if origin.home is not None and _has(origin.home, grant):
+        text += ", or start with --policy home"
+    return text
+
+
+def _change(grant: Grant) -> str:
+    value = _written(grant.value)
+    match grant.how:
+        case "add":
+            return f"add {value} to {grant.key}"
+        case "remove":
+            return f"remove {value} from {grant.key}"
+        case "set":
+            return f"set {grant.key} to {value}"
+
+
+def _written_out(grant: Grant, policy: Policy) -> str:
+    """Return the change where the file doesn't write the key: a list replaces the default one."""
+    if grant.how == "set":
+        return _change(grant)
+    changed = applied(policy, grant)
+    assert changed is not None, "a grant that no policy can have"
+    value: object = changed.to_json()
+    for part in grant.key.split("."):
+        value = member(value, part)
+    return f"write {grant.key}: {json.dumps(value)}"
+
+
+def _written(value: Value) -> str:
+    """Return a value as YAML: sizes and words without quotes."""
+    if isinstance(value, str) and re.fullmatch(r"[a-z]+|[0-9.]+([KMG]i|ms|s|m|h)?", value):
+        return value
+    return json.dumps(value)
+
+
+def _has(policy: Policy, grant: Grant) -> bool:
+    """Return True if a policy grants it already."""
+    value: object = policy.to_json()
+    for part in grant.key.split("."):
+        value = member(value, part) if isinstance(value, dict) else None
+    match grant.how:
+        case "add":
+            entries = value if isinstance(value, list) else []
+            return any(
+                grant.value == entry
+                or (str(entry).endswith("/") and str(grant.value).startswith(str(entry)))
+                for entry in entries
+            )
+        case "remove":
+            return isinstance(value, list) and grant.value not in value
+        case "set":
+            return applied(policy, grant) == policy

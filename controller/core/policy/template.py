@@ -1,0 +1,121 @@
+"""A policy of one's own: the text of ``home.yaml`` with a few answers in it.
+
+The comments are the template's, so that the file explains each of its lines; only values change.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+from controller.core.policy.load import load_policy
+from controller.model.names import DEFAULT_NAMESPACE
+from controller.model.policy.values import AnonymousVolumes
+
+Publish = Literal["asked", "all", "loopback"]
+
+#: The addresses that ports may be published on; the first is for a port that names none.
+ADDRESSES: dict[Publish, tuple[str, ...]] = {
+    "asked": ("127.0.0.1", "::1", "0.0.0.0", "::"),  # noqa: S104 - what the policy admits
+    "all": ("0.0.0.0", "::", "127.0.0.1", "::1"),  # noqa: S104 - likewise
+    "loopback": ("127.0.0.1", "::1"),
+}
+_PLAIN = re.compile(r"[A-Za-z][A-Za-z0-9./_-]*|[0-9]+(\.[0-9]+){3}", re.ASCII)
+_KEY = re.compile(r"(?P<indent> *)(?P<key>\w+):(?P<value>[^#]*)(?P<comment>#.*)?")
+_COMMENT_COLUMN = 34
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """What is asked for. ``owners`` empty admits any owner; ``clients`` are uids with their owners."""
+
+    name: str = "own"
+    images: tuple[str, ...] = ("docker.io/", "ghcr.io/")
+    publish: Publish = "asked"
+    low_ports: tuple[int, ...] = (80, 443)
+    owners: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    clients: tuple[tuple[int, str], ...] = ()
+    anonymous_volumes: AnonymousVolumes = "slot"
+
+
+def policy_text(template: str, answers: Answers, *, file: str) -> str:
+    """Return the text of a policy; *template* is that of ``home.yaml``, *file* what it will be.
+
+    Raises:
+        PolicyInvalid: an answer is nothing that a policy can have.
+    """
+    owners = [
+        f"{{name: {_word(name)}, namespaces: {_listed(namespaces or (DEFAULT_NAMESPACE,))}}}"
+        for name, namespaces in answers.owners
+    ]
+    clients = [f"{{uid: {uid}, owner: {_word(owner)}}}" for uid, owner in answers.clients]
+    body = template[template.index("\nname: ") + 1 :]
+    for key, value in (
+        ("name", _word(answers.name)),
+        ("images.allow", [_word(prefix) for prefix in answers.images]),
+        ("images.anonymousVolumes", answers.anonymous_volumes),
+        ("networks.ports.hostIPs", _listed(ADDRESSES[answers.publish])),
+        ("networks.ports.minHost", "1024"),
+        ("networks.ports.granted", _listed(answers.low_ports)),
+        ("owners", owners or "null"),
+        ("clients", clients or "[]"),
+    ):
+        body = _replaced(body, key, value)
+    text = _head(file) + body
+    load_policy(text, file)
+    return text
+
+
+def _head(file: str) -> str:
+    return f"""\
+# The policy of this machine, made by `trimtab policy init`: a copy of `home` with a few answers.
+#
+# Use it with `trimtab up DIR --policy {file}`.
+# After an edit, `trimtab policy reload` puts it in force; a mistake leaves the rules before it.
+#
+# A key that isn't written here has the value of `strict` (`trimtab policy show --policy strict`).
+# No policy can grant privileged containers, host namespaces, devices, sysctls, the engine's socket
+# or the broker's folders. Keep this file root's own: whoever can write it decides what may run.
+"""
+
+
+def _replaced(text: str, path: str, value: str | list[str]) -> str:
+    """Return a policy's text with another value at a key that is written there."""
+    lines = text.splitlines()
+    index = _line_of(lines, path.split("."))
+    found = _KEY.fullmatch(lines[index])
+    assert found is not None, f"{path} is written in a way that can't be replaced"
+    indent, key, comment = found["indent"], found["key"], found["comment"]
+    end = index + 1
+    while end < len(lines) and lines[end].startswith(f"{indent}  - "):
+        end += 1
+    items = value if isinstance(value, list) else []
+    head = f"{indent}{key}:" if items else f"{indent}{key}: {value}"
+    if comment:
+        head = f"{head.ljust(_COMMENT_COLUMN - 1)} {comment}"
+    new = [head, *(f"{indent}  - {item}" for item in items)]
+    return "\n".join([*lines[:index], *new, *lines[end:]]) + "\n"
+
+
+def _line_of(lines: list[str], path: list[str]) -> int:
+    """Return the index of the line of a key that is written in block style."""
+    start = 0
+    for depth, part in enumerate(path):
+        wanted = f"{'  ' * depth}{part}:"
+        start = next(n for n in range(start, len(lines)) if lines[n].startswith(wanted))
+    return start
+
+
+def _word(value: str | int) -> str:
+    """Return a value as YAML: what could be read as a number or a truth value in quotes."""
+    if isinstance(value, int):
+        return str(value)
+    plain = _PLAIN.fullmatch(value) and value.lower() not in ("true", "false", "null")
+    return value if plain else json.dumps(value)
+
+
+def _listed(values: Iterable[str | int]) -> str:
+    return f"[{', '.join(_word(value) for value in values)}]"

@@ -1,0 +1,1 @@
+"""Journal records: their form, the inventory folded from them, and queries."""

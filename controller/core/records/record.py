@@ -1,0 +1,248 @@
+"""The line of a record: one form, written by the broker and checked by every reader.
+
+A line is the canonical JSON (RFC 8785) of ``seq, id, time, stage, prev, hash`` and of those of
+``actor, request, verdict, claims, result`` that aren't empty: an empty member is left out, always,
+so that one record has exactly one line. ``hash`` is the SHA-256 of the line without the member
+``hash``; ``prev`` is the hash of the record before, 64 zeros for the first.
+
+Never written is a line that ``parse`` would refuse: what an entry can't hold is found by
+``prepare``, before it has a place in the chain.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final, NoReturn, cast, get_args
+
+from controller.core.encoding.canonical_json import MAX_SAFE_INTEGER, canonical, encoded, normal
+from controller.model.records import Entry, Record, Stage
+
+GENESIS: Final = "0" * 64
+#: No line is longer, without its newline. The gate bounds bodies and summaries well below.
+LINE_MAX_BYTES: Final = 1024 * 1024
+#: Stages that close an intent; each intent has exactly one of them.
+CLOSING: Final = frozenset({"outcome", "recovered"})
+
+_STAGES: Final = frozenset(get_args(Stage))
+_PARTS: Final = ("actor", "request", "verdict", "claims", "result")
+_REQUIRED: Final = frozenset({"seq", "id", "time", "stage", "prev", "hash"})
+_KNOWN: Final = _REQUIRED | frozenset(_PARTS)
+#: What the members around a part add to a line at most: names, seq, id, time, stage, hashes.
+_FRAME_MAX_BYTES: Final = 512
+
+_UUID7 = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
+_HASH = re.compile(r"[0-9a-f]{64}")
+_TIME = re.compile(
+    r"[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])"
+    r"T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]\.[0-9]{3}Z"
+)
+_UNSAFE_DIGITS: Final = len(str(MAX_SAFE_INTEGER))
+#: A key beyond the basic plane sorts elsewhere in RFC 8785 than in the standard encoder.
+_BEYOND_PLANE = re.compile(rb"[\xf0-\xf4]")
+
+
+class BadLine(ValueError):
+    """A line that isn't a record; the text says why."""
+
+
+def timestamp(now: float) -> str:
+    """Return the wall time *now* (seconds since the epoch) as RFC 3339, UTC, milliseconds."""
+    return datetime.fromtimestamp(now, UTC).isoformat(timespec="milliseconds")[:-6] + "Z"
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """An entry in its canonical form, still without its place in the chain.
+
+    ``entry`` is what a reader of the line will see (lists for tuples, strings for integers
+    beyond 2^53), not what the caller may go on changing.
+    """
+
+    entry: Entry
+    before: bytes  # the members that sort before "hash", each with its comma
+    middle: bytes  # those between "prev" and "seq"
+    after: bytes  # those after "time", each led by its comma
+
+    @property
+    def size(self) -> int:
+        """An upper bound of the line's length."""
+        return len(self.before) + len(self.middle) + len(self.after) + _FRAME_MAX_BYTES
+
+    def seal(self, *, seq: int, time: str, prev: str) -> tuple[Record, bytes]:
+        """Give the entry its place: return its record and its line, without a newline."""
+        rest = (
+            f'"id":"{self.entry.id}","prev":"{prev}",'.encode()
+            + self.middle
+            + f'"seq":{seq},"stage":"{self.entry.stage}","time":"{time}"'.encode()
+            + self.after
+            + b"}"
+        )
+        head = b"{" + self.before
+        own = hashlib.sha256(head + rest).hexdigest()
+        line = head + f'"hash":"{own}",'.encode() + rest
+        return Record(seq=seq, time=time, entry=self.entry, prev=prev, hash=own), line
+
+
+def prepare(entry: Entry) -> Prepared:
+    """Bring *entry* into its canonical form.
+
+    Raises:
+        ValueError: it can't be a record: no UUIDv7, a float, a lone surrogate, too long, …
+    """
+    if entry.stage not in _STAGES:
+        raise ValueError(f"no stage of a record: {entry.stage!r}")
+    if _UUID7.fullmatch(entry.id) is None:
+        raise ValueError(f"not a UUIDv7 in lower case: {entry.id!r}")
+    texts: dict[str, bytes] = {}
+    values: dict[str, dict[str, object]] = {}
+    for part in _PARTS:
+        value = getattr(entry, part)
+        if value:
+            texts[part], values[part] = _frozen(part, value)
+
+    def members(*parts: str) -> list[bytes]:
+        return [b'"' + part.encode() + b'":' + texts[part] for part in parts if part in texts]
+
+    prepared = Prepared(
+        entry=Entry(id=str(entry.id), stage=entry.stage, **values),
+        before=b"".join(member + b"," for member in members("actor", "claims")),
+        middle=b"".join(member + b"," for member in members("request", "result")),
+        after=b"".join(b"," + member for member in members("verdict")),
+    )
+    if prepared.size > LINE_MAX_BYTES:
+        raise ValueError(f"longer than {LINE_MAX_BYTES} bytes")
+    return prepared
+
+
+def _frozen(part: str, value: object) -> tuple[bytes, dict[str, object]]:
+    try:
+        frozen = cast("dict[str, object]", normal(value))
+        return encoded(frozen), frozen
+    except (TypeError, ValueError, AttributeError, RecursionError) as error:
+        raise ValueError(f"{part} can't be recorded: {error}") from error
+
+
+def line_of(record: Record) -> bytes:
+    """Return the line of a record, without a newline."""
+    entry = record.entry
+    members = {
+        "seq": record.seq,
+        "id": entry.id,
+        "time": record.time,
+        "stage": entry.stage,
+        "prev": record.prev,
+        "hash": record.hash,
+        **{part: value for part in _PARTS if (value := getattr(entry, part))},
+    }
+    line = _encoded(members)
+    own = _hash_without_member(line, members)
+    assert own == record.hash, f"record {record.seq} was changed after it was read"
+    return line
+
+
+def _encoded(value: object) -> bytes:
+    """Return the canonical bytes of what was read from canonical JSON.
+
+    The standard encoder is much faster, and writes the same wherever keys sort the same.
+    """
+    line = _ENCODER.encode(value).encode()
+    return line if line.isascii() or not _BEYOND_PLANE.search(line) else canonical(value)
+
+
+def parse(line: bytes) -> Record:
+    """Read one line, given without its newline.
+
+    Raises:
+        BadLine: it isn't byte-equal to what would be written of a record, or its hash differs.
+    """
+    members = _members(line)
+    _check_form(members)
+    own = members["hash"]
+    if _hash_without_member(line, members) != own:
+        raise BadLine("its hash isn't that of its content")
+    return Record(
+        seq=members["seq"],
+        time=members["time"],
+        entry=Entry(
+            id=members["id"],
+            stage=members["stage"],
+            **{part: members[part] for part in _PARTS if part in members},
+        ),
+        prev=members["prev"],
+        hash=own,
+    )
+
+
+def _refuse_float(_text: str) -> NoReturn:
+    raise BadLine("it holds a number that isn't an integer")
+
+
+def _safe_integer(text: str) -> int:
+    value = int(text)
+    if len(text) >= _UNSAFE_DIGITS and abs(value) > MAX_SAFE_INTEGER:
+        raise BadLine("it holds an integer beyond 2^53 that isn't a string")
+    return value
+
+
+_DECODER = json.JSONDecoder(
+    parse_float=_refuse_float, parse_constant=_refuse_float, parse_int=_safe_integer
+)
+_ENCODER = json.JSONEncoder(
+    ensure_ascii=False, sort_keys=True, separators=(",", ":"), check_circular=False
+)
+
+
+def _members(line: bytes) -> dict[str, Any]:
+    """Return the members of a line that is canonical JSON of a mapping."""
+    if len(line) > LINE_MAX_BYTES:
+        raise BadLine(f"it is longer than {LINE_MAX_BYTES} bytes")
+    try:
+        value = _DECODER.decode(line.decode())
+        same = _encoded(value)
+    except BadLine:
+        raise
+    except (ValueError, RecursionError) as error:
+        raise BadLine("it isn't JSON" if line else "it is empty") from error
+    if not isinstance(value, dict):
+        raise BadLine("it isn't a JSON object")
+    if same != line:
+        raise BadLine("it isn't in canonical form")
+    return value
+
+
+def _check_form(members: dict[str, Any]) -> None:
+    if not members.keys() >= _REQUIRED:
+        raise BadLine(f"it lacks {', '.join(sorted(_REQUIRED - members.keys()))}")
+    if not members.keys() <= _KNOWN:
+        raise BadLine(f"it has unknown members: {', '.join(sorted(members.keys() - _KNOWN))}")
+    seq = members["seq"]
+    if type(seq) is not int or seq < 1:
+        raise BadLine("seq isn't a positive integer")
+    for name, form in (("id", _UUID7), ("time", _TIME), ("prev", _HASH), ("hash", _HASH)):
+        text = members[name]
+        if not isinstance(text, str) or form.fullmatch(text) is None:
+            raise BadLine(f"{name} hasn't its form")
+    try:
+        datetime.fromisoformat(members["time"])
+    except ValueError as error:
+        raise BadLine("time is none of a calendar") from error
+    stage = members["stage"]
+    if not isinstance(stage, str) or stage not in _STAGES:
+        raise BadLine("stage isn't one of the known")
+    for part in _PARTS:
+        if part in members and (not isinstance(members[part], dict) or not members[part]):
+            raise BadLine(f"{part} isn't an object with members")
+
+
+def _hash_without_member(line: bytes, members: dict[str, Any]) -> str:
+    member = b'"hash":"' + members["hash"].encode() + b'",'
+    if line.count(member) == 1:
+        # "hash" is never the last member, so its comma goes with it.
+        rest = line.replace(member, b"")
+    else:
+        rest = canonical({name: value for name, value in members.items() if name != "hash"})
+    return hashlib.sha256(rest).hexdigest()

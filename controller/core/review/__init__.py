@@ -1,0 +1,1 @@
+"""Plans for people and programs: changed fields, effects, summary, text and JSON."""

@@ -1,0 +1,331 @@
+"""Field differences between two documents of a service, and between a container and its document.
+
+Documents are compared with their defaults filled in. A field that only changed its spelling
+(``1024Mi`` and ``1Gi``), or that was written out with its default, is no difference.
+
+Values of environment variables, arguments, health check commands and container labels may be
+secrets. They are compared, and only named: a ``Change`` carries them only if *reveal* is true.
+A field that ``SHOWN`` doesn't list is treated the same way.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from controller.core.encoding.terminal_text import printable
+from controller.core.engine_api.comparable_fields import differing
+from controller.core.engine_api.translate import RESTART
+from controller.core.manifests.revision_hash import NOT_OF_THE_SLOT
+from controller.model.desired.desired import Service
+from controller.model.desired.field_changes import Change
+from controller.model.desired.fields import AS_WRITTEN
+from controller.model.desired.spec import ServiceSpec
+from controller.model.observed import Container
+from controller.model.quantities import format_bytes
+
+#: Characters of one value that are shown.
+VALUE_MAX: Final = 160
+
+#: The fields below ``spec`` whose values are shown. ``[]`` stands for an item of a list.
+SHOWN: Final = frozenset(
+    [
+        "image",
+        "pullPolicy",
+        "state",
+        "suspend",
+        "replicas",
+        "workingDir",
+        "user",
+        "init",
+        "stopSignal",
+        "stopGracePeriod",
+        "network.mode",
+        "network.attach",
+        "resources.memory",
+        "resources.cpus",
+        "resources.pids",
+        "resources.shm",
+        "security.capAdd",
+        "security.readOnlyRootFilesystem",
+        "restart.policy",
+        "logs.maxSize",
+        "logs.maxFiles",
+        "rollout.order",
+        "rollout.maxUnavailable",
+        "rollout.parallelism",
+        "rollout.minHealthy",
+        "rollout.healthDeadline",
+        "rollout.progressDeadline",
+        "rollout.onFailure",
+        "healthcheck.http.path",
+        "healthcheck.http.port",
+        "healthcheck.tcp.port",
+        "healthcheck.interval",
+        "healthcheck.timeout",
+        "healthcheck.retries",
+        "healthcheck.startPeriod",
+        "ports[].container",
+        "ports[].host",
+        "ports[].hostIP",
+        "ports[].protocol",
+        "mounts[].type",
+        "mounts[].source",
+        "mounts[].target",
+        "mounts[].readOnly",
+        "mounts[].shared",
+        "mounts[].size",
+        "dependsOn[].name",
+        "dependsOn[].condition",
+    ]
+)
+_ITEM = re.compile(r"\[[^\]]*\]")
+
+#: The lists of objects, and what tells one of their items from another.
+_ITEMS: Final[Mapping[str, Callable[[Mapping[str, Any]], str]]] = {
+    "ports": lambda port: f"{port['container']}/{port['protocol']}",
+    "mounts": lambda mount: str(mount["target"]),
+    "dependsOn": lambda dependency: str(dependency["name"]),
+}
+#: The members of items that their paths show already.
+_IN_PATH: Final = frozenset({"target", "name", "container", "protocol"})
+#: Mappings whose keys users choose, and that are shown as ``name[key]``.
+_KEYED: Final = frozenset({"containerLabels"})
+
+#: Where a document has what ``Settings`` has; the others are shown as ``container.NAME``.
+_DRIFT_PATHS: Final = {
+    "memory": "spec.resources.memory",
+    "nano_cpus": "spec.resources.cpus",
+    "pids": "spec.resources.pids",
+    "restart": "spec.restart.policy",
+    "name": "container.name",
+    "memory_swap": "container.memorySwap",
+    "memory_reservation": "container.memoryReservation",
+    "cpu_quota": "container.cpuQuota",
+    "cpu_period": "container.cpuPeriod",
+    "cpu_shares": "container.cpuShares",
+    "cpuset": "container.cpuset",
+    "others": "container.otherLimits",
+    "restart_max": "container.restartRetries",
+    "networks": "container.networks",
+}
+_POLICIES: Final = {word: policy.value for policy, (word, _) in RESTART.items()}
+
+
+# Documents
+
+
+def slot_changes(old: ServiceSpec, new: ServiceSpec, *, reveal: bool = False) -> tuple[Change, ...]:
+    """Return the fields by which the replicas of two documents differ, by path."""
+    return _compared(_document(old), _document(new), reveal=reveal)
+
+
+def service_changes(
+    old: ServiceSpec, new: ServiceSpec, *, reveal: bool = False
+) -> tuple[Change, ...]:
+    """Return the fields that differ and belong to a service as a whole, such as its replicas."""
+    return _compared(_document(old, whole=True), _document(new, whole=True), reveal=reveal)
+
+
+def written_fields(spec: ServiceSpec, *, reveal: bool = False) -> tuple[Change, ...]:
+    """Return all fields that a document sets, as added ones, by path."""
+    everything = [_document(spec), _document(spec, whole=True)]
+    found = [change for each in everything for change in _compared(_NOTHING, each, reveal=reveal)]
+    return tuple(sorted(found, key=_by_path))
+
+
+def scalar_change(path: str, old: object, new: object) -> Change:
+    """Return the change of one field whose values may be shown."""
+    return _change(path, old, new, sensitive=False, reveal=True)
+
+
+@dataclass(frozen=True, slots=True)
+class _Document:
+    """The leaves of a spec by path: with all defaults, and only those that aren't defaults."""
+
+    full: Mapping[str, object]
+    written: Mapping[str, object]
+
+    def items(self) -> frozenset[str]:
+        """Return the paths of list items (``mounts[/data]``)."""
+        return frozenset(path[: path.index("]") + 1] for path in self.full if _is_in_item(path))
+
+
+_NOTHING = _Document({}, {})
+
+
+def _document(spec: ServiceSpec, *, whole: bool = False) -> _Document:
+    chosen = NOT_OF_THE_SLOT if whole else ServiceSpec.model_fields.keys() - NOT_OF_THE_SLOT
+    full, written = (
+        spec.model_dump(
+            mode="json",
+            by_alias=True,
+            include=set(chosen),
+            exclude_defaults=exclude_defaults,
+            context=AS_WRITTEN,
+        )
+        for exclude_defaults in (False, True)
+    )
+    # An item is recognised by members that may be defaults, so it is written whole or not at all.
+    written |= {name: full[name] for name in _ITEMS if name in written}
+    return _Document(dict(_leaves(full)), dict(_leaves(written)))
+
+
+def _leaves(value: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, object]]:
+    for name, member in value.items():
+        path = f"{prefix}{name}"
+        if isinstance(member, dict) and path in _KEYED:
+            yield from ((f"{path}[{_escaped(key)}]", text) for key, text in member.items())
+        elif isinstance(member, dict):
+            yield from _leaves(member, f"{path}.")
+        elif path in _ITEMS:
+            taken: set[str] = set()
+            for item in member:
+                own = key = _escaped(_ITEMS[path](item)).replace("]", "\\u005d")
+                while key in taken:
+                    key = f"{own}#{sum(each.split('#')[0] == own for each in taken) + 1}"
+                taken.add(key)
+                yield from _leaves(item, f"{path}[{key}].")
+        elif member is not None:
+            yield path, member
+
+
+def _is_in_item(path: str) -> bool:
+    return path.split("[", maxsplit=1)[0] in _ITEMS
+
+
+def _compared(old: _Document, new: _Document, *, reveal: bool) -> tuple[Change, ...]:
+    whole = old.items() ^ new.items()  # items that only one of the two has
+    found = [_item_change(item, old, new) for item in whole]
+    for path in old.full.keys() | new.full.keys():
+        if any(path.startswith(f"{item}.") for item in whole):
+            continue
+        was, now = old.full.get(path), new.full.get(path)
+        # A default that comes with a new object says nothing.
+        shown = path in (new.written if was is None else old.written) or None not in (was, now)
+        if was != now and shown:
+            sensitive = not _is_shown(path, was, now)
+            found.append(_change(f"spec.{path}", was, now, sensitive=sensitive, reveal=reveal))
+    return tuple(sorted(found, key=_by_path))
+
+
+def _item_change(item: str, old: _Document, new: _Document) -> Change:
+    was, now = (_item_text(item, document) for document in (old, new))
+    return _change(f"spec.{item}", was, now, sensitive=False, reveal=True)
+
+
+def _item_text(item: str, document: _Document) -> str | None:
+    """Return an item in one line, or None if the document hasn't got it."""
+    if item not in document.items():
+        return None
+    members = {
+        path.removeprefix(f"{item}."): value
+        for path, value in document.full.items()
+        if path.startswith(f"{item}.") and _is_shown(path, value) and value is not False
+    }
+    if "container" in members and "host" not in members:
+        members.pop("hostIP")  # of a port that isn't published
+    return ", ".join(
+        f"{name} {_text(value)}" for name, value in members.items() if name not in _IN_PATH
+    )
+
+
+def _is_shown(path: str, *values: object) -> bool:
+    if path == "healthcheck.http.path":
+        return not any("?" in str(value) for value in values)  # a query may carry a token
+    return _ITEM.sub("[]", path) in SHOWN
+
+
+def _change(path: str, old: object, new: object, *, sensitive: bool, reveal: bool) -> Change:
+    carried = reveal or not sensitive
+    return Change(
+        path=path,
+        what="added" if old is None else "removed" if new is None else "changed",
+        old=_text(old) if carried and old is not None else None,
+        new=_text(new) if carried and new is not None else None,
+        sensitive=sensitive,
+    )
+
+
+def _by_path(change: Change) -> tuple[str, str]:
+    return (change.path, change.kind)
+
+
+def _text(value: object) -> str:
+    match value:
+        case bool():
+            return "true" if value else "false"
+        case float():
+            return f"{value:g}"
+        case list() | tuple():
+            return ", ".join(_text(each) for each in value) or "none"
+        case _:
+            return _escaped(str(value))
+
+
+def _escaped(text: str) -> str:
+    """Return a text of the user's without control characters, and cut."""
+    shown = printable(text[:VALUE_MAX])
+    return shown if len(text) <= VALUE_MAX else f"{shown}…"
+
+
+# Containers
+
+
+def drift_changes(container: Container) -> tuple[Change, ...]:
+    """Return the settings of a container that were changed outside trimtab, by path.
+
+    ``new`` is the value that it was admitted with, and that a plan restores.
+    """
+    now, admitted = container.settings, container.admitted
+    if admitted is None:
+        return ()
+    found = [
+        Change(
+            _DRIFT_PATHS[setting.name],
+            "changed",
+            _setting_text(setting.name, setting.show, getattr(now, setting.name)),
+            _setting_text(setting.name, setting.show, getattr(admitted, setting.name)),
+            kind="drift",
+        )
+        for setting in differing(now, admitted)
+    ]
+    return tuple(sorted(found, key=_by_path))
+
+
+def _setting_text(name: str, show: Callable[..., str], value: object) -> str:
+    if isinstance(value, tuple):
+        return _text(value)
+    return _escaped(_POLICIES.get(str(value), show(value)) if name == "restart" else show(value))
+
+
+def admitted_changes(container: Container, service: Service) -> tuple[Change, ...]:
+    """Return how a document differs from what a container was admitted with, as far as is known.
+
+    For a container whose own document isn't kept. Only image, owner and the limits that the document
+    sets can be compared: unset limits were filled in by the policy.
+    """
+    spec, admitted = service.spec, container.admitted
+    pairs: list[tuple[str, object, object]] = [
+        ("metadata.owner", container.owner, service.owner),
+        ("spec.image", container.image or None, spec.image),
+    ]
+    if admitted is not None:
+        memory, cpus, pids = spec.resources.memory, spec.resources.cpus, spec.resources.pids
+        pairs += [
+            *(
+                [("spec.resources.memory", format_bytes(admitted.memory), format_bytes(memory))]
+                if memory is not None and admitted.memory > 0
+                else []
+            ),
+            *(
+                [("spec.resources.cpus", admitted.nano_cpus / 1e9, cpus)]
+                if cpus is not None and admitted.nano_cpus > 0
+                else []
+            ),
+            *([("spec.resources.pids", admitted.pids, pids)] if pids and admitted.pids else []),
+        ]
+    found = [scalar_change(path, was, now) for path, was, now in pairs if was and was != now]
+    return tuple(sorted(found, key=_by_path))

@@ -1,0 +1,156 @@
+"""What a controller did, in words and counts, for commands that wait for it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from controller.core.drift.actions import TAKES_NAME
+from controller.core.review.review import entry_of
+from controller.core.review.summary import Summary, summary_of_done
+from controller.core.service.overrides import called
+from controller.model.desired.desired import Desired
+from controller.model.desired.plan import (
+    AnyAction,
+    ConnectNetwork,
+    CreateContainer,
+    CreateNetwork,
+    CreateVolume,
+    DisconnectNetwork,
+    PullImage,
+    RemoveContainer,
+    RemoveNetwork,
+    RenameContainer,
+    RestartContainer,
+    StartContainer,
+    StopContainer,
+    UnpauseContainer,
+    UpdateContainer,
+    Wait,
+)
+from controller.model.names import Key
+from controller.model.quantities import format_instant
+
+#: Beyond, something else was waited for in between.
+DOWN_MAX_S = 600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Act:
+    """An action that was performed, or that failed with ``error``, ``at`` seconds since the epoch."""
+
+    number: int
+    at: float
+    action: AnyAction
+    error: str | None = None
+
+
+def acts_json(acts: Iterable[Act], *, since: int) -> list[dict[str, object]]:
+    """Return the acts after number *since*; ``text`` is None for a mere part of another one."""
+    return [
+        {
+            "number": act.number,
+            "time": format_instant(act.at),
+            "object": str(act.action.object),
+            "action": act.action.verb,
+            "target": act.action.target,
+            "slot": act.action.slot,
+            "cause": act.action.cause,
+            "text": text,
+            **({} if act.error is None else {"error": act.error}),
+        }
+        for act, text in _texts(acts)
+        if act.number > since
+    ]
+
+
+def summary_of_acts(acts: Iterable[Act], desired: Desired) -> Summary:
+    """Return what acts came to: each service is counted once, what failed isn't."""
+    by_key: dict[Key, list[AnyAction]] = {}
+    for act in acts:
+        if act.error is None:
+            by_key.setdefault(act.action.object, []).append(act.action)
+    return summary_of_done(
+        entry_of(key, actions, desired.service(key)) for key, actions in by_key.items()
+    )
+
+
+def down_s(acts: Iterable[Act], key: Key) -> float | None:
+    """Return how long a slot of a service was down when it was last stopped for its successor.
+
+    In seconds: from the action before the stop until after the start. None: that wasn't seen.
+    """
+    found = None
+    before: float | None = None
+    began: dict[int, float | None] = {}
+    for act in acts:
+        if act.action.object != key:
+            continue
+        match act.action:
+            case StopContainer(slot=slot):
+                began[slot] = before
+            case StartContainer(slot=slot) if (start := began.pop(slot, None)) is not None:
+                found = act.at - start if 0 <= act.at - start <= DOWN_MAX_S else found
+            case _:
+                pass
+        before = act.at
+    return found
+
+
+def _texts(acts: Iterable[Act]) -> Iterator[tuple[Act, str | None]]:
+    """Yield each act with its line, such as ``web: created web.1-1a2b3c4d``."""
+    made: dict[tuple[Key, int], CreateContainer] = {}  # the newest of each slot
+    for act in acts:
+        action = act.action
+        slot = (action.object, action.slot)
+        words = _words(action)
+        if act.error is not None:
+            yield act, f"{_name(action)}: {action.verb} {action.target} failed: {act.error}"
+            continue
+        if isinstance(action, CreateContainer):
+            made[slot] = action
+        successor = made.get(slot)
+        if isinstance(action, RemoveContainer) and successor and successor.target != action.target:
+            replicas = successor.service.spec.replicas
+            words = f"{words}, replaced replica {action.slot} of {replicas}"
+        yield act, None if words is None else f"{_name(action)}: {words}"
+
+
+def _name(action: AnyAction) -> str:
+    return called(action.object)
+
+
+def _words(action: AnyAction) -> str | None:
+    """Return what an action did; None for what is only a part of another one."""
+    target = action.target
+    match action:
+        case UpdateContainer() if action.restart == "no" and action.memory is None:
+            return None  # belongs to a stop
+        case UpdateContainer():
+            return f"updated {target} ({action.cause})"
+        case ConnectNetwork() | DisconnectNetwork() if action.cause.startswith(TAKES_NAME):
+            return None  # belongs to a start
+        case ConnectNetwork():
+            return f"joined {target} to {action.network}"
+        case DisconnectNetwork():
+            return f"took {target} off {action.network}"
+        case Wait():
+            return None
+        case RenameContainer():
+            return f"renamed {target} to {action.name}"
+        case _:
+            return f"{_PAST[type(action)]} {target}"
+
+
+_PAST = {
+    PullImage: "pulled",
+    CreateNetwork: "created network",
+    CreateVolume: "created volume",
+    RemoveNetwork: "removed network",
+    CreateContainer: "created",
+    StartContainer: "started",
+    StopContainer: "stopped",
+    RestartContainer: "restarted",
+    UnpauseContainer: "unpaused",
+    RemoveContainer: "removed",
+}

@@ -1,0 +1,308 @@
+"""The review of a plan: what it does to each object, which fields changed, and what it interrupts.
+
+Pure, and only for showing: nothing is decided by a review, and a plan's digest doesn't depend on
+it. Services are counted, not actions.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+
+from controller.core.drift.actions import DEFAULT_GRACE_S, denied
+from controller.core.drift.drift import Replica
+from controller.core.enforcement import disruption_budget
+from controller.core.planning.planner import declared_resources
+from controller.core.planning.successor import at_once, order_of
+from controller.core.review.field_changes import (
+    admitted_changes,
+    drift_changes,
+    scalar_change,
+    service_changes,
+    slot_changes,
+    written_fields,
+)
+from controller.core.service.overrides import slots_of
+from controller.model.desired.desired import Desired, Hold, Service
+from controller.model.desired.field_changes import (
+    Change,
+    Difference,
+    Downtime,
+    Effect,
+    Entry,
+    Review,
+)
+from controller.model.desired.overrides import UNSTEERED, Steering
+from controller.model.desired.plan import (
+    AnyAction,
+    ConnectNetwork,
+    CreateContainer,
+    CreateNetwork,
+    CreateVolume,
+    DisconnectNetwork,
+    Plan,
+    RemoveContainer,
+    RemoveNetwork,
+    RenameContainer,
+    RestartContainer,
+    StartContainer,
+    StopContainer,
+    UnpauseContainer,
+    UpdateContainer,
+    Wait,
+    at_rest,
+)
+from controller.model.desired.spec import RunState, ServiceSpec
+from controller.model.names import Key
+from controller.model.observed import Container, Observed
+
+#: Why only some fields could be compared.
+NOT_KEPT = (
+    "the previous document isn't kept; compared with what the container was admitted with "
+    "(image, owner, limits)"
+)
+
+
+def review(
+    plan: Plan,
+    *,
+    declared: Desired,
+    desired: Desired,
+    observed: Observed,
+    steerings: Mapping[Key, Steering],
+    reveal: bool = False,
+) -> Review:
+    """Return the review of a plan.
+
+    Args:
+        plan: the plan of everything.
+        declared: what the files say.
+        desired: what the plan is for: *declared* with pins and suspensions applied.
+        observed: the snapshot that the plan was made from.
+        steerings: the kept revisions of each service, with its pin and suspension.
+        reveal: include values that may be secrets.
+    """
+    services = {service.key: service for service in desired.services}
+    holds: dict[Key, tuple[Hold, ...]] = {}
+    for hold in plan.holds:
+        holds[hold.key] = (*holds.get(hold.key, ()), hold)
+    differences: dict[Key, tuple[Difference, ...]] = {}
+    for key, service in services.items():
+        steering = steerings.get(key, UNSTEERED)
+        found = [
+            *container_differences(service, observed.of(key), steering, reveal=reveal),
+            *_ahead(service, declared.service(key), reveal=reveal),
+        ]
+        if not any(each.scope == "new" for each in found):
+            found += _service_difference(service, steering)
+        if key in desired.suspended:
+            found = [replace(each, held=True) for each in found]
+        differences[key] = tuple(found)
+    keys = dict.fromkeys(action.object for action in plan.actions)
+    keys |= dict.fromkeys(sorted(holds))
+    keys |= dict.fromkeys(key for key in sorted(differences) if differences[key])
+    entries = []
+    for key in keys:
+        entry = _entry(
+            key,
+            plan.of(key),
+            services.get(key),
+            observed.of(key),
+            steerings.get(key, UNSTEERED),
+        )
+        if key in holds and entry.effect is Effect.NONE:
+            entry = replace(entry, effect=Effect.HELD)
+        held = holds.get(key, ())
+        entries.append(replace(entry, differences=differences.get(key, ()), holds=held))
+    known = {*keys, *services, *(resource.key for resource in declared_resources(declared))}
+    return Review(plan, frozenset(known), tuple(entries))
+
+
+def is_different(entry: Entry) -> bool:
+    """Return True if an object isn't what is declared, by its fields or because it is to go."""
+    return bool(entry.differences) or entry.effect is Effect.REMOVE
+
+
+# Fields
+
+
+def container_differences(
+    service: Service, containers: Iterable[Container], steering: Steering, *, reveal: bool
+) -> list[Difference]:
+    """Return how the containers of a service differ from its document, and from their own settings.
+
+    Containers of slots that are no longer wanted aren't compared. A service is new if nothing of it
+    is there and its document was never acted on.
+    """
+    there = tuple(containers)
+    wanted = [c for c in there if not Replica(c, service).spare]
+    if not there and steering.applied is None:
+        fields = (
+            scalar_change("metadata.owner", None, service.owner),
+            *written_fields(service.spec, reveal=reveal),
+        )
+        return [Difference(service.key, None, (), fields, scope="new")]
+    found = []
+    for revision in dict.fromkeys(c.revision for c in wanted if c.revision != service.revision):
+        group = [c for c in wanted if c.revision == revision]
+        earlier = slots_of(steering.kept(revision), service)
+        if earlier is None:
+            changes, note = admitted_changes(group[0], service), NOT_KEPT
+        else:
+            changes, note = document_changes(earlier, service, reveal=reveal), None
+        names = tuple(c.name for c in group)
+        found.append(Difference(service.key, revision, names, changes, note))
+    altered: dict[tuple[Change, ...], list[str]] = {}
+    if service.spec.state is not RunState.STOPPED:
+        for container in wanted:
+            if container.revision == service.revision and (drift := drift_changes(container)):
+                altered.setdefault(drift, []).append(container.name)
+    found += [
+        Difference(service.key, service.revision, tuple(names), drift)
+        for drift, names in altered.items()
+    ]
+    return found
+
+
+def document_changes(
+    earlier: Service, service: Service, *, reveal: bool = False
+) -> tuple[Change, ...]:
+    """Return the fields of the replicas by which two documents of a service differ, by path."""
+    owner = (scalar_change("metadata.owner", earlier.owner, service.owner),)
+    return (
+        *(owner if earlier.owner != service.owner else ()),
+        *slot_changes(earlier.spec, service.spec, reveal=reveal),
+    )
+
+
+def _service_difference(service: Service, steering: Steering) -> list[Difference]:
+    """Return the fields of a service as a whole that changed since its document was acted on."""
+    if steering.applied is None:
+        return []
+    try:
+        text = json.dumps({**json.loads(steering.applied), "image": service.spec.image})
+        before = ServiceSpec.model_validate_json(text)
+    except ValueError:
+        return []  # of a field that there isn't any more
+    changes = service_changes(before, service.spec)
+    return [Difference(service.key, None, (), changes, scope="service")] if changes else []
+
+
+def _ahead(service: Service, declared: Service | None, *, reveal: bool) -> list[Difference]:
+    """Return the fields of a pinned service's document that aren't applied."""
+    if declared is None or declared.revision == service.revision:
+        return []
+    changes = document_changes(service, declared, reveal=reveal)
+    return [Difference(service.key, service.revision, (), changes, held=True)]
+
+
+# Effects
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """The slots of one service that actions create, take down, restart, start and update."""
+
+    created: frozenset[int]
+    going: frozenset[int]  # stopped or removed
+    removed: frozenset[int]
+    restarted: frozenset[int]
+    started: frozenset[int]
+    updated: frozenset[int]
+
+
+def work_of(actions: Iterable[AnyAction]) -> Work:
+    """Return the work of the actions of one service; denied ones do nothing."""
+    done = [action for action in actions if not denied(action)]
+    made = {a.target for a in done if isinstance(a, CreateContainer)}
+    down = {a.target for a in done if isinstance(a, StopContainer | RemoveContainer)}
+    changes = (
+        UpdateContainer,
+        ConnectNetwork,
+        DisconnectNetwork,
+        RenameContainer,
+        UnpauseContainer,
+    )
+    return Work(
+        created=frozenset(a.slot for a in done if isinstance(a, CreateContainer)),
+        going=frozenset(a.slot for a in done if a.target in down),
+        removed=frozenset(a.slot for a in done if isinstance(a, RemoveContainer)),
+        restarted=frozenset(a.slot for a in done if isinstance(a, RestartContainer)),
+        started=frozenset(
+            a.slot for a in done if isinstance(a, StartContainer) and a.target not in made
+        ),
+        # The restart policy that is taken away before a stop belongs to the stop.
+        updated=frozenset(
+            a.slot for a in done if isinstance(a, changes) and a.target not in made | down
+        ),
+    )
+
+
+def _entry(
+    key: Key,
+    actions: tuple[AnyAction, ...],
+    service: Service | None,
+    containers: tuple[Container, ...],
+    steering: Steering,
+) -> Entry:
+    entry = entry_of(key, actions, service)
+    if entry.effect not in (Effect.REPLACE, Effect.RESTART):
+        return entry
+    last = disruption_budget.last_slots(actions, containers)
+    interrupting = [a for a in actions if disruption_budget.takes_down(a, last) and not denied(a)]
+    if not interrupting:
+        return entry
+    graces = [c.stop_grace_s for c in containers if c.id in last]
+    grace_s = max((DEFAULT_GRACE_S if each is None else each for each in graces), default=0)
+    measured_s = None if steering.down_ms is None else steering.down_ms / 1000
+    return replace(entry, downtime=Downtime(key, measured_s, grace_s))
+
+
+def entry_of(key: Key, actions: Iterable[AnyAction], service: Service | None) -> Entry:
+    """Return the effect of actions on one object; *service* is None for one that isn't declared."""
+    actions = tuple(actions)
+    work = work_of(actions)
+    running = service is not None and service.spec.state is RunState.RUNNING
+    slots = range(1, service.spec.replicas + 1) if service is not None and running else range(0)
+    # A slot whose old container goes and whose new one is there already is being replaced, too.
+    replaced = {slot for slot in work.going if slot in work.created or slot in slots}
+    entry = Entry(
+        key,
+        Effect.NONE,
+        actions=actions,
+        replicas=0 if service is None else service.spec.replicas,
+        replaced=len(replaced),
+        added=len(work.created - replaced),
+        removed=len(work.removed - replaced),
+        stopped=len(work.going - work.removed - replaced),
+        restarted=len(work.restarted),
+        started=len(work.started - replaced),
+        updated=len(work.updated - work.started),
+        order=order_of(service).value if service is not None and replaced else None,
+        at_once=1 if service is None else at_once(service),
+        source=None if service is None else service.source,
+    )
+    return replace(entry, effect=_effect(entry, actions, declared=service is not None))
+
+
+def _effect(entry: Entry, actions: tuple[AnyAction, ...], *, declared: bool) -> Effect:
+    kinds = [
+        (Effect.REMOVE, any(isinstance(a, RemoveNetwork) and not denied(a) for a in actions)),
+        (Effect.REMOVE, not declared and entry.removed + entry.stopped > 0),
+        (Effect.REPLACE, entry.replaced > 0),
+        (Effect.CREATE, entry.added >= entry.replicas > 0),
+        (Effect.ADD, entry.added > 0),
+        (Effect.SCALE_DOWN, entry.removed > 0),
+        (Effect.STOP, entry.stopped > 0),
+        (Effect.RESTART, entry.restarted > 0),
+        (Effect.START, entry.started > 0),
+        (Effect.UPDATE, entry.updated > 0),
+        (Effect.REFUSED, any(denied(a) for a in actions)),
+        (
+            Effect.CREATE,
+            any(isinstance(a, CreateNetwork | CreateVolume) and not denied(a) for a in actions),
+        ),
+        (Effect.WAIT, any(isinstance(a, Wait) and not at_rest(a) for a in actions)),
+    ]
+    return next((effect for effect, applies in kinds if applies), Effect.NONE)

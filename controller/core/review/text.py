@@ -1,0 +1,178 @@
+"""Plans as people and programs read them: the same plan is the same bytes, always."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterable
+
+from controller.core.rules.anonymous_volumes import described, slot_volumes
+from controller.model.desired.desired import Hold
+from controller.model.desired.plan import (
+    AnyAction,
+    Blocked,
+    CreateContainer,
+    Plan,
+    Precondition,
+    Verdict,
+    Wait,
+)
+from controller.model.errors import Problem
+
+NOTHING_TO_DO = "nothing to do"
+INCOMPLETE = "incomplete: part of the desired state can't be read, so nothing of it is removed"
+
+
+def render(plan: Plan) -> str:
+    """Return a plan as lines of text: actions in columns, what is held and blocked, then problems.
+
+    A denied action's reason and remedy stand below it.
+    """
+    lines = action_table(plan.actions) if plan.actions else [NOTHING_TO_DO]
+    for hold in plan.holds:
+        lines.append(f"{hold.word} {hold.key}   {hold.reason}")
+        lines += [f"    remedy: {hold.remedy}"] if hold.remedy else []
+    for blocked in plan.blocked:
+        lines.append(f"blocked {blocked.key}   {blocked.code}: {blocked.reason}")
+        lines += [f"    remedy: {blocked.remedy}"] if blocked.remedy else []
+    lines += [problem.render() for problem in plan.problems]
+    if not plan.complete:
+        lines.append(INCOMPLETE)
+    return "\n".join(lines) + "\n"
+
+
+def action_table(actions: tuple[AnyAction, ...]) -> list[str]:
+    """Return the flat form of actions: a line each, in columns, with what is refused below."""
+    rows = [
+        (str(seq), action.verb, action.target, action.cause, _verdict(action))
+        for seq, action in enumerate(actions, 1)
+    ]
+    widths = [max(len(row[column]) for row in rows) for column in range(5)]
+    lines: list[str] = []
+    for action, (seq, verb, target, cause, verdict) in zip(actions, rows, strict=True):
+        head = f"{seq:>{widths[0]}} {verb:<{widths[1]}} {target:<{widths[2]}}"
+        lines.append(f"{head}   {cause:<{widths[3]}}   {verdict}".rstrip())
+        lines += [f"    {line}" for line in volume_lines(action)]
+        lines += _explanation(action.verdict)
+    return lines
+
+
+def volume_lines(action: AnyAction) -> list[str]:
+    """Return what a new container gets where its image declares a VOLUME that no mount covers."""
+    if not isinstance(action, CreateContainer):
+        return []
+    return [described(volume, name) for volume, name in slot_volumes(action.service, action.slot)]
+
+
+def _verdict(action: AnyAction) -> str:
+    if isinstance(action, Wait):
+        return ""
+    return " ".join((action.verdict.decision, *action.verdict.rules))
+
+
+def _explanation(verdict: Verdict) -> Iterable[str]:
+    if verdict.problems:
+        for problem in verdict.problems:
+            yield textwrap.indent(problem.render(), "    ")
+    elif verdict.decision in ("deny", "audit-deny"):
+        if verdict.reason:
+            yield f"    reason: {verdict.reason}"
+        if verdict.remedy:
+            yield f"    remedy: {verdict.remedy}"
+
+
+def to_json(plan: Plan) -> dict[str, object]:
+    """Return a plan in the shape of `trimtab plan --json`; blocked removals are problems there."""
+    return {
+        "digest": plan.digest,
+        "complete": plan.complete,
+        "actions": [_action(seq, action) for seq, action in enumerate(plan.actions, 1)],
+        **({"held": [_held(hold) for hold in plan.holds]} if plan.holds else {}),
+        "problems": [
+            *(blocked_json(blocked) for blocked in plan.blocked),
+            *(problem_json(problem) for problem in plan.problems),
+        ],
+    }
+
+
+def _held(hold: Hold) -> dict[str, object]:
+    return {
+        "object": str(hold.key),
+        "word": hold.word,
+        "reason": hold.reason,
+        "remedy": hold.remedy,
+    }
+
+
+def _action(seq: int, action: AnyAction) -> dict[str, object]:
+    return {
+        "seq": seq,
+        "action": action.verb,
+        "object": str(action.object),
+        "slot": action.slot,
+        "cause": action.cause,
+        "precondition": _precondition(action.precondition),
+        "verdict": verdict_json(action.verdict),
+        **_volumes(action),
+    }
+
+
+def _volumes(action: AnyAction) -> dict[str, object]:
+    if not isinstance(action, CreateContainer):
+        return {}
+    found = slot_volumes(action.service, action.slot)
+    told = [{"path": v.path, "keeping": v.keeping, "volume": name} for v, name in found]
+    return {"volumes": told} if told else {}
+
+
+def _precondition(precondition: Precondition) -> dict[str, object]:
+    members = {
+        "absent": precondition.absent,
+        "id": precondition.id,
+        "revision": precondition.revision,
+    }
+    return {name: value for name, value in members.items() if value}
+
+
+def verdict_json(verdict: Verdict) -> dict[str, object]:
+    """Return a verdict with what it says; a member that says nothing is left out."""
+    said = {
+        "reason": verdict.reason,
+        "remedy": verdict.remedy,
+        "mutations": list(verdict.mutations),
+        "problems": [problem_json(problem) for problem in verdict.problems],
+    }
+    return {
+        "decision": verdict.decision,
+        "rules": list(verdict.rules),
+        **{name: value for name, value in said.items() if value},
+    }
+
+
+def problem_json(problem: Problem) -> dict[str, object]:
+    """Return a problem as `plan --json` and `status --json` show it."""
+    return {
+        "code": problem.code,
+        "severity": problem.severity.value,
+        "file": problem.file,
+        "line": problem.line,
+        "column": problem.column,
+        "field": problem.field,
+        "message": problem.message,
+        "expected": problem.expected,
+        "remedy": problem.remedy,
+    }
+
+
+def blocked_json(blocked: Blocked) -> dict[str, object]:
+    """Return a blocked removal as a problem: it waits for a person, and makes nothing invalid."""
+    return {
+        "code": blocked.code,
+        "severity": "warning",
+        "file": "",
+        "line": 0,
+        "column": 0,
+        "field": "",
+        "message": f"{blocked.key}: {blocked.reason}",
+        "expected": "",
+        "remedy": blocked.remedy,
+    }

@@ -1,0 +1,408 @@
+"""Rules of a create that concern the container itself: limits, rights, restarts, checks, logs.
+
+Each rule is a function of a case that yields what it refuses. Rules that need facts say nothing
+in a preview.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from controller.core.encoding.quoting import quoted
+from controller.core.engine_api.mount_grammar import parse_size
+from controller.core.engine_api.requests import (
+    Finding,
+    Healthcheck,
+    Limits,
+    LogConfig,
+    RestartPolicy,
+)
+from controller.core.rules.context import Case
+from controller.core.rules.facts import HostFacts
+from controller.model.policy.document import MEMORY_FLOOR, Policy
+from controller.model.policy.values import NANO, format_cpus
+from controller.model.quantities import format_bytes, format_duration_ms
+
+Findings = Iterator[Finding]
+
+CPU_PERIOD_DEFAULT = 100_000
+ARGUMENTS_MAX_BYTES = 64 * 1024
+CPU_SHARES_MAX = 4096
+#: A hundredth of a CPU: the least that the kernel takes as a quota. Far below, the engine's own
+#: arithmetic makes a quota of 0 of it, which is no limit at all.
+CPUS_FLOOR = NANO // 100
+#: Where the host's number isn't known; more than any has.
+CPUS_MAX = 8192
+ENGINE_RESTARTS = ("no", "always", "on-failure", "unless-stopped")
+#: Drivers that keep logs on this host.
+LOCAL_LOGS = ("json-file", "local")
+LOG_FILES_MAX = 9999
+_NS_PER_MS = 1_000_000
+PRIVATE_MODES = {"ipc_mode": ("", "private", "none"), "cgroupns_mode": ("", "private")}
+NO_NEW_PRIVILEGES = ("no-new-privileges", "no-new-privileges:true", "no-new-privileges=true")
+LOG_OPTIONS = ("max-size", "max-file", "compress")
+
+
+def environment_bounded(case: Case) -> Findings:
+    """The environment is bounded, and holds nothing that makes the loader run other code."""
+    yield from judge_environment(case.request.env, case.policy)
+
+
+def variable_names(env: tuple[str, ...]) -> list[str]:
+    """Return the names of ``NAME=value`` entries; of what has no ``=`` any part may be a secret."""
+    return [name for name, equals, _ in (entry.partition("=") for entry in env) if equals]
+
+
+def judge_environment(env: tuple[str, ...], policy: Policy) -> Findings:
+    """Yield what is wrong with variables."""
+    limits = policy.env
+    size = sum(len(entry.encode(errors="replace")) + 1 for entry in env)
+    if len(env) > limits.max or size > limits.max_bytes:
+        most = f"at most {limits.max} variables of {format_bytes(limits.max_bytes)} together"
+        reason = f"{len(env)} variables of {size} bytes: {most}"
+        yield Finding("env.size", "Env", reason, "pass less", tolerable=True)
+    for index, entry in enumerate(env):
+        name, equals, _ = entry.partition("=")
+        if not equals and not limits.unset:
+            reason, remedy = "not of the form NAME=value", "write NAME=value, or leave it out"
+            yield Finding("env.invalid", f"Env[{index}]", reason, remedy)
+        if name in limits.denied:
+            reason = f"{name} makes every program run other code first"
+            yield Finding("env.denied", f"Env[{index}]", reason, "remove it")
+
+
+def arguments_bounded(case: Case) -> Findings:
+    """Arguments are bounded: every list of containers repeats them, the controller's too."""
+    request = case.request
+    yield from judge_arguments(
+        (*(request.entrypoint or ()), *(request.command or ()), *request.shell)
+    )
+
+
+def judge_arguments(words: tuple[str, ...]) -> Findings:
+    """Yield what is wrong with arguments."""
+    size = sum(len(word.encode(errors="replace")) + 1 for word in words)
+    if size > ARGUMENTS_MAX_BYTES:
+        reason = f"arguments of {size} bytes: at most {format_bytes(ARGUMENTS_MAX_BYTES)} together"
+        yield Finding("command.size", "Cmd", reason, "put it into a file of the image or a volume")
+
+
+def limits_bounded(case: Case) -> Findings:
+    """Limits that were asked for are within the policy's."""
+    host = case.facts.host if case.facts else HostFacts()
+    yield from judge_limits(case.request.limits, case.policy, host, "HostConfig.")
+    asked = case.request.limits.memory
+    memory = asked if asked > 0 else case.policy.resources.memory.default
+    shm, most = case.request.shm_size, min(case.policy.resources.shm_max, memory)
+    if not 0 <= shm <= most:
+        reason = f"{format_bytes(shm)} of shared memory is outside 0 to {format_bytes(most)}"
+        fits = 0 <= shm <= memory
+        yield Finding("resources.shm", "HostConfig.ShmSize", reason, "ask for less", fits)
+
+
+def judge_limits(limits: Limits, policy: Policy, host: HostFacts, path: str) -> Findings:
+    """Yield which limits are out of bounds; what is unset (0, pids None) is left out."""
+    yield from _judge_memory(limits, policy, path)
+    yield from _judge_cpus(limits, policy, host, path)
+    most = policy.resources.pids.max
+    # In a create 0 is how clients say unset; an update's 0 was made a finding before.
+    if limits.pids is not None and not 0 <= limits.pids <= most:
+        reason = f"{limits.pids} processes are outside 1 to {most}"
+        where = f"{path}PidsLimit"
+        yield Finding("resources.pids", where, reason, "ask for fewer", limits.pids > most)
+
+
+def _judge_memory(limits: Limits, policy: Policy, path: str) -> Findings:
+    most = policy.resources.memory.max
+    memory = limits.memory or policy.resources.memory.default
+    if limits.memory and not MEMORY_FLOOR <= limits.memory <= most:
+        bounds = f"{format_bytes(MEMORY_FLOOR)} to {format_bytes(most)}"
+        reason = f"{format_bytes(limits.memory)} of memory is outside {bounds}"
+        remedy = "choose a size in that range"
+        more = limits.memory > most
+        yield Finding("resources.memory", f"{path}Memory", reason, remedy, more)
+    if limits.memory_swap and limits.memory_swap != limits.memory:
+        reason = "swap isn't used here: MemorySwap is Memory"
+        yield Finding("resources.swap", f"{path}MemorySwap", reason, "leave it out")
+    if limits.memory_reservation and not MEMORY_FLOOR <= limits.memory_reservation <= memory:
+        reason = f"a reservation is at least {format_bytes(MEMORY_FLOOR)} and not above the limit"
+        remedy = "ask for something between"
+        yield Finding("resources.memory", f"{path}MemoryReservation", reason, remedy)
+    swappiness = limits.memory_swappiness
+    if swappiness is not None and not 0 <= swappiness <= 100:
+        reason = f"a swappiness of {swappiness}"
+        yield Finding("resources.swap", f"{path}MemorySwappiness", reason, "0 to 100")
+
+
+def _judge_cpus(limits: Limits, policy: Policy, host: HostFacts, path: str) -> Findings:
+    most = policy.resources.cpus.max
+    here = host.cpus * NANO if host.cpus else CPUS_MAX * NANO
+    most = min(most, here)
+    if limits.nano_cpus and (limits.cpu_quota or limits.cpu_period):
+        reason = "CPUs are limited in one way: NanoCpus, or CpuQuota and CpuPeriod"
+        yield Finding("resources.cpus", f"{path}NanoCpus", reason, "leave one out")
+    if limits.nano_cpus and not CPUS_FLOOR <= limits.nano_cpus <= most:
+        asked = format_cpus(limits.nano_cpus)
+        reason = f"{asked} CPUs are outside 0.01 to {format_cpus(most)}"
+        where = f"{path}NanoCpus"
+        alone = not limits.cpu_quota and not limits.cpu_period
+        more = alone and most < limits.nano_cpus <= here
+        remedy = "ask for fewer" if limits.nano_cpus > most else "ask for more"
+        yield Finding("resources.cpus", where, reason, remedy, more)
+    period = limits.cpu_period or CPU_PERIOD_DEFAULT
+    if not 1_000 <= period <= 1_000_000:
+        reason = f"a period of {period} µs"
+        yield Finding("resources.cpus", f"{path}CpuPeriod", reason, "1000 to 1000000")
+    elif limits.cpu_quota and not 1_000 <= limits.cpu_quota <= most * period // NANO:
+        reason = f"a quota of {limits.cpu_quota} µs in {period}: at most {format_cpus(most)} CPUs"
+        where, remedy = f"{path}CpuQuota", "1000 or more, and fewer CPUs"
+        more = 1_000 <= limits.cpu_quota <= here * period // NANO
+        yield Finding("resources.cpus", where, reason, remedy, more)
+    if limits.cpu_period and not limits.cpu_quota:
+        reason = "a period without a quota limits nothing"
+        yield Finding("resources.cpus", f"{path}CpuPeriod", reason, "give CpuQuota too")
+    if limits.cpu_shares and not 2 <= limits.cpu_shares <= CPU_SHARES_MAX:
+        reason = f"a weight of {limits.cpu_shares}"
+        yield Finding("resources.shares", f"{path}CpuShares", reason, f"2 to {CPU_SHARES_MAX}")
+
+
+def ulimits_bounded(case: Case) -> Findings:
+    """Some ulimits may be set, none beyond the policy's."""
+    allowed = case.policy.resources.ulimits
+    for index, ulimit in enumerate(case.request.ulimits):
+        most, more = allowed.get(ulimit.name), False
+        if most is None:
+            reason = f"the ulimit {ulimit.name!r}: the policy lists {', '.join(sorted(allowed))}"
+        elif 0 <= ulimit.soft <= ulimit.hard <= most:
+            continue
+        else:
+            reason = f"{ulimit.name} {ulimit.soft}:{ulimit.hard}, at most {most}"
+            more = 0 <= ulimit.soft <= ulimit.hard
+        where = f"HostConfig.Ulimits[{index}]"
+        yield Finding("resources.ulimits", where, reason, "leave it out, or ask for less", more)
+
+
+def storage_bounded(case: Case) -> Findings:
+    """The size of the writable layer may be bounded where the policy says that the host can."""
+    most = case.policy.resources.disk_max
+    for key, value in case.request.storage:
+        where = f"HostConfig.StorageOpt.{key}"
+        if key != "size" or most is None:
+            reason = (
+                "this host's storage can't bound it" if key == "size" else f"the option {key!r}"
+            )
+            yield Finding("resources.disk", where, reason, "leave it out")
+        elif (size := parse_size(value)) is None or size > most:
+            reason = f"{value!r}: at most {format_bytes(most)}"
+            yield Finding("resources.disk", where, reason, "ask for less")
+
+
+def capabilities_listed(case: Case) -> Findings:
+    """Capabilities are dropped, and the few that the policy lists may be asked for."""
+    allowed = case.policy.capabilities.allowed
+    for index, asked in enumerate(case.request.cap_add):
+        if capability(asked) not in allowed:
+            admitted = ", ".join(allowed) or "none"
+            reason = f"{quoted(asked)} is not a capability that the policy admits ({admitted})"
+            where = f"HostConfig.CapAdd[{index}]"
+            yield Finding("capabilities", where, reason, "remove it")
+
+
+def capability(text: str) -> str:
+    """Return a capability's name in capitals, without CAP_."""
+    return text.upper().removeprefix("CAP_") if text.isascii() else text
+
+
+def security_options(case: Case) -> Findings:
+    """Security options only restate what is set anyhow: a later one would win over it."""
+    for index, option in enumerate(case.request.security_opt):
+        if option not in NO_NEW_PRIVILEGES:
+            reason = f"{option!r}: only no-new-privileges:true may be given"
+            where = f"HostConfig.SecurityOpt[{index}]"
+            yield Finding("security-opt", where, reason, "leave it out")
+
+
+def namespaces_private(case: Case) -> Findings:
+    """Namespaces are the container's own, and its runtime is one that the policy lists."""
+    request = case.request
+    for where, value, allowed, rule in (
+        ("IpcMode", request.ipc_mode, PRIVATE_MODES["ipc_mode"], "namespace.ipc"),
+        ("CgroupnsMode", request.cgroupns_mode, PRIVATE_MODES["cgroupns_mode"], "namespace.cgroup"),
+        ("Isolation", request.isolation, ("", "default"), "resources.windows"),
+    ):
+        if value not in allowed:
+            options = ", ".join(option for option in allowed if option)
+            yield Finding(rule, f"HostConfig.{where}", f"{value!r}", f"leave it out, or {options}")
+    runtimes = case.policy.security.runtimes
+    if request.runtime not in ("", *runtimes):
+        reason, remedy = f"{request.runtime!r}", f"leave it out, or {', '.join(runtimes)}"
+        yield Finding("runtime", "HostConfig.Runtime", reason, remedy)
+    if not 0 <= request.oom_score_adj <= 1000:
+        reason = f"{request.oom_score_adj}: the host would kill others before it"
+        yield Finding("resources.oom", "HostConfig.OomScoreAdj", reason, "0 to 1000")
+
+
+def user_allowed(case: Case) -> Findings:
+    """Where the policy wants no root, the user is a number that isn't 0, in group too."""
+    if not case.policy.security.require_non_root:
+        return
+    user = case.request.user or (case.image.user if case.image else "")
+    if not user and case.facts is None:
+        return  # the image's own user isn't known in a preview
+    yield from judge_non_root(user)
+
+
+def judge_non_root(user: str) -> Findings:
+    """Yield why a user may be root, or in its group; '' is whoever the image says."""
+    who, _, group = user.partition(":")
+    remedy = "name a user other than root by number, such as 1000:1000"
+    if not (who.isascii() and who.isdigit()):
+        named = f"{quoted(user)} is a name, and the policy requires a number"
+        reason = named if user else "the image runs as root"
+        yield Finding("user.root", "User", reason, remedy, tolerable=True)
+    elif int(who) == 0 or (group and not (group.isascii() and group.isdigit() and int(group))):
+        reason = f"{quoted(user)} runs as root or in its group"
+        yield Finding("user.root", "User", reason, remedy, tolerable=True)
+
+
+def groups_allowed(case: Case) -> Findings:
+    """Further groups are the policy's to allow; where it wants no root, root's isn't among them."""
+    security = case.policy.security
+    for index, group in enumerate(case.request.groups):
+        where = f"HostConfig.GroupAdd[{index}]"
+        if not security.group_add:
+            reason = "the policy admits no further groups: one may own files that are mounted"
+            yield Finding("user.groups", where, reason, "leave it out")
+        elif security.require_non_root and not (group.isdigit() and int(group)):
+            reason = f"{quoted(group)} may be root's group"
+            yield Finding("user.groups", where, reason, "give groups by number, and not 0")
+
+
+def cpuset_allowed(case: Case) -> Findings:
+    """CPUs are pinned where the policy allows it, to those that the host has."""
+    text, path = case.request.cpuset, "HostConfig.CpusetCpus"
+    if not text:
+        return
+    if not case.policy.resources.cpuset:
+        reason = "the policy does not admit pinned CPUs"
+        yield Finding("resources.cpuset", path, reason, "leave it out")
+        return
+    cpus = case.facts.host.cpus if case.facts else 0
+    last = max((int(number) for number in re.findall(r"[0-9]+", text)), default=0)
+    if cpus and last >= cpus:
+        reason = f"{quoted(text)} names more CPUs than this host has: 0 to {cpus - 1}"
+        yield Finding("resources.cpuset", path, reason, "choose from those")
+
+
+def root_filesystem(case: Case) -> Findings:
+    """Where the policy wants it, the image's files can't be changed."""
+    if case.policy.security.require_read_only_root and not case.request.read_only_root:
+        reason = "the policy requires a read-only root filesystem"
+        remedy = "set readOnlyRootFilesystem: true, and mount a tmpfs or volume to write to"
+        where = "HostConfig.ReadonlyRootfs"
+        yield Finding("root-filesystem", where, reason, remedy, tolerable=True)
+
+
+def restart_bounded(case: Case) -> Findings:
+    """The restart policy is one of the engine's, with bounded retries."""
+    auto_remove = case.request.auto_remove
+    yield from judge_restart(case.request.restart, case.policy, "HostConfig.RestartPolicy")
+    if auto_remove and not case.policy.auto_remove:
+        where, reason = "HostConfig.AutoRemove", "evidence would go"
+        yield Finding("auto-remove", where, reason, "leave it out", tolerable=True)
+    if auto_remove and case.request.restart.name not in {"", "no"}:
+        reason = "a container that is removed when it exits can't restart"
+        yield Finding("auto-remove", "HostConfig.AutoRemove", reason, "choose one of the two")
+
+
+def judge_restart(restart: RestartPolicy, policy: Policy, path: str) -> Findings:
+    """Yield what is wrong with a restart policy."""
+    allowed, most = policy.restart.policies, policy.restart.max_retries
+    if restart.name and restart.name not in allowed:
+        admitted = ", ".join(allowed)
+        reason = f"{quoted(restart.name)} is not a restart policy that is admitted ({admitted})"
+        known = restart.name in ENGINE_RESTARTS
+        yield Finding("restart", f"{path}.Name", reason, "use one of them", known)
+    if not 0 <= restart.max_retries <= most:
+        reason = f"{restart.max_retries} retries: at most {most}"
+        where = f"{path}.MaximumRetryCount"
+        more = restart.name == "on-failure" and restart.max_retries > most
+        yield Finding("restart", where, reason, "ask for fewer", more)
+    elif restart.max_retries and restart.name != "on-failure":
+        reason = "only on-failure counts retries"
+        yield Finding("restart", f"{path}.MaximumRetryCount", reason, "leave it out")
+
+
+def healthcheck_bounded(case: Case) -> Findings:
+    """A health check runs for ever: not too often, and not for too long."""
+    check = case.request.healthcheck
+    if check is None:
+        return
+    limits = case.policy.healthcheck
+    for name, value, least, most in (
+        ("Interval", check.interval_ns, limits.min_interval, limits.max_interval),
+        ("StartInterval", check.start_interval_ns, limits.min_interval, limits.max_interval),
+        ("Timeout", check.timeout_ns, limits.min_timeout, limits.max_timeout),
+        ("StartPeriod", check.start_period_ns, limits.min_timeout, limits.max_start_period),
+    ):
+        if value and not least * _NS_PER_MS <= value <= most * _NS_PER_MS:
+            bounds = f"{format_duration_ms(least)} to {format_duration_ms(most)}"
+            reason = f"{_duration(value)} is outside {bounds}"
+            where, can = f"Healthcheck.{name}", value >= _NS_PER_MS  # what the engine takes
+            yield Finding("healthcheck.bounds", where, reason, "choose one in that range", can)
+    yield from _judge_check(check, case.policy)
+
+
+def _duration(count_ns: int) -> str:
+    whole, rest = divmod(count_ns, _NS_PER_MS)
+    return f"{count_ns}ns" if rest else format_duration_ms(whole)
+
+
+def _judge_check(check: Healthcheck, policy: Policy) -> Findings:
+    most = policy.healthcheck.max_retries
+    if not 0 <= check.retries <= most:
+        reason = f"{check.retries} retries are outside 0 to {most}"
+        where, more = "Healthcheck.Retries", check.retries > most
+        yield Finding("healthcheck.bounds", where, reason, "ask for fewer", more)
+    if check.test[:1] == ("CMD-SHELL",) and not policy.healthcheck.shell:
+        reason = "the policy wants commands without a shell"
+        where, remedy = "Healthcheck.Test", 'write ["CMD", …]'
+        yield Finding("healthcheck.shell", where, reason, remedy, tolerable=True)
+
+
+def logs_kept(case: Case) -> Findings:
+    """Logs stay on this host, in files that rotate."""
+    yield from judge_log(case.request.log, case.policy)
+
+
+def judge_log(log: LogConfig, policy: Policy) -> Findings:
+    """Yield what is wrong with a log configuration."""
+    limits, path = policy.logs, "HostConfig.LogConfig"
+    if log.type and log.type not in limits.drivers:
+        reason = f"the driver {log.type!r} would send the log elsewhere, or nowhere"
+        remedy, here = f"use {' or '.join(limits.drivers)}", log.type in LOCAL_LOGS
+        yield Finding("log.driver", f"{path}.Type", reason, remedy, here)
+        if not here:
+            return
+    for key, value in log.options:
+        where = f"{path}.Config.{key}"
+        if key not in LOG_OPTIONS:
+            options = ", ".join(LOG_OPTIONS)
+            yield Finding("log.option", where, f"the option {key!r}: {options}", "leave it out")
+        elif key == "max-size" and not 0 < (parse_size(value) or 0) <= limits.max_size:
+            size = parse_size(value)
+            asked = format_bytes(size) if size else quoted(value)
+            reason = f"{asked} is not a size of at most {format_bytes(limits.max_size)}"
+            remedy, more = "choose a smaller size", size is not None
+            yield Finding("log.option", where, reason, remedy, more)
+        elif key == "max-file" and not _is_count(value, limits.max_files):
+            reason = f"{quoted(value)} is not a number of files from 1 to {limits.max_files}"
+            more = _is_count(value, LOG_FILES_MAX)
+            yield Finding("log.option", where, reason, "ask for fewer files", more)
+        elif key == "compress" and value not in {"true", "false"}:
+            yield Finding("log.option", where, f"{value!r}", "write true or false")
+
+
+def _is_count(text: str, most: int) -> bool:
+    return re.fullmatch(r"[1-9][0-9]{0,3}", text, re.ASCII) is not None and int(text) <= most

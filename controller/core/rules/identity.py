@@ -1,0 +1,214 @@
+"""Rules that concern who asks and what things are called: owners, names, labels, quotas."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+
+from controller.core.encoding.quoting import quoted, shortened
+from controller.core.engine_api.field_reader import fold
+from controller.core.engine_api.requests import Finding
+from controller.core.rules.context import Case
+from controller.model import names
+from controller.model.policy.document import Policy
+from controller.model.policy.values import OWNER_MAX
+from controller.model.quantities import format_bytes
+from controller.model.records import Role
+
+Findings = Iterator[Finding]
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*", re.ASCII)
+_LIKE_AN_ID = re.compile(r"[0-9a-f]{12,64}", re.ASCII)
+_CONTROLLERS_NAME = re.compile(r".*\.[0-9]{1,3}-[0-9a-f]{8}(\.[0-9]+)?", re.ASCII)
+_ATTEMPT = re.compile(r"(\.([2-9]|[1-9][0-9]{1,3}))?", re.ASCII)
+_SLOT = re.compile(r"[1-9][0-9]{0,2}", re.ASCII)
+_REVISION = re.compile(r"v1:[0-9a-f]{64}", re.ASCII)
+_LABEL_KEY = re.compile(r"[!-<>-~]{1,255}", re.ASCII)  # printable ASCII without =
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+
+RESERVED = fold(names.PREFIX)
+_SHOWN_MAX = 96
+
+
+def owner_known(case: Case) -> Findings:
+    """Who owns it is listed, and in its own namespace; nobody claims to be another."""
+    yield from judge_owner(case.policy, case.actor.role, case.owner, case.namespace)
+
+
+def judge_owner(policy: Policy, role: Role, owner: str, namespace: str) -> Findings:
+    """Yield why an owner may not make anything, or not in that namespace."""
+    if role not in {Role.CONTROLLER, Role.CLIENT}:
+        return
+    where = f"Labels.{names.OWNER}"
+    if not names.is_dns_label(owner, length=OWNER_MAX):
+        remedy = "write metadata.owner in lower-case letters, digits and dashes"
+        yield Finding("owner.invalid", where, f"{owner!r} is no owner's name", remedy)
+        return
+    listed = policy.owner(owner)
+    if listed is None:
+        reason = f"{quoted(owner)} is not an owner that the policy lists"
+        yield Finding("owner.unknown", where, reason, "let root add it to the policy's owners")
+    elif policy.owners is not None and namespace not in listed.namespaces:
+        own = ", ".join(listed.namespaces)
+        reason = f"{quoted(owner)} has the namespaces {own}, and not {quoted(namespace)}"
+        yield Finding("owner.namespace", where, reason, "use one of them")
+
+
+def name_valid(case: Case) -> Findings:
+    """A container's name must not be taken for an id, nor for a container of the controller."""
+    name, request = case.name, case.request
+    most = case.policy.names.max
+    yield from judge_name(name, "name", most=most, optional=not case.by_controller)
+    if case.facts and case.facts.name_taken == "foreign":
+        reason, remedy = f"a container that isn't ours has the name {name}", _out_of_the_way(case)
+        if case.facts.name_of:
+            reason += f": it says that instance {case.facts.name_of} made it"
+        yield Finding("name.foreign", "name", reason, remedy)
+    if not case.by_controller:
+        yield from controllers_name(name)
+        return
+    slot, revision = request.label(names.SLOT), request.label(names.REVISION)
+    if not _labels_of_a_slot(case):
+        return
+    stem = names.container_name(case.namespace, case.service, slot=int(slot), revision=revision)
+    if not name.startswith(stem) or not _ATTEMPT.fullmatch(name.removeprefix(stem)):
+        yield Finding("name.mismatch", "name", f"{name!r} isn't the name of that slot: {stem}")
+
+
+def host_named(case: Case) -> Findings:
+    """A host name is one by RFC 1123, unless the policy takes ``_`` as the engine does."""
+    for field, name in (
+        ("Hostname", case.request.hostname),
+        ("Domainname", case.request.domainname),
+    ):
+        if "_" in name and not case.policy.names.underscores:
+            reason = f'{quoted(name)} is not a host name by RFC 1123: it has "_"'
+            yield Finding("host.name", field, reason, 'write "-" instead')
+
+
+def _out_of_the_way(case: Case) -> str:
+    remedy = "rename or remove that one"
+    instance = case.facts.name_of if case.facts else ""
+    return f"{remedy}; {if_lost(instance)}" if instance else remedy
+
+
+def if_lost(instance: str) -> str:
+    """Return what an operator may do about the objects of an instance that nobody is any more."""
+    return f"if that instance's state folder is lost: 'trimtab adopt --instance {instance}'"
+
+
+def controllers_name(name: str) -> Findings:
+    """Refuse a name that would hold up the controller, which gives names of this form."""
+    if _CONTROLLERS_NAME.fullmatch(name):
+        reason = f"{name!r} is a name as the controller gives them"
+        yield Finding("name.reserved", "name", reason, "choose another name")
+
+
+def judge_name(
+    name: str, path: str, *, most: int, optional: bool = False, least: int = 2
+) -> Findings:
+    """Yield what is wrong with the name of a container, a network or a volume.
+
+    *most* is how long the policy lets it be.
+    """
+    if not name and optional:
+        return
+    if len(name) > most:
+        shown = quoted(shortened(name, _SHOWN_MAX))
+        reason = f"{shown} is too long: {len(name)} characters, at most {most}"
+        remedy = "choose a shorter name (docker compose: a shorter project name)"
+        yield Finding("name.invalid", path, reason, remedy)
+    elif not _NAME.fullmatch(name) or len(name) < least:
+        reason = f"{name!r} is no name: letters, digits, _ . -, {least} to {most} characters"
+        yield Finding("name.invalid", path, reason, "choose another name")
+    elif _LIKE_AN_ID.fullmatch(name):
+        reason = f"{name!r} could be taken for an id"
+        yield Finding("name.like-an-id", path, reason, "choose another name")
+
+
+def _labels_of_a_slot(case: Case) -> bool:
+    request = case.request
+    return (
+        names.is_dns_label(request.label(names.NAMESPACE), length=names.NAMESPACE_MAX)
+        and names.is_dns_label(request.label(names.SERVICE), length=names.SERVICE_NAME_MAX)
+        and _SLOT.fullmatch(request.label(names.SLOT)) is not None
+        and _REVISION.fullmatch(request.label(names.REVISION)) is not None
+    )
+
+
+def slot_labelled(case: Case) -> Findings:
+    """What the controller makes says which slot of which service it fills."""
+    if case.by_controller and not _labels_of_a_slot(case):
+        wanted = "namespace, service, slot and revision"
+        yield Finding("label.slot", "Labels", f"the controller names {wanted} of what it makes")
+
+
+def service_named(case: Case) -> Findings:
+    """A service's name is a DNS label: it is resolved as one."""
+    service = case.service
+    if service and not names.is_dns_label(service, length=63):
+        reason = f"{service!r} is no service's name"
+        where = f"Labels.{names.SERVICE}"
+        yield Finding("service.invalid", where, reason, "lower-case letters, digits and dashes")
+
+
+def is_reserved(key: str) -> bool:
+    """Tell whether a label's key is one of ours, in whatever spelling."""
+    folded = fold(key)
+    return folded.startswith(RESERVED) or folded == RESERVED.removesuffix(".")
+
+
+def labels_free(case: Case) -> Findings:
+    """Nobody writes a label of ours but as a whole and as its own; others are bounded."""
+    yield from judge_labels(case.request.labels, case.policy, case.actor.role, case.owner)
+
+
+def judge_labels(
+    labels: Iterable[tuple[str, str]], policy: Policy, role: Role, owner: str
+) -> Findings:
+    """Yield what is wrong with labels."""
+    own: tuple[str, ...] = names.CLIENT_LABELS
+    if role is Role.CONTROLLER:
+        own = (*names.CLIENT_LABELS, *names.CONTROLLER_LABELS)
+    size = count = 0
+    for key, value in labels:
+        where = f"Labels.{key}"
+        count, size = count + 1, size + len((key + value).encode(errors="replace"))
+        if is_reserved(key):
+            if key not in own:
+                yield Finding("label.reserved", where, "the gate writes that one", "leave it out")
+            elif key == names.OWNER and value != owner:
+                reason = f"you are {owner!r}, not {value!r}"
+                yield Finding("label.reserved", where, reason, "leave it out")
+        elif any(fold(key).startswith(fold(prefix)) for prefix in policy.labels.denied_prefixes):
+            reason = "labels of this prefix grant rights in a tool that reads the engine's labels"
+            yield Finding("label.denied", where, reason, "remove it")
+        elif not _LABEL_KEY.fullmatch(key):
+            reason = "a key is printable ASCII without =, at most 255 characters"
+            yield Finding("label.invalid", "Labels", reason, "choose another key")
+        if _CONTROL.search(value):
+            reason = "line breaks and control characters could forge a line of a log"
+            yield Finding("label.invalid", where, reason, "write it in one line")
+    if count > policy.labels.max or size > policy.labels.max_bytes:
+        most = f"at most {policy.labels.max} of {format_bytes(policy.labels.max_bytes)} together"
+        reason = f"{count} labels of {size} bytes: {most}"
+        yield Finding("label.size", "Labels", reason, "write fewer", tolerable=True)
+
+
+def quotas_kept(case: Case) -> Findings:
+    """Containers are counted in any state; a rollout may exceed the service's by its surge."""
+    if case.facts is None:
+        return
+    listed, quotas = case.policy.owner(case.owner), case.policy.quotas
+    per_owner = quotas.per_owner
+    if case.policy.owners is not None and listed is not None and listed.quota is not None:
+        per_owner = listed.quota
+    surge = 1 if case.by_controller and case.facts.replaces else 0
+    if case.facts.service_count >= quotas.per_service + surge:
+        reason = f"{case.service or 'this service'} has {case.facts.service_count} containers"
+        remedy = f"at most {quotas.per_service}: remove some first"
+        yield Finding("quota.service", f"Labels.{names.SERVICE}", reason, remedy)
+    if case.facts.owner_count >= per_owner:
+        reason = f"{case.owner} has {case.facts.owner_count} containers"
+        remedy = f"at most {per_owner}: remove some first"
+        yield Finding("quota.owner", f"Labels.{names.OWNER}", reason, remedy)

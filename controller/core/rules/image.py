@@ -1,0 +1,133 @@
+"""Rules of a create that concern its image: admitted by name, and the very one that was let in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from controller.core.encoding.image_reference import (
+    Reference,
+    is_image_id,
+    matches,
+    parse_reference,
+    without_credentials,
+)
+from controller.core.encoding.quoting import quoted
+from controller.core.engine_api.requests import Finding
+from controller.core.rules.anonymous_volumes import uncovered
+from controller.core.rules.context import Case, read_reference, reference_text
+from controller.model import names
+from controller.model.policy.document import Policy
+
+Findings = Iterator[Finding]
+
+
+def image_allowed(case: Case) -> Findings:
+    """The reference as written must be one, and one that the policy admits."""
+    text = reference_text(case.request, case.actor)
+    yield from judge_reference(text, case.policy, path="Image")
+    asked = case.request.image
+    if not case.by_controller or asked == text or is_image_id(asked):
+        return
+    named, written = read_reference(asked), case.reference
+    if named is None or written is None or named.repository != written.repository:
+        # What is recorded as written is what later slots and heals are admitted by.
+        said, is_of = without_credentials(text), without_credentials(asked)
+        reason = f"the label {names.IMAGE} says {said!r}, the image is {is_of!r}"
+        remedy = "label the container with the reference that it is made from"
+        yield Finding("image.mismatch", "Image", reason, remedy)
+
+
+def judge_reference(text: str, policy: Policy, *, path: str) -> Findings:
+    """Yield why a reference isn't admitted."""
+    try:
+        reference = parse_reference(text)
+    except ValueError as error:
+        remedy = "name the image as REGISTRY/PATH:TAG, or with @sha256:DIGEST"
+        yield Finding("image.invalid", path, str(error), remedy)
+        return
+    images = policy.images
+    if not matches(reference, images.allow):
+        allowed = ", ".join(images.allow)
+        reason = f"{_named(text, reference)} is not under an admitted prefix ({allowed})"
+        yield Finding("image.not-allowed", path, reason, "use an image under one of them")
+    if images.require_digest and not reference.digest:
+        reason = f"{_named(text, reference)} has a tag, which can move, and no digest"
+        yield Finding("image.mutable", path, reason, "add @sha256:DIGEST", tolerable=True)
+
+
+def _named(text: str, reference: Reference) -> str:
+    """Return a reference as it was written and, where that is shorter, in full."""
+    full = "" if text == reference.canonical else f" ({reference.canonical})"
+    return f"{quoted(text)}{full}"
+
+
+def image_trusted(case: Case) -> Findings:
+    """What the reference means on the engine must be what the gate let in under it."""
+    facts, reference = case.facts, case.reference
+    if facts is None or reference is None or not matches(reference, case.policy.images.allow):
+        return
+    image, trusted = facts.image, facts.trusted
+    name = reference.canonical
+    asked = case.request.image
+    named = read_reference(asked)
+    if image is None:
+        yield Finding("image.missing", "Image", f"{name} isn't here", "pull it first")
+    elif is_image_id(asked) and asked != image.id:
+        yield Finding("image.moved", "Image", f"{asked} isn't what {name} was pinned to")
+    elif named is not None and named.digest and image.digest not in {"", named.digest}:
+        yield Finding("image.moved", "Image", f"{name} isn't {named.digest} here")
+    elif facts.pinned or matches(reference, case.policy.images.trust_local):
+        return
+    elif trusted is None:
+        reason = f"{name} is here, but nobody let it in: it may be anything under that name"
+        remedy = f"pull it through the gate, or let an operator run `trimtab image trust {name}`"
+        yield Finding("image.untrusted", "Image", reason, remedy)
+    elif trusted.id != image.id:
+        reason = f"{name} means another image now than the one that was let in ({trusted.id})"
+        remedy = f"pull it through the gate again, or run `trimtab image trust {name}`"
+        yield Finding("image.moved", "Image", reason, remedy)
+
+
+def platform_known(case: Case) -> Findings:
+    """Another platform is another manifest than the one that was let in."""
+    host = case.facts.host.platform if case.facts else ""
+    if host:  # not known in a preview
+        yield from judge_platform(case.platform, host, case.policy)
+
+
+#: Variants that exist of an architecture: clients write them beside it.
+_VARIANTS = {
+    "linux/amd64": ("v1", "v2", "v3", "v4"),
+    "linux/arm64": ("v8", "v9"),
+    "linux/arm": ("v5", "v6", "v7"),
+}
+
+
+def judge_platform(asked: str, host: str, policy: Policy) -> Findings:
+    """Yield why a platform isn't served: it is neither the host's own nor listed."""
+    own = (host, *(f"{host}/{variant}" for variant in _VARIANTS.get(host, ())))
+    if asked and asked not in (*own, *policy.images.platforms):
+        reason = f"the platform {asked!r}" + (f", on a host of {host}" if host else "")
+        yield Finding("image.platform", "platform", reason, "leave it out")
+
+
+def anonymous_volumes(case: Case) -> Findings:
+    """Anonymous volumes have no owner and no quota, and each recreate loses what is in them."""
+    if case.policy.images.anonymous_volumes != "refuse":
+        return
+    # Clients name the targets of their mounts here too: those have a volume.
+    mounted = {mount.target for mount in case.request.mounts}
+    for mount in case.request.mounts:
+        if mount.type == "volume" and not mount.source:
+            yield _anonymous(mount.path, mount.target, "asked for")
+    for path in uncovered(case.request.volumes, mounted):
+        yield _anonymous(f"Volumes.{path}", path, "asked for")
+    image = case.image.volumes if case.image else ()
+    for path in uncovered(image, (*mounted, *uncovered(case.request.volumes, ()))):
+        yield _anonymous("Image", path, "declared by the image")
+
+
+def _anonymous(where: str, path: str, how: str) -> Finding:
+    reason = f"the volume at {path} is {how} and has no name: its data is lost at each recreate"
+    remedy = f"mount a volume there: {{type: volume, source: NAME, target: {path}}}"
+    return Finding("volume.anonymous", where, reason, f"{remedy}, or a tmpfs", tolerable=True)

@@ -1,0 +1,287 @@
+"""Rules of mounts: what of the host, and which volumes, a container may see.
+
+Paths are compared by whole components, never as text. What is never mounted comes first and has
+no switch; then the policy's forbidden paths, then its allowed ones (or the owner's). A path below
+the engine's volumes root is judged as a mount of that volume.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from controller.core.engine_api.grammar import is_below, is_clean
+from controller.core.engine_api.mount_grammar import VOLUME_NAME
+from controller.core.engine_api.requests import Finding, Mount
+from controller.core.rules.confinement import data_path
+from controller.core.rules.context import Case
+from controller.core.rules.facts import DEFAULT_VOLUMES_ROOT, VolumeFacts
+from controller.core.rules.identity import judge_name
+from controller.core.rules.image_volumes import makes_named, mounts_of
+from controller.model.host_paths import ENGINE_DATA, PathFacts
+from controller.model.policy.sections import Project
+from controller.model.quantities import format_bytes
+from controller.model.records import Role
+
+Findings = Iterator[Finding]
+
+#: Refused whatever the policy says, also when what is asked for contains one of them. The broker
+#: adds its own places by device and inode (``PathFacts.protected``).
+NEVER = (
+    "/proc",
+    "/sys",
+    "/dev",
+    "/run/docker.sock",
+    "/var/run/docker.sock",
+    "/run/docker",
+    "/var/run/docker",
+    "/run/containerd",
+    "/var/run/containerd",
+    "/run/trimtab",
+    "/var/run/trimtab",
+    "/var/lib/docker",
+    "/var/lib/containerd",
+    "/var/lib/trimtab",
+)
+_SOCKET_NAMES = ("docker.sock", "containerd.sock", "broker.sock")
+_WRITABLE_BY_OTHERS = 0o022
+
+
+def mounts_bounded(case: Case) -> Findings:
+    """There are only so many mounts, and memory filesystems are bounded."""
+    mounts, policy = mounts_of(case), case.policy
+    if len(mounts) > policy.mounts.max:
+        reason = f"{len(mounts)} mounts: at most {policy.mounts.max}"
+        yield Finding("mount.count", "HostConfig.Mounts", reason, "ask for fewer")
+    most = policy.resources.tmpfs.max
+    for mount in mounts:
+        if mount.type == "tmpfs" and not 0 <= mount.size <= most:
+            reason = f"{format_bytes(mount.size)} in memory is outside 0 to {format_bytes(most)}"
+            yield Finding("mount.tmpfs", mount.path, reason, "ask for less", mount.size > most)
+        if mount.executable and not policy.resources.tmpfs.executable:
+            reason = "exec lets programs in the tmpfs run, which the policy does not admit"
+            yield Finding("mount.options", mount.path, reason, "leave exec out")
+
+
+def sources_allowed(case: Case) -> Findings:
+    """Each source is what the policy allows, and what it seems to be."""
+    root, mounts = volumes_root(case), mounts_of(case)
+    if len(mounts) > case.policy.mounts.max:
+        return  # ``mounts_bounded`` refuses it, and none was looked up
+    for mount in mounts:
+        if mount.type == "volume":
+            if mount.source and makes_named(case):
+                yield from judge_name(mount.source, mount.path, most=case.policy.names.max)
+            yield from _volume(case, mount, mount.source)
+        elif mount.type == "bind" and is_clean(mount.source):
+            if is_below(mount.source, root):
+                yield from _below_volumes_root(case, mount, root)
+            else:
+                yield from _bind(case, mount)
+
+
+def volumes_root(case: Case) -> str:
+    """Return the folder in which the engine keeps its volumes."""
+    return case.facts.host.volumes_root if case.facts else DEFAULT_VOLUMES_ROOT
+
+
+def volume_below(source: str, root: str) -> str:
+    """Return the volume whose data a path below the volumes root is, '' if it is no one's."""
+    parts = source.removeprefix(root).strip("/").split("/")
+    data = len(parts) > 1 and parts[1] == "_data" and VOLUME_NAME.fullmatch(parts[0])
+    return parts[0] if data else ""
+
+
+def _below_volumes_root(case: Case, mount: Mount, root: str) -> Findings:
+    name = volume_below(mount.source, root)
+    if not name:
+        reason = f"{mount.source} is no volume's data"
+        yield Finding("mount.forbidden", mount.path, reason, "mount the volume by its name")
+        return
+    yield from _volume(case, mount, name)
+    if mount.source != data_path(root, name):
+        # The engine follows a link there. It looks for a part of a volume without following any.
+        reason = (
+            f"containers with the volume {name} could put a link in the place of {mount.source}"
+        )
+        remedy = "mount the volume by its name; a part of it with VolumeOptions.Subpath"
+        yield Finding("mount.parent", mount.path, reason, remedy)
+    yield from _as_it_is(case, mount, in_volume=True)
+
+
+def _bind(case: Case, mount: Mount) -> Findings:
+    source = mount.source
+    never = next((path for path in NEVER if _touches(source, path)), "")
+    if never or source.rpartition("/")[2] in _SOCKET_NAMES:
+        what = _relation(source, never) if never else "is a socket of the engine, "
+        reason = f"{source} {what}which no policy admits"
+        yield Finding("mount.never", mount.path, reason, "remove the mount")
+        return
+    project = project_of(case, source)
+    if project is not None:
+        yield from _as_it_is(case, mount, in_volume=False, trusted=(project.uid,))
+        yield from _as_its_user(case, mount, project)
+        return
+    mounts = case.policy.mounts
+    forbidden = next((path for path in mounts.forbidden if _touches(source, _folder(path))), "")
+    if forbidden:
+        reason = f"{source} {_relation(source, _folder(forbidden))}which the policy forbids"
+        remedy = "use a volume, or another folder"
+        if source != _folder(forbidden) and is_below(source, _folder(forbidden)):
+            remedy += ", or list your project's folder in mounts.projects of the policy"
+        yield Finding("mount.forbidden", mount.path, reason, remedy)
+        return
+    listed = case.policy.owner(case.owner)
+    allowed = (listed.sources if listed else ()) or mounts.allowed
+    if not any(_allows(prefix, source) for prefix in allowed):
+        folders = ", ".join(allowed) or "none"
+        reason = f"{source} is not below an admitted path ({folders})"
+        yield Finding("mount.not-allowed", mount.path, reason, "use a path below one of them")
+        return
+    yield from _as_it_is(case, mount, in_volume=False)
+
+
+def project_of(case: Case, source: str) -> Project | None:
+    """Return the project folder that a source lies in, if the one who asks may mount from it.
+
+    The policy names such folders beside its forbidden ones, each with the user whose files they are.
+    """
+    for project in case.policy.mounts.projects:
+        own = case.actor.role is not Role.CLIENT or case.actor.uid == project.uid
+        if own and is_below(source, _folder(project.path)):
+            return project
+    return None
+
+
+def _as_its_user(case: Case, mount: Mount, project: Project) -> Findings:
+    """A client's container has the rights of the project's user in the project, and no others.
+
+    The user can put a link in the place of the folder before the start, and runs what the container
+    leaves there. So a container of root's would make that user root: by a file of the host that it
+    reads or writes until the broker ends it, or by a program with the set-user-id bit. A group of the
+    host's (docker's) would do the same. Only numbers count, since names are the image's to choose.
+    """
+    uid = str(project.uid)
+    alone = case.request.user == f"{uid}:{uid}" and not set(case.request.groups) - {uid}
+    if case.actor.role is Role.CLIENT and not alone:
+        reason = f"{mount.source} is a project of the user {uid}, and the container runs as another"
+        remedy = f'run it as that user, without other groups (user: "{uid}:{uid}")'
+        yield Finding("mount.project", mount.path, reason, remedy)
+
+
+def _touches(source: str, path: str) -> bool:
+    return is_below(source, path) or is_below(path, source)
+
+
+def _relation(source: str, path: str) -> str:
+    """Return how a source and a path go together, to be followed by a relative clause."""
+    if source == path:
+        return "is a path "
+    return f"lies under {path}, " if is_below(source, path) else f"contains {path}, "
+
+
+def _folder(path: str) -> str:
+    return path.rstrip("/") or "/"
+
+
+def _allows(prefix: str, source: str) -> bool:
+    folder = _folder(prefix)
+    # With its slash a prefix means what is below it, not the folder itself (/tmp).
+    return is_below(source, folder) and not (prefix.endswith("/") and source == folder)
+
+
+_KINDS = {
+    "symlink": ("mount.symlink", "is a link, or lies behind one", "name the place itself"),
+    "missing": ("mount.missing", "isn't there", "make it first: the engine would, as root"),
+    "socket": ("mount.socket", "is a socket", "no policy allows that"),
+    "other": ("mount.kind", "is neither a folder nor a file", "mount a folder or a file"),
+    "unreadable": ("mount.unreadable", "can't be looked at by the broker", "check its rights"),
+}
+
+
+def _as_it_is(
+    case: Case, mount: Mount, *, in_volume: bool, trusted: tuple[int, ...] = ()
+) -> Findings:
+    """Yield what is wrong with a source as the broker sees it; *trusted* users may own folders."""
+    if case.facts is None:
+        return
+    facts = case.facts.paths.get(mount.source)
+    if facts is None:
+        reason = f"{mount.source} wasn't looked at"
+        yield Finding("mount.unreadable", mount.path, reason, "try again")
+        return
+    protected = "" if in_volume and facts.protected == ENGINE_DATA else facts.protected
+    if protected:
+        reason = f"{mount.source} is, contains or lies under what is the gate's own: {protected}"
+        yield Finding("mount.never", mount.path, reason, "no policy allows that")
+        return
+    if facts.kind in _KINDS:
+        rule, what, remedy = _KINDS[facts.kind]
+        yield Finding(rule, mount.path, f"{mount.source} {what}", remedy)
+        return
+    if not in_volume:
+        # The engine's root above its volumes is nobody's to write but the engine's.
+        yield from _parents(case, mount, facts, trusted)
+
+
+def _parents(case: Case, mount: Mount, facts: PathFacts, owners: tuple[int, ...]) -> Findings:
+    """Yield who could swap the source for something else after it was judged."""
+    listed = case.policy.owner(case.owner)
+    trusted = {0, *owners, *(listed.uids if listed else ())}
+    remedy = "let root own the folders above it, writable by nobody else"
+    if facts.parents_writable_by_others:
+        reason = f"others may write to {facts.parents_writable_by_others}, above {mount.source}"
+        yield Finding("mount.parent", mount.path, reason, remedy)
+    for parent in facts.sticky_parents:
+        if parent.next_uid not in trusted or parent.next_mode & _WRITABLE_BY_OTHERS:
+            reason = f"what lies below {parent.path} on the way to {mount.source} isn't root's"
+            yield Finding("mount.parent", mount.path, reason, remedy)
+    strangers = sorted(set(facts.parent_owners) - trusted)
+    if strangers:
+        reason = f"uid {strangers[0]} owns a folder above {mount.source}"
+        yield Finding("mount.parent", mount.path, reason, remedy)
+
+
+def _volume(case: Case, mount: Mount, name: str) -> Findings:
+    if case.facts is None or not VOLUME_NAME.fullmatch(name):
+        return
+    facts = case.facts.volumes.get(name)
+    if facts is None or facts.name != name:
+        reason = f"there is no volume {name}"
+        yield Finding("volume.missing", mount.path, reason, "create it first")
+        return
+    yield from judge_volume(case, facts, mount.path)
+
+
+def judge_volume(case: Case, facts: VolumeFacts, path: str) -> Findings:
+    """Yield why a volume may not be mounted."""
+    if not facts.ours:
+        reason = f"the volume {facts.name} isn't ours"
+        yield Finding("volume.foreign", path, reason, "create one through the gate")
+    elif not _may_use(case, facts):
+        # Whose it is isn't told to a client.
+        reason = f"the volume {facts.name} belongs to another owner or namespace"
+        yield Finding("volume.foreign", path, reason, "use one of your own")
+    if facts.options or facts.driver != "local":
+        reason = f"the volume {facts.name} has options or a driver: it may be anything of the host"
+        yield Finding("volume.options", path, reason, "use a plain local volume")
+
+
+def _may_use(case: Case, facts: VolumeFacts) -> bool:
+    match case.actor.role:
+        case Role.CONTROLLER:
+            same = facts.namespace == case.namespace
+            # With a list of owners, one namespace may be shared by several.
+            return same and (case.policy.owners is None or facts.owner == case.owner)
+        case Role.CLIENT:
+            return facts.owner == case.owner
+        case _:
+            return True
+
+
+def warnings(mounts: Iterable[Mount]) -> tuple[str, ...]:
+    """Return what is admitted and yet better avoided."""
+    return tuple(
+        f"{mount.source} is mounted writable: read-only is safer"
+        for mount in mounts
+        if mount.type == "bind" and not mount.read_only
+    )

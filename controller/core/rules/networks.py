@@ -1,0 +1,387 @@
+"""Rules of networks and ports: a container joins exactly what its mode implies.
+
+Modes: ``none``; ``isolated``, the namespace's internal network; ``bridge``, its network with a
+way out; and, for clients, a network of their own. Published ports need a network that isn't
+internal, so an internal one gets the namespace's ingress network beside it. Whatever a client
+calls a network, the rebuilt body has its name, and only after that network was found to be ours.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from typing import Literal
+
+from controller.core.encoding.quoting import quoted
+from controller.core.engine_api.grammar import HOST_GATEWAY, is_host_name
+from controller.core.engine_api.requests import Endpoint, Finding, Port
+from controller.core.rules.context import COMPOSE_SERVICE, Case
+from controller.core.rules.facts import NetworkFacts
+from controller.core.rules.identity import if_lost
+from controller.model.names import SERVICE, namespaced_network
+from controller.model.policy.document import Policy
+from controller.model.records import Actor, Role
+
+Findings = Iterator[Finding]
+
+_MODE = "HostConfig.NetworkMode"
+_ENDPOINTS = "NetworkingConfig.EndpointsConfig"
+#: Networks and namespaces of the engine's own that nobody may name.
+_NEVER = ("host", "ingress", "docker_gwbridge")
+_PREFIXES = ("container:", "ns:", "service:")
+#: Each is looked up while other admissions wait.
+ENDPOINTS_MAX = 16
+#: Ports of the host from which the engine may choose one.
+RANGE_MAX = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """The networks that a container joins, by name, the first one its mode; () for none."""
+
+    networks: tuple[Endpoint, ...] = ()
+
+    @property
+    def mode(self) -> str:
+        """The rebuilt NetworkMode."""
+        return self.networks[0].network if self.networks else "none"
+
+    @property
+    def aliases(self) -> tuple[str, ...]:
+        """What the container answers to besides its name, in any of them."""
+        return tuple(alias for end in self.networks for alias in end.aliases)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names, sorted."""
+        return tuple(sorted(end.network for end in self.networks))
+
+
+def looked_up(case: Case, asked: str) -> NetworkFacts | None:
+    """Return the network of that very name or full id, as the engine shows it.
+
+    An inspect takes prefixes of ids: what it found must be what was asked for.
+    """
+    for key, facts in (case.facts.networks if case.facts else {}).items():
+        if key in {facts.name, facts.id} and asked in {facts.name, facts.id}:
+            return facts
+    return None
+
+
+def _name(case: Case, asked: str) -> str:
+    facts = looked_up(case, asked)
+    return facts.name if facts else asked
+
+
+@dataclass(frozen=True, slots=True)
+class Mode:
+    """How a container is networked: ``kind`` is none, isolated, bridge, or own (another one)."""
+
+    kind: str
+    network: str  # the name of the network that it stands for; as asked, if there is none
+
+
+def mode_of(case: Case) -> Mode:
+    """Return the mode that is asked for.
+
+    Words of the engine (default, bridge) are a client's only, and only as such: the id of the
+    engine's own bridge doesn't mean ours.
+    """
+    asked, implied = case.request.network_mode, case.networks
+    name = _name(case, asked)
+    if asked == "none" or (case.request.network_disabled and asked in {"", "default"}):
+        return Mode("none", "none")
+    if name == implied.isolated:
+        return Mode("isolated", name)
+    if name == implied.bridge or (asked == "bridge" and not case.by_controller):
+        return Mode("bridge", implied.bridge)
+    if asked in {"", "default"} and not case.by_controller:
+        return _default_mode(case)
+    return Mode("own", name)
+
+
+def _default_mode(case: Case) -> Mode:
+    modes = case.policy.networks.modes
+    if "isolated" in modes:
+        return Mode("isolated", case.networks.isolated)
+    if "bridge" in modes:
+        return Mode("bridge", case.networks.bridge)
+    return Mode("none", "none")
+
+
+def wanted(case: Case) -> tuple[str, ...]:
+    """Return the networks that the mode and the ports imply, and those asked for beside them."""
+    mode = mode_of(case)
+    if mode.kind == "none":
+        return ()
+    names = [mode.network, *(_resolved(case, end.network) for end in case.request.endpoints)]
+    if case.ports and _is_internal(case, mode.network) and not case.by_controller:
+        names.append(case.networks.ingress)
+    return tuple(dict.fromkeys(names))
+
+
+def _resolved(case: Case, name: str) -> str:
+    """Return the network that a client means by a name in EndpointsConfig."""
+    # The docker command names the endpoint like the mode that it sends.
+    same = {case.request.network_mode, "default" if case.request.network_mode == "" else ""}
+    if not case.by_controller and name and name in same:
+        return mode_of(case).network
+    return _name(case, name)
+
+
+def _is_internal(case: Case, name: str) -> bool:
+    facts = looked_up(case, name)
+    return facts.internal if facts else name != case.networks.bridge
+
+
+def joined(case: Case) -> Joined:
+    """Return what an admitted container joins, by the networks' names."""
+    aliases: dict[str, tuple[str, ...]] = {}
+    for end in case.request.endpoints:
+        name = _resolved(case, end.network)
+        aliases[name] = tuple(dict.fromkeys((*aliases.get(name, ()), *end.aliases)))
+    return Joined(tuple(Endpoint(name, aliases.get(name, ())) for name in wanted(case)))
+
+
+def mode_granted(case: Case) -> Findings:
+    """The mode is one that the policy grants, or a network that may be joined."""
+    asked, mode, modes = case.request.network_mode, mode_of(case), case.policy.networks.modes
+    remedy = f"use {' or '.join(modes)}"
+    if asked in _NEVER or asked.startswith(_PREFIXES):
+        reason = f"the mode {asked!r} shares a network that isn't the container's own"
+        yield Finding("network.mode", _MODE, reason, remedy)
+    elif mode.kind != "own" and mode.kind not in modes:
+        reason = f'"{mode.kind}" is not a network mode that the policy grants ({", ".join(modes)})'
+        yield Finding("network.mode", _MODE, reason, remedy)
+    elif mode.network == case.networks.ingress:
+        reason = f"{mode.network} is joined beside another network, for published ports"
+        yield Finding("network.mode", _MODE, reason, remedy)
+    elif case.by_controller and mode.kind == "own":
+        names = case.networks
+        reason = f"{asked!r} is neither none, {names.isolated} nor {names.bridge}"
+        yield Finding("network.mode", _MODE, reason, "name the namespace's own network")
+
+
+def endpoints_implied(case: Case) -> Findings:
+    """What is joined is what the mode implies, and nothing beside it but networks of one's own."""
+    mode, implied = mode_of(case), case.networks
+    if (count := len(case.request.endpoints)) > ENDPOINTS_MAX:
+        reason = f"{count} networks: at most {ENDPOINTS_MAX}"
+        yield Finding("network.count", _ENDPOINTS, reason, "join fewer")
+        return
+    given = [_resolved(case, end.network) for end in case.request.endpoints]
+    if mode.kind == "none":
+        for name in given:
+            if name != "none":
+                reason = f"{name}, although the mode is none"
+                yield Finding("network.endpoints", f"{_ENDPOINTS}.{name}", reason, "leave it out")
+        return
+    for name in given:
+        if name in _apart(case, mode):
+            reason = f"{name} isn't what the mode implies, which is {mode.network}"
+            yield Finding("network.endpoints", f"{_ENDPOINTS}.{name}", reason, "leave it out")
+    ingress = bool(case.ports) and _is_internal(case, mode.network)
+    if implied.ingress in given and not ingress:
+        reason = f"{implied.ingress} is for published ports beside an internal network"
+        yield Finding("network.endpoints", f"{_ENDPOINTS}.{implied.ingress}", reason)
+    if case.by_controller:
+        missing = {mode.network, *((implied.ingress,) if ingress else ())} - set(given)
+        if missing:
+            reason = f"{', '.join(sorted(missing))} is implied and isn't there"
+            yield Finding("network.endpoints", _ENDPOINTS, reason, "name it, with the aliases")
+
+
+def _apart(case: Case, mode: Mode) -> set[str]:
+    """Return the implied networks that no container of a mode joins."""
+    apart = {case.networks.isolated, case.networks.bridge} - {mode.network}
+    if mode.kind == "bridge" and case.policy.networks.bridge_joins_isolated:
+        apart.discard(case.networks.isolated)
+    return apart
+
+
+def networks_ours(case: Case) -> Findings:
+    """Each network is ours, may be joined by this owner, and is what it should be."""
+    if case.facts is None:
+        return
+    for asked in wanted(case):
+        where = _MODE if asked == wanted(case)[0] else f"{_ENDPOINTS}.{asked}"
+        facts = looked_up(case, asked)
+        if facts is None:
+            reason = f"there is no network {asked!r}"
+            yield Finding("network.unknown", where, reason, "create it first")
+        else:
+            yield from judge_network(case, facts, where)
+
+
+def judge_network(case: Case, facts: NetworkFacts, path: str) -> Findings:
+    """Yield why a network may not be joined."""
+    kind = implied_kind(case.policy, facts.name, case.namespace)
+    if not facts.ours or (kind and not is_as_implied(facts, kind)):
+        yield foreign_network(facts, path, kind, case.actor)
+    elif not kind and not _may_join(case, facts):
+        reason = f"the network {facts.name} belongs to another owner or namespace"
+        yield Finding("network.foreign", path, reason, "use one of your own, or ask for a grant")
+    elif not kind and not facts.internal and "bridge" not in case.policy.networks.modes:
+        reason = f"{facts.name} has a way out, which the policy doesn't grant"
+        yield Finding("network.mode", path, reason, "use an internal one")
+
+
+def foreign_network(facts: NetworkFacts, path: str, kind: str, actor: Actor) -> Finding:
+    """Return the refusal of a network that isn't ours, or not what its name says.
+
+    A client isn't told whose it is.
+    """
+    what = "isn't what it should be" if facts.ours else "isn't ours"
+    remedy = "use a network of your own"
+    if kind:
+        remedy = (
+            f"remove or rename that network, or give networks.{kind} another name in the policy"
+        )
+    if facts.instance and not facts.ours and actor.role is not Role.CLIENT:
+        what += f": it says that instance {facts.instance} made it"
+        remedy += f"; {if_lost(facts.instance)}"
+    return Finding("network.foreign", path, f"the network {facts.name} {what}", remedy)
+
+
+def implied_kind(policy: Policy, name: str, namespace: str) -> str:
+    """Return which of a namespace's implied networks a name is: isolated, ingress, bridge, ''."""
+    networks = policy.networks
+    for kind, base in (
+        ("isolated", networks.isolated),
+        ("ingress", networks.ingress),
+        ("bridge", networks.bridge),
+    ):
+        if name == namespaced_network(base, namespace):
+            return kind
+    return ""
+
+
+def is_as_implied(facts: NetworkFacts, kind: str) -> bool:
+    """Tell whether an implied network has the properties that its containers rely on."""
+    if facts.driver != "bridge" or not facts.plain:
+        return False
+    match kind:
+        case "isolated":
+            return facts.internal
+        case "ingress":
+            return not facts.internal and not facts.masquerade and not facts.icc
+        case _:
+            return not facts.internal and facts.masquerade and facts.icc
+
+
+def _may_join(case: Case, facts: NetworkFacts) -> bool:
+    if facts.name in case.policy.networks.granted:
+        return True
+    match case.actor.role:
+        case Role.CONTROLLER:
+            return facts.namespace == case.namespace
+        case Role.CLIENT:
+            return facts.owner == case.owner
+        case _:
+            return True
+
+
+def hosts_allowed(case: Case) -> Findings:
+    """Entries of /etc/hosts are the policy's to allow; they reach the container alone."""
+    granted = case.policy.networks.extra_hosts
+    for index, entry in enumerate(case.request.extra_hosts):
+        address = entry.partition(":")[2]
+        kind: Literal["host-gateway", "addresses"]
+        kind = "host-gateway" if address == HOST_GATEWAY else "addresses"
+        if kind not in granted:
+            reason = f"the policy admits no hosts entries of the kind {kind}"
+            yield Finding(
+                "network.hosts", f"HostConfig.ExtraHosts[{index}]", reason, "leave it out"
+            )
+
+
+def aliases_own(case: Case) -> Findings:
+    """A container answers to its own names: another's could be taken over.
+
+    In a network that its owner made by hand nobody else is, so the policy may let any name be taken.
+    """
+    own = {case.service, case.name, *case.policy.networks.aliases}
+    if not case.by_controller:
+        own.add(case.request.label(COMPOSE_SERVICE))
+    for end in case.request.endpoints:
+        for alias in end.aliases:
+            if alias not in own and not _is_free(case, end.network, alias):
+                reason = f"{alias!r} isn't this container's own name"
+                where = f"{_ENDPOINTS}.{end.network}.Aliases"
+                remedy = f"use its name, or that of its service (label {SERVICE})"
+                yield Finding("network.alias", where, reason, remedy)
+
+
+def _is_free(case: Case, network: str, alias: str) -> bool:
+    if case.by_controller or not case.policy.networks.client_aliases or not is_host_name(alias):
+        return False
+    if _resolved(case, network) in case.networks.all():
+        return False
+    facts = looked_up(case, network)
+    return is_own_network(facts, case.owner) if facts else case.facts is None
+
+
+def is_own_network(facts: NetworkFacts, owner: str) -> bool:
+    """Return True if an owner made this network by hand, so that only its containers are in it."""
+    return facts.ours and facts.owner == owner and facts.namespace == ""
+
+
+def ports_allowed(case: Case) -> Findings:
+    """Ports are published on loopback, none that only root may open, each once."""
+    limits, ports = case.policy.networks.ports, case.ports
+    if len(ports) > limits.max:
+        reason = f"{len(ports)} ports: at most {limits.max}"
+        yield Finding("port.count", "HostConfig.PortBindings", reason, "publish fewer")
+    if ports and (mode_of(case).kind == "none" or case.request.network_disabled):
+        reason = "a container without a network can't publish a port"
+        yield Finding("port.unreachable", "HostConfig.PortBindings", reason, "choose a network")
+    taken: set[tuple[str, int, str]] = set()
+    for port in ports:
+        yield from _port(case, port)
+        spot = (port.host_ip or limits.host_ips[0], port.host, port.protocol)
+        if port.host and not port.last and spot in taken:
+            reason = f"host port {port.host} is published twice"
+            yield Finding("port.duplicate", f"{port.path}.HostPort", reason, "publish it once")
+        taken.add(spot)
+
+
+def _port(case: Case, port: Port) -> Findings:
+    limits, where = case.policy.networks.ports, f"{port.path}.HostPort"
+    if port.host_ip and host_address(port.host_ip) not in limits.host_ips:
+        granted = ", ".join(limits.host_ips)
+        reason = f"{quoted(port.host_ip)} is not an address that the policy grants ({granted})"
+        yield Finding("port.address", f"{port.path}.HostIp", reason, f"use {limits.host_ips[0]}")
+    several = port.last - port.host + 1 if port.last else 1
+    if port.last and not limits.ranges:
+        reason = f"{quoted(port.host_text)} is a range of host ports"
+        yield Finding("port.invalid", where, reason, "publish each port by itself")
+    elif several > RANGE_MAX:
+        reason = f"{quoted(port.host_text)} has {several} ports: at most {RANGE_MAX}"
+        yield Finding("port.invalid", where, reason, "publish a smaller range")
+    elif port.host:
+        numbers = range(port.host, port.host + several)
+        refused = (finding for number in numbers if (finding := _host_port(case, number, where)))
+        yield from islice(refused, 1)
+
+
+def _host_port(case: Case, number: int, where: str) -> Finding | None:
+    limits = case.policy.networks.ports
+    if number in limits.granted:
+        return None
+    if number < limits.min_host:
+        reason = f"host port {number} is below {limits.min_host}, the policy's lowest"
+        return Finding("port.privileged", where, reason, "publish on a higher port")
+    if number in limits.reserved:
+        reason = f"host port {number} is reserved for agents with rights on the host"
+        return Finding("port.reserved", where, reason, "publish on another port")
+    return None
+
+
+def host_address(text: str) -> str:
+    """Return an address in its one spelling, or *text* itself if it is none."""
+    try:
+        return str(ipaddress.ip_address(text))
+    except ValueError:
+        return text

@@ -1,0 +1,1 @@
+"""The life of a service: rollout progress, revisions, overrides, pruning, operator actions."""

@@ -1,0 +1,85 @@
+"""The history of a service: its revisions, what became of them, and what people want of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+
+from controller.core.drift.failed_runs import shown
+from controller.core.service.revisions import in_force
+from controller.model.container_output import FailedRun
+from controller.model.desired.overrides import Revision, Steering
+from controller.model.names import Key
+from controller.model.observed import Image
+
+
+@dataclass(frozen=True, slots=True)
+class Past:
+    """What a history is told from. ``declared`` is the document's revision, '' where it is gone.
+
+    ``pins`` are the images that the broker pinned revisions to, ``running`` how many containers
+    there are of a revision; both as far as they are known.
+    """
+
+    key: Key
+    steering: Steering
+    declared: str
+    generation: int
+    pins: Mapping[str, Image] = field(default_factory=dict)
+    running: Mapping[str, int] = field(default_factory=dict)
+
+
+def history(past: Past) -> dict[str, object]:
+    """Return a service's history in the shape of ``history --json``, the newest revision first."""
+    steering, key = past.steering, past.key
+    restarting = steering.restarting
+    return {
+        "kind": key.kind,
+        "namespace": key.namespace,
+        "name": key.name,
+        "generation": past.generation,
+        "suspended": asdict(steering.suspension) if steering.suspension else None,
+        "pin": asdict(steering.pin) if steering.pin else None,
+        "restarting": {"by": restarting.by, "containers": len(restarting.ids)}
+        if restarting
+        else None,
+        "revisions": [_row(each, past) for each in reversed(steering.revisions)],
+    }
+
+
+def _row(each: Revision, past: Past) -> dict[str, object]:
+    pinned = past.steering.pin is not None and past.steering.pin.revision == each.revision
+    image = past.pins.get(each.revision)
+    return {
+        "revision": each.revision,
+        "generation": each.generation,
+        "since": each.since,
+        "image": each.image,
+        "digest": "" if image is None else image.digest or image.id,
+        "file": each.source.file,
+        "line": each.source.line,
+        "commit": each.source.commit,
+        "outcome": each.outcome,
+        "reason": each.reason,
+        "current": bool(past.declared) and each.revision == in_force(past.steering, past.declared),
+        "declared": each.revision == past.declared,
+        "pinned": pinned,
+        "containers": past.running.get(each.revision, 0),
+    }
+
+
+def with_failures(history: dict[str, object], runs: Iterable[FailedRun]) -> dict[str, object]:
+    """Return a history with the last failed run of each revision that failed, as ``failure``."""
+    key = (history["kind"], history["namespace"], history["name"])
+    last = {r.revision: r for r in runs if (r.key.kind, r.key.namespace, r.key.name) == key}
+    rows = history["revisions"]
+    assert isinstance(rows, list), "the revisions of a history are a list"
+    return {
+        **history,
+        "revisions": [
+            {**row, "failure": shown(last[row["revision"]])}
+            if row["outcome"] == "failed" and row["revision"] in last
+            else row
+            for row in rows
+        ],
+    }

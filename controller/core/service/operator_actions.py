@@ -1,0 +1,262 @@
+"""Acts: what suspend, resume, rollback and restart make of a service's steering.
+
+Each is decided as a whole, before anything is done: it holds, or it is an error that says what to
+do instead. An automatic rollback is decided by the same function as a person's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import assert_never
+
+from controller.core.drift.drift import short
+from controller.core.manifests.revision_hash import asked_of
+from controller.core.service.overrides import called, clash, misfit, slots_of
+from controller.core.service.revisions import in_force, last_good, left
+from controller.model.desired.desired import Desired, Restarting, Service
+from controller.model.desired.overrides import (
+    UNSTEERED,
+    Pin,
+    Revision,
+    ServiceAct,
+    Steering,
+    Suspension,
+)
+from controller.model.desired.spec import OnFailure, PullPolicy, RunState
+from controller.model.errors import UsageError
+from controller.model.names import Key
+from controller.model.observed import Container
+
+#: Services that can be suspended at a time.
+SUSPENDED_MAX = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """What an act is decided on: the files as they were read, what is there of the service, and
+    why its rollout failed, if so.
+    """
+
+    declared: Desired
+    steerings: Mapping[Key, Steering]
+    containers: tuple[Container, ...]
+    generation: int
+    failed: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What an act comes to. ``changed``: whether anything is to be done for it.
+
+    ``revision`` is the one that it is about; ``anew``: its image is looked up anew.
+    """
+
+    steering: Steering
+    changed: bool
+    text: str
+    revision: str = ""
+    anew: bool = False
+
+
+def decide(act: ServiceAct, ground: Ground, *, now: str) -> Decision:
+    """Return what an act comes to, *now* (RFC 3339).
+
+    Raises:
+        UsageError: it can't be done; why, and what can.
+    """
+    match act.verb:
+        case "suspend":
+            return _suspend(act, ground, now)
+        case "resume":
+            return _resume(act, ground)
+        case "rollback":
+            return _rollback(act, ground, now)
+        case "restart":
+            return _restart(act, ground)
+        case _:
+            assert_never(act.verb)
+
+
+def _suspend(act: ServiceAct, ground: Ground, now: str) -> Decision:
+    key, before = act.key, ground.steerings.get(act.key, UNSTEERED)
+    declared = ground.declared
+    known = declared.service(key) or key in declared.blind_keys or ground.containers
+    if before.suspension is not None:
+        who = f"{before.suspension.by} since {before.suspension.since}"
+        return Decision(before, changed=False, text=f"already suspended by {who}")
+    if not known:
+        raise unknown(key)
+    if sum(s.suspension is not None for s in ground.steerings.values()) >= SUSPENDED_MAX:
+        raise UsageError(
+            "suspend.too-many",
+            f"{SUSPENDED_MAX} services are suspended already",
+            remedy="resume some of them",
+        )
+    after = replace(before, suspension=Suspension(act.by, now))
+    return Decision(after, changed=True, text="suspended: nothing is changed until it is resumed")
+
+
+def _resume(act: ServiceAct, ground: Ground) -> Decision:
+    before = ground.steerings.get(act.key, UNSTEERED)
+    service = ground.declared.service(act.key)
+    if before.suspension is None and before.pin is None and not ground.failed:
+        if service is not None and service.spec.suspend:
+            raise UsageError(
+                "resume.declared",
+                f"{called(act.key)} is suspended by its document, "
+                f"{service.source.file}:{service.source.line}",
+                remedy="set spec.suspend: false there",
+            )
+        if service is None and not ground.containers and act.key not in ground.declared.blind_keys:
+            raise unknown(act.key)
+        return Decision(before, changed=False, text="neither suspended, pinned nor paused")
+    ended = ["suspended"] if before.suspension else []
+    ended += [f"pinned to {short(before.pin.revision)}"] if before.pin else []
+    ended += ["paused"] if ground.failed and not before.pin else []
+    after = replace(before, suspension=None, pin=None)
+    return Decision(after, changed=True, text=f"no longer {' and '.join(ended)}")
+
+
+def _rollback(act: ServiceAct, ground: Ground, now: str) -> Decision:
+    service, before = _workable(act, ground)
+    earlier = _chosen(act, service, before)
+    if before.pin is not None and before.pin.revision == earlier.revision:
+        text = f"already pinned to {short(earlier.revision)}"
+        return Decision(before, changed=False, text=text, revision=earlier.revision)
+    _check_fit(act.key, service, earlier, ground)
+    pin = Pin(
+        revision=earlier.revision,
+        generation=ground.generation,
+        asked=service.revision if act.automatic else asked_of(service),
+        by=act.by,
+        since=now,
+        reason=act.reason,
+        automatic=act.automatic,
+    )
+    after = replace(before, pin=pin, restarting=None)
+    if act.automatic:
+        after = left(after, service.revision)
+    text = f"rolls back to {short(earlier.revision)} ({earlier.image})"
+    return Decision(after, changed=True, text=text, revision=earlier.revision)
+
+
+def goes_back(service: Service, steering: Steering, containers: Iterable[Container]) -> bool:
+    """Tell whether a service is to go back by itself from its revision, whose rollout failed.
+
+    Once. Where somebody had it tried again and it failed again, it goes no further, as long as what
+    was before serves in every slot: nothing may be down for that.
+    """
+    if steering.pin is not None or service.spec.rollout.on_failure is not OnFailure.ROLLBACK:
+        return False
+    kept = steering.kept(service.revision)
+    if kept is None or not kept.left:
+        return True
+    others = (c for c in containers if c.revision != service.revision)
+    serving = {c.slot for c in others if c.running and c.health != "unhealthy"}
+    return not serving >= set(range(1, service.spec.replicas + 1))
+
+
+def _chosen(act: ServiceAct, service: Service, steering: Steering) -> Revision:
+    """Return the revision to go back to."""
+    name = called(act.key)
+    remedy = f"see 'trimtab history {name}'"
+    if not act.to:
+        earlier = last_good(steering, service.revision)
+        if earlier is None:
+            now = short(in_force(steering, service.revision))
+            raise UsageError(
+                "rollback.none",
+                f"no revision of {name} before {now} is known to have run well",
+                remedy=f"{remedy}, and name one with --to",
+            )
+        return earlier
+    digits = act.to.removeprefix("v1:").lower()
+    found = [r for r in steering.revisions if r.revision.removeprefix("v1:").startswith(digits)]
+    if len(found) != 1:
+        told = "several revisions" if found else "no revision that is kept"
+        raise UsageError("rollback.unknown", f"{act.to} matches {told} of {name}", remedy=remedy)
+    if found[0].revision == service.revision:
+        raise UsageError(
+            "rollback.declared",
+            f"{short(service.revision)} is what the document of {name} says",
+            remedy=f"trimtab resume {name}, if it is pinned to another",
+        )
+    return found[0]
+
+
+def _check_fit(key: Key, service: Service, earlier: Revision, ground: Ground) -> None:
+    """Raise what keeps a service from running an earlier revision now."""
+    name, which = called(key), short(earlier.revision)
+    slots = slots_of(earlier, service)
+    if slots is None:
+        raise UsageError(
+            "rollback.lost",
+            f"too little is known of {which} of {name} to run it again",
+            remedy="put its document back as it was",
+        )
+    why = misfit(slots)
+    for other in ground.declared.services:
+        if not why and other.key != key and (both := clash(slots, other)):
+            why = f"{other.key} wants {both}, too"
+    if why:
+        raise UsageError(
+            "rollback.misfit",
+            f"{which} of {name} conflicts with the documents of now: {why}",
+            remedy="change the documents that are named",
+        )
+
+
+def _restart(act: ServiceAct, ground: Ground) -> Decision:
+    service, before = _workable(act, ground)
+    name = called(act.key)
+    if service.spec.state is RunState.STOPPED or service.spec.replicas == 0:
+        raise UsageError(
+            "restart.stopped",
+            f"{name} has no replicas to restart: its document says state: Stopped, or replicas: 0",
+            remedy="write state: Running, or replicas: 1, there",
+        )
+    ids = frozenset(container.id for container in ground.containers)
+    count = len(ids)
+    containers = "1 container" if count == 1 else f"{count} containers"
+    return Decision(
+        replace(before, restarting=Restarting(ids, act.by)),
+        changed=bool(ids),
+        text=f"{containers} to be replaced" if ids else "it has no containers",
+        revision=in_force(before, service.revision),
+        anew=service.spec.pull_policy is PullPolicy.ALWAYS,
+    )
+
+
+def _workable(act: ServiceAct, ground: Ground) -> tuple[Service, Steering]:
+    """Return a service that passes work for, and its steering.
+
+    Raises:
+        UsageError: there is none, or it is left as it is.
+    """
+    key, name = act.key, called(act.key)
+    if key in ground.declared.blind_keys:
+        raise UsageError(
+            "service.blind",
+            f"the document of {name} can't be read: until then it is left as it is",
+            remedy="correct it: 'trimtab status' shows what is wrong",
+        )
+    service, steering = ground.declared.service(key), ground.steerings.get(key, UNSTEERED)
+    if service is None:
+        raise unknown(key)
+    if steering.suspension is not None or service.spec.suspend:
+        raise UsageError(
+            "service.suspended",
+            f"{name} is suspended, and so left as it is",
+            remedy=f"trimtab resume {name}"
+            if steering.suspension
+            else "set spec.suspend: false in its document",
+        )
+    return service, steering
+
+
+def unknown(key: Key) -> UsageError:
+    """Return the error that there is no such service."""
+    return UsageError(
+        "service.unknown", f"there is no service {called(key)}", remedy="see 'trimtab status'"
+    )

@@ -1,0 +1,212 @@
+"""Steering: what passes work for where people want something else than the files say.
+
+A suspended service is left as it is. A pinned one gets the slots of an earlier revision, with the
+replicas and all that isn't of the slot as its document has them now, until that asks for something
+else; for other slots, where it went back by itself. What was pinned may not fit in any more beside
+what others ask for since: then all that it concerns is left as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+
+from pydantic import ValidationError
+
+from controller.core.drift.drift import short
+from controller.core.manifests.resolve import desired_digest
+from controller.core.manifests.revision_hash import NOT_OF_THE_SLOT, revision_of
+from controller.core.manifests.validate import exclusive_volumes, overlap
+from controller.core.service.revisions import is_pinned
+from controller.model.desired.desired import Desired, Hold, Service
+from controller.model.desired.overrides import UNSTEERED, Pin, Revision, Steering, Suspension
+from controller.model.desired.spec import Order, ServiceSpec, VolumeMount
+from controller.model.names import DEFAULT_NAMESPACE, Key
+
+
+def steer(declared: Desired, steerings: Mapping[Key, Steering]) -> Desired:
+    """Return what passes work for: *declared* itself where nobody wants anything else."""
+    services: list[Service] = []
+    holds: list[Hold] = []
+    for service in declared.services:
+        steering = steerings.get(service.key, UNSTEERED)
+        steered, own = _steered(service, steering)
+        services.append(steered)
+        holds += own
+    there = {service.key for service in services}
+    for key, steering in steerings.items():
+        # Its document is gone, or can't be read: that changes nothing.
+        if steering.suspension is not None and key not in there:
+            holds.append(suspension_of(key, steering.suspension, None))
+    pinned = {hold.key for hold in holds if hold.word == "pinned"}
+    holds += _clashes(services, pinned)
+    if not holds and all(a is b for a, b in zip(services, declared.services, strict=True)):
+        return declared
+    steered_desired = replace(
+        declared, services=tuple(services), holds=tuple(sorted(holds, key=_order))
+    )
+    digest = desired_digest(
+        services, declared.networks, declared.volumes, suspended=steered_desired.suspended
+    )
+    return replace(steered_desired, digest=digest)
+
+
+def lasting(declared: Desired, steerings: Mapping[Key, Steering]) -> frozenset[Key]:
+    """Return the services whose steering is kept though nothing of them is to be seen.
+
+    A suspension ends when a person says so. A pin is kept while its document can't be read.
+    """
+    unread = declared.blind_keys if declared.whole else steerings.keys()
+    return frozenset(
+        key
+        for key, steering in steerings.items()
+        if steering.suspension or (steering.pin and key in unread)
+    )
+
+
+def _order(hold: Hold) -> tuple[Key, str, str]:
+    return (hold.key, hold.word, hold.reason)
+
+
+def _steered(service: Service, steering: Steering) -> tuple[Service, list[Hold]]:
+    holds: list[Hold] = []
+    if steering.suspension is not None or service.spec.suspend:
+        holds.append(suspension_of(service.key, steering.suspension, service))
+    pin = steering.pin
+    if pin is not None and is_pinned(steering, service):
+        earlier = slots_of(steering.kept(pin.revision), service)
+        if earlier is None:
+            holds.append(_lost(service.key, pin))
+        else:
+            holds.append(_pinned(service, pin))
+            service = replace(earlier, because=_because(pin))
+    if steering.restarting is not None:
+        service = replace(service, restarting=steering.restarting)
+    return service, holds
+
+
+def slots_of(earlier: Revision | None, service: Service) -> Service | None:
+    """Return a service with the slots of an earlier revision; None: they aren't known any more."""
+    if earlier is None or not earlier.spec:
+        return None
+    try:
+        spec = ServiceSpec.model_validate_json(earlier.spec)
+    except ValidationError:
+        return None  # of a field that there isn't any more
+    if revision_of(earlier.owner, service.key, spec) != earlier.revision:
+        return None
+    now = {name: getattr(service.spec, name) for name in NOT_OF_THE_SLOT}
+    return replace(
+        service,
+        owner=earlier.owner,
+        spec=spec.model_copy(update=now),
+        revision=earlier.revision,
+        source=earlier.source,
+    )
+
+
+# What is told of it
+
+
+def called(key: Key) -> str:
+    """Return how a command names a service."""
+    return key.name if key.namespace == DEFAULT_NAMESPACE else f"{key.namespace}/{key.name}"
+
+
+def suspension_of(key: Key, suspension: Suspension | None, service: Service | None) -> Hold:
+    """Return the hold of a service that is suspended by a command, or else by its document."""
+    reasons, remedies = [], []
+    if suspension is not None:
+        reasons.append(f"suspended by {suspension.by} since {suspension.since}")
+        remedies.append(f"trimtab resume {called(key)}")
+    if service is not None and service.spec.suspend:
+        where = service.source
+        reasons.append(f"spec.suspend is true in {where.file}:{where.line}")
+        remedies.append("set spec.suspend: false")
+    code = "Declared" if suspension is None else "ByCommand"
+    return Hold(key, "suspended", code, "; ".join(reasons), ", and ".join(remedies))
+
+
+def _pinned(service: Service, pin: Pin) -> Hold:
+    why = f": {pin.reason}" if pin.reason else ""
+    reason = (
+        f"pinned to {short(pin.revision)} by {pin.by} since {pin.since}{why}; "
+        f"its document says {short(service.revision)}"
+    )
+    but = " (image, env …; not only replicas or rollout)" if pin.automatic else ""
+    remedy = f"change its document{but}, or trimtab resume {called(service.key)}"
+    code = "Automatic" if pin.automatic else "ByCommand"
+    return Hold(service.key, "pinned", code, reason, remedy, revision=pin.revision)
+
+
+def _because(pin: Pin) -> str:
+    return f"rolled back by {pin.by}" + (f", since {pin.reason}" if pin.reason else "")
+
+
+def _lost(key: Key, pin: Pin) -> Hold:
+    reason = f"it is pinned to {short(pin.revision)}, of which nothing more is known"
+    remedy = f"change its document, or trimtab resume {called(key)}"
+    return Hold(key, "suspended", "PinLost", reason, remedy)
+
+
+# What doesn't fit in any more
+
+
+def misfit(service: Service) -> str:
+    """Return why slots of an earlier revision can't be as the document wants them; '' if they can."""
+    spec = service.spec
+    alone = [f"host port {port.host}" for port in spec.ports if port.host is not None]
+    alone += [f"volume {name}" for name in exclusive_volumes(spec)]
+    if not alone:
+        return ""
+    if spec.replicas > 1:
+        return f"{alone[0]} is for one replica, and replicas is {spec.replicas}"
+    if spec.rollout.order is Order.START_FIRST:
+        return f"{alone[0]} is for one replica, and rollout.order is StartFirst"
+    return ""
+
+
+def clash(one: Service, other: Service) -> str:
+    """Return what two services both want for themselves; '' if nothing."""
+    for mine in one.spec.ports:
+        for theirs in other.spec.ports:
+            same = mine.host is not None and (mine.host, mine.protocol) == (
+                theirs.host,
+                theirs.protocol,
+            )
+            if same and overlap(mine.host_ip, theirs.host_ip):
+                return f"host port {mine.host}/{mine.protocol}"
+    if one.key.namespace != other.key.namespace:
+        return ""
+    for first, second in ((one, other), (other, one)):
+        contested = exclusive_volumes(first.spec).keys() & set(_written(second))
+        if contested:
+            return f"volume {min(contested)}"
+    return ""
+
+
+def _written(service: Service) -> Iterator[str]:
+    for mount in service.spec.mounts:
+        if isinstance(mount, VolumeMount) and not mount.read_only:
+            yield mount.source
+
+
+def _clashes(services: Iterable[Service], pinned: set[Key]) -> Iterator[Hold]:
+    if not pinned:
+        return
+    services = list(services)
+    for one in services:
+        if one.key not in pinned:
+            continue
+        if why := misfit(one):
+            yield _clash(one.key, one.key, f"the revision that it is pinned to doesn't fit: {why}")
+        for other in services:
+            if other is not one and (both := clash(one, other)):
+                reason = f"{one.key}, as it is pinned, and {other.key} both want {both}"
+                yield _clash(one.key, one.key, reason)
+                yield _clash(other.key, one.key, reason)
+
+
+def _clash(key: Key, pinned: Key, reason: str) -> Hold:
+    remedy = f"trimtab resume {called(pinned)}, or change what its document or the other one wants"
+    return Hold(key, "suspended", "Clash", reason, remedy)

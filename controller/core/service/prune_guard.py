@@ -1,0 +1,334 @@
+"""The prune guard: which services may be taken down now, and which wait for a person.
+
+A service goes when its document does, when it is scaled to 0, or when it is declared Stopped; all
+three pass here. The guard looks at what runs, not at what was declared before: a controller that
+starts beside an emptied directory blocks as well.
+
+It counts as the gate does (``core.enforcement.disruption_budget``): what it lets pass, the gate's share has room for.
+
+An operator's approval passes the rules that count, and those about an empty or exchanged
+directory. It never passes blindness: a file that couldn't be read may declare anything, and a
+directory that isn't there is one that can't be read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+from controller.core.drift.drift import ALIVE
+from controller.core.enforcement import disruption_budget
+from controller.model.desired.desired import Desired, Service, SourceIdentity
+from controller.model.desired.plan import Blocked
+from controller.model.desired.spec import RunState
+from controller.model.names import Key
+from controller.model.observed import ContainerState, Observed
+
+CODE = "PrunePending"
+#: A removal needs a second look that is equal to the first, this much later.
+SETTLE_S = 2.0
+#: The window in which removals are counted.
+WINDOW_S = disruption_budget.WINDOW_S
+#: So long what goes waits for what depends on it to go first, and then no more.
+FAREWELL_S = 300.0
+
+APPROVE = "look at `trimtab plan`, then approve it with `trimtab approve`"
+REMOVED = "would be removed"
+KEEP = "to keep it, put its document back"
+
+
+@dataclass(frozen=True, slots=True)
+class PruneMemory:
+    """What the guard must remember between looks; the controller persists it.
+
+    ``settling`` is the last look's new candidates, unchanged since ``settling_since``. ``going``
+    are those that passed and aren't gone yet, ``standing`` those of them that were still declared
+    (scaled to 0, or Stopped) when they passed: that their document may go has no one said.
+    ``passed`` says when each of the window's passed.
+    ``device`` is the filesystem that the directory was on when last all was well.
+    """
+
+    device: int = 0
+    settling: frozenset[Key] = frozenset()
+    settling_since: float = 0.0
+    going: frozenset[Key] = frozenset()
+    standing: frozenset[Key] = frozenset()
+    passed: tuple[tuple[Key, float], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class PruneDecision:
+    """The guard's word.
+
+    ``prunable`` may go now. ``settling`` will, if the next look is equal: `plan` shows them as
+    going. ``recheck_at`` is when a look could let more of them go; None: no time helps.
+    """
+
+    prunable: frozenset[Key]
+    blocked: tuple[Blocked, ...]
+    memory: PruneMemory
+    recheck_at: float | None = None
+    settling: frozenset[Key] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """One look at what would go."""
+
+    desired: Desired
+    memory: PruneMemory
+    services: frozenset[Key]  # observed, of the controller's
+    running: frozenset[Key]  # those of them that run
+    candidates: frozenset[Key]  # those of them that would go
+    new: frozenset[Key]  # those that didn't pass before
+
+    @property
+    def identity(self) -> SourceIdentity:
+        """What the directory is now."""
+        return self.desired.identity
+
+    @property
+    def recent(self) -> frozenset[Key]:
+        """What passed within the window, gone or not."""
+        return frozenset(key for key, _ in self.memory.passed)
+
+
+def _unreadable(look: Look) -> str:
+    return "a file or document can't be read, and may declare it" if look.desired.blind else ""
+
+
+def _missing(look: Look) -> str:
+    return "" if look.identity.present else f"the directory {look.identity.path} isn't there"
+
+
+def _empty(look: Look) -> str:
+    if look.identity.documents > 0:
+        return ""
+    return f"the directory {look.identity.path} is without any document"
+
+
+def _exchanged(look: Look) -> str:
+    if look.memory.device in (0, look.identity.device):
+        return ""
+    return f"the directory {look.identity.path} is on another filesystem than before"
+
+
+def _too_many(look: Look) -> str:
+    # What doesn't run (any more) makes room for nothing at the gate.
+    for services, word in ((look.services, "services"), (look.running, "running services")):
+        new = look.new & services
+        going, total = len(look.recent | new), len(services | look.recent)
+        if new and going > (limit := disruption_budget.share(total)):
+            return f"{going} of {total} {word} would go within 10 minutes, more than {limit}"
+    return ""
+
+
+#: Nothing goes while one of these holds, approved or not.
+BLIND_RULES: tuple[tuple[Callable[[Look], str], str], ...] = (
+    (_unreadable, "repair what `trimtab status` names"),
+    (_missing, "bring the directory back, or take all down with `trimtab down`"),
+)
+#: What didn't pass before waits for an approval while one of these holds.
+COUNT_RULES: tuple[Callable[[Look], str], ...] = (_empty, _exchanged, _too_many)
+
+
+def guard(
+    desired: Desired,
+    observed: Observed,
+    memory: PruneMemory,
+    *,
+    now: float,
+    approved: bool,
+    looked: bool = True,
+) -> PruneDecision:
+    """Return what may go now, what is blocked and why, and what to remember.
+
+    *now* is in seconds since the epoch, by a clock that nobody sets while the controller runs (it
+    may be another's after a restart). *approved* is an operator's approval of all that is
+    pending at this look; what it lets pass needs no second look. Nothing new passes unless
+    *looked*: if only the files were read again, *observed* may be of long ago, and lack what
+    should go first.
+    """
+    memory = _aged(memory, now)
+    gone = _candidates(desired, observed)
+    candidates = frozenset(gone)
+    declared = frozenset(key for key, words in gone.items() if words != REMOVED)
+    going = (memory.going & candidates) - (memory.standing - declared)
+    memory = replace(memory, going=going, standing=memory.standing & going)
+    mine = [c for c in observed.containers if c.origin == "controller"]
+    look = Look(
+        desired,
+        memory,
+        services=frozenset(c.key for c in mine),
+        running=frozenset(c.key for c in mine if c.state is ContainerState.RUNNING),
+        candidates=candidates,
+        new=candidates - memory.going,
+    )
+
+    for rule, remedy in BLIND_RULES:
+        if reason := rule(look):
+            # Nothing settles while blind: the look after it is a first one.
+            blocked = dict.fromkeys(candidates, (reason, remedy))
+            memory = replace(memory, settling=frozenset(), settling_since=0.0)
+            return PruneDecision(frozenset(), _blocked(blocked, gone), memory)
+
+    blocked = {} if approved else _held_back(look)
+    free = look.new - blocked.keys()
+    since = memory.settling_since if free == memory.settling else now
+    if approved or (looked and now - since >= SETTLE_S):
+        passing, settling = free, frozenset[Key]()
+    else:
+        passing, settling = frozenset[Key](), free
+    memory = PruneMemory(
+        device=_device(look, approved=approved),
+        settling=settling,
+        settling_since=since if settling else 0.0,
+        going=memory.going | passing,
+        standing=memory.standing | (passing & declared),
+        passed=_passed(memory, passing, now),
+    )
+    return PruneDecision(
+        prunable=memory.going,
+        blocked=_blocked(blocked, gone),
+        memory=memory,
+        recheck_at=_recheck_at(memory, look, blocked=bool(blocked)),
+        settling=settling,
+    )
+
+
+def overdue(memory: PruneMemory, *, now: float) -> frozenset[Key]:
+    """Return what passed the guard so long ago that it waits for nobody any more."""
+    passed = dict(memory.passed)
+    return frozenset(key for key in memory.going if now - passed.get(key, 0.0) >= FAREWELL_S)
+
+
+def _candidates(desired: Desired, observed: Observed) -> dict[Key, str]:
+    """Return the services that would go, each with the words for it."""
+    services = {service.key: service for service in desired.services}
+    left_alone = desired.blind_keys | desired.suspended
+    gone: dict[Key, str] = {}
+    for container in observed.containers:
+        key = container.key
+        if container.origin != "controller" or key in left_alone:
+            continue
+        service = services.get(key)
+        if service is None:
+            gone[key] = REMOVED
+        elif service.spec.replicas == 0:
+            gone[key] = "would be scaled to 0"
+        elif service.spec.state is RunState.STOPPED and container.state in ALIVE:
+            gone[key] = "would be stopped"
+    return gone
+
+
+def _held_back(look: Look) -> dict[Key, tuple[str, str]]:
+    """Return what waits for an approval, with reason and remedy."""
+    for rule in COUNT_RULES:
+        if reason := rule(look):
+            return dict.fromkeys(look.new, (reason, APPROVE))
+    # Scaled to 0 or stopped, a service is declared and yet doesn't keep its set from going.
+    down = {s.key for s in look.desired.services if _is_down(s)} & look.recent
+    left = {service.key for service in look.desired.services} - look.candidates - down
+    occupied = {key.namespace for key in left | look.desired.blind_keys}
+    held: dict[Key, tuple[str, str]] = {}
+    for namespace in {key.namespace for key in look.new} - occupied:
+        new = {key for key in look.new if key.namespace == namespace}
+        # One file may be gone a while before the other: a set goes within the window, too.
+        count = len(new | {key for key in look.recent if key.namespace == namespace})
+        if count > 1:
+            reason = f"nothing would be left of the {count} services of namespace {namespace}"
+            held |= dict.fromkeys(new, (reason, APPROVE))
+    return held
+
+
+def _is_down(service: Service) -> bool:
+    return service.spec.replicas == 0 or service.spec.state is RunState.STOPPED
+
+
+def _blocked(
+    reasons: Mapping[Key, tuple[str, str]], words: Mapping[Key, str]
+) -> tuple[Blocked, ...]:
+    return tuple(
+        Blocked(
+            key=key, code=CODE, reason=f"{words[key]}, but {reason}", remedy=f"{remedy}; {KEEP}"
+        )
+        for key, (reason, remedy) in sorted(reasons.items())
+    )
+
+
+def _device(look: Look, *, approved: bool) -> int:
+    """Return the filesystem to expect from now on: another one only when nothing hangs on it."""
+    if approved or not look.memory.device or not look.new:
+        return look.identity.device if look.identity.documents or approved else look.memory.device
+    return look.memory.device
+
+
+def _aged(memory: PruneMemory, now: float) -> PruneMemory:
+    # What lies in the future is from before the clock was set back: it counts as of now.
+    passed = tuple((key, min(at, now)) for key, at in memory.passed if now - at < WINDOW_S)
+    return replace(memory, passed=passed, settling_since=min(memory.settling_since, now))
+
+
+def _passed(
+    memory: PruneMemory, passing: frozenset[Key], now: float
+) -> tuple[tuple[Key, float], ...]:
+    return tuple(sorted((dict(memory.passed) | dict.fromkeys(passing, now)).items()))
+
+
+def _recheck_at(memory: PruneMemory, look: Look, *, blocked: bool) -> float | None:
+    times = [memory.settling_since + SETTLE_S] if memory.settling else []
+    if blocked and look.memory.passed:
+        # Too many within the window: fewer once the oldest leaves it.
+        times.append(min(at for _, at in look.memory.passed) + WINDOW_S)
+    return min(times, default=None)
+
+
+def to_json(memory: PruneMemory) -> dict[str, object]:
+    """Return a memory as JSON, in whole milliseconds."""
+    return {
+        "device": memory.device,
+        "settling": [str(key) for key in sorted(memory.settling)],
+        "settlingSinceMs": round(memory.settling_since * 1000),
+        "going": [str(key) for key in sorted(memory.going)],
+        "standing": [str(key) for key in sorted(memory.standing)],
+        "passed": [[str(key), round(at * 1000)] for key, at in memory.passed],
+    }
+
+
+def from_json(value: Mapping[str, object]) -> PruneMemory:
+    """Read back what ``to_json`` wrote.
+
+    Raises:
+        ValueError: *value* isn't a memory.
+    """
+    match value:
+        case {
+            "device": int(device),
+            "settling": list(settling),
+            "settlingSinceMs": int(since_ms),
+            "going": list(going),
+            "standing": list(standing),
+            "passed": list(passed),
+        }:
+            return PruneMemory(
+                device=device,
+                settling=_keys(settling),
+                settling_since=since_ms / 1000,
+                going=_keys(going),
+                standing=_keys(standing),
+                passed=tuple(sorted(_entry(entry) for entry in passed)),
+            )
+        case _:
+            raise ValueError(f"not the prune guard's memory: {value!r}")
+
+
+def _keys(texts: list[object]) -> frozenset[Key]:
+    return frozenset(Key.parse(str(text)) for text in texts)
+
+
+def _entry(entry: object) -> tuple[Key, float]:
+    match entry:
+        case [str(text), int(at_ms)]:
+            return Key.parse(text), at_ms / 1000
+        case _:
+            raise ValueError(f"not an entry of the prune guard's memory: {entry!r}")

@@ -1,0 +1,279 @@
+"""The course of a rollout: how far it is, when it has failed, and when its revision counts as good.
+
+A revision is good once all slots were available and nothing went wrong for the watch period after
+that; a failure that is none of the rollout yet makes the period longer. It has failed when a replica
+of it is unhealthy, when a slot's container dies again and again, or when it got no further within
+its deadline; getting further means more slots made, started or available than ever before. What
+follows of a failure is said by ``spec.rollout.onFailure``.
+
+Pure. Time comes as what passed since the look before, so that neither a clock that jumps nor an
+absent controller brings a deadline nearer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+from controller.core.drift.availability import Readiness, Ready, at_first_sight
+from controller.core.drift.backoff import CLEAN, SlotHistory
+from controller.core.drift.drift import ALIVE, Replica
+from controller.model.desired.desired import Service
+from controller.model.desired.overrides import Outcome
+from controller.model.desired.spec import RunState
+from controller.model.observed import Container
+from controller.model.quantities import format_duration_ms
+
+#: For so long after a rollout its revision is watched before it counts as good, in seconds; once
+#: more for each failure of the slot that failed most often, and so ``FAILURES`` times at most.
+WATCH_S = 60.0
+#: A slot whose container failed so often in a row fails the rollout, whether it runs now or not.
+FAILURES = 3
+_SECONDS_MAX = 10.0**9
+
+
+@dataclass(frozen=True, slots=True)
+class Course:
+    """How far one service's rollout is. Durations in seconds."""
+
+    revision: str = ""  # what is, or was last, rolled out
+    furthest: tuple[int, int, int] = (0, 0, 0)  # the most slots made, started, available
+    idle_s: float = 0.0  # since it last got further
+    held_s: float | None = None  # since all slots were available; None: they weren't yet
+    failed: str = ""  # why it failed
+    good: str = ""  # the last revision that held
+    forgiven: tuple[tuple[int, int], ...] = ()  # failures by slot before it came right after all
+
+
+NEW = Course()
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """What one look shows of a service: its containers, how far they are, and its slots' failures.
+
+    ``hindered`` is what the last try to get further failed with, if it did.
+    """
+
+    service: Service
+    containers: tuple[Container, ...]
+    readiness: Mapping[str, Readiness]
+    histories: Mapping[int, SlotHistory]
+    hindered: str = ""
+
+    @property
+    def mine(self) -> tuple[Container, ...]:
+        """The containers of the wanted revision, in slots that are wanted."""
+        replicas = [Replica(container, self.service) for container in self.containers]
+        return tuple(r.container for r in replicas if not r.stale and not r.spare)
+
+    def ended_well(self, container: Container) -> bool:
+        """Tell whether a container is a task that is done."""
+        return Replica(container, self.service).finished and container.exit_code == 0
+
+    def ready(self, container: Container) -> Ready:
+        """Return how far a container is; a task that has ended is as far as can be."""
+        if self.ended_well(container):
+            return Ready.AVAILABLE
+        return (self.readiness.get(container.id) or at_first_sight(container)).word
+
+    @property
+    def reached(self) -> tuple[int, int, int]:
+        """How many slots are made, started and available."""
+        mine = self.mine
+        available = {c.slot for c in mine if self.ready(c) is Ready.AVAILABLE}
+        started = {c.slot for c in mine if c.running} | available
+        return (len({c.slot for c in mine}), len(started), len(available))
+
+    @property
+    def complete(self) -> bool:
+        """Tell whether every slot is available, and nothing of another revision runs."""
+        others = any(Replica(c, self.service).stale and c.state in ALIVE for c in self.containers)
+        return self.reached[2] >= self.service.spec.replicas and not others
+
+
+def advance(course: Course, scene: Scene, *, elapsed_s: float, stalled: bool) -> Course:
+    """Return the course after a look.
+
+    Args:
+        course: the one before.
+        scene: what the look showed.
+        elapsed_s: what passed since the look before; 0 at the first.
+        stalled: a person must act before anything can go on, or another service be ready, so that
+            no deadline runs.
+    """
+    service = scene.service
+    if course.revision != service.revision:
+        course = Course(revision=service.revision, good=course.good)
+        elapsed_s = 0.0
+    if course.failed and scene.complete:
+        # It came right after all: only what fails from now on counts.
+        found = sorted(scene.histories.items())
+        counts = tuple((slot, history.count) for slot, history in found if history.count)
+        course = replace(again(course), forgiven=counts)
+    if course.failed or course.good == service.revision or _idle(service):
+        return course
+    reached = scene.reached
+    furthest = _most(course.furthest, reached)
+    got_further = furthest != course.furthest or stalled
+    idle_s = 0.0 if got_further else min(course.idle_s + elapsed_s, _SECONDS_MAX)
+    course = replace(
+        course, furthest=furthest, idle_s=idle_s, held_s=_held_s(course, scene, elapsed_s)
+    )
+    if reason := _failure(course, scene):
+        return replace(course, failed=reason)
+    if course.held_s is not None and course.held_s >= _watch_s(course, scene):
+        return replace(course, good=service.revision)
+    return course
+
+
+def _idle(service: Service) -> bool:
+    """Tell whether nothing of a service should run, so that nothing is judged."""
+    return service.spec.state is RunState.STOPPED or service.spec.replicas == 0
+
+
+def _most(one: tuple[int, int, int], other: tuple[int, int, int]) -> tuple[int, int, int]:
+    return (max(one[0], other[0]), max(one[1], other[1]), max(one[2], other[2]))
+
+
+def _held_s(course: Course, scene: Scene, elapsed_s: float) -> float | None:
+    if course.held_s is None:
+        return 0.0 if scene.complete else None
+    return min(course.held_s + elapsed_s, _SECONDS_MAX)
+
+
+def _unhealthy(_course: Course, scene: Scene) -> str:
+    names = [c.name for c in scene.mine if scene.ready(c) is Ready.UNHEALTHY]
+    return f"{names[0]} is unhealthy" if names else ""
+
+
+def _watch_s(course: Course, scene: Scene) -> float:
+    """Return how long a revision is watched, in seconds."""
+    failures = (_failures(course, scene, container.slot) for container in scene.mine)
+    return WATCH_S * (1 + max(failures, default=0))
+
+
+def _failures(course: Course, scene: Scene, slot: int) -> int:
+    """Return how often in a row a slot's container failed, as far as that counts for the rollout."""
+    history = scene.histories.get(slot, CLEAN)
+    return max(0, history.count - dict(course.forgiven).get(slot, 0))
+
+
+def _dies(course: Course, scene: Scene) -> str:
+    for container in scene.mine:
+        times = _failures(course, scene, container.slot)
+        if times >= FAILURES and not scene.ended_well(container):
+            cause = scene.histories[container.slot].cause
+            why = f": it {cause}" if cause else ""
+            return f"{container.name} failed {times} times in a row{why}"
+    return ""
+
+
+def _too_slow(course: Course, scene: Scene) -> str:
+    limit_ms = _deadline_ms(scene)
+    made, started, available = course.furthest
+    replicas = scene.service.spec.replicas
+    # With all of it available, only what it replaced is left: that is nothing to go back for.
+    if scene.reached[2] >= replicas or course.held_s is not None or course.idle_s * 1000 < limit_ms:
+        return ""
+    why = f"; {scene.hindered}" if scene.hindered else ""
+    return (
+        f"it got no further within {format_duration_ms(limit_ms)}: of {replicas} replicas"
+        f" {made} were made, {started} started, {available} available{why}"
+    )
+
+
+def _deadline_ms(scene: Scene) -> int:
+    """Return how long a rollout may stand where it is, in milliseconds."""
+    rollout = scene.service.spec.rollout
+    settling = any(scene.ready(c) is Ready.SETTLING for c in scene.mine)
+    if not settling:
+        return rollout.progress_deadline
+    # It must be given what it was promised, whatever the deadlines say.
+    promised = rollout.min_healthy
+    if (check := scene.service.spec.healthcheck) is not None:
+        promised += check.start_period + check.interval * (check.retries + 1)
+    return max(min(rollout.health_deadline, rollout.progress_deadline), promised)
+
+
+#: Why a rollout has failed; the first that says something.
+FAILURE_RULES: tuple[Callable[[Course, Scene], str], ...] = (
+    # Its own check says so: no deadline need pass.
+    _unhealthy,
+    # The engine or the controller restarted it, and it ended each time.
+    _dies,
+    _too_slow,
+)
+
+
+def _failure(course: Course, scene: Scene) -> str:
+    return next((reason for rule in FAILURE_RULES if (reason := rule(course, scene))), "")
+
+
+def outcome_of(course: Course) -> Outcome:
+    """Return what is to be told of the revision that is rolled out: it may be gone back to once all
+    of it was available, unless it fails while it is watched.
+    """
+    if course.failed:
+        return "failed"
+    return "good" if course.held_s is not None or course.good == course.revision else ""
+
+
+def again(course: Course) -> Course:
+    """Return the course where a person wants a rollout that failed to go on."""
+    return Course(revision=course.revision, good=course.good)
+
+
+def due_in_s(course: Course, scene: Scene) -> float | None:
+    """Return when a look is needed though nothing happens; None: time alone changes nothing."""
+    over = course.failed or course.good == course.revision
+    if over or course.revision != scene.service.revision or _idle(scene.service):
+        return None
+    if course.held_s is not None:
+        return max(0.0, _watch_s(course, scene) - course.held_s)
+    left_s = _deadline_ms(scene) / 1000 - course.idle_s
+    if left_s <= 0 and scene.reached[2] >= scene.service.spec.replicas:
+        return None  # what it replaced is left, and no deadline is for that
+    return max(0.0, left_s)
+
+
+def to_json(course: Course) -> dict[str, object]:
+    """Return a course as JSON, in whole milliseconds."""
+    return {
+        "revision": course.revision,
+        "furthest": list(course.furthest),
+        "idleMs": round(course.idle_s * 1000),
+        "heldMs": None if course.held_s is None else round(course.held_s * 1000),
+        "failed": course.failed,
+        "good": course.good,
+        **({"forgiven": [list(each) for each in course.forgiven]} if course.forgiven else {}),
+    }
+
+
+def from_json(value: Mapping[str, object]) -> Course:
+    """Read back what ``to_json`` wrote.
+
+    Raises:
+        ValueError: *value* isn't a course.
+    """
+    forgiven = value.get("forgiven", [])  # most have none
+    match value:
+        case {
+            "revision": str(revision),
+            "furthest": [int(made), int(started), int(available)],
+            "idleMs": int(idle_ms),
+            "heldMs": None | int() as held_ms,
+            "failed": str(failed),
+            "good": str(good),
+        } if isinstance(forgiven, list):
+            return Course(
+                revision=revision,
+                furthest=(made, started, available),
+                idle_s=idle_ms / 1000,
+                held_s=None if held_ms is None else held_ms / 1000,
+                failed=failed,
+                good=good,
+                forgiven=tuple((int(slot), int(count)) for slot, count in forgiven),
+            )
+        case _:
+            raise ValueError(f"not the course of a rollout: {value!r}")

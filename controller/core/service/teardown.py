@@ -1,0 +1,82 @@
+"""What ``down`` does: everything of the instance goes, except volumes.
+
+A decision like the planner's, on what is observed: of the desired state only the order of going is
+taken, as far as it is known.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+
+from controller.core.encoding import graph
+from controller.model.desired.plan import (
+    AnyAction,
+    Precondition,
+    RemoveContainer,
+    RemoveNetwork,
+    StopContainer,
+    UpdateContainer,
+)
+from controller.model.names import Key
+from controller.model.observed import Container, ContainerState, Observed
+
+CAUSE = "the instance is taken down"
+#: States in which the engine has a process to stop.
+ALIVE = (ContainerState.RUNNING, ContainerState.RESTARTING, ContainerState.PAUSED)
+
+
+def teardown(
+    observed: Observed, *, depends: Mapping[Key, Collection[Key]], grace_s: int = 10
+) -> tuple[tuple[AnyAction, ...], ...]:
+    """Return the actions that remove all containers, and then all networks, that are ours.
+
+    In waves, each to be begun after the one before: what depends on others goes before them, as
+    *depends* says. Within a wave different containers are independent.
+    """
+    keys = {container.key for container in observed.containers}
+    containers = sorted(observed.containers, key=lambda c: (c.key, c.slot, c.name))
+    waves = [
+        tuple(a for c in containers if c.key in wave for a in _removal(c, grace_s=grace_s))
+        for wave in graph.waves({key: depends.get(key, ()) for key in keys})
+    ]
+    networks = sorted((n for n in observed.networks if n.ours), key=lambda n: n.name)
+    removals = tuple(
+        RemoveNetwork(
+            object=Key("Network", network.namespace or "default", network.name),
+            target=network.name,
+            cause=CAUSE,
+            precondition=Precondition(id=network.id),
+        )
+        for network in networks
+    )
+    return (*waves, removals)
+
+
+def _removal(container: Container, *, grace_s: int) -> Iterator[AnyAction]:
+    precondition = Precondition(id=container.id)
+    if container.state in ALIVE:
+        if container.settings.restart != "no":
+            # Or an engine that restarts between stop and removal would start it again.
+            yield UpdateContainer(
+                object=container.key,
+                target=container.name,
+                cause=CAUSE,
+                slot=container.slot,
+                precondition=precondition,
+                restart="no",
+            )
+        yield StopContainer(
+            object=container.key,
+            target=container.name,
+            cause=CAUSE,
+            slot=container.slot,
+            precondition=precondition,
+            grace_s=grace_s,
+        )
+    yield RemoveContainer(
+        object=container.key,
+        target=container.name,
+        cause=CAUSE,
+        slot=container.slot,
+        precondition=precondition,
+    )

@@ -1,0 +1,1 @@
+"""The status report: facts, conditions, details and output of each resource."""

@@ -1,0 +1,251 @@
+"""The conditions of a resource: Ready, Progressing, Degraded, Stalled, and named ones while they hold.
+
+Pure. Each condition has a reason for programs and a message for people.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import takewhile
+from typing import Literal
+
+from controller.core.drift.actions import denied, refusals
+from controller.core.drift.contention import ENDED
+from controller.core.planning.dependency_state import FAILED
+from controller.core.policy.refusals import with_remedies
+from controller.core.service.overrides import called
+from controller.core.status.facts import Facts, World
+from controller.model.desired.desired import Hold
+from controller.model.desired.plan import AnyAction, Verdict, Wait, at_rest, hopeless
+from controller.model.errors import Act, Severity
+
+State = Literal["True", "False", "Unknown"]
+#: The reason where the broker ended a container, since it didn't run as admitted.
+BREACHED = "effective.violated"
+#: What helps a rollout that failed on.
+PAUSED_REMEDY = "change its document, or try the same again: trimtab resume {}"
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """One statement about a resource, with its reason."""
+
+    type: str
+    status: State
+    reason: str
+    message: str = ""
+
+
+def conditions_of(facts: Facts, world: World) -> list[Condition]:
+    """Return a resource's conditions; Ready, Progressing, Degraded and Stalled always, in this order."""
+    stalled = _stalled(facts, world)
+    held = [_held(hold) for hold in world.desired.holds if hold.key == facts.key]
+    suspended = [condition for condition in held if condition.type == "Suspended"][:1]
+    possible = (
+        _paused(facts, world),
+        _crash_loop(facts, world),
+        _contended(facts, world),
+        _violation(facts, world),
+        _quarantined(facts, world),
+    )
+    named = [condition for condition in possible if condition is not None]
+    pending = [
+        Condition("PrunePending", "True", blocked.code, f"{blocked.reason} ({blocked.remedy})")
+        for blocked in world.plan.blocked
+        if blocked.key == facts.key
+    ][:1]
+    progressing = _progressing(facts, world)
+    ready = _ready(facts, world, [*suspended, *pending, *stalled, *named, *progressing])
+    return [
+        ready,
+        *(progressing or [Condition("Progressing", "False", "NothingToDo")]),
+        _degraded(facts, world),
+        *(stalled or [Condition("Stalled", "False", "NothingToDo")]),
+        *pending,
+        *named,
+        *suspended,
+        *(condition for condition in held if condition.type == "RolledBack"),
+    ]
+
+
+def _held(hold: Hold) -> Condition:
+    kind = "Suspended" if hold.word == "suspended" else "RolledBack"
+    return Condition(kind, "True", hold.code, f"{hold.reason} ({hold.remedy})")
+
+
+def _ready(facts: Facts, world: World, hindrances: Iterable[Condition]) -> Condition:
+    """Return whether it is as declared; if not, the gravest of *hindrances* says why."""
+    if facts.key in world.desired.blind_keys:
+        message = "its document can't be read: it is left as it is"
+        return Condition("Ready", "Unknown", "Blind", message)
+    if not world.looked and facts.key.kind != "Release":
+        return Condition("Ready", "Unknown", "NotSeen", "the engine has not been asked yet")
+    if world.observed is None and facts.key.kind != "Release":
+        return Condition(
+            "Ready", "Unknown", "EngineUnavailable", "unknown: the engine can't be reached"
+        )
+    count = f"{facts.ready} of {facts.desired}"
+    if facts.declared and facts.ready == facts.desired and not facts.resting:
+        return Condition("Ready", "True", "AsDeclared", f"{count} ready" if facts.desired else "")
+    if (kept := _quarantined(facts, world)) is not None:
+        return Condition("Ready", "True", "Quarantined", kept.message)
+    for hindrance in hindrances:
+        return Condition("Ready", "False", hindrance.reason, hindrance.message)
+    if facts.failed:
+        return Condition("Ready", "False", "Failed", "; ".join(facts.failed))
+    if not facts.declared:
+        return Condition("Ready", "False", "NotDeclared", "nothing declares it any more")
+    if facts.resting:
+        message = f"{facts.resting} still up, state Stopped is declared"
+        return Condition("Ready", "False", "NotStopped", message)
+    return Condition("Ready", "False", "NotReady", f"{count} ready")
+
+
+def _progressing(facts: Facts, world: World) -> list[Condition]:
+    pending = (a for a in world.plan.of(facts.key) if not at_rest(a) and not hopeless(a))
+    actions = [action for action in pending if not denied(action)]
+    now = takewhile(lambda action: not (isinstance(action, Wait) and action.gate), actions)
+    acting = [action for action in now if not isinstance(action, Wait)]
+    pulling = world.progress.get(facts.key)
+    if pulling is not None:
+        return [Condition("Progressing", "True", "Pulling", pulling)]
+    failure = world.failures.get(facts.key)
+    if failure is not None and failure.act is not Act.STALLED:
+        word = "Retrying" if failure.act is Act.RETRY else "Waiting"
+        return [Condition("Progressing", "True", word, f"{failure.code}: {failure.message}")]
+    if acting:
+        return [Condition("Progressing", "True", "Acting", _next(acting[0]))]
+    if actions:
+        return [Condition("Progressing", "True", "Waiting", actions[0].cause)]
+    return []
+
+
+def _next(action: AnyAction) -> str:
+    return f"{action.verb} {action.target}: {action.cause}"
+
+
+def _degraded(facts: Facts, world: World) -> Condition:
+    if world.observed is None or facts.key in world.desired.blind_keys:
+        return Condition("Degraded", "Unknown", "NotSeen")
+    if facts.serving < facts.desired:
+        told = [f"{facts.serving} of {facts.desired} running", *facts.failed]
+        return Condition("Degraded", "True", "TooFew", "; ".join(told))
+    if facts.unhealthy:
+        return Condition("Degraded", "True", "Unhealthy", "; ".join(facts.unhealthy))
+    return Condition("Degraded", "False", "AsDeclared")
+
+
+def _stalled(facts: Facts, world: World) -> list[Condition]:
+    """Return why a person must act, if so."""
+    problems = (*world.desired.problems, *world.plan.problems)
+    for problem in problems:
+        if problem.key == facts.key and problem.severity is Severity.ERROR:
+            message = f"{problem.message} ({problem.remedy})" if problem.remedy else problem.message
+            return [Condition("Stalled", "True", problem.code, message)]
+    for action in refusals(world.plan.of(facts.key)):
+        return [Condition("Stalled", "True", *_of(action.verdict))]
+    failure = world.failures.get(facts.key)
+    if failure is not None and failure.act is Act.STALLED and failure.code != FAILED:
+        return [Condition("Stalled", "True", failure.code, failure.message)]
+    # Told by the plan, which knows whether it is so still.
+    for wait in filter(hopeless, world.plan.of(facts.key)):
+        return [Condition("Stalled", "True", FAILED, wait.cause)]
+    if any(key == facts.key for key, _slot in world.breaches):
+        return [Condition("Stalled", "True", BREACHED, told) for told in _breaches(facts, world)][
+            :1
+        ]
+    if why := world.failed.get(facts.key):
+        return [
+            Condition(
+                "Stalled",
+                "True",
+                "rollout.failed",
+                f"{why} ({PAUSED_REMEDY.format(called(facts.key))})",
+            )
+        ]
+    return []
+
+
+def _paused(facts: Facts, world: World) -> Condition | None:
+    why = world.failed.get(facts.key)
+    return None if why is None else Condition("Paused", "True", "rollout.failed", why)
+
+
+def _contended(facts: Facts, world: World) -> Condition | None:
+    """Return that somebody else alters, stops or removes what is healed, again and again."""
+    mine = [
+        (slot, names) for (key, slot), names in sorted(world.contended.items()) if key == facts.key
+    ]
+    altered = [
+        f"slot {slot}: {', '.join(name.replace('_', ' ') for name in fields)}"
+        for slot, names in mine
+        if (fields := [name for name in names if name not in ENDED])
+    ]
+    ended = [
+        f"slot {slot}: its container is {' and '.join(words)}"
+        for slot, names in mine
+        if (words := [name for name in names if name in ENDED])
+    ]
+    remedy = "look who changes it beside trimtab; it is healed after growing pauses"
+    if not altered and not ended:
+        return None
+    told = [f"altered again and again: {'; '.join(altered)}"] if altered else []
+    told += [f"ended from outside again and again: {'; '.join(ended)}"] if ended else []
+    reason = "AlteredAgain" if altered else "EndedAgain"
+    return Condition("Contended", "True", reason, f"{'; '.join(told)} ({remedy})")
+
+
+def _crash_loop(facts: Facts, world: World) -> Condition | None:
+    failing = [
+        f"slot {slot} failed {often}{_because(world.causes.get((key, slot)))}"
+        for (key, slot), often in sorted(world.looping.items())
+        if key == facts.key
+    ]
+    if not failing or not facts.desired:
+        return None
+    return Condition("CrashLoop", "True", "KeepsFailing", "; ".join(failing))
+
+
+def _because(cause: str | None) -> str:
+    return f": {cause}" if cause else ""
+
+
+def _violation(facts: Facts, world: World) -> Condition | None:
+    """Return that the policy doesn't admit it (any more); what runs keeps running."""
+    verdict = world.violations.get(facts.key)
+    refused = refusals(world.plan.of(facts.key))
+    if verdict is None and refused:
+        verdict = refused[0].verdict
+    if verdict is None:
+        told = next(_breaches(facts, world), "")
+        return Condition("PolicyViolation", "True", BREACHED, told) if told else None
+    # Let through for now by the rule's mode: a warning, and nothing is held back for it.
+    kind = "PolicyViolation" if verdict.decision == "deny" else "PolicyWarning"
+    return Condition(kind, "True", *_of(verdict))
+
+
+def _breaches(facts: Facts, world: World) -> Iterator[str]:
+    """Yield what is to be said of each slot whose container the broker ended for a violation."""
+    for row in facts.slots:
+        slot = (facts.key, int(str(row["slot"])))
+        record = row.get("violation") or world.breaches.get(slot)
+        if not record:
+            continue
+        # The row's container may be the next one already.
+        name = row["container"] if row.get("violation") else f"the last container of slot {slot[1]}"
+        cause = row.get("cause") if row.get("violation") else world.causes.get(slot)
+        why = cause or "was ended by the broker"
+        yield f"{name} {why} (see 'trimtab journal show {record}'; look who changes it beside trimtab)"
+
+
+def _quarantined(facts: Facts, world: World) -> Condition | None:
+    """Return that it was put away, and until when it is kept."""
+    actions = world.plan.of(facts.key)
+    if not actions or not all(map(at_rest, actions)):
+        return None
+    return Condition("Quarantined", "True", "Pruned", actions[0].cause)
+
+
+def _of(verdict: Verdict) -> tuple[str, str]:
+    return (", ".join(verdict.rules) or "denied", with_remedies(verdict))

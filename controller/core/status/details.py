@@ -1,0 +1,87 @@
+"""What a status report says of a service apart from its conditions: ports, mounts, variables, containers.
+
+Pure. All of it is shown, and nothing of it is an input for a decision. Values of variables never are in
+a report, only their names.
+"""
+
+from __future__ import annotations
+
+from controller.core.drift.failures import explain
+from controller.core.rules.anonymous_volumes import slot_volumes
+from controller.model.desired.desired import Service
+from controller.model.desired.spec import BindMount, Mount, Port, ServiceSpec, VolumeMount
+from controller.model.observed import Container
+
+Report = dict[str, object]
+
+#: Ports of containers on which images serve HTTP by custom: their addresses are links.
+HTTP_PORTS = frozenset({80, 3000, 5000, 8000, 8008, 8080, 8081, 8088, 8888, 9090})
+HTTPS_PORTS = frozenset({443, 8443})
+
+
+def details_of(spec: ServiceSpec) -> Report:
+    """Return the members ``ports``, ``mounts`` and ``env``, each only where there is something."""
+    details = {
+        "ports": [_port(port, spec) for port in spec.ports],
+        "mounts": [_mount(mount) for mount in spec.mounts],
+        "env": sorted(spec.env),
+    }
+    return {name: value for name, value in details.items() if value}
+
+
+def volume_details(service: Service, replicas: int) -> Report:
+    """Return the member ``volumes``: what slots get where the image declares a VOLUME."""
+    found = [
+        {"slot": number, "path": volume.path, "keeping": volume.keeping, "volume": name}
+        for number in range(1, replicas + 1)
+        for volume, name in slot_volumes(service, number)
+    ]
+    return {"volumes": found} if found else {}
+
+
+def container_details(container: Container) -> Report:
+    """Return what a slot's row says of its container, each member only where it is known."""
+    details = {
+        "id": container.id,
+        "started": container.started_at if container.running else "",
+        "addresses": [
+            {"network": network, "address": address}
+            for network, address in container.addresses
+            if address
+        ],
+        "cause": explain(container),
+        "effective": container.effective,
+        "violation": container.violation,
+    }
+    return {name: value for name, value in details.items() if value}
+
+
+def _port(port: Port, spec: ServiceSpec) -> Report:
+    published = port.host is not None
+    return {
+        "container": port.container,
+        "protocol": port.protocol,
+        **({"host": port.host, "address": port.host_ip} if published else {}),
+        **({"scheme": scheme} if (scheme := _scheme(port, spec)) else {}),
+    }
+
+
+def _scheme(port: Port, spec: ServiceSpec) -> str:
+    """Return ``http`` or ``https`` where that is what the port most probably speaks."""
+    if port.protocol != "tcp":
+        return ""
+    check = spec.healthcheck.http if spec.healthcheck else None
+    if (check and check.port == port.container) or port.container in HTTP_PORTS:
+        return "http"
+    return "https" if port.container in HTTPS_PORTS else ""
+
+
+def _mount(mount: Mount) -> Report:
+    source = mount.source if isinstance(mount, (BindMount, VolumeMount)) else ""
+    read_only = isinstance(mount, (BindMount, VolumeMount)) and mount.read_only
+    return {
+        "type": mount.type,
+        **({"source": source} if source else {}),
+        "target": mount.target,
+        **({"readOnly": True} if read_only else {}),
+    }

@@ -1,0 +1,229 @@
+"""What a status report says of each resource, as facts: how many replicas are ready, and in which slots.
+
+Pure. ``core.status.conditions`` makes conditions of these facts, ``core.status.report`` the report.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+from controller.core.drift.drift import ALIVE, Drift, Replica, Slot, ailment, drift_of, slot_of, why
+from controller.core.drift.failures import explain
+from controller.core.planning.context import Pause
+from controller.core.planning.planner import declared_resources, orphan_keys
+from controller.core.planning.prerequisites import Supplies, network_name, volume_name
+from controller.core.planning.successor import order_of, why_order
+from controller.core.status.details import container_details, details_of, volume_details
+from controller.model.desired.desired import Desired, Network, Release, Service, Volume
+from controller.model.desired.plan import Plan, Verdict
+from controller.model.desired.spec import RunState
+from controller.model.errors import Act, Problem
+from controller.model.names import Key, NetworkNames
+from controller.model.observed import Container, Observed
+
+#: A JSON object of a status report.
+Report = dict[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """How the last pass of a key ended, where it didn't end well."""
+
+    act: Act
+    code: str
+    message: str
+    retry_at: float | None = None  # seconds since the epoch; None: at no known time
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """What a report is made from.
+
+    ``observed`` is None while the engine can't be looked at, or, with ``looked`` False, before the
+    first look at it. ``generations`` has the counter of
+    accepted spec changes of a key and the last one fully acted on. ``violations`` are the verdicts
+    on services that the policy doesn't admit any more, or only for now (``audit-deny``). ``causes``
+    say why slots failed the last time. ``breaches`` has the slots in a crash loop whose last container
+    the broker ended, with the record of the violation. ``problems`` are the controller's own.
+    """
+
+    desired: Desired
+    observed: Observed | None
+    plan: Plan
+    networks: NetworkNames
+    generations: Mapping[Key, tuple[int, int]] = field(default_factory=dict)
+    looping: Mapping[tuple[Key, int], str] = field(
+        default_factory=dict
+    )  # and how often they failed
+    contended: Mapping[tuple[Key, int], tuple[str, ...]] = field(default_factory=dict)
+    causes: Mapping[tuple[Key, int], str] = field(default_factory=dict)
+    breaches: Mapping[tuple[Key, int], str] = field(default_factory=dict)
+    pauses: Mapping[tuple[Key, int], Pause] = field(default_factory=dict)
+    failed: Mapping[Key, str] = field(default_factory=dict)  # rollouts, and why
+    failures: Mapping[Key, Failure] = field(default_factory=dict)
+    progress: Mapping[Key, str] = field(default_factory=dict)  # of what takes long, and runs now
+    violations: Mapping[Key, Verdict] = field(default_factory=dict)
+    problems: tuple[Problem, ...] = ()
+    looked: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What is known of one resource."""
+
+    key: Key
+    owner: str
+    desired: int
+    ready: int
+    serving: int = 0
+    earlier: int = 0  # slots where another revision serves, while the declared one isn't there yet
+    revision: str = ""
+    image: str = ""
+    slots: tuple[Report, ...] = ()
+    unhealthy: tuple[str, ...] = ()
+    declared: bool = True
+    resting: int = 0  # replicas that run and shouldn't
+    failed: tuple[str, ...] = ()  # tasks that ended badly and aren't started again
+    rollout: Report = field(default_factory=dict)  # in what order a replica is replaced, and why
+    details: Report = field(default_factory=dict)  # ports, mounts and variables
+
+
+def all_facts(world: World) -> Iterator[Facts]:
+    """Yield the facts of every resource but Releases."""
+    desired = world.desired
+    for service in desired.services:
+        yield _service_facts(service, world.observed)
+    for resource in declared_resources(desired):
+        yield _supply_facts(resource, world)
+    if world.observed is None:
+        return
+    declared = {service.key for service in desired.services}
+    there = {c.key for c in world.observed.containers if c.origin == "controller"}
+    for key in orphan_keys(desired, world.observed) | (there & desired.blind_keys) - declared:
+        yield _orphan_facts(key, world.observed.of(key))
+    for key in desired.suspended - declared - there:
+        # Nothing is left of it but that it is to be left so.
+        yield Facts(key, "", desired=0, ready=0, declared=False)
+
+
+def _service_facts(service: Service, observed: Observed | None) -> Facts:
+    resting = service.spec.state is RunState.STOPPED
+    wanted = 0 if resting else service.spec.replicas
+    containers = () if observed is None else observed.of(service.key)
+    by_slot: dict[int, tuple[Container, ...]] = {}
+    for container in containers:
+        by_slot[container.slot] = (*by_slot.get(container.slot, ()), container)
+    slots = [
+        slot_of(number, by_slot.get(number, ()), service)
+        for number in range(1, service.spec.replicas + 1)
+    ]
+    kept = [] if resting else [slot.keep for slot in slots if slot.keep is not None]
+    replicas = [Replica(container, service) for container in kept]
+    finished = [r.container for r in replicas if r.finished]
+    done = [c for c in finished if c.exit_code == 0]
+    running = [c for c in kept if c.running and c.health in ("", "healthy")]
+    serving = {c.slot for c in containers if c.running and not Replica(c, service).spare}
+    earlier = {
+        c.slot
+        for c in containers
+        if c.running and Replica(c, service).stale and c.health in ("", "healthy")
+    }
+    ill = [
+        ailment(c)
+        for c in containers
+        if c.running and c.health == "unhealthy" and Replica(c, service).stale
+        if c.slot in serving and c.slot not in earlier | {k.slot for k in running}
+    ]
+    spares = sorted({c.slot for c in containers if Replica(c, service).spare})
+    shown = () if observed is None else (*slots, *(_spare(n, by_slot[n]) for n in spares))
+    return Facts(
+        key=service.key,
+        owner=service.owner,
+        desired=wanted,
+        ready=len(running) + len(done),
+        serving=len(serving | {c.slot for c in done}),
+        earlier=len((earlier & serving) - {c.slot for c in running}),
+        revision=service.revision,
+        image=service.spec.image,
+        slots=tuple(_slot_report(slot) for slot in shown),
+        unhealthy=(*(why(r) for r in replicas if drift_of(r) is Drift.UNHEALTHY), *ill),
+        resting=sum(c.state in ALIVE for c in containers) if resting else 0,
+        failed=tuple(f"{c.name} {explain(c)}" for c in finished if c.exit_code),
+        rollout={"order": order_of(service).value, "why": why_order(service)},
+        details=details_of(service.spec) | volume_details(service, wanted),
+    )
+
+
+def _spare(number: int, containers: tuple[Container, ...]) -> Slot:
+    return Slot(number, None, containers, Drift.ORPHAN, "")
+
+
+def _slot_report(slot: Slot) -> Report:
+    """Return one row: the container that fills the slot now, else the first of those in it."""
+    fills = slot.keep if slot.keep and slot.keep.running else None
+    alive = next(iter(slot.alive), None)
+    container = fills or alive or slot.keep or next(iter(slot.others), None)
+    if container is None:
+        return {
+            "slot": slot.number,
+            "container": "",
+            "state": "missing",
+            "health": "",
+            "restarts": 0,
+        }
+    return {
+        "slot": slot.number,
+        "container": container.name,
+        "state": container.state.value,
+        "health": container.health,
+        "restarts": container.restart_count,
+        **container_details(container),
+    }
+
+
+def _supply_facts(resource: Network | Volume, world: World) -> Facts:
+    ready = 0
+    name = network_name(resource) if isinstance(resource, Network) else volume_name(resource)
+    if world.observed is not None:
+        supplies = Supplies(world.desired, world.observed, world.networks)
+        there = (
+            {network.name for network in world.observed.networks}
+            if isinstance(resource, Network)
+            else {volume.name for volume in world.observed.volumes}
+        )
+        ready = int(name in there and supplies.declared_problem(resource) is None)
+    details: Report = {"engineName": name}
+    return Facts(
+        resource.key, resource.owner, desired=1, ready=ready, serving=ready, details=details
+    )
+
+
+def _orphan_facts(key: Key, containers: tuple[Container, ...]) -> Facts:
+    running = sum(container.running for container in containers)
+    slots: dict[int, tuple[Container, ...]] = {}
+    for container in containers:
+        slots[container.slot] = (*slots.get(container.slot, ()), container)
+    return Facts(
+        key=key,
+        owner=containers[0].owner,
+        desired=0,
+        ready=running,
+        revision=containers[0].revision,
+        image=containers[0].image,
+        slots=tuple(_slot_report(_spare(n, slots[n])) for n in sorted(slots)),
+        declared=False,
+    )
+
+
+def release_facts(release: Release, ready: set[str]) -> Facts:
+    """Return the facts of a release; *ready* has the keys that are Ready, as text."""
+    count = sum(str(member) in ready for member in release.members)
+    return Facts(
+        release.key,
+        release.owner,
+        desired=len(release.members),
+        ready=count,
+        serving=count,
+        details={"members": [str(member) for member in release.members]},
+    )

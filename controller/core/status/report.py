@@ -1,0 +1,141 @@
+"""Status: what is reported of each resource, in the shape of `trimtab status --json`.
+
+Pure: `since` comes from the report before as long as a condition's status is the same. Nothing
+here is ever read as input for a decision.
+
+A resource, and each of its slots, has ``nextTry`` while something waits for an instant:
+``{"at": "2026-03-01T12:00:40Z", "reason": "failed 3 times in a row (it exited with 1)"}``. A
+resource has that of its slot, or failed action, that is tried first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+
+from controller.core.planning.context import Pause
+from controller.core.review.text import blocked_json, problem_json
+from controller.core.status.conditions import conditions_of
+from controller.core.status.facts import Facts, Report, World, all_facts, release_facts
+from controller.model.names import Key
+from controller.model.observed import Observed
+from controller.model.quantities import format_instant
+
+
+def report(world: World, *, previous: Report | None, now: str) -> Report:
+    """Return the report: every resource by key, and every problem.
+
+    *previous* is the report before, *now* the instant of this one as RFC 3339.
+    """
+    before = _conditions_before(previous)
+    resources = [_resource(facts, world, before, now) for facts in all_facts(world)]
+    ready = {str(r["key"]) for r in resources if _is_ready(r)}
+    for release in world.desired.releases:
+        facts = release_facts(release, ready)
+        resources.append(_resource(facts, world, before, now))
+    resources.sort(key=lambda resource: Key.parse(str(resource["key"])))
+    for resource in resources:
+        del resource["key"]
+    problems = dict.fromkeys((*world.problems, *world.desired.problems, *world.plan.problems))
+    return {
+        "resources": resources,
+        "problems": [
+            *(blocked_json(blocked) for blocked in world.plan.blocked),
+            *(problem_json(problem) for problem in problems),
+        ],
+    }
+
+
+def all_ready(value: Report) -> bool:
+    """Tell whether every resource of a report is Ready."""
+    resources = value["resources"]
+    assert isinstance(resources, list), "a report's resources are a list"
+    return all(_is_ready(resource) for resource in resources)
+
+
+def _is_ready(resource: Report) -> bool:
+    conditions = resource["conditions"]
+    assert isinstance(conditions, list), "a resource's conditions are a list"
+    return any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
+
+
+def _resource(
+    facts: Facts, world: World, before: Mapping[tuple[str, str], Report], now: str
+) -> Report:
+    key = facts.key
+    generation, observed_generation = world.generations.get(key, (0, 0))
+    conditions = []
+    for condition in conditions_of(facts, world):
+        was = before.get((str(key), condition.type))
+        same = was is not None and was.get("status") == condition.status
+        conditions.append(
+            {
+                "type": condition.type,
+                "status": condition.status,
+                "reason": condition.reason,
+                "message": condition.message,
+                "since": was["since"] if was is not None and same else now,
+            }
+        )
+    return {
+        "key": str(key),
+        "kind": key.kind,
+        "namespace": key.namespace,
+        "name": key.name,
+        "owner": facts.owner,
+        "desired": facts.desired,
+        "ready": facts.ready,
+        "revision": facts.revision,
+        "image": facts.image,
+        "digest": _digest(facts, world.observed),
+        "generation": generation,
+        "observedGeneration": observed_generation,
+        **({"earlier": facts.earlier} if facts.earlier else {}),
+        **({"rollout": facts.rollout} if facts.rollout else {}),
+        **facts.details,
+        "conditions": conditions,
+        **_next_try(_pauses(facts, world)),
+        "slots": [_recalled(row, key, world) for row in facts.slots],
+    }
+
+
+def _pauses(facts: Facts, world: World) -> Iterator[Pause]:
+    """Yield what a resource waits for: its slots' pauses, and the retry of a failed action."""
+    for row in facts.slots:
+        pause = world.pauses.get((facts.key, int(str(row["slot"]))))
+        if pause is not None:
+            yield pause
+    failure = world.failures.get(facts.key)
+    if failure is not None and failure.retry_at is not None:
+        yield Pause(f"{failure.code}: {failure.message}", failure.retry_at)
+
+
+def _next_try(pauses: Iterable[Pause]) -> Report:
+    first = min(pauses, key=lambda pause: pause.until, default=None)
+    if first is None:
+        return {}
+    return {"nextTry": {"at": format_instant(first.until), "reason": first.reason}}
+
+
+def _recalled(row: Report, key: Key, world: World) -> Report:
+    """Return a slot's row with why it failed the last time, where it isn't down for a cause now."""
+    slot = (key, int(str(row["slot"])))
+    cause, pause = world.causes.get(slot, ""), world.pauses.get(slot)
+    row = {"cause": cause, **row} if cause else row
+    return row if pause is None else {**row, **_next_try([pause])}
+
+
+def _digest(facts: Facts, observed: Observed | None) -> str:
+    """Return what the reference was resolved to: a digest, or the id of a local image."""
+    if observed is None:
+        return ""
+    image = observed.pins.get(facts.revision) or observed.images.get(facts.image)
+    return "" if image is None else image.digest or image.id
+
+
+def _conditions_before(previous: Report | None) -> dict[tuple[str, str], Report]:
+    found: dict[tuple[str, str], Report] = {}
+    resources = (previous or {}).get("resources")
+    for resource in resources if isinstance(resources, list) else ():
+        key = f"{resource['kind']}/{resource['namespace']}/{resource['name']}"
+        found |= {(key, condition["type"]): condition for condition in resource["conditions"]}
+    return found

@@ -1,0 +1,1 @@
+"""Tamper evidence: Merkle trees, signed notes, checkpoints (C2SP)."""

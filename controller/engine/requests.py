@@ -1,0 +1,105 @@
+"""Which request each action is. Pure; one action is one request."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import assert_never
+from urllib.parse import quote
+
+from controller.core.engine_api import translate
+from controller.model.desired.plan import (
+    ConnectNetwork,
+    ContainerChange,
+    CreateContainer,
+    CreateNetwork,
+    CreateVolume,
+    DisconnectNetwork,
+    RemoveContainer,
+    RemoveNetwork,
+    RenameContainer,
+    RestartContainer,
+    StartContainer,
+    StopContainer,
+    UnpauseContainer,
+    UpdateContainer,
+)
+from controller.model.names import NetworkNames
+
+TIMEOUT_S = 60.0
+STOP_MARGIN_S = 15.0
+
+Creation = CreateNetwork | CreateVolume | CreateContainer
+Change = ContainerChange | RemoveNetwork
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """A mutation to send; ``made`` names the member of the answer that tells what was made."""
+
+    method: str
+    path: str
+    query: dict[str, str] = field(default_factory=dict)
+    body: dict[str, object] | None = None
+    timeout_s: float = TIMEOUT_S
+    made: str = ""
+
+
+def creation(action: Creation, networks: NetworkNames) -> Outgoing:
+    """Return the request that makes something."""
+    match action:
+        case CreateNetwork():
+            body = translate.network_body(action)
+            return Outgoing("POST", "/networks/create", body=body, made="Id")
+        case CreateVolume():
+            body = translate.volume_body(action)
+            return Outgoing("POST", "/volumes/create", body=body, made="Name")
+        case CreateContainer():
+            body = translate.container_body(action, networks)
+            query = {"name": action.target}
+            return Outgoing("POST", "/containers/create", query, body, made="Id")
+        case _:
+            assert_never(action)
+
+
+def change(action: Change) -> Outgoing:
+    """Return the request that changes or removes what the precondition's id names."""
+    assert action.precondition.id, "an action on something that exists names its id"
+    subject = quote(action.precondition.id, safe="")
+    container = f"/containers/{subject}"
+    match action:
+        case StartContainer():
+            return Outgoing("POST", f"{container}/start")
+        case UpdateContainer():
+            return Outgoing("POST", f"{container}/update", body=translate.update_body(action))
+        case StopContainer():
+            query = {"t": str(action.grace_s)}
+            timeout_s = action.grace_s + STOP_MARGIN_S
+            return Outgoing("POST", f"{container}/stop", query, timeout_s=timeout_s)
+        case RestartContainer():
+            query = {"t": str(action.grace_s)}
+            timeout_s = action.grace_s + TIMEOUT_S
+            return Outgoing("POST", f"{container}/restart", query, timeout_s=timeout_s)
+        case UnpauseContainer():
+            return Outgoing("POST", f"{container}/unpause")
+        case RenameContainer():
+            return Outgoing("POST", f"{container}/rename", {"name": action.name})
+        case ConnectNetwork() | DisconnectNetwork():
+            verb = "connect" if isinstance(action, ConnectNetwork) else "disconnect"
+            path = f"/networks/{quote(action.network, safe='')}/{verb}"
+            return Outgoing("POST", path, body=translate.joining_body(action))
+        case RemoveContainer():
+            return Outgoing("DELETE", container)
+        case RemoveNetwork():
+            return Outgoing("DELETE", f"/networks/{subject}")
+        case _:
+            assert_never(action)
+
+
+def split_reference(reference: str) -> tuple[str, str]:
+    """Return what the pull route takes apart: the repository, and its digest or tag."""
+    repository, at, digest = reference.partition("@")
+    stem, colon, tag = repository.rpartition(":")
+    tagged = bool(colon) and "/" not in tag
+    if at:
+        return (stem if tagged else repository, digest)
+    return (stem, tag) if tagged else (repository, "latest")

@@ -1,0 +1,1 @@
+"""The index of the journal's records, for queries."""

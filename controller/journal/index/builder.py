@@ -1,0 +1,407 @@
+"""Making the index, and keeping it up to the journal: records in, rows out, batch by batch.
+
+Whoever holds the lock beside the index is the only one who changes it. Each batch is a transaction:
+what readers see is always the index of the records up to some seq.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import sqlite3
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Final, Self
+
+from controller.core.records.query import About, Life, Memory, text
+from controller.journal.index.database import (
+    FILE_MODE,
+    Index,
+    Unusable,
+    connect,
+    create,
+    is_unwritable,
+    need_room,
+    path_of,
+    temporary,
+)
+from controller.journal.index.sql import SPAN, milliseconds
+from controller.journal.store.chain import Damage
+from controller.journal.store.position import Place, Placed, records_after, start_of
+from controller.journal.store.pruned_base import INVENTORY_NAME, BadBase, read_inventory
+from controller.model.inventory import Inventory
+
+#: Records that become visible at once.
+BATCH: Final = 512
+#: What is remembered between batches to save looking it up; more is forgotten at once.
+_REMEMBERED_MAX: Final = 50_000
+
+
+class Held(Exception):
+    """Another process keeps this index."""
+
+
+class Builder:
+    """The one who changes an index. For one thread; close it.
+
+    An index that can't be used is made anew; making it begins with the first ``build``. A *temporary*
+    one is nobody else's, and goes with it.
+
+    Raises:
+        Held: another process has the lock.
+        OSError, sqlite3.Error, Unusable: nothing can be written there.
+    """
+
+    def __init__(self, folder: Path, *, temporary: bool = False) -> None:
+        self._folder = folder
+        self._path = None if temporary else path_of(folder)
+        self._lock = None if self._path is None else _lock(self._path)
+        try:
+            self._open()
+        except BaseException:
+            self._unlock()
+            raise
+
+    def close(self) -> None:
+        """Close it and give back the lock."""
+        self.index.close()
+        self._unlock()
+
+    def _unlock(self) -> None:
+        if self._lock is not None:
+            os.close(self._lock)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _open(self, *, anew: bool = False) -> None:
+        if self._path is None:
+            self.index = Index(self._folder, temporary())
+        else:
+            need_room(self._path)
+            usable = None if anew else _usable(self._folder)
+            if usable is None:
+                create(self._path)
+                usable = Index(self._folder, connect(self._path, write=True))
+            self.index = usable
+        self._database = self.index.database
+        self._database.execute("PRAGMA synchronous = NORMAL")
+        self.resume()
+
+    def resume(self) -> None:
+        """Forget what a batch that failed had learned: ``build`` goes on after what is indexed."""
+        database = self._database
+        self._words = _Numbers(database, "words", ("text",))
+        self._actions = _Numbers(database, "actions", ("route", "method"))
+        self._services = _Numbers(database, "services", ("name", "namespace"))
+        self._things = _Numbers(database, "things", ("ident", "name"))
+        self._containers = Containers(database)
+        self._intents = Intents(database)
+        self._memory = Memory(self._intents, self._containers)
+
+    def rebuild(self) -> None:
+        """Throw the index away; ``build`` makes it anew."""
+        self.index.close()
+        self._open(anew=True)
+
+    def is_whole(self) -> bool:
+        """Tell whether the database is as SQLite left it, and has a row for each record.
+
+        Raises:
+            sqlite3.Error: that can't be told, since nothing can be written.
+        """
+        try:
+            (told,) = self._database.execute("PRAGMA quick_check(1)").fetchone()
+            row = self._database.execute(
+                "SELECT (SELECT count(*) FROM records) = seq - first + 1 FROM meta"
+            ).fetchone()
+        except sqlite3.Error as error:
+            if is_unwritable(error):
+                raise
+            return False
+        return told == "ok" and bool(row[0])
+
+    def build(self, *, upto: int | None = None) -> Iterator[int]:
+        """Index what isn't yet, up to record *upto*; yields the last seq after each batch.
+
+        Raises:
+            Damage: the journal is damaged there; what is before is indexed.
+            OSError, sqlite3.Error, NoRoom: it can't be read or written.
+        """
+        place = self._start()
+        batch: list[Placed] = []
+        try:
+            for placed in records_after(self._folder, place, upto=upto):
+                batch.append(placed)
+                if len(batch) == BATCH:
+                    taken, batch = batch, []  # one that fails isn't taken again
+                    yield self._take(taken)
+        finally:
+            # What was read before a damage holds.
+            if batch:
+                self._take(batch)
+        if batch:
+            yield batch[-1].after.seq
+
+    def _start(self) -> Place:
+        """Return where to go on, after letting go what the journal has no more."""
+        place, first = self.index.place, start_of(self._folder)
+        if place.seq < first.seq:
+            if place.seq:  # all that was indexed is gone
+                self.rebuild()
+            self._begin_at(first)
+            return first
+        (known,) = self._database.execute("SELECT first FROM meta").fetchone()
+        if known <= first.seq:
+            self._forget(first.seq)
+        return place
+
+    def _begin_at(self, first: Place) -> None:
+        """Begin after what was pruned, with what the inventory knew of it then."""
+        known = inventory_of(self._folder)
+        with _Transaction(self._database):
+            for item in known.containers.values():
+                named = About(item.namespace, item.service, item.owner, item.admitted.name, item.id)
+                self._containers[item.id] = Life(named, first.seq)
+            for identity, intent in known.open.items():
+                self._intents[identity] = self._memory.about(intent.request)
+            self._containers.write()
+            self._intents.write()
+            self._database.execute(
+                "UPDATE meta SET first = ?, seq = ?, hash = ?",
+                (first.seq + 1, first.seq, first.hash),
+            )
+
+    def _forget(self, seq: int) -> None:
+        """Let go the rows up to *seq*, and what only they tell."""
+        with _Transaction(self._database):
+            for statement in (
+                "DELETE FROM records WHERE seq <= ?",
+                "DELETE FROM renames WHERE seq <= ?",
+                f"DELETE FROM spans WHERE span < ? / {SPAN}",  # noqa: S608 - a number of ours
+                "DELETE FROM lives WHERE gone != 0 AND gone <= ?",
+                "UPDATE meta SET first = ? + 1",
+            ):
+                self._database.execute(statement, (seq,))
+            self._database.execute(
+                "DELETE FROM things WHERE thing NOT IN (SELECT thing FROM records)"
+            )
+        self._things.forget()
+
+    def _take(self, batch: list[Placed]) -> int:
+        """Index records, in one transaction."""
+        if self._path is not None:
+            need_room(self._path)
+        spans: dict[int, tuple[int, int]] = {}
+        with _Transaction(self._database):
+            rows, renames = [], []
+            for placed in batch:
+                about = self._memory.learn(placed.record)
+                rows.append(row := self._row(placed, about))
+                if about.becomes:
+                    renames.append((placed.record.seq, about.becomes))
+                span, time = placed.record.seq // SPAN, int(str(row[4]))
+                low, high = spans.get(span, (time, time))
+                spans[span] = (min(low, time), max(high, time))
+            marks = ",".join("?" * len(rows[0]))
+            self._database.executemany(f"INSERT INTO records VALUES ({marks})", rows)  # noqa: S608
+            self._database.executemany("INSERT INTO renames VALUES (?, ?)", renames)
+            self._database.executemany(
+                "INSERT INTO spans VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET "
+                "low = min(low, excluded.low), high = max(high, excluded.high)",
+                [(span, *bounds) for span, bounds in spans.items()],
+            )
+            self._containers.write()
+            self._intents.write()
+            place = batch[-1].after
+            self._database.execute(
+                "UPDATE meta SET seq = ?, hash = ?, segment = ?, offset = ?",
+                (place.seq, place.hash, place.segment, place.offset),
+            )
+        return place.seq
+
+    def _row(self, placed: Placed, about: About) -> tuple[object, ...]:
+        record = placed.record
+        entry = record.entry
+        uid = entry.actor.get("uid")
+        return (
+            record.seq,
+            placed.segment,
+            placed.offset,
+            placed.length,
+            milliseconds(record.time),
+            bytes.fromhex(entry.id.replace("-", "")),
+            self._words[entry.stage,],
+            self._words[text(entry.actor, "role"),],
+            uid if isinstance(uid, int) else None,
+            self._words[text(entry.verdict, "decision"),],
+            self._actions[about.action, about.method],
+            self._services[about.service, about.namespace],
+            self._words[about.owner,],
+            self._things[about.id, about.name],
+        )
+
+
+def _usable(folder: Path) -> Index | None:
+    """Return the index, to change it, if it is this journal's.
+
+    Raises:
+        Unusable: that can't be told, since nothing can be written.
+    """
+    try:
+        return Index.open(folder, write=True)
+    except Unusable as error:
+        if is_unwritable(error):
+            raise
+        return None
+
+
+def inventory_of(folder: Path) -> Inventory:
+    """Return what was known of what was pruned.
+
+    Raises:
+        Damage: it isn't as the writer leaves it.
+    """
+    try:
+        return read_inventory(folder)
+    except BadBase as error:
+        raise Damage(str(error), seq=1, file=INVENTORY_NAME, line=1) from error
+
+
+def _lock(path: Path) -> int:
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+    handle = os.open(path.with_name(f"{path.name}.lock"), flags, FILE_MODE)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(handle)
+        raise Held(str(path)) from error
+    except BaseException:
+        os.close(handle)
+        raise
+    return handle
+
+
+class _Transaction:
+    """All of a block, or nothing."""
+
+    def __init__(self, database: sqlite3.Connection) -> None:
+        self._database = database
+
+    def __enter__(self) -> None:
+        self._database.execute("BEGIN IMMEDIATE")
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        try:
+            if kind is None:
+                self._database.execute("COMMIT")
+        finally:
+            if self._database.in_transaction:  # SQLite rolls some failures back by itself
+                self._database.execute("ROLLBACK")
+
+
+class _Numbers:
+    """The number of each text, or pair of texts: found, or given now."""
+
+    def __init__(self, database: sqlite3.Connection, table: str, columns: tuple[str, ...]) -> None:
+        self._database = database
+        marks, names = ",".join("?" * len(columns)), ", ".join(columns)
+        which = " AND ".join(f"{column} = ?" for column in columns)
+        self._insert = f"INSERT OR IGNORE INTO {table} ({names}) VALUES ({marks})"  # noqa: S608
+        self._select = f"SELECT rowid FROM {table} WHERE {which}"  # noqa: S608 - names of ours
+        self._known: dict[tuple[str, ...], int] = {}
+
+    def __getitem__(self, key: tuple[str, ...]) -> int:
+        number = self._known.get(key)
+        if number is None:
+            self._database.execute(self._insert, key)
+            (number,) = self._database.execute(self._select, key).fetchone()
+            if len(self._known) >= _REMEMBERED_MAX:
+                self._known.clear()
+            self._known[key] = number
+        return int(number)
+
+    def forget(self) -> None:
+        """Look everything up anew."""
+        self._known.clear()
+
+
+class Containers:
+    """The containers of ``search.Memory``, kept in the index. What isn't written is only seen here."""
+
+    def __init__(self, database: sqlite3.Connection) -> None:
+        self._database = database
+        self._index = Index(Path(), database)
+        self._known: dict[str, Life | None] = {}
+        self._changed: set[str] = set()
+
+    def get(self, key: str, /) -> Life | None:
+        """Return a container, or None."""
+        if key not in self._known:
+            self._known[key] = self._index.life(key)
+        return self._known[key]
+
+    def pop(self, key: str, default: None, /) -> Life | None:
+        """Containers aren't forgotten."""
+        raise NotImplementedError
+
+    def __setitem__(self, key: str, value: Life, /) -> None:
+        self._known[key] = value
+        self._changed.add(key)
+
+    def changed(self) -> Iterator[tuple[str, Life]]:
+        """Yield what was set and isn't written."""
+        for key in self._changed:
+            life = self._known[key]
+            assert life is not None, "what was set is there"
+            yield key, life
+
+    def write(self) -> None:
+        """Write what changed; to be called in a transaction."""
+        rows = []
+        for key, life in self.changed():
+            about = life.about
+            where = (about.namespace, about.service, about.owner)
+            rows.append((key, about.name, *where, life.since, life.gone))
+        self._database.executemany(
+            "INSERT OR REPLACE INTO lives VALUES (?, ?, ?, ?, ?, ?, ?)", rows
+        )
+        self._changed.clear()
+        if len(self._known) > _REMEMBERED_MAX:
+            self._known.clear()
+
+
+class Intents:
+    """The open intents of ``search.Memory``, kept in the index: few, so all are in memory."""
+
+    def __init__(self, database: sqlite3.Connection) -> None:
+        self._database = database
+        rows = database.execute("SELECT id, about FROM intents")
+        self._open = {identity: About(**json.loads(told)) for identity, told in rows}
+        self._written = set(self._open)
+
+    def get(self, key: str, /) -> About | None:
+        """Return what an open intent is about, or None."""
+        return self._open.get(key)
+
+    def pop(self, key: str, default: None, /) -> About | None:
+        """Return it, and forget it."""
+        return self._open.pop(key, default)
+
+    def __setitem__(self, key: str, value: About, /) -> None:
+        self._open[key] = value
+
+    def write(self) -> None:
+        """Write what changed; to be called in a transaction."""
+        closed, new = self._written - self._open.keys(), self._open.keys() - self._written
+        self._database.executemany("DELETE FROM intents WHERE id = ?", [(each,) for each in closed])
+        self._database.executemany(
+            "INSERT INTO intents VALUES (?, ?)",
+            [(each, json.dumps(asdict(self._open[each]))) for each in new],
+        )
+        self._written = set(self._open)

@@ -1,0 +1,313 @@
+"""The index beside the segments: where the records are that answer a question.
+
+Disposable: an SQLite file that is made anew when it is missing, of another version, damaged, or
+doesn't fit the journal. Never the truth: what answers is read from the segments, with its hash, and
+a row that leads to something else means that the index is wrong. What the index is about is the
+same pass as ``core.records.query``, kept (``indexing`` makes it).
+
+WAL, since one writer and several readers use it at once (https://www.sqlite.org/wal.html).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, suppress
+from pathlib import Path
+from typing import Final, Self
+
+from controller.core.records.query import About, Filter, Found, Life, fits
+from controller.core.records.record import BadLine
+from controller.core.records.visibility import Reader, may_read
+from controller.journal.index.sql import SCHEMA, SPAN, VERSION, condition, milliseconds
+from controller.journal.store.position import Lines, Place, start_of
+
+NAME: Final = "index.sqlite"
+FILE_MODE: Final = 0o600
+#: How long a reader waits for a writer that changes the file itself, which is seldom.
+BUSY_S: Final = 5.0
+#: What a temporary index may be in memory, in KiB, before it needs a disk, which may be full.
+TEMPORARY_KIB: Final = 65_536
+#: What must be free where an index is opened to be changed, or grows. SQLite maps the file of its shared
+#: memory, and who writes to a mapped page that the disk has no block for is killed (SIGBUS).
+ROOM_BYTES: Final = 512 * 1024
+_UNWRITABLE: Final = frozenset(
+    {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_BUSY}
+)
+
+#: What isn't looked at by opening it otherwise.
+_TABLES: Final = ("words", "actions", "services", "things", "renames", "spans", "lives")
+_RECORD = "seq, segment, offset, length, action, service, owner, thing"
+_LIFE = "namespace, service, owner, name, ident, since, gone"
+_TOLD = """
+SELECT seq, segment, offset, length, services.namespace, services.name, words.text,
+    things.name, things.ident, actions.route, actions.method, coalesce(becomes, '')
+FROM ({}) AS found
+LEFT JOIN services ON services.service = found.service
+LEFT JOIN words ON words.word = found.owner
+LEFT JOIN things ON things.thing = found.thing
+LEFT JOIN actions ON actions.action = found.action
+LEFT JOIN renames USING (seq)
+ORDER BY seq
+"""
+
+
+class Unusable(Exception):
+    """There is no index that can be used; the journal itself can be read."""
+
+
+class NoRoom(Unusable):
+    """Nothing may be written where the index is: the disk is almost full."""
+
+
+class Misfit(Exception):
+    """A row leads to something else than its record: the index is wrong."""
+
+
+def path_of(folder: Path) -> Path:
+    """Return where the index of a journal's folder is: beside it, no part of a copy of it."""
+    return folder.with_name(NAME)
+
+
+def connect(path: Path, *, write: bool) -> sqlite3.Connection:
+    """Open the database of an index.
+
+    Raises:
+        Unusable: it isn't there, of another version, or no database.
+    """
+    where = f"{path.absolute().as_uri()}?mode={'rw' if write else 'ro'}"
+    try:
+        database = sqlite3.connect(where, uri=True, timeout=BUSY_S, isolation_level=None)
+    except sqlite3.Error as error:
+        raise Unusable(f"{path}: {error}") from error
+    try:
+        (version,) = database.execute("PRAGMA user_version").fetchone()
+    except sqlite3.Error as error:
+        database.close()
+        raise Unusable(f"{path}: {error}") from error
+    if version != VERSION:
+        database.close()
+        raise Unusable(f"{path} is an index of version {version}")
+    return database
+
+
+def need_room(path: Path) -> None:
+    """See that there is room for an index to be opened and to grow.
+
+    Raises:
+        NoRoom: there isn't.
+        OSError: that can't be told.
+    """
+    facts = os.statvfs(path.parent)
+    if facts.f_bavail * facts.f_frsize < ROOM_BYTES:
+        raise NoRoom(f"less than {ROOM_BYTES // 1024} KiB are free for {path}")
+
+
+def is_unwritable(error: BaseException | None) -> bool:
+    """Tell whether an error, or its cause, only says that nothing can be written.
+
+    The index may be right then, and of use; one that can't be read is to be made anew.
+    """
+    if isinstance(error, NoRoom):
+        return True
+    while error is not None:
+        code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_OK)
+        # Which call failed is above the lowest byte (https://www.sqlite.org/rescode.html).
+        if code & 0xFF in _UNWRITABLE and code != sqlite3.SQLITE_IOERR_READ:
+            return True
+        error = error.__cause__
+    return False
+
+
+class Index:
+    """Answers questions by an index. For one thread; close it."""
+
+    def __init__(self, folder: Path, database: sqlite3.Connection) -> None:
+        self.database = database
+        self._folder = folder
+        self._lines = Lines(folder)
+
+    @classmethod
+    def open(cls, folder: Path, *, write: bool = False) -> Self:
+        """Open the index of a journal's folder to ask it, or to change it.
+
+        Raises:
+            Unusable: there is none, or it isn't this journal's.
+        """
+        index = cls(folder, connect(path_of(folder), write=write))
+        if not write:  # all answers are of one moment, whatever its keeper adds meanwhile
+            index.database.execute("BEGIN")
+        try:
+            index.check()
+        except BaseException:
+            index.close()
+            raise
+        return index
+
+    def close(self) -> None:
+        """Close it."""
+        self._lines.close()
+        self.database.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def place(self) -> Place:
+        """The place after the last record that is indexed."""
+        row = self.database.execute("SELECT seq, hash, segment, offset FROM meta").fetchone()
+        return Place(*row)
+
+    def check(self) -> None:
+        """See that the last record of the index is the journal's, and that no row is missing.
+
+        All before that record is the journal's then, too: each record's hash covers the one before.
+        That each row says of its record what it should isn't seen: only reading all records shows it.
+
+        Raises:
+            Unusable: it isn't, or something isn't there.
+        """
+        try:
+            place = self.place
+            row = self.database.execute(
+                "SELECT segment, offset, length FROM records WHERE seq = ?", (place.seq,)
+            ).fetchone()
+            if place.seq and (row is None or self._lines.record(*row).hash != place.hash):
+                raise Unusable("it is the index of another journal")
+            if place.seq and (place.segment, place.offset) != (row[0], row[1] + row[2] + 1):
+                raise Unusable("it goes on from another place")
+            for (about,) in self.database.execute("SELECT about FROM intents"):
+                About(**json.loads(about))
+            for table in _TABLES:
+                self.database.execute(f"SELECT 1 FROM {table} LIMIT 1")  # noqa: S608 - ours
+            # Counting takes some 15 ms for a million.
+            first, missing = self.database.execute(
+                "SELECT first, seq - first + 1 - (SELECT count(*) FROM records) FROM meta"
+            ).fetchone()
+            if missing or first > start_of(self._folder).seq + 1:
+                raise Unusable("it lacks records")
+        except (BadLine, OSError) as error:
+            raise Unusable(f"its last record isn't in the journal: {error}") from error
+        except (sqlite3.Error, TypeError, ValueError) as error:
+            raise Unusable(f"it can't be read: {error}") from error
+
+    def find(
+        self, wanted: Filter, reader: Reader, *, limit: int = 0, last: bool = True
+    ) -> Iterator[Found]:
+        """Yield the indexed records that are wanted and that *reader* may know, in order.
+
+        With a *limit* only so many: the last, or else the first.
+
+        Raises:
+            Misfit: the index is wrong.
+        """
+        try:
+            where, parameters = condition(self.database, wanted, reader)
+            inner = f"SELECT {_RECORD} FROM records WHERE {where}"  # noqa: S608 - texts of ours
+            if limit:
+                inner += f" ORDER BY seq {'DESC' if last else 'ASC'} LIMIT ?"
+                parameters = (*parameters, limit)
+            rows = self.database.execute(_TOLD.format(inner), parameters)
+            try:
+                for row in rows:
+                    yield self._found(row, wanted, reader)
+            finally:
+                with suppress(sqlite3.ProgrammingError):  # the database was closed before
+                    rows.close()
+        except (sqlite3.Error, ValueError) as error:  # or a number that is none
+            raise Misfit(str(error)) from error
+
+    def _found(self, row: tuple[object, ...], wanted: Filter, reader: Reader) -> Found:
+        seq, segment, offset, length, *told = row
+        about = About(*map(str, told))
+        try:
+            record = self._lines.record(int(str(segment)), int(str(offset)), int(str(length)))
+        except (BadLine, OSError) as error:
+            raise Misfit(f"record {seq}: {error}") from error
+        if (
+            record.seq != seq
+            or not fits(record, about, wanted)
+            or not may_read(reader, record, about)
+        ):
+            raise Misfit(f"record {seq} isn't what its row says")
+        return Found(record, about)
+
+    # What questions about containers and moments need.
+
+    def lives(self, *, since: int, seq: int) -> Iterator[Life]:
+        """Yield the containers that were there right after record *seq*, known above *since*."""
+        rows = self.database.execute(
+            f"SELECT {_LIFE} FROM lives WHERE since > ? AND since <= ? "  # noqa: S608
+            "AND (gone = 0 OR gone > ?) ORDER BY since",
+            (since, seq, seq),
+        )
+        return (Life(About(*row[:5]), *row[5:]) for row in rows)
+
+    def runs(self, at: str) -> Iterator[tuple[int, int]]:
+        """Yield the records in order as runs that aren't later than *at*, or are (``journal.index.time_cut``)."""
+        moment = milliseconds(at)
+        first, last = self.database.execute("SELECT first, seq FROM meta").fetchone()
+        for span, low, high in self.database.execute("SELECT * FROM spans ORDER BY span"):
+            start, end = max(first, span * SPAN), min(last, span * SPAN + SPAN - 1)
+            if low <= moment < high:
+                rows = self.database.execute(
+                    "SELECT seq, time <= ? FROM records WHERE seq BETWEEN ? AND ? ORDER BY seq",
+                    (moment, start, end),
+                )
+                yield from ((seq, 1 if before else -1) for seq, before in rows)
+            else:
+                count = end - start + 1
+                yield end, count if high <= moment else -count
+
+    def life(self, identifier: str) -> Life | None:
+        """Return what is known of a container."""
+        row = self.database.execute(
+            f"SELECT {_LIFE} FROM lives WHERE ident = ?",  # noqa: S608 - texts of ours
+            (identifier,),
+        ).fetchone()
+        return None if row is None else Life(About(*row[:5]), *row[5:])
+
+
+def create(path: Path) -> None:
+    """Make an empty index, private to its owner, in place of whatever is there.
+
+    Raises:
+        OSError, sqlite3.Error: it can't be made.
+    """
+    remove(path)
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    handle = os.open(path, flags, FILE_MODE)
+    try:
+        folder = path.parent.stat()
+        if os.geteuid() == 0:  # whoever repairs as root leaves it to the broker's user
+            os.fchown(handle, folder.st_uid, folder.st_gid)
+    finally:
+        os.close(handle)
+    with closing(sqlite3.connect(path, isolation_level=None)) as database:
+        database.execute("PRAGMA journal_mode = WAL")
+        _lay_out(database)
+
+
+def temporary() -> sqlite3.Connection:
+    """Make an empty index that has no name, and goes with its connection."""
+    database = sqlite3.connect("", isolation_level=None)
+    database.execute(f"PRAGMA cache_size = -{TEMPORARY_KIB}")
+    database.execute("PRAGMA journal_mode = MEMORY")
+    _lay_out(database)
+    return database
+
+
+def _lay_out(database: sqlite3.Connection) -> None:
+    database.execute("PRAGMA synchronous = OFF")  # one that isn't whole is made anew
+    database.executescript(f"BEGIN; {SCHEMA} PRAGMA user_version = {VERSION}; COMMIT;")
+
+
+def remove(path: Path) -> None:
+    """Remove an index, with what SQLite keeps beside it."""
+    for each in (path, path.with_name(f"{path.name}-wal"), path.with_name(f"{path.name}-shm")):
+        each.unlink(missing_ok=True)

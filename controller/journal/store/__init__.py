@@ -1,0 +1,1 @@
+"""The journal's files: segments, the hash chain, torn tails, reading."""

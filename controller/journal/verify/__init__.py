@@ -1,0 +1,1 @@
+"""Verification of a journal, and copies of it for others."""

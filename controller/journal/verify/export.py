@@ -1,0 +1,125 @@
+"""Copying a part of the journal so that it can be verified by itself: whole segments.
+
+A copy that doesn't begin where the journal does has one segment more at its start, for the checkpoint
+that it ends with: from that record on (``verify --from``) chain and tree hold by themselves.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from controller.core.records.record import BadLine, parse
+from controller.journal.store.chain import Damage
+from controller.journal.store.folder import FILE_MODE, FOLDER_MODE
+from controller.journal.store.pruned_base import BASE_NAME, BadBase, Base, read_base
+from controller.journal.store.reader import last_seq, missing, readable
+from controller.journal.store.segments import (
+    MARK_NAME,
+    BadMark,
+    Mark,
+    first_seq_of,
+    list_segments,
+    open_regular,
+    read_lines,
+    read_mark,
+)
+from controller.model.errors import StateError
+
+
+@dataclass(frozen=True, slots=True)
+class Copied:
+    """The records that are in a copy, and from which on they can be verified."""
+
+    first: int
+    last: int
+    begin: int
+
+
+def copy_segments(folder: Path, copy: Path, *, after: int = 0, upto: int = 0) -> Copied:
+    """Copy the segments that hold the records above *after* up to *upto* (0: all) into a new folder.
+
+    Raises:
+        StateError: there is no such journal, it can't be read, or the copy can't be written.
+    """
+    with readable(folder):
+        try:
+            base, mark = read_base(folder), read_mark(folder)
+        except (BadBase, BadMark) as error:
+            raise Damage(str(error), seq=1, file="", line=1) from error
+        gone = base.record.seq if base is not None else 0
+        segments = [path for path in list_segments(folder) if first_seq_of(path) > gone]
+        if not segments:
+            raise missing(folder)
+        end = mark.seq if mark is not None else last_seq(folder)
+        ends = [first_seq_of(path) - 1 for path in segments[1:]] + [end]
+        wanted = next((i for i, end in enumerate(ends) if end > after), len(ends) - 1)
+        start = max(0, wanted - 1)
+        while start and not _is_sealed(segments[start], ends[start]):
+            start -= 1
+        if start == 0 and base is not None:
+            upto = 0  # the record that tells of the pruning is a later one
+        last = next(
+            (i for i in range(wanted, len(ends)) if upto and ends[i] >= upto), len(ends) - 1
+        )
+        end = _write(copy, segments[start : last + 1], base if start == 0 else None, ends[last])
+        begin = first_seq_of(segments[wanted]) if start else first_seq_of(segments[0])
+        return Copied(first_seq_of(segments[start]), end, begin)
+
+
+def _is_sealed(segment: Path, last: int) -> bool:
+    """Tell whether a segment ends with a checkpoint."""
+    data = b""
+    for line in read_lines(segment):
+        data = line.data
+    try:
+        record = parse(data)
+    except BadLine:
+        return False
+    return (record.entry.stage, record.seq) == ("checkpoint", last)
+
+
+def _write(copy: Path, segments: list[Path], base: Base | None, last: int) -> int:
+    """Write a copy; return the last record that is in it."""
+    try:
+        copy.mkdir(mode=FOLDER_MODE, exist_ok=True)
+        if any(copy.iterdir()):
+            raise StateError(
+                "export.not-empty", f"{copy} isn't empty", remedy="name a folder that isn't there"
+            )
+        for path in segments:
+            with open_regular(path) as source, _new(copy / path.name) as out:
+                shutil.copyfileobj(source, out)
+        end = _end_of(copy / segments[-1].name, upto=last)
+        files = {MARK_NAME: end.to_bytes(), **({BASE_NAME: base.to_bytes()} if base else {})}
+        for name, content in files.items():
+            with _new(copy / name) as out:
+                out.write(content)
+    except OSError as error:
+        where = Path(os.fsdecode(error.filename)) if error.filename else copy
+        if copy not in {where, where.parent}:
+            raise  # it is the journal that can't be read
+        raise StateError(
+            "export.unwritable", f"{copy}: {error.strerror}", remedy="name another folder"
+        ) from error
+    return end.seq
+
+
+def _new(path: Path) -> BinaryIO:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    return os.fdopen(os.open(path, flags, FILE_MODE), "wb")
+
+
+def _end_of(segment: Path, *, upto: int) -> Mark:
+    """Return the last record of a copied segment; what was being written after it is cut off."""
+    size, data = 0, b""
+    for line in read_lines(segment):
+        if not line.whole or parse(line.data).seq > upto:
+            os.truncate(segment, size)
+            break
+        size, data = line.offset + len(line.data) + 1, line.data
+    record = parse(data)
+    return Mark(record.seq, record.hash)

@@ -1,0 +1,1 @@
+"""Appending to the journal: one thread, group commit, checkpoints, retention."""

@@ -1,0 +1,1 @@
+"""Health probes by HTTP and TCP, run by the controller."""

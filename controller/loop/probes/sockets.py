@@ -1,0 +1,194 @@
+"""Probes over sockets: one thread, many at a time, none waited for beyond its time-out.
+
+Promises: a connection only to the address and port that are asked, never to a name and never
+anywhere that an answer points at; at most ``READ_MAX`` bytes are read, and none of them is kept.
+"""
+
+from __future__ import annotations
+
+import errno
+import ipaddress
+import os
+import selectors
+import socket
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from controller.core.drift.probe import READ_MAX, Answer, Probe, Verdict, request_of, verdict_on
+
+_CHUNK = 4096
+#: Errors that say that nothing of the container's answered; any other came from it.
+_NOBODY = frozenset(
+    {
+        errno.EACCES,
+        errno.EADDRNOTAVAIL,
+        errno.EHOSTDOWN,
+        errno.EHOSTUNREACH,
+        errno.ENETDOWN,
+        errno.ENETUNREACH,
+        errno.EPERM,
+        errno.ETIMEDOUT,
+    }
+)
+#: Errors that say that this process couldn't ask.
+_OWN = frozenset({errno.EAGAIN, errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+
+
+@dataclass(slots=True)
+class _Conversation:
+    """One probe under way."""
+
+    probe: Probe
+    peer: socket.socket
+    deadline: float
+    to_send: bytes
+    connected: bool = False
+    read: int = 0
+    line: bytearray = field(default_factory=bytearray)
+
+
+class ProbeSockets:
+    """``ports.ProbeTransport`` over TCP."""
+
+    def __init__(self, monotonic: Callable[[], float]) -> None:
+        self._monotonic = monotonic
+        self._selector = selectors.DefaultSelector()
+        self._open: dict[int, _Conversation] = {}
+        self._answers: list[Answer] = []
+        self._woken, self._waker = socket.socketpair()
+        self._woken.setblocking(False)
+        self._waker.setblocking(False)
+        self._selector.register(self._woken, selectors.EVENT_READ)
+
+    def close(self) -> None:
+        """Give up on all that is under way."""
+        for conversation in list(self._open.values()):
+            self._drop(conversation)
+        self._selector.close()
+        self._woken.close()
+        self._waker.close()
+
+    def wake(self) -> None:
+        """End a wait, from any thread."""
+        with suppress(OSError):  # full: it is awake already; closed: nobody waits
+            self._waker.send(b".")
+
+    def ask(self, probe: Probe) -> None:
+        """Begin to connect."""
+        try:
+            address = ipaddress.ip_address(probe.address)
+        except ValueError:
+            self._answers.append(_unreached(probe))
+            return
+        family = socket.AF_INET if address.version == 4 else socket.AF_INET6
+        try:
+            peer = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        except OSError as error:
+            self._answers.append(_failure(probe, error.errno))
+            return
+        code = peer.connect_ex((str(address), probe.port))
+        if code not in {0, errno.EINPROGRESS}:
+            peer.close()
+            self._answers.append(_failure(probe, code))
+            return
+        conversation = _Conversation(
+            probe,
+            peer,
+            deadline=self._monotonic() + probe.timeout_s,
+            to_send=b"" if probe.path is None else request_of(probe),
+        )
+        self._open[peer.fileno()] = conversation
+        self._selector.register(peer, selectors.EVENT_WRITE, conversation)
+
+    def answers(self, *, wait_s: float) -> list[Answer]:
+        """Go on with all that is under way, and return what came of it."""
+        now = self._monotonic()
+        soonest = min((each.deadline for each in self._open.values()), default=now + wait_s)
+        wait_s = 0.0 if self._answers else min(wait_s, soonest - now)
+        for ready, _ in self._selector.select(max(0.0, wait_s)):
+            if ready.data is None:
+                with suppress(OSError):
+                    self._woken.recv(_CHUNK)
+            else:
+                self._go_on(ready.data)
+        now = self._monotonic()
+        for late in [each for each in self._open.values() if each.deadline <= now]:
+            self._end(late, _too_late(late))
+        answers, self._answers = self._answers, []
+        return answers
+
+    def _go_on(self, conversation: _Conversation) -> None:
+        try:
+            if not conversation.connected:
+                self._connected(conversation)
+            elif conversation.to_send:
+                self._send(conversation)
+            else:
+                self._receive(conversation)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            self._end(conversation, _failure(conversation.probe, error.errno))
+
+    def _connected(self, conversation: _Conversation) -> None:
+        code = conversation.peer.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if code:
+            raise OSError(code, os.strerror(code))
+        conversation.connected = True
+        if conversation.probe.path is None:
+            self._end(conversation, Answer(conversation.probe.container, Verdict.GOOD))
+        else:
+            self._send(conversation)
+
+    def _send(self, conversation: _Conversation) -> None:
+        sent = conversation.peer.send(conversation.to_send)
+        conversation.to_send = conversation.to_send[sent:]
+        if not conversation.to_send:
+            self._selector.modify(conversation.peer, selectors.EVENT_READ, conversation)
+
+    def _receive(self, conversation: _Conversation) -> None:
+        probe, chunk = conversation.probe, conversation.peer.recv(_CHUNK)
+        line, ended, _ = chunk.partition(b"\n")
+        conversation.line += line
+        conversation.read += len(chunk)
+        if ended or conversation.read >= READ_MAX:
+            self._end(conversation, verdict_on(probe, bytes(conversation.line)))
+        elif not chunk:
+            said = f"port {probe.port} closed the connection without an answer"
+            self._end(conversation, Answer(probe.container, Verdict.BAD, said))
+
+    def _end(self, conversation: _Conversation, answer: Answer) -> None:
+        self._drop(conversation)
+        self._answers.append(answer)
+
+    def _drop(self, conversation: _Conversation) -> None:
+        del self._open[conversation.peer.fileno()]
+        self._selector.unregister(conversation.peer)
+        conversation.peer.close()
+
+
+def _failure(probe: Probe, code: int | None) -> Answer:
+    if code in _OWN:
+        said = f"the controller can't ask: {os.strerror(code or 0)}"
+        return Answer(probe.container, Verdict.UNASKED, said)
+    if code in _NOBODY:
+        return _unreached(probe)
+    if code == errno.ECONNREFUSED:
+        said = f"nothing listens on port {probe.port}"
+    else:
+        said = f"port {probe.port} broke the connection off"
+    return Answer(probe.container, Verdict.BAD, said)
+
+
+def _unreached(probe: Probe) -> Answer:
+    said = f"nobody answers at {probe.address}" if probe.address else "it has no address"
+    return Answer(probe.container, Verdict.UNREACHED, said)
+
+
+def _too_late(conversation: _Conversation) -> Answer:
+    probe = conversation.probe
+    if not conversation.connected:
+        return _unreached(probe)
+    said = f"port {probe.port} gave no answer within {probe.timeout_s:g} s"
+    return Answer(probe.container, Verdict.BAD, said)

@@ -1,0 +1,1 @@
+"""What the controller remembers of each service, between passes and across restarts."""

@@ -1,0 +1,1 @@
+"""Concurrency of the controller: the work queue, worker slots and the pass lock."""

@@ -1,0 +1,1 @@
+"""What users declare: the spec of each kind, the desired state made of it, and plans."""

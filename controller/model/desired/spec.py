@@ -1,0 +1,380 @@
+"""What users write, as closed and frozen models: the ``spec`` of each kind.
+
+Unknown keys are errors. A field whose behaviour comes later isn't here; it
+is refused by name with "not supported yet" (``core.manifests.parse``), never ignored.
+Defaults here are the documented ones, except limits: an unset limit is the policy's to give.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from enum import StrEnum
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic.alias_generators import to_camel
+
+from controller.model.desired.fields import Bytes, DurationMs
+from controller.model.names import REPLICAS_MAX
+
+STOP_GRACE_MAX_MS = 300_000
+MIN_HEALTHY_MAX_MS = 3_600_000
+DEADLINE_MAX_MS = 86_400_000
+MEMORY_MIN = 6 * 1024 * 1024  # the engine's own floor
+TEXTS_MAX = 1_000  # items of a list, members of a mapping
+URL_PATH_MAX = 1024
+DEPENDENCIES_MAX = 100
+
+_REFERENCE = re.compile(
+    r"(?:[a-zA-Z0-9](?:[-a-zA-Z0-9]*[a-zA-Z0-9])?(?:\.[a-zA-Z0-9](?:[-a-zA-Z0-9]*[a-zA-Z0-9])?)*"
+    r"(?::[0-9]{1,5})?/)?"
+    r"[a-z0-9]+(?:(?:\.|_{1,2}|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:\.|_{1,2}|-+)[a-z0-9]+)*)*"
+    r"(?::[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?(?:@sha256:[0-9a-f]{64})?",
+    re.ASCII,
+)
+_USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*(?::[A-Za-z0-9_][A-Za-z0-9_.-]*)?", re.ASCII)
+_ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*", re.ASCII)
+_URL_PATH = re.compile(r"/[!-\"$-~]*", re.ASCII)  # printable, without spaces and '#'
+_CAPABILITY = re.compile(r"(?:CAP_)?[A-Z][A-Z_]*[A-Z]", re.ASCII)
+_SIGNAL = re.compile(
+    "SIG(?:HUP|INT|QUIT|ILL|TRAP|ABRT|BUS|FPE|KILL|USR1|SEGV|USR2|PIPE|ALRM|TERM|STKFLT|CHLD|CONT"
+    "|STOP|TSTP|TTIN|TTOU|URG|XCPU|XFSZ|VTALRM|PROF|WINCH|IO|PWR|SYS"
+    r"|RTMIN(?:\+(?:[1-9]|1[0-5]))?|RTMAX(?:-(?:[1-9]|1[0-4]))?)",
+    re.ASCII,
+)
+
+
+def _image(text: str) -> str:
+    if len(text) > 512 or not _REFERENCE.fullmatch(text):
+        raise ValueError(
+            "expected an image reference such as ghcr.io/team/api:1.4.2, in lower case"
+        )
+    return text
+
+
+def clean_path(text: str) -> str:
+    """Return *text* if it is an absolute path in its one clean spelling, and not ``/``.
+
+    Raises:
+        ValueError: it isn't.
+    """
+    parts = text.split("/")
+    clean = len(parts) > 1 and parts[0] == "" and not {"", ".", ".."} & set(parts[1:])
+    if not clean or len(text) > 4096 or not text.isprintable():
+        raise ValueError("expected an absolute path without '//', '.', '..' or a slash at its end")
+    return text
+
+
+def _folder(text: str) -> str:
+    return text if text == "/" else clean_path(text)
+
+
+def _url_path(text: str) -> str:
+    if len(text) > URL_PATH_MAX or not _URL_PATH.fullmatch(text):
+        raise ValueError("expected the path of a URL, such as /healthz")
+    return text
+
+
+def _user(text: str) -> str:
+    if len(text) > 128 or not _USER.fullmatch(text):
+        raise ValueError('expected USER or USER:GROUP, names or numbers, such as "1000:1000"')
+    return text
+
+
+def _signal(text: str) -> str:
+    if not _SIGNAL.fullmatch(text):
+        raise ValueError("expected the name of a signal, such as SIGTERM")
+    return text
+
+
+def _whole_seconds(count: int) -> int:
+    if count % 1000:
+        raise ValueError("expected whole seconds: the engine counts no smaller")
+    return count
+
+
+def _cpus(count: float) -> float:
+    if abs(count * 1000 - round(count * 1000)) > 1e-6:
+        raise ValueError("expected thousandths of a CPU at the finest, such as 0.125")
+    return count
+
+
+def _address(text: str) -> str:
+    try:
+        address = ipaddress.ip_address(text)
+    except ValueError:
+        address = None
+    if address is None or "%" in text or address.is_multicast:
+        raise ValueError("expected an IP address, such as 127.0.0.1")
+    return str(address)
+
+
+def is_env_name(name: str) -> bool:
+    """Tell whether *name* can name an environment variable."""
+    return _ENV_NAME.fullmatch(name) is not None
+
+
+def _capabilities(names: tuple[str, ...]) -> tuple[str, ...]:
+    for name in names:
+        if not _CAPABILITY.fullmatch(name):
+            raise ValueError(f"expected capabilities in capitals, such as CHOWN, not {name!r}")
+    if len({name.removeprefix("CAP_") for name in names}) != len(names):
+        raise ValueError("a capability is named twice")
+    return names
+
+
+ImageReference = Annotated[str, AfterValidator(_image)]
+CleanPath = Annotated[str, AfterValidator(clean_path)]
+Size = Annotated[Bytes, Field(ge=1024, le=2**50)]
+Texts = Annotated[tuple[str, ...], Field(min_length=1, max_length=TEXTS_MAX)]
+Address = Annotated[str, AfterValidator(_address)]
+PortNumber = Annotated[int, Field(ge=1, le=65535)]
+
+
+class Model(BaseModel):
+    """Closed, frozen, strict, camelCase on the outside.
+
+    Validate with ``model_validate_json``: strictness in JSON mode takes lists for tuples and
+    strings for enums, and nothing else for anything else.
+    """
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, alias_generator=to_camel, populate_by_name=False
+    )
+
+
+class RunState(StrEnum):
+    """Whether a service's replicas should run."""
+
+    RUNNING = "Running"
+    STOPPED = "Stopped"
+
+
+class PullPolicy(StrEnum):
+    """When an image is pulled."""
+
+    IF_NOT_PRESENT = "IfNotPresent"
+    ALWAYS = "Always"
+    NEVER = "Never"
+
+
+class RestartPolicy(StrEnum):
+    """What happens when a container exits on its own."""
+
+    ALWAYS = "Always"  # the engine's `always`
+    ON_FAILURE = "OnFailure"  # the engine's `on-failure:10`
+    NEVER = "Never"  # the engine's `no`
+
+
+class Order(StrEnum):
+    """Whether a stale replica's successor starts before or after it stops."""
+
+    START_FIRST = "StartFirst"
+    STOP_FIRST = "StopFirst"
+
+
+class OnFailure(StrEnum):
+    """What becomes of a rollout that failed."""
+
+    ROLLBACK = "Rollback"  # back to the last good revision, once per revision
+    PAUSE = "Pause"  # as it is, and no further
+
+
+class Condition(StrEnum):
+    """What must be true of a service before those that depend on it are started."""
+
+    STARTED = "Started"
+    HEALTHY = "Healthy"
+    COMPLETED = "Completed"  # it ran to its end, with exit code 0
+
+
+class NetworkMode(StrEnum):
+    """How a service's containers are networked."""
+
+    ISOLATED = "isolated"
+    BRIDGE = "bridge"
+    NONE = "none"
+
+
+class Port(Model):
+    """A port that the container listens on; ``host`` publishes it."""
+
+    container: PortNumber
+    host: PortNumber | None = None
+    host_ip: Address = Field(default="127.0.0.1", alias="hostIP")
+    protocol: Literal["tcp", "udp"] = "tcp"
+
+
+class BindMount(Model):
+    """A folder or file of the host."""
+
+    type: Literal["bind"]
+    source: CleanPath
+    target: CleanPath
+    read_only: bool = False
+
+
+class VolumeMount(Model):
+    """A named volume of the namespace; writable means exclusive unless ``shared``."""
+
+    type: Literal["volume"]
+    source: str
+    target: CleanPath
+    read_only: bool = False
+    shared: bool = False
+
+
+class TmpfsMount(Model):
+    """A bounded filesystem in memory."""
+
+    type: Literal["tmpfs"]
+    target: CleanPath
+    size: Size
+
+
+Mount = Annotated[BindMount | VolumeMount | TmpfsMount, Field(discriminator="type")]
+
+
+class ServiceNetwork(Model):
+    """The implied network of the namespace, and declared ones to join beside it."""
+
+    mode: NetworkMode = NetworkMode.ISOLATED
+    attach: tuple[str, ...] = ()
+
+
+class Resources(Model):
+    """Limits; one that is unset is the policy's default."""
+
+    memory: Annotated[Bytes, Field(ge=MEMORY_MIN, le=2**50)] | None = None
+    cpus: Annotated[float, Field(ge=0.01, le=1024), AfterValidator(_cpus)] | None = None
+    pids: Annotated[int, Field(ge=1, le=2**22)] | None = None
+    shm: Size | None = None
+
+
+class Security(Model):
+    """Hardening that a service may adjust within the policy."""
+
+    cap_add: Annotated[tuple[str, ...], AfterValidator(_capabilities)] = ()
+    read_only_root_filesystem: bool = False
+
+
+class HttpCheck(Model):
+    """A GET in plain HTTP; a status from 200 to 399 is healthy, redirects aren't followed."""
+
+    path: Annotated[str, AfterValidator(_url_path)] = "/"
+    port: PortNumber
+
+
+class TcpCheck(Model):
+    """A connection, closed as soon as it stands."""
+
+    port: PortNumber
+
+
+class Healthcheck(Model):
+    """What tells whether a container is well: a command that the engine runs in it, or a question
+    that the controller asks at the container's own address.
+    """
+
+    exec: Texts | None = None
+    http: HttpCheck | None = None
+    tcp: TcpCheck | None = None
+    # The engine takes 0 for "its default": it can't be asked for.
+    interval: Annotated[DurationMs, Field(ge=1)] = 30_000
+    timeout: Annotated[DurationMs, Field(ge=1)] = 30_000
+    retries: Annotated[int, Field(ge=1, le=10)] = 3
+    start_period: DurationMs = 30_000
+
+    @model_validator(mode="after")
+    def _is_one(self) -> Healthcheck:
+        if sum(each is not None for each in (self.exec, self.http, self.tcp)) != 1:
+            raise ValueError("expected one of exec, http and tcp")
+        return self
+
+    @property
+    def probed(self) -> bool:
+        """Tell whether the controller asks, and not the engine."""
+        return self.exec is None
+
+
+class Restart(Model):
+    """The restart policy."""
+
+    policy: RestartPolicy = RestartPolicy.ALWAYS
+
+
+class Rollout(Model):
+    """How stale replicas are replaced; an unset order is chosen by ports and volumes."""
+
+    order: Order | None = None
+    max_unavailable: Annotated[int, Field(ge=1, le=REPLICAS_MAX)] = 1  # with StopFirst
+    parallelism: Annotated[int, Field(ge=1, le=REPLICAS_MAX)] | None = None  # maxUnavailable
+    min_healthy: Annotated[DurationMs, Field(le=MIN_HEALTHY_MAX_MS)] = 10_000
+    health_deadline: Annotated[DurationMs, Field(ge=1000, le=DEADLINE_MAX_MS)] = 300_000
+    progress_deadline: Annotated[DurationMs, Field(ge=1000, le=DEADLINE_MAX_MS)] = 600_000
+    on_failure: OnFailure = OnFailure.ROLLBACK
+
+
+class Dependency(Model):
+    """A service of the namespace that must be ready before this one is started."""
+
+    name: str
+    condition: Condition = Condition.STARTED
+
+
+class Logs(Model):
+    """Rotation of the container's log files."""
+
+    max_size: Size = 10 * 1024 * 1024
+    max_files: Annotated[int, Field(ge=1, le=100)] = 3
+
+
+class ServiceSpec(Model):
+    """The spec of a Service."""
+
+    image: ImageReference
+    pull_policy: PullPolicy = PullPolicy.IF_NOT_PRESENT
+    state: RunState = RunState.RUNNING
+    suspend: bool = False
+    replicas: Annotated[int, Field(ge=0, le=REPLICAS_MAX)] = 1
+    entrypoint: Texts | None = None
+    command: Texts | None = None
+    env: Annotated[dict[str, str], Field(max_length=TEXTS_MAX)] = Field(default_factory=dict)
+    working_dir: Annotated[str, AfterValidator(_folder)] | None = None
+    user: Annotated[str, AfterValidator(_user)] | None = None
+    init: bool = False
+    stop_signal: Annotated[str, AfterValidator(_signal)] | None = None
+    stop_grace_period: Annotated[
+        DurationMs, Field(le=STOP_GRACE_MAX_MS), AfterValidator(_whole_seconds)
+    ] = 10_000
+    ports: tuple[Port, ...] = ()
+    mounts: tuple[Mount, ...] = ()
+    network: ServiceNetwork = ServiceNetwork()
+    resources: Resources = Resources()
+    security: Security = Security()
+    healthcheck: Healthcheck | None = None
+    restart: Restart = Restart()
+    rollout: Rollout = Rollout()
+    depends_on: Annotated[tuple[Dependency, ...], Field(max_length=DEPENDENCIES_MAX)] = ()
+    logs: Logs = Logs()
+    container_labels: dict[str, str] = Field(default_factory=dict)
+
+
+class NetworkSpec(Model):
+    """The spec of a Network: a bridge of the namespace, without a way out unless asked for."""
+
+    internal: bool = True
+
+
+class VolumeSpec(Model):
+    """The spec of a Volume, kept when its document goes."""
+
+    retain: Literal[True] = True
+
+
+class ReleaseSpec(Model):
+    """The spec of a Release: a chart in configs/ with values."""
+
+    chart: str
+    values: dict[str, object] = Field(default_factory=dict)

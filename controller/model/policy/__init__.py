@@ -1,0 +1,1 @@
+"""The policy document: its sections, values and rule modes."""

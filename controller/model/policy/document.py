@@ -1,0 +1,290 @@
+"""The policy: the rules of the gate as root writes them, closed and frozen.
+
+Defaults are those of ``strict``, the figures of the security analysis: a policy that leaves
+something out is never looser than that. What no policy can grant (privileged, the engine's
+socket, a host namespace) has no switch here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
+from functools import cached_property
+from pathlib import PurePosixPath
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, model_validator
+from pydantic_core import PydanticCustomError
+
+from controller.model.desired.spec import Model
+from controller.model.names import DEFAULT_NAMESPACE, is_dns_label
+from controller.model.policy.modes import ROLLABLE, Mode
+from controller.model.policy.sections import (
+    Capabilities,
+    Env,
+    Exec,
+    Healthcheck,
+    Images,
+    Labels,
+    Logs,
+    Mounts,
+    Names,
+    Networks,
+    Quotas,
+    Resources,
+    Restart,
+    Security,
+)
+from controller.model.policy.values import (
+    OWNER_MAX,
+    Address,
+    Bytes,
+    Capability,
+    Cpus,
+    Day,
+    HostPath,
+    KeptVolumes,
+    Namespace,
+    OwnerName,
+    PortNumber,
+    Uid,
+)
+
+#: The owner of what operators create by hand.
+OPERATOR_OWNER = "operator"
+#: The engine refuses less memory than this.
+MEMORY_FLOOR = 6 * 1024**2
+
+
+class Owner(Model):
+    """An owner: its namespaces, the bind sources under which it may mount, its uids, its quota.
+
+    ``sources`` empty means every source that the policy allows; ``quota`` None the policy's.
+    """
+
+    name: OwnerName
+    namespaces: Annotated[tuple[Namespace, ...], Field(min_length=1)] = (DEFAULT_NAMESPACE,)
+    sources: tuple[HostPath, ...] = ()
+    uids: tuple[Annotated[int, Field(ge=1, le=2**32 - 2)], ...] = ()
+    quota: Annotated[int, Field(ge=0)] | None = None
+
+
+class Client(Model):
+    """A user of the host who may speak to the socket, for one owner."""
+
+    uid: Uid
+    owner: OwnerName
+
+
+class Loosens(Model):
+    """What an exception grants; only what is written."""
+
+    cap_add: tuple[Capability, ...] = ()
+    memory_max: Bytes | None = None
+    cpus_max: Cpus | None = None
+    pids_max: Annotated[int, Field(ge=1)] | None = None
+    shm_max: Bytes | None = None
+    host_ports: tuple[PortNumber, ...] = ()
+    host_ips: Annotated[tuple[Address, ...], Field(alias="hostIPs")] = ()
+    mounts: tuple[HostPath, ...] = ()
+    networks: tuple[str, ...] = ()  # names on the engine, of other namespaces
+    modes: tuple[Literal["none", "bridge", "isolated"], ...] = ()
+    runtimes: tuple[str, ...] = ()
+    root: bool = False
+    writable_root: bool = False
+    anonymous_volumes: KeptVolumes = "refuse"
+
+
+class Exemption(Model):
+    """A loosening for one service, with its reason and its last day (UTC)."""
+
+    owner: OwnerName
+    namespace: Namespace
+    service: str
+    repository: str
+    reason: Annotated[str, Field(min_length=10)]
+    expires: Day
+    loosens: Loosens
+
+    @property
+    def ends_at(self) -> float:
+        """The instant from which it no longer holds, in seconds since the epoch."""
+        day = date.fromisoformat(self.expires) + timedelta(days=1)
+        return datetime(day.year, day.month, day.day, tzinfo=UTC).timestamp()
+
+    @property
+    def label(self) -> str:
+        """How it is called in verdicts."""
+        return f"exception:{self.owner}/{self.namespace}/{self.service}"
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """The file that a policy was read from, and the line of each key that is written there.
+
+    ``shipped``: the file is part of the package, so nobody edits it; ``home`` is then the policy of
+    that name, which may grant what this one refuses.
+    """
+
+    file: str
+    lines: Mapping[str, int] = field(default_factory=dict)
+    shipped: bool = False
+    home: Policy | None = None
+
+
+class Policy(Model):
+    """The whole policy. ``owners`` None lists none: any owner is taken."""
+
+    name: Annotated[str, Field(min_length=1, max_length=63)]
+    #: Who the policy is for; it decides what the file itself must hold. ``strict``, ``home``: no
+    #: further condition. ``production``: ``owners`` must be listed. ``development``: the only one
+    #: that accepts ``images.trustLocal``.
+    profile: Literal["strict", "production", "development", "home"] = "strict"
+    images: Images = Images()
+    capabilities: Capabilities = Capabilities()
+    security: Security = Security()
+    resources: Resources = Resources()
+    mounts: Mounts = Mounts()
+    networks: Networks = Networks()
+    logs: Logs = Logs()
+    restart: Restart = Restart()
+    auto_remove: bool = True
+    healthcheck: Healthcheck = Healthcheck()
+    env: Env = Env()
+    exec: Exec = Exec()
+    labels: Labels = Labels()
+    names: Names = Names()
+    quotas: Quotas = Quotas()
+    owners: Annotated[tuple[Owner, ...], Field(min_length=1)] | None = None
+    operators: tuple[Uid, ...] = ()
+    clients: tuple[Client, ...] = ()
+    #: Uids that may speak from another pid namespace than the broker's (a container).
+    container_peers: tuple[Uid, ...] = ()
+    #: Rules that aren't enforced yet, by their id: see ``model.policy.modes``.
+    modes: dict[str, Mode] = Field(default_factory=dict)
+    exceptions: tuple[Exemption, ...] = ()
+
+    @model_validator(mode="after")
+    def _holds_together(self) -> Self:
+        for path, text in _contradictions(self):
+            raise PydanticCustomError("policy", "{text}", {"path": path, "text": text})
+        return self
+
+    def owner(self, name: str) -> Owner | None:
+        """Return the listed owner of that name; without a list, any that can be a name."""
+        if self.owners is None:
+            return Owner(name=name) if is_dns_label(name, length=OWNER_MAX) else None
+        return next((owner for owner in self.owners if owner.name == name), None)
+
+    def namespace_of(self, owner: str) -> str:
+        """Return the namespace of an owner's clients: the first of its own, else ``default``."""
+        listed = self.owner(owner) if self.owners is not None else None
+        return listed.namespaces[0] if listed else DEFAULT_NAMESPACE
+
+    def to_json(self) -> dict[str, object]:
+        """Return the policy as JSON that ``from_json`` reads back, every default written out."""
+        return self.model_dump(mode="json", by_alias=True)
+
+    @classmethod
+    def from_json(cls, value: object) -> Policy:
+        """Read back what ``to_json`` gave (or what a file's YAML means).
+
+        Raises:
+            pydantic.ValidationError: it isn't a policy.
+        """
+        return cls.model_validate_json(json.dumps(value))
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """Return a copy with other values; it gets its own digest."""
+        copied = super().model_copy(update=update, deep=deep)
+        copied.__dict__.pop("digest", None)
+        return copied
+
+    @cached_property
+    def origin(self) -> Origin | None:
+        """The file that it was read from, None for one from elsewhere. It is no part of its value."""
+        return None
+
+    def read_from(self, origin: Origin) -> Self:
+        """Return the policy with its origin."""
+        copied = self.model_copy()
+        copied.__dict__["origin"] = origin
+        return copied
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of the policy's canonical JSON, in hex."""
+        text = json.dumps(self.to_json(), sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _contradictions(policy: Policy) -> Iterable[tuple[str, str]]:
+    """Yield what doesn't go together: the path of the key to change, and why."""
+    if policy.images.trust_local and policy.profile != "development":
+        yield (
+            "images.trustLocal",
+            "needs `profile: development`; elsewhere use `trimtab image trust`",
+        )
+    if policy.profile == "production" and policy.owners is None:
+        yield "owners", "`profile: production` needs the list of owners"
+    resources = policy.resources
+    for what, default, most in (
+        ("memory", resources.memory.default, resources.memory.max),
+        ("cpus", resources.cpus.default, resources.cpus.max),
+        ("pids", resources.pids.default, resources.pids.max),
+        ("tmpfs", resources.tmpfs.default, resources.tmpfs.max),
+    ):
+        if default > most:
+            yield f"resources.{what}.default", "the default is above the maximum"
+    if resources.memory.default < MEMORY_FLOOR:
+        yield "resources.memory.default", "the engine needs at least 6Mi"
+    yield from _projects(policy)
+    logs = policy.logs
+    if logs.default_size > logs.max_size:
+        yield "logs.defaultSize", "the default is above the maximum"
+    if logs.default_files > logs.max_files:
+        yield "logs.defaultFiles", "the default is above the maximum"
+    networks = policy.networks
+    if len({networks.isolated, networks.ingress, networks.bridge}) != 3:
+        yield "networks", "isolated, ingress and bridge need three different names"
+    yield from _modes(policy)
+    yield from _people(policy)
+
+
+def _projects(policy: Policy) -> Iterable[tuple[str, str]]:
+    for index, project in enumerate(policy.mounts.projects):
+        for path in policy.mounts.forbidden:
+            if PurePosixPath(path).is_relative_to(project.path):
+                yield f"mounts.projects.{index}.path", f"it contains {path}, which is forbidden"
+
+
+def _modes(policy: Policy) -> Iterable[tuple[str, str]]:
+    for rule in policy.modes:
+        if rule not in ROLLABLE:
+            rules = ", ".join(ROLLABLE)
+            yield "modes", f"{rule!r} is always enforced; a mode may be given to {rules}"
+
+
+def _people(policy: Policy) -> Iterable[tuple[str, str]]:
+    owners = [owner.name for owner in policy.owners or ()]
+    for index, name in enumerate(owners):
+        if name == OPERATOR_OWNER:
+            yield f"owners.{index}.name", "what operators make by hand belongs to that name"
+        if name in owners[:index]:
+            yield f"owners.{index}.name", f"{name!r} is listed twice"
+    uids = [client.uid for client in policy.clients]
+    for index, client in enumerate(policy.clients):
+        if client.uid in uids[:index]:
+            yield f"clients.{index}.uid", f"the uid {client.uid} is listed twice"
+        if client.uid == 0 or client.uid in policy.operators:
+            yield f"clients.{index}.uid", f"the uid {client.uid} is an operator already"
+        if client.owner == OPERATOR_OWNER:
+            yield f"clients.{index}.owner", "what operators make by hand belongs to that name"
+    used = [(f"clients.{index}.owner", c.owner) for index, c in enumerate(policy.clients)]
+    used += [(f"exceptions.{index}.owner", e.owner) for index, e in enumerate(policy.exceptions)]
+    for path, owner in used if policy.owners is not None else ():
+        if owner not in owners:
+            yield path, f"{owner!r} isn't in the list of owners"

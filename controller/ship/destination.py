@@ -1,0 +1,196 @@
+"""Where records are shipped to, as users write it: ``NAME=URL``."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal
+from urllib.parse import SplitResult, parse_qsl, urlsplit
+
+from controller.model.errors import UsageError
+from controller.ship.formats import FACILITY, FACILITY_MAX, Form
+
+Transport = Literal["udp", "tcp", "tls"]
+
+#: Before a host: they don't belong there, and an error doesn't repeat them.
+_CREDENTIALS = re.compile(r"//.*@")
+_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,31}", re.ASCII)
+_PORTS: Final[dict[Transport, int]] = {"udp": 514, "tcp": 601, "tls": 6514}
+_FORMS: Final = (
+    "NAME=file:///PATH, note:///PATH, syslog+tcp://HOST:PORT, syslog+tls://HOST:PORT, "
+    "syslog+udp://HOST:PORT, otlp+http://HOST:PORT/v1/logs or otlp+https://…"
+)
+_TLS = ("ca", "cert", "key")
+
+
+@dataclass(frozen=True, slots=True)
+class Trust:
+    """Files for TLS: whom to believe, and who we are. None: the system's, and nobody."""
+
+    ca: Path | None = None
+    cert: Path | None = None
+    key: Path | None = None
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """Those that are named."""
+        return tuple(path for path in (self.ca, self.cert, self.key) if path is not None)
+
+
+@dataclass(frozen=True, slots=True)
+class ToFile:
+    """Lines appended to a file."""
+
+    name: str
+    path: Path
+    checkpoints_only: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ToNote:
+    """The last checkpoint's signed note, and nothing else."""
+
+    name: str
+    path: Path
+
+
+@dataclass(frozen=True, slots=True)
+class ToSyslog:
+    """Messages as in RFC 5424."""
+
+    name: str
+    transport: Transport
+    host: str
+    port: int
+    form: Form = "json"
+    facility: int = FACILITY
+    trust: Trust = Trust()
+    checkpoints_only: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ToOtlp:
+    """Logs over OTLP/HTTP."""
+
+    name: str
+    url: str
+    trust: Trust = Trust()
+    checkpoints_only: bool = False
+
+
+Destination = ToFile | ToNote | ToSyslog | ToOtlp
+
+
+def read_destination(text: str) -> Destination:
+    """Return what a user wrote.
+
+    Raises:
+        UsageError: it isn't a destination.
+    """
+    name, equals, url = text.partition("=")
+    if not equals or not _NAME.fullmatch(name):
+        raise _wrong(text, "it has no name of lower-case letters, digits and '-' before '='")
+    try:
+        parts = urlsplit(url)
+    except ValueError as error:
+        raise _wrong(text, str(error)) from None
+    if parts.fragment or url.endswith("#"):
+        raise _wrong(text, "what is after # would be lost")
+    options = dict(parse_qsl(parts.query, keep_blank_values=True))
+    only = _only(text, options)
+    found: Destination
+    match parts.scheme:
+        case "file":
+            found = ToFile(name, _path(text, parts), only)
+        case "note":
+            found = ToNote(name, _path(text, parts))
+        case "syslog+udp" | "syslog+tcp" | "syslog+tls":
+            found = _syslog(name, text, parts, options, checkpoints_only=only)
+        case "otlp+http" | "otlp+https":
+            trust = _trust(text, options) if parts.scheme.endswith("s") else Trust()
+            scheme = parts.scheme.removeprefix("otlp+")
+            _host(text, parts)
+            target = f"{scheme}://{parts.netloc}{parts.path or '/v1/logs'}"
+            found = ToOtlp(name, target, trust, only)
+        case _:
+            raise _wrong(text, f"there is no way to ship by {parts.scheme or 'it'!r}")
+    if options:
+        raise _wrong(text, f"{min(options)!r} is no option of {parts.scheme}")
+    return found
+
+
+def _syslog(
+    name: str, text: str, parts: SplitResult, options: dict[str, str], *, checkpoints_only: bool
+) -> ToSyslog:
+    transports: dict[str, Transport] = {
+        "syslog+udp": "udp",
+        "syslog+tcp": "tcp",
+        "syslog+tls": "tls",
+    }
+    transport = transports[parts.scheme]
+    if parts.path not in {"", "/"}:
+        raise _wrong(text, "syslog knows no path")
+    form = options.pop("format", "json")
+    if form not in {"json", "cef"}:
+        raise _wrong(text, "format is json or cef")
+    facility = options.pop("facility", str(FACILITY))
+    if not facility.isascii() or not facility.isdigit() or int(facility) > FACILITY_MAX:
+        raise _wrong(text, f"facility is a number from 0 to {FACILITY_MAX}")
+    return ToSyslog(
+        name,
+        transport,
+        _host(text, parts),
+        _port(text, parts) or _PORTS[transport],
+        "cef" if form == "cef" else "json",
+        int(facility),
+        _trust(text, options) if transport == "tls" else Trust(),
+        checkpoints_only,
+    )
+
+
+def _only(text: str, options: dict[str, str]) -> bool:
+    only = options.pop("only", "")
+    if only not in {"", "checkpoints"}:
+        raise _wrong(text, "only=checkpoints is all that can be chosen")
+    return bool(only)
+
+
+def _trust(text: str, options: dict[str, str]) -> Trust:
+    files = {key: Path(options.pop(key)) for key in _TLS if key in options}
+    for key, path in files.items():
+        if not path.is_absolute():
+            raise _wrong(text, f"{key} isn't an absolute path")
+    if ("cert" in files) != ("key" in files):
+        raise _wrong(text, "cert and key belong together")
+    return Trust(**files)
+
+
+def _path(text: str, parts: SplitResult) -> Path:
+    if parts.netloc or not parts.path.startswith("/") or parts.path.endswith("/"):
+        raise _wrong(text, "a file is named by its absolute path, after three slashes")
+    return Path(parts.path)
+
+
+def _host(text: str, parts: SplitResult) -> str:
+    if not parts.hostname or parts.username is not None:
+        raise _wrong(text, "it names no host, or a user")
+    _port(text, parts)
+    return parts.hostname
+
+
+def _port(text: str, parts: SplitResult) -> int:
+    try:
+        port = parts.port
+    except ValueError:
+        port = 0
+    if port == 0:
+        raise _wrong(text, "the port is a number up to 65535")
+    return port or 0
+
+
+def _wrong(text: str, why: str) -> UsageError:
+    told = _CREDENTIALS.sub("//…@", text)
+    return UsageError(
+        "ship.destination", f"{told!r} is no destination: {why}", remedy=f"write {_FORMS}"
+    )

@@ -1,0 +1,181 @@
+"""Records as a SIEM takes them: syslog (RFC 5424), CEF, and attributes for OTLP.
+
+What a record says may come from whoever asked the gate for something: nothing of it may end a
+line, a field or a header early. The line itself goes along unchanged where the form has room for
+it, so that whoever receives it can check hash and chain.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from typing import Literal
+
+from controller.model.records import Record
+
+Form = Literal["json", "cef"]
+
+#: Log audit (RFC 5424, table 1).
+FACILITY = 13
+FACILITY_MAX = 23
+_NOTICE, _INFO, _WARNING, _ERROR, _CRITICAL = 5, 6, 4, 3, 2
+#: CEF counts the other way, from 0 to 10.
+_CEF_SEVERITY = {_CRITICAL: 9, _ERROR: 7, _WARNING: 5, _NOTICE: 3, _INFO: 2}
+_BAD_REQUEST = 400
+_SEQUENCE_MAX = 2**31 - 1
+_VENDOR = "trimtab"
+_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f\u0080-\u009f\u2028\u2029]")
+
+
+def severity(record: Record) -> int:
+    """Return how grave a record is, as syslog counts."""
+    entry = record.entry
+    match entry.stage:
+        case "violation":
+            return _CRITICAL
+        case "refusal" | "summary":
+            return _WARNING
+        case "outcome" | "recovered":
+            return _ERROR if _failed(record) else _INFO
+        case "policy":
+            return _WARNING if entry.result.get("error") else _NOTICE
+        case "operator":
+            return _NOTICE
+        case _:
+            return _INFO
+
+
+def syslog(
+    record: Record,
+    line: bytes,
+    *,
+    host: str,
+    version: str,
+    facility: int = FACILITY,
+    form: Form = "json",
+) -> bytes:
+    """Return one message, without framing. Source: RFC 5424, section 6.
+
+    The message is the record's line, or CEF; ``sequenceId`` (section 7.3.1) shows what is missing.
+    """
+    priority = facility * 8 + severity(record)
+    sequence = (record.seq - 1) % _SEQUENCE_MAX + 1
+    data = f'[meta sequenceId="{sequence}"][origin software="trimtab" swVersion="{version}"]'
+    head = f"<{priority}>1 {record.time} {_word(host)} trimtab - {record.entry.stage} {data} "
+    message = line if form == "json" else cef(record, version=version).encode()
+    return head.encode() + message
+
+
+def counted(message: bytes) -> bytes:
+    """Return a message in octet counting. Source: RFC 6587, section 3.4.1; RFC 5425, section 4.3."""
+    return b"%d %b" % (len(message), message)
+
+
+def cef(record: Record, *, version: str) -> str:
+    """Return a record in the Common Event Format, version 0: the main facts, not the whole line."""
+    entry = record.entry
+    route = str(entry.request.get("route") or "")
+    kind = f"{entry.stage}:{route}" if route else entry.stage
+    name = f"{entry.stage} of {route}" if route else entry.stage
+    fields = (_VENDOR, _VENDOR, version, kind, name, str(_CEF_SEVERITY[severity(record)]))
+    head = "|".join(_header(each) for each in fields)
+    extension = " ".join(f"{key}={_value(text)}" for key, text in _extension(record) if text)
+    return f"CEF:0|{head}|{extension}"
+
+
+def attributes(record: Record) -> dict[str, str | int]:
+    """Return what is worth searching for of a record, by name."""
+    entry = record.entry
+    told: dict[str, object] = {
+        "trimtab.seq": record.seq,
+        "trimtab.id": entry.id,
+        "trimtab.stage": entry.stage,
+        "trimtab.hash": record.hash,
+        "trimtab.route": entry.request.get("route"),
+        "trimtab.object": entry.request.get("object"),
+        "trimtab.decision": entry.verdict.get("decision"),
+        "trimtab.rules": _rules(record),
+        "trimtab.actor.uid": entry.actor.get("uid"),
+        "trimtab.actor.role": entry.actor.get("role"),
+        "trimtab.error": entry.result.get("error"),
+        "trimtab.container": entry.result.get("container"),
+        "trimtab.cause": entry.claims.get("cause"),
+    }
+    return {name: each for name, each in told.items() if isinstance(each, int | str) and each != ""}
+
+
+def _extension(record: Record) -> Iterator[tuple[str, str]]:
+    entry, told = record.entry, record.entry.request
+    yield "rt", str(int(datetime.fromisoformat(record.time).timestamp() * 1000))
+    yield "externalId", entry.id
+    yield "cn1", str(record.seq)
+    yield "cn1Label", "seq"
+    yield "suid", _text(entry.actor, "uid")
+    yield "spriv", _text(entry.actor, "role")
+    yield "act", _text(told, "route")
+    yield "requestMethod", _text(told, "method")
+    yield "outcome", _outcome(record)
+    yield "reason", _text(entry.result, "error") or _text(entry.verdict, "reason")
+    for number, (label, text) in enumerate(_customs(record), 1):
+        if text:
+            yield f"cs{number}", text
+            yield f"cs{number}Label", label
+
+
+def _customs(record: Record) -> Iterator[tuple[str, str]]:
+    entry = record.entry
+    yield "object", _text(entry.request, "object")
+    yield "rules", _rules(record)
+    yield "container", _text(entry.result, "container")
+    yield "cause", _text(entry.claims, "cause")
+    yield "policy", _text(entry.verdict, "policy")
+    yield "hash", record.hash
+
+
+def _outcome(record: Record) -> str:
+    entry = record.entry
+    match entry.stage:
+        case "refusal" | "summary":
+            return "denied"
+        case "outcome":
+            return "failure" if _failed(record) else "success"
+        case "recovered":
+            return _text(entry.result, "settled")
+        case _:
+            return ""
+
+
+def _failed(record: Record) -> bool:
+    """Tell whether a change failed: the engine may refuse one without a word."""
+    result = record.entry.result
+    status = result.get("status")
+    return bool(result.get("error")) or (isinstance(status, int) and status >= _BAD_REQUEST)
+
+
+def _rules(record: Record) -> str:
+    rules = record.entry.verdict.get("rules")
+    return ", ".join(map(str, rules)) if isinstance(rules, list) else ""
+
+
+def _text(told: Mapping[str, object], name: str) -> str:
+    value = told.get(name)
+    return "" if value is None else str(value)
+
+
+def plain(text: str) -> str:
+    """Return a text without what could end a line, each such character by its escape."""
+    return _UNPRINTABLE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
+def _header(text: str) -> str:
+    return plain(text).replace("\\", "\\\\").replace("|", "\\|")
+
+
+def _value(text: str) -> str:
+    return plain(text).replace("\\", "\\\\").replace("=", "\\=")
+
+
+def _word(host: str) -> str:
+    """Return a host's name as a header's field: printable ASCII without spaces, or nothing."""
+    return "".join(each for each in host if "!" <= each <= "~")[:255] or "-"

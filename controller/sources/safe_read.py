@@ -1,0 +1,229 @@
+"""A folder of the host to files: found within bounds, never outside, and read only whole.
+
+The world is read into values and problems; nothing is raised for what lies there. Only regular
+files are opened, and only after their place is resolved: a link that leads out of the folder, a
+FIFO or a device is a problem.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from controller.core.encoding.yaml import MAX_BYTES, too_big
+from controller.model.errors import Problem
+
+MAX_FILES = 10_000
+MAX_ENTRIES = 100_000
+MAX_DEPTH = 32
+MAX_TOTAL_BYTES = 64 * 1024 * 1024
+READ_ATTEMPTS = 3
+
+SUFFIXES = (".yaml", ".yml")
+_OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
+
+#: Reads from a descriptor: ``os.pread``, or a test's that changes the file meanwhile.
+Pread = Callable[[int, int, int], bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A file by its name below the folder, as shown to people, and its resolved path."""
+
+    name: str
+    path: str
+
+
+def shown(name: str) -> str:
+    """Return a file's name so that it can be printed anywhere: odd bytes are escaped."""
+    text = os.fsencode(name).decode("utf-8", "backslashreplace")
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+class Walk:
+    """The YAML files below *top*, a resolved path, and what is wrong there.
+
+    Hidden names are nobody's business (editors', Git's, ``..data``). Links are followed where they
+    stay inside; a file that several names lead to is found once, by its own name where it has
+    one. What is beyond a bound is a problem.
+    """
+
+    def __init__(self, top: str) -> None:
+        self.top = top
+        self.problems: list[Problem] = []
+        self._files: dict[str, Found] = {}  # by resolved path
+        self._seen: set[str] = set()
+        self._links: list[tuple[str, str, int]] = []
+        self._entries = 0
+        self._full = False
+        self._folder(top, "", 0)
+        # Links last: a file's own name goes before one that leads to it.
+        while self._links and not self._full:
+            self._follow(*self._links.pop(0))
+
+    def files(self) -> list[Found]:
+        """Return the files by name."""
+        return sorted(self._files.values(), key=lambda found: found.name)
+
+    def folders(self) -> set[str]:
+        """Return the resolved paths of all folders that hold something of this."""
+        return self._seen | {os.path.dirname(path) for path in self._files}  # noqa: PTH120 - many
+
+    def _folder(self, path: str, name: str, depth: int) -> None:
+        if path in self._seen or self._full:
+            return
+        self._seen.add(path)
+        if depth > MAX_DEPTH:
+            message = f"folders deeper than {MAX_DEPTH} levels weren't read"
+            self.problems.append(Problem("source.too-deep", message, shown(name)))
+            return
+        try:
+            with os.scandir(path) as entries:
+                listed = sorted(entries, key=lambda entry: entry.name)
+        except OSError as error:
+            self.problems.append(_unreadable(name or ".", error))
+            return
+        for entry in listed:
+            if self._is_full():
+                return
+            if not entry.name.startswith("."):
+                self._entry(entry, f"{name}/{entry.name}" if name else entry.name, depth)
+
+    def _entry(self, entry: os.DirEntry[str], name: str, depth: int) -> None:
+        if entry.is_symlink():
+            self._links.append((entry.path, name, depth))
+        elif entry.is_dir(follow_symlinks=False):
+            self._folder(entry.path, name, depth + 1)
+        elif entry.name.endswith(SUFFIXES):
+            if entry.is_file(follow_symlinks=False):
+                self._files[entry.path] = Found(shown(name), entry.path)
+            else:
+                self.problems.append(_special(name))
+
+    def _follow(self, path: str, name: str, depth: int) -> None:
+        """Take in what a link leads to."""
+        try:
+            target = os.path.realpath(path, strict=True)
+            mode = Path(target).stat().st_mode
+        except OSError as error:
+            self.problems.append(_unreadable(name, error))
+            return
+        if not stat.S_ISDIR(mode) and not name.endswith(SUFFIXES):
+            return
+        if not is_inside(target, self.top):
+            self.problems.append(_outside(name))
+        elif stat.S_ISDIR(mode):
+            self._folder(target, name, depth + 1)
+        elif not stat.S_ISREG(mode):
+            self.problems.append(_special(name))
+        elif target not in self._files and not self._is_full():
+            self._files[target] = Found(shown(name), target)
+
+    def _is_full(self) -> bool:
+        """Count an entry; tell whether a bound is passed, and say so the first time."""
+        self._entries += 1
+        if self._full or (self._entries <= MAX_ENTRIES and len(self._files) < MAX_FILES):
+            return self._full
+        self._full = True
+        message = f"there are more than {MAX_FILES} files; the rest wasn't read"
+        remedy = "split the directory, or move what isn't for trimtab out of it"
+        self.problems.append(Problem("source.too-many", message, remedy=remedy))
+        return True
+
+
+def is_inside(path: str, top: str) -> bool:
+    """Tell whether a resolved path is the folder *top* or below it."""
+    return path == top or path.startswith(top.rstrip("/") + "/")
+
+
+def read_whole(
+    found: Found, top: str, *, known: Callable[[bytes], bool], pread: Pread = os.pread
+) -> bytes | Problem:
+    """Return a file's bytes if it held still while they were read; else the problem.
+
+    The file's (inode, size, mtime) is equal before and after, and it was read twice alike, but
+    for content that is ``known`` already. A problem with code ``file.unstable`` passes by itself.
+    """
+    for _ in range(READ_ATTEMPTS):
+        outcome = _read_once(found, top, known, pread)
+        if outcome is not None:
+            return outcome
+    return Problem(
+        "file.unstable",
+        "the file changes while it is read; what was read last stays in force",
+        found.name,
+        remedy="write to a temporary file and rename it; if nobody writes, wait a moment",
+    )
+
+
+def _read_once(
+    found: Found, top: str, known: Callable[[bytes], bool], pread: Pread
+) -> bytes | Problem | None:
+    """Return the content, a problem, or None if the file didn't hold still."""
+    try:
+        descriptor = os.open(found.path, _OPEN)
+    except OSError as error:
+        return _unreadable(found.name, error)
+    try:
+        before = os.fstat(descriptor)
+        if not stat.S_ISREG(before.st_mode):
+            return _special(found.name)
+        if before.st_size > MAX_BYTES:
+            return too_big(found.name)
+        # The path was resolved a moment ago: a folder on it may have become a link since.
+        if not is_inside(str(Path(f"/proc/self/fd/{descriptor}").readlink()), top):
+            return None
+        content = _read(descriptor, before.st_size, pread)
+        if not known(content) and content != _read(descriptor, before.st_size, pread):
+            return None
+        after = os.fstat(descriptor)
+        named = Path(found.path).lstat()
+    except OSError as error:
+        return _unreadable(found.name, error)
+    finally:
+        os.close(descriptor)
+    same = _looks(before) == _looks(after) == _looks(named)
+    return content if same and len(content) == after.st_size else None
+
+
+def _read(descriptor: int, expected: int, pread: Pread) -> bytes:
+    """Return the content; of one that is longer than expected by now, a byte more than that."""
+    chunks: list[bytes] = []
+    size = 0
+    while size <= expected:
+        chunk = pread(descriptor, expected + 1 - size, size)
+        if not chunk:
+            break
+        chunks.append(chunk)
+        size += len(chunk)
+    return b"".join(chunks)
+
+
+def _looks(status: os.stat_result) -> tuple[int, int, int, int]:
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def _unreadable(name: str, error: OSError) -> Problem:
+    return Problem(
+        "file.unreadable",
+        f"can't be read: {error.strerror or type(error).__name__}",
+        shown(name),
+        remedy="make it readable for the user that trimtab runs as, or move it away",
+    )
+
+
+def _outside(name: str) -> Problem:
+    return Problem(
+        "file.outside",
+        "the link leads out of the directory and wasn't followed",
+        shown(name),
+        remedy="copy the file here, or make DIR itself a link",
+    )
+
+
+def _special(name: str) -> Problem:
+    message = "is no regular file and wasn't opened"
+    return Problem("file.special", message, shown(name), remedy="move it out of the directory")

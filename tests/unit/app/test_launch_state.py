@@ -1,0 +1,69 @@
+"""Whose state folder is taken, and what of an instance is kept in it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from controller.app.launch import Chosen, Launch, User, prepare
+from controller.model.errors import StateError, UsageError
+from controller.settings import read_instance
+
+
+def prepared(root: Path, *, quarantine_ms: int | None) -> Launch:
+    return prepare(
+        root,
+        directory=root.parent / "desired",
+        engine="unix:///nowhere.sock",
+        policy="strict",
+        user=User(os.getuid(), os.getgid(), dropped=False),
+        new_instance_id="i1",
+        chosen=Chosen(quarantine_ms),
+    )
+
+
+def test_a_quarantine_is_the_instances_until_another_is_given(tmp_path: Path) -> None:
+    root = tmp_path / "state"
+    (tmp_path / "desired").mkdir()
+    seen = []
+    for given in (None, 86_400_000, None, 0):
+        assert prepared(root, quarantine_ms=given).instance == read_instance(root)
+        seen.append(prepared(root, quarantine_ms=None).instance.quarantine_ms)
+    assert seen == [0, 86_400_000, 86_400_000, 0]
+
+
+@pytest.mark.needs_root
+def test_root_takes_no_state_folder_that_another_user_made(tmp_path: Path) -> None:
+    root = tmp_path / "state"
+    root.mkdir()
+    os.chown(root, 61234, 61234)
+    with pytest.raises(StateError) as caught:
+        prepare(
+            root,
+            directory=tmp_path / "desired",
+            engine="unix:///nowhere.sock",
+            policy="strict",
+            user=User(61235, 61235, dropped=True),
+            new_instance_id="i1",
+        )
+    assert caught.value.code == "state.stranger"
+    assert list(root.iterdir()) == [], "nothing was written into it"
+
+
+@pytest.mark.parametrize("kind", ["nothing", "file"])
+def test_no_instance_is_bound_to_a_directory_that_is_not_there(tmp_path: Path, kind: str) -> None:
+    if kind == "file":
+        (tmp_path / "desired").touch()
+    with pytest.raises(UsageError, match=r"doesn't exist|isn't a directory") as caught:
+        prepared(tmp_path / "state", quarantine_ms=None)
+    assert caught.value.code == "dir.missing"
+    assert not (tmp_path / "state").exists()
+
+
+def test_an_instance_starts_while_its_directory_is_away(tmp_path: Path) -> None:
+    (tmp_path / "desired").mkdir()
+    prepared(tmp_path / "state", quarantine_ms=None)
+    (tmp_path / "desired").rmdir()
+    assert prepared(tmp_path / "state", quarantine_ms=None).instance.dir.endswith("/desired")

@@ -1,0 +1,325 @@
+from __future__ import annotations
+
+import pytest
+
+from controller.broker.dispatch import HANDLERS
+from controller.broker.gate.denied_routes import DENIED
+from controller.broker.gate.query_params import checked, detach_keys, flag, judged, number, unset
+from controller.broker.gate.refusals import Denied
+from controller.broker.gate.request_target import Target, read_path, read_query, written
+from controller.broker.gate.router import body_bound, find
+from controller.broker.gate.routes import ROUTES
+from controller.core.enforcement.proof import Evidence
+from controller.model.mutations import Mutation
+from controller.model.records import Role
+
+FULL = "ab" * 32
+
+
+def refused(rule: str, run: object, *args: object, **kwargs: object) -> Denied:
+    with pytest.raises(Denied) as denial:
+        run(*args, **kwargs)  # type: ignore[operator]
+    assert denial.value.rule == rule
+    return denial.value
+
+
+@pytest.mark.parametrize(
+    ("raw", "path", "versioned"),
+    [
+        ("/_ping", "/_ping", False),
+        ("/v1.44/_ping", "/_ping", True),
+        ("/v1.45/containers/json", "/containers/json", True),
+        ("/containers/json", "/containers/json", False),
+        (
+            "/v1.45/images/ghcr.io/platformnetwork/web:1.2.3/json",
+            "/images/ghcr.io/platformnetwork/web:1.2.3/json",
+            True,
+        ),
+        (
+            "/v1.45/images/ghcr.io/platformnetwork/web%40sha256%3Aabc/json",
+            "/images/ghcr.io/platformnetwork/web@sha256:abc/json",
+            True,
+        ),
+        # Not a version that we take off: the router then knows no such route.
+        ("/v9.99/containers/create", "/v9.99/containers/create", False),
+        ("/V1.45/containers/create", "/V1.45/containers/create", False),
+        ("/v01.45/containers/create", "/v01.45/containers/create", False),
+        ("/v1.045/containers/create", "/v1.045/containers/create", False),
+        ("/v1.45.0/containers/create", "/v1.45.0/containers/create", False),
+        ("/v1.5/containers/create", "/v1.5/containers/create", False),
+        ("/v./containers/create", "/v./containers/create", False),
+    ],
+)
+def test_a_canonical_path_is_read(raw: str, path: str, versioned: bool) -> None:
+    assert read_path(raw) == Target(path, versioned)
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        "",
+        "/",
+        "/v1.45/",
+        "/v1.45//containers/create",
+        "//containers/create",
+        "/v1.45/containers/create/",
+        "/v1.45/./containers/create",
+        "/x/../containers/create",
+        "/v1.45/%2e%2e/containers/create",
+        "/v1.45/containers%2Fcreate",
+        "/v1.45/containers/%63reate",
+        f"/v1.45/containers/{FULL}%2Fexec",
+        "/v1.45/containers/a%40b/start",
+        "/v1.45/images/a%3ab/json",  # clients write it in capitals
+        "/v1.45/images/a%2fb/json",
+        "/v1.45\\containers\\create",
+        "/v1.45/containers/create%0d%0aX:1",
+        "/v1.45/conta\u0131ners/create",
+        "/v1.45/containers/create;x",
+        "/v1.45/containers/\x00/json",
+        "/v1.23/containers/create",
+        "/" + "a" * 1024,
+    ],
+)
+def test_a_path_that_could_be_read_otherwise_is_refused(raw: str) -> None:
+    assert refused("path.malformed", read_path, raw).status == 400
+
+
+def test_versions_that_we_do_not_speak_are_told_in_the_engines_words() -> None:
+    old = refused("api.version", read_path, "/v1.43/containers/json")
+    assert old.message == "client version 1.43 is too old. Minimum supported API version is 1.44"
+    new = refused("api.version", read_path, "/v1.46/containers/json")
+    assert new.message == "client version 1.46 is too new. Maximum supported API version is 1.45"
+
+
+def test_a_query_is_decoded_once_and_kept_in_order() -> None:
+    assert read_query("name=a&filters=%7B%22x%22%3A1%7D&t=1+2&flag&") == {
+        "name": "a",
+        "filters": '{"x":1}',
+        "t": "1 2",
+        "flag": "",
+    }
+
+
+@pytest.mark.parametrize(
+    ("raw", "rule"),
+    [
+        ("name=a;name=b", "query.malformed"),
+        ("name=a%", "query.malformed"),
+        ("name=a%0", "query.malformed"),
+        ("name=a%zz", "query.malformed"),
+        ("name=a%00", "query.malformed"),
+        ("name=a%0a", "query.malformed"),
+        ("name=%ff", "query.malformed"),
+        ("na%20me=a", "query.malformed"),
+        ("=a", "query.malformed"),
+        ("name=\u00e9", "query.malformed"),
+        ("a=" + "x" * 8193, "query.malformed"),
+        ("&".join(f"p{n}=1" for n in range(65)), "query.malformed"),
+        ("name=a&name=b", "query.repeated"),
+        ("name=a&Name=a", "query.repeated"),
+        ("name=a&n%61me=b", "query.repeated"),
+    ],
+)
+def test_a_query_that_readers_take_differently_is_refused(raw: str, rule: str) -> None:
+    assert refused(rule, read_query, raw).status == 400
+
+
+def test_parameters_are_checked_rebuilt_and_zero_values_of_known_ones_dropped() -> None:
+    known = {"t": number(-1, 300), "force": flag, "name": judged, "link": unset}
+    asked = {"t": "007", "force": "True", "name": "x", "link": "0"}
+    assert checked(asked, known) == {"t": "7", "force": "1", "name": "x"}
+    assert checked({"force": "false"}, known) == {"force": "0"}
+
+
+@pytest.mark.parametrize(
+    ("query", "rule"),
+    [
+        ({"privileged": "1"}, "query.unknown"),
+        ({"privileged": ""}, "query.unknown"),
+        ({"other": "0"}, "query.unknown"),
+        ({"Force": "false"}, "query.unknown"),
+        ({"T": "1"}, "query.unknown"),
+        ({"t": "301"}, "query.invalid"),
+        ({"t": "1_0"}, "query.invalid"),
+        ({"t": "\u0661"}, "query.invalid"),
+        ({"force": "yes"}, "query.invalid"),
+        ({"link": "1"}, "query.invalid"),
+    ],
+)
+def test_unknown_and_invalid_parameters_are_refused(query: dict[str, str], rule: str) -> None:
+    known = {"t": number(-1, 300), "force": flag, "link": unset}
+    assert refused(rule, checked, query, known).status == 400
+
+
+@pytest.mark.parametrize("keys", ["ctrl-p,ctrl-q", "ctrl-c", "ctrl-\\", "ctrl-@,a,B,1", "DEL", "^"])
+def test_what_the_engine_knows_as_keys_detaches(keys: str) -> None:
+    assert checked({"k": keys}, {"k": detach_keys}) == {"k": keys}
+
+
+@pytest.mark.parametrize("keys", ["hunter2", "ctrl-p,hunter2", "ctrl-P", "ctrl-1", "a,,b", "a,"])
+def test_what_is_no_key_is_refused_and_not_recorded(keys: str) -> None:
+    assert keys not in refused("query.invalid", checked, {"k": keys}, {"k": detach_keys}).reason
+
+
+def test_what_is_written_reads_back() -> None:
+    query = {"filters": '{"label":["a=b&c;d"]}', "name": "x y"}
+    target = written("/containers/json", query)
+    path, _, raw = target.partition("?")
+    assert (path, read_query(raw)) == ("/containers/json", query)
+    assert written("/containers/json") == "/containers/json"
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "name", "names"),
+    [
+        ("GET", "/_ping", "ping", {}),
+        ("HEAD", "/_ping", "ping.head", {}),
+        ("POST", "/containers/create", "container.create", {}),
+        ("GET", "/containers/json", "container.list", {}),
+        ("GET", f"/containers/{FULL}/json", "container.inspect", {"container": FULL}),
+        ("DELETE", "/containers/web", "container.remove", {"container": "web"}),
+        ("GET", "/images/json", "image.list", {}),
+        (
+            "GET",
+            "/images/ghcr.io/p/web:1/json",
+            "image.inspect",
+            {"image": "ghcr.io/p/web:1"},
+        ),
+        (
+            "GET",
+            "/distribution/ghcr.io/p/web:1/json",
+            "distribution.inspect",
+            {"image": "ghcr.io/p/web:1"},
+        ),
+        ("DELETE", "/images/ghcr.io/p/web:1", "image.remove", {"image": "ghcr.io/p/web:1"}),
+        ("POST", f"/containers/{FULL}/exec", "exec.create", {"container": FULL}),
+        ("POST", f"/exec/{FULL}/start", "exec.start", {"exec": FULL}),
+        ("POST", "/networks/net/connect", "network.connect", {"network": "net"}),
+        ("GET", "/trimtab/v1/whoami", "own.whoami", {}),
+    ],
+)
+def test_routes_are_found(method: str, path: str, name: str, names: dict[str, str]) -> None:
+    match = find(method, path, versioned=False)
+    assert (match.route.name, dict(match.names)) == (name, names)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "rule"),
+    [
+        ("POST", "/build", "route.denied"),
+        ("POST", "/commit", "route.denied"),
+        ("POST", "/images/load", "route.denied"),
+        ("GET", "/images/get", "route.denied"),
+        ("POST", "/images/ghcr.io/p/web/tag", "route.denied"),
+        ("POST", "/images/ghcr.io/p/web/push", "route.denied"),
+        ("POST", "/containers/prune", "route.denied"),
+        ("POST", "/volumes/prune", "route.denied"),
+        ("PUT", f"/containers/{FULL}/archive", "route.denied"),
+        ("HEAD", f"/containers/{FULL}/archive", "route.denied"),
+        ("GET", f"/containers/{FULL}/export", "route.denied"),
+        ("POST", f"/containers/{FULL}/checkpoints", "route.denied"),
+        ("GET", f"/containers/{FULL}/attach/ws", "route.denied"),
+        ("GET", f"/containers/{FULL}/exec", "route.unknown"),
+        ("GET", "/exec/x/start", "route.unknown"),
+        ("DELETE", "/exec/x", "route.unknown"),
+        ("POST", "/swarm/init", "route.denied"),
+        ("GET", "/plugins", "route.denied"),
+        ("POST", "/session", "route.denied"),
+        ("POST", "/grpc", "route.denied"),
+        ("GET", "/debug/vars", "route.denied"),
+        ("GET", "/metrics", "route.unknown"),
+        ("POST", "/moby.buildkit.v1.Control/Solve", "route.unknown"),
+        ("PATCH", f"/containers/{FULL}", "route.unknown"),
+        ("OPTIONS", "/containers/create", "route.unknown"),
+        ("HEAD", "/containers/json", "route.unknown"),
+        ("POST", "/containers/a/b/start", "route.unknown"),
+        ("POST", "/CONTAINERS/create", "route.unknown"),
+        ("GET", "/trimtab/v1/nothing", "route.unknown"),
+    ],
+)
+def test_what_is_not_in_the_table_is_refused(method: str, path: str, rule: str) -> None:
+    refused(rule, find, method, path, versioned=False)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "most", "beyond"),
+    [
+        ("POST", "/v1.45/containers/create", 1024 * 1024, "wire.body-size"),
+        ("POST", f"/containers/{FULL}/update", 64 * 1024, "wire.body-size"),
+        ("POST", "/trimtab/v1/trust", 64 * 1024, "wire.body-size"),
+        ("POST", f"/v1.45/containers/{FULL}/start", 4096, "wire.body-size"),
+        ("POST", "/v1.45/build", 4096, "route.denied"),
+        ("PUT", f"/v1.45/containers/{FULL}/archive", 4096, "route.denied"),
+        ("POST", "/v1.45/nothing", 4096, "route.unknown"),
+        ("POST", "/v1.45/containers/../build", 4096, "path.malformed"),
+        ("POST", "/v1.99/containers/create", 4096, "api.version"),
+    ],
+)
+def test_a_body_s_bound_is_its_route_s(method: str, path: str, most: int, beyond: str) -> None:
+    bound = body_bound(method, path)
+    assert (bound.most, bound.refusal.rule) == (most, beyond)
+
+
+def test_a_build_context_is_refused_with_the_way_out() -> None:
+    refusal = body_bound("POST", "/v1.45/build").refusal
+    assert (refusal.status, refusal.remedy) == (403, "build images elsewhere and pull them")
+
+
+@pytest.mark.parametrize("query", ["fromSrc=-", "fromSrc=-&repo=x&tag=1", "fromImage=x&fromSrc=-"])
+def test_an_archive_to_import_is_refused_before_it_is_read(query: str) -> None:
+    refusal = body_bound("POST", f"/v1.45/images/create?{query}").refusal
+    assert (refusal.status, refusal.rule) == (403, "image.import")
+    assert "trimtab image trust" in refusal.remedy
+    assert (
+        body_bound("POST", "/images/create?fromImage=x&fromSrc=").refusal.rule == "wire.body-size"
+    )
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "words"),
+    [
+        ("GET", "/nodes", "This node is not a swarm manager."),
+        ("GET", "/nodes/x", "This node is not a swarm manager."),
+        ("GET", "/swarm", "This node is not a swarm manager."),
+        ("GET", "/services", "This node is not a swarm manager."),
+        ("GET", "/configs/x", "This node is not a swarm manager."),
+        ("POST", "/swarm/leave", "This node is not part of a swarm"),
+    ],
+)
+def test_an_operator_reads_that_there_is_no_swarm(method: str, path: str, words: str) -> None:
+    told = refused("route.denied", find, method, path, versioned=True, role=Role.OPERATOR)
+    assert (told.status, told.message.startswith(words)) == (503, True)
+    clients = refused("route.denied", find, method, path, versioned=True, role=Role.CLIENT)
+    assert (clients.status, clients.message) == (403, "")
+
+
+def test_a_change_of_a_swarm_is_refused_to_operators_too() -> None:
+    for path in ("/swarm/init", "/swarm/join", "/services/create", "/secrets/create"):
+        told = refused("route.denied", find, "POST", path, versioned=True, role=Role.OPERATOR)
+        assert told.status == 403
+
+
+def test_a_parameter_that_the_engine_ignores_is_dropped() -> None:
+    by_name = {route.name: route for route in ROUTES}
+    assert checked({"only_ids": "1", "all": "1"}, by_name["image.list"].query) == {"all": "1"}
+    assert checked({"trunc_cmd": "1"}, by_name["container.list"].query) == {}
+    refused("query.invalid", checked, {"only_ids": "x" * 256}, by_name["image.list"].query)
+
+
+def test_own_routes_have_no_version() -> None:
+    refused("route.unknown", find, "GET", "/trimtab/v1/whoami", versioned=True)
+
+
+def test_every_route_has_its_handler_and_every_mutation_its_route() -> None:
+    names = [route.name for route in ROUTES]
+    assert sorted(names) == sorted(set(names))
+    assert set(HANDLERS) == set(names)
+    assert {str(mutation) for mutation in Mutation} <= set(names)
+    for route in ROUTES:
+        assert route.means and route.roles and route.deadline_s > 0
+        if route.name in {"container.restart", "container.kill", "exec.create", "exec.start"}:
+            assert route.evidence is Evidence.NONE
+        elif route.name in set(Mutation):
+            assert route.evidence is not Evidence.NONE
+    assert all(remedy for _, _, remedy in DENIED)

@@ -1,0 +1,367 @@
+"""The controller is held to its share of what runs, and to what an operator approved beyond it."""
+
+from __future__ import annotations
+
+import base64
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from controller.broker.dispatch import handle
+from controller.broker.gate.commands import Forward, Look
+from controller.broker.gate.state import GateState
+from controller.core.records import inventory as inventories
+from controller.model.inventory import Belonging, Inventory
+from controller.model.records import Actor, Reply
+from tests.unit.broker.dialogue import (
+    ALICE,
+    CONTEXT,
+    CONTROLLER,
+    NO_CONTENT,
+    OPERATOR,
+    RECORDED,
+    Clock,
+    Step,
+    Told,
+    at,
+    converse,
+    lost,
+    reply,
+    request,
+    state,
+)
+from tests.unit.broker.world import LOOK_AT_ALL, WEB, inspect, item, labels
+from tests.unit.broker.world import inventory as usual
+
+PLAN = "ab" * 32
+COUNT = 10
+
+
+def full(number: int) -> str:
+    """The id of service number *number*'s container."""
+    return f"{number:02x}" * 32
+
+
+def services(count: int = COUNT) -> Inventory:
+    """An inventory of as many services, of one container each."""
+    items = {
+        full(n): item(
+            full(n), f"s{n}.1-0", "team", origin="controller", namespace="default", service=f"s{n}"
+        )
+        for n in range(count)
+    }
+    volume = Belonging("data", "data", "default", "team", "controller", "i0")
+    return Inventory(seq=7, containers=items, volumes={"data": volume})
+
+
+def headers(plan: str) -> list[tuple[str, str]]:
+    value = base64.urlsafe_b64encode(json.dumps({"cause": "c", "plan": plan}).encode()).decode()
+    return [(CONTEXT[0], value)]
+
+
+def shown(number: int, status: str = "running") -> Step:
+    told = inspect(full(number), f"s{number}.1-0", "team", State={"Status": status})
+    return (Look(f"/containers/{full(number)}/json"), reply(told))
+
+
+def running(*numbers: int) -> Step:
+    return (Look(LOOK_AT_ALL), reply([{"Id": full(n)} for n in numbers]))
+
+
+def take_down(
+    knows: GateState,
+    number: int,
+    up: range,
+    *,
+    verb: str = "stop",
+    plan: str = "",
+    answer: Any = NO_CONTENT,
+    actor: Actor = CONTROLLER,
+) -> Told:
+    """Have a container taken down, and let it be so."""
+    method, path = "POST", f"/containers/{full(number)}/{verb}"
+    if verb == "remove":
+        method, path = "DELETE", f"/containers/{full(number)}"
+    forward = Forward(method, path)
+    steps: list[Step] = [shown(number)]
+    steps += [running(*up)] if actor is CONTROLLER else []
+    steps += [("intent", RECORDED), (forward, answer)]
+    steps += [("outcome", RECORDED)] if isinstance(answer, Reply) else []
+    asked = request(method, path, actor=actor, headers=headers(plan) if plan else ())
+    return converse(handle(asked, knows), steps, knows)
+
+
+def refused(
+    knows: GateState, number: int, up: range, *, verb: str = "stop", plan: str = ""
+) -> Told:
+    method = "DELETE" if verb == "remove" else "POST"
+    path = f"/containers/{full(number)}{'' if verb == 'remove' else f'/{verb}'}"
+    asked = request(method, path, actor=CONTROLLER, headers=headers(plan) if plan else ())
+    steps: list[Step] = [shown(number), running(*up), ("refusal", RECORDED)]
+    told = converse(handle(asked, knows), steps, knows)
+    assert (told.status, told.rule) == (403, "blast.radius")
+    return told
+
+
+def approve(knows: GateState, *objects: str, plan: str = PLAN) -> Told:
+    body = {"act": "approve", "plan": plan, "objects": list(objects), "note": "so be it"}
+    asked = request("POST", "/trimtab/v1/records", actor=OPERATOR, body=body)
+    return converse(handle(asked, knows), [("operator", RECORDED)], knows)
+
+
+def three_down() -> GateState:
+    knows = state(services())
+    for number in range(3):
+        take_down(knows, number, range(number, COUNT))
+    return knows
+
+
+@pytest.mark.parametrize("verb", ["stop", "kill", "pause", "remove"])
+def test_the_controller_stops_at_its_share(verb: str) -> None:
+    knows = state(services())
+    for number in range(3):
+        told = take_down(knows, number, range(number, COUNT), verb=verb)
+        assert told.entries[0].request["summary"]["takesDown"] == "service"  # type: ignore[index]
+    reason = refused(knows, 3, range(3, COUNT), verb=verb).json["trimtab"]["reason"]
+    assert reason == (
+        "default/s3 would be one more of 10 services without a running slot: the controller took "
+        "down default/s0, default/s1, default/s2 within 10 minutes, and may at most 3"
+    )
+
+
+def test_requests_whose_answer_is_not_there_yet_are_counted() -> None:
+    knows = state(services())
+    for number in range(3):
+        take_down(knows, number, range(COUNT), answer=lost())
+    assert len(knows.inventory.open) == 3
+    refused(knows, 3, range(COUNT))
+
+
+def test_people_are_not_held() -> None:
+    knows = three_down()
+    take_down(knows, 3, range(3, COUNT), actor=OPERATOR)
+    assert len(knows.inventory.taken) == 3
+
+
+def test_where_one_uid_is_both_what_it_asks_without_a_context_is_not_held() -> None:
+    both = replace(OPERATOR, uid=1000, separated=False)
+    knows = three_down()
+    path = f"/containers/{full(3)}/stop"
+    asked = request("POST", path, actor=both, headers=headers(""))
+    steps: list[Step] = [shown(3), running(*range(3, COUNT)), ("refusal", RECORDED)]
+    assert converse(handle(asked, knows), steps, knows).rule == "blast.radius"
+    take_down(knows, 3, range(3, COUNT), actor=both)
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        (f"/containers/{WEB}/kill", None),
+        # Less memory than it uses ends it, and without its network it serves nobody.
+        (f"/containers/{WEB}/update", {"Memory": 6 * 1024**2}),
+        ("/networks/platform-network/disconnect", {"Container": WEB}),
+        ("/networks/platform-network/connect", {"Container": WEB}),
+    ],
+)
+def test_what_a_client_made_is_not_the_controllers_to_take_down(path: str, body: object) -> None:
+    knows = state(usual())
+    look: Step = (Look(f"/containers/{WEB}/json"), reply(inspect(WEB, "alice-web", "alice")))
+    asked = request("POST", path, actor=CONTROLLER, body=body)
+    told = converse(handle(asked, knows), [look, ("refusal", RECORDED)], knows)
+    assert (told.status, told.rule) == (403, "blast.client")
+
+
+def test_a_removal_of_what_is_down_is_free() -> None:
+    knows = three_down()
+    path = f"/containers/{full(0)}"
+    steps: list[Step] = [
+        shown(0, "exited"),
+        ("intent", RECORDED),
+        (Forward("DELETE", path), NO_CONTENT),
+        ("outcome", RECORDED),
+    ]
+    asked = request("DELETE", path, actor=CONTROLLER)
+    assert converse(handle(asked, knows), steps, knows).status == 204
+    # That it is removed doesn't make it less down.
+    refused(knows, 3, range(3, COUNT))
+
+
+def start(knows: GateState, number: int, answer: Any = NO_CONTENT) -> None:
+    path = f"/containers/{full(number)}/start"
+    steps: list[Step] = [
+        shown(number, "exited"),
+        ("intent", RECORDED),
+        (Forward("POST", path), answer),
+        ("outcome", RECORDED),
+    ]
+    converse(handle(request("POST", path, actor=CONTROLLER), knows), steps, knows)
+
+
+def test_what_was_started_again_is_not_counted() -> None:
+    knows = three_down()
+    start(knows, 0)
+    up = (0, *range(3, COUNT))
+    asked = request("POST", f"/containers/{full(3)}/stop", actor=CONTROLLER)
+    steps: list[Step] = [
+        shown(3),
+        running(*up),
+        ("intent", RECORDED),
+        (Forward("POST", f"/containers/{full(3)}/stop"), NO_CONTENT),
+        ("outcome", RECORDED),
+    ]
+    assert converse(handle(asked, knows), steps, knows).status == 204
+
+
+def test_a_start_of_what_still_ran_hides_no_signal() -> None:
+    knows = state(services())
+    for number in range(3):
+        take_down(knows, number, range(COUNT), verb="kill")
+        start(knows, number, Reply(304))
+    refused(knows, 3, range(COUNT), verb="kill")
+
+
+def test_what_is_being_started_is_not_free() -> None:
+    knows = three_down()
+    path = f"/containers/{full(3)}/start"
+    begun: list[Step] = [
+        shown(3, "exited"),
+        ("intent", RECORDED),
+        (Forward("POST", path), lost()),
+    ]
+    converse(handle(request("POST", path, actor=CONTROLLER), knows), begun, knows)
+    assert len(knows.inventory.open) == 1
+    asked = request("POST", f"/containers/{full(3)}/stop", actor=CONTROLLER)
+    steps: list[Step] = [shown(3, "exited"), running(*range(4, COUNT)), ("refusal", RECORDED)]
+    assert converse(handle(asked, knows), steps, knows).rule == "blast.radius"
+
+
+def test_ten_minutes_later_it_is_not_counted() -> None:
+    knows = three_down()
+    at(knows, 599.0)
+    refused(knows, 3, range(3, COUNT))
+    at(knows, 1.0)
+    take_down(knows, 3, range(3, COUNT))
+
+
+@pytest.mark.parametrize("jump_s", [-86400.0, 86400.0])
+def test_a_clock_that_jumps_opens_nothing(jump_s: float) -> None:
+    knows = three_down()
+    assert isinstance(knows.clock, Clock)
+    knows.clock.jumped = jump_s
+    refused(knows, 3, range(3, COUNT))
+
+
+def test_a_broker_that_starts_anew_goes_on_counting() -> None:
+    before = three_down()
+    told = json.loads(json.dumps(inventories.to_json(before.inventory)))
+    after = state(inventories.from_json(told))
+    assert after.inventory == before.inventory
+    refused(after, 3, range(3, COUNT))
+    at(after, 600.0)
+    take_down(after, 3, range(3, COUNT))
+
+
+# Approvals
+
+
+def test_what_an_operator_approved_goes_once_as_part_of_that_plan() -> None:
+    knows = three_down()
+    identifier = approve(knows, full(3), full(4)).json["id"]
+    refused(knows, 3, range(3, COUNT))
+    refused(knows, 3, range(3, COUNT), plan="cd" * 32)
+    refused(knows, 5, range(3, COUNT), plan=PLAN)
+    told = take_down(knows, 3, range(3, COUNT), plan=PLAN)
+    assert told.entries[0].verdict["rules"] == [f"approval:{identifier}"]
+    start(knows, 3)
+    refused(knows, 3, range(3, COUNT), plan=PLAN)
+    take_down(knows, 4, range(3, COUNT), plan=PLAN)
+    assert knows.inventory.approvals[identifier].used == (full(3), full(4))
+
+
+def test_what_was_approved_leaves_the_share_to_the_rest() -> None:
+    knows = state(services())
+    approve(knows, *(full(n) for n in range(6)))
+    for number in range(6):
+        take_down(knows, number, range(number, COUNT), plan=PLAN)
+    for number in range(6, 9):
+        take_down(knows, number, range(number, COUNT))
+    refused(knows, 9, range(9, COUNT))
+
+
+def test_an_approval_ends_after_an_hour() -> None:
+    knows = three_down()
+    approve(knows, full(3))
+    at(knows, 3600.0)
+    for number in (0, 1, 2):
+        start(knows, number)
+        take_down(knows, number, range(number, COUNT))
+    refused(knows, 3, range(3, COUNT), plan=PLAN)
+
+
+def remove_volume(knows: GateState, *steps: Step) -> Told:
+    volume = {"Name": "data", "Driver": "local", "Labels": labels("team", origin="controller")}
+    asked = request("DELETE", "/volumes/data", actor=CONTROLLER, headers=headers(PLAN))
+    looked: Step = (Look("/volumes/data"), reply(volume))
+    return converse(handle(asked, knows), [looked, *steps], knows)
+
+
+def test_a_volume_goes_with_an_approval_only() -> None:
+    knows = state(services())
+    forward = Forward("DELETE", "/volumes/data", deadline_s=15.0)
+    approve(knows, "volume:other")
+    told = remove_volume(knows, ("refusal", RECORDED))
+    assert (told.status, told.rule) == (403, "volume.approval")
+    identifier = approve(knows, "volume:data").json["id"]
+    full_disk = reply({"message": "no space left"}, 500)
+    failed = remove_volume(knows, ("intent", RECORDED), (forward, full_disk), ("outcome", RECORDED))
+    assert failed.entries[0].verdict["rules"] == [f"approval:{identifier}"]
+    assert knows.inventory.approvals[identifier].used == ("volume:data",)
+    assert remove_volume(knows, ("refusal", RECORDED)).rule == "volume.approval"
+    approve(knows, "volume:data")
+    done = remove_volume(knows, ("intent", RECORDED), (forward, NO_CONTENT), ("outcome", RECORDED))
+    assert done.status == 204
+    assert knows.inventory.volumes == {}
+
+
+@pytest.mark.parametrize("who", [ALICE, CONTROLLER])
+def test_only_operators_approve(who: Actor) -> None:
+    knows = state(services())
+    body = {"act": "approve", "plan": PLAN, "objects": [full(0)], "note": ""}
+    asked = request("POST", "/trimtab/v1/records", actor=who, body=body)
+    told = converse(handle(asked, knows), [("refusal", RECORDED)], knows)
+    assert told.rule == "role.denied"
+    assert knows.inventory.approvals == {}
+
+
+def test_an_approval_names_its_objects_in_full_in_the_journal() -> None:
+    knows = state(services())
+    many = [f"{n:064x}" for n in range(1000)]
+    told = approve(knows, *many)
+    assert (told.status, told.json) == (
+        200,
+        {"id": "id-1", "plan": PLAN, "objects": 1000, "expiresS": 3600},
+    )
+    (entry,) = told.entries
+    summary = {"act": "approve", "plan": PLAN, "note": "so be it", "objects": many}
+    assert entry.request["route"] == "plan.approve"
+    assert entry.request["summary"] == summary
+    assert list(knows.inventory.approvals["id-1"].objects) == many
+
+
+def test_an_approval_of_another_shape_is_refused() -> None:
+    knows = state(services())
+    body = {"act": "approve", "plan": "web", "objects": [full(0)]}
+    asked = request("POST", "/trimtab/v1/records", actor=OPERATOR, body=body)
+    told = converse(handle(asked, knows), [("refusal", RECORDED)], knows)
+    assert (told.status, told.rule) == (400, "approval.invalid")
+
+
+def test_approvals_and_take_downs_are_bounded() -> None:
+    knows = state(services())
+    for _ in range(70):
+        approve(knows, full(0))
+    assert list(knows.inventory.approvals) == [f"id-{n}" for n in range(7, 71)]
+    assert len(knows.noted) <= 65
+    assert replace(knows.inventory, approvals={}).taken == {}

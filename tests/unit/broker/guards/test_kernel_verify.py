@@ -1,0 +1,544 @@
+"""Looking at what runs: when it is let alone, and how it is stopped, as dialogues."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from controller.broker.dispatch import handle
+from controller.broker.gate.commands import Examine, Forward, Look, ReadProcess, Write
+from controller.broker.gate.state import GateState
+from controller.broker.guards import kernel_verify
+from controller.broker.guards.kernel_verify import PAUSES_S, REMEDY
+from controller.core.enforcement.kernel_compare import Bounds
+from controller.core.records.inventory import settings_to
+from controller.engine.responses import error_of
+from controller.engine.transport import Answer
+from controller.model.confinement import (
+    UNLIMITED,
+    CgroupLimits,
+    Confinement,
+    Effective,
+    Fastening,
+    Mounted,
+    Reached,
+    Root,
+    Unseen,
+)
+from controller.model.host_paths import PathFacts
+from controller.model.inventory import Belonging
+from controller.model.observed import Settings
+from controller.model.policy.document import Policy
+from controller.model.records import Entry
+from tests.unit.broker.dialogue import (
+    CONTROLLER,
+    NO_CONTENT,
+    NOT_FOUND,
+    RECORDED,
+    UNRECORDED,
+    Step,
+    Told,
+    converse,
+    lost,
+    reply,
+    request,
+    state,
+)
+from tests.unit.broker.world import NETWORK, WEB, inspect, inventory, labels, network, policy
+
+MIB = 1024**2
+PID = 4242
+ADMITTED = Settings(
+    "alice-web",
+    memory=64 * MIB,
+    memory_swap=64 * MIB,
+    nano_cpus=10**9,
+    pids=100,
+    restart="always",
+    networks=("alice-net",),
+)
+SOURCE = "/var/lib/platform/x"
+CONFINED = Confinement(("CHOWN",), mounts=(Fastening("bind", "/data", SOURCE, device=8, inode=7),))
+HOST = {
+    "NetworkMode": "alice-net",
+    "Memory": 64 * MIB,
+    "MemorySwap": 64 * MIB,
+    "NanoCpus": 10**9,
+    "PidsLimit": 100,
+    "RestartPolicy": {"Name": "always", "MaximumRetryCount": 0},
+    "Runtime": "runc",
+}
+RUNS = {"Status": "running", "Running": True, "Pid": PID}
+PLAIN = frozenset({"rw"})
+EFFECTIVE = Effective(
+    capabilities={"Eff": 0, "Bnd": 1},
+    mounts=(Mounted(9, "/x", "/data", PLAIN, shared=False, filesystem="ext4", settings=PLAIN),),
+    reached=(Reached("/data", 9),),
+    roots=(Root(9, 8, 7),),
+    limits=CgroupLimits(64 * MIB, 64 * MIB, 10**9, 100),
+)
+UNBOUND = replace(EFFECTIVE, limits=replace(EFFECTIVE.limits, pids=UNLIMITED))
+PLACE = {"name": "alice-web", "owner": "alice", "namespace": "", "service": "web"}
+START = f"/containers/{WEB}/start"
+
+
+def knowing(by: Policy | None = None, **more: Any) -> GateState:
+    """Return a gate that knows alice's container as it was admitted."""
+    item = replace(inventory().containers[WEB], admitted=ADMITTED, **{"confined": CONFINED, **more})
+    return state(inventory(containers={WEB: item}), policy=by)
+
+
+def shown(**more: Any) -> dict[str, Any]:
+    told: dict[str, Any] = {
+        "State": RUNS,
+        "HostConfig": HOST,
+        "Mounts": [{"Type": "bind", "Source": SOURCE}],
+        "NetworkSettings": {"Networks": {"alice-net": {"NetworkID": NETWORK}}},
+        **more,
+    }
+    return inspect(WEB, "alice-web", "alice", **told)
+
+
+def seen(**more: Any) -> Step:
+    return (Look(f"/containers/{WEB}/json"), reply(shown(**more)))
+
+
+def read(answer: object, pause_s: float = 0.0) -> Step:
+    return (ReadProcess(PID, WEB, ("/data",), pause_s), answer)
+
+
+def often(answer: object) -> list[Step]:
+    """The looks after which a difference counts."""
+    return [step for pause_s in PAUSES_S for step in (seen(), read(answer, pause_s))]
+
+
+def look(knows: GateState, dialogue: list[Step]) -> Told:
+    return converse(kernel_verify.look_at(knows, WEB), dialogue, knows)
+
+
+STOPPING: list[Step] = [
+    ("violation", RECORDED),
+    ("intent", RECORDED),
+    (
+        Forward(
+            "POST",
+            f"/containers/{WEB}/update",
+            b'{"RestartPolicy": {"Name": "no"}}',
+            deadline_s=15.0,
+        ),
+        reply({"Warnings": None}),
+    ),
+    ("outcome", RECORDED),
+    ("intent", RECORDED),
+    (Forward("POST", f"/containers/{WEB}/kill", deadline_s=15.0), NO_CONTENT),
+    ("outcome", RECORDED),
+]
+
+
+def test_what_runs_as_admitted_is_let_alone() -> None:
+    told = look(knowing(), [seen(), read(EFFECTIVE)])
+    assert (told.value.text, told.entries) == ("verified", [])
+
+
+def test_a_breach_is_recorded_and_ended_for_good() -> None:
+    knows = knowing()
+    told = look(knows, [*often(UNBOUND), *STOPPING])
+    violation, update, updated, kill, killed = told.entries
+    assert violation.id == "id-1"
+    assert violation.request["route"] == "container.start"
+    assert (violation.request["object"], violation.request["summary"]) == (WEB, PLACE)
+    assert violation.actor["role"] == "broker"
+    assert violation.verdict == {
+        "decision": "deny",
+        "rules": ["effective.limit"],
+        "mutations": [],
+        "policy": knows.policy.digest,
+    }
+    assert violation.result == {"found": ["processes have no limit"]}
+    settings = settings_to(replace(ADMITTED, restart="no"))
+    assert update.request["summary"] == {**PLACE, "settings": settings}
+    assert (kill.request["route"], kill.request["summary"]) == ("container.kill", PLACE)
+    for intent in (update, kill):
+        assert intent.actor["role"] == "broker"
+        assert intent.claims["cause"] == "violation id-1"
+        assert intent.verdict["rules"] == ["violation.stop"]
+    assert [updated.result["status"], killed.result["status"]] == [200, 204]
+    item = knows.inventory.containers[WEB]
+    assert (item.violation, item.effective, item.admitted) == ("id-1", "violation", ADMITTED)
+    assert not knows.inventory.open
+
+
+def controllers() -> GateState:
+    """A gate to which that container is the controller's."""
+    return knowing(origin="controller", namespace="default", owner="team")
+
+
+def put_back(*changes: tuple[str, dict[str, Any]]) -> list[Step]:
+    steps: list[Step] = [("violation", RECORDED)]
+    for path, body in changes:
+        sent = Forward("POST", path, json.dumps(body).encode(), deadline_s=15.0)
+        steps += [("intent", RECORDED), (sent, reply({})), ("outcome", RECORDED)]
+    return steps
+
+
+LIMITED = (
+    f"/containers/{WEB}/update",
+    {"Memory": 64 * MIB, "MemorySwap": 64 * MIB, "NanoCpus": 10**9, "PidsLimit": 100},
+)
+
+
+def test_limits_of_the_controllers_own_are_put_back_and_it_runs_on() -> None:
+    knows = controllers()
+    told = look(knows, [*often(UNBOUND), *put_back(LIMITED), seen(), read(EFFECTIVE)])
+    violation, update, _ = told.entries
+    assert violation.result == {"found": ["processes have no limit"], "putBack": True}
+    assert update.actor["role"] == "broker"
+    assert update.claims["cause"] == "violation id-1: processes have no limit"
+    assert update.verdict["rules"] == ["violation.put-back"]
+    item = knows.inventory.containers[WEB]
+    assert (item.violation, item.admitted, told.value.text) == ("", ADMITTED, "verified")
+
+
+def test_the_controllers_own_is_taken_off_a_strangers_network() -> None:
+    ends = {"alice-net": {"NetworkID": NETWORK}, "strays": {"NetworkID": "f" * 64}}
+    joined = shown(NetworkSettings={"Networks": ends})
+    look_again = (Look(f"/containers/{WEB}/json"), reply(joined))
+    in_it = [step for pause_s in PAUSES_S for step in (look_again, read(EFFECTIVE, pause_s))]
+    off = (f"/networks/{'f' * 64}/disconnect", {"Container": WEB})
+    told = look(controllers(), [*in_it, *put_back(off), seen(), read(EFFECTIVE)])
+    assert told.entries[1].claims["cause"] == (
+        "violation id-1: it is in the network strays: not admitted"
+    )
+
+
+def test_what_can_not_be_put_back_is_ended() -> None:
+    knows = controllers()
+    look(knows, [*often(UNBOUND), *put_back(LIMITED), *often(UNBOUND), *STOPPING])
+    assert knows.inventory.containers[WEB].violation
+    privileged = replace(UNBOUND, no_new_privileges=False)
+    look(controllers(), [*often(privileged), *STOPPING])
+
+
+def test_what_is_changed_over_and_over_is_ended() -> None:
+    knows = controllers()
+    mended: list[Step] = [*often(UNBOUND), *put_back(LIMITED), seen(), read(EFFECTIVE)]
+    for _ in range(3):
+        look(knows, mended)
+    knows.clock.passed += 599  # type: ignore[attr-defined]
+    look(knows, [*often(UNBOUND), *STOPPING])
+    knows.clock.passed += 2  # type: ignore[attr-defined]
+    look(knows, mended)
+
+
+def test_a_container_without_a_restart_policy_is_only_killed() -> None:
+    host = {**HOST, "RestartPolicy": {"Name": "no"}}
+    looks = [
+        step for pause_s in PAUSES_S for step in (seen(HostConfig=host), read(UNBOUND, pause_s))
+    ]
+    look(knowing(), [*looks, STOPPING[0], *STOPPING[4:]])
+
+
+def test_a_difference_that_passes_is_none() -> None:
+    """As when an engine changes two limits one after the other."""
+    dialogue = [seen(), read(UNBOUND), seen(), read(EFFECTIVE, PAUSES_S[1])]
+    assert look(knowing(), dialogue).value.text == "verified"
+
+
+def test_a_process_that_hasn_t_begun_is_waited_for() -> None:
+    """The runtime's own has no filter of system calls yet."""
+    early = replace(EFFECTIVE, seccomp=0, starting=True)
+    dialogue = [
+        *often(early),
+        seen(),
+        read(early, PAUSES_S[-1]),
+        seen(),
+        read(EFFECTIVE, PAUSES_S[-1]),
+    ]
+    assert look(knowing(), dialogue).value.text == "verified"
+
+
+def test_one_that_says_for_ever_that_it_hasn_t_begun_is_judged_as_it_is() -> None:
+    """Any process may take the runtime's name."""
+    early = replace(UNBOUND, starting=True)
+    more = [
+        s for _ in range(kernel_verify.STARTING_LOOKS) for s in (seen(), read(early, PAUSES_S[-1]))
+    ]
+    told = look(knowing(), [*often(early), *more, *STOPPING])
+    assert told.entries[0].stage == "violation"
+
+
+@pytest.mark.parametrize(
+    ("dialogue", "text"),
+    [
+        ([seen(State={"Pid": 0})], "unverified: exited already"),
+        ([(Look(f"/containers/{WEB}/json"), NOT_FOUND)], "unverified: exited already"),
+        ([seen(), read(Unseen("it ended", gone=True))], "unverified: exited already"),
+        (often(Unseen("no right")), "unverified: no right"),
+        (
+            [*often(Unseen("no such process"))[:2], seen(State={"Pid": 0})],
+            "unverified: exited already",
+        ),
+        (
+            [seen(HostConfig={**HOST, "Runtime": "runsc"})],
+            "unverified: the runtime runsc shows no processes",
+        ),
+        ([(Look(f"/containers/{WEB}/json"), lost())], "unverified: the engine doesn't answer"),
+        (
+            [seen(), read(replace(EFFECTIVE, limits=replace(EFFECTIVE.limits, memory_swap=None)))],
+            "unverified: the limit of swap can't be seen",
+        ),
+    ],
+)
+def test_what_can_t_be_seen_is_said_and_goes_on(dialogue: list[Step], text: str) -> None:
+    assert look(knowing(), dialogue).value.text == text
+
+
+def test_a_policy_may_end_what_can_t_be_seen() -> None:
+    strict = policy(security={"unverified": "stop"})
+    told = look(knowing(strict), [*often(Unseen("no right")), *STOPPING])
+    assert told.entries[0].verdict["rules"] == ["effective.unverified"]
+
+
+@pytest.mark.parametrize(
+    "dialogue",
+    [[seen(State={"Pid": 0})], [seen(), read(Unseen("it ended", gone=True))]],
+)
+def test_what_exited_is_never_a_reason_to_stop(dialogue: list[Step]) -> None:
+    strict = policy(security={"unverified": "stop"})
+    assert look(knowing(strict), dialogue).entries == []
+
+
+def test_what_an_older_journal_has_is_unverified_under_every_policy() -> None:
+    strict = policy(security={"unverified": "stop"})
+    told = look(knowing(strict, confined=None), [])
+    assert told.value.text == (
+        "unverified: it was created before trimtab recorded what to compare with"
+    )
+
+
+def test_without_a_journal_nothing_is_stopped() -> None:
+    told = look(knowing(), [*often(UNBOUND), ("violation", UNRECORDED)])
+    assert [entry.stage for entry in told.entries] == ["violation"]
+
+
+def test_what_is_looked_at_already_and_what_isn_t_ours_is_passed_over() -> None:
+    knows = knowing()
+    knows.judging.add(WEB)
+    assert look(knows, []).value is None
+    assert converse(kernel_verify.look_at(knows, "f" * 64), [], knows).value is None
+
+
+def test_what_must_be_stopped_is_stopped_while_its_last_change_is_open() -> None:
+    knows = knowing()
+    entry = Entry("older", "intent", request={"route": "container.start", "object": WEB})
+    converse(write(entry), [("intent", RECORDED)], knows)
+    look(knows, [*often(UNBOUND), *STOPPING])
+    assert list(knows.inventory.open) == ["older"]
+
+
+def write(entry: Entry) -> Any:
+    yield Write(entry)
+
+
+# Networks
+
+
+@pytest.mark.parametrize(
+    ("networks", "text"),
+    [
+        ({"alice-net": "f" * 64}, "violation"),  # another one of that name
+        ({"alice-net": NETWORK, "bridge": "f" * 64}, "violation"),
+        ({"alice-net": NETWORK, "none": "f" * 64}, "verified"),
+        ({"alice-net": NETWORK, "later": ""}, "verified"),  # not joined yet
+        ({"alice-net": NETWORK, "alice-2": "1" * 64}, "verified"),  # drift
+        ({"alice-net": NETWORK, "bob-net": "2" * 64}, "violation"),
+    ],
+)
+def test_networks_are_told_by_their_ids(networks: dict[str, str], text: str) -> None:
+    known = {
+        NETWORK: Belonging(NETWORK, "alice-net", "default", "alice", "client", "i0"),
+        "1" * 64: Belonging("1" * 64, "alice-2", "default", "alice", "client", "i0"),
+        "2" * 64: Belonging("2" * 64, "bob-net", "other", "bob", "client", "i0"),
+    }
+    knows = knowing()
+    knows.inventory = replace(knows.inventory, networks=known)
+    ends = {"Networks": {name: {"NetworkID": key} for name, key in networks.items()}}
+    item = knows.inventory.containers[WEB]
+    told = kernel_verify.joined_of(knows, item, knows.policy, shown(NetworkSettings=ends))
+    foreign = [each.name for each in told if not each.own]
+    assert bool(foreign) is (text == "violation")
+
+
+def test_an_exception_is_part_of_what_the_policy_admits() -> None:
+    grant = {
+        "owner": "alice",
+        "namespace": "",
+        "service": "web",
+        "repository": "ghcr.io/platformnetwork/web",
+        "reason": "it needs more of it",
+        "expires": "2026-01-02",
+        "loosens": {"memoryMax": "16Gi", "pidsMax": 1024},
+    }
+    plain, item = policy(), knowing().inventory.containers[WEB]
+    place = {**grant, "namespace": "default"}
+    granted = policy(exceptions=[place])
+    inside = replace(item, namespace="default")
+    now = 1767268800.0  # noon of the first of January
+    assert kernel_verify.bounds_of(plain, item, now) == Bounds(8 << 30, 4 * 10**9, 512)
+    assert kernel_verify.bounds_of(granted, inside, now) == Bounds(16 << 30, 4 * 10**9, 1024)
+    assert kernel_verify.bounds_of(granted, inside, now + 2 * 86400) == kernel_verify.bounds_of(
+        plain, item, now
+    )
+
+
+# Through the gate
+
+
+def ask(knows: GateState, verb: str, dialogue: list[Step]) -> Told:
+    path = f"/containers/{WEB}/{verb}"
+    return converse(handle(request("POST", path), knows), dialogue, knows)
+
+
+SAME = (PathFacts(SOURCE, "dir", device=8, inode=7),)
+BEFORE: list[Step] = [
+    seen(),
+    (Look("/networks/alice-net"), reply(network(NETWORK, "alice-net", "alice"))),
+    (Examine((SOURCE,)), SAME),
+]
+
+
+def test_a_start_says_in_its_outcome_what_the_kernel_showed() -> None:
+    knows = knowing()
+    dialogue: list[Step] = [
+        *BEFORE,
+        ("intent", RECORDED),
+        (Forward("POST", START), NO_CONTENT),
+        seen(),
+        read(EFFECTIVE),
+        ("outcome", RECORDED),
+    ]
+    told = ask(knows, "start", dialogue)
+    assert told.status == 204
+    assert told.entries[-1].result["effective"] == "verified"
+    assert knows.inventory.containers[WEB].effective == "verified"
+    assert not knows.judging
+
+
+def test_a_start_of_what_differs_is_recorded_ended_and_refused() -> None:
+    knows = knowing()
+    dialogue: list[Step] = [
+        *BEFORE,
+        ("intent", RECORDED),
+        (Forward("POST", START), NO_CONTENT),
+        *often(UNBOUND),
+        ("outcome", RECORDED),
+        *STOPPING,
+    ]
+    told = ask(knows, "start", dialogue)
+    assert (told.status, told.rule) == (403, "effective.limit")
+    assert told.entries[1].result["effective"] == "violation"
+    assert told.json["trimtab"] == {
+        "rule": "effective.limit",
+        "reason": (
+            "the container was stopped, since it didn't run as admitted: processes have no limit"
+        ),
+        "remedy": REMEDY,
+        "id": told.entries[2].id,
+    }
+    assert not knows.judging
+
+
+@pytest.mark.parametrize("verb", ["start", "restart", "unpause", "update"])
+def test_what_was_stopped_for_a_violation_runs_no_more(verb: str) -> None:
+    knows = knowing(violation="id-7")
+    body = {"Memory": 64 * MIB} if verb == "update" else None
+    steps = handle(request("POST", f"/containers/{WEB}/{verb}", body=body), knows)
+    told = converse(steps, [seen(), ("refusal", RECORDED)], knows)
+    assert (told.status, told.rule) == (403, "effective.violated")
+    assert "id-7" in told.json["trimtab"]["reason"]
+
+
+@pytest.mark.parametrize(
+    ("facts", "now"),
+    [
+        (PathFacts(SOURCE, "dir", device=8, inode=8), "another dir"),
+        (PathFacts(SOURCE, "dir", device=9, inode=7), "another dir"),
+        (PathFacts(SOURCE, "symlink"), "symlink"),
+    ],
+)
+def test_a_source_that_is_another_one_is_not_started(facts: PathFacts, now: str) -> None:
+    told = ask(
+        knowing(), "start", [*BEFORE[:2], (Examine((SOURCE,)), (facts,)), ("refusal", RECORDED)]
+    )
+    assert (told.status, told.rule) == (403, "mount.changed")
+    assert told.json["trimtab"]["reason"] == f"the bind source {SOURCE} is now {now}"
+
+
+def test_a_network_of_that_name_that_isn_t_ours_is_not_joined() -> None:
+    foreign = network("f" * 64, "alice-net", "alice")
+    told = ask(
+        knowing(),
+        "start",
+        [seen(), (Look("/networks/alice-net"), reply(foreign)), ("refusal", RECORDED)],
+    )
+    assert (told.status, told.rule) == (403, "network.changed")
+
+
+VOLUME = Confinement(mounts=(Fastening("volume", "/store", "alice-data", device=8, inode=7),))
+
+
+@pytest.mark.parametrize(
+    ("volume", "reason"),
+    [
+        (NOT_FOUND, "isn't there any more"),
+        (reply({"Name": "alice-data", "Labels": None}), "was made anew by somebody else"),
+        (
+            reply({"Name": "alice-data", "Labels": labels("alice"), "Options": {"o": "bind"}}),
+            "has options now",
+        ),
+    ],
+)
+def test_a_volume_that_was_made_anew_is_not_mounted(volume: object, reason: str) -> None:
+    dialogue: list[Step] = [*BEFORE[:2], (Look("/volumes/alice-data"), volume)]
+    if volume is NOT_FOUND:
+        dialogue.append(("read", RECORDED))  # it is gone
+    told = ask(knowing(confined=VOLUME), "start", [*dialogue, ("refusal", RECORDED)])
+    assert (told.status, told.rule) == (403, "volume.changed")
+    assert told.json["trimtab"]["reason"] == f"the volume alice-data {reason}"
+
+
+def test_a_volumes_folder_is_compared_too() -> None:
+    folder = "/var/lib/docker/volumes/alice-data/_data"
+    ours = reply({"Name": "alice-data", "Labels": labels("alice"), "Options": None})
+    seen_there = PathFacts(folder, "dir", device=8, inode=1, protected="engine-data")
+    told = ask(
+        knowing(confined=VOLUME),
+        "start",
+        [
+            seen(Mounts=[]),
+            BEFORE[1],
+            (Look("/volumes/alice-data"), ours),
+            (Examine((folder,)), (seen_there,)),
+            ("refusal", RECORDED),
+        ],
+    )
+    assert told.rule == "mount.changed"
+
+
+def test_what_the_controller_is_told_has_the_rule_and_the_record() -> None:
+    """So that it says so, and doesn't try again hot."""
+    knows = knowing(violation="id-7")
+    told = converse(
+        handle(request("POST", START, actor=CONTROLLER), knows),
+        [seen(), ("refusal", RECORDED)],
+        knows,
+    )
+    error = error_of(Answer(told.status, told.value.body), mutation=True)
+    assert (type(error).__name__, error.code, error.act.value) == (
+        "Refused",
+        "effective.violated",
+        "stalled",
+    )

@@ -1,0 +1,185 @@
+"""Containers with this instance's label that it didn't make, and what follows from them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from controller.broker.dispatch import handle
+from controller.broker.gate.commands import Forward, Look
+from controller.broker.gate.state import MINTED_MAX, GateState
+from controller.broker.guards import split_brain
+from controller.core.encoding.uuid7 import minted_s
+from controller.model.inventory import Inventory
+from tests.unit.broker.dialogue import (
+    ALICE,
+    CONTROLLER,
+    NO_CONTENT,
+    NOON,
+    OPERATOR,
+    RECORDED,
+    Step,
+    converse,
+    lost,
+    reply,
+    request,
+    state,
+)
+from tests.unit.broker.guards.test_recovery import MUTATIONS, opened
+from tests.unit.broker.world import SLOT, WEB, inspect, inventory, item, labels
+
+LOOK_AROUND = Look(
+    "/containers/json?all=1&filters=%7B%22label%22%3A%5B%22io.trimtab.instance%3Di1%22%5D%7D"
+)
+OTHER = "f0" * 32
+
+
+def minted(seconds: float) -> str:
+    """A UUIDv7 of so long after noon."""
+    digits = f"{round((NOON + seconds) * 1000):012x}"
+    return f"{digits[:8]}-{digits[8:]}-7000-8000-000000000000"
+
+
+def stray(identifier: str = OTHER, *, intent: str, name: str = "/web.1-x") -> dict[str, Any]:
+    ours = labels("team", origin="controller", intent=intent)
+    return {"Id": identifier, "Names": [name], "Labels": ours}
+
+
+def forked(*, since: float = 0.0) -> GateState:
+    """A broker that began at noon, and is in doubt."""
+    knows = state(replace(inventory(), time=""))
+    knows.alone_since, knows.in_doubt = NOON + since, True
+    return knows
+
+
+def test_what_carries_our_label_and_was_not_made_here_is_told_of_and_not_taken_in() -> None:
+    knows = opened(MUTATIONS["create"])
+    (identifier,) = knows.inventory.open
+    before = knows.inventory
+    copied = {"io.trimtab.instance": "i1", "io.trimtab.owner": "alice", "io.trimtab.intent": "i0"}
+    told = [
+        {"Id": WEB, "Names": ["/alice-web"], "Labels": copied},  # ours
+        {"Id": "f0" * 32, "Names": ["/copy\n"], "Labels": copied},
+        {"Id": "f1" * 32, "Labels": copied},
+        {"Id": "f2" * 32, "Names": ["/x"], "Labels": {"io.trimtab.instance": "i2"}},
+        {"Id": "f3" * 32, "Names": ["/y"], "Labels": {**copied, "io.trimtab.intent": identifier}},
+    ]
+    split_brain.note(knows, told)
+    assert knows.strangers == {"f0" * 32: "copy\\u000a", "f1" * 32: ""}
+    assert knows.rivals == {}, "a copy is no other broker's"
+    assert knows.inventory == before
+
+
+@pytest.mark.parametrize(
+    ("intent", "rival"),
+    [
+        (minted(10), True),
+        (minted(-10), False),  # of this journal, or older than it
+        ("i9", False),
+        ("", False),
+        (minted(10).replace("-7", "-4", 1), False),
+    ],
+)
+def test_a_later_intent_that_is_nobody_elses_is_another_brokers(
+    intent: str, *, rival: bool
+) -> None:
+    knows = forked()
+    split_brain.note(knows, [stray(intent=intent)])
+    assert knows.strangers == {OTHER: "web.1-x"}
+    assert (OTHER in knows.rivals) is rival
+    assert not knows.in_doubt
+
+
+def test_a_copy_of_what_this_broker_made_is_not_another_brokers() -> None:
+    knows = forked()
+    knows.mint(minted(10))
+    split_brain.note(knows, [stray(intent=minted(10))])
+    assert knows.rivals == {}
+    copied = replace(item(SLOT, "web.1-x", "team"), intent=minted(20))
+    knows.inventory = replace(knows.inventory, containers={SLOT: copied})
+    split_brain.note(knows, [stray(intent=minted(20))])
+    assert (knows.strangers, knows.rivals) == ({OTHER: "web.1-x"}, {})
+
+
+def test_only_so_many_intents_are_remembered() -> None:
+    knows = forked()
+    for number in range(MINTED_MAX + 1):
+        knows.mint(str(number))
+    assert len(knows.minted) == MINTED_MAX
+    assert "0" not in knows.minted
+
+
+@pytest.mark.parametrize(
+    ("known", "since"),
+    [
+        (Inventory(), 0.0),  # a new folder: whatever is there is another's
+        (Inventory(seq=3, time="2026-01-01T12:00:00.500Z"), NOON + 0.5),
+        (Inventory(seq=3), NOON),  # a snapshot from before times were saved
+    ],
+)
+def test_a_broker_begins_in_doubt_of_all_that_is_later_than_its_journal(
+    known: Inventory, since: float
+) -> None:
+    knows = state(known)
+    split_brain.doubt(knows)
+    assert (knows.alone_since, knows.in_doubt) == (since, True)
+
+
+STOP = ("POST", f"/v1.45/containers/{SLOT}/stop?t=1")
+REMOVE = ("DELETE", f"/v1.45/containers/{WEB}")
+
+
+@pytest.mark.parametrize(
+    ("actor", "target"), [(CONTROLLER, STOP), (ALICE, REMOVE)], ids=["controller", "client"]
+)
+def test_while_another_broker_is_this_instance_nothing_is_changed(
+    actor: Any, target: tuple[str, str]
+) -> None:
+    knows = forked()
+    there = reply([stray(intent=minted(10))])
+    for _ in range(2):  # it is looked at each time: the other one may have been ended
+        steps: list[Step] = [(LOOK_AROUND, there), ("refusal", RECORDED)]
+        told = converse(handle(request(*target, actor=actor), knows), steps, knows)
+        assert (told.status, told.rule) == (403, "state.forked")
+        assert "made web.1-x" in told.json["message"]
+    steps = [
+        (LOOK_AROUND, reply([])),
+        (Look(f"/containers/{WEB}/json"), reply(inspect(WEB, "alice-web", "alice"))),
+        ("intent", RECORDED),
+        (Forward("DELETE", f"/containers/{WEB}"), NO_CONTENT),
+        ("outcome", RECORDED),
+    ]
+    done = converse(handle(request(*REMOVE, actor=ALICE), knows), steps, knows)
+    assert done.status == 204
+
+
+def test_operators_put_it_right_and_reads_go_on() -> None:
+    knows = forked()
+    knows.rivals = {OTHER: "web.1-x"}
+    ours = [(Look(f"/containers/{WEB}/json"), reply(inspect(WEB, "alice-web", "alice")))]
+    removal: list[Step] = [
+        *ours,
+        ("intent", RECORDED),
+        (Forward("DELETE", f"/containers/{WEB}"), NO_CONTENT),
+        ("outcome", RECORDED),
+    ]
+    read = request("GET", f"/v1.45/containers/{WEB}/json", actor=ALICE)
+    assert converse(handle(read, knows), ours, knows).status == 200
+    done = converse(handle(request(*REMOVE, actor=OPERATOR), knows), removal, knows)
+    assert done.status == 204
+
+
+def test_what_cannot_be_looked_at_is_not_changed_and_stays_in_doubt() -> None:
+    knows = forked()
+    told = converse(
+        handle(request(*STOP, actor=CONTROLLER), knows), [(LOOK_AROUND, lost(sent=False))], knows
+    )
+    assert told.status == 502
+    assert knows.in_doubt
+
+
+def test_an_id_tells_when_it_was_made() -> None:
+    assert minted_s(minted(1.25)) == NOON + 1.25
+    assert minted_s("id-1") is None

@@ -1,0 +1,487 @@
+"""Execs, command by command: made, started once by their maker, looked after to their end."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from controller.broker.dispatch import handle
+from controller.broker.gate.commands import EndProcess, Forward, Look, Relay
+from controller.broker.gate.state import GateState
+from controller.broker.guards.recovery import settle
+from controller.broker.handlers import container_exec
+from controller.core.encoding.canonical_json import digest
+from controller.core.records.inventory import from_json, to_json
+from controller.model.inventory import Session
+from controller.model.records import Actor, Entry, Reply, Role
+from tests.unit.broker.dialogue import (
+    ALICE,
+    CONTROLLER,
+    NOT_FOUND,
+    OPERATOR,
+    RECORDED,
+    TIME,
+    UNRECORDED,
+    Step,
+    Told,
+    at,
+    converse,
+    lost,
+    reply,
+    request,
+    state,
+)
+from tests.unit.broker.world import DB, STRAY, WEB, inspect, inventory, policy
+
+EXEC = "ee" * 32
+OTHER = Actor(1002, 1002, 15, Role.OPERATOR)
+MADE = f"/containers/{WEB}/exec"
+START = f"/exec/{EXEC}/start"
+LOOK = Look(f"/containers/{WEB}/json")
+LOOK_EXEC = Look(f"/exec/{EXEC}/json")
+SINCE = {"Status": "running", "Running": True, "StartedAt": "2026-01-01T11:00:00Z"}
+UPGRADE = (("connection", "Upgrade"), ("upgrade", "tcp"))
+SEEN = reply(inspect(WEB, "alice-web", "alice", State=SINCE))
+CREATE = Forward(
+    "POST",
+    MADE,
+    json.dumps(
+        {
+            "AttachStdin": False,
+            "AttachStdout": True,
+            "AttachStderr": False,
+            "Tty": False,
+            "Cmd": ["echo", "hunter2"],
+            "Env": ["TOKEN=hunter3"],
+        }
+    ).encode(),
+)
+BODY = {"Cmd": ["echo", "hunter2"], "Env": ["TOKEN=hunter3"], "AttachStdout": True}
+ATTACHED = Relay(
+    "POST",
+    START,
+    b'{"Detach": false, "Tty": false}',
+    hijack=True,
+    mutates=True,
+    within_s=3600.0,
+    exec=EXEC,
+)
+DETACHED = Forward("POST", START, b'{"Detach": true, "Tty": false}')
+
+
+def exec_of(container: str = WEB, **more: Any) -> Reply:
+    """Return the engine's inspect of the exec."""
+    told = {
+        "ID": EXEC,
+        "Running": False,
+        "ExitCode": None,
+        "ContainerID": container,
+        "Pid": 0,
+        "CanRemove": False,
+        "ProcessConfig": {"entrypoint": "echo", "privileged": False, "secret": "x"},
+        **more,
+    }
+    return reply(told)
+
+
+def ask(knows: GateState, method: str, target: str, dialogue: list[Step], **more: Any) -> Told:
+    more.setdefault("actor", OPERATOR)
+    return converse(handle(request(method, target, **more), knows), dialogue, knows)
+
+
+def made(knows: GateState, container: str = WEB) -> Told:
+    dialogue: list[Step] = [
+        (LOOK, SEEN),
+        ("intent", RECORDED),
+        (CREATE, reply({"Id": EXEC}, 201)),
+        ("outcome", RECORDED),
+    ]
+    told = ask(knows, "POST", f"/containers/{container}/exec", dialogue, body=BODY)
+    assert (told.status, told.json) == (201, {"Id": EXEC})
+    return told
+
+
+def made_with(key: bytes) -> Entry:
+    """Return the intent of an exec that is made where the broker has this key."""
+    knows = state(inventory())
+    knows.hash_key = key
+    return made(knows).entries[0]
+
+
+def start(knows: GateState, dialogue: list[Step], **more: Any) -> Told:
+    more.setdefault("headers", UPGRADE)
+    more.setdefault("body", {"Detach": False, "Tty": False})
+    return ask(knows, "POST", START, dialogue, **more)
+
+
+def begun(knows: GateState) -> Told:
+    dialogue: list[Step] = [
+        (LOOK, SEEN),
+        (LOOK_EXEC, exec_of()),
+        ("intent", RECORDED),
+        (ATTACHED, Reply(101)),
+        ("outcome", RECORDED),
+    ]
+    return start(knows, dialogue)
+
+
+def looked_after(knows: GateState, *dialogue: Step) -> Told:
+    return converse(container_exec.look_after(knows, EXEC), dialogue, knows)
+
+
+def test_an_exec_is_made_and_recorded_without_arguments_and_values() -> None:
+    knows = state(inventory())
+    told = ask(
+        knows,
+        "POST",
+        MADE,
+        [
+            (LOOK, SEEN),
+            ("intent", RECORDED),
+            (CREATE, reply({"Id": EXEC}, 201)),
+            ("outcome", RECORDED),
+        ],
+        body=BODY,
+    )
+    assert told.entries[0].request["summary"] == {
+        "name": "alice-web",
+        "owner": "alice",
+        "namespace": "",
+        "service": "web",
+        "program": "echo",
+        "arguments": 1,
+        "user": "",
+        "workingDir": "",
+        "env": ["TOKEN"],
+        "tty": False,
+        "stdin": False,
+    }
+    assert told.entries[1].result == {"status": 201, "error": "", "durationMs": 0, "exec": EXEC}
+    assert "hunter" not in repr(told.entries)
+
+
+def test_an_error_that_repeats_the_command_is_recorded_without_it() -> None:
+    failed = reply({"message": 'exec: "echo": hunter2, TOKEN=hunter3: not found'}, 400)
+    step: list[Step] = [("intent", RECORDED), (CREATE, failed), ("outcome", RECORDED)]
+    told = ask(state(inventory()), "POST", MADE, [(LOOK, SEEN), *step], body=BODY)
+    error = 'exec: "echo": [withheld], TOKEN=[withheld]: not found'
+    assert told.entries[1].result["error"] == error
+    assert told.value.body == failed.body, "who sent it reads what the engine says"
+
+
+def test_an_error_of_an_exec_s_start_is_recorded_without_the_command() -> None:
+    knows = state(inventory())
+    made(knows)
+    failed = reply({"message": "OCI runtime exec failed: echo hunter2"}, 400)
+    told = start(
+        knows,
+        [(LOOK, SEEN), (LOOK_EXEC, exec_of()), ("intent", RECORDED), (DETACHED, failed),
+         ("outcome", RECORDED)],
+        body={"Detach": True},
+        headers=(),
+    )  # fmt: skip
+    assert told.entries[1].result["error"] == "OCI runtime exec failed: echo [withheld]"
+
+
+def test_arguments_can_not_be_found_by_trying_them_on_the_digest() -> None:
+    keys = [bytes(32), bytes(32), bytes(31) + b"x", b""]
+    one, same, other, none = (dict(made_with(key).request) for key in keys)
+    body = {**json.loads(CREATE.body), "Env": ["TOKEN"]}
+    guess = digest({"summary": one["summary"], "body": body})
+    assert one["digest"] == same["digest"]
+    assert len({one["digest"], other["digest"], none["digest"], guess}) == 4
+    assert none["digest"] == digest({"summary": one["summary"], "body": {}})
+
+
+@pytest.mark.parametrize("who", [ALICE, CONTROLLER])
+@pytest.mark.parametrize(
+    ("method", "target"),
+    [
+        ("POST", MADE),
+        ("POST", START),
+        ("GET", f"/exec/{EXEC}/json"),
+        ("POST", f"/exec/{EXEC}/resize"),
+    ],
+)
+def test_execs_are_for_operators_alone(who: Actor, method: str, target: str) -> None:
+    knows = state(inventory())
+    told = ask(knows, method, target, [("refusal", RECORDED)], actor=who)
+    assert told.rule == "role.denied"
+
+
+@pytest.mark.parametrize("name", [STRAY, "stray"])
+def test_what_is_not_ours_has_no_exec(name: str) -> None:
+    stray = reply(inspect(STRAY, "stray", "x", State=SINCE))
+    told = ask(
+        state(inventory()),
+        "POST",
+        f"/containers/{name}/exec",
+        [(Look(f"/containers/{name}/json"), stray), ("refusal", RECORDED)],
+        body=BODY,
+    )
+    assert (told.status, told.rule) == (404, "foreign")
+
+
+@pytest.mark.parametrize(
+    "shown",
+    [
+        {"Status": "exited", "Running": False},
+        {"Status": "paused", "Running": True, "Paused": True},
+        {"Status": "created", "Running": False},
+    ],
+)
+def test_only_what_runs_has_execs(shown: dict[str, object]) -> None:
+    seen = reply(inspect(WEB, "alice-web", "alice", State=shown))
+    told = ask(state(inventory()), "POST", MADE, [(LOOK, seen), ("refusal", RECORDED)], body=BODY)
+    assert (told.status, told.rule) == (409, "exec.not-running")
+
+
+def test_privileged_is_refused_before_anything_is_forwarded() -> None:
+    told = ask(
+        state(inventory()),
+        "POST",
+        MADE,
+        [(LOOK, SEEN), ("refusal", RECORDED)],
+        body={**BODY, "Privileged": True},
+    )
+    assert told.rule == "exec.privileged"
+
+
+def test_a_start_is_recorded_handed_over_and_becomes_a_session() -> None:
+    knows = state(inventory())
+    made(knows)
+    told = begun(knows)
+    assert told.value == ATTACHED
+    assert told.entries[0].request["summary"] == {
+        "name": "alice-web",
+        "owner": "alice",
+        "namespace": "",
+        "service": "web",
+        "exec": EXEC,
+        "detach": False,
+        "tty": False,
+    }
+    assert knows.inventory.open == {}
+    assert knows.inventory.sessions == {EXEC: Session(EXEC, WEB, 0, told.entries[0].id, TIME)}
+
+
+def test_a_detached_start_is_forwarded_whole() -> None:
+    knows = state(inventory())
+    made(knows)
+    told = start(
+        knows,
+        [
+            (LOOK, SEEN),
+            (LOOK_EXEC, exec_of()),
+            ("intent", RECORDED),
+            (DETACHED, Reply(200)),
+            ("outcome", RECORDED),
+        ],
+        body={"Detach": True},
+        headers=(),
+    )
+    assert told.status == 200
+    assert list(knows.inventory.sessions) == [EXEC]
+
+
+def test_without_a_journal_nothing_is_started() -> None:
+    knows = state(inventory())
+    made(knows)
+    told = start(knows, [(LOOK, SEEN), (LOOK_EXEC, exec_of()), ("intent", UNRECORDED)])
+    assert (told.status, knows.inventory.sessions) == (503, {})
+
+
+@pytest.mark.parametrize("who", [OTHER, Actor(0, 0, 9, Role.CONTROLLER)])
+def test_an_exec_counts_for_its_maker_alone(who: Actor) -> None:
+    knows = state(inventory())
+    made(knows)
+    told = start(knows, [("refusal", RECORDED)], actor=who)
+    rule = "exec.unknown" if who is OTHER else "role.denied"
+    assert told.rule == rule
+    if who is OTHER:
+        assert (told.status, told.json["message"]) == (404, f"No such exec instance: {EXEC}")
+
+
+def test_an_exec_that_was_made_elsewhere_reads_as_if_there_were_none() -> None:
+    for method, target in (("POST", START), ("GET", f"/exec/{EXEC}/json")):
+        body: object = {} if method == "POST" else None
+        told = ask(state(inventory()), method, target, [("refusal", RECORDED)], body=body)
+        assert (told.status, told.rule) == (404, "exec.unknown")
+
+
+def test_an_exec_is_started_once_and_within_a_minute() -> None:
+    knows = state(inventory())
+    made(knows)
+    begun(knows)
+    assert start(knows, [("refusal", RECORDED)]).rule == "exec.started"
+    late = state(inventory())
+    made(late)
+    at(late, 60.1)
+    assert start(late, [("refusal", RECORDED)]).rule == "exec.expired"
+
+
+ANEW = reply(
+    inspect(WEB, "alice-web", "alice", State={**SINCE, "StartedAt": "2026-01-01T12:30:00Z"})
+)
+STOPPED = reply(inspect(WEB, "alice-web", "alice", State={"Status": "exited", "Running": False}))
+
+
+@pytest.mark.parametrize(
+    ("dialogue", "rule"),
+    [
+        ([(LOOK, ANEW)], "exec.changed"),
+        ([(LOOK, STOPPED)], "exec.not-running"),
+        ([(LOOK, NOT_FOUND), ("read", RECORDED)], "exec.changed"),
+        ([(LOOK, SEEN), (LOOK_EXEC, NOT_FOUND)], "exec.changed"),
+        ([(LOOK, SEEN), (LOOK_EXEC, exec_of(DB))], "exec.changed"),
+        ([(LOOK, SEEN), (LOOK_EXEC, exec_of(Running=True))], "exec.changed"),
+        (
+            [(LOOK, SEEN), (LOOK_EXEC, exec_of(ProcessConfig={"privileged": True}))],
+            "exec.changed",
+        ),
+    ],
+)
+def test_what_is_not_what_it_was_made_for_is_not_started(dialogue: list[Step], rule: str) -> None:
+    knows = state(inventory())
+    made(knows)
+    told = start(knows, [*dialogue, ("refusal", RECORDED)])
+    assert (told.status, told.rule) == (409, rule)
+
+
+def test_the_policy_in_force_at_the_start_decides() -> None:
+    knows = state(inventory())
+    made(knows)
+    knows.policy = policy(env={"denied": ["TOKEN"]})
+    told = start(knows, [(LOOK, SEEN), (LOOK_EXEC, exec_of()), ("refusal", RECORDED)])
+    assert told.rule == "env.denied"
+
+
+def test_there_is_an_end_to_how_many_execs_are_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(container_exec, "EXECS_MAX", 1)
+    knows = state(inventory())
+    made(knows)
+    full: list[Step] = [(LOOK, SEEN), ("refusal", RECORDED)]
+    assert ask(knows, "POST", MADE, full, body=BODY).rule == "exec.too-many"
+    at(knows, 60.1)  # what wasn't started by now never is
+    made(knows)
+
+
+def test_its_maker_sees_what_it_came_to_and_no_more() -> None:
+    knows = state(inventory())
+    made(knows)
+    told = ask(knows, "GET", f"/exec/{EXEC}/json", [(LOOK_EXEC, exec_of(ExitCode=3))])
+    assert told.json == {
+        "ID": EXEC,
+        "Running": False,
+        "ExitCode": 3,
+        "ContainerID": WEB,
+        "ProcessConfig": {"entrypoint": "echo", "privileged": False},
+    }
+    resized = ask(knows, "POST", f"/exec/{EXEC}/resize?h=24&w=80", [])
+    assert resized.value == Relay("POST", f"/exec/{EXEC}/resize?h=24&w=80")
+
+
+# The end
+
+
+def test_what_a_session_came_to_is_recorded_under_the_id_of_its_start() -> None:
+    knows = state(inventory())
+    made(knows)
+    intent = begun(knows).entries[0]
+    told = looked_after(knows, (LOOK_EXEC, exec_of(ExitCode=7)), ("operator", RECORDED))
+    assert [(e.id, e.request["route"], e.result) for e in told.entries] == [
+        (intent.id, "exec.end", {"exitCode": 7})
+    ]
+    assert knows.inventory.sessions == {}
+    looked_after(knows)
+
+
+def test_a_session_within_its_time_is_left_alone() -> None:
+    knows = state(inventory())
+    made(knows)
+    begun(knows)
+    looked_after(knows, (LOOK_EXEC, exec_of(Running=True, Pid=77)))
+    looked_after(knows, (LOOK_EXEC, lost()))
+    looked_after(knows, (LOOK_EXEC, reply({"message": "x"}, 500)))
+    knows.attached.add(EXEC)
+    looked_after(knows)
+    assert list(knows.inventory.sessions) == [EXEC]
+
+
+def test_when_its_time_is_over_it_is_recorded_and_then_ended() -> None:
+    knows = state(inventory())
+    made(knows)
+    begun(knows)
+    knows.attached.add(EXEC)
+    at(knows, 3600.0)
+    running = (LOOK_EXEC, exec_of(Running=True, Pid=77))
+    looked_after(knows, running, ("operator", UNRECORDED))
+    cut = looked_after(knows, running, ("operator", RECORDED), (EndProcess(77, WEB), ""))
+    assert [(e.request["route"], e.result) for e in cut.entries] == [
+        ("exec.cut", {"reason": "it took longer than 3600 s"})
+    ]
+    end = looked_after(knows, (LOOK_EXEC, exec_of(ExitCode=137)), ("operator", RECORDED))
+    assert [e.result for e in end.entries] == [{"exitCode": 137, "cut": True}]
+    assert (knows.inventory.sessions, knows.cut) == ({}, {})
+
+
+def test_a_process_that_cannot_be_ended_is_told_and_not_tried_for_ever() -> None:
+    knows = state(inventory())
+    made(knows)
+    begun(knows)
+    at(knows, 3600.0)
+    running = (LOOK_EXEC, exec_of(Running=True, Pid=77))
+    told = looked_after(
+        knows,
+        running,
+        ("operator", RECORDED),
+        (EndProcess(77, WEB), "process 77 can't be reached"),
+        ("operator", RECORDED),
+    )
+    left = "cut, and left running: process 77 can't be reached"
+    assert told.entries[1].result == {"error": left, "cut": True}
+    assert knows.inventory.sessions == {}
+
+
+def test_one_that_the_engine_forgot_is_closed_as_that() -> None:
+    knows = state(inventory())
+    made(knows)
+    begun(knows)
+    told = looked_after(knows, (LOOK_EXEC, NOT_FOUND), ("operator", RECORDED))
+    assert told.entries[0].result == {"error": "the engine doesn't have it any more"}
+
+
+def test_a_session_of_an_earlier_broker_has_its_time_by_the_wall_clock() -> None:
+    known = inventory(sessions={EXEC: Session(EXEC, WEB, 0, "i9", TIME)})
+    knows = state(known)
+    running = (LOOK_EXEC, exec_of(Running=True, Pid=77))
+    looked_after(knows, running)
+    knows.clock.jumped = 3600.0  # type: ignore[attr-defined]
+    looked_after(knows, running, ("operator", RECORDED), (EndProcess(77, WEB), ""))
+
+
+def test_a_start_whose_answer_was_lost_is_recovered_and_looked_after() -> None:
+    knows = state(inventory())
+    made(knows)
+    told = start(
+        knows,
+        [(LOOK, SEEN), (LOOK_EXEC, exec_of()), ("intent", RECORDED), (ATTACHED, lost())],
+    )
+    assert (told.status, knows.inventory.sessions) == (504, {})
+    identifier = told.entries[0].id
+    at(knows, 11.0)
+    closed = converse(settle(knows, identifier, earlier=None), [("recovered", RECORDED)], knows)
+    assert closed.entries[0].result == {"settled": "unknown", "evidence": "none"}
+    assert list(knows.inventory.sessions) == [EXEC]
+    looked_after(knows, (LOOK_EXEC, exec_of(ExitCode=0)), ("operator", RECORDED))
+    assert knows.inventory.sessions == {}
+
+
+def test_sessions_are_in_the_snapshot_and_one_without_them_can_be_read() -> None:
+    known = inventory(sessions={EXEC: Session(EXEC, WEB, 0, "i9", TIME)})
+    written = json.loads(json.dumps(to_json(known)))
+    assert from_json(written).sessions == known.sessions
+    del written["sessions"]
+    assert from_json(written).sessions == {}

@@ -1,0 +1,548 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+
+from controller.broker.dispatch import handle
+from controller.broker.gate.commands import Look, Relay
+from controller.broker.gate.state import GateState
+from controller.broker.handlers.container_read import concerns
+from controller.core.engine_api.pull_errors import Access
+from controller.core.transparency.checkpoint import asks_for_key
+from controller.model.records import Reply
+from controller.ports import Vitals
+from tests.unit.broker.dialogue import (
+    ALICE,
+    BOB,
+    CONTROLLER,
+    NOT_FOUND,
+    OPERATOR,
+    POLICY,
+    RECORDED,
+    UNRECORDED,
+    Step,
+    Told,
+    converse,
+    lost,
+    reply,
+    request,
+    state,
+)
+from tests.unit.broker.world import (
+    DB,
+    IMAGE,
+    NETWORK,
+    REFERENCE,
+    REVISION,
+    SLOT,
+    STRAY,
+    WEB,
+    inspect,
+    inventory,
+    network,
+    policy,
+)
+
+FOUND: Step = (Look(f"/containers/{WEB}/json"), reply(inspect(WEB, "alice-web", "alice")))
+INSTANCE_ONLY = quote('{"label":["io.trimtab.instance=i1"]}', safe="")
+ALICES = quote('{"label":["io.trimtab.instance=i1","io.trimtab.owner=alice"]}', safe="")
+
+
+def ask(
+    target: str, dialogue: list[Step], knows: GateState | None = None, method: str = "GET", **m: Any
+) -> Told:
+    knows = knows or state(inventory())
+    return converse(handle(request(method, target, **m), knows), dialogue, knows)
+
+
+def test_a_ping_tells_the_versions_that_the_gate_speaks() -> None:
+    pong = Reply(200, b"OK", (("Api-Version", "1.51"), ("Server", "Docker")))
+    answer = ask("/_ping", [(Look("/_ping"), pong)])
+    assert answer.value.body == b"OK"
+    assert dict(answer.value.headers)["api-version"] == "1.45"
+    assert ask("/v1.45/_ping", [(Look("/_ping"), pong)]).value == answer.value
+    head = ask("/_ping", [(Look("/_ping"), pong)], method="HEAD")
+    assert (head.value.body, head.value.headers) == (b"", answer.value.headers)
+
+
+@pytest.mark.parametrize(
+    ("engines", "told"), [("1.44", "1.44"), ("1.45", "1.45"), ("1.51", "1.45"), ("", "1.45")]
+)
+def test_the_lower_of_the_two_versions_is_spoken(engines: str, told: str) -> None:
+    knows = state(inventory())
+    knows.engine = replace(knows.engine, api_version=engines)
+    answer = ask("/_ping", [(Look("/_ping"), Reply(200, b"OK"))], knows)
+    assert dict(answer.value.headers)["api-version"] == told
+
+
+def test_versions_are_the_gates_and_the_host_stays_private() -> None:
+    told = {
+        "Version": "27.0",
+        "ApiVersion": "1.46",
+        "MinAPIVersion": "1.24",
+        "Components": [{"Name": "Engine", "Details": {"ApiVersion": "1.46", "GitCommit": "x"}}],
+    }
+    answer = ask("/version", [(Look("/version"), reply(told))])
+    assert answer.json == {
+        "Version": "27.0",
+        "ApiVersion": "1.45",
+        "MinAPIVersion": "1.44",
+        "Components": [{"Name": "Engine", "Details": {"ApiVersion": "1.45", "GitCommit": "x"}}],
+    }
+
+
+@pytest.mark.parametrize(
+    ("who", "filters", "seen"),
+    [(ALICE, ALICES, (1, 0, 1)), (OPERATOR, INSTANCE_ONLY, (2, 1, 1))],
+    ids=["client", "operator"],
+)
+def test_the_numbers_of_info_are_the_callers(
+    who: Any, filters: str, seen: tuple[int, int, int]
+) -> None:
+    private: dict[str, Any] = {
+        "ID": "e",
+        "NCPU": 4,
+        "Name": "host-7",
+        "RegistryConfig": {},
+        "Runtimes": {"runc": {"path": "/opt/runc"}, "kata": {}},
+        "Plugins": {"Volume": ["local", "secret"]},
+        "DockerRootDir": "/data",
+        "Labels": ["rack=7"],
+        "Containers": 99,
+        "ContainersRunning": 98,
+        "Images": 97,
+    }
+    there = [
+        {"Id": WEB, "State": "exited" if who is ALICE else "running"},
+        {"Id": SLOT, "State": "running" if who is ALICE else "exited"},
+        {"Id": DB, "State": "paused"},
+        {"Id": STRAY, "State": "running"},
+    ]
+    images = [
+        {"Id": IMAGE, "RepoTags": [REFERENCE], "RepoDigests": []},
+        {"Id": "sha256:" + "77" * 32, "RepoTags": ["evil/x:1"], "RepoDigests": []},
+    ]
+    dialogue: list[Step] = [
+        (Look("/info"), reply(private)),
+        (Look(f"/containers/json?all=1&filters={filters}"), reply(there)),
+        (Look("/images/json?filters=%7B%7D"), reply(images)),
+    ]
+    told = ask("/info", dialogue, actor=who).json
+    running, paused, stopped = seen if who is OPERATOR else (0, 0, 1)
+    if who is OPERATOR:
+        running, paused, stopped = 1, 1, 1
+    common = {
+        "ID": "e",
+        "NCPU": 4,
+        "Containers": running + paused + stopped,
+        "ContainersRunning": running,
+        "ContainersPaused": paused,
+        "ContainersStopped": stopped,
+        "Images": 1,
+        "Name": "trimtab",
+        "ExperimentalBuild": False,
+        "Debug": False,
+        "IndexServerAddress": "https://index.docker.io/v1/",
+        "Swarm": {"LocalNodeState": "inactive", "ControlAvailable": False},
+        "Warnings": [],
+    }
+    of_the_policy = {
+        "Plugins": {
+            "Volume": ["local"],
+            "Network": ["bridge", "null"],
+            "Authorization": None,
+            "Log": ["json-file", "local"],
+        },
+        "Runtimes": {"runc": {"path": "runc"}},
+        "Labels": [],
+    }
+    assert told == (common if who is ALICE else {**common, **of_the_policy})
+
+
+@pytest.mark.parametrize(
+    ("who", "filters", "shown"),
+    [
+        (ALICE, ALICES, [WEB]),
+        (OPERATOR, INSTANCE_ONLY, [WEB, DB, SLOT]),
+        (CONTROLLER, INSTANCE_ONLY, [WEB, DB, SLOT]),
+    ],
+    ids=["client", "operator", "controller"],
+)
+def test_a_list_is_what_is_ours_and_the_callers(who: Any, filters: str, shown: list[str]) -> None:
+    everything = [{"Id": each} for each in (WEB, DB, SLOT, STRAY)]
+    answer = ask(
+        "/containers/json?all=1&limit=-1&trunc_cmd=0",
+        [(Look(f"/containers/json?all=1&filters={filters}"), reply(everything))],
+        actor=who,
+    )
+    assert answer.json == [{"Id": each} for each in shown]
+
+
+@pytest.mark.parametrize("who", [ALICE, CONTROLLER, OPERATOR], ids=["client", "controller", "op"])
+def test_where_things_lie_on_the_host_only_operators_read(who: Any) -> None:
+    mounts = [
+        {"Type": "volume", "Name": "alice-data", "Source": "/v/alice-data/_data"},
+        {"Type": "bind", "Source": "/srv/x"},
+    ]
+    more = {
+        "Mounts": mounts,
+        "LogPath": "/c/x.log",
+        "GraphDriver": {"Name": "overlay2", "Data": {"UpperDir": "/o"}},
+    }
+    there = inspect(WEB, "alice-web", "alice", **more)
+    dialogue: list[Step] = [(Look(f"/containers/{WEB}/json"), reply(there))]
+    dialogue += [("read", RECORDED)] if who is OPERATOR else []
+    told = ask(f"/containers/{WEB}/json", dialogue, actor=who).json
+    filters = ALICES if who is ALICE else INSTANCE_ONLY
+    look = Look(f"/containers/json?filters={filters}")
+    listed = ask("/containers/json", [(look, reply([{"Id": WEB, **more}]))], actor=who).json[0]
+    shown = {name: told[name] for name in more}
+    if who is OPERATOR:
+        assert (shown, listed["Mounts"]) == (more, mounts)
+    else:
+        hidden = [{**mounts[0], "Source": ""}, mounts[1]]
+        driver = {"Name": "overlay2", "Data": None}
+        assert shown == {"Mounts": hidden, "LogPath": "", "GraphDriver": driver}
+        assert listed["Mounts"] == hidden
+
+
+def test_a_list_by_an_image_that_is_not_shown_is_empty() -> None:
+    for name in ("evil/x:1", "415069f4ee51", "sha256:" + "77" * 32):
+        asked = quote(json.dumps({"ancestor": [name]}))
+        assert ask(f"/containers/json?filters={asked}", []).json == []
+    # What else is asked for only narrows what the gate's labels leave.
+    wanted = {"ancestor": [REFERENCE, "evil/x:1"], "network": ["bobs"], "name": ["bob"]}
+    told = {
+        "network": ["bobs"],
+        "name": ["bob"],
+        "ancestor": [REFERENCE],
+        "label": ["io.trimtab.instance=i1", "io.trimtab.owner=alice"],
+    }
+    written = quote(json.dumps(told, separators=(",", ":")), safe="")
+    look = Look(f"/containers/json?filters={written}")
+    answer = ask(f"/containers/json?filters={quote(json.dumps(wanted))}", [(look, reply([]))])
+    assert answer.json == []
+
+
+def test_people_see_an_image_under_the_name_by_which_they_asked_for_it() -> None:
+    by_id = {"Id": WEB, "Image": IMAGE, "ImageID": IMAGE}
+    for who, filters, shown in ((ALICE, ALICES, REFERENCE), (CONTROLLER, INSTANCE_ONLY, IMAGE)):
+        listed = ask(
+            "/containers/json",
+            [(Look(f"/containers/json?filters={filters}"), reply([by_id]))],
+            actor=who,
+        )
+        assert listed.json == [{"Id": WEB, "Image": shown, "ImageID": IMAGE}]
+    told = inspect(WEB, "alice-web", "alice")
+    told["Config"]["Image"] = IMAGE
+    found: Step = (Look(f"/containers/{WEB}/json"), reply(told))
+    answer = ask(f"/containers/{WEB}/json", [found])
+    assert (answer.json["Image"], answer.json["Config"]["Image"]) == (IMAGE, REFERENCE)
+    seen = ask(f"/containers/{WEB}/json", [found], actor=CONTROLLER)
+    assert (seen.json["Image"], seen.json["Config"]["Image"]) == (IMAGE, IMAGE)
+
+
+def test_env_values_are_for_operators_and_that_is_journaled() -> None:
+    answer = ask(f"/containers/{WEB}/json", [FOUND, ("read", RECORDED)], actor=OPERATOR)
+    assert answer.json["Config"]["Env"] == ["TOKEN=hunter2", "A=1"]
+    assert answer.entries[0].request["object"] == WEB
+    for actor in (ALICE, CONTROLLER):
+        hidden = ask(f"/containers/{WEB}/json", [FOUND], actor=actor)
+        assert hidden.json == {
+            **answer.json,
+            "Config": {**answer.json["Config"], "Env": ["A", "TOKEN"]},
+        }
+    other = ask(f"/containers/{WEB}/json", [FOUND, ("refusal", RECORDED)], actor=BOB)
+    assert other.status == 404
+
+
+def test_a_value_that_lost_its_name_is_no_name_of_a_variable() -> None:
+    # Under a policy with env.unset the engine keeps it: docker run -e "$TOKEN".
+    told = inspect(WEB, "alice-web", "alice")
+    told["Config"]["Env"] = ["A=1", "hunter2"]
+    found: Step = (Look(f"/containers/{WEB}/json"), reply(told))
+    answer = ask(f"/containers/{WEB}/json", [found], actor=CONTROLLER)
+    assert answer.json["Config"]["Env"] == ["A"]
+
+
+@pytest.mark.parametrize(
+    ("method", "asked", "relay", "noted"),
+    [
+        (
+            "GET",
+            "logs?follow=1&stdout=True&stderr=1&tail=all",
+            Relay("GET", f"/containers/{WEB}/logs?follow=1&stdout=1&stderr=1&tail=all"),
+            True,
+        ),
+        ("GET", "stats?stream=false", Relay("GET", f"/containers/{WEB}/stats?stream=0"), False),
+        (
+            "POST",
+            "attach?stream=1&stdout=1&stderr=1",
+            Relay("POST", f"/containers/{WEB}/attach?stream=1&stdout=1&stderr=1", hijack=True),
+            True,
+        ),
+        (
+            "POST",
+            "wait?condition=removed",
+            Relay("POST", f"/containers/{WEB}/wait?condition=removed"),
+            False,
+        ),
+        ("POST", "resize?h=24&w=80", Relay("POST", f"/containers/{WEB}/resize?h=24&w=80"), False),
+    ],
+)
+def test_streams_are_relayed_by_full_id(method: str, asked: str, relay: Relay, noted: bool) -> None:
+    found = (Look("/containers/alice-web/json"), FOUND[1])
+    read: list[Step] = [("read", UNRECORDED)] if noted else []
+    answer = ask(f"/containers/alice-web/{asked}", [found, *read], method=method)
+    assert answer.value == relay
+
+
+def test_events_are_the_instances_and_a_clients_are_its_owners() -> None:
+    filters = quote('{"type":["container","daemon"],"label":["io.trimtab.owner=bob"]}')
+    answer = ask(f"/events?since=1.5&filters={filters}", [])
+    narrow = '{"type":["container"],"label":["io.trimtab.instance=i1","io.trimtab.owner=alice"]}'
+    assert answer.value == Relay("GET", f"/events?since=1.5&filters={quote(narrow, safe='')}")
+
+
+def test_the_controller_is_told_what_happens_to_its_networks_and_volumes() -> None:
+    """Their events carry no labels: the engine couldn't narrow them."""
+    filters = quote('{"type":["container","network","volume"]}', safe="")
+    answer = ask(f"/events?filters={filters}", [], actor=CONTROLLER)
+    assert isinstance(answer.value, Relay)
+    assert answer.value.path == f"/events?filters={filters}"
+    knows = state(inventory())
+    mine = {"io.trimtab.instance": "i1"}
+    told = [
+        ("container", STRAY, mine, True),
+        ("container", SLOT, {"io.trimtab.instance": "other"}, False),
+        ("network", STRAY, {"container": SLOT}, True),
+        ("network", STRAY, {"container": WEB}, False),  # a client's
+        ("network", NETWORK, {"name": "alice-net"}, True),
+        ("network", STRAY, {"name": "x"}, False),
+        ("volume", "alice-data", {}, True),
+        ("volume", "x", {}, False),
+    ]
+    for kind, subject, attributes, kept in told:
+        event = {"Type": kind, "Actor": {"ID": subject, "Attributes": attributes}}
+        assert concerns(knows, json.dumps(event).encode()) is kept, event
+    for line in (b"", b"{", b"[]", b'{"Type":"network","Actor":null}', b"\xff"):
+        assert not concerns(knows, line)
+
+
+def test_processes_and_changed_files() -> None:
+    for route in ("top?ps_args=aux", "top", "changes"):
+        told = reply({"x": 1})
+        steps: list[Step] = [FOUND, (Look(f"/containers/{WEB}/{route}"), told)]
+        assert ask(f"/containers/{WEB}/{route}", steps).value == told
+
+
+# Networks and volumes
+
+
+def test_networks_show_only_what_the_caller_may_see_of_them() -> None:
+    ours = network(NETWORK, "alice-net", "alice", Containers={WEB: {}, DB: {}, STRAY: {}})
+    copied = network(STRAY, "copied", "alice")
+    listed: Step = (Look(f"/networks?filters={ALICES}"), reply([ours, copied]))
+    answer = ask("/networks", [listed])
+    assert answer.json == [{**ours, "Containers": {WEB: {}}}]
+    found = ask("/networks/alice-net", [(Look("/networks/alice-net"), reply(ours))])
+    assert found.json == answer.json[0]
+    hidden: list[Step] = [(Look("/networks/copied"), reply(copied)), ("refusal", RECORDED)]
+    assert ask("/networks/copied", hidden).status == 404
+    none: list[Step] = [(Look("/networks/none"), NOT_FOUND), ("refusal", RECORDED)]
+    assert ask("/networks/none", none).status == 404
+    theirs: list[Step] = [(Look(f"/networks/{NETWORK}"), reply(ours)), ("refusal", RECORDED)]
+    assert ask(f"/networks/{NETWORK}", theirs, actor=BOB).status == 404
+
+
+def test_volumes_show_nothing_of_the_host() -> None:
+    ours = {
+        "Name": "alice-data",
+        "Driver": "local",
+        "Mountpoint": "/var/lib/docker/volumes/alice-data/_data",
+        "Labels": network("", "", "alice")["Labels"],
+    }
+    # Removed and made anew elsewhere: the same name, and not ours.
+    anew = {**ours, "Labels": {**ours["Labels"], "io.trimtab.intent": "i9"}}
+    listed: Step = (Look(f"/volumes?filters={ALICES}"), reply({"Volumes": [ours, anew]}))
+    assert ask("/volumes", [listed]).json == {
+        "Volumes": [{**ours, "Mountpoint": ""}],
+        "Warnings": None,
+    }
+    look = Look("/volumes/alice-data")
+    assert ask("/volumes/alice-data", [(look, reply(ours))]).json == {**ours, "Mountpoint": ""}
+    # An operator knows the host.
+    told = ask("/volumes/alice-data", [(look, reply(ours))], actor=OPERATOR)
+    assert told.json == ours
+    assert ask("/volumes/alice-data", [(look, reply(anew)), ("refusal", RECORDED)]).status == 404
+
+
+# Own routes
+
+
+def test_whoami() -> None:
+    assert ask("/trimtab/v1/whoami", []).json == {
+        "uid": 1000,
+        "gid": 1000,
+        "role": "client",
+        "owner": "alice",
+        "separated": True,
+        "instance": "i1",
+    }
+
+
+def test_health_answers_whatever_is_wrong() -> None:
+    knows = state(inventory())
+    knows.journal_error, knows.policy_error, knows.unjournaled = "disk full", "line 3", 2
+    knows.strangers = {STRAY: "copy"}
+    knows.indexed, knows.index_error = 5, "it is being made"
+    knows.access, knows.access_error = Access("/auth", frozenset({"ghcr.io"})), "exposed"
+    knows.journal = Vitals(signed=5, free_bytes=4096, reserved=True)
+    look = Look("/_ping", deadline_s=2.0)
+    told = {
+        "engine": {
+            "reachable": False,
+            "id": "engine-1",
+            "version": "26.1.5",
+            "apiVersion": "1.45",
+            "cpus": 4,
+            "memoryBytes": 8 * 1024**3,
+        },
+        "journal": {
+            "writable": False,
+            "seq": 7,
+            "error": "disk full",
+            "unrecordedRefusals": 2,
+            "index": {"seq": 5, "behind": 2, "error": "it is being made"},
+            "signed": 5,
+            "freeBytes": 4096,
+            "clockDoubted": False,
+            "reserved": True,
+        },
+        "policy": {"digest": POLICY.digest, "name": "strict", "error": "line 3", "reloads": 0},
+        "registryAuth": {"file": "/auth", "registries": ["ghcr.io"], "error": "exposed"},
+        "openIntents": 0,
+        "strangers": {"count": 1, "some": {STRAY: "copy"}},
+        "rivals": {"count": 0, "some": {}},
+    }
+    assert ask("/trimtab/v1/health", [(look, lost())], knows, actor=OPERATOR).json == told
+    well: Any = ask("/trimtab/v1/health", [(look, Reply(200, b"OK"))], knows, actor=OPERATOR).json
+    assert well["engine"]["reachable"] is True
+    # Why may name files of the host and people of the policy.
+    assert ask("/trimtab/v1/health", [(look, Reply(200, b"OK"))], knows).json == {
+        "engine": {"reachable": True},
+        "journal": {"writable": False},
+        "policy": {"digest": POLICY.digest, "name": "strict"},
+    }
+
+
+def test_the_inventory_is_told_to_those_it_concerns() -> None:
+    ours = ask("/trimtab/v1/inventory", [], actor=CONTROLLER).json
+    assert (ours["instance"], ours["engineId"], ours["seq"]) == ("i1", "engine-1", 7)
+    assert [each["id"] for each in ours["containers"]] == [WEB, DB, SLOT]
+    slot = ours["containers"][2]
+    assert (slot["slot"], slot["revision"], slot["admitted"]["name"]) == (
+        1,
+        REVISION,
+        "web.1-01234567",
+    )
+    assert (ours["endings"], ours["takenDown"]) == ([], "")
+    alices = ask("/trimtab/v1/inventory", []).json
+    assert [each["id"] for each in alices["containers"]] == [WEB]
+    assert [each["id"] for each in alices["networks"]] == [NETWORK]
+    bobs = ask("/trimtab/v1/inventory", [], actor=BOB).json
+    assert bobs == {
+        "instance": "i1",
+        "containers": [bobs["containers"][0]],
+        "networks": [],
+        "volumes": [],
+    }
+    assert bobs["containers"][0]["id"] == DB
+
+
+def test_the_policy_is_told_whole_to_controller_and_operators_only() -> None:
+    excepted = {
+        "namespace": "default",
+        "service": "web",
+        "repository": "ghcr.io/platformnetwork/web",
+        "reason": "it needs that, for now",
+        "expires": "2027-01-01",
+        "loosens": {"capAdd": ["NET_BIND_SERVICE"]},
+    }
+    narrow = policy(
+        owners=[{"name": "alice", "namespaces": ["a"]}, {"name": "bob", "uids": [1001]}],
+        operators=[1500],
+        containerPeers=[1001],
+        exceptions=[{**excepted, "owner": "alice"}, {**excepted, "owner": "bob"}],
+    )
+    whole = narrow.to_json()
+    for actor in (OPERATOR, CONTROLLER):
+        told = ask("/trimtab/v1/policy", [], state(inventory(), policy=narrow), actor=actor).json
+        assert told == {"digest": narrow.digest, "name": "strict", "policy": whole}
+    told = ask("/trimtab/v1/policy", [], state(inventory(), policy=narrow)).json
+    owners, exceptions = whole["owners"], whole["exceptions"]
+    assert isinstance(owners, list)
+    assert isinstance(exceptions, list)
+    assert told["policy"] == {
+        **whole,
+        "clients": [{"uid": 1000, "owner": "alice"}],
+        "operators": [],
+        "containerPeers": [],
+        "owners": owners[:1],
+        "exceptions": exceptions[:1],
+    }
+
+
+def test_an_operators_act_is_recorded_or_not_done() -> None:
+    body = {"act": "suspend", "object": "Service/default/web", "note": "rain"}
+    answer = ask(
+        "/trimtab/v1/records", [("operator", RECORDED)], method="POST", body=body, actor=OPERATOR
+    )
+    assert answer.json == {"id": "id-1"}
+    assert answer.entries[0].request["summary"] == body
+    answer = ask(
+        "/trimtab/v1/records", [("operator", UNRECORDED)], method="POST", body=body, actor=OPERATOR
+    )
+    assert answer.rule == "journal.unavailable"
+    revision = "v1:" + "b" * 64
+    body = {"act": "service.rollback", "object": "Service/lab/web", "revision": revision}
+    answer = ask(
+        "/trimtab/v1/records", [("operator", RECORDED)], method="POST", body=body, actor=OPERATOR
+    )
+    assert answer.json == {"id": "id-1"}
+    request = answer.entries[0].request
+    assert (request["route"], request["object"]) == ("service.rollback", "Service/lab/web")
+    assert request["summary"] == {
+        "act": "service.rollback",
+        "note": "",
+        "revision": revision,
+        "labels": {"io.trimtab.namespace": "lab", "io.trimtab.service": "web"},
+    }
+    body = {"act": "rotate-key", "note": "an admin left"}
+    answer = ask(
+        "/trimtab/v1/records", [("operator", RECORDED)], method="POST", body=body, actor=OPERATOR
+    )
+    assert asks_for_key(answer.entries[0])
+    bodies: list[Any] = [{}, [], {"act": 1}, {"act": "x" * 65}, {"act": "x", "who": "me"}]
+    for bad in bodies:
+        answer = ask(
+            "/trimtab/v1/records", [("refusal", RECORDED)], method="POST", body=bad, actor=OPERATOR
+        )
+        assert answer.rule == "body.invalid"
+
+
+def test_that_an_operator_was_shown_values_is_recorded_as_a_read():
+    body = {"act": "show-values", "object": "an instance", "note": "by uid 0"}
+    answer = ask(
+        "/trimtab/v1/records", [("read", RECORDED)], method="POST", body=body, actor=OPERATOR
+    )
+    assert answer.json == {"id": "id-1"}
+    assert answer.entries[0].request["route"] == "values.show"
+    answer = ask(
+        "/trimtab/v1/records", [("read", UNRECORDED)], method="POST", body=body, actor=OPERATOR
+    )
+    assert answer.rule == "journal.unavailable"

@@ -1,0 +1,92 @@
+"""What a broker's process keeps of its rights: looked at from /proc, in a process of its own."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from controller.broker.host.capabilities import KEPT_FOR
+
+SCRIPT = """
+import json, os, resource, sys, threading
+from controller.broker.host.capabilities import bound
+uid = int(sys.argv[1])
+if uid:
+    os.setgroups([])
+    os.setresgid(uid, uid, uid)
+    os.setresuid(uid, uid, uid)
+left = bound()
+found = {}
+def look():
+    lines = dict(line.split(":\\t", 1) for line in open(f"/proc/self/task/{threading.get_native_id()}/status"))
+    found["status"] = {name: lines[name].strip() for name in sys.argv[2:]}
+thread = threading.Thread(target=look)  # what is given up before a thread starts holds in it
+thread.start()
+thread.join()
+print(json.dumps({
+    **found,
+    "bounded": left.bounded,
+    "kept": left.kept,
+    "core": resource.getrlimit(resource.RLIMIT_CORE),
+    "nofile": resource.getrlimit(resource.RLIMIT_NOFILE),
+}))
+"""
+NAMES = ("CapEff", "CapPrm", "CapInh", "CapBnd", "CapAmb", "NoNewPrivs", "Umask")
+KEPT = f"{1 << 0 | 1 << 2 | 1 << 5 | 1 << 19:016x}"  # CHOWN, DAC_READ_SEARCH, KILL, SYS_PTRACE
+NONE = "0" * 16
+
+
+def bounded(uid: int) -> dict[str, object]:
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT, str(uid), *NAMES],
+        cwd=Path(__file__).parents[4],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    found: dict[str, object] = json.loads(done.stdout)
+    return found
+
+
+def test_the_page_on_rights_has_the_table_of_the_code() -> None:
+    page = Path(__file__).parents[4] / "docs" / "security" / "who-can-do-what.md"
+    rows = re.findall(r"^\| CAP_(\w+) \| (.+) \|$", page.read_text("utf-8"), re.MULTILINE)
+    assert dict(rows) == KEPT_FOR
+
+
+@pytest.mark.needs_root
+def test_root_keeps_four_capabilities_and_can_gain_none() -> None:
+    assert bounded(0) == {
+        "status": {
+            "CapEff": KEPT,
+            "CapPrm": KEPT,
+            "CapInh": NONE,
+            "CapBnd": KEPT,
+            "CapAmb": NONE,
+            "NoNewPrivs": "1",
+            "Umask": "0077",
+        },
+        "bounded": True,
+        "kept": ["CHOWN", "DAC_READ_SEARCH", "KILL", "SYS_PTRACE"],
+        "core": [0, 0],
+        "nofile": [2048, 2048],
+    }
+
+
+@pytest.mark.needs_root
+def test_a_broker_that_isn_t_root_says_that_it_had_nothing_to_drop() -> None:
+    found = bounded(1234)
+    assert (found["bounded"], found["kept"]) == (False, [])
+    status = found["status"]
+    assert isinstance(status, dict)
+    told = {name: status[name] for name in ("CapEff", "CapPrm", "CapInh", "NoNewPrivs", "Umask")}
+    assert told == {
+        "CapEff": NONE,
+        "CapPrm": NONE,
+        "CapInh": NONE,
+        "NoNewPrivs": "1",
+        "Umask": "0077",
+    }

@@ -1,0 +1,287 @@
+"""What a bind source is, seen without following a link, and what of the broker's it touches."""
+
+import ctypes
+import errno
+import os
+import socket
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from controller.broker.host import path_inspector as module
+from controller.broker.host.path_inspector import Examiner, Guarded, guarded
+from controller.model.host_paths import ENGINE_DATA, PathFacts, StickyParent
+
+
+def look(path: Path | str, *places: Guarded, own_uid: int | None = None) -> PathFacts:
+    uid = os.geteuid() if own_uid is None else own_uid
+    (facts,) = Examiner(tuple(places), own_uid=uid).examine((str(path),))
+    return facts
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A folder without a link in its path, closed to others."""
+    folder = tmp_path.resolve()
+    folder.chmod(0o755)
+    return folder
+
+
+def test_the_kind_of_a_path_is_told_without_following_links(root: Path) -> None:
+    (root / "file").write_text("")
+    (root / "dir" / "below").mkdir(parents=True)
+    (root / "link").symlink_to(root / "dir")
+    (root / "loop").symlink_to(root / "loop")
+    (root / "nowhere").symlink_to(root / "missing")
+    os.mkfifo(root / "pipe")
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(str(root / "s"))
+    listener.close()
+    paths = {
+        "dir": "dir",
+        "dir/below": "dir",
+        "file": "file",
+        "s": "socket",
+        "pipe": "other",
+        "link": "symlink",
+        "link/below": "symlink",
+        "link/missing": "symlink",
+        "loop": "symlink",
+        "nowhere": "symlink",
+        "missing": "missing",
+        "missing/below": "missing",
+        "file/below": "missing",
+    }
+    assert {name: look(root / name).kind for name in paths} == paths
+    assert look("/proc/self/cwd").kind == "symlink"
+    assert look("/proc/self/root/etc").kind == "symlink"
+    assert look("/").kind == "dir"
+
+
+def mount_point(path: Path) -> str:
+    while not path.is_mount():
+        path = path.parent
+    return str(path).rstrip("/")
+
+
+def test_the_facts_are_those_of_the_object(root: Path) -> None:
+    path = root / "file"
+    path.write_text("")
+    path.chmod(0o4751)
+    status = path.stat()
+    assert look(path) == PathFacts(
+        path=str(path),
+        kind="file",
+        device=status.st_dev,
+        inode=status.st_ino,
+        uid=status.st_uid,
+        gid=status.st_gid,
+        mode=0o4751,
+        sticky_parents=look(root).sticky_parents,
+        parent_owners=look(root).parent_owners,
+        place=look(path).place,
+    )
+    assert look(path).place.endswith(str(path).removeprefix(mount_point(path)))
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["", "etc", "/etc/", "/tmp/../etc", "/./etc", "//etc", "/tmp//x", "/a\0b", "/" + "a" * 4096],
+)
+def test_a_path_that_isn_t_plain_is_unreadable(path: str) -> None:
+    assert look(path) == PathFacts(path, "unreadable")
+
+
+@pytest.mark.parametrize("code", [errno.ENOSYS, errno.EPERM, errno.EACCES, errno.EIO])
+def test_what_the_kernel_won_t_open_is_unreadable(
+    root: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    """Also where it hasn't got openat2 (ENOSYS), or a container's seccomp hides it (EPERM)."""
+
+    class Refusing:
+        def syscall(self, *_arguments: object) -> int:
+            ctypes.set_errno(code)
+            return -1
+
+    monkeypatch.setattr(module, "_libc", Refusing())
+    assert look(root) == PathFacts(str(root), "unreadable")
+
+
+def test_a_parent_that_others_may_write_to_is_named(root: Path) -> None:
+    open_one = root / "open"
+    (open_one / "inner" / "below").mkdir(parents=True)
+    (open_one / "inner").chmod(0o755)
+    open_one.chmod(0o777)
+    assert look(open_one / "inner" / "below").parents_writable_by_others == str(open_one)
+    assert look(open_one).parents_writable_by_others == ""  # its own mode is told by `mode`
+    open_one.chmod(0o755)
+    assert look(open_one / "inner" / "below").parents_writable_by_others == ""
+    if os.geteuid() == 0:
+        os.chown(open_one, 0, 1234)
+    open_one.chmod(0o775)
+    by_group = "" if open_one.stat().st_gid == 0 else str(open_one)
+    assert look(open_one / "inner").parents_writable_by_others == by_group
+
+
+def test_a_sticky_parent_comes_with_the_component_below_it(root: Path) -> None:
+    sticky = root / "sticky"
+    (sticky / "next" / "below").mkdir(parents=True)
+    sticky.chmod(0o1777)
+    (sticky / "next").chmod(0o750)
+    facts = look(sticky / "next" / "below")
+    assert facts.parents_writable_by_others == ""
+    assert facts.sticky_parents[-1] == StickyParent(str(sticky), os.geteuid(), 0o750)
+
+
+@pytest.mark.needs_root
+def test_owners_of_parents_besides_root_and_the_broker_are_told(root: Path) -> None:
+    (root / "a" / "b" / "c").mkdir(parents=True)
+    os.chown(root / "a", 1234, 1234)
+    os.chown(root / "a" / "b", 1235, 1235)
+    os.chown(root / "a" / "b" / "c", 1236, 1236)
+    assert look(root / "a" / "b" / "c").parent_owners == (1234, 1235)
+    assert look(root / "a" / "b" / "c", own_uid=1235).parent_owners == (1234,)
+
+
+def check(path: Path | str, place: Path | str, *, protected: bool) -> None:
+    expected = "the place" if protected else ""
+    assert look(path, Guarded("the place", str(place))).protected == expected
+
+
+def test_what_is_contains_or_lies_under_a_protected_place_is_protected(root: Path) -> None:
+    place = root / "a" / "state"
+    (place / "broker").mkdir(parents=True)
+    (place / "file").write_text("")
+    (root / "a" / "state2").mkdir()
+    check(place, place, protected=True)
+    check(place / "broker", place, protected=True)
+    check(place / "file", place, protected=True)
+    check(root / "a", place, protected=True)
+    check("/", place, protected=True)
+    check(root / "a" / "state2", place, protected=False)
+    check(root / "a", root / "nowhere", protected=False)
+    check(root / "a" / "state2", place / "missing", protected=False)
+
+
+def test_without_mountinfo_device_and_inode_still_tell(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_mounts", dict)
+    place = root / "a" / "state"
+    (place / "broker").mkdir(parents=True)
+    (root / "a" / "state2").mkdir()
+    for path, protected in ((place / "broker", True), (root / "a", True), (place, True)):
+        check(path, place, protected=protected)
+    check(root / "a" / "state2", place, protected=False)
+
+
+def test_a_hard_link_to_a_protected_file_is_protected(root: Path) -> None:
+    policy = root / "policy.yaml"
+    policy.write_text("")
+    (root / "other").mkdir()
+    (root / "other" / "harmless").hardlink_to(policy)
+    check(root / "other" / "harmless", policy, protected=True)
+
+
+def test_the_links_that_lead_to_a_protected_place_are_protected_too(root: Path) -> None:
+    """Who may change the link decides what the place is."""
+    (root / "real" / "state").mkdir(parents=True)
+    (root / "links" / "more").mkdir(parents=True)
+    (root / "links" / "state").symlink_to("more/again")
+    (root / "links" / "more" / "again").symlink_to(root / "real" / "state")
+    (root / "apart").mkdir()
+    for path, protected in (
+        ("real", True),
+        ("links", True),
+        ("links/more", True),
+        ("apart", False),
+    ):
+        check(root / path, root / "links" / "state", protected=protected)
+
+
+@pytest.fixture
+def mounted(root: Path) -> Iterator[Path]:
+    """``mounted/j`` shows ``state/journal``, ``mounted/up`` what holds the state folder."""
+    (root / "host" / "state" / "journal" / "deep").mkdir(parents=True)
+    (root / "host" / "apart").mkdir()
+    points = {"j": "host/state/journal", "up": "host", "apart": "host/apart", "a b": "host/state"}
+    for name, target in points.items():
+        (root / "mounted" / name).mkdir(parents=True)
+        subprocess.run(["mount", "--bind", root / target, root / "mounted" / name], check=True)
+    yield root
+    for name in points:
+        subprocess.run(["umount", root / "mounted" / name], check=True)
+
+
+@pytest.mark.needs_root
+def test_a_bind_mount_of_a_protected_place_is_protected_under_its_other_name(
+    mounted: Path,
+) -> None:
+    state = mounted / "host" / "state"
+    for path, protected in (
+        ("mounted/j", True),
+        ("mounted/j/deep", True),
+        ("mounted/up", True),
+        ("mounted/up/state", True),
+        ("mounted/up/state/journal", True),
+        ("mounted/up/apart", False),
+        ("mounted/a b/journal", True),
+        ("mounted/apart", False),
+        ("host/apart", False),
+    ):
+        check(mounted / path, state, protected=protected)
+    # The place itself may be known by its other name, too.
+    check(mounted / "host", mounted / "mounted" / "j", protected=True)
+    check(mounted / "host" / "state", mounted / "mounted" / "j", protected=True)
+    check(mounted / "host" / "apart", mounted / "mounted" / "j", protected=False)
+
+
+def test_what_is_guarded_of_a_broker() -> None:
+    found = guarded(
+        state="/var/lib/trimtab",
+        policy="/etc/trimtab/strict.yaml",
+        desired_state="/srv/desired",
+        sockets=(("broker socket", "/srv/run/b.sock"), ("engine socket", "/run/docker.sock")),
+        engine_data="/var/lib/docker",
+    )
+    places = {place.path: place.what for place in found}
+    assert places == {
+        "/var/lib/trimtab": "state folder",
+        "/etc/trimtab/strict.yaml": "policy",
+        "/srv/desired": "desired-state directory",
+        "/srv/run/b.sock": "broker socket",
+        "/srv/run": "folder of the broker socket",
+        "/run/docker.sock": "engine socket",
+        "/run/containerd/containerd.sock": "containerd socket",
+        "/run/docker/containerd/containerd.sock": "containerd socket",
+        "/run/docker/containerd": "folder of the containerd socket",
+        "/run/docker": "engine's exec root",
+        "/run/containerd": "engine's exec root",
+        "/var/lib/containerd": "engine's exec root",
+        "/var/lib/docker": ENGINE_DATA,
+    }
+
+
+def test_the_engine_s_data_has_a_word_of_its_own_for_admission(root: Path) -> None:
+    (root / "volumes" / "v" / "_data").mkdir(parents=True)
+    place = Guarded(ENGINE_DATA, str(root))
+    assert look(root / "volumes" / "v" / "_data", place).protected == ENGINE_DATA
+
+
+def test_a_volume_is_called_the_engines_data_also_beside_the_engines_socket(tmp_path: Path) -> None:
+    volume = tmp_path / "data" / "volumes" / "v" / "_data"
+    volume.mkdir(parents=True)
+    places = guarded(
+        state=str(tmp_path / "state"),
+        policy="",
+        sockets=(("engine socket", str(tmp_path / "docker.sock")),),
+        engine_data=str(tmp_path / "data"),
+    )
+    examiner = Examiner(places, own_uid=os.geteuid())
+    (of_volume,) = examiner.examine((str(volume),))
+    assert of_volume.protected == ENGINE_DATA
+    (tmp_path / "other").mkdir()
+    (beside,) = examiner.examine((str(tmp_path / "other"),))
+    assert beside.protected == "folder of the engine socket"

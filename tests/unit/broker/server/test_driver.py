@@ -1,0 +1,219 @@
+"""What the driver does of itself: no command waits without an end, and nobody for a refusal."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from controller.broker.gate.commands import Examine, Look, Write
+from controller.broker.server import driver as module
+from controller.broker.server.driver import Driver
+from controller.model.records import Entry, Record, Reply
+from tests.unit.broker.dialogue import ALICE, BOB, CONTROLLER, TIME
+from tests.unit.broker.serving import run
+
+NOTHING: Any = None
+
+
+class Books:
+    """The books' side: each write waits until the test lets it go."""
+
+    def __init__(self) -> None:
+        self.released = asyncio.Event()
+        self.entries: list[Entry] = []
+
+    doubts = 0
+
+    def look_up(self) -> None:
+        return None
+
+    async def sure(self, doubts: int) -> bool:
+        return self.doubts == doubts
+
+    async def write(self, entry: Entry) -> Record:
+        self.entries.append(entry)
+        await self.released.wait()
+        return Record(1, TIME, entry, "", "")
+
+
+class Engine:
+    """The engine's side: each look waits until the test lets it go."""
+
+    def __init__(self) -> None:
+        self.released = asyncio.Event()
+
+    async def look(self, _method: str, _path: str, *, auth: str, deadline_s: float) -> Reply:
+        assert (auth, deadline_s > 0) == ("", True)
+        await self.released.wait()
+        return Reply(200)
+
+
+def a_driver(books: Any = None, engine: Any = None, examine: Any = None) -> Driver:
+    books = books or Books()
+    return Driver(upstream=engine, books=books, meter=books, examine=examine, asking=books)
+
+
+def refused() -> Any:
+    yield Write(Entry("r", "refusal"))
+    return Reply(403)
+
+
+def changing(name: str) -> Callable[[], Any]:
+    """Return steps that look, and write an intent."""
+
+    def steps() -> Any:
+        yield Look(f"/{name}")
+        yield Write(Entry(name, "intent"))
+        return Reply(204)
+
+    return steps
+
+
+def test_a_filesystem_that_hangs_shows_nothing_and_holds_nobody_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "EXAMINE_S", 0.05)
+    released = threading.Event()
+
+    def hang(_paths: tuple[str, ...]) -> tuple[()]:
+        released.wait(5.0)
+        return ()
+
+    async def drive() -> object:
+        try:
+            return await a_driver(examine=hang).run(steps())
+        finally:
+            released.set()
+
+    def steps() -> Any:
+        return (yield Examine(("/srv/hung",)))
+
+    assert asyncio.run(drive()) == ()
+
+
+def test_so_many_looks_may_hang_and_the_next_one_sees_nothing_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "EXAMINE_S", 20)
+    released = threading.Event()
+    began = threading.Semaphore(0)
+
+    def hang(paths: tuple[str, ...]) -> Any:
+        began.release()
+        released.wait(20)
+        return paths
+
+    def steps() -> Any:
+        return (yield Examine(("/srv/hung",)))
+
+    async def test() -> None:
+        driver = a_driver(examine=hang)
+        hung = [asyncio.ensure_future(driver.run(steps())) for _ in range(module.EXAMINING_MAX)]
+        for _ in hung:
+            await asyncio.to_thread(began.acquire)
+        assert await driver.run(steps()) == ()
+        released.set()
+        assert await asyncio.gather(*hung) == [("/srv/hung",)] * len(hung)
+        assert await driver.run(steps()) == ("/srv/hung",)
+
+    run(test())
+
+
+def test_while_a_refusal_is_written_other_changes_go_on() -> None:
+    async def test() -> None:
+        books, engine = Books(), Engine()
+        engine.released.set()
+        driver = a_driver(books, engine)
+        refusing = asyncio.ensure_future(driver.drive(refused, NOTHING, admits=ALICE))
+        begun = asyncio.ensure_future(driver.drive(changing("a"), NOTHING, admits=CONTROLLER))
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert [entry.stage for entry in books.entries] == ["refusal", "intent"]
+        books.released.set()
+        assert (await refusing, await begun) == (Reply(403), Reply(204))
+
+    run(test())
+
+
+def test_who_waited_for_the_admission_begins_anew_and_a_refusal_does_not_wait() -> None:
+    seen: list[int] = []
+
+    async def test() -> None:
+        books, engine = Books(), Engine()
+        driver = a_driver(books, engine)
+
+        def counting() -> Any:
+            seen.append(len(books.entries))
+            yield Write(Entry("b", "intent"))
+            return Reply(204)
+
+        first = asyncio.ensure_future(driver.drive(changing("a"), NOTHING, admits=CONTROLLER))
+        second = asyncio.ensure_future(driver.drive(counting, NOTHING, admits=BOB))
+        third = asyncio.ensure_future(driver.drive(refused, NOTHING, admits=ALICE))
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert [entry.stage for entry in books.entries] == ["refusal"]
+        assert seen == [0]
+        engine.released.set()
+        books.released.set()
+        await asyncio.gather(first, second, third)
+        assert seen == [0, 2]
+        assert [entry.id for entry in books.entries] == ["r", "a", "b"]
+
+    run(test())
+
+
+def test_looks_that_follow_are_asked_for_at_once_and_anew_after_a_change() -> None:
+    asked: list[str] = []
+    together = asyncio.Barrier(2)
+
+    class Both:
+        async def look(
+            self, _method: str, path: str, *, auth: str = "", deadline_s: float
+        ) -> Reply:
+            assert (auth, deadline_s > 0) == ("", True)
+            asked.append(path)
+            if len(asked) <= 2:
+                await together.wait()  # each of the first two waits for the other
+            await asyncio.sleep(0)
+            return Reply(200, str(len(asked)).encode())
+
+    def steps() -> Any:
+        yield Look("/a", ahead=("/b", "/unused"))
+        yield Look("/b")
+        yield Look("/b")
+        yield Look("/a", ahead=("/c",))
+        yield Write(Entry("r", "read"))
+        return (yield Look("/c"))
+
+    async def test() -> None:
+        books = Books()
+        books.released.set()
+        await a_driver(books, Both()).run(steps())
+
+    run(test())
+    assert sorted(asked[:3]) == ["/a", "/b", "/unused"]
+    assert asked[3:] == ["/b", "/a", "/c", "/c"]
+
+
+def test_no_more_looks_are_asked_for_ahead_than_a_few() -> None:
+    asked: list[str] = []
+
+    class Counting:
+        async def look(
+            self, _method: str, path: str, *, auth: str = "", deadline_s: float
+        ) -> Reply:
+            assert (auth, deadline_s > 0) == ("", True)
+            asked.append(path)
+            await asyncio.sleep(0)
+            return Reply(200)
+
+    def steps() -> Any:
+        return (yield Look("/first", ahead=tuple(f"/{n}" for n in range(50))))
+
+    run(a_driver(engine=Counting()).run(steps()))
+    assert len(asked) == 1 + module.AHEAD_MAX

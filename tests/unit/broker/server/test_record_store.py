@@ -1,0 +1,299 @@
+"""The journal and the inventory that is folded from it, in step, also across restarts."""
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+from controller.broker.gate.state import GateState
+from controller.broker.server.record_store import Books, read_snapshot, write_snapshot
+from controller.broker.server.server import NOBODY_YET
+from controller.core.records.inventory import fold
+from controller.journal.store.reader import records
+from controller.journal.writer.writer import Writer
+from controller.model.inventory import Inventory, Trusted
+from controller.model.records import Entry
+from tests.unit.broker.serving import STRICT, TestClock, entry, ids, run
+
+
+def trust(number: int) -> Entry:
+    summary = {"reference": f"web:{number}", "id": f"sha256:{number}", "digest": ""}
+    return entry(number, "operator", request={"route": "image.trust", "summary": summary})
+
+
+def opened(root: Path, *, passed: list[str] | None = None) -> tuple[Books, Writer, GateState]:
+    folder = root / "journal"
+    folder.mkdir(exist_ok=True, mode=0o700)
+    clock, new_id = TestClock(), ids()
+    journal = Writer(folder, clock=clock, new_id=new_id)
+    state = GateState(STRICT, Inventory(), "test", NOBODY_YET, clock, new_id)
+    reach = passed.append if passed is not None else lambda _: None
+    books = Books(journal, state, root / "inventory.json", reach=reach)
+    books.load()
+    return books, journal, state
+
+
+def check(root: Path, test: Callable[[Books, Writer, GateState], Awaitable[None]]) -> GateState:
+    """Run *test* on books that are opened anew, and closed at its end."""
+
+    async def bounded() -> GateState:
+        books, journal, state = opened(root)
+        with journal:
+            await test(books, journal, state)
+        return state
+
+    found: list[GateState] = []
+
+    async def keep() -> None:
+        found.append(await bounded())
+
+    run(keep())
+    return found[0]
+
+
+def refolded(root: Path) -> Inventory:
+    inventory = Inventory()
+    for record in records(root / "journal"):
+        inventory = fold(inventory, record)
+    return inventory
+
+
+async def nothing(_books: Books, _journal: Writer, _state: GateState) -> None:
+    """Open and close."""
+
+
+def test_a_record_is_folded_before_anybody_is_told(tmp_path: Path) -> None:
+    async def test(books: Books, _journal: Writer, state: GateState) -> None:
+        async def one(number: int) -> None:
+            record = await books.write(trust(number))
+            assert record is not None
+            assert f"web:{number}" in state.inventory.ledger
+            assert state.inventory.seq >= record.seq
+
+        await asyncio.gather(*(one(number) for number in range(200)))
+
+    assert check(tmp_path, test).inventory == refolded(tmp_path)
+
+
+def test_what_was_submitted_is_folded_also_when_the_caller_is_gone(tmp_path: Path) -> None:
+    async def test(books: Books, _journal: Writer, state: GateState) -> None:
+        writing = asyncio.ensure_future(books.write(trust(1)))
+        await asyncio.sleep(0)
+        writing.cancel()
+        await books.settled()
+        assert list(state.inventory.ledger) == ["web:1"]
+
+    check(tmp_path, test)
+
+
+def test_without_the_journal_nothing_is_written_and_the_state_says_why(tmp_path: Path) -> None:
+    async def test(books: Books, journal: Writer, state: GateState) -> None:
+        await asyncio.to_thread(journal.close)
+        before = state.inventory
+        assert await books.write(trust(1)) is None
+        assert state.inventory is before
+        assert state.journal_error == "journal.closed: the journal is closed"
+
+    check(tmp_path, test)
+
+
+def test_the_error_is_forgotten_with_the_next_record(tmp_path: Path) -> None:
+    async def test(books: Books, _journal: Writer, state: GateState) -> None:
+        state.journal_error = "no space left"
+        await books.write(trust(1))
+        assert state.journal_error == ""
+
+    check(tmp_path, test)
+
+
+def test_a_journal_that_mended_itself_while_nothing_was_written_is_seen(tmp_path: Path) -> None:
+    async def test(books: Books, journal: Writer, state: GateState) -> None:
+        state.journal_error = "no space left"
+        books.look_up()
+        assert state.journal_error == ""
+        await asyncio.to_thread(journal.close)
+        books.look_up()
+        assert state.journal_error == "the journal is closed"
+
+    check(tmp_path, test)
+
+
+def creating(number: int) -> tuple[Entry, Entry]:
+    """Return the two entries of a create of a container called c1, c2 and so on."""
+    summary = {"labels": {"io.trimtab.owner": "alice"}, "settings": {"name": f"web-{number}"}}
+    request: dict[str, object] = {"route": "container.create", "summary": summary}
+    made: dict[str, object] = {"status": 201, "container": f"c{number}"}
+    return entry(number, request=request), entry(number, "outcome", result=made)
+
+
+def test_an_outcome_is_believed_at_once_and_the_inventory_is_as_of_the_records(
+    tmp_path: Path,
+) -> None:
+    async def test(books: Books, _journal: Writer, state: GateState) -> None:
+        intent, outcome = creating(1)
+        await books.write(intent)
+        seq = state.inventory.seq
+        writing = asyncio.ensure_future(books.write(outcome, believed=True))
+        await asyncio.sleep(0)
+        assert (list(state.inventory.containers), state.inventory.open) == (["c1"], {})
+        assert state.inventory.seq == seq
+        assert await books.sure(0)
+        record = await writing
+        assert record is not None
+        assert state.inventory.seq == record.seq
+
+    assert check(tmp_path, test).inventory == refolded(tmp_path)
+
+
+def test_what_is_believed_beside_other_records_ends_as_what_they_say(tmp_path: Path) -> None:
+    async def test(books: Books, _journal: Writer, state: GateState) -> None:
+        intents, outcomes = zip(*(creating(number) for number in range(1, 50)), strict=True)
+        await asyncio.gather(*map(books.write, intents))
+        writing = [
+            asyncio.ensure_future(each)
+            for number, outcome in enumerate(outcomes, 1)
+            for each in (books.write(outcome, believed=True), books.write(trust(100 + number)))
+        ]
+        await asyncio.sleep(0)
+        assert (len(state.inventory.containers), state.inventory.open) == (49, {})
+        assert None not in await asyncio.gather(*writing)
+
+    assert check(tmp_path, test).inventory == refolded(tmp_path)
+
+
+def test_what_was_believed_and_cannot_be_written_is_taken_back(tmp_path: Path) -> None:
+    async def test(books: Books, journal: Writer, state: GateState) -> None:
+        (first, done), (second, also) = creating(1), creating(2)
+        await books.write(first)
+        await books.write(second)
+        assert await books.write(done, believed=True) is not None
+        before = state.inventory
+        await asyncio.to_thread(journal.close)
+        writing = asyncio.ensure_future(books.write(also, believed=True))
+        await asyncio.sleep(0)
+        doubts = books.doubts
+        assert list(state.inventory.containers) == ["c1", "c2"]
+        assert not await books.sure(doubts)
+        assert await writing is None
+        assert state.inventory == before
+        assert list(state.inventory.open) == [second.id]
+        assert await books.sure(books.doubts)
+        books.save()
+
+    check(tmp_path, test)
+    assert read_snapshot(tmp_path / "inventory.json") == refolded(tmp_path)
+
+
+def test_what_is_only_believed_is_not_saved(tmp_path: Path) -> None:
+    async def test(books: Books, _journal: Writer, state: GateState) -> None:
+        intent, outcome = creating(1)
+        await books.write(intent)
+        writing = asyncio.ensure_future(books.write(outcome, believed=True))
+        await asyncio.sleep(0)
+        books.save()
+        assert list(state.inventory.containers) == ["c1"]
+        assert list(read_snapshot(tmp_path / "inventory.json").open) == [intent.id]
+        await writing
+
+    check(tmp_path, test)
+
+
+def test_an_entry_that_can_never_be_recorded_is_none_and_no_outage(tmp_path: Path) -> None:
+    async def test(books: Books, _journal: Writer, state: GateState) -> None:
+        assert await books.write(entry(1, request={"summary": {"x": 1.5}})) is None
+        assert await books.write(entry(1, request={"summary": "x" * 2_000_000})) is None
+        assert await books.write(entry(1, "outcome", result={"x": 1.5}), believed=True) is None
+        assert not await books.sure(0)
+        assert state.journal_error == ""
+
+    check(tmp_path, test)
+
+
+def test_a_start_with_a_snapshot_reads_what_came_after_it(tmp_path: Path) -> None:
+    async def test(books: Books, _journal: Writer, _state: GateState) -> None:
+        await books.write(trust(1))
+        books.save()
+        await books.write(trust(2))
+
+    check(tmp_path, test)
+    saved = read_snapshot(tmp_path / "inventory.json")
+    assert (list(saved.ledger), list(refolded(tmp_path).ledger)) == (["web:1"], ["web:1", "web:2"])
+    assert check(tmp_path, nothing).inventory == refolded(tmp_path)
+
+
+def test_a_snapshot_stands_for_records_that_expired(tmp_path: Path) -> None:
+    async def test(books: Books, _journal: Writer, state: GateState) -> None:
+        await books.write(trust(1))
+        known = Trusted("old:1", "sha256:0")
+        ledger = {**state.inventory.ledger, known.reference: known}
+        state.inventory = Inventory(seq=state.inventory.seq, ledger=ledger)
+        books.save()
+
+    check(tmp_path, test)
+    assert list(check(tmp_path, nothing).inventory.ledger) == ["web:1", "old:1"]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b'{"format": 2, "inventory": {}}',
+        b'{"format": 1}',
+        b'{"format": 1, "inventory": {"seq": "x"}}',
+        b"\xff",
+    ],
+)
+def test_a_snapshot_that_can_t_be_read_is_rebuilt_from_the_journal(
+    tmp_path: Path, damage: bytes
+) -> None:
+    async def test(books: Books, _journal: Writer, _state: GateState) -> None:
+        await books.write(trust(1))
+        books.save()
+
+    check(tmp_path, test)
+    (tmp_path / "inventory.json").write_bytes(damage)
+    assert check(tmp_path, nothing).inventory == refolded(tmp_path)
+
+
+def test_a_snapshot_that_is_ahead_of_the_journal_isn_t_believed(tmp_path: Path) -> None:
+    async def test(books: Books, _journal: Writer, _state: GateState) -> None:
+        await books.write(trust(1))
+
+    check(tmp_path, test)
+    known = Trusted("evil:1", "sha256:0")
+    write_snapshot(tmp_path / "inventory.json", Inventory(seq=999, ledger={"evil:1": known}))
+    assert check(tmp_path, nothing).inventory == refolded(tmp_path)
+
+
+def test_a_snapshot_is_private_whole_and_passes_its_crash_points(tmp_path: Path) -> None:
+    passed: list[str] = []
+
+    async def test() -> None:
+        books, journal, _ = opened(tmp_path, passed=passed)
+        with journal:
+            await books.write(trust(1))
+            for _ in range(2):  # the second has nothing to save
+                books.save()
+            assert passed == ["inventory.write.before", "inventory.write.after"]
+
+    run(test())
+    path = tmp_path / "inventory.json"
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert json.loads(path.read_bytes())["format"] == 1
+    assert not list(tmp_path.glob(".inventory*"))
+
+
+def test_a_snapshot_that_can_t_be_saved_ends_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def test(books: Books, _journal: Writer, _state: GateState) -> None:
+        await books.write(trust(1))
+        (tmp_path / "inventory.json").mkdir()
+        books.save()
+
+    check(tmp_path, test)
+    assert "inventory.unsaved" in caplog.text

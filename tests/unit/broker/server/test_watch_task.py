@@ -1,0 +1,110 @@
+"""Following the engine's events: what they name is looked at, and everything at each beginning."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Generator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from controller.broker.gate.commands import Answer, Command
+from controller.broker.gate.state import GateState
+from controller.broker.server.watch_task import named
+from controller.model.confinement import Confinement
+from controller.model.inventory import Inventory
+from controller.model.records import Reply, Request
+from tests.unit.broker.engine_side import LOOKOUT, chunked, told
+from tests.unit.broker.serving import Bench, run
+from tests.unit.broker.world import DB, SLOT, WEB, inventory
+
+NOBODYS = "9" * 64
+
+
+def ours() -> Inventory:
+    """Return three containers of ours that can be compared with something."""
+    known = inventory()
+    return replace(
+        known,
+        containers={
+            key: replace(item, confined=Confinement()) for key, item in known.containers.items()
+        },
+    )
+
+
+def event(kind: str, identifier: str, **attributes: str) -> bytes:
+    return json.dumps(
+        {"Type": kind, "Action": "start", "Actor": {"ID": identifier, "Attributes": attributes}}
+    ).encode()
+
+
+@pytest.mark.parametrize(
+    ("line", "names"),
+    [
+        (event("container", WEB, name="web"), [(WEB, "")]),
+        (event("container", WEB, **{"io.trimtab.instance": "i1"}), [(WEB, "i1")]),
+        (event("network", "n", container=WEB), [(WEB, "")]),
+        (event("network", "n"), []),
+        (b"{}", []),
+        (b"[1]", []),
+        (b"not json", []),
+        (b"", []),
+    ],
+)
+def test_an_event_names_the_container_that_it_is_about(
+    line: bytes, names: list[tuple[str, str]]
+) -> None:
+    assert list(named(line)) == names
+
+
+def nothing(_request: Request, _state: GateState) -> Generator[Command, Answer, Reply]:
+    raise AssertionError("nobody asks")
+
+
+def look(identifier: str) -> str:
+    return f"GET /v1.45/containers/{identifier}/json"
+
+
+def test_what_events_name_is_looked_at_and_everything_at_each_beginning(tmp_path: Path) -> None:
+    """Also after the stream broke: what happened meanwhile isn't missed."""
+    bench = Bench(tmp_path, nothing)
+    streams: asyncio.Queue[asyncio.StreamWriter] = asyncio.Queue()
+    known, ended = asyncio.Event(), asyncio.Event()
+
+    async def follow(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await known.wait()
+        writer.write(chunked(end=False))
+        streams.put_nowait(writer)
+        await ended.wait()
+        ended.clear()
+
+    there = [{"Id": identifier} for identifier in (WEB, DB, SLOT)]
+    bench.engine.answers = {LOOKOUT: follow, "GET /v1.45/containers/json": told(200, there)}
+
+    async def looked(*identifiers: str) -> None:
+        arrived: list[str] = []
+        while len(arrived) < len(identifiers):
+            target = await bench.engine.arrivals.get()
+            if target.endswith("/json") and "/containers/json" not in target:
+                arrived.append(target)
+        assert sorted(arrived) == sorted(map(look, identifiers))
+
+    async def test() -> None:
+        async with bench.serving() as broker:
+            broker.state.inventory = ours()
+            known.set()
+            stream = await streams.get()
+            await looked(WEB, DB, SLOT)
+            lines = [event("container", NOBODYS), b"garbage", event("network", "n", container=DB)]
+            data = b"\n".join(lines) + b"\n"
+            for part in (data[:40], data[40:]):  # a line may come in parts
+                stream.write(b"%x\r\n%b\r\n" % (len(part), part))
+            await looked(DB)
+            ended.set()
+            await streams.get()
+            await looked(WEB, DB, SLOT)
+            ended.set()
+
+    run(test())

@@ -1,0 +1,38 @@
+"""How replies become bytes."""
+
+import pytest
+
+from controller.broker.gate.refusals import Denied
+from controller.broker.wire.responses import end_to_end, head_bytes, refusal, reply_bytes
+from controller.model.records import Reply
+
+
+def test_a_reply_is_framed_by_us_alone() -> None:
+    headers = (("content-type", "text/plain"), ("Connection", "x"), ("transfer-encoding", "y"))
+    reply = Reply(200, b"OK", headers)
+    plain = b"HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\nContent-Length: 2\r\n"
+    assert reply_bytes(reply, to_head=False, keep_alive=True) == plain + b"\r\nOK"
+    assert reply_bytes(reply, to_head=True, keep_alive=True) == plain + b"\r\n"
+    closing = plain + b"Connection: close\r\n\r\nOK"
+    assert reply_bytes(reply, to_head=False, keep_alive=False) == closing
+    nothing = b"HTTP/1.1 204 No Content\r\n\r\n"
+    assert reply_bytes(Reply(204, b"x"), to_head=False, keep_alive=True) == nothing
+    named = (("Connection", "close, X-Hop"), ("x-hop", "1"), ("X-End", "2"))
+    assert end_to_end(named) == (("X-End", "2"),)
+    assert end_to_end((("Upgrade", "tcp"), ("API-Version", "1.45"))) == (("API-Version", "1.45"),)
+
+
+def test_a_header_that_would_end_its_line_is_a_bug() -> None:
+    with pytest.raises(AssertionError, match="breaks its line"):
+        head_bytes(200, (("X", "a\r\nSet: b"),))
+
+
+def test_a_refusal_has_the_gate_s_shape() -> None:
+    reply = refusal(403, "role.denied", "no", remedy="ask", record="0")
+    assert reply.body.decode() == (
+        '{"message": "role.denied: no (ask)", '
+        '"trimtab": {"rule": "role.denied", "reason": "no", "remedy": "ask", "id": "0"}}'
+    )
+    assert reply.headers[-1] == ("Trimtab-Rule", "role.denied")
+    told = Denied("path.malformed", "no").reply("1")
+    assert told.headers[-1] == ("Trimtab-Rule", "path.malformed")

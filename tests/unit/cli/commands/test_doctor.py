@@ -1,0 +1,88 @@
+"""What ``doctor`` finds without an engine."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from controller import __version__
+from controller.cli.commands import doctor
+from controller.cli.commands.doctor import (
+    Finding,
+    disk_findings,
+    engine_findings,
+    own_findings,
+    resource_findings,
+)
+from tests.unit.cli.reports import condition, resource
+
+
+class Usage(NamedTuple):
+    total: int
+    used: int
+    free: int
+
+
+@pytest.mark.parametrize(
+    ("free", "level"), [(900 << 20, "warning"), (4 << 30, "warning"), (20 << 30, "ok")]
+)
+def test_a_disk_with_little_room_is_a_warning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free: int, level: str
+) -> None:
+    monkeypatch.setattr("shutil.disk_usage", lambda _path: Usage(100 << 30, 0, free))
+    (found,) = disk_findings("state folder", tmp_path / "state")
+    assert (found.check, found.level) == ("disk", level)
+    assert f"{free / 1024**3:.1f} GiB free of 100.0 GiB" in found.message
+
+
+def test_the_versions_and_a_missing_entry_in_path_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shutil.which", lambda _name: None)
+    versions, path = own_findings()
+    assert versions.message.startswith(f"version {__version__}, Python 3.")
+    assert (path.check, path.level) == ("PATH", "hint")
+    monkeypatch.setattr("shutil.which", lambda _name: "/usr/bin/trimtab")
+    assert [finding.check for finding in own_findings()] == ["trimtab"]
+
+
+@pytest.mark.parametrize("served", [True, False])
+def test_a_closed_socket_is_an_error_unless_a_broker_serves_the_user(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, served: bool
+) -> None:
+    def refuse(_path: str, _target: str, **_options: object) -> object:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(doctor, "ask_engine", refuse)
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "docker.sock"))
+        (found,) = engine_findings(f"unix://{tmp_path}/docker.sock", served=served)
+    assert found.level == ("ok" if served else "error")
+    assert bool(found.remedy) is not served
+
+
+def test_a_hint_has_a_remedy_and_is_no_ok() -> None:
+    assert doctor._quarantine(0) == Finding(
+        "quarantine",
+        "hint",
+        "pruned containers are removed at once",
+        "'trimtab up --quarantine 24h' keeps them, stopped, for a day",
+    )
+
+
+def test_refused_resources_and_unfinished_rollouts_are_findings() -> None:
+    resources = [
+        resource("web"),
+        resource("api", condition("PolicyViolation"), condition("Paused", status="False")),
+        *(resource(f"job{n}", condition("Paused"), namespace="shop") for n in range(12)),
+        resource("db", condition("Progressing")),
+    ]
+    found = [(each.check, each.level, each.message) for each in resource_findings(resources)]
+    first = ", ".join(f"shop/job{n}" for n in range(10))
+    assert found == [
+        ("policy", "warning", "the policy refuses resources: api"),
+        ("rollout", "warning", f"a rollout failed, and is paused: {first} and 2 more"),
+        ("rollout", "ok", "in progress: db"),
+    ]
+    assert [*resource_findings([resource("web")])] == []

@@ -1,0 +1,75 @@
+"""The word and the message that stand for a resource's conditions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from controller.cli.status.conditions import conditions_of, message_of, why_of, word_of
+
+
+def condition(
+    kind: str, message: str = "", *, reason: str = "", status: str = "True"
+) -> dict[str, str]:
+    return {"type": kind, "status": status, "reason": reason, "message": message}
+
+
+def resource(*conditions: dict[str, str], **members: Any) -> dict[str, Any]:
+    return {"conditions": list(conditions), **members}
+
+
+@pytest.mark.parametrize("kind", ["Contended", "Paused", "RolledBack", "CrashLoop"])
+def test_a_condition_to_know_about_is_shown_also_where_all_is_ready(kind: str) -> None:
+    assert word_of(resource(condition("Ready"), condition(kind))) == kind
+    assert word_of(resource(condition("Ready"), condition(kind, status="False"))) == "Ready"
+
+
+def test_of_several_conditions_the_gravest_is_the_word() -> None:
+    failed = [condition(kind) for kind in ("Degraded", "Paused", "Stalled", "CrashLoop")]
+    assert word_of(resource(*failed)) == "CrashLoop"
+    assert word_of(resource(*failed[:3])) == "Stalled"
+    assert word_of(resource(*failed, condition("PolicyViolation"))) == "PolicyViolation"
+    assert word_of(resource(condition("Ready", status="False"))) == "NotReady"
+    assert word_of(resource()) == "-"
+
+
+def test_a_task_that_has_ended_is_completed() -> None:
+    ended, running = {"state": "exited"}, {"state": "running"}
+    assert word_of(resource(condition("Ready"), slots=[ended])) == "Completed"
+    assert word_of(resource(condition("Ready"), slots=[ended, running])) == "Ready"
+
+
+def test_a_message_of_two_conditions_is_shown_once() -> None:
+    stalled = condition("Stalled", "it died (resume it)", reason="rollout.failed")
+    degraded = condition("Degraded", "0 of 1 running; web.1 exited with 1", reason="TooFew")
+    assert why_of([stalled, condition("Paused", "it died"), degraded]) == (
+        "it died (resume it); 0 of 1 running; web.1 exited with 1"
+    )
+    before = condition("Stalled", "would be removed, but 4 of 7 go", reason="PrunePending")
+    now = condition("PrunePending", "would be removed, but 5 of 9 go (approve)", reason="Held")
+    assert why_of([before, now]) == "would be removed, but 5 of 9 go (approve)"
+    assert why_of([condition("Stalled", "no name"), condition("PolicyViolation", "no name")]) == (
+        "no name"
+    )
+    assert why_of([before]) == "would be removed, but 4 of 7 go"
+
+
+def test_a_count_that_the_table_shows_is_not_repeated() -> None:
+    assert message_of(resource(condition("Ready", "1 of 1 ready", reason="AsDeclared"))) == ""
+    not_ready = condition("Ready", "0 of 1 ready", reason="NotReady", status="False")
+    assert message_of(resource(not_ready)) == ""
+    degraded = condition("Degraded", "0 of 1 running", reason="TooFew")
+    assert message_of(resource(degraded)) == "0 of 1 running"
+    assert message_of(resource(degraded, condition("CrashLoop", "it exited with 1"))) == (
+        "it exited with 1"
+    )
+
+
+def test_replicas_of_the_previous_revision_are_shown_before_why_the_new_one_fails() -> None:
+    failing = condition("Progressing", "no such image")
+    assert message_of(resource(failing, ready=0, desired=2, earlier=2)) == (
+        "2 of 2 replicas still run the previous revision; no such image"
+    )
+    assert message_of(resource(failing, ready=0, desired=2)) == "no such image"
+    assert conditions_of(resource(failing)) == [failing]

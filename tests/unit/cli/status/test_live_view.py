@@ -1,0 +1,102 @@
+"""What ``up`` shows: its policy, what changes, and the addresses that answer once it has started."""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+
+from controller.app.launch import Launch, User
+from controller.cli.status import live_view
+from controller.cli.status.live_view import answering, is_settled, screen_of
+from controller.cli.status.table import View
+from controller.settings import Instance, state_of
+from tests.unit.cli.reports import condition, report, resource
+
+NOW = 1_772_366_400.0  # 2026-03-01T12:00:00Z
+
+
+def port(number: int) -> dict[str, Any]:
+    return {
+        "container": 8080,
+        "host": number,
+        "address": "127.0.0.1",
+        "protocol": "tcp",
+        "scheme": "http",
+    }
+
+
+@pytest.fixture
+def launch(tmp_path: Path) -> Launch:
+    instance = Instance("1" * 8, "/srv/desired", "unix:///x", run=str(tmp_path))
+    user = User(os.getuid(), os.getgid(), dropped=False)
+    return Launch(state_of(tmp_path, instance), instance, user, tmp_path / "home.yaml")
+
+
+@pytest.mark.parametrize(
+    ("words", "settled"),
+    [
+        ([], False),
+        (["Ready"], True),
+        (["Ready", "Progressing"], False),
+        (["Degraded"], False),
+        (["Ready", "CrashLoop", "Suspended"], True),
+    ],
+)
+def test_the_start_has_ended_once_each_resource_is_ready_or_waits_for_a_person(
+    words: list[str], settled: bool
+) -> None:
+    assert is_settled(report(*(resource("web", condition(word)) for word in words))) is settled
+
+
+def test_addresses_are_shown_where_something_answers() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server, socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))  # and nobody listens
+        there, away = server.getsockname()[1], closed.getsockname()[1]
+        web = resource("web", ports=[port(there), port(away)])
+        shop = resource("front", namespace="shop", ports=[port(there)])
+        assert answering(report(web, shop, resource("db"))) == [
+            f"web         http://127.0.0.1:{there}",
+            f"shop/front  http://127.0.0.1:{there}",
+        ]
+
+
+def test_of_many_addresses_the_first_are_tried() -> None:
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        away = port(closed.getsockname()[1])
+        many = report(*(resource(f"web{number}", ports=[away]) for number in range(12)))
+        assert answering(many) == ["and 2 more: see PORTS"]
+
+
+def test_in_a_pipe_the_policy_comes_first_and_the_addresses_once(
+    launch: Launch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        number = server.getsockname()[1]
+        lines = live_view._Lines(launch, as_json=False)
+        starting = resource("web", condition("Progressing"), ready=0, ports=[port(number)])
+        ready = resource("web", ports=[port(number)])
+        for one in (report(starting), report(ready), report(ready)):
+            lines.show(one)
+    root = launch.state.root
+    assert capsys.readouterr().out.splitlines() == [
+        "trimtab keeps /srv/desired under the policy home; Ctrl-C stops it",
+        "Service/default/web  Progressing  0/1",
+        f"Service/default/web  Ready  1/1  http://127.0.0.1:{number}",
+        f"web  http://127.0.0.1:{number}",
+        f"next: trimtab status --state {root}, trimtab journal list --state {root}",
+    ]
+
+
+def test_a_screen_is_never_higher_than_the_terminal() -> None:
+    heading = ["trimtab keeps /srv/desired under the policy home", "  web  http://127.0.0.1:1"]
+    rows = report(*(resource(f"web{number}") for number in range(40)))
+    lines = click.unstyle(screen_of(heading, rows, View(80, NOW), height=24)).split("\n")
+    assert lines[:4] == [*heading, "", "KIND     NAME   READY  CONDITION  AGE  IMAGE"]
+    assert lines[-1] == "and 22 more, all Ready"
+    assert len(lines) == 23

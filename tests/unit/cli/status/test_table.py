@@ -1,0 +1,176 @@
+"""The table of resources at different widths and heights."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+import pytest
+
+from controller.cli.output.tables import cell_width
+from controller.cli.status.table import View, fit_status, ready_of, render_status
+from tests.unit.cli.reports import condition, problem, report, resource, slot
+
+NOW = 1_772_366_400.0  # 2026-03-01T12:00:00Z
+WHY = (
+    "image.notfound registry.example.com/platform/services/web:1.4: its registry has no such image"
+)
+PORTS = [
+    {"container": 8080, "host": 18080, "address": "127.0.0.1", "protocol": "tcp", "scheme": "http"}
+]
+WEB = resource("web", ports=PORTS, slots=[slot(restarts=1)])
+GATEWAY = resource("gateway", condition("Stalled", WHY), ready=0, slots=[slot(started="")])
+
+
+def shown(status: dict[str, Any], width: int | None = 80, **view: Any) -> list[str]:
+    return click.unstyle(render_status(status, View(width, NOW, **view))).split("\n")
+
+
+@pytest.mark.parametrize("width", [60, 80, 100, 120, 160])
+def test_the_reason_is_readable_in_full_at_any_width(width: int) -> None:
+    lines = shown(report(WEB, GATEWAY), width)
+    assert max(map(cell_width, lines)) <= width
+    assert "".join(WHY.split()) in "".join("".join(lines).split())
+
+
+def test_at_80_columns_the_image_is_left_out_and_the_reason_stands_below() -> None:
+    assert shown(report(WEB, GATEWAY)) == [
+        "KIND     NAME     READY  CONDITION  RESTARTS  AGE  PORTS",
+        "Service  web      1/1    Ready      1         5m   http://127.0.0.1:18080",
+        "Service  gateway  0/1    Stalled    0         -    -",
+        "    image.notfound registry.example.com/platform/services/web:1.4: its registry",
+        "    has no such image",
+    ]
+
+
+def test_a_pipe_gets_every_column() -> None:
+    assert shown(report(WEB), None) == [
+        (
+            "KIND      NAMESPACE   NAME   READY   CONDITION   RESTARTS   AGE   PORTS                    "
+            "IMAGE                                            MESSAGE"
+        ),
+        (
+            "Service   default     web    1/1     Ready       1          5m    http://127.0.0.1:18080   "
+            "registry.example.com/platform/services/web:1.4"
+        ),
+    ]
+
+
+def test_addresses_are_left_out_last() -> None:
+    one = resource("validator-monitoring", namespace="validators", ports=PORTS)
+    two = resource("web", slots=[slot(restarts=4)])
+    assert shown(report(one, two)) == [
+        "KIND     NAMESPACE  NAME                READY  CONDITION  PORTS",
+        "Service  validato…  validator-monitor…  1/1    Ready      http://127.0.0.1:18080",
+        "Service  default    web                 1/1    Ready      -",
+    ]
+
+
+def test_wide_has_the_revision_and_the_last_output_of_what_failed() -> None:
+    failed = slot(lastFailure={"line": "Permission denied"})
+    crashing = resource("web", condition("CrashLoop", "it exited with 1"), slots=[failed])
+    lines = shown(report(crashing), 100, wide=True)
+    assert "OWNER" in lines[0]
+    assert "2bdaa731" in lines[1]
+    assert "Permission denied" in "\n".join(lines)
+    assert "Permission denied" not in "\n".join(shown(report(crashing)))
+
+
+def test_the_next_try_is_counted_from_the_instant_of_looking() -> None:
+    waiting = resource(
+        "web", condition("CrashLoop", "it exited with 1"), nextTry={"at": "2026-03-01T12:00:40Z"}
+    )
+    assert "it exited with 1; again in 40 s" in "\n".join(shown(report(waiting), 120))
+
+
+@pytest.mark.parametrize(
+    ("members", "ready"),
+    [
+        ({"ready": 1, "desired": 2}, "1/2"),
+        ({"ready": 1, "desired": 2, "earlier": 1}, "2/2"),
+        ({"ready": 2, "desired": 0}, "2/-"),
+        ({"ready": 0, "desired": 0}, "0/0"),
+        ({"kind": "Volume"}, "-"),
+    ],
+)
+def test_ready_counts_replicas_of_every_revision(members: dict[str, Any], ready: str) -> None:
+    assert ready_of(resource("web", **members)) == ready
+
+
+def test_ready_of_an_unreadable_document_has_no_number_that_is_declared() -> None:
+    blind = condition("Ready", reason="Blind", status="Unknown")
+    assert ready_of(resource("web", blind, ready=2, desired=0)) == "2/?"
+
+
+def test_a_problem_is_shown_once_and_the_row_says_where() -> None:
+    typo = problem("unknown key 'replica'", file="web.yaml", line=6, column=3, remedy="write it")
+    stalled = resource("web", condition("Stalled", "unknown key 'replica' (write it)"))
+    lines = shown(report(stalled, problems=[typo, typo]), 120)
+    assert lines[1].endswith("see web.yaml:6:3 below")
+    assert lines[2:] == [
+        "problem web.yaml:6:3: unknown key 'replica' [a.code]",
+        "        remedy: write it",
+    ]
+
+
+def test_one_problem_of_many_resources_is_shown_once_with_their_names() -> None:
+    why = "would be removed, but 3 of 3 services go"
+    blocked = [
+        problem(f"Service/shop/{name}: {why}", code="PrunePending", remedy="trimtab approve")
+        for name in ("api", "db", "web")
+    ]
+    pending = [
+        resource(name, condition("PrunePending", f"{why} (trimtab approve)"), namespace="shop")
+        for name in ("api", "db", "web")
+    ]
+    lines = shown(report(*pending, problems=blocked), 120)
+    assert [line.endswith("see below") for line in lines[1:4]] == [True] * 3
+    assert lines[4:] == [
+        f"problem Service/shop/api, db, web: {why} [PrunePending]",
+        "        remedy: trimtab approve",
+    ]
+
+
+def test_problems_with_one_remedy_stand_together_and_say_it_once() -> None:
+    problems = [
+        problem("a", file="a.yaml", remedy="quote it"),
+        problem("b", code="other.code", expected="an image"),
+        problem("c", file="c.yaml", remedy="quote it", expected="a string"),
+    ]
+    assert shown(report(problems=problems)) == [
+        "No resources.",
+        "problem a.yaml: a [a.code]",
+        "problem c.yaml: c [a.code]",
+        "        remedy: quote it",
+        "problem b [other.code]",
+        "        expected: an image",
+    ]
+
+
+def test_what_is_ready_gives_way_on_a_low_screen() -> None:
+    rows = [resource(f"web{number}") for number in range(30)]
+    text = click.unstyle(fit_status(report(GATEWAY, *rows), View(80, NOW), 12))
+    lines = text.split("\n")
+    assert len(lines) == 12
+    assert "has no such image" in text
+    assert lines[-1] == "and 23 more, all Ready"
+
+
+def test_where_no_row_fits_the_resources_are_still_counted() -> None:
+    problems = [problem(f"problem {number}") for number in range(9)]
+    status = report(resource("a"), resource("b"), problems=problems)
+    lines = click.unstyle(fit_status(status, View(80, NOW), 4)).split("\n")
+    assert lines[0] == "and 2 more, all Ready"
+
+
+def test_on_a_very_low_screen_all_else_is_summed_up() -> None:
+    rows = [GATEWAY, resource("a"), resource("b", condition("Degraded", "x"), ready=0)]
+    problems = [problem(f"problem {number}") for number in range(9)]
+    lines = click.unstyle(fit_status(report(*rows, problems=problems), View(80, NOW), 7)).split(
+        "\n"
+    )
+    assert lines[-3:] == [
+        "and 2 more: 1 Degraded, 1 Ready",
+        "problem problem 0 [a.code]",
+        "and 8 more problems; see 'trimtab status'",
+    ]

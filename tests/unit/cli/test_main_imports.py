@@ -1,0 +1,46 @@
+"""What a command loads: the privileged process as little as possible, looking commands too."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+IMPORTED = re.compile(r"^import time:\s+\d+ \|\s+\d+ \|\s+(\S+)$", re.MULTILINE)
+
+
+def loaded_by(*arguments: str) -> set[str]:
+    """Return the modules that a command of trimtab's imports."""
+    argv = [sys.executable, "-X", "importtime", "-I", "-m", "controller", *arguments]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=60)
+    modules = set(IMPORTED.findall(done.stderr))
+    assert "controller.cli.main" in modules, done.stderr[-2000:]
+    return modules
+
+
+def of_package(modules: set[str], *packages: str) -> set[str]:
+    return {m for m in modules if any(m == p or m.startswith(f"{p}.") for p in packages)}
+
+
+def test_the_broker_loads_nothing_of_the_controllers(tmp_path: Path) -> None:
+    modules = loaded_by("broker", "--state", str(tmp_path), "--policy", "/nonexistent.yaml")
+    assert "controller.broker.dispatch" in modules, "it came as far as building the broker"
+    assert not of_package(
+        modules,
+        *("docker", "requests", "watchfiles", "jinja2", "rich"),
+        *("controller.loop", "controller.engine", "controller.sources"),
+    )
+
+
+def test_help_and_status_start_light(tmp_path: Path) -> None:
+    heavy = ("docker", "requests", "watchfiles", "jinja2", "rich", "pydantic", "yaml", "httptools")
+    assert not of_package(loaded_by("--help"), *heavy)
+    assert not of_package(loaded_by("status", "--state", str(tmp_path)), *heavy)
+
+
+def test_questions_to_the_journal_start_light(tmp_path: Path) -> None:
+    """Each is answered in milliseconds: most of what it takes is starting."""
+    heavy = ("docker", "requests", "jinja2", "rich", "pydantic", "yaml", "httptools", "http")
+    for command in (("list", "--since", "1d"), ("explain", "web.1-1f0c22aa"), ("verify",)):
+        assert not of_package(loaded_by("journal", *command, "--state", str(tmp_path)), *heavy)

@@ -1,0 +1,58 @@
+"""Moves: which actions belong together."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from controller.core.drift.actions import stretches
+from controller.model.desired.plan import AnyAction
+from controller.model.observed import Container
+from tests.worlds import container, declared, engine, plan, service
+
+NEW, OLD = "web.1-bbbbbbbb", "web.1-aaaaaaaa"
+
+
+def planned(*containers: Container, **spec: Any) -> tuple[AnyAction, ...]:
+    return plan(declared(service(**spec)), engine(*containers)).actions
+
+
+def together(*actions: AnyAction) -> list[list[str]]:
+    """The stretches of more than one action."""
+    found = stretches(actions)
+    assert [action for stretch in found for action in stretch] == list(actions), "all, in order"
+    return [[f"{a.verb} {a.target}" for a in stretch] for stretch in found if len(stretch) > 1]
+
+
+def test_what_is_stopped_for_a_successor_is_one_stretch_with_its_start() -> None:
+    actions = planned(container(rev="a"), rollout={"order": "StopFirst"})
+    assert together(*actions) == [
+        [f"update-container {OLD}", f"stop-container {OLD}", f"start-container {NEW}"]
+    ]
+
+
+def test_a_stop_begins_the_stretch_where_the_restart_policy_is_taken_away_already() -> None:
+    down_for_good = container(rev="a", settings={"restart": "no"})
+    actions = planned(down_for_good, rollout={"order": "StopFirst"})
+    assert together(*actions) == [[f"stop-container {OLD}", f"start-container {NEW}"]]
+
+
+def test_a_restart_in_place_ends_with_the_restart_policy_that_it_took_away() -> None:
+    check = {"exec": ["/check"]}
+    actions = planned(container(health="unhealthy"), healthcheck=check)
+    assert together(*actions) == [
+        [
+            f"update-container {NEW}",
+            f"stop-container {NEW}",
+            f"start-container {NEW}",
+            f"update-container {NEW}",
+        ]
+    ]
+
+
+def test_leaving_a_network_is_one_stretch_with_joining_it_again() -> None:
+    actions = planned(container(rev="a"))
+    assert together(*actions) == [
+        [f"disconnect-network {NEW}", f"connect-network {NEW}"],
+        # Its restart policy isn't taken away alone; what removes it may wait.
+        [f"update-container {OLD}", f"stop-container {OLD}"],
+    ]

@@ -1,0 +1,168 @@
+"""What puts an altered container back where it stands: every action, in order."""
+
+from dataclasses import fields
+
+import pytest
+
+from controller.core.drift.drift import alterations, is_healable
+from controller.core.drift.repair import heal
+from controller.model.desired.plan import Action, AnyAction
+from controller.model.errors import Severity
+from controller.model.names import service_key
+from controller.model.observed import Container
+from tests.worlds import BRIDGE, ISOLATED, act, container, declared, engine, plan, service
+
+NAME = "web.1-bbbbbbbb"
+TWO = {"networks": ("platform-ingress", "platform-network")}
+
+
+def told(action: AnyAction) -> tuple[str, str]:
+    own = {field.name for field in fields(action)} - {field.name for field in fields(Action)}
+    values = (f"{name}={getattr(action, name)}" for name in sorted(own) if getattr(action, name))
+    return " ".join([action.verb, *values]), action.cause
+
+
+@pytest.mark.parametrize(
+    ("there", "actions"),
+    [
+        (container(), []),
+        (
+            container(settings={"memory": 1 << 30}),
+            [
+                (
+                    "update-container memory=536870912 memory_swap=536870912",
+                    "memory is 1Gi, admitted 512Mi",
+                )
+            ],
+        ),
+        (
+            container(settings={"memory_swap": -1, "pids": 0}),
+            [
+                (
+                    "update-container memory=536870912 memory_swap=536870912 pids=256",
+                    "memory swap is unlimited, admitted 512Mi; pids is unlimited, admitted 256",
+                )
+            ],
+        ),
+        (
+            container(settings={"nano_cpus": 5 * 10**8}),
+            [("update-container nano_cpus=1000000000", "nano cpus is 0.5, admitted 1")],
+        ),
+        (container(state="paused"), [("unpause-container", f"{NAME} is paused")]),
+        (
+            container(settings={"name": "mine"}),
+            [(f"rename-container name={NAME}", f"mine is called {NAME}, and names are final")],
+        ),
+        (
+            container(settings={"networks": ("bridge", "platform-network")}),
+            [
+                (
+                    "disconnect-network network=bridge",
+                    f"{NAME} is in the network bridge, and wasn't admitted to it",
+                )
+            ],
+        ),
+        (
+            container(settings={"networks": ()}),
+            [
+                (
+                    "connect-network aliases=('web',) network=platform-network",
+                    f"{NAME} isn't in its network platform-network",
+                )
+            ],
+        ),
+        (
+            container(aliases=(("platform-network", ("db", "web")),)),
+            [
+                (
+                    "disconnect-network network=platform-network",
+                    f"{NAME} answers to db on platform-network",
+                ),
+                (
+                    "connect-network aliases=('web',) network=platform-network",
+                    f"{NAME} answers to db on platform-network",
+                ),
+            ],
+        ),
+        # Its restart policy is the rollout's to set.
+        (container(settings={"restart": "no"}), []),
+    ],
+)
+def test_each_alteration_has_its_remedy(there: Container, actions: list[tuple[str, str]]) -> None:
+    assert [told(action) for action in heal(there)] == actions
+
+
+def test_what_isolates_it_comes_first_and_what_an_engine_may_refuse_last() -> None:
+    there = container(
+        state="paused",
+        settings={"name": "mine", "networks": ("bridge",), "pids": 1},
+    )
+    assert [action.verb for action in heal(there)] == [
+        "disconnect-network",
+        "unpause-container",
+        "connect-network",
+        "rename-container",
+        "update-container",
+    ]
+    assert {action.precondition.id for action in heal(there)} == {there.id}
+
+
+def test_one_that_is_not_announced_yet_joins_again_without_its_service_s_name() -> None:
+    def joined(there: Container, *, announced: bool) -> str:
+        return told(heal(there, announced=announced)[-1])[0]
+
+    unknown = container(settings={"networks": ()})
+    without = "connect-network network=platform-network"
+    named = "connect-network aliases=('web',) network=platform-network"
+    assert joined(unknown, announced=False) == without
+    half = {"admitted": TWO, "settings": {"networks": ("platform-ingress",)}}
+    assert joined(container(**half), announced=False) == named  # type: ignore[arg-type]
+    nameless = container(**half, aliases=(("platform-ingress", ()),))  # type: ignore[arg-type]
+    assert joined(nameless, announced=False) == without
+    borrowing = container(aliases=(("platform-network", ("db",)),))
+    assert joined(borrowing, announced=False) == without
+    assert joined(borrowing, announced=True) == named
+    both = container(aliases=(("platform-network", ("db", "web")),))
+    assert joined(both, announced=False) == named
+
+
+def test_what_can_not_be_joined_is_left_for_later() -> None:
+    there = container(settings={"networks": ("bridge",), "pids": 1})
+    verbs = [action.verb for action in heal(there, joining=False)]
+    assert verbs == ["disconnect-network", "update-container"]
+
+
+def test_what_nobody_knows_is_told_once_for_a_service_and_never_fought() -> None:
+    there = [
+        container(slot=1, unknown=("HostConfig.Novel", "Novel")),
+        container(slot=2, unknown=("HostConfig.Novel",)),
+    ]
+    made = plan(declared(service(replicas=2)), engine(*there))
+    assert made.actions == ()
+    (problem,) = made.problems
+    assert (problem.code, problem.severity) == ("drift.unknown", Severity.WARNING)
+    assert problem.message.startswith("the engine shows HostConfig.Novel, Novel of web, which")
+
+
+@pytest.mark.parametrize("state", ["running", "paused"])
+@pytest.mark.parametrize(
+    "altered",
+    [
+        {"memory": 1 << 30, "memory_swap": 1 << 30, "nano_cpus": 1, "pids": 0},
+        {"memory_swap": -1, "name": "mine"},
+        {"networks": ("platform-bridge",), "memory": 1 << 20},
+        {"networks": ()},
+    ],
+)
+def test_what_is_healed_is_as_admitted_and_was_not_restarted(
+    state: str, altered: dict[str, object]
+) -> None:
+    there = container(state=state, settings=altered)
+    assert is_healable(there)
+    world = engine(there, networks=(ISOLATED, BRIDGE))
+    for action in heal(there):
+        world = act(action, world)
+    (after,) = world.of(service_key("default", "web"))
+    assert (alterations(after), after.running) == ((), True)
+    assert (after.id, after.started_at) == (there.id, there.started_at)
+    assert heal(after) == ()

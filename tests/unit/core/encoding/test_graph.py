@@ -1,0 +1,104 @@
+"""Graphs of keys: cycles are found, and an order that every edge agrees with."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from controller.core.encoding.graph import ordered, rings, turned, waves, way
+from controller.model.names import Key, service_key
+
+NAMES = "abcdefg"
+
+
+def keys(text: str) -> list[Key]:
+    return [service_key("default", name) for name in text.split()]
+
+
+def graph(text: str) -> dict[Key, set[Key]]:
+    """Read ``a: b c, b: c, c:``."""
+    made = {}
+    for entry in text.split(","):
+        name, _, pointed = entry.partition(":")
+        made[keys(name)[0]] = set(keys(pointed))
+    return made
+
+
+def told(found) -> str:
+    return " ".join(key.name for key in found)
+
+
+graphs = st.dictionaries(st.sampled_from(NAMES), st.sets(st.sampled_from(NAMES), max_size=3)).map(
+    lambda drawn: {
+        service_key("default", name): {service_key("default", other) for other in pointed}
+        for name, pointed in drawn.items()
+    }
+)
+
+
+def test_what_is_pointed_at_comes_first_and_else_the_name_decides():
+    assert told(ordered(graph("a: c, b:, c:, d: a"))) == "b c a d"
+    assert told(ordered(graph("a: nobody, b: b"))) == "a b"
+
+
+def test_in_a_circle_the_first_by_name_goes_first():
+    assert told(ordered(graph("a: b, b: c, c: a, d: a"))) == "a c b d"
+
+
+def test_dependents_are_in_an_earlier_wave():
+    assert [told(wave) for wave in waves(graph("web: api db, api: db, db:, log:"))] == [
+        "log web",
+        "api",
+        "db",
+    ]
+    assert waves({}) == ()
+
+
+def test_rings_are_the_groups_that_lead_to_one_another():
+    found = rings(graph("a: b, b: a c, c: c, d: a, e: f, f: e"))
+    assert sorted(told(sorted(ring)) for ring in found) == ["a b", "c", "e f"]
+
+
+def test_the_way_is_the_shortest_one():
+    there = graph("a: b c, b: c, c: a")
+    assert told(way(there, *keys("a c"))) == "a c"
+    assert told(way(there, *keys("b a"))) == "b c a"
+    assert told(way(there, *keys("a a"))) == "a c a"
+    assert way(graph("a: b, b:"), *keys("b a")) == ()
+
+
+@given(graphs)
+def test_every_edge_outside_of_a_circle_is_kept_by_order_and_waves(drawn):
+    circles = rings(drawn)
+    order, groups = ordered(drawn), waves(drawn)
+    place = {key: number for number, key in enumerate(order)}
+    wave = {key: number for number, group in enumerate(groups) for key in group}
+    assert sorted(order) == sorted(drawn) == sorted(wave)
+    for key, pointed in drawn.items():
+        for other in pointed & drawn.keys():
+            if not circles:
+                assert place[other] < place[key]
+                assert wave[key] < wave[other]
+
+
+@given(graphs)
+def test_a_key_is_in_a_ring_exactly_if_a_way_leads_back_to_it(drawn):
+    ringed = [key for ring in rings(drawn) for key in ring]
+    assert len(ringed) == len(set(ringed))
+    for key in drawn:
+        inside = {k: pointed & drawn.keys() for k, pointed in drawn.items()}
+        assert (key in ringed) == bool(way(inside, key, key))
+
+
+@given(graphs)
+def test_turning_twice_changes_nothing_but_what_points_outside(drawn):
+    inside = {key: pointed & drawn.keys() for key, pointed in drawn.items()}
+    assert turned(turned(drawn)) == inside
+
+
+def test_a_chain_of_ten_thousand_needs_no_recursion():
+    names = [service_key("default", f"s{number:05}") for number in range(10_000)]
+    chain = {key: {after} for key, after in zip(names, [*names[1:], names[0]], strict=True)}
+    (ring,) = rings(chain)
+    assert len(ring) == 10_000
+    chain[names[-1]] = set()
+    assert rings(chain) == ()
+    assert ordered(chain) == names[::-1]

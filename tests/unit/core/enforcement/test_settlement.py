@@ -1,0 +1,267 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from controller.core.enforcement.proof import Evidence
+from controller.core.enforcement.settlement import (
+    Settled,
+    Sighting,
+    age_s,
+    grace_s,
+    look_at,
+    settled,
+    sight,
+)
+from controller.core.records.inventory import settings_to
+from controller.model.inventory import OpenIntent
+from controller.model.observed import Settings
+
+FULL = "ab" * 32
+NO = Sighting(applied=False, seen="x")
+OTHER = Sighting(applied=False, seen="y")
+YES = Sighting(applied=True, seen="x")
+
+
+def intent(route: str, subject: str = FULL, **summary: object) -> OpenIntent:
+    request: dict[str, object] = {"route": route, "object": subject, "summary": summary}
+    return OpenIntent(1, "2026-01-01T12:00:00.500Z", "controller", request)
+
+
+@pytest.mark.parametrize(
+    ("evidence", "now", "earlier", "expired", "how"),
+    [
+        (Evidence.ABSENCE, YES, None, False, Settled.APPLIED),
+        (Evidence.ABSENCE, YES, OTHER, True, Settled.APPLIED),
+        (Evidence.ABSENCE, NO, None, False, None),
+        (Evidence.ABSENCE, NO, NO, False, None),  # the engine may still be at it
+        (Evidence.ABSENCE, NO, None, True, None),  # one look isn't enough
+        (Evidence.ABSENCE, NO, OTHER, True, None),  # something moves
+        (Evidence.ABSENCE, NO, NO, True, Settled.NOT_APPLIED),
+        (Evidence.NONE, NO, None, False, None),
+        (Evidence.NONE, NO, None, True, Settled.UNKNOWN),
+    ],
+)
+def test_that_something_did_not_happen_takes_two_looks_and_its_deadline(
+    evidence: Evidence, now: Sighting, earlier: Sighting | None, expired: bool, how: Settled | None
+) -> None:
+    assert settled(evidence, now, earlier, expired=expired) is how
+
+
+def inspect(**members: Any) -> dict[str, Any]:
+    return {"Id": FULL, "Name": "/web", "State": {}, "HostConfig": {}, **members}
+
+
+def state(**members: Any) -> dict[str, Any]:
+    return inspect(State=members)
+
+
+ADMITTED = Settings(name="web", memory=2**30, memory_swap=2**30, pids=9)
+LIMITED = {"Memory": 2**30, "MemorySwap": 2**30, "PidsLimit": 9, "RestartPolicy": {"Name": "no"}}
+LABELLED = {"Labels": {"io.trimtab.intent": "i"}}
+MADE = {"Id": FULL, "Names": ["/web.1"], **LABELLED}
+CREATE = intent("container.create", "web.1")
+
+
+@pytest.mark.parametrize(
+    ("evidence", "asked", "told", "applied"),
+    [
+        (Evidence.LABEL, CREATE, [MADE], True),
+        (Evidence.LABEL, CREATE, [], False),
+        (Evidence.LABEL, CREATE, [{**MADE, "Labels": None}], False),
+        # Somebody copied the labels.
+        (Evidence.LABEL, CREATE, [{**MADE, "Names": ["/copy"]}], False),
+        (Evidence.LABEL, intent("network.create", "n"), [{"Name": "n", **LABELLED}], True),
+        (Evidence.LABEL, intent("network.create", "n"), [{"Name": "m", **LABELLED}], False),
+        (Evidence.LABEL, intent("volume.create", "v"), {"Name": "v", **LABELLED}, True),
+        # It was there before, with another intent's label.
+        (Evidence.LABEL, intent("volume.create", "v"), {"Name": "v", "Labels": {}}, False),
+        (Evidence.LABEL, intent("volume.create", "v"), None, False),
+        (Evidence.ABSENCE, intent("container.remove"), None, True),
+        (Evidence.ABSENCE, intent("container.remove"), state(Status="removing"), False),
+        (Evidence.ABSENCE, intent("network.remove"), {"Id": "n"}, False),
+        (Evidence.STARTED, intent("container.start"), None, False),
+        (
+            Evidence.STARTED,
+            intent("container.start"),
+            state(StartedAt="2026-01-01T12:00:00.500000001Z"),
+            True,
+        ),
+        (
+            Evidence.STARTED,
+            intent("container.start"),
+            state(StartedAt="2026-01-01T12:00:00.499999999Z"),
+            False,
+        ),
+        (
+            Evidence.STARTED,
+            intent("container.start"),
+            state(StartedAt="2026-01-01T14:00:01+02:00"),
+            True,
+        ),
+        (Evidence.STARTED, intent("container.start"), state(), False),
+        (
+            Evidence.FINISHED,
+            intent("container.stop"),
+            state(FinishedAt="2026-01-01T12:00:04Z", Running=False),
+            True,
+        ),
+        (
+            Evidence.FINISHED,
+            intent("container.stop"),
+            state(FinishedAt="2026-01-01T12:00:04Z", Running=True),
+            False,
+        ),
+        (Evidence.FIELD, intent("container.pause"), state(Paused=True), True),
+        (Evidence.FIELD, intent("container.unpause"), state(Paused=True), False),
+        (Evidence.FIELD, intent("container.rename", name="web"), inspect(), True),
+        (Evidence.FIELD, intent("container.rename", name="new"), inspect(), False),
+        (
+            Evidence.FIELD,
+            intent("container.update", settings=settings_to(ADMITTED)),
+            inspect(HostConfig=LIMITED, Name="/renamed"),
+            True,
+        ),
+        (
+            Evidence.FIELD,
+            intent("container.update", settings=settings_to(ADMITTED)),
+            inspect(HostConfig={**LIMITED, "Memory": 2**29}),
+            False,
+        ),
+        (
+            Evidence.FIELD,
+            intent("network.connect", network="n"),
+            inspect(NetworkSettings={"Networks": {"n": {}}}),
+            True,
+        ),
+        (Evidence.FIELD, intent("network.disconnect", network="n"), inspect(), True),
+        (Evidence.DIGEST, intent("image.pull", "r", before="sha256:1"), {"Id": "sha256:2"}, True),
+        (Evidence.DIGEST, intent("image.pull", "r", before="sha256:1"), {"Id": "sha256:1"}, False),
+        (Evidence.DIGEST, intent("image.pull", "r", before=""), None, False),
+        (Evidence.NONE, intent("container.kill"), None, False),
+    ],
+)
+def test_what_shows_that_it_happened(
+    evidence: Evidence, asked: OpenIntent, told: Any, applied: bool
+) -> None:
+    assert sight(evidence, asked, "i", told).applied is applied
+
+
+def seen(text: str, *, applied: bool = False, **result: object) -> Sighting:
+    return Sighting(applied, text, result)
+
+
+NETWORK = {"Id": "n1", "Name": "n", **LABELLED}
+COPY = {"Id": "c" * 64, "Names": ["/copy"]}
+EARLIER, LATER = "2026-01-01T12:00:00Z", "2026-01-01T12:00:04Z"
+STARTED = intent("container.start", before=EARLIER)
+STOPPED = intent("container.stop", before=EARLIER)
+JOINED = inspect(NetworkSettings={"Networks": {"n": {}, "m": {}}})
+
+
+@pytest.mark.parametrize(
+    ("evidence", "asked", "told", "expected"),
+    [
+        (Evidence.LABEL, CREATE, [COPY, MADE], seen(FULL, applied=True, container=FULL)),
+        (Evidence.LABEL, CREATE, [COPY, {**COPY, **LABELLED}], seen("2")),
+        (Evidence.LABEL, CREATE, None, seen("0")),
+        (
+            Evidence.LABEL,
+            intent("network.create", "n"),
+            [NETWORK],
+            seen("n1", applied=True, object="n1"),
+        ),
+        (
+            Evidence.LABEL,
+            intent("volume.create", "v"),
+            {"Name": "v", **LABELLED},
+            seen("v", applied=True, object="v"),
+        ),
+        (Evidence.LABEL, intent("volume.create", "v"), {"Name": "v"}, seen("1")),
+        (Evidence.LABEL, intent("volume.create", "v"), None, seen("0")),
+        (Evidence.ABSENCE, intent("container.remove"), None, seen("absent", applied=True)),
+        (Evidence.ABSENCE, intent("container.remove"), state(Status="removing"), seen("removing")),
+        (Evidence.ABSENCE, intent("container.remove"), state(), seen("present")),
+        (Evidence.ABSENCE, intent("network.remove"), NETWORK, seen("present")),
+        (Evidence.STARTED, STARTED, None, seen("absent")),
+        (Evidence.STARTED, STARTED, state(StartedAt=LATER), seen(LATER, applied=True)),
+        (Evidence.STARTED, STARTED, state(StartedAt=EARLIER), seen(EARLIER)),
+        (Evidence.STARTED, intent("container.start"), state(), seen("0001-01-01T00:00:00Z")),
+        (
+            Evidence.FINISHED,
+            STOPPED,
+            state(FinishedAt=LATER, Running=False),
+            seen(LATER, applied=True),
+        ),
+        (Evidence.FINISHED, STOPPED, state(FinishedAt=LATER, Running=True), seen(LATER)),
+        (Evidence.FINISHED, STOPPED, state(FinishedAt=EARLIER, Running=False), seen(EARLIER)),
+        (
+            Evidence.FIELD,
+            intent("container.pause"),
+            state(Paused=True),
+            seen("paused True", applied=True),
+        ),
+        (Evidence.FIELD, intent("container.pause"), inspect(State=None), seen("paused False")),
+        (Evidence.FIELD, intent("container.rename", name="new"), inspect(), seen("web")),
+        (
+            Evidence.FIELD,
+            intent("network.connect", network="n"),
+            JOINED,
+            seen("m n", applied=True),
+        ),
+        (Evidence.FIELD, intent("network.disconnect", network="n"), JOINED, seen("m n")),
+        (
+            Evidence.DIGEST,
+            intent("image.pull", "r", before="sha256:1"),
+            {"Id": "sha256:2", "RepoDigests": ["r@sha256:3"]},
+            seen("sha256:2", applied=True),
+        ),
+        (Evidence.NONE, intent("container.kill"), inspect(), seen("")),
+    ],
+)
+def test_what_two_looks_are_compared_by_and_what_is_recorded(
+    evidence: Evidence, asked: OpenIntent, told: Any, expected: Sighting
+) -> None:
+    assert sight(evidence, asked, "i", told) == expected
+
+
+@pytest.mark.parametrize(
+    ("summary", "grace"), [({"graceS": 7}, 7.0), ({"graceS": True}, 0.0), ({}, 0.0)]
+)
+def test_a_stop_has_its_grace_before_its_deadline(summary: dict[str, Any], grace: float) -> None:
+    assert grace_s(intent("container.stop", **summary)) == grace
+
+
+@pytest.mark.parametrize(
+    ("evidence", "asked", "path"),
+    [
+        (
+            Evidence.LABEL,
+            intent("container.create", "web"),
+            "/containers/json?all=1&filters=%7B%22label%22%3A%5B%22io.trimtab.intent%3Di%22%5D%7D",
+        ),
+        (
+            Evidence.LABEL,
+            intent("network.create", "n"),
+            "/networks?filters=%7B%22label%22%3A%5B%22io.trimtab.intent%3Di%22%5D%7D",
+        ),
+        (Evidence.LABEL, intent("volume.create", "v"), "/volumes/v"),
+        (Evidence.ABSENCE, intent("volume.remove", "v"), "/volumes/v"),
+        (Evidence.ABSENCE, intent("network.remove", "n"), "/networks/n"),
+        (Evidence.ABSENCE, intent("container.remove"), f"/containers/{FULL}/json"),
+        (Evidence.FIELD, intent("network.connect"), f"/containers/{FULL}/json"),
+        (
+            Evidence.DIGEST,
+            intent("image.pull", "ghcr.io/p/web:1@sha256:2"),
+            "/images/ghcr.io/p/web:1@sha256:2/json",
+        ),
+        (Evidence.NONE, intent("container.kill"), ""),
+    ],
+)
+def test_where_to_look(evidence: Evidence, asked: OpenIntent, path: str) -> None:
+    assert look_at(evidence, asked, "i") == path
+
+
+def test_the_age_of_an_intent() -> None:
+    assert age_s(intent("container.kill"), 1767268810.5) == 10.0

@@ -1,0 +1,418 @@
+"""What a container needs before it can be created: image, networks, volumes."""
+
+from dataclasses import replace
+
+import pytest
+
+from controller.core.planning.planner import image_of, image_references, wanted_networks
+from controller.core.planning.prerequisites import network_key, repository
+from controller.model.desired.desired import Restarting
+from controller.model.desired.plan import CreateContainer, CreateNetwork
+from controller.model.names import Key, NetworkNames
+from controller.model.observed import Image, Network, Volume
+from tests.unit.core.told import problems_are_written
+from tests.worlds import (
+    BRIDGE,
+    IMAGE,
+    IMAGE_ID,
+    INGRESS,
+    ISOLATED,
+    container,
+    declared,
+    deny,
+    engine,
+    network,
+    plan,
+    revision,
+    service,
+    volume,
+)
+
+DIGEST = "sha256:" + "d" * 64
+PINNED = f"ghcr.io/platformnetwork/web@{DIGEST}"
+OTHER_ID = "sha256:" + "2" * 64
+PORT = [{"container": 80, "host": 8080}]
+CREATE = [("create-container", "web.1-bbbbbbbb"), ("start-container", "web.1-bbbbbbbb")]
+DATA = [{"type": "volume", "source": "data", "target": "/data"}]
+
+
+def moves(desired, observed, **more):
+    return [(action.verb, action.target) for action in plan(desired, observed, **more).actions]
+
+
+def problems(desired, observed):
+    made = plan(desired, observed)
+    problems_are_written(made.problems)
+    return [(p.code, p.message, p.file, p.line, str(p.key)) for p in made.problems], made.actions
+
+
+@pytest.mark.parametrize(
+    ("spec", "networks"),
+    [
+        ({}, ("platform-network.team",)),
+        ({"ports": PORT}, ("platform-network.team", "platform-ingress.team")),
+        ({"network": {"mode": "none"}}, ()),
+        ({"network": {"mode": "bridge"}, "ports": PORT}, ("platform-bridge.team",)),
+        ({"network": {"attach": ["db", "mq"]}}, ("platform-network.team", "team.db", "team.mq")),
+    ],
+)
+def test_a_service_joins_the_networks_of_its_namespace(spec, networks):
+    assert wanted_networks(service(namespace="team", **spec), NetworkNames()) == networks
+
+
+@pytest.mark.parametrize(
+    ("reference", "name"),
+    [
+        ("web", "web"),
+        ("web:1", "web"),
+        (f"web:1@{DIGEST}", "web"),
+        ("localhost:5000/web", "localhost:5000/web"),
+        ("localhost:5000/a/web:1", "localhost:5000/a/web"),
+        (IMAGE, "ghcr.io/platformnetwork/web"),
+    ],
+)
+def test_a_repository_is_a_reference_without_tag_and_digest(reference, name):
+    assert repository(reference) == name
+
+
+def pinned(image: Image) -> dict[str, Image]:
+    return {revision("b"): image, revision("a"): Image("sha256:old")}
+
+
+PIN = Image(OTHER_ID, DIGEST)
+LOCAL = Image(OTHER_ID)
+
+
+@pytest.mark.parametrize(
+    ("images", "pins", "image", "pull"),
+    [
+        ({IMAGE: Image(IMAGE_ID)}, {}, IMAGE, []),
+        ({IMAGE: None}, {}, IMAGE, [IMAGE]),
+        ({}, {}, IMAGE, [IMAGE]),
+        # The tag moved: the pin is what runs, by its digest if the image may have gone.
+        ({IMAGE: Image(IMAGE_ID)}, pinned(PIN), PINNED, [PINNED]),
+        ({IMAGE: Image(IMAGE_ID), OTHER_ID: None}, pinned(PIN), PINNED, [PINNED]),
+        ({IMAGE: Image(IMAGE_ID), OTHER_ID: PIN}, pinned(PIN), OTHER_ID, []),
+        ({IMAGE: PIN}, pinned(PIN), OTHER_ID, []),
+        ({IMAGE: None, "other": PIN}, pinned(PIN), OTHER_ID, []),
+        # A local image has no digest to get it back by; while nobody looked it may be there.
+        ({IMAGE: Image(IMAGE_ID)}, pinned(LOCAL), OTHER_ID, []),
+    ],
+)
+def test_a_pin_decides_what_runs_and_what_is_pulled(images, pins, image, pull):
+    observed = engine(images=images, pins=pins)
+    assert image_of(service(), observed) == image
+    desired = declared(service())
+    assert moves(desired, observed) == [("pull-image", ref) for ref in pull] + CREATE
+    creates = [a for a in plan(desired, observed).actions if isinstance(a, CreateContainer)]
+    assert [create.image for create in creates] == [image]
+
+
+def test_an_image_that_a_container_was_made_from_is_there():
+    observed = engine(container("other", image_id=OTHER_ID), images={}, pins=pinned(PIN))
+    assert image_of(service(), observed) == OTHER_ID
+
+
+@pytest.mark.parametrize(
+    ("containers", "pins", "pull"),
+    [
+        ((), {}, True),
+        ((container(rev="a"),), {}, True),
+        # A heal must not change the image of a revision that runs already.
+        ((container(settings={"pids": 4}),), {}, False),
+        ((), {revision("b"): Image(IMAGE_ID)}, False),
+    ],
+)
+def test_always_pulls_anew_only_for_a_new_revision(containers, pins, pull):
+    made = moves(declared(service(pullPolicy="Always")), engine(*containers, pins=pins))
+    assert (("pull-image", IMAGE) in made) is pull
+
+
+@pytest.mark.parametrize(("pins", "pull"), [({}, True), ({revision("b"): Image(IMAGE_ID)}, False)])
+def test_a_restart_pulls_anew_under_always_once_its_pin_is_forgotten(pins, pull):
+    leaving = Restarting(frozenset({container().id}), "uid:0")
+    wanted = replace(service(pullPolicy="Always"), restarting=leaving)
+    made = moves(declared(wanted), engine(container(), pins=pins))
+    assert (("pull-image", IMAGE) in made) is pull
+
+
+def test_the_cause_of_a_pull_says_whether_the_image_is_absent_or_wanted_anew():
+    def cause(observed):
+        return plan(declared(service(pullPolicy="Always")), observed).actions[0].cause
+
+    assert cause(engine()) == f"{IMAGE} is wanted anew"
+    assert cause(engine(images={})) == f"{IMAGE} isn't here"
+
+
+def test_an_image_is_pulled_once_for_all_slots_of_a_service():
+    made = moves(declared(service(replicas=2), service("other")), engine(images={}))
+    assert [move for move in made if move[0] == "pull-image"] == [("pull-image", IMAGE)] * 2
+    assert made.index(("create-container", "other.1-bbbbbbbb")) == 1
+
+
+def test_an_absent_image_with_pull_policy_never_is_a_problem():
+    found, actions = problems(declared(service(pullPolicy="Never")), engine(images={IMAGE: None}))
+    message = f"{IMAGE} isn't here, and pullPolicy is Never"
+    assert (found, actions) == (
+        [("image.absent", message, "web.yaml", 1, "Service/default/web")],
+        (),
+    )
+    remedies = [
+        p.remedy for p in plan(declared(service(pullPolicy="Never")), engine(images={})).problems
+    ]
+    assert remedies == [f"load {IMAGE} onto the engine, or set pullPolicy: IfNotPresent"]
+    assert moves(declared(service(pullPolicy="Never")), engine()) == CREATE
+
+
+def test_a_local_image_that_a_revision_runs_and_that_is_gone_is_a_problem():
+    observed = engine(images={IMAGE: Image(IMAGE_ID), OTHER_ID: None}, pins=pinned(LOCAL))
+    found, actions = problems(declared(service()), observed)
+    message = f"the local image {OTHER_ID} that this revision runs is gone"
+    assert (found, actions) == (
+        [("image.absent", message, "web.yaml", 1, "Service/default/web")],
+        (),
+    )
+    remedies = [p.remedy for p in plan(declared(service()), observed).problems]
+    assert remedies == [f"load {IMAGE} onto the engine, or change spec.image"]
+
+
+def test_nothing_is_stopped_for_an_image_that_cannot_be_had():
+    observed = engine(container(rev="a"), images={})
+    assert problems(declared(service(pullPolicy="Never")), observed)[1] == ()
+
+
+def test_an_absent_image_does_not_keep_what_is_there_from_starting():
+    observed = engine(container(state="exited"), images={})
+    assert moves(declared(service(pullPolicy="Never")), observed) == CREATE[1:]
+
+
+def test_the_planner_needs_to_know_references_and_the_ids_of_their_pins():
+    desired = declared(service(), service("other", image="other:1"))
+    assert image_references(desired) == {IMAGE, "other:1"}
+    observed = engine(pins={revision("b"): PIN, revision("c"): Image("sha256:no")})
+    assert image_references(desired, observed) == {IMAGE, "other:1", OTHER_ID}
+
+
+def test_networks_and_volumes_are_made_once_where_they_are_needed_first():
+    desired = declared(
+        service("a", ports=PORT, mounts=DATA),
+        service("b", mounts=DATA, network={"mode": "bridge"}),
+        service("c", namespace="team", mounts=DATA),
+    )
+    made = plan(desired, engine(networks=()))
+    assert [
+        (str(a.object), a.verb, a.target, getattr(a, "owner", ""), a.cause)
+        for a in made.actions
+        if a.verb in ("create-network", "create-volume")
+    ] == [
+        ("Service/default/a", "create-network", "platform-network", "team", "first used by a"),
+        ("Service/default/a", "create-network", "platform-ingress", "team", "first used by a"),
+        ("Service/default/a", "create-volume", "data", "team", "first used by a"),
+        ("Service/default/b", "create-network", "platform-bridge", "team", "first used by b"),
+        ("Service/team/c", "create-network", "platform-network.team", "team", "first used by c"),
+        ("Service/team/c", "create-volume", "team.data", "team", "first used by c"),
+    ]
+
+
+def test_networks_are_made_as_they_should_be():
+    desired = declared(
+        service("a", ports=PORT),
+        service("b", network={"mode": "bridge", "attach": ["in", "out"]}),
+        network("in"),
+        network("out", internal=False),
+    )
+    shapes = {
+        a.target: (a.internal, a.masquerade, a.icc, a.precondition.absent)
+        for a in plan(desired, engine(networks=())).actions
+        if isinstance(a, CreateNetwork)
+    }
+    assert shapes == {
+        "platform-network": (True, True, True, "platform-network"),
+        "platform-ingress": (False, False, False, "platform-ingress"),
+        "platform-bridge": (False, True, True, "platform-bridge"),
+        "in": (True, True, True, "in"),
+        "out": (False, True, True, "out"),
+    }
+
+
+def test_a_network_that_vanished_is_made_before_a_start_too():
+    made = moves(declared(service()), engine(container(state="exited"), networks=()))
+    assert made == [("create-network", "platform-network"), CREATE[1]]
+
+
+def test_declared_networks_and_volumes_are_made_first_and_even_if_unused():
+    desired = declared(
+        network("back"), volume("data"), volume("more", namespace="team"), service(mounts=DATA)
+    )
+    assert moves(desired, engine(networks=())) == [
+        ("create-network", "back"),
+        ("create-volume", "data"),
+        ("create-volume", "team.more"),
+        ("create-network", "platform-network"),
+        *CREATE,
+    ]
+    there = engine(
+        networks=(ISOLATED, Network("n", "back", ours=True, origin="controller", internal=True)),
+        volumes=(
+            Volume("data", ours=True, origin="controller"),
+            Volume("team.more", ours=True, origin="controller"),
+        ),
+    )
+    assert moves(desired, there) == CREATE
+
+
+def test_alone_a_service_makes_what_it_needs_under_the_key_that_declares_it():
+    desired = declared(
+        network("back"), volume("data"), service(mounts=DATA, network={"attach": ["back"]})
+    )
+    wanted = service().key
+    made = plan(desired, engine(), only=wanted)
+    assert [(str(a.object), a.verb, a.target) for a in made.actions[:2]] == [
+        ("Network/default/back", "create-network", "back"),
+        ("Volume/default/data", "create-volume", "data"),
+    ]
+    assert {str(a.object) for a in made.actions[2:]} == {"Service/default/web"}
+
+
+FOREIGN = "the network {} on this engine isn't ours"
+WRONG = "the network {} on this engine isn't what it should be"
+
+
+@pytest.mark.parametrize(
+    ("seen", "spec", "message"),
+    [
+        (replace(ISOLATED, ours=False), {}, FOREIGN),
+        (replace(ISOLATED, internal=False), {}, WRONG),
+        (replace(ISOLATED, icc=False), {}, WRONG),
+        (replace(ISOLATED, driver="overlay"), {}, WRONG),
+        (replace(INGRESS, masquerade=True), {"ports": PORT}, WRONG),
+        (replace(INGRESS, icc=True), {"ports": PORT}, WRONG),
+        (replace(INGRESS, internal=True), {"ports": PORT}, WRONG),
+        (replace(BRIDGE, masquerade=False), {"network": {"mode": "bridge"}}, WRONG),
+        (replace(BRIDGE, ours=False), {"network": {"mode": "bridge"}}, FOREIGN),
+    ],
+)
+@pytest.mark.parametrize("there", [(), (container(state="exited"),), (container(rev="a"),)])
+def test_a_network_that_is_not_ours_or_not_right_is_never_used(seen, spec, message, there):
+    standing = tuple(n for n in (ISOLATED, INGRESS, BRIDGE) if n.name != seen.name)
+    found, actions = problems(declared(service(**spec)), engine(*there, networks=(*standing, seen)))
+    place = ("web.yaml", 1, "Service/default/web")
+    assert found == [("network.foreign", message.format(seen.name), *place)]
+    assert [a for a in actions if a.verb != "remove-network"] == []
+
+
+def test_an_internal_network_masquerades_nothing_whatever_it_says():
+    seen = replace(ISOLATED, masquerade=False)
+    assert moves(declared(service()), engine(networks=(seen,))) == CREATE
+
+
+def test_a_foreign_network_beside_ours_of_the_same_name_is_noticed():
+    foreign = replace(ISOLATED, id="x", ours=False)
+    for networks in ((ISOLATED, foreign), (foreign, ISOLATED)):
+        found, actions = problems(declared(service()), engine(networks=networks))
+        assert [code for code, *_ in found] == ["network.foreign"]
+        assert actions == ()
+
+
+def test_what_runs_is_left_beside_a_foreign_network():
+    observed = engine(container(), networks=(replace(ISOLATED, ours=False),))
+    assert problems(declared(service()), observed) == ([], ())
+
+
+def test_the_remedies_for_a_foreign_network_and_volume_are_named():
+    observed = engine(
+        networks=(replace(ISOLATED, ours=False),), volumes=(Volume("data", ours=False),)
+    )
+    made = plan(declared(service(mounts=DATA)), observed)
+    assert [p.remedy for p in made.problems] == [
+        "remove it (docker network rm platform-network), or name another one: a declared network in its document, an implied one in the policy's networks",
+        "name another volume, or rename that one's data to it by hand",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("seen", "message"),
+    [
+        (Volume("data", ours=False), "the volume data on this engine isn't ours"),
+        (
+            Volume("data", ours=True, driver="nfs"),
+            "the volume data on this engine isn't a plain local one",
+        ),
+        (
+            Volume("data", ours=True, options=(("device", "/etc"),)),
+            "the volume data on this engine isn't a plain local one",
+        ),
+    ],
+)
+def test_a_volume_that_is_not_ours_or_could_be_any_folder_is_never_used(seen, message):
+    observed = engine(volumes=(seen,))
+    assert problems(declared(service(mounts=DATA)), observed) == (
+        [("volume.foreign", message, "web.yaml", 1, "Service/default/web")],
+        (),
+    )
+    assert problems(declared(volume("data")), observed)[0] == [
+        ("volume.foreign", message, "data.yaml", 1, "Volume/default/data")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("seen", "message"),
+    [
+        (Network("x", "back", ours=False, internal=True), FOREIGN),
+        (Network("x", "back", ours=True, internal=False), WRONG),
+    ],
+)
+def test_a_declared_network_that_another_holds_the_name_of_is_a_problem(seen, message):
+    observed = engine(networks=(ISOLATED, seen))
+    found, actions = problems(declared(network("back"), service()), observed)
+    assert found == [
+        ("network.foreign", message.format("back"), "back.yaml", 1, "Network/default/back")
+    ]
+    assert [a.verb for a in actions] == ["create-container", "start-container"]
+
+
+def test_an_attached_network_that_nothing_declares_is_a_problem():
+    attached = service(network={"attach": ["back"]})
+    found, actions = problems(declared(attached), engine())
+    message = "spec.network.attach names back, which no Network declares"
+    assert (found, actions) == (
+        [("network.undeclared", message, "web.yaml", 1, "Service/default/web")],
+        (),
+    )
+    # It is there: its document may be the one that can't be read.
+    there = (ISOLATED, Network("x", "back", ours=True, origin="controller", internal=False))
+    assert problems(declared(attached), engine(networks=there))[0] == []
+    foreign = (ISOLATED, Network("x", "back", ours=False))
+    found, _ = problems(declared(attached), engine(networks=foreign))
+    assert [code for code, *_ in found] == ["network.foreign"]
+
+
+def test_a_denied_network_is_shown_once_and_keeps_its_services_from_being_created():
+    made = plan(
+        declared(service("a"), service("b"), network("back")),
+        engine(networks=()),
+        judge=deny("create-network"),
+    )
+    assert [(a.verb, a.target, a.verdict.decision) for a in made.actions] == [
+        ("create-network", "back", "deny"),
+        ("create-network", "platform-network", "deny"),
+        ("create-network", "platform-network", "deny"),
+    ]
+    assert [a.object.name for a in made.actions] == ["back", "a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("namespace", "name", "key"),
+    [
+        ("default", "platform-network", Key("Network", "default", "platform-network")),
+        ("", "back", Key("Network", "default", "back")),
+        ("team", "team.back", Key("Network", "team", "back")),
+        (
+            "team",
+            "platform-network.team",
+            Key("Network", "team", "platform-network.team"),
+        ),
+    ],
+)
+def test_a_network_on_the_engine_has_the_key_of_its_document(namespace, name, key):
+    assert network_key(Network("n", name, ours=True, namespace=namespace)) == key

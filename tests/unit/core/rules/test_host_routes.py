@@ -1,0 +1,52 @@
+"""Routes of the host, by what the kernel shows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from controller.broker.host.routes import host_routes
+from controller.core.rules.host_routes import EVERYWHERE, overlapped, parse_routes
+
+HEAD = "Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT\n"
+
+
+def route(destination: str, mask: str, flags: str = "0001") -> str:
+    return f"eth0\t{destination}\t00000000\t{flags}\t0\t0\t0\t{mask}\t0\t0\t0\n"
+
+
+DEFAULT, HALF, OTHER_HALF = (
+    route("00000000", "00000000", "0003"),
+    route("00000000", "00000080"),
+    route("00000080", "00000080"),
+)
+DOCKER, OWN, DOWN = (
+    route("000011AC", "0000FFFF"),
+    route("00001FAC", "00F0FFFF"),
+    route("00000A0A", "0000FFFF", "0000"),
+)
+
+
+def test_routes_are_read_from_the_kernels_table() -> None:
+    text = HEAD + DEFAULT + HALF + OTHER_HALF + DOCKER + OWN + OWN + DOWN
+    assert parse_routes(text) == ("172.17.0.0/16", "172.31.0.0/20")
+    assert parse_routes(HEAD) == ()
+
+
+def test_a_subnet_overlaps_what_contains_it_and_what_it_contains() -> None:
+    assert overlapped("172.31.2.0/24", ("10.0.0.0/8", "172.31.0.0/20")) == "172.31.0.0/20"
+    assert overlapped("172.16.0.0/12", ("172.31.0.0/20",)) == "172.31.0.0/20"
+    assert overlapped("172.30.0.0/16", ("172.31.0.0/20",)) == ""
+
+
+@pytest.mark.parametrize("text", [None, HEAD + "eth0\n", HEAD + route("zz", "00000000")])
+def test_what_cannot_be_read_overlaps_everything(tmp_path: Path, text: str | None) -> None:
+    file = tmp_path / "route"
+    if text is not None:
+        file.write_text(text)
+    assert host_routes(file) == (EVERYWHERE,)
+
+
+def test_this_host_has_routes_that_can_be_read() -> None:
+    assert EVERYWHERE not in host_routes()

@@ -1,0 +1,319 @@
+"""What of the host, and which volumes, a container may see."""
+
+from dataclasses import replace
+
+import pytest
+
+from controller.core.admission.create import admit_create
+from controller.core.rules.facts import HostFacts, VolumeFacts
+from controller.model.host_paths import ENGINE_DATA, PathFacts, StickyParent
+from tests.unit.core.creates import (
+    CLIENT,
+    FACTS,
+    OPERATOR,
+    STRICT,
+    VOLUMES,
+    denials,
+    host_of,
+    judged,
+    judged_for_controller,
+    looked_at,
+    policy,
+)
+
+SOURCE = "/var/lib/platform/x"
+EVERYTHING = policy(mounts={"forbidden": [], "allowed": ["/"]})
+
+
+def bind(source, *, target="/m", rules=STRICT, facts=None, read_only=True, **changes):
+    """Return what denies a bind of *source*, whose facts are plain but for *changes*."""
+    mount = {"Type": "bind", "Source": source, "Target": target, "ReadOnly": read_only}
+    found = facts if facts is not None else looked_at(source, **changes)
+    return denials(judged(host={"Mounts": [mount]}, rules=rules, facts=found))
+
+
+@pytest.mark.parametrize(
+    ("source", "rules"),
+    [
+        (SOURCE, ()),
+        ("/tmp/x", ()),
+        ("/tmp/a..b", ()),
+        # With its slash the prefix is what lies below.
+        ("/tmp", ("mount.not-allowed",)),
+        ("/var/lib/platform", ("mount.not-allowed",)),
+        ("/var/lib/platformevil/x", ("mount.not-allowed",)),
+        ("/srv", ("mount.not-allowed",)),
+        ("/etc", ("mount.forbidden",)),  # it contains what is forbidden
+        ("/etc/shadow", ("mount.forbidden",)),
+        ("/etc/shadow2", ("mount.not-allowed",)),
+        ("/root", ("mount.forbidden",)),
+        ("/root/.ssh", ("mount.forbidden",)),
+        ("/home/u", ("mount.forbidden",)),
+        ("/rooted", ("mount.not-allowed",)),
+    ],
+)
+def test_sources_are_compared_by_whole_components(source, rules):
+    assert bind(source) == rules
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "/",
+        "/proc",
+        "/proc/1/root",
+        "/sys",
+        "/dev/sda",
+        "/run",
+        "/var",
+        "/var/run",
+        "/run/docker.sock",
+        "/var/run/docker.sock",
+        "/var/lib",
+        "/var/lib/docker",
+        "/var/lib/docker/containers",
+        "/var/lib/docker/volumes/../containers".replace("/volumes/..", ""),
+        "/var/lib/containerd",
+        "/var/lib/trimtab/broker",
+        "/tmp/docker.sock",
+        "/tmp/state/run/broker.sock",
+    ],
+)
+def test_some_sources_no_policy_allows(source):
+    assert bind(source) == ("mount.never",)
+    assert bind(source, rules=EVERYTHING) == ("mount.never",)
+
+
+@pytest.mark.parametrize(
+    ("kind", "rule"),
+    [
+        ("symlink", "mount.symlink"),
+        ("missing", "mount.missing"),
+        ("socket", "mount.socket"),
+        ("other", "mount.kind"),
+        ("unreadable", "mount.unreadable"),
+    ],
+)
+def test_a_source_is_a_folder_or_a_file_that_is_there(kind, rule):
+    assert bind(SOURCE, kind=kind) == (rule,)
+    assert bind(SOURCE, kind=kind, rules=EVERYTHING) == (rule,)
+    assert bind(SOURCE, kind="file") == ()
+
+
+def test_a_source_that_nobody_looked_at_is_refused():
+    assert bind(SOURCE, facts=FACTS) == ("mount.unreadable",)
+
+
+@pytest.mark.parametrize("protected", ["state folder", "policy", ENGINE_DATA])
+def test_what_is_the_brokers_own_is_refused_under_every_policy(protected):
+    assert bind(SOURCE, protected=protected) == ("mount.never",)
+    assert bind(SOURCE, protected=protected, rules=EVERYTHING) == ("mount.never",)
+
+
+def test_nobody_else_may_be_able_to_swap_a_source():
+    assert bind(SOURCE, parents_writable_by_others="/var/lib/platform") == ("mount.parent",)
+    assert bind(SOURCE, parent_owners=(1001,)) == ("mount.parent",)
+    alice = policy(owners=[{"name": "alice", "uids": [1001]}])
+    assert bind(SOURCE, parent_owners=(1001,), rules=alice) == ()
+    assert bind(SOURCE, parent_owners=(1001, 1002), rules=alice) == ("mount.parent",)
+    writable = {"parents_writable_by_others": "/var/lib/platform"}
+    assert bind(SOURCE, **writable, rules=alice) == ("mount.parent",)
+
+
+@pytest.mark.parametrize(
+    ("uid", "mode", "rules"),
+    [
+        (0, 0o755, ()),
+        (0, 0o777, ("mount.parent",)),
+        (0, 0o775, ("mount.parent",)),
+        (1001, 0o755, ()),
+        (1001, 0o757, ("mount.parent",)),
+        (1002, 0o755, ("mount.parent",)),
+    ],
+)
+def test_a_sticky_parent_does_no_harm_when_what_is_below_cant_be_replaced(uid, mode, rules):
+    alice = policy(owners=[{"name": "alice", "uids": [1001]}])
+    sticky = (StickyParent("/tmp", uid, mode),)
+    assert bind("/tmp/x", sticky_parents=sticky, rules=alice) == rules
+
+
+def test_an_owners_sources_stand_instead_of_the_policys():
+    alice = policy(owners=[{"name": "alice", "sources": ["/srv/alice/", "/home/alice"]}])
+    assert bind("/srv/alice/x", rules=alice) == ()
+    assert bind(SOURCE, rules=alice) == ("mount.not-allowed",)
+    # What is forbidden stays so.
+    assert bind("/home/alice", rules=alice) == ("mount.forbidden",)
+
+
+def test_below_the_volumes_root_a_path_is_judged_as_a_mount_of_that_volume():
+    root = "/var/lib/docker/volumes"
+    own, bobs = f"{root}/alice-data/_data", f"{root}/bob-data/_data"
+    data = {"protected": ENGINE_DATA, "parents_writable_by_others": "/var/lib/docker"}
+    assert bind(own, facts=looked_at(own, **data)) == ()
+    assert bind(bobs, facts=looked_at(bobs, **data)) == ("volume.foreign",)
+    assert bind(f"{root}/plain/_data") == ("volume.foreign",)
+    assert bind(f"{root}/none/_data") == ("volume.missing",)
+    assert bind(f"{root}/root/_data") == ("volume.foreign", "volume.options")
+    assert bind(own, facts=looked_at(own, protected="state folder")) == ("mount.never",)
+    assert bind(own, facts=looked_at(own, kind="symlink")) == ("mount.symlink",)
+    for not_data in (root, f"{root}/metadata.db", f"{root}/alice-data", f"{root}/alice-data/x"):
+        assert bind(not_data) == ("mount.forbidden",)
+
+
+@pytest.mark.parametrize("actor", [CLIENT, OPERATOR])
+@pytest.mark.parametrize("access", ["ro", "rw"])
+def test_no_part_of_a_volume_is_mounted_by_its_path(actor, access):
+    # A container with the volume turns the folder into a link to /etc between the look and the start.
+    part = "/var/lib/docker/volumes/alice-data/_data/sub"
+    facts = looked_at(part, protected=ENGINE_DATA)
+    binds = {"Binds": [f"{part}:/x:{access}"]}
+    assert denials(judged(host=binds, actor=actor, facts=facts)) == ("mount.parent",)
+    options = {"VolumeOptions": {"Subpath": "sub"}}
+    mount = {"Type": "volume", "Source": "alice-data", "Target": "/x", **options}
+    assert denials(judged(host={"Mounts": [mount]}, actor=actor, facts=facts)) == ()
+
+
+def test_the_volumes_root_is_the_engines_own():
+    elsewhere = "/data/docker/volumes/alice-data/_data"
+    facts = looked_at(elsewhere, protected=ENGINE_DATA)
+    host = HostFacts(cpus=8, volumes_root="/data/docker/volumes")
+    assert bind(elsewhere, facts=facts) == ("mount.not-allowed",)
+    assert bind(elsewhere, facts=replace(facts, host=host)) == ()
+    # The usual place is then another engine's: none of our volumes.
+    usual = "/var/lib/docker/volumes/alice-data/_data"
+    assert bind(usual, facts=replace(looked_at(usual), host=host)) == ("mount.never",)
+
+
+@pytest.mark.parametrize("kind", ["dir", "file"])
+def test_below_etc_a_file_or_folder_may_be_bound_read_only(kind):
+    for target in ("/etc/app", "/etc/nginx/nginx.conf", "/etc/my.cnf", "/etc/rclone.conf"):
+        assert bind(SOURCE, target=target, kind=kind) == ()
+        assert bind(SOURCE, target=target, kind=kind, read_only=False) == ("mount.target",)
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "/etc",
+        *("/etc/passwd", "/etc/passwd-", "/etc/shadow", "/etc/group", "/etc/subuid"),
+        *("/etc/sudoers", "/etc/sudoers.d/app", "/etc/sudo.conf", "/etc/doas.conf"),
+        *("/etc/pam.d", "/etc/pam.d/su", "/etc/pam.conf", "/etc/security/limits.conf"),
+        *("/etc/nsswitch.conf", "/etc/login.defs", "/etc/hosts.equiv", "/etc/hosts.allow"),
+        "/etc/ld-musl-x86_64.path",  # of Alpine
+        *("/etc/ld.so.preload", "/etc/ld.so.conf.d/app.conf", "/etc/alternatives/awk"),
+        *("/etc/profile", "/etc/profile.d/app.sh", "/etc/bash.bashrc", "/etc/environment"),
+        *("/etc/init.d/app", "/etc/inittab", "/etc/rc.local", "/etc/rc2.d", "/etc/systemd/system"),
+        *("/etc/crontab", "/etc/cron.d/app", "/etc/anacrontab"),
+        *("/etc/hosts", "/etc/hostname", "/etc/resolv.conf", "/etc/mtab"),
+    ],
+)
+def test_what_decides_over_rights_code_and_names_is_not_covered(target):
+    assert bind(SOURCE, target=target, kind="file") == ("mount.target",)
+
+
+def test_a_writable_bind_is_a_warning():
+    mount = {"Type": "bind", "Source": SOURCE, "Target": "/m"}
+    admission = judged(host={"Mounts": [mount]}, facts=looked_at(SOURCE))
+    assert denials(admission) == ()
+    assert admission.warnings == (f"{SOURCE} is mounted writable: read-only is safer",)
+    quiet = judged(host={"Mounts": [{**mount, "ReadOnly": True}]}, facts=looked_at(SOURCE))
+    assert quiet.warnings == ()
+
+
+def volume(name, **changes):
+    mount = {"Type": "volume", "Source": name, "Target": "/m"}
+    return denials(judged(host={"Mounts": [mount]}, **changes))
+
+
+def test_volumes_are_the_owners_own_and_plain():
+    assert volume("alice-data") == ()
+    assert volume("bob-data") == ("volume.foreign",)
+    assert volume("bob-data", actor=OPERATOR) == ()
+    assert volume("plain") == ("volume.foreign",)
+    assert volume("root") == ("volume.foreign", "volume.options")
+    assert volume("fresh") == ("volume.missing",)
+
+
+def test_a_volume_of_ours_with_options_is_refused_all_the_same():
+    odd = VolumeFacts("odd", ours=True, owner="alice", options=(("type", "tmpfs"),))
+    driver = VolumeFacts("driver", ours=True, owner="alice", driver="nfs")
+    facts = replace(FACTS, volumes={"odd": odd, "driver": driver})
+    assert volume("odd", facts=facts) == ("volume.options",)
+    assert volume("driver", facts=facts) == ("volume.options",)
+
+
+def test_the_controllers_volumes_are_the_namespaces():
+    def named(name, rules=STRICT, facts=FACTS):
+        mount = {"Type": "volume", "Source": name, "Target": "/m"}
+        return denials(judged_for_controller(host={"Mounts": [mount]}, rules=rules, facts=facts))
+
+    assert named("alice-data") == ()
+    assert named("bob-data") == ("volume.foreign",)
+    shared = VolumeFacts("shared", ours=True, owner="bob", namespace="default")
+    facts = replace(FACTS, volumes={"shared": shared})
+    assert named("shared", facts=facts) == ()
+    # Where owners are listed, they may share a namespace and not their data.
+    listed = policy(owners=[{"name": "alice"}, {"name": "bob"}])
+    assert named("shared", facts=facts, rules=listed) == ("volume.foreign",)
+
+
+def test_memory_filesystems_are_bounded():
+    mount = {"Type": "tmpfs", "Target": "/m"}
+    admission = judged(host={"Mounts": [mount], "Tmpfs": {"/n": "", "/o": "size=1m,ro"}})
+    assert host_of(admission)["Mounts"] == [
+        {"Type": "tmpfs", "Target": "/m", "TmpfsOptions": {"SizeBytes": 64 * 1024**2}}
+    ]
+    assert host_of(admission)["Tmpfs"] == {
+        "/n": "rw,nosuid,nodev,noexec,size=67108864",
+        "/o": "ro,nosuid,nodev,noexec,size=1048576",
+    }
+    huge = {**mount, "TmpfsOptions": {"SizeBytes": 2**40}}
+    assert denials(judged(host={"Mounts": [huge]})) == ("mount.tmpfs",)
+    assert denials(judged(host={"Tmpfs": {"/n": "size=1g"}})) == ("mount.tmpfs",)
+    negative = {**mount, "TmpfsOptions": {"SizeBytes": -1}}
+    assert denials(judged(host={"Mounts": [negative]})) == ("mount.tmpfs",)
+
+
+def test_mounts_keep_the_form_in_which_they_were_asked_for():
+    host = {
+        "Binds": [f"{SOURCE}:/a:ro", "alice-data:/b", "alice-data:/e:rw"],
+        "Mounts": [
+            {
+                "Type": "bind",
+                "Source": SOURCE,
+                "Target": "/c",
+                "ReadOnly": True,
+                "BindOptions": {"Propagation": "rprivate"},
+            },
+            {
+                "Type": "volume",
+                "Source": "alice-data",
+                "Target": "/d",
+                "VolumeOptions": {
+                    "NoCopy": True,
+                    "Subpath": "x",
+                    "DriverConfig": {"Name": "local"},
+                },
+            },
+        ],
+    }
+    rebuilt = host_of(judged(host=host, facts=looked_at(SOURCE)))
+    assert {key: rebuilt[key] for key in host} == host
+
+
+def test_there_are_only_so_many_mounts():
+    many = {f"/m{n}": "" for n in range(65)}
+    assert denials(judged(host={"Tmpfs": many})) == ("mount.count",)
+
+
+def test_a_preview_judges_by_names_alone():
+    mounts = [
+        {"Type": "bind", "Source": SOURCE, "Target": "/a"},
+        {"Type": "volume", "Source": "fresh", "Target": "/b"},
+    ]
+    assert denials(judged(host={"Mounts": mounts}, facts=None)) == ()
+    never = {"Type": "bind", "Source": "/run/docker.sock", "Target": "/a"}
+    assert denials(judged(host={"Mounts": [never]}, facts=None)) == ("mount.never",)
+    assert VOLUMES["alice-data"].ours
+    assert admit_create.__doc__
+    assert PathFacts("/x", "dir").protected == ""

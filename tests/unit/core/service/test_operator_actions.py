@@ -1,0 +1,283 @@
+"""What suspend, resume, rollback and restart come to, and when they can't be."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any, get_args
+
+import pytest
+
+from controller.core.drift.drift import short
+from controller.core.manifests.revision_hash import asked_of
+from controller.core.service import operator_actions
+from controller.core.service.operator_actions import Decision, Ground, decide, goes_back
+from controller.core.service.revisions import judged, left
+from controller.model.desired.desired import Desired, Restarting
+from controller.model.desired.overrides import (
+    UNSTEERED,
+    Pin,
+    ServiceAct,
+    Steering,
+    Suspension,
+    Verb,
+)
+from controller.model.errors import UsageError
+from controller.model.names import service_key
+from controller.model.observed import Container
+from tests.unit.core.service.test_overrides import DATA, course, written
+from tests.worlds import WEB, container, declared, service
+
+NOW = "2026-02-02T00:00:00Z"
+BY = "uid:0 alice"
+A, B, C = (written(f"env: {{C: {letter}}}") for letter in "abc")
+SUSPENSION = Suspension("uid:7", "2026-01-01T00:00:00Z")
+NEW = service()
+COURSE = course(service(rev="a"), NEW)
+BOTH = (container(rev="a"), container(slot=2, rev="a"))
+GOOD = judged(judged(course(A, B, C), A.revision, "good"), B.revision, "good")
+
+
+def act(
+    verb: Verb,
+    steering: Steering = UNSTEERED,
+    *containers: Container,
+    desired: Desired | None = None,
+    to: str = "",
+) -> Decision:
+    ground = Ground(
+        declared=declared(C) if desired is None else desired,
+        steerings={WEB: steering},
+        containers=containers,
+        generation=3,
+    )
+    return decide(ServiceAct(verb, WEB, BY, to=to, reason="why"), ground, now=NOW)
+
+
+def refused(
+    verb: Verb,
+    steering: Steering = UNSTEERED,
+    *containers: Container,
+    desired: Desired | None = None,
+    to: str = "",
+) -> str:
+    """The code, message and remedy of an act that can't be."""
+    with pytest.raises(UsageError) as caught:
+        act(verb, steering, *containers, desired=desired, to=to)
+    return f"{caught.value.code}: {caught.value.message} ({caught.value.remedy})"
+
+
+def test_suspending_notes_who_and_since_when() -> None:
+    done = act("suspend", GOOD)
+    assert done.changed
+    assert done.steering == replace(GOOD, suspension=Suspension(BY, NOW))
+    again = act("suspend", done.steering)
+    assert (again.changed, again.steering) == (False, done.steering)
+    assert again.text == f"already suspended by {BY} since {NOW}"
+
+
+@pytest.mark.parametrize(
+    ("desired", "there"),
+    [(declared(), (container(),)), (declared(blind_keys=[WEB]), ())],
+)
+def test_what_runs_or_cannot_be_read_may_be_suspended(
+    desired: Desired, there: tuple[Container, ...]
+) -> None:
+    assert act("suspend", UNSTEERED, *there, desired=desired).changed
+
+
+@pytest.mark.parametrize("verb", get_args(Verb))
+def test_what_there_is_not_cannot_be_acted_on(verb: Verb) -> None:
+    told = "service.unknown: there is no service web (see 'trimtab status')"
+    assert refused(verb, desired=declared()) == told
+
+
+def test_suspensions_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(operator_actions, "SUSPENDED_MAX", 1)
+    others = {service_key("default", "api"): Steering(suspension=SUSPENSION)}
+    ground = Ground(declared(C), others, (), 1)
+    with pytest.raises(UsageError, match="1 services are suspended"):
+        decide(ServiceAct("suspend", WEB, BY), ground, now=NOW)
+
+
+def test_resuming_ends_suspension_and_pin() -> None:
+    pinned = course(A, C, pinned=A)
+    both = replace(pinned, suspension=SUSPENSION)
+    done = act("resume", both)
+    assert done.changed
+    assert done.steering == replace(both, pin=None, suspension=None)
+    assert done.text == f"no longer suspended and pinned to {short(A.revision)}"
+    assert act("resume", Steering(suspension=SUSPENSION), desired=declared()).changed
+    assert act("resume", pinned, desired=declared(blind_keys=[WEB])).changed
+
+
+def test_resuming_what_runs_as_declared_changes_nothing() -> None:
+    done = act("resume", GOOD)
+    assert (done.changed, done.text) == (False, "neither suspended, pinned nor paused")
+
+
+def test_what_its_document_suspends_only_that_resumes() -> None:
+    suspended = declared(written("suspend: true"))
+    assert refused("resume", desired=suspended) == (
+        "resume.declared: web is suspended by its document, web.yaml:1 "
+        "(set spec.suspend: false there)"
+    )
+    assert act("resume", Steering(suspension=SUSPENSION), desired=suspended).changed
+
+
+def test_a_rollback_pins_to_the_last_good_revision() -> None:
+    done = act("rollback", GOOD)
+    assert done.steering.pin == Pin(
+        revision=B.revision, generation=3, asked=asked_of(C), by=BY, since=NOW, reason="why"
+    )
+    assert (done.changed, done.revision) == (True, B.revision)
+    assert done.text == f"rolls back to {short(B.revision)} (ghcr.io/team/web:1)"
+    further = act("rollback", done.steering)
+    assert further.steering.pin is not None and further.steering.pin.revision == A.revision
+
+
+@pytest.mark.parametrize("to", [A.revision, A.revision[3:11], A.revision[3:11].upper()])
+def test_a_rollback_to_a_revision_by_its_digits_whatever_became_of_it(to: str) -> None:
+    assert act("rollback", course(A, B, C), to=to).revision == A.revision
+
+
+def test_a_rollback_to_what_it_is_pinned_to_changes_nothing() -> None:
+    pinned = act("rollback", GOOD, to=A.revision).steering
+    again = act("rollback", pinned, to=A.revision)
+    assert (again.changed, again.text) == (False, f"already pinned to {short(A.revision)}")
+
+
+def test_an_automatic_rollback_is_told_apart() -> None:
+    ground = Ground(declared(C), {WEB: GOOD}, (), 3)
+    wanted = ServiceAct("rollback", WEB, "controller", reason="never healthy", automatic=True)
+    steering = decide(wanted, ground, now=NOW).steering
+    pin = steering.pin
+    assert pin is not None and pin.automatic and pin.reason == "never healthy"
+    assert pin.asked == C.revision
+    assert [each.revision for each in steering.revisions if each.left] == [C.revision]
+    assert act("rollback", GOOD).steering.revisions == GOOD.revisions, "by hand it isn't counted"
+
+
+@pytest.mark.parametrize(
+    ("spec", "steering", "there", "back"),
+    [
+        ({}, COURSE, (container(rev="a"), container()), True),
+        ({"rollout": {"onFailure": "Pause"}}, COURSE, (), False),
+        ({}, left(COURSE, NEW.revision), (container(rev="a"), container()), False),
+        ({}, replace(COURSE, pin=Pin(A.revision, 1, "asked", BY, NOW)), (), False),
+        # Nothing else serves, or not everywhere.
+        ({}, left(COURSE, NEW.revision), (container(),), True),
+        ({}, left(COURSE, NEW.revision), (container(rev="a", state="exited"),), True),
+        ({}, left(COURSE, NEW.revision), (container(rev="a", health="unhealthy"),), True),
+        ({"replicas": 2}, left(COURSE, NEW.revision), (container(rev="a"),), True),
+        ({"replicas": 2}, left(COURSE, NEW.revision), BOTH, False),
+    ],
+)
+def test_what_failed_is_gone_back_from_once_and_again_only_where_something_would_be_down(
+    spec: dict[str, Any], steering: Steering, there: tuple[Container, ...], back: bool
+) -> None:
+    assert goes_back(service(**spec), steering, there) == back
+
+
+@pytest.mark.parametrize(
+    ("steering", "to", "told"),
+    [
+        (
+            course(A, B, C),
+            "",
+            (
+                f"rollback.none: no revision of web before {short(C.revision)} is known to have run "
+                "well (see 'trimtab history web', and name one with --to)"
+            ),
+        ),
+        (
+            GOOD,
+            "ffffffffffff",
+            (
+                "rollback.unknown: ffffffffffff matches no revision that is kept of web "
+                "(see 'trimtab history web')"
+            ),
+        ),
+        (
+            GOOD,
+            "v1:",
+            "rollback.unknown: v1: matches several revisions of web (see 'trimtab history web')",
+        ),
+        (
+            GOOD,
+            C.revision,
+            (
+                f"rollback.declared: {short(C.revision)} is what the document of web says "
+                "(trimtab resume web, if it is pinned to another)"
+            ),
+        ),
+    ],
+)
+def test_a_rollback_to_nothing_that_can_be_told_is_refused(
+    steering: Steering, to: str, told: str
+) -> None:
+    assert refused("rollback", steering, to=to) == told
+
+
+def test_a_rollback_to_what_is_too_little_known_is_refused() -> None:
+    lost = replace(GOOD, revisions=tuple(replace(each, spec="") for each in GOOD.revisions))
+    assert refused("rollback", lost, to=A.revision).startswith("rollback.lost: ")
+
+
+@pytest.mark.parametrize(
+    ("now", "others", "why"),
+    [
+        (("replicas: 2",), (), "volume data is for one replica, and replicas is 2"),
+        ((), (written(DATA, name="api"),), "Service/default/api wants volume data, too"),
+    ],
+)
+def test_a_rollback_to_what_does_not_fit_in_any_more_is_refused(now, others, why: str) -> None:
+    earlier, today = written(DATA), written(*now)
+    steering = course(earlier, today)
+    told = refused("rollback", steering, desired=declared(today, *others), to=earlier.revision)
+    assert told.startswith(
+        f"rollback.misfit: {short(earlier.revision)} of web conflicts with the documents of now: {why}"
+    )
+
+
+def test_a_restart_is_of_what_is_there() -> None:
+    there = container(), container(slot=2)
+    done = act("restart", GOOD, *there)
+    assert done.steering.restarting == Restarting(frozenset(c.id for c in there), BY)
+    assert (done.changed, done.revision, done.anew) == (True, C.revision, False)
+    assert done.text == "2 containers to be replaced"
+    assert act("restart", GOOD, container()).text == "1 container to be replaced"
+
+
+def test_a_restart_of_nothing_changes_nothing() -> None:
+    done = act("restart", GOOD)
+    assert (done.changed, done.text) == (False, "it has no containers")
+
+
+def test_a_restart_is_of_the_revision_that_it_is_pinned_to_and_anew_as_its_document_says() -> None:
+    today = written("pullPolicy: Always", "env: {C: c}")
+    done = act("restart", course(A, today, pinned=A), container(), desired=declared(today))
+    assert (done.revision, done.anew) == (A.revision, True)
+
+
+@pytest.mark.parametrize("spec", [{"state": "Stopped"}, {"replicas": 0}])
+def test_what_is_not_to_run_cannot_be_restarted(spec: dict[str, Any]) -> None:
+    told = refused("restart", UNSTEERED, container(), desired=declared(service(**spec)))
+    assert told.startswith("restart.stopped: web has no replicas to restart")
+
+
+@pytest.mark.parametrize("verb", ["rollback", "restart"])
+def test_what_is_left_as_it_is_can_neither_be_rolled_back_nor_restarted(verb: Verb) -> None:
+    told = "service.suspended: web is suspended, and so left as it is"
+    assert refused(verb, replace(GOOD, suspension=SUSPENSION)) == f"{told} (trimtab resume web)"
+    documented = declared(written("suspend: true"))
+    remedy = "set spec.suspend: false in its document"
+    assert refused(verb, desired=documented) == f"{told} ({remedy})"
+    blind = refused(verb, desired=declared(blind_keys=[WEB]))
+    assert blind.startswith("service.blind: the document of web can't be read")
+
+
+def test_services_of_other_namespaces_are_called_by_both_names() -> None:
+    key = service_key("lab", "probe")
+    ground = Ground(declared(), {}, (), 0)
+    with pytest.raises(UsageError, match="there is no service lab/probe"):
+        decide(ServiceAct("restart", key, BY), ground, now=NOW)

@@ -1,0 +1,291 @@
+"""What passes work for where people want something else than the files say."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from controller.core.drift.drift import short
+from controller.core.manifests.resolve import desired_of
+from controller.core.manifests.revision_hash import asked_of
+from controller.core.review.text import render, to_json
+from controller.core.service.overrides import clash, lasting, misfit, slots_of, steer
+from controller.core.service.prune_guard import PruneMemory, guard
+from controller.core.service.revisions import noted
+from controller.model.desired.desired import Desired, Restarting, Service
+from controller.model.desired.overrides import UNSTEERED, Pin, Steering, Suspension
+from controller.model.names import Key, service_key
+from tests.worlds import HERE, WEB, container, declared, engine, plan, service
+
+SINCE = "2026-01-01T00:00:00Z"
+SUSPENDED = Steering(suspension=Suspension("uid:0", SINCE))
+API = service_key("default", "api")
+
+
+def written(*specs: str, name: str = "web") -> Service:
+    """The service that a document with these lines declares."""
+    lines = "\n".join(f"  {line}" for line in ("image: ghcr.io/team/web:1", *specs))
+    text = (
+        f"apiVersion: trimtab/v1\nkind: Service\nmetadata: {{name: {name}, owner: team}}\n"
+        f"spec:\n{lines}\n"
+    )
+    desired = desired_of({f"{name}.yaml": text})
+    assert desired.valid, desired.problems
+    return desired.services[0]
+
+
+def course(*services: Service, pinned: Service | None = None) -> Steering:
+    """The steering of a service that was declared as these, one after the other."""
+    steering = UNSTEERED
+    for generation, each in enumerate(services, 1):
+        steering = noted(steering, each, generation=generation, since=SINCE, containers=())
+    if pinned is None:
+        return steering
+    last = services[-1]
+    return replace(
+        steering, pin=Pin(pinned.revision, len(services), asked_of(last), "uid:0", SINCE)
+    )
+
+
+def steered(desired: Desired, **steerings: Steering) -> Desired:
+    return steer(desired, {service_key("default", name): s for name, s in steerings.items()})
+
+
+def told(desired: Desired) -> list[tuple[Key, str, str, str, str]]:
+    return [(h.key, h.word, h.code, h.reason, h.remedy) for h in desired.holds]
+
+
+BLUE, GREEN = written("env: {C: blue}"), written("env: {C: green}", "replicas: 3")
+
+
+def test_what_nobody_wants_otherwise_is_as_declared() -> None:
+    desired = declared(service())
+    assert steered(desired, web=course(service()), gone=course(service("gone"))) is desired
+
+
+def test_a_suspended_service_is_left_out_of_plans_and_told() -> None:
+    desired = steered(declared(service(replicas=2), service("api")), web=SUSPENDED)
+    made = plan(desired, engine(container(rev="a"), container("api")))
+    assert render(made) == (
+        "nothing to do\n"
+        "suspended Service/default/web   suspended by uid:0 since 2026-01-01T00:00:00Z\n"
+        "    remedy: trimtab resume web\n"
+    )
+    assert to_json(made)["held"] == [
+        {
+            "object": "Service/default/web",
+            "word": "suspended",
+            "reason": "suspended by uid:0 since 2026-01-01T00:00:00Z",
+            "remedy": "trimtab resume web",
+        }
+    ]
+    assert plan(desired, engine(container("api")), only=API).holds == ()
+
+
+def test_a_suspended_service_outlives_its_document() -> None:
+    desired = steered(declared(service("api")), web=SUSPENDED)
+    observed = engine(container(), container("api"))
+    assert plan(desired, observed).actions == ()
+    guarded = guard(desired, observed, PruneMemory(), now=1000.0, approved=True)
+    assert (guarded.prunable, guarded.blocked) == (frozenset(), ())
+
+
+@pytest.mark.parametrize("spec", [{"replicas": 0}, {"state": "Stopped"}, {}])
+def test_a_suspended_service_neither_stops_nor_scales(spec: dict[str, Any]) -> None:
+    desired = steered(declared(service(**spec)), web=SUSPENDED)
+    observed = engine(container(state="paused"), container(slot=2))
+    guarded = guard(desired, observed, PruneMemory(), now=1000.0, approved=True)
+    assert plan(desired, observed, prunable=guarded.prunable).actions == ()
+
+
+def test_a_document_may_suspend_and_says_where() -> None:
+    desired = steered(declared(written("suspend: true")))
+    reason, remedy = "spec.suspend is true in web.yaml:1", "set spec.suspend: false"
+    assert told(desired) == [(WEB, "suspended", "Declared", reason, remedy)]
+    both = steered(declared(written("suspend: true")), web=SUSPENDED)
+    assert told(both) == [
+        (
+            WEB,
+            "suspended",
+            "ByCommand",
+            f"suspended by uid:0 since {SINCE}; {reason}",
+            f"trimtab resume web, and {remedy}",
+        )
+    ]
+
+
+def test_a_document_that_suspends_is_of_the_same_revision() -> None:
+    assert written("suspend: true").revision == written().revision
+
+
+def test_a_pinned_service_has_the_slots_of_then_and_all_else_of_now() -> None:
+    now = written("env: {C: green}", "replicas: 3", "pullPolicy: Always", "state: Stopped")
+    labelled = replace(now, labels=(("tier", "web"),))
+    desired = steered(declared(labelled), web=course(BLUE, labelled, pinned=BLUE))
+    (found,) = desired.services
+    assert found.revision == BLUE.revision
+    assert found.spec.env == {"C": "blue"}
+    assert (found.spec.replicas, found.spec.pull_policy, found.spec.state) == (
+        3,
+        "Always",
+        "Stopped",
+    )
+    assert found.labels == labelled.labels
+    then, today = short(BLUE.revision), short(now.revision)
+    assert told(desired) == [
+        (
+            WEB,
+            "pinned",
+            "ByCommand",
+            f"pinned to {then} by uid:0 since {SINCE}; its document says {today}",
+            "change its document, or trimtab resume web",
+        )
+    ]
+    assert desired.digest != declared(labelled).digest
+
+
+def test_a_pin_ends_when_its_document_asks_for_something_else() -> None:
+    pinned = course(BLUE, GREEN, pinned=BLUE)
+    for other in (written("env: {C: red}"), written("env: {C: green}", "replicas: 2")):
+        assert steered(declared(other), web=pinned) == declared(other)
+        assert noted(pinned, other, generation=3, since=SINCE, containers=None).pin is None
+    assert noted(pinned, GREEN, generation=2, since=SINCE, containers=None) == pinned
+
+
+def test_an_automatic_pin_ends_when_its_document_has_another_revision() -> None:
+    pinned = course(BLUE, GREEN, pinned=BLUE)
+    assert pinned.pin is not None
+    automatic = replace(pinned, pin=replace(pinned.pin, asked=GREEN.revision, automatic=True))
+    more = written("env: {C: green}", "replicas: 2", "rollout: {onFailure: Pause}")
+    assert noted(automatic, more, generation=3, since=SINCE, containers=None) == automatic
+    desired = steered(declared(more), web=automatic)
+    (found,) = desired.services
+    assert (found.revision, found.spec.replicas) == (BLUE.revision, 2)
+    assert [(hold.code, hold.remedy) for hold in desired.holds] == [
+        (
+            "Automatic",
+            "change its document (image, env …; not only replicas or rollout), or trimtab resume web",
+        )
+    ]
+    red = written("env: {C: red}")
+    assert steered(declared(red), web=automatic) == declared(red)
+    assert noted(automatic, red, generation=3, since=SINCE, containers=None).pin is None
+
+
+def test_a_pinned_service_that_is_suspended_is_told_as_both_and_left_as_it_is() -> None:
+    both = replace(course(BLUE, GREEN, pinned=BLUE), suspension=SUSPENDED.suspension)
+    desired = steered(declared(GREEN), web=both)
+    assert [(word, code) for _, word, code, _, _ in told(desired)] == [
+        ("pinned", "ByCommand"),
+        ("suspended", "ByCommand"),
+    ]
+    assert plan(desired, engine()).actions == ()
+
+
+@pytest.mark.parametrize("spec", ["", '{"colour": "blue"}', '{"image": "a/b:1"}'])
+def test_what_is_pinned_to_a_revision_that_is_lost_is_left_as_it_is(spec: str) -> None:
+    pinned = course(BLUE, GREEN, pinned=BLUE)
+    first = replace(pinned.revisions[0], spec=spec)
+    lost = replace(pinned, revisions=(first, *pinned.revisions[1:]))
+    desired = steered(declared(GREEN), web=lost)
+    assert [(hold.word, hold.code) for hold in desired.holds] == [("suspended", "PinLost")]
+    assert plan(desired, engine(container())).actions == ()
+    assert slots_of(first, GREEN) is None
+
+
+def test_a_restart_reaches_what_is_declared() -> None:
+    asked = Restarting(frozenset({container().id}), "uid:0")
+    desired = steered(declared(service()), web=Steering(restarting=asked))
+    assert desired.services == (replace(service(), restarting=asked),)
+    assert desired.holds == ()
+
+
+PORT = "ports: [{container: 80, host: 8080}]"
+DATA = "mounts: [{type: volume, source: data, target: /d}]"
+SHARED = "mounts: [{type: volume, source: data, target: /d, shared: true}]"
+READ = "mounts: [{type: volume, source: data, target: /d, readOnly: true}]"
+
+
+@pytest.mark.parametrize(
+    ("then", "other", "both"),
+    [
+        (PORT, PORT, "host port 8080/tcp"),
+        (PORT, "ports: [{container: 80, host: 8080, hostIP: 127.0.0.2}]", ""),
+        (PORT, "ports: [{container: 80, host: 8080, protocol: udp}]", ""),
+        (PORT, "ports: [{container: 80}]", ""),
+        (DATA, SHARED, "volume data"),
+        (SHARED, DATA, "volume data"),
+        (SHARED, SHARED, ""),
+        (DATA, READ, ""),
+    ],
+)
+def test_a_pinned_service_that_takes_what_another_has_stops_neither(
+    then: str, other: str, both: str
+) -> None:
+    earlier, now, api = written(then), written(), written(other, name="api")
+    assert clash(earlier, api) == both
+    desired = steered(declared(now, api), web=course(earlier, now, pinned=earlier))
+    assert desired.suspended == (frozenset({WEB, API}) if both else frozenset())
+    for hold in desired.holds:
+        if hold.word == "suspended":
+            assert hold.reason == (
+                f"Service/default/web, as it is pinned, and Service/default/api both want {both}"
+            )
+
+
+def test_volumes_of_two_namespaces_are_two() -> None:
+    api = written(DATA, name="api")
+    elsewhere = replace(api, key=service_key("lab", "api"))
+    assert (clash(written(DATA), api), clash(written(DATA), elsewhere)) == ("volume data", "")
+
+
+@pytest.mark.parametrize(
+    ("then", "now", "why"),
+    [
+        (PORT, "replicas: 2", "host port 8080 is for one replica, and replicas is 2"),
+        (DATA, "replicas: 2", "volume data is for one replica, and replicas is 2"),
+        (
+            DATA,
+            "rollout: {order: StartFirst}",
+            "volume data is for one replica, and rollout.order is StartFirst",
+        ),
+        (SHARED, "replicas: 2", ""),
+        (PORT, "replicas: 1", ""),
+    ],
+)
+def test_a_pinned_revision_that_cannot_be_as_its_document_wants_it_is_left_alone(
+    then: str, now: str, why: str
+) -> None:
+    earlier, today = written(then), written(now)
+    pinned = course(earlier, today, pinned=earlier)
+    slots = slots_of(pinned.revisions[0], today)
+    assert slots is not None and misfit(slots) == why
+    assert steered(declared(today), web=pinned).suspended == ({WEB} if why else set())
+
+
+@pytest.mark.parametrize(
+    ("desired", "steering", "lasts"),
+    [
+        (declared(), SUSPENDED, True),
+        (declared(), course(BLUE, GREEN, pinned=BLUE), False),
+        (declared(), course(BLUE), False),
+        (declared(blind=True), course(BLUE, GREEN, pinned=BLUE), True),
+        (declared(blind_keys=[WEB]), course(BLUE, GREEN, pinned=BLUE), True),
+        (
+            declared(identity=replace(HERE, present=False)),
+            course(BLUE, GREEN, pinned=BLUE),
+            True,
+        ),
+        (
+            declared(identity=replace(HERE, documents=0)),
+            course(BLUE, GREEN, pinned=BLUE),
+            True,
+        ),
+    ],
+)
+def test_what_people_want_lasts_though_nothing_is_to_be_seen(
+    desired: Desired, steering: Steering, lasts: bool
+) -> None:
+    assert (WEB in lasting(desired, {WEB: steering})) is lasts

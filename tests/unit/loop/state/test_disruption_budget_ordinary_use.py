@@ -1,0 +1,145 @@
+"""The prune guard and the loop's share keep to the gate's radius, so that its refusal is never met.
+
+The gate here is the toy engine with ``core.enforcement.disruption_budget`` before it, counting as the broker does.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from controller.core.enforcement import disruption_budget
+from controller.core.enforcement.disruption_budget import Recent, Slot
+from controller.core.planning.quarantine import Keeping
+from controller.model.desired.desired import Service
+from controller.model.desired.plan import AnyAction, RemoveContainer, StartContainer, StopContainer
+from controller.model.errors import EngineError, EngineFailed, OverShare
+from controller.model.observed import Container
+from tests import worlds
+from tests.unit.loop.toy import House, ToyEngine, Watch
+from tests.worlds import container, service
+
+NEVER_BEFORE = -1e9
+
+
+@dataclass
+class Gate:
+    """Judges what takes a container down, and remembers it, as ``broker.guards.disruption_budget`` does.
+
+    Where it is *broken*, no successor starts: what stopped for one stays down.
+    """
+
+    engine: ToyEngine
+    watch: Watch
+    broken: bool
+    taken: dict[str, tuple[str, bool, float]] = field(default_factory=dict)
+    met: list[str] = field(default_factory=list)
+
+    def __call__(self, action: AnyAction) -> EngineError | None:
+        now = self.watch.monotonic()
+        if isinstance(action, StartContainer):
+            if self.broken:
+                return EngineFailed("engine.failed", "it doesn't start")
+            self.taken.pop(action.precondition.id, None)
+        if not isinstance(action, StopContainer | RemoveContainer):
+            return None
+        running = [Slot(c.id, c.key.name) for c in self.engine.world.containers if c.running]
+        target = Slot(action.precondition.id, action.object.name)
+        recent = [
+            Recent(identifier, name, last, now - at, down=True)
+            for identifier, (name, last, at) in self.taken.items()
+        ]
+        word = disruption_budget.judge(target, starting=False, running=running, recent=recent)
+        if word.finding is not None:
+            self.met.append(action.target)
+            return OverShare(word.finding.rule, word.finding.reason)
+        if word.takes and target.container not in self.taken:
+            self.taken[target.container] = (target.service, word.takes == "service", now)
+        return None
+
+
+def web(number: int, *, rev: str, replicas: int, published: bool) -> Service:
+    ports: dict[str, Any] = (
+        {"ports": [{"container": 80, "host": 8000 + number}]} if published else {}
+    )
+    return service(f"s{number:02}", rev, replicas=replicas, **ports)
+
+
+#: An edit: how many services go, how many get a new revision, how long until the next edit.
+EDITS = st.lists(
+    st.tuples(st.integers(0, 20), st.integers(0, 50), st.sampled_from([1.0, 30.0, 700.0])),
+    min_size=1,
+    max_size=3,
+)
+
+
+@given(
+    count=st.integers(1, 50),
+    idle=st.integers(0, 50),
+    published=st.booleans(),
+    broken=st.booleans(),
+    keep_s=st.sampled_from([0.0, 300.0]),
+    edits=EDITS,
+)
+# More is declared than runs: the guard must count as the gate does.
+@example(
+    count=20, idle=40, published=False, broken=False, keep_s=0.0, edits=[(9, 0, 1.0), (6, 0, 1.0)]
+)
+# Nothing that stops for its successor comes back: the share must hold the others.
+@example(
+    count=50,
+    idle=0,
+    published=True,
+    broken=True,
+    keep_s=300.0,
+    edits=[(15, 35, 1.0), (5, 30, 700.0)],
+)
+@settings(
+    max_examples=6, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True
+)
+def test_whatever_is_pruned_and_rolled_out_the_gate_refuses_nothing(
+    count: int,
+    idle: int,
+    published: bool,
+    broken: bool,
+    keep_s: float,
+    edits: list[tuple[int, int, float]],
+) -> None:
+    wanted = {
+        number: web(number, rev="b", replicas=1 + number % 2 * (not published), published=published)
+        for number in range(count)
+    }
+    resting = [service(f"idle{number:02}", state="Stopped") for number in range(idle)]
+    with TemporaryDirectory() as folder:
+        home = House(Path(folder), keeping=Keeping(keep_s, "boot"))
+        home.engine = ToyEngine(worlds.engine(*map(down, resting), networks=NETWORKS))
+        home.restart()
+        home.declare(*wanted.values(), *resting)
+        home.settle()
+        gate = home.engine.fault = Gate(home.engine, home.watch, broken)
+        for index, (going, rolling, pause_s) in enumerate(edits):
+            for number in sorted(wanted)[:going]:
+                del wanted[number]
+            for number in sorted(wanted)[-rolling:] if rolling else ():
+                replicas = wanted[number].spec.replicas
+                rev = "cdef"[index]
+                wanted[number] = web(number, rev=rev, replicas=replicas, published=published)
+            home.declare(*wanted.values(), *resting)
+            home.let_pass(pause_s)
+        home.let_pass(60)
+        assert gate.met == []
+        if all(rolling == 0 for _, rolling, _ in edits):
+            # Nothing but the guard held anything back: what it let pass needn't wait for a share.
+            assert "blast.radius" not in str(home.controller.status())
+
+
+NETWORKS = (worlds.ISOLATED, worlds.INGRESS)
+
+
+def down(one: Service) -> Container:
+    return container(one.key.name, state="exited", admitted={"restart": "no"})

@@ -1,0 +1,81 @@
+"""Snapshots: a look at one key put into the look at everything."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from controller.loop.state import snapshot
+from controller.model.names import Key
+from controller.model.observed import Container, Ending, Image, Network
+from controller.ports import Glimpse
+from tests.worlds import ISOLATED, WEB, container, engine
+
+WHOLE = engine(
+    container(),
+    container("api"),
+    container(slot=0, origin="client", id="theirs"),
+    networks=(ISOLATED, Network("n9", "platform-network.prod", ours=True, namespace="prod")),
+)
+PROD = WHOLE.networks[1]
+
+
+def ids(containers: tuple[Container, ...]) -> list[str]:
+    return [each.id for each in containers]
+
+
+def test_one_services_look_replaces_its_containers_and_its_namespaces_networks() -> None:
+    part = engine(
+        container(slot=2),
+        networks=(),
+        images={"new:1": Image("sha256:2")},
+        pins={"v1:x": Image("y")},
+    )
+    ended = Ending("c1", "container.remove", "operator", 0, "2026-01-01T00:00:00Z")
+    part = replace(part, endings={"c1": ended}, taken_down="d1")
+    merged = snapshot.merged(WHOLE, part, WEB)
+    assert ids(merged.containers) == ["id:api.1-bbbbbbbb", "id:web.2-bbbbbbbb"]
+    assert merged.networks == (PROD,)
+    assert merged.images == {**WHOLE.images, "new:1": Image("sha256:2")}
+    assert merged.pins == {"v1:x": Image("y")}
+    assert (merged.endings, merged.taken_down) == ({"c1": ended}, "d1")
+
+
+def test_a_look_at_a_network_leaves_containers_as_they_were() -> None:
+    merged = snapshot.merged(WHOLE, engine(networks=()), Key("Network", "default", "x"))
+    assert merged.containers == WHOLE.containers
+    assert merged.networks == (PROD,)
+
+
+def test_a_merged_snapshot_is_asked_anew() -> None:
+    assert ids(WHOLE.of(WEB)) == ["id:web.1-bbbbbbbb"]
+    assert snapshot.merged(WHOLE, engine(), WEB).of(WEB) == ()
+
+
+def glimpses(*containers: Container) -> frozenset[Glimpse]:
+    return frozenset(
+        Glimpse(c.id, c.name, c.state.value, c.key, c.settings.networks) for c in containers
+    )
+
+
+def test_a_list_shows_which_services_differ_and_clients_containers_never_count() -> None:
+    web, api = container(), container("api")
+    theirs = replace(container("theirs"), key=Key("Service", "", "theirs"), origin="client")
+    known = engine(web, api, theirs)
+
+    def differ(*seen: Container) -> list[str]:
+        return sorted(key.name for key in snapshot.differing(known, glimpses(*seen)))
+
+    assert differ(web, api, theirs) == []
+    assert differ(web, api) == []
+    assert differ(web, theirs) == ["api"]
+    assert differ(web, api, container("new")) == ["new"]
+    assert differ(container(state="exited"), api) == ["web"]
+    assert differ(container(settings={"name": "renamed"}), api) == ["web"]
+    assert differ(container(settings={"networks": ("other",)}), api) == ["web"]
+    assert differ(container(id="id:another"), api) == ["web"]
+
+
+def test_only_the_controllers_own_containers_are_somebodys() -> None:
+    assert snapshot.owner_of(WHOLE, "id:web.1-bbbbbbbb") == WEB
+    assert snapshot.owner_of(WHOLE, "theirs") is None
+    assert snapshot.owner_of(WHOLE, "nobody") is None

@@ -1,0 +1,223 @@
+"""What fails, or is ended by others, for ever is acted on a bounded number of times an hour."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from controller.core.service.rollout_progress import WATCH_S
+from controller.model.desired.overrides import ServiceAct
+from controller.model.desired.plan import AnyAction, StartContainer
+from controller.model.errors import EngineError, Refused
+from controller.model.observed import Container, ContainerState, Ending
+from controller.ports import EngineEvent
+from tests.unit.loop.test_controller import house
+from tests.unit.loop.toy import House
+from tests.worlds import service
+
+HOUR_S = 3600.0
+REASON = "effective.mount: tmpfs / is mounted at /x, which was not admitted"
+
+
+def ends_each_start(home: House) -> Callable[[AnyAction], EngineError | None]:
+    """A broker that ends each container for a violation, right after its start."""
+    count = [0]
+
+    def fault(action: AnyAction) -> EngineError | None:
+        if not isinstance(action, StartContainer):
+            return None
+        count[0] += 1
+        record = f"v{count[0]:04}"
+
+        def end(container: Container) -> Container:
+            return replace(
+                container,
+                state=ContainerState.EXITED,
+                exit_code=137,
+                settings=replace(container.settings, restart="no"),
+                violation=record,
+                ending=Ending(container.id, "container.kill", "broker", -1, "", REASON),
+            )
+
+        home.engine.change(action.target, end)
+        home.controller.hint(EngineEvent(count[0], "container", "die", "", action.object))
+        return Refused("effective.mount", "the container was stopped")
+
+    return fault
+
+
+def test_what_the_broker_ends_at_each_start_is_tried_after_growing_pauses_and_stalled(
+    tmp_path: Path,
+) -> None:
+    home = house(tmp_path, services=(service(rollout={"onFailure": "Pause"}),))
+    home.engine.fault = ends_each_start(home)
+
+    def starts(seconds: float) -> int:
+        return sum(each.startswith("start-container") for each in home.let_pass(seconds))
+
+    assert [starts(0.5), starts(1), starts(5), starts(10), starts(20)] == [1, 1, 1, 1, 1]
+    assert home.condition("web", "CrashLoop")[0] == "True"
+    failing = f"slot 1 failed 5 times in 10 min: was ended by the broker: {REASON}"
+    assert home.message("web", "CrashLoop") == failing
+    assert home.condition("web", "Stalled") == ("True", "effective.violated")
+    assert REASON in home.message("web", "Stalled")
+    assert "journal show v0005" in home.message("web", "PolicyViolation")
+    assert REASON in home.message("web", "Paused")
+    home.let_pass(600)
+    before = len(home.engine.done)
+    assert starts(HOUR_S) == 12, "one each five minutes"
+    assert len(home.engine.done) - before == 3 * 12, "it is created, the last one removed, started"
+    # A controller that is started anew knows it still.
+    home.memory.save()
+    home.restart()
+    assert home.settle() == []
+    # Who mends the cause changes the document, or asks.
+    home.engine.fault = lambda _action: None
+    home.declare(service(rev="c"))
+    assert [each for each in home.settle() if each.startswith("start")] == [
+        "start-container web.1-cccccccc"
+    ]
+
+
+def test_a_single_violation_is_healed_after_a_second_and_forgotten(tmp_path: Path) -> None:
+    home = house(tmp_path, services=(service(),))
+    home.let_pass(2 * WATCH_S)
+    down = ends_each_start(home)
+    home.engine.fault = down
+    down(StartContainer(object=service().key, target="web.1-bbbbbbbb", cause="", slot=1))
+    home.engine.fault = lambda _action: None
+    assert home.settle() == []
+    assert home.condition("web", "PolicyViolation") == ("True", "effective.violated")
+    assert home.let_pass(1.1) == [
+        "create-container web.1-bbbbbbbb.2",
+        "remove-container web.1-bbbbbbbb",
+        "start-container web.1-bbbbbbbb.2",
+    ]
+    home.let_pass(1)
+    assert home.condition("web", "PolicyViolation") == ("", "")
+    assert home.condition("web", "Ready")[0] == "True"
+    cause = home.engine.contexts[-2].cause
+    assert cause == f"web.1-bbbbbbbb was ended by the broker: {REASON}"
+
+
+def ending(home: House, how: str) -> Callable[[], None]:
+    """Somebody who ends the service's container whenever it runs, past the gate or through it."""
+
+    def end() -> None:
+        for container in home.engine.world.containers:
+            if not container.running:
+                continue
+            if how == "removes":
+                home.engine.change(container.name, lambda _c: None)
+            else:
+                home.engine.change(
+                    container.name, lambda c: replace(c, state=ContainerState.EXITED)
+                )
+            event = EngineEvent(1, "container", "die", container.id, container.key)
+            home.controller.hint(event)
+
+    return end
+
+
+@pytest.mark.parametrize("how", ["removes", "stops"])
+def test_what_somebody_ends_again_and_again_is_healed_at_once_three_times_then_more_slowly(
+    tmp_path: Path, how: str
+) -> None:
+    home = house(tmp_path, services=(service(),))
+    home.let_pass(2 * WATCH_S)
+    end = ending(home, how)
+    word = {"removes": "removed", "stops": "stopped"}[how]
+    acts = {"removes": 2, "stops": 1}[how]
+    for _ in range(3):
+        end()
+        assert len(home.settle()) == acts
+        assert home.condition("web", "Contended") == ("", "")
+    for pause_s in (2, 6, 18, 54, 162, 300, 300):
+        end()
+        assert home.settle() == []
+        assert home.condition("web", "Contended") == ("True", "EndedAgain")
+        assert home.message("web", "Contended").startswith(
+            f"ended from outside again and again: slot 1: its container is {word} ("
+        )
+        report: Any = home.controller.status()
+        reason = report["resources"][0]["nextTry"]["reason"]
+        assert reason == f"its container is {word} from outside again and again"
+        assert home.let_pass(pause_s - 0.1) == []
+        assert len(home.let_pass(0.2)) == acts
+    home.let_pass(605)
+    assert home.condition("web", "Contended") == ("", "")
+
+
+def test_the_cause_of_an_act_says_who_ended_what_it_puts_right(tmp_path: Path) -> None:
+    home = house(tmp_path, services=(service(),))
+    home.let_pass(2 * WATCH_S)
+
+    def cause_after(end: Callable[[], None]) -> str:
+        end()
+        assert home.settle()
+        return home.engine.contexts[-1].cause
+
+    removed = "slot 1 is missing: web.1-bbbbbbbb was removed"
+    assert cause_after(ending(home, "removes")) == f"{removed} from outside"
+    stopped = "web.1-bbbbbbbb was stopped from outside: it exited with 0"
+    assert cause_after(ending(home, "stops")) == stopped
+
+    def by_operator() -> None:
+        (there,) = home.engine.world.containers
+        record = Ending(there.id, "container.remove", "operator", 1000, "")
+        home.engine.world = replace(home.engine.world, endings={there.id: record})
+        ending(home, "removes")()
+
+    assert cause_after(by_operator) == f"{removed} by uid:1000 through the gate"
+
+
+def test_what_trimtab_removed_itself_was_removed_by_nobody_else(tmp_path: Path) -> None:
+    home = house(tmp_path, services=(service(replicas=2),))
+    home.settle()
+    for _ in range(5):
+        home.declare(service(replicas=1))
+        home.let_pass(10)
+        home.declare(service(replicas=2))
+        home.let_pass(10)
+    assert home.condition("web", "Contended") == ("", "")
+    assert home.memory.all_fights() == {}
+    assert home.engine.contexts[-1].cause == "slot 2 is missing"
+
+
+def test_after_down_what_failed_before_is_tried_at_once_and_what_people_hold_stays(
+    tmp_path: Path,
+) -> None:
+    held = service("held")
+    services = (service(rollout={"onFailure": "Pause"}), held)
+    home = house(tmp_path, services=services)
+    home.settle()
+    home.controller.act(ServiceAct("suspend", held.key, "uid:0"))
+    home.engine.fault = ends_each_start(home)
+    home.declare(service(rev="c", rollout={"onFailure": "Pause"}), held)
+    home.let_pass(60)
+    assert home.condition("web", "Paused")[0] == "True"
+    home.memory.save()
+
+    home.engine.world = replace(home.engine.world, containers=(), taken_down="d1")
+    home.engine.fault = lambda _action: None
+    home.restart()
+    home.controller.reload()
+    first = home.controller.survey().plan.actions[0]
+    assert (first.verb, first.cause) == ("create-container", "slot 1 is missing"), "plan knows too"
+    assert home.settle() == ["create-container web.1-cccccccc", "start-container web.1-cccccccc"]
+    for condition in ("CrashLoop", "Paused", "PolicyViolation", "Contended"):
+        assert home.condition("web", condition) == ("", "")
+    assert home.condition("web", "Stalled")[0] == "False"
+    assert home.condition("held", "Suspended")[0] == "True"
+    assert home.memory.generation(service().key) is not None
+    # It is taken account of once.
+    home.engine.fault = ends_each_start(home)
+    home.declare(service(rev="d"), held)
+    home.let_pass(10)
+    home.memory.save()
+    home.restart()
+    assert home.settle() == [], "in its pause"
