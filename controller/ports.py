@@ -10,7 +10,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Protocol
 
-from controller.core.drift.probe import Answer, Probe
+from controller.core.drift.probe import Probe, ProbeResult
 from controller.core.records.views import Page, Question
 from controller.model.container_output import LogLine
 from controller.model.desired.desired import Desired
@@ -58,7 +58,7 @@ class EngineEvent:
 
 
 @dataclass(frozen=True, slots=True)
-class Glimpse:
+class ContainerSummary:
     """A container of ours in the engine's list: as much as a cheap look shows."""
 
     id: str
@@ -97,7 +97,7 @@ class Engine(Protocol):
         """Return one snapshot; ``only`` narrows the containers to one service's."""
         ...
 
-    def glance(self) -> frozenset[Glimpse]:
+    def glance(self) -> frozenset[ContainerSummary]:
         """Return what a cheap list shows of all containers of ours."""
         ...
 
@@ -132,7 +132,7 @@ class ProbeTransport(Protocol):
         """Begin to ask, without waiting; the answer comes once, within the probe's time-out."""
         ...
 
-    def answers(self, *, wait_s: float) -> list[Answer]:
+    def answers(self, *, wait_s: float) -> list[ProbeResult]:
         """Return the answers that came, having waited for one, or for ``wake``, so long at most."""
         ...
 
@@ -168,7 +168,7 @@ RESERVED = "journal.reserved"
 
 
 @dataclass(frozen=True, slots=True)
-class Vitals:
+class JournalHealth:
     """How the journal is. ``signed`` is the last record that a checkpoint is of; while
     ``reserved``, the rest of the disk is for the controller, operators and ends (``journal.writer.disk_reserve``);
     while ``clock_doubted``, no record is too old to be kept (``journal.writer.clock_guard``).
@@ -184,7 +184,7 @@ class QueuedJournal(Journal, Protocol):
     """The journal as the broker's event loop uses it."""
 
     @property
-    def vitals(self) -> Vitals:
+    def vitals(self) -> JournalHealth:
         """How it was when something was last written, or tried."""
         ...
 
@@ -256,7 +256,7 @@ class Archive(Protocol):
 NewId = Callable[[], str]
 
 
-class Performer(Protocol):
+class ActionPerformer(Protocol):
     """What the executor needs of the engine."""
 
     def perform(self, action: AnyAction, context: Context) -> str: ...

@@ -45,7 +45,7 @@ class Instance:
 
 
 @dataclass(frozen=True, slots=True)
-class State:
+class StateFolder:
     """The state folder and what is in it."""
 
     root: Path
@@ -211,7 +211,7 @@ def bind_engine(root: Path, engine_id: str) -> None:
     write_instance(root, replace(instance, engine_id=engine_id))
 
 
-def state_of(root: Path, instance: Instance) -> State:
+def state_of(root: Path, instance: Instance) -> StateFolder:
     """Return the layout of an instance's state folder.
 
     One that was moved, or is a copy, has its sockets where it is now, never at the original's.
@@ -219,4 +219,4 @@ def state_of(root: Path, instance: Instance) -> State:
     run = Path(instance.run)
     if run.parent not in {root, SHORT_RUN}:
         run = run_folder(root, instance.id)
-    return State(root=root, run=run)
+    return StateFolder(root=root, run=run)

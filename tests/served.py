@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 from controller.app.clock import SystemClock
 from controller.app.wiring import new_id
 from controller.broker.dispatch import handle
-from controller.broker.server.server import Broker, Limits, Outside, Places
-from controller.journal.index.live_index import Keeper
+from controller.broker.server.server import Broker, BrokerPaths, HostServices, ServerLimits
+from controller.journal.index.live_index import LiveIndex
 from controller.journal.writer.writer import Writer
 
 if TYPE_CHECKING:
@@ -21,18 +21,22 @@ if TYPE_CHECKING:
     from tests.engine import FoundEngine, PrivateEngine
 
 
-LIMITS = Limits()
+LIMITS = ServerLimits()
 
 
 @contextmanager
 def served(
-    engine: PrivateEngine | FoundEngine, root: Path, *, policy: Policy, limits: Limits = LIMITS
+    engine: PrivateEngine | FoundEngine,
+    root: Path,
+    *,
+    policy: Policy,
+    limits: ServerLimits = LIMITS,
 ) -> Iterator[Path]:
     """Serve while the block runs; gives the socket. What was made through it is removed."""
     (root / "broker" / "journal").mkdir(parents=True, mode=0o700)
     clock = SystemClock()
     broker = Broker(
-        Places(
+        BrokerPaths(
             state=root,
             socket=root / "run" / "broker.sock",
             policy=root / "policy.yaml",
@@ -42,12 +46,12 @@ def served(
         controller_uid=54321,
         group=None,
         handle=handle,
-        outside=Outside(
+        outside=HostServices(
             clock=clock,
             new_id=new_id,
             load_policy=lambda: policy,
             open_journal=lambda: Writer(root / "broker" / "journal", clock=clock, new_id=new_id),
-            open_archive=lambda journal: Keeper(
+            open_archive=lambda journal: LiveIndex(
                 root / "broker" / "journal", durable=lambda: journal.last_seq, clock=clock
             ),
             bind_engine=lambda _: None,

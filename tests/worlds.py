@@ -13,12 +13,12 @@ from datetime import datetime, timedelta
 from typing import Any, assert_never
 
 from controller.core.drift.actions import Judge
-from controller.core.drift.availability import Readiness
+from controller.core.drift.availability import Availability
 from controller.core.engine_api.translate import RESTART
 from controller.core.planning import planner
-from controller.core.planning.context import Past
+from controller.core.planning.context import PlanContext
 from controller.core.planning.image_volumes import VolumeRule, always_refuse
-from controller.core.planning.ordering import Around
+from controller.core.planning.ordering import KnownServices
 from controller.core.planning.quarantine import NOTHING_KEPT, Quarantine
 from controller.model import observed as seen
 from controller.model.desired.desired import (
@@ -26,8 +26,8 @@ from controller.model.desired.desired import (
     Network,
     Release,
     Service,
-    Source,
     SourceIdentity,
+    SourceLocation,
     Volume,
 )
 from controller.model.desired.plan import (
@@ -61,10 +61,10 @@ IMAGE = "ghcr.io/platformnetwork/web:1"
 IMAGE_ID = "sha256:" + "1" * 64
 NAMES = NetworkNames()
 WEB = service_key("default", "web")
-ISOLATED = seen.Network(
+ISOLATED = seen.ObservedNetwork(
     "n1", "platform-network", ours=True, origin="controller", namespace="default", internal=True
 )
-INGRESS = seen.Network(
+INGRESS = seen.ObservedNetwork(
     "n2",
     "platform-ingress",
     ours=True,
@@ -73,7 +73,9 @@ INGRESS = seen.Network(
     masquerade=False,
     icc=False,
 )
-BRIDGE = seen.Network("n3", "platform-bridge", ours=True, origin="controller", namespace="default")
+BRIDGE = seen.ObservedNetwork(
+    "n3", "platform-bridge", ours=True, origin="controller", namespace="default"
+)
 LIMITS = (
     "memory",
     "memory_swap",
@@ -105,21 +107,23 @@ def service(
         owner=owner,
         spec=ServiceSpec.model_validate_json(text),
         revision=revision(rev),
-        source=Source(f"{name}.yaml", 1),
+        source=SourceLocation(f"{name}.yaml", 1),
     )
 
 
 def network(name: str, *, namespace: str = "default", internal: bool = True) -> Network:
-    source = Source(f"{name}.yaml", 1)
+    source = SourceLocation(f"{name}.yaml", 1)
     return Network(Key("Network", namespace, name), "team", NetworkSpec(internal=internal), source)
 
 
 def volume(name: str, *, namespace: str = "default") -> Volume:
-    return Volume(Key("Volume", namespace, name), "team", VolumeSpec(), Source(f"{name}.yaml", 1))
+    return Volume(
+        Key("Volume", namespace, name), "team", VolumeSpec(), SourceLocation(f"{name}.yaml", 1)
+    )
 
 
 def release(name: str, *members: Key) -> Release:
-    source = Source(f"{name}.yaml", 1)
+    source = SourceLocation(f"{name}.yaml", 1)
     return Release(Key("Release", "default", name), "team", "validator", members, source)
 
 
@@ -194,8 +198,8 @@ def container(
 
 def engine(
     *containers: Container,
-    networks: tuple[seen.Network, ...] = (ISOLATED,),
-    volumes: tuple[seen.Volume, ...] = (),
+    networks: tuple[seen.ObservedNetwork, ...] = (ISOLATED,),
+    volumes: tuple[seen.ObservedVolume, ...] = (),
     images: dict[str, Image | None] | None = None,
     pins: dict[str, Image] | None = None,
 ) -> Observed:
@@ -240,14 +244,14 @@ def plan(
     only: Key | None = None,
     taken_over: frozenset[tuple[Key, int]] = frozenset(),
     quarantine: Quarantine = NOTHING_KEPT,
-    readiness: Mapping[str, Readiness] | None = None,
+    readiness: Mapping[str, Availability] | None = None,
     superseded: Mapping[str, str] | None = None,
     good: Mapping[Key, str] | None = None,
     hindered: frozenset[Key] = frozenset(),
     ailing: frozenset[str] = frozenset(),
     paused: Mapping[Key, str] | None = None,
     contended: Mapping[tuple[Key, int], Mapping[str, str]] | None = None,
-    around: Around = Around(),  # noqa: B008 - frozen
+    around: KnownServices = KnownServices(),  # noqa: B008 - frozen
     volume_rule: VolumeRule = always_refuse,
 ) -> Plan:
     """The plan where everything is prunable and nothing held, unless said otherwise."""
@@ -260,7 +264,7 @@ def plan(
         blocked=blocked,
         policy_digest="policy",
         only=only,
-        past=Past(
+        past=PlanContext(
             held=held or {},
             taken_over=taken_over,
             readiness=readiness or {},
@@ -325,7 +329,7 @@ def act(  # noqa: C901, PLR0912 - an arm for each action
             return replace(observed, images=images)
         case CreateNetwork():
             _absent(action, {n.name for n in observed.networks})
-            made = seen.Network(
+            made = seen.ObservedNetwork(
                 id=f"net:{action.target}",
                 name=action.target,
                 ours=True,
@@ -344,7 +348,7 @@ def act(  # noqa: C901, PLR0912 - an arm for each action
             return replace(observed, networks=left)
         case CreateVolume():
             _absent(action, {v.name for v in observed.volumes})
-            made_volume = seen.Volume(action.target, ours=True, origin="controller")
+            made_volume = seen.ObservedVolume(action.target, ours=True, origin="controller")
             return replace(observed, volumes=(*observed.volumes, made_volume))
         case CreateContainer():
             _absent(action, names)

@@ -19,14 +19,14 @@ from pathlib import Path
 
 from controller.model.errors import StateError, UsageError
 from controller.model.policy.shipped import SHIPPED_POLICIES
-from controller.process.drop_privileges import MEANT, Drop, meant
+from controller.process.drop_privileges import MEANT, PrivilegeDrop, meant
 from controller.process.mount_view import Need, plan_view
 from controller.process.process_group import Recipe, answers
 from controller.settings import (
     GROUP,
     REGISTRY_AUTH,
     Instance,
-    State,
+    StateFolder,
     read_instance,
     run_folder,
     state_of,
@@ -55,21 +55,21 @@ class User:
 
 
 @dataclass(frozen=True, slots=True)
-class Chosen:
+class LaunchOptions:
     """What a start may settle for the instance: it holds until another start says otherwise."""
 
     quarantine_ms: int | None = None
     registry_auth: Path | None = None
 
 
-UNCHANGED = Chosen()
+UNCHANGED = LaunchOptions()
 
 
 @dataclass(frozen=True, slots=True)
 class Launch:
     """Everything that ``up`` needs to start its children."""
 
-    state: State
+    state: StateFolder
     instance: Instance
     user: User
     policy: Path
@@ -149,7 +149,7 @@ def prepare(
     user: User,
     new_instance_id: str,
     rebind: bool = False,
-    chosen: Chosen = UNCHANGED,
+    chosen: LaunchOptions = UNCHANGED,
 ) -> Launch:
     """Make or open the state folder and settle what the instance is.
 
@@ -223,7 +223,7 @@ def _refuse_stranger(root: Path) -> None:
         )
 
 
-def lay_out(state: State, *, user: User) -> None:
+def lay_out(state: StateFolder, *, user: User) -> None:
     """Make the folders with the owners and modes that ARCHITECTURE.md lists.
 
     Raises:
@@ -270,7 +270,7 @@ def _hand_over(path: Path, user: User) -> None:
         os.close(handle)
 
 
-def controller_socket(state: State, *, user: User) -> socket.socket:
+def controller_socket(state: StateFolder, *, user: User) -> socket.socket:
     """Bind and listen on the controller's socket; the controller itself may not write its folder.
 
     Raises:
@@ -336,7 +336,9 @@ def controller_recipe(
     view = plan_view(needs_of(launch), uid=launch.user.uid, gid=launch.user.gid)
     kept[MEANT] = meant(Path(sys.executable), PACKAGE)
 
-    drop = Drop(uid=launch.user.uid, gid=launch.user.gid, parent=os.getpid(), view=view, argv=argv)
+    drop = PrivilegeDrop(
+        uid=launch.user.uid, gid=launch.user.gid, parent=os.getpid(), view=view, argv=argv
+    )
     outer = (sys.executable, "-I", "-m", "controller.process.drop_privileges", drop.to_json())
     return Recipe("controller", outer, kept, _crash(environ), (listener.fileno(),))
 
@@ -413,7 +415,7 @@ def lay_out_shipper(folder: Path, user: User) -> None:
 
 
 def shipper_argv(
-    state: State,
+    state: StateFolder,
     user: User,
     *,
     targets: Sequence[str],
@@ -447,7 +449,7 @@ def shipper_argv(
         *(("--metrics", str(metrics.absolute())) if metrics is not None else ()),
     )
     view = plan_view(needs, uid=user.uid, gid=user.gid)
-    drop = Drop(uid=user.uid, gid=user.gid, parent=os.getpid(), view=view, argv=argv)
+    drop = PrivilegeDrop(uid=user.uid, gid=user.gid, parent=os.getpid(), view=view, argv=argv)
     return (sys.executable, "-I", "-m", "controller.process.drop_privileges", drop.to_json())
 
 

@@ -30,8 +30,8 @@ from controller.app.launch import (
     CRASH_AT,
     PACKAGE,
     UNCHANGED,
-    Chosen,
     Launch,
+    LaunchOptions,
     User,
     broker_recipe,
     controller_recipe,
@@ -50,18 +50,18 @@ from controller.model.names import NetworkNames
 from controller.process.drop_privileges import MEANT, check_meant
 from controller.process.engine_socket import raise_if_denied
 from controller.process.file_lock import hold
-from controller.process.instance_lock import Alone, shared_folder
-from controller.process.process_group import POLL_S, Assembly, answers
+from controller.process.instance_lock import InstanceLock, shared_folder
+from controller.process.process_group import POLL_S, ProcessGroup, answers
 from controller.settings import GROUP, STANDARD_SOCKET, bind_engine, read_instance, state_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from controller.engine.adapter import BrokerEngine
-    from controller.journal.index.live_index import Keeper
+    from controller.journal.index.live_index import LiveIndex
     from controller.journal.writer.writer import Writer
     from controller.loop.controller import Controller
-    from controller.loop.passes import Rules
+    from controller.loop.passes import PassPolicy
     from controller.model.container_output import FailedRun
     from controller.model.desired.plan import AnyAction
     from controller.model.errors import Problem
@@ -69,7 +69,7 @@ if TYPE_CHECKING:
     from controller.model.observed import HostPort
     from controller.model.policy.document import Policy
     from controller.ports import Clock, QueuedJournal
-    from controller.settings import Instance, State
+    from controller.settings import Instance, StateFolder
     from controller.ship.destination import Destination
     from controller.sources.directory import DirectorySource
 
@@ -131,7 +131,7 @@ def prepare_launch(
     policy: str | None,
     controller_user_name: str | None,
     rebind: bool,
-    chosen: Chosen = UNCHANGED,
+    chosen: LaunchOptions = UNCHANGED,
     instance_id: str = "",
 ) -> Launch:
     """Make the state folder ready for ``up``; raises as ``launch.prepare`` and ``await_free``, and
@@ -177,12 +177,12 @@ def await_free(root: Path) -> None:
 
 
 @contextmanager
-def both(launch: Launch, *, paused: bool = False) -> Iterator[Assembly]:
+def both(launch: Launch, *, paused: bool = False) -> Iterator[ProcessGroup]:
     """Run broker and controller as children until the block ends; then the broker last.
 
     *paused*: the controller runs passes only while one is asked for.
     """
-    assembly = Assembly(monotonic=time.monotonic, wait=time.sleep)
+    assembly = ProcessGroup(monotonic=time.monotonic, wait=time.sleep)
     try:
         child = assembly.start(broker_recipe(launch, os.environ))
         assembly.await_socket(child, launch.state.broker_socket)
@@ -200,7 +200,7 @@ def both(launch: Launch, *, paused: bool = False) -> Iterator[Assembly]:
 @contextmanager
 def broker_alone(launch: Launch) -> Iterator[Path]:
     """Run a broker as a child until the block ends, and yield its socket."""
-    assembly = Assembly(monotonic=time.monotonic, wait=time.sleep)
+    assembly = ProcessGroup(monotonic=time.monotonic, wait=time.sleep)
     try:
         child = assembly.start(broker_recipe(launch, os.environ))
         assembly.await_socket(child, launch.state.broker_socket)
@@ -220,7 +220,7 @@ def run_broker(
     socket_path: Path | None,
     controller_uid: int | None,
     lifeline_fd: int | None,
-    chosen: Chosen = UNCHANGED,
+    chosen: LaunchOptions = UNCHANGED,
 ) -> int:
     """Be the broker until a signal or the end of the parent.
 
@@ -231,7 +231,7 @@ def run_broker(
     """
     from controller.broker.dispatch import handle
     from controller.broker.host.capabilities import bound
-    from controller.broker.server.server import Broker, Outside, Places
+    from controller.broker.server.server import Broker, BrokerPaths, HostServices
     from controller.journal.writer.signing_keys import hash_key
 
     log_to_stderr("broker")
@@ -248,7 +248,7 @@ def run_broker(
     )
     clock = SystemClock()
     reach = crash_reach(os.environ)
-    places = Places(
+    places = BrokerPaths(
         state=state.root,
         socket=socket_path or state.broker_socket,
         policy=launch.policy,
@@ -257,13 +257,13 @@ def run_broker(
         registry_auth=launch.registry_auth,
         registry_auth_required=bool(instance.registry_auth),
     )
-    alone = Alone(shared_folder(os.getuid()), state.root, instance.id)
+    alone = InstanceLock(shared_folder(os.getuid()), state.root, instance.id)
 
     def belong(engine_id: str) -> None:
         bind_engine(state.root, engine_id)
         alone.claim(engine_id)
 
-    outside = Outside(
+    outside = HostServices(
         clock=clock,
         new_id=new_id,
         load_policy=lambda: read_policy(launch.policy),
@@ -289,30 +289,30 @@ def run_broker(
     return 0
 
 
-def open_journal(state: State, instance: str, *, clock: Clock, reach: Reach) -> Writer:
+def open_journal(state: StateFolder, instance: str, *, clock: Clock, reach: Reach) -> Writer:
     """Open the instance's journal to write it, with the key that signs it.
 
     Raises:
         StateError: the journal or its key can't be used.
     """
     from controller.core.transparency.checkpoint import origin_of
-    from controller.journal.writer.checkpointer import Notary
+    from controller.journal.writer.checkpointer import Checkpointer
     from controller.journal.writer.retention import KEEP
-    from controller.journal.writer.signing_keys import KeyFiles, Keys
+    from controller.journal.writer.signing_keys import KeyFiles, SigningKeys
     from controller.journal.writer.writer import Writer
 
     origin = origin_of(instance)
     files = KeyFiles(state.journal_key, state.journal_public, state.journal_checkpoint)
-    keys = Keys(files, name=origin, new_seed=lambda: secrets.token_bytes(32))
-    notary = Notary(keys, origin=origin, clock=clock, new_id=new_id)
+    keys = SigningKeys(files, name=origin, new_seed=lambda: secrets.token_bytes(32))
+    notary = Checkpointer(keys, origin=origin, clock=clock, new_id=new_id)
     return Writer(state.journal, clock=clock, new_id=new_id, reach=reach, notary=notary, keep=KEEP)
 
 
-def keep_index(state: State, journal: QueuedJournal, *, clock: Clock) -> Keeper:
+def keep_index(state: StateFolder, journal: QueuedJournal, *, clock: Clock) -> LiveIndex:
     """Begin to keep the index of the journal that is being written."""
-    from controller.journal.index.live_index import Keeper
+    from controller.journal.index.live_index import LiveIndex
 
-    return Keeper(state.journal, durable=lambda: journal.last_seq, clock=clock)
+    return LiveIndex(state.journal, durable=lambda: journal.last_seq, clock=clock)
 
 
 def open_launch(
@@ -321,7 +321,7 @@ def open_launch(
     engine: str | None,
     policy: str | None,
     controller_uid: int | None,
-    chosen: Chosen = UNCHANGED,
+    chosen: LaunchOptions = UNCHANGED,
 ) -> Launch:
     """Open or make the state folder for a broker alone; ``up`` made it already for its own."""
     found = read_instance(root)
@@ -378,13 +378,13 @@ def _with_shipped(policy: Policy) -> Policy:
 
 def policy_from_route(told: Mapping[str, Any]) -> Policy:
     """Return the policy that the broker's own route shows, with the file that it was read from."""
-    from controller.model.policy.document import Origin, Policy
+    from controller.model.policy.document import Policy, PolicyOrigin
 
     policy = Policy.model_validate_json(json.dumps(told["policy"]))
     origin = told.get("origin")
     if not isinstance(origin, dict):
         return policy  # a client's look, or an earlier broker
-    return _with_shipped(policy.read_from(Origin(str(origin["file"]), dict(origin["lines"]))))
+    return _with_shipped(policy.read_from(PolicyOrigin(str(origin["file"]), dict(origin["lines"]))))
 
 
 def log_to_stderr(name: str) -> None:
@@ -438,13 +438,13 @@ def host_ports() -> frozenset[HostPort]:
     return found
 
 
-def rules_of(policy: Policy, digest: str) -> Rules:
+def rules_of(policy: Policy, digest: str) -> PassPolicy:
     """Return what passes need of a policy: names, verdicts in advance, which one it is."""
     from controller.core.admission.create import preview
     from controller.core.drift.failed_runs import Readers
     from controller.core.engine_api.translate import container_body
     from controller.core.planning.image_volumes import volume_rule_of
-    from controller.loop.passes import Rules
+    from controller.loop.passes import PassPolicy
     from controller.model.desired.plan import CreateContainer, Verdict
 
     networks = policy.networks.names
@@ -458,7 +458,7 @@ def rules_of(policy: Policy, digest: str) -> Rules:
         operators=frozenset({0, *policy.operators}),
         owners={client.uid: client.owner for client in policy.clients},
     )
-    return Rules(
+    return PassPolicy(
         networks=networks,
         judge=judge,
         digest=digest,
@@ -472,9 +472,9 @@ class PolicyInForce:
 
     def __init__(self, engine: BrokerEngine) -> None:
         self._engine = engine
-        self._rules: Rules | None = None
+        self._rules: PassPolicy | None = None
 
-    def __call__(self) -> Rules:
+    def __call__(self) -> PassPolicy:
         """Return the rules in force.
 
         Raises:
@@ -489,7 +489,7 @@ class PolicyInForce:
 
 
 def build_controller(
-    state: State,
+    state: StateFolder,
     directory: Path,
     engine: BrokerEngine,
     *,
@@ -504,16 +504,16 @@ def build_controller(
     Raises:
         StateError: its memory can't be read.
     """
-    from controller.core.planning.quarantine import Keeping
+    from controller.core.planning.quarantine import QuarantineRules
     from controller.loop.controller import Controller
     from controller.loop.probes.prober import ProbedEngine, Prober
     from controller.loop.probes.sockets import ProbeSockets
     from controller.loop.state.failed_runs import FailureLog
-    from controller.loop.state.store import Memory, write_whole
+    from controller.loop.state.store import StateStore, write_whole
 
     clock = SystemClock()
     reach = crash_reach(os.environ)
-    memory = Memory(memory_file, reach=reach)
+    memory = StateStore(memory_file, reach=reach)
     problem = memory.load(stamp=f"{time.time_ns()}" if acts else "")
     failure_log = FailureLog(
         clock, file=memory_file.with_name("failures.json"), reader=engine, reach=reach
@@ -532,7 +532,7 @@ def build_controller(
         random=random.random,
         fetch_rules=PolicyInForce(engine),
         publish=publish,
-        keeping=Keeping(quarantine_ms / 1000, boot_id()),
+        keeping=QuarantineRules(quarantine_ms / 1000, boot_id()),
     )
     controller.keep_failures(failure_log)
     engine.progress = controller.progressed
@@ -547,12 +547,12 @@ def boot_id() -> str:
         return ""
 
 
-def known_dependencies(state: State, directory: Path) -> dict[Key, frozenset[Key]]:
+def known_dependencies(state: StateFolder, directory: Path) -> dict[Key, frozenset[Key]]:
     """Return what services depend on, as the files say, or else as they said it last."""
     from controller.core.manifests.dependencies import dependencies_of
-    from controller.loop.state.store import BROKEN, Memory
+    from controller.loop.state.store import BROKEN, StateStore
 
-    memory = Memory(state.controller / "state.json")
+    memory = StateStore(state.controller / "state.json")
     with suppress(OSError, *BROKEN):
         memory.read()
     declared = directory_source(directory).load().services
@@ -571,16 +571,16 @@ def read_report(path: Path) -> dict[str, object] | None:
     return report if isinstance(report, dict) else None
 
 
-def last_history(state: State, name: str) -> dict[str, object]:
+def last_history(state: StateFolder, name: str) -> dict[str, object]:
     """Return a service's history from what the controller remembered last.
 
     Raises:
         StateError: that can't be read, or there is no such service in it.
     """
-    from controller.core.service.history import Past, history
-    from controller.loop.state.store import BROKEN, Memory
+    from controller.core.service.history import HistoryInputs, history
+    from controller.loop.state.store import BROKEN, StateStore
 
-    memory = Memory(state.controller / "state.json")
+    memory = StateStore(state.controller / "state.json")
     try:
         memory.read()
     except (OSError, *BROKEN) as error:
@@ -595,11 +595,11 @@ def last_history(state: State, name: str) -> dict[str, object]:
         if steering.revisions and parts[-len(wanted) :] == wanted:
             generation = memory.generation(key)
             number = 0 if generation is None else generation.number
-            return history(Past(key, steering, steering.revisions[-1].revision, number))
+            return history(HistoryInputs(key, steering, steering.revisions[-1].revision, number))
     raise StateError("service.unknown", f"nothing is known of a service {name}")
 
 
-def last_failures(state: State) -> tuple[FailedRun, ...]:
+def last_failures(state: StateFolder) -> tuple[FailedRun, ...]:
     """Return the failed runs that the controller kept last.
 
     Raises:
@@ -635,7 +635,7 @@ def run_controller(
         StateError: the state folder can't be used, its memory can't be read, or another controller
             holds it.
     """
-    from controller.loop.supervisor import Doors, Supervisor
+    from controller.loop.supervisor import ControlEndpoints, Supervisor
     from controller.sources.watch import watch
 
     check_meant(os.environ.get(MEANT), package=PACKAGE)
@@ -661,7 +661,7 @@ def run_controller(
         if listen_fd is not None
         else controller_socket(state, user=User(os.getuid(), os.getgid(), dropped=False))
     )
-    doors = Doors(
+    doors = ControlEndpoints(
         watch=lambda wake, stop: watch(where, wake, stop, also=(charts_of(where),)),
         listener=listener,
         lifeline=lifeline_fd,
@@ -685,7 +685,7 @@ def run_controller(
 
 
 def ship(
-    state: State,
+    state: StateFolder,
     instance: Instance,
     *,
     targets: Sequence[str],
@@ -710,7 +710,7 @@ def ship(
     handed: dict[str, object] = {"folder": str(state.ship), "instance": instance.id}
     if os.getuid() != 0:
         with readable(state.journal):
-            fd_server.Folder(state.journal).names()
+            fd_server.LocalFiles(state.journal).names()
         state.ship.mkdir(mode=0o700, exist_ok=True)
         return run_shipper({**handed, "journal": str(state.journal)}, destinations, metrics=metrics)
 
@@ -732,7 +732,7 @@ def ship(
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, end)
-    fd_server.serve(ours, fd_server.Folder(state.journal))
+    fd_server.serve(ours, fd_server.LocalFiles(state.journal))
     ours.close()
     code = child.wait()
     return code if code >= 0 else 1  # killed
@@ -748,8 +748,8 @@ def run_shipper(
         UsageError: a destination needs what isn't there.
     """
     from controller import __version__
-    from controller.ship.fd_server import Folder, Handed
-    from controller.ship.shipper import Places, Shipper
+    from controller.ship.fd_server import LocalFiles, RemoteFiles
+    from controller.ship.shipper import Shipper, ShipperPaths
     from controller.ship.sink import Sender
     from controller.ship.sinks import open_sink
 
@@ -758,13 +758,13 @@ def run_shipper(
     lock = hold(folder / "lock", what="shipper", monotonic=time.monotonic)
     handle = handed.get("handle")
     files = (
-        Handed(socket.socket(fileno=handle))
+        RemoteFiles(socket.socket(fileno=handle))
         if isinstance(handle, int)
-        else Folder(Path(str(handed["journal"])))
+        else LocalFiles(Path(str(handed["journal"])))
     )
     sender = Sender(socket.gethostname(), __version__, str(handed["instance"]), time.monotonic)
     sinks = {each.name: open_sink(each, sender) for each in destinations}
-    shipper = Shipper(sinks, files, Places(folder, metrics), clock=clock)
+    shipper = Shipper(sinks, files, ShipperPaths(folder, metrics), clock=clock)
 
     def end(_number: int, _frame: object) -> None:
         shipper.stop()

@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 from controller.broker.gate import context_header, redact, router
 from controller.broker.gate.commands import Follow, Relay
-from controller.broker.gate.mutate import By, Call, Steps, note, request_of
+from controller.broker.gate.mutate import Author, Flow, GateRequest, note, request_of
 from controller.broker.gate.refusals import Answered, Denied
 from controller.broker.gate.request_target import read_path
 from controller.broker.gate.routes import Route
@@ -44,9 +44,9 @@ REGISTRY_AUTH_MAX = 8192
 _MEDIA_TYPE = re.compile(r'application/json(?:\s*;\s*charset="?utf-8"?)?', re.ASCII | re.IGNORECASE)
 
 Handler = (
-    Callable[[Call, GateState], Steps[Reply]]
-    | Callable[[Call, GateState], Steps[Reply | Relay]]
-    | Callable[[Call, GateState], Steps[Follow]]
+    Callable[[GateRequest, GateState], Flow[Reply]]
+    | Callable[[GateRequest, GateState], Flow[Reply | Relay]]
+    | Callable[[GateRequest, GateState], Flow[Follow]]
 )
 
 #: The handler of each route, by its name.
@@ -108,7 +108,7 @@ HANDLERS: dict[str, Handler] = {
 }
 
 
-def handle(request: Request, state: GateState) -> Steps[Reply | Relay | Follow]:
+def handle(request: Request, state: GateState) -> Flow[Reply | Relay | Follow]:
     """Serve one request: yield commands, and return the answer or how to relay it."""
     identifier = state.new_id()
     policy = state.policy
@@ -124,13 +124,13 @@ def handle(request: Request, state: GateState) -> Steps[Reply | Relay | Follow]:
     except Answered as answered:
         return discreet(answered.reply, request, actor, state)
     except Denied as denied:
-        by = By(identifier, actor, context, policy=policy.digest)
+        by = Author(identifier, actor, context, policy=policy.digest)
         return denied.reply((yield from _record_refusal(state, by, request, route, denied)))
 
 
 def _read(
     request: Request, policy: Policy, identifier: str, actor: Actor, context: Context | None
-) -> Call:
+) -> GateRequest:
     """Return what is asked for, with a known route, checked parameters and a parsed body.
 
     Raises:
@@ -146,7 +146,7 @@ def _read(
             f"it is for {', '.join(sorted(role.value for role in route.roles))}",
         )
     query = router.parameters(route, request.query)
-    return Call(
+    return GateRequest(
         id=identifier,
         policy=policy,
         request=request,
@@ -189,7 +189,7 @@ def _read_body(request: Request, route: Route) -> object:
         )
     try:
         return strict_json.parse(request.body, bytes_max=route.body_max)
-    except strict_json.Ambiguous as error:
+    except strict_json.InvalidJson as error:
         raise Denied(
             "body.malformed",
             f"the body: {redact.text(str(error))}",
@@ -206,8 +206,8 @@ def _says_nothing(request: Request, media_type: str) -> bool:
 
 
 def _record_refusal(
-    state: GateState, by: By, request: Request, route: str, denied: Denied
-) -> Steps[str]:
+    state: GateState, by: Author, request: Request, route: str, denied: Denied
+) -> Flow[str]:
     """Journal a refusal; where that can't be done it is counted, and answered all the same.
 
     Return the id under which it is recorded: its own, or that of the summary that counts it.

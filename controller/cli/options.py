@@ -15,7 +15,7 @@ from controller.core.encoding.terminal_text import printable_json
 from controller.model.errors import StateError, UsageError
 from controller.model.policy.shipped import SHIPPED_POLICIES
 from controller.model.quantities import parse_duration_ms
-from controller.settings import Instance, State, find_state, read_instance, state_of
+from controller.settings import Instance, StateFolder, find_state, read_instance, state_of
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -79,7 +79,7 @@ def command_line(words: str, root: Path) -> str:
     return f"{program()} {words}" if found else f"{program()} {words} --state {root}"
 
 
-def open_state(explicit: Path | None) -> tuple[State, Instance]:
+def open_state(explicit: Path | None) -> tuple[StateFolder, Instance]:
     """Return the state folder that exists.
 
     Raises:

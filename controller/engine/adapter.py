@@ -17,13 +17,27 @@ from urllib.parse import quote
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential
 
 from controller.core.engine_api import pull_progress, translate
-from controller.core.engine_api.log_stream import Garbled, LogLines, is_multiplexed
-from controller.core.engine_api.pull_progress import Progress
+from controller.core.engine_api.log_stream import BadFrame, LogLines, is_multiplexed
+from controller.core.engine_api.pull_progress import PullProgress
 from controller.engine import requests
-from controller.engine.requests import Outgoing
-from controller.engine.responses import Inventory, error_of, header, object_of, parsed, pull_error
+from controller.engine.requests import OutgoingRequest
+from controller.engine.responses import (
+    InventoryResponse,
+    error_of,
+    header,
+    object_of,
+    parsed,
+    pull_error,
+)
 from controller.engine.stale_endpoints import strays
-from controller.engine.transport import Answer, Broken, NotSent, Silent, Stream, Transport
+from controller.engine.transport import (
+    ConnectionBroken,
+    EngineResponse,
+    EngineStream,
+    NotSent,
+    Silent,
+    Transport,
+)
 from controller.model import names, observed
 from controller.model.container_output import LogLine
 from controller.model.crashpoints import Reach, pass_by
@@ -36,11 +50,11 @@ from controller.model.desired.plan import (
     Wait,
 )
 from controller.model.errors import EngineFailed, EngineUnavailable, NotFound, Refused, ReplyLost
-from controller.model.inventory import Belonging
+from controller.model.inventory import OwnedObject
 from controller.model.names import Key, NetworkNames, service_key
 from controller.model.observed import HostPort, Observed
 from controller.model.records import Context
-from controller.ports import EVENTS_SILENT, EngineEvent, EngineFacts, Glimpse
+from controller.ports import EVENTS_SILENT, ContainerSummary, EngineEvent, EngineFacts
 
 READ_TIMEOUT_S = 15.0
 #: The broker gives a pull up after 120 s without progress: this is for a broker that hangs.
@@ -104,7 +118,7 @@ class BrokerEngine:
         self._reads = Retrying(
             stop=stop_after_attempt(READ_ATTEMPTS),
             wait=wait_exponential(multiplier=READ_PAUSE_S, max=READ_PAUSE_MAX_S),
-            retry=retry_if_exception_type((NotSent, Broken)),
+            retry=retry_if_exception_type((NotSent, ConnectionBroken)),
             sleep=pause,
             reraise=True,
         )
@@ -139,7 +153,7 @@ class BrokerEngine:
         The list comes before the inventory, so that whatever is listed is known by then.
         """
         listed = self._list(only)
-        inventory = Inventory(self._get("/trimtab/v1/inventory"))
+        inventory = InventoryResponse(self._get("/trimtab/v1/inventory"))
         ours = [each["Id"] for each in listed if _instance(each) == inventory.instance]
         inspects = tuple(self._inspects(ours))
         networks = tuple(self._look_at_networks(inventory, only))
@@ -163,7 +177,7 @@ class BrokerEngine:
             listening=self._listening(),
         )
 
-    def glance(self) -> frozenset[Glimpse]:
+    def glance(self) -> frozenset[ContainerSummary]:
         """Return what one list request shows of all containers of ours."""
         return frozenset(_glimpse(each) for each in self._list(None))
 
@@ -180,14 +194,14 @@ class BrokerEngine:
                 context=_KEEPING_OUTPUT,
                 timeout_s=OUTPUT_TIMEOUT_S,
             )
-        except (NotSent, Broken) as error:
+        except (NotSent, ConnectionBroken) as error:
             raise EngineUnavailable("broker.unavailable", str(error)) from error
         if answer.status >= 400:
             raise error_of(answer, mutation=False)
         lines = LogLines(multiplexed=is_multiplexed(answer.body))
         try:
             return (*lines.feed(answer.body), *lines.finish())
-        except Garbled as error:
+        except BadFrame as error:
             raise EngineFailed("logs.garbled", f"its output can't be read: {error}") from error
 
     def _list(self, only: Key | None) -> list[dict[str, Any]]:
@@ -206,7 +220,7 @@ class BrokerEngine:
                 yield inspect
 
     def _containers(
-        self, inspects: Iterable[Inspect], networks: Iterable[Inspect], inventory: Inventory
+        self, inspects: Iterable[Inspect], networks: Iterable[Inspect], inventory: InventoryResponse
     ) -> Iterator[observed.Container]:
         """Yield containers; *networks* were inspected after them."""
         for inspect in inspects:
@@ -221,8 +235,8 @@ class BrokerEngine:
                 yield replace(translate.container(again, item, inventory.endings), cut_off=cut_off)
 
     def _look_at_networks(
-        self, inventory: Inventory, only: Key | None
-    ) -> Iterator[tuple[Inspect, Belonging]]:
+        self, inventory: InventoryResponse, only: Key | None
+    ) -> Iterator[tuple[Inspect, OwnedObject]]:
         mine = [
             each
             for each in inventory.networks.values()
@@ -233,7 +247,7 @@ class BrokerEngine:
             if inspect is not None:
                 yield inspect, belonging
 
-    def _volumes(self, inventory: Inventory) -> Iterator[observed.Volume]:
+    def _volumes(self, inventory: InventoryResponse) -> Iterator[observed.ObservedVolume]:
         told = self._get("/volumes").get("Volumes") or ()
         for inspect in sorted(told, key=lambda each: str(each["Name"])):
             yield translate.volume(inspect, inventory.volumes.get(inspect["Name"]))
@@ -261,7 +275,7 @@ class BrokerEngine:
                 context=_LOOKING,
                 timeout_s=READ_TIMEOUT_S,
             )
-        except (NotSent, Broken) as error:
+        except (NotSent, ConnectionBroken) as error:
             raise EngineUnavailable("broker.unavailable", str(error)) from error
         if answer.status >= 400:
             raise error_of(answer, mutation=False)
@@ -287,7 +301,7 @@ class BrokerEngine:
             case _:
                 return self._send(requests.change(action), context)
 
-    def _send(self, request: Outgoing, context: Context | None) -> str:
+    def _send(self, request: OutgoingRequest, context: Context | None) -> str:
         self._reach("broker.send.before")
         try:
             answer = self._transport.call(
@@ -300,7 +314,7 @@ class BrokerEngine:
             )
         except NotSent as error:
             raise EngineUnavailable("broker.unavailable", str(error)) from error
-        except Broken as error:
+        except ConnectionBroken as error:
             raise ReplyLost("reply.lost", str(error)) from error
         self._received()
         if answer.status >= 400:
@@ -316,7 +330,7 @@ class BrokerEngine:
     def _pull(self, action: PullImage, context: Context | None) -> str:
         repository, tag = requests.split_reference(action.target)
         self._reach("broker.send.before")
-        self.progress(action.object, _how_far(action, Progress()))
+        self.progress(action.object, _how_far(action, PullProgress()))
         try:
             stream = self._transport.stream(
                 "POST",
@@ -328,19 +342,19 @@ class BrokerEngine:
             last = self._follow(stream, action)
         except NotSent as failure:
             raise EngineUnavailable("broker.unavailable", str(failure)) from failure
-        except Broken as failure:
+        except ConnectionBroken as failure:
             raise ReplyLost("reply.lost", str(failure)) from failure
         finally:
             self.progress(action.object, "")
         self._received()
-        error = pull_error(Answer(stream.status, last), action.target)
+        error = pull_error(EngineResponse(stream.status, last), action.target)
         if error is not None:
             raise error
         return ""
 
-    def _follow(self, stream: Stream, action: PullImage) -> bytes:
+    def _follow(self, stream: EngineStream, action: PullImage) -> bytes:
         """Tell how far a pull is until its end; return its last line."""
-        last, progress = b"", Progress()
+        last, progress = b"", PullProgress()
         shown = _how_far(action, progress)
         for line in stream.lines():
             last = line
@@ -366,8 +380,8 @@ class BrokerEngine:
                 idle_timeout_s=EVENTS_IDLE_TIMEOUT_S,
             )
             if stream.status >= 400:
-                raise error_of(Answer(stream.status, _whole(stream)), mutation=False)
-        except (NotSent, Broken) as error:
+                raise error_of(EngineResponse(stream.status, _whole(stream)), mutation=False)
+        except (NotSent, ConnectionBroken) as error:
             raise EngineUnavailable("broker.unavailable", str(error)) from error
         return EventStream(stream)
 
@@ -375,7 +389,7 @@ class BrokerEngine:
 class EventStream:
     """A running subscription: the events worth a look, as hints."""
 
-    def __init__(self, stream: Stream) -> None:
+    def __init__(self, stream: EngineStream) -> None:
         self._stream = stream
         self._lines = stream.lines()
 
@@ -388,7 +402,7 @@ class EventStream:
                 event = event_of(object_of(next(self._lines)))
             except Silent as error:
                 raise EngineUnavailable(EVENTS_SILENT, str(error)) from error
-            except Broken as error:
+            except ConnectionBroken as error:
                 raise EngineUnavailable("events.lost", str(error)) from error
             if event is not None:
                 return event
@@ -416,11 +430,11 @@ def event_of(told: Mapping[str, Any]) -> EngineEvent | None:
     return EngineEvent(int(told.get("timeNano") or 0), kind, action, subject, key)
 
 
-def _how_far(action: PullImage, progress: Progress) -> str:
+def _how_far(action: PullImage, progress: PullProgress) -> str:
     return f"{action.target}: {pull_progress.text(progress)}"
 
 
-def _whole(stream: Stream) -> bytes:
+def _whole(stream: EngineStream) -> bytes:
     try:
         return b"\n".join(stream.lines())
     finally:
@@ -431,10 +445,10 @@ def _instance(listed: Mapping[str, Any]) -> str:
     return str((listed.get("Labels") or {}).get(names.INSTANCE) or "")
 
 
-def _glimpse(listed: Mapping[str, Any]) -> Glimpse:
+def _glimpse(listed: Mapping[str, Any]) -> ContainerSummary:
     labels = listed.get("Labels") or {}
     joined = (listed.get("NetworkSettings") or {}).get("Networks") or {}
-    return Glimpse(
+    return ContainerSummary(
         id=listed["Id"],
         name=((listed.get("Names") or ("",))[0]).removeprefix("/"),
         state=str(listed.get("State") or ""),

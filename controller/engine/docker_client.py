@@ -15,7 +15,7 @@ import docker
 import requests
 from docker.types import CancellableStream
 
-from controller.engine.transport import Answer, Broken, NotSent, Silent
+from controller.engine.transport import ConnectionBroken, EngineResponse, NotSent, Silent
 
 API_VERSION = "1.45"
 CONNECT_TIMEOUT_S = 5.0
@@ -50,7 +50,7 @@ class SdkTransport:
         body: object | None,
         context: str,
         timeout_s: float,
-    ) -> Answer:
+    ) -> EngineResponse:
         """Send one request and return its answer."""
         try:
             reply = self._client.request(
@@ -64,7 +64,7 @@ class SdkTransport:
             )
         except (requests.RequestException, OSError) as error:
             raise self._failure(error) from error
-        return Answer(reply.status_code, reply.content)
+        return EngineResponse(reply.status_code, reply.content)
 
     def stream(
         self,
@@ -98,11 +98,11 @@ class SdkTransport:
         version = "" if path.startswith("/trimtab/") else f"/v{API_VERSION}"
         return f"{self._client.base_url}{version}{path}"
 
-    def _failure(self, error: Exception) -> NotSent | Broken:
+    def _failure(self, error: Exception) -> NotSent | ConnectionBroken:
         numbers = {cause.errno for cause in _causes(error) if isinstance(cause, OSError)}
         if numbers & _UNSENT:
             return NotSent(f"no broker answers at {self._socket}")
-        return Broken(f"the connection to the broker at {self._socket} broke: {error}")
+        return ConnectionBroken(f"the connection to the broker at {self._socket} broke: {error}")
 
 
 class SdkStream:
@@ -125,10 +125,14 @@ class SdkStream:
                 *whole, rest = (rest + chunk).split(b"\n")
                 yield from (line for line in whole if line.strip())
                 if len(rest) > LINE_MAX:
-                    raise Broken(f"a line of more than {LINE_MAX} bytes")
+                    raise ConnectionBroken(f"a line of more than {LINE_MAX} bytes")
         except (requests.RequestException, OSError, ValueError, AttributeError) as error:
             # The last two: the response was closed by another thread while it was read.
-            kind = Silent if any(isinstance(e, TimeoutError) for e in _causes(error)) else Broken
+            kind = (
+                Silent
+                if any(isinstance(e, TimeoutError) for e in _causes(error))
+                else ConnectionBroken
+            )
             raise kind(f"the stream broke: {error}") from error
         finally:
             self._reply.close()

@@ -28,12 +28,12 @@ from controller.model.names import NetworkNames
 TIMEOUT_S = 60.0
 STOP_MARGIN_S = 15.0
 
-Creation = CreateNetwork | CreateVolume | CreateContainer
-Change = ContainerChange | RemoveNetwork
+CreateAction = CreateNetwork | CreateVolume | CreateContainer
+ChangeAction = ContainerChange | RemoveNetwork
 
 
 @dataclass(frozen=True, slots=True)
-class Outgoing:
+class OutgoingRequest:
     """A mutation to send; ``made`` names the member of the answer that tells what was made."""
 
     method: str
@@ -44,53 +44,55 @@ class Outgoing:
     made: str = ""
 
 
-def creation(action: Creation, networks: NetworkNames) -> Outgoing:
+def creation(action: CreateAction, networks: NetworkNames) -> OutgoingRequest:
     """Return the request that makes something."""
     match action:
         case CreateNetwork():
             body = translate.network_body(action)
-            return Outgoing("POST", "/networks/create", body=body, made="Id")
+            return OutgoingRequest("POST", "/networks/create", body=body, made="Id")
         case CreateVolume():
             body = translate.volume_body(action)
-            return Outgoing("POST", "/volumes/create", body=body, made="Name")
+            return OutgoingRequest("POST", "/volumes/create", body=body, made="Name")
         case CreateContainer():
             body = translate.container_body(action, networks)
             query = {"name": action.target}
-            return Outgoing("POST", "/containers/create", query, body, made="Id")
+            return OutgoingRequest("POST", "/containers/create", query, body, made="Id")
         case _:
             assert_never(action)
 
 
-def change(action: Change) -> Outgoing:
+def change(action: ChangeAction) -> OutgoingRequest:
     """Return the request that changes or removes what the precondition's id names."""
     assert action.precondition.id, "an action on something that exists names its id"
     subject = quote(action.precondition.id, safe="")
     container = f"/containers/{subject}"
     match action:
         case StartContainer():
-            return Outgoing("POST", f"{container}/start")
+            return OutgoingRequest("POST", f"{container}/start")
         case UpdateContainer():
-            return Outgoing("POST", f"{container}/update", body=translate.update_body(action))
+            return OutgoingRequest(
+                "POST", f"{container}/update", body=translate.update_body(action)
+            )
         case StopContainer():
             query = {"t": str(action.grace_s)}
             timeout_s = action.grace_s + STOP_MARGIN_S
-            return Outgoing("POST", f"{container}/stop", query, timeout_s=timeout_s)
+            return OutgoingRequest("POST", f"{container}/stop", query, timeout_s=timeout_s)
         case RestartContainer():
             query = {"t": str(action.grace_s)}
             timeout_s = action.grace_s + TIMEOUT_S
-            return Outgoing("POST", f"{container}/restart", query, timeout_s=timeout_s)
+            return OutgoingRequest("POST", f"{container}/restart", query, timeout_s=timeout_s)
         case UnpauseContainer():
-            return Outgoing("POST", f"{container}/unpause")
+            return OutgoingRequest("POST", f"{container}/unpause")
         case RenameContainer():
-            return Outgoing("POST", f"{container}/rename", {"name": action.name})
+            return OutgoingRequest("POST", f"{container}/rename", {"name": action.name})
         case ConnectNetwork() | DisconnectNetwork():
             verb = "connect" if isinstance(action, ConnectNetwork) else "disconnect"
             path = f"/networks/{quote(action.network, safe='')}/{verb}"
-            return Outgoing("POST", path, body=translate.joining_body(action))
+            return OutgoingRequest("POST", path, body=translate.joining_body(action))
         case RemoveContainer():
-            return Outgoing("DELETE", container)
+            return OutgoingRequest("DELETE", container)
         case RemoveNetwork():
-            return Outgoing("DELETE", f"/networks/{subject}")
+            return OutgoingRequest("DELETE", f"/networks/{subject}")
         case _:
             assert_never(action)
 

@@ -14,7 +14,7 @@ from controller.core.encoding.canonical_json import canonical
 from controller.core.enforcement import disruption_budget
 from controller.core.engine_api import pull_errors
 from controller.core.records.inventory import settings_from
-from controller.engine.transport import Answer
+from controller.engine.transport import EngineResponse
 from controller.model.errors import (
     Conflict,
     EngineError,
@@ -26,7 +26,7 @@ from controller.model.errors import (
     Refused,
     ReplyLost,
 )
-from controller.model.inventory import Belonging, Item
+from controller.model.inventory import ContainerItem, OwnedObject
 from controller.model.observed import Ending, Image
 from controller.model.records import Context
 
@@ -57,7 +57,7 @@ def header(context: Context) -> str:
     return base64.urlsafe_b64encode(canonical(claims)).decode().rstrip("=")
 
 
-def error_of(answer: Answer, *, mutation: bool) -> EngineError:
+def error_of(answer: EngineResponse, *, mutation: bool) -> EngineError:
     """Return the error that an answer of status 400 or more means."""
     told = object_of(answer.body)
     gate = told.get("trimtab")
@@ -87,7 +87,7 @@ def _kind(status: int, *, rule: str, mutation: bool) -> tuple[type[EngineError],
     return EngineFailed, "engine.failed"
 
 
-def pull_error(answer: Answer, image: str) -> EngineError | None:
+def pull_error(answer: EngineResponse, image: str) -> EngineError | None:
     """Return the error that a pull ended with, by the status and the last line; None for none.
 
     A good status says that it began: what became of it is told by its last line.
@@ -98,7 +98,7 @@ def pull_error(answer: Answer, image: str) -> EngineError | None:
     gate = told.get("trimtab")
     if isinstance(gate, dict):
         lost = gate.get("rule") == OUTCOME_UNKNOWN
-        return error_of(Answer(_NO_REPLY if lost else 500, answer.body), mutation=True)
+        return error_of(EngineResponse(_NO_REPLY if lost else 500, answer.body), mutation=True)
     if told.get("error"):
         return EngineFailed(pull_errors.OTHER, f"{image}: {told['error']}"[:MESSAGE_MAX])
     return None
@@ -113,7 +113,7 @@ def object_of(body: bytes) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def parsed(answer: Answer) -> Any:
+def parsed(answer: EngineResponse) -> Any:
     """Return the JSON of a good answer.
 
     Raises:
@@ -125,7 +125,7 @@ def parsed(answer: Answer) -> Any:
         raise EngineFailed("engine.garbled", f"an answer isn't JSON: {error}") from error
 
 
-class Inventory:
+class InventoryResponse:
     """The broker's inventory as its own route shows it."""
 
     def __init__(self, told: Mapping[str, Any]) -> None:
@@ -142,8 +142,8 @@ class Inventory:
         self.taken_down = str(told.get("takenDown") or "")
 
 
-def _item(told: Mapping[str, Any]) -> Item:
-    return Item(
+def _item(told: Mapping[str, Any]) -> ContainerItem:
+    return ContainerItem(
         id=told["id"],
         namespace=told.get("namespace") or "",
         service=told.get("service") or "",
@@ -171,8 +171,8 @@ def _ending(told: Mapping[str, Any]) -> Ending:
     )
 
 
-def _belonging(told: Mapping[str, Any]) -> Belonging:
-    return Belonging(
+def _belonging(told: Mapping[str, Any]) -> OwnedObject:
+    return OwnedObject(
         id=told.get("id") or "",
         name=told.get("name") or "",
         namespace=told.get("namespace") or "",

@@ -16,7 +16,7 @@ _PLUGGED = frozenset({"running", "paused"})
 
 
 @dataclass(frozen=True, slots=True)
-class Endpoint:
+class ObservedEndpoint:
     """A container's place in a network, in one run of it."""
 
     network: str  # its name
@@ -26,7 +26,7 @@ class Endpoint:
 
 def strays(
     inspect: Mapping[str, Any], networks: Iterable[Mapping[str, Any]]
-) -> frozenset[Endpoint]:
+) -> frozenset[ObservedEndpoint]:
     """Return the endpoints that a container's inspect shows, and the inspects of *networks* don't.
 
     Of networks that aren't among those nothing is said.
@@ -37,7 +37,7 @@ def strays(
     members = {each["Id"]: each.get("Containers") or {} for each in networks}
     joined = (inspect.get("NetworkSettings") or {}).get("Networks") or {}
     return frozenset(
-        Endpoint(name, str(end.get("EndpointID") or ""), str(state.get("StartedAt") or ""))
+        ObservedEndpoint(name, str(end.get("EndpointID") or ""), str(state.get("StartedAt") or ""))
         for name, end in joined.items()
         if end and inspect["Id"] not in members.get(end.get("NetworkID"), {inspect["Id"]})
     )

@@ -11,7 +11,7 @@ from typing import Protocol
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class EngineResponse:
     """One whole answer."""
 
     status: int
@@ -22,15 +22,15 @@ class NotSent(Exception):
     """Nothing reached the broker: the request certainly did nothing."""
 
 
-class Broken(Exception):
+class ConnectionBroken(Exception):
     """The connection broke, or time ran out, after something may have been sent."""
 
 
-class Silent(Broken):
+class Silent(ConnectionBroken):
     """A stream said nothing for as long as was agreed; it may be that nothing happened."""
 
 
-class Stream(Protocol):
+class EngineStream(Protocol):
     """An answer whose body comes line by line."""
 
     @property
@@ -65,7 +65,7 @@ class Transport(Protocol):
         body: object | None,
         context: str,
         timeout_s: float,
-    ) -> Answer:
+    ) -> EngineResponse:
         """Send one request and return its answer, whatever its status.
 
         Raises:
@@ -81,7 +81,7 @@ class Transport(Protocol):
         query: Mapping[str, str],
         context: str,
         idle_timeout_s: float,
-    ) -> Stream:
+    ) -> EngineStream:
         """Send one request without a body; return once the head of its answer is there.
 
         Raises:

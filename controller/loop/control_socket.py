@@ -52,7 +52,7 @@ class ActRequest:
     timeout_s: float
 
 
-class Desk(Protocol):
+class ControlApi(Protocol):
     """What the socket speaks for."""
 
     def status(self) -> dict[str, object]: ...
@@ -71,7 +71,7 @@ class Desk(Protocol):
 
 
 def answer(
-    question: Mapping[str, object], *, peer_uid: int, own_uid: int, desk: Desk
+    question: Mapping[str, object], *, peer_uid: int, own_uid: int, desk: ControlApi
 ) -> dict[str, object]:
     """Return the answer to one question; errors of ours become ``{"error": …}``."""
     try:
@@ -86,7 +86,7 @@ def failure(code: str, message: str, *, remedy: str = "") -> dict[str, object]:
 
 
 def _answer(
-    question: Mapping[str, object], *, peer_uid: int, own_uid: int, desk: Desk
+    question: Mapping[str, object], *, peer_uid: int, own_uid: int, desk: ControlApi
 ) -> dict[str, object]:
     match question.get("do"):
         case "ping":
@@ -111,7 +111,7 @@ def _answer(
 
 
 def _look(
-    what: str, question: Mapping[str, object], desk: Desk, runs: tuple[FailedRun, ...]
+    what: str, question: Mapping[str, object], desk: ControlApi, runs: tuple[FailedRun, ...]
 ) -> dict[str, object]:
     """Answer a question that changes nothing; *runs* are the failed ones that the peer may read."""
     output = question.get("output") is True
@@ -224,7 +224,7 @@ def peer_uid_of(peer: socket.socket) -> int:
     return int(uid)
 
 
-def converse(peer: socket.socket, *, own_uid: int, desk: Desk) -> None:
+def converse(peer: socket.socket, *, own_uid: int, desk: ControlApi) -> None:
     """Read one question from a connection and send its answer; the caller closes it.
 
     A peer that is silent, talks nonsense or hangs up costs a few seconds at most.

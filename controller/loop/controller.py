@@ -4,7 +4,7 @@ Two queues feed it: chores (read the files, look at everything, glance, save) an
 drives it takes from them, the supervisor with threads, the simulation with one. Chores run one at
 a time; passes of different keys run side by side.
 
-Invariant: ``View`` is swapped as one value, so that no pass ever sees desired resources with
+Invariant: ``DesiredView`` is swapped as one value, so that no pass ever sees desired resources with
 another desired state's word of the prune guard.
 """
 
@@ -20,20 +20,20 @@ from controller.core.drift.failed_runs import Readers
 from controller.core.planning import planner
 from controller.core.planning.image_volumes import with_image_volumes
 from controller.core.planning.ordering import Ordering
-from controller.core.planning.quarantine import AT_ONCE, Keeping
+from controller.core.planning.quarantine import AT_ONCE, QuarantineRules
 from controller.core.review.progress import acts_json, down_s, summary_of_acts
 from controller.core.review.review import review
 from controller.core.service import prune_guard
-from controller.core.service.history import Past, history
+from controller.core.service.history import HistoryInputs, history
 from controller.core.service.operator_actions import Decision, unknown
 from controller.core.service.overrides import lasting
 from controller.core.service.prune_guard import PruneDecision
-from controller.core.service.rollout_progress import Course
+from controller.core.service.rollout_progress import RolloutProgress
 from controller.core.status.facts import Failure, Report
 from controller.loop.executor import Execution, execute, not_stopping
-from controller.loop.full_plan import Standing, Survey, standing_of
-from controller.loop.passes import Outcome, Result, Rules, View
-from controller.loop.plan_gates import Gates
+from controller.loop.full_plan import Convergence, FullPlan, standing_of
+from controller.loop.passes import DesiredView, PassOutcome, PassPolicy, Result
+from controller.loop.plan_gates import PlanGates
 from controller.loop.probes.prober import ProbedEngine
 from controller.loop.reconciler import WAIT_S, Reconciler
 from controller.loop.request_claims import claims, declared_keys
@@ -41,12 +41,12 @@ from controller.loop.state import snapshot
 from controller.loop.state.action_log import Logged
 from controller.loop.state.failed_runs import FailureLog
 from controller.loop.state.generations import accept
-from controller.loop.state.overrides import Helm
+from controller.loop.state.overrides import OverrideStore
 from controller.loop.state.retries import AWAY_LONGEST_S, delay_s
-from controller.loop.state.store import Memory
-from controller.loop.state.waiters import Waits
-from controller.loop.status_reporter import Known, Reporter
-from controller.loop.workers.worker_slots import Aside
+from controller.loop.state.store import StateStore
+from controller.loop.state.waiters import Waiters
+from controller.loop.status_reporter import Reporter, ReportInputs
+from controller.loop.workers.worker_slots import OutsideSlot
 from controller.loop.workers.workqueue import WorkQueue
 from controller.model.container_output import FailedRun
 from controller.model.desired.desired import Desired, Service
@@ -94,9 +94,9 @@ class _Shared:
     """What chores and passes share, under one lock."""
 
     declared: Desired | None = None  # as the files say; ``view`` has it as people want it
-    view: View = field(default_factory=View)
+    view: DesiredView = field(default_factory=DesiredView)
     known: Observed | None = None
-    rules: Rules | None = None
+    rules: PassPolicy | None = None
     away: EngineError | None = None
     aways: int = 0
     version: int = 0  # counts changes of all that a report shows
@@ -106,7 +106,7 @@ class _Shared:
     asked: dict[Key, str] = field(default_factory=dict)  # who asked for a pass of it
     approved: dict[Key, str] = field(default_factory=dict)  # the approved plan that it is part of
     problems: dict[str, Problem] = field(default_factory=dict)  # the controller's own
-    waits: Waits = field(default_factory=Waits)
+    waits: Waiters = field(default_factory=Waiters)
 
 
 class Controller:
@@ -117,12 +117,12 @@ class Controller:
         *,
         source: DesiredSource,
         engine: ProbedEngine,
-        memory: Memory,
+        memory: StateStore,
         clock: Timer,
         random: Callable[[], float],
-        fetch_rules: Callable[[], Rules],
+        fetch_rules: Callable[[], PassPolicy],
         publish: Callable[[Report], None],
-        keeping: Keeping = AT_ONCE,
+        keeping: QuarantineRules = AT_ONCE,
     ) -> None:
         self.keys: WorkQueue[Key] = WorkQueue(clock.monotonic)
         self.chores: WorkQueue[Chore] = WorkQueue(clock.monotonic)
@@ -137,7 +137,7 @@ class Controller:
         self._publish = publish
         self._reconciler = Reconciler(engine, memory, clock=clock, random=random, keeping=keeping)
         self.acts = self._reconciler.acts
-        self._helm = Helm(memory, clock)
+        self._helm = OverrideStore(memory, clock)
         self._reporter = Reporter(self._reconciler, memory)
         self._lock = threading.RLock()
         self._surveying = threading.Lock()
@@ -146,7 +146,7 @@ class Controller:
         self._publish_s = PUBLISH_S
         self.stopping: Callable[[], bool] = not_stopping
 
-    def sideline(self, aside: Aside) -> None:
+    def sideline(self, aside: OutsideSlot) -> None:
         """Perform pulls beside other passes from now on."""
         self._reconciler.aside = aside
 
@@ -247,7 +247,7 @@ class Controller:
                 self._take(declared, known, decision)
         self._changed()
 
-    def look(self, *, approved: bool = False, asked_by: str = "", plan: str = "") -> Survey:
+    def look(self, *, approved: bool = False, asked_by: str = "", plan: str = "") -> FullPlan:
         """Look at everything, and ask for passes of what isn't as desired.
 
         *approved* is an operator's approval of what the prune guard holds back at this look,
@@ -288,7 +288,7 @@ class Controller:
         self._changed()
         return survey
 
-    def survey(self) -> Survey:
+    def survey(self) -> FullPlan:
         """Look at everything and plan, changing nothing, not even what is remembered.
 
         Raises:
@@ -297,7 +297,7 @@ class Controller:
         with self._surveying:
             return self._survey(approved=False, keep=False)
 
-    def review(self, survey: Survey, *, reveal: bool = False) -> Review:
+    def review(self, survey: FullPlan, *, reveal: bool = False) -> Review:
         """Return a survey's plan with the fields that it changes; *reveal* includes secret values."""
         return review(
             survey.plan,
@@ -354,7 +354,7 @@ class Controller:
             if self._shared.problems.pop("state", None) is not None:
                 self._shared.version += 1
 
-    def _survey(self, *, approved: bool, keep: bool) -> Survey:
+    def _survey(self, *, approved: bool, keep: bool) -> FullPlan:
         rules, declared = self._fetch_rules(), self._source.load()
         desired = self._helm.steered(declared)
         with self._lock:
@@ -367,9 +367,9 @@ class Controller:
         if keep:
             self._reconciler.count_kept(observed, decision.prunable)
         # What would go after a second look is shown as going.
-        shown = View(desired, decision.prunable | decision.settling, decision.blocked)
+        shown = DesiredView(desired, decision.prunable | decision.settling, decision.blocked)
         plan = self._reconciler.plan(shown, observed, rules, failures=failures)
-        return Survey(shown, observed, decision, rules, plan, declared)
+        return FullPlan(shown, observed, decision, rules, plan, declared)
 
     def _decide(
         self, desired: Desired, observed: Observed | None, *, approved: bool, looked: bool = True
@@ -397,7 +397,7 @@ class Controller:
             self._reconciler.reset(key)
             self._shared.failures.pop(key, None)
         desired = self._helm.steered(declared)
-        view = View(desired, decision.prunable, decision.blocked)
+        view = DesiredView(desired, decision.prunable, decision.blocked)
         self._shared.declared, self._shared.view = declared, view
         if observed is None or self._shared.rules is None:
             return frozenset()  # the first look asks for passes
@@ -413,7 +413,7 @@ class Controller:
         return wanting
 
     def _note_in_sync(
-        self, keys: frozenset[Key], view: View, observed: Observed, plan: Plan
+        self, keys: frozenset[Key], view: DesiredView, observed: Observed, plan: Plan
     ) -> None:
         """Note of *keys*, on which nothing is to be done, that their generation is acted on."""
         blocked = {blocked.key for blocked in plan.blocked}
@@ -459,7 +459,7 @@ class Controller:
         self._learn(key, view, result)
         return result
 
-    def _is_superseded(self, key: Key, view: View) -> bool:
+    def _is_superseded(self, key: Key, view: DesiredView) -> bool:
         """Tell whether a pass of *key* works for what isn't wanted, or may not be, any more.
 
         What is blind elsewhere ends no pass but one that takes down by the guard's leave.
@@ -480,7 +480,7 @@ class Controller:
         self.keys.add_after(key, delay_s(cause, count, self._random))
         self._changed()
 
-    def _learn(self, key: Key, view: View, result: Result) -> None:
+    def _learn(self, key: Key, view: DesiredView, result: Result) -> None:
         with self._lock:
             shared = self._shared
             shared.crashes.pop(key, None)
@@ -490,9 +490,9 @@ class Controller:
                 shared.failures[key] = result.failure
             else:
                 shared.failures.pop(key, None)
-            if result.outcome in {Outcome.DONE, Outcome.STALLED}:
+            if result.outcome in {PassOutcome.DONE, PassOutcome.STALLED}:
                 shared.asked.pop(key, None)
-            if result.outcome is Outcome.DONE or isinstance(result.execution.error, OverShare):
+            if result.outcome is PassOutcome.DONE or isinstance(result.execution.error, OverShare):
                 shared.approved.pop(key, None)  # it is done, or the approval is used up
             service = view.desired.service(key)
             if result.observed is not None and service is not None:
@@ -509,9 +509,9 @@ class Controller:
             self.chores.add_after(Chore.LOOK, delay_s(EngineUnavailable("", ""), 1, self._random))
         self._changed()
 
-    def _note_done(self, service: Service, view: View, result: Result) -> None:
+    def _note_done(self, service: Service, view: DesiredView, result: Result) -> None:
         """Note what a pass did of that later plans are compared with; the lock is held."""
-        if result.outcome is Outcome.DONE:
+        if result.outcome is PassOutcome.DONE:
             self._note_applied(service, view)
         self._note_downtime(result.execution)
 
@@ -521,12 +521,12 @@ class Controller:
         for key in sorted({stop.object for stop in stops}):
             self._helm.was_down(key, down_s(self.acts.acts(), key))
 
-    def _note_applied(self, service: Service, view: View) -> None:
+    def _note_applied(self, service: Service, view: DesiredView) -> None:
         """Note which fields of a service as a whole are in force; the lock is held."""
         if service.key not in view.desired.suspended:
             self._helm.acted_on(service)
 
-    def _judge(self, service: Service, course: Course, observed: Observed) -> None:
+    def _judge(self, service: Service, course: RolloutProgress, observed: Observed) -> None:
         """Note what became of a revision, and go back from one that failed; the lock is held."""
         self._helm.judge(service, course)
         if not course.failed or course.revision != service.revision:
@@ -594,7 +594,7 @@ class Controller:
             raise unknown(key)
         generation = self._memory.generation(key)
         return history(
-            Past(
+            HistoryInputs(
                 key=key,
                 steering=steering,
                 declared="" if declared is None else declared.revision,
@@ -616,7 +616,7 @@ class Controller:
         waits.note(key, result.waits)
         for waiting in waits.over(key, self._order):
             self.keys.add(waiting)
-        if result.outcome is Outcome.WAIT:
+        if result.outcome is PassOutcome.WAIT:
             # The event that ends the wait may be lost.
             for other in {each for wait in result.waits for each in wait.on}:
                 self.keys.add_after(other, WAIT_S)
@@ -646,7 +646,7 @@ class Controller:
             return self.stopping() or self._is_another(survey.view)
 
         engine, view = self._engine, survey.view
-        gates = Gates(engine, self._reconciler, self._clock, view, survey.rules, stopping)
+        gates = PlanGates(engine, self._reconciler, self._clock, view, survey.rules, stopping)
         done = execute(
             survey.plan.actions,
             engine=Logged(engine, self.acts),
@@ -659,14 +659,14 @@ class Controller:
             self._note_downtime(done)
         return done
 
-    def _is_another(self, view: View) -> bool:
+    def _is_another(self, view: DesiredView) -> bool:
         """Tell whether people want something else than when a plan was made."""
         with self._lock:
             return self._shared.view.desired.holds != view.desired.holds
 
     # What is shown
 
-    def standing(self, only: Key | None = None) -> Standing:
+    def standing(self, only: Key | None = None) -> Convergence:
         """Look at everything and say how far it, or one key of it, is.
 
         Raises:
@@ -704,7 +704,7 @@ class Controller:
     def status(self) -> Report:
         """Return the status of every resource, in the shape of ``status --json``."""
         with self._lock:
-            known = Known(
+            known = ReportInputs(
                 version=self._shared.version,
                 view=self._shared.view,
                 observed=self._shared.known,
@@ -741,7 +741,7 @@ class Controller:
         return seconds * (1 - SPREAD + 2 * SPREAD * self._random())
 
 
-def _wanted(view: View, key: Key) -> tuple[object, ...]:
+def _wanted(view: DesiredView, key: Key) -> tuple[object, ...]:
     """Return what makes a pass of a key another one."""
     desired = view.desired
     left_alone = (key in desired.suspended, key in desired.blind_keys)
@@ -752,7 +752,7 @@ def _wanted(view: View, key: Key) -> tuple[object, ...]:
     return (*left_alone, service.revision, service.restarting, spec.state, spec.replicas)
 
 
-def _part_of(digest: str, shown: Survey, survey: Survey) -> frozenset[Key]:
+def _part_of(digest: str, shown: FullPlan, survey: FullPlan) -> frozenset[Key]:
     """Return what is part of an approved plan: as it is shown, with what it holds back, or done.
 
     Raises:

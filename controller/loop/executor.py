@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from controller.core.drift.actions import denied, stretches
-from controller.loop.workers.shared_creations import Creations, existing
+from controller.loop.workers.shared_creations import SharedCreations, existing
 from controller.model.desired.plan import (
     AnyAction,
     ConnectNetwork,
@@ -31,7 +31,7 @@ from controller.model.errors import Conflict, EngineError
 from controller.model.names import Key
 from controller.model.observed import Container, Observed
 from controller.model.records import Context
-from controller.ports import Performer
+from controller.ports import ActionPerformer
 
 #: A precondition that the engine's state doesn't meet: somebody else acted. Look again.
 UNMET = "precondition.unmet"
@@ -48,7 +48,7 @@ _IN_PLACE = (
 
 
 @dataclass(frozen=True, slots=True)
-class Done:
+class ActionDone:
     """An action that succeeded, and the id of what it made or acted on ('' for a pull).
 
     ``shared``: another pass made it meanwhile.
@@ -68,7 +68,7 @@ class Execution:
     what follows them in their slot.
     """
 
-    done: tuple[Done, ...] = ()
+    done: tuple[ActionDone, ...] = ()
     waits: tuple[Wait, ...] = ()
     refused: tuple[AnyAction, ...] = ()
     held: tuple[AnyAction, ...] = ()
@@ -100,13 +100,13 @@ def closed(_gate: Wait) -> bool:
 def execute(  # noqa: PLR0913 - the seam of passes and exact plans, each input by name
     actions: Iterable[AnyAction],
     *,
-    engine: Performer,
+    engine: ActionPerformer,
     context: Callable[[AnyAction], Context],
     look: Callable[[AnyAction], Observed],
     observed: Observed | None = None,
     held: Callable[[AnyAction], bool] = never,
     passes: Callable[[Wait], bool] = closed,
-    creations: Creations | None = None,
+    creations: SharedCreations | None = None,
     stopping: Callable[[], bool] = not_stopping,
 ) -> Execution:
     """Perform *actions* in order until one fails; an error of the engine's is a result, not raised.
@@ -153,12 +153,12 @@ class _Run:
 
     def __init__(
         self,
-        engine: Performer,
+        engine: ActionPerformer,
         context: Callable[[AnyAction], Context],
         look: Callable[[AnyAction], Observed],
         observed: Observed | None,
         leaving: frozenset[str],
-        creations: Creations | None,
+        creations: SharedCreations | None,
     ) -> None:
         self._engine = engine
         self._leaving = leaving  # the names of what is removed
@@ -167,7 +167,7 @@ class _Run:
         self._look = look
         self._observed = observed  # used once
         self._made: dict[str, str] = {}  # container name -> id
-        self.done: list[Done] = []
+        self.done: list[ActionDone] = []
         self.waits: list[Wait] = []
         self.refused: list[AnyAction] = []
         self.held: list[AnyAction] = []
@@ -205,7 +205,7 @@ class _Run:
             with self._creations.turn(action):
                 self._observed = self._look(action)
                 if there := existing(action, self._observed):
-                    self.done.append(Done(action, there, shared=True))
+                    self.done.append(ActionDone(action, there, shared=True))
                 else:
                     self._perform(action)
             return
@@ -216,7 +216,7 @@ class _Run:
         made = self._engine.perform(ready, self._context(action))
         if isinstance(action, CreateContainer):
             self._made[action.target] = made
-        self.done.append(Done(action, made or ready.precondition.id))
+        self.done.append(ActionDone(action, made or ready.precondition.id))
 
     def _resolved(self, action: AnyAction) -> AnyAction:
         """Return the action with its id, its precondition checked.

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from controller.core.service.prune_guard import PruneDecision
 from controller.core.status.facts import Failure
-from controller.loop.passes import Rules, View
+from controller.loop.passes import DesiredView, PassPolicy
 from controller.model.desired.desired import Desired
 from controller.model.desired.plan import Plan, hopeless
 from controller.model.errors import Act, Severity
@@ -16,17 +16,17 @@ from controller.model.observed import Observed
 
 
 @dataclass(frozen=True, slots=True)
-class Survey:
+class FullPlan:
     """One look at everything, with the guard's word and the plan.
 
     In ``view`` and ``plan`` that counts as going which will go after the guard's second look.
     ``declared`` is what the files say, the view as people want it.
     """
 
-    view: View
+    view: DesiredView
     observed: Observed
     decision: PruneDecision
-    rules: Rules
+    rules: PassPolicy
     plan: Plan
     declared: Desired
 
@@ -45,7 +45,7 @@ class Survey:
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class Convergence:
     """How far everything is. ``stuck``: nothing more happens unless a person acts. ``starting``: all
     that is to be done is done, but somewhere a health check didn't speak yet.
     """
@@ -55,7 +55,7 @@ class Standing:
     starting: bool = False
 
 
-def standing_of(plan: Plan, failures: Mapping[Key, Failure], only: Key | None) -> Standing:
+def standing_of(plan: Plan, failures: Mapping[Key, Failure], only: Key | None) -> Convergence:
     """Return how far a plan of everything says it is, or one key of it."""
     actions = [a for a in plan.pending if only in (None, a.object)]
     going = any(
@@ -68,7 +68,7 @@ def standing_of(plan: Plan, failures: Mapping[Key, Failure], only: Key | None) -
     hindered |= {p.key for p in plan.problems if p.severity is Severity.ERROR}
     blocked = bool(hindered) if only is None else bool(hindered & {only, None})
     converged = not actions and not blocked
-    return Standing(converged, stuck=not converged and not going)
+    return Convergence(converged, stuck=not converged and not going)
 
 
 def _is_stalled(failure: Failure | None) -> bool:

@@ -8,7 +8,7 @@ from enum import StrEnum
 from controller.core.drift.actions import Judge
 from controller.core.drift.failed_runs import Readers
 from controller.core.planning.image_volumes import VolumeRule, always_refuse
-from controller.core.service.rollout_progress import Course
+from controller.core.service.rollout_progress import RolloutProgress
 from controller.core.status.facts import Failure
 from controller.loop.executor import Execution
 from controller.model.desired.desired import Desired
@@ -19,7 +19,7 @@ from controller.model.observed import Observed
 
 
 @dataclass(frozen=True, slots=True)
-class Rules:
+class PassPolicy:
     """The policy as passes need it: names of networks, verdicts in advance, and which it is."""
 
     networks: NetworkNames
@@ -30,7 +30,7 @@ class Rules:
 
 
 @dataclass(frozen=True, slots=True)
-class View:
+class DesiredView:
     """What is desired, with the prune guard's word on exactly that."""
 
     desired: Desired = field(default_factory=Desired)
@@ -38,7 +38,7 @@ class View:
     blocked: tuple[Blocked, ...] = ()
 
 
-class Outcome(StrEnum):
+class PassOutcome(StrEnum):
     """How a pass ended."""
 
     DONE = "done"  # as desired
@@ -49,9 +49,9 @@ class Outcome(StrEnum):
 
 
 OUTCOMES = {
-    Act.STALLED: Outcome.STALLED,
-    Act.WAITING: Outcome.WAIT,
-    Act.RETRY: Outcome.RETRY,
+    Act.STALLED: PassOutcome.STALLED,
+    Act.WAITING: PassOutcome.WAIT,
+    Act.RETRY: PassOutcome.RETRY,
 }
 
 
@@ -63,11 +63,11 @@ class Result:
     rollout goes by that look.
     """
 
-    outcome: Outcome
+    outcome: PassOutcome
     again_s: float | None = None
     failure: Failure | None = None
     observed: Observed | None = None
-    course: Course | None = None
+    course: RolloutProgress | None = None
     execution: Execution = field(default_factory=Execution)
 
     @property

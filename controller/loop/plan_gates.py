@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from controller.loop.executor import UNMET
-from controller.loop.passes import Rules, View
+from controller.loop.passes import DesiredView, PassPolicy
 from controller.loop.reconciler import Reconciler
 from controller.model.desired.desired import Service
 from controller.model.desired.plan import Wait
@@ -31,14 +31,14 @@ class _Look:
 
 
 @dataclass(frozen=True, slots=True)
-class Gates:
+class PlanGates:
     """The gates of one plan, which was made from *view* under *rules*."""
 
     engine: Engine
     reconciler: Reconciler
     clock: Timer
-    view: View
-    rules: Rules
+    view: DesiredView
+    rules: PassPolicy
     stopping: Callable[[], bool]
 
     def passes(self, gate: Wait) -> bool:

@@ -1,6 +1,6 @@
 """One pass for one key: look, count exits, plan, execute, and say what comes next.
 
-A pass carries nothing from the one before but what ``Memory`` and ``Retries`` hold; whatever woke
+A pass carries nothing from the one before but what ``StateStore`` and ``Retries`` hold; whatever woke
 it brought no facts. It never waits, and raises nothing of the engine's: errors are its result.
 """
 
@@ -14,22 +14,22 @@ from controller.core.drift import failures as exits
 from controller.core.enforcement import disruption_budget
 from controller.core.planning import planner, quarantine
 from controller.core.planning.dependency_state import FAILED
-from controller.core.planning.ordering import Around, Ordering
-from controller.core.planning.quarantine import AT_ONCE, Keeping, Moment, Quarantine
+from controller.core.planning.ordering import KnownServices, Ordering
+from controller.core.planning.quarantine import AT_ONCE, Moment, Quarantine, QuarantineRules
 from controller.core.policy.refusals import reworded
 from controller.core.service import prune_guard
 from controller.core.status.facts import Failure
 from controller.loop.executor import Execution, execute, not_stopping
-from controller.loop.passes import OUTCOMES, Outcome, Result, Rules, View
+from controller.loop.passes import OUTCOMES, DesiredView, PassOutcome, PassPolicy, Result
 from controller.loop.request_claims import claims, declared_keys, images_for
-from controller.loop.state.action_log import ActLog, Logged
-from controller.loop.state.disruption_budget import Share, running_keys
+from controller.loop.state.action_log import ActionLog, Logged
+from controller.loop.state.disruption_budget import DisruptionBudget, running_keys
 from controller.loop.state.failed_runs import FailureLog
 from controller.loop.state.retries import Attempt, Retries, delay_s, signature
-from controller.loop.state.service_tracker import Chronicle
-from controller.loop.state.store import Memory
-from controller.loop.workers.shared_creations import Creations
-from controller.loop.workers.worker_slots import Aside, Sidestepping, in_place
+from controller.loop.state.service_tracker import ServiceTracker
+from controller.loop.state.store import StateStore
+from controller.loop.workers.shared_creations import SharedCreations
+from controller.loop.workers.worker_slots import OutsideSlot, OutsideSlotPerformer, in_place
 from controller.model.desired.desired import Service
 from controller.model.desired.plan import (
     AnyAction,
@@ -44,12 +44,12 @@ from controller.model.desired.plan import (
 from controller.model.errors import (
     Act,
     Conflict,
-    Crowded,
     EngineError,
     EngineUnavailable,
     Refused,
     ReplyLost,
     Severity,
+    TooManyRequests,
 )
 from controller.model.names import Key
 from controller.model.observed import Observed
@@ -71,11 +71,11 @@ class Reconciler:
     def __init__(
         self,
         engine: Engine,
-        memory: Memory,
+        memory: StateStore,
         *,
         clock: Clock,
         random: Callable[[], float],
-        keeping: Keeping = AT_ONCE,
+        keeping: QuarantineRules = AT_ONCE,
     ) -> None:
         self._engine = engine
         self._memory = memory
@@ -83,12 +83,12 @@ class Reconciler:
         self._began = clock.now() - clock.monotonic()
         self._random = random
         self._keeping = keeping
-        self.acts = ActLog(clock)
-        self.aside: Aside = in_place  # how pulls are performed beside other passes
-        self._creations = Creations()
+        self.acts = ActionLog(clock)
+        self.aside: OutsideSlot = in_place  # how pulls are performed beside other passes
+        self._creations = SharedCreations()
         self._retries = Retries(clock, random)
-        self._share = Share(clock.monotonic)
-        self.chronicle = Chronicle(memory, clock)
+        self._share = DisruptionBudget(clock.monotonic)
+        self.chronicle = ServiceTracker(memory, clock)
         self.failure_log = FailureLog(clock)
         self._stalled: set[Key] = set()  # for what is no fault of their rollout
         self._acting: dict[Key, int] = {}  # acting passes in a row
@@ -103,8 +103,8 @@ class Reconciler:
     def run(
         self,
         key: Key,
-        view: View,
-        rules: Rules,
+        view: DesiredView,
+        rules: PassPolicy,
         *,
         known: Observed | None = None,
         failures: Mapping[Key, Failure] = NO_FAILURES,
@@ -147,12 +147,12 @@ class Reconciler:
         take = self._nothing if approved else self._taking(key, plan, observed, running)
         result = self._act(key, plan, observed, rules, context, take, stopping)
         result = replace(self._timed(result, service, observed), course=course)
-        done = result.outcome is Outcome.DONE and not plan.holds
+        done = result.outcome is PassOutcome.DONE and not plan.holds
         if done and generation is not None and key in declared_keys(view.desired):
             self._memory.acted_on(key, generation.number)
         return result
 
-    def _keep_failures(self, key: Key, view: View, observed: Observed) -> None:
+    def _keep_failures(self, key: Key, view: DesiredView, observed: Observed) -> None:
         """Keep what failed containers of *key* printed: this pass may remove them."""
         service = view.desired.service(key)
         if service is None:
@@ -173,9 +173,9 @@ class Reconciler:
 
     def plan(
         self,
-        view: View,
+        view: DesiredView,
         observed: Observed,
-        rules: Rules,
+        rules: PassPolicy,
         *,
         only: Key | None = None,
         known: Observed | None = None,
@@ -202,7 +202,9 @@ class Reconciler:
             volume_rule=rules.volume_rule,
         )
 
-    def order(self, view: View, known: Observed, *, failures: Mapping[Key, Failure]) -> Ordering:
+    def order(
+        self, view: DesiredView, known: Observed, *, failures: Mapping[Key, Failure]
+    ) -> Ordering:
         """Return the order among services as the last snapshot shows it."""
         around = self._around(known, failures, all_planned=False)
         looping = self.chronicle.looping(self._clock.now())
@@ -217,7 +219,7 @@ class Reconciler:
 
     def _around(
         self, known: Observed | None, failures: Mapping[Key, Failure], *, all_planned: bool
-    ) -> Around:
+    ) -> KnownServices:
         # A plan of everything finds out itself which dependencies fail.
         stalled = {
             key: failure.message
@@ -225,7 +227,7 @@ class Reconciler:
             if failure.act is Act.STALLED and not (all_planned and failure.code == FAILED)
         }
         overdue = prune_guard.overdue(self._memory.prune, now=self.guard_now())
-        return Around(known, stalled, self._memory.dependencies(), overdue)
+        return KnownServices(known, stalled, self._memory.dependencies(), overdue)
 
     def count_kept(
         self, observed: Observed, pruned: frozenset[Key], *, only: Key | None = None
@@ -261,7 +263,7 @@ class Reconciler:
         away = isinstance(error, EngineUnavailable)
         again_s = delay_s(error, count, self._random)
         return Result(
-            Outcome.WAIT if away else Outcome.RETRY,
+            PassOutcome.WAIT if away else PassOutcome.RETRY,
             again_s=again_s,
             failure=_failure(error, self._clock.now() + again_s),
         )
@@ -291,7 +293,9 @@ class Reconciler:
             return None
         reason = f"{action.target} is removed again and again by somebody else"
         remedy = "look who removes it beside trimtab; it is created after growing pauses"
-        return self._retries.attempt(Crowded("create.contended", reason, remedy=remedy), wait_s)
+        return self._retries.attempt(
+            TooManyRequests("create.contended", reason, remedy=remedy), wait_s
+        )
 
     @staticmethod
     def _nothing(_action: AnyAction) -> Attempt | None:
@@ -302,7 +306,7 @@ class Reconciler:
         key: Key,
         plan: Plan,
         observed: Observed,
-        rules: Rules,
+        rules: PassPolicy,
         context: Callable[[AnyAction], Context],
         take: Callable[[AnyAction], Attempt | None],
         stopping: Callable[[], bool],
@@ -318,7 +322,7 @@ class Reconciler:
 
         done = execute(
             plan.actions,
-            engine=Logged(Sidestepping(self._engine, self.aside), self.acts),
+            engine=Logged(OutsideSlotPerformer(self._engine, self.aside), self.acts),
             creations=self._creations,
             context=context,
             look=lambda _action: self._engine.observe(images=frozenset(), only=key),
@@ -333,7 +337,7 @@ class Reconciler:
 
     def _timed(self, result: Result, service: Service | None, observed: Observed) -> Result:
         """Return a result that says when to look again at the latest, where time changes something."""
-        if result.again_s is None and result.outcome is Outcome.WAIT:
+        if result.again_s is None and result.outcome is PassOutcome.WAIT:
             again_s = self._until(result.execution.waits, service, observed)
             result = replace(result, again_s=again_s)
         if service is None:
@@ -349,7 +353,7 @@ class Reconciler:
             result = replace(result, again_s=due_s)
         return result
 
-    def _settle(self, key: Key, plan: Plan, done: Execution, rules: Rules) -> None:
+    def _settle(self, key: Key, plan: Plan, done: Execution, rules: PassPolicy) -> None:
         """Remember what the execution tells: new containers, and which failures still count."""
         for each in done.done:
             self.chronicle.did(each.action)
@@ -357,19 +361,19 @@ class Reconciler:
                 self._creations.note(each.action, self._clock.now())
             if isinstance(each.action, CreateContainer):
                 slot = (each.action.object, each.action.slot)
-                violations = (self._memory.mark(slot) or exits.Mark("")).violations
-                made = exits.Mark(each.id, name=each.action.target, violations=violations)
+                violations = (self._memory.mark(slot) or exits.ExitCursor("")).violations
+                made = exits.ExitCursor(each.id, name=each.action.target, violations=violations)
                 self._memory.set_mark(slot, made)
         # What succeeded isn't in the next plan any more.
         wanted = frozenset(signature(action, rules.digest) for action in plan.actions)
         self._retries.keep(key, wanted)
 
     def _next(
-        self, key: Key, plan: Plan, done: Execution, holding: list[Attempt], rules: Rules
+        self, key: Key, plan: Plan, done: Execution, holding: list[Attempt], rules: PassPolicy
     ) -> Result:
         """Return how the pass ended; the first that holds."""
         if done.interrupted:
-            return Result(Outcome.ACTED, again_s=0.0)
+            return Result(PassOutcome.ACTED, again_s=0.0)
         if done.failed is not None and done.error is not None:
             stops = (each.action for each in done.done if isinstance(each.action, StopContainer))
             down = isinstance(done.failed, StartContainer) and any(
@@ -377,7 +381,7 @@ class Reconciler:
             )
             return self._failed(key, done.failed, done.error, rules, down=down)
         if done.done:
-            return Result(Outcome.ACTED, again_s=self._after_acting(key))
+            return Result(PassOutcome.ACTED, again_s=self._after_acting(key))
         self._acting.pop(key, None)
         if holding:
             soonest = min(holding, key=self._retries.remaining_s)
@@ -390,15 +394,15 @@ class Reconciler:
             failed = next(filter(hopeless, done.waits), None)
             if failed is not None:
                 failure = Failure(Act.STALLED, FAILED, failed.cause)
-                return Result(Outcome.STALLED, failure=failure)
-            return Result(Outcome.WAIT)  # until when, `_timed` says
+                return Result(PassOutcome.STALLED, failure=failure)
+            return Result(PassOutcome.WAIT)  # until when, `_timed` says
         stalled = _stalled(key, plan, done)
         if stalled is not None:
-            return Result(Outcome.STALLED, failure=stalled)
-        return Result(Outcome.DONE)
+            return Result(PassOutcome.STALLED, failure=stalled)
+        return Result(PassOutcome.DONE)
 
     def _failed(
-        self, key: Key, action: AnyAction, error: EngineError, rules: Rules, *, down: bool
+        self, key: Key, action: AnyAction, error: EngineError, rules: PassPolicy, *, down: bool
     ) -> Result:
         """Return how a pass ended that failed at *action*; *down*: its slot was taken down for it."""
         again_s = self._retries.failed(key, signature(action, rules.digest), error, down=down)

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from controller.core.planning import planner
-from controller.loop.passes import View
-from controller.model.desired.desired import Desired, Network, Service, Source, Volume
+from controller.loop.passes import DesiredView
+from controller.model.desired.desired import Desired, Network, Service, SourceLocation, Volume
 from controller.model.desired.plan import AnyAction, CreateContainer
 from controller.model.names import Key
 from controller.model.observed import Observed
 from controller.model.records import Context
 
 
-def images_for(key: Key, view: View, known: Observed | None) -> frozenset[str]:
+def images_for(key: Key, view: DesiredView, known: Observed | None) -> frozenset[str]:
     """Return the images that a pass of *key* needs to know of."""
     service = view.desired.service(key)
     if service is None:
@@ -27,7 +27,7 @@ def claims(desired: Desired, plan_digest: str, on_behalf_of: str) -> Callable[[A
     What isn't declared has no place; then the commit is the one in which it isn't.
     """
     sources = sources_of(desired)
-    nowhere = Source("", commit=desired.identity.commit)
+    nowhere = SourceLocation("", commit=desired.identity.commit)
 
     def context(action: AnyAction) -> Context:
         source = sources.get(action.object, nowhere)
@@ -44,7 +44,7 @@ def claims(desired: Desired, plan_digest: str, on_behalf_of: str) -> Callable[[A
     return context
 
 
-def sources_of(desired: Desired) -> Mapping[Key, Source]:
+def sources_of(desired: Desired) -> Mapping[Key, SourceLocation]:
     """Return where each resource was declared."""
     resources: tuple[Service | Network | Volume, ...] = (
         *desired.services,

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 
 from controller.core.planning.image_volumes import with_image_volumes
 from controller.core.status import report as status
-from controller.core.status.facts import Failure, Report, World
-from controller.loop.passes import Rules, View
+from controller.core.status.facts import Failure, Report, StatusInputs
+from controller.loop.passes import DesiredView, PassPolicy
 from controller.loop.reconciler import Reconciler
-from controller.loop.state.store import Memory
-from controller.loop.status_verdicts import Admissions
+from controller.loop.state.store import StateStore
+from controller.loop.status_verdicts import StatusVerdicts
 from controller.model.desired.plan import Plan
 from controller.model.errors import EngineError, Problem, Severity
 from controller.model.names import Key, NetworkNames
@@ -24,15 +24,15 @@ FRESH_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
+class ReportInputs:
     """What is known now. ``away``: why the engine can't be looked at, if so. ``version`` counts
     its changes.
     """
 
     version: int
-    view: View
+    view: DesiredView
     observed: Observed | None
-    rules: Rules | None
+    rules: PassPolicy | None
     away: EngineError | None
     failures: Mapping[Key, Failure]
     progress: Mapping[Key, str]
@@ -42,10 +42,10 @@ class Known:
 class Reporter:
     """Makes reports, each with the one before in mind. Safe to use from several threads."""
 
-    def __init__(self, reconciler: Reconciler, memory: Memory) -> None:
+    def __init__(self, reconciler: Reconciler, memory: StateStore) -> None:
         self._reconciler = reconciler
         self._memory = memory
-        self._admissions = Admissions()
+        self._admissions = StatusVerdicts()
         self._lock = threading.Lock()
         self._previous: Report | None = None
         self._made: tuple[int, float] | None = None  # version and instant of the report before
@@ -55,7 +55,7 @@ class Reporter:
         with self._lock:
             self._previous = _checked(previous)
 
-    def report(self, known: Known, *, now: float) -> Report:
+    def report(self, known: ReportInputs, *, now: float) -> Report:
         """Return the status in the shape of ``status --json``."""
         with self._lock:
             if self._previous is not None and self._is_fresh(known, now):
@@ -68,7 +68,7 @@ class Reporter:
                 desired = with_image_volumes(desired, observed, rules.volume_rule)
                 plan = self._reconciler.plan(view, observed, rules, failures=known.failures)
             generations = self._memory.generations().items()
-            world = World(
+            world = StatusInputs(
                 desired=desired,
                 observed=observed,
                 plan=plan,
@@ -90,7 +90,7 @@ class Reporter:
             self._previous = report
             return report
 
-    def _is_fresh(self, known: Known, now: float) -> bool:
+    def _is_fresh(self, known: ReportInputs, now: float) -> bool:
         """Tell whether nothing changed since the report before but, perhaps, what time changes."""
         if self._made is None:
             return False

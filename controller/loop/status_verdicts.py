@@ -5,16 +5,16 @@ Nothing is stopped for it: a changed policy makes nothing stale. The status says
 
 from __future__ import annotations
 
-from controller.core.planning.prerequisites import Supplies
+from controller.core.planning.prerequisites import Prerequisites
 from controller.core.planning.successor import hypothetical_create
-from controller.loop.passes import Rules
+from controller.loop.passes import PassPolicy
 from controller.model.desired.desired import Desired, Service
 from controller.model.desired.plan import Verdict
 from controller.model.names import Key
 from controller.model.observed import Observed
 
 
-class Admissions:
+class StatusVerdicts:
     """Verdicts on services as declared, each asked for once per spec and policy."""
 
     def __init__(self) -> None:
@@ -22,7 +22,7 @@ class Admissions:
         self._verdicts: dict[Key, tuple[Service, Verdict]] = {}
 
     def violations(
-        self, desired: Desired, observed: Observed | None, rules: Rules | None
+        self, desired: Desired, observed: Observed | None, rules: PassPolicy | None
     ) -> dict[Key, Verdict]:
         """Return the denials, and what is let through for now, by service."""
         if rules is None or observed is None:
@@ -33,7 +33,7 @@ class Admissions:
         for service in desired.services:
             before = self._verdicts.get(service.key)
             if before is None or before[0] != service:
-                supplies = Supplies(desired, observed, rules.networks)
+                supplies = Prerequisites(desired, observed, rules.networks)
                 verdict = rules.judge(hypothetical_create(service, supplies))
                 before = self._verdicts[service.key] = (service, verdict)
             if before[1].decision in {"deny", "audit-deny"}:

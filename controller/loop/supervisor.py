@@ -25,9 +25,9 @@ from controller.core.review.plan_json import review_json
 from controller.loop import control_socket
 from controller.loop.control_socket import ActRequest, PassRequest
 from controller.loop.controller import Controller
-from controller.loop.full_plan import Standing
-from controller.loop.workers.pass_lock import Turns
-from controller.loop.workers.worker_slots import Lanes
+from controller.loop.full_plan import Convergence
+from controller.loop.workers.pass_lock import PassLock
+from controller.loop.workers.worker_slots import WorkerSlots
 from controller.model.container_output import FailedRun
 from controller.model.errors import EngineError, StateError, UsageError
 from controller.model.names import Key
@@ -56,7 +56,7 @@ log = logging.getLogger("trimtab.loop")
 
 
 @dataclass(frozen=True, slots=True)
-class Doors:
+class ControlEndpoints:
     """Where the supervisor is reached from outside; each may be missing.
 
     ``watch`` blocks, calling its first argument after changes of the files, until the event is
@@ -79,7 +79,7 @@ class Supervisor:
         *,
         clock: Clock,
         random: Callable[[], float],
-        doors: Doors,
+        doors: ControlEndpoints,
         workers: int = WORKERS,
         paused: bool = False,
     ) -> None:
@@ -93,8 +93,8 @@ class Supervisor:
         self._stop = threading.Event()
         # Written to by ``stop``: a signal handler may run while its own thread holds a lock.
         self._wakeup = os.pipe()
-        self._turns = Turns(paused=paused)
-        self._lanes = Lanes(workers=workers, aside=PULLS)
+        self._turns = PassLock(paused=paused)
+        self._lanes = WorkerSlots(workers=workers, aside=PULLS)
         self._seen: OrderedDict[tuple[int, str, str], None] = OrderedDict()
         self._events: Events | None = None
         self._conversations = threading.BoundedSemaphore(CONVERSATIONS)
@@ -357,7 +357,7 @@ class Supervisor:
             "status": self.status(),
         }
 
-    def _apply(self, request: PassRequest, deadline: float) -> Standing:
+    def _apply(self, request: PassRequest, deadline: float) -> Convergence:
         """Perform one plan, while nobody else acts."""
         wait_s = max(0.0, deadline - self._clock.monotonic())
         with self._turns.exclusive(timeout_s=wait_s) as granted:
@@ -375,7 +375,7 @@ class Supervisor:
             standing = self._controller.standing()
             return replace(standing, converged=standing.converged and not done.refused)
 
-    def _converge(self, request: PassRequest, deadline: float) -> Standing:
+    def _converge(self, request: PassRequest, deadline: float) -> Convergence:
         keys, approved = self._controller.keys, request.approve_prune
         was_stuck = False
         while True:
@@ -397,7 +397,7 @@ class Supervisor:
                 self._controller.lost(error)
             left_s = deadline - self._clock.monotonic()
             if left_s <= 0 or self._stop.is_set():
-                return Standing(converged=False, stuck=False)
+                return Convergence(converged=False, stuck=False)
             self._wait_for_passes(min(STANDING_S, left_s))
 
     def _wait_for_passes(self, longest_s: float) -> None:

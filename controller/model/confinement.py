@@ -1,8 +1,8 @@
 """Effective state: as what a container was admitted for good, and what the kernel shows of it.
 
 ``Confinement`` is recorded with the create's intent, so that the journal alone says what to
-compare with. ``Effective`` is one reading of the kernel; where nothing can be read it is
-``Unseen``, with the reason.
+compare with. ``EffectiveState`` is one reading of the kernel; where nothing can be read it is
+``NotReadable``, with the reason.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from enum import StrEnum
 UNLIMITED = -1
 
 
-class Kind(StrEnum):
+class DifferenceKind(StrEnum):
     """What a difference is."""
 
     BREACH = "breach"
@@ -22,16 +22,16 @@ class Kind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Difference:
+class KernelDifference:
     """One difference, with its rule and a sentence."""
 
     rule: str
     text: str
-    kind: Kind = Kind.BREACH
+    kind: DifferenceKind = DifferenceKind.BREACH
 
 
 @dataclass(frozen=True, slots=True)
-class Fastening:
+class ExpectedMount:
     """A mount as it was admitted.
 
     ``device`` and ``inode`` are its source's when it was admitted, ``place`` where the source lies
@@ -60,11 +60,11 @@ class Confinement:
     private_cgroup: bool = False
     shm: int = 0  # bytes; 0 is the engine's default
     runtime: str = ""  # '' is the engine's default
-    mounts: tuple[Fastening, ...] = ()
+    mounts: tuple[ExpectedMount, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
-class Mounted:
+class MountinfoLine:
     """A line of mountinfo (proc_pid_mountinfo(5))."""
 
     id: int
@@ -84,7 +84,7 @@ class Mounted:
 
 
 @dataclass(frozen=True, slots=True)
-class Reached:
+class MountPath:
     """Where a path inside a container leads now, through its links: the mount that it ends in."""
 
     target: str
@@ -117,7 +117,7 @@ class CgroupLimits:
 
 
 @dataclass(frozen=True, slots=True)
-class Effective:
+class EffectiveState:
     """One reading of a container's first process.
 
     ``starting``: it is still the runtime's own, not yet the container's program. ``shared`` has
@@ -132,8 +132,8 @@ class Effective:
     no_new_privileges: bool = True
     seccomp: int = 2
     shared: tuple[str, ...] = ()
-    mounts: tuple[Mounted, ...] = ()
-    reached: tuple[Reached, ...] = ()
+    mounts: tuple[MountinfoLine, ...] = ()
+    reached: tuple[MountPath, ...] = ()
     roots: tuple[Root, ...] = ()
     program: tuple[int, int] = (0, 0)
     host_tmpfs: frozenset[str] = frozenset()
@@ -144,7 +144,7 @@ class Effective:
 
 
 @dataclass(frozen=True, slots=True)
-class Unseen:
+class NotReadable:
     """Nothing could be read. ``gone``: there is no process any more, so nothing to stop either."""
 
     reason: str

@@ -162,7 +162,7 @@ class OverShare(EngineError):
     act = Act.WAITING
 
 
-class Crowded(EngineError):
+class TooManyRequests(EngineError):
     """As much of that is done already as may be at a time."""
 
     act = Act.WAITING

@@ -21,7 +21,7 @@ USED: Final = "approval:"
 
 
 @dataclass(frozen=True, slots=True)
-class Item:
+class ContainerItem:
     """A container that a settled intent created (or recovery found), by full id."""
 
     id: str
@@ -44,7 +44,7 @@ class Item:
 
 
 @dataclass(frozen=True, slots=True)
-class Belonging:
+class OwnedObject:
     """A network (by id) or a volume (by name) that we made."""
 
     id: str
@@ -56,7 +56,7 @@ class Belonging:
 
 
 @dataclass(frozen=True, slots=True)
-class Trusted:
+class TrustedImage:
     """A local image that the ledger vouches for under a reference."""
 
     reference: str
@@ -65,7 +65,7 @@ class Trusted:
 
 
 @dataclass(frozen=True, slots=True)
-class Session:
+class ExecSession:
     """An exec that was started and isn't known to have ended."""
 
     id: str  # the engine's
@@ -87,7 +87,7 @@ class OpenIntent:
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
+class TakenDown:
     """A container that runs no more, or soon won't, because the controller had it taken down."""
 
     container: str
@@ -120,15 +120,15 @@ class Inventory:
 
     seq: int = 0
     time: str = field(default="", compare=False)
-    containers: dict[str, Item] = field(default_factory=dict)
-    networks: dict[str, Belonging] = field(default_factory=dict)
-    volumes: dict[str, Belonging] = field(default_factory=dict)
-    ledger: dict[str, Trusted] = field(default_factory=dict)
+    containers: dict[str, ContainerItem] = field(default_factory=dict)
+    networks: dict[str, OwnedObject] = field(default_factory=dict)
+    volumes: dict[str, OwnedObject] = field(default_factory=dict)
+    ledger: dict[str, TrustedImage] = field(default_factory=dict)
     # Revision -> image first admitted; the one that a container was created of last comes last.
     pins: dict[str, Image] = field(default_factory=dict)
-    sessions: dict[str, Session] = field(default_factory=dict)  # by the exec's id
+    sessions: dict[str, ExecSession] = field(default_factory=dict)  # by the exec's id
     open: dict[str, OpenIntent] = field(default_factory=dict)  # by the intent's id
-    taken: dict[str, Taken] = field(default_factory=dict)  # by the container's id
+    taken: dict[str, TakenDown] = field(default_factory=dict)  # by the container's id
     approvals: dict[str, Approval] = field(default_factory=dict)  # by the record's id
     endings: Mapping[str, Ending] = field(default_factory=dict)  # by the container's id
     taken_down: str = ""  # the record of the last ``trimtab down``

@@ -119,7 +119,7 @@ class Container:
 
 
 @dataclass(frozen=True, slots=True)
-class Network:
+class ObservedNetwork:
     """A network on the engine."""
 
     id: str
@@ -135,7 +135,7 @@ class Network:
 
 
 @dataclass(frozen=True, slots=True)
-class Volume:
+class ObservedVolume:
     """A named volume on the engine."""
 
     name: str
@@ -166,8 +166,8 @@ class Observed:
     instance: str
     engine_id: str = ""
     containers: tuple[Container, ...] = ()
-    networks: tuple[Network, ...] = ()
-    volumes: tuple[Volume, ...] = ()
+    networks: tuple[ObservedNetwork, ...] = ()
+    volumes: tuple[ObservedVolume, ...] = ()
     images: dict[str, Image | None] = field(default_factory=dict)
     pins: dict[str, Image] = field(default_factory=dict)
     #: The paths that each image of ``images`` declares as VOLUMEs, by the image's id.

@@ -16,20 +16,20 @@ from pathlib import Path
 
 from controller.model.errors import StateError
 from controller.process import syscalls
-from controller.process.mount_view import Need, View
+from controller.process.mount_view import MountView, Need
 
 #: The child compares what it runs with this: "device:inode" of interpreter and package.
 MEANT = "TRIMTAB_MEANT"
 
 
 @dataclass(frozen=True, slots=True)
-class Drop:
+class PrivilegeDrop:
     """Who to become, what to see, and what to run."""
 
     uid: int
     gid: int
     parent: int
-    view: View
+    view: MountView
     argv: tuple[str, ...]
 
     def to_json(self) -> str:
@@ -37,10 +37,10 @@ class Drop:
         return json.dumps(asdict(self), default=str)
 
     @classmethod
-    def from_json(cls, text: str) -> Drop:
+    def from_json(cls, text: str) -> PrivilegeDrop:
         """Read back what ``to_json`` wrote."""
         data = json.loads(text)
-        view = View(
+        view = MountView(
             closed=tuple(Path(path) for path in data["view"]["closed"]),
             binds=tuple(
                 Need(Path(bind["path"]), bind["purpose"], bind["writable"])
@@ -81,7 +81,7 @@ def check_meant(value: str | None, *, package: Path) -> None:
         )
 
 
-def enter(view: View) -> None:
+def enter(view: MountView) -> None:
     """Enter a private mount namespace that shows *view*."""
     if not view.closed:
         return
@@ -125,7 +125,7 @@ def become(*, uid: int, gid: int) -> None:
 
 def main() -> None:
     """Carry out the drop that the one argument describes; never returns."""
-    drop = Drop.from_json(sys.argv[1])
+    drop = PrivilegeDrop.from_json(sys.argv[1])
     enter(drop.view)
     become(uid=drop.uid, gid=drop.gid)
     # After the change of uid, which clears it. The lifeline covers what this can't.

@@ -31,7 +31,7 @@ def shared_folder(uid: int) -> Path | None:
 
 
 @dataclass(slots=True)
-class Alone:
+class InstanceLock:
     """The claim of one state folder to be its instance. ``release`` it at the end."""
 
     folder: Path | None

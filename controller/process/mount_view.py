@@ -16,7 +16,7 @@ from pathlib import Path
 
 from controller.model.errors import StateError
 
-Look = Callable[[Path], os.stat_result]
+StatPath = Callable[[Path], os.stat_result]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ class Need:
 
 
 @dataclass(frozen=True, slots=True)
-class View:
+class MountView:
     """What to mount: empty filesystems over ``closed``, then each need, parents first."""
 
     closed: tuple[Path, ...] = ()
@@ -54,7 +54,7 @@ def readable(status: os.stat_result, *, uid: int, gid: int) -> bool:
     return bool(status.st_mode & stat.S_IROTH)
 
 
-def closed_ancestor(path: Path, *, uid: int, gid: int, look: Look = os.stat) -> Path | None:
+def closed_ancestor(path: Path, *, uid: int, gid: int, look: StatPath = os.stat) -> Path | None:
     """Return the topmost folder above *path* that the user can't pass through, if any."""
     for parent in reversed(path.parents):
         if not searchable(look(parent), uid=uid, gid=gid):
@@ -62,7 +62,7 @@ def closed_ancestor(path: Path, *, uid: int, gid: int, look: Look = os.stat) -> 
     return None
 
 
-def plan_view(needs: Iterable[Need], *, uid: int, gid: int, look: Look = os.stat) -> View:
+def plan_view(needs: Iterable[Need], *, uid: int, gid: int, look: StatPath = os.stat) -> MountView:
     """Decide what the user's view must be given.
 
     Raises:
@@ -88,4 +88,4 @@ def plan_view(needs: Iterable[Need], *, uid: int, gid: int, look: Look = os.stat
                 binds[need.path] = need
     topmost = {path for path in closed if not any(other in path.parents for other in closed)}
     ordered = sorted(binds.values(), key=lambda need: (len(need.path.parts), str(need.path)))
-    return View(closed=tuple(sorted(topmost)), binds=tuple(ordered))
+    return MountView(closed=tuple(sorted(topmost)), binds=tuple(ordered))

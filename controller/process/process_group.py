@@ -31,7 +31,7 @@ class Recipe:
 
 
 @dataclass(slots=True)
-class Running:
+class RunningChild:
     """A child's recipe, its present process, and when it may be started again."""
 
     recipe: Recipe
@@ -41,13 +41,13 @@ class Running:
 
 
 @dataclass(slots=True)
-class Assembly:
+class ProcessGroup:
     """The children of ``up``. Use from one thread."""
 
     monotonic: Callable[[], float]
     wait: Callable[[float], None]
     lifeline: Lifeline = field(default_factory=Lifeline)
-    running: list[Running] = field(default_factory=list)
+    running: list[RunningChild] = field(default_factory=list)
 
     def start(self, recipe: Recipe) -> Child:
         """Start a child and watch it from now on.
@@ -56,7 +56,7 @@ class Assembly:
             OSError: it can't be started.
         """
         child = self._spawn(recipe, {**recipe.environment, **recipe.first_only})
-        self.running.append(Running(recipe, child))
+        self.running.append(RunningChild(recipe, child))
         return child
 
     def await_socket(self, child: Child, path: Path) -> None:

@@ -11,12 +11,12 @@ from urllib.parse import SplitResult, parse_qsl, urlsplit
 from controller.model.errors import UsageError
 from controller.ship.formats import FACILITY, FACILITY_MAX, Form
 
-Transport = Literal["udp", "tcp", "tls"]
+SyslogTransport = Literal["udp", "tcp", "tls"]
 
 #: Before a host: they don't belong there, and an error doesn't repeat them.
 _CREDENTIALS = re.compile(r"//.*@")
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,31}", re.ASCII)
-_PORTS: Final[dict[Transport, int]] = {"udp": 514, "tcp": 601, "tls": 6514}
+_PORTS: Final[dict[SyslogTransport, int]] = {"udp": 514, "tcp": 601, "tls": 6514}
 _FORMS: Final = (
     "NAME=file:///PATH, note:///PATH, syslog+tcp://HOST:PORT, syslog+tls://HOST:PORT, "
     "syslog+udp://HOST:PORT, otlp+http://HOST:PORT/v1/logs or otlp+https://…"
@@ -25,7 +25,7 @@ _TLS = ("ca", "cert", "key")
 
 
 @dataclass(frozen=True, slots=True)
-class Trust:
+class TlsFiles:
     """Files for TLS: whom to believe, and who we are. None: the system's, and nobody."""
 
     ca: Path | None = None
@@ -60,12 +60,12 @@ class ToSyslog:
     """Messages as in RFC 5424."""
 
     name: str
-    transport: Transport
+    transport: SyslogTransport
     host: str
     port: int
     form: Form = "json"
     facility: int = FACILITY
-    trust: Trust = Trust()
+    trust: TlsFiles = TlsFiles()
     checkpoints_only: bool = False
 
 
@@ -75,7 +75,7 @@ class ToOtlp:
 
     name: str
     url: str
-    trust: Trust = Trust()
+    trust: TlsFiles = TlsFiles()
     checkpoints_only: bool = False
 
 
@@ -108,7 +108,7 @@ def read_destination(text: str) -> Destination:
         case "syslog+udp" | "syslog+tcp" | "syslog+tls":
             found = _syslog(name, text, parts, options, checkpoints_only=only)
         case "otlp+http" | "otlp+https":
-            trust = _trust(text, options) if parts.scheme.endswith("s") else Trust()
+            trust = _trust(text, options) if parts.scheme.endswith("s") else TlsFiles()
             scheme = parts.scheme.removeprefix("otlp+")
             _host(text, parts)
             target = f"{scheme}://{parts.netloc}{parts.path or '/v1/logs'}"
@@ -123,7 +123,7 @@ def read_destination(text: str) -> Destination:
 def _syslog(
     name: str, text: str, parts: SplitResult, options: dict[str, str], *, checkpoints_only: bool
 ) -> ToSyslog:
-    transports: dict[str, Transport] = {
+    transports: dict[str, SyslogTransport] = {
         "syslog+udp": "udp",
         "syslog+tcp": "tcp",
         "syslog+tls": "tls",
@@ -144,7 +144,7 @@ def _syslog(
         _port(text, parts) or _PORTS[transport],
         "cef" if form == "cef" else "json",
         int(facility),
-        _trust(text, options) if transport == "tls" else Trust(),
+        _trust(text, options) if transport == "tls" else TlsFiles(),
         checkpoints_only,
     )
 
@@ -156,14 +156,14 @@ def _only(text: str, options: dict[str, str]) -> bool:
     return bool(only)
 
 
-def _trust(text: str, options: dict[str, str]) -> Trust:
+def _trust(text: str, options: dict[str, str]) -> TlsFiles:
     files = {key: Path(options.pop(key)) for key in _TLS if key in options}
     for key, path in files.items():
         if not path.is_absolute():
             raise _wrong(text, f"{key} isn't an absolute path")
     if ("cert" in files) != ("key" in files):
         raise _wrong(text, "cert and key belong together")
-    return Trust(**files)
+    return TlsFiles(**files)
 
 
 def _path(text: str, parts: SplitResult) -> Path:

@@ -29,7 +29,7 @@ _NAMES_MAX: Final = 1500
 assert _NAME.fullmatch(MARK_NAME) and _NAME.fullmatch(BASE_NAME)
 
 
-class Files(Protocol):
+class JournalFiles(Protocol):
     """The journal's files, as a shipper reads them."""
 
     def names(self) -> tuple[str, ...]:
@@ -49,7 +49,7 @@ class Files(Protocol):
         ...
 
 
-class Folder:
+class LocalFiles:
     """The files of a folder that this process may read."""
 
     def __init__(self, folder: Path) -> None:
@@ -71,7 +71,7 @@ class Folder:
         return handle
 
 
-class Handed:
+class RemoteFiles:
     """The files as another process hands them over. Safe to use from several threads."""
 
     def __init__(self, peer: socket.socket) -> None:
@@ -103,14 +103,14 @@ class Handed:
         return answer.removeprefix(b"+"), handles
 
 
-def serve(peer: socket.socket, files: Files) -> None:
+def serve(peer: socket.socket, files: JournalFiles) -> None:
     """Answer until the other side is gone."""
     with contextlib.suppress(OSError):
         while question := peer.recv(_PACKET_BYTES):
             _answer(peer, question, files)
 
 
-def _answer(peer: socket.socket, question: bytes, files: Files) -> None:
+def _answer(peer: socket.socket, question: bytes, files: JournalFiles) -> None:
     try:
         if question == _LIST:
             peer.sendall(b"+" + " ".join(files.names()[-_NAMES_MAX:]).encode())

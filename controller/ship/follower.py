@@ -21,13 +21,19 @@ from controller.journal.store.pruned_base import (
     BASE_MAX_BYTES,
     BASE_NAME,
     BadBase,
-    Base,
+    PrunedBase,
     parse_base,
 )
-from controller.journal.store.segments import COMPRESSED, MARK_NAME, BadMark, Mark, parse_mark
+from controller.journal.store.segments import (
+    COMPRESSED,
+    MARK_NAME,
+    BadMark,
+    DurableMark,
+    parse_mark,
+)
 from controller.model.errors import StateError
 from controller.model.records import Record
-from controller.ship.fd_server import Files
+from controller.ship.fd_server import JournalFiles
 
 _MARK_READ: Final = 4096
 
@@ -62,7 +68,7 @@ class Diverged(StateError):
 class Follower:
     """Reads on from a cursor. ``missing`` counts records that were pruned before they were read."""
 
-    def __init__(self, files: Files, cursor: Cursor) -> None:
+    def __init__(self, files: JournalFiles, cursor: Cursor) -> None:
         self._files = files
         self._cursor = cursor
         self._segment: _Segment | None = None
@@ -74,7 +80,7 @@ class Follower:
         """The last record that was read."""
         return self._cursor
 
-    def mark(self) -> Mark | None:
+    def mark(self) -> DurableMark | None:
         """Return the last durable record, None while there is no journal.
 
         Raises:
@@ -99,7 +105,7 @@ class Follower:
             raise OSError("its mark is empty, so nothing counts as durable")
         return mark
 
-    def batch(self, mark: Mark, *, records: int, size: int) -> list[Shipped]:
+    def batch(self, mark: DurableMark, *, records: int, size: int) -> list[Shipped]:
         """Return what follows, at most so many records and about so many bytes.
 
         Raises:
@@ -232,7 +238,7 @@ class Follower:
         known = base.record.hash if base.record.seq == lowest - 1 else ""
         self._cursor = Cursor(lowest - 1, known)
 
-    def _base(self) -> Base | None:
+    def _base(self) -> PrunedBase | None:
         """Return what stayed of those that were pruned."""
         try:
             handle = self._files.open(BASE_NAME)

@@ -21,10 +21,10 @@ from typing import Any, Final
 
 from controller.core.records.record import GENESIS
 from controller.journal.store.folder import sync
-from controller.journal.store.segments import Mark
+from controller.journal.store.segments import DurableMark
 from controller.model.errors import StateError
 from controller.ports import Clock
-from controller.ship.fd_server import Files
+from controller.ship.fd_server import JournalFiles
 from controller.ship.follower import Cursor, Diverged, Follower, Shipped
 from controller.ship.formats import plain
 from controller.ship.sink import Rejected, Sink, Undelivered
@@ -47,7 +47,7 @@ REMEMBERED_S: Final = 30.0
 
 
 @dataclass(slots=True)
-class Standing:
+class SinkStatus:
     """How a sink is doing, as the status has it."""
 
     name: str
@@ -61,7 +61,7 @@ class Standing:
 
 
 @dataclass(frozen=True, slots=True)
-class Places:
+class ShipperPaths:
     """Where the shipper keeps its own: ``folder`` has cursors and status. ``metrics`` is Prometheus'."""
 
     folder: Path
@@ -122,8 +122,8 @@ class _Lane:
 
     sink: Sink
     follower: Follower
-    standing: Standing
-    places: Places
+    standing: SinkStatus
+    places: ShipperPaths
     clock: Clock
     stop: threading.Event
     known: deque[tuple[float, Cursor]] = field(default_factory=deque)  # where it was, and when
@@ -185,7 +185,7 @@ class _Lane:
         finally:
             self.began = None
 
-    def told(self, mark: Mark | None) -> Standing:
+    def told(self, mark: DurableMark | None) -> SinkStatus:
         """Return how it is doing now, also while a delivery hangs; for another thread.
 
         The *mark* is the journal's, None where it can't be read: then it is as far behind as before.
@@ -242,7 +242,7 @@ class Shipper:
     """Ships to all sinks until it is told to stop."""
 
     def __init__(
-        self, sinks: Mapping[str, Sink], files: Files, places: Places, *, clock: Clock
+        self, sinks: Mapping[str, Sink], files: JournalFiles, places: ShipperPaths, *, clock: Clock
     ) -> None:
         """Take the sinks by name; raises StateError where a cursor can't be read."""
         self._places = places
@@ -255,8 +255,8 @@ class Shipper:
             for name, sink in sinks.items()
         ]
 
-    def _lane(self, name: str, sink: Sink, files: Files, cursor: Cursor) -> _Lane:
-        standing = Standing(name, seq=cursor.seq)
+    def _lane(self, name: str, sink: Sink, files: JournalFiles, cursor: Cursor) -> _Lane:
+        standing = SinkStatus(name, seq=cursor.seq)
         follower = Follower(files, cursor)
         return _Lane(sink, follower, standing, self._places, self._clock, self._stop)
 
@@ -328,9 +328,9 @@ _METRICS: Final = (
 )
 
 
-def metrics(standings: Sequence[Standing]) -> str:
+def metrics(standings: Sequence[SinkStatus]) -> str:
     """Return the metrics in Prometheus' text format, for its textfile collector."""
-    values: dict[str, Callable[[Standing], float]] = {
+    values: dict[str, Callable[[SinkStatus], float]] = {
         "lag_records": lambda each: each.lag_records,
         "lag_seconds": lambda each: round(each.lag_seconds, 3),
         "delivered_total": lambda each: each.delivered,
@@ -345,4 +345,13 @@ def metrics(standings: Sequence[Standing]) -> str:
     return "\n".join(lines) + "\n"
 
 
-__all__ = ["Cursor", "Diverged", "Places", "Shipper", "Standing", "load_cursor", "metrics", "save"]
+__all__ = [
+    "Cursor",
+    "Diverged",
+    "Shipper",
+    "ShipperPaths",
+    "SinkStatus",
+    "load_cursor",
+    "metrics",
+    "save",
+]

@@ -19,7 +19,7 @@ from typing import Final
 
 from controller.model.errors import UsageError
 from controller.ship import formats
-from controller.ship.destination import ToSyslog, Trust
+from controller.ship.destination import TlsFiles, ToSyslog
 from controller.ship.follower import Shipped
 from controller.ship.sink import Sender, Undelivered
 
@@ -171,7 +171,7 @@ def _unsent(peer: socket.socket) -> int:
     return int(struct.unpack("i", told)[0])
 
 
-def _context(trust: Trust) -> ssl.SSLContext:
+def _context(trust: TlsFiles) -> ssl.SSLContext:
     try:
         context = ssl.create_default_context(cafile=trust.ca)
         if trust.cert is not None:

@@ -20,14 +20,21 @@ from jsonschema.exceptions import SchemaError, ValidationError
 from pydantic import ValidationError as ModelError
 from referencing import Registry
 
-from controller.core.encoding.yaml import MAX_PROBLEMS, Document, Fault, Place, compose_all, decode
-from controller.core.encoding.yaml import Path as ValuePath
-from controller.core.manifests.parse import Declaration, Reading, read
+from controller.core.encoding.yaml import (
+    MAX_PROBLEMS,
+    Document,
+    SourcePosition,
+    YamlFault,
+    compose_all,
+    decode,
+)
+from controller.core.encoding.yaml import YamlPath as ValuePath
+from controller.core.manifests.parse import Declaration, ParsedDocument, read
 from controller.core.manifests.problems import dotted, explain, problem_at
 from controller.model.desired.spec import Model, ReleaseSpec
 from controller.model.errors import Problem
 from controller.model.names import SERVICE_NAME_MAX, is_dns_label
-from controller.sources.safe_read import Found, Walk, is_inside, read_whole
+from controller.sources.safe_read import FolderWalk, SourceFile, is_inside, read_whole
 from controller.sources.templates import render_template
 
 MAX_RELEASES = 200
@@ -89,12 +96,14 @@ def load_chart(charts: Path | None, name: str) -> Chart:
     if not inside or not is_inside(templates, top):
         problem = Problem("file.outside", "the chart leads out of its directory", place)
         return Chart(name, place, problems=(problem,))
-    files: list[Found] = [
-        Found(f"{place}/{one}", f"{top}/{one}") for one in (CHART, VALUES, SCHEMA) if one in listed
+    files: list[SourceFile] = [
+        SourceFile(f"{place}/{one}", f"{top}/{one}")
+        for one in (CHART, VALUES, SCHEMA)
+        if one in listed
     ]
     problems: list[Problem] = []
     if TEMPLATES in listed:
-        walk = Walk(templates)
+        walk = FolderWalk(templates)
         found = [replace(one, name=f"{place}/{TEMPLATES}/{one.name}") for one in walk.files()]
         files += found[:MAX_TEMPLATES]
         problems += [replace(p, file=f"{place}/{TEMPLATES}/{p.file}") for p in walk.problems]
@@ -111,15 +120,15 @@ def load_chart(charts: Path | None, name: str) -> Chart:
     return Chart(name, place, tuple(texts), tuple(problems))
 
 
-def render_release(release: Declaration, chart: Chart) -> tuple[Reading, ...]:
+def render_release(release: Declaration, chart: Chart) -> tuple[ParsedDocument, ...]:
     """Return what the documents say that a Release renders to, problems included. Never raises.
 
     The Release's namespace and owner are imposed on each.
     """
     rendered = render_texts(release, chart)
     if not isinstance(rendered, dict):
-        return (Reading(None, rendered, None),)
-    readings: list[Reading] = []
+        return (ParsedDocument(None, rendered, None),)
+    readings: list[ParsedDocument] = []
     for file, text in rendered.items():
         for document in compose_all(text, file):
             reading = read(_imposed(document, release))
@@ -128,7 +137,7 @@ def render_release(release: Declaration, chart: Chart) -> tuple[Reading, ...]:
                 source = replace(declaration.source, release=_rendered_for(release))
                 declaration = replace(declaration, source=source)
             problems = _attributed(reading.problems, release)
-            readings.append(Reading(declaration, problems, reading.key, release.key))
+            readings.append(ParsedDocument(declaration, problems, reading.key, release.key))
     return tuple(readings)
 
 
@@ -215,7 +224,7 @@ def _imposed(document: Document, release: Declaration) -> Document:
         problem = problem_at(
             document, ("kind",), "release.nested", "a chart can't hold another Release"
         )
-        faults.append(Fault(("kind",), problem))
+        faults.append(YamlFault(("kind",), problem))
     imposed = {"namespace": release.key.namespace, "owner": release.owner}
     for name, wanted in imposed.items():
         if metadata.get(name, wanted) != wanted:
@@ -223,7 +232,7 @@ def _imposed(document: Document, release: Declaration) -> Document:
             path: ValuePath = ("metadata", name)
             remedy = f"leave it out, or write {{{{ release.{name} }}}}"
             problem = problem_at(document, path, f"release.{name}", message, remedy=remedy)
-            faults.append(Fault(path, problem))
+            faults.append(YamlFault(path, problem))
     value = {**value, "metadata": {**metadata, **imposed}}
     return replace(document, value=value, faults=tuple(faults))
 
@@ -311,7 +320,7 @@ def _misfit(release: Declaration, defaults: Document | None, error: ValidationEr
     return _placed(document, place, message, expected)
 
 
-def _placed(document: Document, place: Place, message: str, expected: str) -> Problem:
+def _placed(document: Document, place: SourcePosition, message: str, expected: str) -> Problem:
     return Problem(
         "release.values", message, document.file, place.line, place.column, expected=expected
     )

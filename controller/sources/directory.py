@@ -15,13 +15,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from controller.core.encoding.yaml import decode
-from controller.core.manifests.parse import Declaration, Reading, read_text
+from controller.core.manifests.parse import Declaration, ParsedDocument, read_text
 from controller.core.manifests.resolve import resolve
 from controller.model.desired.desired import Desired, SourceIdentity
 from controller.model.desired.spec import ReleaseSpec
 from controller.model.errors import Problem, Severity
 from controller.sources import git
-from controller.sources.safe_read import MAX_TOTAL_BYTES, Found, Pread, Walk, read_whole
+from controller.sources.safe_read import MAX_TOTAL_BYTES, FolderWalk, Pread, SourceFile, read_whole
 
 _COMPOSE = re.compile(r"(?:.*/)?(?:docker-)?compose[^/]*\.ya?ml")
 
@@ -32,7 +32,7 @@ class _Known:
 
     digest: bytes
     size: int
-    readings: tuple[Reading, ...]
+    readings: tuple[ParsedDocument, ...]
 
 
 class DirectorySource:
@@ -49,7 +49,7 @@ class DirectorySource:
         self._lock = threading.Lock()
         self._known: dict[str, _Known] = {}
         self._last: Desired | None = None
-        self._releases: dict[object, tuple[Reading, ...]] = {}
+        self._releases: dict[object, tuple[ParsedDocument, ...]] = {}
 
     def load(self) -> Desired:
         """Return the desired state as the files are now."""
@@ -105,10 +105,10 @@ class DirectorySource:
             return resolve((), identity=identity, problems=(problem,), blind=True)
         return replace(self._last, blind=True, problems=(problem, *self._last.problems))
 
-    def _read(self, top: str) -> tuple[list[Reading], list[Problem]]:
+    def _read(self, top: str) -> tuple[list[ParsedDocument], list[Problem]]:
         """Return what all files say, and what is wrong with reading them."""
-        found = Walk(top)
-        readings: list[Reading] = []
+        found = FolderWalk(top)
+        readings: list[ParsedDocument] = []
         problems = found.problems
         known: dict[str, _Known] = {}
         total = 0
@@ -132,7 +132,7 @@ class DirectorySource:
         self._known = known
         return readings, problems
 
-    def _read_file(self, file: Found, top: str) -> tuple[_Known | None, Problem | None]:
+    def _read_file(self, file: SourceFile, top: str) -> tuple[_Known | None, Problem | None]:
         last = self._known.get(file.name)
 
         def is_known(content: bytes) -> bool:
@@ -146,7 +146,7 @@ class DirectorySource:
             return last, None
         return _Known(digest, len(content), read_text(decode(content), file.name)), None
 
-    def _rendered(self, readings: list[Reading]) -> list[Reading]:
+    def _rendered(self, readings: list[ParsedDocument]) -> list[ParsedDocument]:
         """Return what the Releases among the readings render to."""
         releases = [
             reading.declaration
@@ -159,7 +159,7 @@ class DirectorySource:
         from controller.sources.charts import MAX_RELEASES, Chart, load_chart, render_release
 
         charts: dict[str, Chart] = {}
-        kept: dict[object, tuple[Reading, ...]] = {}
+        kept: dict[object, tuple[ParsedDocument, ...]] = {}
         for release in releases[:MAX_RELEASES]:
             assert isinstance(release.spec, ReleaseSpec), "only Releases were taken"
             name = release.spec.chart
@@ -172,16 +172,16 @@ class DirectorySource:
         if len(releases) > MAX_RELEASES:
             message = f"there are more than {MAX_RELEASES} Releases; the rest wasn't rendered"
             problem = Problem("source.too-many", message, releases[MAX_RELEASES].source.file)
-            rendered.append(Reading(None, (problem,), None))
+            rendered.append(ParsedDocument(None, (problem,), None))
         return rendered
 
 
-def _committed(readings: list[Reading], commit: str) -> list[Reading]:
+def _committed(readings: list[ParsedDocument], commit: str) -> list[ParsedDocument]:
     """Return the readings with the commit that is checked out where their files are."""
     return [_at(reading, commit) for reading in readings] if commit else readings
 
 
-def _at(reading: Reading, commit: str) -> Reading:
+def _at(reading: ParsedDocument, commit: str) -> ParsedDocument:
     if reading.declaration is None:
         return reading
     source = replace(reading.declaration.source, commit=commit)

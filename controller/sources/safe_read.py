@@ -30,7 +30,7 @@ Pread = Callable[[int, int, int], bytes]
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class SourceFile:
     """A file by its name below the folder, as shown to people, and its resolved path."""
 
     name: str
@@ -43,7 +43,7 @@ def shown(name: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
-class Walk:
+class FolderWalk:
     """The YAML files below *top*, a resolved path, and what is wrong there.
 
     Hidden names are nobody's business (editors', Git's, ``..data``). Links are followed where they
@@ -54,7 +54,7 @@ class Walk:
     def __init__(self, top: str) -> None:
         self.top = top
         self.problems: list[Problem] = []
-        self._files: dict[str, Found] = {}  # by resolved path
+        self._files: dict[str, SourceFile] = {}  # by resolved path
         self._seen: set[str] = set()
         self._links: list[tuple[str, str, int]] = []
         self._entries = 0
@@ -64,7 +64,7 @@ class Walk:
         while self._links and not self._full:
             self._follow(*self._links.pop(0))
 
-    def files(self) -> list[Found]:
+    def files(self) -> list[SourceFile]:
         """Return the files by name."""
         return sorted(self._files.values(), key=lambda found: found.name)
 
@@ -99,7 +99,7 @@ class Walk:
             self._folder(entry.path, name, depth + 1)
         elif entry.name.endswith(SUFFIXES):
             if entry.is_file(follow_symlinks=False):
-                self._files[entry.path] = Found(shown(name), entry.path)
+                self._files[entry.path] = SourceFile(shown(name), entry.path)
             else:
                 self.problems.append(_special(name))
 
@@ -120,7 +120,7 @@ class Walk:
         elif not stat.S_ISREG(mode):
             self.problems.append(_special(name))
         elif target not in self._files and not self._is_full():
-            self._files[target] = Found(shown(name), target)
+            self._files[target] = SourceFile(shown(name), target)
 
     def _is_full(self) -> bool:
         """Count an entry; tell whether a bound is passed, and say so the first time."""
@@ -140,7 +140,7 @@ def is_inside(path: str, top: str) -> bool:
 
 
 def read_whole(
-    found: Found, top: str, *, known: Callable[[bytes], bool], pread: Pread = os.pread
+    found: SourceFile, top: str, *, known: Callable[[bytes], bool], pread: Pread = os.pread
 ) -> bytes | Problem:
     """Return a file's bytes if it held still while they were read; else the problem.
 
@@ -160,7 +160,7 @@ def read_whole(
 
 
 def _read_once(
-    found: Found, top: str, known: Callable[[bytes], bool], pread: Pread
+    found: SourceFile, top: str, known: Callable[[bytes], bool], pread: Pread
 ) -> bytes | Problem | None:
     """Return the content, a problem, or None if the file didn't hold still."""
     try:

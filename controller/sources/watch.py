@@ -18,7 +18,7 @@ from pathlib import Path
 import watchfiles
 
 from controller.sources import git
-from controller.sources.safe_read import Walk
+from controller.sources.safe_read import FolderWalk
 
 QUIET_MS = 100  # a batch of changes ends when this long nothing more changed
 BATCH_MS = 5_000  # or when it is this long
@@ -113,7 +113,7 @@ def scope_of(roots: Iterable[Path]) -> Scope:
     for root in roots:
         _add_links(root, anchors)
         top = os.path.realpath(root)
-        trees |= Walk(top).folders()
+        trees |= FolderWalk(top).folders()
         repository = git.git_folder(Path(top))
         if repository is not None:
             folder = os.path.realpath(repository)

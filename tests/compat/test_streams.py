@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from controller.broker.engine.client import KEPT_MAX
-from controller.broker.server.connection import Patience
-from controller.broker.server.server import Limits
+from controller.broker.server.connection import ConnectionTimeouts
+from controller.broker.server.server import ServerLimits
 from controller.core.policy.load import load_policy
 from tests.compat.world import DEVELOPMENT, IMAGE, Broker, development_policy
 from tests.gate import wire
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from tests.engine import FoundEngine, PrivateEngine
 
 #: Shorter than what is quiet here.
-HURRY = Patience(head_s=0.3, body_s=0.3, idle_s=0.3, write_s=0.3, linger_s=0.3)
+HURRY = ConnectionTimeouts(head_s=0.3, body_s=0.3, idle_s=0.3, write_s=0.3, linger_s=0.3)
 QUIET_S = 2
 UPGRADE: dict[str, str | None] = {"Connection": "Upgrade", "Upgrade": "tcp"}
 LINE = "x" * 8000
@@ -127,7 +127,7 @@ def test_a_stream_may_be_quiet_for_longer_than_anything_else_may_take(
     engine: PrivateEngine | FoundEngine, folder: Path
 ) -> None:
     policy = load_policy(DEVELOPMENT.read_text(), str(DEVELOPMENT))
-    limits = Limits(patience=HURRY)
+    limits = ServerLimits(patience=HURRY)
     with served(engine, folder / "b", policy=policy, limits=limits) as path:
         caller = Caller(path)
         made = caller.create(f"sleep {QUIET_S}; echo said", StopTimeout=1)

@@ -12,11 +12,11 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from controller.broker.gate.commands import Command, Forward, Lost, ReadProcess
-from controller.core.drift.actions import Handle
+from controller.core.drift.actions import ContainerHandle
 from controller.core.engine_api.translate import RESTART
 from controller.engine.adapter import BrokerEngine
-from controller.model.confinement import Unseen
-from controller.model.desired.desired import Service, Source
+from controller.model.confinement import NotReadable
+from controller.model.desired.desired import Service, SourceLocation
 from controller.model.desired.plan import (
     AnyAction,
     CreateContainer,
@@ -63,7 +63,7 @@ SERVICE = Service(
     owner="team",
     spec=ServiceSpec.model_validate_json(json.dumps(SPEC)),
     revision="v1:" + "ab" * 32,
-    source=Source("web.yaml", 1),
+    source=SourceLocation("web.yaml", 1),
 )
 NAME = container_name("default", "contract-web", slot=1, revision=SERVICE.revision)
 LIMITS: dict[str, Any] = {"memory": 96 << 20, "memory_swap": 96 << 20, "pids": 50}
@@ -84,9 +84,9 @@ class Wire:
     def forward(self, command: Forward) -> Reply | Lost:
         return Reply(*self._side.raw(command.method, command.path, command.body or None))
 
-    def process(self, _command: ReadProcess) -> Unseen:
+    def process(self, _command: ReadProcess) -> NotReadable:
         """The adapter sees no process, here or there: the broker alone looks."""
-        return Unseen("no process is looked at here")
+        return NotReadable("no process is looked at here")
 
     def before(self, _command: Command) -> None:
         """Nothing happens between commands here."""
@@ -193,7 +193,7 @@ def supplies() -> Iterator[AnyAction]:
 
 def on_container(observed: Observed) -> list[AnyAction]:
     """What is done with the first container, in order."""
-    handle = Handle.seen(observed.containers[0])
+    handle = ContainerHandle.seen(observed.containers[0])
     policy = RESTART[SERVICE.spec.restart.policy]
     return [
         handle.start("created"),
@@ -236,7 +236,7 @@ def story(side: Side) -> list[tuple[str, str, Any]]:
     for action in on_container(through.observe()):
         act(action)
     act(creation(announced=True))
-    act(Handle.seen(through.observe().containers[0]).remove("seen"))
+    act(ContainerHandle.seen(through.observe().containers[0]).remove("seen"))
     for network in through.observe().networks:
         key = Key("Network", "default", network.name)
         precondition = Precondition(id=network.id)

@@ -25,10 +25,10 @@ from controller.core.engine_api.translate import RESTART
 from controller.core.manifests.resolve import desired_of
 from controller.core.manifests.revision_hash import service_text, slot_text
 from controller.core.planning import planner
-from controller.core.planning.context import Past
+from controller.core.planning.context import PlanContext
 from controller.core.planning.image_volumes import with_image_volumes
-from controller.core.planning.ordering import Around
-from controller.core.planning.quarantine import Left, Quarantine
+from controller.core.planning.ordering import KnownServices
+from controller.core.planning.quarantine import Quarantine, QuarantineLeft
 from controller.core.review.plan_text import render_review
 from controller.core.review.review import review
 from controller.core.review.text import render
@@ -36,7 +36,7 @@ from controller.core.service import prune_guard
 from controller.core.service.overrides import steer
 from controller.model.desired.desired import Desired, Service
 from controller.model.desired.field_changes import Review
-from controller.model.desired.overrides import Pin, Revision, Steering
+from controller.model.desired.overrides import Overrides, Pin, Revision
 from controller.model.desired.plan import Plan
 from controller.model.desired.spec import RestartPolicy
 from controller.model.names import DEFAULT_NAMESPACE, NetworkNames, container_name, service_key
@@ -44,10 +44,10 @@ from controller.model.observed import (
     Container,
     ContainerState,
     Image,
-    Network,
     Observed,
+    ObservedNetwork,
+    ObservedVolume,
     Settings,
-    Volume,
 )
 from controller.model.policy.document import Policy
 from controller.model.policy.values import AnonymousVolumes
@@ -96,10 +96,10 @@ def plan_of(scene: str) -> tuple[Plan, Review]:
         service_key(DEFAULT_NAMESPACE, name): {service_key(DEFAULT_NAMESPACE, o) for o in others}
         for name, others in shown.get("remembered", {}).items()
     }
-    past = Past(
+    past = PlanContext(
         held=held,
         quarantine=_quarantine(shown.get("quarantine", {"keep": "0s"})),
-        around=Around(remembered=remembered),
+        around=KnownServices(remembered=remembered),
     )
 
     def rule(_service: Service) -> AnonymousVolumes:
@@ -138,7 +138,7 @@ def _documents(file: Path) -> Desired:
     return desired_of({file.name: file.read_text("utf-8")}) if file.exists() else Desired()
 
 
-def _steering(before: Service, written: Desired, *, pinned: bool) -> Steering:
+def _steering(before: Service, written: Desired, *, pinned: bool) -> Overrides:
     """What is remembered of a service that was declared otherwise before."""
     kept = Revision(
         revision=before.revision,
@@ -152,12 +152,12 @@ def _steering(before: Service, written: Desired, *, pinned: bool) -> Steering:
     )
     applied = service_text(before.spec)
     if not pinned:
-        return Steering((kept,), applied=applied)
+        return Overrides((kept,), applied=applied)
     now = written.service(before.key)
     assert now is not None, f"{before.key} is pinned, and not declared"
     since, why = "2026-01-02T00:00:00Z", "web.1 exited with 1"
     pin = Pin(kept.revision, 1, now.revision, "trimtab", since, reason=why, automatic=True)
-    return Steering((kept,), pin=pin, applied=applied)
+    return Overrides((kept,), pin=pin, applied=applied)
 
 
 def _quarantine(shown: dict[str, Any]) -> Quarantine:
@@ -165,7 +165,7 @@ def _quarantine(shown: dict[str, Any]) -> Quarantine:
     left = {}
     for name, text in shown.get("left", {}).items():
         seconds = parse_duration_ms(text) / 1000
-        left[f"id of {name}"] = Left(seconds, format_instant(NEW_YEAR + seconds))
+        left[f"id of {name}"] = QuarantineLeft(seconds, format_instant(NEW_YEAR + seconds))
     return Quarantine(parse_duration_ms(shown["keep"]) / 1000, left)
 
 
@@ -175,7 +175,8 @@ def _observed(shown: dict[str, Any], desired: Desired, before: Desired) -> Obser
         containers=tuple(_container(one, desired, before) for one in shown.get("containers", ())),
         networks=tuple(_network(one) for one in shown.get("networks", ())),
         volumes=tuple(
-            Volume(name, ours=True, origin="controller") for name in shown.get("volumes", ())
+            ObservedVolume(name, ours=True, origin="controller")
+            for name in shown.get("volumes", ())
         ),
         images={name: Image(IMAGE_ID) for name in shown.get("images", ())},
         image_volumes={IMAGE_ID: tuple(shown.get("declaredVolumes", ()))},
@@ -232,12 +233,12 @@ def _altered(told: dict[str, Any]) -> dict[str, Any]:
     return fields
 
 
-def _network(one: str | dict[str, Any]) -> Network:
+def _network(one: str | dict[str, Any]) -> ObservedNetwork:
     """A network by name: ours, and what its name says that it should be, unless said otherwise."""
     fields: dict[str, Any] = {"name": one} if isinstance(one, str) else one
     name: str = fields["name"]
     ingress, bridge = (name.startswith(f"platform-{kind}") for kind in ("ingress", "bridge"))
-    return Network(
+    return ObservedNetwork(
         id=f"id of {name}",
         name=name,
         ours=fields.get("ours", True),

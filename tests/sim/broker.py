@@ -12,26 +12,26 @@ from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar, cast
 
 from controller.broker import dispatch
-from controller.broker.engine.client import Upstream
+from controller.broker.engine.client import EngineClient
 from controller.broker.gate.commands import (
-    Answer,
     Command,
+    CommandResult,
     EndProcess,
-    Examine,
     Forward,
-    Look,
+    InspectPaths,
     Lost,
+    QueryJournal,
+    ReadEngine,
     ReadProcess,
-    Recall,
     Relay,
-    Write,
+    WriteRecord,
 )
 from controller.broker.gate.state import GateState
 from controller.broker.guards import recovery, split_brain
 from controller.broker.server.driver import Driver
 from controller.broker.server.recovery_task import FIRST_PAUSE_S, LAST_PAUSE_S, Mending
 from controller.core.records import inventory as inventories
-from controller.model.confinement import Effective, Unseen
+from controller.model.confinement import EffectiveState, NotReadable
 from controller.model.errors import EngineUnavailable, JournalUnavailable
 from controller.model.host_paths import PathFacts
 from controller.model.inventory import Inventory
@@ -64,7 +64,7 @@ class Outside(Protocol):
 
     def forward(self, command: Forward) -> Reply | Lost: ...
 
-    def process(self, command: ReadProcess) -> Effective | Unseen: ...
+    def process(self, command: ReadProcess) -> EffectiveState | NotReadable: ...
 
     def before(self, command: Command) -> None: ...
 
@@ -118,7 +118,7 @@ class SimBroker:
         )
         split_brain.doubt(self.state)
         self._mending = Mending(
-            driver=cast("Driver", self), state=self.state, upstream=cast("Upstream", self)
+            driver=cast("Driver", self), state=self.state, upstream=cast("EngineClient", self)
         )
         self._pause_s, self.mend_at = FIRST_PAUSE_S, places.clock.monotonic()
 
@@ -178,7 +178,7 @@ class SimBroker:
 
     # What Mending asks of its driver and upstream
 
-    async def run(self, steps: Generator[Command, Answer, T]) -> T:
+    async def run(self, steps: Generator[Command, CommandResult, T]) -> T:
         return self._drive(steps)
 
     async def meet(self) -> None:
@@ -187,8 +187,8 @@ class SimBroker:
 
     # Commands
 
-    def _drive(self, steps: Generator[Command, Answer, T]) -> T:
-        answer: Answer = None
+    def _drive(self, steps: Generator[Command, CommandResult, T]) -> T:
+        answer: CommandResult = None
         early: Reply | None = None
         while True:
             try:
@@ -197,27 +197,27 @@ class SimBroker:
                 value: T = stop.value
                 assert early is None or early == value, f"answered {early!r}, then {value!r}"
                 return value
-            if isinstance(command, Write):
+            if isinstance(command, WriteRecord):
                 early = early or command.early
             self._outside.before(command)
             answer = self._carry_out(command)
             self._outside.after(command)
 
-    def _carry_out(self, command: Command) -> Answer:
+    def _carry_out(self, command: Command) -> CommandResult:
         match command:
-            case Look(path):
+            case ReadEngine(path):
                 return self._outside.look(path)
             case Forward():
                 return self._outside.forward(command)
-            case Write(entry):
+            case WriteRecord(entry):
                 return self._write(entry)
-            case Examine(paths):
+            case InspectPaths(paths):
                 return tuple(PathFacts(path, "dir", device=1, inode=7) for path in paths)
             case EndProcess():
                 raise AssertionError("no exec runs in the simulation")
             case ReadProcess():
                 return self._outside.process(command)
-            case Recall():
+            case QueryJournal():
                 raise AssertionError("nobody asks the journal in the simulation")
             case Relay():
                 raise AssertionError("no request of the simulation's is relayed")

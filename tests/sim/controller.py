@@ -11,14 +11,14 @@ from typing import Any
 from urllib.parse import urlencode
 
 from controller.app import wiring
-from controller.core.planning.quarantine import Keeping
+from controller.core.planning.quarantine import QuarantineRules
 from controller.core.review import text
 from controller.engine.adapter import BrokerEngine
-from controller.engine.transport import Answer, Broken, NotSent
+from controller.engine.transport import ConnectionBroken, EngineResponse, NotSent
 from controller.loop.controller import Chore, Controller
-from controller.loop.passes import Rules, View
+from controller.loop.passes import DesiredView, PassPolicy
 from controller.loop.probes.prober import ProbedEngine, Prober
-from controller.loop.state.store import Memory
+from controller.loop.state.store import StateStore
 from controller.model.desired.plan import Plan
 from controller.model.names import Key, NetworkNames
 from controller.model.observed import Observed
@@ -84,9 +84,9 @@ class SimTransport:
         self._broker = broker
         self._act = act
         self._look_seen = seen
-        self._seen: dict[Key, dict[str, Answer]] = {}
-        self._showing: dict[str, Answer] = {}
-        self._noting: dict[str, Answer] = {}
+        self._seen: dict[Key, dict[str, EngineResponse]] = {}
+        self._showing: dict[str, EngineResponse] = {}
+        self._noting: dict[str, EngineResponse] = {}
 
     @property
     def stale(self) -> bool:
@@ -109,7 +109,7 @@ class SimTransport:
         body: object | None,
         context: str,
         timeout_s: float,
-    ) -> Answer:
+    ) -> EngineResponse:
         assert timeout_s > 0, "a request without a deadline"
         encoded = b"" if body is None else json.dumps(body).encode()
         request = request_of(CONTROLLER, method, path, query=query, body=encoded, context=context)
@@ -117,15 +117,15 @@ class SimTransport:
         if action is None:
             return self._look(request)
         reply = self._sent(lambda: self._act(action, request))
-        return Answer(reply.status, reply.body)
+        return EngineResponse(reply.status, reply.body)
 
-    def _look(self, request: Request) -> Answer:
+    def _look(self, request: Request) -> EngineResponse:
         what = f"{request.path}?{request.query}"
         if what in self._showing:
             return self._showing[what]
         reply = self._sent(lambda: self._broker.serve(request))
         self._look_seen(request, reply)
-        answer = Answer(reply.status, reply.body)
+        answer = EngineResponse(reply.status, reply.body)
         # The first look of a pass is the one that it plans with.
         self._noting.setdefault(what, answer)
         return answer
@@ -136,7 +136,7 @@ class SimTransport:
         except NobodyThere as error:
             raise NotSent("no broker answers") from error
         except BrokerDied as error:
-            raise Broken("the broker hung up") from error
+            raise ConnectionBroken("the broker hung up") from error
 
     def stream(
         self,
@@ -156,7 +156,7 @@ class SimTransport:
 class SimStream:
     """An answer that came whole, read by lines."""
 
-    def __init__(self, answer: Answer) -> None:
+    def __init__(self, answer: EngineResponse) -> None:
         self.status = answer.status
         self._lines = [line for line in answer.body.splitlines() if line.strip()]
 
@@ -205,7 +205,7 @@ class SimController:
         self.transport = transport
         self._clock = clock
         self.source = WatchedSource(files)
-        self.memory = Memory(memory, reach=reach)
+        self.memory = StateStore(memory, reach=reach)
         self.published: object = None
         engine = BrokerEngine(transport, networks=NetworkNames(), pause=clock.advance, reach=reach)
         prober = Prober(probes, clock)
@@ -217,7 +217,7 @@ class SimController:
             random=random.Random(f"controller {seed}").random,
             fetch_rules=wiring.PolicyInForce(engine),
             publish=self._publish,
-            keeping=Keeping(keep_s, "the only boot"),
+            keeping=QuarantineRules(keep_s, "the only boot"),
         )
         self._plan = self.loop._reconciler.plan
         self.loop._reconciler.plan = self._planned  # type: ignore[method-assign]
@@ -225,7 +225,9 @@ class SimController:
         self.loop.begin(problem=problem)
         self.loop.subscribed()
 
-    def _planned(self, view: View, observed: Observed, rules: Rules, **named: Any) -> Plan:
+    def _planned(
+        self, view: DesiredView, observed: Observed, rules: PassPolicy, **named: Any
+    ) -> Plan:
         """Plan twice, the second time from a snapshot in another order."""
         first = self._plan(view, observed, rules, **named)
         shuffled = replace(

@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from controller.broker.gate.commands import Command, Forward, Look, Write
+from controller.broker.gate.commands import Command, Forward, ReadEngine, WriteRecord
 from controller.loop.controller import Chore
 from controller.loop.probes.prober import Prober
 from controller.model.names import Key
@@ -115,13 +115,13 @@ class DoomedWorld(World):
     def before(self, command: Command) -> None:
         super().before(command)
         self._moment(Who.BROKER, f"before {_told(command)}", looks=self._looks)
-        if isinstance(command, Write) and command.early is not None:
+        if isinstance(command, WriteRecord) and command.early is not None:
             told = f"answered, before {_told(command)}"
             self._moment(Who.BROKER, told, looks=self._looks, answered=command.early)
 
     def after(self, command: Command) -> None:
         super().after(command)
-        if isinstance(command, Write) and command.entry.stage != "intent":
+        if isinstance(command, WriteRecord) and command.entry.stage != "intent":
             self._moment(Who.BROKER, f"after {_told(command)}", looks=self._looks)
 
     def _looked(self, request: Request, reply: Reply) -> None:
@@ -136,14 +136,14 @@ class DoomedWorld(World):
 
 def _told(command: Command) -> str:
     match command:
-        case Write(entry):
+        case WriteRecord(entry):
             return f"writing {entry.stage} {entry.request.get('route') or ''}".strip()
         case Forward("DELETE", path):
             return f"forwarding DELETE {path.split('/')[-2]}"
         case Forward(method, path):
             parts = path.partition("?")[0].split("/")
             return f"forwarding {method} {parts[-2] if parts[-1] == 'create' else parts[-1]}"
-        case Look(_path):
+        case ReadEngine(_path):
             return "looking"
         case _:
             return type(command).__name__

@@ -16,7 +16,7 @@ from controller.broker.gate.commands import Forward, Lost, ReadProcess
 from controller.core.drift.backoff import PAUSES_S
 from controller.core.drift.contention import AGAIN, FACTOR, FIRST_S, LONGEST_S
 from controller.loop.state import retries
-from controller.model.confinement import Effective, Unseen
+from controller.model.confinement import EffectiveState, NotReadable
 from controller.model.mutations import Mutation
 from controller.model.records import Reply, Request
 from tests.sim.checkers import read
@@ -270,10 +270,10 @@ class EverlastingWorld(World):
         begun = self.clock.monotonic() >= self._began + 30.0 or not self._fault.then
         return refused if refused and begun else super()._carry(command)
 
-    def process(self, command: ReadProcess) -> Effective | Unseen:
+    def process(self, command: ReadProcess) -> EffectiveState | NotReadable:
         seen = super().process(command)
         container = self.engine.containers.get(command.container)
         image = "" if container is None else container.image.reference
-        if isinstance(seen, Unseen) or self._fault.breached not in {"*", image}:
+        if isinstance(seen, NotReadable) or self._fault.breached not in {"*", image}:
             return seen
         return replace(seen, no_new_privileges=False)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from controller.broker.gate.commands import Command, Forward, Lost, ReadProcess, Write
-from controller.model.confinement import Effective, Unseen
+from controller.broker.gate.commands import Command, Forward, Lost, ReadProcess, WriteRecord
+from controller.model.confinement import EffectiveState, NotReadable
 from controller.model.records import Reply, Request, Role
 from tests.sim import kernel
 from tests.sim.broker import BrokerDied, SimBroker
@@ -88,7 +88,7 @@ class Hazards(Ground):
             return Lost("no connection", sent=False)
         return Reply(*self.engine.call("GET", path))
 
-    def process(self, command: ReadProcess) -> Effective | Unseen:
+    def process(self, command: ReadProcess) -> EffectiveState | NotReadable:
         return kernel.process(self.engine, command)
 
     def before(self, command: Command) -> None:
@@ -96,13 +96,13 @@ class Hazards(Ground):
         now = self.now
         self._die_in_recovery(command)
         match command, now.fault:
-            case Write(entry), Fault.BROKER_BEFORE_INTENT if entry.stage == "intent":
+            case WriteRecord(entry), Fault.BROKER_BEFORE_INTENT if entry.stage == "intent":
                 self._die(now)
-            case Write(entry), Fault.FULL_INTENT if entry.stage == "intent":
+            case WriteRecord(entry), Fault.FULL_INTENT if entry.stage == "intent":
                 self._fill_disk(now)
-            case Write(entry), Fault.FULL_OUTCOME if entry.stage == "outcome":
+            case WriteRecord(entry), Fault.FULL_OUTCOME if entry.stage == "outcome":
                 self._fill_disk(now)
-            case Write(early=answer), Fault.BROKER_ANSWERED if answer is not None:
+            case WriteRecord(early=answer), Fault.BROKER_ANSWERED if answer is not None:
                 self._die(now, answer)
             case Forward(), Fault.AWAY if not now.forwarded and now.action is not None:
                 self.faults.count(now.fault, now.action)
@@ -115,12 +115,12 @@ class Hazards(Ground):
         """Meet a command with the fault of its request, after it was carried out."""
         now = self.now
         self._die_in_recovery(command)
-        if now.role is Role.CONTROLLER and isinstance(command, Forward | Write):
+        if now.role is Role.CONTROLLER and isinstance(command, Forward | WriteRecord):
             self._interrupt()
         match command, now.fault:
-            case Write(entry), Fault.BROKER_AFTER_INTENT if entry.stage == "intent":
+            case WriteRecord(entry), Fault.BROKER_AFTER_INTENT if entry.stage == "intent":
                 self._die(now)
-            case Write(entry), Fault.BROKER_AFTER_OUTCOME if entry.stage == "outcome":
+            case WriteRecord(entry), Fault.BROKER_AFTER_OUTCOME if entry.stage == "outcome":
                 self._die(now)
             case Forward(), Fault.BROKER_AFTER_FORWARD:
                 self._tempt(now)
@@ -130,7 +130,7 @@ class Hazards(Ground):
 
     def _die_in_recovery(self, command: Command) -> None:
         """A broker may die while it closes what one before it left open."""
-        recovering = self.now.role is Role.BROKER and isinstance(command, Forward | Write)
+        recovering = self.now.role is Role.BROKER and isinstance(command, Forward | WriteRecord)
         if recovering and self.faults.on and self.faults.chance(0.5):
             raise BrokerDied
 

@@ -11,7 +11,7 @@ from controller.core.review.plan_text import render_review
 from controller.model import names
 from controller.model.desired.desired import Desired
 from controller.model.errors import EngineError
-from controller.model.inventory import Inventory, Item
+from controller.model.inventory import ContainerItem, Inventory
 from controller.model.names import Key, service_key
 from tests.sim.broker import SimBroker
 from tests.sim.checkers import HELD
@@ -24,12 +24,12 @@ from tests.sim.places import Place, slot_of
 from tests.sim.violation import Violation
 
 
-def _is_altered(container: SimContainer, item: Item) -> bool:
+def _is_altered(container: SimContainer, item: ContainerItem) -> bool:
     asked = {name for end in container.networks.values() for name in end.aliases or ()}
     return bool(asked - {item.service}) or settings(container.inspect()) != item.admitted
 
 
-def _is_beyond_healing(container: SimContainer, known: Mapping[str, Item]) -> bool:
+def _is_beyond_healing(container: SimContainer, known: Mapping[str, ContainerItem]) -> bool:
     """Tell whether it has what an engine can't take back: then it isn't started as it is."""
     item = known.get(container.id)
     shown = settings(container.inspect())

@@ -10,11 +10,11 @@ from controller.core.enforcement.kernel_compare import mask_of
 from controller.model.confinement import (
     UNLIMITED,
     CgroupLimits,
-    Effective,
-    Mounted,
-    Reached,
+    EffectiveState,
+    MountinfoLine,
+    MountPath,
+    NotReadable,
     Root,
-    Unseen,
 )
 from tests.sim.engine import SimEngine
 from tests.sim.objects import SimContainer
@@ -24,22 +24,22 @@ DEVICE, INODE = 1, 7
 _TMPFS = frozenset({"rw", "nosuid", "nodev", "noexec"})
 
 
-def process(engine: SimEngine, asked: ReadProcess) -> Effective | Unseen:
+def process(engine: SimEngine, asked: ReadProcess) -> EffectiveState | NotReadable:
     """Read the process of a container."""
     container = engine.containers.get(asked.container)
     if container is None or not container.alive or container.pid != asked.pid:
-        return Unseen("its process ended", gone=True)
+        return NotReadable("its process ended", gone=True)
     dropped = "ALL" in (container.host["CapDrop"] or ())
     mask = mask_of(tuple(container.host["CapAdd"] or ())) if dropped else mask_of(("NET_RAW",))
     mounts = tuple(_mounts(container))
     by_point = {mount.point: mount for mount in mounts}
-    return Effective(
+    return EffectiveState(
         uid=65534,
         capabilities={"Bnd": mask, "Eff": 0, "Prm": 0, "Inh": 0, "Amb": 0},
         no_new_privileges="no-new-privileges:true" in (container.host["SecurityOpt"] or ()),
         mounts=mounts,
         reached=tuple(
-            Reached(target, by_point[target].id) for target in asked.targets if target in by_point
+            MountPath(target, by_point[target].id) for target in asked.targets if target in by_point
         ),
         roots=tuple(Root(mount.id, DEVICE, INODE) for mount in mounts),
         limits=_limits(container.host),
@@ -56,7 +56,7 @@ def _limits(host: dict[str, Any]) -> CgroupLimits:
     )
 
 
-def _mounts(container: SimContainer) -> Iterator[Mounted]:
+def _mounts(container: SimContainer) -> Iterator[MountinfoLine]:
     number = 10
     yield _mount(number, "/", "/", "overlay")
     for shown in container.mounts:
@@ -79,9 +79,9 @@ def _size(container: SimContainer, point: str) -> int:
 
 def _mount(
     number: int, root: str, point: str, filesystem: str, *, writable: bool = True, size: int = 0
-) -> Mounted:
+) -> MountinfoLine:
     options = _TMPFS if filesystem == "tmpfs" else frozenset({"rw" if writable else "ro"})
     settings = frozenset({"rw", f"size={size // 1024}k"})
-    return Mounted(
+    return MountinfoLine(
         number, root, point, options, shared=False, filesystem=filesystem, settings=settings
     )

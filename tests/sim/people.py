@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote
 
-from controller.core.enforcement.disruption_budget import Going
+from controller.core.enforcement.disruption_budget import PlannedRemoval
 from controller.engine.responses import header
 from controller.model import names
 from controller.model.names import Key
@@ -278,7 +278,7 @@ class People:
         self._ask(request)
         return f"operator: {verb} {container.name}"
 
-    def approve(self, plan: str, objects: Iterable[Going]) -> None:
+    def approve(self, plan: str, objects: Iterable[PlannedRemoval]) -> None:
         """An operator approves what a plan holds back."""
         ids = [each.id for each in objects]
         told = {"act": "approve", "plan": plan, "objects": ids, "note": "seen"}

@@ -16,7 +16,7 @@ from typing import Any
 
 from controller.broker import dispatch
 from controller.broker.gate import mutate, redact
-from controller.broker.gate.commands import Forward, Lost, Write
+from controller.broker.gate.commands import Forward, Lost, WriteRecord
 from controller.broker.guards import disruption_budget, kernel_verify, lookup, recovery
 from controller.broker.handlers import container_create, container_lifecycle, container_read
 from controller.core.admission import create as admission
@@ -34,11 +34,11 @@ from controller.loop.state import overrides as helm
 from controller.loop.state import retries
 from controller.loop.state import store as loop_memory
 from controller.model import names
-from controller.model.confinement import Difference
+from controller.model.confinement import KernelDifference
 from controller.model.desired.plan import CreateContainer, StopContainer, UpdateContainer, Wait
-from controller.model.desired.spec import Condition, Order
+from controller.model.desired.spec import DependencyCondition, Order
 from controller.model.errors import Conflict
-from controller.model.inventory import Item
+from controller.model.inventory import ContainerItem
 from controller.model.observed import ContainerState, Settings
 from controller.model.records import Context, Entry, Record, Reply
 
@@ -76,15 +76,15 @@ def returning(change: Callable[[Any], Any]) -> Wrong:
     return lambda original: lambda *args, **named: change(original(*args, **named))
 
 
-def _with_a_breach(found: tuple[Difference, ...]) -> tuple[Difference, ...]:
-    return (Difference("effective.limit", "processes have no limit"), *found)
+def _with_a_breach(found: tuple[KernelDifference, ...]) -> tuple[KernelDifference, ...]:
+    return (KernelDifference("effective.limit", "processes have no limit"), *found)
 
 
 def _at_once(original: Any) -> Any:
     def wrong(container: Any, spec: Any, sighting: Any, *, now: float) -> Any:
         said = original(container, spec, sighting, now=now)
-        up = said.word is availability.Ready.SETTLING
-        return availability.Readiness(availability.Ready.AVAILABLE) if up else said
+        up = said.word is availability.AvailabilityWord.SETTLING
+        return availability.Availability(availability.AvailabilityWord.AVAILABLE) if up else said
 
     return wrong
 
@@ -125,7 +125,7 @@ def _lost_is_failed(command: Any, answer: Any) -> Any:
 
 
 def _written_anyway(command: Any, answer: Any) -> Any:
-    if isinstance(command, Write) and answer is None and command.entry.stage == "intent":
+    if isinstance(command, WriteRecord) and answer is None and command.entry.stage == "intent":
         return Record(0, "", command.entry, "", "")
     return answer
 
@@ -201,7 +201,7 @@ def _by_label(original: Any) -> Any:
         if labels.get(names.INSTANCE) != state.instance:
             return (yield from original(state, actor, name, *more, **known))
         slot = labels[names.SLOT]
-        item = Item(
+        item = ContainerItem(
             id=inspect["Id"],
             namespace=labels[names.NAMESPACE],
             service=labels[names.SERVICE],
@@ -213,7 +213,7 @@ def _by_label(original: Any) -> Any:
             image=labels[names.IMAGE],
             admitted=Settings(name=inspect["Name"].removeprefix("/")),
         )
-        return lookup.Found(item, inspect)
+        return lookup.OwnContainer(item, inspect)
 
     return container
 
@@ -223,10 +223,10 @@ def _any_intent(_original: Any) -> Any:
         found = told if isinstance(told, list) else [told] if told else []
         ours = [e for e in found if (e.get("Labels") or {}).get(names.INTENT) == identifier]
         if not ours:
-            return settling.Sighting(applied=False, seen="")
+            return settling.SettlementEvidence(applied=False, seen="")
         made = str(ours[0].get("Id") or ours[0].get("Name"))
         key = "container" if "container" in str(intent.request["route"]) else "object"
-        return settling.Sighting(applied=True, seen=made, result={key: made})
+        return settling.SettlementEvidence(applied=True, seen=made, result={key: made})
 
     return sight
 
@@ -385,7 +385,7 @@ def _unasked(_original: Any) -> Any:
 
 def _started_is_enough(original: Any) -> Any:
     def dependencies_of(key: Any, spec: Any) -> Any:
-        return dict.fromkeys(original(key, spec), Condition.STARTED)
+        return dict.fromkeys(original(key, spec), DependencyCondition.STARTED)
 
     return dependencies_of
 
@@ -691,6 +691,6 @@ PLANTS = (
         14,
         "nothing-remembered",
         "what services depended on is forgotten with their documents",
-        ((loop_memory.Memory, "dependencies", always(lambda _self: {})),),
+        ((loop_memory.StateStore, "dependencies", always(lambda _self: {})),),
     ),
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from controller.core.drift.probe import Answer, Probe, Verdict
+from controller.core.drift.probe import Probe, ProbeOutcome, ProbeResult
 from controller.model import names
 from tests.sim.engine import SimEngine
 from tests.sim.objects import SimContainer
@@ -29,17 +29,19 @@ class SimProbes:
         if asked is not None and probe.address and probe.address not in asked.addresses:
             raise Violation(4, f"{asked.name} never had the address {probe.address}")
 
-    def answers(self, *, wait_s: float) -> list[Answer]:
+    def answers(self, *, wait_s: float) -> list[ProbeResult]:
         answered, self._open = self._open, []
         return [self._answer(probe) for probe in answered]
 
-    def _answer(self, probe: Probe) -> Answer:
+    def _answer(self, probe: Probe) -> ProbeResult:
         for container in self._engine.containers.values():
             addresses = {end.address for end in container.networks.values()}
             if container.alive and probe.address and probe.address in addresses:
                 well = probe.port == PORT and is_well(self._engine, container)
-                return Answer(probe.container, Verdict.GOOD if well else Verdict.BAD, "no")
-        return Answer(probe.container, Verdict.UNREACHED, "nobody is there")
+                return ProbeResult(
+                    probe.container, ProbeOutcome.GOOD if well else ProbeOutcome.BAD, "no"
+                )
+        return ProbeResult(probe.container, ProbeOutcome.UNREACHED, "nobody is there")
 
     def wake(self) -> None:
         pass

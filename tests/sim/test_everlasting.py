@@ -39,7 +39,7 @@ def test_what_is_done_about_a_fault_without_an_end_is_bounded(
 def _counts_once(original: Callable[..., object]) -> Callable[..., object]:
     """What is altered beside something that is altered already isn't noticed."""
 
-    def wrong(fight: contention.Fight, altered: set[str], now: float) -> object:
+    def wrong(fight: contention.Contention, altered: set[str], now: float) -> object:
         return original(fight, fight.altered or altered, now)
 
     return wrong
@@ -52,7 +52,7 @@ PLANTED: tuple[tuple[Plant, str], ...] = (
             BOUNDED,
             "violations-uncounted",
             "no backoff after a violation",
-            ((service_tracker.Chronicle, "_count_violations", always(lambda *_: None)),),
+            ((service_tracker.ServiceTracker, "_count_violations", always(lambda *_: None)),),
         ),
         "the broker ends it at each start",
     ),

@@ -21,8 +21,8 @@ from typing import Any, TypeVar
 import pytest
 
 from controller.broker.gate.commands import (
-    Answer,
     Command,
+    CommandResult,
     EndProcess,
     Forward,
     Lost,
@@ -31,7 +31,7 @@ from controller.broker.gate.commands import (
 )
 from controller.broker.gate.routes import ROUTES
 from controller.core.records.record import CLOSING
-from controller.model.confinement import Effective, Unseen
+from controller.model.confinement import EffectiveState, NotReadable
 from controller.model.mutations import Mutation
 from controller.model.records import Actor, Record, Reply, Request, Role
 from controller.ports import EngineFacts
@@ -75,7 +75,7 @@ class Engine(SimEngine):
 class Broker(SimBroker):
     """The broker, which also sends an exec's start and ends processes."""
 
-    def _carry_out(self, command: Command) -> Answer:
+    def _carry_out(self, command: Command) -> CommandResult:
         match command:
             case Relay(method, path, body):
                 return self._outside.forward(Forward(method, path, body))
@@ -134,7 +134,7 @@ class World:
     def look(self, path: str) -> Reply | Lost:
         return Reply(*self.engine.call("GET", path))
 
-    def process(self, command: ReadProcess) -> Effective | Unseen:
+    def process(self, command: ReadProcess) -> EffectiveState | NotReadable:
         return kernel.process(self.engine, command)
 
     def before(self, command: Command) -> None:

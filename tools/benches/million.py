@@ -24,7 +24,7 @@ from controller.core.transparency.signed_note import PrivateKey
 from controller.journal.index.archive import FolderArchive
 from controller.journal.store.segments import first_seq_of, list_segments
 from controller.journal.writer.retention import compress
-from controller.settings import Instance, State, write_instance
+from controller.settings import Instance, StateFolder, write_instance
 from tools.benches.measure import (
     Figure,
     Ran,
@@ -55,7 +55,7 @@ def run() -> list[Figure]:
         each = verified(small, write_journal(small, THOROUGH, end=now, key=KEY), "--thorough")
         row(f"parsed, {THOROUGH:,}", **each.shown(), rate=rate(THOROUGH, each.ran.taken_s))
         root = Path(folder) / "state"
-        layout = State(root=root, run=root / "run")
+        layout = StateFolder(root=root, run=root / "run")
         layout.broker.mkdir(parents=True)
         instance = Instance(id="b" * 16, dir="/", engine="unix:///", run=str(layout.run))
         write_instance(root, instance)

@@ -21,7 +21,7 @@ from controller.core.transparency.merkle import Range, leaf_hash
 from controller.core.transparency.signed_note import PrivateKey, signed
 from controller.journal.store.chain import FORMAT, binding
 from controller.journal.store.folder import FILE_MODE, FOLDER_MODE
-from controller.journal.store.segments import MARK_NAME, Mark, name_of
+from controller.journal.store.segments import MARK_NAME, DurableMark, name_of
 from controller.model.observed import Settings
 from controller.model.records import Entry, Stage
 
@@ -206,7 +206,7 @@ class Chain:
         self._flush()
         mark = self._folder / MARK_NAME
         mark.touch(FILE_MODE)
-        mark.write_bytes(Mark(self.seq, self._prev).to_bytes())
+        mark.write_bytes(DurableMark(self.seq, self._prev).to_bytes())
 
 
 def identifier(number: int, milliseconds: int) -> bytes:

@@ -22,7 +22,7 @@ from controller.model.records import Entry, Record
 WAITS: Final = "TRIMTAB_BENCH_WAITS"
 
 
-class TimedBooks(record_store.Books):
+class TimedBooks(record_store.RecordStore):
     """Books that time whoever waits for a record."""
 
     async def write(self, entry: Entry, *, believed: bool = False) -> Record | None:
@@ -46,5 +46,5 @@ def _tell(wait: dict[str, object]) -> None:
 
 
 if __name__ == "__main__":
-    record_store.Books = TimedBooks  # type: ignore[misc]
+    record_store.RecordStore = TimedBooks  # type: ignore[misc]
     main()

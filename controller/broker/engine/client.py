@@ -17,7 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from http import HTTPStatus
 
-from controller.broker.engine.response import READ_BYTES, Broken, Stream, TooLong
+from controller.broker.engine.response import READ_BYTES, ResponseBroken, ResponseReader, TooLong
 from controller.broker.gate.commands import NOT_ALLOWED, Lost, engine_remedy
 from controller.broker.wire.request_reader import BODILESS
 from controller.model.crashpoints import Reach, pass_by
@@ -40,12 +40,12 @@ _BASE64 = re.compile(r"[A-Za-z0-9_=-]*", re.ASCII)
 _VERSION = re.compile(r"([0-9]{1,3})\.([0-9]{1,3})", re.ASCII)
 
 
-class Unsent(Exception):
+class RequestNotSent(Exception):
     """Nothing of the request reached the engine."""
 
 
 @dataclass(frozen=True, slots=True)
-class Engine:
+class ConnectedEngine:
     """The engine that answers: its facts, and what of the host belongs to it."""
 
     facts: EngineFacts
@@ -55,7 +55,7 @@ class Engine:
     seccomp: bool = True  # it can filter system calls
 
 
-class Upstream:
+class EngineClient:
     """The engine behind its socket.
 
     ``admit`` is called with each engine that answers for the first time since it was gone, before
@@ -66,23 +66,23 @@ class Upstream:
         self,
         path: str,
         *,
-        admit: Callable[[Engine], None] = lambda _engine: None,
+        admit: Callable[[ConnectedEngine], None] = lambda _engine: None,
         reach: Reach = pass_by,
     ) -> None:
         self._path = path
         self._admit = admit
         self._reach = reach
-        self._engine: Engine | None = None
-        self._asking: asyncio.Task[Engine] | None = None
-        self._kept: list[tuple[Stream, float]] = []  # the one that was used last at the end
+        self._engine: ConnectedEngine | None = None
+        self._asking: asyncio.Task[ConnectedEngine] | None = None
+        self._kept: list[tuple[ResponseReader, float]] = []  # the one that was used last at the end
         self.error = "nobody asked it yet"  # why the engine isn't known; '' while it is
 
     @property
-    def known(self) -> Engine | None:
+    def known(self) -> ConnectedEngine | None:
         """The engine that answered last, None once it was gone."""
         return self._engine
 
-    async def meet(self) -> Engine:
+    async def meet(self) -> ConnectedEngine:
         """Return the engine, asking who it is where that isn't known; all callers ask once.
 
         Raises:
@@ -128,25 +128,27 @@ class Upstream:
         hijack: bool = False,
         auth: str = "",
         deadline_s: float = HEAD_S,
-    ) -> Stream | Lost:
+    ) -> ResponseReader | Lost:
         """Send a request and return its answer, opened; the caller closes it."""
         request = _Request(method, path, body, mutation=mutation, hijack=hijack, auth=auth)
         try:
             stream = await self._connect()
             async with asyncio.timeout(deadline_s):
                 await self._send(stream, request)
-        except (Unsent, Broken, TimeoutError) as error:
+        except (RequestNotSent, ResponseBroken, TimeoutError) as error:
             return self._lost(error, deadline_s)
         return stream
 
     async def _answer(self, request: _Request, deadline_s: float) -> Reply | Lost:
         try:
             stream = await self._connect()
-        except Unsent as error:
+        except RequestNotSent as error:
             return self._lost(error, deadline_s)
         return await self._over(stream, request, deadline_s)
 
-    async def _over(self, stream: Stream, request: _Request, deadline_s: float) -> Reply | Lost:
+    async def _over(
+        self, stream: ResponseReader, request: _Request, deadline_s: float
+    ) -> Reply | Lost:
         """Send a request over a connection, and return the whole answer."""
         keeps = False
         try:
@@ -154,7 +156,7 @@ class Upstream:
                 await self._send(stream, request)
                 reply = await stream.whole()
             keeps = request.keeps and stream.reusable
-        except (Broken, TimeoutError) as error:
+        except (ResponseBroken, TimeoutError) as error:
             return self._lost(error, deadline_s)
         finally:
             if keeps:
@@ -165,14 +167,14 @@ class Upstream:
 
     # What is kept belongs to the engine that is known: it is let go with it.
 
-    def _keep(self, stream: Stream) -> None:
+    def _keep(self, stream: ResponseReader) -> None:
         if self._engine is not stream.engine or len(self._kept) >= KEPT_MAX:
             stream.close()
             return
         stream.rest()
         self._kept.append((stream, asyncio.get_running_loop().time()))
 
-    def _take_kept(self) -> Stream | None:
+    def _take_kept(self) -> ResponseReader | None:
         """Return a connection for the next look, None where there is none.
 
         One that ended means that the engine may be another: then it isn't known any more.
@@ -201,7 +203,7 @@ class Upstream:
 
     def _lost(self, error: Exception, deadline_s: float) -> Lost:
         match error:
-            case Unsent():
+            case RequestNotSent():
                 return Lost(str(error), sent=False)
             case TimeoutError():
                 return Lost(f"the engine didn't answer within {deadline_s:g} s")
@@ -216,18 +218,18 @@ class Upstream:
         self._engine, self.error = None, why
         self.close()
 
-    def _asked(self, asking: asyncio.Task[Engine]) -> None:
+    def _asked(self, asking: asyncio.Task[ConnectedEngine]) -> None:
         self._asking = None
         if not asking.cancelled() and (error := asking.exception()) is not None:
             self.error = str(error)
 
-    async def _ask(self) -> Engine:
+    async def _ask(self) -> ConnectedEngine:
         try:
             async with asyncio.timeout(FACTS_S):
                 version = await self._facts("/version")
                 pinned = pinned_version(str(version.get("ApiVersion", "")))
                 info = await self._facts(f"/v{pinned}/info")
-        except (Unsent, Broken, TimeoutError) as error:
+        except (RequestNotSent, ResponseBroken, TimeoutError) as error:
             why = str(error) or f"no answer within {FACTS_S:g} s"
             raise EngineUnavailable(
                 "engine.unavailable",
@@ -251,32 +253,32 @@ class Upstream:
         except ValueError:
             value = None
         if reply.status != HTTPStatus.OK or not isinstance(value, dict):
-            raise Broken(f"GET {path} answered {reply.status}")
+            raise ResponseBroken(f"GET {path} answered {reply.status}")
         return value
 
-    async def _connect(self) -> Stream:
+    async def _connect(self) -> ResponseReader:
         try:
             engine = await self.meet()
         except TrimtabError as error:
             away = isinstance(error, EngineUnavailable)
-            raise Unsent(error.message if away else str(error)) from error
+            raise RequestNotSent(error.message if away else str(error)) from error
         stream = await self._open_connection()
         stream.prefix, stream.engine = f"/v{engine.pinned}", engine
         return stream
 
-    async def _open_connection(self) -> Stream:
+    async def _open_connection(self) -> ResponseReader:
         try:
             async with asyncio.timeout(CONNECT_S):
                 reader, writer = await asyncio.open_unix_connection(self._path, limit=READ_BYTES)
         except (OSError, TimeoutError) as error:
             why = _words(error)
             self._forget(f"{self._path}: {why}")
-            raise Unsent(why) from error
-        stream = Stream(reader, writer)
+            raise RequestNotSent(why) from error
+        stream = ResponseReader(reader, writer)
         stream.on_break = self._forget
         return stream
 
-    async def _send(self, stream: Stream, request: _Request) -> None:
+    async def _send(self, stream: ResponseReader, request: _Request) -> None:
         reach = self._reach if request.mutation else pass_by
         try:
             reach("upstream.send.before")
@@ -344,7 +346,7 @@ def pinned_version(api_version: str) -> str:
     return ".".join(map(str, min(newest, PINNED_API)))
 
 
-def _engine(version: dict[str, object], info: dict[str, object], pinned: str) -> Engine:
+def _engine(version: dict[str, object], info: dict[str, object], pinned: str) -> ConnectedEngine:
     def text(source: dict[str, object], name: str) -> str:
         value = source.get(name)
         return value if isinstance(value, str) else ""
@@ -360,7 +362,7 @@ def _engine(version: dict[str, object], info: dict[str, object], pinned: str) ->
         cpus=number("NCPU"),
         memory_bytes=number("MemTotal"),
     )
-    return Engine(
+    return ConnectedEngine(
         facts=facts,
         pinned=pinned,
         data_root=text(info, "DockerRootDir"),

@@ -17,7 +17,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
 from http import HTTPStatus
 
-from controller.broker.engine.response import READ_BYTES, Broken, Stream
+from controller.broker.engine.response import READ_BYTES, ResponseBroken, ResponseReader
 from controller.broker.wire.responses import LAST_CHUNK, Headers, chunk, head_bytes
 
 LINE_BYTES_MAX = 1024 * 1024
@@ -25,10 +25,10 @@ LINE_BYTES_MAX = 1024 * 1024
 HEAD_READ_S, LOOK_AGAIN_S = 1.0, 0.001
 
 #: Tells of a line whether it is passed on.
-Keep = Callable[[bytes], bool]
+KeepLine = Callable[[bytes], bool]
 
 
-class Client:
+class ClientStream:
     """The client's side of one answer: its connection, and how it may be answered."""
 
     def __init__(
@@ -98,7 +98,7 @@ class Client:
 
 
 @asynccontextmanager
-async def hang_up_of(client: Client) -> AsyncIterator[asyncio.Event]:
+async def hang_up_of(client: ClientStream) -> AsyncIterator[asyncio.Event]:
     """Give an event that is set when the client has closed both ways.
 
     A client that only ended its own side (the docker CLI does, at once) isn't gone. epoll tells
@@ -122,11 +122,11 @@ async def hang_up_of(client: Client) -> AsyncIterator[asyncio.Event]:
 
 
 async def relay(
-    stream: Stream,
-    client: Client,
+    stream: ResponseReader,
+    client: ClientStream,
     *,
     within_s: float | None = None,
-    keep: Keep | None = None,
+    keep: KeepLine | None = None,
 ) -> None:
     """Relay an opened answer to its end, or until the client is gone or the time over.
 
@@ -157,7 +157,7 @@ async def _until(
         raise results[0]
 
 
-async def _one_way(stream: Stream, client: Client, keep: Keep | None) -> None:
+async def _one_way(stream: ResponseReader, client: ClientStream, keep: KeepLine | None) -> None:
     await client.begin(stream.status, stream.headers, length=stream.length)
     parts = stream.chunks() if keep is None else _kept(stream.chunks(), keep)
     try:
@@ -165,14 +165,14 @@ async def _one_way(stream: Stream, client: Client, keep: Keep | None) -> None:
             await client.send(part)
             if client.gone:
                 return
-    except Broken:
+    except ResponseBroken:
         client.keep_alive = False  # closing without the body's end tells the client
         return
     client.end_if_interrupted()
     await client.finish()
 
 
-async def _kept(parts: AsyncIterator[bytes], keep: Keep) -> AsyncIterator[bytes]:
+async def _kept(parts: AsyncIterator[bytes], keep: KeepLine) -> AsyncIterator[bytes]:
     """Give the whole lines that are to be passed on.
 
     Raises:
@@ -182,13 +182,13 @@ async def _kept(parts: AsyncIterator[bytes], keep: Keep) -> AsyncIterator[bytes]
     async for part in parts:
         *lines, rest = (rest + part).split(b"\n")
         if len(rest) > LINE_BYTES_MAX:
-            raise Broken(f"a line is longer than {LINE_BYTES_MAX} bytes")
+            raise ResponseBroken(f"a line is longer than {LINE_BYTES_MAX} bytes")
         for line in lines:
             if keep(line):
                 yield line + b"\n"
 
 
-async def _both_ways(stream: Stream, client: Client) -> None:
+async def _both_ways(stream: ResponseReader, client: ClientStream) -> None:
     client.keep_alive = False
     headers = (*stream.headers, ("Connection", "Upgrade"), ("Upgrade", "tcp"))
     client.began = True
@@ -205,7 +205,7 @@ async def _both_ways(stream: Stream, client: Client) -> None:
         await asyncio.gather(upwards, return_exceptions=True)
 
 
-async def _until_read(client: Client) -> None:
+async def _until_read(client: ClientStream) -> None:
     """Wait until the client has read what was sent to it, for a bounded time.
 
     docker-py reads the head of an answer through a buffer, and what follows from the socket below
@@ -226,9 +226,9 @@ def _unread_bytes(connection: socket.socket) -> int:
     return size[0]
 
 
-async def _upwards(stream: Stream, client: Client) -> None:
+async def _upwards(stream: ResponseReader, client: ClientStream) -> None:
     """Carry the client's bytes to the engine; the client's end is passed on as a half-close."""
-    with suppress(OSError, Broken):
+    with suppress(OSError, ResponseBroken):
         await stream.write(client.early)
         while data := await _read(client.reader):
             await stream.write(data)

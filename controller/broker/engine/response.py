@@ -17,11 +17,11 @@ HEAD_BYTES_MAX = 64 * 1024
 READ_BYTES = 64 * 1024
 
 
-class Broken(Exception):
+class ResponseBroken(Exception):
     """The connection broke, or what came isn't an answer."""
 
 
-class TooLong(Broken):
+class TooLong(ResponseBroken):
     """The engine answers, with more than is read."""
 
 
@@ -51,7 +51,7 @@ class _Parsed:
         self.complete = True
 
 
-class Stream:
+class ResponseReader:
     """One request's connection. Once its head has been read, the body comes with ``chunks``.
 
     ``length`` is the body's length where the engine told it. ``hijacked``: the engine handed the
@@ -95,7 +95,7 @@ class Stream:
         """Read nothing until there is another request."""
         self.writer.transport.pause_reading()  # type: ignore[attr-defined]  # a socket's has it
 
-    def again(self) -> Stream | None:
+    def again(self) -> ResponseReader | None:
         """Return the connection for another request; None where it ended, or said more than asked."""
         transport = self.writer.transport
         if self.writer.is_closing() or self.reader.at_eof():
@@ -105,7 +105,7 @@ class Stream:
         if waiting.poll(0):
             return None
         transport.resume_reading()  # type: ignore[attr-defined]
-        other = Stream(self.reader, self.writer)
+        other = ResponseReader(self.reader, self.writer)
         other.prefix, other.engine, other.on_break = self.prefix, self.engine, self.on_break
         return other
 
@@ -119,7 +119,7 @@ class Stream:
             self.writer.write(data)
             await self.writer.drain()
         except OSError as error:
-            raise Broken(f"the connection to the engine broke: {error}") from error
+            raise ResponseBroken(f"the connection to the engine broke: {error}") from error
 
     async def read_head(self, *, to_head: bool, hijack: bool) -> None:
         """Read up to the end of the head.
@@ -132,13 +132,13 @@ class Stream:
             data = await self._read()
             size += len(data)
             if not data or size > HEAD_BYTES_MAX:
-                raise Broken("the engine closed the connection without an answer")
+                raise ResponseBroken("the engine closed the connection without an answer")
             self._feed(data)
         self.status = self._parser.get_status_code()
         if self.hijacked != (self.status == HTTPStatus.SWITCHING_PROTOCOLS) or (
             self.status < HTTPStatus.OK and not hijack
         ):
-            raise Broken(f"the engine answered {self.status}, which wasn't asked for")
+            raise ResponseBroken(f"the engine answered {self.status}, which wasn't asked for")
         named = dict(self._parsed.headers)
         self.headers = end_to_end(tuple(self._parsed.headers))
         self.length = int(named["content-length"]) if "content-length" in named else None
@@ -169,7 +169,7 @@ class Stream:
                     return
                 why = "the engine's answer broke off"
                 self.on_break(why)
-                raise Broken(why)
+                raise ResponseBroken(why)
             self._feed(data)
 
     async def whole(self) -> Reply:
@@ -192,7 +192,7 @@ class Stream:
         try:
             return await self.reader.read(READ_BYTES)
         except OSError as error:
-            raise Broken(f"the connection to the engine broke: {error}") from error
+            raise ResponseBroken(f"the connection to the engine broke: {error}") from error
 
     def _feed(self, data: bytes) -> None:
         try:
@@ -201,6 +201,6 @@ class Stream:
             self.hijacked = True
             self.early = data[upgrade.args[0] :]
         except httptools.HttpParserError as error:
-            raise Broken(f"the engine's answer isn't HTTP: {error}") from error
+            raise ResponseBroken(f"the engine's answer isn't HTTP: {error}") from error
         if self._parsed.begun > 1:
-            raise Broken("the engine answered more than it was asked")
+            raise ResponseBroken("the engine answered more than it was asked")

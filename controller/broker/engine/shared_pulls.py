@@ -15,13 +15,13 @@ import json
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 
-from controller.broker.engine.client import Upstream
-from controller.broker.engine.relay import Client
-from controller.broker.engine.response import Broken, Stream
-from controller.broker.gate.commands import Forward, Lost, Shared
+from controller.broker.engine.client import EngineClient
+from controller.broker.engine.relay import ClientStream
+from controller.broker.engine.response import ResponseBroken, ResponseReader
+from controller.broker.gate.commands import Forward, Lost, SharedPull
 from controller.core.engine_api import pull_progress
 from controller.core.engine_api.pull_errors import NO_PROGRESS
-from controller.core.engine_api.pull_progress import Progress
+from controller.core.engine_api.pull_progress import PullProgress
 from controller.model.records import Reply
 
 LINE_BYTES_MAX = 64 * 1024
@@ -39,13 +39,13 @@ async def nobody(_host: str) -> str:
 class Pulls:
     """The pulls of one broker, by what the engine is asked."""
 
-    def __init__(self, upstream: Upstream, authorise: Authorise) -> None:
+    def __init__(self, upstream: EngineClient, authorise: Authorise) -> None:
         self._upstream = upstream
         self._authorise = authorise
         self._flights: dict[str, _Flight] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
-    async def pull(self, command: Forward, client: Client) -> Reply | Lost | Shared:
+    async def pull(self, command: Forward, client: ClientStream) -> Reply | Lost | SharedPull:
         """Return the engine's answer, of a request of one's own or of the one under way.
 
         A client gets the lines of a good answer as they come.
@@ -57,7 +57,7 @@ class Pulls:
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
         answer = await flight.watch(client, patience_s=command.deadline_s)
-        return answer if flight.by == command.by else Shared(answer, by=flight.by)
+        return answer if flight.by == command.by else SharedPull(answer, by=flight.by)
 
     async def close(self) -> None:
         """End what is under way: the broker ends, and recovery closes what is left open."""
@@ -94,13 +94,13 @@ class Pulls:
             return Reply(stream.status, flight.said, stream.headers)
         except TimeoutError:
             return Lost(f"the pull {NO_PROGRESS} for {command.deadline_s:g} s")
-        except Broken as error:
+        except ResponseBroken as error:
             return Lost(str(error))
         finally:
             stream.close()
 
 
-async def _read(stream: Stream, flight: _Flight, deadline_s: float) -> None:
+async def _read(stream: ResponseReader, flight: _Flight, deadline_s: float) -> None:
     """Read a pull to its end.
 
     Raises:
@@ -108,12 +108,12 @@ async def _read(stream: Stream, flight: _Flight, deadline_s: float) -> None:
         Broken: it broke off.
     """
     loop = asyncio.get_running_loop()
-    progress, rest = Progress(), b""
+    progress, rest = PullProgress(), b""
     async with asyncio.timeout(deadline_s) as patience:
         async for part in stream.chunks():
             *lines, rest = (rest + part).split(b"\n")
             if len(rest) > LINE_BYTES_MAX:
-                raise Broken(f"the engine says a line of more than {LINE_BYTES_MAX} bytes")
+                raise ResponseBroken(f"the engine says a line of more than {LINE_BYTES_MAX} bytes")
             for line in lines:
                 flight.add(line + b"\n")
                 after = pull_progress.told(progress, line)
@@ -129,7 +129,7 @@ class _Flight:
 
     def __init__(self, by: str) -> None:
         self.by = by
-        self._head: Stream | None = None
+        self._head: ResponseReader | None = None
         self._lines: dict[tuple[str, str], tuple[int, bytes]] = {}  # in the order they came
         self._count = self._size = 0
         self._answer: Reply | Lost | None = None
@@ -140,7 +140,7 @@ class _Flight:
         """What is kept of what it said."""
         return b"".join(line for _, line in self._lines.values())
 
-    def begin(self, stream: Stream) -> None:
+    def begin(self, stream: ResponseReader) -> None:
         """Take note that the engine agreed."""
         self._head = stream
         self.publish()
@@ -168,7 +168,7 @@ class _Flight:
         self._answer = answer
         self.publish()
 
-    async def watch(self, client: Client, *, patience_s: float) -> Reply | Lost:
+    async def watch(self, client: ClientStream, *, patience_s: float) -> Reply | Lost:
         """Give the client what is said until the end, and return the answer."""
         seen = 0
         while True:
@@ -192,7 +192,7 @@ class _Flight:
         return b"".join(reversed(found)), self._count
 
 
-async def _send(client: Client, lines: bytes, patience_s: float) -> None:
+async def _send(client: ClientStream, lines: bytes, patience_s: float) -> None:
     """Send lines; a client that reads nothing for long is left behind."""
     try:
         async with asyncio.timeout(patience_s):

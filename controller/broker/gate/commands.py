@@ -9,15 +9,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from controller.core.records.query import Found
+from controller.core.records.query import QueryResult
 from controller.core.records.views import Page, Question
-from controller.model.confinement import Effective, Unseen
+from controller.model.confinement import EffectiveState, NotReadable
 from controller.model.host_paths import PathFacts
 from controller.model.records import Entry, Record, Reply
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class ReadEngine:
     """Read from the engine; answered by a Reply, or LOST when the engine doesn't answer.
 
     The looks at ``ahead`` will follow, if all is well: a driver may ask for them at the same time.
@@ -32,7 +32,7 @@ class Look:
 
 
 @dataclass(frozen=True, slots=True)
-class Examine:
+class InspectPaths:
     """Look at paths of the host without following symlinks; answered by a tuple of PathFacts."""
 
     paths: tuple[str, ...]
@@ -53,7 +53,7 @@ class ReadProcess:
 
 
 @dataclass(frozen=True, slots=True)
-class Write:
+class WriteRecord:
     """Make an entry durable; answered by its Record, or None when the journal can't be written.
 
     With ``early`` the client is answered with that meanwhile, and the entry, an outcome, is believed.
@@ -70,7 +70,7 @@ class Forward:
 
     With ``stream`` it is a pull: the lines of a good answer go to the client as they come, and the
     client sees the answer's end only after the gate returned it. The same pull of another intent
-    may be under way: then nothing is sent, and the answer to that one comes as ``Shared``.
+    may be under way: then nothing is sent, and the answer to that one comes as ``SharedPull``.
     """
 
     method: str
@@ -117,14 +117,14 @@ class EndProcess:
 
 
 @dataclass(frozen=True, slots=True)
-class Recall:
+class QueryJournal:
     """Ask the journal; answered by a Page, or Untold."""
 
     question: Question
 
 
 @dataclass(frozen=True, slots=True)
-class Untold:
+class JournalNotReadable:
     """Why the journal can't be asked now."""
 
     code: str
@@ -140,7 +140,7 @@ class Follow:
     """
 
     question: Question
-    line: Callable[[Found], bytes] = field(compare=False)
+    line: Callable[[QueryResult], bytes] = field(compare=False)
 
 
 #: What to do about an engine that doesn't answer, and about one that this user may not reach.
@@ -166,7 +166,7 @@ class Lost:
 
 
 @dataclass(frozen=True, slots=True)
-class Shared:
+class SharedPull:
     """The answer to a pull that was under way: ``by`` is the intent that was forwarded."""
 
     answer: Reply | Lost
@@ -174,34 +174,43 @@ class Shared:
 
 
 __all__ = [
-    "Answer",
     "Command",
+    "CommandResult",
     "EndProcess",
-    "Examine",
     "Follow",
     "Forward",
-    "Look",
+    "InspectPaths",
+    "JournalNotReadable",
     "Lost",
     "PathFacts",
+    "QueryJournal",
+    "ReadEngine",
     "ReadProcess",
-    "Recall",
     "Relay",
-    "Shared",
-    "Untold",
-    "Write",
+    "SharedPull",
+    "WriteRecord",
 ]
 
-Command = Look | Examine | ReadProcess | Write | Forward | Relay | Recall | EndProcess
-Answer = (
+Command = (
+    ReadEngine
+    | InspectPaths
+    | ReadProcess
+    | WriteRecord
+    | Forward
+    | Relay
+    | QueryJournal
+    | EndProcess
+)
+CommandResult = (
     Reply
     | Lost
-    | Shared
+    | SharedPull
     | Record
-    | Effective
-    | Unseen
+    | EffectiveState
+    | NotReadable
     | str
     | None
     | tuple[PathFacts, ...]
     | Page
-    | Untold
+    | JournalNotReadable
 )

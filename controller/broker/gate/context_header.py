@@ -62,7 +62,7 @@ def read(value: str) -> Context:
         padded = value.rstrip("=") + "=" * (-len(value.rstrip("=")) % 4)
         data = base64.b64decode(padded.encode("ascii"), altchars=b"-_", validate=True)
         told = strict_json.parse(data, bytes_max=BYTES_MAX)
-    except (UnicodeEncodeError, binascii.Error, strict_json.Ambiguous) as error:
+    except (UnicodeEncodeError, binascii.Error, strict_json.InvalidJson) as error:
         raise _malformed(f"it isn't base64url of JSON: {error}") from error
     members = _closed(told, _MEMBERS)
     source = _closed(members.get("source") or {}, _SOURCE)

@@ -13,17 +13,17 @@ from typing import Any, TypeVar
 
 from controller.broker.gate import redact
 from controller.broker.gate.commands import (
-    Answer,
     Command,
-    Examine,
+    CommandResult,
     Forward,
-    Look,
+    InspectPaths,
+    JournalNotReadable,
     Lost,
-    Recall,
+    QueryJournal,
+    ReadEngine,
     Relay,
-    Shared,
-    Untold,
-    Write,
+    SharedPull,
+    WriteRecord,
     engine_remedy,
 )
 from controller.broker.gate.refusals import Answered, Denied, told_reply
@@ -35,14 +35,14 @@ from controller.core.records.views import Page, Question
 from controller.model import names
 from controller.model.desired.plan import Verdict
 from controller.model.host_paths import PathFacts
-from controller.model.inventory import Item
+from controller.model.inventory import ContainerItem
 from controller.model.mutations import Mutation
 from controller.model.policy.document import Policy
 from controller.model.records import Actor, Context, Entry, Record, Reply, Request, Role, Stage
 
 T = TypeVar("T")
 #: A generator of commands that ends with a value.
-Steps = Generator[Command, Answer, T]
+Flow = Generator[Command, CommandResult, T]
 
 #: How a change is answered whose own answer didn't come.
 OUTCOME_UNKNOWN = "outcome.unknown"
@@ -51,7 +51,7 @@ BROKER = Actor(uid=0, gid=0, pid=0, role=Role.BROKER)
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class GateRequest:
     """A request that found its route: who asks, for what, under which id it is recorded.
 
     ``policy`` judges all of it, also when another one is loaded meanwhile.
@@ -68,9 +68,9 @@ class Call:
     body: object = None
 
     @property
-    def by(self) -> By:
+    def by(self) -> Author:
         """Whom its records name."""
-        return By(self.id, self.actor, self.context, policy=self.policy.digest)
+        return Author(self.id, self.actor, self.context, policy=self.policy.digest)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +93,7 @@ class Change:
 
 
 @dataclass(frozen=True, slots=True)
-class By:
+class Author:
     """Who a change is recorded for, and under which id."""
 
     id: str
@@ -103,29 +103,29 @@ class By:
 
 
 #: What the outcome tells beside the status: a look at what a good answer led to.
-Learn = Callable[[Reply], Steps[dict[str, object]]]
+OutcomeDetails = Callable[[Reply], Flow[dict[str, object]]]
 #: What the client gets of a good answer of the engine's; None: that isn't known before the outcome
 #: is recorded.
-Told = Callable[[Reply], Reply | None]
+ReplyHook = Callable[[Reply], Reply | None]
 
 
 # Looking
 
 
-def look(path: str, ahead: tuple[str, ...] = ()) -> Steps[Reply]:
+def look(path: str, ahead: tuple[str, ...] = ()) -> Flow[Reply]:
     """Read from the engine; what is *ahead* is looked at next.
 
     Raises:
         Answered: it doesn't answer.
     """
-    answer = yield Look(path, ahead=ahead)
+    answer = yield ReadEngine(path, ahead=ahead)
     if isinstance(answer, Lost):
         raise Answered(unreachable(answer))
     assert isinstance(answer, Reply), f"a look was answered by {answer!r}"
     return answer
 
 
-def seen(path: str, ahead: tuple[str, ...] = ()) -> Steps[Any]:
+def seen(path: str, ahead: tuple[str, ...] = ()) -> Flow[Any]:
     """Return the JSON of a read, or None where there is no such object.
 
     Raises:
@@ -139,23 +139,23 @@ def seen(path: str, ahead: tuple[str, ...] = ()) -> Steps[Any]:
     return loaded(reply)
 
 
-def examine(paths: tuple[str, ...]) -> Steps[dict[str, PathFacts]]:
+def examine(paths: tuple[str, ...]) -> Flow[dict[str, PathFacts]]:
     """Look at paths of the host."""
     if not paths:
         return {}
-    answer = yield Examine(paths)
+    answer = yield InspectPaths(paths)
     assert isinstance(answer, tuple), f"an examination was answered by {answer!r}"
     return {facts.path: facts for facts in answer if isinstance(facts, PathFacts)}
 
 
-def recall(question: Question) -> Steps[Page]:
+def recall(question: Question) -> Flow[Page]:
     """Ask the journal.
 
     Raises:
         Answered: it can't be asked now.
     """
-    answer = yield Recall(question)
-    if isinstance(answer, Untold):
+    answer = yield QueryJournal(question)
+    if isinstance(answer, JournalNotReadable):
         raise Answered(told_reply(503, answer.code, answer.reason, remedy=answer.remedy))
     assert isinstance(answer, Page), f"a recall was answered by {answer!r}"
     return answer
@@ -239,7 +239,7 @@ def verdict_of(verdict: Verdict, policy: str) -> dict[str, object]:
     }
 
 
-def place_of(item: Item) -> dict[str, object]:
+def place_of(item: ContainerItem) -> dict[str, object]:
     """Return what a record tells of a container beside its id: how it is called, and whose it is."""
     return {
         "name": item.admitted.name,
@@ -280,12 +280,12 @@ def request_of(
 
 def note(
     stage: Stage,
-    by: By,
+    by: Author,
     request: dict[str, object],
     *,
     verdict: Verdict | None = None,
     result: dict[str, object] | None = None,
-) -> Steps[Record | None]:
+) -> Flow[Record | None]:
     """Record something that isn't a mutation; None if it couldn't be recorded.
 
     Beyond its peer's limit, the record is the summary that counts it (``meter``).
@@ -299,11 +299,11 @@ def note(
         claims=claims_of(by.context),
         result=result or {},
     )
-    answer = yield Write(entry)
+    answer = yield WriteRecord(entry)
     return answer if isinstance(answer, Record) else None
 
 
-def note_read(call: Call, subject: str) -> Steps[None]:
+def note_read(call: GateRequest, subject: str) -> Flow[None]:
     """Record a read that reveals what a container says or holds. Reads go on without a journal."""
     request = request_of(call.request.method, call.route.name, subject, {"query": call.query})
     yield from note("read", call.by, request)
@@ -312,7 +312,7 @@ def note_read(call: Call, subject: str) -> Steps[None]:
 # Changing
 
 
-def nothing(_: Reply) -> Steps[dict[str, object]]:
+def nothing(_: Reply) -> Flow[dict[str, object]]:
     """Learn nothing beyond the status."""
     yield from ()
     return {}
@@ -329,13 +329,13 @@ def as_it_is(reply: Reply) -> Reply:
 
 def perform(
     state: GateState,
-    by: By,
+    by: Author,
     change: Change,
-    learn: Learn = nothing,
+    learn: OutcomeDetails = nothing,
     *,
-    told: Told = waits,
+    told: ReplyHook = waits,
     despite_hold: bool = False,
-) -> Steps[Reply]:
+) -> Flow[Reply]:
     """Record the intent, forward, record the outcome, and return the engine's answer.
 
     Without a durable intent nothing is forwarded. When the reply is lost, or the outcome can't be
@@ -387,9 +387,9 @@ def _hashes(state: GateState, change: Change) -> dict[str, str]:
 
 
 def _recorded(
-    state: GateState, intent: Entry, change: Change, learn: Learn, told: Told
-) -> Steps[Reply]:
-    if not isinstance((yield Write(intent)), Record):
+    state: GateState, intent: Entry, change: Change, learn: OutcomeDetails, told: ReplyHook
+) -> Flow[Reply]:
+    if not isinstance((yield WriteRecord(intent)), Record):
         return journal_unavailable(intent.id)
     started = state.clock.monotonic()
     body = b"" if change.body is None else json.dumps(change.body, ensure_ascii=False).encode()
@@ -403,7 +403,7 @@ def _recorded(
         by=intent.id,
     )
     shared: dict[str, object] = {}
-    if isinstance(answer, Shared):
+    if isinstance(answer, SharedPull):
         shared = {"with": answer.by}
         answer = answer.answer
     if isinstance(answer, Lost) and answer.sent:
@@ -431,11 +431,11 @@ def _recorded(
     if change.code_of is not None and result["error"]:
         result["code"] = change.code_of(str(result["error"]))
     outcome = Entry(intent.id, "outcome", actor=intent.actor, result=result)
-    yield Write(outcome, _early(told, reply, intent.actor.get("role")))
+    yield WriteRecord(outcome, _early(told, reply, intent.actor.get("role")))
     return reply
 
 
-def _early(told: Told, reply: Reply, role: object) -> Reply | None:
+def _early(told: ReplyHook, reply: Reply, role: object) -> Reply | None:
     """Return what the controller gets early. Others are told what is recorded, and so is a failure."""
     if role != Role.CONTROLLER or reply.status >= 400:
         return None
@@ -445,7 +445,7 @@ def _early(told: Told, reply: Reply, role: object) -> Reply | None:
         return None
 
 
-def _learned(learn: Learn, answer: Reply) -> Steps[dict[str, object]]:
+def _learned(learn: OutcomeDetails, answer: Reply) -> Flow[dict[str, object]]:
     try:
         return (yield from learn(answer))
     except Answered:  # the engine went away since: the outcome is recorded all the same

@@ -11,7 +11,7 @@ import json
 from dataclasses import dataclass, field
 
 from controller.broker.wire.responses import RULE_HEADER
-from controller.core.admission.create import Admission
+from controller.core.admission.create import AdmissionDecision
 from controller.model.desired.plan import Verdict
 from controller.model.records import Reply
 
@@ -91,7 +91,7 @@ def rule_of(reply: Reply) -> tuple[str, str]:
     return str(told.get("rule", "")), str(told.get("reason", ""))
 
 
-def admitted(admission: Admission) -> Admission:
+def admitted(admission: AdmissionDecision) -> AdmissionDecision:
     """Return *admission* unless it is denied.
 
     Raises:

@@ -33,14 +33,14 @@ ZERO_VALUES = frozenset({"", "0", "false", "False", "null", "[]", "{}"})
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class RequestTarget:
     """A path without its version prefix; ``versioned`` tells that there was one."""
 
     path: str
     versioned: bool
 
 
-def read_path(raw: str) -> Target:
+def read_path(raw: str) -> RequestTarget:
     """Return the target of a raw path.
 
     Raises:
@@ -56,7 +56,7 @@ def read_path(raw: str) -> Target:
         raise _malformed("the path isn't in canonical form")
     version = _VERSION.fullmatch(path)
     if version is None:
-        return Target(path, versioned=False)
+        return RequestTarget(path, versioned=False)
     minor = int(version[1])
     if minor < _OUTDATED_MINOR:
         raise _malformed(f"no engine speaks API version 1.{minor} any more")
@@ -64,7 +64,7 @@ def read_path(raw: str) -> Target:
         raise _version(minor, "old", "Minimum", OLDEST_API)
     if (1, minor) > NEWEST_API:
         raise _version(minor, "new", "Maximum", NEWEST_API)
-    return Target(version[2], versioned=True)
+    return RequestTarget(version[2], versioned=True)
 
 
 def _malformed(reason: str) -> Denied:

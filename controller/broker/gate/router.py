@@ -11,7 +11,7 @@ from controller.broker.gate.query_params import checked
 from controller.broker.gate.refusals import Denied
 from controller.broker.gate.request_target import read_path, read_query
 from controller.broker.gate.routes import NO_BODY_MAX, OWN_PREFIX, ROUTES, Route
-from controller.broker.wire.request_reader import Bound, Malformed
+from controller.broker.wire.request_reader import BodyLimit, Malformed
 from controller.core.admission.calls import import_refused
 from controller.core.encoding.image_reference import without_credentials
 from controller.model.mutations import Mutation
@@ -62,7 +62,7 @@ def by_name(name: str) -> Route | None:
     return _BY_NAME.get(name)
 
 
-def body_bound(method: str, raw_target: str) -> Bound:
+def body_bound(method: str, raw_target: str) -> BodyLimit:
     """Return how long a body may be, by the route that a request means.
 
     What is served to nobody is refused as that, not for a body that nobody would have read; so is
@@ -76,8 +76,8 @@ def body_bound(method: str, raw_target: str) -> Bound:
             parameters(found.route, raw_query)
     except Denied as denied:
         refused = Malformed(denied.rule, denied.reason, denied.status, denied.remedy)
-        return Bound(NO_BODY_MAX, refused)
-    return Bound(found.route.body_max)
+        return BodyLimit(NO_BODY_MAX, refused)
+    return BodyLimit(found.route.body_max)
 
 
 _IMPORT = re.compile(r"(?:^|&)fromSrc=[^&]", re.ASCII)

@@ -26,7 +26,7 @@ from controller.broker.gate.query_params import (
     word,
     words,
 )
-from controller.core.enforcement.proof import Evidence
+from controller.core.enforcement.proof import ProofKind
 from controller.model.mutations import TRUST, Mutation
 from controller.model.records import Role
 
@@ -65,7 +65,7 @@ class Route:
     roles: frozenset[Role] = ALL
     query: Mapping[str, Parameter] = field(default_factory=dict)
     body: str = ""
-    evidence: Evidence = Evidence.NONE
+    evidence: ProofKind = ProofKind.NONE
     deadline_s: float = SHORT_S
     own: bool = False  # below /trimtab/v1, without a version prefix
     body_most: int = 0  # bytes of a body where BODY_MAX isn't right
@@ -205,7 +205,7 @@ CONTAINER_CHANGES = (
         query={"name": judged, "platform": judged},
         body="create",
         body_most=CREATE_BODY_MAX,
-        evidence=Evidence.LABEL,
+        evidence=ProofKind.LABEL,
         deadline_s=CREATE_S,
     ),
     Route(
@@ -215,7 +215,7 @@ CONTAINER_CHANGES = (
         "mutate",
         "start it, if the policy still admits it",
         query={"checkpoint": judged, "checkpoint-dir": judged, "detachKeys": detach_keys},
-        evidence=Evidence.STARTED,
+        evidence=ProofKind.STARTED,
         deadline_s=CREATE_S,
     ),
     Route(
@@ -225,7 +225,7 @@ CONTAINER_CHANGES = (
         "mutate",
         "stop it",
         query={"t": judged, "signal": judged},
-        evidence=Evidence.FINISHED,
+        evidence=ProofKind.FINISHED,
         deadline_s=STOP_SPARE_S,
     ),
     Route(
@@ -251,7 +251,7 @@ CONTAINER_CHANGES = (
         f"{_C}/pause",
         "mutate",
         "freeze it",
-        evidence=Evidence.FIELD,
+        evidence=ProofKind.FIELD,
     ),
     Route(
         Mutation.CONTAINER_UNPAUSE,
@@ -259,7 +259,7 @@ CONTAINER_CHANGES = (
         f"{_C}/unpause",
         "mutate",
         "thaw it",
-        evidence=Evidence.FIELD,
+        evidence=ProofKind.FIELD,
     ),
     Route(
         Mutation.CONTAINER_RENAME,
@@ -268,7 +268,7 @@ CONTAINER_CHANGES = (
         "mutate",
         "give it another name",
         query={"name": judged},
-        evidence=Evidence.FIELD,
+        evidence=ProofKind.FIELD,
     ),
     Route(
         Mutation.CONTAINER_UPDATE,
@@ -277,7 +277,7 @@ CONTAINER_CHANGES = (
         "mutate",
         "change its limits or restart policy",
         body="update",
-        evidence=Evidence.FIELD,
+        evidence=ProofKind.FIELD,
     ),
     Route(
         Mutation.CONTAINER_REMOVE,
@@ -286,7 +286,7 @@ CONTAINER_CHANGES = (
         "mutate",
         "remove it; its volumes stay",
         query={"force": judged, "v": judged, "link": judged},
-        evidence=Evidence.ABSENCE,
+        evidence=ProofKind.ABSENCE,
         deadline_s=CREATE_S,
     ),
 )
@@ -360,7 +360,7 @@ IMAGE_ROUTES = (
         "mutate",
         "pull an image that the policy admits; credentials are the broker's",
         query=dict.fromkeys(_PULL, judged),
-        evidence=Evidence.DIGEST,
+        evidence=ProofKind.DIGEST,
         deadline_s=PULL_IDLE_S,
     ),
 )
@@ -380,7 +380,7 @@ REGISTRY_ROUTES = (
         "remove an image that was pulled or vouched for through the broker, and isn't used",
         roles=CONTROLLER_AND_OPERATORS,
         query={"force": judged, "noprune": judged},
-        evidence=Evidence.ABSENCE,
+        evidence=ProofKind.ABSENCE,
         deadline_s=CREATE_S,
     ),
 )
@@ -401,7 +401,7 @@ NETWORK_ROUTES = (
         "mutate",
         "create a network as the policy admits it",
         body="network",
-        evidence=Evidence.LABEL,
+        evidence=ProofKind.LABEL,
     ),
     Route(
         Mutation.NETWORK_CONNECT,
@@ -410,7 +410,7 @@ NETWORK_ROUTES = (
         "mutate",
         "join a container to a network",
         body="connect",
-        evidence=Evidence.FIELD,
+        evidence=ProofKind.FIELD,
     ),
     Route(
         Mutation.NETWORK_DISCONNECT,
@@ -419,7 +419,7 @@ NETWORK_ROUTES = (
         "mutate",
         "take a container off a network",
         body="disconnect",
-        evidence=Evidence.FIELD,
+        evidence=ProofKind.FIELD,
     ),
     Route(
         Mutation.NETWORK_REMOVE,
@@ -427,7 +427,7 @@ NETWORK_ROUTES = (
         "/networks/{network}",
         "mutate",
         "remove a network of ours",
-        evidence=Evidence.ABSENCE,
+        evidence=ProofKind.ABSENCE,
     ),
 )
 VOLUME_ROUTES = (
@@ -440,7 +440,7 @@ VOLUME_ROUTES = (
         "mutate",
         "create a named volume",
         body="volume",
-        evidence=Evidence.LABEL,
+        evidence=ProofKind.LABEL,
     ),
     Route(
         Mutation.VOLUME_REMOVE,
@@ -449,7 +449,7 @@ VOLUME_ROUTES = (
         "mutate",
         "remove a volume: a person's own act; the controller's with an approval",
         query={"force": flag},
-        evidence=Evidence.ABSENCE,
+        evidence=ProofKind.ABSENCE,
     ),
 )
 

@@ -10,13 +10,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from controller.core.admission.dns_names import Answering
+from controller.core.admission.dns_names import DnsNames
 from controller.core.engine_api.pull_errors import Access
 from controller.core.engine_api.requests import ExecRequest
 from controller.model.inventory import Inventory
 from controller.model.policy.document import Policy
 from controller.model.records import Role
-from controller.ports import Clock, EngineFacts, NewId, Vitals
+from controller.ports import Clock, EngineFacts, JournalHealth, NewId
 
 #: What the gate speaks upwards; the engine is spoken to in the lower of the newer one and its own.
 OLDEST_API = (1, 44)
@@ -73,7 +73,7 @@ class GateState:
     #: The last record of the journal's index, and why no more are in it, '' if they are.
     indexed: int = 0
     index_error: str = ""
-    journal: Vitals = field(default_factory=Vitals)
+    journal: JournalHealth = field(default_factory=JournalHealth)
     policy_error: str = ""  # why the last reload kept the policy before it
     policy_reloads: int = 0  # how often the file was read again, with or without success
     access: Access = field(default_factory=Access)  # registries that there are credentials for
@@ -98,7 +98,7 @@ class GateState:
     begun: dict[str, float] = field(default_factory=dict)
     noted: dict[str, float] = field(default_factory=dict)
     reserved: dict[str, tuple[str, str, str]] = field(default_factory=dict)
-    answering: dict[str, Answering] = field(default_factory=dict)
+    answering: dict[str, DnsNames] = field(default_factory=dict)
     execs: dict[str, Minted] = field(default_factory=dict)  # by the engine's id
     attached: set[str] = field(default_factory=set)  # execs whose connection is being relayed
     cut: dict[str, int] = field(default_factory=dict)  # how often an exec's end was tried

@@ -9,18 +9,22 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
-from controller.broker.gate.mutate import Call, Steps, seen
+from controller.broker.gate.mutate import Flow, GateRequest, seen
 from controller.broker.gate.refusals import Denied
 from controller.broker.gate.request_target import written
 from controller.broker.gate.state import GateState
 from controller.broker.guards.list_filters import written as filters_of
-from controller.broker.guards.lookup import Found
-from controller.core.admission.create import Admission
+from controller.broker.guards.lookup import OwnContainer
+from controller.core.admission.create import AdmissionDecision
 from controller.core.enforcement import disruption_budget
-from controller.core.enforcement.disruption_budget import Recent, Slot, Takes
+from controller.core.enforcement.disruption_budget import (
+    RecentRemoval,
+    RemovalScope,
+    RunningReplica,
+)
 from controller.model import names
 from controller.model.desired.plan import Verdict
-from controller.model.inventory import USED, Approval, Item
+from controller.model.inventory import USED, Approval, ContainerItem
 from controller.model.mutations import Mutation
 from controller.model.records import Role
 
@@ -30,7 +34,9 @@ _STARTS = frozenset(
 )
 
 
-def bounded(call: Call, state: GateState, found: Found, judged: Admission) -> Steps[Admission]:
+def bounded(
+    call: GateRequest, state: GateState, found: OwnContainer, judged: AdmissionDecision
+) -> Flow[AdmissionDecision]:
     """Return the admission of what takes a container down, with what is to be counted of it.
 
     Only the controller is held; what operators and clients take down is theirs to answer for.
@@ -47,13 +53,13 @@ def bounded(call: Call, state: GateState, found: Found, judged: Admission) -> St
     runs = (found.inspect.get("State") or {}).get("Status") == RUNNING
     if not runs and not starting:
         return judged
-    target = Slot(item.id, service_of(item))
+    target = RunningReplica(item.id, service_of(item))
     running = yield from _running(state)
     running |= {target} if runs else set()
     word = disruption_budget.judge(
         target, starting=starting, running=running, recent=_recent(state)
     )
-    takes: Takes = word.takes
+    takes: RemovalScope = word.takes
     verdict = judged.verdict
     approval = approval_of(call, state, item.id) if takes == "service" else None
     if approval is not None:
@@ -65,7 +71,7 @@ def bounded(call: Call, state: GateState, found: Found, judged: Admission) -> St
     return replace(judged, verdict=verdict, summary={**judged.summary, "takesDown": takes})
 
 
-def refuse_clients(call: Call, origin: str, name: str) -> None:
+def refuse_clients(call: GateRequest, origin: str, name: str) -> None:
     """Keep the controller off what a client made: a limit or a lost network can end it, too.
 
     Raises:
@@ -80,12 +86,12 @@ def refuse_clients(call: Call, origin: str, name: str) -> None:
         )
 
 
-def service_of(item: Item) -> str:
+def service_of(item: ContainerItem) -> str:
     """Return the service of a container of the controller's as it is counted and told."""
     return f"{item.namespace}/{item.service}"
 
 
-def approval_of(call: Call, state: GateState, subject: str) -> Approval | None:
+def approval_of(call: GateRequest, state: GateState, subject: str) -> Approval | None:
     """Return the approval that the controller's mutation of *subject* may use up, if there is one."""
     plan = call.context.plan if call.context is not None else ""
     return disruption_budget.approval_for(
@@ -108,18 +114,22 @@ def _is_starting(state: GateState, identifier: str) -> bool:
     return any(r.get("object") == identifier and r.get("route") in _STARTS for r in requests)
 
 
-def _running(state: GateState) -> Steps[set[Slot]]:
+def _running(state: GateState) -> Flow[set[RunningReplica]]:
     """Look at what runs of the controller's containers."""
     labels = [f"{names.INSTANCE}={state.instance}", f"{names.ORIGIN}={Role.CONTROLLER.value}"]
     query = {"filters": filters_of({"label": labels, "status": [RUNNING]})}
     listed = yield from seen(written("/containers/json", query))
     known = state.inventory.containers
     items = (known.get(str(each.get("Id", ""))) for each in listed or ())
-    return {Slot(i.id, service_of(i)) for i in items if i is not None and i.origin == "controller"}
+    return {
+        RunningReplica(i.id, service_of(i))
+        for i in items
+        if i is not None and i.origin == "controller"
+    }
 
 
-def _recent(state: GateState) -> Iterable[Recent]:
+def _recent(state: GateState) -> Iterable[RecentRemoval]:
     for taken in state.inventory.taken.values():
         # One that seems to be of the future counts as of now: a clock that was set back.
         age_s = max(0.0, state.age_s(taken.intent, taken.time))
-        yield Recent(taken.container, taken.service, taken.last, age_s, taken.down)
+        yield RecentRemoval(taken.container, taken.service, taken.last, age_s, taken.down)

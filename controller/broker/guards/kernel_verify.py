@@ -17,12 +17,12 @@ from enum import Enum
 from typing import Any
 
 from controller.broker.gate import redact
-from controller.broker.gate.commands import ReadProcess, Write
+from controller.broker.gate.commands import ReadProcess, WriteRecord
 from controller.broker.gate.mutate import (
     BROKER,
-    By,
+    Author,
     Change,
-    Steps,
+    Flow,
     actor_of,
     journal_unavailable,
     perform,
@@ -36,17 +36,23 @@ from controller.broker.gate.state import GateState
 from controller.core.admission.rebuild import restart_body
 from controller.core.enforcement.kernel_compare import (
     REVERSIBLE,
-    Bounds,
-    Expected,
-    Joined,
+    ExpectedState,
+    JoinedNetwork,
+    PolicyBounds,
     compare,
     worded,
 )
 from controller.core.engine_api.translate import limits_body, settings
 from controller.core.records.inventory import settings_to
-from controller.model.confinement import Confinement, Difference, Effective, Kind, Unseen
+from controller.model.confinement import (
+    Confinement,
+    DifferenceKind,
+    EffectiveState,
+    KernelDifference,
+    NotReadable,
+)
 from controller.model.desired.plan import Verdict
-from controller.model.inventory import Item
+from controller.model.inventory import ContainerItem
 from controller.model.mutations import Mutation
 from controller.model.observed import Settings
 from controller.model.policy.document import Policy
@@ -68,7 +74,7 @@ _EXITED = "exited already"
 _NOTHING = Settings("")
 
 
-class Again(Enum):
+class RecheckReason(Enum):
     """Why it is looked at again, though nothing differs."""
 
     STARTING = "its program hasn't begun yet"
@@ -76,14 +82,14 @@ class Again(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Sight:
+class VerificationResult:
     """What looking at a container came to."""
 
-    breaches: tuple[Difference, ...] = ()
+    breaches: tuple[KernelDifference, ...] = ()
     doubt: str = ""  # why not all could be seen
     drift: str = ""
     now: Settings = _NOTHING  # what the engine has for it
-    foreign: tuple[Joined, ...] = ()  # networks that aren't its own
+    foreign: tuple[JoinedNetwork, ...] = ()  # networks that aren't its own
 
     @property
     def text(self) -> str:
@@ -95,45 +101,45 @@ class Sight:
         return "verified"
 
 
-def verify(state: GateState, item: Item, policy: Policy) -> Steps[Sight]:
+def verify(state: GateState, item: ContainerItem, policy: Policy) -> Flow[VerificationResult]:
     """Compare what the kernel shows of a container with what was admitted."""
     if item.confined is None:
-        return Sight(doubt=_OLD)
-    sight, waited = Sight(), 0
+        return VerificationResult(doubt=_OLD)
+    sight, waited = VerificationResult(), 0
     pauses = list(PAUSES_S)
     try:
         while pauses:
             sight, again = yield from _look(state, item, item.confined, policy, pauses.pop(0))
             if not sight.breaches and not again:
                 break
-            if again is Again.STARTING and not pauses and waited < STARTING_LOOKS:
+            if again is RecheckReason.STARTING and not pauses and waited < STARTING_LOOKS:
                 pauses.append(PAUSES_S[-1])
                 waited += 1
     except Answered:
-        return Sight(doubt="the engine doesn't answer")
+        return VerificationResult(doubt="the engine doesn't answer")
     return sight
 
 
 def _look(
-    state: GateState, item: Item, confined: Confinement, policy: Policy, pause_s: float
-) -> Steps[tuple[Sight, Again | None]]:
+    state: GateState, item: ContainerItem, confined: Confinement, policy: Policy, pause_s: float
+) -> Flow[tuple[VerificationResult, RecheckReason | None]]:
     """Look once; the second value tells why another look may show something else."""
     inspect = yield from seen(f"/containers/{item.id}/json")
     now = (inspect or {}).get("State") or {}
     pid = now.get("Pid")
     if not isinstance(pid, int) or pid <= 0:
-        return Sight(doubt=_EXITED), None
+        return VerificationResult(doubt=_EXITED), None
     runtime = str((inspect.get("HostConfig") or {}).get("Runtime") or "")
     if runtime not in {"", "runc", "io.containerd.runc.v2", "crun"}:
         return _doubtful(f"the runtime {runtime} shows no processes", inspect, policy), None
     targets = tuple(sorted({mount.target for mount in confined.mounts}))
     answer = yield ReadProcess(pid, item.id, targets, pause_s)
-    if isinstance(answer, Unseen):
+    if isinstance(answer, NotReadable):
         if answer.gone:
-            return Sight(doubt=_EXITED), None
-        return _doubtful(answer.reason, inspect, policy), Again.UNSEEN
-    assert isinstance(answer, Effective), f"a process was answered by {answer!r}"
-    expected = Expected(
+            return VerificationResult(doubt=_EXITED), None
+        return _doubtful(answer.reason, inspect, policy), RecheckReason.UNSEEN
+    assert isinstance(answer, EffectiveState), f"a process was answered by {answer!r}"
+    expected = ExpectedState(
         id=item.id,
         confinement=confined,
         settings=item.admitted,
@@ -143,26 +149,28 @@ def _look(
     joined = joined_of(state, item, policy, inspect)
     found = compare(expected, answer, joined)
     told = worded(found)
-    breaches = tuple(each for each in found if each.kind is Kind.BREACH)
-    sight = _doubtful(told.get(Kind.DOUBT, ""), inspect, policy)
+    breaches = tuple(each for each in found if each.kind is DifferenceKind.BREACH)
+    sight = _doubtful(told.get(DifferenceKind.DOUBT, ""), inspect, policy)
     whole = replace(
         sight,
         breaches=(*breaches, *sight.breaches),
-        drift=told.get(Kind.DRIFT, ""),
+        drift=told.get(DifferenceKind.DRIFT, ""),
         foreign=tuple(network for network in joined if not network.own),
     )
-    return whole, Again.STARTING if answer.starting else None
+    return whole, RecheckReason.STARTING if answer.starting else None
 
 
-def _doubtful(doubt: str, inspect: Mapping[str, Any], policy: Policy) -> Sight:
+def _doubtful(doubt: str, inspect: Mapping[str, Any], policy: Policy) -> VerificationResult:
     """Return what the policy makes of what can't be seen."""
     now = settings(inspect)
     if doubt and policy.security.unverified == "stop":
-        return Sight((Difference("effective.unverified", doubt),), doubt, now=now)
-    return Sight(doubt=doubt, now=now)
+        return VerificationResult(
+            (KernelDifference("effective.unverified", doubt),), doubt, now=now
+        )
+    return VerificationResult(doubt=doubt, now=now)
 
 
-def bounds_of(policy: Policy, item: Item, now: float) -> Bounds:
+def bounds_of(policy: Policy, item: ContainerItem, now: float) -> PolicyBounds:
     """Return the most that the policy admits for a container, exceptions for it included."""
     resources = policy.resources
     grants = [
@@ -172,7 +180,7 @@ def bounds_of(policy: Policy, item: Item, now: float) -> Bounds:
         == (item.owner, item.namespace, item.service)
         and now < exemption.ends_at
     ]
-    return Bounds(
+    return PolicyBounds(
         memory=max([resources.memory.max, *(grant.memory_max or 0 for grant in grants)]),
         nano_cpus=max([resources.cpus.max, *(grant.cpus_max or 0 for grant in grants)]),
         pids=max([resources.pids.max, *(grant.pids_max or 0 for grant in grants)]),
@@ -180,8 +188,8 @@ def bounds_of(policy: Policy, item: Item, now: float) -> Bounds:
 
 
 def joined_of(
-    state: GateState, item: Item, policy: Policy, inspect: Mapping[str, Any]
-) -> tuple[Joined, ...]:
+    state: GateState, item: ContainerItem, policy: Policy, inspect: Mapping[str, Any]
+) -> tuple[JoinedNetwork, ...]:
     """Return the networks that a container is in, by the ids that the engine shows."""
     ends = (inspect.get("NetworkSettings") or {}).get("Networks") or {}
     namespace = item.namespace or policy.namespace_of(item.owner)
@@ -196,17 +204,17 @@ def joined_of(
             or made.namespace == namespace
             or (made.owner != "" and made.owner == item.owner)
         )
-        found.append(Joined(name, own, identifier))
+        found.append(JoinedNetwork(name, own, identifier))
     return tuple(found)
 
 
 def watched(
-    state: GateState, call_by: By, item: Item, policy: Policy, change: Change
-) -> Steps[Reply]:
+    state: GateState, call_by: Author, item: ContainerItem, policy: Policy, change: Change
+) -> Flow[Reply]:
     """Do a change after which a container runs, and stop it if it doesn't run as admitted."""
-    sights: list[Sight] = []
+    sights: list[VerificationResult] = []
 
-    def learn(_: Reply) -> Steps[dict[str, object]]:
+    def learn(_: Reply) -> Flow[dict[str, object]]:
         sights.append((yield from verify(state, item, policy)))
         return {"effective": sights[0].text}
 
@@ -223,7 +231,7 @@ def watched(
     return reply
 
 
-def look_at(state: GateState, identifier: str) -> Steps[Sight | None]:
+def look_at(state: GateState, identifier: str) -> Flow[VerificationResult | None]:
     """Look at a container of ours that something happened to; None when there is nothing to see."""
     item = state.inventory.containers.get(identifier)
     if item is None or identifier in state.judging:
@@ -242,7 +250,9 @@ def look_at(state: GateState, identifier: str) -> Steps[Sight | None]:
     return sight
 
 
-def stop(state: GateState, item: Item, sight: Sight, policy: Policy) -> Steps[Reply]:
+def stop(
+    state: GateState, item: ContainerItem, sight: VerificationResult, policy: Policy
+) -> Flow[Reply]:
     """Record a violation, then end the container, for good: no restart policy brings it back."""
     reason = "; ".join(each.text for each in sight.breaches)
     identifier, recorded = yield from _record(state, item, sight, policy)
@@ -263,8 +273,8 @@ def stop(state: GateState, item: Item, sight: Sight, policy: Policy) -> Steps[Re
 
 
 def _record(
-    state: GateState, item: Item, sight: Sight, policy: Policy, **more: object
-) -> Steps[tuple[str, bool]]:
+    state: GateState, item: ContainerItem, sight: VerificationResult, policy: Policy, **more: object
+) -> Flow[tuple[str, bool]]:
     """Record a violation; return its id, and whether it is durable."""
     identifier = state.new_id()
     rules = tuple(dict.fromkeys(each.rule for each in sight.breaches))
@@ -277,16 +287,16 @@ def _record(
         verdict=verdict_of(Verdict("deny", rules, reason, REMEDY), policy.digest),
         result={"found": [redact.text(each.text) for each in sight.breaches], **more},
     )
-    return identifier, isinstance((yield Write(entry)), Record)
+    return identifier, isinstance((yield WriteRecord(entry)), Record)
 
 
-def _act(state: GateState, changes: Iterable[Change], cause: str, policy: Policy) -> Steps[None]:
+def _act(state: GateState, changes: Iterable[Change], cause: str, policy: Policy) -> Flow[None]:
     for change in changes:
-        by = By(state.new_id(), BROKER, Context(cause=cause), policy=policy.digest)
+        by = Author(state.new_id(), BROKER, Context(cause=cause), policy=policy.digest)
         yield from perform(state, by, change, despite_hold=True)
 
 
-def _may_be_put_back(state: GateState, item: Item, sight: Sight) -> bool:
+def _may_be_put_back(state: GateState, item: ContainerItem, sight: VerificationResult) -> bool:
     """Tell whether a breach is taken back: on the controller's containers, and not over and over.
 
     What a client made is nobody's to look after: it is ended.
@@ -304,7 +314,9 @@ def _may_be_put_back(state: GateState, item: Item, sight: Sight) -> bool:
     return item.origin == Role.CONTROLLER.value and reversible and again < PUT_BACK_MAX
 
 
-def _put_back(state: GateState, item: Item, sight: Sight, policy: Policy) -> Steps[None]:
+def _put_back(
+    state: GateState, item: ContainerItem, sight: VerificationResult, policy: Policy
+) -> Flow[None]:
     """Record a violation, then give the container the limits and networks that it was admitted with."""
     times = state.put_back.get(item.id, ())
     state.put_back[item.id] = (*times, state.clock.monotonic())
@@ -318,7 +330,7 @@ def _put_back(state: GateState, item: Item, sight: Sight, policy: Policy) -> Ste
     yield from _act(state, changes, f"{CAUSE} {identifier}: {told}", policy)
 
 
-def _off(item: Item, network: Joined) -> Change:
+def _off(item: ContainerItem, network: JoinedNetwork) -> Change:
     return Change(
         Mutation.NETWORK_DISCONNECT,
         item.id,
@@ -331,7 +343,7 @@ def _off(item: Item, network: Joined) -> Change:
     )
 
 
-def _limited(item: Item, now: Settings) -> Change:
+def _limited(item: ContainerItem, now: Settings) -> Change:
     """Return the update that gives all limits again, those too that inspect shows unchanged."""
     admitted = item.admitted
     limits: dict[str, Any] = {
@@ -359,14 +371,14 @@ def _verdict(rule: str = "violation.stop") -> Verdict:
     return Verdict("allow", (rule,), "it doesn't run as it was admitted")
 
 
-def _kill(item: Item, place: dict[str, object]) -> Change:
+def _kill(item: ContainerItem, place: dict[str, object]) -> Change:
     path = f"/containers/{item.id}/kill"
     return Change(
         Mutation.CONTAINER_KILL, item.id, "POST", path, place, _verdict(), deadline_s=15.0
     )
 
 
-def _unrestarted(item: Item, place: dict[str, object], now: Settings) -> Change:
+def _unrestarted(item: ContainerItem, place: dict[str, object], now: Settings) -> Change:
     """Return the update after which the engine doesn't start it again."""
     return Change(
         Mutation.CONTAINER_UPDATE,

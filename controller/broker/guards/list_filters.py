@@ -45,7 +45,7 @@ def read(text: str, known: frozenset[str]) -> Filters:
         return {}
     try:
         value = strict_json.parse(text.encode())
-    except strict_json.Ambiguous as error:
+    except strict_json.InvalidJson as error:
         raise _malformed(str(error)) from error
     if value is None:
         return {}

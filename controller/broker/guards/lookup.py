@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from controller.broker.gate import redact
-from controller.broker.gate.mutate import BROKER, By, Steps, note, request_of, seen
+from controller.broker.gate.mutate import BROKER, Author, Flow, note, request_of, seen
 from controller.broker.gate.refusals import Answered, Denied, message_reply
 from controller.broker.gate.state import GateState
 from controller.core.engine_api.translate import ICC, MASQUERADE, settings
 from controller.core.rules.facts import ContainerFacts, NetworkFacts, VolumeFacts
 from controller.model import mutations, names
-from controller.model.inventory import Belonging, Item
+from controller.model.inventory import ContainerItem, OwnedObject
 from controller.model.records import Actor, Role
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,254}", re.ASCII)
@@ -29,10 +29,10 @@ _PLAIN_OPTIONS = frozenset({MASQUERADE, ICC})
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class OwnContainer:
     """A container of ours that the caller may see, and the engine's inspect of it."""
 
-    item: Item
+    item: ContainerItem
     inspect: dict[str, Any]
 
     @property
@@ -55,8 +55,8 @@ def container(
     state: GateState,
     actor: Actor,
     name: str,
-    ahead: Callable[[Item], tuple[str, ...]] = lambda _item: (),
-) -> Steps[Found]:
+    ahead: Callable[[ContainerItem], tuple[str, ...]] = lambda _item: (),
+) -> Flow[OwnContainer]:
     """Return the container of ours that *name* means; what is *ahead* of it is looked at next.
 
     Raises:
@@ -82,10 +82,10 @@ def container(
     ours = item is not None and labels.get(names.INSTANCE) == state.instance
     if not exact or item is None or not ours or not sees(actor, item.owner):
         raise foreign(missing, name)
-    return Found(item, inspect)
+    return OwnContainer(item, inspect)
 
 
-def _named(path: str, ahead: tuple[str, ...] = ()) -> Steps[Any]:
+def _named(path: str, ahead: tuple[str, ...] = ()) -> Flow[Any]:
     """Return what the engine has under a name; several that a prefix fits are none."""
     try:
         return (yield from seen(path, ahead))
@@ -128,13 +128,13 @@ def absent(actor: Actor, missing: str, subject: str) -> Exception:
     return Answered(message_reply(404, missing))
 
 
-def gone(state: GateState, route: str, identifier: str) -> Steps[bool]:
+def gone(state: GateState, route: str, identifier: str) -> Flow[bool]:
     """Record that an object of ours isn't on the engine any more, and take it off the inventory."""
     request = request_of("GET", route, identifier, {})
-    return (yield from note("read", By(state.new_id(), BROKER), request)) is not None
+    return (yield from note("read", Author(state.new_id(), BROKER), request)) is not None
 
 
-def container_facts(found: Found) -> ContainerFacts:
+def container_facts(found: OwnContainer) -> ContainerFacts:
     """Return what admission must know of a container."""
     item, inspect = found.item, found.inspect
     host = inspect.get("HostConfig") or {}
@@ -158,7 +158,7 @@ class FoundNetwork:
     """A network of the engine: ``belonging`` is None when it isn't ours."""
 
     inspect: dict[str, Any]
-    belonging: Belonging | None
+    belonging: OwnedObject | None
 
     @property
     def facts(self) -> NetworkFacts:
@@ -199,7 +199,7 @@ def volume_path(name: str) -> str:
     return f"/volumes/{name}" if _NAME.fullmatch(name) else ""
 
 
-def network(state: GateState, name: str) -> Steps[FoundNetwork | None]:
+def network(state: GateState, name: str) -> Flow[FoundNetwork | None]:
     """Return the network of the engine that is called exactly *name*, or has that id."""
     path = network_path(name)
     if not path:
@@ -217,13 +217,13 @@ def network(state: GateState, name: str) -> Steps[FoundNetwork | None]:
     return FoundNetwork(inspect, network_belonging(state, inspect))
 
 
-def network_belonging(state: GateState, inspect: dict[str, Any]) -> Belonging | None:
+def network_belonging(state: GateState, inspect: dict[str, Any]) -> OwnedObject | None:
     """Return the inventory's word on a network, if its labels agree."""
     belonging = state.inventory.networks.get(str(inspect.get("Id", "")))
     return belonging if belonging and _labelled(state, inspect, belonging) else None
 
 
-def own_network(state: GateState, actor: Actor, name: str) -> Steps[FoundNetwork]:
+def own_network(state: GateState, actor: Actor, name: str) -> Flow[FoundNetwork]:
     """Return the network of ours that *name* means.
 
     Raises:
@@ -242,8 +242,8 @@ def _own(actor: Actor, name: str, found: FoundNetwork | None) -> FoundNetwork:
 
 
 def network_to_leave(
-    state: GateState, actor: Actor, name: str, found: Found
-) -> Steps[FoundNetwork]:
+    state: GateState, actor: Actor, name: str, found: OwnContainer
+) -> Flow[FoundNetwork]:
     """Return the network that *found* is to leave: one of ours, or one that it is in by mistake.
 
     To keep a container off what isn't ours touches nothing that isn't ours. A client isn't told
@@ -264,7 +264,7 @@ class FoundVolume:
     """A volume of the engine: ``belonging`` is None when it isn't ours."""
 
     inspect: dict[str, Any]
-    belonging: Belonging | None
+    belonging: OwnedObject | None
 
     @property
     def facts(self) -> VolumeFacts:
@@ -281,7 +281,7 @@ class FoundVolume:
         )
 
 
-def volume(state: GateState, name: str) -> Steps[FoundVolume | None]:
+def volume(state: GateState, name: str) -> Flow[FoundVolume | None]:
     """Return the volume of that name. One that was removed and made anew elsewhere isn't ours."""
     path = volume_path(name)
     if not path:
@@ -294,13 +294,13 @@ def volume(state: GateState, name: str) -> Steps[FoundVolume | None]:
     return FoundVolume(inspect, volume_belonging(state, inspect))
 
 
-def volume_belonging(state: GateState, inspect: dict[str, Any]) -> Belonging | None:
+def volume_belonging(state: GateState, inspect: dict[str, Any]) -> OwnedObject | None:
     """Return the inventory's word on a volume, if its labels agree."""
     belonging = state.inventory.volumes.get(str(inspect.get("Name", "")))
     return belonging if belonging and _labelled(state, inspect, belonging) else None
 
 
-def own_volume(state: GateState, actor: Actor, name: str) -> Steps[FoundVolume]:
+def own_volume(state: GateState, actor: Actor, name: str) -> Flow[FoundVolume]:
     """Return the volume of ours that *name* means.
 
     Raises:
@@ -315,7 +315,7 @@ def own_volume(state: GateState, actor: Actor, name: str) -> Steps[FoundVolume]:
     return found
 
 
-def _labelled(state: GateState, inspect: dict[str, Any], belonging: Belonging) -> bool:
+def _labelled(state: GateState, inspect: dict[str, Any], belonging: OwnedObject) -> bool:
     labels = inspect.get("Labels") or {}
     return bool(
         labels.get(names.INSTANCE) == state.instance

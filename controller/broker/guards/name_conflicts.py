@@ -9,12 +9,12 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from controller.broker.gate.mutate import Call, Steps, seen
+from controller.broker.gate.mutate import Flow, GateRequest, seen
 from controller.broker.gate.refusals import Denied
 from controller.broker.gate.state import GateState
-from controller.broker.guards.lookup import Found, sees
+from controller.broker.guards.lookup import OwnContainer, sees
 from controller.core.admission.dns_names import (
-    Answering,
+    DnsNames,
     answering,
     clashes,
     of_item,
@@ -22,7 +22,7 @@ from controller.core.admission.dns_names import (
     service_of,
 )
 from controller.model import names
-from controller.model.inventory import Item
+from controller.model.inventory import ContainerItem
 from controller.model.mutations import Mutation
 from controller.model.records import Role
 
@@ -39,11 +39,11 @@ class Holder:
     """
 
     id: str = ""
-    item: Item | None = None
+    item: ContainerItem | None = None
     instance: str = ""
 
 
-def holder(state: GateState, name: str) -> Steps[Holder]:
+def holder(state: GateState, name: str) -> Flow[Holder]:
     """Return who has a name."""
     inspect = (yield from seen(name_path(name))) if name else None
     if inspect is None or inspect.get("Name") != f"/{name}":
@@ -55,7 +55,7 @@ def holder(state: GateState, name: str) -> Steps[Holder]:
     return Holder(identifier, item, instance if names.is_instance(instance) else "")
 
 
-def refuse_if_taken(call: Call, name: str, taken: Holder) -> None:
+def refuse_if_taken(call: GateRequest, name: str, taken: Holder) -> None:
     """Refuse a client a name that isn't free, in one way whoever holds it.
 
     Its own container's name is the engine's to refuse: the client may know that id.
@@ -77,7 +77,7 @@ def refuse_if_taken(call: Call, name: str, taken: Holder) -> None:
     )
 
 
-def others(state: GateState) -> Iterator[Answering]:
+def others(state: GateState) -> Iterator[DnsNames]:
     """Yield what every container of ours answers to: those there are, and those on their way."""
     for item in state.inventory.containers.values():
         yield of_item(item)
@@ -89,7 +89,7 @@ def others(state: GateState) -> Iterator[Answering]:
 
 
 @contextmanager
-def answers_to(call: Call, state: GateState, mine: Answering) -> Iterator[None]:
+def answers_to(call: GateRequest, state: GateState, mine: DnsNames) -> Iterator[None]:
     """Keep names for the caller while they are being taken.
 
     Raises:
@@ -104,13 +104,13 @@ def answers_to(call: Call, state: GateState, mine: Answering) -> Iterator[None]:
         state.answering.pop(call.id, None)
 
 
-def renamed(found: Found, name: str) -> Answering:
+def renamed(found: OwnContainer, name: str) -> DnsNames:
     """Return what a container answers to under another name."""
     item = found.item
     return answering(item.owner, item.admitted.networks, [name], service=service_of(item))
 
 
-def joining(found: Found, network: str, aliases: tuple[str, ...]) -> Answering:
+def joining(found: OwnContainer, network: str, aliases: tuple[str, ...]) -> DnsNames:
     """Return what a container answers to in a network that it joins."""
     whole = of_item(found.item)
     host = str((found.inspect.get("Config") or {}).get("Hostname") or "")

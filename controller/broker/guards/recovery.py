@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from controller.broker.gate.commands import Look, Lost, Write
+from controller.broker.gate.commands import Lost, ReadEngine, WriteRecord
 from controller.broker.gate.mutate import (
     BROKER,
-    By,
+    Author,
     Change,
-    Steps,
+    Flow,
     actor_of,
     loaded,
     perform,
@@ -28,7 +28,7 @@ from controller.broker.gate.state import GateState
 from controller.broker.guards import split_brain
 from controller.broker.guards.lookup import gone
 from controller.core.enforcement import settlement
-from controller.core.enforcement.settlement import Settled, Sighting
+from controller.core.enforcement.settlement import Settled, SettlementEvidence
 from controller.model import mutations, names
 from controller.model.desired.plan import Verdict
 from controller.model.inventory import OpenIntent
@@ -45,8 +45,8 @@ def unsettled(state: GateState) -> tuple[str, ...]:
 
 
 def settle(
-    state: GateState, identifier: str, *, earlier: Sighting | None
-) -> Steps[Sighting | None]:
+    state: GateState, identifier: str, *, earlier: SettlementEvidence | None
+) -> Flow[SettlementEvidence | None]:
     """Look at what became of an open intent, and close it if that can be said.
 
     Returns None once it is closed, with exactly one ``recovered`` record; else what was seen, to
@@ -67,12 +67,16 @@ def settle(
 
 
 def _settle(
-    state: GateState, identifier: str, intent: OpenIntent, route: Route, earlier: Sighting | None
-) -> Steps[Sighting | None]:
-    sighting = Sighting(applied=False, seen="")
+    state: GateState,
+    identifier: str,
+    intent: OpenIntent,
+    route: Route,
+    earlier: SettlementEvidence | None,
+) -> Flow[SettlementEvidence | None]:
+    sighting = SettlementEvidence(applied=False, seen="")
     path = settlement.look_at(route.evidence, intent, identifier)
     if path:
-        answer = yield Look(path)
+        answer = yield ReadEngine(path)
         if isinstance(answer, Lost):
             return earlier
         assert isinstance(answer, Reply), f"a look was answered by {answer!r}"
@@ -92,7 +96,9 @@ def _settle(
         "evidence": route.evidence.value,
         **(sighting.result if how is Settled.APPLIED else {}),
     }
-    record = yield Write(Entry(identifier, "recovered", actor=actor_of(BROKER), result=result))
+    record = yield WriteRecord(
+        Entry(identifier, "recovered", actor=actor_of(BROKER), result=result)
+    )
     if not isinstance(record, Record):
         return sighting
     state.begun.pop(identifier, None)
@@ -110,7 +116,7 @@ def _expired(state: GateState, intent: OpenIntent, route: Route, identifier: str
     return state.clock.monotonic() - since > limit
 
 
-def forget_gone(state: GateState) -> Steps[int]:
+def forget_gone(state: GateState) -> Flow[int]:
     """Take off the inventory what was removed behind the broker's back; return how many.
 
     Each is looked at by itself before it is forgotten: a list may be older than a create. What is
@@ -126,7 +132,7 @@ def forget_gone(state: GateState) -> Steps[int]:
         return 0
 
 
-def _forget_gone(state: GateState) -> Steps[int]:
+def _forget_gone(state: GateState) -> Flow[int]:
     containers = yield from seen("/containers/json?all=1")
     networks = yield from seen("/networks")
     volumes = ((yield from seen("/volumes")) or {}).get("Volumes")
@@ -176,7 +182,7 @@ def stale(state: GateState) -> tuple[str, ...]:
     )
 
 
-def clean_up(state: GateState, identifier: str) -> Steps[bool]:
+def clean_up(state: GateState, identifier: str) -> Flow[bool]:
     """Remove one container of ``stale``, unless it ran after all; tell whether it was removed."""
     item = state.inventory.containers.get(identifier)
     if item is None or item.started or _busy(state, identifier):
@@ -199,6 +205,6 @@ def clean_up(state: GateState, identifier: str) -> Steps[bool]:
         place_of(item),
         STALE,
     )
-    by = By(state.new_id(), BROKER, policy=state.policy.digest)
+    by = Author(state.new_id(), BROKER, policy=state.policy.digest)
     reply = yield from perform(state, by, change)
     return reply.status < 400

@@ -14,7 +14,7 @@ from datetime import datetime
 from typing import Any
 
 from controller.broker.gate import redact
-from controller.broker.gate.mutate import Call, Steps, seen
+from controller.broker.gate.mutate import Flow, GateRequest, seen
 from controller.broker.gate.refusals import Denied
 from controller.broker.gate.request_target import written
 from controller.broker.gate.state import GateState
@@ -41,7 +41,7 @@ def doubt(state: GateState) -> None:
     state.in_doubt = True
 
 
-def refuse_if_forked(call: Call, state: GateState) -> Steps[None]:
+def refuse_if_forked(call: GateRequest, state: GateState) -> Flow[None]:
     """Refuse a change of the controller's or a client's while there are rivals.
 
     Operators aren't refused: they put it right. What is there is looked at when that is in doubt.
@@ -58,7 +58,7 @@ def refuse_if_forked(call: Call, state: GateState) -> Steps[None]:
         raise Denied(CODE, f"another broker of this instance made {told}", REMEDY)
 
 
-def look_around(state: GateState) -> Steps[None]:
+def look_around(state: GateState) -> Flow[None]:
     """Look at all that carries this instance's label.
 
     Raises:

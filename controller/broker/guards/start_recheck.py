@@ -9,19 +9,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from controller.broker.gate.mutate import Steps, examine
+from controller.broker.gate.mutate import Flow, examine
 from controller.broker.gate.refusals import Denied
 from controller.broker.gate.state import GateState
 from controller.broker.guards import lookup
-from controller.broker.guards.lookup import Found
+from controller.broker.guards.lookup import OwnContainer
 from controller.core.engine_api.grammar import is_below
 from controller.core.rules.confinement import data_path
-from controller.model.confinement import Fastening
+from controller.model.confinement import ExpectedMount
 from controller.model.host_paths import ENGINE_DATA, PathFacts
-from controller.model.inventory import Item
+from controller.model.inventory import ContainerItem
 
 
-def refuse_if_violated(found: Found) -> None:
+def refuse_if_violated(found: OwnContainer) -> None:
     """Refuse to let a container run, or change it, that was stopped for a violation.
 
     Raises:
@@ -36,7 +36,7 @@ def refuse_if_violated(found: Found) -> None:
         )
 
 
-def refuse_if_changed(state: GateState, found: Found) -> Steps[None]:
+def refuse_if_changed(state: GateState, found: OwnContainer) -> Flow[None]:
     """Refuse when a network, a volume or a bind source isn't what was admitted any more.
 
     Raises:
@@ -47,13 +47,13 @@ def refuse_if_changed(state: GateState, found: Found) -> Steps[None]:
     yield from _sources(state, found)
 
 
-def looked_at(item: Item) -> tuple[str, ...]:
+def looked_at(item: ContainerItem) -> tuple[str, ...]:
     """Return what ``refuse_if_changed`` asks the engine for."""
     networks = map(lookup.network_path, item.admitted.networks)
     return tuple(filter(None, (*networks, *map(lookup.volume_path, _volume_names(item)))))
 
 
-def _networks(state: GateState, found: Found) -> Steps[None]:
+def _networks(state: GateState, found: OwnContainer) -> Flow[None]:
     for name in found.item.admitted.networks:
         network = yield from lookup.network(state, name)
         if network is not None and network.belonging is None:
@@ -65,7 +65,7 @@ def _networks(state: GateState, found: Found) -> Steps[None]:
             )
 
 
-def _volumes(state: GateState, found: Found) -> Steps[None]:
+def _volumes(state: GateState, found: OwnContainer) -> Flow[None]:
     for name in _volume_names(found.item):
         volume = yield from lookup.volume(state, name)
         if volume is None:
@@ -84,17 +84,17 @@ def _volumes(state: GateState, found: Found) -> Steps[None]:
         )
 
 
-def _volume_names(item: Item) -> list[str]:
+def _volume_names(item: ContainerItem) -> list[str]:
     return sorted({mount.source for mount in _admitted(item, "volume")} - {""})
 
 
-def _admitted(item: Item, kind: str) -> Iterator[Fastening]:
+def _admitted(item: ContainerItem, kind: str) -> Iterator[ExpectedMount]:
     for mount in item.confined.mounts if item.confined else ():
         if mount.type == kind:
             yield mount
 
 
-def _sources(state: GateState, found: Found) -> Steps[None]:
+def _sources(state: GateState, found: OwnContainer) -> Flow[None]:
     """Refuse when a source isn't any more what was admitted: swapped for a link, or ours."""
     binds = {
         str(mount.get("Source"))
@@ -120,7 +120,7 @@ def _sources(state: GateState, found: Found) -> Steps[None]:
             )
 
 
-def _changed(state: GateState, seen: PathFacts, admitted: Fastening | None) -> str:
+def _changed(state: GateState, seen: PathFacts, admitted: ExpectedMount | None) -> str:
     """Return what a source is now; '' while it is what was admitted."""
     in_volume = is_below(seen.path, state.volumes_root) and seen.protected == ENGINE_DATA
     protected = "" if in_volume else seen.protected

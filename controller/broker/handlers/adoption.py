@@ -15,9 +15,9 @@ from typing import Any
 
 from controller.broker.gate import redact
 from controller.broker.gate.mutate import (
-    By,
-    Call,
-    Steps,
+    Author,
+    Flow,
+    GateRequest,
     examine,
     journal_unavailable,
     note,
@@ -41,7 +41,7 @@ from controller.core.rules.facts import CreateFacts, Stamp
 from controller.core.rules.identity import is_reserved
 from controller.core.rules.verdict import verdict_of
 from controller.model.desired.plan import Verdict
-from controller.model.inventory import Belonging, Inventory, Item
+from controller.model.inventory import ContainerItem, Inventory, OwnedObject
 from controller.model.mutations import ADOPT
 from controller.model.policy.document import Policy
 from controller.model.records import Actor, Reply, Role
@@ -97,14 +97,14 @@ class Candidate:
         }
 
 
-def strangers(call: Call, state: GateState) -> Steps[Reply]:
+def strangers(call: GateRequest, state: GateState) -> Flow[Reply]:
     """GET strangers: what carries this instance's label and isn't in the inventory, each judged."""
     found = yield from _Survey(call.policy, state).run()
     shown = [candidate.told() for candidate in found]
     return json_reply(200, {"instance": state.instance, "objects": shown})
 
 
-def adopt(call: Call, state: GateState, body: Mapping[str, object]) -> Steps[Reply]:
+def adopt(call: GateRequest, state: GateState, body: Mapping[str, object]) -> Flow[Reply]:
     """POST records, act adopt: take in what is named, as far as it may be."""
     wanted, remark = _read(body)
     found = yield from _Survey(call.policy, state, only=wanted.__contains__).run()
@@ -115,7 +115,7 @@ def adopt(call: Call, state: GateState, body: Mapping[str, object]) -> Steps[Rep
         if candidate.findings or _is_known(state.inventory, candidate.claim):
             left.append(candidate)
             continue
-        by = By(state.new_id(), call.actor, policy=call.policy.digest)
+        by = Author(state.new_id(), call.actor, policy=call.policy.digest)
         request = request_of("POST", ADOPT, candidate.claim.id, candidate.summary)
         if not (yield from note("operator", by, request)):
             return journal_unavailable(call.id)
@@ -185,7 +185,7 @@ class _Survey:
         self._images: dict[str, Any] = {}
         self._defaults = Defaults()
 
-    def run(self) -> Steps[list[Candidate]]:
+    def run(self) -> Flow[list[Candidate]]:
         """Return everything, networks and volumes first.
 
         Raises:
@@ -210,7 +210,9 @@ class _Survey:
                 yield from self._judge(candidate)
         return [each for each in self._found if self._only(each.claim.subject)]
 
-    def _candidates(self, kind: adoption.Kind, inspects: Iterable[Any]) -> Iterator[Candidate]:
+    def _candidates(
+        self, kind: adoption.ObjectKind, inspects: Iterable[Any]
+    ) -> Iterator[Candidate]:
         inventory = self._state.inventory
         for inspect in inspects:
             claim = adoption.claim_of(kind, inspect)
@@ -220,7 +222,7 @@ class _Survey:
             created = str(inspect.get("Created") or inspect.get("CreatedAt") or "")
             yield Candidate(claim, inspect, status, created)
 
-    def _judge(self, candidate: Candidate) -> Steps[None]:
+    def _judge(self, candidate: Candidate) -> Flow[None]:
         candidate.findings += adoption.judge_claim(
             candidate.claim, taken=self._intents_beside(candidate)
         )
@@ -238,7 +240,7 @@ class _Survey:
 
     def _intents_beside(self, candidate: Candidate) -> Iterator[str]:
         inventory, kind = self._state.inventory, candidate.claim.kind
-        ours: dict[str, Iterable[Item | Belonging]] = {
+        ours: dict[str, Iterable[ContainerItem | OwnedObject]] = {
             "container": inventory.containers.values(),
             "network": inventory.networks.values(),
             "volume": inventory.volumes.values(),
@@ -254,7 +256,7 @@ class _Survey:
         kind, name = candidate.claim.kind, candidate.claim.name
         return {"act": "adopt", "kind": kind, "name": name, "labels": reserved}
 
-    def _judge_container(self, candidate: Candidate) -> Steps[None]:
+    def _judge_container(self, candidate: Candidate) -> Flow[None]:
         claim, inspect = candidate.claim, candidate.inspect
         image = yield from self._image(str(inspect.get("Image") or ""))
         if image is None:
@@ -283,7 +285,7 @@ class _Survey:
         if candidate.state == "running" and not candidate.findings:
             yield from self._look_into(candidate)
 
-    def _image(self, identifier: str) -> Steps[Any]:
+    def _image(self, identifier: str) -> Flow[Any]:
         if identifier not in self._images:
             self._images[identifier] = yield from images.inspected(identifier)
         return self._images[identifier]
@@ -300,7 +302,7 @@ class _Survey:
         body: Mapping[str, object],
         image: dict[str, Any],
         reference: str,
-    ) -> Steps[create.Admission]:
+    ) -> Flow[create.AdmissionDecision]:
         """Judge the create that leads to a container, by what is there now."""
         state, policy = self._state, self._policy
         request = parse.parse_create(body)
@@ -345,7 +347,7 @@ class _Survey:
             reason = f"its revision runs the image {pin.id}, and it is of {image.get('Id')}"
             yield Finding("adopt.image", "Image", reason, "remove it, and let it be made anew")
 
-    def _look_into(self, candidate: Candidate) -> Steps[None]:
+    def _look_into(self, candidate: Candidate) -> Flow[None]:
         """Compare what the kernel shows of a container with what it would be admitted as."""
         request = request_of("POST", ADOPT, candidate.claim.id, candidate.summary)
         inventory = self._state.inventory

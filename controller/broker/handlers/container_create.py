@@ -13,10 +13,10 @@ from typing import Any
 
 from controller.broker.gate.mutate import (
     BROKER,
-    By,
-    Call,
+    Author,
     Change,
-    Steps,
+    Flow,
+    GateRequest,
     examine,
     loaded,
     perform,
@@ -30,7 +30,7 @@ from controller.broker.guards.recovery import forget_gone
 from controller.broker.handlers import image as images
 from controller.broker.handlers import volume as volumes
 from controller.core.admission import create as admission
-from controller.core.admission.create import Admission
+from controller.core.admission.create import AdmissionDecision
 from controller.core.admission.dns_names import of_summary
 from controller.core.encoding.image_reference import is_image_id
 from controller.core.engine_api import parse
@@ -48,14 +48,14 @@ from controller.core.rules.facts import (
 )
 from controller.model import names
 from controller.model.host_paths import PathFacts
-from controller.model.inventory import Belonging
+from controller.model.inventory import OwnedObject
 from controller.model.mutations import Mutation
 from controller.model.records import Reply, Role
 
 QUOTA_RULES = "quota."
 
 
-def create(call: Call, state: GateState) -> Steps[Reply]:
+def create(call: GateRequest, state: GateState) -> Flow[Reply]:
     """Judge a create and do it."""
     request = parse.parse_create(call.body)
     by_text = admitted(_judge(call, state, request, None))
@@ -76,7 +76,7 @@ def create(call: Call, state: GateState) -> Steps[Reply]:
 
 
 def _with_kept(
-    call: Call, state: GateState, request: CreateRequest, wants: Needs, image: ImageFacts
+    call: GateRequest, state: GateState, request: CreateRequest, wants: Needs, image: ImageFacts
 ) -> Needs:
     """Return what to look at, with the volumes that the policy keeps where the image declares one."""
     kept = admission.kept_volumes(
@@ -90,7 +90,7 @@ def _with_kept(
     return replace(wants, volumes=tuple(sorted({*wants.volumes, *kept})), kept=kept)
 
 
-def _ahead(wants: Needs, by_text: Admission) -> tuple[str, ...]:
+def _ahead(wants: Needs, by_text: AdmissionDecision) -> tuple[str, ...]:
     """Return what ``_gather`` looks at."""
     name = dict(by_text.query).get("name", "")
     found = (*map(lookup.network_path, wants.networks), *map(lookup.volume_path, wants.volumes))
@@ -98,8 +98,8 @@ def _ahead(wants: Needs, by_text: Admission) -> tuple[str, ...]:
 
 
 def _judge_counted(
-    call: Call, state: GateState, request: CreateRequest, found: _Gathered
-) -> Steps[Admission]:
+    call: GateRequest, state: GateState, request: CreateRequest, found: _Gathered
+) -> Flow[AdmissionDecision]:
     """Return the admission by all facts; nothing is yielded between counting and admitting.
 
     Raises:
@@ -113,11 +113,11 @@ def _judge_counted(
 
 
 def _judge(
-    call: Call,
+    call: GateRequest,
     state: GateState,
     request: CreateRequest,
     facts: CreateFacts | None,
-) -> Admission:
+) -> AdmissionDecision:
     return admission.admit_create(
         request,
         name=call.query.get("name", ""),
@@ -129,18 +129,18 @@ def _judge(
     )
 
 
-def _over_quota(judged: Admission) -> bool:
+def _over_quota(judged: AdmissionDecision) -> bool:
     verdict = judged.verdict
     return verdict.decision == "deny" and any(r.startswith(QUOTA_RULES) for r in verdict.rules)
 
 
 def _image(
-    call: Call,
+    call: GateRequest,
     state: GateState,
     request: CreateRequest,
     reference: str,
     ahead: tuple[str, ...],
-) -> Steps[tuple[ImageFacts, bool]]:
+) -> Flow[tuple[ImageFacts, bool]]:
     """Return the image to run: the pinned one of the revision, else what the reference means.
 
     Raises:
@@ -170,24 +170,24 @@ def _members(facts: ImageFacts) -> dict[str, Any]:
     return {name: getattr(facts, name) for name in facts.__dataclass_fields__}
 
 
-def _make_implied(call: Call, state: GateState, found: _Gathered) -> Steps[None]:
+def _make_implied(call: GateRequest, state: GateState, found: _Gathered) -> Flow[None]:
     """Make the networks and volumes that a container implies and that aren't there yet."""
     for name, (identifier, judged) in found.unmade.items():
         _refuse_while_made(state, Mutation.NETWORK_CREATE, name)
         change = network_change(name, judged)
-        by = By(identifier, BROKER, policy=call.policy.digest)
+        by = Author(identifier, BROKER, policy=call.policy.digest)
         reply = yield from perform(state, by, change, learn_network)
         if reply.status >= 400:
             raise Answered(reply)
     for name, (identifier, judged) in found.unmade_volumes.items():
         _refuse_while_made(state, Mutation.VOLUME_CREATE, name)
-        by = By(identifier, BROKER, policy=call.policy.digest)
+        by = Author(identifier, BROKER, policy=call.policy.digest)
         reply = yield from volumes.make(state, by, name, judged)
         if reply.status >= 400:
             raise Answered(reply)
 
 
-def _plan_implied(call: Call, state: GateState, name: str) -> tuple[str, Admission]:
+def _plan_implied(call: GateRequest, state: GateState, name: str) -> tuple[str, AdmissionDecision]:
     """Return how an implied network will be made: its intent's id, and the admission."""
     identifier = state.new_id()
     stamp = Stamp(instance=state.instance, intent=identifier)
@@ -197,8 +197,8 @@ def _plan_implied(call: Call, state: GateState, name: str) -> tuple[str, Admissi
 
 
 def _plan_kept(
-    call: Call, state: GateState, name: str, by_text: Admission
-) -> tuple[str, Admission]:
+    call: GateRequest, state: GateState, name: str, by_text: AdmissionDecision
+) -> tuple[str, AdmissionDecision]:
     """Return how a kept volume will be made: its intent's id, and the admission."""
     identifier, labels = state.new_id(), _labels(by_text)
     return identifier, admitted(
@@ -213,10 +213,10 @@ def _plan_kept(
     )
 
 
-def _facts_to_be(name: str, judged: Admission) -> NetworkFacts:
+def _facts_to_be(name: str, judged: AdmissionDecision) -> NetworkFacts:
     """Return the facts of a network as they will be once it is made."""
     labels = _labels(judged)
-    belonging = Belonging(
+    belonging = OwnedObject(
         id="",
         name=name,
         namespace=str(labels.get(names.NAMESPACE, "")),
@@ -241,7 +241,7 @@ def _refuse_while_made(state: GateState, route: Mutation, name: str) -> None:
             )
 
 
-def network_change(name: str, judged: Admission) -> Change:
+def network_change(name: str, judged: AdmissionDecision) -> Change:
     """Return the create of an admitted network."""
     return Change(
         Mutation.NETWORK_CREATE,
@@ -255,7 +255,7 @@ def network_change(name: str, judged: Admission) -> Change:
     )
 
 
-def learn_network(reply: Reply) -> Steps[dict[str, object]]:
+def learn_network(reply: Reply) -> Flow[dict[str, object]]:
     """Learn the id of a network that was made."""
     yield from ()
     return {"object": str(loaded(reply).get("Id", ""))}
@@ -265,7 +265,7 @@ class _Gathered:
     """What was looked up for a create."""
 
     def __init__(
-        self, by_text: Admission, reference: str, image: ImageFacts, *, pinned: bool
+        self, by_text: AdmissionDecision, reference: str, image: ImageFacts, *, pinned: bool
     ) -> None:
         self.by_text = by_text
         self.reference = reference
@@ -278,12 +278,12 @@ class _Gathered:
         self.name_taken = ""
         self.name_of = ""
         #: Implied networks to make, by name: the intent's id, and the admission.
-        self.unmade: dict[str, tuple[str, Admission]] = {}
+        self.unmade: dict[str, tuple[str, AdmissionDecision]] = {}
         #: Likewise for volumes that the policy keeps.
-        self.unmade_volumes: dict[str, tuple[str, Admission]] = {}
+        self.unmade_volumes: dict[str, tuple[str, AdmissionDecision]] = {}
 
 
-def _gather(call: Call, state: GateState, wants: Needs, found: _Gathered) -> Steps[None]:
+def _gather(call: GateRequest, state: GateState, wants: Needs, found: _Gathered) -> Flow[None]:
     platform = (yield from images.platform()) if call.query.get("platform") else ""
     found.host = host_facts(state, platform=platform)
     found.unmade, found.unmade_volumes = {}, {}
@@ -348,7 +348,7 @@ def _facts(state: GateState, found: _Gathered) -> CreateFacts:
     )
 
 
-def _replaces(state: GateState, judged: Admission) -> bool:
+def _replaces(state: GateState, judged: AdmissionDecision) -> bool:
     """Tell whether the slot has a container already, which the new one is to replace."""
     labels = _labels(judged)
     slot, place = str(labels.get(names.SLOT, "")), _place_of(labels)
@@ -358,12 +358,12 @@ def _replaces(state: GateState, judged: Admission) -> bool:
     )
 
 
-def _labels(judged: Admission) -> Mapping[str, Any]:
+def _labels(judged: AdmissionDecision) -> Mapping[str, Any]:
     told = judged.summary.get("labels")
     return told if isinstance(told, Mapping) else {}
 
 
-def _place(judged: Admission) -> tuple[str, str, str]:
+def _place(judged: AdmissionDecision) -> tuple[str, str, str]:
     return _place_of(_labels(judged))
 
 
@@ -390,7 +390,9 @@ def _places(state: GateState) -> Iterator[tuple[str, str, str]]:
             yield place
 
 
-def _create(call: Call, state: GateState, judged: Admission, image: ImageFacts) -> Steps[Reply]:
+def _create(
+    call: GateRequest, state: GateState, judged: AdmissionDecision, image: ImageFacts
+) -> Flow[Reply]:
     assert judged.settings is not None, "an admitted create has settings"
     query = dict(judged.query)
     summary = {
@@ -430,6 +432,6 @@ def with_warnings(reply: Reply, warnings: tuple[str, ...]) -> Reply:
     )
 
 
-def _learn_created(reply: Reply) -> Steps[dict[str, object]]:
+def _learn_created(reply: Reply) -> Flow[dict[str, object]]:
     yield from ()
     return {"container": str(loaded(reply).get("Id", ""))}

@@ -15,12 +15,12 @@ from dataclasses import replace
 from typing import Any
 
 from controller.broker.gate import redact
-from controller.broker.gate.commands import EndProcess, Look, Lost, Relay, Write
+from controller.broker.gate.commands import EndProcess, Lost, ReadEngine, Relay, WriteRecord
 from controller.broker.gate.mutate import (
     BROKER,
-    Call,
     Change,
-    Steps,
+    Flow,
+    GateRequest,
     actor_of,
     loaded,
     perform,
@@ -32,12 +32,12 @@ from controller.broker.gate.refusals import Answered, Denied, admitted, json_rep
 from controller.broker.gate.request_target import written
 from controller.broker.gate.state import GateState, Minted
 from controller.broker.guards import lookup
-from controller.broker.guards.lookup import Found
+from controller.broker.guards.lookup import OwnContainer
 from controller.core.admission import create as admission
 from controller.core.enforcement.settlement import age_s
 from controller.core.engine_api import parse
 from controller.model import mutations
-from controller.model.inventory import Session
+from controller.model.inventory import ExecSession
 from controller.model.mutations import Mutation
 from controller.model.records import Entry, Record, Reply
 
@@ -58,7 +58,7 @@ _SHOWN_PROCESS = ("tty", "entrypoint", "arguments", "privileged", "user")
 # Making and starting
 
 
-def create(call: Call, state: GateState) -> Steps[Reply]:
+def create(call: GateRequest, state: GateState) -> Flow[Reply]:
     """POST /containers/{container}/exec: prepare a command; the id is the caller's alone."""
     found = yield from _running(call, state, call.names["container"])
     request = parse.parse_exec(call.body)
@@ -90,12 +90,12 @@ def create(call: Call, state: GateState) -> Steps[Reply]:
     return json_reply(reply.status, {"Id": identifier})
 
 
-def _learn_made(reply: Reply) -> Steps[dict[str, object]]:
+def _learn_made(reply: Reply) -> Flow[dict[str, object]]:
     yield from ()
     return {"exec": str(loaded(reply).get("Id", ""))}
 
 
-def start(call: Call, state: GateState) -> Steps[Reply | Relay]:
+def start(call: GateRequest, state: GateState) -> Flow[Reply | Relay]:
     """POST /exec/{exec}/start: run it, if all that it was made for still holds."""
     identifier = call.names["exec"]
     minted = _minted(call, state, identifier)
@@ -136,8 +136,8 @@ def start(call: Call, state: GateState) -> Steps[Reply | Relay]:
 
 
 def _attached(
-    call: Call, state: GateState, change: Change, identifier: str
-) -> Steps[Reply | Relay]:
+    call: GateRequest, state: GateState, change: Change, identifier: str
+) -> Flow[Reply | Relay]:
     """Start it with its input and output on the caller's connection, for as long as it may take."""
     relay = Relay(
         change.method,
@@ -152,11 +152,11 @@ def _attached(
     return relay if reply.status < 400 else reply
 
 
-def _takes_over(call: Call) -> bool:
+def _takes_over(call: GateRequest) -> bool:
     return any(name == "upgrade" for name, _ in call.request.headers)
 
 
-def _running(call: Call, state: GateState, name: str) -> Steps[Found]:
+def _running(call: GateRequest, state: GateState, name: str) -> Flow[OwnContainer]:
     found = yield from lookup.container(state, call.actor, name)
     told = found.inspect.get("State") or {}
     if not told.get("Running") or told.get("Paused"):
@@ -170,7 +170,9 @@ def _running(call: Call, state: GateState, name: str) -> Steps[Found]:
     return found
 
 
-def _unchanged(call: Call, state: GateState, identifier: str, minted: Minted) -> Steps[Found]:
+def _unchanged(
+    call: GateRequest, state: GateState, identifier: str, minted: Minted
+) -> Flow[OwnContainer]:
     """Return the container of an exec, which must run since before the exec was made.
 
     Raises:
@@ -187,7 +189,7 @@ def _unchanged(call: Call, state: GateState, identifier: str, minted: Minted) ->
     return found
 
 
-def _made_as_told(identifier: str, minted: Minted) -> Steps[None]:
+def _made_as_told(identifier: str, minted: Minted) -> Flow[None]:
     """Refuse an exec that the engine doesn't have any more, or shows as something else."""
     told = yield from seen(f"/exec/{identifier}/json")
     if told is None:
@@ -201,7 +203,7 @@ def _refused(rule: str, reason: str, identifier: str) -> Denied:
     return Denied(rule, reason, "create the exec anew", status=409, subject=identifier)
 
 
-def _minted(call: Call, state: GateState, identifier: str) -> Minted:
+def _minted(call: GateRequest, state: GateState, identifier: str) -> Minted:
     """Return an exec that was made here for this caller; of others there is none.
 
     Raises:
@@ -247,18 +249,18 @@ def _make_room(state: GateState) -> None:
         )
 
 
-def _started(found: Found) -> str:
+def _started(found: OwnContainer) -> str:
     return str((found.inspect.get("State") or {}).get("StartedAt", ""))
 
 
-def _user(found: Found) -> str:
+def _user(found: OwnContainer) -> str:
     return str((found.inspect.get("Config") or {}).get("User") or "")
 
 
 # Looking
 
 
-def inspect(call: Call, state: GateState) -> Steps[Reply]:
+def inspect(call: GateRequest, state: GateState) -> Flow[Reply]:
     """GET /exec/{exec}/json."""
     identifier = call.names["exec"]
     _refuse_unless_mine(call, state, identifier)
@@ -271,7 +273,7 @@ def inspect(call: Call, state: GateState) -> Steps[Reply]:
     return json_reply(200, shown)
 
 
-def resize(call: Call, state: GateState) -> Steps[Reply | Relay]:
+def resize(call: GateRequest, state: GateState) -> Flow[Reply | Relay]:
     """POST /exec/{exec}/resize."""
     identifier = call.names["exec"]
     _refuse_unless_mine(call, state, identifier)
@@ -279,7 +281,7 @@ def resize(call: Call, state: GateState) -> Steps[Reply | Relay]:
     return Relay("POST", written(f"/exec/{identifier}/resize", call.query))
 
 
-def _refuse_unless_mine(call: Call, state: GateState, identifier: str) -> None:
+def _refuse_unless_mine(call: GateRequest, state: GateState, identifier: str) -> None:
     session = state.inventory.sessions.get(identifier)
     if session is None or session.uid != call.actor.uid:
         _minted(call, state, identifier)
@@ -288,7 +290,7 @@ def _refuse_unless_mine(call: Call, state: GateState, identifier: str) -> None:
 # Its time, and its end
 
 
-def look_after(state: GateState, identifier: str) -> Steps[None]:
+def look_after(state: GateState, identifier: str) -> Flow[None]:
     """Record what a session came to, once it ended, and end it when its time is over.
 
     A look that fails changes nothing: it is done again (``watching``).
@@ -299,7 +301,7 @@ def look_after(state: GateState, identifier: str) -> Steps[None]:
     over = _is_over(state, session)
     if identifier in state.attached and not over:
         return
-    answer = yield Look(f"/exec/{identifier}/json")
+    answer = yield ReadEngine(f"/exec/{identifier}/json")
     if isinstance(answer, Lost):
         return
     assert isinstance(answer, Reply), f"a look was answered by {answer!r}"
@@ -323,7 +325,7 @@ def _exit(told: dict[str, Any]) -> dict[str, object]:
     return {"exitCode": code} if isinstance(code, int) else {"error": "it never ran"}
 
 
-def _is_over(state: GateState, session: Session) -> bool:
+def _is_over(state: GateState, session: ExecSession) -> bool:
     """Tell whether a session's time is over.
 
     By the clock that never jumps, for one that this broker started; for an older one by the wall
@@ -340,7 +342,7 @@ def _limit_s(state: GateState) -> float:
     return state.policy.exec.max_duration / 1000
 
 
-def _cut(state: GateState, session: Session, told: dict[str, Any]) -> Steps[None]:
+def _cut(state: GateState, session: ExecSession, told: dict[str, Any]) -> Flow[None]:
     """End the processes of a session: recorded before, and given up after some tries."""
     if session.id not in state.cut:
         result: dict[str, object] = {"reason": f"it took longer than {_limit_s(state):g} s"}
@@ -356,7 +358,7 @@ def _cut(state: GateState, session: Session, told: dict[str, Any]) -> Steps[None
     yield from _ended(state, session, {"error": f"cut, and left running: {left}"})
 
 
-def _ended(state: GateState, session: Session, result: dict[str, object]) -> Steps[None]:
+def _ended(state: GateState, session: ExecSession, result: dict[str, object]) -> Flow[None]:
     told = {**result, "cut": True} if session.id in state.cut else result
     if not (yield from _recorded(state, session, mutations.EXEC_END, told)):
         return
@@ -367,8 +369,8 @@ def _ended(state: GateState, session: Session, result: dict[str, object]) -> Ste
 
 
 def _recorded(
-    state: GateState, session: Session, route: str, result: dict[str, object]
-) -> Steps[bool]:
+    state: GateState, session: ExecSession, route: str, result: dict[str, object]
+) -> Flow[bool]:
     """Record something of a session's life, under the id of its start."""
     item = state.inventory.containers.get(session.container)
     place = {"name": item.admitted.name, "owner": item.owner} if item is not None else {}
@@ -376,4 +378,4 @@ def _recorded(
     entry = Entry(
         session.intent, "operator", actor=actor_of(BROKER), request=request, result=result
     )
-    return isinstance((yield Write(entry)), Record)
+    return isinstance((yield WriteRecord(entry)), Record)

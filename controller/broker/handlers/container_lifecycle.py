@@ -7,17 +7,17 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from controller.broker.gate.mutate import Call, Change, Steps, as_it_is, perform, place_of
+from controller.broker.gate.mutate import Change, Flow, GateRequest, as_it_is, perform, place_of
 from controller.broker.gate.refusals import Denied, admitted
 from controller.broker.gate.request_target import written
 from controller.broker.gate.state import GateState
 from controller.broker.guards import disruption_budget, kernel_verify, lookup, name_conflicts
-from controller.broker.guards.lookup import Found, container_facts
+from controller.broker.guards.lookup import OwnContainer, container_facts
 from controller.broker.guards.recovery import clean_up
 from controller.broker.guards.start_recheck import looked_at, refuse_if_changed, refuse_if_violated
 from controller.broker.handlers.container_create import host_facts, with_warnings
 from controller.core.admission import create
-from controller.core.admission.create import Admission
+from controller.core.admission.create import AdmissionDecision
 from controller.core.engine_api import parse
 from controller.core.records.inventory import settings_to
 from controller.model.desired.plan import ALLOW
@@ -32,7 +32,7 @@ _RUNS = frozenset({"start", "restart", "unpause"})
 _STARTS = frozenset({"start", "restart"})
 
 
-def _found(call: Call, state: GateState) -> Steps[Found]:
+def _found(call: GateRequest, state: GateState) -> Flow[OwnContainer]:
     return (yield from lookup.container(state, call.actor, call.names["container"]))
 
 
@@ -41,7 +41,7 @@ _INSTANTS = {"start": "StartedAt", "stop": "FinishedAt"}
 NEVER = "0001-01-01T00:00:00Z"
 
 
-def start(call: Call, state: GateState) -> Steps[Reply]:
+def start(call: GateRequest, state: GateState) -> Flow[Reply]:
     """Start it: what it was admitted as must still hold, on the host and in the policy."""
     found = yield from lookup.container(state, call.actor, call.names["container"], looked_at)
     try:
@@ -57,7 +57,9 @@ def start(call: Call, state: GateState) -> Steps[Reply]:
     return (yield from _post(call, state, found, "start", judged))
 
 
-def _still_allowed(call: Call, found: Found, judged: Admission) -> Admission:
+def _still_allowed(
+    call: GateRequest, found: OwnContainer, judged: AdmissionDecision
+) -> AdmissionDecision:
     """Return the admission of a start, with what the policy says of the image today.
 
     Raises:
@@ -67,12 +69,12 @@ def _still_allowed(call: Call, found: Found, judged: Admission) -> Admission:
     return replace(judged, verdict=image.verdict)
 
 
-def stop(call: Call, state: GateState) -> Steps[Reply]:
+def stop(call: GateRequest, state: GateState) -> Flow[Reply]:
     """Stop it."""
     return (yield from _take_down(call, state, "stop", admitted(create.admit_stop(call.query))))
 
 
-def restart(call: Call, state: GateState) -> Steps[Reply]:
+def restart(call: GateRequest, state: GateState) -> Flow[Reply]:
     """Stop it and start it: what it was admitted as must still hold."""
     judged = admitted(create.admit_stop(call.query))
     found = yield from lookup.container(state, call.actor, call.names["container"], looked_at)
@@ -82,20 +84,24 @@ def restart(call: Call, state: GateState) -> Steps[Reply]:
     return (yield from _take_down(call, state, "restart", judged, found))
 
 
-def kill(call: Call, state: GateState) -> Steps[Reply]:
+def kill(call: GateRequest, state: GateState) -> Flow[Reply]:
     """Send it a signal."""
     return (yield from _take_down(call, state, "kill", admitted(create.admit_kill(call.query))))
 
 
-def remove(call: Call, state: GateState) -> Steps[Reply]:
+def remove(call: GateRequest, state: GateState) -> Flow[Reply]:
     """Remove it. Its volumes stay, anonymous ones too: ``v=1`` isn't forwarded."""
     judged = admitted(create.admit_remove(call.query))
     return (yield from _take_down(call, state, "remove", judged))
 
 
 def _take_down(
-    call: Call, state: GateState, verb: str, judged: Admission, found: Found | None = None
-) -> Steps[Reply]:
+    call: GateRequest,
+    state: GateState,
+    verb: str,
+    judged: AdmissionDecision,
+    found: OwnContainer | None = None,
+) -> Flow[Reply]:
     """Do what may leave a service without a running slot: everything of that kind passes here.
 
     Raises:
@@ -120,19 +126,19 @@ def _grace_s(query: Mapping[str, str], inspect: Mapping[str, Any]) -> int:
     return told if isinstance(told, int) and not isinstance(told, bool) else DEFAULT_GRACE_S
 
 
-def pause(call: Call, state: GateState) -> Steps[Reply]:
+def pause(call: GateRequest, state: GateState) -> Flow[Reply]:
     """Freeze it: a service whose container is frozen doesn't serve."""
-    return (yield from _take_down(call, state, "pause", Admission(ALLOW)))
+    return (yield from _take_down(call, state, "pause", AdmissionDecision(ALLOW)))
 
 
-def unpause(call: Call, state: GateState) -> Steps[Reply]:
+def unpause(call: GateRequest, state: GateState) -> Flow[Reply]:
     """Thaw it."""
     found = yield from _found(call, state)
     refuse_if_violated(found)
-    return (yield from _post(call, state, found, "unpause", Admission(ALLOW)))
+    return (yield from _post(call, state, found, "unpause", AdmissionDecision(ALLOW)))
 
 
-def rename(call: Call, state: GateState) -> Steps[Reply]:
+def rename(call: GateRequest, state: GateState) -> Flow[Reply]:
     """Give it another name."""
     found = yield from _found(call, state)
     judged = admitted(
@@ -152,7 +158,7 @@ def rename(call: Call, state: GateState) -> Steps[Reply]:
         return (yield from _post(call, state, found, "rename", judged, told={"name": name}))
 
 
-def update(call: Call, state: GateState) -> Steps[Reply]:
+def update(call: GateRequest, state: GateState) -> Flow[Reply]:
     """Change its limits or restart policy, judged by the state that this leads to."""
     found = yield from _found(call, state)
     disruption_budget.refuse_clients(call, found.item.origin, found.item.admitted.name)
@@ -173,16 +179,16 @@ def update(call: Call, state: GateState) -> Steps[Reply]:
 
 
 def _post(
-    call: Call,
+    call: GateRequest,
     state: GateState,
-    found: Found,
+    found: OwnContainer,
     verb: str,
-    judged: Admission,
+    judged: AdmissionDecision,
     *,
     grace_s: int = 0,
     told: Mapping[str, object] | None = None,
     answer: Callable[[Reply], Reply] = as_it_is,
-) -> Steps[Reply]:
+) -> Flow[Reply]:
     path = written(f"{found.path}/{verb}", dict(judged.query))
     extra = {**(told or {}), **({"graceS": grace_s} if grace_s else {})}
     if verb in _INSTANTS:  # what recovery compares with
@@ -196,9 +202,9 @@ def _post(
 
 
 def _change(
-    call: Call,
-    found: Found,
-    judged: Admission,
+    call: GateRequest,
+    found: OwnContainer,
+    judged: AdmissionDecision,
     *,
     method: str,
     path: str,

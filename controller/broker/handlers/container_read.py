@@ -10,8 +10,8 @@ from typing import Any
 from controller.broker.gate import redact
 from controller.broker.gate.commands import Relay
 from controller.broker.gate.mutate import (
-    Call,
-    Steps,
+    Flow,
+    GateRequest,
     engine_reply,
     loaded,
     look,
@@ -22,26 +22,26 @@ from controller.broker.gate.refusals import Answered, json_reply
 from controller.broker.gate.request_target import written
 from controller.broker.gate.state import OLDEST_API, GateState
 from controller.broker.guards import list_filters, lookup
-from controller.broker.guards.lookup import Found, knows_the_host, sees
+from controller.broker.guards.lookup import OwnContainer, knows_the_host, sees
 from controller.broker.handlers import image
 from controller.core.rules.container import variable_names
 from controller.model import names
-from controller.model.inventory import Item
+from controller.model.inventory import ContainerItem
 from controller.model.records import Reply, Role
 
 
-def ping(_: Call, state: GateState) -> Steps[Reply]:
+def ping(_: GateRequest, state: GateState) -> Flow[Reply]:
     """GET /_ping, with the versions that clients negotiate by."""
     return (yield from _pinged(state))
 
 
-def ping_head(_: Call, state: GateState) -> Steps[Reply]:
+def ping_head(_: GateRequest, state: GateState) -> Flow[Reply]:
     """HEAD /_ping."""
     reply = yield from _pinged(state)
     return Reply(reply.status, b"", reply.headers)
 
 
-def _pinged(state: GateState) -> Steps[Reply]:
+def _pinged(state: GateState) -> Flow[Reply]:
     reply = yield from look("/_ping")
     headers = (
         ("api-version", _version(state.api_version)),
@@ -57,7 +57,7 @@ def _version(version: tuple[int, int]) -> str:
     return f"{version[0]}.{version[1]}"
 
 
-def version(_: Call, state: GateState) -> Steps[Reply]:
+def version(_: GateRequest, state: GateState) -> Flow[Reply]:
     """GET /version: the engine's, with the API versions of this gate."""
     told = (yield from seen("/version")) or {}
     bounds = {
@@ -72,12 +72,12 @@ def version(_: Call, state: GateState) -> Steps[Reply]:
     return json_reply(200, {**told, **bounds, "Components": components})
 
 
-def system_df(call: Call, _: GateState) -> Steps[Reply]:
+def system_df(call: GateRequest, _: GateState) -> Flow[Reply]:
     """GET /system/df."""
     return engine_reply((yield from look(written("/system/df", call.query))))
 
 
-def events(call: Call, state: GateState) -> Steps[Reply | Relay]:
+def events(call: GateRequest, state: GateState) -> Flow[Reply | Relay]:
     """GET /events: narrowed by the label of this instance, and for clients of their owner.
 
     What a network or a volume tells has no labels, and the controller must know of it.
@@ -110,7 +110,7 @@ def concerns(state: GateState, line: bytes) -> bool:
         return False
 
 
-def container_list(call: Call, state: GateState) -> Steps[Reply]:
+def container_list(call: GateRequest, state: GateState) -> Flow[Reply]:
     """GET /containers/json."""
     asked = list_filters.read(call.query.get("filters", ""), list_filters.CONTAINER_KEYS)
     ancestors = asked.pop("ancestor", [])
@@ -130,7 +130,9 @@ def container_list(call: Call, state: GateState) -> Steps[Reply]:
     )
 
 
-def _listed(told: Mapping[str, Any], call: Call, state: GateState) -> Mapping[str, Any] | None:
+def _listed(
+    told: Mapping[str, Any], call: GateRequest, state: GateState
+) -> Mapping[str, Any] | None:
     """Return what the list shows of a container, None where the caller doesn't see it."""
     item = state.inventory.containers.get(str(told.get("Id", "")))
     if item is None or not sees(call.actor, item.owner):
@@ -141,7 +143,9 @@ def _listed(told: Mapping[str, Any], call: Call, state: GateState) -> Mapping[st
     return shown
 
 
-def _image_as_asked(told: Mapping[str, Any], call: Call, item: Item) -> dict[str, str]:
+def _image_as_asked(
+    told: Mapping[str, Any], call: GateRequest, item: ContainerItem
+) -> dict[str, str]:
     """Return the image under the name by which people asked for it.
 
     It runs by its id, and so the engine names that; the controller is to see it.
@@ -150,7 +154,7 @@ def _image_as_asked(told: Mapping[str, Any], call: Call, item: Item) -> dict[str
     return {"Image": item.image} if named else {}
 
 
-def container_inspect(call: Call, state: GateState) -> Steps[Reply]:
+def container_inspect(call: GateRequest, state: GateState) -> Flow[Reply]:
     """GET /containers/{container}/json. Operators alone see env values, and that is journaled."""
     found = yield from _found(call, state)
     inspect = found.inspect
@@ -201,49 +205,49 @@ def _mounts_shown(mounts: Any) -> Any:
     ]
 
 
-def _found(call: Call, state: GateState) -> Steps[Found]:
+def _found(call: GateRequest, state: GateState) -> Flow[OwnContainer]:
     return (yield from lookup.container(state, call.actor, call.names["container"]))
 
 
-def container_logs(call: Call, state: GateState) -> Steps[Reply | Relay]:
+def container_logs(call: GateRequest, state: GateState) -> Flow[Reply | Relay]:
     """GET /containers/{container}/logs."""
     found = yield from _found(call, state)
     yield from note_read(call, found.item.id)
     return Relay("GET", written(f"{found.path}/logs", call.query))
 
 
-def container_stats(call: Call, state: GateState) -> Steps[Reply | Relay]:
+def container_stats(call: GateRequest, state: GateState) -> Flow[Reply | Relay]:
     """GET /containers/{container}/stats."""
     found = yield from _found(call, state)
     return Relay("GET", written(f"{found.path}/stats", call.query))
 
 
-def container_top(call: Call, state: GateState) -> Steps[Reply]:
+def container_top(call: GateRequest, state: GateState) -> Flow[Reply]:
     """GET /containers/{container}/top."""
     found = yield from _found(call, state)
     return engine_reply((yield from look(written(f"{found.path}/top", call.query))))
 
 
-def container_changes(call: Call, state: GateState) -> Steps[Reply]:
+def container_changes(call: GateRequest, state: GateState) -> Flow[Reply]:
     """GET /containers/{container}/changes."""
     found = yield from _found(call, state)
     return engine_reply((yield from look(f"{found.path}/changes")))
 
 
-def container_attach(call: Call, state: GateState) -> Steps[Reply | Relay]:
+def container_attach(call: GateRequest, state: GateState) -> Flow[Reply | Relay]:
     """POST /containers/{container}/attach."""
     found = yield from _found(call, state)
     yield from note_read(call, found.item.id)
     return Relay("POST", written(f"{found.path}/attach", call.query), hijack=True)
 
 
-def container_wait(call: Call, state: GateState) -> Steps[Reply | Relay]:
+def container_wait(call: GateRequest, state: GateState) -> Flow[Reply | Relay]:
     """POST /containers/{container}/wait."""
     found = yield from _found(call, state)
     return Relay("POST", written(f"{found.path}/wait", call.query))
 
 
-def container_resize(call: Call, state: GateState) -> Steps[Reply | Relay]:
+def container_resize(call: GateRequest, state: GateState) -> Flow[Reply | Relay]:
     """POST /containers/{container}/resize."""
     found = yield from _found(call, state)
     return Relay("POST", written(f"{found.path}/resize", call.query))

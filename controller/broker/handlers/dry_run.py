@@ -22,7 +22,7 @@ from controller.core.engine_api.field_reader import is_unset
 from controller.core.engine_api.requests import Finding
 from controller.core.rules.facts import HostFacts, Stamp
 from controller.core.rules.identity import is_reserved, judge_name
-from controller.core.rules.verdict import Admission, mode_of, verdict_of
+from controller.core.rules.verdict import AdmissionDecision, mode_of, verdict_of
 from controller.model.desired.plan import Verdict
 from controller.model.mutations import Mutation
 from controller.model.policy.document import Policy
@@ -47,7 +47,7 @@ _LATER = {
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class FieldOutcome:
     """One field that was asked for. ``outcome``: kept, changed, dropped, let-through or refused."""
 
     path: str
@@ -69,7 +69,7 @@ class Explanation:
     verdict: Verdict
     findings: tuple[Finding, ...] = ()
     modes: tuple[str, ...] = ()
-    fields: tuple[Told, ...] = ()
+    fields: tuple[FieldOutcome, ...] = ()
     given: tuple[tuple[str, object], ...] = ()
     later: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
@@ -136,7 +136,7 @@ def _body(body: bytes, route: Route, loose: list[Finding]) -> object:
         return None
     try:
         return strict_json.parse(body, bytes_max=route.body_max) if body else None
-    except strict_json.Ambiguous as error:
+    except strict_json.InvalidJson as error:
         remedy = "send one JSON object that every reader reads alike"
         loose.append(Finding("body.malformed", "body", str(error), remedy))
         return None
@@ -145,7 +145,7 @@ def _body(body: bytes, route: Route, loose: list[Finding]) -> object:
 def _explained(method: str, path: str, route: Route, question: _Question) -> Explanation:
     judge = _JUDGES.get(route.name, _route_alone)
     unreadable = any(finding.rule == "body.malformed" for finding in question.loose)
-    judged = Admission(verdict_of(())) if unreadable else judge(question, question.policy)
+    judged = AdmissionDecision(verdict_of(())) if unreadable else judge(question, question.policy)
     # Without any mode everything that is found refuses, and is told.
     strictly = question.policy.model_copy(update={"modes": {}})
     everything = () if unreadable else judge(question, strictly).findings
@@ -166,7 +166,7 @@ def _explained(method: str, path: str, route: Route, question: _Question) -> Exp
     )
 
 
-def _rebuilt(route: Route, question: _Question, judged: Admission) -> dict[str, object]:
+def _rebuilt(route: Route, question: _Question, judged: AdmissionDecision) -> dict[str, object]:
     if route.name == Mutation.CONTAINER_CREATE and judged.body is None:
         return create.outline(
             parse.parse_create(question.body),
@@ -197,21 +197,25 @@ def _told(
     rebuilt: Mapping[str, object],
     findings: tuple[Finding, ...],
     modes: tuple[str, ...],
-) -> Iterator[Told]:
+) -> Iterator[FieldOutcome]:
     made = dict(_leaves(rebuilt))
     for path, value in _leaves(asked) if isinstance(asked, Mapping) else ():
         meant = [(f, m) for f, m in zip(findings, modes, strict=True) if _concerns(f.path, path)]
         rules = tuple(dict.fromkeys(finding.rule for finding, _ in meant))
         if any(mode == "enforce" for _, mode in meant):
-            yield Told(path, _shown(path, value), "refused", rules=rules)
+            yield FieldOutcome(path, _shown(path, value), "refused", rules=rules)
         elif is_unset(value) and (path not in made or made[path] != value):
             continue  # so clients say that they ask for nothing
         elif path in made and made[path] != value:
-            yield Told(path, _shown(path, value), "changed", _shown(path, made[path]), rules)
+            yield FieldOutcome(
+                path, _shown(path, value), "changed", _shown(path, made[path]), rules
+            )
         elif path in made:
-            yield Told(path, _shown(path, value), "let-through" if meant else "kept", rules=rules)
+            yield FieldOutcome(
+                path, _shown(path, value), "let-through" if meant else "kept", rules=rules
+            )
         else:
-            yield Told(path, _shown(path, value), "dropped", rules=rules)
+            yield FieldOutcome(path, _shown(path, value), "dropped", rules=rules)
 
 
 def _concerns(place: str, path: str) -> bool:
@@ -238,12 +242,12 @@ def _is_ours(path: str) -> bool:
 # Judges, by route
 
 
-def _route_alone(_: _Question, __: Policy) -> Admission:
+def _route_alone(_: _Question, __: Policy) -> AdmissionDecision:
     """Admit what its route and parameters alone decide."""
-    return Admission(verdict_of(()))
+    return AdmissionDecision(verdict_of(()))
 
 
-def _create(question: _Question, policy: Policy) -> Admission:
+def _create(question: _Question, policy: Policy) -> AdmissionDecision:
     return create.admit_create(
         parse.parse_create(question.body),
         name=question.query.get("name", ""),
@@ -255,59 +259,59 @@ def _create(question: _Question, policy: Policy) -> Admission:
     )
 
 
-def _update(question: _Question, policy: Policy) -> Admission:
+def _update(question: _Question, policy: Policy) -> AdmissionDecision:
     request = parse.parse_update(question.body)
     return create.admit_update(
         request, actor=question.actor, policy=policy, current=None, host=HostFacts()
     )
 
 
-def _network(question: _Question, policy: Policy) -> Admission:
+def _network(question: _Question, policy: Policy) -> AdmissionDecision:
     request = parse.parse_network(question.body)
     return create.admit_network(
         request, actor=question.actor, policy=policy, existing=None, stamp=_STAMP
     )
 
 
-def _volume(question: _Question, policy: Policy) -> Admission:
+def _volume(question: _Question, policy: Policy) -> AdmissionDecision:
     request = parse.parse_volume(question.body)
     return create.admit_volume(
         request, actor=question.actor, policy=policy, existing=None, stamp=_STAMP
     )
 
 
-def _only(findings: tuple[Finding, ...]) -> Admission:
+def _only(findings: tuple[Finding, ...]) -> AdmissionDecision:
     """Return the admission of what is judged by its form alone."""
-    return Admission(verdict_of(findings), findings=findings)
+    return AdmissionDecision(verdict_of(findings), findings=findings)
 
 
-def _connect(question: _Question, _: Policy) -> Admission:
+def _connect(question: _Question, _: Policy) -> AdmissionDecision:
     network = question.names["network"]
     return _only(parse.parse_connect(question.body, network=network).findings)
 
 
-def _disconnect(question: _Question, _: Policy) -> Admission:
+def _disconnect(question: _Question, _: Policy) -> AdmissionDecision:
     network = question.names["network"]
     return _only(parse.parse_disconnect(question.body, network=network).findings)
 
 
-def _exec(question: _Question, policy: Policy) -> Admission:
+def _exec(question: _Question, policy: Policy) -> AdmissionDecision:
     request = parse.parse_exec(question.body)
     # Who the container runs as isn't known: some number, so that only the request is judged.
     return create.admit_exec(request, policy=policy, container_user="1")
 
 
-def _pull(question: _Question, policy: Policy) -> Admission:
+def _pull(question: _Question, policy: Policy) -> AdmissionDecision:
     # What the host is isn't known: what is asked for, so that only the rest is judged.
     host = question.query.get("platform", "")
     return create.admit_pull(question.query, actor=question.actor, policy=policy, host=host)
 
 
-def _reference(question: _Question, policy: Policy) -> Admission:
+def _reference(question: _Question, policy: Policy) -> AdmissionDecision:
     return create.admit_reference(question.names["image"], policy=policy)
 
 
-_JUDGES: dict[str, Callable[[_Question, Policy], Admission]] = {
+_JUDGES: dict[str, Callable[[_Question, Policy], AdmissionDecision]] = {
     Mutation.CONTAINER_CREATE: _create,
     Mutation.CONTAINER_UPDATE: _update,
     Mutation.CONTAINER_START: lambda question, _: create.admit_start(question.query),

@@ -13,12 +13,12 @@ from functools import partial
 from typing import Any
 
 from controller.broker.gate import redact
-from controller.broker.gate.commands import Look, Lost
+from controller.broker.gate.commands import Lost, ReadEngine
 from controller.broker.gate.mutate import (
     OUTCOME_UNKNOWN,
-    Call,
     Change,
-    Steps,
+    Flow,
+    GateRequest,
     engine_reply,
     error_text,
     journal_unavailable,
@@ -69,7 +69,7 @@ _ID = re.compile(r"(?:sha256:)?[0-9a-f]{12,64}", re.ASCII)
 _BARE_ID = re.compile(r"[0-9a-f]{64}", re.ASCII)
 
 
-def inspected(reference: str, ahead: tuple[str, ...] = ()) -> Steps[Any]:
+def inspected(reference: str, ahead: tuple[str, ...] = ()) -> Flow[Any]:
     """Return the engine's inspect of an image, or None; what is *ahead* is looked at next."""
     return (yield from seen(f"/images/{reference}/json", ahead))
 
@@ -105,7 +105,7 @@ def facts_of(inspect: dict[str, Any], reference: str) -> ImageFacts:
     )
 
 
-def image_list(call: Call, state: GateState) -> Steps[Reply]:
+def image_list(call: GateRequest, state: GateState) -> Flow[Reply]:
     """GET /images/json: images under names that the policy admits, under those names only."""
     asked = list_filters.read(call.query.get("filters", ""), list_filters.IMAGE_KEYS)
     for name in (*asked.get("before", ()), *asked.get("since", ())):
@@ -114,7 +114,7 @@ def image_list(call: Call, state: GateState) -> Steps[Reply]:
     return json_reply(200, (yield from shown(call, asked)))
 
 
-def shown(call: Call, asked: list_filters.Filters) -> Steps[list[dict[str, Any]]]:
+def shown(call: GateRequest, asked: list_filters.Filters) -> Flow[list[dict[str, Any]]]:
     """Return the images that the caller may see, of those that filters ask for."""
     patterns = asked.pop("reference", [])
     query = {**call.query, "filters": list_filters.written(asked)}
@@ -133,7 +133,7 @@ def is_known(name: str, policy: Policy, inventory: Inventory) -> bool:
     return create.admit_reference(name, policy=policy).verdict.decision != "deny"
 
 
-def _good(path: str) -> Steps[Reply]:
+def _good(path: str) -> Flow[Reply]:
     reply = yield from look(path)
     if reply.status >= 400:
         raise Answered(reply)
@@ -162,12 +162,12 @@ def _admitted(references: Iterable[str], policy: Policy) -> list[str]:
     ]
 
 
-def image_inspect(call: Call, state: GateState) -> Steps[Reply]:
+def image_inspect(call: GateRequest, state: GateState) -> Flow[Reply]:
     """GET /images/{image}/json."""
     return json_reply(200, (yield from _visible(call, state)))
 
 
-def image_history(call: Call, state: GateState) -> Steps[Reply]:
+def image_history(call: GateRequest, state: GateState) -> Flow[Reply]:
     """GET /images/{image}/history."""
     inspect = yield from _visible(call, state)
     layers = loaded((yield from _good(f"/images/{inspect['Id']}/history")))
@@ -176,7 +176,7 @@ def image_history(call: Call, state: GateState) -> Steps[Reply]:
     return json_reply(200, shown)
 
 
-def distribution(call: Call, _: GateState) -> Steps[Reply]:
+def distribution(call: GateRequest, _: GateState) -> Flow[Reply]:
     """GET /distribution/{image}/json: the engine asks the registry of an admitted reference.
 
     Only of one: it could be any host otherwise. What credentials a client sends stay here.
@@ -187,7 +187,7 @@ def distribution(call: Call, _: GateState) -> Steps[Reply]:
         )
     )
     reference = str(judged.summary["reference"])
-    answer = yield Look(
+    answer = yield ReadEngine(
         f"/distribution/{reference}/json",
         deadline_s=REGISTRY_S,
         registry=parse_reference(reference).host,
@@ -212,7 +212,7 @@ def _members(value: object, known: tuple[str, ...]) -> dict[str, object]:
     return {name: told[name] for name in known if name in told}
 
 
-def _visible(call: Call, state: GateState) -> Steps[dict[str, Any]]:
+def _visible(call: GateRequest, state: GateState) -> Flow[dict[str, Any]]:
     name = call.names["image"]
     missing = absent(call, name)
     if _BARE_ID.fullmatch(name):
@@ -250,7 +250,7 @@ def no_such(name: str) -> str:
     return f"No such image: {redact.text(without_credentials(name))}"
 
 
-def absent(call: Call, name: str) -> Answered:
+def absent(call: GateRequest, name: str) -> Answered:
     """Return that there is no image of that name, as the engine says it: clients then pull.
 
     People also get the rule; to the controller a missing image is no refusal.
@@ -263,8 +263,8 @@ def absent(call: Call, name: str) -> Answered:
 
 
 def _visible_by_id(
-    name: str, call: Call, state: GateState, missing: Answered
-) -> Steps[dict[str, Any]]:
+    name: str, call: GateRequest, state: GateState, missing: Answered
+) -> Flow[dict[str, Any]]:
     inspect = yield from inspected(name)
     if inspect is None:
         raise missing
@@ -288,13 +288,13 @@ def vouched(inspect: dict[str, Any], reference: str, policy: Policy, inventory: 
     return matches(parse_reference(reference), policy.images.trust_local)
 
 
-def platform() -> Steps[str]:
+def platform() -> Flow[str]:
     """Return the platform of the engine's host, ``OS/ARCHITECTURE``."""
     told = (yield from seen("/version")) or {}
     return f"{told.get('Os', '')}/{told.get('Arch', '')}"
 
 
-def pull(call: Call, state: GateState) -> Steps[Reply]:
+def pull(call: GateRequest, state: GateState) -> Flow[Reply]:
     """POST /images/create: pull; what the engine then says of the image goes into the ledger."""
     host = (yield from platform()) if call.query.get("platform") else ""
     judged = admitted(
@@ -303,7 +303,7 @@ def pull(call: Call, state: GateState) -> Steps[Reply]:
     reference = str(judged.summary.get("reference", ""))
     before = yield from inspected(reference)
 
-    def learn(reply: Reply) -> Steps[dict[str, object]]:
+    def learn(reply: Reply) -> Flow[dict[str, object]]:
         return (yield from _learn_pulled(reply, reference))
 
     change = Change(
@@ -351,7 +351,7 @@ def _error_of(reply: Reply) -> str:
     return error_text(reply)
 
 
-def _learn_pulled(reply: Reply, reference: str) -> Steps[dict[str, object]]:
+def _learn_pulled(reply: Reply, reference: str) -> Flow[dict[str, object]]:
     """Read the end of the progress: it alone tells whether the pull succeeded, and of what.
 
     A good status only says that the pull began; an image of that name may have been there before.
@@ -384,7 +384,7 @@ def read_progress(tail: bytes) -> tuple[str, str]:
     return error, digest
 
 
-def trust(call: Call, _: GateState) -> Steps[Reply]:
+def trust(call: GateRequest, _: GateState) -> Flow[Reply]:
     """POST /trimtab/v1/trust: an operator vouches for the local image of a reference."""
     body = call.body
     if not isinstance(body, dict) or set(body) != {"reference"}:

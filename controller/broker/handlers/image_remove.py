@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from controller.broker.gate import redact
-from controller.broker.gate.mutate import Call, Change, Steps, loaded, perform, seen
+from controller.broker.gate.mutate import Change, Flow, GateRequest, loaded, perform, seen
 from controller.broker.gate.refusals import Denied, admitted
 from controller.broker.gate.request_target import written
 from controller.broker.gate.state import GateState
@@ -24,7 +24,7 @@ from controller.model.records import Reply, Role
 LEARNED_MAX = 64
 
 
-def remove(call: Call, state: GateState) -> Steps[Reply]:
+def remove(call: GateRequest, state: GateState) -> Flow[Reply]:
     """Judge a removal and do it: of a name, or of an image by its id."""
     judged = admitted(create.admit_image_remove(call.query))
     named = call.names["image"]
@@ -82,7 +82,9 @@ def _read(references: Iterable[str]) -> Iterable[str]:
             yield reference
 
 
-def _refuse_if_used(call: Call, state: GateState, subject: str, identifier: str) -> Steps[None]:
+def _refuse_if_used(
+    call: GateRequest, state: GateState, subject: str, identifier: str
+) -> Flow[None]:
     """Refuse what a container is made of, or will be, and what the controller may still need.
 
     Raises:
@@ -114,7 +116,7 @@ def _refuse_if_used(call: Call, state: GateState, subject: str, identifier: str)
         )
 
 
-def _learn_removed(reply: Reply) -> Steps[dict[str, object]]:
+def _learn_removed(reply: Reply) -> Flow[dict[str, object]]:
     """Learn which names and images are gone."""
     yield from ()
     told = loaded(reply)

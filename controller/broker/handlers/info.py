@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from controller.broker.gate.mutate import Call, Steps, seen
+from controller.broker.gate.mutate import Flow, GateRequest, seen
 from controller.broker.gate.refusals import json_reply
 from controller.broker.gate.request_target import written
 from controller.broker.gate.state import GateState
@@ -52,7 +52,7 @@ _KEPT = (
 )
 
 
-def info(call: Call, state: GateState) -> Steps[Reply]:
+def info(call: GateRequest, state: GateState) -> Flow[Reply]:
     """GET /info, without what is private to the host; counts are the caller's."""
     told = (yield from seen("/info")) or {}
     shown = {
@@ -71,7 +71,7 @@ def info(call: Call, state: GateState) -> Steps[Reply]:
     return json_reply(200, shown)
 
 
-def _containers(call: Call, state: GateState) -> Steps[dict[str, int]]:
+def _containers(call: GateRequest, state: GateState) -> Flow[dict[str, int]]:
     """Return the numbers of containers that the caller sees, by what they do."""
     query = {
         "all": "1",

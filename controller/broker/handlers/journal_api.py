@@ -9,10 +9,10 @@ from functools import partial
 from typing import Any
 
 from controller.broker.gate.commands import Follow
-from controller.broker.gate.mutate import Call, Steps, recall
+from controller.broker.gate.mutate import Flow, GateRequest, recall
 from controller.broker.gate.state import GateState
 from controller.broker.guards.scrub import blanked
-from controller.core.records.query import Filter, Found
+from controller.core.records.query import Filter, QueryResult
 from controller.core.records.record import line_of
 from controller.core.records.views import Question
 from controller.core.records.visibility import Reader, about_json, about_told, told
@@ -28,7 +28,7 @@ _MANY = frozenset({"stages", "routes", "ids"})
 _NUMBERS = frozenset({"after", "upto"})
 
 
-def journal(call: Call, state: GateState) -> Steps[Reply]:
+def journal(call: GateRequest, state: GateState) -> Flow[Reply]:
     """GET journal: the last records that are wanted, or the first ones ``after`` one."""
     query, actor = call.query, call.actor
     most = PAGE_MAX_OF_CLIENTS if actor.role is Role.CLIENT else PAGE_MAX
@@ -45,7 +45,7 @@ def journal(call: Call, state: GateState) -> Steps[Reply]:
     return Reply(200, b"".join(map(line, page.found)), (NDJSON, *following))
 
 
-def follow(call: Call, state: GateState) -> Steps[Follow]:
+def follow(call: GateRequest, state: GateState) -> Flow[Follow]:
     """GET journal/follow: records ``after`` one, or from now on, as they become durable."""
     yield from ()
     wanted = wanted_of({"after": str(state.inventory.seq), **call.query})
@@ -73,13 +73,13 @@ def reader_of(actor: Actor) -> Reader:
     return Reader(actor.role, actor.uid, actor.owner)
 
 
-def _line_for(call: Call, state: GateState) -> partial[bytes]:
+def _line_for(call: GateRequest, state: GateState) -> partial[bytes]:
     return partial(
         line_for, actor=call.actor, state=state, with_about=call.query.get("about") == "1"
     )
 
 
-def line_for(found: Found, *, actor: Actor, state: GateState, with_about: bool) -> bytes:
+def line_for(found: QueryResult, *, actor: Actor, state: GateState, with_about: bool) -> bytes:
     """Return a record's line for this caller: the segment's own for an operator."""
     reader = reader_of(actor)
     if actor.role is Role.OPERATOR:

@@ -6,9 +6,9 @@ from dataclasses import replace
 from typing import Any
 
 from controller.broker.gate.mutate import (
-    Call,
     Change,
-    Steps,
+    Flow,
+    GateRequest,
     engine_reply,
     loaded,
     look,
@@ -30,7 +30,7 @@ from controller.model.mutations import Mutation
 from controller.model.records import Reply
 
 
-def network_list(call: Call, state: GateState) -> Steps[Reply]:
+def network_list(call: GateRequest, state: GateState) -> Flow[Reply]:
     """GET /networks."""
     asked = list_filters.read(call.query.get("filters", ""), list_filters.NETWORK_KEYS)
     query = {"filters": list_filters.written(list_filters.narrowed(asked, state, call.actor))}
@@ -45,13 +45,13 @@ def network_list(call: Call, state: GateState) -> Steps[Reply]:
     return json_reply(200, shown)
 
 
-def network_inspect(call: Call, state: GateState) -> Steps[Reply]:
+def network_inspect(call: GateRequest, state: GateState) -> Flow[Reply]:
     """GET /networks/{network}."""
     found = yield from lookup.own_network(state, call.actor, call.names["network"])
     return json_reply(200, _shown(found.inspect, call, state))
 
 
-def _shown(told: dict[str, Any], call: Call, state: GateState) -> dict[str, Any]:
+def _shown(told: dict[str, Any], call: GateRequest, state: GateState) -> dict[str, Any]:
     """Return a network with those of its containers that the caller may see."""
     containers = {
         identifier: endpoint
@@ -62,7 +62,7 @@ def _shown(told: dict[str, Any], call: Call, state: GateState) -> dict[str, Any]
     return {**told, "Containers": containers}
 
 
-def create(call: Call, state: GateState) -> Steps[Reply]:
+def create(call: GateRequest, state: GateState) -> Flow[Reply]:
     """POST /networks/create."""
     request = schema.parse_network(call.body)
     policy = call.policy
@@ -83,7 +83,7 @@ def create(call: Call, state: GateState) -> Steps[Reply]:
     return (yield from perform(state, call.by, network_change(request.name, judged), learn_network))
 
 
-def remove(call: Call, state: GateState) -> Steps[Reply]:
+def remove(call: GateRequest, state: GateState) -> Flow[Reply]:
     """DELETE /networks/{network}."""
     found = yield from lookup.own_network(state, call.actor, call.names["network"])
     identifier = found.facts.id
@@ -106,17 +106,17 @@ def _place(found: FoundNetwork) -> dict[str, object]:
     return {"name": facts.name, "owner": facts.owner, "namespace": facts.namespace}
 
 
-def connect(call: Call, state: GateState) -> Steps[Reply]:
+def connect(call: GateRequest, state: GateState) -> Flow[Reply]:
     """POST /networks/{network}/connect."""
     return (yield from _join(call, state, leave=False))
 
 
-def disconnect(call: Call, state: GateState) -> Steps[Reply]:
+def disconnect(call: GateRequest, state: GateState) -> Flow[Reply]:
     """POST /networks/{network}/disconnect."""
     return (yield from _join(call, state, leave=True))
 
 
-def _join(call: Call, state: GateState, *, leave: bool) -> Steps[Reply]:
+def _join(call: GateRequest, state: GateState, *, leave: bool) -> Flow[Reply]:
     name = call.names["network"]
     parse = schema.parse_disconnect if leave else schema.parse_connect
     request = parse(call.body, network=name)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Literal, cast
 
-from controller.broker.gate.commands import Look
+from controller.broker.gate.commands import ReadEngine
 from controller.broker.gate.mutate import (
-    Call,
-    Steps,
+    Flow,
+    GateRequest,
     journal_unavailable,
     note,
     request_of,
@@ -34,7 +34,7 @@ _ROUTES = {ROTATE_ACT: ROTATE_KEY, SHOW_VALUES: VALUES_SHOW}
 TEXT_MAX = 512
 
 
-def whoami(call: Call, state: GateState) -> Steps[Reply]:
+def whoami(call: GateRequest, state: GateState) -> Flow[Reply]:
     """GET whoami."""
     yield from ()
     actor = call.actor
@@ -51,9 +51,9 @@ def whoami(call: Call, state: GateState) -> Steps[Reply]:
     )
 
 
-def health(call: Call, state: GateState) -> Steps[Reply]:
+def health(call: GateRequest, state: GateState) -> Flow[Reply]:
     """GET health. It answers also when nothing else is well; clients hear whether, not why."""
-    answer = yield Look("/_ping", deadline_s=2.0)
+    answer = yield ReadEngine("/_ping", deadline_s=2.0)
     engine, policy = state.engine, state.policy
     reachable = isinstance(answer, Reply) and answer.status == 200
     if call.actor.role is Role.CLIENT:
@@ -111,7 +111,7 @@ def _some(containers: dict[str, str]) -> dict[str, object]:
     return {"count": len(containers), "some": dict([*containers.items()][:STRANGERS_TOLD])}
 
 
-def policy(call: Call, state: GateState) -> Steps[Reply]:
+def policy(call: GateRequest, state: GateState) -> Flow[Reply]:
     """GET policy: the rules; of people, a client reads of itself alone."""
     yield from ()
     told = state.policy
@@ -148,7 +148,7 @@ def _kept(told: object, keep: list[bool]) -> object:
     return [each for each, wanted in zip(told, keep, strict=True) if wanted]
 
 
-def inventory(call: Call, state: GateState) -> Steps[Reply]:
+def inventory(call: GateRequest, state: GateState) -> Flow[Reply]:
     """GET inventory: for clients, of their owner only, and nothing of the host's or of images."""
     yield from ()
     known, actor = state.inventory, call.actor
@@ -172,7 +172,7 @@ def inventory(call: Call, state: GateState) -> Steps[Reply]:
     return json_reply(200, {**shown, **images})
 
 
-def records(call: Call, state: GateState) -> Steps[Reply]:
+def records(call: GateRequest, state: GateState) -> Flow[Reply]:
     """POST records: an operator's act, with who asked, made durable."""
     body = call.body
     if isinstance(body, dict) and body.get("act") == "approve":
@@ -198,7 +198,7 @@ def records(call: Call, state: GateState) -> Steps[Reply]:
     return json_reply(200, {"id": call.id})
 
 
-def _approve(call: Call, state: GateState, body: dict[str, object]) -> Steps[Reply]:
+def _approve(call: GateRequest, state: GateState, body: dict[str, object]) -> Flow[Reply]:
     """Record what the controller may take down or remove, each object once, for one plan."""
     asked = disruption_budget.read_approval(body)
     if isinstance(asked, str):
@@ -222,7 +222,7 @@ def _approve(call: Call, state: GateState, body: dict[str, object]) -> Steps[Rep
     )
 
 
-def _service_act(call: Call, body: dict[str, object]) -> Steps[Reply]:
+def _service_act(call: GateRequest, body: dict[str, object]) -> Flow[Reply]:
     """Record what the controller is asked to do with a service."""
     act = read_service_act(body)
     if isinstance(act, str):

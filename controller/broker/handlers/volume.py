@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from controller.broker.gate.mutate import (
-    By,
-    Call,
+    Author,
     Change,
-    Learn,
-    Steps,
+    Flow,
+    GateRequest,
+    OutcomeDetails,
     engine_reply,
     loaded,
     look,
@@ -22,7 +22,7 @@ from controller.broker.gate.state import GateState
 from controller.broker.guards import disruption_budget, list_filters, lookup
 from controller.broker.guards.lookup import knows_the_host, sees, volume_belonging
 from controller.core.admission import create as admission
-from controller.core.admission.create import Admission
+from controller.core.admission.create import AdmissionDecision
 from controller.core.engine_api import parse
 from controller.core.rules.facts import Stamp
 from controller.model import names
@@ -34,7 +34,7 @@ from controller.model.records import Actor, Reply, Role
 RACED = "somebody made a volume of that name meanwhile"
 
 
-def volume_list(call: Call, state: GateState) -> Steps[Reply]:
+def volume_list(call: GateRequest, state: GateState) -> Flow[Reply]:
     """GET /volumes."""
     asked = list_filters.read(call.query.get("filters", ""), list_filters.VOLUME_KEYS)
     query = {"filters": list_filters.written(list_filters.narrowed(asked, state, call.actor))}
@@ -49,7 +49,7 @@ def volume_list(call: Call, state: GateState) -> Steps[Reply]:
     return json_reply(200, {"Volumes": shown, "Warnings": None})
 
 
-def volume_inspect(call: Call, state: GateState) -> Steps[Reply]:
+def volume_inspect(call: GateRequest, state: GateState) -> Flow[Reply]:
     """GET /volumes/{volume}."""
     found = yield from lookup.own_volume(state, call.actor, call.names["volume"])
     return json_reply(200, _shown(found.inspect, call.actor))
@@ -60,7 +60,7 @@ def _shown(told: dict[str, Any], actor: Actor) -> dict[str, Any]:
     return told if knows_the_host(actor) else {**told, "Mountpoint": ""}
 
 
-def create(call: Call, state: GateState) -> Steps[Reply]:
+def create(call: GateRequest, state: GateState) -> Flow[Reply]:
     """POST /volumes/create. The engine takes an existing name for success: one is looked for."""
     policy, stamp = call.policy, Stamp(instance=state.instance, intent=call.id)
     request = parse.parse_volume(call.body)
@@ -86,7 +86,7 @@ def create(call: Call, state: GateState) -> Steps[Reply]:
     return json_reply(reply.status, _shown(loaded(reply), call.actor))
 
 
-def make(state: GateState, by: By, name: str, judged: Admission) -> Steps[Reply]:
+def make(state: GateState, by: Author, name: str, judged: AdmissionDecision) -> Flow[Reply]:
     """Make an admitted volume; 409 when somebody else made one of that name meanwhile."""
     change = Change(
         Mutation.VOLUME_CREATE,
@@ -108,8 +108,8 @@ def _made_by(intent: str, told: dict[str, Any]) -> bool:
     return (told.get("Labels") or {}).get(names.INTENT) == intent
 
 
-def _learn_made(intent: str) -> Learn:
-    def learn(reply: Reply) -> Steps[dict[str, object]]:
+def _learn_made(intent: str) -> OutcomeDetails:
+    def learn(reply: Reply) -> Flow[dict[str, object]]:
         yield from ()
         told = loaded(reply)
         if not _made_by(intent, told):
@@ -119,7 +119,7 @@ def _learn_made(intent: str) -> Learn:
     return learn
 
 
-def remove(call: Call, state: GateState) -> Steps[Reply]:
+def remove(call: GateRequest, state: GateState) -> Flow[Reply]:
     """DELETE /volumes/{volume}: a person's own act; the controller's once a person approved it."""
     found = yield from lookup.own_volume(state, call.actor, call.names["volume"])
     facts = found.facts

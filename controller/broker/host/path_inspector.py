@@ -41,7 +41,7 @@ Identity = tuple[int, int]  # device, inode
 
 
 @dataclass(frozen=True, slots=True)
-class Guarded:
+class ProtectedPlace:
     """A place of the host that no container may see: what it is, and its path."""
 
     what: str
@@ -56,23 +56,23 @@ def guarded(
     sockets: tuple[tuple[str, str], ...] = (),
     engine_data: str = "",
     credentials: str = "",
-) -> tuple[Guarded, ...]:
+) -> tuple[ProtectedPlace, ...]:
     """Return what is protected. *sockets* are pairs of what and path; '' leaves a place out.
 
     The folder of a socket is protected with it, unless many programs share that folder. The first
     that a path meets is what it is called: the engine's data comes before the folder that may
     hold both it and the engine's socket, so that its volumes are known as such.
     """
-    places = [Guarded("state folder", state), Guarded("policy", policy)]
-    places.append(Guarded("registry credentials", credentials))
-    places.append(Guarded("desired-state directory", desired_state))
+    places = [ProtectedPlace("state folder", state), ProtectedPlace("policy", policy)]
+    places.append(ProtectedPlace("registry credentials", credentials))
+    places.append(ProtectedPlace("desired-state directory", desired_state))
     listening = (*sockets, *(("containerd socket", path) for path in CONTAINERD_SOCKETS))
-    places += [Guarded(what, path) for what, path in listening]
-    places.append(Guarded(ENGINE_DATA, engine_data))
+    places += [ProtectedPlace(what, path) for what, path in listening]
+    places.append(ProtectedPlace(ENGINE_DATA, engine_data))
     for what, path in listening:
         if (folder := posixpath.dirname(os.path.realpath(path))) not in SHARED_FOLDERS:
-            places.append(Guarded(f"folder of the {what}", folder))
-    places += [Guarded("engine's exec root", root) for root in EXEC_ROOTS]
+            places.append(ProtectedPlace(f"folder of the {what}", folder))
+    places += [ProtectedPlace("engine's exec root", root) for root in EXEC_ROOTS]
     return tuple(place for place in places if place.path)
 
 
@@ -88,10 +88,10 @@ class _Seen:
         return (self.status.st_dev, self.status.st_ino)
 
 
-class Examiner:
+class PathInspector:
     """Looks at paths. ``own_uid`` is the broker's: like root, it isn't "others"."""
 
-    def __init__(self, places: tuple[Guarded, ...], *, own_uid: int) -> None:
+    def __init__(self, places: tuple[ProtectedPlace, ...], *, own_uid: int) -> None:
         self._places = places
         self._trusted = frozenset({0, own_uid})
 

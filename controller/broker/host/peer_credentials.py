@@ -45,7 +45,7 @@ class Peer:
 
 
 @dataclass(frozen=True, slots=True)
-class Rules:
+class PeerRules:
     """Who is who: ``clients`` maps uids to owners, ``group`` is trimtab's gid (None: no group).
 
     ``container_peers`` are uids that may speak from another pid namespace, operators' never.
@@ -78,7 +78,7 @@ class Stranger:
     remedy: str
 
 
-def identify(peer: Peer, rules: Rules, *, claims_controller: bool) -> Actor | Stranger:
+def identify(peer: Peer, rules: PeerRules, *, claims_controller: bool) -> Actor | Stranger:
     """Return who a peer is in one request. ``claims_controller``: it carries a Trimtab-Context.
 
     A controller is one by its uid *and* its request's claim; where it shares that uid with an
@@ -114,7 +114,7 @@ def identify(peer: Peer, rules: Rules, *, claims_controller: bool) -> Actor | St
     return Actor(peer.uid, peer.gid, peer.pid, Role.CLIENT, owner=owner)
 
 
-def _place(peer: Peer, rules: Rules) -> Stranger | None:
+def _place(peer: Peer, rules: PeerRules) -> Stranger | None:
     # What a container says of its uid is only as good as the container: no operator lives in one.
     named = peer.uid in rules.container_peers and peer.uid not in rules.operating
     if peer.where == "here" or named:

@@ -22,9 +22,16 @@ from controller.broker.host import procfs
 from controller.broker.host.path_inspector import mount_id, open_in_root
 from controller.broker.host.procfs import Cgroups, Status
 from controller.core.enforcement.kernel_compare import NAMESPACES, mask_of
-from controller.model.confinement import CgroupLimits, Effective, Mounted, Reached, Root, Unseen
+from controller.model.confinement import (
+    CgroupLimits,
+    EffectiveState,
+    MountinfoLine,
+    MountPath,
+    NotReadable,
+    Root,
+)
 
-_ENDED = Unseen("its process ended", gone=True)
+_ENDED = NotReadable("its process ended", gone=True)
 #: An engine answers a start a moment before the runtime's process becomes the container's program.
 BEGINNING_S = 0.001
 BEGINNING_LOOKS = 15
@@ -61,7 +68,9 @@ _FILES_V1 = {
 _FILES_V2 = ("memory.max", "memory.swap.max", "cpu.max", "pids.max")
 
 
-def read_process(pid: int, container: str, targets: tuple[str, ...]) -> Effective | Unseen:
+def read_process(
+    pid: int, container: str, targets: tuple[str, ...]
+) -> EffectiveState | NotReadable:
     """Return what the kernel shows of the process *pid*, if it is the container's first one.
 
     Blocks as long as the filesystems do.
@@ -69,20 +78,20 @@ def read_process(pid: int, container: str, targets: tuple[str, ...]) -> Effectiv
     try:
         process = os.open(f"/proc/{pid}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except FileNotFoundError:
-        return Unseen("its process isn't in the broker's /proc")
+        return NotReadable("its process isn't in the broker's /proc")
     try:
         return _read(process, container, targets)
     except (FileNotFoundError, ProcessLookupError):
         return _ENDED
     except PermissionError as error:
-        return Unseen(f"the broker may not look at its process: {error.strerror}")
+        return NotReadable(f"the broker may not look at its process: {error.strerror}")
     except (OSError, ValueError) as error:
-        return Unseen(f"its process can't be looked at: {error}")
+        return NotReadable(f"its process can't be looked at: {error}")
     finally:
         os.close(process)
 
 
-def _read(process: int, container: str, targets: tuple[str, ...]) -> Effective | Unseen:
+def _read(process: int, container: str, targets: tuple[str, ...]) -> EffectiveState | NotReadable:
     cgroups = procfs.read_cgroups(_text("cgroup", process))
     if astray := _astray(process, cgroups, container):
         return astray
@@ -91,7 +100,7 @@ def _read(process: int, container: str, targets: tuple[str, ...]) -> Effective |
     host = Path("/proc/self/mountinfo").read_bytes().decode(errors="surrogateescape")
     mounts = procfs.read_mounts(_text("mountinfo", process))
     reached, roots = _inside(process, targets, mounts)
-    effective = Effective(
+    effective = EffectiveState(
         uid=users.inside(status.uid),
         capabilities=status.capabilities,
         no_new_privileges=status.no_new_privileges,
@@ -111,12 +120,12 @@ def _read(process: int, container: str, targets: tuple[str, ...]) -> Effective |
     return _astray(process, procfs.read_cgroups(_text("cgroup", process)), container) or effective
 
 
-def _astray(process: int, cgroups: Cgroups, container: str) -> Unseen | None:
+def _astray(process: int, cgroups: Cgroups, container: str) -> NotReadable | None:
     """Return why what is seen of a process isn't what the container has, if so."""
     if cgroups.leaves(container) or procfs.read_status(_text("status", process)).ended:
         return _ENDED
     if not cgroups.names(container):
-        return Unseen("the broker sees another process under that number")
+        return NotReadable("the broker sees another process under that number")
     return None
 
 
@@ -165,12 +174,12 @@ def _program(process: int) -> tuple[int, int]:
 
 
 def _inside(
-    process: int, targets: tuple[str, ...], mounts: tuple[Mounted, ...]
-) -> tuple[tuple[Reached, ...], tuple[Root, ...]]:
+    process: int, targets: tuple[str, ...], mounts: tuple[MountinfoLine, ...]
+) -> tuple[tuple[MountPath, ...], tuple[Root, ...]]:
     """Return where the targets lead, and what lies at the root of each mount of files."""
     root = os.open("root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=process)
     try:
-        reached = tuple(Reached(target, _reach(root, target)) for target in targets)
+        reached = tuple(MountPath(target, _reach(root, target)) for target in targets)
         files = (mount for mount in mounts if mount.filesystem not in NO_FILES)
         return reached, tuple(found for mount in files if (found := root_of(root, mount)))
     finally:
@@ -189,7 +198,7 @@ def _reach(root: int, target: str) -> int:
         os.close(handle)
 
 
-def root_of(root: int, mount: Mounted) -> Root | None:
+def root_of(root: int, mount: MountinfoLine) -> Root | None:
     """Return the object at the root of a mount; None if the path to it leads elsewhere now.
 
     Raises:
@@ -221,7 +230,7 @@ def _may_search() -> bool:
     return bool(held & mask_of(("DAC_READ_SEARCH", "DAC_OVERRIDE")))
 
 
-def _lines_with(text: str, mountinfo: str) -> tuple[Mounted, ...]:
+def _lines_with(text: str, mountinfo: str) -> tuple[MountinfoLine, ...]:
     """Return the mounts of some lines only: a host has hundreds. In a path a blank is escaped."""
     return procfs.read_mounts("\n".join(filter(lambda each: text in each, mountinfo.split("\n"))))
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from controller.model.confinement import UNLIMITED, CgroupLimits, Mounted
+from controller.model.confinement import UNLIMITED, CgroupLimits, MountinfoLine
 
 CAPABILITY_SETS = ("Inh", "Prm", "Eff", "Bnd", "Amb")
 #: What version 1 shows for "no limit" is the largest multiple of the page size below 2^63.
@@ -102,7 +102,7 @@ def read_users(text: str) -> Users:
     return Users(tuple(ranges))
 
 
-def read_mounts(text: str) -> tuple[Mounted, ...]:
+def read_mounts(text: str) -> tuple[MountinfoLine, ...]:
     """Return the mounts of /proc/PID/mountinfo, in its order.
 
     Raises:
@@ -111,12 +111,12 @@ def read_mounts(text: str) -> tuple[Mounted, ...]:
     return tuple(_mount(line) for line in text.split("\n") if line)
 
 
-def _mount(line: str) -> Mounted:
+def _mount(line: str) -> MountinfoLine:
     before, dash, after = line.partition(" - ")
     fields, rest = before.split(" "), after.split(" ")
     if not dash or len(fields) < 6 or len(rest) < 3:
         raise ValueError(f"not a line of mountinfo: {line[:200]!r}")
-    return Mounted(
+    return MountinfoLine(
         id=int(fields[0]),
         root=unescaped(fields[3]),
         point=unescaped(fields[4]),

@@ -14,17 +14,17 @@ from dataclasses import dataclass
 from functools import partial
 from http import HTTPStatus
 
-from controller.broker.engine.relay import Client, relay
+from controller.broker.engine.relay import ClientStream, relay
 from controller.broker.gate.commands import Follow
 from controller.broker.gate.mutate import request_of, verdict_of
 from controller.broker.gate.router import body_bound
 from controller.broker.gate.state import GateState
 from controller.broker.handlers import container_exec
-from controller.broker.host.peer_credentials import Peer, Rules, Stranger, identify
-from controller.broker.server.driver import Driver, Handed, Steps
-from controller.broker.server.fair_queue import Turns
-from controller.broker.server.journal_queries import Asking
-from controller.broker.wire.request_reader import Framed, Malformed, RequestReader
+from controller.broker.host.peer_credentials import Peer, PeerRules, Stranger, identify
+from controller.broker.server.driver import Driver, Flow, OpenResponse
+from controller.broker.server.fair_queue import FairQueue
+from controller.broker.server.journal_queries import JournalQueries
+from controller.broker.wire.request_reader import Malformed, ParsedRequest, RequestReader
 from controller.broker.wire.responses import CONTINUE, refusal, reply_bytes
 from controller.model.crashpoints import Reach, pass_by
 from controller.model.desired.plan import Verdict
@@ -37,7 +37,7 @@ CONTEXT_HEADER = "trimtab-context"
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
+class ConnectionTimeouts:
     """How long a connection waits for its client, in seconds, and what it drains at its end."""
 
     head_s: float = 10.0
@@ -49,28 +49,28 @@ class Patience:
 
 
 #: The gate: a request and what the broker knows, to the steps that answer it.
-Handle = Callable[[Request, GateState], Steps]
+HandleRequest = Callable[[Request, GateState], Flow]
 
 
 @dataclass(frozen=True, slots=True)
-class Service:
+class ConnectionContext:
     """What all connections share."""
 
     driver: Driver
-    handle: Handle
+    handle: HandleRequest
     state: GateState
-    rules: Callable[[], Rules]
-    turns: Turns
-    asking: Asking
-    patience: Patience = Patience()
+    rules: Callable[[], PeerRules]
+    turns: FairQueue
+    asking: JournalQueries
+    patience: ConnectionTimeouts = ConnectionTimeouts()
     reach: Reach = pass_by
 
 
-def _status_of(answer: Reply | Handed | Follow) -> int:
+def _status_of(answer: Reply | OpenResponse | Follow) -> int:
     match answer:
         case Reply(status):
             return status
-        case Handed(stream, _):
+        case OpenResponse(stream, _):
             return stream.status
         case Follow():
             return HTTPStatus.OK
@@ -88,7 +88,7 @@ class Connection:
         writer: asyncio.StreamWriter,
         *,
         peer: Peer,
-        service: Service,
+        service: ConnectionContext,
         crowded: Callable[[], bool] = lambda: False,
     ) -> None:
         self.busy = False
@@ -142,7 +142,7 @@ class Connection:
                 self._ahead.cancel()
             self._writer.close()
 
-    async def _next(self) -> Framed | Malformed | None:
+    async def _next(self) -> ParsedRequest | Malformed | None:
         """Read one request; None when the client has nothing more to say."""
         patience = self._patience
         try:
@@ -174,7 +174,7 @@ class Connection:
         self._requests.feed(data)
         return bool(data)
 
-    async def _serve_one(self, framed: Framed) -> bool:
+    async def _serve_one(self, framed: ParsedRequest) -> bool:
         """Answer one request; tell whether another may follow."""
         claims = any(name == CONTEXT_HEADER for name, _ in framed.headers)
         actor = identify(self._peer, self._rules(), claims_controller=claims)
@@ -186,7 +186,7 @@ class Connection:
         reach("client.receive.before")
         if not framed.upgrade:
             self._ahead = asyncio.ensure_future(self._reader.read(READ_BYTES))
-        client = Client(
+        client = ClientStream(
             self._reader,
             self._writer,
             chunked=framed.version == "1.1",
@@ -205,11 +205,11 @@ class Connection:
         )
         reach("client.receive.after")
         answer = await self._answer(request, client, admits=mutates)
-        if isinstance(answer, Follow | Handed):
+        if isinstance(answer, Follow | OpenResponse):
             self.busy = False  # a stream is cut when the broker stops; nothing is lost with it
         if isinstance(answer, Follow):
             await self._follow(answer, client)
-        elif isinstance(answer, Handed):
+        elif isinstance(answer, OpenResponse):
             await self._relay(answer, client)
         elif client.began:
             await self._end_stream(answer, client)
@@ -219,14 +219,14 @@ class Connection:
             reach("client.send.after")
         return client.keep_alive and not client.gone
 
-    async def _follow(self, follow: Follow, client: Client) -> None:
+    async def _follow(self, follow: Follow, client: ClientStream) -> None:
         """Let the journal be followed until either side ends it."""
         client.keep_alive = False
         refused = await self._asking.follow(follow, client)
         if refused is not None:
             await self._send(refused, to_head=False, client=client)
 
-    async def _relay(self, handed: Handed, client: Client) -> None:
+    async def _relay(self, handed: OpenResponse, client: ClientStream) -> None:
         """Relay an answer to its end; what an exec came to is recorded at once."""
         command = handed.relay
         if not command.exec:
@@ -241,8 +241,8 @@ class Connection:
         await self._driver.run(container_exec.look_after(self._state, command.exec))
 
     async def _answer(
-        self, request: Request, client: Client, *, admits: bool
-    ) -> Reply | Handed | Follow:
+        self, request: Request, client: ClientStream, *, admits: bool
+    ) -> Reply | OpenResponse | Follow:
         started = self._state.clock.monotonic()
         try:
             answer = await self._driver.drive(
@@ -268,7 +268,7 @@ class Connection:
         )
         return answer
 
-    async def _send(self, reply: Reply, *, to_head: bool, client: Client) -> None:
+    async def _send(self, reply: Reply, *, to_head: bool, client: ClientStream) -> None:
         client.end_if_interrupted()
         client.keep_alive = client.keep_alive and not self.closing and not self._crowded()
         raw = reply_bytes(reply, to_head=to_head, keep_alive=client.keep_alive)
@@ -278,7 +278,7 @@ class Connection:
         except TimeoutError:
             client.gone = True
 
-    async def _end_stream(self, answer: Reply, client: Client) -> None:
+    async def _end_stream(self, answer: Reply, client: ClientStream) -> None:
         """End an answer that was relayed while it came; what the gate says at last follows it."""
         try:
             async with asyncio.timeout(self._patience.write_s):
@@ -289,7 +289,7 @@ class Connection:
         except TimeoutError:
             client.gone = True
 
-    async def _refuse(self, refused: Malformed | Stranger, framed: Framed | None) -> None:
+    async def _refuse(self, refused: Malformed | Stranger, framed: ParsedRequest | None) -> None:
         """Record a refusal of the shell's own, answer it and end the connection."""
         identifier = self._state.new_id()
         status = refused.status if isinstance(refused, Malformed) else HTTPStatus.FORBIDDEN
@@ -307,7 +307,7 @@ class Connection:
         await self._linger()
 
     def _refusal_entry(
-        self, identifier: str, refused: Malformed | Stranger, framed: Framed | None
+        self, identifier: str, refused: Malformed | Stranger, framed: ParsedRequest | None
     ) -> Entry:
         peer = self._peer
         actor = identify(peer, self._rules(), claims_controller=False)

@@ -11,11 +11,11 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
-from controller.broker.server.fair_queue import Rounds
+from controller.broker.server.fair_queue import RoundRobin
 
 
 @dataclass(frozen=True, slots=True)
-class Size:
+class SlotLimits:
     """How many there are."""
 
     all: int
@@ -26,16 +26,16 @@ class Size:
     wait_s: float
 
 
-class Seats:
+class ConnectionSlots:
     """Who is served now. ``trusted`` tells controller and operators by uid, as it is then."""
 
-    def __init__(self, size: Size, *, trusted: Callable[[int], bool]) -> None:
+    def __init__(self, size: SlotLimits, *, trusted: Callable[[int], bool]) -> None:
         self._size = size
         self._trusted = trusted
         self._of: dict[int, int] = {}
         self._taken = 0
         self._waiting: dict[int, int] = {}
-        self._rounds = Rounds()
+        self._rounds = RoundRobin()
 
     async def take(self, uid: int) -> bool:
         """Take a place, waiting for one a while; False: there was none. Give it back with leave."""

@@ -15,34 +15,34 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Generic, TypeVar, assert_never, cast
 
-from controller.broker.engine.client import Upstream
-from controller.broker.engine.relay import Client
-from controller.broker.engine.response import Broken, Stream
+from controller.broker.engine.client import EngineClient
+from controller.broker.engine.relay import ClientStream
+from controller.broker.engine.response import ResponseBroken, ResponseReader
 from controller.broker.engine.shared_pulls import Authorise, Pulls, nobody
 from controller.broker.gate.commands import (
-    Answer,
     Command,
+    CommandResult,
     EndProcess,
-    Examine,
     Follow,
     Forward,
-    Look,
+    InspectPaths,
     Lost,
+    QueryJournal,
+    ReadEngine,
     ReadProcess,
-    Recall,
     Relay,
-    Write,
+    WriteRecord,
     engine_remedy,
 )
 from controller.broker.gate.mutate import silence
 from controller.broker.host import process_killer, process_reader
-from controller.broker.server.fair_queue import Admission
-from controller.broker.server.journal_queries import Asking
-from controller.broker.server.record_limiter import Meter
-from controller.broker.server.record_store import Books
-from controller.broker.server.thread_limit import Aside, Crowded
+from controller.broker.server.fair_queue import AdmissionLock
+from controller.broker.server.journal_queries import JournalQueries
+from controller.broker.server.record_limiter import RecordLimiter
+from controller.broker.server.record_store import RecordStore
+from controller.broker.server.thread_limit import ThreadLimit, ThreadsBusy
 from controller.broker.wire.responses import refusal
-from controller.model.confinement import Effective, Unseen
+from controller.model.confinement import EffectiveState, NotReadable
 from controller.model.host_paths import PathFacts
 from controller.model.records import Actor, Entry, Record, Reply, Role
 
@@ -68,18 +68,18 @@ AFTER_ITS_ANSWER = "after its answer"
 T = TypeVar("T")
 #: What the gate's generators look like: a Relay as their value hands the connection over, a Follow
 #: has it written to as the journal grows.
-Steps = Generator[Command, Answer, Reply | Relay | Follow]
+Flow = Generator[Command, CommandResult, Reply | Relay | Follow]
 Examination = Callable[[tuple[str, ...]], tuple[PathFacts, ...]]
 
 
-class Begun(Generic[T]):
+class StartedFlow(Generic[T]):
     """Steps that ran to their next command: None once they ended, with their value.
 
     ``doubts``: how often the books had taken something back before they began; None once what they
     were judged by is durable.
     """
 
-    def __init__(self, steps: Generator[Command, Answer, T], doubts: int) -> None:
+    def __init__(self, steps: Generator[Command, CommandResult, T], doubts: int) -> None:
         self._steps = steps
         self.doubts: int | None = doubts
         self.command: Command | None = None
@@ -88,14 +88,14 @@ class Begun(Generic[T]):
     @property
     def early(self) -> Reply | None:
         """What their client is answered while they go on; None: it waits for their end."""
-        return self.command.early if isinstance(self.command, Write) else None
+        return self.command.early if isinstance(self.command, WriteRecord) else None
 
     @property
     def refused(self) -> bool:
         """Whether they end without a look: with a record of a refusal, or with nothing."""
         return self.command is None or _is_refusal(self.command)
 
-    def send(self, answer: Answer) -> None:
+    def send(self, answer: CommandResult) -> None:
         """Go on with the answer to the command."""
         try:
             self.command = self._steps.send(answer)
@@ -107,27 +107,27 @@ class Begun(Generic[T]):
         self._steps.close()
 
 
-def _read_process(asked: tuple[int, str, tuple[str, ...]]) -> Effective | Unseen:
+def _read_process(asked: tuple[int, str, tuple[str, ...]]) -> EffectiveState | NotReadable:
     return process_reader.read_process(*asked)
 
 
 def _is_refusal(command: Command) -> bool:
-    return isinstance(command, Write) and command.entry.stage == "refusal"
+    return isinstance(command, WriteRecord) and command.entry.stage == "refusal"
 
 
 def _is_intent(command: Command) -> bool:
-    return isinstance(command, Write) and command.entry.stage == "intent"
+    return isinstance(command, WriteRecord) and command.entry.stage == "intent"
 
 
 class _Looks:
     """One request's looks: those that will follow are asked for with the first one."""
 
-    def __init__(self, upstream: Upstream, authorise: Authorise) -> None:
+    def __init__(self, upstream: EngineClient, authorise: Authorise) -> None:
         self._upstream = upstream
         self._authorise = authorise
         self._ahead: dict[str, asyncio.Task[Reply | Lost]] = {}
 
-    async def answer(self, look: Look) -> Reply | Lost:
+    async def answer(self, look: ReadEngine) -> Reply | Lost:
         """Answer a look, by what was asked for ahead where it was."""
         for path in look.ahead[: AHEAD_MAX - len(self._ahead)]:
             if path not in self._ahead:
@@ -152,10 +152,10 @@ class _Looks:
 
 
 @dataclass(frozen=True, slots=True)
-class Handed:
+class OpenResponse:
     """An answer of the engine that is open, to be relayed."""
 
-    stream: Stream
+    stream: ResponseReader
     relay: Relay
 
 
@@ -165,11 +165,11 @@ class Driver:
     def __init__(
         self,
         *,
-        upstream: Upstream,
-        books: Books,
-        meter: Meter,
+        upstream: EngineClient,
+        books: RecordStore,
+        meter: RecordLimiter,
         examine: Examination,
-        asking: Asking,
+        asking: JournalQueries,
         authorise: Authorise = nobody,
         left_open: Callable[[], None] = lambda: None,
     ) -> None:
@@ -179,17 +179,17 @@ class Driver:
         self._books = books
         self._meter = meter
         self._asking = asking
-        self._examine = Aside(examine, threads=EXAMINING_MAX)
-        self._reads = Aside(_read_process, threads=READING_MAX + HANGING_MAX)
+        self._examine = ThreadLimit(examine, threads=EXAMINING_MAX)
+        self._reads = ThreadLimit(_read_process, threads=READING_MAX + HANGING_MAX)
         self._reading = asyncio.Semaphore(READING_MAX)
-        self._admission = Admission()
+        self._admission = AdmissionLock()
         self._left_open = left_open
         self._rests: set[asyncio.Task[None]] = set()
         self._beginning = 0  # of these, those that nothing of was done yet
 
     async def drive(
-        self, begin: Callable[[], Steps], client: Client, *, admits: Actor | None
-    ) -> Reply | Handed | Follow:
+        self, begin: Callable[[], Flow], client: ClientStream, *, admits: Actor | None
+    ) -> Reply | OpenResponse | Follow:
         """Run a request's steps to their answer, and open the one that they hand over.
 
         With *admits* (who asks for a change) they run alone until their first record or mutation:
@@ -199,8 +199,8 @@ class Driver:
         if self._beginning:
             await asyncio.sleep(0)  # what was answered is believed before anything else is asked
         self._books.look_up()
-        opened: dict[Relay, Stream] = {}
-        steps = Begun(begin(), self._books.doubts)
+        opened: dict[Relay, ResponseReader] = {}
+        steps = StartedFlow(begin(), self._books.doubts)
         goes_on = False
         try:
             with ExitStack() as alone:
@@ -216,7 +216,7 @@ class Driver:
                     )
                 if waits:  # what they saw before may be otherwise by now
                     steps.close()
-                    steps = Begun(begin(), self._books.doubts)
+                    steps = StartedFlow(begin(), self._books.doubts)
                 value = await self._run(steps, alone, opened, client)
             goes_on = steps.command is not None
             if goes_on:
@@ -228,14 +228,14 @@ class Driver:
             for stream in opened.values():
                 stream.close()
 
-    def _go_on(self, steps: Begun[Reply | Relay | Follow]) -> None:
+    def _go_on(self, steps: StartedFlow[Reply | Relay | Follow]) -> None:
         """Carry steps to their end whose client is answered."""
         self._beginning += 1
         task = asyncio.create_task(self._to_the_end(steps), name=AFTER_ITS_ANSWER)
         self._rests.add(task)
         task.add_done_callback(self._rests.discard)
 
-    async def _to_the_end(self, steps: Begun[Reply | Relay | Follow]) -> None:
+    async def _to_the_end(self, steps: StartedFlow[Reply | Relay | Follow]) -> None:
         self._beginning -= 1
         doubts = self._books.doubts
         try:
@@ -257,9 +257,9 @@ class Driver:
         alone.callback(self._admission.release)
         return True
 
-    async def run(self, steps: Generator[Command, Answer, T]) -> T:
+    async def run(self, steps: Generator[Command, CommandResult, T]) -> T:
         """Run steps of the broker's own, which hand nothing over."""
-        begun = Begun(steps, self._books.doubts)
+        begun = StartedFlow(steps, self._books.doubts)
         try:
             return await self._run(begun, ExitStack(), {}, None)
         finally:
@@ -267,10 +267,10 @@ class Driver:
 
     async def _run(
         self,
-        steps: Begun[T],
+        steps: StartedFlow[T],
         alone: ExitStack,
-        opened: dict[Relay, Stream],
-        client: Client | None,
+        opened: dict[Relay, ResponseReader],
+        client: ClientStream | None,
     ) -> T:
         """Run steps to their end; with a client, to what it is answered early."""
         looks = _Looks(self._upstream, self._authorise)
@@ -278,23 +278,23 @@ class Driver:
             while (command := steps.command) is not None:
                 if client is not None and steps.early is not None:
                     return cast("T", steps.early)
-                if isinstance(command, Look):
+                if isinstance(command, ReadEngine):
                     steps.send(await looks.answer(command))
                     continue
                 looks.forget()
                 if _is_refusal(command):
                     alone.close()  # nothing that was counted matters any more
-                answer: Answer = None
+                answer: CommandResult = None
                 if not _is_intent(command) or await self._is_sure(steps):
                     answer = await self._carry_out(command, opened, client)
-                if not isinstance(command, Examine | ReadProcess | Recall):
+                if not isinstance(command, InspectPaths | ReadProcess | QueryJournal):
                     alone.close()
                 steps.send(answer)
         finally:
             looks.forget()
         return steps.value
 
-    async def _is_sure(self, steps: Begun[T]) -> bool:
+    async def _is_sure(self, steps: StartedFlow[T]) -> bool:
         """Tell, once that is known, whether what steps were judged by is durable."""
         doubts, steps.doubts = steps.doubts, None
         return doubts is None or await self._books.sure(doubts)
@@ -312,8 +312,11 @@ class Driver:
         return await self._meter.write(entry)
 
     async def _end(
-        self, value: Reply | Relay | Follow, opened: dict[Relay, Stream], client: Client
-    ) -> Reply | Handed | Follow:
+        self,
+        value: Reply | Relay | Follow,
+        opened: dict[Relay, ResponseReader],
+        client: ClientStream,
+    ) -> Reply | OpenResponse | Follow:
         if isinstance(value, Reply | Follow):
             return value
         stream = opened.pop(value, None) or await self._open(value, client)
@@ -324,26 +327,32 @@ class Driver:
                 silence(stream),
                 remedy=engine_remedy(stream.reason),
             )
-        return Handed(stream, value)
+        return OpenResponse(stream, value)
 
     async def _carry_out(
         self,
-        command: Examine | ReadProcess | Write | Forward | Relay | Recall | EndProcess,
-        opened: dict[Relay, Stream],
-        client: Client | None,
-    ) -> Answer:
+        command: InspectPaths
+        | ReadProcess
+        | WriteRecord
+        | Forward
+        | Relay
+        | QueryJournal
+        | EndProcess,
+        opened: dict[Relay, ResponseReader],
+        client: ClientStream | None,
+    ) -> CommandResult:
         match command:
-            case Examine(paths):
+            case InspectPaths(paths):
                 return await self._examined(paths)
-            case Write(entry, early) if early is not None:
+            case WriteRecord(entry, early) if early is not None:
                 return await self._books.write(entry, believed=True)
-            case Write(entry):
+            case WriteRecord(entry):
                 return await self._meter.write(entry)
             case Forward(method, path, body, stream=stream, deadline_s=deadline_s):
                 if stream and client is not None:
                     return await self._pulls.pull(command, client)
                 return await self._upstream.forward(method, path, body, deadline_s=deadline_s)
-            case Recall(question):
+            case QueryJournal(question):
                 return await self._asking.ask(question)
             case Relay():
                 return await self._head(command, opened, client)
@@ -359,31 +368,31 @@ class Driver:
         try:
             async with asyncio.timeout(EXAMINE_S):
                 return await self._examine(paths)
-        except (TimeoutError, Crowded):
+        except (TimeoutError, ThreadsBusy):
             LOG.warning("examine.late paths=%d", len(paths))
             return ()
 
     async def _process(
         self, pid: int, container: str, targets: tuple[str, ...], after_s: float
-    ) -> Effective | Unseen:
+    ) -> EffectiveState | NotReadable:
         """Look at a process; where that hangs (a filesystem in it), it isn't seen."""
         await asyncio.sleep(after_s)
         try:
             async with asyncio.timeout(PROCESS_S):
                 async with self._reading:
                     return await self._reads((pid, container, targets))
-        except (TimeoutError, Crowded):
+        except (TimeoutError, ThreadsBusy):
             LOG.warning("process.late container=%s", container)
-            return Unseen("looking at its process takes too long")
+            return NotReadable("looking at its process takes too long")
 
-    async def _open(self, relay: Relay, client: Client | None) -> Stream | Lost:
+    async def _open(self, relay: Relay, client: ClientStream | None) -> ResponseReader | Lost:
         hijack = relay.hijack and client is not None and client.upgrade
         return await self._upstream.open(
             relay.method, relay.path, relay.body, mutation=relay.mutates, hijack=hijack
         )
 
     async def _head(
-        self, relay: Relay, opened: dict[Relay, Stream], client: Client | None
+        self, relay: Relay, opened: dict[Relay, ResponseReader], client: ClientStream | None
     ) -> Reply | Lost:
         stream = await self._open(relay, client)
         if isinstance(stream, Lost):
@@ -394,13 +403,13 @@ class Driver:
         return await _whole(stream, deadline_s=15.0)
 
 
-async def _whole(stream: Stream, *, deadline_s: float) -> Reply | Lost:
+async def _whole(stream: ResponseReader, *, deadline_s: float) -> Reply | Lost:
     try:
         async with asyncio.timeout(deadline_s):
             return await stream.whole()
     except TimeoutError:
         return Lost(f"the engine's answer wasn't whole within {deadline_s:g} s")
-    except Broken as error:
+    except ResponseBroken as error:
         return Lost(str(error))
     finally:
         stream.close()

@@ -1,8 +1,8 @@
 """Who comes next, where many ask at once: one uid after the other, however much each asks for.
 
-``Turns`` cuts the reading and judging of requests into pieces between which everything else of the
+``FairQueue`` cuts the reading and judging of requests into pieces between which everything else of the
 broker goes on: a thousand requests that come at once delay another's by one of them, not by all.
-``Admission`` is the lock that mutations hold until their intent is written.
+``AdmissionLock`` is the lock that mutations hold until their intent is written.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Callable
 Waiter = asyncio.Future[None]
 
 
-class Rounds:
+class RoundRobin:
     """Waiters by uid: each uid in the order of its coming, the uids in turn."""
 
     def __init__(self) -> None:
@@ -52,7 +52,7 @@ CROWD = 16
 CROWDED_S = 0.004
 
 
-class Turns:
+class FairQueue:
     """One turn each time that the event loop goes round, and fewer for a crowd.
 
     Who is ``trusted``, the controller and operators, waits for nobody. What a crowd asks for, a
@@ -62,7 +62,7 @@ class Turns:
     def __init__(self, trusted: Callable[[int], bool] = lambda _uid: False) -> None:
         self._trusted = trusted
         self._taken = False
-        self._waiting = Rounds()
+        self._waiting = RoundRobin()
 
     async def take(self, uid: int) -> None:
         """Return at once if nobody had a turn in this round of the loop, else when it is time."""
@@ -85,14 +85,14 @@ class Turns:
             loop.call_later(CROWDED_S, self._next)
 
 
-class Admission:
+class AdmissionLock:
     """A lock that goes round the uids; controller and operators get every second turn at least."""
 
     def __init__(self) -> None:
         self._held = False
         self._trusted_last = False
-        self._trusted = Rounds()
-        self._others = Rounds()
+        self._trusted = RoundRobin()
+        self._others = RoundRobin()
 
     @property
     def free(self) -> bool:

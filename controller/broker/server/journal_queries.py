@@ -13,10 +13,10 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from http import HTTPStatus
 
-from controller.broker.engine.relay import Client, hang_up_of
-from controller.broker.gate.commands import Follow, Untold
-from controller.broker.server.fair_queue import Admission
-from controller.broker.server.thread_limit import Aside, Crowded
+from controller.broker.engine.relay import ClientStream, hang_up_of
+from controller.broker.gate.commands import Follow, JournalNotReadable
+from controller.broker.server.fair_queue import AdmissionLock
+from controller.broker.server.thread_limit import ThreadLimit, ThreadsBusy
 from controller.broker.wire.responses import refusal
 from controller.core.records.views import Page, Question
 from controller.model.errors import StateError
@@ -33,7 +33,9 @@ LOOK_S = 0.2
 PAGE = 200
 DAMAGED = "journal.damaged"
 NDJSON = (("content-type", "application/x-ndjson"),)
-BUSY = Untold("broker.busy", "too many questions to the journal wait", "try again in a moment")
+BUSY = JournalNotReadable(
+    "broker.busy", "too many questions to the journal wait", "try again in a moment"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,17 +47,17 @@ class Followers:
     of_clients: int = 16
 
 
-class Asking:
+class JournalQueries:
     """Asks an archive. One event loop's."""
 
     def __init__(self, archive: Archive, *, followers: Followers = Followers()) -> None:
         self._archive = archive
-        self._aside = Aside(archive.ask, threads=HANGING_MAX)
-        self._turn = Admission()
+        self._aside = ThreadLimit(archive.ask, threads=HANGING_MAX)
+        self._turn = AdmissionLock()
         self._most = followers
         self._following: dict[tuple[Role, int], int] = {}
 
-    async def ask(self, question: Question) -> Page | Untold:
+    async def ask(self, question: Question) -> Page | JournalNotReadable:
         """Answer a question, in turn."""
         reader = question.reader
         trusted = reader.role is not Role.CLIENT
@@ -67,14 +69,16 @@ class Asking:
         try:
             async with asyncio.timeout(WAIT_S):
                 return await self._aside(question)
-        except (TimeoutError, Crowded):
-            return Untold("journal.unreadable", "the disk of the journal doesn't answer")
+        except (TimeoutError, ThreadsBusy):
+            return JournalNotReadable(
+                "journal.unreadable", "the disk of the journal doesn't answer"
+            )
         except StateError as error:
-            return Untold(error.code, error.message, error.remedy)
+            return JournalNotReadable(error.code, error.message, error.remedy)
         finally:
             self._turn.release()
 
-    async def follow(self, follow: Follow, client: Client) -> Reply | None:
+    async def follow(self, follow: Follow, client: ClientStream) -> Reply | None:
         """Send what is wanted as it becomes durable, until either side ends it.
 
         Return the refusal where too many follow already.
@@ -104,7 +108,7 @@ class Asking:
         full = peer[0] is Role.CLIENT and clients >= self._most.of_clients
         return not full and self._following.get(peer, 0) < self._most.of_a_peer
 
-    async def _feed(self, follow: Follow, client: Client, gone: asyncio.Event) -> None:
+    async def _feed(self, follow: Follow, client: ClientStream, gone: asyncio.Event) -> None:
         question = replace(follow.question, limit=PAGE, last=False)
         looked = -1
         while not (client.gone or gone.is_set()):
@@ -115,7 +119,7 @@ class Asking:
                         await gone.wait()
                 continue
             page = await self.ask(question)
-            if isinstance(page, Untold):
+            if isinstance(page, JournalNotReadable):
                 if page.code == DAMAGED:
                     return  # nothing more would ever come, and silence looks like a quiet night
                 await asyncio.sleep(LOOK_S)

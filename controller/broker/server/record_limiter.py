@@ -19,7 +19,7 @@ from controller.model.records import Entry, Record, Role
 from controller.ports import Clock, NewId
 
 LOG = logging.getLogger(__name__)
-Write = Callable[[Entry], Awaitable[Record | None]]
+WriteEntry = Callable[[Entry], Awaitable[Record | None]]
 
 
 @dataclass(slots=True)
@@ -32,10 +32,10 @@ class _Counting:
     waiting: list[asyncio.Future[Record | None]] = field(default_factory=list)
 
 
-class Meter:
+class RecordLimiter:
     """Writes entries, within the limits of their peers. One event loop's."""
 
-    def __init__(self, write: Write, *, clock: Clock, new_id: NewId, limit: Limit) -> None:
+    def __init__(self, write: WriteEntry, *, clock: Clock, new_id: NewId, limit: Limit) -> None:
         self._write = write
         self._clock = clock
         self._new_id = new_id

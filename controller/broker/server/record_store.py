@@ -36,7 +36,7 @@ SETTLE_S = 1.0
 _FORMAT = 1
 
 
-class Books:
+class RecordStore:
     """Writes entries and keeps ``state.inventory`` what the journal says. One event loop's."""
 
     def __init__(

@@ -11,11 +11,11 @@ import asyncio
 import logging
 from contextlib import suppress
 
-from controller.broker.engine.client import Upstream
+from controller.broker.engine.client import EngineClient
 from controller.broker.gate.state import GateState
 from controller.broker.guards import recovery
 from controller.broker.server.driver import Driver
-from controller.core.enforcement.settlement import Sighting
+from controller.core.enforcement.settlement import SettlementEvidence
 from controller.model.errors import TrimtabError
 
 LOG = logging.getLogger(__name__)
@@ -28,12 +28,12 @@ FORGET_S = 300.0
 class Mending:
     """Recovery's driver. ``wake`` it when an intent may have been left open."""
 
-    def __init__(self, *, driver: Driver, state: GateState, upstream: Upstream) -> None:
+    def __init__(self, *, driver: Driver, state: GateState, upstream: EngineClient) -> None:
         self._driver = driver
         self._state = state
         self._upstream = upstream
         self._woken = asyncio.Event()
-        self._sightings: dict[str, Sighting] = {}
+        self._sightings: dict[str, SettlementEvidence] = {}
         self._cleaned = False
 
     def wake(self) -> None:

@@ -22,26 +22,31 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import cast
 
-from controller.broker.engine.client import Engine, Upstream
+from controller.broker.engine.client import ConnectedEngine, EngineClient
 from controller.broker.gate import redact
 from controller.broker.gate.mutate import BROKER, actor_of
 from controller.broker.gate.state import GateState
 from controller.broker.guards import split_brain
 from controller.broker.host import listen_socket
-from controller.broker.host.path_inspector import Examiner, guarded
-from controller.broker.host.peer_credentials import Rules, peer_of, uid_of
+from controller.broker.host.path_inspector import PathInspector, guarded
+from controller.broker.host.peer_credentials import PeerRules, peer_of, uid_of
 from controller.broker.host.registry_credentials import Credentials, Registrar
 from controller.broker.host.routes import host_routes
-from controller.broker.server.connection import Connection, Handle, Patience, Service
-from controller.broker.server.connection_slots import Seats, Size
+from controller.broker.server.connection import (
+    Connection,
+    ConnectionContext,
+    ConnectionTimeouts,
+    HandleRequest,
+)
+from controller.broker.server.connection_slots import ConnectionSlots, SlotLimits
 from controller.broker.server.driver import Driver
-from controller.broker.server.fair_queue import Turns
-from controller.broker.server.journal_queries import Asking
-from controller.broker.server.record_limiter import Meter
-from controller.broker.server.record_store import Books
+from controller.broker.server.fair_queue import FairQueue
+from controller.broker.server.journal_queries import JournalQueries
+from controller.broker.server.record_limiter import RecordLimiter
+from controller.broker.server.record_store import RecordStore
 from controller.broker.server.recovery_task import Mending
 from controller.broker.server.watch_task import Lookout
-from controller.broker.server.watching import Watching
+from controller.broker.server.watching import ExecReaper
 from controller.broker.wire.responses import refusal, reply_bytes
 from controller.core.encoding.engine_address import socket_path
 from controller.core.enforcement.rate_limit import Limit
@@ -67,7 +72,7 @@ NOBODY_YET = EngineFacts("", "", "", 0, 0)
 
 
 @dataclass(frozen=True, slots=True)
-class Places:
+class BrokerPaths:
     """Where everything is. ``desired_state`` None: no container is kept off that directory.
 
     ``registry_auth`` None: there are no credentials for registries.
@@ -88,7 +93,7 @@ class Places:
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class ServerLimits:
     """Numbers, each with its reason beside it."""
 
     connections: int = 256
@@ -103,11 +108,11 @@ class Limits:
     records: Limit = field(default_factory=Limit)
     grace_s: float = 4.0  # of the 5 s in which the broker ends, some are for saving
     save_s: float = 60.0
-    patience: Patience = field(default_factory=Patience)
+    patience: ConnectionTimeouts = field(default_factory=ConnectionTimeouts)
 
 
 @dataclass(frozen=True, slots=True)
-class Outside:
+class HostServices:
     """What the broker needs of its process: each comes from the composition root.
 
     ``load_policy`` and ``open_journal`` block, and raise PolicyInvalid and StateError.
@@ -129,20 +134,20 @@ class Broker:
 
     def __init__(
         self,
-        places: Places,
+        places: BrokerPaths,
         *,
         instance: str,
         controller_uid: int,
         group: int | None,
-        handle: Handle,
-        outside: Outside,
-        limits: Limits = Limits(),
+        handle: HandleRequest,
+        outside: HostServices,
+        limits: ServerLimits = ServerLimits(),
     ) -> None:
         self._places = places
         self._handle = handle
         self._outside = outside
         self._limits = limits
-        self._rules = Rules(controller_uid=controller_uid, own_uid=os.geteuid(), group=group)
+        self._rules = PeerRules(controller_uid=controller_uid, own_uid=os.geteuid(), group=group)
         self._engine_socket = socket_path(places.engine)
         self._credentials = Credentials(
             places.registry_auth,
@@ -162,8 +167,8 @@ class Broker:
             routes=host_routes,
         )
         self._serving: dict[asyncio.Task[None], Connection] = {}
-        self._seats = Seats(
-            Size(
+        self._seats = ConnectionSlots(
+            SlotLimits(
                 all=limits.connections,
                 of_a_client=limits.connections_of_a_client,
                 reserved=limits.reserved,
@@ -172,7 +177,7 @@ class Broker:
             ),
             trusted=self._is_trusted,
         )
-        self._turns = Turns(self._is_trusted)
+        self._turns = FairQueue(self._is_trusted)
         self._waiting: set[asyncio.Task[None]] = set()
         self._turning_away = 0
         self._background: set[asyncio.Task[None]] = set()
@@ -222,14 +227,16 @@ class Broker:
         """
         async with AsyncExitStack() as stack:
             books, archive = await stack.enter_async_context(self._claimed())
-            upstream = Upstream(self._engine_socket, admit=self._admit, reach=self._outside.reach)
+            upstream = EngineClient(
+                self._engine_socket, admit=self._admit, reach=self._outside.reach
+            )
             stack.callback(upstream.close)
             await self._meet(upstream)
             outside = self._outside
-            meter = Meter(
+            meter = RecordLimiter(
                 books.write, clock=outside.clock, new_id=outside.new_id, limit=self._limits.records
             )
-            asking = Asking(archive)
+            asking = JournalQueries(archive)
 
             def left_open() -> None:
                 mending.wake()
@@ -246,7 +253,7 @@ class Broker:
             stack.push_async_callback(driver.close)
             mending = Mending(driver=driver, state=self.state, upstream=upstream)
             lookout = Lookout(driver=driver, state=self.state, upstream=upstream)
-            service = Service(
+            service = ConnectionContext(
                 driver=driver,
                 handle=self._handle,
                 state=self.state,
@@ -262,7 +269,7 @@ class Broker:
             self._start(mending.forget())
             self._start(lookout.listen())
             self._start(lookout.look())
-            self._start(Watching(driver=driver, state=self.state).run())
+            self._start(ExecReaper(driver=driver, state=self.state).run())
             self._start(self._save_now_and_then(books))
             self._start(self._reload(reload or asyncio.Event(), meter))
             listener = listen_socket.listen(self._places.socket, group=self._rules.group)
@@ -285,7 +292,7 @@ class Broker:
     # Start and end.
 
     @asynccontextmanager
-    async def _claimed(self) -> AsyncIterator[tuple[Books, Archive]]:
+    async def _claimed(self) -> AsyncIterator[tuple[RecordStore, Archive]]:
         """Hold lock and journal, with the inventory brought up to it, and its index on the way."""
         outside = self._outside
         lock = await listen_socket.hold_lock(self._places.folder / "lock", clock=outside.clock)
@@ -295,7 +302,7 @@ class Broker:
                 snapshot = self._places.folder / "inventory.json"
                 archive = outside.open_archive(journal)
                 try:
-                    books = Books(
+                    books = RecordStore(
                         journal, self.state, snapshot, archive=archive, reach=outside.reach
                     )
                     await asyncio.to_thread(books.load)
@@ -312,14 +319,14 @@ class Broker:
         finally:
             os.close(lock)
 
-    async def _meet(self, upstream: Upstream) -> None:
+    async def _meet(self, upstream: EngineClient) -> None:
         """Ask who the engine is. It may be away; that it is another one ends the broker."""
         try:
             await upstream.meet()
         except EngineError as error:
             LOG.warning("engine.away error=%s", error)
 
-    def _admit(self, engine: Engine) -> None:
+    def _admit(self, engine: ConnectedEngine) -> None:
         self._outside.bind_engine(engine.facts.engine_id)
         self.state.engine = engine.facts
         self.state.seccomp = engine.seccomp
@@ -338,7 +345,7 @@ class Broker:
         self._background.add(task)
         task.add_done_callback(self._background.discard)
 
-    async def _wind_down(self, meter: Meter) -> None:
+    async def _wind_down(self, meter: RecordLimiter) -> None:
         """End all connections: at once where nothing is due, the others within the grace.
 
         What was counted of refusals is written at once, so that their answers needn't wait.
@@ -361,7 +368,7 @@ class Broker:
     # Connections.
 
     async def _listen(
-        self, listener: socket.socket, service: Service, mending: Mending
+        self, listener: socket.socket, service: ConnectionContext, mending: Mending
     ) -> asyncio.Server:
         async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             task = asyncio.current_task()
@@ -429,7 +436,7 @@ class Broker:
         rules = self._present_rules()
         return uid in rules.operating or uid == rules.controller_uid
 
-    def _present_rules(self) -> Rules:
+    def _present_rules(self) -> PeerRules:
         """Return who is who by the policy in force."""
         policy = self.state.policy
         return replace(
@@ -453,16 +460,16 @@ class Broker:
             credentials=str(places.registry_auth or ""),
             engine_data=root,
         )
-        return Examiner(protected, own_uid=self._rules.own_uid).examine(paths)
+        return PathInspector(protected, own_uid=self._rules.own_uid).examine(paths)
 
     # In the background.
 
-    async def _save_now_and_then(self, books: Books) -> None:
+    async def _save_now_and_then(self, books: RecordStore) -> None:
         while True:
             await asyncio.sleep(self._limits.save_s)
             await asyncio.to_thread(books.save)
 
-    async def _reload(self, reload: asyncio.Event, meter: Meter) -> None:
+    async def _reload(self, reload: asyncio.Event, meter: RecordLimiter) -> None:
         while True:
             await reload.wait()
             reload.clear()
@@ -477,7 +484,7 @@ class Broker:
             await meter.write(self._policy_entry())
             await self._reload_access(meter)
 
-    async def _reload_access(self, meter: Meter) -> None:
+    async def _reload_access(self, meter: RecordLimiter) -> None:
         try:
             await asyncio.to_thread(self._credentials.load)
         except CredentialsInvalid as error:
@@ -485,7 +492,7 @@ class Broker:
             LOG.error("registry-auth.invalid error=%s: the last good one stays", told)  # noqa: TRY400
         await self._tell_access(meter)
 
-    async def _tell_access(self, meter: Meter) -> None:
+    async def _tell_access(self, meter: RecordLimiter) -> None:
         """Take note of which registries there are credentials for, and record it."""
         credentials = self._credentials
         self.state.access, self.state.access_error = credentials.access, credentials.error

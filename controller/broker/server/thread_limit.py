@@ -16,11 +16,11 @@ A = TypeVar("A")
 T = TypeVar("T")
 
 
-class Crowded(Exception):
+class ThreadsBusy(Exception):
     """So many calls hang that no other one is begun."""
 
 
-class Aside(Generic[A, T]):
+class ThreadLimit(Generic[A, T]):
     """Makes calls of *function* aside, at most *threads* of them at once. One event loop's."""
 
     def __init__(self, function: Callable[[A], T], *, threads: int) -> None:
@@ -35,7 +35,7 @@ class Aside(Generic[A, T]):
             Crowded: too many are at it.
         """
         if self._running >= self._threads:
-            raise Crowded
+            raise ThreadsBusy
         self._running += 1
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[T] = loop.create_future()

@@ -16,8 +16,8 @@ from http import HTTPStatus
 from typing import Any
 from urllib.parse import quote
 
-from controller.broker.engine.client import Upstream
-from controller.broker.engine.response import Broken, Stream
+from controller.broker.engine.client import EngineClient
+from controller.broker.engine.response import ResponseBroken, ResponseReader
 from controller.broker.gate.commands import Lost
 from controller.broker.gate.refusals import Answered
 from controller.broker.gate.state import GateState
@@ -42,7 +42,7 @@ EVENTS = f"/events?filters={quote(json.dumps(_WANTED, separators=(',', ':')), sa
 class Lookout:
     """Looks at what the engine's events name. One event loop's."""
 
-    def __init__(self, *, driver: Driver, state: GateState, upstream: Upstream) -> None:
+    def __init__(self, *, driver: Driver, state: GateState, upstream: EngineClient) -> None:
         self._driver = driver
         self._state = state
         self._upstream = upstream
@@ -65,7 +65,7 @@ class Lookout:
                 try:
                     self.everything()
                     await self._follow(stream)
-                except Broken as error:
+                except ResponseBroken as error:
                     LOG.info("lookout.broken error=%s", error)
                 finally:
                     self._listening = False
@@ -73,12 +73,12 @@ class Lookout:
             await asyncio.sleep(pause)
             pause = min(pause * 2, LAST_PAUSE_S)
 
-    async def _follow(self, stream: Stream) -> None:
+    async def _follow(self, stream: ResponseReader) -> None:
         rest = b""
         async for part in stream.chunks():
             *lines, rest = (rest + part).split(b"\n")
             if len(rest) > LINE_BYTES_MAX:
-                raise Broken(f"an event is longer than {LINE_BYTES_MAX} bytes")
+                raise ResponseBroken(f"an event is longer than {LINE_BYTES_MAX} bytes")
             for line in lines:
                 for identifier, instance in named(line):
                     self.wake(identifier, instance)

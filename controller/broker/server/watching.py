@@ -17,7 +17,7 @@ LOG = logging.getLogger(__name__)
 PAUSE_S = 1.0
 
 
-class Watching:
+class ExecReaper:
     """Looks after all sessions of the inventory."""
 
     def __init__(self, *, driver: Driver, state: GateState) -> None:

@@ -65,7 +65,7 @@ class Malformed:
 
 
 @dataclass(frozen=True, slots=True)
-class Framed:
+class ParsedRequest:
     """One whole request. ``path`` and ``query`` are as sent, header names in lower case."""
 
     method: str
@@ -98,7 +98,7 @@ class Head:
 
 
 @dataclass(frozen=True, slots=True)
-class Bound:
+class BodyLimit:
     """How many bytes a body may have, and what is said of a longer one where that isn't all."""
 
     most: int
@@ -117,12 +117,12 @@ class RequestReader:
     Framed the reader is ready for the next one. It never holds more than the limits allow.
     """
 
-    def __init__(self, bound: Callable[[str, str], Bound]) -> None:
+    def __init__(self, bound: Callable[[str, str], BodyLimit]) -> None:
         self._bound = bound  # of a method and a target as sent
         self._buffer = bytearray()
         self._head: Head | None = None
         self._head_end = 0
-        self._chunks = _Chunks(Bound(0))
+        self._chunks = _Chunks(BodyLimit(0))
 
     @property
     def idle(self) -> bool:
@@ -158,7 +158,7 @@ class RequestReader:
         self._buffer.clear()
         return rest
 
-    def poll(self) -> Framed | Malformed | None:
+    def poll(self) -> ParsedRequest | Malformed | None:
         """Return the next request, what is wrong with it, or None when more must come."""
         if self._head is None:
             if not self._buffer:
@@ -189,7 +189,7 @@ class RequestReader:
         self._head, self._head_end, self._chunks = head, end + 4, _Chunks(bound)
         return None
 
-    def _take_body(self, head: Head) -> Framed | Malformed | None:
+    def _take_body(self, head: Head) -> ParsedRequest | Malformed | None:
         if head.length is None:
             outcome = self._chunks.advance(self._buffer, self._head_end)
             if not isinstance(outcome, int):
@@ -208,7 +208,7 @@ class RequestReader:
         if not _second_parser_agrees(raw, head, body):
             return Malformed("wire.ambiguous", "two parsers read the request differently")
         path, _, query = head.target.partition("?")
-        return Framed(
+        return ParsedRequest(
             method=head.method,
             path=path,
             query=query,
@@ -306,7 +306,7 @@ def _body_length(method: str, version: str, value: dict[str, str]) -> int | Malf
 class _Chunks:
     """Decodes a chunked body step by step: no extensions, no trailers."""
 
-    def __init__(self, bound: Bound) -> None:
+    def __init__(self, bound: BodyLimit) -> None:
         self.body = bytearray()
         self._bound = bound
         self._at = -1

@@ -12,7 +12,7 @@ from controller.model.policy.shipped import DEFAULT_POLICY
 from controller.settings import Instance, state_of
 
 if TYPE_CHECKING:
-    from controller.core.rules.verdict import Admission
+    from controller.core.rules.verdict import AdmissionDecision
     from controller.model.desired.desired import Desired
     from controller.model.desired.plan import CreateContainer, Verdict
     from controller.model.errors import Problem
@@ -27,7 +27,7 @@ def preview_creations(desired: Desired, policy: Policy) -> Iterator[tuple[Key, V
     """
     from controller.core.admission.create import check_network, check_volume
     from controller.core.planning.prerequisites import (
-        Shape,
+        NetworkShape,
         network_action,
         network_name,
         volume_action,
@@ -38,7 +38,7 @@ def preview_creations(desired: Desired, policy: Policy) -> Iterator[tuple[Key, V
     for action, admission in check_creations(desired, policy):
         yield action.object, in_document(admission, action.service, policy)
     for network in desired.networks:
-        shape = Shape(internal=network.spec.internal)
+        shape = NetworkShape(internal=network.spec.internal)
         making = network_action(
             network_name(network), shape, key=network.key, owner=network.owner, cause="as declared"
         )
@@ -52,16 +52,16 @@ def preview_creations(desired: Desired, policy: Policy) -> Iterator[tuple[Key, V
 
 def check_creations(
     desired: Desired, policy: Policy
-) -> Iterator[tuple[CreateContainer, Admission]]:
+) -> Iterator[tuple[CreateContainer, AdmissionDecision]]:
     """Yield the create of each declared service's first container, with all that is found."""
     from controller.core.admission.create import CONTROLLER, check
     from controller.core.engine_api.translate import container_body
-    from controller.core.planning.prerequisites import Supplies
+    from controller.core.planning.prerequisites import Prerequisites
     from controller.core.planning.successor import hypothetical_create
     from controller.model.observed import Observed
 
     networks = policy.networks.names
-    supplies = Supplies(desired, Observed(instance=""), networks)
+    supplies = Prerequisites(desired, Observed(instance=""), networks)
     for service in desired.services:
         action = hypothetical_create(service, supplies)
         body = container_body(action, networks)

@@ -18,7 +18,7 @@ from controller.cli.clients.wait_for_pass import Waiting, in_silence
 from controller.model.errors import EngineError, StateError, TrimtabError, UsageError
 from controller.model.mutations import DOWN, SHOW_VALUES
 from controller.process.process_group import answers
-from controller.settings import Instance, State, read_instance, state_of
+from controller.settings import Instance, StateFolder, read_instance, state_of
 
 if TYPE_CHECKING:
     from controller.model.desired.field_changes import Review
@@ -29,7 +29,7 @@ ANSWER_S = 30.0
 #: Asks for a pass, with what an approval adds to the question, and returns the answer.
 Ask = Callable[[dict[str, object]], Any]
 #: Records an approval, and asks for the pass that it is for.
-Approve = Callable[[State, Ask], Any]
+Approve = Callable[[StateFolder, Ask], Any]
 #: Containers that are stopped at a time by ``down``.
 WORKERS = 8
 
@@ -41,7 +41,7 @@ def announce_nothing(_objects: Any) -> None:
 @contextmanager
 def broker_of(
     root: Path, *, directory: Path, engine: str | None, policy: str | None
-) -> Iterator[State]:
+) -> Iterator[StateFolder]:
     """Yield the state whose broker serves: the running one, or one for the block's life."""
     instance = read_instance(root)
     if instance is not None and answers(state_of(root, instance).broker_socket):
@@ -113,7 +113,7 @@ def ask_for_pass(
         EngineError: the controller can't be asked, or the plan is another one now.
     """
 
-    def ask(state: State) -> Any:
+    def ask(state: StateFolder) -> Any:
         def for_pass(more: dict[str, object]) -> Any:
             with waiting(state.controller_socket):
                 return ask_controller(
@@ -149,7 +149,7 @@ def ask_for_pass(
         return ask(launch.state)
 
 
-def _planned(state: State) -> Any:
+def _planned(state: StateFolder) -> Any:
     """Return the objects of the controller's plan; none if it can't plan now: the pass tells why."""
     try:
         shown = ask_controller(state.controller_socket, {"do": "plan"}, timeout_s=PLAN_S)
@@ -159,7 +159,7 @@ def _planned(state: State) -> Any:
 
 
 def take_down(
-    state: State, instance: Instance, *, tell: Callable[[str], None]
+    state: StateFolder, instance: Instance, *, tell: Callable[[str], None]
 ) -> tuple[list[str], list[str]]:
     """Remove all containers and networks of an instance; return what went and what didn't.
 

@@ -14,14 +14,14 @@ from controller.cli.clients.socket_client import BrokerApi, ask_controller
 from controller.cli.options import open_state
 from controller.cli.output.times import span
 from controller.model.errors import EngineUnavailable, Problem, StateError, TrimtabError
-from controller.settings import State
+from controller.settings import StateFolder
 
 #: Nothing that a controller publishes is larger.
 REPORT_MAX = 64 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
-class Fetched:
+class FetchedReport:
     """A report: of the running controller, or the last known one with why and its age."""
 
     report: dict[str, Any]
@@ -36,14 +36,14 @@ class Fetched:
         return f"{self.lost.message}: this is the last known state, {span(self.age_s)} old"
 
 
-def fetch(state: Path | None, *, now: float) -> Fetched:
+def fetch(state: Path | None, *, now: float) -> FetchedReport:
     """Return the running controller's report; where nothing runs, the one that it wrote last.
 
     Raises:
         EngineUnavailable: no controller runs, and no report can be read.
     """
     try:
-        return Fetched(fetch_status(state))
+        return FetchedReport(fetch_status(state))
     except EngineUnavailable as error:
         path = open_state(state)[0].controller / "status.json"
         try:
@@ -51,7 +51,7 @@ def fetch(state: Path | None, *, now: float) -> Fetched:
         except (OSError, ValueError):
             # Nothing was written yet, or this user is not allowed to look into the controller's folder.
             raise error from None
-        return Fetched(report, error, max(0.0, now - written_at))
+        return FetchedReport(report, error, max(0.0, now - written_at))
 
 
 def _read_report(path: Path) -> tuple[dict[str, Any], float]:
@@ -164,7 +164,7 @@ def matches(resource: dict[str, Any], name: str) -> bool:
     return full[-len(wanted) :] == wanted if len(wanted) <= len(full) else False
 
 
-def key_of(state: State, name: str) -> str:
+def key_of(state: StateFolder, name: str) -> str:
     """Return the key of the service that NAME or NAMESPACE/NAME means.
 
     Raises:

@@ -39,7 +39,7 @@ def in_silence(_socket: Path) -> Iterator[None]:
 @contextmanager
 def showing_progress(socket: Path) -> Iterator[None]:
     """Show on stderr what the controller does from now on, and how far its pulls are."""
-    progress = Progress(socket)
+    progress = ProgressPrinter(socket)
     over = threading.Event()
     thread = threading.Thread(target=progress.run, args=(over,), name="progress", daemon=True)
     progress.begin()
@@ -51,7 +51,7 @@ def showing_progress(socket: Path) -> Iterator[None]:
         thread.join(2 * ANSWER_S)
 
 
-class Progress:
+class ProgressPrinter:
     """The progress that was printed already. Not thread-safe."""
 
     def __init__(self, socket: Path) -> None:

@@ -97,7 +97,7 @@ def adopt(
             f"no instance at {root}",
             remedy="name the lost one with --instance",
         )
-    wish = Wish(
+    wish = AdoptRequest(
         instance_id or (found.id if found is not None else ""),
         default_directory(directory, found),
         engine or (found.engine if found is not None else None),
@@ -128,7 +128,7 @@ def adopt(
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class AdoptRequest:
     """What is to be taken over, and what a state folder for it is made with."""
 
     instance_id: str

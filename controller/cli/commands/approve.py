@@ -22,7 +22,7 @@ from controller.cli.output.tables import table
 from controller.cli.status.pass_result import exit_code_of, show_done
 from controller.core.enforcement.disruption_budget import OBJECTS_MAX
 from controller.model.errors import TrimtabError, UsageError
-from controller.settings import State
+from controller.settings import StateFolder
 
 if TYPE_CHECKING:
     from controller.cli.clients.oneshot import Approve, Ask
@@ -95,7 +95,7 @@ def approve(
 def approving(digest: str, *, tell: bool) -> Approve:
     """Return how ``apply --approve-prune`` asks for its pass: it shows what goes, and approves it."""
 
-    def approve(state: State, ask: Ask) -> Any:
+    def approve(state: StateFolder, ask: Ask) -> Any:
         shown = _shown(state, digest)
         if not shown["going"]:
             return ask({})
@@ -108,7 +108,7 @@ def approving(digest: str, *, tell: bool) -> Approve:
 
 
 def _let_go(
-    state: State, shown: Any, ask: Ask, *, exactly: bool, note: str
+    state: StateFolder, shown: Any, ask: Ask, *, exactly: bool, note: str
 ) -> tuple[Any, dict[str, Any]]:
     """Record the approval of what is shown, and ask for the pass; return what held, and the answer.
 
@@ -136,7 +136,7 @@ def _going(shown: Any) -> frozenset[str]:
     return frozenset(one["id"] for one in shown["going"])
 
 
-def _shown(state: State, digest: str) -> Any:
+def _shown(state: StateFolder, digest: str) -> Any:
     """Return the controller's plan, with what an approval of it is about.
 
     Raises:
@@ -175,7 +175,7 @@ def _confirm() -> None:
     click.confirm("Let these containers be taken down?", abort=True)
 
 
-def _record(state: State, shown: Any, *, note: str) -> dict[str, object]:
+def _record(state: StateFolder, shown: Any, *, note: str) -> dict[str, object]:
     """Record the approval with the broker, and return what the controller is asked.
 
     Raises:

@@ -62,7 +62,7 @@ FREE_BYTES, FREE_SHARE = 1024**3, 0.05
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class CheckResult:
     """One check: ``level`` is ok, hint, warning or error."""
 
     check: str
@@ -108,14 +108,14 @@ def doctor(engine: str | None, state: Path | None, as_json: bool) -> int:
     return 1 if any(finding.level == "error" for finding in findings) else 0
 
 
-def own_findings() -> Iterator[Finding]:
+def own_findings() -> Iterator[CheckResult]:
     """Tell the versions, and whether the shell finds trimtab."""
     python = f"Python {platform.python_version()}"
     kernel = f"{platform.system()} {platform.release()}"
-    yield Finding("trimtab", "ok", f"version {__version__}, {python}, {kernel}")
+    yield CheckResult("trimtab", "ok", f"version {__version__}, {python}, {kernel}")
     if shutil.which("trimtab") is None:
         here = Path(sys.argv[0]).absolute()
-        yield Finding(
+        yield CheckResult(
             "PATH",
             "hint",
             f"trimtab isn't on PATH; it is {here}",
@@ -135,7 +135,7 @@ def _is_served(root: Path) -> bool:
     return True
 
 
-def disk_findings(what: str, path: Path) -> Iterator[Finding]:
+def disk_findings(what: str, path: Path) -> Iterator[CheckResult]:
     """Check that the disk of a folder has room: the journal, images and volumes need it."""
     try:
         there = next(folder for folder in (path, *path.parents) if folder.exists())
@@ -144,23 +144,23 @@ def disk_findings(what: str, path: Path) -> Iterator[Finding]:
         return  # not for this user to look at
     free = f"{what} {path}: {usage.free / 1024**3:.1f} GiB free of {usage.total / 1024**3:.1f} GiB"
     if usage.free < FREE_BYTES or usage.free < FREE_SHARE * usage.total:
-        yield Finding(
+        yield CheckResult(
             "disk",
             "warning",
             free,
             "free space there: nothing is changed while the journal can't be written",
         )
     else:
-        yield Finding("disk", "ok", free)
+        yield CheckResult("disk", "ok", free)
 
 
-def engine_findings(url: str, *, served: bool) -> Iterator[Finding]:
+def engine_findings(url: str, *, served: bool) -> Iterator[CheckResult]:
     """Check that an engine answers, and that it is new enough.
 
     *served*: a broker of this instance answers this user.
     """
     if not url.startswith("unix://"):
-        yield Finding("engine", "error", f"{url} isn't a Unix socket", "name unix://PATH")
+        yield CheckResult("engine", "error", f"{url} isn't a Unix socket", "name unix://PATH")
         return
     path = url.removeprefix("unix://")
     try:
@@ -168,26 +168,26 @@ def engine_findings(url: str, *, served: bool) -> Iterator[Finding]:
     except PermissionError:
         if served:
             closed = f"{path} is closed to you, as it should be: the broker asks the engine for you"
-            yield Finding("engine", "ok", closed)
+            yield CheckResult("engine", "ok", closed)
         else:
             closed = f"{user_name()} is not allowed to open {path}, so 'trimtab up' can't start"
-            yield Finding("engine", "error", closed, remedy_for(path))
+            yield CheckResult("engine", "error", closed, remedy_for(path))
         return
     except (OSError, ValueError, http.client.HTTPException) as error:
-        yield Finding("engine", "error", f"nothing answers at {path}: {error}", "start dockerd")
+        yield CheckResult("engine", "error", f"nothing answers at {path}: {error}", "start dockerd")
         return
     api = str(version.get("ApiVersion", "0.0"))
     numbers = tuple(int(part) for part in api.split(".") if part.isdigit())
     told = f"dockerd {version.get('Version')}, API {api}, at {path}"
     if numbers < MINIMUM_API:
-        yield Finding("engine", "error", f"{told}: too old", "upgrade to API 1.44 or newer")
+        yield CheckResult("engine", "error", f"{told}: too old", "upgrade to API 1.44 or newer")
     else:
-        yield Finding("engine", "ok", told)
+        yield CheckResult("engine", "ok", told)
     yield from leftover_volumes(path)
     yield from _engine_disk(path)
 
 
-def _engine_disk(path: str) -> Iterator[Finding]:
+def _engine_disk(path: str) -> Iterator[CheckResult]:
     try:
         root = str(ask_engine(path, "/info")["DockerRootDir"])
     except (OSError, ValueError, KeyError, TypeError, http.client.HTTPException):
@@ -210,7 +210,7 @@ def ask_engine(path: str, target: str, *, timeout_s: float = 5) -> Any:
         return json.loads(connection.getresponse().read(ANSWER_MAX))
 
 
-def leftover_volumes(path: str) -> Iterator[Finding]:
+def leftover_volumes(path: str) -> Iterator[CheckResult]:
     """Count the volumes with the engine's random names that no container uses; remove none.
 
     Earlier versions left one at each replacement of a container whose image declares a VOLUME.
@@ -221,10 +221,10 @@ def leftover_volumes(path: str) -> Iterator[Finding]:
     except (OSError, ValueError, KeyError, http.client.HTTPException):
         return  # what is wrong with the engine is another check's to report
     if not names:
-        yield Finding("volumes", "ok", "no volume without a name is left over")
+        yield CheckResult("volumes", "ok", "no volume without a name is left over")
         return
     count = "1 volume" if len(names) == 1 else f"{len(names)} volumes"
-    yield Finding(
+    yield CheckResult(
         "volumes",
         "warning",
         f"{count} without a name, used by no container{_size_of(path, names)}: left by earlier "
@@ -250,17 +250,19 @@ def _size_of(path: str, names: Collection[str]) -> str:
     return f", {told / 1024**2:.1f} MiB in all"
 
 
-def instance_findings(root: Path) -> Iterator[Finding]:
+def instance_findings(root: Path) -> Iterator[CheckResult]:
     """Check the state folder and what runs on it."""
     try:
         instance = read_instance(root)
     except TrimtabError as error:
-        yield Finding("state", "error", error.message, error.remedy)
+        yield CheckResult("state", "error", error.message, error.remedy)
         return
     if instance is None:
-        yield Finding("state", "warning", f"no instance at {root}", "start one with 'trimtab up'")
+        yield CheckResult(
+            "state", "warning", f"no instance at {root}", "start one with 'trimtab up'"
+        )
         return
-    yield Finding("state", "ok", f"{root}, instance {instance.id}, DIR {instance.dir}")
+    yield CheckResult("state", "ok", f"{root}, instance {instance.id}, DIR {instance.dir}")
     yield from _policy_file(Path(instance.policy))
     yield _quarantine(instance.quarantine_ms)
     found = state_of(root, instance)
@@ -268,18 +270,18 @@ def instance_findings(root: Path) -> Iterator[Finding]:
     try:
         health, who = api.get("health"), api.get("whoami")
     except TrimtabError as error:
-        yield Finding("broker", "warning", error.message, error.remedy)
+        yield CheckResult("broker", "warning", error.message, error.remedy)
     else:
         yield from _broker(health, separated=bool(who.get("separated", True)))
     try:
         report = ask_controller(found.controller_socket, {"do": "status"})
-        yield Finding("controller", "ok", f"serves {found.controller_socket}")
+        yield CheckResult("controller", "ok", f"serves {found.controller_socket}")
         yield from resource_findings(report["resources"])
     except TrimtabError as error:
-        yield Finding("controller", "warning", error.message, error.remedy)
+        yield CheckResult("controller", "warning", error.message, error.remedy)
 
 
-def resource_findings(resources: Iterable[Resource]) -> Iterator[Finding]:
+def resource_findings(resources: Iterable[Resource]) -> Iterator[CheckResult]:
     """List the resources that the policy refuses, and those with an unfinished rollout."""
     by_condition: dict[str, list[str]] = {}
     for each in resources:
@@ -294,33 +296,37 @@ def resource_findings(resources: Iterable[Resource]) -> Iterator[Finding]:
     for condition, check, level, message, remedy in _UNSETTLED:
         if names := by_condition.get(condition):
             more = f" and {len(names) - NAMES_MAX} more" if len(names) > NAMES_MAX else ""
-            yield Finding(check, level, f"{message}: {', '.join(names[:NAMES_MAX])}{more}", remedy)
+            yield CheckResult(
+                check, level, f"{message}: {', '.join(names[:NAMES_MAX])}{more}", remedy
+            )
 
 
-def _quarantine(milliseconds: int) -> Finding:
+def _quarantine(milliseconds: int) -> CheckResult:
     if milliseconds:
         kept = f"pruned containers are kept for {format_duration_ms(milliseconds)}"
-        return Finding("quarantine", "ok", kept)
+        return CheckResult("quarantine", "ok", kept)
     remedy = "'trimtab up --quarantine 24h' keeps them, stopped, for a day"
-    return Finding("quarantine", "hint", "pruned containers are removed at once", remedy)
+    return CheckResult("quarantine", "hint", "pruned containers are removed at once", remedy)
 
 
-def _policy_file(path: Path) -> Iterator[Finding]:
+def _policy_file(path: Path) -> Iterator[CheckResult]:
     try:
         status = path.stat()
     except OSError as error:
-        yield Finding("policy", "error", f"{path}: {error.strerror}", "restore the policy file")
+        yield CheckResult("policy", "error", f"{path}: {error.strerror}", "restore the policy file")
         return
     if status.st_mode & 0o022:
-        yield Finding("policy", "warning", f"{path} can be written by others", f"chmod go-w {path}")
+        yield CheckResult(
+            "policy", "warning", f"{path} can be written by others", f"chmod go-w {path}"
+        )
     else:
-        yield Finding("policy", "ok", str(path))
+        yield CheckResult("policy", "ok", str(path))
 
 
-def _broker(health: dict[str, dict[str, object]], *, separated: bool) -> Iterator[Finding]:
+def _broker(health: dict[str, dict[str, object]], *, separated: bool) -> Iterator[CheckResult]:
     journal, engine, policy = health["journal"], health["engine"], health["policy"]
     if not journal["writable"]:
-        yield Finding(
+        yield CheckResult(
             "journal",
             "error",
             f"can't be written: {journal.get('error') or 'its log says why'}",
@@ -328,11 +334,11 @@ def _broker(health: dict[str, dict[str, object]], *, separated: bool) -> Iterato
         )
     else:
         at = f", at record {journal['seq']}" if "seq" in journal else ""
-        yield Finding("journal", "ok", f"writable{at}")
+        yield CheckResult("journal", "ok", f"writable{at}")
     if not engine["reachable"]:
-        yield Finding("broker", "error", "the broker doesn't reach the engine", "start dockerd")
+        yield CheckResult("broker", "error", "the broker doesn't reach the engine", "start dockerd")
     if policy.get("error"):
-        yield Finding(
+        yield CheckResult(
             "policy",
             "error",
             f"the last reload failed: {policy['error']}",
@@ -341,7 +347,7 @@ def _broker(health: dict[str, dict[str, object]], *, separated: bool) -> Iterato
     yield from _registry_auth(health.get("registryAuth") or {})
     yield from _strangers(health.get("strangers") or {}, health.get("rivals") or {})
     if not separated:
-        yield Finding(
+        yield CheckResult(
             "separation",
             "warning",
             "controller and operator share a uid: roles rest on the controller's own word",
@@ -349,19 +355,23 @@ def _broker(health: dict[str, dict[str, object]], *, separated: bool) -> Iterato
         )
 
 
-def _registry_auth(told: dict[str, object]) -> Iterator[Finding]:
+def _registry_auth(told: dict[str, object]) -> Iterator[CheckResult]:
     names = told.get("registries")
     if told.get("error"):
         why = f"the last good credentials stay in use: {told['error']}"
-        yield Finding("registry-auth", "error", why, "correct the file; it is read again by itself")
+        yield CheckResult(
+            "registry-auth", "error", why, "correct the file; it is read again by itself"
+        )
     elif isinstance(names, list) and names:
-        yield Finding("registry-auth", "ok", f"{told.get('file')}: {', '.join(map(str, names))}")
+        yield CheckResult(
+            "registry-auth", "ok", f"{told.get('file')}: {', '.join(map(str, names))}"
+        )
 
 
-def _strangers(told: dict[str, object], rivals: dict[str, object]) -> Iterator[Finding]:
+def _strangers(told: dict[str, object], rivals: dict[str, object]) -> Iterator[CheckResult]:
     """Tell of containers that say that they are this instance's, and aren't in its inventory."""
     if shown := _shown(rivals):
-        yield Finding(
+        yield CheckResult(
             "forked",
             "error",
             f"another broker of this instance made {rivals.get('count')} containers, so nothing is "
@@ -369,7 +379,7 @@ def _strangers(told: dict[str, object], rivals: dict[str, object]) -> Iterator[F
             "end the other one, if a copy of this state folder runs; then look at 'trimtab adopt'",
         )
     elif shown := _shown(told):
-        yield Finding(
+        yield CheckResult(
             "strangers",
             "warning",
             f"{told.get('count')} containers carry this instance's label, and it didn't make them: "
@@ -388,13 +398,13 @@ def _shown(told: dict[str, object]) -> str:
     )
 
 
-def host_findings() -> Iterator[Finding]:
+def host_findings() -> Iterator[CheckResult]:
     """Check the host: the controller's user, who bypasses the gate, what containers can reach."""
     try:
         pwd.getpwnam(GROUP)
-        yield Finding("user", "ok", f"{GROUP} exists")
+        yield CheckResult("user", "ok", f"{GROUP} exists")
     except KeyError:
-        yield Finding(
+        yield CheckResult(
             "user",
             "warning",
             f"there is no user {GROUP} to run the controller as",
@@ -405,7 +415,7 @@ def host_findings() -> Iterator[Finding]:
     except KeyError:
         members = []
     if members:
-        yield Finding(
+        yield CheckResult(
             "docker group",
             "warning",
             f"{', '.join(members)} may use the engine's socket directly, past the gate",
@@ -414,7 +424,7 @@ def host_findings() -> Iterator[Finding]:
     ports = sorted(set(open_ports()))
     if ports:
         shown = ", ".join(str(port) for port in ports[:20])
-        yield Finding(
+        yield CheckResult(
             "host services",
             "warning",
             f"listen on all addresses, so that isolated containers reach them: {shown}",

@@ -17,7 +17,7 @@ from controller.cli.output.times import local_time
 from controller.cli.output.user_names import with_names
 from controller.core.encoding.terminal_text import printable, quoted
 from controller.model.errors import EngineUnavailable
-from controller.settings import State
+from controller.settings import StateFolder
 
 #: Of the last line of a failed container.
 LINE_MAX = 120
@@ -55,7 +55,7 @@ def history(name: str, state: Path | None, as_json: bool) -> int:
     return 0
 
 
-def _fetched(state: State, name: str) -> Any:
+def _fetched(state: StateFolder, name: str) -> Any:
     try:
         question: dict[str, object] = {
             "do": "history",

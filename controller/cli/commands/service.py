@@ -23,7 +23,7 @@ from controller.cli.options import duration_s, json_option, open_state, print_js
 from controller.cli.output.user_names import with_names
 from controller.core.encoding.terminal_text import printable
 from controller.model.errors import EngineUnavailable
-from controller.settings import State
+from controller.settings import StateFolder
 
 F = TypeVar("F", bound=Callable[..., Any])
 #: What the controller may need beyond the time that it was given, to answer.
@@ -199,7 +199,7 @@ def act(verb: str, name: str, options: Options, *, to: str = "") -> int:
     return code
 
 
-def _record(state: State, verb: str, key: str, planned: Any, *, note: str) -> str:
+def _record(state: StateFolder, verb: str, key: str, planned: Any, *, note: str) -> str:
     """Record the act with the broker, and return the record's id."""
     told: dict[str, object] = {"act": f"service.{verb}", "object": key, "note": note[:512]}
     if planned["revision"]:
@@ -225,7 +225,9 @@ def _quiet(_line: str) -> None:
     """Tell nobody."""
 
 
-def _wait(state: State, key: str, deadline: float, tell: Callable[[str], None]) -> tuple[int, Any]:
+def _wait(
+    state: StateFolder, key: str, deadline: float, tell: Callable[[str], None]
+) -> tuple[int, Any]:
     """Wait until a service is as it should be, telling of each step; return code and resource."""
     before = ""
     while True:
@@ -245,7 +247,7 @@ def _wait(state: State, key: str, deadline: float, tell: Callable[[str], None]) 
         time.sleep(LOOK_AGAIN_S)
 
 
-def _resource(state: State, key: str) -> dict[str, Any]:
+def _resource(state: StateFolder, key: str) -> dict[str, Any]:
     status = ask_controller(state.controller_socket, {"do": "status"})
     for resource in status["resources"]:
         if f"{resource['kind']}/{resource['namespace']}/{resource['name']}" == key:

@@ -102,7 +102,7 @@ def up(
     if web is not None:
         raise click.UsageError("--web: the web page is not supported yet")
     from controller.app import wiring
-    from controller.app.launch import Chosen
+    from controller.app.launch import LaunchOptions
     from controller.cli.status.live_view import watch
     from controller.settings import read_instance
 
@@ -114,7 +114,7 @@ def up(
         policy=policy,
         controller_user_name=controller_user,
         rebind=rebind,
-        chosen=Chosen(quarantine_ms, registry_auth),
+        chosen=LaunchOptions(quarantine_ms, registry_auth),
     )
     with wiring.both(launch) as assembly:
         watch(assembly, launch, as_json=as_json)
@@ -155,7 +155,7 @@ def broker(
 ) -> int:
     """Run the broker alone: the privileged gate before the engine, and the journal's only writer."""
     from controller.app import wiring
-    from controller.app.launch import Chosen
+    from controller.app.launch import LaunchOptions
 
     return wiring.run_broker(
         state_root(state),
@@ -164,7 +164,7 @@ def broker(
         socket_path=socket_path,
         controller_uid=controller_uid,
         lifeline_fd=lifeline,
-        chosen=Chosen(quarantine_ms, registry_auth),
+        chosen=LaunchOptions(quarantine_ms, registry_auth),
     )
 
 

@@ -10,8 +10,13 @@ import click
 
 from controller.cli.clients.engine_api import EngineApi
 from controller.cli.clients.name_completion import complete_names
-from controller.cli.containers.exec_session import Session
-from controller.cli.containers.replicas import Replica, Target, list_replicas, select
+from controller.cli.containers.exec_session import ExecClient
+from controller.cli.containers.replicas import (
+    ContainerTarget,
+    VisibleContainer,
+    list_replicas,
+    select,
+)
 from controller.cli.options import open_state, state_option
 from controller.model.errors import StateError, UsageError
 
@@ -66,7 +71,7 @@ def execute(
         )
     found, _ = open_state(state)
     api = EngineApi(found.broker_socket)
-    replica = running(select(list_replicas(api), Target.parse(name)), name)
+    replica = running(select(list_replicas(api), ContainerTarget.parse(name)), name)
     body: dict[str, object] = {
         "AttachStdin": interactive,
         "AttachStdout": True,
@@ -76,10 +81,10 @@ def execute(
     }
     optional = {"User": user, "WorkingDir": workdir, "Env": [_variable(each) for each in env]}
     body |= {key: value for key, value in optional.items() if value}
-    return Session(api, tty=tty, interactive=interactive).run(replica.id, body)
+    return ExecClient(api, tty=tty, interactive=interactive).run(replica.id, body)
 
 
-def running(replicas: list[Replica], name: str) -> Replica:
+def running(replicas: list[VisibleContainer], name: str) -> VisibleContainer:
     """Return the first of some containers that runs.
 
     Raises:

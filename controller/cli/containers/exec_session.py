@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from types import FrameType
 
 from controller.cli.clients.engine_api import READ_BYTES, EngineApi, TakenOver
-from controller.core.engine_api.log_stream import Frames, Garbled
+from controller.core.engine_api.log_stream import BadFrame, Frames
 from controller.model.errors import EngineFailed, EngineUnavailable, TrimtabError
 
 #: Signals that would end this process without giving the terminal back.
@@ -29,7 +29,7 @@ EXIT_PAUSES_S = (0.0, 0.05, 0.1, 0.2, 0.4, 0.8)
 
 
 @dataclass(frozen=True, slots=True)
-class Session:
+class ExecClient:
     """Runs commands. ``tty``: with a terminal; ``interactive``: with this process's input."""
 
     api: EngineApi
@@ -53,7 +53,7 @@ class Session:
                 self._carry(taken)
         except BrokenPipeError:
             raise  # nobody reads our output any more
-        except (OSError, Garbled) as error:
+        except (OSError, BadFrame) as error:
             raise EngineUnavailable("exec.broken", f"the connection broke: {error}") from error
         finally:
             taken.connection.close()

@@ -21,7 +21,12 @@ from controller.cli.clients.engine_api import EngineApi
 from controller.cli.clients.socket_client import ask_controller
 from controller.cli.containers.log_reader import CONTAINERS_MAX, origin_of, print_logs, read_log
 from controller.cli.containers.printing import LinePrinter
-from controller.cli.containers.replicas import Replica, Target, find_replicas, list_replicas
+from controller.cli.containers.replicas import (
+    ContainerTarget,
+    VisibleContainer,
+    find_replicas,
+    list_replicas,
+)
 from controller.core.engine_api.log_stream import engine_time
 from controller.model.container_output import LogLine
 from controller.model.errors import EngineError, TrimtabError
@@ -42,7 +47,7 @@ class _Started:
 class _Ended:
     """The log of a container ended, or couldn't be read."""
 
-    replica: Replica
+    replica: VisibleContainer
     error: TrimtabError | None = None
 
 
@@ -53,16 +58,16 @@ class _Broken:
     error: TrimtabError
 
 
-_Message = tuple[Replica, LogLine] | _Started | _Ended | _Broken
+_Message = tuple[VisibleContainer, LogLine] | _Started | _Ended | _Broken
 
 
-class Follower:
+class LogFollower:
     """Follows the logs of what some targets mean, until nothing of it is declared any more."""
 
     def __init__(
         self,
         api: EngineApi,
-        targets: Sequence[Target],
+        targets: Sequence[ContainerTarget],
         query: Mapping[str, str],
         printer: LinePrinter,
         controller_socket: Path,
@@ -131,7 +136,7 @@ class Follower:
             if replica.id == identifier and any(map(replica.is_meant_by, self._targets)):
                 self._read(replica)
 
-    def _ended(self, replica: Replica, error: TrimtabError | None) -> None:
+    def _ended(self, replica: VisibleContainer, error: TrimtabError | None) -> None:
         self._reading.discard(replica.id)
         if error is not None and not _is_missing(error):
             raise error
@@ -139,7 +144,7 @@ class Follower:
             self._again.discard(replica.id)
             self._read(replica)
 
-    def _read(self, replica: Replica) -> None:
+    def _read(self, replica: VisibleContainer) -> None:
         """Follow one container, from its last line that was printed; a new one from its first."""
         if len(self._reading) >= CONTAINERS_MAX:
             return
@@ -152,7 +157,7 @@ class Follower:
         self._reading.add(replica.id)
         self._spawn(lambda: self._follow(replica, query))
 
-    def _follow(self, replica: Replica, query: Mapping[str, str]) -> None:
+    def _follow(self, replica: VisibleContainer, query: Mapping[str, str]) -> None:
         try:
             for message in read_log(self._api, replica, query):
                 self._messages.put(message)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from controller.cli.clients.engine_api import EngineApi
-from controller.cli.containers.printing import LinePrinter, Origin
-from controller.cli.containers.replicas import Replica
-from controller.core.engine_api.log_stream import MULTIPLEXED, Garbled, LogLines, merge
+from controller.cli.containers.printing import LineOrigin, LinePrinter
+from controller.cli.containers.replicas import VisibleContainer
+from controller.core.engine_api.log_stream import MULTIPLEXED, BadFrame, LogLines, merge
 from controller.model.container_output import LogLine
 from controller.model.errors import EngineFailed, StateError
 
@@ -17,14 +17,14 @@ CONTAINERS_MAX = 64
 _UNREADABLE = "does not support reading"
 
 
-def origin_of(replica: Replica) -> Origin:
+def origin_of(replica: VisibleContainer) -> LineOrigin:
     """Return where the lines of a container come from."""
-    return Origin(replica.label, replica.slot, replica.name)
+    return LineOrigin(replica.label, replica.slot, replica.name)
 
 
 def read_log(
-    api: EngineApi, replica: Replica, query: Mapping[str, str]
-) -> Iterator[tuple[Replica, LogLine]]:
+    api: EngineApi, replica: VisibleContainer, query: Mapping[str, str]
+) -> Iterator[tuple[VisibleContainer, LogLine]]:
     """Yield the lines of one container, as they come if *query* follows it.
 
     Raises:
@@ -36,7 +36,7 @@ def read_log(
             for data in answer.chunks:
                 yield from ((replica, line) for line in lines.feed(data))
             yield from ((replica, line) for line in lines.finish())
-    except Garbled as error:
+    except BadFrame as error:
         message = f"the output of {replica.name} can't be read: {error}"
         raise EngineFailed("logs.garbled", message) from error
     except EngineFailed as error:
@@ -50,7 +50,10 @@ def read_log(
 
 
 def print_logs(
-    api: EngineApi, replicas: Sequence[Replica], query: Mapping[str, str], printer: LinePrinter
+    api: EngineApi,
+    replicas: Sequence[VisibleContainer],
+    query: Mapping[str, str],
+    printer: LinePrinter,
 ) -> dict[str, str]:
     """Print what containers printed so far, by time; return the time of each one's last line.
 

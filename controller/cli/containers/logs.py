@@ -8,11 +8,11 @@ import click
 
 from controller.cli.clients.engine_api import EngineApi
 from controller.cli.clients.name_completion import complete_names
-from controller.cli.containers.follow import Follower
+from controller.cli.containers.follow import LogFollower
 from controller.cli.containers.log_reader import print_logs
 from controller.cli.containers.previous import print_previous
 from controller.cli.containers.printing import LinePrinter
-from controller.cli.containers.replicas import Target, find_replicas
+from controller.cli.containers.replicas import ContainerTarget, find_replicas
 from controller.cli.journal.filters import moment, now
 from controller.cli.options import json_option, open_state, state_option
 from controller.core.engine_api.log_stream import engine_time
@@ -88,7 +88,7 @@ def logs(
             "--previous shows what is over: it can't be followed",
             remedy="leave out -f",
         )
-    targets = [Target.parse(name) for name in names]
+    targets = [ContainerTarget.parse(name) for name in names]
     printer = LinePrinter(timestamps=timestamps, as_json=as_json)
     found, _ = open_state(state)
     query = {"stdout": "1", "stderr": "1", "timestamps": "1", "tail": tail}
@@ -98,7 +98,7 @@ def logs(
     if previous:
         print_previous(found, targets, printer, tail=tail, since=since)
     elif follow:
-        Follower(api, targets, query, printer, found.controller_socket, began=now()).run()
+        LogFollower(api, targets, query, printer, found.controller_socket, began=now()).run()
     else:
         print_logs(api, find_replicas(api, targets), query, printer)
     printer.flush()

@@ -8,17 +8,22 @@ from collections.abc import Sequence
 import click
 
 from controller.cli.clients.socket_client import ask_controller
-from controller.cli.containers.printing import LinePrinter, Origin
-from controller.cli.containers.replicas import Target, label_of
+from controller.cli.containers.printing import LineOrigin, LinePrinter
+from controller.cli.containers.replicas import ContainerTarget, label_of
 from controller.core.drift import failed_runs
 from controller.core.encoding.terminal_text import printable
 from controller.model.container_output import FailedRun
 from controller.model.errors import EngineUnavailable, StateError
-from controller.settings import State
+from controller.settings import StateFolder
 
 
 def print_previous(
-    state: State, targets: Sequence[Target], printer: LinePrinter, *, tail: str, since: str
+    state: StateFolder,
+    targets: Sequence[ContainerTarget],
+    printer: LinePrinter,
+    *,
+    tail: str,
+    since: str,
 ) -> None:
     """Print the last failed run of each slot; what it was goes to stderr, on a line before it.
 
@@ -39,7 +44,7 @@ def print_previous(
             print_run(run, printer, tail=tail, since=since)
 
 
-def select(kept: Sequence[FailedRun], target: Target) -> list[FailedRun]:
+def select(kept: Sequence[FailedRun], target: ContainerTarget) -> list[FailedRun]:
     """Return the last failed run of each slot that a target means."""
     return failed_runs.latest_by_slot(
         run
@@ -63,7 +68,7 @@ def print_run(run: FailedRun, printer: LinePrinter, *, tail: str, since: str) ->
         printer.print(_origin(run), line)
 
 
-def fetch_runs(state: State) -> list[FailedRun]:
+def fetch_runs(state: StateFolder) -> list[FailedRun]:
     """Return the kept runs that the caller is allowed to read, from the controller or else its file."""
     try:
         answer = ask_controller(state.controller_socket, {"do": "failures"})
@@ -74,6 +79,6 @@ def fetch_runs(state: State) -> list[FailedRun]:
     return [failed_runs.from_json(each) for each in answer["runs"]]
 
 
-def _origin(run: FailedRun) -> Origin:
+def _origin(run: FailedRun) -> LineOrigin:
     label = label_of(run.key.namespace, run.key.name, run.slot, run.container)
-    return Origin(label, run.slot, run.container)
+    return LineOrigin(label, run.slot, run.container)

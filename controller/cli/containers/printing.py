@@ -20,7 +20,7 @@ COLOURS = ("cyan", "yellow", "green", "magenta", "blue")
 
 
 @dataclass(frozen=True, slots=True)
-class Origin:
+class LineOrigin:
     """Where a line comes from. ``label`` is what can be given as NAME."""
 
     label: str
@@ -54,7 +54,7 @@ class LinePrinter:
             if label not in self._labels:
                 self._labels.append(label)
 
-    def print(self, origin: Origin, line: LogLine) -> None:
+    def print(self, origin: LineOrigin, line: LogLine) -> None:
         """Print one line."""
         if self.as_json:
             self._write(sys.stdout, printable_json(_as_json(origin, line)))
@@ -85,7 +85,7 @@ class LinePrinter:
         stream.write(f"{text}\n")
 
 
-def _as_json(origin: Origin, line: LogLine) -> dict[str, object]:
+def _as_json(origin: LineOrigin, line: LogLine) -> dict[str, object]:
     return {
         "time": line.time,
         "slot": origin.slot,

@@ -16,7 +16,7 @@ _SLOT = re.compile(r"(?P<service>.+)\.(?P<slot>[1-9][0-9]{0,2})", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class ContainerTarget:
     """What a NAME means: a service, one slot of it, or a container by its own name."""
 
     text: str
@@ -26,7 +26,7 @@ class Target:
     slot: int | None
 
     @classmethod
-    def parse(cls, text: str) -> Target:
+    def parse(cls, text: str) -> ContainerTarget:
         """Read NAME, NAMESPACE/NAME or NAME.SLOT."""
         namespace, slash, name = text.rpartition("/")
         match = _SLOT.fullmatch(name)
@@ -45,7 +45,7 @@ class Target:
 
 
 @dataclass(frozen=True, slots=True)
-class Replica:
+class VisibleContainer:
     """A container that is visible to the caller. ``slot`` is 0 for one that a client made."""
 
     id: str
@@ -65,7 +65,7 @@ class Replica:
         """The shortest name that also works as NAME: ``web.1``, ``shop/web.1``."""
         return label_of(self.namespace, self.service, self.slot, self.name)
 
-    def is_meant_by(self, target: Target) -> bool:
+    def is_meant_by(self, target: ContainerTarget) -> bool:
         """Return True if *target* means it."""
         return target.matches(
             namespace=self.namespace, service=self.service, slot=self.slot, name=self.name
@@ -80,14 +80,14 @@ def label_of(namespace: str, service: str, slot: int, name: str) -> str:
     return place if namespace == names.DEFAULT_NAMESPACE else f"{namespace}/{place}"
 
 
-def list_replicas(api: EngineApi) -> list[Replica]:
+def list_replicas(api: EngineApi) -> list[VisibleContainer]:
     """Return all containers of this instance that are visible to the caller, by label and name."""
     filters = json.dumps({"label": [f"{names.MANAGED}=true"]})
     listed = api.get("/containers/json", {"all": "1", "filters": filters})
     return sorted(map(_replica, listed), key=lambda each: (each.label, each.name))
 
 
-def find_replicas(api: EngineApi, targets: Sequence[Target]) -> list[Replica]:
+def find_replicas(api: EngineApi, targets: Sequence[ContainerTarget]) -> list[VisibleContainer]:
     """Return the containers that *targets* mean.
 
     Raises:
@@ -99,7 +99,7 @@ def find_replicas(api: EngineApi, targets: Sequence[Target]) -> list[Replica]:
     return [replica for replica in replicas if replica.id in chosen]
 
 
-def select(replicas: Iterable[Replica], target: Target) -> list[Replica]:
+def select(replicas: Iterable[VisibleContainer], target: ContainerTarget) -> list[VisibleContainer]:
     """Return the containers that one target means; raises as ``find_replicas``."""
     found = [each for each in replicas if each.is_meant_by(target)]
     if not found:
@@ -118,10 +118,10 @@ def select(replicas: Iterable[Replica], target: Target) -> list[Replica]:
     return found
 
 
-def _replica(listed: Mapping[str, Any]) -> Replica:
+def _replica(listed: Mapping[str, Any]) -> VisibleContainer:
     labels = listed.get("Labels") or {}
     slot = str(labels.get(names.SLOT) or "")
-    return Replica(
+    return VisibleContainer(
         id=str(listed["Id"]),
         name=((listed.get("Names") or ("",))[0]).removeprefix("/"),
         namespace=str(labels.get(names.NAMESPACE) or ""),

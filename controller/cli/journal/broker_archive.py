@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from controller.cli.clients.socket_client import BrokerApi
-from controller.core.records.query import Filter, Found
+from controller.core.records.query import Filter, QueryResult
 from controller.core.records.views import Page, Question
 from controller.core.records.visibility import about_from
 from controller.model.records import ENTRY_PARTS, Entry, Record
@@ -25,7 +25,7 @@ class BrokerArchive:
     def __init__(self, api: BrokerApi) -> None:
         self._api = api
 
-    def find(self, wanted: Filter, *, limit: int = 0, last: bool = True) -> Iterator[Found]:
+    def find(self, wanted: Filter, *, limit: int = 0, last: bool = True) -> Iterator[QueryResult]:
         """Yield the records that are wanted, in order; with a *limit* the last so many, or first.
 
         Raises:
@@ -44,9 +44,9 @@ class BrokerArchive:
                 return
             wanted = replace(wanted, after=page.following)
 
-    def _last(self, wanted: Filter, limit: int) -> list[Found]:
+    def _last(self, wanted: Filter, limit: int) -> list[QueryResult]:
         """Return the last records, asking for pages from the end on."""
-        found: list[Found] = []
+        found: list[QueryResult] = []
         while len(found) < limit:
             page = self.ask(Question(wanted, limit=min(limit - len(found), PAGE))).found
             found = [*page, *found]
@@ -69,7 +69,7 @@ class BrokerArchive:
         # Without ``after`` the last ones are told: those beyond what is wanted aren't.
         return Page(tuple(each for each in found if each.record.seq > question.wanted.after))
 
-    def follow(self, wanted: Filter) -> Iterator[Found]:
+    def follow(self, wanted: Filter) -> Iterator[QueryResult]:
         """Yield the records that are wanted after one, as they become durable; raises as ``find``."""
         query = {**_query(wanted), "after": str(wanted.after), "about": "1"}
         for line in self._api.lines(f"journal/follow?{urlencode(query)}"):
@@ -87,13 +87,13 @@ def _query(wanted: Filter) -> dict[str, str]:
     return query
 
 
-def found_of(line: bytes) -> Found:
+def found_of(line: bytes) -> QueryResult:
     """Return a record as the broker tells of it, with what it is about."""
     told = json.loads(line)
     record = told["record"]
     parts: dict[str, Any] = {part: record.get(part, {}) for part in ENTRY_PARTS}
     entry = Entry(record["id"], record["stage"], **parts)
-    return Found(
+    return QueryResult(
         Record(
             record["seq"], record["time"], entry, record.get("prev", ""), record.get("hash", "")
         ),

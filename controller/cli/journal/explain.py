@@ -12,7 +12,7 @@ import click
 
 from controller.cli.journal.filters import moment, now, scan_option
 from controller.cli.journal.record_text import SHORT_ID, short_actor
-from controller.cli.journal.source import Source, open_source, wants_json
+from controller.cli.journal.source import JournalSource, open_source, wants_json
 from controller.cli.options import json_option, print_json, state_option
 from controller.cli.output.tables import Column, clip, table, terminal_width
 from controller.cli.output.tables import render as render_table
@@ -23,7 +23,7 @@ from controller.model.mutations import ADOPT
 
 if TYPE_CHECKING:
     from controller.core.records.provenance import Fact, Provenance
-    from controller.core.records.query import Found
+    from controller.core.records.query import QueryResult
 
 FACTS = (
     Column("FIELD"),
@@ -108,7 +108,7 @@ def blame(ctx: click.Context, service: str, scan: bool, state: Path | None, as_j
         click.echo("\n\n".join(render(told) for told in found))
 
 
-def _unknown(source: Source, container: str) -> StateError:
+def _unknown(source: JournalSource, container: str) -> StateError:
     """Return the error for a name that no container has; it may be that of a service."""
     message = f"no container {container} is in the journal"
     names = [told.about.name for told in there(source, now(), Filter(service=container))]
@@ -162,14 +162,14 @@ def state_at(
     click.echo(table(THERE, rows) if rows else "No containers.")
 
 
-def there(source: Source, at: str, wanted: Filter) -> list[Provenance]:
+def there(source: JournalSource, at: str, wanted: Filter) -> list[Provenance]:
     """Return the containers that were there at a time."""
     from controller.core.records.provenance import without_replaced
 
     return without_replaced(_recorded(source, at, wanted))
 
 
-def _recorded(source: Source, at: str, wanted: Filter) -> Iterator[Provenance]:
+def _recorded(source: JournalSource, at: str, wanted: Filter) -> Iterator[Provenance]:
     """Yield the containers that no record says to be gone at a time, in the order of their creates."""
     from controller.core.records.provenance import provenance
     from controller.core.records.views import Question, chronicles
@@ -230,7 +230,7 @@ def _how(told: Provenance) -> str:
     return f"{told.state} since {record.time} (record {record.seq}){note}, {AS_FAR_AS}"
 
 
-def _by(found: Found) -> str:
+def _by(found: QueryResult) -> str:
     """Return who made a change, when, in which record, and why."""
     record = found.record
     cause = text(record.entry.claims, "cause")
@@ -315,7 +315,7 @@ def state_json(told: Provenance) -> dict[str, Any]:
     }
 
 
-def _record_json(found: Found | None) -> dict[str, Any] | None:
+def _record_json(found: QueryResult | None) -> dict[str, Any] | None:
     if found is None:
         return None
     record = found.record

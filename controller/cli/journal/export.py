@@ -19,11 +19,11 @@ from controller.cli.journal.source import (
     wants_json,
 )
 from controller.cli.options import json_option, open_state, print_json, state_option
-from controller.core.records.query import Filter, Found
+from controller.core.records.query import Filter, QueryResult
 from controller.model.errors import EngineUnavailable, StateError
 
 if TYPE_CHECKING:
-    from controller.cli.journal.source import Source
+    from controller.cli.journal.source import JournalSource
     from controller.journal.verify.export import Copied
 
 #: How wide columns are where the rows aren't known yet.
@@ -84,7 +84,7 @@ def follow(
     )
 
 
-def _tell(found: Found, as_json: bool) -> None:
+def _tell(found: QueryResult, as_json: bool) -> None:
     click.echo(json_line(found.record) if as_json else _in_columns(row(found)))
     sys.stdout.flush()
 
@@ -154,7 +154,7 @@ def export(
         sys.stdout.buffer.flush()
 
 
-def _range(source: Source, wanted: Filter, *, first: int | None, last: int | None) -> Filter:
+def _range(source: JournalSource, wanted: Filter, *, first: int | None, last: int | None) -> Filter:
     """Return a filter of seqs: the records between the bounds that were given."""
     after, upto = (first or 1) - 1, last or 0
     if wanted.since:
@@ -176,7 +176,7 @@ def _no_records(message: str) -> StateError:
     return StateError("records.none", message, remedy="'trimtab journal list' shows the last ones")
 
 
-def _provable(source: Source, wanted: Filter) -> Filter:
+def _provable(source: JournalSource, wanted: Filter) -> Filter:
     """Return a range widened to the checkpoints around it, as far as there are any."""
     after, upto = 0, wanted.upto
     if wanted.after:

@@ -7,18 +7,18 @@ from typing import TYPE_CHECKING, Any
 
 from controller.cli.output.user_names import user_name
 from controller.core.encoding.terminal_text import printable
-from controller.core.records.query import About, Found, text
+from controller.core.records.query import QueryResult, RecordSubject, text
 from controller.model.quantities import format_duration_ms
 from controller.model.records import Record
 
 if TYPE_CHECKING:
-    from controller.core.records.views import Story
+    from controller.core.records.views import RecordStory
 
 HEADERS = ("SEQ", "TIME", "ACTOR", "STAGE", "ACTION", "OBJECT", "VERDICT", "RESULT", "WHY")
 SHORT_ID = 12
 
 
-def row(found: Found) -> tuple[str, ...]:
+def row(found: QueryResult) -> tuple[str, ...]:
     """Return the table's cells of one record."""
     record, about = found
     entry = record.entry
@@ -53,7 +53,7 @@ def short_actor(actor: Mapping[str, Any]) -> str:
     return f"{'client:' if role == 'client' else ''}{user_name(uid)}{unsure}"
 
 
-def object_of(about: About) -> str:
+def object_of(about: RecordSubject) -> str:
     """Return the shortest name of what a record is about."""
     name = about.name or about.id
     is_id = len(name) == 64 and set(name) <= set("0123456789abcdef")
@@ -96,7 +96,7 @@ def texts(value: object) -> list[str]:
     return [str(item) for item in value] if isinstance(value, list) else []
 
 
-def render_story(story: Story) -> str:
+def render_story(story: RecordStory) -> str:
     """Return an intent and what closed it, or one record, a line a fact."""
     lines: list[tuple[str, str]] = []
     for record, _ in story.found:
@@ -111,7 +111,7 @@ def render_story(story: Story) -> str:
     )
 
 
-def _in_a_line(found: Found) -> str:
+def _in_a_line(found: QueryResult) -> str:
     """Return what a record of the same object says, in one line."""
     record, about = found
     said = (

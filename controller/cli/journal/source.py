@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 import click
 
 from controller.cli.options import open_state
-from controller.core.records.query import Filter, Found
+from controller.core.records.query import Filter, QueryResult
 from controller.core.records.record import line_of
 from controller.core.records.views import Page, Question
 from controller.model.errors import EngineUnavailable, StateError
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
     from controller.cli.journal.broker_archive import BrokerArchive
 
 
-class Source(Protocol):
+class JournalSource(Protocol):
     """The journal as a command asks it: whole, or what this user may know of it."""
 
-    def find(self, wanted: Filter, *, limit: int = 0, last: bool = True) -> Iterator[Found]:
+    def find(self, wanted: Filter, *, limit: int = 0, last: bool = True) -> Iterator[QueryResult]:
         """Yield the records that are wanted, in order; with a *limit* the last so many, or first."""
         ...
 
@@ -35,7 +35,9 @@ class Source(Protocol):
 
 
 @contextmanager
-def open_source(ctx: click.Context, state: Path | None, *, scan: bool = False) -> Iterator[Source]:
+def open_source(
+    ctx: click.Context, state: Path | None, *, scan: bool = False
+) -> Iterator[JournalSource]:
     """Open the journal of the state folder that is found.
 
     Raises:

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 from controller.cli.journal.record_text import HEADERS, object_of, row, short_actor, texts, why
 from controller.cli.output.tables import Column, clip, clip_image, render
-from controller.core.records.query import Filter, Found, text
+from controller.core.records.query import Filter, QueryResult, text
 from controller.core.records.record import CLOSING
 
 if TYPE_CHECKING:
-    from controller.cli.journal.source import Source
+    from controller.cli.journal.source import JournalSource
 
 #: Fewer cells than elsewhere: a row of the journal has one short reason.
 TEXT_LEAST: Final = 28
@@ -44,7 +44,7 @@ _PLAIN: Final = frozenset({"", "allow", "mutate", "deny"})
 
 
 @dataclass(frozen=True, slots=True)
-class Clock:
+class TimeFormat:
     """How instants are shown: in which zone, or exactly as records have them."""
 
     zone: tzinfo | None  # None: the zone of this computer
@@ -65,10 +65,12 @@ class Clock:
         return [f"{cell:>{width}}" for cell in shown]
 
 
-def clock_for(now: float, *, utc: bool, exact: bool) -> Clock:
+def clock_for(now: float, *, utc: bool, exact: bool) -> TimeFormat:
     """Return the clock for a table that is made at an instant."""
     zone = UTC if utc else None
-    return Clock(zone, datetime.fromtimestamp(now, UTC).astimezone(zone).date().isoformat(), exact)
+    return TimeFormat(
+        zone, datetime.fromtimestamp(now, UTC).astimezone(zone).date().isoformat(), exact
+    )
 
 
 def _clip_object(name: str, room: int) -> str:
@@ -90,7 +92,9 @@ def columns() -> Sequence[Column]:
     )
 
 
-def render_changes(found: Iterable[Found], clock: Clock, *, limit: int, width: int | None) -> str:
+def render_changes(
+    found: Iterable[QueryResult], clock: TimeFormat, *, limit: int, width: int | None
+) -> str:
     """Return a line for each change: its intent with what closed it. *limit* 0 shows all."""
     pairs = _pairs(found)
     pairs = pairs[-limit:] if limit else pairs
@@ -99,7 +103,7 @@ def render_changes(found: Iterable[Found], clock: Clock, *, limit: int, width: i
     return render(columns(), rows, width=width, text_least=TEXT_LEAST)
 
 
-def render_records(found: Iterable[Found], clock: Clock, *, width: int | None) -> str:
+def render_records(found: Iterable[QueryResult], clock: TimeFormat, *, width: int | None) -> str:
     """Return a line for each record."""
     records = list(found)
     times = clock.cells(one.record.time for one in records)
@@ -110,7 +114,7 @@ def render_records(found: Iterable[Found], clock: Clock, *, width: int | None) -
     return render(wide, rows, width=width, text_least=TEXT_LEAST)
 
 
-def outcomes_of(source: Source, found: Iterable[Found]) -> list[Found]:
+def outcomes_of(source: JournalSource, found: Iterable[QueryResult]) -> list[QueryResult]:
     """Return the outcomes that a filter left out of its answer: they have no verdict, and come later."""
     records = list(found)
     closed = {one.record.entry.id for one in records if one.record.entry.stage in CLOSING}
@@ -123,9 +127,9 @@ def outcomes_of(source: Source, found: Iterable[Found]) -> list[Found]:
     ]
 
 
-def _pairs(found: Iterable[Found]) -> list[tuple[Found, Found | None]]:
+def _pairs(found: Iterable[QueryResult]) -> list[tuple[QueryResult, QueryResult | None]]:
     """Return each intent or single record, paired with its closing record or None."""
-    pairs: list[tuple[Found, Found | None]] = []
+    pairs: list[tuple[QueryResult, QueryResult | None]] = []
     intents: dict[str, int] = {}  # id -> its place in the list
     for one in found:
         entry = one.record.entry
@@ -139,7 +143,7 @@ def _pairs(found: Iterable[Found]) -> list[tuple[Found, Found | None]]:
     return pairs
 
 
-def _change(first: Found, closing: Found | None, *, time: str) -> tuple[str, ...]:
+def _change(first: QueryResult, closing: QueryResult | None, *, time: str) -> tuple[str, ...]:
     record, about = first
     last = closing or first
     entry = record.entry
@@ -164,7 +168,7 @@ def verdict_of(verdict: Any) -> str:
     return " ".join((decision, *texts(verdict.get("rules"))[:2]))
 
 
-def outcome_of(found: Found) -> str:
+def outcome_of(found: QueryResult) -> str:
     """Return what came of a change, as ``created in 11 ms``, ``failed (409)`` or ``open``."""
     entry = found.record.entry
     match entry.stage:

@@ -103,7 +103,7 @@ def verify(
         published_keys,
         trusted_keys,
     )
-    from controller.journal.verify.verify import Trust
+    from controller.journal.verify.verify import TrustAnchors
     from controller.journal.verify.verify import verify as verify_folder
 
     keys, files = trusted_keys(trusted), list(kept)
@@ -116,7 +116,7 @@ def verify(
             files.append(found_state.journal_checkpoint)
     try:
         # The checkpoints first: what they are of is then in the segments.
-        trust = Trust(
+        trust = TrustAnchors(
             frozenset(keys),
             tuple(kept_checkpoint(path, keys) for path in files),
             {key: until for key, until in keys.items() if until is not None},

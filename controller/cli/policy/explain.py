@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from controller.model.policy.document import Policy
 
 #: A method, a raw path, a raw query and a body: one request.
-Asked = tuple[str, str, str, bytes]
+ExplainRequest = tuple[str, str, str, bytes]
 
 _METHOD = re.compile(r"[A-Z]+")
 _WORDS = {
@@ -123,7 +123,7 @@ def explain(
     return EXIT_REFUSED if refused else 0
 
 
-def _asked(words: tuple[str, ...], body: Any, query: str) -> list[Asked]:
+def _asked(words: tuple[str, ...], body: Any, query: str) -> list[ExplainRequest]:
     """Return the requests that are meant.
 
     Raises:
@@ -142,7 +142,7 @@ def _asked(words: tuple[str, ...], body: Any, query: str) -> list[Asked]:
     return _line(words)
 
 
-def _line(words: Sequence[str]) -> list[Asked]:
+def _line(words: Sequence[str]) -> list[ExplainRequest]:
     from controller.cli.docker_line.line import LineError, Surroundings, requests_of
 
     around = Surroundings(os.environ, _read_file, str(Path.cwd()))

@@ -33,7 +33,7 @@ from controller.model.errors import UsageError
 from controller.settings import read_instance
 
 if TYPE_CHECKING:
-    from controller.core.rules.verdict import Admission
+    from controller.core.rules.verdict import AdmissionDecision
     from controller.model.policy.document import Policy
     from controller.model.records import Actor
 
@@ -118,18 +118,18 @@ def check(file: Any, role: str, policy: str | None, state: Path | None, as_json:
 
 def _judge(
     content: str, name: str, rules: Policy, actor: Actor
-) -> tuple[bool, list[tuple[str, Admission]]]:
+) -> tuple[bool, list[tuple[str, AdmissionDecision]]]:
     """Return whether the file is invalid, and what is said of each thing in it."""
     from controller.cli.clients import offline
     from controller.core.admission import create as admission
-    from controller.core.encoding.strict_json import Ambiguous, parse
+    from controller.core.encoding.strict_json import InvalidJson, parse
     from controller.core.manifests.resolve import desired_of
     from controller.core.policy.refusals import in_document
 
     if content.lstrip().startswith("{"):
         try:
             body = parse(content.encode())
-        except Ambiguous as error:
+        except InvalidJson as error:
             raise UsageError("file.invalid", f"{name}: {error}") from error
         return False, [(name, admission.check(rules, body, name="", actor=actor))]
     desired = desired_of({name: content})
@@ -142,7 +142,7 @@ def _judge(
     return not desired.valid, judged
 
 
-def _json(what: str, admission: Admission, rules: Policy) -> dict[str, object]:
+def _json(what: str, admission: AdmissionDecision, rules: Policy) -> dict[str, object]:
     from controller.core.review.text import verdict_json
 
     return {
@@ -153,7 +153,7 @@ def _json(what: str, admission: Admission, rules: Policy) -> dict[str, object]:
     }
 
 
-def _print(what: str, admission: Admission, rules: Policy) -> None:
+def _print(what: str, admission: AdmissionDecision, rules: Policy) -> None:
     verdict = admission.verdict
     colour = {"deny": "red", "audit-deny": "yellow"}.get(verdict.decision, "green")
     told = f" [{', '.join(verdict.rules)}]" if verdict.rules else ""

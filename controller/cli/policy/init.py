@@ -16,7 +16,7 @@ from controller.model.errors import StateError, UsageError
 from controller.settings import read_instance
 
 if TYPE_CHECKING:
-    from controller.core.policy.template import Answers, Publish
+    from controller.core.policy.template import Publish, TemplateAnswers
     from controller.model.policy.values import AnonymousVolumes
 
 SYSTEM_FILE = Path("/etc/trimtab/policy.yaml")
@@ -136,16 +136,16 @@ def answers_of(
     owners: tuple[str, ...],
     clients: tuple[str, ...],
     volumes: AnonymousVolumes | None,
-) -> Answers:
+) -> TemplateAnswers:
     """Return the answers that flags give; what isn't given is as in ``home``.
 
     Raises:
         UsageError: an owner or a client can't be read.
     """
-    from controller.core.policy.template import Answers
+    from controller.core.policy.template import TemplateAnswers
 
-    usual = Answers()
-    return Answers(
+    usual = TemplateAnswers()
+    return TemplateAnswers(
         name=name or usual.name,
         images=tuple(dict.fromkeys(allow)) or usual.images,
         publish=publish or usual.publish,
@@ -170,11 +170,11 @@ def _client(text: str) -> tuple[int, str]:
     return int(uid), owner
 
 
-def ask() -> Answers:
+def ask() -> TemplateAnswers:
     """Return what a person answers on the terminal; Enter takes the answer in brackets."""
-    from controller.core.policy.template import Answers
+    from controller.core.policy.template import TemplateAnswers
 
-    usual = Answers()
+    usual = TemplateAnswers()
     click.echo("A policy for this machine. Enter takes the answer in brackets.\n")
     allow = _several("Images may come from (registries, folders or repositories)", usual.images)
     publish: Publish = click.prompt(
@@ -197,7 +197,7 @@ def ask() -> Answers:
         type=click.Choice(VOLUMES),
         default=usual.anonymous_volumes,
     )
-    return Answers(
+    return TemplateAnswers(
         images=allow,
         publish=publish,
         low_ports=low,

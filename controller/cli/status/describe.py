@@ -13,7 +13,7 @@ from controller.cli.clients.status_report import fetch, raise_if_unknown, select
 from controller.cli.options import json_option, open_state, print_json, state_option
 from controller.cli.status.description import MARGIN, describe_resource
 from controller.cli.status.status import end_of
-from controller.cli.status.table import View, terminal_view
+from controller.cli.status.table import TableView, terminal_view
 from controller.core.records.query import Filter
 from controller.model.errors import TrimtabError
 
@@ -72,7 +72,7 @@ def _containers(resource: dict[str, Any], items: list[dict[str, Any]]) -> list[d
 
 
 def _events(
-    ctx: click.Context, resource: dict[str, Any], state: Path | None, view: View
+    ctx: click.Context, resource: dict[str, Any], state: Path | None, view: TableView
 ) -> list[str]:
     """Return the last changes of a service, as far as this user may know of them."""
     if resource["kind"] != "Service":

@@ -9,7 +9,7 @@ from controller.cli.output.times import age, until
 from controller.cli.output.user_names import with_names
 from controller.cli.status.conditions import styled, word_of
 from controller.cli.status.ports import addresses_of, urls_in_network
-from controller.cli.status.table import Report, View, ready_of
+from controller.cli.status.table import Report, TableView, ready_of
 from controller.core.encoding.terminal_text import printable, printable_output
 from controller.model.quantities import format_bytes
 
@@ -45,7 +45,7 @@ CONDITIONS = (
 
 
 def describe_resource(
-    resource: Report, report: Report, view: View, *, events: Sequence[str] = ()
+    resource: Report, report: Report, view: TableView, *, events: Sequence[str] = ()
 ) -> str:
     """Return the sections of one resource. *events* are the lines of its last records."""
     inner = view.width - len(MARGIN) if view.width is not None else None
@@ -70,7 +70,7 @@ def describe_resource(
     return "\n".join(lines)
 
 
-def _facts(resource: Report, view: View) -> Iterator[str]:
+def _facts(resource: Report, view: TableView) -> Iterator[str]:
     facts = [
         ("Condition", styled(word_of(resource))),
         ("Ready", ready_of(resource) if ready_of(resource) != "-" else ""),
@@ -109,13 +109,13 @@ def _rollout(resource: Report) -> str:
     return f"{rollout['order']} ({rollout['why']})" if rollout else ""
 
 
-def _next_try(resource: Report, view: View) -> str:
+def _next_try(resource: Report, view: TableView) -> str:
     following = resource.get("nextTry", {})
     when = until(following.get("at", ""), view.now)
     return f"{when}: {following.get('reason', '')}".rstrip(": ") if when else ""
 
 
-def _replicas(resource: Report, view: View, width: int | None) -> Iterator[str]:
+def _replicas(resource: Report, view: TableView, width: int | None) -> Iterator[str]:
     rows = []
     for slot in resource.get("slots", []):
         again = until(slot.get("nextTry", {}).get("at", ""), view.now)
@@ -154,7 +154,7 @@ def _last_output(resource: Report) -> Iterator[str]:
             yield from (f"| {line}" for line in shown)
 
 
-def _admitted(resource: Report, view: View, width: int | None) -> Iterator[str]:
+def _admitted(resource: Report, view: TableView, width: int | None) -> Iterator[str]:
     ids = {slot["id"] for slot in resource.get("slots", []) if slot.get("id")}
     rows = []
     for item in resource.get("containers", []):
@@ -177,7 +177,7 @@ def _admitted(resource: Report, view: View, width: int | None) -> Iterator[str]:
         yield from render(columns, rows, width=width).split("\n")
 
 
-def _conditions(resource: Report, view: View, width: int | None) -> Iterator[str]:
+def _conditions(resource: Report, view: TableView, width: int | None) -> Iterator[str]:
     rows = [
         (
             c["type"],

@@ -20,14 +20,14 @@ from controller.cli.output.tables import cell_width, wrap
 from controller.cli.output.times import current_time
 from controller.cli.status.conditions import word_of
 from controller.cli.status.ports import urls_of
-from controller.cli.status.screen import Changes, Screen
-from controller.cli.status.table import View, fit_status
+from controller.cli.status.screen import ChangeLines, Screen
+from controller.cli.status.table import TableView, fit_status
 from controller.model.errors import TrimtabError
 from controller.model.names import DEFAULT_NAMESPACE
 
 if TYPE_CHECKING:
     from controller.app.launch import Launch
-    from controller.process.process_group import Assembly
+    from controller.process.process_group import ProcessGroup
 
 REFRESH_S = 0.5
 #: Children are looked after between two questions: no answer may hold that up for long.
@@ -37,7 +37,7 @@ CONNECT_S, ADDRESSES_MAX = 0.3, 10
 NEXT = ("status", "journal list")
 
 
-class Shower(Protocol):
+class LiveView(Protocol):
     """Shows an instance as it changes."""
 
     def show(self, report: dict[str, Any]) -> None: ...
@@ -45,7 +45,7 @@ class Shower(Protocol):
     def wait(self, error: TrimtabError) -> None: ...
 
 
-def watch(assembly: Assembly, launch: Launch, *, as_json: bool) -> None:
+def watch(assembly: ProcessGroup, launch: Launch, *, as_json: bool) -> None:
     """Show the instance until SIGINT or SIGTERM, looking after the children meanwhile."""
     stop = threading.Event()
 
@@ -63,9 +63,9 @@ def watch(assembly: Assembly, launch: Launch, *, as_json: bool) -> None:
 
 def _show_until(
     stop: threading.Event,
-    assembly: Assembly,
+    assembly: ProcessGroup,
     launch: Launch,
-    shower: Shower,
+    shower: LiveView,
     *,
     output: bool = False,
 ) -> None:
@@ -158,7 +158,7 @@ class _Lines:
 
     def __init__(self, launch: Launch, *, as_json: bool) -> None:
         self._as_json = as_json
-        self._changes = Changes(as_json=as_json, timestamps=False)
+        self._changes = ChangeLines(as_json=as_json, timestamps=False)
         self._start = Start(launch)
         self._began = self._ended = False
 
@@ -176,7 +176,7 @@ class _Lines:
         self._changes.wait(error)
 
 
-def screen_of(heading: list[str], report: dict[str, Any], view: View, *, height: int) -> str:
+def screen_of(heading: list[str], report: dict[str, Any], view: TableView, *, height: int) -> str:
     """Return what a terminal shows: the heading, and as much of the table as fits below it."""
     assert view.width is not None, "a terminal has a width"
     width = view.width
@@ -198,7 +198,7 @@ class _Live:
 
     def show(self, report: dict[str, Any]) -> None:
         excerpt = reported(self._folder)  # of the files as they are now
-        view = View(self._screen.width, current_time(), excerpt=excerpt)
+        view = TableView(self._screen.width, current_time(), excerpt=excerpt)
         lines = [self._start.heading(), *(f"  {line}" for line in self._start.ending(report))]
         self._screen.draw(screen_of(lines, report, view, height=self._screen.height))
 

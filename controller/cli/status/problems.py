@@ -13,18 +13,20 @@ from controller.cli.invocation import with_program
 from controller.cli.output.tables import wrap
 from controller.core.encoding.terminal_text import printable
 
-Problem = dict[str, Any]
+ProblemJson = dict[str, Any]
 
 INDENT = "        "
 _KEY = re.compile(r"((?:[A-Z]\w+)/[a-z0-9-]+/[a-z0-9-]+): (.+)", re.DOTALL)
 
 
-def place_of(problem: Problem) -> str:
+def place_of(problem: ProblemJson) -> str:
     """Return ``FILE:LINE:COLUMN``, or as much of it as a problem has."""
     return ":".join(str(problem[part]) for part in ("file", "line", "column") if problem.get(part))
 
 
-def problem_of(resource: dict[str, Any], message: str, problems: list[Problem]) -> Problem | None:
+def problem_of(
+    resource: dict[str, Any], message: str, problems: list[ProblemJson]
+) -> ProblemJson | None:
     """Return the problem that already says what a condition of a resource says, if there is one."""
     key = f"{resource['kind']}/{resource['namespace']}/{resource['name']}"
     for problem in problems:
@@ -34,16 +36,16 @@ def problem_of(resource: dict[str, Any], message: str, problems: list[Problem]) 
     return None
 
 
-def no_excerpt(_problem: Problem) -> Sequence[str]:
+def no_excerpt(_problem: ProblemJson) -> Sequence[str]:
     """Return no lines of a problem's file."""
     return ()
 
 
 def render_problems(
-    problems: list[Problem],
+    problems: list[ProblemJson],
     *,
     width: int | None,
-    excerpt: Callable[[Problem], Sequence[str]] = no_excerpt,
+    excerpt: Callable[[ProblemJson], Sequence[str]] = no_excerpt,
 ) -> list[str]:
     """Return the lines of the problems: what is the same is said once.
 
@@ -74,9 +76,9 @@ def _wrapped(text: str, indent: str, width: int | None) -> list[str]:
     return [f"{indent}{first}", *(f"{INDENT}{each}" for each in rest)]
 
 
-def _merged(problems: list[Problem]) -> Iterator[Problem]:
+def _merged(problems: list[ProblemJson]) -> Iterator[ProblemJson]:
     """Yield each problem once: those of one kind together, and one for all keys that have the same."""
-    groups: dict[tuple[str, ...], tuple[Problem, list[str]]] = {}
+    groups: dict[tuple[str, ...], tuple[ProblemJson, list[str]]] = {}
     for problem in problems:
         match = _KEY.fullmatch(problem["message"])
         key, text = (match[1], match[2]) if match else ("", problem["message"])
@@ -85,7 +87,7 @@ def _merged(problems: list[Problem]) -> Iterator[Problem]:
         if key and key not in keys:
             keys.append(key)
     # Those with the same remedy stand together, where the first of them stood.
-    order: dict[tuple[str, str], list[tuple[Problem, list[str]]]] = {}
+    order: dict[tuple[str, str], list[tuple[ProblemJson, list[str]]]] = {}
     for (_, _, code, remedy), group in groups.items():
         order.setdefault((code, remedy), []).append(group)
     for group_of_one_remedy in order.values():

@@ -59,7 +59,7 @@ class Screen:
         self._live.update(shown, refresh=True)
 
 
-class Changes:
+class ChangeLines:
     """A line for each resource or problem that changes, or with ``as_json`` each report that does."""
 
     def __init__(self, *, as_json: bool, timestamps: bool) -> None:

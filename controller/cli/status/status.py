@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from controller.cli.clients.name_completion import complete_names
-from controller.cli.clients.status_report import Fetched, fetch, raise_if_unknown, select
+from controller.cli.clients.status_report import FetchedReport, fetch, raise_if_unknown, select
 from controller.cli.invocation import with_program
 from controller.cli.options import json_option, print_json, state_option
 from controller.cli.status.table import render_status, terminal_view
@@ -74,7 +74,7 @@ def status(
     return end_of(fetched)
 
 
-def end_of(fetched: Fetched) -> int:
+def end_of(fetched: FetchedReport) -> int:
     """Say below a report that it isn't of now, and return the exit code of a command that looks."""
     if fetched.lost is None:
         return 0

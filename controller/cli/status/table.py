@@ -40,7 +40,7 @@ Report = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class View:
+class TableView:
     """How a report is shown: for how wide a terminal (None: a pipe), and at which instant.
 
     ``excerpt`` returns the lines that show a problem in its file.
@@ -52,9 +52,9 @@ class View:
     excerpt: ReportedExcerpts = no_excerpt
 
 
-def terminal_view(*, wide: bool = False) -> View:
+def terminal_view(*, wide: bool = False) -> TableView:
     """Return the view for standard output as it is."""
-    return View(terminal_width(), current_time(), wide)
+    return TableView(terminal_width(), current_time(), wide)
 
 
 def show_status(status: Report) -> None:
@@ -62,13 +62,13 @@ def show_status(status: Report) -> None:
     click.echo(render_status(status, terminal_view()))
 
 
-def render_status(status: Report, view: View) -> str:
+def render_status(status: Report, view: TableView) -> str:
     """Return the table of resources and, below it, the problems."""
     lines = render_problems(status["problems"], width=view.width)
     return "\n".join([_table(status["resources"], status["problems"], view), *lines])
 
 
-def fit_status(status: Report, view: View, height: int) -> str:
+def fit_status(status: Report, view: TableView, height: int) -> str:
     """Return the table in at most *height* lines, where that is possible.
 
     Lines of files are left out first, then resources that are Ready, from the end, then problems, then
@@ -112,7 +112,7 @@ def _summary(hidden: list[Report]) -> str:
     )
 
 
-def _table(resources: list[Report], problems: list[Report], view: View) -> str:
+def _table(resources: list[Report], problems: list[Report], view: TableView) -> str:
     if not resources:
         return "No resources."
     columns = (*COLUMNS[:-1], *WIDE, COLUMNS[-1]) if view.wide else COLUMNS
@@ -121,7 +121,7 @@ def _table(resources: list[Report], problems: list[Report], view: View) -> str:
     )
 
 
-def _row(resource: Report, problems: list[Report], view: View) -> tuple[str, ...]:
+def _row(resource: Report, problems: list[Report], view: TableView) -> tuple[str, ...]:
     slots = resource.get("slots", [])
     is_service = resource["kind"] == "Service"
     wide = (resource.get("owner") or "-", _revision(resource)) if view.wide else ()
@@ -164,7 +164,7 @@ def age_of(resource: Report, now: float) -> str:
     return age(max(known, key=lambda start: parse_time(start) or 0.0), now) if known else "-"
 
 
-def text_of(resource: Report, problems: list[Report], view: View) -> str:
+def text_of(resource: Report, problems: list[Report], view: TableView) -> str:
     """Return what a row says in words: why, when it is tried again, and with ``wide`` its last output.
 
     A problem that stands below the table isn't repeated.

@@ -14,8 +14,8 @@ import click
 from controller.cli.clients.status_report import fetch, fetch_status, select
 from controller.cli.exit_codes import EXIT_INTERRUPTED
 from controller.cli.output.times import current_time
-from controller.cli.status.screen import Changes, Screen
-from controller.cli.status.table import View, fit_status
+from controller.cli.status.screen import ChangeLines, Screen
+from controller.cli.status.table import TableView, fit_status
 from controller.model.errors import EngineUnavailable
 
 REFRESH_S = 1.0
@@ -43,7 +43,7 @@ def watch_status(
         signal.signal(number, end)
     signal.signal(signal.SIGWINCH, resized)
     if as_json or not sys.stdout.isatty():
-        changes = Changes(as_json=as_json, timestamps=True)
+        changes = ChangeLines(as_json=as_json, timestamps=True)
         while not stop.is_set():
             try:
                 changes.show(select(fetch_status(state), name=name, namespace=namespace))
@@ -56,7 +56,7 @@ def watch_status(
             wake.clear()
             report, head = _report(state)
             shown = select(report, name=name, namespace=namespace)
-            view = View(screen.width, current_time(), wide)
+            view = TableView(screen.width, current_time(), wide)
             screen.draw(f"{head}\n{fit_status(shown, view, screen.height - 1)}")
             wake.wait(REFRESH_S)
     return EXIT_INTERRUPTED

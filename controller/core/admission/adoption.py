@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from controller.core.admission.create import Admission
+from controller.core.admission.create import AdmissionDecision
 from controller.core.encoding.uuid7 import minted_s
 from controller.core.enforcement.kernel_mounts import SHM_DEFAULT
 from controller.core.engine_api.comparable_fields import differing, told
@@ -22,9 +22,9 @@ from controller.model import names
 from controller.model.policy.document import OPERATOR_OWNER, Policy
 from controller.model.records import Actor, Role
 
-Kind = Literal["network", "volume", "container"]
+ObjectKind = Literal["network", "volume", "container"]
 #: In the order in which they are adopted: containers need the others.
-KINDS: tuple[Kind, ...] = ("network", "volume", "container")
+KINDS: tuple[ObjectKind, ...] = ("network", "volume", "container")
 ORIGINS = {Role.CONTROLLER.value, Role.CLIENT.value}
 
 #: What a container has from its image where its create said nothing.
@@ -46,7 +46,7 @@ _HARDENED = ("CapDrop", "SecurityOpt", "LogConfig")
 class Claim:
     """What labels say of an object. Whoever has the engine's socket can write them."""
 
-    kind: Kind
+    kind: ObjectKind
     id: str  # a volume's is its name
     name: str
     origin: str = ""
@@ -69,7 +69,7 @@ class Claim:
         return minted_s(self.intent)
 
 
-def claim_of(kind: Kind, inspect: Mapping[str, Any]) -> Claim:
+def claim_of(kind: ObjectKind, inspect: Mapping[str, Any]) -> Claim:
     """Return what an object's labels say."""
     config = inspect.get("Config") or {} if kind == "container" else inspect
     labels = config.get("Labels") or {}
@@ -202,7 +202,7 @@ def _asked_host(host: Mapping[str, Any], defaults: Defaults) -> dict[str, object
     return asked
 
 
-def judge_likeness(admission: Admission, inspect: Mapping[str, Any]) -> Iterator[Finding]:
+def judge_likeness(admission: AdmissionDecision, inspect: Mapping[str, Any]) -> Iterator[Finding]:
     """Yield in what a container isn't what the gate makes of such a create.
 
     A limit that it hasn't would have been given, a network that it is in beside its own left out.
@@ -223,7 +223,7 @@ def judge_likeness(admission: Admission, inspect: Mapping[str, Any]) -> Iterator
             yield Finding("adopt.labels", "Labels", reason, "remove it, and let it be made anew")
 
 
-def _labels_of(admission: Admission) -> Mapping[str, Any]:
+def _labels_of(admission: AdmissionDecision) -> Mapping[str, Any]:
     found = admission.summary.get("labels")
     return found if isinstance(found, Mapping) else {}
 

@@ -12,11 +12,17 @@ from collections.abc import Iterable, Mapping
 from controller.core.encoding.image_reference import Reference, is_image_id, parse_reference
 from controller.core.engine_api.grammar import is_signal
 from controller.core.engine_api.requests import Finding
-from controller.core.policy.grants import Asked
+from controller.core.policy.grants import GrantRequest
 from controller.core.policy.remedies import advised
 from controller.core.rules.identity import controllers_name, judge_name
 from controller.core.rules.image import judge_platform, judge_reference
-from controller.core.rules.verdict import Admission, denied, enforced, tolerating, verdict_of
+from controller.core.rules.verdict import (
+    AdmissionDecision,
+    denied,
+    enforced,
+    tolerating,
+    verdict_of,
+)
 from controller.model.policy.document import Policy
 from controller.model.records import Actor, Role
 
@@ -53,7 +59,7 @@ def admit_pull(
     actor: Actor,
     policy: Policy,
     host: str = "",
-) -> Admission:
+) -> AdmissionDecision:
     """Judge images/create by its query (fromImage, tag, platform); ``query`` is rebuilt.
 
     *host* is the engine's own platform, where it is known.
@@ -72,7 +78,7 @@ def admit_pull(
     findings += judge_platform(platform, host, policy)
     if refused := enforced(findings, policy.modes):
         by_client = actor.role is Role.CLIENT
-        asked = Asked(reference=text, platform=platform, by_client=by_client)
+        asked = GrantRequest(reference=text, platform=platform, by_client=by_client)
         return denied(advised(refused, asked, policy))
     reference = parse_reference(text)
     pairs = [
@@ -80,7 +86,7 @@ def admit_pull(
         ("tag", reference.digest or reference.tag),
         ("platform", platform),
     ]
-    admitted = Admission(
+    admitted = AdmissionDecision(
         verdict_of(()),
         query=tuple((key, value) for key, value in pairs if value),
         summary=_summary_of(reference),
@@ -88,12 +94,16 @@ def admit_pull(
     return tolerating(admitted, findings, policy.modes)
 
 
-def admit_reference(reference: str, *, policy: Policy, by_client: bool = False) -> Admission:
+def admit_reference(
+    reference: str, *, policy: Policy, by_client: bool = False
+) -> AdmissionDecision:
     """Judge a look at an image in its registry (distribution), or trusting a local one."""
     findings = list(judge_reference(reference, policy, path="image"))
     if refused := enforced(findings, policy.modes):
-        return denied(advised(refused, Asked(reference=reference, by_client=by_client), policy))
-    admitted = Admission(verdict_of(()), summary=_summary_of(parse_reference(reference)))
+        return denied(
+            advised(refused, GrantRequest(reference=reference, by_client=by_client), policy)
+        )
+    admitted = AdmissionDecision(verdict_of(()), summary=_summary_of(parse_reference(reference)))
     return tolerating(admitted, findings, policy.modes)
 
 
@@ -101,7 +111,7 @@ def _summary_of(reference: Reference) -> dict[str, object]:
     return {"reference": reference.canonical}
 
 
-def admit_start(query: Query) -> Admission:
+def admit_start(query: Query) -> AdmissionDecision:
     """Judge a start: no checkpoints, which are folders of the host."""
     findings = [
         Finding("start.checkpoint", name, "a checkpoint is a folder of the host", "leave it out")
@@ -110,18 +120,18 @@ def admit_start(query: Query) -> Admission:
     ]
     known = ("checkpoint", "checkpoint-dir", "detachKeys")
     findings += _unknown(query, known)
-    return denied(findings) if findings else Admission(verdict_of(()))
+    return denied(findings) if findings else AdmissionDecision(verdict_of(()))
 
 
-def admit_restart_allowed(image: str, *, policy: Policy) -> Admission:
+def admit_restart_allowed(image: str, *, policy: Policy) -> AdmissionDecision:
     """Judge starting a container made under another policy: its image must still be admitted."""
     findings = list(judge_reference(image, policy, path="Image"))
     if enforced(findings, policy.modes):
         return denied(enforced(findings, policy.modes))
-    return tolerating(Admission(verdict_of(())), findings, policy.modes)
+    return tolerating(AdmissionDecision(verdict_of(())), findings, policy.modes)
 
 
-def admit_stop(query: Query) -> Admission:
+def admit_stop(query: Query) -> AdmissionDecision:
     """Judge a stop or restart: ``t`` 0 to 300, ``signal`` a name or number that exists."""
     findings = _unknown(query, ("t", "signal"))
     findings += _signal(query)
@@ -132,7 +142,7 @@ def admit_stop(query: Query) -> Admission:
     return _with_query(query, ("t", "signal"), findings)
 
 
-def admit_kill(query: Query) -> Admission:
+def admit_kill(query: Query) -> AdmissionDecision:
     """Judge a kill: ``signal``."""
     return _with_query(query, ("signal",), [*_unknown(query, ("signal",)), *_signal(query)])
 
@@ -144,7 +154,7 @@ def _signal(query: Query) -> list[Finding]:
     return [Finding("signal.invalid", "signal", f"{signal!r} is no signal", "write SIGTERM")]
 
 
-def admit_remove(query: Query) -> Admission:
+def admit_remove(query: Query) -> AdmissionDecision:
     """Judge a container's removal: ``force`` passes, ``v`` is dropped, ``link`` is refused.
 
     Volumes outlive containers: ``v`` is never forwarded.
@@ -159,10 +169,10 @@ def admit_remove(query: Query) -> Admission:
     if findings:
         return denied(findings)
     force = query.get("force", "") in _TRUE
-    return Admission(verdict_of(()), query=(("force", "1"),) if force else ())
+    return AdmissionDecision(verdict_of(()), query=(("force", "1"),) if force else ())
 
 
-def admit_image_remove(query: Query) -> Admission:
+def admit_image_remove(query: Query) -> AdmissionDecision:
     """Judge an image's removal: ``force`` and ``noprune`` pass, since nothing uses it."""
     flags = ("force", "noprune")
     findings = _unknown(query, flags)
@@ -172,12 +182,12 @@ def admit_image_remove(query: Query) -> Admission:
     if findings:
         return denied(findings)
     given = tuple((name, "1") for name in flags if query.get(name, "") in _TRUE)
-    return Admission(verdict_of(()), query=given)
+    return AdmissionDecision(verdict_of(()), query=given)
 
 
 def admit_rename(
     query: Query, *, actor: Actor, policy: Policy, admitted: str, origin: str = "client"
-) -> Admission:
+) -> AdmissionDecision:
     """Judge a rename; *admitted* is the container's name in the inventory, *origin* who made it.
 
     What the controller made has a final name: it may be given back, by whoever asks.
@@ -192,11 +202,11 @@ def admit_rename(
         findings += controllers_name(name)
     if findings:
         return denied(findings)
-    return Admission(verdict_of(()), query=(("name", name),), summary={"name": name})
+    return AdmissionDecision(verdict_of(()), query=(("name", name),), summary={"name": name})
 
 
-def _with_query(query: Query, names: Iterable[str], findings: list[Finding]) -> Admission:
+def _with_query(query: Query, names: Iterable[str], findings: list[Finding]) -> AdmissionDecision:
     if findings:
         return denied(findings)
     given = tuple((name, query[name]) for name in names if query.get(name))
-    return Admission(verdict_of(()), query=given)
+    return AdmissionDecision(verdict_of(()), query=given)

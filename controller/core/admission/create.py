@@ -38,7 +38,7 @@ from controller.core.engine_api.parse import parse_create, parse_network, parse_
 from controller.core.engine_api.requests import CreateRequest, Finding
 from controller.core.engine_api.translate import network_body, update_body, volume_body
 from controller.core.policy.describe import describe
-from controller.core.policy.grants import Asked
+from controller.core.policy.grants import GrantRequest
 from controller.core.policy.refusals import in_document
 from controller.core.policy.remedies import advised
 from controller.core.rules import container, identity, image, image_volumes, mounts, networks
@@ -50,7 +50,13 @@ from controller.core.rules.facts import (
     Needs,
     Stamp,
 )
-from controller.core.rules.verdict import Admission, denied, enforced, tolerating, verdict_of
+from controller.core.rules.verdict import (
+    AdmissionDecision,
+    denied,
+    enforced,
+    tolerating,
+    verdict_of,
+)
 from controller.model.desired.plan import (
     ALLOW,
     AnyAction,
@@ -78,7 +84,7 @@ __all__ = [
     "CONTROLLER",
     "CREATE_RULES",
     "OPERATOR",
-    "Admission",
+    "AdmissionDecision",
     "admit_connect",
     "admit_create",
     "admit_disconnect",
@@ -221,7 +227,7 @@ def admit_create(
     facts: CreateFacts | None,
     stamp: Stamp,
     platform: str = "",
-) -> Admission:
+) -> AdmissionDecision:
     """Judge a create; *facts* None is a preview, which skips the rules that need facts.
 
     *name* and *platform* are the query's; '' is unset: a client's container then gets a name.
@@ -240,7 +246,7 @@ def admit_create(
         findings += rule(case)
     modes = case.policy.modes
     if refused := enforced(findings, modes):
-        asked = Asked(
+        asked = GrantRequest(
             request,
             reference_text(request, actor),
             owner=case.owner,
@@ -251,7 +257,7 @@ def admit_create(
         )
         return denied(advised(refused, asked, policy), refused_summary(case))
     final = finish(case)
-    admitted = Admission(
+    admitted = AdmissionDecision(
         verdict=verdict_of((), final.changes, case.exceptions),
         body=body_of(final),
         query=(("name", final.name),),
@@ -272,19 +278,21 @@ def outline(
     return body_of(finish(_preview_case(request, name=name, actor=actor, policy=policy)))
 
 
-def check(policy: Policy, body: object, *, name: str = "", actor: Actor = OPERATOR) -> Admission:
+def check(
+    policy: Policy, body: object, *, name: str = "", actor: Actor = OPERATOR
+) -> AdmissionDecision:
     """Judge the body of a create by itself, as ``policy check`` does: nothing is looked up."""
     request = parse_create(body)
     return admit_create(request, name=name, actor=actor, policy=policy, facts=None, stamp=_SOMEONE)
 
 
-def check_network(policy: Policy, action: CreateNetwork) -> Admission:
+def check_network(policy: Policy, action: CreateNetwork) -> AdmissionDecision:
     """Judge a planned create of a network by itself."""
     request = parse_network(network_body(action))
     return admit_network(request, actor=CONTROLLER, policy=policy, existing=None, stamp=_SOMEONE)
 
 
-def check_volume(policy: Policy, action: CreateVolume) -> Admission:
+def check_volume(policy: Policy, action: CreateVolume) -> AdmissionDecision:
     """Judge a planned create of a volume by itself."""
     request = parse_volume(volume_body(action))
     return admit_volume(request, actor=CONTROLLER, policy=policy, existing=None, stamp=_SOMEONE)

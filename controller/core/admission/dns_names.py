@@ -14,11 +14,11 @@ from typing import Any
 
 from controller.core.engine_api.requests import CreateRequest, Finding
 from controller.model import names
-from controller.model.inventory import Item
+from controller.model.inventory import ContainerItem
 
 
 @dataclass(frozen=True, slots=True)
-class Answering:
+class DnsNames:
     """Whose container answers to which names, in which networks (by name).
 
     ``service`` is the key of the service that the controller made it for; '' for a client's.
@@ -32,13 +32,13 @@ class Answering:
 
 def answering(
     owner: str, networks: Iterable[str], told: Iterable[str], *, service: str = ""
-) -> Answering:
+) -> DnsNames:
     """Return one; names resolve in any case, and an empty one is none."""
     lowered = frozenset(name.lower() for name in told if name)
-    return Answering(owner, frozenset(networks), lowered, service)
+    return DnsNames(owner, frozenset(networks), lowered, service)
 
 
-def of_item(item: Item) -> Answering:
+def of_item(item: ContainerItem) -> DnsNames:
     """Return what a container of the inventory answers to."""
     # A client's service is a label; it resolves only where it is an alias, too.
     service = item.service if item.origin == "controller" else ""
@@ -46,12 +46,12 @@ def of_item(item: Item) -> Answering:
     return answering(item.owner, item.admitted.networks, told, service=service_of(item))
 
 
-def service_of(item: Item) -> str:
+def service_of(item: ContainerItem) -> str:
     """Return the key of the service that a container was made for; '' for a client's."""
     return f"{item.namespace}/{item.service}" if item.origin == "controller" else ""
 
 
-def of_summary(summary: Mapping[str, Any]) -> Answering:
+def of_summary(summary: Mapping[str, Any]) -> DnsNames:
     """Return what the container of an open create will answer to, by its intent's summary."""
     labels, settings = _mapping(summary.get("labels")), _mapping(summary.get("settings"))
     by_controller = labels.get(names.ORIGIN) == "controller"
@@ -68,7 +68,7 @@ def beside_its_name(request: CreateRequest, aliases: Iterable[str]) -> list[str]
 
 
 def clashes(
-    mine: Answering, others: Iterable[Answering], *, free: Iterable[str] = ()
+    mine: DnsNames, others: Iterable[DnsNames], *, free: Iterable[str] = ()
 ) -> Iterator[Finding]:
     """Yield each name of mine that another owner's container answers to where both are.
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from controller.core.engine_api.requests import CreateRequest, ExecRequest, ExecStart, Finding
-from controller.core.policy.grants import Asked
+from controller.core.policy.grants import GrantRequest
 from controller.core.policy.remedies import advised
 from controller.core.rules.container import (
     judge_arguments,
@@ -18,13 +18,19 @@ from controller.core.rules.container import (
     judge_non_root,
     variable_names,
 )
-from controller.core.rules.verdict import Admission, denied, enforced, tolerating, verdict_of
+from controller.core.rules.verdict import (
+    AdmissionDecision,
+    denied,
+    enforced,
+    tolerating,
+    verdict_of,
+)
 from controller.model.policy.document import Policy
 
 Findings = Iterator[Finding]
 
 
-def admit_exec(request: ExecRequest, *, policy: Policy, container_user: str) -> Admission:
+def admit_exec(request: ExecRequest, *, policy: Policy, container_user: str) -> AdmissionDecision:
     """Judge an exec; *container_user* is who the container runs as, '' for root.
 
     ``summary`` tells the program and how many arguments it has: never the arguments themselves,
@@ -36,13 +42,13 @@ def admit_exec(request: ExecRequest, *, policy: Policy, container_user: str) -> 
     findings += judge_environment(request.env, policy)
     refusing = enforced(findings, policy.modes)
     if refusing:
-        asked = Asked(CreateRequest(env=request.env))
+        asked = GrantRequest(CreateRequest(env=request.env))
         return denied(advised(refusing, asked, policy), summary_of(request))
-    judged = Admission(verdict_of(()), _body(request), summary=summary_of(request))
+    judged = AdmissionDecision(verdict_of(()), _body(request), summary=summary_of(request))
     return tolerating(judged, findings, policy.modes)
 
 
-def admit_exec_start(start: ExecStart, request: ExecRequest, *, hijack: bool) -> Admission:
+def admit_exec_start(start: ExecStart, request: ExecRequest, *, hijack: bool) -> AdmissionDecision:
     """Judge how an exec is started; *hijack* tells whether the client takes the connection over."""
     findings = [*start.findings]
     if request.attach_stdin and not start.detach and not hijack:
@@ -54,7 +60,9 @@ def admit_exec_start(start: ExecStart, request: ExecRequest, *, hijack: bool) ->
     body: dict[str, object] = {"Detach": start.detach, "Tty": start.tty}
     if start.tty and any(start.console_size):
         body["ConsoleSize"] = list(start.console_size)
-    return Admission(verdict_of(()), body, summary={"detach": start.detach, "tty": start.tty})
+    return AdmissionDecision(
+        verdict_of(()), body, summary={"detach": start.detach, "tty": start.tty}
+    )
 
 
 def summary_of(request: ExecRequest) -> dict[str, object]:

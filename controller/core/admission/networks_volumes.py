@@ -18,7 +18,7 @@ from controller.core.engine_api.requests import (
     Pool,
     VolumeRequest,
 )
-from controller.core.policy.grants import Asked
+from controller.core.policy.grants import GrantRequest
 from controller.core.policy.remedies import advised
 from controller.core.rules.anonymous_volumes import is_slot_volume
 from controller.core.rules.context import Case, case_of_existing, implied, namespace_of, owner_of
@@ -46,8 +46,8 @@ from controller.core.rules.networks import (
     looked_up,
 )
 from controller.core.rules.verdict import (
-    Admission,
-    Change,
+    AdmissionDecision,
+    AdmissionPatch,
     denied,
     enforced,
     tolerating,
@@ -80,7 +80,7 @@ def admit_network(
     existing: NetworkFacts | None,
     stamp: Stamp,
     routes: tuple[str, ...] = (),
-) -> Admission:
+) -> AdmissionDecision:
     """Judge a network create; *existing* is what holds the name already, *routes* are the host's."""
     labels = dict(request.labels)
     owner = owner_of(actor, labels.get(names.OWNER, ""))
@@ -100,7 +100,7 @@ def admit_network(
         met = existing if kind else replace(existing, ours=False)
         findings.append(foreign_network(met, "Name", kind, actor))
     if refused := enforced(findings, policy.modes):
-        asked = Asked(
+        asked = GrantRequest(
             owner=owner,
             namespace=namespace,
             name=request.name,
@@ -111,7 +111,7 @@ def admit_network(
     internal = request.internal or (forced and kind not in {"ingress", "bridge"})
     changes = []
     if internal and not request.internal:
-        changes.append(Change("network.internal", "internal: no way out"))
+        changes.append(AdmissionPatch("network.internal", "internal: no way out"))
     final = replace(request, internal=internal)
     labelled = namespace if actor.role is Role.CONTROLLER else ""
     made = _made_network(final, actor, owner, labelled, stamp, tuple(changes))
@@ -224,8 +224,8 @@ def _made_network(
     owner: str,
     namespace: str,
     stamp: Stamp,
-    changes: tuple[Change, ...],
-) -> Admission:
+    changes: tuple[AdmissionPatch, ...],
+) -> AdmissionDecision:
     labels = _object_labels(request.labels, actor, owner, namespace, stamp)
     options = {
         name: "true" if value else "false"
@@ -244,7 +244,7 @@ def _made_network(
         "internal": request.internal,
         **({"subnets": [pool.subnet for pool in request.pools]} if request.pools else {}),
     }
-    return Admission(verdict_of((), changes), body, summary=summary)
+    return AdmissionDecision(verdict_of((), changes), body, summary=summary)
 
 
 def _pool(pool: Pool) -> Body:
@@ -262,7 +262,9 @@ def _object_labels(
     return dict(sorted({**own, **ours}.items()))
 
 
-def admit_implied_network(name: str, *, actor: Actor, policy: Policy, stamp: Stamp) -> Admission:
+def admit_implied_network(
+    name: str, *, actor: Actor, policy: Policy, stamp: Stamp
+) -> AdmissionDecision:
     """Return the create of one of a client's implied networks, which the gate makes on first use."""
     namespace = namespace_of(actor, "", policy)
     kind = implied_kind(policy, name, namespace)
@@ -299,7 +301,7 @@ def admit_volume(
     policy: Policy,
     existing: VolumeFacts | None,
     stamp: Stamp,
-) -> Admission:
+) -> AdmissionDecision:
     """Judge a volume create; *existing* is what holds the name already.
 
     The engine answers a create of a volume that exists with that volume, whoever's it is.
@@ -330,7 +332,7 @@ def admit_volume(
                 remedy += f"; {if_lost(existing.instance)}"
             findings.append(Finding("volume.foreign", "Name", reason, remedy))
     if refused := enforced(findings, policy.modes):
-        asked = Asked(
+        asked = GrantRequest(
             owner=owner,
             namespace=namespace,
             name=request.name,
@@ -353,7 +355,7 @@ def _slots_own(name: str) -> Findings:
 
 def admit_kept_volume(
     name: str, *, owner: str, namespace: str, service: str, actor: Actor, stamp: Stamp
-) -> Admission:
+) -> AdmissionDecision:
     """Return the create of a volume that the policy keeps for a slot or a client's container.
 
     *namespace* is that of the container's label: '' for a client's.
@@ -364,13 +366,13 @@ def admit_kept_volume(
     return _made_volume(name, _object_labels(asked, actor, owner, namespace, stamp))
 
 
-def _made_volume(name: str, labels: dict[str, str]) -> Admission:
+def _made_volume(name: str, labels: dict[str, str]) -> AdmissionDecision:
     body: Body = {"Name": name, "Driver": "local", "Labels": labels}
     summary: Body = {
         "name": name,
         "labels": {key: value for key, value in labels.items() if is_reserved(key)},
     }
-    return Admission(verdict_of(()), body, summary=summary)
+    return AdmissionDecision(verdict_of(()), body, summary=summary)
 
 
 def admit_connect(
@@ -380,7 +382,7 @@ def admit_connect(
     policy: Policy,
     current: ContainerFacts,
     network: NetworkFacts | None,
-) -> Admission:
+) -> AdmissionDecision:
     """Judge a network connect of a container that the gate found to be ours and the actor's.
 
     It may join what a create of it might have named: its implied networks and its owner's own;
@@ -414,7 +416,7 @@ def admit_connect(
         "name": current.settings.name,
         "answersTo": sorted({*request.endpoint.aliases}),
     }
-    return Admission(verdict_of(()), body, summary=summary)
+    return AdmissionDecision(verdict_of(()), body, summary=summary)
 
 
 def admit_disconnect(
@@ -424,7 +426,7 @@ def admit_disconnect(
     policy: Policy,
     current: ContainerFacts,
     network: NetworkFacts | None,
-) -> Admission:
+) -> AdmissionDecision:
     """Judge a network disconnect likewise; what isn't ours may be left, and not joined again."""
     findings = [*request.findings]
     joined, case = _joining(request, actor, policy, current, network)
@@ -436,7 +438,7 @@ def admit_disconnect(
         return denied(findings)
     body: Body = {"Container": current.id} | ({"Force": True} if request.force else {})
     summary: Body = {"network": joined.name, "name": current.settings.name}
-    return Admission(verdict_of(()), body, summary=summary)
+    return AdmissionDecision(verdict_of(()), body, summary=summary)
 
 
 def _unknown(name: str) -> Finding:

@@ -16,11 +16,11 @@ from controller.core.engine_api.field_reader import fold
 from controller.core.engine_api.mount_grammar import TMPFS_FLAGS
 from controller.core.engine_api.requests import (
     CreateRequest,
-    Healthcheck,
-    Limits,
+    HealthcheckRequest,
     LogConfig,
-    Mount,
-    Port,
+    MountRequest,
+    PortRequest,
+    ResourceLimits,
 )
 from controller.core.rules.confinement import confinement_of, confinement_to
 from controller.core.rules.container import capability, variable_names
@@ -28,8 +28,8 @@ from controller.core.rules.context import Case, name_of, reference_text
 from controller.core.rules.facts import Stamp
 from controller.core.rules.identity import is_reserved
 from controller.core.rules.image_volumes import mounts_of
-from controller.core.rules.networks import Joined, host_address, joined
-from controller.core.rules.verdict import Change
+from controller.core.rules.networks import JoinedNetworks, host_address, joined
+from controller.core.rules.verdict import AdmissionPatch
 from controller.model import names
 from controller.model.observed import Settings
 from controller.model.policy.document import Policy
@@ -44,15 +44,15 @@ NO_NEW_PRIVILEGES = "no-new-privileges:true"
 
 
 @dataclass(frozen=True, slots=True)
-class Final:
+class FinalRequest:
     """An admitted create with every default in it, and what was changed on the way."""
 
     name: str
     image: str
     request: CreateRequest
-    networks: Joined
+    networks: JoinedNetworks
     labels: tuple[tuple[str, str], ...]
-    changes: tuple[Change, ...]
+    changes: tuple[AdmissionPatch, ...]
 
     @property
     def settings(self) -> Settings:
@@ -74,7 +74,7 @@ class Final:
         )
 
 
-def finish(case: Case) -> Final:
+def finish(case: Case) -> FinalRequest:
     """Return the create with the policy's defaults; nothing that was asked for is changed."""
     request, policy = case.request, case.policy
     request = replace(
@@ -90,11 +90,11 @@ def finish(case: Case) -> Final:
     networks = joined(case)
     image = case.image.id if case.image else request.image
     labels = stamped(case)
-    final = Final(name, image, request, networks, labels, ())
+    final = FinalRequest(name, image, request, networks, labels, ())
     return replace(final, changes=tuple(_told(case, final)))
 
 
-def with_defaults(limits: Limits, policy: Policy, cpus: int) -> Limits:
+def with_defaults(limits: ResourceLimits, policy: Policy, cpus: int) -> ResourceLimits:
     """Return limits with a default for each that is unset; never more CPUs than the host has."""
     resources = policy.resources
     memory = limits.memory or resources.memory.default
@@ -125,12 +125,12 @@ def _exposed(request: CreateRequest) -> tuple[str, ...]:
     return tuple(sorted({*request.exposed_ports, *published}))
 
 
-def _loopback(port: Port, policy: Policy) -> Port:
+def _loopback(port: PortRequest, policy: Policy) -> PortRequest:
     address = host_address(port.host_ip) or policy.networks.ports.host_ips[0]
     return replace(port, host_ip=address)
 
 
-def _bounded(mount: Mount, policy: Policy) -> Mount:
+def _bounded(mount: MountRequest, policy: Policy) -> MountRequest:
     if mount.type != "tmpfs":
         return mount
     return replace(mount, size=mount.size or policy.resources.tmpfs.default)
@@ -168,7 +168,7 @@ def _shadowed(case: Case) -> dict[str, str]:
     }
 
 
-def _told(case: Case, final: Final) -> list[Change]:
+def _told(case: Case, final: FinalRequest) -> list[AdmissionPatch]:
     """Return a sentence on each thing that was added."""
     asked, limits = case.request, final.request.limits
     told = [
@@ -204,7 +204,7 @@ def _told(case: Case, final: Final) -> list[Change]:
             not case.by_controller and final.networks.mode != asked.network_mode,
         ),
     ]
-    return [Change(rule, text) for rule, text, holds in told if holds]
+    return [AdmissionPatch(rule, text) for rule, text, holds in told if holds]
 
 
 def _sizeless(request: CreateRequest) -> bool:
@@ -222,7 +222,7 @@ def _kept(asked: CreateRequest, final: CreateRequest) -> Iterator[tuple[str, str
             yield rule, f"{mount.target}: tmpfs of {size} (empty at each start)", True
 
 
-def _added_by(asked: CreateRequest, mount: Mount) -> str:
+def _added_by(asked: CreateRequest, mount: MountRequest) -> str:
     """Return the rule by which the policy chose a mount's volume, '' for one that was asked for."""
     named = {(each.target, each.type, each.source) for each in asked.mounts}
     if (mount.target, mount.type, mount.source) in named:
@@ -234,7 +234,7 @@ def _unbound(request: CreateRequest) -> bool:
     return any(not port.host_ip for port in request.ports)
 
 
-def body_of(final: Final) -> Body:
+def body_of(final: FinalRequest) -> Body:
     """Return the body to forward."""
     request = final.request
     body: Body = {
@@ -275,7 +275,7 @@ def body_of(final: Final) -> Body:
     return body
 
 
-def _host_config(final: Final) -> Body:
+def _host_config(final: FinalRequest) -> Body:
     request = final.request
     mounts = request.mounts
     optional: Body = {
@@ -319,7 +319,7 @@ def _host_config(final: Final) -> Body:
     }
 
 
-def _only_set_limits(limits: Limits) -> Body:
+def _only_set_limits(limits: ResourceLimits) -> Body:
     return {
         "MemoryReservation": limits.memory_reservation,
         "CpuQuota": limits.cpu_quota,
@@ -333,18 +333,18 @@ def restart_body(name: str, max_retries: int) -> Body:
     return {"Name": name} | ({"MaximumRetryCount": max_retries} if max_retries else {})
 
 
-def _bind(mount: Mount) -> str:
+def _bind(mount: MountRequest) -> str:
     return ":".join(part for part in (mount.source, mount.target, mount.access) if part)
 
 
-def _tmpfs(mount: Mount) -> str:
+def _tmpfs(mount: MountRequest) -> str:
     mode = f",mode={mount.mode:o}" if mount.mode is not None else ""
     access = "ro" if mount.read_only else "rw"
     flags = ",".join((*TMPFS_FLAGS, "exec" if mount.executable else "noexec"))
     return f"{access},{flags},size={mount.size}{mode}"
 
 
-def _mount(mount: Mount) -> Body:
+def _mount(mount: MountRequest) -> Body:
     body: Body = {"Type": mount.type, "Target": mount.target}
     if mount.source:
         body["Source"] = mount.source
@@ -364,7 +364,7 @@ def _mount(mount: Mount) -> Body:
     return body
 
 
-def _bindings(ports: tuple[Port, ...]) -> Body:
+def _bindings(ports: tuple[PortRequest, ...]) -> Body:
     bindings: dict[str, list[Body]] = {}
     for port in ports:
         binding: Body = {
@@ -375,7 +375,7 @@ def _bindings(ports: tuple[Port, ...]) -> Body:
     return dict(bindings)
 
 
-def _healthcheck(check: Healthcheck | None) -> Body:
+def _healthcheck(check: HealthcheckRequest | None) -> Body:
     if check is None:
         return {}
     body: Body = {
@@ -389,7 +389,7 @@ def _healthcheck(check: Healthcheck | None) -> Body:
     return {key: value for key, value in body.items() if value}
 
 
-def summary_of(case: Case, final: Final) -> dict[str, object]:
+def summary_of(case: Case, final: FinalRequest) -> dict[str, object]:
     """Return what the journal keeps of a create: no values of variables, no arguments."""
     request = final.request
     labels = {key: value for key, value in final.labels if is_reserved(key)}

@@ -6,16 +6,21 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from controller.core.admission.rebuild import restart_body
-from controller.core.engine_api.requests import CreateRequest, Finding, Limits, UpdateRequest
-from controller.core.policy.grants import Asked
+from controller.core.engine_api.requests import (
+    CreateRequest,
+    Finding,
+    ResourceLimits,
+    UpdateRequest,
+)
+from controller.core.policy.grants import GrantRequest
 from controller.core.policy.remedies import advised
 from controller.core.records.inventory import settings_to
 from controller.core.rules.container import judge_limits, judge_restart
 from controller.core.rules.context import case_of_existing
 from controller.core.rules.facts import ContainerFacts, CreateFacts, HostFacts
 from controller.core.rules.verdict import (
-    Admission,
-    Change,
+    AdmissionDecision,
+    AdmissionPatch,
     denied,
     enforced,
     tolerating,
@@ -37,7 +42,7 @@ def admit_update(
     policy: Policy,
     current: ContainerFacts | None,
     host: HostFacts,
-) -> Admission:
+) -> AdmissionDecision:
     """Judge an update by the state that it would lead to; *current* None is a preview.
 
     Only what it touches is judged: a limit that somebody altered from outside must not keep the
@@ -47,7 +52,7 @@ def admit_update(
     asked, findings = request.limits, list(request.findings)
     after = _merged(asked, before)
     findings += _update_conflicts(asked, before)
-    touched = Limits(
+    touched = ResourceLimits(
         memory=after.memory if _touches_memory(asked) else 0,
         memory_swap=asked.memory_swap,
         memory_reservation=after.memory_reservation if _touches_memory(asked) else 0,
@@ -70,20 +75,20 @@ def admit_update(
     if refused := enforced(findings, policy.modes):
         by_client = actor.role is Role.CLIENT
         wanted = CreateRequest(limits=request.limits, restart=request.restart)
-        return denied(advised(refused, Asked(wanted, by_client=by_client), policy))
+        return denied(advised(refused, GrantRequest(wanted, by_client=by_client), policy))
     settings = _settings_after(request, before, after)
     summary: Body = {"settings": settings_to(settings), "fields": sorted(body)}
-    admitted = Admission(verdict_of((), changes), body, summary=summary, settings=settings)
+    admitted = AdmissionDecision(verdict_of((), changes), body, summary=summary, settings=settings)
     return tolerating(admitted, findings, policy.modes)
 
 
-def _touches_memory(asked: Limits) -> bool:
+def _touches_memory(asked: ResourceLimits) -> bool:
     return bool(asked.memory or asked.memory_swap or asked.memory_reservation)
 
 
-def _merged(asked: Limits, before: Settings) -> Limits:
+def _merged(asked: ResourceLimits, before: Settings) -> ResourceLimits:
     memory = asked.memory or before.memory
-    return Limits(
+    return ResourceLimits(
         memory=memory,
         memory_swap=memory,
         memory_reservation=asked.memory_reservation or before.memory_reservation,
@@ -95,7 +100,7 @@ def _merged(asked: Limits, before: Settings) -> Limits:
     )
 
 
-def _update_conflicts(asked: Limits, before: Settings) -> Findings:
+def _update_conflicts(asked: ResourceLimits, before: Settings) -> Findings:
     if asked.pids is not None and asked.pids <= 0:
         reason = f"{asked.pids} means unlimited here"
         yield Finding("resources.pids", "PidsLimit", reason, "give a number")
@@ -110,14 +115,16 @@ def _update_conflicts(asked: Limits, before: Settings) -> Findings:
         yield Finding("resources.cpus", where, reason, "use that one, or make it anew")
 
 
-def _update_body(request: UpdateRequest, after: Limits) -> tuple[Body, list[Change]]:
+def _update_body(
+    request: UpdateRequest, after: ResourceLimits
+) -> tuple[Body, list[AdmissionPatch]]:
     asked = request.limits
     body: Body = {}
     changes = []
     if asked.memory or asked.memory_swap:
         body |= {"Memory": after.memory, "MemorySwap": after.memory}
         if not asked.memory_swap:
-            changes.append(Change("default.swap", "no swap beside the memory"))
+            changes.append(AdmissionPatch("default.swap", "no swap beside the memory"))
     values = {
         "MemoryReservation": asked.memory_reservation,
         "NanoCpus": asked.nano_cpus,
@@ -132,7 +139,7 @@ def _update_body(request: UpdateRequest, after: Limits) -> tuple[Body, list[Chan
     return body, changes
 
 
-def _settings_after(request: UpdateRequest, before: Settings, after: Limits) -> Settings:
+def _settings_after(request: UpdateRequest, before: Settings, after: ResourceLimits) -> Settings:
     memory = _touches_memory(request.limits)
     restart = request.restart
     return replace(

@@ -51,7 +51,7 @@ class _OnIt(TypedDict):
 
 
 @dataclass(frozen=True, slots=True)
-class Handle:
+class ContainerHandle:
     """A container that actions act on: one that was observed, or one that the plan creates."""
 
     key: Key
@@ -60,13 +60,13 @@ class Handle:
     precondition: Precondition
 
     @classmethod
-    def seen(cls, container: Container) -> Handle:
+    def seen(cls, container: Container) -> ContainerHandle:
         """Return the handle of an observed container: acted on by its full id only."""
         precondition = Precondition(id=container.id, revision=container.revision)
         return cls(container.key, container.name, container.slot, precondition)
 
     @classmethod
-    def planned(cls, create: CreateContainer) -> Handle:
+    def planned(cls, create: CreateContainer) -> ContainerHandle:
         """Return the handle of a container whose id isn't known before it is created."""
         precondition = Precondition(revision=create.service.revision)
         return cls(create.object, create.target, create.slot, precondition)
@@ -127,7 +127,7 @@ def gate(key: Key, *, target: str, slot: int, cause: str) -> Wait:
     return Wait(object=key, target=target, cause=cause, slot=slot, gate=True)
 
 
-def announce(handle: Handle, service: Service, networks: Iterable[str]) -> list[AnyAction]:
+def announce(handle: ContainerHandle, service: Service, networks: Iterable[str]) -> list[AnyAction]:
     """Return what makes a container answer to its service's name on *networks*.
 
     An alias is only taken at joining, so that it leaves each and joins it again.
@@ -142,7 +142,7 @@ def announce(handle: Handle, service: Service, networks: Iterable[str]) -> list[
 
 def halt(container: Container, service: Service | None, cause: str) -> list[AnyAction]:
     """Return what stops a container for good: an engine that restarts must not revive it."""
-    handle, actions = Handle.seen(container), list[AnyAction]()
+    handle, actions = ContainerHandle.seen(container), list[AnyAction]()
     if container.settings.restart != "no":
         actions.append(handle.restart(("no", 0), cause))
     if container.state in ALIVE:
@@ -159,7 +159,7 @@ def retire(container: Container, service: Service | None, cause: str) -> list[An
         cause = f"{container.name} is being removed"
         return [wait(container.key, target=container.name, slot=container.slot, cause=cause)]
     stop = halt(container, service, cause) if container.state in ALIVE else []
-    return [*stop, Handle.seen(container).remove(cause)]
+    return [*stop, ContainerHandle.seen(container).remove(cause)]
 
 
 def stretches(actions: Iterable[AnyAction]) -> list[tuple[AnyAction, ...]]:

@@ -18,7 +18,7 @@ from controller.model.observed import Container
 from controller.model.quantities import format_duration_ms
 
 
-class Ready(StrEnum):
+class AvailabilityWord(StrEnum):
     """How far a container is."""
 
     AVAILABLE = "available"
@@ -28,16 +28,16 @@ class Ready(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Readiness:
+class Availability:
     """The word for one container, why (in words that follow its name), and when time alone makes it available (None: unknown)."""
 
-    word: Ready
+    word: AvailabilityWord
     why: str = ""
     until: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Sighting:
+class GoodSince:
     """Since when one run of a container is seen as good; None: its check didn't pass yet."""
 
     started_at: str  # as the engine writes it: another one is another run
@@ -45,13 +45,13 @@ class Sighting:
 
 
 def saw(
-    before: Mapping[str, Sighting],
+    before: Mapping[str, GoodSince],
     containers: Iterable[Container],
     *,
     now: float,
     wall: float,
     unseen_s: float,
-) -> dict[str, Sighting]:
+) -> dict[str, GoodSince]:
     """Return what is known after a look at *containers*; of others nothing is kept.
 
     Args:
@@ -70,14 +70,14 @@ def saw(
 
 
 def _sighting(
-    before: Sighting | None, container: Container, now: float, credit_s: float
-) -> Sighting:
+    before: GoodSince | None, container: Container, now: float, credit_s: float
+) -> GoodSince:
     if not _is_good(container):
-        return Sighting(container.started_at, None)
+        return GoodSince(container.started_at, None)
     if before is not None and before.started_at == container.started_at:
         since = now if before.since is None else before.since
-        return Sighting(container.started_at, since)
-    return Sighting(container.started_at, now - credit_s)
+        return GoodSince(container.started_at, since)
+    return GoodSince(container.started_at, now - credit_s)
 
 
 def _is_good(container: Container) -> bool:
@@ -85,30 +85,30 @@ def _is_good(container: Container) -> bool:
 
 
 def readiness(
-    container: Container, spec: ServiceSpec, sighting: Sighting | None, *, now: float
-) -> Readiness:
+    container: Container, spec: ServiceSpec, sighting: GoodSince | None, *, now: float
+) -> Availability:
     """Return how far a container is, as *spec* asks for it. Without a sighting it begins now."""
     if not container.running:
-        return Readiness(Ready.DOWN, f"is {container.state.value}")
+        return Availability(AvailabilityWord.DOWN, f"is {container.state.value}")
     if container.health == "unhealthy":
-        return Readiness(Ready.UNHEALTHY, "is unhealthy")
+        return Availability(AvailabilityWord.UNHEALTHY, "is unhealthy")
     needed = format_duration_ms(spec.rollout.min_healthy)
     if not _is_good(container):
-        return Readiness(Ready.SETTLING, "isn't healthy yet")
+        return Availability(AvailabilityWord.SETTLING, "isn't healthy yet")
     since = now if sighting is None or sighting.since is None else sighting.since
     until = since + spec.rollout.min_healthy / 1000
     if until <= now:
-        return Readiness(Ready.AVAILABLE)
+        return Availability(AvailabilityWord.AVAILABLE)
     word = "healthy" if container.health else "up"
-    return Readiness(Ready.SETTLING, f"must be {word} for {needed}", until)
+    return Availability(AvailabilityWord.SETTLING, f"must be {word} for {needed}", until)
 
 
-def at_first_sight(container: Container) -> Readiness:
+def at_first_sight(container: Container) -> Availability:
     """Return how far a container is as a look by itself shows it: whoever is good is available."""
     if not container.running:
-        return Readiness(Ready.DOWN, f"is {container.state.value}")
+        return Availability(AvailabilityWord.DOWN, f"is {container.state.value}")
     if container.health == "unhealthy":
-        return Readiness(Ready.UNHEALTHY, "is unhealthy")
+        return Availability(AvailabilityWord.UNHEALTHY, "is unhealthy")
     if not _is_good(container):
-        return Readiness(Ready.SETTLING, "isn't healthy yet")
-    return Readiness(Ready.AVAILABLE)
+        return Availability(AvailabilityWord.SETTLING, "isn't healthy yet")
+    return Availability(AvailabilityWord.AVAILABLE)

@@ -33,7 +33,7 @@ LONGEST_S = 300.0
 
 
 @dataclass(frozen=True, slots=True)
-class Fight:
+class Contention:
     """What is remembered of one field of one slot."""
 
     times: tuple[float, ...] = ()  # of its alterations, the last of them last
@@ -41,17 +41,17 @@ class Fight:
     altered: frozenset[str] = frozenset()  # containers in which it is, as of the last look
 
 
-CALM = Fight()
+CALM = Contention()
 NOTHING_ENDED: Mapping[str, str] = MappingProxyType({})
 
 
 def look(
-    fights: Mapping[str, Fight],
+    fights: Mapping[str, Contention],
     containers: Iterable[Container],
     now: float,
     *,
     ended: Mapping[str, str] = NOTHING_ENDED,
-) -> dict[str, Fight]:
+) -> dict[str, Contention]:
     """Return what is known of a slot's fields after a look at its containers; calm ones aren't in it.
 
     *ended* has the container that was stopped or removed from outside, by ``STOPPED`` and ``REMOVED``.
@@ -67,7 +67,7 @@ def look(
     return {name: fight for name, fight in after.items() if fight != CALM}
 
 
-def saw(fight: Fight, altered: Collection[str], now: float) -> Fight:
+def saw(fight: Contention, altered: Collection[str], now: float) -> Contention:
     """Return a fight after a look; *altered* are the containers in which the field is.
 
     That it stays altered in one while it isn't healed is no alteration more.
@@ -77,10 +77,10 @@ def saw(fight: Fight, altered: Collection[str], now: float) -> Fight:
     if not fight.altered.issuperset(altered):
         times = (*times, now)[-AGAIN - 1 :]
         rounds = rounds + 1 if rounds or len(times) > AGAIN else 0
-    return Fight(times, rounds, frozenset(altered))
+    return Contention(times, rounds, frozenset(altered))
 
 
-def healed(fights: Mapping[str, Fight], action: AnyAction) -> dict[str, Fight]:
+def healed(fights: Mapping[str, Contention], action: AnyAction) -> dict[str, Contention]:
     """Return a slot's fights after an action on a container: what it heals isn't altered any more."""
     names = healed_by(action)
     return {
@@ -91,33 +91,33 @@ def healed(fights: Mapping[str, Fight], action: AnyAction) -> dict[str, Fight]:
     }
 
 
-def not_before(fight: Fight) -> float:
+def not_before(fight: Contention) -> float:
     """Return from when on a field may be healed again; 0 for one that isn't contended."""
     if not fight.rounds:
         return 0.0
     return fight.times[-1] + min(LONGEST_S, FIRST_S * FACTOR ** min(fight.rounds - 1, 10))
 
 
-def is_contended(fight: Fight, now: float) -> bool:
+def is_contended(fight: Contention, now: float) -> bool:
     """Tell whether a field is contended, and was altered not long ago."""
     return fight.rounds > 0 and now - fight.times[-1] < WITHIN_S
 
 
-def to_json(fights: Mapping[str, Fight]) -> dict[str, object]:
+def to_json(fights: Mapping[str, Contention]) -> dict[str, object]:
     """Return a slot's fights as JSON."""
     return {
         name: [list(each.times), each.rounds, sorted(each.altered)] for name, each in fights.items()
     }
 
 
-def from_json(value: Mapping[str, Any]) -> dict[str, Fight]:
+def from_json(value: Mapping[str, Any]) -> dict[str, Contention]:
     """Return what ``to_json`` wrote.
 
     Raises:
         ValueError, TypeError, AttributeError: it isn't that.
     """
     return {
-        str(name): Fight(tuple(float(at) for at in times), int(rounds), _identifiers(altered))
+        str(name): Contention(tuple(float(at) for at in times), int(rounds), _identifiers(altered))
         for name, (times, rounds, altered) in value.items()
     }
 

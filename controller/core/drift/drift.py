@@ -39,7 +39,7 @@ class Drift(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Replica:
+class ReplicaState:
     """A container beside what is declared for it.
 
     ``service`` is None when none is declared; ``blind`` says that a document that couldn't be
@@ -79,7 +79,7 @@ class Replica:
 
 
 #: In order, first match wins.
-DRIFT_RULES: tuple[tuple[Drift, Callable[[Replica], bool]], ...] = (
+DRIFT_RULES: tuple[tuple[Drift, Callable[[ReplicaState], bool]], ...] = (
     # Never call a replica an orphan, or anything else, while its document can't be read.
     (Drift.BLIND, lambda r: r.blind),
     (Drift.ORPHAN, lambda r: r.spare),
@@ -99,7 +99,7 @@ DRIFT_RULES: tuple[tuple[Drift, Callable[[Replica], bool]], ...] = (
 )
 
 
-def drift_of(replica: Replica) -> Drift:
+def drift_of(replica: ReplicaState) -> Drift:
     """Return the word for one replica: that of the first rule that matches."""
     return next(drift for drift, matches in DRIFT_RULES if matches(replica))
 
@@ -244,7 +244,7 @@ def ailment(container: Container) -> str:
     return f"{container.name} is unhealthy{why}"
 
 
-def why(replica: Replica) -> str:
+def why(replica: ReplicaState) -> str:
     """Return one sentence on why a replica has its word."""
     container, service = replica.container, replica.service
     match drift_of(replica):
@@ -272,7 +272,7 @@ def why(replica: Replica) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Slot:
+class SlotState:
     """A numbered place of a service that should run, and the containers in it.
 
     ``keep`` is the one that fills it, or can by being started: of the wanted revision, and not
@@ -314,7 +314,7 @@ def slot_of(
     superseded: Mapping[str, str] = MappingProxyType({}),
     spared: Collection[str] = (),
     gone: str = "",
-) -> Slot:
+) -> SlotState:
     """Return one slot of a running service, with the word for it.
 
     *containers* are those of that slot, *superseded* why some must be replaced, by id, *spared*
@@ -322,7 +322,7 @@ def slot_of(
     of the wanted revision the best is kept: one that runs before one that doesn't, what is as
     admitted before what must be healed, and of those the one that was started first.
     """
-    replicas = [Replica(c, service, superseded=superseded.get(c.id, "")) for c in containers]
+    replicas = [ReplicaState(c, service, superseded=superseded.get(c.id, "")) for c in containers]
     # What had its turn before one that must be replaced isn't started again in its place: the two
     # would take turns for ever.
     replaced = any(r.superseded for r in replicas)
@@ -335,25 +335,25 @@ def slot_of(
         others = tuple(sorted(containers, key=_age))
         if not others:
             missing = f"slot {number} is missing{f': {gone}' if gone else ''}"
-            return Slot(number, None, (), Drift.MISSING, missing)
+            return SlotState(number, None, (), Drift.MISSING, missing)
         worst = min(replicas, key=_telling)
-        return Slot(number, None, others, drift_of(worst), why(worst))
+        return SlotState(number, None, others, drift_of(worst), why(worst))
     best = min(fit, key=_merit)
     others = tuple(sorted((c for c in containers if c is not best.container), key=_age))
-    return Slot(number, best.container, others, drift_of(best), why(best))
+    return SlotState(number, best.container, others, drift_of(best), why(best))
 
 
-def _fits(replica: Replica, spared: Collection[str]) -> bool:
+def _fits(replica: ReplicaState, spared: Collection[str]) -> bool:
     drift = drift_of(replica)
     return drift in _KEPT or (drift is Drift.ALTERED and is_healable(replica.container, spared))
 
 
-def _had_its_turn(replica: Replica) -> bool:
+def _had_its_turn(replica: ReplicaState) -> bool:
     exited = replica.container.state is ContainerState.EXITED
     return exited and drift_of(replica) is Drift.STOPPED
 
 
-def _merit(replica: Replica) -> tuple[int, bool, tuple[bool, str, str, str]]:
+def _merit(replica: ReplicaState) -> tuple[int, bool, tuple[bool, str, str, str]]:
     container, altered = replica.container, drift_of(replica) is Drift.ALTERED
     return (_RANK[container.state], altered, _age(container))
 
@@ -363,7 +363,7 @@ def _age(container: Container) -> tuple[bool, str, str, str]:
     return (not container.started_at, container.started_at, container.name, container.id)
 
 
-def _telling(replica: Replica) -> tuple[bool, bool, str]:
+def _telling(replica: ReplicaState) -> tuple[bool, bool, str]:
     # The cause names what serves now, and of those what is of the wanted revision.
     container = replica.container
     return (container.state not in ALIVE, replica.stale, container.name)

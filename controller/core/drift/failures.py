@@ -73,7 +73,7 @@ _START_ERRORS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
 
 
 @dataclass(frozen=True, slots=True)
-class Mark:
+class ExitCursor:
     """What was counted of a slot's container: the engine's restarts, its last exit, which run of it
     (by its start) was unhealthy, and the violations for which containers of the slot were ended.
     """
@@ -86,12 +86,12 @@ class Mark:
     violations: tuple[str, ...] = ()  # records, of containers that were there at the last look
 
 
-def mark_of(container: Container, before: Mark | None = None) -> Mark:
+def mark_of(container: Container, before: ExitCursor | None = None) -> ExitCursor:
     """Return the mark after a look at a container; *before* is the one that it replaces."""
     unhealthy = before.unhealthy if before is not None and before.id == container.id else ""
     if _is_unhealthy(container):
         unhealthy = container.started_at
-    return Mark(
+    return ExitCursor(
         container.id,
         container.restart_count,
         container.finished_at,
@@ -105,7 +105,9 @@ def _is_unhealthy(container: Container) -> bool:
     return container.running and container.health == "unhealthy"
 
 
-def failures(container: Container, service: Service, mark: Mark | None, *, taken_over: bool) -> int:
+def failures(
+    container: Container, service: Service, mark: ExitCursor | None, *, taken_over: bool
+) -> int:
     """Return how often a container failed on its own since it was marked: exits, and a run that
     turned unhealthy.
 
@@ -214,7 +216,7 @@ def up_s(container: Container, now: float) -> float:
     return 0.0 if ended is None else max(0.0, ended - started)
 
 
-def to_json(mark: Mark) -> dict[str, object]:
+def to_json(mark: ExitCursor) -> dict[str, object]:
     """Return a mark as JSON."""
     return {
         "id": mark.id,
@@ -226,7 +228,7 @@ def to_json(mark: Mark) -> dict[str, object]:
     }
 
 
-def from_json(value: Mapping[str, object]) -> Mark:
+def from_json(value: Mapping[str, object]) -> ExitCursor:
     """Read back what ``to_json`` wrote.
 
     Raises:
@@ -238,6 +240,6 @@ def from_json(value: Mapping[str, object]) -> Mark:
             counted = value.get("violations", [])
             violations = tuple(map(str, counted)) if isinstance(counted, list) else ()
             unhealthy, name = str(value.get("unhealthy", "")), str(value.get("name", ""))
-            return Mark(container, restarts, finished_at, unhealthy, name, violations)
+            return ExitCursor(container, restarts, finished_at, unhealthy, name, violations)
         case _:
             raise ValueError(f"not a mark: {value!r}")

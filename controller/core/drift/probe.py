@@ -32,7 +32,7 @@ class Health(StrEnum):
     UNHEALTHY = "unhealthy"
 
 
-class Verdict(StrEnum):
+class ProbeOutcome(StrEnum):
     """What one probe came to."""
 
     GOOD = "good"
@@ -42,14 +42,14 @@ class Verdict(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class ProbeResult:
     """What one probe of a container came to; ``said`` is why it isn't good.
 
     Nothing that a container sent is repeated but a status.
     """
 
     container: str
-    verdict: Verdict
+    verdict: ProbeOutcome
     said: str = ""
 
 
@@ -69,7 +69,7 @@ class Probe:
 
 
 @dataclass(frozen=True, slots=True)
-class Course:
+class ProbeProgress:
     """How far the checks of one run of a container are."""
 
     started: float  # when its process started
@@ -83,12 +83,14 @@ class Course:
     said: str = ""  # why it wasn't good the last time; '' once it is
 
 
-def begin(now: float, *, up_s: float) -> Course:
+def begin(now: float, *, up_s: float) -> ProbeProgress:
     """Return the course of a container that runs since *up_s* seconds: it is due at once."""
-    return Course(started=now - max(0.0, up_s), due=now)
+    return ProbeProgress(started=now - max(0.0, up_s), due=now)
 
 
-def advance(course: Course, answer: Answer, check: Healthcheck, now: float) -> Course:
+def advance(
+    course: ProbeProgress, answer: ProbeResult, check: Healthcheck, now: float
+) -> ProbeProgress:
     """Return the course after one more answer, with when the next one is due.
 
     It is starting until its first good answer. Bad ones don't count within the start period
@@ -96,18 +98,18 @@ def advance(course: Course, answer: Answer, check: Healthcheck, now: float) -> C
     needs more than one good answer to be healthy.
     """
     match answer.verdict:
-        case Verdict.GOOD:
+        case ProbeOutcome.GOOD:
             course = _good(course, now)
-        case Verdict.BAD | Verdict.UNREACHED:
+        case ProbeOutcome.BAD | ProbeOutcome.UNREACHED:
             course = _bad(course, answer.said, check, now)
-        case Verdict.UNASKED if course.health is Health.STARTING:
+        case ProbeOutcome.UNASKED if course.health is Health.STARTING:
             course = replace(course, said=answer.said)
-        case Verdict.UNASKED:
+        case ProbeOutcome.UNASKED:
             pass
     return _paused(course, check, now)
 
 
-def moved(course: Course, now: float) -> Course:
+def moved(course: ProbeProgress, now: float) -> ProbeProgress:
     """Return the course of a container that has another address than the one that was asked."""
     course = replace(course, bad=0, due=now)
     if course.health is not Health.UNHEALTHY:
@@ -116,7 +118,7 @@ def moved(course: Course, now: float) -> Course:
     return replace(course, health=health, turns=course.turns[:-1], said="")
 
 
-def _paused(course: Course, check: Healthcheck, now: float) -> Course:
+def _paused(course: ProbeProgress, check: Healthcheck, now: float) -> ProbeProgress:
     pause_s = check.interval / 1000
     if _starts(course, check, now):
         quick_s = min(START_PAUSE_MAX_S, START_PAUSE_S * 2.0 ** min(course.asked, 10))
@@ -124,11 +126,11 @@ def _paused(course: Course, check: Healthcheck, now: float) -> Course:
     return replace(course, due=now + pause_s)
 
 
-def _starts(course: Course, check: Healthcheck, now: float) -> bool:
+def _starts(course: ProbeProgress, check: Healthcheck, now: float) -> bool:
     return not course.proven and now < course.started + check.start_period / 1000
 
 
-def _good(course: Course, now: float) -> Course:
+def _good(course: ProbeProgress, now: float) -> ProbeProgress:
     good = min(course.good + 1, FLAPS_MAX)
     back = course.health is not Health.UNHEALTHY or good >= len(_recent(course, now))
     return replace(
@@ -141,7 +143,7 @@ def _good(course: Course, now: float) -> Course:
     )
 
 
-def _bad(course: Course, said: str, check: Healthcheck, now: float) -> Course:
+def _bad(course: ProbeProgress, said: str, check: Healthcheck, now: float) -> ProbeProgress:
     counts = not _starts(course, check, now)
     bad = min(course.bad + counts, check.retries)
     turns, health = course.turns, course.health
@@ -151,7 +153,7 @@ def _bad(course: Course, said: str, check: Healthcheck, now: float) -> Course:
     return replace(course, health=health, good=0, bad=bad, turns=turns, said=said)
 
 
-def _recent(course: Course, now: float) -> tuple[float, ...]:
+def _recent(course: ProbeProgress, now: float) -> tuple[float, ...]:
     return tuple(at for at in course.turns if now - at < FLAP_WINDOW_S)
 
 
@@ -168,12 +170,16 @@ def request_of(probe: Probe) -> bytes:
     return "".join(f"{line}\r\n" for line in (*lines, "")).encode("ascii")
 
 
-def verdict_on(probe: Probe, line: bytes) -> Answer:
+def verdict_on(probe: Probe, line: bytes) -> ProbeResult:
     """Return what the first line of an HTTP answer means: 200 to 399 is good."""
     match = _STATUS_LINE.fullmatch(line)
     if match is None:
-        return Answer(probe.container, Verdict.BAD, f"port {probe.port} doesn't speak HTTP")
+        return ProbeResult(
+            probe.container, ProbeOutcome.BAD, f"port {probe.port} doesn't speak HTTP"
+        )
     status = int(match[1])
     if 200 <= status < 400:
-        return Answer(probe.container, Verdict.GOOD)
-    return Answer(probe.container, Verdict.BAD, f"port {probe.port} answered with status {status}")
+        return ProbeResult(probe.container, ProbeOutcome.GOOD)
+    return ProbeResult(
+        probe.container, ProbeOutcome.BAD, f"port {probe.port} answered with status {status}"
+    )

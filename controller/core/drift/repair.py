@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import replace
 
-from controller.core.drift.actions import Handle
+from controller.core.drift.actions import ContainerHandle
 from controller.core.drift.drift import alterations, borrowed
 from controller.model.desired.desired import Service
 from controller.model.desired.plan import (
@@ -114,12 +114,12 @@ def _leave(container: Container, admitted: Settings) -> Iterator[AnyAction]:
     for network in container.settings.networks:
         if network not in admitted.networks:
             cause = f"{container.name} is in the network {network}, and wasn't admitted to it"
-            yield Handle.seen(container).disconnect(network, cause)
+            yield ContainerHandle.seen(container).disconnect(network, cause)
 
 
 def _thaw(container: Container) -> Iterator[AnyAction]:
     if container.state is ContainerState.PAUSED:
-        yield Handle.seen(container).unpause(f"{container.name} is paused")
+        yield ContainerHandle.seen(container).unpause(f"{container.name} is paused")
 
 
 def _join(
@@ -128,7 +128,7 @@ def _join(
     announced: bool,  # noqa: FBT001 - heal's own
     spared: Collection[str],
 ) -> Iterator[AnyAction]:
-    handle, name = Handle.seen(container), container.key.name
+    handle, name = ContainerHandle.seen(container), container.key.name
     known = any(name in asked for _, asked in container.aliases)
     for network in admitted.networks:
         if network not in container.settings.networks and "networks" not in spared:
@@ -144,7 +144,7 @@ def _join(
 def _rename(container: Container, admitted: Settings) -> Iterator[AnyAction]:
     if container.name != admitted.name:
         cause = f"{container.name} is called {admitted.name}, and names are final"
-        yield Handle.seen(container).rename(admitted.name, cause)
+        yield ContainerHandle.seen(container).rename(admitted.name, cause)
 
 
 def _limit(
@@ -163,6 +163,6 @@ def _limit(
         target=container.name,
         cause="; ".join(each.why for each in limits),
         slot=container.slot,
-        precondition=Handle.seen(container).precondition,
+        precondition=ContainerHandle.seen(container).precondition,
     )
     yield replace(update, **{name: getattr(admitted, name) for name in names})

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import yaml
 
-from controller.core.encoding.yaml import Document, Path, compose_all, resolve_plain, tree
+from controller.core.encoding.yaml import Document, YamlPath, compose_all, resolve_plain, tree
 
 #: Fields of a Service, a Network and a Volume that carry no secrets.
 SHOWN = frozenset(
@@ -98,14 +98,14 @@ def _spans(document: Document, line: int) -> Iterator[tuple[int, int]]:
             yield start, last.column if last.line == row else 10**9
 
 
-def _is_hidden(path: Path, node: yaml.ScalarNode) -> bool:
+def _is_hidden(path: YamlPath, node: yaml.ScalarNode) -> bool:
     if not node.style and not isinstance(resolve_plain(str(node.value)), str):
         # A short number, a boolean or nothing: the message says which.
         return len(node.value) > _DIGITS_MAX and not _is_shown(path)
     return not _is_shown(path)
 
 
-def _is_shown(path: Path) -> bool:
+def _is_shown(path: YamlPath) -> bool:
     match path:
         case ("spec", "healthcheck", str(field)):
             return field in _OF_A_CHECK
@@ -117,7 +117,7 @@ def _is_shown(path: Path) -> bool:
             return False
 
 
-def _scalars(node: yaml.Node, path: Path) -> Iterator[tuple[Path, yaml.ScalarNode]]:
+def _scalars(node: yaml.Node, path: YamlPath) -> Iterator[tuple[YamlPath, yaml.ScalarNode]]:
     """Yield the scalars that are values, each at its first place."""
     if isinstance(node, yaml.ScalarNode):
         yield path, node

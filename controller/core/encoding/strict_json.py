@@ -18,7 +18,7 @@ _INT64_MIN, _INT64_MAX = -(2**63), 2**63 - 1
 _DIGITS_MAX = 20
 
 
-class Ambiguous(ValueError):
+class InvalidJson(ValueError):
     """The bytes aren't JSON, or could be read in more than one way; the text says why."""
 
 
@@ -38,13 +38,13 @@ def parse(data: bytes, *, bytes_max: int = BYTES_MAX) -> object:
             half a surrogate pair in a string.
     """
     if len(data) > bytes_max:
-        raise Ambiguous(f"larger than {bytes_max} bytes")
+        raise InvalidJson(f"larger than {bytes_max} bytes")
     if data.startswith(b"\xef\xbb\xbf"):
-        raise Ambiguous("a byte order mark")
+        raise InvalidJson("a byte order mark")
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError as error:
-        raise Ambiguous(f"not UTF-8 at byte {error.start}") from error
+        raise InvalidJson(f"not UTF-8 at byte {error.start}") from error
     try:
         value = json.loads(
             text,
@@ -54,9 +54,9 @@ def parse(data: bytes, *, bytes_max: int = BYTES_MAX) -> object:
             parse_constant=_no_number,
         )
     except RecursionError as error:
-        raise Ambiguous(f"nested deeper than {DEPTH_MAX}") from error
+        raise InvalidJson(f"nested deeper than {DEPTH_MAX}") from error
     except json.JSONDecodeError as error:
-        raise Ambiguous(f"not JSON at character {error.pos}: {error.msg}") from error
+        raise InvalidJson(f"not JSON at character {error.pos}: {error.msg}") from error
     _check(value)
     return value
 
@@ -66,7 +66,7 @@ def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
     for key, _ in pairs:
         folded = fold(key)
         if folded in seen:
-            raise Ambiguous(
+            raise InvalidJson(
                 f"the keys {seen[folded]!r:.80} and {key!r:.80} are one to some readers"
             )
         seen[folded] = key
@@ -76,12 +76,12 @@ def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
 def _integer(digits: str) -> int:
     number = int(digits) if len(digits) <= _DIGITS_MAX else _INT64_MAX + 1
     if not _INT64_MIN <= number <= _INT64_MAX:
-        raise Ambiguous(f"the number {digits:.24} doesn't fit into 64 bits")
+        raise InvalidJson(f"the number {digits:.24} doesn't fit into 64 bits")
     return number
 
 
 def _no_number(text: str) -> NoReturn:
-    raise Ambiguous(f"the number {text:.24} isn't an integer")
+    raise InvalidJson(f"the number {text:.24} isn't an integer")
 
 
 def _check(value: object) -> None:
@@ -102,14 +102,14 @@ def _check(value: object) -> None:
                 below.extend(item.values())
         depth += nested
         if depth > DEPTH_MAX:
-            raise Ambiguous(f"nested deeper than {DEPTH_MAX}")
+            raise InvalidJson(f"nested deeper than {DEPTH_MAX}")
         level = below
 
 
 def _check_text(text: str) -> None:
     if "\0" in text:
-        raise Ambiguous("a NUL in a string")
+        raise InvalidJson("a NUL in a string")
     try:
         text.encode("utf-8")
     except UnicodeEncodeError as error:
-        raise Ambiguous("half a surrogate pair in a string") from error
+        raise InvalidJson("half a surrogate pair in a string") from error

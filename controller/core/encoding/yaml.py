@@ -32,7 +32,7 @@ MAX_PROBLEMS = 50  # a document
 LINES_DEPTH = 3
 
 #: Where a value is: keys and indexes from the document's root.
-Path = tuple[str | int, ...]
+YamlPath = tuple[str | int, ...]
 
 # Everything that YAML 1.2 calls printable, less the separators that only YAML 1.1 takes for line
 # ends (they would make line numbers and document ends a matter of opinion).
@@ -62,7 +62,7 @@ _FLOAT = re.compile(
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class SourcePosition:
     """A line and a column of a file, from 1."""
 
     line: int
@@ -70,10 +70,10 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True)
-class Fault:
+class YamlFault:
     """A problem of a document at a path: the value there (and only there) can't be relied on."""
 
-    path: Path
+    path: YamlPath
     problem: Problem
 
 
@@ -90,29 +90,29 @@ class Document:
     text: str = field(repr=False)
     line: int  # of the first character of ``text`` in the file, from 1
     value: object = None
-    faults: tuple[Fault, ...] = ()
+    faults: tuple[YamlFault, ...] = ()
     readable: bool = True
-    place: Place = Place(0, 0)  # where its content begins
+    place: SourcePosition = SourcePosition(0, 0)  # where its content begins
     #: The line of each key of the upper levels, by its path.
-    lines: Mapping[Path, int] = field(default_factory=dict, repr=False)
+    lines: Mapping[YamlPath, int] = field(default_factory=dict, repr=False)
 
-    def locate(self, path: Path) -> Place:
+    def locate(self, path: YamlPath) -> SourcePosition:
         """Return where the value at *path* begins, or its nearest ancestor that is there."""
         return self._place(path, key=False)
 
-    def locate_key(self, path: Path) -> Place:
+    def locate_key(self, path: YamlPath) -> SourcePosition:
         """Return where the key of the member at *path* stands (for an item: its value)."""
         return self._place(path, key=True)
 
-    def _place(self, path: Path, *, key: bool) -> Place:
+    def _place(self, path: YamlPath, *, key: bool) -> SourcePosition:
         root = tree(self.text) if self.readable else None
         if root is None:
             return self.place
         mark = _mark(root, path, key=key)
-        return Place(self.line + mark.line, mark.column + 1)
+        return SourcePosition(self.line + mark.line, mark.column + 1)
 
 
-def locate(text: str, line: int, path: Path) -> Place:
+def locate(text: str, line: int, path: YamlPath) -> SourcePosition:
     """Return where the value at *path* begins in a document that was readable.
 
     *text* is the document's, and *line* that of its content in the file. A path that isn't in the
@@ -120,12 +120,12 @@ def locate(text: str, line: int, path: Path) -> Place:
     """
     root = tree(text)
     if root is None:
-        return Place(line, 1)
+        return SourcePosition(line, 1)
     mark = _mark(root, path, key=not _holds(root, path))
-    return Place(line + mark.line - root.start_mark.line, mark.column + 1)
+    return SourcePosition(line + mark.line - root.start_mark.line, mark.column + 1)
 
 
-def _holds(node: yaml.Node, path: Path) -> bool:
+def _holds(node: yaml.Node, path: YamlPath) -> bool:
     for part in path:
         found = _child(node, part)
         if found is None:
@@ -134,7 +134,7 @@ def _holds(node: yaml.Node, path: Path) -> bool:
     return True
 
 
-def _mark(node: yaml.Node, path: Path, *, key: bool) -> yaml.Mark:
+def _mark(node: yaml.Node, path: YamlPath, *, key: bool) -> yaml.Mark:
     """Return where the value (or the key) at *path* begins, or its nearest ancestor that is there."""
     mark = node.start_mark
     for part in path:
@@ -238,14 +238,14 @@ def _document(chunk: str, file: str, line: int, nodes_left: int) -> tuple[Docume
     if value is None and not reader.faults:
         return None, 1
     faults = tuple(reader.faults[:MAX_PROBLEMS])
-    place = Place(line + root.start_mark.line, root.start_mark.column + 1)
+    place = SourcePosition(line + root.start_mark.line, root.start_mark.column + 1)
     document = Document(file, chunk, line, value, faults, place=place, lines=reader.lines)
     return document, nodes_left - reader.nodes_left
 
 
 def _unreadable(file: str, text: str, line: int, problem: Problem) -> Document:
-    faults = (Fault((), problem),)
-    return Document(file, text, line, faults=faults, readable=False, place=Place(line, 1))
+    faults = (YamlFault((), problem),)
+    return Document(file, text, line, faults=faults, readable=False, place=SourcePosition(line, 1))
 
 
 def _refused_characters(chunk: str, file: str, line: int) -> Problem | None:
@@ -357,10 +357,10 @@ class _Reader:
         self.file = file
         self.line = line
         self.nodes_left = nodes_left
-        self.faults: list[Fault] = []
-        self.lines: dict[Path, int] = {}
+        self.faults: list[YamlFault] = []
+        self.lines: dict[YamlPath, int] = {}
 
-    def value(self, node: yaml.Node, path: Path) -> object:
+    def value(self, node: yaml.Node, path: YamlPath) -> object:
         """Return the node's value; raise _TooManyError past a limit."""
         self.nodes_left -= 1
         if self.nodes_left < 0:
@@ -380,13 +380,13 @@ class _Reader:
             return [self.value(item, (*path, index)) for index, item in enumerate(node.value)]
         return self._mapping(node, path)
 
-    def _scalar(self, node: yaml.ScalarNode, path: Path) -> object:
+    def _scalar(self, node: yaml.ScalarNode, path: YamlPath) -> object:
         text = str(node.value)
         if "\0" in text:
             self._fault(path, node, "yaml.character", "a string can't hold a NUL", "remove it")
         return text if node.style else resolve_plain(text)
 
-    def _mapping(self, node: yaml.Node, path: Path) -> dict[str, object]:
+    def _mapping(self, node: yaml.Node, path: YamlPath) -> dict[str, object]:
         members: dict[str, object] = {}
         lines: dict[str, int] = {}
         merges: list[tuple[yaml.Node, yaml.Node]] = []
@@ -421,7 +421,7 @@ class _Reader:
         return members
 
     def _merge(
-        self, members: dict[str, object], name: yaml.Node, child: yaml.Node, path: Path
+        self, members: dict[str, object], name: yaml.Node, child: yaml.Node, path: YamlPath
     ) -> None:
         """Add what ``<<`` brings: a mapping or several, where a key that is there already stays."""
         sources = child.value if isinstance(child, yaml.SequenceNode) else [child]
@@ -435,10 +435,12 @@ class _Reader:
             for key, value in merged.items():
                 members.setdefault(key, value)
 
-    def _fault(self, path: Path, node: yaml.Node, code: str, message: str, remedy: str) -> None:
+    def _fault(self, path: YamlPath, node: yaml.Node, code: str, message: str, remedy: str) -> None:
         mark = node.start_mark
         place = (self.line + mark.line, mark.column + 1)
-        self.faults.append(Fault(path, Problem(code, message, self.file, *place, remedy=remedy)))
+        self.faults.append(
+            YamlFault(path, Problem(code, message, self.file, *place, remedy=remedy))
+        )
 
 
 def resolve_plain(text: str) -> object:

@@ -47,11 +47,11 @@ _OBJECT = re.compile(r"[0-9a-f]{64}|volume:[A-Za-z0-9][A-Za-z0-9_.-]{0,254}", re
 _MEMBERS = frozenset({"act", "plan", "objects", "note"})
 
 #: What a mutation takes: nothing that runs, a slot whose service runs on, or its service.
-Takes = Literal["", "slot", "service"]
+RemovalScope = Literal["", "slot", "service"]
 
 
 @dataclass(frozen=True, slots=True)
-class Slot:
+class RunningReplica:
     """A container of the controller's that runs."""
 
     container: str
@@ -59,7 +59,7 @@ class Slot:
 
 
 @dataclass(frozen=True, slots=True)
-class Recent:
+class RecentRemoval:
     """A container that the controller had taken down, and how long ago.
 
     ``last`` tells that its service was left without a running slot by that, unapproved. It counts
@@ -75,10 +75,10 @@ class Recent:
 
 
 @dataclass(frozen=True, slots=True)
-class Word:
+class BudgetDecision:
     """The decision on one mutation; with a finding it is beyond the share."""
 
-    takes: Takes
+    takes: RemovalScope
     finding: Finding | None = None
 
 
@@ -88,8 +88,12 @@ def share(total: int) -> int:
 
 
 def judge(
-    target: Slot, *, starting: bool, running: Iterable[Slot], recent: Iterable[Recent]
-) -> Word:
+    target: RunningReplica,
+    *,
+    starting: bool,
+    running: Iterable[RunningReplica],
+    recent: Iterable[RecentRemoval],
+) -> BudgetDecision:
     """Judge a mutation that takes *target* down.
 
     Args:
@@ -100,23 +104,23 @@ def judge(
     """
     shown = frozenset(running)
     if target not in shown and not starting:
-        return Word("")
+        return BudgetDecision("")
     up = {slot.container for slot in shown}
     fresh = [r for r in recent if r.age_s < WINDOW_S and not (r.down and r.container in up)]
     going = {each.container: each for each in fresh}
     if target.container in going:  # that it goes is counted already, or was free
-        return Word("service" if going[target.container].last else "slot")
+        return BudgetDecision("service" if going[target.container].last else "slot")
     staying = [slot for slot in shown if slot.container not in going]
     if any(slot.service == target.service and slot != target for slot in staying):
-        return Word("slot")
+        return BudgetDecision("slot")
     if len(going) >= TAKEN_MAX:
-        return Word("service", _too_many())
+        return BudgetDecision("service", _too_many())
     serving = {slot.service for slot in staying}
     ages: dict[str, float] = {}
     for each in fresh:
         if each.last and each.service not in serving:
             ages[each.service] = min(each.age_s, ages.get(each.service, WINDOW_S))
-    return Word("service", over(target.service, down=ages, running=serving))
+    return BudgetDecision("service", over(target.service, down=ages, running=serving))
 
 
 def over(service: str, *, down: Mapping[str, float], running: Iterable[str]) -> Finding | None:
@@ -235,7 +239,7 @@ def approval_for(
 
 
 @dataclass(frozen=True, slots=True)
-class Going:
+class PlannedRemoval:
     """A container that a plan takes down, or would once it is approved: what an approval names."""
 
     service: str
@@ -244,24 +248,28 @@ class Going:
     why: str
 
 
-def going(plan: Plan, observed: Observed) -> tuple[Going, ...]:
+def going(plan: Plan, observed: Observed) -> tuple[PlannedRemoval, ...]:
     """Return what an approval of *plan* is about: what it takes down, and what it holds back.
 
     Each container stands there once, by service and name.
     """
     names = {each.id: each.name for each in observed.containers}
-    found: dict[str, Going] = {}
+    found: dict[str, PlannedRemoval] = {}
     for action in plan.actions:
         takes = isinstance(action, StopContainer | RestartContainer | RemoveContainer)
         if takes and not _is_denied(action):
             identifier = action.precondition.id
             name = names.get(identifier, action.target)
-            found.setdefault(identifier, Going(str(action.object), name, identifier, action.cause))
+            found.setdefault(
+                identifier, PlannedRemoval(str(action.object), name, identifier, action.cause)
+            )
     held_back = {blocked.key: blocked for blocked in plan.blocked}
     for each in observed.containers:
         blocked = held_back.get(each.key)
         if blocked is not None and each.origin == "controller":
-            found.setdefault(each.id, Going(str(each.key), each.name, each.id, blocked.reason))
+            found.setdefault(
+                each.id, PlannedRemoval(str(each.key), each.name, each.id, blocked.reason)
+            )
     return tuple(sorted(found.values(), key=lambda one: (one.service, one.container)))
 
 

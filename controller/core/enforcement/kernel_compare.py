@@ -17,9 +17,9 @@ from controller.model.confinement import (
     UNLIMITED,
     CgroupLimits,
     Confinement,
-    Difference,
-    Effective,
-    Kind,
+    DifferenceKind,
+    EffectiveState,
+    KernelDifference,
 )
 from controller.model.observed import Settings
 from controller.model.policy.values import format_cpus
@@ -76,7 +76,7 @@ CAPABILITIES = (
 
 
 @dataclass(frozen=True, slots=True)
-class Bounds:
+class PolicyBounds:
     """The most that the policy admits for this service, its exceptions included."""
 
     memory: int
@@ -85,7 +85,7 @@ class Bounds:
 
 
 @dataclass(frozen=True, slots=True)
-class Joined:
+class JoinedNetwork:
     """A network that the container is in. ``own``: made by us, in its namespace or its owner's."""
 
     name: str
@@ -98,19 +98,19 @@ REVERSIBLE = frozenset({"effective.limit", "effective.network"})
 
 
 @dataclass(frozen=True, slots=True)
-class Expected:
+class ExpectedState:
     """What was admitted, and what the policy admits today. ``seccomp``: the engine has it."""
 
     id: str
     confinement: Confinement
     settings: Settings
-    bounds: Bounds
+    bounds: PolicyBounds
     seccomp: bool = True
 
 
 def compare(
-    expected: Expected, effective: Effective, joined: tuple[Joined, ...]
-) -> tuple[Difference, ...]:
+    expected: ExpectedState, effective: EffectiveState, joined: tuple[JoinedNetwork, ...]
+) -> tuple[KernelDifference, ...]:
     """Return every difference, breaches first; () is what was admitted."""
     found = [
         *_privileges(expected, effective),
@@ -119,27 +119,27 @@ def compare(
         *_limits(expected, effective.limits),
         *_networks(expected, joined),
     ]
-    return tuple(sorted(found, key=lambda difference: list(Kind).index(difference.kind)))
+    return tuple(sorted(found, key=lambda difference: list(DifferenceKind).index(difference.kind)))
 
 
 # Privileges
 
 
-def _privileges(expected: Expected, effective: Effective) -> Iterator[Difference]:
+def _privileges(expected: ExpectedState, effective: EffectiveState) -> Iterator[KernelDifference]:
     admitted = mask_of(expected.confinement.capabilities)
     for name, held in sorted(effective.capabilities.items()):
         if more := held & ~admitted:
             text = f"Cap{name} has {', '.join(names_of(more))} beside what was admitted"
-            yield Difference("effective.capabilities", text)
+            yield KernelDifference("effective.capabilities", text)
     if not effective.no_new_privileges:
-        yield Difference("effective.privileges", "its programs can gain privileges")
+        yield KernelDifference("effective.privileges", "its programs can gain privileges")
     if not expected.seccomp:
         doubt = "the engine has no seccomp"
-        yield Difference("effective.seccomp", doubt, Kind.DOUBT)
+        yield KernelDifference("effective.seccomp", doubt, DifferenceKind.DOUBT)
     elif effective.seccomp != FILTERED:
-        yield Difference("effective.seccomp", f"Seccomp is {effective.seccomp}, not a filter")
+        yield KernelDifference("effective.seccomp", f"Seccomp is {effective.seccomp}, not a filter")
     if expected.confinement.non_root and effective.uid == 0:
-        yield Difference("effective.user", "it runs as root, which the policy refuses")
+        yield KernelDifference("effective.user", "it runs as root, which the policy refuses")
 
 
 def mask_of(capabilities: tuple[str, ...]) -> int:
@@ -153,17 +153,17 @@ def names_of(mask: int) -> list[str]:
     return [CAPABILITIES[bit] if bit < len(CAPABILITIES) else str(bit) for bit in bits]
 
 
-def _namespaces(expected: Expected, effective: Effective) -> Iterator[Difference]:
+def _namespaces(expected: ExpectedState, effective: EffectiveState) -> Iterator[KernelDifference]:
     apart = (*NAMESPACES, "cgroup") if expected.confinement.private_cgroup else NAMESPACES
     for name in apart:
         if name in effective.shared:
-            yield Difference("effective.namespace", f"it is in the host's {name} namespace")
+            yield KernelDifference("effective.namespace", f"it is in the host's {name} namespace")
 
 
 # Limits
 
 
-def _limits(expected: Expected, limits: CgroupLimits) -> Iterator[Difference]:
+def _limits(expected: ExpectedState, limits: CgroupLimits) -> Iterator[KernelDifference]:
     settings, bounds = expected.settings, expected.bounds
     rows = (
         ("memory", limits.memory, settings.memory, bounds.memory, format_bytes),
@@ -173,30 +173,30 @@ def _limits(expected: Expected, limits: CgroupLimits) -> Iterator[Difference]:
     for name, shown, admitted, most, told in rows:
         if shown is None:
             doubt = f"the limit of {name} can't be seen"
-            yield Difference("effective.limit", doubt, Kind.DOUBT)
+            yield KernelDifference("effective.limit", doubt, DifferenceKind.DOUBT)
         elif shown == UNLIMITED:
-            yield Difference("effective.limit", f"{name} have no limit")
+            yield KernelDifference("effective.limit", f"{name} have no limit")
         elif shown > max(_rounded(name, admitted), most):
             reason = f"{told(shown)} of {name}: admitted are {told(admitted)}"
-            yield Difference("effective.limit", reason)
+            yield KernelDifference("effective.limit", reason)
         elif not _rounded(name, admitted, down=True) <= shown <= _rounded(name, admitted):
             drift = f"{told(shown)} of {name}: admitted were {told(admitted)}"
-            yield Difference("effective.limit", drift, Kind.DRIFT)
+            yield KernelDifference("effective.limit", drift, DifferenceKind.DRIFT)
     yield from _swap(settings, limits)
 
 
-def _swap(settings: Settings, limits: CgroupLimits) -> Iterator[Difference]:
+def _swap(settings: Settings, limits: CgroupLimits) -> Iterator[KernelDifference]:
     """Judge swap: none is admitted beside the memory, whatever the memory is now."""
     together, memory = limits.memory_swap, limits.memory
     if together is None:
         doubt = "the limit of swap can't be seen"
-        yield Difference("effective.limit", doubt, Kind.DOUBT)
+        yield KernelDifference("effective.limit", doubt, DifferenceKind.DOUBT)
     elif together == UNLIMITED:
         if memory != UNLIMITED:  # else it is told already
-            yield Difference("effective.limit", "swap has no limit")
+            yield KernelDifference("effective.limit", "swap has no limit")
     elif memory is not None and together > max(memory, _rounded("memory", settings.memory_swap)):
         reason = f"{format_bytes(together - memory)} of swap: none is admitted"
-        yield Difference("effective.limit", reason)
+        yield KernelDifference("effective.limit", reason)
 
 
 def nano_cpus(settings: Settings) -> int:
@@ -221,24 +221,28 @@ def _rounded(name: str, admitted: int, *, down: bool = False) -> int:
 # Networks
 
 
-def _networks(expected: Expected, joined: tuple[Joined, ...]) -> Iterator[Difference]:
+def _networks(
+    expected: ExpectedState, joined: tuple[JoinedNetwork, ...]
+) -> Iterator[KernelDifference]:
     admitted = set(expected.settings.networks)
     for network in sorted(joined, key=lambda each: each.name):
         if not network.own:
             what = "a foreign one of that name" if network.name in admitted else "not admitted"
-            yield Difference("effective.network", f"it is in the network {network.name}: {what}")
+            yield KernelDifference(
+                "effective.network", f"it is in the network {network.name}: {what}"
+            )
         elif network.name not in admitted:
             drift = f"it is in the network {network.name}"
-            yield Difference("effective.network", drift, Kind.DRIFT)
+            yield KernelDifference("effective.network", drift, DifferenceKind.DRIFT)
     for name in sorted(admitted - {network.name for network in joined}):
         drift = f"it isn't in the network {name}"
-        yield Difference("effective.network", drift, Kind.DRIFT)
+        yield KernelDifference("effective.network", drift, DifferenceKind.DRIFT)
 
 
-def worded(differences: tuple[Difference, ...]) -> Mapping[Kind, str]:
+def worded(differences: tuple[KernelDifference, ...]) -> Mapping[DifferenceKind, str]:
     """Return the sentences of each kind, in one text."""
     return {
         kind: "; ".join(each.text for each in differences if each.kind is kind)
-        for kind in Kind
+        for kind in DifferenceKind
         if any(each.kind is kind for each in differences)
     }

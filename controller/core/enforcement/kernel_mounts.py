@@ -17,11 +17,11 @@ from collections.abc import Iterator
 from controller.core.engine_api.grammar import is_below
 from controller.model.confinement import (
     Confinement,
-    Difference,
-    Effective,
-    Fastening,
-    Kind,
-    Mounted,
+    DifferenceKind,
+    EffectiveState,
+    ExpectedMount,
+    KernelDifference,
+    MountinfoLine,
     Root,
 )
 from controller.model.quantities import format_bytes
@@ -50,7 +50,9 @@ _DEVICES = {
 }
 
 
-def compare(confinement: Confinement, container: str, effective: Effective) -> Iterator[Difference]:
+def compare(
+    confinement: Confinement, container: str, effective: EffectiveState
+) -> Iterator[KernelDifference]:
     """Yield every difference between the mounts that were admitted and those that are there."""
     view = _View(effective, confinement, container)
     found = _assign(confinement.mounts, view)
@@ -69,14 +71,14 @@ def compare(confinement: Confinement, container: str, effective: Effective) -> I
     yield from _masks(effective)
 
 
-def _difference(text: str, kind: Kind = Kind.BREACH) -> Difference:
-    return Difference("effective.mount", text, kind)
+def _difference(text: str, kind: DifferenceKind = DifferenceKind.BREACH) -> KernelDifference:
+    return KernelDifference("effective.mount", text, kind)
 
 
 class _View:
     """One reading, by the ids of mounts and by the targets of what was admitted."""
 
-    def __init__(self, effective: Effective, confinement: Confinement, container: str) -> None:
+    def __init__(self, effective: EffectiveState, confinement: Confinement, container: str) -> None:
         self.confinement = confinement
         self.container = container
         self.mounts = {mount.id: mount for mount in effective.mounts}
@@ -87,26 +89,26 @@ class _View:
         self._reached = {each.target: each.mount for each in effective.reached}
         self._host_tmpfs = effective.host_tmpfs
 
-    def at(self, target: str) -> Mounted | None:
+    def at(self, target: str) -> MountinfoLine | None:
         """Return the mount that a path leads into now."""
         return self.mounts.get(self._reached.get(target, -1))
 
-    def root(self, mount: Mounted) -> Root | None:
+    def root(self, mount: MountinfoLine) -> Root | None:
         """Return the object at a mount's root; None if it couldn't be opened."""
         return self._roots.get(mount.id)
 
-    def is_own_tmpfs(self, mount: Mounted) -> bool:
+    def is_own_tmpfs(self, mount: MountinfoLine) -> bool:
         """Return True if it is a whole tmpfs, and none of the host's."""
         whole = mount.filesystem == "tmpfs" and mount.root == "/"
         return whole and mount.device not in self._host_tmpfs
 
-    def why_unknown(self, mount: Mounted) -> str:
+    def why_unknown(self, mount: MountinfoLine) -> str:
         """Return why the object at a mount's root isn't known though nobody hides it; else ''."""
         if mount.id in self._unreadable:
             return "its filesystem doesn't answer"
         return "another mount covers it" if self.is_covered(mount) else ""
 
-    def is_covered(self, mount: Mounted) -> bool:
+    def is_covered(self, mount: MountinfoLine) -> bool:
         """Return True if another mount lies over it, so that no path leads to it."""
         above = {mount.id}
         parent = self.mounts.get(mount.parent)
@@ -125,14 +127,14 @@ class _View:
 # What was admitted
 
 
-def _assign(fastenings: tuple[Fastening, ...], view: _View) -> dict[int, Fastening]:
+def _assign(fastenings: tuple[ExpectedMount, ...], view: _View) -> dict[int, ExpectedMount]:
     """Return which mount is which of those that were admitted, by the mount's id.
 
     The strictest choose first, so that none takes the only mount that fits a stricter one.
     """
-    found: dict[int, Fastening] = {}
+    found: dict[int, ExpectedMount] = {}
 
-    def choose(fastening: Fastening, *mounts: Mounted | None, exactly: bool) -> bool:
+    def choose(fastening: ExpectedMount, *mounts: MountinfoLine | None, exactly: bool) -> bool:
         for mount in mounts:
             if mount is None or mount.id in found or not _is_source_of(mount, fastening, view):
                 continue
@@ -154,7 +156,7 @@ def _assign(fastenings: tuple[Fastening, ...], view: _View) -> dict[int, Fasteni
     return found
 
 
-def _is_source_of(mount: Mounted, fastening: Fastening, view: _View) -> bool:
+def _is_source_of(mount: MountinfoLine, fastening: ExpectedMount, view: _View) -> bool:
     """Return True if a mount has the source that was admitted."""
     if fastening.type == "tmpfs":
         return view.is_own_tmpfs(mount)
@@ -180,7 +182,7 @@ def _is_anonymous(root: str) -> bool:
     )
 
 
-def _flags(fastening: Fastening, mount: Mounted) -> Iterator[Difference]:
+def _flags(fastening: ExpectedMount, mount: MountinfoLine) -> Iterator[KernelDifference]:
     """Yield what a mount of the right source allows beside what was admitted."""
     target = fastening.target
     if fastening.read_only and not mount.read_only:
@@ -200,7 +202,7 @@ def _flags(fastening: Fastening, mount: Mounted) -> Iterator[Difference]:
         )
 
 
-def size_of(mount: Mounted) -> int | None:
+def size_of(mount: MountinfoLine) -> int | None:
     """Return the size of a tmpfs in bytes, None for one without."""
     for setting in mount.settings:
         name, _, value = setting.partition("=")
@@ -210,7 +212,9 @@ def size_of(mount: Mounted) -> int | None:
     return None
 
 
-def _missing(fastening: Fastening, view: _View, known: set[int]) -> tuple[int, Difference]:
+def _missing(
+    fastening: ExpectedMount, view: _View, known: set[int]
+) -> tuple[int, KernelDifference]:
     """Return what is at the target instead of what was admitted: a mount's id, -1 for none."""
     target = fastening.target
     left = [mount for mount in view.mounts.values() if mount.id not in known]
@@ -219,14 +223,14 @@ def _missing(fastening: Fastening, view: _View, known: set[int]) -> tuple[int, D
         same = is_below(mount.root, place) if fastening.subpath else mount.root == place
         if place and same and (why := view.why_unknown(mount)):
             doubt = f"the mount for {target} can't be looked at: {why}"
-            return mount.id, _difference(doubt, Kind.DOUBT)
+            return mount.id, _difference(doubt, DifferenceKind.DOUBT)
     there = view.at(target)
     if there is not None and there in left and not _is_base(there, view):
         return there.id, _other_source(fastening, there)
-    return -1, _difference(f"nothing is mounted for {target}", Kind.DOUBT)
+    return -1, _difference(f"nothing is mounted for {target}", DifferenceKind.DOUBT)
 
 
-def _other_source(fastening: Fastening, mount: Mounted) -> Difference:
+def _other_source(fastening: ExpectedMount, mount: MountinfoLine) -> KernelDifference:
     shown, target = f"{mount.root} is mounted at {fastening.target}", fastening.target
     if fastening.type == "tmpfs":
         return _difference(f"{mount.filesystem} {shown}, not a tmpfs of its own")
@@ -234,7 +238,7 @@ def _other_source(fastening: Fastening, mount: Mounted) -> Difference:
         return _difference(f"{shown}, not a volume of its own")
     if not fastening.inode or (fastening.subpath and not fastening.place):
         unknown = f"what was admitted at {target} couldn't be looked at"
-        return _difference(unknown, Kind.DOUBT)
+        return _difference(unknown, DifferenceKind.DOUBT)
     wanted = "a part of" if fastening.subpath else "the"
     admitted = "" if fastening.subpath else " that was admitted"
     return _difference(f"{shown}, not {wanted} {fastening.source}{admitted}")
@@ -243,7 +247,7 @@ def _other_source(fastening: Fastening, mount: Mounted) -> Difference:
 # What the engine gives to every container
 
 
-def _is_base(mount: Mounted, view: _View) -> bool:
+def _is_base(mount: MountinfoLine, view: _View) -> bool:
     """Return True for the root, and for what shows the kernel."""
     point, confinement = mount.point, view.confinement
     if point == "/":
@@ -263,7 +267,7 @@ def _is_base(mount: Mounted, view: _View) -> bool:
     return point.startswith(("/proc/", "/sys/")) and _is_masked(mount)
 
 
-def _is_closed_cgroup(mount: Mounted, view: _View) -> bool:
+def _is_closed_cgroup(mount: MountinfoLine, view: _View) -> bool:
     """Return True if the container can't write to a cgroup, which belongs to the host's root.
 
     In a user namespace a runtime can't make the mount read-only.
@@ -272,7 +276,7 @@ def _is_closed_cgroup(mount: Mounted, view: _View) -> bool:
     return mount.read_only or (own and not view.host_root)
 
 
-def _is_engines(mount: Mounted, view: _View) -> bool:
+def _is_engines(mount: MountinfoLine, view: _View) -> bool:
     """Return True for a mount that the engine gives to every container."""
     if _is_base(mount, view):
         return True
@@ -283,7 +287,7 @@ def _is_engines(mount: Mounted, view: _View) -> bool:
     return _is_init(mount, view) or _is_device(mount, view)
 
 
-def _is_init(mount: Mounted, view: _View) -> bool:
+def _is_init(mount: MountinfoLine, view: _View) -> bool:
     """Return True for the engine's init: read-only, of that name, and what the process executes.
 
     It stays the container's first process as long as the container runs. A host's file of that
@@ -299,13 +303,13 @@ def _is_init(mount: Mounted, view: _View) -> bool:
     )
 
 
-def _is_device(mount: Mounted, view: _View) -> bool:
+def _is_device(mount: MountinfoLine, view: _View) -> bool:
     root = view.root(mount)
     number = _DEVICES.get(mount.point)
     return root is not None and root.kind == "character" and root.number == number
 
 
-def _is_masked(mount: Mounted) -> bool:
+def _is_masked(mount: MountinfoLine) -> bool:
     """Tell whether a path of the kernel's is hidden, or itself read-only."""
     if mount.filesystem in {"tmpfs", "devtmpfs"}:
         return mount.root == "/null" or (mount.read_only and mount.root == "/")
@@ -313,8 +317,8 @@ def _is_masked(mount: Mounted) -> bool:
     return itself and mount.read_only
 
 
-def _masks(effective: Effective) -> Iterator[Difference]:
+def _masks(effective: EffectiveState) -> Iterator[KernelDifference]:
     masked = {mount.point for mount in effective.mounts if _is_masked(mount)}
     for path in effective.maskable:
         if path not in masked:
-            yield Difference("effective.mask", f"{path} is open to the container")
+            yield KernelDifference("effective.mask", f"{path} is open to the container")

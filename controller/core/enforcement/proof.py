@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 
 
-class Evidence(StrEnum):
+class ProofKind(StrEnum):
     """Where recovery looks."""
 
     LABEL = "the label of the intent"  # what was created carries it

@@ -1,6 +1,6 @@
 """What became of an intent that nobody closed: decided by what the engine shows.
 
-Pure. Each look gives a ``Sighting``; ``settled`` says what may be concluded from it. That
+Pure. Each look gives a ``SettlementEvidence``; ``settled`` says what may be concluded from it. That
 something took effect can be seen at once. That it didn't is only known when the engine can't be
 at it any more, since it finishes requests whose client is gone: the route's deadline has passed,
 and two looks saw the same. Where nothing can be seen, it stays unknown.
@@ -17,11 +17,11 @@ from enum import StrEnum
 from typing import Any
 from urllib.parse import quote
 
-from controller.core.enforcement.proof import Evidence
+from controller.core.enforcement.proof import ProofKind
 from controller.core.engine_api.translate import settings
 from controller.core.records.inventory import settings_from, settings_to, updated
 from controller.model import names
-from controller.model.inventory import OpenIntent, Session
+from controller.model.inventory import ExecSession, OpenIntent
 from controller.model.mutations import Mutation
 
 _NEVER = "0001-01-01T00:00:00Z"
@@ -36,7 +36,7 @@ class Settled(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Sighting:
+class SettlementEvidence:
     """What one look shows: whether it took effect, and what it looked like otherwise."""
 
     applied: bool
@@ -45,7 +45,11 @@ class Sighting:
 
 
 def settled(
-    evidence: Evidence, sighting: Sighting, earlier: Sighting | None, *, expired: bool
+    evidence: ProofKind,
+    sighting: SettlementEvidence,
+    earlier: SettlementEvidence | None,
+    *,
+    expired: bool,
 ) -> Settled | None:
     """Return how the intent may be closed now, or None while that can't be known.
 
@@ -55,22 +59,22 @@ def settled(
         return Settled.APPLIED
     if not expired:
         return None
-    if evidence is Evidence.NONE:
+    if evidence is ProofKind.NONE:
         return Settled.UNKNOWN
     return Settled.NOT_APPLIED if earlier == sighting else None
 
 
-def look_at(evidence: Evidence, intent: OpenIntent, identifier: str) -> str:
+def look_at(evidence: ProofKind, intent: OpenIntent, identifier: str) -> str:
     """Return the path of the engine that shows the evidence, '' where there is none."""
     subject = str(intent.request.get("object", ""))
     kind = _kind(intent)
-    if evidence is Evidence.NONE:
+    if evidence is ProofKind.NONE:
         return ""
-    if evidence is Evidence.DIGEST or kind == "image":
+    if evidence is ProofKind.DIGEST or kind == "image":
         return f"/images/{quote(subject, safe='/:@')}/json"
     if kind == "volume":
         return f"/volumes/{quote(subject, safe='')}"
-    if evidence is Evidence.LABEL:
+    if evidence is ProofKind.LABEL:
         filters = json.dumps({"label": [f"{names.INTENT}={identifier}"]}, separators=(",", ":"))
         path = "/networks?" if kind == "network" else "/containers/json?all=1&"
         return f"{path}filters={quote(filters, safe='')}"
@@ -79,28 +83,30 @@ def look_at(evidence: Evidence, intent: OpenIntent, identifier: str) -> str:
     return f"/containers/{quote(subject, safe='')}/json"
 
 
-def sight(evidence: Evidence, intent: OpenIntent, identifier: str, told: Any) -> Sighting:
+def sight(
+    evidence: ProofKind, intent: OpenIntent, identifier: str, told: Any
+) -> SettlementEvidence:
     """Return what a look shows; *told* is the engine's JSON, None for "no such object"."""
-    if evidence is Evidence.NONE:
-        return Sighting(applied=False, seen="")
-    if evidence is Evidence.LABEL:
+    if evidence is ProofKind.NONE:
+        return SettlementEvidence(applied=False, seen="")
+    if evidence is ProofKind.LABEL:
         return _labelled(intent, identifier, told)
-    if evidence is Evidence.ABSENCE:
-        return Sighting(applied=told is None, seen=_status(told))
+    if evidence is ProofKind.ABSENCE:
+        return SettlementEvidence(applied=told is None, seen=_status(told))
     if told is None:
-        return Sighting(applied=False, seen="absent")
-    if evidence is Evidence.DIGEST:
+        return SettlementEvidence(applied=False, seen="absent")
+    if evidence is ProofKind.DIGEST:
         return _pulled(intent, told)
-    if evidence is Evidence.STARTED:
+    if evidence is ProofKind.STARTED:
         return _after(intent, told, "StartedAt")
-    if evidence is Evidence.FINISHED:
+    if evidence is ProofKind.FINISHED:
         running = bool((told.get("State") or {}).get("Running"))
         finished = _after(intent, told, "FinishedAt")
-        return Sighting(finished.applied and not running, finished.seen)
+        return SettlementEvidence(finished.applied and not running, finished.seen)
     return _FIELDS[_mutation(intent)](intent, told)
 
 
-def age_s(intent: OpenIntent | Session, now: float) -> float:
+def age_s(intent: OpenIntent | ExecSession, now: float) -> float:
     """Return how long ago an intent was recorded, by the wall clock."""
     return now - _instant(intent.time)
 
@@ -111,7 +117,7 @@ def grace_s(intent: OpenIntent) -> float:
     return float(value) if isinstance(value, int) and not isinstance(value, bool) else 0.0
 
 
-def _labelled(intent: OpenIntent, identifier: str, told: Any) -> Sighting:
+def _labelled(intent: OpenIntent, identifier: str, told: Any) -> SettlementEvidence:
     """Look for what carries the intent's label, under the name that was asked for.
 
     Labels can be copied, names can't be held twice: together they say that it is the one.
@@ -129,10 +135,10 @@ def _labelled(intent: OpenIntent, identifier: str, told: Any) -> Sighting:
     ]
     if not ours:
         # A volume of that name that carries another intent's label was there before.
-        return Sighting(applied=False, seen=f"{len(found)}")
+        return SettlementEvidence(applied=False, seen=f"{len(found)}")
     made = str(ours[0].get("Name" if kind == "volume" else "Id", ""))
     key = "container" if kind == "container" else "object"
-    return Sighting(applied=True, seen=made, result={key: made})
+    return SettlementEvidence(applied=True, seen=made, result={key: made})
 
 
 def _names(listed: Mapping[str, Any]) -> set[str]:
@@ -140,14 +146,14 @@ def _names(listed: Mapping[str, Any]) -> set[str]:
     return {str(name).removeprefix("/") for name in told}
 
 
-def _pulled(intent: OpenIntent, told: Mapping[str, Any]) -> Sighting:
+def _pulled(intent: OpenIntent, told: Mapping[str, Any]) -> SettlementEvidence:
     # The ledger isn't told: that the engine has another image under the name since doesn't show
     # that it came from the registry. The next pull does.
     image = str(told.get("Id", ""))
-    return Sighting(applied=image != _summary(intent).get("before"), seen=image)
+    return SettlementEvidence(applied=image != _summary(intent).get("before"), seen=image)
 
 
-def _after(intent: OpenIntent, told: Mapping[str, Any], member: str) -> Sighting:
+def _after(intent: OpenIntent, told: Mapping[str, Any], member: str) -> SettlementEvidence:
     """Tell whether an instant is another one than before: the wall clock may have been set since.
 
     An intent of an earlier version didn't note it: there the instant must come after the intent.
@@ -155,8 +161,8 @@ def _after(intent: OpenIntent, told: Mapping[str, Any], member: str) -> Sighting
     at = str((told.get("State") or {}).get(member) or _NEVER)
     before = _summary(intent).get("before")
     if isinstance(before, str):
-        return Sighting(applied=at != before, seen=at)
-    return Sighting(applied=_instant(at) >= _instant(intent.time), seen=at)
+        return SettlementEvidence(applied=at != before, seen=at)
+    return SettlementEvidence(applied=_instant(at) >= _instant(intent.time), seen=at)
 
 
 def _status(told: Any) -> str:
@@ -166,37 +172,37 @@ def _status(told: Any) -> str:
     return str(state.get("Status", "present")) if isinstance(state, Mapping) else "present"
 
 
-def _paused(*, wanted: bool) -> Callable[[OpenIntent, Mapping[str, Any]], Sighting]:
-    def check(_: OpenIntent, told: Mapping[str, Any]) -> Sighting:
+def _paused(*, wanted: bool) -> Callable[[OpenIntent, Mapping[str, Any]], SettlementEvidence]:
+    def check(_: OpenIntent, told: Mapping[str, Any]) -> SettlementEvidence:
         paused = bool((told.get("State") or {}).get("Paused"))
-        return Sighting(applied=paused is wanted, seen=f"paused {paused}")
+        return SettlementEvidence(applied=paused is wanted, seen=f"paused {paused}")
 
     return check
 
 
-def _renamed(intent: OpenIntent, told: Mapping[str, Any]) -> Sighting:
+def _renamed(intent: OpenIntent, told: Mapping[str, Any]) -> SettlementEvidence:
     name = str(told.get("Name", "")).removeprefix("/")
-    return Sighting(applied=name == _summary(intent).get("name"), seen=name)
+    return SettlementEvidence(applied=name == _summary(intent).get("name"), seen=name)
 
 
-def _updated(intent: OpenIntent, told: Mapping[str, Any]) -> Sighting:
+def _updated(intent: OpenIntent, told: Mapping[str, Any]) -> SettlementEvidence:
     wanted = settings_to(settings_from(_summary(intent).get("settings") or {}))
     now = settings_to(settings(told))
     # What else is changed between the two isn't the update's matter.
     same = all(wanted[key] == now[key] for key in updated(_summary(intent)))
-    return Sighting(applied=same, seen=json.dumps(now, sort_keys=True))
+    return SettlementEvidence(applied=same, seen=json.dumps(now, sort_keys=True))
 
 
-def _joined(*, wanted: bool) -> Callable[[OpenIntent, Mapping[str, Any]], Sighting]:
-    def check(intent: OpenIntent, told: Mapping[str, Any]) -> Sighting:
+def _joined(*, wanted: bool) -> Callable[[OpenIntent, Mapping[str, Any]], SettlementEvidence]:
+    def check(intent: OpenIntent, told: Mapping[str, Any]) -> SettlementEvidence:
         networks = settings(told).networks
         joined = _summary(intent).get("network") in networks
-        return Sighting(applied=joined is wanted, seen=" ".join(networks))
+        return SettlementEvidence(applied=joined is wanted, seen=" ".join(networks))
 
     return check
 
 
-_FIELDS: dict[str, Callable[[OpenIntent, Mapping[str, Any]], Sighting]] = {
+_FIELDS: dict[str, Callable[[OpenIntent, Mapping[str, Any]], SettlementEvidence]] = {
     Mutation.CONTAINER_PAUSE: _paused(wanted=True),
     Mutation.CONTAINER_UNPAUSE: _paused(wanted=False),
     Mutation.CONTAINER_RENAME: _renamed,

@@ -35,7 +35,7 @@ class WrongError(ValueError):
 
 
 #: Returns the typed value of a JSON value that isn't null.
-Reader = Callable[[object], object]
+ValueReader = Callable[[object], object]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -47,7 +47,7 @@ class Field:
     """
 
     name: str
-    read: Reader
+    read: ValueReader
     posture: Posture
     why: str
     rule: str = "body.field"
@@ -73,7 +73,7 @@ def fold(text: str) -> str:
 
 
 @dataclass(slots=True)
-class Findings:
+class FindingCollector:
     """Collects what is wrong with a body, place by place."""
 
     found: list[Finding] = field(default_factory=list)
@@ -158,7 +158,12 @@ def _index(table: tuple[Field, ...], legacy: str) -> _Index:
 
 
 def read_object(
-    table: Sequence[Field], value: object, path: str, findings: Findings, *, legacy: str = ""
+    table: Sequence[Field],
+    value: object,
+    path: str,
+    findings: FindingCollector,
+    *,
+    legacy: str = "",
 ) -> Values:
     """Return the set fields of an object; what is wrong goes to *findings* and counts as unset.
 
@@ -189,7 +194,7 @@ def read_object(
 
 
 def _read_field(
-    entry: Field, member: object, where: str, values: dict[str, object], findings: Findings
+    entry: Field, member: object, where: str, values: dict[str, object], findings: FindingCollector
 ) -> None:
     if member is None:
         return
@@ -239,7 +244,7 @@ def text(value: object) -> str:
     return line
 
 
-def listed(read: Reader, *, most: int = LIST_MAX) -> Reader:
+def listed(read: ValueReader, *, most: int = LIST_MAX) -> ValueReader:
     """Return a reader of lists of what *read* reads."""
 
     def read_list(value: object) -> tuple[object, ...]:
@@ -255,7 +260,7 @@ def command(value: object) -> object:
     return (free_text(value),) if isinstance(value, str) else listed(free_text)(value)
 
 
-def mapped(read: Reader, *, most: int = LIST_MAX) -> Reader:
+def mapped(read: ValueReader, *, most: int = LIST_MAX) -> ValueReader:
     """Return a reader of objects whose members *read* reads; a null member is left to it."""
 
     def read_map(value: object) -> dict[str, object]:

@@ -12,14 +12,14 @@ import unicodedata
 
 from controller.core.encoding.quoting import quoted
 from controller.core.engine_api.field_reader import (
-    Findings,
+    FindingCollector,
     Values,
     is_one_line,
     is_unset,
     read_object,
 )
 from controller.core.engine_api.field_tables import ENDPOINT, HEALTHCHECK, PORT_BINDING, ULIMIT
-from controller.core.engine_api.requests import Endpoint, Healthcheck, Port, Ulimit
+from controller.core.engine_api.requests import Endpoint, HealthcheckRequest, PortRequest, Ulimit
 
 PROTOCOLS = ("tcp", "udp", "sctp")
 EXPOSED_MAX = 64
@@ -76,7 +76,7 @@ def is_below(path: str, folder: str) -> bool:
     return path == folder or path.startswith("/" if folder == "/" else f"{folder}/")
 
 
-def host_name(config: Values, name: str, findings: Findings, *, most: int) -> str:
+def host_name(config: Values, name: str, findings: FindingCollector, *, most: int) -> str:
     """Return a host or domain name."""
     value = config.text(name)
     if value and not is_host_name(value, most=most):
@@ -90,14 +90,14 @@ def is_host_name(text: str, *, most: int = 253) -> bool:
     return len(text) <= most and all(_HOST_LABEL.fullmatch(part) for part in text.split("."))
 
 
-def user(value: str, path: str, findings: Findings) -> str:
+def user(value: str, path: str, findings: FindingCollector) -> str:
     """Return a user, ``NAME|UID[:GROUP|GID]``."""
     if value and not _USER.fullmatch(value):
         findings.add("user.invalid", path, f"{value!r} is no user", "write USER, or USER:GROUP")
     return value
 
 
-def environment(values: tuple[str, ...], path: str, findings: Findings) -> tuple[str, ...]:
+def environment(values: tuple[str, ...], path: str, findings: FindingCollector) -> tuple[str, ...]:
     """Return variables, each ``NAME=value``, or ``NAME`` alone, which unsets the image's."""
     for index, entry in enumerate(values):
         name, equals, _ = entry.partition("=")
@@ -119,7 +119,7 @@ def labels(config: Values) -> tuple[tuple[str, str], ...]:
     return tuple(sorted((key, str(value)) for key, value in config.members("Labels").items()))
 
 
-def working_dir(value: str, path: str, findings: Findings) -> str:
+def working_dir(value: str, path: str, findings: FindingCollector) -> str:
     """Return a working directory: absolute, and not where file descriptors can be reached."""
     if value and not is_clean(value):
         findings.add("workdir.invalid", path, f"{value!r} isn't a clean absolute path")
@@ -129,7 +129,7 @@ def working_dir(value: str, path: str, findings: Findings) -> str:
     return value
 
 
-def volume_paths(config: Values, findings: Findings) -> tuple[str, ...]:
+def volume_paths(config: Values, findings: FindingCollector) -> tuple[str, ...]:
     """Return the paths of anonymous volumes (Config.Volumes)."""
     paths = tuple(sorted(config.members("Volumes")))
     for path in paths:
@@ -138,7 +138,7 @@ def volume_paths(config: Values, findings: Findings) -> tuple[str, ...]:
     return paths
 
 
-def signal_name(value: str, path: str, findings: Findings) -> str:
+def signal_name(value: str, path: str, findings: FindingCollector) -> str:
     """Return a signal."""
     if value and not is_signal(value):
         reason = f"{value!r} is no signal"
@@ -146,7 +146,7 @@ def signal_name(value: str, path: str, findings: Findings) -> str:
     return value
 
 
-def exposed_ports(config: Values, findings: Findings) -> tuple[str, ...]:
+def exposed_ports(config: Values, findings: FindingCollector) -> tuple[str, ...]:
     """Return exposed ports as ``PORT/PROTOCOL`` (or ``FROM-TO/PROTOCOL``)."""
     found = config.members("ExposedPorts")
     if len(found) > EXPOSED_MAX:
@@ -174,9 +174,9 @@ def _container_port(text: str) -> tuple[int, str] | None:
     return int(match[1]), match[2] or "tcp"
 
 
-def port_bindings(host: Values, findings: Findings) -> tuple[Port, ...]:
+def port_bindings(host: Values, findings: FindingCollector) -> tuple[PortRequest, ...]:
     """Return the published ports."""
-    ports: list[Port] = []
+    ports: list[PortRequest] = []
     for key, bindings in host.members("PortBindings").items():
         where = f"HostConfig.PortBindings.{key}"
         container = _container_port(key)
@@ -196,22 +196,24 @@ def port_bindings(host: Values, findings: Findings) -> tuple[Port, ...]:
 
 
 def _binding(
-    container: tuple[int, str], binding: object, where: str, findings: Findings
-) -> Port | None:
+    container: tuple[int, str], binding: object, where: str, findings: FindingCollector
+) -> PortRequest | None:
     read = read_object(PORT_BINDING, binding, where, findings)
     text = read.text("HostPort") or "0"
     if several := _HOST_RANGE.fullmatch(text):
         first, last = int(several[1]), int(several[2])
         if first < last <= 65535:
-            return Port(container[0], container[1], first, read.text("HostIp"), last, path=where)
+            return PortRequest(
+                container[0], container[1], first, read.text("HostIp"), last, path=where
+            )
     if not _NUMBER.fullmatch(text) or int(text) > 65535:
         reason = f"{text!r} is no host port: a number, or FIRST-LAST, up to 65535"
         findings.add("port.invalid", f"{where}.HostPort", reason, "publish each port by itself")
         return None
-    return Port(container[0], container[1], int(text), read.text("HostIp"), path=where)
+    return PortRequest(container[0], container[1], int(text), read.text("HostIp"), path=where)
 
 
-def extra_hosts(host: Values, findings: Findings) -> tuple[str, ...]:
+def extra_hosts(host: Values, findings: FindingCollector) -> tuple[str, ...]:
     """Return further entries of /etc/hosts, each ``NAME:ADDRESS`` or ``NAME:host-gateway``."""
     entries = host.texts("ExtraHosts")
     if len(entries) > EXTRA_HOSTS_MAX:
@@ -235,7 +237,7 @@ def is_host_address(text: str) -> bool:
     return "%" not in text  # behind it any text may stand
 
 
-def groups(host: Values, findings: Findings) -> tuple[str, ...]:
+def groups(host: Values, findings: FindingCollector) -> tuple[str, ...]:
     """Return further groups, by name or number."""
     found = host.texts("GroupAdd")
     for index, group in enumerate(found):
@@ -246,7 +248,7 @@ def groups(host: Values, findings: Findings) -> tuple[str, ...]:
     return found
 
 
-def cpuset(host: Values, findings: Findings) -> str:
+def cpuset(host: Values, findings: FindingCollector) -> str:
     """Return a set of CPUs, such as ``0-2,4``."""
     text = host.text("CpusetCpus")
     if text and not _CPUSET.fullmatch(text):
@@ -255,7 +257,7 @@ def cpuset(host: Values, findings: Findings) -> str:
     return text
 
 
-def healthcheck(config: Values, findings: Findings) -> Healthcheck | None:
+def healthcheck(config: Values, findings: FindingCollector) -> HealthcheckRequest | None:
     """Return the health check, None where the image's own holds."""
     if "Healthcheck" not in config.values:
         return None
@@ -264,7 +266,7 @@ def healthcheck(config: Values, findings: Findings) -> Healthcheck | None:
     if test and (test[0] not in HEALTHCHECK_KINDS or not _has_arguments(test)):
         reason = "it starts with CMD and a command, CMD-SHELL and one line, or is NONE"
         findings.add("healthcheck.invalid", "Healthcheck.Test", reason, 'write ["CMD", "/check"]')
-    return Healthcheck(
+    return HealthcheckRequest(
         test,
         read.whole("Interval"),
         read.whole("Timeout"),
@@ -284,7 +286,7 @@ def _has_arguments(test: tuple[str, ...]) -> bool:
             return len(test) > 1 and bool(test[1])
 
 
-def ulimits(host: Values, findings: Findings) -> tuple[Ulimit, ...]:
+def ulimits(host: Values, findings: FindingCollector) -> tuple[Ulimit, ...]:
     """Return the ulimits."""
     found = []
     for index, item in enumerate(host.items("Ulimits")):
@@ -293,7 +295,7 @@ def ulimits(host: Values, findings: Findings) -> tuple[Ulimit, ...]:
     return tuple(found)
 
 
-def endpoints(networking: Values, path: str, findings: Findings) -> tuple[Endpoint, ...]:
+def endpoints(networking: Values, path: str, findings: FindingCollector) -> tuple[Endpoint, ...]:
     """Return the networks to join, as the client named them."""
     found = (
         endpoint(name, config, f"{path}.{name}", findings)
@@ -302,7 +304,9 @@ def endpoints(networking: Values, path: str, findings: Findings) -> tuple[Endpoi
     return tuple(item for item in found if item is not None)
 
 
-def endpoint(network: str, config: object, path: str, findings: Findings) -> Endpoint | None:
+def endpoint(
+    network: str, config: object, path: str, findings: FindingCollector
+) -> Endpoint | None:
     """Return one network to join; a null one counts like one with nothing set."""
     read = read_object(ENDPOINT, config, path, findings)
     aliases = read.texts("Aliases")

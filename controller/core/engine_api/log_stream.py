@@ -29,7 +29,7 @@ _STREAMS: dict[int, StreamName] = {0: "stdout", 1: "stdout", 2: "stderr", 3: "st
 _TIMED = re.compile(rb"([0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:]{8}\.[0-9]{9}Z) ", re.ASCII)
 
 
-class Garbled(ValueError):
+class BadFrame(ValueError):
     """A stream isn't framed as the engine frames it."""
 
 
@@ -55,10 +55,10 @@ class Frames:
         at = 0
         while len(data) - at >= HEADER_BYTES:
             if not is_multiplexed(data[at : at + HEADER_BYTES]):
-                raise Garbled(f"no header of a frame: {data[at : at + HEADER_BYTES]!r}")
+                raise BadFrame(f"no header of a frame: {data[at : at + HEADER_BYTES]!r}")
             size = int.from_bytes(data[at + 4 : at + HEADER_BYTES], "big")
             if size > FRAME_MAX:
-                raise Garbled(f"a frame of {size} bytes, more than {FRAME_MAX}")
+                raise BadFrame(f"a frame of {size} bytes, more than {FRAME_MAX}")
             end = at + HEADER_BYTES + size
             if end > len(data):
                 break

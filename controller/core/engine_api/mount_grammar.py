@@ -9,7 +9,12 @@ from __future__ import annotations
 import posixpath
 import re
 
-from controller.core.engine_api.field_reader import Findings, Values, is_one_line, read_object
+from controller.core.engine_api.field_reader import (
+    FindingCollector,
+    Values,
+    is_one_line,
+    read_object,
+)
 from controller.core.engine_api.field_tables import (
     BIND_OPTIONS,
     DRIVER_CONFIG,
@@ -18,7 +23,7 @@ from controller.core.engine_api.field_tables import (
     VOLUME_OPTIONS,
 )
 from controller.core.engine_api.grammar import is_below, is_clean
-from controller.core.engine_api.requests import Mount
+from controller.core.engine_api.requests import MountRequest
 
 #: As long as a file system takes; what a client makes is bounded by the policy.
 VOLUME_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,254}", re.ASCII)
@@ -38,7 +43,7 @@ _MODE_MAX = 0o1777
 TMPFS_FLAGS = ("nosuid", "nodev")
 
 
-def mounts(host: Values, findings: Findings) -> tuple[Mount, ...]:
+def mounts(host: Values, findings: FindingCollector) -> tuple[MountRequest, ...]:
     """Return every mount, in the order Binds, Mounts, Tmpfs; no target twice."""
     found = [
         *(_bind(text, index, findings) for index, text in enumerate(host.texts("Binds"))),
@@ -63,11 +68,11 @@ def parse_size(text: str) -> int | None:
     return int(match[1]) * _UNITS[match[2]] if match else None
 
 
-def _bind(text: str, index: int, findings: Findings) -> Mount | None:
+def _bind(text: str, index: int, findings: FindingCollector) -> MountRequest | None:
     path = f"HostConfig.Binds[{index}]"
     parts = text.split(":")
     if len(parts) == 1 and text.startswith("/"):
-        return Mount("volume", "", text, form="binds", path=path)  # a volume without a name
+        return MountRequest("volume", "", text, form="binds", path=path)  # a volume without a name
     options = parts[2].split(",") if len(parts) == 3 else []
     if len(parts) not in {2, 3} or not parts[0]:
         reason = f"{text!r} isn't SOURCE:TARGET or SOURCE:TARGET:ro"
@@ -79,12 +84,14 @@ def _bind(text: str, index: int, findings: Findings) -> Mount | None:
         return None
     kind = "bind" if parts[0].startswith("/") else "volume"
     access = options[0] if options else ""
-    mount = Mount(kind, parts[0], parts[1], access == "ro", form="binds", path=path, access=access)
+    mount = MountRequest(
+        kind, parts[0], parts[1], access == "ro", form="binds", path=path, access=access
+    )
     _check_source(mount, findings)
     return mount
 
 
-def _mount(item: object, index: int, findings: Findings) -> Mount | None:
+def _mount(item: object, index: int, findings: FindingCollector) -> MountRequest | None:
     path = f"HostConfig.Mounts[{index}]"
     read = read_object(MOUNT, item, path, findings)
     kind = read.text("Type")
@@ -111,7 +118,7 @@ def _mount(item: object, index: int, findings: Findings) -> Mount | None:
         where = f"{path}.BindOptions.Propagation"
         findings.add("mount.propagation", where, "mounts would show outside", "leave it out")
     driver = _driver(options["volume"], f"{path}.VolumeOptions", findings)
-    mount = Mount(
+    mount = MountRequest(
         kind,
         read.text("Source"),
         read.text("Target"),
@@ -129,7 +136,7 @@ def _mount(item: object, index: int, findings: Findings) -> Mount | None:
     return mount
 
 
-def _driver(options: Values, path: str, findings: Findings) -> str:
+def _driver(options: Values, path: str, findings: FindingCollector) -> str:
     path = f"{path}.DriverConfig"
     driver = read_object(DRIVER_CONFIG, options.values.get("DriverConfig"), path, findings)
     if driver.text("Name") not in {"", "local"}:
@@ -138,7 +145,7 @@ def _driver(options: Values, path: str, findings: Findings) -> str:
     return driver.text("Name")
 
 
-def _subpath(text: str, path: str, findings: Findings) -> str:
+def _subpath(text: str, path: str, findings: FindingCollector) -> str:
     clean = posixpath.normpath(text) == text and not text.startswith(("/", ".."))
     if text and (not clean or not is_one_line(text)):
         where = f"{path}.VolumeOptions.Subpath"
@@ -146,13 +153,13 @@ def _subpath(text: str, path: str, findings: Findings) -> str:
     return text
 
 
-def _checked_mode(mode: int | None, path: str, findings: Findings) -> int | None:
+def _checked_mode(mode: int | None, path: str, findings: FindingCollector) -> int | None:
     if mode is not None and not 0 <= mode <= _MODE_MAX:
         findings.add("mount.options", f"{path}.TmpfsOptions.Mode", "no permission bits")
     return mode
 
 
-def _tmpfs(target: str, options: str, findings: Findings) -> Mount | None:
+def _tmpfs(target: str, options: str, findings: FindingCollector) -> MountRequest | None:
     path = f"HostConfig.Tmpfs.{target}"
     size, read_only, executable = 0, False, False
     mode: int | None = None
@@ -169,7 +176,7 @@ def _tmpfs(target: str, options: str, findings: Findings) -> Mount | None:
         elif option not in TMPFS_FLAGS:
             reason = f"the option {option!r}"
             findings.add("mount.options", path, reason, "size, mode, ro and rw may be given")
-    return Mount(
+    return MountRequest(
         "tmpfs",
         "",
         target,
@@ -182,7 +189,7 @@ def _tmpfs(target: str, options: str, findings: Findings) -> Mount | None:
     )
 
 
-def _check_source(mount: Mount, findings: Findings) -> None:
+def _check_source(mount: MountRequest, findings: FindingCollector) -> None:
     if mount.type == "bind" and (not is_clean(mount.source) or "\\" in mount.source):
         reason = f"the source {mount.source!r} isn't a clean absolute path"
         remedy = "write it without .., double or trailing slashes"
@@ -193,7 +200,7 @@ def _check_source(mount: Mount, findings: Findings) -> None:
         findings.add("mount.source", mount.path, "a tmpfs has no source")
 
 
-def _check_target(mount: Mount, findings: Findings) -> None:
+def _check_target(mount: MountRequest, findings: FindingCollector) -> None:
     target = mount.target
     if not is_clean(target) or target == "/" or ":" in target or "\\" in target:
         reason = f"the target {target!r} isn't a clean absolute path in the container"
@@ -231,7 +238,7 @@ _ETC_NEVER = (
 )
 
 
-def _check_etc(mount: Mount, findings: Findings) -> None:
+def _check_etc(mount: MountRequest, findings: FindingCollector) -> None:
     name = mount.target.removeprefix("/etc").lstrip("/").partition("/")[0]
     for why, names in _ETC_NEVER:
         if names.fullmatch(name):

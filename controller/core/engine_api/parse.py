@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from controller.core.engine_api.field_reader import Findings, Values, is_unset, read_object
+from controller.core.engine_api.field_reader import FindingCollector, Values, is_unset, read_object
 from controller.core.engine_api.field_tables import (
     CONFIG,
     CONNECT,
@@ -55,11 +55,11 @@ from controller.core.engine_api.requests import (
     ExecRequest,
     ExecStart,
     Finding,
-    Limits,
     LogConfig,
     NetworkRequest,
     Pool,
-    RestartPolicy,
+    ResourceLimits,
+    RestartRequest,
     UpdateRequest,
     VolumeRequest,
 )
@@ -73,7 +73,7 @@ DETACH_KEYS = re.compile(r"[a-zA-Z0-9@\[\],^_\\-]{1,64}", re.ASCII)
 
 def parse_create(body: object) -> CreateRequest:
     """Return what a create asks for; what is wrong with it is in ``findings``."""
-    findings = Findings()
+    findings = FindingCollector()
     config = read_object(CONFIG, body, "", findings, legacy=LEGACY_NAMES)
     if body is None:
         findings.add("body.missing", "body", "a create needs a body")
@@ -134,7 +134,7 @@ def parse_create(body: object) -> CreateRequest:
 
 def parse_update(body: object) -> UpdateRequest:
     """Return what an update asks for."""
-    findings = Findings()
+    findings = FindingCollector()
     values = read_object(UPDATE, body, "", findings)
     if body is None:
         findings.add("body.missing", "body", "an update needs a body")
@@ -147,7 +147,7 @@ def parse_update(body: object) -> UpdateRequest:
 
 def parse_network(body: object) -> NetworkRequest:
     """Return what a network create asks for."""
-    findings = Findings()
+    findings = FindingCollector()
     values = read_object(NETWORK, body, "", findings)
     ipam = read_object(IPAM, values.values.get("IPAM"), "IPAM", findings)
     if ipam.text("Driver") not in {"", "default"}:
@@ -171,7 +171,7 @@ def parse_network(body: object) -> NetworkRequest:
     )
 
 
-def _pools(ipam: Values, findings: Findings) -> Iterator[Pool]:
+def _pools(ipam: Values, findings: FindingCollector) -> Iterator[Pool]:
     for index, item in enumerate(ipam.items("Config")):
         read = read_object(IPAM_CONFIG, item, f"IPAM.Config[{index}]", findings)
         if read.values:
@@ -180,7 +180,7 @@ def _pools(ipam: Values, findings: Findings) -> Iterator[Pool]:
 
 def parse_volume(body: object) -> VolumeRequest:
     """Return what a volume create asks for."""
-    findings = Findings()
+    findings = FindingCollector()
     values = read_object(VOLUME, body, "", findings)
     return VolumeRequest(
         name=values.text("Name"),
@@ -192,7 +192,7 @@ def parse_volume(body: object) -> VolumeRequest:
 
 def parse_connect(body: object, *, network: str) -> ConnectRequest:
     """Return what a network connect asks for; *network* is the one of the path."""
-    findings = Findings()
+    findings = FindingCollector()
     values = read_object(CONNECT, body, "", findings)
     config = values.values.get("EndpointConfig")
     return ConnectRequest(
@@ -204,7 +204,7 @@ def parse_connect(body: object, *, network: str) -> ConnectRequest:
 
 def parse_disconnect(body: object, *, network: str) -> ConnectRequest:
     """Return what a network disconnect asks for."""
-    findings = Findings()
+    findings = FindingCollector()
     values = read_object(DISCONNECT, body, "", findings)
     return ConnectRequest(
         container=values.text("Container"),
@@ -216,7 +216,7 @@ def parse_disconnect(body: object, *, network: str) -> ConnectRequest:
 
 def parse_exec(body: object) -> ExecRequest:
     """Return what the create of an exec asks for."""
-    findings = Findings()
+    findings = FindingCollector()
     values = read_object(EXEC, body, "", findings)
     keys = values.text("DetachKeys")
     if keys and not DETACH_KEYS.fullmatch(keys):
@@ -238,7 +238,7 @@ def parse_exec(body: object) -> ExecRequest:
 
 def parse_exec_start(body: object) -> ExecStart:
     """Return how an exec is to be started."""
-    findings = Findings()
+    findings = FindingCollector()
     values = read_object(EXEC_START, body, "", findings)
     return ExecStart(
         detach=values.flag("Detach"),
@@ -255,7 +255,7 @@ def parse_empty(body: object) -> tuple[Finding, ...]:
     return (Finding("body.unexpected", "body", "this call has no body", "send it without a body"),)
 
 
-def _runtime(config: Values, host: Values, findings: Findings) -> str:
+def _runtime(config: Values, host: Values, findings: FindingCollector) -> str:
     """Return the runtime, from either of the two places where clients name it."""
     beside, runtime = config.text("Runtime"), host.text("Runtime")
     if beside and runtime and beside != runtime:
@@ -264,9 +264,9 @@ def _runtime(config: Values, host: Values, findings: Findings) -> str:
     return runtime or beside
 
 
-def _limits(values: Values) -> Limits:
+def _limits(values: Values) -> ResourceLimits:
     swappiness = values.optional_whole("MemorySwappiness")
-    return Limits(
+    return ResourceLimits(
         memory=values.whole("Memory"),
         memory_swap=values.whole("MemorySwap"),
         memory_reservation=values.whole("MemoryReservation"),
@@ -279,18 +279,18 @@ def _limits(values: Values) -> Limits:
     )
 
 
-def _restart(values: Values, path: str, findings: Findings) -> RestartPolicy:
+def _restart(values: Values, path: str, findings: FindingCollector) -> RestartRequest:
     read = read_object(RESTART_POLICY, values.values.get("RestartPolicy"), path, findings)
-    return RestartPolicy(read.text("Name"), read.whole("MaximumRetryCount"))
+    return RestartRequest(read.text("Name"), read.whole("MaximumRetryCount"))
 
 
-def _log(host: Values, findings: Findings) -> LogConfig:
+def _log(host: Values, findings: FindingCollector) -> LogConfig:
     read = read_object(LOG_CONFIG, host.values.get("LogConfig"), "HostConfig.LogConfig", findings)
     options = ((key, str(value)) for key, value in read.members("Config").items())
     return LogConfig(read.text("Type"), tuple(sorted(options)))
 
 
-def _stop_timeout(config: Values, findings: Findings) -> int | None:
+def _stop_timeout(config: Values, findings: FindingCollector) -> int | None:
     seconds = config.optional_whole("StopTimeout")
     if seconds is not None and not 0 <= seconds <= STOP_TIMEOUT_MAX_S:
         findings.add(
@@ -302,7 +302,7 @@ def _stop_timeout(config: Values, findings: Findings) -> int | None:
     return seconds
 
 
-def _console_size(values: Values, path: str, findings: Findings) -> tuple[int, int]:
+def _console_size(values: Values, path: str, findings: FindingCollector) -> tuple[int, int]:
     size = values.items("ConsoleSize")
     if not size:
         return (0, 0)
@@ -313,7 +313,7 @@ def _console_size(values: Values, path: str, findings: Findings) -> tuple[int, i
     return (numbers[0], numbers[1])
 
 
-def _switch(options: dict[str, str], name: str, findings: Findings) -> bool | None:
+def _switch(options: dict[str, str], name: str, findings: FindingCollector) -> bool | None:
     value = options.get(name)
     if value not in {None, "true", "false"}:
         findings.add("body.type", f"Options.{name}", "expected true or false, as text")

@@ -33,14 +33,14 @@ class Layer:
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
+class PullProgress:
     """What was said so far. ``said`` is the last line that isn't of a layer."""
 
     layers: Mapping[str, Layer] = field(default_factory=lambda: MappingProxyType({}))
     said: str = ""
 
 
-def told(progress: Progress, line: bytes) -> Progress:
+def told(progress: PullProgress, line: bytes) -> PullProgress:
     """Return the progress after a line; the same object when the line shows none."""
     try:
         value = json.loads(line)
@@ -60,7 +60,7 @@ def told(progress: Progress, line: bytes) -> Progress:
     return replace(progress, layers=MappingProxyType({**progress.layers, name: after}))
 
 
-def text(progress: Progress) -> str:
+def text(progress: PullProgress) -> str:
     """Return how far it is: ``3 of 7 layers, 41 of 120 MiB``."""
     layers = progress.layers.values()
     if not layers:
@@ -76,7 +76,7 @@ def text(progress: Progress) -> str:
     return ", ".join(parts)
 
 
-def _said(progress: Progress, what: str) -> Progress:
+def _said(progress: PullProgress, what: str) -> PullProgress:
     return progress if what == progress.said else replace(progress, said=what)
 
 

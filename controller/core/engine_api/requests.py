@@ -32,7 +32,7 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True)
-class Port:
+class PortRequest:
     """A published port; ``host`` 0 lets the engine choose, ``host_ip`` '' is unset.
 
     With ``last`` the engine chooses a free one from ``host`` to ``last``. ``path`` is where it
@@ -53,7 +53,7 @@ class Port:
 
 
 @dataclass(frozen=True, slots=True)
-class Mount:
+class MountRequest:
     """A mount, in whichever of the three ways it was asked for (``form``).
 
     ``form`` is ``binds`` (HostConfig.Binds), ``mounts`` (HostConfig.Mounts) or ``tmpfs``
@@ -85,7 +85,7 @@ class Endpoint:
 
 
 @dataclass(frozen=True, slots=True)
-class Healthcheck:
+class HealthcheckRequest:
     """A health check; durations in nanoseconds, 0 inherits."""
 
     test: tuple[str, ...] = ()
@@ -114,7 +114,7 @@ class LogConfig:
 
 
 @dataclass(frozen=True, slots=True)
-class RestartPolicy:
+class RestartRequest:
     """What the engine does when the container exits; '' is unset."""
 
     name: str = ""
@@ -122,7 +122,7 @@ class RestartPolicy:
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class ResourceLimits:
     """Resources; 0 (and ``pids`` None) is unset. Bytes, nano-CPUs, microseconds."""
 
     memory: int = 0
@@ -156,7 +156,7 @@ class CreateRequest:
     command: tuple[str, ...] | None = None
     entrypoint: tuple[str, ...] | None = None
     shell: tuple[str, ...] = ()
-    healthcheck: Healthcheck | None = None
+    healthcheck: HealthcheckRequest | None = None
     volumes: tuple[str, ...] = ()  # Config.Volumes: paths of anonymous volumes
     working_dir: str = ""
     network_disabled: bool = False
@@ -164,13 +164,13 @@ class CreateRequest:
     stop_signal: str = ""
     stop_timeout: int | None = None
     # HostConfig
-    limits: Limits = Limits()
-    restart: RestartPolicy = RestartPolicy()
+    limits: ResourceLimits = ResourceLimits()
+    restart: RestartRequest = RestartRequest()
     log: LogConfig = LogConfig()
     network_mode: str = ""
-    ports: tuple[Port, ...] = ()
+    ports: tuple[PortRequest, ...] = ()
     extra_hosts: tuple[str, ...] = ()  # NAME:ADDRESS
-    mounts: tuple[Mount, ...] = ()
+    mounts: tuple[MountRequest, ...] = ()
     cap_add: tuple[str, ...] = ()
     groups: tuple[str, ...] = ()  # beside the user's own
     security_opt: tuple[str, ...] = ()
@@ -200,8 +200,8 @@ class CreateRequest:
 class UpdateRequest:
     """The body of a container update."""
 
-    limits: Limits = Limits()
-    restart: RestartPolicy = RestartPolicy()
+    limits: ResourceLimits = ResourceLimits()
+    restart: RestartRequest = RestartRequest()
     findings: tuple[Finding, ...] = ()
 
 

@@ -34,7 +34,7 @@ from controller.model.desired.spec import (
     TmpfsMount,
     VolumeMount,
 )
-from controller.model.inventory import Belonging, Item
+from controller.model.inventory import ContainerItem, OwnedObject
 from controller.model.names import NetworkNames, qualified, service_key
 from controller.model.observed import ContainerState, Ending, Settings
 
@@ -316,7 +316,7 @@ def settings(inspect: Mapping[str, Any]) -> Settings:
 
 def container(
     inspect: Mapping[str, Any],
-    item: Item | None,
+    item: ContainerItem | None,
     endings: Mapping[str, Ending] = MappingProxyType({}),
 ) -> observed.Container:
     """Return a container of ours as the engine and the inventory show it.
@@ -361,10 +361,10 @@ def container(
     )
 
 
-def _labelled(inspect: Mapping[str, Any]) -> Item:
+def _labelled(inspect: Mapping[str, Any]) -> ContainerItem:
     labels: Mapping[str, str] = (inspect.get("Config") or {}).get("Labels") or {}
     slot = labels.get(names.SLOT, "")
-    return Item(
+    return ContainerItem(
         id=inspect["Id"],
         namespace=labels.get(names.NAMESPACE, ""),
         service=labels.get(names.SERVICE, ""),
@@ -435,10 +435,10 @@ def endpoint_aliases(inspect: Mapping[str, Any]) -> tuple[tuple[str, tuple[str, 
     return tuple(sorted(asked.items()))
 
 
-def network(inspect: Mapping[str, Any], belonging: Belonging | None) -> observed.Network:
+def network(inspect: Mapping[str, Any], belonging: OwnedObject | None) -> observed.ObservedNetwork:
     """Return a network; it is ours only if the inventory says so."""
     options = inspect.get("Options") or {}
-    return observed.Network(
+    return observed.ObservedNetwork(
         id=inspect["Id"],
         name=inspect["Name"],
         ours=belonging is not None,
@@ -452,9 +452,9 @@ def network(inspect: Mapping[str, Any], belonging: Belonging | None) -> observed
     )
 
 
-def volume(inspect: Mapping[str, Any], belonging: Belonging | None) -> observed.Volume:
+def volume(inspect: Mapping[str, Any], belonging: OwnedObject | None) -> observed.ObservedVolume:
     """Return a named volume; it is ours only if the inventory says so."""
-    return observed.Volume(
+    return observed.ObservedVolume(
         name=inspect["Name"],
         ours=belonging is not None,
         origin=belonging.origin if belonging else "",

@@ -11,10 +11,10 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from controller.core.encoding import graph
-from controller.core.encoding.yaml import Path
+from controller.core.encoding.yaml import YamlPath
 from controller.core.manifests.parse import Declaration
 from controller.core.manifests.problems import did_you_mean
-from controller.model.desired.spec import Condition, RestartPolicy, ServiceSpec
+from controller.model.desired.spec import DependencyCondition, RestartPolicy, ServiceSpec
 from controller.model.errors import Severity
 from controller.model.names import SERVICE_NAME_MAX, Key, is_dns_label, service_key
 
@@ -23,25 +23,25 @@ SHOWN = 10
 
 
 @dataclass(frozen=True, slots=True)
-class Flaw:
+class DependencyFlaw:
     """Something wrong at one place of a declaration."""
 
     declaration: Declaration
-    path: Path
+    path: YamlPath
     code: str
     message: str
     remedy: str
     severity: Severity = Severity.ERROR
 
 
-def dependencies_of(key: Key, spec: ServiceSpec) -> dict[Key, Condition]:
+def dependencies_of(key: Key, spec: ServiceSpec) -> dict[Key, DependencyCondition]:
     """Return what a service depends on, and what must be true of each."""
     return {service_key(key.namespace, d.name): d.condition for d in spec.depends_on}
 
 
 def flaws(
     services: Mapping[Key, Declaration], *, broken: Collection[Key], blind: bool
-) -> Iterator[Flaw]:
+) -> Iterator[DependencyFlaw]:
     """Yield what is wrong with the dependencies of *services*.
 
     *broken* are keys whose documents have errors, among them those of *services* that stand back.
@@ -51,7 +51,7 @@ def flaws(
     errors = [*_cycles(services, edges)]
     for key, others in edges.items():
         for index, (other, condition) in enumerate(others.items()):
-            path: Path = ("spec", "dependsOn", index)
+            path: YamlPath = ("spec", "dependsOn", index)
             if other in services:
                 errors += _condition(services[key], path, services[other], condition)
             elif other not in broken and not blind:
@@ -62,7 +62,9 @@ def flaws(
         yield from _unsound(services[key], edges[key], services.keys() - unsound, unsound)
 
 
-def undeclared(declarations: Iterable[Declaration], *, known: Collection[Key]) -> Iterator[Flaw]:
+def undeclared(
+    declarations: Iterable[Declaration], *, known: Collection[Key]
+) -> Iterator[DependencyFlaw]:
     """Yield the dependencies of documents with other errors that no document declares."""
     for one in declarations:
         for index, other in enumerate(dependencies_of(one.key, _spec(one))):
@@ -70,10 +72,12 @@ def undeclared(declarations: Iterable[Declaration], *, known: Collection[Key]) -
                 yield _undeclared(one, index, other, known)
 
 
-def _undeclared(declaration: Declaration, index: int, other: Key, services: Iterable[Key]) -> Flaw:
-    path: Path = ("spec", "dependsOn", index, "name")
+def _undeclared(
+    declaration: Declaration, index: int, other: Key, services: Iterable[Key]
+) -> DependencyFlaw:
+    path: YamlPath = ("spec", "dependsOn", index, "name")
     message, remedy = f"{other} is not declared", _suggestion(other, declaration.key, services)
-    return Flaw(declaration, path, "dependency.undeclared", message, remedy)
+    return DependencyFlaw(declaration, path, "dependency.undeclared", message, remedy)
 
 
 def _unsound(
@@ -81,12 +85,12 @@ def _unsound(
     others: Iterable[Key],
     sound: Collection[Key],
     unsound: Collection[Key],
-) -> Iterator[Flaw]:
+) -> Iterator[DependencyFlaw]:
     for index, other in enumerate(others):
         if other in sound:
             continue
         what = "has errors" if other in unsound else "may be in a file that can't be read"
-        yield Flaw(
+        yield DependencyFlaw(
             declaration,
             ("spec", "dependsOn", index, "name"),
             "dependency.broken",
@@ -102,8 +106,8 @@ def _spec(declaration: Declaration) -> ServiceSpec:
 
 
 def _cycles(
-    services: Mapping[Key, Declaration], edges: Mapping[Key, Mapping[Key, Condition]]
-) -> Iterator[Flaw]:
+    services: Mapping[Key, Declaration], edges: Mapping[Key, Mapping[Key, DependencyCondition]]
+) -> Iterator[DependencyFlaw]:
     for ring in graph.rings(edges):
         inside = {key: [other for other in edges[key] if other in ring] for key in ring}
         places: dict[Key, tuple[tuple[Key, ...], int]] = {}  # in a circle, each told once
@@ -114,7 +118,7 @@ def _cycles(
             circle, at = places[key]
             onward = circle[(at + 1) % len(circle)]
             index = list(edges[key]).index(onward)
-            yield Flaw(
+            yield DependencyFlaw(
                 services[key],
                 ("spec", "dependsOn", index, "name"),
                 "dependency.cycle",
@@ -135,18 +139,18 @@ def _written(circle: tuple[Key, ...], at: int, services: Mapping[Key, Declaratio
 
 
 def _condition(
-    declaration: Declaration, path: Path, other: Declaration, condition: Condition
-) -> Iterator[Flaw]:
+    declaration: Declaration, path: YamlPath, other: Declaration, condition: DependencyCondition
+) -> Iterator[DependencyFlaw]:
     spec, place = _spec(other), f"{other.source.file}:{other.source.line}"
-    if condition is Condition.HEALTHY and spec.healthcheck is None:
+    if condition is DependencyCondition.HEALTHY and spec.healthcheck is None:
         message = f"{other.key} ({place}) has no healthcheck, so it never becomes Healthy"
         remedy = "add a healthcheck there, or write condition: Started here"
-    elif condition is Condition.COMPLETED and spec.restart.policy is RestartPolicy.ALWAYS:
+    elif condition is DependencyCondition.COMPLETED and spec.restart.policy is RestartPolicy.ALWAYS:
         message = f"{other.key} ({place}) is restarted whenever it ends, so it never completes"
         remedy = "write restart: {policy: OnFailure} there, or condition: Started here"
     else:
         return
-    yield Flaw(declaration, (*path, "condition"), "dependency.condition", message, remedy)
+    yield DependencyFlaw(declaration, (*path, "condition"), "dependency.condition", message, remedy)
 
 
 def _suggestion(other: Key, own: Key, services: Iterable[Key]) -> str:

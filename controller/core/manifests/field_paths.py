@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from controller.core.encoding.yaml import Path
+from controller.core.encoding.yaml import YamlPath
 from controller.core.engine_api.translate import joined_networks
 from controller.model import names
 from controller.model.desired.desired import Network, Service, Volume
 from controller.model.names import NetworkNames, qualified
 
-_FIELDS: Mapping[str, Path] = {
+_FIELDS: Mapping[str, YamlPath] = {
     "name": ("metadata", "name"),
     "Image": ("spec", "image"),
     "platform": ("spec", "image"),
@@ -89,14 +89,14 @@ _MEMBER_BY_RULE = {
 }
 
 
-def fields_of(resource: Service | Network | Volume, base: NetworkNames) -> Mapping[str, Path]:
+def fields_of(resource: Service | Network | Volume, base: NetworkNames) -> Mapping[str, YamlPath]:
     """Return the field of each place in the create of a resource."""
     if isinstance(resource, Service):
         return {**_FIELDS, **dict(_written(resource, base))}
     return _FIELDS
 
 
-def field_at(fields: Mapping[str, Path], place: str, rule: str = "") -> Path:
+def field_at(fields: Mapping[str, YamlPath], place: str, rule: str = "") -> YamlPath:
     """Return the field of the longest known place that *place* is or lies in.
 
     *rule* says which member is meant, where that is a whole mount. A place that no field has is
@@ -108,7 +108,7 @@ def field_at(fields: Mapping[str, Path], place: str, rule: str = "") -> Path:
     return (*path, member) if member and whole else path
 
 
-def _longest(fields: Mapping[str, Path], place: str) -> Path:
+def _longest(fields: Mapping[str, YamlPath], place: str) -> YamlPath:
     end = len(place)
     while end > 0:
         if place[:end] in fields:
@@ -117,7 +117,7 @@ def _longest(fields: Mapping[str, Path], place: str) -> Path:
     return ("spec",)
 
 
-def _written(service: Service, base: NetworkNames) -> Iterator[tuple[str, Path]]:
+def _written(service: Service, base: NetworkNames) -> Iterator[tuple[str, YamlPath]]:
     """Yield the places that depend on what the document says, each with its field."""
     spec = service.spec
     for index, name in enumerate(sorted(spec.env)):
@@ -134,7 +134,7 @@ def _written(service: Service, base: NetworkNames) -> Iterator[tuple[str, Path]]
     yield from _endpoints(service, base)
 
 
-def _ports(service: Service) -> Iterator[tuple[str, Path]]:
+def _ports(service: Service) -> Iterator[tuple[str, YamlPath]]:
     published: dict[str, int] = {}
     for index, port in enumerate(service.spec.ports):
         key, path = f"{port.container}/{port.protocol}", ("spec", "ports", index)
@@ -150,7 +150,7 @@ def _ports(service: Service) -> Iterator[tuple[str, Path]]:
         yield from ((f"{at}.{name}", (*path, member)) for name, member in _PORT.items())
 
 
-def _endpoints(service: Service, base: NetworkNames) -> Iterator[tuple[str, Path]]:
+def _endpoints(service: Service, base: NetworkNames) -> Iterator[tuple[str, YamlPath]]:
     attached = {
         qualified(service.key.namespace, name): index
         for index, name in enumerate(service.spec.network.attach)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from controller.core.encoding.yaml import Path
+from controller.core.encoding.yaml import YamlPath
 from controller.core.manifests.short_forms import (
     CONDITIONS,
     SHOWN_MAX,
@@ -23,7 +23,7 @@ from controller.core.manifests.short_forms import (
     variables,
 )
 
-Keys = tuple[str, ...]
+FieldPath = tuple[str, ...]
 
 _NO_FIELD = "remove it: a Service has no such field"
 _MOUNTS = "write mounts: [{type: volume, source: NAME, target: /PATH}]"
@@ -33,7 +33,7 @@ _MEMORY = "write resources: {memory: 512Mi}"
 _PLAIN_LIST = 'write a list with one item for each argument, such as [sh, -c, "COMMAND"]'
 
 #: Keys of other tools by where they stand, below ``spec`` and without the indexes of lists.
-_KEYS: Mapping[Keys, Mapping[str, str]] = {
+_KEYS: Mapping[FieldPath, Mapping[str, str]] = {
     (): {
         "attach": "write network: {attach: [NAME]}",
         "capAdd": "write security: {capAdd: [NAME]}",
@@ -159,7 +159,7 @@ _KEYS: Mapping[Keys, Mapping[str, str]] = {
 }
 
 #: Words of other tools by the field whose value they are.
-_WORDS: Mapping[Keys, Mapping[str, str]] = {
+_WORDS: Mapping[FieldPath, Mapping[str, str]] = {
     ("restart", "policy"): {"unless-stopped": "Always", "no": "Never", "any": "Always"},
     ("pullPolicy",): {"missing": "IfNotPresent", "if_not_present": "IfNotPresent"},
     ("dependsOn", "condition"): CONDITIONS,
@@ -168,7 +168,7 @@ _WORDS: Mapping[Keys, Mapping[str, str]] = {
 }
 
 
-def key_remedy(path: Path, value: object) -> str:
+def key_remedy(path: YamlPath, value: object) -> str:
     """Return what to write instead of an unknown key of a Service; '' if nobody else has it."""
     *parent, key = (part for part in path[1:] if isinstance(part, str))
     remedy = _KEYS.get(tuple(parent), {}).get(key, "")
@@ -195,7 +195,7 @@ def key_remedy(path: Path, value: object) -> str:
             return remedy
 
 
-def word_remedy(path: Path, value: object) -> str:
+def word_remedy(path: YamlPath, value: object) -> str:
     """Return the word of ours for another tool's at a field of a Service; '' if it is none."""
     if not isinstance(value, str):
         return ""
@@ -206,13 +206,13 @@ def word_remedy(path: Path, value: object) -> str:
     return f"write {word}" if word else ""
 
 
-def form_remedy(path: Path, value: object) -> str:
+def form_remedy(path: YamlPath, value: object) -> str:
     """Return how to write a value of another form at a field of a Service; '' if it isn't known."""
     field = tuple(part for part in path[1:] if isinstance(part, str))
     return _item_form(field, value) if isinstance(path[-1], int) else _whole_form(field, value)
 
 
-def _item_form(field: Keys, value: object) -> str:
+def _item_form(field: FieldPath, value: object) -> str:
     match field:
         case ("dependsOn",):
             return f"write {{name: {value}}}" if is_name(value) else "write {name: SERVICE}"
@@ -224,7 +224,7 @@ def _item_form(field: Keys, value: object) -> str:
             return ""
 
 
-def _whole_form(field: Keys, value: object) -> str:
+def _whole_form(field: FieldPath, value: object) -> str:
     match field:
         case ("dependsOn",):
             return f"write {dependencies(value)}"

@@ -16,7 +16,7 @@ from typing import Literal
 from pydantic import Field, ValidationError
 from pydantic_core import ErrorDetails
 
-from controller.core.encoding.yaml import MAX_PROBLEMS, Document, Path, compose_all
+from controller.core.encoding.yaml import MAX_PROBLEMS, Document, YamlPath, compose_all
 from controller.core.manifests.problems import (
     did_you_mean,
     dotted,
@@ -28,7 +28,7 @@ from controller.core.manifests.problems import (
 )
 from controller.core.manifests.revision_hash import revision_of
 from controller.core.manifests.validate import check_metadata, check_service, check_volume
-from controller.model.desired.desired import TRACED, Source
+from controller.model.desired.desired import TRACED, SourceLocation
 from controller.model.desired.spec import Model, NetworkSpec, ReleaseSpec, ServiceSpec, VolumeSpec
 from controller.model.errors import Problem, Severity
 from controller.model.names import (
@@ -45,7 +45,7 @@ AnySpec = ServiceSpec | NetworkSpec | VolumeSpec | ReleaseSpec
 #: Kinds whose behaviour comes later.
 LATER_KINDS = ("Job", "Config", "Secret")
 #: Fields of a Service whose behaviour comes later; ``*`` is any index.
-LATER_FIELDS: tuple[Path, ...] = (
+LATER_FIELDS: tuple[YamlPath, ...] = (
     ("spec", "resources", "cpuset"),
     ("spec", "resources", "disk"),
 )
@@ -113,12 +113,12 @@ class Declaration:
     labels: tuple[tuple[str, str], ...]
     spec: AnySpec
     revision: str
-    source: Source
+    source: SourceLocation
     document: Document
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class ParsedDocument:
     """What one document says: a declaration, or problems of which at least one is an error.
 
     ``key`` is what it may have declared when there is no declaration; None means anything.
@@ -138,12 +138,12 @@ class Reading:
         return self.declaration is None and self.key is None
 
 
-def read_text(text: str, file: str) -> tuple[Reading, ...]:
+def read_text(text: str, file: str) -> tuple[ParsedDocument, ...]:
     """Return what each document of a file's text says. Never raises."""
     return tuple(read(document) for document in compose_all(text, file))
 
 
-def read(document: Document) -> Reading:
+def read(document: Document) -> ParsedDocument:
     """Return what a document says. Never raises."""
     key = _readable_key(document)
     problems = [
@@ -159,7 +159,7 @@ def read(document: Document) -> Reading:
         declaration, partial = None, declaration
     # A broken Release may have declared anything in its namespace.
     blinds = key if key is not None and key.kind != "Release" else None
-    return Reading(
+    return ParsedDocument(
         declaration,
         tuple(
             replace(problem, key=key if declaration else blinds)
@@ -184,7 +184,7 @@ def _readable_key(document: Document) -> Key | None:
     value = document.value
     if not isinstance(value, dict):
         return None
-    places: tuple[Path, ...] = (
+    places: tuple[YamlPath, ...] = (
         ("kind",),
         ("metadata",),
         ("metadata", "name"),
@@ -272,7 +272,7 @@ def _declaration(document: Document, manifest: AnyManifest) -> Declaration:
         labels=tuple(sorted(metadata.labels.items())),
         spec=spec,
         revision=revision_of(metadata.owner, key, spec) if isinstance(spec, ServiceSpec) else "",
-        source=Source(
+        source=SourceLocation(
             document.file, document.place.line, lines=_lines(document), text=document.text
         ),
         document=document,
@@ -296,7 +296,7 @@ def _unknown_kind(document: Document, value: dict[str, object]) -> Problem:
         found = "apiVersion is missing" if version is None else f"apiVersion is {_short(version)}"
         expected = f"apiVersion: {API_VERSION}"
         remedy = _not_ours(value)
-        path: Path = ("apiVersion",)
+        path: YamlPath = ("apiVersion",)
         return problem_at(document, path, "apiversion", found, expected=expected, remedy=remedy)
     expected = ", ".join([*MANIFESTS][:-1]) + f" or {[*MANIFESTS][-1]}"
     message = "kind is missing" if kind is None else f"kind {_short(kind)} is unknown"
@@ -306,9 +306,9 @@ def _unknown_kind(document: Document, value: dict[str, object]) -> Problem:
     )
 
 
-def _later(document: Document, value: dict[str, object]) -> Iterator[tuple[Path, Problem]]:
+def _later(document: Document, value: dict[str, object]) -> Iterator[tuple[YamlPath, Problem]]:
     """Yield the path and problem of each field that works only later."""
-    retained: Path = ("spec", "retain")
+    retained: YamlPath = ("spec", "retain")
     spec = value.get("spec")
     if value.get("kind") == "Volume" and isinstance(spec, dict) and spec.get("retain") is False:
         yield retained, _unsupported(document, retained, "spec.retain: false is")
@@ -332,7 +332,7 @@ def _later(document: Document, value: dict[str, object]) -> Iterator[tuple[Path,
             yield path, _unsupported(document, path, "a secret as an environment variable is")
 
 
-def _unsupported(document: Document, path: Path, what: str) -> Problem:
+def _unsupported(document: Document, path: YamlPath, what: str) -> Problem:
     message = f"{what} not supported yet"
     return problem_at(document, path, "unsupported", message, remedy="remove it", at_key=True)
 
@@ -348,7 +348,7 @@ def _short(value: object) -> str:
     return json.dumps(value)[:80] if isinstance(value, str) else word_for(value)
 
 
-def _holds(value: object, path: Path) -> bool:
+def _holds(value: object, path: YamlPath) -> bool:
     for part in path:
         if not isinstance(value, dict) or part not in value:
             return False
@@ -356,7 +356,7 @@ def _holds(value: object, path: Path) -> bool:
     return True
 
 
-def _is_hidden(path: Path, detail: ErrorDetails, hidden: list[Path]) -> bool:
+def _is_hidden(path: YamlPath, detail: ErrorDetails, hidden: list[YamlPath]) -> bool:
     """Tell whether an error is but the echo of another that is told already."""
     if detail["type"] == "too_short" and detail.get("input"):
         return True  # too short only without its bad items

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pydantic import BaseModel
 from pydantic_core import ErrorDetails
 
-from controller.core.encoding.yaml import Document, Path
+from controller.core.encoding.yaml import Document, YamlPath
 from controller.core.manifests.foreign_fields import form_remedy, key_remedy, word_remedy
 from controller.core.manifests.short_forms import duration_remedy, size_remedy
 from controller.model.errors import Problem, Severity
@@ -75,7 +75,7 @@ def explain(document: Document, model: type[BaseModel], detail: ErrorDetails) ->
 
 
 def _unknown_key(
-    document: Document, model: type[BaseModel], path: Path, detail: ErrorDetails
+    document: Document, model: type[BaseModel], path: YamlPath, detail: ErrorDetails
 ) -> Problem:
     known = sorted(_known_keys(model, detail["loc"][:-1]))
     parent, key = path[:-1], str(path[-1])
@@ -92,7 +92,7 @@ def _unknown_key(
     )
 
 
-def _habit(document: Document, path: Path, detail: ErrorDetails) -> Callable[[str], str]:
+def _habit(document: Document, path: YamlPath, detail: ErrorDetails) -> Callable[[str], str]:
     """Return what says how a key of another tool is written here, '' if it isn't one."""
     value = document.value
     service = isinstance(value, dict) and value.get("kind") == "Service" and path[:1] == ("spec",)
@@ -109,7 +109,7 @@ def _compose_key(key: str) -> str:
     return near[0] if near else key
 
 
-def _words(path: Path, detail: ErrorDetails) -> tuple[str, str, str]:
+def _words(path: YamlPath, detail: ErrorDetails) -> tuple[str, str, str]:
     """Return message, expectation and remedy of a value that doesn't fit."""
     name, kind, given = dotted(path), detail["type"], detail.get("input")
     context: Mapping[str, object] = detail.get("ctx") or {}
@@ -166,7 +166,7 @@ def _flaw(expected: str, given: object) -> str:
     return "has no unit" if str(given).isdigit() else "is not valid"
 
 
-def _shown(path: Path, given: object) -> str:
+def _shown(path: YamlPath, given: object) -> str:
     """Return a quantity as it was written, '' where a value may be anything."""
     quantity = path[-1] in _SIZES | _DURATIONS
     if quantity and isinstance(given, str) and len(given) <= 20 and given.isalnum():
@@ -174,7 +174,7 @@ def _shown(path: Path, given: object) -> str:
     return f" {given}" if quantity and isinstance(given, int) else ""
 
 
-def _value(path: Path, given: object) -> str:
+def _value(path: YamlPath, given: object) -> str:
     """Return what to write for a text of the right type that can't be used."""
     last = path[-1]
     if last in _SIZES:
@@ -192,7 +192,7 @@ def _value(path: Path, given: object) -> str:
     return ""
 
 
-def _form(path: Path, detail: ErrorDetails) -> str:
+def _form(path: YamlPath, detail: ErrorDetails) -> str:
     """Return what to write for a value of another type."""
     kind, given = detail["type"], detail.get("input")
     if kind == "string_type":
@@ -221,7 +221,7 @@ def _unquoted(kind: str, given: object) -> str:
     return f"remove the quotes: {given}"
 
 
-def _bound(path: Path, bound: object) -> object:
+def _bound(path: YamlPath, bound: object) -> object:
     """Return a bound in the unit that users write it in."""
     if path and path[-1] in _SIZES and isinstance(bound, int):
         return format_bytes(bound)
@@ -232,7 +232,7 @@ def _bound(path: Path, bound: object) -> object:
 
 def problem_at(
     document: Document,
-    path: Path,
+    path: YamlPath,
     code: str,
     message: str,
     *,
@@ -256,7 +256,7 @@ def problem_at(
     )
 
 
-def value_path(value: object, location: tuple[str | int, ...]) -> Path:
+def value_path(value: object, location: tuple[str | int, ...]) -> YamlPath:
     """Return a validator's location without the words that aren't in the value (union members)."""
     path: list[str | int] = []
     for number, part in enumerate(location):
@@ -271,7 +271,7 @@ def value_path(value: object, location: tuple[str | int, ...]) -> Path:
 
 
 #: What stands in for a field that is missing or wrong, where a document can't be without it.
-_STAND_INS: Mapping[Path, object] = {
+_STAND_INS: Mapping[YamlPath, object] = {
     ("metadata", "name"): "x",
     ("metadata", "owner"): "x",
     ("spec",): {"image": "x:1"},
@@ -303,7 +303,7 @@ def without_errors(value: dict[str, object], details: list[ErrorDetails]) -> obj
     return whole
 
 
-def _put(value: object, path: Path, *, only_if_absent: bool = False) -> None:
+def _put(value: object, path: YamlPath, *, only_if_absent: bool = False) -> None:
     *parents, last = path
     for part in parents:
         if not isinstance(value, dict) or not isinstance(value.setdefault(part, {}), dict):
@@ -313,7 +313,7 @@ def _put(value: object, path: Path, *, only_if_absent: bool = False) -> None:
         value[last] = _STAND_INS[path]
 
 
-def _cut(value: object, path: Path) -> None:
+def _cut(value: object, path: YamlPath) -> None:
     """Take out what stands at a path: a member, or an item with all that follow it in its list."""
     for index, part in enumerate(path):
         if isinstance(value, list) and isinstance(part, int):
@@ -328,7 +328,7 @@ def _cut(value: object, path: Path) -> None:
         value = value[part]
 
 
-def dotted(path: Path) -> str:
+def dotted(path: YamlPath) -> str:
     """Return a path as users read it: ``spec.ports[0].host``."""
     text = ""
     for part in path:

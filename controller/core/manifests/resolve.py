@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from typing import assert_never
 
 from controller.core.encoding.canonical_json import digest
-from controller.core.encoding.yaml import Path
+from controller.core.encoding.yaml import YamlPath
 from controller.core.manifests.dependencies import flaws, undeclared
-from controller.core.manifests.parse import Declaration, Reading, read_text
+from controller.core.manifests.parse import Declaration, ParsedDocument, read_text
 from controller.core.manifests.problems import dotted
 from controller.core.manifests.validate import exclusive_volumes, overlap
 from controller.model.desired.desired import (
@@ -50,7 +50,7 @@ class _Findings:
     def add(
         self,
         declaration: Declaration,
-        path: Path,
+        path: YamlPath,
         code: str,
         message: str,
         remedy: str = "",
@@ -78,7 +78,7 @@ class _Findings:
 
 
 def resolve(
-    readings: Iterable[Reading],
+    readings: Iterable[ParsedDocument],
     *,
     identity: SourceIdentity = SourceIdentity(path="", present=True),  # noqa: B008 - frozen
     problems: Iterable[Problem] = (),

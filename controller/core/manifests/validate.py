@@ -13,7 +13,7 @@ import unicodedata
 from collections.abc import Iterator, Mapping
 from typing import Protocol
 
-from controller.core.encoding.yaml import Document, Path
+from controller.core.encoding.yaml import Document, YamlPath
 from controller.core.manifests.problems import problem_at
 from controller.model.desired.spec import (
     BindMount,
@@ -122,7 +122,7 @@ def overlap(one: str, other: str) -> bool:
     return first == second or first.is_unspecified or second.is_unspecified
 
 
-def _labels(document: Document, path: Path, labels: Mapping[str, str]) -> Iterator[Problem]:
+def _labels(document: Document, path: YamlPath, labels: Mapping[str, str]) -> Iterator[Problem]:
     for key in labels:
         if is_reserved(key):
             yield problem_at(
@@ -188,7 +188,7 @@ def _ports(document: Document, spec: ServiceSpec) -> Iterator[Problem]:
         )
     seen: dict[tuple[int, str, int | None, str], int] = {}
     for index, port in enumerate(spec.ports):
-        path: Path = ("spec", "ports", index)
+        path: YamlPath = ("spec", "ports", index)
         same = (port.container, port.protocol, port.host, port.host_ip if port.host else "")
         if same in seen:
             message = f"port {port.container}/{port.protocol} is listed twice"
@@ -207,7 +207,7 @@ def _ports(document: Document, spec: ServiceSpec) -> Iterator[Problem]:
 def _mounts(document: Document, spec: ServiceSpec) -> Iterator[Problem]:
     targets: dict[str, int] = {}
     for index, mount in enumerate(spec.mounts):
-        path: Path = ("spec", "mounts", index)
+        path: YamlPath = ("spec", "mounts", index)
         if mount.target in targets:
             yield problem_at(
                 document,
@@ -252,7 +252,7 @@ def _mounts(document: Document, spec: ServiceSpec) -> Iterator[Problem]:
 
 
 def _network(document: Document, spec: ServiceSpec) -> Iterator[Problem]:
-    path: Path = ("spec", "network", "attach")
+    path: YamlPath = ("spec", "network", "attach")
     if spec.network.attach and spec.network.mode is NetworkMode.NONE:
         yield problem_at(
             document,

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from controller.core.drift.availability import Readiness
-from controller.core.planning.ordering import NOTHING_AROUND, Around
+from controller.core.drift.availability import Availability
+from controller.core.planning.ordering import NOTHING_AROUND, KnownServices
 from controller.core.planning.quarantine import NOTHING_KEPT, Quarantine
 from controller.model.names import Key
 from controller.model.quantities import format_instant
@@ -16,7 +16,7 @@ Slot = tuple[Key, int]
 
 
 @dataclass(frozen=True, slots=True)
-class Pause:
+class SlotPause:
     """Why a slot isn't acted on now, and until when: seconds since the epoch, by the wall clock."""
 
     reason: str
@@ -29,7 +29,7 @@ class Pause:
 
 
 @dataclass(frozen=True, slots=True)
-class Past:
+class PlanContext:
     """What earlier looks and passes say of the containers and services that a plan is about.
 
     ``held`` has the slots in backoff: why and until when they aren't tried. In those that are
@@ -46,7 +46,7 @@ class Past:
 
     held: Mapping[Slot, str] = field(default_factory=dict)
     taken_over: frozenset[Slot] = frozenset()
-    readiness: Mapping[str, Readiness] = field(default_factory=dict)
+    readiness: Mapping[str, Availability] = field(default_factory=dict)
     superseded: Mapping[str, str] = field(default_factory=dict)
     good: Mapping[Key, str] = field(default_factory=dict)
     hindered: frozenset[Key] = frozenset()
@@ -55,7 +55,7 @@ class Past:
     paused: Mapping[Key, str] = field(default_factory=dict)
     contended: Mapping[Slot, Mapping[str, str]] = field(default_factory=dict)
     quarantine: Quarantine = NOTHING_KEPT
-    around: Around = NOTHING_AROUND
+    around: KnownServices = NOTHING_AROUND
 
 
-NOTHING = Past()
+NOTHING = PlanContext()

@@ -17,9 +17,9 @@ from enum import StrEnum
 from typing import assert_never
 
 from controller.core.drift import failures
-from controller.core.drift.drift import Slot, finished
+from controller.core.drift.drift import SlotState, finished
 from controller.model.desired.desired import Service
-from controller.model.desired.spec import Condition, RestartPolicy, RunState
+from controller.model.desired.spec import DependencyCondition, RestartPolicy, RunState
 from controller.model.names import Key
 from controller.model.observed import Container, ContainerState
 
@@ -29,7 +29,7 @@ FAILED = "dependency.failed"
 CAUSE_MAX = 300
 
 
-class Word(StrEnum):
+class DependencyStatus(StrEnum):
     """How a dependency is, for those that wait for it."""
 
     MET = "met"
@@ -38,7 +38,7 @@ class Word(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Dependency:
+class DependencyState:
     """A service that another one depends on, and what is known of it.
 
     ``service`` and ``slots`` are empty where nothing declares it that can be read. ``stalled`` is
@@ -47,10 +47,10 @@ class Dependency:
     """
 
     key: Key
-    condition: Condition
+    condition: DependencyCondition
     service: Service | None = None
     containers: tuple[Container, ...] = ()
-    slots: tuple[Slot, ...] = ()
+    slots: tuple[SlotState, ...] = ()
     stalled: str = ""
     looping: frozenset[int] = frozenset()  # slots in a crash loop
     suspended: bool = False
@@ -61,18 +61,18 @@ class Dependency:
     def up(self) -> bool:
         """Tell whether what is waited for is so, by what runs or ran."""
         kept = [slot.keep for slot in self.slots if slot.keep is not None]
-        if self.condition is Condition.COMPLETED and self.service is not None:
+        if self.condition is DependencyCondition.COMPLETED and self.service is not None:
             return len(kept) == len(self.slots) and all(map(self._completed, kept))
         anew = self.replacing and self.service is not None and not self.suspended
         return any(self._serves(c) for c in (kept if anew else self.containers))
 
     def _serves(self, container: Container) -> bool:
         match self.condition:
-            case Condition.HEALTHY:
+            case DependencyCondition.HEALTHY:
                 return container.running and container.health == "healthy"
-            case Condition.COMPLETED:
+            case DependencyCondition.COMPLETED:
                 return self._completed(container)
-            case Condition.STARTED:
+            case DependencyCondition.STARTED:
                 # What keeps failing runs between its failures too.
                 runs = container.running and container.slot not in self.looping
                 return runs or self._completed(container)
@@ -97,7 +97,7 @@ class Dependency:
     def dead_end(self) -> str:
         """Return how it ended, where nobody starts it again; '' if it didn't."""
         over = [s.keep for s in self.slots if s.keep is not None and self._is_over(s.keep)]
-        if self.condition is Condition.COMPLETED:
+        if self.condition is DependencyCondition.COMPLETED:
             over = [container for container in over if container.exit_code]
         elif len(over) < len(self.slots):
             over = []  # another replica may yet be up
@@ -112,7 +112,7 @@ class Dependency:
     def unchecked(self) -> bool:
         """Tell whether nothing ever says that it is healthy: an earlier revision of it may be so."""
         checked = self.service is not None and self.service.spec.healthcheck is not None
-        return self.condition is Condition.HEALTHY and not checked
+        return self.condition is DependencyCondition.HEALTHY and not checked
 
     @property
     def keeps_failing(self) -> bool:
@@ -120,12 +120,12 @@ class Dependency:
         return self.looping >= {slot.number for slot in self.slots}
 
 
-def _declared_stopped(dependency: Dependency) -> bool:
+def _declared_stopped(dependency: DependencyState) -> bool:
     service = dependency.service
     return service is not None and service.spec.state is RunState.STOPPED
 
 
-def _seen(dependency: Dependency) -> str:
+def _seen(dependency: DependencyState) -> str:
     """Return what is seen of a dependency that isn't up yet, '' if nothing is."""
     for slot in dependency.slots:
         if slot.keep is not None and slot.keep.state is not ContainerState.CREATED:
@@ -135,43 +135,62 @@ def _seen(dependency: Dependency) -> str:
 
 
 #: In order, first match wins: the word, when it is it, and why.
-RULES: tuple[tuple[Word, Callable[[Dependency], object], Callable[[Dependency], str]], ...] = (
+RULES: tuple[
+    tuple[DependencyStatus, Callable[[DependencyState], object], Callable[[DependencyState], str]],
+    ...,
+] = (
     # A bad document leaves what runs of it as it is: its dependents have it.
-    (Word.MET, lambda d: d.service is None and d.up, lambda _: ""),
-    (Word.FAILED, lambda d: d.service is None, lambda _: "what declares it can't be read"),
+    (DependencyStatus.MET, lambda d: d.service is None and d.up, lambda _: ""),
+    (
+        DependencyStatus.FAILED,
+        lambda d: d.service is None,
+        lambda _: "what declares it can't be read",
+    ),
     # Left as it is, and that is what it is.
-    (Word.MET, lambda d: d.suspended and d.up, lambda _: ""),
-    (Word.FAILED, lambda d: d.suspended, lambda _: "it is suspended"),
-    (Word.FAILED, _declared_stopped, lambda _: "it is declared Stopped"),
-    (Word.FAILED, lambda d: not d.slots, lambda _: "it is scaled to 0"),
+    (DependencyStatus.MET, lambda d: d.suspended and d.up, lambda _: ""),
+    (DependencyStatus.FAILED, lambda d: d.suspended, lambda _: "it is suspended"),
+    (DependencyStatus.FAILED, _declared_stopped, lambda _: "it is declared Stopped"),
+    (DependencyStatus.FAILED, lambda d: not d.slots, lambda _: "it is scaled to 0"),
     # Before all that may be wrong with it: what serves, serves.
-    (Word.MET, lambda d: d.up and (d.current or not d.replacing), lambda _: ""),
+    (DependencyStatus.MET, lambda d: d.up and (d.current or not d.replacing), lambda _: ""),
     # The plan of everything goes on where the first of its actions lead.
-    (Word.MET, lambda d: d.starting and d.condition is Condition.STARTED, lambda _: ""),
-    (Word.FAILED, lambda d: d.stalled, lambda d: d.stalled),
-    (Word.FAILED, lambda d: d.unchecked, lambda _: "as it is pinned it has no healthcheck"),
-    (Word.FAILED, lambda d: d.dead_end, lambda d: d.dead_end),
-    (Word.FAILED, lambda d: d.keeps_failing, lambda _: "it keeps failing"),
-    (Word.WAITING, lambda d: not d.current and d.replacing, lambda _: "it is being replaced"),
-    (Word.WAITING, lambda _: True, _seen),
+    (
+        DependencyStatus.MET,
+        lambda d: d.starting and d.condition is DependencyCondition.STARTED,
+        lambda _: "",
+    ),
+    (DependencyStatus.FAILED, lambda d: d.stalled, lambda d: d.stalled),
+    (
+        DependencyStatus.FAILED,
+        lambda d: d.unchecked,
+        lambda _: "as it is pinned it has no healthcheck",
+    ),
+    (DependencyStatus.FAILED, lambda d: d.dead_end, lambda d: d.dead_end),
+    (DependencyStatus.FAILED, lambda d: d.keeps_failing, lambda _: "it keeps failing"),
+    (
+        DependencyStatus.WAITING,
+        lambda d: not d.current and d.replacing,
+        lambda _: "it is being replaced",
+    ),
+    (DependencyStatus.WAITING, lambda _: True, _seen),
 )
 _GOAL = {
-    Condition.STARTED: "start",
-    Condition.HEALTHY: "be healthy",
-    Condition.COMPLETED: "complete",
+    DependencyCondition.STARTED: "start",
+    DependencyCondition.HEALTHY: "be healthy",
+    DependencyCondition.COMPLETED: "complete",
 }
 
 
-def standing(dependency: Dependency) -> tuple[Word, str]:
+def standing(dependency: DependencyState) -> tuple[DependencyStatus, str]:
     """Return the word for a dependency, that of the first rule that matches, and a sentence."""
     word, why = next((w, say(dependency)) for w, matches, say in RULES if matches(dependency))
     name, goal = dependency.key.name, _GOAL[dependency.condition]
     match word:
-        case Word.MET:
+        case DependencyStatus.MET:
             return word, ""
-        case Word.WAITING:
+        case DependencyStatus.WAITING:
             return word, f"waiting for {name} to {goal}" + (f" ({why})" if why else "")
-        case Word.FAILED:
+        case DependencyStatus.FAILED:
             return word, f"{name} can't {goal}: {why}"[:CAUSE_MAX]
         case _:
             assert_never(word)

@@ -17,7 +17,7 @@ from controller.model.names import Key, qualified
 from controller.model.observed import Container, HostPort
 
 
-class Holdings:
+class ExclusiveResources:
     """What the containers of a snapshot hold of ports and volumes."""
 
     def __init__(self, containers: Iterable[Container]) -> None:

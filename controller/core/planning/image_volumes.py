@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from controller.core.planning.prerequisites import Images
+from controller.core.planning.prerequisites import KnownImages
 from controller.core.rules.anonymous_volumes import uncovered
 from controller.core.rules.context import exceptions_of, loosened, read_reference
 from controller.model.desired.desired import Desired, ImageVolume, Service
@@ -54,7 +54,7 @@ def with_image_volumes(
     ``image_volumes`` is None where that must be known and isn't yet: the image isn't here.
     With *only*, other services are left as they are.
     """
-    images = Images(observed)
+    images = KnownImages(observed)
     services = tuple(
         _with_volumes(each, images, rule(each)) if only in (None, each.key) else each
         for each in desired.services
@@ -62,7 +62,7 @@ def with_image_volumes(
     return desired if services == desired.services else replace(desired, services=services)
 
 
-def _with_volumes(service: Service, images: Images, keeping: AnonymousVolumes) -> Service:
+def _with_volumes(service: Service, images: KnownImages, keeping: AnonymousVolumes) -> Service:
     if keeping == "refuse":
         return service
     declared = None if images.pull(service) is not None else images.volumes(service)

@@ -12,21 +12,26 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from controller.core.drift.actions import denied
-from controller.core.drift.drift import ALIVE, Slot, slot_of
+from controller.core.drift.drift import ALIVE, SlotState, slot_of
 from controller.core.encoding import graph
 from controller.core.manifests.dependencies import dependencies_of
-from controller.core.planning.dependency_state import FAILED, Dependency, Word, standing
-from controller.core.planning.exclusive_resources import Holdings
+from controller.core.planning.dependency_state import (
+    FAILED,
+    DependencyState,
+    DependencyStatus,
+    standing,
+)
+from controller.core.planning.exclusive_resources import ExclusiveResources
 from controller.model.desired.desired import Desired, Service
 from controller.model.desired.plan import AnyAction, StartContainer, Wait
-from controller.model.desired.spec import Condition, RunState
+from controller.model.desired.spec import DependencyCondition, RunState
 from controller.model.errors import Problem, Severity
 from controller.model.names import Key
 from controller.model.observed import Container, Observed
 
 
 @dataclass(frozen=True, slots=True)
-class Around:
+class KnownServices:
     """What is known around what is planned for.
 
     ``observed`` is the last snapshot of everything; None: the one that is planned from shows it.
@@ -41,7 +46,7 @@ class Around:
 
 
 @dataclass(frozen=True, slots=True)
-class Hindrance:
+class Blocker:
     """Why a service isn't started, replaced or removed now, and which others that hangs on.
 
     ``code`` is '' where it passes by itself.
@@ -63,15 +68,15 @@ class Hindrance:
 
 
 @dataclass(frozen=True, slots=True)
-class Hindrances:
+class Blockers:
     """What keeps a service's containers from being started, and from being replaced."""
 
-    start: Hindrance | None = None
-    replace: Hindrance | None = None
+    start: Blocker | None = None
+    replace: Blocker | None = None
 
 
-NONE = Hindrances()
-NOTHING_AROUND = Around()
+NONE = Blockers()
+NOTHING_AROUND = KnownServices()
 
 
 class Ordering:
@@ -81,7 +86,7 @@ class Ordering:
         self,
         desired: Desired,
         observed: Observed,
-        around: Around,
+        around: KnownServices,
         *,
         looping: frozenset[tuple[Key, int]],
         prunable: frozenset[Key],
@@ -94,9 +99,9 @@ class Ordering:
         self._known = observed if around.observed is None else around.observed
         self._looping = looping
         self._going = frozenset(key for key in prunable if self._goes(key, desired))
-        self._slots: dict[Key, tuple[Slot, ...]] = {}
+        self._slots: dict[Key, tuple[SlotState, ...]] = {}
         self._stalled = dict(around.stalled)
-        self._holdings: Holdings | None = None
+        self._holdings: ExclusiveResources | None = None
         self._starting: set[Key] = set()
         self._left: set[Key] = set()
         # What the guard holds back, or has no word on yet, would go, too: until it is let go, what
@@ -139,13 +144,13 @@ class Ordering:
         return first | ({c.key for _, c in self.holdings.of_others(service)} & self._going)
 
     @property
-    def holdings(self) -> Holdings:
+    def holdings(self) -> ExclusiveResources:
         """What is held of ports and volumes."""
         if self._holdings is None:
-            self._holdings = Holdings(self._known.containers)
+            self._holdings = ExclusiveResources(self._known.containers)
         return self._holdings
 
-    def contested(self, service: Service) -> Hindrance | None:
+    def contested(self, service: Service) -> Blocker | None:
         """Return why nothing of a service is started for now: others hold what it wants alone."""
         held = [(w, c) for w, c in self.holdings.of_others(service) if c.key not in self._left]
         if not held:
@@ -154,9 +159,9 @@ class Ordering:
         cause = f"waiting while {' and '.join(told)}"
         keys = tuple(dict.fromkeys(container.key for _, container in held))
         if not self._is_awaited_by(keys, service.key):
-            return Hindrance(cause, keys)
+            return Blocker(cause, keys)
         # None of them lets go first: a person must say which one gets something else meanwhile.
-        return Hindrance(f"{cause}, which waits for it in turn", keys, FAILED)
+        return Blocker(f"{cause}, which waits for it in turn", keys, FAILED)
 
     def _is_awaited_by(self, keys: Iterable[Key], key: Key) -> bool:
         """Tell whether one of *keys* wants, over whatever others, what *key* holds."""
@@ -170,30 +175,36 @@ class Ordering:
         """Tell whether another service has a volume alone that a container writes to, too."""
         return self.holdings.kept_by_others(container.writes, container.key, self._services)
 
-    def hindrances(self, service: Service) -> Hindrances:
+    def hindrances(self, service: Service) -> Blockers:
         """Return what keeps a declared service from being started or replaced."""
         wanted = dependencies_of(service.key, service.spec)
         if not wanted:
             return NONE
-        return Hindrances(
+        return Blockers(
             start=self._hindrance(wanted, replacing=False),
             replace=self._hindrance(wanted, replacing=True),
         )
 
-    def _hindrance(self, wanted: Mapping[Key, Condition], *, replacing: bool) -> Hindrance | None:
-        told: dict[Word, list[tuple[Key, str]]] = {word: [] for word in Word}
+    def _hindrance(
+        self, wanted: Mapping[Key, DependencyCondition], *, replacing: bool
+    ) -> Blocker | None:
+        told: dict[DependencyStatus, list[tuple[Key, str]]] = {
+            word: [] for word in DependencyStatus
+        }
         for key, condition in wanted.items():
             word, sentence = standing(self._dependency(key, condition, replacing=replacing))
             told[word].append((key, sentence))
-        for word, code in ((Word.FAILED, FAILED), (Word.WAITING, "")):
+        for word, code in ((DependencyStatus.FAILED, FAILED), (DependencyStatus.WAITING, "")):
             if told[word]:
                 cause = "; ".join(sentence for _, sentence in told[word])
-                unmet = told[Word.FAILED] + told[Word.WAITING]
-                return Hindrance(cause, tuple(key for key, _ in unmet), code)
+                unmet = told[DependencyStatus.FAILED] + told[DependencyStatus.WAITING]
+                return Blocker(cause, tuple(key for key, _ in unmet), code)
         return None
 
-    def _dependency(self, key: Key, condition: Condition, *, replacing: bool) -> Dependency:
-        return Dependency(
+    def _dependency(
+        self, key: Key, condition: DependencyCondition, *, replacing: bool
+    ) -> DependencyState:
+        return DependencyState(
             key=key,
             condition=condition,
             service=self._services.get(key),
@@ -206,7 +217,7 @@ class Ordering:
             replacing=replacing,
         )
 
-    def _slots_of(self, key: Key) -> tuple[Slot, ...]:
+    def _slots_of(self, key: Key) -> tuple[SlotState, ...]:
         service = self._services.get(key)
         if service is None:
             return ()
@@ -220,7 +231,7 @@ class Ordering:
             )
         return self._slots[key]
 
-    def farewell(self, key: Key) -> Hindrance | None:
+    def farewell(self, key: Key) -> Blocker | None:
         """Return why a service that goes stays for now: what depends on it still runs, and goes."""
         if not _runs(self._observed.of(key)):
             return None
@@ -232,7 +243,7 @@ class Ordering:
             return None
         names = ", ".join(other.name for other in staying)
         verb = "depends" if len(staying) == 1 else "depend"
-        return Hindrance(f"waiting for {names} to be gone, which {verb} on it", staying)
+        return Blocker(f"waiting for {names} to be gone, which {verb} on it", staying)
 
     def causes(self, key: Key) -> frozenset[str]:
         """Return why a service would wait for others now."""

@@ -20,11 +20,11 @@ from controller.core.drift.drift import ALIVE
 from controller.core.drift.repair import unknown_members
 from controller.core.encoding.canonical_json import digest
 from controller.core.engine_api.translate import update_body
-from controller.core.planning.context import NOTHING, Past
+from controller.core.planning.context import NOTHING, PlanContext
 from controller.core.planning.image_volumes import VolumeRule, always_refuse, with_image_volumes
 from controller.core.planning.ordering import Ordering
 from controller.core.planning.prerequisites import (
-    Supplies,
+    Prerequisites,
     image_of,
     image_references,
     network_key,
@@ -32,8 +32,8 @@ from controller.core.planning.prerequisites import (
     wanted_networks,
 )
 from controller.core.planning.quarantine import removal_actions, renewal_actions, spent
-from controller.core.planning.rollout import Outcome, service_actions
-from controller.core.planning.slot import Situation
+from controller.core.planning.rollout import RolloutPlan, service_actions
+from controller.core.planning.slot import ServiceContext
 from controller.core.planning.successor import hypothetical_create
 from controller.model import observed as seen
 from controller.model.desired.desired import Desired, Network, Volume
@@ -120,7 +120,7 @@ def plan(  # noqa: PLR0913 - the seam that loop and command line share, each inp
     blocked: tuple[Blocked, ...],
     policy_digest: str,
     only: Key | None = None,
-    past: Past = NOTHING,
+    past: PlanContext = NOTHING,
     volume_rule: VolumeRule = always_refuse,
 ) -> Plan:
     """Return all actions to convergence, for *only* one key where given.
@@ -138,7 +138,7 @@ def plan(  # noqa: PLR0913 - the seam that loop and command line share, each inp
         volume_rule: what the policy does where an image declares a VOLUME that no mount covers.
     """
     desired = with_image_volumes(desired, observed, volume_rule, only=only)
-    supplies = Supplies(desired, observed, networks)
+    supplies = Prerequisites(desired, observed, networks)
     actions: list[AnyAction] = []
     problems: list[Problem] = []
 
@@ -161,13 +161,13 @@ def plan(  # noqa: PLR0913 - the seam that loop and command line share, each inp
     for key in order.sequence(services.keys() | _observed_services(observed)):
         if only not in (None, key) or key in left_alone:
             continue
-        outcome, containers = Outcome(), observed.of(key)
+        outcome, containers = RolloutPlan(), observed.of(key)
         if farewell := order.farewell(key):
             outcome.actions.append(farewell.wait(key, target=key.name))
         elif key in services:
             put_away = spent(services[key], containers, past.quarantine)
             actions += renewal_actions(put_away, judge)
-            situation = Situation(
+            situation = ServiceContext(
                 service=services[key],
                 containers=tuple(c for c in containers if c not in put_away),
                 supplies=supplies,
@@ -202,13 +202,13 @@ def violations(
 
     They keep running and aren't stale; they aren't started again.
     """
-    supplies = Supplies(desired, observed, networks)
+    supplies = Prerequisites(desired, observed, networks)
     verdicts = {s.key: judge(hypothetical_create(s, supplies)) for s in desired.services}
     return {key: verdict for key, verdict in verdicts.items() if verdict.decision == "deny"}
 
 
 def _declared(
-    resource: Network | Volume, supplies: Supplies, judge: Judge
+    resource: Network | Volume, supplies: Prerequisites, judge: Judge
 ) -> tuple[list[AnyAction], Problem | None]:
     problem = supplies.declared_problem(resource)
     if problem is not None:
@@ -222,7 +222,7 @@ def _declared(
 
 def _unused_networks(
     desired: Desired, observed: Observed, names: NetworkNames, actions: Iterable[AnyAction]
-) -> list[seen.Network]:
+) -> list[seen.ObservedNetwork]:
     """Return the networks of ours that nothing needs once *actions* are done.
 
     None while anything is blind, or the directory is missing or without a document: a network that
@@ -249,11 +249,11 @@ def _unused_networks(
     ]
 
 
-def _attached(network: seen.Network, containers: Iterable[Container]) -> int:
+def _attached(network: seen.ObservedNetwork, containers: Iterable[Container]) -> int:
     return sum(network.name in c.settings.networks and c.state in ALIVE for c in containers)
 
 
-def _removal(network: seen.Network) -> RemoveNetwork:
+def _removal(network: seen.ObservedNetwork) -> RemoveNetwork:
     return RemoveNetwork(
         object=network_key(network),
         target=network.name,

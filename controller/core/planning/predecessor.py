@@ -8,27 +8,27 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from controller.core.drift.actions import Handle, denied, gate, judged
-from controller.core.drift.availability import Ready
+from controller.core.drift.actions import ContainerHandle, denied, gate, judged
+from controller.core.drift.availability import AvailabilityWord
 from controller.core.drift.contention import ENDED
 from controller.core.drift.drift import (
     ALIVE,
-    Replica,
-    Slot,
+    ReplicaState,
+    SlotState,
     ailment,
     alterations,
     is_healable,
     restart_of,
 )
 from controller.core.planning import slot as slots
-from controller.core.planning.slot import Situation, Steps
+from controller.core.planning.slot import ServiceContext, SlotPlan
 from controller.core.planning.successor import order_of
 from controller.model.desired.plan import AnyAction, PullImage
 from controller.model.desired.spec import Order
 from controller.model.observed import Container, ContainerState
 
 
-def tended_steps(slot: Slot, situation: Situation) -> Steps:
+def tended_steps(slot: SlotState, situation: ServiceContext) -> SlotPlan:
     """Return what brings one slot to run, and what looks after its predecessor until then."""
     keep, steps = slot.keep, slots.steps_of(slot, situation)
     if keep is not None and not steps.pending:
@@ -43,26 +43,26 @@ def tended_steps(slot: Slot, situation: Situation) -> Steps:
     return _stand_in(slot, situation) or replace(steps, begin=[*cure, *steps.begin])
 
 
-def _is_in_vain(container: Container, situation: Situation) -> bool:
+def _is_in_vain(container: Container, situation: ServiceContext) -> bool:
     """Tell whether a container runs that nothing is waited for any more, and needs no other's room."""
     paused = situation.key in situation.past.paused
     beside = order_of(situation.service) is Order.START_FIRST
-    return paused and beside and situation.ready(container) is Ready.UNHEALTHY
+    return paused and beside and situation.ready(container) is AvailabilityWord.UNHEALTHY
 
 
-def _takes_long(steps: Steps, situation: Situation) -> bool:
+def _takes_long(steps: SlotPlan, situation: ServiceContext) -> bool:
     """Tell whether what is to come in a slot won't be there at once, as far as can be foreseen."""
     pulls = any(isinstance(action, PullImage) for action in steps.begin)
     hindered = situation.key in situation.past.hindered
     return steps.stuck or pulls or hindered or situation.key in situation.past.paused
 
 
-def _cure(slot: Slot, situation: Situation, steps: Steps) -> list[AnyAction]:
+def _cure(slot: SlotState, situation: ServiceContext, steps: SlotPlan) -> list[AnyAction]:
     """Return what restarts a predecessor that is unhealthy, where nothing that comes would end that."""
     if not (steps.stuck or situation.key in situation.past.hindered) or not slot.alive:
         return []
     predecessor = slots.by_merit(slot, situation)[0]
-    ill = all(situation.ready(each) is Ready.UNHEALTHY for each in slot.alive)
+    ill = all(situation.ready(each) is AvailabilityWord.UNHEALTHY for each in slot.alive)
     ailing = ill and predecessor.id in situation.past.ailing
     if not ailing or not slots.is_to_be_revived(predecessor, situation):
         return []
@@ -72,7 +72,7 @@ def _cure(slot: Slot, situation: Situation, steps: Steps) -> list[AnyAction]:
     return [] if refused else actions
 
 
-def tending(slot: Slot, situation: Situation) -> list[AnyAction]:
+def tending(slot: SlotState, situation: ServiceContext) -> list[AnyAction]:
     """Return what puts back in place what serves in a slot until its successor does."""
     others = slots.by_merit(slot, situation)[:1]  # what else there is goes as soon as can be
     if not others or not is_healable(others[0], situation.spared(slot.number)):
@@ -84,7 +84,7 @@ def tending(slot: Slot, situation: Situation) -> list[AnyAction]:
     return [action for action in judged(healing, situation.judge) if not denied(action)]
 
 
-def _stand_in(slot: Slot, situation: Situation) -> Steps | None:
+def _stand_in(slot: SlotState, situation: ServiceContext) -> SlotPlan | None:
     """Return the steps that start what served in a slot before, and then go on; None: it can't be.
 
     What is behind the gate is planned as if it ran already.
@@ -93,7 +93,7 @@ def _stand_in(slot: Slot, situation: Situation) -> Steps | None:
     contended = ENDED & set(situation.spared(slot.number))
     if predecessor is None or contended:
         return None
-    handle, policy = Handle.seen(predecessor), restart_of(situation.service)
+    handle, policy = ContainerHandle.seen(predecessor), restart_of(situation.service)
     healing, _ = slots.healing_of(predecessor, situation, announced=True)
     cause = f"it serves until {slots.name_in(slot, situation)} can"
     back: list[AnyAction] = [*healing, handle.start(cause)]
@@ -115,7 +115,7 @@ def _stand_in(slot: Slot, situation: Situation) -> Steps | None:
     return replace(steps, begin=[*back, *between, *steps.begin])
 
 
-def _predecessor(slot: Slot, situation: Situation) -> Container | None:
+def _predecessor(slot: SlotState, situation: ServiceContext) -> Container | None:
     """Return what of other revisions may serve in a slot again: the last good one, or the latest."""
     service, good = situation.service, situation.past.good.get(situation.key, "")
     down = [
@@ -124,7 +124,7 @@ def _predecessor(slot: Slot, situation: Situation) -> Container | None:
         if other.state is ContainerState.EXITED
         and other.revision != service.revision
         and other.id not in situation.kept
-        and not (other.violation or Replica(other, service).finished)
+        and not (other.violation or ReplicaState(other, service).finished)
         # What was altered while it was down isn't started as it is, but put back before.
         and all(each.in_place or each.what in slots.RESTARTS for each in alterations(other))
     ]

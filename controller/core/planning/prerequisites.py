@@ -32,14 +32,14 @@ from controller.model.observed import Observed
 
 
 @dataclass(frozen=True, slots=True)
-class Shape:
+class NetworkShape:
     """What a network must be like. An internal one has no way out, so masquerading says nothing."""
 
     internal: bool
     masquerade: bool = True
     icc: bool = True
 
-    def fits(self, network: seen.Network) -> bool:
+    def fits(self, network: seen.ObservedNetwork) -> bool:
         """Tell whether a network on the engine is like this."""
         return (
             network.driver == "bridge"
@@ -49,10 +49,10 @@ class Shape:
         )
 
 
-ISOLATED = Shape(internal=True)
+ISOLATED = NetworkShape(internal=True)
 #: Published ports work, and there is no way out and none between containers.
-INGRESS = Shape(internal=False, masquerade=False, icc=False)
-BRIDGE = Shape(internal=False)
+INGRESS = NetworkShape(internal=False, masquerade=False, icc=False)
+BRIDGE = NetworkShape(internal=False)
 
 
 def wanted_networks(service: Service, names: NetworkNames) -> tuple[str, ...]:
@@ -70,14 +70,16 @@ def volume_name(volume: Volume) -> str:
     return qualified(volume.key.namespace, volume.key.name)
 
 
-def network_key(network: seen.Network) -> Key:
+def network_key(network: seen.ObservedNetwork) -> Key:
     """Return the key under which a network of ours on the engine is reconciled."""
     namespace = network.namespace or DEFAULT_NAMESPACE
     prefix = "" if namespace == DEFAULT_NAMESPACE else f"{namespace}."
     return Key("Network", namespace, network.name.removeprefix(prefix))
 
 
-def network_action(name: str, shape: Shape, *, key: Key, owner: str, cause: str) -> CreateNetwork:
+def network_action(
+    name: str, shape: NetworkShape, *, key: Key, owner: str, cause: str
+) -> CreateNetwork:
     """Return the action that makes a network."""
     return CreateNetwork(
         object=key,
@@ -99,7 +101,7 @@ def volume_action(name: str, *, key: Key, owner: str, cause: str) -> CreateVolum
 
 
 @dataclass(frozen=True, slots=True)
-class Images:
+class KnownImages:
     """What is known of the images on the engine."""
 
     observed: Observed
@@ -181,7 +183,7 @@ def repository(reference: str) -> str:
 
 def image_of(service: Service, observed: Observed) -> str:
     """Return the image that a service's containers run: an id, a digest or the reference."""
-    return Images(observed).of(service)
+    return KnownImages(observed).of(service)
 
 
 def image_references(desired: Desired, observed: Observed | None = None) -> frozenset[str]:
@@ -195,7 +197,7 @@ def image_references(desired: Desired, observed: Observed | None = None) -> froz
     return frozenset(ids | {service.spec.image for service in desired.services})
 
 
-class Supplies:
+class Prerequisites:
     """The supplies of one plan: what is there, and what the plan makes on the way.
 
     ``made`` has the names that an earlier action of the same plan makes, so that a network is
@@ -204,23 +206,23 @@ class Supplies:
 
     def __init__(self, desired: Desired, observed: Observed, names: NetworkNames) -> None:
         self.names = names
-        self.images = Images(observed)
+        self.images = KnownImages(observed)
         self.made: set[tuple[str, str]] = set()
         self._declared = {network_name(network): network for network in desired.networks}
         self._volumes = {volume_name(volume): volume for volume in desired.volumes}
-        self._networks_seen: dict[str, seen.Network] = {}
+        self._networks_seen: dict[str, seen.ObservedNetwork] = {}
         for network in sorted(observed.networks, key=lambda n: (n.name, n.ours, n.id)):
             # Engines allow two networks of one name: a foreign one beside ours must be noticed.
             self._networks_seen.setdefault(network.name, network)
         self._volumes_seen = {volume.name: volume for volume in observed.volumes}
 
-    def shape(self, name: str, service: Service) -> Shape | None:
+    def shape(self, name: str, service: Service) -> NetworkShape | None:
         """Return what a network that a service joins must be like; None: nothing says it."""
         if name in self._declared:
-            return Shape(internal=self._declared[name].spec.internal)
+            return NetworkShape(internal=self._declared[name].spec.internal)
         return self._implied(service.key.namespace).get(name)
 
-    def _implied(self, namespace: str) -> Mapping[str, Shape]:
+    def _implied(self, namespace: str) -> Mapping[str, NetworkShape]:
         names = self.names
         return {
             namespaced_network(names.bridge, namespace): BRIDGE,
@@ -262,7 +264,7 @@ class Supplies:
             return None if volume is None else foreign_volume(volume, resource.key, source=resource)
         network = self._networks_seen.get(network_name(resource))
         if network is None or (
-            network.ours and Shape(internal=resource.spec.internal).fits(network)
+            network.ours and NetworkShape(internal=resource.spec.internal).fits(network)
         ):
             return None
         return foreign_network(network, resource.key, source=resource)
@@ -311,7 +313,7 @@ class Supplies:
         name = network_name(resource)
         if name in self._networks_seen:
             return ()
-        shape = Shape(internal=resource.spec.internal)
+        shape = NetworkShape(internal=resource.spec.internal)
         return (network_action(name, shape, key=resource.key, owner=resource.owner, cause=cause),)
 
     def note(self, action: AnyAction) -> None:
@@ -348,7 +350,9 @@ def _volumes_of(service: Service) -> tuple[str, ...]:
     return tuple(dict.fromkeys(names))
 
 
-def foreign_network(network: seen.Network, key: Key, *, source: Service | Network) -> Problem:
+def foreign_network(
+    network: seen.ObservedNetwork, key: Key, *, source: Service | Network
+) -> Problem:
     """Return the problem of a network that holds our name and must not be used."""
     why = "isn't what it should be" if network.ours else "isn't ours"
     return _problem(
@@ -361,7 +365,9 @@ def foreign_network(network: seen.Network, key: Key, *, source: Service | Networ
     )
 
 
-def foreign_volume(volume: seen.Volume, key: Key, *, source: Service | Volume) -> Problem | None:
+def foreign_volume(
+    volume: seen.ObservedVolume, key: Key, *, source: Service | Volume
+) -> Problem | None:
     """Return the problem of a volume that holds our name and must not be used, if it is one.
 
     A volume with a driver or options of its own can be any folder of the host.

@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
-from controller.core.drift.actions import Handle, Judge, halt, judged, retire, until_denied
-from controller.core.drift.drift import ALIVE, Replica, why
+from controller.core.drift.actions import ContainerHandle, Judge, halt, judged, retire, until_denied
+from controller.core.drift.drift import ALIVE, ReplicaState, why
 from controller.model.desired.desired import Service
 from controller.model.desired.plan import AnyAction, Precondition, Wait
 from controller.model.desired.spec import RestartPolicy, RunState
@@ -25,7 +25,7 @@ GRAIN_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
-class Keeping:
+class QuarantineRules:
     """How long what was pruned is kept (0: it is removed at once), and this boot of the host."""
 
     keep_s: float = 0.0
@@ -33,7 +33,7 @@ class Keeping:
 
 
 #: Unless somebody says otherwise.
-AT_ONCE = Keeping()
+AT_ONCE = QuarantineRules()
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class Moment:
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class QuarantinedContainer:
     """A container in quarantine: how long it was seen down, and when that was counted last.
 
     ``at_s`` is of the monotonic clock, and means nothing in another boot than ``boot``.
@@ -60,7 +60,7 @@ class Kept:
 
 
 @dataclass(frozen=True, slots=True)
-class Left:
+class QuarantineLeft:
     """What is left of a container's quarantine, and its end as it is told."""
 
     seconds: float
@@ -72,24 +72,28 @@ class Quarantine:
     """What a plan needs to know of it, by the containers' ids."""
 
     keep_s: float = 0.0
-    left: Mapping[str, Left] = field(default_factory=dict)
+    left: Mapping[str, QuarantineLeft] = field(default_factory=dict)
 
 
 NOTHING_KEPT = Quarantine()
 
 
-def quarantine_at(kept: Mapping[str, Kept], *, keep_s: float, now: Moment) -> Quarantine:
+def quarantine_at(
+    kept: Mapping[str, QuarantinedContainer], *, keep_s: float, now: Moment
+) -> Quarantine:
     """Return what is left of each quarantine now."""
     return Quarantine(
         keep_s,
         {
-            identifier: Left(max(0.0, keep_s - counted_s(each, now)), format_instant(each.until_s))
+            identifier: QuarantineLeft(
+                max(0.0, keep_s - counted_s(each, now)), format_instant(each.until_s)
+            )
             for identifier, each in kept.items()
         },
     )
 
 
-def counted_s(kept: Kept, now: Moment) -> float:
+def counted_s(kept: QuarantinedContainer, now: Moment) -> float:
     """Return how long a container was seen down."""
     if kept.boot != now.boot:
         return kept.counted_s
@@ -97,13 +101,13 @@ def counted_s(kept: Kept, now: Moment) -> float:
 
 
 def watched(
-    kept: Mapping[str, Kept],
+    kept: Mapping[str, QuarantinedContainer],
     containers: Iterable[Container],
     *,
     pruned: frozenset[Key],
     keep_s: float,
     now: Moment,
-) -> dict[str, Kept]:
+) -> dict[str, QuarantinedContainer]:
     """Return what is kept after one more look at *containers*.
 
     Those of *pruned* services that are down begin to be counted; what runs again, or is gone from
@@ -120,11 +124,11 @@ def watched(
             found[container.id] = _counted(before, keep_s=keep_s, now=now)
         elif container.key in pruned:
             until_s = now.wall_s + keep_s
-            found[container.id] = Kept(0.0, now.monotonic_s, now.boot, until_s)
+            found[container.id] = QuarantinedContainer(0.0, now.monotonic_s, now.boot, until_s)
     return found
 
 
-def _counted(kept: Kept, *, keep_s: float, now: Moment) -> Kept:
+def _counted(kept: QuarantinedContainer, *, keep_s: float, now: Moment) -> QuarantinedContainer:
     counted = counted_s(kept, now)
     until_s = now.wall_s + max(0.0, keep_s - counted)
     if abs(until_s - kept.until_s) > GRAIN_S:
@@ -143,7 +147,7 @@ def removal_actions(
     """Return what removes the containers of a service that is no longer declared, in the end."""
     actions: list[AnyAction] = []
     for container in containers:
-        cause = why(Replica(container, None))
+        cause = why(ReplicaState(container, None))
         actions += until_denied(judged(_removal(container, cause, quarantine), judge))
     return actions
 
@@ -154,12 +158,12 @@ def _removal(container: Container, cause: str, quarantine: Quarantine) -> list[A
     if not kept or quarantine.keep_s <= 0:
         return retire(container, None, cause)
     if container.state not in ALIVE and left is not None and left.seconds <= 0:
-        return [Handle.seen(container).remove(f"{cause}, and its quarantine is over")]
+        return [ContainerHandle.seen(container).remove(f"{cause}, and its quarantine is over")]
     # An engine that restarts must not revive what was put away.
     return [*halt(container, None, cause), _rest(container, quarantine.keep_s, left)]
 
 
-def _rest(container: Container, keep_s: float, left: Left | None) -> Wait:
+def _rest(container: Container, keep_s: float, left: QuarantineLeft | None) -> Wait:
     told = f"for {format_duration_ms(round(keep_s * 1000))}"
     if container.state not in ALIVE and left is not None:
         told = f"until {left.until}"
@@ -190,7 +194,7 @@ def spent(
 def renewal_actions(put_away: Iterable[Container], judge: Judge) -> list[AnyAction]:
     """Return what makes room for a task that runs anew."""
     removals = [
-        Handle.seen(each).remove(f"{each.name} was put away, and a task runs only anew")
+        ContainerHandle.seen(each).remove(f"{each.name} was put away, and a task runs only anew")
         for each in put_away
     ]
     return judged(removals, judge)
@@ -199,7 +203,7 @@ def renewal_actions(put_away: Iterable[Container], judge: Judge) -> list[AnyActi
 # The memory's form
 
 
-def to_json(kept: Kept) -> dict[str, object]:
+def to_json(kept: QuarantinedContainer) -> dict[str, object]:
     """Return it as JSON, in whole milliseconds."""
     return {
         "countedMs": round(kept.counted_s * 1000),
@@ -209,7 +213,7 @@ def to_json(kept: Kept) -> dict[str, object]:
     }
 
 
-def from_json(value: Mapping[str, object]) -> Kept:
+def from_json(value: Mapping[str, object]) -> QuarantinedContainer:
     """Read back what ``to_json`` wrote.
 
     Raises:
@@ -222,6 +226,6 @@ def from_json(value: Mapping[str, object]) -> Kept:
             "boot": str(boot),
             "untilMs": int(until),
         }:
-            return Kept(counted / 1000, at / 1000, boot, until / 1000)
+            return QuarantinedContainer(counted / 1000, at / 1000, boot, until / 1000)
         case _:
             raise ValueError(f"not a container in quarantine: {value!r}")

@@ -19,19 +19,19 @@ from controller.core.drift.actions import (
     until_denied,
     wait,
 )
-from controller.core.drift.availability import Ready
+from controller.core.drift.availability import AvailabilityWord
 from controller.core.drift.drift import (
     ALIVE,
-    Replica,
-    Slot,
+    ReplicaState,
+    SlotState,
     slot_of,
     why,
 )
-from controller.core.planning.ordering import Hindrance
+from controller.core.planning.ordering import Blocker
 from controller.core.planning.predecessor import tended_steps, tending
 from controller.core.planning.slot import (
-    Situation,
-    Steps,
+    ServiceContext,
+    SlotPlan,
     is_done,
     is_there,
     is_to_be_revived,
@@ -45,7 +45,7 @@ from controller.model.observed import Container, ContainerState
 
 
 @dataclass(slots=True)
-class Outcome:
+class RolloutPlan:
     """The actions for a service, and what a person must know."""
 
     actions: list[AnyAction] = field(default_factory=list)
@@ -53,13 +53,13 @@ class Outcome:
     tended: list[AnyAction] = field(default_factory=list)  # of actions, what is done but once
 
 
-def service_actions(situation: Situation) -> Outcome:
+def service_actions(situation: ServiceContext) -> RolloutPlan:
     """Return the actions for one declared service, in order.
 
     Slots in which nothing is interrupted come first, then those whose container is replaced, then
     those that are too many.
     """
-    outcome = Outcome()
+    outcome = RolloutPlan()
     service = situation.service
     if service.spec.state is RunState.STOPPED:
         _stop(situation, outcome)
@@ -68,16 +68,16 @@ def service_actions(situation: Situation) -> Outcome:
     # Down to nothing is a removal of the service, which the prune guard has its say on.
     if service.spec.replicas > 0 or situation.prunable:
         for container in situation.containers:
-            replica = Replica(container, service)
+            replica = ReplicaState(container, service)
             if replica.spare:
                 actions = retire(container, service, why(replica))
                 outcome.actions += until_denied(judged(actions, situation.judge))
     return outcome
 
 
-def _stop(situation: Situation, outcome: Outcome) -> None:
+def _stop(situation: ServiceContext, outcome: RolloutPlan) -> None:
     for container in situation.containers:
-        replica = Replica(container, situation.service)
+        replica = ReplicaState(container, situation.service)
         dead = container.state in (ContainerState.REMOVING, ContainerState.DEAD)
         if replica.spare or dead:
             continue
@@ -94,8 +94,8 @@ def _stop(situation: Situation, outcome: Outcome) -> None:
 # Waves
 
 
-def _run(situation: Situation, outcome: Outcome) -> None:
-    before: list[Steps] = []
+def _run(situation: ServiceContext, outcome: RolloutPlan) -> None:
+    before: list[SlotPlan] = []
     for hindrance, slots in _groups(situation):
         if hindrance is not None:
             # Order is for starting: what serves meanwhile is kept as it should be.
@@ -106,23 +106,23 @@ def _run(situation: Situation, outcome: Outcome) -> None:
             for slot in slots:
                 name = name_in(slot, situation)
                 outcome.actions.append(hindrance.wait(situation.key, target=name, slot=slot.number))
-                before.append(Steps(slot.number, [], stuck=True))
+                before.append(SlotPlan(slot.number, [], stuck=True))
             continue
         if hindrance is not None:
             outcome.actions.append(hindrance.gate(situation.key))
         before = _bring(slots, before, situation, outcome)
 
 
-def _groups(situation: Situation) -> list[tuple[Hindrance | None, list[Slot]]]:
+def _groups(situation: ServiceContext) -> list[tuple[Blocker | None, list[SlotState]]]:
     """Return the slots by what other services keep them from, those that nothing does first."""
     start, replaced = situation.hindrances.start, situation.hindrances.replace
-    groups: dict[Hindrance | None, list[Slot]] = {None: [], start: [], replaced: []}
+    groups: dict[Blocker | None, list[SlotState]] = {None: [], start: [], replaced: []}
     for slot in _slots(situation):
         groups[_kept_from(slot, situation)].append(slot)
     return [(hindrance, slots) for hindrance, slots in groups.items() if slots]
 
 
-def _kept_from(slot: Slot, situation: Situation) -> Hindrance | None:
+def _kept_from(slot: SlotState, situation: ServiceContext) -> Blocker | None:
     """Return what keeps a slot's container from being started or replaced, if it needs to be."""
     keep, hindrances = slot.keep, situation.hindrances
     taken_over = situation.is_taken_over(slot.number)
@@ -136,8 +136,8 @@ def _kept_from(slot: Slot, situation: Situation) -> Hindrance | None:
 
 
 def _bring(
-    slots: list[Slot], before: list[Steps], situation: Situation, outcome: Outcome
-) -> list[Steps]:
+    slots: list[SlotState], before: list[SlotPlan], situation: ServiceContext, outcome: RolloutPlan
+) -> list[SlotPlan]:
     """Bring slots to run; *before* are others that are on their way, and so are those returned."""
     interrupting = [slot for slot in slots if _interrupts(slot, situation)]
     # What serves badly goes before what serves well.
@@ -165,7 +165,9 @@ def _bring(
     return [replace(steps, begin=[], finish=[]) for steps in left]
 
 
-def _fitting(slots: list[Slot], wave: list[Steps], situation: Situation) -> list[Slot]:
+def _fitting(
+    slots: list[SlotState], wave: list[SlotPlan], situation: ServiceContext
+) -> list[SlotState]:
     """Return which of these slots, all of which need room, are begun with a wave.
 
     While one is stuck nothing that serves well is interrupted. What serves badly isn't held up by
@@ -178,17 +180,17 @@ def _fitting(slots: list[Slot], wave: list[Steps], situation: Situation) -> list
     return slots[: max(0, situation.limit - sum(steps.pending for steps in wave))]
 
 
-def _serves_badly(slot: Slot) -> bool:
+def _serves_badly(slot: SlotState) -> bool:
     """Tell of a slot that needs room whether that is since its container is to be revived."""
     return slot.keep is not None and is_there(slot.keep)
 
 
-def _stuck(wave: list[Steps]) -> str:
+def _stuck(wave: list[SlotPlan]) -> str:
     """Return why nothing that serves is interrupted after a wave, if so."""
     return _first(steps.number for steps in wave if steps.stuck)
 
 
-def _busy(wave: list[Steps]) -> str:
+def _busy(wave: list[SlotPlan]) -> str:
     """Return why nothing that serves badly is restarted after a wave, if so."""
     return _first(steps.number for steps in wave if steps.pending and not steps.stuck)
 
@@ -202,7 +204,7 @@ def _is_running(container: Container | None) -> bool:
     return container is not None and container.running
 
 
-def _slots(situation: Situation) -> list[Slot]:
+def _slots(situation: ServiceContext) -> list[SlotState]:
     by_slot: dict[int, list[Container]] = {}
     for container in situation.containers:
         by_slot.setdefault(container.slot, []).append(container)
@@ -220,37 +222,41 @@ def _slots(situation: Situation) -> list[Slot]:
     ]
 
 
-def _interrupts(slot: Slot, situation: Situation) -> bool:
+def _interrupts(slot: SlotState, situation: ServiceContext) -> bool:
     """Tell whether bringing a slot to run interrupts something that serves, so that it needs room."""
     keep = slot.keep
     if keep is not None and is_there(keep):
         return is_to_be_revived(keep, situation)
-    serves = any(o.running and situation.ready(o) is not Ready.UNHEALTHY for o in slot.alive)
+    serves = any(
+        o.running and situation.ready(o) is not AvailabilityWord.UNHEALTHY for o in slot.alive
+    )
     if keep is None:
         return serves
-    if Replica(keep, situation.service).finished:
+    if ReplicaState(keep, situation.service).finished:
         return False
     return serves and order_of(situation.service) is Order.STOP_FIRST
 
 
-def _put_off(slot: Slot, cause: str, situation: Situation, outcome: Outcome) -> None:
+def _put_off(slot: SlotState, cause: str, situation: ServiceContext, outcome: RolloutPlan) -> None:
     steps = tended_steps(slot, situation)
     if not steps.stuck:
         name = (slot.keep or slot.alive[0]).name
         put_off = wait(situation.key, target=name, slot=slot.number, cause=cause)
-        steps = Steps(slot.number, [*tending(slot, situation), put_off])
+        steps = SlotPlan(slot.number, [*tending(slot, situation), put_off])
     _emit(steps.begin, situation, outcome)
     outcome.problems += steps.problems
 
 
-def _begin(slot: Slot, situation: Situation, outcome: Outcome) -> Steps:
+def _begin(slot: SlotState, situation: ServiceContext, outcome: RolloutPlan) -> SlotPlan:
     steps = tended_steps(slot, situation)
     _emit(steps.begin, situation, outcome)
     outcome.problems += steps.problems
     return steps
 
 
-def _finish(wave: list[Steps], situation: Situation, outcome: Outcome, *, more: bool) -> None:
+def _finish(
+    wave: list[SlotPlan], situation: ServiceContext, outcome: RolloutPlan, *, more: bool
+) -> None:
     """Emit what ends the slots of a wave; *more*: another wave waits for all of them."""
     for steps in sorted(wave, key=lambda steps: steps.gate is not None):
         if steps.gate is not None and (steps.finish or more):
@@ -258,7 +264,7 @@ def _finish(wave: list[Steps], situation: Situation, outcome: Outcome, *, more: 
         _emit(steps.finish, situation, outcome)
 
 
-def _emit(actions: list[AnyAction], situation: Situation, outcome: Outcome) -> None:
+def _emit(actions: list[AnyAction], situation: ServiceContext, outcome: RolloutPlan) -> None:
     shown = {(a.verb, a.target) for a in outcome.actions if denied(a)}
     for action in actions:
         if denied(action) and (action.verb, action.target) in shown:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 
 from controller.core.drift import host_ports
 from controller.core.drift.actions import (
-    Handle,
+    ContainerHandle,
     Judge,
     announce,
     denied,
@@ -21,11 +21,11 @@ from controller.core.drift.actions import (
     until_denied,
     wait,
 )
-from controller.core.drift.availability import Ready, at_first_sight
+from controller.core.drift.availability import AvailabilityWord, at_first_sight
 from controller.core.drift.drift import (
     Drift,
-    Replica,
-    Slot,
+    ReplicaState,
+    SlotState,
     alterations,
     drift_of,
     restart_of,
@@ -34,9 +34,9 @@ from controller.core.drift.drift import (
 from controller.core.drift.failures import explain
 from controller.core.drift.repair import heal
 from controller.core.engine_api.translate import RESTART, joined_networks
-from controller.core.planning.context import NOTHING, Past
-from controller.core.planning.ordering import NONE, Hindrance, Hindrances
-from controller.core.planning.prerequisites import Supplies
+from controller.core.planning.context import NOTHING, PlanContext
+from controller.core.planning.ordering import NONE, Blocker, Blockers
+from controller.core.planning.prerequisites import Prerequisites
 from controller.core.planning.successor import at_once, create_of, next_name, order_of
 from controller.model.desired.desired import Service
 from controller.model.desired.plan import AnyAction, ConnectNetwork, Wait
@@ -51,18 +51,18 @@ RESTARTS = frozenset({"restart", "restart_max"})
 
 
 @dataclass(frozen=True, slots=True)
-class Situation:
+class ServiceContext:
     """The inputs of the plan of one service."""
 
     service: Service
     containers: tuple[Container, ...]  # all of the service's, by slot and name
-    supplies: Supplies
+    supplies: Prerequisites
     judge: Judge
     prunable: bool
-    past: Past = NOTHING
-    hindrances: Hindrances = NONE
+    past: PlanContext = NOTHING
+    hindrances: Blockers = NONE
     listening: frozenset[HostPort] = frozenset()
-    contested: Hindrance | None = None  # others hold what only one container can have
+    contested: Blocker | None = None  # others hold what only one container can have
     kept: frozenset[str] = frozenset()  # ids of those whose volume another service has by now
 
     @property
@@ -75,7 +75,7 @@ class Situation:
         """How many slots may be on their way at a time."""
         return at_once(self.service)
 
-    def ready(self, container: Container) -> Ready:
+    def ready(self, container: Container) -> AvailabilityWord:
         """Return how far a container is."""
         return (self.past.readiness.get(container.id) or at_first_sight(container)).word
 
@@ -93,7 +93,7 @@ class Situation:
 
 
 @dataclass(frozen=True, slots=True)
-class Steps:
+class SlotPlan:
     """The actions for one slot: what begins it and, once its gate is open, what ends it.
 
     ``stuck``: it can't be brought to run by them.
@@ -112,7 +112,7 @@ class Steps:
         return self.stuck or self.gate is not None
 
 
-def steps_of(slot: Slot, situation: Situation) -> Steps:
+def steps_of(slot: SlotState, situation: ServiceContext) -> SlotPlan:
     """Return what brings one slot to run, and then clears away what isn't needed any more."""
     keep, service = slot.keep, situation.service
     if keep is None:
@@ -129,7 +129,7 @@ def steps_of(slot: Slot, situation: Situation) -> Steps:
     if is_done(keep, service, taken_over=taken_over):
         # A finished task isn't the controller's to restart; what we changed is given back.
         begin = judged(_policy_steps(keep, restart_of(service)), situation.judge)
-        return Steps(slot.number, until_denied(begin), finish=_clear(slot, situation))
+        return SlotPlan(slot.number, until_denied(begin), finish=_clear(slot, situation))
     if keep.state is ContainerState.RESTARTING:
         policy = restart_of(service, taken_over=taken_over)
         steps = until_denied(judged(_policy_steps(keep, policy), situation.judge))
@@ -144,21 +144,21 @@ def is_there(container: Container) -> bool:
     return container.running or container.state is ContainerState.PAUSED
 
 
-def _hand_over(slot: Slot, keep: Container, situation: Situation) -> Steps:
+def _hand_over(slot: SlotState, keep: Container, situation: ServiceContext) -> SlotPlan:
     """Return what gives a slot to the container that runs in it, put back in place if need be."""
     service, judge = situation.service, situation.judge
     policy = restart_of(service, taken_over=situation.is_taken_over(slot.number))
     # Nothing else serves: better one that isn't ready than none.
     alone = not any(other.running for other in slot.alive)
-    available = situation.ready(keep) is Ready.AVAILABLE
+    available = situation.ready(keep) is AvailabilityWord.AVAILABLE
     healing, problems = healing_of(keep, situation, announced=alone or available)
     begin = _policy_steps(keep, policy, situation.spared(slot.number))
     rejoined = {a.network for a in healing if isinstance(a, ConnectNetwork) and a.aliases}
     nameless = [n for n in _unannounced(keep, situation) if n not in rejoined]
-    naming = announce(Handle.seen(keep), service, nameless)
+    naming = announce(ContainerHandle.seen(keep), service, nameless)
     begin += naming if alone else []
     finish = [] if alone else judged(naming, judge)
-    return Steps(
+    return SlotPlan(
         slot.number,
         # Each by itself: one that policy denies keeps no other from being put back.
         [*judged(healing, judge), *until_denied(judged(begin, judge))],
@@ -169,7 +169,7 @@ def _hand_over(slot: Slot, keep: Container, situation: Situation) -> Steps:
 
 
 def healing_of(
-    container: Container, situation: Situation, *, announced: bool
+    container: Container, situation: ServiceContext, *, announced: bool
 ) -> tuple[list[AnyAction], tuple[Problem, ...]]:
     """Return what puts a container that serves back in place, and why a network can't be joined."""
     supplies, service = situation.supplies, situation.service
@@ -190,14 +190,14 @@ def healing_of(
     return [*actions[:at], *made, *actions[at:], *waits], problems
 
 
-def _unannounced(container: Container, situation: Situation) -> tuple[str, ...]:
+def _unannounced(container: Container, situation: ServiceContext) -> tuple[str, ...]:
     """Return the networks on which a container doesn't answer to its service's name."""
     known = dict(container.aliases)
     wanted = joined_networks(situation.service, situation.supplies.names)
     return tuple(n for n in wanted if n in known and situation.key.name not in known[n])
 
 
-def _gate(slot: Slot, target: str, situation: Situation) -> Wait:
+def _gate(slot: SlotState, target: str, situation: ServiceContext) -> Wait:
     seen = None if slot.keep is None else situation.past.readiness.get(slot.keep.id)
     spec = situation.service.spec
     if seen is not None and seen.why:
@@ -209,41 +209,41 @@ def _gate(slot: Slot, target: str, situation: Situation) -> Wait:
     return gate(situation.key, target=target, slot=slot.number, cause=cause)
 
 
-def is_to_be_revived(container: Container, situation: Situation) -> bool:
+def is_to_be_revived(container: Container, situation: ServiceContext) -> bool:
     """Tell whether a container that runs is restarted since it is unhealthy.
 
     One that is joined to a network again isn't: what was cut off is asked anew before it is judged.
     """
     restarts = situation.service.spec.restart.policy is not RestartPolicy.NEVER
-    unhealthy = situation.ready(container) is Ready.UNHEALTHY
+    unhealthy = situation.ready(container) is AvailabilityWord.UNHEALTHY
     return restarts and unhealthy and not _is_joined_again(container, situation)
 
 
-def _is_joined_again(container: Container, situation: Situation) -> bool:
+def _is_joined_again(container: Container, situation: ServiceContext) -> bool:
     """Tell whether a container is to be joined to a network that it isn't in."""
     healing, _ = healing_of(container, situation, announced=True)
     joins = [a for a in judged(healing, situation.judge) if isinstance(a, ConnectNetwork)]
     return any(not denied(action) for action in joins)
 
 
-def _revive(slot: Slot, keep: Container, situation: Situation) -> Steps:
+def _revive(slot: SlotState, keep: Container, situation: ServiceContext) -> SlotPlan:
     """Return what restarts a container that is unhealthy."""
     held = situation.held(slot.number)
     if held is not None:
         return waiting_for(slot, situation, held, keep.name)
-    actions = revival(keep, situation, why(Replica(keep, situation.service)))
+    actions = revival(keep, situation, why(ReplicaState(keep, situation.service)))
     if any(denied(action) for action in actions):
-        return Steps(slot.number, [a for a in actions if denied(a)], stuck=True)
+        return SlotPlan(slot.number, [a for a in actions if denied(a)], stuck=True)
     # It isn't started again as somebody altered it.
     healing, _ = healing_of(keep, situation, announced=True)
     actions = [*judged(healing, situation.judge), *actions]
     waits = _gate(replace(slot, keep=None), keep.name, situation)
-    return Steps(slot.number, actions, gate=waits, finish=_clear(slot, situation))
+    return SlotPlan(slot.number, actions, gate=waits, finish=_clear(slot, situation))
 
 
-def revival(container: Container, situation: Situation, cause: str) -> list[AnyAction]:
+def revival(container: Container, situation: ServiceContext, cause: str) -> list[AnyAction]:
     """Return what stops a container and starts it again, as policy judges it."""
-    handle = Handle.seen(container)
+    handle = ContainerHandle.seen(container)
     policy = restart_of(situation.service, taken_over=situation.is_taken_over(container.slot))
     actions = [*halt(container, situation.service, cause), handle.start(cause)]
     if policy[0] != "no":
@@ -255,7 +255,7 @@ def is_done(container: Container, service: Service, *, taken_over: bool) -> bool
     """Tell whether a task has ended, also one whose restart policy we took to ourselves."""
     ended = container.state is ContainerState.EXITED and container.exit_code == 0
     task = service.spec.restart.policy is RestartPolicy.ON_FAILURE
-    return Replica(container, service).finished or (taken_over and task and ended)
+    return ReplicaState(container, service).finished or (taken_over and task and ended)
 
 
 def _policy_steps(
@@ -268,28 +268,28 @@ def _policy_steps(
     if container.settings.restart == policy[0] and not altered:
         return []
     cause = f"restart policy is {container.settings.restart}, want {policy[0]}"
-    return [Handle.seen(container).restart(policy, cause)]
+    return [ContainerHandle.seen(container).restart(policy, cause)]
 
 
-def waiting_for(slot: Slot, situation: Situation, cause: str, target: str) -> Steps:
+def waiting_for(slot: SlotState, situation: ServiceContext, cause: str, target: str) -> SlotPlan:
     """Return the steps of a slot in which nothing is done for now, and why."""
     action = wait(situation.key, target=target, slot=slot.number, cause=cause)
-    return Steps(slot.number, [action], stuck=True)
+    return SlotPlan(slot.number, [action], stuck=True)
 
 
-def _succeed(slot: Slot, situation: Situation) -> Steps:
+def _succeed(slot: SlotState, situation: ServiceContext) -> SlotPlan:
     """Return the steps in which a successor takes a slot over: created if need be, and started."""
     service, keep = situation.service, slot.keep
     problems = situation.supplies.problems(service, creating=keep is None)
     if problems:
-        return Steps(slot.number, [], problems=problems, stuck=True)
+        return SlotPlan(slot.number, [], problems=problems, stuck=True)
     held = situation.held(slot.number)
     if held is not None:
         return waiting_for(slot, situation, held, name_in(slot, situation))
 
     if (contested := situation.contested) is not None:
         name = name_in(slot, situation)
-        return Steps(
+        return SlotPlan(
             slot.number,
             [contested.wait(situation.key, target=name, slot=slot.number)],
             stuck=True,
@@ -315,19 +315,19 @@ def _succeed(slot: Slot, situation: Situation) -> Steps:
             announced=not beside,
         )
         prepare.append(create)
-        handle, has = Handle.planned(create), RESTART[service.spec.restart.policy][0]
+        handle, has = ContainerHandle.planned(create), RESTART[service.spec.restart.policy][0]
         if beside:
             wanted = joined_networks(service, situation.supplies.names)
             naming = announce(handle, service, wanted)
     else:
-        handle, has = Handle.seen(keep), keep.settings.restart
+        handle, has = ContainerHandle.seen(keep), keep.settings.restart
         naming = announce(handle, service, _unannounced(keep, situation))
     stops = [a for o in stopped for a in halt(o, service, _why_other(o, slot, situation))]
     surplus = _surplus(slot, situation, stopped)
     stops += [a for o in surplus for a in retire(o, service, _why_other(o, slot, situation))]
     start = _start(slot, situation, handle, has)
     remains = _remains(slot, service)
-    prepare += [Handle.seen(o).remove(_why_other(o, slot, situation)) for o in remains]
+    prepare += [ContainerHandle.seen(o).remove(_why_other(o, slot, situation)) for o in remains]
     gone = (*remains, *surplus)
     # It is named only when it runs: one that is down and off its network couldn't be put back.
     actions = judged([*prepare, *stops, *start, *([] if beside else naming)], situation.judge)
@@ -335,14 +335,14 @@ def _succeed(slot: Slot, situation: Situation) -> Steps:
     refused = [action for action in (*actions, *finish) if denied(action)]
     if refused:
         # Nothing is pulled, made or stopped for a successor that won't be.
-        return Steps(slot.number, refused, stuck=True)
+        return SlotPlan(slot.number, refused, stuck=True)
     if keep is None and beside and service.image_volumes is None:
         # A volume that the image declares may not be written to by two containers at once.
         missing = [action for action in actions if action.slot == 0]
         cause = f"which volumes {service.spec.image} declares is known once it is here"
         unknown = wait(situation.key, target=handle.name, slot=slot.number, cause=cause)
-        return Steps(slot.number, [*missing, unknown], stuck=True)
-    return Steps(
+        return SlotPlan(slot.number, [*missing, unknown], stuck=True)
+    return SlotPlan(
         slot.number,
         actions,
         gate=_gate(replace(slot, keep=None), handle.name, situation),
@@ -350,14 +350,14 @@ def _succeed(slot: Slot, situation: Situation) -> Steps:
     )
 
 
-def name_in(slot: Slot, situation: Situation) -> str:
+def name_in(slot: SlotState, situation: ServiceContext) -> str:
     """Return the name of the container that a slot gets, or has."""
     if slot.keep is not None:
         return slot.keep.name
     return next_name(situation.service, slot.number, situation.containers)
 
 
-def _stopped_first(slot: Slot, situation: Situation) -> tuple[Container, ...]:
+def _stopped_first(slot: SlotState, situation: ServiceContext) -> tuple[Container, ...]:
     """Return what is stopped before a successor starts: with StartFirst what doesn't serve well."""
     if order_of(situation.service) is Order.STOP_FIRST:
         return slot.alive
@@ -366,14 +366,14 @@ def _stopped_first(slot: Slot, situation: Situation) -> tuple[Container, ...]:
         for other in slot.alive
         if _is_in_the_way(other, slot)
         or (
-            situation.ready(other) is Ready.UNHEALTHY
+            situation.ready(other) is AvailabilityWord.UNHEALTHY
             # What was cut off is asked anew before it is judged.
             and not _is_joined_again(other, situation)
         )
     )
 
 
-def _is_in_the_way(container: Container, slot: Slot) -> bool:
+def _is_in_the_way(container: Container, slot: SlotState) -> bool:
     """Tell whether a container is cut off from its networks and isn't needed on the others.
 
     It still holds the addresses that it had there, which the engine gives to the next one.
@@ -384,7 +384,7 @@ def _is_in_the_way(container: Container, slot: Slot) -> bool:
 
 
 def _surplus(
-    slot: Slot, situation: Situation, stopped: tuple[Container, ...]
+    slot: SlotState, situation: ServiceContext, stopped: tuple[Container, ...]
 ) -> tuple[Container, ...]:
     """Return what goes before a successor starts, since another serves in its slot until then.
 
@@ -398,26 +398,28 @@ def _surplus(
     return tuple(spare)
 
 
-def by_merit(slot: Slot, situation: Situation) -> list[Container]:
+def by_merit(slot: SlotState, situation: ServiceContext) -> list[Container]:
     """Return what is up in a slot beside what is kept, what serves best first."""
     wanted = set(joined_networks(situation.service, situation.supplies.names))
 
     def merit(other: Container) -> tuple[bool, bool, bool, bool, str, str]:
         cut_off = not wanted <= set(other.settings.networks)
         nameless = bool(_unannounced(other, situation))
-        unready = situation.ready(other) is not Ready.AVAILABLE
+        unready = situation.ready(other) is not AvailabilityWord.AVAILABLE
         return (cut_off, nameless, unready, not other.running, other.started_at, other.id)
 
     return sorted(slot.alive, key=merit)
 
 
-def _remains(slot: Slot, service: Service) -> tuple[Container, ...]:
+def _remains(slot: SlotState, service: Service) -> tuple[Container, ...]:
     """Return what is left of earlier tries: of the wanted revision, down, and not to be started."""
     down = (ContainerState.CREATED, ContainerState.EXITED, ContainerState.DEAD)
     return tuple(o for o in slot.others if o.revision == service.revision and o.state in down)
 
 
-def _start(slot: Slot, situation: Situation, handle: Handle, has: str) -> list[AnyAction]:
+def _start(
+    slot: SlotState, situation: ServiceContext, handle: ContainerHandle, has: str
+) -> list[AnyAction]:
     keep, taken_over = slot.keep, situation.is_taken_over(slot.number)
     policy = restart_of(situation.service, taken_over=taken_over)
     cause = slot.why
@@ -431,8 +433,8 @@ def _start(slot: Slot, situation: Situation, handle: Handle, has: str) -> list[A
 
 
 def _clear(
-    slot: Slot,
-    situation: Situation,
+    slot: SlotState,
+    situation: ServiceContext,
     *,
     stopped: tuple[Container, ...] = (),
     gone: tuple[Container, ...] = (),
@@ -444,16 +446,16 @@ def _clear(
             continue
         cause = _why_other(other, slot, situation)
         if other in stopped:
-            steps: list[AnyAction] = [Handle.seen(other).remove(cause)]
+            steps: list[AnyAction] = [ContainerHandle.seen(other).remove(cause)]
         else:
             steps = retire(other, situation.service, cause)
         actions += until_denied(judged(steps, situation.judge))
     return actions
 
 
-def _why_other(other: Container, slot: Slot, situation: Situation) -> str:
+def _why_other(other: Container, slot: SlotState, situation: ServiceContext) -> str:
     superseded = situation.past.superseded.get(other.id, "")
-    replica = Replica(other, situation.service, superseded=superseded)
+    replica = ReplicaState(other, situation.service, superseded=superseded)
     if drift_of(replica) in (Drift.STALE, Drift.ALTERED):
         return why(replica)
     return f"slot {slot.number} is filled by {slot.keep.name}" if slot.keep else slot.why

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from itertools import chain
 
-from controller.core.planning.prerequisites import Supplies
+from controller.core.planning.prerequisites import Prerequisites
 from controller.model.desired.desired import Service
 from controller.model.desired.plan import CreateContainer, Precondition
 from controller.model.desired.spec import Order, VolumeMount
@@ -89,7 +89,7 @@ def _attempt(name: str, stem: str) -> int:
 
 def create_of(
     service: Service,
-    supplies: Supplies,
+    supplies: Prerequisites,
     *,
     slot: int,
     containers: Iterable[Container],
@@ -110,6 +110,8 @@ def create_of(
     )
 
 
-def hypothetical_create(service: Service, supplies: Supplies, *, slot: int = 1) -> CreateContainer:
+def hypothetical_create(
+    service: Service, supplies: Prerequisites, *, slot: int = 1
+) -> CreateContainer:
     """Return the create of a slot's first container: what a policy is asked about a service."""
     return create_of(service, supplies, slot=slot, containers=(), cause="as declared")

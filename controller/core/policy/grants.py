@@ -32,7 +32,7 @@ Value = str | int | bool | Mapping[str, object]
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class GrantRequest:
     """What was asked for, as far as a suggestion needs it. ``reference`` '' is unknown."""
 
     request: CreateRequest = field(default_factory=CreateRequest)
@@ -56,7 +56,7 @@ class Grant:
     value: Value
 
 
-Suggest = Callable[[Finding, Asked, Policy], Grant | None]
+Suggest = Callable[[Finding, GrantRequest, Policy], Grant | None]
 
 
 # Values, taken from the request at the place that a finding names
@@ -69,8 +69,8 @@ def _at(items: Sequence[Item], path: str) -> Item | None:
     return items[index] if index < len(items) else None
 
 
-def _add(key: str, value: Callable[[Finding, Asked, Policy], Value | None]) -> Suggest:
-    def suggest(finding: Finding, asked: Asked, policy: Policy) -> Grant | None:
+def _add(key: str, value: Callable[[Finding, GrantRequest, Policy], Value | None]) -> Suggest:
+    def suggest(finding: Finding, asked: GrantRequest, policy: Policy) -> Grant | None:
         found = value(finding, asked, policy)
         return None if found is None else Grant("add", key, found)
 
@@ -81,17 +81,17 @@ def _set(key: str, value: Value) -> Suggest:
     return lambda _finding, _asked, _policy: Grant("set", key, value)
 
 
-def _raise(key: str, value: Callable[[Finding, Asked, Policy], Value | None]) -> Suggest:
+def _raise(key: str, value: Callable[[Finding, GrantRequest, Policy], Value | None]) -> Suggest:
     """Suggest a new bound, where nothing but the policy's own bound is passed."""
 
-    def suggest(finding: Finding, asked: Asked, policy: Policy) -> Grant | None:
+    def suggest(finding: Finding, asked: GrantRequest, policy: Policy) -> Grant | None:
         found = value(finding, asked, policy) if finding.tolerable else None
         return None if found is None else Grant("set", key, found)
 
     return suggest
 
 
-def _image_folder(_finding: Finding, asked: Asked, _policy: Policy) -> Value | None:
+def _image_folder(_finding: Finding, asked: GrantRequest, _policy: Policy) -> Value | None:
     """Return the folder of a repository: ``docker.io/library/`` of nginx."""
     try:
         repository = parse_reference(asked.reference).repository
@@ -100,30 +100,30 @@ def _image_folder(_finding: Finding, asked: Asked, _policy: Policy) -> Value | N
     return repository.rpartition("/")[0] + "/"
 
 
-def _capability(finding: Finding, asked: Asked, _policy: Policy) -> Value | None:
+def _capability(finding: Finding, asked: GrantRequest, _policy: Policy) -> Value | None:
     named = _at(asked.request.cap_add, finding.path)
     return None if named is None else capability(named)
 
 
-def _cpus(_finding: Finding, asked: Asked, _policy: Policy) -> Value | None:
+def _cpus(_finding: Finding, asked: GrantRequest, _policy: Policy) -> Value | None:
     limits = asked.request.limits
     quota = limits.cpu_quota * 1_000_000_000 // (limits.cpu_period or 100_000)
     return format_cpus(limits.nano_cpus or quota)
 
 
-def _tmpfs(finding: Finding, asked: Asked, _policy: Policy) -> Value | None:
+def _tmpfs(finding: Finding, asked: GrantRequest, _policy: Policy) -> Value | None:
     sizes = [mount.size for mount in asked.request.mounts if mount.path == finding.path]
     return format_bytes(max(sizes)) if sizes else None
 
 
-def _ulimit(finding: Finding, asked: Asked, _policy: Policy) -> Grant | None:
+def _ulimit(finding: Finding, asked: GrantRequest, _policy: Policy) -> Grant | None:
     wanted = _at(asked.request.ulimits, finding.path)
     if wanted is None or not 0 <= wanted.soft <= wanted.hard:
         return None
     return Grant("set", f"resources.ulimits.{wanted.name}", wanted.hard)
 
 
-def _source(finding: Finding, asked: Asked, policy: Policy) -> Grant | None:
+def _source(finding: Finding, asked: GrantRequest, policy: Policy) -> Grant | None:
     sources = [mount.source for mount in asked.request.mounts if mount.path == finding.path]
     if not sources:
         return None
@@ -133,7 +133,7 @@ def _source(finding: Finding, asked: Asked, policy: Policy) -> Grant | None:
     return Grant("add", "mounts.allowed", sources[0])
 
 
-def _mode(finding: Finding, asked: Asked, policy: Policy) -> Value | None:
+def _mode(finding: Finding, asked: GrantRequest, policy: Policy) -> Value | None:
     """Return the mode that isn't granted, where the request names one of the three."""
     networks, named = implied(policy, asked.namespace), asked.request.network_mode
     modes = {"none": "none", "isolated": networks.isolated, "bridge": networks.bridge}
@@ -145,13 +145,13 @@ def _mode(finding: Finding, asked: Asked, policy: Policy) -> Value | None:
     return "bridge" if opened and "bridge" not in policy.networks.modes else None
 
 
-def _alias(finding: Finding, asked: Asked, _policy: Policy) -> Value | None:
+def _alias(finding: Finding, asked: GrantRequest, _policy: Policy) -> Value | None:
     named = re.match(r"'([^']+)' isn't", finding.reason)
     known = {alias for end in asked.request.endpoints for alias in end.aliases}
     return named[1] if named and named[1] in known else None
 
 
-def _free_alias(finding: Finding, asked: Asked, policy: Policy) -> Grant | None:
+def _free_alias(finding: Finding, asked: GrantRequest, policy: Policy) -> Grant | None:
     """Return the switch for networks of a client's own; elsewhere the very alias is listed."""
     network = finding.path.removeprefix("NetworkingConfig.EndpointsConfig.").removesuffix(
         ".Aliases"
@@ -163,43 +163,43 @@ def _free_alias(finding: Finding, asked: Asked, policy: Policy) -> Grant | None:
     return None if alias is None else Grant("add", "networks.aliases", alias)
 
 
-def _hosts(finding: Finding, asked: Asked, _policy: Policy) -> Value | None:
+def _hosts(finding: Finding, asked: GrantRequest, _policy: Policy) -> Value | None:
     address = (_at(asked.request.extra_hosts, finding.path) or "").partition(":")[2]
     if not is_host_address(address):
         return None
     return HOST_GATEWAY if address == HOST_GATEWAY else "addresses"
 
 
-def _range(finding: Finding, asked: Asked, _policy: Policy) -> Grant | None:
+def _range(finding: Finding, asked: GrantRequest, _policy: Policy) -> Grant | None:
     ranges = {f"{port.path}.HostPort" for port in asked.request.ports if port.last}
     return Grant("set", "networks.ports.ranges", True) if finding.path in ranges else None
 
 
-def _executable(finding: Finding, asked: Asked, _policy: Policy) -> Grant | None:
+def _executable(finding: Finding, asked: GrantRequest, _policy: Policy) -> Grant | None:
     wanted = {mount.path for mount in asked.request.mounts if mount.executable}
     return Grant("set", "resources.tmpfs.exec", True) if finding.path in wanted else None
 
 
-def _new_volume(_finding: Finding, asked: Asked, _policy: Policy) -> Grant | None:
+def _new_volume(_finding: Finding, asked: GrantRequest, _policy: Policy) -> Grant | None:
     return Grant("set", "mounts.createVolumes", True) if _by_hand(asked) else None
 
 
-def _by_hand(asked: Asked) -> bool:
+def _by_hand(asked: GrantRequest) -> bool:
     """Return True if it isn't the controller's create, which names its revision."""
     return not asked.request.label(REVISION)
 
 
-def _host_port(finding: Finding, asked: Asked, _policy: Policy) -> Value | None:
+def _host_port(finding: Finding, asked: GrantRequest, _policy: Policy) -> Value | None:
     ports = [p.host for p in asked.request.ports if finding.path == f"{p.path}.HostPort"]
     return ports[0] if ports else None
 
 
-def _address(finding: Finding, asked: Asked, _policy: Policy) -> Value | None:
+def _address(finding: Finding, asked: GrantRequest, _policy: Policy) -> Value | None:
     addresses = [p.host_ip for p in asked.request.ports if finding.path == f"{p.path}.HostIp"]
     return (host_address(addresses[0]) or None) if addresses else None
 
 
-def _restart(finding: Finding, asked: Asked, _policy: Policy) -> Grant | None:
+def _restart(finding: Finding, asked: GrantRequest, _policy: Policy) -> Grant | None:
     restart = asked.request.restart
     if not finding.tolerable:
         return None
@@ -216,7 +216,7 @@ _CHECKS = {
 }
 
 
-def _check(finding: Finding, asked: Asked, policy: Policy) -> Grant | None:
+def _check(finding: Finding, asked: GrantRequest, policy: Policy) -> Grant | None:
     check, field = asked.request.healthcheck, finding.path.rpartition(".")[2]
     if check is None or not finding.tolerable:
         return None
@@ -232,7 +232,7 @@ def _check(finding: Finding, asked: Asked, policy: Policy) -> Grant | None:
     return Grant("set", key, format_duration_ms(milliseconds))
 
 
-def _log(finding: Finding, asked: Asked, _policy: Policy) -> Grant | None:
+def _log(finding: Finding, asked: GrantRequest, _policy: Policy) -> Grant | None:
     options = dict(asked.request.log.options)
     if not finding.tolerable:
         return None
@@ -245,7 +245,7 @@ def _log(finding: Finding, asked: Asked, _policy: Policy) -> Grant | None:
     return Grant("set", "logs.maxFiles", int(count)) if count.isdigit() else None
 
 
-def _environment(_finding: Finding, asked: Asked, policy: Policy) -> Grant | None:
+def _environment(_finding: Finding, asked: GrantRequest, policy: Policy) -> Grant | None:
     env = asked.request.env
     if len(env) > policy.env.max:
         return Grant("set", "env.max", len(env))
@@ -253,22 +253,22 @@ def _environment(_finding: Finding, asked: Asked, policy: Policy) -> Grant | Non
     return Grant("set", "env.maxBytes", f"{-(-size // 1024)}Ki")
 
 
-def _variable(finding: Finding, asked: Asked, policy: Policy) -> Grant | None:
+def _variable(finding: Finding, asked: GrantRequest, policy: Policy) -> Grant | None:
     name = (_at(asked.request.env, finding.path) or "").partition("=")[0]
     return Grant("remove", "env.denied", name) if name in policy.env.denied else None
 
 
-def _unset(_finding: Finding, asked: Asked, _policy: Policy) -> Grant | None:
+def _unset(_finding: Finding, asked: GrantRequest, _policy: Policy) -> Grant | None:
     return Grant("set", "env.unset", True) if asked.request.env else None
 
 
-def _prefix(finding: Finding, _asked: Asked, policy: Policy) -> Grant | None:
+def _prefix(finding: Finding, _asked: GrantRequest, policy: Policy) -> Grant | None:
     key = fold(finding.path.removeprefix("Labels."))
     prefixes = [p for p in policy.labels.denied_prefixes if key.startswith(fold(p))]
     return Grant("remove", "labels.deniedPrefixes", prefixes[0]) if len(prefixes) == 1 else None
 
 
-def _labels(_finding: Finding, asked: Asked, policy: Policy) -> Grant | None:
+def _labels(_finding: Finding, asked: GrantRequest, policy: Policy) -> Grant | None:
     labels = asked.request.labels
     if len(labels) > policy.labels.max:
         return Grant("set", "labels.max", len(labels))
@@ -276,30 +276,30 @@ def _labels(_finding: Finding, asked: Asked, policy: Policy) -> Grant | None:
     return Grant("set", "labels.maxBytes", f"{-(-size // 1024)}Ki") if labels else None
 
 
-def _owner(_finding: Finding, asked: Asked, _policy: Policy) -> Grant | None:
+def _owner(_finding: Finding, asked: GrantRequest, _policy: Policy) -> Grant | None:
     entry = {"name": asked.owner, "namespaces": [asked.namespace]}
     return Grant("add", "owners", entry) if asked.owner else None
 
 
-def _namespace(_finding: Finding, asked: Asked, policy: Policy) -> Grant | None:
+def _namespace(_finding: Finding, asked: GrantRequest, policy: Policy) -> Grant | None:
     for index, owner in enumerate(policy.owners or ()):
         if owner.name == asked.owner:
             return Grant("add", f"owners.{index}.namespaces", asked.namespace)
     return None
 
 
-def _service_quota(_finding: Finding, _asked: Asked, policy: Policy) -> Grant | None:
+def _service_quota(_finding: Finding, _asked: GrantRequest, policy: Policy) -> Grant | None:
     return Grant("set", "quotas.perService", policy.quotas.per_service + 1)
 
 
-def _owner_quota(_finding: Finding, asked: Asked, policy: Policy) -> Grant | None:
+def _owner_quota(_finding: Finding, asked: GrantRequest, policy: Policy) -> Grant | None:
     for index, owner in enumerate(policy.owners or ()):
         if owner.name == asked.owner and owner.quota is not None:
             return Grant("set", f"owners.{index}.quota", owner.quota + 1)
     return Grant("set", "quotas.perOwner", policy.quotas.per_owner + 1)
 
 
-def _name(_finding: Finding, asked: Asked, policy: Policy) -> Grant | None:
+def _name(_finding: Finding, asked: GrantRequest, policy: Policy) -> Grant | None:
     size = len(asked.name)
     return Grant("set", "names.max", size) if size > policy.names.max else None
 
@@ -362,7 +362,7 @@ GRANTS: Mapping[str, Suggest] = {
 }
 
 
-def grant_of(finding: Finding, asked: Asked, policy: Policy) -> Grant | None:
+def grant_of(finding: Finding, asked: GrantRequest, policy: Policy) -> Grant | None:
     """Return the change of the policy that would admit what a finding refuses, if there is one."""
     suggest = GRANTS.get(finding.rule)
     grant = None if suggest is None else suggest(finding, asked, policy)

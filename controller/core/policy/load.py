@@ -7,7 +7,7 @@ from pydantic_core import ErrorDetails
 
 from controller.core.encoding.yaml import Document, compose
 from controller.model.errors import PolicyInvalid
-from controller.model.policy.document import Origin, Policy
+from controller.model.policy.document import Policy, PolicyOrigin
 
 REMEDY = "correct the file; configs/policies/strict.yaml shows every key"
 _TOLD_MAX = 10
@@ -32,7 +32,7 @@ def load_policy(text: str, file: str) -> Policy:
         line = document.place.line
         raise PolicyInvalid("policy.invalid", f"{file}:{line}: no keys and values", remedy=REMEDY)
     try:
-        return Policy.from_json(document.value).read_from(Origin(file, _lines(document)))
+        return Policy.from_json(document.value).read_from(PolicyOrigin(file, _lines(document)))
     except ValidationError as error:
         told = [_line(details, document) for details in error.errors()[:_TOLD_MAX]]
         raise PolicyInvalid("policy.invalid", "\n".join(told), remedy=REMEDY) from None

@@ -11,12 +11,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from controller.core.encoding.quoting import shortened
-from controller.core.encoding.yaml import Path, Place, locate
+from controller.core.encoding.yaml import SourcePosition, YamlPath, locate
 from controller.core.engine_api.requests import Finding
 from controller.core.manifests.field_paths import field_at, fields_of
 from controller.core.manifests.problems import dotted
-from controller.core.rules.verdict import Admission, mode_of
-from controller.model.desired.desired import Network, Service, Source, Volume
+from controller.core.rules.verdict import AdmissionDecision, mode_of
+from controller.model.desired.desired import Network, Service, SourceLocation, Volume
 from controller.model.desired.plan import Verdict
 from controller.model.errors import Problem, Severity
 from controller.model.names import NetworkNames
@@ -34,7 +34,7 @@ SHOWN_MAX = 20
 
 
 def in_document(
-    admission: Admission, resource: Service | Network | Volume, policy: Policy
+    admission: AdmissionDecision, resource: Service | Network | Volume, policy: Policy
 ) -> Verdict:
     """Return the verdict on a resource's create, with each finding at its place in the document.
 
@@ -56,7 +56,7 @@ def in_document(
 def _problem(
     finding: Finding,
     resource: Service | Network | Volume,
-    fields: Mapping[str, Path],
+    fields: Mapping[str, YamlPath],
     severity: Severity,
 ) -> Problem:
     """Return one finding as a problem of the document."""
@@ -86,10 +86,10 @@ def _joint(reason: str) -> str:
     return " " if reason[:1] in "'\"" else ": "
 
 
-def place_of(source: Source, path: Path) -> Place:
+def place_of(source: SourceLocation, path: YamlPath) -> SourcePosition:
     """Return where a field stands in its document, or where the document begins."""
     if not source.text:
-        return Place(source.line, 0)
+        return SourcePosition(source.line, 0)
     return locate(source.text, source.line, path)
 
 

@@ -12,8 +12,8 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from controller.core.engine_api.requests import Finding
-from controller.core.policy.grants import Asked, Grant, Value, applied, grant_of, member
-from controller.model.policy.document import Origin, Policy
+from controller.core.policy.grants import Grant, GrantRequest, Value, applied, grant_of, member
+from controller.model.policy.document import Policy, PolicyOrigin
 
 #: So many findings get a suggestion; a request can have thousands.
 ADVISED_MAX = 20
@@ -21,7 +21,9 @@ ADVISED_MAX = 20
 RELOAD = "trimtab policy reload"
 
 
-def advised(findings: Iterable[Finding], asked: Asked, policy: Policy) -> tuple[Finding, ...]:
+def advised(
+    findings: Iterable[Finding], asked: GrantRequest, policy: Policy
+) -> tuple[Finding, ...]:
     """Return findings, each with the line of the policy that would admit it (``Finding.grant``).
 
     Unchanged for a policy whose file isn't known.
@@ -37,7 +39,7 @@ def advised(findings: Iterable[Finding], asked: Asked, policy: Policy) -> tuple[
     )
 
 
-def _sentence(grant: Grant, policy: Policy, origin: Origin, asked: Asked) -> str:
+def _sentence(grant: Grant, policy: Policy, origin: PolicyOrigin, asked: GrantRequest) -> str:
     if asked.by_client:
         return f"ask root to {_change(grant)} in the policy"
     if not origin.shipped:

@@ -29,7 +29,7 @@ _COMMENT_COLUMN = 34
 
 
 @dataclass(frozen=True, slots=True)
-class Answers:
+class TemplateAnswers:
     """What is asked for. ``owners`` empty admits any owner; ``clients`` are uids with their owners."""
 
     name: str = "own"
@@ -41,7 +41,7 @@ class Answers:
     anonymous_volumes: AnonymousVolumes = "slot"
 
 
-def policy_text(template: str, answers: Answers, *, file: str) -> str:
+def policy_text(template: str, answers: TemplateAnswers, *, file: str) -> str:
     """Return the text of a policy; *template* is that of ``home.yaml``, *file* what it will be.
 
     Raises:

@@ -20,13 +20,13 @@ from controller.model.inventory import (
     USED,
     VOLUME,
     Approval,
-    Belonging,
+    ContainerItem,
+    ExecSession,
     Inventory,
-    Item,
     OpenIntent,
-    Session,
-    Taken,
-    Trusted,
+    OwnedObject,
+    TakenDown,
+    TrustedImage,
 )
 from controller.model.mutations import Mutation
 from controller.model.observed import Ending, Image, Settings
@@ -178,7 +178,7 @@ def _container_created(inventory: Inventory, closing: Closing) -> Inventory:
     if not closing.applied or not identifier:
         return inventory
     slot = closing.label(names.SLOT)
-    item = Item(
+    item = ContainerItem(
         id=identifier,
         namespace=closing.label(names.NAMESPACE),
         service=closing.label(names.SERVICE),
@@ -303,7 +303,7 @@ def _going(inventory: Inventory, record: Record, intent: OpenIntent) -> Inventor
     takes = summary.get("takesDown")
     if intent.role != "controller" or takes not in ("slot", "service"):
         return inventory
-    taken = Taken(
+    taken = TakenDown(
         container=_text(intent.request, "object"),
         service=f"{summary.get('namespace', '')}/{summary.get('service', '')}",
         route=_text(intent.request, "route"),
@@ -436,11 +436,11 @@ def _volume_created(inventory: Inventory, closing: Closing) -> Inventory:
     return replace(inventory, volumes={**inventory.volumes, made.id: made})
 
 
-def _belonging(closing: Closing) -> Belonging | None:
+def _belonging(closing: Closing) -> OwnedObject | None:
     identifier = _text(closing.result, "object")
     if not closing.applied or not identifier:
         return None
-    return Belonging(
+    return OwnedObject(
         id=identifier,
         name=_text(closing.summary, "name"),
         namespace=closing.label(names.NAMESPACE),
@@ -496,7 +496,7 @@ def _exec_started(inventory: Inventory, closing: Closing) -> Inventory:
     unknown = closing.recovered and not closing.applied
     if not identifier or not (closing.applied or unknown):
         return inventory
-    session = Session(identifier, closing.object, closing.uid, closing.id, closing.time)
+    session = ExecSession(identifier, closing.object, closing.uid, closing.id, closing.time)
     return replace(inventory, sessions={**inventory.sessions, identifier: session})
 
 
@@ -504,11 +504,11 @@ def _trust(inventory: Inventory, told: Mapping[str, Any]) -> Inventory:
     reference, image = _text(told, "reference"), _text(told, "id")
     if not reference or not image:
         return inventory
-    trusted = Trusted(reference, image, _text(told, "digest"))
+    trusted = TrustedImage(reference, image, _text(told, "digest"))
     return replace(inventory, ledger={**inventory.ledger, reference: trusted})
 
 
-def _with_item(inventory: Inventory, item: Item) -> Inventory:
+def _with_item(inventory: Inventory, item: ContainerItem) -> Inventory:
     return replace(inventory, containers={**inventory.containers, item.id: item})
 
 
@@ -630,7 +630,7 @@ def from_json(value: Mapping[str, Any]) -> Inventory:
         KeyError, TypeError, ValueError: it isn't one.
     """
     items = [
-        Item(
+        ContainerItem(
             **{
                 **told,
                 "admitted": settings_from(told["admitted"]),
@@ -644,14 +644,14 @@ def from_json(value: Mapping[str, Any]) -> Inventory:
         seq=int(value["seq"]),
         time=_text(value, "time"),
         containers={item.id: item for item in items},
-        networks={told["id"]: Belonging(**told) for told in value["networks"]},
-        volumes={told["id"]: Belonging(**told) for told in value["volumes"]},
-        ledger={told["reference"]: Trusted(**told) for told in value["ledger"]},
+        networks={told["id"]: OwnedObject(**told) for told in value["networks"]},
+        volumes={told["id"]: OwnedObject(**told) for told in value["volumes"]},
+        ledger={told["reference"]: TrustedImage(**told) for told in value["ledger"]},
         pins=_pins(value["pins"]),
         # Snapshots of brokers before sessions were known have none.
-        sessions={told["id"]: Session(**told) for told in value.get("sessions", ())},
+        sessions={told["id"]: ExecSession(**told) for told in value.get("sessions", ())},
         open={identifier: OpenIntent(**told) for identifier, told in value["open"].items()},
-        taken={told["container"]: Taken(**told) for told in value.get("taken", ())},
+        taken={told["container"]: TakenDown(**told) for told in value.get("taken", ())},
         approvals={told["id"]: _approval(told) for told in value.get("approvals", ())},
         # Snapshots of earlier brokers have none.
         endings={told["container"]: Ending(**told) for told in value.get("endings", ())},
@@ -670,7 +670,7 @@ def _approval(told: Mapping[str, Any]) -> Approval:
     return Approval(**{**told, **lists})
 
 
-def item_to(item: Item) -> dict[str, object]:
+def item_to(item: ContainerItem) -> dict[str, object]:
     """Return one container of the inventory as JSON."""
     confined = None if item.confined is None else confinement_to(item.confined)
     return {**asdict(item), "admitted": settings_to(item.admitted), "confined": confined}

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from controller.core.records.inventory import applied, settings_from
-from controller.core.records.query import About, Found, is_adoption, text
+from controller.core.records.query import QueryResult, RecordSubject, is_adoption, text
 from controller.core.records.record import CLOSING
 from controller.core.records.views import SHAPING, SHAPING_MAX
 from controller.model import mutations, names
@@ -35,7 +35,7 @@ class Fact:
 
     name: str
     value: str
-    origin: Found
+    origin: QueryResult
     rule: str = ""
 
     @property
@@ -57,18 +57,18 @@ class Provenance:
     ``told_since`` aren't told, and what they made of it may be a later one's; 0: all are told.
     """
 
-    about: About
+    about: RecordSubject
     slot: str = ""
     revision: str = ""
     facts: tuple[Fact, ...] = ()
     state: str = "unknown"
-    since: Found | None = None
-    pending: Found | None = None
+    since: QueryResult | None = None
+    pending: QueryResult | None = None
     note: str = ""
     told_since: int = 0
 
 
-def provenance(chronicle: Iterable[Found]) -> Provenance | None:
+def provenance(chronicle: Iterable[QueryResult]) -> Provenance | None:
     """Return where a container comes from, by its chronicle; None for no records."""
     told = _Told()
     for found in chronicle:
@@ -91,17 +91,17 @@ def without_replaced(found: Iterable[Provenance]) -> list[Provenance]:
 class _Told:
     """What the records so far say of one container."""
 
-    about: About | None = None
+    about: RecordSubject | None = None
     summary: Mapping[str, Any] = field(default_factory=dict)
     facts: dict[tuple[str, str], Fact] = field(default_factory=dict)
     settings: Settings | None = None
-    open: dict[str, Found] = field(default_factory=dict)
+    open: dict[str, QueryResult] = field(default_factory=dict)
     state: str = "unknown"
-    since: Found | None = None
+    since: QueryResult | None = None
     note: str = ""
     shaped: list[int] = field(default_factory=list)
 
-    def take(self, found: Found) -> None:
+    def take(self, found: QueryResult) -> None:
         entry, about = found.record.entry, found.about
         if about.action in SHAPING:
             self.shaped.append(found.record.seq)
@@ -121,7 +121,7 @@ class _Told:
         elif is_adoption(found.record, about):
             self._adopted(found)
 
-    def _close(self, intent: Found, closing: Found) -> None:
+    def _close(self, intent: QueryResult, closing: QueryResult) -> None:
         action = intent.about.action
         if not applied(closing.record):
             if closing.record.entry.result.get("settled") == "unknown":
@@ -139,23 +139,23 @@ class _Told:
         elif action in _STATES:
             self._is(_STATES[action], intent)
 
-    def _is(self, state: str, found: Found | None, note: str = "") -> None:
+    def _is(self, state: str, found: QueryResult | None, note: str = "") -> None:
         self.state, self.since, self.note = state, found, note
 
-    def _was(self, state: str, intent: Found) -> None:
+    def _was(self, state: str, intent: QueryResult) -> None:
         """Take note that it already was what was asked for: who asked didn't do that."""
         never_ran = (self.state, state) == ("created", "stopped")
         if self.state != state and not never_ran:
             self._is(state, None, f"it already was when record {intent.record.seq} asked for it")
 
-    def _killed(self, intent: Found, summary: Mapping[str, Any]) -> None:
+    def _killed(self, intent: QueryResult, summary: Mapping[str, Any]) -> None:
         signal = text(summary, "signal")
         if signal.upper() in _ENDING:
             self._is("stopped", intent)
         else:
             self.note = f"it was sent {signal} by record {intent.record.seq}"
 
-    def _created(self, intent: Found, summary: Mapping[str, Any]) -> None:
+    def _created(self, intent: QueryResult, summary: Mapping[str, Any]) -> None:
         self.summary = summary
         self.settings = settings_from(_mapping(summary.get("settings")))
         rules = frozenset(_texts(intent.record.entry.verdict.get("rules")))
@@ -163,7 +163,7 @@ class _Told:
             self._holds(name, value, intent, rule if rule in rules else "")
         self._is("created", intent)
 
-    def _adopted(self, found: Found) -> None:
+    def _adopted(self, found: QueryResult) -> None:
         """Begin anew: what was taken in is what was seen then, whatever it was created as."""
         self.about = found.about
         self.facts.clear()
@@ -177,11 +177,11 @@ class _Told:
         else:
             self._is("created", found, "it was adopted then")
 
-    def _holds(self, name: str, value: str, intent: Found, rule: str = "") -> None:
+    def _holds(self, name: str, value: str, intent: QueryResult, rule: str = "") -> None:
         key = (name, value if name in _SEVERAL else "")
         self.facts[key] = Fact(name, value, intent, rule)
 
-    def updated(self, intent: Found, summary: Mapping[str, Any]) -> None:
+    def updated(self, intent: QueryResult, summary: Mapping[str, Any]) -> None:
         now = settings_from(_mapping(summary.get("settings")))
         before = self.settings
         for name, attribute, written, _ in _SETTINGS:
@@ -190,15 +190,15 @@ class _Told:
                 self._holds(name, value, intent)
         self.settings = now
 
-    def renamed(self, intent: Found, summary: Mapping[str, Any]) -> None:
+    def renamed(self, intent: QueryResult, summary: Mapping[str, Any]) -> None:
         name = text(summary, "name")
         self._holds("name", name, intent)
         self.about = replace(self.about or intent.about, name=name)
 
-    def joined(self, intent: Found, summary: Mapping[str, Any]) -> None:
+    def joined(self, intent: QueryResult, summary: Mapping[str, Any]) -> None:
         self._holds("network", text(summary, "network"), intent)
 
-    def left(self, _: Found, summary: Mapping[str, Any]) -> None:
+    def left(self, _: QueryResult, summary: Mapping[str, Any]) -> None:
         self.facts.pop(("network", text(summary, "network")), None)
 
     def result(self) -> Provenance | None:
@@ -218,7 +218,7 @@ class _Told:
         )
 
 
-_CHANGES: Final[dict[str, Callable[[_Told, Found, Mapping[str, Any]], None]]] = {
+_CHANGES: Final[dict[str, Callable[[_Told, QueryResult, Mapping[str, Any]], None]]] = {
     Mutation.CONTAINER_UPDATE: _Told.updated,
     Mutation.CONTAINER_RENAME: _Told.renamed,
     Mutation.NETWORK_CONNECT: _Told.joined,
@@ -234,7 +234,7 @@ _STATES: Final[dict[str, str]] = {
 }
 
 
-def _nothing_done(closing: Found) -> bool:
+def _nothing_done(closing: QueryResult) -> bool:
     return closing.record.entry.result.get("status") == _NOT_MODIFIED
 
 

@@ -59,7 +59,7 @@ class Filter:
 
 
 @dataclass(frozen=True, slots=True)
-class About:
+class RecordSubject:
     """What a record is about, as far as it and those before it tell.
 
     ``becomes`` is the name that a renamed container gets, once that took effect.
@@ -76,15 +76,15 @@ class About:
 
 
 @dataclass(frozen=True, slots=True)
-class Life:
+class ContainerLife:
     """A container as the records tell of it: since which seq, and until which (0: it is there)."""
 
-    about: About
+    about: RecordSubject
     since: int
     gone: int = 0
 
 
-class Kept(Protocol[T]):
+class KeyedStore(Protocol[T]):
     """What a memory keeps by key: a dictionary, or something that has it elsewhere."""
 
     def get(self, key: str, /) -> T | None: ...
@@ -95,17 +95,17 @@ class Kept(Protocol[T]):
 
 
 @dataclass(slots=True)
-class Memory:
+class RecordContext:
     """What the records so far have told: of open intents, and of containers by id."""
 
-    intents: Kept[About] = field(default_factory=dict)
-    lives: Kept[Life] = field(default_factory=dict)
+    intents: KeyedStore[RecordSubject] = field(default_factory=dict)
+    lives: KeyedStore[ContainerLife] = field(default_factory=dict)
 
-    def learn(self, record: Record) -> About:
+    def learn(self, record: Record) -> RecordSubject:
         """Return what *record* is about, and remember it for the ones after it."""
         entry = record.entry
         if entry.stage in CLOSING:
-            about = self.intents.pop(entry.id, None) or About()
+            about = self.intents.pop(entry.id, None) or RecordSubject()
             if identifier := text(entry.result, "container"):
                 about = replace(about, id=identifier)
             self._settle(record, about)
@@ -119,16 +119,16 @@ class Memory:
             self._adopt(record, about)
         return about
 
-    def about(self, request: Mapping[str, Any]) -> About:
+    def about(self, request: Mapping[str, Any]) -> RecordSubject:
         """Return what a request is about."""
         summary = _mapping(request.get("summary"))
         labels = _mapping(summary.get("labels"))
         thing = text(request, "object")
         life = self.lives.get(thing) if is_full_id(thing) else None
-        known = life.about if life is not None else About()
+        known = life.about if life is not None else RecordSubject()
         action = text(request, "route")
         told = text(summary, "name")
-        return About(
+        return RecordSubject(
             namespace=text(labels, names.NAMESPACE)
             or text(summary, "namespace")
             or known.namespace,
@@ -141,7 +141,7 @@ class Memory:
             becomes=told if action == Mutation.CONTAINER_RENAME else "",
         )
 
-    def _settle(self, record: Record, about: About) -> None:
+    def _settle(self, record: Record, about: RecordSubject) -> None:
         """Take note of what a closing record says of a container."""
         if not (is_full_id(about.id) and about.action.startswith(_OF_CONTAINERS)):
             return
@@ -153,17 +153,17 @@ class Memory:
             return
         life = self.lives.get(about.id)
         if life is None:  # created now, or before the first record that is left
-            life = Life(replace(about, becomes=""), record.seq)
+            life = ContainerLife(replace(about, becomes=""), record.seq)
             self.lives[about.id] = life
         if about.becomes:
             named = replace(life.about, name=about.becomes)
             self.lives[about.id] = replace(life, about=named)
 
-    def _adopt(self, record: Record, about: About) -> None:
+    def _adopt(self, record: Record, about: RecordSubject) -> None:
         """Take note of a container whose create another journal may have, if any has it."""
         life = self.lives.get(about.id)
         if life is None or life.gone:
-            self.lives[about.id] = Life(about, record.seq)
+            self.lives[about.id] = ContainerLife(about, record.seq)
 
     def _end(self, identifier: str, seq: int) -> None:
         life = self.lives.get(identifier)
@@ -171,7 +171,7 @@ class Memory:
             self.lives[identifier] = replace(life, gone=seq)
 
 
-def is_adoption(record: Record, about: About) -> bool:
+def is_adoption(record: Record, about: RecordSubject) -> bool:
     """Tell whether a record says that an operator took in a container, as if it had been created."""
     adopts = record.entry.stage == "operator" and about.action == mutations.ADOPT
     summary = _mapping(record.entry.request.get("summary"))
@@ -193,28 +193,28 @@ def _mapping(value: object) -> Mapping[str, Any]:
     return value if isinstance(value, Mapping) else {}
 
 
-class Found(NamedTuple):
+class QueryResult(NamedTuple):
     """A record that was wanted, and what it is about."""
 
     record: Record
-    about: About
+    about: RecordSubject
 
 
 def search(
-    records: Iterable[Record], wanted: Filter, memory: Memory | None = None
-) -> Iterator[Found]:
+    records: Iterable[Record], wanted: Filter, memory: RecordContext | None = None
+) -> Iterator[QueryResult]:
     """Yield the records that are wanted, in their order.
 
     Give it all from the journal's start, or the *memory* of those before.
     """
-    memory = Memory() if memory is None else memory
+    memory = RecordContext() if memory is None else memory
     for record in records:
         about = memory.learn(record)
         if fits(record, about, wanted):
-            yield Found(record, about)
+            yield QueryResult(record, about)
 
 
-def fits(record: Record, about: About, wanted: Filter) -> bool:
+def fits(record: Record, about: RecordSubject, wanted: Filter) -> bool:
     """Tell whether one record is wanted."""
     entry = record.entry
     return (
@@ -233,7 +233,7 @@ def fits(record: Record, about: About, wanted: Filter) -> bool:
     )
 
 
-def concerns(about: About, wanted: Filter) -> bool:
+def concerns(about: RecordSubject, wanted: Filter) -> bool:
     """Tell whether what a record is about is wanted: by service, owner and container."""
     return (
         (not wanted.service or wanted.service in _services(about))
@@ -248,7 +248,7 @@ def actors(actor: Mapping[str, Any]) -> tuple[str, ...]:
     return (role, str(uid), *([f"{role}:{uid}"] if isinstance(uid, int) else []))
 
 
-def _services(about: About) -> tuple[str, ...]:
+def _services(about: RecordSubject) -> tuple[str, ...]:
     if not about.service:
         return ()
     namespace = about.namespace or names.DEFAULT_NAMESPACE
@@ -260,7 +260,7 @@ def actions(route: str, method: str) -> tuple[str, ...]:
     return (route, route.rpartition(".")[2], method.casefold())
 
 
-def _is_container(about: About, wanted: str) -> bool:
+def _is_container(about: RecordSubject, wanted: str) -> bool:
     if wanted in {about.name, about.becomes}:
         return True
     return len(wanted) >= ID_PREFIX_MIN and about.id.startswith(wanted)

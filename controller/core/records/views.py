@@ -11,7 +11,13 @@ from itertools import groupby
 from typing import Final, Protocol
 
 from controller.core.records.inventory import applied
-from controller.core.records.query import About, Filter, Found, is_adoption, is_full_id
+from controller.core.records.query import (
+    Filter,
+    QueryResult,
+    RecordSubject,
+    is_adoption,
+    is_full_id,
+)
 from controller.core.records.record import CLOSING
 from controller.core.records.visibility import CHANGES, EVERYTHING, Reader
 from controller.model import mutations
@@ -67,17 +73,19 @@ class Question:
 class Page:
     """Records in order. ``following`` is where to go on after a limit was reached, 0 at the end."""
 
-    found: tuple[Found, ...] = ()
+    found: tuple[QueryResult, ...] = ()
     following: int = 0
 
 
-class Finds(Protocol):
+class RecordFinder(Protocol):
     """Yields the records that are wanted, in order; with a limit the last so many, or the first."""
 
-    def __call__(self, wanted: Filter, *, limit: int = 0, last: bool = True) -> Iterable[Found]: ...
+    def __call__(
+        self, wanted: Filter, *, limit: int = 0, last: bool = True
+    ) -> Iterable[QueryResult]: ...
 
 
-def chronicle(find: Finds, identifier: str, *, upto: int = 0) -> list[Found]:
+def chronicle(find: RecordFinder, identifier: str, *, upto: int = 0) -> list[QueryResult]:
     """Return the records that tell what a container is: its create or adoption, its last changes."""
     wanted = Filter(ids=frozenset({identifier}), stages=CHANGES, upto=upto)
     shaped = find(replace(wanted, routes=SHAPING), limit=SHAPING_MAX + 1)
@@ -87,7 +95,7 @@ def chronicle(find: Finds, identifier: str, *, upto: int = 0) -> list[Found]:
     return [seen[seq] for seq in sorted(seen)]
 
 
-def chronicles(page: Page) -> Iterator[list[Found]]:
+def chronicles(page: Page) -> Iterator[list[QueryResult]]:
     """Yield what an answer to ``there`` tells of each container."""
     ids = {each.record.entry.id: each.about.id for each in page.found if is_full_id(each.about.id)}
     for _, found in groupby(page.found, key=lambda each: ids.get(each.record.entry.id, "")):
@@ -100,13 +108,13 @@ _RECORDS: Final = 200
 _NAMING: Final = _ADOPT | {Mutation.CONTAINER_CREATE, Mutation.CONTAINER_RENAME}
 
 
-def containers(find: Finds, wanted: str) -> list[About]:
+def containers(find: RecordFinder, wanted: str) -> list[RecordSubject]:
     """Return the containers that a name, or the start of an id, means: the last one at the end.
 
     Those that are called so, the last to get the name at the end; if none is, those that once were.
     """
     named = Filter(container=wanted, routes=_NAMING, stages=CLOSING | _ACT)
-    known: dict[str, About] = {}
+    known: dict[str, RecordSubject] = {}
     for found in find(named, limit=2 * _NAMESAKES):
         if _names_one(found):
             about = replace(found.about, name=found.about.becomes or found.about.name)
@@ -121,7 +129,7 @@ def containers(find: Finds, wanted: str) -> list[About]:
     return called or [*known.values()]
 
 
-def _names_one(found: Found) -> bool:
+def _names_one(found: QueryResult) -> bool:
     """Tell whether a record says how a container is called from then on."""
     record, about = found
     if record.entry.stage in CLOSING:
@@ -129,7 +137,7 @@ def _names_one(found: Found) -> bool:
     return is_adoption(record, about)  # or a network with an id of the same form was adopted
 
 
-def _made(find: Finds, wanted: Filter) -> Iterator[Found]:
+def _made(find: RecordFinder, wanted: Filter) -> Iterator[QueryResult]:
     """Yield an adoption, and a create with what closed it: only the latter knows the container's id."""
     yield from find(replace(wanted, routes=_ADOPT, stages=_ACT), limit=1)
     create = frozenset({Mutation.CONTAINER_CREATE})
@@ -138,12 +146,12 @@ def _made(find: Finds, wanted: Filter) -> Iterator[Found]:
 
 
 @dataclass(frozen=True, slots=True)
-class Story:
+class RecordStory:
     """One record, or an intent with what closed it; and what came before and after to the same."""
 
-    found: tuple[Found, ...]
-    before: tuple[Found, ...] = ()
-    after: tuple[Found, ...] = ()
+    found: tuple[QueryResult, ...]
+    before: tuple[QueryResult, ...] = ()
+    after: tuple[QueryResult, ...] = ()
 
 
 #: What a story shows of what came before and after it to the same object, and how much.
@@ -151,7 +159,7 @@ _BEGINNINGS: Final = frozenset({"intent", "violation"})
 NEIGHBOURS: Final = 2
 
 
-def story(find: Finds, identity: str) -> Story | None:
+def story(find: RecordFinder, identity: str) -> RecordStory | None:
     """Return what is recorded under an id, which may be given as the seq of a record."""
     if identity.isascii() and identity.isdigit():
         seq = int(identity[:16])
@@ -165,8 +173,8 @@ def story(find: Finds, identity: str) -> Story | None:
     first, last = found[0].record.seq, found[-1].record.seq
     wanted = Filter(ids=frozenset({found[-1].about.id}), stages=_BEGINNINGS)
     if not found[-1].about.id:
-        return Story(found)
-    return Story(
+        return RecordStory(found)
+    return RecordStory(
         found,
         before=tuple(find(replace(wanted, upto=first - 1), limit=NEIGHBOURS)) if first > 1 else (),
         after=tuple(find(replace(wanted, after=last), limit=NEIGHBOURS, last=False)),

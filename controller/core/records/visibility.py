@@ -12,7 +12,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from controller.core.records.query import About, Found
+from controller.core.records.query import QueryResult, RecordSubject
 from controller.model.mutations import ADOPT
 from controller.model.records import Record, Role
 
@@ -38,7 +38,7 @@ class Reader:
 EVERYTHING: Final = Reader()
 
 
-def may_read(reader: Reader, record: Record, about: About) -> bool:
+def may_read(reader: Reader, record: Record, about: RecordSubject) -> bool:
     """Tell whether a record is one of those that this reader may know."""
     entry = record.entry
     match reader.role:
@@ -54,7 +54,7 @@ def may_read(reader: Reader, record: Record, about: About) -> bool:
             return (own and entry.stage in ASKED) or (of_owner and of_owners)
 
 
-def _adopts(record: Record, about: About) -> bool:
+def _adopts(record: Record, about: RecordSubject) -> bool:
     """Tell whether a record stands for the create of what was adopted."""
     return record.entry.stage == "operator" and about.action == ADOPT
 
@@ -90,7 +90,7 @@ def _without(names: Collection[str], part: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in part.items() if name not in names}
 
 
-def about_told(found: Found, reader: Reader) -> About:
+def about_told(found: QueryResult, reader: Reader) -> RecordSubject:
     """Return what a record is about as this reader may know it.
 
     What a client was refused is told in its own words: nothing of whose the object is.
@@ -99,10 +99,10 @@ def about_told(found: Found, reader: Reader) -> About:
     if reader.role is not Role.CLIENT or (reader.owner and about.owner == reader.owner):
         return about
     thing = str(record.entry.request.get("object", ""))
-    return About(name=thing, action=about.action, method=about.method)
+    return RecordSubject(name=thing, action=about.action, method=about.method)
 
 
-def about_json(about: About) -> dict[str, str]:
+def about_json(about: RecordSubject) -> dict[str, str]:
     """Return what a record is about as answers have it."""
     return {
         "namespace": about.namespace,
@@ -116,6 +116,6 @@ def about_json(about: About) -> dict[str, str]:
     }
 
 
-def about_from(told: Mapping[str, Any]) -> About:
+def about_from(told: Mapping[str, Any]) -> RecordSubject:
     """Return what ``about_json`` wrote."""
-    return About(**{name: str(told.get(name, "")) for name in about_json(About())})
+    return RecordSubject(**{name: str(told.get(name, "")) for name in about_json(RecordSubject())})

@@ -4,7 +4,7 @@ Documents are compared with their defaults filled in. A field that only changed 
 (``1024Mi`` and ``1Gi``), or that was written out with its default, is no difference.
 
 Values of environment variables, arguments, health check commands and container labels may be
-secrets. They are compared, and only named: a ``Change`` carries them only if *reveal* is true.
+secrets. They are compared, and only named: a ``FieldChange`` carries them only if *reveal* is true.
 A field that ``SHOWN`` doesn't list is treated the same way.
 """
 
@@ -20,7 +20,7 @@ from controller.core.engine_api.comparable_fields import differing
 from controller.core.engine_api.translate import RESTART
 from controller.core.manifests.revision_hash import NOT_OF_THE_SLOT
 from controller.model.desired.desired import Service
-from controller.model.desired.field_changes import Change
+from controller.model.desired.field_changes import FieldChange
 from controller.model.desired.fields import AS_WRITTEN
 from controller.model.desired.spec import ServiceSpec
 from controller.model.observed import Container
@@ -117,26 +117,28 @@ _POLICIES: Final = {word: policy.value for policy, (word, _) in RESTART.items()}
 # Documents
 
 
-def slot_changes(old: ServiceSpec, new: ServiceSpec, *, reveal: bool = False) -> tuple[Change, ...]:
+def slot_changes(
+    old: ServiceSpec, new: ServiceSpec, *, reveal: bool = False
+) -> tuple[FieldChange, ...]:
     """Return the fields by which the replicas of two documents differ, by path."""
     return _compared(_document(old), _document(new), reveal=reveal)
 
 
 def service_changes(
     old: ServiceSpec, new: ServiceSpec, *, reveal: bool = False
-) -> tuple[Change, ...]:
+) -> tuple[FieldChange, ...]:
     """Return the fields that differ and belong to a service as a whole, such as its replicas."""
     return _compared(_document(old, whole=True), _document(new, whole=True), reveal=reveal)
 
 
-def written_fields(spec: ServiceSpec, *, reveal: bool = False) -> tuple[Change, ...]:
+def written_fields(spec: ServiceSpec, *, reveal: bool = False) -> tuple[FieldChange, ...]:
     """Return all fields that a document sets, as added ones, by path."""
     everything = [_document(spec), _document(spec, whole=True)]
     found = [change for each in everything for change in _compared(_NOTHING, each, reveal=reveal)]
     return tuple(sorted(found, key=_by_path))
 
 
-def scalar_change(path: str, old: object, new: object) -> Change:
+def scalar_change(path: str, old: object, new: object) -> FieldChange:
     """Return the change of one field whose values may be shown."""
     return _change(path, old, new, sensitive=False, reveal=True)
 
@@ -196,7 +198,7 @@ def _is_in_item(path: str) -> bool:
     return path.split("[", maxsplit=1)[0] in _ITEMS
 
 
-def _compared(old: _Document, new: _Document, *, reveal: bool) -> tuple[Change, ...]:
+def _compared(old: _Document, new: _Document, *, reveal: bool) -> tuple[FieldChange, ...]:
     whole = old.items() ^ new.items()  # items that only one of the two has
     found = [_item_change(item, old, new) for item in whole]
     for path in old.full.keys() | new.full.keys():
@@ -211,7 +213,7 @@ def _compared(old: _Document, new: _Document, *, reveal: bool) -> tuple[Change, 
     return tuple(sorted(found, key=_by_path))
 
 
-def _item_change(item: str, old: _Document, new: _Document) -> Change:
+def _item_change(item: str, old: _Document, new: _Document) -> FieldChange:
     was, now = (_item_text(item, document) for document in (old, new))
     return _change(f"spec.{item}", was, now, sensitive=False, reveal=True)
 
@@ -238,9 +240,9 @@ def _is_shown(path: str, *values: object) -> bool:
     return _ITEM.sub("[]", path) in SHOWN
 
 
-def _change(path: str, old: object, new: object, *, sensitive: bool, reveal: bool) -> Change:
+def _change(path: str, old: object, new: object, *, sensitive: bool, reveal: bool) -> FieldChange:
     carried = reveal or not sensitive
-    return Change(
+    return FieldChange(
         path=path,
         what="added" if old is None else "removed" if new is None else "changed",
         old=_text(old) if carried and old is not None else None,
@@ -249,7 +251,7 @@ def _change(path: str, old: object, new: object, *, sensitive: bool, reveal: boo
     )
 
 
-def _by_path(change: Change) -> tuple[str, str]:
+def _by_path(change: FieldChange) -> tuple[str, str]:
     return (change.path, change.kind)
 
 
@@ -274,7 +276,7 @@ def _escaped(text: str) -> str:
 # Containers
 
 
-def drift_changes(container: Container) -> tuple[Change, ...]:
+def drift_changes(container: Container) -> tuple[FieldChange, ...]:
     """Return the settings of a container that were changed outside trimtab, by path.
 
     ``new`` is the value that it was admitted with, and that a plan restores.
@@ -283,7 +285,7 @@ def drift_changes(container: Container) -> tuple[Change, ...]:
     if admitted is None:
         return ()
     found = [
-        Change(
+        FieldChange(
             _DRIFT_PATHS[setting.name],
             "changed",
             _setting_text(setting.name, setting.show, getattr(now, setting.name)),
@@ -301,7 +303,7 @@ def _setting_text(name: str, show: Callable[..., str], value: object) -> str:
     return _escaped(_POLICIES.get(str(value), show(value)) if name == "restart" else show(value))
 
 
-def admitted_changes(container: Container, service: Service) -> tuple[Change, ...]:
+def admitted_changes(container: Container, service: Service) -> tuple[FieldChange, ...]:
     """Return how a document differs from what a container was admitted with, as far as is known.
 
     For a container whose own document isn't kept. Only image, owner and the limits that the document

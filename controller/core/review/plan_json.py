@@ -12,7 +12,13 @@ from controller.core.review.plan_text import change_text
 from controller.core.review.review import is_different
 from controller.core.review.summary import downtime_json, summary_of
 from controller.core.review.text import to_json
-from controller.model.desired.field_changes import Change, Difference, Effect, Entry, Review
+from controller.model.desired.field_changes import (
+    Effect,
+    FieldChange,
+    Review,
+    ReviewEntry,
+    ServiceDifference,
+)
 
 
 def review_json(review: Review) -> dict[str, object]:
@@ -40,7 +46,7 @@ def differences_json(review: Review) -> dict[str, object]:
     }
 
 
-def _entry(entry: Entry) -> dict[str, object]:
+def _entry(entry: ReviewEntry) -> dict[str, object]:
     slots = {
         "replaced": entry.replaced,
         "created": entry.added,
@@ -69,7 +75,7 @@ def _entry(entry: Entry) -> dict[str, object]:
     return shown
 
 
-def changes_json(differences: Iterable[Difference]) -> list[dict[str, object]]:
+def changes_json(differences: Iterable[ServiceDifference]) -> list[dict[str, object]]:
     """Return changed fields, each with the revision and the containers that it was found in."""
     return [
         {**_change(change), **dict(_found_in(difference))}
@@ -78,7 +84,7 @@ def changes_json(differences: Iterable[Difference]) -> list[dict[str, object]]:
     ]
 
 
-def _change(change: Change) -> dict[str, object]:
+def _change(change: FieldChange) -> dict[str, object]:
     shown: dict[str, object] = {
         "path": change.path,
         "kind": change.kind,
@@ -89,7 +95,7 @@ def _change(change: Change) -> dict[str, object]:
     return {**shown, "old": change.old, "new": change.new}
 
 
-def _found_in(difference: Difference) -> Iterator[tuple[str, object]]:
+def _found_in(difference: ServiceDifference) -> Iterator[tuple[str, object]]:
     if difference.origin is not None:
         yield "revision", difference.origin
     if difference.containers:

@@ -17,7 +17,13 @@ from controller.core.encoding.terminal_text import printable
 from controller.core.review.review import is_different
 from controller.core.review.summary import NOTHING_TO_DO, hold_word, summary_of
 from controller.core.review.text import INCOMPLETE, action_table, volume_lines
-from controller.model.desired.field_changes import Change, Difference, Effect, Entry, Review
+from controller.model.desired.field_changes import (
+    Effect,
+    FieldChange,
+    Review,
+    ReviewEntry,
+    ServiceDifference,
+)
 from controller.model.desired.plan import (
     AnyAction,
     ConnectNetwork,
@@ -127,7 +133,7 @@ class _Page:
         )
         self.lines += [line if style is None else self._paint(style, line) for line in wrapped]
 
-    def entry(self, entry: Entry, *, verbose: bool) -> None:
+    def entry(self, entry: ReviewEntry, *, verbose: bool) -> None:
         """Add one object with its fields and its steps."""
         sign, style = SIGNS[entry.effect]
         self.put(f"{sign} {entry.key}  {_headline(entry)}", style=style)
@@ -146,7 +152,7 @@ class _Page:
                 self.put(f"{action.target} gets {line}", indent="    ")
         self._verdicts(entry.actions)
 
-    def differences(self, entry: Entry) -> None:
+    def differences(self, entry: ReviewEntry) -> None:
         """Add one object with its fields alone."""
         new = entry.is_new
         gone = entry.effect is Effect.REMOVE
@@ -157,7 +163,7 @@ class _Page:
         self.put(f"{sign} {entry.key}{said}", style=style)
         self._fields(entry)
 
-    def _fields(self, entry: Entry) -> None:
+    def _fields(self, entry: ReviewEntry) -> None:
         several = sum(bool(each.containers) for each in entry.differences) > 1
         for difference in entry.differences:
             if title := _title(difference, several=several):
@@ -219,7 +225,7 @@ class _Page:
 # Heads
 
 
-def _headline(entry: Entry) -> str:
+def _headline(entry: ReviewEntry) -> str:
     if entry.key.kind != "Service":
         return {Effect.CREATE: "create", Effect.REMOVE: "remove"}.get(
             entry.effect, entry.effect.value
@@ -233,7 +239,7 @@ def _headline(entry: Entry) -> str:
     return words.get(entry.effect, "no container changes")
 
 
-def _parts(entry: Entry) -> Iterator[str]:
+def _parts(entry: ReviewEntry) -> Iterator[str]:
     if entry.replaced:
         pace = "" if entry.replaced == 1 else f", {_pace(entry)}"
         yield f"replace {_replicas(entry.replaced)}{pace} ({entry.order})"
@@ -251,7 +257,7 @@ def _parts(entry: Entry) -> Iterator[str]:
         yield f"update {_replicas(entry.updated)} in place"
 
 
-def _pace(entry: Entry) -> str:
+def _pace(entry: ReviewEntry) -> str:
     return "one at a time" if entry.at_once == 1 else f"{entry.at_once} at a time"
 
 
@@ -264,7 +270,7 @@ def _replicas(count: int, of: int = 0) -> str:
 # Fields
 
 
-def change_text(change: Change) -> str:
+def change_text(change: FieldChange) -> str:
     """Return one changed field as a line: ``spec.resources.memory: 64Mi -> 96Mi``."""
     if change.old is None and change.new is None:
         text = f"{change.path}: {change.what}"
@@ -280,7 +286,7 @@ def change_text(change: Change) -> str:
     return f"{text} (changed outside trimtab)" if change.kind == "drift" else text
 
 
-def _title(difference: Difference, *, several: bool) -> str:
+def _title(difference: ServiceDifference, *, several: bool) -> str:
     if difference.held:
         return "in its document, and not applied:"
     if several and difference.origin is not None:
@@ -291,7 +297,7 @@ def _title(difference: Difference, *, several: bool) -> str:
 # Steps
 
 
-def _causes(entry: Entry) -> list[str]:
+def _causes(entry: ReviewEntry) -> list[str]:
     """Return why, once each; that the revision is another one is told by the fields."""
     told_by_fields = any(each.changes for each in entry.differences)
     changed = {change.path for each in entry.differences for change in each.changes}

@@ -36,7 +36,7 @@ DOWN_MAX_S = 600.0
 
 
 @dataclass(frozen=True, slots=True)
-class Act:
+class PerformedAction:
     """An action that was performed, or that failed with ``error``, ``at`` seconds since the epoch."""
 
     number: int
@@ -45,7 +45,7 @@ class Act:
     error: str | None = None
 
 
-def acts_json(acts: Iterable[Act], *, since: int) -> list[dict[str, object]]:
+def acts_json(acts: Iterable[PerformedAction], *, since: int) -> list[dict[str, object]]:
     """Return the acts after number *since*; ``text`` is None for a mere part of another one."""
     return [
         {
@@ -64,7 +64,7 @@ def acts_json(acts: Iterable[Act], *, since: int) -> list[dict[str, object]]:
     ]
 
 
-def summary_of_acts(acts: Iterable[Act], desired: Desired) -> Summary:
+def summary_of_acts(acts: Iterable[PerformedAction], desired: Desired) -> Summary:
     """Return what acts came to: each service is counted once, what failed isn't."""
     by_key: dict[Key, list[AnyAction]] = {}
     for act in acts:
@@ -75,7 +75,7 @@ def summary_of_acts(acts: Iterable[Act], desired: Desired) -> Summary:
     )
 
 
-def down_s(acts: Iterable[Act], key: Key) -> float | None:
+def down_s(acts: Iterable[PerformedAction], key: Key) -> float | None:
     """Return how long a slot of a service was down when it was last stopped for its successor.
 
     In seconds: from the action before the stop until after the start. None: that wasn't seen.
@@ -97,7 +97,7 @@ def down_s(acts: Iterable[Act], key: Key) -> float | None:
     return found
 
 
-def _texts(acts: Iterable[Act]) -> Iterator[tuple[Act, str | None]]:
+def _texts(acts: Iterable[PerformedAction]) -> Iterator[tuple[PerformedAction, str | None]]:
     """Yield each act with its line, such as ``web: created web.1-1a2b3c4d``."""
     made: dict[tuple[Key, int], CreateContainer] = {}  # the newest of each slot
     for act in acts:

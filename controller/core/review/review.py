@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from controller.core.drift.actions import DEFAULT_GRACE_S, denied
-from controller.core.drift.drift import Replica
+from controller.core.drift.drift import ReplicaState
 from controller.core.enforcement import disruption_budget
 from controller.core.planning.planner import declared_resources
 from controller.core.planning.successor import at_once, order_of
@@ -24,16 +24,16 @@ from controller.core.review.field_changes import (
     written_fields,
 )
 from controller.core.service.overrides import slots_of
-from controller.model.desired.desired import Desired, Hold, Service
+from controller.model.desired.desired import Desired, OverrideReason, Service
 from controller.model.desired.field_changes import (
-    Change,
-    Difference,
     Downtime,
     Effect,
-    Entry,
+    FieldChange,
     Review,
+    ReviewEntry,
+    ServiceDifference,
 )
-from controller.model.desired.overrides import UNSTEERED, Steering
+from controller.model.desired.overrides import UNSTEERED, Overrides
 from controller.model.desired.plan import (
     AnyAction,
     ConnectNetwork,
@@ -70,7 +70,7 @@ def review(
     declared: Desired,
     desired: Desired,
     observed: Observed,
-    steerings: Mapping[Key, Steering],
+    steerings: Mapping[Key, Overrides],
     reveal: bool = False,
 ) -> Review:
     """Return the review of a plan.
@@ -84,10 +84,10 @@ def review(
         reveal: include values that may be secrets.
     """
     services = {service.key: service for service in desired.services}
-    holds: dict[Key, tuple[Hold, ...]] = {}
+    holds: dict[Key, tuple[OverrideReason, ...]] = {}
     for hold in plan.holds:
         holds[hold.key] = (*holds.get(hold.key, ()), hold)
-    differences: dict[Key, tuple[Difference, ...]] = {}
+    differences: dict[Key, tuple[ServiceDifference, ...]] = {}
     for key, service in services.items():
         steering = steerings.get(key, UNSTEERED)
         found = [
@@ -119,7 +119,7 @@ def review(
     return Review(plan, frozenset(known), tuple(entries))
 
 
-def is_different(entry: Entry) -> bool:
+def is_different(entry: ReviewEntry) -> bool:
     """Return True if an object isn't what is declared, by its fields or because it is to go."""
     return bool(entry.differences) or entry.effect is Effect.REMOVE
 
@@ -128,21 +128,21 @@ def is_different(entry: Entry) -> bool:
 
 
 def container_differences(
-    service: Service, containers: Iterable[Container], steering: Steering, *, reveal: bool
-) -> list[Difference]:
+    service: Service, containers: Iterable[Container], steering: Overrides, *, reveal: bool
+) -> list[ServiceDifference]:
     """Return how the containers of a service differ from its document, and from their own settings.
 
     Containers of slots that are no longer wanted aren't compared. A service is new if nothing of it
     is there and its document was never acted on.
     """
     there = tuple(containers)
-    wanted = [c for c in there if not Replica(c, service).spare]
+    wanted = [c for c in there if not ReplicaState(c, service).spare]
     if not there and steering.applied is None:
         fields = (
             scalar_change("metadata.owner", None, service.owner),
             *written_fields(service.spec, reveal=reveal),
         )
-        return [Difference(service.key, None, (), fields, scope="new")]
+        return [ServiceDifference(service.key, None, (), fields, scope="new")]
     found = []
     for revision in dict.fromkeys(c.revision for c in wanted if c.revision != service.revision):
         group = [c for c in wanted if c.revision == revision]
@@ -152,14 +152,14 @@ def container_differences(
         else:
             changes, note = document_changes(earlier, service, reveal=reveal), None
         names = tuple(c.name for c in group)
-        found.append(Difference(service.key, revision, names, changes, note))
-    altered: dict[tuple[Change, ...], list[str]] = {}
+        found.append(ServiceDifference(service.key, revision, names, changes, note))
+    altered: dict[tuple[FieldChange, ...], list[str]] = {}
     if service.spec.state is not RunState.STOPPED:
         for container in wanted:
             if container.revision == service.revision and (drift := drift_changes(container)):
                 altered.setdefault(drift, []).append(container.name)
     found += [
-        Difference(service.key, service.revision, tuple(names), drift)
+        ServiceDifference(service.key, service.revision, tuple(names), drift)
         for drift, names in altered.items()
     ]
     return found
@@ -167,7 +167,7 @@ def container_differences(
 
 def document_changes(
     earlier: Service, service: Service, *, reveal: bool = False
-) -> tuple[Change, ...]:
+) -> tuple[FieldChange, ...]:
     """Return the fields of the replicas by which two documents of a service differ, by path."""
     owner = (scalar_change("metadata.owner", earlier.owner, service.owner),)
     return (
@@ -176,7 +176,7 @@ def document_changes(
     )
 
 
-def _service_difference(service: Service, steering: Steering) -> list[Difference]:
+def _service_difference(service: Service, steering: Overrides) -> list[ServiceDifference]:
     """Return the fields of a service as a whole that changed since its document was acted on."""
     if steering.applied is None:
         return []
@@ -186,15 +186,15 @@ def _service_difference(service: Service, steering: Steering) -> list[Difference
     except ValueError:
         return []  # of a field that there isn't any more
     changes = service_changes(before, service.spec)
-    return [Difference(service.key, None, (), changes, scope="service")] if changes else []
+    return [ServiceDifference(service.key, None, (), changes, scope="service")] if changes else []
 
 
-def _ahead(service: Service, declared: Service | None, *, reveal: bool) -> list[Difference]:
+def _ahead(service: Service, declared: Service | None, *, reveal: bool) -> list[ServiceDifference]:
     """Return the fields of a pinned service's document that aren't applied."""
     if declared is None or declared.revision == service.revision:
         return []
     changes = document_changes(service, declared, reveal=reveal)
-    return [Difference(service.key, service.revision, (), changes, held=True)]
+    return [ServiceDifference(service.key, service.revision, (), changes, held=True)]
 
 
 # Effects
@@ -244,8 +244,8 @@ def _entry(
     actions: tuple[AnyAction, ...],
     service: Service | None,
     containers: tuple[Container, ...],
-    steering: Steering,
-) -> Entry:
+    steering: Overrides,
+) -> ReviewEntry:
     entry = entry_of(key, actions, service)
     if entry.effect not in (Effect.REPLACE, Effect.RESTART):
         return entry
@@ -259,7 +259,7 @@ def _entry(
     return replace(entry, downtime=Downtime(key, measured_s, grace_s))
 
 
-def entry_of(key: Key, actions: Iterable[AnyAction], service: Service | None) -> Entry:
+def entry_of(key: Key, actions: Iterable[AnyAction], service: Service | None) -> ReviewEntry:
     """Return the effect of actions on one object; *service* is None for one that isn't declared."""
     actions = tuple(actions)
     work = work_of(actions)
@@ -267,7 +267,7 @@ def entry_of(key: Key, actions: Iterable[AnyAction], service: Service | None) ->
     slots = range(1, service.spec.replicas + 1) if service is not None and running else range(0)
     # A slot whose old container goes and whose new one is there already is being replaced, too.
     replaced = {slot for slot in work.going if slot in work.created or slot in slots}
-    entry = Entry(
+    entry = ReviewEntry(
         key,
         Effect.NONE,
         actions=actions,
@@ -286,7 +286,7 @@ def entry_of(key: Key, actions: Iterable[AnyAction], service: Service | None) ->
     return replace(entry, effect=_effect(entry, actions, declared=service is not None))
 
 
-def _effect(entry: Entry, actions: tuple[AnyAction, ...], *, declared: bool) -> Effect:
+def _effect(entry: ReviewEntry, actions: tuple[AnyAction, ...], *, declared: bool) -> Effect:
     kinds = [
         (Effect.REMOVE, any(isinstance(a, RemoveNetwork) and not denied(a) for a in actions)),
         (Effect.REMOVE, not declared and entry.removed + entry.stopped > 0),

@@ -10,8 +10,8 @@ from typing import Final
 from controller.core.drift.actions import denied
 from controller.core.drift.drift import short
 from controller.core.service.overrides import called
-from controller.model.desired.desired import Hold
-from controller.model.desired.field_changes import Downtime, Effect, Entry, Review
+from controller.model.desired.desired import OverrideReason
+from controller.model.desired.field_changes import Downtime, Effect, Review, ReviewEntry
 from controller.model.desired.plan import (
     AnyAction,
     CreateNetwork,
@@ -64,7 +64,7 @@ class Summary:
     blocked: int = 0
     errors: int = 0
     downtime: tuple[Downtime, ...] = ()
-    holds: tuple[Hold, ...] = ()
+    holds: tuple[OverrideReason, ...] = ()
     done: bool = False
 
     @property
@@ -144,7 +144,7 @@ def summary_of(review: Review) -> Summary:
     )
 
 
-def summary_of_done(entries: Iterable[Entry]) -> Summary:
+def summary_of_done(entries: Iterable[ReviewEntry]) -> Summary:
     """Return the summary of what was done."""
     everything = tuple(entries)
     return Summary(
@@ -180,7 +180,7 @@ def downtime_json(downtime: Downtime) -> dict[str, object]:
     }
 
 
-def hold_word(hold: Hold) -> str:
+def hold_word(hold: OverrideReason) -> str:
     """Return in a few words how a service is held."""
     if hold.revision is None:
         return hold.word

@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Iterable
 
 from controller.core.rules.anonymous_volumes import described, slot_volumes
-from controller.model.desired.desired import Hold
+from controller.model.desired.desired import OverrideReason
 from controller.model.desired.plan import (
     AnyAction,
     Blocked,
@@ -94,7 +94,7 @@ def to_json(plan: Plan) -> dict[str, object]:
     }
 
 
-def _held(hold: Hold) -> dict[str, object]:
+def _held(hold: OverrideReason) -> dict[str, object]:
     return {
         "object": str(hold.key),
         "word": hold.word,

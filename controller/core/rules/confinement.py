@@ -7,11 +7,11 @@ from dataclasses import asdict, fields
 from typing import TYPE_CHECKING, Any
 
 from controller.core.rules.anonymous_volumes import uncovered
-from controller.model.confinement import Confinement, Fastening
+from controller.model.confinement import Confinement, ExpectedMount
 from controller.model.host_paths import PathFacts
 
 if TYPE_CHECKING:
-    from controller.core.engine_api.requests import CreateRequest, Mount
+    from controller.core.engine_api.requests import CreateRequest, MountRequest
     from controller.core.rules.context import Case
 
 #: The journal cuts longer texts: then nothing is recorded, and nothing can be compared.
@@ -32,7 +32,7 @@ def confinement_of(case: Case, request: CreateRequest) -> Confinement:
     )
 
 
-def _fastenings(case: Case, request: CreateRequest) -> Iterator[Fastening]:
+def _fastenings(case: Case, request: CreateRequest) -> Iterator[ExpectedMount]:
     paths: Mapping[str, PathFacts] = case.facts.paths if case.facts else {}
     root = case.facts.host.volumes_root if case.facts else ""
     for mount in request.mounts:
@@ -40,7 +40,7 @@ def _fastenings(case: Case, request: CreateRequest) -> Iterator[Fastening]:
         yield _fastening(mount, paths.get(source))
     image = case.image.volumes if case.image else ()
     for target in uncovered((*request.volumes, *image), (mount.target for mount in request.mounts)):
-        yield Fastening("volume", target)
+        yield ExpectedMount("volume", target)
 
 
 def data_path(volumes_root: str, name: str) -> str:
@@ -48,9 +48,9 @@ def data_path(volumes_root: str, name: str) -> str:
     return f"{volumes_root}/{name}/_data" if name else ""
 
 
-def _fastening(mount: Mount, seen: PathFacts | None) -> Fastening:
+def _fastening(mount: MountRequest, seen: PathFacts | None) -> ExpectedMount:
     known = seen is not None and seen.kind in {"dir", "file"}
-    return Fastening(
+    return ExpectedMount(
         type=mount.type,
         target=mount.target,
         source=mount.source,
@@ -93,12 +93,12 @@ def confinement_from(told: object) -> Confinement | None:
     return Confinement(**known)
 
 
-def _fastening_from(told: Mapping[str, Any]) -> Fastening:
+def _fastening_from(told: Mapping[str, Any]) -> ExpectedMount:
     known = {name: told[name] for name in _MOUNT_NAMES & told.keys()}
     # Large numbers may have become strings.
     known |= {name: int(known[name]) for name in ("size", "device", "inode") if name in known}
-    return Fastening(**{"type": "", "target": "", **known})
+    return ExpectedMount(**{"type": "", "target": "", **known})
 
 
 _NAMES = frozenset(field.name for field in fields(Confinement))
-_MOUNT_NAMES = frozenset(field.name for field in fields(Fastening))
+_MOUNT_NAMES = frozenset(field.name for field in fields(ExpectedMount))

@@ -13,10 +13,10 @@ from controller.core.encoding.quoting import quoted
 from controller.core.engine_api.mount_grammar import parse_size
 from controller.core.engine_api.requests import (
     Finding,
-    Healthcheck,
-    Limits,
+    HealthcheckRequest,
     LogConfig,
-    RestartPolicy,
+    ResourceLimits,
+    RestartRequest,
 )
 from controller.core.rules.context import Case
 from controller.core.rules.facts import HostFacts
@@ -101,7 +101,7 @@ def limits_bounded(case: Case) -> Findings:
         yield Finding("resources.shm", "HostConfig.ShmSize", reason, "ask for less", fits)
 
 
-def judge_limits(limits: Limits, policy: Policy, host: HostFacts, path: str) -> Findings:
+def judge_limits(limits: ResourceLimits, policy: Policy, host: HostFacts, path: str) -> Findings:
     """Yield which limits are out of bounds; what is unset (0, pids None) is left out."""
     yield from _judge_memory(limits, policy, path)
     yield from _judge_cpus(limits, policy, host, path)
@@ -113,7 +113,7 @@ def judge_limits(limits: Limits, policy: Policy, host: HostFacts, path: str) -> 
         yield Finding("resources.pids", where, reason, "ask for fewer", limits.pids > most)
 
 
-def _judge_memory(limits: Limits, policy: Policy, path: str) -> Findings:
+def _judge_memory(limits: ResourceLimits, policy: Policy, path: str) -> Findings:
     most = policy.resources.memory.max
     memory = limits.memory or policy.resources.memory.default
     if limits.memory and not MEMORY_FLOOR <= limits.memory <= most:
@@ -135,7 +135,7 @@ def _judge_memory(limits: Limits, policy: Policy, path: str) -> Findings:
         yield Finding("resources.swap", f"{path}MemorySwappiness", reason, "0 to 100")
 
 
-def _judge_cpus(limits: Limits, policy: Policy, host: HostFacts, path: str) -> Findings:
+def _judge_cpus(limits: ResourceLimits, policy: Policy, host: HostFacts, path: str) -> Findings:
     most = policy.resources.cpus.max
     here = host.cpus * NANO if host.cpus else CPUS_MAX * NANO
     most = min(most, here)
@@ -316,7 +316,7 @@ def restart_bounded(case: Case) -> Findings:
         yield Finding("auto-remove", "HostConfig.AutoRemove", reason, "choose one of the two")
 
 
-def judge_restart(restart: RestartPolicy, policy: Policy, path: str) -> Findings:
+def judge_restart(restart: RestartRequest, policy: Policy, path: str) -> Findings:
     """Yield what is wrong with a restart policy."""
     allowed, most = policy.restart.policies, policy.restart.max_retries
     if restart.name and restart.name not in allowed:
@@ -359,7 +359,7 @@ def _duration(count_ns: int) -> str:
     return f"{count_ns}ns" if rest else format_duration_ms(whole)
 
 
-def _judge_check(check: Healthcheck, policy: Policy) -> Findings:
+def _judge_check(check: HealthcheckRequest, policy: Policy) -> Findings:
     most = policy.healthcheck.max_retries
     if not 0 <= check.retries <= most:
         reason = f"{check.retries} retries are outside 0 to {most}"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from controller.core.encoding.image_reference import Reference, parse_reference
-from controller.core.engine_api.requests import CreateRequest, Port
+from controller.core.engine_api.requests import CreateRequest, PortRequest
 from controller.core.rules.facts import CreateFacts, ImageFacts, Stamp
 from controller.model import names
 from controller.model.names import (
@@ -17,10 +17,10 @@ from controller.model.names import (
     namespaced_network,
 )
 from controller.model.policy.document import OPERATOR_OWNER, Exemption, Policy
-from controller.model.policy.sections import CpuLimit, Memory, PidLimit
+from controller.model.policy.sections import CpuLimit, MemoryLimit, PidLimit
 from controller.model.records import Actor, Role
 
-_Limit = TypeVar("_Limit", Memory, CpuLimit, PidLimit)
+_Limit = TypeVar("_Limit", MemoryLimit, CpuLimit, PidLimit)
 
 COMPOSE_SERVICE = "com.docker.compose.service"
 SERVICE_LABEL_MAX = 63
@@ -57,18 +57,18 @@ class Case:
         return self.facts.image if self.facts else None
 
     @property
-    def networks(self) -> Implied:
+    def networks(self) -> ImpliedNetworks:
         """The namespace's implied networks."""
         return implied(self.policy, self.namespace)
 
     @property
-    def ports(self) -> tuple[Port, ...]:
+    def ports(self) -> tuple[PortRequest, ...]:
         """The published ports."""
         return self.request.ports
 
 
 @dataclass(frozen=True, slots=True)
-class Implied:
+class ImpliedNetworks:
     """The names of a namespace's implied networks."""
 
     isolated: str
@@ -80,10 +80,10 @@ class Implied:
         return (self.isolated, self.ingress, self.bridge)
 
 
-def implied(policy: Policy, namespace: str) -> Implied:
+def implied(policy: Policy, namespace: str) -> ImpliedNetworks:
     """Return the names of a namespace's implied networks."""
     networks = policy.networks
-    return Implied(
+    return ImpliedNetworks(
         namespaced_network(networks.isolated, namespace),
         namespaced_network(networks.ingress, namespace),
         namespaced_network(networks.bridge, namespace),

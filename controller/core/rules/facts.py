@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from controller.model.host_paths import PathFacts
-from controller.model.inventory import Trusted
+from controller.model.inventory import TrustedImage
 from controller.model.observed import Settings
 
 DEFAULT_VOLUMES_ROOT = "/var/lib/docker/volumes"
@@ -79,7 +79,7 @@ class CreateFacts:
 
     host: HostFacts = HostFacts()
     image: ImageFacts | None = None
-    trusted: Trusted | None = None
+    trusted: TrustedImage | None = None
     pinned: bool = False
     paths: Mapping[str, PathFacts] = field(default_factory=dict)
     networks: Mapping[str, NetworkFacts] = field(default_factory=dict)

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from controller.core.engine_api.requests import Mount
+from controller.core.engine_api.requests import MountRequest
 from controller.core.rules.anonymous_volumes import uncovered, volume_name
 from controller.core.rules.context import Case, name_of
 from controller.model import names
@@ -27,7 +27,7 @@ from controller.model.names import qualified
 # A create at the gate
 
 
-def mounts_of(case: Case) -> tuple[Mount, ...]:
+def mounts_of(case: Case) -> tuple[MountRequest, ...]:
     """Return the mounts of a create: those asked for, each with its volume, and the policy's own.
 
     A container that is there already keeps what the engine made for it.
@@ -42,10 +42,13 @@ def mounts_of(case: Case) -> tuple[Mount, ...]:
     paths = uncovered((*case.request.volumes, *image), (mount.target for mount in asked))
     if case.policy.images.anonymous_volumes == "refuse":
         return asked
-    return (*asked, *(placed(case, Mount("volume", "", path, path="Image")) for path in paths))
+    return (
+        *asked,
+        *(placed(case, MountRequest("volume", "", path, path="Image")) for path in paths),
+    )
 
 
-def placed(case: Case, mount: Mount) -> Mount:
+def placed(case: Case, mount: MountRequest) -> MountRequest:
     """Return a volume mount without a source as what the policy has there: a named volume or a tmpfs.
 
     Unchanged where the policy refuses: ``rules_image.anonymous_volumes`` reports it.
@@ -55,7 +58,9 @@ def placed(case: Case, mount: Mount) -> Mount:
             return replace(mount, source=volume_name(_holder(case), mount.target))
         case "slot" | "scratch":
             size = case.policy.resources.tmpfs.default
-            return Mount("tmpfs", "", mount.target, mount.read_only, path=mount.path, size=size)
+            return MountRequest(
+                "tmpfs", "", mount.target, mount.read_only, path=mount.path, size=size
+            )
         case _:
             return mount
 

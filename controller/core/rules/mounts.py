@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 
 from controller.core.engine_api.grammar import is_below, is_clean
 from controller.core.engine_api.mount_grammar import VOLUME_NAME
-from controller.core.engine_api.requests import Finding, Mount
+from controller.core.engine_api.requests import Finding, MountRequest
 from controller.core.rules.confinement import data_path
 from controller.core.rules.context import Case
 from controller.core.rules.facts import DEFAULT_VOLUMES_ROOT, VolumeFacts
@@ -91,7 +91,7 @@ def volume_below(source: str, root: str) -> str:
     return parts[0] if data else ""
 
 
-def _below_volumes_root(case: Case, mount: Mount, root: str) -> Findings:
+def _below_volumes_root(case: Case, mount: MountRequest, root: str) -> Findings:
     name = volume_below(mount.source, root)
     if not name:
         reason = f"{mount.source} is no volume's data"
@@ -108,7 +108,7 @@ def _below_volumes_root(case: Case, mount: Mount, root: str) -> Findings:
     yield from _as_it_is(case, mount, in_volume=True)
 
 
-def _bind(case: Case, mount: Mount) -> Findings:
+def _bind(case: Case, mount: MountRequest) -> Findings:
     source = mount.source
     never = next((path for path in NEVER if _touches(source, path)), "")
     if never or source.rpartition("/")[2] in _SOCKET_NAMES:
@@ -152,7 +152,7 @@ def project_of(case: Case, source: str) -> Project | None:
     return None
 
 
-def _as_its_user(case: Case, mount: Mount, project: Project) -> Findings:
+def _as_its_user(case: Case, mount: MountRequest, project: Project) -> Findings:
     """A client's container has the rights of the project's user in the project, and no others.
 
     The user can put a link in the place of the folder before the start, and runs what the container
@@ -199,7 +199,7 @@ _KINDS = {
 
 
 def _as_it_is(
-    case: Case, mount: Mount, *, in_volume: bool, trusted: tuple[int, ...] = ()
+    case: Case, mount: MountRequest, *, in_volume: bool, trusted: tuple[int, ...] = ()
 ) -> Findings:
     """Yield what is wrong with a source as the broker sees it; *trusted* users may own folders."""
     if case.facts is None:
@@ -223,7 +223,9 @@ def _as_it_is(
         yield from _parents(case, mount, facts, trusted)
 
 
-def _parents(case: Case, mount: Mount, facts: PathFacts, owners: tuple[int, ...]) -> Findings:
+def _parents(
+    case: Case, mount: MountRequest, facts: PathFacts, owners: tuple[int, ...]
+) -> Findings:
     """Yield who could swap the source for something else after it was judged."""
     listed = case.policy.owner(case.owner)
     trusted = {0, *owners, *(listed.uids if listed else ())}
@@ -241,7 +243,7 @@ def _parents(case: Case, mount: Mount, facts: PathFacts, owners: tuple[int, ...]
         yield Finding("mount.parent", mount.path, reason, remedy)
 
 
-def _volume(case: Case, mount: Mount, name: str) -> Findings:
+def _volume(case: Case, mount: MountRequest, name: str) -> Findings:
     if case.facts is None or not VOLUME_NAME.fullmatch(name):
         return
     facts = case.facts.volumes.get(name)
@@ -278,7 +280,7 @@ def _may_use(case: Case, facts: VolumeFacts) -> bool:
             return True
 
 
-def warnings(mounts: Iterable[Mount]) -> tuple[str, ...]:
+def warnings(mounts: Iterable[MountRequest]) -> tuple[str, ...]:
     """Return what is admitted and yet better avoided."""
     return tuple(
         f"{mount.source} is mounted writable: read-only is safer"

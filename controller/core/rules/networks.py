@@ -16,7 +16,7 @@ from typing import Literal
 
 from controller.core.encoding.quoting import quoted
 from controller.core.engine_api.grammar import HOST_GATEWAY, is_host_name
-from controller.core.engine_api.requests import Endpoint, Finding, Port
+from controller.core.engine_api.requests import Endpoint, Finding, PortRequest
 from controller.core.rules.context import COMPOSE_SERVICE, Case
 from controller.core.rules.facts import NetworkFacts
 from controller.core.rules.identity import if_lost
@@ -38,7 +38,7 @@ RANGE_MAX = 100
 
 
 @dataclass(frozen=True, slots=True)
-class Joined:
+class JoinedNetworks:
     """The networks that a container joins, by name, the first one its mode; () for none."""
 
     networks: tuple[Endpoint, ...] = ()
@@ -76,14 +76,14 @@ def _name(case: Case, asked: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Mode:
+class ContainerNetworkMode:
     """How a container is networked: ``kind`` is none, isolated, bridge, or own (another one)."""
 
     kind: str
     network: str  # the name of the network that it stands for; as asked, if there is none
 
 
-def mode_of(case: Case) -> Mode:
+def mode_of(case: Case) -> ContainerNetworkMode:
     """Return the mode that is asked for.
 
     Words of the engine (default, bridge) are a client's only, and only as such: the id of the
@@ -92,23 +92,23 @@ def mode_of(case: Case) -> Mode:
     asked, implied = case.request.network_mode, case.networks
     name = _name(case, asked)
     if asked == "none" or (case.request.network_disabled and asked in {"", "default"}):
-        return Mode("none", "none")
+        return ContainerNetworkMode("none", "none")
     if name == implied.isolated:
-        return Mode("isolated", name)
+        return ContainerNetworkMode("isolated", name)
     if name == implied.bridge or (asked == "bridge" and not case.by_controller):
-        return Mode("bridge", implied.bridge)
+        return ContainerNetworkMode("bridge", implied.bridge)
     if asked in {"", "default"} and not case.by_controller:
         return _default_mode(case)
-    return Mode("own", name)
+    return ContainerNetworkMode("own", name)
 
 
-def _default_mode(case: Case) -> Mode:
+def _default_mode(case: Case) -> ContainerNetworkMode:
     modes = case.policy.networks.modes
     if "isolated" in modes:
-        return Mode("isolated", case.networks.isolated)
+        return ContainerNetworkMode("isolated", case.networks.isolated)
     if "bridge" in modes:
-        return Mode("bridge", case.networks.bridge)
-    return Mode("none", "none")
+        return ContainerNetworkMode("bridge", case.networks.bridge)
+    return ContainerNetworkMode("none", "none")
 
 
 def wanted(case: Case) -> tuple[str, ...]:
@@ -136,13 +136,13 @@ def _is_internal(case: Case, name: str) -> bool:
     return facts.internal if facts else name != case.networks.bridge
 
 
-def joined(case: Case) -> Joined:
+def joined(case: Case) -> JoinedNetworks:
     """Return what an admitted container joins, by the networks' names."""
     aliases: dict[str, tuple[str, ...]] = {}
     for end in case.request.endpoints:
         name = _resolved(case, end.network)
         aliases[name] = tuple(dict.fromkeys((*aliases.get(name, ()), *end.aliases)))
-    return Joined(tuple(Endpoint(name, aliases.get(name, ())) for name in wanted(case)))
+    return JoinedNetworks(tuple(Endpoint(name, aliases.get(name, ())) for name in wanted(case)))
 
 
 def mode_granted(case: Case) -> Findings:
@@ -193,7 +193,7 @@ def endpoints_implied(case: Case) -> Findings:
             yield Finding("network.endpoints", _ENDPOINTS, reason, "name it, with the aliases")
 
 
-def _apart(case: Case, mode: Mode) -> set[str]:
+def _apart(case: Case, mode: ContainerNetworkMode) -> set[str]:
     """Return the implied networks that no container of a mode joins."""
     apart = {case.networks.isolated, case.networks.bridge} - {mode.network}
     if mode.kind == "bridge" and case.policy.networks.bridge_joins_isolated:
@@ -347,7 +347,7 @@ def ports_allowed(case: Case) -> Findings:
         taken.add(spot)
 
 
-def _port(case: Case, port: Port) -> Findings:
+def _port(case: Case, port: PortRequest) -> Findings:
     limits, where = case.policy.networks.ports, f"{port.path}.HostPort"
     if port.host_ip and host_address(port.host_ip) not in limits.host_ips:
         granted = ", ".join(limits.host_ips)

@@ -18,7 +18,7 @@ _TOLD_MAX = 5
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class AdmissionPatch:
     """Something that the gate adds to what was asked for: the rule, and a sentence."""
 
     rule: str
@@ -26,7 +26,7 @@ class Change:
 
 
 @dataclass(frozen=True, slots=True)
-class Admission:
+class AdmissionDecision:
     """The verdict on a mutation and, unless it is denied, what to forward and to record.
 
     ``body`` and ``query`` are rebuilt from typed values, in canonical case. ``malformed`` tells
@@ -52,12 +52,16 @@ class Admission:
         return self.told or self.verdict
 
 
-def denied(findings: Iterable[Finding], summary: dict[str, object] | None = None) -> Admission:
+def denied(
+    findings: Iterable[Finding], summary: dict[str, object] | None = None
+) -> AdmissionDecision:
     """Return the refusal for what was found; there is something."""
     found = tuple(findings)
     assert found, "a refusal without a reason"
     malformed = found[0].rule.startswith(MALFORMED)
-    return Admission(verdict_of(found), summary=summary or {}, malformed=malformed, findings=found)
+    return AdmissionDecision(
+        verdict_of(found), summary=summary or {}, malformed=malformed, findings=found
+    )
 
 
 Modes = Mapping[str, Mode]
@@ -75,7 +79,9 @@ def mode_of(finding: Finding, modes: Modes) -> Mode:
     return modes.get(finding.rule, "enforce")
 
 
-def tolerating(admission: Admission, findings: Iterable[Finding], modes: Modes) -> Admission:
+def tolerating(
+    admission: AdmissionDecision, findings: Iterable[Finding], modes: Modes
+) -> AdmissionDecision:
     """Return an admission that says what the modes of rules let through: ``audit-deny``.
 
     None of *findings* is enforced. What is only audited isn't in ``told``.
@@ -108,7 +114,9 @@ def warning_of(finding: Finding) -> str:
 
 
 def verdict_of(
-    denials: Iterable[Finding], changes: Iterable[Change] = (), exceptions: tuple[str, ...] = ()
+    denials: Iterable[Finding],
+    changes: Iterable[AdmissionPatch] = (),
+    exceptions: tuple[str, ...] = (),
 ) -> Verdict:
     """Return the verdict of what was found."""
     found, added = list(denials), list(changes)

@@ -8,13 +8,13 @@ from dataclasses import asdict, dataclass, field
 from controller.core.drift.failed_runs import shown
 from controller.core.service.revisions import in_force
 from controller.model.container_output import FailedRun
-from controller.model.desired.overrides import Revision, Steering
+from controller.model.desired.overrides import Overrides, Revision
 from controller.model.names import Key
 from controller.model.observed import Image
 
 
 @dataclass(frozen=True, slots=True)
-class Past:
+class HistoryInputs:
     """What a history is told from. ``declared`` is the document's revision, '' where it is gone.
 
     ``pins`` are the images that the broker pinned revisions to, ``running`` how many containers
@@ -22,14 +22,14 @@ class Past:
     """
 
     key: Key
-    steering: Steering
+    steering: Overrides
     declared: str
     generation: int
     pins: Mapping[str, Image] = field(default_factory=dict)
     running: Mapping[str, int] = field(default_factory=dict)
 
 
-def history(past: Past) -> dict[str, object]:
+def history(past: HistoryInputs) -> dict[str, object]:
     """Return a service's history in the shape of ``history --json``, the newest revision first."""
     steering, key = past.steering, past.key
     restarting = steering.restarting
@@ -47,7 +47,7 @@ def history(past: Past) -> dict[str, object]:
     }
 
 
-def _row(each: Revision, past: Past) -> dict[str, object]:
+def _row(each: Revision, past: HistoryInputs) -> dict[str, object]:
     pinned = past.steering.pin is not None and past.steering.pin.revision == each.revision
     image = past.pins.get(each.revision)
     return {

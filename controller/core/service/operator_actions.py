@@ -17,10 +17,10 @@ from controller.core.service.revisions import in_force, last_good, left
 from controller.model.desired.desired import Desired, Restarting, Service
 from controller.model.desired.overrides import (
     UNSTEERED,
+    Overrides,
     Pin,
     Revision,
     ServiceAct,
-    Steering,
     Suspension,
 )
 from controller.model.desired.spec import OnFailure, PullPolicy, RunState
@@ -33,13 +33,13 @@ SUSPENDED_MAX = 10_000
 
 
 @dataclass(frozen=True, slots=True)
-class Ground:
+class ActionInputs:
     """What an act is decided on: the files as they were read, what is there of the service, and
     why its rollout failed, if so.
     """
 
     declared: Desired
-    steerings: Mapping[Key, Steering]
+    steerings: Mapping[Key, Overrides]
     containers: tuple[Container, ...]
     generation: int
     failed: str = ""
@@ -52,14 +52,14 @@ class Decision:
     ``revision`` is the one that it is about; ``anew``: its image is looked up anew.
     """
 
-    steering: Steering
+    steering: Overrides
     changed: bool
     text: str
     revision: str = ""
     anew: bool = False
 
 
-def decide(act: ServiceAct, ground: Ground, *, now: str) -> Decision:
+def decide(act: ServiceAct, ground: ActionInputs, *, now: str) -> Decision:
     """Return what an act comes to, *now* (RFC 3339).
 
     Raises:
@@ -78,7 +78,7 @@ def decide(act: ServiceAct, ground: Ground, *, now: str) -> Decision:
             assert_never(act.verb)
 
 
-def _suspend(act: ServiceAct, ground: Ground, now: str) -> Decision:
+def _suspend(act: ServiceAct, ground: ActionInputs, now: str) -> Decision:
     key, before = act.key, ground.steerings.get(act.key, UNSTEERED)
     declared = ground.declared
     known = declared.service(key) or key in declared.blind_keys or ground.containers
@@ -97,7 +97,7 @@ def _suspend(act: ServiceAct, ground: Ground, now: str) -> Decision:
     return Decision(after, changed=True, text="suspended: nothing is changed until it is resumed")
 
 
-def _resume(act: ServiceAct, ground: Ground) -> Decision:
+def _resume(act: ServiceAct, ground: ActionInputs) -> Decision:
     before = ground.steerings.get(act.key, UNSTEERED)
     service = ground.declared.service(act.key)
     if before.suspension is None and before.pin is None and not ground.failed:
@@ -118,7 +118,7 @@ def _resume(act: ServiceAct, ground: Ground) -> Decision:
     return Decision(after, changed=True, text=f"no longer {' and '.join(ended)}")
 
 
-def _rollback(act: ServiceAct, ground: Ground, now: str) -> Decision:
+def _rollback(act: ServiceAct, ground: ActionInputs, now: str) -> Decision:
     service, before = _workable(act, ground)
     earlier = _chosen(act, service, before)
     if before.pin is not None and before.pin.revision == earlier.revision:
@@ -141,7 +141,7 @@ def _rollback(act: ServiceAct, ground: Ground, now: str) -> Decision:
     return Decision(after, changed=True, text=text, revision=earlier.revision)
 
 
-def goes_back(service: Service, steering: Steering, containers: Iterable[Container]) -> bool:
+def goes_back(service: Service, steering: Overrides, containers: Iterable[Container]) -> bool:
     """Tell whether a service is to go back by itself from its revision, whose rollout failed.
 
     Once. Where somebody had it tried again and it failed again, it goes no further, as long as what
@@ -157,7 +157,7 @@ def goes_back(service: Service, steering: Steering, containers: Iterable[Contain
     return not serving >= set(range(1, service.spec.replicas + 1))
 
 
-def _chosen(act: ServiceAct, service: Service, steering: Steering) -> Revision:
+def _chosen(act: ServiceAct, service: Service, steering: Overrides) -> Revision:
     """Return the revision to go back to."""
     name = called(act.key)
     remedy = f"see 'trimtab history {name}'"
@@ -185,7 +185,7 @@ def _chosen(act: ServiceAct, service: Service, steering: Steering) -> Revision:
     return found[0]
 
 
-def _check_fit(key: Key, service: Service, earlier: Revision, ground: Ground) -> None:
+def _check_fit(key: Key, service: Service, earlier: Revision, ground: ActionInputs) -> None:
     """Raise what keeps a service from running an earlier revision now."""
     name, which = called(key), short(earlier.revision)
     slots = slots_of(earlier, service)
@@ -207,7 +207,7 @@ def _check_fit(key: Key, service: Service, earlier: Revision, ground: Ground) ->
         )
 
 
-def _restart(act: ServiceAct, ground: Ground) -> Decision:
+def _restart(act: ServiceAct, ground: ActionInputs) -> Decision:
     service, before = _workable(act, ground)
     name = called(act.key)
     if service.spec.state is RunState.STOPPED or service.spec.replicas == 0:
@@ -228,7 +228,7 @@ def _restart(act: ServiceAct, ground: Ground) -> Decision:
     )
 
 
-def _workable(act: ServiceAct, ground: Ground) -> tuple[Service, Steering]:
+def _workable(act: ServiceAct, ground: ActionInputs) -> tuple[Service, Overrides]:
     """Return a service that passes work for, and its steering.
 
     Raises:

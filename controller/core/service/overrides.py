@@ -18,16 +18,16 @@ from controller.core.manifests.resolve import desired_digest
 from controller.core.manifests.revision_hash import NOT_OF_THE_SLOT, revision_of
 from controller.core.manifests.validate import exclusive_volumes, overlap
 from controller.core.service.revisions import is_pinned
-from controller.model.desired.desired import Desired, Hold, Service
-from controller.model.desired.overrides import UNSTEERED, Pin, Revision, Steering, Suspension
+from controller.model.desired.desired import Desired, OverrideReason, Service
+from controller.model.desired.overrides import UNSTEERED, Overrides, Pin, Revision, Suspension
 from controller.model.desired.spec import Order, ServiceSpec, VolumeMount
 from controller.model.names import DEFAULT_NAMESPACE, Key
 
 
-def steer(declared: Desired, steerings: Mapping[Key, Steering]) -> Desired:
+def steer(declared: Desired, steerings: Mapping[Key, Overrides]) -> Desired:
     """Return what passes work for: *declared* itself where nobody wants anything else."""
     services: list[Service] = []
-    holds: list[Hold] = []
+    holds: list[OverrideReason] = []
     for service in declared.services:
         steering = steerings.get(service.key, UNSTEERED)
         steered, own = _steered(service, steering)
@@ -51,7 +51,7 @@ def steer(declared: Desired, steerings: Mapping[Key, Steering]) -> Desired:
     return replace(steered_desired, digest=digest)
 
 
-def lasting(declared: Desired, steerings: Mapping[Key, Steering]) -> frozenset[Key]:
+def lasting(declared: Desired, steerings: Mapping[Key, Overrides]) -> frozenset[Key]:
     """Return the services whose steering is kept though nothing of them is to be seen.
 
     A suspension ends when a person says so. A pin is kept while its document can't be read.
@@ -64,12 +64,12 @@ def lasting(declared: Desired, steerings: Mapping[Key, Steering]) -> frozenset[K
     )
 
 
-def _order(hold: Hold) -> tuple[Key, str, str]:
+def _order(hold: OverrideReason) -> tuple[Key, str, str]:
     return (hold.key, hold.word, hold.reason)
 
 
-def _steered(service: Service, steering: Steering) -> tuple[Service, list[Hold]]:
-    holds: list[Hold] = []
+def _steered(service: Service, steering: Overrides) -> tuple[Service, list[OverrideReason]]:
+    holds: list[OverrideReason] = []
     if steering.suspension is not None or service.spec.suspend:
         holds.append(suspension_of(service.key, steering.suspension, service))
     pin = steering.pin
@@ -113,7 +113,9 @@ def called(key: Key) -> str:
     return key.name if key.namespace == DEFAULT_NAMESPACE else f"{key.namespace}/{key.name}"
 
 
-def suspension_of(key: Key, suspension: Suspension | None, service: Service | None) -> Hold:
+def suspension_of(
+    key: Key, suspension: Suspension | None, service: Service | None
+) -> OverrideReason:
     """Return the hold of a service that is suspended by a command, or else by its document."""
     reasons, remedies = [], []
     if suspension is not None:
@@ -124,10 +126,10 @@ def suspension_of(key: Key, suspension: Suspension | None, service: Service | No
         reasons.append(f"spec.suspend is true in {where.file}:{where.line}")
         remedies.append("set spec.suspend: false")
     code = "Declared" if suspension is None else "ByCommand"
-    return Hold(key, "suspended", code, "; ".join(reasons), ", and ".join(remedies))
+    return OverrideReason(key, "suspended", code, "; ".join(reasons), ", and ".join(remedies))
 
 
-def _pinned(service: Service, pin: Pin) -> Hold:
+def _pinned(service: Service, pin: Pin) -> OverrideReason:
     why = f": {pin.reason}" if pin.reason else ""
     reason = (
         f"pinned to {short(pin.revision)} by {pin.by} since {pin.since}{why}; "
@@ -136,17 +138,17 @@ def _pinned(service: Service, pin: Pin) -> Hold:
     but = " (image, env …; not only replicas or rollout)" if pin.automatic else ""
     remedy = f"change its document{but}, or trimtab resume {called(service.key)}"
     code = "Automatic" if pin.automatic else "ByCommand"
-    return Hold(service.key, "pinned", code, reason, remedy, revision=pin.revision)
+    return OverrideReason(service.key, "pinned", code, reason, remedy, revision=pin.revision)
 
 
 def _because(pin: Pin) -> str:
     return f"rolled back by {pin.by}" + (f", since {pin.reason}" if pin.reason else "")
 
 
-def _lost(key: Key, pin: Pin) -> Hold:
+def _lost(key: Key, pin: Pin) -> OverrideReason:
     reason = f"it is pinned to {short(pin.revision)}, of which nothing more is known"
     remedy = f"change its document, or trimtab resume {called(key)}"
-    return Hold(key, "suspended", "PinLost", reason, remedy)
+    return OverrideReason(key, "suspended", "PinLost", reason, remedy)
 
 
 # What doesn't fit in any more
@@ -191,7 +193,7 @@ def _written(service: Service) -> Iterator[str]:
             yield mount.source
 
 
-def _clashes(services: Iterable[Service], pinned: set[Key]) -> Iterator[Hold]:
+def _clashes(services: Iterable[Service], pinned: set[Key]) -> Iterator[OverrideReason]:
     if not pinned:
         return
     services = list(services)
@@ -207,6 +209,6 @@ def _clashes(services: Iterable[Service], pinned: set[Key]) -> Iterator[Hold]:
                 yield _clash(other.key, one.key, reason)
 
 
-def _clash(key: Key, pinned: Key, reason: str) -> Hold:
+def _clash(key: Key, pinned: Key, reason: str) -> OverrideReason:
     remedy = f"trimtab resume {called(pinned)}, or change what its document or the other one wants"
-    return Hold(key, "suspended", "Clash", reason, remedy)
+    return OverrideReason(key, "suspended", "Clash", reason, remedy)

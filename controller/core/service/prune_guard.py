@@ -72,7 +72,7 @@ class PruneDecision:
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class PruneObservation:
     """One look at what would go."""
 
     desired: Desired
@@ -93,27 +93,27 @@ class Look:
         return frozenset(key for key, _ in self.memory.passed)
 
 
-def _unreadable(look: Look) -> str:
+def _unreadable(look: PruneObservation) -> str:
     return "a file or document can't be read, and may declare it" if look.desired.blind else ""
 
 
-def _missing(look: Look) -> str:
+def _missing(look: PruneObservation) -> str:
     return "" if look.identity.present else f"the directory {look.identity.path} isn't there"
 
 
-def _empty(look: Look) -> str:
+def _empty(look: PruneObservation) -> str:
     if look.identity.documents > 0:
         return ""
     return f"the directory {look.identity.path} is without any document"
 
 
-def _exchanged(look: Look) -> str:
+def _exchanged(look: PruneObservation) -> str:
     if look.memory.device in (0, look.identity.device):
         return ""
     return f"the directory {look.identity.path} is on another filesystem than before"
 
 
-def _too_many(look: Look) -> str:
+def _too_many(look: PruneObservation) -> str:
     # What doesn't run (any more) makes room for nothing at the gate.
     for services, word in ((look.services, "services"), (look.running, "running services")):
         new = look.new & services
@@ -124,12 +124,12 @@ def _too_many(look: Look) -> str:
 
 
 #: Nothing goes while one of these holds, approved or not.
-BLIND_RULES: tuple[tuple[Callable[[Look], str], str], ...] = (
+BLIND_RULES: tuple[tuple[Callable[[PruneObservation], str], str], ...] = (
     (_unreadable, "repair what `trimtab status` names"),
     (_missing, "bring the directory back, or take all down with `trimtab down`"),
 )
 #: What didn't pass before waits for an approval while one of these holds.
-COUNT_RULES: tuple[Callable[[Look], str], ...] = (_empty, _exchanged, _too_many)
+COUNT_RULES: tuple[Callable[[PruneObservation], str], ...] = (_empty, _exchanged, _too_many)
 
 
 def guard(
@@ -156,7 +156,7 @@ def guard(
     going = (memory.going & candidates) - (memory.standing - declared)
     memory = replace(memory, going=going, standing=memory.standing & going)
     mine = [c for c in observed.containers if c.origin == "controller"]
-    look = Look(
+    look = PruneObservation(
         desired,
         memory,
         services=frozenset(c.key for c in mine),
@@ -221,7 +221,7 @@ def _candidates(desired: Desired, observed: Observed) -> dict[Key, str]:
     return gone
 
 
-def _held_back(look: Look) -> dict[Key, tuple[str, str]]:
+def _held_back(look: PruneObservation) -> dict[Key, tuple[str, str]]:
     """Return what waits for an approval, with reason and remedy."""
     for rule in COUNT_RULES:
         if reason := rule(look):
@@ -256,7 +256,7 @@ def _blocked(
     )
 
 
-def _device(look: Look, *, approved: bool) -> int:
+def _device(look: PruneObservation, *, approved: bool) -> int:
     """Return the filesystem to expect from now on: another one only when nothing hangs on it."""
     if approved or not look.memory.device or not look.new:
         return look.identity.device if look.identity.documents or approved else look.memory.device
@@ -275,7 +275,7 @@ def _passed(
     return tuple(sorted((dict(memory.passed) | dict.fromkeys(passing, now)).items()))
 
 
-def _recheck_at(memory: PruneMemory, look: Look, *, blocked: bool) -> float | None:
+def _recheck_at(memory: PruneMemory, look: PruneObservation, *, blocked: bool) -> float | None:
     times = [memory.settling_since + SETTLE_S] if memory.settling else []
     if blocked and look.memory.passed:
         # Too many within the window: fewer once the oldest leaves it.

@@ -11,8 +11,8 @@ from dataclasses import asdict, replace
 from typing import TypeVar
 
 from controller.core.manifests.revision_hash import asked_of, service_text, slot_text
-from controller.model.desired.desired import Restarting, Service, Source
-from controller.model.desired.overrides import Outcome, Pin, Revision, Steering, Suspension
+from controller.model.desired.desired import Restarting, Service, SourceLocation
+from controller.model.desired.overrides import Overrides, Pin, Revision, RevisionOutcome, Suspension
 from controller.model.desired.spec import RunState
 from controller.model.names import Key
 from controller.model.observed import Container
@@ -25,13 +25,13 @@ SPECS_MAX = 8 * 1024 * 1024
 
 
 def noted(
-    steering: Steering,
+    steering: Overrides,
     service: Service,
     *,
     generation: int,
     since: str,
     containers: tuple[Container, ...] | None,
-) -> Steering:
+) -> Overrides:
     """Return a service's steering after its document was read.
 
     *generation* is that of the document, *since* now, *containers* what is there of the service
@@ -49,13 +49,13 @@ def noted(
     return _trimmed(replaced(steering, containers), frozenset(c.revision for c in containers))
 
 
-def is_pinned(steering: Steering, service: Service) -> bool:
+def is_pinned(steering: Overrides, service: Service) -> bool:
     """Tell whether a service is pinned, and its document doesn't ask for something else by now."""
     pin = steering.pin
     return pin is not None and pin.asked in (service.revision, asked_of(service))
 
 
-def replaced(steering: Steering, containers: Iterable[Container]) -> Steering:
+def replaced(steering: Overrides, containers: Iterable[Container]) -> Overrides:
     """Return the steering after a look at a service: a restart is over once nothing of it is left."""
     restarting = steering.restarting
     if restarting is None or any(container.id in restarting.ids for container in containers):
@@ -63,7 +63,7 @@ def replaced(steering: Steering, containers: Iterable[Container]) -> Steering:
     return replace(steering, restarting=None)
 
 
-def _declared(steering: Steering, service: Service, generation: int, since: str) -> Steering:
+def _declared(steering: Overrides, service: Service, generation: int, since: str) -> Overrides:
     revisions = steering.revisions
     if revisions and revisions[-1].revision == service.revision:
         return steering
@@ -83,7 +83,7 @@ def _declared(steering: Steering, service: Service, generation: int, since: str)
     return replace(steering, revisions=(*others, entry))
 
 
-def _trimmed(steering: Steering, running: frozenset[str]) -> Steering:
+def _trimmed(steering: Overrides, running: frozenset[str]) -> Overrides:
     surplus = len(steering.revisions) - KEPT
     if surplus <= 0:
         return steering
@@ -100,7 +100,9 @@ def _trimmed(steering: Steering, running: frozenset[str]) -> Steering:
     )
 
 
-def judged(steering: Steering, revision: str, outcome: Outcome, reason: str = "") -> Steering:
+def judged(
+    steering: Overrides, revision: str, outcome: RevisionOutcome, reason: str = ""
+) -> Overrides:
     """Return the steering with what became of a revision."""
     revisions = tuple(
         replace(each, outcome=outcome, reason=reason) if each.revision == revision else each
@@ -109,12 +111,12 @@ def judged(steering: Steering, revision: str, outcome: Outcome, reason: str = ""
     return replace(steering, revisions=revisions)
 
 
-def applied(steering: Steering, service: Service) -> Steering:
+def applied(steering: Overrides, service: Service) -> Overrides:
     """Return the steering once a service's document was fully acted on."""
     return replace(steering, applied=service_text(service.spec))
 
 
-def left(steering: Steering, revision: str) -> Steering:
+def left(steering: Overrides, revision: str) -> Overrides:
     """Return the steering once a revision was gone back from by itself."""
     revisions = tuple(
         replace(each, left=True) if each.revision == revision else each
@@ -123,12 +125,12 @@ def left(steering: Steering, revision: str) -> Steering:
     return replace(steering, revisions=revisions)
 
 
-def in_force(steering: Steering, declared: str) -> str:
+def in_force(steering: Overrides, declared: str) -> str:
     """Return the revision that passes work for."""
     return declared if steering.pin is None else steering.pin.revision
 
 
-def last_good(steering: Steering, declared: str) -> Revision | None:
+def last_good(steering: Overrides, declared: str) -> Revision | None:
     """Return the last revision that ran well before the one that passes work for."""
     now = in_force(steering, declared)
     places = [n for n, each in enumerate(steering.revisions) if each.revision == now]
@@ -137,7 +139,7 @@ def last_good(steering: Steering, declared: str) -> Revision | None:
     return next(good, None)
 
 
-def slimmed(steerings: Mapping[Key, Steering]) -> dict[Key, Steering]:
+def slimmed(steerings: Mapping[Key, Overrides]) -> dict[Key, Overrides]:
     """Return what of *steerings* must change so that all specs stay within their bound.
 
     The oldest lose theirs; never a declared or a pinned one.
@@ -145,7 +147,7 @@ def slimmed(steerings: Mapping[Key, Steering]) -> dict[Key, Steering]:
     total = sum(len(each.spec) for s in steerings.values() for each in s.revisions)
     if total <= SPECS_MAX:
         return {}
-    changed: dict[Key, Steering] = {}
+    changed: dict[Key, Overrides] = {}
     for _, key, revision in sorted(
         (each.since, key, each.revision)
         for key, steering in steerings.items()
@@ -167,7 +169,7 @@ def slimmed(steerings: Mapping[Key, Steering]) -> dict[Key, Steering]:
 # The file
 
 
-def to_json(steering: Steering) -> dict[str, object]:
+def to_json(steering: Overrides) -> dict[str, object]:
     """Return a steering as JSON; what there is none of isn't in it."""
     members: dict[str, object] = {"revisions": [asdict(each) for each in steering.revisions]}
     if steering.pin is not None:
@@ -184,7 +186,7 @@ def to_json(steering: Steering) -> dict[str, object]:
     return members
 
 
-def from_json(value: Mapping[str, object]) -> Steering:
+def from_json(value: Mapping[str, object]) -> Overrides:
     """Read back what ``to_json`` wrote.
 
     Raises:
@@ -192,7 +194,7 @@ def from_json(value: Mapping[str, object]) -> Steering:
     """
     match value:
         case {"revisions": list(revisions)}:
-            return Steering(
+            return Overrides(
                 revisions=tuple(_revision(each) for each in revisions),
                 pin=_pin(value["pin"]) if "pin" in value else None,
                 suspension=_suspension(value["suspension"]) if "suspension" in value else None,
@@ -225,7 +227,7 @@ def _revision(value: object) -> Revision:
             "reason": str(reason),
             **more,
         }:
-            source = Source(file, line, commit)
+            source = SourceLocation(file, line, commit)
             was_left = more.get("left") is True  # older files lack it
             return Revision(
                 revision, generation, since, owner, image, spec, source, outcome, reason, was_left

@@ -15,11 +15,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
-from controller.core.drift.availability import Readiness, Ready, at_first_sight
+from controller.core.drift.availability import Availability, AvailabilityWord, at_first_sight
 from controller.core.drift.backoff import CLEAN, SlotHistory
-from controller.core.drift.drift import ALIVE, Replica
+from controller.core.drift.drift import ALIVE, ReplicaState
 from controller.model.desired.desired import Service
-from controller.model.desired.overrides import Outcome
+from controller.model.desired.overrides import RevisionOutcome
 from controller.model.desired.spec import RunState
 from controller.model.observed import Container
 from controller.model.quantities import format_duration_ms
@@ -33,7 +33,7 @@ _SECONDS_MAX = 10.0**9
 
 
 @dataclass(frozen=True, slots=True)
-class Course:
+class RolloutProgress:
     """How far one service's rollout is. Durations in seconds."""
 
     revision: str = ""  # what is, or was last, rolled out
@@ -45,11 +45,11 @@ class Course:
     forgiven: tuple[tuple[int, int], ...] = ()  # failures by slot before it came right after all
 
 
-NEW = Course()
+NEW = RolloutProgress()
 
 
 @dataclass(frozen=True, slots=True)
-class Scene:
+class RolloutView:
     """What one look shows of a service: its containers, how far they are, and its slots' failures.
 
     ``hindered`` is what the last try to get further failed with, if it did.
@@ -57,42 +57,46 @@ class Scene:
 
     service: Service
     containers: tuple[Container, ...]
-    readiness: Mapping[str, Readiness]
+    readiness: Mapping[str, Availability]
     histories: Mapping[int, SlotHistory]
     hindered: str = ""
 
     @property
     def mine(self) -> tuple[Container, ...]:
         """The containers of the wanted revision, in slots that are wanted."""
-        replicas = [Replica(container, self.service) for container in self.containers]
+        replicas = [ReplicaState(container, self.service) for container in self.containers]
         return tuple(r.container for r in replicas if not r.stale and not r.spare)
 
     def ended_well(self, container: Container) -> bool:
         """Tell whether a container is a task that is done."""
-        return Replica(container, self.service).finished and container.exit_code == 0
+        return ReplicaState(container, self.service).finished and container.exit_code == 0
 
-    def ready(self, container: Container) -> Ready:
+    def ready(self, container: Container) -> AvailabilityWord:
         """Return how far a container is; a task that has ended is as far as can be."""
         if self.ended_well(container):
-            return Ready.AVAILABLE
+            return AvailabilityWord.AVAILABLE
         return (self.readiness.get(container.id) or at_first_sight(container)).word
 
     @property
     def reached(self) -> tuple[int, int, int]:
         """How many slots are made, started and available."""
         mine = self.mine
-        available = {c.slot for c in mine if self.ready(c) is Ready.AVAILABLE}
+        available = {c.slot for c in mine if self.ready(c) is AvailabilityWord.AVAILABLE}
         started = {c.slot for c in mine if c.running} | available
         return (len({c.slot for c in mine}), len(started), len(available))
 
     @property
     def complete(self) -> bool:
         """Tell whether every slot is available, and nothing of another revision runs."""
-        others = any(Replica(c, self.service).stale and c.state in ALIVE for c in self.containers)
+        others = any(
+            ReplicaState(c, self.service).stale and c.state in ALIVE for c in self.containers
+        )
         return self.reached[2] >= self.service.spec.replicas and not others
 
 
-def advance(course: Course, scene: Scene, *, elapsed_s: float, stalled: bool) -> Course:
+def advance(
+    course: RolloutProgress, scene: RolloutView, *, elapsed_s: float, stalled: bool
+) -> RolloutProgress:
     """Return the course after a look.
 
     Args:
@@ -104,7 +108,7 @@ def advance(course: Course, scene: Scene, *, elapsed_s: float, stalled: bool) ->
     """
     service = scene.service
     if course.revision != service.revision:
-        course = Course(revision=service.revision, good=course.good)
+        course = RolloutProgress(revision=service.revision, good=course.good)
         elapsed_s = 0.0
     if course.failed and scene.complete:
         # It came right after all: only what fails from now on counts.
@@ -136,30 +140,30 @@ def _most(one: tuple[int, int, int], other: tuple[int, int, int]) -> tuple[int, 
     return (max(one[0], other[0]), max(one[1], other[1]), max(one[2], other[2]))
 
 
-def _held_s(course: Course, scene: Scene, elapsed_s: float) -> float | None:
+def _held_s(course: RolloutProgress, scene: RolloutView, elapsed_s: float) -> float | None:
     if course.held_s is None:
         return 0.0 if scene.complete else None
     return min(course.held_s + elapsed_s, _SECONDS_MAX)
 
 
-def _unhealthy(_course: Course, scene: Scene) -> str:
-    names = [c.name for c in scene.mine if scene.ready(c) is Ready.UNHEALTHY]
+def _unhealthy(_course: RolloutProgress, scene: RolloutView) -> str:
+    names = [c.name for c in scene.mine if scene.ready(c) is AvailabilityWord.UNHEALTHY]
     return f"{names[0]} is unhealthy" if names else ""
 
 
-def _watch_s(course: Course, scene: Scene) -> float:
+def _watch_s(course: RolloutProgress, scene: RolloutView) -> float:
     """Return how long a revision is watched, in seconds."""
     failures = (_failures(course, scene, container.slot) for container in scene.mine)
     return WATCH_S * (1 + max(failures, default=0))
 
 
-def _failures(course: Course, scene: Scene, slot: int) -> int:
+def _failures(course: RolloutProgress, scene: RolloutView, slot: int) -> int:
     """Return how often in a row a slot's container failed, as far as that counts for the rollout."""
     history = scene.histories.get(slot, CLEAN)
     return max(0, history.count - dict(course.forgiven).get(slot, 0))
 
 
-def _dies(course: Course, scene: Scene) -> str:
+def _dies(course: RolloutProgress, scene: RolloutView) -> str:
     for container in scene.mine:
         times = _failures(course, scene, container.slot)
         if times >= FAILURES and not scene.ended_well(container):
@@ -169,7 +173,7 @@ def _dies(course: Course, scene: Scene) -> str:
     return ""
 
 
-def _too_slow(course: Course, scene: Scene) -> str:
+def _too_slow(course: RolloutProgress, scene: RolloutView) -> str:
     limit_ms = _deadline_ms(scene)
     made, started, available = course.furthest
     replicas = scene.service.spec.replicas
@@ -183,10 +187,10 @@ def _too_slow(course: Course, scene: Scene) -> str:
     )
 
 
-def _deadline_ms(scene: Scene) -> int:
+def _deadline_ms(scene: RolloutView) -> int:
     """Return how long a rollout may stand where it is, in milliseconds."""
     rollout = scene.service.spec.rollout
-    settling = any(scene.ready(c) is Ready.SETTLING for c in scene.mine)
+    settling = any(scene.ready(c) is AvailabilityWord.SETTLING for c in scene.mine)
     if not settling:
         return rollout.progress_deadline
     # It must be given what it was promised, whatever the deadlines say.
@@ -197,7 +201,7 @@ def _deadline_ms(scene: Scene) -> int:
 
 
 #: Why a rollout has failed; the first that says something.
-FAILURE_RULES: tuple[Callable[[Course, Scene], str], ...] = (
+FAILURE_RULES: tuple[Callable[[RolloutProgress, RolloutView], str], ...] = (
     # Its own check says so: no deadline need pass.
     _unhealthy,
     # The engine or the controller restarted it, and it ended each time.
@@ -206,11 +210,11 @@ FAILURE_RULES: tuple[Callable[[Course, Scene], str], ...] = (
 )
 
 
-def _failure(course: Course, scene: Scene) -> str:
+def _failure(course: RolloutProgress, scene: RolloutView) -> str:
     return next((reason for rule in FAILURE_RULES if (reason := rule(course, scene))), "")
 
 
-def outcome_of(course: Course) -> Outcome:
+def outcome_of(course: RolloutProgress) -> RevisionOutcome:
     """Return what is to be told of the revision that is rolled out: it may be gone back to once all
     of it was available, unless it fails while it is watched.
     """
@@ -219,12 +223,12 @@ def outcome_of(course: Course) -> Outcome:
     return "good" if course.held_s is not None or course.good == course.revision else ""
 
 
-def again(course: Course) -> Course:
+def again(course: RolloutProgress) -> RolloutProgress:
     """Return the course where a person wants a rollout that failed to go on."""
-    return Course(revision=course.revision, good=course.good)
+    return RolloutProgress(revision=course.revision, good=course.good)
 
 
-def due_in_s(course: Course, scene: Scene) -> float | None:
+def due_in_s(course: RolloutProgress, scene: RolloutView) -> float | None:
     """Return when a look is needed though nothing happens; None: time alone changes nothing."""
     over = course.failed or course.good == course.revision
     if over or course.revision != scene.service.revision or _idle(scene.service):
@@ -237,7 +241,7 @@ def due_in_s(course: Course, scene: Scene) -> float | None:
     return max(0.0, left_s)
 
 
-def to_json(course: Course) -> dict[str, object]:
+def to_json(course: RolloutProgress) -> dict[str, object]:
     """Return a course as JSON, in whole milliseconds."""
     return {
         "revision": course.revision,
@@ -250,7 +254,7 @@ def to_json(course: Course) -> dict[str, object]:
     }
 
 
-def from_json(value: Mapping[str, object]) -> Course:
+def from_json(value: Mapping[str, object]) -> RolloutProgress:
     """Read back what ``to_json`` wrote.
 
     Raises:
@@ -266,7 +270,7 @@ def from_json(value: Mapping[str, object]) -> Course:
             "failed": str(failed),
             "good": str(good),
         } if isinstance(forgiven, list):
-            return Course(
+            return RolloutProgress(
                 revision=revision,
                 furthest=(made, started, available),
                 idle_s=idle_ms / 1000,

@@ -15,12 +15,12 @@ from controller.core.drift.contention import ENDED
 from controller.core.planning.dependency_state import FAILED
 from controller.core.policy.refusals import with_remedies
 from controller.core.service.overrides import called
-from controller.core.status.facts import Facts, World
-from controller.model.desired.desired import Hold
+from controller.core.status.facts import Facts, StatusInputs
+from controller.model.desired.desired import OverrideReason
 from controller.model.desired.plan import AnyAction, Verdict, Wait, at_rest, hopeless
 from controller.model.errors import Act, Severity
 
-State = Literal["True", "False", "Unknown"]
+ConditionStatus = Literal["True", "False", "Unknown"]
 #: The reason where the broker ended a container, since it didn't run as admitted.
 BREACHED = "effective.violated"
 #: What helps a rollout that failed on.
@@ -32,12 +32,12 @@ class Condition:
     """One statement about a resource, with its reason."""
 
     type: str
-    status: State
+    status: ConditionStatus
     reason: str
     message: str = ""
 
 
-def conditions_of(facts: Facts, world: World) -> list[Condition]:
+def conditions_of(facts: Facts, world: StatusInputs) -> list[Condition]:
     """Return a resource's conditions; Ready, Progressing, Degraded and Stalled always, in this order."""
     stalled = _stalled(facts, world)
     held = [_held(hold) for hold in world.desired.holds if hold.key == facts.key]
@@ -69,12 +69,12 @@ def conditions_of(facts: Facts, world: World) -> list[Condition]:
     ]
 
 
-def _held(hold: Hold) -> Condition:
+def _held(hold: OverrideReason) -> Condition:
     kind = "Suspended" if hold.word == "suspended" else "RolledBack"
     return Condition(kind, "True", hold.code, f"{hold.reason} ({hold.remedy})")
 
 
-def _ready(facts: Facts, world: World, hindrances: Iterable[Condition]) -> Condition:
+def _ready(facts: Facts, world: StatusInputs, hindrances: Iterable[Condition]) -> Condition:
     """Return whether it is as declared; if not, the gravest of *hindrances* says why."""
     if facts.key in world.desired.blind_keys:
         message = "its document can't be read: it is left as it is"
@@ -102,7 +102,7 @@ def _ready(facts: Facts, world: World, hindrances: Iterable[Condition]) -> Condi
     return Condition("Ready", "False", "NotReady", f"{count} ready")
 
 
-def _progressing(facts: Facts, world: World) -> list[Condition]:
+def _progressing(facts: Facts, world: StatusInputs) -> list[Condition]:
     pending = (a for a in world.plan.of(facts.key) if not at_rest(a) and not hopeless(a))
     actions = [action for action in pending if not denied(action)]
     now = takewhile(lambda action: not (isinstance(action, Wait) and action.gate), actions)
@@ -125,7 +125,7 @@ def _next(action: AnyAction) -> str:
     return f"{action.verb} {action.target}: {action.cause}"
 
 
-def _degraded(facts: Facts, world: World) -> Condition:
+def _degraded(facts: Facts, world: StatusInputs) -> Condition:
     if world.observed is None or facts.key in world.desired.blind_keys:
         return Condition("Degraded", "Unknown", "NotSeen")
     if facts.serving < facts.desired:
@@ -136,7 +136,7 @@ def _degraded(facts: Facts, world: World) -> Condition:
     return Condition("Degraded", "False", "AsDeclared")
 
 
-def _stalled(facts: Facts, world: World) -> list[Condition]:
+def _stalled(facts: Facts, world: StatusInputs) -> list[Condition]:
     """Return why a person must act, if so."""
     problems = (*world.desired.problems, *world.plan.problems)
     for problem in problems:
@@ -167,12 +167,12 @@ def _stalled(facts: Facts, world: World) -> list[Condition]:
     return []
 
 
-def _paused(facts: Facts, world: World) -> Condition | None:
+def _paused(facts: Facts, world: StatusInputs) -> Condition | None:
     why = world.failed.get(facts.key)
     return None if why is None else Condition("Paused", "True", "rollout.failed", why)
 
 
-def _contended(facts: Facts, world: World) -> Condition | None:
+def _contended(facts: Facts, world: StatusInputs) -> Condition | None:
     """Return that somebody else alters, stops or removes what is healed, again and again."""
     mine = [
         (slot, names) for (key, slot), names in sorted(world.contended.items()) if key == facts.key
@@ -196,7 +196,7 @@ def _contended(facts: Facts, world: World) -> Condition | None:
     return Condition("Contended", "True", reason, f"{'; '.join(told)} ({remedy})")
 
 
-def _crash_loop(facts: Facts, world: World) -> Condition | None:
+def _crash_loop(facts: Facts, world: StatusInputs) -> Condition | None:
     failing = [
         f"slot {slot} failed {often}{_because(world.causes.get((key, slot)))}"
         for (key, slot), often in sorted(world.looping.items())
@@ -211,7 +211,7 @@ def _because(cause: str | None) -> str:
     return f": {cause}" if cause else ""
 
 
-def _violation(facts: Facts, world: World) -> Condition | None:
+def _violation(facts: Facts, world: StatusInputs) -> Condition | None:
     """Return that the policy doesn't admit it (any more); what runs keeps running."""
     verdict = world.violations.get(facts.key)
     refused = refusals(world.plan.of(facts.key))
@@ -225,7 +225,7 @@ def _violation(facts: Facts, world: World) -> Condition | None:
     return Condition(kind, "True", *_of(verdict))
 
 
-def _breaches(facts: Facts, world: World) -> Iterator[str]:
+def _breaches(facts: Facts, world: StatusInputs) -> Iterator[str]:
     """Yield what is to be said of each slot whose container the broker ended for a violation."""
     for row in facts.slots:
         slot = (facts.key, int(str(row["slot"])))
@@ -239,7 +239,7 @@ def _breaches(facts: Facts, world: World) -> Iterator[str]:
         yield f"{name} {why} (see 'trimtab journal show {record}'; look who changes it beside trimtab)"
 
 
-def _quarantined(facts: Facts, world: World) -> Condition | None:
+def _quarantined(facts: Facts, world: StatusInputs) -> Condition | None:
     """Return that it was put away, and until when it is kept."""
     actions = world.plan.of(facts.key)
     if not actions or not all(map(at_rest, actions)):

@@ -8,11 +8,20 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from controller.core.drift.drift import ALIVE, Drift, Replica, Slot, ailment, drift_of, slot_of, why
+from controller.core.drift.drift import (
+    ALIVE,
+    Drift,
+    ReplicaState,
+    SlotState,
+    ailment,
+    drift_of,
+    slot_of,
+    why,
+)
 from controller.core.drift.failures import explain
-from controller.core.planning.context import Pause
+from controller.core.planning.context import SlotPause
 from controller.core.planning.planner import declared_resources, orphan_keys
-from controller.core.planning.prerequisites import Supplies, network_name, volume_name
+from controller.core.planning.prerequisites import Prerequisites, network_name, volume_name
 from controller.core.planning.successor import order_of, why_order
 from controller.core.status.details import container_details, details_of, volume_details
 from controller.model.desired.desired import Desired, Network, Release, Service, Volume
@@ -37,7 +46,7 @@ class Failure:
 
 
 @dataclass(frozen=True, slots=True)
-class World:
+class StatusInputs:
     """What a report is made from.
 
     ``observed`` is None while the engine can't be looked at, or, with ``looked`` False, before the
@@ -59,7 +68,7 @@ class World:
     contended: Mapping[tuple[Key, int], tuple[str, ...]] = field(default_factory=dict)
     causes: Mapping[tuple[Key, int], str] = field(default_factory=dict)
     breaches: Mapping[tuple[Key, int], str] = field(default_factory=dict)
-    pauses: Mapping[tuple[Key, int], Pause] = field(default_factory=dict)
+    pauses: Mapping[tuple[Key, int], SlotPause] = field(default_factory=dict)
     failed: Mapping[Key, str] = field(default_factory=dict)  # rollouts, and why
     failures: Mapping[Key, Failure] = field(default_factory=dict)
     progress: Mapping[Key, str] = field(default_factory=dict)  # of what takes long, and runs now
@@ -89,7 +98,7 @@ class Facts:
     details: Report = field(default_factory=dict)  # ports, mounts and variables
 
 
-def all_facts(world: World) -> Iterator[Facts]:
+def all_facts(world: StatusInputs) -> Iterator[Facts]:
     """Yield the facts of every resource but Releases."""
     desired = world.desired
     for service in desired.services:
@@ -119,23 +128,23 @@ def _service_facts(service: Service, observed: Observed | None) -> Facts:
         for number in range(1, service.spec.replicas + 1)
     ]
     kept = [] if resting else [slot.keep for slot in slots if slot.keep is not None]
-    replicas = [Replica(container, service) for container in kept]
+    replicas = [ReplicaState(container, service) for container in kept]
     finished = [r.container for r in replicas if r.finished]
     done = [c for c in finished if c.exit_code == 0]
     running = [c for c in kept if c.running and c.health in ("", "healthy")]
-    serving = {c.slot for c in containers if c.running and not Replica(c, service).spare}
+    serving = {c.slot for c in containers if c.running and not ReplicaState(c, service).spare}
     earlier = {
         c.slot
         for c in containers
-        if c.running and Replica(c, service).stale and c.health in ("", "healthy")
+        if c.running and ReplicaState(c, service).stale and c.health in ("", "healthy")
     }
     ill = [
         ailment(c)
         for c in containers
-        if c.running and c.health == "unhealthy" and Replica(c, service).stale
+        if c.running and c.health == "unhealthy" and ReplicaState(c, service).stale
         if c.slot in serving and c.slot not in earlier | {k.slot for k in running}
     ]
-    spares = sorted({c.slot for c in containers if Replica(c, service).spare})
+    spares = sorted({c.slot for c in containers if ReplicaState(c, service).spare})
     shown = () if observed is None else (*slots, *(_spare(n, by_slot[n]) for n in spares))
     return Facts(
         key=service.key,
@@ -155,11 +164,11 @@ def _service_facts(service: Service, observed: Observed | None) -> Facts:
     )
 
 
-def _spare(number: int, containers: tuple[Container, ...]) -> Slot:
-    return Slot(number, None, containers, Drift.ORPHAN, "")
+def _spare(number: int, containers: tuple[Container, ...]) -> SlotState:
+    return SlotState(number, None, containers, Drift.ORPHAN, "")
 
 
-def _slot_report(slot: Slot) -> Report:
+def _slot_report(slot: SlotState) -> Report:
     """Return one row: the container that fills the slot now, else the first of those in it."""
     fills = slot.keep if slot.keep and slot.keep.running else None
     alive = next(iter(slot.alive), None)
@@ -182,11 +191,11 @@ def _slot_report(slot: Slot) -> Report:
     }
 
 
-def _supply_facts(resource: Network | Volume, world: World) -> Facts:
+def _supply_facts(resource: Network | Volume, world: StatusInputs) -> Facts:
     ready = 0
     name = network_name(resource) if isinstance(resource, Network) else volume_name(resource)
     if world.observed is not None:
-        supplies = Supplies(world.desired, world.observed, world.networks)
+        supplies = Prerequisites(world.desired, world.observed, world.networks)
         there = (
             {network.name for network in world.observed.networks}
             if isinstance(resource, Network)

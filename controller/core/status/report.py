@@ -12,16 +12,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 
-from controller.core.planning.context import Pause
+from controller.core.planning.context import SlotPause
 from controller.core.review.text import blocked_json, problem_json
 from controller.core.status.conditions import conditions_of
-from controller.core.status.facts import Facts, Report, World, all_facts, release_facts
+from controller.core.status.facts import Facts, Report, StatusInputs, all_facts, release_facts
 from controller.model.names import Key
 from controller.model.observed import Observed
 from controller.model.quantities import format_instant
 
 
-def report(world: World, *, previous: Report | None, now: str) -> Report:
+def report(world: StatusInputs, *, previous: Report | None, now: str) -> Report:
     """Return the report: every resource by key, and every problem.
 
     *previous* is the report before, *now* the instant of this one as RFC 3339.
@@ -59,7 +59,7 @@ def _is_ready(resource: Report) -> bool:
 
 
 def _resource(
-    facts: Facts, world: World, before: Mapping[tuple[str, str], Report], now: str
+    facts: Facts, world: StatusInputs, before: Mapping[tuple[str, str], Report], now: str
 ) -> Report:
     key = facts.key
     generation, observed_generation = world.generations.get(key, (0, 0))
@@ -98,7 +98,7 @@ def _resource(
     }
 
 
-def _pauses(facts: Facts, world: World) -> Iterator[Pause]:
+def _pauses(facts: Facts, world: StatusInputs) -> Iterator[SlotPause]:
     """Yield what a resource waits for: its slots' pauses, and the retry of a failed action."""
     for row in facts.slots:
         pause = world.pauses.get((facts.key, int(str(row["slot"]))))
@@ -106,17 +106,17 @@ def _pauses(facts: Facts, world: World) -> Iterator[Pause]:
             yield pause
     failure = world.failures.get(facts.key)
     if failure is not None and failure.retry_at is not None:
-        yield Pause(f"{failure.code}: {failure.message}", failure.retry_at)
+        yield SlotPause(f"{failure.code}: {failure.message}", failure.retry_at)
 
 
-def _next_try(pauses: Iterable[Pause]) -> Report:
+def _next_try(pauses: Iterable[SlotPause]) -> Report:
     first = min(pauses, key=lambda pause: pause.until, default=None)
     if first is None:
         return {}
     return {"nextTry": {"at": format_instant(first.until), "reason": first.reason}}
 
 
-def _recalled(row: Report, key: Key, world: World) -> Report:
+def _recalled(row: Report, key: Key, world: StatusInputs) -> Report:
     """Return a slot's row with why it failed the last time, where it isn't down for a cause now."""
     slot = (key, int(str(row["slot"])))
     cause, pause = world.causes.get(slot, ""), world.pauses.get(slot)

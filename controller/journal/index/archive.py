@@ -15,14 +15,21 @@ from functools import partial
 from pathlib import Path
 from typing import Final, Self
 
-from controller.core.records.query import Filter, Found, Life, Memory, concerns, fits
+from controller.core.records.query import (
+    ContainerLife,
+    Filter,
+    QueryResult,
+    RecordContext,
+    concerns,
+    fits,
+)
 from controller.core.records.views import Page, Question, chronicle
 from controller.core.records.visibility import EVERYTHING, Reader, may_read
-from controller.journal.index.builder import Builder, Containers, Held, Intents
-from controller.journal.index.database import Index, Misfit, Unusable
+from controller.journal.index.builder import Builder, Containers, IndexLocked, Intents
+from controller.journal.index.database import Index, IndexUnusable, Misfit
 from controller.journal.index.time_cut import last_at
 from controller.journal.store.chain import Damage
-from controller.journal.store.position import Moved, records_after
+from controller.journal.store.position import PositionLost, records_after
 from controller.journal.store.reader import readable
 from controller.journal.store.segments import list_segments, read_mark
 from controller.model.records import Role
@@ -33,15 +40,15 @@ TAIL_MAX: Final = 20_000
 WRONG: Final = (Misfit, sqlite3.Error, UnicodeDecodeError)
 
 
-class Asked:
+class IndexSnapshot:
     """An index and the records after it, as of one moment. For one thread."""
 
     def __init__(self, index: Index, folder: Path, *, upto: int | None = None) -> None:
         self._index = index
         self._intents, self._lives = Intents(index.database), Containers(index.database)
-        memory = Memory(self._intents, self._lives)
+        memory = RecordContext(self._intents, self._lives)
         placed = records_after(folder, index.place, upto=upto)
-        self._tail = [Found(each.record, memory.learn(each.record)) for each in placed]
+        self._tail = [QueryResult(each.record, memory.learn(each.record)) for each in placed]
 
     def find(
         self,
@@ -50,7 +57,7 @@ class Asked:
         reader: Reader = EVERYTHING,
         limit: int = 0,
         last: bool = True,
-    ) -> Iterator[Found]:
+    ) -> Iterator[QueryResult]:
         """Yield the records that are wanted and that *reader* may know, in order.
 
         With a *limit* only so many: the last, or else the first.
@@ -87,7 +94,7 @@ class Asked:
     def _there(self, question: Question) -> Page:
         """Answer what containers were at a time."""
         seq = self.last_at(question.there)
-        found: list[Found] = []
+        found: list[QueryResult] = []
         told = 0
         for life in self.lives(seq, since=question.wanted.after):
             if not _is_wanted(life, question):
@@ -105,7 +112,7 @@ class Asked:
         runs += ((record.seq, 1 if record.time <= at else -1) for record, _ in self._tail)
         return last_at(runs)
 
-    def lives(self, seq: int, *, since: int = 0) -> list[Life]:
+    def lives(self, seq: int, *, since: int = 0) -> list[ContainerLife]:
         """Return the containers that were there right after record *seq*, the oldest first."""
         kept = {life.about.id: life for life in self._index.lives(since=since, seq=seq)}
         for identifier, life in self._lives.changed():
@@ -115,7 +122,7 @@ class Asked:
         return sorted(kept.values(), key=lambda life: life.since)
 
 
-def _is_wanted(life: Life, question: Question) -> bool:
+def _is_wanted(life: ContainerLife, question: Question) -> bool:
     about, wanted, reader = life.about, question.wanted, question.reader
     if reader.role is Role.CLIENT and (not reader.owner or about.owner != reader.owner):
         return False
@@ -143,35 +150,35 @@ class FolderArchive:
             self.close()
             raise
 
-    def _open(self) -> Asked:
+    def _open(self) -> IndexSnapshot:
         """Use the index beside the segments, made up to date if nobody else does that."""
-        with suppress(Unusable, Moved, sqlite3.Error):
+        with suppress(IndexUnusable, PositionLost, sqlite3.Error):
             try:
                 self._builder = Builder(self._folder)
-            except (Held, OSError):
+            except (IndexLocked, OSError):
                 return self._kept_by_another()
             return self._built(self._builder)
         return self._for_this_alone()
 
-    def _kept_by_another(self) -> Asked:
+    def _kept_by_another(self) -> IndexSnapshot:
         self._index = Index.open(self._folder)
         mark = read_mark(self._folder)
         if mark is not None and mark.seq - self._index.place.seq > TAIL_MAX:
-            raise Unusable("it is far behind")
-        return Asked(self._index, self._folder)
+            raise IndexUnusable("it is far behind")
+        return IndexSnapshot(self._index, self._folder)
 
-    def _for_this_alone(self) -> Asked:
+    def _for_this_alone(self) -> IndexSnapshot:
         self.close()
         self._builder = Builder(self._folder, temporary=True)
         return self._built(self._builder)
 
-    def _built(self, builder: Builder) -> Asked:
+    def _built(self, builder: Builder) -> IndexSnapshot:
         with suppress(Damage):  # raised again by reading on from there
             for _ in builder.build():
                 pass
-        return Asked(builder.index, self._folder)
+        return IndexSnapshot(builder.index, self._folder)
 
-    def find(self, wanted: Filter, *, limit: int = 0, last: bool = True) -> Iterator[Found]:
+    def find(self, wanted: Filter, *, limit: int = 0, last: bool = True) -> Iterator[QueryResult]:
         """Yield the records that are wanted, in order; with a *limit* the last so many, or first.
 
         Raises:
@@ -200,7 +207,7 @@ class FolderArchive:
         """Make the index anew, or one for this alone where another keeps it."""
         with readable(self._folder):
             if self._builder is not None:
-                with suppress(Unusable, sqlite3.Error):
+                with suppress(IndexUnusable, sqlite3.Error):
                     self._builder.rebuild()
                     self._asked = self._built(self._builder)
                     return

@@ -15,11 +15,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Final, Self
 
-from controller.core.records.query import About, Life, Memory, text
+from controller.core.records.query import ContainerLife, RecordContext, RecordSubject, text
 from controller.journal.index.database import (
     FILE_MODE,
     Index,
-    Unusable,
+    IndexUnusable,
     connect,
     create,
     is_unwritable,
@@ -29,7 +29,7 @@ from controller.journal.index.database import (
 )
 from controller.journal.index.sql import SPAN, milliseconds
 from controller.journal.store.chain import Damage
-from controller.journal.store.position import Place, Placed, records_after, start_of
+from controller.journal.store.position import Position, PositionedRecord, records_after, start_of
 from controller.journal.store.pruned_base import INVENTORY_NAME, BadBase, read_inventory
 from controller.model.inventory import Inventory
 
@@ -39,7 +39,7 @@ BATCH: Final = 512
 _REMEMBERED_MAX: Final = 50_000
 
 
-class Held(Exception):
+class IndexLocked(Exception):
     """Another process keeps this index."""
 
 
@@ -102,7 +102,7 @@ class Builder:
         self._things = _Numbers(database, "things", ("ident", "name"))
         self._containers = Containers(database)
         self._intents = Intents(database)
-        self._memory = Memory(self._intents, self._containers)
+        self._memory = RecordContext(self._intents, self._containers)
 
     def rebuild(self) -> None:
         """Throw the index away; ``build`` makes it anew."""
@@ -134,7 +134,7 @@ class Builder:
             OSError, sqlite3.Error, NoRoom: it can't be read or written.
         """
         place = self._start()
-        batch: list[Placed] = []
+        batch: list[PositionedRecord] = []
         try:
             for placed in records_after(self._folder, place, upto=upto):
                 batch.append(placed)
@@ -148,7 +148,7 @@ class Builder:
         if batch:
             yield batch[-1].after.seq
 
-    def _start(self) -> Place:
+    def _start(self) -> Position:
         """Return where to go on, after letting go what the journal has no more."""
         place, first = self.index.place, start_of(self._folder)
         if place.seq < first.seq:
@@ -161,13 +161,15 @@ class Builder:
             self._forget(first.seq)
         return place
 
-    def _begin_at(self, first: Place) -> None:
+    def _begin_at(self, first: Position) -> None:
         """Begin after what was pruned, with what the inventory knew of it then."""
         known = inventory_of(self._folder)
         with _Transaction(self._database):
             for item in known.containers.values():
-                named = About(item.namespace, item.service, item.owner, item.admitted.name, item.id)
-                self._containers[item.id] = Life(named, first.seq)
+                named = RecordSubject(
+                    item.namespace, item.service, item.owner, item.admitted.name, item.id
+                )
+                self._containers[item.id] = ContainerLife(named, first.seq)
             for identity, intent in known.open.items():
                 self._intents[identity] = self._memory.about(intent.request)
             self._containers.write()
@@ -193,7 +195,7 @@ class Builder:
             )
         self._things.forget()
 
-    def _take(self, batch: list[Placed]) -> int:
+    def _take(self, batch: list[PositionedRecord]) -> int:
         """Index records, in one transaction."""
         if self._path is not None:
             need_room(self._path)
@@ -225,7 +227,7 @@ class Builder:
             )
         return place.seq
 
-    def _row(self, placed: Placed, about: About) -> tuple[object, ...]:
+    def _row(self, placed: PositionedRecord, about: RecordSubject) -> tuple[object, ...]:
         record = placed.record
         entry = record.entry
         uid = entry.actor.get("uid")
@@ -255,7 +257,7 @@ def _usable(folder: Path) -> Index | None:
     """
     try:
         return Index.open(folder, write=True)
-    except Unusable as error:
+    except IndexUnusable as error:
         if is_unwritable(error):
             raise
         return None
@@ -280,7 +282,7 @@ def _lock(path: Path) -> int:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
         os.close(handle)
-        raise Held(str(path)) from error
+        raise IndexLocked(str(path)) from error
     except BaseException:
         os.close(handle)
         raise
@@ -337,24 +339,24 @@ class Containers:
     def __init__(self, database: sqlite3.Connection) -> None:
         self._database = database
         self._index = Index(Path(), database)
-        self._known: dict[str, Life | None] = {}
+        self._known: dict[str, ContainerLife | None] = {}
         self._changed: set[str] = set()
 
-    def get(self, key: str, /) -> Life | None:
+    def get(self, key: str, /) -> ContainerLife | None:
         """Return a container, or None."""
         if key not in self._known:
             self._known[key] = self._index.life(key)
         return self._known[key]
 
-    def pop(self, key: str, default: None, /) -> Life | None:
+    def pop(self, key: str, default: None, /) -> ContainerLife | None:
         """Containers aren't forgotten."""
         raise NotImplementedError
 
-    def __setitem__(self, key: str, value: Life, /) -> None:
+    def __setitem__(self, key: str, value: ContainerLife, /) -> None:
         self._known[key] = value
         self._changed.add(key)
 
-    def changed(self) -> Iterator[tuple[str, Life]]:
+    def changed(self) -> Iterator[tuple[str, ContainerLife]]:
         """Yield what was set and isn't written."""
         for key in self._changed:
             life = self._known[key]
@@ -382,18 +384,18 @@ class Intents:
     def __init__(self, database: sqlite3.Connection) -> None:
         self._database = database
         rows = database.execute("SELECT id, about FROM intents")
-        self._open = {identity: About(**json.loads(told)) for identity, told in rows}
+        self._open = {identity: RecordSubject(**json.loads(told)) for identity, told in rows}
         self._written = set(self._open)
 
-    def get(self, key: str, /) -> About | None:
+    def get(self, key: str, /) -> RecordSubject | None:
         """Return what an open intent is about, or None."""
         return self._open.get(key)
 
-    def pop(self, key: str, default: None, /) -> About | None:
+    def pop(self, key: str, default: None, /) -> RecordSubject | None:
         """Return it, and forget it."""
         return self._open.pop(key, default)
 
-    def __setitem__(self, key: str, value: About, /) -> None:
+    def __setitem__(self, key: str, value: RecordSubject, /) -> None:
         self._open[key] = value
 
     def write(self) -> None:

@@ -18,11 +18,11 @@ from contextlib import closing, suppress
 from pathlib import Path
 from typing import Final, Self
 
-from controller.core.records.query import About, Filter, Found, Life, fits
+from controller.core.records.query import ContainerLife, Filter, QueryResult, RecordSubject, fits
 from controller.core.records.record import BadLine
 from controller.core.records.visibility import Reader, may_read
 from controller.journal.index.sql import SCHEMA, SPAN, VERSION, condition, milliseconds
-from controller.journal.store.position import Lines, Place, start_of
+from controller.journal.store.position import Position, RecordReader, start_of
 
 NAME: Final = "index.sqlite"
 FILE_MODE: Final = 0o600
@@ -54,11 +54,11 @@ ORDER BY seq
 """
 
 
-class Unusable(Exception):
+class IndexUnusable(Exception):
     """There is no index that can be used; the journal itself can be read."""
 
 
-class NoRoom(Unusable):
+class DiskAlmostFull(IndexUnusable):
     """Nothing may be written where the index is: the disk is almost full."""
 
 
@@ -81,15 +81,15 @@ def connect(path: Path, *, write: bool) -> sqlite3.Connection:
     try:
         database = sqlite3.connect(where, uri=True, timeout=BUSY_S, isolation_level=None)
     except sqlite3.Error as error:
-        raise Unusable(f"{path}: {error}") from error
+        raise IndexUnusable(f"{path}: {error}") from error
     try:
         (version,) = database.execute("PRAGMA user_version").fetchone()
     except sqlite3.Error as error:
         database.close()
-        raise Unusable(f"{path}: {error}") from error
+        raise IndexUnusable(f"{path}: {error}") from error
     if version != VERSION:
         database.close()
-        raise Unusable(f"{path} is an index of version {version}")
+        raise IndexUnusable(f"{path} is an index of version {version}")
     return database
 
 
@@ -102,7 +102,7 @@ def need_room(path: Path) -> None:
     """
     facts = os.statvfs(path.parent)
     if facts.f_bavail * facts.f_frsize < ROOM_BYTES:
-        raise NoRoom(f"less than {ROOM_BYTES // 1024} KiB are free for {path}")
+        raise DiskAlmostFull(f"less than {ROOM_BYTES // 1024} KiB are free for {path}")
 
 
 def is_unwritable(error: BaseException | None) -> bool:
@@ -110,7 +110,7 @@ def is_unwritable(error: BaseException | None) -> bool:
 
     The index may be right then, and of use; one that can't be read is to be made anew.
     """
-    if isinstance(error, NoRoom):
+    if isinstance(error, DiskAlmostFull):
         return True
     while error is not None:
         code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_OK)
@@ -127,7 +127,7 @@ class Index:
     def __init__(self, folder: Path, database: sqlite3.Connection) -> None:
         self.database = database
         self._folder = folder
-        self._lines = Lines(folder)
+        self._lines = RecordReader(folder)
 
     @classmethod
     def open(cls, folder: Path, *, write: bool = False) -> Self:
@@ -158,10 +158,10 @@ class Index:
         self.close()
 
     @property
-    def place(self) -> Place:
+    def place(self) -> Position:
         """The place after the last record that is indexed."""
         row = self.database.execute("SELECT seq, hash, segment, offset FROM meta").fetchone()
-        return Place(*row)
+        return Position(*row)
 
     def check(self) -> None:
         """See that the last record of the index is the journal's, and that no row is missing.
@@ -178,11 +178,11 @@ class Index:
                 "SELECT segment, offset, length FROM records WHERE seq = ?", (place.seq,)
             ).fetchone()
             if place.seq and (row is None or self._lines.record(*row).hash != place.hash):
-                raise Unusable("it is the index of another journal")
+                raise IndexUnusable("it is the index of another journal")
             if place.seq and (place.segment, place.offset) != (row[0], row[1] + row[2] + 1):
-                raise Unusable("it goes on from another place")
+                raise IndexUnusable("it goes on from another place")
             for (about,) in self.database.execute("SELECT about FROM intents"):
-                About(**json.loads(about))
+                RecordSubject(**json.loads(about))
             for table in _TABLES:
                 self.database.execute(f"SELECT 1 FROM {table} LIMIT 1")  # noqa: S608 - ours
             # Counting takes some 15 ms for a million.
@@ -190,15 +190,15 @@ class Index:
                 "SELECT first, seq - first + 1 - (SELECT count(*) FROM records) FROM meta"
             ).fetchone()
             if missing or first > start_of(self._folder).seq + 1:
-                raise Unusable("it lacks records")
+                raise IndexUnusable("it lacks records")
         except (BadLine, OSError) as error:
-            raise Unusable(f"its last record isn't in the journal: {error}") from error
+            raise IndexUnusable(f"its last record isn't in the journal: {error}") from error
         except (sqlite3.Error, TypeError, ValueError) as error:
-            raise Unusable(f"it can't be read: {error}") from error
+            raise IndexUnusable(f"it can't be read: {error}") from error
 
     def find(
         self, wanted: Filter, reader: Reader, *, limit: int = 0, last: bool = True
-    ) -> Iterator[Found]:
+    ) -> Iterator[QueryResult]:
         """Yield the indexed records that are wanted and that *reader* may know, in order.
 
         With a *limit* only so many: the last, or else the first.
@@ -222,9 +222,9 @@ class Index:
         except (sqlite3.Error, ValueError) as error:  # or a number that is none
             raise Misfit(str(error)) from error
 
-    def _found(self, row: tuple[object, ...], wanted: Filter, reader: Reader) -> Found:
+    def _found(self, row: tuple[object, ...], wanted: Filter, reader: Reader) -> QueryResult:
         seq, segment, offset, length, *told = row
-        about = About(*map(str, told))
+        about = RecordSubject(*map(str, told))
         try:
             record = self._lines.record(int(str(segment)), int(str(offset)), int(str(length)))
         except (BadLine, OSError) as error:
@@ -235,18 +235,18 @@ class Index:
             or not may_read(reader, record, about)
         ):
             raise Misfit(f"record {seq} isn't what its row says")
-        return Found(record, about)
+        return QueryResult(record, about)
 
     # What questions about containers and moments need.
 
-    def lives(self, *, since: int, seq: int) -> Iterator[Life]:
+    def lives(self, *, since: int, seq: int) -> Iterator[ContainerLife]:
         """Yield the containers that were there right after record *seq*, known above *since*."""
         rows = self.database.execute(
             f"SELECT {_LIFE} FROM lives WHERE since > ? AND since <= ? "  # noqa: S608
             "AND (gone = 0 OR gone > ?) ORDER BY since",
             (since, seq, seq),
         )
-        return (Life(About(*row[:5]), *row[5:]) for row in rows)
+        return (ContainerLife(RecordSubject(*row[:5]), *row[5:]) for row in rows)
 
     def runs(self, at: str) -> Iterator[tuple[int, int]]:
         """Yield the records in order as runs that aren't later than *at*, or are (``journal.index.time_cut``)."""
@@ -264,13 +264,13 @@ class Index:
                 count = end - start + 1
                 yield end, count if high <= moment else -count
 
-    def life(self, identifier: str) -> Life | None:
+    def life(self, identifier: str) -> ContainerLife | None:
         """Return what is known of a container."""
         row = self.database.execute(
             f"SELECT {_LIFE} FROM lives WHERE ident = ?",  # noqa: S608 - texts of ours
             (identifier,),
         ).fetchone()
-        return None if row is None else Life(About(*row[:5]), *row[5:])
+        return None if row is None else ContainerLife(RecordSubject(*row[:5]), *row[5:])
 
 
 def create(path: Path) -> None:

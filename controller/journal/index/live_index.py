@@ -16,11 +16,17 @@ from pathlib import Path
 from typing import Final
 
 from controller.core.records.views import Page, Question
-from controller.journal.index.archive import WRONG, Asked
-from controller.journal.index.builder import Builder, Held
-from controller.journal.index.database import Index, Misfit, NoRoom, Unusable, is_unwritable
+from controller.journal.index.archive import WRONG, IndexSnapshot
+from controller.journal.index.builder import Builder, IndexLocked
+from controller.journal.index.database import (
+    DiskAlmostFull,
+    Index,
+    IndexUnusable,
+    Misfit,
+    is_unwritable,
+)
 from controller.journal.store.chain import Damage
-from controller.journal.store.position import Moved, start_of
+from controller.journal.store.position import PositionLost, start_of
 from controller.journal.store.reader import readable
 from controller.model.errors import StateError
 from controller.ports import Clock
@@ -39,7 +45,7 @@ OPEN_S: Final = 2.0
 CLOSE_S: Final = 5.0
 
 
-class Keeper:
+class LiveIndex:
     """The index of a journal that this process writes. Implements ``ports.Archive``.
 
     *durable* tells the last record that is: no later one is indexed or told.
@@ -102,12 +108,12 @@ class Keeper:
             if self._there and durable - self._seq <= TAIL_MAX:
                 try:
                     with Index.open(self._folder) as index:
-                        return Asked(index, self._folder, upto=durable).ask(question)
-                except (*WRONG, Moved, Unusable) as error:
+                        return IndexSnapshot(index, self._folder, upto=durable).ask(question)
+                except (*WRONG, PositionLost, IndexUnusable) as error:
                     self._doubt(error)
             try:
                 return self._without_index(question, durable)
-            except (Misfit, Moved, sqlite3.Error) as error:
+            except (Misfit, PositionLost, sqlite3.Error) as error:
                 raise self._not_yet(durable) from error
 
     def _doubt(self, error: Exception) -> None:
@@ -125,7 +131,7 @@ class Keeper:
         with Builder(self._folder, temporary=True) as builder:
             for _ in builder.build(upto=durable):
                 pass
-            return Asked(builder.index, self._folder, upto=durable).ask(question)
+            return IndexSnapshot(builder.index, self._folder, upto=durable).ask(question)
 
     def _not_yet(self, durable: int) -> StateError:
         told = f": {self._error}" if self._error else ""
@@ -144,7 +150,14 @@ class Keeper:
                     if not builder.is_whole():
                         builder.rebuild()
                     self._keep(builder)
-            except (Damage, Held, Moved, OSError, Unusable, sqlite3.Error) as error:
+            except (
+                Damage,
+                IndexLocked,
+                PositionLost,
+                OSError,
+                IndexUnusable,
+                sqlite3.Error,
+            ) as error:
                 self._tell(error)
             except Exception as error:
                 self._error = f"a bug: {error!r}"
@@ -171,7 +184,7 @@ class Keeper:
             self._tried.set()
             try:
                 self._catch_up(builder)
-            except (NoRoom, sqlite3.Error) as error:
+            except (DiskAlmostFull, sqlite3.Error) as error:
                 if not is_unwritable(error):
                     raise
                 # It stays open: without room, it couldn't even be opened to be asked.

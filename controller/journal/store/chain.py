@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Final
 
 from controller.core.records.record import GENESIS, BadLine, parse
-from controller.journal.store.pruned_base import BadBase, Base, read_base
+from controller.journal.store.pruned_base import BadBase, PrunedBase, read_base
 from controller.journal.store.segments import (
     BadMark,
-    Garbled,
+    BadSegment,
+    DurableMark,
     Line,
-    Mark,
     first_seq_of,
     list_segments,
     read_lines,
@@ -29,7 +29,7 @@ FORMAT = 1
 _OVERLAPS_MAX: Final = 3
 
 
-class Fault(StrEnum):
+class ChainFault(StrEnum):
     """What kind of thing is wrong with a journal, by how it shows."""
 
     CHANGED = "changed"  # a record isn't as it was written, or doesn't continue the one before
@@ -51,7 +51,7 @@ class Damage(Exception):
     def __init__(
         self,
         reason: str,
-        fault: Fault = Fault.CHANGED,
+        fault: ChainFault = ChainFault.CHANGED,
         *,
         seq: int,
         file: str,
@@ -90,7 +90,7 @@ def binding_flaw(record: Record, *, segment: int) -> str:
     return ""
 
 
-class Walk:
+class ChainWalk:
     """One reading of the journal, from its start or after a record, in constant memory.
 
     Iterating yields the records and raises ``Damage`` at the first place that doesn't hold. A last
@@ -102,8 +102,8 @@ class Walk:
     def __init__(self, folder: Path, *, after: int = 0) -> None:
         # The mark first: all that it vouches for is then in the segments that are listed.
         self._bad = ""
-        self.mark: Mark | None = None
-        self.base: Base | None = None
+        self.mark: DurableMark | None = None
+        self.base: PrunedBase | None = None
         try:
             self.mark = read_mark(folder)
             self.base = read_base(folder)
@@ -137,7 +137,7 @@ class Walk:
         if self._vouched(self.seq + 1):
             assert self.mark is not None
             text = f"it is missing: records up to {self.mark.seq} were durable"
-            raise self.damage(text, Fault.CUT, unreadable=True)
+            raise self.damage(text, ChainFault.CUT, unreadable=True)
 
     def hash_before(self) -> str:
         """Return the hash of the record to begin after.
@@ -149,7 +149,7 @@ class Walk:
         return self.hash
 
     def damage(
-        self, reason: str, fault: Fault = Fault.CHANGED, *, unreadable: bool = False
+        self, reason: str, fault: ChainFault = ChainFault.CHANGED, *, unreadable: bool = False
     ) -> Damage:
         """Return damage at the place right after the last accepted record."""
         return Damage(
@@ -192,13 +192,13 @@ class Walk:
         self._enter(index, skip)
         try:
             line = next(read_lines(self.segments[index], skip=skip), None)
-        except Garbled as error:
-            raise self.damage(str(error), Fault.UNREADABLE, unreadable=True) from None
+        except BadSegment as error:
+            raise self.damage(str(error), ChainFault.UNREADABLE, unreadable=True) from None
         if line is None or not line.whole:
-            raise self.damage("it is missing", Fault.CUT)
+            raise self.damage("it is missing", ChainFault.CUT)
         record = self._parsed(line)
         if record.seq != self._after:
-            raise self.damage(f"it is record {record.seq}", Fault.GAP)
+            raise self.damage(f"it is record {record.seq}", ChainFault.GAP)
         self._accept(record, line)
         return skip + 1
 
@@ -208,20 +208,20 @@ class Walk:
         first = first_seq_of(path)
         if not skip and first != self.seq + 1:
             text = f"it is missing: the file begins with record {first}"
-            raise self.damage(text, Fault.GAP)
+            raise self.damage(text, ChainFault.GAP)
         try:
             for line in read_lines(path, skip=skip):
                 if not line.whole:
                     if index < len(self.segments) - 1 or self._vouched(self.seq + 1):
-                        raise self.damage("its line is cut short", Fault.CUT, unreadable=True)
+                        raise self.damage("its line is cut short", ChainFault.CUT, unreadable=True)
                     self.unfinished = path.stat().st_size - line.offset
                     return
                 record = self._parsed(line)
                 self._check_place(record, line, index)
                 self._accept(record, line)
                 yield record
-        except Garbled as error:
-            raise self.damage(str(error), Fault.UNREADABLE, unreadable=True) from None
+        except BadSegment as error:
+            raise self.damage(str(error), ChainFault.UNREADABLE, unreadable=True) from None
 
     def _enter(self, index: int, skip: int) -> None:
         self.file = self.segments[index].name
@@ -236,7 +236,7 @@ class Walk:
 
     def _check_place(self, record: Record, line: Line, index: int) -> None:
         if record.seq != self.seq + 1:
-            raise self.damage(f"it is record {record.seq}", Fault.GAP)
+            raise self.damage(f"it is record {record.seq}", ChainFault.GAP)
         if record.prev != self.hash:
             raise self.damage("it doesn't continue the record before it (prev)")
         if (line.number == 1) != (record.entry.stage == "segment"):

@@ -24,7 +24,7 @@ _OPEN_MAX: Final = 8
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class Position:
     """Right after record ``seq`` of that ``hash``: an offset in the segment of that first seq.
 
     ``segment`` is 0 before the first line that is there.
@@ -36,7 +36,7 @@ class Place:
     offset: int = 0
 
 
-def start_of(folder: Path) -> Place:
+def start_of(folder: Path) -> Position:
     """Return the place before the first record that is there.
 
     Raises:
@@ -47,24 +47,26 @@ def start_of(folder: Path) -> Place:
         base = read_base(folder)
     except BadBase as error:
         raise Damage(str(error), seq=1, file=BASE_NAME, line=1) from error
-    return Place() if base is None else Place(base.record.seq, base.record.hash)
+    return Position() if base is None else Position(base.record.seq, base.record.hash)
 
 
-class Placed(NamedTuple):
+class PositionedRecord(NamedTuple):
     """A record, where its line is, and the place right after it."""
 
     record: Record
     segment: int
     offset: int
     length: int  # without the newline
-    after: Place
+    after: Position
 
 
-class Moved(Exception):
+class PositionLost(Exception):
     """A place isn't (any more) in the journal: it was another journal, or that part is gone."""
 
 
-def records_after(folder: Path, place: Place, *, upto: int | None = None) -> Iterator[Placed]:
+def records_after(
+    folder: Path, place: Position, *, upto: int | None = None
+) -> Iterator[PositionedRecord]:
     """Yield the records that follow *place*, each checked to continue the one before it.
 
     A last line that isn't finished ends the reading quietly: its writer may be at work.
@@ -83,18 +85,18 @@ def records_after(folder: Path, place: Place, *, upto: int | None = None) -> Ite
             continue  # before the place, or pruned
         if first != begun:
             if first != place.seq + 1:
-                raise Moved(f"record {place.seq + 1} isn't in the segments")
-            place = Place(place.seq, place.hash, first, 0)
+                raise PositionLost(f"record {place.seq + 1} isn't in the segments")
+            place = Position(place.seq, place.hash, first, 0)
         for placed in _of_segment(segments[first], place):
             place = placed.after
             yield placed
             if upto is not None and place.seq >= upto:
                 return
     if begun and begun not in segments and place.segment == begun:
-        raise Moved(f"the segment of record {place.seq} is gone")
+        raise PositionLost(f"the segment of record {place.seq} is gone")
 
 
-def _of_segment(path: Path, place: Place) -> Iterator[Placed]:
+def _of_segment(path: Path, place: Position) -> Iterator[PositionedRecord]:
     try:
         with open_segment(path) as file:
             file.seek(place.offset)
@@ -102,14 +104,14 @@ def _of_segment(path: Path, place: Place) -> Iterator[Placed]:
                 if not data.endswith(b"\n"):
                     return
                 record = _continuing(place, data[:-1], path.name)
-                after = Place(record.seq, record.hash, place.segment, place.offset + len(data))
-                yield Placed(record, place.segment, place.offset, len(data) - 1, after)
+                after = Position(record.seq, record.hash, place.segment, place.offset + len(data))
+                yield PositionedRecord(record, place.segment, place.offset, len(data) - 1, after)
                 place = after
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise _damage(place, f"{path.name} is damaged: {error}", path.name) from error
 
 
-def _continuing(place: Place, line: bytes, file: str) -> Record:
+def _continuing(place: Position, line: bytes, file: str) -> Record:
     try:
         record = parse(line)
     except BadLine as error:
@@ -121,12 +123,12 @@ def _continuing(place: Place, line: bytes, file: str) -> Record:
     return record
 
 
-def _damage(place: Place, reason: str, file: str) -> Damage:
+def _damage(place: Position, reason: str, file: str) -> Damage:
     line = place.seq - place.segment + 2  # one record a line
     return Damage(reason, seq=place.seq + 1, file=file, line=line, offset=place.offset)
 
 
-class Lines:
+class RecordReader:
     """Looks up single records by where they are. Not safe for threads; close it."""
 
     def __init__(self, folder: Path) -> None:

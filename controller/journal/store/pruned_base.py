@@ -27,7 +27,7 @@ BASE_MAX_BYTES: Final = 2 * LINE_MAX_BYTES
 
 
 @dataclass(frozen=True, slots=True)
-class Base:
+class PrunedBase:
     """The last record that was pruned, which is a checkpoint, and its segment's first seq."""
 
     record: Record
@@ -43,7 +43,7 @@ class BadBase(ValueError):
     """A file of what was pruned holds something else."""
 
 
-def read_base(folder: Path) -> Base | None:
+def read_base(folder: Path) -> PrunedBase | None:
     """Return what the chain hangs on, or None while nothing was pruned.
 
     Raises:
@@ -58,7 +58,7 @@ def read_base(folder: Path) -> Base | None:
     return parse_base(content)
 
 
-def parse_base(content: bytes) -> Base:
+def parse_base(content: bytes) -> PrunedBase:
     """Return what the file of what was pruned holds.
 
     Raises:
@@ -67,7 +67,7 @@ def parse_base(content: bytes) -> Base:
     try:
         members = json.loads(content)
         line = str(members["line"]).encode()
-        base = Base(parse(line), line, int(members["segment"]))
+        base = PrunedBase(parse(line), line, int(members["segment"]))
         if base.to_bytes() == content and base.record.entry.stage == "checkpoint":
             return base
     except (BadLine, ValueError, TypeError, KeyError, RecursionError):

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Final
 
 from controller.core.records.record import BadLine
-from controller.journal.store.chain import Damage, Walk
-from controller.journal.store.position import Moved
-from controller.journal.store.segments import Garbled, first_seq_of, list_segments, read_lines
+from controller.journal.store.chain import ChainWalk, Damage
+from controller.journal.store.position import PositionLost
+from controller.journal.store.segments import BadSegment, first_seq_of, list_segments, read_lines
 from controller.model.errors import StateError
 from controller.model.records import Record
 
@@ -28,7 +28,7 @@ def records(folder: Path, *, after: int = 0, upto: int | None = None) -> Iterato
     if upto is not None and after == upto:
         return
     with readable(folder):
-        walk = Walk(folder, after=after)
+        walk = ChainWalk(folder, after=after)
         for record in walk:
             yield record
             if record.seq == upto:
@@ -56,7 +56,7 @@ def readable(folder: Path) -> Iterator[None]:
         yield
     except Damage as damage:
         raise _damaged(folder, f"damaged at {damage}") from damage
-    except (BadLine, Garbled, Moved) as error:
+    except (BadLine, BadSegment, PositionLost) as error:
         raise _damaged(folder, f"damaged: {error}") from error
     except PermissionError as error:
         raise StateError(

@@ -64,7 +64,7 @@ def list_segments(folder: Path) -> tuple[Path, ...]:
 
 
 @dataclass(frozen=True, slots=True)
-class Mark:
+class DurableMark:
     """The last record that was made durable."""
 
     seq: int
@@ -79,7 +79,7 @@ class BadMark(ValueError):
     """The file of the mark holds something else."""
 
 
-def read_mark(folder: Path) -> Mark | None:
+def read_mark(folder: Path) -> DurableMark | None:
     """Return the mark, or None when there is none; an empty file is none.
 
     Raises:
@@ -94,7 +94,7 @@ def read_mark(folder: Path) -> Mark | None:
     return parse_mark(content)
 
 
-def parse_mark(content: bytes) -> Mark | None:
+def parse_mark(content: bytes) -> DurableMark | None:
     """Return the mark in its file's content, or None for an empty file.
 
     Raises:
@@ -104,7 +104,7 @@ def parse_mark(content: bytes) -> Mark | None:
         return None
     try:
         members = json.loads(content)
-        mark = Mark(seq=members["seq"], hash=members["hash"])
+        mark = DurableMark(seq=members["seq"], hash=members["hash"])
         is_one = type(mark.seq) is int and mark.seq >= 0 and isinstance(mark.hash, str)
         if is_one and mark.to_bytes() == content:
             return mark
@@ -122,7 +122,7 @@ class Line(NamedTuple):
     whole: bool  # a newline ends it
 
 
-class Garbled(ValueError):
+class BadSegment(ValueError):
     """A compressed segment that can't be read on."""
 
 
@@ -148,7 +148,7 @@ def read_lines(segment: Path, *, skip: int = 0) -> Iterator[Line]:
                 yield Line(number, offset, data[:-1] if whole else data, whole)
                 offset += len(data)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise Garbled(f"{segment.name} is damaged: {error}") from error
+        raise BadSegment(f"{segment.name} is damaged: {error}") from error
 
 
 def open_segment(segment: Path) -> BinaryIO:

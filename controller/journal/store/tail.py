@@ -12,7 +12,7 @@ from datetime import datetime
 from pathlib import Path
 
 from controller.core.records.record import BadLine, parse
-from controller.journal.store.chain import Damage, Walk
+from controller.journal.store.chain import ChainWalk, Damage
 from controller.journal.store.segments import (
     COMPRESSED,
     first_seq_of,
@@ -25,7 +25,7 @@ from controller.model.records import Record
 
 
 @dataclass(frozen=True, slots=True)
-class Torn:
+class TornTail:
     """Bytes to move aside from ``offset`` of the last segment to its end.
 
     ``durable`` tells that the mark vouched for the record that was there: it was acknowledged, and
@@ -48,7 +48,7 @@ class Tail:
     holder: int  # first seq of the segment that holds the last record; 0 before the first
     size: int  # of the last segment's whole records
     opened_at: float  # by the segment record's time; 0 where the segment has none
-    torn: Torn | None
+    torn: TornTail | None
     #: Pieces that a start moved aside before it was killed, so that no record names them yet.
     aside: tuple[str, ...]
 
@@ -62,9 +62,9 @@ def find_tail(folder: Path) -> Tail:
     """
     segments = list_segments(folder)
     segment = segments[-1] if segments else None
-    walk = Walk(folder, after=first_seq_of(segment) - 1 if segment else 0)
+    walk = ChainWalk(folder, after=first_seq_of(segment) - 1 if segment else 0)
     opening: Record | None = None
-    torn: Torn | None = None
+    torn: TornTail | None = None
     try:
         for record in walk:
             opening = opening or record
@@ -140,7 +140,7 @@ def _named_pieces(segment: Path) -> list[object]:
             return []
 
 
-def _judge(folder: Path, walk: Walk, damage: Damage) -> Torn:
+def _judge(folder: Path, walk: ChainWalk, damage: Damage) -> TornTail:
     """Tell a torn tail from damage."""
     segment = walk.segments[-1] if walk.segments else None
     mark = walk.mark
@@ -160,7 +160,7 @@ def _judge(folder: Path, walk: Walk, damage: Damage) -> Torn:
                 mark is not None and _is_one_write(segment, damage)
             )
         if fits:
-            return Torn(damage.offset, size, damage.reason, durable=durable)
+            return TornTail(damage.offset, size, damage.reason, durable=durable)
     raise StateError(
         "journal.damaged",
         f"the journal in {folder} is damaged at {damage}",

@@ -15,12 +15,12 @@ from typing import BinaryIO
 from controller.core.records.record import BadLine, parse
 from controller.journal.store.chain import Damage
 from controller.journal.store.folder import FILE_MODE, FOLDER_MODE
-from controller.journal.store.pruned_base import BASE_NAME, BadBase, Base, read_base
+from controller.journal.store.pruned_base import BASE_NAME, BadBase, PrunedBase, read_base
 from controller.journal.store.reader import last_seq, missing, readable
 from controller.journal.store.segments import (
     MARK_NAME,
     BadMark,
-    Mark,
+    DurableMark,
     first_seq_of,
     list_segments,
     open_regular,
@@ -82,7 +82,7 @@ def _is_sealed(segment: Path, last: int) -> bool:
     return (record.entry.stage, record.seq) == ("checkpoint", last)
 
 
-def _write(copy: Path, segments: list[Path], base: Base | None, last: int) -> int:
+def _write(copy: Path, segments: list[Path], base: PrunedBase | None, last: int) -> int:
     """Write a copy; return the last record that is in it."""
     try:
         copy.mkdir(mode=FOLDER_MODE, exist_ok=True)
@@ -113,7 +113,7 @@ def _new(path: Path) -> BinaryIO:
     return os.fdopen(os.open(path, flags, FILE_MODE), "wb")
 
 
-def _end_of(segment: Path, *, upto: int) -> Mark:
+def _end_of(segment: Path, *, upto: int) -> DurableMark:
     """Return the last record of a copied segment; what was being written after it is cut off."""
     size, data = 0, b""
     for line in read_lines(segment):
@@ -122,4 +122,4 @@ def _end_of(segment: Path, *, upto: int) -> Mark:
             break
         size, data = line.offset + len(line.data) + 1, line.data
     record = parse(data)
-    return Mark(record.seq, record.hash)
+    return DurableMark(record.seq, record.hash)

@@ -48,7 +48,7 @@ _LEAVES_MAX: Final = 1024
 
 
 @dataclass(frozen=True, slots=True)
-class Point:
+class ScanPoint:
     """A line to be looked at more closely, and the tree of the segment's lines before it."""
 
     seq: int
@@ -57,7 +57,7 @@ class Point:
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class ScanJob:
     """A segment to read, from the line after a record on; *marks* are records to be told of."""
 
     segment: Path
@@ -83,11 +83,11 @@ class Scanned:
     prev: bytes = b""
     hash: bytes = b""
     rows: bytes = b""
-    points: list[Point] = field(default_factory=list)
+    points: list[ScanPoint] = field(default_factory=list)
     marked: dict[int, Range] = field(default_factory=dict)
 
 
-def scan(job: Job) -> Scanned:
+def scan(job: ScanJob) -> Scanned:
     """Read one segment."""
     found = Scanned(job.after, job.after, Range(job.after, job.after))
     try:
@@ -101,7 +101,7 @@ def scan(job: Job) -> Scanned:
     return found
 
 
-def _scan(file: BinaryIO, found: Scanned, job: Job) -> None:
+def _scan(file: BinaryIO, found: Scanned, job: ScanJob) -> None:
     """Read lines until one isn't as expected. This is the loop that must be fast."""
     readline = file.readline
     rows = bytearray()
@@ -139,7 +139,7 @@ def _scan(file: BinaryIO, found: Scanned, job: Job) -> None:
             if not link:
                 found.opening, found.prev = line if opens else b"", rest[118:182]
             if stage == b"checkpoint" or (stage == b"operator" and _OWN in line):
-                found.points.append(Point(seq, line, tree()))
+                found.points.append(ScanPoint(seq, line, tree()))
                 kept += len(line)
             leaves.append(leaf_hash(line))
             rows += rest[72:108] + _LIVES.get(stage, STANDS)
@@ -154,7 +154,7 @@ def _scan(file: BinaryIO, found: Scanned, job: Job) -> None:
         tree()
 
 
-def scans(jobs: Sequence[Job], *, workers: int) -> Iterator[Scanned]:
+def scans(jobs: Sequence[ScanJob], *, workers: int) -> Iterator[Scanned]:
     """Read segments, side by side where there is enough to read, and yield them in order.
 
     No more than one for each worker is held at a time, besides the one that was yielded.
@@ -172,7 +172,7 @@ def scans(jobs: Sequence[Job], *, workers: int) -> Iterator[Scanned]:
     yield from map(scan, jobs[done:])
 
 
-def _side_by_side(jobs: Sequence[Job], workers: int) -> Iterator[Scanned]:
+def _side_by_side(jobs: Sequence[ScanJob], workers: int) -> Iterator[Scanned]:
     """Let each worker read every so many-th segment, and wait with it until it is taken."""
     # A thread may hold what a fork would wait for in vain; starting anew costs a quarter of a second.
     context = get_context("fork") if active_count() == 1 else get_context("spawn")
@@ -197,7 +197,7 @@ def _side_by_side(jobs: Sequence[Job], workers: int) -> Iterator[Scanned]:
             each.join()
 
 
-def _serve(jobs: Sequence[Job], writer: Connection, readers: Sequence[Connection]) -> None:
+def _serve(jobs: Sequence[ScanJob], writer: Connection, readers: Sequence[Connection]) -> None:
     """Read segments for another process, as long as that takes them."""
     signal(SIGINT, SIG_IGN)  # the terminal sends it to all; the other one ends this
     for reader in readers:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from controller.core.records.record import CLOSING
-from controller.journal.store.chain import Damage, Fault, Walk
+from controller.journal.store.chain import ChainFault, ChainWalk, Damage
 from controller.journal.verify.fast_scan import CLOSES, ID_BYTES, OPENS, ROW_BYTES, STANDS
 from controller.model.records import Record
 
@@ -17,7 +17,7 @@ _WINDOW: Final = 65_536
 _OPENS, _CLOSES = ord(OPENS), ord(CLOSES)
 
 
-class Lives:
+class IdLifetimes:
     """What the records so far opened and closed.
 
     Ids are nearly in order (UUIDv7). One above all that left the window is new unless the window
@@ -109,7 +109,7 @@ class Lives:
         """Look for the suspects among all records before them."""
         if not self._suspects:
             return None
-        walk = Walk(self._folder)
+        walk = ChainWalk(self._folder)
         last = max(self._suspects.values())
         found: Damage | None = None
         seen: set[str] = set()
@@ -120,13 +120,13 @@ class Lives:
             if identity not in self._suspects or record.entry.stage in CLOSING:
                 continue
             if identity in seen:
-                found = damage_at(walk, "its id was used before", Fault.LIFE)
+                found = damage_at(walk, "its id was used before", ChainFault.LIFE)
                 break
             seen.add(identity)
         self._suspects.clear()
         return found
 
 
-def damage_at(walk: Walk, reason: str, fault: Fault) -> Damage:
+def damage_at(walk: ChainWalk, reason: str, fault: ChainFault) -> Damage:
     """Return damage at the record that a walk accepted last."""
     return Damage(reason, fault, seq=walk.seq, file=walk.file, line=walk.line - 1)

@@ -15,7 +15,7 @@ from typing import Final
 from controller.core.transparency.checkpoint import Sealed, read_checkpoint, read_key
 from controller.core.transparency.merkle import Range
 from controller.core.transparency.signed_note import BadNote, PublicKey
-from controller.journal.store.chain import Fault
+from controller.journal.store.chain import ChainFault
 from controller.journal.writer.signing_keys import earlier
 from controller.model.records import Record
 
@@ -24,10 +24,10 @@ from controller.model.records import Record
 UNSIGNED_MAX: Final = 2048
 
 
-class BadSeal(Exception):
+class BadCheckpoint(Exception):
     """A checkpoint or key that doesn't hold. ``seq`` is the first record that isn't vouched for."""
 
-    def __init__(self, fault: Fault, reason: str, *, seq: int) -> None:
+    def __init__(self, fault: ChainFault, reason: str, *, seq: int) -> None:
         super().__init__(reason)
         self.fault = fault
         self.reason = reason
@@ -35,14 +35,14 @@ class BadSeal(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Reign:
+class KeyValidity:
     """A key, and the last record that a checkpoint of its own is of; None while it signs."""
 
     key: str
     until: int | None
 
 
-class Seals:
+class TrustChain:
     """What the checkpoints so far prove.
 
     Of the keys that are *trusted* some are only *until* a record. ``size`` is how many records the
@@ -60,7 +60,7 @@ class Seals:
         self.size = 0
         self.vouched = 0
         self.doubtful = 0
-        self.reigns: tuple[Reign, ...] = ()
+        self.reigns: tuple[KeyValidity, ...] = ()
 
     def begin(self, record: Record) -> Range:
         """Begin at a checkpoint whose records aren't there; return the tree of these.
@@ -84,7 +84,7 @@ class Seals:
         try:
             self._coming = read_key(record) or self._coming
         except BadNote as error:
-            raise BadSeal(Fault.SIGNATURE, str(error), seq=record.seq) from error
+            raise BadCheckpoint(ChainFault.SIGNATURE, str(error), seq=record.seq) from error
         self._lost = record.entry.result.get("lost") is True
 
     def forget(self) -> None:
@@ -100,8 +100,8 @@ class Seals:
         sealed = _read(record)
         key = self._coming or self._force
         if key is None or sealed.key != key:
-            raise BadSeal(
-                Fault.SIGNATURE,
+            raise BadCheckpoint(
+                ChainFault.SIGNATURE,
                 f"its checkpoint is of the key {sealed.key}, and {key or 'none'} is in force",
                 seq=record.seq,
             )
@@ -112,8 +112,8 @@ class Seals:
             if not sealed.note.signed_by(each):
                 raise _bad_signature(record, each)
         if sealed.checkpoint.root != tree.root:
-            raise BadSeal(
-                Fault.ROOT,
+            raise BadCheckpoint(
+                ChainFault.ROOT,
                 f"one of the records {self.size + 1} to {record.seq - 1} isn't what was signed "
                 f"by the checkpoint {record.seq}",
                 seq=self.size + 1,
@@ -133,8 +133,10 @@ class Seals:
 
     def _count(self, record: Record, sealed: Sealed, signers: Sequence[PublicKey]) -> None:
         if not self.reigns or self.reigns[-1].key != str(sealed.key):
-            ended = [Reign(each.key, each.until or sealed.checkpoint.size) for each in self.reigns]
-            self.reigns = (*ended, Reign(str(sealed.key), None))
+            ended = [
+                KeyValidity(each.key, each.until or sealed.checkpoint.size) for each in self.reigns
+            ]
+            self.reigns = (*ended, KeyValidity(str(sealed.key), None))
         self._force, self._coming, self._lost = sealed.key, None, False
         self.size = sealed.checkpoint.size
         if sealed.key in self.awaited:
@@ -150,9 +152,9 @@ def _read(record: Record) -> Sealed:
         return read_checkpoint(record)
     except BadNote as error:
         text = f"its checkpoint can't be believed: {error}"
-        raise BadSeal(Fault.SIGNATURE, text, seq=record.seq) from error
+        raise BadCheckpoint(ChainFault.SIGNATURE, text, seq=record.seq) from error
 
 
-def _bad_signature(record: Record, key: PublicKey) -> BadSeal:
+def _bad_signature(record: Record, key: PublicKey) -> BadCheckpoint:
     text = f"its checkpoint isn't signed by the key {key}"
-    return BadSeal(Fault.SIGNATURE, text, seq=record.seq)
+    return BadCheckpoint(ChainFault.SIGNATURE, text, seq=record.seq)

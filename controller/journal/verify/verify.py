@@ -21,17 +21,17 @@ from controller.core.records.record import GENESIS, BadLine, parse
 from controller.core.transparency.checkpoint import Checkpoint, pruned_by, read_key
 from controller.core.transparency.merkle import Range, leaf_hash
 from controller.core.transparency.signed_note import PublicKey
-from controller.journal.store.chain import Damage, Fault, Walk, binding_flaw
+from controller.journal.store.chain import ChainFault, ChainWalk, Damage, binding_flaw
 from controller.journal.store.reader import missing, readable
-from controller.journal.store.segments import Garbled, first_seq_of, read_lines
-from controller.journal.verify.fast_scan import CHECKPOINT_MARK, ROW_BYTES, Job, Scanned, scans
-from controller.journal.verify.id_check import Lives
-from controller.journal.verify.trust import UNSIGNED_MAX, BadSeal, Reign, Seals
+from controller.journal.store.segments import BadSegment, first_seq_of, read_lines
+from controller.journal.verify.fast_scan import CHECKPOINT_MARK, ROW_BYTES, ScanJob, Scanned, scans
+from controller.journal.verify.id_check import IdLifetimes
+from controller.journal.verify.trust import UNSIGNED_MAX, BadCheckpoint, KeyValidity, TrustChain
 from controller.model.records import Record
 
 
 @dataclass(frozen=True, slots=True)
-class Trust:
+class TrustAnchors:
     """What a journal is held against.
 
     ``keys`` are believed; without any, the journal's own word is taken for its keys. ``copies`` are
@@ -72,7 +72,7 @@ class Verification:
     begin: int = 1
     signed: int = 0
     trusted: bool = False
-    keys: tuple[Reign, ...] = ()
+    keys: tuple[KeyValidity, ...] = ()
     open_intents: tuple[tuple[str, int], ...] = ()
     repairs: tuple[Repair, ...] = ()
     unfinished_bytes: int = 0
@@ -90,12 +90,12 @@ class Verification:
         return self.first_bad is None
 
 
-NOBODY: Final = Trust()
+NOBODY: Final = TrustAnchors()
 
 
 def verify(
     folder: Path,
-    trust: Trust = NOBODY,
+    trust: TrustAnchors = NOBODY,
     *,
     begin: int = 1,
     thorough: bool = False,
@@ -128,10 +128,10 @@ def verify(
 class _Audit:
     """One verification, and how far it came: the first ``_seq`` records, whose tree is ``_tree``."""
 
-    def __init__(self, folder: Path, trust: Trust) -> None:
+    def __init__(self, folder: Path, trust: TrustAnchors) -> None:
         self._folder = folder
         self._trust = trust
-        self._walk = Walk(folder)
+        self._walk = ChainWalk(folder)
         if not self._walk.segments and self._walk.mark is None:
             raise missing(folder)
         self._copies: dict[int, set[bytes]] = {}  # of how many records -> what roots were kept
@@ -139,8 +139,8 @@ class _Audit:
             self._copies.setdefault(copy.size, set()).add(copy.root)
         self._uncompared: list[int] = []
         self._alike = 0  # the largest copy so far that says the same
-        self._seals = Seals(trust.keys, trust.until)
-        self._lives = Lives(folder)
+        self._seals = TrustChain(trust.keys, trust.until)
+        self._lives = IdLifetimes(folder)
         self._repairs: list[Repair] = []
         self._told: dict[int, int] = {}  # up to which records were pruned -> the record that tells
         self._begin = self._seq = 0
@@ -162,18 +162,18 @@ class _Audit:
         record, line = found
         try:
             tree = self._seals.begin(record)
-        except BadSeal as bad:
+        except BadCheckpoint as bad:
             raise self._damage(bad.fault, bad.reason, record.seq) from None
         self._tree = tree.extended([leaf_hash(line)])
         self._begin, self._seq, self._hash = record.seq, record.seq, record.hash
-        self._lives = Lives(self._folder, partial=True)
+        self._lives = IdLifetimes(self._folder, partial=True)
         self._compare_before(tree, self._tree)
 
     def _checkpoint_before(self, begin: int) -> tuple[Record, bytes] | None:
         for segment in reversed(self._walk.segments):
             found = None
             # What can't be read on is told by the walk, from the checkpoint before it on.
-            with suppress(Garbled, OSError):
+            with suppress(BadSegment, OSError):
                 for line in read_lines(segment) if first_seq_of(segment) < begin else ():
                     if first_seq_of(segment) + line.number > begin:
                         break
@@ -196,7 +196,7 @@ class _Audit:
         begin = max(0, bisect_right(firsts, seq) - 1)
         marks = frozenset(self._copies)
         jobs = [
-            Job(path, max(seq, first - 1), marks)
+            ScanJob(path, max(seq, first - 1), marks)
             for path, first in zip(walk.segments[begin:], firsts[begin:], strict=True)
         ]
         waiting = _Waiting()
@@ -224,7 +224,7 @@ class _Audit:
     def _is_good(self, record: Record, tree: Range) -> bool:
         try:
             self._look_at(record, tree)
-        except BadSeal:
+        except BadCheckpoint:
             return False
         return True
 
@@ -232,7 +232,7 @@ class _Audit:
         """Take for proven what a good checkpoint is of."""
         bad, reason = self._lives.check_rows(self._seq + 1, waiting.rows_of(upto - self._seq))
         if bad:
-            raise self._damage(Fault.LIFE, reason, bad)
+            raise self._damage(ChainFault.LIFE, reason, bad)
         self._seq, self._tree = upto, tree
         self._look_again()
         for opening in waiting.openings_until(upto):
@@ -245,17 +245,17 @@ class _Audit:
     def walk(self) -> None:
         """Parse what isn't proven, to the end."""
         self._seals.forget()
-        walk = self._walk = Walk(self._folder, after=self._seq)
+        walk = self._walk = ChainWalk(self._folder, after=self._seq)
         self._check_mark(walk)
         for record in _told_by(walk):
             if reason := self._lives.check(record):
-                raise self._damage(Fault.LIFE, reason, record.seq)
+                raise self._damage(ChainFault.LIFE, reason, record.seq)
             self._look_again()
             if record.entry.stage == "segment":
                 self._repairs += _repairs(record)
             try:
                 self._look_at(record, self._tree)
-            except BadSeal as bad:
+            except BadCheckpoint as bad:
                 raise self._damage(bad.fault, bad.reason, bad.seq) from None
             self._seq, self._tree = record.seq, self._tree.extended([leaf_hash(walk.data)])
             if record.seq in self._copies:
@@ -264,13 +264,15 @@ class _Audit:
             raise damage
         self._end()
 
-    def _check_mark(self, walk: Walk) -> None:
+    def _check_mark(self, walk: ChainWalk) -> None:
         """Hold the mark against a record that the walk doesn't come by any more."""
         mark = walk.mark
         if mark is None or not self._begin < mark.seq <= self._seq:
             return
-        if Walk(self._folder, after=mark.seq).hash_before() != mark.hash:
-            raise self._damage(Fault.CHANGED, "it isn't the record that was made durable", mark.seq)
+        if ChainWalk(self._folder, after=mark.seq).hash_before() != mark.hash:
+            raise self._damage(
+                ChainFault.CHANGED, "it isn't the record that was made durable", mark.seq
+            )
 
     def _look_at(self, record: Record, tree: Range) -> None:
         """Look at what a record says of keys, signatures and what was pruned.
@@ -305,7 +307,7 @@ class _Audit:
                 f"the checkpoint of {size} records that was kept elsewhere is of others: one of the "
                 f"records {self._alike + 1} to {size} was changed"
             )
-            raise self._damage(Fault.ROOT, text, self._alike + 1)
+            raise self._damage(ChainFault.ROOT, text, self._alike + 1)
         self._alike = size
 
     def _end(self) -> None:
@@ -320,29 +322,29 @@ class _Audit:
             text = (
                 f"it is missing: the checkpoint that was kept elsewhere is of {max(beyond)} records"
             )
-            raise self._damage(Fault.CUT, text, last + 1)
+            raise self._damage(ChainFault.CUT, text, last + 1)
         if walk.base is not None and self._begin == walk.base.record.seq:
             text = f"{self._begin} records are missing, and "
             told = self._told.get(self._begin)
             if told is None:
-                raise self._damage(Fault.GAP, f"{text}none tells that they were pruned", 1)
+                raise self._damage(ChainFault.GAP, f"{text}none tells that they were pruned", 1)
             # Whoever may append a record could else remove what is before it.
             if told > seals.size:
                 text += f"no checkpoint is of the record {told}, which tells that they were pruned"
-                raise self._damage(Fault.GAP, text, 1)
+                raise self._damage(ChainFault.GAP, text, 1)
         if not self._trust.keys:
             return
         if seals.doubtful:
             text = "its checkpoint is signed by a key that nobody trusted vouches for"
-            raise self._damage(Fault.SIGNATURE, text, seals.doubtful)
+            raise self._damage(ChainFault.SIGNATURE, text, seals.doubtful)
         if not seals.vouched:
             text = "no checkpoint is signed by a key that is trusted"
-            raise self._damage(Fault.SIGNATURE, text, self._begin + 1)
+            raise self._damage(ChainFault.SIGNATURE, text, self._begin + 1)
         if seals.awaited:
             raise self._unfollowed()
         if last - seals.size > UNSIGNED_MAX:
             text = "too many records follow the last checkpoint: they aren't signed"
-            raise self._damage(Fault.SIGNATURE, text, seals.size + 2)
+            raise self._damage(ChainFault.SIGNATURE, text, seals.size + 2)
 
     def _unfollowed(self) -> Damage:
         """Return what is wrong where a key signed nothing that, as is known, took another's place.
@@ -355,14 +357,14 @@ class _Audit:
         told = f"the key {key}, which signs from record {until + 1} on"
         if self._seq > until:
             text = f"it isn't signed by {told}"
-            return self._damage(Fault.SIGNATURE, text, until + 1)
+            return self._damage(ChainFault.SIGNATURE, text, until + 1)
         text = (
             f"it is missing: nothing is signed by {told} (a copy of what was before that is verified "
             "with the older key alone)"
         )
-        return self._damage(Fault.CUT, text, self._seq + 1)
+        return self._damage(ChainFault.CUT, text, self._seq + 1)
 
-    def _damage(self, fault: Fault, reason: str, seq: int) -> Damage:
+    def _damage(self, fault: ChainFault, reason: str, seq: int) -> Damage:
         """Return damage at a record, where that is kept."""
         segments = self._walk.segments
         index = bisect_right([first_seq_of(path) for path in segments], seq) - 1
@@ -424,7 +426,7 @@ class _Waiting:
             yield self.openings.pop(0)
 
 
-def _told_by(walk: Walk) -> Iterator[Record]:
+def _told_by(walk: ChainWalk) -> Iterator[Record]:
     """Yield a walk's records; a segment that can't be read is a bad record's."""
     try:
         yield from walk
@@ -432,7 +434,7 @@ def _told_by(walk: Walk) -> Iterator[Record]:
         raise  # there is no journal, or another user may read it
     except OSError as error:
         why = error.strerror or str(error)
-        raise walk.damage(f"{walk.file} can't be read: {why}", Fault.UNREADABLE) from error
+        raise walk.damage(f"{walk.file} can't be read: {why}", ChainFault.UNREADABLE) from error
 
 
 def parsed(line: bytes) -> Record | None:

@@ -24,11 +24,17 @@ from controller.core.transparency.checkpoint import CHECKPOINT_MAX_BYTES
 from controller.journal.store.chain import FORMAT, binding
 from controller.journal.store.folder import FILE_MODE, hold
 from controller.journal.store.reader import records
-from controller.journal.store.segments import COMPRESSED, MARK_NAME, Mark, first_seq_of, name_of
-from controller.journal.store.tail import Torn, check_reaches, find_tail, pieces_of
-from controller.journal.writer.batch import Sealing
-from controller.journal.writer.checkpointer import Notary
-from controller.journal.writer.disk import Disk, Room
+from controller.journal.store.segments import (
+    COMPRESSED,
+    MARK_NAME,
+    DurableMark,
+    first_seq_of,
+    name_of,
+)
+from controller.journal.store.tail import TornTail, check_reaches, find_tail, pieces_of
+from controller.journal.writer.batch import Batch
+from controller.journal.writer.checkpointer import Checkpointer
+from controller.journal.writer.disk import Disk, DiskSpace
 from controller.journal.writer.disk_reserve import is_scarce
 from controller.model.crashpoints import Reach, pass_by
 from controller.model.errors import JournalUnavailable
@@ -37,7 +43,7 @@ from controller.ports import Clock, NewId
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class SegmentLimits:
     """When a segment is left for the next, and how long is waited for the disk.
 
     A segment is left by the first append that finds it too old, or would make it too long.
@@ -49,7 +55,7 @@ class Limits:
     deadline_s: float = 30.0  # of one blocking append, and of closing
 
 
-DEFAULT_LIMITS: Final = Limits()
+DEFAULT_LIMITS: Final = SegmentLimits()
 
 _REMEDIES: Final = {
     errno.ENOSPC: "free space on the file system of {folder}",
@@ -78,7 +84,7 @@ class _Wound:
 
     path: Path
     size: int
-    torn: Torn | None = None
+    torn: TornTail | None = None
 
 
 @dataclass(slots=True)
@@ -109,8 +115,8 @@ class Log:
         new_id: NewId,
         reach: Reach = pass_by,
         disk: Disk | None = None,
-        limits: Limits = DEFAULT_LIMITS,
-        notary: Notary | None = None,
+        limits: SegmentLimits = DEFAULT_LIMITS,
+        notary: Checkpointer | None = None,
     ) -> None:
         self.folder = folder
         self._clock = clock
@@ -128,7 +134,7 @@ class Log:
         self._repair: dict[str, object] = {}
         self._aside: tuple[str, ...] = ()
         self.opened = 0  # segments, by this process
-        self.room: Room | None = None  # at the last look
+        self.room: DiskSpace | None = None  # at the last look
         self._last_line = b""
         self._seq, self._hash, self._previous = 0, GENESIS, 0
         try:
@@ -234,7 +240,7 @@ class Log:
             self._wound = _Wound(tail.segment, tail.size, tail.torn)
         elif tail.aside and tail.segment is not None:
             reason = "a start that got no further moved it aside"
-            self._repair = self._told(Torn(tail.size, 0, reason, durable=False))
+            self._repair = self._told(TornTail(tail.size, 0, reason, durable=False))
         packed = tail.segment is not None and tail.segment.suffix == COMPRESSED
         left = self._wound or self._repair or packed
         try:
@@ -262,7 +268,7 @@ class Log:
     def _append(self, batch: Sequence[Prepared], *, closing: bool = False) -> list[Record]:
         """Write a batch, led by a segment's opening and followed by what the notary adds."""
         now = self._clock.now()
-        sealing = Sealing(seq=self._seq, prev=self._hash, time=timestamp(now))
+        sealing = Batch(seq=self._seq, prev=self._hash, time=timestamp(now))
         opening = self._segment is None
         if opening:
             sealing.add(prepare(self._opening_entry()))
@@ -277,7 +283,7 @@ class Log:
             self._notary.accept(grown)
         return asked
 
-    def _write(self, sealing: Sealing, *, opening: bool, now: float) -> None:
+    def _write(self, sealing: Batch, *, opening: bool, now: float) -> None:
         """Make lines durable, and then take note of them."""
         lines, last = sealing.data(), sealing.records[-1]
         segment = self._segment or self._create(now)
@@ -333,7 +339,7 @@ class Log:
             flags = os.O_RDWR | os.O_CREAT
             self._mark_file = self._disk.open(self.folder / MARK_NAME, flags, FILE_MODE)
         try:
-            self._disk.overwrite(self._mark_file, Mark(self._seq, self._hash).to_bytes())
+            self._disk.overwrite(self._mark_file, DurableMark(self._seq, self._hash).to_bytes())
         except OSError:
             # Half a mark would be taken for a forged one; an empty one vouches for nothing.
             self._disk.truncate(self._mark_file, 0)
@@ -374,7 +380,7 @@ class Log:
             os.close(file)
         self._wound = None
 
-    def _move_aside(self, segment: Path, file: int, torn: Torn) -> None:
+    def _move_aside(self, segment: Path, file: int, torn: TornTail) -> None:
         """Copy what is torn beside the segment, also when that is nothing: the copy tells of it.
 
         A start after this one finds the copy, if this one gets no further.
@@ -396,7 +402,7 @@ class Log:
         self._sync_folder()
         self._aside = (*self._aside, name)
 
-    def _told(self, torn: Torn) -> dict[str, object]:
+    def _told(self, torn: TornTail) -> dict[str, object]:
         """Return what the next segment's record says of a repair."""
         return {
             "bytes": torn.size,

@@ -6,7 +6,7 @@ from controller.core.records.record import Prepared
 from controller.model.records import Record
 
 
-class Sealing:
+class Batch:
     """The records of one write, in order. None of them is durable, and all may be given up."""
 
     def __init__(self, *, seq: int, prev: str, time: str) -> None:

@@ -31,8 +31,8 @@ from controller.core.transparency.merkle import Range, leaf_hash
 from controller.core.transparency.signed_note import BadNote, Note, PrivateKey, PublicKey, signed
 from controller.journal.store.pruned_base import read_base
 from controller.journal.store.segments import first_seq_of, list_segments, read_lines
-from controller.journal.writer.batch import Sealing
-from controller.journal.writer.signing_keys import Keys
+from controller.journal.writer.batch import Batch
+from controller.journal.writer.signing_keys import SigningKeys
 from controller.model.errors import StateError
 from controller.model.mutations import ROTATE_KEY
 from controller.ports import Clock, NewId
@@ -41,7 +41,7 @@ LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Every:
+class CheckpointInterval:
     """When a checkpoint is due: so many records, or so long, after the last one."""
 
     records: int = 1000
@@ -49,7 +49,7 @@ class Every:
 
 
 @dataclass(frozen=True, slots=True)
-class Grown:
+class NextTree:
     """What a write makes of the tree, once it is durable."""
 
     tree: Range
@@ -58,16 +58,22 @@ class Grown:
     key: PublicKey | None = None  # what is brought in
 
 
-EVERY: Final = Every()
+EVERY: Final = CheckpointInterval()
 _CHECKPOINT: Final = b'"stage":"checkpoint"'
 _ROTATE: Final = f'"route":"{ROTATE_KEY}"'.encode()
 
 
-class Notary:
+class Checkpointer:
     """Keeps the tree, and adds checkpoints to writes. The writer's thread alone uses it."""
 
     def __init__(
-        self, keys: Keys, *, origin: str, clock: Clock, new_id: NewId, every: Every = EVERY
+        self,
+        keys: SigningKeys,
+        *,
+        origin: str,
+        clock: Clock,
+        new_id: NewId,
+        every: CheckpointInterval = EVERY,
     ) -> None:
         self._keys = keys
         self._origin = origin
@@ -141,7 +147,7 @@ class Notary:
             return None
         return max(0.0, self._since + self._every.seconds - self._clock.monotonic())
 
-    def seal(self, sealing: Sealing, *, closing: bool = False) -> Grown:
+    def seal(self, sealing: Batch, *, closing: bool = False) -> NextTree:
         """Add to a write what is due after its records: a new key, a checkpoint.
 
         *closing*: whatever isn't signed is due. Nothing counts before ``accept``.
@@ -152,7 +158,7 @@ class Notary:
         tree = self._tree.extended(map(leaf_hash, sealing.lines))
         coming, due = self._wanted(sealing, tree, closing=closing)
         if not due:
-            return Grown(tree)
+            return NextTree(tree)
         signing = self._keys.signing()
         key = coming or signing
         if key.public != self._key:
@@ -163,10 +169,10 @@ class Notary:
         signers = (signing, key) if key != signing and signing.public == self._key else (key,)
         note = signed(str(Checkpoint(self._origin, tree.end, tree.root)), signers)
         line = sealing.add(prepare(checkpoint_entry(self._new_id(), note, tree, key.public)))
-        return Grown(tree.extended([leaf_hash(line)]), note, tree.end, key.public)
+        return NextTree(tree.extended([leaf_hash(line)]), note, tree.end, key.public)
 
     def _wanted(
-        self, sealing: Sealing, tree: Range, *, closing: bool
+        self, sealing: Batch, tree: Range, *, closing: bool
     ) -> tuple[PrivateKey | None, bool]:
         """Return the key to bring in, if one was asked for, and whether a checkpoint is due."""
         if self._asked or any(asks_for_key(record.entry) for record in sealing.records):
@@ -177,7 +183,7 @@ class Notary:
         due = due or any(map(pruned_by, sealing.records))
         return None, self._key is None or (fresh > 0 and due)
 
-    def accept(self, grown: Grown) -> None:
+    def accept(self, grown: NextTree) -> None:
         """Take note that a write is durable."""
         self._tree = grown.tree
         if grown.note is None:
@@ -202,7 +208,7 @@ class Notary:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class JournalEnd:
     """What the journal's end says: its tree, its last checkpoint, whether a key was asked for."""
 
     tree: Range
@@ -210,7 +216,7 @@ class Found:
     asked: bool
 
 
-def last_sealed(folder: Path, *, upto: int) -> Found:
+def last_sealed(folder: Path, *, upto: int) -> JournalEnd:
     """Look for the last checkpoint among the first *upto* records, and grow its tree to these.
 
     The records aren't checked: that is for whoever walks them.
@@ -235,15 +241,15 @@ def last_sealed(folder: Path, *, upto: int) -> Found:
         right = found.tree.joined(right)
         asked = asked or found.asked
         if found.sealed is not None:
-            return Found(right, found.sealed, asked)
+            return JournalEnd(right, found.sealed, asked)
     base = read_base(folder)
     if base is not None and (sealed := _sealed_in(base.line)) is not None:
         tree = sealed.tree.extended([leaf_hash(base.line)])
-        return Found(tree.joined(right), sealed, asked)
-    return Found(right, None, asked)
+        return JournalEnd(tree.joined(right), sealed, asked)
+    return JournalEnd(right, None, asked)
 
 
-def _compare(folder: Path, published: Checkpoint, found: Found, *, upto: int) -> None:
+def _compare(folder: Path, published: Checkpoint, found: JournalEnd, *, upto: int) -> None:
     """See that a journal's end is of the records that were signed, as far as that can be told.
 
     Its last checkpoint mostly is the one that was published; else the tree is grown to that from the
@@ -268,10 +274,10 @@ def _compare(folder: Path, published: Checkpoint, found: Found, *, upto: int) ->
         )
 
 
-def _last_in(segment: Path, *, upto: int) -> Found:
+def _last_in(segment: Path, *, upto: int) -> JournalEnd:
     """Return the last checkpoint of a segment with its tree, or what its lines add to one."""
     begin = first_seq_of(segment) - 1
-    found = Found(Range(begin, begin), None, asked=False)
+    found = JournalEnd(Range(begin, begin), None, asked=False)
     leaves: list[bytes] = []
     for line in read_lines(segment):
         seq = begin + line.number
@@ -279,11 +285,11 @@ def _last_in(segment: Path, *, upto: int) -> Found:
             break
         leaves.append(leaf_hash(line.data))
         if _CHECKPOINT in line.data and (sealed := _sealed_in(line.data)) is not None:
-            found = Found(sealed.tree.extended(leaves[-1:]), sealed, asked=False)
+            found = JournalEnd(sealed.tree.extended(leaves[-1:]), sealed, asked=False)
             leaves.clear()
         elif _ROTATE in line.data and asks_for_key(parse(line.data).entry):
-            found = Found(found.tree, found.sealed, asked=True)
-    return Found(found.tree.extended(leaves), found.sealed, found.asked)
+            found = JournalEnd(found.tree, found.sealed, asked=True)
+    return JournalEnd(found.tree.extended(leaves), found.sealed, found.asked)
 
 
 def _sealed_in(line: bytes) -> Sealed | None:

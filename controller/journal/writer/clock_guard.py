@@ -17,7 +17,7 @@ DOUBT_S: Final = 7 * 86_400.0
 
 
 @dataclass(frozen=True, slots=True)
-class Belief:
+class ClockGuard:
     """What was made of the times that were seen, one after the other. The first is proven too."""
 
     believed: float = -inf  # the latest that is
@@ -25,15 +25,15 @@ class Belief:
     since: float = -inf  # where those begin that ran on to the last one
     doubted: bool = False  # the last one: it jumped, or goes on from one that did
 
-    def seeing(self, time: float) -> Belief:
+    def seeing(self, time: float) -> ClockGuard:
         """Return what is made of one more time."""
         step = time - self.last
         runs_on = 0.0 <= step <= DOUBT_S
         since = self.since if runs_on else time
         if time <= self.believed + DOUBT_S or time - since >= DOUBT_S:
-            return Belief(max(self.believed, time), time, since)
+            return ClockGuard(max(self.believed, time), time, since)
         jumped = step > DOUBT_S and self.last > -inf
-        return Belief(self.believed, time, since, doubted=jumped or (runs_on and self.doubted))
+        return ClockGuard(self.believed, time, since, doubted=jumped or (runs_on and self.doubted))
 
     @property
     def now(self) -> float:

@@ -6,7 +6,7 @@ import os
 from typing import NamedTuple
 
 
-class Room(NamedTuple):
+class DiskSpace(NamedTuple):
     """What a file system has."""
 
     free_bytes: int
@@ -44,7 +44,7 @@ class Disk:
         os.posix_fadvise(file, 0, 0, os.POSIX_FADV_DONTNEED)
         return os.pread(file, len(line), size - len(line)) == line
 
-    def room(self, file: int) -> Room:
+    def room(self, file: int) -> DiskSpace:
         """Return how much is free, to whoever has no privilege, on the file's file system."""
         found = os.fstatvfs(file)
-        return Room(found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize)
+        return DiskSpace(found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize)

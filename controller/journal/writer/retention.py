@@ -24,12 +24,12 @@ from typing import BinaryIO, Final
 from controller.core.encoding.canonical_json import canonical
 from controller.core.records import inventory as inventories
 from controller.core.records.record import BadLine, parse
-from controller.journal.store.chain import Walk
+from controller.journal.store.chain import ChainWalk
 from controller.journal.store.folder import FILE_MODE, sync, write_private
 from controller.journal.store.pruned_base import (
     BASE_NAME,
     INVENTORY_NAME,
-    Base,
+    PrunedBase,
     read_base,
     read_inventory,
 )
@@ -50,7 +50,7 @@ DAY_S: Final = 86_400.0
 
 
 @dataclass(frozen=True, slots=True)
-class Keep:
+class RetentionLimits:
     """How long, and how much, is kept."""
 
     age_s: float = 90 * DAY_S
@@ -59,11 +59,11 @@ class Keep:
     round_s: float = 3600.0
 
 
-KEEP: Final = Keep()
+KEEP: Final = RetentionLimits()
 
 
 @dataclass(frozen=True, slots=True)
-class Closed:
+class ClosedSegment:
     """A segment that nothing is appended to any more."""
 
     path: Path
@@ -76,12 +76,12 @@ class Closed:
 class Pruning:
     """What is to go: ``segments`` up to the record *until*, and why."""
 
-    segments: tuple[Closed, ...]
+    segments: tuple[ClosedSegment, ...]
     until: int
     reason: str
 
 
-def closed_segments(folder: Path) -> tuple[Closed, ...]:
+def closed_segments(folder: Path) -> tuple[ClosedSegment, ...]:
     """Return the closed segments in order.
 
     Raises:
@@ -93,7 +93,7 @@ def closed_segments(folder: Path) -> tuple[Closed, ...]:
     opened = [opened_at(path) for path in paths]
     return tuple(
         # A clock that was behind when the next one was opened made this one no older.
-        Closed(path, segment_size(path), max(began, ended), first_seq_of(after) - 1)
+        ClosedSegment(path, segment_size(path), max(began, ended), first_seq_of(after) - 1)
         for (path, after), (began, ended) in zip(pairwise(paths), pairwise(opened), strict=True)
     )
 
@@ -107,12 +107,14 @@ def opened_at(segment: Path) -> float:
     return 0.0
 
 
-def due(closed: tuple[Closed, ...], keep: Keep, *, now: float, total: int) -> Pruning | None:
+def due(
+    closed: tuple[ClosedSegment, ...], keep: RetentionLimits, *, now: float, total: int
+) -> Pruning | None:
     """Return what is to go: as little as is needed, from the oldest on.
 
     *total* counts the open segment too. The last closed one stays in any case.
     """
-    going: list[Closed] = []
+    going: list[ClosedSegment] = []
     found: Pruning | None = None
     for each in closed[:-1]:
         old = now - each.ended > keep.age_s
@@ -125,7 +127,7 @@ def due(closed: tuple[Closed, ...], keep: Keep, *, now: float, total: int) -> Pr
     return found
 
 
-def _last_line(closed: Closed) -> bytes | None:
+def _last_line(closed: ClosedSegment) -> bytes | None:
     """Return the checkpoint that a segment ends with, None where it ends with something else."""
     line = b""
     for each in read_lines(closed.path):
@@ -148,7 +150,7 @@ class Retention:
         self,
         folder: Path,
         *,
-        keep: Keep,
+        keep: RetentionLimits,
         tell: Callable[[int, str], object],
         over: Callable[[], bool] = lambda: False,
     ) -> None:
@@ -183,7 +185,7 @@ class Retention:
             canonical(inventories.to_json(self._inventory(pruning.until))),
         )
         self._tell(pruning.until, pruning.reason)
-        base = Base(parse(line), line, first_seq_of(pruning.segments[-1].path))
+        base = PrunedBase(parse(line), line, first_seq_of(pruning.segments[-1].path))
         write_private(self._folder / BASE_NAME, base.to_bytes())
         LOG.info("journal.pruned until=%d reason=%s", pruning.until, pruning.reason)
         self._remove(_leftovers(self._folder))
@@ -191,7 +193,7 @@ class Retention:
     def _inventory(self, until: int) -> Inventory:
         """Return the inventory of all records until one."""
         inventory = read_inventory(self._folder)
-        for record in Walk(self._folder, after=inventory.seq):
+        for record in ChainWalk(self._folder, after=inventory.seq):
             if record.seq > until:
                 break
             inventory = inventories.fold(inventory, record)

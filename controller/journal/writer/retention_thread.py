@@ -10,9 +10,9 @@ from typing import Final
 
 from controller.journal.store.chain import Damage
 from controller.journal.store.pruned_base import BadBase
-from controller.journal.store.segments import Garbled, list_segments
-from controller.journal.writer.clock_guard import Belief
-from controller.journal.writer.retention import DAY_S, Keep, Retention, opened_at
+from controller.journal.store.segments import BadSegment, list_segments
+from controller.journal.writer.clock_guard import ClockGuard
+from controller.journal.writer.retention import DAY_S, Retention, RetentionLimits, opened_at
 from controller.model.errors import JournalUnavailable
 from controller.ports import Clock
 
@@ -21,19 +21,24 @@ LOG = logging.getLogger(__name__)
 JOIN_S: Final = 2.0
 
 
-class Upkeep:
+class RetentionThread:
     """Looks after closed segments at the start, every hour, and whenever one more was closed.
 
     *tell* is as for ``Retention``.
     """
 
     def __init__(
-        self, folder: Path, *, keep: Keep, clock: Clock, tell: Callable[[int, str], object]
+        self,
+        folder: Path,
+        *,
+        keep: RetentionLimits,
+        clock: Clock,
+        tell: Callable[[int, str], object],
     ) -> None:
         self._folder = folder
         self._clock = clock
         self._keep = keep
-        self._belief: Belief | None = None
+        self._belief: ClockGuard | None = None
         self._woken = threading.Event()
         self._over = False
         self._retention = Retention(folder, keep=keep, tell=tell, over=lambda: self._over)
@@ -64,7 +69,7 @@ class Upkeep:
     def _round(self) -> None:
         try:
             self._retention.look_after(now=self._now())
-        except (OSError, JournalUnavailable, Damage, Garbled, BadBase) as error:
+        except (OSError, JournalUnavailable, Damage, BadSegment, BadBase) as error:
             if not self._over:
                 LOG.warning("journal.upkeep error=%s: trying again later", error)
         except Exception:
@@ -76,7 +81,7 @@ class Upkeep:
         before = self._belief
         if before is None:
             # Also the times before this start are evidence: else another start would do away with doubt.
-            before = Belief()
+            before = ClockGuard()
             for time in filter(None, map(opened_at, list_segments(self._folder))):
                 before = before.seeing(time)
         self._belief = before.seeing(self._clock.now())

@@ -48,7 +48,7 @@ class KeyFiles:
         return self.secret.with_name(f"{self.secret.name}.next")
 
 
-class Keys:
+class SigningKeys:
     """The broker's keys. ``new_seed`` returns 32 random bytes.
 
     Raises:

@@ -14,17 +14,17 @@ from typing import Final, NamedTuple, Self
 from controller.core.records.record import CLOSING, Prepared, prepare
 from controller.core.transparency.checkpoint import prune_entry
 from controller.journal.store.pruned_base import foundation
-from controller.journal.writer.append_log import DEFAULT_LIMITS, Limits, Log
-from controller.journal.writer.checkpointer import Notary
+from controller.journal.writer.append_log import DEFAULT_LIMITS, Log, SegmentLimits
+from controller.journal.writer.checkpointer import Checkpointer
 from controller.journal.writer.disk import Disk
 from controller.journal.writer.disk_reserve import may_use_reserve
-from controller.journal.writer.retention import Keep
-from controller.journal.writer.retention_thread import Upkeep
+from controller.journal.writer.retention import RetentionLimits
+from controller.journal.writer.retention_thread import RetentionThread
 from controller.model.crashpoints import Reach, pass_by
 from controller.model.errors import JournalUnavailable
 from controller.model.inventory import Inventory
 from controller.model.records import Entry, Record
-from controller.ports import RESERVED, Clock, NewId, Vitals
+from controller.ports import RESERVED, Clock, JournalHealth, NewId
 
 #: A batch is what one write and one fsync make durable.
 BATCH_MAX_ENTRIES: Final = 1024
@@ -60,9 +60,9 @@ class Writer:
         new_id: NewId,
         reach: Reach = pass_by,
         disk: Disk | None = None,
-        limits: Limits = DEFAULT_LIMITS,
-        notary: Notary | None = None,
-        keep: Keep | None = None,
+        limits: SegmentLimits = DEFAULT_LIMITS,
+        notary: Checkpointer | None = None,
+        keep: RetentionLimits | None = None,
     ) -> None:
         self._log = Log(
             folder,
@@ -74,7 +74,7 @@ class Writer:
             notary=notary,
         )
         self._limits = limits
-        self._upkeep: Upkeep | None = None
+        self._upkeep: RetentionThread | None = None
         #: How the journal was when something was last written, or tried.
         self.vitals = self._vitals()
         self._changed = threading.Condition()
@@ -89,7 +89,7 @@ class Writer:
             def tell(until: int, reason: str) -> Record:
                 return self.append(prune_entry(new_id(), until=until, reason=reason))
 
-            self._upkeep = Upkeep(folder, keep=keep, clock=clock, tell=tell)
+            self._upkeep = RetentionThread(folder, keep=keep, clock=clock, tell=tell)
 
     # What health shows.
 
@@ -284,8 +284,10 @@ class Writer:
             self._log.commit([])
         self.vitals = self._vitals()
 
-    def _vitals(self) -> Vitals:
+    def _vitals(self) -> JournalHealth:
         reserved = self._log.look_at_room()
         free = self._log.room.free_bytes if self._log.room is not None else 0
         doubted = self._upkeep is not None and self._upkeep.doubted
-        return Vitals(self._log.signed, free_bytes=free, reserved=reserved, clock_doubted=doubted)
+        return JournalHealth(
+            self._log.signed, free_bytes=free, reserved=reserved, clock_doubted=doubted
+        )

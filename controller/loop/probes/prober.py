@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 from controller.core.drift import probe as probing
-from controller.core.drift.probe import Answer, Course, Probe, Verdict
+from controller.core.drift.probe import Probe, ProbeOutcome, ProbeProgress, ProbeResult
 from controller.core.engine_api.timestamps import seconds
 from controller.core.engine_api.translate import joined_networks
 from controller.model.desired.desired import Service
@@ -28,7 +28,7 @@ from controller.model.errors import Problem, Severity
 from controller.model.names import Key, NetworkNames
 from controller.model.observed import Container, ContainerState, Observed
 from controller.model.records import Context
-from controller.ports import Clock, Engine, EngineFacts, Events, Glimpse, ProbeTransport
+from controller.ports import Clock, ContainerSummary, Engine, EngineFacts, Events, ProbeTransport
 
 AT_ONCE = 64
 #: A container that a look didn't show may be back in the next one, with all that is known of it.
@@ -55,7 +55,7 @@ class _Watched:
     revision: str
     address: str
     started: float
-    course: Course
+    course: ProbeProgress
     gone_at: float | None = None
     asked_at: float = 0.0
     in_vain: float | None = None  # when it was asked last, if nobody answered there
@@ -195,7 +195,7 @@ class Prober:
                 check = self._checks[watched.revision].check
                 yield _probe(identifier, watched.address, check)
 
-    def _answered(self, answer: Answer) -> Key | None:
+    def _answered(self, answer: ProbeResult) -> Key | None:
         """Take one answer; return whose word it changed, if it did."""
         asked = self._asked.pop(answer.container)
         watched = self._watched.get(answer.container)
@@ -212,13 +212,13 @@ class Prober:
         self._plan(answer.container, watched)
         return watched.key if watched.course.health is not before else None
 
-    def _weighed(self, answer: Answer, watched: _Watched) -> Answer:
+    def _weighed(self, answer: ProbeResult, watched: _Watched) -> ProbeResult:
         """Return an answer as it counts: that nobody was there may say nothing of the container."""
         match answer.verdict:
-            case Verdict.GOOD | Verdict.BAD:
+            case ProbeOutcome.GOOD | ProbeOutcome.BAD:
                 self._reached = max(self._reached or 0.0, watched.asked_at)
                 self._unreached, watched.in_vain = 0, None
-            case Verdict.UNREACHED:
+            case ProbeOutcome.UNREACHED:
                 # It is bad only if somebody was reached who was asked no earlier than it was in
                 # vain: what others answered before the way was lost proves nothing.
                 since = watched.asked_at if watched.in_vain is None else watched.in_vain
@@ -228,8 +228,8 @@ class Prober:
                     self._reached >= since or self._count() == 1
                 )
                 if not proven:
-                    return replace(answer, verdict=Verdict.UNASKED)
-            case Verdict.UNASKED:
+                    return replace(answer, verdict=ProbeOutcome.UNASKED)
+            case ProbeOutcome.UNASKED:
                 pass
         return answer
 
@@ -293,7 +293,7 @@ class ProbedEngine:
         observed = self._engine.observe(images=images, only=only)
         return self.prober.with_health(observed, only=only)
 
-    def glance(self) -> frozenset[Glimpse]:
+    def glance(self) -> frozenset[ContainerSummary]:
         return self._engine.glance()
 
     def perform(self, action: AnyAction, context: Context) -> str:

@@ -15,7 +15,14 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from controller.core.drift.probe import READ_MAX, Answer, Probe, Verdict, request_of, verdict_on
+from controller.core.drift.probe import (
+    READ_MAX,
+    Probe,
+    ProbeOutcome,
+    ProbeResult,
+    request_of,
+    verdict_on,
+)
 
 _CHUNK = 4096
 #: Errors that say that nothing of the container's answered; any other came from it.
@@ -55,7 +62,7 @@ class ProbeSockets:
         self._monotonic = monotonic
         self._selector = selectors.DefaultSelector()
         self._open: dict[int, _Conversation] = {}
-        self._answers: list[Answer] = []
+        self._answers: list[ProbeResult] = []
         self._woken, self._waker = socket.socketpair()
         self._woken.setblocking(False)
         self._waker.setblocking(False)
@@ -101,7 +108,7 @@ class ProbeSockets:
         self._open[peer.fileno()] = conversation
         self._selector.register(peer, selectors.EVENT_WRITE, conversation)
 
-    def answers(self, *, wait_s: float) -> list[Answer]:
+    def answers(self, *, wait_s: float) -> list[ProbeResult]:
         """Go on with all that is under way, and return what came of it."""
         now = self._monotonic()
         soonest = min((each.deadline for each in self._open.values()), default=now + wait_s)
@@ -137,7 +144,7 @@ class ProbeSockets:
             raise OSError(code, os.strerror(code))
         conversation.connected = True
         if conversation.probe.path is None:
-            self._end(conversation, Answer(conversation.probe.container, Verdict.GOOD))
+            self._end(conversation, ProbeResult(conversation.probe.container, ProbeOutcome.GOOD))
         else:
             self._send(conversation)
 
@@ -156,9 +163,9 @@ class ProbeSockets:
             self._end(conversation, verdict_on(probe, bytes(conversation.line)))
         elif not chunk:
             said = f"port {probe.port} closed the connection without an answer"
-            self._end(conversation, Answer(probe.container, Verdict.BAD, said))
+            self._end(conversation, ProbeResult(probe.container, ProbeOutcome.BAD, said))
 
-    def _end(self, conversation: _Conversation, answer: Answer) -> None:
+    def _end(self, conversation: _Conversation, answer: ProbeResult) -> None:
         self._drop(conversation)
         self._answers.append(answer)
 
@@ -168,27 +175,27 @@ class ProbeSockets:
         conversation.peer.close()
 
 
-def _failure(probe: Probe, code: int | None) -> Answer:
+def _failure(probe: Probe, code: int | None) -> ProbeResult:
     if code in _OWN:
         said = f"the controller can't ask: {os.strerror(code or 0)}"
-        return Answer(probe.container, Verdict.UNASKED, said)
+        return ProbeResult(probe.container, ProbeOutcome.UNASKED, said)
     if code in _NOBODY:
         return _unreached(probe)
     if code == errno.ECONNREFUSED:
         said = f"nothing listens on port {probe.port}"
     else:
         said = f"port {probe.port} broke the connection off"
-    return Answer(probe.container, Verdict.BAD, said)
+    return ProbeResult(probe.container, ProbeOutcome.BAD, said)
 
 
-def _unreached(probe: Probe) -> Answer:
+def _unreached(probe: Probe) -> ProbeResult:
     said = f"nobody answers at {probe.address}" if probe.address else "it has no address"
-    return Answer(probe.container, Verdict.UNREACHED, said)
+    return ProbeResult(probe.container, ProbeOutcome.UNREACHED, said)
 
 
-def _too_late(conversation: _Conversation) -> Answer:
+def _too_late(conversation: _Conversation) -> ProbeResult:
     probe = conversation.probe
     if not conversation.connected:
         return _unreached(probe)
     said = f"port {probe.port} gave no answer within {probe.timeout_s:g} s"
-    return Answer(probe.container, Verdict.BAD, said)
+    return ProbeResult(probe.container, ProbeOutcome.BAD, said)

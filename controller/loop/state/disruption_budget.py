@@ -22,7 +22,7 @@ LATER_S = 15.0
 REPLACING_S = 60.0
 
 
-class Share:
+class DisruptionBudget:
     """Which services this controller left without a running slot. Safe from several threads."""
 
     def __init__(self, monotonic: Callable[[], float]) -> None:

@@ -6,13 +6,15 @@ from controller.core.encoding.canonical_json import digest
 from controller.core.manifests.dependencies import dependencies_of
 from controller.core.manifests.revision_hash import asked_of
 from controller.core.service import revisions
-from controller.loop.state.store import Memory
+from controller.loop.state.store import StateStore
 from controller.model.desired.desired import Desired, Network, Release, Service, Volume
 from controller.model.names import Key
 from controller.model.observed import Observed
 
 
-def accept(declared: Desired, memory: Memory, observed: Observed | None, *, now: str) -> set[Key]:
+def accept(
+    declared: Desired, memory: StateStore, observed: Observed | None, *, now: str
+) -> set[Key]:
     """Count up the generation of each resource whose spec changed, and return their keys.
 
     Notes the revisions and what services depend on, and ends what a document ends (*now* is RFC
@@ -40,7 +42,7 @@ def accept(declared: Desired, memory: Memory, observed: Observed | None, *, now:
     return changed
 
 
-def _note(declared: Desired, memory: Memory, observed: Observed | None, now: str) -> None:
+def _note(declared: Desired, memory: StateStore, observed: Observed | None, now: str) -> None:
     grown = False
     for service in declared.services:
         before, generation = memory.steering(service.key), memory.generation(service.key)

@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from controller.core.service import revisions
-from controller.core.service.operator_actions import Decision, Ground, decide, goes_back
+from controller.core.service.operator_actions import ActionInputs, Decision, decide, goes_back
 from controller.core.service.overrides import slots_of, steer
-from controller.core.service.rollout_progress import Course, outcome_of
-from controller.loop.state.store import Memory
+from controller.core.service.rollout_progress import RolloutProgress, outcome_of
+from controller.loop.state.store import StateStore
 from controller.model.desired.desired import Desired, Service
 from controller.model.desired.overrides import UNSTEERED, ServiceAct
 from controller.model.errors import StateError, UsageError
@@ -25,10 +25,10 @@ from controller.ports import Clock
 BY_ITSELF = "trimtab"
 
 
-class Helm:
+class OverrideStore:
     """Steers what passes work for, by what the memory holds."""
 
-    def __init__(self, memory: Memory, clock: Clock) -> None:
+    def __init__(self, memory: StateStore, clock: Clock) -> None:
         self._memory = memory
         self._clock = clock
 
@@ -57,7 +57,7 @@ class Helm:
             UsageError: it can't be done; why, and what can.
         """
         generation = self._memory.generation(act.key)
-        ground = Ground(
+        ground = ActionInputs(
             declared=declared,
             steerings=self._memory.steerings(),
             containers=containers,
@@ -119,7 +119,7 @@ class Helm:
             before = self._memory.steering(key)
             self._memory.steer(key, replace(before, down_ms=round(seconds * 1000)))
 
-    def judge(self, service: Service, course: Course) -> None:
+    def judge(self, service: Service, course: RolloutProgress) -> None:
         """Note of a service's revision whether it is good or has failed, as its rollout tells."""
         steering = self._memory.steering(service.key)
         kept = steering.kept(service.revision)

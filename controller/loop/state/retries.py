@@ -20,10 +20,10 @@ from controller.model.desired.plan import (
 from controller.model.errors import (
     Act,
     Conflict,
-    Crowded,
     EngineError,
     EngineUnavailable,
     OverShare,
+    TooManyRequests,
 )
 from controller.model.names import Key
 from controller.ports import Clock
@@ -41,7 +41,7 @@ CROWDED_S = 2.0
 JITTER = 0.25
 
 #: What makes an action the same one: verb, object, slot, what it is of or on, the policy.
-Signature = tuple[str, Key, int, str, str]
+ActionKey = tuple[str, Key, int, str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ class Attempt:
     retry_at: float  # the same instant by the wall clock, for people
 
 
-def signature(action: AnyAction, policy_digest: str) -> Signature:
+def signature(action: AnyAction, policy_digest: str) -> ActionKey:
     """Return what makes an action the same one as an earlier one."""
     if isinstance(action, CreateContainer):
         # Its name counts attempts; what it would be doesn't change with them.
@@ -69,7 +69,7 @@ def signature(action: AnyAction, policy_digest: str) -> Signature:
 def delay_s(error: EngineError, count: int, random: Callable[[], float]) -> float:
     """Return how long to wait after the *count*-th failure in a row; *random* is in [0, 1)."""
     longest = LONGEST_S
-    if isinstance(error, Crowded):
+    if isinstance(error, TooManyRequests):
         return CROWDED_S
     if isinstance(error, Conflict):
         if count == 1:
@@ -92,9 +92,9 @@ class Retries:
         self._clock = clock
         self._random = random
         self._lock = threading.Lock()
-        self._attempts: dict[Key, dict[Signature, Attempt]] = {}
+        self._attempts: dict[Key, dict[ActionKey, Attempt]] = {}
 
-    def failed(self, key: Key, what: Signature, error: EngineError, *, down: bool = False) -> float:
+    def failed(self, key: Key, what: ActionKey, error: EngineError, *, down: bool = False) -> float:
         """Note a failure in a pass of *key*; return in how many seconds it may be tried again.
 
         *down*: what serves was stopped for it, which isn't done again at once.
@@ -113,14 +113,14 @@ class Retries:
         clock = self._clock
         return Attempt(count, error, clock.monotonic() + wait_s, clock.now() + wait_s)
 
-    def held(self, key: Key, what: Signature) -> Attempt | None:
+    def held(self, key: Key, what: ActionKey) -> Attempt | None:
         """Return the failure that holds an action back now, if one does."""
         with self._lock:
             attempt = self._attempts.get(key, {}).get(what)
             held = attempt is not None and attempt.not_before > self._clock.monotonic()
             return attempt if held else None
 
-    def keep(self, key: Key, wanted: frozenset[Signature]) -> None:
+    def keep(self, key: Key, wanted: frozenset[ActionKey]) -> None:
         """Forget the failures of a key whose actions aren't wanted any more, or succeeded."""
         with self._lock:
             mine = self._attempts.get(key)

@@ -1,7 +1,7 @@
 """The chronicle: what looks showed, one after the other, as far as later plans must know of it.
 
 Failures of slots, since when containers are good, how far rollouts are. What must survive a restart
-is in ``Memory``; the rest is kept by key, each by the one worker that has it.
+is in ``StateStore``; the rest is kept by key, each by the one worker that has it.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from typing import Any
 
 from controller.core.drift import availability as readiness
 from controller.core.drift import backoff, contention, drift, failures
-from controller.core.drift.availability import Readiness, Ready, Sighting
+from controller.core.drift.availability import Availability, AvailabilityWord, GoodSince
 from controller.core.drift.contention import is_contended
-from controller.core.drift.failures import Mark
-from controller.core.planning.context import Past, Pause, Slot
+from controller.core.drift.failures import ExitCursor
+from controller.core.planning.context import PlanContext, Slot, SlotPause
 from controller.core.records import endings
 from controller.core.service import rollout_progress
-from controller.core.service.rollout_progress import Course, Scene
-from controller.loop.state.store import Memory
+from controller.core.service.rollout_progress import RolloutProgress, RolloutView
+from controller.loop.state.store import StateStore
 from controller.model.desired.desired import Desired, Service
 from controller.model.desired.plan import AnyAction, RemoveContainer
 from controller.model.mutations import Mutation
@@ -37,13 +37,13 @@ CURE_S = 60.0
 LOOK_S = 30.0
 
 
-class Chronicle:
+class ServiceTracker:
     """What is known of the past. A key's entries change only in its own passes, and in full looks."""
 
-    def __init__(self, memory: Memory, clock: Clock) -> None:
+    def __init__(self, memory: StateStore, clock: Clock) -> None:
         self._memory = memory
         self._clock = clock
-        self._sightings: dict[Key, dict[str, Sighting]] = {}
+        self._sightings: dict[Key, dict[str, GoodSince]] = {}
         self._advanced: dict[Key, float] = {}  # when a course was looked at last, monotonic
         self._hindered: dict[Key, str] = {}
         self._counted: dict[Slot, float] = {}  # when its exits were counted last, monotonic
@@ -78,7 +78,7 @@ class Chronicle:
     ) -> None:
         """Count each container of the wanted revision that the broker ended, once."""
         ended = [c for c in containers if c.violation and c.revision == service.revision]
-        mark = self._memory.mark(slot) or Mark("")
+        mark = self._memory.mark(slot) or ExitCursor("")
         for container in ended:
             if container.violation not in mark.violations:
                 history = backoff.failed(
@@ -114,7 +114,7 @@ class Chronicle:
         self._memory.remember(slot, history)
         self._memory.set_mark(slot, failures.mark_of(container, mark))
 
-    def saw(self, service: Service, observed: Observed, *, stalled: bool) -> Course:
+    def saw(self, service: Service, observed: Observed, *, stalled: bool) -> RolloutProgress:
         """Take note of what a pass's look shows of one service, and return how its rollout goes.
 
         *stalled*: its last pass ended with something that a person must do.
@@ -196,17 +196,17 @@ class Chronicle:
 
     # What plans get of it
 
-    def past(self, desired: Desired, observed: Observed) -> Past:
+    def past(self, desired: Desired, observed: Observed) -> PlanContext:
         """Return what a plan from *observed* must know; nothing is remembered by that."""
         now = self._clock.now()
-        found: dict[str, Readiness] = {}
+        found: dict[str, Availability] = {}
         superseded: dict[str, str] = {}
         for service in desired.services:
             found |= self._readiness(service, observed)
             superseded |= self._superseded(service, observed)
         if observed.taken_down != self._memory.taken_down:
-            return Past(readiness=found)  # what failed before `down` is tried at once
-        return Past(
+            return PlanContext(readiness=found)  # what failed before `down` is tried at once
+        return PlanContext(
             held={slot: pause.text for slot, pause in self.held(now).items()},
             taken_over=self.looping(now),
             readiness=found,
@@ -216,7 +216,7 @@ class Chronicle:
             ailing=frozenset(c.id for s in desired.services for c in self._ailing(s, observed)),
             contended={
                 slot: {
-                    name: Pause(_again_and_again(name), until).text
+                    name: SlotPause(_again_and_again(name), until).text
                     for name, until in fields.items()
                 }
                 for slot, fields in self.sparing(now).items()
@@ -256,10 +256,10 @@ class Chronicle:
         histories, looping = self._memory.histories(), self.looping(now)
         return {slot: v for slot in looping if (v := histories[slot].violation)}
 
-    def held(self, now: float) -> dict[Slot, Pause]:
+    def held(self, now: float) -> dict[Slot, SlotPause]:
         """Return the slots in which nothing is started now."""
         held = {
-            slot: Pause(_again_and_again(name), until)
+            slot: SlotPause(_again_and_again(name), until)
             for slot, untils in self.sparing(now).items()
             for name, until in sorted(untils.items(), key=lambda each: each[1])
             if name in contention.ENDED
@@ -269,7 +269,7 @@ class Chronicle:
             if until > now and (slot not in held or held[slot].until < until):
                 times = "once" if history.count == 1 else f"{history.count} times in a row"
                 why = f" (it {history.cause})" if history.cause else ""
-                held[slot] = Pause(f"failed {times}{why}", until)
+                held[slot] = SlotPause(f"failed {times}{why}", until)
         return held
 
     def frequencies(self, now: float) -> dict[Slot, str]:
@@ -280,10 +280,10 @@ class Chronicle:
             if backoff.crash_looping(history, now)
         }
 
-    def pauses(self, now: float) -> dict[Slot, Pause]:
+    def pauses(self, now: float) -> dict[Slot, SlotPause]:
         """Return the slots in which something waits for an instant: a start, or an alteration."""
         spared = {
-            slot: Pause(_again_and_again(*untils), min(untils.values()))
+            slot: SlotPause(_again_and_again(*untils), min(untils.values()))
             for slot, untils in self.sparing(now).items()
         }
         return spared | self.held(now)
@@ -315,7 +315,7 @@ class Chronicle:
         """Tell whether the container of that name is available."""
         scene = self._scene(service, observed)
         found = (c for c in scene.containers if c.name == name)
-        return any(scene.ready(container) is Ready.AVAILABLE for container in found)
+        return any(scene.ready(container) is AvailabilityWord.AVAILABLE for container in found)
 
     def _superseded(self, service: Service, observed: Observed) -> dict[str, str]:
         """Return what was restarted for being unhealthy, and is so again."""
@@ -337,7 +337,7 @@ class Chronicle:
             if ill and earlier and failures.up_s(container, now) >= CURE_S:
                 yield container
 
-    def _scene(self, service: Service, observed: Observed) -> Scene:
+    def _scene(self, service: Service, observed: Observed) -> RolloutView:
         histories = {
             slot: self._memory.history((service.key, slot))
             for slot in {container.slot for container in observed.of(service.key)}
@@ -347,9 +347,9 @@ class Chronicle:
             self._readiness(service, observed),
             self._hindered.get(service.key, ""),
         )
-        return Scene(service, containers, readiness, histories, hindered)
+        return RolloutView(service, containers, readiness, histories, hindered)
 
-    def _readiness(self, service: Service, observed: Observed) -> dict[str, Readiness]:
+    def _readiness(self, service: Service, observed: Observed) -> dict[str, Availability]:
         now = self._clock.monotonic()
         seen = self._seen(service.key, observed, now)
         return {
@@ -359,7 +359,7 @@ class Chronicle:
             for container in observed.of(service.key)
         }
 
-    def _seen(self, key: Key, observed: Observed, now: float) -> dict[str, Sighting]:
+    def _seen(self, key: Key, observed: Observed, now: float) -> dict[str, GoodSince]:
         before = self._sightings.get(key)
         return readiness.saw(
             before or {},
@@ -370,7 +370,7 @@ class Chronicle:
         )
 
 
-def _removed(mark: Mark, there: Iterable[Container], observed: Observed) -> str:
+def _removed(mark: ExitCursor, there: Iterable[Container], observed: Observed) -> str:
     """Return how somebody else removed a slot's container, in words that follow its name; else ''."""
     if not mark.id or any(c.id == mark.id for c in there):
         return ""

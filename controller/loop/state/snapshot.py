@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from controller.model.names import Key
-from controller.model.observed import Container, Network, Observed
-from controller.ports import Glimpse
+from controller.model.observed import Container, Observed, ObservedNetwork
+from controller.ports import ContainerSummary
 
 
 def merged(whole: Observed, part: Observed, key: Key) -> Observed:
@@ -36,7 +36,7 @@ def merged(whole: Observed, part: Observed, key: Key) -> Observed:
     )
 
 
-def differing(known: Observed, seen: frozenset[Glimpse]) -> frozenset[Key]:
+def differing(known: Observed, seen: frozenset[ContainerSummary]) -> frozenset[Key]:
     """Return the services of the controller's in which a cheap look shows something else."""
     before = {_glimpse(container) for container in known.containers}
     # A client's container has no namespace, and isn't looked after.
@@ -49,8 +49,8 @@ def owner_of(known: Observed, container_id: str) -> Key | None:
     return next((container.key for container in mine), None)
 
 
-def _glimpse(container: Container) -> Glimpse:
-    return Glimpse(
+def _glimpse(container: Container) -> ContainerSummary:
+    return ContainerSummary(
         id=container.id,
         name=container.name,
         state=container.state.value,
@@ -59,5 +59,5 @@ def _glimpse(container: Container) -> Glimpse:
     )
 
 
-def _network_order(network: Network) -> tuple[str, str]:
+def _network_order(network: ObservedNetwork) -> tuple[str, str]:
     return (network.name, network.id)

@@ -20,17 +20,17 @@ from typing import Any
 
 from controller.core.drift import backoff, contention, failures
 from controller.core.drift.backoff import SlotHistory
-from controller.core.drift.contention import Fight
-from controller.core.drift.failures import Mark
+from controller.core.drift.contention import Contention
+from controller.core.drift.failures import ExitCursor
 from controller.core.planning import quarantine
-from controller.core.planning.quarantine import Kept
+from controller.core.planning.quarantine import QuarantinedContainer
 from controller.core.service import prune_guard as prune
 from controller.core.service import revisions
 from controller.core.service import rollout_progress as course
 from controller.core.service.prune_guard import PruneMemory
-from controller.core.service.rollout_progress import Course
+from controller.core.service.rollout_progress import RolloutProgress
 from controller.model.crashpoints import Reach, pass_by
-from controller.model.desired.overrides import UNSTEERED, Steering
+from controller.model.desired.overrides import UNSTEERED, Overrides
 from controller.model.errors import Problem, StateError
 from controller.model.names import Key
 
@@ -52,7 +52,7 @@ class Generation:
     observed: int = 0
 
 
-class Memory:
+class StateStore:
     """The controller's memory. Safe to use from several threads; saved when it changed."""
 
     def __init__(self, file: Path, *, reach: Reach = pass_by) -> None:
@@ -61,14 +61,14 @@ class Memory:
         self._lock = threading.RLock()
         self._saving = threading.Lock()
         self._histories: dict[Slot, SlotHistory] = {}
-        self._marks: dict[Slot, Mark] = {}
+        self._marks: dict[Slot, ExitCursor] = {}
         self._generations: dict[Key, Generation] = {}
-        self._steerings: dict[Key, Steering] = {}
-        self._courses: dict[Key, Course] = {}
-        self._fights: dict[Slot, dict[str, Fight]] = {}
+        self._steerings: dict[Key, Overrides] = {}
+        self._courses: dict[Key, RolloutProgress] = {}
+        self._fights: dict[Slot, dict[str, Contention]] = {}
         self._dependencies: dict[Key, frozenset[Key]] = {}
         self._prune = PruneMemory()
-        self._kept: dict[str, Kept] = {}
+        self._kept: dict[str, QuarantinedContainer] = {}
         self._taken_down = ""
         self._changed = False
 
@@ -113,42 +113,42 @@ class Memory:
             self._courses = {key: course.again(each) for key, each in self._courses.items()}
             self._taken_down, self._changed = taken_down, True
 
-    def mark(self, slot: Slot) -> Mark | None:
+    def mark(self, slot: Slot) -> ExitCursor | None:
         """Return what was counted of a slot's container."""
         with self._lock:
             return self._marks.get(slot)
 
-    def set_mark(self, slot: Slot, mark: Mark) -> None:
+    def set_mark(self, slot: Slot, mark: ExitCursor) -> None:
         """Replace what was counted of a slot's container."""
         with self._lock:
             self._set(self._marks, slot, mark)
 
-    def course(self, key: Key) -> Course:
+    def course(self, key: Key) -> RolloutProgress:
         """Return how a service's rollout goes."""
         with self._lock:
             return self._courses.get(key, course.NEW)
 
-    def courses(self) -> dict[Key, Course]:
+    def courses(self) -> dict[Key, RolloutProgress]:
         """Return how all rollouts go."""
         with self._lock:
             return dict(self._courses)
 
-    def set_course(self, key: Key, value: Course) -> None:
+    def set_course(self, key: Key, value: RolloutProgress) -> None:
         """Replace how a service's rollout goes."""
         with self._lock:
             self._set(self._courses, key, None if value == course.NEW else value)
 
-    def fights(self, slot: Slot) -> dict[str, Fight]:
+    def fights(self, slot: Slot) -> dict[str, Contention]:
         """Return what is remembered of a slot's altered fields, by the field."""
         with self._lock:
             return dict(self._fights.get(slot, {}))
 
-    def all_fights(self) -> dict[Slot, dict[str, Fight]]:
+    def all_fights(self) -> dict[Slot, dict[str, Contention]]:
         """Return that of all slots that have some."""
         with self._lock:
             return dict(self._fights)
 
-    def set_fights(self, slot: Slot, fights: dict[str, Fight]) -> None:
+    def set_fights(self, slot: Slot, fights: dict[str, Contention]) -> None:
         """Replace what is remembered of a slot's altered fields."""
         with self._lock:
             self._set(self._fights, slot, fights or None)
@@ -166,12 +166,14 @@ class Memory:
             self._prune = memory
 
     @property
-    def kept(self) -> dict[str, Kept]:
+    def kept(self) -> dict[str, QuarantinedContainer]:
         """What is in quarantine, by the container's id."""
         with self._lock:
             return dict(self._kept)
 
-    def keep(self, kept: dict[str, Kept], *, only: frozenset[str] | None = None) -> None:
+    def keep(
+        self, kept: dict[str, QuarantinedContainer], *, only: frozenset[str] | None = None
+    ) -> None:
         """Replace what is in quarantine: of *only* these containers, where they are given."""
         with self._lock:
             for identifier in self._kept.keys() | kept.keys() if only is None else only:
@@ -205,17 +207,17 @@ class Memory:
             if before is not None and before.observed < number <= before.number:
                 self._set(self._generations, key, Generation(before.digest, before.number, number))
 
-    def steering(self, key: Key) -> Steering:
+    def steering(self, key: Key) -> Overrides:
         """Return what is remembered of a service's course."""
         with self._lock:
             return self._steerings.get(key, UNSTEERED)
 
-    def steerings(self) -> dict[Key, Steering]:
+    def steerings(self) -> dict[Key, Overrides]:
         """Return the steering of each service by its key."""
         with self._lock:
             return dict(self._steerings)
 
-    def steer(self, key: Key, steering: Steering) -> None:
+    def steer(self, key: Key, steering: Overrides) -> None:
         """Replace what is remembered of a service's course."""
         with self._lock:
             self._set(self._steerings, key, None if steering == UNSTEERED else steering)
@@ -361,14 +363,14 @@ class Memory:
         told = value.get("quarantine", {}).items()
         kept = {identifier: quarantine.from_json(each) for identifier, each in told}
         histories: dict[Slot, SlotHistory] = {}
-        marks: dict[Slot, Mark] = {}
+        marks: dict[Slot, ExitCursor] = {}
         for key, slot, history, mark in value["slots"]:
             place = (Key.parse(key), int(slot))
             if history is not None:
                 histories[place] = backoff.from_json(history)
             if mark is not None:
                 marks[place] = failures.from_json(mark)
-        fights: dict[Slot, dict[str, Fight]] = {
+        fights: dict[Slot, dict[str, Contention]] = {
             (Key.parse(key), int(slot)): contention.from_json(each)
             for key, slot, each in value.get("fights", ())  # older files lack it
         }

@@ -9,7 +9,7 @@ from controller.model.desired.plan import Wait
 from controller.model.names import Key
 
 
-class Waits:
+class Waiters:
     """The services that wait for others. Guarded by its holder's lock."""
 
     def __init__(self) -> None:

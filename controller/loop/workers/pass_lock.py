@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 
-class Turns:
+class PassLock:
     """Lets passes run side by side, or none of them.
 
     ``paused`` from the start, passes only run while somebody keeps them ``open``.

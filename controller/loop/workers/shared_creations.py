@@ -13,18 +13,18 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 from controller.core.drift import contention
-from controller.core.drift.contention import Fight
+from controller.core.drift.contention import Contention
 from controller.model.desired.plan import AnyAction, CreateNetwork, CreateVolume, RemoveNetwork
 from controller.model.observed import Observed
 
 
-class Creations:
+class SharedCreations:
     """Lets one pass at a time create an object of a given name. Safe to use from several threads."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
         self._under_way: set[tuple[str, str]] = set()
-        self._fights: dict[tuple[str, str], Fight] = {}  # what was created of late
+        self._fights: dict[tuple[str, str], Contention] = {}  # what was created of late
 
     @contextmanager
     def turn(self, action: CreateNetwork | CreateVolume) -> Iterator[None]:

@@ -13,15 +13,15 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 
 from controller.model.desired.plan import AnyAction, PullImage
-from controller.model.errors import Crowded
+from controller.model.errors import TooManyRequests
 from controller.model.records import Context
-from controller.ports import Performer
+from controller.ports import ActionPerformer
 
 #: Gives its worker's place away; yields False where as many did already as may.
-Aside = Callable[[], AbstractContextManager[bool]]
+OutsideSlot = Callable[[], AbstractContextManager[bool]]
 
 
-class Lanes:
+class WorkerSlots:
     """Places for so many workers, and so many beside them."""
 
     def __init__(self, *, workers: int, aside: int) -> None:
@@ -69,11 +69,11 @@ def in_place() -> Iterator[bool]:
 
 
 @dataclass(frozen=True, slots=True)
-class Sidestepping:
-    """A ``Performer`` whose pulls are beside the workers."""
+class OutsideSlotPerformer:
+    """A ``ActionPerformer`` whose pulls are beside the workers."""
 
-    engine: Performer
-    aside: Aside
+    engine: ActionPerformer
+    aside: OutsideSlot
 
     def perform(self, action: AnyAction, context: Context) -> str:
         """Do one action.
@@ -85,5 +85,5 @@ class Sidestepping:
             return self.engine.perform(action, context)
         with self.aside() as begun:
             if not begun:
-                raise Crowded("pull.busy", "as many pulls run as may at a time")
+                raise TooManyRequests("pull.busy", "as many pulls run as may at a time")
             return self.engine.perform(action, context)

@@ -19,7 +19,7 @@ TRACED: Final = (
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class SourceLocation:
     """Where a resource was declared: file (relative to DIR), line from 1, the commit checked out there.
 
     The commit is '' where that isn't known. A file that was changed since is told with it, too.
@@ -71,7 +71,7 @@ class Service:
     owner: str
     spec: ServiceSpec
     revision: str
-    source: Source
+    source: SourceLocation
     labels: tuple[tuple[str, str], ...] = ()
     restarting: Restarting | None = None
     because: str = ""
@@ -85,7 +85,7 @@ class Network:
     key: Key
     owner: str
     spec: NetworkSpec
-    source: Source
+    source: SourceLocation
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +95,7 @@ class Volume:
     key: Key
     owner: str
     spec: VolumeSpec
-    source: Source
+    source: SourceLocation
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,11 +106,11 @@ class Release:
     owner: str
     chart: str
     members: tuple[Key, ...]
-    source: Source
+    source: SourceLocation
 
 
 @dataclass(frozen=True, slots=True)
-class Hold:
+class OverrideReason:
     """That a service isn't brought to what its document says, because a person wants it so.
 
     A suspended one is left as it is, a pinned one runs an earlier revision: ``revision``. ``code`` is
@@ -158,7 +158,7 @@ class Desired:
     blind: bool = False
     identity: SourceIdentity = SourceIdentity(path="", present=False)
     digest: str = ""
-    holds: tuple[Hold, ...] = ()
+    holds: tuple[OverrideReason, ...] = ()
 
     @property
     def suspended(self) -> frozenset[Key]:

@@ -10,15 +10,15 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Literal
 
-from controller.model.desired.desired import Hold, Source
+from controller.model.desired.desired import OverrideReason, SourceLocation
 from controller.model.desired.plan import AnyAction, Plan
 from controller.model.names import Key
 
-Kind = Literal["document", "drift"]
+ReviewKind = Literal["document", "drift"]
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class FieldChange:
     """One field that differs. ``old`` is the value in force, ``new`` the one that replaces it.
 
     None is a field that isn't set. ``path`` is the field's place in the document
@@ -31,11 +31,11 @@ class Change:
     old: str | None = None
     new: str | None = None
     sensitive: bool = False
-    kind: Kind = "document"
+    kind: ReviewKind = "document"
 
 
 @dataclass(frozen=True, slots=True)
-class Difference:
+class ServiceDifference:
     """How some containers of a service differ from its document.
 
     ``origin`` is the revision of those containers, ``containers`` are their names. Both are absent for
@@ -48,7 +48,7 @@ class Difference:
     key: Key
     origin: str | None
     containers: tuple[str, ...]
-    changes: tuple[Change, ...]
+    changes: tuple[FieldChange, ...]
     note: str | None = None
     held: bool = False
     scope: Literal["containers", "service", "new"] = "containers"
@@ -86,7 +86,7 @@ class Downtime:
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class ReviewEntry:
     """One object of a review: its actions, and the fields that they are for.
 
     ``replaced``, ``added``, ``removed`` and the like count slots of a service.
@@ -95,7 +95,7 @@ class Entry:
     key: Key
     effect: Effect
     actions: tuple[AnyAction, ...] = ()
-    differences: tuple[Difference, ...] = ()
+    differences: tuple[ServiceDifference, ...] = ()
     replicas: int = 0
     replaced: int = 0
     added: int = 0
@@ -106,8 +106,8 @@ class Entry:
     updated: int = 0
     order: str | None = None  # StartFirst or StopFirst, of what is replaced
     at_once: int = 1
-    source: Source | None = None
-    holds: tuple[Hold, ...] = ()
+    source: SourceLocation | None = None
+    holds: tuple[OverrideReason, ...] = ()
     downtime: Downtime | None = None
 
     @property
@@ -122,4 +122,4 @@ class Review:
 
     plan: Plan
     keys: frozenset[Key] = frozenset()
-    entries: tuple[Entry, ...] = ()
+    entries: tuple[ReviewEntry, ...] = ()

@@ -8,10 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from controller.model.desired.desired import Restarting, Source
+from controller.model.desired.desired import Restarting, SourceLocation
 from controller.model.names import Key
 
-Outcome = Literal["", "good", "failed"]
+RevisionOutcome = Literal["", "good", "failed"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +29,8 @@ class Revision:
     owner: str
     image: str
     spec: str
-    source: Source
-    outcome: Outcome = ""
+    source: SourceLocation
+    outcome: RevisionOutcome = ""
     reason: str = ""  # why it failed
     left: bool = False
 
@@ -61,7 +61,7 @@ class Suspension:
 
 
 @dataclass(frozen=True, slots=True)
-class Steering:
+class Overrides:
     """All of it, of one service. ``revisions`` are in the order in which they were declared.
 
     ``applied`` are the fields that belong to the service as a whole, as JSON, of the last document that
@@ -81,7 +81,7 @@ class Steering:
         return next((each for each in self.revisions if each.revision == revision), None)
 
 
-UNSTEERED = Steering()
+UNSTEERED = Overrides()
 
 Verb = Literal["rollback", "restart", "suspend", "resume"]
 

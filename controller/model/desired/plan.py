@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
-from controller.model.desired.desired import Hold, Service
+from controller.model.desired.desired import OverrideReason, Service
 from controller.model.errors import Problem
 from controller.model.names import Key
 
@@ -248,7 +248,7 @@ class Plan:
 
     actions: tuple[AnyAction, ...] = ()
     blocked: tuple[Blocked, ...] = ()
-    holds: tuple[Hold, ...] = ()
+    holds: tuple[OverrideReason, ...] = ()
     problems: tuple[Problem, ...] = field(default=())
     complete: bool = True
     digest: str = ""

@@ -181,7 +181,7 @@ class OnFailure(StrEnum):
     PAUSE = "Pause"  # as it is, and no further
 
 
-class Condition(StrEnum):
+class DependencyCondition(StrEnum):
     """What must be true of a service before those that depend on it are started."""
 
     STARTED = "Started"
@@ -320,7 +320,7 @@ class Dependency(Model):
     """A service of the namespace that must be ready before this one is started."""
 
     name: str
-    condition: Condition = Condition.STARTED
+    condition: DependencyCondition = DependencyCondition.STARTED
 
 
 class Logs(Model):

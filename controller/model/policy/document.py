@@ -26,17 +26,17 @@ from controller.model.policy.sections import (
     Capabilities,
     Env,
     Exec,
-    Healthcheck,
-    Images,
+    HealthcheckRules,
+    ImageRules,
     Labels,
-    Logs,
+    LogRules,
     Mounts,
     Names,
     Networks,
     Quotas,
-    Resources,
-    Restart,
-    Security,
+    ResourceRules,
+    RestartRules,
+    SecurityRules,
 )
 from controller.model.policy.values import (
     OWNER_MAX,
@@ -72,7 +72,7 @@ class Owner(Model):
     quota: Annotated[int, Field(ge=0)] | None = None
 
 
-class Client(Model):
+class PolicyClient(Model):
     """A user of the host who may speak to the socket, for one owner."""
 
     uid: Uid
@@ -122,7 +122,7 @@ class Exemption(Model):
 
 
 @dataclass(frozen=True, slots=True)
-class Origin:
+class PolicyOrigin:
     """The file that a policy was read from, and the line of each key that is written there.
 
     ``shipped``: the file is part of the package, so nobody edits it; ``home`` is then the policy of
@@ -143,16 +143,16 @@ class Policy(Model):
     #: further condition. ``production``: ``owners`` must be listed. ``development``: the only one
     #: that accepts ``images.trustLocal``.
     profile: Literal["strict", "production", "development", "home"] = "strict"
-    images: Images = Images()
+    images: ImageRules = ImageRules()
     capabilities: Capabilities = Capabilities()
-    security: Security = Security()
-    resources: Resources = Resources()
+    security: SecurityRules = SecurityRules()
+    resources: ResourceRules = ResourceRules()
     mounts: Mounts = Mounts()
     networks: Networks = Networks()
-    logs: Logs = Logs()
-    restart: Restart = Restart()
+    logs: LogRules = LogRules()
+    restart: RestartRules = RestartRules()
     auto_remove: bool = True
-    healthcheck: Healthcheck = Healthcheck()
+    healthcheck: HealthcheckRules = HealthcheckRules()
     env: Env = Env()
     exec: Exec = Exec()
     labels: Labels = Labels()
@@ -160,7 +160,7 @@ class Policy(Model):
     quotas: Quotas = Quotas()
     owners: Annotated[tuple[Owner, ...], Field(min_length=1)] | None = None
     operators: tuple[Uid, ...] = ()
-    clients: tuple[Client, ...] = ()
+    clients: tuple[PolicyClient, ...] = ()
     #: Uids that may speak from another pid namespace than the broker's (a container).
     container_peers: tuple[Uid, ...] = ()
     #: Rules that aren't enforced yet, by their id: see ``model.policy.modes``.
@@ -204,11 +204,11 @@ class Policy(Model):
         return copied
 
     @cached_property
-    def origin(self) -> Origin | None:
+    def origin(self) -> PolicyOrigin | None:
         """The file that it was read from, None for one from elsewhere. It is no part of its value."""
         return None
 
-    def read_from(self, origin: Origin) -> Self:
+    def read_from(self, origin: PolicyOrigin) -> Self:
         """Return the policy with its origin."""
         copied = self.model_copy()
         copied.__dict__["origin"] = origin

@@ -28,7 +28,7 @@ from controller.model.policy.values import (
 NAME_MAX = 255
 
 
-class Images(Model):
+class ImageRules(Model):
     """Which images may run: the allowlist, by whole components of the canonical reference."""
 
     allow: Annotated[tuple[ImagePrefix, ...], Field(min_length=1)] = ("ghcr.io/platformnetwork/",)
@@ -49,7 +49,7 @@ class Capabilities(Model):
     allowed: tuple[Capability, ...] = ("CHOWN", "SETUID", "SETGID")
 
 
-class Security(Model):
+class SecurityRules(Model):
     """Hardening beyond what is always forced."""
 
     require_non_root: bool = False
@@ -61,7 +61,7 @@ class Security(Model):
     unverified: Literal["allow", "stop"] = "allow"
 
 
-class Memory(Model):
+class MemoryLimit(Model):
     """Memory of a container; swap is always equal to it, so none is used."""
 
     default: Bytes = 2 * 1024**3
@@ -91,10 +91,10 @@ class TmpfsLimit(Model):
     executable: Annotated[bool, Field(alias="exec")] = False
 
 
-class Resources(Model):
+class ResourceRules(Model):
     """Limits: what is given where none is asked for, and the most that may be asked for."""
 
-    memory: Memory = Memory()
+    memory: MemoryLimit = MemoryLimit()
     cpus: CpuLimit = CpuLimit()
     pids: PidLimit = PidLimit()
     tmpfs: TmpfsLimit = TmpfsLimit()
@@ -197,7 +197,7 @@ class Networks(Model):
         )
 
 
-class Logs(Model):
+class LogRules(Model):
     """Drivers that keep the log here, and its rotation."""
 
     drivers: Annotated[tuple[Literal["json-file", "local"], ...], Field(min_length=1)] = (
@@ -210,7 +210,7 @@ class Logs(Model):
     max_files: Annotated[int, Field(ge=1)] = 10
 
 
-class Restart(Model):
+class RestartRules(Model):
     """Restart policies of the engine that may be asked for."""
 
     policies: tuple[Literal["no", "always", "on-failure", "unless-stopped"], ...] = (
@@ -222,7 +222,7 @@ class Restart(Model):
     max_retries: Annotated[int, Field(ge=0, le=1000)] = 10
 
 
-class Healthcheck(Model):
+class HealthcheckRules(Model):
     """Bounds of health checks: a check is a command that the engine runs over and over."""
 
     min_interval: DurationMs = 1_000

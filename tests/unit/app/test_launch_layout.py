@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 
 from controller.app.launch import User, lay_out
-from controller.settings import State
+from controller.settings import StateFolder
 
 HERS = User(uid=1234, gid=1234, dropped=True)
 
 
 @pytest.mark.needs_root
 def test_the_controllers_files_become_its_users_and_nothing_else_does(tmp_path: Path) -> None:
-    state = State(root=tmp_path / "state", run=tmp_path / "state" / "run")
+    state = StateFolder(root=tmp_path / "state", run=tmp_path / "state" / "run")
     lay_out(state, user=HERS)
     elsewhere = tmp_path / "elsewhere"
     elsewhere.write_text("root's")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from controller.app.launch import Chosen, Launch, User, prepare
+from controller.app.launch import Launch, LaunchOptions, User, prepare
 from controller.model.errors import StateError, UsageError
 from controller.settings import read_instance
 
@@ -20,7 +20,7 @@ def prepared(root: Path, *, quarantine_ms: int | None) -> Launch:
         policy="strict",
         user=User(os.getuid(), os.getgid(), dropped=False),
         new_instance_id="i1",
-        chosen=Chosen(quarantine_ms),
+        chosen=LaunchOptions(quarantine_ms),
     )
 
 

@@ -10,7 +10,7 @@ from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from controller.broker.gate.commands import Answer, Command, Lost, Recall, Write
+from controller.broker.gate.commands import Command, CommandResult, Lost, QueryJournal, WriteRecord
 from controller.broker.gate.state import GateState
 from controller.core.records.inventory import fold
 from controller.model.inventory import Inventory
@@ -139,17 +139,17 @@ class Told:
 
 
 def converse(
-    steps: Generator[Command, Answer, Any], dialogue: Sequence[Step], knows: GateState
+    steps: Generator[Command, CommandResult, Any], dialogue: Sequence[Step], knows: GateState
 ) -> Told:
     """Play a dialogue through to its end.
 
-    A step's command is compared whole, a ``Write`` only by its stage (its entry is in the
+    A step's command is compared whole, a ``WriteRecord`` only by its stage (its entry is in the
     result): ``("intent", RECORDED)``. What the client was answered early must be what they end
     with.
     """
     told = Told(None)
     rest = list(dialogue)
-    answer: Answer = None
+    answer: CommandResult = None
     while True:
         try:
             command = steps.send(answer)
@@ -161,7 +161,7 @@ def converse(
             return told
         assert rest, f"an unexpected command: {command!r}"
         expected, given = rest.pop(0)
-        if isinstance(command, Write):
+        if isinstance(command, WriteRecord):
             assert expected == command.entry.stage, f"not {expected!r}: {command!r}"
             assert isinstance(given, _Journal)
             answer = record(knows, command.entry) if given.works else None
@@ -204,7 +204,7 @@ __all__ = [
     "OPERATOR",
     "RECORDED",
     "UNRECORDED",
-    "Recall",
+    "QueryJournal",
     "at",
     "converse",
     "lost",

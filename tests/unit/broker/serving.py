@@ -12,12 +12,12 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from controller.broker.server.connection import Handle
-from controller.broker.server.server import Broker, Limits, Outside, Places
-from controller.journal.index.live_index import Keeper
+from controller.broker.server.connection import HandleRequest
+from controller.broker.server.server import Broker, BrokerPaths, HostServices, ServerLimits
+from controller.journal.index.live_index import LiveIndex
 from controller.journal.store.reader import records
-from controller.journal.writer.checkpointer import Notary
-from controller.journal.writer.signing_keys import KeyFiles, Keys
+from controller.journal.writer.checkpointer import Checkpointer
+from controller.journal.writer.signing_keys import KeyFiles, SigningKeys
 from controller.journal.writer.writer import Writer
 from controller.model.crashpoints import Reach, pass_by
 from controller.model.policy.document import Policy
@@ -60,8 +60,8 @@ class Bench:
     """What a test of the server has in hand."""
 
     root: Path
-    handle: Handle
-    limits: Limits = field(default_factory=Limits)
+    handle: HandleRequest
+    limits: ServerLimits = field(default_factory=ServerLimits)
     policy: Policy = STRICT
     clock: TestClock = field(default_factory=TestClock)
     reach: Reach = pass_by
@@ -84,7 +84,7 @@ class Bench:
     def broker(self) -> Broker:
         """Make a broker; each has the journal as it is then."""
         new_id = ids()
-        outside = Outside(
+        outside = HostServices(
             clock=self.clock,
             new_id=new_id,
             load_policy=self.load_policy or (lambda: self.policy),
@@ -95,13 +95,13 @@ class Bench:
                 reach=self.reach,
                 notary=self._notary(new_id) if self.signed else None,
             ),
-            open_archive=lambda journal: Keeper(
+            open_archive=lambda journal: LiveIndex(
                 self.journal, durable=lambda: journal.last_seq, clock=self.clock
             ),
             bind_engine=self.bind_engine or self.known_engines.append,
             reach=self.reach,
         )
-        places = Places(
+        places = BrokerPaths(
             state=self.root,
             socket=self.socket,
             policy=self.root / "policy.yaml",
@@ -118,14 +118,14 @@ class Bench:
             limits=self.limits,
         )
 
-    def _notary(self, new_id: NewId) -> Notary:
+    def _notary(self, new_id: NewId) -> Checkpointer:
         files = KeyFiles(
             self.root / "broker" / "journal.key",
             self.root / "journal.pub",
             self.root / "journal.checkpoint",
         )
-        keys = Keys(files, name="trimtab/test", new_seed=lambda: os.urandom(32))
-        return Notary(keys, origin="trimtab/test", clock=self.clock, new_id=new_id)
+        keys = SigningKeys(files, name="trimtab/test", new_seed=lambda: os.urandom(32))
+        return Checkpointer(keys, origin="trimtab/test", clock=self.clock, new_id=new_id)
 
     @asynccontextmanager
     async def serving(self) -> AsyncIterator[Broker]:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from controller.broker.dispatch import handle
-from controller.broker.gate.commands import Forward, Look
+from controller.broker.gate.commands import Forward, ReadEngine
 from controller.broker.gate.state import GateState
 from controller.broker.guards.recovery import unsettled
 from controller.model.records import Entry, Reply
@@ -42,7 +42,7 @@ from tests.unit.broker.world import (
     told,
 )
 
-LOOK: Step = (Look(f"/containers/{WEB}/json"), reply(inspect(WEB, "alice-web", "alice")))
+LOOK: Step = (ReadEngine(f"/containers/{WEB}/json"), reply(inspect(WEB, "alice-web", "alice")))
 STOP = Forward("POST", f"/containers/{WEB}/stop?t=5")
 PLACE = {"name": "alice-web", "owner": "alice", "namespace": "", "service": "web"}
 
@@ -99,8 +99,8 @@ def test_the_controllers_claims_are_recorded_and_not_forwarded() -> None:
         "POST",
         f"/containers/{SLOT}/stop",
         [
-            (Look(f"/containers/{SLOT}/json"), reply(inspect(SLOT, "x", "team"))),
-            (Look(LOOK_AT_ALL), reply([{"Id": SLOT}])),
+            (ReadEngine(f"/containers/{SLOT}/json"), reply(inspect(SLOT, "x", "team"))),
+            (ReadEngine(LOOK_AT_ALL), reply([{"Id": SLOT}])),
             ("intent", RECORDED),
             (Forward("POST", f"/containers/{SLOT}/stop"), Reply(304)),
             ("outcome", RECORDED),
@@ -158,7 +158,7 @@ def test_after_a_lost_answer_the_object_is_held() -> None:
         "POST",
         f"/containers/{DB}/pause",
         [
-            (Look(f"/containers/{DB}/json"), reply(inspect(DB, "bob-db", "bob"))),
+            (ReadEngine(f"/containers/{DB}/json"), reply(inspect(DB, "bob-db", "bob"))),
             ("intent", RECORDED),
             (Forward("POST", f"/containers/{DB}/pause"), NO_CONTENT),
             ("outcome", RECORDED),
@@ -223,7 +223,7 @@ def test_what_is_not_the_callers_reads_as_if_it_were_not_there(
     name: str, look: str, inspected: dict[str, Any]
 ) -> None:
     dialogue: list[Step] = [
-        (Look(f"/containers/{look}/json"), reply(inspected)),
+        (ReadEngine(f"/containers/{look}/json"), reply(inspected)),
         ("refusal", RECORDED),
     ]
     answer = ask("POST", f"/containers/{name}/stop", dialogue)
@@ -233,7 +233,7 @@ def test_what_is_not_the_callers_reads_as_if_it_were_not_there(
     missing = ask(
         "POST",
         f"/containers/{name}/stop",
-        [(Look(f"/containers/{name}/json"), NOT_FOUND), ("refusal", RECORDED)],
+        [(ReadEngine(f"/containers/{name}/json"), NOT_FOUND), ("refusal", RECORDED)],
         knows=state(),
     )
     assert missing.json == answer.json
@@ -241,7 +241,7 @@ def test_what_is_not_the_callers_reads_as_if_it_were_not_there(
 
 @pytest.mark.parametrize("who", [OPERATOR, CONTROLLER])
 def test_who_sees_all_of_ours_is_told_that_there_is_none(who: Any) -> None:
-    dialogue: list[Step] = [(Look("/containers/nothing/json"), NOT_FOUND)]
+    dialogue: list[Step] = [(ReadEngine("/containers/nothing/json"), NOT_FOUND)]
     answer = ask("POST", "/containers/nothing/stop", dialogue, actor=who)
     assert (answer.status, answer.json) == (404, {"message": "No such container: nothing"})
 
@@ -255,7 +255,7 @@ def test_containers_are_acted_on_by_full_id(name: str, look: str, who: Any) -> N
         "POST",
         f"/containers/{name}/pause",
         [
-            (Look(f"/containers/{look}/json"), reply(inspect(WEB, "alice-web", "alice"))),
+            (ReadEngine(f"/containers/{look}/json"), reply(inspect(WEB, "alice-web", "alice"))),
             ("intent", RECORDED),
             (Forward("POST", f"/containers/{WEB}/pause"), NO_CONTENT),
             ("outcome", RECORDED),
@@ -273,7 +273,7 @@ def test_a_prefix_of_two_containers_is_none() -> None:
         "POST",
         f"/containers/{WEB[:12]}/stop",
         [
-            (Look(f"/containers/{WEB[:12]}/json"), reply({"message": "ambiguous"}, 400)),
+            (ReadEngine(f"/containers/{WEB[:12]}/json"), reply({"message": "ambiguous"}, 400)),
             ("refusal", RECORDED),
         ],
         knows=knows,

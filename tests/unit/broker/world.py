@@ -6,7 +6,7 @@ from typing import Any
 
 from controller.broker.gate.request_target import written
 from controller.core.encoding.canonical_json import digest
-from controller.model.inventory import Belonging, Inventory, Item, Trusted
+from controller.model.inventory import ContainerItem, Inventory, OwnedObject, TrustedImage
 from controller.model.observed import Settings
 from controller.model.policy.document import Policy
 from tests.unit.broker.dialogue import INSTANCE, POLICY
@@ -49,7 +49,7 @@ def labels(
     return {f"io.trimtab.{key}": value for key, value in ours.items()}
 
 
-def item(identifier: str, name: str, owner: str, **more: Any) -> Item:
+def item(identifier: str, name: str, owner: str, **more: Any) -> ContainerItem:
     """Return a container of the inventory."""
     told: dict[str, Any] = {
         "namespace": "",
@@ -61,7 +61,7 @@ def item(identifier: str, name: str, owner: str, **more: Any) -> Item:
         "image": REFERENCE,
         **more,
     }
-    return Item(id=identifier, owner=owner, admitted=Settings(name=name), **told)
+    return ContainerItem(id=identifier, owner=owner, admitted=Settings(name=name), **told)
 
 
 def inspect(identifier: str, name: str, owner: str, **more: Any) -> dict[str, Any]:
@@ -125,11 +125,15 @@ def inventory(**more: Any) -> Inventory:
             DB: item(DB, "bob-db", "bob"),
             SLOT: slot,
         },
-        "networks": {NETWORK: Belonging(NETWORK, "alice-net", "default", "alice", "client", "i0")},
-        "volumes": {
-            "alice-data": Belonging("alice-data", "alice-data", "default", "alice", "client", "i0")
+        "networks": {
+            NETWORK: OwnedObject(NETWORK, "alice-net", "default", "alice", "client", "i0")
         },
-        "ledger": {REFERENCE: Trusted(REFERENCE, IMAGE, DIGEST)},
+        "volumes": {
+            "alice-data": OwnedObject(
+                "alice-data", "alice-data", "default", "alice", "client", "i0"
+            )
+        },
+        "ledger": {REFERENCE: TrustedImage(REFERENCE, IMAGE, DIGEST)},
         **more,
     }
     return Inventory(seq=7, **told)

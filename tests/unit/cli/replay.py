@@ -18,7 +18,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from controller.broker.engine.client import Upstream
+from controller.broker.engine.client import EngineClient
 from controller.broker.gate.commands import Lost
 from controller.broker.gate.mutate import silence
 from controller.cli.main import main
@@ -91,7 +91,7 @@ def _printed(arguments: list[str]) -> str:
 def _engine_away(path: str) -> list[str]:
     """Return what a client of the broker reads while there is no engine at a path."""
     try:
-        asyncio.run(Upstream(path).meet())
+        asyncio.run(EngineClient(path).meet())
     except EngineUnavailable as error:
         return [f"error: {silence(Lost(error.message))} [{error.code}]", f"remedy: {error.remedy}"]
     raise AssertionError(f"an engine answers at {path}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from controller.core.admission.create import Admission, admit_create
+from controller.core.admission.create import AdmissionDecision, admit_create
 from controller.core.engine_api.parse import parse_create
 from controller.core.rules.facts import (
     CreateFacts,
@@ -17,7 +17,7 @@ from controller.core.rules.facts import (
 )
 from controller.model import names
 from controller.model.host_paths import PathFacts
-from controller.model.inventory import Trusted
+from controller.model.inventory import TrustedImage
 from controller.model.policy.document import Policy
 from controller.model.records import Actor, Role
 from tests.unit.core.told import verdict_is_written
@@ -52,7 +52,7 @@ VOLUMES = {
 FACTS = CreateFacts(
     host=HostFacts(cpus=8, memory_bytes=64 * GIB, platform="linux/amd64", now=1.0),
     image=IMAGE,
-    trusted=Trusted(REFERENCE, IMAGE.id),
+    trusted=TrustedImage(REFERENCE, IMAGE.id),
     networks=NETWORKS,
     volumes=VOLUMES,
 )
@@ -88,7 +88,7 @@ def judged(
     rules: Policy = STRICT,
     facts: CreateFacts | None = FACTS,
     platform: str = "",
-) -> Admission:
+) -> AdmissionDecision:
     """Judge a client's create; *host* is its HostConfig."""
     whole = {"Image": REFERENCE, **(body or {})} | ({"HostConfig": host} if host else {})
     return admit_create(
@@ -110,7 +110,7 @@ def judged_for_controller(
     name: str = CONTROLLER_NAME,
     rules: Policy = STRICT,
     facts: CreateFacts | None = FACTS,
-) -> Admission:
+) -> AdmissionDecision:
     """Judge a create of the controller: service web of alice, on the isolated network."""
     whole = {
         "Labels": {**CONTROLLER_LABELS, **(labels or {})},
@@ -121,7 +121,7 @@ def judged_for_controller(
     return judged(whole, host=host, name=name, actor=CONTROLLER, rules=rules, facts=facts)
 
 
-def denials(admission: Admission) -> tuple[str, ...]:
+def denials(admission: AdmissionDecision) -> tuple[str, ...]:
     """Return the rules that denied, () for an admission; a denial forwards nothing."""
     verdict_is_written(admission)
     if admission.verdict.decision != "deny":
@@ -131,7 +131,7 @@ def denials(admission: Admission) -> tuple[str, ...]:
     return admission.verdict.rules
 
 
-def host_of(admission: Admission) -> dict[str, Any]:
+def host_of(admission: AdmissionDecision) -> dict[str, Any]:
     """Return the HostConfig that is forwarded."""
     assert admission.verdict.decision != "deny", admission.verdict.reason
     verdict_is_written(admission)

@@ -8,9 +8,9 @@ from typing import Any
 
 from controller.core.records.inventory import settings_to
 from controller.core.records.provenance import Provenance, provenance
-from controller.core.records.query import Filter, Found, search
+from controller.core.records.query import Filter, QueryResult, search
 from controller.core.records.record import GENESIS, prepare
-from controller.core.records.views import Finds, chronicle
+from controller.core.records.views import RecordFinder, chronicle
 from controller.model.observed import Settings
 from controller.model.records import Entry, Record, Stage
 
@@ -139,7 +139,7 @@ class Happened:
         return self
 
     @property
-    def find(self) -> Finds:
+    def find(self) -> RecordFinder:
         return partial(found_in, self.records)
 
     @property
@@ -151,7 +151,7 @@ class Happened:
 
 def found_in(
     records: list[Record], wanted: Filter, *, limit: int = 0, last: bool = True
-) -> Iterator[Found]:
+) -> Iterator[QueryResult]:
     found = list(search(records, wanted))
     kept = found if not limit else found[-limit:] if last else found[:limit]
     yield from kept

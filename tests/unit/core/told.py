@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from controller.core.engine_api.requests import Finding
-from controller.core.rules.verdict import Admission
+from controller.core.rules.verdict import AdmissionDecision
 from controller.model.errors import Problem, TrimtabError
 
 TOLD = frozenset(Path(__file__).with_name("told.txt").read_text("utf-8").splitlines())
@@ -24,7 +24,7 @@ def findings_are_written(findings: Iterable[Finding]) -> None:
         _is_written(f"{found.rule} | {found.path} | {found.reason} | {found.remedy}")
 
 
-def verdict_is_written(admission: Admission) -> None:
+def verdict_is_written(admission: AdmissionDecision) -> None:
     """Fail if a refusal, or what is changed or warned of instead, says something that isn't written."""
     findings_are_written(admission.findings)
     for text in (*admission.verdict.mutations, *admission.warnings):

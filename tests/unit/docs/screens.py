@@ -14,11 +14,11 @@ import click
 
 from controller.cli.journal.table import clock_for, render_changes
 from controller.cli.status.live_view import screen_of
-from controller.cli.status.table import View, render_status
-from controller.core.planning.context import Pause
-from controller.core.records.query import About, Found
+from controller.cli.status.table import TableView, render_status
+from controller.core.planning.context import SlotPause
+from controller.core.records.query import QueryResult, RecordSubject
 from controller.core.review.plan_text import render_review
-from controller.core.status.facts import Failure, World
+from controller.core.status.facts import Failure, StatusInputs
 from controller.core.status.report import report
 from controller.model.errors import Act
 from controller.model.names import service_key
@@ -85,20 +85,20 @@ def a_report() -> dict[str, Any]:
         f"{api.spec.image}: its registry has no such image: manifest unknown (push it, or correct "
         "the image's name)"
     )
-    world = World(
+    world = StatusInputs(
         desired=desired,
         observed=observed,
         plan=plan(desired, observed, held={loop: "failed 3 times in a row"}),
         networks=NAMES,
         looping={loop: "3 times"},
         causes={loop: "exited with 1"},
-        pauses={loop: Pause("failed 3 times in a row", NOW + 40)},
+        pauses={loop: SlotPause("failed 3 times in a row", NOW + 40)},
         failures={service_key("default", "api"): Failure(Act.STALLED, image, missing)},
     )
     return report(world, previous=None, now="2026-03-01T12:00:00Z")
 
 
-def records() -> Iterator[Found]:
+def records() -> Iterator[QueryResult]:
     """A replica that somebody removed and that was created again, a refusal, and an edit."""
     ours, ann = {"role": "controller", "uid": 990}, {"role": "operator", "uid": 0}
     changes = (
@@ -125,13 +125,15 @@ def records() -> Iterator[Found]:
         ),
     )
     for number, (time, actor, action, name, cause, status, taken) in enumerate(changes):
-        about = About(name=name, action=action)
+        about = RecordSubject(name=name, action=action)
         seq, at = 41 + 2 * number, f"2026-03-01T{time}.000Z"
         intent = Entry(f"id{seq}", "intent", actor=actor, claims={"cause": cause})
-        yield Found(Record(seq, at, intent, "", ""), about)
+        yield QueryResult(Record(seq, at, intent, "", ""), about)
         result: dict[str, Any] = {"status": status, "durationMs": taken}
-        yield Found(Record(seq + 1, at, Entry(f"id{seq}", "outcome", result=result), "", ""), about)
-    about = About(name="tool", action="container.create")
+        yield QueryResult(
+            Record(seq + 1, at, Entry(f"id{seq}", "outcome", result=result), "", ""), about
+        )
+    about = RecordSubject(name="tool", action="container.create")
     refusal = Entry(
         "id51",
         "refusal",
@@ -139,12 +141,12 @@ def records() -> Iterator[Found]:
         verdict={"decision": "deny", "rules": ["privileged"]},
         result={"status": 403, "error": "privileged containers are never admitted"},
     )
-    yield Found(Record(51, "2026-03-01T11:59:55.000Z", refusal, "", ""), about)
+    yield QueryResult(Record(51, "2026-03-01T11:59:55.000Z", refusal, "", ""), about)
 
 
 def screens(width: int) -> Iterator[tuple[str, str, str]]:
     """Yield each command, what there is to say of it, and its screen."""
-    view = View(width, NOW)
+    view = TableView(width, NOW)
     heading = [
         "trimtab keeps /srv/desired under the policy home; Ctrl-C stops it",
         "  web  http://127.0.0.1:18080",

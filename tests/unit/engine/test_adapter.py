@@ -12,9 +12,9 @@ import pytest
 
 from controller.engine.adapter import BrokerEngine, event_of
 from controller.engine.requests import split_reference
-from controller.engine.transport import Answer, Broken, NotSent
+from controller.engine.transport import ConnectionBroken, EngineResponse, NotSent
 from controller.model import errors
-from controller.model.desired.desired import TRACED, Service, Source
+from controller.model.desired.desired import TRACED, Service, SourceLocation
 from controller.model.desired.plan import (
     AnyAction,
     ConnectNetwork,
@@ -38,7 +38,7 @@ from controller.model.errors import Act
 from controller.model.names import Key, NetworkNames, service_key
 from controller.model.observed import Ending, Observed
 from controller.model.records import Context
-from controller.ports import EngineEvent, Glimpse
+from controller.ports import ContainerSummary, EngineEvent
 
 KEY = service_key("default", "web")
 DOWN = "2026-01-01T00:00:01.000Z"
@@ -75,7 +75,9 @@ class Wire:
 
     def _answer(self, method: str, path: str, query: Mapping[str, str], body: object) -> Any:
         self.sent.append((method, path, dict(query), body))
-        answer = self.answers.get(f"{method} {path}", Answer(404, b'{"message": "no such thing"}'))
+        answer = self.answers.get(
+            f"{method} {path}", EngineResponse(404, b'{"message": "no such thing"}')
+        )
         if isinstance(answer, tuple):  # one after the other, the last one for ever
             self.answers[f"{method} {path}"] = answer[1:] or answer
             answer = answer[0]
@@ -92,11 +94,15 @@ class Wire:
         body: object | None,
         context: str,
         timeout_s: float,
-    ) -> Answer:
+    ) -> EngineResponse:
         self.contexts.append(decoded(context))
         self.timeouts.append(timeout_s)
         answer = self._answer(method, path, query, body)
-        return answer if isinstance(answer, Answer) else Answer(200, json.dumps(answer).encode())
+        return (
+            answer
+            if isinstance(answer, EngineResponse)
+            else EngineResponse(200, json.dumps(answer).encode())
+        )
 
     def stream(
         self,
@@ -136,7 +142,7 @@ SERVICE = Service(
     owner="team",
     spec=ServiceSpec.model_validate_json('{"image": "trimtab.local/web:1"}'),
     revision=REVISION,
-    source=Source("web.yaml", 3),
+    source=SourceLocation("web.yaml", 3),
 )
 BY_ID = Precondition(id="c1", revision=REVISION)
 
@@ -203,7 +209,7 @@ def test_a_change_is_one_request_on_the_full_id(
     body: object,
     timeout_s: float,
 ) -> None:
-    wire = Wire({request_line: Answer(204)})
+    wire = Wire({request_line: EngineResponse(204)})
     assert engine(wire).perform(action, CONTEXT) == ""
     method, path = request_line.split()
     assert wire.sent == [(method, path, query, body)]
@@ -213,9 +219,9 @@ def test_a_change_is_one_request_on_the_full_id(
 def test_a_create_returns_the_id_of_what_it_made() -> None:
     wire = Wire(
         {
-            "POST /containers/create": Answer(201, b'{"Id": "c1", "Warnings": []}'),
-            "POST /networks/create": Answer(201, b'{"Id": "n1"}'),
-            "POST /volumes/create": Answer(201, b'{"Name": "data"}'),
+            "POST /containers/create": EngineResponse(201, b'{"Id": "c1", "Warnings": []}'),
+            "POST /networks/create": EngineResponse(201, b'{"Id": "n1"}'),
+            "POST /volumes/create": EngineResponse(201, b'{"Name": "data"}'),
         }
     )
     create = CreateContainer(
@@ -242,7 +248,7 @@ def test_a_create_returns_the_id_of_what_it_made() -> None:
 
 
 def test_a_mutation_carries_the_claims_and_a_look_only_its_cause() -> None:
-    wire = Wire({"POST /containers/c1/start": Answer(204), "GET /containers/json": []})
+    wire = Wire({"POST /containers/c1/start": EngineResponse(204), "GET /containers/json": []})
     adapter = engine(wire)
     adapter.perform(on(StartContainer), CONTEXT)
     adapter.glance()
@@ -257,13 +263,13 @@ def test_a_mutation_carries_the_claims_and_a_look_only_its_cause() -> None:
 
 
 def test_of_what_is_not_declared_the_commit_alone_is_claimed() -> None:
-    wire = Wire({"POST /containers/c1/start": Answer(204)})
+    wire = Wire({"POST /containers/c1/start": EngineResponse(204)})
     engine(wire).perform(on(StartContainer), Context(cause="gone", commit="c0ffee"))
     assert wire.contexts[0]["source"] == {"file": "", "line": 0, "commit": "c0ffee"}
 
 
 def test_the_lines_of_fields_are_claimed_where_they_are_known() -> None:
-    wire = Wire({"POST /containers/c1/start": Answer(204)})
+    wire = Wire({"POST /containers/c1/start": EngineResponse(204)})
     lines = (("image", 7), ("resources.memory", 12))
     engine(wire).perform(on(StartContainer), Context(file="web.yaml", line=3, lines=lines))
     assert wire.contexts[0]["source"] == {
@@ -275,7 +281,7 @@ def test_the_lines_of_fields_are_claimed_where_they_are_known() -> None:
 
 
 def test_claims_fit_into_the_header_however_long_they_are() -> None:
-    wire = Wire({"POST /containers/c1/start": Answer(204)})
+    wire = Wire({"POST /containers/c1/start": EngineResponse(204)})
     lines = tuple((name, 99_999) for name in TRACED)
     long = Context("x" * 9000, "y" * 9000, 3, "c" * 64, "z" * 64, "uid:0", lines)
     engine(wire).perform(on(StartContainer), long)
@@ -296,20 +302,28 @@ OVER = REFUSAL.replace(b"image.not-allowed", b"blast.radius")
 @pytest.mark.parametrize(
     ("answer", "kind", "code"),
     [
-        (Answer(403, REFUSAL), errors.Refused, "image.not-allowed"),
-        (Answer(400, REFUSAL), errors.Refused, "image.not-allowed"),
-        (Answer(403, OVER), errors.OverShare, "blast.radius"),
-        (Answer(403, b"<html>"), errors.Refused, "refused"),
-        (Answer(404, b'{"message": "gone"}'), errors.NotFound, "engine.not-found"),
-        (Answer(409, b'{"message": "taken"}'), errors.Conflict, "engine.conflict"),
-        (Answer(409, REFUSAL), errors.Conflict, "image.not-allowed"),
-        (Answer(500, b'{"message": "port is taken"}'), errors.EngineFailed, "engine.failed"),
-        (Answer(400, b'{"message": "no such command"}'), errors.EngineFailed, "engine.failed"),
-        (Answer(502), errors.EngineUnavailable, "engine.unavailable"),
-        (Answer(503, b"{}"), errors.EngineUnavailable, "engine.unavailable"),
-        (Answer(504), errors.ReplyLost, "reply.lost"),
+        (EngineResponse(403, REFUSAL), errors.Refused, "image.not-allowed"),
+        (EngineResponse(400, REFUSAL), errors.Refused, "image.not-allowed"),
+        (EngineResponse(403, OVER), errors.OverShare, "blast.radius"),
+        (EngineResponse(403, b"<html>"), errors.Refused, "refused"),
+        (EngineResponse(404, b'{"message": "gone"}'), errors.NotFound, "engine.not-found"),
+        (EngineResponse(409, b'{"message": "taken"}'), errors.Conflict, "engine.conflict"),
+        (EngineResponse(409, REFUSAL), errors.Conflict, "image.not-allowed"),
+        (
+            EngineResponse(500, b'{"message": "port is taken"}'),
+            errors.EngineFailed,
+            "engine.failed",
+        ),
+        (
+            EngineResponse(400, b'{"message": "no such command"}'),
+            errors.EngineFailed,
+            "engine.failed",
+        ),
+        (EngineResponse(502), errors.EngineUnavailable, "engine.unavailable"),
+        (EngineResponse(503, b"{}"), errors.EngineUnavailable, "engine.unavailable"),
+        (EngineResponse(504), errors.ReplyLost, "reply.lost"),
         (NotSent("no socket"), errors.EngineUnavailable, "broker.unavailable"),
-        (Broken("reset"), errors.ReplyLost, "reply.lost"),
+        (ConnectionBroken("reset"), errors.ReplyLost, "reply.lost"),
     ],
 )
 def test_each_answer_to_a_mutation_is_an_error_that_says_who_acts_next(
@@ -323,21 +337,21 @@ def test_each_answer_to_a_mutation_is_an_error_that_says_who_acts_next(
 
 
 def test_a_start_of_what_runs_already_is_no_error() -> None:
-    wire = Wire({"POST /containers/c1/start": Answer(304)})
+    wire = Wire({"POST /containers/c1/start": EngineResponse(304)})
     assert engine(wire).perform(on(StartContainer), CONTEXT) == ""
 
 
 def test_a_look_is_repeated_when_the_connection_breaks_and_only_a_few_times() -> None:
-    wire = Wire({"GET /containers/json": (Broken("reset"), NotSent("gone"), [])})
+    wire = Wire({"GET /containers/json": (ConnectionBroken("reset"), NotSent("gone"), [])})
     assert engine(wire).glance() == frozenset()
-    wire = Wire({"GET /containers/json": Broken("reset")})
+    wire = Wire({"GET /containers/json": ConnectionBroken("reset")})
     with pytest.raises(errors.EngineUnavailable):
         engine(wire).glance()
     assert len(wire.sent) == 3
 
 
 def test_a_look_is_not_repeated_because_of_what_was_answered() -> None:
-    wire = Wire({"GET /containers/json": Answer(500, b"{}")})
+    wire = Wire({"GET /containers/json": EngineResponse(500, b"{}")})
     with pytest.raises(errors.EngineFailed):
         engine(wire).glance()
     assert len(wire.sent) == 1
@@ -379,7 +393,12 @@ def told(rule: str, **more: str) -> bytes:
         ),
         (Lines(200, [told("outcome.unknown")]), errors.ReplyLost, "outcome.unknown", Act.RETRY),
         (Lines(403, [REFUSAL]), errors.Refused, "image.not-allowed", Act.STALLED),
-        (Lines(200, [b"{}", Broken("silent")]), errors.ReplyLost, "reply.lost", Act.RETRY),
+        (
+            Lines(200, [b"{}", ConnectionBroken("silent")]),
+            errors.ReplyLost,
+            "reply.lost",
+            Act.RETRY,
+        ),
     ],
 )
 def test_a_pull_fails_by_its_last_word(
@@ -426,7 +445,7 @@ def test_a_reference_is_taken_apart_for_the_pull(reference: str, parts: tuple[st
 
 def test_crash_points_lie_around_mutations_and_not_around_looks() -> None:
     points: list[str] = []
-    wire = Wire({"POST /containers/c1/start": Answer(204), "GET /containers/json": []})
+    wire = Wire({"POST /containers/c1/start": EngineResponse(204), "GET /containers/json": []})
     adapter = engine(wire, points)
     adapter.glance()
     adapter.perform(on(StartContainer), CONTEXT)
@@ -588,20 +607,20 @@ def test_a_place_that_its_network_does_not_know_of_is_looked_at_twice(
 
 def test_what_vanishes_before_it_is_looked_at_again_is_left_out() -> None:
     network = {"Id": "n1", "Name": "platform-network", "Containers": {}}
-    gone = Answer(404, b"{}")
+    gone = EngineResponse(404, b"{}")
     wire = world(**{"GET /containers/c1/json": (plugged(), gone), "GET /networks/n1": network})
     assert engine(wire).observe(images=frozenset(), only=KEY).containers == ()
 
 
 def test_an_image_that_the_gate_will_not_show_is_not_there() -> None:
-    wire = world(**{"GET /images/web:1/json": Answer(403, REFUSAL)})
+    wire = world(**{"GET /images/web:1/json": EngineResponse(403, REFUSAL)})
     assert engine(wire).observe(images=frozenset({"web:1"}), only=KEY).images == {"web:1": None}
 
 
 def test_a_glance_is_one_request() -> None:
     wire = Wire({"GET /containers/json": [labelled("c1")]})
     assert engine(wire).glance() == frozenset(
-        {Glimpse("c1", "web.1-00000000", "running", KEY, ("platform-network",))}
+        {ContainerSummary("c1", "web.1-00000000", "running", KEY, ("platform-network",))}
     )
     assert len(wire.sent) == 1
 
@@ -659,7 +678,7 @@ def test_an_event_is_a_hint_about_a_key_or_a_container(
 
 def test_a_subscription_starts_where_it_is_told_and_says_when_it_breaks() -> None:
     line = json.dumps(container_event("die", **LABELS)).encode()
-    lines = Lines(200, [b"not json", line, Broken("engine went away")])
+    lines = Lines(200, [b"not json", line, ConnectionBroken("engine went away")])
     wire = Wire({"GET /events": lines})
     events = engine(wire).events(since_ns=1_700_000_000_000_000_005)
     assert wire.sent[0][2]["since"] == "1700000000.000000005"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from controller.engine.transport import Answer, Broken
+from controller.engine.transport import ConnectionBroken, EngineResponse
 from controller.model.container_output import LogLine
 from controller.model.errors import EngineFailed, EngineUnavailable, NotFound
 from tests.unit.core.engine_api.test_log_stream import ONE, TWO, message
@@ -14,7 +14,7 @@ PATH = "GET /containers/c1/logs"
 
 
 def test_it_is_asked_for_once_with_times_and_read_by_its_framing() -> None:
-    wire = Wire({PATH: Answer(200, message(ONE, b"out\n") + message(TWO, b"err\n", 2))})
+    wire = Wire({PATH: EngineResponse(200, message(ONE, b"out\n") + message(TWO, b"err\n", 2))})
     assert engine(wire).last_output("c1") == (
         LogLine(ONE, "stdout", "out"),
         LogLine(TWO, "stderr", "err"),
@@ -25,18 +25,18 @@ def test_it_is_asked_for_once_with_times_and_read_by_its_framing() -> None:
         [2.0],
         "keep the last output of a failed container",
     )
-    wire = Wire({PATH: Answer(200, f"{ONE} of a terminal\r\n".encode())})
+    wire = Wire({PATH: EngineResponse(200, f"{ONE} of a terminal\r\n".encode())})
     assert engine(wire).last_output("c1") == (LogLine(ONE, "stdout", "of a terminal"),)
-    assert engine(Wire({PATH: Answer(200)})).last_output("c1") == ()
+    assert engine(Wire({PATH: EngineResponse(200)})).last_output("c1") == ()
 
 
 @pytest.mark.parametrize(
     ("answer", "error"),
     [
-        (Broken("too slow"), EngineUnavailable),
-        (Answer(404, b'{"message": "no such container"}'), NotFound),
-        (Answer(500, b'{"message": "the disk is full"}'), EngineFailed),
-        (Answer(200, message(ONE, b"out\n") + b"\x01\x02 garbled"), EngineFailed),
+        (ConnectionBroken("too slow"), EngineUnavailable),
+        (EngineResponse(404, b'{"message": "no such container"}'), NotFound),
+        (EngineResponse(500, b'{"message": "the disk is full"}'), EngineFailed),
+        (EngineResponse(200, message(ONE, b"out\n") + b"\x01\x02 garbled"), EngineFailed),
     ],
 )
 def test_what_can_not_be_read_is_an_error_without_a_second_try(

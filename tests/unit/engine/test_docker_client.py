@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from controller.engine.docker_client import SdkTransport
-from controller.engine.transport import Answer, Broken, NotSent, Silent
+from controller.engine.transport import ConnectionBroken, EngineResponse, NotSent, Silent
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
 STREAM = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -77,7 +77,9 @@ def hang_up(_peer: socket.socket) -> None:
     """Read the request, and say nothing."""
 
 
-def call(transport: SdkTransport, *, body: object | None = None, timeout_s: float = 5) -> Answer:
+def call(
+    transport: SdkTransport, *, body: object | None = None, timeout_s: float = 5
+) -> EngineResponse:
     return transport.call(
         "POST",
         "/containers/create",
@@ -99,7 +101,7 @@ def test_a_request_is_versioned_and_carries_the_claims_and_nothing_of_the_enviro
     path = tmp_path / "broker.sock"
     with broker(path, reply(b'{"Id":"c1"}')) as received:
         answer = call(SdkTransport(path), body={"Image": "web:1"})
-    assert answer == Answer(200, b'{"Id":"c1"}')
+    assert answer == EngineResponse(200, b'{"Id":"c1"}')
     head, _, body = received[0].partition(b"\r\n\r\n")
     lines = head.decode().split("\r\n")
     assert lines[0] == "POST /v1.45/containers/create?name=web.1-0 HTTP/1.1"
@@ -135,21 +137,21 @@ def test_at_a_socket_that_nobody_serves_nothing_was_sent(tmp_path: Path) -> None
 
 def test_a_reply_that_never_comes_is_broken_and_not_unsent(tmp_path: Path) -> None:
     path = tmp_path / "broker.sock"
-    with broker(path, hang_up), pytest.raises(Broken):
+    with broker(path, hang_up), pytest.raises(ConnectionBroken):
         call(SdkTransport(path))
 
 
 def test_a_reply_that_breaks_off_is_broken(tmp_path: Path) -> None:
     path = tmp_path / "broker.sock"
     half = OK + b'Content-Length: 100\r\n\r\n{"Id":'
-    with broker(path, lambda peer: peer.sendall(half)), pytest.raises(Broken):
+    with broker(path, lambda peer: peer.sendall(half)), pytest.raises(ConnectionBroken):
         call(SdkTransport(path))
 
 
 def test_a_reply_that_takes_too_long_is_broken(tmp_path: Path) -> None:
     path, over = tmp_path / "broker.sock", threading.Event()
     with broker(path, lambda _peer: over.wait(10)):
-        with pytest.raises(Broken):
+        with pytest.raises(ConnectionBroken):
             call(SdkTransport(path), timeout_s=0.05)
         over.set()
 
@@ -187,7 +189,7 @@ def test_a_stream_that_breaks_off_is_broken_after_what_was_whole(tmp_path: Path)
     with broker(path, lambda peer: peer.sendall(STREAM + chunk(b'{"a":1}\n{"b"'))):
         lines = open_stream(SdkTransport(path))
         assert next(lines) == b'{"a":1}'
-        with pytest.raises(Broken) as caught:
+        with pytest.raises(ConnectionBroken) as caught:
             next(lines)
     assert not isinstance(caught.value, Silent)
 
@@ -223,7 +225,7 @@ def test_closing_wakes_a_reader_in_another_thread(tmp_path: Path) -> None:
             try:
                 for _ in stream.lines():
                     reading.set()
-            except Broken:
+            except ConnectionBroken:
                 pass
             ended.set()
 
@@ -249,5 +251,5 @@ def test_a_line_without_an_end_is_cut_off(tmp_path: Path) -> None:
 
     with broker(path, babble):
         lines = open_stream(SdkTransport(path))
-        with pytest.raises(Broken):
+        with pytest.raises(ConnectionBroken):
             next(lines)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from controller.engine.stale_endpoints import Endpoint, strays
+from controller.engine.stale_endpoints import ObservedEndpoint, strays
 
 SINCE = "2026-01-01T00:00:00Z"
 
@@ -26,7 +26,7 @@ def network(identifier: str, *members: str) -> dict[str, Any]:
 def test_a_place_that_its_network_does_not_know_of_is_none(status: str) -> None:
     there = shown(status, lan="n1", dmz="n2", host="n3")
     known = [network("n1", "c0"), network("n2", "c0", "c1")]
-    assert strays(there, known) == {Endpoint("lan", "e-lan", SINCE)}
+    assert strays(there, known) == {ObservedEndpoint("lan", "e-lan", SINCE)}
 
 
 @pytest.mark.parametrize("status", ["created", "exited", "restarting", "dead"])

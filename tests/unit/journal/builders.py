@@ -10,10 +10,10 @@ from pathlib import Path
 
 from controller.core.transparency.checkpoint import origin_of
 from controller.journal.store.segments import list_segments
-from controller.journal.writer.append_log import Limits, Log
-from controller.journal.writer.checkpointer import Every, Notary
+from controller.journal.writer.append_log import Log, SegmentLimits
+from controller.journal.writer.checkpointer import Checkpointer, CheckpointInterval
 from controller.journal.writer.disk import Disk
-from controller.journal.writer.signing_keys import KeyFiles, Keys
+from controller.journal.writer.signing_keys import KeyFiles, SigningKeys
 from controller.journal.writer.writer import Writer
 from controller.model.records import Entry, Record, Stage
 from controller.ports import NewId
@@ -137,8 +137,8 @@ def open_log(
     *,
     clock: FixedClock | None = None,
     disk: Disk | None = None,
-    limits: Limits | None = None,
-    every: Every | None = None,
+    limits: SegmentLimits | None = None,
+    every: CheckpointInterval | None = None,
 ) -> Log:
     """Open a journal; with *every*, one that is signed."""
     # Ids must not repeat between openings of one folder.
@@ -149,7 +149,7 @@ def open_log(
         clock=clock,
         new_id=new_id,
         disk=disk,
-        limits=limits or Limits(),
+        limits=limits or SegmentLimits(),
         notary=notary_of(folder, clock, new_id, every) if every is not None else None,
     )
 
@@ -165,18 +165,20 @@ def key_files(folder: Path) -> KeyFiles:
     )
 
 
-def notary_of(folder: Path, clock: FixedClock, new_id: NewId, every: Every) -> Notary:
-    keys = Keys(key_files(folder), name=ORIGIN, new_seed=lambda: os.urandom(32))
-    return Notary(keys, origin=ORIGIN, clock=clock, new_id=new_id, every=every)
+def notary_of(
+    folder: Path, clock: FixedClock, new_id: NewId, every: CheckpointInterval
+) -> Checkpointer:
+    keys = SigningKeys(key_files(folder), name=ORIGIN, new_seed=lambda: os.urandom(32))
+    return Checkpointer(keys, origin=ORIGIN, clock=clock, new_id=new_id, every=every)
 
 
 def open_writer(
     folder: Path,
     *,
     disk: Disk | None = None,
-    limits: Limits | None = None,
+    limits: SegmentLimits | None = None,
     clock: FixedClock | None = None,
-    every: Every | None = None,
+    every: CheckpointInterval | None = None,
 ) -> Writer:
     start = 1_000_000 + sum(path.stat().st_size for path in list_segments_or_none(folder))
     clock, new_id = clock or FixedClock(), Ids(start)
@@ -185,7 +187,7 @@ def open_writer(
         clock=clock,
         new_id=new_id,
         disk=disk,
-        limits=limits or Limits(retry_s=0.01),
+        limits=limits or SegmentLimits(retry_s=0.01),
         notary=notary_of(folder, clock, new_id, every) if every is not None else None,
     )
 
@@ -200,7 +202,7 @@ def write_journal(folder: Path, segments: Sequence[int]) -> list[Record]:
     Odd records are intents, even ones close the one before.
     """
     clock = FixedClock()
-    log = open_log(folder, clock=clock, limits=Limits(max_segment_age_s=1.0))
+    log = open_log(folder, clock=clock, limits=SegmentLimits(max_segment_age_s=1.0))
     number = 0
     written = []
     for count in segments:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from controller.app.clock import SystemClock
 from controller.app.wiring import crash_reach, new_id
-from controller.journal.writer.append_log import Limits
+from controller.journal.writer.append_log import SegmentLimits
 from controller.journal.writer.writer import Writer
 from controller.model.records import Entry
 
@@ -33,7 +33,7 @@ def main(folder: Path, threads: int, appends: int) -> None:
         clock=SystemClock(),
         new_id=new_id,
         reach=crash_reach(os.environ),
-        limits=Limits(max_segment_bytes=2000),
+        limits=SegmentLimits(max_segment_bytes=2000),
     ) as writer:
         workers = [threading.Thread(target=work) for _ in range(threads)]
         for worker in workers:

@@ -9,14 +9,14 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from controller.core.records.query import Filter, Found, Life, Memory, search
+from controller.core.records.query import ContainerLife, Filter, QueryResult, RecordContext, search
 from controller.core.records.record import GENESIS, prepare, timestamp
 from controller.core.records.views import chronicle
 from controller.core.records.visibility import EVERYTHING, Reader, may_read
 from controller.journal.index.time_cut import last_at
 from controller.journal.store.chain import FORMAT, binding
 from controller.journal.store.folder import FILE_MODE
-from controller.journal.store.segments import MARK_NAME, Mark, name_of
+from controller.journal.store.segments import MARK_NAME, DurableMark, name_of
 from controller.model.records import Entry, Record, Role
 from tests.unit.journal.builders import NOON, uuid7
 
@@ -205,7 +205,7 @@ def write_entries(
         take(entry)
     if first:
         (folder / name_of(first)).write_bytes(b"".join(lines))
-        (folder / MARK_NAME).write_bytes(Mark(len(records), prev).to_bytes())
+        (folder / MARK_NAME).write_bytes(DurableMark(len(records), prev).to_bytes())
     for path in folder.iterdir():
         path.chmod(FILE_MODE)
     return tuple(records)
@@ -227,7 +227,7 @@ class Naive:
         reader: Reader = EVERYTHING,
         limit: int = 0,
         last: bool = True,
-    ) -> list[Found]:
+    ) -> list[QueryResult]:
         found = [each for each in search(self.records, wanted) if may_read(reader, *each)]
         if not limit:
             return found
@@ -238,8 +238,8 @@ class Naive:
 
     def there(self, at: str, reader: Reader = EVERYTHING) -> list[int]:
         """Return the seqs that tell what was there, container after container."""
-        lives: dict[str, Life] = {}
-        memory = Memory(lives=lives)
+        lives: dict[str, ContainerLife] = {}
+        memory = RecordContext(lives=lives)
         for record in self.records:
             memory.learn(record)
         seq = self.last_at(at)

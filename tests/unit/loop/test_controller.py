@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from controller.core.planning.quarantine import Keeping
+from controller.core.planning.quarantine import QuarantineRules
 from controller.core.review.plan_text import change_text
 from controller.core.service.rollout_progress import WATCH_S
 from controller.loop.controller import Chore
-from controller.loop.state.store import Memory
+from controller.loop.state.store import StateStore
 from controller.model.desired.desired import Desired, Service, SourceIdentity
 from controller.model.desired.overrides import ServiceAct
 from controller.model.desired.plan import AnyAction, PullImage, StopContainer
@@ -139,7 +139,7 @@ def test_what_is_altered_again_and_again_is_healed_more_slowly_and_said(tmp_path
         assert home.let_pass(0.2) == heal
     # A controller that is started anew knows it still.
     home.memory.save()
-    fresh = Memory(tmp_path / "state.json")
+    fresh = StateStore(tmp_path / "state.json")
     assert fresh.load(stamp="") is None
     assert fresh.all_fights() == home.memory.all_fights() != {}
     home.let_pass(605)
@@ -972,7 +972,9 @@ def test_a_pull_that_took_long_is_followed_by_a_look_and_by_no_older_spec(tmp_pa
 def keeping(folder: Path, keep_s: float) -> House:
     """A house that keeps what was pruned; ``web`` runs and isn't declared any more."""
     made = House(
-        folder, engine=ToyEngine(worlds.engine(container())), keeping=Keeping(keep_s, "boot")
+        folder,
+        engine=ToyEngine(worlds.engine(container())),
+        keeping=QuarantineRules(keep_s, "boot"),
     )
     made.declare()
     return made

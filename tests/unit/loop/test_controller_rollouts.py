@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from controller.core.drift.drift import short
-from controller.loop.full_plan import Standing
+from controller.loop.full_plan import Convergence
 from controller.model.desired.desired import Service
 from controller.model.desired.overrides import ServiceAct, Verb
 from controller.model.desired.plan import (
@@ -370,11 +370,11 @@ def test_each_further_try_with_an_unhealthy_replica_is_a_fresh_one(tmp_path: Pat
 
 def test_who_waits_for_all_waits_for_health_checks_to_speak(tmp_path: Path) -> None:
     home = house(tmp_path, CHECKED)
-    assert home.controller.standing() == Standing(converged=True, stuck=False)
+    assert home.controller.standing() == Convergence(converged=True, stuck=False)
     make(home, "blue", health="starting")
     for only in (None, WEB):
         standing = home.controller.standing(only)
-        assert standing == Standing(converged=True, stuck=False, starting=True)
+        assert standing == Convergence(converged=True, stuck=False, starting=True)
     make(home, "blue", health="healthy")
     assert not home.controller.standing().starting
 

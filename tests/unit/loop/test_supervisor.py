@@ -19,11 +19,11 @@ import pytest
 from controller.core.drift.actions import Judge
 from controller.core.status.facts import Report
 from controller.loop.controller import Controller
-from controller.loop.passes import Rules
+from controller.loop.passes import PassPolicy
 from controller.loop.probes.prober import ProbedEngine, Prober
 from controller.loop.probes.sockets import ProbeSockets
-from controller.loop.state.store import Memory
-from controller.loop.supervisor import PULLS, Doors, Supervisor
+from controller.loop.state.store import StateStore
+from controller.loop.supervisor import PULLS, ControlEndpoints, Supervisor
 from controller.model.desired.plan import AnyAction, PullImage, StopContainer
 from controller.model.errors import EngineError, EngineUnavailable
 from controller.model.names import Key
@@ -112,7 +112,7 @@ class Plant:
     files: Files
     supervisor: Supervisor
     controller: Controller
-    memory: Memory
+    memory: StateStore
     peer: Path
     thread: threading.Thread
     lifeline: int
@@ -146,7 +146,7 @@ def plant(
     judge: Judge = worlds.allow,
 ) -> Iterator[Plant]:
     """Run a supervisor during the block, and see it end in order."""
-    engine, memory = kind(world), Memory(folder / "state.json")
+    engine, memory = kind(world), StateStore(folder / "state.json")
     engine.explode, engine.fault = set(explode), fault
     published: list[Report] = []
     probes = ProbeSockets(Clock().monotonic)
@@ -156,7 +156,7 @@ def plant(
         memory=memory,
         clock=Clock(),
         random=lambda: 0.0,
-        fetch_rules=lambda: Rules(worlds.NAMES, judge, "policy"),
+        fetch_rules=lambda: PassPolicy(worlds.NAMES, judge, "policy"),
         publish=published.append,
     )
     wakes: queue.Queue[Callable[[], None]] = queue.Queue()
@@ -175,7 +175,7 @@ def plant(
         engine,
         clock=Clock(),
         random=lambda: 0.0,
-        doors=Doors(watch=watch, listener=listener, lifeline=reading),
+        doors=ControlEndpoints(watch=watch, listener=listener, lifeline=reading),
         paused=paused,
     )
     controller.begin()
@@ -372,7 +372,7 @@ def test_the_end_of_the_lifeline_ends_it_with_everything_saved(
         made.thread.join(timeout=PATIENCE_S)
         assert not made.thread.is_alive()
         assert made.published
-        again = Memory(tmp_path / "state.json")
+        again = StateStore(tmp_path / "state.json")
         assert again.load(stamp="1") is None
         assert again.generations().keys() == {worlds.WEB}
 

@@ -7,20 +7,20 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from controller.core.drift.actions import Judge
-from controller.core.drift.probe import Answer, Probe, Verdict
-from controller.core.planning.quarantine import AT_ONCE, Keeping
+from controller.core.drift.probe import Probe, ProbeOutcome, ProbeResult
+from controller.core.planning.quarantine import AT_ONCE, QuarantineRules
 from controller.core.status.facts import Report
 from controller.loop.controller import Chore, Controller
-from controller.loop.passes import Rules
+from controller.loop.passes import PassPolicy
 from controller.loop.probes.prober import ProbedEngine, Prober
-from controller.loop.state.store import Memory
+from controller.loop.state.store import StateStore
 from controller.model.desired.desired import Desired
 from controller.model.desired.plan import AnyAction, CreateContainer
 from controller.model.errors import EngineError
 from controller.model.names import Key
 from controller.model.observed import Container, Observed
 from controller.model.records import Context
-from controller.ports import EngineEvent, EngineFacts, Glimpse
+from controller.ports import ContainerSummary, EngineEvent, EngineFacts
 from tests import worlds
 
 
@@ -72,11 +72,11 @@ class ToyEngine:
             self.world, containers=containers, images={name: known.get(name) for name in images}
         )
 
-    def glance(self) -> frozenset[Glimpse]:
+    def glance(self) -> frozenset[ContainerSummary]:
         if self.away is not None:
             raise self.away
         return frozenset(
-            Glimpse(c.id, c.name, c.state.value, c.key, c.settings.networks)
+            ContainerSummary(c.id, c.name, c.state.value, c.key, c.settings.networks)
             for c in self.world.containers
         )
 
@@ -120,7 +120,7 @@ class NoEvents:
 class ToyProbes:
     """``ports.ProbeTransport`` that answers at once, all well unless ``said`` has another word."""
 
-    said: dict[str, Verdict] = field(default_factory=dict)
+    said: dict[str, ProbeOutcome] = field(default_factory=dict)
     asked: list[Probe] = field(default_factory=list)
     waits: list[float] = field(default_factory=list)
     silent: bool = False
@@ -130,16 +130,16 @@ class ToyProbes:
         self.asked.append(probe)
         self._open.append(probe)
 
-    def answers(self, *, wait_s: float) -> list[Answer]:
+    def answers(self, *, wait_s: float) -> list[ProbeResult]:
         self.waits.append(wait_s)
         if self.silent:
             return []
         answered, self._open = self._open, []
         return [self._answer(probe) for probe in answered]
 
-    def _answer(self, probe: Probe) -> Answer:
-        verdict = self.said.get(probe.container, Verdict.GOOD)
-        return Answer(probe.container, verdict, "" if verdict is Verdict.GOOD else "no")
+    def _answer(self, probe: Probe) -> ProbeResult:
+        verdict = self.said.get(probe.container, ProbeOutcome.GOOD)
+        return ProbeResult(probe.container, verdict, "" if verdict is ProbeOutcome.GOOD else "no")
 
     def wake(self) -> None:
         pass
@@ -166,17 +166,17 @@ class House:
     watch: Watch = field(default_factory=Watch)
     judge: Judge = worlds.allow
     policy: str = "policy"
-    keeping: Keeping = AT_ONCE
+    keeping: QuarantineRules = AT_ONCE
     published: list[Report] = field(default_factory=list)
     controller: Controller = field(init=False)
-    memory: Memory = field(init=False)
+    memory: StateStore = field(init=False)
 
     def __post_init__(self) -> None:
         self.restart()
 
     def restart(self) -> None:
         """Start the controller anew, as after a crash: only what was saved is left."""
-        self.memory = Memory(self.folder / "state.json")
+        self.memory = StateStore(self.folder / "state.json")
         problem = self.memory.load(stamp="1")
         self.controller = Controller(
             source=self.files,
@@ -191,10 +191,10 @@ class House:
         self.controller.begin(problem=problem)
         self.controller.subscribed()
 
-    def rules(self) -> Rules:
+    def rules(self) -> PassPolicy:
         if self.engine.away is not None:
             raise self.engine.away
-        return Rules(worlds.NAMES, self.judge, self.policy)
+        return PassPolicy(worlds.NAMES, self.judge, self.policy)
 
     def declare(self, *resources: object) -> None:
         """Change the files, and have the change noticed."""

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from controller.model.errors import StateError
-from controller.process.drop_privileges import MEANT, Drop, check_meant, meant
-from controller.process.mount_view import Need, View, plan_view
+from controller.process.drop_privileges import MEANT, PrivilegeDrop, check_meant, meant
+from controller.process.mount_view import MountView, Need, plan_view
 
 UID, GID = 61234, 61235
 SEEN_FROM_INSIDE = """
@@ -40,7 +40,7 @@ print(json.dumps({
 """
 
 
-def run_dropped(drop: Drop) -> subprocess.CompletedProcess[str]:
+def run_dropped(drop: PrivilegeDrop) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-I", "-m", "controller.process.drop_privileges", drop.to_json()],
         capture_output=True,
@@ -73,7 +73,7 @@ def test_a_dropped_process_sees_what_it_needs_and_can_do_nothing_else(tmp_path: 
     ]
     view = plan_view(needs, uid=UID, gid=GID)
     argv = ("/usr/bin/python3", "-I", "-c", SEEN_FROM_INSIDE, str(closed))
-    done = run_dropped(Drop(UID, GID, os.getpid(), view, argv))
+    done = run_dropped(PrivilegeDrop(UID, GID, os.getpid(), view, argv))
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout) == {
         "uid": [str(UID)] * 4,
@@ -92,12 +92,12 @@ def test_a_dropped_process_sees_what_it_needs_and_can_do_nothing_else(tmp_path: 
 
 @pytest.mark.needs_root
 def test_a_dropped_process_whose_parent_is_gone_does_not_start() -> None:
-    done = run_dropped(Drop(UID, GID, 1, View(), ("/bin/echo", "started")))
+    done = run_dropped(PrivilegeDrop(UID, GID, 1, MountView(), ("/bin/echo", "started")))
     assert (done.returncode, done.stdout) == (1, "")
 
 
 def test_root_is_never_what_a_process_drops_to() -> None:
-    done = run_dropped(Drop(0, 0, os.getpid(), View(), ("/bin/echo", "started")))
+    done = run_dropped(PrivilegeDrop(0, 0, os.getpid(), MountView(), ("/bin/echo", "started")))
     assert done.returncode != 0
     assert done.stdout == ""
 

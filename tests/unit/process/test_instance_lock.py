@@ -9,11 +9,11 @@ import pytest
 
 from controller.model.errors import StateError
 from controller.process import instance_lock
-from controller.process.instance_lock import Alone, shared_folder
+from controller.process.instance_lock import InstanceLock, shared_folder
 
 
-def folder_of(root: Path, name: str, *, instance: str = "i1") -> Alone:
-    return Alone(root / "shared", root / name, instance)
+def folder_of(root: Path, name: str, *, instance: str = "i1") -> InstanceLock:
+    return InstanceLock(root / "shared", root / name, instance)
 
 
 def test_a_copy_is_refused_and_told_where_the_other_one_is(tmp_path: Path) -> None:
@@ -65,7 +65,7 @@ def test_a_file_that_its_holder_removed_meanwhile_is_not_taken_for_the_lock(
 def test_where_there_is_no_such_place_there_is_no_lock(tmp_path: Path) -> None:
     for nowhere in (None, tmp_path / "missing" / "shared"):
         for name in ("first", "copy"):
-            Alone(nowhere, tmp_path / name, "i1").claim("E1")
+            InstanceLock(nowhere, tmp_path / name, "i1").claim("E1")
 
 
 def test_the_place_can_hold_folders_of_sockets_too(tmp_path: Path) -> None:

@@ -9,11 +9,11 @@ import pytest
 from controller.model.errors import UsageError
 from controller.ship.destination import (
     Destination,
+    TlsFiles,
     ToFile,
     ToNote,
     ToOtlp,
     ToSyslog,
-    Trust,
     read_destination,
 )
 from tests.unit.core.told import error_is_written
@@ -38,14 +38,14 @@ from tests.unit.core.told import error_is_written
                 "tls",
                 "siem",
                 6514,
-                trust=Trust(Path("/ca.pem"), Path("/c.pem"), Path("/k.pem")),
+                trust=TlsFiles(Path("/ca.pem"), Path("/c.pem"), Path("/k.pem")),
                 checkpoints_only=True,
             ),
         ),
         ("o=otlp+http://c:4318", ToOtlp("o", "http://c:4318/v1/logs")),
         (
             "o=otlp+https://c/otlp/v1/logs?ca=/ca.pem",
-            ToOtlp("o", "https://c/otlp/v1/logs", Trust(Path("/ca.pem"))),
+            ToOtlp("o", "https://c/otlp/v1/logs", TlsFiles(Path("/ca.pem"))),
         ),
     ],
 )

@@ -16,16 +16,16 @@ import pytest
 from controller.core.encoding.canonical_json import canonical
 from controller.core.records.record import LINE_MAX_BYTES, parse
 from controller.journal.store.folder import write_private
-from controller.journal.store.pruned_base import BASE_NAME, Base
+from controller.journal.store.pruned_base import BASE_NAME, PrunedBase
 from controller.journal.store.reader import records
-from controller.journal.store.segments import MARK_NAME, Mark, first_seq_of, list_segments
-from controller.journal.writer.append_log import Limits
-from controller.journal.writer.checkpointer import Every
+from controller.journal.store.segments import MARK_NAME, DurableMark, first_seq_of, list_segments
+from controller.journal.writer.append_log import SegmentLimits
+from controller.journal.writer.checkpointer import CheckpointInterval
 from controller.journal.writer.retention import compress
 from controller.model.errors import StateError
 from controller.model.records import Record
 from controller.ship import fd_server
-from controller.ship.fd_server import Files, Folder, Handed
+from controller.ship.fd_server import JournalFiles, LocalFiles, RemoteFiles
 from controller.ship.follower import Cursor, Diverged, Follower
 from tests.unit.journal.builders import entry, open_writer
 
@@ -34,7 +34,9 @@ START = Cursor()
 
 def wrote(folder: Path, count: int, *, first: int = 1, segment_bytes: int = 10**9) -> list[Record]:
     """Write so many records; return all that are there then, segments' own included."""
-    writer = open_writer(folder, limits=Limits(max_segment_bytes=segment_bytes, retry_s=0.01))
+    writer = open_writer(
+        folder, limits=SegmentLimits(max_segment_bytes=segment_bytes, retry_s=0.01)
+    )
     try:
         for number in range(first, first + count):
             writer.append(entry(number))
@@ -44,7 +46,7 @@ def wrote(folder: Path, count: int, *, first: int = 1, segment_bytes: int = 10**
 
 
 @contextmanager
-def following(files: Files, cursor: Cursor = START) -> Iterator[Follower]:
+def following(files: JournalFiles, cursor: Cursor = START) -> Iterator[Follower]:
     follower = Follower(files, cursor)
     try:
         yield follower
@@ -59,13 +61,13 @@ def seqs(follower: Follower, *, records: int = 10**6, size: int = 10**9) -> list
 
 
 @contextmanager
-def handed(folder: Path) -> Iterator[Files]:
+def handed(folder: Path) -> Iterator[JournalFiles]:
     """The files as an unprivileged process gets them."""
     ours, theirs = fd_server.pair()
-    thread = threading.Thread(target=fd_server.serve, args=(ours, Folder(folder)))
+    thread = threading.Thread(target=fd_server.serve, args=(ours, LocalFiles(folder)))
     thread.start()
     try:
-        yield Handed(theirs)
+        yield RemoteFiles(theirs)
     finally:
         theirs.close()
         thread.join(20)
@@ -73,15 +75,17 @@ def handed(folder: Path) -> Iterator[Files]:
 
 
 @pytest.fixture(params=["own", "handed"])
-def files(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Files]:
+def files(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[JournalFiles]:
     if request.param == "own":
-        yield Folder(tmp_path / "journal")
+        yield LocalFiles(tmp_path / "journal")
         return
     with handed(tmp_path / "journal") as found:
         yield found
 
 
-def test_all_records_come_once_and_in_order_across_segments(tmp_path: Path, files: Files) -> None:
+def test_all_records_come_once_and_in_order_across_segments(
+    tmp_path: Path, files: JournalFiles
+) -> None:
     folder = tmp_path / "journal"
     written = wrote(folder, 40, segment_bytes=2000)
     assert len(list_segments(folder)) > 3
@@ -99,7 +103,7 @@ def test_all_records_come_once_and_in_order_across_segments(tmp_path: Path, file
     follower.close()
 
 
-def test_one_goes_on_from_a_cursor_wherever_it_is(tmp_path: Path, files: Files) -> None:
+def test_one_goes_on_from_a_cursor_wherever_it_is(tmp_path: Path, files: JournalFiles) -> None:
     written = wrote(tmp_path / "journal", 20, segment_bytes=2000)
     for record in written:
         follower = Follower(files, Cursor(record.seq, record.hash))
@@ -111,12 +115,12 @@ def test_one_goes_on_from_a_cursor_wherever_it_is(tmp_path: Path, files: Files) 
 
 def test_a_batch_is_bounded_by_its_size(tmp_path: Path) -> None:
     wrote(tmp_path / "journal", 20)
-    follower = Follower(Folder(tmp_path / "journal"), Cursor())
+    follower = Follower(LocalFiles(tmp_path / "journal"), Cursor())
     assert seqs(follower, size=1) == [1]
     follower.close()
 
 
-def test_compressed_segments_are_read_too(tmp_path: Path, files: Files) -> None:
+def test_compressed_segments_are_read_too(tmp_path: Path, files: JournalFiles) -> None:
     folder = tmp_path / "journal"
     written = wrote(folder, 40, segment_bytes=2000)
     for segment in list_segments(folder)[:-1]:
@@ -149,7 +153,7 @@ def replace_by_something_else(segment: Path) -> None:
 
 @pytest.mark.parametrize("spoil", [cut_short, spoil_its_codes, replace_by_something_else])
 def test_a_compressed_segment_that_is_damaged_is_noticed(
-    tmp_path: Path, files: Files, spoil: Callable[[Path], None]
+    tmp_path: Path, files: JournalFiles, spoil: Callable[[Path], None]
 ) -> None:
     folder = tmp_path / "journal"
     wrote(folder, 40, segment_bytes=20_000)
@@ -158,7 +162,7 @@ def test_a_compressed_segment_that_is_damaged_is_noticed(
         seqs(follower)
 
 
-def test_a_line_without_end_is_not_read_to_its_end(tmp_path: Path, files: Files) -> None:
+def test_a_line_without_end_is_not_read_to_its_end(tmp_path: Path, files: JournalFiles) -> None:
     folder = tmp_path / "journal"
     wrote(folder, 1)
     with list_segments(folder)[0].open("r+b") as file:
@@ -168,7 +172,7 @@ def test_a_line_without_end_is_not_read_to_its_end(tmp_path: Path, files: Files)
         seqs(follower)
 
 
-def test_what_is_not_durable_yet_is_not_read(tmp_path: Path, files: Files) -> None:
+def test_what_is_not_durable_yet_is_not_read(tmp_path: Path, files: JournalFiles) -> None:
     folder = tmp_path / "journal"
     written = wrote(folder, 5)
     mark = json.loads((folder / MARK_NAME).read_text())
@@ -185,7 +189,7 @@ def test_what_is_not_durable_yet_is_not_read(tmp_path: Path, files: Files) -> No
 
 
 @pytest.mark.parametrize("folder", [True, False])
-def test_there_may_be_no_journal_yet(tmp_path: Path, files: Files, folder: bool) -> None:
+def test_there_may_be_no_journal_yet(tmp_path: Path, files: JournalFiles, folder: bool) -> None:
     if folder:
         (tmp_path / "journal").mkdir()
     assert Follower(files, Cursor()).mark() is None
@@ -195,7 +199,7 @@ def prune(folder: Path, count: int, *, gone: int | None = None) -> int:
     """Remove segments as retention does, all or the first *gone*; return the last record of all."""
     segments = list_segments(folder)
     line = segments[count - 1].read_bytes().splitlines()[-1]
-    base = Base(parse(line), line, first_seq_of(segments[count - 1]))
+    base = PrunedBase(parse(line), line, first_seq_of(segments[count - 1]))
     write_private(folder / BASE_NAME, base.to_bytes())
     for segment in segments[: count if gone is None else gone]:
         segment.unlink()
@@ -204,8 +208,8 @@ def prune(folder: Path, count: int, *, gone: int | None = None) -> int:
 
 def signed(folder: Path) -> list[Record]:
     """Write a journal whose closed segments end with their checkpoints, as they do."""
-    limits = Limits(max_segment_bytes=12_000, retry_s=0.01)
-    writer = open_writer(folder, limits=limits, every=Every(records=7))
+    limits = SegmentLimits(max_segment_bytes=12_000, retry_s=0.01)
+    writer = open_writer(folder, limits=limits, every=CheckpointInterval(records=7))
     try:
         for number in range(1, 40):
             writer.append(entry(number))
@@ -215,7 +219,7 @@ def signed(folder: Path) -> list[Record]:
 
 
 def test_what_was_pruned_is_counted_as_missing_and_the_rest_is_read(
-    tmp_path: Path, files: Files
+    tmp_path: Path, files: JournalFiles
 ) -> None:
     folder = tmp_path / "journal"
     written = signed(folder)
@@ -232,7 +236,7 @@ def test_what_was_pruned_is_counted_as_missing_and_the_rest_is_read(
     follower.close()
 
 
-def test_while_segments_are_pruned_the_rest_is_read(tmp_path: Path, files: Files) -> None:
+def test_while_segments_are_pruned_the_rest_is_read(tmp_path: Path, files: JournalFiles) -> None:
     folder = tmp_path / "journal"
     signed(folder)
     second = first_seq_of(list_segments(folder)[1])
@@ -243,14 +247,14 @@ def test_while_segments_are_pruned_the_rest_is_read(tmp_path: Path, files: Files
 
 
 def test_what_follows_the_pruned_records_hangs_on_what_stayed_of_them(
-    tmp_path: Path, files: Files
+    tmp_path: Path, files: JournalFiles
 ) -> None:
     folder = tmp_path / "journal"
     signed(folder)
     prune(folder, 2)
     base = json.loads((folder / BASE_NAME).read_bytes())
     line = changed(base["line"].encode())
-    forged = Base(parse(line), line, base["segment"])
+    forged = PrunedBase(parse(line), line, base["segment"])
     (folder / BASE_NAME).write_bytes(forged.to_bytes())
     with following(files) as follower, pytest.raises(Diverged, match="doesn't follow"):
         seqs(follower)
@@ -310,7 +314,7 @@ HOLES = {
 
 
 @pytest.mark.parametrize("name", HOLES)
-def test_a_record_that_is_gone_is_noticed(tmp_path: Path, files: Files, name: str) -> None:
+def test_a_record_that_is_gone_is_noticed(tmp_path: Path, files: JournalFiles, name: str) -> None:
     folder = tmp_path / "journal"
     written = signed(folder)
     spoil, why = HOLES[name]
@@ -323,7 +327,7 @@ def test_a_record_that_is_gone_is_noticed(tmp_path: Path, files: Files, name: st
 @pytest.mark.parametrize("spoil", [cut_the_last, lose_all_but_the_mark, lose_all])
 @pytest.mark.parametrize("goes_on", [True, False])
 def test_it_is_noticed_also_after_everything_was_shipped(
-    tmp_path: Path, files: Files, spoil: Callable[[Path], None], goes_on: bool
+    tmp_path: Path, files: JournalFiles, spoil: Callable[[Path], None], goes_on: bool
 ) -> None:
     folder = tmp_path / "journal"
     last = signed(folder)[-1]
@@ -338,7 +342,7 @@ def test_it_is_noticed_also_after_everything_was_shipped(
 
 
 def test_a_segment_that_was_compressed_after_it_was_shipped_is_found(
-    tmp_path: Path, files: Files
+    tmp_path: Path, files: JournalFiles
 ) -> None:
     folder = tmp_path / "journal"
     signed(folder)
@@ -348,11 +352,13 @@ def test_a_segment_that_was_compressed_after_it_was_shipped_is_found(
         assert seqs(follower) == []
 
 
-def test_a_mark_that_a_loss_of_power_set_back_is_waited_for(tmp_path: Path, files: Files) -> None:
+def test_a_mark_that_a_loss_of_power_set_back_is_waited_for(
+    tmp_path: Path, files: JournalFiles
+) -> None:
     folder = tmp_path / "journal"
     written = wrote(folder, 5)
     last, before = written[-1], written[1]
-    (folder / MARK_NAME).write_bytes(Mark(before.seq, before.hash).to_bytes())
+    (folder / MARK_NAME).write_bytes(DurableMark(before.seq, before.hash).to_bytes())
     with following(files, Cursor(last.seq, last.hash)) as follower:
         assert seqs(follower) == []
         wrote(folder, 1, first=100)
@@ -361,7 +367,7 @@ def test_a_mark_that_a_loss_of_power_set_back_is_waited_for(tmp_path: Path, file
 
 @pytest.mark.parametrize("how", ["missing", "empty"])
 def test_a_journal_without_a_mark_is_not_taken_for_none(
-    tmp_path: Path, files: Files, how: str
+    tmp_path: Path, files: JournalFiles, how: str
 ) -> None:
     folder = tmp_path / "journal"
     wrote(folder, 1)
@@ -372,7 +378,7 @@ def test_a_journal_without_a_mark_is_not_taken_for_none(
         Follower(files, Cursor()).mark()
 
 
-def test_an_older_journal_in_its_place_is_noticed(tmp_path: Path, files: Files) -> None:
+def test_an_older_journal_in_its_place_is_noticed(tmp_path: Path, files: JournalFiles) -> None:
     written = wrote(tmp_path / "journal", 5)
     for seq, why in (
         (99, "record 99 was shipped, and isn't there any more"),
@@ -385,7 +391,9 @@ def test_an_older_journal_in_its_place_is_noticed(tmp_path: Path, files: Files) 
 
 
 @pytest.mark.parametrize("spoil", [b"2026", b"web.3"])
-def test_a_changed_record_is_never_shipped(tmp_path: Path, files: Files, spoil: bytes) -> None:
+def test_a_changed_record_is_never_shipped(
+    tmp_path: Path, files: JournalFiles, spoil: bytes
+) -> None:
     folder = tmp_path / "journal"
     wrote(folder, 5)
     (segment,) = list_segments(folder)
@@ -396,7 +404,7 @@ def test_a_changed_record_is_never_shipped(tmp_path: Path, files: Files, spoil: 
         seqs(follower)
 
 
-def test_a_mark_of_nonsense_is_noticed(tmp_path: Path, files: Files) -> None:
+def test_a_mark_of_nonsense_is_noticed(tmp_path: Path, files: JournalFiles) -> None:
     folder = tmp_path / "journal"
     wrote(folder, 1)
     (folder / MARK_NAME).write_text("x")
@@ -418,14 +426,14 @@ def test_a_mark_of_nonsense_is_noticed(tmp_path: Path, files: Files) -> None:
         "\xff",
     ],
 )
-def test_only_files_of_a_journal_are_opened(tmp_path: Path, files: Files, name: str) -> None:
+def test_only_files_of_a_journal_are_opened(tmp_path: Path, files: JournalFiles, name: str) -> None:
     wrote(tmp_path / "journal", 1)
     (tmp_path / "journal.key").write_text("secret")
     with pytest.raises(OSError, match=r"No such file|no file of a journal|Invalid"):
         os.close(files.open(name or "-"))
 
 
-def test_links_and_what_is_no_file_are_not_opened(tmp_path: Path, files: Files) -> None:
+def test_links_and_what_is_no_file_are_not_opened(tmp_path: Path, files: JournalFiles) -> None:
     folder = tmp_path / "journal"
     folder.mkdir()
     (tmp_path / "secret").write_text("secret")
@@ -442,7 +450,7 @@ def test_a_parent_that_is_gone_is_told(tmp_path: Path) -> None:
     ours, theirs = fd_server.pair()
     ours.close()
     with pytest.raises(StateError, match="is gone"):
-        Handed(theirs).names()
+        RemoteFiles(theirs).names()
     theirs.close()
 
 

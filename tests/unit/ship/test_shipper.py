@@ -17,13 +17,13 @@ from typing import Self
 
 import pytest
 
-from controller.journal.store.segments import MARK_NAME, Mark, first_seq_of, list_segments
-from controller.journal.writer.checkpointer import Every
+from controller.journal.store.segments import MARK_NAME, DurableMark, first_seq_of, list_segments
+from controller.journal.writer.checkpointer import CheckpointInterval
 from controller.model.errors import StateError
 from controller.ship import shipper
-from controller.ship.fd_server import Files, Folder
+from controller.ship.fd_server import JournalFiles, LocalFiles
 from controller.ship.follower import Cursor, Diverged, Shipped
-from controller.ship.shipper import Places, Shipper, Standing, load_cursor, metrics
+from controller.ship.shipper import Shipper, ShipperPaths, SinkStatus, load_cursor, metrics
 from controller.ship.sink import Rejected, Sink, Undelivered
 from controller.ship.sinks import FileSink, NoteSink, OnlyCheckpoints
 from tests.instance import eventually
@@ -74,10 +74,10 @@ class Memory:
 class Running:
     """A shipper in a thread of its own, during a block."""
 
-    def __init__(self, root: Path, files: Files | None = None, **sinks: Sink) -> None:
-        self.places = Places(root, root / "metrics.prom")
+    def __init__(self, root: Path, files: JournalFiles | None = None, **sinks: Sink) -> None:
+        self.places = ShipperPaths(root, root / "metrics.prom")
         self.clock = Clock()
-        files = files or Folder(root / "journal")
+        files = files or LocalFiles(root / "journal")
         self.shipper = Shipper(sinks, files, self.places, clock=self.clock)
         self.error: StateError | None = None
         self._thread = threading.Thread(target=self._run)
@@ -262,7 +262,7 @@ def test_an_emptied_folder_ends_it(tmp_path: Path) -> None:
     assert "ship.diverged" in str(running.sink("siem")["error"])
 
 
-class Moving(Folder):
+class Moving(LocalFiles):
     """A journal whose segments move just when they are opened, each the first time."""
 
     def __init__(self, folder: Path) -> None:
@@ -308,7 +308,7 @@ def test_a_cursor_of_nonsense_is_refused(tmp_path: Path, told: str) -> None:
 def shipped(root: Path, count: int = 3) -> list[Shipped]:
     from controller.ship.follower import Follower
 
-    follower = Follower(Folder(root / "journal"), Cursor())
+    follower = Follower(LocalFiles(root / "journal"), Cursor())
     mark = follower.mark()
     assert mark is not None
     batch = follower.batch(mark, records=count, size=10**9)
@@ -381,7 +381,7 @@ def signed(root: Path) -> list[Shipped]:
     """Return the records of a journal that is signed every three records."""
     folder = root / "signed" / "journal"
     folder.parent.mkdir(exist_ok=True)
-    writer = open_writer(folder, every=Every(records=3))
+    writer = open_writer(folder, every=CheckpointInterval(records=3))
     for number in range(9):
         writer.append(entry(number))
     writer.close()
@@ -433,7 +433,9 @@ def test_a_witness_that_knows_more_ends_shipping(tmp_path: Path) -> None:
     first = next(each for each in batch if each.record.entry.stage == "checkpoint")
     kept = batch[: first.record.seq]
     segment.write_bytes(b"".join(each.line + b"\n" for each in kept))
-    (lost / MARK_NAME).write_bytes(Mark(kept[-1].record.seq, kept[-1].record.hash).to_bytes())
+    (lost / MARK_NAME).write_bytes(
+        DurableMark(kept[-1].record.seq, kept[-1].record.hash).to_bytes()
+    )
     with Running(tmp_path / "signed", witness=witness) as running:
         eventually(lambda: running.error is not None)
     assert "it isn't replaced" in str(running.error)
@@ -459,14 +461,14 @@ def test_a_shipper_that_is_killed_loses_nothing(tmp_path: Path) -> None:
 import sys, time
 from pathlib import Path
 from controller.ship import shipper
-from controller.ship.fd_server import Folder
+from controller.ship.fd_server import LocalFiles
 from controller.ship.sinks import FileSink
 from controller.app.clock import SystemClock
 shipper.BATCH_RECORDS = 3
 root = Path({str(tmp_path)!r})
-places = shipper.Places(root)
+places = shipper.ShipperPaths(root)
 sinks = {{"file": FileSink(root / "out.jsonl")}}
-shipper.Shipper(sinks, Folder(root / "journal"), places, clock=SystemClock()).run()
+shipper.Shipper(sinks, LocalFiles(root / "journal"), places, clock=SystemClock()).run()
 """
     out = tmp_path / "out.jsonl"
     sizes = [0]
@@ -488,7 +490,7 @@ shipper.Shipper(sinks, Folder(root / "journal"), places, clock=SystemClock()).ru
 
 
 def test_metrics_are_of_the_text_format() -> None:
-    text = metrics([Standing("a", lag_records=3, lag_seconds=1.5), Standing("b", error="x")])
+    text = metrics([SinkStatus("a", lag_records=3, lag_seconds=1.5), SinkStatus("b", error="x")])
     assert text.startswith("# HELP trimtab_ship_lag_records ")
     assert 'trimtab_ship_lag_seconds{sink="a"} 1.5\n' in text
     assert 'trimtab_ship_up{sink="b"} 0\n' in text

@@ -13,7 +13,7 @@ import pytest
 
 from controller.model.errors import UsageError
 from controller.ship import syslog
-from controller.ship.destination import ToSyslog, Trust
+from controller.ship.destination import TlsFiles, ToSyslog
 from controller.ship.sink import Sender, Undelivered
 from controller.ship.syslog import SyslogSink
 from tests.instance import eventually
@@ -190,7 +190,7 @@ def test_not_even_who_takes_something_is_waited_for_without_end(
 
 
 def test_files_for_tls_that_can_not_be_used_are_told_at_the_start(tmp_path: Path) -> None:
-    where = ToSyslog("s", "tls", "127.0.0.1", 1, trust=Trust(tmp_path / "none.pem"))
+    where = ToSyslog("s", "tls", "127.0.0.1", 1, trust=TlsFiles(tmp_path / "none.pem"))
     with pytest.raises(UsageError, match="a file for TLS can't be used"):
         SyslogSink(where, SENDER)
 

@@ -167,7 +167,7 @@ def test_a_folder_that_becomes_a_link_while_it_is_read_is_not_followed_outside(
 ):
     write(tmp_path, {"outside/a.yaml": service("secret")})
     write(root, {"team/a.yaml": service("a")})
-    found = safe_read.Walk(str(root)).files()
+    found = safe_read.FolderWalk(str(root)).files()
     (root / "team").rename(root / ".team")
     (root / "team").symlink_to(tmp_path / "outside")
     outcome = safe_read.read_whole(found[0], str(root), known=lambda _content: False)

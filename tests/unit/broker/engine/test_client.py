@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from controller.broker.engine.client import KEPT_MAX, Engine, Upstream, pinned_version
-from controller.broker.engine.response import REPLY_BYTES_MAX, Broken, Stream
+from controller.broker.engine.client import KEPT_MAX, ConnectedEngine, EngineClient, pinned_version
+from controller.broker.engine.response import REPLY_BYTES_MAX, ResponseBroken, ResponseReader
 from controller.broker.gate.commands import Lost
 from controller.core.encoding.engine_address import socket_path
 from controller.model.errors import EngineError, EngineUnavailable, StateError, UsageError
@@ -21,21 +21,21 @@ JSON = (("content-type", "application/json"),)
 
 
 def with_engine(
-    tmp_path: Path, test: Callable[[EngineSide, Upstream], Awaitable[None]]
+    tmp_path: Path, test: Callable[[EngineSide, EngineClient], Awaitable[None]]
 ) -> EngineSide:
     """Run *test* with an engine and a client of it."""
     engine = EngineSide(tmp_path / "e.sock")
 
     async def run() -> None:
         async with engine.serving():
-            await asyncio.wait_for(test(engine, Upstream(str(engine.path))), 20)
+            await asyncio.wait_for(test(engine, EngineClient(str(engine.path))), 20)
 
     asyncio.run(run())
     return engine
 
 
 def test_a_mutation_is_sent_as_rebuilt_and_nothing_else(tmp_path: Path) -> None:
-    async def test(engine: EngineSide, upstream: Upstream) -> None:
+    async def test(engine: EngineSide, upstream: EngineClient) -> None:
         engine.answers["POST /v1.45/containers/create"] = told(201, {"Id": "x"})
         reply = await upstream.forward("POST", "/containers/create?name=a", b"{}", deadline_s=5)
         assert reply == Reply(201, b'{"Id": "x"}', JSON)
@@ -81,7 +81,7 @@ def test_a_mutation_is_sent_as_rebuilt_and_nothing_else(tmp_path: Path) -> None:
     ],
 )  # fmt: skip
 def test_an_answer_is_whole_or_lost(tmp_path: Path, raw: bytes, expected: Reply | str) -> None:
-    async def test(engine: EngineSide, upstream: Upstream) -> None:
+    async def test(engine: EngineSide, upstream: EngineClient) -> None:
         engine.answers["POST /v1.45/x"] = raw
         found = await upstream.forward("POST", "/x", b"", deadline_s=5)
         if isinstance(expected, Reply):
@@ -95,7 +95,7 @@ def test_an_answer_is_whole_or_lost(tmp_path: Path, raw: bytes, expected: Reply 
 
 
 def test_the_answer_to_a_head_has_no_body_whatever_its_length(tmp_path: Path) -> None:
-    async def test(engine: EngineSide, upstream: Upstream) -> None:
+    async def test(engine: EngineSide, upstream: EngineClient) -> None:
         engine.answers["HEAD /v1.45/_ping"] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n"
         assert await upstream.look("HEAD", "/_ping", deadline_s=5) == Reply(200)
 
@@ -109,7 +109,7 @@ def test_an_answer_larger_than_the_limit_is_lost(tmp_path: Path) -> None:
             writer.write(b" " * 1_000_000)
             await writer.drain()
 
-    async def test(engine: EngineSide, upstream: Upstream) -> None:
+    async def test(engine: EngineSide, upstream: EngineClient) -> None:
         engine.answers["GET /v1.45/x"] = pour
         found = await upstream.look("GET", "/x", deadline_s=15)
         assert found == Lost(f"the engine's answer passes {REPLY_BYTES_MAX} bytes")
@@ -121,7 +121,7 @@ def test_an_engine_that_hangs_is_lost_at_the_deadline(tmp_path: Path) -> None:
     async def hang(reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
         await reader.read()
 
-    async def test(engine: EngineSide, upstream: Upstream) -> None:
+    async def test(engine: EngineSide, upstream: EngineClient) -> None:
         engine.answers["POST /v1.45/x"] = hang
         found = await upstream.forward("POST", "/x", b"", deadline_s=0.05)
         assert found == Lost("the engine didn't answer within 0.05 s")
@@ -131,7 +131,7 @@ def test_an_engine_that_hangs_is_lost_at_the_deadline(tmp_path: Path) -> None:
 
 def test_what_never_reached_an_engine_is_told_apart_from_what_was_lost(tmp_path: Path) -> None:
     async def run() -> None:
-        upstream = Upstream(str(tmp_path / "nobody"))
+        upstream = EngineClient(str(tmp_path / "nobody"))
         found = await upstream.forward("POST", "/x", b"", deadline_s=5)
         assert isinstance(found, Lost)
         assert not found.sent
@@ -148,7 +148,7 @@ def test_what_never_reached_an_engine_is_told_apart_from_what_was_lost(tmp_path:
 
 
 def test_the_engine_is_asked_once_who_it_is_until_it_breaks(tmp_path: Path) -> None:
-    async def test(engine: EngineSide, upstream: Upstream) -> None:
+    async def test(engine: EngineSide, upstream: EngineClient) -> None:
         engine.answers = {"GET /v1.45/x": told(200, 1), "GET /v1.45/broken": b""}
         looks = [upstream.look("GET", "/x", deadline_s=5) for _ in range(20)]
         assert {await each for each in asyncio.as_completed(looks)} == {Reply(200, b"1", JSON)}
@@ -159,8 +159,8 @@ def test_the_engine_is_asked_once_who_it_is_until_it_breaks(tmp_path: Path) -> N
         # Also when it is a stream that breaks, which others read.
         engine.answers["GET /v1.45/stream"] = chunked(b"ab", end=False)
         stream = await upstream.open("GET", "/stream", b"", mutation=False)
-        assert isinstance(stream, Stream)
-        with pytest.raises(Broken):
+        assert isinstance(stream, ResponseReader)
+        with pytest.raises(ResponseBroken):
             await stream.whole()
         stream.close()
         assert upstream.known is None
@@ -171,8 +171,8 @@ def test_the_engine_is_asked_once_who_it_is_until_it_breaks(tmp_path: Path) -> N
 
 
 def test_the_engine_s_facts_are_its_own_words(tmp_path: Path) -> None:
-    async def test(_engine: EngineSide, upstream: Upstream) -> None:
-        assert await upstream.meet() == Engine(
+    async def test(_engine: EngineSide, upstream: EngineClient) -> None:
+        assert await upstream.meet() == ConnectedEngine(
             facts=EngineFacts("engine-1", "26.1.5", "1.45", 2, 4096),
             pinned="1.45",
             data_root="/var/lib/docker",
@@ -184,13 +184,13 @@ def test_the_engine_s_facts_are_its_own_words(tmp_path: Path) -> None:
 
 
 def test_an_engine_that_isn_t_taken_gets_nothing(tmp_path: Path) -> None:
-    def refuse(engine: Engine) -> None:
+    def refuse(engine: ConnectedEngine) -> None:
         raise StateError("state.other-engine", f"not {engine.facts.engine_id}")
 
     engine = EngineSide(tmp_path / "e.sock")
 
     async def run() -> None:
-        upstream = Upstream(str(engine.path), admit=refuse)
+        upstream = EngineClient(str(engine.path), admit=refuse)
         async with engine.serving():
             with pytest.raises(StateError):
                 await upstream.meet()
@@ -212,7 +212,7 @@ def test_the_version_is_the_lower_of_the_pinned_and_the_engine_s() -> None:
 
 
 def test_an_engine_that_is_too_old_gets_nothing(tmp_path: Path) -> None:
-    async def test(engine: EngineSide, upstream: Upstream) -> None:
+    async def test(engine: EngineSide, upstream: EngineClient) -> None:
         engine.version["ApiVersion"] = "1.43"
         found = await upstream.forward("POST", "/x", b"", deadline_s=5)
         assert isinstance(found, Lost)
@@ -232,7 +232,7 @@ def test_only_a_unix_socket_is_an_engine_s_address() -> None:
 
 @pytest.mark.parametrize("path", ["/a b", "/a\r\nX: y", "/ä", "a", "/a#b"])
 def test_a_target_that_could_end_its_line_is_a_bug(tmp_path: Path, path: str) -> None:
-    async def test(_engine: EngineSide, upstream: Upstream) -> None:
+    async def test(_engine: EngineSide, upstream: EngineClient) -> None:
         with pytest.raises(AssertionError, match="not a target"):
             await upstream.forward("POST", path, b"", deadline_s=5)
 
@@ -245,10 +245,10 @@ def test_a_stream_is_opened_with_its_head_and_read_as_it_comes(tmp_path: Path) -
         writer.write(b"1\r\na\r\n")
         await reader.read(1)  # never comes: the stream is closed
 
-    async def test(engine: EngineSide, upstream: Upstream) -> None:
+    async def test(engine: EngineSide, upstream: EngineClient) -> None:
         engine.answers["GET /v1.45/logs"] = drip
         stream = await upstream.open("GET", "/logs", b"", mutation=False)
-        assert isinstance(stream, Stream)
+        assert isinstance(stream, ResponseReader)
         assert (stream.status, stream.length, stream.hijacked) == (200, None, False)
         parts = stream.chunks()
         assert await anext(parts) == b"a"
@@ -261,15 +261,15 @@ def test_a_stream_is_opened_with_its_head_and_read_as_it_comes(tmp_path: Path) -
 def test_a_hijack_carries_what_came_with_the_head(tmp_path: Path) -> None:
     agreed = b"HTTP/1.1 101 UPGRADED\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\nearly"
 
-    async def test(engine: EngineSide, upstream: Upstream) -> None:
+    async def test(engine: EngineSide, upstream: EngineClient) -> None:
         engine.answers["POST /v1.45/attach"] = agreed
         stream = await upstream.open("POST", "/attach", b"", mutation=False, hijack=True)
-        assert isinstance(stream, Stream)
+        assert isinstance(stream, ResponseReader)
         assert (stream.status, stream.hijacked, stream.early) == (101, True, b"early")
         stream.close()
         engine.answers["POST /v1.45/attach"] = told(409, {"message": "no"})
         stream = await upstream.open("POST", "/attach", b"", mutation=False, hijack=True)
-        assert isinstance(stream, Stream)
+        assert isinstance(stream, ResponseReader)
         assert (await stream.whole()).status == 409
         stream.close()
 
@@ -282,7 +282,7 @@ def test_a_mutation_passes_the_crash_points_and_a_read_none(tmp_path: Path) -> N
     engine = EngineSide(tmp_path / "e.sock", answers={"POST /v1.45/x": told(200, 1)})
 
     async def run() -> None:
-        upstream = Upstream(str(engine.path), reach=passed.append)
+        upstream = EngineClient(str(engine.path), reach=passed.append)
         async with engine.serving():
             await upstream.look("GET", "/x", deadline_s=5)
             assert passed == []
@@ -327,10 +327,10 @@ class Keeping:
             writer.close()
 
     @asynccontextmanager
-    async def serving(self) -> AsyncIterator[Upstream]:
+    async def serving(self) -> AsyncIterator[EngineClient]:
         self.path.unlink(missing_ok=True)
         server = await asyncio.start_unix_server(self._serve, self.path)
-        upstream = Upstream(str(self.path))
+        upstream = EngineClient(str(self.path))
         try:
             yield upstream
         finally:
@@ -346,7 +346,7 @@ class Keeping:
 WHO = [["/version"], ["/v1.45/info"]]
 
 
-async def looked(upstream: Upstream, path: str) -> None:
+async def looked(upstream: EngineClient, path: str) -> None:
     found = await upstream.look("GET", path, deadline_s=5)
     assert found == Reply(200, json.dumps(f"/v1.45{path}").encode())
 
@@ -360,7 +360,7 @@ def test_looks_share_a_connection_and_a_mutation_has_its_own(tmp_path: Path) -> 
             await looked(upstream, "/b")
             await upstream.forward("POST", "/c", b"", deadline_s=5)
             stream = await upstream.open("GET", "/d", b"", mutation=False)
-            assert isinstance(stream, Stream)
+            assert isinstance(stream, ResponseReader)
             stream.close()
             await looked(upstream, "/e")
 

@@ -10,14 +10,21 @@ from pathlib import Path
 import pytest
 
 from controller.broker.engine.shared_pulls import LINES_BYTES_MAX
-from controller.broker.gate.commands import Answer, Command, Forward, Lost, Shared, Write
+from controller.broker.gate.commands import (
+    Command,
+    CommandResult,
+    Forward,
+    Lost,
+    SharedPull,
+    WriteRecord,
+)
 from controller.broker.gate.state import GateState
-from controller.broker.server.server import Limits
+from controller.broker.server.server import ServerLimits
 from controller.model.records import Reply, Request
 from tests.unit.broker.engine_side import Act, chunked, told
 from tests.unit.broker.serving import Bench, ask, body_of, entry, post, run, status_of, until
 
-Steps = Generator[Command, Answer, Reply]
+Steps = Generator[Command, CommandResult, Reply]
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
 JSON = (("content-type", "application/json"),)
 
@@ -57,7 +64,7 @@ class Pulling:
     """A gate whose every request pulls; keeps the answers by intent."""
 
     def __init__(self, *, deadline_s: float = 5) -> None:
-        self.answers: dict[str, Answer] = {}
+        self.answers: dict[str, CommandResult] = {}
         self.forwarding = 0  # how many ask for their pull
         self._deadline_s = deadline_s
         self._count = 0
@@ -65,14 +72,14 @@ class Pulling:
     def __call__(self, request: Request, _state: GateState) -> Steps:
         self._count += 1
         number = self._count
-        yield Write(entry(number))
+        yield WriteRecord(entry(number))
         self.forwarding += 1
         answer = yield Forward(
             "POST", request.path, stream=True, deadline_s=self._deadline_s, by=str(number)
         )
         self.answers[str(number)] = answer
-        yield Write(entry(number, "outcome"))
-        answer = answer.answer if isinstance(answer, Shared) else answer
+        yield WriteRecord(entry(number, "outcome"))
+        answer = answer.answer if isinstance(answer, SharedPull) else answer
         if isinstance(answer, Lost):
             return Reply(504, b'{"message":"lost"}')
         assert isinstance(answer, Reply)
@@ -184,7 +191,7 @@ def test_pulls_of_one_image_are_one_request_and_who_comes_late_sees_all_states(
 
     bench = check(tmp_path, engine, talk, handle)
     whole = Reply(200, b"".join((early[0], early[2], said("Pull complete", "a"))), JSON)
-    assert handle.answers == {"1": whole, "2": Shared(whole, by="1")}
+    assert handle.answers == {"1": whole, "2": SharedPull(whole, by="1")}
     assert engine.asked == 1
     stages = sorted(record.entry.stage for record in bench.recorded("intent", "outcome"))
     assert stages == ["intent", "intent", "outcome", "outcome"]
@@ -199,7 +206,7 @@ def test_after_its_end_the_engine_is_asked_anew(tmp_path: Path) -> None:
         assert len(bench.engine.sent) == 2
 
     check(tmp_path, chunked(said("Digest: d")), talk, handle)
-    assert not any(isinstance(answer, Shared) for answer in handle.answers.values())
+    assert not any(isinstance(answer, SharedPull) for answer in handle.answers.values())
 
 
 def test_a_refusal_of_the_engine_is_everybodys_answer(tmp_path: Path) -> None:
@@ -314,7 +321,7 @@ def test_a_line_without_an_end_is_not_read_for_ever(tmp_path: Path) -> None:
 
 def test_a_broker_that_ends_leaves_a_pull_to_recovery(tmp_path: Path) -> None:
     handle, engine = Pulling(), Engine()
-    bench = Bench(tmp_path, handle, limits=Limits(grace_s=0.1))
+    bench = Bench(tmp_path, handle, limits=ServerLimits(grace_s=0.1))
     bench.engine.answers = {"POST /v1.45/pull": engine}
 
     async def test() -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from controller.broker.dispatch import handle
-from controller.broker.gate.commands import Answer, Look
+from controller.broker.gate.commands import CommandResult, ReadEngine
 from controller.broker.gate.state import GateState
-from controller.model.confinement import Confinement, Fastening
+from controller.model.confinement import Confinement, ExpectedMount
 from controller.model.observed import Settings
 from controller.model.records import Reply, Request
 from tests.unit.broker.dialogue import ALICE, BOB, NOT_FOUND, reply, request, state
@@ -25,19 +25,19 @@ from tests.unit.broker.world import (
 CONTAINER = f"/containers/{WEB}/json"
 
 
-def looks(asked: Request, knows: GateState, engine: dict[str, Reply]) -> list[Look]:
+def looks(asked: Request, knows: GateState, engine: dict[str, Reply]) -> list[ReadEngine]:
     """Return the looks of a request up to whatever it does besides."""
-    found: list[Look] = []
+    found: list[ReadEngine] = []
     steps = handle(asked, knows)
-    answer: Answer = None
-    while isinstance(command := steps.send(answer), Look):
+    answer: CommandResult = None
+    while isinstance(command := steps.send(answer), ReadEngine):
         found.append(command)
         answer = engine.get(command.path, NOT_FOUND)
     steps.close()
     return found
 
 
-def told(found: list[Look]) -> tuple[list[str], tuple[str, ...]]:
+def told(found: list[ReadEngine]) -> tuple[list[str], tuple[str, ...]]:
     """Return what was looked at, and what the first look named ahead."""
     return [each.path for each in found], found[0].ahead
 
@@ -65,7 +65,7 @@ def test_a_create_names_its_networks_and_whoever_has_its_name() -> None:
 
 
 def test_a_start_names_the_networks_and_volumes_of_its_container_to_its_owner_alone() -> None:
-    volume = Fastening(target="/v", type="volume", source="data")
+    volume = ExpectedMount(target="/v", type="volume", source="data")
     knows = with_web(Confinement(mounts=(volume,)), "alice-net")
     engine = {
         CONTAINER: reply(inspect(WEB, "alice-web", "alice")),

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from controller.broker.dispatch import handle
-from controller.broker.gate.commands import Examine, Forward, Look
+from controller.broker.gate.commands import Forward, InspectPaths, ReadEngine
 from controller.broker.gate.state import GateState
 from controller.model.host_paths import ENGINE_DATA, PathFacts
 from controller.model.observed import Settings
@@ -34,7 +34,10 @@ BOUND = [{"Type": "bind", "Source": SOURCE}, {"Type": "volume", "Source": "/v"}]
 
 def look(identifier: str = WEB, owner: str = "alice", **more: Any) -> Step:
     name = SERVICE if identifier == SLOT else "alice-web"
-    return (Look(f"/containers/{identifier}/json"), reply(inspect(identifier, name, owner, **more)))
+    return (
+        ReadEngine(f"/containers/{identifier}/json"),
+        reply(inspect(identifier, name, owner, **more)),
+    )
 
 
 def ask(
@@ -56,7 +59,7 @@ def test_a_start_looks_again_at_what_is_mounted() -> None:
         f"/containers/{WEB}/start",
         [
             look(Mounts=BOUND),
-            (Examine((SOURCE,)), (PathFacts(SOURCE, "dir"),)),
+            (InspectPaths((SOURCE,)), (PathFacts(SOURCE, "dir"),)),
             *changed(Forward("POST", f"/containers/{WEB}/start")),
         ],
         knows,
@@ -120,7 +123,7 @@ def test_a_source_that_was_swapped_since_is_not_started(
     answer = ask(
         "POST",
         f"/containers/{WEB}/{verb}",
-        [look(Mounts=BOUND), (Examine((SOURCE,)), facts), ("refusal", RECORDED)],
+        [look(Mounts=BOUND), (InspectPaths((SOURCE,)), facts), ("refusal", RECORDED)],
     )
     assert (answer.status, answer.rule) == (403, "mount.changed")
 
@@ -132,7 +135,7 @@ def test_a_volumes_own_folder_is_still_its_volume() -> None:
         f"/containers/{WEB}/start",
         [
             look(Mounts=[{"Type": "bind", "Source": source}]),
-            (Examine((source,)), (PathFacts(source, "dir", protected=ENGINE_DATA),)),
+            (InspectPaths((source,)), (PathFacts(source, "dir", protected=ENGINE_DATA),)),
             *changed(Forward("POST", f"/containers/{WEB}/start")),
         ],
     )
@@ -262,7 +265,7 @@ def test_limits_cannot_be_lifted_by_an_update() -> None:
 def test_a_clients_container_takes_the_name_it_is_given() -> None:
     knows = state(inventory())
     forward = Forward("POST", f"/containers/{WEB}/rename?name=other")
-    free: Step = (Look("/containers/other/json"), NOT_FOUND)
+    free: Step = (ReadEngine("/containers/other/json"), NOT_FOUND)
     ask("POST", f"/containers/{WEB}/rename?name=other", [look(), free, *changed(forward)], knows)
     assert knows.inventory.containers[WEB].admitted == Settings(name="other")
 
@@ -282,7 +285,11 @@ def test_the_controllers_containers_keep_their_names() -> None:
     answer = ask(
         "POST",
         f"/containers/{SLOT}/rename?name={SERVICE}",
-        [look(SLOT, "team"), (Look(f"/containers/{SERVICE}/json"), NOT_FOUND), *changed(back)],
+        [
+            look(SLOT, "team"),
+            (ReadEngine(f"/containers/{SERVICE}/json"), NOT_FOUND),
+            *changed(back),
+        ],
         actor=CONTROLLER,
     )
     assert answer.status == 204

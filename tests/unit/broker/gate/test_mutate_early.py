@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from controller.broker.gate.commands import Write
+from controller.broker.gate.commands import WriteRecord
 from controller.broker.server import driver as module
 from controller.broker.server.driver import Driver
 from controller.model.records import Entry, Record, Reply
@@ -85,9 +85,9 @@ def change(name: str, *, then: Callable[[], None] = lambda: None) -> Callable[[]
 
     def steps() -> Any:
         try:
-            if (yield Write(Entry(f"{name}-intent", "intent"))) is None:
+            if (yield WriteRecord(Entry(f"{name}-intent", "intent"))) is None:
                 return UNAVAILABLE
-            yield Write(Entry(f"{name}-outcome", "outcome"), DONE)
+            yield WriteRecord(Entry(f"{name}-outcome", "outcome"), DONE)
         finally:
             then()
         return Reply(500)
@@ -171,9 +171,9 @@ def test_only_the_first_intent_waits_for_that() -> None:
         scene.books.turns.set()
 
         def twice() -> Any:
-            yield Write(Entry("a", "intent"))
+            yield WriteRecord(Entry("a", "intent"))
             scene.books.doubts += 1  # somebody else's
-            return DONE if (yield Write(Entry("b", "intent"))) else UNAVAILABLE
+            return DONE if (yield WriteRecord(Entry("b", "intent"))) else UNAVAILABLE
 
         assert await scene.ask(twice) == DONE
 
@@ -216,7 +216,7 @@ def test_what_fails_after_the_answer_is_told_and_holds_nobody_up(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     def steps() -> Any:
-        yield Write(Entry("a", "outcome"), DONE)
+        yield WriteRecord(Entry("a", "outcome"), DONE)
         raise ZeroDivisionError
 
     async def test() -> None:

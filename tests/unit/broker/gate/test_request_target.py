@@ -6,10 +6,10 @@ from controller.broker.dispatch import HANDLERS
 from controller.broker.gate.denied_routes import DENIED
 from controller.broker.gate.query_params import checked, detach_keys, flag, judged, number, unset
 from controller.broker.gate.refusals import Denied
-from controller.broker.gate.request_target import Target, read_path, read_query, written
+from controller.broker.gate.request_target import RequestTarget, read_path, read_query, written
 from controller.broker.gate.router import body_bound, find
 from controller.broker.gate.routes import ROUTES
-from controller.core.enforcement.proof import Evidence
+from controller.core.enforcement.proof import ProofKind
 from controller.model.mutations import Mutation
 from controller.model.records import Role
 
@@ -51,7 +51,7 @@ def refused(rule: str, run: object, *args: object, **kwargs: object) -> Denied:
     ],
 )
 def test_a_canonical_path_is_read(raw: str, path: str, versioned: bool) -> None:
-    assert read_path(raw) == Target(path, versioned)
+    assert read_path(raw) == RequestTarget(path, versioned)
 
 
 @pytest.mark.parametrize(
@@ -319,7 +319,7 @@ def test_every_route_has_its_handler_and_every_mutation_its_route() -> None:
     for route in ROUTES:
         assert route.means and route.roles and route.deadline_s > 0
         if route.name in {"container.restart", "container.kill", "exec.create", "exec.start"}:
-            assert route.evidence is Evidence.NONE
+            assert route.evidence is ProofKind.NONE
         elif route.name in set(Mutation):
-            assert route.evidence is not Evidence.NONE
+            assert route.evidence is not ProofKind.NONE
     assert all(remedy for _, _, remedy in DENIED)

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from controller.broker.dispatch import handle
-from controller.broker.gate.commands import Forward, Look
+from controller.broker.gate.commands import Forward, ReadEngine
 from controller.broker.gate.state import GateState
 from controller.core.records import inventory as inventories
-from controller.model.inventory import Belonging, Inventory
+from controller.model.inventory import Inventory, OwnedObject
 from controller.model.records import Actor, Reply
 from tests.unit.broker.dialogue import (
     ALICE,
@@ -52,7 +52,7 @@ def services(count: int = COUNT) -> Inventory:
         )
         for n in range(count)
     }
-    volume = Belonging("data", "data", "default", "team", "controller", "i0")
+    volume = OwnedObject("data", "data", "default", "team", "controller", "i0")
     return Inventory(seq=7, containers=items, volumes={"data": volume})
 
 
@@ -63,11 +63,11 @@ def headers(plan: str) -> list[tuple[str, str]]:
 
 def shown(number: int, status: str = "running") -> Step:
     told = inspect(full(number), f"s{number}.1-0", "team", State={"Status": status})
-    return (Look(f"/containers/{full(number)}/json"), reply(told))
+    return (ReadEngine(f"/containers/{full(number)}/json"), reply(told))
 
 
 def running(*numbers: int) -> Step:
-    return (Look(LOOK_AT_ALL), reply([{"Id": full(n)} for n in numbers]))
+    return (ReadEngine(LOOK_AT_ALL), reply([{"Id": full(n)} for n in numbers]))
 
 
 def take_down(
@@ -167,7 +167,7 @@ def test_where_one_uid_is_both_what_it_asks_without_a_context_is_not_held() -> N
 )
 def test_what_a_client_made_is_not_the_controllers_to_take_down(path: str, body: object) -> None:
     knows = state(usual())
-    look: Step = (Look(f"/containers/{WEB}/json"), reply(inspect(WEB, "alice-web", "alice")))
+    look: Step = (ReadEngine(f"/containers/{WEB}/json"), reply(inspect(WEB, "alice-web", "alice")))
     asked = request("POST", path, actor=CONTROLLER, body=body)
     told = converse(handle(asked, knows), [look, ("refusal", RECORDED)], knows)
     assert (told.status, told.rule) == (403, "blast.client")
@@ -303,7 +303,7 @@ def test_an_approval_ends_after_an_hour() -> None:
 def remove_volume(knows: GateState, *steps: Step) -> Told:
     volume = {"Name": "data", "Driver": "local", "Labels": labels("team", origin="controller")}
     asked = request("DELETE", "/volumes/data", actor=CONTROLLER, headers=headers(PLAN))
-    looked: Step = (Look("/volumes/data"), reply(volume))
+    looked: Step = (ReadEngine("/volumes/data"), reply(volume))
     return converse(handle(asked, knows), [looked, *steps], knows)
 
 

@@ -9,27 +9,33 @@ from typing import Any
 import pytest
 
 from controller.broker.dispatch import handle
-from controller.broker.gate.commands import Examine, Forward, Look, ReadProcess, Write
+from controller.broker.gate.commands import (
+    Forward,
+    InspectPaths,
+    ReadEngine,
+    ReadProcess,
+    WriteRecord,
+)
 from controller.broker.gate.state import GateState
 from controller.broker.guards import kernel_verify
 from controller.broker.guards.kernel_verify import PAUSES_S, REMEDY
-from controller.core.enforcement.kernel_compare import Bounds
+from controller.core.enforcement.kernel_compare import PolicyBounds
 from controller.core.records.inventory import settings_to
 from controller.engine.responses import error_of
-from controller.engine.transport import Answer
+from controller.engine.transport import EngineResponse
 from controller.model.confinement import (
     UNLIMITED,
     CgroupLimits,
     Confinement,
-    Effective,
-    Fastening,
-    Mounted,
-    Reached,
+    EffectiveState,
+    ExpectedMount,
+    MountinfoLine,
+    MountPath,
+    NotReadable,
     Root,
-    Unseen,
 )
 from controller.model.host_paths import PathFacts
-from controller.model.inventory import Belonging
+from controller.model.inventory import OwnedObject
 from controller.model.observed import Settings
 from controller.model.policy.document import Policy
 from controller.model.records import Entry
@@ -61,7 +67,9 @@ ADMITTED = Settings(
     networks=("alice-net",),
 )
 SOURCE = "/var/lib/platform/x"
-CONFINED = Confinement(("CHOWN",), mounts=(Fastening("bind", "/data", SOURCE, device=8, inode=7),))
+CONFINED = Confinement(
+    ("CHOWN",), mounts=(ExpectedMount("bind", "/data", SOURCE, device=8, inode=7),)
+)
 HOST = {
     "NetworkMode": "alice-net",
     "Memory": 64 * MIB,
@@ -73,10 +81,12 @@ HOST = {
 }
 RUNS = {"Status": "running", "Running": True, "Pid": PID}
 PLAIN = frozenset({"rw"})
-EFFECTIVE = Effective(
+EFFECTIVE = EffectiveState(
     capabilities={"Eff": 0, "Bnd": 1},
-    mounts=(Mounted(9, "/x", "/data", PLAIN, shared=False, filesystem="ext4", settings=PLAIN),),
-    reached=(Reached("/data", 9),),
+    mounts=(
+        MountinfoLine(9, "/x", "/data", PLAIN, shared=False, filesystem="ext4", settings=PLAIN),
+    ),
+    reached=(MountPath("/data", 9),),
     roots=(Root(9, 8, 7),),
     limits=CgroupLimits(64 * MIB, 64 * MIB, 10**9, 100),
 )
@@ -103,7 +113,7 @@ def shown(**more: Any) -> dict[str, Any]:
 
 
 def seen(**more: Any) -> Step:
-    return (Look(f"/containers/{WEB}/json"), reply(shown(**more)))
+    return (ReadEngine(f"/containers/{WEB}/json"), reply(shown(**more)))
 
 
 def read(answer: object, pause_s: float = 0.0) -> Step:
@@ -205,7 +215,7 @@ def test_limits_of_the_controllers_own_are_put_back_and_it_runs_on() -> None:
 def test_the_controllers_own_is_taken_off_a_strangers_network() -> None:
     ends = {"alice-net": {"NetworkID": NETWORK}, "strays": {"NetworkID": "f" * 64}}
     joined = shown(NetworkSettings={"Networks": ends})
-    look_again = (Look(f"/containers/{WEB}/json"), reply(joined))
+    look_again = (ReadEngine(f"/containers/{WEB}/json"), reply(joined))
     in_it = [step for pause_s in PAUSES_S for step in (look_again, read(EFFECTIVE, pause_s))]
     off = (f"/networks/{'f' * 64}/disconnect", {"Container": WEB})
     told = look(controllers(), [*in_it, *put_back(off), seen(), read(EFFECTIVE)])
@@ -274,18 +284,21 @@ def test_one_that_says_for_ever_that_it_hasn_t_begun_is_judged_as_it_is() -> Non
     ("dialogue", "text"),
     [
         ([seen(State={"Pid": 0})], "unverified: exited already"),
-        ([(Look(f"/containers/{WEB}/json"), NOT_FOUND)], "unverified: exited already"),
-        ([seen(), read(Unseen("it ended", gone=True))], "unverified: exited already"),
-        (often(Unseen("no right")), "unverified: no right"),
+        ([(ReadEngine(f"/containers/{WEB}/json"), NOT_FOUND)], "unverified: exited already"),
+        ([seen(), read(NotReadable("it ended", gone=True))], "unverified: exited already"),
+        (often(NotReadable("no right")), "unverified: no right"),
         (
-            [*often(Unseen("no such process"))[:2], seen(State={"Pid": 0})],
+            [*often(NotReadable("no such process"))[:2], seen(State={"Pid": 0})],
             "unverified: exited already",
         ),
         (
             [seen(HostConfig={**HOST, "Runtime": "runsc"})],
             "unverified: the runtime runsc shows no processes",
         ),
-        ([(Look(f"/containers/{WEB}/json"), lost())], "unverified: the engine doesn't answer"),
+        (
+            [(ReadEngine(f"/containers/{WEB}/json"), lost())],
+            "unverified: the engine doesn't answer",
+        ),
         (
             [seen(), read(replace(EFFECTIVE, limits=replace(EFFECTIVE.limits, memory_swap=None)))],
             "unverified: the limit of swap can't be seen",
@@ -298,13 +311,13 @@ def test_what_can_t_be_seen_is_said_and_goes_on(dialogue: list[Step], text: str)
 
 def test_a_policy_may_end_what_can_t_be_seen() -> None:
     strict = policy(security={"unverified": "stop"})
-    told = look(knowing(strict), [*often(Unseen("no right")), *STOPPING])
+    told = look(knowing(strict), [*often(NotReadable("no right")), *STOPPING])
     assert told.entries[0].verdict["rules"] == ["effective.unverified"]
 
 
 @pytest.mark.parametrize(
     "dialogue",
-    [[seen(State={"Pid": 0})], [seen(), read(Unseen("it ended", gone=True))]],
+    [[seen(State={"Pid": 0})], [seen(), read(NotReadable("it ended", gone=True))]],
 )
 def test_what_exited_is_never_a_reason_to_stop(dialogue: list[Step]) -> None:
     strict = policy(security={"unverified": "stop"})
@@ -340,7 +353,7 @@ def test_what_must_be_stopped_is_stopped_while_its_last_change_is_open() -> None
 
 
 def write(entry: Entry) -> Any:
-    yield Write(entry)
+    yield WriteRecord(entry)
 
 
 # Networks
@@ -359,9 +372,9 @@ def write(entry: Entry) -> Any:
 )
 def test_networks_are_told_by_their_ids(networks: dict[str, str], text: str) -> None:
     known = {
-        NETWORK: Belonging(NETWORK, "alice-net", "default", "alice", "client", "i0"),
-        "1" * 64: Belonging("1" * 64, "alice-2", "default", "alice", "client", "i0"),
-        "2" * 64: Belonging("2" * 64, "bob-net", "other", "bob", "client", "i0"),
+        NETWORK: OwnedObject(NETWORK, "alice-net", "default", "alice", "client", "i0"),
+        "1" * 64: OwnedObject("1" * 64, "alice-2", "default", "alice", "client", "i0"),
+        "2" * 64: OwnedObject("2" * 64, "bob-net", "other", "bob", "client", "i0"),
     }
     knows = knowing()
     knows.inventory = replace(knows.inventory, networks=known)
@@ -387,8 +400,8 @@ def test_an_exception_is_part_of_what_the_policy_admits() -> None:
     granted = policy(exceptions=[place])
     inside = replace(item, namespace="default")
     now = 1767268800.0  # noon of the first of January
-    assert kernel_verify.bounds_of(plain, item, now) == Bounds(8 << 30, 4 * 10**9, 512)
-    assert kernel_verify.bounds_of(granted, inside, now) == Bounds(16 << 30, 4 * 10**9, 1024)
+    assert kernel_verify.bounds_of(plain, item, now) == PolicyBounds(8 << 30, 4 * 10**9, 512)
+    assert kernel_verify.bounds_of(granted, inside, now) == PolicyBounds(16 << 30, 4 * 10**9, 1024)
     assert kernel_verify.bounds_of(granted, inside, now + 2 * 86400) == kernel_verify.bounds_of(
         plain, item, now
     )
@@ -405,8 +418,8 @@ def ask(knows: GateState, verb: str, dialogue: list[Step]) -> Told:
 SAME = (PathFacts(SOURCE, "dir", device=8, inode=7),)
 BEFORE: list[Step] = [
     seen(),
-    (Look("/networks/alice-net"), reply(network(NETWORK, "alice-net", "alice"))),
-    (Examine((SOURCE,)), SAME),
+    (ReadEngine("/networks/alice-net"), reply(network(NETWORK, "alice-net", "alice"))),
+    (InspectPaths((SOURCE,)), SAME),
 ]
 
 
@@ -471,7 +484,9 @@ def test_what_was_stopped_for_a_violation_runs_no_more(verb: str) -> None:
 )
 def test_a_source_that_is_another_one_is_not_started(facts: PathFacts, now: str) -> None:
     told = ask(
-        knowing(), "start", [*BEFORE[:2], (Examine((SOURCE,)), (facts,)), ("refusal", RECORDED)]
+        knowing(),
+        "start",
+        [*BEFORE[:2], (InspectPaths((SOURCE,)), (facts,)), ("refusal", RECORDED)],
     )
     assert (told.status, told.rule) == (403, "mount.changed")
     assert told.json["trimtab"]["reason"] == f"the bind source {SOURCE} is now {now}"
@@ -482,12 +497,12 @@ def test_a_network_of_that_name_that_isn_t_ours_is_not_joined() -> None:
     told = ask(
         knowing(),
         "start",
-        [seen(), (Look("/networks/alice-net"), reply(foreign)), ("refusal", RECORDED)],
+        [seen(), (ReadEngine("/networks/alice-net"), reply(foreign)), ("refusal", RECORDED)],
     )
     assert (told.status, told.rule) == (403, "network.changed")
 
 
-VOLUME = Confinement(mounts=(Fastening("volume", "/store", "alice-data", device=8, inode=7),))
+VOLUME = Confinement(mounts=(ExpectedMount("volume", "/store", "alice-data", device=8, inode=7),))
 
 
 @pytest.mark.parametrize(
@@ -502,7 +517,7 @@ VOLUME = Confinement(mounts=(Fastening("volume", "/store", "alice-data", device=
     ],
 )
 def test_a_volume_that_was_made_anew_is_not_mounted(volume: object, reason: str) -> None:
-    dialogue: list[Step] = [*BEFORE[:2], (Look("/volumes/alice-data"), volume)]
+    dialogue: list[Step] = [*BEFORE[:2], (ReadEngine("/volumes/alice-data"), volume)]
     if volume is NOT_FOUND:
         dialogue.append(("read", RECORDED))  # it is gone
     told = ask(knowing(confined=VOLUME), "start", [*dialogue, ("refusal", RECORDED)])
@@ -520,8 +535,8 @@ def test_a_volumes_folder_is_compared_too() -> None:
         [
             seen(Mounts=[]),
             BEFORE[1],
-            (Look("/volumes/alice-data"), ours),
-            (Examine((folder,)), (seen_there,)),
+            (ReadEngine("/volumes/alice-data"), ours),
+            (InspectPaths((folder,)), (seen_there,)),
             ("refusal", RECORDED),
         ],
     )
@@ -536,7 +551,7 @@ def test_what_the_controller_is_told_has_the_rule_and_the_record() -> None:
         [seen(), ("refusal", RECORDED)],
         knows,
     )
-    error = error_of(Answer(told.status, told.value.body), mutation=True)
+    error = error_of(EngineResponse(told.status, told.value.body), mutation=True)
     assert (type(error).__name__, error.code, error.act.value) == (
         "Refused",
         "effective.violated",

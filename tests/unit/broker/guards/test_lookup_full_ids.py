@@ -12,18 +12,18 @@ import pytest
 
 from controller.broker.dispatch import handle
 from controller.broker.gate.commands import (
-    Answer,
     Command,
-    Examine,
+    CommandResult,
     Forward,
-    Look,
+    InspectPaths,
+    ReadEngine,
     ReadProcess,
     Relay,
-    Write,
+    WriteRecord,
 )
 from controller.broker.gate.routes import ROUTES, Route
 from controller.broker.gate.state import GateState
-from controller.model.confinement import Unseen
+from controller.model.confinement import NotReadable
 from controller.model.host_paths import PathFacts
 from controller.model.records import Actor, Reply, Role
 from tests.unit.broker.dialogue import (
@@ -73,11 +73,11 @@ class Engine:
     sent: list[str] = field(default_factory=list)
     bodies: list[Any] = field(default_factory=list)
 
-    def answer(self, command: Command, knows: GateState) -> Answer:
+    def answer(self, command: Command, knows: GateState) -> CommandResult:
         match command:
-            case Write(entry):
+            case WriteRecord(entry):
                 return record(knows, entry)
-            case Look(path):
+            case ReadEngine(path):
                 if not NAMED_AS_ASKED.fullmatch(path):
                     self.sent.append(path)
                 return self._look(path)
@@ -85,10 +85,10 @@ class Engine:
                 self.sent.append(path)
                 self.bodies.append(json.loads(body) if body else None)
                 return reply({"Id": "ef" * 32}, 201) if path.endswith("/exec") else NO_CONTENT
-            case Examine(paths):
+            case InspectPaths(paths):
                 return tuple(PathFacts(path, "dir") for path in paths)
             case ReadProcess():
-                return Unseen("not looked at")
+                return NotReadable("not looked at")
             case _:
                 raise AssertionError(f"no answer for {command!r}")
 
@@ -124,7 +124,7 @@ def serve(route: Route, asked: dict[str, str], actor: Actor) -> tuple[Engine, Re
         body = {**body, "Container": asked.get("member", "alice-web")}
     target = path + QUERIES.get(route.name, "")
     steps = handle(request(route.method, target, actor=actor, body=body), knows)
-    answer: Answer = None
+    answer: CommandResult = None
     while True:
         try:
             command = steps.send(answer)

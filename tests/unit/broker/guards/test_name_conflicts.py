@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from controller.broker.dispatch import handle
-from controller.broker.gate.commands import Forward, Look
+from controller.broker.gate.commands import Forward, ReadEngine
 from controller.broker.gate.state import GateState
-from controller.model.inventory import Belonging, OpenIntent
+from controller.model.inventory import OpenIntent, OwnedObject
 from controller.model.observed import Settings
 from tests.unit.broker.dialogue import (
     BOB,
@@ -50,13 +50,16 @@ def ask(method: str, target: str, dialogue: list[Step], knows: GateState, **more
 
 
 def looked(identifier: str, name: str, owner: str, **more: Any) -> Step:
-    return (Look(f"/containers/{identifier}/json"), reply(inspect(identifier, name, owner, **more)))
+    return (
+        ReadEngine(f"/containers/{identifier}/json"),
+        reply(inspect(identifier, name, owner, **more)),
+    )
 
 
 def renaming(name: str, holder: object) -> list[Step]:
     return [
         looked(WEB, "alice-web", "alice"),
-        (Look(f"/containers/{name}/json"), holder),
+        (ReadEngine(f"/containers/{name}/json"), holder),
     ]
 
 
@@ -113,7 +116,7 @@ def test_an_engines_error_names_nothing_of_others_to_a_client() -> None:
         f'name:"stray" id:"{STRAY[:12]}" name:"alice-web" id:"{WEB[:12]}"), see bob-db'
     )
     dialogue: list[Step] = [
-        (Look("/networks/alice-net"), reply(network(NETWORK, "alice-net", "alice"))),
+        (ReadEngine("/networks/alice-net"), reply(network(NETWORK, "alice-net", "alice"))),
         ("intent", RECORDED),
         (Forward("DELETE", f"/networks/{NETWORK}", deadline_s=15.0), reply({"message": told}, 403)),
         ("outcome", RECORDED),
@@ -186,7 +189,7 @@ def test_a_name_is_anothers_also_while_that_one_is_being_made() -> None:
 
 def test_joining_a_network_takes_no_name_that_anothers_answers_to_there() -> None:
     known = sharing().inventory
-    joined = Belonging(NETWORK, "alice-net", "default", "alice", "client", "i0")
+    joined = OwnedObject(NETWORK, "alice-net", "default", "alice", "client", "i0")
     bobs = known.containers[DB]
     bobs = replace(bobs, admitted=replace(bobs.admitted, networks=("alice-net",)))
     named = replace(known.containers[WEB], service="cache")
@@ -195,7 +198,7 @@ def test_joining_a_network_takes_no_name_that_anothers_answers_to_there() -> Non
     bridged = {"HostConfig": {"NetworkMode": SHARED}}
     dialogue: list[Step] = [
         looked(WEB, "alice-web", "alice", **bridged),
-        (Look("/networks/alice-net"), reply(network(NETWORK, "alice-net", "alice"))),
+        (ReadEngine("/networks/alice-net"), reply(network(NETWORK, "alice-net", "alice"))),
     ]
     refused = ask(
         "POST",
@@ -222,7 +225,7 @@ def test_bob_keeps_his_own_names() -> None:
     knows = sharing()
     dialogue: list[Step] = [
         looked(DB, "bob-db", "bob"),
-        (Look("/containers/cache/json"), NOT_FOUND),
+        (ReadEngine("/containers/cache/json"), NOT_FOUND),
         ("intent", RECORDED),
         (Forward("POST", f"/containers/{DB}/rename?name=cache"), NO_CONTENT),
         ("outcome", RECORDED),
@@ -236,7 +239,7 @@ def test_a_name_given_back_by_the_controller_is_its_own() -> None:
     name = knows.inventory.containers[SLOT].admitted.name
     dialogue: list[Step] = [
         looked(SLOT, "other", "team"),
-        (Look(f"/containers/{name}/json"), NOT_FOUND),
+        (ReadEngine(f"/containers/{name}/json"), NOT_FOUND),
         ("intent", RECORDED),
         (Forward("POST", f"/containers/{SLOT}/rename?name={name}"), NO_CONTENT),
         ("outcome", RECORDED),

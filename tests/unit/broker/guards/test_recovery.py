@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from controller.broker.dispatch import handle
-from controller.broker.gate.commands import Answer, Forward, Look, Write
+from controller.broker.gate.commands import CommandResult, Forward, ReadEngine, WriteRecord
 from controller.broker.gate.state import GateState
 from controller.broker.guards.recovery import clean_up, forget_gone, settle, stale, unsettled
-from controller.core.enforcement.settlement import Sighting
+from controller.core.enforcement.settlement import SettlementEvidence
 from controller.model.records import Entry, Reply
 from tests.unit.broker.dialogue import (
     CONTROLLER,
@@ -46,21 +46,23 @@ from tests.unit.broker.world import (
 )
 
 NEW = "99" * 32
-FIND = Look(
+FIND = ReadEngine(
     "/containers/json?all=1&filters=%7B%22label%22%3A%5B%22io.trimtab.intent%3Did-1%22%5D%7D"
 )
 CREATED = reply([{"Id": NEW, "Names": ["/job"], "Labels": labels("alice", intent="id-1")}])
-LOOK = Look(f"/containers/{WEB}/json")
+LOOK = ReadEngine(f"/containers/{WEB}/json")
 
 
-def played(asked: Any, answers: dict[str, Answer], knows: GateState, *, until: int) -> list[Entry]:
+def played(
+    asked: Any, answers: dict[str, CommandResult], knows: GateState, *, until: int
+) -> list[Entry]:
     """Play a request until its command number *until* is given, and drop it there: a crash.
 
     What a command does is done by its answer, so the last command given isn't done: whether a
     Forward reached the engine is for recovery's look to find out.
     """
     steps = handle(asked, knows)
-    answer: Answer = None
+    answer: CommandResult = None
     entries: list[Entry] = []
     for number in range(until + 1):
         try:
@@ -69,7 +71,7 @@ def played(asked: Any, answers: dict[str, Answer], knows: GateState, *, until: i
             return entries
         if number == until:
             break
-        if isinstance(command, Write):
+        if isinstance(command, WriteRecord):
             answer = record(knows, command.entry)
             entries.append(command.entry)
         else:
@@ -84,7 +86,7 @@ class Mutation:
 
     asked: Any
     answers: dict[str, Any]
-    look: Look | None
+    look: ReadEngine | None
     before: Reply | None
     after: Reply | None
 
@@ -96,7 +98,7 @@ def on_web(
     return Mutation(
         request(method, path),
         {
-            f"Look /containers/{WEB}/json": reply(inspect(WEB, "alice-web", "alice", State=before)),
+            f"ReadEngine /containers/{WEB}/json": reply(inspect(WEB, "alice-web", "alice", State=before)),
             f"Forward {path.partition('?')[0]}": NO_CONTENT,
         },
         LOOK,
@@ -114,8 +116,8 @@ MUTATIONS = {
             body={"Image": REFERENCE, "HostConfig": {"NetworkMode": "none"}},
         ),
         {
-            f"Look /images/{REFERENCE}/json": reply(image()),
-            "Look /containers/job/json": NOT_FOUND,
+            f"ReadEngine /images/{REFERENCE}/json": reply(image()),
+            "ReadEngine /containers/job/json": NOT_FOUND,
             "Forward /containers/create": reply({"Id": NEW}, 201),
         },
         FIND,
@@ -171,19 +173,19 @@ def settled_at_last(
     mutation: Mutation, knows: GateState, identifier: str, *, happened: bool
 ) -> list[Entry]:
     entries: list[Entry] = []
-    earlier: Sighting | None = None
+    earlier: SettlementEvidence | None = None
     for _ in range(10):
         shown = mutation.after if happened else mutation.before
         dialogue: list[Step] = [(mutation.look, shown)] if mutation.look else []
         steps = settle(knows, identifier, earlier=earlier)
-        answer: Answer = None
+        answer: CommandResult = None
         while True:
             try:
                 command = steps.send(answer)
             except StopIteration as stop:
                 earlier = stop.value
                 break
-            if isinstance(command, Write):
+            if isinstance(command, WriteRecord):
                 entries.append(command.entry)
                 answer = record(knows, command.entry)
             else:
@@ -205,10 +207,10 @@ def opened(mutation: Mutation, **more: Any) -> GateState:
 
 
 def settling(
-    knows: GateState, dialogue: list[Step], earlier: Sighting | None = None
-) -> Sighting | None:
+    knows: GateState, dialogue: list[Step], earlier: SettlementEvidence | None = None
+) -> SettlementEvidence | None:
     told: Told = converse(settle(knows, "id-1", earlier=earlier), dialogue, knows)
-    assert told.value is None or isinstance(told.value, Sighting)
+    assert told.value is None or isinstance(told.value, SettlementEvidence)
     return told.value
 
 
@@ -240,7 +242,10 @@ def test_that_it_did_not_happen_takes_the_deadline_and_two_equal_looks() -> None
     assert settling(knows, nothing, seen) == seen  # equal, but the engine may be at it
     at(knows, 21)
     assert settling(knows, nothing, None) == seen  # late, but only one look
-    assert settling(knows, nothing, replace(seen or Sighting(False, ""), seen="other")) == seen
+    assert (
+        settling(knows, nothing, replace(seen or SettlementEvidence(False, ""), seen="other"))
+        == seen
+    )
     assert settling(knows, [*nothing, ("recovered", RECORDED)], seen) is None
     assert knows.inventory.open == {}
 
@@ -274,7 +279,7 @@ def test_a_wall_clock_that_jumps_does_not_hurry_or_stop_recovery() -> None:
 def test_a_look_that_failed_shows_nothing() -> None:
     knows = opened(MUTATIONS["create"])
     at(knows, 100)
-    seen = Sighting(applied=False, seen="0")
+    seen = SettlementEvidence(applied=False, seen="0")
     for answer in (lost(), reply({"message": "busy"}, 500), Reply(200, b"garbled")):
         assert settling(knows, [(FIND, answer)], seen) == seen
     assert unsettled(knows) == ("id-1",)
@@ -293,7 +298,7 @@ def test_what_a_request_is_working_on_is_not_recoverys() -> None:
     knows = state(inventory())
     steps = handle(MUTATIONS["stop"].asked, knows)
     steps.send(None)
-    intent: Any = steps.send(MUTATIONS["stop"].answers[f"Look /containers/{WEB}/json"])
+    intent: Any = steps.send(MUTATIONS["stop"].answers[f"ReadEngine /containers/{WEB}/json"])
     steps.send(record(knows, intent.entry))
     assert "id-1" in knows.inventory.open
     assert unsettled(knows) == ()
@@ -329,7 +334,7 @@ LISTS: dict[str, Any] = {
 
 
 def lists(**more: Any) -> list[Step]:
-    return [(Look(path), reply(told)) for path, told in {**LISTS, **more}.items()]
+    return [(ReadEngine(path), reply(told)) for path, told in {**LISTS, **more}.items()]
 
 
 def test_what_was_removed_behind_the_brokers_back_is_forgotten_after_a_second_look() -> None:
@@ -341,8 +346,8 @@ def test_what_was_removed_behind_the_brokers_back_is_forgotten_after_a_second_lo
             (LOOK, NOT_FOUND),
             ("read", RECORDED),
             # Listed no more, and yet there: it came between the two looks.
-            (Look(f"/networks/{NETWORK}"), reply({"Id": NETWORK})),
-            (Look("/volumes/alice-data"), NOT_FOUND),
+            (ReadEngine(f"/networks/{NETWORK}"), reply({"Id": NETWORK})),
+            (ReadEngine("/volumes/alice-data"), NOT_FOUND),
             ("read", RECORDED),
         ],
         knows,
@@ -356,9 +361,9 @@ def test_what_was_removed_behind_the_brokers_back_is_forgotten_after_a_second_lo
 @pytest.mark.parametrize(
     "steps",
     [
-        [(Look("/info"), lost())],
-        [(Look("/info"), reply({"ID": "another-engine"}))],
-        [*lists()[:1], (Look("/containers/json?all=1"), reply({"message": "x"}, 500))],
+        [(ReadEngine("/info"), lost())],
+        [(ReadEngine("/info"), reply({"ID": "another-engine"}))],
+        [*lists()[:1], (ReadEngine("/containers/json?all=1"), reply({"message": "x"}, 500))],
     ],
     ids=["away", "another", "failing"],
 )
@@ -401,7 +406,7 @@ def test_what_an_earlier_broker_created_and_nobody_started_is_left_over() -> Non
 def left_over() -> tuple[GateState, Step]:
     knows = state(inventory(), start_seq=10)
     shown = inspect(SLOT, SERVICE, "team", State={"Status": "created"})
-    return knows, (Look(f"/containers/{SLOT}/json"), reply(shown))
+    return knows, (ReadEngine(f"/containers/{SLOT}/json"), reply(shown))
 
 
 def test_a_leftover_is_removed_as_any_container_is() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from controller.broker.dispatch import handle
-from controller.broker.gate.commands import Forward, Look
+from controller.broker.gate.commands import Forward, ReadEngine
 from controller.broker.gate.state import MINTED_MAX, GateState
 from controller.broker.guards import split_brain
 from controller.core.encoding.uuid7 import minted_s
@@ -30,7 +30,7 @@ from tests.unit.broker.dialogue import (
 from tests.unit.broker.guards.test_recovery import MUTATIONS, opened
 from tests.unit.broker.world import SLOT, WEB, inspect, inventory, item, labels
 
-LOOK_AROUND = Look(
+LOOK_AROUND = ReadEngine(
     "/containers/json?all=1&filters=%7B%22label%22%3A%5B%22io.trimtab.instance%3Di1%22%5D%7D"
 )
 OTHER = "f0" * 32
@@ -146,7 +146,7 @@ def test_while_another_broker_is_this_instance_nothing_is_changed(
         assert "made web.1-x" in told.json["message"]
     steps = [
         (LOOK_AROUND, reply([])),
-        (Look(f"/containers/{WEB}/json"), reply(inspect(WEB, "alice-web", "alice"))),
+        (ReadEngine(f"/containers/{WEB}/json"), reply(inspect(WEB, "alice-web", "alice"))),
         ("intent", RECORDED),
         (Forward("DELETE", f"/containers/{WEB}"), NO_CONTENT),
         ("outcome", RECORDED),
@@ -158,7 +158,7 @@ def test_while_another_broker_is_this_instance_nothing_is_changed(
 def test_operators_put_it_right_and_reads_go_on() -> None:
     knows = forked()
     knows.rivals = {OTHER: "web.1-x"}
-    ours = [(Look(f"/containers/{WEB}/json"), reply(inspect(WEB, "alice-web", "alice")))]
+    ours = [(ReadEngine(f"/containers/{WEB}/json"), reply(inspect(WEB, "alice-web", "alice")))]
     removal: list[Step] = [
         *ours,
         ("intent", RECORDED),

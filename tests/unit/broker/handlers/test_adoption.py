@@ -13,18 +13,26 @@ from urllib.parse import unquote
 import pytest
 
 from controller.broker.dispatch import handle
-from controller.broker.gate.commands import Answer, Command, Examine, Look, Lost, ReadProcess, Write
+from controller.broker.gate.commands import (
+    Command,
+    CommandResult,
+    InspectPaths,
+    Lost,
+    ReadEngine,
+    ReadProcess,
+    WriteRecord,
+)
 from controller.broker.gate.state import GateState
 from controller.broker.handlers.adoption import OBJECTS_MAX
 from controller.core.records.inventory import from_json, to_json
 from controller.model.confinement import (
     CgroupLimits,
-    Effective,
-    Fastening,
-    Mounted,
-    Reached,
+    EffectiveState,
+    ExpectedMount,
+    MountinfoLine,
+    MountPath,
+    NotReadable,
     Root,
-    Unseen,
 )
 from controller.model.host_paths import PathFacts
 from controller.model.inventory import Inventory
@@ -91,14 +99,14 @@ def network(identifier: str, name: str, number: int, **more: Any) -> dict[str, A
 
 PLAIN = frozenset({"rw", "nosuid", "nodev", "noexec"})
 #: What the kernel shows of SHOWN's container, as admitted.
-EFFECTIVE = Effective(
+EFFECTIVE = EffectiveState(
     capabilities={"Eff": 1, "Bnd": 1},
     mounts=(
-        Mounted(1, "/", "/", frozenset({"ro"}), False, "overlay", frozenset({"ro"})),
-        Mounted(8, "/x", "/data", PLAIN, False, "ext4", PLAIN),
-        Mounted(9, "/", "/scratch", PLAIN, False, "tmpfs", frozenset({"size=16384k"})),
+        MountinfoLine(1, "/", "/", frozenset({"ro"}), False, "overlay", frozenset({"ro"})),
+        MountinfoLine(8, "/x", "/data", PLAIN, False, "ext4", PLAIN),
+        MountinfoLine(9, "/", "/scratch", PLAIN, False, "tmpfs", frozenset({"size=16384k"})),
     ),
-    reached=(Reached("/data", 8), Reached("/scratch", 9)),
+    reached=(MountPath("/data", 8), MountPath("/scratch", 9)),
     roots=(Root(8, 3, 7),),
     limits=CgroupLimits(64 << 20, 64 << 20, 10**9, 256),
 )
@@ -130,7 +138,7 @@ class Host:
         ]
     )
     image: dict[str, Any] | None = field(default_factory=lambda: deepcopy(OWN))
-    kernel: Effective | Unseen = EFFECTIVE
+    kernel: EffectiveState | NotReadable = EFFECTIVE
     away: bool = False
     asked: list[str] = field(default_factory=list)
     entries: list[Entry] = field(default_factory=list)
@@ -175,9 +183,9 @@ class Host:
         actor: Actor = OPERATOR,
     ) -> Any:
         """Ask the gate for something; return its status and its JSON."""
-        steps: Generator[Command, Answer, Any]
+        steps: Generator[Command, CommandResult, Any]
         steps = handle(request(method, f"/trimtab/v1/{path}", actor=actor, body=body), knows)
-        answer: Answer = None
+        answer: CommandResult = None
         while True:
             try:
                 command = steps.send(answer)
@@ -186,19 +194,19 @@ class Host:
                 return stop.value.status, json.loads(stop.value.body)
             answer = self._answer(command, knows)
 
-    def _answer(self, command: Command, knows: GateState) -> Answer:
+    def _answer(self, command: Command, knows: GateState) -> CommandResult:
         match command:
-            case Look(path):
+            case ReadEngine(path):
                 if self.away:
                     return Lost("away", sent=False)
                 found = self.look(path)
                 return reply({"message": "no"}, 404) if found is None else reply(found)
-            case Examine(paths):
+            case InspectPaths(paths):
                 return tuple(PathFacts(path, "dir", device=3, inode=7) for path in paths)
             case ReadProcess(pid, container):
                 assert (pid, container) == (4242, WEB)
                 return self.kernel
-            case Write(entry):
+            case WriteRecord(entry):
                 self.entries.append(entry)
                 return record(knows, entry)
             case _:
@@ -271,7 +279,7 @@ def test_what_is_adopted_is_ours_as_if_it_had_been_made_here() -> None:
     assert item.admitted.networks == ("platform-ingress", "platform-network")
     assert item.aliases == ("web",)
     assert item.confined is not None
-    assert item.confined.mounts[1] == Fastening(
+    assert item.confined.mounts[1] == ExpectedMount(
         "volume", "/data", "alice-data", device=3, inode=7, place=""
     )
     assert inventory.pins == {REVISION: Image(IMAGE, "")}
@@ -297,7 +305,7 @@ def test_after_that_nobody_is_a_rival_but_who_comes_later() -> None:
     stop = ("POST", f"/v1.45/containers/{WEB}/stop")
     refused = handle(request(*stop, actor=CONTROLLER), knows)
     command = next(refused)
-    assert isinstance(command, Look), "it is looked who made what is there"
+    assert isinstance(command, ReadEngine), "it is looked who made what is there"
     refused.close()
     host.adopt(knows, *SUBJECTS)
     assert knows.alone_since == NOON
@@ -338,7 +346,7 @@ def test_what_runs_otherwise_than_the_engine_shows_is_left() -> None:
 
 def test_what_cannot_be_looked_at_is_adopted_and_said_to_be_unverified() -> None:
     host, knows = Host(), lost()
-    host.kernel = Unseen("an engine in a VM")
+    host.kernel = NotReadable("an engine in a VM")
     host.adopt(knows, *SUBJECTS)
     assert knows.inventory.containers[WEB].effective == "unverified: an engine in a VM"
 

@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 
 from controller.broker.dispatch import handle
-from controller.broker.gate.commands import Examine, Forward, Look
+from controller.broker.gate.commands import Forward, InspectPaths, ReadEngine
 from controller.broker.gate.state import GateState
 from controller.core.records.inventory import settings_from
 from controller.model import names
 from controller.model.host_paths import PathFacts
-from controller.model.inventory import Item, Trusted
+from controller.model.inventory import ContainerItem, TrustedImage
 from controller.model.observed import Image, Settings
 from controller.model.records import Reply
 from tests.unit.broker.dialogue import (
@@ -49,8 +49,8 @@ from tests.unit.broker.world import (
 NEW = "99" * 32
 MADE = reply({"Id": NEW, "Warnings": []}, 201)
 BODY = {"Image": REFERENCE, "HostConfig": {"NetworkMode": "none"}}
-LOOK_IMAGE: Step = (Look(f"/images/{REFERENCE}/json"), reply(image()))
-FREE: Step = (Look("/containers/job/json"), NOT_FOUND)
+LOOK_IMAGE: Step = (ReadEngine(f"/images/{REFERENCE}/json"), reply(image()))
+FREE: Step = (ReadEngine("/containers/job/json"), NOT_FOUND)
 
 
 class Forwarded:
@@ -129,7 +129,7 @@ def test_an_image_that_is_not_there_is_for_the_client_to_pull() -> None:
 
 
 def test_an_image_whose_name_was_taken_away_still_runs_by_its_id() -> None:
-    by_id: Step = (Look(f"/images/{IMAGE}/json"), reply(image(RepoTags=[])))
+    by_id: Step = (ReadEngine(f"/images/{IMAGE}/json"), reply(image(RepoTags=[])))
     sent = Forwarded("/containers/create?name=job")
     answer = create(
         [
@@ -144,8 +144,8 @@ def test_an_image_whose_name_was_taken_away_still_runs_by_its_id() -> None:
     assert (answer.status, sent.body["Image"]) == (201, IMAGE)
 
 
-@pytest.mark.parametrize("trusted", [None, Trusted(REFERENCE, "sha256:" + "66" * 32)])
-def test_a_local_image_that_nobody_vouches_for_does_not_run(trusted: Trusted | None) -> None:
+@pytest.mark.parametrize("trusted", [None, TrustedImage(REFERENCE, "sha256:" + "66" * 32)])
+def test_a_local_image_that_nobody_vouches_for_does_not_run(trusted: TrustedImage | None) -> None:
     known = inventory(ledger={REFERENCE: trusted} if trusted else {})
     answer = create([LOOK_IMAGE, FREE, ("refusal", RECORDED)], knows=state(known))
     assert answer.status == 403
@@ -204,7 +204,7 @@ SLOT_LABELS = {
     "io.trimtab.image": REFERENCE,
 }
 SLOT_BODY = {"Image": REFERENCE, "Labels": SLOT_LABELS, "HostConfig": {"NetworkMode": "none"}}
-SLOT_FREE: Step = (Look(f"/containers/{SERVICE}.2/json"), NOT_FOUND)
+SLOT_FREE: Step = (ReadEngine(f"/containers/{SERVICE}.2/json"), NOT_FOUND)
 
 
 def slot_create(dialogue: list[Step], knows: GateState) -> Told:
@@ -232,7 +232,7 @@ def test_a_pinned_revision_runs_its_image_wherever_the_tag_went() -> None:
     pinned = "sha256:" + "33" * 32
     knows = state(inventory(pins={REVISION: Image(pinned, "")}))
     sent = Forwarded(f"/containers/create?name={SERVICE}.2")
-    by_id: Step = (Look(f"/images/{pinned}/json"), reply(image(Id=pinned)))
+    by_id: Step = (ReadEngine(f"/images/{pinned}/json"), reply(image(Id=pinned)))
     dialogue: list[Step] = [by_id, SLOT_FREE, ("intent", RECORDED), (sent, MADE)]
     slot_create([*dialogue, ("outcome", RECORDED)], knows)
     assert sent.body["Image"] == pinned
@@ -247,7 +247,7 @@ def test_a_pinned_revision_runs_its_image_wherever_the_tag_went() -> None:
 def test_a_clients_implied_network_is_made_by_the_broker_once_the_create_is_admitted() -> None:
     knows = state(inventory())
     made_id = "77" * 32
-    look = Look("/networks/platform-network")
+    look = ReadEngine("/networks/platform-network")
     sent_network, sent = Forwarded("/networks/create"), Forwarded("/containers/create?name=job")
     shown = network(
         made_id,
@@ -288,9 +288,12 @@ def test_a_refused_create_makes_no_network() -> None:
     answer = create(
         [
             LOOK_IMAGE,
-            (Look("/networks/platform-network"), NOT_FOUND),
+            (ReadEngine("/networks/platform-network"), NOT_FOUND),
             FREE,
-            (Examine(("/var/lib/platform/x",)), (PathFacts("/var/lib/platform/x", "missing"),)),
+            (
+                InspectPaths(("/var/lib/platform/x",)),
+                (PathFacts("/var/lib/platform/x", "missing"),),
+            ),
             ("refusal", RECORDED),
         ],
         body={"Image": REFERENCE, "HostConfig": {"Binds": ["/var/lib/platform/x:/x:ro"]}},
@@ -303,7 +306,7 @@ def test_a_network_of_that_name_which_is_not_ours_is_never_used() -> None:
     answer = create(
         [
             LOOK_IMAGE,
-            (Look("/networks/platform-network"), reply(stranger)),
+            (ReadEngine("/networks/platform-network"), reply(stranger)),
             FREE,
             ("refusal", RECORDED),
         ],
@@ -315,12 +318,12 @@ def test_a_network_of_that_name_which_is_not_ours_is_never_used() -> None:
 # Volumes that the image declares
 
 DECLARES: Step = (
-    Look(f"/images/{REFERENCE}/json"),
+    ReadEngine(f"/images/{REFERENCE}/json"),
     reply(image(Config={"Volumes": {"/data": {}}})),
 )
 KEPT = "job.data-81ce9a"
 KEPT_DATA = f"/var/lib/docker/volumes/{KEPT}/_data"
-LOOK_KEPT = Look(f"/volumes/{KEPT}")
+LOOK_KEPT = ReadEngine(f"/volumes/{KEPT}")
 
 
 def kept_volume(intent: str, *, owner: str = "alice", **more: Any) -> Reply:
@@ -336,13 +339,13 @@ def test_a_volume_that_the_image_declares_is_made_once_and_kept() -> None:
         DECLARES,
         (LOOK_KEPT, NOT_FOUND),
         FREE,
-        (Examine((KEPT_DATA,)), (PathFacts(KEPT_DATA, "missing"),)),
+        (InspectPaths((KEPT_DATA,)), (PathFacts(KEPT_DATA, "missing"),)),
         ("intent", RECORDED),
         (sent_volume, made),
         ("outcome", RECORDED),
         (LOOK_KEPT, made),
         FREE,
-        (Examine((KEPT_DATA,)), (data,)),
+        (InspectPaths((KEPT_DATA,)), (data,)),
         ("intent", RECORDED),
         (sent, MADE),
         ("outcome", RECORDED),
@@ -364,7 +367,7 @@ def test_a_volume_that_the_image_declares_is_made_once_and_kept() -> None:
     assert confined is not None
     assert [(m.source, m.inode) for m in confined.mounts] == [(KEPT, 9)]
     # The next container of that name finds it.
-    found = (Examine((KEPT_DATA,)), (data,))
+    found = (InspectPaths((KEPT_DATA,)), (data,))
     tail: list[Step] = [("intent", RECORDED), (sent, MADE), ("outcome", RECORDED)]
     again = create([DECLARES, (LOOK_KEPT, made), FREE, found, *tail], knows=knows)
     assert again.status == 201
@@ -378,13 +381,13 @@ def test_a_volume_that_a_client_names_is_made_where_the_policy_lets_it() -> None
         LOOK_IMAGE,
         (LOOK_KEPT, NOT_FOUND),
         FREE,
-        (Examine((KEPT_DATA,)), (PathFacts(KEPT_DATA, "missing"),)),
+        (InspectPaths((KEPT_DATA,)), (PathFacts(KEPT_DATA, "missing"),)),
         ("intent", RECORDED),
         (sent_volume, kept_volume("id-2")),
         ("outcome", RECORDED),
         (LOOK_KEPT, kept_volume("id-2")),
         FREE,
-        (Examine((KEPT_DATA,)), (data,)),
+        (InspectPaths((KEPT_DATA,)), (data,)),
         ("intent", RECORDED),
         (sent, MADE),
         ("outcome", RECORDED),
@@ -404,7 +407,7 @@ def test_a_volume_that_somebody_made_meanwhile_is_never_mounted() -> None:
             DECLARES,
             (LOOK_KEPT, NOT_FOUND),
             FREE,
-            (Examine((KEPT_DATA,)), (PathFacts(KEPT_DATA, "missing"),)),
+            (InspectPaths((KEPT_DATA,)), (PathFacts(KEPT_DATA, "missing"),)),
             ("intent", RECORDED),
             (Forwarded("/volumes/create"), kept_volume("another", Options={"o": "bind"})),
             ("outcome", RECORDED),
@@ -423,7 +426,7 @@ def test_a_refused_create_makes_no_volume() -> None:
             DECLARES,
             (LOOK_KEPT, NOT_FOUND),
             FREE,
-            (Examine((source, KEPT_DATA)), looks),
+            (InspectPaths((source, KEPT_DATA)), looks),
             ("refusal", RECORDED),
         ],
         knows=state(inventory(), policy=policy(images={"anonymousVolumes": "slot"})),
@@ -442,7 +445,7 @@ def test_a_client_does_not_take_the_volume_of_a_replica(container: str, volume: 
     if volume:
         body["HostConfig"]["Binds"] = [f"{volume}:/data"]
     answer = create(
-        [DECLARES, (Look("/volumes/web.1.data-81ce9a"), NOT_FOUND), ("refusal", RECORDED)],
+        [DECLARES, (ReadEngine("/volumes/web.1.data-81ce9a"), NOT_FOUND), ("refusal", RECORDED)],
         knows=state(inventory(), policy=rules),
         body=body,
         name=container,
@@ -455,7 +458,7 @@ def test_a_client_does_not_take_the_volume_of_a_replica(container: str, volume: 
 
 def test_bind_sources_are_looked_at_last_and_a_writable_one_is_warned_of() -> None:
     source = "/var/lib/platform/x"
-    look = Examine((source,))
+    look = InspectPaths((source,))
     body = {**BODY, "HostConfig": {"NetworkMode": "none", "Binds": [f"{source}:/x"]}}
     answer = create(
         [
@@ -479,9 +482,9 @@ def test_bind_sources_are_looked_at_last_and_a_writable_one_is_warned_of() -> No
 # Quotas
 
 
-def crowded(count: int) -> dict[str, Item]:
+def crowded(count: int) -> dict[str, ContainerItem]:
     return {
-        f"{n:064x}": Item(
+        f"{n:064x}": ContainerItem(
             f"{n:064x}", "", f"s{n}", 0, "", "alice", "client", "i", REFERENCE, Settings("x")
         )
         for n in range(count)
@@ -489,10 +492,10 @@ def crowded(count: int) -> dict[str, Item]:
 
 
 SWEEP: list[Step] = [
-    (Look("/info"), reply({"ID": "engine-1"})),
-    (Look("/containers/json?all=1"), reply([{"Id": key} for key in crowded(2)])),
-    (Look("/networks"), reply([{"Id": NETWORK}])),
-    (Look("/volumes"), reply({"Volumes": [{"Name": "alice-data"}]})),
+    (ReadEngine("/info"), reply({"ID": "engine-1"})),
+    (ReadEngine("/containers/json?all=1"), reply([{"Id": key} for key in crowded(2)])),
+    (ReadEngine("/networks"), reply([{"Id": NETWORK}])),
+    (ReadEngine("/volumes"), reply({"Volumes": [{"Name": "alice-data"}]})),
 ]
 
 
@@ -514,7 +517,7 @@ def test_what_went_away_unseen_does_not_count() -> None:
             LOOK_IMAGE,
             FREE,
             *SWEEP,
-            (Look(f"/containers/{third}/json"), NOT_FOUND),
+            (ReadEngine(f"/containers/{third}/json"), NOT_FOUND),
             ("read", RECORDED),
             ("refusal", RECORDED),
         ],

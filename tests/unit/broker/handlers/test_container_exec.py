@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 
 from controller.broker.dispatch import handle
-from controller.broker.gate.commands import EndProcess, Forward, Look, Relay
+from controller.broker.gate.commands import EndProcess, Forward, ReadEngine, Relay
 from controller.broker.gate.state import GateState
 from controller.broker.guards.recovery import settle
 from controller.broker.handlers import container_exec
 from controller.core.encoding.canonical_json import digest
 from controller.core.records.inventory import from_json, to_json
-from controller.model.inventory import Session
+from controller.model.inventory import ExecSession
 from controller.model.records import Actor, Entry, Reply, Role
 from tests.unit.broker.dialogue import (
     ALICE,
@@ -39,8 +39,8 @@ EXEC = "ee" * 32
 OTHER = Actor(1002, 1002, 15, Role.OPERATOR)
 MADE = f"/containers/{WEB}/exec"
 START = f"/exec/{EXEC}/start"
-LOOK = Look(f"/containers/{WEB}/json")
-LOOK_EXEC = Look(f"/exec/{EXEC}/json")
+LOOK = ReadEngine(f"/containers/{WEB}/json")
+LOOK_EXEC = ReadEngine(f"/exec/{EXEC}/json")
 SINCE = {"Status": "running", "Running": True, "StartedAt": "2026-01-01T11:00:00Z"}
 UPGRADE = (("connection", "Upgrade"), ("upgrade", "tcp"))
 SEEN = reply(inspect(WEB, "alice-web", "alice", State=SINCE))
@@ -218,7 +218,7 @@ def test_what_is_not_ours_has_no_exec(name: str) -> None:
         state(inventory()),
         "POST",
         f"/containers/{name}/exec",
-        [(Look(f"/containers/{name}/json"), stray), ("refusal", RECORDED)],
+        [(ReadEngine(f"/containers/{name}/json"), stray), ("refusal", RECORDED)],
         body=BODY,
     )
     assert (told.status, told.rule) == (404, "foreign")
@@ -264,7 +264,7 @@ def test_a_start_is_recorded_handed_over_and_becomes_a_session() -> None:
         "tty": False,
     }
     assert knows.inventory.open == {}
-    assert knows.inventory.sessions == {EXEC: Session(EXEC, WEB, 0, told.entries[0].id, TIME)}
+    assert knows.inventory.sessions == {EXEC: ExecSession(EXEC, WEB, 0, told.entries[0].id, TIME)}
 
 
 def test_a_detached_start_is_forwarded_whole() -> None:
@@ -454,7 +454,7 @@ def test_one_that_the_engine_forgot_is_closed_as_that() -> None:
 
 
 def test_a_session_of_an_earlier_broker_has_its_time_by_the_wall_clock() -> None:
-    known = inventory(sessions={EXEC: Session(EXEC, WEB, 0, "i9", TIME)})
+    known = inventory(sessions={EXEC: ExecSession(EXEC, WEB, 0, "i9", TIME)})
     knows = state(known)
     running = (LOOK_EXEC, exec_of(Running=True, Pid=77))
     looked_after(knows, running)
@@ -480,7 +480,7 @@ def test_a_start_whose_answer_was_lost_is_recovered_and_looked_after() -> None:
 
 
 def test_sessions_are_in_the_snapshot_and_one_without_them_can_be_read() -> None:
-    known = inventory(sessions={EXEC: Session(EXEC, WEB, 0, "i9", TIME)})
+    known = inventory(sessions={EXEC: ExecSession(EXEC, WEB, 0, "i9", TIME)})
     written = json.loads(json.dumps(to_json(known)))
     assert from_json(written).sessions == known.sessions
     del written["sessions"]

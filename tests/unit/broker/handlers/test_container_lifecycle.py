@@ -14,10 +14,17 @@ from pathlib import Path
 
 import pytest
 
-from controller.broker.gate.commands import Answer, Command, Forward, Look, Relay, Write
+from controller.broker.gate.commands import (
+    Command,
+    CommandResult,
+    Forward,
+    ReadEngine,
+    Relay,
+    WriteRecord,
+)
 from controller.broker.gate.state import GateState
 from controller.broker.host import listen_socket
-from controller.broker.server.server import Limits
+from controller.broker.server.server import ServerLimits
 from controller.model.errors import PolicyInvalid, StateError
 from controller.model.policy.document import Policy
 from controller.model.records import Reply, Request
@@ -34,7 +41,7 @@ from tests.unit.broker.serving import (
     status_of,
 )
 
-Steps = Generator[Command, Answer, Reply | Relay]
+Steps = Generator[Command, CommandResult, Reply | Relay]
 
 
 def ok(_request: Request, state: GateState) -> Steps:
@@ -184,10 +191,10 @@ def test_the_broker_ends_with_streams_open_and_answers_due(tmp_path: Path) -> No
     def handle(request: Request, _state: GateState) -> Steps:
         if request.method == "GET":
             return Relay("GET", "/events")
-        yield Write(entry(1))
+        yield WriteRecord(entry(1))
         answer = yield Forward("POST", "/slow")
         assert isinstance(answer, Reply)
-        yield Write(entry(1, "outcome"))
+        yield WriteRecord(entry(1, "outcome"))
         return answer
 
     bench = Bench(tmp_path, handle)
@@ -217,11 +224,11 @@ def test_what_isn_t_answered_within_the_grace_is_left_to_recovery(tmp_path: Path
         await reader.read()
 
     def handle(_request: Request, _state: GateState) -> Steps:
-        yield Write(entry(1, request={"route": "container.kill", "object": "x"}))
+        yield WriteRecord(entry(1, request={"route": "container.kill", "object": "x"}))
         yield Forward("POST", "/hang")
         return Reply(200)
 
-    bench = Bench(tmp_path, handle, limits=Limits(grace_s=0.1))
+    bench = Bench(tmp_path, handle, limits=ServerLimits(grace_s=0.1))
     bench.engine.answers = {"POST /v1.45/hang": hang}
 
     async def test() -> None:
@@ -263,7 +270,7 @@ def test_a_second_broker_is_refused_while_the_first_one_serves(
 
 def test_an_engine_that_is_away_doesn_t_keep_the_broker_from_serving(tmp_path: Path) -> None:
     def look(_request: Request, state: GateState) -> Steps:
-        yield Look("/_ping")
+        yield ReadEngine("/_ping")
         return Reply(200, state.engine.engine_id.encode())
 
     bench = Bench(tmp_path, look)

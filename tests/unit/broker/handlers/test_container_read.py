@@ -8,13 +8,13 @@ from urllib.parse import quote
 import pytest
 
 from controller.broker.dispatch import handle
-from controller.broker.gate.commands import Look, Relay
+from controller.broker.gate.commands import ReadEngine, Relay
 from controller.broker.gate.state import GateState
 from controller.broker.handlers.container_read import concerns
 from controller.core.engine_api.pull_errors import Access
 from controller.core.transparency.checkpoint import asks_for_key
 from controller.model.records import Reply
-from controller.ports import Vitals
+from controller.ports import JournalHealth
 from tests.unit.broker.dialogue import (
     ALICE,
     BOB,
@@ -47,7 +47,7 @@ from tests.unit.broker.world import (
     policy,
 )
 
-FOUND: Step = (Look(f"/containers/{WEB}/json"), reply(inspect(WEB, "alice-web", "alice")))
+FOUND: Step = (ReadEngine(f"/containers/{WEB}/json"), reply(inspect(WEB, "alice-web", "alice")))
 INSTANCE_ONLY = quote('{"label":["io.trimtab.instance=i1"]}', safe="")
 ALICES = quote('{"label":["io.trimtab.instance=i1","io.trimtab.owner=alice"]}', safe="")
 
@@ -61,11 +61,11 @@ def ask(
 
 def test_a_ping_tells_the_versions_that_the_gate_speaks() -> None:
     pong = Reply(200, b"OK", (("Api-Version", "1.51"), ("Server", "Docker")))
-    answer = ask("/_ping", [(Look("/_ping"), pong)])
+    answer = ask("/_ping", [(ReadEngine("/_ping"), pong)])
     assert answer.value.body == b"OK"
     assert dict(answer.value.headers)["api-version"] == "1.45"
-    assert ask("/v1.45/_ping", [(Look("/_ping"), pong)]).value == answer.value
-    head = ask("/_ping", [(Look("/_ping"), pong)], method="HEAD")
+    assert ask("/v1.45/_ping", [(ReadEngine("/_ping"), pong)]).value == answer.value
+    head = ask("/_ping", [(ReadEngine("/_ping"), pong)], method="HEAD")
     assert (head.value.body, head.value.headers) == (b"", answer.value.headers)
 
 
@@ -75,7 +75,7 @@ def test_a_ping_tells_the_versions_that_the_gate_speaks() -> None:
 def test_the_lower_of_the_two_versions_is_spoken(engines: str, told: str) -> None:
     knows = state(inventory())
     knows.engine = replace(knows.engine, api_version=engines)
-    answer = ask("/_ping", [(Look("/_ping"), Reply(200, b"OK"))], knows)
+    answer = ask("/_ping", [(ReadEngine("/_ping"), Reply(200, b"OK"))], knows)
     assert dict(answer.value.headers)["api-version"] == told
 
 
@@ -86,7 +86,7 @@ def test_versions_are_the_gates_and_the_host_stays_private() -> None:
         "MinAPIVersion": "1.24",
         "Components": [{"Name": "Engine", "Details": {"ApiVersion": "1.46", "GitCommit": "x"}}],
     }
-    answer = ask("/version", [(Look("/version"), reply(told))])
+    answer = ask("/version", [(ReadEngine("/version"), reply(told))])
     assert answer.json == {
         "Version": "27.0",
         "ApiVersion": "1.45",
@@ -127,9 +127,9 @@ def test_the_numbers_of_info_are_the_callers(
         {"Id": "sha256:" + "77" * 32, "RepoTags": ["evil/x:1"], "RepoDigests": []},
     ]
     dialogue: list[Step] = [
-        (Look("/info"), reply(private)),
-        (Look(f"/containers/json?all=1&filters={filters}"), reply(there)),
-        (Look("/images/json?filters=%7B%7D"), reply(images)),
+        (ReadEngine("/info"), reply(private)),
+        (ReadEngine(f"/containers/json?all=1&filters={filters}"), reply(there)),
+        (ReadEngine("/images/json?filters=%7B%7D"), reply(images)),
     ]
     told = ask("/info", dialogue, actor=who).json
     running, paused, stopped = seen if who is OPERATOR else (0, 0, 1)
@@ -176,7 +176,7 @@ def test_a_list_is_what_is_ours_and_the_callers(who: Any, filters: str, shown: l
     everything = [{"Id": each} for each in (WEB, DB, SLOT, STRAY)]
     answer = ask(
         "/containers/json?all=1&limit=-1&trunc_cmd=0",
-        [(Look(f"/containers/json?all=1&filters={filters}"), reply(everything))],
+        [(ReadEngine(f"/containers/json?all=1&filters={filters}"), reply(everything))],
         actor=who,
     )
     assert answer.json == [{"Id": each} for each in shown]
@@ -194,11 +194,11 @@ def test_where_things_lie_on_the_host_only_operators_read(who: Any) -> None:
         "GraphDriver": {"Name": "overlay2", "Data": {"UpperDir": "/o"}},
     }
     there = inspect(WEB, "alice-web", "alice", **more)
-    dialogue: list[Step] = [(Look(f"/containers/{WEB}/json"), reply(there))]
+    dialogue: list[Step] = [(ReadEngine(f"/containers/{WEB}/json"), reply(there))]
     dialogue += [("read", RECORDED)] if who is OPERATOR else []
     told = ask(f"/containers/{WEB}/json", dialogue, actor=who).json
     filters = ALICES if who is ALICE else INSTANCE_ONLY
-    look = Look(f"/containers/json?filters={filters}")
+    look = ReadEngine(f"/containers/json?filters={filters}")
     listed = ask("/containers/json", [(look, reply([{"Id": WEB, **more}]))], actor=who).json[0]
     shown = {name: told[name] for name in more}
     if who is OPERATOR:
@@ -223,7 +223,7 @@ def test_a_list_by_an_image_that_is_not_shown_is_empty() -> None:
         "label": ["io.trimtab.instance=i1", "io.trimtab.owner=alice"],
     }
     written = quote(json.dumps(told, separators=(",", ":")), safe="")
-    look = Look(f"/containers/json?filters={written}")
+    look = ReadEngine(f"/containers/json?filters={written}")
     answer = ask(f"/containers/json?filters={quote(json.dumps(wanted))}", [(look, reply([]))])
     assert answer.json == []
 
@@ -233,13 +233,13 @@ def test_people_see_an_image_under_the_name_by_which_they_asked_for_it() -> None
     for who, filters, shown in ((ALICE, ALICES, REFERENCE), (CONTROLLER, INSTANCE_ONLY, IMAGE)):
         listed = ask(
             "/containers/json",
-            [(Look(f"/containers/json?filters={filters}"), reply([by_id]))],
+            [(ReadEngine(f"/containers/json?filters={filters}"), reply([by_id]))],
             actor=who,
         )
         assert listed.json == [{"Id": WEB, "Image": shown, "ImageID": IMAGE}]
     told = inspect(WEB, "alice-web", "alice")
     told["Config"]["Image"] = IMAGE
-    found: Step = (Look(f"/containers/{WEB}/json"), reply(told))
+    found: Step = (ReadEngine(f"/containers/{WEB}/json"), reply(told))
     answer = ask(f"/containers/{WEB}/json", [found])
     assert (answer.json["Image"], answer.json["Config"]["Image"]) == (IMAGE, REFERENCE)
     seen = ask(f"/containers/{WEB}/json", [found], actor=CONTROLLER)
@@ -264,7 +264,7 @@ def test_a_value_that_lost_its_name_is_no_name_of_a_variable() -> None:
     # Under a policy with env.unset the engine keeps it: docker run -e "$TOKEN".
     told = inspect(WEB, "alice-web", "alice")
     told["Config"]["Env"] = ["A=1", "hunter2"]
-    found: Step = (Look(f"/containers/{WEB}/json"), reply(told))
+    found: Step = (ReadEngine(f"/containers/{WEB}/json"), reply(told))
     answer = ask(f"/containers/{WEB}/json", [found], actor=CONTROLLER)
     assert answer.json["Config"]["Env"] == ["A"]
 
@@ -295,7 +295,7 @@ def test_a_value_that_lost_its_name_is_no_name_of_a_variable() -> None:
     ],
 )
 def test_streams_are_relayed_by_full_id(method: str, asked: str, relay: Relay, noted: bool) -> None:
-    found = (Look("/containers/alice-web/json"), FOUND[1])
+    found = (ReadEngine("/containers/alice-web/json"), FOUND[1])
     read: list[Step] = [("read", UNRECORDED)] if noted else []
     answer = ask(f"/containers/alice-web/{asked}", [found, *read], method=method)
     assert answer.value == relay
@@ -336,7 +336,7 @@ def test_the_controller_is_told_what_happens_to_its_networks_and_volumes() -> No
 def test_processes_and_changed_files() -> None:
     for route in ("top?ps_args=aux", "top", "changes"):
         told = reply({"x": 1})
-        steps: list[Step] = [FOUND, (Look(f"/containers/{WEB}/{route}"), told)]
+        steps: list[Step] = [FOUND, (ReadEngine(f"/containers/{WEB}/{route}"), told)]
         assert ask(f"/containers/{WEB}/{route}", steps).value == told
 
 
@@ -346,16 +346,16 @@ def test_processes_and_changed_files() -> None:
 def test_networks_show_only_what_the_caller_may_see_of_them() -> None:
     ours = network(NETWORK, "alice-net", "alice", Containers={WEB: {}, DB: {}, STRAY: {}})
     copied = network(STRAY, "copied", "alice")
-    listed: Step = (Look(f"/networks?filters={ALICES}"), reply([ours, copied]))
+    listed: Step = (ReadEngine(f"/networks?filters={ALICES}"), reply([ours, copied]))
     answer = ask("/networks", [listed])
     assert answer.json == [{**ours, "Containers": {WEB: {}}}]
-    found = ask("/networks/alice-net", [(Look("/networks/alice-net"), reply(ours))])
+    found = ask("/networks/alice-net", [(ReadEngine("/networks/alice-net"), reply(ours))])
     assert found.json == answer.json[0]
-    hidden: list[Step] = [(Look("/networks/copied"), reply(copied)), ("refusal", RECORDED)]
+    hidden: list[Step] = [(ReadEngine("/networks/copied"), reply(copied)), ("refusal", RECORDED)]
     assert ask("/networks/copied", hidden).status == 404
-    none: list[Step] = [(Look("/networks/none"), NOT_FOUND), ("refusal", RECORDED)]
+    none: list[Step] = [(ReadEngine("/networks/none"), NOT_FOUND), ("refusal", RECORDED)]
     assert ask("/networks/none", none).status == 404
-    theirs: list[Step] = [(Look(f"/networks/{NETWORK}"), reply(ours)), ("refusal", RECORDED)]
+    theirs: list[Step] = [(ReadEngine(f"/networks/{NETWORK}"), reply(ours)), ("refusal", RECORDED)]
     assert ask(f"/networks/{NETWORK}", theirs, actor=BOB).status == 404
 
 
@@ -368,12 +368,12 @@ def test_volumes_show_nothing_of_the_host() -> None:
     }
     # Removed and made anew elsewhere: the same name, and not ours.
     anew = {**ours, "Labels": {**ours["Labels"], "io.trimtab.intent": "i9"}}
-    listed: Step = (Look(f"/volumes?filters={ALICES}"), reply({"Volumes": [ours, anew]}))
+    listed: Step = (ReadEngine(f"/volumes?filters={ALICES}"), reply({"Volumes": [ours, anew]}))
     assert ask("/volumes", [listed]).json == {
         "Volumes": [{**ours, "Mountpoint": ""}],
         "Warnings": None,
     }
-    look = Look("/volumes/alice-data")
+    look = ReadEngine("/volumes/alice-data")
     assert ask("/volumes/alice-data", [(look, reply(ours))]).json == {**ours, "Mountpoint": ""}
     # An operator knows the host.
     told = ask("/volumes/alice-data", [(look, reply(ours))], actor=OPERATOR)
@@ -401,8 +401,8 @@ def test_health_answers_whatever_is_wrong() -> None:
     knows.strangers = {STRAY: "copy"}
     knows.indexed, knows.index_error = 5, "it is being made"
     knows.access, knows.access_error = Access("/auth", frozenset({"ghcr.io"})), "exposed"
-    knows.journal = Vitals(signed=5, free_bytes=4096, reserved=True)
-    look = Look("/_ping", deadline_s=2.0)
+    knows.journal = JournalHealth(signed=5, free_bytes=4096, reserved=True)
+    look = ReadEngine("/_ping", deadline_s=2.0)
     told = {
         "engine": {
             "reachable": False,

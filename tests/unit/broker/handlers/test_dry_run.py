@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from controller.broker.gate.routes import ROUTES
-from controller.broker.handlers.dry_run import Explanation, Told, explain
+from controller.broker.handlers.dry_run import Explanation, FieldOutcome, explain
 from controller.core.admission.create import CONTROLLER, OPERATOR, check
 from controller.core.engine_api import field_tables
 from controller.model.policy.document import Policy
@@ -52,16 +52,16 @@ def test_every_field_has_its_fate_and_what_is_added_its_place() -> None:
     }
     found = explained(body, rules=policy(modes={"resources.memory": "warn"}))
     assert found.fields == (
-        Told("Image", REFERENCE, "kept"),
-        Told("Env[0]", "TOKEN=…", "kept"),
-        Told("HostConfig.CapAdd[0]", "CAP_CHOWN", "changed", "CHOWN"),
-        Told("HostConfig.CapAdd[1]", "SYS_ADMIN", "refused", rules=("capabilities",)),
-        Told("HostConfig.NetworkMode", "default", "changed", "platform-network"),
-        Told("HostConfig.Memory", 32 * GIB, "let-through", rules=("resources.memory",)),
-        Told("HostConfig.Mounts[0].Type", "volume", "kept"),
-        Told("HostConfig.Mounts[0].Source", "v", "kept"),
-        Told("HostConfig.Mounts[0].Target", "/v", "kept"),
-        Told("HostConfig.Mounts[0].Consistency", "cached", "dropped"),
+        FieldOutcome("Image", REFERENCE, "kept"),
+        FieldOutcome("Env[0]", "TOKEN=…", "kept"),
+        FieldOutcome("HostConfig.CapAdd[0]", "CAP_CHOWN", "changed", "CHOWN"),
+        FieldOutcome("HostConfig.CapAdd[1]", "SYS_ADMIN", "refused", rules=("capabilities",)),
+        FieldOutcome("HostConfig.NetworkMode", "default", "changed", "platform-network"),
+        FieldOutcome("HostConfig.Memory", 32 * GIB, "let-through", rules=("resources.memory",)),
+        FieldOutcome("HostConfig.Mounts[0].Type", "volume", "kept"),
+        FieldOutcome("HostConfig.Mounts[0].Source", "v", "kept"),
+        FieldOutcome("HostConfig.Mounts[0].Target", "/v", "kept"),
+        FieldOutcome("HostConfig.Mounts[0].Consistency", "cached", "dropped"),
     )
     assert dict(found.given) == {
         "HostConfig.MemorySwap": 32 * GIB,

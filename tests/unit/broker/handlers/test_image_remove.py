@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from controller.broker.dispatch import handle
-from controller.broker.gate.commands import Forward, Look
+from controller.broker.gate.commands import Forward, ReadEngine
 from controller.broker.gate.state import GateState
 from controller.broker.guards.recovery import settle
-from controller.model.inventory import Inventory, OpenIntent, Trusted
+from controller.model.inventory import Inventory, OpenIntent, TrustedImage
 from controller.model.observed import Image
 from controller.model.records import Actor
 from tests.unit.broker.dialogue import (
@@ -33,8 +33,8 @@ from tests.unit.broker.dialogue import (
 from tests.unit.broker.world import DIGEST, IMAGE, REFERENCE, REVISION, image, inventory
 
 PATH = f"/images/{REFERENCE}"
-LOOK = Look(f"{PATH}/json")
-USERS = Look("/containers/json?all=1")
+LOOK = ReadEngine(f"{PATH}/json")
+USERS = ReadEngine("/containers/json?all=1")
 OTHER = "sha256:" + "33" * 32
 GONE = reply([{"Untagged": REFERENCE}, {"Deleted": IMAGE}])
 
@@ -93,17 +93,17 @@ def test_a_client_removes_no_image() -> None:
     [
         {},
         # The name was let in for another image.
-        {REFERENCE: Trusted(REFERENCE, OTHER, DIGEST)},
+        {REFERENCE: TrustedImage(REFERENCE, OTHER, DIGEST)},
     ],
 )
-def test_what_did_not_come_through_the_broker_stays(ledger: dict[str, Trusted]) -> None:
+def test_what_did_not_come_through_the_broker_stays(ledger: dict[str, TrustedImage]) -> None:
     knows = state(inventory(ledger=ledger))
     told = remove(knows, (LOOK, reply(image())), ("refusal", RECORDED))
     assert (told.status, told.rule) == (404, "foreign")
 
 
 def test_by_its_id_an_image_goes_only_if_all_its_names_are_known() -> None:
-    path, look = f"/images/{IMAGE}", Look(f"/images/{IMAGE}/json")
+    path, look = f"/images/{IMAGE}", ReadEngine(f"/images/{IMAGE}/json")
     remove(state(inventory()), (look, reply(image())), *removed(path), path=path)
     more = image(RepoTags=[REFERENCE, "somebody.example/else:1"])
     told = remove(state(inventory()), (look, reply(more)), ("refusal", RECORDED), path=path)
@@ -193,7 +193,7 @@ def test_a_removal_whose_answer_was_lost_is_settled_by_whether_it_is_there(
 # Registries
 
 
-ASKED = Look(f"/distribution/{REFERENCE}/json", deadline_s=30.0, registry="ghcr.io")
+ASKED = ReadEngine(f"/distribution/{REFERENCE}/json", deadline_s=30.0, registry="ghcr.io")
 
 
 @pytest.mark.parametrize("who", [ALICE, OPERATOR, CONTROLLER])

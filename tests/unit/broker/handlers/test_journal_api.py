@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 
 from controller.broker.dispatch import handle
-from controller.broker.engine.relay import Client
-from controller.broker.gate.commands import Follow, Recall, Untold
-from controller.broker.server.journal_queries import Asking, Followers
-from controller.core.records.query import About, Filter, Found
+from controller.broker.engine.relay import ClientStream
+from controller.broker.gate.commands import Follow, JournalNotReadable, QueryJournal
+from controller.broker.server.journal_queries import Followers, JournalQueries
+from controller.core.records.query import Filter, QueryResult, RecordSubject
 from controller.core.records.record import GENESIS, line_of, prepare
 from controller.core.records.views import Page, Question
 from controller.core.records.visibility import EVERYTHING, Reader
@@ -49,19 +49,19 @@ def ask(target: str, dialogue: list[Step], actor: Actor = OPERATOR) -> Told:
     return converse(handle(request("GET", target, actor=actor), knows), dialogue, knows)
 
 
-NOTHING = About()
+NOTHING = RecordSubject()
 
 
-def found(seq: int, entry: Entry, about: About = NOTHING) -> Found:
+def found(seq: int, entry: Entry, about: RecordSubject = NOTHING) -> QueryResult:
     record, _ = prepare(entry).seal(seq=seq, time="2026-01-01T12:00:00.000Z", prev=GENESIS)
-    return Found(record, about)
+    return QueryResult(record, about)
 
 
 READ = found(8, Entry(ID, "read", actor={"uid": 0, "role": "operator"}))
 
 
 def test_records_are_the_lines_of_the_journal() -> None:
-    step: Step = (Recall(Question(Filter(), OURS, limit=500)), Page((READ,)))
+    step: Step = (QueryJournal(Question(Filter(), OURS, limit=500)), Page((READ,)))
     answer = ask("/trimtab/v1/journal", [step])
     assert answer.value.body == line_of(READ.record) + b"\n"
     assert answer.value.headers == (("content-type", "application/x-ndjson"),)
@@ -69,10 +69,12 @@ def test_records_are_the_lines_of_the_journal() -> None:
 
 def test_a_page_says_where_the_next_one_begins() -> None:
     wanted = Question(Filter(after=7), OURS, limit=1, last=False)
-    answer = ask("/trimtab/v1/journal?after=7&limit=1", [(Recall(wanted), Page((READ,), 8))])
+    answer = ask("/trimtab/v1/journal?after=7&limit=1", [(QueryJournal(wanted), Page((READ,), 8))])
     assert dict(answer.value.headers)["trimtab-following"] == "8"
     from_the_start = Question(Filter(), OURS, limit=500, last=False)
-    assert ask("/trimtab/v1/journal?after=0", [(Recall(from_the_start), Page())]).status == 200
+    assert (
+        ask("/trimtab/v1/journal?after=0", [(QueryJournal(from_the_start), Page())]).status == 200
+    )
 
 
 def test_all_that_can_be_wanted_is_asked_for() -> None:
@@ -99,7 +101,7 @@ def test_all_that_can_be_wanted_is_asked_for() -> None:
         f"&action=stop&routes=container.stop&container=web.1-01234567&ids={WEB},{DB}&record={ID}"
         "&after=3&upto=99&limit=20&there=2026-01-01T11:00:00Z"
     )
-    assert ask(target, [(Recall(question), Page())]).status == 200
+    assert ask(target, [(QueryJournal(question), Page())]).status == 200
 
 
 @pytest.mark.parametrize(
@@ -115,10 +117,12 @@ def test_what_makes_no_sense_is_refused(query: str) -> None:
 
 
 def test_a_client_asks_for_what_it_may_know_and_in_smaller_pages() -> None:
-    step: Step = (Recall(Question(Filter(), ALICES, limit=200)), Page())
+    step: Step = (QueryJournal(Question(Filter(), ALICES, limit=200)), Page())
     assert ask("/trimtab/v1/journal?limit=10000", [step], ALICE).value.body == b""
     controllers = Question(Filter(), Reader(Role.CONTROLLER, 990), limit=500)
-    assert ask("/trimtab/v1/journal", [(Recall(controllers), Page())], CONTROLLER).status == 200
+    assert (
+        ask("/trimtab/v1/journal", [(QueryJournal(controllers), Page())], CONTROLLER).status == 200
+    )
 
 
 def test_a_client_is_told_no_person_no_chain_and_nothing_of_others() -> None:
@@ -128,9 +132,11 @@ def test_a_client_is_told_no_person_no_chain_and_nothing_of_others() -> None:
         actor={"uid": 990, "gid": 990, "pid": 4, "role": "controller", "separated": True},
         result={"status": 409, "error": f"bob-db ({DB}) holds the port of alice-web ({WEB})"},
     )
-    about = About(owner="alice", name="alice-web", id=WEB, action="container.start", method="POST")
+    about = RecordSubject(
+        owner="alice", name="alice-web", id=WEB, action="container.start", method="POST"
+    )
     page = Page((found(9, entry, about),))
-    step: Step = (Recall(Question(Filter(), ALICES, limit=200)), page)
+    step: Step = (QueryJournal(Question(Filter(), ALICES, limit=200)), page)
     told = json.loads(ask("/trimtab/v1/journal?about=1", [step], ALICE).value.body)
     assert told["about"]["name"] == "alice-web"
     assert told["record"]["actor"] == {"role": "controller"}
@@ -139,11 +145,11 @@ def test_a_client_is_told_no_person_no_chain_and_nothing_of_others() -> None:
 
 
 def test_about_is_told_beside_the_line() -> None:
-    about = About(
+    about = RecordSubject(
         *("default", "web", "alice", "web.1", WEB, "container.rename", "POST"), becomes="web"
     )
     page = Page((READ._replace(about=about),))
-    step: Step = (Recall(Question(Filter(), OURS, limit=500)), page)
+    step: Step = (QueryJournal(Question(Filter(), OURS, limit=500)), page)
     body = ask("/trimtab/v1/journal?about=1", [step]).value.body
     assert body.endswith(b',"record":' + line_of(READ.record) + b"}\n")
     assert json.loads(body)["about"] == {
@@ -159,8 +165,12 @@ def test_about_is_told_beside_the_line() -> None:
 
 
 def test_while_it_can_not_be_asked_it_says_why() -> None:
-    untold = Untold("journal.indexing", "5 of 9 records are indexed", "try again in a moment")
-    answer = ask("/trimtab/v1/journal", [(Recall(Question(Filter(), OURS, limit=500)), untold)])
+    untold = JournalNotReadable(
+        "journal.indexing", "5 of 9 records are indexed", "try again in a moment"
+    )
+    answer = ask(
+        "/trimtab/v1/journal", [(QueryJournal(Question(Filter(), OURS, limit=500)), untold)]
+    )
     assert (answer.status, answer.rule) == (503, "journal.indexing")
 
 
@@ -258,7 +268,7 @@ class Archived:
     """An archive with records that a test adds; ``failing`` says what asking it raises."""
 
     def __init__(self) -> None:
-        self.found: list[Found] = []
+        self.found: list[QueryResult] = []
         self.failing: StateError | None = None
         self.asked: list[Question] = []
         self.was_asked = asyncio.Event()
@@ -286,18 +296,18 @@ class Archived:
         raise NotImplementedError
 
 
-def asking(test: Callable[[Asking, Archived, Callable[[Reader], Any]], Any]) -> None:
+def asking(test: Callable[[JournalQueries, Archived, Callable[[Reader], Any]], Any]) -> None:
     """Run a test with an asking, its archive, and a way to have a reader follow."""
 
     async def bounded() -> None:
         archive = Archived()
-        asker = Asking(archive, followers=Followers(of_a_peer=2, of_clients=3))
+        asker = JournalQueries(archive, followers=Followers(of_a_peer=2, of_clients=3))
         tasks: list[asyncio.Task[Reply | None]] = []
         writers: list[asyncio.StreamWriter] = []
 
         async def follow(reader: Reader) -> tuple[asyncio.StreamReader, asyncio.Task[Reply | None]]:
             theirs, ours = socket.socketpair()
-            client = Client(*await streams(ours), chunked=False, keep_alive=False)
+            client = ClientStream(*await streams(ours), chunked=False, keep_alive=False)
             answers, writer = await streams(theirs)
             writers.extend((client.writer, writer))
             order = Follow(Question(reader=reader), line=lambda each: line_of(each.record) + b"\n")
@@ -327,7 +337,9 @@ def of_client(uid: int) -> Reader:
 
 
 def test_a_peer_and_all_clients_together_have_so_many_followers() -> None:
-    async def test(_asker: Asking, _archive: Archived, follow: Callable[[Reader], Any]) -> None:
+    async def test(
+        _asker: JournalQueries, _archive: Archived, follow: Callable[[Reader], Any]
+    ) -> None:
         first = [await follow(of_client(1)) for _ in range(2)]
         _, refused = await follow(of_client(1))
         assert (await refused).status == 429
@@ -345,7 +357,9 @@ def test_a_peer_and_all_clients_together_have_so_many_followers() -> None:
 
 
 def test_a_follower_reads_page_by_page_and_goes_on_after_a_failure() -> None:
-    async def test(_asker: Asking, archive: Archived, follow: Callable[[Reader], Any]) -> None:
+    async def test(
+        _asker: JournalQueries, archive: Archived, follow: Callable[[Reader], Any]
+    ) -> None:
         archive.failing = StateError("journal.indexing", "not yet")
         archive.found = [found(seq, Entry(ID, "read")) for seq in range(1, 451)]
         answers, _ = await follow(EVERYTHING)
@@ -362,7 +376,9 @@ def test_a_follower_reads_page_by_page_and_goes_on_after_a_failure() -> None:
 
 
 def test_a_follower_is_let_go_where_the_journal_is_damaged() -> None:
-    async def test(_asker: Asking, archive: Archived, follow: Callable[[Reader], Any]) -> None:
+    async def test(
+        _asker: JournalQueries, archive: Archived, follow: Callable[[Reader], Any]
+    ) -> None:
         archive.failing = StateError("journal.damaged", "record 5")
         archive.found = [found(1, Entry(ID, "read"))]
         _, task = await follow(EVERYTHING)
@@ -372,10 +388,12 @@ def test_a_follower_is_let_go_where_the_journal_is_damaged() -> None:
 
 
 def test_what_can_not_be_asked_is_told_and_lets_the_next_one_ask() -> None:
-    async def test(asker: Asking, archive: Archived, _follow: Callable[[Reader], Any]) -> None:
+    async def test(
+        asker: JournalQueries, archive: Archived, _follow: Callable[[Reader], Any]
+    ) -> None:
         archive.failing = StateError("journal.damaged", "record 5", remedy="look")
         asked = (asker.ask(Question()), asker.ask(Question(reader=of_client(1))))
-        untold = Untold("journal.damaged", "record 5", "look")
+        untold = JournalNotReadable("journal.damaged", "record 5", "look")
         assert list(await asyncio.gather(*asked)) == [untold, untold]
         archive.failing = None
         assert await asker.ask(Question()) == Page()

@@ -9,11 +9,11 @@ from urllib.parse import quote
 import pytest
 
 from controller.broker.dispatch import handle
-from controller.broker.gate.commands import Forward, Look, Lost, Shared
+from controller.broker.gate.commands import Forward, Lost, ReadEngine, SharedPull
 from controller.broker.gate.state import GateState
 from controller.broker.handlers.image import read_progress
 from controller.core.engine_api.pull_errors import Access
-from controller.model.inventory import Trusted
+from controller.model.inventory import TrustedImage
 from controller.model.observed import Image
 from controller.model.records import Actor, Reply
 from tests.unit.broker.dialogue import (
@@ -52,7 +52,7 @@ from tests.unit.broker.world import (
     policy,
 )
 
-LOOK = Look(f"/images/{REFERENCE}/json")
+LOOK = ReadEngine(f"/images/{REFERENCE}/json")
 PULL = Forward(
     "POST",
     "/images/create?fromImage=ghcr.io%2Fplatformnetwork%2Fweb&tag=1.2.3",
@@ -113,7 +113,7 @@ def test_what_the_broker_pulled_is_vouched_for(who: Any) -> None:
         ("outcome", RECORDED),
     ]
     pull(dialogue, knows, actor=who, headers=[("x-registry-auth", "e30=")])
-    assert knows.inventory.ledger == {REFERENCE: Trusted(REFERENCE, IMAGE, DIGEST)}
+    assert knows.inventory.ledger == {REFERENCE: TrustedImage(REFERENCE, IMAGE, DIGEST)}
 
 
 @pytest.mark.parametrize(
@@ -232,13 +232,13 @@ def test_a_pull_that_shared_anothers_request_is_closed_with_its_result_and_names
     dialogue: list[Step] = [
         (LOOK, NOT_FOUND),
         ("intent", RECORDED),
-        (PULL, Shared(PULLED, by="the-leader")),
+        (PULL, SharedPull(PULLED, by="the-leader")),
         (LOOK, reply(image())),
         ("outcome", RECORDED),
     ]
     result = pull(dialogue, knows).entries[1].result
     assert (result["with"], result["digest"]) == ("the-leader", DIGEST)
-    assert knows.inventory.ledger == {REFERENCE: Trusted(REFERENCE, IMAGE, DIGEST)}
+    assert knows.inventory.ledger == {REFERENCE: TrustedImage(REFERENCE, IMAGE, DIGEST)}
 
 
 def test_whoever_shared_a_pull_whose_answer_is_lost_has_an_intent_to_be_settled() -> None:
@@ -246,7 +246,7 @@ def test_whoever_shared_a_pull_whose_answer_is_lost_has_an_intent_to_be_settled(
     dialogue: list[Step] = [
         (LOOK, NOT_FOUND),
         ("intent", RECORDED),
-        (PULL, Shared(Lost("broke"), by="the-leader")),
+        (PULL, SharedPull(Lost("broke"), by="the-leader")),
     ]
     assert pull(dialogue, knows).rule == "outcome.unknown"
     assert len(knows.inventory.open) == 1
@@ -276,7 +276,7 @@ def test_an_operator_vouches_for_a_local_image() -> None:
         actor=OPERATOR,
     )
     assert answer.json == {"reference": REFERENCE, "id": IMAGE, "digest": ""}
-    assert knows.inventory.ledger == {REFERENCE: Trusted(REFERENCE, IMAGE)}
+    assert knows.inventory.ledger == {REFERENCE: TrustedImage(REFERENCE, IMAGE)}
     unwritten = ask(
         "POST",
         "/trimtab/v1/trust",
@@ -299,7 +299,7 @@ def test_images_are_listed_under_admitted_names_only() -> None:
         {"Id": "2", "RepoTags": ["ghcr.io/platformnetworkevil/x:1"], "RepoDigests": []},
         {"Id": "3", "RepoTags": None, "RepoDigests": [f"ghcr.io/platformnetwork/a@{DIGEST}"]},
     ]
-    answer = ask("GET", "/images/json", [(Look("/images/json?filters=%7B%7D"), reply(told))])
+    answer = ask("GET", "/images/json", [(ReadEngine("/images/json?filters=%7B%7D"), reply(told))])
     assert answer.json == [
         {"Id": "1", "RepoTags": [REFERENCE], "RepoDigests": []},
         {"Id": "3", "RepoTags": [], "RepoDigests": [f"ghcr.io/platformnetwork/a@{DIGEST}"]},
@@ -321,7 +321,7 @@ def test_filters_of_images_tell_nothing_of_images_that_are_not_shown() -> None:
     ):
         asked = quote(json.dumps({"reference": [pattern]}))
         # The pattern itself isn't the engine's to judge.
-        look = Look("/images/json?filters=%7B%7D")
+        look = ReadEngine("/images/json?filters=%7B%7D")
         answer = ask("GET", f"/images/json?filters={asked}", [(look, reply(told))])
         assert [image["RepoTags"] for image in answer.json] == ([shown] if shown else [])
     for key in ("before", "since"):
@@ -330,7 +330,7 @@ def test_filters_of_images_tell_nothing_of_images_that_are_not_shown() -> None:
             answer = ask("GET", f"/images/json?filters={asked}", [])
             assert (answer.status, answer.json["message"]) == (404, f"No such image: {name}")
     since = json.dumps({"since": [IMAGE[:24]]}, separators=(",", ":"))
-    look = Look(f"/images/json?filters={quote(since, safe='')}")
+    look = ReadEngine(f"/images/json?filters={quote(since, safe='')}")
     answer = ask("GET", f"/images/json?filters={quote(since)}", [(look, reply(told[:1]))])
     assert len(answer.json) == 1
 
@@ -339,7 +339,7 @@ def test_layers_have_only_names_that_the_policy_admits() -> None:
     layers = [{"Id": IMAGE, "Tags": [REFERENCE, "evil/x:1"]}, {"Id": "<missing>", "Tags": None}]
     history: list[Step] = [
         (LOOK, reply(image())),
-        (Look(f"/images/{IMAGE}/history"), reply(layers)),
+        (ReadEngine(f"/images/{IMAGE}/history"), reply(layers)),
     ]
     assert ask("GET", f"/images/{REFERENCE}/history", history).json == [
         {"Id": IMAGE, "Tags": [REFERENCE]},
@@ -350,7 +350,7 @@ def test_layers_have_only_names_that_the_policy_admits() -> None:
 def test_the_controller_sees_an_image_only_if_it_may_run() -> None:
     target = f"/images/{REFERENCE}/json"
     shown: list[Step] = [(LOOK, reply(image(RepoTags=[REFERENCE, "evil/x:1"])))]
-    forged = state(inventory(ledger={REFERENCE: Trusted(REFERENCE, "sha256:other")}))
+    forged = state(inventory(ledger={REFERENCE: TrustedImage(REFERENCE, "sha256:other")}))
     assert ask("GET", target, shown, actor=CONTROLLER).json["RepoTags"] == [REFERENCE]
     assert ask("GET", target, shown, forged, actor=CONTROLLER).status == 404
     assert ask("GET", target, shown, forged).status == 200
@@ -363,7 +363,7 @@ def test_the_controller_sees_an_image_only_if_it_may_run() -> None:
 
 
 def test_an_image_by_id_is_shown_if_something_of_ours_knows_it() -> None:
-    by_id = Look(f"/images/{IMAGE}/json")
+    by_id = ReadEngine(f"/images/{IMAGE}/json")
     nameless = reply(image(RepoTags=[], RepoDigests=["evil.example/x@" + DIGEST]))
     pinned = state(inventory(ledger={}, pins={REVISION: Image(IMAGE)}))
     answer = ask("GET", f"/images/{IMAGE}/json", [(by_id, nameless)], pinned, actor=CONTROLLER)
@@ -372,7 +372,10 @@ def test_an_image_by_id_is_shown_if_something_of_ours_knows_it() -> None:
     assert ask("GET", f"/images/{IMAGE}/json", [(by_id, nameless)], unknown).status == 404
     bare = IMAGE.removeprefix("sha256:")
     assert ask("GET", f"/images/{bare}/json", [(by_id, nameless)], pinned).json == answer.json
-    history: list[Step] = [(LOOK, reply(image())), (Look(f"/images/{IMAGE}/history"), reply([]))]
+    history: list[Step] = [
+        (LOOK, reply(image())),
+        (ReadEngine(f"/images/{IMAGE}/history"), reply([])),
+    ]
     assert ask("GET", f"/images/{REFERENCE}/history", history).json == []
 
 
@@ -398,7 +401,7 @@ def test_a_network_is_made_as_admitted_and_ours() -> None:
     answer = ask(
         "POST",
         "/networks/create",
-        [(Look("/networks/more"), NOT_FOUND), *changed(sent, reply({"Id": STRAY}, 201))],
+        [(ReadEngine("/networks/more"), NOT_FOUND), *changed(sent, reply({"Id": STRAY}, 201))],
         knows,
         body={"Name": "more", "Driver": "bridge"},
     )
@@ -410,7 +413,7 @@ def test_a_network_is_made_as_admitted_and_ours() -> None:
 def test_a_subnet_is_held_against_the_routes_of_now() -> None:
     knows = state(inventory(), policy=policy(networks={"subnets": ["172.16.0.0/12"]}))
     knows.routes = lambda: ("172.31.0.0/16",)
-    refused: list[Step] = [(Look("/networks/more"), NOT_FOUND), ("refusal", RECORDED)]
+    refused: list[Step] = [(ReadEngine("/networks/more"), NOT_FOUND), ("refusal", RECORDED)]
     body = {"Name": "more", "IPAM": {"Config": [{"Subnet": "172.31.0.0/24"}]}}
     answer = ask("POST", "/networks/create", refused, knows, body=body)
     assert (answer.status, answer.rule) == (403, "network.address")
@@ -418,20 +421,20 @@ def test_a_subnet_is_held_against_the_routes_of_now() -> None:
 
 def test_a_network_of_a_stranger_keeps_its_name() -> None:
     stranger = network(STRAY, "more", "alice", Labels={})
-    refused: list[Step] = [(Look("/networks/more"), reply(stranger)), ("refusal", RECORDED)]
+    refused: list[Step] = [(ReadEngine("/networks/more"), reply(stranger)), ("refusal", RECORDED)]
     answer = ask("POST", "/networks/create", refused, body={"Name": "more"})
     assert answer.status == 403
     assert answer.rule in {"network.foreign", "name.foreign"}
 
 
 OURS = reply(network(NETWORK, "alice-net", "alice"))
-FOUND: Step = (Look(f"/containers/{WEB}/json"), reply(inspect(WEB, "alice-web", "alice")))
+FOUND: Step = (ReadEngine(f"/containers/{WEB}/json"), reply(inspect(WEB, "alice-web", "alice")))
 
 
 def test_a_network_goes_by_full_id() -> None:
     knows = state(inventory())
     forward = Forward("DELETE", f"/networks/{NETWORK}", deadline_s=15.0)
-    look: Step = (Look("/networks/alice-net"), OURS)
+    look: Step = (ReadEngine("/networks/alice-net"), OURS)
     ask("DELETE", "/networks/alice-net", [look, *changed(forward)], knows)
     assert knows.inventory.networks == {}
     theirs: list[Step] = [look, ("refusal", RECORDED)]
@@ -449,8 +452,8 @@ def test_joining_and_leaving_go_by_full_ids_whatever_the_client_called_them(verb
         "POST",
         f"/networks/alice-net/{verb}",
         [
-            (Look("/containers/alice-web/json"), reply(shown)),
-            (Look("/networks/alice-net"), OURS),
+            (ReadEngine("/containers/alice-web/json"), reply(shown)),
+            (ReadEngine("/networks/alice-net"), OURS),
             *changed(sent, Reply(200)),
         ],
         knows,
@@ -464,7 +467,7 @@ def test_joining_and_leaving_go_by_full_ids_whatever_the_client_called_them(verb
 
 @pytest.mark.parametrize("container", ["../x", "a/b", "", DB])
 def test_what_is_not_the_callers_joins_nothing(container: str) -> None:
-    look: Step = (Look(f"/containers/{DB}/json"), reply(inspect(DB, "bob-db", "bob")))
+    look: Step = (ReadEngine(f"/containers/{DB}/json"), reply(inspect(DB, "bob-db", "bob")))
     dialogue: list[Step] = [*([look] if container == DB else []), ("refusal", RECORDED)]
     answer = ask("POST", "/networks/alice-net/connect", dialogue, body={"Container": container})
     assert answer.status == 404
@@ -472,7 +475,11 @@ def test_what_is_not_the_callers_joins_nothing(container: str) -> None:
 
 def test_nothing_joins_a_network_that_is_not_the_callers() -> None:
     host = network(STRAY, "host", "x", Labels={}, Driver="host")
-    dialogue: list[Step] = [FOUND, (Look("/networks/host"), reply(host)), ("refusal", RECORDED)]
+    dialogue: list[Step] = [
+        FOUND,
+        (ReadEngine("/networks/host"), reply(host)),
+        ("refusal", RECORDED),
+    ]
     answer = ask("POST", "/networks/host/connect", dialogue, body={"Container": WEB})
     assert (answer.status, answer.entries[0].verdict["rules"]) == (404, ["foreign"])
 
@@ -482,8 +489,8 @@ def test_a_container_is_taken_off_a_network_that_is_not_ours(actor: Actor) -> No
     in_it = inspect(SLOT, SERVICE, "team", NetworkSettings={"Networks": {"strays": {}}})
     in_it["Config"]["Labels"] = labels("team", origin="controller")
     dialogue: list[Step] = [
-        (Look(f"/containers/{SLOT}/json"), reply(in_it)),
-        (Look("/networks/strays"), reply(network(STRAY, "strays", "x", Labels={}))),
+        (ReadEngine(f"/containers/{SLOT}/json"), reply(in_it)),
+        (ReadEngine("/networks/strays"), reply(network(STRAY, "strays", "x", Labels={}))),
         *changed(Sent(f"/networks/{STRAY}/disconnect", Container=SLOT), Reply(200)),
     ]
     path, body = "/networks/strays/disconnect", {"Container": SLOT}
@@ -491,15 +498,15 @@ def test_a_container_is_taken_off_a_network_that_is_not_ours(actor: Actor) -> No
 
 
 def test_a_network_that_is_not_ours_is_left_by_nobody_who_is_not_in_it() -> None:
-    stray: Step = (Look("/networks/strays"), reply(network(STRAY, "strays", "x", Labels={})))
+    stray: Step = (ReadEngine("/networks/strays"), reply(network(STRAY, "strays", "x", Labels={})))
     ours = inspect(SLOT, SERVICE, "team")
     ours["Config"]["Labels"] = labels("team", origin="controller")
-    found: Step = (Look(f"/containers/{SLOT}/json"), reply(ours))
+    found: Step = (ReadEngine(f"/containers/{SLOT}/json"), reply(ours))
     path, body = "/networks/strays/disconnect", {"Container": SLOT}
     answer = ask("POST", path, [found, stray, ("refusal", RECORDED)], body=body, actor=CONTROLLER)
     assert answer.status == 404
     in_it = inspect(WEB, "alice-web", "alice", NetworkSettings={"Networks": {"strays": {}}})
-    mine: Step = (Look(f"/containers/{WEB}/json"), reply(in_it))
+    mine: Step = (ReadEngine(f"/containers/{WEB}/json"), reply(in_it))
     answer = ask("POST", path, [mine, stray, ("refusal", RECORDED)], body={"Container": WEB})
     assert answer.status == 404
 
@@ -516,7 +523,7 @@ def test_a_volume_is_made_and_ours() -> None:
     knows = state(inventory())
     sent = Sent("/volumes/create", Name="more")
     dialogue: list[Step] = [
-        (Look("/volumes/more"), NOT_FOUND),
+        (ReadEngine("/volumes/more"), NOT_FOUND),
         *changed(sent, volume("more", "alice", "id-1")),
     ]
     answer = ask("POST", "/volumes/create", dialogue, knows, body={"Name": "more"})
@@ -536,19 +543,19 @@ def test_what_a_create_just_made_is_nobody_elses(kind: str, made: Reply, under_w
     # It shows on the engine before its outcome is in the inventory.
     knows = state(inventory())
     begun: list[Step] = [
-        (Look(f"/{kind}/more"), NOT_FOUND),
+        (ReadEngine(f"/{kind}/more"), NOT_FOUND),
         ("intent", RECORDED),
         (Sent(f"/{kind}/create"), lost()),
     ]
     assert ask("POST", f"/{kind}/create", begun, knows, body={"Name": "more"}).status == 504
     knows.in_flight |= {"id-1"} if under_way else set()
-    shown: list[Step] = [(Look(f"/{kind}/more"), made), ("refusal", RECORDED)]
+    shown: list[Step] = [(ReadEngine(f"/{kind}/more"), made), ("refusal", RECORDED)]
     answer = ask("POST", f"/{kind}/create", shown, knows, body={"Name": "more"})
     assert (answer.status, answer.rule) == (409, "held")
 
 
 def test_a_volume_that_exists_is_never_handed_out_to_others() -> None:
-    existing: Step = (Look("/volumes/alice-data"), volume("alice-data", "alice"))
+    existing: Step = (ReadEngine("/volumes/alice-data"), volume("alice-data", "alice"))
     body = {"Name": "alice-data"}
     again = ask("POST", "/volumes/create", [existing], body=body)
     assert (again.status, again.json["Mountpoint"]) == (201, "")
@@ -560,7 +567,7 @@ def test_a_volume_that_somebody_made_meanwhile_is_not_ours() -> None:
     knows = state(inventory())
     raced = volume("more", "alice", "another", Options={"o": "bind", "device": "/"})
     dialogue: list[Step] = [
-        (Look("/volumes/more"), NOT_FOUND),
+        (ReadEngine("/volumes/more"), NOT_FOUND),
         *changed(Sent("/volumes/create"), raced),
     ]
     answer = ask("POST", "/volumes/create", dialogue, knows, body={"Name": "more"})
@@ -571,7 +578,7 @@ def test_a_volume_that_somebody_made_meanwhile_is_not_ours() -> None:
 
 def test_data_is_removed_by_people_only() -> None:
     forward = Forward("DELETE", "/volumes/alice-data", deadline_s=15.0)
-    existing: Step = (Look("/volumes/alice-data"), volume("alice-data", "alice"))
+    existing: Step = (ReadEngine("/volumes/alice-data"), volume("alice-data", "alice"))
     for who in (ALICE, OPERATOR):
         knows = state(inventory())
         dialogue = [existing, *changed(forward)]

@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 
 from controller.broker.host import path_inspector as module
-from controller.broker.host.path_inspector import Examiner, Guarded, guarded
+from controller.broker.host.path_inspector import PathInspector, ProtectedPlace, guarded
 from controller.model.host_paths import ENGINE_DATA, PathFacts, StickyParent
 
 
-def look(path: Path | str, *places: Guarded, own_uid: int | None = None) -> PathFacts:
+def look(path: Path | str, *places: ProtectedPlace, own_uid: int | None = None) -> PathFacts:
     uid = os.geteuid() if own_uid is None else own_uid
-    (facts,) = Examiner(tuple(places), own_uid=uid).examine((str(path),))
+    (facts,) = PathInspector(tuple(places), own_uid=uid).examine((str(path),))
     return facts
 
 
@@ -147,7 +147,7 @@ def test_owners_of_parents_besides_root_and_the_broker_are_told(root: Path) -> N
 
 def check(path: Path | str, place: Path | str, *, protected: bool) -> None:
     expected = "the place" if protected else ""
-    assert look(path, Guarded("the place", str(place))).protected == expected
+    assert look(path, ProtectedPlace("the place", str(place))).protected == expected
 
 
 def test_what_is_contains_or_lies_under_a_protected_place_is_protected(root: Path) -> None:
@@ -266,7 +266,7 @@ def test_what_is_guarded_of_a_broker() -> None:
 
 def test_the_engine_s_data_has_a_word_of_its_own_for_admission(root: Path) -> None:
     (root / "volumes" / "v" / "_data").mkdir(parents=True)
-    place = Guarded(ENGINE_DATA, str(root))
+    place = ProtectedPlace(ENGINE_DATA, str(root))
     assert look(root / "volumes" / "v" / "_data", place).protected == ENGINE_DATA
 
 
@@ -279,7 +279,7 @@ def test_a_volume_is_called_the_engines_data_also_beside_the_engines_socket(tmp_
         sockets=(("engine socket", str(tmp_path / "docker.sock")),),
         engine_data=str(tmp_path / "data"),
     )
-    examiner = Examiner(places, own_uid=os.geteuid())
+    examiner = PathInspector(places, own_uid=os.geteuid())
     (of_volume,) = examiner.examine((str(volume),))
     assert of_volume.protected == ENGINE_DATA
     (tmp_path / "other").mkdir()

@@ -11,7 +11,7 @@ import pytest
 
 from controller.broker.host.peer_credentials import (
     Peer,
-    Rules,
+    PeerRules,
     Stranger,
     Where,
     identify,
@@ -21,7 +21,7 @@ from controller.broker.host.peer_credentials import (
 from controller.model.records import Actor
 
 CONTROLLER, OPERATOR, ALICE, STRANGER, GROUP = 998, 1000, 1001, 1002, 900
-RULES = Rules(
+RULES = PeerRules(
     controller_uid=CONTROLLER,
     own_uid=0,
     operators=frozenset({OPERATOR}),
@@ -34,7 +34,7 @@ def peer(uid: int, *groups: int, where: Where = "here") -> Peer:
     return Peer(uid=uid, gid=uid, pid=7, groups=frozenset(groups), where=where)
 
 
-def check(who: Peer, expected: str, *, rules: Rules = RULES, claims: bool = False) -> None:
+def check(who: Peer, expected: str, *, rules: PeerRules = RULES, claims: bool = False) -> None:
     """Compare with ``role[/owner][ not separated]``, or the rule that refuses."""
     found = identify(who, rules, claims_controller=claims)
     if isinstance(found, Stranger):

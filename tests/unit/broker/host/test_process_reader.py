@@ -21,7 +21,7 @@ from controller.broker.host.process_reader import (
 )
 from controller.broker.host.procfs import Status, read_cgroups, read_mounts
 from controller.core.enforcement.kernel_compare import NAMESPACES
-from controller.model.confinement import Effective, Mounted, Unseen
+from controller.model.confinement import EffectiveState, MountinfoLine, NotReadable
 
 ID = "ab" * 32
 
@@ -45,19 +45,19 @@ def own_name() -> str:
 def test_a_process_counts_only_while_its_cgroup_names_the_container(
     process: subprocess.Popen[bytes],
 ) -> None:
-    assert read_process(process.pid, ID, ()) == Unseen(
+    assert read_process(process.pid, ID, ()) == NotReadable(
         "the broker sees another process under that number"
     )
 
 
 def test_a_process_that_isn_t_there_isn_t_seen() -> None:
-    assert read_process(2**22 + 1, ID, ()) == Unseen("its process isn't in the broker's /proc")
+    assert read_process(2**22 + 1, ID, ()) == NotReadable("its process isn't in the broker's /proc")
 
 
 def test_one_that_ended_and_is_not_reaped_yet_has_ended(own_name: str) -> None:
     with subprocess.Popen(["true"]) as ending:
         os.waitid(os.P_PID, ending.pid, os.WEXITED | os.WNOWAIT)
-        assert read_process(ending.pid, own_name, ()) == Unseen("its process ended", gone=True)
+        assert read_process(ending.pid, own_name, ()) == NotReadable("its process ended", gone=True)
 
 
 @pytest.mark.parametrize(
@@ -88,7 +88,7 @@ def test_what_the_kernel_shows_of_a_process(
     link.symlink_to(file)
     targets = (str(file), str(link), str(tmp_path / "nothing"), "/proc")
     shown = read_process(process.pid, own_name, targets)
-    assert isinstance(shown, Effective), shown
+    assert isinstance(shown, EffectiveState), shown
     assert shown.shared == (*NAMESPACES, "cgroup")
     assert shown.uid == os.geteuid()
     assert not shown.starting
@@ -134,7 +134,9 @@ def test_the_root_of_a_mount_is_found_without_links_and_not_where_folders_moved(
     (tmp_path / "link").symlink_to("/proc")
     long = "/".join([str(tmp_path), *["d" * 250] * 20])
     mounts = [
-        Mounted(1, "/", point, frozenset(), shared=False, filesystem="ext4", settings=frozenset())
+        MountinfoLine(
+            1, "/", point, frozenset(), shared=False, filesystem="ext4", settings=frozenset()
+        )
         for point in (f"{tmp_path}/link/self", f"{tmp_path}/gone", long)
     ]
     root = os.open("/", os.O_PATH | os.O_DIRECTORY)

@@ -14,7 +14,7 @@ from controller.broker.host.procfs import (
     read_status,
     read_users,
 )
-from controller.model.confinement import UNLIMITED, CgroupLimits, Mounted
+from controller.model.confinement import UNLIMITED, CgroupLimits, MountinfoLine
 
 ID = "dc2eca17833782b4a5e87da0f5f518a98b86c3bf1bac59ece246c6db99b347d0"
 STATUS = """\
@@ -87,7 +87,7 @@ def test_mounts() -> None:
         "97 79 0:48 / /scratch rw,nosuid,nodev,noexec - tmpfs tmpfs rw,size=1024k\n"
     )
     assert read_mounts(text) == (
-        Mounted(
+        MountinfoLine(
             id=98,
             root="/var/lib/docker/volumes/vol/_data",
             point="/vol",
@@ -98,7 +98,7 @@ def test_mounts() -> None:
             parent=79,
             device="254:0",
         ),
-        Mounted(
+        MountinfoLine(
             id=99,
             root="/srv/a b\\c",
             point="/data\tx\ny",
@@ -109,7 +109,7 @@ def test_mounts() -> None:
             parent=79,
             device="254:0",
         ),
-        Mounted(
+        MountinfoLine(
             id=97,
             root="/",
             point="/scratch",

@@ -11,12 +11,19 @@ from pathlib import Path
 import pytest
 
 from controller.broker.dispatch import handle
-from controller.broker.gate.commands import Answer, Command, Follow, Look, Relay, Write
+from controller.broker.gate.commands import (
+    Command,
+    CommandResult,
+    Follow,
+    ReadEngine,
+    Relay,
+    WriteRecord,
+)
 from controller.broker.gate.state import GateState
-from controller.broker.server.connection import Patience
-from controller.broker.server.server import Limits
+from controller.broker.server.connection import ConnectionTimeouts
+from controller.broker.server.server import ServerLimits
 from controller.core.enforcement.rate_limit import Limit
-from controller.model.policy.document import Client, Policy
+from controller.model.policy.document import Policy, PolicyClient
 from controller.model.records import Record, Reply, Request
 from tests.unit.broker.engine_side import told
 from tests.unit.broker.serving import (
@@ -31,9 +38,11 @@ from tests.unit.broker.serving import (
     status_of,
 )
 
-Steps = Generator[Command, Answer, Reply | Relay | Follow]
+Steps = Generator[Command, CommandResult, Reply | Relay | Follow]
 ME = os.geteuid()
-IMPATIENT = Limits(patience=Patience(head_s=0.1, body_s=0.1, idle_s=0.1, linger_s=1))
+IMPATIENT = ServerLimits(
+    patience=ConnectionTimeouts(head_s=0.1, body_s=0.1, idle_s=0.1, linger_s=1)
+)
 
 
 def echo(request: Request, _state: GateState) -> Steps:
@@ -154,7 +163,7 @@ def test_a_client_that_never_reads_is_let_go_with_what_was_for_it(tmp_path: Path
         return Reply(200, bytes(size))
 
     async def test() -> None:
-        bench = Bench(tmp_path, much, limits=Limits(patience=Patience(write_s=0.1)))
+        bench = Bench(tmp_path, much, limits=ServerLimits(patience=ConnectionTimeouts(write_s=0.1)))
         async with bench.serving() as broker:
             reader, writer = await asyncio.open_unix_connection(bench.socket, limit=1)
             writer.write(get("/x"))
@@ -187,7 +196,7 @@ def test_bytes_that_come_before_the_answer_are_never_read_as_a_request(tmp_path:
 
     def look(request: Request, _state: GateState) -> Steps:
         asked.append(request.path)
-        yield Look("/x")
+        yield ReadEngine("/x")
         return Reply(200, b"done")
 
     async def talk(bench: Bench) -> None:
@@ -220,7 +229,7 @@ def test_a_bug_in_a_handler_is_a_500_and_the_broker_lives(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     def broken(request: Request, _state: GateState) -> Steps:
-        yield Look("/x")
+        yield ReadEngine("/x")
         if request.path == "/broken":
             raise RuntimeError("secret-of-a-client")
         return Reply(200, b"fine")
@@ -249,7 +258,7 @@ def test_beyond_the_limit_of_connections_a_client_gets_a_503(tmp_path: Path) -> 
             assert status_of(await ask(bench.socket, get("/x"))) == 200
             writer.close()
 
-    check(tmp_path, talk, bench=Bench(tmp_path, echo, limits=Limits(connections=2, wait_s=0)))
+    check(tmp_path, talk, bench=Bench(tmp_path, echo, limits=ServerLimits(connections=2, wait_s=0)))
 
 
 def test_admissions_come_one_after_the_other_and_reads_beside_them(tmp_path: Path) -> None:
@@ -266,9 +275,11 @@ def test_admissions_come_one_after_the_other_and_reads_beside_them(tmp_path: Pat
             looked.set()
             yield from ()
             return Reply(200)
-        yield Look("/slow")
+        yield ReadEngine("/slow")
         seen.append((request.path, len(state.inventory.open)))
-        answer = yield Write(entry(int(request.path[1:]), request={"route": "container.create"}))
+        answer = yield WriteRecord(
+            entry(int(request.path[1:]), request={"route": "container.create"})
+        )
         assert isinstance(answer, Record)
         assert answer.entry.id in state.inventory.open, "a record is folded before it is told"
         return Reply(200)
@@ -305,8 +316,8 @@ def test_a_mutation_passes_the_crash_points_and_a_read_none(tmp_path: Path) -> N
 
 @pytest.mark.needs_root
 def test_a_client_s_uid_decides_and_a_stranger_is_refused(tmp_path: Path) -> None:
-    policy = Policy(name="test", clients=(Client(uid=1234, owner="alice"),))
-    bench = Bench(tmp_path, echo, policy=policy, limits=Limits(connections_of_a_client=1))
+    policy = Policy(name="test", clients=(PolicyClient(uid=1234, owner="alice"),))
+    bench = Bench(tmp_path, echo, policy=policy, limits=ServerLimits(connections_of_a_client=1))
     bench.socket.parent.mkdir()
     for folder in (*tmp_path.parents, tmp_path, bench.socket.parent):
         if folder.stat().st_mode & 0o005 != 0o005:
@@ -325,8 +336,10 @@ def test_a_client_s_uid_decides_and_a_stranger_is_refused(tmp_path: Path) -> Non
 
 @pytest.mark.needs_root
 def test_clients_together_leave_connections_to_controller_and_operators(tmp_path: Path) -> None:
-    policy = Policy(name="test", clients=(Client(uid=1234, owner="alice"),))
-    bench = Bench(tmp_path, echo, policy=policy, limits=Limits(connections=4, reserved=2, wait_s=0))
+    policy = Policy(name="test", clients=(PolicyClient(uid=1234, owner="alice"),))
+    bench = Bench(
+        tmp_path, echo, policy=policy, limits=ServerLimits(connections=4, reserved=2, wait_s=0)
+    )
     bench.socket.parent.mkdir()
     for folder in (*tmp_path.parents, tmp_path, bench.socket.parent):
         if folder.stat().st_mode & 0o005 != 0o005:
@@ -374,7 +387,7 @@ def test_refusals_beyond_the_limit_are_counted_also_by_a_broker_that_ends(tmp_pa
         asked.set()
         return (yield from handle(request, state))
 
-    limits = Limits(records=Limit(per_s=0, burst=1, summary_s=3600))
+    limits = ServerLimits(records=Limit(per_s=0, burst=1, summary_s=3600))
     bench = Bench(tmp_path, refusing, limits=limits)
 
     async def test() -> None:

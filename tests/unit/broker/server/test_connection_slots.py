@@ -6,16 +6,16 @@ import asyncio
 
 import pytest
 
-from controller.broker.server.connection_slots import Seats, Size
+from controller.broker.server.connection_slots import ConnectionSlots, SlotLimits
 from tests.unit.broker.serving import run
 
 ALICE, BOB, ROOT = 1000, 1001, 0
 
 
-def seats(*, waiting: int = 10, wait_s: float = 60.0) -> Seats:
+def seats(*, waiting: int = 10, wait_s: float = 60.0) -> ConnectionSlots:
     """Return four places, one of them left to root, two at most for a client."""
-    size = Size(all=4, of_a_client=2, reserved=1, waiting=waiting, wait_s=wait_s)
-    return Seats(size, trusted=lambda uid: uid == ROOT)
+    size = SlotLimits(all=4, of_a_client=2, reserved=1, waiting=waiting, wait_s=wait_s)
+    return ConnectionSlots(size, trusted=lambda uid: uid == ROOT)
 
 
 async def begun(tasks: list[asyncio.Task[bool]]) -> list[bool]:

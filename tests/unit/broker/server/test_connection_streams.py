@@ -7,7 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from controller.broker.gate.commands import Answer, Command, Forward, Look, Recall, Relay, Write
+from controller.broker.gate.commands import (
+    Command,
+    CommandResult,
+    Forward,
+    QueryJournal,
+    ReadEngine,
+    Relay,
+    WriteRecord,
+)
 from controller.broker.gate.state import GateState
 from controller.core.records.query import Filter
 from controller.core.records.views import Page, Question
@@ -25,7 +33,7 @@ from tests.unit.broker.serving import (
     status_of,
 )
 
-Steps = Generator[Command, Answer, Reply | Relay]
+Steps = Generator[Command, CommandResult, Reply | Relay]
 ATTACH = "/v1.45/containers/x/attach"
 AGREED = (
     b"HTTP/1.1 101 UPGRADED\r\nContent-Type: application/vnd.docker.raw-stream\r\n"
@@ -334,14 +342,14 @@ def test_without_the_client_s_wish_nothing_is_hijacked(tmp_path: Path) -> None:
 
 
 def test_what_opens_a_stream_is_recorded_before_the_stream_runs(tmp_path: Path) -> None:
-    heads: list[Answer] = []
+    heads: list[CommandResult] = []
     relayed = Relay("GET", "/logs")
 
     def handle(request: Request, _state: GateState) -> Steps:
-        yield Write(entry(1))
+        yield WriteRecord(entry(1))
         head = yield relayed
         heads.append(head)
-        yield Write(entry(1, "outcome"))
+        yield WriteRecord(entry(1, "outcome"))
         if request.path == "/refused":
             return Reply(418)
         return relayed
@@ -362,17 +370,17 @@ def test_what_opens_a_stream_is_recorded_before_the_stream_runs(tmp_path: Path) 
 # The other commands
 
 COMMANDS = (
-    Look("/x"),
-    Look("/x", method="HEAD"),
+    ReadEngine("/x"),
+    ReadEngine("/x", method="HEAD"),
     Forward("DELETE", "/x"),
-    Write(entry(1)),
-    Recall(Question(limit=1, last=False)),
-    Recall(Question(Filter(after=99), limit=1)),
+    WriteRecord(entry(1)),
+    QueryJournal(Question(limit=1, last=False)),
+    QueryJournal(Question(Filter(after=99), limit=1)),
 )
 
 
 def test_every_other_command_gets_its_answer(tmp_path: Path) -> None:
-    found: list[Answer] = []
+    found: list[CommandResult] = []
 
     def handle(_request: Request, _state: GateState) -> Steps:
         for command in COMMANDS:

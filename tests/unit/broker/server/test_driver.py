@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from controller.broker.gate.commands import Examine, Look, Write
+from controller.broker.gate.commands import InspectPaths, ReadEngine, WriteRecord
 from controller.broker.server import driver as module
 from controller.broker.server.driver import Driver
 from controller.model.records import Entry, Record, Reply
@@ -58,7 +58,7 @@ def a_driver(books: Any = None, engine: Any = None, examine: Any = None) -> Driv
 
 
 def refused() -> Any:
-    yield Write(Entry("r", "refusal"))
+    yield WriteRecord(Entry("r", "refusal"))
     return Reply(403)
 
 
@@ -66,8 +66,8 @@ def changing(name: str) -> Callable[[], Any]:
     """Return steps that look, and write an intent."""
 
     def steps() -> Any:
-        yield Look(f"/{name}")
-        yield Write(Entry(name, "intent"))
+        yield ReadEngine(f"/{name}")
+        yield WriteRecord(Entry(name, "intent"))
         return Reply(204)
 
     return steps
@@ -90,7 +90,7 @@ def test_a_filesystem_that_hangs_shows_nothing_and_holds_nobody_up(
             released.set()
 
     def steps() -> Any:
-        return (yield Examine(("/srv/hung",)))
+        return (yield InspectPaths(("/srv/hung",)))
 
     assert asyncio.run(drive()) == ()
 
@@ -108,7 +108,7 @@ def test_so_many_looks_may_hang_and_the_next_one_sees_nothing_at_once(
         return paths
 
     def steps() -> Any:
-        return (yield Examine(("/srv/hung",)))
+        return (yield InspectPaths(("/srv/hung",)))
 
     async def test() -> None:
         driver = a_driver(examine=hang)
@@ -148,7 +148,7 @@ def test_who_waited_for_the_admission_begins_anew_and_a_refusal_does_not_wait() 
 
         def counting() -> Any:
             seen.append(len(books.entries))
-            yield Write(Entry("b", "intent"))
+            yield WriteRecord(Entry("b", "intent"))
             return Reply(204)
 
         first = asyncio.ensure_future(driver.drive(changing("a"), NOTHING, admits=CONTROLLER))
@@ -183,12 +183,12 @@ def test_looks_that_follow_are_asked_for_at_once_and_anew_after_a_change() -> No
             return Reply(200, str(len(asked)).encode())
 
     def steps() -> Any:
-        yield Look("/a", ahead=("/b", "/unused"))
-        yield Look("/b")
-        yield Look("/b")
-        yield Look("/a", ahead=("/c",))
-        yield Write(Entry("r", "read"))
-        return (yield Look("/c"))
+        yield ReadEngine("/a", ahead=("/b", "/unused"))
+        yield ReadEngine("/b")
+        yield ReadEngine("/b")
+        yield ReadEngine("/a", ahead=("/c",))
+        yield WriteRecord(Entry("r", "read"))
+        return (yield ReadEngine("/c"))
 
     async def test() -> None:
         books = Books()
@@ -213,7 +213,7 @@ def test_no_more_looks_are_asked_for_ahead_than_a_few() -> None:
             return Reply(200)
 
     def steps() -> Any:
-        return (yield Look("/first", ahead=tuple(f"/{n}" for n in range(50))))
+        return (yield ReadEngine("/first", ahead=tuple(f"/{n}" for n in range(50))))
 
     run(a_driver(engine=Counting()).run(steps()))
     assert len(asked) == 1 + module.AHEAD_MAX

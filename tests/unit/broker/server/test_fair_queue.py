@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from controller.broker.server.fair_queue import CROWD, CROWDED_S, Admission, Turns
+from controller.broker.server.fair_queue import CROWD, CROWDED_S, AdmissionLock, FairQueue
 from tests.unit.broker.serving import run
 
 ALICE, BOB, CONTROLLER = 1000, 1001, 990
@@ -14,7 +14,7 @@ ALICE, BOB, CONTROLLER = 1000, 1001, 990
 
 def test_one_turn_is_given_in_each_round_of_the_loop_and_the_uids_alternate() -> None:
     async def test() -> None:
-        turns, rounds, came = Turns(), 0, list[tuple[str, int]]()
+        turns, rounds, came = FairQueue(), 0, list[tuple[str, int]]()
         ended = asyncio.Event()
 
         async def ask(name: str, uid: int) -> None:
@@ -43,7 +43,7 @@ def test_one_turn_is_given_in_each_round_of_the_loop_and_the_uids_alternate() ->
     run(test())
 
 
-async def order_of(admission: Admission, askers: list[tuple[str, int, bool]]) -> list[str]:
+async def order_of(admission: AdmissionLock, askers: list[tuple[str, int, bool]]) -> list[str]:
     """Return the order in which waiters get the admission, that somebody holds when they come."""
     order: list[str] = []
 
@@ -67,7 +67,7 @@ def test_the_admission_goes_round_the_uids_and_every_second_turn_is_the_trusted_
         askers = [(f"a{number}", ALICE, False) for number in range(3)]
         askers += [("b0", BOB, False)]
         askers += [(f"c{number}", CONTROLLER, True) for number in range(2)]
-        found = await order_of(Admission(), askers)
+        found = await order_of(AdmissionLock(), askers)
         assert found == ["c0", "a0", "c1", "b0", "a1", "a2"]
 
     run(test())
@@ -75,7 +75,7 @@ def test_the_admission_goes_round_the_uids_and_every_second_turn_is_the_trusted_
 
 def test_who_gives_up_waiting_holds_nothing() -> None:
     async def test() -> None:
-        admission = Admission()
+        admission = AdmissionLock()
         await admission.acquire(ALICE, trusted=False)
         early = asyncio.ensure_future(admission.acquire(BOB, trusted=False))
         late = asyncio.ensure_future(admission.acquire(CONTROLLER, trusted=True))
@@ -93,7 +93,7 @@ def test_who_gives_up_waiting_holds_nothing() -> None:
 
 def test_a_crowd_leaves_time_to_others_and_whoever_is_trusted_waits_for_nobody() -> None:
     async def test() -> None:
-        turns, came = Turns(lambda uid: uid == CONTROLLER), list[int]()
+        turns, came = FairQueue(lambda uid: uid == CONTROLLER), list[int]()
         loop = asyncio.get_running_loop()
 
         async def ask(uid: int) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from controller.broker.server.record_limiter import Meter
+from controller.broker.server.record_limiter import RecordLimiter
 from controller.core.enforcement.rate_limit import Limit
 from controller.model.records import Entry, Record, Stage
 from tests.unit.broker.dialogue import TIME, Clock
@@ -44,15 +44,15 @@ class Written:
         self.entries.append(entry)
         return Record(len(self.entries), TIME, entry, "", "")
 
-    def meter(self, limit: Limit = LIMIT) -> Meter:
-        return Meter(self.write, clock=Clock(), new_id=ids(), limit=limit)
+    def meter(self, limit: Limit = LIMIT) -> RecordLimiter:
+        return RecordLimiter(self.write, clock=Clock(), new_id=ids(), limit=limit)
 
 
 def told(records: list[Record | None]) -> list[str]:
     return [record.entry.stage if record else "nothing" for record in records]
 
 
-async def all_of(meter: Meter, entries: list[Entry]) -> list[Record | None]:
+async def all_of(meter: RecordLimiter, entries: list[Entry]) -> list[Record | None]:
     """Ask for all at once, and close the meter so that no summary waits."""
     asking = [asyncio.ensure_future(meter.write(entry)) for entry in entries]
     for _ in range(3):

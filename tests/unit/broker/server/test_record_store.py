@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from controller.broker.gate.state import GateState
-from controller.broker.server.record_store import Books, read_snapshot, write_snapshot
+from controller.broker.server.record_store import RecordStore, read_snapshot, write_snapshot
 from controller.broker.server.server import NOBODY_YET
 from controller.core.records.inventory import fold
 from controller.journal.store.reader import records
 from controller.journal.writer.writer import Writer
-from controller.model.inventory import Inventory, Trusted
+from controller.model.inventory import Inventory, TrustedImage
 from controller.model.records import Entry
 from tests.unit.broker.serving import STRICT, TestClock, entry, ids, run
 
@@ -23,19 +23,21 @@ def trust(number: int) -> Entry:
     return entry(number, "operator", request={"route": "image.trust", "summary": summary})
 
 
-def opened(root: Path, *, passed: list[str] | None = None) -> tuple[Books, Writer, GateState]:
+def opened(root: Path, *, passed: list[str] | None = None) -> tuple[RecordStore, Writer, GateState]:
     folder = root / "journal"
     folder.mkdir(exist_ok=True, mode=0o700)
     clock, new_id = TestClock(), ids()
     journal = Writer(folder, clock=clock, new_id=new_id)
     state = GateState(STRICT, Inventory(), "test", NOBODY_YET, clock, new_id)
     reach = passed.append if passed is not None else lambda _: None
-    books = Books(journal, state, root / "inventory.json", reach=reach)
+    books = RecordStore(journal, state, root / "inventory.json", reach=reach)
     books.load()
     return books, journal, state
 
 
-def check(root: Path, test: Callable[[Books, Writer, GateState], Awaitable[None]]) -> GateState:
+def check(
+    root: Path, test: Callable[[RecordStore, Writer, GateState], Awaitable[None]]
+) -> GateState:
     """Run *test* on books that are opened anew, and closed at its end."""
 
     async def bounded() -> GateState:
@@ -60,12 +62,12 @@ def refolded(root: Path) -> Inventory:
     return inventory
 
 
-async def nothing(_books: Books, _journal: Writer, _state: GateState) -> None:
+async def nothing(_books: RecordStore, _journal: Writer, _state: GateState) -> None:
     """Open and close."""
 
 
 def test_a_record_is_folded_before_anybody_is_told(tmp_path: Path) -> None:
-    async def test(books: Books, _journal: Writer, state: GateState) -> None:
+    async def test(books: RecordStore, _journal: Writer, state: GateState) -> None:
         async def one(number: int) -> None:
             record = await books.write(trust(number))
             assert record is not None
@@ -78,7 +80,7 @@ def test_a_record_is_folded_before_anybody_is_told(tmp_path: Path) -> None:
 
 
 def test_what_was_submitted_is_folded_also_when_the_caller_is_gone(tmp_path: Path) -> None:
-    async def test(books: Books, _journal: Writer, state: GateState) -> None:
+    async def test(books: RecordStore, _journal: Writer, state: GateState) -> None:
         writing = asyncio.ensure_future(books.write(trust(1)))
         await asyncio.sleep(0)
         writing.cancel()
@@ -89,7 +91,7 @@ def test_what_was_submitted_is_folded_also_when_the_caller_is_gone(tmp_path: Pat
 
 
 def test_without_the_journal_nothing_is_written_and_the_state_says_why(tmp_path: Path) -> None:
-    async def test(books: Books, journal: Writer, state: GateState) -> None:
+    async def test(books: RecordStore, journal: Writer, state: GateState) -> None:
         await asyncio.to_thread(journal.close)
         before = state.inventory
         assert await books.write(trust(1)) is None
@@ -100,7 +102,7 @@ def test_without_the_journal_nothing_is_written_and_the_state_says_why(tmp_path:
 
 
 def test_the_error_is_forgotten_with_the_next_record(tmp_path: Path) -> None:
-    async def test(books: Books, _journal: Writer, state: GateState) -> None:
+    async def test(books: RecordStore, _journal: Writer, state: GateState) -> None:
         state.journal_error = "no space left"
         await books.write(trust(1))
         assert state.journal_error == ""
@@ -109,7 +111,7 @@ def test_the_error_is_forgotten_with_the_next_record(tmp_path: Path) -> None:
 
 
 def test_a_journal_that_mended_itself_while_nothing_was_written_is_seen(tmp_path: Path) -> None:
-    async def test(books: Books, journal: Writer, state: GateState) -> None:
+    async def test(books: RecordStore, journal: Writer, state: GateState) -> None:
         state.journal_error = "no space left"
         books.look_up()
         assert state.journal_error == ""
@@ -131,7 +133,7 @@ def creating(number: int) -> tuple[Entry, Entry]:
 def test_an_outcome_is_believed_at_once_and_the_inventory_is_as_of_the_records(
     tmp_path: Path,
 ) -> None:
-    async def test(books: Books, _journal: Writer, state: GateState) -> None:
+    async def test(books: RecordStore, _journal: Writer, state: GateState) -> None:
         intent, outcome = creating(1)
         await books.write(intent)
         seq = state.inventory.seq
@@ -148,7 +150,7 @@ def test_an_outcome_is_believed_at_once_and_the_inventory_is_as_of_the_records(
 
 
 def test_what_is_believed_beside_other_records_ends_as_what_they_say(tmp_path: Path) -> None:
-    async def test(books: Books, _journal: Writer, state: GateState) -> None:
+    async def test(books: RecordStore, _journal: Writer, state: GateState) -> None:
         intents, outcomes = zip(*(creating(number) for number in range(1, 50)), strict=True)
         await asyncio.gather(*map(books.write, intents))
         writing = [
@@ -164,7 +166,7 @@ def test_what_is_believed_beside_other_records_ends_as_what_they_say(tmp_path: P
 
 
 def test_what_was_believed_and_cannot_be_written_is_taken_back(tmp_path: Path) -> None:
-    async def test(books: Books, journal: Writer, state: GateState) -> None:
+    async def test(books: RecordStore, journal: Writer, state: GateState) -> None:
         (first, done), (second, also) = creating(1), creating(2)
         await books.write(first)
         await books.write(second)
@@ -187,7 +189,7 @@ def test_what_was_believed_and_cannot_be_written_is_taken_back(tmp_path: Path) -
 
 
 def test_what_is_only_believed_is_not_saved(tmp_path: Path) -> None:
-    async def test(books: Books, _journal: Writer, state: GateState) -> None:
+    async def test(books: RecordStore, _journal: Writer, state: GateState) -> None:
         intent, outcome = creating(1)
         await books.write(intent)
         writing = asyncio.ensure_future(books.write(outcome, believed=True))
@@ -201,7 +203,7 @@ def test_what_is_only_believed_is_not_saved(tmp_path: Path) -> None:
 
 
 def test_an_entry_that_can_never_be_recorded_is_none_and_no_outage(tmp_path: Path) -> None:
-    async def test(books: Books, _journal: Writer, state: GateState) -> None:
+    async def test(books: RecordStore, _journal: Writer, state: GateState) -> None:
         assert await books.write(entry(1, request={"summary": {"x": 1.5}})) is None
         assert await books.write(entry(1, request={"summary": "x" * 2_000_000})) is None
         assert await books.write(entry(1, "outcome", result={"x": 1.5}), believed=True) is None
@@ -212,7 +214,7 @@ def test_an_entry_that_can_never_be_recorded_is_none_and_no_outage(tmp_path: Pat
 
 
 def test_a_start_with_a_snapshot_reads_what_came_after_it(tmp_path: Path) -> None:
-    async def test(books: Books, _journal: Writer, _state: GateState) -> None:
+    async def test(books: RecordStore, _journal: Writer, _state: GateState) -> None:
         await books.write(trust(1))
         books.save()
         await books.write(trust(2))
@@ -224,9 +226,9 @@ def test_a_start_with_a_snapshot_reads_what_came_after_it(tmp_path: Path) -> Non
 
 
 def test_a_snapshot_stands_for_records_that_expired(tmp_path: Path) -> None:
-    async def test(books: Books, _journal: Writer, state: GateState) -> None:
+    async def test(books: RecordStore, _journal: Writer, state: GateState) -> None:
         await books.write(trust(1))
-        known = Trusted("old:1", "sha256:0")
+        known = TrustedImage("old:1", "sha256:0")
         ledger = {**state.inventory.ledger, known.reference: known}
         state.inventory = Inventory(seq=state.inventory.seq, ledger=ledger)
         books.save()
@@ -250,7 +252,7 @@ def test_a_snapshot_stands_for_records_that_expired(tmp_path: Path) -> None:
 def test_a_snapshot_that_can_t_be_read_is_rebuilt_from_the_journal(
     tmp_path: Path, damage: bytes
 ) -> None:
-    async def test(books: Books, _journal: Writer, _state: GateState) -> None:
+    async def test(books: RecordStore, _journal: Writer, _state: GateState) -> None:
         await books.write(trust(1))
         books.save()
 
@@ -260,11 +262,11 @@ def test_a_snapshot_that_can_t_be_read_is_rebuilt_from_the_journal(
 
 
 def test_a_snapshot_that_is_ahead_of_the_journal_isn_t_believed(tmp_path: Path) -> None:
-    async def test(books: Books, _journal: Writer, _state: GateState) -> None:
+    async def test(books: RecordStore, _journal: Writer, _state: GateState) -> None:
         await books.write(trust(1))
 
     check(tmp_path, test)
-    known = Trusted("evil:1", "sha256:0")
+    known = TrustedImage("evil:1", "sha256:0")
     write_snapshot(tmp_path / "inventory.json", Inventory(seq=999, ledger={"evil:1": known}))
     assert check(tmp_path, nothing).inventory == refolded(tmp_path)
 
@@ -290,7 +292,7 @@ def test_a_snapshot_is_private_whole_and_passes_its_crash_points(tmp_path: Path)
 def test_a_snapshot_that_can_t_be_saved_ends_nothing(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async def test(books: Books, _journal: Writer, _state: GateState) -> None:
+    async def test(books: RecordStore, _journal: Writer, _state: GateState) -> None:
         await books.write(trust(1))
         (tmp_path / "inventory.json").mkdir()
         books.save()

@@ -6,11 +6,18 @@ from pathlib import Path
 
 import pytest
 
-from controller.broker.gate.commands import Answer, Command, Forward, Lost, Relay, Write
+from controller.broker.gate.commands import (
+    Command,
+    CommandResult,
+    Forward,
+    Lost,
+    Relay,
+    WriteRecord,
+)
 from controller.broker.gate.state import GateState
 from controller.broker.guards import recovery
 from controller.broker.server import recovery_task
-from controller.core.enforcement.settlement import Sighting
+from controller.core.enforcement.settlement import SettlementEvidence
 from controller.core.records.inventory import settings_to
 from controller.model import names
 from controller.model.observed import Settings
@@ -18,7 +25,7 @@ from controller.model.records import Reply, Request
 from tests.unit.broker.engine_side import told
 from tests.unit.broker.serving import Bench, ask, entry, post, run, status_of
 
-Steps = Generator[Command, Answer, Reply | Relay]
+Steps = Generator[Command, CommandResult, Reply | Relay]
 ID = "c" * 64
 LIST = "GET /v1.45/containers/json"
 
@@ -56,7 +63,7 @@ def create(_request: Request, state: GateState) -> Steps:
     }
     state.in_flight.add(entry(1).id)
     try:
-        yield Write(entry(1, request=request, actor={"role": "controller"}))
+        yield WriteRecord(entry(1, request=request, actor={"role": "controller"}))
         answer = yield Forward("POST", "/containers/create")
         assert isinstance(answer, Lost)
         return Reply(504)
@@ -188,7 +195,7 @@ def test_a_bug_in_one_recovery_doesn_t_end_the_others(
     bench.clock.ahead = 0
     right, failures = recovery.settle, [RuntimeError("a bug")]
 
-    def settle(state: GateState, identifier: str, *, earlier: Sighting | None) -> object:
+    def settle(state: GateState, identifier: str, *, earlier: SettlementEvidence | None) -> object:
         if failures:
             raise failures.pop()
         return right(state, identifier, earlier=earlier)

@@ -11,17 +11,17 @@ from typing import Any
 import pytest
 
 from controller.broker import dispatch
-from controller.broker.gate.commands import Answer, Command, Relay, Write
+from controller.broker.gate.commands import Command, CommandResult, Relay, WriteRecord
 from controller.broker.gate.state import GateState
 from controller.journal.index import live_index
-from controller.journal.verify.verify import Trust, verify
+from controller.journal.verify.verify import TrustAnchors, verify
 from controller.journal.writer.disk_reserve import RESERVE_SHARE
 from controller.journal.writer.signing_keys import read_public_keys
 from controller.model.records import Entry, Record, Reply, Request
 from tests.disk import MIB, Disk, small_disk
 from tests.unit.broker.serving import Bench, ask, body_of, get, post, run, status_of
 
-Steps = Generator[Command, Answer, Reply | Relay]
+Steps = Generator[Command, CommandResult, Reply | Relay]
 LATER = "2100-01-01T00:00:00Z"
 
 
@@ -34,11 +34,11 @@ def recording(request: Request, state: GateState) -> Steps:
     actor: dict[str, object] = {"uid": 7, "role": request.path.strip("/")}
     told: dict[str, object] = {"route": "container.kill", "object": "x" * 64}
     identifier = state.new_id()
-    intent = yield Write(Entry(identifier, "intent", actor=actor, request=told))
+    intent = yield WriteRecord(Entry(identifier, "intent", actor=actor, request=told))
     if not isinstance(intent, Record):
         return Reply(503, b"{}")
     state.in_flight.add(identifier)
-    yield Write(Entry(identifier, "outcome", actor=actor, result={"status": 204}))
+    yield WriteRecord(Entry(identifier, "outcome", actor=actor, result={"status": 204}))
     state.in_flight.discard(identifier)
     return Reply(204)
 
@@ -127,7 +127,7 @@ if os.geteuid() == 0:
 
         run(test(), within_s=60)
         keys = frozenset(read_public_keys(bench.root / "journal.pub"))
-        found = verify(bench.journal, Trust(keys))
+        found = verify(bench.journal, TrustAnchors(keys))
         assert (found.ok, found.open_intents) == (True, ())
         assert any("not writable from" in repair.what for repair in found.repairs)
         assert found.signed == found.records - 1

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from controller.broker.gate.commands import Answer, Command
+from controller.broker.gate.commands import Command, CommandResult
 from controller.broker.gate.state import GateState
 from controller.broker.server.watch_task import named
 from controller.model.confinement import Confinement
@@ -59,7 +59,7 @@ def test_an_event_names_the_container_that_it_is_about(
     assert list(named(line)) == names
 
 
-def nothing(_request: Request, _state: GateState) -> Generator[Command, Answer, Reply]:
+def nothing(_request: Request, _state: GateState) -> Generator[Command, CommandResult, Reply]:
     raise AssertionError("nobody asks")
 
 

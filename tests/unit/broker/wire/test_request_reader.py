@@ -14,9 +14,9 @@ from controller.broker.wire import request_reader
 from controller.broker.wire.request_reader import (
     HEAD_BYTES_MAX,
     HEADERS_MAX,
-    Framed,
     Head,
     Malformed,
+    ParsedRequest,
     RequestReader,
     parse_head,
 )
@@ -32,7 +32,7 @@ def post(body: bytes = b"{}", *headers: str, path: str = "/v1.45/containers/crea
     return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
 
 
-def read(raw: bytes, *, step: int = 0) -> Framed | Malformed | None:
+def read(raw: bytes, *, step: int = 0) -> ParsedRequest | Malformed | None:
     """Read *raw* at once, or in pieces of *step* bytes until there is an answer."""
     reader = RequestReader(body_bound)
     for start in range(0, len(raw), step or len(raw)):
@@ -50,7 +50,7 @@ def check(raw: bytes, expected: str) -> None:
     for step in (0, 1):
         found = read(raw, step=step)
         match found:
-            case Framed(method, path, query, _, body):
+            case ParsedRequest(method, path, query, _, body):
                 target = f"{path}?{query}" if query else path
                 told = f"{method} {target} {body.decode()}".rstrip()
             case Malformed(rule):
@@ -210,7 +210,7 @@ def test_bytes_after_a_request_that_asks_for_a_hijack_are_kept_for_it() -> None:
     reader.feed(post(b"", "Connection: Upgrade", "Upgrade: tcp", path="/containers/x/attach?a=1"))
     reader.feed(b"hello")
     found = reader.poll()
-    assert isinstance(found, Framed)
+    assert isinstance(found, ParsedRequest)
     assert (found.upgrade, found.query, reader.rest(), reader.idle) == (True, "a=1", b"hello", True)
 
 
@@ -219,20 +219,20 @@ def test_a_request_that_upgrades_may_have_a_body_and_bytes_may_follow_both() -> 
     reader = RequestReader(body_bound)
     reader.feed(post(b'{"Tty":true}', *fields, path="/exec/x/start") + b"hello")
     found = reader.poll()
-    assert isinstance(found, Framed)
+    assert isinstance(found, ParsedRequest)
     assert (found.upgrade, found.body, reader.rest()) == (True, b'{"Tty":true}', b"hello")
 
 
 def test_sizes_are_bounded() -> None:
     create, other = "/v1.45/containers/create", "/v1.45/networks/create"
     for path, limit in ((create, CREATE_BODY_MAX), (other, BODY_MAX)):
-        assert isinstance(read(post(b" " * limit, path=path)), Framed)
+        assert isinstance(read(post(b" " * limit, path=path)), ParsedRequest)
         large = post(b"", f"Content-Length: {limit + 1}", path=path)
         assert read(large) == Malformed("wire.body-size", f"the body passes {limit} bytes", 413)
         chunked = post(chunk(b" " * limit) + b"1\r\n", "Transfer-Encoding: chunked", path=path)
         assert read(chunked) == Malformed("wire.body-size", f"the body passes {limit} bytes", 413)
     tiny = b"1\r\n \r\n" * BODY_MAX + b"0\r\n\r\n"
-    assert isinstance(read(post(tiny, "Transfer-Encoding: chunked", path=other)), Framed)
+    assert isinstance(read(post(tiny, "Transfer-Encoding: chunked", path=other)), ParsedRequest)
     padded = b"00000001\r\n \r\n" * BODY_MAX
     found = read(post(padded, "Transfer-Encoding: chunked", path=other))
     assert found == Malformed("wire.body-size", "the body is cut into too small chunks", 413)
@@ -262,7 +262,7 @@ def test_a_client_that_waits_for_100_continue_is_told_once() -> None:
     reader.feed(b"{")
     assert (reader.poll(), reader.wants_continue) == (None, False)
     reader.feed(b"}")
-    assert isinstance(reader.poll(), Framed)
+    assert isinstance(reader.poll(), ParsedRequest)
 
 
 def test_one_connection_carries_requests_one_after_the_other() -> None:
@@ -271,7 +271,7 @@ def test_one_connection_carries_requests_one_after_the_other() -> None:
     for raw in (GET, post(b"{}"), GET):
         reader.feed(raw)
         request = reader.poll()
-        assert isinstance(request, Framed)
+        assert isinstance(request, ParsedRequest)
         found.append((request.method, request.body, request.keep_alive, reader.idle))
     assert found == [
         ("GET", b"", True, True),
@@ -291,7 +291,7 @@ def test_one_connection_carries_requests_one_after_the_other() -> None:
 )
 def test_the_client_says_whether_the_connection_stays(raw: bytes, keep_alive: bool) -> None:
     found = read(raw)
-    assert isinstance(found, Framed)
+    assert isinstance(found, ParsedRequest)
     assert found.keep_alive is keep_alive
 
 
@@ -325,7 +325,7 @@ def test_how_the_bytes_are_cut_into_pieces_changes_nothing(
         start += step
         found = reader.poll()
     pipelined = isinstance(whole, Malformed) and whole.rule == "wire.pipelined"
-    if pipelined and isinstance(found, Framed):
+    if pipelined and isinstance(found, ParsedRequest):
         return  # it was whole before its tail came
     assert found == whole
 

@@ -12,7 +12,12 @@ from typing import Any
 import pytest
 
 from controller.cli.clients import wait_for_pass
-from controller.cli.clients.wait_for_pass import Progress, name_of, show_changes, showing_progress
+from controller.cli.clients.wait_for_pass import (
+    ProgressPrinter,
+    name_of,
+    show_changes,
+    showing_progress,
+)
 from controller.cli.status.conditions import conditions_of
 from controller.cli.status.pass_result import done_text
 
@@ -112,7 +117,7 @@ def test_on_a_terminal_pulls_share_one_line(
     ]
 
 
-class Scripted(Progress):
+class Scripted(ProgressPrinter):
     """Gets its answers from a list."""
 
     def __init__(self, answers: list[dict[str, Any]]) -> None:

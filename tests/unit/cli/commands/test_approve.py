@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from controller.cli.commands.approve import TRIES
-from controller.settings import State
+from controller.settings import StateFolder
 from tests.unit.cli.commands.test_service import Both, run
 from tests.unit.cli.commands.test_service import state as state  # noqa: PLC0414 - a fixture
 
@@ -37,7 +37,7 @@ def shown(digest: str, *going: str) -> dict[str, Any]:
 class Scripted(Both):
     """A controller that answers its questions in this order, and the last ever again."""
 
-    def __init__(self, state: State, *answers: dict[str, Any]) -> None:
+    def __init__(self, state: StateFolder, *answers: dict[str, Any]) -> None:
         self.answers = list(answers)
         super().__init__(state, {}, {})
 
@@ -55,7 +55,7 @@ class Scripted(Both):
 
 
 @contextmanager
-def answering(state: State, *answers: dict[str, Any]) -> Iterator[Scripted]:
+def answering(state: StateFolder, *answers: dict[str, Any]) -> Iterator[Scripted]:
     both = Scripted(state, *answers)
     try:
         yield both
@@ -73,7 +73,7 @@ COMMANDS = (("approve", "--yes"), ("apply", "/d", "--approve-prune"))
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_it_holds_while_the_rest_of_the_plan_moves_on(
-    state: State, command: tuple[str, ...]
+    state: StateFolder, command: tuple[str, ...]
 ) -> None:
     answers = (shown(FIRST, "a", "b"), CHANGED, shown(SECOND, "b", "a"), DONE)
     with answering(state, *answers) as both:
@@ -86,7 +86,10 @@ def test_it_holds_while_the_rest_of_the_plan_moves_on(
 @pytest.mark.parametrize("command", COMMANDS)
 @pytest.mark.parametrize("now", [(), ("a",), ("a", "b", "c"), ("a", "c")])
 def test_it_does_not_hold_once_something_else_would_go(
-    state: State, command: tuple[str, ...], now: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+    state: StateFolder,
+    command: tuple[str, ...],
+    now: tuple[str, ...],
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     with answering(state, shown(FIRST, "a", "b"), CHANGED, shown(SECOND, *now), DONE) as both:
         assert run(state, *command) == 1
@@ -98,7 +101,7 @@ def test_it_does_not_hold_once_something_else_would_go(
     "command", [("approve", FIRST, "--yes"), ("apply", "/d", "--plan", FIRST, "--approve-prune")]
 )
 def test_a_plan_that_was_reviewed_is_approved_or_none(
-    state: State, command: tuple[str, ...]
+    state: StateFolder, command: tuple[str, ...]
 ) -> None:
     with answering(state, shown(FIRST, "a"), CHANGED, shown(SECOND, "a"), DONE) as both:
         assert run(state, *command) == 1
@@ -110,7 +113,7 @@ def test_a_plan_that_was_reviewed_is_approved_or_none(
     assert approved(both) == []
 
 
-def test_a_plan_that_never_rests_is_given_up(state: State) -> None:
+def test_a_plan_that_never_rests_is_given_up(state: StateFolder) -> None:
     turns = [each for _ in range(TRIES) for each in (shown(THIRD, "a"), CHANGED)]
     with answering(state, *turns) as both:
         assert run(state, "approve", "--yes") == 1

@@ -11,7 +11,7 @@ import pytest
 from controller import __version__
 from controller.cli.commands import doctor
 from controller.cli.commands.doctor import (
-    Finding,
+    CheckResult,
     disk_findings,
     engine_findings,
     own_findings,
@@ -63,7 +63,7 @@ def test_a_closed_socket_is_an_error_unless_a_broker_serves_the_user(
 
 
 def test_a_hint_has_a_remedy_and_is_no_ok() -> None:
-    assert doctor._quarantine(0) == Finding(
+    assert doctor._quarantine(0) == CheckResult(
         "quarantine",
         "hint",
         "pruned containers are removed at once",

@@ -16,8 +16,8 @@ from controller.cli.commands import service
 from controller.cli.commands.history import render
 from controller.cli.commands.service import standing
 from controller.cli.main import main
-from controller.loop.state.store import Memory
-from controller.settings import Instance, State, write_instance
+from controller.loop.state.store import StateStore
+from controller.settings import Instance, StateFolder, write_instance
 from tests.unit.core.service.test_overrides import course, written
 from tests.worlds import WEB
 
@@ -49,7 +49,9 @@ PLANNED = {"changed": True, "text": "goes back", "revision": REVISION, "anew": F
 class Both:
     """Controller and broker behind their sockets; what each was asked, in order."""
 
-    def __init__(self, state: State, planned: dict[str, Any], *states: dict[str, Any]) -> None:
+    def __init__(
+        self, state: StateFolder, planned: dict[str, Any], *states: dict[str, Any]
+    ) -> None:
         self.said: Said = []
         self.planned = planned
         self.states = list(states)
@@ -107,9 +109,9 @@ class Both:
 
 
 @pytest.fixture
-def state(tmp_path: Path) -> State:
+def state(tmp_path: Path) -> StateFolder:
     root = tmp_path / "state"
-    layout = State(root, root / "run")
+    layout = StateFolder(root, root / "run")
     for folder in (root, layout.run, layout.controller):
         folder.mkdir()
     instance = Instance(id="1" * 16, dir="/d", engine="unix:///e", run=str(layout.run))
@@ -118,7 +120,7 @@ def state(tmp_path: Path) -> State:
 
 
 @contextmanager
-def serving(state: State, *states: dict[str, Any], **planned: object) -> Iterator[Both]:
+def serving(state: StateFolder, *states: dict[str, Any], **planned: object) -> Iterator[Both]:
     both = Both(state, {**PLANNED, **planned}, *(states or (READY,)))
     try:
         yield both
@@ -126,14 +128,14 @@ def serving(state: State, *states: dict[str, Any], **planned: object) -> Iterato
         both.close()
 
 
-def run(state: State, *arguments: str) -> int:
+def run(state: StateFolder, *arguments: str) -> int:
     with pytest.raises(SystemExit) as ended:
         main([*arguments, "--state", str(state.root)])
     return int(ended.value.code or 0)
 
 
 def test_it_is_asked_then_recorded_then_done_and_awaited(
-    state: State, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    state: StateFolder, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(service, "LOOK_AGAIN_S", 0.001)
     monkeypatch.setenv("SUDO_USER", "alice")
@@ -160,7 +162,9 @@ def test_it_is_asked_then_recorded_then_done_and_awaited(
     ]
 
 
-def test_without_a_record_nothing_is_done(state: State, capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_a_record_nothing_is_done(
+    state: StateFolder, capsys: pytest.CaptureFixture[str]
+) -> None:
     for status, code in ((403, 4), (503, 1)):
         with serving(state) as both:
             told = {"rule": "some.rule", "reason": "no", "remedy": "ask somebody"}
@@ -174,7 +178,7 @@ def test_without_a_record_nothing_is_done(state: State, capsys: pytest.CaptureFi
 
 
 def test_what_is_so_already_is_neither_recorded_nor_done(
-    state: State, capsys: pytest.CaptureFixture[str]
+    state: StateFolder, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with serving(state, changed=False, text="neither suspended nor pinned") as both:
         assert run(state, "resume", "web") == 0
@@ -182,7 +186,7 @@ def test_what_is_so_already_is_neither_recorded_nor_done(
     assert capsys.readouterr().out == f"{WEB_KEY}: neither suspended nor pinned; nothing to do\n"
 
 
-def test_a_restart_is_recorded_with_whether_its_image_is_looked_up_anew(state: State) -> None:
+def test_a_restart_is_recorded_with_whether_its_image_is_looked_up_anew(state: StateFolder) -> None:
     with serving(state, anew=True) as both:
         assert run(state, "restart", "web", "--no-wait") == 0
     record = {"act": "service.restart", "object": WEB_KEY, "note": "", "revision": REVISION}
@@ -190,13 +194,15 @@ def test_a_restart_is_recorded_with_whether_its_image_is_looked_up_anew(state: S
 
 
 @pytest.mark.parametrize(("quiet", "code"), [(True, 0), (False, 5)])
-def test_a_suspension_is_done_when_nothing_goes_on(state: State, quiet: bool, code: int) -> None:
+def test_a_suspension_is_done_when_nothing_goes_on(
+    state: StateFolder, quiet: bool, code: int
+) -> None:
     with serving(state, quiet=quiet, revision=""):
         assert run(state, "suspend", "web") == code
 
 
 def test_time_that_is_up_is_told_by_the_exit_code(
-    state: State, capsys: pytest.CaptureFixture[str]
+    state: StateFolder, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with serving(state, GOING):
         assert run(state, "restart", "web", "--timeout", "10ms") == 5
@@ -204,7 +210,7 @@ def test_time_that_is_up_is_told_by_the_exit_code(
 
 
 def test_programs_are_told_all_in_one_object(
-    state: State, capsys: pytest.CaptureFixture[str]
+    state: StateFolder, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with serving(state):
         assert run(state, "restart", "web", "--json") == 0
@@ -222,7 +228,7 @@ def test_programs_are_told_all_in_one_object(
     ("name", "code"), [("api", "service.unknown"), ("web/api/x/y", "service.unknown")]
 )
 def test_a_name_that_means_nothing_is_told(
-    state: State, capsys: pytest.CaptureFixture[str], name: str, code: str
+    state: StateFolder, capsys: pytest.CaptureFixture[str], name: str, code: str
 ) -> None:
     with serving(state):
         assert run(state, "suspend", name) == 1
@@ -230,7 +236,7 @@ def test_a_name_that_means_nothing_is_told(
 
 
 def test_a_name_that_means_several_services_is_not_guessed(
-    state: State, capsys: pytest.CaptureFixture[str]
+    state: StateFolder, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with serving(state) as both:
         both.others = [resource(namespace="shop")]
@@ -239,7 +245,9 @@ def test_a_name_that_means_several_services_is_not_guessed(
     assert "web means Service/default/web, Service/shop/web" in capsys.readouterr().err
 
 
-def test_nothing_running_is_said_plainly(state: State, capsys: pytest.CaptureFixture[str]) -> None:
+def test_nothing_running_is_said_plainly(
+    state: StateFolder, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert run(state, "restart", "web") == 1
     assert "nothing runs behind" in capsys.readouterr().err
     assert run(state, "history", "web") == 1
@@ -247,10 +255,10 @@ def test_nothing_running_is_said_plainly(state: State, capsys: pytest.CaptureFix
 
 
 def test_the_history_is_told_from_the_memory_where_nothing_runs(
-    state: State, capsys: pytest.CaptureFixture[str]
+    state: StateFolder, capsys: pytest.CaptureFixture[str]
 ) -> None:
     blue, green = written("env: {C: blue}"), written("env: {C: green}")
-    memory = Memory(state.controller / "state.json")
+    memory = StateStore(state.controller / "state.json")
     memory.steer(WEB, course(blue, green, pinned=blue))
     memory.save()
     assert run(state, "history", "web") == 0
@@ -292,7 +300,7 @@ def test_how_far_a_service_is(there: dict[str, Any], line: str, code: int | None
 
 
 def test_words_of_an_image_play_no_tricks_on_a_terminal(
-    state: State, capsys: pytest.CaptureFixture[str]
+    state: StateFolder, capsys: pytest.CaptureFixture[str]
 ) -> None:
     # An engine repeats what an image's configuration says: "unable to find user ...".
     hostile = "its image has no user \x1b]0;owned\x07"

@@ -8,13 +8,13 @@ import pytest
 
 from controller.cli.containers import printing
 from controller.cli.containers.previous import print_run, select
-from controller.cli.containers.printing import LinePrinter, Origin
-from controller.cli.containers.replicas import Target
+from controller.cli.containers.printing import LineOrigin, LinePrinter
+from controller.cli.containers.replicas import ContainerTarget
 from controller.model.container_output import LogLine, StreamName
 from controller.model.names import service_key
 from tests.unit.core.drift.test_failed_runs import line, run_of
 
-ONE, TEN = Origin("web.1", 1, "web.1-a"), Origin("web.10", 10, "web.10-a")
+ONE, TEN = LineOrigin("web.1", 1, "web.1-a"), LineOrigin("web.10", 10, "web.10-a")
 
 
 def said(text: str, stream: StreamName = "stdout") -> LogLine:
@@ -82,6 +82,6 @@ def test_a_failed_run_is_named_before_its_lines(capsys: pytest.CaptureFixture[st
 
 def test_previous_means_the_last_failed_run_of_each_slot() -> None:
     runs = [run_of(1), run_of(2), run_of(3, slot=2), run_of(4, key=service_key("shop", "web"))]
-    assert select(runs, Target.parse("default/web")) == [runs[1], runs[2]]
-    assert select(runs, Target.parse("shop/web.1")) == [runs[3]]
-    assert select(runs, Target.parse("web.3")) == []
+    assert select(runs, ContainerTarget.parse("default/web")) == [runs[1], runs[2]]
+    assert select(runs, ContainerTarget.parse("shop/web.1")) == [runs[3]]
+    assert select(runs, ContainerTarget.parse("web.3")) == []

@@ -5,14 +5,14 @@ from __future__ import annotations
 import pytest
 
 from controller.cli.containers.exec import running
-from controller.cli.containers.replicas import Replica, Target, select
+from controller.cli.containers.replicas import ContainerTarget, VisibleContainer, select
 from controller.model.errors import StateError
 
 
 def replica(
     name: str, service: str = "", slot: int = 0, namespace: str = "default", state: str = "running"
-) -> Replica:
-    return Replica(f"id:{name}", name, namespace, service, slot, state)
+) -> VisibleContainer:
+    return VisibleContainer(f"id:{name}", name, namespace, service, slot, state)
 
 
 WEB_1 = replica("web.1-aaaaaaaa", "web", 1)
@@ -33,27 +33,29 @@ ALL = (WEB_1, WEB_2, SHOP, CLIENTS)
         ("tool", [CLIENTS]),
     ],
 )
-def test_a_name_means_a_service_a_slot_or_a_container(name: str, expected: list[Replica]) -> None:
-    assert select(ALL, Target.parse(name)) == expected
+def test_a_name_means_a_service_a_slot_or_a_container(
+    name: str, expected: list[VisibleContainer]
+) -> None:
+    assert select(ALL, ContainerTarget.parse(name)) == expected
 
 
 @pytest.mark.parametrize("name", ["web", "web.1"])
 def test_a_name_of_two_namespaces_must_have_one(name: str) -> None:
     with pytest.raises(StateError, match="means default/web, shop/web") as caught:
-        select(ALL, Target.parse(name))
+        select(ALL, ContainerTarget.parse(name))
     assert caught.value.remedy == "write NAMESPACE/NAME"
 
 
 @pytest.mark.parametrize("name", ["nobody", "web.3", "shop/tool", "web.0", "we"])
 def test_what_is_not_there_is_an_error_that_leads_to_what_is_kept(name: str) -> None:
     with pytest.raises(StateError, match="there is no container of") as caught:
-        select(ALL, Target.parse(name))
+        select(ALL, ContainerTarget.parse(name))
     assert f"'trimtab logs --previous {name}'" in caught.value.remedy
 
 
 def test_a_label_can_be_given_as_a_name() -> None:
     assert [each.label for each in ALL] == ["web.1", "web.2", "shop/web.1", "tool"]
-    assert select(ALL, Target.parse(SHOP.label)) == [SHOP]
+    assert select(ALL, ContainerTarget.parse(SHOP.label)) == [SHOP]
 
 
 def test_a_command_runs_in_the_first_replica_that_runs() -> None:

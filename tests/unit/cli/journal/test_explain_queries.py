@@ -21,12 +21,12 @@ from controller.cli.journal.broker_archive import BrokerArchive, found_of
 from controller.cli.journal.explain import render, there
 from controller.cli.main import main
 from controller.core.records.provenance import provenance
-from controller.core.records.query import Filter, Found
+from controller.core.records.query import Filter, QueryResult
 from controller.core.records.views import SHAPING_MAX, chronicle
 from controller.journal.index.archive import FolderArchive
 from controller.journal.store.reader import records
 from controller.model.records import Actor, Role
-from controller.settings import Instance, State, write_instance
+from controller.settings import Instance, StateFolder, write_instance
 from tests.unit.broker.dialogue import state as gate_state
 from tests.unit.broker.serving import Bench, get
 from tests.unit.broker.serving import ask as ask_broker
@@ -55,7 +55,7 @@ def the_story() -> Happened:
 
 
 def made(root: Path, happened: Happened) -> Path:
-    layout = State(root=root, run=root / "run")
+    layout = StateFolder(root=root, run=root / "run")
     layout.broker.mkdir(parents=True)
     write_instance(root, Instance(id="1" * 16, dir="/d", engine="unix:///e", run=str(layout.run)))
     told = [(NOON + number, each.entry) for number, each in enumerate(happened.records, 1)]
@@ -298,7 +298,7 @@ def test_a_client_is_explained_its_container_and_named_no_person() -> None:
     client = Actor(uid=1000, gid=1000, pid=7, role=Role.CLIENT, owner="team")
     gate = gate_state()
 
-    def told(wanted: Filter, *, limit: int = 0, last: bool = True) -> Iterator[Found]:
+    def told(wanted: Filter, *, limit: int = 0, last: bool = True) -> Iterator[QueryResult]:
         for found in happened.find(wanted, limit=limit, last=last):
             yield found_of(line_for(found, actor=client, state=gate, with_about=True))
 

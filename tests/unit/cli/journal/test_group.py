@@ -16,7 +16,7 @@ from controller.cli.main import main
 from controller.core.records.record import line_of
 from controller.journal.store.reader import records
 from controller.model.records import Entry
-from controller.settings import Instance, State, write_instance
+from controller.settings import Instance, StateFolder, write_instance
 from tests.unit.journal.builders import FixedClock, entry, open_log, uuid7
 
 CONTAINER = "c0ffee" + "0" * 58
@@ -33,7 +33,7 @@ ACTOR: dict[str, object] = {
 def state(tmp_path: Path) -> Path:
     """A state folder whose journal tells of a create, a refusal and an open stop."""
     root = tmp_path / "state"
-    layout = State(root=root, run=root / "run")
+    layout = StateFolder(root=root, run=root / "run")
     layout.broker.mkdir(parents=True)
     write_instance(root, Instance(id="1" * 16, dir="/d", engine="unix:///e", run=str(layout.run)))
     clock = FixedClock()

@@ -8,25 +8,25 @@ from pathlib import Path
 import pytest
 
 from controller.cli.main import main
-from controller.settings import Instance, State, write_instance
+from controller.settings import Instance, StateFolder, write_instance
 
 
 @pytest.fixture
-def state(tmp_path: Path) -> State:
-    found = State(root=tmp_path, run=tmp_path / "run")
+def state(tmp_path: Path) -> StateFolder:
+    found = StateFolder(root=tmp_path, run=tmp_path / "run")
     found.ship.mkdir()
     write_instance(tmp_path, Instance(id="1" * 16, dir="/d", engine="unix:///e", run="/r"))
     return found
 
 
-def asked(state: State, capsys: pytest.CaptureFixture[str]) -> tuple[object, str, str]:
+def asked(state: StateFolder, capsys: pytest.CaptureFixture[str]) -> tuple[object, str, str]:
     with pytest.raises(SystemExit) as ended:
         main(["ship", "--status", "--state", str(state.root)])
     printed = capsys.readouterr()
     return ended.value.code, printed.out, printed.err
 
 
-def test_each_destination_is_a_row(state: State, capsys: pytest.CaptureFixture[str]) -> None:
+def test_each_destination_is_a_row(state: StateFolder, capsys: pytest.CaptureFixture[str]) -> None:
     sink = {"name": "siem", "seq": 7, "lag_records": 2, "lag_seconds": 3.4, "missing": 0}
     told = {"at": 1.0, "sinks": [{**sink, "rejected": 1, "error": "it hung up"}]}
     (state.ship / "status.json").write_text(json.dumps(told))
@@ -38,7 +38,7 @@ def test_each_destination_is_a_row(state: State, capsys: pytest.CaptureFixture[s
 
 
 def test_what_a_receiver_said_plays_no_tricks(
-    state: State, capsys: pytest.CaptureFixture[str]
+    state: StateFolder, capsys: pytest.CaptureFixture[str]
 ) -> None:
     sink = {"name": "o", "seq": 7, "lag_records": 2, "lag_seconds": 3.4, "missing": 0}
     told = {"at": 1.0, "sinks": [{**sink, "error": "no\x1b[2J\nall is well\u202e"}]}
@@ -49,7 +49,7 @@ def test_what_a_receiver_said_plays_no_tricks(
 
 @pytest.mark.parametrize("told", [None, "", "[]", "null", "{}", '{"sinks": [{}]}', '{"sinks": 1}'])
 def test_where_no_shipper_left_a_status_that_is_said(
-    state: State, capsys: pytest.CaptureFixture[str], told: str | None
+    state: StateFolder, capsys: pytest.CaptureFixture[str], told: str | None
 ) -> None:
     if told is not None:
         (state.ship / "status.json").write_text(told)

@@ -7,23 +7,31 @@ from typing import Any
 
 import pytest
 
-from controller.cli.journal.table import Clock, clock_for, outcome_of, render_changes, verdict_of
+from controller.cli.journal.table import (
+    TimeFormat,
+    clock_for,
+    outcome_of,
+    render_changes,
+    verdict_of,
+)
 from controller.cli.output.tables import cell_width
-from controller.core.records.query import About, Found
+from controller.core.records.query import QueryResult, RecordSubject
 from controller.model.records import Entry, Record
 
 NOW = 1_772_366_400.0  # 2026-03-01T12:00:00Z
 
 
-def found(seq: int, stage: Any, time: str, **parts: Any) -> Found:
+def found(seq: int, stage: Any, time: str, **parts: Any) -> QueryResult:
     entry = Entry(f"id{parts.pop('change', seq)}", stage, **parts)
-    about = About(name="shop.postgres.1-0c3ab8df", action="container.create")
-    return Found(Record(seq, time, entry, "", ""), about)
+    about = RecordSubject(name="shop.postgres.1-0c3ab8df", action="container.create")
+    return QueryResult(Record(seq, time, entry, "", ""), about)
 
 
 def outcome(stage: Any = "outcome", action: str = "container.create", **result: Any) -> str:
     return outcome_of(
-        Found(Record(1, "", Entry("i", stage, result=result), "", ""), About(action=action))
+        QueryResult(
+            Record(1, "", Entry("i", stage, result=result), "", ""), RecordSubject(action=action)
+        )
     )
 
 
@@ -61,7 +69,7 @@ def test_a_verdict_is_shown_where_it_is_more_than_permission(verdict: Any, text:
 
 def test_the_date_stands_where_it_changes() -> None:
     clock = clock_for(NOW, utc=True, exact=False)
-    assert clock == Clock(UTC, "2026-03-01")
+    assert clock == TimeFormat(UTC, "2026-03-01")
     times = ["2026-02-28T23:59:59.000Z", "2026-02-28T23:59:59.500Z", "2026-03-01T00:00:01.000Z"]
     assert clock.cells(times) == [
         "2026-02-28 23:59:59",
@@ -69,7 +77,7 @@ def test_the_date_stands_where_it_changes() -> None:
         "2026-03-01 00:00:01",
     ]
     assert clock.cells(["2026-03-01T11:00:00.000Z"]) == ["11:00:00"]
-    assert Clock(UTC, "", exact=True).cells(times) == times
+    assert TimeFormat(UTC, "", exact=True).cells(times) == times
 
 
 def test_at_120_columns_a_change_is_one_line() -> None:

@@ -15,7 +15,7 @@ from controller.cli.main import main
 from controller.core.transparency.checkpoint import Checkpoint
 from controller.core.transparency.signed_note import PrivateKey, parse_private, signed
 from controller.journal.store.segments import MARK_NAME, list_segments
-from controller.journal.writer.checkpointer import Every
+from controller.journal.writer.checkpointer import CheckpointInterval
 from controller.journal.writer.signing_keys import read_public_keys
 from tests.unit.journal.builders import ORIGIN, edit, entry, key_files, open_log
 from tests.unit.journal.verify.test_verify_tamper import (
@@ -28,7 +28,7 @@ from tests.unit.journal.verify.test_verify_tamper import (
 )
 from tests.unit.journal.writer.test_checkpointer import rotate
 
-EVERY = Every(records=5)
+EVERY = CheckpointInterval(records=5)
 FIRST = "00000000000000000001.jsonl"
 
 

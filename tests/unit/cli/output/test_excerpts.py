@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from controller.cli.output.excerpts import excerpts, reported
-from controller.cli.status.table import View, fit_status
+from controller.cli.status.table import TableView, fit_status
 from controller.model.errors import Problem
 
 TEXT = "kind: Service\nspec:\n  replicas: two\n"
@@ -70,6 +70,6 @@ def test_what_has_no_line_in_a_file_shows_none(tmp_path: Path, problem: Problem)
 def test_lines_of_files_give_way_first_where_the_screen_is_full(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text(TEXT)
     report = {"resources": [], "problems": [REPORTED]}
-    view = View(80, 0.0, excerpt=reported(tmp_path))
+    view = TableView(80, 0.0, excerpt=reported(tmp_path))
     assert "replicas: two" in fit_status(report, view, 24)
     assert "replicas: two" not in fit_status(report, view, 4)

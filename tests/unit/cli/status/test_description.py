@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from controller.cli.status.description import describe_resource
-from controller.cli.status.table import View
+from controller.cli.status.table import TableView
 from tests.unit.cli.reports import condition, report, resource, slot
 
 NOW = 1_772_366_400.0  # 2026-03-01T12:00:00Z
@@ -15,7 +15,7 @@ NOW = 1_772_366_400.0  # 2026-03-01T12:00:00Z
 
 def described(one: dict[str, Any], *others: dict[str, Any], **view: Any) -> list[str]:
     shown = describe_resource(
-        one, report(one, *others), View(100, NOW, **view), events=["41  created"]
+        one, report(one, *others), TableView(100, NOW, **view), events=["41  created"]
     )
     return click.unstyle(shown).split("\n")
 

@@ -13,7 +13,7 @@ import pytest
 from controller.app.launch import Launch, User
 from controller.cli.status import live_view
 from controller.cli.status.live_view import answering, is_settled, screen_of
-from controller.cli.status.table import View
+from controller.cli.status.table import TableView
 from controller.settings import Instance, state_of
 from tests.unit.cli.reports import condition, report, resource
 
@@ -96,7 +96,7 @@ def test_in_a_pipe_the_policy_comes_first_and_the_addresses_once(
 def test_a_screen_is_never_higher_than_the_terminal() -> None:
     heading = ["trimtab keeps /srv/desired under the policy home", "  web  http://127.0.0.1:1"]
     rows = report(*(resource(f"web{number}") for number in range(40)))
-    lines = click.unstyle(screen_of(heading, rows, View(80, NOW), height=24)).split("\n")
+    lines = click.unstyle(screen_of(heading, rows, TableView(80, NOW), height=24)).split("\n")
     assert lines[:4] == [*heading, "", "KIND     NAME   READY  CONDITION  AGE  IMAGE"]
     assert lines[-1] == "and 22 more, all Ready"
     assert len(lines) == 23

@@ -8,7 +8,7 @@ import click
 import pytest
 
 from controller.cli.output.tables import cell_width
-from controller.cli.status.table import View, fit_status, ready_of, render_status
+from controller.cli.status.table import TableView, fit_status, ready_of, render_status
 from tests.unit.cli.reports import condition, problem, report, resource, slot
 
 NOW = 1_772_366_400.0  # 2026-03-01T12:00:00Z
@@ -23,7 +23,7 @@ GATEWAY = resource("gateway", condition("Stalled", WHY), ready=0, slots=[slot(st
 
 
 def shown(status: dict[str, Any], width: int | None = 80, **view: Any) -> list[str]:
-    return click.unstyle(render_status(status, View(width, NOW, **view))).split("\n")
+    return click.unstyle(render_status(status, TableView(width, NOW, **view))).split("\n")
 
 
 @pytest.mark.parametrize("width", [60, 80, 100, 120, 160])
@@ -149,7 +149,7 @@ def test_problems_with_one_remedy_stand_together_and_say_it_once() -> None:
 
 def test_what_is_ready_gives_way_on_a_low_screen() -> None:
     rows = [resource(f"web{number}") for number in range(30)]
-    text = click.unstyle(fit_status(report(GATEWAY, *rows), View(80, NOW), 12))
+    text = click.unstyle(fit_status(report(GATEWAY, *rows), TableView(80, NOW), 12))
     lines = text.split("\n")
     assert len(lines) == 12
     assert "has no such image" in text
@@ -159,16 +159,16 @@ def test_what_is_ready_gives_way_on_a_low_screen() -> None:
 def test_where_no_row_fits_the_resources_are_still_counted() -> None:
     problems = [problem(f"problem {number}") for number in range(9)]
     status = report(resource("a"), resource("b"), problems=problems)
-    lines = click.unstyle(fit_status(status, View(80, NOW), 4)).split("\n")
+    lines = click.unstyle(fit_status(status, TableView(80, NOW), 4)).split("\n")
     assert lines[0] == "and 2 more, all Ready"
 
 
 def test_on_a_very_low_screen_all_else_is_summed_up() -> None:
     rows = [GATEWAY, resource("a"), resource("b", condition("Degraded", "x"), ready=0)]
     problems = [problem(f"problem {number}") for number in range(9)]
-    lines = click.unstyle(fit_status(report(*rows, problems=problems), View(80, NOW), 7)).split(
-        "\n"
-    )
+    lines = click.unstyle(
+        fit_status(report(*rows, problems=problems), TableView(80, NOW), 7)
+    ).split("\n")
     assert lines[-3:] == [
         "and 2 more: 1 Degraded, 1 Ready",
         "problem problem 0 [a.code]",

@@ -25,9 +25,9 @@ import pytest
 
 from controller.cli.clients.name_completion import complete_names
 from controller.cli.main import main
-from controller.cli.status.screen import Changes
+from controller.cli.status.screen import ChangeLines
 from controller.model.errors import EngineUnavailable
-from controller.settings import Instance, State, state_of, write_instance
+from controller.settings import Instance, StateFolder, state_of, write_instance
 from tests.unit.cli.reports import condition, problem, report, resource
 
 TRIMTAB = str(Path(sys.executable).parent / "trimtab")
@@ -35,7 +35,7 @@ PATIENCE_S = 30.0
 
 
 @pytest.fixture
-def state(tmp_path: Path) -> State:
+def state(tmp_path: Path) -> StateFolder:
     (tmp_path / "run").mkdir()
     (tmp_path / "controller").mkdir()
     instance = Instance("1" * 8, "/srv/desired", "unix:///x", run=str(tmp_path / "run"))
@@ -44,7 +44,7 @@ def state(tmp_path: Path) -> State:
 
 
 @contextmanager
-def answering(state: State, *reports: dict[str, Any]) -> Iterator[None]:
+def answering(state: StateFolder, *reports: dict[str, Any]) -> Iterator[None]:
     """Answer each question to the controller with the next report, and go on with the last one."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
         listener.bind(str(state.controller_socket))
@@ -70,7 +70,7 @@ def answering(state: State, *reports: dict[str, Any]) -> Iterator[None]:
 
 
 def test_where_nothing_runs_the_last_known_state_is_shown_with_its_age(
-    state: State, capsys: pytest.CaptureFixture[str]
+    state: StateFolder, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = state.controller / "status.json"
     path.write_text(json.dumps(report(resource("web"))))
@@ -91,7 +91,7 @@ def test_where_nothing_runs_the_last_known_state_is_shown_with_its_age(
 
 @pytest.mark.parametrize("what", ["nothing", "FIFO", "link", "garbage"])
 def test_where_nothing_was_known_it_says_that_nothing_runs(
-    state: State, capsys: pytest.CaptureFixture[str], what: str
+    state: StateFolder, capsys: pytest.CaptureFixture[str], what: str
 ) -> None:
     path = state.controller / "status.json"
     if what == "FIFO":
@@ -108,7 +108,7 @@ def test_where_nothing_was_known_it_says_that_nothing_runs(
 
 
 def test_an_unknown_name_gets_the_nearest_one(
-    state: State, capsys: pytest.CaptureFixture[str]
+    state: StateFolder, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with answering(state, report(resource("gateway"))):
         for command in ("status", "describe"):
@@ -121,7 +121,7 @@ def test_an_unknown_name_gets_the_nearest_one(
             )
 
 
-def test_names_are_completed_from_what_runs(state: State) -> None:
+def test_names_are_completed_from_what_runs(state: StateFolder) -> None:
     shop = resource("gateway", namespace="shop")
     context = click.Context(click.Command("describe"))
     context.params = {"state": state.root}
@@ -132,7 +132,7 @@ def test_names_are_completed_from_what_runs(state: State) -> None:
 
 
 def test_only_one_namespace_is_shown_if_asked(
-    state: State, capsys: pytest.CaptureFixture[str]
+    state: StateFolder, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with answering(state, report(resource("web"), resource("db", namespace="shop"))):
         with pytest.raises(SystemExit):
@@ -140,7 +140,7 @@ def test_only_one_namespace_is_shown_if_asked(
         assert [r["name"] for r in json.loads(capsys.readouterr().out)["resources"]] == ["db"]
 
 
-def test_in_a_pipe_each_change_is_a_line_with_the_time(state: State) -> None:
+def test_in_a_pipe_each_change_is_a_line_with_the_time(state: StateFolder) -> None:
     broken = resource("web", condition("CrashLoop", "it exited with 1"), ready=0)
     with answering(state, report(resource("web")), report(broken)):
         process = subprocess.Popen(
@@ -161,7 +161,7 @@ def test_in_a_pipe_each_change_is_a_line_with_the_time(state: State) -> None:
     ]
 
 
-def test_a_terminal_is_redrawn_at_once_when_its_size_changes(state: State) -> None:
+def test_a_terminal_is_redrawn_at_once_when_its_size_changes(state: StateFolder) -> None:
     why = "the registry has no such image: push it, or correct the name"
     stalled = resource("web", condition("Stalled", why), ready=0)
     leader, follower = pty.openpty()
@@ -200,7 +200,7 @@ def read_until(descriptor: int, text: str) -> str:
 def test_a_change_is_a_line_and_a_problem_of_a_resource_is_not_repeated(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    changes = Changes(as_json=False, timestamps=False)
+    changes = ChangeLines(as_json=False, timestamps=False)
     web = resource("web", condition("Stalled", "no such volume (declare it)"), ready=0)
     typo = problem("unknown key", file="web.yaml", line=6, code="field.unknown")
     changes.wait(EngineUnavailable("nothing.running", "nothing runs"))
@@ -225,5 +225,5 @@ def test_a_line_for_a_change_plays_no_tricks_on_a_terminal(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     problem = {"code": "x", "file": "", "line": 0, "column": 0, "field": "", "message": "\x1b[2J"}
-    Changes(as_json=False, timestamps=False).show({"resources": [], "problems": [problem]})
+    ChangeLines(as_json=False, timestamps=False).show({"resources": [], "problems": [problem]})
     assert capsys.readouterr().out == "problem x  \\u001b[2J\n"

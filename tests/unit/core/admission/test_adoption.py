@@ -22,7 +22,7 @@ from controller.core.admission.adoption import (
     judge_likeness,
     judge_plain,
 )
-from controller.core.admission.create import Admission
+from controller.core.admission.create import AdmissionDecision
 from controller.core.engine_api.requests import Finding
 from controller.core.engine_api.translate import settings as shown_settings
 from controller.model.policy.document import Policy
@@ -299,7 +299,7 @@ def test_each_kind_of_container_is_adopted_as_what_it_was(
     comes_back(first, name, actor)
 
 
-def comes_back(first: Admission, name: str, actor: Actor) -> None:
+def comes_back(first: AdmissionDecision, name: str, actor: Actor) -> None:
     """What was admitted, and is now shown by an engine, is admitted again as the same."""
     image = SimImage(REFERENCE, IMAGE.id)
     made = container_of("c" * 64, name, image, dict(first.body or {}), now=0.0)

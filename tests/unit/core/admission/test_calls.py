@@ -17,7 +17,7 @@ from controller.core.admission.create import (
     preview,
 )
 from controller.core.engine_api.translate import create_body
-from controller.model.desired.desired import Service, Source
+from controller.model.desired.desired import Service, SourceLocation
 from controller.model.desired.plan import (
     ALLOW,
     ConnectNetwork,
@@ -195,7 +195,9 @@ def service(image=REFERENCE, **spec):
     parsed = ServiceSpec.model_validate_json(
         ServiceSpec(image=image, **spec).model_dump_json(by_alias=True, exclude_defaults=True)
     )
-    return Service(KEY, owner="alice", spec=parsed, revision=REVISION, source=Source("web.yaml"))
+    return Service(
+        KEY, owner="alice", spec=parsed, revision=REVISION, source=SourceLocation("web.yaml")
+    )
 
 
 def create(declared, rules=STRICT):

@@ -8,7 +8,7 @@ from controller.core.admission.create import CREATE_RULES, needs
 from controller.core.engine_api.parse import parse_create
 from controller.core.rules.facts import HostFacts, ImageFacts, Needs, VolumeFacts
 from controller.model import names
-from controller.model.inventory import Trusted
+from controller.model.inventory import TrustedImage
 from controller.model.observed import Settings
 from tests.unit.core.creates import (
     CLIENT,
@@ -347,7 +347,7 @@ def test_what_no_container_is(body, rule):
 def test_an_image_must_be_the_one_that_was_let_in():
     absent = replace(FACTS, image=None)
     unknown = replace(FACTS, trusted=None)
-    moved = replace(FACTS, trusted=Trusted(REFERENCE, "sha256:" + "2" * 64))
+    moved = replace(FACTS, trusted=TrustedImage(REFERENCE, "sha256:" + "2" * 64))
     assert denials(judged(facts=absent)) == ("image.missing",)
     assert denials(judged(facts=unknown)) == ("image.untrusted",)
     assert denials(judged(facts=moved)) == ("image.moved",)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 
-from controller.core.admission.dns_names import Answering, answering, clashes, of_item, of_summary
+from controller.core.admission.dns_names import DnsNames, answering, clashes, of_item, of_summary
 from controller.core.engine_api.requests import Finding
 from controller.core.records.inventory import fold, from_json, to_json
 from controller.model.inventory import Inventory
@@ -13,10 +13,10 @@ from controller.model.observed import Settings
 from controller.model.records import Entry, Record
 from tests.unit.broker.world import SLOT, WEB, inventory, item, labels
 
-BOBS = Answering("bob", frozenset({"isle", "sea"}), frozenset({"db", "cache"}))
+BOBS = DnsNames("bob", frozenset({"isle", "sea"}), frozenset({"db", "cache"}))
 
 
-def names_taken(mine: Answering, *free: str) -> list[str]:
+def names_taken(mine: DnsNames, *free: str) -> list[str]:
     return [
         finding.reason.partition("answers to '")[2].partition("'")[0]
         for finding in clashes(mine, [BOBS], free=free)

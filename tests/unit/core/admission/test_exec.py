@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from controller.core.admission.create import Admission, admit_exec, admit_exec_start
+from controller.core.admission.create import AdmissionDecision, admit_exec, admit_exec_start
 from controller.core.engine_api.parse import parse_exec, parse_exec_start
 from controller.core.engine_api.requests import ExecRequest, ExecStart
 from controller.model.policy.document import Policy
@@ -20,11 +20,11 @@ def policy(**sections: Any) -> Policy:
     return Policy.from_json({"name": "p", **sections})
 
 
-def judged(body: object, rules: Policy = STRICT, container_user: str = "") -> Admission:
+def judged(body: object, rules: Policy = STRICT, container_user: str = "") -> AdmissionDecision:
     return admit_exec(parse_exec(body), policy=rules, container_user=container_user)
 
 
-def denials(admission: Admission) -> tuple[str, ...]:
+def denials(admission: AdmissionDecision) -> tuple[str, ...]:
     verdict_is_written(admission)
     verdict = admission.verdict
     return verdict.rules if verdict.decision == "deny" else ()
@@ -163,7 +163,7 @@ def test_the_policy_may_let_root_be_named_and_may_refuse_every_exec() -> None:
     assert denials(judged(ECHO, policy(exec={"enabled": False}))) == ("exec.disabled",)
 
 
-def started(body: object, *, stdin: bool = False, hijack: bool = True) -> Admission:
+def started(body: object, *, stdin: bool = False, hijack: bool = True) -> AdmissionDecision:
     request = ExecRequest(command=("cat",), attach_stdin=stdin)
     return admit_exec_start(parse_exec_start(body), request, hijack=hijack)
 

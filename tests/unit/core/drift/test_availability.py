@@ -6,9 +6,9 @@ from dataclasses import replace
 import pytest
 
 from controller.core.drift.availability import (
-    Readiness,
-    Ready,
-    Sighting,
+    Availability,
+    AvailabilityWord,
+    GoodSince,
     at_first_sight,
     readiness,
     saw,
@@ -23,7 +23,7 @@ SPEC = service().spec  # minHealthy 10s
 
 def after(*looks, first=True):
     """What is known after looks at (instant, container), the first of which is *first*."""
-    known: dict[str, Sighting] = {}
+    known: dict[str, GoodSince] = {}
     for number, (now, seen) in enumerate(looks):
         unseen_s = 0.0 if number or not first else math.inf
         known = saw(known, [seen], now=now, wall=WALL + now, unseen_s=unseen_s)
@@ -38,12 +38,12 @@ def word(now, *looks, first=True, spec=SPEC):
 
 def test_who_is_up_for_long_enough_is_available():
     up = container()
-    assert word(9.9, (0, up)) == Readiness(Ready.SETTLING, "must be up for 10s", 10.0)
-    assert word(10, (0, up)) == Readiness(Ready.AVAILABLE)
+    assert word(9.9, (0, up)) == Availability(AvailabilityWord.SETTLING, "must be up for 10s", 10.0)
+    assert word(10, (0, up)) == Availability(AvailabilityWord.AVAILABLE)
 
 
 def test_at_the_first_look_of_all_the_engine_is_believed():
-    assert word(12, (12, container())).word is Ready.AVAILABLE
+    assert word(12, (12, container())).word is AvailabilityWord.AVAILABLE
     assert word(12, (12, container()), first=False).until == 22
 
 
@@ -65,27 +65,29 @@ def test_each_run_begins_anew():
 
 def test_a_check_must_pass_for_as_long():
     starting, healthy = container(health="starting"), container(health="healthy")
-    assert word(30, (30, starting)) == Readiness(Ready.SETTLING, "isn't healthy yet")
-    assert word(30, (0, starting), (25, healthy)) == Readiness(
-        Ready.SETTLING, "must be healthy for 10s", 35.0
+    assert word(30, (30, starting)) == Availability(AvailabilityWord.SETTLING, "isn't healthy yet")
+    assert word(30, (0, starting), (25, healthy)) == Availability(
+        AvailabilityWord.SETTLING, "must be healthy for 10s", 35.0
     )
-    assert word(35, (0, starting), (25, healthy)).word is Ready.AVAILABLE
+    assert word(35, (0, starting), (25, healthy)).word is AvailabilityWord.AVAILABLE
     ill = container(health="unhealthy")
-    assert word(40, (0, healthy), (40, ill)) == Readiness(Ready.UNHEALTHY, "is unhealthy")
+    assert word(40, (0, healthy), (40, ill)) == Availability(
+        AvailabilityWord.UNHEALTHY, "is unhealthy"
+    )
     assert word(41, (0, healthy), (40, ill), (41, healthy)).until == 51
 
 
 @pytest.mark.parametrize("state", ["created", "exited", "paused", "restarting", "dead"])
 def test_what_does_not_run_is_down(state):
     down = container(state=state)
-    assert word(50, (0, down)) == Readiness(Ready.DOWN, f"is {state}")
-    assert at_first_sight(down).word is Ready.DOWN
+    assert word(50, (0, down)) == Availability(AvailabilityWord.DOWN, f"is {state}")
+    assert at_first_sight(down).word is AvailabilityWord.DOWN
 
 
 def test_without_a_pause_up_is_enough():
     spec = service(rollout={"minHealthy": "0s"}).spec
-    assert word(0, (0, container()), spec=spec).word is Ready.AVAILABLE
-    assert word(0, (0, container(health="starting")), spec=spec).word is Ready.SETTLING
+    assert word(0, (0, container()), spec=spec).word is AvailabilityWord.AVAILABLE
+    assert word(0, (0, container(health="starting")), spec=spec).word is AvailabilityWord.SETTLING
 
 
 def test_what_is_gone_is_forgotten():
@@ -96,10 +98,10 @@ def test_what_is_gone_is_forgotten():
 @pytest.mark.parametrize(
     ("health", "found"),
     [
-        ("", Ready.AVAILABLE),
-        ("healthy", Ready.AVAILABLE),
-        ("starting", Ready.SETTLING),
-        ("unhealthy", Ready.UNHEALTHY),
+        ("", AvailabilityWord.AVAILABLE),
+        ("healthy", AvailabilityWord.AVAILABLE),
+        ("starting", AvailabilityWord.SETTLING),
+        ("unhealthy", AvailabilityWord.UNHEALTHY),
     ],
 )
 def test_at_first_sight_whoever_is_good_is_available(health, found):

@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from controller.core.drift.actions import Handle
+from controller.core.drift.actions import ContainerHandle
 from controller.core.drift.contention import (
     CALM,
-    Fight,
+    Contention,
     from_json,
     healed,
     is_contended,
@@ -20,7 +20,7 @@ from controller.core.drift.contention import (
 from tests.worlds import container
 
 
-def fought(*times: float) -> Fight:
+def fought(*times: float) -> Contention:
     """A field that was altered at these times, and healed at once each time."""
     fight = CALM
     for at in times:
@@ -48,9 +48,9 @@ def test_three_times_again_within_ten_minutes_is_a_fight_until_it_is_quiet_for_t
 
 
 def test_pauses_grow_threefold_up_to_five_minutes() -> None:
-    pauses = [not_before(Fight((100.0,), rounds)) - 100 for rounds in range(1, 8)]
+    pauses = [not_before(Contention((100.0,), rounds)) - 100 for rounds in range(1, 8)]
     assert pauses == [2, 6, 18, 54, 162, 300, 300]
-    assert not_before(Fight((100.0,), 999)) == 400
+    assert not_before(Contention((100.0,), 999)) == 400
     assert not_before(fought(1, 2, 3)) == 0
 
 
@@ -89,7 +89,7 @@ def test_what_is_altered_again_before_anybody_looked_is_altered_again() -> None:
     there = container(state="paused", settings={"pids": 9})
     fights = look({}, (there,), 0.0)
     for at in (1.0, 2.0, 3.0):
-        fights = look(healed(fights, Handle.seen(there).unpause("")), (there,), at)
+        fights = look(healed(fights, ContainerHandle.seen(there).unpause("")), (there,), at)
     assert (fights["paused"].rounds, fights["pids"].rounds) == (1, 0)
 
 
@@ -100,7 +100,9 @@ def test_a_stop_and_a_removal_count_as_fields_and_a_violation_as_none() -> None:
         "stopped": [first.id],
         "removed": ["gone"],
     }
-    again = look(healed(fights, Handle.seen(first).start("")), (), 1.0, ended={"stopped": first.id})
+    again = look(
+        healed(fights, ContainerHandle.seen(first).start("")), (), 1.0, ended={"stopped": first.id}
+    )
     assert [len(again[name].times) for name in ("stopped", "removed")] == [2, 1]
 
 
@@ -109,8 +111,8 @@ def test_it_is_written_and_read_back() -> None:
     assert from_json(json.loads(json.dumps(to_json(fights)))) == fights
     older = {"memory": [[5.0], 0, "c1"], "pids": [[6.0], 0, ""]}
     assert from_json(older) == {
-        "memory": Fight((5.0,), 0, frozenset({"c1"})),
-        "pids": Fight((6.0,)),
+        "memory": Contention((5.0,), 0, frozenset({"c1"})),
+        "pids": Contention((6.0,)),
     }
     broken: tuple[Any, ...] = ({"memory": [1]}, {"memory": "x"}, [], {"memory": [[None], 1, ""]})
     for told in broken:

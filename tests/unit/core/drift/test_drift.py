@@ -8,7 +8,7 @@ import pytest
 from controller.core.drift.drift import (
     DRIFT_RULES,
     Drift,
-    Replica,
+    ReplicaState,
     alterations,
     drift_of,
     is_healable,
@@ -30,7 +30,7 @@ LEAVING = replace(service(), restarting=Restarting(frozenset({container().id}), 
 
 def check(there: Container, wanted: Service | None, word: str, cause: str, *, blind=False):
     """A container beside what is declared has this word, for this reason."""
-    replica = Replica(there, wanted, blind)
+    replica = ReplicaState(there, wanted, blind)
     assert (drift_of(replica).value, why(replica)) == (word, cause)
 
 
@@ -119,7 +119,7 @@ def test_blindness_comes_before_every_other_word(wanted):
 
 def test_every_word_for_a_container_has_a_rule_and_the_last_one_matches_all():
     assert {drift for drift, _ in DRIFT_RULES} == set(Drift) - {Drift.MISSING}
-    assert DRIFT_RULES[-1][1](Replica(container(), None))
+    assert DRIFT_RULES[-1][1](ReplicaState(container(), None))
 
 
 @pytest.mark.parametrize(

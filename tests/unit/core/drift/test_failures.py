@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from controller.core.drift import failures
-from controller.core.drift.failures import Mark
+from controller.core.drift.failures import ExitCursor
 from controller.core.engine_api import timestamps
 from controller.model.observed import Ending
 from tests.worlds import container, service
@@ -101,12 +101,14 @@ def test_the_same_exit_is_counted_once() -> None:
     ("mark", "count"),
     [
         (None, 0),
-        (Mark("another", 1), 0),
-        (Mark("id:web.1-bbbbbbbb", 1), 3),
-        (Mark("id:web.1-bbbbbbbb", 9), 0),
+        (ExitCursor("another", 1), 0),
+        (ExitCursor("id:web.1-bbbbbbbb", 1), 3),
+        (ExitCursor("id:web.1-bbbbbbbb", 9), 0),
     ],
 )
-def test_restarts_of_the_engines_count_from_the_last_look_on(mark: Mark | None, count: int) -> None:
+def test_restarts_of_the_engines_count_from_the_last_look_on(
+    mark: ExitCursor | None, count: int
+) -> None:
     running = container(restart_count=4)
     assert failures.failures(running, service(), mark, taken_over=False) == count
 
@@ -270,7 +272,7 @@ def test_how_long_it_ran_is_told_by_start_and_end() -> None:
 
 
 def test_a_mark_is_read_back_as_it_was_written() -> None:
-    for mark in (Mark("c1", 3, DOWN), Mark("c1", 0, "", "x", "web.1", ("v1", "v2"))):
+    for mark in (ExitCursor("c1", 3, DOWN), ExitCursor("c1", 0, "", "x", "web.1", ("v1", "v2"))):
         assert failures.from_json(failures.to_json(mark)) == mark
     with pytest.raises(ValueError, match="not a mark"):
         failures.from_json({"id": 3})

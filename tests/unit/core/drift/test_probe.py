@@ -11,17 +11,17 @@ from hypothesis import strategies as st
 from controller.core.drift import probe
 from controller.core.drift.probe import (
     FLAP_WINDOW_S,
-    Answer,
-    Course,
     Health,
     Probe,
-    Verdict,
+    ProbeOutcome,
+    ProbeProgress,
+    ProbeResult,
     advance,
     begin,
 )
 from controller.model.desired.spec import Healthcheck
 
-GOOD, BAD = Answer("c", Verdict.GOOD), Answer("c", Verdict.BAD, "no")
+GOOD, BAD = ProbeResult("c", ProbeOutcome.GOOD), ProbeResult("c", ProbeOutcome.BAD, "no")
 
 
 def check_of(**fields: object) -> Healthcheck:
@@ -34,7 +34,7 @@ CHECK = check_of()
 
 def lived(
     answers: str, *, start: float = 1000.0, check: Healthcheck = CHECK, up_s: float = 0.0
-) -> Course:
+) -> ProbeProgress:
     """The course after answers (``+`` good, ``-`` bad), each given the moment that it is due."""
     course = begin(start, up_s=up_s)
     for each in answers:
@@ -116,21 +116,24 @@ def test_why_it_is_not_good_is_kept_until_it_is() -> None:
 
 def test_what_nobody_could_ask_says_nothing_but_is_asked_again() -> None:
     before = lived("+--")
-    after = advance(before, Answer("c", Verdict.UNASKED, "no room"), CHECK, before.due)
+    after = advance(before, ProbeResult("c", ProbeOutcome.UNASKED, "no room"), CHECK, before.due)
     assert (after.bad, after.health, after.said) == (2, Health.HEALTHY, "no")
     assert after.due == before.due + 10.0
-    assert advance(lived(""), Answer("c", Verdict.UNASKED, "no room"), CHECK, 1.0).said == "no room"
+    assert (
+        advance(lived(""), ProbeResult("c", ProbeOutcome.UNASKED, "no room"), CHECK, 1.0).said
+        == "no room"
+    )
 
 
 def test_an_address_at_which_nobody_answers_is_no_better_than_a_bad_answer() -> None:
     course = lived("+--")
-    answer = Answer("c", Verdict.UNREACHED, "nobody is there")
+    answer = ProbeResult("c", ProbeOutcome.UNREACHED, "nobody is there")
     assert advance(course, answer, CHECK, course.due).health is Health.UNHEALTHY
 
 
 #: Quarters of a second add up exactly.
 SECONDS = st.integers(0, 1600).map(lambda quarters: quarters / 4)
-ANSWERS = st.lists(st.tuples(st.sampled_from([*Verdict]), SECONDS), max_size=60)
+ANSWERS = st.lists(st.tuples(st.sampled_from([*ProbeOutcome]), SECONDS), max_size=60)
 CHECKS = st.builds(
     lambda interval, retries, start: check_of(
         interval=f"{interval}s", retries=retries, startPeriod=f"{start}s"
@@ -143,15 +146,15 @@ CHECKS = st.builds(
 
 @given(answers=ANSWERS, check=CHECKS, up_s=SECONDS)
 def test_properties_of_every_course(
-    answers: list[tuple[Verdict, float]], check: Healthcheck, up_s: float
+    answers: list[tuple[ProbeOutcome, float]], check: Healthcheck, up_s: float
 ) -> None:
     now = 5000.0
     course, in_row, good_once = begin(now, up_s=up_s), 0, False
     for verdict, late_s in answers:
         before, now = course, max(course.due, now) + late_s
-        course = advance(course, Answer("c", verdict, "why"), check, now)
-        good_once |= verdict is Verdict.GOOD
-        in_row = {Verdict.GOOD: 0, Verdict.UNASKED: in_row}.get(verdict, in_row + 1)
+        course = advance(course, ProbeResult("c", verdict, "why"), check, now)
+        good_once |= verdict is ProbeOutcome.GOOD
+        in_row = {ProbeOutcome.GOOD: 0, ProbeOutcome.UNASKED: in_row}.get(verdict, in_row + 1)
         # Never back to starting, and out of it only by an answer.
         assert (course.health is Health.STARTING) <= (before.health is Health.STARTING)
         # Unhealthy only after so many bad answers in a row; healthy only by a good one.
@@ -159,7 +162,7 @@ def test_properties_of_every_course(
             assert in_row >= check.retries
             assert good_once or now >= 5000.0 - up_s + check.start_period / 1000
         if course.health is Health.HEALTHY and before.health is not Health.HEALTHY:
-            assert verdict is Verdict.GOOD
+            assert verdict is ProbeOutcome.GOOD
         # So many bad ones that count always suffice: nothing broken passes for healthy for ever.
         if good_once and in_row >= check.retries:
             assert course.health is Health.UNHEALTHY
@@ -200,5 +203,5 @@ def test_what_is_asked_is_one_plain_get() -> None:
     ],
 )
 def test_the_first_line_of_an_answer_decides(line: bytes, said: str) -> None:
-    verdict = Verdict.BAD if said else Verdict.GOOD
-    assert probe.verdict_on(PROBE, line) == Answer("c", verdict, said)
+    verdict = ProbeOutcome.BAD if said else ProbeOutcome.GOOD
+    assert probe.verdict_on(PROBE, line) == ProbeResult("c", verdict, said)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controller.core.encoding.strict_json import BYTES_MAX, DEPTH_MAX, Ambiguous, fold, parse
+from controller.core.encoding.strict_json import BYTES_MAX, DEPTH_MAX, InvalidJson, fold, parse
 
 VALUES = st.recursive(
     st.none()
@@ -29,7 +29,7 @@ VALUES = st.recursive(
 def test_what_has_one_reading_is_read_as_everybody_reads_it(value: object) -> None:
     text = json.dumps(value)
     if _collides(value):
-        with pytest.raises(Ambiguous):
+        with pytest.raises(InvalidJson):
             parse(text.encode())
     else:
         assert parse(text.encode()) == value
@@ -85,7 +85,7 @@ def _collides(value: object) -> bool:
     ],
 )
 def test_what_readers_take_differently_is_refused(data: bytes, why: str) -> None:
-    with pytest.raises(Ambiguous) as refusal:
+    with pytest.raises(InvalidJson) as refusal:
         parse(data)
     assert str(refusal.value) == why
 

@@ -10,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from controller.core.encoding import yaml
-from controller.core.encoding.yaml import Place, compose, decode
+from controller.core.encoding.yaml import SourcePosition, compose, decode
 from tests.unit.core.told import problems_are_written
 
 
@@ -212,17 +212,17 @@ def test_places_are_those_in_the_file() -> None:
         "first: 1\n--- # second\nspec:\n  ports:\n    - {container: 80}\n  <<: {image: x}\n",
         "f.yaml",
     )
-    assert document.place == Place(3, 1)
-    assert document.locate(("spec",)) == Place(4, 3)
-    assert document.locate_key(("spec",)) == Place(3, 1)
-    assert document.locate(("spec", "ports", 0, "container")) == Place(5, 19)
-    assert document.locate_key(("spec", "ports", 0, "container")) == Place(5, 8)
+    assert document.place == SourcePosition(3, 1)
+    assert document.locate(("spec",)) == SourcePosition(4, 3)
+    assert document.locate_key(("spec",)) == SourcePosition(3, 1)
+    assert document.locate(("spec", "ports", 0, "container")) == SourcePosition(5, 19)
+    assert document.locate_key(("spec", "ports", 0, "container")) == SourcePosition(5, 8)
     # A word that isn't in the document (a union's member) is passed over.
-    assert document.locate(("spec", "ports", 0, "tcp", "container")) == Place(5, 19)
+    assert document.locate(("spec", "ports", 0, "tcp", "container")) == SourcePosition(5, 19)
     assert document.lines[("spec", "ports")] == 4
     # What is missing is where its parent is.
-    assert document.locate(("spec", "nothing")) == Place(4, 3)
-    assert document.locate(("spec", "image")) == Place(6, 15)
+    assert document.locate(("spec", "nothing")) == SourcePosition(4, 3)
+    assert document.locate(("spec", "image")) == SourcePosition(6, 15)
 
 
 def test_a_byte_order_mark_at_the_start_is_passed_over() -> None:

@@ -13,10 +13,10 @@ from controller.core.enforcement import disruption_budget
 from controller.core.enforcement.disruption_budget import (
     RULE,
     WINDOW_S,
-    Going,
-    Recent,
-    Slot,
-    Word,
+    BudgetDecision,
+    PlannedRemoval,
+    RecentRemoval,
+    RunningReplica,
     judge,
     share,
 )
@@ -42,17 +42,23 @@ from tests.unit.core.told import findings_are_written
 PLAN = "ab" * 32
 
 
-def slots(count: int, *, replicas: int = 1) -> list[Slot]:
-    return [Slot(f"{n}.{r}", f"default/s{n}") for n in range(count) for r in range(replicas)]
+def slots(count: int, *, replicas: int = 1) -> list[RunningReplica]:
+    return [
+        RunningReplica(f"{n}.{r}", f"default/s{n}") for n in range(count) for r in range(replicas)
+    ]
 
 
-def gone(*numbers: int, age_s: float = 1.0, last: bool = True) -> list[Recent]:
-    return [Recent(f"{n}.0", f"default/s{n}", last, age_s) for n in numbers]
+def gone(*numbers: int, age_s: float = 1.0, last: bool = True) -> list[RecentRemoval]:
+    return [RecentRemoval(f"{n}.0", f"default/s{n}", last, age_s) for n in numbers]
 
 
 def word(
-    target: Slot, running: list[Slot], recent: list[Recent], *, starting: bool = False
-) -> Word:
+    target: RunningReplica,
+    running: list[RunningReplica],
+    recent: list[RecentRemoval],
+    *,
+    starting: bool = False,
+) -> BudgetDecision:
     return judge(target, starting=starting, running=running, recent=recent)
 
 
@@ -65,7 +71,7 @@ def test_three_or_three_in_ten_may_be_down(total: int, allowed: int) -> None:
 
 def test_the_fourth_of_ten_is_refused_with_numbers_names_and_a_way_out() -> None:
     running = slots(10)
-    assert word(running[2], running[2:], gone(0, 1)) == Word("service")
+    assert word(running[2], running[2:], gone(0, 1)) == BudgetDecision("service")
     refused = word(running[3], running[3:], [*gone(0, 1, age_s=5.0), *gone(2, age_s=60.0)])
     assert refused.takes == "service"
     assert refused.finding is not None
@@ -104,9 +110,9 @@ def test_it_is_told_when_one_more_may_go() -> None:
 def test_what_does_not_run_and_what_is_not_the_last_slot_is_free() -> None:
     running = slots(10)
     down = gone(0, 1, 2)
-    assert word(Slot("9.1", "default/s9"), running[3:], down) == Word("")
-    twice = [*running[3:], Slot("9.1", "default/s9")]
-    assert word(Slot("9.1", "default/s9"), twice, down) == Word("slot")
+    assert word(RunningReplica("9.1", "default/s9"), running[3:], down) == BudgetDecision("")
+    twice = [*running[3:], RunningReplica("9.1", "default/s9")]
+    assert word(RunningReplica("9.1", "default/s9"), twice, down) == BudgetDecision("slot")
 
 
 def test_what_is_just_being_started_is_not_free() -> None:
@@ -115,10 +121,10 @@ def test_what_is_just_being_started_is_not_free() -> None:
 
 
 def test_a_slot_that_is_going_keeps_no_service_up() -> None:
-    running = [*slots(10)[3:], Slot("9.1", "default/s9")]
-    going = [Recent("9.1", "default/s9", last=False, age_s=0.1), *gone(0, 1, 2)]
-    assert word(Slot("9.0", "default/s9"), running, going).finding is not None
-    assert word(Slot("9.1", "default/s9"), running, going) == Word("slot")
+    running = [*slots(10)[3:], RunningReplica("9.1", "default/s9")]
+    going = [RecentRemoval("9.1", "default/s9", last=False, age_s=0.1), *gone(0, 1, 2)]
+    assert word(RunningReplica("9.0", "default/s9"), running, going).finding is not None
+    assert word(RunningReplica("9.1", "default/s9"), running, going) == BudgetDecision("slot")
 
 
 def test_what_was_signalled_counts_also_while_it_still_shows_as_running() -> None:
@@ -129,23 +135,25 @@ def test_what_was_signalled_counts_also_while_it_still_shows_as_running() -> Non
 def test_what_runs_again_is_not_counted() -> None:
     running = slots(10)
     down = [replace(each, down=True) for each in gone(0, 1, 2)]
-    assert word(running[3], running, down) == Word("service")
-    successor = [Slot("new", "default/s0"), *running[3:]]
-    assert word(running[3], successor, gone(0, 1, 2)) == Word("service")
+    assert word(running[3], running, down) == BudgetDecision("service")
+    successor = [RunningReplica("new", "default/s0"), *running[3:]]
+    assert word(running[3], successor, gone(0, 1, 2)) == BudgetDecision("service")
 
 
 def test_after_ten_minutes_it_is_not_counted() -> None:
     running = slots(10)
-    assert word(running[3], running[3:], gone(0, 1, 2, age_s=WINDOW_S)) == Word("service")
+    assert word(running[3], running[3:], gone(0, 1, 2, age_s=WINDOW_S)) == BudgetDecision("service")
 
 
 def test_what_was_approved_is_not_counted() -> None:
     running = slots(10)
-    assert word(running[9], running[9:], gone(*range(9), last=False)) == Word("service")
+    assert word(running[9], running[9:], gone(*range(9), last=False)) == BudgetDecision("service")
 
 
 def test_more_than_can_be_kept_is_refused() -> None:
-    many = [Recent(f"x{n}", f"default/x{n}", last=False, age_s=1.0) for n in range(TAKEN_MAX)]
+    many = [
+        RecentRemoval(f"x{n}", f"default/x{n}", last=False, age_s=1.0) for n in range(TAKEN_MAX)
+    ]
     refused = word(slots(1)[0], slots(1), many)
     assert refused.takes == "service"
     assert refused.finding is not None
@@ -166,7 +174,7 @@ def test_whatever_is_asked_for_never_more_than_the_share_is_down(
     everything = slots(count, replicas=replicas)
     up = set(everything)  # what really goes on running
     shown = set(everything)  # what the engine shows: a signal takes its time
-    taken: dict[str, tuple[Slot, bool, float]] = {}
+    taken: dict[str, tuple[RunningReplica, bool, float]] = {}
     now = 0.0
     for verb, number in moves:
         slot = everything[number % len(everything)]
@@ -181,7 +189,7 @@ def test_whatever_is_asked_for_never_more_than_the_share_is_down(
                     taken.pop(slot.container, None)
             case _:
                 recent = [
-                    Recent(each.container, each.service, last, now - at)
+                    RecentRemoval(each.container, each.service, last, now - at)
                     for each, last, at in taken.values()
                 ]
                 told = judge(slot, starting=False, running=shown, recent=recent)
@@ -294,9 +302,9 @@ def test_an_approval_is_about_what_goes_and_what_is_held_back() -> None:
     )
     named = replace(container("x1"), settings=Settings(name="web.1-0"))
     assert disruption_budget.going(made, Observed("i1", containers=(named, theirs, api))) == (
-        Going("Service/default/api", "a1", "a1", "it isn't declared any more"),
-        Going("Service/default/web", "gone", "x2", "scaled down"),
-        Going("Service/default/web", "web.1-0", "x1", "scaled down"),
+        PlannedRemoval("Service/default/api", "a1", "a1", "it isn't declared any more"),
+        PlannedRemoval("Service/default/web", "gone", "x2", "scaled down"),
+        PlannedRemoval("Service/default/web", "web.1-0", "x1", "scaled down"),
     )
 
 

@@ -11,9 +11,9 @@ import pytest
 from controller.core.enforcement.kernel_compare import (
     CAPABILITIES,
     NAMESPACES,
-    Bounds,
-    Expected,
-    Joined,
+    ExpectedState,
+    JoinedNetwork,
+    PolicyBounds,
     compare,
     mask_of,
     names_of,
@@ -25,12 +25,12 @@ from controller.model.confinement import (
     UNLIMITED,
     CgroupLimits,
     Confinement,
-    Difference,
-    Effective,
-    Fastening,
-    Kind,
-    Mounted,
-    Reached,
+    DifferenceKind,
+    EffectiveState,
+    ExpectedMount,
+    KernelDifference,
+    MountinfoLine,
+    MountPath,
     Root,
 )
 from controller.model.observed import Settings
@@ -40,7 +40,7 @@ MIB = 1024**2
 ANONYMOUS = "/docker/volumes/" + "0f" * 32 + "/_data"
 
 
-def mount(number: int, point: str, **more: Any) -> Mounted:
+def mount(number: int, point: str, **more: Any) -> MountinfoLine:
     told: dict[str, Any] = {
         "root": "/",
         "options": frozenset({"rw"}),
@@ -52,14 +52,18 @@ def mount(number: int, point: str, **more: Any) -> Mounted:
     }
     for name in ("options", "settings"):
         told[name] = frozenset(told[name])
-    return Mounted(id=number, point=point, **told)
+    return MountinfoLine(id=number, point=point, **told)
 
 
 FASTENED = (
-    Fastening("bind", "/data", "/srv/data", read_only=True, device=8, inode=70, place="/srv/data"),
-    Fastening("bind", "/conf", "/srv/conf", device=8, inode=71, place="/srv/conf"),
-    Fastening("volume", "/store", "store", device=8, inode=72, place="/docker/volumes/store/_data"),
-    Fastening(
+    ExpectedMount(
+        "bind", "/data", "/srv/data", read_only=True, device=8, inode=70, place="/srv/data"
+    ),
+    ExpectedMount("bind", "/conf", "/srv/conf", device=8, inode=71, place="/srv/conf"),
+    ExpectedMount(
+        "volume", "/store", "store", device=8, inode=72, place="/docker/volumes/store/_data"
+    ),
+    ExpectedMount(
         "volume",
         "/part",
         "store",
@@ -68,8 +72,8 @@ FASTENED = (
         inode=72,
         place="/docker/volumes/store/_data",
     ),
-    Fastening("volume", "/cache"),
-    Fastening("tmpfs", "/scratch", size=MIB),
+    ExpectedMount("volume", "/cache"),
+    ExpectedMount("tmpfs", "/scratch", size=MIB),
 )
 TMPFS = {"rw", "nosuid", "nodev", "noexec"}
 MOUNTS = {
@@ -98,7 +102,7 @@ MOUNTS = {
     24: mount(24, "/cache", root=ANONYMOUS),
     25: mount(25, "/scratch", filesystem="tmpfs", options=TMPFS, settings={"rw", "size=1024k"}),
 }
-REACHED = {each.target: Reached(each.target, 20 + n) for n, each in enumerate(FASTENED)}
+REACHED = {each.target: MountPath(each.target, 20 + n) for n, each in enumerate(FASTENED)}
 ROOTS = {
     14: Root(14, 8, 60, "file"),
     20: Root(20, 8, 70),
@@ -108,7 +112,7 @@ ROOTS = {
     24: Root(24, 8, 98),
     25: Root(25, 40, 1),
 }
-EXPECTED = Expected(
+EXPECTED = ExpectedState(
     id=ID,
     confinement=Confinement(
         capabilities=("CHOWN", "SETUID"),
@@ -125,10 +129,10 @@ EXPECTED = Expected(
         pids=100,
         networks=("front",),
     ),
-    bounds=Bounds(memory=256 * MIB, nano_cpus=2_000_000_000, pids=200),
+    bounds=PolicyBounds(memory=256 * MIB, nano_cpus=2_000_000_000, pids=200),
 )
 CHOWN, SETUID = 1 << 0, 1 << 7
-EFFECTIVE = Effective(
+EFFECTIVE = EffectiveState(
     uid=1000,
     capabilities={"Inh": 0, "Prm": CHOWN, "Eff": CHOWN, "Bnd": CHOWN | SETUID, "Amb": 0},
     mounts=tuple(MOUNTS.values()),
@@ -138,21 +142,21 @@ EFFECTIVE = Effective(
     limits=CgroupLimits(64 * MIB, 64 * MIB, 500_000_000, 100),
     maskable=("/proc/acpi", "/proc/keys", "/proc/sys", "/sys/firmware"),
 )
-OWN = (Joined("front", own=True),)
+OWN = (JoinedNetwork("front", own=True),)
 
 
 def check(
-    effective: Effective = EFFECTIVE,
+    effective: EffectiveState = EFFECTIVE,
     *,
-    expected: Expected = EXPECTED,
-    joined: tuple[Joined, ...] = OWN,
+    expected: ExpectedState = EXPECTED,
+    joined: tuple[JoinedNetwork, ...] = OWN,
 ) -> list[str]:
     """Return the differences, as ``KIND RULE: TEXT``."""
     found = compare(expected, effective, joined)
     return [f"{each.kind} {each.rule}: {each.text}" for each in found]
 
 
-def changed(number: int, **more: Any) -> Effective:
+def changed(number: int, **more: Any) -> EffectiveState:
     """Return what is effective with one mount otherwise."""
     for name in ("options", "settings"):
         if name in more:
@@ -161,13 +165,13 @@ def changed(number: int, **more: Any) -> Effective:
     return replace(EFFECTIVE, mounts=tuple(mounts.values()))
 
 
-def lying(number: int, **more: Any) -> Effective:
+def lying(number: int, **more: Any) -> EffectiveState:
     """Return what is effective with another object at the root of a mount."""
     roots = {**ROOTS, number: replace(ROOTS[number], **more)}
     return replace(EFFECTIVE, roots=tuple(roots.values()))
 
 
-def limited(**more: Any) -> Effective:
+def limited(**more: Any) -> EffectiveState:
     return replace(EFFECTIVE, limits=replace(EFFECTIVE.limits, **more))
 
 
@@ -380,7 +384,7 @@ def test_a_limit_that_can_t_be_seen_is_a_doubt(name: str) -> None:
 
 def test_more_than_the_policy_has_today_is_as_it_was_admitted() -> None:
     """A policy that was tightened since makes no violation of what runs."""
-    tight = replace(EXPECTED, bounds=Bounds(memory=MIB, nano_cpus=1, pids=1))
+    tight = replace(EXPECTED, bounds=PolicyBounds(memory=MIB, nano_cpus=1, pids=1))
     assert check(expected=tight) == []
     assert check(limited(pids=101), expected=tight) == [
         "breach effective.limit: 101 of processes: admitted are 100"
@@ -405,12 +409,15 @@ def test_a_quota_is_cpus_too() -> None:
 @pytest.mark.parametrize(
     ("joined", "told"),
     [
-        ((*OWN, Joined("bridge", own=False)), "breach {}network bridge: not admitted"),
-        ((Joined("front", own=False),), "breach {}network front: a foreign one of that name"),
-        ((*OWN, Joined("back", own=True)), "drift {}network back"),
+        ((*OWN, JoinedNetwork("bridge", own=False)), "breach {}network bridge: not admitted"),
+        (
+            (JoinedNetwork("front", own=False),),
+            "breach {}network front: a foreign one of that name",
+        ),
+        ((*OWN, JoinedNetwork("back", own=True)), "drift {}network back"),
     ],
 )
-def test_networks(joined: tuple[Joined, ...], told: str) -> None:
+def test_networks(joined: tuple[JoinedNetwork, ...], told: str) -> None:
     assert check(joined=joined) == [told.format("effective.network: it is in the ")]
 
 
@@ -420,11 +427,15 @@ def test_a_network_less_is_drift() -> None:
 
 def test_breaches_are_told_first_and_worded_by_kind() -> None:
     found = compare(EXPECTED, limited(pids=UNLIMITED, memory_swap=None), ())
-    assert [each.kind for each in found] == [Kind.BREACH, Kind.DRIFT, Kind.DOUBT]
-    assert worded((*found, Difference("x", "y"))) == {
-        Kind.BREACH: "processes have no limit; y",
-        Kind.DRIFT: "it isn't in the network front",
-        Kind.DOUBT: "the limit of swap can't be seen",
+    assert [each.kind for each in found] == [
+        DifferenceKind.BREACH,
+        DifferenceKind.DRIFT,
+        DifferenceKind.DOUBT,
+    ]
+    assert worded((*found, KernelDifference("x", "y"))) == {
+        DifferenceKind.BREACH: "processes have no limit; y",
+        DifferenceKind.DRIFT: "it isn't in the network front",
+        DifferenceKind.DOUBT: "the limit of swap can't be seen",
     }
 
 
@@ -453,14 +464,16 @@ def test_the_size_of_a_tmpfs(settings: set[str], size: int | None) -> None:
 # Links and names inside the container: `effective_mounts`.
 
 
-def shown(*mounts: Mounted, reached: dict[str, int] | None = None, **more: Any) -> Effective:
+def shown(
+    *mounts: MountinfoLine, reached: dict[str, int] | None = None, **more: Any
+) -> EffectiveState:
     """Return what is effective with other mounts, and with targets that lead elsewhere."""
     changed_mounts = {**MOUNTS, **{each.id: each for each in mounts}}
     led = {**{each.target: each.mount for each in REACHED.values()}, **(reached or {})}
     return replace(
         EFFECTIVE,
         mounts=tuple(changed_mounts.values()),
-        reached=tuple(Reached(target, number) for target, number in led.items()),
+        reached=tuple(MountPath(target, number) for target, number in led.items()),
         **more,
     )
 
@@ -469,7 +482,7 @@ def without_root(*numbers: int) -> tuple[Root, ...]:
     return tuple(root for root in EFFECTIVE.roots if root.mount not in numbers)
 
 
-def admitting(*fastenings: Fastening) -> Expected:
+def admitting(*fastenings: ExpectedMount) -> ExpectedState:
     return replace(EXPECTED, confinement=replace(EXPECTED.confinement, mounts=fastenings))
 
 
@@ -505,8 +518,8 @@ def test_the_same_place_twice_is_as_it_was_admitted_in_either_order() -> None:
         ]
         expected = admitting(
             *FASTENED[:5],
-            Fastening("tmpfs", "/run", size=under),
-            Fastening("tmpfs", "/var/run", size=over),
+            ExpectedMount("tmpfs", "/run", size=under),
+            ExpectedMount("tmpfs", "/var/run", size=over),
         )
         there = shown(*mounts, reached={"/run": 26, "/var/run": 26})
         assert check(there, expected=expected) == []
@@ -522,8 +535,8 @@ def test_a_tmpfs_with_programs_takes_no_other_ones_place(order: tuple[int, int])
     ]
     expected = admitting(
         *FASTENED[:5],
-        Fastening("tmpfs", "/run/x", size=MIB, executable=True),
-        Fastening("tmpfs", "/run/y", size=MIB),
+        ExpectedMount("tmpfs", "/run/x", size=MIB, executable=True),
+        ExpectedMount("tmpfs", "/run/y", size=MIB),
     )
     there = shown(*mounts, reached={"/run/x": -1, "/run/y": -1})
     assert check(there, expected=expected) == []
@@ -533,7 +546,7 @@ def test_a_volume_that_another_mount_covers_is_a_doubt() -> None:
     """Nothing reaches it, and nothing can be opened there."""
     over = mount(30, "/srv", filesystem="tmpfs", options=TMPFS, settings={"size=8k"}, parent=1)
     covered = replace(MOUNTS[22], point="/srv/store", parent=1)
-    expected = admitting(*FASTENED, Fastening("tmpfs", "/srv", size=MIB))
+    expected = admitting(*FASTENED, ExpectedMount("tmpfs", "/srv", size=MIB))
     there = shown(covered, over, reached={"/store": -1, "/srv": 30}, roots=without_root(22))
     assert check(there, expected=expected) == [
         "doubt effective.mount: the mount for /store can't be looked at: another mount covers it"
@@ -621,14 +634,14 @@ def test_a_tmpfs_of_the_hosts_is_not_the_one_that_was_admitted(
 
 def test_one_source_twice_is_told_apart_by_what_each_may() -> None:
     """Read-only at one target, writable at the other: links that swap them change nothing."""
-    writable = Fastening("bind", "/edit", "/srv/data", device=8, inode=70, place="/srv/data")
+    writable = ExpectedMount("bind", "/edit", "/srv/data", device=8, inode=70, place="/srv/data")
     expected = admitting(*FASTENED, writable)
     more = mount(26, "/edit", root="/srv/data")
     roots = (*EFFECTIVE.roots, Root(26, 8, 70))
     there = shown(more, reached={"/edit": 20, "/data": 26}, roots=roots)
     assert check(there, expected=expected) == []
     both = shown(more, replace(MOUNTS[20], options=frozenset({"rw"})), roots=roots)
-    both = replace(both, reached=(*both.reached, Reached("/edit", 26)))
+    both = replace(both, reached=(*both.reached, MountPath("/edit", 26)))
     assert check(both, expected=expected) == [
         "breach effective.mount: /data is writable, and was admitted read-only"
     ]

@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 
-from controller.core.enforcement.proof import Evidence
+from controller.core.enforcement.proof import ProofKind
 from controller.core.enforcement.settlement import (
     Settled,
-    Sighting,
+    SettlementEvidence,
     age_s,
     grace_s,
     look_at,
@@ -19,9 +19,9 @@ from controller.model.inventory import OpenIntent
 from controller.model.observed import Settings
 
 FULL = "ab" * 32
-NO = Sighting(applied=False, seen="x")
-OTHER = Sighting(applied=False, seen="y")
-YES = Sighting(applied=True, seen="x")
+NO = SettlementEvidence(applied=False, seen="x")
+OTHER = SettlementEvidence(applied=False, seen="y")
+YES = SettlementEvidence(applied=True, seen="x")
 
 
 def intent(route: str, subject: str = FULL, **summary: object) -> OpenIntent:
@@ -32,19 +32,23 @@ def intent(route: str, subject: str = FULL, **summary: object) -> OpenIntent:
 @pytest.mark.parametrize(
     ("evidence", "now", "earlier", "expired", "how"),
     [
-        (Evidence.ABSENCE, YES, None, False, Settled.APPLIED),
-        (Evidence.ABSENCE, YES, OTHER, True, Settled.APPLIED),
-        (Evidence.ABSENCE, NO, None, False, None),
-        (Evidence.ABSENCE, NO, NO, False, None),  # the engine may still be at it
-        (Evidence.ABSENCE, NO, None, True, None),  # one look isn't enough
-        (Evidence.ABSENCE, NO, OTHER, True, None),  # something moves
-        (Evidence.ABSENCE, NO, NO, True, Settled.NOT_APPLIED),
-        (Evidence.NONE, NO, None, False, None),
-        (Evidence.NONE, NO, None, True, Settled.UNKNOWN),
+        (ProofKind.ABSENCE, YES, None, False, Settled.APPLIED),
+        (ProofKind.ABSENCE, YES, OTHER, True, Settled.APPLIED),
+        (ProofKind.ABSENCE, NO, None, False, None),
+        (ProofKind.ABSENCE, NO, NO, False, None),  # the engine may still be at it
+        (ProofKind.ABSENCE, NO, None, True, None),  # one look isn't enough
+        (ProofKind.ABSENCE, NO, OTHER, True, None),  # something moves
+        (ProofKind.ABSENCE, NO, NO, True, Settled.NOT_APPLIED),
+        (ProofKind.NONE, NO, None, False, None),
+        (ProofKind.NONE, NO, None, True, Settled.UNKNOWN),
     ],
 )
 def test_that_something_did_not_happen_takes_two_looks_and_its_deadline(
-    evidence: Evidence, now: Sighting, earlier: Sighting | None, expired: bool, how: Settled | None
+    evidence: ProofKind,
+    now: SettlementEvidence,
+    earlier: SettlementEvidence | None,
+    expired: bool,
+    how: Settled | None,
 ) -> None:
     assert settled(evidence, now, earlier, expired=expired) is how
 
@@ -67,89 +71,89 @@ CREATE = intent("container.create", "web.1")
 @pytest.mark.parametrize(
     ("evidence", "asked", "told", "applied"),
     [
-        (Evidence.LABEL, CREATE, [MADE], True),
-        (Evidence.LABEL, CREATE, [], False),
-        (Evidence.LABEL, CREATE, [{**MADE, "Labels": None}], False),
+        (ProofKind.LABEL, CREATE, [MADE], True),
+        (ProofKind.LABEL, CREATE, [], False),
+        (ProofKind.LABEL, CREATE, [{**MADE, "Labels": None}], False),
         # Somebody copied the labels.
-        (Evidence.LABEL, CREATE, [{**MADE, "Names": ["/copy"]}], False),
-        (Evidence.LABEL, intent("network.create", "n"), [{"Name": "n", **LABELLED}], True),
-        (Evidence.LABEL, intent("network.create", "n"), [{"Name": "m", **LABELLED}], False),
-        (Evidence.LABEL, intent("volume.create", "v"), {"Name": "v", **LABELLED}, True),
+        (ProofKind.LABEL, CREATE, [{**MADE, "Names": ["/copy"]}], False),
+        (ProofKind.LABEL, intent("network.create", "n"), [{"Name": "n", **LABELLED}], True),
+        (ProofKind.LABEL, intent("network.create", "n"), [{"Name": "m", **LABELLED}], False),
+        (ProofKind.LABEL, intent("volume.create", "v"), {"Name": "v", **LABELLED}, True),
         # It was there before, with another intent's label.
-        (Evidence.LABEL, intent("volume.create", "v"), {"Name": "v", "Labels": {}}, False),
-        (Evidence.LABEL, intent("volume.create", "v"), None, False),
-        (Evidence.ABSENCE, intent("container.remove"), None, True),
-        (Evidence.ABSENCE, intent("container.remove"), state(Status="removing"), False),
-        (Evidence.ABSENCE, intent("network.remove"), {"Id": "n"}, False),
-        (Evidence.STARTED, intent("container.start"), None, False),
+        (ProofKind.LABEL, intent("volume.create", "v"), {"Name": "v", "Labels": {}}, False),
+        (ProofKind.LABEL, intent("volume.create", "v"), None, False),
+        (ProofKind.ABSENCE, intent("container.remove"), None, True),
+        (ProofKind.ABSENCE, intent("container.remove"), state(Status="removing"), False),
+        (ProofKind.ABSENCE, intent("network.remove"), {"Id": "n"}, False),
+        (ProofKind.STARTED, intent("container.start"), None, False),
         (
-            Evidence.STARTED,
+            ProofKind.STARTED,
             intent("container.start"),
             state(StartedAt="2026-01-01T12:00:00.500000001Z"),
             True,
         ),
         (
-            Evidence.STARTED,
+            ProofKind.STARTED,
             intent("container.start"),
             state(StartedAt="2026-01-01T12:00:00.499999999Z"),
             False,
         ),
         (
-            Evidence.STARTED,
+            ProofKind.STARTED,
             intent("container.start"),
             state(StartedAt="2026-01-01T14:00:01+02:00"),
             True,
         ),
-        (Evidence.STARTED, intent("container.start"), state(), False),
+        (ProofKind.STARTED, intent("container.start"), state(), False),
         (
-            Evidence.FINISHED,
+            ProofKind.FINISHED,
             intent("container.stop"),
             state(FinishedAt="2026-01-01T12:00:04Z", Running=False),
             True,
         ),
         (
-            Evidence.FINISHED,
+            ProofKind.FINISHED,
             intent("container.stop"),
             state(FinishedAt="2026-01-01T12:00:04Z", Running=True),
             False,
         ),
-        (Evidence.FIELD, intent("container.pause"), state(Paused=True), True),
-        (Evidence.FIELD, intent("container.unpause"), state(Paused=True), False),
-        (Evidence.FIELD, intent("container.rename", name="web"), inspect(), True),
-        (Evidence.FIELD, intent("container.rename", name="new"), inspect(), False),
+        (ProofKind.FIELD, intent("container.pause"), state(Paused=True), True),
+        (ProofKind.FIELD, intent("container.unpause"), state(Paused=True), False),
+        (ProofKind.FIELD, intent("container.rename", name="web"), inspect(), True),
+        (ProofKind.FIELD, intent("container.rename", name="new"), inspect(), False),
         (
-            Evidence.FIELD,
+            ProofKind.FIELD,
             intent("container.update", settings=settings_to(ADMITTED)),
             inspect(HostConfig=LIMITED, Name="/renamed"),
             True,
         ),
         (
-            Evidence.FIELD,
+            ProofKind.FIELD,
             intent("container.update", settings=settings_to(ADMITTED)),
             inspect(HostConfig={**LIMITED, "Memory": 2**29}),
             False,
         ),
         (
-            Evidence.FIELD,
+            ProofKind.FIELD,
             intent("network.connect", network="n"),
             inspect(NetworkSettings={"Networks": {"n": {}}}),
             True,
         ),
-        (Evidence.FIELD, intent("network.disconnect", network="n"), inspect(), True),
-        (Evidence.DIGEST, intent("image.pull", "r", before="sha256:1"), {"Id": "sha256:2"}, True),
-        (Evidence.DIGEST, intent("image.pull", "r", before="sha256:1"), {"Id": "sha256:1"}, False),
-        (Evidence.DIGEST, intent("image.pull", "r", before=""), None, False),
-        (Evidence.NONE, intent("container.kill"), None, False),
+        (ProofKind.FIELD, intent("network.disconnect", network="n"), inspect(), True),
+        (ProofKind.DIGEST, intent("image.pull", "r", before="sha256:1"), {"Id": "sha256:2"}, True),
+        (ProofKind.DIGEST, intent("image.pull", "r", before="sha256:1"), {"Id": "sha256:1"}, False),
+        (ProofKind.DIGEST, intent("image.pull", "r", before=""), None, False),
+        (ProofKind.NONE, intent("container.kill"), None, False),
     ],
 )
 def test_what_shows_that_it_happened(
-    evidence: Evidence, asked: OpenIntent, told: Any, applied: bool
+    evidence: ProofKind, asked: OpenIntent, told: Any, applied: bool
 ) -> None:
     assert sight(evidence, asked, "i", told).applied is applied
 
 
-def seen(text: str, *, applied: bool = False, **result: object) -> Sighting:
-    return Sighting(applied, text, result)
+def seen(text: str, *, applied: bool = False, **result: object) -> SettlementEvidence:
+    return SettlementEvidence(applied, text, result)
 
 
 NETWORK = {"Id": "n1", "Name": "n", **LABELLED}
@@ -163,65 +167,65 @@ JOINED = inspect(NetworkSettings={"Networks": {"n": {}, "m": {}}})
 @pytest.mark.parametrize(
     ("evidence", "asked", "told", "expected"),
     [
-        (Evidence.LABEL, CREATE, [COPY, MADE], seen(FULL, applied=True, container=FULL)),
-        (Evidence.LABEL, CREATE, [COPY, {**COPY, **LABELLED}], seen("2")),
-        (Evidence.LABEL, CREATE, None, seen("0")),
+        (ProofKind.LABEL, CREATE, [COPY, MADE], seen(FULL, applied=True, container=FULL)),
+        (ProofKind.LABEL, CREATE, [COPY, {**COPY, **LABELLED}], seen("2")),
+        (ProofKind.LABEL, CREATE, None, seen("0")),
         (
-            Evidence.LABEL,
+            ProofKind.LABEL,
             intent("network.create", "n"),
             [NETWORK],
             seen("n1", applied=True, object="n1"),
         ),
         (
-            Evidence.LABEL,
+            ProofKind.LABEL,
             intent("volume.create", "v"),
             {"Name": "v", **LABELLED},
             seen("v", applied=True, object="v"),
         ),
-        (Evidence.LABEL, intent("volume.create", "v"), {"Name": "v"}, seen("1")),
-        (Evidence.LABEL, intent("volume.create", "v"), None, seen("0")),
-        (Evidence.ABSENCE, intent("container.remove"), None, seen("absent", applied=True)),
-        (Evidence.ABSENCE, intent("container.remove"), state(Status="removing"), seen("removing")),
-        (Evidence.ABSENCE, intent("container.remove"), state(), seen("present")),
-        (Evidence.ABSENCE, intent("network.remove"), NETWORK, seen("present")),
-        (Evidence.STARTED, STARTED, None, seen("absent")),
-        (Evidence.STARTED, STARTED, state(StartedAt=LATER), seen(LATER, applied=True)),
-        (Evidence.STARTED, STARTED, state(StartedAt=EARLIER), seen(EARLIER)),
-        (Evidence.STARTED, intent("container.start"), state(), seen("0001-01-01T00:00:00Z")),
+        (ProofKind.LABEL, intent("volume.create", "v"), {"Name": "v"}, seen("1")),
+        (ProofKind.LABEL, intent("volume.create", "v"), None, seen("0")),
+        (ProofKind.ABSENCE, intent("container.remove"), None, seen("absent", applied=True)),
+        (ProofKind.ABSENCE, intent("container.remove"), state(Status="removing"), seen("removing")),
+        (ProofKind.ABSENCE, intent("container.remove"), state(), seen("present")),
+        (ProofKind.ABSENCE, intent("network.remove"), NETWORK, seen("present")),
+        (ProofKind.STARTED, STARTED, None, seen("absent")),
+        (ProofKind.STARTED, STARTED, state(StartedAt=LATER), seen(LATER, applied=True)),
+        (ProofKind.STARTED, STARTED, state(StartedAt=EARLIER), seen(EARLIER)),
+        (ProofKind.STARTED, intent("container.start"), state(), seen("0001-01-01T00:00:00Z")),
         (
-            Evidence.FINISHED,
+            ProofKind.FINISHED,
             STOPPED,
             state(FinishedAt=LATER, Running=False),
             seen(LATER, applied=True),
         ),
-        (Evidence.FINISHED, STOPPED, state(FinishedAt=LATER, Running=True), seen(LATER)),
-        (Evidence.FINISHED, STOPPED, state(FinishedAt=EARLIER, Running=False), seen(EARLIER)),
+        (ProofKind.FINISHED, STOPPED, state(FinishedAt=LATER, Running=True), seen(LATER)),
+        (ProofKind.FINISHED, STOPPED, state(FinishedAt=EARLIER, Running=False), seen(EARLIER)),
         (
-            Evidence.FIELD,
+            ProofKind.FIELD,
             intent("container.pause"),
             state(Paused=True),
             seen("paused True", applied=True),
         ),
-        (Evidence.FIELD, intent("container.pause"), inspect(State=None), seen("paused False")),
-        (Evidence.FIELD, intent("container.rename", name="new"), inspect(), seen("web")),
+        (ProofKind.FIELD, intent("container.pause"), inspect(State=None), seen("paused False")),
+        (ProofKind.FIELD, intent("container.rename", name="new"), inspect(), seen("web")),
         (
-            Evidence.FIELD,
+            ProofKind.FIELD,
             intent("network.connect", network="n"),
             JOINED,
             seen("m n", applied=True),
         ),
-        (Evidence.FIELD, intent("network.disconnect", network="n"), JOINED, seen("m n")),
+        (ProofKind.FIELD, intent("network.disconnect", network="n"), JOINED, seen("m n")),
         (
-            Evidence.DIGEST,
+            ProofKind.DIGEST,
             intent("image.pull", "r", before="sha256:1"),
             {"Id": "sha256:2", "RepoDigests": ["r@sha256:3"]},
             seen("sha256:2", applied=True),
         ),
-        (Evidence.NONE, intent("container.kill"), inspect(), seen("")),
+        (ProofKind.NONE, intent("container.kill"), inspect(), seen("")),
     ],
 )
 def test_what_two_looks_are_compared_by_and_what_is_recorded(
-    evidence: Evidence, asked: OpenIntent, told: Any, expected: Sighting
+    evidence: ProofKind, asked: OpenIntent, told: Any, expected: SettlementEvidence
 ) -> None:
     assert sight(evidence, asked, "i", told) == expected
 
@@ -237,29 +241,29 @@ def test_a_stop_has_its_grace_before_its_deadline(summary: dict[str, Any], grace
     ("evidence", "asked", "path"),
     [
         (
-            Evidence.LABEL,
+            ProofKind.LABEL,
             intent("container.create", "web"),
             "/containers/json?all=1&filters=%7B%22label%22%3A%5B%22io.trimtab.intent%3Di%22%5D%7D",
         ),
         (
-            Evidence.LABEL,
+            ProofKind.LABEL,
             intent("network.create", "n"),
             "/networks?filters=%7B%22label%22%3A%5B%22io.trimtab.intent%3Di%22%5D%7D",
         ),
-        (Evidence.LABEL, intent("volume.create", "v"), "/volumes/v"),
-        (Evidence.ABSENCE, intent("volume.remove", "v"), "/volumes/v"),
-        (Evidence.ABSENCE, intent("network.remove", "n"), "/networks/n"),
-        (Evidence.ABSENCE, intent("container.remove"), f"/containers/{FULL}/json"),
-        (Evidence.FIELD, intent("network.connect"), f"/containers/{FULL}/json"),
+        (ProofKind.LABEL, intent("volume.create", "v"), "/volumes/v"),
+        (ProofKind.ABSENCE, intent("volume.remove", "v"), "/volumes/v"),
+        (ProofKind.ABSENCE, intent("network.remove", "n"), "/networks/n"),
+        (ProofKind.ABSENCE, intent("container.remove"), f"/containers/{FULL}/json"),
+        (ProofKind.FIELD, intent("network.connect"), f"/containers/{FULL}/json"),
         (
-            Evidence.DIGEST,
+            ProofKind.DIGEST,
             intent("image.pull", "ghcr.io/p/web:1@sha256:2"),
             "/images/ghcr.io/p/web:1@sha256:2/json",
         ),
-        (Evidence.NONE, intent("container.kill"), ""),
+        (ProofKind.NONE, intent("container.kill"), ""),
     ],
 )
-def test_where_to_look(evidence: Evidence, asked: OpenIntent, path: str) -> None:
+def test_where_to_look(evidence: ProofKind, asked: OpenIntent, path: str) -> None:
     assert look_at(evidence, asked, "i") == path
 
 

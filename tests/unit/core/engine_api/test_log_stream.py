@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from controller.core.engine_api.log_stream import (
     FRAME_MAX,
     LINE_MAX,
+    BadFrame,
     Frames,
-    Garbled,
     LogLines,
     engine_time,
     is_multiplexed,
@@ -107,7 +107,7 @@ def test_the_rest_of_a_cut_line_is_text_even_if_it_looks_like_a_time() -> None:
     ],
 )
 def test_what_is_not_framed_so_is_refused(data: bytes) -> None:
-    with pytest.raises(Garbled):
+    with pytest.raises(BadFrame):
         Frames().feed(data)
 
 

@@ -19,13 +19,13 @@ from controller.core.engine_api.requests import (
     CreateRequest,
     Endpoint,
     Finding,
-    Healthcheck,
-    Limits,
+    HealthcheckRequest,
     LogConfig,
-    Mount,
+    MountRequest,
     NetworkRequest,
-    Port,
-    RestartPolicy,
+    PortRequest,
+    ResourceLimits,
+    RestartRequest,
     Ulimit,
     UpdateRequest,
     VolumeRequest,
@@ -96,7 +96,7 @@ def test_null_is_unset_for_every_field():
 def test_zeros_with_a_meaning_are_kept():
     check({"StopTimeout": 0}, stop_timeout=0)
     check_host({"Init": False}, init=False)
-    check_host({"MemorySwappiness": 0}, limits=Limits(memory_swappiness=0))
+    check_host({"MemorySwappiness": 0}, limits=ResourceLimits(memory_swappiness=0))
     # -1 is how the docker command says unset.
     check_host({"MemorySwappiness": -1})
 
@@ -252,7 +252,7 @@ def test_what_a_container_is_and_runs():
         stop_signal="SIGRTMIN+3",
         stop_timeout=300,
         volumes=("/data",),
-        healthcheck=Healthcheck(("CMD", "/x"), interval_ns=10**9, retries=3),
+        healthcheck=HealthcheckRequest(("CMD", "/x"), interval_ns=10**9, retries=3),
     )
 
 
@@ -274,11 +274,11 @@ def test_what_a_container_may_use():
             "LogConfig": {"Type": "local", "Config": {"max-size": "1m"}},
             "ConsoleSize": [24, 80],
         },
-        limits=Limits(1, 2, 3, None, 4, 5, 6, 7, 8),
+        limits=ResourceLimits(1, 2, 3, None, 4, 5, 6, 7, 8),
         shm_size=9,
         ulimits=(Ulimit("nofile", 1, 2),),
         storage=(("size", "1G"),),
-        restart=RestartPolicy("on-failure", 3),
+        restart=RestartRequest("on-failure", 3),
         log=LogConfig("local", (("max-size", "1m"),)),
         console_size=(24, 80),
     )
@@ -299,9 +299,9 @@ def test_ports_and_networks():
         },
         network_mode="net",
         ports=(
-            Port(53, "udp"),
-            Port(80, "tcp"),
-            Port(80, "tcp", 8080, "127.0.0.1"),
+            PortRequest(53, "udp"),
+            PortRequest(80, "tcp"),
+            PortRequest(80, "tcp", 8080, "127.0.0.1"),
         ),
         endpoints=(Endpoint("net", ("web",)), Endpoint("b")),
     )
@@ -334,20 +334,22 @@ def test_the_three_ways_to_mount():
             "Tmpfs": {"/run": "rw,noexec,size=64m,mode=1777", "/g": ""},
         },
         mounts=(
-            Mount("bind", "/tmp/a", "/a", True, "binds", "HostConfig.Binds[0]", access="ro"),
-            Mount("volume", "data", "/b", False, "binds", "HostConfig.Binds[1]"),
-            Mount("bind", "/tmp/c", "/c", False, "binds", "HostConfig.Binds[2]", access="rw"),
-            Mount("bind", "/tmp/d", "/d", True, "mounts", "HostConfig.Mounts[0]"),
+            MountRequest("bind", "/tmp/a", "/a", True, "binds", "HostConfig.Binds[0]", access="ro"),
+            MountRequest("volume", "data", "/b", False, "binds", "HostConfig.Binds[1]"),
+            MountRequest(
+                "bind", "/tmp/c", "/c", False, "binds", "HostConfig.Binds[2]", access="rw"
+            ),
+            MountRequest("bind", "/tmp/d", "/d", True, "mounts", "HostConfig.Mounts[0]"),
             replace(
-                Mount("volume", "data", "/e", False, "mounts", "HostConfig.Mounts[1]"),
+                MountRequest("volume", "data", "/e", False, "mounts", "HostConfig.Mounts[1]"),
                 no_copy=True,
                 subpath="a/b",
                 driver="local",
             ),
-            Mount(
+            MountRequest(
                 "tmpfs", "", "/f", False, "mounts", "HostConfig.Mounts[2]", size=1024, mode=0o700
             ),
-            Mount(
+            MountRequest(
                 "tmpfs",
                 "",
                 "/run",
@@ -357,7 +359,7 @@ def test_the_three_ways_to_mount():
                 size=64 * 1024**2,
                 mode=0o1777,
             ),
-            Mount("tmpfs", "", "/g", False, "tmpfs", "HostConfig.Tmpfs./g"),
+            MountRequest("tmpfs", "", "/g", False, "tmpfs", "HostConfig.Tmpfs./g"),
         ),
     )
 
@@ -522,7 +524,7 @@ def test_endpoints_have_names_and_nothing_else(endpoint, rule):
 def test_what_an_update_asks_for():
     assert parse_update(
         {"Memory": 1, "CpusetCpus": "", "PidsLimit": 0, "RestartPolicy": {"Name": "no"}}
-    ) == UpdateRequest(limits=Limits(memory=1, pids=0), restart=RestartPolicy("no"))
+    ) == UpdateRequest(limits=ResourceLimits(memory=1, pids=0), restart=RestartRequest("no"))
     assert rules(parse_update({"memory": 1, "Devices": [{}]}).findings) == [
         "body.key",
         "devices",

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from controller.core.engine_api import pull_progress
-from controller.core.engine_api.pull_progress import LAYERS_MAX, Progress, text, told
+from controller.core.engine_api.pull_progress import LAYERS_MAX, PullProgress, text, told
 
 MIB = 1024 * 1024
 
@@ -17,8 +17,8 @@ def line(status: str, layer: str = "", current: int = 0, total: int = 0) -> byte
     return json.dumps({"status": status, "id": layer, "progressDetail": detail}).encode()
 
 
-def after(*lines: bytes) -> Progress:
-    progress = Progress()
+def after(*lines: bytes) -> PullProgress:
+    progress = PullProgress()
     for each in lines:
         progress = told(progress, each)
     return progress

@@ -10,10 +10,10 @@ import pytest
 
 from controller.core.engine_api import translate
 from controller.model import observed
-from controller.model.desired.desired import Service, Source
+from controller.model.desired.desired import Service, SourceLocation
 from controller.model.desired.plan import CreateNetwork, CreateVolume, UpdateContainer
 from controller.model.desired.spec import ServiceSpec
-from controller.model.inventory import Belonging, Item
+from controller.model.inventory import ContainerItem, OwnedObject
 from controller.model.names import NetworkNames, service_key
 from controller.model.observed import ContainerState, Settings
 
@@ -29,7 +29,7 @@ def service(namespace: str = "default", **spec: object) -> Service:
         owner="team",
         spec=ServiceSpec.model_validate_json(json.dumps(written)),
         revision=REVISION,
-        source=Source("web.yaml", 1),
+        source=SourceLocation("web.yaml", 1),
     )
 
 
@@ -351,7 +351,7 @@ SETTINGS = Settings(
     restart="always",
     networks=("platform-ingress", "platform-network"),
 )
-ITEM = Item(
+ITEM = ContainerItem(
     id="c1",
     namespace="default",
     service="web",
@@ -445,8 +445,8 @@ def test_a_network_is_ours_only_if_the_inventory_says_so() -> None:
         "Containers": {"c1": {}, "c2": {}},
         "Labels": {"io.trimtab.managed": "true"},
     }
-    belonging = Belonging("n1", "platform-network", "default", "team", "controller", "i1")
-    assert translate.network(inspect, belonging) == observed.Network(
+    belonging = OwnedObject("n1", "platform-network", "default", "team", "controller", "i1")
+    assert translate.network(inspect, belonging) == observed.ObservedNetwork(
         id="n1",
         name="platform-network",
         ours=True,
@@ -474,7 +474,7 @@ def test_bridge_options_are_read_as_the_engine_writes_them() -> None:
 
 def test_a_volume_shows_its_driver_and_options() -> None:
     inspect = {"Name": "data", "Driver": "local", "Options": {"type": "none", "o": "bind"}}
-    assert translate.volume(inspect, None) == observed.Volume(
+    assert translate.volume(inspect, None) == observed.ObservedVolume(
         name="data", ours=False, driver="local", options=(("o", "bind"), ("type", "none"))
     )
 

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from controller.core.planning.dependency_state import FAILED
-from controller.core.planning.ordering import Around
-from controller.model.desired.desired import Desired, Hold, Service
+from controller.core.planning.ordering import KnownServices
+from controller.model.desired.desired import Desired, OverrideReason, Service
 from controller.model.desired.plan import Blocked, Plan, Wait
 from controller.model.names import service_key
 from controller.model.observed import Observed
@@ -99,7 +99,7 @@ PAST = "2026-01-01T00:00:00Z"
 )  # fmt: skip
 def test_a_service_is_started_once_what_it_depends_on_is_as_it_says(condition, spec, there, said):
     desired = declared(api(condition), db(**spec))
-    made = begun(plan(desired, engine(), only=API, around=Around(engine(*there))))
+    made = begun(plan(desired, engine(), only=API, around=KnownServices(engine(*there))))
     done = [a.cause if a.verb == "wait" else f"{a.verb} {a.target}" for a in made.actions]
     assert done == ([said] if said else CREATED)
     codes = {getattr(action, "code", "") for action in made.actions}
@@ -139,7 +139,9 @@ def test_what_runs_is_left_alone_whatever_becomes_of_its_dependency(there):
 )  # fmt: skip
 def test_a_rollout_waits_for_that_of_its_dependency(there, said):
     desired = declared(api("Healthy", rev="c"), db("c"))
-    first, *_ = lines(desired, engine(container("api")), only=API, around=Around(engine(there)))
+    first, *_ = lines(
+        desired, engine(container("api")), only=API, around=KnownServices(engine(there))
+    )
     assert first == (f"wait api: {said}" if said else "create-container api.1-cccccccc")
 
 
@@ -156,12 +158,12 @@ def test_an_outdated_slot_is_replaced_only_once_its_dependencies_are_ready_and_t
 def test_what_serves_is_put_back_in_place_whatever_becomes_of_its_dependency(rev, there):
     desired = declared(api("Healthy", rev="b"), db())
     serves = container("api", rev=rev, state="paused", settings={"memory": 1, "memory_swap": 1})
-    around = Around(engine(serves, there))
+    around = KnownServices(engine(serves, there))
     made = begun(plan(desired, engine(serves), only=API, around=around))
     assert [action.verb for action in made.actions][:2] == ["unpause-container", "update-container"]
     whole = plan(desired, engine(serves, there)).actions
     assert [a.target for a in whole if a.verb == "unpause-container"] == [serves.name]
-    stalled = Around(engine(serves), stalled={DB: "image is refused"})
+    stalled = KnownServices(engine(serves), stalled={DB: "image is refused"})
     made = plan(desired, engine(serves), only=API, around=stalled)
     assert made.actions[0].verb == "unpause-container"
 
@@ -169,7 +171,7 @@ def test_what_serves_is_put_back_in_place_whatever_becomes_of_its_dependency(rev
 def failing(**around: Any) -> str:
     """Why api can't be started while db is missing, with this known of others."""
     desired = declared(api(), db())
-    wait = the_wait(plan(desired, engine(), only=API, around=Around(engine(), **around)))
+    wait = the_wait(plan(desired, engine(), only=API, around=KnownServices(engine(), **around)))
     assert wait.code == FAILED
     return wait.cause
 
@@ -182,7 +184,7 @@ def test_a_dependency_that_a_person_must_act_on_fails_its_dependents_with_its_ca
 @pytest.mark.parametrize(("condition", "said"), [("Started", "start"), ("Healthy", "be healthy")])
 def test_a_dependency_in_a_crash_loop_fails_its_dependents_also_while_it_runs(condition, said):
     desired = declared(api(condition), db(replicas=2))
-    running = Around(engine(container("db"), container("db", 2, health="starting")))
+    running = KnownServices(engine(container("db"), container("db", 2, health="starting")))
     looping = frozenset({(DB, 1), (DB, 2)})
     wait = the_wait(plan(desired, engine(), only=API, around=running, taken_over=looping))
     assert (wait.cause, wait.code) == (f"db can't {said}: it keeps failing", FAILED)
@@ -190,7 +192,7 @@ def test_a_dependency_in_a_crash_loop_fails_its_dependents_also_while_it_runs(co
     assert next(a.verb for a in one.actions) == (
         "wait" if said == "be healthy" else "create-container"
     )
-    serves = Around(engine(container("db", health="healthy")))
+    serves = KnownServices(engine(container("db", health="healthy")))
     made = lines(declared(api("Healthy"), db()), engine(), only=API, around=serves,
                  taken_over=frozenset({(DB, 1)}))  # fmt: skip
     assert made == CREATED
@@ -209,7 +211,7 @@ def test_a_failed_dependency_is_told_along_the_chain():
 def test_of_several_the_failed_one_is_told_and_what_waits_for_it_hangs_on_all():
     wanted = service("api", dependsOn=[on("db"), on("log"), on("web")])
     desired = declared(wanted, db(), service("log", replicas=0), service("web"))
-    there = Around(engine(container("web")))
+    there = KnownServices(engine(container("web")))
     wait = the_wait(plan(desired, engine(), only=API, around=there))
     assert wait.cause == "log can't start: it is scaled to 0"
     assert {key.name for key in wait.on} == {"db", "log"}
@@ -241,7 +243,9 @@ def test_what_runs_of_a_dependency_counts_while_its_document_cannot_be_read(cond
     ],
 )
 def test_a_suspended_dependency_is_what_it_is(there, spec, said):
-    held = replace(declared(api(), db(**spec)), holds=(Hold(DB, "suspended", "ByCommand", "", ""),))
+    held = replace(
+        declared(api(), db(**spec)), holds=(OverrideReason(DB, "suspended", "ByCommand", "", ""),)
+    )
     for mine in ([], [container("api", rev="a")]):
         first, *_ = lines(held, engine(*mine, *there))
         assert first == (f"wait api.1-bbbbbbbb: {said}" if said else CREATED[0])
@@ -295,7 +299,7 @@ def test_a_problem_of_a_dependency_fails_its_dependents():
 
 GONE = [f"{verb}-container api.1-bbbbbbbb" for verb in ("update", "stop", "remove")]
 DB_GONE = [line.replace("api", "db") for line in GONE]
-KNOWN = Around(remembered={API: {DB}})
+KNOWN = KnownServices(remembered={API: {DB}})
 BOTH = engine(container("api"), container("db"), networks=())
 
 
@@ -315,13 +319,13 @@ def test_a_whole_set_is_stopped_the_dependents_first():
 def test_without_anything_remembered_they_go_by_name():
     turned = engine(container("db"), container("web"), networks=())
     assert lines(declared(), turned)[0] == "update-container db.1-bbbbbbbb"
-    known = Around(remembered={service_key("default", "web"): {DB}})
+    known = KnownServices(remembered={service_key("default", "web"): {DB}})
     assert lines(declared(), turned, around=known)[0] == "update-container web.1-bbbbbbbb"
 
 
 def test_alone_a_dependency_waits_until_its_dependents_are_gone():
     db = engine(container("db"), networks=())
-    around, going = Around(BOTH, remembered={API: {DB}}), frozenset({API, DB})
+    around, going = KnownServices(BOTH, remembered={API: {DB}}), frozenset({API, DB})
     assert lines(declared(), db, only=DB, around=around, prunable=going) == [
         "wait db: waiting for api to be gone, which depends on it"
     ]
@@ -334,14 +338,14 @@ def test_one_that_had_long_enough_to_go_waits_for_nobody_who_had_that_as_well():
     db = engine(container("db"), networks=())
     waits = ["wait db: waiting for api to be gone, which depends on it"]
     for overdue, gives in (({DB, API}, DB_GONE), ({DB}, waits), ({API}, waits)):
-        around = Around(BOTH, remembered={API: {DB}}, overdue=frozenset(overdue))
+        around = KnownServices(BOTH, remembered={API: {DB}}, overdue=frozenset(overdue))
         told = lines(declared(), db, only=DB, around=around, prunable=frozenset({API, DB}))
         assert told == gives
 
 
 def test_it_waits_for_nobody_who_stays():
     db = engine(container("db"), networks=())
-    around = Around(BOTH, remembered={API: {DB}})
+    around = KnownServices(BOTH, remembered={API: {DB}})
     stays = declared(service("api"))
     going = frozenset({API, DB})
     assert lines(stays, db, only=DB, around=around, prunable=going) == DB_GONE
@@ -349,7 +353,7 @@ def test_it_waits_for_nobody_who_stays():
 
 def test_it_waits_for_whom_the_guard_holds_back():
     db = engine(container("db"), networks=())
-    around = Around(BOTH, remembered={API: {DB}})
+    around = KnownServices(BOTH, remembered={API: {DB}})
     held_back = (Blocked(API, "PrunePending", "too many would go", "approve it"),)
     assert lines(
         declared(), db, only=DB, around=around, prunable=frozenset({DB}), blocked=held_back
@@ -358,7 +362,7 @@ def test_it_waits_for_whom_the_guard_holds_back():
 
 def test_it_waits_for_whom_the_guard_has_no_word_on_yet():
     db = engine(container("db"), networks=())
-    around, going = Around(BOTH, remembered={API: {DB}}), frozenset({DB})
+    around, going = KnownServices(BOTH, remembered={API: {DB}}), frozenset({DB})
     assert lines(declared(), db, only=DB, around=around, prunable=going) == [
         "wait db: waiting for api to be gone, which depends on it"
     ]
@@ -368,7 +372,7 @@ def test_it_waits_for_whom_the_guard_has_no_word_on_yet():
 
 
 def test_what_is_suspended_does_not_go_and_nobody_waits_for_it():
-    held = replace(declared(), holds=(Hold(API, "suspended", "ByCommand", "", ""),))
+    held = replace(declared(), holds=(OverrideReason(API, "suspended", "ByCommand", "", ""),))
     assert lines(held, BOTH, around=KNOWN) == DB_GONE
 
 
@@ -381,7 +385,7 @@ def test_a_removal_that_policy_refuses_keeps_what_it_depends_on():
 
 
 def test_those_that_are_remembered_in_a_circle_do_not_wait_for_each_other():
-    around = Around(BOTH, remembered={API: {DB}, DB: {API}})
+    around = KnownServices(BOTH, remembered={API: {DB}, DB: {API}})
     for key, name in ((API, "api"), (DB, "db")):
         alone = engine(container(name), networks=())
         going = frozenset({API, DB})

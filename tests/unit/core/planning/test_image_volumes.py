@@ -21,7 +21,7 @@ from controller.core.rules.anonymous_volumes import (
 )
 from controller.core.rules.confinement import confinement_from
 from controller.core.rules.facts import CreateFacts, VolumeFacts
-from controller.model.confinement import Fastening
+from controller.model.confinement import ExpectedMount
 from controller.model.desired.desired import ImageVolume, Service
 from controller.model.desired.spec import Order
 from controller.model.names import service_key
@@ -151,7 +151,7 @@ def test_a_replica_gets_the_volume_of_its_slot() -> None:
     # The effective state is compared with it, and the inventory has it.
     confined = confinement_from(admitted.summary["confined"])
     assert confined is not None
-    assert confined.mounts == (Fastening("volume", "/data", "web.1.data-81ce9a"),)
+    assert confined.mounts == (ExpectedMount("volume", "/data", "web.1.data-81ce9a"),)
     recorded = {"type": "volume", "source": ours.name, "target": "/data", "readOnly": False}
     assert admitted.summary["mounts"] == [{**recorded, "rule": "volume.slot"}]
 
@@ -178,7 +178,7 @@ def test_a_container_that_is_there_already_keeps_what_the_engine_made() -> None:
     assert "Mounts" not in host_of(adopted)
     confined = confinement_from(adopted.summary["confined"])
     assert confined is not None
-    assert confined.mounts == (Fastening("volume", "/data"),)
+    assert confined.mounts == (ExpectedMount("volume", "/data"),)
     assert denials(judged_for_controller(facts=found)) == ("volume.anonymous",)
 
 

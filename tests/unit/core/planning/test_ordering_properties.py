@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from controller.core.encoding import graph
 from controller.core.manifests.dependencies import dependencies_of
 from controller.core.manifests.resolve import desired_of
-from controller.core.planning.ordering import Around
+from controller.core.planning.ordering import KnownServices
 from controller.core.review.text import render
 from controller.model.desired.desired import Service
 from controller.model.desired.plan import CreateContainer, StartContainer, StopContainer
-from controller.model.desired.spec import Condition, RestartPolicy
+from controller.model.desired.spec import DependencyCondition, RestartPolicy
 from controller.model.names import Key, service_key
 from controller.model.observed import Container, ContainerState, Observed
 from tests.worlds import begun, declared, engine, perform, plan, service
@@ -64,15 +64,15 @@ def lived(observed: Observed, wanted: list[Service]) -> Observed:
     return replace(observed, containers=tuple(map(later, observed.containers)))
 
 
-def was_met(seen: Observed, key: Key, condition: Condition) -> bool:
+def was_met(seen: Observed, key: Key, condition: DependencyCondition) -> bool:
     """Tell whether what is waited for was so at this moment."""
     there = seen.of(key)
     match condition:
-        case Condition.STARTED:
+        case DependencyCondition.STARTED:
             return any(c.started_at for c in there)
-        case Condition.HEALTHY:
+        case DependencyCondition.HEALTHY:
             return any(c.health == "healthy" for c in there)
-        case Condition.COMPLETED:
+        case DependencyCondition.COMPLETED:
             return bool(there) and all(c.state is ContainerState.EXITED for c in there)
 
 
@@ -99,7 +99,7 @@ def test_each_key_alone_waits_for_what_is_seen_of_the_others(wanted):
     for _ in range(3 * len(NAMES)):
         for one in wanted:
             mine = replace(observed, containers=observed.of(one.key))
-            made = plan(desired, mine, only=one.key, around=Around(observed))
+            made = plan(desired, mine, only=one.key, around=KnownServices(observed))
             observed, _ = perform(begun(made), observed)
             observed = lived(observed, wanted)
     assert render(plan(desired, observed)) == "nothing to do\n"
@@ -114,7 +114,7 @@ def test_what_goes_is_stopped_after_all_that_depended_on_it(wanted, going):
     remembered = {one.key: frozenset(dependencies_of(one.key, one.spec)) for one in wanted}
     left = [one for one in wanted if one.key.name not in going]
     sound = [replace(one, spec=one.spec.model_copy(update={"depends_on": ()})) for one in left]
-    made = plan(declared(*sound), observed, around=Around(remembered=remembered))
+    made = plan(declared(*sound), observed, around=KnownServices(remembered=remembered))
     _, steps = perform(made, observed)
     for step in steps:
         if isinstance(step.action, StopContainer):

@@ -12,7 +12,7 @@ from controller.model.desired.desired import SourceIdentity
 from controller.model.desired.plan import Blocked, Verdict
 from controller.model.errors import Problem, Severity
 from controller.model.names import Key, NetworkNames, service_key
-from controller.model.observed import Image, Network
+from controller.model.observed import Image, ObservedNetwork
 from tests.worlds import (
     BRIDGE,
     HERE,
@@ -136,7 +136,7 @@ def test_a_removal_that_is_denied_keeps_its_network():
 
 
 def test_declared_and_implied_networks_stay():
-    back = Network("n9", "back", ours=True, origin="controller", internal=True)
+    back = ObservedNetwork("n9", "back", ours=True, origin="controller", internal=True)
     published = service(ports=[{"container": 80, "host": 80}], state="Stopped")
     observed = engine(networks=(ISOLATED, INGRESS, back))
     assert moves(declared(published, network("back")), observed) == []

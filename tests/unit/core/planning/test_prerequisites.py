@@ -9,7 +9,7 @@ from controller.core.planning.prerequisites import network_key, repository
 from controller.model.desired.desired import Restarting
 from controller.model.desired.plan import CreateContainer, CreateNetwork
 from controller.model.names import Key, NetworkNames
-from controller.model.observed import Image, Network, Volume
+from controller.model.observed import Image, ObservedNetwork, ObservedVolume
 from tests.unit.core.told import problems_are_written
 from tests.worlds import (
     BRIDGE,
@@ -252,10 +252,13 @@ def test_declared_networks_and_volumes_are_made_first_and_even_if_unused():
         *CREATE,
     ]
     there = engine(
-        networks=(ISOLATED, Network("n", "back", ours=True, origin="controller", internal=True)),
+        networks=(
+            ISOLATED,
+            ObservedNetwork("n", "back", ours=True, origin="controller", internal=True),
+        ),
         volumes=(
-            Volume("data", ours=True, origin="controller"),
-            Volume("team.more", ours=True, origin="controller"),
+            ObservedVolume("data", ours=True, origin="controller"),
+            ObservedVolume("team.more", ours=True, origin="controller"),
         ),
     )
     assert moves(desired, there) == CREATE
@@ -321,7 +324,7 @@ def test_what_runs_is_left_beside_a_foreign_network():
 
 def test_the_remedies_for_a_foreign_network_and_volume_are_named():
     observed = engine(
-        networks=(replace(ISOLATED, ours=False),), volumes=(Volume("data", ours=False),)
+        networks=(replace(ISOLATED, ours=False),), volumes=(ObservedVolume("data", ours=False),)
     )
     made = plan(declared(service(mounts=DATA)), observed)
     assert [p.remedy for p in made.problems] == [
@@ -333,13 +336,13 @@ def test_the_remedies_for_a_foreign_network_and_volume_are_named():
 @pytest.mark.parametrize(
     ("seen", "message"),
     [
-        (Volume("data", ours=False), "the volume data on this engine isn't ours"),
+        (ObservedVolume("data", ours=False), "the volume data on this engine isn't ours"),
         (
-            Volume("data", ours=True, driver="nfs"),
+            ObservedVolume("data", ours=True, driver="nfs"),
             "the volume data on this engine isn't a plain local one",
         ),
         (
-            Volume("data", ours=True, options=(("device", "/etc"),)),
+            ObservedVolume("data", ours=True, options=(("device", "/etc"),)),
             "the volume data on this engine isn't a plain local one",
         ),
     ],
@@ -358,8 +361,8 @@ def test_a_volume_that_is_not_ours_or_could_be_any_folder_is_never_used(seen, me
 @pytest.mark.parametrize(
     ("seen", "message"),
     [
-        (Network("x", "back", ours=False, internal=True), FOREIGN),
-        (Network("x", "back", ours=True, internal=False), WRONG),
+        (ObservedNetwork("x", "back", ours=False, internal=True), FOREIGN),
+        (ObservedNetwork("x", "back", ours=True, internal=False), WRONG),
     ],
 )
 def test_a_declared_network_that_another_holds_the_name_of_is_a_problem(seen, message):
@@ -380,9 +383,9 @@ def test_an_attached_network_that_nothing_declares_is_a_problem():
         (),
     )
     # It is there: its document may be the one that can't be read.
-    there = (ISOLATED, Network("x", "back", ours=True, origin="controller", internal=False))
+    there = (ISOLATED, ObservedNetwork("x", "back", ours=True, origin="controller", internal=False))
     assert problems(declared(attached), engine(networks=there))[0] == []
-    foreign = (ISOLATED, Network("x", "back", ours=False))
+    foreign = (ISOLATED, ObservedNetwork("x", "back", ours=False))
     found, _ = problems(declared(attached), engine(networks=foreign))
     assert [code for code, *_ in found] == ["network.foreign"]
 
@@ -415,4 +418,4 @@ def test_a_denied_network_is_shown_once_and_keeps_its_services_from_being_create
     ],
 )
 def test_a_network_on_the_engine_has_the_key_of_its_document(namespace, name, key):
-    assert network_key(Network("n", name, ours=True, namespace=namespace)) == key
+    assert network_key(ObservedNetwork("n", name, ours=True, namespace=namespace)) == key

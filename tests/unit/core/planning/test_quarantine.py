@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from controller.core.planning.quarantine import (
-    Kept,
-    Left,
     Moment,
     Quarantine,
+    QuarantinedContainer,
+    QuarantineLeft,
     from_json,
     quarantine_at,
     to_json,
@@ -26,11 +26,11 @@ from tests.worlds import WEB, container, declared, deny, engine, plan, service
 DAY = 86_400.0
 DOWN = container(state="exited", admitted={"restart": "no"})
 START = Moment(1_772_323_200.0, 500.0, "boot-1")
-KEPT = Kept(0.0, 500.0, "boot-1", START.wall_s + DAY)
+KEPT = QuarantinedContainer(0.0, 500.0, "boot-1", START.wall_s + DAY)
 
 
 def planned(
-    *there: Container, left: dict[str, Left] | None = None, wanted: Service | None = None
+    *there: Container, left: dict[str, QuarantineLeft] | None = None, wanted: Service | None = None
 ) -> list[str]:
     """What is done with the containers, and why."""
     desired = declared(*([wanted] if wanted else []))
@@ -42,11 +42,13 @@ def later(seconds: float, *, jump: float = 0.0, boot: str = "boot-1") -> Moment:
     return Moment(START.wall_s + seconds + jump, START.monotonic_s + seconds, boot)
 
 
-def left_s(kept: dict[str, Kept], now: Moment) -> float:
+def left_s(kept: dict[str, QuarantinedContainer], now: Moment) -> float:
     return quarantine_at(kept, keep_s=DAY, now=now).left[DOWN.id].seconds
 
 
-def look(kept: dict[str, Kept], now: Moment, *there: Container, pruned=(WEB,), keep_s=DAY):
+def look(
+    kept: dict[str, QuarantinedContainer], now: Moment, *there: Container, pruned=(WEB,), keep_s=DAY
+):
     return watched(kept, there or (DOWN,), pruned=frozenset(pruned), keep_s=keep_s, now=now)
 
 
@@ -62,18 +64,18 @@ def test_what_runs_is_stopped_for_good_and_then_kept():
 
 
 def test_what_is_down_waits_for_its_time_and_is_removed_then():
-    kept = {DOWN.id: Left(60.0, "2026-03-02T00:00:00Z")}
+    kept = {DOWN.id: QuarantineLeft(60.0, "2026-03-02T00:00:00Z")}
     assert planned(DOWN, left=kept) == [
         "wait: quarantined until 2026-03-02T00:00:00Z, then removed"
     ]
-    over = {DOWN.id: Left(0.0, "2026-03-02T00:00:00Z")}
+    over = {DOWN.id: QuarantineLeft(0.0, "2026-03-02T00:00:00Z")}
     assert planned(DOWN, left=over) == [
         "remove: web is no longer declared, and its quarantine is over"
     ]
 
 
 def test_an_engine_that_restarts_revives_nothing_that_is_kept():
-    assert planned(container(state="exited"), left={DOWN.id: Left(9.0, "T")}) == [
+    assert planned(container(state="exited"), left={DOWN.id: QuarantineLeft(9.0, "T")}) == [
         "update: web is no longer declared",
         "wait: quarantined until T, then removed",
     ]
@@ -81,7 +83,7 @@ def test_an_engine_that_restarts_revives_nothing_that_is_kept():
 
 def test_what_was_started_by_hand_is_put_away_again_whatever_its_time():
     started = container(admitted={"restart": "no"})
-    assert planned(started, left={DOWN.id: Left(0.0, "T")}) == [
+    assert planned(started, left={DOWN.id: QuarantineLeft(0.0, "T")}) == [
         "stop: web is no longer declared",
         "wait: quarantined for 24h, then removed",
     ]
@@ -111,19 +113,21 @@ def test_a_stop_that_is_denied_keeps_nothing_waiting():
 
 
 def test_what_waits_is_not_pending():
-    kept = Quarantine(DAY, {DOWN.id: Left(60.0, "T")})
+    kept = Quarantine(DAY, {DOWN.id: QuarantineLeft(60.0, "T")})
     made = plan(declared(), engine(DOWN), quarantine=kept)
     assert (len(made.actions), made.pending) == (1, ())
     assert (
         made.digest
         == plan(
-            declared(), engine(DOWN), quarantine=Quarantine(DAY, {DOWN.id: Left(5.0, "U")})
+            declared(),
+            engine(DOWN),
+            quarantine=Quarantine(DAY, {DOWN.id: QuarantineLeft(5.0, "U")}),
         ).digest
     ), "the time isn't part of the digest"
 
 
 def test_what_is_declared_again_is_started_and_not_created():
-    assert planned(DOWN, left={DOWN.id: Left(60.0, "T")}, wanted=service()) == [
+    assert planned(DOWN, left={DOWN.id: QuarantineLeft(60.0, "T")}, wanted=service()) == [
         "start: web.1-bbbbbbbb was stopped on purpose, and should run",
         "update: restart policy is no, want always",
     ]
@@ -131,14 +135,14 @@ def test_what_is_declared_again_is_started_and_not_created():
 
 def test_a_task_that_is_declared_again_runs_anew():
     task = service(restart={"policy": "Never"})
-    assert planned(DOWN, left={DOWN.id: Left(60.0, "T")}, wanted=task) == [
+    assert planned(DOWN, left={DOWN.id: QuarantineLeft(60.0, "T")}, wanted=task) == [
         "remove: web.1-bbbbbbbb was put away, and a task runs only anew",
         "create: slot 1 is missing",
         "start: slot 1 is missing",
     ]
     assert planned(DOWN, wanted=task) == [], "one that ended by itself stays"
     stopped = service(restart={"policy": "Never"}, state="Stopped")
-    assert planned(DOWN, left={DOWN.id: Left(60.0, "T")}, wanted=stopped) == []
+    assert planned(DOWN, left={DOWN.id: QuarantineLeft(60.0, "T")}, wanted=stopped) == []
 
 
 # What is counted
@@ -226,7 +230,7 @@ def test_it_is_never_shorter_than_it_was_seen_to_last(looks: list[tuple[float, f
 
 
 def test_the_memorys_form_is_read_back():
-    odd = Kept(1.25, 500.001, "b", 1_772_323_200.5)
+    odd = QuarantinedContainer(1.25, 500.001, "b", 1_772_323_200.5)
     assert from_json(json.loads(json.dumps(to_json(odd)))) == odd
     with pytest.raises(ValueError, match="not a container in quarantine"):
         from_json({"countedMs": 1})

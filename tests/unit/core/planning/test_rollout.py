@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from controller.core.drift.actions import Judge
-from controller.core.drift.availability import Readiness, Ready
+from controller.core.drift.availability import Availability, AvailabilityWord
 from controller.core.planning.successor import next_name, order_of
 from controller.core.review.text import render
 from controller.model.desired.desired import Restarting, Service
@@ -49,7 +49,7 @@ def check(
     held: dict[tuple[Key, int], str] | None = None,
     prunable: frozenset[Key] | None = None,
     taken_over: frozenset[tuple[Key, int]] = frozenset(),
-    readiness: dict[str, Readiness] | None = None,
+    readiness: dict[str, Availability] | None = None,
     superseded: dict[str, str] | None = None,
     paused: str = "",
 ) -> None:
@@ -954,7 +954,7 @@ def test_a_name_that_would_be_too_long_takes_the_first_free_number():
 
 # Gates and waves
 
-SETTLING = Readiness(Ready.SETTLING, "must be up for 10s", 5.0)
+SETTLING = Availability(AvailabilityWord.SETTLING, "must be up for 10s", 5.0)
 
 
 def test_a_successor_that_is_not_available_yet_is_waited_for():
@@ -1361,7 +1361,9 @@ def test_what_serves_beside_a_successor_that_settles_is_isolated_at_once():
             container(rev="a", settings={"networks": ("platform-network", "evil")}),
             container(),
         ),
-        readiness={"id:web.1-bbbbbbbb": Readiness(Ready.SETTLING, "must be up for 10s")},
+        readiness={
+            "id:web.1-bbbbbbbb": Availability(AvailabilityWord.SETTLING, "must be up for 10s")
+        },
     )
     first = made.actions[0]
     assert (first.verb, first.target) == ("disconnect-network", "web.1-aaaaaaaa")

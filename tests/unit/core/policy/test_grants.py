@@ -15,13 +15,13 @@ from controller.core.admission.create import (
 )
 from controller.core.engine_api.parse import parse_create, parse_update
 from controller.core.engine_api.requests import ExecRequest, Finding, NetworkRequest
-from controller.core.policy.grants import GRANTS, Asked, Grant, applied, grant_of
+from controller.core.policy.grants import GRANTS, Grant, GrantRequest, applied, grant_of
 from controller.core.policy.load import load_policy
 from controller.core.policy.remedies import ADVISED_MAX, advised
 from controller.core.rules.context import reference_text
 from controller.core.rules.facts import CreateFacts, HostFacts
-from controller.core.rules.verdict import Admission
-from controller.model.policy.document import Origin, Policy
+from controller.core.rules.verdict import AdmissionDecision
+from controller.model.policy.document import Policy, PolicyOrigin
 from controller.model.records import Actor
 from tests.unit.core.creates import (
     CLIENT,
@@ -48,7 +48,7 @@ class Refused:
     name: str = "alice-web"
     platform: str = ""
 
-    def judge(self, rules: Policy, actor: Actor = CLIENT) -> Admission:
+    def judge(self, rules: Policy, actor: Actor = CLIENT) -> AdmissionDecision:
         return judged(
             self.body,
             host=self.host,
@@ -59,9 +59,9 @@ class Refused:
             actor=actor,
         )
 
-    def asked(self, actor: Actor = CLIENT) -> Asked:
+    def asked(self, actor: Actor = CLIENT) -> GrantRequest:
         request = parse_create({"Image": REFERENCE, **self.body, "HostConfig": self.host})
-        return Asked(
+        return GrantRequest(
             request,
             reference_text(request, actor),
             owner="alice",
@@ -374,7 +374,7 @@ ELSEWHERE: tuple[tuple[str, Grant, Any], ...] = (
 @pytest.mark.parametrize(("rule", "grant", "judge"), ELSEWHERE, ids=[each[0] for each in ELSEWHERE])
 def test_so_does_one_that_other_calls_name(rule: str, grant: Grant, judge: Any) -> None:
     enabled = rule != "exec.disabled"
-    rules = policy(exec={"enabled": enabled}).read_from(Origin("/etc/p.yaml"))
+    rules = policy(exec={"enabled": enabled}).read_from(PolicyOrigin("/etc/p.yaml"))
     refused = judge(rules)
     assert rule in refused.verdict.rules
     key = grant.key if grant.how == "set" else f"write {grant.key}: "
@@ -393,15 +393,17 @@ def test_each_rule_of_the_table_is_tried() -> None:
 
 def test_a_volume_that_is_absent_is_the_clients_to_have_made() -> None:
     finding = Finding("volume.missing", "HostConfig.Binds[0]", "there is no volume fresh")
-    client = Asked(parse_create({"Image": REFERENCE}))
-    slot = Asked(parse_create({"Image": REFERENCE, "Labels": {"io.trimtab.revision": "v1:0"}}))
+    client = GrantRequest(parse_create({"Image": REFERENCE}))
+    slot = GrantRequest(
+        parse_create({"Image": REFERENCE, "Labels": {"io.trimtab.revision": "v1:0"}})
+    )
     assert grant_of(finding, client, policy()) == Grant("set", "mounts.createVolumes", True)
     assert grant_of(finding, slot, policy()) is None
     assert grant_of(finding, client, policy(mounts={"createVolumes": True})) is None
 
 
 def test_the_controllers_networks_and_namespaces() -> None:
-    internal = policy(networks={"modes": ["none", "isolated"]}).read_from(Origin("/p.yaml"))
+    internal = policy(networks={"modes": ["none", "isolated"]}).read_from(PolicyOrigin("/p.yaml"))
     labels = (("io.trimtab.owner", "a"), ("io.trimtab.namespace", "default"))
     opened = NetworkRequest(name="n", labels=labels)
     refused = admit_network(opened, actor=CONTROLLER, policy=internal, existing=None, stamp=STAMP)
@@ -409,11 +411,11 @@ def test_the_controllers_networks_and_namespaces() -> None:
     assert (
         'write networks.modes: ["none", "isolated", "bridge"] in /p.yaml' in refused.verdict.remedy
     )
-    listed = policy(owners=[LISTED]).read_from(Origin("/p.yaml", {"owners.0.namespaces": 9}))
+    listed = policy(owners=[LISTED]).read_from(PolicyOrigin("/p.yaml", {"owners.0.namespaces": 9}))
     shown = judged(actor=CLIENT, rules=listed).findings
     assert not [f for f in shown if f.rule == "owner.namespace"], "a client is in its own"
     finding = Finding("owner.namespace", "Labels", "no")
-    (told,) = advised([finding], Asked(owner="alice", namespace="shop"), listed)
+    (told,) = advised([finding], GrantRequest(owner="alice", namespace="shop"), listed)
     assert (
         told.grant
         == "add shop to owners.0.namespaces in /p.yaml (line 9), then trimtab policy reload"
@@ -440,7 +442,7 @@ def test_the_controllers_networks_and_namespaces() -> None:
     ids=str,
 )
 def test_nothing_is_named_that_no_policy_grants(host: dict[str, Any]) -> None:
-    rules = policy().read_from(Origin("/etc/p.yaml"))
+    rules = policy().read_from(PolicyOrigin("/etc/p.yaml"))
     refused = judged(host=host, rules=rules, actor=OPERATOR)
     assert refused.verdict.decision == "deny"
     assert "/etc/p.yaml" not in refused.verdict.remedy
@@ -492,7 +494,7 @@ def test_a_list_that_the_file_does_not_write_is_written_out_with_its_defaults() 
 
 def test_a_shipped_policy_is_not_to_be_edited() -> None:
     home = policy(images={"allow": ["docker.io/"]})
-    shipped = policy().read_from(Origin("/x/strict.yaml", shipped=True, home=home))
+    shipped = policy().read_from(PolicyOrigin("/x/strict.yaml", shipped=True, home=home))
     own = "in a policy of your own (trimtab policy init)"
     assert remedy(shipped).endswith(f"images.allow {own}, or start with --policy home")
     # What home refuses too isn't had by it.
@@ -518,7 +520,7 @@ def test_where_a_policy_was_read_from_is_no_part_of_its_value() -> None:
 
 
 def test_what_is_named_for_many_findings_is_bounded() -> None:
-    mine = policy().read_from(Origin("p.yaml"))
+    mine = policy().read_from(PolicyOrigin("p.yaml"))
     names = [f"CAP_{chr(65 + n // 26)}{chr(65 + n % 26)}" for n in range(ADVISED_MAX + 5)]
     refused = judged(host={"CapAdd": names}, rules=mine, actor=OPERATOR)
     assert sum(bool(finding.grant) for finding in refused.findings) == ADVISED_MAX
@@ -529,4 +531,4 @@ def test_a_request_of_any_kind_is_no_error() -> None:
     for rule in GRANTS:
         for path in ("", "Env[3]", "HostConfig.CapAdd[0]", "Labels.x", "Healthcheck.Retries"):
             found = Finding(rule, path, "why", tolerable=True)
-            advised([found], Asked(), policy().read_from(Origin("p.yaml")))
+            advised([found], GrantRequest(), policy().read_from(PolicyOrigin("p.yaml")))

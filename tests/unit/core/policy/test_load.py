@@ -6,7 +6,7 @@ import pytest
 from controller.core.encoding.image_reference import parse_reference
 from controller.core.policy.load import load_policy
 from controller.model.errors import PolicyInvalid
-from controller.model.inventory import Trusted
+from controller.model.inventory import TrustedImage
 from controller.model.policy.document import Policy
 from controller.model.policy.shipped import SHIPPED_POLICIES
 from tests.unit.core.creates import FACTS, IMAGE, OPERATOR, judged
@@ -65,7 +65,7 @@ def test_home_admits_what_a_first_stack_asks_for_and_strict_refuses():
             "CapAdd": ["CHOWN", "DAC_OVERRIDE", "FOWNER", "SETGID", "SETUID", "KILL"],
             "PortBindings": {"80/tcp": [{"HostIp": "::", "HostPort": "80"}]},
         }
-        facts = replace(FACTS, trusted=Trusted(reference.canonical, IMAGE.id))
+        facts = replace(FACTS, trusted=TrustedImage(reference.canonical, IMAGE.id))
         body = {"Image": image}
         admitted = judged(body, host=host, actor=OPERATOR, rules=home, facts=facts)
         assert (admitted.verdict.decision, admitted.findings) == ("mutate", ())

@@ -12,7 +12,7 @@ from controller.core.engine_api.translate import container_body
 from controller.core.manifests.field_paths import field_at, fields_of
 from controller.core.manifests.problems import dotted
 from controller.core.manifests.resolve import desired_of
-from controller.core.planning.prerequisites import Supplies
+from controller.core.planning.prerequisites import Prerequisites
 from controller.core.planning.successor import hypothetical_create
 from controller.core.policy.refusals import reworded, with_remedies
 from controller.model.desired.desired import Service
@@ -52,7 +52,7 @@ def verdict_on(text: str, rules: Policy = STRICT) -> Verdict:
     desired = desired_of({"shop.yaml": text})
     assert desired.valid, desired.problems
     names = rules.networks.names
-    action = hypothetical_create(desired.services[0], Supplies(desired, Observed(""), names))
+    action = hypothetical_create(desired.services[0], Prerequisites(desired, Observed(""), names))
     return preview(rules, action, container_body(action, names))
 
 
@@ -238,7 +238,7 @@ def everything() -> Service:
 def test_every_place_of_a_create_has_the_field_that_it_comes_from() -> None:
     names = STRICT.networks.names
     desired = desired_of({"shop.yaml": EVERYTHING})
-    action = hypothetical_create(everything(), Supplies(desired, Observed(""), names))
+    action = hypothetical_create(everything(), Prerequisites(desired, Observed(""), names))
     fields = fields_of(everything(), names)
     found = places(container_body(action, names))
     assert {place: dotted(field_at(fields, place)) for place in found} == FIELDS

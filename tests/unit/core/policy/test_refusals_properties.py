@@ -17,10 +17,10 @@ from controller.core.encoding import strict_json
 from controller.core.engine_api.parse import parse_create, parse_network, parse_volume
 from controller.core.engine_api.translate import container_body, network_body, volume_body
 from controller.core.manifests.resolve import desired_of
-from controller.core.planning.prerequisites import Supplies
+from controller.core.planning.prerequisites import Prerequisites
 from controller.core.planning.successor import create_of
 from controller.core.rules.facts import Stamp
-from controller.core.rules.verdict import Admission
+from controller.core.rules.verdict import AdmissionDecision
 from controller.model.desired.desired import Desired, Network, Volume
 from controller.model.desired.plan import CreateContainer, CreateNetwork, CreateVolume
 from controller.model.observed import Observed
@@ -205,10 +205,10 @@ def sent(body: dict[str, Any]) -> object:
     return strict_json.parse(content)
 
 
-def creates(desired: Desired, rules: Policy) -> Iterator[tuple[str, Admission]]:
+def creates(desired: Desired, rules: Policy) -> Iterator[tuple[str, AdmissionDecision]]:
     """Yield what the gate says of each request that the controller would make, by what is made."""
     base = rules.networks.names
-    supplies = Supplies(desired, Observed(instance=""), base)
+    supplies = Prerequisites(desired, Observed(instance=""), base)
     declared: list[Network | Volume] = [*desired.networks, *desired.volumes]
     for resource in declared:
         for action in supplies.declared(resource):
@@ -225,7 +225,7 @@ def creates(desired: Desired, rules: Policy) -> Iterator[tuple[str, Admission]]:
                 yield f"{service.key}: slot {slot}", judged(made, rules)
 
 
-def judged(action: object, rules: Policy) -> Admission:
+def judged(action: object, rules: Policy) -> AdmissionDecision:
     """Return what the gate says of a create by its text."""
     match action:
         case CreateContainer():

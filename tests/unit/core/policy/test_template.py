@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from controller.core.policy.load import load_policy
-from controller.core.policy.template import ADDRESSES, Answers, Publish, policy_text
+from controller.core.policy.template import ADDRESSES, Publish, TemplateAnswers, policy_text
 from controller.model.errors import PolicyInvalid
 from controller.model.policy.values import AnonymousVolumes
 
@@ -30,13 +30,13 @@ OWNERS = st.dictionaries(
 
 
 @st.composite
-def answers(draw: st.DrawFn) -> Answers:
+def answers(draw: st.DrawFn) -> TemplateAnswers:
     owners = draw(OWNERS)
     names = st.sampled_from(sorted(owners)) if owners else LABELS.filter("operator".__ne__)
     clients = draw(st.dictionaries(st.integers(1, 70_000), names, max_size=3))
     publish: Publish = draw(st.sampled_from(sorted(ADDRESSES)))
     volumes: AnonymousVolumes = draw(st.sampled_from(["slot", "scratch", "refuse"]))
-    return Answers(
+    return TemplateAnswers(
         name=draw(st.from_regex(r"[ -~]{1,20}", fullmatch=True)),
         images=tuple(draw(st.lists(PREFIXES, min_size=1, max_size=4, unique=True))),
         publish=publish,
@@ -49,7 +49,9 @@ def answers(draw: st.DrawFn) -> Answers:
 
 @settings(max_examples=50, deadline=None)
 @given(answers())
-def test_what_is_written_means_what_was_answered_and_else_what_home_says(asked: Answers) -> None:
+def test_what_is_written_means_what_was_answered_and_else_what_home_says(
+    asked: TemplateAnswers,
+) -> None:
     written = load_policy(policy_text(TEMPLATE, asked, file="own.yaml"), "own.yaml")
     expected = load_policy(TEMPLATE, "home.yaml").to_json()
     expected["name"] = asked.name
@@ -78,7 +80,7 @@ def test_what_is_written_means_what_was_answered_and_else_what_home_says(asked: 
 
 @settings(max_examples=50, deadline=None)
 @given(answers())
-def test_every_comment_of_home_is_kept(asked: Answers) -> None:
+def test_every_comment_of_home_is_kept(asked: TemplateAnswers) -> None:
     text = policy_text(TEMPLATE, asked, file="own.yaml")
     body = TEMPLATE[TEMPLATE.index("\nname: ") :].splitlines()
     comments = [line.strip() for line in body if line.strip().startswith("#")]
@@ -89,16 +91,16 @@ def test_every_comment_of_home_is_kept(asked: Answers) -> None:
 @pytest.mark.parametrize(
     "asked",
     [
-        Answers(images=("Docker.IO/",)),
-        Answers(owners=(("Not A Name", ()),)),
-        Answers(owners=(("me", ()),), clients=((1000, "you"),)),
-        Answers(clients=((0, "me"),)),
-        Answers(low_ports=(70_000,)),
-        Answers(name=""),
+        TemplateAnswers(images=("Docker.IO/",)),
+        TemplateAnswers(owners=(("Not A Name", ()),)),
+        TemplateAnswers(owners=(("me", ()),), clients=((1000, "you"),)),
+        TemplateAnswers(clients=((0, "me"),)),
+        TemplateAnswers(low_ports=(70_000,)),
+        TemplateAnswers(name=""),
     ],
     ids=["prefix", "owner", "client of nobody", "root", "port", "name"],
 )
-def test_an_answer_that_no_policy_can_have_is_refused_at_its_line(asked: Answers) -> None:
+def test_an_answer_that_no_policy_can_have_is_refused_at_its_line(asked: TemplateAnswers) -> None:
     with pytest.raises(PolicyInvalid) as raised:
         policy_text(TEMPLATE, asked, file="own.yaml")
     assert "own.yaml:" in str(raised.value)

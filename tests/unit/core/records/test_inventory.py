@@ -10,8 +10,14 @@ from controller.core.encoding.canonical_json import canonical
 from controller.core.records import inventory as inventories
 from controller.core.records.inventory import fold, from_json, settings_from, settings_to, to_json
 from controller.core.rules.confinement import confinement_to
-from controller.model.confinement import Confinement, Fastening
-from controller.model.inventory import Belonging, Inventory, Item, OpenIntent, Trusted
+from controller.model.confinement import Confinement, ExpectedMount
+from controller.model.inventory import (
+    ContainerItem,
+    Inventory,
+    OpenIntent,
+    OwnedObject,
+    TrustedImage,
+)
 from controller.model.observed import Image, Settings
 from controller.model.records import Entry, Record, Stage
 
@@ -31,7 +37,7 @@ LABELS = {
     "io.trimtab.revision": REVISION,
     "io.trimtab.image": "ghcr.io/p/web:1",
 }
-ITEM = Item(
+ITEM = ContainerItem(
     id=FULL,
     namespace="default",
     service="web",
@@ -236,7 +242,7 @@ def test_networks_and_volumes_are_ours_as_soon_as_they_are_made_until_they_are_g
         *change("network.create", "data", summary, {"status": 201, "object": "n1"}),
         *change("volume.create", "data", summary, {"status": 201, "object": "data"}),
     )
-    belonging = Belonging("n1", "data", "default", "team", "controller", "m")
+    belonging = OwnedObject("n1", "data", "default", "team", "controller", "m")
     assert made == Inventory(
         seq=4, networks={"n1": belonging}, volumes={"data": replace(belonging, id="data")}
     )
@@ -253,7 +259,7 @@ def test_networks_and_volumes_are_ours_as_soon_as_they_are_made_until_they_are_g
 def test_the_ledger_knows_what_was_pulled_and_what_an_operator_vouched_for() -> None:
     told: dict[str, object] = {"reference": "r", "id": "sha256:1", "digest": "sha256:2"}
     pulled = folded(*change("image.pull", "r", {}, {"status": 200, **told}))
-    assert pulled.ledger == {"r": Trusted("r", "sha256:1", "sha256:2")}
+    assert pulled.ledger == {"r": TrustedImage("r", "sha256:1", "sha256:2")}
     assert folded(*change("image.pull", "r", {}, {"status": 500, **told})).ledger == {}
     assert folded(*change("image.pull", "r", {}, {"status": 200})).ledger == {}
     trust: dict[str, object] = {"route": "image.trust", "object": "r", "summary": told}
@@ -273,7 +279,11 @@ def test_the_ledger_knows_what_was_pulled_and_what_an_operator_vouched_for() -> 
 def test_an_image_that_is_removed_is_forgotten_with_its_names(
     result: dict[str, object], references: list[str], *, pinned: bool
 ) -> None:
-    trusted = (Trusted("r1", "sha256:1", ""), Trusted("r2", "sha256:1", ""), Trusted("r3", "x", ""))
+    trusted = (
+        TrustedImage("r1", "sha256:1", ""),
+        TrustedImage("r2", "sha256:1", ""),
+        TrustedImage("r3", "x", ""),
+    )
     known = replace(MADE, ledger={each.reference: each for each in trusted})
     after = folded(*change("image.remove", "r2", {}, result), onto=known)
     assert (list(after.ledger), after.pins) == (references, MADE.pins if pinned else {})
@@ -383,7 +393,7 @@ def test_the_whole_of_it_survives_its_file() -> None:
 
 
 CONFINED = Confinement(
-    ("CHOWN",), mounts=(Fastening("bind", "/data", "/srv/x", device=8, inode=7),)
+    ("CHOWN",), mounts=(ExpectedMount("bind", "/data", "/srv/x", device=8, inode=7),)
 )
 
 

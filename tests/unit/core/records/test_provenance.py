@@ -8,7 +8,7 @@ import pytest
 
 from controller.core.records.inventory import settings_to
 from controller.core.records.provenance import WRITTEN, Provenance, provenance, without_replaced
-from controller.core.records.query import About
+from controller.core.records.query import RecordSubject
 from controller.core.records.views import SHAPING_MAX, chronicle, containers, story
 from controller.model.desired.desired import TRACED
 from controller.model.observed import Settings
@@ -268,7 +268,7 @@ def test_nothing_is_told_of_nothing() -> None:
 
 def test_a_container_whose_name_a_later_one_has_is_gone() -> None:
     def named(name: str, identifier: str, state: str = "running") -> Provenance:
-        return Provenance(About(id=identifier, name=name), state=state)
+        return Provenance(RecordSubject(id=identifier, name=name), state=state)
 
     old, other = named("web.1", "a" * 64), named("web.2", "b" * 64)
     new, unsure = named("web.1", "c" * 64), named("web.2", "d" * 64, "unknown")

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from controller.core.records.query import Filter, Memory, search
+from controller.core.records.query import Filter, RecordContext, search
 from controller.core.records.record import GENESIS, prepare
 from controller.model.records import Entry, Record
 
@@ -129,7 +129,7 @@ def adoption(kind: str, thing: str) -> Record:
 
 
 def test_a_container_lives_from_its_adoption_on_as_from_its_create() -> None:
-    memory = Memory()
+    memory = RecordContext()
     memory.learn(adoption("container", FIRST_ID))
     life = memory.lives.get(FIRST_ID)
     assert life is not None
@@ -139,7 +139,7 @@ def test_a_container_lives_from_its_adoption_on_as_from_its_create() -> None:
         "team-a",
     )
     assert (life.since, life.gone) == (1, 0)
-    memory = Memory()
+    memory = RecordContext()
     memory.learn(adoption("network", SECOND_ID))
     assert memory.lives.get(SECOND_ID) is None
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from controller.core.records.query import About, Found
+from controller.core.records.query import QueryResult, RecordSubject
 from controller.core.records.record import GENESIS
 from controller.core.records.visibility import EVERYTHING, Reader, about_told, may_read, told
 from controller.model.records import Entry, Record, Role, Stage
@@ -33,10 +33,12 @@ BY = {
 }
 
 
-def found(stage: Stage, by: str, owner: str, **parts: dict[str, object]) -> Found:
+def found(stage: Stage, by: str, owner: str, **parts: dict[str, object]) -> QueryResult:
     entry = Entry("i", stage, actor=dict(BY[by]), **parts)
-    about = About(owner=owner, name="web.1", id="a" * 64, action="container.stop", method="POST")
-    return Found(Record(7, "2026-01-01T12:00:00.000Z", entry, GENESIS, "h"), about)
+    about = RecordSubject(
+        owner=owner, name="web.1", id="a" * 64, action="container.stop", method="POST"
+    )
+    return QueryResult(Record(7, "2026-01-01T12:00:00.000Z", entry, GENESIS, "h"), about)
 
 
 @pytest.mark.parametrize(
@@ -130,7 +132,9 @@ def test_the_controller_is_told_who_asked_and_not_the_chain() -> None:
 
 def test_what_a_client_was_refused_does_not_tell_whose_it_was() -> None:
     refused = found("refusal", "alice", "team-b", request={"object": "shop"})
-    assert about_told(refused, ALICE) == About(name="shop", action="container.stop", method="POST")
+    assert about_told(refused, ALICE) == RecordSubject(
+        name="shop", action="container.stop", method="POST"
+    )
     assert about_told(refused, EVERYTHING) == refused.about
     mine = found("intent", "controller", "team-a")
     assert about_told(mine, ALICE) == mine.about

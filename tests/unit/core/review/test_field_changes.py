@@ -21,9 +21,9 @@ from controller.core.review.field_changes import (
 from controller.core.review.plan_json import differences_json, review_json
 from controller.core.review.plan_text import change_text, render_differences, render_review
 from controller.core.review.review import review
-from controller.model.desired.desired import Source
-from controller.model.desired.field_changes import Change
-from controller.model.desired.overrides import Revision, Steering
+from controller.model.desired.desired import SourceLocation
+from controller.model.desired.field_changes import FieldChange
+from controller.model.desired.overrides import Overrides, Revision
 from controller.model.desired.spec import ServiceSpec
 from tests.worlds import WEB, container, declared, engine, plan, service
 
@@ -98,13 +98,13 @@ def test_fields_of_the_service_as_a_whole_are_compared_apart():
 def test_a_path_with_a_query_is_withheld():
     check = {"http": {"path": "/health?token=hunter2", "port": 80}}
     (change,) = slot_changes(spec(healthcheck={"http": {"port": 80}}), spec(healthcheck=check))
-    assert change == Change("spec.healthcheck.http.path", "changed", sensitive=True)
+    assert change == FieldChange("spec.healthcheck.http.path", "changed", sensitive=True)
 
 
 def test_values_are_there_only_where_they_are_asked_for():
     before, after = spec(env={"A": "old"}), spec(env={"A": "new"})
     (change,) = slot_changes(before, after, reveal=True)
-    assert change == Change("spec.env.A", "changed", "old", "new", sensitive=True)
+    assert change == FieldChange("spec.env.A", "changed", "old", "new", sensitive=True)
     assert change_text(change) == "spec.env.A: old -> new"
 
 
@@ -204,7 +204,7 @@ def test_no_value_that_may_be_a_secret_is_in_text_or_json(before, after, there, 
         owner=earlier.owner,
         image=earlier.spec.image,
         spec=slot_text(earlier.spec) if kept else "",
-        source=Source("web.yaml"),
+        source=SourceLocation("web.yaml"),
     )
     desired = declared(earlier if pinned else wanted)
     observed = engine(*found)
@@ -213,7 +213,7 @@ def test_no_value_that_may_be_a_secret_is_in_text_or_json(before, after, there, 
         declared=declared(wanted),
         desired=desired,
         observed=observed,
-        steerings={WEB: Steering((known,))},
+        steerings={WEB: Overrides((known,))},
     )
     texts = [render_review(shown, width=80, verbose=True), render_differences(shown, width=None)]
     texts += [json.dumps(review_json(shown)), json.dumps(differences_json(shown))]

@@ -2,14 +2,16 @@
 
 from dataclasses import replace
 
-from controller.core.review.progress import Act, acts_json, down_s, summary_of_acts
+from controller.core.review.progress import PerformedAction, acts_json, down_s, summary_of_acts
 from tests.worlds import WEB, container, declared, deny, engine, plan, service
 
 
 def done(desired, observed, **options):
     """The acts of a plan that is performed to its end."""
     actions = (a for a in plan(desired, observed, **options).actions if a.verb != "wait")
-    return [Act(number, 60.0 * number, action) for number, action in enumerate(actions, 1)]
+    return [
+        PerformedAction(number, 60.0 * number, action) for number, action in enumerate(actions, 1)
+    ]
 
 
 def texts(acts, since=0):

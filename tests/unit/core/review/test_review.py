@@ -9,7 +9,7 @@ from controller.core.review.review import NOT_KEPT, review
 from controller.core.review.summary import summary_of
 from controller.model.desired.desired import Service
 from controller.model.desired.field_changes import Downtime, Review
-from controller.model.desired.overrides import Revision, Steering
+from controller.model.desired.overrides import Overrides, Revision
 from controller.model.desired.plan import Blocked, Verdict
 from controller.model.errors import Problem
 from tests.worlds import (
@@ -35,7 +35,7 @@ def reviewed(desired, observed, *kept, **options):
         declared=desired,
         desired=desired,
         observed=observed,
-        steerings={each.key: Steering((revision(each),)) for each in kept},
+        steerings={each.key: Overrides((revision(each),)) for each in kept},
     )
 
 
@@ -137,7 +137,7 @@ def test_a_service_that_must_stop_first_is_expected_to_be_down():
 def test_a_measured_downtime_is_told_as_such():
     earlier = before(rollout={"order": "StopFirst"}, env={"A": "1"})
     desired, observed = declared(service(rollout={"order": "StopFirst"})), engine(of(earlier))
-    steering = Steering((revision(earlier),), down_ms=1249)
+    steering = Overrides((revision(earlier),), down_ms=1249)
     found = review(
         plan(desired, observed),
         declared=desired,
@@ -153,7 +153,7 @@ def test_a_measured_downtime_is_told_as_such():
 def test_fields_of_the_service_as_a_whole_are_compared_with_what_was_applied():
     applied = service_text(service(replicas=1, rollout={"minHealthy": "30s"}).spec)
     desired = declared(service(replicas=2))
-    there, known = engine(container()), {WEB: Steering(applied=applied)}
+    there, known = engine(container()), {WEB: Overrides(applied=applied)}
     scaled = review(
         plan(desired, there), declared=desired, desired=desired, observed=there, steerings=known
     )
@@ -176,7 +176,7 @@ def test_fields_of_the_service_as_a_whole_are_compared_with_what_was_applied():
         "\n"
         "nothing to do\n"
     )
-    unreadable = {WEB: Steering(applied='{"gone": 1}')}
+    unreadable = {WEB: Overrides(applied='{"gone": 1}')}
     found = review(
         plan(desired, there),
         declared=desired,
@@ -226,7 +226,7 @@ def test_replicas_of_several_revisions_are_compared_each_with_its_own():
         declared=desired,
         desired=desired,
         observed=observed,
-        steerings={WEB: Steering((revision(first), revision(second)))},
+        steerings={WEB: Overrides((revision(first), revision(second)))},
     )
     text = render_differences(found, width=None)
     one, other = (each.revision.removeprefix("v1:")[:8] for each in (first, second))
@@ -306,7 +306,7 @@ def test_json_has_effect_slots_and_changes_of_each_object():
 def test_a_service_of_which_nothing_is_to_run_is_new_only_until_it_was_acted_on():
     desired, observed = declared(service(replicas=0)), engine(networks=())
     assert reviewed(desired, observed).entries[0].is_new
-    known = {WEB: Steering(applied=service_text(service(replicas=0).spec))}
+    known = {WEB: Overrides(applied=service_text(service(replicas=0).spec))}
     made = plan(desired, observed)
     found = review(made, declared=desired, desired=desired, observed=observed, steerings=known)
     assert found.entries == ()

@@ -9,7 +9,7 @@ from typing import Any
 from controller.broker.gate import redact
 from controller.core.encoding.canonical_json import canonical
 from controller.core.rules.confinement import confinement_from, confinement_to, data_path
-from controller.model.confinement import Confinement, Fastening
+from controller.model.confinement import Confinement, ExpectedMount
 from controller.model.host_paths import PathFacts
 from tests.unit.core.creates import FACTS, IMAGE, denials, judged, policy
 
@@ -22,10 +22,12 @@ CONFINED = Confinement(
     shm=BIG,
     runtime="runc",
     mounts=(
-        Fastening("bind", "/a", "/srv/a", read_only=True, device=BIG, inode=BIG, place="/a b/ä"),
-        Fastening("volume", "/b", "store", subpath="x/y", device=1, inode=2),
-        Fastening("tmpfs", "/c", size=BIG),
-        Fastening("volume", "/d"),
+        ExpectedMount(
+            "bind", "/a", "/srv/a", read_only=True, device=BIG, inode=BIG, place="/a b/ä"
+        ),
+        ExpectedMount("volume", "/b", "store", subpath="x/y", device=1, inode=2),
+        ExpectedMount("tmpfs", "/c", size=BIG),
+        ExpectedMount("volume", "/d"),
     ),
 )
 
@@ -42,7 +44,7 @@ def test_what_is_recorded_reads_back_the_same() -> None:
 
 
 def test_as_many_mounts_as_a_policy_may_admit_fit() -> None:
-    mounts = tuple(Fastening("bind", f"/t{number}", "/s" * 200) for number in range(120))
+    mounts = tuple(ExpectedMount("bind", f"/t{number}", "/s" * 200) for number in range(120))
     assert through_the_journal(Confinement(mounts=mounts)) == Confinement(mounts=mounts)
 
 
@@ -51,7 +53,7 @@ def test_what_the_journal_would_cut_or_escape_is_not_recorded_at_all() -> None:
     for text in ("/x" * 300, "/a\u200bb", "/a\nb"):
         for name in ("target", "source", "subpath", "place"):
             other: dict[str, Any] = {name: text}
-            mount = replace(Fastening("bind", "/a"), **other)
+            mount = replace(ExpectedMount("bind", "/a"), **other)
             assert confinement_to(Confinement(mounts=(mount,))) is None
 
 
@@ -94,11 +96,11 @@ def test_a_create_records_the_identity_of_what_it_mounts() -> None:
         private_cgroup=True,
         shm=1024**2,
         mounts=(
-            Fastening(
+            ExpectedMount(
                 "bind", "/data", source, read_only=True, device=8, inode=7, place="/platform/x"
             ),
-            Fastening("volume", "/store", "alice-data", device=8, inode=9, place="/v/_data"),
-            Fastening("tmpfs", "/scratch", size=1024**2),
-            Fastening("volume", "/cache"),
+            ExpectedMount("volume", "/store", "alice-data", device=8, inode=9, place="/v/_data"),
+            ExpectedMount("tmpfs", "/scratch", size=1024**2),
+            ExpectedMount("volume", "/cache"),
         ),
     )

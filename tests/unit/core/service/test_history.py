@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from controller.core.service.history import Past, history
+from controller.core.service.history import HistoryInputs, history
 from controller.core.service.revisions import judged
 from controller.model.desired.desired import Restarting
 from controller.model.desired.overrides import Pin, Suspension
@@ -16,14 +16,14 @@ from tests.worlds import IMAGE, WEB, revision
 COURSE = judged(declared_as("a", "b"), revision("a"), "good")
 
 
-def rows(past: Past) -> list[dict[str, Any]]:
+def rows(past: HistoryInputs) -> list[dict[str, Any]]:
     found = history(past)["revisions"]
     assert isinstance(found, list)
     return found
 
 
 def test_the_newest_revision_comes_first_with_all_that_is_known_of_it() -> None:
-    past = Past(
+    past = HistoryInputs(
         WEB,
         COURSE,
         revision("b"),
@@ -78,7 +78,7 @@ def test_the_newest_revision_comes_first_with_all_that_is_known_of_it() -> None:
 
 def test_what_it_is_pinned_to_is_current_and_its_documents_revision_only_declared() -> None:
     pinned = replace(COURSE, pin=Pin(revision("a"), 2, "asked", "uid:0", SINCE))
-    new, old = rows(Past(WEB, pinned, revision("b"), 2))
+    new, old = rows(HistoryInputs(WEB, pinned, revision("b"), 2))
     assert (new["current"], new["declared"], new["pinned"]) == (False, True, False)
     assert (old["current"], old["declared"], old["pinned"]) == (True, False, True)
 
@@ -89,10 +89,10 @@ def test_what_people_want_of_it_is_told() -> None:
         suspension=Suspension("uid:0", SINCE),
         restarting=Restarting(frozenset({"1", "2"}), "uid:7"),
     )
-    told = history(Past(WEB, held, revision("b"), 2))
+    told = history(HistoryInputs(WEB, held, revision("b"), 2))
     assert told["suspended"] == {"by": "uid:0", "since": SINCE}
     assert told["restarting"] == {"by": "uid:7", "containers": 2}
 
 
 def test_without_its_document_nothing_is_current() -> None:
-    assert [row["current"] for row in rows(Past(WEB, COURSE, "", 2))] == [False, False]
+    assert [row["current"] for row in rows(HistoryInputs(WEB, COURSE, "", 2))] == [False, False]

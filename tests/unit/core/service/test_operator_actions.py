@@ -10,14 +10,14 @@ import pytest
 from controller.core.drift.drift import short
 from controller.core.manifests.revision_hash import asked_of
 from controller.core.service import operator_actions
-from controller.core.service.operator_actions import Decision, Ground, decide, goes_back
+from controller.core.service.operator_actions import ActionInputs, Decision, decide, goes_back
 from controller.core.service.revisions import judged, left
 from controller.model.desired.desired import Desired, Restarting
 from controller.model.desired.overrides import (
     UNSTEERED,
+    Overrides,
     Pin,
     ServiceAct,
-    Steering,
     Suspension,
     Verb,
 )
@@ -39,12 +39,12 @@ GOOD = judged(judged(course(A, B, C), A.revision, "good"), B.revision, "good")
 
 def act(
     verb: Verb,
-    steering: Steering = UNSTEERED,
+    steering: Overrides = UNSTEERED,
     *containers: Container,
     desired: Desired | None = None,
     to: str = "",
 ) -> Decision:
-    ground = Ground(
+    ground = ActionInputs(
         declared=declared(C) if desired is None else desired,
         steerings={WEB: steering},
         containers=containers,
@@ -55,7 +55,7 @@ def act(
 
 def refused(
     verb: Verb,
-    steering: Steering = UNSTEERED,
+    steering: Overrides = UNSTEERED,
     *containers: Container,
     desired: Desired | None = None,
     to: str = "",
@@ -93,8 +93,8 @@ def test_what_there_is_not_cannot_be_acted_on(verb: Verb) -> None:
 
 def test_suspensions_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(operator_actions, "SUSPENDED_MAX", 1)
-    others = {service_key("default", "api"): Steering(suspension=SUSPENSION)}
-    ground = Ground(declared(C), others, (), 1)
+    others = {service_key("default", "api"): Overrides(suspension=SUSPENSION)}
+    ground = ActionInputs(declared(C), others, (), 1)
     with pytest.raises(UsageError, match="1 services are suspended"):
         decide(ServiceAct("suspend", WEB, BY), ground, now=NOW)
 
@@ -106,7 +106,7 @@ def test_resuming_ends_suspension_and_pin() -> None:
     assert done.changed
     assert done.steering == replace(both, pin=None, suspension=None)
     assert done.text == f"no longer suspended and pinned to {short(A.revision)}"
-    assert act("resume", Steering(suspension=SUSPENSION), desired=declared()).changed
+    assert act("resume", Overrides(suspension=SUSPENSION), desired=declared()).changed
     assert act("resume", pinned, desired=declared(blind_keys=[WEB])).changed
 
 
@@ -121,7 +121,7 @@ def test_what_its_document_suspends_only_that_resumes() -> None:
         "resume.declared: web is suspended by its document, web.yaml:1 "
         "(set spec.suspend: false there)"
     )
-    assert act("resume", Steering(suspension=SUSPENSION), desired=suspended).changed
+    assert act("resume", Overrides(suspension=SUSPENSION), desired=suspended).changed
 
 
 def test_a_rollback_pins_to_the_last_good_revision() -> None:
@@ -147,7 +147,7 @@ def test_a_rollback_to_what_it_is_pinned_to_changes_nothing() -> None:
 
 
 def test_an_automatic_rollback_is_told_apart() -> None:
-    ground = Ground(declared(C), {WEB: GOOD}, (), 3)
+    ground = ActionInputs(declared(C), {WEB: GOOD}, (), 3)
     wanted = ServiceAct("rollback", WEB, "controller", reason="never healthy", automatic=True)
     steering = decide(wanted, ground, now=NOW).steering
     pin = steering.pin
@@ -173,7 +173,7 @@ def test_an_automatic_rollback_is_told_apart() -> None:
     ],
 )
 def test_what_failed_is_gone_back_from_once_and_again_only_where_something_would_be_down(
-    spec: dict[str, Any], steering: Steering, there: tuple[Container, ...], back: bool
+    spec: dict[str, Any], steering: Overrides, there: tuple[Container, ...], back: bool
 ) -> None:
     assert goes_back(service(**spec), steering, there) == back
 
@@ -213,7 +213,7 @@ def test_what_failed_is_gone_back_from_once_and_again_only_where_something_would
     ],
 )
 def test_a_rollback_to_nothing_that_can_be_told_is_refused(
-    steering: Steering, to: str, told: str
+    steering: Overrides, to: str, told: str
 ) -> None:
     assert refused("rollback", steering, to=to) == told
 
@@ -278,6 +278,6 @@ def test_what_is_left_as_it_is_can_neither_be_rolled_back_nor_restarted(verb: Ve
 
 def test_services_of_other_namespaces_are_called_by_both_names() -> None:
     key = service_key("lab", "probe")
-    ground = Ground(declared(), {}, (), 0)
+    ground = ActionInputs(declared(), {}, (), 0)
     with pytest.raises(UsageError, match="there is no service lab/probe"):
         decide(ServiceAct("restart", key, BY), ground, now=NOW)

@@ -15,12 +15,12 @@ from controller.core.service.overrides import clash, lasting, misfit, slots_of, 
 from controller.core.service.prune_guard import PruneMemory, guard
 from controller.core.service.revisions import noted
 from controller.model.desired.desired import Desired, Restarting, Service
-from controller.model.desired.overrides import UNSTEERED, Pin, Steering, Suspension
+from controller.model.desired.overrides import UNSTEERED, Overrides, Pin, Suspension
 from controller.model.names import Key, service_key
 from tests.worlds import HERE, WEB, container, declared, engine, plan, service
 
 SINCE = "2026-01-01T00:00:00Z"
-SUSPENDED = Steering(suspension=Suspension("uid:0", SINCE))
+SUSPENDED = Overrides(suspension=Suspension("uid:0", SINCE))
 API = service_key("default", "api")
 
 
@@ -36,7 +36,7 @@ def written(*specs: str, name: str = "web") -> Service:
     return desired.services[0]
 
 
-def course(*services: Service, pinned: Service | None = None) -> Steering:
+def course(*services: Service, pinned: Service | None = None) -> Overrides:
     """The steering of a service that was declared as these, one after the other."""
     steering = UNSTEERED
     for generation, each in enumerate(services, 1):
@@ -49,7 +49,7 @@ def course(*services: Service, pinned: Service | None = None) -> Steering:
     )
 
 
-def steered(desired: Desired, **steerings: Steering) -> Desired:
+def steered(desired: Desired, **steerings: Overrides) -> Desired:
     return steer(desired, {service_key("default", name): s for name, s in steerings.items()})
 
 
@@ -197,7 +197,7 @@ def test_what_is_pinned_to_a_revision_that_is_lost_is_left_as_it_is(spec: str) -
 
 def test_a_restart_reaches_what_is_declared() -> None:
     asked = Restarting(frozenset({container().id}), "uid:0")
-    desired = steered(declared(service()), web=Steering(restarting=asked))
+    desired = steered(declared(service()), web=Overrides(restarting=asked))
     assert desired.services == (replace(service(), restarting=asked),)
     assert desired.holds == ()
 
@@ -286,6 +286,6 @@ def test_a_pinned_revision_that_cannot_be_as_its_document_wants_it_is_left_alone
     ],
 )
 def test_what_people_want_lasts_though_nothing_is_to_be_seen(
-    desired: Desired, steering: Steering, lasts: bool
+    desired: Desired, steering: Overrides, lasts: bool
 ) -> None:
     assert (WEB in lasting(desired, {WEB: steering})) is lasts

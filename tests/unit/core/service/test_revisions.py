@@ -21,7 +21,7 @@ from controller.core.service.revisions import (
     to_json,
 )
 from controller.model.desired.desired import Restarting, Service
-from controller.model.desired.overrides import UNSTEERED, Pin, Steering, Suspension
+from controller.model.desired.overrides import UNSTEERED, Overrides, Pin, Suspension
 from controller.model.observed import Container
 from tests.worlds import WEB, container, revision, service
 
@@ -29,7 +29,7 @@ SINCE = "2026-01-01T00:00:00Z"
 LETTERS = "0123456789abcdef"
 
 
-def declared_as(*letters: str, containers: tuple[Container, ...] | None = ()) -> Steering:
+def declared_as(*letters: str, containers: tuple[Container, ...] | None = ()) -> Overrides:
     """The steering of a service that was declared with these revisions, one after the other."""
     steering = UNSTEERED
     for number, letter in enumerate(letters, 1):
@@ -38,26 +38,26 @@ def declared_as(*letters: str, containers: tuple[Container, ...] | None = ()) ->
 
 
 def note(
-    steering: Steering,
+    steering: Overrides,
     wanted: Service,
     generation: int,
     containers: tuple[Container, ...] | None = (),
-) -> Steering:
+) -> Overrides:
     since = f"2026-01-01T00:00:{generation:02}Z"
     return noted(steering, wanted, generation=generation, since=since, containers=containers)
 
 
-def letters(steering: Steering) -> str:
+def letters(steering: Overrides) -> str:
     return "".join(each.revision[3] for each in steering.revisions)
 
 
-def good(steering: Steering, *which: str) -> Steering:
+def good(steering: Overrides, *which: str) -> Overrides:
     for letter in which:
         steering = judged(steering, revision(letter), "good")
     return steering
 
 
-def pinned(steering: Steering, letter: str) -> Steering:
+def pinned(steering: Overrides, letter: str) -> Overrides:
     return replace(steering, pin=Pin(revision(letter), 1, "asked", "uid:0", SINCE))
 
 
@@ -119,7 +119,7 @@ def test_nothing_is_dropped_while_it_is_not_known_what_runs() -> None:
     ],
 )
 def test_the_last_good_one_is_before_the_one_that_is_worked_for(
-    steering: Steering, found: str
+    steering: Overrides, found: str
 ) -> None:
     last = last_good(steering, revision("c"))
     assert last == (steering.kept(revision(found)) if found else None)
@@ -143,7 +143,7 @@ def test_a_restart_is_over_when_nothing_is_to_run(spec: dict[str, Any]) -> None:
 def test_a_restart_is_over_once_none_of_its_containers_is_there() -> None:
     there = container(), container(slot=2)
     asked = Restarting(frozenset(each.id for each in there), "uid:0")
-    steering = Steering(restarting=asked)
+    steering = Overrides(restarting=asked)
     assert replaced(steering, there) == steering
     assert replaced(steering, (container(attempt=2), there[1])) == steering
     assert replaced(steering, (container(attempt=2),)).restarting is None
@@ -178,7 +178,7 @@ WHOLE = replace(
 
 
 @pytest.mark.parametrize("steering", [UNSTEERED, declared_as("a"), WHOLE])
-def test_a_steering_is_the_same_after_a_restart(steering: Steering) -> None:
+def test_a_steering_is_the_same_after_a_restart(steering: Overrides) -> None:
     assert from_json(json.loads(json.dumps(to_json(steering)))) == steering
 
 

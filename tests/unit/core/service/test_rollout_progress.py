@@ -4,14 +4,14 @@ from dataclasses import replace
 
 import pytest
 
-from controller.core.drift.availability import Readiness, Ready
+from controller.core.drift.availability import Availability, AvailabilityWord
 from controller.core.drift.backoff import SlotHistory
 from controller.core.service.rollout_progress import (
     FAILURES,
     NEW,
     WATCH_S,
-    Course,
-    Scene,
+    RolloutProgress,
+    RolloutView,
     advance,
     due_in_s,
     from_json,
@@ -20,8 +20,8 @@ from controller.core.service.rollout_progress import (
 from tests.worlds import container, revision, service
 
 OLD, B = revision("a"), revision("b")
-SETTLING = Readiness(Ready.SETTLING)
-BEGUN = Course(revision=B, good=OLD)
+SETTLING = Availability(AvailabilityWord.SETTLING)
+BEGUN = RolloutProgress(revision=B, good=OLD)
 
 
 def scene(*containers, wanted=None, settling=(), failures=None):
@@ -31,7 +31,7 @@ def scene(*containers, wanted=None, settling=(), failures=None):
         slot: SlotHistory(count=count, cause="exited with 3")
         for slot, count in (failures or {}).items()
     }
-    return Scene(wanted or service(), containers, waiting, histories)
+    return RolloutView(wanted or service(), containers, waiting, histories)
 
 
 def walk(*looks, start=BEGUN, stalled=False):
@@ -43,7 +43,7 @@ def walk(*looks, start=BEGUN, stalled=False):
 
 
 def test_another_revision_begins_anew_and_keeps_what_was_good():
-    before = Course(revision=OLD, furthest=(1, 1, 1), idle_s=9, failed="why", good=OLD)
+    before = RolloutProgress(revision=OLD, furthest=(1, 1, 1), idle_s=9, failed="why", good=OLD)
     assert walk((50, scene(container(rev="a"))), start=before) == BEGUN
 
 

@@ -7,15 +7,15 @@ from typing import Any
 
 import pytest
 
-from controller.core.planning.context import Pause
-from controller.core.planning.quarantine import Left, Quarantine
-from controller.core.status.facts import Failure, World
+from controller.core.planning.context import SlotPause
+from controller.core.planning.quarantine import Quarantine, QuarantineLeft
+from controller.core.status.facts import Failure, StatusInputs
 from controller.core.status.report import all_ready, report
 from controller.model.desired.desired import Desired
 from controller.model.desired.plan import Blocked, Plan, Verdict
 from controller.model.errors import Act, Problem, Severity
 from controller.model.names import service_key
-from controller.model.observed import Ending, Image, Network, Observed, Volume
+from controller.model.observed import Ending, Image, Observed, ObservedNetwork, ObservedVolume
 from tests.worlds import (
     IMAGE,
     IMAGE_ID,
@@ -41,18 +41,20 @@ BREACH = Ending(
 )
 
 
-def world(desired: Desired, observed: Observed, *, planned: Any = None, **more: Any) -> World:
+def world(
+    desired: Desired, observed: Observed, *, planned: Any = None, **more: Any
+) -> StatusInputs:
     made = plan(desired, observed, **(planned or {}))
-    return World(desired=desired, observed=observed, plan=made, networks=NAMES, **more)
+    return StatusInputs(desired=desired, observed=observed, plan=made, networks=NAMES, **more)
 
 
-def resources(one: World, *, previous: Any = None, now: str = NOW) -> list[Resource]:
+def resources(one: StatusInputs, *, previous: Any = None, now: str = NOW) -> list[Resource]:
     found = report(one, previous=previous, now=now)["resources"]
     assert isinstance(found, list)
     return found
 
 
-def only(one: World, **more: Any) -> Resource:
+def only(one: StatusInputs, **more: Any) -> Resource:
     (found,) = resources(one, **more)
     return found
 
@@ -158,7 +160,7 @@ def test_a_service_as_declared_is_ready_in_the_shape_of_the_contract():
 
 def test_before_the_first_look_nothing_is_said_of_the_engine():
     for looked, reason in ((False, "NotSeen"), (True, "EngineUnavailable")):
-        one = World(declared(service()), None, Plan(), NAMES, looked=looked)
+        one = StatusInputs(declared(service()), None, Plan(), NAMES, looked=looked)
         assert said(only(one))["Ready"][:2] == ("Unknown", reason)
 
 
@@ -286,9 +288,9 @@ def test_a_slot_that_waits_says_for_what():
 
 def test_the_next_try_of_each_slot_and_of_a_failed_action_is_an_instant_with_its_reason():
     pauses = {
-        (WEB, 1): Pause("failed 3 times in a row (it exited with 1)", 1772366440.0),
-        (WEB, 2): Pause("memory altered again and again", 1772366500.0),
-        (service_key("default", "x"), 3): Pause("of another service", 1.0),
+        (WEB, 1): SlotPause("failed 3 times in a row (it exited with 1)", 1772366440.0),
+        (WEB, 2): SlotPause("memory altered again and again", 1772366500.0),
+        (service_key("default", "x"), 3): SlotPause("of another service", 1.0),
     }
     one = world(declared(service(replicas=3)), engine(), pauses=pauses)
     found = only(one)
@@ -539,14 +541,16 @@ def test_without_the_engine_everything_is_unknown_and_nothing_is_shown():
     assert {said(r)["Degraded"] for r in found} == {("Unknown", "NotSeen", "")}
 
 
-BACK = Network("n", "back", ours=True, origin="controller", internal=True)
-DATA = Volume("data", ours=True, origin="controller")
+BACK = ObservedNetwork("n", "back", ours=True, origin="controller", internal=True)
+DATA = ObservedVolume("data", ours=True, origin="controller")
 
 
 def test_networks_and_volumes_are_ready_when_they_are_there_as_declared():
     desired = declared(network("back"), volume("data"))
 
-    def states(*networks: Network, volumes: tuple[Volume, ...] = ()) -> list[tuple[int, str]]:
+    def states(
+        *networks: ObservedNetwork, volumes: tuple[ObservedVolume, ...] = ()
+    ) -> list[tuple[int, str]]:
         one = world(desired, engine(networks=networks, volumes=volumes))
         return [(r["ready"], said(r)["Ready"][0]) for r in resources(one)]
 
@@ -656,7 +660,7 @@ def test_all_is_ready_when_each_resource_is():
 
 def test_what_is_in_quarantine_is_as_it_should_be_and_says_until_when():
     there = container(state="exited", admitted=NO)
-    kept = Quarantine(86_400.0, {there.id: Left(60.0, "2026-03-02T00:00:00Z")})
+    kept = Quarantine(86_400.0, {there.id: QuarantineLeft(60.0, "2026-03-02T00:00:00Z")})
     one = world(declared(), engine(there, networks=()), planned={"quarantine": kept})
     until = "quarantined until 2026-03-02T00:00:00Z, then removed"
     told = said(only(one))

@@ -13,13 +13,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from controller.core.records.query import Filter, Found
+from controller.core.records.query import Filter, QueryResult
 from controller.core.records.record import timestamp
 from controller.core.records.views import Question
 from controller.core.records.visibility import about_json
 from controller.journal.index import builder as indexing
 from controller.journal.index import database, sql
-from controller.journal.index.archive import Asked
+from controller.journal.index.archive import IndexSnapshot
 from controller.journal.index.builder import Builder
 from tests.unit.journal.builders import NOON, uuid7
 from tests.unit.journal.stories import (
@@ -80,7 +80,7 @@ def filter_of(dice: random.Random) -> Filter:
 
 
 @contextmanager
-def indexed(dice: random.Random) -> Iterator[tuple[Asked, Naive]]:
+def indexed(dice: random.Random) -> Iterator[tuple[IndexSnapshot, Naive]]:
     """A journal whose index was kept by one builder after another, and not quite to its end."""
     with tempfile.TemporaryDirectory(dir=MEMORY) as outside:
         folder = Path(outside) / "journal"
@@ -91,10 +91,10 @@ def indexed(dice: random.Random) -> Iterator[tuple[Asked, Naive]]:
                     pass
                 assert builder.is_whole()
         with Builder(folder) as builder:
-            yield Asked(builder.index, folder), Naive(records)
+            yield IndexSnapshot(builder.index, folder), Naive(records)
 
 
-def shown(found: Iterable[Found]) -> list[object]:
+def shown(found: Iterable[QueryResult]) -> list[object]:
     return [(each.record, about_json(each.about)) for each in found]
 
 
@@ -121,7 +121,7 @@ def test_what_was_there_at_a_time_is_told_the_same_by_pages(dice: random.Random)
         whole = kept.ask(Question(reader=reader, there=at))
         assert whole.following == 0
         assert [each.record.seq for each in whole.found] == naive.there(at, reader)
-        paged: list[Found] = []
+        paged: list[QueryResult] = []
         after = 0
         while True:
             page = kept.ask(Question(Filter(after=after), reader=reader, limit=2, there=at))

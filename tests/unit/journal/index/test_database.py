@@ -18,13 +18,13 @@ from controller.core.records.views import Page, Question
 from controller.core.transparency.checkpoint import prune_entry
 from controller.journal.index import archive as archives
 from controller.journal.index.archive import FolderArchive
-from controller.journal.index.builder import Builder, Held
+from controller.journal.index.builder import Builder, IndexLocked
 from controller.journal.index.database import path_of
 from controller.journal.store.reader import records
 from controller.journal.store.segments import list_segments, name_of
-from controller.journal.writer.append_log import Limits
-from controller.journal.writer.checkpointer import Every
-from controller.journal.writer.retention import DAY_S, Keep, Retention, compress
+from controller.journal.writer.append_log import SegmentLimits
+from controller.journal.writer.checkpointer import CheckpointInterval
+from controller.journal.writer.retention import DAY_S, Retention, RetentionLimits, compress
 from controller.model.errors import StateError
 from controller.model.records import Entry
 from tests.unit.journal.builders import NOON, FixedClock, edit, entry, open_log, write_journal
@@ -226,7 +226,7 @@ def test_what_a_row_says_wrongly_hides_its_record_from_all_but_those_who_do_not_
 def test_who_reads_while_another_keeps_it_reads_what_came_since_as_well(folder: Path) -> None:
     with Builder(folder) as builder:
         assert [*builder.build(upto=4)] == [4]
-        with pytest.raises(Held):
+        with pytest.raises(IndexLocked):
             Builder(folder)
         assert found(folder, INTENTS) == [2, 5, 8]
         assert last(folder, 3) == [7, 8, 9]
@@ -322,7 +322,12 @@ def test_a_journal_with_a_hole_is_told_as_damaged_by_whoever_reads_there(
 def days(folder: Path, count: int) -> None:
     """Write so many days, a segment each: a container is created on the first and started daily."""
     clock = FixedClock()
-    log = open_log(folder, clock=clock, every=Every(), limits=Limits(max_segment_age_s=DAY_S))
+    log = open_log(
+        folder,
+        clock=clock,
+        every=CheckpointInterval(),
+        limits=SegmentLimits(max_segment_age_s=DAY_S),
+    )
     log.append(
         asked(
             1,
@@ -351,11 +356,11 @@ def asked(number: int, route: str, thing: str, **summary: object) -> Entry:
 
 def prune(folder: Path, *, keep_days: int, now_day: int) -> None:
     def tell(until: int, reason: str) -> None:
-        log = open_log(folder, clock=FixedClock(NOON + now_day * DAY_S), every=Every())
+        log = open_log(folder, clock=FixedClock(NOON + now_day * DAY_S), every=CheckpointInterval())
         log.append(prune_entry(log._new_id(), until=until, reason=reason))
         log.close()
 
-    keep = Keep(age_s=keep_days * DAY_S, plain_s=DAY_S)
+    keep = RetentionLimits(age_s=keep_days * DAY_S, plain_s=DAY_S)
     Retention(folder, keep=keep, tell=tell).look_after(now=NOON + now_day * DAY_S)
 
 

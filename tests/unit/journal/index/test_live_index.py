@@ -17,8 +17,8 @@ from controller.journal.index import database as indexes
 from controller.journal.index import live_index as keepers
 from controller.journal.index.archive import FolderArchive
 from controller.journal.index.builder import Builder
-from controller.journal.index.database import Index, Misfit, Unusable, path_of
-from controller.journal.index.live_index import Keeper
+from controller.journal.index.database import Index, IndexUnusable, Misfit, path_of
+from controller.journal.index.live_index import LiveIndex
 from controller.journal.store.segments import list_segments
 from controller.journal.writer.append_log import Log
 from controller.model.errors import StateError
@@ -27,8 +27,8 @@ from tests.unit.journal.builders import edit, entry, open_log, write_journal
 
 
 @contextmanager
-def kept(folder: Path, durable: Callable[[], int]) -> Iterator[Keeper]:
-    keeper = Keeper(folder, durable=durable, clock=SystemClock())
+def kept(folder: Path, durable: Callable[[], int]) -> Iterator[LiveIndex]:
+    keeper = LiveIndex(folder, durable=durable, clock=SystemClock())
     try:
         yield keeper
     finally:
@@ -42,12 +42,12 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "journal"
 
 
-def seqs(keeper: Keeper, wanted: Filter | None = None) -> list[int]:
+def seqs(keeper: LiveIndex, wanted: Filter | None = None) -> list[int]:
     page = keeper.ask(Question(wanted or Filter()))
     return [record.seq for record, _ in page.found]
 
 
-def indexed(keeper: Keeper, seq: int) -> bool:
+def indexed(keeper: LiveIndex, seq: int) -> bool:
     return eventually(lambda: keeper.indexed == seq, within_s=10, what=keeper.error or "indexed")
 
 
@@ -102,7 +102,7 @@ def test_a_row_that_leads_elsewhere_has_it_made_anew(folder: Path) -> None:
             try:
                 with Index.open(folder) as index:
                     return len([*index.find(Filter(), EVERYTHING)]) == 9
-            except (Misfit, Unusable):
+            except (Misfit, IndexUnusable):
                 return False
 
         eventually(rows_fit, what="an index whose rows lead to their records")

@@ -8,7 +8,7 @@ import pytest
 
 from controller.core.transparency.signed_note import PrivateKey
 from controller.journal.store.reader import records
-from controller.journal.verify.verify import Trust, verify
+from controller.journal.verify.verify import TrustAnchors, verify
 from tests.unit.journal.builders import NOON
 from tools.benches import records as bench
 from tools.benches.records import write_journal
@@ -32,7 +32,7 @@ def test_it_is_signed_where_a_key_is_given(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(bench, "SEGMENT_BYTES", 600_000)
     key = PrivateKey("trimtab/bench", bytes(32))
     written = write_journal(tmp_path / "journal", 2500, end=NOON, key=key)
-    found = verify(tmp_path / "journal", Trust(frozenset({key.public})))
+    found = verify(tmp_path / "journal", TrustAnchors(frozenset({key.public})))
     assert (found.ok, found.signed) == (True, written.records - 1)
 
 

@@ -15,10 +15,10 @@ from controller.core.transparency.checkpoint import Checkpoint
 from controller.core.transparency.merkle import Range
 from controller.core.transparency.signed_note import PrivateKey, parse_private, signed
 from controller.journal.store.reader import records
-from controller.journal.store.segments import MARK_NAME, Mark, list_segments, name_of
+from controller.journal.store.segments import MARK_NAME, DurableMark, list_segments, name_of
 from controller.journal.verify.verify import verify
-from controller.journal.writer.append_log import Limits
-from controller.journal.writer.checkpointer import Every
+from controller.journal.writer.append_log import SegmentLimits
+from controller.journal.writer.checkpointer import CheckpointInterval
 from controller.journal.writer.retention import compress
 from controller.model.errors import StateError
 from tests.unit.journal.builders import (
@@ -59,7 +59,7 @@ def vouch(journal: Path, seq: int) -> None:
         (journal / MARK_NAME).unlink()
         return
     found = next(record for record in records(journal) if record.seq == seq)
-    (journal / MARK_NAME).write_bytes(Mark(seq, found.hash).to_bytes())
+    (journal / MARK_NAME).write_bytes(DurableMark(seq, found.hash).to_bytes())
 
 
 def reopen(journal: Path) -> dict[str, object] | None:
@@ -176,7 +176,7 @@ def test_torn_pieces_never_overwrite_each_other(journal: Path) -> None:
         assert (journal / f"{newest.name}.torn-1").read_bytes() == b"of long ago"
 
 
-def refused(journal: Path, *, every: Every | None = None) -> str:
+def refused(journal: Path, *, every: CheckpointInterval | None = None) -> str:
     """Open; return where the damage is said to be. No file may have changed."""
     before = all_below(journal.parent)
     with pytest.raises(StateError) as caught:
@@ -285,7 +285,7 @@ def test_a_bad_durable_record_is_no_tail_when_another_follows_it(journal: Path) 
 
 def test_another_last_record_than_was_made_durable_is_refused(journal: Path) -> None:
     """It is a whole record: not torn, but forged."""
-    mark = Mark(9, "0" * 64)
+    mark = DurableMark(9, "0" * 64)
     (journal / MARK_NAME).write_bytes(mark.to_bytes())
     assert refused(journal) == (
         f"record 9 ({LAST}, line 4): it isn't the record that was made durable"
@@ -348,7 +348,7 @@ def test_a_lost_durable_record_isnt_vouched_for_any_more_before_its_place_is_tak
 def test_a_repair_is_recorded_once(journal: Path) -> None:
     with (journal / LAST).open("ab") as file:
         file.write(b"torn")
-    log = open_log(journal, limits=Limits(max_segment_bytes=1))
+    log = open_log(journal, limits=SegmentLimits(max_segment_bytes=1))
     log.append(entry(501))
     log.append(entry(502))
     log.close()
@@ -372,7 +372,7 @@ def test_what_was_recorded_before_goes_on_being_read(journal: Path) -> None:
 
 # Where it is signed. Records 1-3 begin it (sKc), each write of five has a checkpoint.
 
-EVERY = Every(records=5)
+EVERY = CheckpointInterval(records=5)
 
 
 @pytest.fixture

@@ -12,10 +12,10 @@ from controller.core.transparency.checkpoint import prune_entry
 from controller.journal.store.reader import last_seq, records
 from controller.journal.store.segments import MARK_NAME, first_seq_of, list_segments, read_lines
 from controller.journal.verify.export import Copied, copy_segments
-from controller.journal.verify.verify import Trust, verify
-from controller.journal.writer.append_log import Limits
-from controller.journal.writer.checkpointer import Every
-from controller.journal.writer.retention import DAY_S, Keep, Retention, compress
+from controller.journal.verify.verify import TrustAnchors, verify
+from controller.journal.writer.append_log import SegmentLimits
+from controller.journal.writer.checkpointer import CheckpointInterval
+from controller.journal.writer.retention import DAY_S, Retention, RetentionLimits, compress
 from controller.journal.writer.signing_keys import read_public_keys
 from controller.model.errors import StateError
 from controller.model.records import Record
@@ -27,7 +27,12 @@ def folder(tmp_path: Path) -> Path:
     """Four days of a journal: a segment a day, which ends with its checkpoint."""
     folder = tmp_path / "journal"
     clock = FixedClock()
-    log = open_log(folder, clock=clock, every=Every(), limits=Limits(max_segment_age_s=DAY_S))
+    log = open_log(
+        folder,
+        clock=clock,
+        every=CheckpointInterval(),
+        limits=SegmentLimits(max_segment_age_s=DAY_S),
+    )
     for day in range(4):
         for number in range(5):
             log.append(entry(10 * day + number))
@@ -49,7 +54,7 @@ def seqs(copy: Path) -> list[int]:
 
 def check(folder: Path, copy: Path, copied: Copied) -> None:
     """The copy holds together by the key alone, and its records are the journal's."""
-    trust = Trust(frozenset(read_public_keys(key_files(folder).public)))
+    trust = TrustAnchors(frozenset(read_public_keys(key_files(folder).public)))
     begin = copied.begin if copied.begin > copied.first else 1
     found = verify(copy, trust, begin=begin)
     assert (found.ok, found.reason) == (True, "")
@@ -107,11 +112,11 @@ def test_of_a_journal_that_was_pruned_what_tells_of_that_goes_along(
     folder: Path, tmp_path: Path
 ) -> None:
     def tell(until: int, reason: str) -> None:
-        log = open_log(folder, clock=FixedClock(NOON + 4 * DAY_S), every=Every())
+        log = open_log(folder, clock=FixedClock(NOON + 4 * DAY_S), every=CheckpointInterval())
         log.append(prune_entry(log._new_id(), until=until, reason=reason))
         log.close()
 
-    keep = Keep(age_s=2.5 * DAY_S, plain_s=1000 * DAY_S)
+    keep = RetentionLimits(age_s=2.5 * DAY_S, plain_s=1000 * DAY_S)
     Retention(folder, keep=keep, tell=tell).look_after(now=NOON + 4 * DAY_S)
     bounds = firsts(folder)
     assert bounds[0] > 1

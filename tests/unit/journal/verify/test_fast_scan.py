@@ -12,7 +12,7 @@ import pytest
 
 from controller.journal.store.segments import first_seq_of, list_segments
 from controller.journal.verify import fast_scan as scans
-from controller.journal.verify.fast_scan import Job
+from controller.journal.verify.fast_scan import ScanJob
 from tests.unit.journal.builders import NOON
 from tools.benches import records as bench
 from tools.benches.records import write_journal
@@ -40,7 +40,7 @@ def journal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def asked(folder: Path) -> Iterator[scans.Scanned]:
     """Have two processes read a journal, however small it is."""
-    jobs = [Job(path, first_seq_of(path) - 1) for path in list_segments(folder)]
+    jobs = [ScanJob(path, first_seq_of(path) - 1) for path in list_segments(folder)]
     return scans._side_by_side(jobs, 2)
 
 

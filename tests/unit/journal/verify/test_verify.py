@@ -13,7 +13,7 @@ import pytest
 from controller.core.encoding.canonical_json import canonical
 from controller.core.records.record import line_of, parse, prepare
 from controller.journal.store.chain import binding
-from controller.journal.store.segments import MARK_BYTES, MARK_NAME, Mark, name_of, read_mark
+from controller.journal.store.segments import MARK_BYTES, MARK_NAME, DurableMark, name_of, read_mark
 from controller.journal.verify import id_check
 from controller.journal.verify.verify import verify
 from controller.model.errors import StateError
@@ -241,7 +241,7 @@ def marked(**members: object) -> bytes:
 @pytest.mark.parametrize(
     "content",
     [
-        *(b"x", b"{}\n", Mark(14, "0" * 64).to_bytes()[:-1], b"\0" * 128, b"[" * 9999),
+        *(b"x", b"{}\n", DurableMark(14, "0" * 64).to_bytes()[:-1], b"\0" * 128, b"[" * 9999),
         *(marked(seq="14"), marked(seq=None), marked(seq=True), marked(seq=[]), marked(seq=-1)),
         *(marked(hash=0), marked(hash=None), marked(hash=["0" * 64])),
     ],
@@ -364,7 +364,7 @@ def test_a_folder_without_a_journal_is_an_error(tmp_path: Path) -> None:
 
 def test_the_mark_holds_the_last_durable_record(journal: Path) -> None:
     last = read_last(journal)
-    assert read_mark(journal) == Mark(last.seq, last.hash)
+    assert read_mark(journal) == DurableMark(last.seq, last.hash)
     assert hashlib.sha256(canonical_without_hash(journal)).hexdigest() == last.hash
 
 

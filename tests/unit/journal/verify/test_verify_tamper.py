@@ -36,11 +36,17 @@ from controller.core.transparency.signed_note import (
     parse_private,
     signed,
 )
-from controller.journal.store.segments import MARK_NAME, Mark, list_segments, name_of, read_lines
+from controller.journal.store.segments import (
+    MARK_NAME,
+    DurableMark,
+    list_segments,
+    name_of,
+    read_lines,
+)
 from controller.journal.verify import fast_scan as scans
-from controller.journal.verify.verify import Trust, Verification, verify
-from controller.journal.writer.append_log import Limits
-from controller.journal.writer.checkpointer import Every
+from controller.journal.verify.verify import TrustAnchors, Verification, verify
+from controller.journal.writer.append_log import SegmentLimits
+from controller.journal.writer.checkpointer import CheckpointInterval
 from controller.journal.writer.signing_keys import read_public_keys
 from controller.model.errors import StateError
 from controller.model.records import Entry, Record
@@ -56,7 +62,7 @@ from tests.unit.journal.builders import (
 )
 from tests.unit.journal.writer.test_checkpointer import rotate
 
-EVERY = Every(records=5)
+EVERY = CheckpointInterval(records=5)
 
 
 class Signed(NamedTuple):
@@ -68,10 +74,10 @@ class Signed(NamedTuple):
     copies: tuple[Checkpoint, ...]  # one a segment
     listed: tuple[tuple[PublicKey, int | None], ...] = ()  # journal.pub
 
-    def trusted(self, *copies: Checkpoint) -> Trust:
+    def trusted(self, *copies: Checkpoint) -> TrustAnchors:
         """As journal.pub has it."""
         until = {key: end for key, end in self.listed if end is not None}
-        return Trust(frozenset(key for key, _ in self.listed), copies, until)
+        return TrustAnchors(frozenset(key for key, _ in self.listed), copies, until)
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +85,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Signed:
     """Four segments of forty records (1-13, 14-26, 27-37, 38-40), with another key from 26 on."""
     folder = tmp_path_factory.mktemp("signed") / "journal"
     clock = FixedClock()
-    log = open_log(folder, clock=clock, every=EVERY, limits=Limits(max_segment_age_s=1.0))
+    log = open_log(folder, clock=clock, every=EVERY, limits=SegmentLimits(max_segment_age_s=1.0))
     old = parse_private(key_files(folder).secret.read_text())
     copies = []
     for segment in range(3):
@@ -102,10 +108,10 @@ def journal(written: Signed, tmp_path: Path) -> Signed:
 
 
 def judged(
-    journal: Signed, *, copies: Sequence[Checkpoint] = (), trust: Trust | None = None
+    journal: Signed, *, copies: Sequence[Checkpoint] = (), trust: TrustAnchors | None = None
 ) -> Verification:
     """Verify both ways; where a signature covers it, both must name the same record."""
-    trust = trust or Trust(frozenset({journal.key}), tuple(copies))
+    trust = trust or TrustAnchors(frozenset({journal.key}), tuple(copies))
     fast, whole = verify(journal.folder, trust), verify(journal.folder, trust, thorough=True)
     assert place(fast) == place(whole)
     assert not fast.ok or fast == whole
@@ -121,7 +127,7 @@ def check(
     expected: str,
     *,
     copies: Sequence[Checkpoint] = (),
-    trust: Trust | None = None,
+    trust: TrustAnchors | None = None,
 ) -> None:
     found = judged(journal, copies=copies, trust=trust)
     told = f"{found.fault} {found.first_bad}: {found.reason}"
@@ -143,7 +149,7 @@ def test_what_nobody_touched_holds_with_either_key_and_each_copy(journal: Signed
     assert [reign.key for reign in found.keys] == [str(journal.old.public), str(journal.key)]
     assert judged(journal, trust=journal.trusted(*journal.copies)) == found
     # Who has the key from before the rotation learns of the next from what it signed.
-    before = verify(journal.folder, Trust(frozenset({journal.old.public})))
+    before = verify(journal.folder, TrustAnchors(frozenset({journal.old.public})))
     assert (before.ok, before.signed) == (True, found.signed)
     # Without any the journal's own word is taken, and that is told.
     alone = verify(journal.folder)
@@ -163,7 +169,7 @@ def test_every_record_is_proven_without_being_parsed_but_the_last(
         return record
 
     monkeypatch.setattr("controller.journal.store.chain.parse", counting)
-    assert verify(journal.folder, Trust(frozenset({journal.key}))).ok
+    assert verify(journal.folder, TrustAnchors(frozenset({journal.key}))).ok
     last = len(lines_of(journal.folder))
     assert parsed == [last - 1, last]
 
@@ -181,7 +187,7 @@ def test_a_flipped_bit_of_any_record_is_noticed_there(journal: Signed) -> None:
             seq += 1
             at = offset + len(line) // 2
             path.write_bytes(good[:at] + bytes([good[at] ^ 1]) + good[at + 1 :])
-            found = verify(journal.folder, Trust(frozenset({journal.key})))
+            found = verify(journal.folder, TrustAnchors(frozenset({journal.key})))
             assert (found.first_bad, found.fault) == (seq, "changed")
             offset += len(line)
         path.write_bytes(good)
@@ -195,7 +201,7 @@ def test_each_byte_of_a_checkpoint_is_noticed(journal: Signed, which: int) -> No
     start = good.rindex(b"\n", 0, -1) + 1
     for at in range(start, len(good) - 1, 7):
         path.write_bytes(good[:at] + bytes([good[at] ^ 1]) + good[at + 1 :])
-        assert verify(journal.folder, Trust(frozenset({journal.key}))).first_bad == seq
+        assert verify(journal.folder, TrustAnchors(frozenset({journal.key}))).first_bad == seq
 
 
 Change = Callable[[list[bytes]], list[bytes]]
@@ -264,9 +270,9 @@ def test_a_missing_segment_is_noticed(journal: Signed, which: int) -> None:
 def test_a_mark_of_another_record_is_noticed_wherever_it_is_of(journal: Signed, seq: int) -> None:
     records = [parse(line) for line in lines_of(journal.folder)]
     mark = journal.folder / MARK_NAME
-    mark.write_bytes(Mark(seq, records[seq - 1].hash).to_bytes())
+    mark.write_bytes(DurableMark(seq, records[seq - 1].hash).to_bytes())
     assert judged(journal).ok, "as after a loss of power"
-    mark.write_bytes(Mark(seq, records[seq - 2].hash).to_bytes())
+    mark.write_bytes(DurableMark(seq, records[seq - 2].hash).to_bytes())
     check(journal, f"changed {seq}: it isn't the record that was made durable")
 
 
@@ -325,7 +331,7 @@ def forge(journal: Signed, change: Callable[[Entries], Entries]) -> None:
         prev = record.hash
         with (journal.folder / name_of(first)).open("ab") as file:
             file.write(line + b"\n")
-    (journal.folder / MARK_NAME).write_bytes(Mark(seq, prev).to_bytes())
+    (journal.folder / MARK_NAME).write_bytes(DurableMark(seq, prev).to_bytes())
 
 
 def changed(seq: int, **parts: dict[str, object]) -> Callable[[Entries], Entries]:
@@ -463,7 +469,7 @@ def test_a_checkpoint_of_records_that_arent_looked_at_is_compared_or_told(
     for size in range(14):
         kept = Checkpoint(ORIGIN, size, Range().extended(map(leaf_hash, lines[:size])).root)
         for copies, ok in (((kept,), True), ((other(kept),), False), ((kept, other(kept)), False)):
-            trust = Trust(frozenset({journal.key}), copies)
+            trust = TrustAnchors(frozenset({journal.key}), copies)
             found = verify(journal.folder, trust, begin=14)
             assert found == verify(journal.folder, trust, begin=14, thorough=True)
             told = () if size in {0, 8, 12, 13} or len(copies) == 2 else (size,)
@@ -565,13 +571,15 @@ def test_a_key_that_is_brought_in_again_is_not_trusted_by_who_knows_it_alone(
             [*entries, brought_in(journal.old.public, lost=True), FORGED[0]], journal.old
         ),
     )
-    check(journal, "signature 42: its checkpoint", trust=Trust(frozenset({journal.old.public})))
+    check(
+        journal, "signature 42: its checkpoint", trust=TrustAnchors(frozenset({journal.old.public}))
+    )
 
 
 def test_a_copy_from_before_a_rotation_holds_with_the_older_key_alone(journal: Signed) -> None:
     forge(journal, lambda entries: entries[:13])
     check(journal, "cut 14: it is missing: nothing is signed by", trust=journal.trusted())
-    assert judged(journal, trust=Trust(frozenset({journal.old.public}))).ok
+    assert judged(journal, trust=TrustAnchors(frozenset({journal.old.public}))).ok
 
 
 @pytest.mark.parametrize("lost", [False, True])
@@ -622,7 +630,7 @@ def test_a_checkpoint_of_another_journal_is_none_of_this_one(
 
 @pytest.mark.parametrize("begin", [1, 2, 9, 10, 14, 20, 27, 33, 38, 40])
 def test_from_a_record_on_all_that_is_after_it_is_looked_at(journal: Signed, begin: int) -> None:
-    trust = Trust(frozenset({journal.key, journal.old.public}), journal.copies[-1:])
+    trust = TrustAnchors(frozenset({journal.key, journal.old.public}), journal.copies[-1:])
     before = [seq for seq in seqs_of(journal.folder, "checkpoint") if seq < begin]
     found = verify(journal.folder, trust, begin=begin)
     assert found.begin == (before[-1] + 1 if before else 1)
@@ -637,7 +645,9 @@ def test_from_a_record_on_all_that_is_after_it_is_looked_at(journal: Signed, beg
 def test_from_a_segments_last_record_on_what_was_put_after_it_is_noticed(journal: Signed) -> None:
     edit(list_segments(journal.folder)[0], lambda lines: [*lines, lines[4]])
     for thorough in (False, True):
-        found = verify(journal.folder, Trust(frozenset({journal.key})), begin=14, thorough=thorough)
+        found = verify(
+            journal.folder, TrustAnchors(frozenset({journal.key})), begin=14, thorough=thorough
+        )
         assert (found.first_bad, found.fault, found.reason) == (14, "gap", "it is record 5")
 
 
@@ -650,7 +660,7 @@ def test_from_a_record_in_a_damaged_compressed_segment_its_damage_is_told(
     packed.write_bytes(gzip.compress(path.read_bytes()))
     path.unlink()
     os.truncate(packed, int(kept * packed.stat().st_size))
-    trust = Trust(frozenset({journal.key, journal.old.public}))
+    trust = TrustAnchors(frozenset({journal.key, journal.old.public}))
     whole = verify(journal.folder, trust)
     assert whole.fault == "unreadable"
     for begin in range(15, 28):
@@ -665,7 +675,7 @@ def test_from_a_checkpoint_that_was_made_up_nothing_is_believed(journal: Signed)
         return [*head, *entries[13:]]
 
     forge(journal, change)
-    found = verify(journal.folder, Trust(frozenset({journal.key})), begin=14)
+    found = verify(journal.folder, TrustAnchors(frozenset({journal.key})), begin=14)
     assert (found.first_bad, found.fault) == (19, "signature")
 
 
@@ -675,7 +685,7 @@ def test_big_journals_are_read_by_several_processes_to_the_same_end(
 ) -> None:
     """Forked, or started anew where there are threads."""
     monkeypatch.setattr(scans, "PARALLEL_BYTES", 1)
-    trust = Trust(frozenset({journal.key}), journal.copies)
+    trust = TrustAnchors(frozenset({journal.key}), journal.copies)
     with ThreadPoolExecutor(1) as pool:
         for _ in range(threads):
             pool.submit(int).result()
@@ -684,7 +694,7 @@ def test_big_journals_are_read_by_several_processes_to_the_same_end(
         assert verify(journal.folder, trust, workers=2) == verify(journal.folder, trust)
 
 
-def killed(jobs: Sequence[scans.Job], writer: Connection, _: Sequence[Connection]) -> None:
+def killed(jobs: Sequence[scans.ScanJob], writer: Connection, _: Sequence[Connection]) -> None:
     writer.send(scans.scan(jobs[0]))
     os.kill(os.getpid(), SIGKILL)
 
@@ -694,7 +704,7 @@ def test_a_process_that_is_killed_at_it_costs_time_alone(
 ) -> None:
     monkeypatch.setattr(scans, "PARALLEL_BYTES", 1)
     monkeypatch.setattr(scans, "_serve", killed)
-    trust = Trust(frozenset({journal.key}), journal.copies)
+    trust = TrustAnchors(frozenset({journal.key}), journal.copies)
     assert verify(journal.folder, trust, workers=2) == verify(journal.folder, trust)
 
 
@@ -703,5 +713,5 @@ def test_what_is_too_much_to_be_kept_is_read_line_by_line(
     journal: Signed, monkeypatch: pytest.MonkeyPatch, bound: str, value: int
 ) -> None:
     monkeypatch.setattr(scans, bound, value)
-    trust = Trust(frozenset({journal.key}), journal.copies)
+    trust = TrustAnchors(frozenset({journal.key}), journal.copies)
     assert verify(journal.folder, trust) == verify(journal.folder, trust, thorough=True)

@@ -20,9 +20,9 @@ from controller.core.transparency.signed_note import (
 )
 from controller.journal.store.reader import records
 from controller.journal.store.segments import list_segments, read_lines
-from controller.journal.verify.verify import Trust, verify
-from controller.journal.writer.append_log import Limits, Log
-from controller.journal.writer.checkpointer import Every
+from controller.journal.verify.verify import TrustAnchors, verify
+from controller.journal.writer.append_log import Log, SegmentLimits
+from controller.journal.writer.checkpointer import CheckpointInterval
 from controller.journal.writer.signing_keys import hash_key, read_public_keys
 from controller.model.errors import JournalUnavailable, StateError
 from controller.model.mutations import ROTATE_KEY
@@ -39,7 +39,7 @@ from tests.unit.journal.builders import (
     uuid7,
 )
 
-OFTEN = Every(records=5, seconds=60.0)
+OFTEN = CheckpointInterval(records=5, seconds=60.0)
 
 
 @pytest.fixture
@@ -128,7 +128,7 @@ def test_the_writer_signs_in_time_though_nobody_writes(folder: Path) -> None:
                 signed.set()
 
     signed = threading.Event()
-    writer = open_writer(folder, disk=Disk(), every=Every(seconds=0.0))
+    writer = open_writer(folder, disk=Disk(), every=CheckpointInterval(seconds=0.0))
     writer.append(entry(1))
     assert signed.wait(30)
     assert told(folder) == "sKcrc"
@@ -139,7 +139,7 @@ def test_the_writer_signs_in_time_though_nobody_writes(folder: Path) -> None:
 
 def test_what_tells_that_records_go_is_signed_in_the_same_write(folder: Path) -> None:
     """They go right after it, and nothing that isn't signed may tell so."""
-    log = open_log(folder, every=Every())
+    log = open_log(folder, every=CheckpointInterval())
     log.append(entry(1))
     log.append(prune_entry(uuid7(2), until=3, reason="age"))
     log.append(entry(3))
@@ -149,7 +149,9 @@ def test_what_tells_that_records_go_is_signed_in_the_same_write(folder: Path) ->
 
 
 def test_a_segment_ends_with_its_checkpoint(folder: Path) -> None:
-    log = open_log(folder, every=Every(), limits=Limits(max_segment_bytes=10_000))
+    log = open_log(
+        folder, every=CheckpointInterval(), limits=SegmentLimits(max_segment_bytes=10_000)
+    )
     for number in range(20):
         log.append(entry(number))
     log.close()
@@ -182,7 +184,7 @@ def abandon(log: Log) -> None:
 
 
 def test_a_journal_of_before_is_signed_as_a_whole(folder: Path) -> None:
-    log = open_log(folder, limits=Limits(max_segment_bytes=900))
+    log = open_log(folder, limits=SegmentLimits(max_segment_bytes=900))
     for number in range(9):
         log.append(entry(number))
     log.close()
@@ -328,7 +330,7 @@ def test_a_key_that_is_lost_is_followed_by_one_that_says_so(folder: Path) -> Non
     log.append(entry(2))
     log.close()
     check_signed(folder)
-    trust = Trust(frozenset(read_public_keys(key_files(folder).public)))
+    trust = TrustAnchors(frozenset(read_public_keys(key_files(folder).public)))
     for thorough in (False, True):
         (told_of,) = verify(folder, trust, thorough=thorough).repairs
         assert told_of.seq == brought[-1].seq
@@ -406,7 +408,7 @@ def test_a_key_that_cant_be_written_refuses_appends_until_it_can(tmp_path: Path)
 
 
 def test_a_missing_segment_ends_the_start_of_what_would_sign_it(folder: Path) -> None:
-    log = open_log(folder, limits=Limits(max_segment_bytes=900))
+    log = open_log(folder, limits=SegmentLimits(max_segment_bytes=900))
     for number in range(9):
         log.append(entry(number))
     log.close()

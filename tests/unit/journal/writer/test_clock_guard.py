@@ -6,7 +6,7 @@ from math import inf
 
 import pytest
 
-from controller.journal.writer.clock_guard import Belief
+from controller.journal.writer.clock_guard import ClockGuard
 
 DAY_S = 86_400.0
 #: In days: a host that ran for a month, looked at each day.
@@ -14,8 +14,8 @@ MONTH = tuple(range(31))
 AGO = -20_000  # 1970, as a clock without a battery has it
 
 
-def made_of(*days: float) -> Belief:
-    belief = Belief()
+def made_of(*days: float) -> ClockGuard:
+    belief = ClockGuard()
     for day in days:
         belief = belief.seeing(day * DAY_S)
     return belief

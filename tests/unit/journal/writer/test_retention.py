@@ -22,12 +22,12 @@ from controller.journal.store.pruned_base import (
 from controller.journal.store.reader import last_seq, records
 from controller.journal.store.segments import list_segments
 from controller.journal.store.tail import find_tail
-from controller.journal.verify.verify import Trust, Verification, verify
+from controller.journal.verify.verify import TrustAnchors, Verification, verify
 from controller.journal.writer import retention
-from controller.journal.writer.append_log import Limits, Log
-from controller.journal.writer.checkpointer import EVERY, Every
-from controller.journal.writer.retention import DAY_S, Keep, Retention, compress
-from controller.journal.writer.retention_thread import Upkeep
+from controller.journal.writer.append_log import Log, SegmentLimits
+from controller.journal.writer.checkpointer import EVERY, CheckpointInterval
+from controller.journal.writer.retention import DAY_S, Retention, RetentionLimits, compress
+from controller.journal.writer.retention_thread import RetentionThread
 from controller.journal.writer.signing_keys import read_public_keys
 from controller.journal.writer.writer import Writer
 from controller.model.errors import JournalUnavailable, StateError
@@ -43,7 +43,7 @@ from tests.unit.journal.builders import (
     open_log,
 )
 
-DAILY = Limits(max_segment_age_s=DAY_S)
+DAILY = SegmentLimits(max_segment_age_s=DAY_S)
 
 
 @pytest.fixture
@@ -51,7 +51,7 @@ def folder(tmp_path: Path) -> Path:
     """Eight days of a journal: a segment a day, ten records in each."""
     folder = tmp_path / "journal"
     clock = FixedClock()
-    log = open_log(folder, clock=clock, every=Every(), limits=DAILY)
+    log = open_log(folder, clock=clock, every=CheckpointInterval(), limits=DAILY)
     for day in range(8):
         for number in range(10):
             log.append(happened(10 * day + number))
@@ -74,7 +74,7 @@ def happened(number: int) -> Entry:
     )
 
 
-def telling(folder: Path, every: Every | None = EVERY) -> Callable[[int, str], object]:
+def telling(folder: Path, every: CheckpointInterval | None = EVERY) -> Callable[[int, str], object]:
     """Record what goes, as a writer does that is killed right then; without *every*, as a forger."""
 
     def tell(until: int, reason: str) -> None:
@@ -86,13 +86,13 @@ def telling(folder: Path, every: Every | None = EVERY) -> Callable[[int, str], o
     return tell
 
 
-def look_after(folder: Path, keep: Keep, *, days: float = 8.0) -> None:
+def look_after(folder: Path, keep: RetentionLimits, *, days: float = 8.0) -> None:
     Retention(folder, keep=keep, tell=telling(folder)).look_after(now=NOON + days * DAY_S)
 
 
 def checked(folder: Path) -> Verification:
     """Verify by the key, fast and thoroughly."""
-    trust = Trust(frozenset(read_public_keys(key_files(folder).public)))
+    trust = TrustAnchors(frozenset(read_public_keys(key_files(folder).public)))
     found = verify(folder, trust)
     assert found == verify(folder, trust, thorough=True)
     assert found.ok, found.reason
@@ -111,7 +111,7 @@ def folded(folder: Path) -> Inventory:
     return inventory
 
 
-EVERYTHING = Keep(age_s=1000 * DAY_S, plain_s=1000 * DAY_S)
+EVERYTHING = RetentionLimits(age_s=1000 * DAY_S, plain_s=1000 * DAY_S)
 
 
 def test_nothing_goes_before_its_time(folder: Path) -> None:
@@ -124,7 +124,7 @@ def test_nothing_goes_before_its_time(folder: Path) -> None:
 def test_what_is_a_week_old_is_compressed_and_read_as_before(folder: Path) -> None:
     before, found = list(records(folder)), checked(folder)
     sizes = sum(path.stat().st_size for path in list_segments(folder))
-    look_after(folder, Keep(plain_s=3 * DAY_S))
+    look_after(folder, RetentionLimits(plain_s=3 * DAY_S))
     packed = [name.endswith(".gz") for name in names(folder)]
     assert packed == [True] * 4 + [False] * 4
     assert sum(path.stat().st_size for path in list_segments(folder)) < sizes * 0.75
@@ -132,7 +132,9 @@ def test_what_is_a_week_old_is_compressed_and_read_as_before(folder: Path) -> No
     assert list(records(folder)) == before
     for after in (0, 5, 17, 30, 60, 97):
         assert list(records(folder, after=after)) == before[after:]
-    log = open_log(folder, clock=FixedClock(NOON + 8 * DAY_S), every=Every(), limits=DAILY)
+    log = open_log(
+        folder, clock=FixedClock(NOON + 8 * DAY_S), every=CheckpointInterval(), limits=DAILY
+    )
     log.append(entry(900))
     log.close()
     assert checked(folder).records > found.records
@@ -140,7 +142,7 @@ def test_what_is_a_week_old_is_compressed_and_read_as_before(folder: Path) -> No
 
 def test_what_is_too_old_goes_and_the_rest_holds_from_its_checkpoint_on(folder: Path) -> None:
     before, inventory = list(records(folder)), folded(folder)
-    look_after(folder, Keep(age_s=4.5 * DAY_S))
+    look_after(folder, RetentionLimits(age_s=4.5 * DAY_S))
     found = checked(folder)
     kept = list(records(folder))
     assert found.pruned == kept[0].seq - 1 > 30
@@ -153,7 +155,7 @@ def test_what_is_too_old_goes_and_the_rest_holds_from_its_checkpoint_on(folder: 
     assert set(folded(folder).ledger) == set(inventory.ledger)
     assert (len(inventory.ledger), folded(folder).seq) == (80, last_seq(folder))
     # And again, on top of that.
-    look_after(folder, Keep(age_s=2.5 * DAY_S))
+    look_after(folder, RetentionLimits(age_s=2.5 * DAY_S))
     assert checked(folder).pruned > found.pruned
     assert set(folded(folder).ledger) == set(inventory.ledger)
 
@@ -163,9 +165,9 @@ def test_what_was_moved_aside_from_a_segment_goes_with_it(folder: Path, plain_s:
     pieces = [path.with_name(f"{path.name}.torn-1") for path in list_segments(folder)]
     for piece in pieces:
         piece.write_bytes(b"torn")
-    look_after(folder, Keep(age_s=1000 * DAY_S, plain_s=plain_s))
+    look_after(folder, RetentionLimits(age_s=1000 * DAY_S, plain_s=plain_s))
     assert all(piece.exists() for piece in pieces)
-    look_after(folder, Keep(age_s=4.5 * DAY_S, plain_s=plain_s))
+    look_after(folder, RetentionLimits(age_s=4.5 * DAY_S, plain_s=plain_s))
     gone = {piece.name.partition(".")[0] for piece in pieces if not piece.exists()}
     left = {name.partition(".")[0] for name in names(folder)}
     assert gone
@@ -174,21 +176,23 @@ def test_what_was_moved_aside_from_a_segment_goes_with_it(folder: Path, plain_s:
 
 
 def test_beyond_its_size_the_oldest_go_but_never_the_last_closed_one(folder: Path) -> None:
-    look_after(folder, Keep(size_bytes=20_000))
+    look_after(folder, RetentionLimits(size_bytes=20_000))
     assert sum(path.stat().st_size for path in list_segments(folder)) <= 20_000
     assert {r.entry.result["reason"] for r in records(folder) if "until" in r.entry.result} == {
         "size"
     }
     assert checked(folder).pruned
-    look_after(folder, Keep(size_bytes=0))
+    look_after(folder, RetentionLimits(size_bytes=0))
     assert len(names(folder)) == 2
     assert checked(folder).ok
 
 
 def test_a_broker_goes_on_after_a_pruned_journal(folder: Path) -> None:
-    look_after(folder, Keep(size_bytes=0))
+    look_after(folder, RetentionLimits(size_bytes=0))
     for _ in range(3):
-        log = open_log(folder, clock=FixedClock(NOON + 9 * DAY_S), every=Every(), limits=DAILY)
+        log = open_log(
+            folder, clock=FixedClock(NOON + 9 * DAY_S), every=CheckpointInterval(), limits=DAILY
+        )
         log.append(entry(int(log.last_seq) + 2000))
         log.close()
         assert checked(folder).ok
@@ -222,12 +226,12 @@ def test_a_pruning_that_got_no_further_is_ended_by_the_next(
         if step == "based":
             patch.setattr(Retention, "_remove", remove)
         with pytest.raises(Killed):
-            Retention(folder, keep=Keep(age_s=4.5 * DAY_S), tell=tell).look_after(
+            Retention(folder, keep=RetentionLimits(age_s=4.5 * DAY_S), tell=tell).look_after(
                 now=NOON + 8 * DAY_S
             )
     assert set(folded(folder).ledger) == ledger
     assert bool(checked(folder).pruned) is (step == "based")
-    look_after(folder, Keep(age_s=4.5 * DAY_S))
+    look_after(folder, RetentionLimits(age_s=4.5 * DAY_S))
     found = checked(folder)
     assert found.pruned
     assert names(folder)[0] == f"{found.pruned + 1:020d}.jsonl"
@@ -240,8 +244,10 @@ def test_what_is_gone_without_a_record_that_says_so_is_missed(folder: Path) -> N
     def tell(_until: int, _reason: str) -> None:
         pass
 
-    Retention(folder, keep=Keep(age_s=4.5 * DAY_S), tell=tell).look_after(now=NOON + 8 * DAY_S)
-    trust = Trust(frozenset(read_public_keys(key_files(folder).public)))
+    Retention(folder, keep=RetentionLimits(age_s=4.5 * DAY_S), tell=tell).look_after(
+        now=NOON + 8 * DAY_S
+    )
+    trust = TrustAnchors(frozenset(read_public_keys(key_files(folder).public)))
     for thorough in (False, True):
         found = verify(folder, trust, thorough=thorough)
         assert (found.first_bad, found.fault) == (1, "gap")
@@ -250,11 +256,11 @@ def test_what_is_gone_without_a_record_that_says_so_is_missed(folder: Path) -> N
 
 def test_what_is_gone_by_a_record_that_nobody_signed_is_missed(folder: Path) -> None:
     """Without a key, somebody can append the record as well."""
-    keep = Keep(age_s=4.5 * DAY_S)
+    keep = RetentionLimits(age_s=4.5 * DAY_S)
     kept = parse_checkpoint(parse_note(key_files(folder).checkpoint.read_text()))
     Retention(folder, keep=keep, tell=telling(folder, every=None)).look_after(now=NOON + 8 * DAY_S)
     keys = frozenset(read_public_keys(key_files(folder).public))
-    for trust in (Trust(), Trust(keys), Trust(keys, (kept,))):
+    for trust in (TrustAnchors(), TrustAnchors(keys), TrustAnchors(keys, (kept,))):
         for thorough in (False, True):
             found = verify(folder, trust, thorough=thorough)
             assert (found.first_bad, found.fault) == (1, "gap")
@@ -267,22 +273,22 @@ def test_a_checkpoint_of_what_was_pruned_is_compared_or_told(folder: Path) -> No
         for record in records(folder)
         if record.entry.stage == "checkpoint"
     ]
-    look_after(folder, Keep(age_s=4.5 * DAY_S))
+    look_after(folder, RetentionLimits(age_s=4.5 * DAY_S))
     pruned = checked(folder).pruned
     keys = frozenset(read_public_keys(key_files(folder).public))
-    found = verify(folder, Trust(keys, tuple(kept)))
+    found = verify(folder, TrustAnchors(keys, tuple(kept)))
     assert found.ok
     assert found.uncompared == tuple(each.size for each in kept if each.size < pruned - 1)
     (last,) = (each for each in kept if each.size == pruned - 1)
-    found = verify(folder, Trust(keys, (replace(last, root=bytes(32)),)))
+    found = verify(folder, TrustAnchors(keys, (replace(last, root=bytes(32)),)))
     assert (found.first_bad, found.fault) == (1, "root")
 
 
 def test_what_is_kept_of_the_pruned_ones_cant_be_made_up(folder: Path) -> None:
-    look_after(folder, Keep(age_s=4.5 * DAY_S))
+    look_after(folder, RetentionLimits(age_s=4.5 * DAY_S))
     base = folder / BASE_NAME
     good = base.read_bytes()
-    trust = Trust(frozenset(read_public_keys(key_files(folder).public)))
+    trust = TrustAnchors(frozenset(read_public_keys(key_files(folder).public)))
     for at in range(0, len(good), 11):
         base.write_bytes(good[:at] + bytes([good[at] ^ 1]) + good[at + 1 :])
         assert not verify(folder, trust).ok, f"byte {at}"
@@ -292,7 +298,7 @@ def test_what_is_kept_of_the_pruned_ones_cant_be_made_up(folder: Path) -> None:
 
 
 def test_a_damaged_inventory_of_the_pruned_ones_is_told(folder: Path) -> None:
-    look_after(folder, Keep(age_s=4.5 * DAY_S))
+    look_after(folder, RetentionLimits(age_s=4.5 * DAY_S))
     pruned = checked(folder).pruned
     assert foundation(folder, known=pruned) is None
     for content in (b"", b"{}", b"[]"):
@@ -307,7 +313,7 @@ def test_what_is_damaged_isnt_pruned(folder: Path) -> None:
     path.write_bytes(path.read_bytes().replace(b"web:1", b"web:x", 1))
     before = names(folder)
     with pytest.raises(Exception, match="its hash isn't that of its content"):
-        look_after(folder, Keep(age_s=4.5 * DAY_S))
+        look_after(folder, RetentionLimits(age_s=4.5 * DAY_S))
     assert names(folder) == before
 
 
@@ -317,7 +323,9 @@ def test_without_a_record_nothing_goes(folder: Path) -> None:
 
     before = names(folder)
     with pytest.raises(JournalUnavailable):
-        Retention(folder, keep=Keep(age_s=DAY_S), tell=tell).look_after(now=NOON + 8 * DAY_S)
+        Retention(folder, keep=RetentionLimits(age_s=DAY_S), tell=tell).look_after(
+            now=NOON + 8 * DAY_S
+        )
     assert names(folder) == before
 
 
@@ -327,7 +335,7 @@ def test_a_segment_that_ends_otherwise_goes_with_the_next_that_ends_with_its_che
     folder = tmp_path / "journal"
     clock = FixedClock()
     for day in range(4):
-        log = open_log(folder, clock=clock, every=Every(), limits=DAILY)
+        log = open_log(folder, clock=clock, every=CheckpointInterval(), limits=DAILY)
         log.append(happened(day))
         if day == 0:
             cut_off(log, folder)
@@ -336,9 +344,9 @@ def test_a_segment_that_ends_otherwise_goes_with_the_next_that_ends_with_its_che
         clock.time += DAY_S
     before = names(folder)
     assert len(before) == 5
-    look_after(folder, Keep(age_s=3.5 * DAY_S), days=4)
+    look_after(folder, RetentionLimits(age_s=3.5 * DAY_S), days=4)
     assert names(folder) == before  # the first alone can't go
-    look_after(folder, Keep(age_s=2.5 * DAY_S), days=4)
+    look_after(folder, RetentionLimits(age_s=2.5 * DAY_S), days=4)
     assert names(folder)[0] == before[2]
     assert checked(folder).ok
 
@@ -349,7 +357,7 @@ def cut_off(log: Log, folder: Path) -> None:
     log.close()
     with list_segments(folder)[-1].open("ab") as file:
         file.write(b'{"torn')
-    open_log(folder, every=Every(), limits=DAILY).close()
+    open_log(folder, every=CheckpointInterval(), limits=DAILY).close()
 
 
 def test_a_compression_that_fails_leaves_the_segment(
@@ -373,7 +381,7 @@ def test_a_compression_that_fails_leaves_the_segment(
     path.with_name(f"{path.name}.gz").write_bytes(b"half")
     path.with_name(f"{path.name}.gz.new").write_bytes(b"half")
     assert names(folder)[0] == path.name
-    look_after(folder, Keep(plain_s=6.5 * DAY_S))
+    look_after(folder, RetentionLimits(plain_s=6.5 * DAY_S))
     assert names(folder)[0] == f"{path.name}.gz"
     assert checked(folder).ok
 
@@ -393,8 +401,8 @@ class Watched(FixedClock):
 def upkeep_at(folder: Path, *days: float) -> bool:
     """Look after a journal at so many days after its first; tell whether the last is doubted."""
     clock = Watched(NOON + days[0] * DAY_S)
-    keep = Keep(plain_s=1000 * DAY_S)
-    upkeep = Upkeep(folder, keep=keep, clock=clock, tell=telling(folder))
+    keep = RetentionLimits(plain_s=1000 * DAY_S)
+    upkeep = RetentionThread(folder, keep=keep, clock=clock, tell=telling(folder))
     for day in (*days[1:], days[-1]):  # a round is over when the next one begins
         assert clock.looked.acquire(timeout=30)
         clock.time = NOON + day * DAY_S
@@ -413,7 +421,9 @@ def test_a_clock_that_is_wrong_at_the_start_or_jumps_ahead_makes_nothing_old(
     assert upkeep_at(folder, 8, 108, 1008)
     assert names(folder) == before
     # Nor does a start after one that wrote with that clock, as long as it hasn't run on for a week.
-    log = open_log(folder, clock=FixedClock(NOON + 108 * DAY_S), every=Every(), limits=DAILY)
+    log = open_log(
+        folder, clock=FixedClock(NOON + 108 * DAY_S), every=CheckpointInterval(), limits=DAILY
+    )
     log.close()
     assert upkeep_at(folder, 108, 108.1)
     assert names(folder)[:-1] == before
@@ -428,12 +438,12 @@ def test_a_segment_that_a_clock_in_the_past_ended_isnt_old(tmp_path: Path) -> No
     folder, clock = tmp_path / "journal", FixedClock()
     for number, day in enumerate((0, -20_000, 0.1, 1.2)):
         clock.time = NOON + day * DAY_S
-        log = open_log(folder, clock=clock, every=Every(), limits=DAILY)
+        log = open_log(folder, clock=clock, every=CheckpointInterval(), limits=DAILY)
         log.append(happened(number))
         log.close()
     before = names(folder)
     assert len(before) == 4
-    look_after(folder, Keep(plain_s=1000 * DAY_S), days=1.2)
+    look_after(folder, RetentionLimits(plain_s=1000 * DAY_S), days=1.2)
     assert names(folder) == before
 
 
@@ -452,9 +462,9 @@ def test_the_writer_prunes_when_it_closed_a_segment(tmp_path: Path) -> None:
         folder,
         clock=clock,
         new_id=new_id,
-        limits=Limits(max_segment_bytes=20_000),
-        notary=notary_of(folder, clock, new_id, Every()),
-        keep=Keep(size_bytes=50_000),
+        limits=SegmentLimits(max_segment_bytes=20_000),
+        notary=notary_of(folder, clock, new_id, CheckpointInterval()),
+        keep=RetentionLimits(size_bytes=50_000),
     ) as writer:
         number = 0
         while not gone.is_set() and number < 2000:

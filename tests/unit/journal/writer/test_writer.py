@@ -17,7 +17,7 @@ from controller.journal.store.reader import records
 from controller.journal.store.segments import MARK_NAME
 from controller.journal.verify.verify import verify
 from controller.journal.writer import writer as writers
-from controller.journal.writer.append_log import Limits
+from controller.journal.writer.append_log import SegmentLimits
 from controller.journal.writer.writer import Writer
 from controller.model.errors import JournalUnavailable, StateError
 from controller.model.records import Entry, Record
@@ -66,7 +66,7 @@ def test_a_record_is_its_entry_with_its_place_in_the_chain(folder: Path) -> None
 
 
 def test_records_after_a_seq_begin_right_after_it(folder: Path) -> None:
-    with open_writer(folder, limits=Limits(max_segment_bytes=900)) as writer:
+    with open_writer(folder, limits=SegmentLimits(max_segment_bytes=900)) as writer:
         for number in range(9):
             writer.append(entry(number))
         every = list(writer.records())
@@ -89,7 +89,7 @@ def test_many_threads_make_one_gapless_chain_and_lose_nothing(folder: Path) -> N
             failures.append(error)
             raise
 
-    with open_writer(folder, limits=Limits(max_segment_bytes=64 * 1024)) as writer:
+    with open_writer(folder, limits=SegmentLimits(max_segment_bytes=64 * 1024)) as writer:
         threads = [threading.Thread(target=append, args=(number,)) for number in range(8)]
         for thread in threads:
             thread.start()
@@ -133,14 +133,14 @@ def test_a_record_alone_costs_one_write_and_one_fsync(folder: Path) -> None:
 
 def test_a_new_segment_costs_an_fsync_of_the_folder_too(folder: Path) -> None:
     disk = CountingDisk()
-    with open_writer(folder, disk=disk, limits=Limits(max_segment_bytes=1)) as writer:
+    with open_writer(folder, disk=disk, limits=SegmentLimits(max_segment_bytes=1)) as writer:
         before = disk.calls.copy()
         writer.append(entry(1))
         assert disk.calls - before == {"write": 1, "fsync": 2}
 
 
 def test_a_segment_is_left_before_it_grows_too_long(folder: Path) -> None:
-    with open_writer(folder, limits=Limits(max_segment_bytes=4000)) as writer:
+    with open_writer(folder, limits=SegmentLimits(max_segment_bytes=4000)) as writer:
         for number in range(60):
             writer.append(entry(number))
     sizes = [path.stat().st_size for path in sorted(folder.glob("*.jsonl"))]
@@ -199,7 +199,7 @@ def test_a_cancelled_entry_is_not_written(folder: Path) -> None:
 
 def test_an_append_waits_no_longer_than_its_deadline(folder: Path) -> None:
     disk = HeldDisk()
-    with open_writer(folder, disk=disk, limits=Limits(deadline_s=0.05)) as writer:
+    with open_writer(folder, disk=disk, limits=SegmentLimits(deadline_s=0.05)) as writer:
         disk.released.clear()
         codes = []
         for number in (1, 2):
@@ -254,7 +254,7 @@ def test_closing_writes_also_what_is_queued_behind_a_cancelled_batch(
 ) -> None:
     monkeypatch.setattr(writers, "BATCH_MAX_ENTRIES", 2)
     disk = HeldDisk()
-    writer = open_writer(folder, disk=disk, limits=Limits(deadline_s=0.05))
+    writer = open_writer(folder, disk=disk, limits=SegmentLimits(deadline_s=0.05))
     disk.released.clear()
     writing = writer.submit(entry(0))
     assert disk.waiting.wait(30)

@@ -17,7 +17,7 @@ import pytest
 from controller.journal.store.reader import records
 from controller.journal.store.segments import MARK_NAME, list_segments
 from controller.journal.verify.verify import verify
-from controller.journal.writer.append_log import Limits, Log
+from controller.journal.writer.append_log import Log, SegmentLimits
 from controller.model.errors import JournalUnavailable
 from tests.unit.journal.builders import FailingDisk, entry, open_log, open_writer
 
@@ -345,7 +345,7 @@ def test_a_segment_whose_durable_end_is_gone_stops_the_journal_for_good(folder: 
 
 def test_a_batch_of_a_new_segment_that_fails_leaves_an_empty_one_to_use(folder: Path) -> None:
     disk = FailingDisk()
-    log = open_log(folder, disk=disk, limits=Limits(max_segment_bytes=1))
+    log = open_log(folder, disk=disk, limits=SegmentLimits(max_segment_bytes=1))
     log.append(entry(1))
     disk.failing["fsync"] = errno.EIO
     refusal(log, 2)
@@ -360,7 +360,7 @@ def test_a_batch_of_a_new_segment_that_fails_leaves_an_empty_one_to_use(folder: 
 
 def test_a_segment_that_cant_be_made_refuses_and_leaves_the_one_before(folder: Path) -> None:
     disk = FailingDisk()
-    log = open_log(folder, disk=disk, limits=Limits(max_segment_bytes=1))
+    log = open_log(folder, disk=disk, limits=SegmentLimits(max_segment_bytes=1))
     log.append(entry(1))
     disk.failing["open"] = errno.EMFILE
     assert "Too many open files" in refusal(log, 2).message

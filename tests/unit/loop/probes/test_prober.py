@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from controller.core.drift.probe import Probe, Verdict
+from controller.core.drift.probe import Probe, ProbeOutcome
 from controller.core.manifests.resolve import desired_of
 from controller.loop.probes import prober
 from controller.loop.probes.prober import Prober
@@ -90,7 +90,7 @@ def test_it_turns_unhealthy_and_says_why_and_comes_back(desk: Desk) -> None:
     up = desk.up()
     desk.look(up)
     desk.step()
-    desk.transport.said[WEB1] = Verdict.BAD
+    desk.transport.said[WEB1] = ProbeOutcome.BAD
     assert desk.live(25) == 2
     assert desk.look(up) == ["healthy"]
     desk.live(10)
@@ -137,7 +137,7 @@ def test_a_revision_that_nobody_declared_since_the_start_is_not_asked(desk: Desk
 def test_a_restarted_container_begins_anew_with_its_start_period(desk: Desk) -> None:
     desk.look(desk.up())
     desk.step()
-    desk.transport.said[WEB1] = Verdict.BAD
+    desk.transport.said[WEB1] = ProbeOutcome.BAD
     desk.live(100)
     assert desk.look(desk.up(since=1_000_000.0)) == ["unhealthy"]
     again = desk.up()
@@ -222,7 +222,7 @@ def test_an_answer_of_an_earlier_run_counts_for_nothing(desk: Desk) -> None:
 def test_a_bad_answer_of_one_that_ended_meanwhile_counts_for_nothing(desk: Desk) -> None:
     desk.declare(service(healthcheck={**HTTP, "retries": 1, "startPeriod": "0s"}))
     up = desk.up()
-    desk.transport.silent, desk.transport.said[WEB1] = True, Verdict.BAD
+    desk.transport.silent, desk.transport.said[WEB1] = True, ProbeOutcome.BAD
     desk.look(up)
     desk.step()
     desk.look()
@@ -284,7 +284,7 @@ def test_what_nobody_answered_at_an_old_address_says_nothing_of_who_has_a_new_on
     other, up = desk.up(2), desk.up()
     desk.look(up, other)
     desk.step()
-    desk.transport.said = {up.id: Verdict.UNREACHED}
+    desk.transport.said = {up.id: ProbeOutcome.UNREACHED}
     desk.live(60)
     assert desk.look(up, other) == ["unhealthy", "healthy"]
     elsewhere = replace(up, addresses=(("platform-network", "172.18.0.7"),))
@@ -302,7 +302,7 @@ def test_an_engine_whose_containers_cannot_be_reached_makes_nothing_unhealthy_an
     desk: Desk,
 ) -> None:
     both = [desk.up(1), desk.up(2)]
-    desk.transport.said = {each.id: Verdict.UNREACHED for each in both}
+    desk.transport.said = {each.id: ProbeOutcome.UNREACHED for each in both}
     desk.look(*both)
     desk.step()
     assert codes(desk) == []
@@ -318,7 +318,7 @@ def test_an_engine_whose_containers_cannot_be_reached_makes_nothing_unhealthy_an
 
 def test_once_anybody_was_reached_nobody_there_is_as_bad_as_no_answer(desk: Desk) -> None:
     ill, well = desk.up(1), desk.up(2)
-    desk.transport.said[ill.id] = Verdict.UNREACHED
+    desk.transport.said[ill.id] = ProbeOutcome.UNREACHED
     desk.look(ill, well)
     desk.live(100)
     assert desk.look(ill, well) == ["unhealthy", "healthy"]
@@ -331,7 +331,7 @@ def test_a_way_that_is_lost_makes_nothing_unhealthy_and_is_told_until_it_is_back
     both = [desk.up(1), desk.up(2)]
     desk.look(*both)
     desk.live(100)
-    desk.transport.said = {each.id: Verdict.UNREACHED for each in both}
+    desk.transport.said = {each.id: ProbeOutcome.UNREACHED for each in both}
     desk.live(10)
     assert codes(desk) == [], "each was asked once: it may pass"
     desk.live(200)
@@ -356,7 +356,7 @@ def test_what_was_reached_before_the_way_was_lost_proves_nothing_of_who_is_asked
     often, seldom = desk.up(), desk.up(name="api", rev="c")
     desk.look(often, seldom)
     desk.step()
-    desk.transport.said[often.id] = Verdict.UNREACHED
+    desk.transport.said[often.id] = ProbeOutcome.UNREACHED
     desk.live(590)
     assert desk.look(often, seldom) == ["healthy", "healthy"]
     assert codes(desk) == [], "one of them wasn't asked since"
@@ -368,7 +368,7 @@ def test_one_that_is_alone_is_unhealthy_once_it_is_not_reached_any_more(desk: De
     up = desk.up()
     desk.look(up)
     desk.step()
-    desk.transport.said[up.id] = Verdict.UNREACHED
+    desk.transport.said[up.id] = ProbeOutcome.UNREACHED
     desk.live(100)
     assert desk.look(up) == ["unhealthy"]
     assert codes(desk) == []
@@ -387,7 +387,7 @@ def test_the_controller_sees_the_health_in_plans_and_in_the_status(tmp_path: Pat
     home = house(tmp_path, up, services=[wanted])
     home.settle()
     assert home.condition("web", "Degraded") == ("False", "AsDeclared")
-    home.probes.said[WEB1] = Verdict.BAD
+    home.probes.said[WEB1] = ProbeOutcome.BAD
     assert home.let_pass(3.5) == []
     assert home.condition("web", "Degraded") == ("True", "Unhealthy")
     assert home.message("web", "Degraded") == "web.1-bbbbbbbb is unhealthy: no"
@@ -423,7 +423,7 @@ def test_services_that_were_healthy_run_on_while_the_way_to_all_of_them_is_lost(
     home = house(tmp_path, services=[service(n, rev=n, healthcheck=check) for n in names])
     home.let_pass(300)
     home.engine.done.clear()
-    home.probes.said = {c.id: Verdict.UNREACHED for c in home.engine.world.containers}
+    home.probes.said = {c.id: ProbeOutcome.UNREACHED for c in home.engine.world.containers}
     assert home.let_pass(600) == []
     assert home.problems() == ["healthcheck.unreachable"]
 
@@ -431,7 +431,7 @@ def test_services_that_were_healthy_run_on_while_the_way_to_all_of_them_is_lost(
 def test_that_nobody_is_reached_is_among_the_problems(tmp_path: Path) -> None:
     up = container(addresses=(PRIMARY,), started_at=at(1_000_000.0))
     home = house(tmp_path, up, services=[service(healthcheck=HTTP)])
-    home.probes.said[WEB1] = Verdict.UNREACHED
+    home.probes.said[WEB1] = ProbeOutcome.UNREACHED
     home.let_pass(60)
     assert home.problems() == ["healthcheck.unreachable"]
     assert home.engine.done == []

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from controller.core.drift.probe import READ_MAX, Answer, Probe, Verdict
+from controller.core.drift.probe import READ_MAX, Probe, ProbeOutcome, ProbeResult
 from controller.loop.probes.sockets import ProbeSockets
 
 PATIENCE_S = 20.0
@@ -69,7 +69,7 @@ def serve() -> Iterator[Callable[[Serve], Server]]:
 
 def answer_of(
     sockets: ProbeSockets, port: int, *, path: str | None = "/", timeout_s: float = PATIENCE_S
-) -> Answer:
+) -> ProbeResult:
     """Ask once and return the answer."""
     sockets.ask(Probe("c", LOOPBACK, port, path, timeout_s))
     deadline = time.monotonic() + PATIENCE_S
@@ -111,8 +111,8 @@ def test_the_first_line_of_what_a_server_sends_decides(
 ) -> None:
     server = serve(sending(*parts))
     answer = answer_of(sockets, server.port, path="/healthz")
-    expected = Answer(
-        "c", Verdict.BAD if said else Verdict.GOOD, said and f"port {server.port} {said}"
+    expected = ProbeResult(
+        "c", ProbeOutcome.BAD if said else ProbeOutcome.GOOD, said and f"port {server.port} {said}"
     )
     assert answer == expected
     assert server.received.startswith(b"GET /healthz HTTP/1.1\r\n")
@@ -121,7 +121,7 @@ def test_the_first_line_of_what_a_server_sends_decides(
 def test_a_connection_is_all_that_tcp_asks_for(sockets: ProbeSockets) -> None:
     with socket.create_server((LOOPBACK, 0)) as listener:
         answer = answer_of(sockets, listener.getsockname()[1], path=None)
-        assert answer == Answer("c", Verdict.GOOD)
+        assert answer == ProbeResult("c", ProbeOutcome.GOOD)
         listener.settimeout(PATIENCE_S)
         peer, _ = listener.accept()
         with peer:
@@ -134,7 +134,7 @@ def test_a_port_on_which_nothing_listens_refuses(sockets: ProbeSockets) -> None:
         port = bound.getsockname()[1]
         for path in (None, "/"):
             answer = answer_of(sockets, port, path=path)
-            assert answer == Answer("c", Verdict.BAD, f"nothing listens on port {port}")
+            assert answer == ProbeResult("c", ProbeOutcome.BAD, f"nothing listens on port {port}")
 
 
 def test_who_says_nothing_is_waited_for_until_the_time_out_and_no_longer(
@@ -143,7 +143,9 @@ def test_who_says_nothing_is_waited_for_until_the_time_out_and_no_longer(
     server = serve(hold)
     began = time.monotonic()
     answer = answer_of(sockets, server.port, timeout_s=0.05)
-    assert answer == Answer("c", Verdict.BAD, f"port {server.port} gave no answer within 0.05 s")
+    assert answer == ProbeResult(
+        "c", ProbeOutcome.BAD, f"port {server.port} gave no answer within 0.05 s"
+    )
     assert time.monotonic() - began < PATIENCE_S / 2
 
 
@@ -173,7 +175,9 @@ def test_a_connection_that_breaks_is_bad(
 
     server = serve(reset)
     answer = answer_of(sockets, server.port)
-    assert answer == Answer("c", Verdict.BAD, f"port {server.port} broke the connection off")
+    assert answer == ProbeResult(
+        "c", ProbeOutcome.BAD, f"port {server.port} broke the connection off"
+    )
 
 
 @pytest.mark.parametrize(
@@ -189,7 +193,7 @@ def test_names_and_addresses_that_are_none_are_never_asked(
     sockets: ProbeSockets, address: str, said: str
 ) -> None:
     sockets.ask(Probe("c", address, 80, "/", 1.0))
-    assert sockets.answers(wait_s=0.0) == [Answer("c", Verdict.UNREACHED, said)]
+    assert sockets.answers(wait_s=0.0) == [ProbeResult("c", ProbeOutcome.UNREACHED, said)]
 
 
 def test_many_are_asked_at_a_time_and_who_is_slow_delays_nobody(
@@ -200,10 +204,10 @@ def test_many_are_asked_at_a_time_and_who_is_slow_delays_nobody(
         sockets.ask(Probe(f"slow{number}", LOOPBACK, server.port, "/", PATIENCE_S))
     quick = serve(sending(b"HTTP/1.1 200 OK\r\n"))
     sockets.ask(Probe("quick", LOOPBACK, quick.port, "/", PATIENCE_S))
-    seen: list[Answer] = []
+    seen: list[ProbeResult] = []
     while not seen:
         seen += sockets.answers(wait_s=PATIENCE_S)
-    assert seen == [Answer("quick", Verdict.GOOD)]
+    assert seen == [ProbeResult("quick", ProbeOutcome.GOOD)]
     sockets.close()  # lets the slow ones go
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from controller.loop.state.action_log import ACTS_MAX, ActLog, Logged
+from controller.loop.state.action_log import ACTS_MAX, ActionLog, Logged
 from controller.model.desired.plan import AnyAction, StartContainer
 from controller.model.errors import EngineFailed
 from controller.model.records import Context
@@ -33,7 +33,7 @@ def start(target: str) -> StartContainer:
 
 
 def test_each_action_is_noted_after_it_was_performed_or_failed() -> None:
-    log = ActLog(Clock())
+    log = ActionLog(Clock())
     engine = Logged(Engine(), log)
     assert engine.perform(start("good"), Context()) == "an id"
     with pytest.raises(EngineFailed):
@@ -44,7 +44,7 @@ def test_each_action_is_noted_after_it_was_performed_or_failed() -> None:
 
 
 def test_the_oldest_are_dropped() -> None:
-    log = ActLog(Clock())
+    log = ActionLog(Clock())
     for _ in range(ACTS_MAX + 1):
         log.note(start("good"))
     assert (log.acts()[0].number, log.last) == (2, ACTS_MAX + 1)

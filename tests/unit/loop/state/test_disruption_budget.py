@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from controller.core.enforcement import disruption_budget
-from controller.loop.state.disruption_budget import LATER_S, REPLACING_S, SOON_S, Share
+from controller.loop.state.disruption_budget import LATER_S, REPLACING_S, SOON_S, DisruptionBudget
 from controller.model.errors import Act
 from controller.model.names import service_key
 
@@ -18,8 +18,8 @@ class Time:
         return self.now
 
 
-def three_down(time: Time) -> Share:
-    share = Share(time)
+def three_down(time: Time) -> DisruptionBudget:
+    share = DisruptionBudget(time)
     assert [share.take(key, ALL) for key in KEYS[:3]] == [None] * 3
     return share
 

@@ -14,8 +14,8 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from controller.core.enforcement import disruption_budget
-from controller.core.enforcement.disruption_budget import Recent, Slot
-from controller.core.planning.quarantine import Keeping
+from controller.core.enforcement.disruption_budget import RecentRemoval, RunningReplica
+from controller.core.planning.quarantine import QuarantineRules
 from controller.model.desired.desired import Service
 from controller.model.desired.plan import AnyAction, RemoveContainer, StartContainer, StopContainer
 from controller.model.errors import EngineError, EngineFailed, OverShare
@@ -48,10 +48,12 @@ class Gate:
             self.taken.pop(action.precondition.id, None)
         if not isinstance(action, StopContainer | RemoveContainer):
             return None
-        running = [Slot(c.id, c.key.name) for c in self.engine.world.containers if c.running]
-        target = Slot(action.precondition.id, action.object.name)
+        running = [
+            RunningReplica(c.id, c.key.name) for c in self.engine.world.containers if c.running
+        ]
+        target = RunningReplica(action.precondition.id, action.object.name)
         recent = [
-            Recent(identifier, name, last, now - at, down=True)
+            RecentRemoval(identifier, name, last, now - at, down=True)
             for identifier, (name, last, at) in self.taken.items()
         ]
         word = disruption_budget.judge(target, starting=False, running=running, recent=recent)
@@ -116,7 +118,7 @@ def test_whatever_is_pruned_and_rolled_out_the_gate_refuses_nothing(
     }
     resting = [service(f"idle{number:02}", state="Stopped") for number in range(idle)]
     with TemporaryDirectory() as folder:
-        home = House(Path(folder), keeping=Keeping(keep_s, "boot"))
+        home = House(Path(folder), keeping=QuarantineRules(keep_s, "boot"))
         home.engine = ToyEngine(worlds.engine(*map(down, resting), networks=NETWORKS))
         home.restart()
         home.declare(*wanted.values(), *resting)

@@ -6,15 +6,18 @@ from dataclasses import replace
 
 from controller.loop.state import snapshot
 from controller.model.names import Key
-from controller.model.observed import Container, Ending, Image, Network
-from controller.ports import Glimpse
+from controller.model.observed import Container, Ending, Image, ObservedNetwork
+from controller.ports import ContainerSummary
 from tests.worlds import ISOLATED, WEB, container, engine
 
 WHOLE = engine(
     container(),
     container("api"),
     container(slot=0, origin="client", id="theirs"),
-    networks=(ISOLATED, Network("n9", "platform-network.prod", ours=True, namespace="prod")),
+    networks=(
+        ISOLATED,
+        ObservedNetwork("n9", "platform-network.prod", ours=True, namespace="prod"),
+    ),
 )
 PROD = WHOLE.networks[1]
 
@@ -51,9 +54,10 @@ def test_a_merged_snapshot_is_asked_anew() -> None:
     assert snapshot.merged(WHOLE, engine(), WEB).of(WEB) == ()
 
 
-def glimpses(*containers: Container) -> frozenset[Glimpse]:
+def glimpses(*containers: Container) -> frozenset[ContainerSummary]:
     return frozenset(
-        Glimpse(c.id, c.name, c.state.value, c.key, c.settings.networks) for c in containers
+        ContainerSummary(c.id, c.name, c.state.value, c.key, c.settings.networks)
+        for c in containers
     )
 
 

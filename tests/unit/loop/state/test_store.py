@@ -13,30 +13,30 @@ from pathlib import Path
 import pytest
 
 from controller.core.drift.backoff import SlotHistory
-from controller.core.drift.contention import Fight
-from controller.core.drift.failures import Mark
-from controller.core.planning.quarantine import Kept
+from controller.core.drift.contention import Contention
+from controller.core.drift.failures import ExitCursor
+from controller.core.planning.quarantine import QuarantinedContainer
 from controller.core.service.prune_guard import PruneMemory
-from controller.core.service.rollout_progress import Course
-from controller.loop.state.store import Generation, Memory, write_whole
+from controller.core.service.rollout_progress import RolloutProgress
+from controller.loop.state.store import Generation, StateStore, write_whole
 from controller.model.crashpoints import CONTROLLER_POINTS
-from controller.model.desired.overrides import UNSTEERED, Steering, Suspension
+from controller.model.desired.overrides import UNSTEERED, Overrides, Suspension
 from controller.model.errors import StateError
 from controller.model.names import service_key
 
-SUSPENDED = Steering(suspension=Suspension("uid:0", "2026-01-01T00:00:00Z"))
+SUSPENDED = Overrides(suspension=Suspension("uid:0", "2026-01-01T00:00:00Z"))
 WEB, API = service_key("default", "web"), service_key("default", "api")
 
 
-def filled(file: Path) -> Memory:
-    memory = Memory(file)
+def filled(file: Path) -> StateStore:
+    memory = StateStore(file)
     memory.remember((WEB, 1), SlotHistory(count=2, recent=(1000.5, 1001.0)))
-    memory.set_mark((WEB, 1), Mark("c1", 3, "2026-01-01T00:00:00Z"))
-    memory.set_mark((API, 2), Mark("c2"))
+    memory.set_mark((WEB, 1), ExitCursor("c1", 3, "2026-01-01T00:00:00Z"))
+    memory.set_mark((API, 2), ExitCursor("c2"))
     memory.accept(WEB, "digest")
     memory.acted_on(WEB, 1)
     memory.prune = PruneMemory(device=7, going=frozenset({API}), passed=((API, 1000.0),))
-    memory.keep({"c2": Kept(30.5, 1000.0, "boot", 4000.0)})
+    memory.keep({"c2": QuarantinedContainer(30.5, 1000.0, "boot", 4000.0)})
     memory.steer(WEB, SUSPENDED)
     return memory
 
@@ -44,28 +44,28 @@ def filled(file: Path) -> Memory:
 def test_what_was_saved_is_there_after_a_restart(tmp_path: Path) -> None:
     file = tmp_path / "state.json"
     assert filled(file).save()
-    again = Memory(file)
+    again = StateStore(file)
     assert again.load(stamp="1") is None
     assert again.histories() == {(WEB, 1): SlotHistory(count=2, recent=(1000.5, 1001.0))}
-    assert again.mark((WEB, 1)) == Mark("c1", 3, "2026-01-01T00:00:00Z")
-    assert again.mark((API, 2)) == Mark("c2")
+    assert again.mark((WEB, 1)) == ExitCursor("c1", 3, "2026-01-01T00:00:00Z")
+    assert again.mark((API, 2)) == ExitCursor("c2")
     assert again.generations() == {WEB: Generation("digest", 1, 1)}
     assert again.prune == PruneMemory(device=7, going=frozenset({API}), passed=((API, 1000.0),))
-    assert again.kept == {"c2": Kept(30.5, 1000.0, "boot", 4000.0)}
+    assert again.kept == {"c2": QuarantinedContainer(30.5, 1000.0, "boot", 4000.0)}
 
 
 def test_after_down_how_containers_failed_is_forgotten_and_nothing_else(tmp_path: Path) -> None:
     file = tmp_path / "state.json"
     memory = filled(file)
-    memory.set_course(WEB, Course("v1:a", failed="it is unhealthy", good="v1:b"))
-    memory.set_fights((WEB, 1), {"removed": Fight((1000.0,), 1, frozenset({"c1"}))})
+    memory.set_course(WEB, RolloutProgress("v1:a", failed="it is unhealthy", good="v1:b"))
+    memory.set_fights((WEB, 1), {"removed": Contention((1000.0,), 1, frozenset({"c1"}))})
     memory.start_over("d1")
     assert memory.save()
-    again = Memory(file)
+    again = StateStore(file)
     assert again.load(stamp="1") is None
     assert again.taken_down == "d1"
     assert (again.histories(), again.all_fights(), again.mark((WEB, 1))) == ({}, {}, None)
-    assert again.course(WEB) == Course("v1:a", good="v1:b")
+    assert again.course(WEB) == RolloutProgress("v1:a", good="v1:b")
     assert again.steering(WEB) == SUSPENDED
     assert again.generations() == {WEB: Generation("digest", 1, 1)}
     assert again.kept == memory.kept
@@ -77,10 +77,10 @@ def test_a_file_from_before_there_was_a_quarantine_is_read(tmp_path: Path) -> No
     written = json.loads(file.read_text())
     del written["quarantine"]
     file.write_text(json.dumps(written))
-    again = Memory(file)
+    again = StateStore(file)
     assert again.load(stamp="1") is None
     assert again.kept == {}
-    assert again.mark((API, 2)) == Mark("c2")
+    assert again.mark((API, 2)) == ExitCursor("c2")
     assert again.steerings() == {WEB: SUSPENDED}
 
 
@@ -89,7 +89,7 @@ def test_a_file_of_before_there_were_suspensions_is_read(tmp_path: Path) -> None
     filled(file).save()
     older = {name: v for name, v in json.loads(file.read_text()).items() if name != "steerings"}
     file.write_text(json.dumps(older))
-    memory = Memory(file)
+    memory = StateStore(file)
     assert memory.load(stamp="1") is None
     assert (memory.steerings(), memory.steering(WEB)) == ({}, UNSTEERED)
     assert memory.generations() == {WEB: Generation("digest", 1, 1)}
@@ -132,7 +132,7 @@ def test_nobody_else_may_read_it(tmp_path: Path) -> None:
 def test_a_broken_file_is_moved_aside_and_told(tmp_path: Path, text: str) -> None:
     file = tmp_path / "state.json"
     file.write_text(text)
-    memory = Memory(file)
+    memory = StateStore(file)
     problem = memory.load(stamp="17")
     assert problem is not None
     assert problem.code == "state.damaged"
@@ -157,7 +157,7 @@ def no_more_files() -> Iterator[None]:
 def test_a_file_that_cannot_be_read_now_is_no_reason_to_begin_anew(tmp_path: Path) -> None:
     file = tmp_path / "state.json"
     filled(file).save()
-    memory = Memory(file)
+    memory = StateStore(file)
     with no_more_files(), pytest.raises(StateError) as caught:
         memory.load(stamp="1")
     assert caught.value.code == "state.unreadable"
@@ -172,21 +172,21 @@ def test_a_broken_file_that_cannot_be_moved_aside_is_not_begun_anew_over(tmp_pat
     file.write_text("{")
     (tmp_path / "state.json.broken-17").mkdir()
     with pytest.raises(StateError, match="can't be moved aside"):
-        Memory(file).load(stamp="17")
+        StateStore(file).load(stamp="17")
     assert file.read_text() == "{"
 
 
 def test_a_broken_file_is_left_by_who_only_looks(tmp_path: Path) -> None:
     file = tmp_path / "state.json"
     file.write_text("{")
-    problem = Memory(file).load(stamp="")
+    problem = StateStore(file).load(stamp="")
     assert problem is not None
     assert problem.code == "state.damaged"
     assert [path.name for path in tmp_path.iterdir()] == ["state.json"]
 
 
 def test_no_file_is_no_problem(tmp_path: Path) -> None:
-    assert Memory(tmp_path / "state.json").load(stamp="1") is None
+    assert StateStore(tmp_path / "state.json").load(stamp="1") is None
 
 
 class Killed(BaseException):
@@ -207,12 +207,12 @@ def test_a_crash_at_any_point_leaves_the_old_file_or_the_new_one(
         if name == point:
             raise Killed
 
-    memory = Memory(file, reach=reach)
+    memory = StateStore(file, reach=reach)
     memory.load(stamp="1")
     memory.accept(WEB, "another")
     with pytest.raises(Killed):
         memory.save()
-    again = Memory(file)
+    again = StateStore(file)
     assert again.load(stamp="2") is None
     number = again.generations()[WEB].number
     assert number == (2 if point == "state.fsync.after" else 1)
@@ -220,7 +220,7 @@ def test_a_crash_at_any_point_leaves_the_old_file_or_the_new_one(
 
 def test_every_point_is_reached_once_a_save(tmp_path: Path) -> None:
     reached: list[str] = []
-    memory = Memory(tmp_path / "state.json", reach=reached.append)
+    memory = StateStore(tmp_path / "state.json", reach=reached.append)
     memory.accept(WEB, "digest")
     memory.save()
     assert reached == POINTS
@@ -260,7 +260,7 @@ def test_a_save_that_failed_is_made_up_for(tmp_path: Path) -> None:
 
 
 def test_a_generation_counts_changes_and_never_goes_back(tmp_path: Path) -> None:
-    memory = Memory(tmp_path / "state.json")
+    memory = StateStore(tmp_path / "state.json")
     assert memory.accept(WEB, "a")
     assert not memory.accept(WEB, "a")
     assert memory.accept(WEB, "b")
@@ -276,7 +276,7 @@ def test_what_is_neither_declared_nor_there_is_forgotten(tmp_path: Path) -> None
     assert memory.histories() == {}
     assert memory.generations() == {}
     assert memory.mark((WEB, 1)) is None
-    assert memory.mark((API, 2)) == Mark("c2")
+    assert memory.mark((API, 2)) == ExitCursor("c2")
 
 
 def test_neither_reading_nor_writing_follows_a_link(tmp_path: Path) -> None:
@@ -286,7 +286,7 @@ def test_neither_reading_nor_writing_follows_a_link(tmp_path: Path) -> None:
     file = tmp_path / "state.json"
     file.symlink_to(elsewhere)
     with pytest.raises(StateError, match="can't be read"):
-        Memory(file).load(stamp="1")
+        StateStore(file).load(stamp="1")
     (tmp_path / ".state.json.new").symlink_to(elsewhere)
     with pytest.raises(OSError, match="symbolic link"):
         write_whole(file, b"x")
@@ -295,4 +295,4 @@ def test_neither_reading_nor_writing_follows_a_link(tmp_path: Path) -> None:
 
 def test_a_pipe_in_the_place_of_the_file_holds_nobody_up(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "state.json")
-    assert Memory(tmp_path / "state.json").load(stamp="1") is not None
+    assert StateStore(tmp_path / "state.json").load(stamp="1") is not None

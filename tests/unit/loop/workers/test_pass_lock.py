@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import threading
 
-from controller.loop.workers.pass_lock import Turns
+from controller.loop.workers.pass_lock import PassLock
 
 
-def passer(turns: Turns, entered: threading.Event, leave: threading.Event) -> threading.Thread:
+def passer(turns: PassLock, entered: threading.Event, leave: threading.Event) -> threading.Thread:
     """A thread in which one pass runs until it is told to leave."""
 
     def run() -> None:
@@ -22,7 +22,7 @@ def passer(turns: Turns, entered: threading.Event, leave: threading.Event) -> th
 
 
 def test_passes_run_side_by_side() -> None:
-    turns, leave = Turns(), threading.Event()
+    turns, leave = PassLock(), threading.Event()
     entered = [threading.Event(), threading.Event()]
     threads = [passer(turns, each, leave) for each in entered]
     assert all(each.wait(10) for each in entered)
@@ -32,7 +32,7 @@ def test_passes_run_side_by_side() -> None:
 
 
 def test_who_wants_to_be_alone_waits_for_those_who_run_and_keeps_others_out() -> None:
-    turns, leave, entered = Turns(), threading.Event(), threading.Event()
+    turns, leave, entered = PassLock(), threading.Event(), threading.Event()
     first = passer(turns, entered, leave)
     assert entered.wait(10)
     with turns.exclusive(timeout_s=0.01) as alone:
@@ -51,7 +51,7 @@ def test_who_wants_to_be_alone_waits_for_those_who_run_and_keeps_others_out() ->
 
 
 def test_paused_passes_run_only_while_somebody_keeps_them_open() -> None:
-    turns, leave, entered = Turns(paused=True), threading.Event(), threading.Event()
+    turns, leave, entered = PassLock(paused=True), threading.Event(), threading.Event()
     leave.set()
     thread = passer(turns, entered, leave)
     assert not entered.wait(0.05)
@@ -61,7 +61,7 @@ def test_paused_passes_run_only_while_somebody_keeps_them_open() -> None:
 
 
 def test_after_the_end_nobody_waits_and_nobody_passes() -> None:
-    turns, leave, entered = Turns(paused=True), threading.Event(), threading.Event()
+    turns, leave, entered = PassLock(paused=True), threading.Event(), threading.Event()
     thread = passer(turns, entered, leave)
     turns.close()
     thread.join(10)
@@ -70,7 +70,7 @@ def test_after_the_end_nobody_waits_and_nobody_passes() -> None:
 
 
 def test_who_wants_nobody_to_be_alone_waits_for_the_end_of_that() -> None:
-    turns = Turns()
+    turns = PassLock()
     assert turns.await_shared(timeout_s=0.0)
     with turns.exclusive(timeout_s=1.0):
         assert not turns.await_shared(timeout_s=0.01)

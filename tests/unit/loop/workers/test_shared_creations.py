@@ -8,8 +8,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from controller.loop.executor import Done, Execution, execute
-from controller.loop.workers.shared_creations import Creations
+from controller.loop.executor import ActionDone, Execution, execute
+from controller.loop.workers.shared_creations import SharedCreations
 from controller.model.desired.plan import (
     AnyAction,
     CreateNetwork,
@@ -118,13 +118,13 @@ def test_what_is_not_ours_is_never_used_in_the_place_of_what_is_missing() -> Non
             engine=there,
             context=lambda _action: Context(),
             look=lambda _action: there.world,
-            creations=Creations(),
+            creations=SharedCreations(),
         )
 
     error = run().error
     assert error is not None and error.message == "platform-network is there already"
     there.world = engine(networks=(ISOLATED,))
-    assert run().done == (Done(action, ISOLATED.id, shared=True),)
+    assert run().done == (ActionDone(action, ISOLATED.id, shared=True),)
     assert there.done == []
 
 
@@ -160,7 +160,7 @@ def test_what_somebody_removes_again_and_again_is_created_after_growing_pauses(
 
 
 def test_what_trimtab_removed_itself_is_created_at_once() -> None:
-    creations = Creations()
+    creations = SharedCreations()
     lan: dict[str, Any] = {"object": WEB, "target": "lan", "cause": ""}
     create, remove = CreateNetwork(**lan, owner="team"), RemoveNetwork(**lan)
     for _ in range(9):
