@@ -16,7 +16,6 @@ from controller.ship.destination import (
     ToSyslog,
     read_destination,
 )
-from tests.unit.core.told import error_is_written
 
 
 @pytest.mark.parametrize(
@@ -85,7 +84,6 @@ def test_what_is_no_destination_is_refused_with_what_is(text: str, why: str) -> 
     with pytest.raises(UsageError, match="is no destination") as raised:
         read_destination(text)
     assert why in raised.value.message
-    error_is_written(raised.value)
     assert "syslog+tls://HOST:PORT" in raised.value.remedy
 
 

@@ -98,7 +98,9 @@ def on_web(
     return Mutation(
         request(method, path),
         {
-            f"ReadEngine /containers/{WEB}/json": reply(inspect(WEB, "alice-web", "alice", State=before)),
+            f"ReadEngine /containers/{WEB}/json": reply(
+                inspect(WEB, "alice-web", "alice", State=before)
+            ),
             f"Forward {path.partition('?')[0]}": NO_CONTENT,
         },
         LOOK,

@@ -41,7 +41,6 @@ from tests.unit.core.creates import (
     judged,
     judged_for_controller,
 )
-from tests.unit.core.told import findings_are_written
 
 #: A container of the controller's as dockerd 26.1 shows it, with all that the engine fills in.
 SHOWN: dict[str, Any] = json.loads((Path(__file__).parents[1] / "inspected.json").read_text())
@@ -70,7 +69,6 @@ def findings(
         found = again.findings
     else:
         found = tuple(judge_likeness(again, inspect))
-    findings_are_written(found)
     return found
 
 
@@ -201,10 +199,8 @@ def test_labels_are_only_a_claim() -> None:
     assert list(judge_claim(claim(), taken=())) == []
     for wrong in ({"origin": "broker"}, {"origin": ""}, {"intent": "x"}, {"intent": ""}):
         found = list(judge_claim(claim(**wrong), taken=()))
-        findings_are_written(found)
         assert [f.rule for f in found] == ["adopt.labels"], wrong
     copied = list(judge_claim(claim(), taken=["x", INTENT]))
-    findings_are_written(copied)
     assert [f.rule for f in copied] == ["adopt.copied"]
 
 
@@ -232,13 +228,11 @@ def test_networks_and_volumes_must_be_plain(
 ) -> None:
     labels = {f"io.trimtab.{k}": v for k, v in {"namespace": "default"}.items()}
     found = list(judge_plain(claim_of(kind, {"Name": "n", "Labels": labels, **inspect}), inspect))
-    findings_are_written(found)
     assert [f.rule for f in found] == ([] if rule is None else [rule])
 
 
 def test_the_controllers_networks_name_a_namespace() -> None:
     found = list(judge_plain(claim(namespace="No!"), {"Driver": "bridge"}))
-    findings_are_written(found)
     assert [f.rule for f in found] == ["adopt.labels"]
     assert list(judge_plain(claim(origin="client", namespace=""), {"Driver": "bridge"})) == []
 

@@ -48,7 +48,6 @@ from tests.unit.core.creates import (
     STRICT,
     policy,
 )
-from tests.unit.core.told import verdict_is_written
 
 DIGEST = "sha256:" + "a" * 64
 WEB = "ghcr.io/platformnetwork/web"
@@ -57,7 +56,6 @@ KEY = Key("Service", "default", "web")
 
 def answer(admission):
     """Return the query that is forwarded, or the rules that deny."""
-    verdict_is_written(admission)
     if admission.verdict.decision == "deny":
         return admission.verdict.rules
     return dict(admission.query)

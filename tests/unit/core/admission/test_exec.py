@@ -10,7 +10,6 @@ from controller.core.admission.create import AdmissionDecision, admit_exec, admi
 from controller.core.engine_api.parse import parse_exec, parse_exec_start
 from controller.core.engine_api.requests import ExecRequest, ExecStart
 from controller.model.policy.document import Policy
-from tests.unit.core.told import verdict_is_written
 
 STRICT = Policy(name="strict")
 ECHO: dict[str, Any] = {"Cmd": ["echo", "x"]}
@@ -25,7 +24,6 @@ def judged(body: object, rules: Policy = STRICT, container_user: str = "") -> Ad
 
 
 def denials(admission: AdmissionDecision) -> tuple[str, ...]:
-    verdict_is_written(admission)
     verdict = admission.verdict
     return verdict.rules if verdict.decision == "deny" else ()
 

@@ -11,14 +11,12 @@ from hypothesis import strategies as st
 
 from controller.core.encoding import yaml
 from controller.core.encoding.yaml import SourcePosition, compose, decode
-from tests.unit.core.told import problems_are_written
 
 
 def check(text: str, *, values: list[object], problems: list[str]) -> None:
     """Compare the values of the documents, and the problems as ``LINE:COLUMN code message``."""
     documents, found = compose(text, "f.yaml")
     assert [document.value for document in documents] == values
-    problems_are_written(found)
     assert [f"{p.line}:{p.column} {p.code} {p.message}" for p in found] == problems
 
 
@@ -26,7 +24,6 @@ def refused(text: str) -> str:
     """Return the code of the one problem of a text that gives no document."""
     documents, found = compose(text, "f.yaml")
     assert documents == []
-    problems_are_written(found)
     (problem,) = found
     return problem.code
 

@@ -37,7 +37,6 @@ from controller.model.desired.plan import (
 from controller.model.inventory import TAKEN_MAX, Approval
 from controller.model.names import service_key
 from controller.model.observed import Container, ContainerState, Observed, Settings
-from tests.unit.core.told import findings_are_written
 
 PLAN = "ab" * 32
 
@@ -157,7 +156,6 @@ def test_more_than_can_be_kept_is_refused() -> None:
     refused = word(slots(1)[0], slots(1), many)
     assert refused.takes == "service"
     assert refused.finding is not None
-    findings_are_written([refused.finding])
 
 
 MOVES = st.lists(

@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 
 from controller.core.manifests.resolve import desired_of
 from controller.model.desired.spec import ServiceSpec
-from tests.unit.core.told import problems_are_written
 
 HEAD = "apiVersion: trimtab/v1\nkind: Service\n"
 
@@ -25,7 +24,6 @@ def service(spec: str = "", *, name: str = "web", image: str = "team/web:1", mor
 def told(text: str | dict[str, str]) -> list[str]:
     """Return each problem as ``FILE:LINE:COLUMN code: message``."""
     found = desired_of(text if isinstance(text, dict) else {"f.yaml": text})
-    problems_are_written(found.problems)
     return [f"{p.file}:{p.line}:{p.column} {p.code}: {p.message}" for p in found.problems]
 
 
@@ -258,7 +256,6 @@ def test_a_value_that_may_be_a_secret_is_never_repeated():
 @pytest.mark.parametrize("image", ["team/web", "team/web:latest", "localhost:5000/web"])
 def test_an_image_without_a_version_is_a_warning(image):
     desired = desired_of({"f.yaml": service(image=image)})
-    problems_are_written(desired.problems)
     assert [(p.code, p.severity.value) for p in desired.problems] == [("image.latest", "warning")]
     assert (len(desired.services), desired.valid, desired.blind) == (1, True, False)
 
@@ -327,7 +324,6 @@ def test_two_services_cannot_claim_one_host_port(first, second, conflict):
             "b.yaml": service(f"ports: [{{container: 80, {second}}}]", name="other"),
         }
     )
-    problems_are_written(found.problems)
     assert {problem.code for problem in found.problems} == (
         {"port.conflict"} if conflict else set()
     )
@@ -368,7 +364,6 @@ def test_two_services_cannot_both_write_to_an_exclusive_volume(first, second, co
             "c.yaml": service(f"{mount}}}]", name="elsewhere", more=", namespace: other"),
         }
     )
-    problems_are_written(found.problems)
     codes = [problem.code for problem in found.problems]
     assert codes == (["volume.exclusive"] * 2 if conflict else [])
     assert len(found.services) == (1 if conflict else 3)
@@ -652,7 +647,6 @@ def test_a_condition_that_never_comes_true_is_refused_with_its_remedy(condition,
 )  # fmt: skip
 def test_what_depends_on_a_broken_document_does_not_stand_back(broken, problem, blind):
     found = desired_of({"db.yaml": broken, "web.yaml": depending("web", "db")})
-    problems_are_written(found.problems)
     (warning,) = [p for p in found.problems if p.file == "web.yaml"]
     assert (warning.code, warning.severity.value) == ("dependency.broken", "warning")
     assert warning.message == f"{problem}: only its running containers count"
