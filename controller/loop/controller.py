@@ -29,7 +29,8 @@ from controller.core.service.operator_actions import Decision, unknown
 from controller.core.service.overrides import lasting
 from controller.core.service.prune_guard import PruneDecision
 from controller.core.service.rollout_progress import RolloutProgress
-from controller.core.status.facts import Failure, Report
+from controller.core.status.details import Report
+from controller.core.status.facts import Failure
 from controller.loop.executor import Execution, execute, not_stopping
 from controller.loop.full_plan import Convergence, FullPlan, standing_of
 from controller.loop.passes import DesiredView, PassOutcome, PassPolicy, Result

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from controller.core.planning.image_volumes import with_image_volumes
 from controller.core.status import report as status
-from controller.core.status.facts import Failure, Report, StatusInputs
+from controller.core.status.details import Report
+from controller.core.status.facts import Failure, StatusInputs
 from controller.loop.passes import DesiredView, PassPolicy
 from controller.loop.reconciler import Reconciler
 from controller.loop.state.store import StateStore

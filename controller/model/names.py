@@ -73,6 +73,10 @@ class Key:
         return cls(kind, namespace, name)
 
 
+#: One slot of a service: the key of the service and the number of the slot.
+SlotKey = tuple[Key, int]
+
+
 def service_key(namespace: str, name: str) -> Key:
     """Return the key of a Service."""
     return Key("Service", namespace, name)

@@ -21,7 +21,7 @@ from controller.broker.gate.router import body_bound
 from controller.broker.gate.state import GateState
 from controller.broker.handlers import container_exec
 from controller.broker.host.peer_credentials import Peer, PeerRules, Stranger, identify
-from controller.broker.server.driver import Driver, Flow, OpenResponse
+from controller.broker.server.driver import Driver, OpenResponse, RequestFlow
 from controller.broker.server.fair_queue import FairQueue
 from controller.broker.server.journal_queries import JournalQueries
 from controller.broker.wire.request_reader import Malformed, ParsedRequest, RequestReader
@@ -49,7 +49,7 @@ class ConnectionTimeouts:
 
 
 #: The gate: a request and what the broker knows, to the steps that answer it.
-HandleRequest = Callable[[Request, GateState], Flow]
+HandleRequest = Callable[[Request, GateState], RequestFlow]
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,7 +34,7 @@ from controller.broker.gate.commands import (
     WriteRecord,
     engine_remedy,
 )
-from controller.broker.gate.mutate import silence
+from controller.broker.gate.mutate import Flow, silence
 from controller.broker.host import process_killer, process_reader
 from controller.broker.server.fair_queue import AdmissionLock
 from controller.broker.server.journal_queries import JournalQueries
@@ -68,7 +68,7 @@ AFTER_ITS_ANSWER = "after its answer"
 T = TypeVar("T")
 #: What the gate's generators look like: a Relay as their value hands the connection over, a Follow
 #: has it written to as the journal grows.
-Flow = Generator[Command, CommandResult, Reply | Relay | Follow]
+RequestFlow = Flow[Reply | Relay | Follow]
 Examination = Callable[[tuple[str, ...]], tuple[PathFacts, ...]]
 
 
@@ -188,7 +188,7 @@ class Driver:
         self._beginning = 0  # of these, those that nothing of was done yet
 
     async def drive(
-        self, begin: Callable[[], Flow], client: ClientStream, *, admits: Actor | None
+        self, begin: Callable[[], RequestFlow], client: ClientStream, *, admits: Actor | None
     ) -> Reply | OpenResponse | Follow:
         """Run a request's steps to their answer, and open the one that they hand over.
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from controller.cli.docker_line.create import (
     CREATE_OPTIONS,
@@ -16,8 +15,7 @@ from controller.cli.docker_line.create import (
 )
 from controller.cli.docker_line.options import Given, LineError, Table, nano_cpus, pairs, table
 from controller.cli.docker_line.values import Surroundings
-
-Body = dict[str, Any]
+from controller.core.engine_api.requests import RequestBody
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,11 +25,11 @@ class Asked:
     method: str
     path: str
     query: Mapping[str, str] = field(default_factory=dict)
-    body: Body | None = None
+    body: RequestBody | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Command:
+class DockerCommand:
     """How a command's line is read. ``make`` gives its requests, all of them in order."""
 
     options: Table
@@ -59,7 +57,7 @@ def _each(
     options: str = "",
     query: Mapping[str, str] | None = None,
     fixed: Mapping[str, str] | None = None,
-) -> Command:
+) -> DockerCommand:
     """A command that sends one request for each object that it names."""
 
     def make(given: Given, _: Surroundings) -> Iterator[Asked]:
@@ -67,18 +65,18 @@ def _each(
             parameters = {**(fixed or {}), **_query(given, query or {})}
             yield Asked(method, path.replace("{}", name), parameters)
 
-    return Command(table(options), make)
+    return DockerCommand(table(options), make)
 
 
 def _once(
     method: str, path: str, options: str = "", query: Mapping[str, str] | None = None
-) -> Command:
+) -> DockerCommand:
     """A command that sends one request, whatever else it names."""
 
     def make(given: Given, _: Surroundings) -> Iterator[Asked]:
         yield Asked(method, path, _query(given, query or {}))
 
-    return Command(table(options), make)
+    return DockerCommand(table(options), make)
 
 
 def _create(given: Given, around: Surroundings) -> Iterator[Asked]:
@@ -102,7 +100,7 @@ def _run(given: Given, around: Surroundings) -> Iterator[Asked]:
 def _exec(given: Given, around: Surroundings) -> Iterator[Asked]:
     container, *command = _words(given, 2)
     detached = given.flag("detach")
-    body: Body = {
+    body: RequestBody = {
         "Cmd": command,
         "Env": environment(given, around),
         "User": given.text("user"),
@@ -135,7 +133,7 @@ _UPDATE_BYTES = {
 
 def _update(given: Given, _: Surroundings) -> Iterator[Asked]:
     texts = {"cpuset-cpus": "CpusetCpus", "cpuset-mems": "CpusetMems"}
-    body: Body = {key: given.text(name) for name, key in texts.items() if given.has(name)}
+    body: RequestBody = {key: given.text(name) for name, key in texts.items() if given.has(name)}
     body |= {key: given.whole(name) for name, key in _UPDATE_WHOLES.items() if given.has(name)}
     body |= memory_of(given, _UPDATE_BYTES)
     body |= {"NanoCpus": nano_cpus(given.text("cpus"))} if given.has("cpus") else {}
@@ -186,7 +184,7 @@ def _pull(given: Given, _: Surroundings) -> Iterator[Asked]:
 def _network_create(given: Given, _: Surroundings) -> Iterator[Asked]:
     (name,) = _words(given, 1, most=1)
     ipam = [given.all(key) for key in ("subnet", "gateway", "ip-range", "aux-address")]
-    body: Body = {
+    body: RequestBody = {
         "Name": name,
         "Driver": given.text("driver") or "bridge",
         "Internal": given.flag("internal"),
@@ -210,7 +208,7 @@ def _network_create(given: Given, _: Surroundings) -> Iterator[Asked]:
 def _connect(given: Given, _: Surroundings) -> Iterator[Asked]:
     network, container = _words(given, 2, most=2)
     addresses = {k: given.all(k) for k in ("ip", "ip6", "link-local-ip") if given.has(k)}
-    endpoint: Body = {
+    endpoint: RequestBody = {
         "Aliases": list(given.all("alias")),
         "Links": list(given.all("link")),
         "IPAMConfig": addresses,
@@ -228,7 +226,7 @@ def _disconnect(given: Given, _: Surroundings) -> Iterator[Asked]:
 
 def _volume_create(given: Given, _: Surroundings) -> Iterator[Asked]:
     name = given.words[0] if given.words else given.text("name")
-    body: Body = {
+    body: RequestBody = {
         "Name": name,
         "Driver": given.text("driver") or "local",
         "DriverOpts": pairs(given.all("opt")),
@@ -245,7 +243,7 @@ _IMAGES = (
     "a all flag\ndigests flag\nf filter list\nformat text\nno-trunc flag\nq quiet flag\ntree flag"
 )
 _LS = "f filter list\nformat text\nno-trunc flag\nq quiet flag"
-_START = Command(
+_START = DockerCommand(
     table(
         "a attach flag\ni interactive flag\ndetach-keys text\ncheckpoint text\ncheckpoint-dir text"
     ),
@@ -255,7 +253,7 @@ _START = Command(
 )
 _PS_COMMAND = _once("GET", "/containers/json", _PS, {"all": "all", "size": "size", "last": "limit"})
 _IMAGE_LIST = _once("GET", "/images/json", _IMAGES, {"all": "all", "digests": "digests"})
-_PULL = Command(
+_PULL = DockerCommand(
     table("a all-tags flag\ndisable-content-trust flag\nplatform text\nq quiet flag"), _pull
 )
 _RMI = _each(
@@ -265,10 +263,10 @@ _HISTORY = _each(
     "GET", "/images/{}/history", "format text\nH human flag\nno-trunc flag\nq quiet flag"
 )
 
-COMMANDS: dict[str, Command] = {
-    "run": Command(RUN_OPTIONS, _run, anywhere=False),
-    "create": Command(CREATE_OPTIONS, _create, anywhere=False),
-    "exec": Command(
+COMMANDS: dict[str, DockerCommand] = {
+    "run": DockerCommand(RUN_OPTIONS, _run, anywhere=False),
+    "create": DockerCommand(CREATE_OPTIONS, _create, anywhere=False),
+    "exec": DockerCommand(
         table(
             "d detach flag\ndetach-keys text\ne env list\nenv-file list\ni interactive flag\n"
             "privileged flag\nt tty flag\nu user text\nw workdir text"
@@ -276,7 +274,7 @@ COMMANDS: dict[str, Command] = {
         _exec,
         anywhere=False,
     ),
-    "update": Command(
+    "update": DockerCommand(
         table(
             "blkio-weight text\ncpu-period text\ncpu-quota text\ncpu-rt-period text\n"
             "cpu-rt-runtime text\nc cpu-shares text\ncpus text\ncpuset-cpus text\ncpuset-mems text\n"
@@ -291,7 +289,7 @@ COMMANDS: dict[str, Command] = {
     "kill": _each("POST", f"{_C}/kill", "s signal text", {"signal": "signal"}),
     "pause": _each("POST", f"{_C}/pause"),
     "unpause": _each("POST", f"{_C}/unpause"),
-    "rename": Command({}, _rename),
+    "rename": DockerCommand({}, _rename),
     "rm": _each(
         "DELETE",
         _C,
@@ -305,7 +303,7 @@ COMMANDS: dict[str, Command] = {
         "detach-keys text\nno-stdin flag\nsig-proxy flag",
         fixed={"stream": "1", "stdin": "1", "stdout": "1", "stderr": "1"},
     ),
-    "logs": Command(
+    "logs": DockerCommand(
         table(
             "details flag\nf follow flag\nsince text\nn tail text\nt timestamps flag\nuntil text"
         ),
@@ -314,10 +312,10 @@ COMMANDS: dict[str, Command] = {
     "inspect": _each(
         "GET", f"{_C}/json", "f format text\ns size flag\ntype text", {"size": "size"}
     ),
-    "port": Command(
+    "port": DockerCommand(
         {}, lambda given, _: iter([Asked("GET", f"/containers/{_words(given, 1)[0]}/json")])
     ),
-    "top": Command({}, _top, anywhere=False),
+    "top": DockerCommand({}, _top, anywhere=False),
     "stats": _each(
         "GET",
         f"{_C}/stats",
@@ -326,7 +324,7 @@ COMMANDS: dict[str, Command] = {
     ),
     "diff": _each("GET", f"{_C}/changes"),
     "export": _each("GET", f"{_C}/export", "o output text"),
-    "cp": Command(table("a archive flag\nL follow-link flag\nq quiet flag"), _copy),
+    "cp": DockerCommand(table("a archive flag\nL follow-link flag\nq quiet flag"), _copy),
     "ps": _PS_COMMAND,
     "container ls": _PS_COMMAND,
     "container list": _PS_COMMAND,
@@ -341,7 +339,7 @@ COMMANDS: dict[str, Command] = {
     "image history": _HISTORY,
     "image inspect": _each("GET", "/images/{}/json", "f format text"),
     "network ls": _once("GET", "/networks", _LS),
-    "network create": Command(
+    "network create": DockerCommand(
         table(
             "attachable flag\naux-address list\nconfig-from text\nconfig-only flag\nd driver text\n"
             "gateway list\ningress flag\ninternal flag\nip-range list\nipam-driver text\n"
@@ -353,13 +351,13 @@ COMMANDS: dict[str, Command] = {
     "network inspect": _each(
         "GET", "/networks/{}", "f format text\nv verbose flag", {"verbose": "verbose"}
     ),
-    "network connect": Command(
+    "network connect": DockerCommand(
         table("alias list\ndriver-opt list\nip text\nip6 text\nlink list\nlink-local-ip list"),
         _connect,
     ),
-    "network disconnect": Command(table("f force flag"), _disconnect),
+    "network disconnect": DockerCommand(table("f force flag"), _disconnect),
     "volume ls": _once("GET", "/volumes", f"cluster flag\n{_LS}"),
-    "volume create": Command(
+    "volume create": DockerCommand(
         table("d driver text\nlabel list\nname text\no opt list"), _volume_create
     ),
     "volume rm": _each("DELETE", "/volumes/{}", "f force flag", {"force": "force"}),

@@ -7,7 +7,6 @@ whatever they say are written with a value, and no more of them is read.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 
 from controller.cli.docker_line.options import (
     Given,
@@ -29,8 +28,7 @@ from controller.cli.docker_line.values import (
     mount,
     ulimit,
 )
-
-Body = dict[str, Any]
+from controller.core.engine_api.requests import RequestBody
 
 CREATE_OPTIONS = table(
     """
@@ -218,7 +216,7 @@ _HOST_PAIRS = {"annotation": "Annotations", "storage-opt": "StorageOpt", "sysctl
 _NO_ENDPOINT = ("default", "bridge", "none", "host")
 
 
-def create_body(given: Given, around: Surroundings, *, detached: bool) -> Body:
+def create_body(given: Given, around: Surroundings, *, detached: bool) -> RequestBody:
     """Return the body of a create.
 
     Raises:
@@ -229,7 +227,7 @@ def create_body(given: Given, around: Surroundings, *, detached: bool) -> Body:
     image, *command = given.words
     stdin = given.flag("interactive")
     attached = [word.lower() for word in given.all("attach")]
-    body: Body = {
+    body: RequestBody = {
         "Image": image,
         "AttachStdin": not detached and (stdin or "stdin" in attached),
         "AttachStdout": not detached and (not attached or "stdout" in attached),
@@ -254,8 +252,8 @@ def create_body(given: Given, around: Surroundings, *, detached: bool) -> Body:
     return body
 
 
-def _host_config(given: Given, around: Surroundings) -> Body:
-    host: Body = {"NetworkMode": _networks(given)[0][0] or "default"}
+def _host_config(given: Given, around: Surroundings) -> RequestBody:
+    host: RequestBody = {"NetworkMode": _networks(given)[0][0] or "default"}
     host |= {key: given.text(name) for name, key in _HOST_TEXTS.items() if given.has(name)}
     host |= {key: list(given.all(name)) for name, key in _HOST_LISTS.items() if given.has(name)}
     host |= {key: given.flag(name) for name, key in _HOST_FLAGS.items() if given.has(name)}
@@ -277,7 +275,7 @@ def _host_config(given: Given, around: Surroundings) -> Body:
     return host
 
 
-def memory_of(given: Given, names: Mapping[str, str]) -> Body:
+def memory_of(given: Given, names: Mapping[str, str]) -> RequestBody:
     """Return the sizes that were given, by the body's names."""
     found = {}
     for name, key in names.items():
@@ -319,7 +317,7 @@ def _labels(given: Given, around: Surroundings) -> dict[str, str]:
     return pairs([*(line for line in lines if "=" in line), *given.all("label")])
 
 
-def _healthcheck(given: Given) -> Body | None:
+def _healthcheck(given: Given) -> RequestBody | None:
     if given.flag("no-healthcheck"):
         return {"Test": ["NONE"]}
     names = {
@@ -328,7 +326,9 @@ def _healthcheck(given: Given) -> Body | None:
         "health-start-period": "StartPeriod",
         "health-start-interval": "StartInterval",
     }
-    check: Body = {k: nanoseconds(given.text(n), n) for n, k in names.items() if given.has(n)}
+    check: RequestBody = {
+        k: nanoseconds(given.text(n), n) for n, k in names.items() if given.has(n)
+    }
     if given.has("health-retries"):
         check["Retries"] = given.whole("health-retries")
     if given.text("health-cmd"):
@@ -336,15 +336,15 @@ def _healthcheck(given: Given) -> Body | None:
     return check or None
 
 
-def restart(text: str) -> Body:
+def restart(text: str) -> RequestBody:
     """Return a restart policy of ``NAME[:RETRIES]``."""
     name, colon, count = text.partition(":")
     return {"Name": name or "no", "MaximumRetryCount": whole(count, "restart") if colon else 0}
 
 
-def _security(given: Given) -> Body:
+def _security(given: Given) -> RequestBody:
     options: list[str] = []
-    found: Body = {}
+    found: RequestBody = {}
     for text in given.all("security-opt"):
         if text == "systempaths=unconfined":
             found = {"MaskedPaths": [], "ReadonlyPaths": []}
@@ -377,8 +377,8 @@ def _networks(given: Given) -> list[tuple[str, dict[str, list[str]]]]:
     return found or [("", {})]
 
 
-def _endpoints(given: Given) -> Body:
-    endpoints: Body = {}
+def _endpoints(given: Given) -> RequestBody:
+    endpoints: RequestBody = {}
     for index, (name, long) in enumerate(_networks(given)):
         members = {key: list(values) for key, values in long.items()}
         if index == 0:  # the options beside --network mean the first one
@@ -391,9 +391,9 @@ def _endpoints(given: Given) -> Body:
     return endpoints
 
 
-def _endpoint(members: Mapping[str, list[str]]) -> Body:
+def _endpoint(members: Mapping[str, list[str]]) -> RequestBody:
     addresses = {k: members[k] for k in ("ip", "ip6", "link-local-ip") if members.get(k)}
-    endpoint: Body = {"IPAMConfig": addresses} if addresses else {}
+    endpoint: RequestBody = {"IPAMConfig": addresses} if addresses else {}
     endpoint |= {"Aliases": members["alias"]} if members.get("alias") else {}
     endpoint |= {"MacAddress": members["mac-address"][-1]} if members.get("mac-address") else {}
     if members.get("driver-opt"):

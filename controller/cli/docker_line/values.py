@@ -6,7 +6,6 @@ import posixpath
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from controller.cli.docker_line.options import (
     Given,
@@ -16,8 +15,7 @@ from controller.cli.docker_line.options import (
     pairs,
     whole,
 )
-
-Body = dict[str, Any]
+from controller.core.engine_api.requests import RequestBody
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,13 +66,13 @@ _MOUNT_FIELDS: dict[str, tuple[str, str, str]] = {
 }
 
 
-def mount(text: str, around: Surroundings) -> Body:
+def mount(text: str, around: Surroundings) -> RequestBody:
     """Return a member of Mounts.
 
     Raises:
         LineError: it has no target, or a field that isn't known.
     """
-    made: Body = {"Type": "volume"}
+    made: RequestBody = {"Type": "volume"}
     for key, value in fields(text, "mount"):
         if key == "bind-recursive":
             made.setdefault("BindOptions", {}).update(_recursive(value))
@@ -94,9 +92,9 @@ def mount(text: str, around: Surroundings) -> Body:
     return made
 
 
-def _recursive(value: str) -> Body:
+def _recursive(value: str) -> RequestBody:
     """Return the bind options of the modes of --mount's bind-recursive."""
-    modes: dict[str, Body] = {
+    modes: dict[str, RequestBody] = {
         "enabled": {},
         "disabled": {"NonRecursive": True},
         "writable": {"ReadOnlyNonRecursive": True},
@@ -165,9 +163,9 @@ def _short(text: str) -> str:
     return f"{published}{long.get('target', '')}/{long.get('protocol') or 'tcp'}"
 
 
-def bindings(given: Given) -> Body:
+def bindings(given: Given) -> RequestBody:
     """Return PortBindings."""
-    found: dict[str, list[Body]] = {}
+    found: dict[str, list[RequestBody]] = {}
     for address, host, port, protocol in _published(given):
         binding = {"HostIp": address, "HostPort": host}
         found.setdefault(f"{port}/{protocol}", []).append(binding)
@@ -184,7 +182,7 @@ def exposed(given: Given) -> Iterator[tuple[int, str]]:
         yield from ((port, protocol.lower() or "tcp") for port in _range(ports, text))
 
 
-def ulimit(text: str) -> Body:
+def ulimit(text: str) -> RequestBody:
     """Return a member of Ulimits."""
     name, equals, values = text.partition("=")
     soft, colon, hard = values.partition(":")

@@ -9,7 +9,7 @@ from controller.cli.output.times import age, until
 from controller.cli.output.user_names import with_names
 from controller.cli.status.conditions import styled, word_of
 from controller.cli.status.ports import addresses_of, urls_in_network
-from controller.cli.status.table import Report, TableView, ready_of
+from controller.cli.status.table import StatusJson, TableView, ready_of
 from controller.core.encoding.terminal_text import printable, printable_output
 from controller.model.quantities import format_bytes
 
@@ -45,7 +45,7 @@ CONDITIONS = (
 
 
 def describe_resource(
-    resource: Report, report: Report, view: TableView, *, events: Sequence[str] = ()
+    resource: StatusJson, report: StatusJson, view: TableView, *, events: Sequence[str] = ()
 ) -> str:
     """Return the sections of one resource. *events* are the lines of its last records."""
     inner = view.width - len(MARGIN) if view.width is not None else None
@@ -70,7 +70,7 @@ def describe_resource(
     return "\n".join(lines)
 
 
-def _facts(resource: Report, view: TableView) -> Iterator[str]:
+def _facts(resource: StatusJson, view: TableView) -> Iterator[str]:
     facts = [
         ("Condition", styled(word_of(resource))),
         ("Ready", ready_of(resource) if ready_of(resource) != "-" else ""),
@@ -90,7 +90,7 @@ def _facts(resource: Report, view: TableView) -> Iterator[str]:
         yield f"{name + ':':<{width}} {text}"
 
 
-def _revision(resource: Report) -> str:
+def _revision(resource: StatusJson) -> str:
     if not resource.get("revision"):
         return ""
     short = resource["revision"].removeprefix("v1:")[:8]
@@ -99,23 +99,23 @@ def _revision(resource: Report) -> str:
     return f"{short}, generation {generation}{behind}"
 
 
-def _unpublished(resource: Report) -> list[str]:
+def _unpublished(resource: StatusJson) -> list[str]:
     ports = (port for port in resource.get("ports", []) if "host" not in port)
     return [f"{port['container']}/{port['protocol']} (not published)" for port in ports]
 
 
-def _rollout(resource: Report) -> str:
+def _rollout(resource: StatusJson) -> str:
     rollout = resource.get("rollout")
     return f"{rollout['order']} ({rollout['why']})" if rollout else ""
 
 
-def _next_try(resource: Report, view: TableView) -> str:
+def _next_try(resource: StatusJson, view: TableView) -> str:
     following = resource.get("nextTry", {})
     when = until(following.get("at", ""), view.now)
     return f"{when}: {following.get('reason', '')}".rstrip(": ") if when else ""
 
 
-def _replicas(resource: Report, view: TableView, width: int | None) -> Iterator[str]:
+def _replicas(resource: StatusJson, view: TableView, width: int | None) -> Iterator[str]:
     rows = []
     for slot in resource.get("slots", []):
         again = until(slot.get("nextTry", {}).get("at", ""), view.now)
@@ -138,7 +138,7 @@ def _replicas(resource: Report, view: TableView, width: int | None) -> Iterator[
         yield from render(REPLICAS, rows, width=width).split("\n")
 
 
-def _last_output(resource: Report) -> Iterator[str]:
+def _last_output(resource: StatusJson) -> Iterator[str]:
     for slot in resource.get("slots", []):
         failure = slot.get("lastFailure")
         if not failure:
@@ -154,7 +154,7 @@ def _last_output(resource: Report) -> Iterator[str]:
             yield from (f"| {line}" for line in shown)
 
 
-def _admitted(resource: Report, view: TableView, width: int | None) -> Iterator[str]:
+def _admitted(resource: StatusJson, view: TableView, width: int | None) -> Iterator[str]:
     ids = {slot["id"] for slot in resource.get("slots", []) if slot.get("id")}
     rows = []
     for item in resource.get("containers", []):
@@ -177,7 +177,7 @@ def _admitted(resource: Report, view: TableView, width: int | None) -> Iterator[
         yield from render(columns, rows, width=width).split("\n")
 
 
-def _conditions(resource: Report, view: TableView, width: int | None) -> Iterator[str]:
+def _conditions(resource: StatusJson, view: TableView, width: int | None) -> Iterator[str]:
     rows = [
         (
             c["type"],
@@ -191,7 +191,7 @@ def _conditions(resource: Report, view: TableView, width: int | None) -> Iterato
     yield from render(CONDITIONS, rows, width=width).split("\n")
 
 
-def _mounts(resource: Report) -> Iterator[str]:
+def _mounts(resource: StatusJson) -> Iterator[str]:
     for mount in resource.get("mounts", []):
         source = f"{mount['type']} {mount['source']}" if mount.get("source") else mount["type"]
         read_only = " (read-only)" if mount.get("readOnly") else ""
@@ -201,12 +201,12 @@ def _mounts(resource: Report) -> Iterator[str]:
         yield printable(f"slot {each['slot']}: {each['path']}: {what} ({each['keeping']})")
 
 
-def _environment(resource: Report, width: int | None) -> Iterator[str]:
+def _environment(resource: StatusJson, width: int | None) -> Iterator[str]:
     names = printable(", ".join(resource.get("env", [])))
     yield from wrap(names, width) if width else filter(None, [names])
 
 
-def _users(resource: Report, report: Report) -> Iterator[str]:
+def _users(resource: StatusJson, report: StatusJson) -> Iterator[str]:
     """Yield the services that use a volume, and the containers in a network with their addresses."""
     for other in report["resources"]:
         if resource["kind"] == "Volume" and other["namespace"] == resource["namespace"]:
@@ -220,7 +220,7 @@ def _users(resource: Report, report: Report) -> Iterator[str]:
                         yield printable(f"{slot['container']} at {each['address']}")
 
 
-def _members(resource: Report, report: Report) -> Iterator[str]:
+def _members(resource: StatusJson, report: StatusJson) -> Iterator[str]:
     words = {
         f"{other['kind']}/{other['namespace']}/{other['name']}": word_of(other)
         for other in report["resources"]

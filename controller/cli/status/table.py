@@ -36,7 +36,8 @@ WIDE = (
 )
 SHORT_REVISION = 8
 
-Report = dict[str, Any]
+#: The status, or an object within it, as parsed JSON.
+StatusJson = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,25 +58,25 @@ def terminal_view(*, wide: bool = False) -> TableView:
     return TableView(terminal_width(), current_time(), wide)
 
 
-def show_status(status: Report) -> None:
+def show_status(status: StatusJson) -> None:
     """Print a report for standard output as it is."""
     click.echo(render_status(status, terminal_view()))
 
 
-def render_status(status: Report, view: TableView) -> str:
+def render_status(status: StatusJson, view: TableView) -> str:
     """Return the table of resources and, below it, the problems."""
     lines = render_problems(status["problems"], width=view.width)
     return "\n".join([_table(status["resources"], status["problems"], view), *lines])
 
 
-def fit_status(status: Report, view: TableView, height: int) -> str:
+def fit_status(status: StatusJson, view: TableView, height: int) -> str:
     """Return the table in at most *height* lines, where that is possible.
 
     Lines of files are left out first, then resources that are Ready, from the end, then problems, then
     other resources; the last lines say how many.
     """
     resources, problems = list(status["resources"]), list(status["problems"])
-    hidden: list[Report] = []
+    hidden: list[StatusJson] = []
     unsaid = 0
     while True:
         none = hidden and not resources
@@ -102,7 +103,7 @@ def fit_status(status: Report, view: TableView, height: int) -> str:
             hidden = [resources.pop(), *hidden]
 
 
-def _summary(hidden: list[Report]) -> str:
+def _summary(hidden: list[StatusJson]) -> str:
     words = Counter(word_of(resource) for resource in hidden)
     if len(words) == 1:
         (word,) = words
@@ -112,7 +113,7 @@ def _summary(hidden: list[Report]) -> str:
     )
 
 
-def _table(resources: list[Report], problems: list[Report], view: TableView) -> str:
+def _table(resources: list[StatusJson], problems: list[StatusJson], view: TableView) -> str:
     if not resources:
         return "No resources."
     columns = (*COLUMNS[:-1], *WIDE, COLUMNS[-1]) if view.wide else COLUMNS
@@ -121,7 +122,7 @@ def _table(resources: list[Report], problems: list[Report], view: TableView) -> 
     )
 
 
-def _row(resource: Report, problems: list[Report], view: TableView) -> tuple[str, ...]:
+def _row(resource: StatusJson, problems: list[StatusJson], view: TableView) -> tuple[str, ...]:
     slots = resource.get("slots", [])
     is_service = resource["kind"] == "Service"
     wide = (resource.get("owner") or "-", _revision(resource)) if view.wide else ()
@@ -140,11 +141,11 @@ def _row(resource: Report, problems: list[Report], view: TableView) -> tuple[str
     )
 
 
-def _revision(resource: Report) -> str:
+def _revision(resource: StatusJson) -> str:
     return str(resource.get("revision", "")).removeprefix("v1:")[:SHORT_REVISION] or "-"
 
 
-def ready_of(resource: Report) -> str:
+def ready_of(resource: StatusJson) -> str:
     """Return how many replicas are ready, of whichever revision, and how many are declared.
 
     ``2/?`` where the document can't be read, ``2/-`` where no document declares the service.
@@ -157,14 +158,14 @@ def ready_of(resource: Report) -> str:
     return f"{ready}/{resource['desired'] or '-'}" if ready else f"0/{resource['desired']}"
 
 
-def age_of(resource: Report, now: float) -> str:
+def age_of(resource: StatusJson, now: float) -> str:
     """Return how long the container runs that was started last."""
     starts = [slot["started"] for slot in resource.get("slots", []) if slot.get("started")]
     known = [start for start in starts if parse_time(start) is not None]
     return age(max(known, key=lambda start: parse_time(start) or 0.0), now) if known else "-"
 
 
-def text_of(resource: Report, problems: list[Report], view: TableView) -> str:
+def text_of(resource: StatusJson, problems: list[StatusJson], view: TableView) -> str:
     """Return what a row says in words: why, when it is tried again, and with ``wide`` its last output.
 
     A problem that stands below the table isn't repeated.
@@ -189,6 +190,6 @@ def text_of(resource: Report, problems: list[Report], view: TableView) -> str:
     return "\n".join(lines)
 
 
-def _last_outputs(resource: Report) -> list[str]:
+def _last_outputs(resource: StatusJson) -> list[str]:
     found = (slot.get("lastFailure", {}) for slot in resource.get("slots", []))
     return [failure["line"] for failure in found if failure.get("line")]

@@ -7,9 +7,13 @@ variables that choose code. Judged twice, when it is created and when it is star
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
-from controller.core.engine_api.requests import CreateRequest, ExecRequest, ExecStart, Finding
+from controller.core.engine_api.requests import (
+    CreateRequest,
+    ExecRequest,
+    ExecStart,
+    Finding,
+    Findings,
+)
 from controller.core.policy.grants import GrantRequest
 from controller.core.policy.remedies import advised
 from controller.core.rules.container import (
@@ -26,8 +30,6 @@ from controller.core.rules.verdict import (
     verdict_of,
 )
 from controller.model.policy.document import Policy
-
-Findings = Iterator[Finding]
 
 
 def admit_exec(request: ExecRequest, *, policy: Policy, container_user: str) -> AdmissionDecision:

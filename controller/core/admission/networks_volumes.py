@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import replace
 
 from controller.core.admission.rebuild import origin_labels
@@ -14,8 +14,10 @@ from controller.core.engine_api.requests import (
     ConnectRequest,
     CreateRequest,
     Finding,
+    Findings,
     NetworkRequest,
     Pool,
+    RequestBody,
     VolumeRequest,
 )
 from controller.core.policy.grants import GrantRequest
@@ -58,9 +60,7 @@ from controller.model.names import qualified
 from controller.model.policy.document import Policy
 from controller.model.records import Actor, Role
 
-Body = dict[str, object]
 POOLS_MAX = 4
-Findings = Iterator[Finding]
 
 
 def _may_be_met(existing: NetworkFacts, actor: Actor, owner: str, kind: str) -> bool:
@@ -232,13 +232,13 @@ def _made_network(
         for name, value in ((MASQUERADE, request.masquerade), (ICC, request.icc))
         if value is not None
     }
-    body: Body = {"Name": request.name, "Driver": "bridge", "Internal": request.internal}
+    body: RequestBody = {"Name": request.name, "Driver": "bridge", "Internal": request.internal}
     body |= {"EnableIPv6": True} if request.ipv6 else {}
     body |= {"Options": options} if options else {}
     if request.pools:
         body["IPAM"] = {"Driver": "default", "Config": [_pool(pool) for pool in request.pools]}
     body["Labels"] = labels
-    summary: Body = {
+    summary: RequestBody = {
         "name": request.name,
         "labels": {key: value for key, value in labels.items() if is_reserved(key)},
         "internal": request.internal,
@@ -247,7 +247,7 @@ def _made_network(
     return AdmissionDecision(verdict_of((), changes), body, summary=summary)
 
 
-def _pool(pool: Pool) -> Body:
+def _pool(pool: Pool) -> RequestBody:
     told = {"Subnet": pool.subnet, "IPRange": pool.ip_range, "Gateway": pool.gateway}
     return {name: value for name, value in told.items() if value}
 
@@ -367,8 +367,8 @@ def admit_kept_volume(
 
 
 def _made_volume(name: str, labels: dict[str, str]) -> AdmissionDecision:
-    body: Body = {"Name": name, "Driver": "local", "Labels": labels}
-    summary: Body = {
+    body: RequestBody = {"Name": name, "Driver": "local", "Labels": labels}
+    summary: RequestBody = {
         "name": name,
         "labels": {key: value for key, value in labels.items() if is_reserved(key)},
     }
@@ -408,10 +408,10 @@ def admit_connect(
             findings.append(Finding("network.alias", "EndpointConfig.Aliases", reason, remedy))
     if findings or joined is None:
         return denied(findings)
-    body: Body = {"Container": current.id}
+    body: RequestBody = {"Container": current.id}
     if request.endpoint.aliases:
         body["EndpointConfig"] = {"Aliases": list(request.endpoint.aliases)}
-    summary: Body = {
+    summary: RequestBody = {
         "network": joined.name,
         "name": current.settings.name,
         "answersTo": sorted({*request.endpoint.aliases}),
@@ -436,8 +436,8 @@ def admit_disconnect(
         findings += judge_network(case, joined, "network")
     if findings or joined is None:
         return denied(findings)
-    body: Body = {"Container": current.id} | ({"Force": True} if request.force else {})
-    summary: Body = {"network": joined.name, "name": current.settings.name}
+    body: RequestBody = {"Container": current.id} | ({"Force": True} if request.force else {})
+    summary: RequestBody = {"network": joined.name, "name": current.settings.name}
     return AdmissionDecision(verdict_of(()), body, summary=summary)
 
 

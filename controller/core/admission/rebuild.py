@@ -20,6 +20,7 @@ from controller.core.engine_api.requests import (
     LogConfig,
     MountRequest,
     PortRequest,
+    RequestBody,
     ResourceLimits,
 )
 from controller.core.rules.confinement import confinement_of, confinement_to
@@ -36,8 +37,6 @@ from controller.model.policy.document import Policy
 from controller.model.policy.values import NANO, format_cpus
 from controller.model.quantities import format_bytes
 from controller.model.records import Actor, Role
-
-Body = dict[str, object]
 
 _TOLD_MAX = 256
 NO_NEW_PRIVILEGES = "no-new-privileges:true"
@@ -234,10 +233,10 @@ def _unbound(request: CreateRequest) -> bool:
     return any(not port.host_ip for port in request.ports)
 
 
-def body_of(final: FinalRequest) -> Body:
+def body_of(final: FinalRequest) -> RequestBody:
     """Return the body to forward."""
     request = final.request
-    body: Body = {
+    body: RequestBody = {
         "Hostname": request.hostname,
         "Domainname": request.domainname,
         "User": request.user,
@@ -275,10 +274,10 @@ def body_of(final: FinalRequest) -> Body:
     return body
 
 
-def _host_config(final: FinalRequest) -> Body:
+def _host_config(final: FinalRequest) -> RequestBody:
     request = final.request
     mounts = request.mounts
-    optional: Body = {
+    optional: RequestBody = {
         "Binds": [_bind(mount) for mount in mounts if mount.form == "binds"],
         "Mounts": [_mount(mount) for mount in mounts if mount.form == "mounts"],
         "Tmpfs": {mount.target: _tmpfs(mount) for mount in mounts if mount.form == "tmpfs"},
@@ -319,7 +318,7 @@ def _host_config(final: FinalRequest) -> Body:
     }
 
 
-def _only_set_limits(limits: ResourceLimits) -> Body:
+def _only_set_limits(limits: ResourceLimits) -> RequestBody:
     return {
         "MemoryReservation": limits.memory_reservation,
         "CpuQuota": limits.cpu_quota,
@@ -328,7 +327,7 @@ def _only_set_limits(limits: ResourceLimits) -> Body:
     }
 
 
-def restart_body(name: str, max_retries: int) -> Body:
+def restart_body(name: str, max_retries: int) -> RequestBody:
     """Return a restart policy as the engine takes it."""
     return {"Name": name} | ({"MaximumRetryCount": max_retries} if max_retries else {})
 
@@ -344,15 +343,15 @@ def _tmpfs(mount: MountRequest) -> str:
     return f"{access},{flags},size={mount.size}{mode}"
 
 
-def _mount(mount: MountRequest) -> Body:
-    body: Body = {"Type": mount.type, "Target": mount.target}
+def _mount(mount: MountRequest) -> RequestBody:
+    body: RequestBody = {"Type": mount.type, "Target": mount.target}
     if mount.source:
         body["Source"] = mount.source
     if mount.read_only:
         body["ReadOnly"] = True
     if mount.propagation:
         body["BindOptions"] = {"Propagation": mount.propagation}
-    options: Body = {}
+    options: RequestBody = {}
     if mount.type == "tmpfs":
         options = {"SizeBytes": mount.size}
         options |= {"Mode": mount.mode} if mount.mode is not None else {}
@@ -364,10 +363,10 @@ def _mount(mount: MountRequest) -> Body:
     return body
 
 
-def _bindings(ports: tuple[PortRequest, ...]) -> Body:
-    bindings: dict[str, list[Body]] = {}
+def _bindings(ports: tuple[PortRequest, ...]) -> RequestBody:
+    bindings: dict[str, list[RequestBody]] = {}
     for port in ports:
-        binding: Body = {
+        binding: RequestBody = {
             "HostIp": port.host_ip,
             "HostPort": port.host_text,
         }
@@ -375,10 +374,10 @@ def _bindings(ports: tuple[PortRequest, ...]) -> Body:
     return dict(bindings)
 
 
-def _healthcheck(check: HealthcheckRequest | None) -> Body:
+def _healthcheck(check: HealthcheckRequest | None) -> RequestBody:
     if check is None:
         return {}
-    body: Body = {
+    body: RequestBody = {
         "Test": list(check.test),
         "Interval": check.interval_ns,
         "Timeout": check.timeout_ns,

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 
 from controller.core.admission.rebuild import restart_body
 from controller.core.engine_api.requests import (
     CreateRequest,
     Finding,
+    Findings,
+    RequestBody,
     ResourceLimits,
     UpdateRequest,
 )
@@ -30,9 +31,6 @@ from controller.model import names
 from controller.model.observed import Settings
 from controller.model.policy.document import Policy
 from controller.model.records import Actor, Role
-
-Body = dict[str, object]
-Findings = Iterator[Finding]
 
 
 def admit_update(
@@ -77,7 +75,7 @@ def admit_update(
         wanted = CreateRequest(limits=request.limits, restart=request.restart)
         return denied(advised(refused, GrantRequest(wanted, by_client=by_client), policy))
     settings = _settings_after(request, before, after)
-    summary: Body = {"settings": settings_to(settings), "fields": sorted(body)}
+    summary: RequestBody = {"settings": settings_to(settings), "fields": sorted(body)}
     admitted = AdmissionDecision(verdict_of((), changes), body, summary=summary, settings=settings)
     return tolerating(admitted, findings, policy.modes)
 
@@ -117,9 +115,9 @@ def _update_conflicts(asked: ResourceLimits, before: Settings) -> Findings:
 
 def _update_body(
     request: UpdateRequest, after: ResourceLimits
-) -> tuple[Body, list[AdmissionPatch]]:
+) -> tuple[RequestBody, list[AdmissionPatch]]:
     asked = request.limits
-    body: Body = {}
+    body: RequestBody = {}
     changes = []
     if asked.memory or asked.memory_swap:
         body |= {"Memory": after.memory, "MemorySwap": after.memory}

@@ -6,7 +6,12 @@ or one that nobody may set is a ``Finding`` and counts as unset.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any
+
+#: The JSON body of an Engine API request, or an object within one.
+RequestBody = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +34,10 @@ class Finding:
     def advice(self) -> str:
         """The remedy, and the line of the policy that would admit it as it is."""
         return "; or ".join(part for part in (self.remedy, self.grant) if part)
+
+
+#: The findings of one rule.
+Findings = Iterator[Finding]
 
 
 @dataclass(frozen=True, slots=True)

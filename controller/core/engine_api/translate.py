@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import Any, assert_never
 
 from controller.core.engine_api.comparable_fields import unknown
+from controller.core.engine_api.requests import RequestBody
 from controller.core.engine_api.timestamps import is_of_last_run
 from controller.model import names, observed
 from controller.model.desired.desired import Service
@@ -39,7 +40,6 @@ from controller.model.names import NetworkNames, qualified, service_key
 from controller.model.observed import ContainerState, Ending, Settings
 
 #: A JSON object of the Engine API.
-Body = dict[str, Any]
 
 #: The engine's word for each restart policy, and how often it tries.
 RESTART = {
@@ -75,7 +75,7 @@ _OTHERS = ("BlkioWeight", "CpuRealtimePeriod", "CpuRealtimeRuntime", "CpusetMems
 
 def create_body(
     service: Service, *, slot: int, image: str, networks: NetworkNames, announced: bool = True
-) -> Body:
+) -> RequestBody:
     """Return the body of ``POST /containers/create`` for one replica, without defaults of ours.
 
     *image* is what to run (a reference or an id); the label keeps the reference as written.
@@ -83,7 +83,7 @@ def create_body(
     Limits that the spec leaves unset are absent: they are the policy's to give.
     """
     spec = service.spec
-    body: Body = {
+    body: RequestBody = {
         "Image": image,
         "Labels": _labels(service, slot),
         "User": spec.user,
@@ -128,7 +128,7 @@ def joined_networks(service: Service, base: NetworkNames) -> tuple[str, ...]:
             assert_never(spec.network.mode)
 
 
-def container_body(action: CreateContainer, networks: NetworkNames) -> Body:
+def container_body(action: CreateContainer, networks: NetworkNames) -> RequestBody:
     """Return the create body of a planned container."""
     return create_body(
         action.service,
@@ -139,29 +139,29 @@ def container_body(action: CreateContainer, networks: NetworkNames) -> Body:
     )
 
 
-def update_body(action: UpdateContainer) -> Body:
+def update_body(action: UpdateContainer) -> RequestBody:
     """Return the body of ``POST /containers/ID/update``: what is unset stays as it is."""
     policy = _only_set({"Name": action.restart, "MaximumRetryCount": action.restart_max})
     limits = limits_body(**{name: getattr(action, name) for name in _LIMITS})
     return ({"RestartPolicy": policy} if action.restart else {}) | limits
 
 
-def limits_body(**limits: int | None) -> Body:
+def limits_body(**limits: int | None) -> RequestBody:
     """Return the limits of an update's body, by their names in ``Settings``; what is unset isn't in it."""
     return _only_set({_LIMITS[name]: value for name, value in limits.items()})
 
 
-def joining_body(action: ConnectNetwork | DisconnectNetwork) -> Body:
+def joining_body(action: ConnectNetwork | DisconnectNetwork) -> RequestBody:
     """Return the body of ``POST /networks/NAME/connect`` and ``…/disconnect``."""
-    body: Body = {"Container": action.precondition.id}
+    body: RequestBody = {"Container": action.precondition.id}
     if isinstance(action, ConnectNetwork) and action.aliases:
         body["EndpointConfig"] = {"Aliases": list(action.aliases)}
     return body
 
 
-def network_body(action: CreateNetwork) -> Body:
+def network_body(action: CreateNetwork) -> RequestBody:
     """Return the body of ``POST /networks/create``."""
-    body: Body = {
+    body: RequestBody = {
         "Name": action.target,
         "Driver": "bridge",
         "Internal": action.internal,
@@ -176,7 +176,7 @@ def network_body(action: CreateNetwork) -> Body:
     return _only_set(body)
 
 
-def volume_body(action: CreateVolume) -> Body:
+def volume_body(action: CreateVolume) -> RequestBody:
     """Return the body of ``POST /volumes/create``."""
     return {
         "Name": action.target,
@@ -201,7 +201,7 @@ def _labels(service: Service, slot: int) -> dict[str, str]:
     )
 
 
-def _host_config(service: Service, networks: NetworkNames) -> Body:
+def _host_config(service: Service, networks: NetworkNames) -> RequestBody:
     spec = service.spec
     cpus = spec.resources.cpus
     joined = joined_networks(service, networks)
@@ -229,18 +229,18 @@ def _host_config(service: Service, networks: NetworkNames) -> Body:
     )
 
 
-def _endpoints(service: Service, networks: NetworkNames, *, announced: bool) -> Body:
+def _endpoints(service: Service, networks: NetworkNames, *, announced: bool) -> RequestBody:
     joined = joined_networks(service, networks)
     if not joined:
         return {}
-    end: Body = {"Aliases": [service.key.name]} if announced else {}
+    end: RequestBody = {"Aliases": [service.key.name]} if announced else {}
     return {"EndpointsConfig": {name: dict(end) for name in joined}}
 
 
-def _mount(mount: Mount, namespace: str) -> Body:
+def _mount(mount: Mount, namespace: str) -> RequestBody:
     match mount:
         case BindMount():
-            body: Body = {"Type": "bind", "Source": mount.source, "Target": mount.target}
+            body: RequestBody = {"Type": "bind", "Source": mount.source, "Target": mount.target}
             return body | ({"ReadOnly": True} if mount.read_only else {})
         case VolumeMount():
             source = qualified(namespace, mount.source)
@@ -257,8 +257,8 @@ def _port(port: Port) -> str:
     return f"{port.container}/{port.protocol}"
 
 
-def _bindings(ports: tuple[Port, ...]) -> Body:
-    bindings: dict[str, list[Body]] = {}
+def _bindings(ports: tuple[Port, ...]) -> RequestBody:
+    bindings: dict[str, list[RequestBody]] = {}
     for port in ports:
         if port.host is not None:
             binding = {"HostIp": port.host_ip, "HostPort": str(port.host)}
@@ -266,12 +266,12 @@ def _bindings(ports: tuple[Port, ...]) -> Body:
     return bindings
 
 
-def _restart(policy: RestartPolicy) -> Body:
+def _restart(policy: RestartPolicy) -> RequestBody:
     name, count = RESTART[policy]
     return {"Name": name} | ({"MaximumRetryCount": count} if count else {})
 
 
-def _healthcheck(check: Healthcheck | None) -> Body:
+def _healthcheck(check: Healthcheck | None) -> RequestBody:
     if check is None:
         return {}
     if check.exec is None:
@@ -286,7 +286,7 @@ def _healthcheck(check: Healthcheck | None) -> Body:
     }
 
 
-def _only_set(body: Body, *, keep: tuple[str, ...] = ()) -> Body:
+def _only_set(body: RequestBody, *, keep: tuple[str, ...] = ()) -> RequestBody:
     """Drop what means "unset" to the engine: None, empty, zero, false."""
     return {key: value for key, value in body.items() if value or key in keep}
 

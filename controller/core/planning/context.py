@@ -8,11 +8,10 @@ from dataclasses import dataclass, field
 from controller.core.drift.availability import Availability
 from controller.core.planning.ordering import NOTHING_AROUND, KnownServices
 from controller.core.planning.quarantine import NOTHING_KEPT, Quarantine
-from controller.model.names import Key
+from controller.model.names import Key, SlotKey
 from controller.model.quantities import format_instant
 
 #: A numbered place of a service.
-Slot = tuple[Key, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,16 +43,16 @@ class PlanContext:
     services that others depend on.
     """
 
-    held: Mapping[Slot, str] = field(default_factory=dict)
-    taken_over: frozenset[Slot] = frozenset()
+    held: Mapping[SlotKey, str] = field(default_factory=dict)
+    taken_over: frozenset[SlotKey] = frozenset()
     readiness: Mapping[str, Availability] = field(default_factory=dict)
     superseded: Mapping[str, str] = field(default_factory=dict)
     good: Mapping[Key, str] = field(default_factory=dict)
     hindered: frozenset[Key] = frozenset()
     ailing: frozenset[str] = frozenset()
-    gone: Mapping[Slot, str] = field(default_factory=dict)
+    gone: Mapping[SlotKey, str] = field(default_factory=dict)
     paused: Mapping[Key, str] = field(default_factory=dict)
-    contended: Mapping[Slot, Mapping[str, str]] = field(default_factory=dict)
+    contended: Mapping[SlotKey, Mapping[str, str]] = field(default_factory=dict)
     quarantine: Quarantine = NOTHING_KEPT
     around: KnownServices = NOTHING_AROUND
 

@@ -7,12 +7,12 @@ in a preview.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 
 from controller.core.encoding.quoting import quoted
 from controller.core.engine_api.mount_grammar import parse_size
 from controller.core.engine_api.requests import (
     Finding,
+    Findings,
     HealthcheckRequest,
     LogConfig,
     ResourceLimits,
@@ -23,8 +23,6 @@ from controller.core.rules.facts import HostFacts
 from controller.model.policy.document import MEMORY_FLOOR, Policy
 from controller.model.policy.values import NANO, format_cpus
 from controller.model.quantities import format_bytes, format_duration_ms
-
-Findings = Iterator[Finding]
 
 CPU_PERIOD_DEFAULT = 100_000
 ARGUMENTS_MAX_BYTES = 64 * 1024

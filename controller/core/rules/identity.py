@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 from controller.core.encoding.quoting import quoted, shortened
 from controller.core.engine_api.field_reader import fold
-from controller.core.engine_api.requests import Finding
+from controller.core.engine_api.requests import Finding, Findings
 from controller.core.rules.context import Case
 from controller.model import names
 from controller.model.policy.document import Policy
 from controller.model.policy.values import OWNER_MAX
 from controller.model.quantities import format_bytes
 from controller.model.records import Role
-
-Findings = Iterator[Finding]
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*", re.ASCII)
 _LIKE_AN_ID = re.compile(r"[0-9a-f]{12,64}", re.ASCII)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from controller.core.encoding.image_reference import (
     Reference,
     is_image_id,
@@ -12,13 +10,11 @@ from controller.core.encoding.image_reference import (
     without_credentials,
 )
 from controller.core.encoding.quoting import quoted
-from controller.core.engine_api.requests import Finding
+from controller.core.engine_api.requests import Finding, Findings
 from controller.core.rules.anonymous_volumes import uncovered
 from controller.core.rules.context import Case, read_reference, reference_text
 from controller.model import names
 from controller.model.policy.document import Policy
-
-Findings = Iterator[Finding]
 
 
 def image_allowed(case: Case) -> Findings:

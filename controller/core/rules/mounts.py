@@ -7,11 +7,11 @@ the engine's volumes root is judged as a mount of that volume.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 from controller.core.engine_api.grammar import is_below, is_clean
 from controller.core.engine_api.mount_grammar import VOLUME_NAME
-from controller.core.engine_api.requests import Finding, MountRequest
+from controller.core.engine_api.requests import Finding, Findings, MountRequest
 from controller.core.rules.confinement import data_path
 from controller.core.rules.context import Case
 from controller.core.rules.facts import DEFAULT_VOLUMES_ROOT, VolumeFacts
@@ -21,8 +21,6 @@ from controller.model.host_paths import ENGINE_DATA, PathFacts
 from controller.model.policy.sections import Project
 from controller.model.quantities import format_bytes
 from controller.model.records import Role
-
-Findings = Iterator[Finding]
 
 #: Refused whatever the policy says, also when what is asked for contains one of them. The broker
 #: adds its own places by device and inode (``PathFacts.protected``).

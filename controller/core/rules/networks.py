@@ -9,22 +9,19 @@ calls a network, the rebuilt body has its name, and only after that network was 
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 from typing import Literal
 
 from controller.core.encoding.quoting import quoted
 from controller.core.engine_api.grammar import HOST_GATEWAY, is_host_name
-from controller.core.engine_api.requests import Endpoint, Finding, PortRequest
+from controller.core.engine_api.requests import Endpoint, Finding, Findings, PortRequest
 from controller.core.rules.context import COMPOSE_SERVICE, Case
 from controller.core.rules.facts import NetworkFacts
 from controller.core.rules.identity import if_lost
 from controller.model.names import SERVICE, namespaced_network
 from controller.model.policy.document import Policy
 from controller.model.records import Actor, Role
-
-Findings = Iterator[Finding]
 
 _MODE = "HostConfig.NetworkMode"
 _ENDPOINTS = "NetworkingConfig.EndpointsConfig"

@@ -12,6 +12,7 @@ from controller.model.desired.desired import Service
 from controller.model.desired.spec import BindMount, Mount, Port, ServiceSpec, VolumeMount
 from controller.model.observed import Container
 
+#: The status as JSON, or an object within it.
 Report = dict[str, object]
 
 #: Ports of containers on which images serve HTTP by custom: their addresses are links.

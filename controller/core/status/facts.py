@@ -23,7 +23,7 @@ from controller.core.planning.context import SlotPause
 from controller.core.planning.planner import declared_resources, orphan_keys
 from controller.core.planning.prerequisites import Prerequisites, network_name, volume_name
 from controller.core.planning.successor import order_of, why_order
-from controller.core.status.details import container_details, details_of, volume_details
+from controller.core.status.details import Report, container_details, details_of, volume_details
 from controller.model.desired.desired import Desired, Network, Release, Service, Volume
 from controller.model.desired.plan import Plan, Verdict
 from controller.model.desired.spec import RunState
@@ -32,7 +32,6 @@ from controller.model.names import Key, NetworkNames
 from controller.model.observed import Container, Observed
 
 #: A JSON object of a status report.
-Report = dict[str, object]
 
 
 @dataclass(frozen=True, slots=True)

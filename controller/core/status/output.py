@@ -11,7 +11,7 @@ from typing import Any
 
 from controller.core.drift.failed_runs import last_line, shown
 from controller.core.encoding.terminal_text import quoted
-from controller.core.status.facts import Report
+from controller.core.status.details import Report
 from controller.model.container_output import FailedRun
 from controller.model.names import DEFAULT_NAMESPACE, Key
 

@@ -15,7 +15,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from controller.core.planning.context import SlotPause
 from controller.core.review.text import blocked_json, problem_json
 from controller.core.status.conditions import conditions_of
-from controller.core.status.facts import Facts, Report, StatusInputs, all_facts, release_facts
+from controller.core.status.details import Report
+from controller.core.status.facts import Facts, StatusInputs, all_facts, release_facts
 from controller.model.names import Key
 from controller.model.observed import Observed
 from controller.model.quantities import format_instant

@@ -16,7 +16,7 @@ from controller.core.drift import backoff, contention, drift, failures
 from controller.core.drift.availability import Availability, AvailabilityWord, GoodSince
 from controller.core.drift.contention import is_contended
 from controller.core.drift.failures import ExitCursor
-from controller.core.planning.context import PlanContext, Slot, SlotPause
+from controller.core.planning.context import PlanContext, SlotPause
 from controller.core.records import endings
 from controller.core.service import rollout_progress
 from controller.core.service.rollout_progress import RolloutProgress, RolloutView
@@ -24,7 +24,7 @@ from controller.loop.state.store import StateStore
 from controller.model.desired.desired import Desired, Service
 from controller.model.desired.plan import AnyAction, RemoveContainer
 from controller.model.mutations import Mutation
-from controller.model.names import Key
+from controller.model.names import Key, SlotKey
 from controller.model.observed import Container, Observed
 from controller.ports import Clock
 
@@ -46,7 +46,7 @@ class ServiceTracker:
         self._sightings: dict[Key, dict[str, GoodSince]] = {}
         self._advanced: dict[Key, float] = {}  # when a course was looked at last, monotonic
         self._hindered: dict[Key, str] = {}
-        self._counted: dict[Slot, float] = {}  # when its exits were counted last, monotonic
+        self._counted: dict[SlotKey, float] = {}  # when its exits were counted last, monotonic
 
     # Looks
 
@@ -74,7 +74,7 @@ class ServiceTracker:
                 self._count(slot, container, service, now)
 
     def _count_violations(
-        self, slot: Slot, containers: Iterable[Container], service: Service, now: float
+        self, slot: SlotKey, containers: Iterable[Container], service: Service, now: float
     ) -> None:
         """Count each container of the wanted revision that the broker ended, once."""
         ended = [c for c in containers if c.violation and c.revision == service.revision]
@@ -93,7 +93,7 @@ class ServiceTracker:
         if counted != mark.violations:
             self._memory.set_mark(slot, replace(mark, violations=counted))
 
-    def _count(self, slot: Slot, container: Container, service: Service, now: float) -> None:
+    def _count(self, slot: SlotKey, container: Container, service: Service, now: float) -> None:
         history, up_s = self._memory.history(slot), failures.up_s(container, now)
         looping = backoff.crash_looping(history, now)
         mark, at = self._memory.mark(slot), self._clock.monotonic()
@@ -225,7 +225,7 @@ class ServiceTracker:
             paused={key: f"the rollout failed: {why}" for key, why in self.failed(desired).items()},
         )
 
-    def _gone(self, desired: Desired, observed: Observed) -> Iterable[tuple[Slot, str]]:
+    def _gone(self, desired: Desired, observed: Observed) -> Iterable[tuple[SlotKey, str]]:
         """Yield what became of the last container of slots that somebody else emptied."""
         for service in desired.services:
             found = _by_slot(observed.of(service.key))
@@ -246,17 +246,17 @@ class ServiceTracker:
             and told.revision == service.revision
         }
 
-    def looping(self, now: float) -> frozenset[Slot]:
+    def looping(self, now: float) -> frozenset[SlotKey]:
         """Return the slots in a crash loop; the controller restarts those, and not the engine."""
         histories = self._memory.histories().items()
         return frozenset(slot for slot, each in histories if backoff.crash_looping(each, now))
 
-    def breaches(self, now: float) -> dict[Slot, str]:
+    def breaches(self, now: float) -> dict[SlotKey, str]:
         """Return the slots in a crash loop whose last container the broker ended, and its record."""
         histories, looping = self._memory.histories(), self.looping(now)
         return {slot: v for slot in looping if (v := histories[slot].violation)}
 
-    def held(self, now: float) -> dict[Slot, SlotPause]:
+    def held(self, now: float) -> dict[SlotKey, SlotPause]:
         """Return the slots in which nothing is started now."""
         held = {
             slot: SlotPause(_again_and_again(name), until)
@@ -272,7 +272,7 @@ class ServiceTracker:
                 held[slot] = SlotPause(f"failed {times}{why}", until)
         return held
 
-    def frequencies(self, now: float) -> dict[Slot, str]:
+    def frequencies(self, now: float) -> dict[SlotKey, str]:
         """Return how often the slots in a crash loop failed."""
         return {
             slot: backoff.frequency(history, now)
@@ -280,7 +280,7 @@ class ServiceTracker:
             if backoff.crash_looping(history, now)
         }
 
-    def pauses(self, now: float) -> dict[Slot, SlotPause]:
+    def pauses(self, now: float) -> dict[SlotKey, SlotPause]:
         """Return the slots in which something waits for an instant: a start, or an alteration."""
         spared = {
             slot: SlotPause(_again_and_again(*untils), min(untils.values()))
@@ -288,9 +288,9 @@ class ServiceTracker:
         }
         return spared | self.held(now)
 
-    def sparing(self, now: float) -> dict[Slot, dict[str, float]]:
+    def sparing(self, now: float) -> dict[SlotKey, dict[str, float]]:
         """Return the alterations that aren't healed yet, stops and removals too, and until when."""
-        found: dict[Slot, dict[str, float]] = {}
+        found: dict[SlotKey, dict[str, float]] = {}
         for slot, fights in self._memory.all_fights().items():
             untils = {name: contention.not_before(fight) for name, fight in fights.items()}
             held = {name: until for name, until in untils.items() if until > now}
@@ -298,7 +298,7 @@ class ServiceTracker:
                 found[slot] = held
         return found
 
-    def contended(self, now: float) -> dict[Slot, tuple[str, ...]]:
+    def contended(self, now: float) -> dict[SlotKey, tuple[str, ...]]:
         """Return the fields that somebody else alters again and again, by slot."""
         found = {
             slot: tuple(n for n, fight in sorted(fights.items()) if is_contended(fight, now))
@@ -389,8 +389,8 @@ def _again_and_again(*names: str) -> str:
     return f"{fields} {'is' if len(names) == 1 else 'are'} altered again and again"
 
 
-def _by_slot(containers: Iterable[Container]) -> dict[Slot, tuple[Container, ...]]:
-    by_slot: dict[Slot, list[Container]] = {}
+def _by_slot(containers: Iterable[Container]) -> dict[SlotKey, tuple[Container, ...]]:
+    by_slot: dict[SlotKey, list[Container]] = {}
     for container in sorted(containers, key=lambda c: c.name):
         if container.origin == "controller":
             by_slot.setdefault((container.key, container.slot), []).append(container)

@@ -32,7 +32,7 @@ from controller.core.service.rollout_progress import RolloutProgress
 from controller.model.crashpoints import Reach, pass_by
 from controller.model.desired.overrides import UNSTEERED, Overrides
 from controller.model.errors import Problem, StateError
-from controller.model.names import Key
+from controller.model.names import Key, SlotKey
 
 VERSION = 1
 SIZE_MAX = 64 * 1024 * 1024
@@ -40,7 +40,6 @@ SIZE_MAX = 64 * 1024 * 1024
 BROKEN = (ValueError, KeyError, TypeError, AttributeError, RecursionError)
 
 #: A numbered place of a service.
-Slot = tuple[Key, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,12 +59,12 @@ class StateStore:
         self._reach = reach
         self._lock = threading.RLock()
         self._saving = threading.Lock()
-        self._histories: dict[Slot, SlotHistory] = {}
-        self._marks: dict[Slot, ExitCursor] = {}
+        self._histories: dict[SlotKey, SlotHistory] = {}
+        self._marks: dict[SlotKey, ExitCursor] = {}
         self._generations: dict[Key, Generation] = {}
         self._steerings: dict[Key, Overrides] = {}
         self._courses: dict[Key, RolloutProgress] = {}
-        self._fights: dict[Slot, dict[str, Contention]] = {}
+        self._fights: dict[SlotKey, dict[str, Contention]] = {}
         self._dependencies: dict[Key, frozenset[Key]] = {}
         self._prune = PruneMemory()
         self._kept: dict[str, QuarantinedContainer] = {}
@@ -74,17 +73,17 @@ class StateStore:
 
     # What a pass remembers
 
-    def history(self, slot: Slot) -> SlotHistory:
+    def history(self, slot: SlotKey) -> SlotHistory:
         """Return a slot's failures."""
         with self._lock:
             return self._histories.get(slot, backoff.CLEAN)
 
-    def histories(self) -> dict[Slot, SlotHistory]:
+    def histories(self) -> dict[SlotKey, SlotHistory]:
         """Return the failures of all slots that have some."""
         with self._lock:
             return dict(self._histories)
 
-    def remember(self, slot: Slot, history: SlotHistory) -> None:
+    def remember(self, slot: SlotKey, history: SlotHistory) -> None:
         """Replace a slot's failures; clean ones take no room."""
         with self._lock:
             self._set(self._histories, slot, None if history == backoff.CLEAN else history)
@@ -113,12 +112,12 @@ class StateStore:
             self._courses = {key: course.again(each) for key, each in self._courses.items()}
             self._taken_down, self._changed = taken_down, True
 
-    def mark(self, slot: Slot) -> ExitCursor | None:
+    def mark(self, slot: SlotKey) -> ExitCursor | None:
         """Return what was counted of a slot's container."""
         with self._lock:
             return self._marks.get(slot)
 
-    def set_mark(self, slot: Slot, mark: ExitCursor) -> None:
+    def set_mark(self, slot: SlotKey, mark: ExitCursor) -> None:
         """Replace what was counted of a slot's container."""
         with self._lock:
             self._set(self._marks, slot, mark)
@@ -138,17 +137,17 @@ class StateStore:
         with self._lock:
             self._set(self._courses, key, None if value == course.NEW else value)
 
-    def fights(self, slot: Slot) -> dict[str, Contention]:
+    def fights(self, slot: SlotKey) -> dict[str, Contention]:
         """Return what is remembered of a slot's altered fields, by the field."""
         with self._lock:
             return dict(self._fights.get(slot, {}))
 
-    def all_fights(self) -> dict[Slot, dict[str, Contention]]:
+    def all_fights(self) -> dict[SlotKey, dict[str, Contention]]:
         """Return that of all slots that have some."""
         with self._lock:
             return dict(self._fights)
 
-    def set_fights(self, slot: Slot, fights: dict[str, Contention]) -> None:
+    def set_fights(self, slot: SlotKey, fights: dict[str, Contention]) -> None:
         """Replace what is remembered of a slot's altered fields."""
         with self._lock:
             self._set(self._fights, slot, fights or None)
@@ -362,15 +361,15 @@ class StateStore:
         # Files of controllers before there was a quarantine have none.
         told = value.get("quarantine", {}).items()
         kept = {identifier: quarantine.from_json(each) for identifier, each in told}
-        histories: dict[Slot, SlotHistory] = {}
-        marks: dict[Slot, ExitCursor] = {}
+        histories: dict[SlotKey, SlotHistory] = {}
+        marks: dict[SlotKey, ExitCursor] = {}
         for key, slot, history, mark in value["slots"]:
             place = (Key.parse(key), int(slot))
             if history is not None:
                 histories[place] = backoff.from_json(history)
             if mark is not None:
                 marks[place] = failures.from_json(mark)
-        fights: dict[Slot, dict[str, Contention]] = {
+        fights: dict[SlotKey, dict[str, Contention]] = {
             (Key.parse(key), int(slot)): contention.from_json(each)
             for key, slot, each in value.get("fights", ())  # older files lack it
         }
@@ -400,7 +399,7 @@ class StateStore:
 
 
 def _optional(
-    table: Mapping[Slot, Any], slot: Slot, to_json: Callable[[Any], dict[str, object]]
+    table: Mapping[SlotKey, Any], slot: SlotKey, to_json: Callable[[Any], dict[str, object]]
 ) -> dict[str, object] | None:
     return to_json(table[slot]) if slot in table else None
 

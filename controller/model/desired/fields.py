@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import BeforeValidator, SerializationInfo, WrapSerializer
+from pydantic import BeforeValidator, Field, SerializationInfo, WrapSerializer
 
 from controller.model.quantities import (
     format_bytes,
@@ -27,3 +27,4 @@ def _duration_out(count: int, _: object, info: SerializationInfo) -> int | str:
 
 Bytes = Annotated[int, BeforeValidator(parse_bytes), WrapSerializer(_bytes_out)]
 DurationMs = Annotated[int, BeforeValidator(parse_duration_ms), WrapSerializer(_duration_out)]
+PortNumber = Annotated[int, Field(ge=1, le=65535)]

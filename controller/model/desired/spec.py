@@ -15,7 +15,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 from pydantic.alias_generators import to_camel
 
-from controller.model.desired.fields import Bytes, DurationMs
+from controller.model.desired.fields import Bytes, DurationMs, PortNumber
 from controller.model.names import REPLICAS_MAX
 
 STOP_GRACE_MAX_MS = 300_000
@@ -128,8 +128,7 @@ ImageReference = Annotated[str, AfterValidator(_image)]
 CleanPath = Annotated[str, AfterValidator(clean_path)]
 Size = Annotated[Bytes, Field(ge=1024, le=2**50)]
 Texts = Annotated[tuple[str, ...], Field(min_length=1, max_length=TEXTS_MAX)]
-Address = Annotated[str, AfterValidator(_address)]
-PortNumber = Annotated[int, Field(ge=1, le=65535)]
+PublishAddress = Annotated[str, AfterValidator(_address)]
 
 
 class Model(BaseModel):
@@ -202,7 +201,7 @@ class Port(Model):
 
     container: PortNumber
     host: PortNumber | None = None
-    host_ip: Address = Field(default="127.0.0.1", alias="hostIP")
+    host_ip: PublishAddress = Field(default="127.0.0.1", alias="hostIP")
     protocol: Literal["tcp", "udp"] = "tcp"
 
 

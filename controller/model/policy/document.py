@@ -19,6 +19,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
+from controller.model.desired.fields import PortNumber
 from controller.model.desired.spec import Model
 from controller.model.names import DEFAULT_NAMESPACE, is_dns_label
 from controller.model.policy.modes import ROLLABLE, Mode
@@ -41,7 +42,6 @@ from controller.model.policy.sections import (
 from controller.model.policy.values import (
     OWNER_MAX,
     Address,
-    Bytes,
     Capability,
     Cpus,
     Day,
@@ -49,7 +49,7 @@ from controller.model.policy.values import (
     KeptVolumes,
     Namespace,
     OwnerName,
-    PortNumber,
+    PolicyBytes,
     Uid,
 )
 
@@ -83,10 +83,10 @@ class Loosens(Model):
     """What an exception grants; only what is written."""
 
     cap_add: tuple[Capability, ...] = ()
-    memory_max: Bytes | None = None
+    memory_max: PolicyBytes | None = None
     cpus_max: Cpus | None = None
     pids_max: Annotated[int, Field(ge=1)] | None = None
-    shm_max: Bytes | None = None
+    shm_max: PolicyBytes | None = None
     host_ports: tuple[PortNumber, ...] = ()
     host_ips: Annotated[tuple[Address, ...], Field(alias="hostIPs")] = ()
     mounts: tuple[HostPath, ...] = ()

@@ -6,20 +6,20 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from controller.model.desired.fields import PortNumber
 from controller.model.desired.spec import Model
 from controller.model.names import CONTAINER_NAME_MAX, NetworkNames
 from controller.model.policy.values import (
     NANO,
     Address,
     BaseName,
-    Bytes,
     Capability,
     Cpus,
-    DurationMs,
     HostPath,
     ImagePrefix,
     KeptVolumes,
-    PortNumber,
+    PolicyBytes,
+    PolicyDurationMs,
     Subnet,
     Uid,
 )
@@ -64,8 +64,8 @@ class SecurityRules(Model):
 class MemoryLimit(Model):
     """Memory of a container; swap is always equal to it, so none is used."""
 
-    default: Bytes = 2 * 1024**3
-    max: Bytes = 8 * 1024**3
+    default: PolicyBytes = 2 * 1024**3
+    max: PolicyBytes = 8 * 1024**3
 
 
 class CpuLimit(Model):
@@ -85,8 +85,8 @@ class PidLimit(Model):
 class TmpfsLimit(Model):
     """Size of one tmpfs mount."""
 
-    default: Bytes = 64 * 1024**2
-    max: Bytes = 256 * 1024**2
+    default: PolicyBytes = 64 * 1024**2
+    max: PolicyBytes = 256 * 1024**2
     #: Programs in it may be run, where that is asked for.
     executable: Annotated[bool, Field(alias="exec")] = False
 
@@ -98,7 +98,7 @@ class ResourceRules(Model):
     cpus: CpuLimit = CpuLimit()
     pids: PidLimit = PidLimit()
     tmpfs: TmpfsLimit = TmpfsLimit()
-    shm_max: Bytes = 256 * 1024**2
+    shm_max: PolicyBytes = 256 * 1024**2
     #: CPUs may be pinned.
     cpuset: bool = False
     #: The largest hard value of each ulimit that may be set.
@@ -106,7 +106,7 @@ class ResourceRules(Model):
         default_factory=lambda: {"nofile": 65536, "nproc": 512, "core": 0}
     )
     #: Size of the writable layer, where the host's storage can bound it; None refuses the option.
-    disk_max: Bytes | None = None
+    disk_max: PolicyBytes | None = None
 
 
 class Project(Model):
@@ -204,9 +204,9 @@ class LogRules(Model):
         "json-file",
         "local",
     )
-    default_size: Bytes = 10 * 1024**2
+    default_size: PolicyBytes = 10 * 1024**2
     default_files: Annotated[int, Field(ge=1)] = 3
-    max_size: Bytes = 100 * 1024**2
+    max_size: PolicyBytes = 100 * 1024**2
     max_files: Annotated[int, Field(ge=1)] = 10
 
 
@@ -225,12 +225,12 @@ class RestartRules(Model):
 class HealthcheckRules(Model):
     """Bounds of health checks: a check is a command that the engine runs over and over."""
 
-    min_interval: DurationMs = 1_000
-    max_interval: DurationMs = 3_600_000
-    min_timeout: DurationMs = 1
-    max_timeout: DurationMs = 600_000
+    min_interval: PolicyDurationMs = 1_000
+    max_interval: PolicyDurationMs = 3_600_000
+    min_timeout: PolicyDurationMs = 1
+    max_timeout: PolicyDurationMs = 600_000
     max_retries: Annotated[int, Field(ge=1)] = 10
-    max_start_period: DurationMs = 3_600_000
+    max_start_period: PolicyDurationMs = 3_600_000
     shell: bool = True
 
 
@@ -238,7 +238,7 @@ class Env(Model):
     """Bounds of the environment, and variables that decide what code runs."""
 
     max: Annotated[int, Field(ge=0)] = 512
-    max_bytes: Bytes = 64 * 1024
+    max_bytes: PolicyBytes = 64 * 1024
     denied: tuple[str, ...] = ("LD_PRELOAD", "LD_AUDIT")
     #: A name without a value unsets the image's variable, as the engine has it; else it is refused.
     unset: bool = False
@@ -249,7 +249,7 @@ class Exec(Model):
 
     enabled: bool = True
     #: From then on a session is cut, and its processes are ended.
-    max_duration: Annotated[DurationMs, Field(ge=1_000, le=86_400_000)] = 3_600_000
+    max_duration: Annotated[PolicyDurationMs, Field(ge=1_000, le=86_400_000)] = 3_600_000
     #: Whether root may be named as the user; without a name it is the container's own.
     root: bool = False
 
@@ -258,7 +258,7 @@ class Labels(Model):
     """Bounds of labels, and prefixes that grant rights in other tools that read the engine."""
 
     max: Annotated[int, Field(ge=0)] = 100
-    max_bytes: Bytes = 64 * 1024
+    max_bytes: PolicyBytes = 64 * 1024
     denied_prefixes: tuple[str, ...] = (
         "socket-proxy.",
         "com.sockguard.",

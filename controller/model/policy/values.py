@@ -120,8 +120,10 @@ def _anonymous_volumes(value: object) -> object:
 AnonymousVolumes = Literal["refuse", "slot", "scratch"]
 #: As it is written in a policy: one of the words, or ``false`` (refuse) and ``true`` (slot).
 KeptVolumes = Annotated[AnonymousVolumes, BeforeValidator(_anonymous_volumes)]
-Bytes = Annotated[int, BeforeValidator(parse_bytes), PlainSerializer(format_bytes)]
-DurationMs = Annotated[int, BeforeValidator(parse_duration_ms), PlainSerializer(format_duration_ms)]
+PolicyBytes = Annotated[int, BeforeValidator(parse_bytes), PlainSerializer(format_bytes)]
+PolicyDurationMs = Annotated[
+    int, BeforeValidator(parse_duration_ms), PlainSerializer(format_duration_ms)
+]
 Cpus = Annotated[int, BeforeValidator(parse_cpus), PlainSerializer(format_cpus), Field(gt=0)]
 ImagePrefix = Annotated[str, AfterValidator(_image_prefix)]
 HostPath = Annotated[str, AfterValidator(_clean_path)]
@@ -133,4 +135,3 @@ Namespace = Annotated[str, AfterValidator(_namespace)]
 BaseName = Annotated[str, AfterValidator(_base_name)]
 Day = Annotated[str, AfterValidator(_date)]
 Uid = Annotated[int, Field(ge=0, le=2**32 - 2)]
-PortNumber = Annotated[int, Field(ge=1, le=65535)]

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from controller.core.drift.actions import Judge
-from controller.core.status.facts import Report
+from controller.core.status.details import Report
 from controller.loop.controller import Controller
 from controller.loop.passes import PassPolicy
 from controller.loop.probes.prober import ProbedEngine, Prober

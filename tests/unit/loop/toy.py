@@ -9,7 +9,7 @@ from pathlib import Path
 from controller.core.drift.actions import Judge
 from controller.core.drift.probe import Probe, ProbeOutcome, ProbeResult
 from controller.core.planning.quarantine import AT_ONCE, QuarantineRules
-from controller.core.status.facts import Report
+from controller.core.status.details import Report
 from controller.loop.controller import Chore, Controller
 from controller.loop.passes import PassPolicy
 from controller.loop.probes.prober import ProbedEngine, Prober
