@@ -56,21 +56,21 @@ SCENARIOS: dict[str, tuple[str, ...]] = {
     ),
     "S6 an exec is made by an operator and started by a client": (
         "gate/test_exec.py::test_an_exec_is_started_by_its_maker_alone_and_once",
-        "unit/broker/test_execs.py::test_an_exec_counts_for_its_maker_alone",
+        "unit/broker/handlers/test_container_exec.py::test_an_exec_counts_for_its_maker_alone",
     ),
     "S7 the broker is killed around a call": (
         "gate/test_scenarios.py::test_a_broker_killed_around_any_change_closes_each_intent_once",
         "e2e/test_crash_points.py::test_a_process_killed_at_a_point_leaves_nothing_open_and_nothing_twice",
-        "unit/broker/test_recovery.py::test_wherever_the_broker_dies_there_is_no_intent_or_one_that_recovery_closes",
+        "unit/broker/guards/test_recovery.py::test_wherever_the_broker_dies_there_is_no_intent_or_one_that_recovery_closes",
     ),
     "S8 the journal's disk is full, read-only or failing": (
         "e2e/test_hard_times.py::test_a_full_journal_stops_changes_but_not_reads_until_space_is_free",
         "e2e/test_hard_times.py::test_a_read_only_journal_stops_changes_but_not_reads_until_it_is_writable",
-        "unit/journal/test_disk_faults.py::test_a_failing_call_refuses_the_batch_and_leaves_no_byte_of_it",
-        "unit/broker/test_gate.py::test_without_a_journal_nothing_is_forwarded_and_reads_go_on",
+        "unit/journal/writer/test_writer_disk_faults.py::test_a_failing_call_refuses_the_batch_and_leaves_no_byte_of_it",
+        "unit/broker/test_dispatch.py::test_without_a_journal_nothing_is_forwarded_and_reads_go_on",
     ),
     "S9 the engine restarts in the middle of a stream": (
-        "unit/broker/test_streams.py::test_a_stream_that_breaks_off_at_the_engine_breaks_off_at_the_client",
+        "unit/broker/server/test_connection_streams.py::test_a_stream_that_breaks_off_at_the_engine_breaks_off_at_the_client",
         "e2e/test_hard_times.py::test_an_engine_killed_and_restarted_ends_with_everything_ready_and_nothing_twice",
     ),
     "S10 a thousand refusals side by side": (
@@ -83,16 +83,16 @@ SCENARIOS: dict[str, tuple[str, ...]] = {
         "gate/test_scenarios.py::test_a_create_is_judged_by_one_policy_from_its_beginning_to_its_end",
     ),
     "S13 the clock jumps backwards": (
-        "unit/journal/test_writer.py::test_order_is_by_seq_though_the_clock_goes_back",
-        "unit/journal/test_writer.py::test_a_segment_is_left_when_it_is_a_day_old_whatever_the_clock_does",
-        "unit/broker/test_recovery.py::test_a_wall_clock_that_jumps_does_not_hurry_or_stop_recovery",
+        "unit/journal/writer/test_writer.py::test_order_is_by_seq_though_the_clock_goes_back",
+        "unit/journal/writer/test_writer.py::test_a_segment_is_left_when_it_is_a_day_old_whatever_the_clock_does",
+        "unit/broker/guards/test_recovery.py::test_a_wall_clock_that_jumps_does_not_hurry_or_stop_recovery",
     ),
     "S14 lines and segments are cut, edited, reordered, spliced": (
-        "unit/journal/test_verify.py::test_lines_that_are_removed_moved_or_repeated_are_noticed",
-        "unit/journal/test_verify.py::test_every_flipped_byte_is_noticed_at_its_record",
-        "unit/journal/test_verify.py::test_swapped_segments_are_noticed",
-        "unit/journal/test_verify.py::test_two_segments_spliced_into_one_are_noticed",
-        "unit/journal/test_verify.py::test_the_last_segment_missing_is_noticed",
+        "unit/journal/verify/test_verify.py::test_lines_that_are_removed_moved_or_repeated_are_noticed",
+        "unit/journal/verify/test_verify.py::test_every_flipped_byte_is_noticed_at_its_record",
+        "unit/journal/verify/test_verify.py::test_swapped_segments_are_noticed",
+        "unit/journal/verify/test_verify.py::test_two_segments_spliced_into_one_are_noticed",
+        "unit/journal/verify/test_verify.py::test_the_last_segment_missing_is_noticed",
         "e2e/test_journal_tamper.py::test_a_journal_verifies_until_a_byte_a_line_or_their_order_is_changed",
     ),
     "S15 what was there before doesn't comply": (
@@ -104,8 +104,8 @@ SCENARIOS: dict[str, tuple[str, ...]] = {
     ),
     "S17 each reads the journal": (
         "gate/test_scenarios.py::test_each_reads_of_the_journal_what_is_theirs_to_know",
-        "unit/core/test_readership.py::test_who_may_read_a_record",
-        "unit/broker/test_history.py::test_a_client_is_told_no_person_no_chain_and_nothing_of_others",
+        "unit/core/records/test_visibility.py::test_who_may_read_a_record",
+        "unit/broker/handlers/test_journal_api.py::test_a_client_is_told_no_person_no_chain_and_nothing_of_others",
     ),
 }
 
