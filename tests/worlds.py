@@ -44,7 +44,6 @@ from controller.model.desired.plan import (
     RemoveContainer,
     RemoveNetwork,
     RenameContainer,
-    RestartContainer,
     StartContainer,
     StopContainer,
     UnpauseContainer,
@@ -359,8 +358,6 @@ def act(  # noqa: C901, PLR0912 - an arm for each action
             return _changed(action, observed, lambda c: _update(c, action))
         case StopContainer():
             return _changed(action, observed, _stop)
-        case RestartContainer():
-            return _changed(action, observed, _restart)
         case UnpauseContainer():
             return _changed(action, observed, _unpause)
         case RenameContainer():
@@ -472,17 +469,6 @@ def _update(found: Container, action: UpdateContainer) -> Container:
         assert changed.memory_swap >= changed.memory, "the engine asks for both at a time"
     known = found.admitted and replace(found.admitted, **changes)
     return replace(found, settings=changed, admitted=known)
-
-
-def _restart(found: Container) -> Container:
-    assert found.state not in (ContainerState.DEAD, ContainerState.REMOVING), "it is going"
-    again = datetime.fromisoformat(found.started_at or "2026-01-01T00:00:00Z") + timedelta(days=1)
-    return replace(
-        found,
-        state=ContainerState.RUNNING,
-        started_at=again.strftime("%Y-%m-%dT%H:%M:%SZ"),
-        health="starting" if found.health else "",
-    )
 
 
 def _unpause(found: Container) -> Container:

@@ -17,7 +17,6 @@ from controller.model.desired.plan import (
     RemoveContainer,
     RemoveNetwork,
     RenameContainer,
-    RestartContainer,
     StartContainer,
     StopContainer,
     UnpauseContainer,
@@ -77,10 +76,6 @@ def change(action: ChangeAction) -> OutgoingRequest:
             query = {"t": str(action.grace_s)}
             timeout_s = action.grace_s + STOP_MARGIN_S
             return OutgoingRequest("POST", f"{container}/stop", query, timeout_s=timeout_s)
-        case RestartContainer():
-            query = {"t": str(action.grace_s)}
-            timeout_s = action.grace_s + TIMEOUT_S
-            return OutgoingRequest("POST", f"{container}/restart", query, timeout_s=timeout_s)
         case UnpauseContainer():
             return OutgoingRequest("POST", f"{container}/unpause")
         case RenameContainer():

@@ -208,7 +208,6 @@ def on_container(observed: Observed) -> list[AnyAction]:
         handle.connect("contract-in", (), "joined"),
         handle.rename(f"{NAME}.x", "names are final"),
         handle.unpause("isn't paused"),
-        handle.bounce(3, "asked for"),
         handle.restart(("no", 0), "before a stop"),
         handle.stop(3, "too many"),
         handle.stop(3, "again"),

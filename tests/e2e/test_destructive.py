@@ -46,7 +46,7 @@ BOMB = "a0: &a0 [1, 1, 1, 1, 1, 1, 1, 1, 1, 1]\n" + "".join(
     f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]\n" for n in range(1, 9)
 )
 #: What may follow what the controller does to containers that are to stay.
-TAKING = {"stop-container", "remove-container", "restart-container", "disconnect-network"}
+TAKING = {"stop-container", "remove-container", "disconnect-network"}
 
 
 class Ground:

@@ -69,7 +69,6 @@ from controller.model.desired.plan import (
     RemoveContainer,
     RemoveNetwork,
     RenameContainer,
-    RestartContainer,
     StartContainer,
     StopContainer,
     UnpauseContainer,
@@ -318,7 +317,7 @@ def preview(policy: Policy, action: AnyAction, body: dict[str, object] | None) -
             return admit_update(
                 request, actor=CONTROLLER, policy=policy, current=None, host=HostFacts()
             ).shown
-        case StopContainer() | RestartContainer():
+        case StopContainer():
             return admit_stop({"t": str(action.grace_s)}).verdict
         case (
             StartContainer()

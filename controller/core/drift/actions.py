@@ -21,7 +21,6 @@ from controller.model.desired.plan import (
     Precondition,
     RemoveContainer,
     RenameContainer,
-    RestartContainer,
     StartContainer,
     StopContainer,
     UnpauseContainer,
@@ -91,10 +90,6 @@ class ContainerHandle:
     def stop(self, grace_s: int, cause: str) -> StopContainer:
         """Return the action that stops it."""
         return StopContainer(**self._on_it(cause), grace_s=grace_s)
-
-    def bounce(self, grace_s: int, cause: str) -> RestartContainer:
-        """Return the action that stops and starts it."""
-        return RestartContainer(**self._on_it(cause), grace_s=grace_s)
 
     def unpause(self, cause: str) -> UnpauseContainer:
         """Return the action that thaws it."""

@@ -21,7 +21,6 @@ from controller.model.desired.plan import (
     AnyAction,
     Plan,
     RemoveContainer,
-    RestartContainer,
     StartContainer,
     StopContainer,
     UnpauseContainer,
@@ -177,11 +176,6 @@ def last_slots(actions: Iterable[AnyAction], containers: Iterable[Container]) ->
         match action:
             case StartContainer() | UnpauseContainer():
                 running.add(identifier or action.target)
-            case RestartContainer():
-                # It runs again after that, as far as anybody knows.
-                if running == {identifier}:
-                    found.add(identifier)
-                running.add(identifier)
             case StopContainer() | RemoveContainer() if identifier in running:
                 running.discard(identifier)
                 if not running:
@@ -196,7 +190,7 @@ def takes_down(action: AnyAction, last: frozenset[str]) -> bool:
 
     The restart policy that is taken away before a deliberate stop belongs to it.
     """
-    halts = isinstance(action, StopContainer | RestartContainer | RemoveContainer) or (
+    halts = isinstance(action, StopContainer | RemoveContainer) or (
         isinstance(action, UpdateContainer) and action.restart == "no"
     )
     return halts and action.precondition.id in last
@@ -256,7 +250,7 @@ def going(plan: Plan, observed: Observed) -> tuple[PlannedRemoval, ...]:
     names = {each.id: each.name for each in observed.containers}
     found: dict[str, PlannedRemoval] = {}
     for action in plan.actions:
-        takes = isinstance(action, StopContainer | RestartContainer | RemoveContainer)
+        takes = isinstance(action, StopContainer | RemoveContainer)
         if takes and not _is_denied(action):
             identifier = action.precondition.id
             name = names.get(identifier, action.target)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from controller.core.engine_api.field_reader import FindingCollector, Values, is_unset, read_object
+from controller.core.engine_api.field_reader import FindingCollector, Values, read_object
 from controller.core.engine_api.field_tables import (
     CONFIG,
     CONNECT,
@@ -54,7 +54,6 @@ from controller.core.engine_api.requests import (
     Endpoint,
     ExecRequest,
     ExecStart,
-    Finding,
     LogConfig,
     NetworkRequest,
     Pool,
@@ -246,13 +245,6 @@ def parse_exec_start(body: object) -> ExecStart:
         console_size=_console_size(values, "ConsoleSize", findings),
         findings=findings.all(),
     )
-
-
-def parse_empty(body: object) -> tuple[Finding, ...]:
-    """Refuse whatever a body says where the engine expects none; *body* None is no body."""
-    if is_unset(body):
-        return ()
-    return (Finding("body.unexpected", "body", "this call has no body", "send it without a body"),)
 
 
 def _runtime(config: Values, host: Values, findings: FindingCollector) -> str:

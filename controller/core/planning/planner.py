@@ -51,7 +51,6 @@ from controller.model.desired.plan import (
     RemoveContainer,
     RemoveNetwork,
     RenameContainer,
-    RestartContainer,
     StartContainer,
     StopContainer,
     UnpauseContainer,
@@ -346,7 +345,7 @@ def _particulars(action: AnyAction) -> dict[str, object]:
             return {"owner": action.owner}
         case UpdateContainer():
             return {"body": update_body(action)}
-        case StopContainer() | RestartContainer():
+        case StopContainer():
             return {"graceS": action.grace_s}
         case RenameContainer():
             return {"name": action.name}

@@ -52,7 +52,6 @@ def _entry(entry: ReviewEntry) -> dict[str, object]:
         "created": entry.added,
         "removed": entry.removed,
         "stopped": entry.stopped,
-        "restarted": entry.restarted,
         "started": entry.started,
         "updated": entry.updated,
     }

@@ -249,8 +249,6 @@ def _parts(entry: ReviewEntry) -> Iterator[str]:
         yield f"remove {_replicas(entry.removed)}"
     if entry.stopped:
         yield f"stop {_replicas(entry.stopped)}"
-    if entry.restarted:
-        yield f"restart {_replicas(entry.restarted)}"
     if entry.started:
         yield f"start {_replicas(entry.started)}"
     if entry.updated and not entry.replaced:

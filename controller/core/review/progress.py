@@ -21,7 +21,6 @@ from controller.model.desired.plan import (
     RemoveContainer,
     RemoveNetwork,
     RenameContainer,
-    RestartContainer,
     StartContainer,
     StopContainer,
     UnpauseContainer,
@@ -150,7 +149,6 @@ _PAST = {
     CreateContainer: "created",
     StartContainer: "started",
     StopContainer: "stopped",
-    RestartContainer: "restarted",
     UnpauseContainer: "unpaused",
     RemoveContainer: "removed",
 }

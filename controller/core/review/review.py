@@ -45,7 +45,6 @@ from controller.model.desired.plan import (
     RemoveContainer,
     RemoveNetwork,
     RenameContainer,
-    RestartContainer,
     StartContainer,
     StopContainer,
     UnpauseContainer,
@@ -202,12 +201,11 @@ def _ahead(service: Service, declared: Service | None, *, reveal: bool) -> list[
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """The slots of one service that actions create, take down, restart, start and update."""
+    """The slots of one service that actions create, take down, start and update."""
 
     created: frozenset[int]
     going: frozenset[int]  # stopped or removed
     removed: frozenset[int]
-    restarted: frozenset[int]
     started: frozenset[int]
     updated: frozenset[int]
 
@@ -228,7 +226,6 @@ def work_of(actions: Iterable[AnyAction]) -> Work:
         created=frozenset(a.slot for a in done if isinstance(a, CreateContainer)),
         going=frozenset(a.slot for a in done if a.target in down),
         removed=frozenset(a.slot for a in done if isinstance(a, RemoveContainer)),
-        restarted=frozenset(a.slot for a in done if isinstance(a, RestartContainer)),
         started=frozenset(
             a.slot for a in done if isinstance(a, StartContainer) and a.target not in made
         ),
@@ -247,7 +244,7 @@ def _entry(
     steering: Overrides,
 ) -> ReviewEntry:
     entry = entry_of(key, actions, service)
-    if entry.effect not in (Effect.REPLACE, Effect.RESTART):
+    if entry.effect is not Effect.REPLACE:
         return entry
     last = disruption_budget.last_slots(actions, containers)
     interrupting = [a for a in actions if disruption_budget.takes_down(a, last) and not denied(a)]
@@ -276,7 +273,6 @@ def entry_of(key: Key, actions: Iterable[AnyAction], service: Service | None) ->
         added=len(work.created - replaced),
         removed=len(work.removed - replaced),
         stopped=len(work.going - work.removed - replaced),
-        restarted=len(work.restarted),
         started=len(work.started - replaced),
         updated=len(work.updated - work.started),
         order=order_of(service).value if service is not None and replaced else None,
@@ -295,7 +291,6 @@ def _effect(entry: ReviewEntry, actions: tuple[AnyAction, ...], *, declared: boo
         (Effect.ADD, entry.added > 0),
         (Effect.SCALE_DOWN, entry.removed > 0),
         (Effect.STOP, entry.stopped > 0),
-        (Effect.RESTART, entry.restarted > 0),
         (Effect.START, entry.started > 0),
         (Effect.UPDATE, entry.updated > 0),
         (Effect.REFUSED, any(denied(a) for a in actions)),

@@ -104,7 +104,7 @@ class Summary:
         return "; ".join(parts)
 
     def _interrupts(self) -> bool:
-        return any(self.services.get(e) for e in (Effect.REPLACE, Effect.RESTART, Effect.UPDATE))
+        return any(self.services.get(e) for e in (Effect.REPLACE, Effect.UPDATE))
 
     def _supplies(self) -> str:
         texts = []

@@ -63,6 +63,7 @@ class Effect(StrEnum):
     ADD = "add-replicas"
     SCALE_DOWN = "scale-down"
     STOP = "stop"
+    #: No action restarts a container in place; the JSON form of a summary has the member.
     RESTART = "restart"
     START = "start"
     UPDATE = "update"
@@ -101,7 +102,6 @@ class ReviewEntry:
     added: int = 0
     removed: int = 0
     stopped: int = 0
-    restarted: int = 0
     started: int = 0
     updated: int = 0
     order: str | None = None  # StartFirst or StopFirst, of what is replaced

@@ -133,14 +133,6 @@ class StopContainer(Action):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RestartContainer(Action):
-    """Stop a container, within ``grace_s`` seconds, and start it."""
-
-    verb: ClassVar[str] = "restart-container"
-    grace_s: int = 10
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class UnpauseContainer(Action):
     """Thaw a container that is frozen."""
 
@@ -205,7 +197,6 @@ AnyAction = (
     | StartContainer
     | UpdateContainer
     | StopContainer
-    | RestartContainer
     | UnpauseContainer
     | RenameContainer
     | ConnectNetwork
@@ -219,7 +210,6 @@ ContainerChange = (
     StartContainer
     | UpdateContainer
     | StopContainer
-    | RestartContainer
     | UnpauseContainer
     | RenameContainer
     | ConnectNetwork

@@ -27,7 +27,6 @@ from controller.model.desired.plan import (
     RemoveContainer,
     RemoveNetwork,
     RenameContainer,
-    RestartContainer,
     StartContainer,
     StopContainer,
     UnpauseContainer,
@@ -175,7 +174,6 @@ def on(kind: type[Any], **more: object) -> AnyAction:
             {"Memory": 64, "MemorySwap": 64, "NanoCpus": 5, "PidsLimit": 7},
             60,
         ),
-        (on(RestartContainer, grace_s=30), "POST /containers/c1/restart", {"t": "30"}, None, 90),
         (on(UnpauseContainer), "POST /containers/c1/unpause", {}, None, 60),
         (on(RenameContainer, name="w"), "POST /containers/c1/rename", {"name": "w"}, None, 60),
         (

@@ -27,7 +27,6 @@ from controller.model.desired.plan import (
     Plan,
     Precondition,
     RemoveContainer,
-    RestartContainer,
     StartContainer,
     StopContainer,
     UnpauseContainer,
@@ -225,7 +224,7 @@ def container(identifier: str, state: ContainerState = ContainerState.RUNNING) -
 WEB = service_key("default", "web")
 
 
-Kind = StartContainer | StopContainer | RemoveContainer | RestartContainer | UnpauseContainer
+Kind = StartContainer | StopContainer | RemoveContainer | UnpauseContainer
 
 
 def act(kind: type[Kind], target: str) -> AnyAction:
@@ -249,21 +248,13 @@ def test_only_the_stop_that_leaves_nothing_running_takes_the_service_down() -> N
     )
 
 
-def test_a_restart_takes_down_what_serves_alone_and_it_runs_again() -> None:
-    old, two = container("old"), container("two")
-    restart, stop = act(RestartContainer, "old"), act(StopContainer, "two")
-    assert disruption_budget.last_slots([restart], [old]) == {"old"}
-    assert disruption_budget.last_slots([restart, stop], [old, two]) == frozenset()
-    assert disruption_budget.last_slots([stop, restart], [old, two]) == {"old"}
-    assert (
-        disruption_budget.last_slots([restart], [container("old", ContainerState.EXITED)])
-        == frozenset()
-    )
+def test_a_container_that_is_unpaused_counts_as_running() -> None:
+    two = container("two")
+    stop = act(StopContainer, "two")
     thaw = act(UnpauseContainer, "old")
     assert disruption_budget.last_slots(
         [thaw, stop], [container("old", ContainerState.PAUSED), two]
     ) == (frozenset())
-    assert disruption_budget.takes_down(restart, frozenset({"old"}))
     assert not disruption_budget.takes_down(thaw, frozenset({"old"}))
 
 

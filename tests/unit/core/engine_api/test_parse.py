@@ -9,7 +9,6 @@ from controller.core.engine_api.parse import (
     parse_connect,
     parse_create,
     parse_disconnect,
-    parse_empty,
     parse_exec,
     parse_network,
     parse_update,
@@ -603,9 +602,3 @@ def test_an_object_whose_members_are_all_unset_is_unset():
     # Names that a user gives are no fields: an empty value of theirs says something.
     options = {"Container": "c", "EndpointConfig": {"DriverOpts": {"a": ""}}}
     assert parse_connect(options, network="n").findings != ()
-
-
-def test_where_no_body_belongs_none_is_taken():
-    assert parse_empty(None) == ()
-    assert parse_empty({}) == ()
-    assert rules(parse_empty({"Binds": ["/:/h"]})) == ["body.unexpected"]
