@@ -14,6 +14,7 @@ from pathlib import Path
 
 from controller.model.errors import StateError
 from controller.model.policy.shipped import DEFAULT_POLICY
+from controller.system.atomic_file import write_atomic
 
 STANDARD_SOCKET = "unix:///var/run/docker.sock"
 SYSTEM_STATE = Path("/var/lib/trimtab")
@@ -168,21 +169,14 @@ def read_instance(root: Path) -> Instance | None:
 
 
 def write_instance(root: Path, instance: Instance) -> None:
-    """Write ``instance.json`` whole or not at all, and durably.
+    """Replace ``instance.json`` durably.
 
     Raises:
         StateError: the folder can't be written.
     """
     path = root / "instance.json"
-    temporary = root / ".instance.json.new"
     try:
-        with temporary.open("w") as file:
-            json.dump(asdict(instance), file, indent=2)
-            file.write("\n")
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.chmod(0o644)
-        temporary.rename(path)
+        write_atomic(path, f"{json.dumps(asdict(instance), indent=2)}\n".encode(), mode=0o644)
     except OSError as error:
         raise StateError(
             "state.unwritable",

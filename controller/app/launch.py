@@ -21,7 +21,7 @@ from controller.model.errors import StateError, UsageError
 from controller.model.policy.shipped import SHIPPED_POLICIES
 from controller.process.drop_privileges import MEANT, PrivilegeDrop, meant
 from controller.process.mount_view import Need, plan_view
-from controller.process.process_group import Recipe, answers
+from controller.process.process_group import Recipe
 from controller.settings import (
     GROUP,
     REGISTRY_AUTH,
@@ -33,6 +33,7 @@ from controller.settings import (
     write_instance,
 )
 from controller.ship.destination import ToFile, ToNote, ToOtlp, ToSyslog, read_destination
+from controller.system.unix_socket import SocketInUse, bind_socket
 
 PACKAGE = Path(__file__).resolve().parents[1]
 PROJECT = PACKAGE.parent
@@ -277,22 +278,16 @@ def controller_socket(state: StateFolder, *, user: User) -> socket.socket:
         StateError: another controller serves it.
     """
     path = state.controller_socket
-    if answers(path):
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        bind_socket(listener, path, group=user.gid if os.getuid() == 0 else None)
+    except SocketInUse as error:
+        listener.close()
         raise StateError(
             "controller.running",
             f"a controller serves {path} already",
             remedy="stop it first, or use another --state",
-        )
-    path.unlink(missing_ok=True)
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    before = os.umask(0o177)
-    try:
-        listener.bind(str(path))
-    finally:
-        os.umask(before)
-    if os.getuid() == 0:
-        os.chown(path, 0, user.gid)
-    path.chmod(0o660)
+        ) from error
     listener.listen(64)
     return listener
 

@@ -49,10 +49,12 @@ from controller.model.errors import PolicyInvalid, StateError, UsageError
 from controller.model.names import NetworkNames
 from controller.process.drop_privileges import MEANT, check_meant
 from controller.process.engine_socket import raise_if_denied
-from controller.process.file_lock import hold
 from controller.process.instance_lock import InstanceLock, shared_folder
-from controller.process.process_group import POLL_S, ProcessGroup, answers
+from controller.process.process_group import POLL_S, ProcessGroup
 from controller.settings import GROUP, STANDARD_SOCKET, bind_engine, read_instance, state_of
+from controller.system.atomic_file import write_atomic
+from controller.system.file_lock import hold_lock
+from controller.system.unix_socket import has_listener
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -166,7 +168,7 @@ def await_free(root: Path) -> None:
     state = state_of(root, instance)
     deadline = time.monotonic() + FREE_WAIT_S
     for path in (state.broker_socket, state.controller_socket):
-        while answers(path):
+        while has_listener(path):
             if time.monotonic() >= deadline:
                 raise StateError(
                     "state.served",
@@ -509,7 +511,7 @@ def build_controller(
     from controller.loop.probes.prober import ProbedEngine, Prober
     from controller.loop.probes.sockets import ProbeSockets
     from controller.loop.state.failed_runs import FailureLog
-    from controller.loop.state.store import StateStore, write_whole
+    from controller.loop.state.store import StateStore
 
     clock = SystemClock()
     reach = crash_reach(os.environ)
@@ -522,7 +524,7 @@ def build_controller(
     published = state.controller / "status.json"
 
     def publish(report: dict[str, object]) -> None:
-        write_whole(published, json.dumps(report).encode())
+        write_atomic(published, json.dumps(report).encode())
 
     controller = Controller(
         source=directory_source(directory),
@@ -646,7 +648,7 @@ def run_controller(
             "state.missing", f"no instance at {root}", remedy="start its broker first, or 'up'"
         )
     state = state_of(root, instance)
-    lock = hold(state.controller / "lock", what="controller", monotonic=time.monotonic)
+    lock = hold_lock(state.controller / "lock", program="controller", monotonic=time.monotonic)
     where = directory.absolute() if directory is not None else Path(instance.dir)
     engine = broker_engine(broker_socket or state.broker_socket)
     controller, problem = build_controller(
@@ -755,7 +757,7 @@ def run_shipper(
 
     log_to_stderr("ship")
     folder, clock = Path(str(handed["folder"])), SystemClock()
-    lock = hold(folder / "lock", what="shipper", monotonic=time.monotonic)
+    lock = hold_lock(folder / "lock", program="shipper", monotonic=time.monotonic)
     handle = handed.get("handle")
     files = (
         RemoteFiles(socket.socket(fileno=handle))

@@ -7,7 +7,6 @@ noticed by what they make (``broker.guards.split_brain``).
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from controller.model.errors import StateError
+from controller.system.file_lock import open_lock_file, try_lock
 
 CODE = "state.forked"
 FOLDER_MODE = 0o755
@@ -52,8 +52,8 @@ class InstanceLock:
         path = self.folder / f"{self.instance}-{digits}.lock"
         with suppress(OSError):  # a host without the place has no such lock
             _make(self.folder)
-            for handle in _opened(path):
-                if not _held(handle):
+            for handle in _open_again(path):
+                if not try_lock(handle):
                     raise self._forked(_told(handle), engine_id)
                 if _is_at(handle, path):
                     os.truncate(handle, 0)
@@ -86,18 +86,10 @@ def _make(folder: Path) -> None:
         folder.chmod(FOLDER_MODE)  # whatever the umask: folders of sockets may lie in it too
 
 
-def _opened(path: Path) -> Iterator[int]:
-    """Open the file again and again: whoever held it last may have removed it meanwhile."""
+def _open_again(path: Path) -> Iterator[int]:
+    """Open the file each time: the previous holder removes it when it releases the lock."""
     while True:
-        yield os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-
-
-def _held(handle: int) -> bool:
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
+        yield open_lock_file(path)
 
 
 def _is_at(handle: int, path: Path) -> bool:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-import socket
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from controller.model.errors import StateError
 from controller.process.child import RESTART_DELAYS_S, Child, Lifeline, start
+from controller.system.unix_socket import has_listener
 
 log = logging.getLogger("trimtab.up")
 
@@ -66,7 +66,7 @@ class ProcessGroup:
             StateError: it ended, or didn't serve in time; what it said is on stderr already.
         """
         deadline = self.monotonic() + START_DEADLINE_S
-        while not answers(path):
+        while not has_listener(path):
             if child.ended is not None:
                 raise StateError(
                     f"{child.name}.ended",
@@ -108,16 +108,3 @@ class ProcessGroup:
         argv = [part.replace("{lifeline}", str(self.lifeline.read_fd)) for part in recipe.argv]
         hand_on: Sequence[int] = (self.lifeline.read_fd, *recipe.hand_on)
         return start(recipe.name, argv, environment=environment, hand_on=hand_on)
-
-
-def answers(path: Path) -> bool:
-    """Tell whether somebody serves a Unix socket."""
-    peer = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    peer.settimeout(1.0)
-    try:
-        peer.connect(str(path))
-    except OSError:
-        return False
-    finally:
-        peer.close()
-    return True

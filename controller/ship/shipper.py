@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -20,7 +19,6 @@ from pathlib import Path
 from typing import Any, Final
 
 from controller.core.records.record import GENESIS
-from controller.journal.store.folder import sync
 from controller.journal.store.segments import DurableMark
 from controller.model.errors import StateError
 from controller.ports import Clock
@@ -28,6 +26,7 @@ from controller.ship.fd_server import JournalFiles
 from controller.ship.follower import Cursor, Diverged, Follower, Shipped
 from controller.ship.formats import plain
 from controller.ship.sink import Rejected, Sink, Undelivered
+from controller.system.atomic_file import write_atomic
 
 LOG = logging.getLogger("trimtab.ship")
 BATCH_RECORDS: Final = 500
@@ -100,20 +99,6 @@ def _cursor_of(told: Any) -> Cursor:
     if type(seq) is int and seq >= 0 and isinstance(digest, str) and len(digest) == len(GENESIS):
         return Cursor(seq, digest)
     raise ValueError("it names no record")
-
-
-def save(path: Path, text: str) -> None:
-    """Write a file whole and durably; its name is the folder's, which isn't synced.
-
-    Raises:
-        OSError: it can't be written.
-    """
-    temporary = path.with_name(f".{path.name}.new")
-    with temporary.open("w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.rename(path)
 
 
 @dataclass(slots=True)
@@ -202,8 +187,7 @@ class _Lane:
     def _settle(self, cursor: Cursor) -> None:
         """Make it the place to go on from, also for the next process."""
         path = self.places.cursor(self.standing.name)
-        save(path, json.dumps(asdict(cursor)) + "\n")
-        sync(path.parent)
+        write_atomic(path, f"{json.dumps(asdict(cursor))}\n".encode(), mode=None)
         self.standing.seq = cursor.seq
 
     def _remember(self) -> None:
@@ -311,9 +295,11 @@ class Shipper:
         standings = [lane.told(mark) for lane in self._lanes]  # both tell the same
         told = {"at": self._clock.now(), "sinks": [asdict(each) for each in standings]}
         try:
-            save(self._places.status, json.dumps(told) + "\n")
-            if self._places.metrics is not None:
-                save(self._places.metrics, metrics(standings))
+            write_atomic(self._places.status, f"{json.dumps(told)}\n".encode(), mode=None)
+            if (path := self._places.metrics) is not None:
+                # Prometheus' folder can be one that this user only writes to.
+                text = metrics(standings).encode()
+                write_atomic(path, text, mode=None, folder_sync_required=False)
         except OSError as error:
             LOG.warning("status.unwritable error=%s", error)
 
@@ -343,15 +329,3 @@ def metrics(standings: Sequence[SinkStatus]) -> str:
         lines += [f"# HELP trimtab_ship_{name} {about}", f"# TYPE trimtab_ship_{name} {kind}"]
         lines += [f'trimtab_ship_{name}{{sink="{s.name}"}} {values[name](s)}' for s in standings]
     return "\n".join(lines) + "\n"
-
-
-__all__ = [
-    "Cursor",
-    "Diverged",
-    "Shipper",
-    "ShipperPaths",
-    "SinkStatus",
-    "load_cursor",
-    "metrics",
-    "save",
-]

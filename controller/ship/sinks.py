@@ -6,7 +6,6 @@ begin again: rather twice than never.
 
 from __future__ import annotations
 
-import errno
 import os
 from collections.abc import Sequence
 from contextlib import suppress
@@ -15,23 +14,10 @@ from typing import assert_never
 
 from controller.core.transparency.checkpoint import Checkpoint, parse_checkpoint, read_checkpoint
 from controller.core.transparency.signed_note import NOTE_MAX_BYTES, BadNote, parse_note
-from controller.journal.store.folder import sync
 from controller.ship.destination import Destination, ToFile, ToNote, ToOtlp, ToSyslog
 from controller.ship.follower import Diverged, Shipped, checkpoints
 from controller.ship.sink import Sender, Sink, Undelivered
-
-
-def _sync_entries(folder: Path) -> None:
-    """Make a folder's names durable; not where we may only write, or its file system can't.
-
-    Raises:
-        OSError: it should be possible, and fails.
-    """
-    try:
-        sync(folder)
-    except OSError as error:
-        if error.errno not in {errno.EACCES, errno.EPERM, errno.EINVAL}:
-            raise
+from controller.system.atomic_file import fsync_folder, write_atomic
 
 
 class FileSink:
@@ -50,7 +36,7 @@ class FileSink:
                 data = data[os.write(self._handle, data) :]
             os.fsync(self._handle)
             if opened:
-                _sync_entries(self._path.parent)
+                fsync_folder(self._path.parent, required=False)
         except OSError as error:
             self.close()
             raise Undelivered(f"{self._path}: {error.strerror}") from error
@@ -156,13 +142,7 @@ class NoteSink:
         )
 
     def _write(self, note: str) -> None:
-        temporary = self._path.with_name(f".{self._path.name}.new")
-        with temporary.open("w") as file:
-            file.write(note)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.rename(self._path)
-        _sync_entries(self._path.parent)
+        write_atomic(self._path, note.encode(), mode=None, folder_sync_required=False)
 
     def close(self) -> None:
         """Nothing is open."""

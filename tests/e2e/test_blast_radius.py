@@ -15,7 +15,7 @@ import pytest
 from controller.cli.clients.socket_client import BrokerApi
 from controller.engine.responses import header
 from controller.model.records import Context
-from controller.process.process_group import answers
+from controller.system.unix_socket import has_listener
 from tests.gate import wire
 from tests.gate.roles import Peer
 from tests.instance import TRIMTAB, Host, eventually, has, web
@@ -70,7 +70,7 @@ def broker_alone(host: Host, policy: str = "") -> Iterator[None]:
             host.engine.inside(*argv), env=host.environment(), stdout=log, stderr=log
         )
     try:
-        eventually(lambda: answers(host.broker_socket), what="the broker serves")
+        eventually(lambda: has_listener(host.broker_socket), what="the broker serves")
         yield
     finally:
         broker.terminate()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from pathlib import Path
 
 import pytest
@@ -90,3 +91,14 @@ def test_a_state_folder_of_another_user_is_not_taken_for_ours(tmp_path: Path, th
     with pytest.raises(StateError, match="belongs to uid 1234"):
         check(tmp_path / ".state", cwd=tmp_path, uid=0)
     check(tmp_path / ".state", cwd=tmp_path, uid=1234)
+
+
+def test_an_instance_that_is_written_is_durable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The folder is synced too: without that a loss of power can undo the rename."""
+    synced: list[bool] = []
+    monkeypatch.setattr(os, "fsync", lambda fd: synced.append(stat.S_ISDIR(os.fstat(fd).st_mode)))
+    write_instance(tmp_path, INSTANCE)
+    assert synced == [False, True]
+    assert stat.S_IMODE((tmp_path / "instance.json").stat().st_mode) == 0o644

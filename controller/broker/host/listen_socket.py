@@ -6,54 +6,15 @@ that nobody answers at is a dead broker's, and is replaced.
 
 from __future__ import annotations
 
-import asyncio
-import fcntl
-import os
 import socket
 from contextlib import suppress
 from pathlib import Path
 
 from controller.model.errors import StateError
-from controller.ports import Clock
+from controller.system.unix_socket import SocketInUse, bind_socket, set_access
 
-LOCK_WAIT_S = 5.0
-_PAUSE_S = 0.05
 FOLDER_MODE = 0o750
-SOCKET_MODE = 0o660
 BACKLOG = 1024
-
-
-async def hold_lock(path: Path, *, clock: Clock, wait_s: float = LOCK_WAIT_S) -> int:
-    """Lock *path* for this process, waiting for a dying holder; return the descriptor.
-
-    The kernel releases it when the process ends, in whatever way.
-
-    Raises:
-        StateError: another process holds it, or the file can't be opened.
-    """
-    try:
-        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    except OSError as error:
-        raise StateError(
-            "state.unwritable",
-            f"{path}: {error.strerror}",
-            remedy="run the broker as the owner of its state folder, or name another with --state",
-        ) from error
-    deadline = clock.monotonic() + wait_s
-    while True:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if clock.monotonic() >= deadline:
-                os.close(handle)
-                raise StateError(
-                    "state.held",
-                    f"another broker holds {path}",
-                    remedy="stop it first, or name another state folder with --state",
-                ) from None
-            await asyncio.sleep(_PAUSE_S)
-        else:
-            return handle
 
 
 class _Listener(socket.socket):
@@ -65,28 +26,27 @@ class _Listener(socket.socket):
 
 
 def listen(path: Path, *, group: int | None) -> socket.socket:
-    """Return a listening socket at *path*, with mode 0660 and of *group* (None: leave it).
+    """Return a listening socket at *path*, with mode 0660 and the group *group* (None: leave it).
 
-    Nobody can connect before owner and mode are final.
+    A missing folder is created with mode 0750 and the same group.
 
     Raises:
         StateError: a live process serves the path already, or the folder can't be used.
     """
-    if _answers(path):
+    listener = _Listener(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+    try:
+        if not path.parent.exists():  # an existing folder keeps its mode: /run is possible
+            path.parent.mkdir(mode=FOLDER_MODE, parents=True)
+            set_access(path.parent, mode=FOLDER_MODE, group=group)
+        bind_socket(listener, path, group=group)
+        listener.listen(BACKLOG)
+    except SocketInUse as error:
+        listener.close()
         raise StateError(
             "state.served",
             f"a process serves {path} already",
             remedy="stop it first, or name another state folder with --state",
-        )
-    listener = _Listener(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
-    try:
-        if not path.parent.exists():  # one that is there has its owner's mode, and may be /run
-            path.parent.mkdir(mode=FOLDER_MODE, parents=True)
-            _dress(path.parent, FOLDER_MODE, group)
-        path.unlink(missing_ok=True)
-        _bind_closed(listener, path)
-        _dress(path, SOCKET_MODE, group)
-        listener.listen(BACKLOG)
+        ) from error
     except OSError as error:
         listener.close()
         raise StateError(
@@ -96,32 +56,6 @@ def listen(path: Path, *, group: int | None) -> socket.socket:
         ) from error
     listener.setblocking(False)
     return listener
-
-
-def _bind_closed(listener: socket.socket, path: Path) -> None:
-    before = os.umask(0o177)
-    try:
-        listener.bind(str(path))
-    finally:
-        os.umask(before)
-
-
-def _dress(path: Path, mode: int, group: int | None) -> None:
-    if group is not None and path.stat().st_gid != group:
-        os.chown(path, -1, group)
-    path.chmod(mode)
-
-
-def _answers(path: Path) -> bool:
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        probe.settimeout(1.0)
-        try:
-            probe.connect(str(path))
-        except TimeoutError:
-            return True  # its backlog is full: somebody is there
-        except OSError:
-            return False
-    return True
 
 
 def remove_socket(path: Path, identity: tuple[int, int]) -> None:

@@ -14,7 +14,6 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import os
 from concurrent.futures import CancelledError, Future
 from contextlib import suppress
 from dataclasses import replace
@@ -28,6 +27,7 @@ from controller.model.errors import JournalUnavailable
 from controller.model.inventory import Inventory
 from controller.model.records import Entry, Record
 from controller.ports import RESERVED, Archive, QueuedJournal
+from controller.system.atomic_file import write_atomic
 
 LOG = logging.getLogger(__name__)
 #: The writer gives up by itself; this is for a disk that never answers.
@@ -204,22 +204,10 @@ def read_snapshot(path: Path) -> Inventory:
 
 
 def write_snapshot(path: Path, inventory: Inventory) -> None:
-    """Write the inventory whole or not at all, and durably.
+    """Replace the saved inventory durably.
 
     Raises:
-        OSError: it isn't written.
+        OSError: the inventory is not written.
     """
-    temporary = path.with_name(f".{path.name}.new")
     value = {"format": _FORMAT, "inventory": inventories.to_json(inventory)}
-    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
-    handle = os.open(temporary, flags, 0o600)
-    with os.fdopen(handle, "wb") as file:
-        file.write(canonical(value))
-        file.flush()
-        os.fsync(handle)
-    temporary.rename(path)
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    write_atomic(path, canonical(value))

@@ -57,6 +57,7 @@ from controller.model.inventory import Inventory
 from controller.model.policy.document import Policy
 from controller.model.records import Entry
 from controller.ports import Archive, Clock, EngineFacts, NewId, QueuedJournal
+from controller.system.file_lock import hold_lock_async
 
 LOG = logging.getLogger(__name__)
 READ_BYTES = 64 * 1024
@@ -295,7 +296,9 @@ class Broker:
     async def _claimed(self) -> AsyncIterator[tuple[RecordStore, Archive]]:
         """Hold lock and journal, with the inventory brought up to it, and its index on the way."""
         outside = self._outside
-        lock = await listen_socket.hold_lock(self._places.folder / "lock", clock=outside.clock)
+        lock = await hold_lock_async(
+            self._places.folder / "lock", program="broker", monotonic=outside.clock.monotonic
+        )
         try:
             journal = await asyncio.to_thread(outside.open_journal)
             try:

@@ -17,8 +17,8 @@ from controller.cli.clients.socket_client import PLAN_S, BrokerApi, ask_controll
 from controller.cli.clients.wait_for_pass import Waiting, in_silence
 from controller.model.errors import EngineError, StateError, TrimtabError, UsageError
 from controller.model.mutations import DOWN, SHOW_VALUES
-from controller.process.process_group import answers
 from controller.settings import Instance, StateFolder, read_instance, state_of
+from controller.system.unix_socket import has_listener
 
 if TYPE_CHECKING:
     from controller.model.desired.field_changes import Review
@@ -44,7 +44,7 @@ def broker_of(
 ) -> Iterator[StateFolder]:
     """Yield the state whose broker serves: the running one, or one for the block's life."""
     instance = read_instance(root)
-    if instance is not None and answers(state_of(root, instance).broker_socket):
+    if instance is not None and has_listener(state_of(root, instance).broker_socket):
         yield state_of(root, instance)
         return
     launch = wiring.prepare_launch(
@@ -129,7 +129,7 @@ def ask_for_pass(
     instance = read_instance(root)
     if instance is not None:
         state = state_of(root, instance)
-        if answers(state.controller_socket):
+        if has_listener(state.controller_socket):
             if Path(instance.dir) != directory:
                 raise UsageError(
                     "state.other-dir",
@@ -170,7 +170,7 @@ def take_down(
         StateError: a controller runs, which would put everything back.
         Refused: the caller is no operator.
     """
-    if answers(state.controller_socket):
+    if has_listener(state.controller_socket):
         raise StateError(
             "controller.running",
             "a controller runs on this state folder, and would put everything back",

@@ -140,11 +140,11 @@ class AdoptRequest:
     def here(self, root: Path) -> Iterator[BrokerApi]:
         """Yield the broker of the state folder: the one that runs, or one for the block's life."""
         from controller.app import wiring
-        from controller.process.process_group import answers
         from controller.settings import state_of
+        from controller.system.unix_socket import has_listener
 
         found = read_instance(root)
-        if found is not None and answers(state_of(root, found).broker_socket):
+        if found is not None and has_listener(state_of(root, found).broker_socket):
             yield BrokerApi(state_of(root, found).broker_socket, SURVEY_S)
             return
         launch = wiring.prepare_launch(

@@ -6,7 +6,6 @@ what readers see is always the index of the records up to some seq.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import sqlite3
@@ -17,7 +16,6 @@ from typing import Final, Self
 
 from controller.core.records.query import ContainerLife, RecordContext, RecordSubject, text
 from controller.journal.index.database import (
-    FILE_MODE,
     Index,
     IndexUnusable,
     connect,
@@ -32,6 +30,7 @@ from controller.journal.store.chain import Damage
 from controller.journal.store.position import Position, PositionedRecord, records_after, start_of
 from controller.journal.store.pruned_base import INVENTORY_NAME, BadBase, read_inventory
 from controller.model.inventory import Inventory
+from controller.system.file_lock import open_lock_file, try_lock
 
 #: Records that become visible at once.
 BATCH: Final = 512
@@ -276,16 +275,10 @@ def inventory_of(folder: Path) -> Inventory:
 
 
 def _lock(path: Path) -> int:
-    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-    handle = os.open(path.with_name(f"{path.name}.lock"), flags, FILE_MODE)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
+    handle = open_lock_file(path.with_name(f"{path.name}.lock"))
+    if not try_lock(handle):
         os.close(handle)
-        raise IndexLocked(str(path)) from error
-    except BaseException:
-        os.close(handle)
-        raise
+        raise IndexLocked(str(path))
     return handle
 
 

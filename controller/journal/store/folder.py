@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import stat
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 from controller.journal.store.pruned_base import BASE_NAME, INVENTORY_NAME
 from controller.journal.store.segments import MARK_NAME, list_segments
 from controller.model.errors import StateError
+from controller.system.file_lock import try_lock
 
 FOLDER_MODE = 0o700
 FILE_MODE = 0o600
@@ -34,17 +34,17 @@ def hold(folder: Path) -> int:
         ) from error
     try:
         _check_private(folder, descriptor)
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
+        locked = try_lock(descriptor)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    if not locked:
         os.close(descriptor)
         raise StateError(
             "journal.held",
             f"another process writes the journal in {folder}",
             remedy="stop that broker first, or name another state folder with --state",
-        ) from error
-    except BaseException:
-        os.close(descriptor)
-        raise
+        )
     return descriptor
 
 
@@ -73,28 +73,3 @@ def _facts(folder: Path, descriptor: int) -> list[tuple[Path, os.stat_result, in
         (folder, os.fstat(descriptor), FOLDER_MODE),
         *((path, path.lstat(), FILE_MODE) for path in files),
     ]
-
-
-def write_private(path: Path, content: bytes) -> None:
-    """Write a file of the journal's whole or not at all, and durably.
-
-    Raises:
-        OSError: it isn't written.
-    """
-    temporary = path.with_name(f"{path.name}.new")
-    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
-    with os.fdopen(os.open(temporary, flags, FILE_MODE), "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.rename(path)
-    sync(path.parent)
-
-
-def sync(folder: Path) -> None:
-    """Make a folder's entries durable."""
-    file = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(file)
-    finally:
-        os.close(file)

@@ -25,7 +25,7 @@ from controller.core.encoding.canonical_json import canonical
 from controller.core.records import inventory as inventories
 from controller.core.records.record import BadLine, parse
 from controller.journal.store.chain import ChainWalk
-from controller.journal.store.folder import FILE_MODE, sync, write_private
+from controller.journal.store.folder import FILE_MODE
 from controller.journal.store.pruned_base import (
     BASE_NAME,
     INVENTORY_NAME,
@@ -44,6 +44,7 @@ from controller.journal.store.segments import (
 )
 from controller.journal.store.tail import pieces_of
 from controller.model.inventory import Inventory
+from controller.system.atomic_file import fsync_folder, write_atomic
 
 LOG = logging.getLogger(__name__)
 DAY_S: Final = 86_400.0
@@ -180,13 +181,13 @@ class Retention:
     def _prune(self, pruning: Pruning) -> None:
         line = _last_line(pruning.segments[-1])
         assert line is not None, "what goes ends with a checkpoint"
-        write_private(
+        write_atomic(
             self._folder / INVENTORY_NAME,
             canonical(inventories.to_json(self._inventory(pruning.until))),
         )
         self._tell(pruning.until, pruning.reason)
         base = PrunedBase(parse(line), line, first_seq_of(pruning.segments[-1].path))
-        write_private(self._folder / BASE_NAME, base.to_bytes())
+        write_atomic(self._folder / BASE_NAME, base.to_bytes())
         LOG.info("journal.pruned until=%d reason=%s", pruning.until, pruning.reason)
         self._remove(_leftovers(self._folder))
 
@@ -203,7 +204,7 @@ class Retention:
         for path in paths:
             path.unlink(missing_ok=True)
         if paths:
-            sync(self._folder)
+            fsync_folder(self._folder)
 
 
 def _leftovers(folder: Path) -> tuple[Path, ...]:
@@ -249,7 +250,7 @@ def compress(segment: Path, *, over: Callable[[], bool] = lambda: False) -> None
         new.unlink(missing_ok=True)
         raise
     segment.unlink()
-    sync(segment.parent)
+    fsync_folder(segment.parent)
 
 
 def _poured(

@@ -25,9 +25,9 @@ from controller.core.transparency.signed_note import (
     parse_private,
     parse_public,
 )
-from controller.journal.store.folder import sync, write_private
 from controller.journal.store.segments import open_regular
 from controller.model.errors import StateError
+from controller.system.atomic_file import fsync_folder, write_atomic
 
 SECRET_MODE: Final = 0o600
 PUBLIC_MODE: Final = 0o644
@@ -96,7 +96,7 @@ class SigningKeys:
         if self._coming is not None and self._coming.public == key:
             self._key, self._coming = self._coming, None
             self._files.coming.rename(self._files.secret)
-            sync(self._files.secret.parent)
+            fsync_folder(self._files.secret.parent)
 
     def publish(self, *, since: int) -> None:
         """Write the public key for everybody, before those that signed until *since*.
@@ -108,7 +108,8 @@ class SigningKeys:
         known = filter(_names_a_key, _lines(self._files.public))
         listed = [line for line in known if line.split()[0] != signing]
         older = [line if " until " in line else f"{line} until {since}" for line in listed]
-        write_public(self._files.public, "".join(f"{line}\n" for line in (signing, *older)))
+        lines = "".join(f"{line}\n" for line in (signing, *older))
+        write_atomic(self._files.public, lines.encode(), mode=PUBLIC_MODE)
 
     def publish_checkpoint(self, note: str) -> None:
         """Write the last checkpoint for everybody.
@@ -116,7 +117,7 @@ class SigningKeys:
         Raises:
             OSError: it can't be written.
         """
-        write_public(self._files.checkpoint, note)
+        write_atomic(self._files.checkpoint, note.encode(), mode=PUBLIC_MODE)
 
     def published_checkpoint(self) -> Note | None:
         """Return the last checkpoint as everybody has it; None where there is none.
@@ -132,17 +133,7 @@ class SigningKeys:
 
     def _made(self, path: Path) -> PrivateKey:
         key = PrivateKey(self._name, self._new_seed())
-        temporary = path.with_name(f".{path.name}.new")
-        temporary.unlink(missing_ok=True)
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
-        file = os.open(temporary, flags, SECRET_MODE)
-        try:
-            os.write(file, f"{key.secret()}\n".encode())
-            os.fsync(file)
-        finally:
-            os.close(file)
-        temporary.rename(path)
-        sync(path.parent)
+        write_atomic(path, f"{key.secret()}\n".encode(), mode=SECRET_MODE)
         return key
 
 
@@ -182,23 +173,6 @@ def _until(words: list[str]) -> int | None:
             return None
 
 
-def write_public(path: Path, text: str) -> None:
-    """Write a file that everybody may read, whole or not at all.
-
-    Raises:
-        OSError: it isn't written.
-    """
-    temporary = path.with_name(f".{path.name}.new")
-    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
-    file = os.open(temporary, flags, PUBLIC_MODE)
-    try:
-        os.fchmod(file, PUBLIC_MODE)
-        os.write(file, text.encode())
-    finally:
-        os.close(file)
-    temporary.rename(path)
-
-
 def hash_key(path: Path, *, new_seed: Callable[[], bytes]) -> bytes:
     """Return the key of keyed hashes, which is made where there is none.
 
@@ -207,7 +181,7 @@ def hash_key(path: Path, *, new_seed: Callable[[], bytes]) -> bytes:
     """
     try:
         if not path.exists():
-            write_private(path, new_seed().hex().encode())
+            write_atomic(path, new_seed().hex().encode())
         with open_regular(path) as file:
             _check_private(path, os.fstat(file.fileno()))
             return bytes.fromhex(file.read(_FILE_MAX_BYTES).decode("ascii"))

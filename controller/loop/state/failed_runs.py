@@ -15,7 +15,6 @@ from dataclasses import replace
 from pathlib import Path
 
 from controller.core.drift import failed_runs
-from controller.loop.state.store import write_whole
 from controller.model.container_output import FailedRun
 from controller.model.crashpoints import Reach, pass_by
 from controller.model.desired.desired import Service
@@ -24,6 +23,7 @@ from controller.model.names import Key
 from controller.model.observed import Container
 from controller.model.quantities import format_instant
 from controller.ports import Clock, OutputReader
+from controller.system.atomic_file import write_atomic
 
 #: How long one pass reads at most; each read has a limit of its own (``OutputReader``).
 PASS_S = 3.0
@@ -140,7 +140,7 @@ class FailureLog:
         try:
             # Not in ASCII: output of emoji would take three times the bytes, and exceed SIZE_MAX.
             data = json.dumps(value, ensure_ascii=False).encode(errors="backslashreplace")
-            write_whole(self._file, data, reach=self._reach)
+            write_atomic(self._file, data, reach=self._reach, points="state")
         except OSError as error:
             with self._lock:
                 self._changed = True

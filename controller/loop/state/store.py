@@ -33,6 +33,7 @@ from controller.model.crashpoints import Reach, pass_by
 from controller.model.desired.overrides import UNSTEERED, Overrides
 from controller.model.errors import Problem, StateError
 from controller.model.names import Key, SlotKey
+from controller.system.atomic_file import write_atomic
 
 VERSION = 1
 SIZE_MAX = 64 * 1024 * 1024
@@ -309,7 +310,7 @@ class StateStore:
                 text = json.dumps(self._as_json(), separators=(",", ":"), sort_keys=True)
                 self._changed = False
             try:
-                write_whole(self._file, text.encode(), reach=self._reach)
+                write_atomic(self._file, text.encode(), reach=self._reach, points="state")
             except OSError as error:
                 with self._lock:
                     self._changed = True
@@ -430,27 +431,3 @@ def _damaged(file: Path, error: Exception, aside: Path) -> Problem:
         file=str(file),
         remedy="it begins anew; repeat what people asked for: trimtab journal list --stage operator",
     )
-
-
-def write_whole(file: Path, data: bytes, *, reach: Reach = pass_by, mode: int = 0o600) -> None:
-    """Write a file durably, so that a crash at any point leaves the old one or the new one.
-
-    Raises:
-        OSError: it can't be written; the old one is as it was.
-    """
-    temporary = file.with_name(f".{file.name}.new")
-    reach("state.write.before")
-    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
-    with os.fdopen(os.open(temporary, flags, mode), "wb") as out:
-        out.write(data)
-        out.flush()
-        reach("state.write.after")
-        reach("state.fsync.before")
-        os.fsync(out.fileno())
-    temporary.rename(file)
-    folder = os.open(file.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
-    reach("state.fsync.after")

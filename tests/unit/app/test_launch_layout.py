@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import socket
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
 
-from controller.app.launch import User, lay_out
+from controller.app.launch import User, controller_socket, lay_out
+from controller.model.errors import StateError
 from controller.settings import StateFolder
 
 HERS = User(uid=1234, gid=1234, dropped=True)
@@ -26,3 +29,26 @@ def test_the_controllers_files_become_its_users_and_nothing_else_does(tmp_path: 
     lay_out(state, user=HERS)
     assert (state.controller / "state.json").stat().st_uid == HERS.uid
     assert elsewhere.stat().st_uid == 0
+
+
+def test_the_socket_of_a_controller_that_is_too_busy_to_accept_is_not_replaced(
+    tmp_path: Path,
+) -> None:
+    state = StateFolder(root=tmp_path, run=tmp_path)
+    user = User(os.getuid(), os.getgid(), dropped=False)
+    with closing(controller_socket(state, user=user)) as busy, ExitStack() as clients:
+        busy.listen(1)
+        inode = state.controller_socket.stat().st_ino
+        while True:  # until the backlog is full
+            client = clients.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
+            client.setblocking(False)
+            try:
+                client.connect(str(state.controller_socket))
+            except BlockingIOError:
+                break
+        with pytest.raises(StateError) as caught:
+            controller_socket(state, user=user)
+        assert caught.value.code == "controller.running"
+        assert state.controller_socket.stat().st_ino == inode
+    with closing(controller_socket(state, user=user)):
+        assert state.controller_socket.exists()

@@ -46,7 +46,7 @@ def test_a_file_that_its_holder_removed_meanwhile_is_not_taken_for_the_lock(
 ) -> None:
     first, second = folder_of(tmp_path, "first"), folder_of(tmp_path, "second")
     first.claim("E1")
-    opened = instance_lock._opened
+    opened = instance_lock._open_again
 
     def late(path: Path):
         """The first time, its holder gives it back between our open and our lock."""
@@ -54,7 +54,7 @@ def test_a_file_that_its_holder_removed_meanwhile_is_not_taken_for_the_lock(
             first.release()
             yield handle
 
-    monkeypatch.setattr(instance_lock, "_opened", late)
+    monkeypatch.setattr(instance_lock, "_open_again", late)
     second.claim("E1")
     monkeypatch.undo()
     with pytest.raises(StateError):

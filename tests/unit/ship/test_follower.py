@@ -15,7 +15,6 @@ import pytest
 
 from controller.core.encoding.canonical_json import canonical
 from controller.core.records.record import LINE_MAX_BYTES, parse
-from controller.journal.store.folder import write_private
 from controller.journal.store.pruned_base import BASE_NAME, PrunedBase
 from controller.journal.store.reader import records
 from controller.journal.store.segments import MARK_NAME, DurableMark, first_seq_of, list_segments
@@ -27,6 +26,7 @@ from controller.model.records import Record
 from controller.ship import fd_server
 from controller.ship.fd_server import JournalFiles, LocalFiles, RemoteFiles
 from controller.ship.follower import Cursor, Diverged, Follower
+from controller.system.atomic_file import write_atomic
 from tests.unit.journal.builders import entry, open_writer
 
 START = Cursor()
@@ -200,7 +200,7 @@ def prune(folder: Path, count: int, *, gone: int | None = None) -> int:
     segments = list_segments(folder)
     line = segments[count - 1].read_bytes().splitlines()[-1]
     base = PrunedBase(parse(line), line, first_seq_of(segments[count - 1]))
-    write_private(folder / BASE_NAME, base.to_bytes())
+    write_atomic(folder / BASE_NAME, base.to_bytes())
     for segment in segments[: count if gone is None else gone]:
         segment.unlink()
     return base.record.seq

@@ -23,12 +23,13 @@ from controller.journal.store.segments import list_segments, read_lines
 from controller.journal.verify.verify import TrustAnchors, verify
 from controller.journal.writer.append_log import Log, SegmentLimits
 from controller.journal.writer.checkpointer import CheckpointInterval
-from controller.journal.writer.signing_keys import hash_key, read_public_keys
+from controller.journal.writer.signing_keys import SigningKeys, hash_key, read_public_keys
 from controller.model.errors import JournalUnavailable, StateError
 from controller.model.mutations import ROTATE_KEY
 from controller.model.records import Entry, Record
 from tests.others import pymerkle_root, sigstore_reads
 from tests.unit.journal.builders import (
+    ORIGIN,
     CountingDisk,
     FailingDisk,
     FixedClock,
@@ -431,3 +432,20 @@ def test_the_key_of_hashes_is_made_once_and_the_brokers(tmp_path: Path) -> None:
     with pytest.raises(StateError) as caught:
         hash_key(path, new_seed=bytes)
     assert caught.value.code == "journal.bad-key"
+
+
+def test_what_is_published_for_everybody_is_durable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "journal"
+    open_log(folder, every=OFTEN).close()
+    files = key_files(folder)
+    keys = SigningKeys(files, name=ORIGIN, new_seed=lambda: os.urandom(32))
+    synced: list[bool] = []
+    monkeypatch.setattr(os, "fsync", lambda fd: synced.append(stat.S_ISDIR(os.fstat(fd).st_mode)))
+    keys.publish_checkpoint("note\n")
+    assert synced == [False, True], "the content, then the name"
+    keys.publish(since=1)
+    assert synced == [False, True] * 2
+    modes = [stat.S_IMODE(path.stat().st_mode) for path in (files.public, files.checkpoint)]
+    assert modes == [0o644, 0o644]

@@ -1,15 +1,13 @@
-"""From claim to release: locks, sockets, the engine's identity, the policy, the end."""
+"""A broker's life: its start, the engine's identity, the policy, the end."""
 
 import asyncio
 import fcntl
 import os
 import signal
 import socket
-import stat
 import subprocess
 import sys
 from collections.abc import Generator
-from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -23,7 +21,6 @@ from controller.broker.gate.commands import (
     WriteRecord,
 )
 from controller.broker.gate.state import GateState
-from controller.broker.host import listen_socket
 from controller.broker.server.server import ServerLimits
 from controller.model.errors import PolicyInvalid, StateError
 from controller.model.policy.document import Policy
@@ -59,11 +56,7 @@ def served(bench: Bench) -> None:
     run(test())
 
 
-# The lock
-
-
-def hold(path: Path, *, clock: TestClock | None = None) -> int:
-    return asyncio.run(listen_socket.hold_lock(path, clock=clock or TestClock()))
+# Serving and ending
 
 
 class Hurried(TestClock):
@@ -72,90 +65,6 @@ class Hurried(TestClock):
     def monotonic(self) -> float:
         self.ahead += 1
         return super().monotonic()
-
-
-def test_one_broker_holds_the_lock(tmp_path: Path) -> None:
-    handle = hold(tmp_path / "lock")
-    with pytest.raises(StateError) as caught:
-        hold(tmp_path / "lock", clock=Hurried())
-    assert caught.value.code == "state.held"
-    os.close(handle)
-    os.close(hold(tmp_path / "lock"))
-
-
-def test_a_dying_holder_is_waited_for(tmp_path: Path) -> None:
-    async def test() -> None:
-        holder = await listen_socket.hold_lock(tmp_path / "lock", clock=TestClock())
-        asyncio.get_running_loop().call_later(0.1, os.close, holder)
-        os.close(await listen_socket.hold_lock(tmp_path / "lock", clock=TestClock()))
-
-    run(test(), within_s=listen_socket.LOCK_WAIT_S)
-
-
-def test_a_lock_that_can_t_be_made_says_so(tmp_path: Path) -> None:
-    (tmp_path / "link").symlink_to(tmp_path / "elsewhere")
-    for path in (tmp_path / "missing" / "lock", tmp_path / "link"):
-        with pytest.raises(StateError) as caught:
-            hold(path)
-        assert caught.value.code == "state.unwritable"
-
-
-# The socket
-
-
-def test_the_socket_is_for_owner_and_group_and_a_folder_that_is_made_too(tmp_path: Path) -> None:
-    path = tmp_path / "run" / "b.sock"
-    before = os.umask(0)
-    try:
-        with closing(listen_socket.listen(path, group=os.getegid())):
-            modes = [stat.S_IMODE(each.stat().st_mode) for each in (path, path.parent)]
-    finally:
-        os.umask(before)
-    assert modes == [0o660, 0o750]
-    assert path.stat().st_gid == os.getegid()
-
-
-def test_a_folder_that_is_there_keeps_its_mode(tmp_path: Path) -> None:
-    tmp_path.chmod(0o711)
-    with closing(listen_socket.listen(tmp_path / "b.sock", group=None)):
-        assert stat.S_IMODE(tmp_path.stat().st_mode) == 0o711
-
-
-@pytest.mark.needs_root
-def test_the_socket_is_given_to_the_group(tmp_path: Path) -> None:
-    path = tmp_path / "run" / "b.sock"
-    with closing(listen_socket.listen(path, group=1234)):
-        found = [(each.stat().st_uid, each.stat().st_gid) for each in (path, path.parent)]
-    assert found == [(0, 1234), (0, 1234)]
-
-
-def test_a_dead_broker_s_socket_is_replaced_and_a_live_one_s_is_not(tmp_path: Path) -> None:
-    path = tmp_path / "b.sock"
-    first = listen_socket.listen(path, group=None)
-    with pytest.raises(StateError) as caught:
-        listen_socket.listen(path, group=None)
-    assert caught.value.code == "state.served"
-    first.close()
-    assert path.exists()
-    with closing(listen_socket.listen(path, group=None)), socket.socket(socket.AF_UNIX) as client:
-        client.connect(str(path))
-    identity = (path.lstat().st_dev, path.lstat().st_ino + 1)
-    listen_socket.remove_socket(path, identity)
-    assert path.exists(), "another broker's socket stays"
-    listen_socket.remove_socket(path, (path.lstat().st_dev, path.lstat().st_ino))
-    assert not path.exists()
-
-
-def test_a_place_where_no_socket_can_be_is_named(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    for path in (tmp_path / "file" / "b.sock", tmp_path / ("x" * 120) / "b.sock"):
-        with pytest.raises(StateError) as caught:
-            listen_socket.listen(path, group=None)
-        assert caught.value.code == "state.socket"
-        assert str(path) in str(caught.value)
-
-
-# Serving and ending
 
 
 def test_after_its_end_nothing_of_the_broker_is_left_but_its_books(tmp_path: Path) -> None:
@@ -391,7 +300,7 @@ SERVE = """
 import sys
 from pathlib import Path
 from tests.unit.broker.serving import Bench, STRICT
-from tests.unit.broker.handlers.test_container_lifecycle import ok
+from tests.unit.broker.server.test_server import ok
 bench = Bench(Path(sys.argv[1]), ok, load_policy=lambda: print("loaded", flush=True) or STRICT)
 bench.broker().run(lifeline=int(sys.argv[2]) if sys.argv[2] else None)
 print("ended", flush=True)

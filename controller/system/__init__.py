@@ -1,0 +1,1 @@
+"""Files, locks and sockets of the host, as every process of trimtab uses them."""

@@ -1,0 +1,81 @@
+"""Durable replacement of a file: after a crash the file has its old content or the new content.
+
+Every file that trimtab replaces is written here. The order is the one that POSIX file systems
+need: write a temporary file, fsync the file, rename the file, fsync the folder. Without the last
+step a loss of power can undo the rename (fsync(2)).
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+from controller.model.crashpoints import Reach, pass_by
+
+#: A folder that can be written but not read, or a file system that has no fsync for folders.
+_CANNOT_SYNC = frozenset({errno.EACCES, errno.EPERM, errno.EINVAL})
+
+
+def write_atomic(
+    path: Path,
+    data: bytes,
+    *,
+    mode: int | None = 0o600,
+    folder_sync_required: bool = True,
+    reach: Reach = pass_by,
+    points: str = "file",
+) -> None:
+    """Replace *path* durably. Only one process writes a path at a time.
+
+    The temporary file ``.NAME.new`` lies in the same folder. A leftover of that name is removed
+    first and never opened: a symbolic or hard link there does no harm.
+
+    Args:
+        path: The file. A symbolic link of this name is replaced, not followed.
+        data: The whole new content.
+        mode: The mode of the new file, whatever the umask. None: 0666 less the umask.
+        folder_sync_required: False accepts a folder that cannot be synced (``fsync_folder``).
+        reach: Reports the crash points ``POINTS.write.before``, ``POINTS.write.after``,
+            ``POINTS.fsync.before`` and ``POINTS.fsync.after``.
+        points: The prefix of the crash points, for example ``state``.
+
+    Raises:
+        OSError: the file is not replaced, or the replacement is not durable.
+    """
+    temporary = path.with_name(f".{path.name}.new")
+    reach(f"{points}.write.before")
+    temporary.unlink(missing_ok=True)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
+    handle = os.open(temporary, flags, 0o666 if mode is None else mode)
+    with os.fdopen(handle, "wb") as file:
+        if mode is not None:
+            os.fchmod(handle, mode)
+        file.write(data)
+        file.flush()
+        reach(f"{points}.write.after")
+        reach(f"{points}.fsync.before")
+        os.fsync(handle)
+    temporary.rename(path)
+    fsync_folder(path.parent, required=folder_sync_required)
+    reach(f"{points}.fsync.after")
+
+
+def fsync_folder(folder: Path, *, required: bool = True) -> None:
+    """Make the names in *folder* durable.
+
+    With ``required=False`` two failures are accepted: the user cannot read the folder, or the
+    file system has no fsync for folders.
+
+    Raises:
+        OSError: the folder is not synced.
+    """
+    try:
+        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+    except OSError as error:
+        if required or error.errno not in _CANNOT_SYNC:
+            raise

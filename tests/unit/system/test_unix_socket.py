@@ -1,0 +1,59 @@
+"""A live listener is recognised whatever its backlog, and its socket is never replaced."""
+
+import socket
+import stat
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
+from pathlib import Path
+
+import pytest
+
+from controller.system.unix_socket import SocketInUse, bind_socket, has_listener
+
+
+def bound(path: Path) -> socket.socket:
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        bind_socket(listener, path, group=None)
+    except SocketInUse:
+        listener.close()
+        raise
+    return listener
+
+
+@contextmanager
+def full_backlog(path: Path) -> Iterator[socket.socket]:
+    """A listener that accepts nobody, with a client in each place of its queue."""
+    with closing(bound(path)) as listener, ExitStack() as clients:
+        listener.listen(1)
+        while True:
+            client = clients.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
+            client.setblocking(False)
+            try:
+                client.connect(str(path))
+            except BlockingIOError:
+                break
+        yield listener
+
+
+def test_a_full_backlog_is_a_live_listener(tmp_path: Path) -> None:
+    path = tmp_path / "a.sock"
+    with full_backlog(path):
+        assert has_listener(path)
+        inode = path.stat().st_ino
+        with pytest.raises(SocketInUse):
+            bound(path)
+        assert path.stat().st_ino == inode, "the live socket stays"
+
+
+def test_a_socket_without_a_listener_is_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "a.sock"
+    assert not has_listener(path)
+    bound(path).close()
+    assert path.exists()
+    assert not has_listener(path)
+    with closing(bound(path)) as listener:
+        assert not has_listener(path), "no client connects before listen()"
+        listener.listen()
+        assert has_listener(path)
+        assert stat.S_IMODE(path.stat().st_mode) == 0o660
