@@ -1,6 +1,6 @@
 """Ports: what the shells need of the outside, as narrow as they need it.
 
-Adapters are built in ``wiring`` and nowhere else.
+Only ``app`` builds adapters.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from controller.app.clock import SystemClock
-from controller.app.wiring import new_id
+from controller.app.process import new_id
 from controller.broker.dispatch import handle
 from controller.broker.server.server import Broker, BrokerPaths, HostServices, ServerLimits
 from controller.journal.index.live_index import LiveIndex

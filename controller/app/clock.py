@@ -1,4 +1,4 @@
-"""The machine's clocks, for whoever composes a process and for commands, which must start fast."""
+"""The machine's clocks. A module of its own, so that commands that only need the time start fast."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ import time
 
 
 class SystemClock:
-    """The machine's clocks."""
+    """``ports.Timer`` over the machine's clocks."""
 
     def now(self) -> float:
         """Return seconds since the epoch."""
         return time.time()
 
     def monotonic(self) -> float:
-        """Return seconds that never jump."""
+        """Return seconds on a clock without jumps."""
         return time.monotonic()
 
     def pause(self, seconds: float) -> None:
-        """Return after so many seconds."""
+        """Sleep for *seconds*."""
         time.sleep(seconds)

@@ -104,14 +104,14 @@ class BrokerEngine:
         self,
         transport: Transport,
         *,
-        networks: NetworkNames,
+        networks: Callable[[], NetworkNames],
         pause: Callable[[float], None],
         reach: Reach = pass_by,
         listening: Callable[[], frozenset[HostPort]] = frozenset,
     ) -> None:
         self._transport = transport
         self._listening = listening
-        self.networks = networks  # a reloaded policy may name others
+        self._networks = networks  # a function: a reloaded policy can rename networks
         #: Told how far an action for a key is that takes long; '' once it is over.
         self.progress: Callable[[Key, str], None] = lambda _key, _text: None
         self._reach = reach
@@ -295,7 +295,7 @@ class BrokerEngine:
             case PullImage():
                 return self._pull(action, context)
             case CreateNetwork() | CreateVolume() | CreateContainer():
-                return self._send(requests.creation(action, self.networks), context)
+                return self._send(requests.creation(action, self._networks()), context)
             case Wait():
                 raise AssertionError("a wait is nothing to perform")
             case _:

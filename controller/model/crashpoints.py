@@ -1,6 +1,6 @@
 """Where a process can be killed in a test: before and after each write, fsync, send and receive.
 
-The shells call ``reach(name)``; wiring gives them one that does nothing, or, when the environment
+The shells call ``reach(name)``; ``app.process`` gives them one that does nothing, or, when the environment
 names a point, one that kills the process there (``kill -9`` on itself). The recovery sweep visits
 every name of this table.
 """

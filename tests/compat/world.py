@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from controller.app.wiring import trimtab_gid
+from controller.app.users import trimtab_gid
 from tests.compat.row import How, Row
 from tests.gate.roles import ALICE, CONTROLLER
 from tests.instance import eventually

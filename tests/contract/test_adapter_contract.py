@@ -116,7 +116,7 @@ class Through:
         facts = EngineFacts("engine", "26.1", "1.45", 2, 8 << 30)
         broker = SimBroker(Places(clock, journal, POLICY, facts, new_id), Wire(side))
         transport = SimTransport(broker, lambda _action, request: broker.serve(request), nothing)
-        self.engine = BrokerEngine(transport, networks=NAMES, pause=clock.advance)
+        self.engine = BrokerEngine(transport, networks=lambda: NAMES, pause=clock.advance)
 
     def perform(self, action: AnyAction) -> str:
         """Do one action; return 'done', or the error's class and code."""

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from controller.app.clock import SystemClock
-from controller.app.wiring import trimtab_gid
+from controller.app.users import trimtab_gid
 from controller.core.records.record import timestamp
 from tests.gate.roles import ALICE
 from tests.instance import TRIMTAB, Host, eventually, web

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from controller.app.wiring import trimtab_gid
+from controller.app.users import trimtab_gid
 from controller.core.encoding.image_reference import parse_reference
 from controller.model import names
 from tests.gate import wire

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import docker
 import pytest
 
-from controller.app.wiring import new_id
+from controller.app.process import new_id
 from controller.core.policy.load import load_policy
 from controller.journal.store.reader import records
 from tests.served import served as serving

@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from controller.app.wiring import new_id, trimtab_gid
+from controller.app.process import new_id
+from controller.app.users import trimtab_gid
 from controller.journal.store.reader import records
 from controller.model.records import Entry
 from tests.gate import wire

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
-from controller.app.wiring import trimtab_gid
+from controller.app.users import trimtab_gid
 from controller.model import names
 from tests.gate import wire
 from tests.gate.fixtures import CONTEXT, IMAGE, OTHER, PATIENCE_S, RUNS, Knobs, World

@@ -19,7 +19,7 @@ from typing import Any
 
 import yaml
 
-from controller.app.wiring import rules_of
+from controller.app.controller import pass_policy
 from controller.core.drift.actions import Judge
 from controller.core.engine_api.translate import RESTART
 from controller.core.manifests.resolve import desired_of
@@ -131,7 +131,7 @@ def _judge(shown: dict[str, Any]) -> Judge:
     """The verdicts of a whole policy, where the scene has one, or denials by their objects' names."""
     if "policy" not in shown:
         return deny(*shown.get("denied", ()))
-    return rules_of(Policy.from_json({"name": "scene", **shown["policy"]}), "").judge
+    return pass_policy(Policy.from_json({"name": "scene", **shown["policy"]}), "").judge
 
 
 def _documents(file: Path) -> Desired:

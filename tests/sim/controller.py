@@ -10,17 +10,18 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
-from controller.app import wiring
+from controller.app.controller import parse_pass_policy
 from controller.core.planning.quarantine import QuarantineRules
 from controller.core.review import text
 from controller.engine.adapter import BrokerEngine
+from controller.engine.policy_cache import PolicyCache
 from controller.engine.transport import ConnectionBroken, EngineResponse, NotSent
 from controller.loop.controller import Chore, Controller
 from controller.loop.passes import DesiredView, PassPolicy
 from controller.loop.probes.prober import ProbedEngine, Prober
 from controller.loop.state.store import StateStore
 from controller.model.desired.plan import Plan
-from controller.model.names import Key, NetworkNames
+from controller.model.names import Key
 from controller.model.observed import Observed
 from controller.model.records import Actor, Reply, Request, Role
 from tests.sim.broker import BrokerDied, NobodyThere, SimBroker
@@ -207,7 +208,8 @@ class SimController:
         self.source = WatchedSource(files)
         self.memory = StateStore(memory, reach=reach)
         self.published: object = None
-        engine = BrokerEngine(transport, networks=NetworkNames(), pause=clock.advance, reach=reach)
+        policy = PolicyCache(parse_pass_policy)
+        engine = BrokerEngine(transport, networks=policy.networks, pause=clock.advance, reach=reach)
         prober = Prober(probes, clock)
         self.loop = Controller(
             source=self.source,
@@ -215,7 +217,7 @@ class SimController:
             memory=self.memory,
             clock=LivelyClock(clock, prober),
             random=random.Random(f"controller {seed}").random,
-            fetch_rules=wiring.PolicyInForce(engine),
+            fetch_rules=lambda: policy.update(engine.own_route("policy")),
             publish=self._publish,
             keeping=QuarantineRules(keep_s, "the only boot"),
         )

@@ -10,7 +10,7 @@ from pathlib import Path
 from time import perf_counter
 
 from controller.app.clock import SystemClock
-from controller.app.wiring import new_id
+from controller.app.process import new_id
 from controller.core.records.query import Filter
 from controller.journal.index.archive import FolderArchive
 from controller.journal.verify.verify import verify

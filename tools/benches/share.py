@@ -17,7 +17,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
 
-from controller.app.wiring import trimtab_gid
+from controller.app.users import trimtab_gid
 from tests import engine as engines
 from tests.gate.fixtures import CONTEXT, IMAGE, RUNS, Gate
 from tests.gate.roles import CONTROLLER, Peer

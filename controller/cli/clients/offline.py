@@ -101,13 +101,12 @@ def policy_in_force(explicit: str | None, *, root: Path, instance: Instance | No
         PolicyInvalid: the file can't be used.
         UsageError: there is no such policy.
     """
-    from controller.app import wiring
-    from controller.app.launch import policy_file
+    from controller.app.policy import policy_file, policy_from_route, read_policy
 
     if explicit is None and instance is not None:
         try:
             told = BrokerApi(state_of(root, instance).broker_socket).get("policy")
-            return wiring.policy_from_route(told)
+            return policy_from_route(told)
         except EngineUnavailable:
             explicit = instance.policy
-    return wiring.read_policy(policy_file(explicit or DEFAULT_POLICY))
+    return read_policy(policy_file(explicit or DEFAULT_POLICY))

@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from controller.app import wiring
+from controller.app import up
 from controller.cli.clients.socket_client import PLAN_S, BrokerApi, ask_controller
 from controller.cli.clients.wait_for_pass import Waiting, in_silence
 from controller.model.errors import EngineError, StateError, TrimtabError, UsageError
@@ -47,7 +47,7 @@ def broker_of(
     if instance is not None and has_listener(state_of(root, instance).broker_socket):
         yield state_of(root, instance)
         return
-    launch = wiring.prepare_launch(
+    launch = up.prepare_launch(
         root,
         directory=Path(instance.dir) if instance is not None else directory,
         engine=engine or (instance.engine if instance is not None else None),
@@ -55,7 +55,7 @@ def broker_of(
         controller_user_name=None,
         rebind=False,
     )
-    with wiring.broker_alone(launch):
+    with up.run_broker_only(launch):
         yield launch.state
 
 
@@ -71,18 +71,18 @@ def make_review(
         StateError: the state folder can't be used.
         Refused: values are to be shown, and the caller is no operator.
     """
+    from controller.app.controller import build_controller  # slow to load
+
     with broker_of(root, directory=directory, engine=engine, policy=policy) as state:
         instance = read_instance(root)
         assert instance is not None, "a broker made its state folder"
-        through = wiring.broker_engine(state.broker_socket)
-        controller, _ = wiring.build_controller(
+        controller = build_controller(
             state,
             directory,
-            through,
-            memory_file=state.controller / "state.json",
+            state.broker_socket,
             quarantine_ms=instance.quarantine_ms,
             acts=False,
-        )
+        ).controller
         if reveal:
             act = {"act": SHOW_VALUES, "object": instance.id, "note": f"by uid {os.getuid()}"}
             BrokerApi(state.broker_socket).post("records", act)
@@ -137,7 +137,7 @@ def ask_for_pass(
                     remedy="stop it, and start it with the new DIR and --rebind",
                 )
             return ask(state)
-    launch = wiring.prepare_launch(
+    launch = up.prepare_launch(
         root,
         directory=directory,
         engine=engine or (instance.engine if instance is not None else None),
@@ -145,7 +145,7 @@ def ask_for_pass(
         controller_user_name=None,
         rebind=rebind,
     )
-    with wiring.both(launch, paused=True):
+    with up.run_both(launch, paused=True):
         return ask(launch.state)
 
 
@@ -176,7 +176,9 @@ def take_down(
             "a controller runs on this state folder, and would put everything back",
             remedy="stop it first (Ctrl-C in the terminal of 'trimtab up')",
         )
+    from controller.app.desired_state import directory_source
     from controller.core.service.teardown import teardown
+    from controller.loop.state.saved_state import saved_dependencies
 
     done: list[str] = []
     failed: list[str] = []
@@ -186,7 +188,8 @@ def take_down(
         act = {"act": DOWN, "object": instance.id, "note": f"by uid {os.getuid()}"}
         BrokerApi(serving.broker_socket).post("records", act)
         perform = _Performer(serving.broker_socket, tell, done, failed)
-        depends = wiring.known_dependencies(state, Path(instance.dir))
+        declared = directory_source(Path(instance.dir)).load()
+        depends = saved_dependencies(state.controller / "state.json", declared)
         for wave in teardown(perform.engine.observe(images=frozenset()), depends=depends):
             by_object: dict[str, list[AnyAction]] = {}
             for action in wave:
@@ -206,7 +209,9 @@ class _Performer:
     def __init__(
         self, socket: Path, tell: Callable[[str], None], done: list[str], failed: list[str]
     ) -> None:
-        self.engine = wiring.broker_engine(socket)
+        from controller.app.controller import broker_engine  # slow to load
+
+        self.engine = broker_engine(socket)
         self._tell = tell
         self._done = done
         self._failed = failed

@@ -139,7 +139,7 @@ class AdoptRequest:
     @contextmanager
     def here(self, root: Path) -> Iterator[BrokerApi]:
         """Yield the broker of the state folder: the one that runs, or one for the block's life."""
-        from controller.app import wiring
+        from controller.app import up
         from controller.settings import state_of
         from controller.system.unix_socket import has_listener
 
@@ -147,7 +147,7 @@ class AdoptRequest:
         if found is not None and has_listener(state_of(root, found).broker_socket):
             yield BrokerApi(state_of(root, found).broker_socket, SURVEY_S)
             return
-        launch = wiring.prepare_launch(
+        launch = up.prepare_launch(
             root,
             directory=self.directory if found is None else Path(found.dir),
             engine=self.engine,
@@ -156,7 +156,7 @@ class AdoptRequest:
             rebind=False,
             instance_id=self.instance_id,
         )
-        with wiring.broker_alone(launch) as socket:
+        with up.run_broker_only(launch) as socket:
             yield BrokerApi(socket, SURVEY_S)
 
     @contextmanager
@@ -178,11 +178,11 @@ class AdoptRequest:
         Raises:
             StateError: it is another instance, which runs, or has something.
         """
-        from controller.app import wiring
+        from controller.app.state_folder import await_free
 
         if found is None:
             return
-        wiring.await_free(root)
+        await_free(root)
         with replace(self, instance_id=found.id).here(root) as api:
             ours = api.get("inventory")
         count = sum(len(ours[kind]) for kind in ("containers", "networks", "volumes"))

@@ -64,9 +64,10 @@ def _fetched(state: StateFolder, name: str) -> Any:
         }
         return ask_controller(state.controller_socket, question)
     except EngineUnavailable as error:
-        from controller.app import wiring  # loads much, and the controller answers most times
+        # Slow to load, and rarely needed.
+        from controller.loop.state.saved_state import saved_history
 
-        told = wiring.last_history(state, name)
+        told = saved_history(state.controller / "state.json", name)
         click.echo(f"warning: {error.message}; this is what was known last", err=True)
         return told
 

@@ -101,13 +101,13 @@ def up(
     """
     if web is not None:
         raise click.UsageError("--web: the web page is not supported yet")
-    from controller.app import wiring
-    from controller.app.launch import LaunchOptions
+    from controller.app.state_folder import LaunchOptions
+    from controller.app.up import prepare_launch, run_both
     from controller.cli.status.live_view import watch
     from controller.settings import read_instance
 
     root = state_root(state)
-    launch = wiring.prepare_launch(
+    launch = prepare_launch(
         root,
         directory=default_directory(directory, read_instance(root)),
         engine=engine,
@@ -116,7 +116,7 @@ def up(
         rebind=rebind,
         chosen=LaunchOptions(quarantine_ms, registry_auth),
     )
-    with wiring.both(launch) as assembly:
+    with run_both(launch) as assembly:
         watch(assembly, launch, as_json=as_json)
     if not as_json:
         click.echo(
@@ -154,10 +154,10 @@ def broker(
     as_json: bool,  # noqa: ARG001 - may follow any command
 ) -> int:
     """Run the broker alone: the privileged gate before the engine, and the journal's only writer."""
-    from controller.app import wiring
-    from controller.app.launch import LaunchOptions
+    from controller.app.broker import run_broker
+    from controller.app.state_folder import LaunchOptions
 
-    return wiring.run_broker(
+    return run_broker(
         state_root(state),
         engine=engine,
         policy=policy,
@@ -199,12 +199,12 @@ def run(
     It takes DIR and quarantine from the instance that the broker made; what is given here is for
     this process alone.
     """
-    from controller.app import wiring
+    from controller.app.controller import run_controller
 
     if os.getuid() == 0:
         click.echo("warning: the controller runs as root; give it a user of its own", err=True)
     sys.stdout.flush()
-    return wiring.run_controller(
+    return run_controller(
         state_root(state),
         directory=directory,
         broker_socket=broker_socket,

@@ -50,7 +50,7 @@ def validate(directory: Path | None, policy: str | None, state: Path | None, as_
 
     The policy is --policy, else the running broker's, else the instance's, else strict.
     """
-    from controller.app import wiring
+    from controller.app.desired_state import directory_source
     from controller.cli.clients import offline
     from controller.cli.clients.offline import policy_in_force
     from controller.core.planning.planner import problem_order
@@ -61,7 +61,7 @@ def validate(directory: Path | None, policy: str | None, state: Path | None, as_
     instance = read_instance(root)
     folder = default_directory(directory, instance)
     rules = policy_in_force(policy, root=root, instance=instance)
-    desired = wiring.directory_source(folder).load()
+    desired = directory_source(folder).load()
     judged = tuple(offline.preview_creations(desired, rules))
     denied = [each for each in judged if each[1].decision == "deny"]
     warned = [each for each in judged if each[1].decision == "audit-deny"]
@@ -137,7 +137,7 @@ def render(
     """Print the resources that files and charts declare, as plain YAML."""
     import yaml
 
-    from controller.app import wiring
+    from controller.app.desired_state import directory_source
     from controller.cli.clients import offline
     from controller.settings import read_instance
 
@@ -158,7 +158,7 @@ def render(
             click.echo(problem_lines(problems), err=True)
         return EXIT_INVALID if any(p.severity == "error" for p in problems) else 0
     folder = default_directory(directory, read_instance(state_root(state)))
-    desired = wiring.directory_source(folder).load()
+    desired = directory_source(folder).load()
     documents = resource_documents(desired)
     if as_json:
         print_json(documents)

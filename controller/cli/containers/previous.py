@@ -73,9 +73,10 @@ def fetch_runs(state: StateFolder) -> list[FailedRun]:
     try:
         answer = ask_controller(state.controller_socket, {"do": "failures"})
     except EngineUnavailable:
-        from controller.app import wiring  # loads much, and the controller answers most times
+        # Slow to load, and rarely needed.
+        from controller.loop.state.saved_state import saved_failures
 
-        return list(wiring.last_failures(state))
+        return list(saved_failures(state.controller / "failures.json"))
     return [failed_runs.from_json(each) for each in answer["runs"]]
 
 

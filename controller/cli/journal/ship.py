@@ -57,18 +57,18 @@ def ship(
     ?only=checkpoints. As root the files are opened by a small process, and all else is done by
     a user of its own.
     """
-    from controller.app import wiring
+    from controller.app import shipper
     from controller.ship.destination import read_destination
 
     if handed is not None:
         destinations = [read_destination(each) for each in targets]
-        return wiring.run_shipper(json.loads(handed), destinations, metrics=metrics)
+        return shipper.run_shipper(json.loads(handed), destinations, metrics=metrics)
     found, instance = open_state(state)
     if show:
         return _show(found.ship / "status.json", as_json=as_json)
     if not targets:
         raise click.UsageError("name at least one destination: --to NAME=URL")
-    return wiring.ship(found, instance, targets=targets, user_name=user, metrics=metrics)
+    return shipper.ship(found, instance, targets=targets, user_name=user, metrics=metrics)
 
 
 def _show(path: Path, *, as_json: bool) -> int:

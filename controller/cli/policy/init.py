@@ -89,7 +89,7 @@ def init(output: Path | None, force: bool, state: Path | None, as_json: bool, **
     On a terminal without any of the answers it asks a few questions; elsewhere, what isn't given
     is as in the policy `home`.
     """
-    from controller.app.launch import policy_file
+    from controller.app.policy import policy_file
     from controller.core.policy.template import policy_text
 
     target = output or _standard_file()

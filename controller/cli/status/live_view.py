@@ -26,7 +26,7 @@ from controller.model.errors import TrimtabError
 from controller.model.names import DEFAULT_NAMESPACE
 
 if TYPE_CHECKING:
-    from controller.app.launch import Launch
+    from controller.app.state_folder import Launch
     from controller.process.process_group import ProcessGroup
 
 REFRESH_S = 0.5

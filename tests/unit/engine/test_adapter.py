@@ -130,7 +130,7 @@ def engine(wire: Wire, points: list[str] | None = None) -> BrokerEngine:
     """Return an adapter that never pauses."""
     return BrokerEngine(
         wire,
-        networks=NetworkNames(),
+        networks=NetworkNames,
         pause=lambda _seconds: None,
         reach=(points if points is not None else []).append,
     )

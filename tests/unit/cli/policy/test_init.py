@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from controller.app.wiring import read_policy
+from controller.app.policy import read_policy
 from tests.instance import TRIMTAB
 from tests.unit.cli.test_main import run
 

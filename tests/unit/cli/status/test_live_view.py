@@ -10,7 +10,8 @@ from typing import Any
 import click
 import pytest
 
-from controller.app.launch import Launch, User
+from controller.app.state_folder import Launch
+from controller.app.users import User
 from controller.cli.status import live_view
 from controller.cli.status.live_view import answering, is_settled, screen_of
 from controller.cli.status.table import TableView

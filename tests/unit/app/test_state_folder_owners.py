@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from controller.app.launch import User, controller_socket, lay_out
+from controller.app.state_folder import lay_out
+from controller.app.up import controller_socket
+from controller.app.users import User
 from controller.model.errors import StateError
 from controller.settings import StateFolder
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from controller.app.launch import Launch, LaunchOptions, User, prepare
+from controller.app.state_folder import Launch, LaunchOptions, prepare
+from controller.app.users import User
 from controller.model.errors import StateError, UsageError
 from controller.settings import read_instance
 

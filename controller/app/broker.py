@@ -1,0 +1,157 @@
+"""The broker's process: builds the gate's server, the journal and its index, and runs them."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import time
+from pathlib import Path
+
+from controller.app.clock import SystemClock
+from controller.app.policy import read_policy
+from controller.app.process import (
+    crash_reach,
+    engine_url,
+    log_to_stderr,
+    new_id,
+    new_instance_id,
+)
+from controller.app.state_folder import UNCHANGED, Launch, LaunchOptions, prepare
+from controller.app.users import User, controller_user, trimtab_gid
+from controller.broker.dispatch import handle
+from controller.broker.host.capabilities import bound
+from controller.broker.server.server import Broker, BrokerPaths, HostServices
+from controller.core.encoding import engine_address
+from controller.core.transparency.checkpoint import origin_of
+from controller.journal.index.live_index import LiveIndex
+from controller.journal.writer.checkpointer import Checkpointer
+from controller.journal.writer.retention import KEEP
+from controller.journal.writer.signing_keys import KeyFiles, SigningKeys, hash_key
+from controller.journal.writer.writer import Writer
+from controller.model.crashpoints import Reach
+from controller.ports import Clock, QueuedJournal
+from controller.process.engine_socket import raise_if_denied
+from controller.process.instance_lock import InstanceLock, shared_folder
+from controller.settings import StateFolder, bind_engine, read_instance
+
+
+def run_broker(
+    root: Path,
+    *,
+    engine: str | None,
+    policy: str | None,
+    socket_path: Path | None,
+    controller_uid: int | None,
+    lifeline_fd: int | None,
+    chosen: LaunchOptions = UNCHANGED,
+) -> int:
+    """Run the broker until a signal arrives or the parent ends; return the exit code.
+
+    Raises:
+        StateError: the state folder can't be used.
+        PolicyInvalid: the policy can't be used.
+        CredentialsInvalid: the file of registry credentials can't be used.
+    """
+    log_to_stderr("broker")
+    launch = open_launch(
+        root,
+        engine=engine,
+        policy=policy,
+        controller_uid=controller_uid,
+        chosen=chosen,
+    )
+    state, instance = launch.state, launch.instance
+    raise_if_denied(
+        engine_address.socket_path(instance.engine), monotonic=time.monotonic, wait=time.sleep
+    )
+    clock = SystemClock()
+    reach = crash_reach(os.environ)
+    paths = BrokerPaths(
+        state=state.root,
+        socket=socket_path or state.broker_socket,
+        policy=launch.policy,
+        engine=instance.engine,
+        desired_state=Path(instance.dir),
+        registry_auth=launch.registry_auth,
+        registry_auth_required=bool(instance.registry_auth),
+    )
+    lock = InstanceLock(shared_folder(os.getuid()), state.root, instance.id)
+
+    def bind_and_claim(engine_id: str) -> None:
+        bind_engine(state.root, engine_id)
+        lock.claim(engine_id)
+
+    services = HostServices(
+        clock=clock,
+        new_id=new_id,
+        load_policy=lambda: read_policy(launch.policy),
+        open_journal=lambda: open_journal(state, instance.id, clock=clock, reach=reach),
+        open_archive=lambda journal: open_index(state, journal, clock=clock),
+        bind_engine=bind_and_claim,
+        hash_key=hash_key(state.hash_key, new_seed=lambda: secrets.token_bytes(32)),
+        reach=reach,
+    )
+    broker = Broker(
+        paths,
+        instance=instance.id,
+        controller_uid=launch.user.uid,
+        group=launch.user.gid if os.getuid() == 0 else None,
+        handle=handle,
+        outside=services,
+    )
+    bound()
+    try:
+        broker.run(lifeline=lifeline_fd)
+    finally:
+        lock.release()
+    return 0
+
+
+def open_launch(
+    root: Path,
+    *,
+    engine: str | None,
+    policy: str | None,
+    controller_uid: int | None,
+    chosen: LaunchOptions = UNCHANGED,
+) -> Launch:
+    """Open or create the state folder for a broker; ``up`` created the folder for its own broker.
+
+    Raises:
+        StateError: as ``prepare``.
+        UsageError: as ``prepare``.
+    """
+    instance = read_instance(root)
+    if controller_uid is None:
+        user = controller_user(None, uid=os.getuid())
+    else:
+        user = User(controller_uid, trimtab_gid(), dropped=os.getuid() == 0)
+    return prepare(
+        root,
+        directory=Path(instance.dir) if instance is not None else Path.cwd() / "desired-state",
+        engine=engine or (instance.engine if instance is not None else engine_url(None)),
+        policy=policy,
+        user=user,
+        new_instance_id=new_instance_id(),
+        chosen=chosen,
+    )
+
+
+def open_journal(state: StateFolder, instance: str, *, clock: Clock, reach: Reach) -> Writer:
+    """Open the instance's journal for writing, with the key that signs it.
+
+    Raises:
+        StateError: the journal or its key can't be used.
+    """
+    origin = origin_of(instance)
+    files = KeyFiles(state.journal_key, state.journal_public, state.journal_checkpoint)
+    keys = SigningKeys(files, name=origin, new_seed=lambda: secrets.token_bytes(32))
+    checkpointer = Checkpointer(keys, origin=origin, clock=clock, new_id=new_id)
+    return Writer(
+        state.journal, clock=clock, new_id=new_id, reach=reach, notary=checkpointer, keep=KEEP
+    )
+
+
+def open_index(state: StateFolder, journal: QueuedJournal, *, clock: Clock) -> LiveIndex:
+    """Open the index that follows the journal while it is written."""
+    return LiveIndex(state.journal, durable=lambda: journal.last_seq, clock=clock)

@@ -1,0 +1,158 @@
+"""Command lines, environments and file views of the child processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from controller.app.policy import PACKAGE, PROJECT
+from controller.app.process import CRASH_AT
+from controller.app.state_folder import Launch
+from controller.app.users import User
+from controller.process.drop_privileges import MEANT, PrivilegeDrop, meant
+from controller.process.mount_view import Need, plan_view
+from controller.process.process_group import Recipe
+from controller.settings import StateFolder
+from controller.ship.destination import ToFile, ToNote, ToOtlp, ToSyslog, read_destination
+
+#: The environment variables that every child inherits.
+KEPT_ENVIRONMENT = ("PATH", "LANG", "LC_ALL", "TZ")
+#: Prefixes of the variables that the shipper inherits too: OpenTelemetry's exporter takes a
+#: collector's credentials from them.
+EXPORTERS = ("OTEL_EXPORTER_OTLP_", "TRIMTAB_LOG")
+
+
+def broker_recipe(launch: Launch, environ: Mapping[str, str]) -> Recipe:
+    """Return the broker's command. The broker keeps the caller's uid: it opens the engine's socket."""
+    argv = (
+        *_python(),
+        "broker",
+        *("--state", str(launch.state.root)),
+        *("--engine", launch.instance.engine),
+        *("--policy", str(launch.policy)),
+        *("--controller-uid", str(launch.user.uid)),
+        *("--lifeline", "{lifeline}"),
+    )
+    return Recipe("broker", argv, _inherited(environ), _crash(environ))
+
+
+def controller_recipe(
+    launch: Launch, environ: Mapping[str, str], *, listener: socket.socket, paused: bool = False
+) -> Recipe:
+    """Return the controller's command; for root, the command drops to the controller's user first.
+
+    Raises:
+        StateError: the controller's user has no access to a file that the controller needs.
+    """
+    argv = (
+        *_python(),
+        "run",
+        launch.instance.dir,
+        *("--state", str(launch.state.root)),
+        *("--broker", str(launch.state.broker_socket)),
+        *("--listen-fd", str(listener.fileno())),
+        *("--lifeline", "{lifeline}"),
+        *(("--paused",) if paused else ()),
+    )
+    environment = _inherited(environ)
+    if not launch.user.dropped:
+        return Recipe("controller", argv, environment, _crash(environ), (listener.fileno(),))
+    view = plan_view(needs_of(launch), uid=launch.user.uid, gid=launch.user.gid)
+    environment[MEANT] = meant(Path(sys.executable), PACKAGE)
+
+    drop = PrivilegeDrop(
+        uid=launch.user.uid, gid=launch.user.gid, parent=os.getpid(), view=view, argv=argv
+    )
+    return Recipe("controller", _dropping(drop), environment, _crash(environ), (listener.fileno(),))
+
+
+def needs_of(launch: Launch) -> list[Need]:
+    """Return the paths that the controller's user must reach: interpreter, package, state, DIR.
+
+    DIR is reached through its parent: a bind mount of DIR itself would keep showing a DIR that
+    was replaced.
+    """
+    directory = Path(launch.instance.dir)
+    needs = [
+        *_python_needs(),
+        Need(directory.parent, "the folder that holds DIR"),
+        Need(launch.state.run, "the folder of the sockets"),
+        Need(launch.state.controller, "the controller's state", writable=True),
+    ]
+    if directory.is_symlink():
+        needs.append(Need(directory.resolve().parent, "the folder that DIR's link leads to"))
+    return needs
+
+
+def shipper_argv(
+    state: StateFolder,
+    user: User,
+    *,
+    targets: Sequence[str],
+    handed: Mapping[str, object],
+    metrics: Path | None,
+) -> tuple[str, ...]:
+    """Return the shipper's command, which drops to the shipper's user first.
+
+    *handed* becomes the shipper's ``--handed``: its folder, its instance and a descriptor.
+
+    Raises:
+        StateError: the shipper's user has no access to a file that the shipper needs.
+    """
+    needs = [*_python_needs(), Need(state.ship, "the shipper's state", writable=True)]
+    for destination in map(read_destination, targets):
+        match destination:
+            case ToFile() | ToNote():
+                needs.append(Need(destination.path.parent, "the folder to ship to", writable=True))
+            case ToSyslog() | ToOtlp():
+                needs += [Need(path, "a file for TLS") for path in destination.trust.files]
+    if metrics is not None:
+        needs.append(Need(metrics.absolute().parent, "the folder of the metrics", writable=True))
+    argv = (
+        *_python(),
+        "ship",
+        *(part for target in targets for part in ("--to", target)),
+        *("--handed", json.dumps(handed)),
+        *(("--metrics", str(metrics.absolute())) if metrics is not None else ()),
+    )
+    view = plan_view(needs, uid=user.uid, gid=user.gid)
+    return _dropping(
+        PrivilegeDrop(uid=user.uid, gid=user.gid, parent=os.getpid(), view=view, argv=argv)
+    )
+
+
+def shipper_environment(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the shipper's environment, with the variables that its exporter reads."""
+    return _inherited(environ) | {
+        name: text for name, text in environ.items() if name.startswith(EXPORTERS)
+    }
+
+
+def _python() -> tuple[str, ...]:
+    # -I keeps code out that the working directory, PYTHON* variables or the user's site would add.
+    return (sys.executable, "-I", "-m", "controller")
+
+
+def _dropping(drop: PrivilegeDrop) -> tuple[str, ...]:
+    """Return the command that drops privileges and then runs the command of *drop*."""
+    return (sys.executable, "-I", "-m", "controller.process.drop_privileges", drop.to_json())
+
+
+def _python_needs() -> list[Need]:
+    return [
+        Need(Path(sys.prefix), "the Python environment"),
+        Need(Path(sys.base_prefix), "the Python interpreter"),
+        Need(PROJECT, "the package's folder"),
+    ]
+
+
+def _inherited(environ: Mapping[str, str]) -> dict[str, str]:
+    return {name: environ[name] for name in KEPT_ENVIRONMENT if name in environ}
+
+
+def _crash(environ: Mapping[str, str]) -> dict[str, str]:
+    return {CRASH_AT: environ[CRASH_AT]} if CRASH_AT in environ else {}

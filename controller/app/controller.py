@@ -1,0 +1,210 @@
+"""The controller's process, and the parts of it that one-shot commands use to plan."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import socket
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from controller.app.clock import SystemClock
+from controller.app.desired_state import charts_folder, directory_source
+from controller.app.policy import PACKAGE, policy_from_route
+from controller.app.process import boot_id, call_on_termination, crash_reach, log_to_stderr
+from controller.app.up import controller_socket
+from controller.app.users import User
+from controller.core.admission.create import preview
+from controller.core.drift.failed_runs import Readers
+from controller.core.engine_api.translate import container_body
+from controller.core.planning.image_volumes import volume_rule_of
+from controller.core.planning.quarantine import QuarantineRules
+from controller.engine.adapter import BrokerEngine
+from controller.engine.docker_client import SdkTransport
+from controller.engine.host_ports import bound_ports
+from controller.engine.policy_cache import PolicyCache
+from controller.loop.controller import Controller
+from controller.loop.passes import PassPolicy
+from controller.loop.probes.prober import ProbedEngine, Prober
+from controller.loop.probes.sockets import ProbeSockets
+from controller.loop.state.failed_runs import FailureLog
+from controller.loop.state.store import StateStore
+from controller.loop.supervisor import ControlEndpoints, Supervisor
+from controller.model.desired.plan import AnyAction, CreateContainer, Verdict
+from controller.model.errors import Problem, StateError
+from controller.model.names import NetworkNames
+from controller.model.policy.document import Policy
+from controller.process.drop_privileges import MEANT, check_meant
+from controller.settings import StateFolder, read_instance, state_of
+from controller.sources.watch import watch
+from controller.system.atomic_file import write_atomic
+from controller.system.file_lock import hold_lock
+
+
+def broker_engine(
+    broker_socket: Path, *, networks: Callable[[], NetworkNames] = NetworkNames
+) -> BrokerEngine:
+    """Return the engine as the broker at *broker_socket* shows it."""
+    return BrokerEngine(
+        SdkTransport(broker_socket),
+        networks=networks,
+        pause=time.sleep,
+        reach=crash_reach(os.environ),
+        listening=bound_ports,
+    )
+
+
+def parse_pass_policy(payload: Mapping[str, Any]) -> PassPolicy:
+    """Return the policy for passes from the payload of the broker's route."""
+    return pass_policy(policy_from_route(payload), payload["digest"])
+
+
+def pass_policy(policy: Policy, digest: str) -> PassPolicy:
+    """Return the parts of a policy that passes need: network names, verdicts, readers of output."""
+    networks = policy.networks.names
+
+    def judge(action: AnyAction) -> Verdict:
+        if isinstance(action, CreateContainer):
+            return preview(policy, action, container_body(action, networks))
+        return preview(policy, action, None)
+
+    readers = Readers(
+        operators=frozenset({0, *policy.operators}),
+        owners={client.uid: client.owner for client in policy.clients},
+    )
+    return PassPolicy(
+        networks=networks,
+        judge=judge,
+        digest=digest,
+        volume_rule=volume_rule_of(policy),
+        readers=readers,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class BuiltController:
+    """A controller without threads, and its engine."""
+
+    controller: Controller
+    engine: BrokerEngine
+    #: Set if the saved state was damaged.
+    problem: Problem | None
+
+
+def build_controller(
+    state: StateFolder,
+    directory: Path,
+    broker_socket: Path,
+    *,
+    quarantine_ms: int = 0,
+    acts: bool = True,
+) -> BuiltController:
+    """Build a controller on the saved state.
+
+    A damaged state file is moved aside only if the controller *acts*: a controller that only
+    plans leaves the file for one that acts, which then reports the damage.
+
+    Raises:
+        StateError: the saved state can't be read.
+    """
+    clock = SystemClock()
+    reach = crash_reach(os.environ)
+    store = StateStore(state.controller / "state.json", reach=reach)
+    problem = store.load(stamp=f"{time.time_ns()}" if acts else "")
+    policy_cache = PolicyCache(parse_pass_policy)
+    engine = broker_engine(broker_socket, networks=policy_cache.networks)
+    failure_log = FailureLog(
+        clock, file=state.controller / "failures.json", reader=engine, reach=reach
+    )
+    failure_log.load()
+    report_file = state.controller / "status.json"
+
+    def publish(report: dict[str, object]) -> None:
+        write_atomic(report_file, json.dumps(report).encode())
+
+    controller = Controller(
+        source=directory_source(directory),
+        engine=ProbedEngine(engine, Prober(ProbeSockets(clock.monotonic), clock)),
+        memory=store,
+        clock=clock,
+        random=random.random,
+        fetch_rules=lambda: policy_cache.update(engine.own_route("policy")),
+        publish=publish,
+        keeping=QuarantineRules(quarantine_ms / 1000, boot_id()),
+    )
+    controller.keep_failures(failure_log)
+    engine.progress = controller.progressed
+    return BuiltController(controller, engine, problem)
+
+
+def read_report(path: Path) -> dict[str, object] | None:
+    """Return the status that was published last, so that conditions keep their ``since``."""
+    try:
+        report = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return None
+    return report if isinstance(report, dict) else None
+
+
+def run_controller(
+    root: Path,
+    *,
+    directory: Path | None,
+    broker_socket: Path | None,
+    listen_fd: int | None,
+    lifeline_fd: int | None,
+    paused: bool,
+    quarantine_ms: int | None = None,
+) -> int:
+    """Run the controller until a signal arrives or the parent ends; return the exit code.
+
+    Raises:
+        StateError: the state folder can't be used, the saved state can't be read, or another
+            controller holds the state folder.
+    """
+    check_meant(os.environ.get(MEANT), package=PACKAGE)
+    log_to_stderr("controller")
+    instance = read_instance(root)
+    if instance is None:
+        raise StateError(
+            "state.missing", f"no instance at {root}", remedy="start its broker first, or 'up'"
+        )
+    state = state_of(root, instance)
+    lock = hold_lock(state.controller / "lock", program="controller", monotonic=time.monotonic)
+    desired_state = directory.absolute() if directory is not None else Path(instance.dir)
+    built = build_controller(
+        state,
+        desired_state,
+        broker_socket or state.broker_socket,
+        quarantine_ms=instance.quarantine_ms if quarantine_ms is None else quarantine_ms,
+    )
+    listener = (
+        socket.socket(fileno=listen_fd)
+        if listen_fd is not None
+        else controller_socket(state, user=User(os.getuid(), os.getgid(), dropped=False))
+    )
+    endpoints = ControlEndpoints(
+        watch=lambda wake, stop: watch(
+            desired_state, wake, stop, also=(charts_folder(desired_state),)
+        ),
+        listener=listener,
+        lifeline=lifeline_fd,
+    )
+    supervisor = Supervisor(
+        built.controller,
+        built.engine,
+        clock=SystemClock(),
+        random=random.random,
+        doors=endpoints,
+        paused=paused,
+    )
+    call_on_termination(supervisor.stop)
+    previous = read_report(state.controller / "status.json")
+    built.controller.begin(previous=previous, problem=built.problem)
+    supervisor.run()
+    os.close(lock)
+    return 0

@@ -1,0 +1,96 @@
+"""Services that every process needs from the machine: ids, crash points, logging, the boot id.
+
+Only this module makes ids and reads randomness for them. Only ``clock`` reads the clock.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import signal
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from controller.model.crashpoints import CRASH_POINTS, Reach, pass_by
+from controller.model.errors import UsageError
+from controller.settings import STANDARD_SOCKET
+
+#: The environment variable that names a crash point; only tests set it.
+CRASH_AT = "TRIMTAB_CRASH_AT"
+
+
+def new_id() -> str:
+    """Return a new UUIDv7 (RFC 9562, section 5.7): 48 bits of milliseconds, then random bits."""
+    milliseconds = time.time_ns() // 1_000_000
+    value = (milliseconds & (2**48 - 1)) << 80 | secrets.randbits(80)
+    value = value & ~(0xF << 76) | 0x7 << 76  # version
+    value = value & ~(0b11 << 62) | 0b10 << 62  # variant
+    text = f"{value:032x}"
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+
+
+def new_instance_id() -> str:
+    """Return a new instance id: 16 hex digits."""
+    return secrets.token_hex(8)
+
+
+def crash_reach(environ: Mapping[str, str]) -> Reach:
+    """Return the ``reach`` callback of this process.
+
+    The callback does nothing, unless the environment names a crash point: then the process kills
+    itself there. ``TRIMTAB_CRASH_AT=NAME:N`` selects the N-th time; ``NAME`` alone the first.
+
+    Raises:
+        UsageError: no crash point has this name.
+    """
+    wanted = environ.get(CRASH_AT)
+    if not wanted:
+        return pass_by
+    name, _, count = wanted.partition(":")
+    if name not in CRASH_POINTS:
+        raise UsageError("crash-point.unknown", f"{CRASH_AT} names no crash point: {name}")
+    left = int(count or "1")
+
+    def reach(point: str) -> None:
+        nonlocal left
+        if point == name:
+            left -= 1
+            if left == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    return reach
+
+
+def engine_url(explicit: str | None) -> str:
+    """Return the engine's address: as given, else ``$DOCKER_HOST``, else the standard socket."""
+    return explicit or os.environ.get("DOCKER_HOST") or STANDARD_SOCKET
+
+
+def boot_id() -> str:
+    """Return the id of this boot of the host (proc_sys_kernel(5)); '' if unknown."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return ""
+
+
+def log_to_stderr(name: str) -> None:
+    """Log to stderr, one line per message, as journald and docker expect."""
+    logging.basicConfig(
+        stream=sys.stderr,
+        level=os.environ.get("TRIMTAB_LOG", "WARNING").upper(),
+        format=f"%(asctime)s {name} %(levelname)s %(message)s",
+    )
+
+
+def call_on_termination(stop: Callable[[], object]) -> None:
+    """Call *stop* on SIGTERM and SIGINT; *stop* must be safe in a signal handler."""
+
+    def handle(_number: int, _frame: object) -> None:
+        stop()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, handle)

@@ -1,0 +1,106 @@
+"""The shipper's processes.
+
+As root, two: a privileged parent that only opens the journal's files and passes their descriptors,
+and a child with the shipper's user that does everything else. Otherwise one process.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from controller import __version__
+from controller.app.child_commands import shipper_argv, shipper_environment
+from controller.app.clock import SystemClock
+from controller.app.process import call_on_termination, log_to_stderr
+from controller.app.state_folder import lay_out_shipper
+from controller.app.users import shipper_user
+from controller.broker.host.capabilities import bound
+from controller.journal.store.reader import readable
+from controller.model.errors import UsageError
+from controller.settings import Instance, StateFolder
+from controller.ship import fd_server
+from controller.ship.destination import Destination, read_destination
+from controller.ship.shipper import Shipper, ShipperPaths
+from controller.ship.sink import Sender
+from controller.ship.sinks import open_sink
+from controller.system.file_lock import hold_lock
+
+
+def ship(
+    state: StateFolder,
+    instance: Instance,
+    *,
+    targets: Sequence[str],
+    user_name: str | None,
+    metrics: Path | None,
+) -> int:
+    """Ship the journal until a signal arrives; return the exit code.
+
+    Raises:
+        UsageError: a destination is malformed, or two destinations have the same name.
+        StateError: the shipper's user is missing, or another shipper runs.
+    """
+    destinations = [read_destination(target) for target in targets]
+    names = [destination.name for destination in destinations]
+    if len(set(names)) != len(names):
+        raise UsageError("ship.destination", "two destinations have one name", remedy="rename one")
+    handed: dict[str, object] = {"folder": str(state.ship), "instance": instance.id}
+    if os.getuid() != 0:
+        with readable(state.journal):
+            fd_server.LocalFiles(state.journal).names()
+        state.ship.mkdir(mode=0o700, exist_ok=True)
+        return run_shipper({**handed, "journal": str(state.journal)}, destinations, metrics=metrics)
+
+    user = shipper_user(user_name)
+    lay_out_shipper(state.ship, user)
+    ours, theirs = fd_server.pair()
+    handed["handle"] = theirs.fileno()
+    child = subprocess.Popen(
+        shipper_argv(state, user, targets=targets, handed=handed, metrics=metrics),
+        env=shipper_environment(os.environ),
+        pass_fds=(theirs.fileno(),),
+        start_new_session=True,
+    )
+    theirs.close()
+    # KILL: the child has another uid. DAC_READ_SEARCH: the journal's owner need not be root.
+    bound(keep=("KILL", "DAC_READ_SEARCH"))
+    call_on_termination(child.terminate)
+    fd_server.serve(ours, fd_server.LocalFiles(state.journal))
+    ours.close()
+    code = child.wait()
+    return code if code >= 0 else 1  # killed by a signal
+
+
+def run_shipper(
+    handed: Mapping[str, object], destinations: Sequence[Destination], *, metrics: Path | None
+) -> int:
+    """Run the shipper until a signal arrives; return the exit code.
+
+    *handed* is what the parent passed on: ``folder`` (cursors and status), ``instance``, and either
+    ``handle`` (the descriptor of the parent's file server) or ``journal`` (a path).
+
+    Raises:
+        StateError: the journal doesn't continue what was shipped, or another shipper runs.
+        UsageError: a destination needs an optional package that isn't installed.
+    """
+    log_to_stderr("ship")
+    folder, clock = Path(str(handed["folder"])), SystemClock()
+    lock = hold_lock(folder / "lock", program="shipper", monotonic=time.monotonic)
+    handle = handed.get("handle")
+    files = (
+        fd_server.RemoteFiles(socket.socket(fileno=handle))
+        if isinstance(handle, int)
+        else fd_server.LocalFiles(Path(str(handed["journal"])))
+    )
+    sender = Sender(socket.gethostname(), __version__, str(handed["instance"]), time.monotonic)
+    sinks = {destination.name: open_sink(destination, sender) for destination in destinations}
+    shipper = Shipper(sinks, files, ShipperPaths(folder, metrics), clock=clock)
+    call_on_termination(shipper.stop)
+    shipper.run()
+    os.close(lock)
+    return 0

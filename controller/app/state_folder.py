@@ -1,0 +1,226 @@
+"""The state folder: open or create it, settle the instance's settings, set owners and modes."""
+
+from __future__ import annotations
+
+import os
+import stat
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from controller.app.policy import policy_file
+from controller.app.users import User
+from controller.model.errors import StateError, UsageError
+from controller.process.process_group import POLL_S
+from controller.settings import (
+    REGISTRY_AUTH,
+    Instance,
+    StateFolder,
+    read_instance,
+    run_folder,
+    state_of,
+    write_instance,
+)
+from controller.system.unix_socket import has_listener
+
+#: How long ``up`` waits for an instance on the same state folder to end (docs/operations/state.md).
+FREE_WAIT_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class LaunchOptions:
+    """Settings of an instance that a start can change. None leaves a setting as it is."""
+
+    #: How long pruned containers are kept.
+    quarantine_ms: int | None = None
+    #: The file of registry credentials.
+    registry_auth: Path | None = None
+
+
+UNCHANGED = LaunchOptions()
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """Everything that ``up`` needs to start its children."""
+
+    state: StateFolder
+    instance: Instance
+    user: User
+    policy: Path
+
+    @property
+    def registry_auth(self) -> Path:
+        """The file of registry credentials; the standard file is allowed to be missing."""
+        return Path(self.instance.registry_auth or REGISTRY_AUTH)
+
+
+def prepare(
+    root: Path,
+    *,
+    directory: Path,
+    engine: str,
+    policy: str | None,
+    user: User,
+    new_instance_id: str,
+    rebind: bool = False,
+    chosen: LaunchOptions = UNCHANGED,
+) -> Launch:
+    """Create or open the state folder, and save the instance's settings.
+
+    Settings that aren't given (None) keep their saved values.
+
+    Raises:
+        StateError: the folder can't be created, belongs to another user, or to another DIR.
+        UsageError: a new instance names a DIR that doesn't exist, or an unknown policy.
+    """
+    if root.exists():
+        _raise_if_foreign(root)
+    _raise_if_no_directory(root, directory)
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StateError(
+            "state.unwritable", f"{root}: {error.strerror}", remedy="name another with --state"
+        ) from error
+    instance = read_instance(root)
+    if instance is None:
+        instance = Instance(id=new_instance_id, dir=str(directory), engine=engine)
+        instance = replace(instance, run=str(run_folder(root, instance.id)))
+    if instance.dir != str(directory) and not rebind:
+        raise StateError(
+            "state.other-dir",
+            f"{root} converges {instance.dir}, not {directory}",
+            remedy="give --rebind to move this instance to the new DIR, or another --state",
+        )
+    policy_path = policy_file(policy if policy is not None else instance.policy)
+    run = str(state_of(root, instance).run)
+    settled = replace(instance, dir=str(directory), engine=engine, policy=str(policy_path), run=run)
+    if chosen.quarantine_ms is not None:
+        settled = replace(settled, quarantine_ms=chosen.quarantine_ms)
+    if chosen.registry_auth is not None:
+        settled = replace(settled, registry_auth=str(chosen.registry_auth.absolute()))
+    if settled != instance or read_instance(root) is None:
+        write_instance(root, settled)
+    state = state_of(root, settled)
+    lay_out(state, user=user)
+    return Launch(state, settled, user, policy_path)
+
+
+def _raise_if_no_directory(root: Path, directory: Path) -> None:
+    """Raise UsageError before an instance is bound to a DIR that doesn't exist.
+
+    A DIR that vanishes later, such as an unmounted disk, is waited for.
+    """
+    instance = read_instance(root)
+    if instance is not None and instance.dir == str(directory):
+        return
+    if not directory.is_dir():
+        if directory.exists():
+            message, remedy = f"{directory} isn't a directory", "name the directory that it is in"
+        else:
+            message = f"{directory} doesn't exist"
+            remedy = f"create it with 'mkdir -p {directory}', or name another directory"
+        raise UsageError("dir.missing", message, remedy=remedy)
+
+
+def _raise_if_foreign(root: Path) -> None:
+    """Refuse another user's state folder: its owner would decide which policy is in force.
+
+    Raises:
+        StateError: the folder belongs neither to the caller nor to root.
+    """
+    owner = root.stat().st_uid
+    if owner not in {0, os.getuid()}:
+        raise StateError(
+            "state.stranger",
+            f"{root} belongs to uid {owner}",
+            remedy="name a state folder of your own with --state",
+        )
+
+
+def await_free(root: Path) -> None:
+    """Wait until a terminating instance has left its sockets, so that nothing else uses the folder.
+
+    Raises:
+        StateError: a process still serves the state folder after ``FREE_WAIT_S``.
+    """
+    instance = read_instance(root)
+    if instance is None:
+        return
+    state = state_of(root, instance)
+    deadline = time.monotonic() + FREE_WAIT_S
+    for path in (state.broker_socket, state.controller_socket):
+        while has_listener(path):
+            if time.monotonic() >= deadline:
+                raise StateError(
+                    "state.served",
+                    f"a process serves {path} already",
+                    remedy="stop it first, or name another state folder with --state",
+                )
+            time.sleep(POLL_S)
+
+
+def lay_out(state: StateFolder, *, user: User) -> None:
+    """Create the subfolders with the owners and modes that ARCHITECTURE.md lists.
+
+    Raises:
+        StateError: a folder can't be created.
+    """
+    root = os.getuid() == 0
+    wanted = (
+        (state.root, 0o755, (0, 0)),
+        (state.broker, 0o700, (0, 0)),
+        (state.controller, 0o700, (user.uid, user.gid)),
+        (state.run, 0o750, (0, user.gid)),
+    )
+    for folder, mode, (uid, gid) in wanted:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            if root:
+                os.chown(folder, uid, gid)
+            folder.chmod(mode)
+        except OSError as error:
+            raise StateError(
+                "state.unwritable",
+                f"{folder}: {error.strerror}",
+                remedy="make the state folder writable, or name another with --state",
+            ) from error
+    if root and state.controller.is_dir():
+        for path in state.controller.iterdir():
+            _hand_over(path, user)
+
+
+def lay_out_shipper(folder: Path, user: User) -> None:
+    """Create the shipper's folder, accessible to its user alone.
+
+    Raises:
+        StateError: the folder can't be created.
+    """
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+        os.chown(folder, user.uid, user.gid, follow_symlinks=False)
+        folder.chmod(0o700)
+    except OSError as error:
+        raise StateError(
+            "state.unwritable", f"{folder}: {error.strerror}", remedy="make it writable"
+        ) from error
+    for path in folder.iterdir():
+        _hand_over(path, user)
+
+
+def _hand_over(path: Path, user: User) -> None:
+    """Make *user* the owner of a file in the user's folder, unless the file has another hard link.
+
+    The user writes to the folder: a hard link there can lead to any file of the host.
+    """
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return  # a symbolic link, a socket, or gone
+    try:
+        status = os.fstat(handle)
+        if stat.S_ISREG(status.st_mode) and status.st_nlink == 1:
+            os.fchown(handle, user.uid, user.gid)
+    finally:
+        os.close(handle)

@@ -1,0 +1,111 @@
+"""The processes of ``up``, and of commands that start what they need: broker and controller.
+
+Broker and controller are children of the command. The broker starts first and stops last.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from controller.app.child_commands import broker_recipe, controller_recipe
+from controller.app.process import engine_url, new_instance_id
+from controller.app.state_folder import UNCHANGED, Launch, LaunchOptions, await_free, prepare
+from controller.app.users import User, controller_user
+from controller.core.encoding import engine_address
+from controller.model.errors import StateError
+from controller.process.engine_socket import raise_if_denied
+from controller.process.process_group import ProcessGroup
+from controller.settings import StateFolder
+from controller.system.unix_socket import SocketInUse, bind_socket
+
+
+def prepare_launch(
+    root: Path,
+    *,
+    directory: Path,
+    engine: str | None,
+    policy: str | None,
+    controller_user_name: str | None,
+    rebind: bool,
+    chosen: LaunchOptions = UNCHANGED,
+    instance_id: str = "",
+) -> Launch:
+    """Make the state folder ready for ``up``. A new instance gets *instance_id*, if given.
+
+    Raises:
+        StateError: as ``prepare`` and ``await_free``, or the caller has no access to the engine's
+            socket.
+        UsageError: as ``prepare`` and ``controller_user``.
+    """
+    await_free(root)
+    url = engine_url(engine)
+    raise_if_denied(engine_address.socket_path(url), monotonic=time.monotonic, wait=time.sleep)
+    return prepare(
+        root,
+        directory=directory,
+        engine=url,
+        policy=policy,
+        user=controller_user(controller_user_name, uid=os.getuid()),
+        new_instance_id=instance_id or new_instance_id(),
+        rebind=rebind,
+        chosen=chosen,
+    )
+
+
+@contextmanager
+def run_both(launch: Launch, *, paused: bool = False) -> Iterator[ProcessGroup]:
+    """Run broker and controller as children during the block; stop the broker last.
+
+    A *paused* controller runs passes only on request.
+    """
+    group = ProcessGroup(monotonic=time.monotonic, wait=time.sleep)
+    try:
+        child = group.start(broker_recipe(launch, os.environ))
+        group.await_socket(child, launch.state.broker_socket)
+        with controller_socket(launch.state, user=launch.user) as listener:
+            group.start(controller_recipe(launch, os.environ, listener=listener, paused=paused))
+            try:
+                yield group
+            finally:
+                group.stop()
+                launch.state.controller_socket.unlink(missing_ok=True)
+    finally:
+        group.stop()
+
+
+@contextmanager
+def run_broker_only(launch: Launch) -> Iterator[Path]:
+    """Run a broker as a child during the block, and yield its socket."""
+    group = ProcessGroup(monotonic=time.monotonic, wait=time.sleep)
+    try:
+        child = group.start(broker_recipe(launch, os.environ))
+        group.await_socket(child, launch.state.broker_socket)
+        yield launch.state.broker_socket
+    finally:
+        group.stop()
+
+
+def controller_socket(state: StateFolder, *, user: User) -> socket.socket:
+    """Bind and listen on the controller's socket: the controller has no write access to the folder.
+
+    Raises:
+        StateError: another controller serves the socket.
+    """
+    path = state.controller_socket
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        bind_socket(listener, path, group=user.gid if os.getuid() == 0 else None)
+    except SocketInUse as error:
+        listener.close()
+        raise StateError(
+            "controller.running",
+            f"a controller serves {path} already",
+            remedy="stop it first, or use another --state",
+        ) from error
+    listener.listen(64)
+    return listener

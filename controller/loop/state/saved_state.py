@@ -1,0 +1,74 @@
+"""Answers from the controller's saved files, for commands while no controller runs."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+
+from controller.core.manifests.dependencies import dependencies_of
+from controller.core.service.history import HistoryInputs, history
+from controller.loop.state.failed_runs import read_runs
+from controller.loop.state.store import BROKEN, StateStore
+from controller.model.container_output import FailedRun
+from controller.model.desired.desired import Desired
+from controller.model.errors import StateError
+from controller.model.names import Key
+
+_REMEDY = "run the command as root, or start the instance with 'trimtab up'"
+
+
+def saved_dependencies(state_file: Path, declared: Desired) -> dict[Key, frozenset[Key]]:
+    """Return the dependencies of each service: as declared, else as they were declared last."""
+    store = StateStore(state_file)
+    with suppress(OSError, *BROKEN):
+        store.read()
+    return {
+        **store.dependencies(),
+        **{
+            service.key: frozenset(dependencies_of(service.key, service.spec))
+            for service in declared.services
+        },
+    }
+
+
+def saved_history(state_file: Path, name: str) -> dict[str, object]:
+    """Return a service's history; *name* is ``NAME``, ``NAMESPACE/NAME`` or a whole key.
+
+    Raises:
+        StateError: the state can't be read, or has no such service.
+    """
+    store = StateStore(state_file)
+    try:
+        store.read()
+    except (OSError, *BROKEN) as error:
+        raise StateError(
+            "state.unreadable",
+            f"what the controller remembers can't be read: {error}",
+            remedy=_REMEDY,
+        ) from error
+    wanted = tuple(name.split("/"))
+    for key, overrides in sorted(store.steerings().items()):
+        parts = (key.kind, key.namespace, key.name)
+        if overrides.revisions and parts[-len(wanted) :] == wanted:
+            generation = store.generation(key)
+            number = 0 if generation is None else generation.number
+            return history(HistoryInputs(key, overrides, overrides.revisions[-1].revision, number))
+    raise StateError("service.unknown", f"nothing is known of a service {name}")
+
+
+def saved_failures(failures_file: Path) -> tuple[FailedRun, ...]:
+    """Return the failed runs; none if the file doesn't exist.
+
+    Raises:
+        StateError: the file can't be read.
+    """
+    try:
+        return read_runs(failures_file)
+    except FileNotFoundError:
+        return ()
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise StateError(
+            "state.unreadable",
+            f"what failed containers printed can't be read: {error}",
+            remedy=_REMEDY,
+        ) from error
