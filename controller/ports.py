@@ -97,7 +97,7 @@ class Engine(Protocol):
         """Return one snapshot; ``only`` narrows the containers to one service's."""
         ...
 
-    def glance(self) -> frozenset[ContainerSummary]:
+    def list_containers(self) -> frozenset[ContainerSummary]:
         """Return what a cheap list shows of all containers of ours."""
         ...
 

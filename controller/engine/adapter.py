@@ -177,7 +177,7 @@ class BrokerEngine:
             listening=self._listening(),
         )
 
-    def glance(self) -> frozenset[ContainerSummary]:
+    def list_containers(self) -> frozenset[ContainerSummary]:
         """Return what one list request shows of all containers of ours."""
         return frozenset(_glimpse(each) for each in self._list(None))
 
@@ -358,7 +358,7 @@ class BrokerEngine:
         shown = _how_far(action, progress)
         for line in stream.lines():
             last = line
-            progress = pull_progress.told(progress, line)
+            progress = pull_progress.advance(progress, line)
             text = _how_far(action, progress)
             if text != shown and stream.status < 400:
                 self.progress(action.object, text)
@@ -431,7 +431,7 @@ def event_of(told: Mapping[str, Any]) -> EngineEvent | None:
 
 
 def _how_far(action: PullImage, progress: PullProgress) -> str:
-    return f"{action.target}: {pull_progress.text(progress)}"
+    return f"{action.target}: {pull_progress.describe(progress)}"
 
 
 def _whole(stream: EngineStream) -> bytes:

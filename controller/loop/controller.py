@@ -52,7 +52,7 @@ from controller.loop.workers.workqueue import WorkQueue
 from controller.model.container_output import FailedRun
 from controller.model.desired.desired import Desired, Service
 from controller.model.desired.field_changes import Review
-from controller.model.desired.overrides import UNSTEERED, ServiceAct
+from controller.model.desired.overrides import NO_OVERRIDES, ServiceAct
 from controller.model.desired.plan import Plan, StopContainer
 from controller.model.errors import (
     Act,
@@ -314,7 +314,7 @@ class Controller:
     def glance(self) -> None:
         """Compare the engine's list with what is known; look at all if the policy changed."""
         self.chores.add_after(Chore.GLANCE, self._spread(GLANCE_S))
-        rules, seen = self._fetch_rules(), self._engine.glance()
+        rules, seen = self._fetch_rules(), self._engine.list_containers()
         with self._lock:
             known, before = self._shared.known, self._shared.rules
         if known is None or before is None or before.digest != rules.digest:
@@ -591,7 +591,7 @@ class Controller:
             known, service = self._shared.known, self._shared.view.desired.service(key)
             steering = self._memory.steering(key)
             declared = None if self._shared.declared is None else self._shared.declared.service(key)
-        if service is None and steering == UNSTEERED:
+        if service is None and steering == NO_OVERRIDES:
             raise unknown(key)
         generation = self._memory.generation(key)
         return history(

@@ -16,7 +16,7 @@ from controller.core.planning import planner, quarantine
 from controller.core.planning.dependency_state import FAILED
 from controller.core.planning.ordering import KnownServices, Ordering
 from controller.core.planning.quarantine import AT_ONCE, Moment, Quarantine, QuarantineRules
-from controller.core.policy.refusals import reworded
+from controller.core.policy.refusals import with_document_fields
 from controller.core.service import prune_guard
 from controller.core.status.facts import Failure
 from controller.loop.executor import Execution, execute, not_stopping
@@ -38,8 +38,8 @@ from controller.model.desired.plan import (
     StartContainer,
     StopContainer,
     Wait,
-    at_rest,
-    hopeless,
+    is_at_rest,
+    needs_operator,
 )
 from controller.model.errors import (
     Act,
@@ -391,7 +391,7 @@ class Reconciler:
                 outcome, again_s=again_s, failure=_failure(soonest.error, soonest.retry_at)
             )
         if done.waits:
-            failed = next(filter(hopeless, done.waits), None)
+            failed = next(filter(needs_operator, done.waits), None)
             if failed is not None:
                 failure = Failure(Act.STALLED, FAILED, failed.cause)
                 return Result(PassOutcome.STALLED, failure=failure)
@@ -408,7 +408,7 @@ class Reconciler:
         again_s = self._retries.failed(key, signature(action, rules.digest), error, down=down)
         failure = _failure(error)
         if isinstance(error, Refused) and isinstance(action, CreateContainer):
-            told = reworded(failure.message, error.code, action.service, rules.networks)
+            told = with_document_fields(failure.message, error.code, action.service, rules.networks)
             failure = replace(failure, message=told)
         now = self._clock.now()
         starts = isinstance(action, StartContainer)
@@ -444,7 +444,7 @@ class Reconciler:
 
         def until_s(wait: Wait) -> float:
             slot = (wait.object, wait.slot)
-            if at_rest(wait) and wait.precondition.id in left:
+            if is_at_rest(wait) and wait.precondition.id in left:
                 return left[wait.precondition.id].seconds
             if slot in held:
                 return held[slot].until - now

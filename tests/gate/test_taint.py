@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from controller.broker.gate.routes import OWN_PREFIX, ROUTES, Route
+from controller.core.encoding.strict_json import fold
 from controller.core.engine_api import field_tables
-from controller.core.engine_api.field_reader import Field, Posture, an_object, fold
+from controller.core.engine_api.field_reader import Field, Posture, an_object
 from controller.model import names
 from tests.gate import wire
 from tests.gate.fixtures import CONTEXT, IMAGE, World

@@ -116,7 +116,7 @@ async def _read(stream: ResponseReader, flight: _Flight, deadline_s: float) -> N
                 raise ResponseBroken(f"the engine says a line of more than {LINE_BYTES_MAX} bytes")
             for line in lines:
                 flight.add(line + b"\n")
-                after = pull_progress.told(progress, line)
+                after = pull_progress.advance(progress, line)
                 if after is not progress:
                     patience.reschedule(loop.time() + deadline_s)
                 progress = after

@@ -19,7 +19,7 @@ from controller.broker.gate.refusals import Denied
 from controller.broker.gate.request_target import written
 from controller.broker.gate.state import GateState
 from controller.broker.guards.list_filters import written as filters_of
-from controller.core.encoding.uuid7 import minted_s
+from controller.core.encoding.uuid7 import timestamp_s
 from controller.model import names
 from controller.model.records import Role
 
@@ -100,7 +100,7 @@ def is_rival(state: GateState, intent: str) -> bool:
     """Tell whether an intent is one that this instance made, and neither this broker nor one
     whose journal it goes on with.
     """
-    at = minted_s(intent)
+    at = timestamp_s(intent)
     if at is None or at <= state.alone_since or intent in state.minted:
         return False
     # A copy of a container of ours has its intent, too.

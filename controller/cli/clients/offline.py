@@ -33,21 +33,21 @@ def preview_creations(desired: Desired, policy: Policy) -> Iterator[tuple[Key, V
         volume_action,
         volume_name,
     )
-    from controller.core.policy.refusals import in_document
+    from controller.core.policy.refusals import verdict_in_document
 
     for action, admission in check_creations(desired, policy):
-        yield action.object, in_document(admission, action.service, policy)
+        yield action.object, verdict_in_document(admission, action.service, policy)
     for network in desired.networks:
         shape = NetworkShape(internal=network.spec.internal)
         making = network_action(
             network_name(network), shape, key=network.key, owner=network.owner, cause="as declared"
         )
-        yield network.key, in_document(check_network(policy, making), network, policy)
+        yield network.key, verdict_in_document(check_network(policy, making), network, policy)
     for volume in desired.volumes:
         made = volume_action(
             volume_name(volume), key=volume.key, owner=volume.owner, cause="as declared"
         )
-        yield volume.key, in_document(check_volume(policy, made), volume, policy)
+        yield volume.key, verdict_in_document(check_volume(policy, made), volume, policy)
 
 
 def check_creations(

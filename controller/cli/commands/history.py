@@ -15,7 +15,7 @@ from controller.cli.output.tables import Column, clip, clip_image, terminal_widt
 from controller.cli.output.tables import render as render_table
 from controller.cli.output.times import local_time
 from controller.cli.output.user_names import with_names
-from controller.core.encoding.terminal_text import printable, quoted
+from controller.core.encoding.terminal_text import printable, quote_line
 from controller.model.errors import EngineUnavailable
 from controller.settings import StateFolder
 
@@ -96,7 +96,7 @@ def _row(each: dict[str, Any], *, exact: bool) -> tuple[str, ...]:
     if each["outcome"]:
         why = f": {each['reason']}" if each["reason"] else ""
         line = each.get("failure", {}).get("line")
-        printed = f"; it printed {quoted(line, limit=LINE_MAX)}" if line else ""
+        printed = f"; it printed {quote_line(line, limit=LINE_MAX)}" if line else ""
         words.append(f"{each['outcome']}{why}{printed}")
     return (
         digits,

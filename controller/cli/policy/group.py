@@ -124,7 +124,7 @@ def _judge(
     from controller.core.admission import create as admission
     from controller.core.encoding.strict_json import InvalidJson, parse
     from controller.core.manifests.resolve import desired_of
-    from controller.core.policy.refusals import in_document
+    from controller.core.policy.refusals import verdict_in_document
 
     if content.lstrip().startswith("{"):
         try:
@@ -136,7 +136,10 @@ def _judge(
     for problem in desired.problems:
         click.echo(problem.render(), err=True)
     judged = [
-        (str(action.object), replace(told, verdict=in_document(told, action.service, rules)))
+        (
+            str(action.object),
+            replace(told, verdict=verdict_in_document(told, action.service, rules)),
+        )
         for action, told in offline.check_creations(desired, rules)
     ]
     return not desired.valid, judged

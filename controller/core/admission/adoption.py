@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from controller.core.admission.create import AdmissionDecision
-from controller.core.encoding.uuid7 import minted_s
+from controller.core.encoding.uuid7 import timestamp_s
 from controller.core.enforcement.kernel_mounts import SHM_DEFAULT
-from controller.core.engine_api.comparable_fields import differing, told
+from controller.core.engine_api.comparable_fields import describe_difference, differing_settings
 from controller.core.engine_api.requests import Finding
 from controller.core.engine_api.translate import endpoint_aliases, settings
 from controller.model import names
@@ -66,7 +66,7 @@ class Claim:
     @property
     def made_s(self) -> float | None:
         """When its intent was made, in seconds since the epoch."""
-        return minted_s(self.intent)
+        return timestamp_s(self.intent)
 
 
 def claim_of(kind: ObjectKind, inspect: Mapping[str, Any]) -> Claim:
@@ -209,8 +209,12 @@ def judge_likeness(admission: AdmissionDecision, inspect: Mapping[str, Any]) -> 
     """
     assert admission.settings is not None, "an admitted create has settings"
     now = settings(inspect)
-    for setting in differing(now, admission.settings):
-        yield _unlike(told(setting, now, admission.settings).replace("admitted", "would be given"))
+    for setting in differing_settings(now, admission.settings):
+        yield _unlike(
+            describe_difference(setting, now, admission.settings).replace(
+                "admitted", "would be given"
+            )
+        )
     made = (admission.body or {}).get("HostConfig")
     host = inspect.get("HostConfig") or {}
     for member in _HARDENED:

@@ -13,7 +13,7 @@ from controller.core.encoding.image_reference import Reference, is_image_id, par
 from controller.core.engine_api.grammar import is_signal
 from controller.core.engine_api.requests import Finding
 from controller.core.policy.grants import GrantRequest
-from controller.core.policy.remedies import advised
+from controller.core.policy.remedies import with_grants
 from controller.core.rules.identity import controllers_name, judge_name
 from controller.core.rules.image import judge_platform, judge_reference
 from controller.core.rules.verdict import (
@@ -79,7 +79,7 @@ def admit_pull(
     if refused := enforced(findings, policy.modes):
         by_client = actor.role is Role.CLIENT
         asked = GrantRequest(reference=text, platform=platform, by_client=by_client)
-        return denied(advised(refused, asked, policy))
+        return denied(with_grants(refused, asked, policy))
     reference = parse_reference(text)
     pairs = [
         ("fromImage", reference.repository),
@@ -101,7 +101,7 @@ def admit_reference(
     findings = list(judge_reference(reference, policy, path="image"))
     if refused := enforced(findings, policy.modes):
         return denied(
-            advised(refused, GrantRequest(reference=reference, by_client=by_client), policy)
+            with_grants(refused, GrantRequest(reference=reference, by_client=by_client), policy)
         )
     admitted = AdmissionDecision(verdict_of(()), summary=_summary_of(parse_reference(reference)))
     return tolerating(admitted, findings, policy.modes)

@@ -39,8 +39,8 @@ from controller.core.engine_api.requests import CreateRequest, Finding
 from controller.core.engine_api.translate import network_body, update_body, volume_body
 from controller.core.policy.describe import describe
 from controller.core.policy.grants import GrantRequest
-from controller.core.policy.refusals import in_document
-from controller.core.policy.remedies import advised
+from controller.core.policy.refusals import verdict_in_document
+from controller.core.policy.remedies import with_grants
 from controller.core.rules import container, identity, image, image_volumes, mounts, networks
 from controller.core.rules.context import Case, make_case, reference_text
 from controller.core.rules.facts import (
@@ -254,7 +254,7 @@ def admit_create(
             name=name,
             by_client=actor.role is Role.CLIENT,
         )
-        return denied(advised(refused, asked, policy), refused_summary(case))
+        return denied(with_grants(refused, asked, policy), refused_summary(case))
     final = finish(case)
     admitted = AdmissionDecision(
         verdict=verdict_of((), final.changes, case.exceptions),
@@ -305,7 +305,7 @@ def preview(policy: Policy, action: AnyAction, body: dict[str, object] | None) -
     match action:
         case CreateContainer():
             judged = check(policy, body, name=action.target, actor=CONTROLLER)
-            return in_document(judged, action.service, policy)
+            return verdict_in_document(judged, action.service, policy)
         case CreateNetwork():
             return check_network(policy, action).verdict
         case CreateVolume():

@@ -15,7 +15,7 @@ from controller.core.engine_api.requests import (
     Findings,
 )
 from controller.core.policy.grants import GrantRequest
-from controller.core.policy.remedies import advised
+from controller.core.policy.remedies import with_grants
 from controller.core.rules.container import (
     judge_arguments,
     judge_environment,
@@ -45,7 +45,7 @@ def admit_exec(request: ExecRequest, *, policy: Policy, container_user: str) -> 
     refusing = enforced(findings, policy.modes)
     if refusing:
         asked = GrantRequest(CreateRequest(env=request.env))
-        return denied(advised(refusing, asked, policy), summary_of(request))
+        return denied(with_grants(refusing, asked, policy), summary_of(request))
     judged = AdmissionDecision(verdict_of(()), _body(request), summary=summary_of(request))
     return tolerating(judged, findings, policy.modes)
 

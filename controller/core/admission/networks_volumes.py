@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from controller.core.admission.rebuild import origin_labels
-from controller.core.encoding.quoting import quoted
+from controller.core.encoding.quoting import quote
 from controller.core.engine_api.grammar import is_host_name
 from controller.core.engine_api.parse import ICC, MASQUERADE
 from controller.core.engine_api.requests import (
@@ -21,7 +21,7 @@ from controller.core.engine_api.requests import (
     VolumeRequest,
 )
 from controller.core.policy.grants import GrantRequest
-from controller.core.policy.remedies import advised
+from controller.core.policy.remedies import with_grants
 from controller.core.rules.anonymous_volumes import is_slot_volume
 from controller.core.rules.context import Case, case_of_existing, implied, namespace_of, owner_of
 from controller.core.rules.facts import (
@@ -106,7 +106,7 @@ def admit_network(
             name=request.name,
             by_client=actor.role is Role.CLIENT,
         )
-        return denied(advised(refused, asked, policy))
+        return denied(with_grants(refused, asked, policy))
     forced = actor.role is not Role.CONTROLLER and (policy.networks.client_internal or False)
     internal = request.internal or (forced and kind not in {"ingress", "bridge"})
     changes = []
@@ -191,7 +191,7 @@ def _judge_pools(
             reason = "it could shadow routes of the host"
             remedy = "leave out Config, or list its range in networks.subnets of the policy"
         elif not _is_within(pool.subnet, granted):
-            reason = f"{quoted(pool.subnet)} is not an IPv4 network within {', '.join(granted)}"
+            reason = f"{quote(pool.subnet)} is not an IPv4 network within {', '.join(granted)}"
             remedy = "choose a subnet of those, or leave out Config"
         elif not all(
             _is_within(part, (pool.subnet,)) for part in (pool.ip_range, pool.gateway) if part
@@ -338,7 +338,7 @@ def admit_volume(
             name=request.name,
             by_client=actor.role is Role.CLIENT,
         )
-        return denied(advised(refused, asked, policy))
+        return denied(with_grants(refused, asked, policy))
     stamped = _object_labels(
         request.labels, actor, owner, namespace if by_controller else "", stamp
     )
@@ -348,7 +348,7 @@ def admit_volume(
 def _slots_own(name: str) -> Findings:
     """Refuse a name that would keep a service's replica from its volume, which has a name of this form."""
     if is_slot_volume(name):
-        reason = f"{quoted(name)} is a name as trimtab gives them to volumes of replicas"
+        reason = f"{quote(name)} is a name as trimtab gives them to volumes of replicas"
         remedy = "choose another name, for the container if its image declares the volume"
         yield Finding("name.reserved", "Name", reason, remedy)
 

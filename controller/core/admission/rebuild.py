@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 
 from controller.core.admission.dns_names import beside_its_name
 from controller.core.encoding.image_reference import without_credentials
-from controller.core.encoding.quoting import shortened
-from controller.core.engine_api.field_reader import fold
+from controller.core.encoding.quoting import shorten
+from controller.core.encoding.strict_json import fold
 from controller.core.engine_api.mount_grammar import TMPFS_FLAGS
 from controller.core.engine_api.requests import (
     CreateRequest,
@@ -434,8 +434,8 @@ def refused_summary(case: Case) -> dict[str, object]:
     """
     image = without_credentials(reference_text(case.request, case.actor))
     return {
-        "name": shortened(case.name, _TOLD_MAX),
-        "image": shortened(image, _TOLD_MAX),
-        "owner": shortened(case.owner, _TOLD_MAX),
-        "service": shortened(case.service, _TOLD_MAX),
+        "name": shorten(case.name, _TOLD_MAX),
+        "image": shorten(image, _TOLD_MAX),
+        "owner": shorten(case.owner, _TOLD_MAX),
+        "service": shorten(case.service, _TOLD_MAX),
     }

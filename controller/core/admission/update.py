@@ -14,7 +14,7 @@ from controller.core.engine_api.requests import (
     UpdateRequest,
 )
 from controller.core.policy.grants import GrantRequest
-from controller.core.policy.remedies import advised
+from controller.core.policy.remedies import with_grants
 from controller.core.records.inventory import settings_to
 from controller.core.rules.container import judge_limits, judge_restart
 from controller.core.rules.context import case_of_existing
@@ -73,7 +73,7 @@ def admit_update(
     if refused := enforced(findings, policy.modes):
         by_client = actor.role is Role.CLIENT
         wanted = CreateRequest(limits=request.limits, restart=request.restart)
-        return denied(advised(refused, GrantRequest(wanted, by_client=by_client), policy))
+        return denied(with_grants(refused, GrantRequest(wanted, by_client=by_client), policy))
     settings = _settings_after(request, before, after)
     summary: RequestBody = {"settings": settings_to(settings), "fields": sorted(body)}
     admitted = AdmissionDecision(verdict_of((), changes), body, summary=summary, settings=settings)

@@ -12,7 +12,7 @@ from enum import StrEnum
 from types import MappingProxyType
 
 from controller.core.drift.failures import explain, stopped_from_outside
-from controller.core.engine_api.comparable_fields import differing, told
+from controller.core.engine_api.comparable_fields import describe_difference, differing_settings
 from controller.core.engine_api.translate import RESTART
 from controller.model.desired.desired import Service
 from controller.model.desired.spec import RestartPolicy, RunState
@@ -157,9 +157,11 @@ def alterations(container: Container) -> tuple[Alteration, ...]:
             *found,
             Alteration("admitted", "the inventory doesn't know with what it was admitted"),
         )
-    for setting in differing(now, admitted):
+    for setting in differing_settings(now, admitted):
         in_place = setting.in_place(now, admitted)
-        found.append(Alteration(setting.name, told(setting, now, admitted), in_place=in_place))
+        found.append(
+            Alteration(setting.name, describe_difference(setting, now, admitted), in_place=in_place)
+        )
     if container.cut_off:
         # Not to be joined again: what the engine left of its place is in the way.
         why = f"the engine has no place for it on {' and '.join(container.cut_off)}"

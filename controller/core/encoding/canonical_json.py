@@ -11,7 +11,7 @@ import json
 from collections.abc import Iterable, Mapping
 
 MAX_SAFE_INTEGER = 2**53
-# What it is given was just made by ``normal``: there is no circle in it.
+# What it is given was just made by ``normalize``: there is no circle in it.
 _ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), check_circular=False)
 
 
@@ -21,11 +21,11 @@ def canonical(value: object) -> bytes:
     Raises:
         TypeError: *value* holds something that isn't JSON, or a float.
     """
-    return encoded(normal(value))
+    return encode(normalize(value))
 
 
-def encoded(value: object) -> bytes:
-    """Return the canonical bytes of what ``normal`` returned."""
+def encode(value: object) -> bytes:
+    """Return the canonical bytes of what ``normalize`` returned."""
     return _ENCODER.encode(value).encode()
 
 
@@ -34,7 +34,7 @@ def digest(value: object) -> str:
     return hashlib.sha256(canonical(value)).hexdigest()
 
 
-def normal(value: object) -> object:
+def normalize(value: object) -> object:
     """Return a value as a reader of its canonical bytes sees it, with its keys in order.
 
     Raises:
@@ -48,9 +48,9 @@ def normal(value: object) -> object:
     if isinstance(value, int):
         return int(value) if -MAX_SAFE_INTEGER <= value <= MAX_SAFE_INTEGER else str(int(value))
     if isinstance(value, list | tuple):
-        return [normal(item) for item in value]
+        return [normalize(item) for item in value]
     if isinstance(value, dict | Mapping):
-        return {str.__str__(key): normal(value[key]) for key in _ordered(value)}
+        return {str.__str__(key): normalize(value[key]) for key in _ordered(value)}
     raise TypeError(f"not a canonical JSON value: {type(value).__name__}")
 
 

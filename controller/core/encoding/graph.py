@@ -16,7 +16,7 @@ from controller.model.names import Key
 Graph = Mapping[Key, Collection[Key]]
 
 
-def turned(graph: Graph) -> dict[Key, set[Key]]:
+def reverse(graph: Graph) -> dict[Key, set[Key]]:
     """Return the graph with every edge turned round."""
     result: dict[Key, set[Key]] = {key: set() for key in graph}
     for key, pointed in graph.items():
@@ -26,13 +26,13 @@ def turned(graph: Graph) -> dict[Key, set[Key]]:
     return result
 
 
-def rings(graph: Graph) -> tuple[frozenset[Key], ...]:
+def cycles(graph: Graph) -> tuple[frozenset[Key], ...]:
     """Return the groups of keys that all lead to one another; a key that points at itself is one.
 
     By Kosaraju: what a walk leaves last is in a group with all that leads to it and isn't in one.
     """
     left = list(_walk(graph, sorted(graph), set()))
-    back, seen, groups = turned(graph), set[Key](), list[frozenset[Key]]()
+    back, seen, groups = reverse(graph), set[Key](), list[frozenset[Key]]()
     for start in reversed(left):
         if start in seen:
             continue
@@ -60,7 +60,7 @@ def _walk(graph: Graph, roots: Iterable[Key], seen: set[Key]) -> Iterator[Key]:
                 path.append((onward, iter(sorted(graph[onward]))))
 
 
-def way(graph: Graph, start: Key, goal: Key) -> tuple[Key, ...]:
+def shortest_path(graph: Graph, start: Key, goal: Key) -> tuple[Key, ...]:
     """Return the shortest way over one edge or more, both ends with it; () if there is none."""
     came_from: dict[Key, Key] = {}
     ahead = deque([start])
@@ -83,13 +83,13 @@ def _traced(came_from: Mapping[Key, Key], start: Key, goal: Key) -> tuple[Key, .
     return tuple(reversed(path))
 
 
-def ordered(graph: Graph) -> list[Key]:
+def topological_order(graph: Graph) -> list[Key]:
     """Return the keys, what each points at before it, and by name where nothing says otherwise.
 
     Of those that wait for one another in a circle the first by name goes first.
     """
     waits = {key: {k for k in pointed if k in graph} - {key} for key, pointed in graph.items()}
-    back = turned(graph)
+    back = reverse(graph)
     ready = [key for key, others in waits.items() if not others]
     heapq.heapify(ready)
     done: dict[Key, None] = {}
@@ -110,8 +110,8 @@ def waves(graph: Graph) -> tuple[tuple[Key, ...], ...]:
     """Return the keys in groups: what a key points at is in a later one (but in a circle)."""
     level: dict[Key, int] = {}
     groups: list[list[Key]] = []
-    back = turned(graph)
-    for key in reversed(ordered(graph)):
+    back = reverse(graph)
+    for key in reversed(topological_order(graph)):
         number = 1 + max((level[other] for other in back[key] if other in level), default=-1)
         level[key] = number
         if number == len(groups):

@@ -8,11 +8,11 @@ import json
 REASON_MAX = 600
 
 
-def quoted(text: str) -> str:
+def quote(text: str) -> str:
     """Return a text of a request in double quotes, escaped where it isn't printable ASCII."""
     return json.dumps(text)
 
 
-def shortened(text: str, most: int = REASON_MAX) -> str:
+def shorten(text: str, most: int = REASON_MAX) -> str:
     """Return at most *most* characters of a text, with a mark where it was cut."""
     return text if len(text) <= most else f"{text[: most - 1]}…"

@@ -59,7 +59,7 @@ def _escaped(text: str) -> str:
     )
 
 
-def quoted(line: str, *, limit: int) -> str:
+def quote_line(line: str, *, limit: int) -> str:
     """Return a line in quotation marks, escaped and cut, to stand within a sentence."""
     text = printable(_COLOUR.sub("", line).replace("\t", " ").strip())
     if len(text) > limit:

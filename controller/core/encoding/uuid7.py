@@ -9,7 +9,7 @@ _UUID7 = re.compile(
 )
 
 
-def minted_s(identifier: str) -> float | None:
+def timestamp_s(identifier: str) -> float | None:
     """Return the instant in seconds since the epoch; None: that is no id of ours."""
     match = _UUID7.fullmatch(identifier)
     return int(match[1] + match[2], 16) / 1000 if match else None

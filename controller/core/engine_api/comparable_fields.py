@@ -137,7 +137,7 @@ def handling(section: str, member: str) -> Handling:
     return known or Handling.REPORT
 
 
-def unknown(inspect: Mapping[str, Any]) -> tuple[str, ...]:
+def unknown_members(inspect: Mapping[str, Any]) -> tuple[str, ...]:
     """Return the members that are set and that no row names, by their paths."""
     return tuple(sorted(_unknown(inspect)))
 
@@ -213,14 +213,14 @@ def _by_quota(settings: Settings) -> bool:
     return settings.cpu_quota != 0 or settings.cpu_period != 0
 
 
-def differing(now: Settings, admitted: Settings) -> Iterator[Setting]:
+def differing_settings(now: Settings, admitted: Settings) -> Iterator[Setting]:
     """Yield the settings that aren't as admitted, in their order."""
     for setting in SETTINGS:
         if getattr(now, setting.name) != getattr(admitted, setting.name):
             yield setting
 
 
-def told(setting: Setting, now: Settings, admitted: Settings) -> str:
+def describe_difference(setting: Setting, now: Settings, admitted: Settings) -> str:
     """Return the sentence on one that differs."""
     is_now, was = (setting.show(getattr(each, setting.name)) for each in (now, admitted))
     return f"{setting.name.replace('_', ' ')} is {is_now}, admitted {was}"

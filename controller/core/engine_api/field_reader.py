@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import lru_cache
 
+from controller.core.encoding.strict_json import fold
 from controller.core.engine_api.requests import Finding
 
 INT64_MAX = 2**63 - 1
@@ -63,13 +64,6 @@ def is_unset(value: object) -> bool:
 
 def _is_zero(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value == 0
-
-
-def fold(text: str) -> str:
-    """Return *text* so that two keys that any reader might take for the same are equal."""
-    if text.isascii():
-        return text.lower()  # the same, and nearly all keys are ASCII
-    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
 
 
 @dataclass(slots=True)
@@ -244,7 +238,7 @@ def text(value: object) -> str:
     return line
 
 
-def listed(read: ValueReader, *, most: int = LIST_MAX) -> ValueReader:
+def list_of(read: ValueReader, *, most: int = LIST_MAX) -> ValueReader:
     """Return a reader of lists of what *read* reads."""
 
     def read_list(value: object) -> tuple[object, ...]:
@@ -257,10 +251,10 @@ def listed(read: ValueReader, *, most: int = LIST_MAX) -> ValueReader:
 
 def command(value: object) -> object:
     """Read a list of texts, or one text as a list of one: the engine takes both."""
-    return (free_text(value),) if isinstance(value, str) else listed(free_text)(value)
+    return (free_text(value),) if isinstance(value, str) else list_of(free_text)(value)
 
 
-def mapped(read: ValueReader, *, most: int = LIST_MAX) -> ValueReader:
+def map_of(read: ValueReader, *, most: int = LIST_MAX) -> ValueReader:
     """Return a reader of objects whose members *read* reads; a null member is left to it."""
 
     def read_map(value: object) -> dict[str, object]:

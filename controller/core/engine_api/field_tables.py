@@ -14,8 +14,8 @@ from controller.core.engine_api.field_reader import (
     command,
     flag,
     free_text,
-    listed,
-    mapped,
+    list_of,
+    map_of,
     structure,
     text,
     whole,
@@ -42,22 +42,22 @@ CONFIG = (
     Field("Tty", flag, ALLOW, "the docker command needs it"),
     Field("OpenStdin", flag, ALLOW, "the docker command needs it"),
     Field("StdinOnce", flag, ALLOW, "the docker command needs it"),
-    Field("ExposedPorts", mapped(anything), CONSTRAIN, "the engine takes 99999/tcp"),
-    Field("Env", listed(free_text), CONSTRAIN, "NAME=value, bounded; some names choose code"),
+    Field("ExposedPorts", map_of(anything), CONSTRAIN, "the engine takes 99999/tcp"),
+    Field("Env", list_of(free_text), CONSTRAIN, "NAME=value, bounded; some names choose code"),
     Field("Cmd", command, ALLOW, "what the container runs"),
     Field("Entrypoint", command, ALLOW, "what the container runs"),
     Field("Shell", command, ALLOW, "used by health checks of kind CMD-SHELL"),
     Field("Healthcheck", an_object, CONSTRAIN, "a command that the engine runs over and over"),
     Field("ArgsEscaped", flag, DROP, "Windows only"),
-    _denied("OnBuild", listed(free_text), "body.build", "it belongs to a build, not to a run"),
+    _denied("OnBuild", list_of(free_text), "body.build", "it belongs to a build, not to a run"),
     Field(
         "Image", free_text, MUTATE, "an admitted reference, pinned to the id it was trusted with"
     ),
-    Field("Volumes", mapped(anything), CONSTRAIN, "anonymous volumes have no owner and no name"),
+    Field("Volumes", map_of(anything), CONSTRAIN, "anonymous volumes have no owner and no name"),
     Field("WorkingDir", text, CONSTRAIN, "absolute; a file descriptor of the runtime leaks there"),
     Field("NetworkDisabled", flag, ALLOW, "docker-py always sends it"),
     _denied("MacAddress", text, "network.address", "a chosen address can pose as another's"),
-    Field("Labels", mapped(free_text), MUTATE, "completed with the gate's own"),
+    Field("Labels", map_of(free_text), MUTATE, "completed with the gate's own"),
     Field("StopSignal", text, CONSTRAIN, "a signal that exists"),
     Field("StopTimeout", whole, CONSTRAIN, "-1 waits for ever", keep_zero=True),
     Field("Runtime", text, CONSTRAIN, "docker-py writes it here: judged as HostConfig.Runtime"),
@@ -116,13 +116,13 @@ RESOURCES = (
 HOST_CONFIG = (
     *RESOURCES,
     Field("CpusetCpus", text, CONSTRAIN, "where the policy allows it: pinning takes from others"),
-    Field("Ulimits", listed(anything), CONSTRAIN, "some names, bounded"),
-    Field("Binds", listed(text), CONSTRAIN, "SOURCE:TARGET[:ro|rw]"),
-    Field("Mounts", listed(anything), CONSTRAIN, "bind, volume and tmpfs"),
+    Field("Ulimits", list_of(anything), CONSTRAIN, "some names, bounded"),
+    Field("Binds", list_of(text), CONSTRAIN, "SOURCE:TARGET[:ro|rw]"),
+    Field("Mounts", list_of(anything), CONSTRAIN, "bind, volume and tmpfs"),
     _denied("ContainerIDFile", text, "body.client-only", "a file of the client's machine"),
     Field("LogConfig", an_object, MUTATE, "drivers that keep the log here, rotated"),
     Field("NetworkMode", text, MUTATE, "a granted mode or a network of ours, by name"),
-    Field("PortBindings", mapped(anything), MUTATE, "loopback, ports that aren't privileged"),
+    Field("PortBindings", map_of(anything), MUTATE, "loopback, ports that aren't privileged"),
     _denied(
         "PublishAllPorts",
         flag,
@@ -140,24 +140,26 @@ HOST_CONFIG = (
     ),
     _denied(
         "VolumesFrom",
-        listed(text),
+        list_of(text),
         "mount.volumes-from",
         "it inherits mounts that nobody judged",
         "name each volume in Mounts",
     ),
-    Field("ConsoleSize", listed(whole), CONSTRAIN, "height and width of the terminal"),
-    _denied("Annotations", mapped(anything), "annotations", "they steer hooks of the runtime"),
+    Field("ConsoleSize", list_of(whole), CONSTRAIN, "height and width of the terminal"),
+    _denied("Annotations", map_of(anything), "annotations", "they steer hooks of the runtime"),
     Field("CapAdd", command, CONSTRAIN, "the few that the policy lists"),
     Field("CapDrop", command, MUTATE, "always ALL"),
     Field("CgroupnsMode", text, CONSTRAIN, "private"),
     _denied("Cgroup", text, "namespace.cgroup", "it shares another's cgroup"),
-    _denied("Dns", listed(text), "network.dns", "queries could be led elsewhere"),
-    _denied("DnsOptions", listed(free_text), "network.dns", "lines could be put into resolv.conf"),
-    _denied("DnsSearch", listed(free_text), "network.dns", "lines could be put into resolv.conf"),
-    Field("ExtraHosts", listed(text), CONSTRAIN, "where the policy allows it: names led elsewhere"),
-    Field("GroupAdd", listed(text), CONSTRAIN, "where the policy allows it: groups may own files"),
+    _denied("Dns", list_of(text), "network.dns", "queries could be led elsewhere"),
+    _denied("DnsOptions", list_of(free_text), "network.dns", "lines could be put into resolv.conf"),
+    _denied("DnsSearch", list_of(free_text), "network.dns", "lines could be put into resolv.conf"),
+    Field(
+        "ExtraHosts", list_of(text), CONSTRAIN, "where the policy allows it: names led elsewhere"
+    ),
+    Field("GroupAdd", list_of(text), CONSTRAIN, "where the policy allows it: groups may own files"),
     Field("IpcMode", text, CONSTRAIN, "private or none"),
-    _denied("Links", listed(text), "network.links", "names of others could be taken"),
+    _denied("Links", list_of(text), "network.links", "names of others could be taken"),
     Field("OomScoreAdj", whole, CONSTRAIN, "0 to 1000: nobody is spared before others"),
     _denied("PidMode", text, "namespace.pid", "processes of the host or of others would show"),
     Field(
@@ -169,13 +171,13 @@ HOST_CONFIG = (
         "ask for the capability that is needed (CapAdd); no exception reaches this",
     ),
     Field("ReadonlyRootfs", flag, ALLOW, "encouraged"),
-    Field("SecurityOpt", listed(free_text), MUTATE, "exactly no-new-privileges:true"),
-    Field("StorageOpt", mapped(free_text), CONSTRAIN, "size, where the host can bound it"),
-    Field("Tmpfs", mapped(free_text), MUTATE, "bounded, without suid and dev; exec by the policy"),
+    Field("SecurityOpt", list_of(free_text), MUTATE, "exactly no-new-privileges:true"),
+    Field("StorageOpt", map_of(free_text), CONSTRAIN, "size, where the host can bound it"),
+    Field("Tmpfs", map_of(free_text), MUTATE, "bounded, without suid and dev; exec by the policy"),
     _denied("UTSMode", text, "namespace.uts", "the host's name would be shared"),
     _denied("UsernsMode", text, "namespace.user", "it switches the user namespace off"),
     Field("ShmSize", whole, CONSTRAIN, "bounded, and part of the memory"),
-    _denied("Sysctls", mapped(anything), "sysctls", "settings of the kernel"),
+    _denied("Sysctls", map_of(anything), "sysctls", "settings of the kernel"),
     Field("Runtime", text, CONSTRAIN, "the runtimes that the policy lists"),
     Field("Isolation", text, CONSTRAIN, "Windows only"),
     Field(
@@ -205,12 +207,12 @@ UPDATE = (
     _denied("CpusetCpus", text, "resources.cpuset", "CPUs are pinned when a container is made"),
     *(entry for entry in RESOURCES if entry.name != "PidsLimit"),
     Field("PidsLimit", whole, CONSTRAIN, "0 and -1 mean unlimited in an update", keep_zero=True),
-    _denied("Ulimits", listed(anything), "update.field", "the engine ignores it in an update"),
+    _denied("Ulimits", list_of(anything), "update.field", "the engine ignores it in an update"),
     Field("RestartPolicy", an_object, CONSTRAIN, "the engine's names, bounded retries"),
 )
 
 HEALTHCHECK = (
-    Field("Test", listed(free_text), CONSTRAIN, "NONE, CMD or CMD-SHELL"),
+    Field("Test", list_of(free_text), CONSTRAIN, "NONE, CMD or CMD-SHELL"),
     Field("Interval", whole, CONSTRAIN, "nanoseconds; 0 inherits"),
     Field("Timeout", whole, CONSTRAIN, "nanoseconds; 0 inherits"),
     Field("Retries", whole, CONSTRAIN, "0 inherits"),
@@ -220,7 +222,7 @@ HEALTHCHECK = (
 
 LOG_CONFIG = (
     Field("Type", text, CONSTRAIN, "the driver"),
-    Field("Config", mapped(text), CONSTRAIN, "its options"),
+    Field("Config", map_of(text), CONSTRAIN, "its options"),
 )
 
 RESTART_POLICY = (
@@ -268,7 +270,7 @@ BIND_OPTIONS = (
 
 VOLUME_OPTIONS = (
     Field("NoCopy", flag, ALLOW, "leaves an empty volume empty"),
-    Field("Labels", mapped(free_text), DROP, "the volume exists already, with its own"),
+    Field("Labels", map_of(free_text), DROP, "the volume exists already, with its own"),
     Field("Subpath", text, CONSTRAIN, "clean and relative"),
     Field("DriverConfig", an_object, CONSTRAIN, "see its own table"),
 )
@@ -277,7 +279,7 @@ DRIVER_CONFIG = (
     Field("Name", text, CONSTRAIN, "local"),
     _denied(
         "Options",
-        mapped(anything),
+        map_of(anything),
         "volume.options",
         "a local volume with options can mount anything of the host",
         "create the volume without options first, then mount it by name",
@@ -290,14 +292,14 @@ TMPFS_OPTIONS = (
     _denied("Options", anything, "mount.options", "they allow exec, suid and dev again"),
 )
 
-NETWORKING_CONFIG = (Field("EndpointsConfig", mapped(anything), MUTATE, "networks to join"),)
+NETWORKING_CONFIG = (Field("EndpointsConfig", map_of(anything), MUTATE, "networks to join"),)
 
 ENDPOINT = (
-    Field("Aliases", listed(text), CONSTRAIN, "the container's own names"),
+    Field("Aliases", list_of(text), CONSTRAIN, "the container's own names"),
     _denied("IPAMConfig", structure, "network.address", "a chosen address can pose as another's"),
-    _denied("Links", listed(text), "network.links", "names of others could be taken"),
+    _denied("Links", list_of(text), "network.links", "names of others could be taken"),
     _denied("MacAddress", text, "network.address", "a chosen address can pose as another's"),
-    _denied("DriverOpts", mapped(anything), "network.options", "they set sysctls"),
+    _denied("DriverOpts", map_of(anything), "network.options", "they set sysctls"),
     _denied("GwPriority", whole, "network.options", "it chooses the way out"),
     *(
         _denied(name, anything, "network.address", "the engine's to give")
@@ -320,8 +322,8 @@ NETWORK = (
     Field("CheckDuplicate", flag, DROP, "names are unique here anyhow"),
     Field("Driver", text, CONSTRAIN, "bridge"),
     Field("Internal", flag, MUTATE, "always, for clients"),
-    Field("Options", mapped(text), CONSTRAIN, "masquerading and inter-container traffic"),
-    Field("Labels", mapped(free_text), MUTATE, "completed with the gate's own"),
+    Field("Options", map_of(text), CONSTRAIN, "masquerading and inter-container traffic"),
+    Field("Labels", map_of(free_text), MUTATE, "completed with the gate's own"),
     Field("Scope", text, CONSTRAIN, "local"),
     Field("EnableIPv4", flag, CONSTRAIN, "true", keep_zero=True),
     Field("EnableIPv6", flag, CONSTRAIN, "where the policy allows it"),
@@ -334,8 +336,8 @@ NETWORK = (
 
 IPAM = (
     Field("Driver", text, CONSTRAIN, "default"),
-    Field("Config", listed(anything), CONSTRAIN, "within ranges that the policy lists"),
-    _denied("Options", mapped(anything), "network.options", "a driver's own options"),
+    Field("Config", list_of(anything), CONSTRAIN, "within ranges that the policy lists"),
+    _denied("Options", map_of(anything), "network.options", "a driver's own options"),
 )
 
 IPAM_CONFIG = (
@@ -344,7 +346,7 @@ IPAM_CONFIG = (
     Field("Gateway", text, CONSTRAIN, "an address of the subnet"),
     _denied(
         "AuxiliaryAddresses",
-        mapped(anything),
+        map_of(anything),
         "network.address",
         "addresses for others",
         spelled=("AuxAddress",),
@@ -356,13 +358,13 @@ VOLUME = (
     Field("Driver", text, CONSTRAIN, "local"),
     _denied(
         "DriverOpts",
-        mapped(anything),
+        map_of(anything),
         "volume.options",
         "a local volume with options can mount anything of the host",
     ),
-    _denied("Opts", mapped(anything), "volume.options", "the old name of DriverOpts"),
+    _denied("Opts", map_of(anything), "volume.options", "the old name of DriverOpts"),
     _denied("ClusterVolumeSpec", anything, "volume.driver", "swarm only"),
-    Field("Labels", mapped(free_text), MUTATE, "completed with the gate's own"),
+    Field("Labels", map_of(free_text), MUTATE, "completed with the gate's own"),
 )
 
 CONNECT = (
@@ -371,7 +373,7 @@ CONNECT = (
 )
 
 EXEC = (
-    Field("Cmd", listed(free_text), CONSTRAIN, "what to run: not empty, bounded"),
+    Field("Cmd", list_of(free_text), CONSTRAIN, "what to run: not empty, bounded"),
     Field("User", text, CONSTRAIN, "unset is the container's own; root where the policy allows it"),
     _denied(
         "Privileged",
@@ -379,13 +381,13 @@ EXEC = (
         "exec.privileged",
         "it has every capability of the host, whatever the container has",
     ),
-    Field("Env", listed(free_text), CONSTRAIN, "NAME=value, bounded; some names choose code"),
+    Field("Env", list_of(free_text), CONSTRAIN, "NAME=value, bounded; some names choose code"),
     Field("WorkingDir", text, CONSTRAIN, "absolute; a file descriptor of the runtime leaks there"),
     Field("AttachStdin", flag, ALLOW, "the docker command needs it"),
     Field("AttachStdout", flag, ALLOW, "the docker command needs it"),
     Field("AttachStderr", flag, ALLOW, "the docker command needs it"),
     Field("Tty", flag, ALLOW, "the docker command needs it"),
-    Field("ConsoleSize", listed(whole), CONSTRAIN, "height and width of the terminal"),
+    Field("ConsoleSize", list_of(whole), CONSTRAIN, "height and width of the terminal"),
     # docker-py writes it as its configuration file does.
     Field("DetachKeys", text, CONSTRAIN, "a sequence of keys", spellings=("detachKeys",)),
     Field("Detach", flag, DROP, "the start says it"),
@@ -395,7 +397,7 @@ EXEC = (
 EXEC_START = (
     Field("Detach", flag, ALLOW, "nobody waits for it"),
     Field("Tty", flag, ALLOW, "how its output comes"),
-    Field("ConsoleSize", listed(whole), CONSTRAIN, "height and width of the terminal"),
+    Field("ConsoleSize", list_of(whole), CONSTRAIN, "height and width of the terminal"),
 )
 
 DISCONNECT = (

@@ -10,7 +10,7 @@ import posixpath
 import re
 import unicodedata
 
-from controller.core.encoding.quoting import quoted
+from controller.core.encoding.quoting import quote
 from controller.core.engine_api.field_reader import (
     FindingCollector,
     Values,
@@ -222,7 +222,7 @@ def extra_hosts(host: Values, findings: FindingCollector) -> tuple[str, ...]:
     for index, entry in enumerate(entries):
         name, _, address = entry.partition(":")
         if not is_host_name(name) or not is_host_address(address):
-            reason = f"{quoted(entry)} is not NAME:ADDRESS or NAME:{HOST_GATEWAY}"
+            reason = f"{quote(entry)} is not NAME:ADDRESS or NAME:{HOST_GATEWAY}"
             remedy = "write the name, a colon and an IP address"
             findings.add("network.hosts", f"HostConfig.ExtraHosts[{index}]", reason, remedy)
     return entries
@@ -243,7 +243,7 @@ def groups(host: Values, findings: FindingCollector) -> tuple[str, ...]:
     for index, group in enumerate(found):
         if not _GROUP.fullmatch(group):
             where = f"HostConfig.GroupAdd[{index}]"
-            reason = f"{quoted(group)} is not a group"
+            reason = f"{quote(group)} is not a group"
             findings.add("user.groups", where, reason, "write a name or a number")
     return found
 
@@ -252,7 +252,7 @@ def cpuset(host: Values, findings: FindingCollector) -> str:
     """Return a set of CPUs, such as ``0-2,4``."""
     text = host.text("CpusetCpus")
     if text and not _CPUSET.fullmatch(text):
-        reason = f"{quoted(text)} is not a set of CPUs"
+        reason = f"{quote(text)} is not a set of CPUs"
         findings.add("resources.cpuset", "HostConfig.CpusetCpus", reason, "write it as in 0-2,4")
     return text
 

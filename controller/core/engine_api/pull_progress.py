@@ -40,7 +40,7 @@ class PullProgress:
     said: str = ""
 
 
-def told(progress: PullProgress, line: bytes) -> PullProgress:
+def advance(progress: PullProgress, line: bytes) -> PullProgress:
     """Return the progress after a line; the same object when the line shows none."""
     try:
         value = json.loads(line)
@@ -60,7 +60,7 @@ def told(progress: PullProgress, line: bytes) -> PullProgress:
     return replace(progress, layers=MappingProxyType({**progress.layers, name: after}))
 
 
-def text(progress: PullProgress) -> str:
+def describe(progress: PullProgress) -> str:
     """Return how far it is: ``3 of 7 layers, 41 of 120 MiB``."""
     layers = progress.layers.values()
     if not layers:

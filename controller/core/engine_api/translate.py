@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, assert_never
 
-from controller.core.engine_api.comparable_fields import unknown
+from controller.core.engine_api.comparable_fields import unknown_members
 from controller.core.engine_api.requests import RequestBody
 from controller.core.engine_api.timestamps import is_of_last_run
 from controller.model import names, observed
@@ -357,7 +357,7 @@ def container(
         effective=who.effective,
         violation=who.violation,
         ending=ending,
-        unknown=unknown(inspect),
+        unknown=unknown_members(inspect),
     )
 
 

@@ -108,12 +108,12 @@ def _spec(declaration: Declaration) -> ServiceSpec:
 def _cycles(
     services: Mapping[Key, Declaration], edges: Mapping[Key, Mapping[Key, DependencyCondition]]
 ) -> Iterator[DependencyFlaw]:
-    for ring in graph.rings(edges):
+    for ring in graph.cycles(edges):
         inside = {key: [other for other in edges[key] if other in ring] for key in ring}
         places: dict[Key, tuple[tuple[Key, ...], int]] = {}  # in a circle, each told once
         for key in sorted(ring):
             if key not in places:
-                circle = graph.way(inside, key, key)[:-1]
+                circle = graph.shortest_path(inside, key, key)[:-1]
                 places = {k: (circle, at) for at, k in enumerate(circle)} | places
             circle, at = places[key]
             onward = circle[(at + 1) % len(circle)]

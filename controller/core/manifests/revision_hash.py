@@ -54,7 +54,7 @@ def service_text(spec: ServiceSpec) -> str:
     )
 
 
-def asked_of(resource: Service | Network | Volume) -> str:
+def spec_digest(resource: Service | Network | Volume) -> str:
     """Return a digest of all that a resource asks for, wherever in the files it stands.
 
     Defaults aren't in it, so that a field that is added later is no change.

@@ -112,9 +112,9 @@ class Ordering:
             gone |= {key for key in there if self._goes(key, desired)}
         leaving = {key: self._depends(key) & self._going for key in gone}
         # Those that depend on one another in a circle (as remembered) needn't wait for each other.
-        for ring in graph.rings(leaving):
+        for ring in graph.cycles(leaving):
             leaving |= {key: leaving[key] - ring for key in ring}
-        self._before = graph.turned(leaving)
+        self._before = graph.reverse(leaving)
 
     def _goes(self, key: Key, desired: Desired) -> bool:
         service = self._services.get(key)
@@ -132,7 +132,7 @@ class Ordering:
 
     def sequence(self, keys: Iterable[Key]) -> list[Key]:
         """Return keys in the order in which a plan handles them; by key where nothing else says."""
-        return graph.ordered(
+        return graph.topological_order(
             {key: self._before[key] if key in self._going else self._first(key) for key in keys}
         )
 
@@ -169,7 +169,7 @@ class Ordering:
             other.key: {container.key for _, container in self.holdings.of_others(other)}
             for other in self._services.values()
         }
-        return any(graph.way(wants, start, key) for start in keys)
+        return any(graph.shortest_path(wants, start, key) for start in keys)
 
     def is_kept(self, container: Container) -> bool:
         """Tell whether another service has a volume alone that a container writes to, too."""

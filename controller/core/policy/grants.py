@@ -15,7 +15,7 @@ from typing import Literal, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from controller.core.encoding.image_reference import parse_reference
-from controller.core.engine_api.field_reader import fold
+from controller.core.encoding.strict_json import fold
 from controller.core.engine_api.grammar import HOST_GATEWAY, is_host_address
 from controller.core.engine_api.mount_grammar import parse_size
 from controller.core.engine_api.requests import CreateRequest, Finding
@@ -369,7 +369,7 @@ def grant_of(finding: Finding, asked: GrantRequest, policy: Policy) -> Grant | N
     return grant if grant is not None and _is_valid(policy, grant) else None
 
 
-def applied(policy: Policy, grant: Grant) -> Policy | None:
+def apply_grant(policy: Policy, grant: Grant) -> Policy | None:
     """Return the policy with a grant in it; None if that isn't a policy."""
     whole = policy.to_json()
     _apply(whole, grant.key.split("."), grant)
@@ -387,7 +387,7 @@ def _is_valid(policy: Policy, grant: Grant) -> bool:
     top, *path = grant.key.split(".")
     section = next((getattr(policy, name) for name in _SECTIONS if _SECTIONS[name] == top), None)
     if not path or not isinstance(section, BaseModel):
-        return applied(policy, grant) is not None
+        return apply_grant(policy, grant) is not None
     told = section.model_dump(mode="json", by_alias=True)
     before = json.dumps(told)
     _apply(told, path, grant)

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
-from controller.core.encoding.quoting import shortened
+from controller.core.encoding.quoting import shorten
 from controller.core.encoding.yaml import SourcePosition, YamlPath, locate
 from controller.core.engine_api.requests import Finding
 from controller.core.manifests.field_paths import field_at, fields_of
@@ -33,7 +33,7 @@ _ALSO = re.compile(rf"(?P<rule>[a-z-]+(?:\.[a-z-]+)?) at {_PLACE}")
 SHOWN_MAX = 20
 
 
-def in_document(
+def verdict_in_document(
     admission: AdmissionDecision, resource: Service | Network | Volume, policy: Policy
 ) -> Verdict:
     """Return the verdict on a resource's create, with each finding at its place in the document.
@@ -95,17 +95,17 @@ def place_of(source: SourceLocation, path: YamlPath) -> SourcePosition:
 
 def summary(problems: Iterable[Problem]) -> str:
     """Return all findings in one line: places and reasons."""
-    return shortened("; also ".join(f"{each.place}: {each.message}" for each in problems))
+    return shorten("; also ".join(f"{each.place}: {each.message}" for each in problems))
 
 
 def with_remedies(verdict: Verdict) -> str:
     """Return a refusal in one line, for a condition: each reason, and what to do about it."""
     said = [(f"{each.place}: {each.message}", each.remedy) for each in verdict.problems]
     said = said or [(verdict.reason, verdict.remedy)]
-    return shortened("; also ".join(f"{why} ({do})" if do else why for why, do in said))
+    return shorten("; also ".join(f"{why} ({do})" if do else why for why, do in said))
 
 
-def reworded(reason: str, rule: str, service: Service, base: NetworkNames) -> str:
+def with_document_fields(reason: str, rule: str, service: Service, base: NetworkNames) -> str:
     """Return what the broker says of a refused create with the document's fields in it.
 
     The broker judges by facts of the host too (a path that isn't there), which no preview has.

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from controller.core.engine_api.requests import Finding
-from controller.core.policy.grants import Grant, GrantRequest, Value, applied, grant_of, member
+from controller.core.policy.grants import Grant, GrantRequest, Value, apply_grant, grant_of, member
 from controller.model.policy.document import Policy, PolicyOrigin
 
 #: So many findings get a suggestion; a request can have thousands.
@@ -21,7 +21,7 @@ ADVISED_MAX = 20
 RELOAD = "trimtab policy reload"
 
 
-def advised(
+def with_grants(
     findings: Iterable[Finding], asked: GrantRequest, policy: Policy
 ) -> tuple[Finding, ...]:
     """Return findings, each with the line of the policy that would admit it (``Finding.grant``).
@@ -68,7 +68,7 @@ def _written_out(grant: Grant, policy: Policy) -> str:
     """Return the change where the file doesn't write the key: a list replaces the default one."""
     if grant.how == "set":
         return _change(grant)
-    changed = applied(policy, grant)
+    changed = apply_grant(policy, grant)
     assert changed is not None, "a grant that no policy can have"
     value: object = changed.to_json()
     for part in grant.key.split("."):
@@ -99,4 +99,4 @@ def _has(policy: Policy, grant: Grant) -> bool:
         case "remove":
             return isinstance(value, list) and grant.value not in value
         case "set":
-            return applied(policy, grant) == policy
+            return apply_grant(policy, grant) == policy

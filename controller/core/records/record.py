@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final, NoReturn, cast, get_args
 
-from controller.core.encoding.canonical_json import MAX_SAFE_INTEGER, canonical, encoded, normal
+from controller.core.encoding.canonical_json import MAX_SAFE_INTEGER, canonical, encode, normalize
 from controller.model.records import Entry, Record, Stage
 
 GENESIS: Final = "0" * 64
@@ -120,8 +120,8 @@ def prepare(entry: Entry) -> Prepared:
 
 def _frozen(part: str, value: object) -> tuple[bytes, dict[str, object]]:
     try:
-        frozen = cast("dict[str, object]", normal(value))
-        return encoded(frozen), frozen
+        frozen = cast("dict[str, object]", normalize(value))
+        return encode(frozen), frozen
     except (TypeError, ValueError, AttributeError, RecursionError) as error:
         raise ValueError(f"{part} can't be recorded: {error}") from error
 

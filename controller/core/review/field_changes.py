@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from controller.core.encoding.terminal_text import printable
-from controller.core.engine_api.comparable_fields import differing
+from controller.core.engine_api.comparable_fields import differing_settings
 from controller.core.engine_api.translate import RESTART
 from controller.core.manifests.revision_hash import NOT_OF_THE_SLOT
 from controller.model.desired.desired import Service
@@ -292,7 +292,7 @@ def drift_changes(container: Container) -> tuple[FieldChange, ...]:
             _setting_text(setting.name, setting.show, getattr(admitted, setting.name)),
             kind="drift",
         )
-        for setting in differing(now, admitted)
+        for setting in differing_settings(now, admitted)
     ]
     return tuple(sorted(found, key=_by_path))
 

@@ -33,7 +33,7 @@ from controller.model.desired.field_changes import (
     ReviewEntry,
     ServiceDifference,
 )
-from controller.model.desired.overrides import UNSTEERED, Overrides
+from controller.model.desired.overrides import NO_OVERRIDES, Overrides
 from controller.model.desired.plan import (
     AnyAction,
     ConnectNetwork,
@@ -50,7 +50,7 @@ from controller.model.desired.plan import (
     UnpauseContainer,
     UpdateContainer,
     Wait,
-    at_rest,
+    is_at_rest,
 )
 from controller.model.desired.spec import RunState, ServiceSpec
 from controller.model.names import Key
@@ -88,7 +88,7 @@ def review(
         holds[hold.key] = (*holds.get(hold.key, ()), hold)
     differences: dict[Key, tuple[ServiceDifference, ...]] = {}
     for key, service in services.items():
-        steering = steerings.get(key, UNSTEERED)
+        steering = steerings.get(key, NO_OVERRIDES)
         found = [
             *container_differences(service, observed.of(key), steering, reveal=reveal),
             *_ahead(service, declared.service(key), reveal=reveal),
@@ -108,7 +108,7 @@ def review(
             plan.of(key),
             services.get(key),
             observed.of(key),
-            steerings.get(key, UNSTEERED),
+            steerings.get(key, NO_OVERRIDES),
         )
         if key in holds and entry.effect is Effect.NONE:
             entry = replace(entry, effect=Effect.HELD)
@@ -145,7 +145,7 @@ def container_differences(
     found = []
     for revision in dict.fromkeys(c.revision for c in wanted if c.revision != service.revision):
         group = [c for c in wanted if c.revision == revision]
-        earlier = slots_of(steering.kept(revision), service)
+        earlier = slots_of(steering.find_revision(revision), service)
         if earlier is None:
             changes, note = admitted_changes(group[0], service), NOT_KEPT
         else:
@@ -298,6 +298,6 @@ def _effect(entry: ReviewEntry, actions: tuple[AnyAction, ...], *, declared: boo
             Effect.CREATE,
             any(isinstance(a, CreateNetwork | CreateVolume) and not denied(a) for a in actions),
         ),
-        (Effect.WAIT, any(isinstance(a, Wait) and not at_rest(a) for a in actions)),
+        (Effect.WAIT, any(isinstance(a, Wait) and not is_at_rest(a) for a in actions)),
     ]
     return next((effect for effect, applies in kinds if applies), Effect.NONE)

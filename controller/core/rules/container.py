@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from controller.core.encoding.quoting import quoted
+from controller.core.encoding.quoting import quote
 from controller.core.engine_api.mount_grammar import parse_size
 from controller.core.engine_api.requests import (
     Finding,
@@ -202,7 +202,7 @@ def capabilities_listed(case: Case) -> Findings:
     for index, asked in enumerate(case.request.cap_add):
         if capability(asked) not in allowed:
             admitted = ", ".join(allowed) or "none"
-            reason = f"{quoted(asked)} is not a capability that the policy admits ({admitted})"
+            reason = f"{quote(asked)} is not a capability that the policy admits ({admitted})"
             where = f"HostConfig.CapAdd[{index}]"
             yield Finding("capabilities", where, reason, "remove it")
 
@@ -256,11 +256,11 @@ def judge_non_root(user: str) -> Findings:
     who, _, group = user.partition(":")
     remedy = "name a user other than root by number, such as 1000:1000"
     if not (who.isascii() and who.isdigit()):
-        named = f"{quoted(user)} is a name, and the policy requires a number"
+        named = f"{quote(user)} is a name, and the policy requires a number"
         reason = named if user else "the image runs as root"
         yield Finding("user.root", "User", reason, remedy, tolerable=True)
     elif int(who) == 0 or (group and not (group.isascii() and group.isdigit() and int(group))):
-        reason = f"{quoted(user)} runs as root or in its group"
+        reason = f"{quote(user)} runs as root or in its group"
         yield Finding("user.root", "User", reason, remedy, tolerable=True)
 
 
@@ -273,7 +273,7 @@ def groups_allowed(case: Case) -> Findings:
             reason = "the policy admits no further groups: one may own files that are mounted"
             yield Finding("user.groups", where, reason, "leave it out")
         elif security.require_non_root and not (group.isdigit() and int(group)):
-            reason = f"{quoted(group)} may be root's group"
+            reason = f"{quote(group)} may be root's group"
             yield Finding("user.groups", where, reason, "give groups by number, and not 0")
 
 
@@ -289,7 +289,7 @@ def cpuset_allowed(case: Case) -> Findings:
     cpus = case.facts.host.cpus if case.facts else 0
     last = max((int(number) for number in re.findall(r"[0-9]+", text)), default=0)
     if cpus and last >= cpus:
-        reason = f"{quoted(text)} names more CPUs than this host has: 0 to {cpus - 1}"
+        reason = f"{quote(text)} names more CPUs than this host has: 0 to {cpus - 1}"
         yield Finding("resources.cpuset", path, reason, "choose from those")
 
 
@@ -319,7 +319,7 @@ def judge_restart(restart: RestartRequest, policy: Policy, path: str) -> Finding
     allowed, most = policy.restart.policies, policy.restart.max_retries
     if restart.name and restart.name not in allowed:
         admitted = ", ".join(allowed)
-        reason = f"{quoted(restart.name)} is not a restart policy that is admitted ({admitted})"
+        reason = f"{quote(restart.name)} is not a restart policy that is admitted ({admitted})"
         known = restart.name in ENGINE_RESTARTS
         yield Finding("restart", f"{path}.Name", reason, "use one of them", known)
     if not 0 <= restart.max_retries <= most:
@@ -390,12 +390,12 @@ def judge_log(log: LogConfig, policy: Policy) -> Findings:
             yield Finding("log.option", where, f"the option {key!r}: {options}", "leave it out")
         elif key == "max-size" and not 0 < (parse_size(value) or 0) <= limits.max_size:
             size = parse_size(value)
-            asked = format_bytes(size) if size else quoted(value)
+            asked = format_bytes(size) if size else quote(value)
             reason = f"{asked} is not a size of at most {format_bytes(limits.max_size)}"
             remedy, more = "choose a smaller size", size is not None
             yield Finding("log.option", where, reason, remedy, more)
         elif key == "max-file" and not _is_count(value, limits.max_files):
-            reason = f"{quoted(value)} is not a number of files from 1 to {limits.max_files}"
+            reason = f"{quote(value)} is not a number of files from 1 to {limits.max_files}"
             more = _is_count(value, LOG_FILES_MAX)
             yield Finding("log.option", where, reason, "ask for fewer files", more)
         elif key == "compress" and value not in {"true", "false"}:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from controller.core.encoding.quoting import quoted, shortened
-from controller.core.engine_api.field_reader import fold
+from controller.core.encoding.quoting import quote, shorten
+from controller.core.encoding.strict_json import fold
 from controller.core.engine_api.requests import Finding, Findings
 from controller.core.rules.context import Case
 from controller.model import names
@@ -44,11 +44,11 @@ def judge_owner(policy: Policy, role: Role, owner: str, namespace: str) -> Findi
         return
     listed = policy.owner(owner)
     if listed is None:
-        reason = f"{quoted(owner)} is not an owner that the policy lists"
+        reason = f"{quote(owner)} is not an owner that the policy lists"
         yield Finding("owner.unknown", where, reason, "let root add it to the policy's owners")
     elif policy.owners is not None and namespace not in listed.namespaces:
         own = ", ".join(listed.namespaces)
-        reason = f"{quoted(owner)} has the namespaces {own}, and not {quoted(namespace)}"
+        reason = f"{quote(owner)} has the namespaces {own}, and not {quote(namespace)}"
         yield Finding("owner.namespace", where, reason, "use one of them")
 
 
@@ -80,7 +80,7 @@ def host_named(case: Case) -> Findings:
         ("Domainname", case.request.domainname),
     ):
         if "_" in name and not case.policy.names.underscores:
-            reason = f'{quoted(name)} is not a host name by RFC 1123: it has "_"'
+            reason = f'{quote(name)} is not a host name by RFC 1123: it has "_"'
             yield Finding("host.name", field, reason, 'write "-" instead')
 
 
@@ -112,7 +112,7 @@ def judge_name(
     if not name and optional:
         return
     if len(name) > most:
-        shown = quoted(shortened(name, _SHOWN_MAX))
+        shown = quote(shorten(name, _SHOWN_MAX))
         reason = f"{shown} is too long: {len(name)} characters, at most {most}"
         remedy = "choose a shorter name (docker compose: a shorter project name)"
         yield Finding("name.invalid", path, reason, remedy)

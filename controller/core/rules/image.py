@@ -9,7 +9,7 @@ from controller.core.encoding.image_reference import (
     parse_reference,
     without_credentials,
 )
-from controller.core.encoding.quoting import quoted
+from controller.core.encoding.quoting import quote
 from controller.core.engine_api.requests import Finding, Findings
 from controller.core.rules.anonymous_volumes import uncovered
 from controller.core.rules.context import Case, read_reference, reference_text
@@ -54,7 +54,7 @@ def judge_reference(text: str, policy: Policy, *, path: str) -> Findings:
 def _named(text: str, reference: Reference) -> str:
     """Return a reference as it was written and, where that is shorter, in full."""
     full = "" if text == reference.canonical else f" ({reference.canonical})"
-    return f"{quoted(text)}{full}"
+    return f"{quote(text)}{full}"
 
 
 def image_trusted(case: Case) -> Findings:

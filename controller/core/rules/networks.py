@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Literal
 
-from controller.core.encoding.quoting import quoted
+from controller.core.encoding.quoting import quote
 from controller.core.engine_api.grammar import HOST_GATEWAY, is_host_name
 from controller.core.engine_api.requests import Endpoint, Finding, Findings, PortRequest
 from controller.core.rules.context import COMPOSE_SERVICE, Case
@@ -348,14 +348,14 @@ def _port(case: Case, port: PortRequest) -> Findings:
     limits, where = case.policy.networks.ports, f"{port.path}.HostPort"
     if port.host_ip and host_address(port.host_ip) not in limits.host_ips:
         granted = ", ".join(limits.host_ips)
-        reason = f"{quoted(port.host_ip)} is not an address that the policy grants ({granted})"
+        reason = f"{quote(port.host_ip)} is not an address that the policy grants ({granted})"
         yield Finding("port.address", f"{port.path}.HostIp", reason, f"use {limits.host_ips[0]}")
     several = port.last - port.host + 1 if port.last else 1
     if port.last and not limits.ranges:
-        reason = f"{quoted(port.host_text)} is a range of host ports"
+        reason = f"{quote(port.host_text)} is a range of host ports"
         yield Finding("port.invalid", where, reason, "publish each port by itself")
     elif several > RANGE_MAX:
-        reason = f"{quoted(port.host_text)} has {several} ports: at most {RANGE_MAX}"
+        reason = f"{quote(port.host_text)} has {several} ports: at most {RANGE_MAX}"
         yield Finding("port.invalid", where, reason, "publish a smaller range")
     elif port.host:
         numbers = range(port.host, port.host + several)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
-from controller.core.encoding.quoting import shortened
+from controller.core.encoding.quoting import shorten
 from controller.core.engine_api.requests import Finding
 from controller.model.desired.plan import Verdict
 from controller.model.observed import Settings
@@ -110,7 +110,7 @@ def warning_of(finding: Finding) -> str:
     """Return what a client reads of something that is let through for now."""
     remedy = f" ({finding.remedy})" if finding.remedy else ""
     text = f"{finding.rule}: {finding.path}: {finding.reason}{remedy}"
-    return shortened(f"the policy will refuse this: {text}")
+    return shorten(f"the policy will refuse this: {text}")
 
 
 def verdict_of(
@@ -127,7 +127,7 @@ def verdict_of(
         more = f"; also {others}" if others else ""
         more += f" and {len(found) - _TOLD_MAX} more" if len(found) > _TOLD_MAX else ""
         rules = tuple(dict.fromkeys(one.rule for one in found))
-        return Verdict("deny", rules, shortened(reason) + shortened(more), first.advice)
+        return Verdict("deny", rules, shorten(reason) + shorten(more), first.advice)
     rules = tuple(dict.fromkeys([*exceptions, *(change.rule for change in added)]))
     texts = tuple(change.text for change in added)
     return Verdict("mutate" if added else "allow", rules, mutations=texts)

@@ -11,12 +11,12 @@ from dataclasses import dataclass, replace
 from typing import assert_never
 
 from controller.core.drift.drift import short
-from controller.core.manifests.revision_hash import asked_of
+from controller.core.manifests.revision_hash import spec_digest
 from controller.core.service.overrides import called, clash, misfit, slots_of
 from controller.core.service.revisions import in_force, last_good, left
 from controller.model.desired.desired import Desired, Restarting, Service
 from controller.model.desired.overrides import (
-    UNSTEERED,
+    NO_OVERRIDES,
     Overrides,
     Pin,
     Revision,
@@ -79,7 +79,7 @@ def decide(act: ServiceAct, ground: ActionInputs, *, now: str) -> Decision:
 
 
 def _suspend(act: ServiceAct, ground: ActionInputs, now: str) -> Decision:
-    key, before = act.key, ground.steerings.get(act.key, UNSTEERED)
+    key, before = act.key, ground.steerings.get(act.key, NO_OVERRIDES)
     declared = ground.declared
     known = declared.service(key) or key in declared.blind_keys or ground.containers
     if before.suspension is not None:
@@ -98,7 +98,7 @@ def _suspend(act: ServiceAct, ground: ActionInputs, now: str) -> Decision:
 
 
 def _resume(act: ServiceAct, ground: ActionInputs) -> Decision:
-    before = ground.steerings.get(act.key, UNSTEERED)
+    before = ground.steerings.get(act.key, NO_OVERRIDES)
     service = ground.declared.service(act.key)
     if before.suspension is None and before.pin is None and not ground.failed:
         if service is not None and service.spec.suspend:
@@ -128,7 +128,7 @@ def _rollback(act: ServiceAct, ground: ActionInputs, now: str) -> Decision:
     pin = Pin(
         revision=earlier.revision,
         generation=ground.generation,
-        asked=service.revision if act.automatic else asked_of(service),
+        asked=service.revision if act.automatic else spec_digest(service),
         by=act.by,
         since=now,
         reason=act.reason,
@@ -149,7 +149,7 @@ def goes_back(service: Service, steering: Overrides, containers: Iterable[Contai
     """
     if steering.pin is not None or service.spec.rollout.on_failure is not OnFailure.ROLLBACK:
         return False
-    kept = steering.kept(service.revision)
+    kept = steering.find_revision(service.revision)
     if kept is None or not kept.left:
         return True
     others = (c for c in containers if c.revision != service.revision)
@@ -241,7 +241,7 @@ def _workable(act: ServiceAct, ground: ActionInputs) -> tuple[Service, Overrides
             f"the document of {name} can't be read: until then it is left as it is",
             remedy="correct it: 'trimtab status' shows what is wrong",
         )
-    service, steering = ground.declared.service(key), ground.steerings.get(key, UNSTEERED)
+    service, steering = ground.declared.service(key), ground.steerings.get(key, NO_OVERRIDES)
     if service is None:
         raise unknown(key)
     if steering.suspension is not None or service.spec.suspend:

@@ -19,7 +19,7 @@ from controller.core.manifests.revision_hash import NOT_OF_THE_SLOT, revision_of
 from controller.core.manifests.validate import exclusive_volumes, overlap
 from controller.core.service.revisions import is_pinned
 from controller.model.desired.desired import Desired, OverrideReason, Service
-from controller.model.desired.overrides import UNSTEERED, Overrides, Pin, Revision, Suspension
+from controller.model.desired.overrides import NO_OVERRIDES, Overrides, Pin, Revision, Suspension
 from controller.model.desired.spec import Order, ServiceSpec, VolumeMount
 from controller.model.names import DEFAULT_NAMESPACE, Key
 
@@ -29,7 +29,7 @@ def steer(declared: Desired, steerings: Mapping[Key, Overrides]) -> Desired:
     services: list[Service] = []
     holds: list[OverrideReason] = []
     for service in declared.services:
-        steering = steerings.get(service.key, UNSTEERED)
+        steering = steerings.get(service.key, NO_OVERRIDES)
         steered, own = _steered(service, steering)
         services.append(steered)
         holds += own
@@ -74,7 +74,7 @@ def _steered(service: Service, steering: Overrides) -> tuple[Service, list[Overr
         holds.append(suspension_of(service.key, steering.suspension, service))
     pin = steering.pin
     if pin is not None and is_pinned(steering, service):
-        earlier = slots_of(steering.kept(pin.revision), service)
+        earlier = slots_of(steering.find_revision(pin.revision), service)
         if earlier is None:
             holds.append(_lost(service.key, pin))
         else:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, replace
 from typing import TypeVar
 
-from controller.core.manifests.revision_hash import asked_of, service_text, slot_text
+from controller.core.manifests.revision_hash import service_text, slot_text, spec_digest
 from controller.model.desired.desired import Restarting, Service, SourceLocation
 from controller.model.desired.overrides import Overrides, Pin, Revision, RevisionOutcome, Suspension
 from controller.model.desired.spec import RunState
@@ -52,7 +52,7 @@ def noted(
 def is_pinned(steering: Overrides, service: Service) -> bool:
     """Tell whether a service is pinned, and its document doesn't ask for something else by now."""
     pin = steering.pin
-    return pin is not None and pin.asked in (service.revision, asked_of(service))
+    return pin is not None and pin.asked in (service.revision, spec_digest(service))
 
 
 def replaced(steering: Overrides, containers: Iterable[Container]) -> Overrides:
@@ -67,7 +67,7 @@ def _declared(steering: Overrides, service: Service, generation: int, since: str
     revisions = steering.revisions
     if revisions and revisions[-1].revision == service.revision:
         return steering
-    before = steering.kept(service.revision)
+    before = steering.find_revision(service.revision)
     entry = Revision(
         revision=service.revision,
         generation=generation,

@@ -17,7 +17,7 @@ from controller.core.policy.refusals import with_remedies
 from controller.core.service.overrides import called
 from controller.core.status.facts import Facts, StatusInputs
 from controller.model.desired.desired import OverrideReason
-from controller.model.desired.plan import AnyAction, Verdict, Wait, at_rest, hopeless
+from controller.model.desired.plan import AnyAction, Verdict, Wait, is_at_rest, needs_operator
 from controller.model.errors import Act, Severity
 
 ConditionStatus = Literal["True", "False", "Unknown"]
@@ -103,7 +103,7 @@ def _ready(facts: Facts, world: StatusInputs, hindrances: Iterable[Condition]) -
 
 
 def _progressing(facts: Facts, world: StatusInputs) -> list[Condition]:
-    pending = (a for a in world.plan.of(facts.key) if not at_rest(a) and not hopeless(a))
+    pending = (a for a in world.plan.of(facts.key) if not is_at_rest(a) and not needs_operator(a))
     actions = [action for action in pending if not denied(action)]
     now = takewhile(lambda action: not (isinstance(action, Wait) and action.gate), actions)
     acting = [action for action in now if not isinstance(action, Wait)]
@@ -149,7 +149,7 @@ def _stalled(facts: Facts, world: StatusInputs) -> list[Condition]:
     if failure is not None and failure.act is Act.STALLED and failure.code != FAILED:
         return [Condition("Stalled", "True", failure.code, failure.message)]
     # Told by the plan, which knows whether it is so still.
-    for wait in filter(hopeless, world.plan.of(facts.key)):
+    for wait in filter(needs_operator, world.plan.of(facts.key)):
         return [Condition("Stalled", "True", FAILED, wait.cause)]
     if any(key == facts.key for key, _slot in world.breaches):
         return [Condition("Stalled", "True", BREACHED, told) for told in _breaches(facts, world)][
@@ -242,7 +242,7 @@ def _breaches(facts: Facts, world: StatusInputs) -> Iterator[str]:
 def _quarantined(facts: Facts, world: StatusInputs) -> Condition | None:
     """Return that it was put away, and until when it is kept."""
     actions = world.plan.of(facts.key)
-    if not actions or not all(map(at_rest, actions)):
+    if not actions or not all(map(is_at_rest, actions)):
         return None
     return Condition("Quarantined", "True", "Pruned", actions[0].cause)
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from controller.core.drift.failed_runs import last_line, shown
-from controller.core.encoding.terminal_text import quoted
+from controller.core.encoding.terminal_text import quote_line
 from controller.core.status.details import Report
 from controller.model.container_output import FailedRun
 from controller.model.names import DEFAULT_NAMESPACE, Key
@@ -76,7 +76,7 @@ def _is_about_failures(condition: Mapping[str, str]) -> bool:
 def _suffix(run: FailedRun) -> str:
     hint = f"(trimtab logs --previous {name_of(run.key)})"
     if line := last_line(run):
-        return f": {quoted(line, limit=LINE_MAX)} {hint}"
+        return f": {quote_line(line, limit=LINE_MAX)} {hint}"
     return f" {hint}"
 
 

@@ -293,8 +293,8 @@ class ProbedEngine:
         observed = self._engine.observe(images=images, only=only)
         return self.prober.with_health(observed, only=only)
 
-    def glance(self) -> frozenset[ContainerSummary]:
-        return self._engine.glance()
+    def list_containers(self) -> frozenset[ContainerSummary]:
+        return self._engine.list_containers()
 
     def perform(self, action: AnyAction, context: Context) -> str:
         return self._engine.perform(action, context)

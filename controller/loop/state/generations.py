@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from controller.core.encoding.canonical_json import digest
 from controller.core.manifests.dependencies import dependencies_of
-from controller.core.manifests.revision_hash import asked_of
+from controller.core.manifests.revision_hash import spec_digest
 from controller.core.service import revisions
 from controller.loop.state.store import StateStore
 from controller.model.desired.desired import Desired, Network, Release, Service, Volume
@@ -29,7 +29,7 @@ def accept(
     )
     for resource in resources:
         if resource.key not in declared.blind_keys and memory.accept(
-            resource.key, asked_of(resource)
+            resource.key, spec_digest(resource)
         ):
             changed.add(resource.key)
     for release in declared.releases:

@@ -14,7 +14,7 @@ from controller.core.service.overrides import slots_of, steer
 from controller.core.service.rollout_progress import RolloutProgress, outcome_of
 from controller.loop.state.store import StateStore
 from controller.model.desired.desired import Desired, Service
-from controller.model.desired.overrides import UNSTEERED, ServiceAct
+from controller.model.desired.overrides import NO_OVERRIDES, ServiceAct
 from controller.model.errors import StateError, UsageError
 from controller.model.names import Key
 from controller.model.observed import Container, Observed
@@ -41,10 +41,10 @@ class OverrideStore:
         steerings = self._memory.steerings()
         for service in desired.services:
             yield service
-            steering = steerings.get(service.key, UNSTEERED)
+            steering = steerings.get(service.key, NO_OVERRIDES)
             there = {container.revision for container in observed.of(service.key)}
             for revision in sorted(there - {service.revision}):
-                earlier = slots_of(steering.kept(revision), service)
+                earlier = slots_of(steering.find_revision(revision), service)
                 if earlier is not None:
                     yield earlier
 
@@ -122,7 +122,7 @@ class OverrideStore:
     def judge(self, service: Service, course: RolloutProgress) -> None:
         """Note of a service's revision whether it is good or has failed, as its rollout tells."""
         steering = self._memory.steering(service.key)
-        kept = steering.kept(service.revision)
+        kept = steering.find_revision(service.revision)
         told = outcome_of(course)
         if kept is None or course.revision != service.revision or told in ("", kept.outcome):
             return

@@ -30,7 +30,7 @@ from controller.core.service import rollout_progress as course
 from controller.core.service.prune_guard import PruneMemory
 from controller.core.service.rollout_progress import RolloutProgress
 from controller.model.crashpoints import Reach, pass_by
-from controller.model.desired.overrides import UNSTEERED, Overrides
+from controller.model.desired.overrides import NO_OVERRIDES, Overrides
 from controller.model.errors import Problem, StateError
 from controller.model.names import Key, SlotKey
 from controller.system.atomic_file import write_atomic
@@ -210,7 +210,7 @@ class StateStore:
     def steering(self, key: Key) -> Overrides:
         """Return what is remembered of a service's course."""
         with self._lock:
-            return self._steerings.get(key, UNSTEERED)
+            return self._steerings.get(key, NO_OVERRIDES)
 
     def steerings(self) -> dict[Key, Overrides]:
         """Return the steering of each service by its key."""
@@ -220,7 +220,7 @@ class StateStore:
     def steer(self, key: Key, steering: Overrides) -> None:
         """Replace what is remembered of a service's course."""
         with self._lock:
-            self._set(self._steerings, key, None if steering == UNSTEERED else steering)
+            self._set(self._steerings, key, None if steering == NO_OVERRIDES else steering)
 
     def dependencies(self) -> dict[Key, frozenset[Key]]:
         """Return what services depended on when they were last declared."""

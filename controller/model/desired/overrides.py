@@ -76,12 +76,12 @@ class Overrides:
     applied: str | None = None
     down_ms: int | None = None
 
-    def kept(self, revision: str) -> Revision | None:
+    def find_revision(self, revision: str) -> Revision | None:
         """Return a revision that is kept."""
         return next((each for each in self.revisions if each.revision == revision), None)
 
 
-UNSTEERED = Overrides()
+NO_OVERRIDES = Overrides()
 
 Verb = Literal["rollback", "restart", "suspend", "resume"]
 

@@ -250,14 +250,14 @@ class Plan:
     @property
     def pending(self) -> tuple[AnyAction, ...]:
         """The actions without those that only let time pass over what is as it should be."""
-        return tuple(action for action in self.actions if not at_rest(action))
+        return tuple(action for action in self.actions if not is_at_rest(action))
 
 
-def at_rest(action: AnyAction) -> bool:
+def is_at_rest(action: AnyAction) -> bool:
     """Tell whether an action only lets time pass over what is as it should be."""
     return isinstance(action, Wait) and action.at_rest
 
 
-def hopeless(action: AnyAction) -> bool:
+def needs_operator(action: AnyAction) -> bool:
     """Tell whether an action waits for what only a person can bring."""
     return isinstance(action, Wait) and bool(action.code)

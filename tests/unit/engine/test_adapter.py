@@ -249,7 +249,7 @@ def test_a_mutation_carries_the_claims_and_a_look_only_its_cause() -> None:
     wire = Wire({"POST /containers/c1/start": EngineResponse(204), "GET /containers/json": []})
     adapter = engine(wire)
     adapter.perform(on(StartContainer), CONTEXT)
-    adapter.glance()
+    adapter.list_containers()
     assert wire.contexts == [
         {
             "cause": "slot is empty",
@@ -341,17 +341,17 @@ def test_a_start_of_what_runs_already_is_no_error() -> None:
 
 def test_a_look_is_repeated_when_the_connection_breaks_and_only_a_few_times() -> None:
     wire = Wire({"GET /containers/json": (ConnectionBroken("reset"), NotSent("gone"), [])})
-    assert engine(wire).glance() == frozenset()
+    assert engine(wire).list_containers() == frozenset()
     wire = Wire({"GET /containers/json": ConnectionBroken("reset")})
     with pytest.raises(errors.EngineUnavailable):
-        engine(wire).glance()
+        engine(wire).list_containers()
     assert len(wire.sent) == 3
 
 
 def test_a_look_is_not_repeated_because_of_what_was_answered() -> None:
     wire = Wire({"GET /containers/json": EngineResponse(500, b"{}")})
     with pytest.raises(errors.EngineFailed):
-        engine(wire).glance()
+        engine(wire).list_containers()
     assert len(wire.sent) == 1
 
 
@@ -445,7 +445,7 @@ def test_crash_points_lie_around_mutations_and_not_around_looks() -> None:
     points: list[str] = []
     wire = Wire({"POST /containers/c1/start": EngineResponse(204), "GET /containers/json": []})
     adapter = engine(wire, points)
-    adapter.glance()
+    adapter.list_containers()
     adapter.perform(on(StartContainer), CONTEXT)
     assert points == [
         "broker.send.before",
@@ -617,7 +617,7 @@ def test_an_image_that_the_gate_will_not_show_is_not_there() -> None:
 
 def test_a_glance_is_one_request() -> None:
     wire = Wire({"GET /containers/json": [labelled("c1")]})
-    assert engine(wire).glance() == frozenset(
+    assert engine(wire).list_containers() == frozenset(
         {ContainerSummary("c1", "web.1-00000000", "running", KEY, ("platform-network",))}
     )
     assert len(wire.sent) == 1

@@ -65,7 +65,7 @@ def make(home: House, colour: str, **fields: object) -> None:
 
 
 def outcome(home: House, colour: str, *more: str) -> tuple[str, str]:
-    kept = home.memory.steering(WEB).kept(web(colour, *more).revision)
+    kept = home.memory.steering(WEB).find_revision(web(colour, *more).revision)
     assert kept is not None
     return kept.outcome, kept.reason
 

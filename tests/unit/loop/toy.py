@@ -72,7 +72,7 @@ class ToyEngine:
             self.world, containers=containers, images={name: known.get(name) for name in images}
         )
 
-    def glance(self) -> frozenset[ContainerSummary]:
+    def list_containers(self) -> frozenset[ContainerSummary]:
         if self.away is not None:
             raise self.away
         return frozenset(

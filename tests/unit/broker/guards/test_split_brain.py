@@ -11,7 +11,7 @@ from controller.broker.dispatch import handle
 from controller.broker.gate.commands import Forward, ReadEngine
 from controller.broker.gate.state import MINTED_MAX, GateState
 from controller.broker.guards import split_brain
-from controller.core.encoding.uuid7 import minted_s
+from controller.core.encoding.uuid7 import timestamp_s
 from controller.model.inventory import Inventory
 from tests.unit.broker.dialogue import (
     ALICE,
@@ -181,5 +181,5 @@ def test_what_cannot_be_looked_at_is_not_changed_and_stays_in_doubt() -> None:
 
 
 def test_an_id_tells_when_it_was_made() -> None:
-    assert minted_s(minted(1.25)) == NOON + 1.25
-    assert minted_s("id-1") is None
+    assert timestamp_s(minted(1.25)) == NOON + 1.25
+    assert timestamp_s("id-1") is None

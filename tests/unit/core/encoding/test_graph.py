@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controller.core.encoding.graph import ordered, rings, turned, waves, way
+from controller.core.encoding.graph import cycles, reverse, shortest_path, topological_order, waves
 from controller.model.names import Key, service_key
 
 NAMES = "abcdefg"
@@ -35,12 +35,12 @@ graphs = st.dictionaries(st.sampled_from(NAMES), st.sets(st.sampled_from(NAMES),
 
 
 def test_what_is_pointed_at_comes_first_and_else_the_name_decides():
-    assert told(ordered(graph("a: c, b:, c:, d: a"))) == "b c a d"
-    assert told(ordered(graph("a: nobody, b: b"))) == "a b"
+    assert told(topological_order(graph("a: c, b:, c:, d: a"))) == "b c a d"
+    assert told(topological_order(graph("a: nobody, b: b"))) == "a b"
 
 
 def test_in_a_circle_the_first_by_name_goes_first():
-    assert told(ordered(graph("a: b, b: c, c: a, d: a"))) == "a c b d"
+    assert told(topological_order(graph("a: b, b: c, c: a, d: a"))) == "a c b d"
 
 
 def test_dependents_are_in_an_earlier_wave():
@@ -53,22 +53,22 @@ def test_dependents_are_in_an_earlier_wave():
 
 
 def test_rings_are_the_groups_that_lead_to_one_another():
-    found = rings(graph("a: b, b: a c, c: c, d: a, e: f, f: e"))
+    found = cycles(graph("a: b, b: a c, c: c, d: a, e: f, f: e"))
     assert sorted(told(sorted(ring)) for ring in found) == ["a b", "c", "e f"]
 
 
 def test_the_way_is_the_shortest_one():
     there = graph("a: b c, b: c, c: a")
-    assert told(way(there, *keys("a c"))) == "a c"
-    assert told(way(there, *keys("b a"))) == "b c a"
-    assert told(way(there, *keys("a a"))) == "a c a"
-    assert way(graph("a: b, b:"), *keys("b a")) == ()
+    assert told(shortest_path(there, *keys("a c"))) == "a c"
+    assert told(shortest_path(there, *keys("b a"))) == "b c a"
+    assert told(shortest_path(there, *keys("a a"))) == "a c a"
+    assert shortest_path(graph("a: b, b:"), *keys("b a")) == ()
 
 
 @given(graphs)
 def test_every_edge_outside_of_a_circle_is_kept_by_order_and_waves(drawn):
-    circles = rings(drawn)
-    order, groups = ordered(drawn), waves(drawn)
+    circles = cycles(drawn)
+    order, groups = topological_order(drawn), waves(drawn)
     place = {key: number for number, key in enumerate(order)}
     wave = {key: number for number, group in enumerate(groups) for key in group}
     assert sorted(order) == sorted(drawn) == sorted(wave)
@@ -81,24 +81,24 @@ def test_every_edge_outside_of_a_circle_is_kept_by_order_and_waves(drawn):
 
 @given(graphs)
 def test_a_key_is_in_a_ring_exactly_if_a_way_leads_back_to_it(drawn):
-    ringed = [key for ring in rings(drawn) for key in ring]
+    ringed = [key for ring in cycles(drawn) for key in ring]
     assert len(ringed) == len(set(ringed))
     for key in drawn:
         inside = {k: pointed & drawn.keys() for k, pointed in drawn.items()}
-        assert (key in ringed) == bool(way(inside, key, key))
+        assert (key in ringed) == bool(shortest_path(inside, key, key))
 
 
 @given(graphs)
 def test_turning_twice_changes_nothing_but_what_points_outside(drawn):
     inside = {key: pointed & drawn.keys() for key, pointed in drawn.items()}
-    assert turned(turned(drawn)) == inside
+    assert reverse(reverse(drawn)) == inside
 
 
 def test_a_chain_of_ten_thousand_needs_no_recursion():
     names = [service_key("default", f"s{number:05}") for number in range(10_000)]
     chain = {key: {after} for key, after in zip(names, [*names[1:], names[0]], strict=True)}
-    (ring,) = rings(chain)
+    (ring,) = cycles(chain)
     assert len(ring) == 10_000
     chain[names[-1]] = set()
-    assert rings(chain) == ()
-    assert ordered(chain) == names[::-1]
+    assert cycles(chain) == ()
+    assert topological_order(chain) == names[::-1]

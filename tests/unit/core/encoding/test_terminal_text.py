@@ -12,7 +12,7 @@ from controller.core.encoding.terminal_text import (
     printable,
     printable_json,
     printable_output,
-    quoted,
+    quote_line,
 )
 
 
@@ -52,10 +52,10 @@ def test_what_is_printable_is_one_line(line: str) -> None:
 
 
 def test_a_quoted_line_is_cut_and_escaped() -> None:
-    assert quoted("  FATAL:\tno \x1b[31mpassword\x1b[0m\x07 ", limit=60) == (
+    assert quote_line("  FATAL:\tno \x1b[31mpassword\x1b[0m\x07 ", limit=60) == (
         '"FATAL: no password\\u0007"'
     )
-    assert quoted("x" * 100, limit=10) == '"xxxxxxxxx…"'
+    assert quote_line("x" * 100, limit=10) == '"xxxxxxxxx…"'
 
 
 @given(st.text(), st.sampled_from([None, 2]))

@@ -10,7 +10,7 @@ from controller.core.engine_api.comparable_fields import (
     SETTINGS,
     Handling,
     handling,
-    unknown,
+    unknown_members,
 )
 from controller.model.observed import Settings
 
@@ -59,4 +59,8 @@ def test_what_nobody_knows_is_told_where_it_says_something() -> None:
         "Config": None,
         "NetworkSettings": {"Networks": {"n": {"Novel": 1, "Aliases": ["web"]}, "m": None}},
     }
-    assert unknown(inspect) == ("HostConfig.Novel", "NetworkSettings.Networks.*.Novel", "Novel")
+    assert unknown_members(inspect) == (
+        "HostConfig.Novel",
+        "NetworkSettings.Networks.*.Novel",
+        "Novel",
+    )

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from controller.core.engine_api import pull_progress
-from controller.core.engine_api.pull_progress import LAYERS_MAX, PullProgress, text, told
+from controller.core.engine_api.pull_progress import LAYERS_MAX, PullProgress, advance, describe
 
 MIB = 1024 * 1024
 
@@ -20,7 +20,7 @@ def line(status: str, layer: str = "", current: int = 0, total: int = 0) -> byte
 def after(*lines: bytes) -> PullProgress:
     progress = PullProgress()
     for each in lines:
-        progress = told(progress, each)
+        progress = advance(progress, each)
     return progress
 
 
@@ -64,7 +64,7 @@ BEGUN = (
     ],
 )
 def test_it_is_told_in_layers_and_bytes(lines: tuple[bytes, ...], shown: str) -> None:
-    assert text(after(*lines)) == shown
+    assert describe(after(*lines)) == shown
 
 
 @pytest.mark.parametrize(
@@ -82,7 +82,7 @@ def test_a_line_that_says_nothing_new_is_no_progress(
     lines: tuple[bytes, ...], again: bytes
 ) -> None:
     before = after(*lines)
-    assert told(before, again) is before
+    assert advance(before, again) is before
 
 
 @pytest.mark.parametrize(
@@ -99,7 +99,7 @@ def test_a_line_that_says_nothing_new_is_no_progress(
 )
 def test_a_line_that_says_something_new_is_progress(new: bytes) -> None:
     before = after(*BEGUN, line("Downloading", "a", 5, 10))
-    assert told(before, new) != before
+    assert advance(before, new) != before
 
 
 @pytest.mark.parametrize(
@@ -115,11 +115,11 @@ def test_a_line_that_says_something_new_is_progress(new: bytes) -> None:
     ],
 )
 def test_whatever_comes_is_taken_without_harm(odd: bytes) -> None:
-    assert text(after(*BEGUN, odd)).startswith("1 of ")
+    assert describe(after(*BEGUN, odd)).startswith("1 of ")
 
 
 def test_layers_beyond_the_bound_are_not_followed() -> None:
     lines = [line("Waiting", f"{number}") for number in range(LAYERS_MAX + 5)]
     progress = after(*lines)
     assert len(progress.layers) == LAYERS_MAX
-    assert pull_progress.told(progress, line("Waiting", "more")) is progress
+    assert pull_progress.advance(progress, line("Waiting", "more")) is progress

@@ -141,7 +141,7 @@ def test_a_circle_is_always_refused_and_only_its_members_stand_back(edges):
         service_key("default", name): {service_key("default", o) for o in others}
         for name, others in inside.items()
     }
-    members = frozenset().union(*graph.rings(keys))
+    members = frozenset().union(*graph.cycles(keys))
     assert found.blind_keys == members
     assert {one.key for one in found.services} == keys.keys() - members
     told = [p for p in found.problems if p.code == "dependency.cycle"]

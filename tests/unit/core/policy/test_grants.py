@@ -15,9 +15,9 @@ from controller.core.admission.create import (
 )
 from controller.core.engine_api.parse import parse_create, parse_update
 from controller.core.engine_api.requests import ExecRequest, Finding, NetworkRequest
-from controller.core.policy.grants import GRANTS, Grant, GrantRequest, applied, grant_of
+from controller.core.policy.grants import GRANTS, Grant, GrantRequest, apply_grant, grant_of
 from controller.core.policy.load import load_policy
-from controller.core.policy.remedies import ADVISED_MAX, advised
+from controller.core.policy.remedies import ADVISED_MAX, with_grants
 from controller.core.rules.context import reference_text
 from controller.core.rules.facts import CreateFacts, HostFacts
 from controller.core.rules.verdict import AdmissionDecision
@@ -332,7 +332,7 @@ def test_the_line_that_is_named_admits_what_was_refused(case: Refused) -> None:
     (finding,) = [f for f in case.judge(rules).findings if f.rule == case.rule]
     grant = grant_of(finding, case.asked(), rules)
     assert grant == case.grant
-    loosened = applied(rules, grant)
+    loosened = apply_grant(rules, grant)
     assert loosened is not None
     after = case.judge(loosened).findings
     assert (finding.rule, finding.path) not in [(f.rule, f.path) for f in after]
@@ -380,7 +380,7 @@ def test_so_does_one_that_other_calls_name(rule: str, grant: Grant, judge: Any) 
     key = grant.key if grant.how == "set" else f"write {grant.key}: "
     assert key in refused.verdict.remedy
     assert "/etc/p.yaml" in refused.verdict.remedy
-    loosened = applied(rules, grant)
+    loosened = apply_grant(rules, grant)
     assert loosened is not None
     assert rule not in judge(loosened).verdict.rules
 
@@ -415,7 +415,7 @@ def test_the_controllers_networks_and_namespaces() -> None:
     shown = judged(actor=CLIENT, rules=listed).findings
     assert not [f for f in shown if f.rule == "owner.namespace"], "a client is in its own"
     finding = Finding("owner.namespace", "Labels", "no")
-    (told,) = advised([finding], GrantRequest(owner="alice", namespace="shop"), listed)
+    (told,) = with_grants([finding], GrantRequest(owner="alice", namespace="shop"), listed)
     assert (
         told.grant
         == "add shop to owners.0.namespaces in /p.yaml (line 9), then trimtab policy reload"
@@ -531,4 +531,4 @@ def test_a_request_of_any_kind_is_no_error() -> None:
     for rule in GRANTS:
         for path in ("", "Env[3]", "HostConfig.CapAdd[0]", "Labels.x", "Healthcheck.Retries"):
             found = Finding(rule, path, "why", tolerable=True)
-            advised([found], GrantRequest(), policy().read_from(PolicyOrigin("p.yaml")))
+            with_grants([found], GrantRequest(), policy().read_from(PolicyOrigin("p.yaml")))

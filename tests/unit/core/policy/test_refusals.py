@@ -14,7 +14,7 @@ from controller.core.manifests.problems import dotted
 from controller.core.manifests.resolve import desired_of
 from controller.core.planning.prerequisites import Prerequisites
 from controller.core.planning.successor import hypothetical_create
-from controller.core.policy.refusals import reworded, with_remedies
+from controller.core.policy.refusals import with_document_fields, with_remedies
 from controller.model.desired.desired import Service
 from controller.model.desired.plan import Verdict
 from controller.model.observed import Observed
@@ -297,4 +297,4 @@ def test_what_the_broker_refuses_by_facts_names_the_documents_field(
     said: str, rule: str, reads: str
 ) -> None:
     (service,) = desired_of({"shop.yaml": FACTS}).services
-    assert reworded(said, rule, service, STRICT.networks.names) == reads
+    assert with_document_fields(said, rule, service, STRICT.networks.names) == reads

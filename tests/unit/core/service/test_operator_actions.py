@@ -8,13 +8,13 @@ from typing import Any, get_args
 import pytest
 
 from controller.core.drift.drift import short
-from controller.core.manifests.revision_hash import asked_of
+from controller.core.manifests.revision_hash import spec_digest
 from controller.core.service import operator_actions
 from controller.core.service.operator_actions import ActionInputs, Decision, decide, goes_back
 from controller.core.service.revisions import judged, left
 from controller.model.desired.desired import Desired, Restarting
 from controller.model.desired.overrides import (
-    UNSTEERED,
+    NO_OVERRIDES,
     Overrides,
     Pin,
     ServiceAct,
@@ -39,7 +39,7 @@ GOOD = judged(judged(course(A, B, C), A.revision, "good"), B.revision, "good")
 
 def act(
     verb: Verb,
-    steering: Overrides = UNSTEERED,
+    steering: Overrides = NO_OVERRIDES,
     *containers: Container,
     desired: Desired | None = None,
     to: str = "",
@@ -55,7 +55,7 @@ def act(
 
 def refused(
     verb: Verb,
-    steering: Overrides = UNSTEERED,
+    steering: Overrides = NO_OVERRIDES,
     *containers: Container,
     desired: Desired | None = None,
     to: str = "",
@@ -82,7 +82,7 @@ def test_suspending_notes_who_and_since_when() -> None:
 def test_what_runs_or_cannot_be_read_may_be_suspended(
     desired: Desired, there: tuple[Container, ...]
 ) -> None:
-    assert act("suspend", UNSTEERED, *there, desired=desired).changed
+    assert act("suspend", NO_OVERRIDES, *there, desired=desired).changed
 
 
 @pytest.mark.parametrize("verb", get_args(Verb))
@@ -127,7 +127,7 @@ def test_what_its_document_suspends_only_that_resumes() -> None:
 def test_a_rollback_pins_to_the_last_good_revision() -> None:
     done = act("rollback", GOOD)
     assert done.steering.pin == Pin(
-        revision=B.revision, generation=3, asked=asked_of(C), by=BY, since=NOW, reason="why"
+        revision=B.revision, generation=3, asked=spec_digest(C), by=BY, since=NOW, reason="why"
     )
     assert (done.changed, done.revision) == (True, B.revision)
     assert done.text == f"rolls back to {short(B.revision)} (ghcr.io/team/web:1)"
@@ -261,7 +261,7 @@ def test_a_restart_is_of_the_revision_that_it_is_pinned_to_and_anew_as_its_docum
 
 @pytest.mark.parametrize("spec", [{"state": "Stopped"}, {"replicas": 0}])
 def test_what_is_not_to_run_cannot_be_restarted(spec: dict[str, Any]) -> None:
-    told = refused("restart", UNSTEERED, container(), desired=declared(service(**spec)))
+    told = refused("restart", NO_OVERRIDES, container(), desired=declared(service(**spec)))
     assert told.startswith("restart.stopped: web has no replicas to restart")
 
 

@@ -9,13 +9,13 @@ import pytest
 
 from controller.core.drift.drift import short
 from controller.core.manifests.resolve import desired_of
-from controller.core.manifests.revision_hash import asked_of
+from controller.core.manifests.revision_hash import spec_digest
 from controller.core.review.text import render, to_json
 from controller.core.service.overrides import clash, lasting, misfit, slots_of, steer
 from controller.core.service.prune_guard import PruneMemory, guard
 from controller.core.service.revisions import noted
 from controller.model.desired.desired import Desired, Restarting, Service
-from controller.model.desired.overrides import UNSTEERED, Overrides, Pin, Suspension
+from controller.model.desired.overrides import NO_OVERRIDES, Overrides, Pin, Suspension
 from controller.model.names import Key, service_key
 from tests.worlds import HERE, WEB, container, declared, engine, plan, service
 
@@ -38,14 +38,14 @@ def written(*specs: str, name: str = "web") -> Service:
 
 def course(*services: Service, pinned: Service | None = None) -> Overrides:
     """The steering of a service that was declared as these, one after the other."""
-    steering = UNSTEERED
+    steering = NO_OVERRIDES
     for generation, each in enumerate(services, 1):
         steering = noted(steering, each, generation=generation, since=SINCE, containers=())
     if pinned is None:
         return steering
     last = services[-1]
     return replace(
-        steering, pin=Pin(pinned.revision, len(services), asked_of(last), "uid:0", SINCE)
+        steering, pin=Pin(pinned.revision, len(services), spec_digest(last), "uid:0", SINCE)
     )
 
 

@@ -21,7 +21,7 @@ from controller.core.service.revisions import (
     to_json,
 )
 from controller.model.desired.desired import Restarting, Service
-from controller.model.desired.overrides import UNSTEERED, Overrides, Pin, Suspension
+from controller.model.desired.overrides import NO_OVERRIDES, Overrides, Pin, Suspension
 from controller.model.observed import Container
 from tests.worlds import WEB, container, revision, service
 
@@ -31,7 +31,7 @@ LETTERS = "0123456789abcdef"
 
 def declared_as(*letters: str, containers: tuple[Container, ...] | None = ()) -> Overrides:
     """The steering of a service that was declared with these revisions, one after the other."""
-    steering = UNSTEERED
+    steering = NO_OVERRIDES
     for number, letter in enumerate(letters, 1):
         steering = note(steering, service(rev=letter), number, containers)
     return steering
@@ -122,7 +122,7 @@ def test_the_last_good_one_is_before_the_one_that_is_worked_for(
     steering: Overrides, found: str
 ) -> None:
     last = last_good(steering, revision("c"))
-    assert last == (steering.kept(revision(found)) if found else None)
+    assert last == (steering.find_revision(revision(found)) if found else None)
 
 
 def test_a_revision_without_its_spec_is_none_to_go_back_to() -> None:
@@ -177,7 +177,7 @@ WHOLE = replace(
 )
 
 
-@pytest.mark.parametrize("steering", [UNSTEERED, declared_as("a"), WHOLE])
+@pytest.mark.parametrize("steering", [NO_OVERRIDES, declared_as("a"), WHOLE])
 def test_a_steering_is_the_same_after_a_restart(steering: Overrides) -> None:
     assert from_json(json.loads(json.dumps(to_json(steering)))) == steering
 

@@ -20,7 +20,7 @@ from controller.core.service.prune_guard import PruneMemory
 from controller.core.service.rollout_progress import RolloutProgress
 from controller.loop.state.store import Generation, StateStore
 from controller.model.crashpoints import CONTROLLER_POINTS
-from controller.model.desired.overrides import UNSTEERED, Overrides, Suspension
+from controller.model.desired.overrides import NO_OVERRIDES, Overrides, Suspension
 from controller.model.errors import StateError
 from controller.model.names import service_key
 from controller.system.atomic_file import write_atomic
@@ -92,13 +92,13 @@ def test_a_file_of_before_there_were_suspensions_is_read(tmp_path: Path) -> None
     file.write_text(json.dumps(older))
     memory = StateStore(file)
     assert memory.load(stamp="1") is None
-    assert (memory.steerings(), memory.steering(WEB)) == ({}, UNSTEERED)
+    assert (memory.steerings(), memory.steering(WEB)) == ({}, NO_OVERRIDES)
     assert memory.generations() == {WEB: Generation("digest", 1, 1)}
 
 
 def test_what_is_as_declared_takes_no_room(tmp_path: Path) -> None:
     memory = filled(tmp_path / "state.json")
-    memory.steer(WEB, UNSTEERED)
+    memory.steer(WEB, NO_OVERRIDES)
     assert memory.steerings() == {}
 
 
