@@ -1,14 +1,12 @@
-"""``policy explain``: a request or a docker line, and what the gate would make of it."""
+"""``policy explain``: the gate's verdict on a request or a docker command, without an engine."""
 
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlencode
 
 import click
 
@@ -27,7 +25,7 @@ if TYPE_CHECKING:
 ExplainRequest = tuple[str, str, str, bytes]
 
 _METHOD = re.compile(r"[A-Z]+")
-_WORDS = {
+_OUTCOMES = {
     "kept": "as asked",
     "changed": "becomes",
     "dropped": "isn't passed on as such",
@@ -38,10 +36,10 @@ _COLOURS = {"refused": "red", "let-through": "yellow", "changed": "cyan"}
 
 
 def actor_of(text: str) -> Actor:
-    """Return who asks: ``controller``, ``operator`` or ``client:OWNER``.
+    """Return the actor of ``controller``, ``operator`` or ``client:OWNER``.
 
     Raises:
-        UsageError: it is none of them.
+        UsageError: the text names no role.
     """
     role, _, owner = text.partition(":")
     if (role == "client") == bool(owner) and role in {"client", "controller", "operator"}:
@@ -70,6 +68,7 @@ as_option = click.option(
 Examples:
   trimtab policy explain -- docker run --rm -v /etc:/e -p 80:80 alpine
   trimtab policy explain --as client:alice -- create --cap-add SYS_ADMIN ghcr.io/platformnetwork/a:1
+  trimtab policy explain -- docker compose up -d
   trimtab policy explain POST /containers/create --body body.json --query name=web
   trimtab policy explain DELETE '/containers/web?force=1' --json
 
@@ -93,147 +92,134 @@ def explain(
     state: Path | None,
     as_json: bool,
 ) -> int:
-    """Say what the gate makes of a request, or of a docker command line, and why.
+    """Explain the gate's verdict on a request, or on the requests of a docker command.
 
-    The route, what becomes of each field, what the gate adds, and every rule that refuses, with
-    what would pass. Nothing is sent to the engine; what only a look at it can tell is named.
+    Shows the route, the outcome of each field, the fields that the gate adds, and every rule that
+    refuses, with its remedy. For a docker command the installed docker runs against a socket that
+    records its requests. No engine is asked; the checks that need one are listed.
     """
-    from controller.broker.handlers.dry_run import explain as explained
+    from controller.broker.handlers.dry_run import explain as explain_request
     from controller.cli.clients.offline import policy_in_force
 
-    actor, asked = actor_of(role), _asked(words, body, query)
+    actor, (requests, error) = actor_of(role), _requests(words, body, query)
     root = state_root(state)
     rules = policy_in_force(policy, root=root, instance=read_instance(root))
-    found: list[Explanation] = []
-    for request in asked:
-        found.append(explained(*request, actor=actor, policy=rules))
-        if found[-1].verdict.decision == "deny":
-            break  # the docker command ends here
-    refused = any(one.verdict.decision == "deny" for one in found)
-    unsent = [f"{method} {path}" for method, path, _, _ in asked[len(found) :]]
+    explanations: list[Explanation] = []
+    for request in requests:
+        explanations.append(explain_request(*request, actor=actor, policy=rules))
+        if explanations[-1].verdict.decision == "deny":
+            break  # docker ends at the first refusal
+    refused = explanations[-1].verdict.decision == "deny"
+    unsent = [f"{method} {path}" for method, path, _, _ in requests[len(explanations) :]]
     if as_json:
-        told = [explanation_json(one, rules) for one in found]
-        shown = {"policy": rules.name, "as": role, "admitted": not refused, "requests": told}
-        print_json(shown | ({"notSent": unsent} if unsent else {}))
+        members = [explanation_json(explanation, rules) for explanation in explanations]
+        report = {"policy": rules.name, "as": role, "admitted": not refused, "requests": members}
+        print_json(report | ({"notSent": unsent} if unsent else {}))
     else:
-        for one in found:
-            _print(one, role, rules)
+        for explanation in explanations:
+            _print(explanation, role, rules)
         if unsent:
             click.echo(f"not sent after that: {', '.join(unsent)}")
+    if error is not None and not refused:
+        click.echo(f"later requests are unknown, since docker failed here: {error}", err=True)
     return EXIT_REFUSED if refused else 0
 
 
-def _asked(words: tuple[str, ...], body: Any, query: str) -> list[ExplainRequest]:
-    """Return the requests that are meant.
+def _requests(
+    words: tuple[str, ...], body: Any, query: str
+) -> tuple[Sequence[ExplainRequest], str | None]:
+    """Return the requests to explain, and the error that ended docker before its last one.
 
     Raises:
-        UsageError: neither a request nor a line of docker's.
+        UsageError: the words are neither a request nor a docker command, or docker rejects them.
     """
     if len(words) == 2 and _METHOD.fullmatch(words[0]) and words[1].startswith("/"):
-        path, _, own = words[1].partition("?")
-        queries = "&".join(part for part in (own, query) if part)
-        return [(words[0], path, queries, body.read() if body is not None else b"")]
+        path, _, query_of_path = words[1].partition("?")
+        queries = "&".join(part for part in (query_of_path, query) if part)
+        return [(words[0], path, queries, body.read() if body is not None else b"")], None
     if not words or body is not None or query:
         raise UsageError(
             "request.unclear",
             "expected METHOD PATH, or a docker command line behind --",
             remedy="see the examples of 'trimtab policy explain --help'",
         )
-    return _line(words)
+    from controller.cli.clients.docker_command import record
 
-
-def _line(words: Sequence[str]) -> list[ExplainRequest]:
-    from controller.cli.docker_line.line import LineError, Surroundings, requests_of
-
-    around = Surroundings(os.environ, _read_file, str(Path.cwd()))
-    try:
-        requests = requests_of(words, around)
-    except LineError as error:
+    recording = record(words)
+    if not recording.requests:
         raise UsageError(
             "line.invalid",
-            str(error),
-            remedy="see 'docker COMMAND --help'; options newer than docker 26.1 aren't known here",
-        ) from error
-    return [
-        (
-            asked.method,
-            asked.path,
-            urlencode(dict(asked.query)),
-            b"" if asked.body is None else json.dumps(asked.body).encode(),
+            recording.error or "docker sends no request for this line",
+            remedy="correct the line; compose is a plugin of docker (Debian: docker-compose)"
+            if "compose" in words[:2]
+            else "see 'docker COMMAND --help'",
         )
-        for asked in requests
-    ]
+    return recording.requests, recording.error
 
 
-def _read_file(path: str) -> str:
-    try:
-        return Path(path).read_text("utf-8")
-    except (OSError, ValueError) as error:
-        raise UsageError("file.invalid", f"{path}: {error}") from error
+# Output
 
 
-# Told to programs and to people
-
-
-def explanation_json(one: Explanation, policy: Policy) -> dict[str, object]:
-    """Return an explanation for programs."""
+def explanation_json(explanation: Explanation, policy: Policy) -> dict[str, object]:
+    """Return an explanation as a member of ``--json``."""
     from controller.core.review.text import verdict_json
 
     route = None
-    if one.route is not None:
+    if explanation.route is not None:
         route = {
-            "name": str(one.route.name),
-            "kind": one.route.kind,
-            "means": one.route.means,
-            "roles": sorted(role.value for role in one.route.roles),
+            "name": str(explanation.route.name),
+            "kind": explanation.route.kind,
+            "means": explanation.route.means,
+            "roles": sorted(role.value for role in explanation.route.roles),
         }
     return {
-        "method": one.method,
-        "path": one.path,
+        "method": explanation.method,
+        "path": explanation.path,
         "route": route,
-        "verdict": verdict_json(one.verdict),
-        "findings": findings_json(one.findings, policy),
+        "verdict": verdict_json(explanation.verdict),
+        "findings": findings_json(explanation.findings, policy),
         "fields": [
             {
-                "path": told.path,
-                "asked": told.asked,
-                "outcome": told.outcome,
-                **({"becomes": told.becomes} if told.outcome == "changed" else {}),
-                "rules": list(told.rules),
+                "path": field.path,
+                "asked": field.asked,
+                "outcome": field.outcome,
+                **({"becomes": field.becomes} if field.outcome == "changed" else {}),
+                "rules": list(field.rules),
             }
-            for told in one.fields
+            for field in explanation.fields
         ],
-        "given": [{"path": path, "value": value} for path, value in one.given],
-        "warnings": list(one.warnings),
-        "later": list(one.later),
+        "given": [{"path": path, "value": value} for path, value in explanation.given],
+        "warnings": list(explanation.warnings),
+        "later": list(explanation.later),
     }
 
 
-def _print(one: Explanation, role: str, policy: Policy) -> None:
-    click.echo(f"{one.method} {one.path}")
-    if one.route is not None:
-        roles = ", ".join(sorted(who.value for who in one.route.roles))
-        click.echo(f"  {one.route.name}: {one.route.means} (for {roles}; asked as {role})")
-    for told in one.fields:
-        word = click.style(_WORDS[told.outcome], fg=_COLOURS.get(told.outcome))
-        becomes = f" {_value(told.becomes)}" if told.outcome == "changed" else ""
-        rules = f" [{', '.join(told.rules)}]" if told.rules else ""
-        click.echo(f"  {told.path} = {_value(told.asked)}: {word}{becomes}{rules}")
-    for path, value in one.given:
-        click.echo(f"  {path} = {_value(value)}: given")
-    print_findings(one.findings, policy)
-    for warning in one.warnings:
+def _print(explanation: Explanation, role: str, policy: Policy) -> None:
+    click.echo(f"{explanation.method} {explanation.path}")
+    if (route := explanation.route) is not None:
+        roles = ", ".join(sorted(role.value for role in route.roles))
+        click.echo(f"  {route.name}: {route.means} (for {roles}; asked as {role})")
+    for field in explanation.fields:
+        outcome = click.style(_OUTCOMES[field.outcome], fg=_COLOURS.get(field.outcome))
+        becomes = f" {_format_value(field.becomes)}" if field.outcome == "changed" else ""
+        rules = f" [{', '.join(field.rules)}]" if field.rules else ""
+        click.echo(f"  {field.path} = {_format_value(field.asked)}: {outcome}{becomes}{rules}")
+    for path, value in explanation.given:
+        click.echo(f"  {path} = {_format_value(value)}: given")
+    print_findings(explanation.findings, policy)
+    for warning in explanation.warnings:
         click.echo(f"  warning: {warning}")
-    if one.verdict.decision == "deny":
+    decision = explanation.verdict.decision
+    if decision == "deny":
         click.echo(f"  {click.style('refused', fg='red')} by {policy.name}")
         return
-    click.echo(f"  {click.style('admitted', fg='green')} by {policy.name} ({one.verdict.decision})")
-    for later in one.later:
-        click.echo(f"    left to the broker: {later}")
+    click.echo(f"  {click.style('admitted', fg='green')} by {policy.name} ({decision})")
+    for check in explanation.later:
+        click.echo(f"    left to the broker: {check}")
 
 
 def findings_json(findings: Sequence[Finding], policy: Policy) -> list[dict[str, str]]:
-    """Return what is wrong for programs, with what becomes of it by the rule's mode."""
+    """Return findings as members of ``--json``, each with the mode of its rule."""
     from controller.core.rules.verdict import mode_of
 
     return [
@@ -249,14 +235,14 @@ def findings_json(findings: Sequence[Finding], policy: Policy) -> list[dict[str,
 
 
 def print_findings(findings: Sequence[Finding], policy: Policy) -> None:
-    """Print everything that is wrong, each with what would pass."""
-    for told in findings_json(findings, policy):
-        place = f" {told['path']}:" if told["path"] else ""
-        what = "" if told["mode"] == "enforce" else f" ({told['mode']} only)"
-        click.echo(f"  {told['rule']}{what}:{place} {told['reason']}")
-        if told["remedy"]:
-            click.echo(f"    remedy: {told['remedy']}")
+    """Print every finding with its remedy."""
+    for finding in findings_json(findings, policy):
+        path = f" {finding['path']}:" if finding["path"] else ""
+        mode = "" if finding["mode"] == "enforce" else f" ({finding['mode']} only)"
+        click.echo(f"  {finding['rule']}{mode}:{path} {finding['reason']}")
+        if finding["remedy"]:
+            click.echo(f"    remedy: {finding['remedy']}")
 
 
-def _value(value: object) -> str:
+def _format_value(value: object) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

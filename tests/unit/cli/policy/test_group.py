@@ -112,8 +112,8 @@ def test_a_request_is_explained_with_its_body_and_query(told: Told) -> None:
     [
         ("build .", "POST /build is served to nobody"),
         ("cp web:/etc/x .", "GET /containers/web/archive is served to nobody"),
-        ("cp x web:/etc", "PUT /containers/web/archive is served to nobody"),
-        ("push a/b", "POST /images/IMAGE/push is served to nobody"),
+        ("cp x web:/etc", "HEAD /containers/web/archive is served to nobody"),
+        ("push a/b", "POST /images/a/b/push is served to nobody"),
         ("swarm init", "POST /swarm/init is served to nobody"),
         ("exec --privileged web sh", "exec.privileged"),
         ("volume create -o type=none vol", "volume.options"),
@@ -124,6 +124,7 @@ def test_a_request_is_explained_with_its_body_and_query(told: Told) -> None:
 def test_other_commands_are_refused_by_their_routes_or_rules(
     told: Told, line: str, text: str
 ) -> None:
+    told.file("Dockerfile", "FROM scratch\n")
     code, out, _ = told("explain", "--", "docker", *line.split())
     assert (code, text in out) == (4, True)
 
@@ -132,10 +133,11 @@ def test_other_commands_are_refused_by_their_routes_or_rules(
     ("words", "text"),
     [
         ((), "expected METHOD PATH, or a docker command line behind --"),
-        (("--", "run", "--nonsense", "x"), "unknown option --nonsense [line.invalid]"),
-        (("--", "run"), "no image is named [line.invalid]"),
-        (("--", "compose", "up"), "trimtab policy check"),
-        (("--", "run", "--env-file", "/nonexistent", "x"), "[file.invalid]"),
+        (("--", "run", "--nonsense", "x"), "unknown flag: --nonsense [line.invalid]"),
+        (("--", "run"), "requires at least 1 argument. [line.invalid]"),
+        (("--", "compose", "-f", "/nonexistent", "up"), "Debian: docker-compose"),
+        (("--", "run", "--help"), "docker sends no request for this line [line.invalid]"),
+        (("--", "frobnicate"), "isn't a command that only asks the engine [line.invalid]"),
         (("--as", "root", "--", "ps"), "'root' is nobody to the gate [role.unknown]"),
         (("--as", "client", "--", "ps"), "[role.unknown]"),
         (("--query", "a=b", "--", "ps"), "[request.unclear]"),
@@ -146,6 +148,27 @@ def test_wrong_usage_is_told_and_exits_with_64(
 ) -> None:
     code, out, err = told("explain", *words)
     assert (code, out, text in err) == (64, "", True)
+
+
+def test_requests_before_an_error_of_docker_are_explained_with_the_error(told: Told) -> None:
+    code, out, err = told("explain", "--", "logs", "web")
+    assert (code, "container.logs" in out) == (0, True)
+    assert err == (
+        "later requests are unknown, since docker failed here: "
+        "Error response from daemon: no engine answers here\n"
+    )
+
+
+def test_a_compose_file_is_explained_up_to_the_create_that_is_refused(told: Told) -> None:
+    told.file("compose.yaml", f"services: {{web: {{image: '{IMAGE}', privileged: true}}}}\n")
+    code, found = told.json("explain", "--", "docker", "compose", "-p", "shop", "up", "-d")
+    last = found["requests"][-1]
+    assert (code, last["path"], last["verdict"]["rules"]) == (
+        4,
+        "/containers/create",
+        ["privileged"],
+    )
+    assert found["notSent"][-1] == "POST /containers/shop-web-1/start"
 
 
 def test_a_line_reads_variables_and_files_as_the_command_does(told: Told, monkeypatch) -> None:

@@ -1,0 +1,187 @@
+"""The requests of a docker command: runs the installed docker against a recorder.
+
+No engine is contacted, no image is pulled and no container runs. Docker gets a configuration of
+its own and finds no other program: no credential helper, no builder, no context.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import threading
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from controller.cli.clients.docker_recorder import REQUESTS_MAX, DockerRecorder, EngineRequest
+from controller.model.errors import UsageError
+
+TIMEOUT_S = 20.0
+_STDERR_BYTES_MAX = 4096
+_POLL_S = 0.05
+#: Commands that only ask the engine. The others contact registries or builders themselves, change
+#: the settings of docker, or are plugins of the user.
+_COMMANDS = """
+    attach build commit compose config container cp create diff events exec export history image images
+    import info inspect kill load logs network node pause plugin port ps pull push rename restart rm
+    rmi run save search secret service stack start stats stop swarm system tag top unpause update
+    version volume wait
+"""
+#: Options in front of the command: they choose an engine, and no engine is asked.
+_GLOBAL_OPTIONS_WITH_VALUE = """
+    -H --host -c --context --config -l --log-level --tlscacert --tlscert --tlskey
+"""
+#: Compose asks these of the engine before it reads its file.
+_PREAMBLE = frozenset({"/info", "/version"})
+#: Options that write a file.
+_FILE_OPTIONS = frozenset({"--cidfile", "--iidfile"})
+#: Variables that lead docker to other engines, registries or builders.
+_VARIABLES = (
+    "BUILDKIT_",
+    "BUILDX_",
+    "DOCKER_CERT_PATH",
+    "DOCKER_CLI_",
+    "DOCKER_CONTENT_TRUST",
+    "DOCKER_CONTEXT",
+    "DOCKER_TLS",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """The requests of a docker command."""
+
+    #: In order, each once.
+    requests: tuple[EngineRequest, ...]
+    #: The reason why docker failed; None if it succeeded.
+    error: str | None
+
+
+def record(words: Sequence[str], *, timeout_s: float = TIMEOUT_S) -> Recording:
+    """Run a docker command, with or without ``docker`` in front, and return its requests.
+
+    Raises:
+        UsageError: docker isn't installed, or the command does more than ask the engine.
+    """
+    line = _command_line(words)
+    program = shutil.which("docker")
+    if program is None:
+        raise UsageError(
+            "docker.missing",
+            "the docker command isn't installed; it is needed to find the requests of the line",
+            remedy="install it (Debian: docker-cli, for compose also docker-compose), or name the "
+            "request: trimtab policy explain METHOD PATH --body FILE",
+        )
+    with TemporaryDirectory(prefix="trimtab-docker-") as name:
+        folder = Path(name)
+        host = f"unix://{folder / 'docker.sock'}"
+        with DockerRecorder(folder / "docker.sock") as recorder:
+            threading.Thread(target=recorder.serve_forever, args=(_POLL_S,), daemon=True).start()
+            try:
+                argv = [program, "--host", host, *line]
+                error = _run(argv, _environment(folder, host), folder / "stderr", timeout_s)
+            finally:
+                recorder.shutdown()
+    if recorder.is_full:
+        error = f"docker sent more than {REQUESTS_MAX} requests"
+    requests = tuple(dict.fromkeys(recorder.requests))
+    command = tuple(request for request in requests if request.path not in _PREAMBLE)
+    return Recording(command or (() if error else requests), error)
+
+
+def _command_line(words: Sequence[str]) -> list[str]:
+    """Return the words from the command on, without ``docker`` and its global options."""
+    line = list(words)
+    program = line[0].rpartition("/")[2] if line else ""
+    if program == "docker-compose":
+        line[0] = "compose"
+    elif program == "docker":
+        del line[0]
+    while line and line[0].startswith("-"):
+        del line[: 2 if line[0] in _GLOBAL_OPTIONS_WITH_VALUE.split() else 1]
+    if not line or line[0] not in _COMMANDS.split():
+        command = f"docker {line[0]}" if line else "docker"
+        raise UsageError(
+            "line.invalid",
+            f"'{command}' isn't a command that only asks the engine",
+            remedy=f"use one of {', '.join(_COMMANDS.split())}",
+        )
+    for word in line:
+        if word.partition("=")[0] in _FILE_OPTIONS or word == "--disable-content-trust=false":
+            raise UsageError(
+                "line.invalid",
+                f"{word} does more than ask the engine",
+                remedy="leave it out: the requests are the same without it",
+            )
+    return line
+
+
+def _environment(folder: Path, host: str) -> dict[str, str]:
+    """Return the variables for docker, and write its configuration to the folder.
+
+    The configuration has the user's proxies, which docker adds to the variables of containers,
+    and the user's compose plugin.
+    """
+    config = Path(os.environ.get("DOCKER_CONFIG") or Path("~/.docker").expanduser())
+    try:
+        settings = {"proxies": json.loads((config / "config.json").read_bytes())["proxies"]}
+    except (OSError, ValueError, KeyError, TypeError):
+        settings = {}
+    (folder / "config.json").write_text(json.dumps(settings))
+    (folder / "cli-plugins").mkdir()
+    compose = config / "cli-plugins" / "docker-compose"
+    if compose.exists():
+        (folder / "cli-plugins" / "docker-compose").symlink_to(compose.resolve())
+    programs = folder / "bin"
+    programs.mkdir()
+    return {
+        **{name: value for name, value in os.environ.items() if not name.startswith(_VARIABLES)},
+        "DOCKER_HOST": host,
+        "DOCKER_CONFIG": str(folder),
+        "DOCKER_BUILDKIT": "0",  # BuildKit doesn't send a request that could be judged
+        "PATH": str(programs),  # empty: no credential helper, no provider of a compose service
+    }
+
+
+def _run(
+    argv: list[str], environment: Mapping[str, str], log: Path, timeout_s: float
+) -> str | None:
+    """Run docker, at most until the timeout, and return the reason why it failed."""
+    # Docker refuses -t without a terminal. The lines answer its questions, such as those of prune.
+    ours, theirs = os.openpty()
+    try:
+        os.write(ours, b"y\n" * 8)
+        with log.open("wb") as stderr:
+            process = subprocess.Popen(
+                argv,
+                env=environment,
+                stdin=theirs,
+                stdout=subprocess.DEVNULL,
+                stderr=stderr,
+                start_new_session=True,
+            )
+        try:
+            status = process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            return f"docker was stopped after {timeout_s:g} s"
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)  # plugins are children of docker
+            process.wait()
+    finally:
+        os.close(ours)
+        os.close(theirs)
+    return _error_in(log) or f"docker ended with exit code {status}" if status else None
+
+
+def _error_in(log: Path) -> str:
+    """Return the first line on docker's standard error that isn't progress or a warning."""
+    with log.open("rb") as stderr:
+        lines = stderr.read(_STDERR_BYTES_MAX).decode(errors="replace").splitlines()
+    errors = (line for line in lines if line[:1].strip() and not line.startswith("DEPRECATED"))
+    return next(errors, "")

@@ -1,1 +1,0 @@
-"""A docker command line as the Engine API request that it sends."""
