@@ -13,7 +13,7 @@ from pathlib import Path
 
 from controller.broker.gate import routes as endpoints
 from controller.broker.gate.denied_routes import DENIED
-from controller.broker.gate.query_params import Parameter, judged, meaning
+from controller.broker.gate.query_params import Parameter, left_to_admission, meaning
 from controller.broker.gate.routes import OWN_PREFIX, ROUTES, Route
 from controller.core.admission import create
 from controller.core.engine_api import field_tables
@@ -163,7 +163,7 @@ def route_row(route: Route) -> tuple[str, ...]:
 
 def parameter(name: str, check: Parameter) -> str:
     """Return a parameter and what it may be; one that the rules judge stands alone."""
-    if check is judged:
+    if check is left_to_admission:
         return f"`{name}`"
     words = meaning(check)
     return f"`{name}` ({words[0].lower()}{words[1:]})"

@@ -12,14 +12,15 @@ import re
 from collections.abc import Callable
 
 from controller.broker.gate import context_header, redact, router
+from controller.broker.gate.call import Author, Flow, GateRequest
 from controller.broker.gate.commands import Follow, Relay
-from controller.broker.gate.mutate import Author, Flow, GateRequest, note, request_of
+from controller.broker.gate.journal_entries import record_event, request_of
 from controller.broker.gate.refusals import Answered, Denied
 from controller.broker.gate.request_target import read_path
 from controller.broker.gate.routes import Route
 from controller.broker.gate.state import GateState
 from controller.broker.guards import split_brain
-from controller.broker.guards.scrub import discreet
+from controller.broker.guards.scrub import scrub_reply
 from controller.broker.handlers import (
     adoption,
     container_create,
@@ -30,9 +31,8 @@ from controller.broker.handlers import (
     image_remove,
     info,
     journal_api,
-    network,
+    networks_volumes,
     trimtab_api,
-    volume,
 )
 from controller.core.encoding import strict_json
 from controller.model.desired.plan import Verdict
@@ -80,23 +80,23 @@ HANDLERS: dict[str, Handler] = {
     Mutation.EXEC_START: container_exec.start,
     "exec.inspect": container_exec.inspect,
     "exec.resize": container_exec.resize,
-    "distribution.inspect": image.distribution,
+    "distribution.inspect": image.distribution_inspect,
     Mutation.IMAGE_REMOVE: image_remove.remove,
     "image.list": image.image_list,
     "image.inspect": image.image_inspect,
     "image.history": image.image_history,
     Mutation.IMAGE_PULL: image.pull,
     TRUST: image.trust,
-    "network.list": network.network_list,
-    "network.inspect": network.network_inspect,
-    Mutation.NETWORK_CREATE: network.create,
-    Mutation.NETWORK_REMOVE: network.remove,
-    Mutation.NETWORK_CONNECT: network.connect,
-    Mutation.NETWORK_DISCONNECT: network.disconnect,
-    "volume.list": volume.volume_list,
-    "volume.inspect": volume.volume_inspect,
-    Mutation.VOLUME_CREATE: volume.create,
-    Mutation.VOLUME_REMOVE: volume.remove,
+    "network.list": networks_volumes.network_list,
+    "network.inspect": networks_volumes.network_inspect,
+    Mutation.NETWORK_CREATE: networks_volumes.network_create,
+    Mutation.NETWORK_REMOVE: networks_volumes.network_remove,
+    Mutation.NETWORK_CONNECT: networks_volumes.network_connect,
+    Mutation.NETWORK_DISCONNECT: networks_volumes.network_disconnect,
+    "volume.list": networks_volumes.volume_list,
+    "volume.inspect": networks_volumes.volume_inspect,
+    Mutation.VOLUME_CREATE: networks_volumes.volume_create,
+    Mutation.VOLUME_REMOVE: networks_volumes.volume_remove,
     "own.whoami": trimtab_api.whoami,
     "own.health": trimtab_api.health,
     "own.policy": trimtab_api.policy,
@@ -114,21 +114,21 @@ def handle(request: Request, state: GateState) -> Flow[Reply | Relay | Follow]:
     policy = state.policy
     actor, context, route = request.actor, None, ""
     try:
-        actor, context = context_header.identified(request)
-        call = _read(request, policy, identifier, actor, context)
+        actor, context = context_header.identify(request)
+        call = _parse_request(request, policy, identifier, actor, context)
         route = call.route.name
         if call.route.kind == "mutate" and not call.route.own:
             yield from split_brain.refuse_if_forked(call, state)
         answer = yield from HANDLERS[route](call, state)
-        return discreet(answer, request, actor, state) if isinstance(answer, Reply) else answer
+        return scrub_reply(answer, request, actor, state) if isinstance(answer, Reply) else answer
     except Answered as answered:
-        return discreet(answered.reply, request, actor, state)
+        return scrub_reply(answered.reply, request, actor, state)
     except Denied as denied:
         by = Author(identifier, actor, context, policy=policy.digest)
         return denied.reply((yield from _record_refusal(state, by, request, route, denied)))
 
 
-def _read(
+def _parse_request(
     request: Request, policy: Policy, identifier: str, actor: Actor, context: Context | None
 ) -> GateRequest:
     """Return what is asked for, with a known route, checked parameters and a parsed body.
@@ -137,7 +137,9 @@ def _read(
         Denied: that can't be read, or isn't this role's.
     """
     target = read_path(request.path)
-    match = router.find(request.method, target.path, versioned=target.versioned, role=actor.role)
+    match = router.find_route(
+        request.method, target.path, versioned=target.versioned, role=actor.role
+    )
     route = match.route
     if actor.role not in route.roles:
         raise Denied(
@@ -145,7 +147,7 @@ def _read(
             f"{route.name} isn't for the role {actor.role.value}",
             f"it is for {', '.join(sorted(role.value for role in route.roles))}",
         )
-    query = router.parameters(route, request.query)
+    query = router.read_parameters(route, request.query)
     return GateRequest(
         id=identifier,
         policy=policy,
@@ -171,7 +173,7 @@ def _read_body(request: Request, route: Route) -> object:
     if headers.get("content-encoding", "identity") != "identity":
         raise Denied("body.encoded", "the body is encoded", "send it plain", status=400)
     if not route.body:
-        if request.body and not _says_nothing(request, headers.get("content-type", "")):
+        if request.body and not _is_empty_body(request, headers.get("content-type", "")):
             raise Denied(
                 "body.unexpected",
                 f"{route.name} takes no body",
@@ -198,7 +200,7 @@ def _read_body(request: Request, route: Route) -> object:
         ) from error
 
 
-def _says_nothing(request: Request, media_type: str) -> bool:
+def _is_empty_body(request: Request, media_type: str) -> bool:
     """Tell whether a body that isn't expected is an empty one: some clients send {} with each POST."""
     if request.method != "POST" or not _MEDIA_TYPE.fullmatch(media_type):
         return False
@@ -216,7 +218,7 @@ def _record_refusal(
     verdict = denied.verdict or Verdict("deny", denied.rules, denied.reason, denied.remedy)
     told = request_of(request.method, route, subject, denied.summary)
     result: dict[str, object] = {"status": denied.status, "error": redact.text(denied.reason)}
-    record = yield from note("refusal", by, told, verdict=verdict, result=result)
+    record = yield from record_event("refusal", by, told, verdict=verdict, result=result)
     if record is None:
         state.unjournaled += 1
         return by.id

@@ -107,7 +107,7 @@ def reading(method: str, target: str) -> tuple[str, str]:
     path, _, query = head.target.partition("?")
     try:
         read = read_path(path)
-        match = router.find(method, read.path, versioned=read.versioned)
+        match = router.find_route(method, read.path, versioned=read.versioned)
         read_query(query)
     except Denied as denied:
         return "", denied.rule
@@ -169,5 +169,5 @@ def test_every_route_of_the_table_is_found_by_its_own_plain_path(template: str) 
     for route in (each for each in ROUTES if each.template == template):
         names = dict.fromkeys(re.findall(r"\{(\w+)\}", template), "a-name")
         path = (OWN_PREFIX if route.own else "") + template.format(**names)
-        found = router.find(route.method, path, versioned=False)
+        found = router.find_route(route.method, path, versioned=False)
         assert (found.route.name, dict(found.names)) == (route.name, names)

@@ -116,7 +116,7 @@ class SimBroker:
             start_seq=places.journal.last_seq,
             start_monotonic=places.clock.monotonic(),
         )
-        split_brain.doubt(self.state)
+        split_brain.begin_in_doubt(self.state)
         self._mending = Mending(
             driver=cast("Driver", self), state=self.state, upstream=cast("EngineClient", self)
         )
@@ -156,7 +156,7 @@ class SimBroker:
                 raise
             return death.answered
         assert isinstance(value, Reply), "no request of the simulation's is relayed"
-        if recovery.unsettled(self.state):
+        if recovery.intents_to_settle(self.state):
             soon = self._places.clock.monotonic() + self._pause_s
             self.mend_at = min(self.mend_at or soon, soon)
         return value

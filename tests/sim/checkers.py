@@ -86,7 +86,7 @@ def read(command: Forward) -> Mutated:
     """Return what a forwarded request does."""
     path, _, raw = command.path.partition("?")
     query = dict(parse_qsl(raw, keep_blank_values=True))
-    match = router.find(command.method, path, versioned=False)
+    match = router.find_route(command.method, path, versioned=False)
     body = json.loads(command.body) if command.body else {}
     route, named = match.route.name, match.names
     network = named.get("network", "")

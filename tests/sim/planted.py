@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from controller.broker import dispatch
-from controller.broker.gate import mutate, redact
+from controller.broker.gate import call, journal_entries, mutate, redact
 from controller.broker.gate.commands import Forward, Lost, WriteRecord
 from controller.broker.guards import disruption_budget, kernel_verify, lookup, recovery
 from controller.broker.handlers import container_create, container_lifecycle, container_read
@@ -143,7 +143,7 @@ def _unjournaled_stops(original: Any) -> Any:
 def _no_reads(original: Any) -> Any:
     def inventory(call: Any, state: Any) -> Any:
         if state.journal_error:
-            return mutate.journal_unavailable(call.id)
+            return journal_entries.journal_unavailable(call.id)
         return (yield from original(call, state))
 
     return inventory
@@ -196,7 +196,7 @@ def _soft(original: Any) -> Any:
 
 def _by_label(original: Any) -> Any:
     def container(state: Any, actor: Any, name: str, *more: Any, **known: Any) -> Any:
-        inspect = yield from mutate.seen(f"/containers/{name}/json")
+        inspect = yield from call.read_json(f"/containers/{name}/json")
         labels = {} if inspect is None else inspect["Config"]["Labels"]
         if labels.get(names.INSTANCE) != state.instance:
             return (yield from original(state, actor, name, *more, **known))
@@ -395,13 +395,13 @@ PLANTS = (
         1,
         "forward-first",
         "the engine is asked before the intent is durable",
-        ((mutate, "_recorded", _forward_first),),
+        ((mutate, "_forward_recorded", _forward_first),),
     ),
     Plant(
         1,
         "lost-is-failed",
         "a lost answer is recorded as an outcome",
-        ((mutate, "_recorded", _answers(_lost_is_failed)),),
+        ((mutate, "_forward_recorded", _answers(_lost_is_failed)),),
     ),
     Plant(
         1,
@@ -423,7 +423,7 @@ PLANTS = (
         2,
         "written-anyway",
         "that an intent isn't durable is overlooked",
-        ((mutate, "_recorded", _answers(_written_anyway)),),
+        ((mutate, "_forward_recorded", _answers(_written_anyway)),),
     ),
     Plant(
         2,
@@ -460,8 +460,8 @@ PLANTS = (
         "label-is-enough",
         "who carries our labels is ours, whatever the inventory says",
         (
-            (lookup, "container", _by_label),
-            (container_read, "_listed", always(lambda told, _call, _state: told)),
+            (lookup, "find_container", _by_label),
+            (container_read, "_list_row", always(lambda told, _call, _state: told)),
         ),
     ),
     Plant(
@@ -507,13 +507,13 @@ PLANTS = (
         5,
         "radius-forgotten",
         "the gate lets the controller take down what it likes",
-        ((disruption_budget, "bounded", _unbounded),),
+        ((disruption_budget, "enforce_budget", _unbounded),),
     ),
     Plant(
         5,
         "radius-counts-one-look",
         "the gate forgets what the controller took down before",
-        ((disruption_budget, "_recent", always(lambda _state: ())),),
+        ((disruption_budget, "_recent_removals", always(lambda _state: ())),),
     ),
     Plant(
         6,
@@ -609,7 +609,7 @@ PLANTS = (
         10,
         "no-recovery",
         "open intents are nobody's business",
-        ((recovery, "unsettled", always(lambda _state: ())),),
+        ((recovery, "intents_to_settle", always(lambda _state: ())),),
     ),
     Plant(
         10,

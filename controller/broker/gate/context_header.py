@@ -22,7 +22,7 @@ _FIELD = re.compile(r"[A-Za-z]{1,32}(\.[A-Za-z]{1,32})?")
 _FIELDS_MAX = 32
 
 
-def identified(request: Request) -> tuple[Actor, Context | None]:
+def identify(request: Request) -> tuple[Actor, Context | None]:
     """Return who asks, with the role that this very request has, and the controller's claims.
 
     The controller's role is given only to requests that carry its context. Where operator and

@@ -70,21 +70,21 @@ def instant(value: str) -> str:
     return value
 
 
-def moment(value: str) -> str:
+def rfc3339_time(value: str) -> str:
     """A time in RFC 3339."""
     if not _RFC3339.fullmatch(value):
         raise ValueError("expected a time in RFC 3339")
     return timestamp(datetime.fromisoformat(value).timestamp())
 
 
-def word(value: str) -> str:
+def short_text(value: str) -> str:
     """Some text."""
     if len(value) > WORD_MAX:
         raise ValueError(f"expected at most {WORD_MAX} characters")
     return value
 
 
-def words(value: str) -> str:
+def comma_list(value: str) -> str:
     """Words with commas between them."""
     if not _WORDS.fullmatch(value):
         raise ValueError("expected words with commas between them, 64 at most")
@@ -105,21 +105,21 @@ def detach_keys(value: str) -> str:
     return value
 
 
-def judged(value: str) -> str:
+def left_to_admission(value: str) -> str:
     """Whatever it is: admission judges it."""
     return value
 
 
-def unset(value: str) -> str:
+def must_be_unset(value: str) -> str:
     """Only a zero value: the parameter exists, and nobody may set it."""
     if value not in ZERO_VALUES and value != "-1":
         raise ValueError("expected it to be left out")
     return ""
 
 
-def ignored(value: str) -> str:
+def ignore(value: str) -> str:
     """Anything: the engine ignores it, and it isn't passed on."""
-    word(value)
+    short_text(value)
     return ""
 
 
@@ -130,7 +130,7 @@ def meaning(parameter: Parameter) -> str:
     return text
 
 
-def checked(query: Mapping[str, str], known: Mapping[str, Parameter]) -> dict[str, str]:
+def validate_query(query: Mapping[str, str], known: Mapping[str, Parameter]) -> dict[str, str]:
     """Return the parameters to use, in the route's own order; zero values of known ones go.
 
     A parameter that the route doesn't know is refused, an empty one too: what it would mean to

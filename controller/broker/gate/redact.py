@@ -34,11 +34,11 @@ def text(value: str, *, limit: int = TEXT_MAX) -> str:
     """Return *value* with control and invisible characters escaped, cut at *limit*."""
     cut = value[:limit]
     if not (cut.isascii() and cut.isprintable()):
-        cut = "".join(map(_escaped, cut))
+        cut = "".join(map(_escape, cut))
     return cut if len(value) <= limit else f"{cut}… ({len(value)} characters)"
 
 
-def _escaped(character: str) -> str:
+def _escape(character: str) -> str:
     if unicodedata.category(character).startswith(_PLAIN_CATEGORIES_NOT):
         return f"\\u{ord(character):04x}"
     return character
@@ -70,7 +70,7 @@ def hashes(key: bytes, owner: str, env: object) -> dict[str, str]:
     return found
 
 
-def withholding(message: str, config: Mapping[str, object]) -> str:
+def withhold_secrets(message: str, config: Mapping[str, object]) -> str:
     """Return an error of the engine's without what no record tells of a container or an exec.
 
     *config* has it as the engine's API has: values of ``Env``, and arguments. The program is told,
@@ -78,20 +78,20 @@ def withholding(message: str, config: Mapping[str, object]) -> str:
     no secret, and an error is full of it. Of an address neither who asked there is told nor its
     query: registries lead to stores by links that are signed in it.
     """
-    message = _ADDRESS.sub(_address, message)
-    found = {shown: told for shown, told in _withheld(config) if shown in message}
+    message = _ADDRESS.sub(_redact_address, message)
+    found = {shown: told for shown, told in _secret_texts(config) if shown in message}
     if not found:
         return message
     longest = sorted(found, key=len, reverse=True)
     return re.sub("|".join(map(re.escape, longest)), lambda match: found[match[0]], message)
 
 
-def _address(match: re.Match[str]) -> str:
+def _redact_address(match: re.Match[str]) -> str:
     who, query = match["who"] and f"{WITHHELD}@", match["query"] and f"?{WITHHELD}"
     return f"://{who}{match['where']}{query}"
 
 
-def _withheld(config: Mapping[str, object]) -> Iterator[tuple[str, str]]:
+def _secret_texts(config: Mapping[str, object]) -> Iterator[tuple[str, str]]:
     """Yield each text that isn't told, as an error may show it, and what is told instead."""
     command = [*_texts(config.get("Entrypoint")), *_texts(config.get("Cmd"))]
     program, arguments = "".join(command[:1]), command[1:]

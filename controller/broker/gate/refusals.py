@@ -91,7 +91,7 @@ def rule_of(reply: Reply) -> tuple[str, str]:
     return str(told.get("rule", "")), str(told.get("reason", ""))
 
 
-def admitted(admission: AdmissionDecision) -> AdmissionDecision:
+def raise_if_denied(admission: AdmissionDecision) -> AdmissionDecision:
     """Return *admission* unless it is denied.
 
     Raises:

@@ -104,7 +104,7 @@ def read_query(raw: str) -> dict[str, str]:
     found: dict[str, str] = {}
     for field in fields:
         raw_name, _, raw_value = field.partition("=")
-        name, value = _decoded(raw_name), _decoded(raw_value)
+        name, value = _decode(raw_name), _decode(raw_value)
         if not _PARAMETER_NAME.fullmatch(name):
             raise _bad_query("a parameter has a name that none has")
         if name.casefold() in {known.casefold() for known in found}:
@@ -118,7 +118,7 @@ def read_query(raw: str) -> dict[str, str]:
     return found
 
 
-def _decoded(text: str) -> str:
+def _decode(text: str) -> str:
     try:
         value = unquote_to_bytes(text.replace("+", " ")).decode("utf-8")
     except UnicodeDecodeError as error:
@@ -134,7 +134,7 @@ def _bad_query(reason: str) -> Denied:
     return Denied("query.malformed", reason, "send plain name=value pairs joined by &", status=400)
 
 
-def written(path: str, query: Mapping[str, str] | None = None) -> str:
+def build_path(path: str, query: Mapping[str, str] | None = None) -> str:
     """Return a path with a query, encoded anew; parameters in their own order."""
     pairs = [
         f"{quote(name, safe='')}={quote(value, safe='')}" for name, value in (query or {}).items()

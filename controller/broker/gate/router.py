@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from controller.broker.gate.denied_routes import DENIED, NO_SWARM
-from controller.broker.gate.query_params import checked
+from controller.broker.gate.query_params import validate_query
 from controller.broker.gate.refusals import Denied
 from controller.broker.gate.request_target import read_path, read_query
 from controller.broker.gate.routes import NO_BODY_MAX, OWN_PREFIX, ROUTES, Route
@@ -57,12 +57,12 @@ _DENIED_PATTERNS = tuple(
 _BY_NAME = {route.name: route for route in ROUTES}
 
 
-def by_name(name: str) -> Route | None:
+def route_named(name: str) -> Route | None:
     """Return the route that the journal calls *name*."""
     return _BY_NAME.get(name)
 
 
-def body_bound(method: str, raw_target: str) -> BodyLimit:
+def body_limit(method: str, raw_target: str) -> BodyLimit:
     """Return how long a body may be, by the route that a request means.
 
     What is served to nobody is refused as that, not for a body that nobody would have read; so is
@@ -71,9 +71,9 @@ def body_bound(method: str, raw_target: str) -> BodyLimit:
     raw_path, _, raw_query = raw_target.partition("?")
     try:
         target = read_path(raw_path)
-        found = find(method, target.path, versioned=target.versioned)
+        found = find_route(method, target.path, versioned=target.versioned)
         if not found.route.body:
-            parameters(found.route, raw_query)
+            read_parameters(found.route, raw_query)
     except Denied as denied:
         refused = Malformed(denied.rule, denied.reason, denied.status, denied.remedy)
         return BodyLimit(NO_BODY_MAX, refused)
@@ -83,7 +83,7 @@ def body_bound(method: str, raw_target: str) -> BodyLimit:
 _IMPORT = re.compile(r"(?:^|&)fromSrc=[^&]", re.ASCII)
 
 
-def parameters(route: Route, raw_query: str) -> dict[str, str]:
+def read_parameters(route: Route, raw_query: str) -> dict[str, str]:
     """Return the parameters that a raw query has for a route.
 
     Raises:
@@ -92,10 +92,10 @@ def parameters(route: Route, raw_query: str) -> dict[str, str]:
     if route.name == Mutation.IMAGE_PULL and _IMPORT.search(raw_query):
         refused = import_refused("fromSrc")
         raise Denied(refused.rule, refused.reason, refused.remedy)
-    return checked(read_query(raw_query), route.query)
+    return validate_query(read_query(raw_query), route.query)
 
 
-def find(method: str, path: str, *, versioned: bool, role: Role | None = None) -> Match:
+def find_route(method: str, path: str, *, versioned: bool, role: Role | None = None) -> Match:
     """Return the route of a canonical path; *role* is whose request it is, where that is known.
 
     Raises:

@@ -26,7 +26,7 @@ MINTED_MAX = 4096
 
 
 @dataclass(slots=True)
-class Minted:
+class CreatedExec:
     """An exec that the broker had made for somebody: for one start, by the same one.
 
     ``request`` is what was judged, to be judged again at the start; None once it was started.
@@ -99,7 +99,7 @@ class GateState:
     noted: dict[str, float] = field(default_factory=dict)
     reserved: dict[str, tuple[str, str, str]] = field(default_factory=dict)
     answering: dict[str, DnsNames] = field(default_factory=dict)
-    execs: dict[str, Minted] = field(default_factory=dict)  # by the engine's id
+    execs: dict[str, CreatedExec] = field(default_factory=dict)  # by the engine's id
     attached: set[str] = field(default_factory=set)  # execs whose connection is being relayed
     cut: dict[str, int] = field(default_factory=dict)  # how often an exec's end was tried
     unjournaled: int = 0  # refusals that were answered and couldn't be recorded

@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
-from controller.broker.gate.mutate import Flow, GateRequest, seen
+from controller.broker.gate.call import Flow, GateRequest, read_json
 from controller.broker.gate.refusals import Denied
-from controller.broker.gate.request_target import written
+from controller.broker.gate.request_target import build_path
 from controller.broker.gate.state import GateState
-from controller.broker.guards.list_filters import written as filters_of
+from controller.broker.guards.list_filters import encode as filters_of
 from controller.broker.guards.lookup import OwnContainer
 from controller.core.admission.create import AdmissionDecision
 from controller.core.enforcement import disruption_budget
@@ -34,7 +34,7 @@ _STARTS = frozenset(
 )
 
 
-def bounded(
+def enforce_budget(
     call: GateRequest, state: GateState, found: OwnContainer, judged: AdmissionDecision
 ) -> Flow[AdmissionDecision]:
     """Return the admission of what takes a container down, with what is to be counted of it.
@@ -48,16 +48,16 @@ def bounded(
     item = found.item
     if call.actor.role is not Role.CONTROLLER:
         return judged
-    refuse_clients(call, item.origin, item.admitted.name)
+    refuse_client_objects(call, item.origin, item.admitted.name)
     starting = _is_starting(state, item.id)
     runs = (found.inspect.get("State") or {}).get("Status") == RUNNING
     if not runs and not starting:
         return judged
     target = RunningReplica(item.id, service_of(item))
-    running = yield from _running(state)
+    running = yield from _running_replicas(state)
     running |= {target} if runs else set()
     word = disruption_budget.judge(
-        target, starting=starting, running=running, recent=_recent(state)
+        target, starting=starting, running=running, recent=_recent_removals(state)
     )
     takes: RemovalScope = word.takes
     verdict = judged.verdict
@@ -71,7 +71,7 @@ def bounded(
     return replace(judged, verdict=verdict, summary={**judged.summary, "takesDown": takes})
 
 
-def refuse_clients(call: GateRequest, origin: str, name: str) -> None:
+def refuse_client_objects(call: GateRequest, origin: str, name: str) -> None:
     """Keep the controller off what a client made: a limit or a lost network can end it, too.
 
     Raises:
@@ -114,11 +114,11 @@ def _is_starting(state: GateState, identifier: str) -> bool:
     return any(r.get("object") == identifier and r.get("route") in _STARTS for r in requests)
 
 
-def _running(state: GateState) -> Flow[set[RunningReplica]]:
+def _running_replicas(state: GateState) -> Flow[set[RunningReplica]]:
     """Look at what runs of the controller's containers."""
     labels = [f"{names.INSTANCE}={state.instance}", f"{names.ORIGIN}={Role.CONTROLLER.value}"]
     query = {"filters": filters_of({"label": labels, "status": [RUNNING]})}
-    listed = yield from seen(written("/containers/json", query))
+    listed = yield from read_json(build_path("/containers/json", query))
     known = state.inventory.containers
     items = (known.get(str(each.get("Id", ""))) for each in listed or ())
     return {
@@ -128,7 +128,7 @@ def _running(state: GateState) -> Flow[set[RunningReplica]]:
     }
 
 
-def _recent(state: GateState) -> Iterable[RecentRemoval]:
+def _recent_removals(state: GateState) -> Iterable[RecentRemoval]:
     for taken in state.inventory.taken.values():
         # One that seems to be of the future counts as of now: a clock that was set back.
         age_s = max(0.0, state.age_s(taken.intent, taken.time))

@@ -17,20 +17,16 @@ from enum import Enum
 from typing import Any
 
 from controller.broker.gate import redact
+from controller.broker.gate.call import BROKER, Author, Flow, read_json
 from controller.broker.gate.commands import ReadProcess, WriteRecord
-from controller.broker.gate.mutate import (
-    BROKER,
-    Author,
-    Change,
-    Flow,
+from controller.broker.gate.journal_entries import (
     actor_of,
     journal_unavailable,
-    perform,
     place_of,
     request_of,
-    seen,
     verdict_of,
 )
+from controller.broker.gate.mutate import Change, perform
 from controller.broker.gate.refusals import Answered, told_reply
 from controller.broker.gate.state import GateState
 from controller.core.admission.rebuild import restart_body
@@ -109,7 +105,7 @@ def verify(state: GateState, item: ContainerItem, policy: Policy) -> Flow[Verifi
     pauses = list(PAUSES_S)
     try:
         while pauses:
-            sight, again = yield from _look(state, item, item.confined, policy, pauses.pop(0))
+            sight, again = yield from _observe(state, item, item.confined, policy, pauses.pop(0))
             if not sight.breaches and not again:
                 break
             if again is RecheckReason.STARTING and not pauses and waited < STARTING_LOOKS:
@@ -120,24 +116,24 @@ def verify(state: GateState, item: ContainerItem, policy: Policy) -> Flow[Verifi
     return sight
 
 
-def _look(
+def _observe(
     state: GateState, item: ContainerItem, confined: Confinement, policy: Policy, pause_s: float
 ) -> Flow[tuple[VerificationResult, RecheckReason | None]]:
     """Look once; the second value tells why another look may show something else."""
-    inspect = yield from seen(f"/containers/{item.id}/json")
+    inspect = yield from read_json(f"/containers/{item.id}/json")
     now = (inspect or {}).get("State") or {}
     pid = now.get("Pid")
     if not isinstance(pid, int) or pid <= 0:
         return VerificationResult(doubt=_EXITED), None
     runtime = str((inspect.get("HostConfig") or {}).get("Runtime") or "")
     if runtime not in {"", "runc", "io.containerd.runc.v2", "crun"}:
-        return _doubtful(f"the runtime {runtime} shows no processes", inspect, policy), None
+        return _unverified(f"the runtime {runtime} shows no processes", inspect, policy), None
     targets = tuple(sorted({mount.target for mount in confined.mounts}))
     answer = yield ReadProcess(pid, item.id, targets, pause_s)
     if isinstance(answer, NotReadable):
         if answer.gone:
             return VerificationResult(doubt=_EXITED), None
-        return _doubtful(answer.reason, inspect, policy), RecheckReason.UNSEEN
+        return _unverified(answer.reason, inspect, policy), RecheckReason.UNSEEN
     assert isinstance(answer, EffectiveState), f"a process was answered by {answer!r}"
     expected = ExpectedState(
         id=item.id,
@@ -150,7 +146,7 @@ def _look(
     found = compare(expected, answer, joined)
     told = worded(found)
     breaches = tuple(each for each in found if each.kind is DifferenceKind.BREACH)
-    sight = _doubtful(told.get(DifferenceKind.DOUBT, ""), inspect, policy)
+    sight = _unverified(told.get(DifferenceKind.DOUBT, ""), inspect, policy)
     whole = replace(
         sight,
         breaches=(*breaches, *sight.breaches),
@@ -160,7 +156,7 @@ def _look(
     return whole, RecheckReason.STARTING if answer.starting else None
 
 
-def _doubtful(doubt: str, inspect: Mapping[str, Any], policy: Policy) -> VerificationResult:
+def _unverified(doubt: str, inspect: Mapping[str, Any], policy: Policy) -> VerificationResult:
     """Return what the policy makes of what can't be seen."""
     now = settings(inspect)
     if doubt and policy.security.unverified == "stop":
@@ -208,7 +204,7 @@ def joined_of(
     return tuple(found)
 
 
-def watched(
+def perform_verified(
     state: GateState, call_by: Author, item: ContainerItem, policy: Policy, change: Change
 ) -> Flow[Reply]:
     """Do a change after which a container runs, and stop it if it doesn't run as admitted."""
@@ -225,13 +221,13 @@ def watched(
     try:
         reply = yield from perform(state, call_by, change, learn, told=told)
         if told(reply) is None:
-            return (yield from stop(state, item, sights[0], policy))
+            return (yield from stop_violator(state, item, sights[0], policy))
     finally:
         state.judging.discard(item.id)
     return reply
 
 
-def look_at(state: GateState, identifier: str) -> Flow[VerificationResult | None]:
+def verify_container(state: GateState, identifier: str) -> Flow[VerificationResult | None]:
     """Look at a container of ours that something happened to; None when there is nothing to see."""
     item = state.inventory.containers.get(identifier)
     if item is None or identifier in state.judging:
@@ -240,29 +236,29 @@ def look_at(state: GateState, identifier: str) -> Flow[VerificationResult | None
     state.judging.add(identifier)
     try:
         sight = yield from verify(state, item, policy)
-        if sight.breaches and _may_be_put_back(state, item, sight):
-            yield from _put_back(state, item, sight, policy)
+        if sight.breaches and _can_restore(state, item, sight):
+            yield from _restore(state, item, sight, policy)
             sight = yield from verify(state, item, policy)
         if sight.breaches:
-            yield from stop(state, item, sight, policy)
+            yield from stop_violator(state, item, sight, policy)
     finally:
         state.judging.discard(identifier)
     return sight
 
 
-def stop(
+def stop_violator(
     state: GateState, item: ContainerItem, sight: VerificationResult, policy: Policy
 ) -> Flow[Reply]:
     """Record a violation, then end the container, for good: no restart policy brings it back."""
     reason = "; ".join(each.text for each in sight.breaches)
-    identifier, recorded = yield from _record(state, item, sight, policy)
+    identifier, recorded = yield from _record_violation(state, item, sight, policy)
     if not recorded:
         return journal_unavailable(identifier)
     place = place_of(item)
     changes = [_kill(item, place)]
     if sight.now.restart != "no":
-        changes.insert(0, _unrestarted(item, place, sight.now))
-    yield from _act(state, changes, f"{CAUSE} {identifier}", policy)
+        changes.insert(0, _disable_restart(item, place, sight.now))
+    yield from _perform_all(state, changes, f"{CAUSE} {identifier}", policy)
     return told_reply(
         403,
         sight.breaches[0].rule,
@@ -272,7 +268,7 @@ def stop(
     )
 
 
-def _record(
+def _record_violation(
     state: GateState, item: ContainerItem, sight: VerificationResult, policy: Policy, **more: object
 ) -> Flow[tuple[str, bool]]:
     """Record a violation; return its id, and whether it is durable."""
@@ -290,13 +286,15 @@ def _record(
     return identifier, isinstance((yield WriteRecord(entry)), Record)
 
 
-def _act(state: GateState, changes: Iterable[Change], cause: str, policy: Policy) -> Flow[None]:
+def _perform_all(
+    state: GateState, changes: Iterable[Change], cause: str, policy: Policy
+) -> Flow[None]:
     for change in changes:
         by = Author(state.new_id(), BROKER, Context(cause=cause), policy=policy.digest)
         yield from perform(state, by, change, despite_hold=True)
 
 
-def _may_be_put_back(state: GateState, item: ContainerItem, sight: VerificationResult) -> bool:
+def _can_restore(state: GateState, item: ContainerItem, sight: VerificationResult) -> bool:
     """Tell whether a breach is taken back: on the controller's containers, and not over and over.
 
     What a client made is nobody's to look after: it is ended.
@@ -314,23 +312,23 @@ def _may_be_put_back(state: GateState, item: ContainerItem, sight: VerificationR
     return item.origin == Role.CONTROLLER.value and reversible and again < PUT_BACK_MAX
 
 
-def _put_back(
+def _restore(
     state: GateState, item: ContainerItem, sight: VerificationResult, policy: Policy
 ) -> Flow[None]:
     """Record a violation, then give the container the limits and networks that it was admitted with."""
     times = state.put_back.get(item.id, ())
     state.put_back[item.id] = (*times, state.clock.monotonic())
-    identifier, recorded = yield from _record(state, item, sight, policy, putBack=True)
+    identifier, recorded = yield from _record_violation(state, item, sight, policy, putBack=True)
     if not recorded:
         return
-    changes = [_off(item, network) for network in sight.foreign]
+    changes = [_disconnect(item, network) for network in sight.foreign]
     if any(each.rule == "effective.limit" for each in sight.breaches):
-        changes.append(_limited(item, sight.now))
+        changes.append(_restore_limits(item, sight.now))
     told = "; ".join(redact.text(each.text) for each in sight.breaches)
-    yield from _act(state, changes, f"{CAUSE} {identifier}: {told}", policy)
+    yield from _perform_all(state, changes, f"{CAUSE} {identifier}: {told}", policy)
 
 
-def _off(item: ContainerItem, network: JoinedNetwork) -> Change:
+def _disconnect(item: ContainerItem, network: JoinedNetwork) -> Change:
     return Change(
         Mutation.NETWORK_DISCONNECT,
         item.id,
@@ -343,7 +341,7 @@ def _off(item: ContainerItem, network: JoinedNetwork) -> Change:
     )
 
 
-def _limited(item: ContainerItem, now: Settings) -> Change:
+def _restore_limits(item: ContainerItem, now: Settings) -> Change:
     """Return the update that gives all limits again, those too that inspect shows unchanged."""
     admitted = item.admitted
     limits: dict[str, Any] = {
@@ -378,7 +376,7 @@ def _kill(item: ContainerItem, place: dict[str, object]) -> Change:
     )
 
 
-def _unrestarted(item: ContainerItem, place: dict[str, object], now: Settings) -> Change:
+def _disable_restart(item: ContainerItem, place: dict[str, object], now: Settings) -> Change:
     """Return the update after which the engine doesn't start it again."""
     return Change(
         Mutation.CONTAINER_UPDATE,

@@ -35,7 +35,7 @@ EVENT_TYPES = frozenset({"container", "image", "network", "volume"})
 Filters = dict[str, list[str]]
 
 
-def read(text: str, known: frozenset[str]) -> Filters:
+def parse(text: str, known: frozenset[str]) -> Filters:
     """Return what ``filters`` asks for: each key's values.
 
     Raises:
@@ -91,7 +91,7 @@ def _malformed(reason: str) -> Denied:
     )
 
 
-def image_named(patterns: list[str], name: str) -> bool:
+def is_name_wanted(patterns: list[str], name: str) -> bool:
     """Tell whether a name of an image is one that ``reference`` asks for; no pattern asks for all.
 
     The engine's way, which judges by all names of an image, would tell of names that aren't shown.
@@ -109,7 +109,7 @@ def _matches(pattern: str, name: str) -> bool:
     return len(wanted) == len(parts) and all(map(fnmatchcase, parts, wanted))
 
 
-def narrowed(filters: Filters, state: GateState, actor: Actor) -> Filters:
+def restrict(filters: Filters, state: GateState, actor: Actor) -> Filters:
     """Return the filters with the labels that keep the result to ours, and to the caller's."""
     labels = [
         label
@@ -122,6 +122,6 @@ def narrowed(filters: Filters, state: GateState, actor: Actor) -> Filters:
     return {**filters, "label": labels}
 
 
-def written(filters: Filters) -> str:
+def encode(filters: Filters) -> str:
     """Return the value of the parameter."""
     return json.dumps(filters, separators=(",", ":"))

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from controller.broker.gate import redact
-from controller.broker.gate.mutate import BROKER, Author, Flow, note, request_of, seen
+from controller.broker.gate.call import BROKER, Author, Flow, read_json
+from controller.broker.gate.journal_entries import record_event, request_of
 from controller.broker.gate.refusals import Answered, Denied, message_reply
 from controller.broker.gate.state import GateState
 from controller.core.engine_api.translate import ICC, MASQUERADE, settings
@@ -41,17 +42,17 @@ class OwnContainer:
         return f"/containers/{self.item.id}"
 
 
-def sees(actor: Actor, owner: str) -> bool:
+def can_see(actor: Actor, owner: str) -> bool:
     """Tell whether an object of ours is the caller's to see and to act on."""
     return actor.role is not Role.CLIENT or (owner != "" and owner == actor.owner)
 
 
-def knows_the_host(actor: Actor) -> bool:
+def can_see_host(actor: Actor) -> bool:
     """Return True if the actor may learn where things lie on the host: operators alone."""
     return actor.role is Role.OPERATOR
 
 
-def container(
+def find_container(
     state: GateState,
     actor: Actor,
     name: str,
@@ -66,29 +67,29 @@ def container(
     """
     missing = f"No such container: {redact.text(name)}"
     if not _NAME.fullmatch(name):
-        raise absent(actor, missing, redact.text(name))
+        raise not_found(actor, missing, redact.text(name))
     identifier = _known_id(state, name)
     known = state.inventory.containers.get(identifier)
-    follows = ahead(known) if known is not None and sees(actor, known.owner) else ()
-    inspect = yield from _named(f"/containers/{identifier or name}/json", follows)
+    follows = ahead(known) if known is not None and can_see(actor, known.owner) else ()
+    inspect = yield from _read_named(f"/containers/{identifier or name}/json", follows)
     if inspect is None:
         if identifier in state.inventory.containers:
-            yield from gone(state, mutations.CONTAINER_GONE, identifier)
-        raise absent(actor, missing, name)
+            yield from record_gone(state, mutations.CONTAINER_GONE, identifier)
+        raise not_found(actor, missing, name)
     found = str(inspect.get("Id", ""))
     exact = identifier == found or inspect.get("Name") == f"/{name}"
     item = state.inventory.containers.get(found)
     labels = (inspect.get("Config") or {}).get("Labels") or {}
     ours = item is not None and labels.get(names.INSTANCE) == state.instance
-    if not exact or item is None or not ours or not sees(actor, item.owner):
-        raise foreign(missing, name)
+    if not exact or item is None or not ours or not can_see(actor, item.owner):
+        raise foreign_object(missing, name)
     return OwnContainer(item, inspect)
 
 
-def _named(path: str, ahead: tuple[str, ...] = ()) -> Flow[Any]:
+def _read_named(path: str, ahead: tuple[str, ...] = ()) -> Flow[Any]:
     """Return what the engine has under a name; several that a prefix fits are none."""
     try:
-        return (yield from seen(path, ahead))
+        return (yield from read_json(path, ahead))
     except Answered as answered:
         if answered.reply.status == 400:
             return None
@@ -105,7 +106,7 @@ def _known_id(state: GateState, name: str) -> str:
     return ""
 
 
-def foreign(missing: str, subject: str) -> Denied:
+def foreign_object(missing: str, subject: str) -> Denied:
     """Return the refusal of an object that isn't the caller's: it reads as if there were none."""
     return Denied(
         "foreign",
@@ -117,21 +118,21 @@ def foreign(missing: str, subject: str) -> Denied:
     )
 
 
-def absent(actor: Actor, missing: str, subject: str) -> Exception:
+def not_found(actor: Actor, missing: str, subject: str) -> Exception:
     """Return how it is told that there is none of that name.
 
     A client reads (and the journal keeps) the same as of a foreign object: names of others can't
     be found out. Controller and operators see all of ours, and need to know.
     """
     if actor.role is Role.CLIENT:
-        return foreign(missing, subject)
+        return foreign_object(missing, subject)
     return Answered(message_reply(404, missing))
 
 
-def gone(state: GateState, route: str, identifier: str) -> Flow[bool]:
+def record_gone(state: GateState, route: str, identifier: str) -> Flow[bool]:
     """Record that an object of ours isn't on the engine any more, and take it off the inventory."""
     request = request_of("GET", route, identifier, {})
-    return (yield from note("read", Author(state.new_id(), BROKER), request)) is not None
+    return (yield from record_event("read", Author(state.new_id(), BROKER), request)) is not None
 
 
 def container_facts(found: OwnContainer) -> ContainerFacts:
@@ -199,49 +200,49 @@ def volume_path(name: str) -> str:
     return f"/volumes/{name}" if _NAME.fullmatch(name) else ""
 
 
-def network(state: GateState, name: str) -> Flow[FoundNetwork | None]:
+def find_network(state: GateState, name: str) -> Flow[FoundNetwork | None]:
     """Return the network of the engine that is called exactly *name*, or has that id."""
     path = network_path(name)
     if not path:
         return None
-    inspect = yield from _named(path)
+    inspect = yield from _read_named(path)
     if inspect is None:
         if name in state.inventory.networks:
-            yield from gone(state, mutations.NETWORK_GONE, name)
+            yield from record_gone(state, mutations.NETWORK_GONE, name)
         return None
     if name not in {inspect.get("Id"), inspect.get("Name")}:
         # The engine resolves a prefix of an id; such a name means nothing here, unless ours.
         belonging = state.inventory.networks.get(str(inspect.get("Id", "")))
         if not _PREFIX.fullmatch(name) or belonging is None:
             return None
-    return FoundNetwork(inspect, network_belonging(state, inspect))
+    return FoundNetwork(inspect, owned_network(state, inspect))
 
 
-def network_belonging(state: GateState, inspect: dict[str, Any]) -> OwnedObject | None:
+def owned_network(state: GateState, inspect: dict[str, Any]) -> OwnedObject | None:
     """Return the inventory's word on a network, if its labels agree."""
     belonging = state.inventory.networks.get(str(inspect.get("Id", "")))
-    return belonging if belonging and _labelled(state, inspect, belonging) else None
+    return belonging if belonging and _has_own_labels(state, inspect, belonging) else None
 
 
-def own_network(state: GateState, actor: Actor, name: str) -> Flow[FoundNetwork]:
+def find_own_network(state: GateState, actor: Actor, name: str) -> Flow[FoundNetwork]:
     """Return the network of ours that *name* means.
 
     Raises:
         Answered, Denied: as ``container``.
     """
-    return _own(actor, name, (yield from network(state, name)))
+    return _visible_network(actor, name, (yield from find_network(state, name)))
 
 
-def _own(actor: Actor, name: str, found: FoundNetwork | None) -> FoundNetwork:
+def _visible_network(actor: Actor, name: str, found: FoundNetwork | None) -> FoundNetwork:
     missing = f"network {redact.text(name)} not found"
     if found is None:
-        raise absent(actor, missing, redact.text(name))
-    if found.belonging is None or not sees(actor, found.belonging.owner):
-        raise foreign(missing, name)
+        raise not_found(actor, missing, redact.text(name))
+    if found.belonging is None or not can_see(actor, found.belonging.owner):
+        raise foreign_object(missing, name)
     return found
 
 
-def network_to_leave(
+def find_network_to_leave(
     state: GateState, actor: Actor, name: str, found: OwnContainer
 ) -> Flow[FoundNetwork]:
     """Return the network that *found* is to leave: one of ours, or one that it is in by mistake.
@@ -252,11 +253,11 @@ def network_to_leave(
     Raises:
         Answered, Denied: as ``container``.
     """
-    left = yield from network(state, name)
+    left = yield from find_network(state, name)
     ends = (found.inspect.get("NetworkSettings") or {}).get("Networks") or {}
     if actor.role is not Role.CLIENT and left is not None and left.facts.name in ends:
         return left
-    return _own(actor, name, left)
+    return _visible_network(actor, name, left)
 
 
 @dataclass(frozen=True, slots=True)
@@ -281,41 +282,41 @@ class FoundVolume:
         )
 
 
-def volume(state: GateState, name: str) -> Flow[FoundVolume | None]:
+def find_volume(state: GateState, name: str) -> Flow[FoundVolume | None]:
     """Return the volume of that name. One that was removed and made anew elsewhere isn't ours."""
     path = volume_path(name)
     if not path:
         return None
-    inspect = yield from seen(path)
+    inspect = yield from read_json(path)
     if inspect is None:
         if name in state.inventory.volumes:
-            yield from gone(state, mutations.VOLUME_GONE, name)
+            yield from record_gone(state, mutations.VOLUME_GONE, name)
         return None
-    return FoundVolume(inspect, volume_belonging(state, inspect))
+    return FoundVolume(inspect, owned_volume(state, inspect))
 
 
-def volume_belonging(state: GateState, inspect: dict[str, Any]) -> OwnedObject | None:
+def owned_volume(state: GateState, inspect: dict[str, Any]) -> OwnedObject | None:
     """Return the inventory's word on a volume, if its labels agree."""
     belonging = state.inventory.volumes.get(str(inspect.get("Name", "")))
-    return belonging if belonging and _labelled(state, inspect, belonging) else None
+    return belonging if belonging and _has_own_labels(state, inspect, belonging) else None
 
 
-def own_volume(state: GateState, actor: Actor, name: str) -> Flow[FoundVolume]:
+def find_own_volume(state: GateState, actor: Actor, name: str) -> Flow[FoundVolume]:
     """Return the volume of ours that *name* means.
 
     Raises:
         Answered, Denied: as ``container``.
     """
     missing = f"get {redact.text(name)}: no such volume"
-    found = yield from volume(state, name)
+    found = yield from find_volume(state, name)
     if found is None:
-        raise absent(actor, missing, redact.text(name))
-    if found.belonging is None or not sees(actor, found.belonging.owner):
-        raise foreign(missing, name)
+        raise not_found(actor, missing, redact.text(name))
+    if found.belonging is None or not can_see(actor, found.belonging.owner):
+        raise foreign_object(missing, name)
     return found
 
 
-def _labelled(state: GateState, inspect: dict[str, Any], belonging: OwnedObject) -> bool:
+def _has_own_labels(state: GateState, inspect: dict[str, Any], belonging: OwnedObject) -> bool:
     labels = inspect.get("Labels") or {}
     return bool(
         labels.get(names.INSTANCE) == state.instance

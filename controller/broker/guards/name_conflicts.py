@@ -9,10 +9,10 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from controller.broker.gate.mutate import Flow, GateRequest, seen
+from controller.broker.gate.call import Flow, GateRequest, read_json
 from controller.broker.gate.refusals import Denied
 from controller.broker.gate.state import GateState
-from controller.broker.guards.lookup import OwnContainer, sees
+from controller.broker.guards.lookup import OwnContainer, can_see
 from controller.core.admission.dns_names import (
     DnsNames,
     answering,
@@ -43,9 +43,9 @@ class Holder:
     instance: str = ""
 
 
-def holder(state: GateState, name: str) -> Flow[Holder]:
+def find_holder(state: GateState, name: str) -> Flow[Holder]:
     """Return who has a name."""
-    inspect = (yield from seen(name_path(name))) if name else None
+    inspect = (yield from read_json(name_path(name))) if name else None
     if inspect is None or inspect.get("Name") != f"/{name}":
         return Holder()
     identifier = str(inspect.get("Id", ""))
@@ -65,7 +65,7 @@ def refuse_if_taken(call: GateRequest, name: str, taken: Holder) -> None:
     """
     if not taken.id or call.actor.role is not Role.CLIENT:
         return
-    if taken.item is not None and sees(call.actor, taken.item.owner):
+    if taken.item is not None and can_see(call.actor, taken.item.owner):
         return
     raise Denied(
         "name.taken",
@@ -77,7 +77,7 @@ def refuse_if_taken(call: GateRequest, name: str, taken: Holder) -> None:
     )
 
 
-def others(state: GateState) -> Iterator[DnsNames]:
+def names_in_use(state: GateState) -> Iterator[DnsNames]:
     """Yield what every container of ours answers to: those there are, and those on their way."""
     for item in state.inventory.containers.values():
         yield of_item(item)
@@ -89,13 +89,13 @@ def others(state: GateState) -> Iterator[DnsNames]:
 
 
 @contextmanager
-def answers_to(call: GateRequest, state: GateState, mine: DnsNames) -> Iterator[None]:
+def reserve_names(call: GateRequest, state: GateState, mine: DnsNames) -> Iterator[None]:
     """Keep names for the caller while they are being taken.
 
     Raises:
         Denied: ``network.name-taken``.
     """
-    for finding in clashes(mine, others(state), free=call.policy.networks.aliases):
+    for finding in clashes(mine, names_in_use(state), free=call.policy.networks.aliases):
         raise Denied(finding.rule, finding.reason, finding.remedy, subject=call.route.name)
     state.answering[call.id] = mine
     try:
@@ -104,13 +104,13 @@ def answers_to(call: GateRequest, state: GateState, mine: DnsNames) -> Iterator[
         state.answering.pop(call.id, None)
 
 
-def renamed(found: OwnContainer, name: str) -> DnsNames:
+def names_after_rename(found: OwnContainer, name: str) -> DnsNames:
     """Return what a container answers to under another name."""
     item = found.item
     return answering(item.owner, item.admitted.networks, [name], service=service_of(item))
 
 
-def joining(found: OwnContainer, network: str, aliases: tuple[str, ...]) -> DnsNames:
+def names_after_join(found: OwnContainer, network: str, aliases: tuple[str, ...]) -> DnsNames:
     """Return what a container answers to in a network that it joins."""
     whole = of_item(found.item)
     host = str((found.inspect.get("Config") or {}).get("Hostname") or "")

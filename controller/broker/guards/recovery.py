@@ -9,24 +9,16 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from controller.broker.gate.call import BROKER, Author, Flow, parse_json, read_json
 from controller.broker.gate.commands import Lost, ReadEngine, WriteRecord
-from controller.broker.gate.mutate import (
-    BROKER,
-    Author,
-    Change,
-    Flow,
-    actor_of,
-    loaded,
-    perform,
-    place_of,
-    seen,
-)
+from controller.broker.gate.journal_entries import actor_of, place_of
+from controller.broker.gate.mutate import Change, perform
 from controller.broker.gate.refusals import Answered
-from controller.broker.gate.router import by_name
+from controller.broker.gate.router import route_named
 from controller.broker.gate.routes import Route
 from controller.broker.gate.state import GateState
 from controller.broker.guards import split_brain
-from controller.broker.guards.lookup import gone
+from controller.broker.guards.lookup import record_gone
 from controller.core.enforcement import settlement
 from controller.core.enforcement.settlement import Settled, SettlementEvidence
 from controller.model import mutations, names
@@ -38,7 +30,7 @@ from controller.model.records import Entry, Record, Reply
 STALE = Verdict("allow", ("stale.clean-up",), "it was created and never started")
 
 
-def unsettled(state: GateState) -> tuple[str, ...]:
+def intents_to_settle(state: GateState) -> tuple[str, ...]:
     """Return the ids of the intents that are recovery's to close, oldest first."""
     mine = [(i.seq, key) for key, i in state.inventory.open.items() if key not in state.in_flight]
     return tuple(key for _, key in sorted(mine))
@@ -56,7 +48,7 @@ def settle(
     intent = state.inventory.open.get(identifier)
     if intent is None or identifier in state.in_flight:
         return None
-    route = by_name(str(intent.request.get("route", "")))
+    route = route_named(str(intent.request.get("route", "")))
     assert route is not None, f"an intent of no route: {intent.request.get('route')}"
     assert identifier not in state.settling, f"{identifier} is being settled already"
     state.settling.add(identifier)
@@ -83,7 +75,7 @@ def _settle(
         if answer.status >= 400 and answer.status != 404:
             return earlier
         try:
-            told = None if answer.status == 404 else loaded(answer)
+            told = None if answer.status == 404 else parse_json(answer)
         except Answered:
             return earlier
         sighting = settlement.sight(route.evidence, intent, identifier, told)
@@ -124,7 +116,7 @@ def forget_gone(state: GateState) -> Flow[int]:
     this state belongs to, nothing is forgotten.
     """
     try:
-        info = yield from seen("/info")
+        info = yield from read_json("/info")
         if str((info or {}).get("ID", "")) != state.engine.engine_id:
             return 0
         return (yield from _forget_gone(state))
@@ -133,40 +125,40 @@ def forget_gone(state: GateState) -> Flow[int]:
 
 
 def _forget_gone(state: GateState) -> Flow[int]:
-    containers = yield from seen("/containers/json?all=1")
-    networks = yield from seen("/networks")
-    volumes = ((yield from seen("/volumes")) or {}).get("Volumes")
+    containers = yield from read_json("/containers/json?all=1")
+    networks = yield from read_json("/networks")
+    volumes = ((yield from read_json("/volumes")) or {}).get("Volumes")
     inventory = state.inventory
-    split_brain.note(state, containers)
+    split_brain.record_listed(state, containers)
     missing = [
         (mutations.CONTAINER_GONE, f"/containers/{key}/json", key)
-        for key in _absent(inventory.containers, containers, "Id")
+        for key in _missing_from(inventory.containers, containers, "Id")
     ]
     missing += [
         (mutations.NETWORK_GONE, f"/networks/{key}", key)
-        for key in _absent(inventory.networks, networks, "Id")
+        for key in _missing_from(inventory.networks, networks, "Id")
     ]
     missing += [
         (mutations.VOLUME_GONE, f"/volumes/{key}", key)
-        for key in _absent(inventory.volumes, volumes, "Name")
+        for key in _missing_from(inventory.volumes, volumes, "Name")
     ]
     forgotten = 0
     for route, path, key in missing:
-        if not _busy(state, key) and (yield from seen(path)) is None:
-            forgotten += yield from gone(state, route, key)
+        if not _has_open_intent(state, key) and (yield from read_json(path)) is None:
+            forgotten += yield from record_gone(state, route, key)
     return forgotten
 
 
-def _absent(known: Iterable[str], listed: Any, member: str) -> list[str]:
+def _missing_from(known: Iterable[str], listed: Any, member: str) -> list[str]:
     there = {str(each.get(member, "")) for each in listed or ()}
     return [key for key in known if key not in there]
 
 
-def _busy(state: GateState, subject: str) -> bool:
+def _has_open_intent(state: GateState, subject: str) -> bool:
     return any(intent.request.get("object") == subject for intent in state.inventory.open.values())
 
 
-def stale(state: GateState) -> tuple[str, ...]:
+def stale_containers(state: GateState) -> tuple[str, ...]:
     """Return the containers that an earlier broker's intent created and that never started.
 
     To be called once, at start, after the first round of settling; what is created from then on
@@ -182,17 +174,17 @@ def stale(state: GateState) -> tuple[str, ...]:
     )
 
 
-def clean_up(state: GateState, identifier: str) -> Flow[bool]:
+def remove_stale(state: GateState, identifier: str) -> Flow[bool]:
     """Remove one container of ``stale``, unless it ran after all; tell whether it was removed."""
     item = state.inventory.containers.get(identifier)
-    if item is None or item.started or _busy(state, identifier):
+    if item is None or item.started or _has_open_intent(state, identifier):
         return False
     try:
-        inspect = yield from seen(f"/containers/{identifier}/json")
+        inspect = yield from read_json(f"/containers/{identifier}/json")
     except Answered:
         return False
     if inspect is None:
-        return (yield from gone(state, mutations.CONTAINER_GONE, identifier))
+        return (yield from record_gone(state, mutations.CONTAINER_GONE, identifier))
     labels = (inspect.get("Config") or {}).get("Labels") or {}
     status = (inspect.get("State") or {}).get("Status")
     if status != "created" or labels.get(names.INSTANCE) != state.instance:

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 
 from controller.broker.gate.refusals import json_reply
 from controller.broker.gate.state import GateState
-from controller.broker.guards.lookup import sees
+from controller.broker.guards.lookup import can_see
 from controller.model.records import Actor, Reply, Request, Role
 
 BLANK = "…"
@@ -22,7 +22,7 @@ _ID = re.compile(r"(?<![0-9A-Za-z])[0-9a-f]{12,64}(?![0-9A-Za-z])", re.ASCII)
 _ATTACHED = re.compile(r'name:"(?P<name>[^"]*)"')
 
 
-def discreet(reply: Reply, request: Request, actor: Actor, state: GateState) -> Reply:
+def scrub_reply(reply: Reply, request: Request, actor: Actor, state: GateState) -> Reply:
     """Return an answer as this caller may read it: a client's errors are blanked."""
     if actor.role is not Role.CLIENT or reply.status < 400 or not reply.body:
         return reply
@@ -34,7 +34,7 @@ def discreet(reply: Reply, request: Request, actor: Actor, state: GateState) -> 
     if not isinstance(message, str):
         return reply
     said = f"{request.path}?{request.query} {request.body.decode(errors='replace')}"
-    kept = blanked(message, said, actor, state)
+    kept = scrub_text(message, said, actor, state)
     if kept == message:
         return reply
     return Reply(
@@ -42,9 +42,9 @@ def discreet(reply: Reply, request: Request, actor: Actor, state: GateState) -> 
     )
 
 
-def blanked(message: str, said: str, actor: Actor, state: GateState) -> str:
+def scrub_text(message: str, said: str, actor: Actor, state: GateState) -> str:
     """Return an error of the engine's with what is others' blanked, but what the client *said*."""
-    own_ids, own_names = _own(actor, state)
+    own_ids, own_names = _visible_objects(actor, state)
 
     def identifier(match: re.Match[str]) -> str:
         found = match[0]
@@ -55,25 +55,25 @@ def blanked(message: str, said: str, actor: Actor, state: GateState) -> str:
         return match[0] if match["name"] in own_names else f'name:"{BLANK}"'
 
     text = _ATTACHED.sub(attached, _ID.sub(identifier, message))
-    for name in _others(actor, state):
+    for name in _hidden_names(actor, state):
         if name in text and name not in said:
             text = re.sub(rf"(?<![\w.-]){re.escape(name)}(?![\w.-])", BLANK, text)
     return text
 
 
-def _own(actor: Actor, state: GateState) -> tuple[set[str], set[str]]:
+def _visible_objects(actor: Actor, state: GateState) -> tuple[set[str], set[str]]:
     known = state.inventory
-    items = [item for item in known.containers.values() if sees(actor, item.owner)]
+    items = [item for item in known.containers.values() if can_see(actor, item.owner)]
     made = [*known.networks.values(), *known.volumes.values()]
-    mine = [each for each in made if sees(actor, each.owner)]
+    mine = [each for each in made if can_see(actor, each.owner)]
     ids = {item.id for item in items} | {each.id for each in mine}
     return ids, {item.admitted.name for item in items} | {each.name for each in mine}
 
 
-def _others(actor: Actor, state: GateState) -> Iterator[str]:
+def _hidden_names(actor: Actor, state: GateState) -> Iterator[str]:
     for item in state.inventory.containers.values():
-        if item.admitted.name and not sees(actor, item.owner):
+        if item.admitted.name and not can_see(actor, item.owner):
             yield item.admitted.name
     for volume in state.inventory.volumes.values():
-        if not sees(actor, volume.owner):
+        if not can_see(actor, volume.owner):
             yield volume.name

@@ -14,11 +14,11 @@ from datetime import datetime
 from typing import Any
 
 from controller.broker.gate import redact
-from controller.broker.gate.mutate import Flow, GateRequest, seen
+from controller.broker.gate.call import Flow, GateRequest, read_json
 from controller.broker.gate.refusals import Denied
-from controller.broker.gate.request_target import written
+from controller.broker.gate.request_target import build_path
 from controller.broker.gate.state import GateState
-from controller.broker.guards.list_filters import written as filters_of
+from controller.broker.guards.list_filters import encode as filters_of
 from controller.core.encoding.uuid7 import timestamp_s
 from controller.model import names
 from controller.model.records import Role
@@ -31,7 +31,7 @@ REMEDY = (
 TOLD_MAX = 5
 
 
-def doubt(state: GateState) -> None:
+def begin_in_doubt(state: GateState) -> None:
     """Begin: what is labelled as ours, and is later than all that is known, is another's."""
     known = state.inventory
     if known.time:
@@ -52,30 +52,32 @@ def refuse_if_forked(call: GateRequest, state: GateState) -> Flow[None]:
     """
     if call.actor.role is Role.OPERATOR or not (state.in_doubt or state.rivals):
         return
-    yield from look_around(state)
+    yield from survey(state)
     if state.rivals:
         told = ", ".join(name or key[:12] for key, name in sorted(state.rivals.items())[:TOLD_MAX])
         raise Denied(CODE, f"another broker of this instance made {told}", REMEDY)
 
 
-def look_around(state: GateState) -> Flow[None]:
+def survey(state: GateState) -> Flow[None]:
     """Look at all that carries this instance's label.
 
     Raises:
         Answered: the engine doesn't answer.
     """
-    note(state, (yield from seen(labelled("/containers/json", state, all="1"))))
+    record_listed(
+        state, (yield from read_json(instance_list_path("/containers/json", state, all="1")))
+    )
 
 
-def labelled(path: str, state: GateState, **query: str) -> str:
+def instance_list_path(path: str, state: GateState, **query: str) -> str:
     """Return the path of a list of what carries this instance's label."""
     filters = filters_of({"label": [f"{names.INSTANCE}={state.instance}"]})
-    return written(path, {**query, "filters": filters})
+    return build_path(path, {**query, "filters": filters})
 
 
-def note(state: GateState, listed: Any) -> None:
+def record_listed(state: GateState, listed: Any) -> None:
     """Take note of the strangers and rivals in a list of containers."""
-    found = list(strange(state, listed))
+    found = list(unknown_containers(state, listed))
     state.strangers = {identifier: name for identifier, name, _ in found}
     state.rivals = {
         identifier: name for identifier, name, intent in found if is_rival(state, intent)
@@ -83,7 +85,7 @@ def note(state: GateState, listed: Any) -> None:
     state.in_doubt = False
 
 
-def strange(state: GateState, listed: Any) -> Iterable[tuple[str, str, str]]:
+def unknown_containers(state: GateState, listed: Any) -> Iterable[tuple[str, str, str]]:
     """Yield id, name and intent of the containers that aren't ours; what an open create made is."""
     inventory = state.inventory
     for each in listed or ():

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from controller.broker.gate.mutate import Flow, examine
+from controller.broker.gate.call import Flow, inspect_paths
 from controller.broker.gate.refusals import Denied
 from controller.broker.gate.state import GateState
 from controller.broker.guards import lookup
@@ -42,20 +42,20 @@ def refuse_if_changed(state: GateState, found: OwnContainer) -> Flow[None]:
     Raises:
         Denied: ``network.changed``, ``volume.changed``, ``mount.changed``.
     """
-    yield from _networks(state, found)
-    yield from _volumes(state, found)
-    yield from _sources(state, found)
+    yield from _refuse_changed_networks(state, found)
+    yield from _refuse_changed_volumes(state, found)
+    yield from _refuse_changed_sources(state, found)
 
 
-def looked_at(item: ContainerItem) -> tuple[str, ...]:
+def paths_to_read(item: ContainerItem) -> tuple[str, ...]:
     """Return what ``refuse_if_changed`` asks the engine for."""
     networks = map(lookup.network_path, item.admitted.networks)
     return tuple(filter(None, (*networks, *map(lookup.volume_path, _volume_names(item)))))
 
 
-def _networks(state: GateState, found: OwnContainer) -> Flow[None]:
+def _refuse_changed_networks(state: GateState, found: OwnContainer) -> Flow[None]:
     for name in found.item.admitted.networks:
-        network = yield from lookup.network(state, name)
+        network = yield from lookup.find_network(state, name)
         if network is not None and network.belonging is None:
             raise Denied(
                 "network.changed",
@@ -65,9 +65,9 @@ def _networks(state: GateState, found: OwnContainer) -> Flow[None]:
             )
 
 
-def _volumes(state: GateState, found: OwnContainer) -> Flow[None]:
+def _refuse_changed_volumes(state: GateState, found: OwnContainer) -> Flow[None]:
     for name in _volume_names(found.item):
-        volume = yield from lookup.volume(state, name)
+        volume = yield from lookup.find_volume(state, name)
         if volume is None:
             changed = "isn't there any more"
         elif volume.belonging is None:
@@ -85,33 +85,33 @@ def _volumes(state: GateState, found: OwnContainer) -> Flow[None]:
 
 
 def _volume_names(item: ContainerItem) -> list[str]:
-    return sorted({mount.source for mount in _admitted(item, "volume")} - {""})
+    return sorted({mount.source for mount in _admitted_mounts(item, "volume")} - {""})
 
 
-def _admitted(item: ContainerItem, kind: str) -> Iterator[ExpectedMount]:
+def _admitted_mounts(item: ContainerItem, kind: str) -> Iterator[ExpectedMount]:
     for mount in item.confined.mounts if item.confined else ():
         if mount.type == kind:
             yield mount
 
 
-def _sources(state: GateState, found: OwnContainer) -> Flow[None]:
+def _refuse_changed_sources(state: GateState, found: OwnContainer) -> Flow[None]:
     """Refuse when a source isn't any more what was admitted: swapped for a link, or ours."""
     binds = {
         str(mount.get("Source"))
         for mount in found.inspect.get("Mounts") or ()
         if mount.get("Type") == "bind"
     }
-    known = {mount.source: mount for mount in _admitted(found.item, "bind")}
+    known = {mount.source: mount for mount in _admitted_mounts(found.item, "bind")}
     known |= {
         data_path(state.volumes_root, mount.source): mount
-        for mount in _admitted(found.item, "volume")
+        for mount in _admitted_mounts(found.item, "volume")
         if mount.inode
     }
     sources = sorted({*binds, *known})
-    facts = yield from examine(tuple(sources))
+    facts = yield from inspect_paths(tuple(sources))
     for source in sources:
         seen = facts.get(source, PathFacts(source, "unreadable"))
-        if changed := _changed(state, seen, known.get(source)):
+        if changed := _difference(state, seen, known.get(source)):
             raise Denied(
                 "mount.changed",
                 f"the bind source {source} is now {changed}",
@@ -120,7 +120,7 @@ def _sources(state: GateState, found: OwnContainer) -> Flow[None]:
             )
 
 
-def _changed(state: GateState, seen: PathFacts, admitted: ExpectedMount | None) -> str:
+def _difference(state: GateState, seen: PathFacts, admitted: ExpectedMount | None) -> str:
     """Return what a source is now; '' while it is what was admitted."""
     in_volume = is_below(seen.path, state.volumes_root) and seen.protected == ENGINE_DATA
     protected = "" if in_volume else seen.protected

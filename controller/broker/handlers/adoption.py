@@ -14,16 +14,8 @@ from functools import partial
 from typing import Any
 
 from controller.broker.gate import redact
-from controller.broker.gate.mutate import (
-    Author,
-    Flow,
-    GateRequest,
-    examine,
-    journal_unavailable,
-    note,
-    request_of,
-    seen,
-)
+from controller.broker.gate.call import Author, Flow, GateRequest, inspect_paths, read_json
+from controller.broker.gate.journal_entries import journal_unavailable, record_event, request_of
 from controller.broker.gate.refusals import Denied, json_reply
 from controller.broker.gate.state import GateState
 from controller.broker.guards import kernel_verify, lookup, name_conflicts, split_brain
@@ -117,16 +109,16 @@ def adopt(call: GateRequest, state: GateState, body: Mapping[str, object]) -> Fl
             continue
         by = Author(state.new_id(), call.actor, policy=call.policy.digest)
         request = request_of("POST", ADOPT, candidate.claim.id, candidate.summary)
-        if not (yield from note("operator", by, request)):
+        if not (yield from record_event("operator", by, request)):
             return journal_unavailable(call.id)
         taken.append(candidate)
     told = {"act": "adopt", "adopted": len(taken), "left": len(left), "note": remark}
     request = request_of("POST", ADOPT, state.instance, told)
-    if not (yield from note("operator", call.by, request)):
+    if not (yield from record_event("operator", call.by, request)):
         return journal_unavailable(call.id)
     # Somebody looked at what is there: from here on only what is newer is another broker's.
     state.alone_since = state.clock.now()
-    yield from split_brain.look_around(state)
+    yield from split_brain.survey(state)
     shown = {"adopted": [each.told() for each in taken], "left": [each.told() for each in left]}
     return json_reply(200, {"id": call.id, **shown})
 
@@ -135,18 +127,18 @@ def _read(body: Mapping[str, object]) -> tuple[frozenset[str], str]:
     objects, remark = body.get("objects"), body.get("note", "")
     fits = isinstance(objects, list) and len(objects) <= OBJECTS_MAX
     if not fits or not isinstance(remark, str) or len(remark) > NOTE_MAX:
-        raise _bad()
+        raise _invalid()
     assert isinstance(objects, list), "it was looked at"
     if not all(isinstance(each, str) for each in objects) or body.keys() - {
         "act",
         "objects",
         "note",
     }:
-        raise _bad()
+        raise _invalid()
     return frozenset(objects), remark
 
 
-def _bad() -> Denied:
+def _invalid() -> Denied:
     return Denied(
         "adopt.invalid",
         "what is to be adopted can't be read",
@@ -192,17 +184,21 @@ class _Survey:
             Answered: the engine doesn't answer.
         """
         state = self._state
-        self._defaults = Defaults.of((yield from seen("/info")) or {})
-        networks = yield from seen(split_brain.labelled("/networks", state))
-        volumes = ((yield from seen(split_brain.labelled("/volumes", state))) or {}).get("Volumes")
-        listed = yield from seen(split_brain.labelled("/containers/json", state, all="1"))
+        self._defaults = Defaults.of((yield from read_json("/info")) or {})
+        networks = yield from read_json(split_brain.instance_list_path("/networks", state))
+        volumes = (
+            (yield from read_json(split_brain.instance_list_path("/volumes", state))) or {}
+        ).get("Volumes")
+        listed = yield from read_json(
+            split_brain.instance_list_path("/containers/json", state, all="1")
+        )
         self._found = [
             *self._candidates("network", networks or ()),
             *self._candidates("volume", volumes or ()),
         ]
         for each in listed or ():
             # A list shows less of a container than is needed, and names it otherwise.
-            inspect = yield from seen(f"/containers/{each.get('Id', '')}/json")
+            inspect = yield from read_json(f"/containers/{each.get('Id', '')}/json")
             self._found += self._candidates("container", () if inspect is None else (inspect,))
         self._found.sort(key=lambda c: (adoption.KINDS.index(c.claim.kind), c.created, c.claim.id))
         for candidate in self._found:
@@ -224,7 +220,7 @@ class _Survey:
 
     def _judge(self, candidate: Candidate) -> Flow[None]:
         candidate.findings += adoption.judge_claim(
-            candidate.claim, taken=self._intents_beside(candidate)
+            candidate.claim, taken=self._other_intents(candidate)
         )
         if candidate.findings:
             return
@@ -232,13 +228,13 @@ class _Survey:
             yield from self._judge_container(candidate)
         else:
             candidate.findings += adoption.judge_plain(candidate.claim, candidate.inspect)
-            candidate.summary = self._told(candidate)
+            candidate.summary = self._plain_summary(candidate)
         if not candidate.findings:
             request = request_of("POST", ADOPT, candidate.claim.id, candidate.summary)
             inventory = self._state.inventory
             self._state.inventory = adopted(inventory, inventory.seq, request)
 
-    def _intents_beside(self, candidate: Candidate) -> Iterator[str]:
+    def _other_intents(self, candidate: Candidate) -> Iterator[str]:
         inventory, kind = self._state.inventory, candidate.claim.kind
         ours: dict[str, Iterable[ContainerItem | OwnedObject]] = {
             "container": inventory.containers.values(),
@@ -250,7 +246,7 @@ class _Survey:
             if other is not candidate and other.claim.kind == kind:
                 yield other.claim.intent
 
-    def _told(self, candidate: Candidate) -> dict[str, object]:
+    def _plain_summary(self, candidate: Candidate) -> dict[str, object]:
         labels = candidate.inspect.get("Labels") or {}
         reserved = {key: value for key, value in labels.items() if is_reserved(key)}
         kind, name = candidate.claim.kind, candidate.claim.name
@@ -265,7 +261,7 @@ class _Survey:
             return
         actor = adoption.actor_of(claim, self._policy)
         body = adoption.asked_of(inspect, image, actor=actor, defaults=self._defaults)
-        reference = claim.image if actor.role is Role.CONTROLLER else self._name_of(image)
+        reference = claim.image if actor.role is Role.CONTROLLER else self._admitted_name(image)
         if actor.role is not Role.CONTROLLER:
             body["Image"] = reference
         judged = yield from self._admit(claim, actor, body, image, reference)
@@ -274,7 +270,7 @@ class _Survey:
             return
         assert judged.settings is not None, "an admitted create has settings"
         candidate.findings += adoption.judge_likeness(judged, inspect)
-        candidate.findings += self._others(judged.summary, claim, image)
+        candidate.findings += self._conflicts(judged.summary, claim, image)
         candidate.summary = {
             "act": "adopt",
             "kind": "container",
@@ -283,14 +279,14 @@ class _Survey:
             "started": str((inspect.get("State") or {}).get("StartedAt") or _NEVER) != _NEVER,
         }
         if candidate.state == "running" and not candidate.findings:
-            yield from self._look_into(candidate)
+            yield from self._verify_running(candidate)
 
     def _image(self, identifier: str) -> Flow[Any]:
         if identifier not in self._images:
-            self._images[identifier] = yield from images.inspected(identifier)
+            self._images[identifier] = yield from images.inspect_image(identifier)
         return self._images[identifier]
 
-    def _name_of(self, image: Mapping[str, Any]) -> str:
+    def _admitted_name(self, image: Mapping[str, Any]) -> str:
         """Return a name of an image that the policy admits: a client's container doesn't keep it."""
         shown = images.admitted_names(dict(image), self._policy) or {}
         return next(iter((*shown.get("RepoTags", ()), *shown.get("RepoDigests", ()))), "")
@@ -309,15 +305,15 @@ class _Survey:
         wants = create.needs(request, actor=actor, policy=policy, volumes_root=state.volumes_root)
         networks, volumes = {}, {}
         for name in wants.networks:
-            network = yield from lookup.network(state, name)
+            network = yield from lookup.find_network(state, name)
             if network is not None:
                 networks[name] = network.facts
         for name in wants.volumes:
-            volume = yield from lookup.volume(state, name)
+            volume = yield from lookup.find_volume(state, name)
             if volume is not None:
                 volumes[name] = volume.facts
         data = (data_path(state.volumes_root, name) for name in wants.volumes)
-        paths = yield from examine((*wants.paths, *data))
+        paths = yield from inspect_paths((*wants.paths, *data))
         facts = CreateFacts(
             host=host_facts(state),
             image=images.facts_of(image, reference),
@@ -336,18 +332,18 @@ class _Survey:
             stamp=Stamp(instance=state.instance, intent=claim.intent),
         )
 
-    def _others(
+    def _conflicts(
         self, summary: Mapping[str, Any], claim: Claim, image: Mapping[str, Any]
     ) -> Iterator[Finding]:
         """Yield in what it is at odds with what is ours: names, and the image of its revision."""
         free = self._policy.networks.aliases
-        yield from clashes(of_summary(summary), name_conflicts.others(self._state), free=free)
+        yield from clashes(of_summary(summary), name_conflicts.names_in_use(self._state), free=free)
         pin = self._state.inventory.pins.get(claim.revision)
         if claim.revision and pin is not None and pin.id != image.get("Id"):
             reason = f"its revision runs the image {pin.id}, and it is of {image.get('Id')}"
             yield Finding("adopt.image", "Image", reason, "remove it, and let it be made anew")
 
-    def _look_into(self, candidate: Candidate) -> Flow[None]:
+    def _verify_running(self, candidate: Candidate) -> Flow[None]:
         """Compare what the kernel shows of a container with what it would be admitted as."""
         request = request_of("POST", ADOPT, candidate.claim.id, candidate.summary)
         inventory = self._state.inventory

@@ -11,24 +11,21 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from controller.broker.gate.mutate import (
-    BROKER,
-    Author,
-    Change,
-    Flow,
-    GateRequest,
-    examine,
-    loaded,
-    perform,
-    refuse_if_held,
+from controller.broker.gate.call import BROKER, Author, Flow, GateRequest, inspect_paths, parse_json
+from controller.broker.gate.mutate import Change, perform, refuse_if_held
+from controller.broker.gate.refusals import (
+    Answered,
+    Denied,
+    json_reply,
+    message_reply,
+    raise_if_denied,
 )
-from controller.broker.gate.refusals import Answered, Denied, admitted, json_reply, message_reply
-from controller.broker.gate.request_target import written
+from controller.broker.gate.request_target import build_path
 from controller.broker.gate.state import GateState
 from controller.broker.guards import lookup, name_conflicts
 from controller.broker.guards.recovery import forget_gone
 from controller.broker.handlers import image as images
-from controller.broker.handlers import volume as volumes
+from controller.broker.handlers import networks_volumes
 from controller.core.admission import create as admission
 from controller.core.admission.create import AdmissionDecision
 from controller.core.admission.dns_names import of_summary
@@ -58,24 +55,26 @@ QUOTA_RULES = "quota."
 def create(call: GateRequest, state: GateState) -> Flow[Reply]:
     """Judge a create and do it."""
     request = parse.parse_create(call.body)
-    by_text = admitted(_judge(call, state, request, None))
+    by_text = raise_if_denied(_judge(call, state, request, None))
     wants = admission.needs(
         request, actor=call.actor, policy=call.policy, volumes_root=state.volumes_root
     )
-    image, pinned = yield from _image(call, state, request, wants.image, _ahead(wants, by_text))
-    wants = _with_kept(call, state, request, wants, image)
-    found = _Gathered(by_text, wants.image, image, pinned=pinned)
+    image, pinned = yield from _find_image(
+        call, state, request, wants.image, _paths_to_read(wants, by_text)
+    )
+    wants = _add_kept_volumes(call, state, request, wants, image)
+    found = _Lookups(by_text, wants.image, image, pinned=pinned)
     yield from _gather(call, state, wants, found)
-    judged = yield from _judge_counted(call, state, request, found)
+    judged = yield from _judge_with_counts(call, state, request, found)
     if found.unmade or found.unmade_volumes:
         # Only for a create that is admitted; then it is judged by what was made.
         yield from _make_implied(call, state, found)
         yield from _gather(call, state, wants, found)
-        judged = yield from _judge_counted(call, state, request, found)
+        judged = yield from _judge_with_counts(call, state, request, found)
     return (yield from _create(call, state, judged, image))
 
 
-def _with_kept(
+def _add_kept_volumes(
     call: GateRequest, state: GateState, request: CreateRequest, wants: Needs, image: ImageFacts
 ) -> Needs:
     """Return what to look at, with the volumes that the policy keeps where the image declares one."""
@@ -90,15 +89,15 @@ def _with_kept(
     return replace(wants, volumes=tuple(sorted({*wants.volumes, *kept})), kept=kept)
 
 
-def _ahead(wants: Needs, by_text: AdmissionDecision) -> tuple[str, ...]:
+def _paths_to_read(wants: Needs, by_text: AdmissionDecision) -> tuple[str, ...]:
     """Return what ``_gather`` looks at."""
     name = dict(by_text.query).get("name", "")
     found = (*map(lookup.network_path, wants.networks), *map(lookup.volume_path, wants.volumes))
     return (*filter(None, found), *((name_conflicts.name_path(name),) if name else ()))
 
 
-def _judge_counted(
-    call: GateRequest, state: GateState, request: CreateRequest, found: _Gathered
+def _judge_with_counts(
+    call: GateRequest, state: GateState, request: CreateRequest, found: _Lookups
 ) -> Flow[AdmissionDecision]:
     """Return the admission by all facts; nothing is yielded between counting and admitting.
 
@@ -109,7 +108,7 @@ def _judge_counted(
     if _over_quota(judged) and (yield from forget_gone(state)):
         # What went away behind the broker's back counted until somebody looked.
         judged = _judge(call, state, request, _facts(state, found))
-    return admitted(judged)
+    return raise_if_denied(judged)
 
 
 def _judge(
@@ -134,7 +133,7 @@ def _over_quota(judged: AdmissionDecision) -> bool:
     return verdict.decision == "deny" and any(r.startswith(QUOTA_RULES) for r in verdict.rules)
 
 
-def _image(
+def _find_image(
     call: GateRequest,
     state: GateState,
     request: CreateRequest,
@@ -149,7 +148,7 @@ def _image(
     revision = request.label(names.REVISION) if call.actor.role is Role.CONTROLLER else ""
     pin = state.inventory.pins.get(revision)
     if pin is not None:
-        inspect = yield from images.inspected(pin.id, ahead)
+        inspect = yield from images.inspect_image(pin.id, ahead)
         if inspect is None:
             raise Answered(
                 message_reply(
@@ -158,11 +157,11 @@ def _image(
             )
         facts = images.facts_of(inspect, reference)
         return ImageFacts(**{**_members(facts), "digest": pin.digest or facts.digest}), True
-    inspect = yield from images.inspected(reference, ahead)
+    inspect = yield from images.inspect_image(reference, ahead)
     if inspect is None and reference in state.inventory.ledger:
-        inspect = yield from images.inspected(state.inventory.ledger[reference].id)
+        inspect = yield from images.inspect_image(state.inventory.ledger[reference].id)
     if inspect is None:
-        raise images.absent(call, reference)
+        raise images.no_such_image(call, reference)
     return images.facts_of(inspect, reference), False
 
 
@@ -170,19 +169,19 @@ def _members(facts: ImageFacts) -> dict[str, Any]:
     return {name: getattr(facts, name) for name in facts.__dataclass_fields__}
 
 
-def _make_implied(call: GateRequest, state: GateState, found: _Gathered) -> Flow[None]:
+def _make_implied(call: GateRequest, state: GateState, found: _Lookups) -> Flow[None]:
     """Make the networks and volumes that a container implies and that aren't there yet."""
     for name, (identifier, judged) in found.unmade.items():
         _refuse_while_made(state, Mutation.NETWORK_CREATE, name)
-        change = network_change(name, judged)
+        change = networks_volumes.network_change(name, judged)
         by = Author(identifier, BROKER, policy=call.policy.digest)
-        reply = yield from perform(state, by, change, learn_network)
+        reply = yield from perform(state, by, change, networks_volumes.network_details)
         if reply.status >= 400:
             raise Answered(reply)
     for name, (identifier, judged) in found.unmade_volumes.items():
         _refuse_while_made(state, Mutation.VOLUME_CREATE, name)
         by = Author(identifier, BROKER, policy=call.policy.digest)
-        reply = yield from volumes.make(state, by, name, judged)
+        reply = yield from networks_volumes.create_admitted_volume(state, by, name, judged)
         if reply.status >= 400:
             raise Answered(reply)
 
@@ -191,7 +190,7 @@ def _plan_implied(call: GateRequest, state: GateState, name: str) -> tuple[str, 
     """Return how an implied network will be made: its intent's id, and the admission."""
     identifier = state.new_id()
     stamp = Stamp(instance=state.instance, intent=identifier)
-    return identifier, admitted(
+    return identifier, raise_if_denied(
         admission.admit_implied_network(name, actor=call.actor, policy=call.policy, stamp=stamp)
     )
 
@@ -201,7 +200,7 @@ def _plan_kept(
 ) -> tuple[str, AdmissionDecision]:
     """Return how a kept volume will be made: its intent's id, and the admission."""
     identifier, labels = state.new_id(), _labels(by_text)
-    return identifier, admitted(
+    return identifier, raise_if_denied(
         admission.admit_kept_volume(
             name,
             owner=str(labels.get(names.OWNER, "")),
@@ -213,7 +212,7 @@ def _plan_kept(
     )
 
 
-def _facts_to_be(name: str, judged: AdmissionDecision) -> NetworkFacts:
+def _future_facts(name: str, judged: AdmissionDecision) -> NetworkFacts:
     """Return the facts of a network as they will be once it is made."""
     labels = _labels(judged)
     belonging = OwnedObject(
@@ -241,27 +240,7 @@ def _refuse_while_made(state: GateState, route: Mutation, name: str) -> None:
             )
 
 
-def network_change(name: str, judged: AdmissionDecision) -> Change:
-    """Return the create of an admitted network."""
-    return Change(
-        Mutation.NETWORK_CREATE,
-        name,
-        "POST",
-        "/networks/create",
-        {"name": name, **judged.summary},
-        judged.verdict,
-        body=judged.body,
-        deadline_s=15.0,
-    )
-
-
-def learn_network(reply: Reply) -> Flow[dict[str, object]]:
-    """Learn the id of a network that was made."""
-    yield from ()
-    return {"object": str(loaded(reply).get("Id", ""))}
-
-
-class _Gathered:
+class _Lookups:
     """What was looked up for a create."""
 
     def __init__(
@@ -283,19 +262,19 @@ class _Gathered:
         self.unmade_volumes: dict[str, tuple[str, AdmissionDecision]] = {}
 
 
-def _gather(call: GateRequest, state: GateState, wants: Needs, found: _Gathered) -> Flow[None]:
-    platform = (yield from images.platform()) if call.query.get("platform") else ""
+def _gather(call: GateRequest, state: GateState, wants: Needs, found: _Lookups) -> Flow[None]:
+    platform = (yield from images.host_platform()) if call.query.get("platform") else ""
     found.host = host_facts(state, platform=platform)
     found.unmade, found.unmade_volumes = {}, {}
     for name in wants.networks:
-        network = yield from lookup.network(state, name)
+        network = yield from lookup.find_network(state, name)
         if network is not None:
             found.networks[name] = network.facts
         elif name in wants.implied:
             found.unmade[name] = _plan_implied(call, state, name)
-            found.networks[name] = _facts_to_be(name, found.unmade[name][1])
+            found.networks[name] = _future_facts(name, found.unmade[name][1])
     for name in wants.volumes:
-        volume = yield from lookup.volume(state, name)
+        volume = yield from lookup.find_volume(state, name)
         if volume is not None:
             found.volumes[name] = volume.facts
         elif name in wants.kept:
@@ -305,7 +284,7 @@ def _gather(call: GateRequest, state: GateState, wants: Needs, found: _Gathered)
             owner, namespace = str(labels[names.OWNER]), str(labels[names.NAMESPACE])
             found.volumes[name] = VolumeFacts(name, ours=True, owner=owner, namespace=namespace)
     name = dict(found.by_text.query).get("name", "")
-    taken = yield from name_conflicts.holder(state, name)
+    taken = yield from name_conflicts.find_holder(state, name)
     found.name_taken = "foreign" if taken.id and taken.item is None else ""
     found.name_of = taken.instance
     if found.name_taken:
@@ -314,7 +293,7 @@ def _gather(call: GateRequest, state: GateState, wants: Needs, found: _Gathered)
     name_conflicts.refuse_if_taken(call, name, taken)
     # Last, as near to the create as can be: paths can be swapped.
     data = (data_path(state.volumes_root, name) for name in wants.volumes)
-    found.paths = yield from examine((*wants.paths, *data))
+    found.paths = yield from inspect_paths((*wants.paths, *data))
 
 
 def host_facts(state: GateState, *, platform: str = "") -> HostFacts:
@@ -328,10 +307,10 @@ def host_facts(state: GateState, *, platform: str = "") -> HostFacts:
     )
 
 
-def _facts(state: GateState, found: _Gathered) -> CreateFacts:
+def _facts(state: GateState, found: _Lookups) -> CreateFacts:
     """Return all facts, with the counts as they are at this very moment."""
-    owner, namespace, service = _place(found.by_text)
-    taken = list(_places(state))
+    owner, namespace, service = _placement(found.by_text)
+    taken = list(_placements(state))
     return CreateFacts(
         host=found.host,
         image=found.image,
@@ -351,7 +330,7 @@ def _facts(state: GateState, found: _Gathered) -> CreateFacts:
 def _replaces(state: GateState, judged: AdmissionDecision) -> bool:
     """Tell whether the slot has a container already, which the new one is to replace."""
     labels = _labels(judged)
-    slot, place = str(labels.get(names.SLOT, "")), _place_of(labels)
+    slot, place = str(labels.get(names.SLOT, "")), _placement_of(labels)
     return slot != "" and any(
         str(item.slot) == slot and (item.owner, item.namespace, item.service) == place
         for item in state.inventory.containers.values()
@@ -363,11 +342,11 @@ def _labels(judged: AdmissionDecision) -> Mapping[str, Any]:
     return told if isinstance(told, Mapping) else {}
 
 
-def _place(judged: AdmissionDecision) -> tuple[str, str, str]:
-    return _place_of(_labels(judged))
+def _placement(judged: AdmissionDecision) -> tuple[str, str, str]:
+    return _placement_of(_labels(judged))
 
 
-def _place_of(labels: Mapping[str, Any]) -> tuple[str, str, str]:
+def _placement_of(labels: Mapping[str, Any]) -> tuple[str, str, str]:
     return (
         str(labels.get(names.OWNER, "")),
         str(labels.get(names.NAMESPACE, "")),
@@ -375,7 +354,7 @@ def _place_of(labels: Mapping[str, Any]) -> tuple[str, str, str]:
     )
 
 
-def _places(state: GateState) -> Iterator[tuple[str, str, str]]:
+def _placements(state: GateState) -> Iterator[tuple[str, str, str]]:
     """Yield whose every container is: those of the inventory, and those being created."""
     made = {item.intent for item in state.inventory.containers.values()}
     for item in state.inventory.containers.values():
@@ -384,7 +363,7 @@ def _places(state: GateState) -> Iterator[tuple[str, str, str]]:
         if intent.request.get("route") == Mutation.CONTAINER_CREATE:
             summary = intent.request.get("summary")
             labels = summary.get("labels") if isinstance(summary, Mapping) else None
-            yield _place_of(labels if isinstance(labels, Mapping) else {})
+            yield _placement_of(labels if isinstance(labels, Mapping) else {})
     for identifier, place in state.reserved.items():
         if identifier not in state.inventory.open and identifier not in made:
             yield place
@@ -405,33 +384,33 @@ def _create(
         Mutation.CONTAINER_CREATE,
         query.get("name", ""),
         "POST",
-        written("/containers/create", query),
+        build_path("/containers/create", query),
         summary,
         judged.verdict,
         body=judged.body,
     )
     assert is_image_id(str((judged.body or {}).get("Image"))), "an image is forwarded by its id"
     mine = of_summary(summary)
-    told = partial(with_warnings, warnings=judged.warnings)
-    state.reserved[call.id] = _place(judged)
+    told = partial(add_warnings, warnings=judged.warnings)
+    state.reserved[call.id] = _placement(judged)
     try:
-        with name_conflicts.answers_to(call, state, mine):
-            reply = yield from perform(state, call.by, change, _learn_created, told=told)
+        with name_conflicts.reserve_names(call, state, mine):
+            reply = yield from perform(state, call.by, change, _created_details, told=told)
     finally:
         state.reserved.pop(call.id, None)
     return told(reply)
 
 
-def with_warnings(reply: Reply, warnings: tuple[str, ...]) -> Reply:
+def add_warnings(reply: Reply, warnings: tuple[str, ...]) -> Reply:
     """Return the answer to a create or an update with our warnings beside the engine's."""
     if reply.status >= 400 or not warnings:
         return reply
-    told = loaded(reply)
+    told = parse_json(reply)
     return json_reply(
         reply.status, {**told, "Warnings": [*(told.get("Warnings") or ()), *warnings]}
     )
 
 
-def _learn_created(reply: Reply) -> Flow[dict[str, object]]:
+def _created_details(reply: Reply) -> Flow[dict[str, object]]:
     yield from ()
-    return {"container": str(loaded(reply).get("Id", ""))}
+    return {"container": str(parse_json(reply).get("Id", ""))}

@@ -15,22 +15,13 @@ from dataclasses import replace
 from typing import Any
 
 from controller.broker.gate import redact
+from controller.broker.gate.call import BROKER, Flow, GateRequest, parse_json, read_json
 from controller.broker.gate.commands import EndProcess, Lost, ReadEngine, Relay, WriteRecord
-from controller.broker.gate.mutate import (
-    BROKER,
-    Change,
-    Flow,
-    GateRequest,
-    actor_of,
-    loaded,
-    perform,
-    place_of,
-    request_of,
-    seen,
-)
-from controller.broker.gate.refusals import Answered, Denied, admitted, json_reply
-from controller.broker.gate.request_target import written
-from controller.broker.gate.state import GateState, Minted
+from controller.broker.gate.journal_entries import actor_of, place_of, request_of
+from controller.broker.gate.mutate import Change, perform
+from controller.broker.gate.refusals import Answered, Denied, json_reply, raise_if_denied
+from controller.broker.gate.request_target import build_path
+from controller.broker.gate.state import CreatedExec, GateState
 from controller.broker.guards import lookup
 from controller.broker.guards.lookup import OwnContainer
 from controller.core.admission import create as admission
@@ -60,9 +51,9 @@ _SHOWN_PROCESS = ("tty", "entrypoint", "arguments", "privileged", "user")
 
 def create(call: GateRequest, state: GateState) -> Flow[Reply]:
     """POST /containers/{container}/exec: prepare a command; the id is the caller's alone."""
-    found = yield from _running(call, state, call.names["container"])
+    found = yield from _find_running(call, state, call.names["container"])
     request = parse.parse_exec(call.body)
-    judged = admitted(
+    judged = raise_if_denied(
         admission.admit_exec(request, policy=call.policy, container_user=_user(found))
     )
     _make_room(state)
@@ -75,11 +66,11 @@ def create(call: GateRequest, state: GateState) -> Flow[Reply]:
         judged.verdict,
         body=judged.body,
     )
-    reply = yield from perform(state, call.by, change, _learn_made)
+    reply = yield from perform(state, call.by, change, _exec_details)
     if reply.status >= 400:
         return reply
-    identifier = str(loaded(reply).get("Id", ""))
-    state.execs[identifier] = Minted(
+    identifier = str(parse_json(reply).get("Id", ""))
+    state.execs[identifier] = CreatedExec(
         container=found.item.id,
         uid=call.actor.uid,
         role=call.actor.role,
@@ -90,28 +81,30 @@ def create(call: GateRequest, state: GateState) -> Flow[Reply]:
     return json_reply(reply.status, {"Id": identifier})
 
 
-def _learn_made(reply: Reply) -> Flow[dict[str, object]]:
+def _exec_details(reply: Reply) -> Flow[dict[str, object]]:
     yield from ()
-    return {"exec": str(loaded(reply).get("Id", ""))}
+    return {"exec": str(parse_json(reply).get("Id", ""))}
 
 
 def start(call: GateRequest, state: GateState) -> Flow[Reply | Relay]:
     """POST /exec/{exec}/start: run it, if all that it was made for still holds."""
     identifier = call.names["exec"]
-    minted = _minted(call, state, identifier)
+    minted = _find_created(call, state, identifier)
     if minted.request is None:
-        raise _refused("exec.started", "it was started before", identifier)
+        raise _refusal("exec.started", "it was started before", identifier)
     if state.clock.monotonic() - minted.at > START_S:
-        raise _refused("exec.expired", f"it wasn't started within {START_S:g} s", identifier)
-    found = yield from _unchanged(call, state, identifier, minted)
-    yield from _made_as_told(identifier, minted)
+        raise _refusal("exec.expired", f"it wasn't started within {START_S:g} s", identifier)
+    found = yield from _find_unchanged(call, state, identifier, minted)
+    yield from _refuse_if_different(identifier, minted)
     request, minted.request = minted.request, None
     if request is None:  # by another request, while this one looked
-        raise _refused("exec.started", "it was started before", identifier)
-    made = admitted(admission.admit_exec(request, policy=call.policy, container_user=_user(found)))
-    judged = admitted(
+        raise _refusal("exec.started", "it was started before", identifier)
+    made = raise_if_denied(
+        admission.admit_exec(request, policy=call.policy, container_user=_user(found))
+    )
+    judged = raise_if_denied(
         admission.admit_exec_start(
-            parse.parse_exec_start(call.body), request, hijack=_takes_over(call)
+            parse.parse_exec_start(call.body), request, hijack=_is_hijack(call)
         )
     )
     assert judged.body is not None, "an admitted start has a body"
@@ -129,13 +122,13 @@ def start(call: GateRequest, state: GateState) -> Flow[Reply | Relay]:
     if judged.body["Detach"]:
         reply: Reply | Relay = yield from perform(state, call.by, change)
     else:
-        reply = yield from _attached(call, state, change, identifier)
+        reply = yield from _start_attached(call, state, change, identifier)
     if identifier not in state.inventory.sessions:
         minted.ended = state.clock.monotonic()  # it didn't begin, as far as is known
     return reply
 
 
-def _attached(
+def _start_attached(
     call: GateRequest, state: GateState, change: Change, identifier: str
 ) -> Flow[Reply | Relay]:
     """Start it with its input and output on the caller's connection, for as long as it may take."""
@@ -143,7 +136,7 @@ def _attached(
         change.method,
         change.path,
         json.dumps(change.body).encode(),
-        hijack=_takes_over(call),
+        hijack=_is_hijack(call),
         mutates=True,
         within_s=_limit_s(state),
         exec=identifier,
@@ -152,12 +145,12 @@ def _attached(
     return relay if reply.status < 400 else reply
 
 
-def _takes_over(call: GateRequest) -> bool:
+def _is_hijack(call: GateRequest) -> bool:
     return any(name == "upgrade" for name, _ in call.request.headers)
 
 
-def _running(call: GateRequest, state: GateState, name: str) -> Flow[OwnContainer]:
-    found = yield from lookup.container(state, call.actor, name)
+def _find_running(call: GateRequest, state: GateState, name: str) -> Flow[OwnContainer]:
+    found = yield from lookup.find_container(state, call.actor, name)
     told = found.inspect.get("State") or {}
     if not told.get("Running") or told.get("Paused"):
         raise Denied(
@@ -170,8 +163,8 @@ def _running(call: GateRequest, state: GateState, name: str) -> Flow[OwnContaine
     return found
 
 
-def _unchanged(
-    call: GateRequest, state: GateState, identifier: str, minted: Minted
+def _find_unchanged(
+    call: GateRequest, state: GateState, identifier: str, minted: CreatedExec
 ) -> Flow[OwnContainer]:
     """Return the container of an exec, which must run since before the exec was made.
 
@@ -179,31 +172,31 @@ def _unchanged(
         Denied: ``exec.changed``, ``exec.not-running``, ``foreign``.
     """
     try:
-        found = yield from _running(call, state, minted.container)
+        found = yield from _find_running(call, state, minted.container)
     except Answered as answered:
         if answered.reply.status != 404:
             raise
-        raise _refused("exec.changed", "its container is gone", identifier) from None
+        raise _refusal("exec.changed", "its container is gone", identifier) from None
     if _started(found) != minted.container_started:
-        raise _refused("exec.changed", "its container was started anew since", identifier)
+        raise _refusal("exec.changed", "its container was started anew since", identifier)
     return found
 
 
-def _made_as_told(identifier: str, minted: Minted) -> Flow[None]:
+def _refuse_if_different(identifier: str, minted: CreatedExec) -> Flow[None]:
     """Refuse an exec that the engine doesn't have any more, or shows as something else."""
-    told = yield from seen(f"/exec/{identifier}/json")
+    told = yield from read_json(f"/exec/{identifier}/json")
     if told is None:
-        raise _refused("exec.changed", "the engine doesn't have it any more", identifier)
+        raise _refusal("exec.changed", "the engine doesn't have it any more", identifier)
     privileged = (told.get("ProcessConfig") or {}).get("privileged")
     if told.get("ContainerID") != minted.container or told.get("Running") or privileged:
-        raise _refused("exec.changed", "the engine shows it as another one", identifier)
+        raise _refusal("exec.changed", "the engine shows it as another one", identifier)
 
 
-def _refused(rule: str, reason: str, identifier: str) -> Denied:
+def _refusal(rule: str, reason: str, identifier: str) -> Denied:
     return Denied(rule, reason, "create the exec anew", status=409, subject=identifier)
 
 
-def _minted(call: GateRequest, state: GateState, identifier: str) -> Minted:
+def _find_created(call: GateRequest, state: GateState, identifier: str) -> CreatedExec:
     """Return an exec that was made here for this caller; of others there is none.
 
     Raises:
@@ -264,7 +257,7 @@ def inspect(call: GateRequest, state: GateState) -> Flow[Reply]:
     """GET /exec/{exec}/json."""
     identifier = call.names["exec"]
     _refuse_unless_mine(call, state, identifier)
-    told = yield from seen(f"/exec/{identifier}/json")
+    told = yield from read_json(f"/exec/{identifier}/json")
     if told is None:
         raise _unknown(identifier)
     process = told.get("ProcessConfig") or {}
@@ -278,19 +271,19 @@ def resize(call: GateRequest, state: GateState) -> Flow[Reply | Relay]:
     identifier = call.names["exec"]
     _refuse_unless_mine(call, state, identifier)
     yield from ()
-    return Relay("POST", written(f"/exec/{identifier}/resize", call.query))
+    return Relay("POST", build_path(f"/exec/{identifier}/resize", call.query))
 
 
 def _refuse_unless_mine(call: GateRequest, state: GateState, identifier: str) -> None:
     session = state.inventory.sessions.get(identifier)
     if session is None or session.uid != call.actor.uid:
-        _minted(call, state, identifier)
+        _find_created(call, state, identifier)
 
 
 # Its time, and its end
 
 
-def look_after(state: GateState, identifier: str) -> Flow[None]:
+def supervise(state: GateState, identifier: str) -> Flow[None]:
     """Record what a session came to, once it ended, and end it when its time is over.
 
     A look that fails changes nothing: it is done again (``watching``).
@@ -306,21 +299,21 @@ def look_after(state: GateState, identifier: str) -> Flow[None]:
         return
     assert isinstance(answer, Reply), f"a look was answered by {answer!r}"
     if answer.status == 404:
-        yield from _ended(state, session, {"error": "the engine doesn't have it any more"})
+        yield from _record_end(state, session, {"error": "the engine doesn't have it any more"})
         return
     try:
-        told = loaded(answer) if answer.status < 400 else None
+        told = parse_json(answer) if answer.status < 400 else None
     except Answered:
         told = None
     if not isinstance(told, dict):
         return
     if not told.get("Running"):
-        yield from _ended(state, session, _exit(told))
+        yield from _record_end(state, session, _exit_result(told))
     elif over:
-        yield from _cut(state, session, told)
+        yield from _cut_off(state, session, told)
 
 
-def _exit(told: dict[str, Any]) -> dict[str, object]:
+def _exit_result(told: dict[str, Any]) -> dict[str, object]:
     code = told.get("ExitCode")
     return {"exitCode": code} if isinstance(code, int) else {"error": "it never ran"}
 
@@ -342,11 +335,11 @@ def _limit_s(state: GateState) -> float:
     return state.policy.exec.max_duration / 1000
 
 
-def _cut(state: GateState, session: ExecSession, told: dict[str, Any]) -> Flow[None]:
+def _cut_off(state: GateState, session: ExecSession, told: dict[str, Any]) -> Flow[None]:
     """End the processes of a session: recorded before, and given up after some tries."""
     if session.id not in state.cut:
         result: dict[str, object] = {"reason": f"it took longer than {_limit_s(state):g} s"}
-        if not (yield from _recorded(state, session, mutations.EXEC_CUT, result)):
+        if not (yield from _record(state, session, mutations.EXEC_CUT, result)):
             return
     state.cut[session.id] = state.cut.get(session.id, 0) + 1
     pid = told.get("Pid")
@@ -355,12 +348,12 @@ def _cut(state: GateState, session: ExecSession, told: dict[str, Any]) -> Flow[N
     if not why and state.cut[session.id] < TRIES_MAX:
         return  # the next look shows its exit code
     left = why or "its process doesn't end"
-    yield from _ended(state, session, {"error": f"cut, and left running: {left}"})
+    yield from _record_end(state, session, {"error": f"cut, and left running: {left}"})
 
 
-def _ended(state: GateState, session: ExecSession, result: dict[str, object]) -> Flow[None]:
+def _record_end(state: GateState, session: ExecSession, result: dict[str, object]) -> Flow[None]:
     told = {**result, "cut": True} if session.id in state.cut else result
-    if not (yield from _recorded(state, session, mutations.EXEC_END, told)):
+    if not (yield from _record(state, session, mutations.EXEC_END, told)):
         return
     state.cut.pop(session.id, None)
     minted = state.execs.get(session.id)
@@ -368,7 +361,7 @@ def _ended(state: GateState, session: ExecSession, result: dict[str, object]) ->
         minted.ended = state.clock.monotonic()
 
 
-def _recorded(
+def _record(
     state: GateState, session: ExecSession, route: str, result: dict[str, object]
 ) -> Flow[bool]:
     """Record something of a session's life, under the id of its start."""

@@ -7,15 +7,21 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from controller.broker.gate.mutate import Change, Flow, GateRequest, as_it_is, perform, place_of
-from controller.broker.gate.refusals import Denied, admitted
-from controller.broker.gate.request_target import written
+from controller.broker.gate.call import Flow, GateRequest
+from controller.broker.gate.journal_entries import place_of
+from controller.broker.gate.mutate import Change, perform, unchanged_reply
+from controller.broker.gate.refusals import Denied, raise_if_denied
+from controller.broker.gate.request_target import build_path
 from controller.broker.gate.state import GateState
 from controller.broker.guards import disruption_budget, kernel_verify, lookup, name_conflicts
 from controller.broker.guards.lookup import OwnContainer, container_facts
-from controller.broker.guards.recovery import clean_up
-from controller.broker.guards.start_recheck import looked_at, refuse_if_changed, refuse_if_violated
-from controller.broker.handlers.container_create import host_facts, with_warnings
+from controller.broker.guards.recovery import remove_stale
+from controller.broker.guards.start_recheck import (
+    paths_to_read,
+    refuse_if_changed,
+    refuse_if_violated,
+)
+from controller.broker.handlers.container_create import add_warnings, host_facts
 from controller.core.admission import create
 from controller.core.admission.create import AdmissionDecision
 from controller.core.engine_api import parse
@@ -32,8 +38,8 @@ _RUNS = frozenset({"start", "restart", "unpause"})
 _STARTS = frozenset({"start", "restart"})
 
 
-def _found(call: GateRequest, state: GateState) -> Flow[OwnContainer]:
-    return (yield from lookup.container(state, call.actor, call.names["container"]))
+def _find(call: GateRequest, state: GateState) -> Flow[OwnContainer]:
+    return (yield from lookup.find_container(state, call.actor, call.names["container"]))
 
 
 #: What shows that it happened: that this is another instant than before.
@@ -43,21 +49,23 @@ NEVER = "0001-01-01T00:00:00Z"
 
 def start(call: GateRequest, state: GateState) -> Flow[Reply]:
     """Start it: what it was admitted as must still hold, on the host and in the policy."""
-    found = yield from lookup.container(state, call.actor, call.names["container"], looked_at)
+    found = yield from lookup.find_container(
+        state, call.actor, call.names["container"], paths_to_read
+    )
     try:
-        judged = admitted(create.admit_start(call.query))
-        judged = _still_allowed(call, found, judged)
+        judged = raise_if_denied(create.admit_start(call.query))
+        judged = _judge_image_again(call, found, judged)
         refuse_if_violated(found)
         yield from refuse_if_changed(state, found)
     except Denied:
         if (found.inspect.get("HostConfig") or {}).get("AutoRemove"):
             # As the engine does when a start fails: `docker run --rm` waits for the removal.
-            yield from clean_up(state, found.item.id)
+            yield from remove_stale(state, found.item.id)
         raise
-    return (yield from _post(call, state, found, "start", judged))
+    return (yield from _post_action(call, state, found, "start", judged))
 
 
-def _still_allowed(
+def _judge_image_again(
     call: GateRequest, found: OwnContainer, judged: AdmissionDecision
 ) -> AdmissionDecision:
     """Return the admission of a start, with what the policy says of the image today.
@@ -65,20 +73,24 @@ def _still_allowed(
     Raises:
         Denied: it doesn't admit it any more.
     """
-    image = admitted(create.admit_restart_allowed(found.item.image, policy=call.policy))
+    image = raise_if_denied(create.admit_restart_allowed(found.item.image, policy=call.policy))
     return replace(judged, verdict=image.verdict)
 
 
 def stop(call: GateRequest, state: GateState) -> Flow[Reply]:
     """Stop it."""
-    return (yield from _take_down(call, state, "stop", admitted(create.admit_stop(call.query))))
+    return (
+        yield from _take_down(call, state, "stop", raise_if_denied(create.admit_stop(call.query)))
+    )
 
 
 def restart(call: GateRequest, state: GateState) -> Flow[Reply]:
     """Stop it and start it: what it was admitted as must still hold."""
-    judged = admitted(create.admit_stop(call.query))
-    found = yield from lookup.container(state, call.actor, call.names["container"], looked_at)
-    judged = _still_allowed(call, found, judged)
+    judged = raise_if_denied(create.admit_stop(call.query))
+    found = yield from lookup.find_container(
+        state, call.actor, call.names["container"], paths_to_read
+    )
+    judged = _judge_image_again(call, found, judged)
     refuse_if_violated(found)
     yield from refuse_if_changed(state, found)
     return (yield from _take_down(call, state, "restart", judged, found))
@@ -86,12 +98,14 @@ def restart(call: GateRequest, state: GateState) -> Flow[Reply]:
 
 def kill(call: GateRequest, state: GateState) -> Flow[Reply]:
     """Send it a signal."""
-    return (yield from _take_down(call, state, "kill", admitted(create.admit_kill(call.query))))
+    return (
+        yield from _take_down(call, state, "kill", raise_if_denied(create.admit_kill(call.query)))
+    )
 
 
 def remove(call: GateRequest, state: GateState) -> Flow[Reply]:
     """Remove it. Its volumes stay, anonymous ones too: ``v=1`` isn't forwarded."""
-    judged = admitted(create.admit_remove(call.query))
+    judged = raise_if_denied(create.admit_remove(call.query))
     return (yield from _take_down(call, state, "remove", judged))
 
 
@@ -107,16 +121,16 @@ def _take_down(
     Raises:
         Denied: ``blast.radius``: it is the controller's to do, and too much of what runs.
     """
-    target = found if found is not None else (yield from _found(call, state))
-    judged = yield from disruption_budget.bounded(call, state, target, judged)
+    target = found if found is not None else (yield from _find(call, state))
+    judged = yield from disruption_budget.enforce_budget(call, state, target, judged)
     query = dict(judged.query)
     if verb == "remove":
-        path = written(target.path, query)
+        path = build_path(target.path, query)
         change = _change(call, target, judged, method="DELETE", path=path)
-        return (yield from perform(state, call.by, change, told=as_it_is))
+        return (yield from perform(state, call.by, change, told=unchanged_reply))
     grace = 0 if verb == "kill" else _grace_s(query, target.inspect)
     told = {name: query[name] for name in ("signal",) if name in query}
-    return (yield from _post(call, state, target, verb, judged, grace_s=grace, told=told))
+    return (yield from _post_action(call, state, target, verb, judged, grace_s=grace, told=told))
 
 
 def _grace_s(query: Mapping[str, str], inspect: Mapping[str, Any]) -> int:
@@ -133,15 +147,15 @@ def pause(call: GateRequest, state: GateState) -> Flow[Reply]:
 
 def unpause(call: GateRequest, state: GateState) -> Flow[Reply]:
     """Thaw it."""
-    found = yield from _found(call, state)
+    found = yield from _find(call, state)
     refuse_if_violated(found)
-    return (yield from _post(call, state, found, "unpause", AdmissionDecision(ALLOW)))
+    return (yield from _post_action(call, state, found, "unpause", AdmissionDecision(ALLOW)))
 
 
 def rename(call: GateRequest, state: GateState) -> Flow[Reply]:
     """Give it another name."""
-    found = yield from _found(call, state)
-    judged = admitted(
+    found = yield from _find(call, state)
+    judged = raise_if_denied(
         create.admit_rename(
             call.query,
             actor=call.actor,
@@ -151,19 +165,19 @@ def rename(call: GateRequest, state: GateState) -> Flow[Reply]:
         )
     )
     name = dict(judged.query).get("name", "")
-    taken = yield from name_conflicts.holder(state, name)
+    taken = yield from name_conflicts.find_holder(state, name)
     if taken.id != found.item.id:
         name_conflicts.refuse_if_taken(call, name, taken)
-    with name_conflicts.answers_to(call, state, name_conflicts.renamed(found, name)):
-        return (yield from _post(call, state, found, "rename", judged, told={"name": name}))
+    with name_conflicts.reserve_names(call, state, name_conflicts.names_after_rename(found, name)):
+        return (yield from _post_action(call, state, found, "rename", judged, told={"name": name}))
 
 
 def update(call: GateRequest, state: GateState) -> Flow[Reply]:
     """Change its limits or restart policy, judged by the state that this leads to."""
-    found = yield from _found(call, state)
-    disruption_budget.refuse_clients(call, found.item.origin, found.item.admitted.name)
+    found = yield from _find(call, state)
+    disruption_budget.refuse_client_objects(call, found.item.origin, found.item.admitted.name)
     refuse_if_violated(found)
-    judged = admitted(
+    judged = raise_if_denied(
         create.admit_update(
             parse.parse_update(call.body),
             actor=call.actor,
@@ -174,11 +188,11 @@ def update(call: GateRequest, state: GateState) -> Flow[Reply]:
     )
     assert judged.settings is not None, "an admitted update has settings"
     told = {"settings": settings_to(judged.settings)}
-    answer = partial(with_warnings, warnings=judged.warnings)
-    return (yield from _post(call, state, found, "update", judged, told=told, answer=answer))
+    answer = partial(add_warnings, warnings=judged.warnings)
+    return (yield from _post_action(call, state, found, "update", judged, told=told, answer=answer))
 
 
-def _post(
+def _post_action(
     call: GateRequest,
     state: GateState,
     found: OwnContainer,
@@ -187,9 +201,9 @@ def _post(
     *,
     grace_s: int = 0,
     told: Mapping[str, object] | None = None,
-    answer: Callable[[Reply], Reply] = as_it_is,
+    answer: Callable[[Reply], Reply] = unchanged_reply,
 ) -> Flow[Reply]:
-    path = written(f"{found.path}/{verb}", dict(judged.query))
+    path = build_path(f"{found.path}/{verb}", dict(judged.query))
     extra = {**(told or {}), **({"graceS": grace_s} if grace_s else {})}
     if verb in _INSTANTS:  # what recovery compares with
         extra["before"] = str((found.inspect.get("State") or {}).get(_INSTANTS[verb]) or NEVER)
@@ -197,7 +211,11 @@ def _post(
     if verb in _STARTS:
         change = replace(change, runs=found.inspect.get("Config") or {})
     if verb in _RUNS:
-        return (yield from kernel_verify.watched(state, call.by, found.item, call.policy, change))
+        return (
+            yield from kernel_verify.perform_verified(
+                state, call.by, found.item, call.policy, change
+            )
+        )
     return answer((yield from perform(state, call.by, change, told=answer)))
 
 

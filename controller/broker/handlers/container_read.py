@@ -8,21 +8,21 @@ from functools import partial
 from typing import Any
 
 from controller.broker.gate import redact
-from controller.broker.gate.commands import Relay
-from controller.broker.gate.mutate import (
+from controller.broker.gate.call import (
     Flow,
     GateRequest,
     engine_reply,
-    loaded,
-    look,
-    note_read,
-    seen,
+    parse_json,
+    read_engine,
+    read_json,
 )
+from controller.broker.gate.commands import Relay
+from controller.broker.gate.journal_entries import record_read
 from controller.broker.gate.refusals import Answered, json_reply
-from controller.broker.gate.request_target import written
+from controller.broker.gate.request_target import build_path
 from controller.broker.gate.state import OLDEST_API, GateState
 from controller.broker.guards import list_filters, lookup
-from controller.broker.guards.lookup import OwnContainer, knows_the_host, sees
+from controller.broker.guards.lookup import OwnContainer, can_see, can_see_host
 from controller.broker.handlers import image
 from controller.core.rules.container import variable_names
 from controller.model import names
@@ -32,17 +32,17 @@ from controller.model.records import Reply, Role
 
 def ping(_: GateRequest, state: GateState) -> Flow[Reply]:
     """GET /_ping, with the versions that clients negotiate by."""
-    return (yield from _pinged(state))
+    return (yield from _ping(state))
 
 
 def ping_head(_: GateRequest, state: GateState) -> Flow[Reply]:
     """HEAD /_ping."""
-    reply = yield from _pinged(state)
+    reply = yield from _ping(state)
     return Reply(reply.status, b"", reply.headers)
 
 
-def _pinged(state: GateState) -> Flow[Reply]:
-    reply = yield from look("/_ping")
+def _ping(state: GateState) -> Flow[Reply]:
+    reply = yield from read_engine("/_ping")
     headers = (
         ("api-version", _version(state.api_version)),
         ("docker-experimental", "false"),
@@ -59,7 +59,7 @@ def _version(version: tuple[int, int]) -> str:
 
 def version(_: GateRequest, state: GateState) -> Flow[Reply]:
     """GET /version: the engine's, with the API versions of this gate."""
-    told = (yield from seen("/version")) or {}
+    told = (yield from read_json("/version")) or {}
     bounds = {
         "ApiVersion": _version(state.api_version),
         "MinAPIVersion": _version(OLDEST_API),
@@ -74,7 +74,7 @@ def version(_: GateRequest, state: GateState) -> Flow[Reply]:
 
 def system_df(call: GateRequest, _: GateState) -> Flow[Reply]:
     """GET /system/df."""
-    return engine_reply((yield from look(written("/system/df", call.query))))
+    return engine_reply((yield from read_engine(build_path("/system/df", call.query))))
 
 
 def events(call: GateRequest, state: GateState) -> Flow[Reply | Relay]:
@@ -83,16 +83,16 @@ def events(call: GateRequest, state: GateState) -> Flow[Reply | Relay]:
     What a network or a volume tells has no labels, and the controller must know of it.
     """
     yield from ()
-    asked = list_filters.read(call.query.get("filters", ""), list_filters.EVENT_KEYS)
+    asked = list_filters.parse(call.query.get("filters", ""), list_filters.EVENT_KEYS)
     kinds = [kind for kind in asked.get("type", []) if kind in list_filters.EVENT_TYPES]
     asked = {**asked, "type": kinds or sorted(list_filters.EVENT_TYPES)}
     mine = call.actor.role is Role.CONTROLLER
-    narrow = asked if mine else list_filters.narrowed(asked, state, call.actor)
-    path = written("/events", {**call.query, "filters": list_filters.written(narrow)})
-    return Relay("GET", path, keep=partial(concerns, state) if mine else None)
+    narrow = asked if mine else list_filters.restrict(asked, state, call.actor)
+    path = build_path("/events", {**call.query, "filters": list_filters.encode(narrow)})
+    return Relay("GET", path, keep=partial(is_own_event, state) if mine else None)
 
 
-def concerns(state: GateState, line: bytes) -> bool:
+def is_own_event(state: GateState, line: bytes) -> bool:
     """Tell whether an event of the engine's is about something of ours."""
     try:
         event = json.loads(line)
@@ -112,38 +112,39 @@ def concerns(state: GateState, line: bytes) -> bool:
 
 def container_list(call: GateRequest, state: GateState) -> Flow[Reply]:
     """GET /containers/json."""
-    asked = list_filters.read(call.query.get("filters", ""), list_filters.CONTAINER_KEYS)
+    asked = list_filters.parse(call.query.get("filters", ""), list_filters.CONTAINER_KEYS)
     ancestors = asked.pop("ancestor", [])
     # Whether an image that isn't shown is a part of one's own tells of its name.
     known = [name for name in ancestors if image.is_known(name, call.policy, state.inventory)]
     if ancestors and not known:
         return json_reply(200, [])
     asked = {**asked, "ancestor": known} if known else asked
-    narrow = list_filters.narrowed(asked, state, call.actor)
+    narrow = list_filters.restrict(asked, state, call.actor)
     query = {key: value for key, value in call.query.items() if (key, value) != ("limit", "-1")}
-    query["filters"] = list_filters.written(narrow)
-    reply = yield from look(written("/containers/json", query))
+    query["filters"] = list_filters.encode(narrow)
+    reply = yield from read_engine(build_path("/containers/json", query))
     if reply.status >= 400:
         return engine_reply(reply)
     return json_reply(
-        200, [each for told in loaded(reply) if (each := _listed(told, call, state)) is not None]
+        200,
+        [each for told in parse_json(reply) if (each := _list_row(told, call, state)) is not None],
     )
 
 
-def _listed(
+def _list_row(
     told: Mapping[str, Any], call: GateRequest, state: GateState
 ) -> Mapping[str, Any] | None:
     """Return what the list shows of a container, None where the caller doesn't see it."""
     item = state.inventory.containers.get(str(told.get("Id", "")))
-    if item is None or not sees(call.actor, item.owner):
+    if item is None or not can_see(call.actor, item.owner):
         return None
-    shown = {**told, **_image_as_asked(told, call, item)}
-    if "Mounts" in told and not knows_the_host(call.actor):
-        shown["Mounts"] = _mounts_shown(told["Mounts"])
+    shown = {**told, **_requested_image(told, call, item)}
+    if "Mounts" in told and not can_see_host(call.actor):
+        shown["Mounts"] = _visible_mounts(told["Mounts"])
     return shown
 
 
-def _image_as_asked(
+def _requested_image(
     told: Mapping[str, Any], call: GateRequest, item: ContainerItem
 ) -> dict[str, str]:
     """Return the image under the name by which people asked for it.
@@ -156,24 +157,24 @@ def _image_as_asked(
 
 def container_inspect(call: GateRequest, state: GateState) -> Flow[Reply]:
     """GET /containers/{container}/json. Operators alone see env values, and that is journaled."""
-    found = yield from _found(call, state)
+    found = yield from _find(call, state)
     inspect = found.inspect
     if call.query.get("size") == "1":
-        again = yield from seen(f"{found.path}/json?size=1")
+        again = yield from read_json(f"{found.path}/json?size=1")
         if again is None:
             raise Answered(Reply(404))
         inspect = again
     if call.actor.role is Role.OPERATOR:
-        yield from note_read(call, found.item.id)
+        yield from record_read(call, found.item.id)
     else:
         # Secrets come to a container from others than who may look at it, too.
-        inspect = _without_places(without_env_values(inspect))
+        inspect = _hide_host_paths(hide_env_values(inspect))
     config = inspect.get("Config") or {}
-    config = {**config, **_image_as_asked(config, call, found.item)}
+    config = {**config, **_requested_image(config, call, found.item)}
     return json_reply(200, {**inspect, "Config": config})
 
 
-def without_env_values(inspect: dict[str, Any]) -> dict[str, Any]:
+def hide_env_values(inspect: dict[str, Any]) -> dict[str, Any]:
     """Return an inspect in which the environment is a list of names.
 
     What has no ``=`` is left out: it may be a value that lost its name.
@@ -187,7 +188,7 @@ def without_env_values(inspect: dict[str, Any]) -> dict[str, Any]:
 _PLACES = ("ResolvConfPath", "HostnamePath", "HostsPath", "LogPath")
 
 
-def _without_places(inspect: dict[str, Any]) -> dict[str, Any]:
+def _hide_host_paths(inspect: dict[str, Any]) -> dict[str, Any]:
     """Return an inspect without where the engine keeps the container's files and volumes.
 
     The members stay, since clients rely on them; sources of binds were the client's to name.
@@ -196,58 +197,58 @@ def _without_places(inspect: dict[str, Any]) -> dict[str, Any]:
     driver = inspect.get("GraphDriver")
     if isinstance(driver, dict):
         blank["GraphDriver"] = {**driver, "Data": None}
-    return {**inspect, **blank, "Mounts": _mounts_shown(inspect.get("Mounts"))}
+    return {**inspect, **blank, "Mounts": _visible_mounts(inspect.get("Mounts"))}
 
 
-def _mounts_shown(mounts: Any) -> Any:
+def _visible_mounts(mounts: Any) -> Any:
     return [
         {**each, "Source": ""} if each.get("Type") == "volume" else each for each in mounts or ()
     ]
 
 
-def _found(call: GateRequest, state: GateState) -> Flow[OwnContainer]:
-    return (yield from lookup.container(state, call.actor, call.names["container"]))
+def _find(call: GateRequest, state: GateState) -> Flow[OwnContainer]:
+    return (yield from lookup.find_container(state, call.actor, call.names["container"]))
 
 
 def container_logs(call: GateRequest, state: GateState) -> Flow[Reply | Relay]:
     """GET /containers/{container}/logs."""
-    found = yield from _found(call, state)
-    yield from note_read(call, found.item.id)
-    return Relay("GET", written(f"{found.path}/logs", call.query))
+    found = yield from _find(call, state)
+    yield from record_read(call, found.item.id)
+    return Relay("GET", build_path(f"{found.path}/logs", call.query))
 
 
 def container_stats(call: GateRequest, state: GateState) -> Flow[Reply | Relay]:
     """GET /containers/{container}/stats."""
-    found = yield from _found(call, state)
-    return Relay("GET", written(f"{found.path}/stats", call.query))
+    found = yield from _find(call, state)
+    return Relay("GET", build_path(f"{found.path}/stats", call.query))
 
 
 def container_top(call: GateRequest, state: GateState) -> Flow[Reply]:
     """GET /containers/{container}/top."""
-    found = yield from _found(call, state)
-    return engine_reply((yield from look(written(f"{found.path}/top", call.query))))
+    found = yield from _find(call, state)
+    return engine_reply((yield from read_engine(build_path(f"{found.path}/top", call.query))))
 
 
 def container_changes(call: GateRequest, state: GateState) -> Flow[Reply]:
     """GET /containers/{container}/changes."""
-    found = yield from _found(call, state)
-    return engine_reply((yield from look(f"{found.path}/changes")))
+    found = yield from _find(call, state)
+    return engine_reply((yield from read_engine(f"{found.path}/changes")))
 
 
 def container_attach(call: GateRequest, state: GateState) -> Flow[Reply | Relay]:
     """POST /containers/{container}/attach."""
-    found = yield from _found(call, state)
-    yield from note_read(call, found.item.id)
-    return Relay("POST", written(f"{found.path}/attach", call.query), hijack=True)
+    found = yield from _find(call, state)
+    yield from record_read(call, found.item.id)
+    return Relay("POST", build_path(f"{found.path}/attach", call.query), hijack=True)
 
 
 def container_wait(call: GateRequest, state: GateState) -> Flow[Reply | Relay]:
     """POST /containers/{container}/wait."""
-    found = yield from _found(call, state)
-    return Relay("POST", written(f"{found.path}/wait", call.query))
+    found = yield from _find(call, state)
+    return Relay("POST", build_path(f"{found.path}/wait", call.query))
 
 
 def container_resize(call: GateRequest, state: GateState) -> Flow[Reply | Relay]:
     """POST /containers/{container}/resize."""
-    found = yield from _found(call, state)
-    return Relay("POST", written(f"{found.path}/resize", call.query))
+    found = yield from _find(call, state)
+    return Relay("POST", build_path(f"{found.path}/resize", call.query))

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from controller.broker.gate import router
-from controller.broker.gate.query_params import checked
+from controller.broker.gate.query_params import validate_query
 from controller.broker.gate.refusals import Denied
 from controller.broker.gate.request_target import read_path, read_query
 from controller.broker.gate.routes import Route
@@ -93,7 +93,7 @@ def explain(
     """Return what becomes of a request; *path* and *query* are raw, *body* b'' is none."""
     try:
         target = read_path(path)
-        match = router.find(method, target.path, versioned=target.versioned)
+        match = router.find_route(method, target.path, versioned=target.versioned)
     except Denied as denied:
         found = _finding(denied, "path")
         return Explanation(method, path, None, verdict_of([found]), (found,), ("enforce",))
@@ -105,7 +105,7 @@ def explain(
     parameters = _parameters(query, route, loose)
     parsed = _body(body, route, loose)
     question = _Question(match.names, parameters, parsed, actor, policy, loose)
-    return _explained(method, path, route, question)
+    return _explain(method, path, route, question)
 
 
 def _finding(denied: Denied, path: str) -> Finding:
@@ -122,7 +122,7 @@ def _parameters(raw: str, route: Route, loose: list[Finding]) -> dict[str, str]:
     good: dict[str, str] = {}
     for name, value in asked.items():
         try:
-            good |= checked({name: value}, route.query)
+            good |= validate_query({name: value}, route.query)
         except Denied as denied:
             loose.append(_finding(denied, name))
     return good
@@ -142,7 +142,7 @@ def _body(body: bytes, route: Route, loose: list[Finding]) -> object:
         return None
 
 
-def _explained(method: str, path: str, route: Route, question: _Question) -> Explanation:
+def _explain(method: str, path: str, route: Route, question: _Question) -> Explanation:
     judge = _JUDGES.get(route.name, _route_alone)
     unreadable = any(finding.rule == "body.malformed" for finding in question.loose)
     judged = AdmissionDecision(verdict_of(())) if unreadable else judge(question, question.policy)
@@ -154,10 +154,10 @@ def _explained(method: str, path: str, route: Route, question: _Question) -> Exp
     refusing = [f for f, mode in zip(findings, modes, strict=True) if mode == "enforce"]
     verdict = verdict_of(refusing) if refusing else judged.verdict
     rebuilt = {} if unreadable else _rebuilt(route, question, judged)
-    told = () if unreadable else tuple(_told(question.body, rebuilt, findings, modes))
+    told = () if unreadable else tuple(_field_outcomes(question.body, rebuilt, findings, modes))
     asked = {one.path for one in told}
-    added = ((p, v) for p, v in _leaves(rebuilt) if p and p not in asked and not _is_ours(p))
-    given = tuple((place, _shown(place, value)) for place, value in added)
+    added = ((p, v) for p, v in _leaves(rebuilt) if p and p not in asked and not _is_gate_label(p))
+    given = tuple((place, _shorten(place, value)) for place, value in added)
     later = _LATER.get(Mutation(route.name), ()) if route.name in set(Mutation) else ()
     if question.names and not {"image"} >= question.names.keys():
         later = (f"whose the {next(iter(question.names))} is", *later)
@@ -192,7 +192,7 @@ def _leaves(value: object, path: str = "") -> Iterator[tuple[str, object]]:
         yield path, value
 
 
-def _told(
+def _field_outcomes(
     asked: object,
     rebuilt: Mapping[str, object],
     findings: tuple[Finding, ...],
@@ -200,32 +200,32 @@ def _told(
 ) -> Iterator[FieldOutcome]:
     made = dict(_leaves(rebuilt))
     for path, value in _leaves(asked) if isinstance(asked, Mapping) else ():
-        meant = [(f, m) for f, m in zip(findings, modes, strict=True) if _concerns(f.path, path)]
+        meant = [(f, m) for f, m in zip(findings, modes, strict=True) if _is_about(f.path, path)]
         rules = tuple(dict.fromkeys(finding.rule for finding, _ in meant))
         if any(mode == "enforce" for _, mode in meant):
-            yield FieldOutcome(path, _shown(path, value), "refused", rules=rules)
+            yield FieldOutcome(path, _shorten(path, value), "refused", rules=rules)
         elif is_unset(value) and (path not in made or made[path] != value):
             continue  # so clients say that they ask for nothing
         elif path in made and made[path] != value:
             yield FieldOutcome(
-                path, _shown(path, value), "changed", _shown(path, made[path]), rules
+                path, _shorten(path, value), "changed", _shorten(path, made[path]), rules
             )
         elif path in made:
             yield FieldOutcome(
-                path, _shown(path, value), "let-through" if meant else "kept", rules=rules
+                path, _shorten(path, value), "let-through" if meant else "kept", rules=rules
             )
         else:
-            yield FieldOutcome(path, _shown(path, value), "dropped", rules=rules)
+            yield FieldOutcome(path, _shorten(path, value), "dropped", rules=rules)
 
 
-def _concerns(place: str, path: str) -> bool:
+def _is_about(place: str, path: str) -> bool:
     """Tell whether a finding at a place is about that field: it, what holds it, or part of it."""
     if not place:
         return False
     return path == place or path.startswith((f"{place}.", f"{place}["))
 
 
-def _shown(path: str, value: object) -> object:
+def _shorten(path: str, value: object) -> object:
     """Return a value as it is shown: of a variable the name alone, of a long text its beginning."""
     if path.startswith("Env[") and isinstance(value, str):
         return f"{value.partition('=')[0]}=…"
@@ -234,7 +234,7 @@ def _shown(path: str, value: object) -> object:
     return value
 
 
-def _is_ours(path: str) -> bool:
+def _is_gate_label(path: str) -> bool:
     """Tell whether it is one of the gate's own labels, which are always written."""
     return path.startswith("Labels.") and is_reserved(path.removeprefix("Labels."))
 
@@ -280,19 +280,19 @@ def _volume(question: _Question, policy: Policy) -> AdmissionDecision:
     )
 
 
-def _only(findings: tuple[Finding, ...]) -> AdmissionDecision:
+def _of_findings(findings: tuple[Finding, ...]) -> AdmissionDecision:
     """Return the admission of what is judged by its form alone."""
     return AdmissionDecision(verdict_of(findings), findings=findings)
 
 
 def _connect(question: _Question, _: Policy) -> AdmissionDecision:
     network = question.names["network"]
-    return _only(parse.parse_connect(question.body, network=network).findings)
+    return _of_findings(parse.parse_connect(question.body, network=network).findings)
 
 
 def _disconnect(question: _Question, _: Policy) -> AdmissionDecision:
     network = question.names["network"]
-    return _only(parse.parse_disconnect(question.body, network=network).findings)
+    return _of_findings(parse.parse_disconnect(question.body, network=network).findings)
 
 
 def _exec(question: _Question, policy: Policy) -> AdmissionDecision:
@@ -319,7 +319,7 @@ _JUDGES: dict[str, Callable[[_Question, Policy], AdmissionDecision]] = {
     Mutation.CONTAINER_RESTART: lambda question, _: create.admit_stop(question.query),
     Mutation.CONTAINER_KILL: lambda question, _: create.admit_kill(question.query),
     Mutation.CONTAINER_REMOVE: lambda question, _: create.admit_remove(question.query),
-    Mutation.CONTAINER_RENAME: lambda question, policy: _only(
+    Mutation.CONTAINER_RENAME: lambda question, policy: _of_findings(
         tuple(judge_name(question.query.get("name", ""), "name", most=policy.names.max))
     ),
     Mutation.EXEC_CREATE: _exec,

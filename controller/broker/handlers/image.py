@@ -13,33 +13,33 @@ from functools import partial
 from typing import Any
 
 from controller.broker.gate import redact
-from controller.broker.gate.commands import Lost, ReadEngine
-from controller.broker.gate.mutate import (
-    OUTCOME_UNKNOWN,
-    Change,
+from controller.broker.gate.call import (
     Flow,
     GateRequest,
     engine_reply,
+    engine_unavailable,
+    parse_json,
+    read_engine,
+    read_json,
+)
+from controller.broker.gate.commands import Lost, ReadEngine
+from controller.broker.gate.journal_entries import (
     error_text,
     journal_unavailable,
-    loaded,
-    look,
-    note,
-    perform,
+    record_event,
     request_of,
-    seen,
-    unreachable,
 )
+from controller.broker.gate.mutate import OUTCOME_UNKNOWN, Change, perform
 from controller.broker.gate.refusals import (
     Answered,
     Denied,
-    admitted,
     json_reply,
     message_reply,
+    raise_if_denied,
     rule_of,
     told_reply,
 )
-from controller.broker.gate.request_target import written
+from controller.broker.gate.request_target import build_path
 from controller.broker.gate.routes import PULL_IDLE_S
 from controller.broker.gate.state import GateState
 from controller.broker.guards import list_filters
@@ -69,9 +69,9 @@ _ID = re.compile(r"(?:sha256:)?[0-9a-f]{12,64}", re.ASCII)
 _BARE_ID = re.compile(r"[0-9a-f]{64}", re.ASCII)
 
 
-def inspected(reference: str, ahead: tuple[str, ...] = ()) -> Flow[Any]:
+def inspect_image(reference: str, ahead: tuple[str, ...] = ()) -> Flow[Any]:
     """Return the engine's inspect of an image, or None; what is *ahead* is looked at next."""
-    return (yield from seen(f"/images/{reference}/json", ahead))
+    return (yield from read_json(f"/images/{reference}/json", ahead))
 
 
 def digest_of(inspect: dict[str, Any], reference: str) -> str:
@@ -107,18 +107,18 @@ def facts_of(inspect: dict[str, Any], reference: str) -> ImageFacts:
 
 def image_list(call: GateRequest, state: GateState) -> Flow[Reply]:
     """GET /images/json: images under names that the policy admits, under those names only."""
-    asked = list_filters.read(call.query.get("filters", ""), list_filters.IMAGE_KEYS)
+    asked = list_filters.parse(call.query.get("filters", ""), list_filters.IMAGE_KEYS)
     for name in (*asked.get("before", ()), *asked.get("since", ())):
         if not is_known(name, call.policy, state.inventory):
-            raise absent(call, name)  # as the engine says it of an image that isn't there
-    return json_reply(200, (yield from shown(call, asked)))
+            raise no_such_image(call, name)  # as the engine says it of an image that isn't there
+    return json_reply(200, (yield from visible_images(call, asked)))
 
 
-def shown(call: GateRequest, asked: list_filters.Filters) -> Flow[list[dict[str, Any]]]:
+def visible_images(call: GateRequest, asked: list_filters.Filters) -> Flow[list[dict[str, Any]]]:
     """Return the images that the caller may see, of those that filters ask for."""
     patterns = asked.pop("reference", [])
-    query = {**call.query, "filters": list_filters.written(asked)}
-    told = loaded((yield from _good(written("/images/json", query))))
+    query = {**call.query, "filters": list_filters.encode(asked)}
+    told = parse_json((yield from _read_ok(build_path("/images/json", query))))
     found = (admitted_names(image, call.policy, patterns) for image in told)
     return [image for image in found if image is not None]
 
@@ -133,8 +133,8 @@ def is_known(name: str, policy: Policy, inventory: Inventory) -> bool:
     return create.admit_reference(name, policy=policy).verdict.decision != "deny"
 
 
-def _good(path: str) -> Flow[Reply]:
-    reply = yield from look(path)
+def _read_ok(path: str) -> Flow[Reply]:
+    reply = yield from read_engine(path)
     if reply.status >= 400:
         raise Answered(reply)
     return reply
@@ -146,7 +146,11 @@ def admitted_names(
     """Return an image with those of its names that the policy admits; None if there are none."""
     names = (image.get("RepoTags") or (), image.get("RepoDigests") or ())
     tags, digests = (
-        [name for name in _admitted(told, policy) if list_filters.image_named(patterns or [], name)]
+        [
+            name
+            for name in _admitted_references(told, policy)
+            if list_filters.is_name_wanted(patterns or [], name)
+        ]
         for told in names
     )
     if not tags and not digests:
@@ -154,7 +158,7 @@ def admitted_names(
     return {**image, "RepoTags": tags, "RepoDigests": digests}
 
 
-def _admitted(references: Iterable[str], policy: Policy) -> list[str]:
+def _admitted_references(references: Iterable[str], policy: Policy) -> list[str]:
     return [
         reference
         for reference in references
@@ -164,24 +168,27 @@ def _admitted(references: Iterable[str], policy: Policy) -> list[str]:
 
 def image_inspect(call: GateRequest, state: GateState) -> Flow[Reply]:
     """GET /images/{image}/json."""
-    return json_reply(200, (yield from _visible(call, state)))
+    return json_reply(200, (yield from _find_visible(call, state)))
 
 
 def image_history(call: GateRequest, state: GateState) -> Flow[Reply]:
     """GET /images/{image}/history."""
-    inspect = yield from _visible(call, state)
-    layers = loaded((yield from _good(f"/images/{inspect['Id']}/history")))
+    inspect = yield from _find_visible(call, state)
+    layers = parse_json((yield from _read_ok(f"/images/{inspect['Id']}/history")))
     # A layer is also an image, and may have names that aren't shown.
-    shown = [{**layer, "Tags": _admitted(layer.get("Tags") or (), call.policy)} for layer in layers]
+    shown = [
+        {**layer, "Tags": _admitted_references(layer.get("Tags") or (), call.policy)}
+        for layer in layers
+    ]
     return json_reply(200, shown)
 
 
-def distribution(call: GateRequest, _: GateState) -> Flow[Reply]:
+def distribution_inspect(call: GateRequest, _: GateState) -> Flow[Reply]:
     """GET /distribution/{image}/json: the engine asks the registry of an admitted reference.
 
     Only of one: it could be any host otherwise. What credentials a client sends stay here.
     """
-    judged = admitted(
+    judged = raise_if_denied(
         create.admit_reference(
             call.names["image"], policy=call.policy, by_client=call.actor.role is Role.CLIENT
         )
@@ -193,11 +200,11 @@ def distribution(call: GateRequest, _: GateState) -> Flow[Reply]:
         registry=parse_reference(reference).host,
     )
     if isinstance(answer, Lost):
-        raise Answered(unreachable(answer))
+        raise Answered(engine_unavailable(answer))
     assert isinstance(answer, Reply), f"a look was answered by {answer!r}"
     if answer.status >= 400:
         raise Answered(engine_reply(answer))
-    told = loaded(answer)
+    told = parse_json(answer)
     return json_reply(
         200,
         {
@@ -212,15 +219,15 @@ def _members(value: object, known: tuple[str, ...]) -> dict[str, object]:
     return {name: told[name] for name in known if name in told}
 
 
-def _visible(call: GateRequest, state: GateState) -> Flow[dict[str, Any]]:
+def _find_visible(call: GateRequest, state: GateState) -> Flow[dict[str, Any]]:
     name = call.names["image"]
-    missing = absent(call, name)
+    missing = no_such_image(call, name)
     if _BARE_ID.fullmatch(name):
         name = f"sha256:{name}"
     if is_image_id(name):
-        return (yield from _visible_by_id(name, call, state, missing))
+        return (yield from _find_visible_by_id(name, call, state, missing))
     try:
-        admitted(
+        raise_if_denied(
             create.admit_reference(
                 name, policy=call.policy, by_client=call.actor.role is Role.CLIENT
             )
@@ -231,56 +238,58 @@ def _visible(call: GateRequest, state: GateState) -> Flow[dict[str, Any]]:
         if call.actor.role is Role.CONTROLLER:
             raise missing from denied
         # Clients that look for any kind of object by a name ask here too: to them it isn't there.
-        denied.status, denied.message = 404, no_such(name)
+        denied.status, denied.message = 404, no_such_image_message(name)
         raise
     reference = parse_reference(name).canonical
-    inspect = yield from inspected(reference)
+    inspect = yield from inspect_image(reference)
     if inspect is None:
         raise missing
     # An image that a create would refuse isn't there for the controller: so it pulls it.
-    if call.actor.role is Role.CONTROLLER and not vouched(
+    if call.actor.role is Role.CONTROLLER and not is_trusted(
         inspect, reference, call.policy, state.inventory
     ):
         raise missing
-    return _only_admitted(inspect, call.policy)
+    return _hide_other_names(inspect, call.policy)
 
 
-def no_such(name: str) -> str:
+def no_such_image_message(name: str) -> str:
     """Return the engine's words for an image that isn't there."""
     return f"No such image: {redact.text(without_credentials(name))}"
 
 
-def absent(call: GateRequest, name: str) -> Answered:
+def no_such_image(call: GateRequest, name: str) -> Answered:
     """Return that there is no image of that name, as the engine says it: clients then pull.
 
     People also get the rule; to the controller a missing image is no refusal.
     """
-    message = no_such(name)
+    message = no_such_image_message(name)
     if call.actor.role is Role.CONTROLLER:
         return Answered(message_reply(404, message))
     told = Denied("image.missing", "the image isn't here", "pull it first", 404, message)
     return Answered(told.reply(call.id))
 
 
-def _visible_by_id(
+def _find_visible_by_id(
     name: str, call: GateRequest, state: GateState, missing: Answered
 ) -> Flow[dict[str, Any]]:
-    inspect = yield from inspected(name)
+    inspect = yield from inspect_image(name)
     if inspect is None:
         raise missing
     known = {pin.id for pin in state.inventory.pins.values()}
     known |= {trusted.id for trusted in state.inventory.ledger.values()}
     if name not in known and admitted_names(inspect, call.policy) is None:
         raise missing
-    return _only_admitted(inspect, call.policy)
+    return _hide_other_names(inspect, call.policy)
 
 
-def _only_admitted(inspect: dict[str, Any], policy: Policy) -> dict[str, Any]:
+def _hide_other_names(inspect: dict[str, Any], policy: Policy) -> dict[str, Any]:
     kept = admitted_names(inspect, policy)
     return {**inspect, "RepoTags": [], "RepoDigests": []} if kept is None else kept
 
 
-def vouched(inspect: dict[str, Any], reference: str, policy: Policy, inventory: Inventory) -> bool:
+def is_trusted(
+    inspect: dict[str, Any], reference: str, policy: Policy, inventory: Inventory
+) -> bool:
     """Tell whether the ledger, or the policy's trustLocal, vouches for a local image."""
     trusted = inventory.ledger.get(reference)
     if trusted is not None and trusted.id == inspect.get("Id"):
@@ -288,29 +297,29 @@ def vouched(inspect: dict[str, Any], reference: str, policy: Policy, inventory: 
     return matches(parse_reference(reference), policy.images.trust_local)
 
 
-def platform() -> Flow[str]:
+def host_platform() -> Flow[str]:
     """Return the platform of the engine's host, ``OS/ARCHITECTURE``."""
-    told = (yield from seen("/version")) or {}
+    told = (yield from read_json("/version")) or {}
     return f"{told.get('Os', '')}/{told.get('Arch', '')}"
 
 
 def pull(call: GateRequest, state: GateState) -> Flow[Reply]:
     """POST /images/create: pull; what the engine then says of the image goes into the ledger."""
-    host = (yield from platform()) if call.query.get("platform") else ""
-    judged = admitted(
+    host = (yield from host_platform()) if call.query.get("platform") else ""
+    judged = raise_if_denied(
         create.admit_pull(call.query, actor=call.actor, policy=call.policy, host=host)
     )
     reference = str(judged.summary.get("reference", ""))
-    before = yield from inspected(reference)
+    before = yield from inspect_image(reference)
 
     def learn(reply: Reply) -> Flow[dict[str, object]]:
-        return (yield from _learn_pulled(reply, reference))
+        return (yield from _pull_details(reply, reference))
 
     change = Change(
         Mutation.IMAGE_PULL,
         reference,
         "POST",
-        written("/images/create", dict(judged.query)),
+        build_path("/images/create", dict(judged.query)),
         {**judged.summary, "before": str((before or {}).get("Id", ""))},
         judged.verdict,
         stream=True,
@@ -319,10 +328,10 @@ def pull(call: GateRequest, state: GateState) -> Flow[Reply]:
         code_of=partial(pull_errors.code_of, reference),
     )
     reply = yield from perform(state, call.by, change, learn)
-    return _explained(reply, reference, call.id, state)
+    return _explain_failure(reply, reference, call.id, state)
 
 
-def _explained(reply: Reply, reference: str, identifier: str, state: GateState) -> Reply:
+def _explain_failure(reply: Reply, reference: str, identifier: str, state: GateState) -> Reply:
     """Return the answer to a pull; of one that failed, what a person understands of it.
 
     Where the lines of it went to the client already, this is one more, in the form of an error's.
@@ -351,7 +360,7 @@ def _error_of(reply: Reply) -> str:
     return error_text(reply)
 
 
-def _learn_pulled(reply: Reply, reference: str) -> Flow[dict[str, object]]:
+def _pull_details(reply: Reply, reference: str) -> Flow[dict[str, object]]:
     """Read the end of the progress: it alone tells whether the pull succeeded, and of what.
 
     A good status only says that the pull began; an image of that name may have been there before.
@@ -359,7 +368,7 @@ def _learn_pulled(reply: Reply, reference: str) -> Flow[dict[str, object]]:
     error, digest = read_progress(reply.body)
     if error:
         return {"status": 500, "error": redact.text(error)}
-    inspect = yield from inspected(reference)
+    inspect = yield from inspect_image(reference)
     if inspect is None:
         return {"status": 500, "error": "the image isn't there after the pull"}
     if not digest or digest_of(inspect, reference) != digest:
@@ -377,7 +386,7 @@ def read_progress(tail: bytes) -> tuple[str, str]:
             continue
         if not isinstance(told, dict):
             continue
-        error = redact.withholding(str(told.get("error") or error), {})
+        error = redact.withhold_secrets(str(told.get("error") or error), {})
         status = told.get("status")
         if isinstance(status, str) and status.startswith(_DIGEST_LINE):
             digest = status.removeprefix(_DIGEST_LINE)
@@ -390,11 +399,11 @@ def trust(call: GateRequest, _: GateState) -> Flow[Reply]:
     if not isinstance(body, dict) or set(body) != {"reference"}:
         raise Denied("body.invalid", 'expected {"reference": …}', status=400)
     name = str(body["reference"])
-    admitted(
+    raise_if_denied(
         create.admit_reference(name, policy=call.policy, by_client=call.actor.role is Role.CLIENT)
     )
     reference = parse_reference(name).canonical
-    inspect = yield from inspected(reference)
+    inspect = yield from inspect_image(reference)
     if inspect is None:
         raise Answered(message_reply(404, f"No such image: {reference}"))
     told: dict[str, object] = {
@@ -403,6 +412,6 @@ def trust(call: GateRequest, _: GateState) -> Flow[Reply]:
         "digest": digest_of(inspect, reference),
     }
     request = request_of("POST", TRUST, reference, told)
-    if not (yield from note("operator", call.by, request)):
+    if not (yield from record_event("operator", call.by, request)):
         return journal_unavailable(call.id)
     return json_reply(200, told)

@@ -10,11 +10,12 @@ from collections.abc import Iterable
 from typing import Any
 
 from controller.broker.gate import redact
-from controller.broker.gate.mutate import Change, Flow, GateRequest, loaded, perform, seen
-from controller.broker.gate.refusals import Denied, admitted
-from controller.broker.gate.request_target import written
+from controller.broker.gate.call import Flow, GateRequest, parse_json, read_json
+from controller.broker.gate.mutate import Change, perform
+from controller.broker.gate.refusals import Denied, raise_if_denied
+from controller.broker.gate.request_target import build_path
 from controller.broker.gate.state import GateState
-from controller.broker.guards.lookup import foreign
+from controller.broker.guards.lookup import foreign_object
 from controller.broker.handlers import image as images
 from controller.core.admission import create
 from controller.core.encoding.image_reference import is_image_id, parse_reference
@@ -26,25 +27,25 @@ LEARNED_MAX = 64
 
 def remove(call: GateRequest, state: GateState) -> Flow[Reply]:
     """Judge a removal and do it: of a name, or of an image by its id."""
-    judged = admitted(create.admit_image_remove(call.query))
+    judged = raise_if_denied(create.admit_image_remove(call.query))
     named = call.names["image"]
     subject = named if is_image_id(named) else _canonical(named)
-    inspect = yield from images.inspected(subject)
+    inspect = yield from images.inspect_image(subject)
     if inspect is None:
-        raise images.absent(call, named)
+        raise images.no_such_image(call, named)
     identifier = str(inspect.get("Id", ""))
-    if not _came_through_us(state, subject, identifier, inspect):
-        raise foreign(f"No such image: {redact.text(named)}", subject)
+    if not _is_in_ledger(state, subject, identifier, inspect):
+        raise foreign_object(f"No such image: {redact.text(named)}", subject)
     yield from _refuse_if_used(call, state, subject, identifier)
     change = Change(
         Mutation.IMAGE_REMOVE,
         subject,
         "DELETE",
-        written(f"/images/{subject}", dict(judged.query)),
+        build_path(f"/images/{subject}", dict(judged.query)),
         {"reference": subject, "imageId": identifier, **dict(judged.query)},
         judged.verdict,
     )
-    return (yield from perform(state, call.by, change, _learn_removed))
+    return (yield from perform(state, call.by, change, _removal_details))
 
 
 def _canonical(named: str) -> str:
@@ -60,9 +61,7 @@ def _canonical(named: str) -> str:
         ) from None
 
 
-def _came_through_us(
-    state: GateState, subject: str, identifier: str, inspect: dict[str, Any]
-) -> bool:
+def _is_in_ledger(state: GateState, subject: str, identifier: str, inspect: dict[str, Any]) -> bool:
     """Tell whether the ledger has the name for this image; of an id, whether it has all its names.
 
     Removing by id takes every name along, those that somebody else gave it too.
@@ -71,10 +70,10 @@ def _came_through_us(
     if subject != identifier:
         return subject in known
     tags = [str(tag) for tag in inspect.get("RepoTags") or ()]
-    return bool(known) and known >= set(_read(tags))
+    return bool(known) and known >= set(_canonical_references(tags))
 
 
-def _read(references: Iterable[str]) -> Iterable[str]:
+def _canonical_references(references: Iterable[str]) -> Iterable[str]:
     for reference in references:
         try:
             yield parse_reference(reference).canonical
@@ -90,7 +89,7 @@ def _refuse_if_used(
     Raises:
         Denied: ``image.used``, ``image.needed``.
     """
-    listed = (yield from seen("/containers/json?all=1")) or []
+    listed = (yield from read_json("/containers/json?all=1")) or []
     users = sum(1 for each in listed if each.get("ImageID") == identifier)
     for intent in state.inventory.open.values():
         summary = intent.request.get("summary")
@@ -116,11 +115,11 @@ def _refuse_if_used(
         )
 
 
-def _learn_removed(reply: Reply) -> Flow[dict[str, object]]:
+def _removal_details(reply: Reply) -> Flow[dict[str, object]]:
     """Learn which names and images are gone."""
     yield from ()
-    told = loaded(reply)
+    told = parse_json(reply)
     rows = [each for each in told if isinstance(each, dict)] if isinstance(told, list) else []
-    untagged = _read(str(row["Untagged"]) for row in rows if "Untagged" in row)
+    untagged = _canonical_references(str(row["Untagged"]) for row in rows if "Untagged" in row)
     deleted = (str(row["Deleted"]) for row in rows if "Deleted" in row)
     return {"untagged": [*untagged][:LEARNED_MAX], "deleted": [*deleted][:LEARNED_MAX]}

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections import Counter
 
-from controller.broker.gate.mutate import Flow, GateRequest, seen
+from controller.broker.gate.call import Flow, GateRequest, read_json
 from controller.broker.gate.refusals import json_reply
-from controller.broker.gate.request_target import written
+from controller.broker.gate.request_target import build_path
 from controller.broker.gate.state import GateState
 from controller.broker.guards import list_filters
-from controller.broker.guards.lookup import knows_the_host, sees
+from controller.broker.guards.lookup import can_see, can_see_host
 from controller.broker.handlers import image
 from controller.model.policy.document import Policy
 from controller.model.records import Reply
@@ -54,11 +54,11 @@ _KEPT = (
 
 def info(call: GateRequest, state: GateState) -> Flow[Reply]:
     """GET /info, without what is private to the host; counts are the caller's."""
-    told = (yield from seen("/info")) or {}
+    told = (yield from read_json("/info")) or {}
     shown = {
         **{key: told[key] for key in _KEPT if key in told},
-        **(yield from _containers(call, state)),
-        "Images": len((yield from image.shown(call, {}))),
+        **(yield from _container_counts(call, state)),
+        "Images": len((yield from image.visible_images(call, {}))),
         "Name": "trimtab",
         "ExperimentalBuild": False,
         "Debug": False,
@@ -66,21 +66,21 @@ def info(call: GateRequest, state: GateState) -> Flow[Reply]:
         "Swarm": {"LocalNodeState": "inactive", "ControlAvailable": False},
         "Warnings": [],
     }
-    if knows_the_host(call.actor):
-        shown |= _of_the_policy(call.policy)
+    if can_see_host(call.actor):
+        shown |= _policy_members(call.policy)
     return json_reply(200, shown)
 
 
-def _containers(call: GateRequest, state: GateState) -> Flow[dict[str, int]]:
+def _container_counts(call: GateRequest, state: GateState) -> Flow[dict[str, int]]:
     """Return the numbers of containers that the caller sees, by what they do."""
     query = {
         "all": "1",
-        "filters": list_filters.written(list_filters.narrowed({}, state, call.actor)),
+        "filters": list_filters.encode(list_filters.restrict({}, state, call.actor)),
     }
     states: Counter[str] = Counter()
-    for told in (yield from seen(written("/containers/json", query))) or ():
+    for told in (yield from read_json(build_path("/containers/json", query))) or ():
         item = state.inventory.containers.get(str(told.get("Id", "")))
-        if item is not None and sees(call.actor, item.owner):
+        if item is not None and can_see(call.actor, item.owner):
             states[str(told.get("State", ""))] += 1
     running, paused = states["running"] + states["restarting"], states["paused"]
     return {
@@ -91,7 +91,7 @@ def _containers(call: GateRequest, state: GateState) -> Flow[dict[str, int]]:
     }
 
 
-def _of_the_policy(policy: Policy) -> dict[str, object]:
+def _policy_members(policy: Policy) -> dict[str, object]:
     """Return the members that list what may be chosen: the policy's choice, not the host's."""
     return {
         "Plugins": {

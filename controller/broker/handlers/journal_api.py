@@ -8,10 +8,10 @@ from dataclasses import fields
 from functools import partial
 from typing import Any
 
+from controller.broker.gate.call import Flow, GateRequest, query_journal
 from controller.broker.gate.commands import Follow
-from controller.broker.gate.mutate import Flow, GateRequest, recall
 from controller.broker.gate.state import GateState
-from controller.broker.guards.scrub import blanked
+from controller.broker.guards.scrub import scrub_text
 from controller.core.records.query import Filter, QueryResult
 from controller.core.records.record import line_of
 from controller.core.records.views import Question
@@ -33,13 +33,13 @@ def journal(call: GateRequest, state: GateState) -> Flow[Reply]:
     query, actor = call.query, call.actor
     most = PAGE_MAX_OF_CLIENTS if actor.role is Role.CLIENT else PAGE_MAX
     question = Question(
-        wanted_of(query),
+        filter_of(query),
         reader_of(actor),
         limit=min(int(query.get("limit", most)), most),
         last="after" not in query,
         there=query.get("there", ""),
     )
-    page = yield from recall(question)
+    page = yield from query_journal(question)
     line = _line_for(call, state)
     following = ((FOLLOWING, str(page.following)),) if page.following else ()
     return Reply(200, b"".join(map(line, page.found)), (NDJSON, *following))
@@ -48,11 +48,11 @@ def journal(call: GateRequest, state: GateState) -> Flow[Reply]:
 def follow(call: GateRequest, state: GateState) -> Flow[Follow]:
     """GET journal/follow: records ``after`` one, or from now on, as they become durable."""
     yield from ()
-    wanted = wanted_of({"after": str(state.inventory.seq), **call.query})
+    wanted = filter_of({"after": str(state.inventory.seq), **call.query})
     return Follow(Question(wanted, reader_of(call.actor)), _line_for(call, state))
 
 
-def wanted_of(query: Mapping[str, str]) -> Filter:
+def filter_of(query: Mapping[str, str]) -> Filter:
     """Return which records checked parameters want."""
     members: dict[str, Any] = {}
     for each in fields(Filter):
@@ -89,7 +89,7 @@ def line_for(found: QueryResult, *, actor: Actor, state: GateState, with_about: 
         result = shown.get("result")
         if actor.role is Role.CLIENT and result and result.get("error"):
             said = str(shown.get("request", ""))
-            result = {**result, "error": blanked(str(result["error"]), said, actor, state)}
+            result = {**result, "error": scrub_text(str(result["error"]), said, actor, state)}
             shown = {**shown, "result": result}
         line = json.dumps(shown, ensure_ascii=False).encode()
     if with_about:

@@ -5,17 +5,12 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Literal, cast
 
+from controller.broker.gate.call import Flow, GateRequest
 from controller.broker.gate.commands import ReadEngine
-from controller.broker.gate.mutate import (
-    Flow,
-    GateRequest,
-    journal_unavailable,
-    note,
-    request_of,
-)
+from controller.broker.gate.journal_entries import journal_unavailable, record_event, request_of
 from controller.broker.gate.refusals import Denied, json_reply
 from controller.broker.gate.state import GateState
-from controller.broker.guards.lookup import sees
+from controller.broker.guards.lookup import can_see
 from controller.broker.handlers import adoption
 from controller.core.encoding.canonical_json import digest
 from controller.core.enforcement import disruption_budget
@@ -101,13 +96,13 @@ def health(call: GateRequest, state: GateState) -> Flow[Reply]:
                 "error": state.access_error,
             },
             "openIntents": len(state.inventory.open),
-            "strangers": _some(state.strangers),
-            "rivals": _some(state.rivals),
+            "strangers": _sample(state.strangers),
+            "rivals": _sample(state.rivals),
         },
     )
 
 
-def _some(containers: dict[str, str]) -> dict[str, object]:
+def _sample(containers: dict[str, str]) -> dict[str, object]:
     return {"count": len(containers), "some": dict([*containers.items()][:STRANGERS_TOLD])}
 
 
@@ -118,7 +113,7 @@ def policy(call: GateRequest, state: GateState) -> Flow[Reply]:
     shown: dict[str, object] = {
         "digest": told.digest,
         "name": told.name,
-        "policy": _told_to(call.actor, told),
+        "policy": _visible_policy(call.actor, told),
     }
     if told.origin is not None and call.actor.role is not Role.CLIENT:
         # Where files of the host are is nothing for clients, which may be in a container.
@@ -126,7 +121,7 @@ def policy(call: GateRequest, state: GateState) -> Flow[Reply]:
     return json_reply(200, shown)
 
 
-def _told_to(actor: Actor, policy: Policy) -> dict[str, object]:
+def _visible_policy(actor: Actor, policy: Policy) -> dict[str, object]:
     whole = policy.to_json()
     if actor.role is not Role.CLIENT:
         return whole
@@ -137,12 +132,12 @@ def _told_to(actor: Actor, policy: Policy) -> dict[str, object]:
         "clients": [{"uid": actor.uid, "owner": actor.owner}],
         "operators": [],
         "containerPeers": [],
-        "owners": _kept(whole["owners"], listed),
-        "exceptions": _kept(whole["exceptions"], excepted),
+        "owners": _select(whole["owners"], listed),
+        "exceptions": _select(whole["exceptions"], excepted),
     }
 
 
-def _kept(told: object, keep: list[bool]) -> object:
+def _select(told: object, keep: list[bool]) -> object:
     if not isinstance(told, list):
         return told
     return [each for each, wanted in zip(told, keep, strict=True) if wanted]
@@ -154,9 +149,9 @@ def inventory(call: GateRequest, state: GateState) -> Flow[Reply]:
     known, actor = state.inventory, call.actor
     shown: dict[str, object] = {
         "instance": state.instance,
-        "containers": [item_to(i) for i in known.containers.values() if sees(actor, i.owner)],
-        "networks": [asdict(n) for n in known.networks.values() if sees(actor, n.owner)],
-        "volumes": [asdict(v) for v in known.volumes.values() if sees(actor, v.owner)],
+        "containers": [item_to(i) for i in known.containers.values() if can_see(actor, i.owner)],
+        "networks": [asdict(n) for n in known.networks.values() if can_see(actor, n.owner)],
+        "volumes": [asdict(v) for v in known.volumes.values() if can_see(actor, v.owner)],
     }
     if actor.role is Role.CLIENT:
         return json_reply(200, shown)
@@ -176,29 +171,29 @@ def records(call: GateRequest, state: GateState) -> Flow[Reply]:
     """POST records: an operator's act, with who asked, made durable."""
     body = call.body
     if isinstance(body, dict) and body.get("act") == "approve":
-        return (yield from _approve(call, state, body))
+        return (yield from _record_approval(call, state, body))
     if isinstance(body, dict) and body.get("act") == "adopt":
         return (yield from adoption.adopt(call, state, body))
     if isinstance(body, dict) and str(body.get("act", "")).startswith(SERVICE_PREFIX):
-        return (yield from _service_act(call, body))
+        return (yield from _record_service_act(call, body))
     if not isinstance(body, dict) or not body.keys() <= {"act", "object", "note"}:
-        raise _bad_record()
+        raise _invalid_record()
     # The journal's writer rotates the key with the record itself, in one write.
     route = _ROUTES.get(str(body.get("act")), call.route.name)
     texts = {name: body.get(name, "") for name in ("act", "object", "note")}
     for name, text in texts.items():
         if not isinstance(text, str) or len(text) > (ACT_MAX if name == "act" else TEXT_MAX):
-            raise _bad_record()
+            raise _invalid_record()
     if not texts["act"]:
-        raise _bad_record()
+        raise _invalid_record()
     request = request_of("POST", route, str(texts["object"]), texts)
     stage: Literal["read", "operator"] = "read" if route == VALUES_SHOW else "operator"
-    if not (yield from note(stage, call.by, request)):
+    if not (yield from record_event(stage, call.by, request)):
         return journal_unavailable(call.id)
     return json_reply(200, {"id": call.id})
 
 
-def _approve(call: GateRequest, state: GateState, body: dict[str, object]) -> Flow[Reply]:
+def _record_approval(call: GateRequest, state: GateState, body: dict[str, object]) -> Flow[Reply]:
     """Record what the controller may take down or remove, each object once, for one plan."""
     asked = disruption_budget.read_approval(body)
     if isinstance(asked, str):
@@ -213,7 +208,7 @@ def _approve(call: GateRequest, state: GateState, body: dict[str, object]) -> Fl
     # Each object was checked by its form, and none may be cut off.
     summary = {**cast("dict[str, object]", request["summary"]), "objects": list(objects)}
     request |= {"summary": summary, "digest": digest({"summary": summary, "body": {}})}
-    if not (yield from note("operator", call.by, request)):
+    if not (yield from record_event("operator", call.by, request)):
         return journal_unavailable(call.id)
     state.note(call.id)
     expires_s = int(disruption_budget.APPROVAL_S)
@@ -222,7 +217,7 @@ def _approve(call: GateRequest, state: GateState, body: dict[str, object]) -> Fl
     )
 
 
-def _service_act(call: GateRequest, body: dict[str, object]) -> Flow[Reply]:
+def _record_service_act(call: GateRequest, body: dict[str, object]) -> Flow[Reply]:
     """Record what the controller is asked to do with a service."""
     act = read_service_act(body)
     if isinstance(act, str):
@@ -233,12 +228,12 @@ def _service_act(call: GateRequest, body: dict[str, object]) -> Flow[Reply]:
             status=400,
         )
     request = request_of("POST", act.act, str(act.key), act.summary)
-    if not (yield from note("operator", call.by, request)):
+    if not (yield from record_event("operator", call.by, request)):
         return journal_unavailable(call.id)
     return json_reply(200, {"id": call.id})
 
 
-def _bad_record() -> Denied:
+def _invalid_record() -> Denied:
     return Denied(
         "body.invalid",
         'expected {"act": …, "object": …, "note": …}',

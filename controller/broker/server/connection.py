@@ -16,8 +16,8 @@ from http import HTTPStatus
 
 from controller.broker.engine.relay import ClientStream, relay
 from controller.broker.gate.commands import Follow
-from controller.broker.gate.mutate import request_of, verdict_of
-from controller.broker.gate.router import body_bound
+from controller.broker.gate.journal_entries import request_of, verdict_of
+from controller.broker.gate.router import body_limit
 from controller.broker.gate.state import GateState
 from controller.broker.handlers import container_exec
 from controller.broker.host.peer_credentials import Peer, PeerRules, Stranger, identify
@@ -105,7 +105,7 @@ class Connection:
         self._turns = service.turns
         self._asking = service.asking
         self._crowded = crowded
-        self._requests = RequestReader(body_bound)
+        self._requests = RequestReader(body_limit)
         self._ahead: asyncio.Task[bytes] | None = None
 
     async def serve(self) -> None:
@@ -238,7 +238,7 @@ class Connection:
         finally:
             self._state.attached.discard(command.exec)
         client.keep_alive = False
-        await self._driver.run(container_exec.look_after(self._state, command.exec))
+        await self._driver.run(container_exec.supervise(self._state, command.exec))
 
     async def _answer(
         self, request: Request, client: ClientStream, *, admits: bool

@@ -19,6 +19,7 @@ from controller.broker.engine.client import EngineClient
 from controller.broker.engine.relay import ClientStream
 from controller.broker.engine.response import ResponseBroken, ResponseReader
 from controller.broker.engine.shared_pulls import Authorise, Pulls, nobody
+from controller.broker.gate.call import Flow, unavailable_reason
 from controller.broker.gate.commands import (
     Command,
     CommandResult,
@@ -34,7 +35,6 @@ from controller.broker.gate.commands import (
     WriteRecord,
     engine_remedy,
 )
-from controller.broker.gate.mutate import Flow, silence
 from controller.broker.host import process_killer, process_reader
 from controller.broker.server.fair_queue import AdmissionLock
 from controller.broker.server.journal_queries import JournalQueries
@@ -324,7 +324,7 @@ class Driver:
             return refusal(
                 HTTPStatus.GATEWAY_TIMEOUT if stream.sent else HTTPStatus.BAD_GATEWAY,
                 "engine.unavailable",
-                silence(stream),
+                unavailable_reason(stream),
                 remedy=engine_remedy(stream.reason),
             )
         return OpenResponse(stream, value)

@@ -38,7 +38,7 @@ class Mending:
 
     def wake(self) -> None:
         """Look again soon, if something is left open."""
-        if recovery.unsettled(self._state):
+        if recovery.intents_to_settle(self._state):
             self._woken.set()
 
     async def run(self) -> None:
@@ -79,7 +79,7 @@ class Mending:
         except TrimtabError as error:
             LOG.debug("recovery.waiting error=%s", error)
             return False
-        for identifier in recovery.unsettled(self._state):
+        for identifier in recovery.intents_to_settle(self._state):
             earlier = self._sightings.pop(identifier, None)
             steps = recovery.settle(self._state, identifier, earlier=earlier)
             sighting = await self._driver.run(steps)
@@ -90,7 +90,7 @@ class Mending:
         if not self._cleaned and not self._of_an_earlier_broker():
             await self._clean_up()
             self._cleaned = True
-        return not recovery.unsettled(self._state)
+        return not recovery.intents_to_settle(self._state)
 
     def _of_an_earlier_broker(self) -> bool:
         state = self._state
@@ -102,7 +102,7 @@ class Mending:
         removed = 0
         if self._state.rivals:
             return  # what was never started may be on its way, there
-        for identifier in recovery.stale(self._state):
-            removed += await self._driver.run(recovery.clean_up(self._state, identifier))
+        for identifier in recovery.stale_containers(self._state):
+            removed += await self._driver.run(recovery.remove_stale(self._state, identifier))
         if forgotten or removed:
             LOG.info("recovery.cleaned forgotten=%d removed=%d", forgotten, removed)

@@ -24,7 +24,8 @@ from typing import cast
 
 from controller.broker.engine.client import ConnectedEngine, EngineClient
 from controller.broker.gate import redact
-from controller.broker.gate.mutate import BROKER, actor_of
+from controller.broker.gate.call import BROKER
+from controller.broker.gate.journal_entries import actor_of
 from controller.broker.gate.state import GateState
 from controller.broker.guards import split_brain
 from controller.broker.host import listen_socket
@@ -310,7 +311,7 @@ class Broker:
                     )
                     await asyncio.to_thread(books.load)
                     self.state.start_seq = journal.last_seq
-                    split_brain.doubt(self.state)
+                    split_brain.begin_in_doubt(self.state)
                     self.state.journal_error = journal.error
                     yield books, archive
                     await books.settled()

@@ -115,7 +115,7 @@ class Lookout:
 
     async def _look_around(self) -> None:
         try:
-            await self._driver.run(split_brain.look_around(self._state))
+            await self._driver.run(split_brain.survey(self._state))
         except Answered:
             return  # the engine is away: who changes something looks again
         except Exception:
@@ -126,7 +126,7 @@ class Lookout:
 
     async def _look_at(self, identifier: str) -> None:
         try:
-            sight = await self._driver.run(kernel_verify.look_at(self._state, identifier))
+            sight = await self._driver.run(kernel_verify.verify_container(self._state, identifier))
         except Exception:
             # Watching must survive a bug in one container's look: the others wait behind it.
             LOG.exception("lookout.failed container=%s", identifier)

@@ -30,7 +30,7 @@ class ExecReaper:
             await asyncio.sleep(PAUSE_S)
             for identifier in tuple(self._state.inventory.sessions):
                 try:
-                    await self._driver.run(container_exec.look_after(self._state, identifier))
+                    await self._driver.run(container_exec.supervise(self._state, identifier))
                 except Exception:
                     # A bug in one session's end must not keep the others from theirs.
                     LOG.exception("recovery.exec.failed")

@@ -346,7 +346,7 @@ def _lone_line_break(raw: bytes) -> bool:
     return b"\r" in bare or b"\n" in bare
 
 
-class _Seen:
+class _LlhttpEvents:
     """Callbacks of llhttp that keep what it read."""
 
     def __init__(self) -> None:
@@ -378,7 +378,7 @@ def _second_parser_agrees(raw: bytes, head: Head, body: bytes) -> bool:
             return False
         raw = _UPGRADE_LINE.sub(b"", raw[:end]) + raw[end:]
         headers = tuple(field for field in headers if field[0] != "upgrade")
-    seen = _Seen()
+    seen = _LlhttpEvents()
     parser = httptools.HttpRequestParser(seen)
     try:
         parser.feed_data(raw)
@@ -393,7 +393,7 @@ def _second_parser_agrees(raw: bytes, head: Head, body: bytes) -> bool:
 def _upgrade_at(raw: bytes) -> int:
     """Return where llhttp takes the connection for handed over, -1 for nowhere."""
     try:
-        httptools.HttpRequestParser(_Seen()).feed_data(raw)
+        httptools.HttpRequestParser(_LlhttpEvents()).feed_data(raw)
     except httptools.HttpParserUpgrade as upgrade:
         return int(upgrade.args[0])
     except httptools.HttpParserError:

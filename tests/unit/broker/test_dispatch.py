@@ -9,7 +9,7 @@ import pytest
 from controller.broker.dispatch import handle
 from controller.broker.gate.commands import Forward, ReadEngine
 from controller.broker.gate.state import GateState
-from controller.broker.guards.recovery import unsettled
+from controller.broker.guards.recovery import intents_to_settle
 from controller.model.records import Entry, Reply
 from tests.unit.broker.dialogue import (
     ALICE,
@@ -138,7 +138,7 @@ def test_an_outcome_that_cannot_be_recorded_is_answered_and_left_to_recovery() -
         knows=knows,
     )
     assert answer.status == 204
-    assert unsettled(knows) == ("id-1",)
+    assert intents_to_settle(knows) == ("id-1",)
 
 
 def test_after_a_lost_answer_the_object_is_held() -> None:
@@ -150,7 +150,7 @@ def test_after_a_lost_answer_the_object_is_held() -> None:
         knows=knows,
     )
     assert (answer.status, answer.rule) == (504, "outcome.unknown")
-    assert unsettled(knows) == ("id-1",)
+    assert intents_to_settle(knows) == ("id-1",)
     held = ask("POST", f"/containers/{WEB}/kill", [LOOK, ("refusal", RECORDED)], knows=knows)
     assert (held.status, held.rule) == (409, "held")
     # Others' objects aren't.
@@ -179,7 +179,7 @@ def test_what_was_never_sent_is_closed_at_once() -> None:
     )
     assert (answer.status, answer.rule) == (502, "engine.unavailable")
     assert answer.entries[1].result["status"] == 502
-    assert unsettled(knows) == ()
+    assert intents_to_settle(knows) == ()
 
 
 def test_the_engines_own_refusal_is_the_outcome_and_the_answer() -> None:

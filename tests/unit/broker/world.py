@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from controller.broker.gate.request_target import written
+from controller.broker.gate.request_target import build_path
 from controller.core.encoding.canonical_json import digest
 from controller.model.inventory import ContainerItem, Inventory, OwnedObject, TrustedImage
 from controller.model.observed import Settings
@@ -22,7 +22,7 @@ REFERENCE = "ghcr.io/platformnetwork/web:1.2.3"
 REVISION = "v1:" + "0123456789abcdef" * 4
 SERVICE = "web.1-01234567"
 #: What the gate asks before the controller takes something down: what runs of the controller's.
-LOOK_AT_ALL = written(
+LOOK_AT_ALL = build_path(
     "/containers/json",
     {
         "filters": (

@@ -19,8 +19,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from controller.broker.engine.client import EngineClient
+from controller.broker.gate.call import unavailable_reason
 from controller.broker.gate.commands import Lost
-from controller.broker.gate.mutate import silence
 from controller.cli.main import main
 from controller.model.errors import EngineUnavailable
 
@@ -93,7 +93,10 @@ def _engine_away(path: str) -> list[str]:
     try:
         asyncio.run(EngineClient(path).meet())
     except EngineUnavailable as error:
-        return [f"error: {silence(Lost(error.message))} [{error.code}]", f"remedy: {error.remedy}"]
+        return [
+            f"error: {unavailable_reason(Lost(error.message))} [{error.code}]",
+            f"remedy: {error.remedy}",
+        ]
     raise AssertionError(f"an engine answers at {path}")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from controller.broker.gate.denied_routes import DENIED
-from controller.broker.gate.router import find
+from controller.broker.gate.router import find_route
 from controller.broker.gate.routes import ROUTES
 from controller.core.admission import create
 from controller.core.engine_api import field_tables
@@ -49,5 +49,7 @@ def test_a_path_of_the_page_is_found_by_the_router() -> None:
     for route in ROUTES:
         path = re.sub(r"\{\w+\}", "x", route.template)
         versioned = not route.own
-        found = find(route.method, f"/trimtab/v1{path}" if route.own else path, versioned=versioned)
+        found = find_route(
+            route.method, f"/trimtab/v1{path}" if route.own else path, versioned=versioned
+        )
         assert found.route == route

@@ -5,8 +5,8 @@ import json
 
 import pytest
 
-from controller.broker.gate.context_header import identified
-from controller.broker.gate.mutate import claims_of
+from controller.broker.gate.context_header import identify
+from controller.broker.gate.journal_entries import claims_of
 from controller.broker.gate.refusals import Denied
 from controller.model.records import Actor, Context, Request, Role
 
@@ -35,14 +35,14 @@ CLAIMS = {
 
 def test_the_controller_is_who_says_what_for() -> None:
     context = Context("slot 1 is empty", "web.yaml", 3, "abc", "d1", "uid 0")
-    assert identified(request(CONTROLLER, header(CLAIMS))) == (CONTROLLER, context)
-    assert identified(request(CONTROLLER, header(CLAIMS).rstrip("="))) == (CONTROLLER, context)
-    assert identified(request(CONTROLLER, header({}))) == (CONTROLLER, Context())
+    assert identify(request(CONTROLLER, header(CLAIMS))) == (CONTROLLER, context)
+    assert identify(request(CONTROLLER, header(CLAIMS).rstrip("="))) == (CONTROLLER, context)
+    assert identify(request(CONTROLLER, header({}))) == (CONTROLLER, Context())
 
 
 def test_it_may_tell_the_lines_of_fields() -> None:
     source = {"file": "web.yaml", "lines": {"resources.memory": 12, "image": 7}}
-    _, context = identified(request(CONTROLLER, header({"source": source})))
+    _, context = identify(request(CONTROLLER, header({"source": source})))
     assert context == Context(file="web.yaml", lines=(("image", 7), ("resources.memory", 12)))
     assert context is not None
     assert claims_of(context)["source"] == {"file": "web.yaml", "line": 0, "commit": "", **source}
@@ -50,21 +50,21 @@ def test_it_may_tell_the_lines_of_fields() -> None:
 
 def test_the_controllers_user_has_no_rights_without_a_context() -> None:
     with pytest.raises(Denied) as denial:
-        identified(request(CONTROLLER))
+        identify(request(CONTROLLER))
     assert (denial.value.rule, denial.value.status) == ("role.denied", 403)
 
 
 def test_a_context_makes_nobody_else_the_controller() -> None:
-    assert identified(request(OPERATOR, header(CLAIMS))) == (OPERATOR, None)
-    assert identified(request(CLIENT, header(CLAIMS))) == (CLIENT, None)
+    assert identify(request(OPERATOR, header(CLAIMS))) == (OPERATOR, None)
+    assert identify(request(CLIENT, header(CLAIMS))) == (CLIENT, None)
 
 
 def test_where_one_uid_is_both_the_context_tells_which() -> None:
     operator = Actor(1000, 1000, 1, Role.OPERATOR, separated=False)
     controller = Actor(1000, 1000, 1, Role.CONTROLLER, separated=False)
-    assert identified(request(BOTH)) == (operator, None)
-    assert identified(request(BOTH, header({}))) == (controller, Context())
-    assert identified(request(controller)) == (operator, None)
+    assert identify(request(BOTH)) == (operator, None)
+    assert identify(request(BOTH, header({}))) == (controller, Context())
+    assert identify(request(controller)) == (operator, None)
 
 
 @pytest.mark.parametrize(
@@ -92,10 +92,10 @@ def test_where_one_uid_is_both_the_context_tells_which() -> None:
 )
 def test_other_contexts_are_refused(value: str) -> None:
     with pytest.raises(Denied) as denial:
-        identified(request(CONTROLLER, value))
+        identify(request(CONTROLLER, value))
     assert denial.value.rule == "context.malformed"
 
 
 def test_two_contexts_are_refused() -> None:
     with pytest.raises(Denied):
-        identified(request(CONTROLLER, header({}), header({})))
+        identify(request(CONTROLLER, header({}), header({})))

@@ -81,12 +81,14 @@ def test_what_no_record_tells_is_not_told_by_an_error_either(message: str, told:
         "Cmd": ["-phunter2", 'a "b" c', "on", "mysql"],
         "Healthcheck": {"Test": ["CMD-SHELL", "curl -f localhost"]},
     }
-    assert redact.withholding(message, config) == (told or message)
+    assert redact.withhold_secrets(message, config) == (told or message)
 
 
 def test_a_value_that_is_part_of_another_or_of_what_is_told_instead_is_replaced_once() -> None:
     config: dict[str, object] = {"Cmd": ["sh", "hunter2", "hunter2-long", "held", "[withheld]"]}
-    assert redact.withholding("hunter2-long hunter2 held", config) == " ".join(["[withheld]"] * 3)
+    assert redact.withhold_secrets("hunter2-long hunter2 held", config) == " ".join(
+        ["[withheld]"] * 3
+    )
 
 
 @pytest.mark.parametrize(
@@ -105,10 +107,10 @@ def test_a_value_that_is_part_of_another_or_of_what_is_told_instead_is_replaced_
 def test_of_an_address_neither_credentials_nor_query_are_told(
     message: str, told: str | None
 ) -> None:
-    assert redact.withholding(message, {}) == (told or message)
+    assert redact.withhold_secrets(message, {}) == (told or message)
 
 
 def test_nothing_is_withheld_of_nothing() -> None:
     config: dict[str, object] = {"Env": None, "Cmd": "sh", "Entrypoint": [], "Healthcheck": None}
-    assert redact.withholding("exec: not found", config) == "exec: not found"
-    assert redact.withholding("exec: not found", {"Cmd": [" "]}) == "exec: not found"
+    assert redact.withhold_secrets("exec: not found", config) == "exec: not found"
+    assert redact.withhold_secrets("exec: not found", {"Cmd": [" "]}) == "exec: not found"

@@ -4,10 +4,17 @@ import pytest
 
 from controller.broker.dispatch import HANDLERS
 from controller.broker.gate.denied_routes import DENIED
-from controller.broker.gate.query_params import checked, detach_keys, flag, judged, number, unset
+from controller.broker.gate.query_params import (
+    detach_keys,
+    flag,
+    left_to_admission,
+    must_be_unset,
+    number,
+    validate_query,
+)
 from controller.broker.gate.refusals import Denied
-from controller.broker.gate.request_target import RequestTarget, read_path, read_query, written
-from controller.broker.gate.router import body_bound, find
+from controller.broker.gate.request_target import RequestTarget, build_path, read_path, read_query
+from controller.broker.gate.router import body_limit, find_route
 from controller.broker.gate.routes import ROUTES
 from controller.core.enforcement.proof import ProofKind
 from controller.model.mutations import Mutation
@@ -126,10 +133,10 @@ def test_a_query_that_readers_take_differently_is_refused(raw: str, rule: str) -
 
 
 def test_parameters_are_checked_rebuilt_and_zero_values_of_known_ones_dropped() -> None:
-    known = {"t": number(-1, 300), "force": flag, "name": judged, "link": unset}
+    known = {"t": number(-1, 300), "force": flag, "name": left_to_admission, "link": must_be_unset}
     asked = {"t": "007", "force": "True", "name": "x", "link": "0"}
-    assert checked(asked, known) == {"t": "7", "force": "1", "name": "x"}
-    assert checked({"force": "false"}, known) == {"force": "0"}
+    assert validate_query(asked, known) == {"t": "7", "force": "1", "name": "x"}
+    assert validate_query({"force": "false"}, known) == {"force": "0"}
 
 
 @pytest.mark.parametrize(
@@ -148,26 +155,28 @@ def test_parameters_are_checked_rebuilt_and_zero_values_of_known_ones_dropped() 
     ],
 )
 def test_unknown_and_invalid_parameters_are_refused(query: dict[str, str], rule: str) -> None:
-    known = {"t": number(-1, 300), "force": flag, "link": unset}
-    assert refused(rule, checked, query, known).status == 400
+    known = {"t": number(-1, 300), "force": flag, "link": must_be_unset}
+    assert refused(rule, validate_query, query, known).status == 400
 
 
 @pytest.mark.parametrize("keys", ["ctrl-p,ctrl-q", "ctrl-c", "ctrl-\\", "ctrl-@,a,B,1", "DEL", "^"])
 def test_what_the_engine_knows_as_keys_detaches(keys: str) -> None:
-    assert checked({"k": keys}, {"k": detach_keys}) == {"k": keys}
+    assert validate_query({"k": keys}, {"k": detach_keys}) == {"k": keys}
 
 
 @pytest.mark.parametrize("keys", ["hunter2", "ctrl-p,hunter2", "ctrl-P", "ctrl-1", "a,,b", "a,"])
 def test_what_is_no_key_is_refused_and_not_recorded(keys: str) -> None:
-    assert keys not in refused("query.invalid", checked, {"k": keys}, {"k": detach_keys}).reason
+    assert (
+        keys not in refused("query.invalid", validate_query, {"k": keys}, {"k": detach_keys}).reason
+    )
 
 
 def test_what_is_written_reads_back() -> None:
     query = {"filters": '{"label":["a=b&c;d"]}', "name": "x y"}
-    target = written("/containers/json", query)
+    target = build_path("/containers/json", query)
     path, _, raw = target.partition("?")
     assert (path, read_query(raw)) == ("/containers/json", query)
-    assert written("/containers/json") == "/containers/json"
+    assert build_path("/containers/json") == "/containers/json"
 
 
 @pytest.mark.parametrize(
@@ -200,7 +209,7 @@ def test_what_is_written_reads_back() -> None:
     ],
 )
 def test_routes_are_found(method: str, path: str, name: str, names: dict[str, str]) -> None:
-    match = find(method, path, versioned=False)
+    match = find_route(method, path, versioned=False)
     assert (match.route.name, dict(match.names)) == (name, names)
 
 
@@ -239,7 +248,7 @@ def test_routes_are_found(method: str, path: str, name: str, names: dict[str, st
     ],
 )
 def test_what_is_not_in_the_table_is_refused(method: str, path: str, rule: str) -> None:
-    refused(rule, find, method, path, versioned=False)
+    refused(rule, find_route, method, path, versioned=False)
 
 
 @pytest.mark.parametrize(
@@ -257,22 +266,22 @@ def test_what_is_not_in_the_table_is_refused(method: str, path: str, rule: str) 
     ],
 )
 def test_a_body_s_bound_is_its_route_s(method: str, path: str, most: int, beyond: str) -> None:
-    bound = body_bound(method, path)
+    bound = body_limit(method, path)
     assert (bound.most, bound.refusal.rule) == (most, beyond)
 
 
 def test_a_build_context_is_refused_with_the_way_out() -> None:
-    refusal = body_bound("POST", "/v1.45/build").refusal
+    refusal = body_limit("POST", "/v1.45/build").refusal
     assert (refusal.status, refusal.remedy) == (403, "build images elsewhere and pull them")
 
 
 @pytest.mark.parametrize("query", ["fromSrc=-", "fromSrc=-&repo=x&tag=1", "fromImage=x&fromSrc=-"])
 def test_an_archive_to_import_is_refused_before_it_is_read(query: str) -> None:
-    refusal = body_bound("POST", f"/v1.45/images/create?{query}").refusal
+    refusal = body_limit("POST", f"/v1.45/images/create?{query}").refusal
     assert (refusal.status, refusal.rule) == (403, "image.import")
     assert "trimtab image trust" in refusal.remedy
     assert (
-        body_bound("POST", "/images/create?fromImage=x&fromSrc=").refusal.rule == "wire.body-size"
+        body_limit("POST", "/images/create?fromImage=x&fromSrc=").refusal.rule == "wire.body-size"
     )
 
 
@@ -288,27 +297,29 @@ def test_an_archive_to_import_is_refused_before_it_is_read(query: str) -> None:
     ],
 )
 def test_an_operator_reads_that_there_is_no_swarm(method: str, path: str, words: str) -> None:
-    told = refused("route.denied", find, method, path, versioned=True, role=Role.OPERATOR)
+    told = refused("route.denied", find_route, method, path, versioned=True, role=Role.OPERATOR)
     assert (told.status, told.message.startswith(words)) == (503, True)
-    clients = refused("route.denied", find, method, path, versioned=True, role=Role.CLIENT)
+    clients = refused("route.denied", find_route, method, path, versioned=True, role=Role.CLIENT)
     assert (clients.status, clients.message) == (403, "")
 
 
 def test_a_change_of_a_swarm_is_refused_to_operators_too() -> None:
     for path in ("/swarm/init", "/swarm/join", "/services/create", "/secrets/create"):
-        told = refused("route.denied", find, "POST", path, versioned=True, role=Role.OPERATOR)
+        told = refused("route.denied", find_route, "POST", path, versioned=True, role=Role.OPERATOR)
         assert told.status == 403
 
 
 def test_a_parameter_that_the_engine_ignores_is_dropped() -> None:
     by_name = {route.name: route for route in ROUTES}
-    assert checked({"only_ids": "1", "all": "1"}, by_name["image.list"].query) == {"all": "1"}
-    assert checked({"trunc_cmd": "1"}, by_name["container.list"].query) == {}
-    refused("query.invalid", checked, {"only_ids": "x" * 256}, by_name["image.list"].query)
+    assert validate_query({"only_ids": "1", "all": "1"}, by_name["image.list"].query) == {
+        "all": "1"
+    }
+    assert validate_query({"trunc_cmd": "1"}, by_name["container.list"].query) == {}
+    refused("query.invalid", validate_query, {"only_ids": "x" * 256}, by_name["image.list"].query)
 
 
 def test_own_routes_have_no_version() -> None:
-    refused("route.unknown", find, "GET", "/trimtab/v1/whoami", versioned=True)
+    refused("route.unknown", find_route, "GET", "/trimtab/v1/whoami", versioned=True)
 
 
 def test_every_route_has_its_handler_and_every_mutation_its_route() -> None:

@@ -126,7 +126,7 @@ def often(answer: object) -> list[Step]:
 
 
 def look(knows: GateState, dialogue: list[Step]) -> Told:
-    return converse(kernel_verify.look_at(knows, WEB), dialogue, knows)
+    return converse(kernel_verify.verify_container(knows, WEB), dialogue, knows)
 
 
 STOPPING: list[Step] = [
@@ -341,7 +341,7 @@ def test_what_is_looked_at_already_and_what_isn_t_ours_is_passed_over() -> None:
     knows = knowing()
     knows.judging.add(WEB)
     assert look(knows, []).value is None
-    assert converse(kernel_verify.look_at(knows, "f" * 64), [], knows).value is None
+    assert converse(kernel_verify.verify_container(knows, "f" * 64), [], knows).value is None
 
 
 def test_what_must_be_stopped_is_stopped_while_its_last_change_is_open() -> None:

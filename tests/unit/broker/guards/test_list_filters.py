@@ -13,12 +13,12 @@ OPERATOR = Actor(0, 0, 1, Role.OPERATOR)
 
 def test_both_forms_that_clients_send_are_read() -> None:
     known = frozenset({"label", "status"})
-    assert list_filters.read('{"label":["a=b"],"status":{"exited":true}}', known) == {
+    assert list_filters.parse('{"label":["a=b"],"status":{"exited":true}}', known) == {
         "label": ["a=b"],
         "status": ["exited"],
     }
-    assert list_filters.read("", known) == {}
-    assert list_filters.read('{"label":null,"nothing":[]}', known) == {}
+    assert list_filters.parse("", known) == {}
+    assert list_filters.parse('{"label":null,"nothing":[]}', known) == {}
 
 
 @pytest.mark.parametrize(
@@ -37,16 +37,16 @@ def test_both_forms_that_clients_send_are_read() -> None:
 )
 def test_other_filters_are_refused(text: str, rule: str) -> None:
     with pytest.raises(Denied) as denial:
-        list_filters.read(text, frozenset({"label"}))
+        list_filters.parse(text, frozenset({"label"}))
     assert denial.value.rule == rule
 
 
 def test_a_clients_list_is_its_owners_whatever_it_asks_for() -> None:
     asked = {"label": ["io.trimtab.owner=bob", "IO.TRIMTAB.Owner=bob", "tier=web"]}
-    narrow = list_filters.narrowed(asked, state(), ALICE)
+    narrow = list_filters.restrict(asked, state(), ALICE)
     assert narrow == {"label": ["tier=web", "io.trimtab.instance=i1", "io.trimtab.owner=alice"]}
 
 
 def test_an_operators_list_is_the_instances() -> None:
-    narrow = list_filters.narrowed({"label": ["io.trimtab.instance=i2"]}, state(), OPERATOR)
+    narrow = list_filters.restrict({"label": ["io.trimtab.instance=i2"]}, state(), OPERATOR)
     assert narrow == {"label": ["io.trimtab.instance=i1"]}

@@ -11,7 +11,13 @@ import pytest
 from controller.broker.dispatch import handle
 from controller.broker.gate.commands import CommandResult, Forward, ReadEngine, WriteRecord
 from controller.broker.gate.state import GateState
-from controller.broker.guards.recovery import clean_up, forget_gone, settle, stale, unsettled
+from controller.broker.guards.recovery import (
+    forget_gone,
+    intents_to_settle,
+    remove_stale,
+    settle,
+    stale_containers,
+)
 from controller.core.enforcement.settlement import SettlementEvidence
 from controller.model.records import Entry, Reply
 from tests.unit.broker.dialogue import (
@@ -159,8 +165,8 @@ def test_wherever_the_broker_dies_there_is_no_intent_or_one_that_recovery_closes
         entries = played(mutation.asked, mutation.answers, knows, until=until)
         # Another process starts, with the journal alone.
         reborn = state(knows.inventory, start_seq=knows.inventory.seq)
-        assert unsettled(reborn) == tuple(entry.id for entry in entries)
-        for identifier in unsettled(reborn):
+        assert intents_to_settle(reborn) == tuple(entry.id for entry in entries)
+        for identifier in intents_to_settle(reborn):
             opened += 1
             closed = settled_at_last(mutation, reborn, identifier, happened=happened)
             assert [entry.stage for entry in closed] == ["recovered"]
@@ -204,7 +210,7 @@ def opened(mutation: Mutation, **more: Any) -> GateState:
     knows = state(inventory(**more))
     count = commands_of(mutation)
     played(mutation.asked, mutation.answers, knows, until=count - 1)
-    assert unsettled(knows) == ("id-1",)
+    assert intents_to_settle(knows) == ("id-1",)
     return knows
 
 
@@ -284,7 +290,7 @@ def test_a_look_that_failed_shows_nothing() -> None:
     seen = SettlementEvidence(applied=False, seen="0")
     for answer in (lost(), reply({"message": "busy"}, 500), Reply(200, b"garbled")):
         assert settling(knows, [(FIND, answer)], seen) == seen
-    assert unsettled(knows) == ("id-1",)
+    assert intents_to_settle(knows) == ("id-1",)
 
 
 def test_a_closing_that_cannot_be_recorded_is_tried_again() -> None:
@@ -303,10 +309,10 @@ def test_what_a_request_is_working_on_is_not_recoverys() -> None:
     intent: Any = steps.send(MUTATIONS["stop"].answers[f"ReadEngine /containers/{WEB}/json"])
     steps.send(record(knows, intent.entry))
     assert "id-1" in knows.inventory.open
-    assert unsettled(knows) == ()
+    assert intents_to_settle(knows) == ()
     assert settling(knows, []) is None
     steps.close()  # the broker's task is cancelled
-    assert unsettled(knows) == ("id-1",)
+    assert intents_to_settle(knows) == ("id-1",)
 
 
 def test_while_it_is_settled_the_object_stays_held() -> None:
@@ -402,7 +408,7 @@ def test_what_an_earlier_broker_created_and_nobody_started_is_left_over() -> Non
     knows = state(
         inventory(containers={key: make(key) for key, make in made.items()}), start_seq=10
     )
-    assert stale(knows) == ("nobody was told", "created")
+    assert stale_containers(knows) == ("nobody was told", "created")
 
 
 def left_over() -> tuple[GateState, Step]:
@@ -414,7 +420,7 @@ def left_over() -> tuple[GateState, Step]:
 def test_a_leftover_is_removed_as_any_container_is() -> None:
     knows, look = left_over()
     told = converse(
-        clean_up(knows, SLOT),
+        remove_stale(knows, SLOT),
         [
             look,
             ("intent", RECORDED),
@@ -433,7 +439,7 @@ def test_a_leftover_is_removed_as_any_container_is() -> None:
 def test_what_ran_is_no_leftover(status: str) -> None:
     knows, look = left_over()
     shown = reply(inspect(SLOT, SERVICE, "team", State={"Status": status}))
-    assert converse(clean_up(knows, SLOT), [(look[0], shown)], knows).value is False
+    assert converse(remove_stale(knows, SLOT), [(look[0], shown)], knows).value is False
 
 
 def test_what_is_started_meanwhile_is_no_leftover() -> None:
@@ -442,12 +448,12 @@ def test_what_is_started_meanwhile_is_no_leftover() -> None:
     steps.send(None)
     intent: Any = steps.send(look[1])  # type: ignore[arg-type]
     steps.send(record(knows, intent.entry))
-    assert converse(clean_up(knows, SLOT), [], knows).value is False
+    assert converse(remove_stale(knows, SLOT), [], knows).value is False
 
 
 def test_a_leftover_that_is_gone_is_forgotten() -> None:
     knows, look = left_over()
-    told = converse(clean_up(knows, SLOT), [(look[0], NOT_FOUND), ("read", RECORDED)], knows)
+    told = converse(remove_stale(knows, SLOT), [(look[0], NOT_FOUND), ("read", RECORDED)], knows)
     assert told.value is True
     assert SLOT not in knows.inventory.containers
-    assert converse(clean_up(knows, SLOT), [], knows).value is False
+    assert converse(remove_stale(knows, SLOT), [], knows).value is False

@@ -66,7 +66,7 @@ def test_what_carries_our_label_and_was_not_made_here_is_told_of_and_not_taken_i
         {"Id": "f2" * 32, "Names": ["/x"], "Labels": {"io.trimtab.instance": "i2"}},
         {"Id": "f3" * 32, "Names": ["/y"], "Labels": {**copied, "io.trimtab.intent": identifier}},
     ]
-    split_brain.note(knows, told)
+    split_brain.record_listed(knows, told)
     assert knows.strangers == {"f0" * 32: "copy\\u000a", "f1" * 32: ""}
     assert knows.rivals == {}, "a copy is no other broker's"
     assert knows.inventory == before
@@ -86,7 +86,7 @@ def test_a_later_intent_that_is_nobody_elses_is_another_brokers(
     intent: str, *, rival: bool
 ) -> None:
     knows = forked()
-    split_brain.note(knows, [stray(intent=intent)])
+    split_brain.record_listed(knows, [stray(intent=intent)])
     assert knows.strangers == {OTHER: "web.1-x"}
     assert (OTHER in knows.rivals) is rival
     assert not knows.in_doubt
@@ -95,11 +95,11 @@ def test_a_later_intent_that_is_nobody_elses_is_another_brokers(
 def test_a_copy_of_what_this_broker_made_is_not_another_brokers() -> None:
     knows = forked()
     knows.mint(minted(10))
-    split_brain.note(knows, [stray(intent=minted(10))])
+    split_brain.record_listed(knows, [stray(intent=minted(10))])
     assert knows.rivals == {}
     copied = replace(item(SLOT, "web.1-x", "team"), intent=minted(20))
     knows.inventory = replace(knows.inventory, containers={SLOT: copied})
-    split_brain.note(knows, [stray(intent=minted(20))])
+    split_brain.record_listed(knows, [stray(intent=minted(20))])
     assert (knows.strangers, knows.rivals) == ({OTHER: "web.1-x"}, {})
 
 
@@ -123,7 +123,7 @@ def test_a_broker_begins_in_doubt_of_all_that_is_later_than_its_journal(
     known: Inventory, since: float
 ) -> None:
     knows = state(known)
-    split_brain.doubt(knows)
+    split_brain.begin_in_doubt(knows)
     assert (knows.alone_since, knows.in_doubt) == (since, True)
 
 

@@ -128,7 +128,7 @@ def begun(knows: GateState) -> Told:
 
 
 def looked_after(knows: GateState, *dialogue: Step) -> Told:
-    return converse(container_exec.look_after(knows, EXEC), dialogue, knows)
+    return converse(container_exec.supervise(knows, EXEC), dialogue, knows)
 
 
 def test_an_exec_is_made_and_recorded_without_arguments_and_values() -> None:

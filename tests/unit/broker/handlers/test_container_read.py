@@ -10,7 +10,7 @@ import pytest
 from controller.broker.dispatch import handle
 from controller.broker.gate.commands import ReadEngine, Relay
 from controller.broker.gate.state import GateState
-from controller.broker.handlers.container_read import concerns
+from controller.broker.handlers.container_read import is_own_event
 from controller.core.engine_api.pull_errors import Access
 from controller.core.transparency.checkpoint import asks_for_key
 from controller.model.records import Reply
@@ -328,9 +328,9 @@ def test_the_controller_is_told_what_happens_to_its_networks_and_volumes() -> No
     ]
     for kind, subject, attributes, kept in told:
         event = {"Type": kind, "Actor": {"ID": subject, "Attributes": attributes}}
-        assert concerns(knows, json.dumps(event).encode()) is kept, event
+        assert is_own_event(knows, json.dumps(event).encode()) is kept, event
     for line in (b"", b"{", b"[]", b'{"Type":"network","Actor":null}', b"\xff"):
-        assert not concerns(knows, line)
+        assert not is_own_event(knows, line)
 
 
 def test_processes_and_changed_files() -> None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controller.broker.gate.router import body_bound
+from controller.broker.gate.router import body_limit
 from controller.broker.gate.routes import BODY_MAX, CREATE_BODY_MAX
 from controller.broker.wire import request_reader
 from controller.broker.wire.request_reader import (
@@ -34,7 +34,7 @@ def post(body: bytes = b"{}", *headers: str, path: str = "/v1.45/containers/crea
 
 def read(raw: bytes, *, step: int = 0) -> ParsedRequest | Malformed | None:
     """Read *raw* at once, or in pieces of *step* bytes until there is an answer."""
-    reader = RequestReader(body_bound)
+    reader = RequestReader(body_limit)
     for start in range(0, len(raw), step or len(raw)):
         reader.feed(raw[start : start + (step or len(raw))])
         if (found := reader.poll()) is not None:
@@ -102,7 +102,7 @@ def test_a_plain_request_is_read_alike_whole_and_in_pieces(raw: bytes, expected:
 )
 def test_a_part_of_a_request_wants_more(raw: bytes) -> None:
     check(raw, "more") if raw else None
-    assert RequestReader(body_bound).poll() is None
+    assert RequestReader(body_limit).poll() is None
 
 
 @pytest.mark.parametrize(
@@ -206,7 +206,7 @@ def test_bytes_after_a_request_are_never_a_second_one() -> None:
 
 
 def test_bytes_after_a_request_that_asks_for_a_hijack_are_kept_for_it() -> None:
-    reader = RequestReader(body_bound)
+    reader = RequestReader(body_limit)
     reader.feed(post(b"", "Connection: Upgrade", "Upgrade: tcp", path="/containers/x/attach?a=1"))
     reader.feed(b"hello")
     found = reader.poll()
@@ -216,7 +216,7 @@ def test_bytes_after_a_request_that_asks_for_a_hijack_are_kept_for_it() -> None:
 
 def test_a_request_that_upgrades_may_have_a_body_and_bytes_may_follow_both() -> None:
     fields = ("Connection: Upgrade", "Upgrade: tcp")
-    reader = RequestReader(body_bound)
+    reader = RequestReader(body_limit)
     reader.feed(post(b'{"Tty":true}', *fields, path="/exec/x/start") + b"hello")
     found = reader.poll()
     assert isinstance(found, ParsedRequest)
@@ -255,7 +255,7 @@ def test_a_long_run_of_spaces_costs_no_time() -> None:
 
 
 def test_a_client_that_waits_for_100_continue_is_told_once() -> None:
-    reader = RequestReader(body_bound)
+    reader = RequestReader(body_limit)
     reader.feed(post(b"", "Expect: 100-continue", "Content-Length: 2"))
     assert reader.poll() is None
     assert reader.wants_continue
@@ -266,7 +266,7 @@ def test_a_client_that_waits_for_100_continue_is_told_once() -> None:
 
 
 def test_one_connection_carries_requests_one_after_the_other() -> None:
-    reader = RequestReader(body_bound)
+    reader = RequestReader(body_limit)
     found = []
     for raw in (GET, post(b"{}"), GET):
         reader.feed(raw)
@@ -317,7 +317,7 @@ def test_how_the_bytes_are_cut_into_pieces_changes_nothing(
     place = round(at * len(raw))
     raw = raw[:place] + piece + raw[place + cut :]
     whole = read(raw) if raw else None
-    reader, found, start = RequestReader(body_bound), None, 0
+    reader, found, start = RequestReader(body_limit), None, 0
     for step in itertools.cycle(steps):
         if start >= len(raw) or found is not None:
             break

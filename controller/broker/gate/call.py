@@ -1,0 +1,151 @@
+"""A request on its way through the gate, and the reads that handlers make for it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Generator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from controller.broker.gate import redact
+from controller.broker.gate.commands import (
+    Command,
+    CommandResult,
+    InspectPaths,
+    JournalNotReadable,
+    Lost,
+    QueryJournal,
+    ReadEngine,
+    engine_remedy,
+)
+from controller.broker.gate.refusals import Answered, told_reply
+from controller.broker.gate.routes import Route
+from controller.core.records.views import Page, Question
+from controller.model.host_paths import PathFacts
+from controller.model.policy.document import Policy
+from controller.model.records import Actor, Context, Reply, Request, Role
+
+T = TypeVar("T")
+
+
+#: A generator of commands that ends with a value.
+Flow = Generator[Command, CommandResult, T]
+
+
+#: The broker acting for itself: recovery, clean-up, implied networks.
+BROKER = Actor(uid=0, gid=0, pid=0, role=Role.BROKER)
+
+
+@dataclass(frozen=True, slots=True)
+class GateRequest:
+    """A request that found its route: who asks, for what, under which id it is recorded.
+
+    ``policy`` judges all of it, also when another one is loaded meanwhile.
+    """
+
+    id: str
+    policy: Policy
+    request: Request
+    actor: Actor  # with the role that this request has
+    context: Context | None
+    route: Route
+    names: Mapping[str, str]
+    query: Mapping[str, str]
+    body: object = None
+
+    @property
+    def by(self) -> Author:
+        """Whom its records name."""
+        return Author(self.id, self.actor, self.context, policy=self.policy.digest)
+
+
+@dataclass(frozen=True, slots=True)
+class Author:
+    """Who a change is recorded for, and under which id."""
+
+    id: str
+    actor: Actor
+    context: Context | None = None
+    policy: str = field(default="", kw_only=True)  # digest of the policy that judged
+
+
+def read_engine(path: str, ahead: tuple[str, ...] = ()) -> Flow[Reply]:
+    """Read from the engine; what is *ahead* is looked at next.
+
+    Raises:
+        Answered: it doesn't answer.
+    """
+    answer = yield ReadEngine(path, ahead=ahead)
+    if isinstance(answer, Lost):
+        raise Answered(engine_unavailable(answer))
+    assert isinstance(answer, Reply), f"a look was answered by {answer!r}"
+    return answer
+
+
+def read_json(path: str, ahead: tuple[str, ...] = ()) -> Flow[Any]:
+    """Return the JSON of a read, or None where there is no such object.
+
+    Raises:
+        Answered: anything else went wrong; the answer is the engine's.
+    """
+    reply = yield from read_engine(path, ahead)
+    if reply.status == 404:
+        return None
+    if reply.status >= 400:
+        raise Answered(engine_reply(reply))
+    return parse_json(reply)
+
+
+def inspect_paths(paths: tuple[str, ...]) -> Flow[dict[str, PathFacts]]:
+    """Look at paths of the host."""
+    if not paths:
+        return {}
+    answer = yield InspectPaths(paths)
+    assert isinstance(answer, tuple), f"an examination was answered by {answer!r}"
+    return {facts.path: facts for facts in answer if isinstance(facts, PathFacts)}
+
+
+def query_journal(question: Question) -> Flow[Page]:
+    """Ask the journal.
+
+    Raises:
+        Answered: it can't be asked now.
+    """
+    answer = yield QueryJournal(question)
+    if isinstance(answer, JournalNotReadable):
+        raise Answered(told_reply(503, answer.code, answer.reason, remedy=answer.remedy))
+    assert isinstance(answer, Page), f"a recall was answered by {answer!r}"
+    return answer
+
+
+def parse_json(reply: Reply) -> Any:
+    """Return the JSON of an answer of the engine.
+
+    Raises:
+        Answered: it isn't JSON, which the engine never sends on these routes.
+    """
+    try:
+        return json.loads(reply.body)
+    except ValueError as error:
+        raise Answered(
+            told_reply(502, "engine.garbled", "the engine's answer can't be read")
+        ) from error
+
+
+def engine_reply(reply: Reply) -> Reply:
+    """Return an answer of the engine as the client gets it: of its headers only the type."""
+    kept = tuple((name, value) for name, value in reply.headers if name == "content-type")
+    return Reply(reply.status, reply.body, kept)
+
+
+def engine_unavailable(lost: Lost) -> Reply:
+    """Return the answer while the engine doesn't."""
+    return told_reply(
+        502, "engine.unavailable", unavailable_reason(lost), remedy=engine_remedy(lost.reason)
+    )
+
+
+def unavailable_reason(lost: Lost) -> str:
+    """Return that the engine doesn't answer and why, said once."""
+    reason = redact.text(lost.reason)
+    return reason if reason.startswith("the engine at ") else f"the engine doesn't answer: {reason}"

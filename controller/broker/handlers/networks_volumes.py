@@ -1,0 +1,315 @@
+"""Networks and volumes of this instance: list, inspect, create, remove, and join."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from controller.broker.gate.call import (
+    Author,
+    Flow,
+    GateRequest,
+    engine_reply,
+    parse_json,
+    read_engine,
+)
+from controller.broker.gate.journal_entries import place_of
+from controller.broker.gate.mutate import Change, OutcomeDetails, perform, refuse_if_held
+from controller.broker.gate.refusals import Denied, json_reply, raise_if_denied, told_reply
+from controller.broker.gate.request_target import build_path
+from controller.broker.gate.state import GateState
+from controller.broker.guards import disruption_budget, list_filters, lookup, name_conflicts
+from controller.broker.guards.lookup import (
+    FoundNetwork,
+    can_see,
+    can_see_host,
+    container_facts,
+    owned_network,
+    owned_volume,
+)
+from controller.core.admission import create as admission
+from controller.core.admission.create import AdmissionDecision
+from controller.core.engine_api import parse
+from controller.core.rules.facts import Stamp
+from controller.model import names
+from controller.model.desired.plan import ALLOW
+from controller.model.inventory import VOLUME
+from controller.model.mutations import Mutation
+from controller.model.records import Actor, Reply, Role
+
+VOLUME_RACED = "somebody made a volume of that name meanwhile"
+
+
+# Networks
+
+
+def network_list(call: GateRequest, state: GateState) -> Flow[Reply]:
+    """GET /networks."""
+    asked = list_filters.parse(call.query.get("filters", ""), list_filters.NETWORK_KEYS)
+    query = {"filters": list_filters.encode(list_filters.restrict(asked, state, call.actor))}
+    reply = yield from read_engine(build_path("/networks", query))
+    if reply.status >= 400:
+        return engine_reply(reply)
+    shown = []
+    for told in parse_json(reply):
+        belonging = owned_network(state, told)
+        if belonging is not None and can_see(call.actor, belonging.owner):
+            shown.append(_visible_network(told, call, state))
+    return json_reply(200, shown)
+
+
+def network_inspect(call: GateRequest, state: GateState) -> Flow[Reply]:
+    """GET /networks/{network}."""
+    found = yield from lookup.find_own_network(state, call.actor, call.names["network"])
+    return json_reply(200, _visible_network(found.inspect, call, state))
+
+
+def _visible_network(told: dict[str, Any], call: GateRequest, state: GateState) -> dict[str, Any]:
+    """Return a network with those of its containers that the caller may see."""
+    containers = {
+        identifier: endpoint
+        for identifier, endpoint in (told.get("Containers") or {}).items()
+        if (item := state.inventory.containers.get(identifier)) is not None
+        and can_see(call.actor, item.owner)
+    }
+    return {**told, "Containers": containers}
+
+
+def network_create(call: GateRequest, state: GateState) -> Flow[Reply]:
+    """POST /networks/create."""
+    request = parse.parse_network(call.body)
+    policy = call.policy
+    existing = yield from lookup.find_network(state, request.name)
+    if existing is not None and existing.belonging is None:
+        # What an open intent made isn't in the inventory yet: it is nobody else's for that.
+        refuse_if_held(state, Mutation.NETWORK_CREATE, request.name, under_way=True)
+    judged = raise_if_denied(
+        admission.admit_network(
+            request,
+            actor=call.actor,
+            policy=policy,
+            existing=None if existing is None else existing.facts,
+            stamp=Stamp(instance=state.instance, intent=call.id),
+            routes=state.routes() if request.pools else (),
+        )
+    )
+    return (
+        yield from perform(state, call.by, network_change(request.name, judged), network_details)
+    )
+
+
+def network_remove(call: GateRequest, state: GateState) -> Flow[Reply]:
+    """DELETE /networks/{network}."""
+    found = yield from lookup.find_own_network(state, call.actor, call.names["network"])
+    identifier = found.facts.id
+    if found.belonging is not None:
+        disruption_budget.refuse_client_objects(call, found.belonging.origin, found.facts.name)
+    change = Change(
+        Mutation.NETWORK_REMOVE,
+        identifier,
+        "DELETE",
+        f"/networks/{identifier}",
+        _network_summary(found),
+        ALLOW,
+        deadline_s=15.0,
+    )
+    return (yield from perform(state, call.by, change))
+
+
+def _network_summary(found: FoundNetwork) -> dict[str, object]:
+    facts = found.facts
+    return {"name": facts.name, "owner": facts.owner, "namespace": facts.namespace}
+
+
+def network_connect(call: GateRequest, state: GateState) -> Flow[Reply]:
+    """POST /networks/{network}/connect."""
+    return (yield from _join(call, state, leave=False))
+
+
+def network_disconnect(call: GateRequest, state: GateState) -> Flow[Reply]:
+    """POST /networks/{network}/disconnect."""
+    return (yield from _join(call, state, leave=True))
+
+
+def _join(call: GateRequest, state: GateState, *, leave: bool) -> Flow[Reply]:
+    name = call.names["network"]
+    parse_body = parse.parse_disconnect if leave else parse.parse_connect
+    request = parse_body(call.body, network=name)
+    found = yield from lookup.find_container(state, call.actor, request.container)
+    disruption_budget.refuse_client_objects(call, found.item.origin, found.item.admitted.name)
+    network = (
+        yield from lookup.find_network_to_leave(state, call.actor, name, found)
+        if leave
+        else lookup.find_own_network(state, call.actor, name)
+    )
+    # What is judged is the network that was found, however the client called it.
+    request = replace(request, endpoint=replace(request.endpoint, network=network.facts.name))
+    judge = admission.admit_disconnect if leave else admission.admit_connect
+    judged = raise_if_denied(
+        judge(
+            request,
+            actor=call.actor,
+            policy=call.policy,
+            current=container_facts(found),
+            network=network.facts,
+        )
+    )
+    item = found.item
+    verb = "disconnect" if leave else "connect"
+    change = Change(
+        Mutation(call.route.name),
+        item.id,
+        "POST",
+        f"/networks/{network.facts.id}/{verb}",
+        {
+            **place_of(item),
+            **judged.summary,
+            "network": network.facts.name,
+        },
+        judged.verdict,
+        body=judged.body,  # with the container's full id, whatever the client called it
+        deadline_s=15.0,
+    )
+    if leave:
+        return (yield from perform(state, call.by, change))
+    mine = name_conflicts.names_after_join(found, network.facts.name, request.endpoint.aliases)
+    with name_conflicts.reserve_names(call, state, mine):
+        return (yield from perform(state, call.by, change))
+
+
+def network_change(name: str, judged: AdmissionDecision) -> Change:
+    """Return the create of an admitted network."""
+    return Change(
+        Mutation.NETWORK_CREATE,
+        name,
+        "POST",
+        "/networks/create",
+        {"name": name, **judged.summary},
+        judged.verdict,
+        body=judged.body,
+        deadline_s=15.0,
+    )
+
+
+def network_details(reply: Reply) -> Flow[dict[str, object]]:
+    """Learn the id of a network that was made."""
+    yield from ()
+    return {"object": str(parse_json(reply).get("Id", ""))}
+
+
+# Volumes
+
+
+def volume_list(call: GateRequest, state: GateState) -> Flow[Reply]:
+    """GET /volumes."""
+    asked = list_filters.parse(call.query.get("filters", ""), list_filters.VOLUME_KEYS)
+    query = {"filters": list_filters.encode(list_filters.restrict(asked, state, call.actor))}
+    reply = yield from read_engine(build_path("/volumes", query))
+    if reply.status >= 400:
+        return engine_reply(reply)
+    shown = []
+    for told in parse_json(reply).get("Volumes") or ():
+        belonging = owned_volume(state, told)
+        if belonging is not None and can_see(call.actor, belonging.owner):
+            shown.append(_visible_volume(told, call.actor))
+    return json_reply(200, {"Volumes": shown, "Warnings": None})
+
+
+def volume_inspect(call: GateRequest, state: GateState) -> Flow[Reply]:
+    """GET /volumes/{volume}."""
+    found = yield from lookup.find_own_volume(state, call.actor, call.names["volume"])
+    return json_reply(200, _visible_volume(found.inspect, call.actor))
+
+
+def _visible_volume(told: dict[str, Any], actor: Actor) -> dict[str, Any]:
+    """Return a volume as the actor may see it; without its place the member itself stays."""
+    return told if can_see_host(actor) else {**told, "Mountpoint": ""}
+
+
+def volume_create(call: GateRequest, state: GateState) -> Flow[Reply]:
+    """POST /volumes/create. The engine takes an existing name for success: one is looked for."""
+    policy, stamp = call.policy, Stamp(instance=state.instance, intent=call.id)
+    request = parse.parse_volume(call.body)
+    request = admission.named_volume(request, actor=call.actor, policy=policy, stamp=stamp)
+    existing = yield from lookup.find_volume(state, request.name)
+    if existing is not None and existing.belonging is None:
+        # What an open intent made isn't in the inventory yet: it is nobody else's for that.
+        refuse_if_held(state, Mutation.VOLUME_CREATE, request.name, under_way=True)
+    judged = raise_if_denied(
+        admission.admit_volume(
+            request,
+            actor=call.actor,
+            policy=policy,
+            existing=None if existing is None else existing.facts,
+            stamp=stamp,
+        )
+    )
+    if existing is not None:
+        return json_reply(201, _visible_volume(existing.inspect, call.actor))
+    reply = yield from create_admitted_volume(state, call.by, request.name, judged)
+    if reply.status >= 400:
+        return reply
+    return json_reply(reply.status, _visible_volume(parse_json(reply), call.actor))
+
+
+def create_admitted_volume(
+    state: GateState, by: Author, name: str, judged: AdmissionDecision
+) -> Flow[Reply]:
+    """Make an admitted volume; 409 when somebody else made one of that name meanwhile."""
+    change = Change(
+        Mutation.VOLUME_CREATE,
+        name,
+        "POST",
+        "/volumes/create",
+        {"name": name, **judged.summary},
+        judged.verdict,
+        body=judged.body,
+        deadline_s=15.0,
+    )
+    reply = yield from perform(state, by, change, _volume_details(by.id))
+    if reply.status >= 400 or _was_created_by(by.id, parse_json(reply)):
+        return reply
+    return told_reply(409, "name.foreign", VOLUME_RACED, identifier=by.id)
+
+
+def _was_created_by(intent: str, told: dict[str, Any]) -> bool:
+    return (told.get("Labels") or {}).get(names.INTENT) == intent
+
+
+def _volume_details(intent: str) -> OutcomeDetails:
+    def learn(reply: Reply) -> Flow[dict[str, object]]:
+        yield from ()
+        told = parse_json(reply)
+        if not _was_created_by(intent, told):
+            return {"status": 409, "error": VOLUME_RACED}
+        return {"object": str(told.get("Name", ""))}
+
+    return learn
+
+
+def volume_remove(call: GateRequest, state: GateState) -> Flow[Reply]:
+    """DELETE /volumes/{volume}: a person's own act; the controller's once a person approved it."""
+    found = yield from lookup.find_own_volume(state, call.actor, call.names["volume"])
+    facts = found.facts
+    verdict = ALLOW
+    if call.actor.role is Role.CONTROLLER:
+        # Judged when it runs alone: two requests can't use up one approval.
+        approval = disruption_budget.approval_of(call, state, f"{VOLUME}{facts.name}")
+        if approval is None:
+            raise Denied(
+                "volume.approval",
+                f"removing the volume {facts.name} removes data, and no operator approved that",
+                "let an operator remove it, or approve it for the plan that is sent",
+                subject=facts.name,
+            )
+        verdict = disruption_budget.with_approval(ALLOW, approval)
+    change = Change(
+        Mutation.VOLUME_REMOVE,
+        facts.name,
+        "DELETE",
+        f"/volumes/{facts.name}",
+        {"name": facts.name, "owner": facts.owner, "namespace": facts.namespace},
+        verdict,
+        deadline_s=15.0,
+    )
+    return (yield from perform(state, call.by, change))
