@@ -99,7 +99,10 @@ def topological_order(graph: Graph) -> list[Key]:
         if key in done:
             continue
         done[key] = None
-        for other in back[key] - done.keys():
+        # Not `back[key] - done.keys()`: that looks at all of `done`, for each key.
+        for other in back[key]:
+            if other in done:
+                continue
             waits[other].discard(key)
             if not waits[other]:
                 heapq.heappush(ready, other)
