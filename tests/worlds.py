@@ -33,6 +33,7 @@ from controller.model.desired.desired import (
 from controller.model.desired.plan import (
     ALLOW,
     AnyAction,
+    Barrier,
     Blocked,
     ConnectNetwork,
     CreateContainer,
@@ -237,23 +238,23 @@ def plan(
     observed: Observed,
     *,
     judge: Judge = allow,
-    held: Mapping[tuple[Key, int], str] | None = None,
+    backoff: Mapping[tuple[Key, int], str] | None = None,
     prunable: frozenset[Key] | None = None,
     blocked: tuple[Blocked, ...] = (),
     only: Key | None = None,
-    taken_over: frozenset[tuple[Key, int]] = frozenset(),
+    controller_restarts: frozenset[tuple[Key, int]] = frozenset(),
     quarantine: Quarantine = NOTHING_KEPT,
-    readiness: Mapping[str, Availability] | None = None,
-    superseded: Mapping[str, str] | None = None,
-    good: Mapping[Key, str] | None = None,
-    hindered: frozenset[Key] = frozenset(),
-    ailing: frozenset[str] = frozenset(),
+    availability: Mapping[str, Availability] | None = None,
+    replace_reasons: Mapping[str, str] | None = None,
+    last_good: Mapping[Key, str] | None = None,
+    last_pass_failed: frozenset[Key] = frozenset(),
+    failing_predecessors: frozenset[str] = frozenset(),
     paused: Mapping[Key, str] | None = None,
     contended: Mapping[tuple[Key, int], Mapping[str, str]] | None = None,
-    around: KnownServices = KnownServices(),  # noqa: B008 - frozen
+    known_services: KnownServices = KnownServices(),  # noqa: B008 - frozen
     volume_rule: VolumeRule = always_refuse,
 ) -> Plan:
-    """The plan where everything is prunable and nothing held, unless said otherwise."""
+    """The plan where everything is prunable and no slot is in backoff, unless said otherwise."""
     return planner.plan(
         desired,
         observed,
@@ -263,18 +264,18 @@ def plan(
         blocked=blocked,
         policy_digest="policy",
         only=only,
-        past=PlanContext(
-            held=held or {},
-            taken_over=taken_over,
-            readiness=readiness or {},
-            superseded=superseded or {},
-            good=good or {},
-            hindered=hindered,
-            ailing=ailing,
+        context=PlanContext(
+            backoff=backoff or {},
+            controller_restarts=controller_restarts,
+            availability=availability or {},
+            replace_reasons=replace_reasons or {},
+            last_good=last_good or {},
+            last_pass_failed=last_pass_failed,
+            failing_predecessors=failing_predecessors,
             paused=paused or {},
             contended=contended or {},
             quarantine=quarantine,
-            around=around,
+            known_services=known_services,
         ),
         volume_rule=volume_rule,
     )
@@ -296,7 +297,7 @@ def begun(plan: Plan) -> Plan:
     for action in plan.actions:
         if action.object not in behind:
             kept.append(action)
-        if isinstance(action, Wait) and action.gate:
+        if isinstance(action, Barrier):
             behind.add(action.object)
     return replace(plan, actions=tuple(kept))
 

@@ -14,6 +14,7 @@ from controller.core.drift.actions import denied, stretches
 from controller.loop.workers.shared_creations import SharedCreations, existing
 from controller.model.desired.plan import (
     AnyAction,
+    Barrier,
     ConnectNetwork,
     CreateContainer,
     CreateNetwork,
@@ -92,7 +93,7 @@ def not_stopping() -> bool:
     return False
 
 
-def closed(_gate: Wait) -> bool:
+def closed(_gate: Barrier) -> bool:
     """Pass no gate: what is behind it is for a later pass."""
     return False
 
@@ -105,7 +106,7 @@ def execute(  # noqa: PLR0913 - the seam of passes and exact plans, each input b
     look: Callable[[AnyAction], Observed],
     observed: Observed | None = None,
     held: Callable[[AnyAction], bool] = never,
-    passes: Callable[[Wait], bool] = closed,
+    passes: Callable[[Barrier], bool] = closed,
     creations: SharedCreations | None = None,
     stopping: Callable[[], bool] = not_stopping,
 ) -> Execution:
@@ -174,13 +175,13 @@ class _Run:
         self.behind: set[Key] = set()  # whose gate is closed
         self.trying: AnyAction | None = None  # the one that is being done
 
-    def wait(self, action: Wait, passes: Callable[[Wait], bool]) -> None:
+    def wait(self, action: Wait, passes: Callable[[Barrier], bool]) -> None:
         """Pass a wait over; at a closed gate the sequence of its key ends."""
-        if action.gate and passes(action):
+        if isinstance(action, Barrier) and passes(action):
             self._observed = None
             return
         self.waits.append(action)
-        if action.gate:
+        if isinstance(action, Barrier):
             self.behind.add(action.object)
 
     def holds(self, stretch: Sequence[AnyAction], held: Callable[[AnyAction], bool]) -> bool:

@@ -9,7 +9,7 @@ from controller.core.service.prune_guard import PruneDecision
 from controller.core.status.facts import Failure
 from controller.loop.passes import DesiredView, PassPolicy
 from controller.model.desired.desired import Desired
-from controller.model.desired.plan import Plan, needs_operator
+from controller.model.desired.plan import NeedsOperator, Plan
 from controller.model.errors import Act, Severity
 from controller.model.names import Key
 from controller.model.observed import Observed
@@ -61,7 +61,7 @@ def standing_of(plan: Plan, failures: Mapping[Key, Failure], only: Key | None) -
     going = any(
         action.verdict.decision != "deny"
         and not _is_stalled(failures.get(action.object))
-        and not needs_operator(action)
+        and not isinstance(action, NeedsOperator)
         for action in actions
     )
     hindered: set[Key | None] = {blocked.key for blocked in plan.blocked}

@@ -12,7 +12,7 @@ from controller.loop.executor import UNMET
 from controller.loop.passes import DesiredView, PassPolicy
 from controller.loop.reconciler import Reconciler
 from controller.model.desired.desired import Service
-from controller.model.desired.plan import Wait
+from controller.model.desired.plan import Barrier, NeedsOperator, Wait
 from controller.model.errors import Conflict
 from controller.model.names import Key
 from controller.ports import Engine, Timer
@@ -41,7 +41,7 @@ class PlanGates:
     rules: PassPolicy
     stopping: Callable[[], bool]
 
-    def passes(self, gate: Wait) -> bool:
+    def passes(self, gate: Barrier) -> bool:
         """Wait until what a gate waits for is so.
 
         Raises:
@@ -64,7 +64,7 @@ class PlanGates:
             settles_s = GATE_POLL_S if look.settles_s is None else look.settles_s + 0.01
             self.clock.pause(min(GATE_POLL_S, settles_s))
 
-    def _target(self, gate: Wait, service: Service) -> _Look:
+    def _target(self, gate: Barrier, service: Service) -> _Look:
         chronicle = self.reconciler.chronicle
         observed = self.engine.observe(images=frozenset(), only=gate.object)
         course = chronicle.saw(service, observed, stalled=False)
@@ -78,4 +78,6 @@ class PlanGates:
         observed = self.engine.observe(images=frozenset())
         plan = self.reconciler.plan(self.view, observed, self.rules, only=key, known=observed)
         waits = [a for a in plan.of(key) if isinstance(a, Wait) and a.on]
-        return _Look(not waits, next((wait.cause for wait in waits if wait.code), ""))
+        return _Look(
+            not waits, next((wait.cause for wait in waits if isinstance(wait, NeedsOperator)), "")
+        )

@@ -33,13 +33,14 @@ from controller.loop.workers.worker_slots import OutsideSlot, OutsideSlotPerform
 from controller.model.desired.desired import Service
 from controller.model.desired.plan import (
     AnyAction,
+    Barrier,
     CreateContainer,
+    NeedsOperator,
     Plan,
+    Retention,
     StartContainer,
     StopContainer,
     Wait,
-    is_at_rest,
-    needs_operator,
 )
 from controller.model.errors import (
     Act,
@@ -161,7 +162,7 @@ class Reconciler:
         self.failure_log.note(
             service,
             observed.of(key),
-            taken_over=frozenset(
+            controller_restarts=frozenset(
                 slot for each, slot in self.chronicle.looping(self._clock.now()) if each == key
             ),
             rejected={
@@ -194,10 +195,10 @@ class Reconciler:
             blocked=view.blocked,
             policy_digest=rules.digest,
             only=only,
-            past=replace(
-                self.chronicle.past(view.desired, observed),
+            context=replace(
+                self.chronicle.plan_context(view.desired, observed),
                 quarantine=self._quarantine(),
-                around=self._around(known, failures, all_planned=only is None),
+                known_services=self._around(known, failures, all_planned=only is None),
             ),
             volume_rule=rules.volume_rule,
         )
@@ -212,7 +213,7 @@ class Reconciler:
             view.desired,
             known,
             around,
-            looping=looping,
+            crash_looping=looping,
             prunable=view.prunable,
             blocked=frozenset(each.key for each in view.blocked),
         )
@@ -391,7 +392,7 @@ class Reconciler:
                 outcome, again_s=again_s, failure=_failure(soonest.error, soonest.retry_at)
             )
         if done.waits:
-            failed = next(filter(needs_operator, done.waits), None)
+            failed = next((w for w in done.waits if isinstance(w, NeedsOperator)), None)
             if failed is not None:
                 failure = Failure(Act.STALLED, FAILED, failed.cause)
                 return Result(PassOutcome.STALLED, failure=failure)
@@ -444,13 +445,13 @@ class Reconciler:
 
         def until_s(wait: Wait) -> float:
             slot = (wait.object, wait.slot)
-            if is_at_rest(wait) and wait.precondition.id in left:
+            if isinstance(wait, Retention) and wait.precondition.id in left:
                 return left[wait.precondition.id].seconds
             if slot in held:
                 return held[slot].until - now
             if slot in spared:
                 return max(0.0, min(spared[slot].values()) - now)
-            settles = wait.gate and not wait.on and settles_s is not None
+            settles = isinstance(wait, Barrier) and not wait.on and settles_s is not None
             return settles_s if settles and settles_s is not None else WAIT_S
 
         return min(until_s(wait) for wait in waits)

@@ -33,8 +33,8 @@ class StatusVerdicts:
         for service in desired.services:
             before = self._verdicts.get(service.key)
             if before is None or before[0] != service:
-                supplies = Prerequisites(desired, observed, rules.networks)
-                verdict = rules.judge(hypothetical_create(service, supplies))
+                prerequisites = Prerequisites(desired, observed, rules.networks)
+                verdict = rules.judge(hypothetical_create(service, prerequisites))
                 before = self._verdicts[service.key] = (service, verdict)
             if before[1].decision in {"deny", "audit-deny"}:
                 found[service.key] = before[1]

@@ -96,10 +96,10 @@ def plan_of(scene: str) -> tuple[Plan, Review]:
         service_key(DEFAULT_NAMESPACE, name): {service_key(DEFAULT_NAMESPACE, o) for o in others}
         for name, others in shown.get("remembered", {}).items()
     }
-    past = PlanContext(
-        held=held,
+    context = PlanContext(
+        backoff=held,
         quarantine=_quarantine(shown.get("quarantine", {"keep": "0s"})),
-        around=KnownServices(remembered=remembered),
+        known_services=KnownServices(remembered=remembered),
     )
 
     def rule(_service: Service) -> AnonymousVolumes:
@@ -114,7 +114,7 @@ def plan_of(scene: str) -> tuple[Plan, Review]:
         prunable=second.prunable,
         blocked=second.blocked,
         policy_digest="",
-        past=past,
+        context=context,
         volume_rule=rule,
     )
     reviewed = review(

@@ -276,15 +276,15 @@ def _created_is_missing(original: Any) -> Any:
 
 
 def _stops_before(original: Any) -> Any:
-    def succeed(slot: Any, situation: Any) -> Any:
+    def replace_slot(slot: Any, situation: Any) -> Any:
         done = original(slot, situation)
         first = (StopContainer, UpdateContainer)
-        actions = [*done.begin, *done.finish]
+        actions = [*done.before, *done.after]
         early = [action for action in actions if isinstance(action, first)]
         late = [action for action in actions if not isinstance(action, first)]
-        return replace(done, begin=[*early, *late], gate=None, finish=[])
+        return replace(done, before=[*early, *late], barrier=None, after=[])
 
-    return succeed
+    return replace_slot
 
 
 # Plans
@@ -540,7 +540,7 @@ PLANTS = (
         7,
         "stops-before-create",
         "what serves stops before its successor is created",
-        ((slots, "_succeed", _stops_before),),
+        ((slots, "replace_slot", _stops_before),),
     ),
     Plant(
         7,
@@ -552,7 +552,7 @@ PLANTS = (
         7,
         "nameless-successor",
         "a successor isn't given its service's name before its predecessor goes",
-        ((slots, "announce", always(lambda *_: [])),),
+        ((slots, "attach_service_alias", always(lambda *_: [])),),
     ),
     Plant(
         8,
@@ -572,14 +572,14 @@ PLANTS = (
         "a pass may end between what is stopped and what is started for it",
         (
             (executor, "stretches", always(lambda actions: [(action,) for action in actions])),
-            (predecessor, "_stand_in", always(lambda *_: None)),
+            (predecessor, "_plan_fallback", always(lambda *_: None)),
         ),
     ),
     Plant(
         7,
         "no-stand-in",
         "what served before isn't started again while its successor can't be had",
-        ((predecessor, "_stand_in", always(lambda *_: None)),),
+        ((predecessor, "_plan_fallback", always(lambda *_: None)),),
     ),
     Plant(
         7,

@@ -61,9 +61,9 @@ def check_creations(
     from controller.model.observed import Observed
 
     networks = policy.networks.names
-    supplies = Prerequisites(desired, Observed(instance=""), networks)
+    prerequisites = Prerequisites(desired, Observed(instance=""), networks)
     for service in desired.services:
-        action = hypothetical_create(service, supplies)
+        action = hypothetical_create(service, prerequisites)
         body = container_body(action, networks)
         yield action, check(policy, body, name=action.target, actor=CONTROLLER)
 

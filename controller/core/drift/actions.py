@@ -15,8 +15,10 @@ from controller.core.engine_api.translate import stop_timeout_s
 from controller.model.desired.desired import Service
 from controller.model.desired.plan import (
     AnyAction,
+    Barrier,
     ConnectNetwork,
     CreateContainer,
+    Delay,
     DisconnectNetwork,
     Precondition,
     RemoveContainer,
@@ -112,17 +114,19 @@ class ContainerHandle:
         return RemoveContainer(**self._on_it(cause))
 
 
-def wait(key: Key, *, target: str, slot: int, cause: str) -> Wait:
-    """Return a wait: nothing to call for that slot now."""
-    return Wait(object=key, target=target, cause=cause, slot=slot)
+def delay(key: Key, *, target: str, slot: int, cause: str) -> Delay:
+    """Return an action that leaves *slot* alone in this pass."""
+    return Delay(object=key, target=target, cause=cause, slot=slot)
 
 
-def gate(key: Key, *, target: str, slot: int, cause: str) -> Wait:
-    """Return a wait until *target* is available, before which nothing behind it is done."""
-    return Wait(object=key, target=target, cause=cause, slot=slot, gate=True)
+def barrier(key: Key, *, target: str, slot: int, cause: str) -> Barrier:
+    """Return a barrier that opens when *target* is available."""
+    return Barrier(object=key, target=target, cause=cause, slot=slot)
 
 
-def announce(handle: ContainerHandle, service: Service, networks: Iterable[str]) -> list[AnyAction]:
+def attach_service_alias(
+    handle: ContainerHandle, service: Service, networks: Iterable[str]
+) -> list[AnyAction]:
     """Return what makes a container answer to its service's name on *networks*.
 
     An alias is only taken at joining, so that it leaves each and joins it again.
@@ -135,7 +139,7 @@ def announce(handle: ContainerHandle, service: Service, networks: Iterable[str])
     return actions
 
 
-def halt(container: Container, service: Service | None, cause: str) -> list[AnyAction]:
+def stop_for_good(container: Container, service: Service | None, cause: str) -> list[AnyAction]:
     """Return what stops a container for good: an engine that restarts must not revive it."""
     handle, actions = ContainerHandle.seen(container), list[AnyAction]()
     if container.settings.restart != "no":
@@ -148,12 +152,12 @@ def halt(container: Container, service: Service | None, cause: str) -> list[AnyA
     return actions
 
 
-def retire(container: Container, service: Service | None, cause: str) -> list[AnyAction]:
+def stop_and_remove(container: Container, service: Service | None, cause: str) -> list[AnyAction]:
     """Return what stops and removes a container."""
     if container.state is ContainerState.REMOVING:
         cause = f"{container.name} is being removed"
-        return [wait(container.key, target=container.name, slot=container.slot, cause=cause)]
-    stop = halt(container, service, cause) if container.state in ALIVE else []
+        return [delay(container.key, target=container.name, slot=container.slot, cause=cause)]
+    stop = stop_for_good(container, service, cause) if container.state in ALIVE else []
     return [*stop, ContainerHandle.seen(container).remove(cause)]
 
 

@@ -120,13 +120,13 @@ def finished(container: Container, service: Service) -> bool:
             return True
 
 
-def restart_of(service: Service, *, taken_over: bool = False) -> tuple[str, int]:
+def restart_of(service: Service, *, controller_restarts: bool = False) -> tuple[str, int]:
     """Return the engine's restart policy that a slot's container should have now.
 
     A slot that was taken over is restarted by the controller, with its backoff, and so not by
     the engine.
     """
-    return ("no", 0) if taken_over else RESTART[service.spec.restart.policy]
+    return ("no", 0) if controller_restarts else RESTART[service.spec.restart.policy]
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,7 +219,9 @@ def why_stopped(container: Container, service: Service) -> str:
     if container.settings.restart == "no" and restart_of(service)[0] != "no":
         on_purpose = "was stopped on purpose" if _was_stopped(container) else explain(container)
         return f"{name} {on_purpose}, and should run"
-    if container.ending is None and stopped_from_outside(container, service, taken_over=False):
+    if container.ending is None and stopped_from_outside(
+        container, service, controller_restarts=False
+    ):
         return f"{name} was stopped from outside: it {explain(container)}"
     policy = service.spec.restart.policy.value
     return f"{name} {explain(container)}, restart policy is {policy}"
@@ -278,19 +280,19 @@ class SlotState:
     """A numbered place of a service that should run, and the containers in it.
 
     ``keep`` is the one that fills it, or can by being started: of the wanted revision, and not
-    altered beyond what can be healed where it stands. ``others`` are to go, once something runs in their place.
+    altered beyond what can be healed where it stands. ``extra`` are to go, once something runs in their place.
     """
 
     number: int
-    keep: Container | None
-    others: tuple[Container, ...]
+    current: Container | None
+    extra: tuple[Container, ...]
     drift: Drift
     why: str
 
     @property
     def alive(self) -> tuple[Container, ...]:
         """The others whose process is there."""
-        return tuple(other for other in self.others if other.state in ALIVE)
+        return tuple(other for other in self.extra if other.state in ALIVE)
 
 
 #: Which of several candidates to keep: the one that runs, else the one that is nearest to it.

@@ -49,7 +49,7 @@ class Readers:
 
 
 def failed_run(
-    container: Container, service: Service, *, taken_over: bool, rejected: str = ""
+    container: Container, service: Service, *, controller_restarts: bool, rejected: str = ""
 ) -> FailedRun | None:
     """Return the failed run that a look at a container shows, without its lines.
 
@@ -59,7 +59,7 @@ def failed_run(
         taken_over: the controller restarts the slot's containers, and not the engine.
         rejected: why the rollout of the container's revision failed, if it did.
     """
-    cause, run = _failure(container, service, taken_over=taken_over)
+    cause, run = _failure(container, service, controller_restarts=controller_restarts)
     if not cause and rejected and container.running:
         cause, run = f"was replaced, since its rollout failed: {rejected}", REJECTED
     if not cause:
@@ -82,7 +82,9 @@ def failed_run(
     )
 
 
-def _failure(container: Container, service: Service, *, taken_over: bool) -> tuple[str, str]:
+def _failure(
+    container: Container, service: Service, *, controller_restarts: bool
+) -> tuple[str, str]:
     """Return why a container failed, in words that follow its name, and which run; '' if it didn't."""
     ended = f"ended {container.finished_at}"
     if container.violation and container.state is ContainerState.EXITED:
@@ -93,7 +95,7 @@ def _failure(container: Container, service: Service, *, taken_over: bool) -> tup
         return "exited, and was restarted by the engine", ended
     failed = (
         container.state is ContainerState.RESTARTING
-        or failures.own_exit(container, service, taken_over=taken_over)
+        or failures.own_exit(container, service, controller_restarts=controller_restarts)
         or _failed_for_good(container, service)
         or (container.error != "" and not container.running)
     )

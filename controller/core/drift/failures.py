@@ -106,24 +106,24 @@ def _is_unhealthy(container: Container) -> bool:
 
 
 def failures(
-    container: Container, service: Service, mark: ExitCursor | None, *, taken_over: bool
+    container: Container, service: Service, mark: ExitCursor | None, *, controller_restarts: bool
 ) -> int:
     """Return how often a container failed on its own since it was marked: exits, and a run that
     turned unhealthy.
 
     Without a mark, or with another container's, the engine's earlier restarts don't count: nobody
-    knows when they were. *taken_over*: the controller restarts it, and not the engine.
+    knows when they were. *controller_restarts*: the controller restarts it, and not the engine.
     """
     known = mark if mark is not None and mark.id == container.id else None
     restarts = 0 if known is None else max(0, container.restart_count - known.restarts)
     counted = known is not None and known.finished_at == container.finished_at
-    exited = own_exit(container, service, taken_over=taken_over) and not counted
+    exited = own_exit(container, service, controller_restarts=controller_restarts) and not counted
     told = known is not None and known.unhealthy == container.started_at
     ill = _is_unhealthy(container) and service.spec.restart.policy is not RestartPolicy.NEVER
     return restarts + exited + (ill and not told)
 
 
-def own_exit(container: Container, service: Service, *, taken_over: bool) -> bool:
+def own_exit(container: Container, service: Service, *, controller_restarts: bool) -> bool:
     """Tell whether a container is down because it failed, and not because somebody stopped it."""
     if container.state is not ContainerState.EXITED or not container.finished_at:
         return False
@@ -133,7 +133,7 @@ def own_exit(container: Container, service: Service, *, taken_over: bool) -> boo
             task_done = (
                 service.spec.restart.policy is RestartPolicy.ON_FAILURE and container.exit_code == 0
             )
-            return taken_over and not task_done
+            return controller_restarts and not task_done
         case "on-failure":
             # The engine would go on restarting it, had it any tries left.
             tried = container.settings.restart_max or 1
@@ -142,7 +142,9 @@ def own_exit(container: Container, service: Service, *, taken_over: bool) -> boo
             return False
 
 
-def stopped_from_outside(container: Container, service: Service, *, taken_over: bool) -> bool:
+def stopped_from_outside(
+    container: Container, service: Service, *, controller_restarts: bool
+) -> bool:
     """Return True if a container is down, and neither failed nor was stopped by trimtab.
 
     The engine restarts what exits by itself, and a stop of ours takes the restart policy away before.
@@ -157,7 +159,7 @@ def stopped_from_outside(container: Container, service: Service, *, taken_over: 
     done = policy is RestartPolicy.ON_FAILURE and container.exit_code == 0
     if policy is RestartPolicy.NEVER or done:
         return False
-    return not own_exit(container, service, taken_over=taken_over)
+    return not own_exit(container, service, controller_restarts=controller_restarts)
 
 
 def explain(container: Container) -> str:

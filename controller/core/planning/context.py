@@ -11,8 +11,6 @@ from controller.core.planning.quarantine import NOTHING_KEPT, Quarantine
 from controller.model.names import Key, SlotKey
 from controller.model.quantities import format_instant
 
-#: A numbered place of a service.
-
 
 @dataclass(frozen=True, slots=True)
 class SlotPause:
@@ -32,7 +30,7 @@ class PlanContext:
     """What earlier looks and passes say of the containers and services that a plan is about.
 
     ``held`` has the slots in backoff: why and until when they aren't tried. In those that are
-    ``taken_over`` the controller restarts containers, and not the engine. ``readiness`` is by
+    ``controller_restarts`` the controller restarts containers, and not the engine. ``readiness`` is by
     container id, as is ``superseded``: what must be replaced though its revision is right, and
     why. ``good`` is a service's last revision that held, and those are ``hindered`` whose last pass
     got no further. Those that are ``ailing`` (by id) are of earlier revisions, and unhealthy in a run that is
@@ -43,18 +41,18 @@ class PlanContext:
     services that others depend on.
     """
 
-    held: Mapping[SlotKey, str] = field(default_factory=dict)
-    taken_over: frozenset[SlotKey] = frozenset()
-    readiness: Mapping[str, Availability] = field(default_factory=dict)
-    superseded: Mapping[str, str] = field(default_factory=dict)
-    good: Mapping[Key, str] = field(default_factory=dict)
-    hindered: frozenset[Key] = frozenset()
-    ailing: frozenset[str] = frozenset()
-    gone: Mapping[SlotKey, str] = field(default_factory=dict)
+    backoff: Mapping[SlotKey, str] = field(default_factory=dict)
+    controller_restarts: frozenset[SlotKey] = frozenset()
+    availability: Mapping[str, Availability] = field(default_factory=dict)
+    replace_reasons: Mapping[str, str] = field(default_factory=dict)
+    last_good: Mapping[Key, str] = field(default_factory=dict)
+    last_pass_failed: frozenset[Key] = frozenset()
+    failing_predecessors: frozenset[str] = frozenset()
+    removed_from_outside: Mapping[SlotKey, str] = field(default_factory=dict)
     paused: Mapping[Key, str] = field(default_factory=dict)
     contended: Mapping[SlotKey, Mapping[str, str]] = field(default_factory=dict)
     quarantine: Quarantine = NOTHING_KEPT
-    around: KnownServices = NOTHING_AROUND
+    known_services: KnownServices = NOTHING_AROUND
 
 
 NOTHING = PlanContext()

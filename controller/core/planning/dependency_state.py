@@ -52,7 +52,7 @@ class DependencyState:
     containers: tuple[Container, ...] = ()
     slots: tuple[SlotState, ...] = ()
     stalled: str = ""
-    looping: frozenset[int] = frozenset()  # slots in a crash loop
+    crash_looping: frozenset[int] = frozenset()  # slots in a crash loop
     suspended: bool = False
     starting: bool = False
     replacing: bool = False
@@ -60,7 +60,7 @@ class DependencyState:
     @property
     def up(self) -> bool:
         """Tell whether what is waited for is so, by what runs or ran."""
-        kept = [slot.keep for slot in self.slots if slot.keep is not None]
+        kept = [slot.current for slot in self.slots if slot.current is not None]
         if self.condition is DependencyCondition.COMPLETED and self.service is not None:
             return len(kept) == len(self.slots) and all(map(self._completed, kept))
         anew = self.replacing and self.service is not None and not self.suspended
@@ -74,7 +74,7 @@ class DependencyState:
                 return self._completed(container)
             case DependencyCondition.STARTED:
                 # What keeps failing runs between its failures too.
-                runs = container.running and container.slot not in self.looping
+                runs = container.running and container.slot not in self.crash_looping
                 return runs or self._completed(container)
             case _:
                 assert_never(self.condition)
@@ -86,17 +86,17 @@ class DependencyState:
             return container.settings.restart != "always"
         # A task that the controller restarts has its restart policy from the controller.
         task = self.service.spec.restart.policy is RestartPolicy.ON_FAILURE
-        return finished(container, self.service) or (task and container.slot in self.looping)
+        return finished(container, self.service) or (task and container.slot in self.crash_looping)
 
     @property
     def current(self) -> bool:
         """Tell whether nothing of it is to be replaced."""
-        return all(slot.keep is not None for slot in self.slots)
+        return all(slot.current is not None for slot in self.slots)
 
     @property
     def dead_end(self) -> str:
         """Return how it ended, where nobody starts it again; '' if it didn't."""
-        over = [s.keep for s in self.slots if s.keep is not None and self._is_over(s.keep)]
+        over = [s.current for s in self.slots if s.current is not None and self._is_over(s.current)]
         if self.condition is DependencyCondition.COMPLETED:
             over = [container for container in over if container.exit_code]
         elif len(over) < len(self.slots):
@@ -105,7 +105,7 @@ class DependencyState:
 
     def _is_over(self, container: Container) -> bool:
         assert self.service is not None, "only what is declared has slots"
-        gave_up = failures.own_exit(container, self.service, taken_over=False)
+        gave_up = failures.own_exit(container, self.service, controller_restarts=False)
         return gave_up or finished(container, self.service)
 
     @property
@@ -117,7 +117,7 @@ class DependencyState:
     @property
     def keeps_failing(self) -> bool:
         """Tell whether none of its slots is without a crash loop."""
-        return self.looping >= {slot.number for slot in self.slots}
+        return self.crash_looping >= {slot.number for slot in self.slots}
 
 
 def _declared_stopped(dependency: DependencyState) -> bool:
@@ -128,9 +128,9 @@ def _declared_stopped(dependency: DependencyState) -> bool:
 def _seen(dependency: DependencyState) -> str:
     """Return what is seen of a dependency that isn't up yet, '' if nothing is."""
     for slot in dependency.slots:
-        if slot.keep is not None and slot.keep.state is not ContainerState.CREATED:
-            keep = slot.keep
-            return f"{keep.name} is {keep.health if keep.running and keep.health else keep.state}"
+        if slot.current is not None and slot.current.state is not ContainerState.CREATED:
+            current = slot.current
+            return f"{current.name} is {current.health if current.running and current.health else current.state}"
     return ""
 
 
@@ -181,7 +181,7 @@ _GOAL = {
 }
 
 
-def standing(dependency: DependencyState) -> tuple[DependencyStatus, str]:
+def status_of(dependency: DependencyState) -> tuple[DependencyStatus, str]:
     """Return the word for a dependency, that of the first rule that matches, and a sentence."""
     word, why = next((w, say(dependency)) for w, matches, say in RULES if matches(dependency))
     name, goal = dependency.key.name, _GOAL[dependency.condition]

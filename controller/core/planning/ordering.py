@@ -9,7 +9,7 @@ actions lead.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from controller.core.drift.actions import denied
 from controller.core.drift.drift import ALIVE, SlotState, slot_of
@@ -19,11 +19,11 @@ from controller.core.planning.dependency_state import (
     FAILED,
     DependencyState,
     DependencyStatus,
-    standing,
+    status_of,
 )
 from controller.core.planning.exclusive_resources import ExclusiveResources
 from controller.model.desired.desired import Desired, Service
-from controller.model.desired.plan import AnyAction, StartContainer, Wait
+from controller.model.desired.plan import AnyAction, Barrier, Delay, NeedsOperator, StartContainer
 from controller.model.desired.spec import DependencyCondition, RunState
 from controller.model.errors import Problem, Severity
 from controller.model.names import Key
@@ -56,15 +56,17 @@ class Blocker:
     on: tuple[Key, ...]
     code: str = ""
 
-    def wait(self, key: Key, *, target: str, slot: int = 0) -> Wait:
-        """Return the wait that stands in a plan for it."""
-        return Wait(
-            object=key, target=target, slot=slot, cause=self.cause, on=self.on, code=self.code
-        )
+    def wait(self, key: Key, *, target: str, slot: int = 0) -> Delay | NeedsOperator:
+        """Return the action that shows this blocker in a plan."""
+        if self.code:
+            return NeedsOperator(
+                object=key, target=target, slot=slot, cause=self.cause, on=self.on, code=self.code
+            )
+        return Delay(object=key, target=target, slot=slot, cause=self.cause, on=self.on)
 
-    def gate(self, key: Key) -> Wait:
-        """Return the wait behind which stands what follows once it is over."""
-        return replace(self.wait(key, target=key.name), gate=True)
+    def barrier(self, key: Key) -> Barrier:
+        """Return a barrier in front of the actions that follow once the blocker is gone."""
+        return Barrier(object=key, target=key.name, cause=self.cause, on=self.on)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +90,7 @@ class Ordering:
         observed: Observed,
         around: KnownServices,
         *,
-        looping: frozenset[tuple[Key, int]],
+        crash_looping: frozenset[tuple[Key, int]],
         prunable: frozenset[Key],
         blocked: frozenset[Key] = frozenset(),
     ) -> None:
@@ -97,7 +99,7 @@ class Ordering:
         self._observed = observed
         self._around = around
         self._known = observed if around.observed is None else around.observed
-        self._looping = looping
+        self._crash_looping = crash_looping
         self._going = frozenset(key for key in prunable if self._goes(key, desired))
         self._slots: dict[Key, tuple[SlotState, ...]] = {}
         self._stalled = dict(around.stalled)
@@ -150,7 +152,7 @@ class Ordering:
             self._holdings = ExclusiveResources(self._known.containers)
         return self._holdings
 
-    def contested(self, service: Service) -> Blocker | None:
+    def resource_conflict(self, service: Service) -> Blocker | None:
         """Return why nothing of a service is started for now: others hold what it wants alone."""
         held = [(w, c) for w, c in self.holdings.of_others(service) if c.key not in self._left]
         if not held:
@@ -175,24 +177,24 @@ class Ordering:
         """Tell whether another service has a volume alone that a container writes to, too."""
         return self.holdings.kept_by_others(container.writes, container.key, self._services)
 
-    def hindrances(self, service: Service) -> Blockers:
+    def blockers(self, service: Service) -> Blockers:
         """Return what keeps a declared service from being started or replaced."""
         wanted = dependencies_of(service.key, service.spec)
         if not wanted:
             return NONE
         return Blockers(
-            start=self._hindrance(wanted, replacing=False),
-            replace=self._hindrance(wanted, replacing=True),
+            start=self._blocker(wanted, replacing=False),
+            replace=self._blocker(wanted, replacing=True),
         )
 
-    def _hindrance(
+    def _blocker(
         self, wanted: Mapping[Key, DependencyCondition], *, replacing: bool
     ) -> Blocker | None:
         told: dict[DependencyStatus, list[tuple[Key, str]]] = {
             word: [] for word in DependencyStatus
         }
         for key, condition in wanted.items():
-            word, sentence = standing(self._dependency(key, condition, replacing=replacing))
+            word, sentence = status_of(self._dependency(key, condition, replacing=replacing))
             told[word].append((key, sentence))
         for word, code in ((DependencyStatus.FAILED, FAILED), (DependencyStatus.WAITING, "")):
             if told[word]:
@@ -211,7 +213,7 @@ class Ordering:
             containers=self._known.of(key),
             slots=self._slots_of(key),
             stalled=self._stalled.get(key, ""),
-            looping=frozenset(slot for owner, slot in self._looping if owner == key),
+            crash_looping=frozenset(slot for owner, slot in self._crash_looping if owner == key),
             suspended=key in self._suspended,
             starting=key in self._starting,
             replacing=replacing,
@@ -231,7 +233,7 @@ class Ordering:
             )
         return self._slots[key]
 
-    def farewell(self, key: Key) -> Blocker | None:
+    def teardown_blocker(self, key: Key) -> Blocker | None:
         """Return why a service that goes stays for now: what depends on it still runs, and goes."""
         if not _runs(self._observed.of(key)):
             return None
@@ -248,9 +250,9 @@ class Ordering:
     def causes(self, key: Key) -> frozenset[str]:
         """Return why a service would wait for others now."""
         service = self._services.get(key)
-        kept = NONE if service is None else self.hindrances(service)
-        contested = None if service is None else self.contested(service)
-        reasons = (kept.start, kept.replace, contested, self.farewell(key))
+        kept = NONE if service is None else self.blockers(service)
+        resource_conflict = None if service is None else self.resource_conflict(service)
+        reasons = (kept.start, kept.replace, resource_conflict, self.teardown_blocker(key))
         return frozenset(reason.cause for reason in reasons if reason is not None)
 
     def note(self, key: Key, actions: Iterable[AnyAction], problems: Iterable[Problem]) -> None:
@@ -262,9 +264,10 @@ class Ordering:
                 stuck.append(action.verdict.reason)
             elif isinstance(action, StartContainer) and not gated:
                 self._starting.add(key)
-            elif isinstance(action, Wait) and not action.at_rest:
-                waits, gated = True, gated or action.gate
-                stuck += [action.cause] if action.code else []
+            elif isinstance(action, NeedsOperator):
+                stuck.append(action.cause)
+            elif isinstance(action, Barrier | Delay):
+                waits, gated = True, gated or isinstance(action, Barrier)
         if stuck:
             self._stalled[key] = stuck[0]
         elif key in self._going and not waits:

@@ -31,8 +31,8 @@ from controller.core.planning.prerequisites import (
     network_name,
     wanted_networks,
 )
-from controller.core.planning.quarantine import removal_actions, renewal_actions, spent
-from controller.core.planning.rollout import RolloutPlan, service_actions
+from controller.core.planning.quarantine import expired_tasks, removal_actions, renewal_actions
+from controller.core.planning.rollout import RolloutPlan, plan_service
 from controller.core.planning.slot import ServiceContext
 from controller.core.planning.successor import hypothetical_create
 from controller.model import observed as seen
@@ -119,7 +119,7 @@ def plan(  # noqa: PLR0913 - the seam that loop and command line share, each inp
     blocked: tuple[Blocked, ...],
     policy_digest: str,
     only: Key | None = None,
-    past: PlanContext = NOTHING,
+    context: PlanContext = NOTHING,
     volume_rule: VolumeRule = always_refuse,
 ) -> Plan:
     """Return all actions to convergence, for *only* one key where given.
@@ -137,13 +137,13 @@ def plan(  # noqa: PLR0913 - the seam that loop and command line share, each inp
         volume_rule: what the policy does where an image declares a VOLUME that no mount covers.
     """
     desired = with_image_volumes(desired, observed, volume_rule, only=only)
-    supplies = Prerequisites(desired, observed, networks)
+    prerequisites = Prerequisites(desired, observed, networks)
     actions: list[AnyAction] = []
     problems: list[Problem] = []
 
     for resource in declared_resources(desired):
         if only in (None, resource.key) and resource.key not in desired.blind_keys:
-            made, problem = _declared(resource, supplies, judge)
+            made, problem = _declared(resource, prerequisites, judge)
             actions += made
             problems += [problem] if problem else []
 
@@ -152,8 +152,8 @@ def plan(  # noqa: PLR0913 - the seam that loop and command line share, each inp
     order = Ordering(
         desired,
         observed,
-        past.around,
-        looping=past.taken_over,
+        context.known_services,
+        crash_looping=context.controller_restarts,
         prunable=prunable,
         blocked=frozenset(each.key for each in blocked),
     )
@@ -161,27 +161,27 @@ def plan(  # noqa: PLR0913 - the seam that loop and command line share, each inp
         if only not in (None, key) or key in left_alone:
             continue
         outcome, containers = RolloutPlan(), observed.of(key)
-        if farewell := order.farewell(key):
-            outcome.actions.append(farewell.wait(key, target=key.name))
+        if teardown_blocker := order.teardown_blocker(key):
+            outcome.actions.append(teardown_blocker.wait(key, target=key.name))
         elif key in services:
-            put_away = spent(services[key], containers, past.quarantine)
+            put_away = expired_tasks(services[key], containers, context.quarantine)
             actions += renewal_actions(put_away, judge)
-            situation = ServiceContext(
+            service_context = ServiceContext(
                 service=services[key],
                 containers=tuple(c for c in containers if c not in put_away),
-                supplies=supplies,
+                prerequisites=prerequisites,
                 judge=judge,
                 prunable=key in prunable,
-                past=past,
-                hindrances=order.hindrances(services[key]),
+                plan_context=context,
+                blockers=order.blockers(services[key]),
                 listening=observed.listening,
-                contested=order.contested(services[key]),
-                kept=frozenset(c.id for c in containers if order.is_kept(c)),
+                resource_conflict=order.resource_conflict(services[key]),
+                volume_lost=frozenset(c.id for c in containers if order.is_kept(c)),
             )
-            outcome = service_actions(situation)
+            outcome = plan_service(service_context)
             problems += unknown_members(services[key], containers)
         elif key in prunable and not desired.blind:
-            outcome.actions += removal_actions(containers, judge, past.quarantine)
+            outcome.actions += removal_actions(containers, judge, context.quarantine)
         order.note(key, outcome.actions, outcome.problems)
         actions += outcome.actions
         problems += outcome.problems
@@ -201,21 +201,21 @@ def violations(
 
     They keep running and aren't stale; they aren't started again.
     """
-    supplies = Prerequisites(desired, observed, networks)
-    verdicts = {s.key: judge(hypothetical_create(s, supplies)) for s in desired.services}
+    prerequisites = Prerequisites(desired, observed, networks)
+    verdicts = {s.key: judge(hypothetical_create(s, prerequisites)) for s in desired.services}
     return {key: verdict for key, verdict in verdicts.items() if verdict.decision == "deny"}
 
 
 def _declared(
-    resource: Network | Volume, supplies: Prerequisites, judge: Judge
+    resource: Network | Volume, prerequisites: Prerequisites, judge: Judge
 ) -> tuple[list[AnyAction], Problem | None]:
-    problem = supplies.declared_problem(resource)
+    problem = prerequisites.declared_problem(resource)
     if problem is not None:
         return [], problem
-    actions = until_denied(judged(supplies.declared(resource), judge))
+    actions = until_denied(judged(prerequisites.declared(resource), judge))
     for action in actions:
         if not denied(action):
-            supplies.note(action)
+            prerequisites.note(action)
     return actions, None
 
 

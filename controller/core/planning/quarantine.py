@@ -11,10 +11,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
-from controller.core.drift.actions import ContainerHandle, Judge, halt, judged, retire, until_denied
+from controller.core.drift.actions import (
+    ContainerHandle,
+    Judge,
+    judged,
+    stop_and_remove,
+    stop_for_good,
+    until_denied,
+)
 from controller.core.drift.drift import ALIVE, ReplicaState, why
 from controller.model.desired.desired import Service
-from controller.model.desired.plan import AnyAction, Precondition, Wait
+from controller.model.desired.plan import AnyAction, Precondition, Retention
 from controller.model.desired.spec import RestartPolicy, RunState
 from controller.model.names import Key
 from controller.model.observed import Container, ContainerState
@@ -156,28 +163,27 @@ def _removal(container: Container, cause: str, quarantine: Quarantine) -> list[A
     kept = container.state in ALIVE or container.state is ContainerState.EXITED
     left = quarantine.left.get(container.id)
     if not kept or quarantine.keep_s <= 0:
-        return retire(container, None, cause)
+        return stop_and_remove(container, None, cause)
     if container.state not in ALIVE and left is not None and left.seconds <= 0:
         return [ContainerHandle.seen(container).remove(f"{cause}, and its quarantine is over")]
     # An engine that restarts must not revive what was put away.
-    return [*halt(container, None, cause), _rest(container, quarantine.keep_s, left)]
+    return [*stop_for_good(container, None, cause), _rest(container, quarantine.keep_s, left)]
 
 
-def _rest(container: Container, keep_s: float, left: QuarantineLeft | None) -> Wait:
+def _rest(container: Container, keep_s: float, left: QuarantineLeft | None) -> Retention:
     told = f"for {format_duration_ms(round(keep_s * 1000))}"
     if container.state not in ALIVE and left is not None:
         told = f"until {left.until}"
-    return Wait(
+    return Retention(
         object=container.key,
         target=container.name,
         cause=f"quarantined {told}, then removed",
         slot=container.slot,
         precondition=Precondition(id=container.id, revision=container.revision),
-        at_rest=True,
     )
 
 
-def spent(
+def expired_tasks(
     service: Service, containers: Iterable[Container], quarantine: Quarantine
 ) -> tuple[Container, ...]:
     """Return what was put away of a task that is declared again, and runs only anew.

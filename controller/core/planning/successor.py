@@ -89,7 +89,7 @@ def _attempt(name: str, stem: str) -> int:
 
 def create_of(
     service: Service,
-    supplies: Prerequisites,
+    prerequisites: Prerequisites,
     *,
     slot: int,
     containers: Iterable[Container],
@@ -105,13 +105,13 @@ def create_of(
         slot=slot,
         precondition=Precondition(absent=name),
         service=service,
-        image=supplies.images.of(service),
+        image=prerequisites.images.of(service),
         announced=announced,
     )
 
 
 def hypothetical_create(
-    service: Service, supplies: Prerequisites, *, slot: int = 1
+    service: Service, prerequisites: Prerequisites, *, slot: int = 1
 ) -> CreateContainer:
     """Return the create of a slot's first container: what a policy is asked about a service."""
-    return create_of(service, supplies, slot=slot, containers=(), cause="as declared")
+    return create_of(service, prerequisites, slot=slot, containers=(), cause="as declared")

@@ -33,10 +33,10 @@ from controller.model.desired.plan import (
     Plan,
     PullImage,
     RenameContainer,
+    Retention,
     StopContainer,
     UpdateContainer,
     Wait,
-    is_at_rest,
 )
 from controller.model.errors import Problem
 
@@ -233,7 +233,7 @@ def _headline(entry: ReviewEntry) -> str:
     parts = [*_parts(entry), *map(hold_word, entry.holds)]
     if parts:
         return ", ".join(parts)
-    if entry.actions and all(map(is_at_rest, entry.actions)):
+    if entry.actions and all(isinstance(action, Retention) for action in entry.actions):
         return "quarantined"
     words = {Effect.REFUSED: "refused", Effect.WAIT: "waiting"}
     return words.get(entry.effect, "no container changes")

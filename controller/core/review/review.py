@@ -45,12 +45,12 @@ from controller.model.desired.plan import (
     RemoveContainer,
     RemoveNetwork,
     RenameContainer,
+    Retention,
     StartContainer,
     StopContainer,
     UnpauseContainer,
     UpdateContainer,
     Wait,
-    is_at_rest,
 )
 from controller.model.desired.spec import RunState, ServiceSpec
 from controller.model.names import Key
@@ -298,6 +298,6 @@ def _effect(entry: ReviewEntry, actions: tuple[AnyAction, ...], *, declared: boo
             Effect.CREATE,
             any(isinstance(a, CreateNetwork | CreateVolume) and not denied(a) for a in actions),
         ),
-        (Effect.WAIT, any(isinstance(a, Wait) and not is_at_rest(a) for a in actions)),
+        (Effect.WAIT, any(isinstance(a, Wait) and not isinstance(a, Retention) for a in actions)),
     ]
     return next((effect for effect, applies in kinds if applies), Effect.NONE)

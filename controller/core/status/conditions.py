@@ -17,7 +17,14 @@ from controller.core.policy.refusals import with_remedies
 from controller.core.service.overrides import called
 from controller.core.status.facts import Facts, StatusInputs
 from controller.model.desired.desired import OverrideReason
-from controller.model.desired.plan import AnyAction, Verdict, Wait, is_at_rest, needs_operator
+from controller.model.desired.plan import (
+    AnyAction,
+    Barrier,
+    NeedsOperator,
+    Retention,
+    Verdict,
+    Wait,
+)
 from controller.model.errors import Act, Severity
 
 ConditionStatus = Literal["True", "False", "Unknown"]
@@ -103,9 +110,9 @@ def _ready(facts: Facts, world: StatusInputs, hindrances: Iterable[Condition]) -
 
 
 def _progressing(facts: Facts, world: StatusInputs) -> list[Condition]:
-    pending = (a for a in world.plan.of(facts.key) if not is_at_rest(a) and not needs_operator(a))
+    pending = (a for a in world.plan.of(facts.key) if not isinstance(a, Retention | NeedsOperator))
     actions = [action for action in pending if not denied(action)]
-    now = takewhile(lambda action: not (isinstance(action, Wait) and action.gate), actions)
+    now = takewhile(lambda action: not isinstance(action, Barrier), actions)
     acting = [action for action in now if not isinstance(action, Wait)]
     pulling = world.progress.get(facts.key)
     if pulling is not None:
@@ -149,8 +156,9 @@ def _stalled(facts: Facts, world: StatusInputs) -> list[Condition]:
     if failure is not None and failure.act is Act.STALLED and failure.code != FAILED:
         return [Condition("Stalled", "True", failure.code, failure.message)]
     # Told by the plan, which knows whether it is so still.
-    for wait in filter(needs_operator, world.plan.of(facts.key)):
-        return [Condition("Stalled", "True", FAILED, wait.cause)]
+    for action in world.plan.of(facts.key):
+        if isinstance(action, NeedsOperator):
+            return [Condition("Stalled", "True", FAILED, action.cause)]
     if any(key == facts.key for key, _slot in world.breaches):
         return [Condition("Stalled", "True", BREACHED, told) for told in _breaches(facts, world)][
             :1
@@ -242,7 +250,7 @@ def _breaches(facts: Facts, world: StatusInputs) -> Iterator[str]:
 def _quarantined(facts: Facts, world: StatusInputs) -> Condition | None:
     """Return that it was put away, and until when it is kept."""
     actions = world.plan.of(facts.key)
-    if not actions or not all(map(is_at_rest, actions)):
+    if not actions or not all(isinstance(action, Retention) for action in actions):
         return None
     return Condition("Quarantined", "True", "Pruned", actions[0].cause)
 

@@ -126,7 +126,7 @@ def _service_facts(service: Service, observed: Observed | None) -> Facts:
         slot_of(number, by_slot.get(number, ()), service)
         for number in range(1, service.spec.replicas + 1)
     ]
-    kept = [] if resting else [slot.keep for slot in slots if slot.keep is not None]
+    kept = [] if resting else [slot.current for slot in slots if slot.current is not None]
     replicas = [ReplicaState(container, service) for container in kept]
     finished = [r.container for r in replicas if r.finished]
     done = [c for c in finished if c.exit_code == 0]
@@ -169,9 +169,9 @@ def _spare(number: int, containers: tuple[Container, ...]) -> SlotState:
 
 def _slot_report(slot: SlotState) -> Report:
     """Return one row: the container that fills the slot now, else the first of those in it."""
-    fills = slot.keep if slot.keep and slot.keep.running else None
+    fills = slot.current if slot.current and slot.current.running else None
     alive = next(iter(slot.alive), None)
-    container = fills or alive or slot.keep or next(iter(slot.others), None)
+    container = fills or alive or slot.current or next(iter(slot.extra), None)
     if container is None:
         return {
             "slot": slot.number,
@@ -194,13 +194,13 @@ def _supply_facts(resource: Network | Volume, world: StatusInputs) -> Facts:
     ready = 0
     name = network_name(resource) if isinstance(resource, Network) else volume_name(resource)
     if world.observed is not None:
-        supplies = Prerequisites(world.desired, world.observed, world.networks)
+        prerequisites = Prerequisites(world.desired, world.observed, world.networks)
         there = (
             {network.name for network in world.observed.networks}
             if isinstance(resource, Network)
             else {volume.name for volume in world.observed.volumes}
         )
-        ready = int(name in there and supplies.declared_problem(resource) is None)
+        ready = int(name in there and prerequisites.declared_problem(resource) is None)
     details: Report = {"engineName": name}
     return Facts(
         resource.key, resource.owner, desired=1, ready=ready, serving=ready, details=details

@@ -57,12 +57,12 @@ class FailureLog:
         service: Service,
         containers: Iterable[Container],
         *,
-        taken_over: frozenset[int],
+        controller_restarts: frozenset[int],
         rejected: Mapping[str, str],
     ) -> None:
         """Keep the failed runs that a look at a service's containers shows.
 
-        *taken_over* are the slots in which the controller restarts containers, *rejected* says why
+        *controller_restarts* are the slots in which the controller restarts containers, *rejected* says why
         rollouts of earlier revisions failed.
         """
         deadline = self._clock.monotonic() + PASS_S
@@ -70,7 +70,7 @@ class FailureLog:
             run = failed_runs.failed_run(
                 container,
                 service,
-                taken_over=container.slot in taken_over,
+                controller_restarts=container.slot in controller_restarts,
                 rejected=rejected.get(container.revision, ""),
             )
             if run is not None and not self._has(run):

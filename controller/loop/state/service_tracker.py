@@ -69,7 +69,7 @@ class ServiceTracker:
             if service is None or slot[1] > service.spec.replicas:
                 continue
             self._count_violations(slot, containers, service, now)
-            container = drift.slot_of(slot[1], containers, service).keep
+            container = drift.slot_of(slot[1], containers, service).current
             if container is not None:
                 self._count(slot, container, service, now)
 
@@ -97,7 +97,7 @@ class ServiceTracker:
         history, up_s = self._memory.history(slot), failures.up_s(container, now)
         looping = backoff.crash_looping(history, now)
         mark, at = self._memory.mark(slot), self._clock.monotonic()
-        count = failures.failures(container, service, mark, taken_over=looping)
+        count = failures.failures(container, service, mark, controller_restarts=looping)
         if at - self._counted.get(slot, -math.inf) >= backoff.RESET_AFTER_S:
             # Nobody looked for longer than a crash loop takes: they aren't all of just now.
             count = min(count, 1)
@@ -142,7 +142,9 @@ class ServiceTracker:
             there = found.get(slot, ())
             ended: dict[str, str] = {}
             for container in there:
-                if failures.stopped_from_outside(container, service, taken_over=slot in looping):
+                if failures.stopped_from_outside(
+                    container, service, controller_restarts=slot in looping
+                ):
                     ended.setdefault(contention.STOPPED, container.id)
             mark = self._memory.mark(slot)
             if mark is not None and _removed(mark, there, observed):
@@ -196,7 +198,7 @@ class ServiceTracker:
 
     # What plans get of it
 
-    def past(self, desired: Desired, observed: Observed) -> PlanContext:
+    def plan_context(self, desired: Desired, observed: Observed) -> PlanContext:
         """Return what a plan from *observed* must know; nothing is remembered by that."""
         now = self._clock.now()
         found: dict[str, Availability] = {}
@@ -205,15 +207,17 @@ class ServiceTracker:
             found |= self._readiness(service, observed)
             superseded |= self._superseded(service, observed)
         if observed.taken_down != self._memory.taken_down:
-            return PlanContext(readiness=found)  # what failed before `down` is tried at once
+            return PlanContext(availability=found)  # what failed before `down` is tried at once
         return PlanContext(
-            held={slot: pause.text for slot, pause in self.held(now).items()},
-            taken_over=self.looping(now),
-            readiness=found,
-            superseded=superseded,
-            good={key: each.good for key, each in self._memory.courses().items()},
-            hindered=frozenset(self._hindered),
-            ailing=frozenset(c.id for s in desired.services for c in self._ailing(s, observed)),
+            backoff={slot: pause.text for slot, pause in self.held(now).items()},
+            controller_restarts=self.looping(now),
+            availability=found,
+            replace_reasons=superseded,
+            last_good={key: each.good for key, each in self._memory.courses().items()},
+            last_pass_failed=frozenset(self._hindered),
+            failing_predecessors=frozenset(
+                c.id for s in desired.services for c in self._ailing(s, observed)
+            ),
             contended={
                 slot: {
                     name: SlotPause(_again_and_again(name), until).text
@@ -221,7 +225,7 @@ class ServiceTracker:
                 }
                 for slot, fields in self.sparing(now).items()
             },
-            gone=dict(self._gone(desired, observed)),
+            removed_from_outside=dict(self._gone(desired, observed)),
             paused={key: f"the rollout failed: {why}" for key, why in self.failed(desired).items()},
         )
 

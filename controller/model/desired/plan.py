@@ -173,19 +173,38 @@ class RemoveContainer(Action):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wait(Action):
-    """Nothing to call: something else must happen first (an engine's restart, a backoff).
-
-    At a ``gate`` the sequence of its key ends until ``target`` is available; what a plan shows
-    behind it is what follows then. ``at_rest``: until then all is as it should be (a quarantine);
-    nothing is pending. ``on`` are the services that it waits for, ``code`` is why only a person can
-    end it, if so.
-    """
+    """Base of the four actions without an engine call. All of them print as ``wait``."""
 
     verb: ClassVar[str] = "wait"
-    gate: bool = False
-    at_rest: bool = False
+    #: The services that must change first, if any.
     on: tuple[Key, ...] = ()
-    code: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Barrier(Wait):
+    """End the sequence of a key until ``target`` is available or the services ``on`` are ready.
+
+    A plan shows the actions that follow the barrier. A pass performs them only after the barrier
+    has opened.
+    """
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delay(Wait):
+    """Leave a slot alone in this pass: backoff, a removal in progress, or a service in ``on``."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retention(Wait):
+    """Keep a stopped container until its quarantine ends. Nothing is pending meanwhile."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NeedsOperator(Wait):
+    """Leave a slot alone until a person changes something; time does not help."""
+
+    #: The reason code of the condition Stalled.
+    code: str
 
 
 AnyAction = (
@@ -202,7 +221,10 @@ AnyAction = (
     | ConnectNetwork
     | DisconnectNetwork
     | RemoveContainer
-    | Wait
+    | Barrier
+    | Delay
+    | Retention
+    | NeedsOperator
 )
 
 #: What is done to a container that exists, or will by then; ``target`` is its name.
@@ -249,15 +271,5 @@ class Plan:
 
     @property
     def pending(self) -> tuple[AnyAction, ...]:
-        """The actions without those that only let time pass over what is as it should be."""
-        return tuple(action for action in self.actions if not is_at_rest(action))
-
-
-def is_at_rest(action: AnyAction) -> bool:
-    """Tell whether an action only lets time pass over what is as it should be."""
-    return isinstance(action, Wait) and action.at_rest
-
-
-def needs_operator(action: AnyAction) -> bool:
-    """Tell whether an action waits for what only a person can bring."""
-    return isinstance(action, Wait) and bool(action.code)
+        """The actions without retentions: a kept container is in its desired state."""
+        return tuple(action for action in self.actions if not isinstance(action, Retention))

@@ -88,7 +88,7 @@ def a_report() -> dict[str, Any]:
     world = StatusInputs(
         desired=desired,
         observed=observed,
-        plan=plan(desired, observed, held={loop: "failed 3 times in a row"}),
+        plan=plan(desired, observed, backoff={loop: "failed 3 times in a row"}),
         networks=NAMES,
         looping={loop: "3 times"},
         causes={loop: "exited with 1"},

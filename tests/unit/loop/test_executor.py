@@ -10,12 +10,12 @@ from controller.loop.executor import UNMET, Execution, execute, never
 from controller.model.desired.plan import (
     AnyAction,
     CreateNetwork,
+    Delay,
     Precondition,
     PullImage,
     RemoveContainer,
     UnpauseContainer,
     Verdict,
-    Wait,
 )
 from controller.model.errors import EngineFailed
 from controller.model.records import Context
@@ -128,7 +128,7 @@ def test_after_a_pull_the_snapshot_before_it_counts_for_nothing() -> None:
 
 def test_waits_and_denied_actions_are_passed_over() -> None:
     engine = ToyEngine()
-    wait = Wait(object=WEB, target=WEB2, cause="in its pause", slot=2)
+    wait = Delay(object=WEB, target=WEB2, cause="in its pause", slot=2)
     create, start = plan_for(engine)
     denied = replace(create, target="other", slot=3, verdict=Verdict("deny", ("some.rule",)))
     execution = run(engine, wait, denied, create, start)

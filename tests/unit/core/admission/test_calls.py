@@ -24,6 +24,7 @@ from controller.model.desired.plan import (
     CreateContainer,
     CreateNetwork,
     CreateVolume,
+    Delay,
     DisconnectNetwork,
     PullImage,
     RemoveContainer,
@@ -33,7 +34,6 @@ from controller.model.desired.plan import (
     StopContainer,
     UnpauseContainer,
     UpdateContainer,
-    Wait,
 )
 from controller.model.desired.spec import ServiceSpec
 from controller.model.names import Key, container_name
@@ -274,7 +274,7 @@ def test_other_actions_are_judged_in_advance_too(action, rules):
         DisconnectNetwork(target="x", network="n", **OTHERS),
         RemoveContainer(target="x", **OTHERS),
         RemoveNetwork(target="x", **OTHERS),
-        Wait(target="x", **OTHERS),
+        Delay(target="x", **OTHERS),
     ],
 )
 def test_what_is_judged_by_what_is_there_is_allowed_in_advance(action):

@@ -207,7 +207,7 @@ def test_what_is_as_admitted_has_no_alterations():
 
 
 @pytest.mark.parametrize(
-    ("policy", "taken_over", "engines"),
+    ("policy", "controller_restarts", "engines"),
     [
         ("Always", False, ("always", 0)),
         ("OnFailure", False, ("on-failure", 10)),
@@ -216,9 +216,12 @@ def test_what_is_as_admitted_has_no_alterations():
     ],
 )
 def test_the_engine_is_told_the_restart_policy_unless_the_slot_was_taken_over(
-    policy, taken_over, engines
+    policy, controller_restarts, engines
 ):
-    assert restart_of(service(restart={"policy": policy}), taken_over=taken_over) == engines
+    assert (
+        restart_of(service(restart={"policy": policy}), controller_restarts=controller_restarts)
+        == engines
+    )
 
 
 def test_a_task_that_never_restarts_exited_and_was_not_stopped_on_purpose():
@@ -273,8 +276,8 @@ def test_a_revision_is_shortened_to_the_digits_that_names_carry():
 
 def slot(*there: Container, wanted: Service | None = None) -> tuple[str, tuple[str, ...], str, str]:
     found = slot_of(1, there, wanted or service())
-    keep = found.keep.name if found.keep else ""
-    return keep, tuple(c.name for c in found.others), found.drift.value, found.why
+    keep = found.current.name if found.current else ""
+    return keep, tuple(c.name for c in found.extra), found.drift.value, found.why
 
 
 def test_an_empty_slot_is_missing():
@@ -318,7 +321,7 @@ def test_the_best_of_several_is_kept_whatever_their_names_and_order(better, wors
 def test_what_was_stopped_for_one_that_must_be_replaced_in_its_turn_is_not_kept():
     def kept(*others: Container) -> Container | None:
         ill = container(attempt=2, health="unhealthy")
-        return slot_of(1, (*others, ill), service(), {ill.id: "it is unhealthy again"}).keep
+        return slot_of(1, (*others, ill), service(), {ill.id: "it is unhealthy again"}).current
 
     before = container(state="exited", settings=NO, admitted=NO)
     successor = container(attempt=3, state="created")

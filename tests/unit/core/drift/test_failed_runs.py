@@ -84,7 +84,7 @@ def test_a_run_that_failed_has_its_cause(
     changes: dict[str, Any], restart: str, expected: tuple[str, int | None, str]
 ) -> None:
     there = container(**{"finished_at": AT, **changes})
-    run = failed_run(there, service(restart={"policy": restart}), taken_over=False)
+    run = failed_run(there, service(restart={"policy": restart}), controller_restarts=False)
     assert run is not None
     assert (run.cause, run.exit_code, run.signal) == expected
 
@@ -103,23 +103,29 @@ def test_what_runs_is_done_or_was_stopped_did_not_fail(
     changes: dict[str, Any], restart: str
 ) -> None:
     there = container(**{"finished_at": AT, **changes})
-    assert failed_run(there, service(restart={"policy": restart}), taken_over=False) is None
+    assert (
+        failed_run(there, service(restart={"policy": restart}), controller_restarts=False) is None
+    )
 
 
 def test_what_the_controller_restarts_in_a_crash_loop_failed_when_it_exited() -> None:
     there = container(state="exited", exit_code=1, finished_at=AT, settings={"restart": "no"})
-    assert failed_run(there, service(), taken_over=False) is None
-    run = failed_run(there, service(), taken_over=True)
+    assert failed_run(there, service(), controller_restarts=False) is None
+    run = failed_run(there, service(), controller_restarts=True)
     assert run is not None
     assert (run.cause, run.at) == ("exited with 1", AT)
 
 
 def test_a_replica_of_a_rejected_revision_failed_though_it_runs() -> None:
-    run = failed_run(container("a"), service(), taken_over=False, rejected="it was too slow")
+    run = failed_run(
+        container("a"), service(), controller_restarts=False, rejected="it was too slow"
+    )
     assert run is not None
     assert run.cause == "was replaced, since its rollout failed: it was too slow"
     down = container("a", state="exited", exit_code=143)
-    assert failed_run(down, service(), taken_over=False, rejected="it was too slow") is None
+    assert (
+        failed_run(down, service(), controller_restarts=False, rejected="it was too slow") is None
+    )
     assert not is_known([run_of(id="another")], run)
     assert is_known([run_of(id=run.id)], run), "its own failures say more"
 

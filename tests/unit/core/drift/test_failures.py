@@ -22,7 +22,7 @@ def check(
     own: bool,
     exit_code: int = 1,
     restarts: int = 0,
-    taken_over: bool = False,
+    controller_restarts: bool = False,
 ) -> None:
     down = container(
         state="exited",
@@ -32,7 +32,7 @@ def check(
         settings={"restart": restart, "restart_max": 10 if restart == "on-failure" else 0},
     )
     wanted = service(restart={"policy": policy})
-    assert failures.own_exit(down, wanted, taken_over=taken_over) is own
+    assert failures.own_exit(down, wanted, controller_restarts=controller_restarts) is own
 
 
 def test_the_engine_restarts_what_exits_under_always_so_that_one_is_down_from_outside() -> None:
@@ -44,13 +44,13 @@ def test_a_stop_of_ours_set_the_policy_to_no_and_is_no_failure() -> None:
 
 
 def test_what_the_controller_restarts_itself_failed_when_it_is_down() -> None:
-    check(policy="Always", restart="no", taken_over=True, own=True)
-    check(policy="OnFailure", restart="no", taken_over=True, own=True)
+    check(policy="Always", restart="no", controller_restarts=True, own=True)
+    check(policy="OnFailure", restart="no", controller_restarts=True, own=True)
 
 
 def test_a_task_that_ended_well_did_not_fail() -> None:
     check(policy="OnFailure", restart="on-failure", exit_code=0, own=False)
-    check(policy="OnFailure", restart="no", exit_code=0, taken_over=True, own=False)
+    check(policy="OnFailure", restart="no", exit_code=0, controller_restarts=True, own=False)
     check(policy="Never", restart="no", exit_code=1, own=False)
 
 
@@ -81,7 +81,7 @@ def test_what_is_down_and_neither_failed_nor_was_stopped_by_us_was_stopped_from_
 ) -> None:
     down = container(**{"state": "exited", "exit_code": 1, "finished_at": DOWN, **fields})
     wanted = service(restart={"policy": policy})
-    assert failures.stopped_from_outside(down, wanted, taken_over=False) is outside
+    assert failures.stopped_from_outside(down, wanted, controller_restarts=False) is outside
 
 
 def test_the_same_exit_is_counted_once() -> None:
@@ -93,8 +93,8 @@ def test_the_same_exit_is_counted_once() -> None:
         restart_count=10,
         settings={"restart": "on-failure", "restart_max": 10},
     )
-    assert failures.failures(down, wanted, None, taken_over=False) == 1
-    assert failures.failures(down, wanted, failures.mark_of(down), taken_over=False) == 0
+    assert failures.failures(down, wanted, None, controller_restarts=False) == 1
+    assert failures.failures(down, wanted, failures.mark_of(down), controller_restarts=False) == 0
 
 
 @pytest.mark.parametrize(
@@ -110,7 +110,7 @@ def test_restarts_of_the_engines_count_from_the_last_look_on(
     mark: ExitCursor | None, count: int
 ) -> None:
     running = container(restart_count=4)
-    assert failures.failures(running, service(), mark, taken_over=False) == count
+    assert failures.failures(running, service(), mark, controller_restarts=False) == count
 
 
 RUNC = (

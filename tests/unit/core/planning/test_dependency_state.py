@@ -10,7 +10,7 @@ import pytest
 from controller.core.planning.dependency_state import FAILED
 from controller.core.planning.ordering import KnownServices
 from controller.model.desired.desired import Desired, OverrideReason, Service
-from controller.model.desired.plan import Blocked, Plan, Wait
+from controller.model.desired.plan import Blocked, NeedsOperator, Plan, Wait
 from controller.model.names import service_key
 from controller.model.observed import Observed
 from tests.worlds import begun, container, declared, deny, engine, plan, service
@@ -99,7 +99,7 @@ PAST = "2026-01-01T00:00:00Z"
 )  # fmt: skip
 def test_a_service_is_started_once_what_it_depends_on_is_as_it_says(condition, spec, there, said):
     desired = declared(api(condition), db(**spec))
-    made = begun(plan(desired, engine(), only=API, around=KnownServices(engine(*there))))
+    made = begun(plan(desired, engine(), only=API, known_services=KnownServices(engine(*there))))
     done = [a.cause if a.verb == "wait" else f"{a.verb} {a.target}" for a in made.actions]
     assert done == ([said] if said else CREATED)
     codes = {getattr(action, "code", "") for action in made.actions}
@@ -140,7 +140,7 @@ def test_what_runs_is_left_alone_whatever_becomes_of_its_dependency(there):
 def test_a_rollout_waits_for_that_of_its_dependency(there, said):
     desired = declared(api("Healthy", rev="c"), db("c"))
     first, *_ = lines(
-        desired, engine(container("api")), only=API, around=KnownServices(engine(there))
+        desired, engine(container("api")), only=API, known_services=KnownServices(engine(there))
     )
     assert first == (f"wait api: {said}" if said else "create-container api.1-cccccccc")
 
@@ -159,19 +159,22 @@ def test_what_serves_is_put_back_in_place_whatever_becomes_of_its_dependency(rev
     desired = declared(api("Healthy", rev="b"), db())
     serves = container("api", rev=rev, state="paused", settings={"memory": 1, "memory_swap": 1})
     around = KnownServices(engine(serves, there))
-    made = begun(plan(desired, engine(serves), only=API, around=around))
+    made = begun(plan(desired, engine(serves), only=API, known_services=around))
     assert [action.verb for action in made.actions][:2] == ["unpause-container", "update-container"]
     whole = plan(desired, engine(serves, there)).actions
     assert [a.target for a in whole if a.verb == "unpause-container"] == [serves.name]
     stalled = KnownServices(engine(serves), stalled={DB: "image is refused"})
-    made = plan(desired, engine(serves), only=API, around=stalled)
+    made = plan(desired, engine(serves), only=API, known_services=stalled)
     assert made.actions[0].verb == "unpause-container"
 
 
 def failing(**around: Any) -> str:
     """Why api can't be started while db is missing, with this known of others."""
     desired = declared(api(), db())
-    wait = the_wait(plan(desired, engine(), only=API, around=KnownServices(engine(), **around)))
+    wait = the_wait(
+        plan(desired, engine(), only=API, known_services=KnownServices(engine(), **around))
+    )
+    assert isinstance(wait, NeedsOperator)
     assert wait.code == FAILED
     return wait.cause
 
@@ -186,22 +189,31 @@ def test_a_dependency_in_a_crash_loop_fails_its_dependents_also_while_it_runs(co
     desired = declared(api(condition), db(replicas=2))
     running = KnownServices(engine(container("db"), container("db", 2, health="starting")))
     looping = frozenset({(DB, 1), (DB, 2)})
-    wait = the_wait(plan(desired, engine(), only=API, around=running, taken_over=looping))
+    wait = the_wait(
+        plan(desired, engine(), only=API, known_services=running, controller_restarts=looping)
+    )
+    assert isinstance(wait, NeedsOperator)
     assert (wait.cause, wait.code) == (f"db can't {said}: it keeps failing", FAILED)
-    one = plan(desired, engine(), only=API, around=running, taken_over=frozenset({(DB, 1)}))
+    one = plan(
+        desired,
+        engine(),
+        only=API,
+        known_services=running,
+        controller_restarts=frozenset({(DB, 1)}),
+    )
     assert next(a.verb for a in one.actions) == (
         "wait" if said == "be healthy" else "create-container"
     )
     serves = KnownServices(engine(container("db", health="healthy")))
-    made = lines(declared(api("Healthy"), db()), engine(), only=API, around=serves,
-                 taken_over=frozenset({(DB, 1)}))  # fmt: skip
+    made = lines(declared(api("Healthy"), db()), engine(), only=API, known_services=serves,
+                 controller_restarts=frozenset({(DB, 1)}))  # fmt: skip
     assert made == CREATED
 
 
 def test_a_failed_dependency_is_told_along_the_chain():
     web = service("web", dependsOn=[on("api")])
     made = plan(declared(web, api(), db(state="Stopped")), engine())
-    failed = {a.target: (a.cause, a.code) for a in made.actions if isinstance(a, Wait)}
+    failed = {a.target: (a.cause, a.code) for a in made.actions if isinstance(a, NeedsOperator)}
     assert failed == {
         "api.1-bbbbbbbb": ("db can't start: it is declared Stopped", FAILED),
         "web.1-bbbbbbbb": ("api can't start: db can't start: it is declared Stopped", FAILED),
@@ -212,7 +224,7 @@ def test_of_several_the_failed_one_is_told_and_what_waits_for_it_hangs_on_all():
     wanted = service("api", dependsOn=[on("db"), on("log"), on("web")])
     desired = declared(wanted, db(), service("log", replicas=0), service("web"))
     there = KnownServices(engine(container("web")))
-    wait = the_wait(plan(desired, engine(), only=API, around=there))
+    wait = the_wait(plan(desired, engine(), only=API, known_services=there))
     assert wait.cause == "log can't start: it is scaled to 0"
     assert {key.name for key in wait.on} == {"db", "log"}
 
@@ -280,7 +292,7 @@ def test_what_starts_behind_a_gate_is_waited_for():
             {"judge": deny("create-container", target="db.1-bbbbbbbb")},
             ".1-bbbbbbbb: db can't start: it may not",
         ),
-        ({"held": {(DB, 1): "failed once"}}, ": waiting for db to start"),
+        ({"backoff": {(DB, 1): "failed once"}}, ": waiting for db to start"),
     ],
 )
 def test_a_dependency_that_the_plan_does_not_start_is_not_counted_on(more, said):
@@ -308,7 +320,7 @@ BOTH = engine(container("api"), container("db"), networks=())
     [declared(), declared(api(replicas=0), db(replicas=0))],
 )
 def test_those_that_depend_on_another_go_before_it(desired):
-    assert lines(desired, BOTH, around=KNOWN) == [*GONE, *DB_GONE]
+    assert lines(desired, BOTH, known_services=KNOWN) == [*GONE, *DB_GONE]
 
 
 def test_a_whole_set_is_stopped_the_dependents_first():
@@ -320,18 +332,18 @@ def test_without_anything_remembered_they_go_by_name():
     turned = engine(container("db"), container("web"), networks=())
     assert lines(declared(), turned)[0] == "update-container db.1-bbbbbbbb"
     known = KnownServices(remembered={service_key("default", "web"): {DB}})
-    assert lines(declared(), turned, around=known)[0] == "update-container web.1-bbbbbbbb"
+    assert lines(declared(), turned, known_services=known)[0] == "update-container web.1-bbbbbbbb"
 
 
 def test_alone_a_dependency_waits_until_its_dependents_are_gone():
     db = engine(container("db"), networks=())
     around, going = KnownServices(BOTH, remembered={API: {DB}}), frozenset({API, DB})
-    assert lines(declared(), db, only=DB, around=around, prunable=going) == [
+    assert lines(declared(), db, only=DB, known_services=around, prunable=going) == [
         "wait db: waiting for api to be gone, which depends on it"
     ]
     down = engine(container("api", state="exited"), container("db"), networks=())
     gone = replace(around, observed=down)
-    assert lines(declared(), db, only=DB, around=gone, prunable=going) == DB_GONE
+    assert lines(declared(), db, only=DB, known_services=gone, prunable=going) == DB_GONE
 
 
 def test_one_that_had_long_enough_to_go_waits_for_nobody_who_had_that_as_well():
@@ -339,7 +351,7 @@ def test_one_that_had_long_enough_to_go_waits_for_nobody_who_had_that_as_well():
     waits = ["wait db: waiting for api to be gone, which depends on it"]
     for overdue, gives in (({DB, API}, DB_GONE), ({DB}, waits), ({API}, waits)):
         around = KnownServices(BOTH, remembered={API: {DB}}, overdue=frozenset(overdue))
-        told = lines(declared(), db, only=DB, around=around, prunable=frozenset({API, DB}))
+        told = lines(declared(), db, only=DB, known_services=around, prunable=frozenset({API, DB}))
         assert told == gives
 
 
@@ -348,7 +360,7 @@ def test_it_waits_for_nobody_who_stays():
     around = KnownServices(BOTH, remembered={API: {DB}})
     stays = declared(service("api"))
     going = frozenset({API, DB})
-    assert lines(stays, db, only=DB, around=around, prunable=going) == DB_GONE
+    assert lines(stays, db, only=DB, known_services=around, prunable=going) == DB_GONE
 
 
 def test_it_waits_for_whom_the_guard_holds_back():
@@ -356,29 +368,29 @@ def test_it_waits_for_whom_the_guard_holds_back():
     around = KnownServices(BOTH, remembered={API: {DB}})
     held_back = (Blocked(API, "PrunePending", "too many would go", "approve it"),)
     assert lines(
-        declared(), db, only=DB, around=around, prunable=frozenset({DB}), blocked=held_back
+        declared(), db, only=DB, known_services=around, prunable=frozenset({DB}), blocked=held_back
     ) == ["wait db: waiting for api to be gone, which depends on it"]
 
 
 def test_it_waits_for_whom_the_guard_has_no_word_on_yet():
     db = engine(container("db"), networks=())
     around, going = KnownServices(BOTH, remembered={API: {DB}}), frozenset({DB})
-    assert lines(declared(), db, only=DB, around=around, prunable=going) == [
+    assert lines(declared(), db, only=DB, known_services=around, prunable=going) == [
         "wait db: waiting for api to be gone, which depends on it"
     ]
     foreign = replace(container("api"), origin="client")
     around = replace(around, observed=engine(foreign, container("db"), networks=()))
-    assert lines(declared(), db, only=DB, around=around, prunable=going) == DB_GONE
+    assert lines(declared(), db, only=DB, known_services=around, prunable=going) == DB_GONE
 
 
 def test_what_is_suspended_does_not_go_and_nobody_waits_for_it():
     held = replace(declared(), holds=(OverrideReason(API, "suspended", "ByCommand", "", ""),))
-    assert lines(held, BOTH, around=KNOWN) == DB_GONE
+    assert lines(held, BOTH, known_services=KNOWN) == DB_GONE
 
 
 def test_a_removal_that_policy_refuses_keeps_what_it_depends_on():
     refused = deny("stop-container", target="api.1-bbbbbbbb")
-    assert lines(declared(), BOTH, around=KNOWN, judge=refused) == [
+    assert lines(declared(), BOTH, known_services=KNOWN, judge=refused) == [
         *GONE[:2],
         "wait db: waiting for api to be gone, which depends on it",
     ]
@@ -389,6 +401,6 @@ def test_those_that_are_remembered_in_a_circle_do_not_wait_for_each_other():
     for key, name in ((API, "api"), (DB, "db")):
         alone = engine(container(name), networks=())
         going = frozenset({API, DB})
-        assert lines(declared(), alone, only=key, around=around, prunable=going)[-1] == (
+        assert lines(declared(), alone, only=key, known_services=around, prunable=going)[-1] == (
             f"remove-container {name}.1-bbbbbbbb"
         )

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from controller.model.desired.desired import Service
-from controller.model.desired.plan import Plan, Wait
+from controller.model.desired.plan import NeedsOperator, Plan, Wait
 from controller.model.observed import Container, ContainerState, HostPort
 from tests.worlds import INGRESS, ISOLATED, container, declared, engine, plan, service
 
@@ -57,7 +57,8 @@ def test_who_waits_for_one_another_is_told_that_a_person_must_act() -> None:
     swapped = service("old", mounts=[{"type": "volume", "source": "more", "target": "/data"}])
     there = (had(), had("new", writes=("more",)))
     waits = [a for a in made(NEW, swapped, there=there).actions if isinstance(a, Wait)]
-    assert {(wait.object.name, bool(wait.code)) for wait in waits} == {("old", True), ("new", True)}
+    assert [type(wait) for wait in waits] == [NeedsOperator, NeedsOperator]
+    assert {wait.object.name for wait in waits} == {"old", "new"}
     assert all(wait.cause.endswith("which waits for it in turn") for wait in waits)
 
 
@@ -101,7 +102,7 @@ def test_what_served_before_stays_down_where_another_service_has_its_volume_by_n
     held = {(moved.key, 1): "failed once, next try at noon"}
     now = replace(had("other"), revision=service("other").revision)
     observed = engine(before, now, networks=(ISOLATED, INGRESS))
-    alone = plan(declared(moved), observed, held=held, prunable=frozenset())
+    alone = plan(declared(moved), observed, backoff=held, prunable=frozenset())
     assert "start-container" in {verb for verb, _ in told(alone)}
-    taken = plan(declared(moved, service("other", **DATA)), observed, held=held)
+    taken = plan(declared(moved, service("other", **DATA)), observed, backoff=held)
     assert told(taken) == [("wait", "failed once, next try at noon")]

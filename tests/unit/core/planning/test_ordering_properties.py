@@ -99,7 +99,7 @@ def test_each_key_alone_waits_for_what_is_seen_of_the_others(wanted):
     for _ in range(3 * len(NAMES)):
         for one in wanted:
             mine = replace(observed, containers=observed.of(one.key))
-            made = plan(desired, mine, only=one.key, around=KnownServices(observed))
+            made = plan(desired, mine, only=one.key, known_services=KnownServices(observed))
             observed, _ = perform(begun(made), observed)
             observed = lived(observed, wanted)
     assert render(plan(desired, observed)) == "nothing to do\n"
@@ -114,7 +114,7 @@ def test_what_goes_is_stopped_after_all_that_depended_on_it(wanted, going):
     remembered = {one.key: frozenset(dependencies_of(one.key, one.spec)) for one in wanted}
     left = [one for one in wanted if one.key.name not in going]
     sound = [replace(one, spec=one.spec.model_copy(update={"depends_on": ()})) for one in left]
-    made = plan(declared(*sound), observed, around=KnownServices(remembered=remembered))
+    made = plan(declared(*sound), observed, known_services=KnownServices(remembered=remembered))
     _, steps = perform(made, observed)
     for step in steps:
         if isinstance(step.action, StopContainer):

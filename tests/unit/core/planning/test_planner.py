@@ -272,8 +272,8 @@ def test_the_digest_is_the_same_for_the_same_actions_whatever_they_say():
     )
     assert digest_of(declared(service()), STALE) == digest_of(declared(service()), same)
     later, sooner = ({(WEB, 1): text} for text in ("later", "sooner"))
-    assert digest_of(declared(service()), STALE, held=later) == digest_of(
-        declared(service()), STALE, held=sooner
+    assert digest_of(declared(service()), STALE, backoff=later) == digest_of(
+        declared(service()), STALE, backoff=sooner
     )
     assert len(digest_of(declared(), engine())) == 64
 
@@ -301,7 +301,7 @@ def test_the_digest_changes_with_everything_that_an_approval_is_about():
         "an id": digest_of(declared(service()), engine(container(rev="a", id="other"))),
         "a revision": digest_of(declared(service(rev="c")), STALE),
         "a grace": digest_of(declared(service()), engine(container(rev="a", stop_grace_s=3))),
-        "a wait": digest_of(declared(service()), STALE, held={(WEB, 1): "later"}),
+        "a wait": digest_of(declared(service()), STALE, backoff={(WEB, 1): "later"}),
         "an image": digest_of(
             declared(service()), replace(STALE, pins={revision("b"): Image("sha256:" + "1" * 64)})
         ),
@@ -315,7 +315,7 @@ def test_the_digest_changes_with_everything_that_an_approval_is_about():
             engine(container(settings={"restart": "no"}, admitted={"restart": "no"})),
         ),
         "another restart": digest_of(
-            declared(service()), engine(container()), taken_over=frozenset({(WEB, 1)})
+            declared(service()), engine(container()), controller_restarts=frozenset({(WEB, 1)})
         ),
     }
     assert len(set(digests.values())) == len(digests)

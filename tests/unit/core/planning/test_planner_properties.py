@@ -284,7 +284,7 @@ def test_nothing_serving_is_stopped_for_a_successor_that_policy_denies(world, ve
 def test_nothing_is_created_started_or_stopped_in_a_slot_that_is_held(world, slots):
     desired, observed = world
     held = {(service_key("default", name), slot): "later" for name, slot in slots}
-    _, steps = perform(plan(desired, observed, held=held), observed)
+    _, steps = perform(plan(desired, observed, backoff=held), observed)
     for step in steps:
         action = step.action
         wanted = desired.service(action.object)

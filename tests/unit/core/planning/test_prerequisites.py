@@ -295,8 +295,10 @@ WRONG = "the network {} on this engine isn't what it should be"
 )
 @pytest.mark.parametrize("there", [(), (container(state="exited"),), (container(rev="a"),)])
 def test_a_network_that_is_not_ours_or_not_right_is_never_used(seen, spec, message, there):
-    standing = tuple(n for n in (ISOLATED, INGRESS, BRIDGE) if n.name != seen.name)
-    found, actions = problems(declared(service(**spec)), engine(*there, networks=(*standing, seen)))
+    status_of = tuple(n for n in (ISOLATED, INGRESS, BRIDGE) if n.name != seen.name)
+    found, actions = problems(
+        declared(service(**spec)), engine(*there, networks=(*status_of, seen))
+    )
     place = ("web.yaml", 1, "Service/default/web")
     assert found == [("network.foreign", message.format(seen.name), *place)]
     assert [a for a in actions if a.verb != "remove-network"] == []

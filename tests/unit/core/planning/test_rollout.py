@@ -46,11 +46,11 @@ def check(
     *containers: Container,
     gives: str,
     judge: Judge = allow,
-    held: dict[tuple[Key, int], str] | None = None,
+    backoff: dict[tuple[Key, int], str] | None = None,
     prunable: frozenset[Key] | None = None,
-    taken_over: frozenset[tuple[Key, int]] = frozenset(),
-    readiness: dict[str, Availability] | None = None,
-    superseded: dict[str, str] | None = None,
+    controller_restarts: frozenset[tuple[Key, int]] = frozenset(),
+    availability: dict[str, Availability] | None = None,
+    replace_reasons: dict[str, str] | None = None,
     paused: str = "",
 ) -> None:
     """The plan for one service is this text, and can be performed."""
@@ -60,11 +60,11 @@ def check(
         desired,
         observed,
         judge=judge,
-        held=held,
+        backoff=backoff,
         prunable=prunable,
-        taken_over=taken_over,
-        readiness=readiness,
-        superseded=superseded,
+        controller_restarts=controller_restarts,
+        availability=availability,
+        replace_reasons=replace_reasons,
         paused={WEB: paused} if paused else None,
     )
     assert squeezed(render(made)) == squeezed(gives)
@@ -639,7 +639,7 @@ def test_a_slot_in_backoff_waits_and_nothing_is_stopped_for_it(there, target):
     check(
         service(),
         *there,
-        held={(WEB, 1): "failed 3 times, not before 12:00"},
+        backoff={(WEB, 1): "failed 3 times, not before 12:00"},
         gives=f"1 wait {target}  failed 3 times, not before 12:00",
     )
 
@@ -648,7 +648,7 @@ def test_backoff_of_one_slot_leaves_running_and_other_slots_alone():
     check(
         service(replicas=2),
         container(),
-        held={(WEB, 1): "later", (WEB, 3): "later"},
+        backoff={(WEB, 1): "later", (WEB, 3): "later"},
         gives="""
         1 create-container web.2-bbbbbbbb  slot 2 is missing  allow
         2 start-container web.2-bbbbbbbb  slot 2 is missing  allow
@@ -662,7 +662,7 @@ def test_no_slot_is_replaced_while_another_cannot_go_on():
         container(state="exited", exit_code=1),
         container(slot=2, rev="a"),
         container(slot=3, rev="a"),
-        held={(WEB, 1): "later"},
+        backoff={(WEB, 1): "later"},
         gives="""
         1 wait web.1-bbbbbbbb  later
         2 wait web.2-aaaaaaaa  slot 1 goes first
@@ -679,7 +679,7 @@ def test_an_unhealthy_slot_is_mended_though_another_cannot_go_on(stuck: dict[str
         container(slot=2, health="unhealthy"),
         container(slot=3, health="unhealthy"),
         container(slot=4, rev="a"),
-        held={(WEB, 1): "later"},
+        backoff={(WEB, 1): "later"},
         gives="""
         1 wait web.1-bbbbbbbb  later
         2 update-container web.2-bbbbbbbb  web.2-bbbbbbbb is unhealthy  allow
@@ -698,7 +698,7 @@ def test_an_unhealthy_slot_waits_for_one_that_is_being_mended_also_where_a_third
         container(state="exited", exit_code=1),
         container(slot=2, health="starting"),
         container(slot=3, health="unhealthy"),
-        held={(WEB, 1): "later"},
+        backoff={(WEB, 1): "later"},
         gives="""
         1 wait web.1-bbbbbbbb  later
         2 wait web.3-bbbbbbbb  slot 2 goes first
@@ -712,7 +712,7 @@ def test_a_slot_whose_successor_runs_is_cleared_though_another_cannot_go_on():
         container(state="exited", exit_code=1),
         container(slot=2),
         container(slot=2, rev="a", settings=NO, admitted=NO),
-        held={(WEB, 1): "later"},
+        backoff={(WEB, 1): "later"},
         gives="""
         1 wait web.1-bbbbbbbb  later
         2 stop-container web.2-aaaaaaaa  revision is aaaaaaaa, want bbbbbbbb  allow
@@ -739,7 +739,7 @@ def test_a_denied_replacement_keeps_the_next_slot_from_being_replaced():
 def test_a_stuck_slot_does_not_keep_missing_ones_from_being_created():
     check(
         service(replicas=2),
-        held={(WEB, 1): "later"},
+        backoff={(WEB, 1): "later"},
         gives="""
         1 wait web.1-bbbbbbbb  later
         2 create-container web.2-bbbbbbbb  slot 2 is missing  allow
@@ -815,14 +815,19 @@ def test_in_a_slot_that_was_taken_over_the_engine_restarts_nothing():
     check(
         service(),
         container(),
-        taken_over=TAKEN,
+        controller_restarts=TAKEN,
         gives="1 update-container web.1-bbbbbbbb  restart policy is always, want no  allow",
     )
-    check(service(), container(settings=NO, admitted=NO), taken_over=TAKEN, gives="nothing to do")
+    check(
+        service(),
+        container(settings=NO, admitted=NO),
+        controller_restarts=TAKEN,
+        gives="nothing to do",
+    )
     check(
         service(),
         container(state="exited", settings=NO, admitted=NO, exit_code=1),
-        taken_over=TAKEN,
+        controller_restarts=TAKEN,
         gives="1 start-container web.1-bbbbbbbb  web.1-bbbbbbbb exited with 1, and the controller restarts it  allow",
     )
 
@@ -831,8 +836,8 @@ def test_a_restart_of_the_engine_is_taken_over_while_it_is_at_it():
     check(
         service(),
         container(state="restarting"),
-        taken_over=TAKEN,
-        held={(WEB, 1): "later"},
+        controller_restarts=TAKEN,
+        backoff={(WEB, 1): "later"},
         gives="""
         1 update-container web.1-bbbbbbbb  restart policy is always, want no  allow
         2 wait web.1-bbbbbbbb  later
@@ -843,7 +848,7 @@ def test_a_restart_of_the_engine_is_taken_over_while_it_is_at_it():
 def test_what_is_created_in_a_slot_that_was_taken_over_is_not_the_engines_to_restart():
     check(
         service(),
-        taken_over=TAKEN,
+        controller_restarts=TAKEN,
         gives="""
         1 create-container web.1-bbbbbbbb  slot 1 is missing  allow
         2 start-container web.1-bbbbbbbb  slot 1 is missing  allow
@@ -856,13 +861,13 @@ def test_a_task_that_ends_well_in_a_slot_that_was_taken_over_is_finished():
     check(
         service(restart={"policy": "OnFailure"}),
         container(state="exited", settings=NO, admitted=NO, exit_code=0),
-        taken_over=TAKEN,
+        controller_restarts=TAKEN,
         gives="1 update-container web.1-bbbbbbbb  restart policy is no, want on-failure  allow",
     )
     check(
         service(restart={"policy": "OnFailure"}),
         container(state="exited", settings=NO, admitted=NO, exit_code=2),
-        taken_over=TAKEN,
+        controller_restarts=TAKEN,
         gives="1 start-container web.1-bbbbbbbb  web.1-bbbbbbbb exited with 2, and the controller restarts it  allow",
     )
 
@@ -962,7 +967,7 @@ def test_a_successor_that_is_not_available_yet_is_waited_for():
         service(),
         container(rev="a"),
         container(aliases=(("platform-network", ()),)),
-        readiness={"id:web.1-bbbbbbbb": SETTLING},
+        availability={"id:web.1-bbbbbbbb": SETTLING},
         gives="""
         1 wait web.1-bbbbbbbb must be up for 10s
         2 disconnect-network web.1-bbbbbbbb takes the name web on platform-network allow
@@ -993,7 +998,7 @@ def test_a_successor_that_is_left_alone_is_named_at_once():
     check(
         service(),
         container(aliases=(("platform-network", ()),)),
-        readiness={"id:web.1-bbbbbbbb": SETTLING},
+        availability={"id:web.1-bbbbbbbb": SETTLING},
         gives="""
         1 disconnect-network web.1-bbbbbbbb takes the name web on platform-network allow
         2 connect-network web.1-bbbbbbbb takes the name web on platform-network allow
@@ -1041,7 +1046,7 @@ def test_no_wave_begins_while_a_slot_that_is_on_its_way_needs_the_room():
         service(replicas=2),
         container(),
         container(slot=2, rev="a"),
-        readiness={"id:web.1-bbbbbbbb": SETTLING},
+        availability={"id:web.1-bbbbbbbb": SETTLING},
         gives="""
         1 wait web.1-bbbbbbbb must be up for 10s
         2 create-container web.2-bbbbbbbb revision is aaaaaaaa, want bbbbbbbb allow
@@ -1113,7 +1118,7 @@ def test_a_replica_that_is_unhealthy_again_is_replaced_and_stopped_before():
     check(
         service(),
         container(health="unhealthy"),
-        superseded={"id:web.1-bbbbbbbb": "web.1-bbbbbbbb is unhealthy again"},
+        replace_reasons={"id:web.1-bbbbbbbb": "web.1-bbbbbbbb is unhealthy again"},
         gives="""
         1 create-container web.1-bbbbbbbb.2 web.1-bbbbbbbb is unhealthy again allow
         2 update-container web.1-bbbbbbbb web.1-bbbbbbbb is unhealthy again allow
@@ -1131,7 +1136,7 @@ def test_a_successor_that_is_unhealthy_in_its_turn_is_replaced_by_a_fresh_one():
         service(),
         container(state="exited", settings=no, admitted=no),
         container(attempt=2, health="unhealthy"),
-        superseded={"id:web.1-bbbbbbbb.2": again},
+        replace_reasons={"id:web.1-bbbbbbbb.2": again},
         gives=f"""
         1 create-container web.1-bbbbbbbb.3 {again} allow
         2 remove-container web.1-bbbbbbbb {again} allow
@@ -1234,7 +1239,7 @@ def test_a_successor_that_was_overtaken_goes_before_the_next_one_starts():
         service(),
         container(rev="a"),
         container(rev="c"),
-        readiness={"id:web.1-cccccccc": SETTLING},
+        availability={"id:web.1-cccccccc": SETTLING},
         gives="""
         1 create-container web.1-bbbbbbbb revision is aaaaaaaa, want bbbbbbbb allow
         2 update-container web.1-cccccccc revision is cccccccc, want bbbbbbbb allow
@@ -1300,32 +1305,36 @@ CURED = [
 
 def cured(*there: Container, ailing: Container = ILL, **past: Any) -> list[tuple[str, str]]:
     wanted = past.pop("wanted", service())
-    made = plan(declared(wanted), engine(*there), ailing=frozenset({ailing.id}), **past)
+    made = plan(
+        declared(wanted), engine(*there), failing_predecessors=frozenset({ailing.id}), **past
+    )
     return [(a.verb, a.target) for a in made.actions]
 
 
 @pytest.mark.parametrize("order", ["StartFirst", "StopFirst"])
 def test_an_unhealthy_predecessor_is_restarted_while_its_successor_cannot_be_had(order: str):
     wanted = service(rollout={"order": order})
-    assert cured(ILL, wanted=wanted, held=LATER) == [*CURED, ("wait", "web.1-bbbbbbbb")]
-    hindered = cured(ILL, wanted=wanted, hindered=frozenset({WEB}))
+    assert cured(ILL, wanted=wanted, backoff=LATER) == [*CURED, ("wait", "web.1-bbbbbbbb")]
+    hindered = cured(ILL, wanted=wanted, last_pass_failed=frozenset({WEB}))
     assert hindered[: len(CURED) + 1] == [*CURED, ("create-container", "web.1-bbbbbbbb")]
-    made = plan(declared(wanted), engine(ILL), ailing=frozenset({ILL.id}), held=LATER)
+    made = plan(
+        declared(wanted), engine(ILL), failing_predecessors=frozenset({ILL.id}), backoff=LATER
+    )
     assert made.actions[0].cause == "web.1-aaaaaaaa is unhealthy: port 80 gave no answer"
 
 
 def test_it_is_not_where_that_would_help_nobody():
     waits = [("wait", "web.1-bbbbbbbb")]
     # It was started a moment ago.
-    assert cured(ILL, ailing=container("other"), held=LATER) == waits
+    assert cured(ILL, ailing=container("other"), backoff=LATER) == waits
     # Its successor is on its way, or runs already.
     assert cured(ILL)[0][0] == "create-container"
-    assert ("start-container", "web.1-aaaaaaaa") not in cured(ILL, container(), held=LATER)
+    assert ("start-container", "web.1-aaaaaaaa") not in cured(ILL, container(), backoff=LATER)
     # Somebody else serves in its slot.
     other = container(rev="c")
-    assert ("start-container", "web.1-aaaaaaaa") not in cured(ILL, other, held=LATER)
+    assert ("start-container", "web.1-aaaaaaaa") not in cured(ILL, other, backoff=LATER)
     never = service(restart={"policy": "Never"})
-    assert cured(ILL, wanted=never, held=LATER) == waits
+    assert cured(ILL, wanted=never, backoff=LATER) == waits
 
 
 def test_what_served_before_serves_again_while_its_successor_has_to_wait():
@@ -1333,7 +1342,7 @@ def test_what_served_before_serves_again_while_its_successor_has_to_wait():
         service(**PORT),
         container(rev="a", state="exited", settings=NO),
         container(state="created"),
-        held={(WEB, 1): "failed once, next try at noon"},
+        backoff={(WEB, 1): "failed once, next try at noon"},
         gives="""
         1 start-container web.1-aaaaaaaa it serves until web.1-bbbbbbbb can allow
         2 update-container web.1-aaaaaaaa restart policy is no, want always allow
@@ -1361,7 +1370,7 @@ def test_what_serves_beside_a_successor_that_settles_is_isolated_at_once():
             container(rev="a", settings={"networks": ("platform-network", "evil")}),
             container(),
         ),
-        readiness={
+        availability={
             "id:web.1-bbbbbbbb": Availability(AvailabilityWord.SETTLING, "must be up for 10s")
         },
     )
@@ -1373,7 +1382,7 @@ def test_what_was_altered_while_it_was_down_is_put_back_before_it_serves_again()
     check(
         service(),
         container(rev="a", state="exited", settings={"memory": 1 << 40, "restart": "no"}),
-        held={(WEB, 1): "failed once, next try at noon"},
+        backoff={(WEB, 1): "failed once, next try at noon"},
         gives="""
         1 update-container web.1-aaaaaaaa memory is 1024Gi, admitted 512Mi allow
         2 start-container web.1-aaaaaaaa it serves until web.1-bbbbbbbb can allow
@@ -1387,7 +1396,7 @@ def test_what_no_engine_can_put_back_does_not_serve_again():
     check(
         service(),
         container(rev="a", state="exited", settings={"cpu_shares": 7}),
-        held={(WEB, 1): "failed once, next try at noon"},
+        backoff={(WEB, 1): "failed once, next try at noon"},
         gives="1 wait web.1-bbbbbbbb failed once, next try at noon",
     )
 
@@ -1396,7 +1405,7 @@ def test_what_was_cut_off_gets_its_name_back_while_its_successor_has_to_wait():
     made = plan(
         declared(service()),
         engine(container(rev="a", settings={"networks": ()}, aliases=())),
-        held={(WEB, 1): "later"},
+        backoff={(WEB, 1): "later"},
     )
     (joins, _waits) = made.actions
     assert isinstance(joins, ConnectNetwork)
@@ -1408,7 +1417,7 @@ def test_what_policy_does_not_let_start_does_not_serve_again():
         service(),
         container(rev="a", state="exited", settings=NO),
         judge=deny("start-container"),
-        held={(WEB, 1): "later"},
+        backoff={(WEB, 1): "later"},
         gives="1 wait web.1-bbbbbbbb later",
     )
 
@@ -1417,7 +1426,7 @@ def test_the_last_good_one_serves_again_beside_one_that_is_ill_once_its_rollout_
     made = plan(
         declared(service(healthcheck={"exec": ["/check"]})),
         engine(container(rev="a", state="exited", settings=NO), container(health="unhealthy")),
-        held={(WEB, 1): "later"},
+        backoff={(WEB, 1): "later"},
         paused={WEB: "the rollout failed"},
     )
     assert (made.actions[0].verb, made.actions[0].target) == ("start-container", "web.1-aaaaaaaa")
@@ -1430,7 +1439,7 @@ def test_of_several_that_are_up_the_one_that_serves_is_put_back_in_place():
             container(rev="a", settings={"networks": ()}, aliases=()),
             container(rev="c", settings={"pids": 7}),
         ),
-        held={(WEB, 1): "later"},
+        backoff={(WEB, 1): "later"},
     )
     assert [(action.verb, action.target) for action in made.actions] == [
         ("update-container", "web.1-cccccccc"),
@@ -1442,7 +1451,9 @@ def test_the_last_good_one_serves_again_though_another_was_started_later():
     blue = container(rev="a", state="exited", settings=NO, started_at="2026-01-01T00:00:00Z")
     green = container(rev="c", state="exited", settings=NO, started_at="2026-01-02T00:00:00Z")
     for good, target in (({WEB: blue.revision}, blue.name), ({}, green.name)):
-        made = plan(declared(service()), engine(blue, green), held={(WEB, 1): "later"}, good=good)
+        made = plan(
+            declared(service()), engine(blue, green), backoff={(WEB, 1): "later"}, last_good=good
+        )
         assert (made.actions[0].verb, made.actions[0].target) == ("start-container", target)
 
 
@@ -1458,6 +1469,6 @@ def test_a_task_that_served_before_is_not_run_again():
     check(
         service(restart={"policy": "Never"}),
         container(rev="a", state="exited", exit_code=0),
-        held={(WEB, 1): "failed once, next try at noon"},
+        backoff={(WEB, 1): "failed once, next try at noon"},
         gives="1 wait web.1-bbbbbbbb failed once, next try at noon",
     )

@@ -18,7 +18,7 @@ def test_actions_stand_in_columns_with_number_verb_target_cause_and_verdict():
     made = plan(
         declared(service(replicas=10), service("a-longer-name")),
         engine(*(container(slot=n) for n in range(3, 11)), images={}),
-        held={(WEB, 2): "failed 2 times, not before 12:00:05"},
+        backoff={(WEB, 2): "failed 2 times, not before 12:00:05"},
     )
     assert render(made) == (
         "1 pull-image       ghcr.io/platformnetwork/web:1   "

@@ -279,7 +279,7 @@ def test_an_unhealthy_replica_degrades_and_is_not_ready():
 
 def test_a_slot_that_waits_says_for_what():
     desired, observed = declared(service()), engine(container(state="exited", exit_code=1))
-    held = {"held": {(WEB, 1): "failed 2 times, not before 12:00"}}
+    held = {"backoff": {(WEB, 1): "failed 2 times, not before 12:00"}}
     found = only(world(desired, observed, planned=held))
     waiting = ("Waiting", "failed 2 times, not before 12:00")
     assert said(found)["Progressing"] == ("True", *waiting)
