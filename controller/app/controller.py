@@ -18,7 +18,7 @@ from controller.app.policy import PACKAGE, policy_from_route
 from controller.app.process import boot_id, call_on_termination, crash_reach, log_to_stderr
 from controller.app.up import controller_socket
 from controller.app.users import User
-from controller.core.admission.create import preview
+from controller.core.admission.preview import preview_action
 from controller.core.drift.failed_runs import Readers
 from controller.core.engine_api.translate import container_body
 from controller.core.planning.image_volumes import volume_rule_of
@@ -69,8 +69,8 @@ def pass_policy(policy: Policy, digest: str) -> PassPolicy:
 
     def judge(action: AnyAction) -> Verdict:
         if isinstance(action, CreateContainer):
-            return preview(policy, action, container_body(action, networks))
-        return preview(policy, action, None)
+            return preview_action(policy, action, container_body(action, networks))
+        return preview_action(policy, action, None)
 
     readers = Readers(
         operators=frozenset({0, *policy.operators}),

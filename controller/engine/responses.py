@@ -13,7 +13,7 @@ from typing import Any
 from controller.core.encoding.canonical_json import canonical
 from controller.core.enforcement import disruption_budget
 from controller.core.engine_api import pull_errors
-from controller.core.records.inventory import settings_from
+from controller.core.records.inventory_json import settings_from_json
 from controller.engine.transport import EngineResponse
 from controller.model.errors import (
     Conflict,
@@ -156,7 +156,7 @@ def _item(told: Mapping[str, Any]) -> ContainerItem:
         started=bool(told.get("started")),
         effective=told.get("effective") or "",
         violation=told.get("violation") or "",
-        admitted=settings_from(told.get("admitted") or {}),
+        admitted=settings_from_json(told.get("admitted") or {}),
     )
 
 

@@ -27,7 +27,8 @@ from pathlib import Path
 from typing import Any
 
 from controller.cli.journal.record_text import row
-from controller.core.records.inventory import fold, to_json
+from controller.core.records.inventory import fold
+from controller.core.records.inventory_json import to_json
 from controller.core.records.provenance import Fact, Provenance, provenance
 from controller.core.records.query import QueryResult, RecordContext, RecordSubject
 from controller.core.records.record import parse

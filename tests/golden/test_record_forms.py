@@ -6,7 +6,8 @@ from typing import get_args
 import pytest
 
 from controller.core.encoding.canonical_json import canonical
-from controller.core.records.inventory import fold, from_json, to_json
+from controller.core.records.inventory import fold
+from controller.core.records.inventory_json import from_json, to_json
 from controller.core.records.record import CLOSING, GENESIS, line_of
 from controller.journal.verify.verify import TrustAnchors, verify
 from controller.journal.writer.signing_keys import read_public_keys

@@ -31,6 +31,7 @@ from controller.broker.guards import recovery, split_brain
 from controller.broker.server.driver import Driver
 from controller.broker.server.recovery_task import FIRST_PAUSE_S, LAST_PAUSE_S, Mending
 from controller.core.records import inventory as inventories
+from controller.core.records import inventory_json
 from controller.model.confinement import EffectiveState, NotReadable
 from controller.model.errors import EngineUnavailable, JournalUnavailable
 from controller.model.host_paths import PathFacts
@@ -103,7 +104,9 @@ class SimBroker:
     def start(self) -> None:
         """Begin with what the journal and the last snapshot say."""
         places = self._places
-        inventory = inventories.from_json(json.loads(self._saved)) if self._saved else Inventory()
+        inventory = (
+            inventory_json.from_json(json.loads(self._saved)) if self._saved else Inventory()
+        )
         for record in places.journal.records(after=inventory.seq):
             inventory = inventories.fold(inventory, record)
         self.state = GateState(
@@ -137,7 +140,7 @@ class SimBroker:
     def save(self) -> None:
         """Write the snapshot, as a broker does now and then."""
         assert self.state is not None, "nobody is there to save"
-        self._saved = json.dumps(inventories.to_json(self.state.inventory))
+        self._saved = json.dumps(inventory_json.to_json(self.state.inventory))
 
     def serve(self, request: Request) -> Reply:
         """Answer one request.

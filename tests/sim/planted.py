@@ -19,7 +19,7 @@ from controller.broker.gate import call, journal_entries, mutate, redact
 from controller.broker.gate.commands import Forward, Lost, WriteRecord
 from controller.broker.guards import disruption_budget, kernel_verify, lookup, recovery
 from controller.broker.handlers import container_create, container_lifecycle, container_read
-from controller.core.admission import create as admission
+from controller.core.admission import calls, create
 from controller.core.drift import availability
 from controller.core.enforcement import settlement as settling
 from controller.core.manifests import resolve as render
@@ -495,7 +495,7 @@ PLANTS = (
         5,
         "volumes-along",
         "a container's removal takes anonymous volumes along",
-        ((admission, "admit_remove", returning(_with_volumes)),),
+        ((calls, "admit_remove", returning(_with_volumes)),),
     ),
     Plant(
         5,
@@ -637,7 +637,7 @@ PLANTS = (
         12,
         "env-values",
         "the journal has the values of the environment",
-        ((redact, "env_names", _values_too), (admission, "summary_of", _summed_up_with_values)),
+        ((redact, "env_names", _values_too), (create, "summary_of", _summed_up_with_values)),
     ),
     Plant(
         12,

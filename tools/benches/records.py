@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from controller.core.records.inventory import settings_to
+from controller.core.records.inventory_json import settings_to_json
 from controller.core.records.record import GENESIS, prepare, timestamp
 from controller.core.transparency.checkpoint import Checkpoint, checkpoint_entry, key_entry
 from controller.core.transparency.merkle import Range, leaf_hash
@@ -300,7 +300,7 @@ def _text(value: bytes | int) -> str:
 
 
 def settings(memory: int) -> dict[str, object]:
-    return settings_to(
+    return settings_to_json(
         Settings(
             name="@name@",
             memory=memory,

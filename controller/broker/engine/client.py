@@ -20,6 +20,10 @@ from http import HTTPStatus
 from controller.broker.engine.response import READ_BYTES, ResponseBroken, ResponseReader, TooLong
 from controller.broker.gate.commands import NOT_ALLOWED, Lost, engine_remedy
 from controller.broker.wire.request_reader import BODILESS
+from controller.core.encoding.json_members import (
+    text_member,
+    texts_of,
+)
 from controller.model.crashpoints import Reach, pass_by
 from controller.model.errors import EngineError, EngineUnavailable, TrimtabError
 from controller.model.records import Reply
@@ -323,9 +327,8 @@ class _Request:
 
 
 def _has_seccomp(info: dict[str, object]) -> bool:
-    options = info.get("SecurityOptions")
-    told = [str(option) for option in options] if isinstance(options, list) else []
-    return any(option.startswith("name=seccomp") for option in told)
+    options = texts_of(info.get("SecurityOptions"))
+    return any(option.startswith("name=seccomp") for option in options)
 
 
 def pinned_version(api_version: str) -> str:
@@ -347,27 +350,23 @@ def pinned_version(api_version: str) -> str:
 
 
 def _engine(version: dict[str, object], info: dict[str, object], pinned: str) -> ConnectedEngine:
-    def text(source: dict[str, object], name: str) -> str:
-        value = source.get(name)
-        return value if isinstance(value, str) else ""
-
     def number(name: str) -> int:
         value = info.get(name)
         return value if isinstance(value, int) else 0
 
     facts = EngineFacts(
-        engine_id=text(info, "ID"),
-        version=text(version, "Version"),
-        api_version=text(version, "ApiVersion"),
+        engine_id=text_member(info, "ID"),
+        version=text_member(version, "Version"),
+        api_version=text_member(version, "ApiVersion"),
         cpus=number("NCPU"),
         memory_bytes=number("MemTotal"),
     )
     return ConnectedEngine(
         facts=facts,
         pinned=pinned,
-        data_root=text(info, "DockerRootDir"),
+        data_root=text_member(info, "DockerRootDir"),
         seccomp=_has_seccomp(info),
-        platform=f"{text(version, 'Os')}/{text(version, 'Arch')}",
+        platform=f"{text_member(version, 'Os')}/{text_member(version, 'Arch')}",
     )
 
 

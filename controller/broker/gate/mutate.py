@@ -34,6 +34,7 @@ from controller.broker.gate.journal_entries import (
 )
 from controller.broker.gate.refusals import Answered, Denied, told_reply
 from controller.broker.gate.state import GateState
+from controller.core.encoding.json_members import mapping_member
 from controller.model import names
 from controller.model.desired.plan import Verdict
 from controller.model.mutations import Mutation
@@ -139,8 +140,7 @@ def perform(
 
 def _env_hashes(state: GateState, change: Change) -> dict[str, str]:
     """Return what is told of the values of a change's environment."""
-    labels = change.summary.get("labels")
-    owned = labels if isinstance(labels, Mapping) else {}
+    owned = mapping_member(change.summary, "labels")
     owner = str(owned.get(names.OWNER) or change.summary.get("owner") or "")
     return redact.hashes(state.hash_key, owner, (change.body or {}).get("Env"))
 

@@ -16,6 +16,7 @@ import unicodedata
 from collections.abc import Iterator, Mapping
 
 from controller.core.encoding.canonical_json import canonical
+from controller.core.encoding.json_members import texts_of
 
 TEXT_MAX = 512
 ITEMS_MAX = 128
@@ -93,7 +94,7 @@ def _redact_address(match: re.Match[str]) -> str:
 
 def _secret_texts(config: Mapping[str, object]) -> Iterator[tuple[str, str]]:
     """Yield each text that isn't told, as an error may show it, and what is told instead."""
-    command = [*_texts(config.get("Entrypoint")), *_texts(config.get("Cmd"))]
+    command = [*texts_of(config.get("Entrypoint")), *texts_of(config.get("Cmd"))]
     program, arguments = "".join(command[:1]), command[1:]
     told = next(iter(program.split()), "")
     if told != program.strip():
@@ -101,14 +102,10 @@ def _secret_texts(config: Mapping[str, object]) -> Iterator[tuple[str, str]]:
             yield shown, f"{told} {WITHHELD}".lstrip()
     health = config.get("Healthcheck")
     test = health.get("Test") if isinstance(health, Mapping) else None
-    values = [each.partition("=")[2] or each for each in _texts(config.get("Env"))]
-    for value in {*values, *arguments, *_texts(test)[1:]} - {told}:
+    values = [each.partition("=")[2] or each for each in texts_of(config.get("Env"))]
+    for value in {*values, *arguments, *texts_of(test)[1:]} - {told}:
         if len(value) > SHORT:
             yield from ((shown, WITHHELD) for shown in _quoted(value))
-
-
-def _texts(value: object) -> list[str]:
-    return [str(each) for each in value] if isinstance(value, list | tuple) else []
 
 
 def _quoted(value: str) -> tuple[str, str]:

@@ -11,7 +11,7 @@ import json
 from dataclasses import dataclass, field
 
 from controller.broker.wire.responses import RULE_HEADER
-from controller.core.admission.create import AdmissionDecision
+from controller.core.rules.verdict import AdmissionDecision
 from controller.model.desired.plan import Verdict
 from controller.model.records import Reply
 

@@ -26,7 +26,7 @@ from controller.broker.gate.query_params import (
     short_text,
     tail,
 )
-from controller.core.enforcement.proof import ProofKind
+from controller.core.enforcement.settlement import ProofKind
 from controller.model.mutations import TRUST, Mutation
 from controller.model.records import Role
 

@@ -15,13 +15,13 @@ from controller.broker.gate.request_target import build_path
 from controller.broker.gate.state import GateState
 from controller.broker.guards.list_filters import encode as filters_of
 from controller.broker.guards.lookup import OwnContainer
-from controller.core.admission.create import AdmissionDecision
 from controller.core.enforcement import disruption_budget
 from controller.core.enforcement.disruption_budget import (
     RecentRemoval,
     RemovalScope,
     RunningReplica,
 )
+from controller.core.rules.verdict import AdmissionDecision
 from controller.model import names
 from controller.model.desired.plan import Verdict
 from controller.model.inventory import USED, Approval, ContainerItem

@@ -39,7 +39,7 @@ from controller.core.enforcement.kernel_compare import (
     worded,
 )
 from controller.core.engine_api.translate import limits_body, settings
-from controller.core.records.inventory import settings_to
+from controller.core.records.inventory_json import settings_to_json
 from controller.model.confinement import (
     Confinement,
     DifferenceKind,
@@ -358,7 +358,11 @@ def _restore_limits(item: ContainerItem, now: Settings) -> Change:
         item.id,
         "POST",
         f"/containers/{item.id}/update",
-        {**place_of(item), "settings": settings_to(replace(now, **limits)), "fields": sorted(body)},
+        {
+            **place_of(item),
+            "settings": settings_to_json(replace(now, **limits)),
+            "fields": sorted(body),
+        },
         _verdict("violation.put-back"),
         body=body,
         deadline_s=15.0,
@@ -383,7 +387,7 @@ def _disable_restart(item: ContainerItem, place: dict[str, object], now: Setting
         item.id,
         "POST",
         f"/containers/{item.id}/update",
-        {**place, "settings": settings_to(replace(now, restart="no", restart_max=0))},
+        {**place, "settings": settings_to_json(replace(now, restart="no", restart_max=0))},
         _verdict(),
         body={"RestartPolicy": restart_body("no", 0)},
         deadline_s=15.0,

@@ -5,7 +5,7 @@ The engine's own refusal of a name that is taken tells the holder's id; and it t
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -21,6 +21,7 @@ from controller.core.admission.dns_names import (
     of_summary,
     service_of,
 )
+from controller.core.encoding.json_members import mapping_member
 from controller.model import names
 from controller.model.inventory import ContainerItem
 from controller.model.mutations import Mutation
@@ -83,8 +84,7 @@ def names_in_use(state: GateState) -> Iterator[DnsNames]:
         yield of_item(item)
     for intent in state.inventory.open.values():
         if intent.request.get("route") == Mutation.CONTAINER_CREATE:
-            summary = intent.request.get("summary")
-            yield of_summary(summary if isinstance(summary, Mapping) else {})
+            yield of_summary(mapping_member(intent.request, "summary"))
     yield from state.answering.values()
 
 

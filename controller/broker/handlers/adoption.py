@@ -27,11 +27,12 @@ from controller.core.admission.dns_names import clashes, of_summary
 from controller.core.enforcement.disruption_budget import NOTE_MAX
 from controller.core.engine_api import parse
 from controller.core.engine_api.requests import Finding
-from controller.core.records.inventory import adopted, settings_to
+from controller.core.records.inventory import adopted
+from controller.core.records.inventory_json import settings_to_json
 from controller.core.rules.confinement import data_path
 from controller.core.rules.facts import CreateFacts, Stamp
 from controller.core.rules.identity import is_reserved
-from controller.core.rules.verdict import verdict_of
+from controller.core.rules.verdict import AdmissionDecision, verdict_of
 from controller.model.desired.plan import Verdict
 from controller.model.inventory import ContainerItem, Inventory, OwnedObject
 from controller.model.mutations import ADOPT
@@ -275,7 +276,7 @@ class _Survey:
             "act": "adopt",
             "kind": "container",
             **judged.summary,
-            "settings": settings_to(judged.settings),
+            "settings": settings_to_json(judged.settings),
             "started": str((inspect.get("State") or {}).get("StartedAt") or _NEVER) != _NEVER,
         }
         if candidate.state == "running" and not candidate.findings:
@@ -298,7 +299,7 @@ class _Survey:
         body: Mapping[str, object],
         image: dict[str, Any],
         reference: str,
-    ) -> Flow[create.AdmissionDecision]:
+    ) -> Flow[AdmissionDecision]:
         """Judge the create that leads to a container, by what is there now."""
         state, policy = self._state, self._policy
         request = parse.parse_create(body)

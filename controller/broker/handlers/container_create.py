@@ -26,13 +26,14 @@ from controller.broker.guards import lookup, name_conflicts
 from controller.broker.guards.recovery import forget_gone
 from controller.broker.handlers import image as images
 from controller.broker.handlers import networks_volumes
-from controller.core.admission import create as admission
-from controller.core.admission.create import AdmissionDecision
+from controller.core.admission.create import admit_create, kept_volumes, needs
 from controller.core.admission.dns_names import of_summary
+from controller.core.admission.networks_volumes import admit_implied_network, admit_kept_volume
 from controller.core.encoding.image_reference import is_image_id
+from controller.core.encoding.json_members import mapping_member
 from controller.core.engine_api import parse
 from controller.core.engine_api.requests import CreateRequest
-from controller.core.records.inventory import settings_to
+from controller.core.records.inventory_json import settings_to_json
 from controller.core.rules.confinement import data_path
 from controller.core.rules.facts import (
     CreateFacts,
@@ -43,6 +44,7 @@ from controller.core.rules.facts import (
     Stamp,
     VolumeFacts,
 )
+from controller.core.rules.verdict import AdmissionDecision
 from controller.model import names
 from controller.model.host_paths import PathFacts
 from controller.model.inventory import OwnedObject
@@ -56,9 +58,7 @@ def create(call: GateRequest, state: GateState) -> Flow[Reply]:
     """Judge a create and do it."""
     request = parse.parse_create(call.body)
     by_text = raise_if_denied(_judge(call, state, request, None))
-    wants = admission.needs(
-        request, actor=call.actor, policy=call.policy, volumes_root=state.volumes_root
-    )
+    wants = needs(request, actor=call.actor, policy=call.policy, volumes_root=state.volumes_root)
     image, pinned = yield from _find_image(
         call, state, request, wants.image, _paths_to_read(wants, by_text)
     )
@@ -78,7 +78,7 @@ def _add_kept_volumes(
     call: GateRequest, state: GateState, request: CreateRequest, wants: Needs, image: ImageFacts
 ) -> Needs:
     """Return what to look at, with the volumes that the policy keeps where the image declares one."""
-    kept = admission.kept_volumes(
+    kept = kept_volumes(
         request,
         name=call.query.get("name", ""),
         actor=call.actor,
@@ -117,7 +117,7 @@ def _judge(
     request: CreateRequest,
     facts: CreateFacts | None,
 ) -> AdmissionDecision:
-    return admission.admit_create(
+    return admit_create(
         request,
         name=call.query.get("name", ""),
         actor=call.actor,
@@ -191,7 +191,7 @@ def _plan_implied(call: GateRequest, state: GateState, name: str) -> tuple[str, 
     identifier = state.new_id()
     stamp = Stamp(instance=state.instance, intent=identifier)
     return identifier, raise_if_denied(
-        admission.admit_implied_network(name, actor=call.actor, policy=call.policy, stamp=stamp)
+        admit_implied_network(name, actor=call.actor, policy=call.policy, stamp=stamp)
     )
 
 
@@ -201,7 +201,7 @@ def _plan_kept(
     """Return how a kept volume will be made: its intent's id, and the admission."""
     identifier, labels = state.new_id(), _labels(by_text)
     return identifier, raise_if_denied(
-        admission.admit_kept_volume(
+        admit_kept_volume(
             name,
             owner=str(labels.get(names.OWNER, "")),
             namespace=str(labels.get(names.NAMESPACE, "")),
@@ -338,8 +338,7 @@ def _replaces(state: GateState, judged: AdmissionDecision) -> bool:
 
 
 def _labels(judged: AdmissionDecision) -> Mapping[str, Any]:
-    told = judged.summary.get("labels")
-    return told if isinstance(told, Mapping) else {}
+    return mapping_member(judged.summary, "labels")
 
 
 def _placement(judged: AdmissionDecision) -> tuple[str, str, str]:
@@ -361,9 +360,8 @@ def _placements(state: GateState) -> Iterator[tuple[str, str, str]]:
         yield item.owner, item.namespace, item.service
     for intent in state.inventory.open.values():
         if intent.request.get("route") == Mutation.CONTAINER_CREATE:
-            summary = intent.request.get("summary")
-            labels = summary.get("labels") if isinstance(summary, Mapping) else None
-            yield _placement_of(labels if isinstance(labels, Mapping) else {})
+            summary = mapping_member(intent.request, "summary")
+            yield _placement_of(mapping_member(summary, "labels"))
     for identifier, place in state.reserved.items():
         if identifier not in state.inventory.open and identifier not in made:
             yield place
@@ -378,7 +376,7 @@ def _create(
         **judged.summary,
         "imageId": image.id,
         "digest": image.digest,
-        "settings": settings_to(judged.settings),
+        "settings": settings_to_json(judged.settings),
     }
     change = Change(
         Mutation.CONTAINER_CREATE,

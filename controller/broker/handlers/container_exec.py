@@ -24,7 +24,7 @@ from controller.broker.gate.request_target import build_path
 from controller.broker.gate.state import CreatedExec, GateState
 from controller.broker.guards import lookup
 from controller.broker.guards.lookup import OwnContainer
-from controller.core.admission import create as admission
+from controller.core.admission.exec import admit_exec, admit_exec_start
 from controller.core.enforcement.settlement import age_s
 from controller.core.engine_api import parse
 from controller.model import mutations
@@ -53,9 +53,7 @@ def create(call: GateRequest, state: GateState) -> Flow[Reply]:
     """POST /containers/{container}/exec: prepare a command; the id is the caller's alone."""
     found = yield from _find_running(call, state, call.names["container"])
     request = parse.parse_exec(call.body)
-    judged = raise_if_denied(
-        admission.admit_exec(request, policy=call.policy, container_user=_user(found))
-    )
+    judged = raise_if_denied(admit_exec(request, policy=call.policy, container_user=_user(found)))
     _make_room(state)
     change = Change(
         Mutation.EXEC_CREATE,
@@ -99,13 +97,9 @@ def start(call: GateRequest, state: GateState) -> Flow[Reply | Relay]:
     request, minted.request = minted.request, None
     if request is None:  # by another request, while this one looked
         raise _refusal("exec.started", "it was started before", identifier)
-    made = raise_if_denied(
-        admission.admit_exec(request, policy=call.policy, container_user=_user(found))
-    )
+    made = raise_if_denied(admit_exec(request, policy=call.policy, container_user=_user(found)))
     judged = raise_if_denied(
-        admission.admit_exec_start(
-            parse.parse_exec_start(call.body), request, hijack=_is_hijack(call)
-        )
+        admit_exec_start(parse.parse_exec_start(call.body), request, hijack=_is_hijack(call))
     )
     assert judged.body is not None, "an admitted start has a body"
     change = Change(

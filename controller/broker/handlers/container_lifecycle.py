@@ -22,10 +22,11 @@ from controller.broker.guards.start_recheck import (
     refuse_if_violated,
 )
 from controller.broker.handlers.container_create import add_warnings, host_facts
-from controller.core.admission import create
-from controller.core.admission.create import AdmissionDecision
+from controller.core.admission import calls
+from controller.core.admission.update import admit_update
 from controller.core.engine_api import parse
-from controller.core.records.inventory import settings_to
+from controller.core.records.inventory_json import settings_to_json
+from controller.core.rules.verdict import AdmissionDecision
 from controller.model.desired.plan import ALLOW
 from controller.model.mutations import Mutation
 from controller.model.records import Reply
@@ -53,7 +54,7 @@ def start(call: GateRequest, state: GateState) -> Flow[Reply]:
         state, call.actor, call.names["container"], paths_to_read
     )
     try:
-        judged = raise_if_denied(create.admit_start(call.query))
+        judged = raise_if_denied(calls.admit_start(call.query))
         judged = _judge_image_again(call, found, judged)
         refuse_if_violated(found)
         yield from refuse_if_changed(state, found)
@@ -73,20 +74,20 @@ def _judge_image_again(
     Raises:
         Denied: it doesn't admit it any more.
     """
-    image = raise_if_denied(create.admit_restart_allowed(found.item.image, policy=call.policy))
+    image = raise_if_denied(calls.admit_restart_allowed(found.item.image, policy=call.policy))
     return replace(judged, verdict=image.verdict)
 
 
 def stop(call: GateRequest, state: GateState) -> Flow[Reply]:
     """Stop it."""
     return (
-        yield from _take_down(call, state, "stop", raise_if_denied(create.admit_stop(call.query)))
+        yield from _take_down(call, state, "stop", raise_if_denied(calls.admit_stop(call.query)))
     )
 
 
 def restart(call: GateRequest, state: GateState) -> Flow[Reply]:
     """Stop it and start it: what it was admitted as must still hold."""
-    judged = raise_if_denied(create.admit_stop(call.query))
+    judged = raise_if_denied(calls.admit_stop(call.query))
     found = yield from lookup.find_container(
         state, call.actor, call.names["container"], paths_to_read
     )
@@ -99,13 +100,13 @@ def restart(call: GateRequest, state: GateState) -> Flow[Reply]:
 def kill(call: GateRequest, state: GateState) -> Flow[Reply]:
     """Send it a signal."""
     return (
-        yield from _take_down(call, state, "kill", raise_if_denied(create.admit_kill(call.query)))
+        yield from _take_down(call, state, "kill", raise_if_denied(calls.admit_kill(call.query)))
     )
 
 
 def remove(call: GateRequest, state: GateState) -> Flow[Reply]:
     """Remove it. Its volumes stay, anonymous ones too: ``v=1`` isn't forwarded."""
-    judged = raise_if_denied(create.admit_remove(call.query))
+    judged = raise_if_denied(calls.admit_remove(call.query))
     return (yield from _take_down(call, state, "remove", judged))
 
 
@@ -156,7 +157,7 @@ def rename(call: GateRequest, state: GateState) -> Flow[Reply]:
     """Give it another name."""
     found = yield from _find(call, state)
     judged = raise_if_denied(
-        create.admit_rename(
+        calls.admit_rename(
             call.query,
             actor=call.actor,
             policy=call.policy,
@@ -178,7 +179,7 @@ def update(call: GateRequest, state: GateState) -> Flow[Reply]:
     disruption_budget.refuse_client_objects(call, found.item.origin, found.item.admitted.name)
     refuse_if_violated(found)
     judged = raise_if_denied(
-        create.admit_update(
+        admit_update(
             parse.parse_update(call.body),
             actor=call.actor,
             policy=call.policy,
@@ -187,7 +188,7 @@ def update(call: GateRequest, state: GateState) -> Flow[Reply]:
         )
     )
     assert judged.settings is not None, "an admitted update has settings"
-    told = {"settings": settings_to(judged.settings)}
+    told = {"settings": settings_to_json(judged.settings)}
     answer = partial(add_warnings, warnings=judged.warnings)
     return (yield from _post_action(call, state, found, "update", judged, told=told, answer=answer))
 

@@ -15,7 +15,8 @@ from controller.broker.gate.query_params import validate_query
 from controller.broker.gate.refusals import Denied
 from controller.broker.gate.request_target import read_path, read_query
 from controller.broker.gate.routes import Route
-from controller.core.admission import create
+from controller.core.admission import calls, create, networks_volumes, preview, update
+from controller.core.admission.exec import admit_exec
 from controller.core.encoding import strict_json
 from controller.core.engine_api import parse
 from controller.core.engine_api.field_reader import is_unset
@@ -168,7 +169,7 @@ def _explain(method: str, path: str, route: Route, question: _Question) -> Expla
 
 def _rebuilt(route: Route, question: _Question, judged: AdmissionDecision) -> dict[str, object]:
     if route.name == Mutation.CONTAINER_CREATE and judged.body is None:
-        return create.outline(
+        return preview.outline_body(
             parse.parse_create(question.body),
             name=question.query.get("name", ""),
             actor=question.actor,
@@ -261,21 +262,21 @@ def _create(question: _Question, policy: Policy) -> AdmissionDecision:
 
 def _update(question: _Question, policy: Policy) -> AdmissionDecision:
     request = parse.parse_update(question.body)
-    return create.admit_update(
+    return update.admit_update(
         request, actor=question.actor, policy=policy, current=None, host=HostFacts()
     )
 
 
 def _network(question: _Question, policy: Policy) -> AdmissionDecision:
     request = parse.parse_network(question.body)
-    return create.admit_network(
+    return networks_volumes.admit_network(
         request, actor=question.actor, policy=policy, existing=None, stamp=_STAMP
     )
 
 
 def _volume(question: _Question, policy: Policy) -> AdmissionDecision:
     request = parse.parse_volume(question.body)
-    return create.admit_volume(
+    return networks_volumes.admit_volume(
         request, actor=question.actor, policy=policy, existing=None, stamp=_STAMP
     )
 
@@ -298,33 +299,33 @@ def _disconnect(question: _Question, _: Policy) -> AdmissionDecision:
 def _exec(question: _Question, policy: Policy) -> AdmissionDecision:
     request = parse.parse_exec(question.body)
     # Who the container runs as isn't known: some number, so that only the request is judged.
-    return create.admit_exec(request, policy=policy, container_user="1")
+    return admit_exec(request, policy=policy, container_user="1")
 
 
 def _pull(question: _Question, policy: Policy) -> AdmissionDecision:
     # What the host is isn't known: what is asked for, so that only the rest is judged.
     host = question.query.get("platform", "")
-    return create.admit_pull(question.query, actor=question.actor, policy=policy, host=host)
+    return calls.admit_pull(question.query, actor=question.actor, policy=policy, host=host)
 
 
 def _reference(question: _Question, policy: Policy) -> AdmissionDecision:
-    return create.admit_reference(question.names["image"], policy=policy)
+    return calls.admit_reference(question.names["image"], policy=policy)
 
 
 _JUDGES: dict[str, Callable[[_Question, Policy], AdmissionDecision]] = {
     Mutation.CONTAINER_CREATE: _create,
     Mutation.CONTAINER_UPDATE: _update,
-    Mutation.CONTAINER_START: lambda question, _: create.admit_start(question.query),
-    Mutation.CONTAINER_STOP: lambda question, _: create.admit_stop(question.query),
-    Mutation.CONTAINER_RESTART: lambda question, _: create.admit_stop(question.query),
-    Mutation.CONTAINER_KILL: lambda question, _: create.admit_kill(question.query),
-    Mutation.CONTAINER_REMOVE: lambda question, _: create.admit_remove(question.query),
+    Mutation.CONTAINER_START: lambda question, _: calls.admit_start(question.query),
+    Mutation.CONTAINER_STOP: lambda question, _: calls.admit_stop(question.query),
+    Mutation.CONTAINER_RESTART: lambda question, _: calls.admit_stop(question.query),
+    Mutation.CONTAINER_KILL: lambda question, _: calls.admit_kill(question.query),
+    Mutation.CONTAINER_REMOVE: lambda question, _: calls.admit_remove(question.query),
     Mutation.CONTAINER_RENAME: lambda question, policy: _of_findings(
         tuple(judge_name(question.query.get("name", ""), "name", most=policy.names.max))
     ),
     Mutation.EXEC_CREATE: _exec,
     Mutation.IMAGE_PULL: _pull,
-    Mutation.IMAGE_REMOVE: lambda question, _: create.admit_image_remove(question.query),
+    Mutation.IMAGE_REMOVE: lambda question, _: calls.admit_image_remove(question.query),
     Mutation.NETWORK_CREATE: _network,
     Mutation.NETWORK_CONNECT: _connect,
     Mutation.NETWORK_DISCONNECT: _disconnect,

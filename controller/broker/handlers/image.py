@@ -43,7 +43,7 @@ from controller.broker.gate.request_target import build_path
 from controller.broker.gate.routes import PULL_IDLE_S
 from controller.broker.gate.state import GateState
 from controller.broker.guards import list_filters
-from controller.core.admission import create
+from controller.core.admission import calls
 from controller.core.encoding.image_reference import (
     is_image_id,
     matches,
@@ -130,7 +130,7 @@ def is_known(name: str, policy: Policy, inventory: Inventory) -> bool:
         known = {pin.id for pin in inventory.pins.values()}
         known |= {trusted.id for trusted in inventory.ledger.values()}
         return any(each.removeprefix("sha256:").startswith(told) for each in known)
-    return create.admit_reference(name, policy=policy).verdict.decision != "deny"
+    return calls.admit_reference(name, policy=policy).verdict.decision != "deny"
 
 
 def _read_ok(path: str) -> Flow[Reply]:
@@ -162,7 +162,7 @@ def _admitted_references(references: Iterable[str], policy: Policy) -> list[str]
     return [
         reference
         for reference in references
-        if create.admit_reference(reference, policy=policy).verdict.decision != "deny"
+        if calls.admit_reference(reference, policy=policy).verdict.decision != "deny"
     ]
 
 
@@ -189,7 +189,7 @@ def distribution_inspect(call: GateRequest, _: GateState) -> Flow[Reply]:
     Only of one: it could be any host otherwise. What credentials a client sends stay here.
     """
     judged = raise_if_denied(
-        create.admit_reference(
+        calls.admit_reference(
             call.names["image"], policy=call.policy, by_client=call.actor.role is Role.CLIENT
         )
     )
@@ -228,7 +228,7 @@ def _find_visible(call: GateRequest, state: GateState) -> Flow[dict[str, Any]]:
         return (yield from _find_visible_by_id(name, call, state, missing))
     try:
         raise_if_denied(
-            create.admit_reference(
+            calls.admit_reference(
                 name, policy=call.policy, by_client=call.actor.role is Role.CLIENT
             )
         )
@@ -307,7 +307,7 @@ def pull(call: GateRequest, state: GateState) -> Flow[Reply]:
     """POST /images/create: pull; what the engine then says of the image goes into the ledger."""
     host = (yield from host_platform()) if call.query.get("platform") else ""
     judged = raise_if_denied(
-        create.admit_pull(call.query, actor=call.actor, policy=call.policy, host=host)
+        calls.admit_pull(call.query, actor=call.actor, policy=call.policy, host=host)
     )
     reference = str(judged.summary.get("reference", ""))
     before = yield from inspect_image(reference)
@@ -400,7 +400,7 @@ def trust(call: GateRequest, _: GateState) -> Flow[Reply]:
         raise Denied("body.invalid", 'expected {"reference": …}', status=400)
     name = str(body["reference"])
     raise_if_denied(
-        create.admit_reference(name, policy=call.policy, by_client=call.actor.role is Role.CLIENT)
+        calls.admit_reference(name, policy=call.policy, by_client=call.actor.role is Role.CLIENT)
     )
     reference = parse_reference(name).canonical
     inspect = yield from inspect_image(reference)

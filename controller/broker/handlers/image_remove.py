@@ -17,7 +17,7 @@ from controller.broker.gate.request_target import build_path
 from controller.broker.gate.state import GateState
 from controller.broker.guards.lookup import foreign_object
 from controller.broker.handlers import image as images
-from controller.core.admission import create
+from controller.core.admission import calls
 from controller.core.encoding.image_reference import is_image_id, parse_reference
 from controller.model.mutations import Mutation
 from controller.model.records import Reply, Role
@@ -27,7 +27,7 @@ LEARNED_MAX = 64
 
 def remove(call: GateRequest, state: GateState) -> Flow[Reply]:
     """Judge a removal and do it: of a name, or of an image by its id."""
-    judged = raise_if_denied(create.admit_image_remove(call.query))
+    judged = raise_if_denied(calls.admit_image_remove(call.query))
     named = call.names["image"]
     subject = named if is_image_id(named) else _canonical(named)
     inspect = yield from images.inspect_image(subject)

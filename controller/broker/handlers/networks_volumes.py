@@ -27,10 +27,10 @@ from controller.broker.guards.lookup import (
     owned_network,
     owned_volume,
 )
-from controller.core.admission import create as admission
-from controller.core.admission.create import AdmissionDecision
+from controller.core.admission import networks_volumes
 from controller.core.engine_api import parse
 from controller.core.rules.facts import Stamp
+from controller.core.rules.verdict import AdmissionDecision
 from controller.model import names
 from controller.model.desired.plan import ALLOW
 from controller.model.inventory import VOLUME
@@ -84,7 +84,7 @@ def network_create(call: GateRequest, state: GateState) -> Flow[Reply]:
         # What an open intent made isn't in the inventory yet: it is nobody else's for that.
         refuse_if_held(state, Mutation.NETWORK_CREATE, request.name, under_way=True)
     judged = raise_if_denied(
-        admission.admit_network(
+        networks_volumes.admit_network(
             request,
             actor=call.actor,
             policy=policy,
@@ -144,7 +144,7 @@ def _join(call: GateRequest, state: GateState, *, leave: bool) -> Flow[Reply]:
     )
     # What is judged is the network that was found, however the client called it.
     request = replace(request, endpoint=replace(request.endpoint, network=network.facts.name))
-    judge = admission.admit_disconnect if leave else admission.admit_connect
+    judge = networks_volumes.admit_disconnect if leave else networks_volumes.admit_connect
     judged = raise_if_denied(
         judge(
             request,
@@ -230,13 +230,13 @@ def volume_create(call: GateRequest, state: GateState) -> Flow[Reply]:
     """POST /volumes/create. The engine takes an existing name for success: one is looked for."""
     policy, stamp = call.policy, Stamp(instance=state.instance, intent=call.id)
     request = parse.parse_volume(call.body)
-    request = admission.named_volume(request, actor=call.actor, policy=policy, stamp=stamp)
+    request = networks_volumes.named_volume(request, actor=call.actor, policy=policy, stamp=stamp)
     existing = yield from lookup.find_volume(state, request.name)
     if existing is not None and existing.belonging is None:
         # What an open intent made isn't in the inventory yet: it is nobody else's for that.
         refuse_if_held(state, Mutation.VOLUME_CREATE, request.name, under_way=True)
     judged = raise_if_denied(
-        admission.admit_volume(
+        networks_volumes.admit_volume(
             request,
             actor=call.actor,
             policy=policy,

@@ -14,7 +14,7 @@ from controller.broker.guards.lookup import can_see
 from controller.broker.handlers import adoption
 from controller.core.encoding.canonical_json import digest
 from controller.core.enforcement import disruption_budget
-from controller.core.records.inventory import item_to
+from controller.core.records.inventory_json import item_to_json
 from controller.core.records.operator_records import read_service_act
 from controller.model.mutations import APPROVE, ROTATE_KEY, SHOW_VALUES, VALUES_SHOW
 from controller.model.policy.document import Policy
@@ -149,7 +149,9 @@ def inventory(call: GateRequest, state: GateState) -> Flow[Reply]:
     known, actor = state.inventory, call.actor
     shown: dict[str, object] = {
         "instance": state.instance,
-        "containers": [item_to(i) for i in known.containers.values() if can_see(actor, i.owner)],
+        "containers": [
+            item_to_json(i) for i in known.containers.values() if can_see(actor, i.owner)
+        ],
         "networks": [asdict(n) for n in known.networks.values() if can_see(actor, n.owner)],
         "volumes": [asdict(v) for v in known.volumes.values() if can_see(actor, v.owner)],
     }

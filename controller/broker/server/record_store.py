@@ -22,6 +22,7 @@ from pathlib import Path
 from controller.broker.gate.state import GateState
 from controller.core.encoding.canonical_json import canonical
 from controller.core.records import inventory as inventories
+from controller.core.records import inventory_json
 from controller.model.crashpoints import Reach, pass_by
 from controller.model.errors import JournalUnavailable
 from controller.model.inventory import Inventory
@@ -195,7 +196,7 @@ def read_snapshot(path: Path) -> Inventory:
     try:
         value = json.loads(path.read_bytes())
         if value.get("format") == _FORMAT:
-            return inventories.from_json(value["inventory"])
+            return inventory_json.from_json(value["inventory"])
     except FileNotFoundError:
         return Inventory()
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
@@ -209,5 +210,5 @@ def write_snapshot(path: Path, inventory: Inventory) -> None:
     Raises:
         OSError: the inventory is not written.
     """
-    value = {"format": _FORMAT, "inventory": inventories.to_json(inventory)}
+    value = {"format": _FORMAT, "inventory": inventory_json.to_json(inventory)}
     write_atomic(path, canonical(value))

@@ -25,7 +25,7 @@ def preview_creations(desired: Desired, policy: Policy) -> Iterator[tuple[Key, V
 
     A service's is that of its first container: its slots differ in nothing that a rule looks at.
     """
-    from controller.core.admission.create import check_network, check_volume
+    from controller.core.admission.preview import check_network, check_volume
     from controller.core.planning.prerequisites import (
         NetworkShape,
         network_action,
@@ -54,7 +54,7 @@ def check_creations(
     desired: Desired, policy: Policy
 ) -> Iterator[tuple[CreateContainer, AdmissionDecision]]:
     """Yield the create of each declared service's first container, with all that is found."""
-    from controller.core.admission.create import CONTROLLER, check
+    from controller.core.admission.preview import CONTROLLER, check_create
     from controller.core.engine_api.translate import container_body
     from controller.core.planning.prerequisites import Prerequisites
     from controller.core.planning.successor import hypothetical_create
@@ -65,7 +65,7 @@ def check_creations(
     for service in desired.services:
         action = hypothetical_create(service, prerequisites)
         body = container_body(action, networks)
-        yield action, check(policy, body, name=action.target, actor=CONTROLLER)
+        yield action, check_create(policy, body, name=action.target, actor=CONTROLLER)
 
 
 def render_chart(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,8 +16,12 @@ from controller.cli.journal.source import JournalSource, open_source, wants_json
 from controller.cli.options import json_option, print_json, state_option
 from controller.cli.output.tables import Column, clip, table, terminal_width
 from controller.cli.output.tables import render as render_table
+from controller.core.encoding.json_members import (
+    mapping_member,
+    text_member,
+)
 from controller.core.encoding.terminal_text import printable
-from controller.core.records.query import Filter, text
+from controller.core.records.query import Filter
 from controller.model.errors import StateError
 from controller.model.mutations import ADOPT
 
@@ -233,7 +237,7 @@ def _how(told: Provenance) -> str:
 def _by(found: QueryResult) -> str:
     """Return who made a change, when, in which record, and why."""
     record = found.record
-    cause = text(record.entry.claims, "cause")
+    cause = text_member(record.entry.claims, "cause")
     who = f"{short_actor(record.entry.actor)} at {record.time} (record {record.seq})"
     return f"{who}: {cause}" if cause else who
 
@@ -254,12 +258,11 @@ def _from(fact: Fact) -> str:
 
 
 def _source(fact: Fact) -> dict[str, Any]:
-    told = fact.origin.record.entry.claims.get("source")
-    source: Mapping[str, Any] = told if isinstance(told, Mapping) else {}
+    source = mapping_member(fact.origin.record.entry.claims, "source")
     return {
-        "file": text(source, "file"),
+        "file": text_member(source, "file"),
         "line": fact.line,
-        "commit": text(source, "commit"),
+        "commit": text_member(source, "commit"),
     }
 
 
@@ -280,7 +283,7 @@ def _there(told: Provenance) -> tuple[str, ...]:
         record.time if record is not None else "-",
         record.seq if record is not None else "-",
         short_actor(record.entry.actor) if record is not None else "-",
-        told.note or (text(record.entry.claims, "cause") if record is not None else ""),
+        told.note or (text_member(record.entry.claims, "cause") if record is not None else ""),
     )
     return tuple(printable(cell) for cell in cells)
 
@@ -325,7 +328,7 @@ def _record_json(found: QueryResult | None) -> dict[str, Any] | None:
         "time": record.time,
         "action": found.about.action,
         "actor": record.entry.actor,
-        "cause": text(record.entry.claims, "cause"),
+        "cause": text_member(record.entry.claims, "cause"),
     }
 
 
@@ -336,6 +339,6 @@ def _fact_json(fact: Fact) -> dict[str, Any]:
         "value": fact.value,
         "rule": fact.rule,
         "source": _source(fact),
-        "plan": text(claims, "plan"),
+        "plan": text_member(claims, "plan"),
         "record": _record_json(fact.origin),
     }

@@ -6,8 +6,12 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from controller.cli.output.user_names import user_name
+from controller.core.encoding.json_members import (
+    text_member,
+    texts_of,
+)
 from controller.core.encoding.terminal_text import printable
-from controller.core.records.query import QueryResult, RecordSubject, text
+from controller.core.records.query import QueryResult, RecordSubject
 from controller.model.quantities import format_duration_ms
 from controller.model.records import Record
 
@@ -29,7 +33,10 @@ def row(found: QueryResult) -> tuple[str, ...]:
         entry.stage,
         about.action or "-",
         object_of(about),
-        " ".join((text(entry.verdict, "decision"), *texts(entry.verdict.get("rules"))[:2])) or "-",
+        " ".join(
+            (text_member(entry.verdict, "decision"), *texts_of(entry.verdict.get("rules"))[:2])
+        )
+        or "-",
         result_of(entry.result) or "-",
         why(record),
     )
@@ -41,12 +48,12 @@ def actor_of(actor: Mapping[str, Any]) -> str:
     uid = actor.get("uid")
     name = f":{user_name(uid)}" if isinstance(uid, int) and uid >= 0 else ""
     unsure = "?" if actor.get("separated") is False else ""
-    return f"{text(actor, 'role') or '-'}{name}{unsure}"
+    return f"{text_member(actor, 'role') or '-'}{name}{unsure}"
 
 
 def short_actor(actor: Mapping[str, Any]) -> str:
     """Return the actor in the form that ``--actor`` takes: ``root``, ``client:ann``, ``controller``."""
-    role, uid = text(actor, "role"), actor.get("uid")
+    role, uid = text_member(actor, "role"), actor.get("uid")
     unsure = "?" if actor.get("separated") is False else ""
     if role not in {"operator", "client"} or not isinstance(uid, int) or uid < 0:
         return f"{role or '-'}{unsure}"
@@ -77,11 +84,11 @@ def why(record: Record) -> str:
         case {"outage": {"since": since, "error": error}}:
             return f"not writable since {since}: {error}"
         case {"found": found} if entry.stage == "violation":
-            return "; ".join(texts(found))
+            return "; ".join(texts_of(found))
         case {"total": total} if entry.stage == "summary":
             return f"{total} more of {_told_of(entry.result)}"
         case _:
-            return text(entry.result, "error") or text(entry.claims, "cause")
+            return text_member(entry.result, "error") or text_member(entry.claims, "cause")
 
 
 def _told_of(result: Mapping[str, Any]) -> str:
@@ -89,11 +96,6 @@ def _told_of(result: Mapping[str, Any]) -> str:
     counted = {**(result.get("counts") or {}), **(result.get("reads") or {})}
     often = sorted(counted.items(), key=lambda each: (-each[1], each[0]))
     return ", ".join(f"{name} {times}" for name, times in often)
-
-
-def texts(value: object) -> list[str]:
-    """Return the items of a list as text; what is no list has none."""
-    return [str(item) for item in value] if isinstance(value, list) else []
 
 
 def render_story(story: RecordStory) -> str:
@@ -119,7 +121,7 @@ def _in_a_line(found: QueryResult) -> str:
         about.action,
         record.entry.stage,
         f"by {actor_of(record.entry.actor)}",
-        result_of(record.entry.result) or text(record.entry.verdict, "decision"),
+        result_of(record.entry.result) or text_member(record.entry.verdict, "decision"),
         f"({told})" if (told := why(record)) else "",
     )
     return " ".join(part for part in said if part)
@@ -141,7 +143,7 @@ def _asked(actor: Mapping[str, Any], request: Mapping[str, Any]) -> Iterable[tup
         numbers = [f"{name} {actor[name]}" for name in ("uid", "gid", "pid") if name in actor]
         yield "  actor", actor_of(actor) + (f" ({', '.join(numbers)})" if numbers else "")
     if request:
-        parts = (text(request, name) for name in ("method", "route", "object"))
+        parts = (text_member(request, name) for name in ("method", "route", "object"))
         yield "  asked", " ".join(part for part in parts if part)
     summary = request.get("summary")
     if isinstance(summary, Mapping):
@@ -150,18 +152,20 @@ def _asked(actor: Mapping[str, Any], request: Mapping[str, Any]) -> Iterable[tup
 
 def _decided(verdict: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
     if verdict:
-        rules = ", ".join(texts(verdict.get("rules")))
-        yield "  verdict", text(verdict, "decision") + (f" by {rules}" if rules else "")
-        yield from (("    injected", change) for change in texts(verdict.get("mutations")))
+        rules = ", ".join(texts_of(verdict.get("rules")))
+        yield "  verdict", text_member(verdict, "decision") + (f" by {rules}" if rules else "")
+        yield from (("    injected", change) for change in texts_of(verdict.get("mutations")))
         yield from _members({"policy": verdict.get("policy")})
 
 
 def _claimed(claims: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
     if claims:
-        yield "  claimed", text(claims, "cause")
+        yield "  claimed", text_member(claims, "cause")
         source = claims.get("source")
         if isinstance(source, Mapping):
-            yield from _source(text(source, "file"), source.get("line", 0), text(source, "commit"))
+            yield from _source(
+                text_member(source, "file"), source.get("line", 0), text_member(source, "commit")
+            )
         yield from _members({name: claims.get(name) for name in ("plan", "onBehalfOf")})
 
 

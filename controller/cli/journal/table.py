@@ -7,9 +7,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, tzinfo
 from typing import TYPE_CHECKING, Any, Final
 
-from controller.cli.journal.record_text import HEADERS, object_of, row, short_actor, texts, why
+from controller.cli.journal.record_text import HEADERS, object_of, row, short_actor, why
 from controller.cli.output.tables import Column, clip, clip_image, render
-from controller.core.records.query import Filter, QueryResult, text
+from controller.core.encoding.json_members import (
+    text_member,
+    texts_of,
+)
+from controller.core.records.query import Filter, QueryResult
 from controller.core.records.record import CLOSING
 
 if TYPE_CHECKING:
@@ -162,10 +166,10 @@ def _change(first: QueryResult, closing: QueryResult | None, *, time: str) -> tu
 
 def verdict_of(verdict: Any) -> str:
     """Return a verdict that RESULT doesn't say: neither plain permission, with defaults, nor refusal."""
-    decision = text(verdict, "decision")
+    decision = text_member(verdict, "decision")
     if decision in _PLAIN:
         return "-"
-    return " ".join((decision, *texts(verdict.get("rules"))[:2]))
+    return " ".join((decision, *texts_of(verdict.get("rules"))[:2]))
 
 
 def outcome_of(found: QueryResult) -> str:
@@ -175,7 +179,7 @@ def outcome_of(found: QueryResult) -> str:
         case "intent":
             return "open"
         case "refusal":
-            rules = texts(entry.verdict.get("rules"))
+            rules = texts_of(entry.verdict.get("rules"))
             return f"refused: {rules[0]}" if rules else "refused"
         case "recovered" if "settled" in entry.result:
             settled = str(entry.result["settled"])

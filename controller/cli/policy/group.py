@@ -56,7 +56,7 @@ Examples:
 @json_option
 def show(policy: str | None, state: Path | None, as_json: bool) -> int:
     """Show the policy: --policy, else the running broker's, else the instance's, else strict."""
-    from controller.core.admission.create import describe
+    from controller.core.policy.describe import describe
 
     root = state_root(state)
     rules = policy_in_force(policy, root=root, instance=read_instance(root))
@@ -121,7 +121,7 @@ def _judge(
 ) -> tuple[bool, list[tuple[str, AdmissionDecision]]]:
     """Return whether the file is invalid, and what is said of each thing in it."""
     from controller.cli.clients import offline
-    from controller.core.admission import create as admission
+    from controller.core.admission import preview
     from controller.core.encoding.strict_json import InvalidJson, parse
     from controller.core.manifests.resolve import desired_of
     from controller.core.policy.refusals import verdict_in_document
@@ -131,7 +131,7 @@ def _judge(
             body = parse(content.encode())
         except InvalidJson as error:
             raise UsageError("file.invalid", f"{name}: {error}") from error
-        return False, [(name, admission.check(rules, body, name="", actor=actor))]
+        return False, [(name, preview.check_create(rules, body, name="", actor=actor))]
     desired = desired_of({name: content})
     for problem in desired.problems:
         click.echo(problem.render(), err=True)

@@ -12,12 +12,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from controller.core.admission.create import AdmissionDecision
+from controller.core.encoding.json_members import mapping_member
 from controller.core.encoding.uuid7 import timestamp_s
 from controller.core.enforcement.kernel_mounts import SHM_DEFAULT
 from controller.core.engine_api.comparable_fields import describe_difference, differing_settings
 from controller.core.engine_api.requests import Finding
 from controller.core.engine_api.translate import endpoint_aliases, settings
+from controller.core.rules.verdict import AdmissionDecision
 from controller.model import names
 from controller.model.policy.document import OPERATOR_OWNER, Policy
 from controller.model.records import Actor, Role
@@ -228,8 +229,7 @@ def judge_likeness(admission: AdmissionDecision, inspect: Mapping[str, Any]) -> 
 
 
 def _labels_of(admission: AdmissionDecision) -> Mapping[str, Any]:
-    found = admission.summary.get("labels")
-    return found if isinstance(found, Mapping) else {}
+    return mapping_member(admission.summary, "labels")
 
 
 def _unlike(reason: str) -> Finding:

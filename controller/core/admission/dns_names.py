@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from controller.core.encoding.json_members import mapping_member, texts_of
 from controller.core.engine_api.requests import CreateRequest, Finding
 from controller.model import names
 from controller.model.inventory import ContainerItem
@@ -53,11 +54,11 @@ def service_of(item: ContainerItem) -> str:
 
 def of_summary(summary: Mapping[str, Any]) -> DnsNames:
     """Return what the container of an open create will answer to, by its intent's summary."""
-    labels, settings = _mapping(summary.get("labels")), _mapping(summary.get("settings"))
+    labels, settings = mapping_member(summary, "labels"), mapping_member(summary, "settings")
     by_controller = labels.get(names.ORIGIN) == "controller"
     service = str(labels.get(names.SERVICE, "")) if by_controller else ""
-    told = (str(summary.get("name", "")), service, *_texts(summary.get("answersTo")))
-    owner, networks = str(labels.get(names.OWNER, "")), _texts(settings.get("networks"))
+    told = (str(summary.get("name", "")), service, *texts_of(summary.get("answersTo")))
+    owner, networks = str(labels.get(names.OWNER, "")), texts_of(settings.get("networks"))
     key = f"{labels.get(names.NAMESPACE, '')}/{service}" if by_controller else ""
     return answering(owner, networks, told, service=key)
 
@@ -86,11 +87,3 @@ def clashes(
             f"another owner's container answers to {name!r} on a network that both would share",
             "choose another name, or ask root for a namespace of your own",
         )
-
-
-def _mapping(value: object) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}
-
-
-def _texts(value: object) -> list[str]:
-    return [each for each in value if isinstance(each, str)] if isinstance(value, list) else []

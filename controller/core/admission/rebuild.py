@@ -23,7 +23,7 @@ from controller.core.engine_api.requests import (
     RequestBody,
     ResourceLimits,
 )
-from controller.core.rules.confinement import confinement_of, confinement_to
+from controller.core.rules.confinement import confinement_of, confinement_to_json
 from controller.core.rules.container import capability, variable_names
 from controller.core.rules.context import Case, name_of, reference_text
 from controller.core.rules.facts import Stamp
@@ -419,7 +419,7 @@ def summary_of(case: Case, final: FinalRequest) -> dict[str, object]:
         # It runs over and over without a record of its own: its kind, and no argument of it.
         "healthcheck": list(request.healthcheck.test[:1]) if request.healthcheck else [],
         "exceptions": list(case.exceptions),
-        "confined": confinement_to(confinement_of(case, request)),
+        "confined": confinement_to_json(confinement_of(case, request)),
     }
 
 

@@ -15,7 +15,7 @@ from controller.core.engine_api.requests import (
 )
 from controller.core.policy.grants import GrantRequest
 from controller.core.policy.remedies import with_grants
-from controller.core.records.inventory import settings_to
+from controller.core.records.inventory_json import settings_to_json
 from controller.core.rules.container import judge_limits, judge_restart
 from controller.core.rules.context import case_of_existing
 from controller.core.rules.facts import ContainerFacts, CreateFacts, HostFacts
@@ -75,7 +75,7 @@ def admit_update(
         wanted = CreateRequest(limits=request.limits, restart=request.restart)
         return denied(with_grants(refused, GrantRequest(wanted, by_client=by_client), policy))
     settings = _settings_after(request, before, after)
-    summary: RequestBody = {"settings": settings_to(settings), "fields": sorted(body)}
+    summary: RequestBody = {"settings": settings_to_json(settings), "fields": sorted(body)}
     admitted = AdmissionDecision(verdict_of((), changes), body, summary=summary, settings=settings)
     return tolerating(admitted, findings, policy.modes)
 

@@ -17,14 +17,30 @@ from enum import StrEnum
 from typing import Any
 from urllib.parse import quote
 
-from controller.core.enforcement.proof import ProofKind
+from controller.core.encoding.json_members import (
+    list_of,
+    mapping_member,
+)
 from controller.core.engine_api.translate import settings
-from controller.core.records.inventory import settings_from, settings_to, updated
+from controller.core.records.inventory import updated
+from controller.core.records.inventory_json import settings_from_json, settings_to_json
 from controller.model import names
 from controller.model.inventory import ExecSession, OpenIntent
 from controller.model.mutations import Mutation
 
 _NEVER = "0001-01-01T00:00:00Z"
+
+
+class ProofKind(StrEnum):
+    """How recovery finds out whether a mutation took effect; the route table has one per route."""
+
+    LABEL = "the label of the intent"  # the created object carries it
+    ABSENCE = "it isn't there any more"
+    STARTED = "another StartedAt than before"
+    FINISHED = "another FinishedAt than before"
+    FIELD = "the field that was to change"
+    DIGEST = "the image that the reference means"
+    NONE = "none"
 
 
 class Settled(StrEnum):
@@ -123,10 +139,7 @@ def _labelled(intent: OpenIntent, identifier: str, told: Any) -> SettlementEvide
     Labels can be copied, names can't be held twice: together they say that it is the one.
     """
     kind = _kind(intent)
-    if kind == "volume":
-        found = [] if told is None else [told]
-    else:
-        found = told if isinstance(told, list) else []
+    found = ([] if told is None else [told]) if kind == "volume" else list_of(told)
     name = str(intent.request.get("object", ""))
     ours = [
         each
@@ -186,8 +199,8 @@ def _renamed(intent: OpenIntent, told: Mapping[str, Any]) -> SettlementEvidence:
 
 
 def _updated(intent: OpenIntent, told: Mapping[str, Any]) -> SettlementEvidence:
-    wanted = settings_to(settings_from(_summary(intent).get("settings") or {}))
-    now = settings_to(settings(told))
+    wanted = settings_to_json(settings_from_json(_summary(intent).get("settings") or {}))
+    now = settings_to_json(settings(told))
     # What else is changed between the two isn't the update's matter.
     same = all(wanted[key] == now[key] for key in updated(_summary(intent)))
     return SettlementEvidence(applied=same, seen=json.dumps(now, sort_keys=True))
@@ -224,8 +237,7 @@ def _kind(intent: OpenIntent) -> str:
 
 
 def _summary(intent: OpenIntent) -> Mapping[str, Any]:
-    summary = intent.request.get("summary")
-    return summary if isinstance(summary, Mapping) else {}
+    return mapping_member(intent.request, "summary")
 
 
 _RFC3339 = re.compile(r"(.{19})(?:\.([0-9]+))?(Z|[+-][0-9]{2}:[0-9]{2})", re.ASCII)

@@ -7,11 +7,13 @@ it is open, and what it asked for takes effect with its closing record, if that 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, fields, replace
-from typing import Any, TypeVar, cast
+from dataclasses import asdict, dataclass, replace
+from typing import Any, TypeVar
 
+from controller.core.encoding.json_members import mapping_member, text_member, texts_of
 from controller.core.records import endings
-from controller.core.rules.confinement import confinement_from, confinement_to
+from controller.core.records.inventory_json import SETTINGS_FIELDS, settings_from_json
+from controller.core.rules.confinement import confinement_from_json
 from controller.model import mutations, names
 from controller.model.inventory import (
     APPROVALS_MAX,
@@ -51,10 +53,10 @@ def fold(inventory: Inventory, record: Record) -> Inventory:
     # RFC 3339 in UTC, to the millisecond: it sorts as text. A clock may have been set back.
     inventory = replace(inventory, seq=record.seq, time=max(inventory.time, record.time))
     entry = record.entry
-    route = _text(entry.request, "route")
+    route = text_member(entry.request, "route")
     match entry.stage:
         case "intent":
-            role = _text(entry.actor, "role")
+            role = text_member(entry.actor, "role")
             uid = entry.actor.get("uid")
             intent = OpenIntent(
                 record.seq,
@@ -72,19 +74,21 @@ def fold(inventory: Inventory, record: Record) -> Inventory:
         case "violation" if entry.result.get("putBack") is not True:
             return _violated(inventory, record)
         case "read" if route in _GONE and entry.actor.get("role") == "broker":
-            return _GONE[route](inventory, _text(entry.request, "object"))
+            return _GONE[route](inventory, text_member(entry.request, "object"))
         case _:
             return inventory
 
 
 def _operated(inventory: Inventory, record: Record, route: str) -> Inventory:
     """Return the inventory after an operator's act that changes it without the engine."""
-    summary = _mapping(record.entry.request.get("summary"))
+    summary = mapping_member(record.entry.request, "summary")
     match route:
         case mutations.TRUST:
             return _trust(inventory, summary)
         case mutations.EXEC_END:
-            return replace(inventory, sessions=_without(inventory.sessions, _text(summary, "exec")))
+            return replace(
+                inventory, sessions=_without(inventory.sessions, text_member(summary, "exec"))
+            )
         case mutations.ADOPT:
             return adopted(inventory, record.seq, record.entry.request)
         case mutations.APPROVE:
@@ -115,11 +119,11 @@ class Closing:
     @property
     def labels(self) -> Mapping[str, Any]:
         """The labels of ours that the broker wrote."""
-        return _mapping(self.summary.get("labels"))
+        return mapping_member(self.summary, "labels")
 
     def label(self, name: str) -> str:
         """Return one of them."""
-        return _text(self.labels, name)
+        return text_member(self.labels, name)
 
 
 def _close(inventory: Inventory, record: Record) -> Inventory:
@@ -132,15 +136,15 @@ def _close(inventory: Inventory, record: Record) -> Inventory:
         id=entry.id,
         seq=intent.seq,
         role=intent.role,
-        object=_text(intent.request, "object"),
-        summary=_mapping(intent.request.get("summary")),
+        object=text_member(intent.request, "object"),
+        summary=mapping_member(intent.request, "summary"),
         result=entry.result,
         recovered=entry.stage == "recovered",
         applied=applied(record),
         time=intent.time,
         uid=intent.uid,
     )
-    route = _text(intent.request, "route")
+    route = text_member(intent.request, "route")
     if closing.applied or (route == Mutation.CONTAINER_REMOVE and gone(record)):
         inventory = _ended(inventory, route, closing, record.time)
     effect = _EFFECTS.get(route)
@@ -174,7 +178,7 @@ def gone(record: Record) -> bool:
 
 
 def _container_created(inventory: Inventory, closing: Closing) -> Inventory:
-    identifier = _text(closing.result, "container")
+    identifier = text_member(closing.result, "container")
     if not closing.applied or not identifier:
         return inventory
     slot = closing.label(names.SLOT)
@@ -187,18 +191,18 @@ def _container_created(inventory: Inventory, closing: Closing) -> Inventory:
         owner=closing.label(names.OWNER),
         origin=closing.label(names.ORIGIN),
         intent=closing.id,
-        image=closing.label(names.IMAGE) or _text(closing.summary, "image"),
-        admitted=settings_from(_mapping(closing.summary.get("settings"))),
+        image=closing.label(names.IMAGE) or text_member(closing.summary, "image"),
+        admitted=settings_from_json(mapping_member(closing.summary, "settings")),
         seq=closing.seq,
         recovered=closing.recovered,
-        aliases=_texts(closing.summary.get("answersTo")),
-        confined=confinement_from(closing.summary.get("confined")),
+        aliases=texts_of(closing.summary.get("answersTo")),
+        confined=confinement_from_json(closing.summary.get("confined")),
     )
     inventory = _with_item(inventory, item)
-    image = _text(closing.summary, "imageId")
+    image = text_member(closing.summary, "imageId")
     if not item.revision or not image:
         return inventory
-    first = inventory.pins.get(item.revision, Image(image, _text(closing.summary, "digest")))
+    first = inventory.pins.get(item.revision, Image(image, text_member(closing.summary, "digest")))
     return _pinned(inventory, item.revision, first)
 
 
@@ -221,17 +225,17 @@ def _restarted(inventory: Inventory, asked: Mapping[str, Any]) -> Inventory:
     """Forget what a revision is pinned to, if its image is to be looked up anew."""
     if asked.get("anew") is not True:
         return inventory
-    return replace(inventory, pins=_without(inventory.pins, _text(asked, "revision")))
+    return replace(inventory, pins=_without(inventory.pins, text_member(asked, "revision")))
 
 
 def adopted(inventory: Inventory, seq: int, request: Mapping[str, Any]) -> Inventory:
     """Return the inventory with an object that an operator adopted, as if it had been created."""
-    summary, identifier = _mapping(request.get("summary")), _text(request, "object")
-    effect = _ADOPTED.get(_text(summary, "kind"))
+    summary, identifier = mapping_member(request, "summary"), text_member(request, "object")
+    effect = _ADOPTED.get(text_member(summary, "kind"))
     if effect is None:
         return inventory  # the act itself
     closing = Closing(
-        id=_text(_mapping(summary.get("labels")), names.INTENT),
+        id=text_member(mapping_member(summary, "labels"), names.INTENT),
         seq=seq,
         role="operator",
         object=identifier,
@@ -244,7 +248,7 @@ def adopted(inventory: Inventory, seq: int, request: Mapping[str, Any]) -> Inven
     item = inventory.containers.get(identifier)
     if item is None or not summary.get("started"):
         return inventory
-    effective = _text(summary, "effective")
+    effective = text_member(summary, "effective")
     return _with_item(inventory, replace(item, started=True, effective=effective))
 
 
@@ -260,17 +264,17 @@ def _container_started(inventory: Inventory, closing: Closing) -> Inventory:
         return inventory
     if closing.result.get("status") != _NOT_MODIFIED:
         inventory = _runs_again(inventory, closing)
-    effective = _text(closing.result, "effective")
+    effective = text_member(closing.result, "effective")
     return _with_item(inventory, replace(item, started=True, effective=effective))
 
 
 def _violated(inventory: Inventory, record: Record) -> Inventory:
     entry = record.entry
-    item = inventory.containers.get(_text(entry.request, "object"))
+    item = inventory.containers.get(text_member(entry.request, "object"))
     if item is None:
         return inventory
     rules, found = entry.verdict.get("rules"), entry.result.get("found")
-    ending = endings.violation(item.id, _texts(rules), _texts(found), record.time)
+    ending = endings.violation(item.id, texts_of(rules), texts_of(found), record.time)
     inventory = replace(inventory, endings=endings.added(inventory.endings, ending))
     return _with_item(inventory, replace(item, effective="violation", violation=entry.id))
 
@@ -299,14 +303,14 @@ def _runs_again(inventory: Inventory, closing: Closing) -> Inventory:
 
 def _going(inventory: Inventory, record: Record, intent: OpenIntent) -> Inventory:
     """Note what the controller takes down; from its intent on, so that none is between two."""
-    summary = _mapping(intent.request.get("summary"))
+    summary = mapping_member(intent.request, "summary")
     takes = summary.get("takesDown")
     if intent.role != "controller" or takes not in ("slot", "service"):
         return inventory
     taken = TakenDown(
-        container=_text(intent.request, "object"),
+        container=text_member(intent.request, "object"),
         service=f"{summary.get('namespace', '')}/{summary.get('service', '')}",
-        route=_text(intent.request, "route"),
+        route=text_member(intent.request, "route"),
         last=takes == "service",
         intent=record.entry.id,
         seq=record.seq,
@@ -320,7 +324,7 @@ def _going(inventory: Inventory, record: Record, intent: OpenIntent) -> Inventor
 def _used(inventory: Inventory, record: Record, intent: OpenIntent) -> Inventory:
     """Note the approval that an intent used up, for its object."""
     rules = record.entry.verdict.get("rules")
-    subject = _text(intent.request, "object")
+    subject = text_member(intent.request, "object")
     if intent.request.get("route") == Mutation.VOLUME_REMOVE:
         subject = VOLUME + subject
     approvals = inventory.approvals
@@ -335,9 +339,9 @@ def _used(inventory: Inventory, record: Record, intent: OpenIntent) -> Inventory
 
 
 def _approved(inventory: Inventory, record: Record) -> Inventory:
-    told = _mapping(record.entry.request.get("summary"))
+    told = mapping_member(record.entry.request, "summary")
     objects = tuple(str(each) for each in told.get("objects") or ())
-    approval = Approval(record.entry.id, _text(told, "plan"), objects, record.time)
+    approval = Approval(record.entry.id, text_member(told, "plan"), objects, record.time)
     kept = {**inventory.approvals, approval.id: approval}
     return replace(inventory, approvals=dict([*kept.items()][-APPROVALS_MAX:]))
 
@@ -385,15 +389,15 @@ def _networks_changed(
 
 def _updated(admitted: Settings, closing: Closing) -> Settings:
     """Take over what was asked for; what else differs by then is drift, and stays it."""
-    now = asdict(settings_from(_mapping(closing.summary.get("settings"))))
+    now = asdict(settings_from_json(mapping_member(closing.summary, "settings")))
     return replace(admitted, **{name: now[name] for name in updated(closing.summary)})
 
 
 def updated(summary: Mapping[str, Any]) -> tuple[str, ...]:
     """Return the settings that an update asked for, by its intent's summary; else all of them."""
-    asked = _texts(summary.get("fields"))
+    asked = texts_of(summary.get("fields"))
     if not asked:
-        return tuple(name for name in _SETTINGS_FIELDS if name not in {"name", "networks"})
+        return tuple(name for name in SETTINGS_FIELDS if name not in {"name", "networks"})
     return tuple(name for key in asked for name in _UPDATED.get(key, ()))
 
 
@@ -405,7 +409,7 @@ def _joined(inventory: Inventory, closing: Closing) -> Inventory:
     """Take note of a network that was joined; also of the names there, whoever asked."""
     inventory = _networks_changed(_connected)(inventory, closing)
     item = inventory.containers.get(closing.object)
-    told = _texts(closing.summary.get("answersTo"))
+    told = texts_of(closing.summary.get("answersTo"))
     if item is None or not closing.applied or not told:
         return inventory
     aliases = tuple(sorted({*item.aliases, *told}))[:ALIASES_MAX]
@@ -413,12 +417,12 @@ def _joined(inventory: Inventory, closing: Closing) -> Inventory:
 
 
 def _connected(admitted: Settings, closing: Closing) -> Settings:
-    joined = {*admitted.networks, _text(closing.summary, "network")}
+    joined = {*admitted.networks, text_member(closing.summary, "network")}
     return replace(admitted, networks=tuple(sorted(joined)))
 
 
 def _disconnected(admitted: Settings, closing: Closing) -> Settings:
-    left = _text(closing.summary, "network")
+    left = text_member(closing.summary, "network")
     return replace(admitted, networks=tuple(n for n in admitted.networks if n != left))
 
 
@@ -437,12 +441,12 @@ def _volume_created(inventory: Inventory, closing: Closing) -> Inventory:
 
 
 def _belonging(closing: Closing) -> OwnedObject | None:
-    identifier = _text(closing.result, "object")
+    identifier = text_member(closing.result, "object")
     if not closing.applied or not identifier:
         return None
     return OwnedObject(
         id=identifier,
-        name=_text(closing.summary, "name"),
+        name=text_member(closing.summary, "name"),
         namespace=closing.label(names.NAMESPACE),
         owner=closing.label(names.OWNER),
         origin=closing.label(names.ORIGIN),
@@ -471,8 +475,8 @@ def _image_removed(inventory: Inventory, closing: Closing) -> Inventory:
     """
     if not closing.applied and closing.result.get("status") != _NOT_FOUND:
         return inventory
-    names_gone = {closing.object, *_texts(closing.result.get("untagged"))}
-    gone = {closing.object, *_texts(closing.result.get("deleted"))}
+    names_gone = {closing.object, *texts_of(closing.result.get("untagged"))}
+    gone = {closing.object, *texts_of(closing.result.get("deleted"))}
     ledger = {
         reference: trusted
         for reference, trusted in inventory.ledger.items()
@@ -482,17 +486,9 @@ def _image_removed(inventory: Inventory, closing: Closing) -> Inventory:
     return replace(inventory, ledger=ledger, pins=pins)
 
 
-def _text(told: Mapping[str, Any], name: str) -> str:
-    return str(told.get(name, ""))
-
-
-def _texts(value: object) -> tuple[str, ...]:
-    return tuple(map(str, value)) if isinstance(value, list | tuple) else ()
-
-
 def _exec_started(inventory: Inventory, closing: Closing) -> Inventory:
     """Take up a session. One whose start nobody saw the answer of may run as well."""
-    identifier = _text(closing.summary, "exec")
+    identifier = text_member(closing.summary, "exec")
     unknown = closing.recovered and not closing.applied
     if not identifier or not (closing.applied or unknown):
         return inventory
@@ -501,10 +497,10 @@ def _exec_started(inventory: Inventory, closing: Closing) -> Inventory:
 
 
 def _trust(inventory: Inventory, told: Mapping[str, Any]) -> Inventory:
-    reference, image = _text(told, "reference"), _text(told, "id")
+    reference, image = text_member(told, "reference"), text_member(told, "id")
     if not reference or not image:
         return inventory
-    trusted = TrustedImage(reference, image, _text(told, "digest"))
+    trusted = TrustedImage(reference, image, text_member(told, "digest"))
     return replace(inventory, ledger={**inventory.ledger, reference: trusted})
 
 
@@ -570,114 +566,6 @@ _UPDATED: dict[str, tuple[str, ...]] = {
     "PidsLimit": ("pids",),
     "RestartPolicy": ("restart", "restart_max"),
 }
-_SETTINGS_FIELDS = frozenset(field.name for field in fields(Settings))
-
-
-def settings_to(settings: Settings) -> dict[str, object]:
-    """Return settings as JSON, with the names of the dataclass."""
-    lists = {"networks": list(settings.networks), "others": list(settings.others)}
-    return {**asdict(settings), **lists}
-
-
-def settings_from(told: Mapping[str, Any]) -> Settings:
-    """Return the settings that ``settings_to`` wrote; large numbers may have become strings."""
-    known = {key: value for key, value in told.items() if key in _SETTINGS_FIELDS}
-    for name in _SETTINGS_NUMBERS & known.keys():
-        known[name] = int(known[name])
-    lists = {name: tuple(map(str, known.pop(name, ()))) for name in ("networks", "others")}
-    return Settings(**{"name": "", **known, **lists})
-
-
-_SETTINGS_NUMBERS = frozenset(
-    {
-        "memory",
-        "memory_swap",
-        "memory_reservation",
-        "nano_cpus",
-        "cpu_quota",
-        "cpu_period",
-        "cpu_shares",
-        "pids",
-        "restart_max",
-    }
-)
-
-
-def to_json(inventory: Inventory) -> dict[str, object]:
-    """Return the whole inventory as JSON, for the broker's own file."""
-    return {
-        "seq": inventory.seq,
-        "time": inventory.time,
-        "containers": [item_to(item) for item in inventory.containers.values()],
-        "networks": [asdict(made) for made in inventory.networks.values()],
-        "volumes": [asdict(made) for made in inventory.volumes.values()],
-        "ledger": [asdict(trusted) for trusted in inventory.ledger.values()],
-        # A list: what is written keeps no order of members.
-        "pins": [{"revision": r, **asdict(image)} for r, image in inventory.pins.items()],
-        "sessions": [asdict(session) for session in inventory.sessions.values()],
-        "open": {identifier: asdict(intent) for identifier, intent in inventory.open.items()},
-        "taken": [asdict(taken) for taken in inventory.taken.values()],
-        "approvals": [asdict(approval) for approval in inventory.approvals.values()],
-        "endings": [asdict(ending) for ending in inventory.endings.values()],
-        "takenDown": inventory.taken_down,
-    }
-
-
-def from_json(value: Mapping[str, Any]) -> Inventory:
-    """Return the inventory that ``to_json`` wrote.
-
-    Raises:
-        KeyError, TypeError, ValueError: it isn't one.
-    """
-    items = [
-        ContainerItem(
-            **{
-                **told,
-                "admitted": settings_from(told["admitted"]),
-                "aliases": _texts(told.get("aliases")),
-                "confined": confinement_from(told.get("confined")),
-            }
-        )
-        for told in value["containers"]
-    ]
-    return Inventory(
-        seq=int(value["seq"]),
-        time=_text(value, "time"),
-        containers={item.id: item for item in items},
-        networks={told["id"]: OwnedObject(**told) for told in value["networks"]},
-        volumes={told["id"]: OwnedObject(**told) for told in value["volumes"]},
-        ledger={told["reference"]: TrustedImage(**told) for told in value["ledger"]},
-        pins=_pins(value["pins"]),
-        # Snapshots of brokers before sessions were known have none.
-        sessions={told["id"]: ExecSession(**told) for told in value.get("sessions", ())},
-        open={identifier: OpenIntent(**told) for identifier, told in value["open"].items()},
-        taken={told["container"]: TakenDown(**told) for told in value.get("taken", ())},
-        approvals={told["id"]: _approval(told) for told in value.get("approvals", ())},
-        # Snapshots of earlier brokers have none.
-        endings={told["container"]: Ending(**told) for told in value.get("endings", ())},
-        taken_down=_text(value, "takenDown"),
-    )
-
-
-def _pins(value: Any) -> dict[str, Image]:
-    if isinstance(value, Mapping):  # of brokers before there was a limit
-        return {revision: Image(**told) for revision, told in value.items()}
-    return {told["revision"]: Image(told["id"], told["digest"]) for told in value}
-
-
-def _approval(told: Mapping[str, Any]) -> Approval:
-    lists = {"objects": tuple(told["objects"]), "used": tuple(told["used"])}
-    return Approval(**{**told, **lists})
-
-
-def item_to(item: ContainerItem) -> dict[str, object]:
-    """Return one container of the inventory as JSON."""
-    confined = None if item.confined is None else confinement_to(item.confined)
-    return {**asdict(item), "admitted": settings_to(item.admitted), "confined": confined}
-
-
-def _mapping(value: object) -> Mapping[str, Any]:
-    return cast("Mapping[str, Any]", value) if isinstance(value, Mapping) else {}
 
 
 def _without(mapping: dict[str, _T], key: str) -> dict[str, _T]:

@@ -11,8 +11,16 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
-from controller.core.records.inventory import applied, settings_from
-from controller.core.records.query import QueryResult, RecordSubject, is_adoption, text
+from controller.core.encoding.json_members import (
+    list_of,
+    mapping_member,
+    mapping_of,
+    text_member,
+    texts_of,
+)
+from controller.core.records.inventory import applied
+from controller.core.records.inventory_json import settings_from_json
+from controller.core.records.query import QueryResult, RecordSubject, is_adoption
 from controller.core.records.record import CLOSING
 from controller.core.records.views import SHAPING, SHAPING_MAX
 from controller.model import mutations, names
@@ -41,8 +49,8 @@ class Fact:
     @property
     def line(self) -> int:
         """The line of the file that says so: the field's, else where the document begins."""
-        source = _mapping(self.origin.record.entry.claims.get("source"))
-        lines = _mapping(source.get("lines"))
+        source = mapping_member(self.origin.record.entry.claims, "source")
+        lines = mapping_member(source, "lines")
         line = lines.get(WRITTEN.get(self.name, ""), source.get("line", 0))
         return line if isinstance(line, int) else 0
 
@@ -127,7 +135,7 @@ class _Told:
             if closing.record.entry.result.get("settled") == "unknown":
                 self._is("unknown", intent, f"what came of {action} isn't known")
             return
-        summary = _mapping(intent.record.entry.request.get("summary"))
+        summary = mapping_member(intent.record.entry.request, "summary")
         if action == Mutation.CONTAINER_CREATE:
             self._created(intent, summary)
         elif action in _CHANGES:
@@ -149,7 +157,7 @@ class _Told:
             self._is(state, None, f"it already was when record {intent.record.seq} asked for it")
 
     def _killed(self, intent: QueryResult, summary: Mapping[str, Any]) -> None:
-        signal = text(summary, "signal")
+        signal = text_member(summary, "signal")
         if signal.upper() in _ENDING:
             self._is("stopped", intent)
         else:
@@ -157,8 +165,8 @@ class _Told:
 
     def _created(self, intent: QueryResult, summary: Mapping[str, Any]) -> None:
         self.summary = summary
-        self.settings = settings_from(_mapping(summary.get("settings")))
-        rules = frozenset(_texts(intent.record.entry.verdict.get("rules")))
+        self.settings = settings_from_json(mapping_member(summary, "settings"))
+        rules = frozenset(texts_of(intent.record.entry.verdict.get("rules")))
         for name, value, rule in _asked(summary, self.settings, rules):
             self._holds(name, value, intent, rule if rule in rules else "")
         self._is("created", intent)
@@ -167,10 +175,10 @@ class _Told:
         """Begin anew: what was taken in is what was seen then, whatever it was created as."""
         self.about = found.about
         self.facts.clear()
-        summary = _mapping(found.record.entry.request.get("summary"))
+        summary = mapping_member(found.record.entry.request, "summary")
         self._created(found, summary)
         # Only of one that ran, the kernel was asked what it runs as.
-        if text(summary, "effective"):
+        if text_member(summary, "effective"):
             self._is("running", found, "it was adopted then, and ran already")
         elif summary.get("started"):
             self._is("stopped", found, "it was adopted then, and didn't run")
@@ -182,7 +190,7 @@ class _Told:
         self.facts[key] = Fact(name, value, intent, rule)
 
     def updated(self, intent: QueryResult, summary: Mapping[str, Any]) -> None:
-        now = settings_from(_mapping(summary.get("settings")))
+        now = settings_from_json(mapping_member(summary, "settings"))
         before = self.settings
         for name, attribute, written, _ in _SETTINGS:
             value = written(getattr(now, attribute), now)
@@ -191,24 +199,24 @@ class _Told:
         self.settings = now
 
     def renamed(self, intent: QueryResult, summary: Mapping[str, Any]) -> None:
-        name = text(summary, "name")
+        name = text_member(summary, "name")
         self._holds("name", name, intent)
         self.about = replace(self.about or intent.about, name=name)
 
     def joined(self, intent: QueryResult, summary: Mapping[str, Any]) -> None:
-        self._holds("network", text(summary, "network"), intent)
+        self._holds("network", text_member(summary, "network"), intent)
 
     def left(self, _: QueryResult, summary: Mapping[str, Any]) -> None:
-        self.facts.pop(("network", text(summary, "network")), None)
+        self.facts.pop(("network", text_member(summary, "network")), None)
 
     def result(self) -> Provenance | None:
         if self.about is None:
             return None
-        labels = _mapping(self.summary.get("labels"))
+        labels = mapping_member(self.summary, "labels")
         return Provenance(
             about=self.about,
-            slot=text(labels, names.SLOT),
-            revision=text(labels, names.REVISION),
+            slot=text_member(labels, names.SLOT),
+            revision=text_member(labels, names.REVISION),
             facts=tuple(sorted(self.facts.values(), key=lambda fact: _ORDER[fact.name])),
             state=self.state,
             since=self.since,
@@ -300,27 +308,27 @@ def _asked(
     summary: Mapping[str, Any], settings: Settings, rules: frozenset[str]
 ) -> Iterator[tuple[str, str, str]]:
     """Yield what a create asked for or was given: fact, value, and the rule that may have given it."""
-    labels = _mapping(summary.get("labels"))
+    labels = mapping_member(summary, "labels")
     plain = (
         ("name", settings.name, "name.given"),
-        ("image", text(summary, "image"), ""),
-        ("image id", text(summary, "imageId"), "image.pinned"),
-        ("revision", text(labels, names.REVISION), ""),
+        ("image", text_member(summary, "image"), ""),
+        ("image id", text_member(summary, "imageId"), "image.pinned"),
+        ("revision", text_member(labels, names.REVISION), ""),
         *(
             (name, written(getattr(settings, attribute), settings), rule)
             for name, attribute, written, rule in _SETTINGS
         ),
-        ("answers to", ", ".join(_texts(summary.get("answersTo"))), ""),
+        ("answers to", ", ".join(texts_of(summary.get("answersTo"))), ""),
         ("root filesystem", _root(summary), ""),
-        ("capabilities", ", ".join(_texts(summary.get("caps"))) or "none", ""),
-        ("environment", ", ".join(_texts(summary.get("env"))), ""),
-        ("healthcheck", ", ".join(_texts(summary.get("healthcheck"))), ""),
-        ("exceptions", ", ".join(_texts(summary.get("exceptions"))), ""),
+        ("capabilities", ", ".join(texts_of(summary.get("caps"))) or "none", ""),
+        ("environment", ", ".join(texts_of(summary.get("env"))), ""),
+        ("healthcheck", ", ".join(texts_of(summary.get("healthcheck"))), ""),
+        ("exceptions", ", ".join(texts_of(summary.get("exceptions"))), ""),
         *(("network", network, "network.mode") for network in settings.networks),
-        *(("port", port, "port.loopback") for port in _texts(summary.get("ports"))),
+        *(("port", port, "port.loopback") for port in texts_of(summary.get("ports"))),
         *(
-            ("mount", _mount(mount), text(_mapping(mount), "rule") or "default.tmpfs")
-            for mount in _list(summary.get("mounts"))
+            ("mount", _mount(mount), text_member(mapping_of(mount), "rule") or "default.tmpfs")
+            for mount in list_of(summary.get("mounts"))
         ),
     )
     yield from ((name, value, rule) for name, value, rule in plain if value)
@@ -338,19 +346,7 @@ def _root(summary: Mapping[str, Any]) -> str:
 
 
 def _mount(mount: object) -> str:
-    told = _mapping(mount)
-    source = text(told, "source")
+    told = mapping_of(mount)
+    source = text_member(told, "source")
     access = "" if told.get("type") == "tmpfs" else ", read-only" if told.get("readOnly") else ""
-    return f"{text(told, 'type')} {source + ' at ' if source else ''}{text(told, 'target')}{access}"
-
-
-def _mapping(value: object) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}
-
-
-def _list(value: object) -> list[object]:
-    return value if isinstance(value, list) else []
-
-
-def _texts(value: object) -> list[str]:
-    return [str(each) for each in _list(value)]
+    return f"{text_member(told, 'type')} {source + ' at ' if source else ''}{text_member(told, 'target')}{access}"

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, NamedTuple, Protocol, TypeVar
 
+from controller.core.encoding.json_members import mapping_member, text_member
 from controller.core.records.inventory import applied, gone
 from controller.core.records.record import CLOSING
 from controller.model import mutations, names
@@ -106,7 +107,7 @@ class RecordContext:
         entry = record.entry
         if entry.stage in CLOSING:
             about = self.intents.pop(entry.id, None) or RecordSubject()
-            if identifier := text(entry.result, "container"):
+            if identifier := text_member(entry.result, "container"):
                 about = replace(about, id=identifier)
             self._settle(record, about)
             return about
@@ -121,23 +122,25 @@ class RecordContext:
 
     def about(self, request: Mapping[str, Any]) -> RecordSubject:
         """Return what a request is about."""
-        summary = _mapping(request.get("summary"))
-        labels = _mapping(summary.get("labels"))
-        thing = text(request, "object")
+        summary = mapping_member(request, "summary")
+        labels = mapping_member(summary, "labels")
+        thing = text_member(request, "object")
         life = self.lives.get(thing) if is_full_id(thing) else None
         known = life.about if life is not None else RecordSubject()
-        action = text(request, "route")
-        told = text(summary, "name")
+        action = text_member(request, "route")
+        told = text_member(summary, "name")
         return RecordSubject(
-            namespace=text(labels, names.NAMESPACE)
-            or text(summary, "namespace")
+            namespace=text_member(labels, names.NAMESPACE)
+            or text_member(summary, "namespace")
             or known.namespace,
-            service=text(labels, names.SERVICE) or text(summary, "service") or known.service,
-            owner=text(labels, names.OWNER) or text(summary, "owner") or known.owner,
+            service=text_member(labels, names.SERVICE)
+            or text_member(summary, "service")
+            or known.service,
+            owner=text_member(labels, names.OWNER) or text_member(summary, "owner") or known.owner,
             name=known.name or told or thing,
             id=known.id or thing,
             action=action,
-            method=text(request, "method"),
+            method=text_member(request, "method"),
             becomes=told if action == Mutation.CONTAINER_RENAME else "",
         )
 
@@ -174,23 +177,13 @@ class RecordContext:
 def is_adoption(record: Record, about: RecordSubject) -> bool:
     """Tell whether a record says that an operator took in a container, as if it had been created."""
     adopts = record.entry.stage == "operator" and about.action == mutations.ADOPT
-    summary = _mapping(record.entry.request.get("summary"))
+    summary = mapping_member(record.entry.request, "summary")
     return adopts and summary.get("kind") == "container" and is_full_id(about.id)
 
 
 def is_full_id(text: str) -> bool:
     """Tell whether a text is an engine's full id."""
     return _FULL_ID.fullmatch(text) is not None
-
-
-def text(members: Mapping[str, Any], name: str) -> str:
-    """Return a member that should be text, or ''."""
-    value = members.get(name, "")
-    return value if isinstance(value, str) else ""
-
-
-def _mapping(value: object) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}
 
 
 class QueryResult(NamedTuple):
@@ -223,7 +216,7 @@ def fits(record: Record, about: RecordSubject, wanted: Filter) -> bool:
         and record.seq > wanted.after
         and (not wanted.upto or record.seq <= wanted.upto)
         and (not wanted.stages or entry.stage in wanted.stages)
-        and (not wanted.verdict or text(entry.verdict, "decision") == wanted.verdict)
+        and (not wanted.verdict or text_member(entry.verdict, "decision") == wanted.verdict)
         and (not wanted.actor or wanted.actor in actors(entry.actor))
         and (not wanted.action or wanted.action.casefold() in actions(about.action, about.method))
         and (not wanted.routes or about.action in wanted.routes)
@@ -244,7 +237,7 @@ def concerns(about: RecordSubject, wanted: Filter) -> bool:
 
 def actors(actor: Mapping[str, Any]) -> tuple[str, ...]:
     """Return the words by which an actor is looked for."""
-    role, uid = text(actor, "role"), actor.get("uid", "")
+    role, uid = text_member(actor, "role"), actor.get("uid", "")
     return (role, str(uid), *([f"{role}:{uid}"] if isinstance(uid, int) else []))
 
 

@@ -64,7 +64,7 @@ def _fastening(mount: MountRequest, seen: PathFacts | None) -> ExpectedMount:
     )
 
 
-def confinement_to(confinement: Confinement) -> dict[str, object] | None:
+def confinement_to_json(confinement: Confinement) -> dict[str, object] | None:
     """Return it as the journal has it; None when the journal would cut or escape one of its texts."""
     texts = [
         text
@@ -82,8 +82,8 @@ def _sparse(told: dict[str, object]) -> dict[str, object]:
     return {name: value for name, value in told.items() if value}
 
 
-def confinement_from(told: object) -> Confinement | None:
-    """Return what ``confinement_to`` wrote, None for a record that has nothing of it."""
+def confinement_from_json(told: object) -> Confinement | None:
+    """Return what ``confinement_to_json`` wrote, None for a record that has nothing of it."""
     if not isinstance(told, Mapping):
         return None
     known: dict[str, Any] = {name: told[name] for name in _NAMES & told.keys()}

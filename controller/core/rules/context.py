@@ -176,6 +176,17 @@ def make_case(
     )
 
 
+#: The stamp of a preview: no instance, and an intent that is never recorded.
+PREVIEW_STAMP = Stamp(instance="", intent="00000000-0000-7000-8000-000000000000")
+
+
+def preview_case(request: CreateRequest, *, name: str, actor: Actor, policy: Policy) -> Case:
+    """Return the case of a create about which nothing has been looked up."""
+    return make_case(
+        request, name=name, actor=actor, policy=policy, facts=None, stamp=PREVIEW_STAMP, platform=""
+    )
+
+
 def exceptions_of(
     policy: Policy,
     *,

@@ -14,7 +14,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Final, Self
 
-from controller.core.records.query import ContainerLife, RecordContext, RecordSubject, text
+from controller.core.encoding.json_members import (
+    text_member,
+)
+from controller.core.records.query import ContainerLife, RecordContext, RecordSubject
 from controller.journal.index.database import (
     Index,
     IndexUnusable,
@@ -238,9 +241,9 @@ class Builder:
             milliseconds(record.time),
             bytes.fromhex(entry.id.replace("-", "")),
             self._words[entry.stage,],
-            self._words[text(entry.actor, "role"),],
+            self._words[text_member(entry.actor, "role"),],
             uid if isinstance(uid, int) else None,
-            self._words[text(entry.verdict, "decision"),],
+            self._words[text_member(entry.verdict, "decision"),],
             self._actions[about.action, about.method],
             self._services[about.service, about.namespace],
             self._words[about.owner,],

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from controller.core.encoding.canonical_json import canonical
-from controller.core.records import inventory as inventories
+from controller.core.records import inventory_json
 from controller.core.records.record import LINE_MAX_BYTES, BadLine, parse
 from controller.journal.store.segments import open_regular
 from controller.model.errors import StateError
@@ -84,7 +84,7 @@ def read_inventory(folder: Path) -> Inventory:
     """
     try:
         with open_regular(folder / INVENTORY_NAME) as file:
-            inventory = inventories.from_json(json.loads(file.read()))
+            inventory = inventory_json.from_json(json.loads(file.read()))
     except FileNotFoundError:
         inventory = Inventory()
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:

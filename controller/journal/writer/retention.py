@@ -23,6 +23,7 @@ from typing import BinaryIO, Final
 
 from controller.core.encoding.canonical_json import canonical
 from controller.core.records import inventory as inventories
+from controller.core.records import inventory_json
 from controller.core.records.record import BadLine, parse
 from controller.journal.store.chain import ChainWalk
 from controller.journal.store.folder import FILE_MODE
@@ -183,7 +184,7 @@ class Retention:
         assert line is not None, "what goes ends with a checkpoint"
         write_atomic(
             self._folder / INVENTORY_NAME,
-            canonical(inventories.to_json(self._inventory(pruning.until))),
+            canonical(inventory_json.to_json(self._inventory(pruning.until))),
         )
         self._tell(pruning.until, pruning.reason)
         base = PrunedBase(parse(line), line, first_seq_of(pruning.segments[-1].path))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from controller.core.admission.create import AdmissionDecision, admit_create
+from controller.core.admission.create import admit_create
 from controller.core.engine_api.parse import parse_create
 from controller.core.rules.facts import (
     CreateFacts,
@@ -15,6 +15,7 @@ from controller.core.rules.facts import (
     Stamp,
     VolumeFacts,
 )
+from controller.core.rules.verdict import AdmissionDecision
 from controller.model import names
 from controller.model.host_paths import PathFacts
 from controller.model.inventory import TrustedImage

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
-from controller.core.records.inventory import settings_to
+from controller.core.records.inventory_json import settings_to_json
 from controller.core.records.provenance import Provenance, provenance
 from controller.core.records.query import Filter, QueryResult, search
 from controller.core.records.record import GENESIS, prepare
@@ -55,7 +55,7 @@ SUMMARY: dict[str, object] = {
     "healthcheck": ["CMD"],
     "exceptions": [],
     "confined": {"read_only_root": True},
-    "settings": settings_to(SETTINGS),
+    "settings": settings_to_json(SETTINGS),
 }
 VERDICT: dict[str, object] = {
     "decision": "mutate",

@@ -16,7 +16,7 @@ from controller.broker.gate.refusals import Denied
 from controller.broker.gate.request_target import RequestTarget, build_path, read_path, read_query
 from controller.broker.gate.router import body_limit, find_route
 from controller.broker.gate.routes import ROUTES
-from controller.core.enforcement.proof import ProofKind
+from controller.core.enforcement.settlement import ProofKind
 from controller.model.mutations import Mutation
 from controller.model.records import Role
 

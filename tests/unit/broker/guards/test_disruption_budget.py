@@ -12,7 +12,7 @@ import pytest
 from controller.broker.dispatch import handle
 from controller.broker.gate.commands import Forward, ReadEngine
 from controller.broker.gate.state import GateState
-from controller.core.records import inventory as inventories
+from controller.core.records import inventory_json
 from controller.model.inventory import Inventory, OwnedObject
 from controller.model.records import Actor, Reply
 from tests.unit.broker.dialogue import (
@@ -255,8 +255,8 @@ def test_a_clock_that_jumps_opens_nothing(jump_s: float) -> None:
 
 def test_a_broker_that_starts_anew_goes_on_counting() -> None:
     before = three_down()
-    told = json.loads(json.dumps(inventories.to_json(before.inventory)))
-    after = state(inventories.from_json(told))
+    told = json.loads(json.dumps(inventory_json.to_json(before.inventory)))
+    after = state(inventory_json.from_json(told))
     assert after.inventory == before.inventory
     refused(after, 3, range(3, COUNT))
     at(after, 600.0)

@@ -20,7 +20,7 @@ from controller.broker.gate.state import GateState
 from controller.broker.guards import kernel_verify
 from controller.broker.guards.kernel_verify import PAUSES_S, REMEDY
 from controller.core.enforcement.kernel_compare import PolicyBounds
-from controller.core.records.inventory import settings_to
+from controller.core.records.inventory_json import settings_to_json
 from controller.engine.responses import error_of
 from controller.engine.transport import EngineResponse
 from controller.model.confinement import (
@@ -168,7 +168,7 @@ def test_a_breach_is_recorded_and_ended_for_good() -> None:
         "policy": knows.policy.digest,
     }
     assert violation.result == {"found": ["processes have no limit"]}
-    settings = settings_to(replace(ADMITTED, restart="no"))
+    settings = settings_to_json(replace(ADMITTED, restart="no"))
     assert update.request["summary"] == {**PLACE, "settings": settings}
     assert (kill.request["route"], kill.request["summary"]) == ("container.kill", PLACE)
     for intent in (update, kill):

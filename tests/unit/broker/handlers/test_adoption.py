@@ -24,7 +24,7 @@ from controller.broker.gate.commands import (
 )
 from controller.broker.gate.state import GateState
 from controller.broker.handlers.adoption import OBJECTS_MAX
-from controller.core.records.inventory import from_json, to_json
+from controller.core.records.inventory_json import from_json, to_json
 from controller.model.confinement import (
     CgroupLimits,
     EffectiveState,

@@ -9,7 +9,7 @@ import pytest
 from controller.broker.dispatch import handle
 from controller.broker.gate.commands import Forward, InspectPaths, ReadEngine
 from controller.broker.gate.state import GateState
-from controller.core.records.inventory import settings_from
+from controller.core.records.inventory_json import settings_from_json
 from controller.model import names
 from controller.model.host_paths import PathFacts
 from controller.model.inventory import ContainerItem, TrustedImage
@@ -602,7 +602,7 @@ def test_the_settings_that_are_admitted_are_those_that_are_recorded() -> None:
         body={**BODY, "HostConfig": {"NetworkMode": "none", "Memory": 2**28, "PidsLimit": 9}},
     )
     summary: Any = answer.entries[0].request["summary"]
-    assert settings_from(summary["settings"]) == Settings(
+    assert settings_from_json(summary["settings"]) == Settings(
         name="job", memory=2**28, memory_swap=2**28, nano_cpus=10**9, pids=9
     )
     assert (summary["imageId"], summary["digest"]) == (IMAGE, DIGEST)

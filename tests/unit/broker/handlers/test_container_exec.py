@@ -13,7 +13,7 @@ from controller.broker.gate.state import GateState
 from controller.broker.guards.recovery import settle
 from controller.broker.handlers import container_exec
 from controller.core.encoding.canonical_json import digest
-from controller.core.records.inventory import from_json, to_json
+from controller.core.records.inventory_json import from_json, to_json
 from controller.model.inventory import ExecSession
 from controller.model.records import Actor, Entry, Reply, Role
 from tests.unit.broker.dialogue import (

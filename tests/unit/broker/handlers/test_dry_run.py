@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from controller.broker.gate.routes import ROUTES
 from controller.broker.handlers.dry_run import Explanation, FieldOutcome, explain
-from controller.core.admission.create import CONTROLLER, OPERATOR, check
+from controller.core.admission.preview import CONTROLLER, OPERATOR, check_create
 from controller.core.engine_api import field_tables
 from controller.model.policy.document import Policy
 from controller.model.records import Actor
@@ -185,6 +185,6 @@ def test_whatever_is_asked_the_verdict_is_that_of_admission(
     if "body.malformed" in rules_of(found):
         assert found.verdict.decision == "deny"
         return
-    judged = check(STRICT, body, actor=CLIENT)
+    judged = check_create(STRICT, body, actor=CLIENT)
     assert found.verdict == judged.verdict
     assert found.findings == judged.findings

@@ -18,7 +18,7 @@ from controller.broker.gate.state import GateState
 from controller.broker.guards import recovery
 from controller.broker.server import recovery_task
 from controller.core.enforcement.settlement import SettlementEvidence
-from controller.core.records.inventory import settings_to
+from controller.core.records.inventory_json import settings_to_json
 from controller.model import names
 from controller.model.observed import Settings
 from controller.model.records import Reply, Request
@@ -53,7 +53,7 @@ def create(_request: Request, state: GateState) -> Steps:
         "name": "web.1-aaaaaaaa",
         "image": "web:1",
         "labels": labels,
-        "settings": settings_to(Settings(name="web.1-aaaaaaaa")),
+        "settings": settings_to_json(Settings(name="web.1-aaaaaaaa")),
     }
     request: dict[str, object] = {
         "method": "POST",

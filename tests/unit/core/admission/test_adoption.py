@@ -22,9 +22,9 @@ from controller.core.admission.adoption import (
     judge_likeness,
     judge_plain,
 )
-from controller.core.admission.create import AdmissionDecision
 from controller.core.engine_api.requests import Finding
 from controller.core.engine_api.translate import settings as shown_settings
+from controller.core.rules.verdict import AdmissionDecision
 from controller.model.policy.document import Policy
 from controller.model.records import Actor, Role
 from tests.sim.creation import container_of

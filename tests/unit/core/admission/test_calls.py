@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from controller.core.admission.create import (
+from controller.core.admission.calls import (
     admit_kill,
     admit_pull,
     admit_reference,
@@ -13,9 +13,8 @@ from controller.core.admission.create import (
     admit_restart_allowed,
     admit_start,
     admit_stop,
-    check,
-    preview,
 )
+from controller.core.admission.preview import check_create, preview_action
 from controller.core.engine_api.translate import create_body
 from controller.model.desired.desired import Service, SourceLocation
 from controller.model.desired.plan import (
@@ -208,7 +207,7 @@ def create(declared, rules=STRICT):
         image=declared.spec.image,
     )
     body = create_body(declared, slot=1, image=declared.spec.image, networks=rules.networks.names)
-    return preview(rules, action, body)
+    return preview_action(rules, action, body)
 
 
 def test_a_planned_create_shows_what_the_gate_will_add():
@@ -260,7 +259,7 @@ OTHERS: dict[str, Any] = {"object": KEY, "cause": "because"}
     ],
 )
 def test_other_actions_are_judged_in_advance_too(action, rules):
-    verdict = preview(STRICT, action, None)
+    verdict = preview_action(STRICT, action, None)
     assert (verdict.rules if verdict.decision == "deny" else ()) == rules
 
 
@@ -278,11 +277,11 @@ def test_other_actions_are_judged_in_advance_too(action, rules):
     ],
 )
 def test_what_is_judged_by_what_is_there_is_allowed_in_advance(action):
-    assert preview(STRICT, action, None) == ALLOW
+    assert preview_action(STRICT, action, None) == ALLOW
 
 
 def test_a_file_with_a_body_is_judged_by_itself():
-    assert check(STRICT, {"Image": REFERENCE}).verdict.decision == "mutate"
-    refused = check(STRICT, {"Image": REFERENCE, "HostConfig": {"Privileged": True}})
+    assert check_create(STRICT, {"Image": REFERENCE}).verdict.decision == "mutate"
+    refused = check_create(STRICT, {"Image": REFERENCE, "HostConfig": {"Privileged": True}})
     assert refused.verdict.rules == ("privileged",)
-    assert check(STRICT, None).malformed
+    assert check_create(STRICT, None).malformed

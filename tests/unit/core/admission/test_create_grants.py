@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from controller.core.admission.create import admit_create, kept_volumes, named_volume
+from controller.core.admission.create import admit_create, kept_volumes
+from controller.core.admission.networks_volumes import named_volume
 from controller.core.engine_api.parse import parse_create, parse_volume
-from controller.core.rules.confinement import confinement_from
+from controller.core.rules.confinement import confinement_from_json
 from controller.core.rules.facts import HostFacts, NetworkFacts
 from controller.model.records import Actor
 from tests.unit.core.creates import (
@@ -229,7 +230,7 @@ def test_the_journal_has_what_was_granted() -> None:
     assert summary["groups"] == ["audio"]
     assert summary["extraHosts"] == ["h:host-gateway"]
     assert summary["ports"] == ["127.0.0.1:18000-18002:80/tcp"]
-    confined = confinement_from(summary["confined"])
+    confined = confinement_from_json(summary["confined"])
     assert confined is not None
     assert [mount.executable for mount in confined.mounts] == [True]
     assert "groups" not in judged().summary

@@ -7,7 +7,8 @@ from dataclasses import replace
 
 from controller.core.admission.dns_names import DnsNames, answering, clashes, of_item, of_summary
 from controller.core.engine_api.requests import Finding
-from controller.core.records.inventory import fold, from_json, to_json
+from controller.core.records.inventory import fold
+from controller.core.records.inventory_json import from_json, to_json
 from controller.model.inventory import Inventory
 from controller.model.observed import Settings
 from controller.model.records import Entry, Record

@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
-from controller.core.admission.create import AdmissionDecision, admit_exec, admit_exec_start
+from controller.core.admission.exec import admit_exec, admit_exec_start
 from controller.core.engine_api.parse import parse_exec, parse_exec_start
 from controller.core.engine_api.requests import ExecRequest, ExecStart
+from controller.core.rules.verdict import AdmissionDecision
 from controller.model.policy.document import Policy
 
 STRICT = Policy(name="strict")

@@ -4,14 +4,14 @@ from dataclasses import replace
 
 import pytest
 
-from controller.core.admission.create import (
+from controller.core.admission.networks_volumes import (
     admit_connect,
     admit_disconnect,
     admit_implied_network,
     admit_network,
-    admit_update,
     admit_volume,
 )
+from controller.core.admission.update import admit_update
 from controller.core.engine_api.parse import (
     parse_connect,
     parse_disconnect,

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from controller.core.enforcement.proof import ProofKind
 from controller.core.enforcement.settlement import (
+    ProofKind,
     Settled,
     SettlementEvidence,
     age_s,
@@ -14,7 +14,7 @@ from controller.core.enforcement.settlement import (
     settled,
     sight,
 )
-from controller.core.records.inventory import settings_to
+from controller.core.records.inventory_json import settings_to_json
 from controller.model.inventory import OpenIntent
 from controller.model.observed import Settings
 
@@ -123,13 +123,13 @@ CREATE = intent("container.create", "web.1")
         (ProofKind.FIELD, intent("container.rename", name="new"), inspect(), False),
         (
             ProofKind.FIELD,
-            intent("container.update", settings=settings_to(ADMITTED)),
+            intent("container.update", settings=settings_to_json(ADMITTED)),
             inspect(HostConfig=LIMITED, Name="/renamed"),
             True,
         ),
         (
             ProofKind.FIELD,
-            intent("container.update", settings=settings_to(ADMITTED)),
+            intent("container.update", settings=settings_to_json(ADMITTED)),
             inspect(HostConfig={**LIMITED, "Memory": 2**29}),
             False,
         ),

@@ -19,7 +19,7 @@ from controller.core.rules.anonymous_volumes import (
     uncovered,
     volume_name,
 )
-from controller.core.rules.confinement import confinement_from
+from controller.core.rules.confinement import confinement_from_json
 from controller.core.rules.facts import CreateFacts, VolumeFacts
 from controller.model.confinement import ExpectedMount
 from controller.model.desired.desired import ImageVolume, Service
@@ -149,7 +149,7 @@ def test_a_replica_gets_the_volume_of_its_slot() -> None:
     assert "/data: volume web.1.data-81ce9a (kept)" in admitted.verdict.mutations
     assert "volume.slot" in admitted.verdict.rules
     # The effective state is compared with it, and the inventory has it.
-    confined = confinement_from(admitted.summary["confined"])
+    confined = confinement_from_json(admitted.summary["confined"])
     assert confined is not None
     assert confined.mounts == (ExpectedMount("volume", "/data", "web.1.data-81ce9a"),)
     recorded = {"type": "volume", "source": ours.name, "target": "/data", "readOnly": False}
@@ -176,7 +176,7 @@ def test_a_container_that_is_there_already_keeps_what_the_engine_made() -> None:
     found = replace(facts("/data"), existing=True)
     adopted = judged_for_controller(rules=rules("slot"), facts=found)
     assert "Mounts" not in host_of(adopted)
-    confined = confinement_from(adopted.summary["confined"])
+    confined = confinement_from_json(adopted.summary["confined"])
     assert confined is not None
     assert confined.mounts == (ExpectedMount("volume", "/data"),)
     assert denials(judged_for_controller(facts=found)) == ("volume.anonymous",)

@@ -7,12 +7,10 @@ from typing import Any
 
 import pytest
 
-from controller.core.admission.create import (
-    admit_exec,
-    admit_network,
-    admit_pull,
-    admit_update,
-)
+from controller.core.admission.calls import admit_pull
+from controller.core.admission.exec import admit_exec
+from controller.core.admission.networks_volumes import admit_network
+from controller.core.admission.update import admit_update
 from controller.core.engine_api.parse import parse_create, parse_update
 from controller.core.engine_api.requests import ExecRequest, Finding, NetworkRequest
 from controller.core.policy.grants import GRANTS, Grant, GrantRequest, apply_grant, grant_of

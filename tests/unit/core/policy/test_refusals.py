@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from controller.core.admission.create import preview
+from controller.core.admission.preview import preview_action
 from controller.core.engine_api.translate import container_body
 from controller.core.manifests.field_paths import field_at, fields_of
 from controller.core.manifests.problems import dotted
@@ -53,7 +53,7 @@ def verdict_on(text: str, rules: Policy = STRICT) -> Verdict:
     assert desired.valid, desired.problems
     names = rules.networks.names
     action = hypothetical_create(desired.services[0], Prerequisites(desired, Observed(""), names))
-    return preview(rules, action, container_body(action, names))
+    return preview_action(rules, action, container_body(action, names))
 
 
 def test_each_finding_has_its_field_its_place_and_its_own_remedy() -> None:

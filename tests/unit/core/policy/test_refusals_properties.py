@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 
 from controller.broker.gate.routes import CREATE_BODY_MAX
 from controller.cli.clients.offline import preview_creations
-from controller.core.admission.create import CONTROLLER, admit_create, admit_network, admit_volume
+from controller.core.admission.create import admit_create
+from controller.core.admission.networks_volumes import admit_network, admit_volume
+from controller.core.admission.preview import CONTROLLER
 from controller.core.encoding import strict_json
 from controller.core.engine_api.parse import parse_create, parse_network, parse_volume
 from controller.core.engine_api.translate import container_body, network_body, volume_body

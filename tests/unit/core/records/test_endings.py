@@ -12,7 +12,8 @@ from controller.core.encoding.canonical_json import canonical
 from controller.core.engine_api.timestamps import is_of_last_run
 from controller.core.records import endings
 from controller.core.records.endings import describe
-from controller.core.records.inventory import fold, from_json, to_json
+from controller.core.records.inventory import fold
+from controller.core.records.inventory_json import from_json, to_json
 from controller.model.inventory import Inventory
 from controller.model.observed import Ending
 from controller.model.records import Entry, Record

@@ -8,8 +8,14 @@ import pytest
 
 from controller.core.encoding.canonical_json import canonical
 from controller.core.records import inventory as inventories
-from controller.core.records.inventory import fold, from_json, settings_from, settings_to, to_json
-from controller.core.rules.confinement import confinement_to
+from controller.core.records.inventory import fold
+from controller.core.records.inventory_json import (
+    from_json,
+    settings_from_json,
+    settings_to_json,
+    to_json,
+)
+from controller.core.rules.confinement import confinement_to_json
 from controller.model.confinement import Confinement, ExpectedMount
 from controller.model.inventory import (
     ContainerItem,
@@ -56,7 +62,7 @@ SUMMARY: dict[str, object] = {
     "imageId": "sha256:1",
     "digest": "sha256:2",
     "labels": LABELS,
-    "settings": settings_to(SETTINGS),
+    "settings": settings_to_json(SETTINGS),
 }
 ASKED: dict[str, object] = {
     "route": "container.create",
@@ -170,7 +176,7 @@ def test_a_start_marks_it_as_started(route: str, status: int) -> None:
 OWN_CHANGES = [
     (
         "container.update",
-        {"settings": settings_to(replace(SETTINGS, memory=2**62))},
+        {"settings": settings_to_json(replace(SETTINGS, memory=2**62))},
         replace(SETTINGS, memory=2**62),
     ),
     ("container.rename", {"name": "other"}, replace(SETTINGS, name="other")),
@@ -203,7 +209,7 @@ def test_a_violation_that_was_put_back_leaves_it_as_it_is() -> None:
 def test_an_update_takes_over_what_it_asked_for_and_nothing_that_others_changed() -> None:
     changed = replace(SETTINGS, name="x", memory=7, pids=3, restart="always", networks=("a",))
     told: dict[str, object] = {
-        "settings": settings_to(changed),
+        "settings": settings_to_json(changed),
         "fields": ["PidsLimit", "RestartPolicy"],
     }
     inventory = folded(*change("container.update", FULL, told, {"status": 200}), onto=MADE)
@@ -389,7 +395,7 @@ def test_the_whole_of_it_survives_its_file() -> None:
     )
     assert inventory.open and inventory.ledger and inventory.pins
     assert from_json(json.loads(json.dumps(to_json(inventory)))) == inventory
-    assert settings_from(settings_to(SETTINGS)) == SETTINGS
+    assert settings_from_json(settings_to_json(SETTINGS)) == SETTINGS
 
 
 CONFINED = Confinement(
@@ -405,7 +411,7 @@ def seq_of(*told: Entry) -> Inventory:
 
 def test_what_the_kernel_is_compared_with_folds_from_the_journal() -> None:
     """What a start showed, and a violation, too; and all of it is in the snapshot."""
-    summary = {**SUMMARY, "confined": confinement_to(CONFINED)}
+    summary = {**SUMMARY, "confined": confinement_to_json(CONFINED)}
     start: dict[str, object] = {"route": "container.start", "object": FULL, "summary": {}}
     violation = Entry("v1", "violation", request=start)
     created = [
@@ -428,7 +434,7 @@ def test_what_the_kernel_is_compared_with_folds_from_the_journal() -> None:
 
 
 def test_what_the_broker_changes_to_end_a_container_isn_t_what_it_is_admitted_as() -> None:
-    settings = settings_to(replace(SETTINGS, restart="no", memory=1))
+    settings = settings_to_json(replace(SETTINGS, restart="no", memory=1))
     for origin in ("controller", "client"):
         labels = {**LABELS, "io.trimtab.origin": origin}
         known = seq_of(

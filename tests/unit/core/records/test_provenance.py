@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from controller.core.records.inventory import settings_to
+from controller.core.records.inventory_json import settings_to_json
 from controller.core.records.provenance import WRITTEN, Provenance, provenance, without_replaced
 from controller.core.records.query import RecordSubject
 from controller.core.records.views import SHAPING_MAX, chronicle, containers, story
@@ -91,7 +91,7 @@ def test_what_is_explained_by_a_line_is_a_field_whose_line_is_kept() -> None:
 
 def test_a_later_change_takes_over_what_it_changes_and_nothing_else() -> None:
     happened = Happened().created()
-    raised = settings_to(Settings(**{**as_kwargs(SETTINGS), "memory": 768 * MI, "pids": 64}))
+    raised = settings_to_json(Settings(**{**as_kwargs(SETTINGS), "memory": 768 * MI, "pids": 64}))
     happened.change("container.update", {"settings": raised}, actor=OPERATOR)
     happened.change("network.connect", {"network": "platform-ingress"}, actor=OPERATOR)
     happened.change("network.disconnect", {"network": "platform-network"})
@@ -114,7 +114,7 @@ def as_kwargs(settings: Settings) -> dict[str, Any]:
 
 def test_a_change_that_did_not_take_effect_changes_nothing() -> None:
     happened = Happened().created()
-    raised = settings_to(Settings(NAME, memory=768 * MI))
+    raised = settings_to_json(Settings(NAME, memory=768 * MI))
     happened.change("container.update", {"settings": raised}, status=500)
     happened.change("container.stop", status=404)
     assert facts(happened.told) == CREATED
@@ -244,7 +244,7 @@ def test_after_an_adoption_it_is_what_later_records_make_it() -> None:
     assert (told.state, told.note) == ("stopped", "")
     # What a create said that an older journal had is the past.
     happened = Happened().created()
-    happened.adopt(settings=settings_to(Settings(NAME, memory=768 * MI)), effective="verified")
+    happened.adopt(settings=settings_to_json(Settings(NAME, memory=768 * MI)), effective="verified")
     assert {fact.origin.record.seq for fact in happened.told.facts} == {3}
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from controller.broker.gate import redact
 from controller.core.encoding.canonical_json import canonical
-from controller.core.rules.confinement import confinement_from, confinement_to, data_path
+from controller.core.rules.confinement import confinement_from_json, confinement_to_json, data_path
 from controller.model.confinement import Confinement, ExpectedMount
 from controller.model.host_paths import PathFacts
 from tests.unit.core.creates import FACTS, IMAGE, denials, judged, policy
@@ -34,8 +34,8 @@ CONFINED = Confinement(
 
 def through_the_journal(confinement: Confinement) -> Confinement | None:
     """Return what is read of a record: redacted, canonical, and folded."""
-    told = redact.summary({"confined": confinement_to(confinement)})
-    return confinement_from(json.loads(canonical(told))["confined"])
+    told = redact.summary({"confined": confinement_to_json(confinement)})
+    return confinement_from_json(json.loads(canonical(told))["confined"])
 
 
 def test_what_is_recorded_reads_back_the_same() -> None:
@@ -54,11 +54,11 @@ def test_what_the_journal_would_cut_or_escape_is_not_recorded_at_all() -> None:
         for name in ("target", "source", "subpath", "place"):
             other: dict[str, Any] = {name: text}
             mount = replace(ExpectedMount("bind", "/a"), **other)
-            assert confinement_to(Confinement(mounts=(mount,))) is None
+            assert confinement_to_json(Confinement(mounts=(mount,))) is None
 
 
 def test_an_older_record_has_none() -> None:
-    assert confinement_from(None) is None
+    assert confinement_from_json(None) is None
 
 
 def test_a_volumes_data() -> None:
@@ -89,7 +89,7 @@ def test_a_create_records_the_identity_of_what_it_mounts() -> None:
         facts=replace(FACTS, paths=paths, image=image),
     )
     assert denials(admission) == ()
-    assert confinement_from(admission.summary["confined"]) == Confinement(
+    assert confinement_from_json(admission.summary["confined"]) == Confinement(
         capabilities=("CHOWN",),
         read_only_root=True,
         non_root=True,

@@ -11,7 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from controller.core.admission.create import admit_pull, admit_update, preview
+from controller.core.admission.calls import admit_pull
+from controller.core.admission.preview import preview_action
+from controller.core.admission.update import admit_update
 from controller.core.engine_api.parse import parse_update
 from controller.core.engine_api.requests import Finding
 from controller.core.policy.load import load_policy
@@ -263,9 +265,9 @@ def test_a_pull_and_its_preview_are_let_through_alike():
     assert (pulled.verdict.decision, pulled.verdict.rules) == ("audit-deny", ("image.mutable",))
     assert pulled.query == (("fromImage", REFERENCE.rpartition(":")[0]), ("tag", "1.2.3"))
     action = PullImage(object=Key("Service", "default", "web"), target=REFERENCE, cause="absent")
-    assert preview(rules, action, None).decision == "audit-deny"
+    assert preview_action(rules, action, None).decision == "audit-deny"
     silent = policy(images={"requireDigest": True}, modes={"image.mutable": "audit"})
-    assert preview(silent, action, None).decision == "allow"
+    assert preview_action(silent, action, None).decision == "allow"
 
 
 def test_the_controllers_creates_are_let_through_alike():

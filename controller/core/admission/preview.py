@@ -1,0 +1,125 @@
+"""Admission without look-ups: what plans, the status and the commands ask before a request is sent.
+
+Pure. The rules are those of the gate (``core.admission.create``), except the ones that need facts
+of the engine. So the broker may still refuse a request that the preview allows.
+"""
+
+from __future__ import annotations
+
+from typing import assert_never
+
+from controller.core.admission.calls import admit_reference, admit_stop
+from controller.core.admission.create import admit_create
+from controller.core.admission.networks_volumes import admit_network, admit_volume
+from controller.core.admission.rebuild import body_of, finish
+from controller.core.admission.update import admit_update
+from controller.core.engine_api.parse import parse_create, parse_network, parse_update, parse_volume
+from controller.core.engine_api.requests import CreateRequest
+from controller.core.engine_api.translate import network_body, update_body, volume_body
+from controller.core.policy.refusals import verdict_in_document
+from controller.core.rules.context import PREVIEW_STAMP, preview_case
+from controller.core.rules.facts import HostFacts
+from controller.core.rules.verdict import AdmissionDecision
+from controller.model.desired.plan import (
+    ALLOW,
+    AnyAction,
+    ConnectNetwork,
+    CreateContainer,
+    CreateNetwork,
+    CreateVolume,
+    DisconnectNetwork,
+    PullImage,
+    RemoveContainer,
+    RemoveNetwork,
+    RenameContainer,
+    StartContainer,
+    StopContainer,
+    UnpauseContainer,
+    UpdateContainer,
+    Verdict,
+    Wait,
+)
+from controller.model.policy.document import Policy
+from controller.model.records import Actor, Role
+
+#: The actors of a preview. No process stands behind them, so their pid is 0.
+CONTROLLER = Actor(uid=-1, gid=-1, pid=0, role=Role.CONTROLLER)
+OPERATOR = Actor(uid=0, gid=0, pid=0, role=Role.OPERATOR)
+
+
+def preview_action(policy: Policy, action: AnyAction, body: dict[str, object] | None) -> Verdict:
+    """Return the gate's expected verdict on a planned action.
+
+    *body* is the create body of a ``CreateContainer``, None for every other action.
+    """
+    match action:
+        case CreateContainer():
+            decision = check_create(policy, body, name=action.target, actor=CONTROLLER)
+            return verdict_in_document(decision, action.service, policy)
+        case CreateNetwork():
+            return check_network(policy, action).verdict
+        case CreateVolume():
+            return check_volume(policy, action).verdict
+        case PullImage():
+            return admit_reference(action.target, policy=policy).shown
+        case UpdateContainer():
+            request = parse_update(update_body(action))
+            return admit_update(
+                request, actor=CONTROLLER, policy=policy, current=None, host=HostFacts()
+            ).shown
+        case StopContainer():
+            return admit_stop({"t": str(action.grace_s)}).verdict
+        case (
+            StartContainer()
+            | UnpauseContainer()
+            | RenameContainer()
+            | ConnectNetwork()
+            | DisconnectNetwork()
+            | RemoveContainer()
+            | RemoveNetwork()
+            | Wait()
+        ):
+            return ALLOW
+        case _:
+            assert_never(action)
+
+
+def check_create(
+    policy: Policy, body: object, *, name: str = "", actor: Actor = OPERATOR
+) -> AdmissionDecision:
+    """Judge a create body by itself, as ``policy check`` does."""
+    return admit_create(
+        parse_create(body),
+        name=name,
+        actor=actor,
+        policy=policy,
+        facts=None,
+        stamp=PREVIEW_STAMP,
+    )
+
+
+def check_network(policy: Policy, action: CreateNetwork) -> AdmissionDecision:
+    """Judge a planned create of a network by itself."""
+    request = parse_network(network_body(action))
+    return admit_network(
+        request, actor=CONTROLLER, policy=policy, existing=None, stamp=PREVIEW_STAMP
+    )
+
+
+def check_volume(policy: Policy, action: CreateVolume) -> AdmissionDecision:
+    """Judge a planned create of a volume by itself."""
+    request = parse_volume(volume_body(action))
+    return admit_volume(
+        request, actor=CONTROLLER, policy=policy, existing=None, stamp=PREVIEW_STAMP
+    )
+
+
+def outline_body(
+    request: CreateRequest, *, name: str, actor: Actor, policy: Policy
+) -> dict[str, object]:
+    """Return the body that the gate would build from a create, also from a refused one.
+
+    For display only: the gate never forwards this body. Values that the policy refuses appear as
+    the request has them.
+    """
+    return body_of(finish(preview_case(request, name=name, actor=actor, policy=policy)))
