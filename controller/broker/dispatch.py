@@ -220,6 +220,6 @@ def _record_refusal(
     result: dict[str, object] = {"status": denied.status, "error": redact.text(denied.reason)}
     record = yield from record_event("refusal", by, told, verdict=verdict, result=result)
     if record is None:
-        state.unjournaled += 1
+        state.health.unrecorded_refusals += 1
         return by.id
     return record.entry.id

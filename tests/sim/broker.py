@@ -230,9 +230,9 @@ class SimBroker:
         try:
             record = self._places.journal.append(entry)
         except JournalUnavailable as error:
-            self.state.journal_error = str(error)
+            self.state.health.journal_error = str(error)
             return None
-        self.state.journal_error = ""
+        self.state.health.journal_error = ""
         self.state.inventory = inventories.fold(self.state.inventory, record)
         return record
 

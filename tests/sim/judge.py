@@ -279,7 +279,9 @@ class Judge:
         assert self._broker.state is not None
         self.look_at_plan()
         self._check_pins()
-        begun = self._broker.state.begun.keys() - self._broker.state.inventory.open.keys()
+        begun = (
+            self._broker.state.intents.recorded_at.keys() - self._broker.state.inventory.open.keys()
+        )
         if begun:
             raise Violation(11, f"closed intents are still remembered as begun: {begun}")
         for intent in self._world.checkers.intents.values():

@@ -132,7 +132,7 @@ def _written_anyway(command: Any, answer: Any) -> Any:
 
 def _unjournaled_stops(original: Any) -> Any:
     def perform(state: Any, by: Any, change: Any, *rest: Any, **more: Any) -> Any:
-        if not state.journal_error:
+        if not state.health.journal_error:
             return (yield from original(state, by, change, *rest, **more))
         answer = yield Forward(change.method, change.path)
         return answer if isinstance(answer, Reply) else Reply(502)
@@ -142,7 +142,7 @@ def _unjournaled_stops(original: Any) -> Any:
 
 def _no_reads(original: Any) -> Any:
     def inventory(call: Any, state: Any) -> Any:
-        if state.journal_error:
+        if state.health.journal_error:
             return journal_entries.journal_unavailable(call.id)
         return (yield from original(call, state))
 
@@ -331,7 +331,7 @@ def _counted(original: Any) -> Any:
 def _keeps_reservations(original: Any) -> Any:
     def create(call: Any, state: Any, judged: Any, *rest: Any) -> Any:
         reply = yield from original(call, state, judged, *rest)
-        state.reserved[call.id] = ("", "", "")
+        state.reservations.places[call.id] = ("", "", "")
         return reply
 
     return create

@@ -127,15 +127,15 @@ def perform(
         claims=claims_of(by.context),
     )
     if change.mutation is Mutation.CONTAINER_CREATE:
-        state.mint(by.id)
-    state.in_flight.add(by.id)
-    state.begun[by.id] = state.clock.monotonic()
+        state.split_brain.add_create(by.id)
+    state.intents.in_flight.add(by.id)
+    state.intents.recorded_at[by.id] = state.clock.monotonic()
     try:
         return (yield from _forward_recorded(state, intent, change, learn, told))
     finally:
-        state.in_flight.discard(by.id)
+        state.intents.in_flight.discard(by.id)
         if by.id not in state.inventory.open:
-            del state.begun[by.id]
+            del state.intents.recorded_at[by.id]
 
 
 def _env_hashes(state: GateState, change: Change) -> dict[str, str]:
@@ -224,7 +224,7 @@ def refuse_if_held(
     """
     kind = _object_kind(mutation)
     for identifier, intent in state.inventory.open.items():
-        if identifier in state.in_flight and not under_way:
+        if identifier in state.intents.in_flight and not under_way:
             continue
         request = intent.request
         if request.get("object") == subject and _object_kind(str(request.get("route"))) == kind:

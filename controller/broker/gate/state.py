@@ -1,7 +1,8 @@
-"""What the gate knows besides the request: one mutable value that all requests share.
+"""The state that all requests share: the policy, the inventory, and the state of each feature.
 
-It is read and changed only between two commands, by one thread; the driver replaces ``policy``
-(reload) and ``inventory`` (after each record), never a request's handler.
+``GateState`` is read and changed by one thread only, between two commands of a flow. The driver
+replaces ``policy`` (reload) and ``inventory`` (after each record); handlers never do. A feature
+keeps its state in one small class, so that a handler names the state that it touches.
 """
 
 from __future__ import annotations
@@ -18,45 +19,123 @@ from controller.model.policy.document import Policy
 from controller.model.records import Role
 from controller.ports import Clock, EngineFacts, JournalHealth, NewId
 
-#: What the gate speaks upwards; the engine is spoken to in the lower of the newer one and its own.
+#: The API versions that clients may use. The engine is called with the lower of its own version
+#: and the newest.
 OLDEST_API = (1, 44)
 NEWEST_API = (1, 45)
-#: What was made longer ago isn't about to show up late.
-MINTED_MAX = 4096
+#: Intents of creates that are remembered. Containers of older ones have been listed long ago.
+OWN_CREATES_MAX = 4096
+
+
+@dataclass(slots=True)
+class IntentState:
+    """Intents of this process (``gate.mutate``, ``guards.recovery``)."""
+
+    #: Intents that a request still works on. Recovery closes every other open intent; until then
+    #: the object of the intent is held.
+    in_flight: set[str] = field(default_factory=set)
+    #: Intents that recovery is settling now.
+    settling: set[str] = field(default_factory=set)
+    #: When an intent that is still open was recorded, by the monotonic clock.
+    recorded_at: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
 class CreatedExec:
-    """An exec that the broker had made for somebody: for one start, by the same one.
-
-    ``request`` is what was judged, to be judged again at the start; None once it was started.
-    Times are of the monotonic clock.
-    """
+    """An exec that the broker created: its creator may start it once. Times are monotonic."""
 
     container: str
     uid: int
     role: Role
-    at: float
-    container_started: str  # since when the container ran
+    created_at: float
+    #: The start time of the container when the exec was created, as the engine shows it.
+    container_started: str
+    #: The request, to be judged again at the start; None once the exec was started.
     request: ExecRequest | None
-    begun: float = 0.0
-    ended: float | None = None
+    started_at: float = 0.0
+    ended_at: float | None = None
+
+
+@dataclass(slots=True)
+class ExecState:
+    """Execs of this process (``handlers.container_exec``), by the engine's id."""
+
+    created: dict[str, CreatedExec] = field(default_factory=dict)
+    #: Execs with a connection that is being relayed.
+    attached: set[str] = field(default_factory=set)
+    #: How often the broker tried to end an exec that ran out of time.
+    end_attempts: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class VerificationState:
+    """Containers that are compared with their admission (``guards.kernel_verify``)."""
+
+    #: Containers under verification: a second one does not begin meanwhile.
+    in_progress: set[str] = field(default_factory=set)
+    #: When the limits and networks of a container were restored lately, by the monotonic clock.
+    restored_at: dict[str, tuple[float, ...]] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class ReservationState:
+    """What creates, renames and joins in progress claim, by the id of the request."""
+
+    #: Owner, namespace and service of a container, for quotas (``handlers.container_create``).
+    places: dict[str, tuple[str, str, str]] = field(default_factory=dict)
+    #: DNS names of a container (``guards.name_conflicts``).
+    names: dict[str, DnsNames] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class SplitBrainState:
+    """Containers with the label of this instance that another process created.
+
+    See ``guards.split_brain``.
+    """
+
+    #: Containers that are not in the inventory, at the last list: id -> name.
+    unknown: dict[str, str] = field(default_factory=dict)
+    #: The unknown containers that another broker of this instance created.
+    rivals: dict[str, str] = field(default_factory=dict)
+    #: There may be rivals: list containers before anyone but an operator changes anything.
+    in_doubt: bool = False
+    #: Wall clock time: this process or another broker recorded every later intent.
+    alone_since: float = 0.0
+    #: Intents of creates of this process; the keys are in order.
+    own_creates: dict[str, None] = field(default_factory=dict)
+
+    def add_create(self, intent: str) -> None:
+        """Remember an intent that the label of a new container carries."""
+        self.own_creates[intent] = None
+        if len(self.own_creates) > OWN_CREATES_MAX:
+            del self.own_creates[next(iter(self.own_creates))]
+
+
+@dataclass(slots=True)
+class HealthState:
+    """What ``GET health`` reports besides the engine."""
+
+    journal: JournalHealth = field(default_factory=JournalHealth)
+    #: Why no record can be written now; '' while records can be written.
+    journal_error: str = ""
+    #: The last record in the index of the journal.
+    indexed: int = 0
+    #: Why the index is behind; '' if it is not.
+    index_error: str = ""
+    #: Refusals that were answered and could not be recorded.
+    unrecorded_refusals: int = 0
+    #: Why the last reload kept the previous policy.
+    policy_error: str = ""
+    #: How often the policy file was read again, with or without success.
+    policy_reloads: int = 0
+    #: Why the previous registry credentials stay in use.
+    access_error: str = ""
 
 
 @dataclass(slots=True)
 class GateState:
-    """The broker's knowledge.
-
-    ``start_seq`` is the journal's last record when this process started, ``start_monotonic``
-    when that was: what is older belongs to a broker before this one. ``in_flight`` has the
-    intents that a request of this process is still working on: an open intent that isn't in it
-    is recovery's to close (``settling`` while it is at it), and its object is held until then.
-    ``begun`` has when this process recorded the intents that aren't closed, by the monotonic
-    clock; ``noted`` when it recorded what the inventory has of take-downs and approvals, and
-    ``start_wall`` what the wall clock said at the start, for those from before it (``age_s``);
-    ``reserved`` whose the containers are that are about to be created, ``answering`` the names
-    that requests under way are taking.
-    """
+    """Everything that handlers know besides the request."""
 
     policy: Policy
     inventory: Inventory
@@ -65,71 +144,49 @@ class GateState:
     clock: Clock
     new_id: NewId
     volumes_root: str = "/var/lib/docker/volumes"
-    hash_key: bytes = b""  # of the keyed hashes of what may be secret (``redact.hashes``)
+    #: The key of the hashes of values that may be secret (``redact.hashes``).
+    hash_key: bytes = b""
+    #: The last record of the journal when this process started: an earlier broker wrote all up to
+    #: this number.
     start_seq: int = 0
     start_monotonic: float = 0.0
+    #: The wall clock at the start, for the age of records from before it (``age_s``).
     start_wall: float = -1.0
-    journal_error: str = ""  # why nothing can be recorded now, '' if it can
-    #: The last record of the journal's index, and why no more are in it, '' if they are.
-    indexed: int = 0
-    index_error: str = ""
-    journal: JournalHealth = field(default_factory=JournalHealth)
-    policy_error: str = ""  # why the last reload kept the policy before it
-    policy_reloads: int = 0  # how often the file was read again, with or without success
-    access: Access = field(default_factory=Access)  # registries that there are credentials for
-    access_error: str = ""  # why the credentials before are kept
-    #: Containers labelled as this instance's that it didn't make, at the last look: id -> name.
-    strangers: dict[str, str] = field(default_factory=dict)
-    #: Those of them that another broker of this instance must have made (``broker.guards.split_brain``).
-    rivals: dict[str, str] = field(default_factory=dict)
-    #: There may be some: look before anything is changed but by an operator.
-    in_doubt: bool = False
-    #: By the wall clock: intents that are later are this process's, or another broker's.
-    alone_since: float = 0.0
-    minted: dict[str, None] = field(default_factory=dict)  # intents of creates, of this process
-    seccomp: bool = True  # the engine has it
-    routes: Callable[[], tuple[str, ...]] = tuple  # networks that the host has routes to, now
-    #: Containers whose effective state is being looked at: one look at a time.
-    judging: set[str] = field(default_factory=set)
-    #: When (monotonic) a container's limits and networks were put back, of late.
-    put_back: dict[str, tuple[float, ...]] = field(default_factory=dict)
-    in_flight: set[str] = field(default_factory=set)
-    settling: set[str] = field(default_factory=set)
-    begun: dict[str, float] = field(default_factory=dict)
-    noted: dict[str, float] = field(default_factory=dict)
-    reserved: dict[str, tuple[str, str, str]] = field(default_factory=dict)
-    answering: dict[str, DnsNames] = field(default_factory=dict)
-    execs: dict[str, CreatedExec] = field(default_factory=dict)  # by the engine's id
-    attached: set[str] = field(default_factory=set)  # execs whose connection is being relayed
-    cut: dict[str, int] = field(default_factory=dict)  # how often an exec's end was tried
-    unjournaled: int = 0  # refusals that were answered and couldn't be recorded
+    #: The registries for which credentials are configured.
+    access: Access = field(default_factory=Access)
+    #: Whether the engine supports seccomp.
+    seccomp: bool = True
+    #: Returns the networks to which the host has routes now.
+    routes: Callable[[], tuple[str, ...]] = tuple
+    #: When this process recorded take-downs and approvals of the inventory, monotonic.
+    recorded_at: dict[str, float] = field(default_factory=dict)
+    intents: IntentState = field(default_factory=IntentState)
+    execs: ExecState = field(default_factory=ExecState)
+    verification: VerificationState = field(default_factory=VerificationState)
+    reservations: ReservationState = field(default_factory=ReservationState)
+    split_brain: SplitBrainState = field(default_factory=SplitBrainState)
+    health: HealthState = field(default_factory=HealthState)
 
     def __post_init__(self) -> None:
-        """Take note of the wall clock, once."""
+        """Read the wall clock, once."""
         if self.start_wall < 0:
             self.start_wall = self.clock.now()
 
-    def mint(self, identifier: str) -> None:
-        """Take note of an intent of ours that a label will carry."""
-        self.minted[identifier] = None
-        if len(self.minted) > MINTED_MAX:
-            del self.minted[next(iter(self.minted))]
-
-    def note(self, identifier: str) -> None:
-        """Take note of when a record is made whose age will matter."""
+    def remember_time(self, identifier: str) -> None:
+        """Remember the time of a record whose age will matter: a take-down or an approval."""
         known = {each.intent for each in self.inventory.taken.values()}
-        known |= self.inventory.approvals.keys() | self.in_flight
-        self.noted = {name: at for name, at in self.noted.items() if name in known}
-        self.noted[identifier] = self.clock.monotonic()
+        known |= self.inventory.approvals.keys() | self.intents.in_flight
+        self.recorded_at = {key: at for key, at in self.recorded_at.items() if key in known}
+        self.recorded_at[identifier] = self.clock.monotonic()
 
     def age_s(self, identifier: str, time: str) -> float:
-        """Return the age of a record: by the monotonic clock, however the wall clock jumps.
+        """Return the age of a record, by the monotonic clock: the wall clock may jump.
 
-        What is from before this process has the age that the wall clock said at its start, and
-        grows older by the monotonic clock as well; below 0 it would be of the future.
+        A record from before this process has the age that the wall clock showed at the start,
+        plus the time since. The age is negative if that record is dated in the future.
         """
         now = self.clock.monotonic()
-        at = self.noted.get(identifier)
+        at = self.recorded_at.get(identifier)
         if at is not None:
             return now - at
         before_s = self.start_wall - datetime.fromisoformat(time).timestamp()
@@ -137,7 +194,7 @@ class GateState:
 
     @property
     def api_version(self) -> tuple[int, int]:
-        """The version that the engine is spoken to in."""
+        """The API version of calls to the engine."""
         major, _, minor = self.engine.api_version.partition(".")
         known = minor.isascii() and minor.isdigit() and major == "1"
         return min(NEWEST_API, (1, int(minor))) if known else NEWEST_API

@@ -67,7 +67,7 @@ def enforce_budget(
     elif word.finding is not None:
         finding = word.finding
         raise Denied(finding.rule, finding.reason, finding.remedy, subject=item.id)
-    state.note(call.id)
+    state.remember_time(call.id)
     return replace(judged, verdict=verdict, summary={**judged.summary, "takesDown": takes})
 
 

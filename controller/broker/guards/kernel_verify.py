@@ -217,23 +217,23 @@ def perform_verified(
     def told(reply: Reply) -> Reply | None:
         return None if sights and sights[0].breaches else reply
 
-    state.judging.add(item.id)
+    state.verification.in_progress.add(item.id)
     try:
         reply = yield from perform(state, call_by, change, learn, told=told)
         if told(reply) is None:
             return (yield from stop_violator(state, item, sights[0], policy))
     finally:
-        state.judging.discard(item.id)
+        state.verification.in_progress.discard(item.id)
     return reply
 
 
 def verify_container(state: GateState, identifier: str) -> Flow[VerificationResult | None]:
     """Look at a container of ours that something happened to; None when there is nothing to see."""
     item = state.inventory.containers.get(identifier)
-    if item is None or identifier in state.judging:
+    if item is None or identifier in state.verification.in_progress:
         return None
     policy = state.policy
-    state.judging.add(identifier)
+    state.verification.in_progress.add(identifier)
     try:
         sight = yield from verify(state, item, policy)
         if sight.breaches and _can_restore(state, item, sight):
@@ -242,7 +242,7 @@ def verify_container(state: GateState, identifier: str) -> Flow[VerificationResu
         if sight.breaches:
             yield from stop_violator(state, item, sight, policy)
     finally:
-        state.judging.discard(identifier)
+        state.verification.in_progress.discard(identifier)
     return sight
 
 
@@ -301,13 +301,13 @@ def _can_restore(state: GateState, item: ContainerItem, sight: VerificationResul
     """
     since = state.clock.monotonic() - PUT_BACK_WITHIN_S
     # Of containers that are gone nothing is kept, nor of what is long ago.
-    state.put_back = {
+    state.verification.restored_at = {
         identifier: recent
-        for identifier, times in state.put_back.items()
+        for identifier, times in state.verification.restored_at.items()
         if identifier in state.inventory.containers
         and (recent := tuple(at for at in times if at > since))
     }
-    again = len(state.put_back.get(item.id, ()))
+    again = len(state.verification.restored_at.get(item.id, ()))
     reversible = all(each.rule in REVERSIBLE for each in sight.breaches)
     return item.origin == Role.CONTROLLER.value and reversible and again < PUT_BACK_MAX
 
@@ -316,8 +316,8 @@ def _restore(
     state: GateState, item: ContainerItem, sight: VerificationResult, policy: Policy
 ) -> Flow[None]:
     """Record a violation, then give the container the limits and networks that it was admitted with."""
-    times = state.put_back.get(item.id, ())
-    state.put_back[item.id] = (*times, state.clock.monotonic())
+    times = state.verification.restored_at.get(item.id, ())
+    state.verification.restored_at[item.id] = (*times, state.clock.monotonic())
     identifier, recorded = yield from _record_violation(state, item, sight, policy, putBack=True)
     if not recorded:
         return

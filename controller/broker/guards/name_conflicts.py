@@ -85,7 +85,7 @@ def names_in_use(state: GateState) -> Iterator[DnsNames]:
     for intent in state.inventory.open.values():
         if intent.request.get("route") == Mutation.CONTAINER_CREATE:
             yield of_summary(mapping_member(intent.request, "summary"))
-    yield from state.answering.values()
+    yield from state.reservations.names.values()
 
 
 @contextmanager
@@ -97,11 +97,11 @@ def reserve_names(call: GateRequest, state: GateState, mine: DnsNames) -> Iterat
     """
     for finding in clashes(mine, names_in_use(state), free=call.policy.networks.aliases):
         raise Denied(finding.rule, finding.reason, finding.remedy, subject=call.route.name)
-    state.answering[call.id] = mine
+    state.reservations.names[call.id] = mine
     try:
         yield
     finally:
-        state.answering.pop(call.id, None)
+        state.reservations.names.pop(call.id, None)
 
 
 def names_after_rename(found: OwnContainer, name: str) -> DnsNames:

@@ -32,7 +32,11 @@ STALE = Verdict("allow", ("stale.clean-up",), "it was created and never started"
 
 def intents_to_settle(state: GateState) -> tuple[str, ...]:
     """Return the ids of the intents that are recovery's to close, oldest first."""
-    mine = [(i.seq, key) for key, i in state.inventory.open.items() if key not in state.in_flight]
+    mine = [
+        (i.seq, key)
+        for key, i in state.inventory.open.items()
+        if key not in state.intents.in_flight
+    ]
     return tuple(key for _, key in sorted(mine))
 
 
@@ -46,16 +50,16 @@ def settle(
     durable, changes nothing.
     """
     intent = state.inventory.open.get(identifier)
-    if intent is None or identifier in state.in_flight:
+    if intent is None or identifier in state.intents.in_flight:
         return None
     route = route_named(str(intent.request.get("route", "")))
     assert route is not None, f"an intent of no route: {intent.request.get('route')}"
-    assert identifier not in state.settling, f"{identifier} is being settled already"
-    state.settling.add(identifier)
+    assert identifier not in state.intents.settling, f"{identifier} is being settled already"
+    state.intents.settling.add(identifier)
     try:
         return (yield from _settle(state, identifier, intent, route, earlier))
     finally:
-        state.settling.discard(identifier)
+        state.intents.settling.discard(identifier)
 
 
 def _settle(
@@ -93,7 +97,7 @@ def _settle(
     )
     if not isinstance(record, Record):
         return sighting
-    state.begun.pop(identifier, None)
+    state.intents.recorded_at.pop(identifier, None)
     return None
 
 
@@ -104,7 +108,7 @@ def _expired(state: GateState, intent: OpenIntent, route: Route, identifier: str
     since this one's start. What the wall clock says proves nothing: it may have been set meanwhile.
     """
     limit = route.deadline_s + settlement.grace_s(intent)
-    since = state.begun.get(identifier, state.start_monotonic)
+    since = state.intents.recorded_at.get(identifier, state.start_monotonic)
     return state.clock.monotonic() - since > limit
 
 

@@ -35,10 +35,10 @@ def begin_in_doubt(state: GateState) -> None:
     """Begin: what is labelled as ours, and is later than all that is known, is another's."""
     known = state.inventory
     if known.time:
-        state.alone_since = datetime.fromisoformat(known.time).timestamp()
+        state.split_brain.alone_since = datetime.fromisoformat(known.time).timestamp()
     elif known.seq:  # saved before times were
-        state.alone_since = state.start_wall
-    state.in_doubt = True
+        state.split_brain.alone_since = state.start_wall
+    state.split_brain.in_doubt = True
 
 
 def refuse_if_forked(call: GateRequest, state: GateState) -> Flow[None]:
@@ -50,11 +50,15 @@ def refuse_if_forked(call: GateRequest, state: GateState) -> Flow[None]:
         Denied: ``state.forked``.
         Answered: the engine doesn't answer.
     """
-    if call.actor.role is Role.OPERATOR or not (state.in_doubt or state.rivals):
+    if call.actor.role is Role.OPERATOR or not (
+        state.split_brain.in_doubt or state.split_brain.rivals
+    ):
         return
     yield from survey(state)
-    if state.rivals:
-        told = ", ".join(name or key[:12] for key, name in sorted(state.rivals.items())[:TOLD_MAX])
+    if state.split_brain.rivals:
+        told = ", ".join(
+            name or key[:12] for key, name in sorted(state.split_brain.rivals.items())[:TOLD_MAX]
+        )
         raise Denied(CODE, f"another broker of this instance made {told}", REMEDY)
 
 
@@ -78,11 +82,11 @@ def instance_list_path(path: str, state: GateState, **query: str) -> str:
 def record_listed(state: GateState, listed: Any) -> None:
     """Take note of the strangers and rivals in a list of containers."""
     found = list(unknown_containers(state, listed))
-    state.strangers = {identifier: name for identifier, name, _ in found}
-    state.rivals = {
+    state.split_brain.unknown = {identifier: name for identifier, name, _ in found}
+    state.split_brain.rivals = {
         identifier: name for identifier, name, intent in found if is_rival(state, intent)
     }
-    state.in_doubt = False
+    state.split_brain.in_doubt = False
 
 
 def unknown_containers(state: GateState, listed: Any) -> Iterable[tuple[str, str, str]]:
@@ -103,7 +107,7 @@ def is_rival(state: GateState, intent: str) -> bool:
     whose journal it goes on with.
     """
     at = timestamp_s(intent)
-    if at is None or at <= state.alone_since or intent in state.minted:
+    if at is None or at <= state.split_brain.alone_since or intent in state.split_brain.own_creates:
         return False
     # A copy of a container of ours has its intent, too.
     return all(item.intent != intent for item in state.inventory.containers.values())

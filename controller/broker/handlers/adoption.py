@@ -118,7 +118,7 @@ def adopt(call: GateRequest, state: GateState, body: Mapping[str, object]) -> Fl
     if not (yield from record_event("operator", call.by, request)):
         return journal_unavailable(call.id)
     # Somebody looked at what is there: from here on only what is newer is another broker's.
-    state.alone_since = state.clock.now()
+    state.split_brain.alone_since = state.clock.now()
     yield from split_brain.survey(state)
     shown = {"adopted": [each.told() for each in taken], "left": [each.told() for each in left]}
     return json_reply(200, {"id": call.id, **shown})

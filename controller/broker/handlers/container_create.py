@@ -362,7 +362,7 @@ def _placements(state: GateState) -> Iterator[tuple[str, str, str]]:
         if intent.request.get("route") == Mutation.CONTAINER_CREATE:
             summary = mapping_member(intent.request, "summary")
             yield _placement_of(mapping_member(summary, "labels"))
-    for identifier, place in state.reserved.items():
+    for identifier, place in state.reservations.places.items():
         if identifier not in state.inventory.open and identifier not in made:
             yield place
 
@@ -390,12 +390,12 @@ def _create(
     assert is_image_id(str((judged.body or {}).get("Image"))), "an image is forwarded by its id"
     mine = of_summary(summary)
     told = partial(add_warnings, warnings=judged.warnings)
-    state.reserved[call.id] = _placement(judged)
+    state.reservations.places[call.id] = _placement(judged)
     try:
         with name_conflicts.reserve_names(call, state, mine):
             reply = yield from perform(state, call.by, change, _created_details, told=told)
     finally:
-        state.reserved.pop(call.id, None)
+        state.reservations.places.pop(call.id, None)
     return told(reply)
 
 

@@ -1,7 +1,7 @@
 """Execs: commands that an operator runs in a container of ours, from their making to their end.
 
 Making one is a mutation, and so is starting it. The engine starts any exec whose id one knows, so
-an id counts only here, where it was minted: for the same user, once, within a minute, while the
+an id counts only here, where it was created: for the same user, once, within a minute, while the
 container still runs and the policy in force still admits what was asked for. What was started is
 a session in the inventory until a record (``exec.end``) says what it came to; when its time is
 over its connection is cut and its processes are ended.
@@ -68,11 +68,11 @@ def create(call: GateRequest, state: GateState) -> Flow[Reply]:
     if reply.status >= 400:
         return reply
     identifier = str(parse_json(reply).get("Id", ""))
-    state.execs[identifier] = CreatedExec(
+    state.execs.created[identifier] = CreatedExec(
         container=found.item.id,
         uid=call.actor.uid,
         role=call.actor.role,
-        at=state.clock.monotonic(),
+        created_at=state.clock.monotonic(),
         container_started=_started(found),
         request=request,
     )
@@ -87,14 +87,14 @@ def _exec_details(reply: Reply) -> Flow[dict[str, object]]:
 def start(call: GateRequest, state: GateState) -> Flow[Reply | Relay]:
     """POST /exec/{exec}/start: run it, if all that it was made for still holds."""
     identifier = call.names["exec"]
-    minted = _find_created(call, state, identifier)
-    if minted.request is None:
+    created = _find_created(call, state, identifier)
+    if created.request is None:
         raise _refusal("exec.started", "it was started before", identifier)
-    if state.clock.monotonic() - minted.at > START_S:
+    if state.clock.monotonic() - created.created_at > START_S:
         raise _refusal("exec.expired", f"it wasn't started within {START_S:g} s", identifier)
-    found = yield from _find_unchanged(call, state, identifier, minted)
-    yield from _refuse_if_different(identifier, minted)
-    request, minted.request = minted.request, None
+    found = yield from _find_unchanged(call, state, identifier, created)
+    yield from _refuse_if_different(identifier, created)
+    request, created.request = created.request, None
     if request is None:  # by another request, while this one looked
         raise _refusal("exec.started", "it was started before", identifier)
     made = raise_if_denied(admit_exec(request, policy=call.policy, container_user=_user(found)))
@@ -112,13 +112,13 @@ def start(call: GateRequest, state: GateState) -> Flow[Reply | Relay]:
         body=judged.body,
         runs=made.body,
     )
-    minted.begun = state.clock.monotonic()
+    created.started_at = state.clock.monotonic()
     if judged.body["Detach"]:
         reply: Reply | Relay = yield from perform(state, call.by, change)
     else:
         reply = yield from _start_attached(call, state, change, identifier)
     if identifier not in state.inventory.sessions:
-        minted.ended = state.clock.monotonic()  # it didn't begin, as far as is known
+        created.ended_at = state.clock.monotonic()  # it didn't begin, as far as is known
     return reply
 
 
@@ -158,7 +158,7 @@ def _find_running(call: GateRequest, state: GateState, name: str) -> Flow[OwnCon
 
 
 def _find_unchanged(
-    call: GateRequest, state: GateState, identifier: str, minted: CreatedExec
+    call: GateRequest, state: GateState, identifier: str, created: CreatedExec
 ) -> Flow[OwnContainer]:
     """Return the container of an exec, which must run since before the exec was made.
 
@@ -166,23 +166,23 @@ def _find_unchanged(
         Denied: ``exec.changed``, ``exec.not-running``, ``foreign``.
     """
     try:
-        found = yield from _find_running(call, state, minted.container)
+        found = yield from _find_running(call, state, created.container)
     except Answered as answered:
         if answered.reply.status != 404:
             raise
         raise _refusal("exec.changed", "its container is gone", identifier) from None
-    if _started(found) != minted.container_started:
+    if _started(found) != created.container_started:
         raise _refusal("exec.changed", "its container was started anew since", identifier)
     return found
 
 
-def _refuse_if_different(identifier: str, minted: CreatedExec) -> Flow[None]:
+def _refuse_if_different(identifier: str, created: CreatedExec) -> Flow[None]:
     """Refuse an exec that the engine doesn't have any more, or shows as something else."""
     told = yield from read_json(f"/exec/{identifier}/json")
     if told is None:
         raise _refusal("exec.changed", "the engine doesn't have it any more", identifier)
     privileged = (told.get("ProcessConfig") or {}).get("privileged")
-    if told.get("ContainerID") != minted.container or told.get("Running") or privileged:
+    if told.get("ContainerID") != created.container or told.get("Running") or privileged:
         raise _refusal("exec.changed", "the engine shows it as another one", identifier)
 
 
@@ -196,11 +196,11 @@ def _find_created(call: GateRequest, state: GateState, identifier: str) -> Creat
     Raises:
         Denied: ``exec.unknown``.
     """
-    minted = state.execs.get(identifier)
-    mine = minted is not None and (minted.uid, minted.role) == (call.actor.uid, call.actor.role)
-    if minted is None or not mine:
+    created = state.execs.created.get(identifier)
+    mine = created is not None and (created.uid, created.role) == (call.actor.uid, call.actor.role)
+    if created is None or not mine:
         raise _unknown(identifier)
-    return minted
+    return created
 
 
 def _unknown(identifier: str) -> Denied:
@@ -222,12 +222,12 @@ def _make_room(state: GateState) -> None:
         Denied: ``exec.too-many``.
     """
     now = state.clock.monotonic()
-    for identifier, minted in list(state.execs.items()):
-        ended = minted.ended is not None and now - minted.ended > KEPT_S
-        unused = not minted.begun and now - minted.at > START_S
+    for identifier, created in list(state.execs.created.items()):
+        ended = created.ended_at is not None and now - created.ended_at > KEPT_S
+        unused = not created.started_at and now - created.created_at > START_S
         if ended or unused:
-            del state.execs[identifier]
-    if max(len(state.execs), len(state.inventory.sessions)) >= EXECS_MAX:
+            del state.execs.created[identifier]
+    if max(len(state.execs.created), len(state.inventory.sessions)) >= EXECS_MAX:
         raise Denied(
             "exec.too-many",
             f"{EXECS_MAX} execs are open",
@@ -286,7 +286,7 @@ def supervise(state: GateState, identifier: str) -> Flow[None]:
     if session is None:
         return
     over = _is_over(state, session)
-    if identifier in state.attached and not over:
+    if identifier in state.execs.attached and not over:
         return
     answer = yield ReadEngine(f"/exec/{identifier}/json")
     if isinstance(answer, Lost):
@@ -319,9 +319,9 @@ def _is_over(state: GateState, session: ExecSession) -> bool:
     clock, or, should that have jumped back, by this process's own uptime.
     """
     limit, now = _limit_s(state), state.clock.monotonic()
-    minted = state.execs.get(session.id)
-    if minted is not None and minted.begun:
-        return now - minted.begun >= limit
+    created = state.execs.created.get(session.id)
+    if created is not None and created.started_at:
+        return now - created.started_at >= limit
     return age_s(session, state.clock.now()) >= limit or now - state.start_monotonic >= limit
 
 
@@ -331,28 +331,28 @@ def _limit_s(state: GateState) -> float:
 
 def _cut_off(state: GateState, session: ExecSession, told: dict[str, Any]) -> Flow[None]:
     """End the processes of a session: recorded before, and given up after some tries."""
-    if session.id not in state.cut:
+    if session.id not in state.execs.end_attempts:
         result: dict[str, object] = {"reason": f"it took longer than {_limit_s(state):g} s"}
         if not (yield from _record(state, session, mutations.EXEC_CUT, result)):
             return
-    state.cut[session.id] = state.cut.get(session.id, 0) + 1
+    state.execs.end_attempts[session.id] = state.execs.end_attempts.get(session.id, 0) + 1
     pid = told.get("Pid")
     why = yield EndProcess(pid if isinstance(pid, int) else 0, session.container)
     assert isinstance(why, str), f"ending a process was answered by {why!r}"
-    if not why and state.cut[session.id] < TRIES_MAX:
+    if not why and state.execs.end_attempts[session.id] < TRIES_MAX:
         return  # the next look shows its exit code
     left = why or "its process doesn't end"
     yield from _record_end(state, session, {"error": f"cut, and left running: {left}"})
 
 
 def _record_end(state: GateState, session: ExecSession, result: dict[str, object]) -> Flow[None]:
-    told = {**result, "cut": True} if session.id in state.cut else result
+    told = {**result, "cut": True} if session.id in state.execs.end_attempts else result
     if not (yield from _record(state, session, mutations.EXEC_END, told)):
         return
-    state.cut.pop(session.id, None)
-    minted = state.execs.get(session.id)
-    if minted is not None:
-        minted.ended = state.clock.monotonic()
+    state.execs.end_attempts.pop(session.id, None)
+    created = state.execs.created.get(session.id)
+    if created is not None:
+        created.ended_at = state.clock.monotonic()
 
 
 def _record(

@@ -54,7 +54,7 @@ def health(call: GateRequest, state: GateState) -> Flow[Reply]:
     if call.actor.role is Role.CLIENT:
         shown: dict[str, object] = {
             "engine": {"reachable": reachable},
-            "journal": {"writable": not state.journal_error},
+            "journal": {"writable": not state.health.journal_error},
             "policy": {"digest": policy.digest, "name": policy.name},
         }
         return json_reply(200, shown)
@@ -70,34 +70,34 @@ def health(call: GateRequest, state: GateState) -> Flow[Reply]:
                 "memoryBytes": engine.memory_bytes,
             },
             "journal": {
-                "writable": not state.journal_error,
+                "writable": not state.health.journal_error,
                 "seq": state.inventory.seq,
-                "error": state.journal_error,
-                "unrecordedRefusals": state.unjournaled,
+                "error": state.health.journal_error,
+                "unrecordedRefusals": state.health.unrecorded_refusals,
                 "index": {
-                    "seq": state.indexed,
-                    "behind": max(0, state.inventory.seq - state.indexed),
-                    "error": state.index_error,
+                    "seq": state.health.indexed,
+                    "behind": max(0, state.inventory.seq - state.health.indexed),
+                    "error": state.health.index_error,
                 },
-                "signed": state.journal.signed,
-                "freeBytes": state.journal.free_bytes,
-                "reserved": state.journal.reserved,
-                "clockDoubted": state.journal.clock_doubted,
+                "signed": state.health.journal.signed,
+                "freeBytes": state.health.journal.free_bytes,
+                "reserved": state.health.journal.reserved,
+                "clockDoubted": state.health.journal.clock_doubted,
             },
             "policy": {
                 "digest": policy.digest,
                 "name": policy.name,
-                "error": state.policy_error,
-                "reloads": state.policy_reloads,
+                "error": state.health.policy_error,
+                "reloads": state.health.policy_reloads,
             },
             "registryAuth": {
                 "file": state.access.file,
                 "registries": sorted(state.access.hosts),
-                "error": state.access_error,
+                "error": state.health.access_error,
             },
             "openIntents": len(state.inventory.open),
-            "strangers": _sample(state.strangers),
-            "rivals": _sample(state.rivals),
+            "strangers": _sample(state.split_brain.unknown),
+            "rivals": _sample(state.split_brain.rivals),
         },
     )
 
@@ -212,7 +212,7 @@ def _record_approval(call: GateRequest, state: GateState, body: dict[str, object
     request |= {"summary": summary, "digest": digest({"summary": summary, "body": {}})}
     if not (yield from record_event("operator", call.by, request)):
         return journal_unavailable(call.id)
-    state.note(call.id)
+    state.remember_time(call.id)
     expires_s = int(disruption_budget.APPROVAL_S)
     return json_reply(
         200, {"id": call.id, "plan": plan, "objects": len(objects), "expiresS": expires_s}

@@ -232,11 +232,11 @@ class Connection:
         if not command.exec:
             await relay(handed.stream, client, keep=command.keep)
             return
-        self._state.attached.add(command.exec)
+        self._state.execs.attached.add(command.exec)
         try:
             await relay(handed.stream, client, within_s=command.within_s)
         finally:
-            self._state.attached.discard(command.exec)
+            self._state.execs.attached.discard(command.exec)
         client.keep_alive = False
         await self._driver.run(container_exec.supervise(self._state, command.exec))
 
@@ -295,7 +295,7 @@ class Connection:
         status = refused.status if isinstance(refused, Malformed) else HTTPStatus.FORBIDDEN
         record = await self._driver.write(self._refusal_entry(identifier, refused, framed))
         if record is None:
-            self._state.unjournaled += 1
+            self._state.health.unrecorded_refusals += 1
         else:
             identifier = record.entry.id  # of the summary, where only that counts it
         LOG.info("refused rule=%s uid=%d pid=%d", refused.rule, self._peer.uid, self._peer.pid)

@@ -108,7 +108,7 @@ class RecordStore:
                 return await answer
         except TimeoutError:
             queued.cancel()
-            self._state.journal_error = f"the disk took longer than {WRITE_S:g} s"
+            self._state.health.journal_error = f"the disk took longer than {WRITE_S:g} s"
             return None
 
     def _written(
@@ -126,18 +126,18 @@ class RecordStore:
         except (JournalUnavailable, CancelledError) as error:
             # What may not use the last of the disk is refused, and the journal is well.
             if getattr(error, "code", "") != RESERVED:
-                self._state.journal_error = str(error) or "the journal is closed"
+                self._state.health.journal_error = str(error) or "the journal is closed"
                 LOG.error("journal.unavailable error=%s", error)  # noqa: TRY400 - the reason is enough
             self.doubts += believed
         else:
-            self._state.journal_error = ""
+            self._state.health.journal_error = ""
             durable = inventories.fold(durable, record)
             if self._archive is not None:
                 self._archive.wake()
         self._beneath = self._state.inventory = durable
         for entry, _ in self._believed.values():
             self._state.inventory = _ahead(self._state.inventory, entry)
-        self._state.journal = self.journal.vitals
+        self._state.health.journal = self.journal.vitals
         if not answer.done():
             answer.set_result(record)
 
@@ -157,12 +157,12 @@ class RecordStore:
 
     def look_up(self) -> None:
         """Take note of how the journal is: it mends itself also while nothing is written."""
-        self._state.journal = self.journal.vitals
+        self._state.health.journal = self.journal.vitals
         if not self._unfolded:
-            self._state.journal_error = self.journal.error
+            self._state.health.journal_error = self.journal.error
         if self._archive is not None:
-            self._state.indexed = self._archive.indexed
-            self._state.index_error = self._archive.error
+            self._state.health.indexed = self._archive.indexed
+            self._state.health.index_error = self._archive.error
 
     async def settled(self) -> None:
         """Wait until all that was submitted is folded, also what nobody waits for any more."""

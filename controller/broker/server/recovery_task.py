@@ -100,7 +100,7 @@ class Mending:
         """Forget what is gone, then remove what an earlier broker created and never started."""
         forgotten = await self._driver.run(recovery.forget_gone(self._state))
         removed = 0
-        if self._state.rivals:
+        if self._state.split_brain.rivals:
             return  # what was never started may be on its way, there
         for identifier in recovery.stale_containers(self._state):
             removed += await self._driver.run(recovery.remove_stale(self._state, identifier))

@@ -312,7 +312,7 @@ class Broker:
                     await asyncio.to_thread(books.load)
                     self.state.start_seq = journal.last_seq
                     split_brain.begin_in_doubt(self.state)
-                    self.state.journal_error = journal.error
+                    self.state.health.journal_error = journal.error
                     yield books, archive
                     await books.settled()
                     books.save()
@@ -479,12 +479,12 @@ class Broker:
             reload.clear()
             try:
                 self.state.policy = await asyncio.to_thread(self._outside.load_policy)
-                self.state.policy_error = ""
+                self.state.health.policy_error = ""
                 LOG.info("policy.loaded digest=%s", self.state.policy.digest)
             except PolicyInvalid as error:
-                self.state.policy_error = told = redact.text(str(error))
+                self.state.health.policy_error = told = redact.text(str(error))
                 LOG.error("policy.invalid error=%s: the last good one stays", told)  # noqa: TRY400
-            self.state.policy_reloads += 1
+            self.state.health.policy_reloads += 1
             await meter.write(self._policy_entry())
             await self._reload_access(meter)
 
@@ -499,7 +499,7 @@ class Broker:
     async def _tell_access(self, meter: RecordLimiter) -> None:
         """Take note of which registries there are credentials for, and record it."""
         credentials = self._credentials
-        self.state.access, self.state.access_error = credentials.access, credentials.error
+        self.state.access, self.state.health.access_error = credentials.access, credentials.error
         if credentials.access.file:
             await meter.write(self._access_entry())
 
@@ -515,7 +515,7 @@ class Broker:
                 "object": access.file,
                 "summary": {"registries": sorted(access.hosts)},
             },
-            result={"error": redact.text(self.state.access_error)},
+            result={"error": redact.text(self.state.health.access_error)},
         )
 
     def _policy_entry(self) -> Entry:
@@ -527,5 +527,5 @@ class Broker:
             actor=actor_of(BROKER),
             request={"route": "policy.load", "object": policy.name},
             verdict={"policy": policy.digest},
-            result={"error": self.state.policy_error},
+            result={"error": self.state.health.policy_error},
         )

@@ -89,7 +89,7 @@ class Lookout:
             self._due[identifier] = None
             self._woken.set()
         elif instance == self._state.instance:
-            self._state.in_doubt = True
+            self._state.split_brain.in_doubt = True
             self._woken.set()
 
     def everything(self) -> None:
@@ -106,7 +106,7 @@ class Lookout:
             if not self._woken.is_set():
                 self.everything()
             self._woken.clear()
-            if self._state.in_doubt:
+            if self._state.split_brain.in_doubt:
                 await self._look_around()
             while self._due:
                 identifier = next(iter(self._due))
@@ -121,8 +121,10 @@ class Lookout:
         except Exception:
             LOG.exception("recovery.rivals.failed")
             return
-        if self._state.rivals:
-            LOG.error("state.forked containers=%s", ",".join(sorted(self._state.rivals)))
+        if self._state.split_brain.rivals:
+            LOG.error(
+                "state.forked containers=%s", ",".join(sorted(self._state.split_brain.rivals))
+            )
 
     async def _look_at(self, identifier: str) -> None:
         try:

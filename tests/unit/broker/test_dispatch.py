@@ -84,7 +84,11 @@ def test_a_change_is_recorded_forwarded_and_recorded_again() -> None:
             result={"status": 204, "error": "", "durationMs": 0},
         ),
     ]
-    assert (knows.inventory.open, knows.in_flight, knows.begun) == ({}, set(), {})
+    assert (knows.inventory.open, knows.intents.in_flight, knows.intents.recorded_at) == (
+        {},
+        set(),
+        {},
+    )
 
 
 def test_the_controllers_claims_are_recorded_and_not_forwarded() -> None:
@@ -126,7 +130,7 @@ def test_a_refusal_that_cannot_be_recorded_is_answered_and_counted() -> None:
     for _ in range(2):
         answer = ask("POST", "/build", [("refusal", UNRECORDED)], knows=knows)
         assert (answer.status, answer.rule) == (403, "route.denied")
-    assert knows.unjournaled == 2
+    assert knows.health.unrecorded_refusals == 2
 
 
 def test_an_outcome_that_cannot_be_recorded_is_answered_and_left_to_recovery() -> None:

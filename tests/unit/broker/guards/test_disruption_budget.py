@@ -363,5 +363,5 @@ def test_approvals_and_take_downs_are_bounded() -> None:
     for _ in range(70):
         approve(knows, full(0))
     assert list(knows.inventory.approvals) == [f"id-{n}" for n in range(7, 71)]
-    assert len(knows.noted) <= 65
+    assert len(knows.recorded_at) <= 65
     assert replace(knows.inventory, approvals={}).taken == {}

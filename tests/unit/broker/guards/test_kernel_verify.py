@@ -339,7 +339,7 @@ def test_without_a_journal_nothing_is_stopped() -> None:
 
 def test_what_is_looked_at_already_and_what_isn_t_ours_is_passed_over() -> None:
     knows = knowing()
-    knows.judging.add(WEB)
+    knows.verification.in_progress.add(WEB)
     assert look(knows, []).value is None
     assert converse(kernel_verify.verify_container(knows, "f" * 64), [], knows).value is None
 
@@ -437,7 +437,7 @@ def test_a_start_says_in_its_outcome_what_the_kernel_showed() -> None:
     assert told.status == 204
     assert told.entries[-1].result["effective"] == "verified"
     assert knows.inventory.containers[WEB].effective == "verified"
-    assert not knows.judging
+    assert not knows.verification.in_progress
 
 
 def test_a_start_of_what_differs_is_recorded_ended_and_refused() -> None:
@@ -461,7 +461,7 @@ def test_a_start_of_what_differs_is_recorded_ended_and_refused() -> None:
         "remedy": REMEDY,
         "id": told.entries[2].id,
     }
-    assert not knows.judging
+    assert not knows.verification.in_progress
 
 
 @pytest.mark.parametrize("verb", ["start", "restart", "unpause", "update"])

@@ -165,7 +165,7 @@ def test_a_name_that_nobody_answers_to_is_free(name: str) -> None:
     ]
     knows = sharing()
     answer = ask("POST", f"/containers/{WEB}/rename?name={name}", dialogue, knows)
-    assert (answer.status, knows.answering) == (204, {})
+    assert (answer.status, knows.reservations.names) == (204, {})
 
 
 def test_a_name_is_anothers_also_while_that_one_is_being_made() -> None:

@@ -299,7 +299,7 @@ def test_a_closing_that_cannot_be_recorded_is_tried_again() -> None:
     assert seen is not None
     assert settling(knows, [(FIND, CREATED), ("recovered", RECORDED)], seen) is None
     assert settling(knows, []) is None  # closed: nothing more is said of it
-    assert knows.begun == {}
+    assert knows.intents.recorded_at == {}
 
 
 def test_what_a_request_is_working_on_is_not_recoverys() -> None:
@@ -328,7 +328,7 @@ def test_while_it_is_settled_the_object_stays_held() -> None:
     with pytest.raises(AssertionError, match="is being settled already"):
         settle(knows, "id-1", earlier=None).send(None)
     steps.close()
-    assert knows.settling == set()
+    assert knows.intents.settling == set()
 
 
 # What is gone, and what was left over

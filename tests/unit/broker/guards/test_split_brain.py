@@ -9,7 +9,7 @@ import pytest
 
 from controller.broker.dispatch import handle
 from controller.broker.gate.commands import Forward, ReadEngine
-from controller.broker.gate.state import MINTED_MAX, GateState
+from controller.broker.gate.state import OWN_CREATES_MAX, GateState
 from controller.broker.guards import split_brain
 from controller.core.encoding.uuid7 import timestamp_s
 from controller.model.inventory import Inventory
@@ -50,7 +50,7 @@ def stray(identifier: str = OTHER, *, intent: str, name: str = "/web.1-x") -> di
 def forked(*, since: float = 0.0) -> GateState:
     """A broker that began at noon, and is in doubt."""
     knows = state(replace(inventory(), time=""))
-    knows.alone_since, knows.in_doubt = NOON + since, True
+    knows.split_brain.alone_since, knows.split_brain.in_doubt = NOON + since, True
     return knows
 
 
@@ -67,8 +67,8 @@ def test_what_carries_our_label_and_was_not_made_here_is_told_of_and_not_taken_i
         {"Id": "f3" * 32, "Names": ["/y"], "Labels": {**copied, "io.trimtab.intent": identifier}},
     ]
     split_brain.record_listed(knows, told)
-    assert knows.strangers == {"f0" * 32: "copy\\u000a", "f1" * 32: ""}
-    assert knows.rivals == {}, "a copy is no other broker's"
+    assert knows.split_brain.unknown == {"f0" * 32: "copy\\u000a", "f1" * 32: ""}
+    assert knows.split_brain.rivals == {}, "a copy is no other broker's"
     assert knows.inventory == before
 
 
@@ -87,28 +87,28 @@ def test_a_later_intent_that_is_nobody_elses_is_another_brokers(
 ) -> None:
     knows = forked()
     split_brain.record_listed(knows, [stray(intent=intent)])
-    assert knows.strangers == {OTHER: "web.1-x"}
-    assert (OTHER in knows.rivals) is rival
-    assert not knows.in_doubt
+    assert knows.split_brain.unknown == {OTHER: "web.1-x"}
+    assert (OTHER in knows.split_brain.rivals) is rival
+    assert not knows.split_brain.in_doubt
 
 
 def test_a_copy_of_what_this_broker_made_is_not_another_brokers() -> None:
     knows = forked()
-    knows.mint(minted(10))
+    knows.split_brain.add_create(minted(10))
     split_brain.record_listed(knows, [stray(intent=minted(10))])
-    assert knows.rivals == {}
+    assert knows.split_brain.rivals == {}
     copied = replace(item(SLOT, "web.1-x", "team"), intent=minted(20))
     knows.inventory = replace(knows.inventory, containers={SLOT: copied})
     split_brain.record_listed(knows, [stray(intent=minted(20))])
-    assert (knows.strangers, knows.rivals) == ({OTHER: "web.1-x"}, {})
+    assert (knows.split_brain.unknown, knows.split_brain.rivals) == ({OTHER: "web.1-x"}, {})
 
 
 def test_only_so_many_intents_are_remembered() -> None:
     knows = forked()
-    for number in range(MINTED_MAX + 1):
-        knows.mint(str(number))
-    assert len(knows.minted) == MINTED_MAX
-    assert "0" not in knows.minted
+    for number in range(OWN_CREATES_MAX + 1):
+        knows.split_brain.add_create(str(number))
+    assert len(knows.split_brain.own_creates) == OWN_CREATES_MAX
+    assert "0" not in knows.split_brain.own_creates
 
 
 @pytest.mark.parametrize(
@@ -124,7 +124,7 @@ def test_a_broker_begins_in_doubt_of_all_that_is_later_than_its_journal(
 ) -> None:
     knows = state(known)
     split_brain.begin_in_doubt(knows)
-    assert (knows.alone_since, knows.in_doubt) == (since, True)
+    assert (knows.split_brain.alone_since, knows.split_brain.in_doubt) == (since, True)
 
 
 STOP = ("POST", f"/v1.45/containers/{SLOT}/stop?t=1")
@@ -157,7 +157,7 @@ def test_while_another_broker_is_this_instance_nothing_is_changed(
 
 def test_operators_put_it_right_and_reads_go_on() -> None:
     knows = forked()
-    knows.rivals = {OTHER: "web.1-x"}
+    knows.split_brain.rivals = {OTHER: "web.1-x"}
     ours = [(ReadEngine(f"/containers/{WEB}/json"), reply(inspect(WEB, "alice-web", "alice")))]
     removal: list[Step] = [
         *ours,
@@ -177,7 +177,7 @@ def test_what_cannot_be_looked_at_is_not_changed_and_stays_in_doubt() -> None:
         handle(request(*STOP, actor=CONTROLLER), knows), [(LOOK_AROUND, lost(sent=False))], knows
     )
     assert told.status == 502
-    assert knows.in_doubt
+    assert knows.split_brain.in_doubt
 
 
 def test_an_id_tells_when_it_was_made() -> None:

@@ -228,7 +228,7 @@ class Host:
 def lost(**more: Any) -> GateState:
     """A broker on a new state folder that became the instance."""
     knows = state(Inventory(**more), policy=STRICT)
-    knows.in_doubt = True
+    knows.split_brain.in_doubt = True
     return knows
 
 
@@ -308,11 +308,11 @@ def test_after_that_nobody_is_a_rival_but_who_comes_later() -> None:
     assert isinstance(command, ReadEngine), "it is looked who made what is there"
     refused.close()
     host.adopt(knows, *SUBJECTS)
-    assert knows.alone_since == NOON
-    assert list(knows.rivals) == ["f" * 64]
+    assert knows.split_brain.alone_since == NOON
+    assert list(knows.split_brain.rivals) == ["f" * 64]
     knows.clock.passed += 120  # type: ignore[attr-defined]
     host.adopt(knows)
-    assert knows.rivals == {}, "an operator looked at it, and left it"
+    assert knows.split_brain.rivals == {}, "an operator looked at it, and left it"
 
 
 @pytest.mark.parametrize(

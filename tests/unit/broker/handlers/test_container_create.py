@@ -187,7 +187,7 @@ def test_a_lost_create_holds_its_name() -> None:
     answer = create([LOOK_IMAGE, (FREE[0], made), ("refusal", RECORDED)], knows=knows)
     assert (answer.status, answer.rule) == (409, "held")
     # And while the request that makes it is still under way.
-    knows.in_flight.add("id-1")
+    knows.intents.in_flight.add("id-1")
     answer = create([LOOK_IMAGE, (FREE[0], made), ("refusal", RECORDED)], knows=knows)
     assert (answer.status, answer.rule) == (409, "held")
 
@@ -571,7 +571,7 @@ def test_two_creates_at_once_do_not_both_take_the_last_place() -> None:
         knows=knows,
     )
     assert fourth.status == 201
-    assert knows.reserved == {}
+    assert knows.reservations.places == {}
 
 
 def test_what_is_made_and_believed_to_be_counts_once() -> None:

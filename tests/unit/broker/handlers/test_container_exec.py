@@ -405,7 +405,7 @@ def test_a_session_within_its_time_is_left_alone() -> None:
     looked_after(knows, (LOOK_EXEC, exec_of(Running=True, Pid=77)))
     looked_after(knows, (LOOK_EXEC, lost()))
     looked_after(knows, (LOOK_EXEC, reply({"message": "x"}, 500)))
-    knows.attached.add(EXEC)
+    knows.execs.attached.add(EXEC)
     looked_after(knows)
     assert list(knows.inventory.sessions) == [EXEC]
 
@@ -414,7 +414,7 @@ def test_when_its_time_is_over_it_is_recorded_and_then_ended() -> None:
     knows = state(inventory())
     made(knows)
     begun(knows)
-    knows.attached.add(EXEC)
+    knows.execs.attached.add(EXEC)
     at(knows, 3600.0)
     running = (LOOK_EXEC, exec_of(Running=True, Pid=77))
     looked_after(knows, running, ("operator", UNRECORDED))
@@ -424,7 +424,7 @@ def test_when_its_time_is_over_it_is_recorded_and_then_ended() -> None:
     ]
     end = looked_after(knows, (LOOK_EXEC, exec_of(ExitCode=137)), ("operator", RECORDED))
     assert [e.result for e in end.entries] == [{"exitCode": 137, "cut": True}]
-    assert (knows.inventory.sessions, knows.cut) == ({}, {})
+    assert (knows.inventory.sessions, knows.execs.end_attempts) == ({}, {})
 
 
 def test_a_process_that_cannot_be_ended_is_told_and_not_tried_for_ever() -> None:

@@ -397,11 +397,15 @@ def test_whoami() -> None:
 
 def test_health_answers_whatever_is_wrong() -> None:
     knows = state(inventory())
-    knows.journal_error, knows.policy_error, knows.unjournaled = "disk full", "line 3", 2
-    knows.strangers = {STRAY: "copy"}
-    knows.indexed, knows.index_error = 5, "it is being made"
-    knows.access, knows.access_error = Access("/auth", frozenset({"ghcr.io"})), "exposed"
-    knows.journal = JournalHealth(signed=5, free_bytes=4096, reserved=True)
+    knows.health.journal_error, knows.health.policy_error, knows.health.unrecorded_refusals = (
+        "disk full",
+        "line 3",
+        2,
+    )
+    knows.split_brain.unknown = {STRAY: "copy"}
+    knows.health.indexed, knows.health.index_error = 5, "it is being made"
+    knows.access, knows.health.access_error = Access("/auth", frozenset({"ghcr.io"})), "exposed"
+    knows.health.journal = JournalHealth(signed=5, free_bytes=4096, reserved=True)
     look = ReadEngine("/_ping", deadline_s=2.0)
     told = {
         "engine": {

@@ -548,7 +548,7 @@ def test_what_a_create_just_made_is_nobody_elses(kind: str, made: Reply, under_w
         (Sent(f"/{kind}/create"), lost()),
     ]
     assert ask("POST", f"/{kind}/create", begun, knows, body={"Name": "more"}).status == 504
-    knows.in_flight |= {"id-1"} if under_way else set()
+    knows.intents.in_flight |= {"id-1"} if under_way else set()
     shown: list[Step] = [(ReadEngine(f"/{kind}/more"), made), ("refusal", RECORDED)]
     answer = ask("POST", f"/{kind}/create", shown, knows, body={"Name": "more"})
     assert (answer.status, answer.rule) == (409, "held")

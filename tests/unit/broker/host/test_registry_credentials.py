@@ -178,7 +178,7 @@ def test_a_reload_reads_them_anew_and_a_bad_one_is_told(tmp_path: Path) -> None:
             await until(lambda: broker.state.access.hosts == {"quay.io"})
             (tmp_path / "registry.json").chmod(0o644)
             bench.reload.set()
-            await until(lambda: bool(broker.state.access_error))
+            await until(lambda: bool(broker.state.health.access_error))
             assert broker.state.access.hosts == {"quay.io"}
 
     run(test())

@@ -96,28 +96,28 @@ def test_without_the_journal_nothing_is_written_and_the_state_says_why(tmp_path:
         before = state.inventory
         assert await books.write(trust(1)) is None
         assert state.inventory is before
-        assert state.journal_error == "journal.closed: the journal is closed"
+        assert state.health.journal_error == "journal.closed: the journal is closed"
 
     check(tmp_path, test)
 
 
 def test_the_error_is_forgotten_with_the_next_record(tmp_path: Path) -> None:
     async def test(books: RecordStore, _journal: Writer, state: GateState) -> None:
-        state.journal_error = "no space left"
+        state.health.journal_error = "no space left"
         await books.write(trust(1))
-        assert state.journal_error == ""
+        assert state.health.journal_error == ""
 
     check(tmp_path, test)
 
 
 def test_a_journal_that_mended_itself_while_nothing_was_written_is_seen(tmp_path: Path) -> None:
     async def test(books: RecordStore, journal: Writer, state: GateState) -> None:
-        state.journal_error = "no space left"
+        state.health.journal_error = "no space left"
         books.look_up()
-        assert state.journal_error == ""
+        assert state.health.journal_error == ""
         await asyncio.to_thread(journal.close)
         books.look_up()
-        assert state.journal_error == "the journal is closed"
+        assert state.health.journal_error == "the journal is closed"
 
     check(tmp_path, test)
 
@@ -208,7 +208,7 @@ def test_an_entry_that_can_never_be_recorded_is_none_and_no_outage(tmp_path: Pat
         assert await books.write(entry(1, request={"summary": "x" * 2_000_000})) is None
         assert await books.write(entry(1, "outcome", result={"x": 1.5}), believed=True) is None
         assert not await books.sure(0)
-        assert state.journal_error == ""
+        assert state.health.journal_error == ""
 
     check(tmp_path, test)
 

@@ -61,14 +61,14 @@ def create(_request: Request, state: GateState) -> Steps:
         "object": "web.1-aaaaaaaa",
         "summary": summary,
     }
-    state.in_flight.add(entry(1).id)
+    state.intents.in_flight.add(entry(1).id)
     try:
         yield WriteRecord(entry(1, request=request, actor={"role": "controller"}))
         answer = yield Forward("POST", "/containers/create")
         assert isinstance(answer, Lost)
         return Reply(504)
     finally:
-        state.in_flight.discard(entry(1).id)
+        state.intents.in_flight.discard(entry(1).id)
 
 
 async def until_closed(bench: Bench, state: GateState) -> None:

@@ -278,7 +278,7 @@ def test_a_reload_takes_a_good_policy_and_keeps_the_last_one_before_a_bad_one(
             for count in (1, 2, 3, 4):
                 while len(bench.recorded("policy")) < count:
                     await asyncio.to_thread(bench.recorded, "policy")
-                said.append((broker.state.policy.name, broker.state.policy_error))
+                said.append((broker.state.policy.name, broker.state.health.policy_error))
                 bench.reload.set()
 
     policies.append(Policy(name="fourth"))

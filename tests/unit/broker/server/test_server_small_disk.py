@@ -37,9 +37,9 @@ def recording(request: Request, state: GateState) -> Steps:
     intent = yield WriteRecord(Entry(identifier, "intent", actor=actor, request=told))
     if not isinstance(intent, Record):
         return Reply(503, b"{}")
-    state.in_flight.add(identifier)
+    state.intents.in_flight.add(identifier)
     yield WriteRecord(Entry(identifier, "outcome", actor=actor, result={"status": 204}))
-    state.in_flight.discard(identifier)
+    state.intents.in_flight.discard(identifier)
     return Reply(204)
 
 
