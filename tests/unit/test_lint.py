@@ -18,6 +18,7 @@ BIN = Path(sys.executable).parent
         pytest.param(["ruff", "format", "--check", "--quiet", "."], id="layout"),
         pytest.param(["mypy", "--no-error-summary"], id="types"),
         pytest.param(["lint-imports", "--no-logo"], id="imports"),
+        pytest.param(["pylint", "controller"], id="duplicates"),
     ],
 )
 def test_the_code_passes(command: list[str]) -> None:
