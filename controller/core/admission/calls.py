@@ -14,14 +14,14 @@ from controller.core.engine_api.grammar import is_signal
 from controller.core.engine_api.requests import Finding
 from controller.core.policy.grants import GrantRequest
 from controller.core.policy.remedies import with_grants
-from controller.core.rules.identity import controllers_name, judge_name
+from controller.core.rules.identity import judge_name, judge_reserved_name
 from controller.core.rules.image import judge_platform, judge_reference
 from controller.core.rules.verdict import (
     AdmissionDecision,
-    denied,
-    enforced,
-    tolerating,
+    deny,
+    enforced_findings,
     verdict_of,
+    with_tolerated,
 )
 from controller.model.policy.document import Policy
 from controller.model.records import Actor, Role
@@ -76,10 +76,10 @@ def admit_pull(
     findings += judge_reference(text, policy, path="fromImage")
     platform = query.get("platform", "")
     findings += judge_platform(platform, host, policy)
-    if refused := enforced(findings, policy.modes):
+    if refused := enforced_findings(findings, policy.modes):
         by_client = actor.role is Role.CLIENT
         asked = GrantRequest(reference=text, platform=platform, by_client=by_client)
-        return denied(with_grants(refused, asked, policy))
+        return deny(with_grants(refused, asked, policy))
     reference = parse_reference(text)
     pairs = [
         ("fromImage", reference.repository),
@@ -91,7 +91,7 @@ def admit_pull(
         query=tuple((key, value) for key, value in pairs if value),
         summary=_summary_of(reference),
     )
-    return tolerating(admitted, findings, policy.modes)
+    return with_tolerated(admitted, findings, policy.modes)
 
 
 def admit_reference(
@@ -99,12 +99,12 @@ def admit_reference(
 ) -> AdmissionDecision:
     """Judge a look at an image in its registry (distribution), or trusting a local one."""
     findings = list(judge_reference(reference, policy, path="image"))
-    if refused := enforced(findings, policy.modes):
-        return denied(
+    if refused := enforced_findings(findings, policy.modes):
+        return deny(
             with_grants(refused, GrantRequest(reference=reference, by_client=by_client), policy)
         )
     admitted = AdmissionDecision(verdict_of(()), summary=_summary_of(parse_reference(reference)))
-    return tolerating(admitted, findings, policy.modes)
+    return with_tolerated(admitted, findings, policy.modes)
 
 
 def _summary_of(reference: Reference) -> dict[str, object]:
@@ -120,15 +120,15 @@ def admit_start(query: Query) -> AdmissionDecision:
     ]
     known = ("checkpoint", "checkpoint-dir", "detachKeys")
     findings += _unknown(query, known)
-    return denied(findings) if findings else AdmissionDecision(verdict_of(()))
+    return deny(findings) if findings else AdmissionDecision(verdict_of(()))
 
 
 def admit_restart_allowed(image: str, *, policy: Policy) -> AdmissionDecision:
     """Judge starting a container made under another policy: its image must still be admitted."""
     findings = list(judge_reference(image, policy, path="Image"))
-    if enforced(findings, policy.modes):
-        return denied(enforced(findings, policy.modes))
-    return tolerating(AdmissionDecision(verdict_of(())), findings, policy.modes)
+    if enforced_findings(findings, policy.modes):
+        return deny(enforced_findings(findings, policy.modes))
+    return with_tolerated(AdmissionDecision(verdict_of(())), findings, policy.modes)
 
 
 def admit_stop(query: Query) -> AdmissionDecision:
@@ -167,7 +167,7 @@ def admit_remove(query: Query) -> AdmissionDecision:
         reason = "it removes a link, not a container"
         findings.append(Finding("remove.link", "link", reason, "leave it out"))
     if findings:
-        return denied(findings)
+        return deny(findings)
     force = query.get("force", "") in _TRUE
     return AdmissionDecision(verdict_of(()), query=(("force", "1"),) if force else ())
 
@@ -180,7 +180,7 @@ def admit_image_remove(query: Query) -> AdmissionDecision:
         if query.get(name, "") not in (*_TRUE, *_FALSE):
             findings.append(Finding("query.invalid", name, "expected 1 or 0"))
     if findings:
-        return denied(findings)
+        return deny(findings)
     given = tuple((name, "1") for name in flags if query.get(name, "") in _TRUE)
     return AdmissionDecision(verdict_of(()), query=given)
 
@@ -199,14 +199,14 @@ def admit_rename(
             reason = f"its name is {admitted}, and names are final"
             findings.append(Finding("name.final", "name", reason, "give it back its own name"))
     else:
-        findings += controllers_name(name)
+        findings += judge_reserved_name(name)
     if findings:
-        return denied(findings)
+        return deny(findings)
     return AdmissionDecision(verdict_of(()), query=(("name", name),), summary={"name": name})
 
 
 def _with_query(query: Query, names: Iterable[str], findings: list[Finding]) -> AdmissionDecision:
     if findings:
-        return denied(findings)
+        return deny(findings)
     given = tuple((name, query[name]) for name in names if query.get(name))
     return AdmissionDecision(verdict_of(()), query=given)

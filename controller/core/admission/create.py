@@ -19,10 +19,10 @@ from controller.core.rules.context import Case, make_case, preview_case, referen
 from controller.core.rules.facts import DEFAULT_VOLUMES_ROOT, CreateFacts, Needs, Stamp
 from controller.core.rules.verdict import (
     AdmissionDecision,
-    denied,
-    enforced,
-    tolerating,
+    deny,
+    enforced_findings,
     verdict_of,
+    with_tolerated,
 )
 from controller.model.policy.document import Policy
 from controller.model.records import Actor, Role
@@ -154,7 +154,7 @@ def admit_create(
     for rule in CREATE_RULES:
         findings += rule(case)
     modes = case.policy.modes
-    if refused := enforced(findings, modes):
+    if refused := enforced_findings(findings, modes):
         asked = GrantRequest(
             request,
             reference_text(request, actor),
@@ -164,7 +164,7 @@ def admit_create(
             name=name,
             by_client=actor.role is Role.CLIENT,
         )
-        return denied(with_grants(refused, asked, policy), refused_summary(case))
+        return deny(with_grants(refused, asked, policy), refused_summary(case))
     final = finish(case)
     decision = AdmissionDecision(
         verdict=verdict_of((), final.changes, case.exceptions),
@@ -174,4 +174,4 @@ def admit_create(
         settings=final.settings,
         warnings=mounts.warnings(request.mounts),
     )
-    return tolerating(decision, findings, modes)
+    return with_tolerated(decision, findings, modes)

@@ -24,10 +24,10 @@ from controller.core.rules.container import (
 )
 from controller.core.rules.verdict import (
     AdmissionDecision,
-    denied,
-    enforced,
-    tolerating,
+    deny,
+    enforced_findings,
     verdict_of,
+    with_tolerated,
 )
 from controller.model.policy.document import Policy
 
@@ -42,12 +42,12 @@ def admit_exec(request: ExecRequest, *, policy: Policy, container_user: str) -> 
     findings += _command(request)
     findings += _user(request.user, policy, container_user)
     findings += judge_environment(request.env, policy)
-    refusing = enforced(findings, policy.modes)
+    refusing = enforced_findings(findings, policy.modes)
     if refusing:
         asked = GrantRequest(CreateRequest(env=request.env))
-        return denied(with_grants(refusing, asked, policy), summary_of(request))
+        return deny(with_grants(refusing, asked, policy), summary_of(request))
     judged = AdmissionDecision(verdict_of(()), _body(request), summary=summary_of(request))
-    return tolerating(judged, findings, policy.modes)
+    return with_tolerated(judged, findings, policy.modes)
 
 
 def admit_exec_start(start: ExecStart, request: ExecRequest, *, hijack: bool) -> AdmissionDecision:
@@ -58,7 +58,7 @@ def admit_exec_start(start: ExecStart, request: ExecRequest, *, hijack: bool) ->
         remedy = "send Connection: Upgrade and Upgrade: tcp"
         findings.append(Finding("exec.upgrade", "Upgrade", reason, remedy))
     if findings:
-        return denied(findings)
+        return deny(findings)
     body: dict[str, object] = {"Detach": start.detach, "Tty": start.tty}
     if start.tty and any(start.console_size):
         body["ConsoleSize"] = list(start.console_size)

@@ -31,9 +31,9 @@ from controller.core.rules.facts import (
     Stamp,
     VolumeFacts,
 )
-from controller.core.rules.host_routes import overlapped
+from controller.core.rules.host_routes import overlapping_route
 from controller.core.rules.identity import (
-    if_lost,
+    adopt_remedy,
     is_reserved,
     judge_labels,
     judge_name,
@@ -45,15 +45,15 @@ from controller.core.rules.networks import (
     is_as_implied,
     is_own_network,
     judge_network,
-    looked_up,
+    network_facts,
 )
 from controller.core.rules.verdict import (
     AdmissionDecision,
     AdmissionPatch,
-    denied,
-    enforced,
-    tolerating,
+    deny,
+    enforced_findings,
     verdict_of,
+    with_tolerated,
 )
 from controller.model import names
 from controller.model.names import qualified
@@ -99,14 +99,14 @@ def admit_network(
         # To a client another owner's network is as foreign as somebody else's.
         met = existing if kind else replace(existing, ours=False)
         findings.append(foreign_network(met, "Name", kind, actor))
-    if refused := enforced(findings, policy.modes):
+    if refused := enforced_findings(findings, policy.modes):
         asked = GrantRequest(
             owner=owner,
             namespace=namespace,
             name=request.name,
             by_client=actor.role is Role.CLIENT,
         )
-        return denied(with_grants(refused, asked, policy))
+        return deny(with_grants(refused, asked, policy))
     forced = actor.role is not Role.CONTROLLER and (policy.networks.client_internal or False)
     internal = request.internal or (forced and kind not in {"ingress", "bridge"})
     changes = []
@@ -115,7 +115,7 @@ def admit_network(
     final = replace(request, internal=internal)
     labelled = namespace if actor.role is Role.CONTROLLER else ""
     made = _made_network(final, actor, owner, labelled, stamp, tuple(changes))
-    return tolerating(made, findings, policy.modes)
+    return with_tolerated(made, findings, policy.modes)
 
 
 def _network_name(name: str, actor: Actor, policy: Policy, namespace: str) -> Findings:
@@ -200,7 +200,7 @@ def _judge_pools(
                 "its range or gateway is outside of the subnet",
                 "choose them within it",
             )
-        elif route := overlapped(pool.subnet, routes):
+        elif route := overlapping_route(pool.subnet, routes):
             # The host, and so all its containers, would find what is there in this network instead.
             reason = f"{pool.subnet} overlaps {route}, to which this host has a route"
             remedy = "choose another subnet, or leave out Config"
@@ -271,7 +271,7 @@ def admit_implied_network(
     owner = owner_of(actor, "")
     if not kind or (kind == "bridge" and "bridge" not in policy.networks.modes):
         reason = f"{name!r} isn't a network that {owner}'s containers imply"
-        return denied([Finding("network.mode", "Name", reason)])
+        return deny([Finding("network.mode", "Name", reason)])
     internal, masquerade, icc = _SHAPES[kind]
     request = NetworkRequest(
         name=name,
@@ -329,20 +329,20 @@ def admit_volume(
             reason = f"{request.name} is taken by a volume that isn't yours, or isn't a plain one"
             remedy = "name another volume, or remove that one by hand if nobody needs its data"
             if existing.instance and not existing.ours and actor.role is not Role.CLIENT:
-                remedy += f"; {if_lost(existing.instance)}"
+                remedy += f"; {adopt_remedy(existing.instance)}"
             findings.append(Finding("volume.foreign", "Name", reason, remedy))
-    if refused := enforced(findings, policy.modes):
+    if refused := enforced_findings(findings, policy.modes):
         asked = GrantRequest(
             owner=owner,
             namespace=namespace,
             name=request.name,
             by_client=actor.role is Role.CLIENT,
         )
-        return denied(with_grants(refused, asked, policy))
+        return deny(with_grants(refused, asked, policy))
     stamped = _object_labels(
         request.labels, actor, owner, namespace if by_controller else "", stamp
     )
-    return tolerating(_made_volume(request.name, stamped), findings, policy.modes)
+    return with_tolerated(_made_volume(request.name, stamped), findings, policy.modes)
 
 
 def _slots_own(name: str) -> Findings:
@@ -361,7 +361,7 @@ def admit_kept_volume(
     *namespace* is that of the container's label: '' for a client's.
     """
     if actor.role is not Role.CONTROLLER and (reserved := list(_slots_own(name))):
-        return denied(reserved)
+        return deny(reserved)
     asked = ((names.SERVICE, service),) if service else ()
     return _made_volume(name, _object_labels(asked, actor, owner, namespace, stamp))
 
@@ -407,7 +407,7 @@ def admit_connect(
             remedy = "use its name, or that of its service"
             findings.append(Finding("network.alias", "EndpointConfig.Aliases", reason, remedy))
     if findings or joined is None:
-        return denied(findings)
+        return deny(findings)
     body: RequestBody = {"Container": current.id}
     if request.endpoint.aliases:
         body["EndpointConfig"] = {"Aliases": list(request.endpoint.aliases)}
@@ -435,7 +435,7 @@ def admit_disconnect(
     elif actor.role is Role.CLIENT:
         findings += judge_network(case, joined, "network")
     if findings or joined is None:
-        return denied(findings)
+        return deny(findings)
     body: RequestBody = {"Container": current.id} | ({"Force": True} if request.force else {})
     summary: RequestBody = {"network": joined.name, "name": current.settings.name}
     return AdmissionDecision(verdict_of(()), body, summary=summary)
@@ -469,7 +469,7 @@ def _joining(
         facts=CreateFacts(networks=found),
         name=current.settings.name,
     )
-    return looked_up(case, asked), case
+    return network_facts(case, asked), case
 
 
 def _allowed_beside(case: Case, current: ContainerFacts, network: NetworkFacts) -> Findings:

@@ -61,12 +61,12 @@ def preview_action(policy: Policy, action: AnyAction, body: dict[str, object] | 
         case CreateVolume():
             return check_volume(policy, action).verdict
         case PullImage():
-            return admit_reference(action.target, policy=policy).shown
+            return admit_reference(action.target, policy=policy).verdict_for_client
         case UpdateContainer():
             request = parse_update(update_body(action))
             return admit_update(
                 request, actor=CONTROLLER, policy=policy, current=None, host=HostFacts()
-            ).shown
+            ).verdict_for_client
         case StopContainer():
             return admit_stop({"t": str(action.grace_s)}).verdict
         case (

@@ -22,10 +22,10 @@ from controller.core.rules.facts import ContainerFacts, CreateFacts, HostFacts
 from controller.core.rules.verdict import (
     AdmissionDecision,
     AdmissionPatch,
-    denied,
-    enforced,
-    tolerating,
+    deny,
+    enforced_findings,
     verdict_of,
+    with_tolerated,
 )
 from controller.model import names
 from controller.model.observed import Settings
@@ -70,14 +70,14 @@ def admit_update(
     if not body and not findings:
         reason = "nothing that can be changed on a living container"
         findings.append(Finding("update.empty", "body", reason, "say what to change"))
-    if refused := enforced(findings, policy.modes):
+    if refused := enforced_findings(findings, policy.modes):
         by_client = actor.role is Role.CLIENT
         wanted = CreateRequest(limits=request.limits, restart=request.restart)
-        return denied(with_grants(refused, GrantRequest(wanted, by_client=by_client), policy))
+        return deny(with_grants(refused, GrantRequest(wanted, by_client=by_client), policy))
     settings = _settings_after(request, before, after)
     summary: RequestBody = {"settings": settings_to_json(settings), "fields": sorted(body)}
     admitted = AdmissionDecision(verdict_of((), changes), body, summary=summary, settings=settings)
-    return tolerating(admitted, findings, policy.modes)
+    return with_tolerated(admitted, findings, policy.modes)
 
 
 def _touches_memory(asked: ResourceLimits) -> bool:

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from controller.core.planning.prerequisites import KnownImages
 from controller.core.rules.anonymous_volumes import uncovered
-from controller.core.rules.context import exceptions_of, loosened, read_reference
+from controller.core.rules.context import exceptions_of, read_reference, with_exceptions
 from controller.model.desired.desired import Desired, ImageVolume, Service
 from controller.model.names import Key
 from controller.model.observed import Observed
@@ -41,7 +41,7 @@ def volume_rule_of(policy: Policy) -> VolumeRule:
             reference=read_reference(service.spec.image),
             now=None,
         )
-        return loosened(policy, holding).images.anonymous_volumes
+        return with_exceptions(policy, holding).images.anonymous_volumes
 
     return rule
 

@@ -40,7 +40,7 @@ def verdict_in_document(
 
     What a rule's mode ``audit`` lets through in silence isn't among them.
     """
-    verdict = admission.shown
+    verdict = admission.verdict_for_client
     if verdict.decision not in ("deny", "audit-deny"):
         return verdict
     denied = verdict.decision == "deny"

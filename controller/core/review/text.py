@@ -5,7 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterable
 
-from controller.core.rules.anonymous_volumes import described, slot_volumes
+from controller.core.rules.anonymous_volumes import describe, slot_volumes
 from controller.model.desired.desired import OverrideReason
 from controller.model.desired.plan import (
     AnyAction,
@@ -60,7 +60,7 @@ def volume_lines(action: AnyAction) -> list[str]:
     """Return what a new container gets where its image declares a VOLUME that no mount covers."""
     if not isinstance(action, CreateContainer):
         return []
-    return [described(volume, name) for volume, name in slot_volumes(action.service, action.slot)]
+    return [describe(volume, name) for volume, name in slot_volumes(action.service, action.slot)]
 
 
 def _verdict(action: AnyAction) -> str:

@@ -1,6 +1,6 @@
-"""Where a container needs a volume that nobody named, and what that volume is called.
+"""The paths at which a container needs an unnamed volume, and the names of these volumes.
 
-Names are deterministic, so that whoever comes next finds the same volume.
+Names are deterministic: a later container of the same slot finds the same volume.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from controller.model.names import Key, qualified
 if TYPE_CHECKING:
     from controller.model.desired.desired import ImageVolume, Service
 
-#: A name that was given is never changed, so this bound stays as it is.
+#: Fixed for good: another bound would change the names of existing volumes.
 VOLUME_NAME_MAX = 63
 _TAIL_MAX = 20
-#: What is left of a volume's name for the path, at least: the longest slot has 52 characters.
+#: The least number of characters for the path. The longest slot has 52 characters.
 _TAIL_MIN = 3
 _MARK = 6
 _UNFIT = re.compile(r"[^A-Za-z0-9_-]+", re.ASCII)
@@ -27,14 +27,15 @@ _OF_A_SLOT = re.compile(r"[a-z0-9.-]+\.[1-9][0-9]{0,2}\.[A-Za-z0-9_-]+-[0-9a-f]{
 
 
 def uncovered(declared: Iterable[str], targets: Iterable[str]) -> tuple[str, ...]:
-    """Return the paths among *declared* at which no mount stands, clean and sorted."""
+    """Return the paths of *declared* without a mount among *targets*, normalized and sorted."""
     covered = set(targets)
     return tuple(sorted({posixpath.normpath(path) for path in declared} - covered))
 
 
 def volume_name(holder: str, path: str) -> str:
-    """Return the name of the volume that *holder* (a slot, a client's container) keeps at *path*.
+    """Return the name of the volume that *holder* keeps at *path*.
 
+    The holder is a slot, or a client's container.
     Example: ``volume_name("shop.redis.1", "/data")`` is ``shop.redis.1.data-`` and 6 hex digits.
     """
     mark = digest(path)[:_MARK]
@@ -52,19 +53,19 @@ def slot_volume(key: Key, slot: int | str, path: str) -> str:
 
 
 def is_slot_volume(name: str) -> bool:
-    """Return True if a name has the form of a slot's volume, so that only the controller makes it."""
+    """Return True if a name has the form of a slot's volume, which only the controller creates."""
     return _OF_A_SLOT.fullmatch(name) is not None
 
 
 def slot_volumes(service: Service, slot: int) -> tuple[tuple[ImageVolume, str], ...]:
-    """Return what a slot gets where the image declares a VOLUME, each with its volume ('': a tmpfs)."""
+    """Return a slot's volumes at the image's VOLUMEs, each with its name ('': a tmpfs)."""
     return tuple(
         (each, slot_volume(service.key, slot, each.path) if each.keeping == "slot" else "")
         for each in service.image_volumes or ()
     )
 
 
-def described(volume: ImageVolume, name: str) -> str:
-    """Return a line on such a path: ``/data: volume shop.redis.1.data-1a2b3c (slot)``."""
-    what = f"volume {name}" if name else "tmpfs"
-    return f"{volume.path}: {what} ({volume.keeping})"
+def describe(volume: ImageVolume, name: str) -> str:
+    """Return a line about such a path: ``/data: volume shop.redis.1.data-1a2b3c (slot)``."""
+    kind = f"volume {name}" if name else "tmpfs"
+    return f"{volume.path}: {kind} ({volume.keeping})"

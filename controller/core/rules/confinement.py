@@ -1,4 +1,4 @@
-"""What a container is admitted as for good: from its create, into the journal, and back."""
+"""The confinement of a container: fixed at its create, recorded in the journal, and read back."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
     from controller.core.engine_api.requests import CreateRequest, MountRequest
     from controller.core.rules.context import Case
 
-#: The journal cuts longer texts: then nothing is recorded, and nothing can be compared.
+#: The journal cuts longer texts. A cut text cannot be compared, so no confinement is recorded then.
 TEXT_MAX = 512
 
 
 def confinement_of(case: Case, request: CreateRequest) -> Confinement:
-    """Return as what a finished create is admitted, with the identities of its mounts' sources."""
+    """Return the confinement of a finished create, with device and inode of its mounts' sources."""
     policy = case.policy.security
     return Confinement(
         capabilities=request.cap_add,
@@ -28,28 +28,28 @@ def confinement_of(case: Case, request: CreateRequest) -> Confinement:
         private_cgroup=request.cgroupns_mode == "private",
         shm=request.shm_size,
         runtime=request.runtime,
-        mounts=tuple(_fastenings(case, request)),
+        mounts=tuple(_expected_mounts(case, request)),
     )
 
 
-def _fastenings(case: Case, request: CreateRequest) -> Iterator[ExpectedMount]:
+def _expected_mounts(case: Case, request: CreateRequest) -> Iterator[ExpectedMount]:
     paths: Mapping[str, PathFacts] = case.facts.paths if case.facts else {}
     root = case.facts.host.volumes_root if case.facts else ""
     for mount in request.mounts:
         source = data_path(root, mount.source) if mount.type == "volume" else mount.source
-        yield _fastening(mount, paths.get(source))
+        yield _expected_mount(mount, paths.get(source))
     image = case.image.volumes if case.image else ()
     for target in uncovered((*request.volumes, *image), (mount.target for mount in request.mounts)):
         yield ExpectedMount("volume", target)
 
 
 def data_path(volumes_root: str, name: str) -> str:
-    """Return where the engine keeps a volume's data; '' for an anonymous one."""
+    """Return the folder in which the engine keeps a volume's data; '' for an anonymous volume."""
     return f"{volumes_root}/{name}/_data" if name else ""
 
 
-def _fastening(mount: MountRequest, seen: PathFacts | None) -> ExpectedMount:
-    known = seen is not None and seen.kind in {"dir", "file"}
+def _expected_mount(mount: MountRequest, facts: PathFacts | None) -> ExpectedMount:
+    known = facts if facts is not None and facts.kind in {"dir", "file"} else None
     return ExpectedMount(
         type=mount.type,
         target=mount.target,
@@ -58,14 +58,17 @@ def _fastening(mount: MountRequest, seen: PathFacts | None) -> ExpectedMount:
         subpath=mount.subpath,
         size=mount.size if mount.type == "tmpfs" else 0,
         executable=mount.executable,
-        device=seen.device if seen and known else 0,
-        inode=seen.inode if seen and known else 0,
-        place=seen.place if seen and known else "",
+        device=known.device if known else 0,
+        inode=known.inode if known else 0,
+        place=known.place if known else "",
     )
 
 
 def confinement_to_json(confinement: Confinement) -> dict[str, object] | None:
-    """Return it as the journal has it; None when the journal would cut or escape one of its texts."""
+    """Return the confinement as the journal stores it.
+
+    None if the journal would cut or escape one of the texts.
+    """
     texts = [
         text
         for mount in confinement.mounts
@@ -73,31 +76,31 @@ def confinement_to_json(confinement: Confinement) -> dict[str, object] | None:
     ]
     if any(len(text) > TEXT_MAX or not text.isprintable() for text in texts):
         return None
-    told = asdict(confinement)
-    told["mounts"] = [_sparse(asdict(mount)) for mount in confinement.mounts]
-    return _sparse({**told, "capabilities": list(confinement.capabilities)})
+    members = asdict(confinement)
+    members["mounts"] = [_without_empty(asdict(mount)) for mount in confinement.mounts]
+    return _without_empty({**members, "capabilities": list(confinement.capabilities)})
 
 
-def _sparse(told: dict[str, object]) -> dict[str, object]:
-    return {name: value for name, value in told.items() if value}
+def _without_empty(members: dict[str, object]) -> dict[str, object]:
+    return {name: value for name, value in members.items() if value}
 
 
-def confinement_from_json(told: object) -> Confinement | None:
-    """Return what ``confinement_to_json`` wrote, None for a record that has nothing of it."""
-    if not isinstance(told, Mapping):
+def confinement_from_json(value: object) -> Confinement | None:
+    """Return the confinement that ``confinement_to_json`` wrote; None for a record without one."""
+    if not isinstance(value, Mapping):
         return None
-    known: dict[str, Any] = {name: told[name] for name in _NAMES & told.keys()}
-    known["capabilities"] = tuple(str(name) for name in known.get("capabilities", ()))
-    known["mounts"] = tuple(_fastening_from(each) for each in known.get("mounts", ()))
-    known["shm"] = int(known.get("shm", 0))
-    return Confinement(**known)
+    members: dict[str, Any] = {name: value[name] for name in _NAMES & value.keys()}
+    members["capabilities"] = tuple(str(name) for name in members.get("capabilities", ()))
+    members["mounts"] = tuple(_mount_from_json(mount) for mount in members.get("mounts", ()))
+    members["shm"] = int(members.get("shm", 0))
+    return Confinement(**members)
 
 
-def _fastening_from(told: Mapping[str, Any]) -> ExpectedMount:
-    known = {name: told[name] for name in _MOUNT_NAMES & told.keys()}
-    # Large numbers may have become strings.
-    known |= {name: int(known[name]) for name in ("size", "device", "inode") if name in known}
-    return ExpectedMount(**{"type": "", "target": "", **known})
+def _mount_from_json(value: Mapping[str, Any]) -> ExpectedMount:
+    members = {name: value[name] for name in _MOUNT_NAMES & value.keys()}
+    # The journal writes numbers beyond 2^53 as strings.
+    members |= {name: int(members[name]) for name in ("size", "device", "inode") if name in members}
+    return ExpectedMount(**{"type": "", "target": "", **members})
 
 
 _NAMES = frozenset(field.name for field in fields(Confinement))

@@ -1,7 +1,7 @@
-"""Rules of a create that concern the container itself: limits, rights, restarts, checks, logs.
+"""Rules of a create about the container itself: limits, privileges, restarts, health checks, logs.
 
-Each rule is a function of a case that yields what it refuses. Rules that need facts say nothing
-in a preview.
+Each rule is a function from a case to its findings. A rule that needs facts yields nothing in a
+preview.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from controller.model.quantities import format_bytes, format_duration_ms
 CPU_PERIOD_DEFAULT = 100_000
 ARGUMENTS_MAX_BYTES = 64 * 1024
 CPU_SHARES_MAX = 4096
-#: A hundredth of a CPU: the least that the kernel takes as a quota. Far below, the engine's own
-#: arithmetic makes a quota of 0 of it, which is no limit at all.
+#: A hundredth of a CPU: the smallest quota that the kernel accepts. The engine rounds far smaller
+#: values down to a quota of 0, which means no limit.
 CPUS_FLOOR = NANO // 100
-#: Where the host's number isn't known; more than any has.
+#: Used while the host's number of CPUs is unknown; larger than any host's.
 CPUS_MAX = 8192
 ENGINE_RESTARTS = ("no", "always", "on-failure", "unless-stopped")
-#: Drivers that keep logs on this host.
+#: Log drivers that store logs on this host.
 LOCAL_LOGS = ("json-file", "local")
 LOG_FILES_MAX = 9999
 _NS_PER_MS = 1_000_000
@@ -43,17 +43,20 @@ LOG_OPTIONS = ("max-size", "max-file", "compress")
 
 
 def environment_bounded(case: Case) -> Findings:
-    """The environment is bounded, and holds nothing that makes the loader run other code."""
+    """The environment is bounded, and no variable makes the loader run other code."""
     yield from judge_environment(case.request.env, case.policy)
 
 
 def variable_names(env: tuple[str, ...]) -> list[str]:
-    """Return the names of ``NAME=value`` entries; of what has no ``=`` any part may be a secret."""
+    """Return the names of ``NAME=value`` entries.
+
+    An entry without ``=`` may be a secret, so it is left out.
+    """
     return [name for name, equals, _ in (entry.partition("=") for entry in env) if equals]
 
 
 def judge_environment(env: tuple[str, ...], policy: Policy) -> Findings:
-    """Yield what is wrong with variables."""
+    """Yield the faults of environment variables."""
     limits = policy.env
     size = sum(len(entry.encode(errors="replace")) + 1 for entry in env)
     if len(env) > limits.max or size > limits.max_bytes:
@@ -71,23 +74,23 @@ def judge_environment(env: tuple[str, ...], policy: Policy) -> Findings:
 
 
 def arguments_bounded(case: Case) -> Findings:
-    """Arguments are bounded: every list of containers repeats them, the controller's too."""
+    """Arguments are bounded, since every list of containers repeats them."""
     request = case.request
     yield from judge_arguments(
         (*(request.entrypoint or ()), *(request.command or ()), *request.shell)
     )
 
 
-def judge_arguments(words: tuple[str, ...]) -> Findings:
-    """Yield what is wrong with arguments."""
-    size = sum(len(word.encode(errors="replace")) + 1 for word in words)
+def judge_arguments(arguments: tuple[str, ...]) -> Findings:
+    """Yield the faults of arguments."""
+    size = sum(len(argument.encode(errors="replace")) + 1 for argument in arguments)
     if size > ARGUMENTS_MAX_BYTES:
         reason = f"arguments of {size} bytes: at most {format_bytes(ARGUMENTS_MAX_BYTES)} together"
         yield Finding("command.size", "Cmd", reason, "put it into a file of the image or a volume")
 
 
 def limits_bounded(case: Case) -> Findings:
-    """Limits that were asked for are within the policy's."""
+    """Requested limits are within the policy's."""
     host = case.facts.host if case.facts else HostFacts()
     yield from judge_limits(case.request.limits, case.policy, host, "HostConfig.")
     asked = case.request.limits.memory
@@ -100,11 +103,11 @@ def limits_bounded(case: Case) -> Findings:
 
 
 def judge_limits(limits: ResourceLimits, policy: Policy, host: HostFacts, path: str) -> Findings:
-    """Yield which limits are out of bounds; what is unset (0, pids None) is left out."""
+    """Yield the limits that are out of bounds, except unset ones (0, or None for pids)."""
     yield from _judge_memory(limits, policy, path)
     yield from _judge_cpus(limits, policy, host, path)
     most = policy.resources.pids.max
-    # In a create 0 is how clients say unset; an update's 0 was made a finding before.
+    # In a create 0 means unset. In an update 0 means unlimited, and ``admit_update`` refuses it.
     if limits.pids is not None and not 0 <= limits.pids <= most:
         reason = f"{limits.pids} processes are outside 1 to {most}"
         where = f"{path}PidsLimit"
@@ -166,7 +169,7 @@ def _judge_cpus(limits: ResourceLimits, policy: Policy, host: HostFacts, path: s
 
 
 def ulimits_bounded(case: Case) -> Findings:
-    """Some ulimits may be set, none beyond the policy's."""
+    """Only ulimits that the policy lists are set, each within the policy's maximum."""
     allowed = case.policy.resources.ulimits
     for index, ulimit in enumerate(case.request.ulimits):
         most, more = allowed.get(ulimit.name), False
@@ -182,7 +185,7 @@ def ulimits_bounded(case: Case) -> Findings:
 
 
 def storage_bounded(case: Case) -> Findings:
-    """The size of the writable layer may be bounded where the policy says that the host can."""
+    """The writable layer has a size limit only if the policy says that the host supports it."""
     most = case.policy.resources.disk_max
     for key, value in case.request.storage:
         where = f"HostConfig.StorageOpt.{key}"
@@ -197,7 +200,7 @@ def storage_bounded(case: Case) -> Findings:
 
 
 def capabilities_listed(case: Case) -> Findings:
-    """Capabilities are dropped, and the few that the policy lists may be asked for."""
+    """All capabilities are dropped, and only those that the policy lists are added."""
     allowed = case.policy.capabilities.allowed
     for index, asked in enumerate(case.request.cap_add):
         if capability(asked) not in allowed:
@@ -208,12 +211,12 @@ def capabilities_listed(case: Case) -> Findings:
 
 
 def capability(text: str) -> str:
-    """Return a capability's name in capitals, without CAP_."""
+    """Return a capability's name in capitals, without ``CAP_``."""
     return text.upper().removeprefix("CAP_") if text.isascii() else text
 
 
 def security_options(case: Case) -> Findings:
-    """Security options only restate what is set anyhow: a later one would win over it."""
+    """Security options only repeat the gate's own: a later option would override it."""
     for index, option in enumerate(case.request.security_opt):
         if option not in NO_NEW_PRIVILEGES:
             reason = f"{option!r}: only no-new-privileges:true may be given"
@@ -222,7 +225,7 @@ def security_options(case: Case) -> Findings:
 
 
 def namespaces_private(case: Case) -> Findings:
-    """Namespaces are the container's own, and its runtime is one that the policy lists."""
+    """Namespaces are the container's own, and the policy lists its runtime."""
     request = case.request
     for where, value, allowed, rule in (
         ("IpcMode", request.ipc_mode, PRIVATE_MODES["ipc_mode"], "namespace.ipc"),
@@ -242,30 +245,30 @@ def namespaces_private(case: Case) -> Findings:
 
 
 def user_allowed(case: Case) -> Findings:
-    """Where the policy wants no root, the user is a number that isn't 0, in group too."""
+    """If the policy forbids root, user and group are numbers other than 0."""
     if not case.policy.security.require_non_root:
         return
     user = case.request.user or (case.image.user if case.image else "")
     if not user and case.facts is None:
-        return  # the image's own user isn't known in a preview
+        return  # a preview does not know the image's user
     yield from judge_non_root(user)
 
 
 def judge_non_root(user: str) -> Findings:
-    """Yield why a user may be root, or in its group; '' is whoever the image says."""
-    who, _, group = user.partition(":")
+    """Yield a finding if a user may be root or in root's group; '' is the image's default, root."""
+    uid, _, group = user.partition(":")
     remedy = "name a user other than root by number, such as 1000:1000"
-    if not (who.isascii() and who.isdigit()):
+    if not (uid.isascii() and uid.isdigit()):
         named = f"{quote(user)} is a name, and the policy requires a number"
         reason = named if user else "the image runs as root"
         yield Finding("user.root", "User", reason, remedy, tolerable=True)
-    elif int(who) == 0 or (group and not (group.isascii() and group.isdigit() and int(group))):
+    elif int(uid) == 0 or (group and not (group.isascii() and group.isdigit() and int(group))):
         reason = f"{quote(user)} runs as root or in its group"
         yield Finding("user.root", "User", reason, remedy, tolerable=True)
 
 
 def groups_allowed(case: Case) -> Findings:
-    """Further groups are the policy's to allow; where it wants no root, root's isn't among them."""
+    """The policy allows further groups; if it forbids root, root's group is not among them."""
     security = case.policy.security
     for index, group in enumerate(case.request.groups):
         where = f"HostConfig.GroupAdd[{index}]"
@@ -278,7 +281,7 @@ def groups_allowed(case: Case) -> Findings:
 
 
 def cpuset_allowed(case: Case) -> Findings:
-    """CPUs are pinned where the policy allows it, to those that the host has."""
+    """CPUs are pinned only if the policy allows it, and only to CPUs that the host has."""
     text, path = case.request.cpuset, "HostConfig.CpusetCpus"
     if not text:
         return
@@ -294,7 +297,7 @@ def cpuset_allowed(case: Case) -> Findings:
 
 
 def root_filesystem(case: Case) -> Findings:
-    """Where the policy wants it, the image's files can't be changed."""
+    """The root filesystem is read-only if the policy requires it."""
     if case.policy.security.require_read_only_root and not case.request.read_only_root:
         reason = "the policy requires a read-only root filesystem"
         remedy = "set readOnlyRootFilesystem: true, and mount a tmpfs or volume to write to"
@@ -315,7 +318,7 @@ def restart_bounded(case: Case) -> Findings:
 
 
 def judge_restart(restart: RestartRequest, policy: Policy, path: str) -> Findings:
-    """Yield what is wrong with a restart policy."""
+    """Yield the faults of a restart policy."""
     allowed, most = policy.restart.policies, policy.restart.max_retries
     if restart.name and restart.name not in allowed:
         admitted = ", ".join(allowed)
@@ -333,7 +336,7 @@ def judge_restart(restart: RestartRequest, policy: Policy, path: str) -> Finding
 
 
 def healthcheck_bounded(case: Case) -> Findings:
-    """A health check runs for ever: not too often, and not for too long."""
+    """A health check repeats forever, so its interval and timeout are bounded."""
     check = case.request.healthcheck
     if check is None:
         return
@@ -347,8 +350,9 @@ def healthcheck_bounded(case: Case) -> Findings:
         if value and not least * _NS_PER_MS <= value <= most * _NS_PER_MS:
             bounds = f"{format_duration_ms(least)} to {format_duration_ms(most)}"
             reason = f"{_duration(value)} is outside {bounds}"
-            where, can = f"Healthcheck.{name}", value >= _NS_PER_MS  # what the engine takes
-            yield Finding("healthcheck.bounds", where, reason, "choose one in that range", can)
+            where, tolerable = f"Healthcheck.{name}", value >= _NS_PER_MS  # the engine's minimum
+            remedy = "choose one in that range"
+            yield Finding("healthcheck.bounds", where, reason, remedy, tolerable)
     yield from _judge_check(check, case.policy)
 
 
@@ -375,7 +379,7 @@ def logs_kept(case: Case) -> Findings:
 
 
 def judge_log(log: LogConfig, policy: Policy) -> Findings:
-    """Yield what is wrong with a log configuration."""
+    """Yield the faults of a log configuration."""
     limits, path = policy.logs, "HostConfig.LogConfig"
     if log.type and log.type not in limits.drivers:
         reason = f"the driver {log.type!r} would send the log elsewhere, or nowhere"

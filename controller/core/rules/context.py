@@ -1,4 +1,7 @@
-"""One create to be judged: the request with all that the rules look at, resolved once."""
+"""The input of every create rule: the request, its sender, the effective policy and the facts.
+
+``make_case`` resolves owner, namespace, service and exceptions once, for all rules.
+"""
 
 from __future__ import annotations
 
@@ -28,32 +31,29 @@ SERVICE_LABEL_MAX = 63
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A create, who asks, and the policy with the exceptions that hold for this service.
-
-    ``facts`` None is a preview. ``reference`` None is one that can't be read.
-    """
+    """A create with its sender, and the policy including the exceptions for this service."""
 
     request: CreateRequest
     name: str
     actor: Actor
     policy: Policy
-    facts: CreateFacts | None
+    facts: CreateFacts | None  # None in a preview
     stamp: Stamp
     platform: str
     owner: str
     namespace: str
     service: str
-    reference: Reference | None
+    reference: Reference | None  # None if the reference cannot be parsed
     exceptions: tuple[str, ...] = ()
 
     @property
     def by_controller(self) -> bool:
-        """Tell whether the controller asks."""
+        """Return True if the controller sent the request."""
         return self.actor.role is Role.CONTROLLER
 
     @property
     def image(self) -> ImageFacts | None:
-        """The image, where it is known."""
+        """The image; None if unknown."""
         return self.facts.image if self.facts else None
 
     @property
@@ -91,7 +91,7 @@ def implied(policy: Policy, namespace: str) -> ImpliedNetworks:
 
 
 def owner_of(actor: Actor, asked: str) -> str:
-    """Return the owner of what an actor makes: only the controller names one freely."""
+    """Return the owner of a new object. Only the controller names an owner freely."""
     match actor.role:
         case Role.CONTROLLER:
             return asked
@@ -102,7 +102,7 @@ def owner_of(actor: Actor, asked: str) -> str:
 
 
 def namespace_of(actor: Actor, asked: str, policy: Policy) -> str:
-    """Return the namespace of what an actor makes."""
+    """Return the namespace of a new object."""
     match actor.role:
         case Role.CONTROLLER:
             return asked or DEFAULT_NAMESPACE
@@ -115,7 +115,8 @@ def namespace_of(actor: Actor, asked: str, policy: Policy) -> str:
 def reference_text(request: CreateRequest, actor: Actor) -> str:
     """Return the reference by which an image is admitted.
 
-    The controller may name a pinned image by id or digest: a label says what was written.
+    The controller's create may name a pinned image by id or digest. Its label has the reference
+    from the document.
     """
     if actor.role is Role.CONTROLLER:
         return request.label(names.IMAGE)
@@ -123,7 +124,7 @@ def reference_text(request: CreateRequest, actor: Actor) -> str:
 
 
 def read_reference(text: str) -> Reference | None:
-    """Return a reference, None if it isn't one."""
+    """Return a parsed reference, or None if the text is not a reference."""
     try:
         return parse_reference(text)
     except ValueError:
@@ -131,7 +132,7 @@ def read_reference(text: str) -> Reference | None:
 
 
 def service_of(request: CreateRequest) -> str:
-    """Return the service that a container is counted with, '' for none."""
+    """Return the service under which a container counts, '' for none."""
     asked = request.label(names.SERVICE)
     composed = request.label(COMPOSE_SERVICE)
     return asked or (composed if is_dns_label(composed, length=SERVICE_LABEL_MAX) else "")
@@ -147,12 +148,12 @@ def make_case(
     stamp: Stamp,
     platform: str,
 ) -> Case:
-    """Resolve who owns the container, and which exceptions hold for it."""
+    """Resolve the owner of the container and the exceptions that apply to it."""
     owner = owner_of(actor, request.label(names.OWNER))
     namespace = namespace_of(actor, request.label(names.NAMESPACE), policy)
     service = service_of(request)
     reference = read_reference(reference_text(request, actor))
-    holding = exceptions_of(
+    exceptions = exceptions_of(
         policy,
         owner=owner,
         namespace=namespace,
@@ -164,7 +165,7 @@ def make_case(
         request=request,
         name=name,
         actor=actor,
-        policy=loosened(policy, holding),
+        policy=with_exceptions(policy, exceptions),
         facts=facts,
         stamp=stamp,
         platform=platform,
@@ -172,7 +173,7 @@ def make_case(
         namespace=namespace,
         service=service,
         reference=reference,
-        exceptions=tuple(exemption.label for exemption in holding),
+        exceptions=tuple(exemption.label for exemption in exceptions),
     )
 
 
@@ -196,7 +197,7 @@ def exceptions_of(
     reference: Reference | None,
     now: float | None,
 ) -> tuple[Exemption, ...]:
-    """Return the policy's exceptions for a service; *now* None counts expired ones too."""
+    """Return the policy's exceptions for a service; with *now* None also the expired ones."""
     return tuple(
         exemption
         for exemption in policy.exceptions
@@ -208,16 +209,16 @@ def exceptions_of(
 
 
 def name_of(case: Case) -> str:
-    """Return the container's name: the one asked for, else one that is made from its intent."""
+    """Return the container's name: the requested one, or one made from the intent."""
     if case.name:
         return case.name
     stem = (case.service or case.owner)[: CONTAINER_NAME_MAX - 13]
     return f"{stem}-{case.stamp.intent.replace('-', '')[-12:]}"
 
 
-def loosened(policy: Policy, holding: Iterable[Exemption]) -> Policy:
-    """Return the policy as it is for a service with these exceptions."""
-    for exemption in holding:
+def with_exceptions(policy: Policy, exceptions: Iterable[Exemption]) -> Policy:
+    """Return the effective policy for a service with these exceptions."""
+    for exemption in exceptions:
         grant = exemption.loosens
         resources, security = policy.resources, policy.security
         networks, ports = policy.networks, policy.networks.ports
@@ -276,7 +277,7 @@ def _raised(limit: _Limit, most: int | None) -> _Limit:
 def case_of_existing(
     request: CreateRequest, *, actor: Actor, policy: Policy, facts: CreateFacts, name: str
 ) -> Case:
-    """Return the case of a container that is there already, as far as its labels tell."""
+    """Return the case of an existing container, as far as its labels describe the create."""
     return make_case(
         request,
         name=name,

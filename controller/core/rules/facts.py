@@ -1,4 +1,7 @@
-"""What admission must know of the world: looked up by the gate, never by the rules themselves."""
+"""The facts that admission needs about the engine and the host.
+
+The gate looks them up; a rule never does.
+"""
 
 from __future__ import annotations
 
@@ -14,10 +17,10 @@ DEFAULT_VOLUMES_ROOT = "/var/lib/docker/volumes"
 
 @dataclass(frozen=True, slots=True)
 class ImageFacts:
-    """A local image, and what of its config shows through in a container."""
+    """A local image, with the parts of its config that containers inherit."""
 
     id: str
-    digest: str = ""  # of the manifest, where a registry named it
+    digest: str = ""  # of the manifest, if the registry gave one
     volumes: tuple[str, ...] = ()
     labels: tuple[tuple[str, str], ...] = ()
     user: str = ""
@@ -27,74 +30,76 @@ class ImageFacts:
 
 @dataclass(frozen=True, slots=True)
 class NetworkFacts:
-    """A network of the engine. ``ours``: by instance label and inventory."""
+    """A network of the engine."""
 
     id: str
     name: str
-    ours: bool
+    ours: bool  # has this instance's label and is in the inventory
     owner: str = ""
     namespace: str = ""
     internal: bool = False
     driver: str = "bridge"
     masquerade: bool = True
     icc: bool = True
-    plain: bool = True  # no options of the engine but those two, no IPAM of its own
-    instance: str = ""  # the one that its labels name
+    plain: bool = True  # no engine options except masquerade and icc, and no IPAM configuration
+    instance: str = ""  # the instance that the labels name
 
 
 @dataclass(frozen=True, slots=True)
 class VolumeFacts:
-    """A named volume of the engine. ``ours``: by instance label and inventory."""
+    """A named volume of the engine."""
 
     name: str
-    ours: bool
+    ours: bool  # has this instance's label and is in the inventory
     owner: str = ""
     namespace: str = ""
     driver: str = "local"
     options: tuple[tuple[str, str], ...] = ()
-    instance: str = ""  # the one that its labels name
+    instance: str = ""  # the instance that the labels name
 
 
 @dataclass(frozen=True, slots=True)
 class HostFacts:
-    """The engine's host; 0 is unknown. ``now`` is the wall clock, for the expiry of exceptions."""
+    """The engine's host; 0 and '' mean unknown."""
 
     cpus: int = 0
     memory_bytes: int = 0
     platform: str = ""  # os/architecture
     volumes_root: str = DEFAULT_VOLUMES_ROOT
-    now: float = 0.0
+    now: float = 0.0  # wall clock, for the expiry of exceptions
 
 
 @dataclass(frozen=True, slots=True)
 class CreateFacts:
-    """Facts for one create, for all that ``needs`` asked.
-
-    ``image`` is what the reference means on the engine now or, when it resolves to nothing, the
-    image of the ledger's id; None when there is neither. ``trusted`` is the ledger's entry of
-    the canonical reference. ``pinned`` tells that ``image`` is the one of the revision's pin: it
-    was trusted when it was pinned. ``networks`` and ``volumes`` have what exists, by the name
-    that was asked for. Counts hold open create intents too, not this one.
-    """
+    """The facts for one create: the results of every look-up that ``Needs`` lists."""
 
     host: HostFacts = HostFacts()
+    #: The image to which the engine resolves the reference now. If the engine resolves it to none:
+    #: the image with the ledger's id. None if there is neither.
     image: ImageFacts | None = None
+    #: The ledger's entry of the canonical reference.
     trusted: TrustedImage | None = None
+    #: ``image`` is the image to which the revision is pinned. The pin was made by a trusted image.
     pinned: bool = False
     paths: Mapping[str, PathFacts] = field(default_factory=dict)
+    #: Existing networks and volumes, by the name in the request.
     networks: Mapping[str, NetworkFacts] = field(default_factory=dict)
     volumes: Mapping[str, VolumeFacts] = field(default_factory=dict)
+    #: Containers of the service and of the owner. Other open create intents count too.
     service_count: int = 0
     owner_count: int = 0
-    replaces: bool = False  # the inventory has a container of that slot: a rollout's surge
-    name_taken: str = ""  # "foreign" when a container that isn't ours has the name already
-    name_of: str = ""  # the instance that its labels name
-    existing: bool = False  # the container is there already, with the volumes that it was made with
+    #: The inventory has a container of the same slot: this create is a rollout's surge.
+    replaces: bool = False
+    #: "foreign" if a container outside the inventory has the name, and the instance in its labels.
+    name_taken: str = ""
+    name_of: str = ""
+    #: The container exists already, with its volumes.
+    existing: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class ContainerFacts:
-    """A container of ours as it is now, for an update or a connect."""
+    """The current state of one of our containers, for an update or a connect."""
 
     settings: Settings
     owner: str
@@ -105,31 +110,29 @@ class ContainerFacts:
     id: str = ""
     auto_remove: bool = False
     network_mode: str = ""  # by name
-    published: bool = False  # it has published ports
-    admitted_networks: tuple[str, ...] = ()  # those that it was made with
+    published: bool = False  # has published ports
+    admitted_networks: tuple[str, ...] = ()  # the networks of its create
 
 
 @dataclass(frozen=True, slots=True)
 class Needs:
-    """What to look at before a create can be judged.
+    """The objects and paths to look up before the rules can judge a create."""
 
-    ``image`` is the canonical reference; ``networks`` has every name to inspect; ``implied`` are
-    those of them that the gate makes when they are absent (a client's implied networks). ``kept``
-    are volumes that the gate makes when they are absent (``core.rules.image_volumes``); what the image
-    declares adds to them.
-    """
-
-    image: str
+    image: str  # canonical reference
     paths: tuple[str, ...]
-    networks: tuple[str, ...]
+    networks: tuple[str, ...]  # names to inspect
     volumes: tuple[str, ...]
+    #: The networks among ``networks`` that the gate creates if they are absent: a client's implied
+    #: networks.
     implied: tuple[str, ...] = ()
+    #: Volumes that the gate creates if they are absent (``core.rules.image_volumes``). The VOLUMEs
+    #: that the image declares add to them.
     kept: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Stamp:
-    """What the broker writes onto what it lets through."""
+    """The labels that the broker writes onto every object that it lets through."""
 
     instance: str
     intent: str  # UUIDv7 of the intent

@@ -1,4 +1,4 @@
-"""Routes of the host: what a network with addresses of its own choosing must not overlap."""
+"""Routes of the host: a network with chosen addresses must not overlap them."""
 
 from __future__ import annotations
 
@@ -7,17 +7,20 @@ import sys
 
 EVERYWHERE = "0.0.0.0/0"
 _UP = 0x1
-#: A default route is one; a VPN may write it as two halves, so that it wins over the other.
+#: Longest prefix of a default route. A VPN may write the default route as two halves (/1), which
+#: take precedence over another default route.
 _DEFAULT_MAX = 1
 
 
 def parse_routes(text: str) -> tuple[str, ...]:
-    """Return the IPv4 networks that ``/proc/net/route`` has routes to, apart from default ones (proc(5)).
+    """Return the IPv4 networks of ``/proc/net/route`` that are up, without default routes.
+
+    See proc(5) for the columns.
 
     Raises:
-        ValueError: it isn't what the kernel writes.
+        ValueError: the text is not in the kernel's form.
     """
-    found = []
+    routes = []
     for line in text.splitlines()[1:]:
         fields = line.split()
         if len(fields) < 8:
@@ -25,18 +28,18 @@ def parse_routes(text: str) -> tuple[str, ...]:
         destination, mask = (_address(fields[column]) for column in (1, 7))
         network = ipaddress.IPv4Network(f"{destination}/{mask}")
         if int(fields[3], 16) & _UP and network.prefixlen > _DEFAULT_MAX:
-            found.append(str(network))
-    return tuple(sorted(set(found)))
+            routes.append(str(network))
+    return tuple(sorted(set(routes)))
 
 
-def overlapped(subnet: str, routes: tuple[str, ...]) -> str:
-    """Return the first of some routes that a subnet overlaps, '' if there is none."""
+def overlapping_route(subnet: str, routes: tuple[str, ...]) -> str:
+    """Return the first route that overlaps a subnet, '' if there is none."""
     network = ipaddress.IPv4Network(subnet)
-    return next((each for each in routes if network.overlaps(ipaddress.IPv4Network(each))), "")
+    return next((route for route in routes if network.overlaps(ipaddress.IPv4Network(route))), "")
 
 
 def _address(digits: str) -> ipaddress.IPv4Address:
-    """Return an address from the kernel's hex: four bytes in the machine's order."""
+    """Return an address from the kernel's hexadecimal form: 4 bytes in machine order."""
     if len(digits) != 8:
         raise ValueError(f"not an address: {digits[:200]!r}")
     return ipaddress.IPv4Address(

@@ -1,4 +1,4 @@
-"""Rules that concern who asks and what things are called: owners, names, labels, quotas."""
+"""Rules about the sender and the names of objects: owners, names, labels, quotas."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ _SHOWN_MAX = 96
 
 
 def owner_known(case: Case) -> Findings:
-    """Who owns it is listed, and in its own namespace; nobody claims to be another."""
+    """The policy lists the owner and the namespace, and nobody claims another owner's name."""
     yield from judge_owner(case.policy, case.actor.role, case.owner, case.namespace)
 
 
 def judge_owner(policy: Policy, role: Role, owner: str, namespace: str) -> Findings:
-    """Yield why an owner may not make anything, or not in that namespace."""
+    """Yield the reasons why an owner cannot create objects, or not in that namespace."""
     if role not in {Role.CONTROLLER, Role.CLIENT}:
         return
     where = f"Labels.{names.OWNER}"
@@ -53,20 +53,20 @@ def judge_owner(policy: Policy, role: Role, owner: str, namespace: str) -> Findi
 
 
 def name_valid(case: Case) -> Findings:
-    """A container's name must not be taken for an id, nor for a container of the controller."""
+    """A container's name resembles neither an id nor a name of the controller's containers."""
     name, request = case.name, case.request
     most = case.policy.names.max
     yield from judge_name(name, "name", most=most, optional=not case.by_controller)
     if case.facts and case.facts.name_taken == "foreign":
-        reason, remedy = f"a container that isn't ours has the name {name}", _out_of_the_way(case)
+        reason, remedy = f"a container that isn't ours has the name {name}", _foreign_remedy(case)
         if case.facts.name_of:
             reason += f": it says that instance {case.facts.name_of} made it"
         yield Finding("name.foreign", "name", reason, remedy)
     if not case.by_controller:
-        yield from controllers_name(name)
+        yield from judge_reserved_name(name)
         return
     slot, revision = request.label(names.SLOT), request.label(names.REVISION)
-    if not _labels_of_a_slot(case):
+    if not _has_slot_labels(case):
         return
     stem = names.container_name(case.namespace, case.service, slot=int(slot), revision=revision)
     if not name.startswith(stem) or not _ATTEMPT.fullmatch(name.removeprefix(stem)):
@@ -74,7 +74,7 @@ def name_valid(case: Case) -> Findings:
 
 
 def host_named(case: Case) -> Findings:
-    """A host name is one by RFC 1123, unless the policy takes ``_`` as the engine does."""
+    """A host name follows RFC 1123, unless the policy allows "_" as the engine does."""
     for field, name in (
         ("Hostname", case.request.hostname),
         ("Domainname", case.request.domainname),
@@ -84,19 +84,19 @@ def host_named(case: Case) -> Findings:
             yield Finding("host.name", field, reason, 'write "-" instead')
 
 
-def _out_of_the_way(case: Case) -> str:
+def _foreign_remedy(case: Case) -> str:
     remedy = "rename or remove that one"
     instance = case.facts.name_of if case.facts else ""
-    return f"{remedy}; {if_lost(instance)}" if instance else remedy
+    return f"{remedy}; {adopt_remedy(instance)}" if instance else remedy
 
 
-def if_lost(instance: str) -> str:
-    """Return what an operator may do about the objects of an instance that nobody is any more."""
+def adopt_remedy(instance: str) -> str:
+    """Return the remedy for objects of an instance without a state folder."""
     return f"if that instance's state folder is lost: 'trimtab adopt --instance {instance}'"
 
 
-def controllers_name(name: str) -> Findings:
-    """Refuse a name that would hold up the controller, which gives names of this form."""
+def judge_reserved_name(name: str) -> Findings:
+    """Refuse a name in the controller's form: it could block a later create of the controller."""
     if _CONTROLLERS_NAME.fullmatch(name):
         reason = f"{name!r} is a name as the controller gives them"
         yield Finding("name.reserved", "name", reason, "choose another name")
@@ -105,9 +105,9 @@ def controllers_name(name: str) -> Findings:
 def judge_name(
     name: str, path: str, *, most: int, optional: bool = False, least: int = 2
 ) -> Findings:
-    """Yield what is wrong with the name of a container, a network or a volume.
+    """Yield the faults of a name of a container, network or volume.
 
-    *most* is how long the policy lets it be.
+    *most* is the policy's limit on its length.
     """
     if not name and optional:
         return
@@ -124,7 +124,7 @@ def judge_name(
         yield Finding("name.like-an-id", path, reason, "choose another name")
 
 
-def _labels_of_a_slot(case: Case) -> bool:
+def _has_slot_labels(case: Case) -> bool:
     request = case.request
     return (
         names.is_dns_label(request.label(names.NAMESPACE), length=names.NAMESPACE_MAX)
@@ -135,14 +135,14 @@ def _labels_of_a_slot(case: Case) -> bool:
 
 
 def slot_labelled(case: Case) -> Findings:
-    """What the controller makes says which slot of which service it fills."""
-    if case.by_controller and not _labels_of_a_slot(case):
+    """The controller labels each container with namespace, service, slot and revision."""
+    if case.by_controller and not _has_slot_labels(case):
         wanted = "namespace, service, slot and revision"
         yield Finding("label.slot", "Labels", f"the controller names {wanted} of what it makes")
 
 
 def service_named(case: Case) -> Findings:
-    """A service's name is a DNS label: it is resolved as one."""
+    """A service's name is a DNS label, since containers resolve it as a host name."""
     service = case.service
     if service and not names.is_dns_label(service, length=63):
         reason = f"{service!r} is no service's name"
@@ -151,20 +151,20 @@ def service_named(case: Case) -> Findings:
 
 
 def is_reserved(key: str) -> bool:
-    """Tell whether a label's key is one of ours, in whatever spelling."""
+    """Return True if a label's key is one of ours, in any spelling."""
     folded = fold(key)
     return folded.startswith(RESERVED) or folded == RESERVED.removesuffix(".")
 
 
 def labels_free(case: Case) -> Findings:
-    """Nobody writes a label of ours but as a whole and as its own; others are bounded."""
+    """Requests write no label of ours except their own owner, and other labels are bounded."""
     yield from judge_labels(case.request.labels, case.policy, case.actor.role, case.owner)
 
 
 def judge_labels(
     labels: Iterable[tuple[str, str]], policy: Policy, role: Role, owner: str
 ) -> Findings:
-    """Yield what is wrong with labels."""
+    """Yield the faults of labels."""
     own: tuple[str, ...] = names.CLIENT_LABELS
     if role is Role.CONTROLLER:
         own = (*names.CLIENT_LABELS, *names.CONTROLLER_LABELS)
@@ -194,7 +194,7 @@ def judge_labels(
 
 
 def quotas_kept(case: Case) -> Findings:
-    """Containers are counted in any state; a rollout may exceed the service's by its surge."""
+    """Containers count in any state; a rollout may exceed the service's quota by its surge."""
     if case.facts is None:
         return
     listed, quotas = case.policy.owner(case.owner), case.policy.quotas

@@ -1,4 +1,4 @@
-"""Rules of a create that concern its image: admitted by name, and the very one that was let in."""
+"""Rules of a create about its image: admitted by name, trusted by identity, on a known platform."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from controller.model.policy.document import Policy
 
 
 def image_allowed(case: Case) -> Findings:
-    """The reference as written must be one, and one that the policy admits."""
+    """The reference is valid, and the policy admits it."""
     text = reference_text(case.request, case.actor)
     yield from judge_reference(text, case.policy, path="Image")
     asked = case.request.image
@@ -26,15 +26,15 @@ def image_allowed(case: Case) -> Findings:
         return
     named, written = read_reference(asked), case.reference
     if named is None or written is None or named.repository != written.repository:
-        # What is recorded as written is what later slots and heals are admitted by.
-        said, is_of = without_credentials(text), without_credentials(asked)
-        reason = f"the label {names.IMAGE} says {said!r}, the image is {is_of!r}"
+        # Later slots and repairs are admitted by the label's reference.
+        label, actual = without_credentials(text), without_credentials(asked)
+        reason = f"the label {names.IMAGE} says {label!r}, the image is {actual!r}"
         remedy = "label the container with the reference that it is made from"
         yield Finding("image.mismatch", "Image", reason, remedy)
 
 
 def judge_reference(text: str, policy: Policy, *, path: str) -> Findings:
-    """Yield why a reference isn't admitted."""
+    """Yield the reasons why a reference is not admitted."""
     try:
         reference = parse_reference(text)
     except ValueError as error:
@@ -52,13 +52,13 @@ def judge_reference(text: str, policy: Policy, *, path: str) -> Findings:
 
 
 def _named(text: str, reference: Reference) -> str:
-    """Return a reference as it was written and, where that is shorter, in full."""
+    """Return a reference as written, and its canonical form if that differs."""
     full = "" if text == reference.canonical else f" ({reference.canonical})"
     return f"{quote(text)}{full}"
 
 
 def image_trusted(case: Case) -> Findings:
-    """What the reference means on the engine must be what the gate let in under it."""
+    """The engine's image for the reference is the one that the gate admitted under it."""
     facts, reference = case.facts, case.reference
     if facts is None or reference is None or not matches(reference, case.policy.images.allow):
         return
@@ -85,13 +85,13 @@ def image_trusted(case: Case) -> Findings:
 
 
 def platform_known(case: Case) -> Findings:
-    """Another platform is another manifest than the one that was let in."""
+    """The platform is the host's own or a listed one: another platform is another manifest."""
     host = case.facts.host.platform if case.facts else ""
-    if host:  # not known in a preview
+    if host:  # unknown in a preview
         yield from judge_platform(case.platform, host, case.policy)
 
 
-#: Variants that exist of an architecture: clients write them beside it.
+#: The variants of an architecture. Clients append them to the platform.
 _VARIANTS = {
     "linux/amd64": ("v1", "v2", "v3", "v4"),
     "linux/arm64": ("v8", "v9"),
@@ -100,7 +100,7 @@ _VARIANTS = {
 
 
 def judge_platform(asked: str, host: str, policy: Policy) -> Findings:
-    """Yield why a platform isn't served: it is neither the host's own nor listed."""
+    """Yield a finding for a platform that is neither the host's own nor listed."""
     own = (host, *(f"{host}/{variant}" for variant in _VARIANTS.get(host, ())))
     if asked and asked not in (*own, *policy.images.platforms):
         reason = f"the platform {asked!r}" + (f", on a host of {host}" if host else "")
@@ -108,10 +108,10 @@ def judge_platform(asked: str, host: str, policy: Policy) -> Findings:
 
 
 def anonymous_volumes(case: Case) -> Findings:
-    """Anonymous volumes have no owner and no quota, and each recreate loses what is in them."""
+    """No anonymous volumes: they have no owner and no quota, and each recreate loses their data."""
     if case.policy.images.anonymous_volumes != "refuse":
         return
-    # Clients name the targets of their mounts here too: those have a volume.
+    # Clients list the targets of their mounts in ``Volumes`` too: those have a volume.
     mounted = {mount.target for mount in case.request.mounts}
     for mount in case.request.mounts:
         if mount.type == "volume" and not mount.source:

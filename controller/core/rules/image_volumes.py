@@ -1,14 +1,13 @@
-"""Volumes without a name: what a container gets at a path where its image declares a VOLUME, or
-where the request asks for a volume, and nothing says which one.
+"""The policy's mounts for unnamed volumes: a VOLUME of the image, or one that the request asks for.
 
-The engine would make a volume with a random name there, which nobody finds again. The policy
-decides instead (``images.anonymousVolumes``):
+Without them the engine would create a volume with a random name that no later container finds.
+The policy decides instead (``images.anonymousVolumes``):
 
 - ``refuse``: the create is refused; the remedy names the mount to add.
 - ``slot``: a named volume that is kept. A service's replica gets the volume of its slot
   (``shop.redis.1.data-1a2b3c``), so its successor finds the same data. A client's container gets
-  one that is named after the container; with ``--rm`` it gets a tmpfs, since nobody would ever
-  look at the volume again.
+  a volume named after the container. With ``--rm`` it gets a tmpfs instead, since nothing would
+  use the volume again.
 - ``scratch``: a tmpfs of the policy's default size, empty at each start.
 
 Names are deterministic, and no volume is ever removed here.
@@ -28,14 +27,14 @@ from controller.model.names import qualified
 
 
 def mounts_of(case: Case) -> tuple[MountRequest, ...]:
-    """Return the mounts of a create: those asked for, each with its volume, and the policy's own.
+    """Return the mounts of a create: the requested ones with their volumes, then the policy's own.
 
-    A container that is there already keeps what the engine made for it.
+    An existing container keeps the mounts that the engine gave it.
     """
     if case.facts is not None and case.facts.existing:
         return case.request.mounts
     asked = tuple(
-        placed(case, mount) if mount.type == "volume" and not mount.source else mount
+        _with_source(case, mount) if mount.type == "volume" and not mount.source else mount
         for mount in case.request.mounts
     )
     image = case.image.volumes if case.image else ()
@@ -44,14 +43,14 @@ def mounts_of(case: Case) -> tuple[MountRequest, ...]:
         return asked
     return (
         *asked,
-        *(placed(case, MountRequest("volume", "", path, path="Image")) for path in paths),
+        *(_with_source(case, MountRequest("volume", "", path, path="Image")) for path in paths),
     )
 
 
-def placed(case: Case, mount: MountRequest) -> MountRequest:
-    """Return a volume mount without a source as what the policy has there: a named volume or a tmpfs.
+def _with_source(case: Case, mount: MountRequest) -> MountRequest:
+    """Return an unnamed volume mount as a named volume or a tmpfs, by the policy.
 
-    Unchanged where the policy refuses: ``rules_image.anonymous_volumes`` reports it.
+    Unchanged under ``refuse``: the rule ``image.anonymous_volumes`` reports the mount.
     """
     match case.policy.images.anonymous_volumes:
         case "slot" if not case.request.auto_remove:
@@ -66,21 +65,21 @@ def placed(case: Case, mount: MountRequest) -> MountRequest:
 
 
 def kept_volumes(case: Case) -> tuple[str, ...]:
-    """Return the names of the volumes that the gate makes where they are absent.
+    """Return the names of the volumes that the gate creates if they are absent.
 
-    They are those that the policy mounts, and those that a client names, if it may. Of too many mounts
-    there are none: an image can declare thousands, and each would be looked up.
+    These are the policy's own volumes and, if the policy allows, the volumes that a client names.
+    Empty if there are too many mounts: an image can declare thousands, each a look-up.
     """
     if len(mounts_of(case)) > case.policy.mounts.max:
         return ()
     named = () if makes_named(case) else {mount.source for mount in case.request.mounts}
-    # One without a name is the engine's own to make, where a mode of the rule lets it through.
+    # A mode of the rule may tolerate an unnamed volume: then the engine creates it.
     sources = (mount.source for mount in mounts_of(case) if mount.type == "volume")
     return tuple(source for source in sources if source and source not in named)
 
 
 def makes_named(case: Case) -> bool:
-    """Return True if a volume that the create names is made where it is absent."""
+    """Return True if the gate creates an absent volume that the create names."""
     return case.policy.mounts.create_volumes and not case.by_controller
 
 

@@ -1,8 +1,12 @@
-"""Rules of mounts: what of the host, and which volumes, a container may see.
+"""Rules of mounts: the paths of the host and the volumes that a container may see.
 
-Paths are compared by whole components, never as text. What is never mounted comes first and has
-no switch; then the policy's forbidden paths, then its allowed ones (or the owner's). A path below
-the engine's volumes root is judged as a mount of that volume.
+Paths are compared by whole components, never as text. The order of judgement:
+
+1. ``NEVER`` and the broker's own places: refused by every policy.
+2. The policy's forbidden paths, except inside a listed project.
+3. The policy's allowed paths, or the owner's.
+
+A path below the engine's volumes root is judged as a mount of its volume.
 """
 
 from __future__ import annotations
@@ -22,8 +26,8 @@ from controller.model.policy.sections import Project
 from controller.model.quantities import format_bytes
 from controller.model.records import Role
 
-#: Refused whatever the policy says, also when what is asked for contains one of them. The broker
-#: adds its own places by device and inode (``PathFacts.protected``).
+#: Refused by every policy, also as part of a larger folder. The broker adds its own places by
+#: device and inode (``PathFacts.protected``).
 NEVER = (
     "/proc",
     "/sys",
@@ -45,7 +49,7 @@ _WRITABLE_BY_OTHERS = 0o022
 
 
 def mounts_bounded(case: Case) -> Findings:
-    """There are only so many mounts, and memory filesystems are bounded."""
+    """The number of mounts is bounded, and memory filesystems have a size limit."""
     mounts, policy = mounts_of(case), case.policy
     if len(mounts) > policy.mounts.max:
         reason = f"{len(mounts)} mounts: at most {policy.mounts.max}"
@@ -61,10 +65,10 @@ def mounts_bounded(case: Case) -> Findings:
 
 
 def sources_allowed(case: Case) -> Findings:
-    """Each source is what the policy allows, and what it seems to be."""
+    """The policy allows each source, and the source is the file or folder that its path names."""
     root, mounts = volumes_root(case), mounts_of(case)
     if len(mounts) > case.policy.mounts.max:
-        return  # ``mounts_bounded`` refuses it, and none was looked up
+        return  # ``mounts_bounded`` refuses the create, and the gate looked up no mount
     for mount in mounts:
         if mount.type == "volume":
             if mount.source and makes_named(case):
@@ -83,7 +87,7 @@ def volumes_root(case: Case) -> str:
 
 
 def volume_below(source: str, root: str) -> str:
-    """Return the volume whose data a path below the volumes root is, '' if it is no one's."""
+    """Return the volume whose data is at a path below the volumes root, '' if there is none."""
     parts = source.removeprefix(root).strip("/").split("/")
     data = len(parts) > 1 and parts[1] == "_data" and VOLUME_NAME.fullmatch(parts[0])
     return parts[0] if data else ""
@@ -97,27 +101,27 @@ def _below_volumes_root(case: Case, mount: MountRequest, root: str) -> Findings:
         return
     yield from _volume(case, mount, name)
     if mount.source != data_path(root, name):
-        # The engine follows a link there. It looks for a part of a volume without following any.
+        # The engine follows links in this path, but not when it resolves a volume's Subpath.
         reason = (
             f"containers with the volume {name} could put a link in the place of {mount.source}"
         )
         remedy = "mount the volume by its name; a part of it with VolumeOptions.Subpath"
         yield Finding("mount.parent", mount.path, reason, remedy)
-    yield from _as_it_is(case, mount, in_volume=True)
+    yield from _judge_facts(case, mount, in_volume=True)
 
 
 def _bind(case: Case, mount: MountRequest) -> Findings:
     source = mount.source
     never = next((path for path in NEVER if _touches(source, path)), "")
     if never or source.rpartition("/")[2] in _SOCKET_NAMES:
-        what = _relation(source, never) if never else "is a socket of the engine, "
-        reason = f"{source} {what}which no policy admits"
+        relation = _relation(source, never) if never else "is a socket of the engine, "
+        reason = f"{source} {relation}which no policy admits"
         yield Finding("mount.never", mount.path, reason, "remove the mount")
         return
     project = project_of(case, source)
     if project is not None:
-        yield from _as_it_is(case, mount, in_volume=False, trusted=(project.uid,))
-        yield from _as_its_user(case, mount, project)
+        yield from _judge_facts(case, mount, in_volume=False, trusted=(project.uid,))
+        yield from _judge_project_user(case, mount, project)
         return
     mounts = case.policy.mounts
     forbidden = next((path for path in mounts.forbidden if _touches(source, _folder(path))), "")
@@ -135,13 +139,14 @@ def _bind(case: Case, mount: MountRequest) -> Findings:
         reason = f"{source} is not below an admitted path ({folders})"
         yield Finding("mount.not-allowed", mount.path, reason, "use a path below one of them")
         return
-    yield from _as_it_is(case, mount, in_volume=False)
+    yield from _judge_facts(case, mount, in_volume=False)
 
 
 def project_of(case: Case, source: str) -> Project | None:
-    """Return the project folder that a source lies in, if the one who asks may mount from it.
+    """Return the policy's project folder around a source, if the actor may mount from it.
 
-    The policy names such folders beside its forbidden ones, each with the user whose files they are.
+    The policy lists project folders in addition to its forbidden paths, each with the user that
+    owns the files.
     """
     for project in case.policy.mounts.projects:
         own = case.actor.role is not Role.CLIENT or case.actor.uid == project.uid
@@ -150,13 +155,14 @@ def project_of(case: Case, source: str) -> Project | None:
     return None
 
 
-def _as_its_user(case: Case, mount: MountRequest, project: Project) -> Findings:
-    """A client's container has the rights of the project's user in the project, and no others.
+def _judge_project_user(case: Case, mount: MountRequest, project: Project) -> Findings:
+    """A client's container runs as the project's user, without other groups.
 
-    The user can put a link in the place of the folder before the start, and runs what the container
-    leaves there. So a container of root's would make that user root: by a file of the host that it
-    reads or writes until the broker ends it, or by a program with the set-user-id bit. A group of the
-    host's (docker's) would do the same. Only numbers count, since names are the image's to choose.
+    The user can replace the folder by a link before the start, and later runs programs that the
+    container leaves there. A container with root's rights would therefore make this user root: by
+    access to a file of the host until the broker stops the container, or by a program with the
+    set-user-id bit. A group of the host, such as docker, would do the same. Only numeric ids
+    count, since the image chooses what a name stands for.
     """
     uid = str(project.uid)
     alone = case.request.user == f"{uid}:{uid}" and not set(case.request.groups) - {uid}
@@ -171,7 +177,7 @@ def _touches(source: str, path: str) -> bool:
 
 
 def _relation(source: str, path: str) -> str:
-    """Return how a source and a path go together, to be followed by a relative clause."""
+    """Return the relation of a source to a path, to be followed by a relative clause."""
     if source == path:
         return "is a path "
     return f"lies under {path}, " if is_below(source, path) else f"contains {path}, "
@@ -183,7 +189,7 @@ def _folder(path: str) -> str:
 
 def _allows(prefix: str, source: str) -> bool:
     folder = _folder(prefix)
-    # With its slash a prefix means what is below it, not the folder itself (/tmp).
+    # A prefix with a trailing slash covers the paths below the folder, not the folder (/tmp/).
     return is_below(source, folder) and not (prefix.endswith("/") and source == folder)
 
 
@@ -196,10 +202,10 @@ _KINDS = {
 }
 
 
-def _as_it_is(
+def _judge_facts(
     case: Case, mount: MountRequest, *, in_volume: bool, trusted: tuple[int, ...] = ()
 ) -> Findings:
-    """Yield what is wrong with a source as the broker sees it; *trusted* users may own folders."""
+    """Yield the faults of a source on the host; *trusted* users may own the folders above it."""
     if case.facts is None:
         return
     facts = case.facts.paths.get(mount.source)
@@ -213,18 +219,18 @@ def _as_it_is(
         yield Finding("mount.never", mount.path, reason, "no policy allows that")
         return
     if facts.kind in _KINDS:
-        rule, what, remedy = _KINDS[facts.kind]
-        yield Finding(rule, mount.path, f"{mount.source} {what}", remedy)
+        rule, fault, remedy = _KINDS[facts.kind]
+        yield Finding(rule, mount.path, f"{mount.source} {fault}", remedy)
         return
     if not in_volume:
-        # The engine's root above its volumes is nobody's to write but the engine's.
+        # Folders above a volume belong to the engine alone, so nobody else can swap them.
         yield from _parents(case, mount, facts, trusted)
 
 
 def _parents(
     case: Case, mount: MountRequest, facts: PathFacts, owners: tuple[int, ...]
 ) -> Findings:
-    """Yield who could swap the source for something else after it was judged."""
+    """Yield the folders in which another user could replace the source after the judgement."""
     listed = case.policy.owner(case.owner)
     trusted = {0, *owners, *(listed.uids if listed else ())}
     remedy = "let root own the folders above it, writable by nobody else"
@@ -253,12 +259,12 @@ def _volume(case: Case, mount: MountRequest, name: str) -> Findings:
 
 
 def judge_volume(case: Case, facts: VolumeFacts, path: str) -> Findings:
-    """Yield why a volume may not be mounted."""
+    """Yield the reasons why a volume cannot be mounted."""
     if not facts.ours:
         reason = f"the volume {facts.name} isn't ours"
         yield Finding("volume.foreign", path, reason, "create one through the gate")
     elif not _may_use(case, facts):
-        # Whose it is isn't told to a client.
+        # A client does not learn the owner.
         reason = f"the volume {facts.name} belongs to another owner or namespace"
         yield Finding("volume.foreign", path, reason, "use one of your own")
     if facts.options or facts.driver != "local":
@@ -279,7 +285,7 @@ def _may_use(case: Case, facts: VolumeFacts) -> bool:
 
 
 def warnings(mounts: Iterable[MountRequest]) -> tuple[str, ...]:
-    """Return what is admitted and yet better avoided."""
+    """Return a warning for each writable bind mount."""
     return tuple(
         f"{mount.source} is mounted writable: read-only is safer"
         for mount in mounts

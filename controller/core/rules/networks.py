@@ -1,9 +1,15 @@
-"""Rules of networks and ports: a container joins exactly what its mode implies.
+"""Rules of networks and ports: a container joins exactly the networks that its mode implies.
 
-Modes: ``none``; ``isolated``, the namespace's internal network; ``bridge``, its network with a
-way out; and, for clients, a network of their own. Published ports need a network that isn't
-internal, so an internal one gets the namespace's ingress network beside it. Whatever a client
-calls a network, the rebuilt body has its name, and only after that network was found to be ours.
+Modes:
+
+- ``none``: no network.
+- ``isolated``: the namespace's internal network.
+- ``bridge``: the namespace's network with a way out.
+- ``own``, for clients only: a network that the client created.
+
+Published ports need a network with a way out. A container on an internal network therefore also
+joins the namespace's ingress network. The rebuilt body has the network's real name, and only after
+the gate has found the network to be ours.
 """
 
 from __future__ import annotations
@@ -18,25 +24,25 @@ from controller.core.engine_api.grammar import HOST_GATEWAY, is_host_name
 from controller.core.engine_api.requests import Endpoint, Finding, Findings, PortRequest
 from controller.core.rules.context import COMPOSE_SERVICE, Case
 from controller.core.rules.facts import NetworkFacts
-from controller.core.rules.identity import if_lost
+from controller.core.rules.identity import adopt_remedy
 from controller.model.names import SERVICE, namespaced_network
 from controller.model.policy.document import Policy
 from controller.model.records import Actor, Role
 
 _MODE = "HostConfig.NetworkMode"
 _ENDPOINTS = "NetworkingConfig.EndpointsConfig"
-#: Networks and namespaces of the engine's own that nobody may name.
+#: The engine's own networks, refused to everybody.
 _NEVER = ("host", "ingress", "docker_gwbridge")
 _PREFIXES = ("container:", "ns:", "service:")
-#: Each is looked up while other admissions wait.
+#: The gate looks up each endpoint while other admissions wait.
 ENDPOINTS_MAX = 16
-#: Ports of the host from which the engine may choose one.
+#: The most ports in a range from which the engine chooses one.
 RANGE_MAX = 100
 
 
 @dataclass(frozen=True, slots=True)
 class JoinedNetworks:
-    """The networks that a container joins, by name, the first one its mode; () for none."""
+    """The networks that a container joins, the first one as its mode; () for none."""
 
     networks: tuple[Endpoint, ...] = ()
 
@@ -47,7 +53,7 @@ class JoinedNetworks:
 
     @property
     def aliases(self) -> tuple[str, ...]:
-        """What the container answers to besides its name, in any of them."""
+        """The container's names in any of the networks, besides its own."""
         return tuple(alias for end in self.networks for alias in end.aliases)
 
     @property
@@ -56,35 +62,35 @@ class JoinedNetworks:
         return tuple(sorted(end.network for end in self.networks))
 
 
-def looked_up(case: Case, asked: str) -> NetworkFacts | None:
-    """Return the network of that very name or full id, as the engine shows it.
+def network_facts(case: Case, name: str) -> NetworkFacts | None:
+    """Return the facts of the network with exactly this name or full id.
 
-    An inspect takes prefixes of ids: what it found must be what was asked for.
+    The engine's inspect also accepts prefixes of ids, so its answer can be another network.
     """
     for key, facts in (case.facts.networks if case.facts else {}).items():
-        if key in {facts.name, facts.id} and asked in {facts.name, facts.id}:
+        if key in {facts.name, facts.id} and name in {facts.name, facts.id}:
             return facts
     return None
 
 
-def _name(case: Case, asked: str) -> str:
-    facts = looked_up(case, asked)
-    return facts.name if facts else asked
+def _name(case: Case, name: str) -> str:
+    facts = network_facts(case, name)
+    return facts.name if facts else name
 
 
 @dataclass(frozen=True, slots=True)
 class ContainerNetworkMode:
-    """How a container is networked: ``kind`` is none, isolated, bridge, or own (another one)."""
+    """The network mode of a container."""
 
-    kind: str
-    network: str  # the name of the network that it stands for; as asked, if there is none
+    kind: str  # none, isolated, bridge, or own
+    network: str  # the name of the mode's network; the requested name if there is no such network
 
 
 def mode_of(case: Case) -> ContainerNetworkMode:
-    """Return the mode that is asked for.
+    """Return the requested mode.
 
-    Words of the engine (default, bridge) are a client's only, and only as such: the id of the
-    engine's own bridge doesn't mean ours.
+    Only a client may use the engine's words ``default`` and ``bridge``. The id of the engine's
+    bridge does not stand for the namespace's bridge.
     """
     asked, implied = case.request.network_mode, case.networks
     name = _name(case, asked)
@@ -109,7 +115,7 @@ def _default_mode(case: Case) -> ContainerNetworkMode:
 
 
 def wanted(case: Case) -> tuple[str, ...]:
-    """Return the networks that the mode and the ports imply, and those asked for beside them."""
+    """Return the networks that the mode and the ports imply, then the other requested ones."""
     mode = mode_of(case)
     if mode.kind == "none":
         return ()
@@ -120,8 +126,8 @@ def wanted(case: Case) -> tuple[str, ...]:
 
 
 def _resolved(case: Case, name: str) -> str:
-    """Return the network that a client means by a name in EndpointsConfig."""
-    # The docker command names the endpoint like the mode that it sends.
+    """Return the network that a name in EndpointsConfig stands for."""
+    # The docker command gives the endpoint the same name as the mode.
     same = {case.request.network_mode, "default" if case.request.network_mode == "" else ""}
     if not case.by_controller and name and name in same:
         return mode_of(case).network
@@ -129,12 +135,12 @@ def _resolved(case: Case, name: str) -> str:
 
 
 def _is_internal(case: Case, name: str) -> bool:
-    facts = looked_up(case, name)
+    facts = network_facts(case, name)
     return facts.internal if facts else name != case.networks.bridge
 
 
 def joined(case: Case) -> JoinedNetworks:
-    """Return what an admitted container joins, by the networks' names."""
+    """Return the networks that an admitted container joins, with its aliases."""
     aliases: dict[str, tuple[str, ...]] = {}
     for end in case.request.endpoints:
         name = _resolved(case, end.network)
@@ -143,7 +149,7 @@ def joined(case: Case) -> JoinedNetworks:
 
 
 def mode_granted(case: Case) -> Findings:
-    """The mode is one that the policy grants, or a network that may be joined."""
+    """The policy grants the mode, or the mode is a network that the container may join."""
     asked, mode, modes = case.request.network_mode, mode_of(case), case.policy.networks.modes
     remedy = f"use {' or '.join(modes)}"
     if asked in _NEVER or asked.startswith(_PREFIXES):
@@ -162,7 +168,7 @@ def mode_granted(case: Case) -> Findings:
 
 
 def endpoints_implied(case: Case) -> Findings:
-    """What is joined is what the mode implies, and nothing beside it but networks of one's own."""
+    """The endpoints are the networks that the mode implies, and networks of the client's own."""
     mode, implied = mode_of(case), case.networks
     if (count := len(case.request.endpoints)) > ENDPOINTS_MAX:
         reason = f"{count} networks: at most {ENDPOINTS_MAX}"
@@ -176,7 +182,7 @@ def endpoints_implied(case: Case) -> Findings:
                 yield Finding("network.endpoints", f"{_ENDPOINTS}.{name}", reason, "leave it out")
         return
     for name in given:
-        if name in _apart(case, mode):
+        if name in _excluded(case, mode):
             reason = f"{name} isn't what the mode implies, which is {mode.network}"
             yield Finding("network.endpoints", f"{_ENDPOINTS}.{name}", reason, "leave it out")
     ingress = bool(case.ports) and _is_internal(case, mode.network)
@@ -190,30 +196,30 @@ def endpoints_implied(case: Case) -> Findings:
             yield Finding("network.endpoints", _ENDPOINTS, reason, "name it, with the aliases")
 
 
-def _apart(case: Case, mode: ContainerNetworkMode) -> set[str]:
+def _excluded(case: Case, mode: ContainerNetworkMode) -> set[str]:
     """Return the implied networks that no container of a mode joins."""
-    apart = {case.networks.isolated, case.networks.bridge} - {mode.network}
+    excluded = {case.networks.isolated, case.networks.bridge} - {mode.network}
     if mode.kind == "bridge" and case.policy.networks.bridge_joins_isolated:
-        apart.discard(case.networks.isolated)
-    return apart
+        excluded.discard(case.networks.isolated)
+    return excluded
 
 
 def networks_ours(case: Case) -> Findings:
-    """Each network is ours, may be joined by this owner, and is what it should be."""
+    """Each network is ours, open to this owner, and has its required properties."""
     if case.facts is None:
         return
-    for asked in wanted(case):
-        where = _MODE if asked == wanted(case)[0] else f"{_ENDPOINTS}.{asked}"
-        facts = looked_up(case, asked)
+    for name in wanted(case):
+        where = _MODE if name == wanted(case)[0] else f"{_ENDPOINTS}.{name}"
+        facts = network_facts(case, name)
         if facts is None:
-            reason = f"there is no network {asked!r}"
+            reason = f"there is no network {name!r}"
             yield Finding("network.unknown", where, reason, "create it first")
         else:
             yield from judge_network(case, facts, where)
 
 
 def judge_network(case: Case, facts: NetworkFacts, path: str) -> Findings:
-    """Yield why a network may not be joined."""
+    """Yield the reasons why a network cannot be joined."""
     kind = implied_kind(case.policy, facts.name, case.namespace)
     if not facts.ours or (kind and not is_as_implied(facts, kind)):
         yield foreign_network(facts, path, kind, case.actor)
@@ -226,24 +232,24 @@ def judge_network(case: Case, facts: NetworkFacts, path: str) -> Findings:
 
 
 def foreign_network(facts: NetworkFacts, path: str, kind: str, actor: Actor) -> Finding:
-    """Return the refusal of a network that isn't ours, or not what its name says.
+    """Return the refusal of a network that is not ours, or lacks its required properties.
 
-    A client isn't told whose it is.
+    A client does not learn the owning instance.
     """
-    what = "isn't what it should be" if facts.ours else "isn't ours"
+    fault = "isn't what it should be" if facts.ours else "isn't ours"
     remedy = "use a network of your own"
     if kind:
         remedy = (
             f"remove or rename that network, or give networks.{kind} another name in the policy"
         )
     if facts.instance and not facts.ours and actor.role is not Role.CLIENT:
-        what += f": it says that instance {facts.instance} made it"
-        remedy += f"; {if_lost(facts.instance)}"
-    return Finding("network.foreign", path, f"the network {facts.name} {what}", remedy)
+        fault += f": it says that instance {facts.instance} made it"
+        remedy += f"; {adopt_remedy(facts.instance)}"
+    return Finding("network.foreign", path, f"the network {facts.name} {fault}", remedy)
 
 
 def implied_kind(policy: Policy, name: str, namespace: str) -> str:
-    """Return which of a namespace's implied networks a name is: isolated, ingress, bridge, ''."""
+    """Return the kind of a namespace's implied network: isolated, ingress or bridge, else ''."""
     networks = policy.networks
     for kind, base in (
         ("isolated", networks.isolated),
@@ -256,7 +262,7 @@ def implied_kind(policy: Policy, name: str, namespace: str) -> str:
 
 
 def is_as_implied(facts: NetworkFacts, kind: str) -> bool:
-    """Tell whether an implied network has the properties that its containers rely on."""
+    """Return True if an implied network has the properties on which its containers rely."""
     if facts.driver != "bridge" or not facts.plain:
         return False
     match kind:
@@ -281,7 +287,7 @@ def _may_join(case: Case, facts: NetworkFacts) -> bool:
 
 
 def hosts_allowed(case: Case) -> Findings:
-    """Entries of /etc/hosts are the policy's to allow; they reach the container alone."""
+    """The policy allows the entries of /etc/hosts; they affect this container alone."""
     granted = case.policy.networks.extra_hosts
     for index, entry in enumerate(case.request.extra_hosts):
         address = entry.partition(":")[2]
@@ -295,9 +301,9 @@ def hosts_allowed(case: Case) -> Findings:
 
 
 def aliases_own(case: Case) -> Findings:
-    """A container answers to its own names: another's could be taken over.
+    """A container uses only its own names as aliases, so that it cannot take over another's name.
 
-    In a network that its owner made by hand nobody else is, so the policy may let any name be taken.
+    In a network that only its owner's containers join, the policy may allow any alias.
     """
     own = {case.service, case.name, *case.policy.networks.aliases}
     if not case.by_controller:
@@ -316,17 +322,17 @@ def _is_free(case: Case, network: str, alias: str) -> bool:
         return False
     if _resolved(case, network) in case.networks.all():
         return False
-    facts = looked_up(case, network)
+    facts = network_facts(case, network)
     return is_own_network(facts, case.owner) if facts else case.facts is None
 
 
 def is_own_network(facts: NetworkFacts, owner: str) -> bool:
-    """Return True if an owner made this network by hand, so that only its containers are in it."""
+    """Return True if an owner created this network, so that only its own containers join it."""
     return facts.ours and facts.owner == owner and facts.namespace == ""
 
 
 def ports_allowed(case: Case) -> Findings:
-    """Ports are published on loopback, none that only root may open, each once."""
+    """Ports are published on loopback, above the privileged range, each once."""
     limits, ports = case.policy.networks.ports, case.ports
     if len(ports) > limits.max:
         reason = f"{len(ports)} ports: at most {limits.max}"
@@ -377,7 +383,7 @@ def _host_port(case: Case, number: int, where: str) -> Finding | None:
 
 
 def host_address(text: str) -> str:
-    """Return an address in its one spelling, or *text* itself if it is none."""
+    """Return an address in canonical spelling, or *text* unchanged if it is no address."""
     try:
         return str(ipaddress.ip_address(text))
     except ValueError:

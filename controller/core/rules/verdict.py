@@ -1,4 +1,4 @@
-"""From what the rules found to a verdict, and what goes with it."""
+"""From the findings of the rules to a verdict, with the body, warnings and summary around it."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from controller.model.desired.plan import Verdict
 from controller.model.observed import Settings
 from controller.model.policy.modes import ROLLABLE, Mode
 
-#: Findings that say that the request isn't one at all; a rule's id begins with one of these.
+#: Prefixes of the ids of rules that report a malformed request.
 MALFORMED = ("body.", "query.", "signal.invalid")
-_TOLD_MAX = 5
-#: A refused request may hold anything, at any length; what is told of it is bounded.
+#: How many findings the reason of a verdict names. A request can have any number of them.
+_NAMED_MAX = 5
 
 
 @dataclass(frozen=True, slots=True)
 class AdmissionPatch:
-    """Something that the gate adds to what was asked for: the rule, and a sentence."""
+    """A change that the gate makes to a request: the rule, and a sentence about the change."""
 
     rule: str
     text: str
@@ -27,87 +27,86 @@ class AdmissionPatch:
 
 @dataclass(frozen=True, slots=True)
 class AdmissionDecision:
-    """The verdict on a mutation and, unless it is denied, what to forward and to record.
-
-    ``body`` and ``query`` are rebuilt from typed values, in canonical case. ``malformed`` tells
-    that the request isn't one that the engine could have answered (400 instead of 403).
-    ``warnings`` are what is admitted and yet better avoided. ``findings`` are what refuses it, or
-    what a rule's mode let through; ``told`` is the verdict without what the mode ``audit`` is
-    silent about, for the eyes of whoever asked.
-    """
+    """The verdict on a mutation and, unless denied, the request to forward."""
 
     verdict: Verdict
+    #: Body and query to forward, rebuilt from typed values with canonical spelling.
     body: dict[str, object] | None = None
     query: tuple[tuple[str, str], ...] = ()
+    #: The part of the journal record that describes the request.
     summary: dict[str, object] = field(default_factory=dict)
     settings: Settings | None = None
+    #: The engine could not have answered this request either: 400 instead of 403.
     malformed: bool = False
+    #: Allowed but discouraged parts of the request.
     warnings: tuple[str, ...] = ()
+    #: The reasons of a refusal, or the findings that a rule's mode tolerates.
     findings: tuple[Finding, ...] = ()
-    told: Verdict | None = None
+    #: The verdict without findings in mode ``audit``; None if equal to ``verdict``.
+    client_verdict: Verdict | None = None
 
     @property
-    def shown(self) -> Verdict:
-        """The verdict as the client may know it."""
-        return self.told or self.verdict
+    def verdict_for_client(self) -> Verdict:
+        """The verdict to show to the sender of the request."""
+        return self.client_verdict or self.verdict
 
 
-def denied(
+def deny(
     findings: Iterable[Finding], summary: dict[str, object] | None = None
 ) -> AdmissionDecision:
-    """Return the refusal for what was found; there is something."""
-    found = tuple(findings)
-    assert found, "a refusal without a reason"
-    malformed = found[0].rule.startswith(MALFORMED)
+    """Return the refusal for at least one finding."""
+    reasons = tuple(findings)
+    assert reasons, "a refusal without a reason"
+    malformed = reasons[0].rule.startswith(MALFORMED)
     return AdmissionDecision(
-        verdict_of(found), summary=summary or {}, malformed=malformed, findings=found
+        verdict_of(reasons), summary=summary or {}, malformed=malformed, findings=reasons
     )
 
 
 Modes = Mapping[str, Mode]
 
 
-def enforced(findings: Iterable[Finding], modes: Modes) -> list[Finding]:
-    """Return the findings that refuse: all but those that a rule's mode lets through."""
+def enforced_findings(findings: Iterable[Finding], modes: Modes) -> list[Finding]:
+    """Return the findings that refuse a request: those whose rule is in mode ``enforce``."""
     return [finding for finding in findings if mode_of(finding, modes) == "enforce"]
 
 
 def mode_of(finding: Finding, modes: Modes) -> Mode:
-    """Return what becomes of a finding by its rule's mode."""
+    """Return the mode of a finding's rule; ``enforce`` for a rule that cannot be relaxed."""
     if not finding.tolerable or finding.rule not in ROLLABLE:
         return "enforce"
     return modes.get(finding.rule, "enforce")
 
 
-def tolerating(
-    admission: AdmissionDecision, findings: Iterable[Finding], modes: Modes
+def with_tolerated(
+    decision: AdmissionDecision, findings: Iterable[Finding], modes: Modes
 ) -> AdmissionDecision:
-    """Return an admission that says what the modes of rules let through: ``audit-deny``.
+    """Return a decision to admit with the findings that modes tolerate: ``audit-deny``.
 
-    None of *findings* is enforced. What is only audited isn't in ``told``.
+    None of *findings* is enforced. The client's verdict leaves out rules in mode ``audit``.
     """
-    found = tuple(findings)
-    if not found:
-        return admission
-    assert not enforced(found, modes), "a rule that is enforced was let through"
-    warned = tuple(finding for finding in found if mode_of(finding, modes) == "warn")
+    tolerated = tuple(findings)
+    if not tolerated:
+        return decision
+    assert not enforced_findings(tolerated, modes), "an enforced rule was tolerated"
+    warned = tuple(finding for finding in tolerated if mode_of(finding, modes) == "warn")
     return replace(
-        admission,
-        verdict=_audited(admission.verdict, found),
-        told=_audited(admission.verdict, warned) if warned else admission.verdict,
-        warnings=(*admission.warnings, *(warning_of(finding) for finding in warned)),
-        findings=found,
+        decision,
+        verdict=_audit_deny(decision.verdict, tolerated),
+        client_verdict=_audit_deny(decision.verdict, warned) if warned else decision.verdict,
+        warnings=(*decision.warnings, *(warning_of(finding) for finding in warned)),
+        findings=tolerated,
     )
 
 
-def _audited(verdict: Verdict, findings: tuple[Finding, ...]) -> Verdict:
+def _audit_deny(verdict: Verdict, findings: tuple[Finding, ...]) -> Verdict:
     would = verdict_of(findings)
     rules = tuple(dict.fromkeys((*would.rules, *verdict.rules)))
     return replace(would, decision="audit-deny", rules=rules, mutations=verdict.mutations)
 
 
 def warning_of(finding: Finding) -> str:
-    """Return what a client reads of something that is let through for now."""
+    """Return the warning to a client about a finding that the policy tolerates for now."""
     remedy = f" ({finding.remedy})" if finding.remedy else ""
     text = f"{finding.rule}: {finding.path}: {finding.reason}{remedy}"
     return shorten(f"the policy will refuse this: {text}")
@@ -118,15 +117,19 @@ def verdict_of(
     changes: Iterable[AdmissionPatch] = (),
     exceptions: tuple[str, ...] = (),
 ) -> Verdict:
-    """Return the verdict of what was found."""
-    found, added = list(denials), list(changes)
-    if found:
-        first = found[0]
+    """Return ``deny`` with the first denial's reason, else ``mutate`` or ``allow``.
+
+    The reason names further denials briefly. *exceptions* are the labels of the policy's exceptions
+    that apply.
+    """
+    findings, added = list(denials), list(changes)
+    if findings:
+        first = findings[0]
         reason = f"{first.path}: {first.reason}" if first.path else first.reason
-        others = ", ".join(f"{one.rule} at {one.path}" for one in found[1:_TOLD_MAX])
+        others = ", ".join(f"{other.rule} at {other.path}" for other in findings[1:_NAMED_MAX])
         more = f"; also {others}" if others else ""
-        more += f" and {len(found) - _TOLD_MAX} more" if len(found) > _TOLD_MAX else ""
-        rules = tuple(dict.fromkeys(one.rule for one in found))
+        more += f" and {len(findings) - _NAMED_MAX} more" if len(findings) > _NAMED_MAX else ""
+        rules = tuple(dict.fromkeys(finding.rule for finding in findings))
         return Verdict("deny", rules, shorten(reason) + shorten(more), first.advice)
     rules = tuple(dict.fromkeys([*exceptions, *(change.rule for change in added)]))
     texts = tuple(change.text for change in added)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from controller.core.rules.context import loosened
+from controller.core.rules.context import with_exceptions
 from controller.model.policy.document import Policy
 
 EXCEPTION = {
@@ -40,7 +40,7 @@ def check(*several: dict[str, Any], expected: dict[str, object]) -> None:
     exceptions = [{**EXCEPTION, "loosens": loosens} for loosens in several]
     policy = Policy.from_json({**SECTIONS, "exceptions": exceptions})
     before = dict(rows(policy.model_dump(mode="json")))
-    after = dict(rows(loosened(policy, policy.exceptions).model_dump(mode="json")))
+    after = dict(rows(with_exceptions(policy, policy.exceptions).model_dump(mode="json")))
     assert {path: text for path, text in after.items() if before.get(path) != text} == expected
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from controller.broker.host.routes import host_routes
-from controller.core.rules.host_routes import EVERYWHERE, overlapped, parse_routes
+from controller.core.rules.host_routes import EVERYWHERE, overlapping_route, parse_routes
 
 HEAD = "Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT\n"
 
@@ -35,9 +35,9 @@ def test_routes_are_read_from_the_kernels_table() -> None:
 
 
 def test_a_subnet_overlaps_what_contains_it_and_what_it_contains() -> None:
-    assert overlapped("172.31.2.0/24", ("10.0.0.0/8", "172.31.0.0/20")) == "172.31.0.0/20"
-    assert overlapped("172.16.0.0/12", ("172.31.0.0/20",)) == "172.31.0.0/20"
-    assert overlapped("172.30.0.0/16", ("172.31.0.0/20",)) == ""
+    assert overlapping_route("172.31.2.0/24", ("10.0.0.0/8", "172.31.0.0/20")) == "172.31.0.0/20"
+    assert overlapping_route("172.16.0.0/12", ("172.31.0.0/20",)) == "172.31.0.0/20"
+    assert overlapping_route("172.30.0.0/16", ("172.31.0.0/20",)) == ""
 
 
 @pytest.mark.parametrize("text", [None, HEAD + "eth0\n", HEAD + route("zz", "00000000")])

@@ -158,8 +158,8 @@ def test_what_a_mode_lets_through_is_admitted_as_asked_and_hardened_all_the_same
     assert hardening["PidsLimit"] > 0
     told = [text for text in admitted.warnings if rule in text]
     assert bool(told) == (mode == "warn")
-    assert admitted.shown.decision == ("audit-deny" if mode == "warn" else "mutate")
-    assert (rule in admitted.shown.rules) == (mode == "warn")
+    assert admitted.verdict_for_client.decision == ("audit-deny" if mode == "warn" else "mutate")
+    assert (rule in admitted.verdict_for_client.rules) == (mode == "warn")
 
 
 @given(
@@ -252,7 +252,7 @@ def test_an_update_is_let_through_alike():
     assert admitted.verdict.decision == "audit-deny"
     assert admitted.verdict.rules[:2] == ("resources.memory", "resources.pids")
     assert [text.partition(":")[2][:18] for text in admitted.warnings] == [" resources.memory:"]
-    assert admitted.shown.rules == ("resources.memory", "default.swap")
+    assert admitted.verdict_for_client.rules == ("resources.memory", "default.swap")
     unlimited = admit_update(
         parse_update({"PidsLimit": -1}), actor=CLIENT, policy=rules, current=None, host=HostFacts()
     )
