@@ -18,8 +18,9 @@ from controller.broker.gate.commands import (
     ReadEngine,
     engine_remedy,
 )
-from controller.broker.gate.refusals import Answered, told_reply
+from controller.broker.gate.refusals import Answered
 from controller.broker.gate.routes import Route
+from controller.broker.wire.responses import refusal
 from controller.core.records.views import Page, Question
 from controller.model.host_paths import PathFacts
 from controller.model.policy.document import Policy
@@ -113,7 +114,7 @@ def query_journal(question: Question) -> Flow[Page]:
     """
     answer = yield QueryJournal(question)
     if isinstance(answer, JournalNotReadable):
-        raise Answered(told_reply(503, answer.code, answer.reason, remedy=answer.remedy))
+        raise Answered(refusal(503, answer.code, answer.reason, remedy=answer.remedy))
     assert isinstance(answer, Page), f"a recall was answered by {answer!r}"
     return answer
 
@@ -128,7 +129,7 @@ def parse_json(reply: Reply) -> Any:
         return json.loads(reply.body)
     except ValueError as error:
         raise Answered(
-            told_reply(502, "engine.garbled", "the engine's answer can't be read")
+            refusal(502, "engine.garbled", "the engine's answer can't be read")
         ) from error
 
 
@@ -140,7 +141,7 @@ def engine_reply(reply: Reply) -> Reply:
 
 def engine_unavailable(lost: Lost) -> Reply:
     """Return the answer while the engine doesn't."""
-    return told_reply(
+    return refusal(
         502, "engine.unavailable", unavailable_reason(lost), remedy=engine_remedy(lost.reason)
     )
 

@@ -14,7 +14,7 @@ from controller.broker.gate.call import (
 from controller.broker.gate.commands import (
     WriteRecord,
 )
-from controller.broker.gate.refusals import told_reply
+from controller.broker.wire.responses import refusal
 from controller.core.encoding.canonical_json import digest
 from controller.core.encoding.image_reference import without_credentials
 from controller.model.desired.plan import Verdict
@@ -154,10 +154,10 @@ def error_text(reply: Reply, config: Mapping[str, object] | None = None) -> str:
 
 def journal_unavailable(identifier: str) -> Reply:
     """Return the answer to a mutation that can't be recorded."""
-    return told_reply(
+    return refusal(
         503,
         "journal.unavailable",
         "the journal can't be written, so nothing may change",
         remedy="look at 'trimtab status' and the disk of the state folder; reads go on",
-        identifier=identifier,
+        record=identifier,
     )

@@ -32,8 +32,9 @@ from controller.broker.gate.journal_entries import (
     request_of,
     verdict_of,
 )
-from controller.broker.gate.refusals import Answered, Denied, told_reply
+from controller.broker.gate.refusals import Answered, Denied
 from controller.broker.gate.state import GateState
+from controller.broker.wire.responses import refusal
 from controller.core.encoding.json_members import mapping_member
 from controller.model import names
 from controller.model.desired.plan import Verdict
@@ -166,12 +167,12 @@ def _forward_recorded(
         shared = {"with": answer.by}
         answer = answer.answer
     if isinstance(answer, Lost) and answer.sent:
-        return told_reply(
+        return refusal(
             504,
             OUTCOME_UNKNOWN,
             f"the engine's answer was lost: {redact.text(answer.reason)}",
             remedy="recovery will settle it: look again before you repeat it",
-            identifier=intent.id,
+            record=intent.id,
         )
     if isinstance(answer, Lost):
         reply, learned = engine_unavailable(answer), {}

@@ -10,12 +10,10 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 
-from controller.broker.wire.responses import RULE_HEADER
+from controller.broker.wire.responses import json_reply, refusal
 from controller.core.rules.verdict import AdmissionDecision
 from controller.model.desired.plan import Verdict
 from controller.model.records import Reply
-
-JSON_TYPE = (("content-type", "application/json"),)
 
 
 @dataclass(eq=False)
@@ -38,20 +36,14 @@ class Denied(Exception):
 
     def reply(self, identifier: str) -> Reply:
         """Return the answer, with the id of its journal record."""
-        remedy = f" ({self.remedy})" if self.remedy else ""
-        told = json_reply(
+        return refusal(
             self.status,
-            {
-                "message": self.message or f"{self.rule}: {self.reason}{remedy}",
-                "trimtab": {
-                    "rule": self.rule,
-                    "reason": self.reason,
-                    "remedy": self.remedy,
-                    "id": identifier,
-                },
-            },
+            self.rule,
+            self.reason,
+            remedy=self.remedy,
+            record=identifier,
+            message=self.message,
         )
-        return Reply(told.status, told.body, (*told.headers, (RULE_HEADER, self.rule)))
 
 
 class Answered(Exception):
@@ -62,21 +54,9 @@ class Answered(Exception):
         self.reply = reply
 
 
-def json_reply(status: int, value: object) -> Reply:
-    """Return an answer of JSON."""
-    return Reply(status, json.dumps(value, ensure_ascii=False).encode(), JSON_TYPE)
-
-
 def message_reply(status: int, message: str) -> Reply:
     """Return an error in the engine's form."""
     return json_reply(status, {"message": message})
-
-
-def told_reply(
-    status: int, rule: str, reason: str, *, remedy: str = "", identifier: str = ""
-) -> Reply:
-    """Return an answer in the form of a refusal, for what isn't one (503, 504, 502)."""
-    return Denied(rule, reason, remedy, status).reply(identifier)
 
 
 def rule_of(reply: Reply) -> tuple[str, str]:

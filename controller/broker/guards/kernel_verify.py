@@ -27,8 +27,9 @@ from controller.broker.gate.journal_entries import (
     verdict_of,
 )
 from controller.broker.gate.mutate import Change, perform
-from controller.broker.gate.refusals import Answered, told_reply
+from controller.broker.gate.refusals import Answered
 from controller.broker.gate.state import GateState
+from controller.broker.wire.responses import refusal
 from controller.core.admission.rebuild import restart_body
 from controller.core.enforcement.kernel_compare import (
     REVERSIBLE,
@@ -259,12 +260,12 @@ def stop_violator(
     if sight.now.restart != "no":
         changes.insert(0, _disable_restart(item, place, sight.now))
     yield from _perform_all(state, changes, f"{CAUSE} {identifier}", policy)
-    return told_reply(
+    return refusal(
         403,
         sight.breaches[0].rule,
         f"the container was stopped, since it didn't run as admitted: {redact.text(reason)}",
         remedy=REMEDY,
-        identifier=identifier,
+        record=identifier,
     )
 
 

@@ -11,9 +11,9 @@ import json
 import re
 from collections.abc import Iterator
 
-from controller.broker.gate.refusals import json_reply
 from controller.broker.gate.state import GateState
 from controller.broker.guards.lookup import can_see
+from controller.broker.wire.responses import json_reply
 from controller.model.records import Actor, Reply, Request, Role
 
 BLANK = "…"

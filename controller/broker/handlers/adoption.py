@@ -16,11 +16,12 @@ from typing import Any
 from controller.broker.gate import redact
 from controller.broker.gate.call import Author, Flow, GateRequest, inspect_paths, read_json
 from controller.broker.gate.journal_entries import journal_unavailable, record_event, request_of
-from controller.broker.gate.refusals import Denied, json_reply
+from controller.broker.gate.refusals import Denied
 from controller.broker.gate.state import GateState
 from controller.broker.guards import kernel_verify, lookup, name_conflicts, split_brain
 from controller.broker.handlers import image as images
 from controller.broker.handlers.container_create import host_facts
+from controller.broker.wire.responses import json_reply
 from controller.core.admission import adoption, create
 from controller.core.admission.adoption import Claim, Defaults
 from controller.core.admission.dns_names import clashes, of_summary

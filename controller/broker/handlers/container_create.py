@@ -13,19 +13,14 @@ from typing import Any
 
 from controller.broker.gate.call import BROKER, Author, Flow, GateRequest, inspect_paths, parse_json
 from controller.broker.gate.mutate import Change, perform, refuse_if_held
-from controller.broker.gate.refusals import (
-    Answered,
-    Denied,
-    json_reply,
-    message_reply,
-    raise_if_denied,
-)
+from controller.broker.gate.refusals import Answered, Denied, message_reply, raise_if_denied
 from controller.broker.gate.request_target import build_path
 from controller.broker.gate.state import GateState
 from controller.broker.guards import lookup, name_conflicts
 from controller.broker.guards.recovery import forget_gone
 from controller.broker.handlers import image as images
 from controller.broker.handlers import networks_volumes
+from controller.broker.wire.responses import json_reply
 from controller.core.admission.create import admit_create, kept_volumes, needs
 from controller.core.admission.dns_names import of_summary
 from controller.core.admission.networks_volumes import admit_implied_network, admit_kept_volume

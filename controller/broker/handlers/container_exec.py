@@ -19,11 +19,12 @@ from controller.broker.gate.call import BROKER, Flow, GateRequest, parse_json, r
 from controller.broker.gate.commands import EndProcess, Lost, ReadEngine, Relay, WriteRecord
 from controller.broker.gate.journal_entries import actor_of, place_of, request_of
 from controller.broker.gate.mutate import Change, perform
-from controller.broker.gate.refusals import Answered, Denied, json_reply, raise_if_denied
+from controller.broker.gate.refusals import Answered, Denied, raise_if_denied
 from controller.broker.gate.request_target import build_path
 from controller.broker.gate.state import CreatedExec, GateState
 from controller.broker.guards import lookup
 from controller.broker.guards.lookup import OwnContainer
+from controller.broker.wire.responses import json_reply
 from controller.core.admission.exec import admit_exec, admit_exec_start
 from controller.core.enforcement.settlement import age_s
 from controller.core.engine_api import parse

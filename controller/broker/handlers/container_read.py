@@ -18,12 +18,13 @@ from controller.broker.gate.call import (
 )
 from controller.broker.gate.commands import Relay
 from controller.broker.gate.journal_entries import record_read
-from controller.broker.gate.refusals import Answered, json_reply
+from controller.broker.gate.refusals import Answered
 from controller.broker.gate.request_target import build_path
 from controller.broker.gate.state import OLDEST_API, GateState
 from controller.broker.guards import list_filters, lookup
 from controller.broker.guards.lookup import OwnContainer, can_see, can_see_host
 from controller.broker.handlers import image
+from controller.broker.wire.responses import json_reply
 from controller.core.rules.container import variable_names
 from controller.model import names
 from controller.model.inventory import ContainerItem

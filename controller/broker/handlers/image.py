@@ -33,16 +33,15 @@ from controller.broker.gate.mutate import OUTCOME_UNKNOWN, Change, perform
 from controller.broker.gate.refusals import (
     Answered,
     Denied,
-    json_reply,
     message_reply,
     raise_if_denied,
     rule_of,
-    told_reply,
 )
 from controller.broker.gate.request_target import build_path
 from controller.broker.gate.routes import PULL_IDLE_S
 from controller.broker.gate.state import GateState
 from controller.broker.guards import list_filters
+from controller.broker.wire.responses import json_reply, refusal
 from controller.core.admission import calls
 from controller.core.encoding.image_reference import (
     is_image_id,
@@ -341,7 +340,7 @@ def _explain_failure(reply: Reply, reference: str, identifier: str, state: GateS
         return reply
     told = pull_errors.explain(reference, error, access=state.access)
     status = reply.status if reply.status >= 400 else 500
-    reply = told_reply(status, told.code, told.reason, remedy=told.remedy, identifier=identifier)
+    reply = refusal(status, told.code, told.reason, remedy=told.remedy, record=identifier)
     value = json.loads(reply.body)
     line = {"error": value["message"], "errorDetail": {"message": value["message"]}}
     return Reply(status, json.dumps({**value, **line}).encode(), reply.headers)

@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections import Counter
 
 from controller.broker.gate.call import Flow, GateRequest, read_json
-from controller.broker.gate.refusals import json_reply
 from controller.broker.gate.request_target import build_path
 from controller.broker.gate.state import GateState
 from controller.broker.guards import list_filters
 from controller.broker.guards.lookup import can_see, can_see_host
 from controller.broker.handlers import image
+from controller.broker.wire.responses import json_reply
 from controller.model.policy.document import Policy
 from controller.model.records import Reply
 

@@ -15,7 +15,7 @@ from controller.broker.gate.call import (
 )
 from controller.broker.gate.journal_entries import place_of
 from controller.broker.gate.mutate import Change, OutcomeDetails, perform, refuse_if_held
-from controller.broker.gate.refusals import Denied, json_reply, raise_if_denied, told_reply
+from controller.broker.gate.refusals import Denied, raise_if_denied
 from controller.broker.gate.request_target import build_path
 from controller.broker.gate.state import GateState
 from controller.broker.guards import disruption_budget, list_filters, lookup, name_conflicts
@@ -27,6 +27,7 @@ from controller.broker.guards.lookup import (
     owned_network,
     owned_volume,
 )
+from controller.broker.wire.responses import json_reply, refusal
 from controller.core.admission import networks_volumes
 from controller.core.engine_api import parse
 from controller.core.rules.facts import Stamp
@@ -269,7 +270,7 @@ def create_admitted_volume(
     reply = yield from perform(state, by, change, _volume_details(by.id))
     if reply.status >= 400 or _was_created_by(by.id, parse_json(reply)):
         return reply
-    return told_reply(409, "name.foreign", VOLUME_RACED, identifier=by.id)
+    return refusal(409, "name.foreign", VOLUME_RACED, record=by.id)
 
 
 def _was_created_by(intent: str, told: dict[str, Any]) -> bool:

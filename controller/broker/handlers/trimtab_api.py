@@ -8,10 +8,11 @@ from typing import Literal, cast
 from controller.broker.gate.call import Flow, GateRequest
 from controller.broker.gate.commands import ReadEngine
 from controller.broker.gate.journal_entries import journal_unavailable, record_event, request_of
-from controller.broker.gate.refusals import Denied, json_reply
+from controller.broker.gate.refusals import Denied
 from controller.broker.gate.state import GateState
 from controller.broker.guards.lookup import can_see
 from controller.broker.handlers import adoption
+from controller.broker.wire.responses import json_reply
 from controller.core.encoding.canonical_json import digest
 from controller.core.enforcement import disruption_budget
 from controller.core.records.inventory_json import item_to_json

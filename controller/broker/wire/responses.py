@@ -1,18 +1,20 @@
-"""Replies into bytes: framed by us alone, whatever the headers of an answer said."""
+"""Replies as bytes. The broker frames every reply itself, whatever headers the engine sent."""
 
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from http import HTTPStatus
 
 from controller.model.records import Reply
 
 Headers = tuple[tuple[str, str], ...]
 
-#: Says which rule refused, also to those that read no body: answers to HEAD have none.
+JSON_TYPE = (("content-type", "application/json"),)
+#: The header with the rule of a refusal, for clients that read no body: a reply to HEAD has none.
 RULE_HEADER = "Trimtab-Rule"
 
-#: Belong to one connection and are never passed on (RFC 9110, section 7.6.1).
+#: Headers of one connection, which are never passed on (RFC 9110, section 7.6.1).
 HOP_BY_HOP = frozenset(
     {
         "connection",
@@ -29,18 +31,23 @@ HOP_BY_HOP = frozenset(
 )
 
 
-def refusal_body(rule: str, reason: str, *, remedy: str = "", record: str = "") -> bytes:
-    """Return the JSON body of a refusal, in the gate's one shape."""
+def json_reply(status: int, value: object) -> Reply:
+    """Return a reply with a JSON body, in UTF-8 without escapes."""
+    return Reply(status, json.dumps(value, ensure_ascii=False).encode(), JSON_TYPE)
+
+
+def refusal(
+    status: int, rule: str, reason: str, *, remedy: str = "", record: str = "", message: str = ""
+) -> Reply:
+    """Return a refusal: its rule, reason and remedy, and the id of its journal record.
+
+    Errors that aren't refusals (502, 503, 504) have the same form. *message* replaces the
+    composed message: some clients expect the engine's own text.
+    """
     tail = f" ({remedy})" if remedy else ""
     detail = {"rule": rule, "reason": reason, "remedy": remedy, "id": record}
-    return json.dumps({"message": f"{rule}: {reason}{tail}", "trimtab": detail}).encode()
-
-
-def refusal(status: int, rule: str, reason: str, *, remedy: str = "", record: str = "") -> Reply:
-    """Return a refusal of the shell itself, as a reply."""
-    body = refusal_body(rule, reason, remedy=remedy, record=record)
-    headers = (("Content-Type", "application/json"), (RULE_HEADER, rule))
-    return Reply(status=status, body=body, headers=headers)
+    reply = json_reply(status, {"message": message or f"{rule}: {reason}{tail}", "trimtab": detail})
+    return replace(reply, headers=(*JSON_TYPE, (RULE_HEADER, rule)))
 
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -48,15 +55,16 @@ LAST_CHUNK = b"0\r\n\r\n"
 
 
 def chunk(data: bytes) -> bytes:
-    """Return one chunk of a chunked body; *data* is never empty, that would end the body."""
+    """Return one chunk of a chunked body; *data* is never empty: an empty chunk ends the body."""
     assert data, "an empty chunk ends the body"
     return b"%x\r\n%b\r\n" % (len(data), data)
 
 
 def head_bytes(status: int, headers: Headers) -> bytes:
-    """Return a reply's head.
+    """Return the head of a reply.
 
-    A header that could end its line is a bug of whoever built it, never a reply.
+    Raises:
+        AssertionError: a header could end its line, a bug of the code that built the header.
     """
     try:
         phrase = HTTPStatus(status).phrase
@@ -70,7 +78,7 @@ def head_bytes(status: int, headers: Headers) -> bytes:
 
 
 def end_to_end(headers: Headers) -> Headers:
-    """Return the headers that may be passed on: not those that Connection names, either."""
+    """Return the headers to pass on: none of ``HOP_BY_HOP``, none that Connection names."""
     named = {
         word.strip().lower()
         for name, value in headers
@@ -85,7 +93,7 @@ def end_to_end(headers: Headers) -> Headers:
 
 
 def reply_bytes(reply: Reply, *, to_head: bool, keep_alive: bool) -> bytes:
-    """Return a whole reply; *to_head*: it answers a HEAD, which has no body."""
+    """Return a whole reply; with *to_head*, a reply to HEAD, without a body."""
     headers = [*end_to_end(reply.headers)]
     bodiless = reply.status in (204, 304) or reply.status < 200
     if not bodiless:

@@ -34,5 +34,12 @@ def test_a_refusal_has_the_gate_s_shape() -> None:
         '"trimtab": {"rule": "role.denied", "reason": "no", "remedy": "ask", "id": "0"}}'
     )
     assert reply.headers[-1] == ("Trimtab-Rule", "role.denied")
-    told = Denied("path.malformed", "no").reply("1")
-    assert told.headers[-1] == ("Trimtab-Rule", "path.malformed")
+    denied = Denied("path.malformed", "no").reply("1")
+    assert denied.headers[-1] == ("Trimtab-Rule", "path.malformed")
+
+
+def test_a_refusal_has_one_encoding() -> None:
+    denied = Denied("image.invalid", "no image café…", "write “cafe”")
+    alike = refusal(403, denied.rule, denied.reason, remedy=denied.remedy, record="0")
+    assert denied.reply("0") == alike
+    assert "café…" in alike.body.decode(), "text is UTF-8, without escapes"
