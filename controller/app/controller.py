@@ -129,7 +129,7 @@ def build_controller(
     controller = Controller(
         source=directory_source(directory),
         engine=ProbedEngine(engine, Prober(ProbeSockets(clock.monotonic), clock)),
-        memory=store,
+        store=store,
         clock=clock,
         random=random.random,
         fetch_rules=lambda: policy_cache.update(engine.own_route("policy")),

@@ -41,7 +41,7 @@ from controller.loop.request_claims import claims, declared_keys
 from controller.loop.state import snapshot
 from controller.loop.state.action_log import Logged
 from controller.loop.state.failed_runs import FailureLog
-from controller.loop.state.generations import accept
+from controller.loop.state.generations import accept_desired
 from controller.loop.state.overrides import OverrideStore
 from controller.loop.state.retries import AWAY_LONGEST_S, delay_s
 from controller.loop.state.store import StateStore
@@ -118,7 +118,7 @@ class Controller:
         *,
         source: DesiredSource,
         engine: ProbedEngine,
-        memory: StateStore,
+        store: StateStore,
         clock: Timer,
         random: Callable[[], float],
         fetch_rules: Callable[[], PassPolicy],
@@ -131,15 +131,15 @@ class Controller:
         self._engine = engine
         self.prober = engine.prober
         self.prober.hint = self._suspect
-        self._memory = memory
+        self._store = store
         self._clock = clock
         self._random = random
         self._fetch_rules = fetch_rules
         self._publish = publish
-        self._reconciler = Reconciler(engine, memory, clock=clock, random=random, keeping=keeping)
+        self._reconciler = Reconciler(engine, store, clock=clock, random=random, keeping=keeping)
         self.acts = self._reconciler.acts
-        self._helm = OverrideStore(memory, clock)
-        self._reporter = Reporter(self._reconciler, memory)
+        self._overrides = OverrideStore(store, clock)
+        self._reporter = Reporter(self._reconciler, store)
         self._lock = threading.RLock()
         self._surveying = threading.Lock()
         self._shared = _Shared()
@@ -243,7 +243,7 @@ class Controller:
             declared = self._source.load()
             with self._lock:
                 known = self._shared.known
-                steered = self._helm.steered(declared)
+                steered = self._overrides.apply(declared)
                 decision = self._decide(steered, known, approved=False, looked=False)
                 self._take(declared, known, decision)
         self._changed()
@@ -281,10 +281,10 @@ class Controller:
                     del self._shared.failures[gone]
                 self._shared.waits.forget_all_but(everything)
             releases = frozenset(release.key for release in declared.releases)
-            steered = lasting(declared, self._memory.steerings())
+            steered = lasting(declared, self._store.all_overrides())
             if declared.whole:
-                self._memory.forget_all_but(everything | releases | steered)
-                self._reconciler.chronicle.forget_all_but(everything)
+                self._store.forget_all_but(everything | releases | steered)
+                self._reconciler.tracker.forget_all_but(everything)
                 self._reconciler.failure_log.forget_all_but(everything)
         self._changed()
         return survey
@@ -307,7 +307,7 @@ class Controller:
                 survey.view.desired, survey.observed, survey.rules.volume_rule
             ),
             observed=survey.observed,
-            steerings=self._memory.steerings(),
+            steerings=self._store.all_overrides(),
             reveal=reveal,
         )
 
@@ -320,7 +320,7 @@ class Controller:
         if known is None or before is None or before.digest != rules.digest:
             self.chores.add(Chore.LOOK)
             return
-        for key in sorted(snapshot.differing(known, seen)):
+        for key in sorted(snapshot.changed_services(known, seen)):
             self.keys.add(key)
 
     def publish(self) -> None:
@@ -349,7 +349,7 @@ class Controller:
         Raises:
             StateError: it can't be written.
         """
-        self._memory.save()
+        self._store.save()
         self._reconciler.failure_log.save()
         with self._lock:
             if self._shared.problems.pop("state", None) is not None:
@@ -357,13 +357,13 @@ class Controller:
 
     def _survey(self, *, approved: bool, keep: bool) -> FullPlan:
         rules, declared = self._fetch_rules(), self._source.load()
-        desired = self._helm.steered(declared)
+        desired = self._overrides.apply(declared)
         with self._lock:
             known, failures = self._shared.known, dict(self._shared.failures)
         self.prober.declare(desired.services, rules.networks)
         observed = self._engine.observe(images=planner.image_references(desired, known))
         if keep:
-            self._reconciler.chronicle.count_exits(desired, observed)
+            self._reconciler.tracker.count_exits(desired, observed)
         decision = self._decide(desired, observed, approved=approved)
         if keep:
             self._reconciler.count_kept(observed, decision.prunable)
@@ -375,7 +375,7 @@ class Controller:
     def _decide(
         self, desired: Desired, observed: Observed | None, *, approved: bool, looked: bool = True
     ) -> PruneDecision:
-        memory = self._memory.prune
+        memory = self._store.prune
         if observed is None:
             return PruneDecision(frozenset(), (), memory)
         now = self._reconciler.guard_now()
@@ -390,19 +390,21 @@ class Controller:
 
         It is steered here, as it was for the guard: people may have acted since then.
         """
-        self._memory.prune = decision.memory
+        self._store.prune = decision.memory
         if decision.recheck_at is not None:
             wait_s = decision.recheck_at - self._reconciler.guard_now()
             self.chores.add_after(Chore.LOOK, max(0.05, wait_s))
-        for key in accept(declared, self._memory, observed, now=format_instant(self._clock.now())):
+        for key in accept_desired(
+            declared, self._store, observed, now=format_instant(self._clock.now())
+        ):
             self._reconciler.reset(key)
             self._shared.failures.pop(key, None)
-        desired = self._helm.steered(declared)
+        desired = self._overrides.apply(declared)
         view = DesiredView(desired, decision.prunable, decision.blocked)
         self._shared.declared, self._shared.view = declared, view
         if observed is None or self._shared.rules is None:
             return frozenset()  # the first look asks for passes
-        there = self._helm.running(desired, observed)
+        there = self._overrides.running_revisions(desired, observed)
         self.prober.declare(there, self._shared.rules.networks)
         plan = self._reconciler.plan(
             view, observed, self._shared.rules, failures=self._shared.failures
@@ -421,18 +423,20 @@ class Controller:
         blocked |= {p.key for p in plan.problems if p.key and p.severity is Severity.ERROR}
         as_declared = declared_keys(view.desired) - {hold.key for hold in plan.holds}
         for key in keys - blocked:
-            generation = self._memory.generation(key)
+            generation = self._store.generation(key)
             if generation is not None:
                 self._shared.failures.pop(key, None)
                 if key in as_declared:
-                    self._memory.acted_on(key, generation.number)
+                    self._store.mark_acted_on(key, generation.number)
                 if (service := view.desired.service(key)) is not None:
                     self._note_applied(service, view)
-        chronicle = self._reconciler.chronicle
+        tracker = self._reconciler.tracker
         for service in view.desired.services:
             if service.key in keys - blocked - view.desired.suspended:
-                self._judge(service, chronicle.saw(service, observed, stalled=False), observed)
-                due_s = chronicle.due_in_s(service, observed)
+                self._judge(
+                    service, tracker.observe_rollout(service, observed, stalled=False), observed
+                )
+                due_s = tracker.due_in_s(service, observed)
                 if due_s is not None:
                     self.keys.add_after(service.key, due_s)
 
@@ -486,7 +490,7 @@ class Controller:
             shared = self._shared
             shared.crashes.pop(key, None)
             if result.observed is not None and shared.known is not None:
-                shared.known = snapshot.merged(shared.known, result.observed, key)
+                shared.known = snapshot.merge(shared.known, result.observed, key)
             if result.failure is not None:
                 shared.failures[key] = result.failure
             else:
@@ -497,14 +501,14 @@ class Controller:
                 shared.approved.pop(key, None)  # it is done, or the approval is used up
             service = view.desired.service(key)
             if result.observed is not None and service is not None:
-                if self._helm.looked_at(key, result.observed.of(key)):
+                if self._overrides.record_restart(key, result.observed.of(key)):
                     self._see_anew()
                 if result.course is not None and _wanted(shared.view, key) == _wanted(view, key):
                     self._judge(service, result.course, result.observed)
                 self._note_done(service, view, result)
             self._wake(key, result)
-        if result.again_s is not None:
-            self.keys.add_after(key, result.again_s)
+        if result.requeue_after_s is not None:
+            self.keys.add_after(key, result.requeue_after_s)
         error = result.execution.error
         if result.observed is None or isinstance(error, EngineUnavailable):
             self.chores.add_after(Chore.LOOK, delay_s(EngineUnavailable("", ""), 1, self._random))
@@ -520,20 +524,22 @@ class Controller:
         """Note how long slots were down that an execution stopped; the lock is held."""
         stops = (each.action for each in execution.done if isinstance(each.action, StopContainer))
         for key in sorted({stop.object for stop in stops}):
-            self._helm.was_down(key, down_s(self.acts.acts(), key))
+            self._overrides.record_downtime(key, down_s(self.acts.actions(), key))
 
     def _note_applied(self, service: Service, view: DesiredView) -> None:
         """Note which fields of a service as a whole are in force; the lock is held."""
         if service.key not in view.desired.suspended:
-            self._helm.acted_on(service)
+            self._overrides.record_applied(service)
 
     def _judge(self, service: Service, course: RolloutProgress, observed: Observed) -> None:
         """Note what became of a revision, and go back from one that failed; the lock is held."""
-        self._helm.judge(service, course)
+        self._overrides.record_outcome(service, course)
         if not course.failed or course.revision != service.revision:
             return
         try:
-            gone_back = self._helm.go_back(service, course.failed, self._shared.declared, observed)
+            gone_back = self._overrides.roll_back(
+                service, course.failed, self._shared.declared, observed
+            )
         except StateError as error:  # the next pass tries again
             self._own_problem("state", error.code, error.message, error.remedy)
             return
@@ -562,17 +568,17 @@ class Controller:
             there = self._engine.observe(images=frozenset(), only=act.key)
         with self._lock:
             if there is not None and self._shared.known is not None:
-                self._shared.known = snapshot.merged(self._shared.known, there, act.key)
+                self._shared.known = snapshot.merge(self._shared.known, there, act.key)
             known = there or self._shared.known
             declared = self._shared.declared
             assert declared is not None, "the files were read"
             containers = () if known is None else known.of(act.key)
-            decision = self._helm.decide(act, declared, containers)
+            decision = self._overrides.decide(act, declared, containers)
             if only_ask or not decision.changed:
                 return decision
-            self._helm.keep(act.key, decision)
+            self._overrides.save(act.key, decision)
             if act.verb == "resume":
-                self._reconciler.chronicle.go_on(act.key)
+                self._reconciler.tracker.retry_rollout(act.key)
             self._see_anew()
             self._reconciler.reset(act.key)
             self._shared.failures.pop(act.key, None)
@@ -589,11 +595,11 @@ class Controller:
         """
         with self._lock:
             known, service = self._shared.known, self._shared.view.desired.service(key)
-            steering = self._memory.steering(key)
+            steering = self._store.overrides(key)
             declared = None if self._shared.declared is None else self._shared.declared.service(key)
         if service is None and steering == NO_OVERRIDES:
             raise unknown(key)
-        generation = self._memory.generation(key)
+        generation = self._store.generation(key)
         return history(
             HistoryInputs(
                 key=key,
@@ -609,13 +615,13 @@ class Controller:
         """Have passes see what people want now; the lock is held."""
         declared = self._shared.declared
         assert declared is not None, "there is nothing to steer before the files were read"
-        self._shared.view = replace(self._shared.view, desired=self._helm.steered(declared))
+        self._shared.view = replace(self._shared.view, desired=self._overrides.apply(declared))
 
     def _wake(self, key: Key, result: Result) -> None:
         """Ask for passes of what need wait no more, and of what is waited for; the lock is held."""
         waits = self._shared.waits
-        waits.note(key, result.waits)
-        for waiting in waits.over(key, self._order):
+        waits.set_waits(key, result.waits)
+        for waiting in waits.released_by(key, self._order):
             self.keys.add(waiting)
         if result.outcome is PassOutcome.WAIT:
             # The event that ends the wait may be lost.
@@ -683,13 +689,13 @@ class Controller:
         """Return the acts after number *since*, and how far what takes long is, by its object."""
         with self._lock:
             working = {str(key): text for key, text in self._shared.progress.items()}
-        acts = self.acts.acts()
+        acts = self.acts.actions()
         last = acts[-1].number if acts else 0
         return {"acts": acts_json(acts, since=since), "last": last, "working": working}
 
     def done_since(self, number: int) -> dict[str, object]:
         """Return the acts after *number* and what they came to; if none, those of the last minute."""
-        acts, since = self.acts.acts(), self._clock.now() - RECENT_S
+        acts, since = self.acts.actions(), self._clock.now() - RECENT_S
         with self._lock:
             desired = self._shared.view.desired
         mine = [act for act in acts if act.number > number]

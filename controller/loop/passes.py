@@ -57,14 +57,14 @@ OUTCOMES = {
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What a pass came to. ``again_s``: when to look again at the latest; None: no need.
+    """What a pass came to. ``requeue_after_s``: when to look again at the latest; None: no need.
 
     ``observed`` is what it saw before it acted; None when it couldn't look. ``course`` is how the
     rollout goes by that look.
     """
 
     outcome: PassOutcome
-    again_s: float | None = None
+    requeue_after_s: float | None = None
     failure: Failure | None = None
     observed: Observed | None = None
     course: RolloutProgress | None = None

@@ -65,13 +65,13 @@ class PlanGates:
             self.clock.pause(min(GATE_POLL_S, settles_s))
 
     def _target(self, gate: Barrier, service: Service) -> _Look:
-        chronicle = self.reconciler.chronicle
+        tracker = self.reconciler.tracker
         observed = self.engine.observe(images=frozenset(), only=gate.object)
-        course = chronicle.saw(service, observed, stalled=False)
+        course = tracker.observe_rollout(service, observed, stalled=False)
         return _Look(
-            chronicle.is_available(service, observed, gate.target),
+            tracker.is_available(service, observed, gate.target),
             course.failed,
-            chronicle.settles_in_s(service, observed),
+            tracker.available_in_s(service, observed),
         )
 
     def _others(self, key: Key) -> _Look:

@@ -62,7 +62,7 @@ WAIT_S = 5.0
 #: The broker's word for what it lets nobody change until recovery has settled what became of it.
 HELD = "held"
 NO_FAILURES: Mapping[Key, Failure] = {}
-#: So many acting passes in a row are normal for a rollout; more look like a fight with somebody.
+#: So many acting passes in a row are normal for a rollout; more look like a contention with somebody.
 ACTING_FREELY = 5
 
 
@@ -72,14 +72,14 @@ class Reconciler:
     def __init__(
         self,
         engine: Engine,
-        memory: StateStore,
+        store: StateStore,
         *,
         clock: Clock,
         random: Callable[[], float],
         keeping: QuarantineRules = AT_ONCE,
     ) -> None:
         self._engine = engine
-        self._memory = memory
+        self._store = store
         self._clock = clock
         self._began = clock.now() - clock.monotonic()
         self._random = random
@@ -88,8 +88,8 @@ class Reconciler:
         self.aside: OutsideSlot = in_place  # how pulls are performed beside other passes
         self._creations = SharedCreations()
         self._retries = Retries(clock, random)
-        self._share = DisruptionBudget(clock.monotonic)
-        self.chronicle = ServiceTracker(memory, clock)
+        self._budget = DisruptionBudget(clock.monotonic)
+        self.tracker = ServiceTracker(store, clock)
         self.failure_log = FailureLog(clock)
         self._stalled: set[Key] = set()  # for what is no fault of their rollout
         self._acting: dict[Key, int] = {}  # acting passes in a row
@@ -98,7 +98,7 @@ class Reconciler:
     def reset(self, key: Key) -> None:
         """Start anew with a key: its spec changed, so that earlier failures say nothing."""
         self._retries.reset(key)
-        self._memory.forgive(key)
+        self._store.clear_failures(key)
         self._acting.pop(key, None)
 
     def run(
@@ -125,13 +125,13 @@ class Reconciler:
             approved: the plan that an operator approved, if this pass is part of one.
             stopping: tells that no further action is to be begun.
         """
-        generation = self._memory.generation(key)
+        generation = self._store.generation(key)
         try:
             observed = self._engine.observe(images=images_for(key, view, known), only=key)
         except EngineError as error:
             return self._nobody_there(key, error)
         self._away.pop(key, None)
-        self.chronicle.count_exits(view.desired, observed, only=key)
+        self.tracker.count_exits(view.desired, observed, only=key)
         self._keep_failures(key, view, observed)
         self.count_kept(observed, view.prunable, only=key)
         # What becomes of a suspended service is no rollout's doing.
@@ -139,10 +139,10 @@ class Reconciler:
         service = None if suspended else view.desired.service(key)
         course = None
         if service is not None:
-            course = self.chronicle.saw(service, observed, stalled=key in self._stalled)
+            course = self.tracker.observe_rollout(service, observed, stalled=key in self._stalled)
         plan = self.plan(view, observed, rules, only=key, known=known, failures=failures)
         running = running_keys(known, observed, key)
-        self._share.saw(key, running=key in running)
+        self._budget.record_observation(key, running=key in running)
         # What an operator approved is told by the plan that was shown, and is beyond the share.
         context = claims(view.desired, approved or plan.digest, on_behalf_of)
         take = self._nothing if approved else self._taking(key, plan, observed, running)
@@ -150,7 +150,7 @@ class Reconciler:
         result = replace(self._timed(result, service, observed), course=course)
         done = result.outcome is PassOutcome.DONE and not plan.holds
         if done and generation is not None and key in declared_keys(view.desired):
-            self._memory.acted_on(key, generation.number)
+            self._store.mark_acted_on(key, generation.number)
         return result
 
     def _keep_failures(self, key: Key, view: DesiredView, observed: Observed) -> None:
@@ -158,12 +158,12 @@ class Reconciler:
         service = view.desired.service(key)
         if service is None:
             return
-        revisions = self._memory.steering(key).revisions
-        self.failure_log.note(
+        revisions = self._store.overrides(key).revisions
+        self.failure_log.record(
             service,
             observed.of(key),
             controller_restarts=frozenset(
-                slot for each, slot in self.chronicle.looping(self._clock.now()) if each == key
+                slot for each, slot in self.tracker.crash_looping(self._clock.now()) if each == key
             ),
             rejected={
                 each.revision: each.reason
@@ -196,7 +196,7 @@ class Reconciler:
             policy_digest=rules.digest,
             only=only,
             context=replace(
-                self.chronicle.plan_context(view.desired, observed),
+                self.tracker.plan_context(view.desired, observed),
                 quarantine=self._quarantine(),
                 known_services=self._around(known, failures, all_planned=only is None),
             ),
@@ -208,7 +208,7 @@ class Reconciler:
     ) -> Ordering:
         """Return the order among services as the last snapshot shows it."""
         around = self._around(known, failures, all_planned=False)
-        looping = self.chronicle.looping(self._clock.now())
+        looping = self.tracker.crash_looping(self._clock.now())
         return Ordering(
             view.desired,
             known,
@@ -227,26 +227,26 @@ class Reconciler:
             for key, failure in failures.items()
             if failure.act is Act.STALLED and not (all_planned and failure.code == FAILED)
         }
-        overdue = prune_guard.overdue(self._memory.prune, now=self.guard_now())
-        return KnownServices(known, stalled, self._memory.dependencies(), overdue)
+        overdue = prune_guard.overdue(self._store.prune, now=self.guard_now())
+        return KnownServices(known, stalled, self._store.dependencies(), overdue)
 
     def count_kept(
         self, observed: Observed, pruned: frozenset[Key], *, only: Key | None = None
     ) -> None:
         """Count the quarantine of what a look at everything, or at *only* one key, shows."""
         mine = observed.containers if only is None else observed.of(only)
-        before = self._memory.kept
+        before = self._store.quarantined
         kept = quarantine.watched(
             before, mine, pruned=pruned, keep_s=self._keeping.keep_s, now=self._moment()
         )
         there = frozenset(container.id for container in mine)
         if only is None:  # what isn't there any more needs no counting
             kept = {identifier: each for identifier, each in kept.items() if identifier in there}
-        self._memory.keep(kept, only=there if only is not None else None)
+        self._store.set_quarantined(kept, only=there if only is not None else None)
 
     def _quarantine(self) -> Quarantine:
         keep_s, now = self._keeping.keep_s, self._moment()
-        return quarantine.quarantine_at(self._memory.kept, keep_s=keep_s, now=now)
+        return quarantine.quarantine_at(self._store.quarantined, keep_s=keep_s, now=now)
 
     def guard_now(self) -> float:
         """Return the time by the prune guard's clock: the wall's, but nobody can set it meanwhile.
@@ -262,11 +262,11 @@ class Reconciler:
     def _nobody_there(self, key: Key, error: EngineError) -> Result:
         count = self._away[key] = self._away.get(key, 0) + 1
         away = isinstance(error, EngineUnavailable)
-        again_s = delay_s(error, count, self._random)
+        requeue_after_s = delay_s(error, count, self._random)
         return Result(
             PassOutcome.WAIT if away else PassOutcome.RETRY,
-            again_s=again_s,
-            failure=_failure(error, self._clock.now() + again_s),
+            requeue_after_s=requeue_after_s,
+            failure=_failure(error, self._clock.now() + requeue_after_s),
         )
 
     def _taking(
@@ -277,13 +277,13 @@ class Reconciler:
 
         def take(action: AnyAction) -> Attempt | None:
             error = (
-                self._share.take(key, running)
+                self._budget.take(key, running)
                 if disruption_budget.takes_down(action, last)
                 else None
             )
             if error is None:
                 return None
-            return self._retries.attempt(error, self._share.wait_s())
+            return self._retries.attempt(error, self._budget.wait_s())
 
         return take
 
@@ -315,7 +315,7 @@ class Reconciler:
         holding: list[Attempt] = []
 
         def held(action: AnyAction) -> bool:
-            attempt = self._retries.held(key, signature(action, rules.digest))
+            attempt = self._retries.deferred(key, signature(action, rules.digest))
             attempt = attempt or self._contended(action) or take(action)
             if attempt is not None:
                 holding.append(attempt)
@@ -338,9 +338,9 @@ class Reconciler:
 
     def _timed(self, result: Result, service: Service | None, observed: Observed) -> Result:
         """Return a result that says when to look again at the latest, where time changes something."""
-        if result.again_s is None and result.outcome is PassOutcome.WAIT:
-            again_s = self._until(result.execution.waits, service, observed)
-            result = replace(result, again_s=again_s)
+        if result.requeue_after_s is None and result.outcome is PassOutcome.WAIT:
+            requeue_after_s = self._until(result.execution.waits, service, observed)
+            result = replace(result, requeue_after_s=requeue_after_s)
         if service is None:
             return result
         failure = result.failure
@@ -348,33 +348,33 @@ class Reconciler:
             self._stalled.add(service.key)
         else:
             self._stalled.discard(service.key)
-        self.chronicle.hindered(service.key, "" if failure is None else failure.message)
-        due_s = self.chronicle.due_in_s(service, observed)
-        if due_s is not None and (result.again_s is None or due_s < result.again_s):
-            result = replace(result, again_s=due_s)
+        self.tracker.record_failure(service.key, "" if failure is None else failure.message)
+        due_s = self.tracker.due_in_s(service, observed)
+        if due_s is not None and (result.requeue_after_s is None or due_s < result.requeue_after_s):
+            result = replace(result, requeue_after_s=due_s)
         return result
 
     def _settle(self, key: Key, plan: Plan, done: Execution, rules: PassPolicy) -> None:
         """Remember what the execution tells: new containers, and which failures still count."""
         for each in done.done:
-            self.chronicle.did(each.action)
+            self.tracker.record_action(each.action)
             if not each.shared:
                 self._creations.note(each.action, self._clock.now())
             if isinstance(each.action, CreateContainer):
                 slot = (each.action.object, each.action.slot)
-                violations = (self._memory.mark(slot) or exits.ExitCursor("")).violations
+                violations = (self._store.exit_cursor(slot) or exits.ExitCursor("")).violations
                 made = exits.ExitCursor(each.id, name=each.action.target, violations=violations)
-                self._memory.set_mark(slot, made)
+                self._store.set_exit_cursor(slot, made)
         # What succeeded isn't in the next plan any more.
         wanted = frozenset(signature(action, rules.digest) for action in plan.actions)
-        self._retries.keep(key, wanted)
+        self._retries.keep_only(key, wanted)
 
     def _next(
         self, key: Key, plan: Plan, done: Execution, holding: list[Attempt], rules: PassPolicy
     ) -> Result:
         """Return how the pass ended; the first that holds."""
         if done.interrupted:
-            return Result(PassOutcome.ACTED, again_s=0.0)
+            return Result(PassOutcome.ACTED, requeue_after_s=0.0)
         if done.failed is not None and done.error is not None:
             stops = (each.action for each in done.done if isinstance(each.action, StopContainer))
             down = isinstance(done.failed, StartContainer) and any(
@@ -382,14 +382,16 @@ class Reconciler:
             )
             return self._failed(key, done.failed, done.error, rules, down=down)
         if done.done:
-            return Result(PassOutcome.ACTED, again_s=self._after_acting(key))
+            return Result(PassOutcome.ACTED, requeue_after_s=self._after_acting(key))
         self._acting.pop(key, None)
         if holding:
             soonest = min(holding, key=self._retries.remaining_s)
-            again_s = self._retries.remaining_s(soonest)
+            requeue_after_s = self._retries.remaining_s(soonest)
             outcome = OUTCOMES[soonest.error.act]
             return Result(
-                outcome, again_s=again_s, failure=_failure(soonest.error, soonest.retry_at)
+                outcome,
+                requeue_after_s=requeue_after_s,
+                failure=_failure(soonest.error, soonest.retry_at),
             )
         if done.waits:
             failed = next((w for w in done.waits if isinstance(w, NeedsOperator)), None)
@@ -406,7 +408,9 @@ class Reconciler:
         self, key: Key, action: AnyAction, error: EngineError, rules: PassPolicy, *, down: bool
     ) -> Result:
         """Return how a pass ended that failed at *action*; *down*: its slot was taken down for it."""
-        again_s = self._retries.failed(key, signature(action, rules.digest), error, down=down)
+        requeue_after_s = self._retries.record_failure(
+            key, signature(action, rules.digest), error, down=down
+        )
         failure = _failure(error)
         if isinstance(error, Refused) and isinstance(action, CreateContainer):
             told = with_document_fields(failure.message, error.code, action.service, rules.networks)
@@ -415,19 +419,19 @@ class Reconciler:
         starts = isinstance(action, StartContainer)
         if starts and _is_violation(error):
             # It counts as a failure of its slot, once the next look shows it.
-            again_s, failure = 0.0, replace(failure, act=Act.RETRY)
+            requeue_after_s, failure = 0.0, replace(failure, act=Act.RETRY)
         elif starts and _counts(error, down=down):
             slot = (action.object, action.slot)
             cause = f"failed to start: {exits.start_failure(error.message)}"
             if error.act is Act.RETRY:
                 failure = replace(failure, message=f"{action.target} {cause}")
-            history = backoff.failed(self._memory.history(slot), now, cause=cause)
-            self._memory.remember(slot, history)
-            again_s = max(again_s, backoff.not_before(history, now) - now)
+            history = backoff.failed(self._store.history(slot), now, cause=cause)
+            self._store.set_history(slot, history)
+            requeue_after_s = max(requeue_after_s, backoff.not_before(history, now) - now)
         if down and not isinstance(error, EngineUnavailable | ReplyLost):
-            again_s = 0.0  # what was stopped for it is to serve again meanwhile
-        failure = replace(failure, retry_at=now + again_s)
-        return Result(OUTCOMES[failure.act], again_s=again_s, failure=failure)
+            requeue_after_s = 0.0  # what was stopped for it is to serve again meanwhile
+        failure = replace(failure, retry_at=now + requeue_after_s)
+        return Result(OUTCOMES[failure.act], requeue_after_s=requeue_after_s, failure=failure)
 
     def _after_acting(self, key: Key) -> float:
         # Every acting pass is followed by a look; one that acts for ever slows down by itself.
@@ -439,9 +443,9 @@ class Reconciler:
     def _until(self, waits: Iterable[Wait], service: Service | None, observed: Observed) -> float:
         """Return when the first of *waits* may be over; events usually tell sooner."""
         now = self._clock.now()
-        held, left = self.chronicle.held(now), self._quarantine().left
-        spared = self.chronicle.sparing(now)
-        settles_s = None if service is None else self.chronicle.settles_in_s(service, observed)
+        held, left = self.tracker.start_pauses(now), self._quarantine().left
+        spared = self.tracker.repair_pauses(now)
+        settles_s = None if service is None else self.tracker.available_in_s(service, observed)
 
         def until_s(wait: Wait) -> float:
             slot = (wait.object, wait.slot)

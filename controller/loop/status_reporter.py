@@ -43,9 +43,9 @@ class ReportInputs:
 class Reporter:
     """Makes reports, each with the one before in mind. Safe to use from several threads."""
 
-    def __init__(self, reconciler: Reconciler, memory: StateStore) -> None:
+    def __init__(self, reconciler: Reconciler, store: StateStore) -> None:
         self._reconciler = reconciler
-        self._memory = memory
+        self._store = store
         self._admissions = StatusVerdicts()
         self._lock = threading.Lock()
         self._previous: Report | None = None
@@ -68,19 +68,19 @@ class Reporter:
             if rules is not None and observed is not None:
                 desired = with_image_volumes(desired, observed, rules.volume_rule)
                 plan = self._reconciler.plan(view, observed, rules, failures=known.failures)
-            generations = self._memory.generations().items()
+            generations = self._store.generations().items()
             world = StatusInputs(
                 desired=desired,
                 observed=observed,
                 plan=plan,
                 networks=NetworkNames() if rules is None else rules.networks,
                 generations={key: (each.number, each.observed) for key, each in generations},
-                breaches=self._reconciler.chronicle.breaches(now),
-                pauses=self._reconciler.chronicle.pauses(now),
-                causes={slot: each.cause for slot, each in self._memory.histories().items()},
-                looping=self._reconciler.chronicle.frequencies(now),
-                contended=self._reconciler.chronicle.contended(now),
-                failed=self._reconciler.chronicle.failed(view.desired),
+                breaches=self._reconciler.tracker.violations(now),
+                pauses=self._reconciler.tracker.pauses(now),
+                causes={slot: each.cause for slot, each in self._store.histories().items()},
+                looping=self._reconciler.tracker.crash_frequencies(now),
+                contended=self._reconciler.tracker.contended_fields(now),
+                failed=self._reconciler.tracker.failed_rollouts(view.desired),
                 failures=known.failures,
                 progress=known.progress,
                 violations=self._admissions.violations(view.desired, observed, rules),

@@ -206,7 +206,7 @@ class SimController:
         self.transport = transport
         self._clock = clock
         self.source = WatchedSource(files)
-        self.memory = StateStore(memory, reach=reach)
+        self.store = StateStore(memory, reach=reach)
         self.published: object = None
         policy = PolicyCache(parse_pass_policy)
         engine = BrokerEngine(transport, networks=policy.networks, pause=clock.advance, reach=reach)
@@ -214,7 +214,7 @@ class SimController:
         self.loop = Controller(
             source=self.source,
             engine=ProbedEngine(engine, prober),
-            memory=self.memory,
+            store=self.store,
             clock=LivelyClock(clock, prober),
             random=random.Random(f"controller {seed}").random,
             fetch_rules=lambda: policy.update(engine.own_route("policy")),
@@ -223,7 +223,7 @@ class SimController:
         )
         self._plan = self.loop._reconciler.plan
         self.loop._reconciler.plan = self._planned  # type: ignore[method-assign]
-        problem = self.memory.load(stamp="sim")
+        problem = self.store.load(stamp="sim")
         self.loop.begin(problem=problem)
         self.loop.subscribed()
 

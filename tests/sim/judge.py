@@ -147,7 +147,7 @@ class Judge:
         if inventory.open:
             return "intents are open"
         # Until that is over the controller has the restart policy.
-        if self._world.controller.loop._reconciler.chronicle.looping(self._world.clock.now()):
+        if self._world.controller.loop._reconciler.tracker.crash_looping(self._world.clock.now()):
             return "a crash loop isn't over"
         if self.hands.suspended or self.hands.unsure:
             return "somebody still holds a service"
@@ -238,7 +238,7 @@ class Judge:
         before = (
             self._world.checkers.forwards,
             self._world.journal.last_seq,
-            self._world.controller.memory._as_json(),
+            self._world.controller.store.to_json(),
         )
         try:
             truth = self._world.controller.source.truth
@@ -249,7 +249,7 @@ class Judge:
         after = (
             self._world.checkers.forwards,
             self._world.journal.last_seq,
-            self._world.controller.memory._as_json(),
+            self._world.controller.store.to_json(),
         )
         if before[:1] != after[:1]:
             raise Violation(8, "a plan reached the engine with a mutation")

@@ -304,7 +304,7 @@ def _acts(original: Any) -> Any:
 def _remembers(_original: Any) -> Any:
     def survey(self: Any) -> Any:
         told = self._survey(approved=False, keep=True)
-        self._memory.prune = told.decision.memory
+        self._store.prune = told.decision.memory
         return told
 
     return survey

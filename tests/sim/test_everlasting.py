@@ -61,7 +61,7 @@ PLANTED: tuple[tuple[Plant, str], ...] = (
             BOUNDED,
             "removals-unpaced",
             "what somebody removes again and again is created at once for ever",
-            ((service_tracker, "_removed", always(lambda *_: "")),),
+            ((service_tracker, "_describe_removal", always(lambda *_: "")),),
         ),
         "somebody removes it",
     ),

@@ -1,1 +1,1 @@
-"""What the controller remembers of each service, between passes and across restarts."""
+"""The controller's state: what it remembers of services, in memory and in files."""

@@ -1,6 +1,6 @@
 """The log of the actions that this controller performed, for commands that show progress.
 
-The journal is the record; this is a bounded copy in memory of the newest ones, without their ids.
+The journal is the record. This log is a bounded copy in memory of the newest actions, without ids.
 """
 
 from __future__ import annotations
@@ -16,25 +16,25 @@ from controller.model.errors import EngineError
 from controller.model.records import Context
 from controller.ports import ActionPerformer, Clock
 
-#: Actions that are kept; a command that waits asks twice a second.
+#: The size of the log; a waiting command reads it twice a second.
 ACTS_MAX: Final = 2000
 
 
 class ActionLog:
-    """The newest actions in order, each with a number. Safe to use from several threads."""
+    """The newest actions in order, numbered from 1. Thread-safe."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._lock = threading.Lock()
-        self._acts: deque[PerformedAction] = deque(maxlen=ACTS_MAX)
+        self._actions: deque[PerformedAction] = deque(maxlen=ACTS_MAX)
         self._last = 0
 
-    def note(self, action: AnyAction, error: EngineError | None = None) -> None:
-        """Add an action that was performed or, with an *error*, that failed."""
+    def append(self, action: AnyAction, error: EngineError | None = None) -> None:
+        """Add a performed action or, with an *error*, a failed action."""
         with self._lock:
             self._last += 1
             failure = None if error is None else error.message
-            self._acts.append(PerformedAction(self._last, self._clock.now(), action, failure))
+            self._actions.append(PerformedAction(self._last, self._clock.now(), action, failure))
 
     @property
     def last(self) -> int:
@@ -42,25 +42,25 @@ class ActionLog:
         with self._lock:
             return self._last
 
-    def acts(self) -> tuple[PerformedAction, ...]:
-        """Return the actions that are kept, the oldest first."""
+    def actions(self) -> tuple[PerformedAction, ...]:
+        """Return the logged actions, the oldest first."""
         with self._lock:
-            return tuple(self._acts)
+            return tuple(self._actions)
 
 
 @dataclass(frozen=True, slots=True)
 class Logged:
-    """An engine of which each action is added to a log, right after it was performed or failed."""
+    """An ``ActionPerformer`` that logs each action after the engine performed or failed it."""
 
     engine: ActionPerformer
     log: ActionLog
 
     def perform(self, action: AnyAction, context: Context) -> str:
-        """Perform an action on the engine; raises what that raises."""
+        """Perform an action on the engine; raises the engine's errors."""
         try:
-            made = self.engine.perform(action, context)
+            created_id = self.engine.perform(action, context)
         except EngineError as error:
-            self.log.note(action, error)
+            self.log.append(action, error)
             raise
-        self.log.note(action)
-        return made
+        self.log.append(action)
+        return created_id

@@ -1,7 +1,7 @@
-"""The failed runs that are kept: seen by passes, read through the broker, saved in one file.
+"""The log of failed runs of containers, with their last lines of output; saved in one file.
 
-A pass reads before it acts, since its actions may remove the container and its output. Reading
-is bounded in time: a container is healed even if its output can't be read.
+A pass reads a container's output before it acts, because its actions can remove the container.
+Reading is bounded in time: a container is repaired even if its output can't be read.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ from controller.model.quantities import format_instant
 from controller.ports import Clock, OutputReader
 from controller.system.atomic_file import write_atomic
 
-#: How long one pass reads at most; each read has a limit of its own (``OutputReader``).
+#: The reading time of one pass; each read has a limit of its own (``OutputReader``).
 PASS_S = 3.0
-#: More than the bounds of ``core.drift.failed_runs`` let a file have.
+#: Above the size that the bounds of ``core.drift.failed_runs`` allow.
 SIZE_MAX = 16 * 1024 * 1024
 VERSION = 1
 
 
 class FailureLog:
-    """Failed runs, oldest first. Safe to use from several threads."""
+    """Failed runs, oldest first. Thread-safe."""
 
     def __init__(
         self,
@@ -43,7 +43,7 @@ class FailureLog:
         reader: OutputReader | None = None,
         reach: Reach = pass_by,
     ) -> None:
-        """Keep runs in *file*, or in memory alone; without a *reader* they have no lines."""
+        """Log to *file*, or in memory only; without a *reader*, runs have no output."""
         self._clock = clock
         self._file = file
         self._reader = reader
@@ -52,7 +52,7 @@ class FailureLog:
         self._runs: tuple[FailedRun, ...] = ()
         self._changed = False
 
-    def note(
+    def record(
         self,
         service: Service,
         containers: Iterable[Container],
@@ -60,10 +60,13 @@ class FailureLog:
         controller_restarts: frozenset[int],
         rejected: Mapping[str, str],
     ) -> None:
-        """Keep the failed runs that a look at a service's containers shows.
+        """Log the failed runs among a service's observed *containers*.
 
-        *controller_restarts* are the slots in which the controller restarts containers, *rejected* says why
-        rollouts of earlier revisions failed.
+        Args:
+            service: the service as desired.
+            containers: its containers.
+            controller_restarts: slots in which the controller restarts containers, not the engine.
+            rejected: why rollouts of earlier revisions failed, by revision.
         """
         deadline = self._clock.monotonic() + PASS_S
         for container in containers:
@@ -78,12 +81,12 @@ class FailureLog:
                 self._add(self._read(run, container, deadline))
 
     def runs(self) -> tuple[FailedRun, ...]:
-        """Return all that are kept."""
+        """Return all logged runs."""
         with self._lock:
             return self._runs
 
     def forget_all_but(self, keys: frozenset[Key]) -> None:
-        """Forget services that are neither declared nor there any more."""
+        """Drop services that are neither declared nor running."""
         with self._lock:
             runs = tuple(run for run in self._runs if run.key in keys)
             self._changed |= runs != self._runs
@@ -107,7 +110,7 @@ class FailureLog:
             lines = self._reader.last_output(container.id)
         except EngineError as error:
             return replace(run, unread=f"its output couldn't be read: {error.message}"[:300])
-        earlier = [each for each in self.runs() if each.id == run.id and each.run != run.run]
+        earlier = [other for other in self.runs() if other.id == run.id and other.run != run.run]
         return failed_runs.with_output(
             run,
             lines,
@@ -118,7 +121,7 @@ class FailureLog:
     # The file
 
     def load(self) -> None:
-        """Read the file; one that is broken or can't be read is as if there were none."""
+        """Read the file; a missing, unreadable or damaged file counts as empty."""
         if self._file is None:
             return
         with suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
@@ -130,7 +133,7 @@ class FailureLog:
         """Write the file if anything changed.
 
         Raises:
-            StateError: it can't be written; the next save tries again.
+            StateError: the file can't be written; the next save tries again.
         """
         with self._lock:
             if self._file is None or not self._changed:
@@ -152,11 +155,11 @@ class FailureLog:
 
 
 def read_runs(file: Path) -> tuple[FailedRun, ...]:
-    """Return the runs of a file, of which no link is followed.
+    """Return the runs of a file, without following symbolic links.
 
     Raises:
-        OSError: it can't be read.
-        ValueError, KeyError, TypeError, RecursionError: it isn't ours.
+        OSError: the file can't be read.
+        ValueError, KeyError, TypeError, RecursionError: the content isn't a log of failed runs.
     """
     with os.fdopen(
         os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK), "rb"
@@ -164,4 +167,4 @@ def read_runs(file: Path) -> tuple[FailedRun, ...]:
         value = json.loads(opened.read(SIZE_MAX + 1))
     if value["version"] != VERSION:
         raise ValueError(f"version {value['version']} is not {VERSION}")
-    return tuple(failed_runs.from_json(each) for each in value["runs"])[-failed_runs.OF_ALL :]
+    return tuple(failed_runs.from_json(run) for run in value["runs"])[-failed_runs.OF_ALL :]

@@ -1,4 +1,4 @@
-"""Generations: which resources were declared anew, or as something else than before."""
+"""Generations: count the accepted changes of each resource's spec."""
 
 from __future__ import annotations
 
@@ -12,15 +12,17 @@ from controller.model.names import Key
 from controller.model.observed import Observed
 
 
-def accept(
-    declared: Desired, memory: StateStore, observed: Observed | None, *, now: str
+def accept_desired(
+    declared: Desired, store: StateStore, observed: Observed | None, *, now: str
 ) -> set[Key]:
-    """Count up the generation of each resource whose spec changed, and return their keys.
+    """Increment the generation of each resource whose spec changed; return their keys.
 
-    Notes the revisions and what services depend on, and ends what a document ends (*now* is RFC
-    3339). What can't be read now keeps its generation: nothing was accepted.
+    Also saves the revisions and dependencies of services, and ends the overrides that a new
+    document ends. *now* is RFC 3339. A resource whose document can't be read keeps its generation.
     """
-    memory.depend({s.key: frozenset(dependencies_of(s.key, s.spec)) for s in declared.services})
+    store.set_dependencies(
+        {s.key: frozenset(dependencies_of(s.key, s.spec)) for s in declared.services}
+    )
     changed = set()
     resources: tuple[Service | Network | Volume, ...] = (
         *declared.services,
@@ -28,26 +30,28 @@ def accept(
         *declared.volumes,
     )
     for resource in resources:
-        if resource.key not in declared.blind_keys and memory.accept(
+        if resource.key not in declared.blind_keys and store.accept_spec(
             resource.key, spec_digest(resource)
         ):
             changed.add(resource.key)
     for release in declared.releases:
-        if memory.accept(release.key, digest(_release(release))):
-            # Its members carry it out; by itself it asks for nothing.
-            generation = memory.generation(release.key)
+        if store.accept_spec(release.key, digest(_release(release))):
+            # A Release has no passes: its members carry it out.
+            generation = store.generation(release.key)
             assert generation is not None
-            memory.acted_on(release.key, generation.number)
-    _note(declared, memory, observed, now)
+            store.mark_acted_on(release.key, generation.number)
+    _save_revisions(declared, store, observed, now)
     return changed
 
 
-def _note(declared: Desired, memory: StateStore, observed: Observed | None, now: str) -> None:
+def _save_revisions(
+    declared: Desired, store: StateStore, observed: Observed | None, now: str
+) -> None:
     grown = False
     for service in declared.services:
-        before, generation = memory.steering(service.key), memory.generation(service.key)
+        before, generation = store.overrides(service.key), store.generation(service.key)
         if generation is None:
-            continue  # its document has errors beside: nothing was accepted
+            continue  # the document has errors: no spec was accepted
         after = revisions.noted(
             before,
             service,
@@ -56,10 +60,10 @@ def _note(declared: Desired, memory: StateStore, observed: Observed | None, now:
             containers=None if observed is None else observed.of(service.key),
         )
         grown = grown or after.revisions != before.revisions
-        memory.steer(service.key, after)
+        store.set_overrides(service.key, after)
     if grown:
-        for key, steering in revisions.slimmed(memory.steerings()).items():
-            memory.steer(key, steering)
+        for key, overrides in revisions.slimmed(store.all_overrides()).items():
+            store.set_overrides(key, overrides)
 
 
 def _release(release: Release) -> list[object]:

@@ -1,6 +1,6 @@
-"""The helm: what people want of services beside the files, decided, made durable and remembered.
+"""Operator overrides of the files: pins, suspensions, restarts and automatic rollbacks.
 
-It holds no lock of its own: decisions follow each other, the controller sees to that.
+``core.service`` decides; this module makes decisions durable and applies them to the desired state.
 """
 
 from __future__ import annotations
@@ -21,110 +21,114 @@ from controller.model.observed import Container, Observed
 from controller.model.quantities import format_instant
 from controller.ports import Clock
 
-#: Who goes back from a revision that failed.
+#: The actor of an automatic rollback.
 BY_ITSELF = "trimtab"
 
 
 class OverrideStore:
-    """Steers what passes work for, by what the memory holds."""
+    """The overrides of all services. Not thread-safe: the controller's lock orders decisions."""
 
-    def __init__(self, memory: StateStore, clock: Clock) -> None:
-        self._memory = memory
+    def __init__(self, store: StateStore, clock: Clock) -> None:
+        self._store = store
         self._clock = clock
 
-    def steered(self, declared: Desired) -> Desired:
-        """Return what passes work for."""
-        return steer(declared, self._memory.steerings())
+    def apply(self, declared: Desired) -> Desired:
+        """Return the desired state for passes: the files' with all overrides applied."""
+        return steer(declared, self._store.all_overrides())
 
-    def running(self, desired: Desired, observed: Observed) -> Iterator[Service]:
-        """Yield what passes work for, and each as it was at revisions of which something is there."""
-        steerings = self._memory.steerings()
+    def running_revisions(self, desired: Desired, observed: Observed) -> Iterator[Service]:
+        """Yield each desired service, and the earlier revisions of it that still have containers."""
+        overrides_by_key = self._store.all_overrides()
         for service in desired.services:
             yield service
-            steering = steerings.get(service.key, NO_OVERRIDES)
-            there = {container.revision for container in observed.of(service.key)}
-            for revision in sorted(there - {service.revision}):
-                earlier = slots_of(steering.find_revision(revision), service)
+            overrides = overrides_by_key.get(service.key, NO_OVERRIDES)
+            running = {container.revision for container in observed.of(service.key)}
+            for revision in sorted(running - {service.revision}):
+                earlier = slots_of(overrides.find_revision(revision), service)
                 if earlier is not None:
                     yield earlier
 
     def decide(
         self, act: ServiceAct, declared: Desired, containers: tuple[Container, ...]
     ) -> Decision:
-        """Return what an act comes to, for the *containers* that are there of its service.
+        """Return the decision on an operator's act; *containers* are those of its service.
 
         Raises:
-            UsageError: it can't be done; why, and what can.
+            UsageError: the act isn't possible; the message names the reason and alternatives.
         """
-        generation = self._memory.generation(act.key)
-        ground = ActionInputs(
+        generation = self._store.generation(act.key)
+        inputs = ActionInputs(
             declared=declared,
-            steerings=self._memory.steerings(),
+            steerings=self._store.all_overrides(),
             containers=containers,
             generation=0 if generation is None else generation.number,
-            failed=self._memory.course(act.key).failed,
+            failed=self._store.rollout(act.key).failed,
         )
-        return decide(act, ground, now=format_instant(self._clock.now()))
+        return decide(act, inputs, now=format_instant(self._clock.now()))
 
-    def keep(self, key: Key, decision: Decision) -> None:
+    def save(self, key: Key, decision: Decision) -> None:
         """Make a decision durable.
 
         Raises:
-            StateError: it can't be saved, and so doesn't hold.
+            StateError: the state can't be saved; the decision isn't in force.
         """
-        before = self._memory.steering(key)
-        self._memory.steer(key, decision.steering)
+        before = self._store.overrides(key)
+        self._store.set_overrides(key, decision.steering)
         try:
-            self._memory.save()
+            self._store.save()
         except StateError:
-            self._memory.steer(key, before)
+            self._store.set_overrides(key, before)
             raise
 
-    def go_back(
-        self, service: Service, why: str, declared: Desired | None, observed: Observed
+    def roll_back(
+        self, service: Service, reason: str, declared: Desired | None, observed: Observed
     ) -> bool:
-        """Go back from a revision whose rollout failed, where that is wanted and can be.
+        """Roll a failed rollout back, if the spec asks for that; return True if anything changed.
 
         Raises:
-            StateError: it can't be saved, and so doesn't hold.
+            StateError: the state can't be saved; the rollback isn't in force.
         """
-        there = observed.of(service.key)
-        wanted = goes_back(service, self._memory.steering(service.key), there)
+        containers = observed.of(service.key)
+        wanted = goes_back(service, self._store.overrides(service.key), containers)
         if not wanted or declared is None:
             return False
-        act = ServiceAct("rollback", service.key, BY_ITSELF, reason=why, automatic=True)
+        act = ServiceAct("rollback", service.key, BY_ITSELF, reason=reason, automatic=True)
         try:
-            decision = self.decide(act, declared, there)
+            decision = self.decide(act, declared, containers)
         except UsageError:
-            return False  # nothing to go back to: it goes no further
+            return False  # there is no earlier revision: the rollout stays paused
         if decision.changed:
-            self.keep(service.key, decision)
+            self.save(service.key, decision)
         return decision.changed
 
-    def looked_at(self, key: Key, containers: tuple[Container, ...]) -> bool:
-        """Note after a look that a restart is over; return whether something changed."""
-        before = self._memory.steering(key)
+    def record_restart(self, key: Key, containers: tuple[Container, ...]) -> bool:
+        """End a restart whose containers are all replaced; return True if anything changed."""
+        before = self._store.overrides(key)
         after = revisions.replaced(before, containers)
-        self._memory.steer(key, after)
+        self._store.set_overrides(key, after)
         return after != before
 
-    def acted_on(self, service: Service) -> None:
-        """Note that a service is as its document says."""
-        before = self._memory.steering(service.key)
-        self._memory.steer(service.key, revisions.applied(before, service))
+    def record_applied(self, service: Service) -> None:
+        """Record that a service runs as its document declares."""
+        before = self._store.overrides(service.key)
+        self._store.set_overrides(service.key, revisions.applied(before, service))
 
-    def was_down(self, key: Key, seconds: float | None) -> None:
-        """Note how long a slot was down while it was replaced, if that was seen."""
+    def record_downtime(self, key: Key, seconds: float | None) -> None:
+        """Record how long a slot was down while it was replaced; None: not measured."""
         if seconds is not None:
-            before = self._memory.steering(key)
-            self._memory.steer(key, replace(before, down_ms=round(seconds * 1000)))
+            before = self._store.overrides(key)
+            self._store.set_overrides(key, replace(before, down_ms=round(seconds * 1000)))
 
-    def judge(self, service: Service, course: RolloutProgress) -> None:
-        """Note of a service's revision whether it is good or has failed, as its rollout tells."""
-        steering = self._memory.steering(service.key)
-        kept = steering.find_revision(service.revision)
-        told = outcome_of(course)
-        if kept is None or course.revision != service.revision or told in ("", kept.outcome):
+    def record_outcome(self, service: Service, rollout: RolloutProgress) -> None:
+        """Record whether a service's revision is good or has failed, once its rollout shows that."""
+        overrides = self._store.overrides(service.key)
+        revision = overrides.find_revision(service.revision)
+        outcome = outcome_of(rollout)
+        if (
+            revision is None
+            or rollout.revision != service.revision
+            or outcome in ("", revision.outcome)
+        ):
             return
-        after = revisions.judged(steering, service.revision, told, course.failed)
-        self._memory.steer(service.key, after)
+        after = revisions.judged(overrides, service.revision, outcome, rollout.failed)
+        self._store.set_overrides(service.key, after)

@@ -1,8 +1,8 @@
-"""Retries: when what failed may be tried again, per action and not per key.
+"""Retries: when a failed action is tried again, per action and not per key.
 
-An action that failed is held back until its time, while the rest of its key is still looked after:
-a refused successor must not keep a killed replica down. A changed spec or policy makes it another
-action, which is tried at once. Kept in memory only, on the monotonic clock.
+A failed action is deferred until its time, while the other actions of its key go on: a refused
+successor must not keep a killed replica down. A changed spec or policy makes it a different
+action, which is tried at once. In memory only, on the monotonic clock.
 """
 
 from __future__ import annotations
@@ -30,44 +30,47 @@ from controller.ports import Clock
 
 FIRST_S = 1.0
 LONGEST_S = 300.0
-#: Somebody else acted meanwhile: look again at once, the first time.
+#: The first delay after a conflict, since another client acted: observe again at once.
 AT_ONCE_S = 0.05
-#: A person must act: refusals are journaled, so they aren't repeated often.
+#: The first delay where a person must act. Refusals are journaled, so they aren't repeated often.
 REFUSED_FIRST_S = 10.0
-#: The engine or the broker is away, or too much is down: it is looked at least this often.
+#: The longest delay while engine or broker are unreachable, or too many services are down.
 AWAY_LONGEST_S = 30.0
-#: Whoever is in the way ends on its own.
+#: The delay after TooManyRequests: the requests in the way end on their own.
 CROWDED_S = 2.0
 JITTER = 0.25
 
-#: What makes an action the same one: verb, object, slot, what it is of or on, the policy.
+#: The identity of an action: verb, object, slot, revision or container or target, policy digest.
 ActionKey = tuple[str, Key, int, str, str]
 
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """A failed action: how often in a row, by what, and when it may be tried again."""
+    """A failed action."""
 
+    #: Failures in a row.
     count: int
     error: EngineError
-    not_before: float  # monotonic
-    retry_at: float  # the same instant by the wall clock, for people
+    #: When the action is tried again, on the monotonic clock.
+    not_before: float
+    #: The same instant on the wall clock, for people.
+    retry_at: float
 
 
 def signature(action: AnyAction, policy_digest: str) -> ActionKey:
-    """Return what makes an action the same one as an earlier one."""
+    """Return the identity of an action, by which its earlier failures are found."""
     if isinstance(action, CreateContainer):
-        # Its name counts attempts; what it would be doesn't change with them.
-        what = action.service.revision
+        # A container's name contains the number of the attempt; the revision stays the same.
+        subject = action.service.revision
     else:
-        what = action.precondition.id or action.target
+        subject = action.precondition.id or action.target
     if isinstance(action, ConnectNetwork | DisconnectNetwork):
-        what = f"{what} {action.network}"
-    return (action.verb, action.object, action.slot, what, policy_digest)
+        subject = f"{subject} {action.network}"
+    return (action.verb, action.object, action.slot, subject, policy_digest)
 
 
 def delay_s(error: EngineError, count: int, random: Callable[[], float]) -> float:
-    """Return how long to wait after the *count*-th failure in a row; *random* is in [0, 1)."""
+    """Return the delay after the *count*-th failure in a row; *random* returns [0, 1)."""
     longest = LONGEST_S
     if isinstance(error, TooManyRequests):
         return CROWDED_S
@@ -86,7 +89,7 @@ def delay_s(error: EngineError, count: int, random: Callable[[], float]) -> floa
 
 
 class Retries:
-    """The failed actions of all keys. Safe to use from several threads."""
+    """The failed actions of all keys. Thread-safe."""
 
     def __init__(self, clock: Clock, random: Callable[[], float]) -> None:
         self._clock = clock
@@ -94,48 +97,51 @@ class Retries:
         self._lock = threading.Lock()
         self._attempts: dict[Key, dict[ActionKey, Attempt]] = {}
 
-    def failed(self, key: Key, what: ActionKey, error: EngineError, *, down: bool = False) -> float:
-        """Note a failure in a pass of *key*; return in how many seconds it may be tried again.
+    def record_failure(
+        self, key: Key, action: ActionKey, error: EngineError, *, down: bool = False
+    ) -> float:
+        """Record a failure in a pass of *key*; return the seconds until the next try.
 
-        *down*: what serves was stopped for it, which isn't done again at once.
+        *down*: a running container was stopped for the action. Its first retry after a conflict
+        is slower, so that the stop isn't repeated at once.
         """
         with self._lock:
-            mine = self._attempts.setdefault(key, {})
-            before = mine.get(what)
+            attempts = self._attempts.setdefault(key, {})
+            before = attempts.get(action)
             count = 1 if before is None else before.count + 1
             slower = down and isinstance(error, Conflict)
             wait_s = delay_s(error, count + slower, self._random)
-            mine[what] = self.attempt(error, wait_s, count=count)
+            attempts[action] = self.attempt(error, wait_s, count=count)
             return wait_s
 
     def attempt(self, error: EngineError, wait_s: float, *, count: int = 0) -> Attempt:
-        """Return a failure that may be tried again in so many seconds."""
+        """Return a failed action that is tried again after *wait_s* seconds."""
         clock = self._clock
         return Attempt(count, error, clock.monotonic() + wait_s, clock.now() + wait_s)
 
-    def held(self, key: Key, what: ActionKey) -> Attempt | None:
-        """Return the failure that holds an action back now, if one does."""
+    def deferred(self, key: Key, action: ActionKey) -> Attempt | None:
+        """Return the failure that defers an action now, or None."""
         with self._lock:
-            attempt = self._attempts.get(key, {}).get(what)
-            held = attempt is not None and attempt.not_before > self._clock.monotonic()
-            return attempt if held else None
+            attempt = self._attempts.get(key, {}).get(action)
+            due = attempt is None or attempt.not_before <= self._clock.monotonic()
+            return None if due else attempt
 
-    def keep(self, key: Key, wanted: frozenset[ActionKey]) -> None:
-        """Forget the failures of a key whose actions aren't wanted any more, or succeeded."""
+    def keep_only(self, key: Key, planned: frozenset[ActionKey]) -> None:
+        """Forget the failures of a key's actions that aren't planned any more, or succeeded."""
         with self._lock:
-            mine = self._attempts.get(key)
-            if mine is None:
+            attempts = self._attempts.get(key)
+            if attempts is None:
                 return
-            for what in mine.keys() - wanted:
-                del mine[what]
-            if not mine:
+            for action in attempts.keys() - planned:
+                del attempts[action]
+            if not attempts:
                 del self._attempts[key]
 
     def remaining_s(self, attempt: Attempt) -> float:
-        """Return in how many seconds a failed action may be tried again."""
+        """Return the seconds until a failed action is tried again."""
         return max(0.0, attempt.not_before - self._clock.monotonic())
 
     def reset(self, key: Key) -> None:
-        """Forget all failures of a key: what is wanted is another thing now."""
+        """Forget all failures of a key, because its spec changed."""
         with self._lock:
             self._attempts.pop(key, None)

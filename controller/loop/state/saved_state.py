@@ -47,7 +47,7 @@ def saved_history(state_file: Path, name: str) -> dict[str, object]:
             remedy=_REMEDY,
         ) from error
     wanted = tuple(name.split("/"))
-    for key, overrides in sorted(store.steerings().items()):
+    for key, overrides in sorted(store.all_overrides().items()):
         parts = (key.kind, key.namespace, key.name)
         if overrides.revisions and parts[-len(wanted) :] == wanted:
             generation = store.generation(key)

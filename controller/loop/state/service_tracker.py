@@ -1,7 +1,8 @@
-"""The chronicle: what looks showed, one after the other, as far as later plans must know of it.
+"""The tracker: what consecutive observations showed, as far as later plans depend on it.
 
-Failures of slots, since when containers are good, how far rollouts are. What must survive a restart
-is in ``StateStore``; the rest is kept by key, each by the one worker that has it.
+It tracks failures of slots, contention with other clients, since when containers are healthy, and
+the progress of rollouts. The state that must survive a restart is in ``StateStore``; the rest is in
+memory, by key.
 """
 
 from __future__ import annotations
@@ -28,40 +29,46 @@ from controller.model.names import Key, SlotKey
 from controller.model.observed import Container, Observed
 from controller.ports import Clock
 
-#: A replica that is unhealthy again after so many failures is recreated, not restarted.
+#: A replica that is unhealthy again after this many failures is recreated, not restarted.
 RECREATE_AFTER = 2
-#: A predecessor that is unhealthy, and whose successor can't be had, is restarted this often at most.
+#: An unhealthy predecessor is restarted at most this often while no successor can replace it.
 CURE_S = 60.0
-#: A rollout is looked at so often at least. What passed beyond that between two looks, nobody saw:
-#: the controller or the engine was away, and no deadline comes nearer by it.
+#: A rollout is observed at least this often. A longer gap doesn't count towards any deadline:
+#: controller or engine were down, and nothing was observed.
 LOOK_S = 30.0
 
 
 class ServiceTracker:
-    """What is known of the past. A key's entries change only in its own passes, and in full looks."""
+    """The history of all services.
 
-    def __init__(self, memory: StateStore, clock: Clock) -> None:
-        self._memory = memory
+    A key's entries change only in passes of that key, and in observations of everything.
+    """
+
+    def __init__(self, store: StateStore, clock: Clock) -> None:
+        self._store = store
         self._clock = clock
         self._sightings: dict[Key, dict[str, GoodSince]] = {}
-        self._advanced: dict[Key, float] = {}  # when a course was looked at last, monotonic
-        self._hindered: dict[Key, str] = {}
-        self._counted: dict[SlotKey, float] = {}  # when its exits were counted last, monotonic
+        #: When a rollout was observed last, on the monotonic clock.
+        self._advanced: dict[Key, float] = {}
+        #: The failure of a service's last pass, if it failed.
+        self._failures: dict[Key, str] = {}
+        #: When a slot's exits were counted last, on the monotonic clock.
+        self._counted: dict[SlotKey, float] = {}
 
-    # Looks
+    # Observations
 
     def count_exits(self, desired: Desired, observed: Observed, *, only: Key | None = None) -> None:
-        """Count what failed on its own since the last look, for every slot in a snapshot.
+        """Count the failures since the last observation, for every slot in a snapshot.
 
-        It is one of everything, or of *only* one key.
+        *observed* is a snapshot of everything, or of *only* one key.
         """
         now = self._clock.now()
-        if observed.taken_down != self._memory.taken_down:
-            self._memory.start_over(observed.taken_down)
-        for slot, history in self._memory.histories().items():
+        if observed.taken_down != self._store.taken_down:
+            self._store.reset_after_down(observed.taken_down)
+        for slot, history in self._store.histories().items():
             after = backoff.seen(history, now)
             if only in (None, slot[0]) and after != history:
-                self._memory.remember(slot, after)
+                self._store.set_history(slot, after)
         suspended = desired.suspended
         services = {s.key: s for s in desired.services if s.key not in suspended}
         for slot, containers in _by_slot(observed.containers).items():
@@ -76,30 +83,30 @@ class ServiceTracker:
     def _count_violations(
         self, slot: SlotKey, containers: Iterable[Container], service: Service, now: float
     ) -> None:
-        """Count each container of the wanted revision that the broker ended, once."""
+        """Count each container of the desired revision that the broker ended, once."""
         ended = [c for c in containers if c.violation and c.revision == service.revision]
-        mark = self._memory.mark(slot) or ExitCursor("")
+        cursor = self._store.exit_cursor(slot) or ExitCursor("")
         for container in ended:
-            if container.violation not in mark.violations:
+            if container.violation not in cursor.violations:
                 history = backoff.failed(
-                    self._memory.history(slot),
+                    self._store.history(slot),
                     now,
                     up_s=failures.up_s(container, now),
                     cause=failures.explain(container),
                     violation=container.violation,
                 )
-                self._memory.remember(slot, history)
+                self._store.set_history(slot, history)
         counted = tuple(container.violation for container in ended)
-        if counted != mark.violations:
-            self._memory.set_mark(slot, replace(mark, violations=counted))
+        if counted != cursor.violations:
+            self._store.set_exit_cursor(slot, replace(cursor, violations=counted))
 
     def _count(self, slot: SlotKey, container: Container, service: Service, now: float) -> None:
-        history, up_s = self._memory.history(slot), failures.up_s(container, now)
+        history, up_s = self._store.history(slot), failures.up_s(container, now)
         looping = backoff.crash_looping(history, now)
-        mark, at = self._memory.mark(slot), self._clock.monotonic()
-        count = failures.failures(container, service, mark, controller_restarts=looping)
+        cursor, at = self._store.exit_cursor(slot), self._clock.monotonic()
+        count = failures.failures(container, service, cursor, controller_restarts=looping)
         if at - self._counted.get(slot, -math.inf) >= backoff.RESET_AFTER_S:
-            # Nobody looked for longer than a crash loop takes: they aren't all of just now.
+            # The gap is longer than a crash loop's window: the failures aren't all recent.
             count = min(count, 1)
         self._counted[slot] = at
         for _ in range(count):
@@ -111,83 +118,88 @@ class ServiceTracker:
             )
         if container.running and container.health != "unhealthy":
             history = backoff.rested(history, up_s)
-        self._memory.remember(slot, history)
-        self._memory.set_mark(slot, failures.mark_of(container, mark))
+        self._store.set_history(slot, history)
+        self._store.set_exit_cursor(slot, failures.mark_of(container, cursor))
 
-    def saw(self, service: Service, observed: Observed, *, stalled: bool) -> RolloutProgress:
-        """Take note of what a pass's look shows of one service, and return how its rollout goes.
+    def observe_rollout(
+        self, service: Service, observed: Observed, *, stalled: bool
+    ) -> RolloutProgress:
+        """Record a pass's observation of one service; return the progress of its rollout.
 
-        *stalled*: its last pass ended with something that a person must do.
+        *stalled*: the service's last pass ended with a problem that a person must solve.
         """
         key, now = service.key, self._clock.monotonic()
-        self._sightings[key] = self._seen(key, observed, now)
-        before = self._memory.course(key)
+        self._sightings[key] = self._good_since(key, observed, now)
+        before = self._store.rollout(key)
         advanced = self._advanced.get(key, now)
         self._advanced[key] = now
-        scene = self._scene(service, observed)
+        view = self._rollout_view(service, observed)
         elapsed_s = min(max(0.0, now - advanced), LOOK_S)
-        after = rollout_progress.advance(before, scene, elapsed_s=elapsed_s, stalled=stalled)
+        after = rollout_progress.advance(before, view, elapsed_s=elapsed_s, stalled=stalled)
         if before.revision not in ("", after.revision):
-            # Earlier failures say nothing of another revision.
-            self._memory.forgive(key)
-        self._memory.set_course(key, after)
-        self._look_for_fights(service, observed)
+            # Failures of another revision don't count for this one.
+            self._store.clear_failures(key)
+        self._store.set_rollout(key, after)
+        self._observe_contention(service, observed)
         return after
 
-    def _look_for_fights(self, service: Service, observed: Observed) -> None:
-        now, found = self._clock.now(), _by_slot(observed.of(service.key))
-        looping = self.looping(now)
+    def _observe_contention(self, service: Service, observed: Observed) -> None:
+        now, by_slot = self._clock.now(), _by_slot(observed.of(service.key))
+        looping = self.crash_looping(now)
         for number in range(1, service.spec.replicas + 1):
             slot = (service.key, number)
-            there = found.get(slot, ())
+            containers = by_slot.get(slot, ())
             ended: dict[str, str] = {}
-            for container in there:
+            for container in containers:
                 if failures.stopped_from_outside(
                     container, service, controller_restarts=slot in looping
                 ):
                     ended.setdefault(contention.STOPPED, container.id)
-            mark = self._memory.mark(slot)
-            if mark is not None and _removed(mark, there, observed):
-                ended[contention.REMOVED] = mark.id
-            fights = contention.look(self._memory.fights(slot), there, now, ended=ended)
-            self._memory.set_fights(slot, fights)
+            cursor = self._store.exit_cursor(slot)
+            if cursor is not None and _describe_removal(cursor, containers, observed):
+                ended[contention.REMOVED] = cursor.id
+            contentions = contention.look(
+                self._store.contentions(slot), containers, now, ended=ended
+            )
+            self._store.set_contentions(slot, contentions)
 
-    def did(self, action: AnyAction) -> None:
-        """Take note of an action that succeeded."""
+    def record_action(self, action: AnyAction) -> None:
+        """Record a successful action."""
         slot = (action.object, action.slot)
-        self._counted[slot] = self._clock.monotonic()  # what it begins is seen from its beginning
-        mark = self._memory.mark(slot)
-        if isinstance(action, RemoveContainer) and mark and mark.id == action.precondition.id:
-            self._memory.set_mark(slot, replace(mark, id="", name=""))
-        fights = self._memory.fights(slot)
-        if fights:
-            self._memory.set_fights(slot, contention.healed(fights, action))
+        # A container that this action started is observed from its start.
+        self._counted[slot] = self._clock.monotonic()
+        cursor = self._store.exit_cursor(slot)
+        if isinstance(action, RemoveContainer) and cursor and cursor.id == action.precondition.id:
+            self._store.set_exit_cursor(slot, replace(cursor, id="", name=""))
+        contentions = self._store.contentions(slot)
+        if contentions:
+            self._store.set_contentions(slot, contention.healed(contentions, action))
 
-    def hindered(self, key: Key, why: str) -> None:
-        """Take note of what a pass failed with; '' where it didn't."""
-        if why:
-            self._hindered[key] = why
+    def record_failure(self, key: Key, reason: str) -> None:
+        """Record why a service's pass failed; '' if it didn't."""
+        if reason:
+            self._failures[key] = reason
         else:
-            self._hindered.pop(key, None)
+            self._failures.pop(key, None)
 
-    def go_on(self, key: Key) -> None:
-        """Let a rollout that failed be tried again."""
-        self._memory.set_course(key, rollout_progress.again(self._memory.course(key)))
+    def retry_rollout(self, key: Key) -> None:
+        """Let a failed rollout be tried again."""
+        self._store.set_rollout(key, rollout_progress.again(self._store.rollout(key)))
 
     def due_in_s(self, service: Service, observed: Observed) -> float | None:
-        """Return when a service's rollout needs a look though nothing happens, if it does."""
+        """Return when a service's rollout must be observed again even without an event, or None."""
         due_s = rollout_progress.due_in_s(
-            self._memory.course(service.key), self._scene(service, observed)
+            self._store.rollout(service.key), self._rollout_view(service, observed)
         )
         if due_s is None:
             return None
-        settles_s = self.settles_in_s(service, observed)
-        return min(LOOK_S, due_s, LOOK_S if settles_s is None else settles_s)
+        available_s = self.available_in_s(service, observed)
+        return min(LOOK_S, due_s, LOOK_S if available_s is None else available_s)
 
     def forget_all_but(self, keys: frozenset[Key]) -> None:
-        """Forget what is neither declared nor there any more."""
-        tables: tuple[dict[Key, Any], ...] = (self._sightings, self._advanced, self._hindered)
-        # Copied as a whole: passes add to them meanwhile.
+        """Drop services that are neither declared nor running."""
+        tables: tuple[dict[Key, Any], ...] = (self._sightings, self._advanced, self._failures)
+        # Iterate over copies: concurrent passes add entries.
         for table in tables:
             for key in [*table]:
                 if key not in keys:
@@ -196,174 +208,187 @@ class ServiceTracker:
             if slot[0] not in keys:
                 self._counted.pop(slot, None)
 
-    # What plans get of it
+    # Inputs of plans
 
     def plan_context(self, desired: Desired, observed: Observed) -> PlanContext:
-        """Return what a plan from *observed* must know; nothing is remembered by that."""
+        """Return the context of a plan for *observed*. Changes nothing."""
         now = self._clock.now()
-        found: dict[str, Availability] = {}
+        availability: dict[str, Availability] = {}
         superseded: dict[str, str] = {}
         for service in desired.services:
-            found |= self._readiness(service, observed)
+            availability |= self._availability(service, observed)
             superseded |= self._superseded(service, observed)
-        if observed.taken_down != self._memory.taken_down:
-            return PlanContext(availability=found)  # what failed before `down` is tried at once
+        if observed.taken_down != self._store.taken_down:
+            # Failures before `down` don't count.
+            return PlanContext(availability=availability)
         return PlanContext(
-            backoff={slot: pause.text for slot, pause in self.held(now).items()},
-            controller_restarts=self.looping(now),
-            availability=found,
+            backoff={slot: pause.text for slot, pause in self.start_pauses(now).items()},
+            controller_restarts=self.crash_looping(now),
+            availability=availability,
             replace_reasons=superseded,
-            last_good={key: each.good for key, each in self._memory.courses().items()},
-            last_pass_failed=frozenset(self._hindered),
+            last_good={key: rollout.good for key, rollout in self._store.rollouts().items()},
+            last_pass_failed=frozenset(self._failures),
             failing_predecessors=frozenset(
-                c.id for s in desired.services for c in self._ailing(s, observed)
+                container.id
+                for service in desired.services
+                for container in self._failing_predecessors(service, observed)
             ),
             contended={
                 slot: {
                     name: SlotPause(_again_and_again(name), until).text
                     for name, until in fields.items()
                 }
-                for slot, fields in self.sparing(now).items()
+                for slot, fields in self.repair_pauses(now).items()
             },
-            removed_from_outside=dict(self._gone(desired, observed)),
-            paused={key: f"the rollout failed: {why}" for key, why in self.failed(desired).items()},
+            removed_from_outside=dict(self._removals(desired, observed)),
+            paused={
+                key: f"the rollout failed: {reason}"
+                for key, reason in self.failed_rollouts(desired).items()
+            },
         )
 
-    def _gone(self, desired: Desired, observed: Observed) -> Iterable[tuple[SlotKey, str]]:
-        """Yield what became of the last container of slots that somebody else emptied."""
+    def _removals(self, desired: Desired, observed: Observed) -> Iterable[tuple[SlotKey, str]]:
+        """Yield how the last container of a slot was removed, for slots that others emptied."""
         for service in desired.services:
-            found = _by_slot(observed.of(service.key))
+            by_slot = _by_slot(observed.of(service.key))
             for number in range(1, service.spec.replicas + 1):
                 slot = (service.key, number)
-                mark = self._memory.mark(slot)
-                if slot not in found and mark and (how := _removed(mark, (), observed)):
-                    yield slot, f"{mark.name or 'its container'} {how}"
+                cursor = self._store.exit_cursor(slot)
+                if (
+                    slot not in by_slot
+                    and cursor
+                    and (removal := _describe_removal(cursor, (), observed))
+                ):
+                    yield slot, f"{cursor.name or 'its container'} {removal}"
 
-    def failed(self, desired: Desired) -> dict[Key, str]:
-        """Return the services whose rollout has failed, and why."""
-        courses = self._memory.courses()
+    def failed_rollouts(self, desired: Desired) -> dict[Key, str]:
+        """Return the services whose current rollout has failed, with the reason."""
+        rollouts = self._store.rollouts()
         return {
-            service.key: told.failed
+            service.key: rollout.failed
             for service in desired.services
-            if (told := courses.get(service.key)) is not None
-            and told.failed
-            and told.revision == service.revision
+            if (rollout := rollouts.get(service.key)) is not None
+            and rollout.failed
+            and rollout.revision == service.revision
         }
 
-    def looping(self, now: float) -> frozenset[SlotKey]:
-        """Return the slots in a crash loop; the controller restarts those, and not the engine."""
-        histories = self._memory.histories().items()
-        return frozenset(slot for slot, each in histories if backoff.crash_looping(each, now))
+    def crash_looping(self, now: float) -> frozenset[SlotKey]:
+        """Return the slots in a crash loop: the controller restarts these, not the engine."""
+        histories = self._store.histories().items()
+        return frozenset(slot for slot, history in histories if backoff.crash_looping(history, now))
 
-    def breaches(self, now: float) -> dict[SlotKey, str]:
-        """Return the slots in a crash loop whose last container the broker ended, and its record."""
-        histories, looping = self._memory.histories(), self.looping(now)
+    def violations(self, now: float) -> dict[SlotKey, str]:
+        """Return the crash-looping slots whose last container the broker ended, with the record."""
+        histories, looping = self._store.histories(), self.crash_looping(now)
         return {slot: v for slot in looping if (v := histories[slot].violation)}
 
-    def held(self, now: float) -> dict[SlotKey, SlotPause]:
-        """Return the slots in which nothing is started now."""
-        held = {
+    def start_pauses(self, now: float) -> dict[SlotKey, SlotPause]:
+        """Return the slots in which no container is started now: backoff or contention."""
+        paused = {
             slot: SlotPause(_again_and_again(name), until)
-            for slot, untils in self.sparing(now).items()
-            for name, until in sorted(untils.items(), key=lambda each: each[1])
+            for slot, untils in self.repair_pauses(now).items()
+            for name, until in sorted(untils.items(), key=lambda item: item[1])
             if name in contention.ENDED
         }
-        for slot, history in self._memory.histories().items():
+        for slot, history in self._store.histories().items():
             until = backoff.not_before(history, now)
-            if until > now and (slot not in held or held[slot].until < until):
+            if until > now and (slot not in paused or paused[slot].until < until):
                 times = "once" if history.count == 1 else f"{history.count} times in a row"
-                why = f" (it {history.cause})" if history.cause else ""
-                held[slot] = SlotPause(f"failed {times}{why}", until)
-        return held
+                cause = f" (it {history.cause})" if history.cause else ""
+                paused[slot] = SlotPause(f"failed {times}{cause}", until)
+        return paused
 
-    def frequencies(self, now: float) -> dict[SlotKey, str]:
-        """Return how often the slots in a crash loop failed."""
+    def crash_frequencies(self, now: float) -> dict[SlotKey, str]:
+        """Return how often the crash-looping slots failed."""
         return {
             slot: backoff.frequency(history, now)
-            for slot, history in self._memory.histories().items()
+            for slot, history in self._store.histories().items()
             if backoff.crash_looping(history, now)
         }
 
     def pauses(self, now: float) -> dict[SlotKey, SlotPause]:
-        """Return the slots in which something waits for an instant: a start, or an alteration."""
-        spared = {
+        """Return the slots in which a start or a repair waits for an instant."""
+        repairs = {
             slot: SlotPause(_again_and_again(*untils), min(untils.values()))
-            for slot, untils in self.sparing(now).items()
+            for slot, untils in self.repair_pauses(now).items()
         }
-        return spared | self.held(now)
+        return repairs | self.start_pauses(now)
 
-    def sparing(self, now: float) -> dict[SlotKey, dict[str, float]]:
-        """Return the alterations that aren't healed yet, stops and removals too, and until when."""
-        found: dict[SlotKey, dict[str, float]] = {}
-        for slot, fights in self._memory.all_fights().items():
-            untils = {name: contention.not_before(fight) for name, fight in fights.items()}
-            held = {name: until for name, until in untils.items() if until > now}
-            if held:
-                found[slot] = held
-        return found
+    def repair_pauses(self, now: float) -> dict[SlotKey, dict[str, float]]:
+        """Return until when contended fields aren't repaired, by slot and field.
 
-    def contended(self, now: float) -> dict[SlotKey, tuple[str, ...]]:
-        """Return the fields that somebody else alters again and again, by slot."""
-        found = {
-            slot: tuple(n for n, fight in sorted(fights.items()) if is_contended(fight, now))
-            for slot, fights in self._memory.all_fights().items()
+        Stops and removals by other clients count as fields.
+        """
+        pauses: dict[SlotKey, dict[str, float]] = {}
+        for slot, contentions in self._store.all_contentions().items():
+            untils = {name: contention.not_before(each) for name, each in contentions.items()}
+            later = {name: until for name, until in untils.items() if until > now}
+            if later:
+                pauses[slot] = later
+        return pauses
+
+    def contended_fields(self, now: float) -> dict[SlotKey, tuple[str, ...]]:
+        """Return the fields that another client alters again and again, by slot."""
+        fields = {
+            slot: tuple(
+                name for name, each in sorted(contentions.items()) if is_contended(each, now)
+            )
+            for slot, contentions in self._store.all_contentions().items()
         }
-        return {slot: names for slot, names in found.items() if names}
+        return {slot: names for slot, names in fields.items() if names}
 
-    def settles_in_s(self, service: Service, observed: Observed) -> float | None:
-        """Return when time alone makes one more of a service's containers available, if it does."""
-        untils = [r.until for r in self._readiness(service, observed).values() if r.until]
+    def available_in_s(self, service: Service, observed: Observed) -> float | None:
+        """Return when the next container becomes available by time alone; None if none does."""
+        untils = [a.until for a in self._availability(service, observed).values() if a.until]
         return max(0.0, min(untils) - self._clock.monotonic()) if untils else None
 
     def is_available(self, service: Service, observed: Observed, name: str) -> bool:
-        """Tell whether the container of that name is available."""
-        scene = self._scene(service, observed)
-        found = (c for c in scene.containers if c.name == name)
-        return any(scene.ready(container) is AvailabilityWord.AVAILABLE for container in found)
+        """Return True if the container *name* is available."""
+        view = self._rollout_view(service, observed)
+        containers = (c for c in view.containers if c.name == name)
+        return any(view.ready(container) is AvailabilityWord.AVAILABLE for container in containers)
 
     def _superseded(self, service: Service, observed: Observed) -> dict[str, str]:
-        """Return what was restarted for being unhealthy, and is so again."""
+        """Return the containers to recreate: unhealthy again after a restart for bad health."""
         return {
             container.id: f"{container.name} is unhealthy again"
             for container in observed.of(service.key)
             if container.running
             and container.revision == service.revision
             and container.health == "unhealthy"
-            and self._memory.history((service.key, container.slot)).count >= RECREATE_AFTER
+            and self._store.history((service.key, container.slot)).count >= RECREATE_AFTER
         }
 
-    def _ailing(self, service: Service, observed: Observed) -> Iterable[Container]:
-        """Yield what of earlier revisions is unhealthy, and wasn't started just now."""
+    def _failing_predecessors(self, service: Service, observed: Observed) -> Iterable[Container]:
+        """Yield the unhealthy containers of earlier revisions that have run for ``CURE_S``."""
         now = self._clock.now()
         for container in observed.of(service.key):
-            ill = container.running and container.health == "unhealthy"
+            unhealthy = container.running and container.health == "unhealthy"
             earlier = container.revision != service.revision
-            if ill and earlier and failures.up_s(container, now) >= CURE_S:
+            if unhealthy and earlier and failures.up_s(container, now) >= CURE_S:
                 yield container
 
-    def _scene(self, service: Service, observed: Observed) -> RolloutView:
-        histories = {
-            slot: self._memory.history((service.key, slot))
-            for slot in {container.slot for container in observed.of(service.key)}
-        }
+    def _rollout_view(self, service: Service, observed: Observed) -> RolloutView:
         containers = observed.of(service.key)
-        readiness, hindered = (
-            self._readiness(service, observed),
-            self._hindered.get(service.key, ""),
-        )
-        return RolloutView(service, containers, readiness, histories, hindered)
+        histories = {
+            slot: self._store.history((service.key, slot))
+            for slot in {container.slot for container in containers}
+        }
+        availability = self._availability(service, observed)
+        failure = self._failures.get(service.key, "")
+        return RolloutView(service, containers, availability, histories, failure)
 
-    def _readiness(self, service: Service, observed: Observed) -> dict[str, Availability]:
+    def _availability(self, service: Service, observed: Observed) -> dict[str, Availability]:
         now = self._clock.monotonic()
-        seen = self._seen(service.key, observed, now)
+        good_since = self._good_since(service.key, observed, now)
         return {
             container.id: readiness.readiness(
-                container, service.spec, seen.get(container.id), now=now
+                container, service.spec, good_since.get(container.id), now=now
             )
             for container in observed.of(service.key)
         }
 
-    def _seen(self, key: Key, observed: Observed, now: float) -> dict[str, GoodSince]:
+    def _good_since(self, key: Key, observed: Observed, now: float) -> dict[str, GoodSince]:
         before = self._sightings.get(key)
         return readiness.saw(
             before or {},
@@ -374,18 +399,20 @@ class ServiceTracker:
         )
 
 
-def _removed(mark: ExitCursor, there: Iterable[Container], observed: Observed) -> str:
-    """Return how somebody else removed a slot's container, in words that follow its name; else ''."""
-    if not mark.id or any(c.id == mark.id for c in there):
+def _describe_removal(
+    cursor: ExitCursor, containers: Iterable[Container], observed: Observed
+) -> str:
+    """Return how another client removed a slot's container, worded to follow its name; else ''."""
+    if not cursor.id or any(c.id == cursor.id for c in containers):
         return ""
-    ending = observed.endings.get(mark.id)
+    ending = observed.endings.get(cursor.id)
     if ending is None or ending.route != Mutation.CONTAINER_REMOVE:
         return "was removed from outside"
     return "" if ending.role in {"controller", "broker"} else endings.describe(ending)
 
 
 def _again_and_again(*names: str) -> str:
-    """Return that fields are altered, or containers ended, again and again."""
+    """Return the reason of a pause for contended fields, or for containers that others end."""
     ended = [name for name in names if name in contention.ENDED]
     if ended:
         return f"its container is {' and '.join(sorted(ended))} from outside again and again"

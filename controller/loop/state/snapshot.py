@@ -1,4 +1,4 @@
-"""Snapshots: putting a look at one key into the snapshot of everything."""
+"""Snapshots: merge the snapshot of one key into the snapshot of everything."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from controller.model.observed import Container, Observed, ObservedNetwork
 from controller.ports import ContainerSummary
 
 
-def merged(whole: Observed, part: Observed, key: Key) -> Observed:
-    """Return *whole* with what *part* shows, which was a look at *key* alone.
+def merge(whole: Observed, part: Observed, key: Key) -> Observed:
+    """Return *whole* updated by *part*, a snapshot of *key* alone.
 
-    Such a look shows one service's containers, the networks of its namespace and all volumes.
+    Such a snapshot has the containers of one service, the networks of its namespace and all
+    volumes.
     """
     containers = whole.containers
     if key.kind == "Service":
@@ -36,20 +37,20 @@ def merged(whole: Observed, part: Observed, key: Key) -> Observed:
     )
 
 
-def differing(known: Observed, seen: frozenset[ContainerSummary]) -> frozenset[Key]:
-    """Return the services of the controller's in which a cheap look shows something else."""
-    before = {_glimpse(container) for container in known.containers}
-    # A client's container has no namespace, and isn't looked after.
-    return frozenset(glimpse.key for glimpse in before ^ seen if glimpse.key.namespace)
+def changed_services(known: Observed, listed: frozenset[ContainerSummary]) -> frozenset[Key]:
+    """Return the controller's services whose containers in the engine's list differ from *known*."""
+    before = {_summary(container) for container in known.containers}
+    # A client's container has no namespace: the controller doesn't manage it.
+    return frozenset(summary.key for summary in before ^ listed if summary.key.namespace)
 
 
 def owner_of(known: Observed, container_id: str) -> Key | None:
-    """Return the service of the controller's that a container belongs to, if it is known."""
-    mine = (c for c in known.containers if c.id == container_id and c.origin == "controller")
-    return next((container.key for container in mine), None)
+    """Return the controller's service that a container belongs to; None if unknown."""
+    containers = (c for c in known.containers if c.id == container_id and c.origin == "controller")
+    return next((container.key for container in containers), None)
 
 
-def _glimpse(container: Container) -> ContainerSummary:
+def _summary(container: Container) -> ContainerSummary:
     return ContainerSummary(
         id=container.id,
         name=container.name,

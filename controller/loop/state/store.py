@@ -1,10 +1,11 @@
-"""What the controller remembers across restarts, in one file that is whole or the one before.
+"""The controller's persistent state, in one file that is replaced atomically.
 
-Losing it costs waiting times, counters, and what people want beside the files (pins, suspensions;
-the journal has who asked for them), never a container: what is desired is in the files, what is
-there is on the engine, and what is ours is in the broker's inventory. So nothing begins anew in the
-place of a file that may be good: one that can't be read now ends the controller, and one that isn't
-what was written is kept beside it.
+Losing the file costs waiting times, counters, and operators' overrides (pins and suspensions; the
+journal has who asked for them). No container is lost: the files have the desired state, the engine
+has the containers, and the broker's inventory has their ownership.
+
+The controller never starts empty in place of a file that is possibly intact. If the file can't be
+read now, the controller exits. If its content is damaged, the file is moved aside.
 """
 
 from __future__ import annotations
@@ -25,8 +26,7 @@ from controller.core.drift.failures import ExitCursor
 from controller.core.planning import quarantine
 from controller.core.planning.quarantine import QuarantinedContainer
 from controller.core.service import prune_guard as prune
-from controller.core.service import revisions
-from controller.core.service import rollout_progress as course
+from controller.core.service import revisions, rollout_progress
 from controller.core.service.prune_guard import PruneMemory
 from controller.core.service.rollout_progress import RolloutProgress
 from controller.model.crashpoints import Reach, pass_by
@@ -37,23 +37,23 @@ from controller.system.atomic_file import write_atomic
 
 VERSION = 1
 SIZE_MAX = 64 * 1024 * 1024
-#: What reading a file raises that isn't ours.
+#: The errors that parsing raises if the content of a file is damaged.
 BROKEN = (ValueError, KeyError, TypeError, AttributeError, RecursionError)
-
-#: A numbered place of a service.
 
 
 @dataclass(frozen=True, slots=True)
 class Generation:
-    """How often a resource's accepted spec changed, and which change was last acted on fully."""
+    """The generation of a resource: a counter of accepted changes of its spec."""
 
+    #: The digest of the accepted spec.
     digest: str
     number: int = 1
+    #: The last generation that was fully acted on.
     observed: int = 0
 
 
 class StateStore:
-    """The controller's memory. Safe to use from several threads; saved when it changed."""
+    """The persistent state of all services. Thread-safe. ``save`` writes the file if it changed."""
 
     def __init__(self, file: Path, *, reach: Reach = pass_by) -> None:
         self._file = file
@@ -61,18 +61,18 @@ class StateStore:
         self._lock = threading.RLock()
         self._saving = threading.Lock()
         self._histories: dict[SlotKey, SlotHistory] = {}
-        self._marks: dict[SlotKey, ExitCursor] = {}
+        self._cursors: dict[SlotKey, ExitCursor] = {}
         self._generations: dict[Key, Generation] = {}
-        self._steerings: dict[Key, Overrides] = {}
-        self._courses: dict[Key, RolloutProgress] = {}
-        self._fights: dict[SlotKey, dict[str, Contention]] = {}
+        self._overrides: dict[Key, Overrides] = {}
+        self._rollouts: dict[Key, RolloutProgress] = {}
+        self._contentions: dict[SlotKey, dict[str, Contention]] = {}
         self._dependencies: dict[Key, frozenset[Key]] = {}
         self._prune = PruneMemory()
-        self._kept: dict[str, QuarantinedContainer] = {}
+        self._quarantined: dict[str, QuarantinedContainer] = {}
         self._taken_down = ""
         self._changed = False
 
-    # What a pass remembers
+    # Failures of slots
 
     def history(self, slot: SlotKey) -> SlotHistory:
         """Return a slot's failures."""
@@ -80,82 +80,142 @@ class StateStore:
             return self._histories.get(slot, backoff.CLEAN)
 
     def histories(self) -> dict[SlotKey, SlotHistory]:
-        """Return the failures of all slots that have some."""
+        """Return the failures of all slots that have any."""
         with self._lock:
             return dict(self._histories)
 
-    def remember(self, slot: SlotKey, history: SlotHistory) -> None:
-        """Replace a slot's failures; clean ones take no room."""
+    def set_history(self, slot: SlotKey, history: SlotHistory) -> None:
+        """Replace a slot's failures."""
         with self._lock:
             self._set(self._histories, slot, None if history == backoff.CLEAN else history)
 
-    def forgive(self, key: Key) -> None:
-        """Forget the failures and contentions of all slots of a service: what failed is tried at once."""
+    def clear_failures(self, key: Key) -> None:
+        """Forget failures and contentions of all slots of a service, so that retries start at once."""
         with self._lock:
-            for table in (self._histories, self._fights):
+            for table in (self._histories, self._contentions):
                 for slot in [slot for slot in table if slot[0] == key]:
                     self._set(table, slot, None)
 
     @property
     def taken_down(self) -> str:
-        """The record of the last ``trimtab down`` that was taken account of."""
+        """The journal record of the last ``trimtab down`` that ``reset_after_down`` handled."""
         with self._lock:
             return self._taken_down
 
-    def start_over(self, taken_down: str) -> None:
-        """Forget how containers failed, and which rollouts did: ``trimtab down`` removed them all.
+    def reset_after_down(self, taken_down: str) -> None:
+        """Forget failures of containers and rollouts, because ``trimtab down`` removed everything.
 
-        What people want beside the files stays, and so do generations and revisions that held.
+        Overrides, generations and the outcomes of revisions stay.
         """
         with self._lock:
-            for table in (self._histories, self._marks, self._fights):
+            for table in (self._histories, self._cursors, self._contentions):
                 table.clear()
-            self._courses = {key: course.again(each) for key, each in self._courses.items()}
+            self._rollouts = {
+                key: rollout_progress.again(rollout) for key, rollout in self._rollouts.items()
+            }
             self._taken_down, self._changed = taken_down, True
 
-    def mark(self, slot: SlotKey) -> ExitCursor | None:
-        """Return what was counted of a slot's container."""
+    def exit_cursor(self, slot: SlotKey) -> ExitCursor | None:
+        """Return which exits of a slot's container are counted already."""
         with self._lock:
-            return self._marks.get(slot)
+            return self._cursors.get(slot)
 
-    def set_mark(self, slot: SlotKey, mark: ExitCursor) -> None:
-        """Replace what was counted of a slot's container."""
+    def set_exit_cursor(self, slot: SlotKey, cursor: ExitCursor) -> None:
+        """Replace a slot's exit cursor."""
         with self._lock:
-            self._set(self._marks, slot, mark)
+            self._set(self._cursors, slot, cursor)
 
-    def course(self, key: Key) -> RolloutProgress:
-        """Return how a service's rollout goes."""
+    def contentions(self, slot: SlotKey) -> dict[str, Contention]:
+        """Return a slot's contentions, by field."""
         with self._lock:
-            return self._courses.get(key, course.NEW)
+            return dict(self._contentions.get(slot, {}))
 
-    def courses(self) -> dict[Key, RolloutProgress]:
-        """Return how all rollouts go."""
+    def all_contentions(self) -> dict[SlotKey, dict[str, Contention]]:
+        """Return the contentions of all slots that have any."""
         with self._lock:
-            return dict(self._courses)
+            return dict(self._contentions)
 
-    def set_course(self, key: Key, value: RolloutProgress) -> None:
-        """Replace how a service's rollout goes."""
+    def set_contentions(self, slot: SlotKey, contentions: dict[str, Contention]) -> None:
+        """Replace a slot's contentions."""
         with self._lock:
-            self._set(self._courses, key, None if value == course.NEW else value)
+            self._set(self._contentions, slot, contentions or None)
 
-    def fights(self, slot: SlotKey) -> dict[str, Contention]:
-        """Return what is remembered of a slot's altered fields, by the field."""
-        with self._lock:
-            return dict(self._fights.get(slot, {}))
+    # Rollouts, generations and overrides of services
 
-    def all_fights(self) -> dict[SlotKey, dict[str, Contention]]:
-        """Return that of all slots that have some."""
+    def rollout(self, key: Key) -> RolloutProgress:
+        """Return the progress of a service's rollout."""
         with self._lock:
-            return dict(self._fights)
+            return self._rollouts.get(key, rollout_progress.NEW)
 
-    def set_fights(self, slot: SlotKey, fights: dict[str, Contention]) -> None:
-        """Replace what is remembered of a slot's altered fields."""
+    def rollouts(self) -> dict[Key, RolloutProgress]:
+        """Return the progress of all rollouts."""
         with self._lock:
-            self._set(self._fights, slot, fights or None)
+            return dict(self._rollouts)
+
+    def set_rollout(self, key: Key, rollout: RolloutProgress) -> None:
+        """Replace the progress of a service's rollout."""
+        with self._lock:
+            self._set(self._rollouts, key, None if rollout == rollout_progress.NEW else rollout)
+
+    def generation(self, key: Key) -> Generation | None:
+        """Return a resource's generation; None if no spec was ever accepted."""
+        with self._lock:
+            return self._generations.get(key)
+
+    def generations(self) -> dict[Key, Generation]:
+        """Return the generations of all resources."""
+        with self._lock:
+            return dict(self._generations)
+
+    def accept_spec(self, key: Key, digest: str) -> bool:
+        """Accept the spec of a resource; return True if it changed, and count its generation up."""
+        with self._lock:
+            before = self._generations.get(key)
+            if before is not None and before.digest == digest:
+                return False
+            number = 1 if before is None else before.number + 1
+            observed = 0 if before is None else before.observed
+            self._set(self._generations, key, Generation(digest, number, observed))
+            return True
+
+    def mark_acted_on(self, key: Key, number: int) -> None:
+        """Record that a generation was fully acted on; an older number never replaces a newer."""
+        with self._lock:
+            before = self._generations.get(key)
+            if before is not None and before.observed < number <= before.number:
+                self._set(self._generations, key, Generation(before.digest, before.number, number))
+
+    def overrides(self, key: Key) -> Overrides:
+        """Return a service's overrides and kept revisions."""
+        with self._lock:
+            return self._overrides.get(key, NO_OVERRIDES)
+
+    def all_overrides(self) -> dict[Key, Overrides]:
+        """Return the overrides of all services that have any."""
+        with self._lock:
+            return dict(self._overrides)
+
+    def set_overrides(self, key: Key, overrides: Overrides) -> None:
+        """Replace a service's overrides and kept revisions."""
+        with self._lock:
+            self._set(self._overrides, key, None if overrides == NO_OVERRIDES else overrides)
+
+    def dependencies(self) -> dict[Key, frozenset[Key]]:
+        """Return the dependencies of services, as they were declared last."""
+        with self._lock:
+            return dict(self._dependencies)
+
+    def set_dependencies(self, dependencies: Mapping[Key, frozenset[Key]]) -> None:
+        """Save the dependencies of declared services; other services keep their saved ones."""
+        with self._lock:
+            for key, others in dependencies.items():
+                self._set(self._dependencies, key, others or None)
+
+    # Pruning
 
     @property
     def prune(self) -> PruneMemory:
-        """What the prune guard remembers."""
+        """The state of the prune guard."""
         with self._lock:
             return self._prune
 
@@ -166,83 +226,34 @@ class StateStore:
             self._prune = memory
 
     @property
-    def kept(self) -> dict[str, QuarantinedContainer]:
-        """What is in quarantine, by the container's id."""
+    def quarantined(self) -> dict[str, QuarantinedContainer]:
+        """The quarantined containers, by container id."""
         with self._lock:
-            return dict(self._kept)
+            return dict(self._quarantined)
 
-    def keep(
-        self, kept: dict[str, QuarantinedContainer], *, only: frozenset[str] | None = None
+    def set_quarantined(
+        self,
+        quarantined: dict[str, QuarantinedContainer],
+        *,
+        only: frozenset[str] | None = None,
     ) -> None:
-        """Replace what is in quarantine: of *only* these containers, where they are given."""
+        """Replace the quarantined containers; with *only*, those among these ids."""
         with self._lock:
-            for identifier in self._kept.keys() | kept.keys() if only is None else only:
-                self._set(self._kept, identifier, kept.get(identifier))
-
-    def generation(self, key: Key) -> Generation | None:
-        """Return a resource's generation; None: it was never accepted."""
-        with self._lock:
-            return self._generations.get(key)
-
-    def generations(self) -> dict[Key, Generation]:
-        """Return the generations of all resources."""
-        with self._lock:
-            return dict(self._generations)
-
-    def accept(self, key: Key, digest: str) -> bool:
-        """Note the accepted spec of a resource; return whether it is another than before."""
-        with self._lock:
-            before = self._generations.get(key)
-            if before is not None and before.digest == digest:
-                return False
-            number = 1 if before is None else before.number + 1
-            observed = 0 if before is None else before.observed
-            self._set(self._generations, key, Generation(digest, number, observed))
-            return True
-
-    def acted_on(self, key: Key, number: int) -> None:
-        """Note that a generation was fully acted on; an older one never replaces a newer."""
-        with self._lock:
-            before = self._generations.get(key)
-            if before is not None and before.observed < number <= before.number:
-                self._set(self._generations, key, Generation(before.digest, before.number, number))
-
-    def steering(self, key: Key) -> Overrides:
-        """Return what is remembered of a service's course."""
-        with self._lock:
-            return self._steerings.get(key, NO_OVERRIDES)
-
-    def steerings(self) -> dict[Key, Overrides]:
-        """Return the steering of each service by its key."""
-        with self._lock:
-            return dict(self._steerings)
-
-    def steer(self, key: Key, steering: Overrides) -> None:
-        """Replace what is remembered of a service's course."""
-        with self._lock:
-            self._set(self._steerings, key, None if steering == NO_OVERRIDES else steering)
-
-    def dependencies(self) -> dict[Key, frozenset[Key]]:
-        """Return what services depended on when they were last declared."""
-        with self._lock:
-            return dict(self._dependencies)
-
-    def depend(self, dependencies: Mapping[Key, frozenset[Key]]) -> None:
-        """Note what declared services depend on; the others keep what was noted of them."""
-        with self._lock:
-            for key, others in dependencies.items():
-                self._set(self._dependencies, key, others or None)
+            for container_id in (
+                self._quarantined.keys() | quarantined.keys() if only is None else only
+            ):
+                self._set(self._quarantined, container_id, quarantined.get(container_id))
 
     def forget_all_but(self, keys: frozenset[Key]) -> None:
-        """Forget what is neither declared nor there any more, so that memory stays bounded."""
+        """Drop resources that are neither declared nor running, so that the state stays bounded."""
         with self._lock:
-            for table in (self._histories, self._marks, self._fights):
-                for entry in [entry for entry in table if entry[0] not in keys]:
-                    self._set(table, entry, None)
+            for table in (self._histories, self._cursors, self._contentions):
+                for slot in [slot for slot in table if slot[0] not in keys]:
+                    self._set(table, slot, None)
             by_key: tuple[dict[Key, Any], ...] = (
                 self._generations,
-                self._steerings,
-                self._courses,
+                self._overrides,
+                self._rollouts,
                 self._dependencies,
             )
             for mapping in by_key:
@@ -261,24 +272,25 @@ class StateStore:
     # The file
 
     def read(self) -> None:
-        """Read the file, as it is.
+        """Read the file.
 
         Raises:
-            OSError: it can't be read.
-            BROKEN: it isn't ours.
+            OSError: the file can't be read.
+            BROKEN: the content is damaged.
         """
         self._restore(json.loads(_read_ordinary(self._file)))
 
     def load(self, *, stamp: str) -> Problem | None:
-        """Read the file, if there is one; a broken one is moved aside, as *stamp* names it.
+        """Read the file if it exists; move a damaged file aside, to a name that ends in *stamp*.
 
-        Without a stamp that one is left where it is, for whoever doesn't save.
+        Without a stamp, a damaged file stays in place: the caller never saves.
 
         Returns:
-            The problem to show, if there was one.
+            The problem to show, if the file was damaged.
 
         Raises:
-            StateError: it can't be read now, or not moved aside. It stays as it is, and may be good.
+            StateError: the file can't be read now, or can't be moved aside. It stays in place,
+                since it is possibly intact.
         """
         try:
             self.read()
@@ -298,16 +310,16 @@ class StateStore:
         return None
 
     def save(self) -> bool:
-        """Write the file if anything changed; return whether it was written.
+        """Write the file if anything changed; return True if it was written.
 
         Raises:
-            StateError: it can't be written. What changed is kept, and written the next time.
+            StateError: the file can't be written; the next save tries again.
         """
         with self._saving:
             with self._lock:
                 if not self._changed:
                     return False
-                text = json.dumps(self._as_json(), separators=(",", ":"), sort_keys=True)
+                text = json.dumps(self.to_json(), separators=(",", ":"), sort_keys=True)
                 self._changed = False
             try:
                 write_atomic(self._file, text.encode(), reach=self._reach, points="state")
@@ -321,81 +333,88 @@ class StateStore:
                 ) from error
             return True
 
-    def _as_json(self) -> dict[str, object]:
+    def to_json(self) -> dict[str, object]:
+        """Return the content of the file. Member names are those of the first version."""
         return {
             "version": VERSION,
             "prune": prune.to_json(self._prune),
             "quarantine": {
-                identifier: quarantine.to_json(kept) for identifier, kept in self._kept.items()
+                container_id: quarantine.to_json(container)
+                for container_id, container in self._quarantined.items()
             },
             "slots": [
                 [
                     str(slot[0]),
                     slot[1],
                     _optional(self._histories, slot, backoff.to_json),
-                    _optional(self._marks, slot, failures.to_json),
+                    _optional(self._cursors, slot, failures.to_json),
                 ]
-                for slot in sorted(self._histories.keys() | self._marks.keys())
+                for slot in sorted(self._histories.keys() | self._cursors.keys())
             ],
             "generations": {
-                str(key): [each.digest, each.number, each.observed]
-                for key, each in self._generations.items()
+                str(key): [generation.digest, generation.number, generation.observed]
+                for key, generation in self._generations.items()
             },
             "steerings": {
-                str(key): revisions.to_json(each) for key, each in self._steerings.items()
+                str(key): revisions.to_json(overrides) for key, overrides in self._overrides.items()
             },
             "fights": [
-                [str(slot[0]), slot[1], contention.to_json(fights)]
-                for slot, fights in sorted(self._fights.items())
+                [str(slot[0]), slot[1], contention.to_json(contentions)]
+                for slot, contentions in sorted(self._contentions.items())
             ],
             "takenDown": self._taken_down,
-            "courses": {str(key): course.to_json(each) for key, each in self._courses.items()},
+            "courses": {
+                str(key): rollout_progress.to_json(rollout)
+                for key, rollout in self._rollouts.items()
+            },
             "dependencies": {
                 str(key): sorted(map(str, others)) for key, others in self._dependencies.items()
             },
         }
 
     def _restore(self, value: Mapping[str, Any]) -> None:
+        """Parse a file's content. Members that earlier versions didn't write are optional."""
         if value["version"] != VERSION:
             raise ValueError(f"version {value['version']} is not {VERSION}")
-        remembered = prune.from_json(value["prune"])
-        # Files of controllers before there was a quarantine have none.
-        told = value.get("quarantine", {}).items()
-        kept = {identifier: quarantine.from_json(each) for identifier, each in told}
+        prune_memory = prune.from_json(value["prune"])
+        quarantined = {
+            container_id: quarantine.from_json(container)
+            for container_id, container in value.get("quarantine", {}).items()
+        }
         histories: dict[SlotKey, SlotHistory] = {}
-        marks: dict[SlotKey, ExitCursor] = {}
-        for key, slot, history, mark in value["slots"]:
-            place = (Key.parse(key), int(slot))
+        cursors: dict[SlotKey, ExitCursor] = {}
+        for key, number, history, cursor in value["slots"]:
+            slot = (Key.parse(key), int(number))
             if history is not None:
-                histories[place] = backoff.from_json(history)
-            if mark is not None:
-                marks[place] = failures.from_json(mark)
-        fights: dict[SlotKey, dict[str, Contention]] = {
-            (Key.parse(key), int(slot)): contention.from_json(each)
-            for key, slot, each in value.get("fights", ())  # older files lack it
+                histories[slot] = backoff.from_json(history)
+            if cursor is not None:
+                cursors[slot] = failures.from_json(cursor)
+        contentions: dict[SlotKey, dict[str, Contention]] = {
+            (Key.parse(key), int(number)): contention.from_json(fields)
+            for key, number, fields in value.get("fights", ())
         }
         generations = {
             Key.parse(key): Generation(str(digest), int(number), int(observed))
             for key, (digest, number, observed) in value["generations"].items()
         }
-        # What was written before there were any has none.
-        steerings = {
-            Key.parse(key): revisions.from_json(each)
-            for key, each in value.get("steerings", {}).items()
+        overrides = {
+            Key.parse(key): revisions.from_json(member)
+            for key, member in value.get("steerings", {}).items()
         }
         dependencies = {
             Key.parse(key): frozenset(map(Key.parse, others))
             for key, others in value.get("dependencies", {}).items()
         }
-        courses = {
-            Key.parse(key): course.from_json(each) for key, each in value.get("courses", {}).items()
+        rollouts = {
+            Key.parse(key): rollout_progress.from_json(member)
+            for key, member in value.get("courses", {}).items()
         }
         with self._lock:
-            self._fights = fights
-            self._taken_down = str(value.get("takenDown", ""))  # older files lack it
-            self._prune, self._histories, self._marks = remembered, histories, marks
-            self._generations, self._kept = generations, kept
-            self._steerings, self._courses = steerings, courses
+            self._contentions = contentions
+            self._taken_down = str(value.get("takenDown", ""))
+            self._prune, self._histories, self._cursors = prune_memory, histories, cursors
+            self._generations, self._quarantined = generations, quarantined
+            self._overrides, self._rollouts = overrides, rollouts
             self._dependencies = dependencies
 
 
@@ -406,7 +425,7 @@ def _optional(
 
 
 def _read_ordinary(path: Path) -> bytes:
-    """Read a file that is no link and no pipe: root reads here too, in the controller's folder."""
+    """Read a regular file; never a link or a pipe, because root reads the controller's folder too."""
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     with os.fdopen(os.open(path, flags), "rb") as file:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):

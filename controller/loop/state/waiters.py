@@ -1,4 +1,4 @@
-"""Which services wait for which others, as their last passes ended; and who needn't any more."""
+"""Which services wait for which other services, as of their last passes."""
 
 from __future__ import annotations
 
@@ -10,21 +10,22 @@ from controller.model.names import Key
 
 
 class Waiters:
-    """The services that wait for others. Guarded by its holder's lock."""
+    """Services that wait for other services. Not thread-safe: the holder's lock guards it."""
 
     def __init__(self) -> None:
         self._waits: dict[Key, tuple[Wait, ...]] = {}
 
-    def note(self, key: Key, waits: tuple[Wait, ...]) -> None:
-        """Note what the last pass of a service was kept from; () takes it out."""
+    def set_waits(self, key: Key, waits: tuple[Wait, ...]) -> None:
+        """Replace the waits of a service's last pass; () removes the service."""
         self._waits.pop(key, None)
         if waits:
             self._waits[key] = waits
 
-    def over(self, key: Key, order: Callable[[], Ordering]) -> list[Key]:
-        """Return those that waited for *key*, or are it, and wouldn't for the same cause now.
+    def released_by(self, key: Key, order: Callable[[], Ordering]) -> list[Key]:
+        """Return the services to wake after a pass of *key*: *key* itself, or waiters for *key*.
 
-        Not those that would only wait again: a dependency that fails and fails wakes nobody.
+        A service that would only wait again for the same cause isn't woken: a dependency that
+        keeps failing wakes nothing.
         """
         concerned = {
             waiting: {wait.cause for wait in waits}
@@ -35,6 +36,6 @@ class Waiters:
         return [k for k, causes in concerned.items() if now and not causes <= now.causes(k)]
 
     def forget_all_but(self, keys: Iterable[Key]) -> None:
-        """Forget what is neither declared nor there any more."""
+        """Drop services that are neither declared nor running."""
         for gone in self._waits.keys() - set(keys):
             del self._waits[gone]

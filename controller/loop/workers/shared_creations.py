@@ -46,13 +46,15 @@ class SharedCreations:
             match action:
                 case CreateNetwork() | CreateVolume():
                     what = (action.verb, action.target)
-                    fights = {
+                    contentions = {
                         each: contention.saw(fight, fight.altered, now)
                         for each, fight in self._fights.items()
                     }
-                    before = replace(fights.get(what, contention.CALM), altered=frozenset())
-                    fights[what] = contention.saw(before, (action.target,), now)
-                    self._fights = {each: fight for each, fight in fights.items() if fight.times}
+                    before = replace(contentions.get(what, contention.CALM), altered=frozenset())
+                    contentions[what] = contention.saw(before, (action.target,), now)
+                    self._fights = {
+                        each: fight for each, fight in contentions.items() if fight.times
+                    }
                 case RemoveNetwork():
                     self._fights.pop(("create-network", action.target), None)
                 case _:

@@ -72,7 +72,7 @@ def test_what_the_broker_ends_at_each_start_is_tried_after_growing_pauses_and_st
     assert starts(HOUR_S) == 12, "one each five minutes"
     assert len(home.engine.done) - before == 3 * 12, "it is created, the last one removed, started"
     # A controller that is started anew knows it still.
-    home.memory.save()
+    home.store.save()
     home.restart()
     assert home.settle() == []
     # Who mends the cause changes the document, or asks.
@@ -184,7 +184,7 @@ def test_what_trimtab_removed_itself_was_removed_by_nobody_else(tmp_path: Path) 
         home.declare(service(replicas=2))
         home.let_pass(10)
     assert home.condition("web", "Contended") == ("", "")
-    assert home.memory.all_fights() == {}
+    assert home.store.all_contentions() == {}
     assert home.engine.contexts[-1].cause == "slot 2 is missing"
 
 
@@ -200,7 +200,7 @@ def test_after_down_what_failed_before_is_tried_at_once_and_what_people_hold_sta
     home.declare(service(rev="c", rollout={"onFailure": "Pause"}), held)
     home.let_pass(60)
     assert home.condition("web", "Paused")[0] == "True"
-    home.memory.save()
+    home.store.save()
 
     home.engine.world = replace(home.engine.world, containers=(), taken_down="d1")
     home.engine.fault = lambda _action: None
@@ -213,11 +213,11 @@ def test_after_down_what_failed_before_is_tried_at_once_and_what_people_hold_sta
         assert home.condition("web", condition) == ("", "")
     assert home.condition("web", "Stalled")[0] == "False"
     assert home.condition("held", "Suspended")[0] == "True"
-    assert home.memory.generation(service().key) is not None
+    assert home.store.generation(service().key) is not None
     # It is taken account of once.
     home.engine.fault = ends_each_start(home)
     home.declare(service(rev="d"), held)
     home.let_pass(10)
-    home.memory.save()
+    home.store.save()
     home.restart()
     assert home.settle() == [], "in its pause"

@@ -153,7 +153,7 @@ def plant(
     controller = Controller(
         source=files,
         engine=ProbedEngine(engine, Prober(probes, Clock())),
-        memory=memory,
+        store=memory,
         clock=Clock(),
         random=lambda: 0.0,
         fetch_rules=lambda: PassPolicy(worlds.NAMES, judge, "policy"),

@@ -176,12 +176,12 @@ class House:
 
     def restart(self) -> None:
         """Start the controller anew, as after a crash: only what was saved is left."""
-        self.memory = StateStore(self.folder / "state.json")
-        problem = self.memory.load(stamp="1")
+        self.store = StateStore(self.folder / "state.json")
+        problem = self.store.load(stamp="1")
         self.controller = Controller(
             source=self.files,
             engine=ProbedEngine(self.engine, Prober(self.probes, self.watch)),
-            memory=self.memory,
+            store=self.store,
             clock=self.watch,
             random=lambda: 0.0,
             fetch_rules=self.rules,

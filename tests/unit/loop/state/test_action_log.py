@@ -38,7 +38,7 @@ def test_each_action_is_noted_after_it_was_performed_or_failed() -> None:
     assert engine.perform(start("good"), Context()) == "an id"
     with pytest.raises(EngineFailed):
         engine.perform(start("bad"), Context())
-    found = [(act.number, act.at, act.action.target, act.error) for act in log.acts()]
+    found = [(act.number, act.at, act.action.target, act.error) for act in log.actions()]
     assert found == [(1, 60.0, "good", None), (2, 60.0, "bad", "it can't")]
     assert log.last == 2
 
@@ -46,5 +46,5 @@ def test_each_action_is_noted_after_it_was_performed_or_failed() -> None:
 def test_the_oldest_are_dropped() -> None:
     log = ActionLog(Clock())
     for _ in range(ACTS_MAX + 1):
-        log.note(start("good"))
-    assert (log.acts()[0].number, log.last) == (2, ACTS_MAX + 1)
+        log.append(start("good"))
+    assert (log.actions()[0].number, log.last) == (2, ACTS_MAX + 1)

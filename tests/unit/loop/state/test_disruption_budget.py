@@ -41,9 +41,9 @@ def test_one_that_is_down_already_isnt_counted_twice() -> None:
 
 def test_one_that_runs_again_makes_room() -> None:
     share = three_down(Time())
-    share.saw(KEYS[0], running=False)
+    share.record_observation(KEYS[0], running=False)
     assert share.take(KEYS[3], ALL) is not None
-    share.saw(KEYS[0], running=True)
+    share.record_observation(KEYS[0], running=True)
     assert share.take(KEYS[3], ALL) is None
 
 

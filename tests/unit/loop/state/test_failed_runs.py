@@ -50,7 +50,7 @@ def failed(number: int = 1, **more: Any) -> Container:
 
 
 def note(log: FailureLog, *containers: Container) -> None:
-    log.note(service(replicas=3), containers, controller_restarts=frozenset(), rejected={})
+    log.record(service(replicas=3), containers, controller_restarts=frozenset(), rejected={})
 
 
 def test_a_failed_container_is_read_once(tmp_path: Path) -> None:
@@ -186,7 +186,7 @@ def test_all_that_is_kept_can_be_read_again(tmp_path: Path, letter: str) -> None
         for slot in range(1, OF_A_SERVICE + 1):
             seen = failed(slot % 10, id=f"{number}-{slot}")
             seen = replace(seen, key=declared.key, slot=slot)
-            log.note(declared, [seen], controller_restarts=frozenset(), rejected={})
+            log.record(declared, [seen], controller_restarts=frozenset(), rejected={})
     assert len(log.runs()) == OF_ALL
     log.save()
     assert (tmp_path / "failures.json").stat().st_size <= SIZE_MAX

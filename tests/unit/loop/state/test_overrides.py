@@ -54,7 +54,7 @@ def running(home: House) -> list[str]:
 
 
 def outcomes(home: House) -> list[tuple[str, str]]:
-    kept = home.memory.steering(WEB).revisions
+    kept = home.store.overrides(WEB).revisions
     return [(short(each.revision), each.outcome) for each in kept]
 
 
@@ -135,7 +135,7 @@ def test_a_generation_that_a_held_service_has_not_acted_on_is_not_observed(tmp_p
     home.declare(written("env: {C: red}", AT_ONCE), service("api"))
     act(home, "suspend")
     home.let_pass(600)
-    generation = home.memory.generation(WEB)
+    generation = home.store.generation(WEB)
     assert generation is not None
     assert (generation.number, generation.observed) == (3, 2)
 
@@ -157,7 +157,7 @@ def test_a_rollback_pins_until_its_document_asks_for_something_else(
     home.settle()
     assert running(home) == [f"web.{n}-{short(GREEN.revision)}" for n in (1, 2)]
     assert home.condition("web", "RolledBack") == ("", "")
-    assert home.memory.steering(WEB).pin is None
+    assert home.store.overrides(WEB).pin is None
 
 
 def test_a_pinned_service_is_healed_as_it_is_pinned(tmp_path: Path) -> None:
@@ -176,7 +176,7 @@ def test_resuming_goes_on_to_what_is_declared(tmp_path: Path) -> None:
     act(home, "resume")
     home.settle()
     assert running(home) == [f"web.1-{short(GREEN.revision)}"]
-    generation = home.memory.generation(WEB)
+    generation = home.store.generation(WEB)
     assert generation is not None and generation.observed == generation.number == 2
 
 
@@ -186,7 +186,7 @@ def test_a_restart_replaces_each_container_once(tmp_path: Path) -> None:
     assert act(home, "restart") == "2 containers to be replaced"
     home.settle()
     assert running(home) == ["web.1-bbbbbbbb.2", "web.2-bbbbbbbb.2"]
-    assert home.memory.steering(WEB).restarting is None
+    assert home.store.overrides(WEB).restarting is None
     assert home.let_pass(3600) == []
 
 
@@ -221,9 +221,9 @@ def test_it_is_durable_once_it_is_answered(tmp_path: Path) -> None:
 
 def test_who_only_asks_changes_nothing(tmp_path: Path) -> None:
     home = house(tmp_path, service(), there=(container(),))
-    before = home.memory.steerings()
+    before = home.store.all_overrides()
     done = home.controller.act(ServiceAct("suspend", WEB, BY), only_ask=True)
-    assert (done.changed, home.memory.steerings()) == (True, before)
+    assert (done.changed, home.store.all_overrides()) == (True, before)
 
 
 def test_an_act_before_anything_was_read_reads_the_files(tmp_path: Path) -> None:
@@ -242,7 +242,7 @@ def test_a_restart_that_nobody_can_look_at_is_not_begun(tmp_path: Path) -> None:
     home.engine.away = EngineUnavailable("engine.unavailable", "it is away")
     with pytest.raises(EngineUnavailable):
         act(home, "restart")
-    assert home.memory.steering(WEB).restarting is None
+    assert home.store.overrides(WEB).restarting is None
 
 
 def test_a_plan_is_applied_no_further_once_people_want_something_else(tmp_path: Path) -> None:
@@ -268,7 +268,7 @@ def test_exits_of_a_suspended_service_are_not_counted(tmp_path: Path) -> None:
         again = replace(there, restart_count=count)
         home.engine.world = replace(home.engine.world, containers=(again,))
         home.let_pass(310)
-    assert home.memory.histories() == {}
+    assert home.store.histories() == {}
 
 
 def test_no_rollout_fails_for_what_becomes_of_a_suspended_service(tmp_path: Path) -> None:
@@ -276,4 +276,4 @@ def test_no_rollout_fails_for_what_becomes_of_a_suspended_service(tmp_path: Path
     act(home, "suspend")
     home.engine.change("web.1-bbbbbbbb", lambda c: replace(c, health="unhealthy"))
     home.let_pass(3600)
-    assert home.memory.course(WEB).failed == ""
+    assert home.store.rollout(WEB).failed == ""

@@ -49,14 +49,14 @@ def create(rev: str = "b", target: str = "web.1-bbbbbbbb") -> CreateContainer:
 def test_a_failed_action_is_held_until_its_time_and_its_count_stays_with_it() -> None:
     watch = Watch()
     retries, what = Retries(watch, no_luck), signature(create(), "p")
-    assert retries.held(WEB, what) is None
-    assert retries.failed(WEB, what, EngineFailed("x", "")) == 1
-    held = retries.held(WEB, what)
+    assert retries.deferred(WEB, what) is None
+    assert retries.record_failure(WEB, what, EngineFailed("x", "")) == 1
+    held = retries.deferred(WEB, what)
     assert held is not None
     assert retries.remaining_s(held) == 1
     watch.time += 1.0
-    assert retries.held(WEB, what) is None
-    assert retries.failed(WEB, what, EngineFailed("x", "")) == 2
+    assert retries.deferred(WEB, what) is None
+    assert retries.record_failure(WEB, what, EngineFailed("x", "")) == 2
 
 
 def test_a_changed_spec_or_policy_makes_it_another_action_and_the_next_name_does_not() -> None:
@@ -80,9 +80,9 @@ def test_what_is_not_wanted_any_more_is_forgotten() -> None:
     retries = Retries(Watch(), no_luck)
     kept, gone = signature(create(), "p"), signature(create(rev="c"), "p")
     for what in (kept, gone):
-        retries.failed(WEB, what, EngineFailed("x", ""))
-    retries.keep(WEB, frozenset({kept}))
-    assert retries.held(WEB, kept) is not None
-    assert retries.held(WEB, gone) is None
+        retries.record_failure(WEB, what, EngineFailed("x", ""))
+    retries.keep_only(WEB, frozenset({kept}))
+    assert retries.deferred(WEB, kept) is not None
+    assert retries.deferred(WEB, gone) is None
     retries.reset(WEB)
-    assert retries.held(WEB, kept) is None
+    assert retries.deferred(WEB, kept) is None

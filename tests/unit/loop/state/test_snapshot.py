@@ -35,7 +35,7 @@ def test_one_services_look_replaces_its_containers_and_its_namespaces_networks()
     )
     ended = Ending("c1", "container.remove", "operator", 0, "2026-01-01T00:00:00Z")
     part = replace(part, endings={"c1": ended}, taken_down="d1")
-    merged = snapshot.merged(WHOLE, part, WEB)
+    merged = snapshot.merge(WHOLE, part, WEB)
     assert ids(merged.containers) == ["id:api.1-bbbbbbbb", "id:web.2-bbbbbbbb"]
     assert merged.networks == (PROD,)
     assert merged.images == {**WHOLE.images, "new:1": Image("sha256:2")}
@@ -44,14 +44,14 @@ def test_one_services_look_replaces_its_containers_and_its_namespaces_networks()
 
 
 def test_a_look_at_a_network_leaves_containers_as_they_were() -> None:
-    merged = snapshot.merged(WHOLE, engine(networks=()), Key("Network", "default", "x"))
+    merged = snapshot.merge(WHOLE, engine(networks=()), Key("Network", "default", "x"))
     assert merged.containers == WHOLE.containers
     assert merged.networks == (PROD,)
 
 
 def test_a_merged_snapshot_is_asked_anew() -> None:
     assert ids(WHOLE.of(WEB)) == ["id:web.1-bbbbbbbb"]
-    assert snapshot.merged(WHOLE, engine(), WEB).of(WEB) == ()
+    assert snapshot.merge(WHOLE, engine(), WEB).of(WEB) == ()
 
 
 def glimpses(*containers: Container) -> frozenset[ContainerSummary]:
@@ -67,7 +67,7 @@ def test_a_list_shows_which_services_differ_and_clients_containers_never_count()
     known = engine(web, api, theirs)
 
     def differ(*seen: Container) -> list[str]:
-        return sorted(key.name for key in snapshot.differing(known, glimpses(*seen)))
+        return sorted(key.name for key in snapshot.changed_services(known, glimpses(*seen)))
 
     assert differ(web, api, theirs) == []
     assert differ(web, api) == []

@@ -31,14 +31,14 @@ WEB, API = service_key("default", "web"), service_key("default", "api")
 
 def filled(file: Path) -> StateStore:
     memory = StateStore(file)
-    memory.remember((WEB, 1), SlotHistory(count=2, recent=(1000.5, 1001.0)))
-    memory.set_mark((WEB, 1), ExitCursor("c1", 3, "2026-01-01T00:00:00Z"))
-    memory.set_mark((API, 2), ExitCursor("c2"))
-    memory.accept(WEB, "digest")
-    memory.acted_on(WEB, 1)
+    memory.set_history((WEB, 1), SlotHistory(count=2, recent=(1000.5, 1001.0)))
+    memory.set_exit_cursor((WEB, 1), ExitCursor("c1", 3, "2026-01-01T00:00:00Z"))
+    memory.set_exit_cursor((API, 2), ExitCursor("c2"))
+    memory.accept_spec(WEB, "digest")
+    memory.mark_acted_on(WEB, 1)
     memory.prune = PruneMemory(device=7, going=frozenset({API}), passed=((API, 1000.0),))
-    memory.keep({"c2": QuarantinedContainer(30.5, 1000.0, "boot", 4000.0)})
-    memory.steer(WEB, SUSPENDED)
+    memory.set_quarantined({"c2": QuarantinedContainer(30.5, 1000.0, "boot", 4000.0)})
+    memory.set_overrides(WEB, SUSPENDED)
     return memory
 
 
@@ -48,28 +48,32 @@ def test_what_was_saved_is_there_after_a_restart(tmp_path: Path) -> None:
     again = StateStore(file)
     assert again.load(stamp="1") is None
     assert again.histories() == {(WEB, 1): SlotHistory(count=2, recent=(1000.5, 1001.0))}
-    assert again.mark((WEB, 1)) == ExitCursor("c1", 3, "2026-01-01T00:00:00Z")
-    assert again.mark((API, 2)) == ExitCursor("c2")
+    assert again.exit_cursor((WEB, 1)) == ExitCursor("c1", 3, "2026-01-01T00:00:00Z")
+    assert again.exit_cursor((API, 2)) == ExitCursor("c2")
     assert again.generations() == {WEB: Generation("digest", 1, 1)}
     assert again.prune == PruneMemory(device=7, going=frozenset({API}), passed=((API, 1000.0),))
-    assert again.kept == {"c2": QuarantinedContainer(30.5, 1000.0, "boot", 4000.0)}
+    assert again.quarantined == {"c2": QuarantinedContainer(30.5, 1000.0, "boot", 4000.0)}
 
 
 def test_after_down_how_containers_failed_is_forgotten_and_nothing_else(tmp_path: Path) -> None:
     file = tmp_path / "state.json"
     memory = filled(file)
-    memory.set_course(WEB, RolloutProgress("v1:a", failed="it is unhealthy", good="v1:b"))
-    memory.set_fights((WEB, 1), {"removed": Contention((1000.0,), 1, frozenset({"c1"}))})
-    memory.start_over("d1")
+    memory.set_rollout(WEB, RolloutProgress("v1:a", failed="it is unhealthy", good="v1:b"))
+    memory.set_contentions((WEB, 1), {"removed": Contention((1000.0,), 1, frozenset({"c1"}))})
+    memory.reset_after_down("d1")
     assert memory.save()
     again = StateStore(file)
     assert again.load(stamp="1") is None
     assert again.taken_down == "d1"
-    assert (again.histories(), again.all_fights(), again.mark((WEB, 1))) == ({}, {}, None)
-    assert again.course(WEB) == RolloutProgress("v1:a", good="v1:b")
-    assert again.steering(WEB) == SUSPENDED
+    assert (again.histories(), again.all_contentions(), again.exit_cursor((WEB, 1))) == (
+        {},
+        {},
+        None,
+    )
+    assert again.rollout(WEB) == RolloutProgress("v1:a", good="v1:b")
+    assert again.overrides(WEB) == SUSPENDED
     assert again.generations() == {WEB: Generation("digest", 1, 1)}
-    assert again.kept == memory.kept
+    assert again.quarantined == memory.quarantined
 
 
 def test_a_file_from_before_there_was_a_quarantine_is_read(tmp_path: Path) -> None:
@@ -80,9 +84,9 @@ def test_a_file_from_before_there_was_a_quarantine_is_read(tmp_path: Path) -> No
     file.write_text(json.dumps(written))
     again = StateStore(file)
     assert again.load(stamp="1") is None
-    assert again.kept == {}
-    assert again.mark((API, 2)) == ExitCursor("c2")
-    assert again.steerings() == {WEB: SUSPENDED}
+    assert again.quarantined == {}
+    assert again.exit_cursor((API, 2)) == ExitCursor("c2")
+    assert again.all_overrides() == {WEB: SUSPENDED}
 
 
 def test_a_file_of_before_there_were_suspensions_is_read(tmp_path: Path) -> None:
@@ -92,21 +96,21 @@ def test_a_file_of_before_there_were_suspensions_is_read(tmp_path: Path) -> None
     file.write_text(json.dumps(older))
     memory = StateStore(file)
     assert memory.load(stamp="1") is None
-    assert (memory.steerings(), memory.steering(WEB)) == ({}, NO_OVERRIDES)
+    assert (memory.all_overrides(), memory.overrides(WEB)) == ({}, NO_OVERRIDES)
     assert memory.generations() == {WEB: Generation("digest", 1, 1)}
 
 
 def test_what_is_as_declared_takes_no_room(tmp_path: Path) -> None:
     memory = filled(tmp_path / "state.json")
-    memory.steer(WEB, NO_OVERRIDES)
-    assert memory.steerings() == {}
+    memory.set_overrides(WEB, NO_OVERRIDES)
+    assert memory.all_overrides() == {}
 
 
 def test_nothing_is_written_when_nothing_changed(tmp_path: Path) -> None:
     memory = filled(tmp_path / "state.json")
     assert memory.save()
-    memory.remember((WEB, 1), SlotHistory(count=2, recent=(1000.5, 1001.0)))
-    memory.accept(WEB, "digest")
+    memory.set_history((WEB, 1), SlotHistory(count=2, recent=(1000.5, 1001.0)))
+    memory.accept_spec(WEB, "digest")
     assert not memory.save()
 
 
@@ -139,7 +143,7 @@ def test_a_broken_file_is_moved_aside_and_told(tmp_path: Path, text: str) -> Non
     assert problem.code == "state.damaged"
     assert (tmp_path / "state.json.broken-17").read_text() == text
     assert memory.histories() == {}
-    memory.accept(WEB, "digest")
+    memory.accept_spec(WEB, "digest")
     assert memory.save()
     assert (tmp_path / "state.json.broken-17").read_text() == text
 
@@ -165,7 +169,7 @@ def test_a_file_that_cannot_be_read_now_is_no_reason_to_begin_anew(tmp_path: Pat
     assert "Too many open files" in caught.value.message
     assert [path.name for path in tmp_path.iterdir()] == ["state.json"]
     assert memory.load(stamp="1") is None
-    assert memory.steering(WEB) == SUSPENDED
+    assert memory.overrides(WEB) == SUSPENDED
 
 
 def test_a_broken_file_that_cannot_be_moved_aside_is_not_begun_anew_over(tmp_path: Path) -> None:
@@ -210,7 +214,7 @@ def test_a_crash_at_any_point_leaves_the_old_file_or_the_new_one(
 
     memory = StateStore(file, reach=reach)
     memory.load(stamp="1")
-    memory.accept(WEB, "another")
+    memory.accept_spec(WEB, "another")
     with pytest.raises(Killed):
         memory.save()
     again = StateStore(file)
@@ -222,7 +226,7 @@ def test_a_crash_at_any_point_leaves_the_old_file_or_the_new_one(
 def test_every_point_is_reached_once_a_save(tmp_path: Path) -> None:
     reached: list[str] = []
     memory = StateStore(tmp_path / "state.json", reach=reached.append)
-    memory.accept(WEB, "digest")
+    memory.accept_spec(WEB, "digest")
     memory.save()
     assert reached == POINTS
 
@@ -262,12 +266,12 @@ def test_a_save_that_failed_is_made_up_for(tmp_path: Path) -> None:
 
 def test_a_generation_counts_changes_and_never_goes_back(tmp_path: Path) -> None:
     memory = StateStore(tmp_path / "state.json")
-    assert memory.accept(WEB, "a")
-    assert not memory.accept(WEB, "a")
-    assert memory.accept(WEB, "b")
-    memory.acted_on(WEB, 2)
-    memory.acted_on(WEB, 1)
-    memory.acted_on(WEB, 3)
+    assert memory.accept_spec(WEB, "a")
+    assert not memory.accept_spec(WEB, "a")
+    assert memory.accept_spec(WEB, "b")
+    memory.mark_acted_on(WEB, 2)
+    memory.mark_acted_on(WEB, 1)
+    memory.mark_acted_on(WEB, 3)
     assert memory.generation(WEB) == Generation("b", 2, 2)
 
 
@@ -276,8 +280,8 @@ def test_what_is_neither_declared_nor_there_is_forgotten(tmp_path: Path) -> None
     memory.forget_all_but(frozenset({API}))
     assert memory.histories() == {}
     assert memory.generations() == {}
-    assert memory.mark((WEB, 1)) is None
-    assert memory.mark((API, 2)) == ExitCursor("c2")
+    assert memory.exit_cursor((WEB, 1)) is None
+    assert memory.exit_cursor((API, 2)) == ExitCursor("c2")
 
 
 def test_neither_reading_nor_writing_follows_a_link(tmp_path: Path) -> None:
