@@ -17,7 +17,7 @@ MINUTES ?=
 PERCENT ?= 5
 SUITE ?=
 
-.PHONY: help setup run down test lint format sim sim-sweep sim-planted mutants bench bench-gate bench-journal gate-cases fuzz compat docker-py docs lock clean
+.PHONY: help setup run down test check lint format sim sim-sweep sim-planted mutants bench bench-gate bench-journal gate-cases fuzz compat docker-py docs lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' \
@@ -45,7 +45,10 @@ test: setup ## every test; as root on an engine of its own
 	@$(PYTHON) tools/engine install
 	@$(PYTHON) -m pytest --numprocesses $(JOBS) --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(ARGS)
 
-lint: setup ## ruff, mypy and the import contracts
+check: setup ## lint, types, import contracts, unit and golden tests: the inner loop
+	@$(PYTHON) -m pytest -q --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder tests/unit tests/golden $(ARGS)
+
+lint: setup ## ruff, mypy, the import contracts, and code that stands twice
 	@$(PYTHON) -m pytest -q tests/unit/test_lint.py
 
 format: setup ## lay out the code as lint wants it
