@@ -15,8 +15,8 @@ from controller.broker.gate.state import GateState
 from controller.broker.guards.lookup import OwnContainer, can_see
 from controller.core.admission.dns_names import (
     DnsNames,
-    answering,
     clashes,
+    make_dns_names,
     of_item,
     of_summary,
     service_of,
@@ -107,7 +107,7 @@ def reserve_names(call: GateRequest, state: GateState, mine: DnsNames) -> Iterat
 def names_after_rename(found: OwnContainer, name: str) -> DnsNames:
     """Return what a container answers to under another name."""
     item = found.item
-    return answering(item.owner, item.admitted.networks, [name], service=service_of(item))
+    return make_dns_names(item.owner, item.admitted.networks, [name], service=service_of(item))
 
 
 def names_after_join(found: OwnContainer, network: str, aliases: tuple[str, ...]) -> DnsNames:
@@ -115,4 +115,4 @@ def names_after_join(found: OwnContainer, network: str, aliases: tuple[str, ...]
     whole = of_item(found.item)
     host = str((found.inspect.get("Config") or {}).get("Hostname") or "")
     told = (*whole.names, host, *aliases)
-    return answering(found.item.owner, [network], told, service=whole.service)
+    return make_dns_names(found.item.owner, [network], told, service=whole.service)

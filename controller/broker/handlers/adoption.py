@@ -262,7 +262,7 @@ class _Survey:
             candidate.findings.append(Finding("image.missing", "Image", reason, "pull it first"))
             return
         actor = adoption.actor_of(claim, self._policy)
-        body = adoption.asked_of(inspect, image, actor=actor, defaults=self._defaults)
+        body = adoption.create_body_of(inspect, image, actor=actor, defaults=self._defaults)
         reference = claim.image if actor.role is Role.CONTROLLER else self._admitted_name(image)
         if actor.role is not Role.CONTROLLER:
             body["Image"] = reference

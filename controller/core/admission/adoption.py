@@ -1,9 +1,10 @@
-"""Adoption: taking over what carries this instance's label, without the journal that made it.
+"""Adoption: an instance takes over objects with its label that its journal did not create.
 
-Pure. What a container was admitted with is read from the engine's inspect: the request is written
-that would have led to it, judged as a create of today's is, and the container must be what that
-create would have made. Whoever reaches further than the policy isn't adopted: the inventory says
-what was admitted, and a label alone says nothing. It runs on, and is nobody's to touch.
+Pure. The create that would have led to the container is reconstructed from the engine's inspect.
+The rules judge this create like a new one, and the container must equal its result. A container
+with more rights than the policy gives is not adopted: the inventory alone records the admitted
+rights, and a label proves nothing. Such a container keeps running, and nobody can touch it through
+the gate.
 """
 
 from __future__ import annotations
@@ -24,31 +25,31 @@ from controller.model.policy.document import OPERATOR_OWNER, Policy
 from controller.model.records import Actor, Role
 
 ObjectKind = Literal["network", "volume", "container"]
-#: In the order in which they are adopted: containers need the others.
+#: In order of adoption: containers need networks and volumes.
 KINDS: tuple[ObjectKind, ...] = ("network", "volume", "container")
 ORIGINS = {Role.CONTROLLER.value, Role.CLIENT.value}
 
-#: What a container has from its image where its create said nothing.
+#: Members of Config that a container inherits from its image.
 _INHERITED = frozenset(
     {
         *("ArgsEscaped", "Cmd", "Entrypoint", "Healthcheck", "OnBuild"),
         *("Shell", "StopSignal", "User", "WorkingDir"),
     }
 )
-#: What the engine hides and write-protects in /proc and /sys unless somebody says otherwise; each
-#: version has more, and the kernel is looked at as well.
+#: Paths that the engine hides or write-protects in /proc and /sys by default. Newer versions have
+#: more. ``core.enforcement.kernel_compare`` checks the kernel's state as well.
 _MASKED = frozenset({"/proc/kcore", "/proc/keys", "/sys/firmware"})
 _READ_ONLY = frozenset({"/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"})
-#: Members of HostConfig that the gate writes whatever is asked for.
+#: Members of HostConfig that the gate writes for every request.
 _HARDENED = ("CapDrop", "SecurityOpt", "LogConfig")
 
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """What labels say of an object. Whoever has the engine's socket can write them."""
+    """The labels of an object. Anybody with the engine's socket can write them."""
 
     kind: ObjectKind
-    id: str  # a volume's is its name
+    id: str  # for a volume, its name
     name: str
     origin: str = ""
     owner: str = ""
@@ -61,17 +62,17 @@ class Claim:
 
     @property
     def subject(self) -> str:
-        """How an operator names it."""
+        """The operator's name for the object."""
         return self.id if self.kind == "container" else f"{self.kind}:{self.id}"
 
     @property
     def made_s(self) -> float | None:
-        """When its intent was made, in seconds since the epoch."""
+        """The time of its intent, in seconds since the epoch; None if the intent is malformed."""
         return timestamp_s(self.intent)
 
 
 def claim_of(kind: ObjectKind, inspect: Mapping[str, Any]) -> Claim:
-    """Return what an object's labels say."""
+    """Return the labels of an object."""
     config = inspect.get("Config") or {} if kind == "container" else inspect
     labels = config.get("Labels") or {}
     name = str(inspect.get("Name") or "").removeprefix("/")
@@ -91,8 +92,9 @@ def claim_of(kind: ObjectKind, inspect: Mapping[str, Any]) -> Claim:
 
 
 def judge_claim(claim: Claim, *, taken: Iterable[str]) -> Iterator[Finding]:
-    """Yield why the labels of an object can't be this instance's own; *taken* are the intents of
-    others that carry its label.
+    """Yield the reasons why an object's labels cannot be this instance's own.
+
+    *taken* are the intents of other objects with the instance's label.
     """
     if claim.origin not in ORIGINS or claim.made_s is None:
         reason = "its labels aren't as a broker writes them"
@@ -103,7 +105,7 @@ def judge_claim(claim: Claim, *, taken: Iterable[str]) -> Iterator[Finding]:
 
 
 def actor_of(claim: Claim, policy: Policy) -> Actor:
-    """Return who made it, as far as its labels tell."""
+    """Return the creator of an object, as far as its labels say."""
     if claim.origin == Role.CONTROLLER.value:
         return Actor(uid=-1, gid=-1, pid=0, role=Role.CONTROLLER)
     if claim.owner == OPERATOR_OWNER:
@@ -113,7 +115,7 @@ def actor_of(claim: Claim, policy: Policy) -> Actor:
 
 
 def judge_plain(claim: Claim, inspect: Mapping[str, Any]) -> Iterator[Finding]:
-    """Yield what keeps a network or a volume from being ours: the engine's own kind, no options."""
+    """Yield the reasons why a network or volume cannot be ours: another driver, or options."""
     wanted = "bridge" if claim.kind == "network" else "local"
     if inspect.get("Driver") != wanted or (claim.kind == "volume" and inspect.get("Options")):
         reason = f"the {claim.kind} {claim.name} has options or a driver: it may be anything"
@@ -129,22 +131,22 @@ def judge_plain(claim: Claim, inspect: Mapping[str, Any]) -> Iterator[Finding]:
 
 @dataclass(frozen=True, slots=True)
 class Defaults:
-    """What the engine gives where nothing is asked for, as it says of itself."""
+    """The engine's defaults, as the engine reports them."""
 
     cgroupns: str = "private"
     runtime: str = "runc"
 
     @classmethod
     def of(cls, info: Mapping[str, Any]) -> Defaults:
-        """Return them from the engine's ``/info``."""
+        """Return the defaults from the engine's ``/info``."""
         cgroupns = "host" if str(info.get("CgroupVersion") or "") == "1" else "private"
         return cls(cgroupns, str(info.get("DefaultRuntime") or "runc"))
 
 
-def asked_of(
+def create_body_of(
     inspect: Mapping[str, Any], image: Mapping[str, Any], *, actor: Actor, defaults: Defaults
 ) -> dict[str, object]:
-    """Return the create that leads to such a container, in the form of a client's body."""
+    """Return the create body, in a client's form, that leads to such a container."""
     config, own = inspect.get("Config") or {}, image.get("Config") or {}
     body: dict[str, object] = {
         member: value
@@ -173,7 +175,7 @@ def asked_of(
 def _asked_labels(
     labels: Mapping[str, str], images: Mapping[str, str], actor: Actor
 ) -> dict[str, str]:
-    """Return the labels without the broker's, and without those that came with the image."""
+    """Return the labels without those from the broker or the image."""
     written = {*names.BROKER_LABELS}
     if actor.role is not Role.CONTROLLER:
         written |= {*names.CONTROLLER_LABELS}
@@ -185,7 +187,7 @@ def _asked_labels(
 
 
 def _asked_host(host: Mapping[str, Any], defaults: Defaults) -> dict[str, object]:
-    """Return HostConfig without what the engine filled in."""
+    """Return HostConfig without the values that the engine filled in."""
     asked = dict(host)
     if set(host.get("MaskedPaths") or ()) >= _MASKED:
         asked.pop("MaskedPaths")
@@ -204,9 +206,10 @@ def _asked_host(host: Mapping[str, Any], defaults: Defaults) -> dict[str, object
 
 
 def judge_likeness(admission: AdmissionDecision, inspect: Mapping[str, Any]) -> Iterator[Finding]:
-    """Yield in what a container isn't what the gate makes of such a create.
+    """Yield the differences between a container and the gate's result for its create.
 
-    A limit that it hasn't would have been given, a network that it is in beside its own left out.
+    The gate would add a limit that the container lacks, and leave out a network that the create
+    does not name.
     """
     assert admission.settings is not None, "an admitted create has settings"
     now = settings(inspect)

@@ -1,7 +1,7 @@
-"""Admission of calls without a body of their own: what their query may say.
+"""Admission of requests without a body: the query parameters of pull, start, stop, kill and others.
 
-A query comes decoded, each name once. What goes out is written anew; a parameter that isn't
-known is refused unless it is empty.
+The query arrives decoded, with each name once. The forwarded query is rebuilt. An unknown parameter
+is refused unless its value is empty or false.
 """
 
 from __future__ import annotations
@@ -60,18 +60,17 @@ def admit_pull(
     policy: Policy,
     host: str = "",
 ) -> AdmissionDecision:
-    """Judge images/create by its query (fromImage, tag, platform); ``query`` is rebuilt.
+    """Judge ``images/create`` by its query, and rebuild ``fromImage``, ``tag`` and ``platform``.
 
-    *host* is the engine's own platform, where it is known.
-
-    ``summary`` has ``reference``, canonical. Importing (fromSrc) is how images are forged.
+    *host* is the engine's platform, '' if unknown. ``summary`` has the canonical ``reference``. An
+    import (``fromSrc``) is refused, because an import can forge an image.
     """
     findings = [import_refused("fromSrc")] if query.get("fromSrc") else []
     findings += _unknown(query, ("fromImage", "tag", "platform", "fromSrc"))
     name, tag = query.get("fromImage", ""), query.get("tag", "")
     text = name
     if tag:
-        # Clients split REPOSITORY:TAG and REPOSITORY@DIGEST here.
+        # Clients send the part after REPOSITORY: or REPOSITORY@ as the tag.
         text = f"{name}@{tag}" if is_image_id(tag) else f"{name}:{tag}"
     findings += judge_reference(text, policy, path="fromImage")
     platform = query.get("platform", "")
@@ -86,25 +85,25 @@ def admit_pull(
         ("tag", reference.digest or reference.tag),
         ("platform", platform),
     ]
-    admitted = AdmissionDecision(
+    decision = AdmissionDecision(
         verdict_of(()),
         query=tuple((key, value) for key, value in pairs if value),
         summary=_summary_of(reference),
     )
-    return with_tolerated(admitted, findings, policy.modes)
+    return with_tolerated(decision, findings, policy.modes)
 
 
 def admit_reference(
     reference: str, *, policy: Policy, by_client: bool = False
 ) -> AdmissionDecision:
-    """Judge a look at an image in its registry (distribution), or trusting a local one."""
+    """Judge a registry look-up of an image (``distribution``), or the trust in a local image."""
     findings = list(judge_reference(reference, policy, path="image"))
     if refused := enforced_findings(findings, policy.modes):
         return deny(
             with_grants(refused, GrantRequest(reference=reference, by_client=by_client), policy)
         )
-    admitted = AdmissionDecision(verdict_of(()), summary=_summary_of(parse_reference(reference)))
-    return with_tolerated(admitted, findings, policy.modes)
+    decision = AdmissionDecision(verdict_of(()), summary=_summary_of(parse_reference(reference)))
+    return with_tolerated(decision, findings, policy.modes)
 
 
 def _summary_of(reference: Reference) -> dict[str, object]:
@@ -112,7 +111,7 @@ def _summary_of(reference: Reference) -> dict[str, object]:
 
 
 def admit_start(query: Query) -> AdmissionDecision:
-    """Judge a start: no checkpoints, which are folders of the host."""
+    """Judge a start. A checkpoint is refused, because it is a folder of the host."""
     findings = [
         Finding("start.checkpoint", name, "a checkpoint is a folder of the host", "leave it out")
         for name in ("checkpoint", "checkpoint-dir")
@@ -124,7 +123,7 @@ def admit_start(query: Query) -> AdmissionDecision:
 
 
 def admit_restart_allowed(image: str, *, policy: Policy) -> AdmissionDecision:
-    """Judge starting a container made under another policy: its image must still be admitted."""
+    """Judge the start of a container of an older policy: its image must still be admitted."""
     findings = list(judge_reference(image, policy, path="Image"))
     if enforced_findings(findings, policy.modes):
         return deny(enforced_findings(findings, policy.modes))
@@ -132,7 +131,7 @@ def admit_restart_allowed(image: str, *, policy: Policy) -> AdmissionDecision:
 
 
 def admit_stop(query: Query) -> AdmissionDecision:
-    """Judge a stop or restart: ``t`` 0 to 300, ``signal`` a name or number that exists."""
+    """Judge a stop or restart: ``t`` is 0 to 300, ``signal`` an existing name or number."""
     findings = _unknown(query, ("t", "signal"))
     findings += _signal(query)
     seconds = query.get("t", "")
@@ -143,7 +142,7 @@ def admit_stop(query: Query) -> AdmissionDecision:
 
 
 def admit_kill(query: Query) -> AdmissionDecision:
-    """Judge a kill: ``signal``."""
+    """Judge a kill by its ``signal``."""
     return _with_query(query, ("signal",), [*_unknown(query, ("signal",)), *_signal(query)])
 
 
@@ -157,7 +156,7 @@ def _signal(query: Query) -> list[Finding]:
 def admit_remove(query: Query) -> AdmissionDecision:
     """Judge a container's removal: ``force`` passes, ``v`` is dropped, ``link`` is refused.
 
-    Volumes outlive containers: ``v`` is never forwarded.
+    ``v`` is never forwarded, because volumes outlive containers.
     """
     findings = _unknown(query, ("force", "v", "link"))
     for name in ("force", "v", "link"):
@@ -173,7 +172,7 @@ def admit_remove(query: Query) -> AdmissionDecision:
 
 
 def admit_image_remove(query: Query) -> AdmissionDecision:
-    """Judge an image's removal: ``force`` and ``noprune`` pass, since nothing uses it."""
+    """Judge an image's removal: ``force`` and ``noprune`` pass, since the image is unused."""
     flags = ("force", "noprune")
     findings = _unknown(query, flags)
     for name in flags:
@@ -188,9 +187,10 @@ def admit_image_remove(query: Query) -> AdmissionDecision:
 def admit_rename(
     query: Query, *, actor: Actor, policy: Policy, admitted: str, origin: str = "client"
 ) -> AdmissionDecision:
-    """Judge a rename; *admitted* is the container's name in the inventory, *origin* who made it.
+    """Judge a rename.
 
-    What the controller made has a final name: it may be given back, by whoever asks.
+    *admitted* is the container's name in the inventory, *origin* the creator's role. Names of the
+    controller's containers are final: anybody may restore such a name, and nobody may change it.
     """
     name = query.get("name", "")
     findings = [*_unknown(query, ("name",)), *judge_name(name, "name", most=policy.names.max)]

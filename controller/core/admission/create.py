@@ -82,7 +82,7 @@ def needs(
 ) -> Needs:
     """Return the objects and paths to look up before the rules can judge this create.
 
-    Useful only for a request that the preview does not deny already.
+    Useful only for a request that the preview does not deny.
     """
     case = preview_case(request, name="", actor=actor, policy=policy)
     binds = [mount.source for mount in request.mounts if mount.type == "bind"]
@@ -133,11 +133,10 @@ def admit_create(
 
     Args:
         request: the parsed body.
-        name: the query's ``name``; '' if unset, then a client's container gets a generated name.
+        name: the query's ``name``. If unset (''), a client's container gets a generated name.
         actor: the authenticated sender.
         policy: the policy in force.
-        facts: the results of the look-ups; None for a preview, which skips the rules that need
-            them.
+        facts: the results of the look-ups. None for a preview, which skips the rules with facts.
         stamp: the instance and the intent, which become labels.
         platform: the query's ``platform``, '' if unset.
     """

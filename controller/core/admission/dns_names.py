@@ -1,9 +1,8 @@
-"""What containers answer to by name, and that nobody takes over a name of another owner's.
+"""The DNS names of containers, and the check against taking over another owner's name.
 
-On a network of ours the engine resolves a container's name, its aliases and its host name. Where
-owners share a network, a name that two of them answer to would lead the one's traffic to the
-other. First come, first served: who comes later is refused. The containers of one service are none
-that come later: its owner may change.
+On a network of ours the engine resolves a container's name, aliases and host name. If owners share
+a network, one name for two containers could lead traffic to the wrong one. So the later container
+is refused. Containers of one service never clash, because the owner of a service can change.
 """
 
 from __future__ import annotations
@@ -20,60 +19,58 @@ from controller.model.inventory import ContainerItem
 
 @dataclass(frozen=True, slots=True)
 class DnsNames:
-    """Whose container answers to which names, in which networks (by name).
-
-    ``service`` is the key of the service that the controller made it for; '' for a client's.
-    """
+    """The names of one container, and the networks (by name) on which they resolve."""
 
     owner: str
     networks: frozenset[str]
     names: frozenset[str]
-    service: str = ""
+    service: str = ""  # key of the service if the controller created the container, else ''
 
 
-def answering(
-    owner: str, networks: Iterable[str], told: Iterable[str], *, service: str = ""
+def make_dns_names(
+    owner: str, networks: Iterable[str], texts: Iterable[str], *, service: str = ""
 ) -> DnsNames:
-    """Return one; names resolve in any case, and an empty one is none."""
-    lowered = frozenset(name.lower() for name in told if name)
+    """Return the names in lower case, as DNS ignores case, without empty ones."""
+    lowered = frozenset(text.lower() for text in texts if text)
     return DnsNames(owner, frozenset(networks), lowered, service)
 
 
 def of_item(item: ContainerItem) -> DnsNames:
-    """Return what a container of the inventory answers to."""
-    # A client's service is a label; it resolves only where it is an alias, too.
+    """Return the names of a container in the inventory."""
+    # For a client's container the service is only a label, not a name that resolves.
     service = item.service if item.origin == "controller" else ""
-    told = (item.admitted.name, service, *item.aliases)
-    return answering(item.owner, item.admitted.networks, told, service=service_of(item))
+    texts = (item.admitted.name, service, *item.aliases)
+    return make_dns_names(item.owner, item.admitted.networks, texts, service=service_of(item))
 
 
 def service_of(item: ContainerItem) -> str:
-    """Return the key of the service that a container was made for; '' for a client's."""
+    """Return the key of a container's service; '' for a client's container."""
     return f"{item.namespace}/{item.service}" if item.origin == "controller" else ""
 
 
 def of_summary(summary: Mapping[str, Any]) -> DnsNames:
-    """Return what the container of an open create will answer to, by its intent's summary."""
+    """Return the future names of the container of an open create, by the summary of its intent."""
     labels, settings = mapping_member(summary, "labels"), mapping_member(summary, "settings")
     by_controller = labels.get(names.ORIGIN) == "controller"
     service = str(labels.get(names.SERVICE, "")) if by_controller else ""
-    told = (str(summary.get("name", "")), service, *texts_of(summary.get("answersTo")))
+    texts = (str(summary.get("name", "")), service, *texts_of(summary.get("answersTo")))
     owner, networks = str(labels.get(names.OWNER, "")), texts_of(settings.get("networks"))
     key = f"{labels.get(names.NAMESPACE, '')}/{service}" if by_controller else ""
-    return answering(owner, networks, told, service=key)
+    return make_dns_names(owner, networks, texts, service=key)
 
 
-def beside_its_name(request: CreateRequest, aliases: Iterable[str]) -> list[str]:
-    """Return what a new container answers to besides its name, for the journal."""
+def extra_names(request: CreateRequest, aliases: Iterable[str]) -> list[str]:
+    """Return a new container's host name and aliases, for the journal."""
     return sorted({name for name in (request.hostname, *aliases) if name})
 
 
 def clashes(
     mine: DnsNames, others: Iterable[DnsNames], *, free: Iterable[str] = ()
 ) -> Iterator[Finding]:
-    """Yield each name of mine that another owner's container answers to where both are.
+    """Yield a finding for each name of *mine* that another owner's container also has.
 
-    Not what the service's own containers answer to, whoever owned it when they were made. *free* are names that the policy leaves to everybody.
+    Only containers on a shared network count. Containers of the same service do not count, whoever
+    owned the service at their create. *free* are the names that the policy leaves to everybody.
     """
     taken: set[str] = set()
     for other in others:

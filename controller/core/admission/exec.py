@@ -1,8 +1,9 @@
-"""Admission of execs: a command that an operator runs in a container that runs already.
+"""Admission of execs: a command that an operator runs in a running container.
 
-It shares the container's cgroup, mounts and networks. What it could have beyond the container is
-judged here: privileges, another user, a folder where the runtime's files can be reached,
-variables that choose code. Judged twice, when it is created and when it is started.
+An exec shares the container's cgroup, mounts and networks. These rules judge the rights that an
+exec could have beyond the container: privileges, another user, a working folder from which the
+runtime's files are reachable, and variables that choose code. The gate judges an exec twice: when
+the client creates it, and when the client starts it.
 """
 
 from __future__ import annotations
@@ -33,25 +34,24 @@ from controller.model.policy.document import Policy
 
 
 def admit_exec(request: ExecRequest, *, policy: Policy, container_user: str) -> AdmissionDecision:
-    """Judge an exec; *container_user* is who the container runs as, '' for root.
+    """Judge an exec; *container_user* is the container's user, '' for root.
 
-    ``summary`` tells the program and how many arguments it has: never the arguments themselves,
-    nor values of variables, which may be secrets.
+    ``summary`` has the program and the number of arguments. Arguments and values of variables may
+    be secrets, so the summary never has them.
     """
     findings = [*_enabled(policy), *request.findings]
     findings += _command(request)
     findings += _user(request.user, policy, container_user)
     findings += judge_environment(request.env, policy)
-    refusing = enforced_findings(findings, policy.modes)
-    if refusing:
+    if refused := enforced_findings(findings, policy.modes):
         asked = GrantRequest(CreateRequest(env=request.env))
-        return deny(with_grants(refusing, asked, policy), summary_of(request))
-    judged = AdmissionDecision(verdict_of(()), _body(request), summary=summary_of(request))
-    return with_tolerated(judged, findings, policy.modes)
+        return deny(with_grants(refused, asked, policy), summary_of(request))
+    decision = AdmissionDecision(verdict_of(()), _body(request), summary=summary_of(request))
+    return with_tolerated(decision, findings, policy.modes)
 
 
 def admit_exec_start(start: ExecStart, request: ExecRequest, *, hijack: bool) -> AdmissionDecision:
-    """Judge how an exec is started; *hijack* tells whether the client takes the connection over."""
+    """Judge the start of an exec; *hijack* is True if the client takes over the connection."""
     findings = [*start.findings]
     if request.attach_stdin and not start.detach and not hijack:
         reason = "it reads its input from the connection, which this request doesn't take over"
@@ -68,9 +68,10 @@ def admit_exec_start(start: ExecStart, request: ExecRequest, *, hijack: bool) ->
 
 
 def summary_of(request: ExecRequest) -> dict[str, object]:
-    """Return what the journal has of an exec.
+    """Return the journal's summary of an exec.
 
-    A whole command line in the program's place, a common slip, is told up to its first blank.
+    A common mistake is a whole command line in the program's place. The summary therefore ends the
+    program at its first blank.
     """
     return {
         "program": next(iter(request.command[0].split()), "") if request.command else "",
@@ -96,7 +97,7 @@ def _command(request: ExecRequest) -> Findings:
 
 
 def _user(user: str, policy: Policy, container_user: str) -> Findings:
-    """Root by name only where the policy says so: it is more than most containers run as."""
+    """Root needs the policy's permission, since most containers have fewer rights than root."""
     if policy.security.require_non_root:
         yield from judge_non_root(user or container_user)
     elif user and not policy.exec.root and _is_root(user):

@@ -63,8 +63,11 @@ from controller.model.records import Actor, Role
 POOLS_MAX = 4
 
 
-def _may_be_met(existing: NetworkFacts, actor: Actor, owner: str, kind: str) -> bool:
-    """Tell whether a create may meet this network of its name: the engine says that it exists."""
+def _is_own_existing(existing: NetworkFacts, actor: Actor, owner: str, kind: str) -> bool:
+    """Return True if the actor owns the existing network of this name.
+
+    The engine then answers that the network exists.
+    """
     if not existing.ours:
         return False
     if kind:
@@ -81,7 +84,10 @@ def admit_network(
     stamp: Stamp,
     routes: tuple[str, ...] = (),
 ) -> AdmissionDecision:
-    """Judge a network create; *existing* is what holds the name already, *routes* are the host's."""
+    """Judge a network create.
+
+    *existing* is the network of the same name, if any; *routes* are the host's.
+    """
     labels = dict(request.labels)
     owner = owner_of(actor, labels.get(names.OWNER, ""))
     namespace = namespace_of(actor, labels.get(names.NAMESPACE, ""), policy)
@@ -95,10 +101,10 @@ def admit_network(
         *_network_kind(request, actor, policy, kind),
         *_judge_pools(request, actor, policy, routes),
     ]
-    if existing is not None and not _may_be_met(existing, actor, owner, kind):
-        # To a client another owner's network is as foreign as somebody else's.
-        met = existing if kind else replace(existing, ours=False)
-        findings.append(foreign_network(met, "Name", kind, actor))
+    if existing is not None and not _is_own_existing(existing, actor, owner, kind):
+        # A client gets the same answer for another owner's network and for a foreign network.
+        facts = existing if kind else replace(existing, ours=False)
+        findings.append(foreign_network(facts, "Name", kind, actor))
     if refused := enforced_findings(findings, policy.modes):
         asked = GrantRequest(
             owner=owner,
@@ -113,9 +119,9 @@ def admit_network(
     if internal and not request.internal:
         changes.append(AdmissionPatch("network.internal", "internal: no way out"))
     final = replace(request, internal=internal)
-    labelled = namespace if actor.role is Role.CONTROLLER else ""
-    made = _made_network(final, actor, owner, labelled, stamp, tuple(changes))
-    return with_tolerated(made, findings, policy.modes)
+    label = namespace if actor.role is Role.CONTROLLER else ""
+    decision = _admit_final_network(final, actor, owner, label, stamp, tuple(changes))
+    return with_tolerated(decision, findings, policy.modes)
 
 
 def _network_name(name: str, actor: Actor, policy: Policy, namespace: str) -> Findings:
@@ -133,7 +139,7 @@ def _network_name(name: str, actor: Actor, policy: Policy, namespace: str) -> Fi
 
 
 def _in_namespace(name: str, namespace: str, path: str, besides: tuple[str, ...] = ()) -> Findings:
-    """What the controller makes is called after its namespace, so that none takes another's."""
+    """The controller names objects after their namespace, so that namespaces never share a name."""
     if name in besides:
         return
     own = name.removeprefix(qualified(namespace, ""))
@@ -142,7 +148,7 @@ def _in_namespace(name: str, namespace: str, path: str, besides: tuple[str, ...]
         yield Finding("name.mismatch", path, reason, f"call it {qualified(namespace, 'NAME')}")
 
 
-#: What each implied network must be: internal, masquerade, inter-container traffic.
+#: The properties of each implied network: internal, masquerade, inter-container traffic.
 _SHAPES = {
     "isolated": (True, True, True),
     "ingress": (False, False, False),
@@ -180,7 +186,7 @@ def _network_kind(request: NetworkRequest, actor: Actor, policy: Policy, kind: s
 def _judge_pools(
     request: NetworkRequest, actor: Actor, policy: Policy, routes: tuple[str, ...]
 ) -> Findings:
-    """Yield which addresses a network may not have: they could shadow routes of the host."""
+    """Yield the addresses that a network must not have: they could shadow routes of the host."""
     granted = () if actor.role is Role.CONTROLLER else policy.networks.subnets
     if len(request.pools) > POOLS_MAX:
         reason = f"{len(request.pools)} subnets: at most {POOLS_MAX}"
@@ -201,7 +207,7 @@ def _judge_pools(
                 "choose them within it",
             )
         elif route := overlapping_route(pool.subnet, routes):
-            # The host, and so all its containers, would find what is there in this network instead.
+            # Traffic of the host and its containers to the route would end in this network.
             reason = f"{pool.subnet} overlaps {route}, to which this host has a route"
             remedy = "choose another subnet, or leave out Config"
         else:
@@ -210,15 +216,15 @@ def _judge_pools(
 
 
 def _is_within(text: str, ranges: Iterable[str]) -> bool:
-    """Return True if a text is an IPv4 network or address within one of some networks."""
+    """Return True if a text is an IPv4 network or address within one of *ranges*."""
     try:
         network = ipaddress.IPv4Network(text)
     except ValueError:
         return False
-    return any(network.subnet_of(ipaddress.IPv4Network(each)) for each in ranges)
+    return any(network.subnet_of(ipaddress.IPv4Network(text)) for text in ranges)
 
 
-def _made_network(
+def _admit_final_network(
     request: NetworkRequest,
     actor: Actor,
     owner: str,
@@ -248,8 +254,8 @@ def _made_network(
 
 
 def _pool(pool: Pool) -> RequestBody:
-    told = {"Subnet": pool.subnet, "IPRange": pool.ip_range, "Gateway": pool.gateway}
-    return {name: value for name, value in told.items() if value}
+    members = {"Subnet": pool.subnet, "IPRange": pool.ip_range, "Gateway": pool.gateway}
+    return {name: value for name, value in members.items() if value}
 
 
 def _object_labels(
@@ -265,7 +271,7 @@ def _object_labels(
 def admit_implied_network(
     name: str, *, actor: Actor, policy: Policy, stamp: Stamp
 ) -> AdmissionDecision:
-    """Return the create of one of a client's implied networks, which the gate makes on first use."""
+    """Return the create of a client's implied network; the gate creates it on first use."""
     namespace = namespace_of(actor, "", policy)
     kind = implied_kind(policy, name, namespace)
     owner = owner_of(actor, "")
@@ -279,15 +285,15 @@ def admit_implied_network(
         masquerade=None if masquerade else False,
         icc=None if icc else False,
     )
-    # It is its namespace's, not this owner's alone: whoever comes next joins it too. The
-    # controller uses it where it is, and doesn't take it for one of its own to remove.
-    return _made_network(request, actor, owner, namespace, stamp, ())
+    # The namespace label marks the network as shared: other owners of the namespace join it too.
+    # The controller uses the network if it exists, and does not remove it as its own.
+    return _admit_final_network(request, actor, owner, namespace, stamp, ())
 
 
 def named_volume(
     request: VolumeRequest, *, actor: Actor, policy: Policy, stamp: Stamp
 ) -> VolumeRequest:
-    """Return a volume's create with a name: one that is made from its intent, if there is none."""
+    """Return a volume's create with a name, made from the intent if the request has none."""
     if request.name or actor.role is Role.CONTROLLER or not policy.mounts.create_volumes:
         return request
     name = f"{owner_of(actor, '')}-{stamp.intent.replace('-', '')[-12:]}"
@@ -302,9 +308,9 @@ def admit_volume(
     existing: VolumeFacts | None,
     stamp: Stamp,
 ) -> AdmissionDecision:
-    """Judge a volume create; *existing* is what holds the name already.
+    """Judge a volume create; *existing* is the volume of the same name, if any.
 
-    The engine answers a create of a volume that exists with that volume, whoever's it is.
+    For an existing name the engine answers with that volume, whoever the owner is.
     """
     labels = dict(request.labels)
     owner = owner_of(actor, labels.get(names.OWNER, ""))
@@ -319,7 +325,7 @@ def admit_volume(
     if by_controller:
         findings += _in_namespace(request.name, namespace, "Name")
     elif existing is None:
-        findings += _slots_own(request.name)
+        findings += _judge_slot_volume_name(request.name)
     if request.driver not in {"", "local"}:
         reason = f"the driver {request.driver!r}"
         findings.append(Finding("volume.driver", "Driver", reason, "use local"))
@@ -339,14 +345,15 @@ def admit_volume(
             by_client=actor.role is Role.CLIENT,
         )
         return deny(with_grants(refused, asked, policy))
-    stamped = _object_labels(
+    object_labels = _object_labels(
         request.labels, actor, owner, namespace if by_controller else "", stamp
     )
-    return with_tolerated(_made_volume(request.name, stamped), findings, policy.modes)
+    decision = _admit_final_volume(request.name, object_labels)
+    return with_tolerated(decision, findings, policy.modes)
 
 
-def _slots_own(name: str) -> Findings:
-    """Refuse a name that would keep a service's replica from its volume, which has a name of this form."""
+def _judge_slot_volume_name(name: str) -> Findings:
+    """Refuse a name in the form of a slot's volume: it could keep a replica from its volume."""
     if is_slot_volume(name):
         reason = f"{quote(name)} is a name as trimtab gives them to volumes of replicas"
         remedy = "choose another name, for the container if its image declares the volume"
@@ -356,17 +363,17 @@ def _slots_own(name: str) -> Findings:
 def admit_kept_volume(
     name: str, *, owner: str, namespace: str, service: str, actor: Actor, stamp: Stamp
 ) -> AdmissionDecision:
-    """Return the create of a volume that the policy keeps for a slot or a client's container.
+    """Return the create of a volume for a slot or a client's container.
 
-    *namespace* is that of the container's label: '' for a client's.
+    *namespace* is the one in the container's label, '' for a client's container.
     """
-    if actor.role is not Role.CONTROLLER and (reserved := list(_slots_own(name))):
+    if actor.role is not Role.CONTROLLER and (reserved := list(_judge_slot_volume_name(name))):
         return deny(reserved)
     asked = ((names.SERVICE, service),) if service else ()
-    return _made_volume(name, _object_labels(asked, actor, owner, namespace, stamp))
+    return _admit_final_volume(name, _object_labels(asked, actor, owner, namespace, stamp))
 
 
-def _made_volume(name: str, labels: dict[str, str]) -> AdmissionDecision:
+def _admit_final_volume(name: str, labels: dict[str, str]) -> AdmissionDecision:
     body: RequestBody = {"Name": name, "Driver": "local", "Labels": labels}
     summary: RequestBody = {
         "name": name,
@@ -383,18 +390,18 @@ def admit_connect(
     current: ContainerFacts,
     network: NetworkFacts | None,
 ) -> AdmissionDecision:
-    """Judge a network connect of a container that the gate found to be ours and the actor's.
+    """Judge a network connect of a container of the actor's, as the gate has found out.
 
-    It may join what a create of it might have named: its implied networks and its owner's own;
-    by the controller's hand only what it was made with.
+    A client's container may join the networks that its create could have named: the implied ones
+    and its owner's own. The controller connects a container only to networks of its create.
     """
     findings = [*request.findings]
-    joined, case = _joining(request, actor, policy, current, network)
+    joined, case = _find_network(request, actor, policy, current, network)
     if joined is None:
         findings.append(_unknown(request.endpoint.network))
     else:
         findings += judge_network(case, joined, "network")
-        findings += _allowed_beside(case, current, joined)
+        findings += _judge_mode(case, current, joined)
         if actor.role is Role.CONTROLLER and joined.name not in current.admitted_networks:
             reason = f"the container wasn't made with {joined.name}"
             findings.append(Finding("network.endpoints", "network", reason, "make it anew"))
@@ -427,9 +434,9 @@ def admit_disconnect(
     current: ContainerFacts,
     network: NetworkFacts | None,
 ) -> AdmissionDecision:
-    """Judge a network disconnect likewise; what isn't ours may be left, and not joined again."""
+    """Judge a network disconnect. A foreign network may be left, but not joined again."""
     findings = [*request.findings]
-    joined, case = _joining(request, actor, policy, current, network)
+    joined, case = _find_network(request, actor, policy, current, network)
     if joined is None:
         findings.append(_unknown(request.endpoint.network))
     elif actor.role is Role.CLIENT:
@@ -445,35 +452,36 @@ def _unknown(name: str) -> Finding:
     return Finding("network.unknown", "network", f"there is no network {name!r}", "create it first")
 
 
-def _joining(
+def _find_network(
     request: ConnectRequest,
     actor: Actor,
     policy: Policy,
     current: ContainerFacts,
     network: NetworkFacts | None,
 ) -> tuple[NetworkFacts | None, Case]:
-    asked = request.endpoint.network
+    """Return the facts of the requested network, and the case of the container."""
+    name = request.endpoint.network
     labels = (
         (names.OWNER, current.owner),
         (names.NAMESPACE, current.namespace),
         (names.SERVICE, current.service),
     )
-    found = {asked: network} if network is not None else {}
-    # What may be joined is decided by whose container it is, not by who asks.
+    facts = CreateFacts(networks={name: network} if network is not None else {})
+    # The container's creator decides which networks it joins, not the sender of this request.
     role = Role.CONTROLLER if current.origin == "controller" else Role.CLIENT
-    whose = replace(actor, role=role, owner=current.owner)
+    creator = replace(actor, role=role, owner=current.owner)
     case = case_of_existing(
         CreateRequest(labels=labels),
-        actor=whose,
+        actor=creator,
         policy=policy,
-        facts=CreateFacts(networks=found),
+        facts=facts,
         name=current.settings.name,
     )
-    return network_facts(case, asked), case
+    return network_facts(case, name), case
 
 
-def _allowed_beside(case: Case, current: ContainerFacts, network: NetworkFacts) -> Findings:
-    """A container stays in its mode: what has no way out isn't given one afterwards."""
+def _judge_mode(case: Case, current: ContainerFacts, network: NetworkFacts) -> Findings:
+    """A container keeps its mode: one without a way out does not get one later."""
     kind = implied_kind(case.policy, network.name, case.namespace)
     remedy = "make the container anew with the mode that it needs"
     if current.network_mode == "none":

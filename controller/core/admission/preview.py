@@ -1,7 +1,7 @@
-"""Admission without look-ups: what plans, the status and the commands ask before a request is sent.
+"""Admission without look-ups, for plans, the status and commands.
 
-Pure. The rules are those of the gate (``core.admission.create``), except the ones that need facts
-of the engine. So the broker may still refuse a request that the preview allows.
+Pure. The rules are the gate's (``core.admission.create``), except the rules that need facts of the
+engine. The broker can therefore still refuse a request that the preview allows.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ def preview_action(policy: Policy, action: AnyAction, body: dict[str, object] | 
 def check_create(
     policy: Policy, body: object, *, name: str = "", actor: Actor = OPERATOR
 ) -> AdmissionDecision:
-    """Judge a create body by itself, as ``policy check`` does."""
+    """Judge a create body without facts, as ``policy check`` does."""
     return admit_create(
         parse_create(body),
         name=name,
@@ -99,7 +99,7 @@ def check_create(
 
 
 def check_network(policy: Policy, action: CreateNetwork) -> AdmissionDecision:
-    """Judge a planned create of a network by itself."""
+    """Judge a planned create of a network without facts."""
     request = parse_network(network_body(action))
     return admit_network(
         request, actor=CONTROLLER, policy=policy, existing=None, stamp=PREVIEW_STAMP
@@ -107,7 +107,7 @@ def check_network(policy: Policy, action: CreateNetwork) -> AdmissionDecision:
 
 
 def check_volume(policy: Policy, action: CreateVolume) -> AdmissionDecision:
-    """Judge a planned create of a volume by itself."""
+    """Judge a planned create of a volume without facts."""
     request = parse_volume(volume_body(action))
     return admit_volume(
         request, actor=CONTROLLER, policy=policy, existing=None, stamp=PREVIEW_STAMP
@@ -119,7 +119,6 @@ def outline_body(
 ) -> dict[str, object]:
     """Return the body that the gate would build from a create, also from a refused one.
 
-    For display only: the gate never forwards this body. Values that the policy refuses appear as
-    the request has them.
+    For display only: the gate never forwards this body. Refused values appear unchanged.
     """
     return body_of(finish(preview_case(request, name=name, actor=actor, policy=policy)))

@@ -1,6 +1,6 @@
-"""The body that the engine gets instead of the client's: made anew from typed values.
+"""The body that the engine receives in place of the client's, rebuilt from typed values.
 
-Every key is written here, in the engine's own case, and every value comes from a typed request
+This module writes every key, in the engine's own spelling. Every value comes from a typed request
 or from the policy. No object of a client passes through.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from controller.core.admission.dns_names import beside_its_name
+from controller.core.admission.dns_names import extra_names
 from controller.core.encoding.image_reference import without_credentials
 from controller.core.encoding.quoting import shorten
 from controller.core.encoding.strict_json import fold
@@ -38,13 +38,14 @@ from controller.model.policy.values import NANO, format_cpus
 from controller.model.quantities import format_bytes
 from controller.model.records import Actor, Role
 
-_TOLD_MAX = 256
+#: Characters of each text in the summary of a refused create.
+_TEXT_MAX = 256
 NO_NEW_PRIVILEGES = "no-new-privileges:true"
 
 
 @dataclass(frozen=True, slots=True)
 class FinalRequest:
-    """An admitted create with every default in it, and what was changed on the way."""
+    """An admitted create with all defaults filled in, and the list of changes."""
 
     name: str
     image: str
@@ -55,7 +56,7 @@ class FinalRequest:
 
     @property
     def settings(self) -> Settings:
-        """What the inventory will say that the container was admitted with."""
+        """The settings that the inventory records as admitted."""
         limits = self.request.limits
         return Settings(
             name=self.name,
@@ -74,7 +75,7 @@ class FinalRequest:
 
 
 def finish(case: Case) -> FinalRequest:
-    """Return the create with the policy's defaults; nothing that was asked for is changed."""
+    """Return the create with the policy's defaults; requested values stay as they are."""
     request, policy = case.request, case.policy
     request = replace(
         request,
@@ -88,13 +89,12 @@ def finish(case: Case) -> FinalRequest:
     name = name_of(case)
     networks = joined(case)
     image = case.image.id if case.image else request.image
-    labels = stamped(case)
-    final = FinalRequest(name, image, request, networks, labels, ())
-    return replace(final, changes=tuple(_told(case, final)))
+    final = FinalRequest(name, image, request, networks, labels_of(case), ())
+    return replace(final, changes=tuple(_changes(case, final)))
 
 
 def with_defaults(limits: ResourceLimits, policy: Policy, cpus: int) -> ResourceLimits:
-    """Return limits with a default for each that is unset; never more CPUs than the host has."""
+    """Return limits with a default for each unset one; never more CPUs than the host has."""
     resources = policy.resources
     memory = limits.memory or resources.memory.default
     most = min(resources.cpus.default, cpus * NANO) if cpus else resources.cpus.default
@@ -112,14 +112,14 @@ def log_with_defaults(log: LogConfig, policy: Policy) -> LogConfig:
     limits, options = policy.logs, dict(log.options)
     usual = "json-file" if "json-file" in limits.drivers else limits.drivers[0]
     if "max-size" not in options:
-        # One file of a bounded size is bounded: only what isn't gets the policy's numbers.
+        # A configuration with max-size is bounded already: only others get the policy's numbers.
         options.setdefault("max-file", str(limits.default_files))
         options["max-size"] = str(limits.default_size)
     return LogConfig(log.type or usual, tuple(sorted(options.items())))
 
 
 def _exposed(request: CreateRequest) -> tuple[str, ...]:
-    """Return the exposed ports, the published ones among them: else the engine ignores those."""
+    """Return the exposed ports and the published ones: the engine ignores unexposed ports."""
     published = (f"{port.container}/{port.protocol}" for port in request.ports)
     return tuple(sorted({*request.exposed_ports, *published}))
 
@@ -135,8 +135,8 @@ def _bounded(mount: MountRequest, policy: Policy) -> MountRequest:
     return replace(mount, size=mount.size or policy.resources.tmpfs.default)
 
 
-def stamped(case: Case) -> tuple[tuple[str, str], ...]:
-    """Return all labels: the client's own, and ours over them and over the image's."""
+def labels_of(case: Case) -> tuple[tuple[str, str], ...]:
+    """Return all labels: ours override the client's, and both override the image's."""
     request = case.request
     ours = dict.fromkeys(names.CONTROLLER_LABELS, "")
     if case.by_controller:
@@ -144,7 +144,7 @@ def stamped(case: Case) -> tuple[tuple[str, str], ...]:
     ours |= origin_labels(case.actor, case.stamp)
     ours |= {names.OWNER: case.owner, names.SERVICE: case.service}
     own = {key: value for key, value in request.labels if not is_reserved(key)}
-    return tuple(sorted({**_shadowed(case), **own, **ours}.items()))
+    return tuple(sorted({**_blanked_image_labels(case), **own, **ours}.items()))
 
 
 def origin_labels(actor: Actor, stamp: Stamp) -> dict[str, str]:
@@ -157,8 +157,8 @@ def origin_labels(actor: Actor, stamp: Stamp) -> dict[str, str]:
     }
 
 
-def _shadowed(case: Case) -> dict[str, str]:
-    """Return empty values for an image's labels that nobody may set: they'd show through."""
+def _blanked_image_labels(case: Case) -> dict[str, str]:
+    """Return empty values for reserved and denied labels of the image, which containers inherit."""
     denied = tuple(fold(prefix) for prefix in case.policy.labels.denied_prefixes)
     return {
         key: ""
@@ -167,10 +167,10 @@ def _shadowed(case: Case) -> dict[str, str]:
     }
 
 
-def _told(case: Case, final: FinalRequest) -> list[AdmissionPatch]:
-    """Return a sentence on each thing that was added."""
+def _changes(case: Case, final: FinalRequest) -> list[AdmissionPatch]:
+    """Return one patch for each change of the request."""
     asked, limits = case.request, final.request.limits
-    told = [
+    rows = [
         ("image.pinned", f"runs the image {final.image}", case.image is not None),
         ("name.given", f"is called {final.name}", not case.name),
         ("default.memory", f"memory {format_bytes(limits.memory)}", not asked.limits.memory),
@@ -196,22 +196,22 @@ def _told(case: Case, final: FinalRequest) -> list[AdmissionPatch]:
             "no set-user-id programs or devices in memory filesystems",
             any(mount.form == "tmpfs" for mount in asked.mounts),
         ),
-        *_kept(asked, final.request),
+        *_volume_changes(asked, final.request),
         (
             "network.mode",
             f"joins {', '.join(final.networks.names) or 'no network'}",
             not case.by_controller and final.networks.mode != asked.network_mode,
         ),
     ]
-    return [AdmissionPatch(rule, text) for rule, text, holds in told if holds]
+    return [AdmissionPatch(rule, text) for rule, text, applies in rows if applies]
 
 
 def _sizeless(request: CreateRequest) -> bool:
     return any(mount.type == "tmpfs" and not mount.size for mount in request.mounts)
 
 
-def _kept(asked: CreateRequest, final: CreateRequest) -> Iterator[tuple[str, str, bool]]:
-    """Yield what is mounted where a volume without a name was declared or asked for."""
+def _volume_changes(asked: CreateRequest, final: CreateRequest) -> Iterator[tuple[str, str, bool]]:
+    """Yield the mounts that the policy chose for unnamed volumes."""
     for mount in final.mounts:
         rule = _added_by(asked, mount)
         if rule == "volume.slot":
@@ -222,7 +222,7 @@ def _kept(asked: CreateRequest, final: CreateRequest) -> Iterator[tuple[str, str
 
 
 def _added_by(asked: CreateRequest, mount: MountRequest) -> str:
-    """Return the rule by which the policy chose a mount's volume, '' for one that was asked for."""
+    """Return the rule by which the policy chose a mount's volume, '' for a requested mount."""
     named = {(each.target, each.type, each.source) for each in asked.mounts}
     if (mount.target, mount.type, mount.source) in named:
         return ""
@@ -328,7 +328,7 @@ def _only_set_limits(limits: ResourceLimits) -> RequestBody:
 
 
 def restart_body(name: str, max_retries: int) -> RequestBody:
-    """Return a restart policy as the engine takes it."""
+    """Return a restart policy in the engine's form."""
     return {"Name": name} | ({"MaximumRetryCount": max_retries} if max_retries else {})
 
 
@@ -389,7 +389,7 @@ def _healthcheck(check: HealthcheckRequest | None) -> RequestBody:
 
 
 def summary_of(case: Case, final: FinalRequest) -> dict[str, object]:
-    """Return what the journal keeps of a create: no values of variables, no arguments."""
+    """Return the journal's summary of a create: no values of variables, no arguments."""
     request = final.request
     labels = {key: value for key, value in final.labels if is_reserved(key)}
     return {
@@ -398,7 +398,7 @@ def summary_of(case: Case, final: FinalRequest) -> dict[str, object]:
         "imageId": case.image.id if case.image else "",
         "digest": case.image.digest if case.image else "",
         "labels": labels,
-        "answersTo": beside_its_name(request, final.networks.aliases),
+        "answersTo": extra_names(request, final.networks.aliases),
         "env": variable_names(request.env),
         "mounts": [
             {
@@ -411,31 +411,31 @@ def summary_of(case: Case, final: FinalRequest) -> dict[str, object]:
             for mount in request.mounts
         ],
         "caps": list(request.cap_add),
-        **_if_any(groups=request.groups, extraHosts=request.extra_hosts),
+        **_non_empty_lists(groups=request.groups, extraHosts=request.extra_hosts),
         "ports": [
             f"{port.host_ip}:{port.host_text}:{port.container}/{port.protocol}"
             for port in request.ports
         ],
-        # It runs over and over without a record of its own: its kind, and no argument of it.
+        # The kind of the test only. Its arguments may hold secrets, and no run has a record.
         "healthcheck": list(request.healthcheck.test[:1]) if request.healthcheck else [],
         "exceptions": list(case.exceptions),
         "confined": confinement_to_json(confinement_of(case, request)),
     }
 
 
-def _if_any(**told: tuple[str, ...]) -> dict[str, object]:
-    return {name: list(values) for name, values in told.items() if values}
+def _non_empty_lists(**lists: tuple[str, ...]) -> dict[str, object]:
+    return {name: list(values) for name, values in lists.items() if values}
 
 
 def refused_summary(case: Case) -> dict[str, object]:
-    """Return what the journal keeps of a create that is refused: who wanted what, shortened.
+    """Return the journal's summary of a refused create: owner, service, name and image, shortened.
 
-    Nothing else of it was understood well enough to be sure that it is no secret.
+    Any other part of a refused create may be a secret.
     """
     image = without_credentials(reference_text(case.request, case.actor))
     return {
-        "name": shorten(case.name, _TOLD_MAX),
-        "image": shorten(image, _TOLD_MAX),
-        "owner": shorten(case.owner, _TOLD_MAX),
-        "service": shorten(case.service, _TOLD_MAX),
+        "name": shorten(case.name, _TEXT_MAX),
+        "image": shorten(image, _TEXT_MAX),
+        "owner": shorten(case.owner, _TEXT_MAX),
+        "service": shorten(case.service, _TEXT_MAX),
     }

@@ -1,4 +1,4 @@
-"""Admission of updates: a container's limits and restart policy, changed while it lives."""
+"""Admission of updates: new limits or another restart policy for an existing container."""
 
 from __future__ import annotations
 
@@ -41,14 +41,14 @@ def admit_update(
     current: ContainerFacts | None,
     host: HostFacts,
 ) -> AdmissionDecision:
-    """Judge an update by the state that it would lead to; *current* None is a preview.
+    """Judge an update by the resulting state; *current* None is a preview.
 
-    Only what it touches is judged: a limit that somebody altered from outside must not keep the
-    controller from stopping that container.
+    Only limits that the update touches are judged. Otherwise a limit that somebody altered past the
+    gate would keep the controller from stopping the container.
     """
     before = current.settings if current else Settings(name="")
     asked, findings = request.limits, list(request.findings)
-    after = _merged(asked, before)
+    after = _limits_after(asked, before)
     findings += _update_conflicts(asked, before)
     touched = ResourceLimits(
         memory=after.memory if _touches_memory(asked) else 0,
@@ -60,7 +60,7 @@ def admit_update(
         cpu_shares=asked.cpu_shares,
         pids=asked.pids if asked.pids and asked.pids > 0 else None,
     )
-    case_policy = _loosened_for(current, actor, policy, host)
+    case_policy = _effective_policy(current, actor, policy, host)
     findings += judge_limits(touched, case_policy, host, "")
     findings += judge_restart(request.restart, case_policy, "RestartPolicy")
     if request.restart.name not in {"", "no"} and current and current.auto_remove:
@@ -84,7 +84,7 @@ def _touches_memory(asked: ResourceLimits) -> bool:
     return bool(asked.memory or asked.memory_swap or asked.memory_reservation)
 
 
-def _merged(asked: ResourceLimits, before: Settings) -> ResourceLimits:
+def _limits_after(asked: ResourceLimits, before: Settings) -> ResourceLimits:
     memory = asked.memory or before.memory
     return ResourceLimits(
         memory=memory,
@@ -105,7 +105,7 @@ def _update_conflicts(asked: ResourceLimits, before: Settings) -> Findings:
     if asked.memory_swappiness is not None:
         reason = "swap isn't used here"
         yield Finding("resources.swap", "MemorySwappiness", reason, "leave it out")
-    # The engine can't change the way in which CPUs are limited.
+    # The engine cannot switch a container between NanoCpus and CpuQuota.
     by_quota = asked.cpu_quota or asked.cpu_period
     if (asked.nano_cpus and before.cpu_quota) or (by_quota and before.nano_cpus):
         reason = "its CPUs are limited the other way (NanoCpus or CpuQuota)"
@@ -155,10 +155,10 @@ def _settings_after(request: UpdateRequest, before: Settings, after: ResourceLim
     )
 
 
-def _loosened_for(
+def _effective_policy(
     current: ContainerFacts | None, actor: Actor, policy: Policy, host: HostFacts
 ) -> Policy:
-    """Return the policy with the exceptions that hold for an existing container."""
+    """Return the policy with the exceptions that apply to an existing container."""
     if current is None or current.origin != "controller":
         return policy
     request = CreateRequest(
@@ -169,8 +169,6 @@ def _loosened_for(
             (names.IMAGE, current.image),
         )
     )
-    of_controller = replace(actor, role=Role.CONTROLLER)
+    controller = replace(actor, role=Role.CONTROLLER)
     facts = CreateFacts(host=host)
-    return case_of_existing(
-        request, actor=of_controller, policy=policy, facts=facts, name=""
-    ).policy
+    return case_of_existing(request, actor=controller, policy=policy, facts=facts, name="").policy

@@ -16,8 +16,8 @@ from controller.core.admission.adoption import (
     Claim,
     Defaults,
     actor_of,
-    asked_of,
     claim_of,
+    create_body_of,
     judge_claim,
     judge_likeness,
     judge_plain,
@@ -63,7 +63,7 @@ def findings(
     inspect: dict[str, Any], *, actor: Actor = CONTROLLER, name: str = CONTROLLER_NAME
 ) -> tuple[Finding, ...]:
     """What keeps a container from being adopted."""
-    body = asked_of(inspect, OWN, actor=actor, defaults=Defaults("host", "runc"))
+    body = create_body_of(inspect, OWN, actor=actor, defaults=Defaults("host", "runc"))
     again = judged(body, name=name, actor=actor)
     if again.verdict.decision == "deny":
         found = again.findings
@@ -84,7 +84,7 @@ def changed(change: Callable[[dict[str, Any]], object]) -> dict[str, Any]:
 
 def test_what_the_gate_made_is_admitted_as_what_it_is() -> None:
     assert findings(SHOWN) == ()
-    body = asked_of(SHOWN, OWN, actor=CONTROLLER, defaults=Defaults("host", "runc"))
+    body = create_body_of(SHOWN, OWN, actor=CONTROLLER, defaults=Defaults("host", "runc"))
     again = judged(body, name=CONTROLLER_NAME, actor=CONTROLLER)
     assert again.settings == shown_settings(SHOWN)
     assert again.summary["answersTo"] == ["web"]
@@ -170,7 +170,7 @@ def test_labels_must_fit_each_other_and_the_name(label: str, value: str, rule: s
 
 
 def test_what_the_image_brings_was_not_asked_for() -> None:
-    body = asked_of(SHOWN, OWN, actor=CONTROLLER, defaults=Defaults("host", "runc"))
+    body = create_body_of(SHOWN, OWN, actor=CONTROLLER, defaults=Defaults("host", "runc"))
     assert body["Env"] == ["A=1"]
     assert body["Labels"] == {**CONTROLLER_LABELS}
     assert body["ExposedPorts"] == {}
@@ -298,7 +298,7 @@ def comes_back(first: AdmissionDecision, name: str, actor: Actor) -> None:
     image = SimImage(REFERENCE, IMAGE.id)
     made = container_of("c" * 64, name, image, dict(first.body or {}), now=0.0)
     inspect, own = made.inspect(), image.inspect()
-    asked = asked_of(inspect, own, actor=actor, defaults=Defaults("host", "runc"))
+    asked = create_body_of(inspect, own, actor=actor, defaults=Defaults("host", "runc"))
     if actor.role is not Role.CONTROLLER:
         asked["Image"] = REFERENCE
     again = judged(asked, name=name, actor=actor, facts=LOOKED_AT)

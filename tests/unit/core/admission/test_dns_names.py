@@ -5,7 +5,13 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 
-from controller.core.admission.dns_names import DnsNames, answering, clashes, of_item, of_summary
+from controller.core.admission.dns_names import (
+    DnsNames,
+    clashes,
+    make_dns_names,
+    of_item,
+    of_summary,
+)
 from controller.core.engine_api.requests import Finding
 from controller.core.records.inventory import fold
 from controller.core.records.inventory_json import from_json, to_json
@@ -25,34 +31,39 @@ def names_taken(mine: DnsNames, *free: str) -> list[str]:
 
 
 def test_a_name_clashes_with_another_owners_where_both_are() -> None:
-    assert names_taken(answering("alice", ["sea"], ["DB", "web", "", "cache"])) == ["cache", "db"]
-    assert names_taken(answering("alice", ["lake"], ["db"])) == []
-    assert names_taken(answering("bob", ["sea"], ["db"])) == []
-    assert names_taken(answering("alice", [], ["db"])) == []
+    assert names_taken(make_dns_names("alice", ["sea"], ["DB", "web", "", "cache"])) == [
+        "cache",
+        "db",
+    ]
+    assert names_taken(make_dns_names("alice", ["lake"], ["db"])) == []
+    assert names_taken(make_dns_names("bob", ["sea"], ["db"])) == []
+    assert names_taken(make_dns_names("alice", [], ["db"])) == []
 
 
 def test_what_the_policy_leaves_to_all_is_nobodys() -> None:
-    assert names_taken(answering("alice", ["sea"], ["db", "cache"]), "DB") == ["cache"]
+    assert names_taken(make_dns_names("alice", ["sea"], ["db", "cache"]), "DB") == ["cache"]
 
 
 def test_a_service_that_changes_its_owner_takes_over_from_itself() -> None:
-    before = answering("bob", ["sea"], ["web.1-11111111", "web"], service="default/web")
+    before = make_dns_names("bob", ["sea"], ["web.1-11111111", "web"], service="default/web")
 
     def clashing(service: str) -> list[Finding]:
-        mine = answering("alice", ["sea"], ["web.1-22222222", "web"], service=service)
+        mine = make_dns_names("alice", ["sea"], ["web.1-22222222", "web"], service=service)
         return list(clashes(mine, [before]))
 
     assert clashing("default/web") == []
     assert clashing("other/web") and clashing("")
-    assert list(clashes(answering("alice", ["sea"], ["web"]), [replace(before, service="")]))
+    assert list(clashes(make_dns_names("alice", ["sea"], ["web"]), [replace(before, service="")]))
 
 
 def test_a_service_answers_where_the_controller_made_it() -> None:
     there = Settings("own-name", networks=("sea",))
     clients = replace(item(WEB, "", "alice"), service="api", admitted=there, aliases=("Host",))
-    assert of_item(clients) == answering("alice", ["sea"], ["own-name", "host"])
+    assert of_item(clients) == make_dns_names("alice", ["sea"], ["own-name", "host"])
     slot = replace(inventory().containers[SLOT], service="api", admitted=there)
-    assert of_item(slot) == answering("team", ["sea"], ["own-name", "api"], service="default/api")
+    assert of_item(slot) == make_dns_names(
+        "team", ["sea"], ["own-name", "api"], service="default/api"
+    )
 
 
 def test_an_open_create_answers_as_its_container_will() -> None:
@@ -63,8 +74,8 @@ def test_an_open_create_answers_as_its_container_will() -> None:
         "answersTo": ["host"],
     }
     answers = ["soon", "web", "host"]
-    assert of_summary(summary) == answering("team", ["sea"], answers, service="default/web")
-    assert of_summary({"name": 1, "answersTo": "x", "labels": []}) == answering("", [], ["1"])
+    assert of_summary(summary) == make_dns_names("team", ["sea"], answers, service="default/web")
+    assert of_summary({"name": 1, "answersTo": "x", "labels": []}) == make_dns_names("", [], ["1"])
 
 
 def changed(known: Inventory, route: str, subject: str, summary: dict[str, object]) -> Inventory:
@@ -89,7 +100,7 @@ def test_the_inventory_knows_what_a_container_answers_to_also_after_it_was_saved
     assert known.containers[WEB].aliases == ("host", "web-alias")
     joined: dict[str, object] = {"network": "sea", "answersTo": ["more"]}
     known = changed(known, "network.connect", WEB, joined)
-    wanted = answering("alice", ["isle", "sea"], ["web", "host", "more", "web-alias"])
+    wanted = make_dns_names("alice", ["isle", "sea"], ["web", "host", "more", "web-alias"])
     assert of_item(known.containers[WEB]) == wanted
     saved = json.loads(json.dumps(to_json(known)))
     assert from_json(saved).containers == known.containers
