@@ -1,7 +1,7 @@
-"""How a command ends that fails: what, why and what to do next, on stderr, and an exit code.
+"""Exit codes, and the form in which a failed command prints its error.
 
-Every failure has one form: ``error: MESSAGE [CODE]``, then ``remedy: …``. A user never sees a Python
-traceback, unless they ask for it.
+Every failure prints ``error: MESSAGE [CODE]`` and ``remedy: …`` to standard error. A Python
+traceback is printed only for ``--debug``, and for bugs of daemons.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ EXIT_NOT_CONVERGED = 5
 EXIT_USAGE = 64
 EXIT_INTERRUPTED = 130
 
-#: Set to see where an error was raised; ``--debug`` sets it.
+#: The variable that makes errors print a traceback; ``--debug`` sets it.
 DEBUG = "TRIMTAB_DEBUG"
-#: Of the disk that output goes to. What a command can't write elsewhere it says itself.
+#: The disk of the output is full. Commands report other files that they can't write themselves.
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _USAGE, _SYSTEM, _INTERNAL = "usage.wrong", "system.error", "internal.error"
 _REMEDIES = {
@@ -47,7 +47,7 @@ _REMEDIES = {
 
 
 def exit_code_of(error: TrimtabError) -> int:
-    """Return the exit code that an error means."""
+    """Return the exit code of an error."""
     match error:
         case UsageError():
             return EXIT_USAGE
@@ -64,7 +64,7 @@ def exit_code_of(error: TrimtabError) -> int:
 def report(error: TrimtabError) -> None:
     """Print an error with its stable code and its remedy.
 
-    It may repeat what somebody wrote into a file, or what an engine says.
+    Control characters are escaped: a message can contain text from a file or from an engine.
     """
     from controller.cli.output.user_names import with_names
 
@@ -74,7 +74,7 @@ def report(error: TrimtabError) -> None:
 
 
 def end_with(error: Exception, *, is_daemon: bool) -> int:
-    """Print an error and return its exit code; a bug of a daemon gets its traceback into the log."""
+    """Print an error and return its exit code; a daemon logs the traceback of a bug."""
     if isinstance(error, click.UsageError):
         _report_usage(error)
         return EXIT_USAGE
@@ -99,13 +99,13 @@ def end_with(error: Exception, *, is_daemon: bool) -> int:
 
 
 def discard_output() -> None:
-    """Keep Python from complaining at its exit about output that it can't write."""
+    """Redirect standard output to nowhere, so that Python's flush at exit can't fail."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _report_usage(error: click.UsageError) -> None:
-    """Print what is wrong with a command line, how the command is used, and where its help is."""
-    message = " ".join(error.format_message().split())  # a list of choices has lines of its own
+    """Print the error in a command line, the usage of the command, and the way to its help."""
+    message = " ".join(error.format_message().split())  # click prints a choice on each line
     help_option = f"{program()} --help"
     _print(f"error: {message[:1].lower()}{message[1:].rstrip('.')} [{_USAGE}]")
     if error.ctx is not None:
@@ -115,7 +115,7 @@ def _report_usage(error: click.UsageError) -> None:
 
 
 def _failure_of(error: OSError) -> StateError:
-    """Return an error of the operating system as one of ours."""
+    """Translate an error of the operating system."""
     if error.errno == errno.ENOENT and not _has_working_directory():
         return StateError(
             "cwd.missing",
@@ -128,9 +128,9 @@ def _failure_of(error: OSError) -> StateError:
 
 
 def _report_bug(error: Exception) -> None:
-    """Print that trimtab has a bug, in one line, and how to report it."""
-    what = str(error).strip().split("\n", 1)[0]
-    _print(f"error: internal error: {type(error).__name__}: {what} [{_INTERNAL}]")
+    """Print a bug of trimtab in one line, and how to report it."""
+    message = str(error).strip().split("\n", 1)[0]
+    _print(f"error: internal error: {type(error).__name__}: {message} [{_INTERNAL}]")
     _print(
         f"remedy: run the command again with {DEBUG}=1, and report what it prints with the "
         f"output of '{program()} version'"

@@ -1,4 +1,4 @@
-"""How the user calls trimtab, so that hints can be typed as they stand."""
+"""The name or path of the running trimtab, so that users can type hints as printed."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from functools import cache
 from pathlib import Path
 
 #: A command in a hint, as in "start it with 'trimtab up'".
-_HINTED = re.compile(r"(?<=['`])trimtab(?= )")
+_COMMAND_IN_HINT = re.compile(r"(?<=['`])trimtab(?= )")
 
 
 @cache
 def program() -> str:
-    """Return what the user types for trimtab: its name if PATH has it, else the path to it."""
+    """Return ``trimtab`` if PATH finds the running program, else its path."""
     called = Path(sys.argv[0])
     if called.name != "trimtab" or not called.is_file():
         return "trimtab"  # python -m controller, or a test
@@ -25,5 +25,5 @@ def program() -> str:
 
 
 def with_program(hint: str) -> str:
-    """Return a hint with its commands as the user can type them."""
-    return _HINTED.sub(program(), hint)
+    """Return a hint with the running program's name or path in its commands."""
+    return _COMMAND_IN_HINT.sub(program(), hint)

@@ -1,6 +1,7 @@
-"""``trimtab``: the group of commands, and the one place where errors become exit codes.
+"""``trimtab``: the table of commands, and the only place where errors become exit codes.
 
-Commands are imported when they are called, so that ``--help`` and ``status`` start light.
+``SECTIONS`` maps each command to its module. A command is imported when it is called, so that
+``--help`` and ``status`` start fast.
 """
 
 from __future__ import annotations
@@ -96,24 +97,24 @@ Exit codes: 0 done, 1 error, 2 changes pending (plan, diff), 3 desired state inv
 
 
 class LazyGroup(click.Group):
-    """A group whose commands are imported when they are asked for."""
+    """A group that imports a command when the command is called."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the names in the order of help."""
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Import and return one command."""
-        found = COMMANDS.get(cmd_name)
-        if found is None:
+        """Import and return a command."""
+        row = COMMANDS.get(cmd_name)
+        if row is None:
             return None
-        module, _, attribute = found[0].partition(":")
+        module, _, attribute = row[0].partition(":")
         command = getattr(importlib.import_module(f"controller.cli.{module}"), attribute)
         assert isinstance(command, click.Command)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the sections of commands without importing any."""
+        """Write the sections of commands without importing a command."""
         for section, commands in SECTIONS.items():
             with formatter.section(section):
                 rows = [(f"{name:<10}", about) for name, (_, about) in commands.items()]
@@ -122,7 +123,7 @@ class LazyGroup(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Resolve, and suggest the nearest name for an unknown one."""
+        """Resolve a name, and suggest the nearest name for an unknown command."""
         if args and args[0] not in COMMANDS and not args[0].startswith("-"):
             from difflib import get_close_matches
 
@@ -148,7 +149,7 @@ def cli(ctx: click.Context, no_color: bool, debug: bool) -> None:
     socket, and is journaled before it happens.
     """
     if no_color:
-        os.environ["NO_COLOR"] = "1"  # for those who ask for it themselves
+        os.environ["NO_COLOR"] = "1"  # for modules that read the variable
     if os.environ.get("NO_COLOR"):  # https://no-color.org
         ctx.color = False
     if debug:
@@ -156,7 +157,7 @@ def cli(ctx: click.Context, no_color: bool, debug: bool) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line and exit: the one place where errors become exit codes."""
+    """Run a command line and exit with the code of its result or error."""
     words = sys.argv[1:] if arguments is None else arguments
     try:
         code = cli.main(args=arguments, prog_name="trimtab", standalone_mode=False)
@@ -167,7 +168,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except (click.Abort, KeyboardInterrupt):
         sys.exit(EXIT_INTERRUPTED)
     except BrokenPipeError:
-        # The reader of our output went away.
+        # The reader of the output closed the pipe, as head does.
         exit_codes.discard_output()
         sys.exit(EXIT_ERROR)
     except Exception as error:  # noqa: BLE001 - no traceback is shown to a user who doesn't ask for it

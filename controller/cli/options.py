@@ -1,4 +1,4 @@
-"""What commands share: the options that may follow any of them, and printing."""
+"""Shared by commands: options and arguments, the state folder, JSON and colours."""
 
 from __future__ import annotations
 
@@ -36,17 +36,17 @@ def json_option(command: F) -> F:
 
 
 class PassingGroup(click.Group):
-    """A group whose ``--state`` and ``--json`` mean the command that follows."""
+    """A group that passes ``--state`` and ``--json`` to the command behind them."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Put the options that stand before the command behind its name."""
-        passed: list[str] = []
+        """Move options in front of the command behind its name."""
+        options: list[str] = []
         rest = list(args)
         while rest and (rest[0] in {"--state", "--json"} or rest[0].startswith("--state=")):
-            passed += [rest.pop(0)]
-            if passed[-1] == "--state" and rest:
-                passed.append(rest.pop(0))
-        return super().parse_args(ctx, [*rest[:1], *passed, *rest[1:]] if rest else args)
+            options.append(rest.pop(0))
+            if options[-1] == "--state" and rest:
+                options.append(rest.pop(0))
+        return super().parse_args(ctx, [*rest[:1], *options, *rest[1:]] if rest else args)
 
 
 def directory_argument(command: F) -> F:
@@ -66,24 +66,24 @@ def policy_option(command: F) -> F:
 
 
 def state_root(explicit: Path | None) -> Path:
-    """Return where the state folder is looked for."""
+    """Return the path of the state folder, whether or not the folder exists."""
     return find_state(explicit, environ=os.environ, cwd=Path.cwd(), uid=os.getuid())
 
 
 def command_line(words: str, root: Path) -> str:
-    """Return a command as the user can type it here for the instance of a state folder."""
+    """Return a command that the user can type here for the instance of a state folder."""
     try:
-        found = state_root(None) == root
-    except StateError:  # another user's folder is nearer
-        found = False
-    return f"{program()} {words}" if found else f"{program()} {words} --state {root}"
+        is_default = state_root(None) == root
+    except StateError:  # the nearest folder belongs to another user
+        is_default = False
+    return f"{program()} {words}" if is_default else f"{program()} {words} --state {root}"
 
 
 def open_state(explicit: Path | None) -> tuple[StateFolder, Instance]:
-    """Return the state folder that exists.
+    """Return the state folder and its instance.
 
     Raises:
-        StateError: there is none, or it can't be read.
+        StateError: the folder has no instance, or can't be read.
     """
     root = state_root(explicit)
     try:
@@ -100,7 +100,7 @@ def open_state(explicit: Path | None) -> tuple[StateFolder, Instance]:
 
 
 def journal_folder(explicit: Path | None) -> Path:
-    """Return the journal's folder of the state folder that is found.
+    """Return the folder of the journal.
 
     Raises:
         StateError: there is no state folder.
@@ -109,7 +109,11 @@ def journal_folder(explicit: Path | None) -> Path:
 
 
 def default_directory(directory: Path | None, instance: Instance | None) -> Path:
-    """Return DIR: as given, else the instance's own, else ``./desired-state``."""
+    """Return the given directory, else the instance's, else ``./desired-state``.
+
+    Raises:
+        UsageError: no directory is given, and there is no default.
+    """
     if directory is not None:
         return directory.absolute()
     if instance is not None:
@@ -125,7 +129,7 @@ def default_directory(directory: Path | None, instance: Instance | None) -> Path
 
 
 def print_json(value: object) -> None:
-    """Print a value as JSON, for programs."""
+    """Print a value as JSON: indented on a terminal, else on one line."""
     click.echo(printable_json(value, indent=2 if sys.stdout.isatty() else None))
 
 
@@ -139,7 +143,7 @@ _PAINTS = {"add": "green", "change": "yellow", "remove": "red", "bad": "red"}
 
 
 def paint(style: str, text: str) -> str:
-    """Return a line of a plan in its colour; click strips it where the output isn't a terminal."""
+    """Return a line of a plan in its colour; click strips colours if output isn't a terminal."""
     return click.style(text, dim=True) if style == "dim" else click.style(text, fg=_PAINTS[style])
 
 

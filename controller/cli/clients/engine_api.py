@@ -1,7 +1,7 @@
-"""The Engine API through the broker's socket, for commands: standard library only.
+"""The Engine API through the broker's socket, with the standard library only.
 
-As far as ``logs`` and ``exec`` need it: JSON, a streamed answer, and a connection that is taken over.
-The broker judges each request, and journals reads of output.
+Supports the calls of ``logs`` and ``exec``: JSON, streamed answers and hijacked connections. The
+broker judges each request, and journals reads of output.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from controller.cli.clients.socket_client import (
 )
 from controller.model.errors import EngineFailed, EngineUnavailable
 
-#: The oldest version that the gate speaks.
+#: The oldest version that the gate supports.
 VERSION = "v1.44"
 READ_BYTES = 64 * 1024
 HEAD_MAX = 64 * 1024
@@ -34,7 +34,7 @@ HEAD_MAX = 64 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Streamed:
-    """An answer with a body that arrives in pieces."""
+    """An answer with a body that arrives in chunks."""
 
     content_type: str
     chunks: Iterator[bytes]
@@ -42,42 +42,43 @@ class Streamed:
 
 @dataclass(frozen=True, slots=True)
 class TakenOver:
-    """A connection that is the caller's now; ``early`` came with the head of the answer."""
+    """A hijacked connection; the caller closes it."""
 
     connection: socket.socket
     content_type: str
-    early: bytes
+    early: bytes  # received together with the head of the answer
 
 
 @dataclass(frozen=True, slots=True)
 class EngineApi:
-    """Requests to the broker, as the user who runs the command.
+    """Requests to the broker, as the user of the command.
 
-    Each method raises as ``BrokerApi``: EngineUnavailable, StateError, Refused, EngineFailed.
+    Each method raises the errors of ``BrokerApi``: EngineUnavailable, StateError, Refused,
+    EngineFailed.
     """
 
     path: Path
     timeout_s: float = TIMEOUT_S
 
     def get(self, path: str, query: Mapping[str, str] | None = None) -> Any:
-        """Return the JSON of a read."""
+        """Return the JSON of a GET."""
         return json.loads(self._whole("GET", path, query or {}, None))
 
     def post(
         self, path: str, body: object | None = None, query: Mapping[str, str] | None = None
     ) -> Any:
-        """Send a body; return the JSON of the answer, None where it has none."""
+        """Send a body; return the JSON of the answer, None for an empty answer."""
         data = self._whole("POST", path, query or {}, body)
         return json.loads(data) if data else None
 
     @contextmanager
     def stream(self, path: str, query: Mapping[str, str]) -> Iterator[Streamed]:
-        """Send a read and yield its body as it arrives, however long that takes."""
+        """Send a GET and yield its body as it arrives, without a timeout."""
         connection = UnixConnection(self.path, self.timeout_s)
         try:
             with self._translated():
                 connection.connect()
-                peer = connection.sock  # the connection forgets it with the head of the answer
+                peer = connection.sock  # getresponse clears the attribute
                 connection.request("GET", _target(path, query))
                 reply = connection.getresponse()
                 if reply.status >= HTTPStatus.BAD_REQUEST:
@@ -87,12 +88,13 @@ class EngineApi:
                 yield Streamed(reply.getheader("Content-Type", ""), self._chunks(reply))
             finally:
                 with suppress(OSError):
-                    peer.shutdown(socket.SHUT_RDWR)  # wakes a thread that reads: close waits for it
+                    # close waits for a reading thread, and a shutdown ends the thread's read.
+                    peer.shutdown(socket.SHUT_RDWR)
         finally:
             connection.close()
 
     def take_over(self, path: str, body: object) -> TakenOver:
-        """Send a request that turns the connection into a stream in both directions."""
+        """Send a request that hijacks the connection: a stream in both directions."""
         data = json.dumps(body).encode()
         head = (
             f"POST {_target(path, {})} HTTP/1.1\r\nHost: trimtab\r\nConnection: Upgrade\r\n"
@@ -156,11 +158,11 @@ class EngineApi:
 
     @contextmanager
     def _translated(self) -> Iterator[None]:
-        """Turn what connections raise into an error that says whom it is about."""
+        """Turn errors of the connection into EngineUnavailable with the socket's path."""
         try:
             yield
         except (OSError, ValueError, AttributeError, http.client.HTTPException) as error:
-            # The second and third: another thread closed the connection during a read.
+            # ValueError, AttributeError: another thread closed the connection during a read.
             raise EngineUnavailable(
                 "broker.lost", f"the broker at {self.path} doesn't answer: {error}"
             ) from error

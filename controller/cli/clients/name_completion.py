@@ -8,7 +8,7 @@ from controller.model.errors import TrimtabError
 
 
 def complete_names(ctx: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
-    """Return the names of resources of the running instance; none where nothing answers."""
+    """Return the names of resources of the running instance; empty if nothing runs."""
     from controller.cli.clients.status_report import fetch_status
 
     try:

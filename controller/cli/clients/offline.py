@@ -1,4 +1,4 @@
-"""Files and policy judged without an engine: what ``validate``, ``render`` and ``policy check`` do."""
+"""Verdicts on documents without an engine, for ``validate``, ``render`` and ``policy check``."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 def preview_creations(desired: Desired, policy: Policy) -> Iterator[tuple[Key, Verdict]]:
     """Yield the policy's verdict on the create of each declared resource.
 
-    A service's is that of its first container: its slots differ in nothing that a rule looks at.
+    A service has the verdict on its first container: no rule reads a field that differs by slot.
     """
     from controller.core.admission.preview import check_network, check_volume
     from controller.core.planning.prerequisites import (
@@ -53,7 +53,7 @@ def preview_creations(desired: Desired, policy: Policy) -> Iterator[tuple[Key, V
 def check_creations(
     desired: Desired, policy: Policy
 ) -> Iterator[tuple[CreateContainer, AdmissionDecision]]:
-    """Yield the create of each declared service's first container, with all that is found."""
+    """Yield the create of each service's first container, with its admission and findings."""
     from controller.core.admission.preview import CONTROLLER, check_create
     from controller.core.engine_api.translate import container_body
     from controller.core.planning.prerequisites import Prerequisites
@@ -71,7 +71,7 @@ def check_creations(
 def render_chart(
     chart: Path, values: Path | None, *, name: str, namespace: str
 ) -> tuple[dict[str, str], tuple[Problem, ...]]:
-    """Return what a chart's templates give with values from a file, and the problems."""
+    """Return the rendered texts of a chart by file, and the problems."""
     import yaml
 
     from controller.core.manifests.parse import read_text
@@ -95,18 +95,18 @@ def render_chart(
 
 
 def policy_in_force(explicit: str | None, *, root: Path, instance: Instance | None) -> Policy:
-    """Return the policy: as given, else the running broker's, else the instance's, else strict.
+    """Return the given policy, else the running broker's, else the instance's, else strict.
 
     Raises:
-        PolicyInvalid: the file can't be used.
-        UsageError: there is no such policy.
+        PolicyInvalid: the file isn't a valid policy.
+        UsageError: no policy has the name.
     """
     from controller.app.policy import policy_file, policy_from_route, read_policy
 
     if explicit is None and instance is not None:
         try:
-            told = BrokerApi(state_of(root, instance).broker_socket).get("policy")
-            return policy_from_route(told)
+            body = BrokerApi(state_of(root, instance).broker_socket).get("policy")
+            return policy_from_route(body)
         except EngineUnavailable:
             explicit = instance.policy
     return read_policy(policy_file(explicit or DEFAULT_POLICY))

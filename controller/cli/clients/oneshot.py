@@ -1,6 +1,6 @@
-"""What ``plan``, ``apply`` and ``down`` do where nothing runs: start what they need, for their life.
+"""A broker and a controller for the duration of one command: ``plan``, ``apply``, ``down``.
 
-Everything that changes the engine goes through a broker all the same.
+Running processes are used if there are any. Every change to the engine passes a broker.
 """
 
 from __future__ import annotations
@@ -24,25 +24,33 @@ if TYPE_CHECKING:
     from controller.model.desired.field_changes import Review
     from controller.model.desired.plan import AnyAction
 
-#: What the controller may need beyond the time that it was given, to answer.
+#: Time for the controller's answer, in addition to the timeout of the pass.
 ANSWER_S = 30.0
-#: Asks for a pass, with what an approval adds to the question, and returns the answer.
+#: Asks for a pass, with the arguments of an approval, and returns the answer.
 Ask = Callable[[dict[str, object]], Any]
-#: Records an approval, and asks for the pass that it is for.
+#: Records an approval, and asks for the approved pass.
 Approve = Callable[[StateFolder, Ask], Any]
-#: Containers that are stopped at a time by ``down``.
+#: Containers that ``down`` stops at the same time.
 WORKERS = 8
 
 
 def announce_nothing(_objects: Any) -> None:
-    """Show nothing of what is planned."""
+    """Print nothing."""
 
 
 @contextmanager
 def broker_of(
-    root: Path, *, directory: Path, engine: str | None, policy: str | None
+    root: Path,
+    *,
+    directory: Path,
+    engine: str | None,
+    policy: str | None,
+    instance_id: str = "",
 ) -> Iterator[StateFolder]:
-    """Yield the state whose broker serves: the running one, or one for the block's life."""
+    """Yield a state folder with a broker: the running broker, or one that ends with the block.
+
+    A new state folder gets *instance_id*, if given.
+    """
     instance = read_instance(root)
     if instance is not None and has_listener(state_of(root, instance).broker_socket):
         yield state_of(root, instance)
@@ -54,6 +62,7 @@ def broker_of(
         policy=policy,
         controller_user_name=None,
         rebind=False,
+        instance_id=instance_id,
     )
     with up.run_broker_only(launch):
         yield launch.state
@@ -62,16 +71,16 @@ def broker_of(
 def make_review(
     root: Path, *, directory: Path, engine: str | None, policy: str | None, reveal: bool = False
 ) -> Review:
-    """Plan as the controller would and review it, changing nothing.
+    """Return the review of the controller's plan. Changes nothing.
 
-    With *reveal* the fields that change carry values that may be secrets; that is recorded first.
+    With *reveal* the review contains possible secrets; the broker records this first.
 
     Raises:
         EngineError: engine or broker can't be asked.
         StateError: the state folder can't be used.
-        Refused: values are to be shown, and the caller is no operator.
+        Refused: *reveal* is set, and the caller isn't an operator.
     """
-    from controller.app.controller import build_controller  # slow to load
+    from controller.app.controller import build_controller  # a slow import
 
     with broker_of(root, directory=directory, engine=engine, policy=policy) as state:
         instance = read_instance(root)
@@ -102,29 +111,34 @@ def ask_for_pass(
     waiting: Waiting = in_silence,
     announce: Callable[[Any], None] = announce_nothing,
 ) -> Any:
-    """Have the controller converge, and return its answer; start one where none runs.
+    """Ask the running controller for a pass, else a controller that ends with the pass.
 
-    *approve* asks in its place, once it has recorded an operator's approval. Without it *announce*
-    gets the objects of the plan first, as ``plan --json`` has them; the answer has them, too.
-    *waiting* tells what happens until the answer.
+    Return the controller's answer, without *approve* together with the objects of the plan in
+    ``objects``, in the form of ``plan --json``.
+
+    Args:
+        approve: Records an operator's approval and asks for the pass.
+        waiting: Shows progress until the answer.
+        announce: Gets the objects of the plan before the pass. Isn't called if *approve* is given.
 
     Raises:
-        UsageError: a controller runs, for another DIR.
-        EngineError: the controller can't be asked, or the plan is another one now.
+        UsageError: a controller runs for another directory.
+        EngineError: the controller can't be asked, or the plan has changed.
     """
 
     def ask(state: StateFolder) -> Any:
-        def for_pass(more: dict[str, object]) -> Any:
+        def ask_once(approval: dict[str, object]) -> Any:
+            arguments = {**question, **approval}
             with waiting(state.controller_socket):
                 return ask_controller(
-                    state.controller_socket, {**question, **more}, timeout_s=timeout_s + ANSWER_S
+                    state.controller_socket, arguments, timeout_s=timeout_s + ANSWER_S
                 )
 
         if approve is not None:
-            return approve(state, for_pass)  # shows what goes by itself
-        objects = _planned(state)
+            return approve(state, ask_once)  # prints the removals
+        objects = _plan_objects(state)
         announce(objects)
-        return {**for_pass({}), "objects": objects}
+        return {**ask_once({}), "objects": objects}
 
     instance = read_instance(root)
     if instance is not None:
@@ -149,26 +163,27 @@ def ask_for_pass(
         return ask(launch.state)
 
 
-def _planned(state: StateFolder) -> Any:
-    """Return the objects of the controller's plan; none if it can't plan now: the pass tells why."""
+def _plan_objects(state: StateFolder) -> Any:
+    """Return the objects of the controller's plan; empty if planning fails: the pass reports why."""
     try:
-        shown = ask_controller(state.controller_socket, {"do": "plan"}, timeout_s=PLAN_S)
+        answer = ask_controller(state.controller_socket, {"do": "plan"}, timeout_s=PLAN_S)
     except TrimtabError:
         return []
-    return shown["plan"].get("objects", [])
+    return answer["plan"].get("objects", [])
 
 
 def take_down(
-    state: StateFolder, instance: Instance, *, tell: Callable[[str], None]
+    state: StateFolder, instance: Instance, *, show: Callable[[str], None]
 ) -> tuple[list[str], list[str]]:
-    """Remove all containers and networks of an instance; return what went and what didn't.
+    """Remove all containers and networks of an instance.
 
-    It is an operator's act, and recorded as one before anything goes: the share that the
-    controller is held to isn't for it.
+    Return the names of removed objects, and the names of objects that can't be removed. The
+    removal is an operator's action, and recorded before its first step: the disruption budget
+    holds for the controller only.
 
     Raises:
-        StateError: a controller runs, which would put everything back.
-        Refused: the caller is no operator.
+        StateError: a controller runs, and would create everything again.
+        Refused: the caller isn't an operator.
     """
     if has_listener(state.controller_socket):
         raise StateError(
@@ -180,40 +195,40 @@ def take_down(
     from controller.core.service.teardown import teardown
     from controller.loop.state.saved_state import saved_dependencies
 
-    done: list[str] = []
+    removed: list[str] = []
     failed: list[str] = []
     with broker_of(
         state.root, directory=Path(instance.dir), engine=instance.engine, policy=instance.policy
     ) as serving:
         act = {"act": DOWN, "object": instance.id, "note": f"by uid {os.getuid()}"}
         BrokerApi(serving.broker_socket).post("records", act)
-        perform = _Performer(serving.broker_socket, tell, done, failed)
+        perform = _Performer(serving.broker_socket, show, removed, failed)
         declared = directory_source(Path(instance.dir)).load()
         depends = saved_dependencies(state.controller / "state.json", declared)
         for wave in teardown(perform.engine.observe(images=frozenset()), depends=depends):
             by_object: dict[str, list[AnyAction]] = {}
             for action in wave:
                 by_object.setdefault(action.target, []).append(action)
-            with ThreadPoolExecutor(WORKERS) as pool:  # a grace period is waiting, not working
+            with ThreadPoolExecutor(WORKERS) as pool:  # most of the time is grace periods
                 list(pool.map(perform, by_object.values()))
     if not failed:
-        # The report of before would be shown as the last known state, with containers that are gone.
+        # Without the file, 'status' doesn't show removed containers as the last known state.
         with suppress(OSError):
             (state.controller / "status.json").unlink()
-    return done, failed
+    return removed, failed
 
 
 class _Performer:
-    """Performs a sequence of actions as an operator, and tells of each removal."""
+    """Performs the actions on an object as an operator, and shows each removal."""
 
     def __init__(
-        self, socket: Path, tell: Callable[[str], None], done: list[str], failed: list[str]
+        self, socket: Path, show: Callable[[str], None], removed: list[str], failed: list[str]
     ) -> None:
-        from controller.app.controller import broker_engine  # slow to load
+        from controller.app.controller import broker_engine  # a slow import
 
         self.engine = broker_engine(socket)
-        self._tell = tell
-        self._done = done
+        self._show = show
+        self._removed = removed
         self._failed = failed
 
     def __call__(self, actions: list[AnyAction]) -> None:
@@ -221,9 +236,9 @@ class _Performer:
             try:
                 self.engine.perform(action, None)  # as an operator, never as the controller
             except EngineError as error:
-                self._tell(f"failed   {action.verb} {action.target}: {error.message}")
+                self._show(f"failed   {action.verb} {action.target}: {error.message}")
                 self._failed.append(action.target)
                 return
             if action.verb.startswith("remove"):
-                self._tell(f"removed  {action.target}")
-                self._done.append(action.target)
+                self._show(f"removed  {action.target}")
+                self._removed.append(action.target)

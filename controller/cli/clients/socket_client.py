@@ -1,7 +1,7 @@
-"""A light client for the sockets of broker and controller: standard library only.
+"""Clients for the broker's own routes and the controller's socket, with the standard library only.
 
-The engine's own calls go through ``controller.engine``; this is for our own routes, so that
-``status`` and its like start without the Docker SDK.
+Calls to the engine go through ``controller.engine``. Without the Docker SDK, commands such as
+``status`` start fast.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from controller.model.errors import (
 )
 
 TIMEOUT_S = 15.0
-#: How long a controller may need to plan everything.
+#: Time for the controller to plan everything.
 PLAN_S = 60.0
 REPLY_MAX = 64 * 1024 * 1024
 
@@ -40,11 +40,11 @@ class UnixConnection(http.client.HTTPConnection):
 
 
 def connect(path: Path, timeout_s: float) -> socket.socket:
-    """Return a connection to a Unix socket of ours.
+    """Return a connection to a Unix socket of trimtab.
 
     Raises:
-        StateError: this user may not connect.
-        EngineUnavailable: nothing listens there.
+        StateError: the user isn't allowed to connect.
+        EngineUnavailable: nothing listens on the socket.
     """
     peer = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     peer.settimeout(timeout_s)
@@ -77,8 +77,8 @@ class BrokerApi:
 
         Raises:
             EngineUnavailable: no broker answers.
-            StateError: this user may not connect.
-            Refused: the gate refuses.
+            StateError: the user isn't allowed to connect.
+            Refused: the gate refuses the request.
         """
         return json.loads(self.call("GET", route))
 
@@ -87,7 +87,7 @@ class BrokerApi:
         return json.loads(self.call("POST", route, json.dumps(body).encode()))
 
     def call(self, method: str, route: str, body: bytes | None = None) -> bytes:
-        """Return the body of an answer below 400; raises as ``get``."""
+        """Return the body of an answer with a status below 400; raises as ``get``."""
         return self._answer(method, route, body)[0]
 
     def fetch(self, route: str) -> tuple[bytes, Mapping[str, str]]:
@@ -95,16 +95,16 @@ class BrokerApi:
         return self._answer("GET", route, None)
 
     def lines(self, route: str) -> Iterator[bytes]:
-        """Yield the lines of an answer that comes as things happen; raises as ``get``."""
+        """Yield the lines of an answer as they arrive; raises as ``get``."""
         connection = UnixConnection(self.path, self.timeout_s)
         try:
             connection.connect()
-            peer = connection.sock  # the connection forgets it with the answer's head
+            peer = connection.sock  # getresponse clears the attribute
             connection.request("GET", f"/trimtab/v1/{route}")
             reply = connection.getresponse()
             if reply.status >= 400:
                 raise error_of(reply.status, reply.read(REPLY_MAX))
-            peer.settimeout(None)  # it may be silent for days
+            peer.settimeout(None)  # a stream can be silent for days
             while line := reply.readline(REPLY_MAX):
                 yield line
         except (OSError, http.client.HTTPException) as error:
@@ -136,26 +136,27 @@ class BrokerApi:
 
 
 def error_of(status: int, data: bytes) -> Exception:
-    """Return the error that an answer of the broker stands for: its own refusals have a rule."""
+    """Return the error for an answer of the broker; only refusals of the gate have a rule."""
     try:
         answer = json.loads(data)
     except ValueError:
         answer = {}
-    told = answer.get("trimtab") or {}
-    message = told.get("reason") or answer.get("message") or f"status {status}"
-    rule, remedy = told.get("rule", f"http.{status}"), told.get("remedy", "")
+    refusal = answer.get("trimtab") or {}
+    message = refusal.get("reason") or answer.get("message") or f"status {status}"
+    rule, remedy = refusal.get("rule", f"http.{status}"), refusal.get("remedy", "")
     if status == 503:
         return JournalUnavailable(rule, message, remedy=remedy)
-    kind = Refused if told else EngineFailed
+    kind = Refused if refusal else EngineFailed
     return kind(rule, message, remedy=remedy, status=status)
 
 
 def ask_controller(path: Path, question: dict[str, object], *, timeout_s: float = TIMEOUT_S) -> Any:
-    """Send one JSON line to the controller's socket and return the JSON line that it answers.
+    """Send a JSON line to the controller's socket, and return the JSON of the answer.
 
     Raises:
         EngineUnavailable: no controller answers.
-        StateError: this user may not connect.
+        StateError: the user isn't allowed to connect.
+        EngineFailed: the controller answers with an error.
     """
     peer = connect(path, timeout_s)
     try:
@@ -175,10 +176,10 @@ def ask_controller(path: Path, question: dict[str, object], *, timeout_s: float 
         raise EngineUnavailable("controller.lost", f"the controller at {path} hung up")
     answer = json.loads(b"".join(chunks))
     if "error" in answer:
-        told = answer["error"]
+        failure = answer["error"]
         raise EngineFailed(
-            told.get("code", "controller.error"),
-            told.get("message", ""),
-            remedy=told.get("remedy", ""),
+            failure.get("code", "controller.error"),
+            failure.get("message", ""),
+            remedy=failure.get("remedy", ""),
         )
     return answer

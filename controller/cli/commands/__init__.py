@@ -1,1 +1,1 @@
-"""Commands that run trimtab, change services or show plans."""
+"""Commands to run trimtab, change services and show plans."""

@@ -1,4 +1,4 @@
-"""``adopt``: an operator takes over what carries an instance's id, without the journal of it."""
+"""``adopt``: take over containers, networks and volumes whose state folder is lost."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ from controller.model.names import REVISION_DIGITS, is_instance
 from controller.model.quantities import format_instant
 from controller.settings import Instance, read_instance, run_folder, write_instance
 
-#: Looking at hundreds of containers, in engine and kernel.
+#: The broker inspects hundreds of containers in the engine and the kernel.
 SURVEY_S = 120.0
-#: So many are asked for at a time: the gate holds other changes up meanwhile.
+#: Objects in a request. The gate delays other changes until the request is done.
 BATCH = 50
 HEADERS = (
     *("KIND", "NAME", "SERVICE", "REVISION", "OWNER", "ORIGIN"),
@@ -83,53 +83,53 @@ def adopt(
     state: Path | None,
     as_json: bool,
 ) -> int:
-    """Show what carries an instance's id on the engine and isn't in its inventory, and take it over.
+    """Take over objects that carry an instance's id but aren't in its inventory.
 
-    For an instance whose state folder is lost, or is older than what it made. Each object is judged
-    by the policy as if it were created now; what reaches further isn't taken over, and runs on,
-    untouched. Whoever has the engine's socket can write labels: look at what is shown.
+    For an instance whose state folder is lost, or was restored from an old copy. The policy judges
+    each object as if it were created now. A refused object isn't taken over, and keeps running.
+    Labels prove nothing: every user of the engine's socket can write them. Check the list first.
     """
     root = state_root(state)
-    found = read_instance(root)
-    if not instance_id and found is None:
+    instance = read_instance(root)
+    if not instance_id and instance is None:
         raise UsageError(
             "adopt.instance-missing",
             f"no instance at {root}",
             remedy="name the lost one with --instance",
         )
-    wish = AdoptRequest(
-        instance_id or (found.id if found is not None else ""),
-        default_directory(directory, found),
-        engine or (found.engine if found is not None else None),
+    request = AdoptRequest(
+        instance_id or (instance.id if instance is not None else ""),
+        default_directory(directory, instance),
+        engine or (instance.engine if instance is not None else None),
         policy,
     )
-    mine = found is not None and found.id == wish.instance_id
-    with wish.here(root) if mine else wish.aside() as api:
-        shown = api.get("strangers")["objects"]
+    is_here = instance is not None and instance.id == request.instance_id
+    with request.broker_of(root) if is_here else request.temporary_broker() as api:
+        objects = api.get("strangers")["objects"]
     if not as_json:
-        _tell(shown)
-    if not yes or not shown:
+        _print_objects(objects)
+    if not yes or not objects:
         if as_json:
-            print_json({"instance": wish.instance_id, "objects": shown})
-        elif shown:
+            print_json({"instance": request.instance_id, "objects": objects})
+        elif objects:
             click.echo("Nothing was changed; repeat it with --yes to take these over.")
-        return EXIT_REFUSED if any(map(_is_refused, shown)) else 0
-    if not mine:
-        wish.take_id(root, found)
-    with wish.here(root) as api:
-        answers = list(_adopted(api, shown, note))
-    adopted = [each for answer in answers for each in answer["adopted"]]
-    left = [each for answer in answers for each in answer["left"]]
+        return EXIT_REFUSED if any(map(_is_refused, objects)) else 0
+    if not is_here:
+        request.take_id(root, instance)
+    with request.broker_of(root) as api:
+        replies = list(_adopt(api, objects, note))
+    adopted = [item for reply in replies for item in reply["adopted"]]
+    left = [item for reply in replies for item in reply["left"]]
     if as_json:
-        print_json({"instance": wish.instance_id, "adopted": adopted, "left": left})
+        print_json({"instance": request.instance_id, "adopted": adopted, "left": left})
     else:
-        click.echo(f"Took over {len(adopted)} of {len(shown)}. 'trimtab up' goes on with them.")
+        click.echo(f"Took over {len(adopted)} of {len(objects)}. 'trimtab up' goes on with them.")
     return EXIT_REFUSED if left else 0
 
 
 @dataclass(frozen=True, slots=True)
 class AdoptRequest:
-    """What is to be taken over, and what a state folder for it is made with."""
+    """An instance to take over, and the settings of its new state folder."""
 
     instance_id: str
     directory: Path
@@ -137,96 +137,88 @@ class AdoptRequest:
     policy: str | None
 
     @contextmanager
-    def here(self, root: Path) -> Iterator[BrokerApi]:
-        """Yield the broker of the state folder: the one that runs, or one for the block's life."""
-        from controller.app import up
-        from controller.settings import state_of
-        from controller.system.unix_socket import has_listener
+    def broker_of(self, root: Path) -> Iterator[BrokerApi]:
+        """Yield the running broker of a state folder, else a broker that ends with the block."""
+        from controller.cli.clients import oneshot
 
-        found = read_instance(root)
-        if found is not None and has_listener(state_of(root, found).broker_socket):
-            yield BrokerApi(state_of(root, found).broker_socket, SURVEY_S)
-            return
-        launch = up.prepare_launch(
+        with oneshot.broker_of(
             root,
-            directory=self.directory if found is None else Path(found.dir),
+            directory=self.directory,
             engine=self.engine,
             policy=self.policy,
-            controller_user_name=None,
-            rebind=False,
             instance_id=self.instance_id,
-        )
-        with up.run_broker_only(launch) as socket:
-            yield BrokerApi(socket, SURVEY_S)
+        ) as state:
+            yield BrokerApi(state.broker_socket, SURVEY_S)
 
     @contextmanager
-    def aside(self) -> Iterator[BrokerApi]:
-        """Yield a broker of that instance on a state folder that is gone afterwards.
+    def temporary_broker(self) -> Iterator[BrokerApi]:
+        """Yield a broker of the instance on a temporary state folder.
 
-        Looking leaves nothing behind; and an instance that is served isn't lost.
+        A list of objects then leaves no files behind. The start fails if another broker serves the
+        instance: such an instance isn't lost.
         """
         folder = Path(tempfile.mkdtemp(prefix="trimtab-adopt-"))
         try:
-            with self.here(folder) as api:
+            with self.broker_of(folder) as api:
                 yield api
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
-    def take_id(self, root: Path, found: Instance | None) -> None:
-        """Let the state folder be that instance from now on, if it is nobody's yet.
+    def take_id(self, root: Path, instance: Instance | None) -> None:
+        """Give the state folder the id of the lost instance, unless the folder owns objects.
 
         Raises:
-            StateError: it is another instance, which runs, or has something.
+            StateError: the folder's instance runs, or has objects.
         """
         from controller.app.state_folder import await_free
 
-        if found is None:
+        if instance is None:
             return
         await_free(root)
-        with replace(self, instance_id=found.id).here(root) as api:
-            ours = api.get("inventory")
-        count = sum(len(ours[kind]) for kind in ("containers", "networks", "volumes"))
+        with replace(self, instance_id=instance.id).broker_of(root) as api:
+            inventory = api.get("inventory")
+        count = sum(len(inventory[kind]) for kind in ("containers", "networks", "volumes"))
         if count:
             raise StateError(
                 "state.other-instance",
-                f"{root} is instance {found.id}, and has {count} objects of its own",
+                f"{root} is instance {instance.id}, and has {count} objects of its own",
                 remedy="name a new state folder with --state, or take these down first with "
                 "'trimtab down'",
             )
         run = str(run_folder(root, self.instance_id))
-        write_instance(root, replace(found, id=self.instance_id, run=run))
+        write_instance(root, replace(instance, id=self.instance_id, run=run))
 
 
-def _adopted(api: BrokerApi, shown: list[Any], note: str) -> Iterator[Any]:
-    """Adopt what is shown, in order: networks and volumes before the containers that need them."""
-    told = f"{note} (by uid {os.getuid()})".strip()
-    for first in range(0, len(shown), BATCH):
-        subjects = [each["subject"] for each in shown[first : first + BATCH]]
-        yield api.post("records", {"act": "adopt", "objects": subjects, "note": told[:512]})
+def _adopt(api: BrokerApi, objects: list[Any], note: str) -> Iterator[Any]:
+    """Adopt the listed objects in order: networks and volumes come before their containers."""
+    full_note = f"{note} (by uid {os.getuid()})".strip()
+    for first in range(0, len(objects), BATCH):
+        subjects = [item["subject"] for item in objects[first : first + BATCH]]
+        yield api.post("records", {"act": "adopt", "objects": subjects, "note": full_note[:512]})
 
 
-def _is_refused(shown: Any) -> bool:
-    return bool(shown["verdict"]["decision"] == "deny")
+def _is_refused(item: Any) -> bool:
+    return bool(item["verdict"]["decision"] == "deny")
 
 
-def _tell(shown: list[Any]) -> None:
-    if not shown:
+def _print_objects(objects: list[Any]) -> None:
+    if not objects:
         click.echo("Nothing carries this instance's id that isn't in its inventory.")
         return
-    click.echo(table(HEADERS, map(_row, shown)))
-    for each in filter(_is_refused, shown):
-        verdict = each["verdict"]
-        click.echo(f"{each['name'] or each['id']}: {verdict['reason']} [{verdict['rules'][0]}]")
+    click.echo(table(HEADERS, map(_row, objects)))
+    for item in filter(_is_refused, objects):
+        verdict = item["verdict"]
+        click.echo(f"{item['name'] or item['id']}: {verdict['reason']} [{verdict['rules'][0]}]")
         if verdict["remedy"]:
             click.echo(f"    remedy: {verdict['remedy']}")
 
 
-def _row(each: Any) -> tuple[str, ...]:
-    place = f"{each['namespace']}/{each['service']}/{each['slot']}" if each["service"] else ""
-    revision = each["revision"].removeprefix("v1:")[:REVISION_DIGITS]
-    made = format_instant(each["madeAt"]) if each["madeAt"] is not None else ""
-    verdict = "stays foreign" if _is_refused(each) else "adopt"
+def _row(item: Any) -> tuple[str, ...]:
+    slot = f"{item['namespace']}/{item['service']}/{item['slot']}" if item["service"] else ""
+    revision = item["revision"].removeprefix("v1:")[:REVISION_DIGITS]
+    made = format_instant(item["madeAt"]) if item["madeAt"] is not None else ""
+    verdict = "stays foreign" if _is_refused(item) else "adopt"
     return (
-        *(each["kind"], each["name"], place, revision, each["owner"], each["origin"]),
-        *(each["state"], made, each["intent"], verdict),
+        *(item["kind"], item["name"], slot, revision, item["owner"], item["origin"]),
+        *(item["state"], made, item["intent"], verdict),
     )

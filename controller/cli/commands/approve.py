@@ -1,4 +1,4 @@
-"""``approve``: an operator lets go what the guard and the gate hold back of a plan."""
+"""``approve``: an operator approves removals that the prune guard or the gate holds back."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from controller.cli.clients.oneshot import Approve, Ask
 
 ANSWER_S = 30.0
-#: How often an approval is given anew because the rest of the plan changed under it.
+#: Approvals of the current plan, when the rest of the plan changes in the meantime.
 TRIES = 5
 
 
@@ -60,110 +60,112 @@ refused, 5 not converged in time.
 def approve(
     digest: str, yes: bool, note: str, timeout_s: float, state: Path | None, as_json: bool
 ) -> int:
-    """Let the running controller take down what PrunePending or blast.radius hold back.
+    """Approve removals that PrunePending or blast.radius hold back.
 
-    Shows the containers that would go, and records the approval with the broker: for these
-    containers, each once, as part of this plan, for an hour.
+    Shows the containers to be removed, and records the approval with the broker. The approval
+    holds for these containers, once each, as part of this plan, for an hour.
     """
-    found, _ = open_state(state)
-    shown = _shown(found, digest)
-    if not shown["going"]:
+    folder, _ = open_state(state)
+    pending = _pending(folder, digest)
+    if not pending["going"]:
         if as_json:
-            print_json({"plan": shown["plan"]["digest"], "approved": []})
+            print_json({"plan": pending["plan"]["digest"], "approved": []})
         else:
             click.echo("Nothing waits for an approval.")
         return 0
     if not as_json:
-        _tell(shown)
+        _print_pending(pending)
     if not yes:
         _confirm()
-    question = {"do": "pass", "timeout_s": timeout_s, "on_behalf_of": _who()}
+    question = {"do": "pass", "timeout_s": timeout_s, "on_behalf_of": _operator()}
 
     def ask(more: dict[str, object]) -> Any:
-        socket = found.controller_socket
+        socket = folder.controller_socket
         with in_silence(socket) if as_json else showing_progress(socket):
             return ask_controller(socket, {**question, **more}, timeout_s=timeout_s + ANSWER_S)
 
-    shown, answer = _let_go(found, shown, ask, exactly=bool(digest), note=note)
+    approved, answer = _approve_and_run(folder, pending, ask, exactly=bool(digest), note=note)
     if as_json:
-        print_json({"plan": shown["plan"]["digest"], "approved": shown["going"], **answer})
+        print_json({"plan": approved["plan"]["digest"], "approved": approved["going"], **answer})
     else:
         show_done(answer)
     return exit_code_of(answer)
 
 
-def approving(digest: str, *, tell: bool) -> Approve:
-    """Return how ``apply --approve-prune`` asks for its pass: it shows what goes, and approves it."""
+def approving(digest: str, *, verbose: bool) -> Approve:
+    """Return the approval of ``apply --approve-prune``.
+
+    The approval prints the removals if *verbose*, records them, and asks for the pass.
+    """
 
     def approve(state: StateFolder, ask: Ask) -> Any:
-        shown = _shown(state, digest)
-        if not shown["going"]:
+        pending = _pending(state, digest)
+        if not pending["going"]:
             return ask({})
-        if tell:
-            _tell(shown)
+        if verbose:
+            _print_pending(pending)
         note = "apply --approve-prune"
-        return _let_go(state, shown, ask, exactly=bool(digest), note=note)[1]
+        return _approve_and_run(state, pending, ask, exactly=bool(digest), note=note)[1]
 
     return approve
 
 
-def _let_go(
-    state: StateFolder, shown: Any, ask: Ask, *, exactly: bool, note: str
+def _approve_and_run(
+    state: StateFolder, pending: Any, ask: Ask, *, exactly: bool, note: str
 ) -> tuple[Any, dict[str, Any]]:
-    """Record the approval of what is shown, and ask for the pass; return what held, and the answer.
+    """Record the approval and ask for a pass; return the approved plan and the answer.
 
-    The controller works on meanwhile, and each thing that it does makes its plan another one. So
-    unless *exactly* this plan was asked for, the plan of now is approved in its place, for as long
-    as the very same containers go.
+    The controller keeps working, and each of its actions changes the plan. Unless *exactly* this
+    plan is required, the current plan is approved instead, if it removes the same containers.
 
     Raises:
-        TrimtabError: the pass is refused; ``plan.changed``: something else would go by now.
+        TrimtabError: the pass is refused; ``plan.changed``: other containers would be removed.
     """
     for left in reversed(range(TRIES)):
         try:
-            return shown, ask(_record(state, shown, note=note))
+            return pending, ask(_record(state, pending, note=note))
         except TrimtabError as error:
             if error.code != "plan.changed" or exactly or not left:
                 raise
-            now = _shown(state, "")
-            if _going(now) != _going(shown):
+            current = _pending(state, "")
+            if _container_ids(current) != _container_ids(pending):
                 raise
-            shown = now
+            pending = current
     raise AssertionError("the last try returns or raises")
 
 
-def _going(shown: Any) -> frozenset[str]:
-    return frozenset(one["id"] for one in shown["going"])
+def _container_ids(pending: Any) -> frozenset[str]:
+    return frozenset(container["id"] for container in pending["going"])
 
 
-def _shown(state: StateFolder, digest: str) -> Any:
-    """Return the controller's plan, with what an approval of it is about.
+def _pending(state: StateFolder, digest: str) -> Any:
+    """Return the controller's plan, and in ``going`` the removals that need an approval.
 
     Raises:
-        UsageError: it is another one than *digest*.
+        UsageError: the plan's digest isn't *digest*.
     """
-    shown = ask_controller(state.controller_socket, {"do": "plan"}, timeout_s=PLAN_S)
-    now = shown["plan"]["digest"]
+    pending = ask_controller(state.controller_socket, {"do": "plan"}, timeout_s=PLAN_S)
+    now = pending["plan"]["digest"]
     if digest and digest != now:
         raise UsageError(
             "plan.changed",
             f"the plan is {now} now, not {digest}",
             remedy="look at it again with 'trimtab plan'",
         )
-    return shown
+    return pending
 
 
-def _tell(shown: Any) -> None:
-    rows = [(one["service"], one["container"], one["why"]) for one in shown["going"]]
+def _print_pending(pending: Any) -> None:
+    rows = [(row["service"], row["container"], row["why"]) for row in pending["going"]]
     click.echo(table(("SERVICE", "CONTAINER", "WHY"), rows))
-    click.echo(f"plan {shown['plan']['digest']}")
+    click.echo(f"plan {pending['plan']['digest']}")
 
 
 def _confirm() -> None:
-    """Ask the person at the terminal.
+    """Ask for a confirmation on the terminal.
 
     Raises:
-        UsageError: nobody is there.
+        UsageError: standard input isn't a terminal.
         Abort: the answer is no.
     """
     if not sys.stdin.isatty():
@@ -175,21 +177,21 @@ def _confirm() -> None:
     click.confirm("Let these containers be taken down?", abort=True)
 
 
-def _record(state: StateFolder, shown: Any, *, note: str) -> dict[str, object]:
-    """Record the approval with the broker, and return what the controller is asked.
+def _record(state: StateFolder, pending: Any, *, note: str) -> dict[str, object]:
+    """Record the approval with the broker, and return the arguments of the approved pass.
 
     Raises:
-        Refused: the caller is no operator.
+        Refused: the caller isn't an operator.
     """
-    plan = shown["plan"]["digest"]
-    objects = sorted(_going(shown))
+    plan = pending["plan"]["digest"]
+    objects = sorted(_container_ids(pending))
     api = BrokerApi(state.broker_socket)
     for first in range(0, len(objects), OBJECTS_MAX):
         part = objects[first : first + OBJECTS_MAX]
-        told = {"act": "approve", "plan": plan, "objects": part, "note": note[:512]}
-        api.post("records", told)
+        approval = {"act": "approve", "plan": plan, "objects": part, "note": note[:512]}
+        api.post("records", approval)
     return {"approve_prune": True, "approved": plan}
 
 
-def _who() -> str:
+def _operator() -> str:
     return f"uid:{os.getuid()} {os.environ.get('SUDO_USER', '')}".strip()

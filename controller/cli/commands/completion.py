@@ -1,4 +1,4 @@
-"""``completion``: the script that lets a shell complete commands, options and names of resources."""
+"""``completion``: print the script for completion in a shell."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import click
 
 from controller.cli.options import json_option, state_option
 
-#: The variable by which the script asks for completions.
+#: The script sets this variable to ask for completions.
 VARIABLE = "_TRIMTAB_COMPLETE"
 
 
@@ -29,7 +29,7 @@ def completion(shell: str, state: Path | None, as_json: bool) -> int:  # noqa: A
 
     from controller.cli.main import cli
 
-    found = get_completion_class(shell)
-    assert found is not None, f"click knows {shell}"
-    click.echo(found(cli, {}, "trimtab", VARIABLE).source())
+    completion_class = get_completion_class(shell)
+    assert completion_class is not None, f"click knows {shell}"
+    click.echo(completion_class(cli, {}, "trimtab", VARIABLE).source())
     return 0

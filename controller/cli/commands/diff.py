@@ -1,4 +1,4 @@
-"""``diff``: the fields that differ between what runs and what is declared."""
+"""``diff``: the fields that differ between running containers and their documents."""
 
 from __future__ import annotations
 
@@ -59,9 +59,9 @@ def diff(
     state: Path | None,
     as_json: bool,
 ) -> int:
-    """Show the fields that differ between what runs and what is declared, without any actions.
+    """Show the fields that differ between running containers and their documents.
 
-    Values that may be secrets are named, and not shown.
+    Changes nothing. Possible secrets are named without their values.
     """
     from controller.cli.clients import oneshot
     from controller.core.review.plan_json import differences_json
@@ -87,15 +87,15 @@ def diff(
         raise_if_unknown(known, select(known, name=name), name)
     entries = (e for e in review.entries if _is_named(e.key, names))
     review = replace(review, entries=tuple(entries))
-    shown = differences_json(review)
+    differences = differences_json(review)
     if as_json:
-        print_json(shown)
-    elif not shown["objects"]:
+        print_json(differences)
+    elif not differences["objects"]:
         click.echo("no differences")
     else:
         text = render_differences(review, width=terminal_width(), paint=paint)
         click.echo(text.rstrip())
-    return EXIT_PENDING if shown["objects"] else 0
+    return EXIT_PENDING if differences["objects"] else 0
 
 
 def _is_named(key: Key, names: tuple[str, ...]) -> bool:

@@ -1,4 +1,4 @@
-"""``doctor``: what is wrong with this host, each finding with its remedy."""
+"""``doctor``: check the host and the instance, with a remedy for each finding."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ from controller.settings import GROUP, STANDARD_SOCKET, read_instance, state_of
 MINIMUM_API = (1, 44)
 LISTENING = "0A"  # TCP_LISTEN in /proc/net/tcp (include/net/tcp_states.h)
 ANYWHERE = ("00000000", "0" * 32)
-#: The most that is read of an answer of the engine's.
+#: Bytes of an engine's answer.
 ANSWER_MAX = 16 << 20
-#: The engine measures each volume's folder.
+#: The engine measures the folder of each volume.
 USAGE_TIMEOUT_S = 30.0
-#: So many resources are named in one finding.
+#: Resources named in a finding.
 NAMES_MAX = 10
-#: Conditions of resources that are findings: condition, check, level, message, remedy.
+#: Conditions that are findings: condition, check, level, message, remedy.
 _UNSETTLED = (
     (
         "PolicyViolation",
@@ -57,16 +57,16 @@ _UNSETTLED = (
     ),
     ("Progressing", "rollout", "ok", "in progress", ""),
 )
-#: Less room than this is worth a warning.
+#: Less free space is a warning.
 FREE_BYTES, FREE_SHARE = 1024**3, 0.05
 
 
 @dataclass(frozen=True, slots=True)
 class CheckResult:
-    """One check: ``level`` is ok, hint, warning or error."""
+    """The result of a check."""
 
     check: str
-    level: str
+    level: str  # ok, hint, warning or error
     message: str
     remedy: str = ""
 
@@ -86,7 +86,7 @@ Examples:
 @state_option
 @json_option
 def doctor(engine: str | None, state: Path | None, as_json: bool) -> int:
-    """Check engine, state folder, broker, controller and host; exit 1 when something is broken."""
+    """Check engine, state folder, broker, controller and host; exit 1 if a check is an error."""
     root = state_root(state)
     url = engine or os.environ.get("DOCKER_HOST") or STANDARD_SOCKET
     findings = [
@@ -101,30 +101,30 @@ def doctor(engine: str | None, state: Path | None, as_json: bool) -> int:
     else:
         colours = {"ok": "green", "hint": "cyan", "warning": "yellow", "error": "red"}
         for finding in findings:
-            mark = click.style(f"{finding.level:7}", fg=colours[finding.level])
-            click.echo(f"{mark}  {finding.check}: {finding.message}")
+            level = click.style(f"{finding.level:7}", fg=colours[finding.level])
+            click.echo(f"{level}  {finding.check}: {finding.message}")
             if finding.remedy:
                 click.echo(f"         remedy: {with_program(finding.remedy)}")
     return 1 if any(finding.level == "error" for finding in findings) else 0
 
 
 def own_findings() -> Iterator[CheckResult]:
-    """Tell the versions, and whether the shell finds trimtab."""
+    """Report the versions, and check that PATH has trimtab."""
     python = f"Python {platform.python_version()}"
     kernel = f"{platform.system()} {platform.release()}"
     yield CheckResult("trimtab", "ok", f"version {__version__}, {python}, {kernel}")
     if shutil.which("trimtab") is None:
-        here = Path(sys.argv[0]).absolute()
+        program = Path(sys.argv[0]).absolute()
         yield CheckResult(
             "PATH",
             "hint",
-            f"trimtab isn't on PATH; it is {here}",
-            f"ln -s {here} /usr/local/bin/trimtab, or call it by its path",
+            f"trimtab isn't on PATH; it is {program}",
+            f"ln -s {program} /usr/local/bin/trimtab, or call it by its path",
         )
 
 
 def _is_served(root: Path) -> bool:
-    """Return True if a broker of the instance answers: then nobody else needs the engine's socket."""
+    """Return True if a broker of the instance answers: then only the broker needs the engine."""
     try:
         instance = read_instance(root)
         if instance is None:
@@ -135,14 +135,14 @@ def _is_served(root: Path) -> bool:
     return True
 
 
-def disk_findings(what: str, path: Path) -> Iterator[CheckResult]:
-    """Check that the disk of a folder has room: the journal, images and volumes need it."""
+def disk_findings(label: str, path: Path) -> Iterator[CheckResult]:
+    """Check that the disk of a folder has space for the journal, images and volumes."""
     try:
-        there = next(folder for folder in (path, *path.parents) if folder.exists())
-        usage = shutil.disk_usage(there)
+        existing = next(folder for folder in (path, *path.parents) if folder.exists())
+        usage = shutil.disk_usage(existing)
     except OSError:
-        return  # not for this user to look at
-    free = f"{what} {path}: {usage.free / 1024**3:.1f} GiB free of {usage.total / 1024**3:.1f} GiB"
+        return  # the user has no access to the folder
+    free = f"{label} {path}: {usage.free / 1024**3:.1f} GiB free of {usage.total / 1024**3:.1f} GiB"
     if usage.free < FREE_BYTES or usage.free < FREE_SHARE * usage.total:
         yield CheckResult(
             "disk",
@@ -155,9 +155,9 @@ def disk_findings(what: str, path: Path) -> Iterator[CheckResult]:
 
 
 def engine_findings(url: str, *, served: bool) -> Iterator[CheckResult]:
-    """Check that an engine answers, and that it is new enough.
+    """Check that an engine answers, and that its version is supported.
 
-    *served*: a broker of this instance answers this user.
+    *served* is True if a broker of the instance answers this user.
     """
     if not url.startswith("unix://"):
         yield CheckResult("engine", "error", f"{url} isn't a Unix socket", "name unix://PATH")
@@ -178,11 +178,11 @@ def engine_findings(url: str, *, served: bool) -> Iterator[CheckResult]:
         return
     api = str(version.get("ApiVersion", "0.0"))
     numbers = tuple(int(part) for part in api.split(".") if part.isdigit())
-    told = f"dockerd {version.get('Version')}, API {api}, at {path}"
+    engine = f"dockerd {version.get('Version')}, API {api}, at {path}"
     if numbers < MINIMUM_API:
-        yield CheckResult("engine", "error", f"{told}: too old", "upgrade to API 1.44 or newer")
+        yield CheckResult("engine", "error", f"{engine}: too old", "upgrade to API 1.44 or newer")
     else:
-        yield CheckResult("engine", "ok", told)
+        yield CheckResult("engine", "ok", engine)
     yield from leftover_volumes(path)
     yield from _engine_disk(path)
 
@@ -196,10 +196,10 @@ def _engine_disk(path: str) -> Iterator[CheckResult]:
 
 
 def ask_engine(path: str, target: str, *, timeout_s: float = 5) -> Any:
-    """Return the JSON that the engine at a socket's path answers to a GET.
+    """Send a GET to the engine at the path of a socket, and return the JSON of its answer.
 
     Raises:
-        OSError, ValueError, http.client.HTTPException: it can't be asked, or answers something else.
+        OSError, ValueError, http.client.HTTPException: there is no answer, or no JSON in the answer.
     """
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as peer:
         peer.settimeout(timeout_s)
@@ -211,15 +211,17 @@ def ask_engine(path: str, target: str, *, timeout_s: float = 5) -> Any:
 
 
 def leftover_volumes(path: str) -> Iterator[CheckResult]:
-    """Count the volumes with the engine's random names that no container uses; remove none.
+    """Report anonymous volumes that no container uses. Nothing is removed.
 
-    Earlier versions left one at each replacement of a container whose image declares a VOLUME.
+    Earlier versions left a volume at each replacement of a container, if the image declares a
+    VOLUME.
     """
     try:
-        listed = ask_engine(path, f"/volumes?filters={quote(json.dumps({'dangling': ['true']}))}")
-        names = {each["Name"] for each in listed.get("Volumes") or () if is_unnamed(each["Name"])}
+        answer = ask_engine(path, f"/volumes?filters={quote(json.dumps({'dangling': ['true']}))}")
+        volumes = answer.get("Volumes") or ()
+        names = {volume["Name"] for volume in volumes if is_unnamed(volume["Name"])}
     except (OSError, ValueError, KeyError, http.client.HTTPException):
-        return  # what is wrong with the engine is another check's to report
+        return  # engine_findings reports problems of the engine
     if not names:
         yield CheckResult("volumes", "ok", "no volume without a name is left over")
         return
@@ -235,23 +237,23 @@ def leftover_volumes(path: str) -> Iterator[CheckResult]:
 
 
 def is_unnamed(name: str) -> bool:
-    """Return True if a volume's name is one that the engine gives: 64 hex digits."""
+    """Return True if a volume has a name from the engine: 64 hex digits."""
     return re.fullmatch(r"[0-9a-f]{64}", name) is not None
 
 
 def _size_of(path: str, names: Collection[str]) -> str:
-    """Return how much volumes hold as part of a sentence, '' where the engine doesn't say."""
+    """Return the size of volumes as part of a sentence, empty if the engine doesn't report sizes."""
     try:
         usage = ask_engine(path, "/system/df?type=volume", timeout_s=USAGE_TIMEOUT_S)
-        sizes = [each["UsageData"]["Size"] for each in usage["Volumes"] if each["Name"] in names]
-        told = sum(size for size in sizes if size >= 0)
+        sizes = [v["UsageData"]["Size"] for v in usage["Volumes"] if v["Name"] in names]
+        total = sum(size for size in sizes if size >= 0)
     except (OSError, ValueError, KeyError, TypeError, http.client.HTTPException):
         return ""
-    return f", {told / 1024**2:.1f} MiB in all"
+    return f", {total / 1024**2:.1f} MiB in all"
 
 
 def instance_findings(root: Path) -> Iterator[CheckResult]:
-    """Check the state folder and what runs on it."""
+    """Check the state folder, its policy, and its running processes."""
     try:
         instance = read_instance(root)
     except TrimtabError as error:
@@ -265,32 +267,30 @@ def instance_findings(root: Path) -> Iterator[CheckResult]:
     yield CheckResult("state", "ok", f"{root}, instance {instance.id}, DIR {instance.dir}")
     yield from _policy_file(Path(instance.policy))
     yield _quarantine(instance.quarantine_ms)
-    found = state_of(root, instance)
-    api = BrokerApi(found.broker_socket)
+    folder = state_of(root, instance)
+    api = BrokerApi(folder.broker_socket)
     try:
-        health, who = api.get("health"), api.get("whoami")
+        health, caller = api.get("health"), api.get("whoami")
     except TrimtabError as error:
         yield CheckResult("broker", "warning", error.message, error.remedy)
     else:
-        yield from _broker(health, separated=bool(who.get("separated", True)))
+        yield from _broker(health, separated=bool(caller.get("separated", True)))
     try:
-        report = ask_controller(found.controller_socket, {"do": "status"})
-        yield CheckResult("controller", "ok", f"serves {found.controller_socket}")
+        report = ask_controller(folder.controller_socket, {"do": "status"})
+        yield CheckResult("controller", "ok", f"serves {folder.controller_socket}")
         yield from resource_findings(report["resources"])
     except TrimtabError as error:
         yield CheckResult("controller", "warning", error.message, error.remedy)
 
 
 def resource_findings(resources: Iterable[Resource]) -> Iterator[CheckResult]:
-    """List the resources that the policy refuses, and those with an unfinished rollout."""
+    """Report resources that the policy refuses, and resources with an unfinished rollout."""
     by_condition: dict[str, list[str]] = {}
-    for each in resources:
-        name = (
-            each["name"]
-            if each["namespace"] == "default"
-            else f"{each['namespace']}/{each['name']}"
-        )
-        for condition in each["conditions"]:
+    for resource in resources:
+        namespace, name = resource["namespace"], resource["name"]
+        if namespace != "default":
+            name = f"{namespace}/{name}"
+        for condition in resource["conditions"]:
             if condition["status"] == "True":
                 by_condition.setdefault(condition["type"], []).append(name)
     for condition, check, level, message, remedy in _UNSETTLED:
@@ -303,8 +303,8 @@ def resource_findings(resources: Iterable[Resource]) -> Iterator[CheckResult]:
 
 def _quarantine(milliseconds: int) -> CheckResult:
     if milliseconds:
-        kept = f"pruned containers are kept for {format_duration_ms(milliseconds)}"
-        return CheckResult("quarantine", "ok", kept)
+        message = f"pruned containers are kept for {format_duration_ms(milliseconds)}"
+        return CheckResult("quarantine", "ok", message)
     remedy = "'trimtab up --quarantine 24h' keeps them, stopped, for a day"
     return CheckResult("quarantine", "hint", "pruned containers are removed at once", remedy)
 
@@ -355,51 +355,51 @@ def _broker(health: dict[str, dict[str, object]], *, separated: bool) -> Iterato
         )
 
 
-def _registry_auth(told: dict[str, object]) -> Iterator[CheckResult]:
-    names = told.get("registries")
-    if told.get("error"):
-        why = f"the last good credentials stay in use: {told['error']}"
+def _registry_auth(health: dict[str, object]) -> Iterator[CheckResult]:
+    names = health.get("registries")
+    if health.get("error"):
+        message = f"the last good credentials stay in use: {health['error']}"
         yield CheckResult(
-            "registry-auth", "error", why, "correct the file; it is read again by itself"
+            "registry-auth", "error", message, "correct the file; it is read again by itself"
         )
     elif isinstance(names, list) and names:
         yield CheckResult(
-            "registry-auth", "ok", f"{told.get('file')}: {', '.join(map(str, names))}"
+            "registry-auth", "ok", f"{health.get('file')}: {', '.join(map(str, names))}"
         )
 
 
-def _strangers(told: dict[str, object], rivals: dict[str, object]) -> Iterator[CheckResult]:
-    """Tell of containers that say that they are this instance's, and aren't in its inventory."""
-    if shown := _shown(rivals):
+def _strangers(strangers: dict[str, object], rivals: dict[str, object]) -> Iterator[CheckResult]:
+    """Report containers with the label of this instance that aren't in its inventory."""
+    if listed := _list_of(rivals):
         yield CheckResult(
             "forked",
             "error",
             f"another broker of this instance made {rivals.get('count')} containers, so nothing is "
-            f"changed: {shown}",
+            f"changed: {listed}",
             "end the other one, if a copy of this state folder runs; then look at 'trimtab adopt'",
         )
-    elif shown := _shown(told):
+    elif listed := _list_of(strangers):
         yield CheckResult(
             "strangers",
             "warning",
-            f"{told.get('count')} containers carry this instance's label, and it didn't make them: "
-            f"{shown}",
+            f"{strangers.get('count')} containers carry this instance's label, and it didn't make "
+            f"them: {listed}",
             "they aren't touched: 'trimtab adopt' shows and takes over what is its own; remove "
             "the others by hand",
         )
 
 
-def _shown(told: dict[str, object]) -> str:
-    some = told.get("some")
-    if not isinstance(some, dict):
+def _list_of(containers: dict[str, object]) -> str:
+    names = containers.get("some")
+    if not isinstance(names, dict):
         return ""
     return ", ".join(
-        f"{name or '(no name)'} ({identifier[:12]})" for identifier, name in some.items()
+        f"{name or '(no name)'} ({identifier[:12]})" for identifier, name in names.items()
     )
 
 
 def host_findings() -> Iterator[CheckResult]:
-    """Check the host: the controller's user, who bypasses the gate, what containers can reach."""
+    """Check the controller's user, direct access to the engine, and open ports of the host."""
     try:
         pwd.getpwnam(GROUP)
         yield CheckResult("user", "ok", f"{GROUP} exists")
@@ -423,17 +423,17 @@ def host_findings() -> Iterator[CheckResult]:
         )
     ports = sorted(set(open_ports()))
     if ports:
-        shown = ", ".join(str(port) for port in ports[:20])
+        port_list = ", ".join(str(port) for port in ports[:20])
         yield CheckResult(
             "host services",
             "warning",
-            f"listen on all addresses, so that isolated containers reach them: {shown}",
+            f"listen on all addresses, so that isolated containers reach them: {port_list}",
             "bind them to an address, or filter what comes from the containers' networks",
         )
 
 
 def open_ports(files: tuple[str, ...] = ("/proc/net/tcp", "/proc/net/tcp6")) -> Iterator[int]:
-    """Yield the TCP ports that something on the host serves on all addresses (proc(5))."""
+    """Yield the TCP ports of the host that are open on all addresses (proc(5))."""
     for name in files:
         try:
             lines = Path(name).read_text().splitlines()[1:]

@@ -1,4 +1,4 @@
-"""``down``: the end of an instance's containers and networks."""
+"""``down``: remove the containers and networks of an instance."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ Examples:
 def down(state: Path | None, as_json: bool) -> int:
     """Remove this instance's containers and networks, through the broker. Volumes stay.
 
-    The next 'up' tries at once what failed before; pins, suspensions and revisions stay.
+    Pins, suspensions and revisions stay. The next 'up' retries earlier failures at once.
 
-    Refused while a controller runs, which would put everything back.
+    Refused while a controller runs, since the controller would create everything again.
     """
     from controller.cli.clients import oneshot
 
-    found, instance = open_state(state)
-    tell = (lambda _line: None) if as_json else click.echo
-    done, failed = oneshot.take_down(found, instance, tell=tell)
+    folder, instance = open_state(state)
+    show = (lambda _line: None) if as_json else click.echo
+    removed, failed = oneshot.take_down(folder, instance, show=show)
     if as_json:
-        print_json({"removed": done, "failed": failed})
+        print_json({"removed": removed, "failed": failed})
     elif failed:
         click.echo("Not everything could be removed; run it again.", err=True)
     else:
-        click.echo(f"Removed {len(done)} objects of instance {instance.id}. Volumes stay.")
+        click.echo(f"Removed {len(removed)} objects of instance {instance.id}. Volumes stay.")
     return EXIT_ERROR if failed else 0

@@ -1,4 +1,4 @@
-"""``history``: the revisions of a service, and what became of them."""
+"""``history``: the revisions of a service, and the outcome of each."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from controller.core.encoding.terminal_text import printable, quote_line
 from controller.model.errors import EngineUnavailable
 from controller.settings import StateFolder
 
-#: Of the last line of a failed container.
+#: Characters of a failed container's last line.
 LINE_MAX = 120
 COLUMNS = (
     Column("REVISION"),
@@ -42,20 +42,20 @@ Examples:
 @state_option
 @json_option
 def history(name: str, state: Path | None, as_json: bool) -> int:
-    """Show the last revisions of a service: since when, from where, and how they did.
+    """Show the last revisions of a service: start, source, image and outcome.
 
-    Where nothing runs, it is told from what was known last.
+    If nothing runs, the last saved history is shown.
     """
-    found, _ = open_state(state)
-    told = _fetched(found, name)
+    folder, _ = open_state(state)
+    report = _fetch_history(folder, name)
     if as_json:
-        print_json(told)
+        print_json(report)
     else:
-        click.echo(render(told, width=terminal_width()))
+        click.echo(render(report, width=terminal_width()))
     return 0
 
 
-def _fetched(state: StateFolder, name: str) -> Any:
+def _fetch_history(state: StateFolder, name: str) -> Any:
     try:
         question: dict[str, object] = {
             "do": "history",
@@ -64,45 +64,44 @@ def _fetched(state: StateFolder, name: str) -> Any:
         }
         return ask_controller(state.controller_socket, question)
     except EngineUnavailable as error:
-        # Slow to load, and rarely needed.
+        # The import is slow, and rarely needed.
         from controller.loop.state.saved_state import saved_history
 
-        told = saved_history(state.controller / "state.json", name)
+        report = saved_history(state.controller / "state.json", name)
         click.echo(f"warning: {error.message}; this is what was known last", err=True)
-        return told
+        return report
 
 
-def render(told: dict[str, Any], *, width: int | None) -> str:
-    """Return the table of revisions, and below it what people want of the service."""
-    rows = [_row(each, exact=width is None) for each in told["revisions"]]
+def render(report: dict[str, Any], *, width: int | None) -> str:
+    """Return the table of revisions, and below the table the operators' overrides."""
+    rows = [_row(revision, exact=width is None) for revision in report["revisions"]]
     lines = []
-    if told["suspended"]:
-        lines.append(f"suspended by {told['suspended']['by']} since {told['suspended']['since']}")
-    if told["pin"]:
-        why = f": {told['pin']['reason']}" if told["pin"]["reason"] else ""
-        lines.append(f"rolled back by {told['pin']['by']} since {told['pin']['since']}{why}")
-    if told["restarting"]:
-        count = told["restarting"]["containers"]
-        lines.append(f"restart of {count} containers asked by {told['restarting']['by']}")
+    if suspension := report["suspended"]:
+        lines.append(f"suspended by {suspension['by']} since {suspension['since']}")
+    if pin := report["pin"]:
+        reason = f": {pin['reason']}" if pin["reason"] else ""
+        lines.append(f"rolled back by {pin['by']} since {pin['since']}{reason}")
+    if restart := report["restarting"]:
+        lines.append(f"restart of {restart['containers']} containers asked by {restart['by']}")
     return with_names("\n".join([render_table(COLUMNS, rows, width=width), *map(printable, lines)]))
 
 
-def _row(each: dict[str, Any], *, exact: bool) -> tuple[str, ...]:
-    digits = str(each["revision"]).removeprefix("v1:")[:8]
-    source = f"{each['file']}:{each['line']}"
-    words = [word for word in ("current", "pinned") if each[word]]
-    if each["declared"] and not each["current"]:
-        words.append("declared")
-    if each["outcome"]:
-        why = f": {each['reason']}" if each["reason"] else ""
-        line = each.get("failure", {}).get("line")
+def _row(revision: dict[str, Any], *, exact: bool) -> tuple[str, ...]:
+    digits = str(revision["revision"]).removeprefix("v1:")[:8]
+    source = f"{revision['file']}:{revision['line']}"
+    states = [state for state in ("current", "pinned") if revision[state]]
+    if revision["declared"] and not revision["current"]:
+        states.append("declared")
+    if revision["outcome"]:
+        reason = f": {revision['reason']}" if revision["reason"] else ""
+        line = revision.get("failure", {}).get("line")
         printed = f"; it printed {quote_line(line, limit=LINE_MAX)}" if line else ""
-        words.append(f"{each['outcome']}{why}{printed}")
+        states.append(f"{revision['outcome']}{reason}{printed}")
     return (
         digits,
-        str(each["generation"]),
-        each["since"] if exact else local_time(each["since"]),
-        each["image"],
+        str(revision["generation"]),
+        revision["since"] if exact else local_time(revision["since"]),
+        revision["image"],
         source,
-        ", ".join(words) or "-",
+        ", ".join(states) or "-",
     )

@@ -1,4 +1,4 @@
-"""``plan`` and ``apply``."""
+"""``plan`` and ``apply``: show the changes, and make them once."""
 
 from __future__ import annotations
 
@@ -61,9 +61,9 @@ def plan(
     state: Path | None,
     as_json: bool,
 ) -> int:
-    """Show what would change: fields, replicas, the steps to get there, and what they interrupt.
+    """Show the changes: fields, replicas, the steps in order, and the interruptions.
 
-    Changes nothing. Where no instance runs, a broker is started for the command's own life.
+    Changes nothing. If no instance runs, a broker runs until the command ends.
     """
     from controller.cli.clients import oneshot
     from controller.core.review.plan_json import review_json
@@ -78,24 +78,23 @@ def plan(
         engine=engine,
         policy=policy,
     )
-    made = review.plan
     if as_json:
         print_json(review_json(review))
     else:
-        shown = render_review(
+        text = render_review(
             review,
             width=terminal_width(),
             paint=paint,
             verbose=verbose,
             excerpt=excerpts(folder),
         )
-        click.echo(shown.rstrip())
-        click.echo(f"digest {made.digest}")
-    if any(problem.severity == "error" for problem in made.problems):
+        click.echo(text.rstrip())
+        click.echo(f"digest {review.plan.digest}")
+    if any(problem.severity == "error" for problem in review.plan.problems):
         return EXIT_INVALID
-    if any(action.verdict.decision == "deny" for action in made.actions):
+    if any(action.verdict.decision == "deny" for action in review.plan.actions):
         return EXIT_REFUSED
-    return EXIT_PENDING if made.pending or made.blocked else 0
+    return EXIT_PENDING if review.plan.pending or review.plan.blocked else 0
 
 
 @click.command(
@@ -139,10 +138,10 @@ def apply(
     state: Path | None,
     as_json: bool,
 ) -> int:
-    """Converge once and exit. Shows the steps on stderr, then what was done and what isn't Ready.
+    """Converge once and exit. Shows the steps on stderr, then the changes and the unready resources.
 
-    While a controller runs, asks it for a pass and waits; else starts broker and controller for
-    the command's own life, as 'up' does.
+    If a controller runs, the command asks for a pass and waits. Else a broker and a controller run
+    until the command ends, as for 'up'.
     """
     from controller.cli.clients import oneshot
     from controller.cli.clients.wait_for_pass import in_silence, show_changes, showing_progress
@@ -165,7 +164,7 @@ def apply(
         policy=policy,
         rebind=rebind,
         timeout_s=timeout_s,
-        approve=approving(digest or "", tell=not as_json) if approve_prune else None,
+        approve=approving(digest or "", verbose=not as_json) if approve_prune else None,
         waiting=in_silence if as_json else showing_progress,
         announce=oneshot.announce_nothing if as_json else show_changes,
     )
@@ -180,7 +179,7 @@ def apply(
 
 
 def why_not_converged(answer: dict[str, Any], timeout_s: float) -> str:
-    """Return what is left after an apply, and who acts next."""
+    """Return the unready resources after an apply, and the next step."""
     names = [
         f"{resource['kind']}/{resource['namespace']}/{resource['name']}"
         for resource in answer["status"]["resources"]

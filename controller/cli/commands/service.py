@@ -1,7 +1,7 @@
-"""``rollback``, ``restart``, ``suspend``, ``resume``: acting on a service, through the controller.
+"""``rollback``, ``restart``, ``suspend`` and ``resume``: operator actions on a service.
 
-What is asked for is recorded by the broker first, over the operator's own connection: without the
-record nothing is done.
+The broker records an action first, over the operator's own connection. Then the controller does
+it. Without the record nothing is done.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from controller.model.errors import EngineUnavailable
 from controller.settings import StateFolder
 
 F = TypeVar("F", bound=Callable[..., Any])
-#: What the controller may need beyond the time that it was given, to answer.
+#: Time for the controller's answer, in addition to the timeout of the action.
 ANSWER_S = 30.0
 LOOK_AGAIN_S = 0.3
 EXIT_CODES = """\b
@@ -37,17 +37,19 @@ time, or a person must act.
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How an act is asked for: ``note`` goes into the journal, without ``wait`` it isn't awaited."""
+    """The options of an action."""
 
+    #: The reason, for the journal.
     note: str
+    #: Wait until the action is done.
     wait: bool
     timeout_s: float
     state: Path | None
     as_json: bool
 
 
-def acting(command: F) -> F:
-    """Add what the acting commands share."""
+def action_options(command: F) -> F:
+    """Add the name and the options that all actions share."""
     for option in (
         json_option,
         state_option,
@@ -76,7 +78,7 @@ Examples:
 
 {EXIT_CODES}"""
 )
-@acting
+@action_options
 @click.option("--to", metavar="REV", default="", help="The revision to go back to.")
 def rollback(
     name: str,
@@ -87,9 +89,9 @@ def rollback(
     state: Path | None,
     as_json: bool,
 ) -> int:
-    """Return a service to an earlier revision, with the image that it had.
+    """Return a service to an earlier revision, with the image of that revision.
 
-    The service keeps that revision until its document changes, or until 'trimtab resume'.
+    The service keeps the revision until its document changes, or until 'trimtab resume'.
     """
     return act("rollback", name, Options(note, not no_wait, timeout_s, state, as_json), to=to)
 
@@ -102,7 +104,7 @@ Examples:
 
 {EXIT_CODES}"""
 )
-@acting
+@action_options
 def restart(
     name: str, note: str, no_wait: bool, timeout_s: float, state: Path | None, as_json: bool
 ) -> int:
@@ -121,13 +123,14 @@ Examples:
 
 {EXIT_CODES}"""
 )
-@acting
+@action_options
 def suspend(
     name: str, note: str, no_wait: bool, timeout_s: float, state: Path | None, as_json: bool
 ) -> int:
     """Stop changing a service, running or not, until 'trimtab resume'.
 
-    It isn't repaired, changed or removed meanwhile, even if its document changes or is deleted.
+    A suspended service isn't repaired, changed or removed, even if its document changes or is
+    deleted.
     """
     return act("suspend", name, Options(note, not no_wait, timeout_s, state, as_json))
 
@@ -139,25 +142,25 @@ Examples:
 
 {EXIT_CODES}"""
 )
-@acting
+@action_options
 def resume(
     name: str, note: str, no_wait: bool, timeout_s: float, state: Path | None, as_json: bool
 ) -> int:
-    """Return a service to its document: end a suspension or a rollback, and retry what failed."""
+    """Return a service to its document: end a suspension or a rollback, and retry failures."""
     return act("resume", name, Options(note, not no_wait, timeout_s, state, as_json))
 
 
 def act(verb: str, name: str, options: Options, *, to: str = "") -> int:
-    """Ask what would be done, record it, have it done, and wait for it; return the exit code.
+    """Plan an action, record it, do it, and wait for its end; return the exit code.
 
     Raises:
         EngineUnavailable: nothing runs.
-        Refused: the caller is no operator.
-        JournalUnavailable: it can't be recorded, and so isn't done.
-        StateError: there is no such service, or several.
+        Refused: the caller isn't an operator.
+        JournalUnavailable: the action can't be recorded, and isn't done.
+        StateError: no service has the name, or several have it.
     """
-    found, _ = open_state(options.state)
-    key = key_of(found, name)
+    folder, _ = open_state(options.state)
+    key = key_of(folder, name)
     question: dict[str, object] = {
         "do": verb,
         "key": key,
@@ -167,27 +170,28 @@ def act(verb: str, name: str, options: Options, *, to: str = "") -> int:
         "timeout_s": options.timeout_s,
     }
     deadline = time.monotonic() + options.timeout_s
-    planned = ask_controller(found.controller_socket, {**question, "only_ask": True})
-    told = {"object": key, "act": verb, **planned}
-    if not planned["changed"]:
-        _print(told, options)
+    plan = ask_controller(folder.controller_socket, {**question, "only_ask": True})
+    report = {"object": key, "act": verb, **plan}
+    if not plan["changed"]:
+        _print_unchanged(report, options)
         return 0
-    record = _record(found, verb, key, planned, note=options.note)
+    record = _record(folder, verb, key, plan, note=options.note)
     if verb == "rollback":
-        question["to"] = planned["revision"]  # exactly the one that was recorded
-    done = ask_controller(found.controller_socket, question, timeout_s=options.timeout_s + ANSWER_S)
-    told = {**told, **done, "record": record}
+        question["to"] = plan["revision"]  # the recorded revision, even if a better one exists now
+    timeout_s = options.timeout_s + ANSWER_S
+    result = ask_controller(folder.controller_socket, question, timeout_s=timeout_s)
+    report = {**report, **result, "record": record}
     if not options.as_json:
-        _say(f"{key}: {done['text']}")
+        _print_line(f"{key}: {result['text']}")
     if not options.wait:
         code, resource = 0, None
     elif verb == "suspend":
-        code, resource = (0 if done["quiet"] else EXIT_NOT_CONVERGED), None
+        code, resource = (0 if result["quiet"] else EXIT_NOT_CONVERGED), None
     else:
-        tell = _quiet if options.as_json else _say
-        code, resource = _wait(found, key, deadline, tell)
+        show = _ignore_line if options.as_json else _print_line
+        code, resource = _wait(folder, key, deadline, show)
     if options.as_json:
-        print_json({**told, "done": code == 0, "resource": resource})
+        print_json({**report, "done": code == 0, "resource": resource})
     elif code == EXIT_NOT_CONVERGED:
         timed_out = time.monotonic() >= deadline
         click.echo(
@@ -199,47 +203,47 @@ def act(verb: str, name: str, options: Options, *, to: str = "") -> int:
     return code
 
 
-def _record(state: StateFolder, verb: str, key: str, planned: Any, *, note: str) -> str:
-    """Record the act with the broker, and return the record's id."""
-    told: dict[str, object] = {"act": f"service.{verb}", "object": key, "note": note[:512]}
-    if planned["revision"]:
-        told["revision"] = planned["revision"]
-    if planned["anew"]:
-        told["anew"] = True
-    return str(BrokerApi(state.broker_socket).post("records", told)["id"])
+def _record(state: StateFolder, verb: str, key: str, plan: Any, *, note: str) -> str:
+    """Record the action with the broker, and return the record's id."""
+    record: dict[str, object] = {"act": f"service.{verb}", "object": key, "note": note[:512]}
+    if plan["revision"]:
+        record["revision"] = plan["revision"]
+    if plan["anew"]:
+        record["anew"] = True
+    return str(BrokerApi(state.broker_socket).post("records", record)["id"])
 
 
-def _print(told: dict[str, Any], options: Options) -> None:
+def _print_unchanged(report: dict[str, Any], options: Options) -> None:
     if options.as_json:
-        print_json({**told, "done": True})
+        print_json({**report, "done": True})
     else:
-        _say(f"{told['object']}: {told['text']}; nothing to do")
+        _print_line(f"{report['object']}: {report['text']}; nothing to do")
 
 
-def _say(line: str) -> None:
-    """Print a line, which may repeat what an engine says of an image."""
+def _print_line(line: str) -> None:
+    """Print a line; control characters in an engine's message are escaped."""
     click.echo(printable(with_names(line)))
 
 
-def _quiet(_line: str) -> None:
-    """Tell nobody."""
+def _ignore_line(_line: str) -> None:
+    """Print nothing."""
 
 
 def _wait(
-    state: StateFolder, key: str, deadline: float, tell: Callable[[str], None]
+    state: StateFolder, key: str, deadline: float, show: Callable[[str], None]
 ) -> tuple[int, Any]:
-    """Wait until a service is as it should be, telling of each step; return code and resource."""
-    before = ""
+    """Wait until a service has converged, and show each step; return exit code and resource."""
+    previous = ""
     while True:
         try:
             resource = _resource(state, key)
         except EngineUnavailable:
             line, code, resource = "the controller is away", None, {}
         else:
-            line, code = standing(resource)
-        if line != before:
-            tell(f"{key}: {line}")
-            before = line
+            line, code = describe_progress(resource)
+        if line != previous:
+            show(f"{key}: {line}")
+            previous = line
         if code is not None:
             return code, resource
         if time.monotonic() >= deadline:
@@ -255,15 +259,15 @@ def _resource(state: StateFolder, key: str) -> dict[str, Any]:
     return {}
 
 
-def standing(resource: dict[str, Any]) -> tuple[str, int | None]:
-    """Return how far a service is, in words, and the exit code once nothing more is to come."""
+def describe_progress(resource: dict[str, Any]) -> tuple[str, int | None]:
+    """Return a service's progress in words, and the exit code when no more progress is expected."""
     if not resource:
         return "gone: nothing declares it", 0
     holds = {c["type"]: c for c in resource["conditions"] if c["status"] == "True"}
     count = f"{resource['ready']} of {resource['desired']} ready"
     if "Suspended" in holds:
         return holds["Suspended"]["message"], EXIT_NOT_CONVERGED
-    for condition in ("Stalled", "PrunePending"):  # nothing more happens by itself
+    for condition in ("Stalled", "PrunePending"):  # an operator must act
         if condition in holds:
             code = EXIT_REFUSED if "PolicyViolation" in holds else EXIT_NOT_CONVERGED
             return f"{count}; {holds[condition]['message']}", code

@@ -1,4 +1,4 @@
-"""``up``, ``broker`` and ``run``: the processes."""
+"""``up``, ``broker`` and ``run``: start the processes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from controller.cli.options import (
 )
 from controller.model.quantities import parse_duration_ms
 
-#: Nobody remembers longer than a month what a stopped container was for.
+#: After a month, nobody remembers the purpose of a stopped container.
 QUARANTINE_MAX_MS = 30 * 24 * 3_600_000
 
 engine_option = click.option(
@@ -91,10 +91,10 @@ def up(
     rebind: bool,
     quarantine_ms: int | None,
     web: str | None,
-    no_web: bool,  # noqa: ARG001 - accepted, so that scripts needn't change when there is one
+    no_web: bool,  # noqa: ARG001 - accepted, so that scripts needn't change when a web page exists
     as_json: bool,
 ) -> int:
-    """Run broker and controller together, in the foreground, and show what happens.
+    """Run broker and controller together, in the foreground, and show each change.
 
     DIR defaults to the instance's own, else ./desired-state. Ctrl-C ends both and leaves the
     containers running; 'trimtab down' removes them.
@@ -196,8 +196,8 @@ def run(
 ) -> int:
     """Run the controller alone, unprivileged, behind a broker.
 
-    It takes DIR and quarantine from the instance that the broker made; what is given here is for
-    this process alone.
+    DIR and quarantine default to the settings of the broker's instance. Given here, they hold for
+    this process only.
     """
     from controller.app.controller import run_controller
 

@@ -1,4 +1,4 @@
-"""``validate`` and ``render``: files and policy, offline, without an engine."""
+"""``validate`` and ``render``: check and print documents, without an engine."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 def problem_lines(problems: Iterable[Problem], show: Excerpts = lambda _problem: ()) -> str:
-    """Return problems as the editor-clickable lines of ``Problem.render``, each with what *show* has."""
+    """Return problems as lines with ``FILE:LINE:COLUMN``, each with the excerpt of *show*."""
     return "\n".join(problem.render(show(problem)) for problem in problems)
 
 
@@ -62,9 +62,9 @@ def validate(directory: Path | None, policy: str | None, state: Path | None, as_
     folder = default_directory(directory, instance)
     rules = policy_in_force(policy, root=root, instance=instance)
     desired = directory_source(folder).load()
-    judged = tuple(offline.preview_creations(desired, rules))
-    denied = [each for each in judged if each[1].decision == "deny"]
-    warned = [each for each in judged if each[1].decision == "audit-deny"]
+    verdicts = tuple(offline.preview_creations(desired, rules))
+    denied = [item for item in verdicts if item[1].decision == "deny"]
+    warned = [item for item in verdicts if item[1].decision == "audit-deny"]
     if as_json:
         print_json(
             {
@@ -72,29 +72,29 @@ def validate(directory: Path | None, policy: str | None, state: Path | None, as_
                 "policy": {"name": rules.name, "digest": rules.digest},
                 "services": len(desired.services),
                 "problems": [text.problem_json(problem) for problem in desired.problems],
-                "denied": [_judged_json(*each) for each in denied],
-                "warned": [_judged_json(*each) for each in warned],
+                "denied": [_verdict_json(*item) for item in denied],
+                "warned": [_verdict_json(*item) for item in warned],
             }
         )
     else:
-        found = [p for _, verdict in (*denied, *warned) for p in verdict.problems]
-        told = sorted((*desired.problems, *found), key=problem_order)
-        if told:
-            click.echo(problem_lines(told, excerpts(folder)))
-        click.echo(_count(folder, rules.name, desired, denied=denied, warned=warned))
+        refusals = [p for _, verdict in (*denied, *warned) for p in verdict.problems]
+        problems = sorted((*desired.problems, *refusals), key=problem_order)
+        if problems:
+            click.echo(problem_lines(problems, excerpts(folder)))
+        click.echo(_summary(folder, rules.name, desired, denied=denied, warned=warned))
     if not desired.valid:
         return EXIT_INVALID
     return EXIT_REFUSED if denied else 0
 
 
-def _judged_json(key: Key, verdict: Verdict) -> dict[str, object]:
+def _verdict_json(key: Key, verdict: Verdict) -> dict[str, object]:
     from controller.core.review.text import verdict_json
 
     return {"object": str(key), "verdict": verdict_json(verdict)}
 
 
-def _count(folder: Path, policy: str, desired: Desired, *, denied: Sized, warned: Sized) -> str:
-    """Return the last line: what was read, and how much is wrong with it."""
+def _summary(folder: Path, policy: str, desired: Desired, *, denied: Sized, warned: Sized) -> str:
+    """Return the last line: the numbers of resources, errors, warnings and refusals."""
     resources = len(desired.services) + len(desired.networks) + len(desired.volumes)
     errors = sum(1 for problem in desired.problems if problem.severity == "error")
     warnings = len(desired.problems) - errors + len(warned)
@@ -170,7 +170,7 @@ def render(
 
 
 def resource_documents(desired: Desired) -> list[dict[str, Any]]:
-    """Return the resources as documents that could have been written so."""
+    """Return the resources as documents, as a user would write them."""
     documents = []
     resources: list[Service | Network | Volume] = [
         *desired.services,

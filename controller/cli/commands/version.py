@@ -1,4 +1,4 @@
-"""``version``: which trimtab this is."""
+"""``version``: the versions of trimtab, Python and the kernel."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Examples:
 @state_option
 @json_option
 def version(state: Path | None, as_json: bool) -> int:  # noqa: ARG001 - may follow any command
-    """Print the version of trimtab, of Python and of the kernel: what a bug report needs."""
+    """Print the versions of trimtab, Python and the kernel, for a bug report."""
     versions = {
         "trimtab": __version__,
         "python": platform.python_version(),

@@ -49,7 +49,7 @@ def test_what_is_waited_for_is_shown_where_nothing_else_says_why(reason: str) ->
 def test_each_act_and_each_change_of_a_pull_is_a_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(wait_for_pass, "LOOK_S", 0.02)
+    monkeypatch.setattr(wait_for_pass, "POLL_S", 0.02)
     path = tmp_path / "controller.sock"
     pulls = ["", "x: 1 of 2 layers", "x: 1 of 2 layers", "x: 2 of 2 layers", ""]
     asked: list[int] = []
@@ -105,7 +105,7 @@ def test_on_a_terminal_pulls_share_one_line(
     ]
     progress = Scripted(answers)
     for _ in answers:
-        progress.look()
+        progress.update()
     first = "web: pulling a: 1 of 2 layers"
     assert capsys.readouterr().err.split("\r\x1b[K") == [
         "",

@@ -14,7 +14,7 @@ import pytest
 
 from controller.cli.commands import service
 from controller.cli.commands.history import render
-from controller.cli.commands.service import standing
+from controller.cli.commands.service import describe_progress
 from controller.cli.main import main
 from controller.loop.state.store import StateStore
 from controller.settings import Instance, StateFolder, write_instance
@@ -296,7 +296,7 @@ def test_the_history_is_told_from_the_memory_where_nothing_runs(
     ],
 )
 def test_how_far_a_service_is(there: dict[str, Any], line: str, code: int | None) -> None:
-    assert standing(there) == (line, code)
+    assert describe_progress(there) == (line, code)
 
 
 def test_words_of_an_image_play_no_tricks_on_a_terminal(
